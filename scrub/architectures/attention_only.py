@@ -1,0 +1,65 @@
+"""Attention-only transformers: any number of layers and heads, shortformer or standard positions.
+
+"shortformer" (Press et al. 2021, https://arxiv.org/abs/2012.15832): the position embedding is added to
+the LayerNormed input of q and k in every layer, never to v and never to the residual stream.
+"standard": it is added to the token embedding once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from scrub.graph.node import Node, node
+
+NAME = "attention_only"
+
+
+class Config(BaseModel):
+    """What config.json says. Unknown fields are kept for people, and read by nobody."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    n_layers: int = Field(ge=1)
+    n_heads: int = Field(ge=1)
+    d_model: int = Field(ge=1)
+    d_head: int = Field(ge=1)
+    n_ctx: int = Field(ge=1)
+    vocab_size: int = Field(ge=1)
+    bos_token_id: int = Field(ge=0)
+    positions: Literal["shortformer", "standard"]
+    layer_norm_eps: float = Field(gt=0)
+    roles: Mapping[str, list[tuple[int, int]]] = {}
+
+
+def lower(config: Config) -> Node:
+    """The graph of the model: logits [batch, position, vocab] from tokens [batch, position]."""
+    c = config
+    norm = {"eps": c.layer_norm_eps}
+
+    def param(name: str, *shape: int) -> Node:
+        return node("param", name=name, shape=shape)
+
+    def layer_norm(x: Node, name: str) -> Node:
+        return node("layer_norm", x, param(f"{name}.weight", c.d_model), param(f"{name}.bias", c.d_model), **norm)
+
+    position = node("position")
+    place = node("embed", position, param("pos.weight", c.n_ctx, c.d_model))
+    stream = node("embed", node("tokens", source="x"), param("embed.weight", c.vocab_size, c.d_model), label="emb")
+    if c.positions == "standard":
+        stream = node("add", stream, place)
+    for layer in range(c.n_layers):
+        name = f"layers.{layer}"
+        into_v = layer_norm(stream, f"{name}.ln")
+        into_qk = node("add", into_v, place) if c.positions == "shortformer" else into_v
+        q, k, v = (
+            node("project", x, param(f"{name}.w{slot}", c.n_heads, c.d_head, c.d_model), label=slot)
+            for slot, x in (("q", into_qk), ("k", into_qk), ("v", into_v))
+        )
+        z = node("attend", node("attention_pattern", q, k, position), v)
+        heads = node("output", z, param(f"{name}.wo", c.n_heads, c.d_model, c.d_head), label=f"a{layer}")
+        stream = node("add", stream, heads)
+    final = layer_norm(stream, "final_ln")
+    return node("unembed", final, param("unembed.weight", c.vocab_size, c.d_model), label="out")

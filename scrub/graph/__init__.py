@@ -1,0 +1,1 @@
+"""The explicit computational graph: nodes, the table of operations, position masks."""

@@ -1,0 +1,63 @@
+"""Position masks: which few earlier positions each query may read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from scrub.errors import ScrubError
+
+
+@dataclass(frozen=True)
+class Mask:
+    """The positions at some distances back from the query (`lags`), or at fixed places (`places`)."""
+
+    lags: tuple[int, ...] = ()
+    places: tuple[int, ...] = ()
+
+    def keys(
+        self, query: Int[Tensor, "#batch query"]
+    ) -> tuple[Int[Tensor, "#batch query few"], Bool[Tensor, "#batch query few"]]:
+        """Each query's keys inside the mask, and which of them exist (none lies before the start or ahead)."""
+        lags = query[..., None] - torch.tensor(self.lags, dtype=query.dtype, device=query.device)
+        places = torch.tensor(self.places, dtype=query.dtype, device=query.device)
+        keys = torch.cat([lags, places.expand(*query.shape, len(self.places))], -1)
+        exists = (keys >= 0) & (keys <= query[..., None])
+        return keys.clamp(min=0).minimum(query[..., None]), exists
+
+
+class _Masks(Mapping[str, Mask]):
+    """The masks by name: three with names of their own, `first`, and the families `last N`, `lag N`."""
+
+    named = {
+        "current": Mask(lags=(0,)),
+        "previous": Mask(lags=(1,)),
+        "last three": Mask(lags=(0, 1, 2)),
+        "first": Mask(places=(0,)),
+    }
+
+    def __getitem__(self, name: str) -> Mask:
+        if name in self.named:
+            return self.named[name]
+        family, _, number = name.partition(" ")
+        if number.isdecimal() and family == "lag":
+            return Mask(lags=(int(number),))
+        if number.isdecimal() and family == "last" and int(number):
+            return Mask(lags=tuple(range(int(number))))
+        raise ScrubError(
+            f"there is no mask {name!r}: use one of {', '.join(map(repr, self.named))}, "
+            "'last N' (the last N positions) or 'lag N' (the position N before)"
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.named)
+
+    def __len__(self) -> int:
+        return len(self.named)
+
+
+MASKS: Mapping[str, Mask] = _Masks()

@@ -1,0 +1,138 @@
+"""Immutable, interned graph nodes, and the one way of walking and rewriting them.
+
+A node is an operation, its inputs and its static arguments. Two equal nodes are the same object, so
+`is` compares whole graphs, and a dictionary keyed by nodes shares equal sub-computations. A node may
+carry a label, the step that paths match. Labels are left out of the identity of the *value*:
+`node.value` is the same computation without any label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from typing import TypeVar
+from weakref import WeakValueDictionary
+
+State = TypeVar("State", bound=Hashable)
+Static = tuple[tuple[str, Hashable], ...]
+
+_interned: WeakValueDictionary[tuple[Hashable, ...], Node] = WeakValueDictionary()
+
+
+class Node:
+    """One operation of a graph. Make one with :func:`node`; equal ones are the same object."""
+
+    __slots__ = ("__weakref__", "_value", "inputs", "label", "op", "static")
+
+    op: str
+    inputs: tuple[Node, ...]
+    static: Static
+    label: str | None
+    _value: Node | None  # None where the node is its own value
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a graph node never changes: make another one to set {name!r}")
+
+    def __repr__(self) -> str:
+        label = f" {self.label!r}" if self.label else ""
+        return f"<{self.op}{label} of {len(self.inputs)}>"
+
+    def __reduce__(self) -> tuple[Callable[..., Node], tuple[object, ...]]:
+        return _intern, (self.op, self.inputs, self.static, self.label)
+
+    @property
+    def arguments(self) -> dict[str, Hashable]:
+        """The static arguments by name."""
+        return dict(self.static)
+
+    @property
+    def value(self) -> Node:
+        """The same computation without labels: two nodes of equal value are computed once."""
+        return self._value or self
+
+    def with_inputs(self, inputs: tuple[Node, ...]) -> Node:
+        """This operation on other inputs, under the same label."""
+        return self if inputs == self.inputs else _intern(self.op, inputs, self.static, self.label)
+
+    def labelled(self, label: str | None) -> Node:
+        """This node under another label."""
+        return _intern(self.op, self.inputs, self.static, label)
+
+
+def _intern(op: str, inputs: tuple[Node, ...], static: Static, label: str | None) -> Node:
+    key = (op, inputs, static, label)
+    found = _interned.get(key)
+    if found is None:
+        bare = tuple(i.value for i in inputs)
+        value = None if label is None and bare == inputs else _intern(op, bare, static, None)
+        found = object.__new__(Node)
+        for name, part in zip(("op", "inputs", "static", "label", "_value"), (*key, value), strict=True):
+            object.__setattr__(found, name, part)
+        _interned[key] = found
+    return found
+
+
+def node(op: str, *inputs: Node, label: str | None = None, **static: Hashable) -> Node:
+    """The node of an operation on inputs: the one that exists already, if an equal one does.
+
+    Raises ValueError for an operation that is not in the table, or inputs or static arguments that
+    the table does not allow for it.
+    """
+    from scrub.graph.ops import OPS
+
+    if op not in OPS:
+        raise ValueError(f"there is no operation {op!r}: the table in scrub/graph/ops.py has {', '.join(OPS)}")
+    OPS[op].check(op, len(inputs), static)
+    return _intern(op, inputs, tuple(sorted(static.items())), label)
+
+
+def walk(roots: Iterable[Node]) -> Iterator[Node]:
+    """Every node below the roots once, inputs before the nodes that read them."""
+    seen: set[Node] = set()
+    stack = [(root, False) for root in reversed(list(roots))]
+    while stack:
+        current, ready = stack.pop()
+        if ready:
+            yield current
+        elif current not in seen:
+            seen.add(current)
+            stack.append((current, True))
+            stack.extend((i, False) for i in reversed(current.inputs))
+
+
+def unroll(
+    root: Node,
+    state: State,
+    advance: Callable[[State, Node], State],
+    build: Callable[[Node, State, tuple[Node, ...]], Node],
+) -> Node:
+    """Rebuild a graph as the product of itself and an automaton that reads the path from the root.
+
+    `advance(state, node)` is the state after stepping into a node below; `build(node, state, inputs)` is
+    what stands for that node there. Memoised on (node, state), so the graph is unrolled into paths
+    only as far as the states tell paths apart. Iterative: depth is no limit.
+    """
+    memo: dict[tuple[Node, State], Node] = {}
+    start = (root, state)  # the root is the output, where every path begins: no step leads into it
+    stack = [start]
+    while stack:
+        current, here = stack[-1]
+        if (current, here) in memo:
+            stack.pop()
+            continue
+        below = [(i, advance(here, i)) for i in current.inputs]
+        missing = [key for key in below if key not in memo]
+        if missing:
+            stack.extend(missing)
+            continue
+        memo[current, here] = build(current, here, tuple(memo[key] for key in below))
+        stack.pop()
+    return memo[start]
+
+
+def substitute(root: Node, replacements: Mapping[Node, Node]) -> Node:
+    """The graph with some nodes replaced, wherever they stand."""
+
+    def build(current: Node, _: None, inputs: tuple[Node, ...]) -> Node:
+        return replacements.get(current) or current.with_inputs(inputs)
+
+    return unroll(root, None, lambda state, _: state, build)

@@ -1,0 +1,201 @@
+"""The table of operations: what a graph may hold, how each is computed, and which axes it carries.
+
+Layouts. Residual stream [batch, position, d_model]; q, k, v and z [batch, head, position, d_head];
+attention pattern [batch, head, query, key]. The position (query) axis is always the last but one, so
+that rows can be selected from any of them in one way.
+
+`rows` lists the inputs whose rows are the rows of the output: an operation on selected rows needs only
+those rows of them. `heads` lists the inputs that carry the output's heads: restricting an operation
+to some heads restricts those. Both are all that rewrites need to know of an operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+
+import torch
+from einops import einsum, rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from scrub.graph.masks import MASKS
+
+
+NONE, ONE, TWO, THREE, ANY = range(1), range(1, 2), range(2, 3), range(3, 4), range(1, 1 << 16)
+
+
+@dataclass(frozen=True)
+class Op:
+    """One row of the table."""
+
+    run: Callable[..., Tensor] | None  # None for a leaf: a parameter or an input of the run
+    arity: range  # how many inputs it may have
+    static: tuple[str, ...] = ()
+    rows: tuple[int, ...] | None = ()  # None for all inputs
+    heads: tuple[int, ...] = ()
+
+    def check(self, name: str, inputs: int, static: Mapping[str, Hashable]) -> None:
+        """Raise ValueError unless the table allows this many inputs and these static arguments."""
+        if inputs not in self.arity:
+            raise ValueError(f"{name} takes {self.arity.start} to {self.arity.stop - 1} inputs, not {inputs}")
+        if set(static) != set(self.static):
+            raise ValueError(f"{name} takes the static arguments {sorted(self.static)}, not {sorted(static)}")
+
+    def row_inputs(self, inputs: int) -> tuple[int, ...]:
+        """The positions of the inputs whose rows are the rows of the output."""
+        return tuple(range(inputs)) if self.rows is None else self.rows
+
+
+def embed(
+    tokens: Int[Tensor, "batch position"], table: Float[Tensor, "vocab d_model"]
+) -> Float[Tensor, "batch position d_model"]:
+    return table[tokens]
+
+
+def add(*terms: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
+
+
+def sub(left: Float[Tensor, "..."], right: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    return left - right
+
+
+def layer_norm(
+    x: Float[Tensor, "batch position d_model"],
+    weight: Float[Tensor, " d_model"],
+    bias: Float[Tensor, " d_model"],
+    *,
+    eps: float,
+) -> Float[Tensor, "batch position d_model"]:
+    return torch.nn.functional.layer_norm(x, weight.shape, weight, bias, eps)
+
+
+def take_heads(weight: Float[Tensor, "head ..."], *, indices: tuple[int, ...]) -> Float[Tensor, "some ..."]:
+    return weight[list(indices)]
+
+
+def project(
+    x: Float[Tensor, "batch position d_model"], weight: Float[Tensor, "head d_head d_model"]
+) -> Float[Tensor, "batch head position d_head"]:
+    flat = x @ rearrange(weight, "head d_head d_model -> d_model (head d_head)")
+    return rearrange(flat, "batch position (head d_head) -> batch head position d_head", head=weight.shape[0])
+
+
+def attention_pattern(
+    q: Float[Tensor, "batch head query d_head"],
+    k: Float[Tensor, "batch head key d_head"],
+    position: Int[Tensor, "#batch query"],
+) -> Float[Tensor, "batch head query key"]:
+    """softmax(q k / sqrt(d_head)) over the keys at or before each query's position."""
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    later = torch.arange(k.shape[-2], device=k.device) > position[:, None, :, None]
+    return scores.masked_fill(later, -torch.inf).softmax(-1)
+
+
+def attend(
+    pattern: Float[Tensor, "batch head query key"], v: Float[Tensor, "#batch head key d_head"]
+) -> Float[Tensor, "batch head query d_head"]:
+    return pattern @ v
+
+
+def attend_masked(
+    pattern: Float[Tensor, "batch head query key"],
+    v: Float[Tensor, "batch head key d_head"],
+    position: Int[Tensor, "#batch query"],
+    *,
+    mask: str,
+) -> Float[Tensor, "batch head query d_head"]:
+    """What the part of the pattern inside a mask reads: masks are few keys a query, so gather them."""
+    keys, inside = MASKS[mask].keys(position)  # [#batch, query, few]
+    batch, heads, queries, _ = pattern.shape
+    few = keys.shape[-1]
+    keys = keys.expand(batch, queries, few)
+    at = keys[:, None].expand(batch, heads, queries, few)
+    weight = pattern.gather(-1, at) * inside[:, None]
+    total = torch.zeros_like(v[:, :, :1]).expand(batch, heads, queries, v.shape[-1]).contiguous()
+    for each in range(few):
+        rows = keys[:, None, :, each, None].expand(batch, heads, queries, v.shape[-1])
+        total.addcmul_(weight[..., each, None], v.gather(-2, rows))
+    return total
+
+
+def output(
+    z: Float[Tensor, "batch head position d_head"], weight: Float[Tensor, "head d_model d_head"]
+) -> Float[Tensor, "batch position d_model"]:
+    return rearrange(z, "b h p d -> b p (h d)") @ rearrange(weight, "h m d -> (h d) m")
+
+
+def gather_rows(
+    pattern: Float[Tensor, "donor head query key"], donor: Int[Tensor, "batch query"]
+) -> Float[Tensor, "batch head query key"]:
+    """Row i of sequence b is row i of the pattern of sequence donor[b, i]."""
+    query = torch.arange(pattern.shape[-2], device=pattern.device)
+    return rearrange(pattern[donor, :, query], "batch query head key -> batch head query key")
+
+
+def select(x: Tensor, rows: Int[Tensor, "batch some"]) -> Tensor:
+    """The given rows (position axis) of every sequence."""
+    index = rows.reshape(rows.shape[0], *(1,) * (x.ndim - 3), rows.shape[1], 1)
+    x = x.expand(rows.shape[0], *x.shape[1:])
+    return x.gather(-2, index.expand(*x.shape[:-2], rows.shape[1], x.shape[-1]))
+
+
+def unembed(
+    x: Float[Tensor, "batch position d_model"], weight: Float[Tensor, "vocab d_model"]
+) -> Float[Tensor, "batch position vocab"]:
+    return x @ weight.T
+
+
+def log_normaliser(logits: Float[Tensor, "batch position vocab"]) -> Float[Tensor, "batch position 1"]:
+    return logits.logsumexp(-1, keepdim=True)
+
+
+def pick(
+    logits: Float[Tensor, "batch position vocab"], target: Int[Tensor, "batch position 1"]
+) -> Float[Tensor, "batch position 1"]:
+    return logits.gather(-1, target)
+
+
+def probabilities(logits: Float[Tensor, "batch position vocab"]) -> Float[Tensor, "batch position vocab"]:
+    return logits.softmax(-1)
+
+
+def expect(
+    weight: Float[Tensor, "batch position vocab"], logits: Float[Tensor, "batch position vocab"]
+) -> Float[Tensor, "batch position 1"]:
+    """The mean of the logits under a distribution."""
+    return einsum(weight, logits, "b p v, b p v -> b p")[..., None]
+
+
+OPS: dict[str, Op] = {
+    # leaves: parameters of the model, and what a run binds for every batch
+    "param": Op(None, NONE, ("name", "shape")),
+    "tokens": Op(None, NONE, ("source",)),  # [batch, position]
+    "donor": Op(None, NONE, ("source",)),  # [batch, position], see gather_rows
+    "position": Op(None, NONE),  # [1, position]
+    "selected": Op(None, NONE),  # [batch, some]
+    "target": Op(None, NONE),  # [batch, position, 1]
+    # the model
+    "embed": Op(embed, TWO),
+    "add": Op(add, ANY, rows=None),
+    "sub": Op(sub, TWO, rows=(0, 1), heads=(0, 1)),
+    "layer_norm": Op(layer_norm, THREE, ("eps",), rows=(0,)),
+    "take_heads": Op(take_heads, ONE, ("indices",), heads=(0,)),
+    "project": Op(project, TWO, rows=(0,), heads=(1,)),
+    "attention_pattern": Op(attention_pattern, THREE, rows=(0, 2), heads=(0, 1)),
+    "attend": Op(attend, TWO, rows=(0,), heads=(0, 1)),
+    "attend_masked": Op(attend_masked, THREE, ("mask",), rows=(0, 2), heads=(0, 1)),
+    "output": Op(output, TWO, rows=(0,), heads=(0, 1)),
+    "unembed": Op(unembed, TWO, rows=(0,)),
+    # what a study does with it
+    "gather_rows": Op(gather_rows, TWO, heads=(0,)),
+    "select": Op(select, TWO),
+    "log_normaliser": Op(log_normaliser, ONE, rows=(0,)),
+    "pick": Op(pick, TWO, rows=(0, 1)),
+    "probabilities": Op(probabilities, ONE, rows=(0,)),
+    "expect": Op(expect, TWO, rows=(0, 1)),
+}

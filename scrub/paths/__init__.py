@@ -1,0 +1,1 @@
+"""Paths through the graph: patterns, rules that resample them, splits along them."""

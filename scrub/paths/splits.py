@@ -1,0 +1,153 @@
+"""Splits: rewrites along a path that change no number.
+
+Attention is linear in its pattern and in its heads, so a component can be written as the sum of groups
+of its heads, of the part of its attention inside a position mask and the rest, or of identity attention
+(every position attends to itself) and the error of that approximation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from scrub.errors import ScrubError
+from scrub.graph.masks import MASKS
+from scrub.graph.node import Node, node, unroll
+from scrub.graph.ops import OPS
+from scrub.paths.locate import locate
+from scrub.paths.pattern import Pattern, State
+
+Roles = Mapping[str, Sequence[tuple[int, int]]]  # role -> (layer, head)
+
+_KINDS = 'heads NAME..., mask "NAME" or identity'
+
+
+@dataclass(frozen=True)
+class Split:
+    """`PATTERN by KIND`: the component at the end of the paths that match becomes a sum."""
+
+    pattern: Pattern
+    kind: str
+    names: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        quote = '"{}"' if self.kind == "mask" else "{}"
+        return " ".join([f"{self.pattern} by {self.kind}", *(quote.format(n) for n in self.names)])
+
+    @classmethod
+    def parse(cls, text: str) -> Split:
+        """Read one split. Raises ScrubError if it isn't one, or names a mask that isn't there."""
+        matched = re.fullmatch(r"\s*(\S.*?)\s+by\s+(\w+)\s*(.*?)\s*", text)
+        if not matched:
+            raise ScrubError(f"{text.strip()!r} is no split: write 'PATTERN by {_KINDS}'")
+        pattern, kind, rest = matched.groups()
+        names = (rest.strip("\"'"),) if kind == "mask" else tuple(re.split(r"[\s,]+", rest)) if rest else ()
+        if kind == "mask":
+            MASKS[names[0]]
+        elif (kind, bool(names)) not in {("heads", True), ("identity", False)}:
+            raise ScrubError(f"{text.strip()!r} splits by nothing that scrub knows: write 'PATTERN by {_KINDS}'")
+        return cls(Pattern(pattern), kind, names)
+
+    def apply(self, root: Node, roles: Roles) -> Node:
+        """The same model with the components at the end of the matching paths written as sums.
+
+        Raises ScrubError if the pattern matches no path, or a component that can't be split so.
+        """
+        locate(self.pattern, root)
+
+        def advance(state: State, current: Node) -> State:
+            return state if current.label is None else self.pattern.advance(state, current.label)
+
+        def build(current: Node, state: State, inputs: tuple[Node, ...]) -> Node:
+            here = current.with_inputs(inputs)
+            if current.label is None or not self.pattern.accepts(state):
+                return here
+            return node("add", *self._terms(here, roles))
+
+        return unroll(root, self.pattern.start, advance, build)
+
+    def _terms(self, whole: Node, roles: Roles) -> list[Node]:
+        label = whole.label or ""
+        if whole.op != "output":
+            raise ScrubError(f"'{self}' can't split {label!r}: only attention heads split, and 'a0' is a layer of them")
+        if self.kind == "heads":
+            return _by_heads(whole, self.names, roles)
+        z, weight = whole.inputs
+        if z.op != "attend":
+            raise ScrubError(f"'{self}' can't split {label!r}: that is a part of a split already")
+        pattern, v = z.inputs
+        if self.kind == "mask":
+            position = pattern.inputs[2]
+            part = node("attend_masked", pattern, v, position, mask=self.names[0])
+            names = (self.names[0], "rest")
+        else:
+            part, names = v, ("identity", "error")
+        return [
+            node("output", piece, weight, label=f"{label}[{name}]")
+            for name, piece in zip(names, (part, node("sub", z, part)), strict=True)
+        ]
+
+
+def role_splits(roles: Roles) -> list[Split]:
+    """The splits of every layer into the groups of heads that have a role in it, and the rest."""
+    layers = sorted({layer for heads in roles.values() for layer, _ in heads})
+    return [
+        Split(
+            Pattern(f"**/a{layer}"),
+            "heads",
+            tuple(role for role, heads in roles.items() if any(at == layer for at, _ in heads)),
+        )
+        for layer in layers
+    ]
+
+
+def head_indices(component: Node) -> tuple[int, ...]:
+    """Which heads of its layer an attention component is made of."""
+    if component.op == "take_heads":
+        inner = head_indices(component.inputs[0])
+        indices = component.arguments["indices"]
+        assert isinstance(indices, tuple)
+        return tuple(inner[i] for i in indices)
+    if component.op == "param":
+        shape = component.arguments["shape"]
+        assert isinstance(shape, tuple)
+        return tuple(range(shape[0]))
+    return head_indices(component.inputs[OPS[component.op].heads[-1]])
+
+
+def _by_heads(whole: Node, names: Sequence[str], roles: Roles) -> list[Node]:
+    layer = re.match(r"a(\d+)", whole.label or "")
+    assert layer is not None
+    there = head_indices(whole)
+    groups: dict[str, list[int]] = {}
+    for name in names:
+        wanted = [int(name)] if name.isdecimal() else [h for at, h in roles.get(name, ()) if at == int(layer[1])]
+        if not wanted:
+            known = ", ".join(roles) or "none"
+            raise ScrubError(f"no head of a{layer[1]} has the role {name!r}: this model's roles are {known}")
+        if missing := sorted(set(wanted) - set(there)):
+            raise ScrubError(f"{whole.label} has no head {missing[0]}: its heads are {', '.join(map(str, there))}")
+        groups[name] = wanted
+    taken = [head for heads in groups.values() for head in heads]
+    if len(set(taken)) < len(taken):
+        raise ScrubError(f"the groups {', '.join(groups)} of {whole.label} share a head: a split needs them apart")
+    if rest := [head for head in there if head not in taken]:
+        groups["rest"] = rest
+    return [
+        _restrict(whole, tuple(there.index(h) for h in heads)).labelled(f"a{layer[1]}.{name}")
+        for name, heads in groups.items()
+    ]
+
+
+def _restrict(whole: Node, kept: tuple[int, ...]) -> Node:
+    """The same operation on some of its heads: the table says which inputs carry them."""
+    if whole.op == "param":
+        return node("take_heads", whole, indices=kept)
+    if whole.op == "take_heads":
+        indices = whole.arguments["indices"]
+        assert isinstance(indices, tuple)
+        return node("take_heads", whole.inputs[0], indices=tuple(indices[i] for i in kept))
+    carry = OPS[whole.op].heads
+    inputs = (_restrict(each, kept) if at in carry else each for at, each in enumerate(whole.inputs))
+    return whole.with_inputs(tuple(inputs))

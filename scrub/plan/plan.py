@@ -1,0 +1,117 @@
+"""Compiling graphs into a plan, printing it, and running it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from scrub.graph.node import Node, walk
+from scrub.graph.ops import OPS
+from scrub.plan.rows import select_rows
+
+PER_RUN = frozenset({"param", "position"})  # leaves that are the same in every batch
+
+
+@dataclass(frozen=True)
+class Step:
+    """One value: where it is put, what it is, where its inputs are, and what it is the last to use."""
+
+    node: Node
+    inputs: tuple[int, ...]
+    frees: tuple[int, ...]
+    per_run: bool  # computed once a run, not once a batch
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every distinct value that the outputs need, inputs first. Printing it shows what runs."""
+
+    steps: tuple[Step, ...]
+    outputs: Mapping[str, int]
+    labels: Mapping[int, str]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def lines(self) -> list[str]:
+        """One line a step: number, operation, arguments, the steps of paths it stands for, what is freed."""
+        names: dict[int, list[str]] = {}
+        for name, at in self.outputs.items():
+            names.setdefault(at, []).append(name)
+        lines = []
+        for at, step in enumerate(self.steps):
+            static = [f"{key}={value}" for key, value in step.node.static]
+            call = f"%{at} = {step.node.op}({', '.join([*(f'%{i}' for i in step.inputs), *static])})"
+            notes = [self.labels.get(at, ""), "once a run" if step.per_run else ""]
+            notes += [f"output {', '.join(names[at])}" if at in names else ""]
+            notes += ["frees " + " ".join(f"%{i}" for i in step.frees) if step.frees else ""]
+            lines.append(f"{call:<60} # {'; '.join(n for n in notes if n)}".rstrip(" #"))
+        return lines
+
+    def once(self, leaves: Mapping[Node, Tensor]) -> dict[int, Tensor]:
+        """The values that are the same in every batch."""
+        kept: dict[int, Tensor] = {}
+        for at, step in enumerate(self.steps):
+            if step.per_run:
+                kept[at] = _compute(step, kept, leaves)
+        return kept
+
+    def run(self, once: Mapping[int, Tensor], leaves: Mapping[Node, Tensor]) -> dict[str, Tensor]:
+        """The outputs for one batch.
+
+        `once` is what :meth:`once` gave; `leaves` binds the other leaves: tokens [batch, position] of each
+        source, donor, selected, target. The values that aren't needed any more are freed on the way.
+        """
+        values = dict(once)
+        for at, step in enumerate(self.steps):
+            if not step.per_run:
+                values[at] = _compute(step, values, leaves)
+                for each in step.frees:
+                    del values[each]
+        return {name: values[at] for name, at in self.outputs.items()}
+
+
+def compile_plan(outputs: Mapping[str, Node], selected: bool = True) -> Plan:
+    """The plan of all outputs together. With `selected`, only selected positions reach them."""
+    values = {name: output.value for name, output in outputs.items()}
+    computed = select_rows(values) if selected else values
+    order = list(walk(computed.values()))
+    at = {each: number for number, each in enumerate(order)}
+    kept = {at[each] for each in computed.values()}
+    last = {at[i]: number for number, each in enumerate(order) for i in each.inputs}
+    per_run: list[bool] = []
+    for each in order:
+        below = (per_run[at[i]] for i in each.inputs)
+        per_run.append(all(below) if each.inputs else each.op in PER_RUN)
+    frees: dict[int, list[int]] = {}
+    for value, user in last.items():
+        if value not in kept and not per_run[value]:
+            frees.setdefault(user, []).append(value)
+    steps = [
+        Step(each, tuple(at[i] for i in each.inputs), tuple(sorted(frees.get(number, ()))), per_run[number])
+        for number, each in enumerate(order)
+    ]
+    return Plan(tuple(steps), {name: at[each] for name, each in computed.items()}, _labels(outputs, at))
+
+
+def _compute(step: Step, values: Mapping[int, Tensor], leaves: Mapping[Node, Tensor]) -> Tensor:
+    run = OPS[step.node.op].run
+    if run is None:
+        return leaves[step.node]
+    return run(*(values[i] for i in step.inputs), **step.node.arguments)
+
+
+def _labels(outputs: Mapping[str, Node], at: Mapping[Node, int]) -> dict[int, str]:
+    """The steps of paths that each computed value stands for (those in full; rows are their consumers')."""
+    found: dict[int, dict[str, None]] = {}
+    for each in walk(outputs.values()):
+        if each.label is not None and each.value in at:
+            found.setdefault(at[each.value], {})[each.label] = None
+    return {number: " ".join(labels) for number, labels in found.items()}
+
+
+def leaves_of(plan: Plan) -> Sequence[Node]:
+    """The leaves that a run has to bind."""
+    return [step.node for step in plan.steps if OPS[step.node.op].run is None]
