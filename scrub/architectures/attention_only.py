@@ -37,13 +37,13 @@ class Config(BaseModel):
 def lower(config: Config) -> Node:
     """The graph of the model: logits [batch, position, vocab] from tokens [batch, position]."""
     c = config
-    norm = {"eps": c.layer_norm_eps}
 
     def param(name: str, *shape: int) -> Node:
         return node("param", name=name, shape=shape)
 
     def layer_norm(x: Node, name: str) -> Node:
-        return node("layer_norm", x, param(f"{name}.weight", c.d_model), param(f"{name}.bias", c.d_model), **norm)
+        weight, bias = param(f"{name}.weight", c.d_model), param(f"{name}.bias", c.d_model)
+        return node("layer_norm", x, weight, bias, eps=c.layer_norm_eps)
 
     position = node("position")
     place = node("embed", position, param("pos.weight", c.n_ctx, c.d_model))

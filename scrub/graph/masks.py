@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Int
@@ -33,7 +34,7 @@ class Mask:
 class _Masks(Mapping[str, Mask]):
     """The masks by name: three with names of their own, `first`, and the families `last N`, `lag N`."""
 
-    named = {
+    named: ClassVar = {
         "current": Mask(lags=(0,)),
         "previous": Mask(lags=(1,)),
         "last three": Mask(lags=(0, 1, 2)),

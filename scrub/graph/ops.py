@@ -15,12 +15,11 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 
 import torch
-from einops import einsum, rearrange
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from scrub.graph.masks import MASKS
-
 
 NONE, ONE, TWO, THREE, ANY = range(1), range(1, 2), range(2, 3), range(3, 4), range(1, 1 << 16)
 
@@ -168,7 +167,7 @@ def expect(
     weight: Float[Tensor, "batch position vocab"], logits: Float[Tensor, "batch position vocab"]
 ) -> Float[Tensor, "batch position 1"]:
     """The mean of the logits under a distribution."""
-    return einsum(weight, logits, "b p v, b p v -> b p")[..., None]
+    return torch.einsum("bpv,bpv->bp", weight, logits)[..., None]
 
 
 OPS: dict[str, Op] = {
