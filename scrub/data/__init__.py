@@ -1,0 +1,1 @@
+"""Token sequences to run models on: the standard library's source, Hugging Face data sets and local files."""

@@ -1,0 +1,77 @@
+"""Near-duplicate texts: clusters by MinHash candidates that are then checked exactly."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+BANDS = 32
+ROWS = 3  # 32 bands of 3 rows miss a pair of Jaccard similarity 0.5 in 1.4 % of cases, and 0.7 in less than 1e-5
+SEED = 20
+Shingles = NDArray[np.uint64]
+
+
+def shingles(text: str) -> Shingles:
+    """The sorted distinct hashes of the pairs of consecutive lines of a text, blank lines and indentation left out."""
+    lines = [line for line in map(str.strip, text.splitlines()) if line]
+    pairs = {f"{first}\n{second}" for first, second in zip(lines, lines[1:])} or set(lines)
+    digests = b"".join(hashlib.blake2b(pair.encode(), digest_size=8).digest() for pair in pairs)
+    return np.unique(np.frombuffer(digests, dtype=np.uint64))
+
+
+def jaccard(first: Shingles, second: Shingles) -> float:
+    """Size of the intersection over size of the union (a fraction; 0 if both are empty)."""
+    common = np.intersect1d(first, second, assume_unique=True).size
+    union = first.size + second.size - common
+    return common / union if union else 0.0
+
+
+def signature(hashes: Shingles) -> Shingles:
+    """MinHash signature, uint64 [BANDS * ROWS]: the least hash under each of as many random permutations."""
+    generator = np.random.default_rng(SEED)
+    odd = generator.integers(0, 2**63, (BANDS * ROWS, 1), dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    shift = generator.integers(0, 2**63, (BANDS * ROWS, 1), dtype=np.uint64)
+    mixed = odd * hashes + shift  # modulo 2**64
+    return (mixed ^ (mixed >> np.uint64(29))).min(axis=1)
+
+
+def candidates(hashes: Sequence[Shingles]) -> Iterator[tuple[int, int]]:
+    """Pairs of texts (as indices, first < second) that agree on some whole band of their signatures."""
+    buckets: dict[tuple[int, bytes], list[int]] = defaultdict(list)
+    for index, each in enumerate(hashes):
+        if each.size:
+            for band, rows in enumerate(signature(each).reshape(BANDS, ROWS)):
+                buckets[band, rows.tobytes()].append(index)
+    seen: set[tuple[int, int]] = set()
+    for bucket in buckets.values():
+        # A bucket of thousands would be a boilerplate line; chaining neighbours keeps the work linear.
+        pairs = combinations(bucket, 2) if len(bucket) < 200 else zip(bucket, bucket[1:])
+        for pair in pairs:
+            if pair not in seen:
+                seen.add(pair)
+                yield pair
+
+
+def clusters(texts: Sequence[str], threshold: float = 0.5) -> list[int]:
+    """For every text, the index of the first text of its cluster of near-duplicates (itself, if it has none).
+
+    Two texts are near-duplicates if the Jaccard similarity of their shingles is at least `threshold`; clusters are
+    the connected components, so that no two near-duplicates ever end in different clusters.
+    """
+    hashes = [shingles(text) for text in texts]
+    parent = list(range(len(texts)))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    for first, second in candidates(hashes):
+        low, high = sorted((root(first), root(second)))
+        if low != high and jaccard(hashes[first], hashes[second]) >= threshold:
+            parent[high] = low
+    return [root(index) for index in range(len(texts))]

@@ -1,0 +1,78 @@
+"""The source of the standard library of the Python that runs this, split into a training and a validation side."""
+
+import hashlib
+import sysconfig
+import tokenize
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from scrub.data.duplicates import clusters
+
+SKIPPED_FOLDERS = {"site-packages", "dist-packages", "__pycache__", "encodings", "pydoc_data", "lib-dynload"}
+SKIPPED_PREFIXES = ("_sysconfigdata", "config-")  # written by the build: full of that machine's paths
+MOST_DIGITS = 0.2  # fraction of a file's characters; above, the file is a table
+VALIDATION = 0.1  # fraction of the paths
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file of source: its path relative to the library's root, with forward slashes, and its text."""
+
+    path: str
+    text: str
+
+    @property
+    def is_test(self) -> bool:
+        """Whether the file belongs to the `test` package or to another package's tests."""
+        return bool({"test", "tests", "idle_test"} & set(self.path.split("/")[:-1]))
+
+
+def read_source(path: Path) -> str | None:
+    """The text of a Python file by its own declared encoding, newlines as "\\n"; None if it is unfit to read.
+
+    Unfit are files that don't decode, that hold no text, and tables of numbers.
+    """
+    try:
+        with tokenize.open(path) as file:
+            text = file.read()
+    except (SyntaxError, UnicodeDecodeError, LookupError, OSError):
+        return None
+    if not text.strip() or sum(map(text.count, "0123456789")) > MOST_DIGITS * len(text):
+        return None
+    return text
+
+
+def source_files(root: Path, skipped: set[str] = SKIPPED_FOLDERS) -> Iterator[SourceFile]:
+    """The readable Python files under a root, sorted by path."""
+    for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).as_posix()):
+        parts = path.relative_to(root).parts
+        if skipped & set(parts) or any(part.startswith(SKIPPED_PREFIXES) for part in parts):
+            continue
+        text = read_source(path)
+        if text is not None:
+            yield SourceFile("/".join(parts), text)
+
+
+def hash_fraction(text: str) -> float:
+    """A number in [0, 1) that depends on the text alone, on every machine and in every run."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+
+
+def split(files: list[SourceFile]) -> tuple[list[SourceFile], list[SourceFile]]:
+    """Training and validation side of a list of files.
+
+    A cluster of near-duplicates takes the side of its first member, ordered with tests last, so that the side of a
+    module doesn't depend on whether the test package is installed.
+    """
+    ordered = sorted(files, key=lambda file: (file.is_test, file.path))
+    training, validation = [], []
+    for file, canonical in zip(ordered, clusters([file.text for file in ordered])):
+        held_out = hash_fraction(ordered[canonical].path) < VALIDATION
+        (validation if held_out else training).append(file)
+    return training, validation
+
+
+def stdlib_split(root: Path | None = None) -> tuple[list[SourceFile], list[SourceFile]]:
+    """Training and validation side of the standard library (of the running Python, if no root is given)."""
+    return split(list(source_files(root or Path(sysconfig.get_path("stdlib")))))

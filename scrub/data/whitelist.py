@@ -1,0 +1,125 @@
+"""The tokens after which induction helps: where earlier occurrences predict the next token better than bigrams do."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scrub.data.bigram import Bigram, Floats, Tokens, pairs
+
+BETA = 1.0  # nats of log-odds that one earlier occurrence is worth
+SHARE = 0.25  # fraction of the positions that the threshold should select
+
+
+def earlier_counts(tokens: Tokens) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For each pair AB, how many earlier A's of its sequence were followed by B, and how many by something else.
+
+    Both are int64 [sequences, tokens - 1].
+    """
+    first, second = pairs(np.asarray(tokens, dtype=np.int64))
+    size = int(tokens.max(initial=0)) + 1
+    rows = np.arange(len(first))[:, None]
+    same_token = rank_in_group(rows * size + first)
+    matching = rank_in_group((rows * size + first) * size + second)
+    return matching, same_token - matching
+
+
+def rank_in_group(keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many earlier entries, in reading order, hold the same key."""
+    flat = keys.ravel()
+    order = np.argsort(flat, kind="stable")
+    ordered = flat[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(flat) else np.zeros(0, np.int64)
+    lengths = np.diff(np.r_[starts, len(flat)])
+    ranks = np.empty(len(flat), dtype=np.int64)
+    ranks[order] = np.arange(len(flat)) - np.repeat(starts, lengths)
+    return ranks.reshape(keys.shape)
+
+
+def heuristic_losses(tokens: Tokens, bigram: Bigram, beta: float) -> Floats:
+    """Loss of the induction heuristic on each pair, in nats, float64 [sequences, tokens - 1].
+
+    The log-odds of B against not-B start from the bigram's; every earlier A that was followed by B adds beta, every
+    other earlier A takes beta away.
+    """
+    probability = bigram.probabilities(tokens)
+    matching, others = earlier_counts(tokens)
+    logit = np.log(probability) - np.log1p(-probability) + beta * (matching - others)
+    return np.logaddexp(0.0, -logit)
+
+
+def gains(tokens: Tokens, bigram: Bigram, beta: float) -> tuple[Floats, NDArray[np.int64]]:
+    """Per token A: the bigram's mean loss minus the heuristic's over all pairs AB, in nats, and the number of pairs.
+
+    float64 [vocabulary] and int64 [vocabulary]; the gain of a token that begins no pair is minus infinity.
+    """
+    first = pairs(np.asarray(tokens, dtype=np.int64))[0].ravel()
+    difference = (bigram.losses(tokens) - heuristic_losses(tokens, bigram, beta)).ravel()
+    counts = np.bincount(first, minlength=bigram.vocab_size)
+    sums = np.bincount(first, weights=difference, minlength=bigram.vocab_size)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), -np.inf), counts
+
+
+@dataclass(frozen=True)
+class Whitelist:
+    """The whitelisted tokens with all that made them."""
+
+    tokens: list[int]
+    strings: list[str]
+    beta: float
+    threshold: float  # nats; a token is listed if its gain exceeds it
+    sequences: int  # that the gains were measured on
+    positions: int  # pairs of consecutive tokens in them
+    selected: int  # positions among them whose token is listed
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON."""
+        path.write_text(json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> "Whitelist":
+        """Read what `save` wrote."""
+        return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+    def select(self, tokens: Tokens) -> NDArray[np.bool_]:
+        """The positions whose token is listed and whose successor is scored: bool [sequences, tokens - 1]."""
+        return np.isin(np.asarray(tokens)[:, :-1], self.tokens)
+
+
+def threshold_for(gain: Floats, counts: NDArray[np.int64], share: float) -> float:
+    """The largest threshold, in nats and not below 0, under which at least `share` of the positions are selected."""
+    order = np.argsort(-gain, kind="stable")
+    reached = np.cumsum(counts[order]) >= share * counts.sum()
+    last = order[int(np.argmax(reached))] if reached.any() else order[-1]
+    below = gain[gain < gain[last]]
+    # Half-way to the next token, so that rounding the threshold changes nothing.
+    middle = (gain[last] + below.max()) / 2 if np.isfinite(below).any() else gain[last] - 1e-6
+    return max(0.0, float(middle))
+
+
+def build_whitelist(
+    tokens: Tokens,
+    bigram: Bigram,
+    strings: list[str],
+    beta: float = BETA,
+    threshold: float | None = None,
+    share: float = SHARE,
+) -> Whitelist:
+    """The whitelist of a corpus, int64 [sequences, tokens]; `strings` names every token of the vocabulary.
+
+    Without a threshold, the one that selects about `share` of the positions.
+    """
+    gain, counts = gains(tokens, bigram, beta)
+    chosen = threshold_for(gain, counts, share) if threshold is None else threshold
+    listed = np.flatnonzero(gain > chosen)
+    return Whitelist(
+        tokens=listed.tolist(),
+        strings=[strings[token] for token in listed],
+        beta=beta,
+        threshold=chosen,
+        sequences=len(tokens),
+        positions=int(counts.sum()),
+        selected=int(counts[listed].sum()),
+    )

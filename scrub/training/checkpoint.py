@@ -1,0 +1,51 @@
+"""Checkpoints of a training run: one safetensors file with parameters, optimiser state and progress."""
+
+import os
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+def save_atomically(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file so that a reader, or an interruption, never sees half of it."""
+    partial = path.with_name(path.name + ".partial")
+    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial, metadata)
+    os.replace(partial, path)
+
+
+def save_checkpoint(
+    path: Path, params: dict[str, Tensor], optimisers: list[torch.optim.Optimizer], step: int, tokens: int
+) -> None:
+    """Save what a resumed run needs; optimiser state goes under `optimiser.INDEX.STATE.PARAMETER`."""
+    names = {id(value): name for name, value in params.items()}
+    tensors = dict(params)
+    for index, optimiser in enumerate(optimisers):
+        for parameter, state in optimiser.state.items():
+            tensors |= {f"optimiser.{index}.{key}.{names[id(parameter)]}": value for key, value in state.items()}
+    save_atomically(tensors, path, {"step": str(step), "tokens": str(tokens)})
+
+
+def load_checkpoint(
+    path: Path, params: dict[str, Tensor], optimisers: list[torch.optim.Optimizer]
+) -> tuple[int, int]:
+    """Load a checkpoint into parameters and optimisers, in place; the steps and tokens it has seen."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    with torch.no_grad():
+        for name, value in params.items():
+            value.copy_(tensors[name])
+    for index, optimiser in enumerate(optimisers):
+        for group in optimiser.param_groups:
+            for parameter in group["params"]:
+                name = next(name for name, value in params.items() if value is parameter)
+                prefix, suffix = f"optimiser.{index}.", f".{name}"
+                optimiser.state[parameter] = {
+                    key[len(prefix) : -len(suffix)]: value.clone() if value.dim() == 0 else value.to(parameter.device)
+                    for key, value in tensors.items()
+                    if key.startswith(prefix) and key.endswith(suffix)
+                }
+    return int(metadata["step"]), int(metadata["tokens"])

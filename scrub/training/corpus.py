@@ -1,0 +1,84 @@
+"""The training text: the training side of the standard library and the source of the installed dependencies."""
+
+from dataclasses import dataclass
+from importlib.metadata import Distribution, distributions
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from scrub.data.duplicates import clusters
+from scrub.data.stdlib import SKIPPED_FOLDERS, SourceFile, hash_fraction, read_source, stdlib_split
+
+PACKAGE_CAP = 3_000_000  # characters of one distribution, so that none dominates
+VENDORED = {"_vendor", "_vendored", "vendor", "extern", "externals", "third_party", "_distutils"}
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The texts that train and validate a model, and where they come from."""
+
+    stdlib: list[SourceFile]
+    dependencies: list[SourceFile]
+    validation: list[SourceFile]
+    packages: dict[str, int]  # distribution and version -> characters taken
+
+
+def distribution_sources(distribution: Distribution) -> list[SourceFile]:
+    """Readable Python files of one installed distribution, in an order given by a hash of their paths."""
+    paths = {str(path).replace("\\", "/"): path for path in distribution.files or [] if str(path).endswith(".py")}
+    ordered = sorted(paths, key=lambda path: (hash_fraction(path), path))
+    sources, characters = [], 0
+    for name in ordered:
+        if characters >= PACKAGE_CAP:
+            break
+        if (VENDORED | SKIPPED_FOLDERS - {"site-packages"}) & set(name.split("/")) or name.startswith(".."):
+            continue
+        text = read_source(Path(str(paths[name].locate())))
+        if text is not None and len(text) < PACKAGE_CAP // 4:
+            sources.append(SourceFile(f"{distribution.name}/{name}", text))
+            characters += len(text)
+    return sources
+
+
+def load_corpus(dependencies: bool = True) -> Corpus:
+    """The corpus of this environment; dependency files that nearly duplicate held-out or other files are dropped."""
+    training, validation = stdlib_split()
+    found: dict[str, Distribution] = {each.name.lower(): each for each in distributions()} if dependencies else {}
+    versions = {name: f"{name} {found[name].version}" for name in sorted(found)}
+    sources = [(name, source) for name in versions for source in distribution_sources(found[name])]
+    ordered = [*validation, *training, *(source for _, source in sources)]
+    heads = clusters([source.text for source in ordered])
+    offset = len(validation) + len(training)
+    kept, packages = [], dict.fromkeys(versions.values(), 0)
+    for index, (name, source) in enumerate(sources, start=offset):
+        if heads[index] == index:
+            kept.append(source)
+            packages[versions[name]] += len(source.text)
+    return Corpus(training, kept, validation, {name: count for name, count in packages.items() if count})
+
+
+def encode(tokenizer: Tokenizer, files: list[SourceFile]) -> list[NDArray[np.int32]]:
+    """The token ids of each file, int32 [tokens], without special tokens."""
+    encodings = tokenizer.encode_batch_fast([file.text for file in files], add_special_tokens=False)
+    return [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
+
+
+class WindowSampler:
+    """Draws windows of `length` consecutive tokens, each within one file and uniform over all such windows."""
+
+    def __init__(self, files: list[NDArray[np.int32]], length: int) -> None:
+        """Keep the files that hold at least one window."""
+        usable = [file for file in files if len(file) >= length]
+        self.length = length
+        self.tokens = np.concatenate(usable) if usable else np.zeros(0, np.int32)
+        self.starts = np.cumsum([0, *(len(file) for file in usable)])[:-1]
+        self.ends = np.cumsum([len(file) - length + 1 for file in usable])  # windows up to and with each file
+
+    def draw(self, generator: np.random.Generator, count: int) -> NDArray[np.int32]:
+        """Windows, int32 [count, length]."""
+        picks = generator.integers(0, self.ends[-1], count)
+        files = np.searchsorted(self.ends, picks, side="right")
+        begins = self.starts[files] + picks - np.concatenate([[0], self.ends[:-1]])[files]
+        return self.tokens[begins[:, None] + np.arange(self.length)]

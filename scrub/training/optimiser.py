@@ -1,0 +1,63 @@
+"""Muon for the attention matrices, one orthogonalisation per head, and AdamW for everything else."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # quintic that drives singular values into about [0.7, 1.2] in 5 steps
+
+
+def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
+    """The nearest matrices with orthonormal rows, roughly; [..., rows, columns] with rows <= columns."""
+    a, b, c = NEWTON_SCHULZ
+    result = matrices / matrices.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-12)
+    for _ in range(steps):
+        gram = result @ result.mT
+        result = a * result + (b * gram + c * gram @ gram) @ result
+    return result
+
+
+class HeadMuon(torch.optim.Optimizer):
+    """Momentum whose step is orthogonalised head by head.
+
+    `wq`, `wk`, `wv` [heads, d_head, d_model] and `wo` [heads, d_model, d_head] are stacks of one matrix a head; wide
+    or tall, all have the same shape up to a transposition, so one batched product serves every head of the model.
+    """
+
+    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
+        """`lr` is the spectral norm of a step."""
+        super().__init__(params, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """Take one step; parameters of a group must agree in shape up to a transposition of the last two axes."""
+        for group in self.param_groups:
+            momentum, stacks = group["momentum"], []
+            for parameter in group["params"]:
+                state = self.state[parameter]
+                if "momentum" not in state:
+                    state["momentum"] = torch.zeros_like(parameter)
+                state["momentum"].lerp_(parameter.grad, 1 - momentum)
+                update = parameter.grad.lerp(state["momentum"], momentum)
+                stacks.append(update if update.shape[-2] <= update.shape[-1] else update.mT)
+            steps = orthogonalise(torch.cat(stacks)).split([len(stack) for stack in stacks])
+            for parameter, step in zip(group["params"], steps):
+                parameter.sub_(group["lr"] * (step if step.shape == parameter.shape else step.mT))
+
+
+def build_optimisers(
+    params: dict[str, Tensor], *, kind: str, lr: float, matrix_lr: float, weight_decay: float
+) -> list[torch.optim.Optimizer]:
+    """The optimisers of a run; `kind` is "muon" (heads by Muon, the rest by AdamW) or "adamw" (everything)."""
+    matrices = [value for name, value in params.items() if name.rsplit(".", 1)[-1] in {"wq", "wk", "wv", "wo"}]
+    tables = [value for name, value in params.items() if name in {"embed.weight", "unembed.weight"}]
+    taken = {id(value) for value in matrices + tables}
+    rest = [value for value in params.values() if id(value) not in taken]
+    groups = [{"params": tables, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    if kind == "adamw":
+        groups.append({"params": matrices, "weight_decay": weight_decay})
+    optimisers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=True)]
+    if kind == "muon":
+        optimisers.append(HeadMuon(matrices, lr=matrix_lr))
+    return optimisers

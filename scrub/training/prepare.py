@@ -1,0 +1,52 @@
+"""The tokenised corpus of a run, kept in the run's folder so that resuming doesn't tokenise again."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+from tokenizers import Tokenizer
+
+from scrub.training.corpus import encode, load_corpus
+from scrub.training.tokenizer import train_tokenizer
+
+PARTS = ("stdlib", "dependencies", "validation")
+
+
+@dataclass(frozen=True)
+class PreparedCorpus:
+    """The token ids of every file, int32 [tokens] each, by side."""
+
+    stdlib: list[NDArray[np.int32]]
+    dependencies: list[NDArray[np.int32]]
+    validation: list[NDArray[np.int32]]
+
+
+def prepare(folder: Path, vocab_size: int) -> PreparedCorpus:
+    """Read the corpus, train its tokenizer and encode it; from the folder's files if they are there already."""
+    path = folder / "corpus.safetensors"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write(folder, path, vocab_size)
+    arrays = load_file(path)
+    return PreparedCorpus(*(np.split(arrays[part], np.cumsum(arrays[f"{part}.lengths"])[:-1]) for part in PARTS))
+
+
+def write(folder: Path, path: Path, vocab_size: int) -> None:
+    """Write tokenizer.json, sources.json (what the text is made of) and the encoded corpus."""
+    corpus = load_corpus()
+    tokenizer = train_tokenizer((file.text for file in corpus.stdlib + corpus.dependencies), vocab_size)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for part in PARTS:
+        files = encode(tokenizer, getattr(corpus, part))
+        arrays[part] = np.concatenate([*files, np.zeros(0, np.int32)])
+        arrays[f"{part}.lengths"] = np.array([len(file) for file in files], dtype=np.int64)
+    counts = {part: {"files": len(getattr(corpus, part)), "tokens": arrays[part].size} for part in PARTS}
+    (folder / "sources.json").write_text(json.dumps({**counts, "packages": corpus.packages}, indent=1))
+    partial = path.with_name(path.name + ".partial")
+    save_file(arrays, partial)
+    os.replace(partial, path)
