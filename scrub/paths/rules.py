@@ -90,38 +90,42 @@ def sources(root: Node) -> set[str]:
     return {str(n.arguments["source"]) for n in walk([root]) if n.op == "tokens"}
 
 
+class _Place(Enum):
+    """Where a node stands relative to the attention patterns that are computed on donor sequences."""
+
+    OUTSIDE = "outside"
+    WHOLE = "whole"  # such a pattern itself: its rows are gathered
+    INSIDE = "inside"  # below one: all of it runs on the donor sequences, patterns too
+
+
 def _gather_donors(root: Node) -> Node:
     """Put the gathering of rows above the attention patterns that are computed on donor sequences."""
-    by_row = sorted(s for s in sources(root) if s.startswith("rows "))
-    if not by_row:
-        return root
+    fed: dict[Node, frozenset[str]] = {}
+    for each in walk([root]):
+        own = {str(each.arguments["source"])} if each.op == "tokens" else set()
+        fed[each] = frozenset(own.union(*(fed[i] for i in each.inputs)))
 
-    def build(current: Node, _: None, inputs: tuple[Node, ...]) -> Node:
-        here = current.with_inputs(inputs)
-        if current.op == "attention_pattern":
-            fed = open_sources(here)
-            if len(fed) == 1 and fed <= set(by_row):
-                return node("gather_rows", here, node("donor", source=fed.pop()))
+    def by_row(current: Node) -> str | None:
+        """The source of donors, if a node is fed by that and nothing else."""
+        source = next(iter(fed[current]), "")
+        return source if len(fed[current]) == 1 and source.startswith("rows ") else None
+
+    def advance(place: _Place, current: Node) -> _Place:
+        if place is not _Place.OUTSIDE:
+            return _Place.INSIDE
+        return _Place.WHOLE if current.op == "attention_pattern" and by_row(current) else _Place.OUTSIDE
+
+    def build(current: Node, place: _Place, inputs: tuple[Node, ...]) -> Node:
+        here, source = current.with_inputs(inputs), by_row(current)
+        if place is _Place.WHOLE:
+            return node("gather_rows", here, node("donor", source=source))
+        if place is _Place.OUTSIDE and current.op == "tokens" and source:
+            raise ScrubError(
+                f"'{source}' feeds paths that are no whole attention pattern: a draw per position gives rows of "
+                "a pattern, so feed it to all q and k paths of a head, as in 'a1.ind/k/a0.prev/{q,k}/** -> rows like F'"
+            )
         return here
 
-    def open_sources(below: Node) -> set[str]:
-        """The sources that reach a node other than through gathered rows."""
-        found, stack, seen = set(), [below], set()
-        while stack:
-            current = stack.pop()
-            if current in seen or current.op == "gather_rows":
-                continue
-            seen.add(current)
-            if current.op == "tokens":
-                found.add(str(current.arguments["source"]))
-            stack.extend(current.inputs)
-        return found
-
-    gathered = unroll(root, None, lambda state, _: state, build)
-    loose = open_sources(gathered) & set(by_row)
-    if loose:
-        raise ScrubError(
-            f"'{loose.pop()}' feeds paths that are no whole attention pattern: a draw per position gives rows of "
-            "a pattern, so feed it to all q and k paths of a head, as in 'a1.ind/k/a0.prev/{q,k}/** -> rows like F'"
-        )
-    return gathered
+    if not any(source.startswith("rows ") for source in fed[root]):
+        return root
+    return unroll(root, _Place.OUTSIDE, advance, build)
