@@ -117,7 +117,8 @@ def head_indices(component: Node) -> tuple[int, ...]:
 
 
 def _by_heads(whole: Node, names: Sequence[str], roles: Roles) -> list[Node]:
-    layer = re.match(r"a(\d+)", whole.label or "")
+    group, bracket, part = (whole.label or "").partition("[")  # a part keeps its name: a0[rest] gives a0.prev[rest]
+    layer = re.match(r"a(\d+)", group)
     assert layer is not None
     there = head_indices(whole)
     groups: dict[str, list[int]] = {}
@@ -132,11 +133,15 @@ def _by_heads(whole: Node, names: Sequence[str], roles: Roles) -> list[Node]:
     taken = [head for heads in groups.values() for head in heads]
     if len(set(taken)) < len(taken):
         raise ScrubError(f"the groups {', '.join(groups)} of {whole.label} share a head: a split needs them apart")
+    named = {f"{layer[0]}.{name}": heads for name, heads in groups.items()}
     if rest := [head for head in there if head not in taken]:
-        groups["rest"] = rest
+        remainder = group if group.endswith(".rest") else f"{group}.rest"  # what remains of a0.self is not a0.rest
+        if remainder in named:
+            raise ScrubError(f"'rest' names the other heads of {whole.label}: give the role 'rest' another name")
+        named[remainder] = rest
     return [
-        _restrict(whole, tuple(there.index(h) for h in heads)).labelled(f"a{layer[1]}.{name}")
-        for name, heads in groups.items()
+        _restrict(whole, tuple(there.index(h) for h in heads)).labelled(f"{name}{bracket}{part}")
+        for name, heads in named.items()
     ]
 
 
