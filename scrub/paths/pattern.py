@@ -65,15 +65,16 @@ def _step(text: str, whole: str) -> re.Pattern[str] | None:
         raise ScrubError(f"the path pattern {whole!r} has an empty step: write steps with one '/' between them")
     if "**" in text:
         raise ScrubError(f"in the path pattern {whole!r}, '**' must be a step of its own, as in 'a1.ind/**'")
-    parts = re.split(r"(\*|\{[^{}]*\})", text)
     regex = ""
-    for part in parts:
-        if part == "*":
-            regex += ".*"
-        elif part.startswith("{"):
-            regex += "(?:" + "|".join(re.escape(p.strip()) for p in part[1:-1].split(",")) + ")"
+    for part in re.split(r"(\{[^{}]*\})", text):
+        if part.startswith("{") and part.endswith("}"):
+            regex += "(?:" + "|".join(_glob(each.strip()) for each in part[1:-1].split(",")) + ")"
         elif "{" in part or "}" in part:
             raise ScrubError(f"the braces of the path pattern {whole!r} don't close: write alternatives as '{{q,k}}'")
         else:
-            regex += re.escape(part)
+            regex += _glob(part)
     return re.compile(regex)
+
+
+def _glob(text: str) -> str:
+    return ".*".join(re.escape(each) for each in text.split("*"))
