@@ -1,15 +1,48 @@
 """The model families that scrub can lower into a graph: one file each, found by looking at this folder.
 
-A file has NAME (what config.json calls the family), Config (a pydantic model of config.json, with
-n_ctx, vocab_size, bos_token_id and roles among its fields) and lower(config), which makes the graph. The parameters
-of the graph say which tensors a checkpoint must have, and of which shapes.
+A file has NAME (what config.json calls the family), Config (a :class:`ModelConfig`: what its config.json says)
+and lower(config), which makes the graph. The parameters of the graph say which tensors a checkpoint must have,
+and of which shapes; its attention components say which layers and heads a role may name.
 """
 
 from __future__ import annotations
 
 import pkgutil
+import re
+from collections.abc import Mapping
 from importlib import import_module
 from types import ModuleType
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+_ROLE = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+
+
+class ModelConfig(BaseModel):
+    """What the config.json of every family says. Unknown fields are kept for people, and read by nobody."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
+
+    n_ctx: int = Field(ge=1)
+    vocab_size: int = Field(ge=1)
+    bos_token_id: int = Field(ge=0)
+    roles: Mapping[str, list[tuple[int, int]]] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.bos_token_id >= self.vocab_size:
+            raise ValueError(f"bos_token_id {self.bos_token_id} is outside the vocabulary of {self.vocab_size}")
+        owners: dict[tuple[int, int], str] = {}
+        for role, heads in self.roles.items():
+            if role == "rest" or not _ROLE.fullmatch(role):
+                raise ValueError(f"{role!r} can't be the name of a role: use letters, digits, _ and -, and not 'rest'")
+            for head in heads:
+                if head in owners:
+                    twice = f"both {owners[head]!r} and {role!r}" if owners[head] != role else f"{role!r} twice"
+                    raise ValueError(f"roles give head {list(head)} {twice}: a head has one role")
+                owners[head] = role
+        return self
 
 
 def architectures() -> dict[str, ModuleType]:

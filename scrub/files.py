@@ -1,0 +1,90 @@
+"""Writing files so that nobody ever sees half of one."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from scrub.errors import ScrubError
+
+_ADVICE: dict[type[OSError], str] = {
+    FileNotFoundError: "make its folder first, or give another path",
+    IsADirectoryError: "give the path of a file",
+    NotADirectoryError: "give a path below a folder",
+    PermissionError: "give a path that you may write to",
+}
+
+
+def write_atomically(path: str | Path, content: bytes | str) -> None:
+    """Write a file: afterwards it holds all of the content, or what it held before, never a part.
+
+    Text is written as UTF-8. A symbolic link is followed; a device or a pipe (/dev/null, /dev/stdout) is written
+    to as it is. Raises ScrubError, in one line, if the file can't be written.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        target = _target(Path(path))
+        if target is None:
+            Path(path).write_bytes(data)
+        else:
+            _replace(target, data)
+    except (OSError, ValueError) as error:
+        raise unwritable(path, error) from error
+
+
+def check_writable(path: str | Path) -> None:
+    """Raise the ScrubError that :func:`write_atomically` would, before the work whose result goes there."""
+    try:
+        target = _target(Path(path))
+        if target is not None:
+            partial, descriptor = _open_beside(target)
+            os.close(descriptor)
+            partial.unlink()
+    except (OSError, ValueError) as error:
+        raise unwritable(path, error) from error
+
+
+def one_line(text: object) -> str:
+    """Text for an error message: without line breaks or what a terminal would obey."""
+    words = " ".join(str(text).split())
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
+
+
+def unwritable(path: str | Path, error: OSError | ValueError) -> ScrubError:
+    """The one line that says why a path can't be written, and what to do."""
+    reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+    advice = next((text for kind, text in _ADVICE.items() if isinstance(error, kind)), "give another path")
+    return ScrubError(f"{one_line(path)} can't be written: {one_line(reason)}: {advice}")
+
+
+def _target(path: Path) -> Path | None:
+    """The file to replace, or None where there is a device or a pipe, which can't be replaced."""
+    if not path.exists():
+        return Path(os.path.realpath(path))
+    if path.is_dir():
+        raise IsADirectoryError(0, "it is a folder")
+    if not stat.S_ISREG(path.stat().st_mode):
+        return None
+    if not os.access(path, os.W_OK):
+        raise PermissionError(0, "it is read-only")
+    return Path(os.path.realpath(path))
+
+
+def _open_beside(target: Path) -> tuple[Path, int]:
+    partial = target.with_name(f".{secrets.token_hex(8)}.partial")
+    return partial, os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+
+
+def _replace(target: Path, data: bytes) -> None:
+    partial, descriptor = _open_beside(target)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

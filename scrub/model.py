@@ -1,0 +1,188 @@
+"""Models: a graph, its parameters and its tokenizer, from a folder or the Hugging Face hub."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from scrub.architectures import ModelConfig, architectures
+from scrub.checkpoint import (
+    CONFIG,
+    TENSORS,
+    TOKENIZER,
+    check_roles,
+    parameter_shapes,
+    read_config,
+    read_tensors,
+    read_tokenizer,
+    write_checkpoint,
+)
+from scrub.errors import ScrubError
+from scrub.files import one_line, unwritable
+from scrub.find import find, locate
+from scrub.graph.node import Node
+from scrub.plan.plan import Plan, compile_plan, leaves_of
+
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model that can be run and scrubbed. It never changes: :meth:`to` gives another one."""
+
+    name: str
+    config: ModelConfig
+    graph: Node  # the logits [batch, position, vocab], labelled 'out'
+    params: Mapping[str, Tensor]  # by the names of the graph's param nodes
+    tokenizer: Tokenizer | None = None  # None where the data are token ids
+    folder: Path | None = None  # where it was loaded from
+
+    def __repr__(self) -> str:
+        some = next(iter(self.params.values()))
+        size = sum(value.numel() for value in self.params.values())
+        roles = " ".join(f"{role}={','.join(f'{at}.{h}' for at, h in heads)}" for role, heads in self.roles.items())
+        dtype = str(some.dtype).removeprefix("torch.")
+        parts = [f"{size:,} parameters", f"n_ctx {self.n_ctx}", f"vocabulary {self.vocab_size:,}", roles]
+        return f"<Model {self.name}: {', '.join(part for part in parts if part)}; {dtype} on {some.device}>"
+
+    @property
+    def n_ctx(self) -> int:
+        """The largest number of positions."""
+        return self.config.n_ctx
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of tokens."""
+        return self.config.vocab_size
+
+    @property
+    def bos_token_id(self) -> int:
+        """The token in front of every sequence."""
+        return self.config.bos_token_id
+
+    @property
+    def roles(self) -> dict[str, tuple[tuple[int, int], ...]]:
+        """The (layer, head) pairs of every role."""
+        return {role: tuple(heads) for role, heads in self.config.roles.items()}
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that it computes in."""
+        return next(iter(self.params.values())).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where its parameters are."""
+        return next(iter(self.params.values())).device
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan of its logits at all positions."""
+        return compile_plan({"logits": self.graph}, selected=False)
+
+    def __call__(self, tokens: Int[Tensor, "batch position"]) -> Float[Tensor, "batch position vocab"]:
+        """The logits that predict the token after each position.
+
+        Raises ScrubError for tokens that aren't whole numbers [batch, position], are outside the vocabulary, or are
+        more than n_ctx in a sequence.
+        """
+        if tokens.ndim != 2 or tokens.is_floating_point() or tokens.dtype == torch.bool:
+            raise ScrubError(f"tokens are {tokens.dtype} {list(tokens.shape)}: expected token ids [batch, position]")
+        if tokens.shape[1] > self.n_ctx:
+            raise ScrubError(f"the sequences have {tokens.shape[1]} tokens, but {self.name} reads at most {self.n_ctx}")
+        if tokens.numel() and (int(tokens.min()) < 0 or int(tokens.max()) >= self.vocab_size):
+            raise ScrubError(
+                f"a token is outside the vocabulary of {self.name}: its ids are 0 to {self.vocab_size - 1}"
+            )
+        tokens = tokens.to(self.device)
+        bound: dict[str, Tensor] = {
+            "tokens": tokens,
+            "position": torch.arange(tokens.shape[1], device=self.device)[None],
+        }
+        leaves = {
+            leaf: self.params[str(leaf.arguments["name"])] if leaf.op == "param" else bound[leaf.op]
+            for leaf in leaves_of(self.plan)
+        }
+        return self.plan.run(self.plan.once(leaves), leaves)["logits"]
+
+    def to(self, dtype: torch.dtype | None = None, device: str | torch.device | None = None) -> Model:
+        """The same model in another floating-point type, or on another device."""
+        return replace(self, params={name: value.to(device, dtype) for name, value in self.params.items()})
+
+
+def load_model(spec: str | Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> Model:
+    """Load a model: `spec` is a path, the name of one in ./models or shipped with scrub, or OWNER/NAME on the hub.
+
+    Raises ScrubError, in one line, if there is none, if the hub can't be reached, or for anything that is wrong with
+    the model's files.
+    """
+    folder = locate("models", spec)
+    name = str(spec)
+    if folder is None:
+        folder = _download(name) if _HUB_ID.fullmatch(name) and not name.startswith("models/") else find("models", spec)
+    elif folder.exists() and Path(spec).exists():
+        name = folder.resolve().name
+    if not folder.is_dir():
+        raise ScrubError(f"{one_line(folder)} is no folder: a model is a folder with {CONFIG} and {TENSORS}")
+    family, config = read_config(folder / CONFIG)
+    graph: Node = family.lower(config)
+    check_roles(folder / CONFIG, config, graph)
+    params = read_tensors(folder / TENSORS, parameter_shapes(graph), dtype)
+    vocabulary = folder / TOKENIZER
+    tokenizer = read_tokenizer(vocabulary, config.vocab_size) if vocabulary.exists() else None
+    return Model(name, config, graph, {key: value.to(device) for key, value in params.items()}, tokenizer, folder)
+
+
+def make_model(
+    name: str, config: ModelConfig, params: Mapping[str, Tensor], tokenizer: Tokenizer | None = None
+) -> Model:
+    """A model from a config of its family and its parameters, such as training makes."""
+    graph: Node = architectures()[_family(config)].lower(config)
+    return Model(name, config, graph, dict(params), tokenizer)
+
+
+def save_model(model: Model, folder: str | Path) -> None:
+    """Write a model's config.json, model.safetensors and tokenizer.json, so that loading it gives the same again.
+
+    The folder is made if it isn't there; other files in it stay. Each file is replaced as a whole, config.json last.
+    Raises ScrubError if that can't be done, or for a dtype that checkpoints don't hold.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    write_checkpoint(folder, _family(model.config), model.config, model.params, model.tokenizer)
+
+
+def _family(config: ModelConfig) -> str:
+    return next(name for name, family in architectures().items() if isinstance(config, family.Config))
+
+
+def _download(hub_id: str) -> Path:
+    """The local folder of a repository on the hub, brought here if it isn't yet."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    local = f"give --model the path of a local folder with {CONFIG}, {TENSORS} and {TOKENIZER}"
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=[CONFIG, TENSORS, TOKENIZER]))
+    except GatedRepoError as error:
+        raise ScrubError(
+            f"{hub_id} on the hub asks for a licence first: accept it there and log in, or {local}"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise ScrubError(
+            f"there is no model {hub_id!r}: no such path here, and no such repository on the hub: {local}"
+        ) from error
+    except Exception as error:  # every kind of network failure has its own class
+        why = one_line(str(error).partition("\n")[0])[:120] or type(error).__name__
+        raise ScrubError(f"{hub_id} is no path here, and the hub can't be reached ({why}): {local}") from error
