@@ -1,0 +1,61 @@
+"""`scrub check`, `scrub show` and `scrub plan`: looking at a study without running it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scrub.cli import options
+from scrub.cli.options import split_parts
+from scrub.errors import ScrubError
+
+
+def check(
+    paths: options.Paths,
+    model: options.ModelName = None,
+    data: options.DataName = None,
+    sequences: options.Sequences = 64,
+    seed: options.Seed = 0,
+    dtype: options.Dtype = "float32",
+    parts: options.Parts = None,
+) -> None:
+    """Run only the gates: splits change no number, y = x changes nothing, rules change something, y is carried."""
+    from scrub.study.run import Settings, prepare
+
+    settings = Settings(sequences=sequences, seed=seed, dtype=dtype, parts=split_parts(parts))
+    prepared = prepare(paths, model, data, settings)
+    gates = prepared.gates()
+    for text in gates.warnings:
+        typer.echo(f"warning: {text}", err=True)
+    for name, deviation in gates.deviations.items():
+        typer.echo(f"ok  {name}: at most {deviation:.1e} nats apart")
+    fed = sum(len(each.sources) for each in prepared.experiments)
+    typer.echo(f"ok  every source is carried where it feeds, and nowhere else ({fed} feeds)")
+    typer.echo(f"{len(prepared.experiments)} experiments of {len(prepared.hypotheses)} hypotheses pass every gate")
+
+
+def plan(paths: options.Paths, model: options.ModelName = None, parts: options.Parts = None) -> None:
+    """Print the plan: every value that a run computes, in order, and when it is freed."""
+    from scrub.model import load_model
+    from scrub.plan.plan import compile_plan
+    from scrub.study.experiments import experiments, measured
+    from scrub.study.study import load_study
+
+    study, hypotheses = load_study(paths)
+    loaded = load_model(model or study.model)
+    found = experiments(study, hypotheses, loaded.graph, loaded.roles, split_parts(parts))
+    typer.echo(str(compile_plan(measured(found))))
+
+
+def show(
+    paths: options.Paths,
+    model: options.ModelName = None,
+    parts: options.Parts = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write a drawing: .svg, .html or .txt.")
+    ] = None,
+) -> None:
+    """Print hypotheses as trees of paths, coloured by what feeds them: x the reference, y the other."""
+    raise ScrubError("not yet")

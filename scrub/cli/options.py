@@ -1,0 +1,31 @@
+"""The arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Paths = Annotated[
+    list[str], typer.Argument(metavar="PATH...", help="A study folder, hypothesis files, or shipped names.")
+]
+ModelName = Annotated[
+    str | None, typer.Option("--model", metavar="NAME|PATH|HUB-ID", help="Instead of the study's model.")
+]
+DataName = Annotated[
+    str | None, typer.Option("--data", metavar="NAME|PATH|HUB-ID", help="Instead of the study's data.")
+]
+Sequences = Annotated[int, typer.Option(metavar="N", help="How many sequences.")]
+Draws = Annotated[int, typer.Option(metavar="N", help="Repeat everything with N independent pairings.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Determines the pairings and the intervals.")]
+Batch = Annotated[int, typer.Option(metavar="N", help="Sequences computed at once: bounds the memory.")]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")]
+Dtype = Annotated[str, typer.Option(metavar="float32|float64|bfloat16", help="In which precision.")]
+Parts = Annotated[str | None, typer.Option(metavar="q,k,v,all", help="Only these parts.")]
+Output = Annotated[Path | None, typer.Option(metavar="FILE", dir_okay=True)]
+
+
+def split_parts(parts: str | None) -> tuple[str, ...] | None:
+    """The parts of `--parts q,k`, or None for all."""
+    return None if parts is None else tuple(part.strip() for part in parts.split(",") if part.strip())

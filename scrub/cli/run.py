@@ -1,0 +1,46 @@
+"""`scrub run`: percent of loss recovered by every part of every hypothesis."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scrub.cli import options
+from scrub.cli.options import split_parts
+from scrub.cli.table import print_result
+from scrub.files import check_writable, write_atomically
+
+
+def run(
+    paths: options.Paths,
+    model: options.ModelName = None,
+    data: options.DataName = None,
+    sequences: options.Sequences = 512,
+    draws: options.Draws = 1,
+    seed: options.Seed = 0,
+    batch: options.Batch = 8,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "float32",
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers here.")] = None,
+    pairs_out: Annotated[
+        Path | None, typer.Option("--pairs-out", metavar="FILE", help="Write the tokens that were used here.")
+    ] = None,
+    parts: options.Parts = None,
+) -> None:
+    """Percent of loss recovered by every part of every hypothesis, with intervals and anchors."""
+    from scrub.study.pairs import pairs_file
+    from scrub.study.run import Settings, prepare, run_prepared
+
+    for path in (json, pairs_out):
+        if path is not None:
+            check_writable(path)
+    settings = Settings(sequences, draws, seed, batch, device, dtype, split_parts(parts))
+    prepared = prepare(paths, model, data, settings)
+    result = run_prepared(prepared)
+    if json is not None:
+        write_atomically(json, result.to_json())
+    if pairs_out is not None:
+        write_atomically(pairs_out, pairs_file(prepared))
+    print_result(result)

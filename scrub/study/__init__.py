@@ -1,0 +1,1 @@
+"""Studies and hypotheses: declaring them, running them, gates, statistics and results."""

@@ -1,0 +1,109 @@
+"""Binding the leaves of a plan to the tokens of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from scrub.errors import ScrubError
+from scrub.graph.node import Node
+from scrub.paths.rules import OTHER, REFERENCE
+from scrub.study.hypothesis import Feature
+from scrub.study.pairing import blocks, pair, row_donors, sequence_donors
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One pairing of all sequences.
+
+    `tokens` [sequence, n_ctx + 1] and `selected` [sequence, n_ctx]; `partners` gives for every source the
+    index of the sequence that stands in for each sequence, [sequence] or, for rows of donors, [sequence,
+    position]; `order` is the order in which sequences are computed.
+    """
+
+    tokens: Int[np.ndarray, "sequence position_plus_one"]
+    selected: Bool[np.ndarray, "sequence position"]
+    partners: Mapping[str, Int[np.ndarray, "..."]]
+    order: Int[np.ndarray, " sequence"]
+
+    def batches(self, size: int) -> Iterator[Int[np.ndarray, " member"]]:
+        """The indices of the sequences of each batch."""
+        for start in range(0, len(self.order), size):
+            yield self.order[start : start + size]
+
+
+def make_draw(
+    tokens: Int[np.ndarray, "sequence position_plus_one"],
+    selected: Bool[np.ndarray, "sequence position"],
+    feeds: Iterable[str],
+    features: Mapping[str, Feature],
+    tokenizer: Tokenizer | None,
+    seed: int,
+    draw: int,
+) -> Draw:
+    """Pair all sequences, for every source that feeds something. The seed and the draw determine it."""
+    count = len(tokens)
+    partners: dict[str, Int[np.ndarray, "..."]] = {REFERENCE: np.arange(count), OTHER: pair(count, seed, draw)}
+    for source in sorted(set(feeds) - set(partners)):
+        name = source.rpartition("like ")[2]
+        classes = np.asarray(features[name](tokens[:, :-1], tokenizer))
+        by_row = source.startswith("rows ")
+        wanted = tokens[:, :-1].shape if by_row else (count,)
+        if classes.shape != wanted:
+            raise ScrubError(
+                f"the feature {name!r} gives an array of shape {classes.shape} where '{source}' needs {wanted}: "
+                "one class for each sequence, or with 'rows' for each position of each sequence"
+            )
+        partners[source] = (row_donors if by_row else sequence_donors)(classes, seed, draw, name)
+    # within a block, sequences with about as many selected positions are computed together: little padding
+    order = [block[np.argsort(selected[block].sum(1), kind="stable")] for block in blocks(count, seed, draw)]
+    return Draw(tokens, selected, partners, np.concatenate(order))
+
+
+def bind(
+    leaves: Iterable[Node], draw: Draw, members: Int[np.ndarray, " member"], device: torch.device | str = "cpu"
+) -> tuple[dict[Node, Tensor], Bool[Tensor, "batch some"]]:
+    """The values of a plan's leaves for one batch (not parameters), and which selected rows are real.
+
+    Sequences have different numbers of selected positions: the rows are padded to the largest.
+    """
+    inputs = draw.tokens[:, :-1]
+    counts = draw.selected[members].sum(1)
+    most = max(int(counts.max()), 1)
+    rows = np.argsort(~draw.selected[members], axis=1, kind="stable")[:, :most]
+    real = np.arange(most)[None] < counts[:, None]
+    bound: dict[Node, np.ndarray] = {}
+    for leaf in leaves:
+        source = str(leaf.arguments.get("source"))
+        if leaf.op in {"tokens", "donor"}:
+            wanted = draw.partners[source][members]
+            if wanted.ndim == 1:
+                bound[leaf] = inputs[wanted]
+            else:
+                donors, place = np.unique(wanted, return_inverse=True)
+                bound[leaf] = inputs[donors] if leaf.op == "tokens" else place.reshape(wanted.shape)
+        elif leaf.op == "target":
+            bound[leaf] = draw.tokens[members, 1:, None]
+        elif leaf.op == "selected":
+            bound[leaf] = np.where(real, rows, 0)
+    tensors = {leaf: torch.from_numpy(np.ascontiguousarray(value)).to(device) for leaf, value in bound.items()}
+    return tensors, torch.from_numpy(real).to(device)
+
+
+def constants(
+    leaves: Iterable[Node], params: Mapping[str, Tensor], positions: int, device: torch.device | str = "cpu"
+) -> dict[Node, Tensor]:
+    """The values of the leaves that are the same in every batch: parameters and positions [1, position]."""
+    bound: dict[Node, Tensor] = {}
+    for leaf in leaves:
+        if leaf.op == "param":
+            bound[leaf] = params[str(leaf.arguments["name"])]
+        elif leaf.op == "position":
+            bound[leaf] = torch.arange(positions, device=device)[None]
+    return bound

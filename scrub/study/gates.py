@@ -1,0 +1,156 @@
+"""The gates that every run passes before it prints a number.
+
+1. Every split graph computes the model's own loss.
+2. With every source bound to x, every experiment gives the unscrubbed loss.
+3. Every rule changes something; one that doesn't is a warning.
+4. Resampled paths really carry what they say: an input that is not a number, bound to a source, comes out
+   of exactly the experiments that the source feeds, and out of every single rule that has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scrub.errors import GateError
+from scrub.graph.node import Node
+from scrub.paths.rules import OTHER, REFERENCE, Rule, resample, sources
+from scrub.plan.plan import compile_plan, leaves_of
+from scrub.study.binding import Draw, bind, constants
+from scrub.study.experiments import Experiment, losses
+
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.5}  # nats, largest of any position
+SEQUENCES = 2
+PROBE = "like _probe"
+
+
+@dataclass(frozen=True)
+class Gates:
+    """What the gates saw: the largest deviations in nats, by name, and warnings."""
+
+    deviations: Mapping[str, float]
+    warnings: tuple[str, ...]
+
+
+def check_gates(
+    experiments: Sequence[Experiment],
+    model: Node,
+    params: Mapping[str, Tensor],
+    draw: Draw,
+    dtypes: Sequence[torch.dtype],
+) -> Gates:
+    """Pass every gate on a few sequences of the draw, or raise GateError."""
+    few = _few(draw)
+    deviations: dict[str, float] = {}
+    for dtype in dtypes:
+        typed = {name: value.to("cpu", dtype) for name, value in params.items()}
+        kind = str(dtype).removeprefix("torch.")
+        splits = {f"split of {e.name}": e.before for e in experiments}
+        own = {"model": model}
+        deviations[f"split graph and model, {kind}"] = _compare(own | splits, typed, few, TOLERANCE[dtype])
+        all_x = replace(few, partners={source: _itself(few, source) for source in few.partners})
+        graphs = own | {f"{e.name} with every source bound to x": e.graph for e in experiments}
+        deviations[f"scrubbed with y = x and unscrubbed, {kind}"] = _compare(graphs, typed, all_x, TOLERANCE[dtype])
+    typed = {name: value.to("cpu", torch.float32) for name, value in params.items()}
+    _check_sources(experiments, typed, few)
+    return Gates(deviations, tuple(idle(experiments)))
+
+
+def idle(experiments: Iterable[Experiment]) -> list[str]:
+    """A warning for every rule without which its experiment would be the same."""
+    found: dict[str, None] = {}
+    for each in experiments:
+        for at, rule in enumerate(each.rules):
+            if resample(each.before, (*each.rules[:at], *each.rules[at + 1 :])) is each.graph:
+                found[f"{each.name}: the rule '{rule}' changes nothing: other rules, or x, feed its paths already"] = (
+                    None
+                )
+    return list(found)
+
+
+def _few(draw: Draw) -> Draw:
+    """The draw with only the sequences that have most selected positions computed."""
+    most = np.argsort(-draw.selected.sum(1), kind="stable")[:SEQUENCES]
+    return replace(draw, order=most)
+
+
+def _itself(draw: Draw, source: str) -> np.ndarray:
+    itself = np.arange(len(draw.tokens))
+    shape = draw.partners[source].shape
+    return itself if len(shape) == 1 else np.broadcast_to(itself[:, None], shape)
+
+
+def _run(
+    graphs: Mapping[str, Node], params: Mapping[str, Tensor], draw: Draw, poisoned: str | None = None
+) -> dict[str, Tensor]:
+    """The losses at the selected positions of the draw's sequences, [position].
+
+    The tokens of a poisoned source are embedded as vectors that are not a number.
+    """
+    plan = compile_plan({name: losses(graph) for name, graph in graphs.items()})
+    tables = {str(s.node.inputs[1].arguments["name"]) for s in plan.steps if _embeds(s.node)}
+    nowhere = {name: params[name].new_full((1, *params[name].shape[1:]), torch.nan) for name in tables}
+    lengthened = {**params, **{name: torch.cat([params[name], row]) for name, row in nowhere.items()}}
+    leaves = leaves_of(plan)
+    with torch.inference_mode():
+        once = plan.once(constants(leaves, lengthened, draw.selected.shape[1]))
+        bound, real = bind(leaves, draw, draw.order)
+        for leaf in bound:
+            if leaf.op == "tokens" and leaf.arguments["source"] == poisoned:
+                bound[leaf] = torch.full_like(bound[leaf], min(len(params[name]) for name in tables))
+        return {name: value[..., 0][real] for name, value in plan.run(once, bound).items()}
+
+
+def _compare(graphs: Mapping[str, Node], params: Mapping[str, Tensor], draw: Draw, tolerance: float) -> float:
+    """The largest deviation of any graph's losses from the first's. Raises GateError above the tolerance."""
+    found = _run(graphs, params, draw)
+    (first, wanted), *others = found.items()
+    worst = 0.0
+    for name, value in others:
+        deviation = float((value - wanted).abs().max())
+        worst = max(worst, deviation)
+        if not deviation <= tolerance:
+            raise GateError(
+                f"the {name} gives another loss than the {first}: by {deviation:.2e} nats at a position, where "
+                f"{tolerance:.0e} is allowed in {wanted.dtype}; no number of this run can be trusted"
+            )
+    return worst
+
+
+def _check_sources(experiments: Sequence[Experiment], params: Mapping[str, Tensor], draw: Draw) -> None:
+    """Bind tokens that are not a number to a source, and see them come out where, and only where, it feeds."""
+    for source in sorted({s for e in experiments for s in e.sources}):
+        found = _run({e.name: e.graph for e in experiments}, params, draw, source)
+        for each in experiments:
+            carries, fed = bool(found[each.name].isnan().any()), source in each.sources
+            if carries != fed:
+                raise GateError(
+                    f"{each.name} {'does not carry' if fed else 'carries'} the source '{source}', "
+                    f"which {'feeds' if fed else 'should not feed'} it: no number of this run can be trusted"
+                )
+    probed = dict(_probes(experiments))
+    other = draw.partners.get(OTHER, draw.partners[REFERENCE])
+    with_probe = replace(draw, partners={**draw.partners, PROBE: other})
+    for name, value in _run(probed, params, with_probe, PROBE).items():
+        if not value.isnan().any():
+            raise GateError(f"{name}: the paths of this rule carry nothing of what feeds them")
+
+
+def _probes(experiments: Iterable[Experiment]) -> Iterator[tuple[str, Node]]:
+    """For every rule that resamples whole sequences: its experiment, with a source of its own in that rule."""
+    for each in experiments:
+        for at, rule in enumerate(each.rules):
+            if rule.source == REFERENCE or rule.source.startswith("rows "):
+                continue
+            rules = [*each.rules[:at], Rule(rule.pattern, PROBE), *each.rules[at + 1 :]]
+            graph = resample(each.before, rules)
+            if PROBE in sources(graph):  # else other rules win everywhere, which is a warning
+                yield f"{each.name}: {rule}", graph
+
+
+def _embeds(current: Node) -> bool:
+    return current.op == "embed" and current.inputs[0].op == "tokens"

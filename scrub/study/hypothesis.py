@@ -1,0 +1,171 @@
+"""Hypotheses: splits, and for each part the rules that say which paths are resampled.
+
+A declaration is written as in the published drawings' captions:
+
+    splits  a1.ind/k/a0.prev   by mask "previous"
+    q       a1.ind/q/a0.*/**                     -> y
+    k       a1.ind/k/**                          -> y
+            a1.ind/k/a0.prev[previous]/v/emb     -> x
+    v       a1.ind/v/a0.*/**                     -> y
+
+A line that begins with a name opens that part; indented lines go on with it. `#` begins a comment.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from textwrap import dedent
+
+import numpy as np
+from jaxtyping import Int
+from tokenizers import Tokenizer
+
+from scrub.errors import ScrubError
+from scrub.graph.node import Node
+from scrub.paths.locate import locate
+from scrub.paths.rules import Rule, resample
+from scrub.paths.splits import Roles, Split, role_splits
+
+SPLITS, ALL = "splits", "all"
+
+# What a `like FEATURE` source agrees on: classes [sequence] or [sequence, position] of input tokens.
+Feature = Callable[[Int[np.ndarray, "sequence position"], Tokenizer | None], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A belief about a model: what it says (`claim`) and the declaration that tests it (`rules`).
+
+    `features` are what its `like` sources agree on, `study` is the name of the study whose behaviour it
+    is tested on, unless it lies in a study's own folder. `published` are percentages recovered that
+    were published for it, by part. Raises ScrubError where the declaration can't be read.
+    """
+
+    rules: str
+    claim: str = ""
+    name: str = ""
+    features: Mapping[str, Feature] = field(default_factory=dict)
+    published: Mapping[str, float] = field(default_factory=dict)
+    study: str | None = None
+    path: Path | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ScrubError("the hypothesis has no rules: write at least one, as in 'k  a1.ind/k/** -> y'")
+        asked = {rule.source.rpartition("like ")[2] for rules in self.parts.values() for rule in rules}
+        if missing := sorted(asked - {"x", "y"} - set(self.features)):
+            raise ScrubError(
+                f"a rule draws like {missing[0]!r}, which is no feature of the hypothesis: "
+                f"pass features={{{missing[0]!r}: ...}}"
+            )
+
+    @cached_property
+    def _sections(self) -> dict[str, list[str]]:
+        sections: dict[str, list[str]] = {}
+        current = None
+        for line in dedent(self.rules).splitlines():
+            text = line.partition("#")[0].rstrip()
+            opening = re.match(r"([A-Za-z_]\w*)\s+(?!by\s|->)(\S.*)", text)
+            if opening:
+                current, text = opening.groups()
+            if text.strip():
+                if current is None or (not opening and not text[0].isspace()):
+                    raise ScrubError(
+                        f"{text.strip()!r} stands under no part: begin the line with its name, as in 'k  …'"
+                    )
+                sections.setdefault(current, []).append(text)
+        return sections
+
+    @cached_property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits, in the order in which they happen."""
+        return tuple(Split.parse(text) for text in self._sections.get(SPLITS, ()))
+
+    @cached_property
+    def parts(self) -> dict[str, tuple[Rule, ...]]:
+        """The rules of each part, and of `all` of them together where there are several."""
+        parts = {
+            name: tuple(Rule.parse(text) for text in lines) for name, lines in self._sections.items() if name != SPLITS
+        }
+        if ALL in parts:
+            raise ScrubError("a part can't be called 'all': that is the parts together")
+        return parts | {ALL: tuple(rule for rules in parts.values() for rule in rules)} if parts else {}
+
+    def part(self, name: str) -> tuple[Rule, ...]:
+        """The rules of one part. Raises ScrubError if there is no such part."""
+        if name not in self.parts:
+            raise ScrubError(f"{self.name or 'the hypothesis'} has no part {name!r}: it has {', '.join(self.parts)}")
+        return self.parts[name]
+
+    def split(self, model: Node, roles: Roles) -> Node:
+        """The model, split into its roles and along the hypothesis' paths: the same numbers.
+
+        Raises ScrubError for a split that can't be made.
+        """
+        with_roles = split_roles(model, roles)
+        for split in self.splits:
+            with_roles = split.apply(with_roles, roles)
+        return with_roles
+
+    def scrub(self, model: Node, roles: Roles, part: str = ALL) -> Node:
+        """The graph of one experiment. Raises ScrubError for a rule that matches no path."""
+        graph = self.split(model, roles)
+        rules = self.part(part)
+        for rule in rules:
+            locate(rule.pattern, graph)
+        return resample(graph, rules)
+
+    def idle_rules(self, model: Node, roles: Roles, part: str = ALL) -> list[Rule]:
+        """The rules without which the experiment would be the same."""
+        graph, rules = self.split(model, roles), self.part(part)
+        whole = resample(graph, rules)
+        return [rule for at, rule in enumerate(rules) if resample(graph, (*rules[:at], *rules[at + 1 :])) is whole]
+
+    def named(self, name: str, path: Path | None = None, claim: str = "") -> Hypothesis:
+        """The same hypothesis under a name, with the claim if it has none of its own."""
+        return replace(self, name=name, path=path, claim=self.claim or claim)
+
+
+def split_roles(model: Node, roles: Roles) -> Node:
+    """The model with every layer that has roles split into their groups of heads."""
+    for split in role_splits(roles):
+        model = split.apply(model, roles)
+    return model
+
+
+@dataclass(frozen=True)
+class TokenFeature:
+    """Two classes of positions: 1 where the current or the previous token is among those given, else 0.
+
+    Tokens are given as text. Raises ScrubError, when it is asked, for a text that is no single token.
+    """
+
+    current: Sequence[str] = ()
+    previous: Sequence[str] = ()
+
+    def __call__(
+        self, tokens: Int[np.ndarray, "sequence position"], tokenizer: Tokenizer | None
+    ) -> Int[np.ndarray, "sequence position"]:
+        if tokenizer is None:
+            raise ScrubError(
+                "a feature of tokens' text needs a model with a tokenizer: give one, or use ids in a function"
+            )
+        now = np.isin(tokens, _ids(self.current, tokenizer))
+        before = np.isin(tokens, _ids(self.previous, tokenizer))
+        now[:, 1:] |= before[:, :-1]
+        return now.astype(np.int64)
+
+
+def _ids(texts: Sequence[str], tokenizer: Tokenizer) -> list[int]:
+    by_text: dict[str, list[int]] = {}
+    for token in range(tokenizer.get_vocab_size()):
+        by_text.setdefault(tokenizer.decode([token], skip_special_tokens=False), []).append(token)
+    if missing := [text for text in texts if text not in by_text]:
+        raise ScrubError(
+            f"the text {missing[0]!r} of a feature is no token of this model: name tokens of its vocabulary"
+        )
+    return [token for text in texts for token in by_text[text]]

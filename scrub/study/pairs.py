@@ -1,0 +1,24 @@
+"""The tokens that a run used, so that anyone can recompute its table elsewhere."""
+
+from __future__ import annotations
+
+import numpy as np
+from safetensors.numpy import save
+
+from scrub.paths.rules import OTHER
+from scrub.study.run import Prepared
+
+
+def pairs_file(prepared: Prepared) -> bytes:
+    """A safetensors file of `reference` and `other`, int64 [sequence, n_ctx + 1], and `selected`, bool
+    [sequence, n_ctx]. The draws stand one after another along the sequences.
+    """
+    draws = [prepared.draw(number) for number in range(prepared.settings.draws)]
+    return save(
+        {
+            "reference": np.concatenate([draw.tokens for draw in draws]),
+            "other": np.concatenate([draw.tokens[draw.partners[OTHER]] for draw in draws]),
+            "selected": np.concatenate([draw.selected for draw in draws]),
+        },
+        {"model": prepared.model.name, "data": prepared.data.name, "seed": str(prepared.settings.seed)},
+    )

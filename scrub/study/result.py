@@ -1,0 +1,147 @@
+"""What a run found: losses by sequence, and the table, data frame and JSON that are made of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from scrub.study.experiments import ALL_SCRUBBED, BASELINE, UNSCRUBBED
+from scrub.study.gates import Gates
+from scrub.study.statistics import Bootstrap, Interval, recovered
+
+BIGRAM = "bigram"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One part of one hypothesis: losses and KL in nats a token, recovered in percent."""
+
+    hypothesis: str
+    part: str
+    loss: Interval
+    recovered: Interval
+    mean_abs_change: Interval
+    kl: Interval
+
+
+@dataclass(frozen=True)
+class Result:
+    """The sums over each sequence's selected positions, in nats, over all draws.
+
+    `loss` has a line for every experiment and the model-free bigram, `change` (absolute change of the loss
+    of a token) and `kl` one for every experiment; `positions` counts what was summed.
+    """
+
+    study: str
+    model: str
+    data: str
+    draws: int
+    seed: int
+    rows: Sequence[tuple[str, str]]  # hypothesis, part
+    loss: Mapping[str, Float[np.ndarray, " sequence"]]
+    change: Mapping[str, Float[np.ndarray, " sequence"]]
+    kl: Mapping[str, Float[np.ndarray, " sequence"]]
+    positions: Int[np.ndarray, " sequence"]
+    gates: Gates
+
+    @cached_property
+    def _bootstrap(self) -> Bootstrap:
+        return Bootstrap(self.positions, self.seed)
+
+    @cached_property
+    def _means(self) -> dict[tuple[str, str], Float[np.ndarray, " resample"]]:
+        """(measure, experiment) -> the mean a token and its resamples."""
+        kinds = {"loss": self.loss, "change": self.change, "kl": self.kl}
+        keys = [(kind, name) for kind, of in kinds.items() for name in of]
+        means = self._bootstrap.means(np.stack([kinds[kind][name] for kind, name in keys]))
+        return dict(zip(keys, means, strict=True))
+
+    def interval(self, measure: str, experiment: str) -> Interval:
+        """The mean loss, change or KL of an experiment, in nats a token, with its interval."""
+        return Bootstrap.interval(self._means[measure, experiment])
+
+    def resampled_recovery(self, experiment: str) -> Float[np.ndarray, " resample"]:
+        """Percent of loss recovered by an experiment: the estimate, then its resamples."""
+        scrubbed, baseline, unscrubbed = (self._means["loss", n] for n in (experiment, BASELINE, UNSCRUBBED))
+        return recovered(scrubbed, baseline, unscrubbed)
+
+    def recovered(self, experiment: str) -> Interval:
+        """Percent of loss recovered by an experiment, with its interval."""
+        return Bootstrap.interval(self.resampled_recovery(experiment))
+
+    def improvement(self, refined: str, over: str) -> Interval:
+        """How many percent more one experiment recovers than another, paired on the same sequences."""
+        return Bootstrap.interval(self.resampled_recovery(refined) - self.resampled_recovery(over))
+
+    @property
+    def gap(self) -> Interval:
+        """The baseline's loss less the unscrubbed one's, in nats: what 100 % stands for."""
+        return Bootstrap.interval(self._means["loss", BASELINE] - self._means["loss", UNSCRUBBED])
+
+    @cached_property
+    def table(self) -> list[Row]:
+        """A row for every part of every hypothesis, in order."""
+        return [
+            Row(
+                hypothesis,
+                part,
+                self.interval("loss", f"{hypothesis}/{part}"),
+                self.recovered(f"{hypothesis}/{part}"),
+                self.interval("change", f"{hypothesis}/{part}"),
+                self.interval("kl", f"{hypothesis}/{part}"),
+            )
+            for hypothesis, part in self.rows
+        ]
+
+    @property
+    def losses(self) -> dict[str, Interval]:
+        """The mean losses of the anchors, in nats a token."""
+        return {name: self.interval("loss", name) for name in (UNSCRUBBED, BASELINE, ALL_SCRUBBED, BIGRAM)}
+
+    def frame(self) -> pd.DataFrame:
+        """The table as a data frame: losses and KL in nats a token, recovered and its interval in percent."""
+        return pd.DataFrame(self._flat_rows())
+
+    def to_dict(self) -> dict[str, Any]:
+        """What --json writes."""
+        return {
+            "format": FORMAT,
+            "model": self.model,
+            "data": self.data,
+            "sequences": len(self.positions),
+            "positions": int(self.positions.sum()) // self.draws,
+            "draws": self.draws,
+            "seed": self.seed,
+            "losses": {name: interval.estimate for name, interval in self.losses.items()},
+            "rows": self._flat_rows(),
+        }
+
+    def to_json(self) -> str:
+        """What --json writes, as text."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+
+    def _flat_rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "hypothesis": row.hypothesis,
+                "part": row.part,
+                "loss": row.loss.estimate,
+                "recovered": row.recovered.estimate,
+                "low": row.recovered.low,
+                "high": row.recovered.high,
+                "mean_abs_change": row.mean_abs_change.estimate,
+                "kl": row.kl.estimate,
+            }
+            for row in self.table
+        ]
+
+    def _repr_html_(self) -> str:
+        return str(self.frame().style.format(precision=2).hide(axis="index").to_html())

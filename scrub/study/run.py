@@ -1,0 +1,194 @@
+"""Running a study: one plan for all of its experiments, batch by batch, sequence by sequence into sums."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from scrub.data.load import Sequences, load_sequences
+from scrub.errors import ScrubError
+from scrub.model import Model, load_model
+from scrub.plan.plan import Plan, compile_plan, leaves_of
+from scrub.study.binding import Draw, bind, constants, make_draw
+from scrub.study.experiments import UNSCRUBBED, Experiment, experiments, measured
+from scrub.study.gates import Gates, check_gates
+from scrub.study.hypothesis import Feature, Hypothesis
+from scrub.study.result import BIGRAM, Result
+from scrub.study.study import Study, load_study
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to run. Raises ScrubError for a number out of range, or a device or dtype that isn't there."""
+
+    sequences: int = 512
+    draws: int = 1
+    seed: int = 0
+    batch: int = 8
+    device: str = "auto"
+    dtype: str = "float32"
+    parts: tuple[str, ...] | None = None
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        for name, least in (("sequences", 2), ("draws", 1), ("seed", 0), ("batch", 1)):
+            if getattr(self, name) < least:
+                raise ScrubError(f"{name} is {getattr(self, name)}, but must be at least {least}")
+        if self.seed >= 1 << 32:
+            raise ScrubError(f"seed is {self.seed}, but must be below {1 << 32}")
+        if self.dtype not in DTYPES:
+            raise ScrubError(f"there is no dtype {self.dtype!r}: use one of {', '.join(DTYPES)}")
+        if self.device not in {"auto", "cpu", "cuda"}:
+            raise ScrubError(f"there is no device {self.device!r}: use auto, cpu or cuda")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ScrubError("there is no CUDA device here: use --device cpu (or auto)")
+
+    @property
+    def where(self) -> str:
+        """The device that `device` means here."""
+        return ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study made ready: the model, the sequences, the selected positions, and every experiment as a graph."""
+
+    study: Study
+    hypotheses: Sequence[Hypothesis]
+    model: Model
+    data: Sequences
+    experiments: Sequence[Experiment]
+    settings: Settings
+
+    @property
+    def selected(self) -> np.ndarray:
+        """The positions that are scored, bool [sequence, position]."""
+        return self.data.selected
+
+    def plan(self) -> Plan:
+        """The plan of all experiments together. Printing it shows what runs."""
+        return compile_plan(measured(self.experiments))
+
+    def draw(self, number: int) -> Draw:
+        """One pairing of the sequences."""
+        feeds = {source for each in self.experiments for source in each.sources}
+        tokenizer, seed = self.model.tokenizer, self.settings.seed
+        features = _features(self.hypotheses)
+        return make_draw(self.data.tokens, self.selected, feeds, features, tokenizer, seed, number)
+
+    def gates(self) -> Gates:
+        """Pass the gates, or raise GateError."""
+        dtypes = dict.fromkeys([torch.float64, torch.float32, DTYPES[self.settings.dtype]])
+        return check_gates(self.experiments, self.model.graph, self.model.params, self.draw(0), list(dtypes))
+
+
+def prepare(
+    paths: str | Path | Sequence[str | Path],
+    model: str | Path | Model | None = None,
+    data: str | Path | None = None,
+    settings: Settings | None = None,
+) -> Prepared:
+    """Load whatever a study needs, and lower its experiments. Raises ScrubError for any mistake in it."""
+    settings = settings or Settings()
+    study, hypotheses = load_study([paths] if isinstance(paths, str | Path) else paths)
+    device, dtype = settings.where, DTYPES[settings.dtype]
+    loaded = model if isinstance(model, Model) else load_model(model or study.model, dtype, device)
+    lowered = experiments(study, hypotheses, loaded.graph, loaded.roles, settings.parts)
+    _features(hypotheses)
+    sequences = load_sequences(
+        str(data or study.data),
+        tokenizer=loaded.tokenizer,
+        n_ctx=loaded.n_ctx,
+        bos_token_id=loaded.bos_token_id,
+        vocab_size=loaded.vocab_size,
+        count=settings.sequences,
+        positions=study.positions,
+    )
+    return Prepared(study, hypotheses, loaded, sequences, lowered, settings)
+
+
+def run(
+    paths: str | Path | Sequence[str | Path],
+    model: str | Path | Model | None = None,
+    data: str | Path | None = None,
+    settings: Settings | None = None,
+) -> Result:
+    """Run studies or hypotheses by path or name. See :func:`prepare` and :func:`run_prepared`."""
+    return run_prepared(prepare(paths, model, data, settings))
+
+
+def run_prepared(prepared: Prepared) -> Result:
+    """Pass the gates, then measure every experiment on every sequence of every draw.
+
+    Memory is bounded by the batch: of each sequence only sums are kept. Raises GateError if a gate fails.
+    """
+    settings, count = prepared.settings, len(prepared.data.tokens)
+    names = [each.name for each in prepared.experiments]
+    gates = prepared.gates()
+    sums = {kind: {name: np.zeros(count) for name in names} for kind in ("loss", "change", "kl")}
+    plan = prepared.plan()
+    leaves = leaves_of(plan)
+    batches = -(-count // settings.batch) * settings.draws
+    with torch.inference_mode(), _bar(settings.progress) as bar:
+        task = bar.add_task(f"{len(names)} experiments", total=batches)
+        once = plan.once(constants(leaves, prepared.model.params, prepared.model.n_ctx, settings.where))
+        for number in range(settings.draws):
+            draw = prepared.draw(number)
+            for members in draw.batches(settings.batch):
+                bound, real = bind(leaves, draw, members, settings.where)
+                for kind, name, value in _sums(plan.run(once, bound), names, real):
+                    sums[kind][name][members] += value
+                bar.advance(task)
+    bigram = (prepared.data.bigram_losses * prepared.selected).sum(1) * settings.draws
+    return Result(
+        study=prepared.study.name,
+        model=prepared.model.name,
+        data=prepared.data.name,
+        draws=settings.draws,
+        seed=settings.seed,
+        rows=[(e.hypothesis.name, e.part) for e in prepared.experiments if e.hypothesis],
+        loss={**sums["loss"], BIGRAM: bigram},
+        change=sums["change"],
+        kl=sums["kl"],
+        positions=prepared.selected.sum(1) * settings.draws,
+        gates=gates,
+    )
+
+
+def _sums(
+    found: Mapping[str, torch.Tensor], names: Sequence[str], real: torch.Tensor
+) -> list[tuple[str, str, np.ndarray]]:
+    """What a batch adds to each sequence: (measure, experiment, sum over its selected positions in nats)."""
+
+    def total(values: torch.Tensor) -> np.ndarray:
+        return np.asarray((values[..., 0].double() * real).sum(1).cpu())
+
+    added = []
+    for name in names:
+        loss, unscrubbed = found[f"loss:{name}"], found[f"loss:{UNSCRUBBED}"]
+        added.append(("loss", name, total(loss)))
+        added.append(("change", name, total((loss - unscrubbed).abs())))
+        added.append(("kl", name, total(found[f"kl:{name}"])))
+    return added
+
+
+def _features(hypotheses: Sequence[Hypothesis]) -> dict[str, Feature]:
+    found: dict[str, Feature] = {}
+    for hypothesis in hypotheses:
+        for name, feature in hypothesis.features.items():
+            if found.setdefault(name, feature) != feature:
+                raise ScrubError(f"two hypotheses mean different features by {name!r}: give one another name")
+    return found
+
+
+def _bar(shown: bool) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("batches"))
+    return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True, disable=not shown)

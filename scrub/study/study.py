@@ -1,0 +1,147 @@
+"""Studies: an ordered list of hypotheses with one behaviour, and the modules that declare them."""
+
+from __future__ import annotations
+
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+from scrub.errors import ScrubError
+from scrub.find import find
+from scrub.paths.rules import Rule
+from scrub.study.hypothesis import Hypothesis
+
+Declared = TypeVar("Declared", "Study", Hypothesis)
+
+
+@dataclass(frozen=True)
+class Study:
+    """One behaviour (model, data, selected positions, baseline) and the hypotheses about it, in order.
+
+    `baseline` are the path rules of the 0 % anchor. `positions` is "whitelist" (those whose token is on
+    the data's whitelist) or "all". `hypotheses` are names of modules in the study's folder, or the
+    hypotheses themselves.
+    """
+
+    baseline: str
+    hypotheses: tuple[str | Hypothesis, ...] = ()
+    model: str = "attn2l"
+    data: str = "stdlib"
+    positions: str = "whitelist"
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.positions not in {"whitelist", "all"}:
+            raise ScrubError(f"a study's positions are 'whitelist' or 'all', not {self.positions!r}")
+
+    @property
+    def baseline_rules(self) -> tuple[Rule, ...]:
+        """The rules of the baseline. Raises ScrubError if there are none."""
+        rules = tuple(Rule.parse(line) for line in self.baseline.splitlines() if line.strip())
+        if not rules:
+            raise ScrubError("the study's baseline has no rules: say what 0 % is, as in 'a1.ind/** -> y'")
+        return rules
+
+
+def load_study(paths: Sequence[str | Path]) -> tuple[Study, list[Hypothesis]]:
+    """A study and the hypotheses to run from study folders, hypothesis files or names of either.
+
+    Raises ScrubError if a path is none, a module can't be used, or they belong to different studies.
+    """
+    study: Study | None = None
+    hypotheses: list[Hypothesis] = []
+    for path in paths:
+        found = find("hypotheses", str(path))
+        theirs, more = _load_folder(found) if found.is_dir() else _load_file(found)
+        if study is not None and (study.name, study.baseline) != (theirs.name, theirs.baseline):
+            raise ScrubError(
+                f"{path} belongs to the study {theirs.name!r} and what stands before it to {study.name!r}: "
+                "numbers of two studies don't compare, so run them one at a time"
+            )
+        study = theirs
+        hypotheses += more
+    names = [h.name for h in hypotheses]
+    if study is None or not hypotheses:
+        raise ScrubError("there is no hypothesis to run: name a study folder, a hypothesis file or a shipped name")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ScrubError(f"two hypotheses are called {twice[0]!r}: rename one, since results are told apart by name")
+    return study, hypotheses
+
+
+def _load_folder(folder: Path) -> tuple[Study, list[Hypothesis]]:
+    file = folder / "study.py"
+    if not file.is_file():
+        modules = ", ".join(sorted(p.stem for p in folder.glob("*.py"))) or "none"
+        raise ScrubError(
+            f"{folder} is no study: it has no study.py (its modules: {modules}); name one of its modules, or add one"
+        )
+    study = replace(_declared(file, "study", Study), name=folder.name)
+    hypotheses = []
+    for each in study.hypotheses:
+        if isinstance(each, Hypothesis):
+            hypotheses.append(each)
+        elif (module := folder / f"{each}.py").is_file():
+            hypotheses.append(_hypothesis(module))
+        else:
+            raise ScrubError(f"{file} lists the hypothesis {each!r}, but there is no {module}: add it, or take it out")
+    return study, hypotheses
+
+
+def _load_file(file: Path) -> tuple[Study, list[Hypothesis]]:
+    hypothesis = _hypothesis(file)
+    if (beside := file.parent / "study.py").is_file():
+        return replace(_declared(beside, "study", Study), name=file.parent.name), [hypothesis]
+    if hypothesis.study is None:
+        raise ScrubError(
+            f"{file} belongs to no study: put it into a folder with a study.py, "
+            'or name one in it, as in Hypothesis(..., study="induction")'
+        )
+    folder = find("hypotheses", hypothesis.study)
+    return replace(_declared(folder / "study.py", "study", Study), name=folder.name), [hypothesis]
+
+
+def _hypothesis(file: Path) -> Hypothesis:
+    module = load_module(file)
+    claim = " ".join((module.__doc__ or "").split())
+    return _declared(file, "hypothesis", Hypothesis, module).named(file.stem, file, claim)
+
+
+def _declared(file: Path, name: str, kind: type[Declared], module: ModuleType | None = None) -> Declared:
+    found = getattr(module or load_module(file), name, None)
+    if not isinstance(found, kind):
+        raise ScrubError(
+            f"{file} declares no {name}: it must set {name} = {kind.__name__}(...) ('scrub new' writes one)"
+        )
+    return found
+
+
+def load_module(file: Path) -> ModuleType:
+    """Run a Python file of the user's. Raises ScrubError in one line for whatever goes wrong in it."""
+    name = re.sub(r"\W", "_", str(file.resolve()))
+    spec = spec_from_file_location(f"scrub_user_{name}", file)
+    if spec is None or spec.loader is None:
+        raise ScrubError(f"{file} is no Python file: hypotheses and studies are modules that end in .py")
+    module = module_from_spec(spec)
+    sys.dont_write_bytecode, before = True, sys.dont_write_bytecode
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise ScrubError(f"{file}, line {error.lineno}: {error.msg}: mend the syntax") from error
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+        where = f"{file}, line {lines[-1]}" if lines else str(file)
+        raise ScrubError(f"{where}: {_one_line(error)}") from error
+    finally:
+        sys.dont_write_bytecode = before
+    return module
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ScrubError) else f"{type(error).__name__}: {text}: mend the module"
