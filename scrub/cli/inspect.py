@@ -20,11 +20,12 @@ def check(
     seed: options.Seed = 0,
     dtype: options.Dtype = "float32",
     parts: options.Parts = None,
+    positions: options.Positions = None,
 ) -> None:
     """Run only the gates: splits change no number, y = x changes nothing, rules change something, y is carried."""
     from scrub.study.run import Settings, prepare
 
-    settings = Settings(sequences=sequences, seed=seed, dtype=dtype, parts=split_parts(parts))
+    settings = Settings(sequences, seed=seed, dtype=dtype, parts=split_parts(parts), positions=positions)
     prepared = prepare(paths, model, data, settings)
     gates = prepared.gates()
     for text in gates.warnings:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,7 +22,9 @@ Batch = Annotated[int, typer.Option(metavar="N", help="Sequences computed at onc
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")]
 Dtype = Annotated[str, typer.Option(metavar="float32|float64|bfloat16", help="In which precision.")]
 Parts = Annotated[str | None, typer.Option(metavar="q,k,v,all", help="Only these parts.")]
-Output = Annotated[Path | None, typer.Option(metavar="FILE", dir_okay=True)]
+Positions = Annotated[
+    str | None, typer.Option(metavar="whitelist|all", help="Which positions are scored, instead of the study's.")
+]
 
 
 def split_parts(parts: str | None) -> tuple[str, ...] | None:

@@ -28,6 +28,7 @@ def run(
         Path | None, typer.Option("--pairs-out", metavar="FILE", help="Write the tokens that were used here.")
     ] = None,
     parts: options.Parts = None,
+    positions: options.Positions = None,
 ) -> None:
     """Percent of loss recovered by every part of every hypothesis, with intervals and anchors."""
     from scrub.study.pairs import pairs_file
@@ -36,7 +37,7 @@ def run(
     for path in (json, pairs_out):
         if path is not None:
             check_writable(path)
-    settings = Settings(sequences, draws, seed, batch, device, dtype, split_parts(parts))
+    settings = Settings(sequences, draws, seed, batch, device, dtype, split_parts(parts), positions)
     prepared = prepare(paths, model, data, settings)
     result = run_prepared(prepared)
     if json is not None:

@@ -24,7 +24,7 @@ from scrub.study.binding import Draw, bind, constants
 from scrub.study.experiments import Experiment, losses
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.5}  # nats, largest of any position
-SEQUENCES = 2
+SEQUENCES, POSITIONS = 2, 16  # that the gates look at: positions late in a sequence have most context
 PROBE = "like _probe"
 
 
@@ -66,16 +66,15 @@ def idle(experiments: Iterable[Experiment]) -> list[str]:
     for each in experiments:
         for at, rule in enumerate(each.rules):
             if resample(each.before, (*each.rules[:at], *each.rules[at + 1 :])) is each.graph:
-                found[f"{each.name}: the rule '{rule}' changes nothing: other rules, or x, feed its paths already"] = (
-                    None
-                )
+                found[f"{each.name}: the rule '{rule}' changes nothing: its paths are fed so without it"] = None
     return list(found)
 
 
 def _few(draw: Draw) -> Draw:
-    """The draw with only the sequences that have most selected positions computed."""
+    """The draw with only the sequences computed that have most selected positions, and of them the last few."""
     most = np.argsort(-draw.selected.sum(1), kind="stable")[:SEQUENCES]
-    return replace(draw, order=most)
+    from_the_end = draw.selected[:, ::-1].cumsum(1)[:, ::-1]
+    return replace(draw, order=most, selected=draw.selected & (from_the_end <= POSITIONS))
 
 
 def _itself(draw: Draw, source: str) -> np.ndarray:

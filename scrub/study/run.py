@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -20,6 +21,7 @@ from scrub.study.experiments import UNSCRUBBED, Experiment, experiments, measure
 from scrub.study.gates import Gates, check_gates
 from scrub.study.hypothesis import Feature, Hypothesis
 from scrub.study.result import BIGRAM, Result
+from scrub.study.selection import check_positions, select_positions
 from scrub.study.study import Study, load_study
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
@@ -36,6 +38,7 @@ class Settings:
     device: str = "auto"
     dtype: str = "float32"
     parts: tuple[str, ...] | None = None
+    positions: str | None = None  # instead of the study's: "whitelist" or "all"
     progress: bool = True
 
     def __post_init__(self) -> None:
@@ -44,6 +47,8 @@ class Settings:
                 raise ScrubError(f"{name} is {getattr(self, name)}, but must be at least {least}")
         if self.seed >= 1 << 32:
             raise ScrubError(f"seed is {self.seed}, but must be below {1 << 32}")
+        if self.positions is not None:
+            check_positions(self.positions)
         if self.dtype not in DTYPES:
             raise ScrubError(f"there is no dtype {self.dtype!r}: use one of {', '.join(DTYPES)}")
         if self.device not in {"auto", "cpu", "cuda"}:
@@ -65,13 +70,9 @@ class Prepared:
     hypotheses: Sequence[Hypothesis]
     model: Model
     data: Sequences
+    selected: Bool[np.ndarray, "sequence position"]  # the positions that are scored
     experiments: Sequence[Experiment]
     settings: Settings
-
-    @property
-    def selected(self) -> np.ndarray:
-        """The positions that are scored, bool [sequence, position]."""
-        return self.data.selected
 
     def plan(self) -> Plan:
         """The plan of all experiments together. Printing it shows what runs."""
@@ -82,7 +83,7 @@ class Prepared:
         feeds = {source for each in self.experiments for source in each.sources}
         tokenizer, seed = self.model.tokenizer, self.settings.seed
         features = _features(self.hypotheses)
-        return make_draw(self.data.tokens, self.selected, feeds, features, tokenizer, seed, number)
+        return make_draw(self.data.tokens.numpy(), self.selected, feeds, features, tokenizer, seed, number)
 
     def gates(self) -> Gates:
         """Pass the gates, or raise GateError."""
@@ -110,9 +111,9 @@ def prepare(
         bos_token_id=loaded.bos_token_id,
         vocab_size=loaded.vocab_size,
         count=settings.sequences,
-        positions=study.positions,
     )
-    return Prepared(study, hypotheses, loaded, sequences, lowered, settings)
+    selected = select_positions(settings.positions or study.positions, sequences, study.data)
+    return Prepared(study, hypotheses, loaded, sequences, selected, lowered, settings)
 
 
 def run(
@@ -147,7 +148,7 @@ def run_prepared(prepared: Prepared) -> Result:
                 for kind, name, value in _sums(plan.run(once, bound), names, real):
                     sums[kind][name][members] += value
                 bar.advance(task)
-    bigram = (prepared.data.bigram_losses * prepared.selected).sum(1) * settings.draws
+    bigram = (prepared.data.bigram_losses().numpy() * prepared.selected).sum(1) * settings.draws
     return Result(
         study=prepared.study.name,
         model=prepared.model.name,

@@ -43,7 +43,7 @@ class Bootstrap:
         draws = (rng.multinomial(count, np.full(count, 1 / count)) for _ in range(RESAMPLES))
         resampled = np.stack([stacked @ times for times in draws], axis=1)
         totals = np.concatenate([stacked.sum(1, keepdims=True), resampled], axis=1)
-        return totals[:-1] / totals[-1]
+        return np.asarray(totals[:-1] / totals[-1])
 
     @staticmethod
     def interval(values: Float[np.ndarray, " one_plus_resample"]) -> Interval:
@@ -64,4 +64,4 @@ def recovered(
     Losses in nats. It can be negative or exceed 100 (Chan et al. 2022, Causal scrubbing, appendix).
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        return 100 * (baseline - scrubbed) / (baseline - unscrubbed)
+        return np.asarray(100 * (baseline - scrubbed) / (baseline - unscrubbed))

@@ -16,6 +16,7 @@ from scrub.errors import ScrubError
 from scrub.find import find
 from scrub.paths.rules import Rule
 from scrub.study.hypothesis import Hypothesis
+from scrub.study.selection import check_positions
 
 Declared = TypeVar("Declared", "Study", Hypothesis)
 
@@ -37,8 +38,7 @@ class Study:
     name: str = ""
 
     def __post_init__(self) -> None:
-        if self.positions not in {"whitelist", "all"}:
-            raise ScrubError(f"a study's positions are 'whitelist' or 'all', not {self.positions!r}")
+        check_positions(self.positions)
 
     @property
     def baseline_rules(self) -> tuple[Rule, ...]:
