@@ -12,7 +12,6 @@ import re
 from collections.abc import Mapping
 from importlib import import_module
 from types import ModuleType
-from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -30,7 +29,7 @@ class ModelConfig(BaseModel):
     roles: Mapping[str, list[tuple[int, int]]] = {}
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _consistent(self) -> ModelConfig:
         if self.bos_token_id >= self.vocab_size:
             raise ValueError(f"bos_token_id {self.bos_token_id} is outside the vocabulary of {self.vocab_size}")
         owners: dict[tuple[int, int], str] = {}
