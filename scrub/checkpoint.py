@@ -21,7 +21,7 @@ from torch import Tensor
 
 from scrub.architectures import ModelConfig, architectures
 from scrub.errors import ScrubError
-from scrub.files import one_line, write_atomically
+from scrub.files import one_line, shown, write_atomically
 from scrub.graph.node import Node, walk
 from scrub.paths.splits import head_indices
 
@@ -31,14 +31,14 @@ _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}  
 _STORED = "float32, bfloat16 or float16"
 _MOST_NAMES = 3  # that an error lists
 _LARGEST_JSON = 64 * 2**20  # bytes; the tokenizers that people use have up to 20 million
-_FOREIGN = {
-    b"PK\x03\x04": "a zip archive, such as a pickle of torch.save",
-    b"\x80": "a pickle",
-    b"version https://git-lfs": "a Git LFS pointer without its content, which `git lfs pull` brings",
-    b"<": "a web page",
-    b"\x93NUMPY": "a numpy array",
-    b"\x89HDF": "an HDF5 file",
-    b"GGUF": "a GGUF file",
+_FOREIGN = {  # what a file begins with that is something else; a safetensors file has a '{' after 8 bytes
+    rb"PK\x03\x04": "a zip archive, such as a pickle of torch.save",
+    rb"\x80[\x01-\x05][^\0]": "a pickle",
+    rb"version https://git-lfs": "a Git LFS pointer without its content, which 'git lfs pull' brings",
+    rb"(?i)<!doctype|<html": "a web page",
+    rb"\x93NUMPY": "a numpy array",
+    rb"\x89HDF": "an HDF5 file",
+    rb"GGUF": "a GGUF file",
 }
 
 
@@ -67,16 +67,16 @@ def read_config(path: Path) -> tuple[ModuleType, ModelConfig]:
     """
     data = _parse(path, _read_json(path))
     if not isinstance(data, dict):
-        raise ScrubError(f"{one_line(path)} is no config: expected a JSON object with fields, found {_kind(data)}")
+        raise ScrubError(f"{shown(path)} is no config: expected a JSON object with fields, found {_kind(data)}")
     known, name = architectures(), data.get("architecture")
     if not isinstance(name, str) or name not in known:
         wrong = "has no field 'architecture'" if name is None else f"is of the unknown architecture {_short(name)}"
-        raise ScrubError(f"{one_line(path)} {wrong}: scrub knows {', '.join(sorted(known))}")
+        raise ScrubError(f"{shown(path)} {wrong}: scrub knows {', '.join(sorted(known))}")
     fields = {key: value for key, value in data.items() if key != "architecture"}
     try:
         config: ModelConfig = known[name].Config.model_validate_json(json.dumps(fields))
     except ValidationError as error:
-        raise ScrubError(f"{one_line(path)} is no config of a model of the family {name}: {_first(error)}") from error
+        raise ScrubError(f"{shown(path)} is no config of a model of the family {name}: {_first(error)}") from error
     return known[name], config
 
 
@@ -85,7 +85,7 @@ def check_roles(path: Path, config: ModelConfig, graph: Node) -> None:
     there = attention_heads(graph)
     for role, heads in config.roles.items():
         for layer, head in heads:
-            where = f"{one_line(path)} gives the role {role!r} to head [{layer}, {head}]"
+            where = f"{shown(path)} gives the role {role!r} to head [{layer}, {head}]"
             if layer not in there:
                 raise ScrubError(f"{where}, but the model has no layer {layer}: its layers are {_range(there)}")
             if head not in there[layer]:
@@ -108,7 +108,7 @@ def read_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]], dtype: torch
                 _check_tensor(path, name, header.get_dtype(), tuple(header.get_shape()), shape)
             return {name: _finite(path, name, file.get_tensor(name), dtype) for name in shapes}
     except (SafetensorError, OSError, ValueError, RuntimeError, OverflowError, MemoryError) as error:
-        raise ScrubError(f"{one_line(path)} {_not_safetensors(path, error)}") from error
+        raise ScrubError(f"{shown(path)} {_not_safetensors(path, error)}") from error
 
 
 def read_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
@@ -126,14 +126,14 @@ def read_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
         raise ScrubError(
-            f"{one_line(path)} is no tokenizer: {_short(error, quoted=False)}: "
+            f"{shown(path)} is no tokenizer: {_short(error, quoted=False)}: "
             "expected a file as the Hugging Face tokenizers library saves it"
         ) from error
     size, last = len(set(ids)), max(ids, default=-1)
     if size != vocab_size or last != vocab_size - 1:
         gaps = f" with ids up to {last}" if last != size - 1 else ""
         raise ScrubError(
-            f"{one_line(path)} has {size} tokens{gaps}, but {CONFIG} beside it says vocab_size {vocab_size}: "
+            f"{shown(path)} has {size} tokens{gaps}, but {CONFIG} beside it says vocab_size {vocab_size}: "
             "take the tokenizer that the model was trained with"
         )
     return tokenizer
@@ -148,7 +148,7 @@ def write_checkpoint(
     )
     if wrong:
         raise ScrubError(f"{wrong}, but a checkpoint holds {_STORED}: convert the model first, with .to(torch.float32)")
-    tensors = {key: value.detach().cpu().contiguous() for key, value in params.items()}
+    tensors = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in params.items()}
     fields = {"architecture": name, **config.model_dump(mode="json")}
     write_atomically(folder / TENSORS, save(tensors, {"format": "pt"}))
     if tokenizer is None:
@@ -162,19 +162,21 @@ def write_checkpoint(
 def _check_names(path: Path, names: Iterable[str], shapes: Mapping[str, tuple[int, ...]]) -> None:
     there = set(names)
     if missing := [name for name in shapes if name not in there]:
-        raise ScrubError(f"{one_line(path)} misses {_few(missing)}, which {CONFIG} beside it asks for")
+        raise ScrubError(f"{shown(path)} misses {_few(missing)}, which {CONFIG} beside it asks for")
     if extra := sorted(there - shapes.keys()):
-        raise ScrubError(f"{one_line(path)} holds {_few(extra)}, which {CONFIG} beside it has no place for")
+        raise ScrubError(
+            f"{shown(path)} holds {_few([_short(name) for name in extra])}, which {CONFIG} beside it has no place for"
+        )
 
 
 def _check_tensor(path: Path, name: str, dtype: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
     if shape != expected:
         raise ScrubError(
-            f"{one_line(path)}: {name} is {list(shape)}, but {CONFIG} beside it asks for {list(expected)}: "
+            f"{shown(path)}: {name} is {_short(list(shape))}, but {CONFIG} beside it asks for {list(expected)}: "
             "the two files belong to different models, or an axis is transposed"
         )
     if dtype not in _DTYPES:
-        raise ScrubError(f"{one_line(path)}: {name} is stored as {dtype}: expected {_STORED}, so convert it first")
+        raise ScrubError(f"{shown(path)}: {name} is stored as {dtype}: expected {_STORED}, so convert it first")
 
 
 def _finite(path: Path, name: str, stored: Tensor, dtype: torch.dtype) -> Tensor:
@@ -182,9 +184,9 @@ def _finite(path: Path, name: str, stored: Tensor, dtype: torch.dtype) -> Tensor
     if not value.isfinite().all():
         bad = int((~stored.isfinite()).sum())
         if not bad:
-            raise ScrubError(f"{one_line(path)}: {name} has values that {_name(dtype)} can't hold: load it as float32")
+            raise ScrubError(f"{shown(path)}: {name} has values that {_name(dtype)} can't hold: load it as float32")
         raise ScrubError(
-            f"{one_line(path)}: {name} holds {bad} of {stored.numel()} values that are NaN or infinite: "
+            f"{shown(path)}: {name} holds {bad} of {stored.numel()} values that are NaN or infinite: "
             "training diverged, or the file is damaged; take another checkpoint"
         )
     return value
@@ -195,7 +197,7 @@ def _check_file(path: Path) -> None:
         return
     beside = "is a folder" if path.is_dir() else "is no file" if path.exists() else "is not there"
     raise ScrubError(
-        f"{one_line(path)} {beside}: a model is a folder with {CONFIG}, {TENSORS} and, if it reads text, {TOKENIZER}"
+        f"{shown(path)} {beside}: a model is a folder with {CONFIG}, {TENSORS} and, if it reads text, {TOKENIZER}"
     )
 
 
@@ -203,22 +205,33 @@ def _read_json(path: Path) -> str:
     _check_file(path)
     try:
         if path.stat().st_size > _LARGEST_JSON:
-            raise ScrubError(
-                f"{one_line(path)} has over {_LARGEST_JSON >> 20} MiB, so it is something else: replace it"
-            )
+            raise ScrubError(f"{shown(path)} has over {_LARGEST_JSON >> 20} MiB, so it is something else: replace it")
         return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise ScrubError(f"{one_line(path)} can't be read: {error.strerror}: check that you may read it") from error
+        raise ScrubError(f"{shown(path)} can't be read: {error.strerror}: check that you may read it") from error
     except UnicodeDecodeError as error:
-        raise ScrubError(f"{one_line(path)} is no JSON: byte {error.start} isn't UTF-8; take another copy") from error
+        raise ScrubError(f"{shown(path)} is no JSON: byte {error.start} isn't UTF-8; take another copy") from error
 
 
 def _parse(path: Path, text: str) -> object:
     try:
-        parsed: object = json.loads(text)
+        parsed: object = json.loads(text, object_pairs_hook=_fields, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
-        raise ScrubError(f"{one_line(path)} is no JSON: {_short(error, quoted=False)}; repair or replace it") from error
+        raise ScrubError(f"{shown(path)} is no JSON: {_short(error, quoted=False)}; repair or replace it") from error
     return parsed
+
+
+def _fields(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    fields: dict[str, object] = {}
+    for name, value in pairs:
+        if name in fields:
+            raise ValueError(f"the field {_short(name)} is there twice")
+        fields[name] = value
+    return fields
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number")
 
 
 def _first(error: ValidationError) -> str:
@@ -241,17 +254,16 @@ def _not_safetensors(path: Path, error: BaseException) -> str:
             start = file.read(32)
     except OSError as problem:
         return f"can't be read: {problem.strerror}: check that you may read it"
-    foreign = next((what for magic, what in _FOREIGN.items() if start.startswith(magic)), None)
-    if foreign:
-        return f"is {foreign}, and no safetensors file: scrub opens nothing else, since a pickle can run code"
-    return (
-        f"is no intact safetensors file ({_short(error, quoted=False)}): it is damaged or truncated; take another copy"
-    )
+    foreign = next((what for magic, what in _FOREIGN.items() if re.match(magic, start)), None)
+    if foreign and start[8:9] != b"{":
+        return f"is {foreign}: scrub reads only safetensors files, since loading one runs no code"
+    why = _short(str(error).removeprefix("Error while deserializing header: "), quoted=False)
+    return f"is no intact safetensors file ({why}): it is damaged or truncated; take another copy"
 
 
 def _few(names: list[str]) -> str:
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(one_line(name)[:80] for name in names[:_MOST_NAMES]) + more
+    return ", ".join(names[:_MOST_NAMES]) + more
 
 
 def _range(numbers: Iterable[int]) -> str:

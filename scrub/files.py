@@ -23,8 +23,8 @@ def write_atomically(path: str | Path, content: bytes | str) -> None:
     Text is written as UTF-8. A symbolic link is followed; a device or a pipe (/dev/null, /dev/stdout) is written
     to as it is. Raises ScrubError, in one line, if the file can't be written.
     """
-    data = content.encode() if isinstance(content, str) else content
     try:
+        data = content.encode() if isinstance(content, str) else content
         target = _target(Path(path))
         if target is None:
             Path(path).write_bytes(data)
@@ -46,17 +46,21 @@ def check_writable(path: str | Path) -> None:
         raise unwritable(path, error) from error
 
 
+def shown(path: str | Path) -> str:
+    """A path for an error message: line breaks and what a terminal would obey are escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path))
+
+
 def one_line(text: object) -> str:
-    """Text for an error message: without line breaks or what a terminal would obey."""
-    words = " ".join(str(text).split())
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
+    """Anyone's text for an error message, on one line."""
+    return shown(" ".join(str(text).split()))
 
 
 def unwritable(path: str | Path, error: OSError | ValueError) -> ScrubError:
     """The one line that says why a path can't be written, and what to do."""
     reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
     advice = next((text for kind, text in _ADVICE.items() if isinstance(error, kind)), "give another path")
-    return ScrubError(f"{one_line(path)} can't be written: {one_line(reason)}: {advice}")
+    return ScrubError(f"{shown(path)} can't be written: {one_line(reason)}: {advice}")
 
 
 def _target(path: Path) -> Path | None:

@@ -6,13 +6,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-import scrub
 from scrub.errors import ScrubError
 from scrub.files import one_line
 
 Kind = Literal["models", "data", "hypotheses"]
 
 _ONE: dict[Kind, str] = {"models": "model", "data": "data", "hypotheses": "hypothesis"}
+_PACKAGE = Path(__file__).parent
 _MOST_NAMES = 12  # that an error lists
 
 
@@ -52,10 +52,9 @@ def known(kind: Kind) -> list[str]:
 
 def shipped(kind: Kind) -> Path | None:
     """The folder of what scrub ships: inside an installed package, or beside the package in a checkout."""
-    package = Path(scrub.__file__).parent
-    if (package / "shipped").is_dir():
-        return package / "shipped" / kind
-    checkout = package.parent
+    if (_PACKAGE / "shipped").is_dir():
+        return _PACKAGE / "shipped" / kind
+    checkout = _PACKAGE.parent
     return checkout / kind if (checkout / "pyproject.toml").is_file() else None
 
 
@@ -82,21 +81,25 @@ def _missing(kind: Kind, name: str | Path) -> str:
     one, text = _ONE[kind], str(name)
     if not text.strip():
         return f"the name of a {one} is empty: give a path{_listed(known(kind))}"
-    inside = text.removeprefix(f"{kind}/").removesuffix(".py")
-    names = known(kind)
-    nested = [
-        f"{each}/{inner}"
-        for each in names
-        for folder in _folders(kind)
-        if kind == "hypotheses"
-        for inner in _names(kind, folder / each)
-    ]
-    near = get_close_matches(inside, [*names, *sorted(set(nested))], n=3, cutoff=0.6)
+    names, near = known(kind), _near(kind, text.removeprefix(f"{kind}/").removesuffix(".py"))
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return (
-        f"there is no {one} {one_line(text)!r}: it is no path, and neither ./{kind} nor scrub itself has it: "
+        f"there is no {one} {text!r}: it is no path, and neither ./{kind} nor scrub itself has it: "
         f"{hint}give a path{_listed(names)}"
     )
+
+
+def _near(kind: Kind, name: str) -> list[str]:
+    """The names that are near one that isn't there. `STUDY/MODULE` is near modules of that study if it is there."""
+    names = {each: each for each in known(kind)}
+    study, _, last = name.rpartition("/")
+    if kind == "hypotheses":
+        modules = [
+            (each, inner) for each in names for folder in _folders(kind) for inner in _names(kind, folder / each)
+        ]
+        inside = {inner: f"{each}/{inner}" for each, inner in modules if each == study or not study}
+        names = inside if study in names else names | inside
+    return [names[each] for each in get_close_matches(last, names, n=3)]
 
 
 def _listed(names: list[str]) -> str:

@@ -26,12 +26,13 @@ from scrub.checkpoint import (
     write_checkpoint,
 )
 from scrub.errors import ScrubError
-from scrub.files import one_line, unwritable
+from scrub.files import one_line, shown, unwritable
 from scrub.find import find, locate
 from scrub.graph.node import Node
 from scrub.plan.plan import Plan, compile_plan, leaves_of
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
+_COMPUTABLE = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +116,7 @@ class Model:
 
     def to(self, dtype: torch.dtype | None = None, device: str | torch.device | None = None) -> Model:
         """The same model in another floating-point type, or on another device."""
-        return replace(self, params={name: value.to(device, dtype) for name, value in self.params.items()})
+        return replace(self, params=_moved(self.params, dtype and _computable(dtype), device))
 
 
 def load_model(spec: str | Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> Model:
@@ -124,28 +125,29 @@ def load_model(spec: str | Path, dtype: torch.dtype = torch.float32, device: str
     Raises ScrubError, in one line, if there is none, if the hub can't be reached, or for anything that is wrong with
     the model's files.
     """
-    folder = locate("models", spec)
-    name = str(spec)
-    if folder is None:
-        folder = _download(name) if _HUB_ID.fullmatch(name) and not name.startswith("models/") else find("models", spec)
-    elif folder.exists() and Path(spec).exists():
-        name = folder.resolve().name
-    if not folder.is_dir():
-        raise ScrubError(f"{one_line(folder)} is no folder: a model is a folder with {CONFIG} and {TENSORS}")
+    name, folder = _found(spec)
     family, config = read_config(folder / CONFIG)
     graph: Node = family.lower(config)
+    params = read_tensors(folder / TENSORS, parameter_shapes(graph), _computable(dtype))
     check_roles(folder / CONFIG, config, graph)
-    params = read_tensors(folder / TENSORS, parameter_shapes(graph), dtype)
     vocabulary = folder / TOKENIZER
-    tokenizer = read_tokenizer(vocabulary, config.vocab_size) if vocabulary.exists() else None
-    return Model(name, config, graph, {key: value.to(device) for key, value in params.items()}, tokenizer, folder)
+    text = vocabulary.exists() or vocabulary.is_symlink()  # a link to nothing is an error, not a model without text
+    tokenizer = read_tokenizer(vocabulary, config.vocab_size) if text else None
+    return Model(name, config, graph, _moved(params, dtype, device), tokenizer, folder)
 
 
 def make_model(
     name: str, config: ModelConfig, params: Mapping[str, Tensor], tokenizer: Tokenizer | None = None
 ) -> Model:
-    """A model from a config of its family and its parameters, such as training makes."""
+    """A model from a config of its family and its parameters, such as training makes.
+
+    Raises ScrubError if the parameters aren't those that the config asks for.
+    """
     graph: Node = architectures()[_family(config)].lower(config)
+    shapes, there = parameter_shapes(graph), {key: tuple(value.shape) for key, value in params.items()}
+    if wrong := sorted(key for key in shapes.keys() | there.keys() if shapes.get(key) != there.get(key)):
+        expected, found = (f"{list(each[wrong[0]])}" if wrong[0] in each else "nothing" for each in (shapes, there))
+        raise ScrubError(f"the parameter {wrong[0]!r} of {name} is {found}: its config asks for {expected}")
     return Model(name, config, graph, dict(params), tokenizer)
 
 
@@ -167,6 +169,38 @@ def _family(config: ModelConfig) -> str:
     return next(name for name, family in architectures().items() if isinstance(config, family.Config))
 
 
+def _computable(dtype: torch.dtype) -> torch.dtype:
+    if dtype not in _COMPUTABLE:
+        known = ", ".join(str(each).removeprefix("torch.") for each in _COMPUTABLE)
+        raise ScrubError(f"models don't run in {str(dtype).removeprefix('torch.')}: take one of {known}")
+    return dtype
+
+
+def _moved(
+    params: Mapping[str, Tensor], dtype: torch.dtype | None, device: str | torch.device | None
+) -> dict[str, Tensor]:
+    try:
+        return {name: value.to(device, dtype) for name, value in params.items()}
+    except (RuntimeError, AssertionError) as error:  # torch's ways of saying that there is no such device, or no room
+        why = _sentence(error)
+        raise ScrubError(f"the model can't be put on the device {str(device)!r} ({why}): try 'cpu'") from error
+
+
+def _found(spec: str | Path) -> tuple[str, Path]:
+    """The name and the folder of a model; a repository on the hub is brought here if it is nowhere else."""
+    text = str(spec)
+    if _HUB_ID.fullmatch(text) and not text.startswith("models/") and locate("models", spec) is None:
+        return text, _download(text)
+    folder = find("models", spec)
+    if not folder.is_dir():
+        raise ScrubError(f"{shown(folder)} is no folder: a model is a folder with {CONFIG} and {TENSORS}")
+    return folder.resolve().name, folder
+
+
+def _sentence(error: Exception) -> str:
+    return one_line(str(error).partition("\n")[0])[:120] or type(error).__name__
+
+
 def _download(hub_id: str) -> Path:
     """The local folder of a repository on the hub, brought here if it isn't yet."""
     from huggingface_hub import snapshot_download
@@ -174,7 +208,7 @@ def _download(hub_id: str) -> Path:
 
     local = f"give --model the path of a local folder with {CONFIG}, {TENSORS} and {TOKENIZER}"
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=[CONFIG, TENSORS, TOKENIZER]))
+        folder = Path(snapshot_download(hub_id, allow_patterns=[CONFIG, TENSORS, TOKENIZER]))
     except GatedRepoError as error:
         raise ScrubError(
             f"{hub_id} on the hub asks for a licence first: accept it there and log in, or {local}"
@@ -184,5 +218,8 @@ def _download(hub_id: str) -> Path:
             f"there is no model {hub_id!r}: no such path here, and no such repository on the hub: {local}"
         ) from error
     except Exception as error:  # every kind of network failure has its own class
-        why = one_line(str(error).partition("\n")[0])[:120] or type(error).__name__
+        why = _sentence(error)
         raise ScrubError(f"{hub_id} is no path here, and the hub can't be reached ({why}): {local}") from error
+    if not (folder / CONFIG).is_file():
+        raise ScrubError(f"{hub_id} on the hub has no {CONFIG}, so it is no model that scrub reads: {local}")
+    return folder
