@@ -80,8 +80,7 @@ def take_heads(weight: Float[Tensor, "head ..."], *, indices: tuple[int, ...]) -
 def project(
     x: Float[Tensor, "batch position d_model"], weight: Float[Tensor, "head d_head d_model"]
 ) -> Float[Tensor, "batch head position d_head"]:
-    flat = x @ rearrange(weight, "head d_head d_model -> d_model (head d_head)")
-    return rearrange(flat, "batch position (head d_head) -> batch head position d_head", head=weight.shape[0])
+    return (x @ weight.flatten(0, 1).T).unflatten(-1, weight.shape[:2]).transpose(1, 2)
 
 
 def attention_pattern(
@@ -92,7 +91,7 @@ def attention_pattern(
     """softmax(q k / sqrt(d_head)) over the keys at or before each query's position."""
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     later = torch.arange(k.shape[-2], device=k.device) > position[:, None, :, None]
-    return scores.masked_fill(later, -torch.inf).softmax(-1)
+    return scores.masked_fill_(later, -torch.inf).softmax(-1)
 
 
 def attend(
@@ -170,6 +169,18 @@ def expect(
     return torch.einsum("bpv,bpv->bp", weight, logits)[..., None]
 
 
+def mean_embedding(
+    weight: Float[Tensor, "batch position vocab"], table: Float[Tensor, "vocab d_model"]
+) -> Float[Tensor, "batch position d_model"]:
+    return weight @ table
+
+
+def dot(
+    left: Float[Tensor, "batch position width"], right: Float[Tensor, "batch position width"]
+) -> Float[Tensor, "batch position 1"]:
+    return (left * right).sum(-1, keepdim=True)
+
+
 OPS: dict[str, Op] = {
     # leaves: parameters of the model, and what a run binds for every batch
     "param": Op(None, NONE, ("name", "shape")),
@@ -197,4 +208,6 @@ OPS: dict[str, Op] = {
     "pick": Op(pick, TWO, rows=(0, 1)),
     "probabilities": Op(probabilities, ONE, rows=(0,)),
     "expect": Op(expect, TWO, rows=(0, 1)),
+    "mean_embedding": Op(mean_embedding, TWO, rows=(0,)),
+    "dot": Op(dot, TWO, rows=(0, 1)),
 }

@@ -10,6 +10,7 @@ from torch import Tensor
 from scrub.graph.node import Node, walk
 from scrub.graph.ops import OPS
 from scrub.plan.rows import select_rows
+from scrub.plan.simplify import simplify
 
 PER_RUN = frozenset({"param", "position"})  # leaves that are the same in every batch
 
@@ -75,7 +76,7 @@ class Plan:
 
 def compile_plan(outputs: Mapping[str, Node], selected: bool = True) -> Plan:
     """The plan of all outputs together. With `selected`, only selected positions reach them."""
-    values = {name: output.value for name, output in outputs.items()}
+    values = simplify({name: output.value for name, output in outputs.items()})
     computed = select_rows(values) if selected else values
     order = list(walk(computed.values()))
     at = {each: number for number, each in enumerate(order)}
