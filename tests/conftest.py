@@ -1,0 +1,28 @@
+"""Shapes checked at run time, deterministic property tests, few threads."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+from jaxtyping import install_import_hook
+
+# Before anything imports scrub: every annotated argument and shape of it is checked whenever it is called.
+install_import_hook("scrub", "beartype.beartype")
+
+from small import Small, small  # noqa: E402
+
+torch.set_num_threads(1)  # tensors this small only wait for other threads
+
+_quick = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.filter_too_much]}
+settings.register_profile("ci", derandomize=True, max_examples=50, database=None, **_quick)
+settings.register_profile("explore", max_examples=1000, print_blob=True, **_quick)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture(params=["shortformer", "standard"])
+def model(request: pytest.FixtureRequest) -> Small:
+    """A random two-layer model in float64, whose sizes are distinct primes."""
+    return small(positions=request.param)

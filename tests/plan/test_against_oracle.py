@@ -1,0 +1,168 @@
+"""The fast plan agrees with the naive oracle on random models, splits, rules, sources and selections."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import event, given
+from hypothesis import strategies as st
+from oracle import Oracle, Path
+from small import Small, small
+from torch import Tensor
+
+from scrub.errors import ScrubError
+from scrub.graph.node import Node
+from scrub.paths.rules import Rule, resample
+from scrub.paths.splits import Split
+
+Spec = tuple[str, str, list[str]]
+SIZES = [  # batch, position, heads, d_head, d_model, vocabulary, donors: distinct primes, in different orders
+    (3, 7, 2, 5, 11, 13, 19),
+    (5, 3, 2, 7, 13, 11, 23),
+    (2, 5, 3, 7, 11, 17, 13),
+    (7, 11, 2, 3, 5, 19, 29),
+]
+KEYS = ("batch", "n_ctx", "n_heads", "d_head", "d_model", "vocab_size", "donors")
+MASKS = ["current", "previous", "last 3"]
+SOURCES = ["x", "y", "y", "like f", "like g"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A belief about a model, in the oracle's terms."""
+
+    positions: str
+    n_layers: int
+    seed: int
+    sizes: dict[str, int]
+    roles: dict[str, list[tuple[int, int]]]
+    splits: list[Spec]
+    rules: list[tuple[str, str]]
+
+    def oracle(self, model: object = None) -> Oracle:
+        """The oracle, which needs no weights to list paths."""
+        config = SimpleNamespace(positions=self.positions, n_layers=self.n_layers, **self.sizes)
+        blank = SimpleNamespace(config=config, params={"pos.weight": None}, inputs={})
+        return Oracle(model or blank, self.roles, self.splits, self.rules)
+
+    @cached_property
+    def model(self) -> Small:
+        return small(self.positions, self.n_layers, self.seed, **self.sizes)
+
+    @property
+    def graph(self) -> Node:
+        graph = self.model.graph
+        for pattern, kind, names in self.splits:
+            quoted = f'"{names[0]}"' if kind == "mask" else " ".join(names)
+            graph = Split.parse(f"{pattern} by {kind} {quoted}").apply(graph, self.roles)
+        return resample(graph, [Rule.parse(f"{pattern} -> {source}") for pattern, source in self.rules])
+
+
+def text(path: Path) -> str:
+    return "/".join(step.names[-1] for step in path)
+
+
+def components(oracle: Oracle) -> list[Path]:
+    """Every attention component at every path, listed by the oracle."""
+    found: list[Path] = []
+    stack = oracle.below((), oracle.config.n_layers)
+    while stack:
+        path = stack.pop(0)
+        if path[-1].layer >= 0:
+            found.append(path)
+            slots = "v" if path[-1].part == ("identity", "in") else "qkv"
+            stack += [inner for slot in slots for inner in oracle.into(path, slot)]
+    return found
+
+
+@st.composite
+def generalised(draw: st.DrawFn, path: str, rule: bool) -> str:
+    """A pattern that matches a path, and perhaps others."""
+    steps = path.split("/")
+    for at, step in enumerate(steps):
+        last = at == len(steps) - 1
+        options = [step, step, step]
+        if step in {"q", "k", "v"}:
+            options += ["*", f"{{{step},q}}"]
+        elif step.startswith("a") and (rule or not last):  # what a split ends at stays what it is
+            options += [step[:2] + "*", f"{{{step},emb}}"] + (["*", re.sub(r"\[.*", "[*]", step)] if rule else [])
+        steps[at] = draw(st.sampled_from(options))
+    cut = draw(st.integers(0, len(steps) - 1))
+    if draw(st.booleans()):
+        steps = [*steps[: draw(st.integers(0, cut))], "**", *steps[cut:]]
+    if rule and draw(st.integers(0, 3)) == 0:
+        steps.append("**")
+    return "/".join(steps)
+
+
+@st.composite
+def a_split(draw: st.DrawFn, oracle: Oracle) -> Spec | None:
+    """A split of a component that is there, which may happen at other places too."""
+    path = draw(st.sampled_from(components(oracle)))
+    step = path[-1]
+    kinds = ["heads", "mask", "identity"] if step.part == ("all", "in") else ["heads"]
+    kind = draw(st.sampled_from(kinds))
+    names = {"mask": [draw(st.sampled_from(MASKS))], "identity": []}.get(kind)
+    if names is None:
+        there = [r for r, heads in oracle.roles.items() if {h for at, h in heads if at == step.layer} & set(step.heads)]
+        name = draw(st.sampled_from([*there, *map(str, step.heads)]))
+        names = [name]
+    return draw(generalised(text(path), rule=False)), kind, names
+
+
+@st.composite
+def a_rule(draw: st.DrawFn, oracle: Oracle) -> tuple[str, str]:
+    """A rule about paths that are there."""
+    heads = components(oracle)
+    whole = [p for p in heads if p[-1].part != ("identity", "in")]
+    if whole and draw(st.integers(0, 3)) == 0:  # rows of donors feed whole attention patterns
+        pattern = draw(generalised(text(draw(st.sampled_from(whole))), rule=True)).removesuffix("/**")
+        return f"{pattern}/{{q,k}}/**", draw(st.sampled_from(["rows like f", "rows like g", "rows like f"]))
+    ends = [end for p in oracle.below((), oracle.config.n_layers) for end in oracle.complete(p)]
+    end = draw(st.sampled_from(ends))
+    length = draw(st.integers(1, len(end)))
+    return draw(generalised(text(end[:length]), rule=True)), draw(st.sampled_from(SOURCES))
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    layers = draw(st.sampled_from([1, 2, 2, 2, 3]))
+    sizes = dict(zip(KEYS, draw(st.sampled_from(SIZES)), strict=True))
+    every = [(layer, head) for layer in range(layers) for head in range(sizes["n_heads"])]
+    owners = draw(st.lists(st.sampled_from(["prev", "self", None]), min_size=len(every), max_size=len(every)))
+    roles = {role: [at for at, owner in zip(every, owners, strict=True) if owner == role] for role in ("prev", "self")}
+    positions = draw(st.sampled_from(["shortformer", "standard"]))
+    case = Case(positions, layers, draw(st.integers(0, 9999)), sizes, roles, [], [])
+    for _ in range(draw(st.integers(0, 4 - layers))):
+        case.splits.append(draw(a_split(case.oracle())))
+    for _ in range(draw(st.integers(0, 4))):
+        case.rules.append(draw(a_rule(case.oracle())))
+    return case
+
+
+def expected(oracle: Oracle) -> Tensor | None:
+    """What the oracle says, or None if this can't be split or fed so."""
+    try:
+        return oracle.logits()
+    except AssertionError:
+        return None
+
+
+@given(cases())
+def test_the_plan_agrees_with_the_oracle(case: Case) -> None:
+    logits = expected(case.oracle(case.model))
+    if logits is None:
+        event("not possible")
+        with pytest.raises(ScrubError):
+            _ = case.graph
+        return
+    event("rows" if any("rows" in source for _, source in case.rules) else "sequences")
+    model, graph = case.model, case.graph
+    torch.testing.assert_close(model.logits(graph), logits, rtol=0, atol=1e-9)
+    rows = model.inputs["selected"][..., None].expand(-1, -1, logits.shape[-1])
+    torch.testing.assert_close(model.logits(graph, selected=True), logits.gather(1, rows), rtol=0, atol=1e-9)

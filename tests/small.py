@@ -1,0 +1,137 @@
+"""Small random models, and running graphs of them. Every axis has its own prime size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from scrub.architectures.attention_only import Config, lower
+from scrub.graph.node import Node
+from scrub.paths.rules import Rule, resample
+from scrub.paths.splits import Roles, Split
+from scrub.plan.plan import Plan, compile_plan, leaves_of
+
+ROLES: Roles = {"prev": [(0, 1)], "self": [(0, 0), (0, 4)], "ind": [(1, 2), (1, 3)]}
+
+
+@dataclass(frozen=True)
+class Small:
+    """A model, its graph, and what feeds it: tokens of each source, "donor SOURCE", "selected" and "target"."""
+
+    config: Config
+    params: Mapping[str, Tensor]
+    inputs: Mapping[str, Tensor]
+    graph: Node = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "graph", lower(self.config))
+
+    def to(self, dtype: torch.dtype) -> Small:
+        return replace_params(self, {name: value.to(dtype) for name, value in self.params.items()})
+
+    def split(self, *splits: str, roles: Roles = ROLES) -> Node:
+        graph = self.graph
+        for each in splits:
+            graph = Split.parse(each).apply(graph, roles)
+        return graph
+
+    def leaves(self, plan: Plan) -> dict[Node, Tensor]:
+        """What a run binds."""
+        bound = {}
+        for leaf in leaves_of(plan):
+            source = str(leaf.arguments.get("source"))
+            if leaf.op == "param":
+                bound[leaf] = self.params[str(leaf.arguments["name"])]
+            elif leaf.op == "position":
+                bound[leaf] = torch.arange(self.inputs["x"].shape[1])[None]
+            else:
+                key = {"tokens": source, "donor": f"donor {source}"}.get(leaf.op, leaf.op)
+                bound[leaf] = self.inputs[key]
+        return bound
+
+    def run(self, outputs: Mapping[str, Node], selected: bool = False) -> dict[str, Tensor]:
+        plan = compile_plan(outputs, selected)
+        leaves = self.leaves(plan)
+        return plan.run(plan.once(leaves), leaves)
+
+    def logits(self, graph: Node, selected: bool = False) -> Tensor:
+        return self.run({"logits": graph}, selected)["logits"]
+
+
+def replace_params(model: Small, params: Mapping[str, Tensor]) -> Small:
+    return Small(model.config, params, model.inputs)
+
+
+def rules(graph: Node, *texts: str) -> Node:
+    """The graph with these rules applied."""
+    return resample(graph, [Rule.parse(text) for text in texts])
+
+
+def paths(graph: Node) -> dict[str, str]:
+    """Every complete path of a graph, walked naively, and what feeds it."""
+    found: dict[str, str] = {}
+
+    def descend(current: Node, path: str) -> None:
+        if current.op == "tokens":
+            found[path] = str(current.arguments["source"])
+        for each in current.inputs:
+            descend(each, f"{path}/{each.label}".lstrip("/") if each.label else path)
+
+    descend(graph, "")
+    return found
+
+
+def random_tensor(generator: torch.Generator, *shape: int, scale: float = 1.0, shift: float = 0.0) -> Tensor:
+    return shift + scale * torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def random_params(config: Config, seed: int) -> dict[str, Tensor]:
+    """Weights at which attention patterns are neither flat nor one-hot; no biases but the LayerNorms'."""
+    c, g = config, torch.Generator().manual_seed(seed)
+    params = {
+        "embed.weight": random_tensor(g, c.vocab_size, c.d_model),
+        "pos.weight": random_tensor(g, c.n_ctx, c.d_model, scale=0.7),
+        "unembed.weight": random_tensor(g, c.vocab_size, c.d_model),
+    }
+    for name in [f"layers.{layer}.ln" for layer in range(c.n_layers)] + ["final_ln"]:
+        params[f"{name}.weight"] = random_tensor(g, c.d_model, scale=0.3, shift=1)
+        params[f"{name}.bias"] = random_tensor(g, c.d_model, scale=0.3)
+    for layer in range(c.n_layers):
+        for slot in "qkv":
+            params[f"layers.{layer}.w{slot}"] = random_tensor(g, c.n_heads, c.d_head, c.d_model, scale=0.5)
+        params[f"layers.{layer}.wo"] = random_tensor(g, c.n_heads, c.d_model, c.d_head, scale=0.5)
+    return params
+
+
+def random_inputs(
+    config: Config, seed: int, *, batch: int, donors: int, some: int, features: Iterable[str] = ("f", "g")
+) -> dict[str, Tensor]:
+    """Tokens of each source, the donors of each position's row, rows to select (some twice), and targets."""
+    g = torch.Generator().manual_seed(seed)
+
+    def integers(below: int, *shape: int) -> Tensor:
+        return torch.randint(below, shape, generator=g)
+
+    inputs = {source: integers(config.vocab_size, batch, config.n_ctx) for source in ("x", "y")}
+    for feature in features:
+        inputs[f"like {feature}"] = integers(config.vocab_size, batch, config.n_ctx)
+        inputs[f"rows like {feature}"] = integers(config.vocab_size, donors, config.n_ctx)
+        inputs[f"donor rows like {feature}"] = integers(donors, batch, config.n_ctx)
+    inputs["selected"] = integers(config.n_ctx, batch, some)
+    inputs["target"] = integers(config.vocab_size, batch, config.n_ctx, 1)
+    return inputs
+
+
+def small(positions: str = "shortformer", n_layers: int = 2, seed: int = 1, **sizes: int) -> Small:
+    """A random model: batch 3, heads 5, position 7, d_head 2, d_model 11, vocabulary 13, selected 17, donors 19."""
+    shape = {"n_heads": 5, "n_ctx": 7, "d_head": 2, "d_model": 11, "vocab_size": 13} | sizes
+    batch, donors = shape.pop("batch", 3), shape.pop("donors", 19)
+    config = Config.model_validate(
+        {"n_layers": n_layers, "bos_token_id": 0, "positions": positions, "layer_norm_eps": 1e-5, **shape}
+    )
+    return Small(
+        config, random_params(config, seed), random_inputs(config, seed + 1, batch=batch, donors=donors, some=17)
+    )
