@@ -56,7 +56,7 @@ class Plan:
         kept: dict[int, Tensor] = {}
         for at, step in enumerate(self.steps):
             if step.per_run:
-                kept[at] = _compute(step, kept, leaves)
+                kept[at] = compute(step, kept, leaves)
         return kept
 
     def run(self, once: Mapping[int, Tensor], leaves: Mapping[Node, Tensor]) -> dict[str, Tensor]:
@@ -68,7 +68,7 @@ class Plan:
         values = dict(once)
         for at, step in enumerate(self.steps):
             if not step.per_run:
-                values[at] = _compute(step, values, leaves)
+                values[at] = compute(step, values, leaves)
                 for each in step.frees:
                     del values[each]
         return {name: values[at] for name, at in self.outputs.items()}
@@ -97,7 +97,8 @@ def compile_plan(outputs: Mapping[str, Node], selected: bool = True) -> Plan:
     return Plan(tuple(steps), {name: at[each] for name, each in computed.items()}, _labels(outputs, at))
 
 
-def _compute(step: Step, values: Mapping[int, Tensor], leaves: Mapping[Node, Tensor]) -> Tensor:
+def compute(step: Step, values: Mapping[int, Tensor], leaves: Mapping[Node, Tensor]) -> Tensor:
+    """The value of one step, from the values of its inputs, or bound to it if it is a leaf."""
     run = OPS[step.node.op].run
     if run is None:
         return leaves[step.node]

@@ -1,0 +1,97 @@
+"""The roles of heads, from what they attend to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+
+from scrub.measure.attention import Attention, measure_attention, measure_losses
+from scrub.measure.repeated import common_tokens, repeated_tokens
+from scrub.model import Model
+from scrub.study.statistics import Bootstrap, Interval
+
+# role -> what it attends to, where that is measured, and the least attention that makes a head one
+RULES = {"prev": ("previous", "text", 0.4), "self": ("current", "text", 0.5), "ind": ("induction", "repeated", 0.2)}
+COMMON = 500  # tokens that repeated sequences are drawn from
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the heads of a model attend to on text and on repeated random tokens, and its losses there.
+
+    `halves` are the losses in nats on the first and second half of repeated sequences of common tokens.
+    """
+
+    model: Model
+    attention: dict[str, Attention]  # text, repeated (common tokens), uniform (repeated, any token)
+    loss: Interval
+    halves: dict[str, tuple[Interval, Interval]]
+
+    def roles(self) -> dict[str, list[tuple[int, int]]]:
+        """The heads of each role.
+
+        An induction head lies above a previous-token head, whose output its keys read; the other two roles
+        are those of heads in the layers below the induction heads.
+        """
+        heads = {role: self._above(role) for role in RULES}
+        lowest = min((layer for layer, _ in heads["prev"]), default=0)
+        heads["ind"] = [(layer, head) for layer, head in heads["ind"] if layer > lowest]
+        highest = max((layer for layer, _ in heads["ind"]), default=0)
+        for role in ("prev", "self"):
+            heads[role] = [(layer, head) for layer, head in heads[role] if layer < highest]
+        heads["self"] = [head for head in heads["self"] if head not in heads["prev"]]
+        return {role: found for role, found in heads.items() if found}
+
+    def frame(self) -> pd.DataFrame:
+        """A row for every head: attention (fractions) to each target with its interval, and its role."""
+        roles = {head: role for role, heads in self.roles().items() for head in heads}
+        layers, heads = self.attention["text"].means("previous").shape
+        rows = []
+        for layer in range(layers):
+            for head in range(heads):
+                row: dict[str, object] = {"head": f"{layer}.{head}", "role": roles.get((layer, head), "")}
+                for title, where, target in _COLUMNS:
+                    row[title] = self.attention[where].interval(target, layer, head)
+                rows.append(row)
+        return pd.DataFrame(rows)
+
+    def _above(self, role: str) -> list[tuple[int, int]]:
+        target, where, least = RULES[role]
+        found = np.argwhere(self.attention[where].means(target) >= least)
+        return [(int(layer), int(head)) for layer, head in found]
+
+
+_COLUMNS = [
+    ("previous token", "text", "previous"),
+    ("current token", "text", "current"),
+    ("induction, text", "text", "induction"),
+    ("induction, repeated", "repeated", "induction"),
+    ("induction, uniform", "uniform", "induction"),
+]
+
+
+def measure(model: Model, text: Int[np.ndarray, "sequence position_plus_one"], sequences: int = 64) -> Measured:
+    """Measure every head of a model on text, and on repeated random tokens: the text's common ones, and any."""
+    text = text[:sequences]
+    candidates = {
+        "repeated": common_tokens(text, model.bos_token_id, COMMON),
+        "uniform": np.setdiff1d(np.arange(model.vocab_size), [model.bos_token_id]),
+    }
+    attention = {"text": measure_attention(model, text)}
+    halves = {}
+    for name, tokens in candidates.items():
+        drawn = repeated_tokens(tokens, model.n_ctx, model.bos_token_id, sequences, seed=0)
+        half = drawn.shape[1] // 2
+        attention[name] = measure_attention(model, drawn, first_query=half + 1)
+        found = measure_losses(model, drawn)
+        # the first token of either half follows the begin token, or a copy of the last: nothing predicts it
+        halves[name] = (_mean(found[:, 1:half]), _mean(found[:, half + 1 :]))
+    return Measured(model, attention, _mean(measure_losses(model, text)), halves)
+
+
+def _mean(values: np.ndarray) -> Interval:
+    counts = np.full(len(values), values.shape[1])
+    return Bootstrap.interval(Bootstrap(counts, seed=0).means(values.sum(1)[None])[0])
