@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from scrub.cli import options
 from scrub.cli.options import split_parts
 from scrub.errors import ScrubError
+from scrub.files import check_writable
+
+if TYPE_CHECKING:
+    from scrub.study.experiments import Experiment
+
+ALL = "all"
 
 
 def check(
@@ -39,24 +46,48 @@ def check(
 
 def plan(paths: options.Paths, model: options.ModelName = None, parts: options.Parts = None) -> None:
     """Print the plan: every value that a run computes, in order, and when it is freed."""
-    from scrub.model import load_model
     from scrub.plan.plan import compile_plan
-    from scrub.study.experiments import experiments, measured
-    from scrub.study.study import load_study
+    from scrub.study.experiments import measured
 
-    study, hypotheses = load_study(paths)
-    loaded = load_model(model or study.model)
-    found = experiments(study, hypotheses, loaded.graph, loaded.roles, split_parts(parts))
-    typer.echo(str(compile_plan(measured(found))))
+    typer.echo(str(compile_plan(measured(_experiments(paths, model, parts)))))
 
 
 def show(
     paths: options.Paths,
     model: options.ModelName = None,
-    parts: options.Parts = None,
+    parts: Annotated[str, typer.Option(metavar="q,k,v,all", help="These parts, each a tree.")] = ALL,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Write a drawing: .svg, .html or .txt.")
+        Path | None, typer.Option("--out", metavar="FILE", help="Write one drawing: .svg, .html or .txt.")
     ] = None,
 ) -> None:
     """Print hypotheses as trees of paths, coloured by what feeds them: x the reference, y the other."""
-    raise ScrubError("not yet")
+    from scrub.show.picture import Picture, picture
+
+    if out is not None:
+        check_writable(out)
+    pictures: list[Picture] = []
+    for each in _experiments(paths, model, parts):
+        if each.hypothesis is not None:
+            pictures.append(picture(each.graph, f"{each.hypothesis.name}: {each.part}", each.hypothesis.claim))
+    if out is not None:
+        if len(pictures) > 1:
+            raise ScrubError(
+                f"{out} can hold one drawing, but {len(pictures)} were asked for: name one hypothesis and part"
+            )
+        pictures[0].save(out)
+        typer.echo(f"wrote {out}")
+        return
+    console = Console(highlight=False, markup=False)
+    for each in pictures:
+        console.print(each)
+        console.print()
+
+
+def _experiments(paths: list[str], model: str | None, parts: str | None) -> list[Experiment]:
+    from scrub.model import load_model
+    from scrub.study.experiments import experiments
+    from scrub.study.study import load_study
+
+    study, hypotheses = load_study(paths)
+    loaded = load_model(model or study.model)
+    return experiments(study, hypotheses, loaded.graph, loaded.roles, split_parts(parts))

@@ -27,21 +27,30 @@ def run(
     pairs_out: Annotated[
         Path | None, typer.Option("--pairs-out", metavar="FILE", help="Write the tokens that were used here.")
     ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Write the plot of the table: .png, .svg or .pdf.")
+    ] = None,
     parts: options.Parts = None,
     positions: options.Positions = None,
 ) -> None:
     """Percent of loss recovered by every part of every hypothesis, with intervals and anchors."""
+    from scrub.show.plots import check_format, plot_bytes
     from scrub.study.pairs import pairs_file
     from scrub.study.run import Settings, prepare, run_prepared
 
-    for path in (json, pairs_out):
+    for path in (json, pairs_out, plot):
         if path is not None:
             check_writable(path)
+    if plot is not None:
+        check_format(plot.suffix)
     settings = Settings(sequences, draws, seed, batch, device, dtype, split_parts(parts), positions)
     prepared = prepare(paths, model, data, settings)
     result = run_prepared(prepared)
+    picture = plot_bytes(result, plot.suffix) if plot is not None else b""
     if json is not None:
         write_atomically(json, result.to_json())
     if pairs_out is not None:
         write_atomically(pairs_out, pairs_file(prepared))
+    if plot is not None:
+        write_atomically(plot, picture)
     print_result(result)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,9 @@ from jaxtyping import Float, Int
 from scrub.study.experiments import ALL_SCRUBBED, BASELINE, UNSCRUBBED
 from scrub.study.gates import Gates
 from scrub.study.statistics import Bootstrap, Interval, recovered
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BIGRAM = "bigram"
 FORMAT = 1
@@ -127,6 +130,12 @@ class Result:
     def to_json(self) -> str:
         """What --json writes, as text."""
         return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+
+    def plot(self) -> Figure:
+        """The percent of loss recovered across the hypotheses, a line for each part, with intervals."""
+        from scrub.show.plots import plot_recovery
+
+        return plot_recovery(self)
 
     def _flat_rows(self) -> list[dict[str, Any]]:
         return [

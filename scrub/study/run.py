@@ -16,10 +16,11 @@ from scrub.data.load import Sequences, load_sequences
 from scrub.errors import ScrubError
 from scrub.model import Model, load_model
 from scrub.plan.plan import Plan, compile_plan, leaves_of
+from scrub.show.picture import Picture, picture
 from scrub.study.binding import Draw, bind, constants, make_draw
 from scrub.study.experiments import UNSCRUBBED, Experiment, experiments, measured
 from scrub.study.gates import Gates, check_gates
-from scrub.study.hypothesis import Feature, Hypothesis
+from scrub.study.hypothesis import ALL, Feature, Hypothesis
 from scrub.study.result import BIGRAM, Result
 from scrub.study.selection import check_positions, select_positions
 from scrub.study.study import Study, load_study
@@ -84,6 +85,14 @@ class Prepared:
         tokenizer, seed = self.model.tokenizer, self.settings.seed
         features = _features(self.hypotheses)
         return make_draw(self.data.tokens.numpy(), self.selected, feeds, features, tokenizer, seed, number)
+
+    def show(self, hypothesis: str, part: str = ALL) -> Picture:
+        """A drawing of one experiment. Raises ScrubError if there is none of that name."""
+        names = {each.name: each for each in self.experiments if each.hypothesis}
+        found = names.get(f"{hypothesis}/{part}")
+        if found is None or found.hypothesis is None:
+            raise ScrubError(f"there is no experiment {hypothesis}/{part}: there are {', '.join(names)}")
+        return picture(found.graph, f"{hypothesis}: {part}", found.hypothesis.claim)
 
     def gates(self) -> Gates:
         """Pass the gates, or raise GateError."""
