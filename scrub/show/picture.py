@@ -1,0 +1,88 @@
+"""A picture of a graph: what a notebook shows inline, a terminal prints in colour, and a file keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from scrub.errors import ScrubError
+from scrub.files import shown, write_atomically
+from scrub.graph.node import Node
+from scrub.show import drawing, page, text
+from scrub.show.sources import printable
+from scrub.show.tree import PathTree, path_tree
+
+FORMS = (".svg", ".html", ".txt")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The tree of paths of a graph, with the title and the claim in prose that stand over it."""
+
+    tree: PathTree
+    title: str = ""
+    claim: str = ""
+
+    def text(self) -> str:
+        """The tree without colour, under the title, over the sources: the same for the same tree, to be diffed."""
+        title = [printable(self.title)] if self.title else []
+        return "\n".join([*title, text.plain(self.tree), *text.legend(self.tree)]) + "\n"
+
+    def svg(self) -> str:
+        """The drawing."""
+        return drawing.svg(self.tree, self.title)
+
+    def html(self) -> str:
+        """A page with the drawing and the tree, which needs nothing else."""
+        return page.html([page.Section(self.tree, self.title, self.claim)])
+
+    def save(self, path: str | Path) -> None:
+        """Write the picture in the form that the path ends in: .svg, .html or .txt.
+
+        Raises ScrubError for any other ending, or if the file can't be written.
+        """
+        save([self], path)
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def __rich__(self) -> RenderableType:
+        title = [Text(printable(self.title), "bold")] if self.title else []
+        return Group(*title, text.coloured(self.tree), *(Text(line, "dim") for line in text.legend(self.tree)))
+
+    def _repr_svg_(self) -> str:
+        return self.svg()
+
+    def _repr_html_(self) -> str:
+        return f'<div style="overflow-x:auto">{self.svg()}</div>'
+
+
+def picture(root: Node, title: str = "", claim: str = "", depth: int = 1) -> Picture:
+    """The picture of a graph, scrubbed or not.
+
+    Parts that one source feeds are collapsed, but for the first `depth` steps from the output.
+    """
+    return Picture(path_tree(root, depth), title, claim)
+
+
+def save(pictures: Sequence[Picture], path: str | Path) -> None:
+    """Write pictures into one file, in the form that the path ends in: .svg (only one), .html or .txt.
+
+    Raises ScrubError for any other ending, for several pictures in one .svg, or if the file can't be written.
+    """
+    form = Path(path).suffix.lower()
+    if form not in FORMS:
+        raise ScrubError(f"{shown(path)} is no kind of picture: give a path that ends in {', '.join(FORMS)}")
+    if form == ".html":
+        content = page.html([page.Section(each.tree, each.title, each.claim) for each in pictures])
+    elif form == ".txt":
+        content = "\n".join(each.text() for each in pictures)
+    elif len(pictures) == 1:
+        content = pictures[0].svg()
+    else:
+        raise ScrubError(f"{shown(path)} can't hold {len(pictures)} pictures: choose one, or give a path in .html")
+    write_atomically(path, content)

@@ -1,0 +1,75 @@
+"""How each source looks and what it is called, the same in every text, drawing and page.
+
+The reference is blue and the other red, in the spirit of the literature's drawings of `emb` and `emb2`;
+the two stay far apart under every common colour blindness, and lines differ in their dashes too.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from scrub.paths.rules import OTHER, REFERENCE
+
+
+@dataclass(frozen=True)
+class Ink:
+    """The colours of a line, of what it encloses, and of the text on that."""
+
+    line: str
+    fill: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """One source's colours on light and on dark ground, its dashes, and its colour in a terminal."""
+
+    light: Ink
+    dark: Ink
+    dash: str
+    terminal: str
+
+
+NEUTRAL = Look(Ink("#79818f", "#ffffff", "#2b313b"), Ink("#8d97a8", "#1b212b", "#dfe4ec"), "", "default")
+REFERENCE_LOOK = Look(Ink("#0f6cbd", "#d3e8fb", "#083a66"), Ink("#5eb3ff", "#0f3a63", "#d8ecff"), "", "#2f86d9")
+OTHER_LOOK = Look(Ink("#d4383f", "#fddcd7", "#7a1218"), Ink("#ff7a72", "#5f211f", "#ffe0dc"), "5 3", "#e0524d")
+DRAW_LOOKS = (  # draws that agree with the reference on a feature
+    Look(Ink("#a87900", "#fbf0bd", "#4d3800"), Ink("#e6c24a", "#4a3d05", "#fdf2c4"), "1.5 3", "#b58900"),
+    Look(Ink("#5b1a8f", "#e9d8fa", "#3a0d61"), Ink("#d9bcff", "#43246b", "#f1e4ff"), "8 3 1.5 3", "#9f6fd8"),
+    Look(Ink("#1b7f5c", "#d2f1e3", "#0a4a33"), Ink("#6fe0b5", "#0f4a37", "#dcfff1"), "12 4", "#2f9e78"),
+)
+
+
+def ordered(sources: Iterable[str]) -> tuple[str, ...]:
+    """The reference first, then the other, then the draws by name."""
+    return tuple(sorted(set(sources), key=lambda s: ({REFERENCE: 0, OTHER: 1}.get(s, 2), s)))
+
+
+def looks(sources: Iterable[str]) -> dict[str, Look]:
+    """The look of each source of a picture. Draws beyond the third use the same looks again."""
+    found = {REFERENCE: REFERENCE_LOOK, OTHER: OTHER_LOOK}
+    draws = [s for s in ordered(sources) if s not in found]
+    return {**found, **{s: DRAW_LOOKS[at % len(DRAW_LOOKS)] for at, s in enumerate(draws)}}
+
+
+def meaning(source: str) -> str:
+    """What a source is, in words."""
+    kind, _, feature = source.rpartition("like ")
+    known = {REFERENCE: "reference", OTHER: "other"}
+    return known.get(source) or f"{'each row' if kind else 'a draw that'} agrees with x on {feature}"
+
+
+def input_name(source: str) -> str:
+    """What the literature's drawings call the input: `emb` for the reference, `emb2` for the other."""
+    return {REFERENCE: "emb", OTHER: "emb2"}.get(source, source)
+
+
+def printable(text: str) -> str:
+    """Text with everything that isn't a visible character replaced: labels can hold any text."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if _unprintable(c) else c for c in text)
+
+
+def _unprintable(character: str) -> bool:
+    return unicodedata.category(character)[0] == "C" or unicodedata.category(character) in ("Zl", "Zp")
