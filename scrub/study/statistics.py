@@ -64,4 +64,4 @@ def recovered(
     Losses in nats. It can be negative or exceed 100 (Chan et al. 2022, Causal scrubbing, appendix).
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(100 * (baseline - scrubbed) / (baseline - unscrubbed))
+        return np.asarray(100 * ((baseline - scrubbed) / (baseline - unscrubbed)))  # so that what keeps all is 100

@@ -13,12 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from small import Small, rules
 from torch import Tensor
 
 from scrub.architectures.attention_only import Config
+from scrub.study import statistics
 
 VOCAB, CONTEXT, BATCH = 3, 5, 61
 TOKEN, PLACE, COPY, ASIDE, OUT = 0, 3, 8, 11, 14  # where each block of the residual stream begins
@@ -202,7 +204,8 @@ def recovered(model: Small, case: Case, *rule: str) -> float:
     """Percent of loss recovered, between the unscrubbed model and everything scrubbed."""
     unscrubbed, baseline = loss(model, case), loss(model, case, "** -> y")
     assert baseline - unscrubbed > 1
-    return 100 * ((baseline - loss(model, case, *rule)) / (baseline - unscrubbed))
+    losses = [np.array([each]) for each in (loss(model, case, *rule), baseline, unscrubbed)]
+    return statistics.recovered(*losses).item()
 
 
 @pytest.fixture(params=CASES, ids=list(CASES))
