@@ -87,7 +87,8 @@ def check_roles(path: Path, config: ModelConfig, graph: Node) -> None:
         for layer, head in heads:
             where = f"{shown(path)} gives the role {role!r} to head [{layer}, {head}]"
             if layer not in there:
-                raise ScrubError(f"{where}, but the model has no layer {layer}: its layers are {_range(there)}")
+                has = f"no layer {layer}: its layers are {_range(there)}" if there else "no attention layer"
+                raise ScrubError(f"{where}, but the model has {has}")
             if head not in there[layer]:
                 raise ScrubError(f"{where}, but layer {layer} has no head {head}: its heads are {_range(there[layer])}")
 

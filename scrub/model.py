@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -89,8 +89,8 @@ class Model:
         """The plan of its logits at all positions."""
         return compile_plan({"logits": self.graph}, selected=False)
 
-    def __call__(self, tokens: Int[Tensor, "batch position"]) -> Float[Tensor, "batch position vocab"]:
-        """The logits that predict the token after each position.
+    def __call__(self, tokens: Tensor) -> Float[Tensor, "batch position vocab"]:
+        """The logits that predict the token after each position, from token ids [batch, position].
 
         Raises ScrubError for tokens that aren't whole numbers [batch, position], are outside the vocabulary, or are
         more than n_ctx in a sequence.
