@@ -3,7 +3,7 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ Shingles = NDArray[np.uint64]
 def shingles(text: str) -> Shingles:
     """The sorted distinct hashes of the pairs of consecutive lines of a text, blank lines and indentation left out."""
     lines = [line for line in map(str.strip, text.splitlines()) if line]
-    pairs = {f"{first}\n{second}" for first, second in zip(lines, lines[1:])} or set(lines)
+    pairs = {f"{first}\n{second}" for first, second in pairwise(lines)} or set(lines)
     digests = b"".join(hashlib.blake2b(pair.encode(), digest_size=8).digest() for pair in pairs)
     return np.unique(np.frombuffer(digests, dtype=np.uint64))
 
@@ -35,7 +35,8 @@ def signature(hashes: Shingles) -> Shingles:
     odd = generator.integers(0, 2**63, (BANDS * ROWS, 1), dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     shift = generator.integers(0, 2**63, (BANDS * ROWS, 1), dtype=np.uint64)
     mixed = odd * hashes + shift  # modulo 2**64
-    return (mixed ^ (mixed >> np.uint64(29))).min(axis=1)
+    least: Shingles = (mixed ^ (mixed >> np.uint64(29))).min(axis=1)
+    return least
 
 
 def candidates(hashes: Sequence[Shingles]) -> Iterator[tuple[int, int]]:
@@ -48,7 +49,7 @@ def candidates(hashes: Sequence[Shingles]) -> Iterator[tuple[int, int]]:
     seen: set[tuple[int, int]] = set()
     for bucket in buckets.values():
         # A bucket of thousands would be a boilerplate line; chaining neighbours keeps the work linear.
-        pairs = combinations(bucket, 2) if len(bucket) < 200 else zip(bucket, bucket[1:])
+        pairs = combinations(bucket, 2) if len(bucket) < 200 else pairwise(bucket)
         for pair in pairs:
             if pair not in seen:
                 seen.add(pair)

@@ -43,15 +43,20 @@ def read_source(path: Path) -> str | None:
     return text
 
 
-def source_files(root: Path, skipped: set[str] = SKIPPED_FOLDERS) -> Iterator[SourceFile]:
-    """The readable Python files under a root, sorted by path."""
+def source_paths(root: Path, skipped: set[str] = SKIPPED_FOLDERS) -> Iterator[Path]:
+    """The Python files under a root that are written by people, sorted by path."""
     for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).as_posix()):
         parts = path.relative_to(root).parts
-        if skipped & set(parts) or any(part.startswith(SKIPPED_PREFIXES) for part in parts):
-            continue
+        if not skipped & set(parts) and not any(part.startswith(SKIPPED_PREFIXES) for part in parts):
+            yield path
+
+
+def source_files(root: Path) -> Iterator[SourceFile]:
+    """The readable Python files under a root, sorted by path."""
+    for path in source_paths(root):
         text = read_source(path)
         if text is not None:
-            yield SourceFile("/".join(parts), text)
+            yield SourceFile(path.relative_to(root).as_posix(), text)
 
 
 def hash_fraction(text: str) -> float:
@@ -66,8 +71,9 @@ def split(files: list[SourceFile]) -> tuple[list[SourceFile], list[SourceFile]]:
     module doesn't depend on whether the test package is installed.
     """
     ordered = sorted(files, key=lambda file: (file.is_test, file.path))
-    training, validation = [], []
-    for file, canonical in zip(ordered, clusters([file.text for file in ordered])):
+    training: list[SourceFile] = []
+    validation: list[SourceFile] = []
+    for file, canonical in zip(ordered, clusters([file.text for file in ordered]), strict=True):
         held_out = hash_fraction(ordered[canonical].path) < VALIDATION
         (validation if held_out else training).append(file)
     return training, validation

@@ -1,13 +1,19 @@
 """The tokens after which induction helps: where earlier occurrences predict the next token better than bigrams do."""
 
+from __future__ import annotations
+
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+from tokenizers import Tokenizer
 
 from scrub.data.bigram import Bigram, Floats, Tokens, pairs
+from scrub.errors import ScrubError
+from scrub.files import one_line, write_atomically
 
 BETA = 1.0  # nats of log-odds that one earlier occurrence is worth
 SHARE = 0.25  # fraction of the positions that the threshold should select
@@ -47,7 +53,8 @@ def heuristic_losses(tokens: Tokens, bigram: Bigram, beta: float) -> Floats:
     probability = bigram.probabilities(tokens)
     matching, others = earlier_counts(tokens)
     logit = np.log(probability) - np.log1p(-probability) + beta * (matching - others)
-    return np.logaddexp(0.0, -logit)
+    losses: Floats = np.logaddexp(0.0, -logit)
+    return losses
 
 
 def gains(tokens: Tokens, bigram: Bigram, beta: float) -> tuple[Floats, NDArray[np.int64]]:
@@ -75,13 +82,27 @@ class Whitelist:
     selected: int  # positions among them whose token is listed
 
     def save(self, path: Path) -> None:
-        """Write it as JSON."""
-        path.write_text(json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        """Write it as JSON. Raises ScrubError if that can't be done."""
+        write_atomically(path, json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> "Whitelist":
-        """Read what `save` wrote."""
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
+        """Read what `save` wrote. Raises ScrubError if the file isn't that."""
+        try:
+            return TypeAdapter(cls).validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise ScrubError(f"{one_line(path)} is no whitelist: make it again with `scrub whitelist`") from error
+
+    def check(self, tokenizer: Tokenizer | None, vocab_size: int, path: Path) -> None:
+        """Raise ScrubError if the list, read from `path`, is about the tokens of another vocabulary."""
+        known = all(0 <= token < vocab_size for token in self.tokens)
+        if known and tokenizer is not None:
+            known = [tokenizer.id_to_token(token) for token in self.tokens] == self.strings
+        if not known:
+            raise ScrubError(
+                f"{one_line(path)} lists tokens of another tokenizer: make one for this model with `scrub whitelist`, "
+                "or select all positions"
+            )
 
     def select(self, tokens: Tokens) -> NDArray[np.bool_]:
         """The positions whose token is listed and whose successor is scored: bool [sequences, tokens - 1]."""

@@ -1,19 +1,15 @@
 """Checkpoints of a training run: one safetensors file with parameters, optimiser state and progress."""
 
-import os
+from __future__ import annotations
+
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-
-def save_atomically(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file so that a reader, or an interruption, never sees half of it."""
-    partial = path.with_name(path.name + ".partial")
-    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial, metadata)
-    os.replace(partial, path)
+from scrub.files import write_atomically
 
 
 def save_checkpoint(
@@ -25,16 +21,15 @@ def save_checkpoint(
     for index, optimiser in enumerate(optimisers):
         for parameter, state in optimiser.state.items():
             tensors |= {f"optimiser.{index}.{key}.{names[id(parameter)]}": value for key, value in state.items()}
-    save_atomically(tensors, path, {"step": str(step), "tokens": str(tokens)})
+    held = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    write_atomically(path, save(held, {"step": str(step), "tokens": str(tokens)}))
 
 
-def load_checkpoint(
-    path: Path, params: dict[str, Tensor], optimisers: list[torch.optim.Optimizer]
-) -> tuple[int, int]:
+def load_checkpoint(path: Path, params: dict[str, Tensor], optimisers: list[torch.optim.Optimizer]) -> tuple[int, int]:
     """Load a checkpoint into parameters and optimisers, in place; the steps and tokens it has seen."""
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
     with torch.no_grad():
         for name, value in params.items():
             value.copy_(tensors[name])

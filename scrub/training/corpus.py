@@ -1,5 +1,7 @@
 """The training text: the training side of the standard library and the source of the installed dependencies."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
@@ -81,4 +83,5 @@ class WindowSampler:
         picks = generator.integers(0, self.ends[-1], count)
         files = np.searchsorted(self.ends, picks, side="right")
         begins = self.starts[files] + picks - np.concatenate([[0], self.ends[:-1]])[files]
-        return self.tokens[begins[:, None] + np.arange(self.length)]
+        windows: NDArray[np.int32] = self.tokens[begins[:, None] + np.arange(self.length)]
+        return windows

@@ -1,31 +1,18 @@
 """The training loss of the attention-only model, as plain fast torch over a dict of parameters."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from scrub.architectures.attention_only import Config
 
-@dataclass(frozen=True)
-class ModelConfig:
-    """The shape of an attention-only model; the fields are those of its config.json."""
-
-    vocab_size: int = 4096
-    bos_token_id: int = 0
-    n_layers: int = 2
-    n_heads: int = 8
-    d_model: int = 256
-    d_head: int = 32
-    n_ctx: int = 300
-    positions: str = "shortformer"
-    layer_norm_eps: float = 1e-5
-    architecture: str = "attention_only"
-
-    def to_json(self) -> dict[str, object]:
-        """The fields as they stand in config.json (without `roles`, which are measured after training)."""
-        return asdict(self)
+Params = Mapping[str, Tensor]  # by the names of the checkpoint
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -38,7 +25,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
     CHUNK = 600
 
     @staticmethod
-    def forward(ctx, inputs: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    def forward(
+        ctx: Any,
+        inputs: Float[Tensor, "row d_model"],
+        weight: Float[Tensor, "vocab d_model"],
+        targets: Int[Tensor, "row"],
+    ) -> Float[Tensor, ""]:
         losses = inputs.new_empty(len(inputs))
         grad_inputs, grad_weight = torch.empty_like(inputs), torch.zeros_like(weight)
         for begin in range(0, len(inputs), _LinearCrossEntropy.CHUNK):
@@ -55,14 +47,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return losses.mean()
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, grad: Float[Tensor, ""]) -> tuple[Tensor, Tensor, None]:
         grad_inputs, grad_weight = ctx.saved_tensors
         scale = grad / ctx.count
         return grad_inputs * scale, grad_weight * scale, None
 
 
-def final_states(params: Mapping[str, Tensor], config: ModelConfig, inputs: Tensor) -> Tensor:
-    """The LayerNormed residual stream before the unembedding, float [batch, tokens, d_model]."""
+def final_states(
+    params: Params, config: Config, inputs: Int[Tensor, "batch token"]
+) -> Float[Tensor, "batch token d_model"]:
+    """The LayerNormed residual stream before the unembedding."""
     batch, tokens = inputs.shape
     heads, width, eps = config.n_heads, config.d_head, config.layer_norm_eps
     positions = params["pos.weight"][:tokens]
@@ -83,14 +77,16 @@ def final_states(params: Mapping[str, Tensor], config: ModelConfig, inputs: Tens
     return F.layer_norm(stream, (config.d_model,), params["final_ln.weight"], params["final_ln.bias"], eps)
 
 
-def loss(params: Mapping[str, Tensor], config: ModelConfig, tokens: Tensor) -> Tensor:
-    """Mean loss, in nats a token, of predicting `tokens` [batch, n + 1] (the first is the begin token)."""
+def loss(params: Params, config: Config, tokens: Int[Tensor, "batch token"]) -> Float[Tensor, ""]:
+    """Mean loss, in nats a token, of predicting every token of sequences but the first (the begin token)."""
     states = final_states(params, config, tokens[:, :-1])
-    return _LinearCrossEntropy.apply(states.flatten(0, 1), params["unembed.weight"], tokens[:, 1:].flatten())
+    return _LinearCrossEntropy.apply(  # type: ignore[no-any-return, no-untyped-call]
+        states.flatten(0, 1), params["unembed.weight"], tokens[:, 1:].flatten()
+    )
 
 
-def token_losses(params: Mapping[str, Tensor], config: ModelConfig, tokens: Tensor) -> Tensor:
-    """Loss of each prediction, in nats, float [batch, n]; no gradients."""
+def token_losses(params: Params, config: Config, tokens: Int[Tensor, "batch token"]) -> Float[Tensor, "batch position"]:
+    """Loss of each prediction, in nats; no gradients."""
     with torch.no_grad():
         logits = final_states(params, config, tokens[:, :-1]) @ params["unembed.weight"].T
         return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none").view(len(tokens), -1)

@@ -1,17 +1,21 @@
 """Muon for the attention matrices, one orthogonalisation per head, and AdamW for everything else."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
+OPTIMISERS = ("muon", "adamw")
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # quintic that drives singular values into about [0.7, 1.2] in 5 steps
 
 
-def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
-    """The nearest matrices with orthonormal rows, roughly; [..., rows, columns] with rows <= columns."""
+def orthogonalise(matrices: Float[Tensor, "stack row column"], steps: int = 5) -> Float[Tensor, "stack row column"]:
+    """The nearest matrices with orthonormal rows, roughly, if there are at most as many rows as columns."""
     a, b, c = NEWTON_SCHULZ
-    result = matrices / matrices.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-12)
+    result: Tensor = matrices / matrices.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-12)
     for _ in range(steps):
         gram = result @ result.mT
         result = a * result + (b * gram + c * gram @ gram) @ result
@@ -30,7 +34,7 @@ class HeadMuon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self) -> None:  # type: ignore[override]  # without a closure
         """Take one step; parameters of a group must agree in shape up to a transposition of the last two axes."""
         for group in self.param_groups:
             momentum, stacks = group["momentum"], []
@@ -41,8 +45,8 @@ class HeadMuon(torch.optim.Optimizer):
                 state["momentum"].lerp_(parameter.grad, 1 - momentum)
                 update = parameter.grad.lerp(state["momentum"], momentum)
                 stacks.append(update if update.shape[-2] <= update.shape[-1] else update.mT)
-            steps = orthogonalise(torch.cat(stacks)).split([len(stack) for stack in stacks])
-            for parameter, step in zip(group["params"], steps):
+            steps = torch.split(orthogonalise(torch.cat(stacks)), [len(stack) for stack in stacks])
+            for parameter, step in zip(group["params"], steps, strict=True):
                 parameter.sub_(group["lr"] * (step if step.shape == parameter.shape else step.mT))
 
 

@@ -1,15 +1,16 @@
 """The tokenised corpus of a run, kept in the run's folder so that resuming doesn't tokenise again."""
 
+from __future__ import annotations
+
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
-from tokenizers import Tokenizer
+from safetensors.numpy import load_file, save
 
+from scrub.files import write_atomically
 from scrub.training.corpus import encode, load_corpus
 from scrub.training.tokenizer import train_tokenizer
 
@@ -47,6 +48,4 @@ def write(folder: Path, path: Path, vocab_size: int) -> None:
         arrays[f"{part}.lengths"] = np.array([len(file) for file in files], dtype=np.int64)
     counts = {part: {"files": len(getattr(corpus, part)), "tokens": arrays[part].size} for part in PARTS}
     (folder / "sources.json").write_text(json.dumps({**counts, "packages": corpus.packages}, indent=1))
-    partial = path.with_name(path.name + ".partial")
-    save_file(arrays, partial)
-    os.replace(partial, path)
+    write_atomically(path, save(arrays))

@@ -1,5 +1,7 @@
 """A byte-level BPE tokenizer, trained on the training side only."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers

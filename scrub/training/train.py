@@ -1,5 +1,7 @@
 """The training loop: seeded, resumable, with a log that says when each mechanism forms."""
 
+from __future__ import annotations
+
 import json
 import time
 from collections.abc import Callable
@@ -9,17 +11,26 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
 from torch import Tensor
 
-from scrub.training.checkpoint import load_checkpoint, save_atomically, save_checkpoint
+from scrub.architectures.attention_only import Config
+from scrub.data.windows import with_begin
+from scrub.errors import ScrubError
+from scrub.files import one_line
+from scrub.measure.attention import TARGETS
+from scrub.measure.roles import measure
+from scrub.model import make_model, save_model
+from scrub.training.checkpoint import load_checkpoint, save_checkpoint
 from scrub.training.corpus import WindowSampler
-from scrub.training.loss import ModelConfig, loss, token_losses
-from scrub.training.mechanism import mechanism_report
-from scrub.training.optimiser import build_optimisers
+from scrub.training.loss import loss, token_losses
+from scrub.training.optimiser import OPTIMISERS, build_optimisers
 from scrub.training.parameters import initial_parameters
 from scrub.training.prepare import PreparedCorpus
 
-COMMON_TOKENS = 512
+INSPECTED = 16  # sequences
 
 
 @dataclass(frozen=True)
@@ -30,17 +41,25 @@ class Settings:
     decay_tokens: int = 10_000_000
     warmup_tokens: int = 300_000
     batch: int = 8  # sequences a step
-    lr: float = 3e-3
+    lr: float = 5e-3
     matrix_lr: float = 0.01
     optimiser: str = "muon"
     weight_decay: float = 0.01
     clip: float = 1.0  # largest norm of the whole gradient
     stdlib_share: float = 0.5  # fraction of the sequences that come from the standard library
     seed: int = 0
-    evaluate_every: int = 250_000  # tokens
-    inspect_every: int = 500_000  # tokens
+    evaluate_every: int = 500_000  # tokens
+    inspect_every: int = 1_000_000  # tokens
     save_every: float = 120.0  # seconds
     validation_windows: int = 64
+
+    def __post_init__(self) -> None:
+        """Raise ScrubError for settings that train nothing."""
+        for name in ("tokens", "batch"):
+            if getattr(self, name) < 1:
+                raise ScrubError(f"{name} is {getattr(self, name)}: give at least 1")
+        if self.optimiser not in OPTIMISERS:
+            raise ScrubError(f"{one_line(self.optimiser)!r} is no optimiser: choose {' or '.join(OPTIMISERS)}")
 
 
 def schedule(settings: Settings, tokens: int) -> float:
@@ -53,7 +72,7 @@ def schedule(settings: Settings, tokens: int) -> float:
 class Trainer:
     """A run in a folder: `checkpoint.safetensors`, `stable.safetensors` (before the decay), `log.jsonl`."""
 
-    def __init__(self, folder: Path, settings: Settings, config: ModelConfig, corpus: PreparedCorpus, device: str) -> None:
+    def __init__(self, folder: Path, settings: Settings, config: Config, corpus: PreparedCorpus, device: str) -> None:
         """Set up parameters, optimisers and samplers; nothing is read from the folder yet."""
         self.folder, self.settings, self.config, self.device = folder, settings, config, device
         self.samplers = [WindowSampler(corpus.stdlib, config.n_ctx), WindowSampler(corpus.dependencies, config.n_ctx)]
@@ -61,9 +80,6 @@ class Trainer:
             np.random.default_rng(1234), settings.validation_windows
         )
         self.validation = self.with_begin(validation)
-        counts = np.bincount(self.samplers[0].tokens, minlength=config.vocab_size)
-        counts[config.bos_token_id] = 0
-        self.common = torch.from_numpy(np.argsort(-counts, kind="stable")[:COMMON_TOKENS].copy())
         self.params = {name: value.to(device) for name, value in initial_parameters(config, settings.seed).items()}
         for value in self.params.values():
             value.requires_grad_()
@@ -77,28 +93,27 @@ class Trainer:
         self.peaks = [[group["lr"] for group in each.param_groups] for each in self.optimisers]
         self.step_count, self.tokens = 0, 0
 
-    def with_begin(self, windows: np.ndarray) -> Tensor:
-        """Windows [count, n_ctx] as int64 sequences [count, n_ctx + 1] that start with the begin token."""
-        begin = np.full((len(windows), 1), self.config.bos_token_id)
-        return torch.from_numpy(np.concatenate([begin, windows], axis=1).astype(np.int64)).to(self.device)
+    def with_begin(self, windows: NDArray[np.int32]) -> Int[Tensor, "sequence token"]:
+        """Windows [count, n_ctx] as sequences that start with the begin token, on the run's device."""
+        return torch.from_numpy(with_begin(windows, self.config.bos_token_id)).to(self.device)
 
-    def draw_batch(self) -> Tensor:
+    def draw_batch(self) -> Int[Tensor, "sequence token"]:
         """The sequences of the current step, a function of seed and step alone, so that resuming repeats nothing."""
         generator = np.random.default_rng([self.settings.seed, self.step_count])
         share = self.settings.stdlib_share if len(self.samplers[1].tokens) else 1.0
         stdlib = int(generator.binomial(self.settings.batch, share))
         counts = (stdlib, self.settings.batch - stdlib)
-        draws = [sampler.draw(generator, count) for sampler, count in zip(self.samplers, counts) if count]
+        draws = [sampler.draw(generator, count) for sampler, count in zip(self.samplers, counts, strict=True) if count]
         return self.with_begin(np.concatenate(draws))
 
     def step(self) -> float:
         """Train on one batch; its loss in nats a token."""
         factor = schedule(self.settings, self.tokens)
-        for optimiser, peaks in zip(self.optimisers, self.peaks):
-            for group, peak in zip(optimiser.param_groups, peaks):
+        for optimiser, peaks in zip(self.optimisers, self.peaks, strict=True):
+            for group, peak in zip(optimiser.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
         value = loss(self.params, self.config, self.draw_batch())
-        value.backward()
+        torch.autograd.backward(value)
         torch.nn.utils.clip_grad_norm_(self.params.values(), self.settings.clip, foreach=True)
         for optimiser in self.optimisers:
             optimiser.step()
@@ -109,8 +124,21 @@ class Trainer:
 
     def validation_loss(self) -> float:
         """Mean loss on the fixed validation windows, in nats a token."""
-        losses = [token_losses(self.params, self.config, part) for part in self.validation.split(8)]
+        losses = [token_losses(self.params, self.config, part) for part in torch.split(self.validation, 8)]
         return torch.cat(losses).mean().item()
+
+    def mechanism(self) -> dict[str, Any]:
+        """What each head attends to (fractions, [layer][head]) and the losses on repeated tokens (nats, by half)."""
+        model = make_model("training", self.config, {name: value.detach() for name, value in self.params.items()})
+        found = measure(model, self.validation.cpu().numpy(), INSPECTED)
+        heads = {
+            where: {target: attention.means(target).round(4).tolist() for target in TARGETS}
+            for where, attention in found.attention.items()
+        }
+        return {
+            "heads": heads,
+            "halves": {where: [round(half.estimate, 4) for half in both] for where, both in found.halves.items()},
+        }
 
     def log(self, **entry: Any) -> None:
         """Append one line to the log."""
@@ -123,11 +151,20 @@ class Trainer:
 
     def resume(self, name: str) -> None:
         """Go on from a checkpoint; the settings may ask for another length or decay."""
+        if not (self.folder / name).is_file():
+            raise ScrubError(f"{one_line(self.folder)} has no checkpoint {one_line(name)!r} to go on from: train anew")
         self.step_count, self.tokens = load_checkpoint(self.folder / name, self.params, self.optimisers)
+
+    def export(self) -> None:
+        """Write the model's folder, as `scrub` loads it; its roles are for whoever measures it to write."""
+        params = {name: value.detach().cpu() for name, value in self.params.items()}
+        tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+        save_model(make_model("trained", self.config, params, tokenizer), self.folder)
 
     def run(self, progress: Callable[[int, float], None]) -> None:
         """Train to the end; `progress` is told the tokens so far and a running mean of the loss."""
-        settings, started, saved = self.settings, time.monotonic(), time.monotonic()
+        settings = self.settings
+        started = saved = time.monotonic()
         self.log(event="start", step=self.step_count, tokens=self.tokens, settings=asdict(settings))
         first, stable, recent = self.tokens, self.tokens < settings.tokens - settings.decay_tokens, []
         while self.tokens < settings.tokens:
@@ -140,7 +177,7 @@ class Trainer:
                 self.log(**entry, factor=schedule(settings, self.tokens), tokens_per_second=round(rate))
                 recent = []
             if crossed(before, self.tokens, settings.inspect_every) or self.tokens >= settings.tokens:
-                self.log(tokens=self.tokens, **mechanism_report(self.params, self.config, self.validation, self.common))
+                self.log(tokens=self.tokens, **self.mechanism())
             if stable and self.tokens >= settings.tokens - settings.decay_tokens:
                 self.save("stable.safetensors")
                 stable = False
@@ -148,7 +185,7 @@ class Trainer:
                 self.save("checkpoint.safetensors")
                 saved = time.monotonic()
         self.save("checkpoint.safetensors")
-        save_atomically(dict(self.params), self.folder / "model.safetensors", {"format": "pt"})
+        self.export()
 
 
 def crossed(before: int, after: int, every: int) -> bool:

@@ -1,0 +1,162 @@
+"""One entry point for data: a shipped or local folder, a file, or a data set on the hub, as sequences of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from scrub.data.bigram import Bigram
+from scrub.data.card import declared_source
+from scrub.data.library import stdlib_bigram, stdlib_windows
+from scrub.data.rows import Row, rows
+from scrub.data.whitelist import Whitelist
+from scrub.data.windows import Ids, cut, distinct, stack
+from scrub.errors import ScrubError
+from scrub.files import one_line
+from scrub.find import locate
+
+WHITELIST = "whitelist.json"
+POOL = 4  # windows that are read for each one that is wanted, so that these are a sample of a longer stretch
+ROWS_AT_ONCE = 256
+LONGEST_SEARCH = 200_000  # rows without a single whole window, after which the search ends
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Sequences to run a model on, and what belongs to their data."""
+
+    name: str
+    tokens: Int[Tensor, "sequence token"]  # int64; each is a begin token and n_ctx more
+    vocab_size: int
+    folder: Path | None = None  # of the data's card and whitelist
+    background: Bigram | None = field(default=None, repr=False)  # from text that is in none of the sequences
+    tokenizer: Tokenizer | None = field(default=None, repr=False)
+
+    def bigram_losses(self) -> Float[Tensor, "sequence position"]:
+        """Loss of a bigram predictor at each position, in nats a token, float64; no model takes part.
+
+        Its statistics are those of other text of the same data where there is some (for stdlib, the training
+        side). Otherwise they are of these sequences: each half is predicted from the other half.
+        """
+        tokens = self.tokens.numpy()
+        if self.background is not None:
+            return torch.from_numpy(self.background.losses(tokens))
+        losses = np.empty((len(tokens), tokens.shape[1] - 1))
+        for half in (0, 1):
+            losses[half::2] = Bigram.fit(tokens[1 - half :: 2], self.vocab_size).losses(tokens[half::2])
+        return torch.from_numpy(losses)
+
+    def whitelist(self) -> Whitelist:
+        """The data's whitelist of tokens. Raises ScrubError if there is none, or if it is another tokenizer's."""
+        path = self.folder / WHITELIST if self.folder else None
+        if path is None or not path.is_file():
+            raise ScrubError(
+                f"the data {one_line(self.name)!r} have no {WHITELIST}: make one with `scrub whitelist`, "
+                "or select all positions"
+            )
+        found = Whitelist.load(path)
+        found.check(self.tokenizer, self.vocab_size, path)
+        return found
+
+
+def load_sequences(
+    spec: str | Path,
+    *,
+    n_ctx: int,
+    bos_token_id: int,
+    vocab_size: int,
+    tokenizer: Tokenizer | None = None,
+    count: int | None = None,
+    column: str | None = None,
+    split: str | None = None,
+    cache: Path | None = None,
+) -> Sequences:
+    """Sequences of a begin token and n_ctx tokens, all different, in an order that is a fair sample.
+
+    `spec` is the name of a folder in ./data or shipped with scrub, a path, or OWNER/NAME[:CONFIG] on the hub. Text
+    needs the model's tokenizer; a column of token ids needs none. `count` sequences are given, or all there are.
+    `split` is by default the one least likely trained on. Raises ScrubError for whatever is wrong.
+    """
+    if count is not None and count < 1:
+        raise ScrubError(f"{count} sequences were asked for: ask for at least 1")
+    folder = locate("data", spec)
+    inside = folder if folder is not None and folder.is_dir() else None
+    if inside is not None and declared_source(inside) == "stdlib":
+        needed = _tokenizer_for(spec, tokenizer)
+        windows = list(stdlib_windows(needed, n_ctx, bos_token_id, split or "validation", cache))
+        background = stdlib_bigram(needed, n_ctx, bos_token_id, vocab_size, cache)
+    else:
+        source = rows(folder if folder is not None else spec, column, split)
+        windows = read_windows(source, spec, n_ctx, bos_token_id, vocab_size, tokenizer, count)
+        background = None
+    if not windows or (count is not None and len(windows) < count):
+        raise ScrubError(
+            f"the data {one_line(spec)!r} hold {len(windows)} different sequences of {n_ctx} tokens, "
+            f"but {count or 'at least 1'} were asked for: ask for fewer, or give more data"
+        )
+    chosen = stack(windows[:count], n_ctx)
+    return Sequences(str(spec), torch.from_numpy(chosen), vocab_size, inside, background, tokenizer)
+
+
+def read_windows(
+    source: Iterable[Row],
+    spec: str | Path,
+    n_ctx: int,
+    bos_token_id: int,
+    vocab_size: int,
+    tokenizer: Tokenizer | None,
+    count: int | None,
+) -> list[Ids]:
+    """The distinct windows of a stream of rows; reading stops at POOL times as many as are wanted."""
+    found: list[Ids] = []
+    seen, longest = 0, 0
+    stream = iter(source)
+    while batch := list(islice(stream, ROWS_AT_ONCE)):
+        for ids in _as_ids(batch, spec, tokenizer):
+            _check_vocabulary(ids, spec, vocab_size)
+            longest = max(longest, len(ids))
+            found.extend(cut(ids, n_ctx, bos_token_id))
+        seen += len(batch)
+        if (count is not None and len(found) >= POOL * count) or (not found and seen >= LONGEST_SEARCH):
+            break
+    if not found:
+        raise ScrubError(
+            f"the sequences of {one_line(spec)!r} are shorter than the context: the longest of {seen} has {longest} "
+            f"tokens, but a model with a context of {n_ctx} needs {n_ctx}: give longer ones"
+        )
+    return distinct(found)
+
+
+def _as_ids(batch: list[Row], spec: str | Path, tokenizer: Tokenizer | None) -> list[Ids]:
+    if isinstance(batch[0], str):
+        texts = [str(row) for row in batch]
+        encodings = _tokenizer_for(spec, tokenizer).encode_batch_fast(texts, add_special_tokens=False)
+        return [np.array(each.ids, dtype=np.int64) for each in encodings]
+    return [np.asarray(row) for row in batch]
+
+
+def _check_vocabulary(ids: NDArray[np.int64], spec: str | Path, vocab_size: int) -> None:
+    if len(ids) and not (int(ids.min()) >= 0 and int(ids.max()) < vocab_size):
+        wrong = int(ids.max()) if int(ids.max()) >= vocab_size else int(ids.min())
+        raise ScrubError(
+            f"the data {one_line(spec)!r} hold the token id {wrong}, but the model's vocabulary has the ids 0 to "
+            f"{vocab_size - 1}: give data that were made with the model's tokenizer"
+        )
+
+
+def _tokenizer_for(spec: str | Path, tokenizer: Tokenizer | None) -> Tokenizer:
+    if tokenizer is None:
+        raise ScrubError(
+            f"the data {one_line(spec)!r} are text, but the model has no tokenizer.json: put one into its folder, "
+            "or give data with a column of token ids"
+        )
+    return tokenizer

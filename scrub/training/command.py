@@ -1,0 +1,64 @@
+"""The command that trains the attention-only model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from scrub.architectures.attention_only import Config
+from scrub.training.prepare import prepare
+from scrub.training.train import Settings, Trainer
+
+DEFAULTS = Settings()
+
+
+def train(
+    folder: Annotated[Path, typer.Argument(help="Where the run keeps its files.")],
+    tokens: Annotated[int, typer.Option(help="Positions to train on.")] = DEFAULTS.tokens,
+    decay_tokens: Annotated[int, typer.Option(help="Of these, the last ones, with a decaying learning rate.")] = (
+        DEFAULTS.decay_tokens
+    ),
+    batch: Annotated[int, typer.Option(help="Sequences a step.")] = DEFAULTS.batch,
+    lr: Annotated[float, typer.Option(help="AdamW's learning rate.")] = DEFAULTS.lr,
+    matrix_lr: Annotated[float, typer.Option(help="Muon's learning rate.")] = DEFAULTS.matrix_lr,
+    optimiser: Annotated[str, typer.Option(help="muon or adamw")] = DEFAULTS.optimiser,
+    seed: Annotated[int, typer.Option(help="Seed of parameters and batches.")] = DEFAULTS.seed,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves torch's choice.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    resume: Annotated[str, typer.Option(help="Checkpoint in the folder to go on from.")] = "",
+) -> None:
+    """Train the 2-layer attention-only model on the source of Python and of the installed packages."""
+    if threads:
+        torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)  # tiny optimiser moments are slow on the CPU and change nothing
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    settings = Settings(
+        tokens=tokens,
+        decay_tokens=decay_tokens,
+        batch=batch,
+        lr=lr,
+        matrix_lr=matrix_lr,
+        optimiser=optimiser,
+        seed=seed,
+    )
+    config = Config(
+        n_layers=2,
+        n_heads=8,
+        d_model=256,
+        d_head=32,
+        n_ctx=300,
+        vocab_size=4096,
+        bos_token_id=0,
+        positions="shortformer",
+        layer_norm_eps=1e-5,
+    )
+    trainer = Trainer(folder, settings, config, prepare(folder, config.vocab_size), device)
+    if resume:
+        trainer.resume(resume)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as bar:
+        task = bar.add_task("training", total=tokens)
+        trainer.run(lambda done, value: bar.update(task, completed=done, description=f"loss {value:.3f}"))

@@ -1,0 +1,180 @@
+"""Data from files, folders, cards and nowhere: sequences, or one line that says what is wrong."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from scrub.data.load import Sequences, load_sequences
+from scrub.data.whitelist import Whitelist
+from scrub.data.windows import cut, distinct
+from scrub.errors import ScrubError
+
+N_CTX, BEGIN, VOCABULARY = 7, 0, 258
+
+
+@pytest.fixture
+def tokenizer() -> Tokenizer:
+    """One token a byte: byte b is not necessarily token b, but every token is one byte."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({"<|begin|>": 0} | {letter: 1 + at for at, letter in enumerate(letters)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return tokenizer
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / ".cache"))
+    return tmp_path
+
+
+def load(spec: str, **options: Any) -> Sequences:
+    return load_sequences(spec, **{"n_ctx": N_CTX, "bos_token_id": BEGIN, "vocab_size": VOCABULARY} | options)
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def texts(sequences: Sequences, tokenizer: Tokenizer) -> set[str]:
+    return {"".join(tokenizer.id_to_token(token) for token in row[1:]) for row in sequences.tokens.tolist()}
+
+
+def test_windows_follow_a_begin_token_and_drop_the_remainder() -> None:
+    windows = cut(np.array([5, 6, 7, 8, 9]), 2, 1)
+    assert windows.tolist() == [[1, 5, 6], [1, 7, 8]]
+    assert cut(np.array([1, 5, 6]), 2, 1).tolist() == [[1, 5, 6]]
+    assert cut(np.array([5]), 2, 1).shape == (0, 3)
+
+
+def test_order_depends_on_content_alone() -> None:
+    windows = [np.array([0, number, 3]) for number in range(20)]
+    ordered = [tuple(window) for window in distinct(windows)]
+    assert ordered == [tuple(window) for window in distinct(windows[::-1] + windows[:5])]
+    assert len(ordered) == 20
+    assert ordered != sorted(ordered)
+
+
+def test_ids_need_no_tokenizer() -> None:
+    path = write_rows(Path("ids.jsonl"), [{"x": list(range(row, row + 9)), "kind": "grid"} for row in range(1, 12)])
+    sequences = load(path)
+    assert sorted(sequences.tokens.tolist()) == [[0, *range(row, row + 7)] for row in range(1, 12)]
+    assert sequences.tokens.dtype.is_floating_point is False
+    assert load(path, count=3).tokens.tolist() == sequences.tokens.tolist()[:3]
+
+
+def test_grids_are_read_row_by_row() -> None:
+    path = write_rows(Path("grids.jsonl"), [{"grid": [[1, 2, 3, 4], [5, 6, 7, 8]]}])
+    assert load(path).tokens.tolist() == [[0, 1, 2, 3, 4, 5, 6, 7]]
+
+
+def test_json_lines_of_text_are_documents(tokenizer: Tokenizer) -> None:
+    path = write_rows(Path("texts.jsonl"), [{"text": "abcdefghij"}, {"text": "short"}, {"text": "klmnopqrstuvwx"}])
+    assert texts(load(path, tokenizer=tokenizer), tokenizer) == {"abcdefg", "klmnopq", "rstuvwx"}
+
+
+def test_parquet(tokenizer: Tokenizer) -> None:
+    import pandas as pd
+
+    pd.DataFrame({"content": ["abcdefg", "hijklmn"], "size": [1, 2]}).to_parquet("texts.parquet")
+    assert texts(load("texts.parquet", tokenizer=tokenizer), tokenizer) == {"abcdefg", "hijklmn"}
+
+
+def test_lines_of_a_text_file_are_joined(tokenizer: Tokenizer) -> None:
+    Path("book.txt").write_text("ab\ncd\n\nefghij\n")
+    found = texts(load("book.txt", tokenizer=tokenizer), tokenizer)
+    assert {text.replace("Ċ", "\n") for text in found} == {"ab\ncd\n\n"}
+
+
+def test_a_folder_by_name_with_splits(tokenizer: Tokenizer) -> None:
+    for split, text in (("train", "abcdefg"), ("validation", "hijklmn")):
+        write_rows(Path("data/mine") / f"{split}.jsonl", [{"text": text}])
+    assert texts(load("mine", tokenizer=tokenizer), tokenizer) == {"hijklmn"}
+    assert texts(load("mine", tokenizer=tokenizer, split="train"), tokenizer) == {"abcdefg"}
+    with pytest.raises(ScrubError, match=r"no split 'dev': it has train, validation"):
+        load("mine", tokenizer=tokenizer, split="dev")
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        ([{"ids": [1, 2, 300, 4, 5, 6, 7]}], {}, "token id 300, .* ids 0 to 257"),
+        ([{"ids": [1, 2, -3, 4, 5, 6, 7]}], {}, "token id -3"),
+        ([{"ids": [1, 2, 3]}], {}, "shorter than the context: the longest of 1 has 3 tokens"),
+        ([{"ids": list(range(1, 8))}], {"count": 2}, "hold 1 different sequences of 7 tokens, but 2 were asked for"),
+        ([{"ids": list(range(1, 8))}] * 3, {"count": 2}, "hold 1 different"),
+        ([{"ids": list(range(1, 8))}], {"count": 0}, "ask for at least 1"),
+        ([{"ids": list(range(1, 8))}], {"column": "tokens"}, "no column 'tokens': it has ids"),
+        ([{"a": "x", "b": "y"}], {}, "which column to read: name one of a, b"),
+        ([{"ids": [0.5, 1.5]}], {"column": "ids"}, "expected text or lists of token ids"),
+        ([{"text": "abcdefghi"}], {}, "are text, but the model has no tokenizer.json"),
+        ([], {}, "is empty: give a file with data"),
+    ],
+)
+def test_mistakes_are_one_line(rows: list[dict[str, Any]], options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ScrubError, match=message) as caught:
+        load(write_rows(Path("data.jsonl"), rows), **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_unreadable_files_are_one_line(tokenizer: Tokenizer) -> None:
+    Path("broken.jsonl").write_text('{"text": \n nonsense')
+    Path("broken.parquet").write_bytes(b"PAR1 no")
+    Path("picture.png").write_bytes(b"\x89PNG")
+    Path("nothing").mkdir()
+    for path in ("broken.jsonl", "broken.parquet", "picture.png", "nothing"):
+        with pytest.raises(ScrubError, match=path) as caught:
+            load(path, tokenizer=tokenizer)
+        assert "\n" not in str(caught.value)
+
+
+def test_unknown_and_unreachable_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets.config
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    for spec in ("nobody/no-such-data", "nobody/no-such-data:config"):
+        with pytest.raises(ScrubError, match=f"'{spec}' are no path here, and .* can't be reached") as caught:
+            load(spec)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ScrubError, match="there is no data 'no-such-data'"):
+        load("no-such-data")
+
+
+def test_a_card_with_an_unknown_source() -> None:
+    Path("data/odd").mkdir(parents=True)
+    Path("data/odd/README.md").write_text("---\nscrub:\n  source: moon\n---\n# Odd\n")
+    with pytest.raises(ScrubError, match="source 'moon': scrub knows stdlib"):
+        load("odd")
+
+
+def test_whitelist_of_another_tokenizer_is_refused(tokenizer: Tokenizer) -> None:
+    write_rows(Path("data/mine/train.jsonl"), [{"text": "abcdefg"}])
+    sequences = load("mine", tokenizer=tokenizer)
+    with pytest.raises(ScrubError, match=r"have no whitelist\.json"):
+        sequences.whitelist()
+    fitting = Whitelist([5], [tokenizer.id_to_token(5)], 1.0, 0.1, 1, 1, 1)
+    fitting.save(Path("data/mine/whitelist.json"))
+    assert sequences.whitelist() == fitting
+    Whitelist([5], ["other"], 1.0, 0.1, 1, 1, 1).save(Path("data/mine/whitelist.json"))
+    with pytest.raises(ScrubError, match="another tokenizer"):
+        sequences.whitelist()
+    Path("data/mine/whitelist.json").write_text("{}")
+    with pytest.raises(ScrubError, match="is no whitelist"):
+        sequences.whitelist()
+
+
+def test_bigram_losses_never_look_at_their_own_half() -> None:
+    # Two kinds of sequences that share no pair: what one half knows is of no use to the other.
+    rows = [{"ids": [1, 2] * 3 + [1 + number]} for number in range(40)]
+    sequences = load(write_rows(Path("ids.jsonl"), rows))
+    losses = sequences.bigram_losses()
+    assert losses.shape == (40, N_CTX)
+    assert losses[:, 1:5].mean() < 1.5 < losses[:, -1].mean()
