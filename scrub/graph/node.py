@@ -129,10 +129,9 @@ def unroll(
     return memo[start]
 
 
-def substitute(root: Node, replacements: Mapping[Node, Node]) -> Node:
-    """The graph with some nodes replaced, wherever they stand."""
-
-    def build(current: Node, _: None, inputs: tuple[Node, ...]) -> Node:
-        return replacements.get(current) or current.with_inputs(inputs)
-
-    return unroll(root, None, lambda state, _: state, build)
+def rewrite(outputs: Mapping[str, Node], build: Callable[[Node], Node]) -> dict[str, Node]:
+    """Graphs with every node rebuilt from the inputs up: `build(node)` is given it on its rebuilt inputs."""
+    rebuilt: dict[Node, Node] = {}
+    for current in walk(outputs.values()):
+        rebuilt[current] = build(current.with_inputs(tuple(rebuilt[i] for i in current.inputs)))
+    return {name: rebuilt[output] for name, output in outputs.items()}

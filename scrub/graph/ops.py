@@ -21,7 +21,10 @@ from torch import Tensor
 
 from scrub.graph.masks import MASKS
 
-NONE, ONE, TWO, THREE, ANY = range(1), range(1, 2), range(2, 3), range(3, 4), range(1, 1 << 16)
+NONE, ONE, TWO, THREE, FIVE = (range(n, n + 1) for n in (0, 1, 2, 3, 5))
+ANY = range(1, 1 << 16)
+
+IN_CACHE = 1 << 19  # numbers that are worked on at once where it pays that they stay in a core's cache
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,8 @@ def take_heads(weight: Float[Tensor, "head ..."], *, indices: tuple[int, ...]) -
 def project(
     x: Float[Tensor, "batch position d_model"], weight: Float[Tensor, "head d_head d_model"]
 ) -> Float[Tensor, "batch head position d_head"]:
-    return (x @ weight.flatten(0, 1).T).unflatten(-1, weight.shape[:2]).transpose(1, 2)
+    flat = x @ weight.flatten(0, 1).T
+    return flat.view(*flat.shape[:2], *weight.shape[:2]).transpose(1, 2)
 
 
 def attention_pattern(
@@ -158,6 +162,15 @@ def pick(
     return logits.gather(-1, target)
 
 
+def pick_unembedded(
+    x: Float[Tensor, "batch position d_model"],
+    table: Float[Tensor, "vocab d_model"],
+    target: Int[Tensor, "batch position 1"],
+) -> Float[Tensor, "batch position 1"]:
+    """The logit of the target alone."""
+    return (x * table[target[..., 0]]).sum(-1, keepdim=True)
+
+
 def probabilities(logits: Float[Tensor, "batch position vocab"]) -> Float[Tensor, "batch position vocab"]:
     return logits.softmax(-1)
 
@@ -173,6 +186,65 @@ def mean_embedding(
     weight: Float[Tensor, "batch position vocab"], table: Float[Tensor, "vocab d_model"]
 ) -> Float[Tensor, "batch position d_model"]:
     return weight @ table
+
+
+def centre(x: Float[Tensor, "batch position d_model"]) -> Float[Tensor, "batch position d_model"]:
+    return x - x.mean(-1, keepdim=True)
+
+
+def inverse_deviation(x: Float[Tensor, "batch position d_model"], *, eps: float) -> Float[Tensor, "batch position 1"]:
+    """What LayerNorm multiplies by."""
+    return torch.native_layer_norm(x, x.shape[-1:], None, None, eps)[2]
+
+
+def scale_columns(
+    table: Float[Tensor, "vocab d_model"], gain: Float[Tensor, " d_model"]
+) -> Float[Tensor, "vocab d_model"]:
+    return table * gain
+
+
+def fold_output(
+    weight: Float[Tensor, "head d_model d_head"], table: Float[Tensor, "vocab d_model"]
+) -> Float[Tensor, "head_times_d_head vocab"]:
+    """From z straight to the logits before LayerNorm's division."""
+    centred = weight - weight.mean(1, keepdim=True)
+    return rearrange(centred, "h m d -> (h d) m") @ table.T
+
+
+def fold_bias(table: Float[Tensor, "vocab d_model"], bias: Float[Tensor, " d_model"]) -> Float[Tensor, " vocab"]:
+    return table @ bias
+
+
+def unembed_changed(
+    logits: Float[Tensor, "batch position vocab"],
+    z: Float[Tensor, "batch head position d_head"],
+    folded: Float[Tensor, "head_times_d_head vocab"],
+    scale: Float[Tensor, "batch position 1"],
+    bias: Float[Tensor, " vocab"],
+) -> Float[Tensor, "batch position vocab"]:
+    """(logits + z folded) scale + bias: see scrub/plan/lowrank.py."""
+    flat = rearrange(z, "b h p d -> (b p) (h d)")
+    changed = torch.addmm(logits.flatten(0, 1), flat, folded).view_as(logits)
+    return changed.mul_(scale).add_(bias)
+
+
+def log_normaliser_changed(
+    logits: Float[Tensor, "batch position vocab"],
+    z: Float[Tensor, "batch head position d_head"],
+    folded: Float[Tensor, "head_times_d_head vocab"],
+    scale: Float[Tensor, "batch position 1"],
+    bias: Float[Tensor, " vocab"],
+) -> Float[Tensor, "batch position 1"]:
+    """The log normaliser of unembed_changed, some rows at a time: its logits never leave the cache."""
+    rows = max(1, IN_CACHE // logits.shape[-1])
+    flat = rearrange(z, "b h p d -> (b p) (h d)")
+    found = []
+    for part in zip(
+        *(torch.split(each, rows) for each in (logits.flatten(0, 1), flat, scale.flatten(0, 1))), strict=True
+    ):
+        changed = torch.addmm(part[0], part[1], folded).mul_(part[2]).add_(bias)
+        found.append(changed.logsumexp(-1, keepdim=True))
+    return torch.cat(found).view(*logits.shape[:2], 1)
 
 
 def dot(
@@ -206,8 +278,16 @@ OPS: dict[str, Op] = {
     "select": Op(select, TWO),
     "log_normaliser": Op(log_normaliser, ONE, rows=(0,)),
     "pick": Op(pick, TWO, rows=(0, 1)),
+    "pick_unembedded": Op(pick_unembedded, THREE, rows=(0, 2)),
     "probabilities": Op(probabilities, ONE, rows=(0,)),
     "expect": Op(expect, TWO, rows=(0, 1)),
     "mean_embedding": Op(mean_embedding, TWO, rows=(0,)),
     "dot": Op(dot, TWO, rows=(0, 1)),
+    "centre": Op(centre, ONE, rows=(0,)),
+    "inverse_deviation": Op(inverse_deviation, ONE, ("eps",), rows=(0,)),
+    "scale_columns": Op(scale_columns, TWO),
+    "fold_output": Op(fold_output, TWO),
+    "fold_bias": Op(fold_bias, TWO),
+    "log_normaliser_changed": Op(log_normaliser_changed, FIVE, rows=(0, 1, 3)),
+    "unembed_changed": Op(unembed_changed, FIVE, rows=(0, 1, 3)),
 }

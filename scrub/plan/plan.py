@@ -9,6 +9,7 @@ from torch import Tensor
 
 from scrub.graph.node import Node, walk
 from scrub.graph.ops import OPS
+from scrub.plan.lowrank import share_logits
 from scrub.plan.rows import select_rows
 from scrub.plan.simplify import simplify
 
@@ -77,7 +78,7 @@ class Plan:
 def compile_plan(outputs: Mapping[str, Node], selected: bool = True) -> Plan:
     """The plan of all outputs together. With `selected`, only selected positions reach them."""
     values = simplify({name: output.value for name, output in outputs.items()})
-    computed = select_rows(values) if selected else values
+    computed = share_logits(select_rows(values) if selected else values)
     order = list(walk(computed.values()))
     at = {each: number for number, each in enumerate(order)}
     kept = {at[each] for each in computed.values()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from scrub.graph.node import Node, node, walk
+from scrub.graph.node import Node, node, rewrite
 
 Identity = Callable[[Node], Node | None]
 
@@ -51,7 +51,21 @@ def expect_before_unembedding(current: Node) -> Node | None:
     return None
 
 
-IDENTITIES: tuple[Identity, ...] = (undo_split, merge_masked, merge_outputs, expect_before_unembedding)
+def pick_before_unembedding(current: Node) -> Node | None:
+    """(x W)_target = x . W_target"""
+    if current.op == "pick" and current.inputs[0].op == "unembed":
+        (x, table), target = current.inputs[0].inputs, current.inputs[1]
+        return node("pick_unembedded", x, table, target)
+    return None
+
+
+IDENTITIES: tuple[Identity, ...] = (
+    undo_split,
+    merge_masked,
+    merge_outputs,
+    expect_before_unembedding,
+    pick_before_unembedding,
+)
 
 
 def simplest(current: Node) -> Node:
@@ -61,7 +75,4 @@ def simplest(current: Node) -> Node:
 
 def simplify(outputs: Mapping[str, Node]) -> dict[str, Node]:
     """The same values with less work."""
-    simpler: dict[Node, Node] = {}
-    for current in walk(outputs.values()):
-        simpler[current] = simplest(current.with_inputs(tuple(simpler[i] for i in current.inputs)))
-    return {name: simpler[output] for name, output in outputs.items()}
+    return rewrite(outputs, simplest)
