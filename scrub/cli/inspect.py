@@ -78,8 +78,8 @@ def show(
         typer.echo(f"wrote {out}")
         return
     console = Console(highlight=False, markup=False)
-    for each in pictures:
-        console.print(each)
+    for drawn in pictures:
+        console.print(drawn)
         console.print()
 
 

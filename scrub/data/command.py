@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from scrub.data.bigram import Bigram
-from scrub.data.load import WHITELIST, load_sequences
+from scrub.data.for_model import sequences_for
+from scrub.data.load import WHITELIST
 from scrub.data.whitelist import BETA, SHARE, Whitelist, build_whitelist
 from scrub.errors import ScrubError
 from scrub.files import check_writable, one_line
@@ -38,15 +39,7 @@ def make_whitelist(
         raise ScrubError(f"the share is {share}: give a fraction of the positions between 0 and 1")
     loaded = load_model(model)
     tokenizer = loaded.tokenizer
-    found = load_sequences(
-        data,
-        n_ctx=loaded.n_ctx,
-        bos_token_id=loaded.bos_token_id,
-        vocab_size=loaded.vocab_size,
-        tokenizer=tokenizer,
-        count=count,
-        split=split,
-    ).tokens.numpy()
+    found = sequences_for(loaded, data, count, split).tokens.numpy()
     if len(found) < 2:
         raise ScrubError(f"the data {one_line(data)!r} hold 1 sequence: a whitelist needs at least 2")
     ids = range(loaded.vocab_size)
@@ -71,9 +64,7 @@ def whitelist(
         raise ScrubError(f"the data {one_line(data)!r} have no folder of their own: say with --out where to write")
     path = out or Path(str(folder)) / WHITELIST
     check_writable(path)
-    made = make_whitelist(
-        data, model, beta=beta, threshold=threshold, share=share, split=split, count=sequences
-    )
+    made = make_whitelist(data, model, beta=beta, threshold=threshold, share=share, split=split, count=sequences)
     made.save(path)
     typer.echo(
         f"{path}: {len(made.tokens)} tokens, at {made.selected / made.positions:.1%} of {made.positions:,} positions; "

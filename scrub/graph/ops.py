@@ -93,9 +93,10 @@ def attention_pattern(
     position: Int[Tensor, "#batch query"],
 ) -> Float[Tensor, "batch head query key"]:
     """softmax(q k / sqrt(d_head)) over the keys at or before each query's position."""
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    scores: Tensor = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     later = torch.arange(k.shape[-2], device=k.device) > position[:, None, :, None]
-    return scores.masked_fill_(later, -torch.inf).softmax(-1)
+    scores.masked_fill_(later, -torch.inf)
+    return scores.softmax(-1)
 
 
 def attend(

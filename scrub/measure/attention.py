@@ -99,6 +99,17 @@ def measure_losses(
     return np.concatenate([found["loss"][..., 0].double().cpu().numpy() for _, found in batches])
 
 
+def attention_to_previous(
+    model: Model, tokens: Int[np.ndarray, "sequence position_plus_one"], layer: int, head: int
+) -> Float[np.ndarray, "sequence position"]:
+    """The attention of one head from each position to the one before (a fraction; 0 at the first)."""
+    found = []
+    for _, patterns in _batches(model, tokens, {"pattern": pattern_nodes(model.graph)[layer]}):
+        diagonal = patterns["pattern"][:, head].diagonal(-1, -2, -1).double().cpu().numpy()
+        found.append(np.pad(diagonal, ((0, 0), (1, 0))))
+    return np.concatenate(found)
+
+
 def _batches(
     model: Model, tokens: Int[np.ndarray, "sequence position_plus_one"], outputs: Mapping[str, Node]
 ) -> Iterator[tuple[Inputs, dict[str, Tensor]]]:

@@ -12,7 +12,8 @@ from jaxtyping import Bool
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from scrub.data.load import Sequences, load_sequences
+from scrub.data.for_model import sequences_for
+from scrub.data.load import Sequences
 from scrub.errors import ScrubError
 from scrub.model import Model, load_model
 from scrub.plan.plan import Plan, compile_plan, leaves_of
@@ -113,14 +114,7 @@ def prepare(
     loaded = model if isinstance(model, Model) else load_model(model or study.model, dtype, device)
     lowered = experiments(study, hypotheses, loaded.graph, loaded.roles, settings.parts)
     _features(hypotheses)
-    sequences = load_sequences(
-        str(data or study.data),
-        tokenizer=loaded.tokenizer,
-        n_ctx=loaded.n_ctx,
-        bos_token_id=loaded.bos_token_id,
-        vocab_size=loaded.vocab_size,
-        count=settings.sequences,
-    )
+    sequences = sequences_for(loaded, data or study.data, settings.sequences)
     selected = select_positions(settings.positions or study.positions, sequences, study.data)
     return Prepared(study, hypotheses, loaded, sequences, selected, lowered, settings)
 

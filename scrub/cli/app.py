@@ -1,0 +1,26 @@
+"""The commands."""
+
+from __future__ import annotations
+
+import typer
+
+from scrub.cli import inspect, new, roles, run
+from scrub.data.command import whitelist
+from scrub.training.command import train
+
+app = typer.Typer(
+    help="Causal scrubbing of transformers on explicit computational graphs.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+app.command("run")(run.run)
+app.command("check")(inspect.check)
+app.command("show")(inspect.show)
+app.command("plan")(inspect.plan)
+app.command("new")(new.new)
+app.command("roles")(roles.roles)
+app.command("typicality")(roles.typicality)
+app.command("whitelist")(whitelist)
+app.command("train")(train)

@@ -1,0 +1,86 @@
+"""`scrub roles` and `scrub typicality`: what heads attend to, and the roles and classes that follow."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from scrub.cli import options
+from scrub.errors import ScrubError
+from scrub.files import write_atomically
+
+WIDTH = 130
+
+
+def roles(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name, path or hub id.")],
+    data: Annotated[str, typer.Option("--data", metavar="NAME|PATH|HUB-ID", help="The text.")] = "stdlib",
+    sequences: options.Sequences = 64,
+    write: Annotated[bool, typer.Option("--write", help="Write the roles into the model's config.json.")] = False,
+) -> None:
+    """Measure what every head attends to, on text and on repeated random tokens, and name the heads with a role."""
+    from scrub.data.for_model import sequences_for
+    from scrub.measure.roles import RULES, measure
+    from scrub.model import load_model
+
+    loaded = load_model(model)
+    text = sequences_for(loaded, data, sequences)
+    measured = measure(loaded, text.tokens.numpy(), sequences)
+    frame = measured.frame()
+    table = Table(*frame.columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in frame.itertuples(index=False):
+        table.add_row(*(v if isinstance(v, str) else f"{v.estimate:.2f} [{v.low:.2f}, {v.high:.2f}]" for v in row))
+    console = Console(highlight=False, markup=False)
+    console = console if console.is_terminal else Console(highlight=False, markup=False, width=WIDTH)
+    console.print(f"{loaded.name} on {text.name}: {sequences} sequences; attention as a fraction, 95 % intervals")
+    console.print(table)
+    console.print(f"loss on text, nats a token: {_nats(measured.loss)}")
+    for name, (first, second) in measured.halves.items():
+        console.print(f"loss on {name} random tokens: first half {_nats(first)}, second half {_nats(second)}")
+    for role, (target, where, least) in RULES.items():
+        heads = ", ".join(f"{at}.{head}" for at, head in measured.roles().get(role, ())) or "none"
+        console.print(f"{role}: {heads} (attention to {target} on {where} at least {least})")
+    if write:
+        if loaded.folder is None:
+            raise ScrubError(f"{loaded.name} lies in no folder: its roles can't be written")
+        path = loaded.folder / "config.json"
+        config = json.loads(path.read_text(encoding="utf-8")) | {"roles": measured.roles()}
+        write_atomically(path, json.dumps(config, indent=2) + "\n")
+        console.print(f"wrote the roles into {path}")
+
+
+def typicality(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name, path or hub id.")],
+    data: Annotated[str, typer.Option("--data", metavar="NAME|PATH|HUB-ID", help="The text.")] = "stdlib",
+    sequences: options.Sequences = 512,
+    role: Annotated[str, typer.Option(help="Of the head with this role.")] = "prev",
+) -> None:
+    """The tokens around which a previous-token head looks elsewhere, as a TokenFeature for a hypothesis."""
+    from scrub.data.for_model import sequences_for
+    from scrub.measure.typicality import measure_typicality
+    from scrub.model import load_model
+
+    loaded = load_model(model)
+    text = sequences_for(loaded, data, sequences)
+    found = measure_typicality(loaded, text.tokens.numpy(), role)
+    typer.echo(
+        f"# mean attention to the previous position: {found.mean:.2f}; atypical positions: {found.atypical:.1%};"
+    )
+    typer.echo(f"# the two classes explain {found.explained:.0%} of its variance")
+    for name in ("current", "previous"):
+        for each in getattr(found, name):
+            typer.echo(f"#   {name} {each.text!r}: {each.attention:.2f} ({each.seen} times)")
+    texts = {name: tuple(each.text for each in getattr(found, name)) for name in ("current", "previous")}
+    typer.echo(f"typicality = TokenFeature(current={texts['current']!r}, previous={texts['previous']!r})")
+
+
+def _nats(value: object) -> str:
+    from scrub.study.statistics import Interval
+
+    assert isinstance(value, Interval)
+    return f"{value.estimate:.3f} [{value.low:.3f}, {value.high:.3f}]"
