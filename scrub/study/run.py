@@ -24,7 +24,7 @@ from scrub.study.gates import Gates, check_gates
 from scrub.study.hypothesis import ALL, Feature, Hypothesis
 from scrub.study.result import BIGRAM, Result
 from scrub.study.selection import check_positions, select_positions
-from scrub.study.study import Study, load_study
+from scrub.study.study import Study, Wanted, load_study
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
@@ -95,6 +95,10 @@ class Prepared:
             raise ScrubError(f"there is no experiment {hypothesis}/{part}: there are {', '.join(names)}")
         return picture(found.graph, f"{hypothesis}: {part}", found.hypothesis.claim)
 
+    def run(self) -> Result:
+        """Pass the gates, then measure everything. Raises GateError if a gate fails."""
+        return run_prepared(self)
+
     def gates(self) -> Gates:
         """Pass the gates, or raise GateError."""
         dtypes = dict.fromkeys([torch.float64, torch.float32, DTYPES[self.settings.dtype]])
@@ -102,16 +106,16 @@ class Prepared:
 
 
 def prepare(
-    paths: str | Path | Sequence[str | Path],
+    wanted: Wanted,
     model: str | Path | Model | None = None,
     data: str | Path | None = None,
     settings: Settings | None = None,
 ) -> Prepared:
     """Load whatever a study needs, and lower its experiments. Raises ScrubError for any mistake in it."""
     settings = settings or Settings()
-    study, hypotheses = load_study([paths] if isinstance(paths, str | Path) else paths)
+    study, hypotheses = load_study(wanted)
     device, dtype = settings.where, DTYPES[settings.dtype]
-    loaded = model if isinstance(model, Model) else load_model(model or study.model, dtype, device)
+    loaded = model.to(dtype, device) if isinstance(model, Model) else load_model(model or study.model, dtype, device)
     lowered = experiments(study, hypotheses, loaded.graph, loaded.roles, settings.parts)
     _features(hypotheses)
     sequences = sequences_for(loaded, data or study.data, settings.sequences)
@@ -120,13 +124,13 @@ def prepare(
 
 
 def run(
-    paths: str | Path | Sequence[str | Path],
+    wanted: Wanted,
     model: str | Path | Model | None = None,
     data: str | Path | None = None,
     settings: Settings | None = None,
 ) -> Result:
-    """Run studies or hypotheses by path or name. See :func:`prepare` and :func:`run_prepared`."""
-    return run_prepared(prepare(paths, model, data, settings))
+    """Run studies or hypotheses: by path, by name, or themselves. See :func:`prepare` and :meth:`Prepared.run`."""
+    return prepare(wanted, model, data, settings).run()
 
 
 def run_prepared(prepared: Prepared) -> Result:

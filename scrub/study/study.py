@@ -18,6 +18,7 @@ from scrub.paths.rules import Rule
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.selection import check_positions
 
+Wanted = str | Path | Hypothesis | Sequence[str | Path | Hypothesis]
 Declared = TypeVar("Declared", "Study", Hypothesis)
 
 
@@ -49,19 +50,22 @@ class Study:
         return rules
 
 
-def load_study(paths: Sequence[str | Path]) -> tuple[Study, list[Hypothesis]]:
-    """A study and the hypotheses to run from study folders, hypothesis files or names of either.
+def load_study(wanted: Wanted) -> tuple[Study, list[Hypothesis]]:
+    """A study and the hypotheses to run: study folders, hypothesis files, names of either, or hypotheses themselves.
 
     Raises ScrubError if a path is none, a module can't be used, or they belong to different studies.
     """
     study: Study | None = None
     hypotheses: list[Hypothesis] = []
-    for path in paths:
-        found = find("hypotheses", str(path))
-        theirs, more = _load_folder(found) if found.is_dir() else _load_file(found)
+    for each in [wanted] if isinstance(wanted, str | Path | Hypothesis) else wanted:
+        if isinstance(each, Hypothesis):
+            theirs, more = _study_of(each, each.name or "the hypothesis"), [each.named(each.name or "hypothesis")]
+        else:
+            found = find("hypotheses", str(each))
+            theirs, more = _load_folder(found) if found.is_dir() else _load_file(found)
         if study is not None and (study.name, study.baseline) != (theirs.name, theirs.baseline):
             raise ScrubError(
-                f"{path} belongs to the study {theirs.name!r} and what stands before it to {study.name!r}: "
+                f"{more[0].path or more[0].name} belongs to the study {theirs.name!r} and what stands before it to {study.name!r}: "
                 "numbers of two studies don't compare, so run them one at a time"
             )
         study = theirs
@@ -97,13 +101,18 @@ def _load_file(file: Path) -> tuple[Study, list[Hypothesis]]:
     hypothesis = _hypothesis(file)
     if (beside := file.parent / "study.py").is_file():
         return replace(_declared(beside, "study", Study), name=file.parent.name), [hypothesis]
+    return _study_of(hypothesis, str(file)), [hypothesis]
+
+
+def _study_of(hypothesis: Hypothesis, where: str) -> Study:
+    """The study that a hypothesis names."""
     if hypothesis.study is None:
         raise ScrubError(
-            f"{file} belongs to no study: put it into a folder with a study.py, "
+            f"{where} belongs to no study: put it into a folder with a study.py, "
             'or name one in it, as in Hypothesis(..., study="induction")'
         )
     folder = find("hypotheses", hypothesis.study)
-    return replace(_declared(folder / "study.py", "study", Study), name=folder.name), [hypothesis]
+    return replace(_declared(folder / "study.py", "study", Study), name=folder.name)
 
 
 def _hypothesis(file: Path) -> Hypothesis:
