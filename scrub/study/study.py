@@ -65,8 +65,8 @@ def load_study(wanted: Wanted) -> tuple[Study, list[Hypothesis]]:
             theirs, more = _load_folder(found) if found.is_dir() else _load_file(found)
         if study is not None and (study.name, study.baseline) != (theirs.name, theirs.baseline):
             raise ScrubError(
-                f"{more[0].path or more[0].name} belongs to the study {theirs.name!r} and what stands before it to {study.name!r}: "
-                "numbers of two studies don't compare, so run them one at a time"
+                f"{more[0].path or more[0].name} belongs to the study {theirs.name!r} and what stands before it "
+                f"to {study.name!r}: numbers of two studies don't compare, so run them one at a time"
             )
         study = theirs
         hypotheses += more
