@@ -62,7 +62,7 @@ def _prepared(tokenizer: Tokenizer, n_ctx: int, bos_token_id: int, cache: Path |
         return load_file(path)
     except (OSError, SafetensorError):  # not there yet, or damaged: it is made again
         pass
-    sides: Iterable[list[SourceFile]] = stdlib_split()
+    sides: Iterable[list[SourceFile]] = stdlib_split(_library())
     arrays = {
         side: stack(encode_texts(tokenizer, [file.text for file in files], n_ctx, bos_token_id), n_ctx).astype(np.int32)
         for side, files in zip(SIDES, sides, strict=True)

@@ -83,7 +83,10 @@ class Whitelist:
 
     def save(self, path: Path) -> None:
         """Write it as JSON. Raises ScrubError if that can't be done."""
-        write_atomically(path, json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n")
+        fields = [
+            f" {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in asdict(self).items()
+        ]
+        write_atomically(path, "{\n" + ",\n".join(fields) + "\n}\n")
 
     @classmethod
     def load(cls, path: Path) -> "Whitelist":

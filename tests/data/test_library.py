@@ -1,0 +1,85 @@
+"""Sequences of a standard library: both sides, cached, and none the worse for a broken cache."""
+
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+
+from scrub.data import library
+from scrub.data.load import load_sequences
+from scrub.data.stdlib import hash_fraction
+from scrub.errors import ScrubError
+from scrub.training.tokenizer import train_tokenizer
+
+N_CTX = 13
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A library of sixty modules, in which nothing but the module's own words occurs."""
+    root = tmp_path / "lib"
+    root.mkdir()
+    for number in range(60):
+        word = "".join(chr(97 + int(digit)) for digit in f"{number:03d}") * 3
+        (root / f"{word}.py").write_text("".join(f"{word}_{'x' * line} = {word}\n" for line in range(4)))
+    monkeypatch.setattr(library, "_library", lambda: root)
+    return root
+
+
+@pytest.fixture
+def tokenizer() -> Tokenizer:
+    return train_tokenizer([], vocab_size=257)
+
+
+def test_sides_are_disjoint_and_by_path(root: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    sides = {
+        side: library.stdlib_windows(tokenizer, N_CTX, 0, side, tmp_path / "cache") for side in ("train", "validation")
+    }
+    for path in root.iterdir():
+        side = "validation" if hash_fraction(path.name) < 0.1 else "train"
+        ids = tokenizer.encode(path.read_text()).ids
+        wanted = [[0, *ids[at : at + N_CTX]] for at in range(0, len(ids) - N_CTX + 1, N_CTX)]
+        for name, windows in sides.items():
+            assert all((row in windows.tolist()) == (name == side) for row in wanted)
+    assert len(sides["validation"]) > 10
+
+
+def test_second_use_reads_the_cache(
+    root: Path, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = library.stdlib_windows(tokenizer, N_CTX, 0, cache=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(library, "stdlib_split", None)
+        assert (library.stdlib_windows(tokenizer, N_CTX, 0, cache=tmp_path) == first).all()
+    (root / "aaa.py").write_text("new = 1\n" * 9)  # another library, another context, another tokenizer: not this cache
+    for options in ({}, {"n_ctx": 7}):
+        monkeypatch.setattr(library, "stdlib_split", lambda _: ([], []))
+        assert len(library.stdlib_windows(tokenizer, options.get("n_ctx", N_CTX), 0, cache=tmp_path)) == 0
+
+
+@pytest.mark.usefixtures("root")
+def test_a_broken_cache_is_made_again(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    first = library.stdlib_windows(tokenizer, N_CTX, 0, cache=tmp_path / "cache")
+    (file,) = (tmp_path / "cache").iterdir()
+    file.write_bytes(file.read_bytes()[:100])
+    assert (library.stdlib_windows(tokenizer, N_CTX, 0, cache=tmp_path / "cache") == first).all()
+    (tmp_path / "file").write_text("")
+    assert (library.stdlib_windows(tokenizer, N_CTX, 0, cache=tmp_path / "file") == first).all()
+
+
+@pytest.mark.usefixtures("root")
+def test_loading_by_the_name_of_a_card(tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data/mine").mkdir(parents=True)
+    Path("data/mine/README.md").write_text("---\nscrub:\n  source: stdlib\n---\n")
+    options = {"n_ctx": N_CTX, "bos_token_id": 0, "vocab_size": 257, "cache": tmp_path / "cache"}
+    found = load_sequences("mine", tokenizer=tokenizer, count=10, **options)
+    assert found.tokens.shape == (10, N_CTX + 1)
+    assert found.background is not None
+    assert found.bigram_losses().shape == (10, N_CTX)
+    with pytest.raises(ScrubError, match="but 9999 were asked for"):
+        load_sequences("mine", tokenizer=tokenizer, count=9999, **options)
+    with pytest.raises(ScrubError, match="are text, but the model has no tokenizer"):
+        load_sequences("mine", **options)
+    with pytest.raises(ScrubError, match="stdlib has no split 'dev': it has train, validation"):
+        load_sequences("mine", tokenizer=tokenizer, split="dev", **options)
