@@ -190,7 +190,7 @@ def test_a_folder_or_a_dead_link_in_place_of_a_file(folder: Path, name: str) -> 
     (folder / name).mkdir()
     assert refusal() == f"models/tiny/{name} is a folder: {HOW}"
     (folder / name).rmdir()
-    (folder / name).symlink_to("/dev/zero")
+    (folder / name).symlink_to("/dev/null")
     assert refusal() == f"models/tiny/{name} is no file: {HOW}"
 
 
