@@ -1,57 +1,92 @@
-"""The command line: `scrub run`, `check`, `show`, `plan`, `new`, and the making of what is shipped."""
+"""The command line: `scrub run`, `check`, `show`, `plan`, `new`, and the making of what is shipped.
+
+Nothing here imports torch before a command needs it: that takes seconds, in which an interrupt comes too.
+"""
 
 from __future__ import annotations
 
+import _thread
 import os
+import signal
 import sys
-
-import click
-import typer
-
-from scrub.cli import inspect, new, run
-from scrub.errors import GateError, ScrubError
-from scrub.files import one_line
+from types import FrameType
 
 MISTAKE, GATE = 2, 1  # exit statuses
-
-app = typer.Typer(
-    help="Causal scrubbing of transformers on explicit computational graphs.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    rich_markup_mode=None,
-)
-app.command("run")(run.run)
-app.command("check")(inspect.check)
-app.command("show")(inspect.show)
-app.command("plan")(inspect.plan)
-app.command("new")(new.new)
+INTERRUPTED = "interrupted: nothing was written; run the same command again to start over"
 
 
 def main() -> None:
     """Run the command line: status 0 if it ran, 2 for a mistake of the user's, 1 for a failed gate."""
-    sys.exit(_status(sys.argv[1:]))
+    interrupts = _Interrupts()
+    try:
+        status = _status(sys.argv[1:])
+    except BaseException:
+        if not interrupts.seen:
+            raise
+        status = _say(INTERRUPTED, MISTAKE)  # whatever a library has made of it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # there is nothing left to stop
+    sys.exit(status)
 
 
 def _status(arguments: list[str]) -> int:
+    import typer
+
+    from scrub.cli.app import app
+    from scrub.errors import GateError, ScrubError
+
+    usage_error = typer.BadParameter.__mro__[2]  # click's ClickException, of which typer has its own from 0.26 on
     try:
-        return int(app(arguments, prog_name="scrub", standalone_mode=False) or 0)
-    except click.exceptions.NoArgsIsHelpError as error:
-        sys.stderr.write(f"{error.format_message()}\n")
-        return MISTAKE
-    except click.ClickException as error:
-        return _say(f"{error.format_message()} ('scrub --help' tells what there is)", MISTAKE)
+        command = typer.main.get_command(app)
+        with command.make_context("scrub", arguments) as context:
+            command.invoke(context)
+        sys.stdout.flush()
+    except typer.Exit as error:
+        return error.exit_code
     except ScrubError as error:
         return _say(str(error), MISTAKE)
     except GateError as error:
         return _say(f"a gate failed: {error}", GATE)
-    except (KeyboardInterrupt, click.Abort):
-        return _say("interrupted: nothing was written; run the same command again to start over", MISTAKE)
+    except KeyboardInterrupt:
+        return _say(INTERRUPTED, MISTAKE)
     except BrokenPipeError:  # whoever read the output has enough of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        if not isinstance(error, usage_error):
+            raise
+        return _misused(error)
+    return 0
+
+
+def _misused(error: Exception) -> int:
+    message = str(getattr(error, "format_message", error.__str__)())
+    if type(error).__name__ == "NoArgsIsHelpError":
+        sys.stderr.write(f"{message}\n")
+        return MISTAKE
+    return _say(f"{message.rstrip('.')} ('scrub --help' tells what there is)", MISTAKE)
 
 
 def _say(message: str, status: int) -> int:
+    from scrub.files import one_line
+
     sys.stderr.write(f"scrub: {one_line(message)}\n")
     return status
+
+
+class _Interrupts:
+    """Makes sure that an interrupt ends the program, and that one line tells of it."""
+
+    def __init__(self) -> None:
+        self.seen = False
+        signal.signal(signal.SIGINT, self._stop)
+        sys.unraisablehook = self._lost
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        self.seen = True
+        raise KeyboardInterrupt
+
+    def _lost(self, unraisable: sys.UnraisableHookArgs) -> None:
+        if self.seen:  # it came amid a destructor, where exceptions get lost
+            _thread.interrupt_main()
+        else:
+            sys.__unraisablehook__(unraisable)

@@ -9,7 +9,6 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.options import split_parts
-from scrub.cli.table import print_result
 from scrub.files import check_writable, write_atomically
 
 
@@ -34,6 +33,7 @@ def run(
     positions: options.Positions = None,
 ) -> None:
     """Percent of loss recovered by every part of every hypothesis, with intervals and anchors."""
+    from scrub.cli.table import print_result
     from scrub.show.plots import check_format, plot_bytes
     from scrub.study.pairs import pairs_file
     from scrub.study.run import Settings, prepare, run_prepared
