@@ -88,7 +88,7 @@ def _lines(layout: Layout, names: Mapping[str, str]) -> Iterator[str]:
         name = names[rail.source]
         yield f'<path class="line {name}" d="M{_n(rail.left)} {_n(rail.y)}H{_n(rail.right)}"/>'
     uprights = [(rail.source, rail.feed, rail.y, rail.bottom, rail.y) for rail in layout.rails]
-    uprights += [(drop.source, drop.x, drop.top, drop.bottom, drop.bottom) for drop in layout.drops]
+    uprights += [(drop.source, drop.x, drop.top - 1, drop.bottom, drop.bottom) for drop in layout.drops]
     for source, x, top, bottom, dot in uprights:
         down = f"M{_n(x)} {_n(top)}V{_n(bottom)}"
         yield f'<path class="halo" d="{down}"/><path class="line {names[source]}" d="{down}"/>'

@@ -195,6 +195,17 @@ def _inputs(sources: Sequence[str], middle: float, top: float) -> list[Box]:
     return boxes
 
 
+def _feed(box: Box, ends: Sequence[tuple[str, float, float]]) -> float:
+    """Where an input's line leaves its box: near the middle, but not just beside a line that comes down."""
+    steps = int((box.width / 2 - PAD_X) // 4)
+    own = [x for source, x, _ in ends if source == box.path and abs(x - box.middle) <= 4 * steps]
+    places = [*own, *(box.middle + 4 * step for step in range(-steps, steps + 1))]
+    for place in sorted(places, key=lambda x: abs(x - box.middle)):
+        if all(abs(x - place) >= 16 or (x == place and source == box.path) for source, x, _ in ends):
+            return place
+    return box.middle
+
+
 def lay_out(tree: PathTree) -> Layout:
     """Place a tree that fits: everything in it gets a box, but a bare end of a path only a line."""
     part = _measure(tree)
@@ -207,8 +218,9 @@ def lay_out(tree: PathTree) -> Layout:
     shift = MARGIN - min([MARGIN, *(box.left for box in inputs)])
     rails = []
     for box in inputs:
-        here = [x for source, x, _ in placing.ends if source == box.path] + [box.middle]
-        rails.append(Rail(box.path, min(here), max(here), y[box.path], box.middle, box.top))
+        feed = _feed(box, placing.ends)
+        here = [x for source, x, _ in placing.ends if source == box.path] + [feed]
+        rails.append(Rail(box.path, min(here), max(here), y[box.path], feed, box.top))
     drops = tuple(Drop(source, x, top, y[source]) for source, x, top in placing.ends)
     boxes = (*placing.boxes, *inputs)
     right, bottom = max(box.left + box.width for box in boxes), max(box.bottom for box in boxes)

@@ -48,15 +48,15 @@ def html(sections: Sequence[Section]) -> str:
             '<meta name="viewport" content="width=device-width,initial-scale=1">',
             f"<title>{escape(heading)}</title>",
             f"<style>{_STYLE}</style>\n</head>\n<body>",
-            *(line for at, each in enumerate(sections) for line in _section(each, f"s{at}", len(sections) == 1)),
+            *(line for each in sections for line in _section(each, len(sections) == 1)),
             "</body>\n</html>\n",
         ]
     )
 
 
-def _section(of: Section, prefix: str, opened: bool) -> Iterator[str]:
+def _section(of: Section, opened: bool) -> Iterator[str]:
     palette = looks(of.tree.sources)
-    names = {source: f"{prefix}-source-{at}" for at, source in enumerate(palette)}
+    names = {source: f"source-{at}" for at, source in enumerate(palette)}
     yield f"<section>\n<style>{_colours(palette, names)}</style>"
     if of.title:
         yield f"<h1>{escape(printable(of.title))}</h1>"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from scrub.errors import ScrubError
@@ -46,6 +46,10 @@ class Picture:
         Raises ScrubError for any other ending, or if the file can't be written.
         """
         save([self], path)
+
+    def print(self, console: Console | None = None) -> None:
+        """Print the tree in colour, lines in full however narrow the terminal is."""
+        (console or Console()).print(self, soft_wrap=True)
 
     def __str__(self) -> str:
         return self.text()

@@ -20,7 +20,7 @@ def plain(tree: PathTree, lines: int = LINES) -> str:
 def coloured(tree: PathTree, lines: int = LINES) -> Text:
     """The same text with each step in the colour of the source that feeds it."""
     colours = {source: look.terminal for source, look in looks(tree.sources).items()}
-    text = Text(no_wrap=True, overflow="ignore")
+    text = Text()
     for number, (guides, name, said, shown) in enumerate(_lines(fitted(tree, lines))):
         colour = colours[shown.sources[0]] if len(shown.sources) == 1 else "default"
         text.append("\n" * bool(number)).append(guides, "dim").append(name, colour)
