@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
-# Before anything imports scrub: every annotated argument and shape of it is checked whenever it is called.
-install_import_hook("scrub", "beartype.beartype")
+
+def with_shapes() -> list[str]:
+    """The modules of scrub that annotate shapes, found without importing any."""
+    spec = find_spec("scrub")
+    assert spec is not None
+    assert spec.origin is not None
+    package = Path(spec.origin).parent
+    found = [path for path in package.rglob("*.py") if "jaxtyping" in path.read_text()]
+    return [
+        ".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__") for path in found
+    ]
+
+
+# Before anything imports scrub: every annotated argument and shape of these is checked whenever it is called.
+install_import_hook(with_shapes(), "beartype.beartype")
 
 from small import Small, small  # noqa: E402
 
 torch.set_num_threads(1)  # tensors this small only wait for other threads
 
 _quick = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.filter_too_much]}
-settings.register_profile("ci", derandomize=True, max_examples=50, database=None, **_quick)
+settings.register_profile("ci", derandomize=True, max_examples=60, database=None, **_quick)
 settings.register_profile("explore", max_examples=1000, print_blob=True, **_quick)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 

@@ -19,6 +19,8 @@ from scrub.errors import ScrubError
 from scrub.graph.node import Node
 from scrub.paths.rules import Rule, resample
 from scrub.paths.splits import Split
+from scrub.plan.plan import compile_plan
+from scrub.study.experiments import divergence, losses
 
 Spec = tuple[str, str, list[str]]
 SIZES = [  # batch, position, heads, d_head, d_model, vocabulary, donors: distinct primes, in different orders
@@ -42,25 +44,26 @@ class Case:
     sizes: dict[str, int]
     roles: dict[str, list[tuple[int, int]]]
     splits: list[Spec]
-    rules: list[tuple[str, str]]
+    experiments: list[list[tuple[str, str]]]  # the rules of each
 
-    def oracle(self, model: object = None) -> Oracle:
+    def oracle(self, model: object = None, experiment: int = 0) -> Oracle:
         """The oracle, which needs no weights to list paths."""
         config = SimpleNamespace(positions=self.positions, n_layers=self.n_layers, **self.sizes)
         blank = SimpleNamespace(config=config, params={"pos.weight": None}, inputs={})
-        return Oracle(model or blank, self.roles, self.splits, self.rules)
+        return Oracle(model or blank, self.roles, self.splits, [*self.experiments, []][experiment])
 
     @cached_property
     def model(self) -> Small:
         return small(self.positions, self.n_layers, self.seed, **self.sizes)
 
-    @property
-    def graph(self) -> Node:
+    def graph(self, experiment: int) -> Node:
         graph = self.model.graph
         for pattern, kind, names in self.splits:
             quoted = f'"{names[0]}"' if kind == "mask" else " ".join(names)
             graph = Split.parse(f"{pattern} by {kind} {quoted}").apply(graph, self.roles)
-        return resample(graph, [Rule.parse(f"{pattern} -> {source}") for pattern, source in self.rules])
+        return resample(
+            graph, [Rule.parse(f"{pattern} -> {source}") for pattern, source in self.experiments[experiment]]
+        )
 
 
 def text(path: Path) -> str:
@@ -140,8 +143,9 @@ def cases(draw: st.DrawFn) -> Case:
     case = Case(positions, layers, draw(st.integers(0, 9999)), sizes, roles, [], [])
     for _ in range(draw(st.integers(0, 4 - layers))):
         case.splits.append(draw(a_split(case.oracle())))
-    for _ in range(draw(st.integers(0, 4))):
-        case.rules.append(draw(a_rule(case.oracle())))
+    for _ in range(3):
+        count = draw(st.integers(0, 4))
+        case.experiments.append([draw(a_rule(case.oracle())) for _ in range(count)])
     return case
 
 
@@ -155,14 +159,28 @@ def expected(oracle: Oracle) -> Tensor | None:
 
 @given(cases())
 def test_the_plan_agrees_with_the_oracle(case: Case) -> None:
-    logits = expected(case.oracle(case.model))
-    if logits is None:
-        event("not possible")
-        with pytest.raises(ScrubError):
-            _ = case.graph
-        return
-    event("rows" if any("rows" in source for _, source in case.rules) else "sequences")
-    model, graph = case.model, case.graph
-    torch.testing.assert_close(model.logits(graph), logits, rtol=0, atol=1e-9)
-    rows = model.inputs["selected"][..., None].expand(-1, -1, logits.shape[-1])
-    torch.testing.assert_close(model.logits(graph, selected=True), logits.gather(1, rows), rtol=0, atol=1e-9)
+    """Logits, losses and divergences of several experiments in one plan, of all rows and of selected ones."""
+    model, outputs, answers = case.model, {}, {}
+    target = model.inputs["target"]
+    for number, rules in enumerate(case.experiments):
+        logits = expected(case.oracle(model, number))
+        if logits is None:
+            event("not possible")
+            with pytest.raises(ScrubError):
+                case.graph(number)
+            continue
+        event("rows of donors" if any("rows" in source for _, source in rules) else f"{len(rules)} rules")
+        outputs[f"logits {number}"], answers[f"logits {number}"] = case.graph(number), logits
+    for number, graph in list(outputs.items()):
+        logits, other = answers[number].log_softmax(-1), answers[next(iter(answers))].log_softmax(-1)
+        outputs[f"loss {number}"], answers[f"loss {number}"] = losses(graph), -logits.gather(-1, target)
+        outputs[f"kl {number}"] = divergence(graph, next(iter(outputs.values())))
+        answers[f"kl {number}"] = (other.exp() * (other - logits)).sum(-1, keepdim=True)
+    for name, found in model.run(outputs).items():
+        torch.testing.assert_close(found, answers[name], rtol=0, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}")
+    rows = model.inputs["selected"][..., None]
+    for name, found in model.run(outputs, selected=True).items():
+        answer = answers[name].gather(1, rows.expand(-1, -1, answers[name].shape[-1]))
+        torch.testing.assert_close(found, answer, rtol=0, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}")
+    ops = {step.node.op for step in compile_plan(outputs).steps} if outputs else set()
+    event(f"low rank: {'unembed_changed' in ops}")
