@@ -21,37 +21,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
-from torch.nn import functional as F
 
-from scrub import Model, Settings, prepare
+from scrub import Settings, prepare
 from scrub.plan.plan import Plan, compute, leaves_of
 from scrub.study.binding import bind, constants
 from scrub.study.run import Prepared
+from scrub.training.loss import token_losses
 
 MEBI = 1 << 20
-
-
-def plain_forward(model: Model, tokens: Tensor) -> Tensor:
-    """The loss of every position [batch, position] of an attention-only model, in nats: plain torch."""
-    params, config, inputs = model.params, model.config, tokens[:, :-1]
-    place = params["pos.weight"][: inputs.shape[1]]
-    stream = F.embedding(inputs, params["embed.weight"])
-    if config.positions == "standard":
-        stream = stream + place
-    for layer in range(config.n_layers):
-        name = f"layers.{layer}"
-        width, eps = (config.d_model,), config.layer_norm_eps
-        normed = F.layer_norm(stream, width, params[f"{name}.ln.weight"], params[f"{name}.ln.bias"], eps)
-        placed = normed + place if config.positions == "shortformer" else normed
-        q, k, v = (
-            F.linear(x, params[f"{name}.w{slot}"].flatten(0, 1)).unflatten(-1, (config.n_heads, -1)).transpose(1, 2)
-            for slot, x in (("q", placed), ("k", placed), ("v", normed))
-        )
-        z = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
-        stream = stream + F.linear(z, params[f"{name}.wo"].transpose(0, 1).flatten(1))
-    final = F.layer_norm(stream, width, params["final_ln.weight"], params["final_ln.bias"], eps)
-    logits = F.linear(final, params["unembed.weight"])
-    return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none").view(inputs.shape)
 
 
 def rounds(prepared: Prepared) -> tuple[Callable[[], None], Callable[[], None]]:
@@ -63,7 +40,7 @@ def rounds(prepared: Prepared) -> tuple[Callable[[], None], Callable[[], None]]:
 
     def plain() -> None:
         for start in range(0, len(tokens), batch):
-            plain_forward(prepared.model, tokens[start : start + batch])
+            token_losses(prepared.model.params, prepared.model.config, tokens[start : start + batch])
 
     def study() -> None:
         for members in draw.batches(batch):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from scrub.errors import GateError, ScrubError
+from scrub.graph.views import listing, to_networkx
     from scrub.model import Model, load_model
     from scrub.study.hypothesis import Hypothesis, TokenFeature
     from scrub.study.result import Result
@@ -20,10 +21,12 @@ __all__ = [
     "Settings",
     "Study",
     "TokenFeature",
+    "listing",
     "load_model",
     "load_study",
     "prepare",
     "run",
+    "to_networkx",
 ]
 
 _HOMES = {

@@ -63,9 +63,10 @@ def load_study(wanted: Wanted) -> tuple[Study, list[Hypothesis]]:
         else:
             found = find("hypotheses", str(each))
             theirs, more = _load_folder(found) if found.is_dir() else _load_file(found)
-        if study is not None and (study.name, study.baseline) != (theirs.name, theirs.baseline):
+        if study is not None and replace(study, hypotheses=()) != replace(theirs, hypotheses=()):
+            what = each.name or "the hypothesis" if isinstance(each, Hypothesis) else each
             raise ScrubError(
-                f"{more[0].path or more[0].name} belongs to the study {theirs.name!r} and what stands before it "
+                f"{what} belongs to the study {theirs.name!r} and what stands before it "
                 f"to {study.name!r}: numbers of two studies don't compare, so run them one at a time"
             )
         study = theirs
@@ -85,10 +86,12 @@ def _load_folder(folder: Path) -> tuple[Study, list[Hypothesis]]:
         raise ScrubError(
             f"{folder} is no study: it has no study.py (its modules: {modules}); name one of its modules, or add one"
         )
-    study = replace(_declared(file, "study", Study), name=folder.name)
+    study = replace(_declared(file, "study", Study), name=folder.resolve().name)
     hypotheses = []
     for each in study.hypotheses:
         if isinstance(each, Hypothesis):
+            if not each.name:
+                raise ScrubError(f"{file} holds a hypothesis without a name: pass one, as in Hypothesis(..., name='k')")
             hypotheses.append(each)
         elif (module := folder / f"{each}.py").is_file():
             hypotheses.append(_hypothesis(module))
@@ -100,7 +103,7 @@ def _load_folder(folder: Path) -> tuple[Study, list[Hypothesis]]:
 def _load_file(file: Path) -> tuple[Study, list[Hypothesis]]:
     hypothesis = _hypothesis(file)
     if (beside := file.parent / "study.py").is_file():
-        return replace(_declared(beside, "study", Study), name=file.parent.name), [hypothesis]
+        return replace(_declared(beside, "study", Study), name=file.resolve().parent.name), [hypothesis]
     return _study_of(hypothesis, str(file)), [hypothesis]
 
 
@@ -112,7 +115,7 @@ def _study_of(hypothesis: Hypothesis, where: str) -> Study:
             'or name one in it, as in Hypothesis(..., study="induction")'
         )
     folder = find("hypotheses", hypothesis.study)
-    return replace(_declared(folder / "study.py", "study", Study), name=folder.name)
+    return replace(_declared(folder / "study.py", "study", Study), name=folder.resolve().name)
 
 
 def _hypothesis(file: Path) -> Hypothesis:
@@ -141,8 +144,9 @@ def load_module(file: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except SyntaxError as error:
-        raise ScrubError(f"{file}, line {error.lineno}: {error.msg}: mend the syntax") from error
-    except Exception as error:
+        where = f"{error.filename or file}, line {error.lineno}" if error.lineno else str(file)
+        raise ScrubError(f"{where}: {error.msg}: mend the syntax") from error
+    except (Exception, SystemExit) as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
         where = f"{file}, line {lines[-1]}" if lines else str(file)
         raise ScrubError(f"{where}: {_one_line(error)}") from error
@@ -151,6 +155,6 @@ def load_module(file: Path) -> ModuleType:
     return module
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return text if isinstance(error, ScrubError) else f"{type(error).__name__}: {text}: mend the module"

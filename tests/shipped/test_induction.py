@@ -1,0 +1,46 @@
+"""The shipped study on the shipped model and data tells its story, on few sequences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import scrub
+from scrub.measure.roles import measure
+
+SEQUENCES = 24
+
+
+@pytest.fixture(scope="module")
+def result() -> scrub.Result:
+    return scrub.run("induction", settings=scrub.Settings(sequences=SEQUENCES, progress=False))
+
+
+def test_no_rule_is_idle(result: scrub.Result) -> None:
+    assert result.gates.warnings == ()
+
+
+def test_induction_heads_matter_where_they_are_scored(result: scrub.Result) -> None:
+    assert result.gap.low > 0.3
+    losses = result.losses
+    assert losses["unscrubbed"].estimate < losses["baseline"].estimate < losses["all_scrubbed"].estimate
+
+
+def test_refinements_recover_more(result: scrub.Result) -> None:
+    for better, worse in [("refined_1", "naive"), ("refined_3", "refined_2"), ("refined_3", "refined_4")]:
+        assert result.improvement(f"{better}/all", f"{worse}/all").low > 0, (better, worse)
+
+
+def test_parts_that_are_declared_alike_recover_alike(result: scrub.Result) -> None:
+    for part, hypotheses in {"v": range(1, 6), "q": (4, 5), "k": (2, 4)}.items():
+        losses = [result.loss[f"refined_{number}/{part}"] for number in hypotheses]
+        assert all(np.array_equal(losses[0], other) for other in losses), part
+
+
+def test_roles_are_the_measured_ones() -> None:
+    model = scrub.load_model("attn2l")
+    text = scrub.prepare("induction", model, settings=scrub.Settings(sequences=SEQUENCES)).data.tokens.numpy()
+    measured = measure(model, text, SEQUENCES)
+    assert {role: tuple(heads) for role, heads in measured.roles().items()} == model.roles
+    first, second = measured.halves["repeated"]
+    assert second.high < first.low - 2

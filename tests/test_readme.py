@@ -1,0 +1,66 @@
+"""The README's commands and code run, and its table is the shipped study's."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+FEW = "8"  # sequences: what is tested is that commands run, not their numbers
+
+
+def block(language: str, after: str = "") -> str:
+    """The first code block of a language after some text."""
+    found = re.search(rf"```{language}\n(.*?)```", README[README.index(after) :], re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def commands() -> list[str]:
+    return [line for line in block("sh").splitlines() if line.startswith("scrub ")]
+
+
+def test_commands_run_in_an_empty_folder(tmp_path: Path) -> None:
+    assert len(commands()) >= 5
+    for command in commands():
+        words = shlex.split(re.sub(r"--sequences \d+", "", command))[1:]
+        if words[0] == "run":
+            words += ["--sequences", FEW]
+        program = [sys.executable, "-c", "from scrub.cli import main; main()", *words]
+        done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+        assert done.stdout
+    assert {"numbers.json", "story.svg", "pairs.safetensors", "hypotheses"} <= {p.name for p in tmp_path.iterdir()}
+
+
+def test_notebook_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = block("python", after="<!-- notebook -->")
+    names: dict[str, object] = {}
+    exec(code.replace("sequences=64", f"sequences={FEW}"), names)
+    frame = names["result"].frame()  # type: ignore[attr-defined]
+    assert list(frame.hypothesis) == ["naive"] * 4 + ["mine"] * 2
+    assert "<svg" in names["study"].show("mine", "k")._repr_svg_()  # type: ignore[attr-defined]
+
+
+def test_links_lead_somewhere() -> None:
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_table_has_every_experiment_of_the_shipped_study() -> None:
+    from scrub import load_study
+
+    _, hypotheses = load_study("induction")
+    table = block("", after="<!-- table -->")
+    for hypothesis in hypotheses:
+        assert re.search(rf"^\s*{hypothesis.name}\s+q\s", table, re.MULTILINE), hypothesis.name
+    rows = re.findall(r"^.*\b(q|k|v|all)\s+-?\d+\.\d \[", table, re.MULTILINE)
+    assert rows == ["q", "k", "v", "all"] * len(hypotheses)
