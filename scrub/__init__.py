@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from scrub.errors import GateError, ScrubError
-from scrub.graph.views import listing, to_networkx
+    from scrub.graph.views import listing, to_networkx
     from scrub.model import Model, load_model
     from scrub.study.hypothesis import Hypothesis, TokenFeature
     from scrub.study.result import Result
@@ -31,6 +31,7 @@ __all__ = [
 
 _HOMES = {
     "scrub.errors": ("GateError", "ScrubError"),
+    "scrub.graph.views": ("listing", "to_networkx"),
     "scrub.model": ("Model", "load_model"),
     "scrub.study.hypothesis": ("Hypothesis", "TokenFeature"),
     "scrub.study.result": ("Result",),
