@@ -21,7 +21,7 @@ from torch import Tensor
 
 from scrub.architectures import ModelConfig, architectures
 from scrub.errors import ScrubError
-from scrub.files import one_line, shown, write_atomically
+from scrub.files import one_line, shown, unwritable, write_atomically
 from scrub.graph.node import Node, walk
 from scrub.paths.splits import head_indices
 
@@ -29,6 +29,7 @@ CONFIG, TENSORS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json
 
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}  # as safetensors calls them
 _STORED = "float32, bfloat16 or float16"
+_OTHERS = "the two files belong to different models"
 _MOST_NAMES = 3  # that an error lists
 _LARGEST_JSON = 64 * 2**20  # bytes; the tokenizers that people use have up to 20 million
 _FOREIGN = {  # what a file begins with that is something else; a safetensors file has a '{' after 8 bytes
@@ -108,6 +109,8 @@ def read_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]], dtype: torch
                 header = file.get_slice(name)
                 _check_tensor(path, name, header.get_dtype(), tuple(header.get_shape()), shape)
             return {name: _finite(path, name, file.get_tensor(name), dtype) for name in shapes}
+    except PermissionError as error:
+        raise _unreadable(path, error) from error
     except (SafetensorError, OSError, ValueError, RuntimeError, OverflowError, MemoryError) as error:
         raise ScrubError(f"{shown(path)} {_not_safetensors(path, error)}") from error
 
@@ -152,10 +155,13 @@ def write_checkpoint(
     tensors = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in params.items()}
     fields = {"architecture": name, **config.model_dump(mode="json")}
     write_atomically(folder / TENSORS, save(tensors, {"format": "pt"}))
-    if tokenizer is None:
-        (folder / TOKENIZER).unlink(missing_ok=True)
-    else:
+    if tokenizer is not None:
         write_atomically(folder / TOKENIZER, tokenizer.to_str(pretty=True))
+    else:
+        try:
+            (folder / TOKENIZER).unlink(missing_ok=True)
+        except OSError as error:
+            raise unwritable(folder / TOKENIZER, error) from error
     text = re.sub(r"\[\s+(\d+),\s+(\d+)\s+\]", r"[\1, \2]", json.dumps(fields, indent=2))  # a head on one line
     write_atomically(folder / CONFIG, text + "\n")
 
@@ -163,10 +169,11 @@ def write_checkpoint(
 def _check_names(path: Path, names: Iterable[str], shapes: Mapping[str, tuple[int, ...]]) -> None:
     there = set(names)
     if missing := [name for name in shapes if name not in there]:
-        raise ScrubError(f"{shown(path)} misses {_few(missing)}, which {CONFIG} beside it asks for")
+        raise ScrubError(f"{shown(path)} misses {_few(missing)}, which {CONFIG} beside it asks for: {_OTHERS}")
     if extra := sorted(there - shapes.keys()):
         raise ScrubError(
-            f"{shown(path)} holds {_few([_short(name) for name in extra])}, which {CONFIG} beside it has no place for"
+            f"{shown(path)} holds {_few([_short(name) for name in extra])}, "
+            f"which {CONFIG} beside it has no place for: {_OTHERS}"
         )
 
 
@@ -174,7 +181,7 @@ def _check_tensor(path: Path, name: str, dtype: str, shape: tuple[int, ...], exp
     if shape != expected:
         raise ScrubError(
             f"{shown(path)}: {name} is {_short(list(shape))}, but {CONFIG} beside it asks for {list(expected)}: "
-            "the two files belong to different models, or an axis is transposed"
+            f"{_OTHERS}, or an axis is transposed"
         )
     if dtype not in _DTYPES:
         raise ScrubError(f"{shown(path)}: {name} is stored as {dtype}: expected {_STORED}, so convert it first")
@@ -194,12 +201,19 @@ def _finite(path: Path, name: str, stored: Tensor, dtype: torch.dtype) -> Tensor
 
 
 def _check_file(path: Path) -> None:
-    if path.is_file():
-        return
+    try:
+        if path.is_file():
+            return
+    except OSError as error:
+        raise _unreadable(path, error) from error
     beside = "is a folder" if path.is_dir() else "is no file" if path.exists() else "is not there"
     raise ScrubError(
         f"{shown(path)} {beside}: a model is a folder with {CONFIG}, {TENSORS} and, if it reads text, {TOKENIZER}"
     )
+
+
+def _unreadable(path: Path, error: OSError) -> ScrubError:
+    return ScrubError(f"{shown(path)} can't be read: {error.strerror or error}: check that you may read it")
 
 
 def _read_json(path: Path) -> str:
@@ -209,7 +223,7 @@ def _read_json(path: Path) -> str:
             raise ScrubError(f"{shown(path)} has over {_LARGEST_JSON >> 20} MiB, so it is something else: replace it")
         return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise ScrubError(f"{shown(path)} can't be read: {error.strerror}: check that you may read it") from error
+        raise _unreadable(path, error) from error
     except UnicodeDecodeError as error:
         raise ScrubError(f"{shown(path)} is no JSON: byte {error.start} isn't UTF-8; take another copy") from error
 
@@ -250,11 +264,8 @@ def _first(error: ValidationError) -> str:
 
 
 def _not_safetensors(path: Path, error: BaseException) -> str:
-    try:
-        with path.open("rb") as file:
-            start = file.read(32)
-    except OSError as problem:
-        return f"can't be read: {problem.strerror}: check that you may read it"
+    with path.open("rb") as file:
+        start = file.read(32)
     foreign = next((what for magic, what in _FOREIGN.items() if re.match(magic, start)), None)
     if foreign and start[8:9] != b"{":
         return f"is {foreign}: scrub reads only safetensors files, since loading one runs no code"

@@ -15,7 +15,9 @@ from scrub.errors import ScrubError
 from scrub.model import load_model
 
 WEIGHTS, CONFIG, TOKENIZER = (f"models/tiny/{name}" for name in ("model.safetensors", "config.json", "tokenizer.json"))
-ASKS = "which config.json beside it asks for"
+OTHERS = "the two files belong to different models"
+ASKS = f"which config.json beside it asks for: {OTHERS}"
+NO_PLACE = f"which config.json beside it has no place for: {OTHERS}"
 TYPES = "expected float32, bfloat16 or float16, so convert it first"
 
 
@@ -48,16 +50,16 @@ def poisoned(value: float) -> Callable[[Tensor], Tensor]:
 
 
 DIVERGED = "values that are NaN or infinite: training diverged, or the file is damaged; take another checkpoint"
-BELONGS = "the two files belong to different models, or an axis is transposed"
+BELONGS = f"{OTHERS}, or an axis is transposed"
 BAD_TENSORS = [
     (without("embed.weight"), f" misses embed.weight, {ASKS}"),
     (without("embed.weight", "layers.0.wq"), f" misses embed.weight, layers.0.wq, {ASKS}"),
     (lambda _: {}, f" misses embed.weight, layers.0.ln.weight, layers.0.ln.bias and 14 more, {ASKS}"),
     (
         lambda t: t | {"layers.2.wq": torch.zeros(1)},
-        " holds 'layers.2.wq', which config.json beside it has no place for",
+        f" holds 'layers.2.wq', {NO_PLACE}",
     ),
-    (lambda t: t | {"a\nb": torch.zeros(0)}, r" holds 'a\nb', which config.json beside it has no place for"),
+    (lambda t: t | {"a\nb": torch.zeros(0)}, rf" holds 'a\nb', {NO_PLACE}"),
     (
         changed("layers.1.wo", lambda t: t.mT),
         f": layers.1.wo is [3, 5, 7], but config.json beside it asks for [3, 7, 5]: {BELONGS}",
@@ -210,15 +212,16 @@ def test_a_file_in_place_of_the_folder() -> None:
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+@pytest.mark.parametrize("call", ["is_file", "open"])
 @pytest.mark.usefixtures("folder")
-def test_a_file_that_may_not_be_read(name: str, monkeypatch) -> None:
+def test_a_file_that_may_not_be_read(name: str, call: str, monkeypatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    if name == "model.safetensors":
+    if name == "model.safetensors" and call == "open":
         monkeypatch.setattr("scrub.checkpoint.safe_open", fail)
-    opened = Path.open
-    monkeypatch.setattr(Path, "open", lambda path, *a, **k: fail() if path.name == name else opened(path, *a, **k))
+    true = getattr(Path, call)
+    monkeypatch.setattr(Path, call, lambda path, *a, **k: fail() if path.name == name else true(path, *a, **k))
     assert refusal() == f"models/tiny/{name} can't be read: Permission denied: check that you may read it"
 
 
