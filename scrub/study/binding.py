@@ -52,7 +52,7 @@ def make_draw(
     partners: dict[str, Int[np.ndarray, "..."]] = {REFERENCE: np.arange(count), OTHER: pair(count, seed, draw)}
     for source in sorted(set(feeds) - set(partners)):
         name = source.rpartition("like ")[2]
-        classes = np.asarray(features[name](tokens[:, :-1], tokenizer))
+        classes = _classes(features[name], name, tokens[:, :-1], tokenizer)
         by_row = source.startswith("rows ")
         wanted = tokens[:, :-1].shape if by_row else (count,)
         if classes.shape != wanted:
@@ -64,6 +64,21 @@ def make_draw(
     # within a block, sequences with about as many selected positions are computed together: little padding
     order = [block[np.argsort(selected[block].sum(1), kind="stable")] for block in blocks(count, seed, draw)]
     return Draw(tokens, selected, partners, np.concatenate(order))
+
+
+def _classes(
+    feature: Feature, name: str, tokens: Int[np.ndarray, "sequence position"], tokenizer: Tokenizer | None
+) -> np.ndarray:
+    """What a feature says of input tokens. It is the user's own code, so whatever it raises becomes a ScrubError."""
+    try:
+        classes = np.asarray(feature(tokens.copy(), tokenizer))
+    except ScrubError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ScrubError(f"the feature {name!r} fails: {type(error).__name__}: {error}: mend it") from error
+    if classes.dtype.kind not in "biu":
+        raise ScrubError(f"the feature {name!r} gives {classes.dtype}: classes are whole numbers, so return those")
+    return classes
 
 
 def bind(
