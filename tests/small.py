@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from scrub.architectures.attention_only import Config, lower
-from scrub.graph.node import Node
+from scrub.graph.node import Node, walk
+from scrub.graph.ops import OPS
 from scrub.paths.rules import Rule, resample
 from scrub.paths.splits import Roles, Split
 from scrub.plan.plan import Plan, compile_plan, leaves_of
@@ -30,7 +31,7 @@ class Small:
         object.__setattr__(self, "graph", lower(self.config))
 
     def to(self, dtype: torch.dtype) -> Small:
-        return replace_params(self, {name: value.to(dtype) for name, value in self.params.items()})
+        return Small(self.config, {name: value.to(dtype) for name, value in self.params.items()}, self.inputs)
 
     def split(self, *splits: str, roles: Roles = ROLES) -> Node:
         graph = self.graph
@@ -38,19 +39,26 @@ class Small:
             graph = Split.parse(each).apply(graph, roles)
         return graph
 
+    def bind(self, leaf: Node) -> Tensor:
+        """The value of a leaf."""
+        source = str(leaf.arguments.get("source"))
+        if leaf.op == "param":
+            return self.params[str(leaf.arguments["name"])]
+        if leaf.op == "position":
+            return torch.arange(self.inputs["x"].shape[1])[None]
+        return self.inputs[{"tokens": source, "donor": f"donor {source}"}.get(leaf.op, leaf.op)]
+
     def leaves(self, plan: Plan) -> dict[Node, Tensor]:
         """What a run binds."""
-        bound = {}
-        for leaf in leaves_of(plan):
-            source = str(leaf.arguments.get("source"))
-            if leaf.op == "param":
-                bound[leaf] = self.params[str(leaf.arguments["name"])]
-            elif leaf.op == "position":
-                bound[leaf] = torch.arange(self.inputs["x"].shape[1])[None]
-            else:
-                key = {"tokens": source, "donor": f"donor {source}"}.get(leaf.op, leaf.op)
-                bound[leaf] = self.inputs[key]
-        return bound
+        return {leaf: self.bind(leaf) for leaf in leaves_of(plan)}
+
+    def naive(self, graph: Node) -> Tensor:
+        """The value of a graph as it stands: every node computed, nothing simplified, nothing freed."""
+        values: dict[Node, Tensor] = {}
+        for each in walk([graph]):
+            run = OPS[each.op].run
+            values[each] = run(*(values[i] for i in each.inputs), **each.arguments) if run else self.bind(each)
+        return values[graph]
 
     def run(self, outputs: Mapping[str, Node], selected: bool = False) -> dict[str, Tensor]:
         plan = compile_plan(outputs, selected)
@@ -59,10 +67,6 @@ class Small:
 
     def logits(self, graph: Node, selected: bool = False) -> Tensor:
         return self.run({"logits": graph}, selected)["logits"]
-
-
-def replace_params(model: Small, params: Mapping[str, Tensor]) -> Small:
-    return Small(model.config, params, model.inputs)
 
 
 def rules(graph: Node, *texts: str) -> Node:

@@ -1,0 +1,231 @@
+"""Splits: they happen along their path, name their parts, and change no number."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from small import ROLES, Small, paths, rules, small
+
+from scrub.errors import ScrubError
+from scrub.graph.node import Node, walk
+from scrub.paths.locate import below
+from scrub.paths.splits import Roles, Split, head_indices, role_splits
+
+
+def components(graph: Node) -> list[str | None]:
+    """What is directly below the output, or below any other node."""
+    return [each.label for each in below(graph)]
+
+
+def at(graph: Node, path: str) -> Node:
+    """The node at the end of a path."""
+    for step in path.split("/"):
+        (graph,) = (each for each in below(graph) if each.label == step)
+    return graph
+
+
+SPLITS = [
+    ["a1 by heads ind"],
+    ["a0 by heads prev self"],
+    ["**/a0 by heads 3 1"],
+    ["a1/k/a0 by heads prev"],
+    ['a0 by mask "previous"'],
+    ['a1 by mask "last three"'],
+    ['**/a0 by mask "first"'],
+    ['a1/{q,k}/a0 by mask "last 5"'],
+    ['**/a* by mask "lag 2"'],
+    ["a0 by identity"],
+    ["a1 by identity"],
+    ["a1/v/a0 by identity"],
+    ["**/a0 by heads prev self", 'a1/k/a0.prev by mask "previous"', "a1/q/a0.self by identity"],
+    ["a1 by heads ind", "a1.ind/q/a0 by heads self", 'a1.ind/q/a0.* by mask "current"'],
+    ['a0 by mask "previous"', "a0[previous] by heads prev", "a0[rest] by heads self"],
+    ["a0 by identity", "a0[*] by heads prev"],
+    ["a0 by heads self", "a0.self by heads 4", "a0.rest by heads prev"],
+]
+
+
+@pytest.mark.parametrize("splits", SPLITS, ids=" + ".join)
+def test_a_split_changes_no_number(model: Small, splits: list[str]) -> None:
+    """Computed as it stands, and by the plan, which simplifies what nothing tells apart."""
+    graph = model.split(*splits)
+    assert graph is not model.graph
+    assert set(paths(graph).values()) == {"x"}
+    for dtype, most in ((torch.float64, 1e-12), (torch.float32, 1e-4)):
+        typed = model.to(dtype)
+        whole = typed.naive(typed.graph)
+        torch.testing.assert_close(typed.naive(graph), whole, rtol=0, atol=most)
+        torch.testing.assert_close(typed.logits(graph), whole, rtol=0, atol=most)
+
+
+@pytest.mark.parametrize(
+    ("split", "names"),
+    [
+        ("a0 by heads prev self", ["emb", "a0.prev", "a0.self", "a0.rest", "a1"]),
+        ("a0 by heads self, prev", ["emb", "a0.self", "a0.prev", "a0.rest", "a1"]),
+        ("a0 by heads 3 prev", ["emb", "a0.3", "a0.prev", "a0.rest", "a1"]),
+        ("a0 by heads 0 1 2 3 4", ["emb", "a0.0", "a0.1", "a0.2", "a0.3", "a0.4", "a1"]),
+        ('a1 by mask "last three"', ["emb", "a0", "a1[last three]", "a1[rest]"]),
+        ("a1 by identity", ["emb", "a0", "a1[identity]", "a1[error]"]),
+    ],
+)
+def test_the_parts_have_names(split: str, names: list[str]) -> None:
+    assert components(small().split(split)) == names
+
+
+@pytest.mark.parametrize(
+    ("splits", "names"),
+    [
+        # a part stays that part when its heads are told apart, and parts don't share a name
+        (['a0 by mask "previous"', "a0[*] by heads prev"], ["a0.prev", "a0.rest"]),
+        # what remains of a group is not what remains of the layer
+        (["a0 by heads self", "a0.self by heads 4"], ["a0.4", "a0.self.rest", "a0.rest"]),
+        (["a0 by heads self", "a0.rest by heads prev"], ["a0.self", "a0.prev", "a0.rest"]),
+    ],
+)
+def test_no_two_parts_share_a_name(splits: list[str], names: list[str]) -> None:
+    found = [str(label) for label in components(small().split(*splits)) if str(label).startswith("a0")]
+    assert len(set(found)) == len(found)
+    expected = (
+        [f"{name}{part}" for part in ("[previous]", "[rest]") for name in names] if "mask" in splits[0] else names
+    )
+    assert found == expected
+
+
+def test_the_heads_of_each_part() -> None:
+    graph = small().split("a0 by heads self", "a0.self by heads 4", "a0.rest by heads prev")
+    heads = {each.label: head_indices(each) for each in below(graph) if str(each.label).startswith("a0")}
+    assert heads == {"a0.4": (4,), "a0.self.rest": (0,), "a0.prev": (1,), "a0.rest": (2, 3)}
+
+
+def test_a_split_in_steps_is_the_split_at_once() -> None:
+    model = small()
+    steps = model.split("a0 by heads prev", "a0.rest by heads self")
+    once = model.split("a0 by heads prev self")
+    assert [each.value for each in below(steps)] == [each.value for each in below(once)]
+
+
+def test_a_split_happens_only_along_its_path() -> None:
+    model = small()
+    graph = model.split("a1/k/a0 by heads prev")
+    assert components(graph) == ["emb", "a0", "a1"]
+    assert components(at(graph, "a1/k")) == ["emb", "a0.prev", "a0.rest"]
+    assert components(at(graph, "a1/q")) == components(at(graph, "a1/v")) == ["emb", "a0"]
+    assert at(graph, "a0") is at(model.graph, "a0")
+    assert at(graph, "a1/q") is at(model.graph, "a1/q")
+
+
+def test_a_split_pattern_ends_at_the_component() -> None:
+    graph = small(n_layers=3).split("a2 by heads 1")
+    assert components(graph) == ["emb", "a0", "a1", "a2.1", "a2.rest"]
+    assert components(at(graph, "a2.1/k")) == ["emb", "a0", "a1"]
+
+
+def test_equal_parts_at_different_places_are_one_value() -> None:
+    graph = small().split('**/a0 by mask "previous"')
+    parts = {each.value for each in walk([graph]) if each.label == "a0[previous]"}
+    assert len(parts) == 1
+
+
+def test_what_lies_outside_a_mask_can_come_from_elsewhere(model: Small) -> None:
+    """The formula of the design: the pattern of the reference, its own values inside the mask, the other's outside."""
+    graph = model.split('a1 by mask "previous"')
+    found = model.naive(rules(graph, "a1[rest]/v -> y"))
+    other = Small(model.config, model.params, {"x": model.inputs["y"]})
+    pattern, v, v_y = (m.naive(n) for m, n in zip((model, model, other), attention(model.graph), strict=True))
+    inside = torch.diag(torch.ones(pattern.shape[-1] - 1, dtype=pattern.dtype), -1)
+    z = (pattern * inside) @ v + (pattern * (1 - inside)) @ v_y
+    written = torch.einsum("bhpd,hmd->bpm", z, model.params["layers.1.wo"])
+    stream = model.naive(stream_before(model.graph)) + written
+    normed = torch.nn.functional.layer_norm(
+        stream, stream.shape[-1:], model.params["final_ln.weight"], model.params["final_ln.bias"], 1e-5
+    )
+    torch.testing.assert_close(found, normed @ model.params["unembed.weight"].T, rtol=0, atol=1e-11)
+
+
+def attention(graph: Node) -> tuple[Node, Node, Node]:
+    """The pattern of layer 1, and its values twice."""
+    pattern, v = at(graph, "a1").inputs[0].inputs
+    return pattern, v, v
+
+
+def stream_before(graph: Node) -> Node:
+    """The residual stream without what layer 1 writes."""
+    stream = graph.inputs[0].inputs[0]
+    assert stream.inputs[1] is at(graph, "a1")
+    return stream.inputs[0]
+
+
+def test_role_splits_are_the_groups_of_every_layer() -> None:
+    assert [str(each) for each in role_splits(ROLES)] == ["**/a0 by heads prev self", "**/a1 by heads ind"]
+    assert role_splits({}) == []
+    both: Roles = {"copy": [(0, 2), (1, 0)]}
+    assert [str(each) for each in role_splits(both)] == ["**/a0 by heads copy", "**/a1 by heads copy"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a1.ind/k/a0.prev by heads 0 1",
+        'a1.ind/**/a0.* by mask "last three"',
+        "**/a0.self by identity",
+        "a0 by heads prev",
+    ],
+)
+def test_a_split_reads_as_it_is_written(text: str) -> None:
+    assert str(Split.parse(text)) == text
+    assert Split.parse(f"  {text.replace(' by ', '   by  ')}  ") == Split.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a0", "is no split"),
+        ("", "is no split"),
+        ("by heads prev", "is no split"),
+        ("a0 by", "is no split"),
+        ("a0 by heads", "splits by nothing that scrub knows"),
+        ("a0 by identity now", "splits by nothing that scrub knows"),
+        ("a0 by halves", "splits by nothing that scrub knows"),
+        ("a0 by mask", "there is no mask ''"),
+        ('a0 by mask "next"', "there is no mask 'next'"),
+        ("a0//k by identity", "empty step"),
+    ],
+)
+def test_a_bad_split_is_one_clear_line(text: str, says: str) -> None:
+    with pytest.raises(ScrubError) as caught:
+        Split.parse(text)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("splits", "says"),
+    [
+        (["a0.prev by identity"], "the pattern 'a0.prev' matches no path: the nearest there are 'a0'"),
+        (["a1/k/a1 by identity"], "matches no path"),
+        (["a0 by heads nobody"], "no head of a0 has the role 'nobody': this model's roles are prev, self, ind"),
+        (["a0 by heads ind"], "no head of a0 has the role 'ind'"),  # that is a role of layer 1
+        (["a0 by heads 5"], "a0 has no head 5: its heads are 0, 1, 2, 3, 4"),
+        (["a0 by heads prev", "a0.prev by heads 0"], "a0.prev has no head 0: its heads are 1"),
+        (["a0 by heads prev 1"], "share a head"),
+        (["emb by identity"], "can't split 'emb': only attention heads split"),
+        (["a1/k by heads 1"], "can't split 'k'"),
+        (["** by identity"], "can't split 'emb'"),
+        (
+            ['a0 by mask "previous"', "a0[rest] by identity"],
+            "can't split 'a0[rest]': that is a part of a split already",
+        ),
+        (["a0 by identity", 'a0[identity] by mask "first"'], "that is a part of a split already"),
+    ],
+)
+def test_a_split_that_cant_be_is_one_clear_line(splits: list[str], says: str) -> None:
+    with pytest.raises(ScrubError) as caught:
+        small().split(*splits)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_role_called_rest_loses_no_heads() -> None:
+    with pytest.raises(ScrubError, match="give the role 'rest' another name"):
+        small().split("a0 by heads rest", roles={"rest": [(0, 1)]})
