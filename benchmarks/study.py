@@ -9,11 +9,11 @@ the two alternate, so that whatever else the machine does falls on both; the rat
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -72,12 +72,20 @@ def breakdown(plan: Plan, once: Mapping[int, Tensor], leaves: Mapping[object, Te
 
 
 def peak(study: str, sequences: int, batch: int, which: int) -> int:
-    """The peak memory, in bytes, that one pass adds to a process that has everything loaded."""
+    """The most memory, in bytes, that one pass holds on top of the loaded model and sequences (Linux only)."""
+    status, mark = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not mark.exists():
+        return 0
+
+    def kibi(field: str) -> int:
+        return int(status.read_text().partition(f"{field}:")[2].split()[0])
+
     with torch.inference_mode():
         work = rounds(prepare(study, settings=Settings(sequences, batch=batch)))[which]
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        mark.write_text("5")  # the peak begins anew
+        before = kibi("VmRSS")
         work()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    return (kibi("VmHWM") - before) * 1024
 
 
 def main(

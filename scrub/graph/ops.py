@@ -21,10 +21,10 @@ from torch import Tensor
 
 from scrub.graph.masks import MASKS
 
-NONE, ONE, TWO, THREE, FIVE = (range(n, n + 1) for n in (0, 1, 2, 3, 5))
+NONE, ONE, TWO, THREE, FOUR = (range(n, n + 1) for n in range(5))
 ANY = range(1, 1 << 16)
 
-IN_CACHE = 1 << 19  # numbers that are worked on at once where it pays that they stay in a core's cache
+IN_CACHE = 1 << 18  # numbers that are worked on at once where it pays that they stay in a core's cache
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,9 @@ def attention_pattern(
     """softmax(q k / sqrt(d_head)) over the keys at or before each query's position."""
     scores: Tensor = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     later = torch.arange(k.shape[-2], device=k.device) > position[:, None, :, None]
-    scores.masked_fill_(later, -torch.inf)
-    return scores.softmax(-1)
+    scores += scores.new_zeros(later.shape).masked_fill_(later, -torch.inf)
+    # in place where nothing will ask for a gradient: fresh memory for every pattern costs as much as the softmax
+    return scores.softmax(-1) if scores.requires_grad else torch.softmax(scores, -1, out=scores)
 
 
 def attend(
@@ -204,48 +205,44 @@ def scale_columns(
     return table * gain
 
 
-def fold_output(
-    weight: Float[Tensor, "head d_model d_head"], table: Float[Tensor, "vocab d_model"]
-) -> Float[Tensor, "head_times_d_head vocab"]:
-    """From z straight to the logits before LayerNorm's division."""
-    centred = weight - weight.mean(1, keepdim=True)
-    return rearrange(centred, "h m d -> (h d) m") @ table.T
-
-
 def fold_bias(table: Float[Tensor, "vocab d_model"], bias: Float[Tensor, " d_model"]) -> Float[Tensor, " vocab"]:
     return table @ bias
+
+
+def fold_output(
+    weight: Float[Tensor, "head d_model d_head"],
+    table: Float[Tensor, "vocab d_model"],
+    bias: Float[Tensor, " vocab"],
+) -> Float[Tensor, "head_times_d_head_plus_one vocab"]:
+    """From z straight to the logits before LayerNorm's division; the last row is what is added after it."""
+    centred = weight - weight.mean(1, keepdim=True)
+    return torch.cat([rearrange(centred, "h m d -> (h d) m") @ table.T, bias[None]])
 
 
 def unembed_changed(
     logits: Float[Tensor, "batch position vocab"],
     z: Float[Tensor, "batch head position d_head"],
-    folded: Float[Tensor, "head_times_d_head vocab"],
+    folded: Float[Tensor, "head_times_d_head_plus_one vocab"],
     scale: Float[Tensor, "batch position 1"],
-    bias: Float[Tensor, " vocab"],
 ) -> Float[Tensor, "batch position vocab"]:
     """(logits + z folded) scale + bias: see scrub/plan/lowrank.py."""
-    flat = rearrange(z, "b h p d -> (b p) (h d)")
-    changed = torch.addmm(logits.flatten(0, 1), flat, folded).view_as(logits)
-    return changed.mul_(scale).add_(bias)
+    flat = torch.cat([rearrange(z, "b h p d -> b p (h d)") * scale, torch.ones_like(scale)], -1)
+    return (logits * scale).flatten(0, 1).addmm_(flat.flatten(0, 1), folded).view_as(logits)
 
 
 def log_normaliser_changed(
     logits: Float[Tensor, "batch position vocab"],
     z: Float[Tensor, "batch head position d_head"],
-    folded: Float[Tensor, "head_times_d_head vocab"],
+    folded: Float[Tensor, "head_times_d_head_plus_one vocab"],
     scale: Float[Tensor, "batch position 1"],
-    bias: Float[Tensor, " vocab"],
 ) -> Float[Tensor, "batch position 1"]:
     """The log normaliser of unembed_changed, some rows at a time: its logits never leave the cache."""
-    rows = max(1, IN_CACHE // logits.shape[-1])
-    flat = rearrange(z, "b h p d -> (b p) (h d)")
-    found = []
-    for part in zip(
-        *(torch.split(each, rows) for each in (logits.flatten(0, 1), flat, scale.flatten(0, 1))), strict=True
-    ):
-        changed = torch.addmm(part[0], part[1], folded).mul_(part[2]).add_(bias)
-        found.append(changed.logsumexp(-1, keepdim=True))
-    return torch.cat(found).view(*logits.shape[:2], 1)
+    batch, positions, vocab = logits.shape
+    at_once = max(1, IN_CACHE // vocab)
+    rows = (logits.view(-1, 1, vocab), rearrange(z, "b h p d -> (b p) h 1 d"), scale.view(-1, 1, 1))
+    parts = zip(*(torch.split(each, at_once) for each in rows), strict=True)
+    found = [log_normaliser(unembed_changed(shared, own, folded, scales)) for shared, own, scales in parts]
+    return torch.cat(found).view(batch, positions, 1)
 
 
 def dot(
@@ -287,8 +284,8 @@ OPS: dict[str, Op] = {
     "centre": Op(centre, ONE, rows=(0,)),
     "inverse_deviation": Op(inverse_deviation, ONE, ("eps",), rows=(0,)),
     "scale_columns": Op(scale_columns, TWO),
-    "fold_output": Op(fold_output, TWO),
+    "fold_output": Op(fold_output, THREE),
     "fold_bias": Op(fold_bias, TWO),
-    "log_normaliser_changed": Op(log_normaliser_changed, FIVE, rows=(0, 1, 3)),
-    "unembed_changed": Op(unembed_changed, FIVE, rows=(0, 1, 3)),
+    "log_normaliser_changed": Op(log_normaliser_changed, FOUR, rows=(0, 1, 3)),
+    "unembed_changed": Op(unembed_changed, FOUR, rows=(0, 1, 3)),
 }

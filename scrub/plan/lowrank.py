@@ -84,7 +84,6 @@ def _from_shared(member: _Candidate, shared: tuple[Node, ...]) -> Node:
         "unembed_changed",
         logits,
         z,
-        node("fold_output", weight, scaled),
+        node("fold_output", weight, scaled, node("fold_bias", table, bias)),
         node("inverse_deviation", stream, eps=normed.arguments["eps"]),
-        node("fold_bias", table, bias),
     )
