@@ -9,6 +9,7 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.options import split_parts
+from scrub.errors import ScrubError
 from scrub.files import check_writable, write_atomically
 
 
@@ -38,19 +39,23 @@ def run(
     from scrub.study.pairs import pairs_file
     from scrub.study.run import Settings, prepare, run_prepared
 
-    for path in (json, pairs_out, plot):
-        if path is not None:
-            check_writable(path)
+    outputs = [path for path in (json, pairs_out, plot) if path is not None]
+    for path in outputs:
+        check_writable(path)
+    if len({path.resolve() for path in outputs}) < len(outputs):
+        raise ScrubError("two outputs have the same path: one would replace the other, so give each its own")
     if plot is not None:
         check_format(plot.suffix)
     settings = Settings(sequences, draws, seed, batch, device, dtype, split_parts(parts), positions)
     prepared = prepare(paths, model, data, settings)
     result = run_prepared(prepared)
-    picture = plot_bytes(result, plot.suffix) if plot is not None else b""
+    contents: dict[Path, str | bytes] = {}  # all of them before any is written
     if json is not None:
-        write_atomically(json, result.to_json())
+        contents[json] = result.to_json()
     if pairs_out is not None:
-        write_atomically(pairs_out, pairs_file(prepared))
+        contents[pairs_out] = pairs_file(prepared)
     if plot is not None:
-        write_atomically(plot, picture)
+        contents[plot] = plot_bytes(result, plot.suffix)
+    for path, content in contents.items():
+        write_atomically(path, content)
     print_result(result)

@@ -19,7 +19,7 @@ def print_result(result: Result) -> None:
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, width=WIDTH)
-    for text in result.gates.warnings:
+    for text in result.warnings:
         Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"warning: {text}", style="yellow")
     sequences, positions = len(result.positions), int(result.positions.sum()) // result.draws
     draws = f", {result.draws} draws" if result.draws > 1 else ""

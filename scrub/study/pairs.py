@@ -5,20 +5,25 @@ from __future__ import annotations
 import numpy as np
 from safetensors.numpy import save
 
-from scrub.paths.rules import OTHER
+from scrub.paths.rules import OTHER, REFERENCE
 from scrub.study.run import Prepared
 
 
 def pairs_file(prepared: Prepared) -> bytes:
     """A safetensors file of `reference` and `other`, int64 [sequence, n_ctx + 1], and `selected`, bool
     [sequence, n_ctx]. The draws stand one after another along the sequences.
+
+    Sources that agree with the reference on a feature are there by name: `like FEATURE`, int64 [sequence], and
+    `rows like FEATURE`, int64 [sequence, n_ctx], say which row of `reference` was the donor.
     """
     draws = [prepared.draw(number) for number in range(prepared.settings.draws)]
-    return save(
-        {
-            "reference": np.concatenate([draw.tokens for draw in draws]),
-            "other": np.concatenate([draw.tokens[draw.partners[OTHER]] for draw in draws]),
-            "selected": np.concatenate([draw.selected for draw in draws]),
-        },
-        {"model": prepared.model.name, "data": prepared.data.name, "seed": str(prepared.settings.seed)},
-    )
+    arrays = {
+        "reference": np.concatenate([draw.tokens for draw in draws]),
+        "other": np.concatenate([draw.tokens[draw.partners[OTHER]] for draw in draws]),
+        "selected": np.concatenate([draw.selected for draw in draws]),
+    }
+    count = len(prepared.data.tokens)
+    for source in draws[0].partners.keys() - {REFERENCE, OTHER}:
+        arrays[source] = np.concatenate([draw.partners[source] + at * count for at, draw in enumerate(draws)])
+    about = {"model": prepared.model.name, "data": prepared.data.name, "seed": str(prepared.settings.seed)}
+    return save(arrays, about)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from scrub.errors import GateError
 from scrub.study.experiments import ALL_SCRUBBED, BASELINE, UNSCRUBBED
 from scrub.study.gates import Gates
 from scrub.study.statistics import Bootstrap, Interval, recovered
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 BIGRAM = "bigram"
 FORMAT = 1
+NOTHING = 1e-6  # nats a token that the baseline must change the loss by, or there is nothing to recover
+FEW = 20  # sequences with selected positions, below which intervals are too narrow
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,34 @@ class Result:
     def gap(self) -> Interval:
         """The baseline's loss less the unscrubbed one's, in nats: what 100 % stands for."""
         return Bootstrap.interval(self._means["loss", BASELINE] - self._means["loss", UNSCRUBBED])
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader of the numbers must know: the gates' warnings, and where the scale itself is uncertain."""
+        gap, scored = self.gap, int(np.count_nonzero(self.positions))
+        found = list(self.gates.warnings)
+        if gap.low <= 0:
+            found.append(
+                f"baseline - unscrubbed is {gap.estimate:.2g} nats, [{gap.low:.2g}, {gap.high:.2g}]: that is not "
+                "clearly above 0, so percentages of it are not to be trusted; take more sequences, or other positions"
+            )
+        if scored < FEW:
+            found.append(f"only {scored} sequences have selected positions: intervals are too narrow; take more")
+        return found
+
+    def checked(self) -> Result:
+        """This result. Raises GateError where a loss is no number, or the baseline leaves nothing to recover."""
+        for kind, of in (("loss", self.loss), ("KL", self.kl)):
+            for name, sums in of.items():
+                if not np.isfinite(sums).all():
+                    raise GateError(f"the {kind} of {name} is no finite number: use a dtype of more range or precision")
+        change = self.interval("change", BASELINE).estimate
+        if change <= NOTHING or self.gap.estimate == 0:
+            raise GateError(
+                f"the baseline gives the unscrubbed loss (they differ by {change:.0e} nats a token): a percentage of "
+                "nothing means nothing, so take a baseline or positions where what is resampled matters"
+            )
+        return self
 
     @cached_property
     def table(self) -> list[Row]:

@@ -27,6 +27,7 @@ from scrub.study.selection import check_positions, select_positions
 from scrub.study.study import Study, Wanted, load_study
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
+_RANGES = {"sequences": (2, 10**9), "draws": (1, 10**6), "seed": (0, (1 << 32) - 1), "batch": (1, 10**9)}
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,11 @@ class Settings:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        for name, least in (("sequences", 2), ("draws", 1), ("seed", 0), ("batch", 1)):
-            if getattr(self, name) < least:
-                raise ScrubError(f"{name} is {getattr(self, name)}, but must be at least {least}")
-        if self.seed >= 1 << 32:
-            raise ScrubError(f"seed is {self.seed}, but must be below {1 << 32}")
+        for name, (least, most) in _RANGES.items():
+            if not least <= getattr(self, name) <= most:
+                raise ScrubError(f"{name} is {getattr(self, name)}, but must be from {least} to {most}")
+        if self.parts is not None and not self.parts:
+            raise ScrubError("no part was named: name some, as in q,k, or leave the option out")
         if self.positions is not None:
             check_positions(self.positions)
         if self.dtype not in DTYPES:
@@ -156,7 +157,7 @@ def run_prepared(prepared: Prepared) -> Result:
                     sums[kind][name][members] += value
                 bar.advance(task)
     bigram = (prepared.data.bigram_losses().numpy() * prepared.selected).sum(1) * settings.draws
-    return Result(
+    result = Result(
         study=prepared.study.name,
         model=prepared.model.name,
         data=prepared.data.name,
@@ -169,6 +170,7 @@ def run_prepared(prepared: Prepared) -> Result:
         positions=prepared.selected.sum(1) * settings.draws,
         gates=gates,
     )
+    return result.checked()
 
 
 def _sums(

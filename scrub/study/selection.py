@@ -10,7 +10,7 @@ from jaxtyping import Bool
 from scrub.data.load import WHITELIST as FILE
 from scrub.data.load import Sequences
 from scrub.errors import ScrubError
-from scrub.find import find
+from scrub.find import locate
 
 WHITELIST, EVERY = "whitelist", "all"
 POSITIONS = (WHITELIST, EVERY)
@@ -32,7 +32,7 @@ def select_positions(positions: str, data: Sequences, study_data: str) -> Bool[n
     if positions == EVERY:
         return np.ones((len(tokens), tokens.shape[1] - 1), dtype=bool)
     has_own = data.folder is not None and (data.folder / FILE).is_file()
-    listed = data if has_own else replace(data, folder=find("data", study_data))
+    listed = data if has_own else replace(data, folder=locate("data", study_data))
     selected = listed.whitelist().select(tokens)
     if not selected.any():
         raise ScrubError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 RESAMPLES = 2000
 COVERAGE = 95.0
@@ -31,7 +31,7 @@ class Bootstrap:
     and the two sides of a difference, are resampled together (Efron and Tibshirani 1993, chapters 8, 13).
     """
 
-    def __init__(self, positions: Float[np.ndarray, " sequence"], seed: int) -> None:
+    def __init__(self, positions: Int[np.ndarray, " sequence"], seed: int) -> None:
         self.positions = positions.astype(np.float64)
         self.seed = seed
 
@@ -43,7 +43,8 @@ class Bootstrap:
         draws = (rng.multinomial(count, np.full(count, 1 / count)) for _ in range(RESAMPLES))
         resampled = np.stack([stacked @ times for times in draws], axis=1)
         totals = np.concatenate([stacked.sum(1, keepdims=True), resampled], axis=1)
-        return np.asarray(totals[:-1] / totals[-1])
+        with np.errstate(invalid="ignore"):  # a resample may hold no position: it counts for nothing
+            return np.asarray(totals[:-1] / totals[-1])
 
     @staticmethod
     def interval(values: Float[np.ndarray, " one_plus_resample"]) -> Interval:
