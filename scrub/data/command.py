@@ -8,13 +8,10 @@ from typing import Annotated
 import typer
 
 from scrub.data.bigram import Bigram
-from scrub.data.for_model import sequences_for
-from scrub.data.load import WHITELIST
 from scrub.data.whitelist import BETA, SHARE, Whitelist, build_whitelist
 from scrub.errors import ScrubError
 from scrub.files import check_writable, one_line
 from scrub.find import locate
-from scrub.model import load_model
 
 
 def make_whitelist(
@@ -33,6 +30,9 @@ def make_whitelist(
     judged by statistics that it is part of. The split is one that no study looks at. Raises ScrubError for data that
     can't be had or are too few, and for beta, threshold or share out of range.
     """
+    from scrub.data.for_model import sequences_for
+    from scrub.model import load_model
+
     if not beta > 0:
         raise ScrubError(f"beta is {beta}: give more than 0 nats")
     if not 0 < share < 1:
@@ -59,6 +59,9 @@ def whitelist(
     sequences: Annotated[int | None, typer.Option(help="How many sequences to count in; by default all.")] = None,
 ) -> None:
     """Make the whitelist of tokens after which induction helps."""
+
+    from scrub.data.load import WHITELIST
+
     folder = locate("data", data)
     if out is None and (folder is None or not folder.is_dir()):
         raise ScrubError(f"the data {one_line(data)!r} have no folder of their own: say with --out where to write")

@@ -3,13 +3,9 @@
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from scrub.architectures.attention_only import Config
-from scrub.training.prepare import prepare
-from scrub.training.train import Settings, Trainer
+from scrub.training.settings import Settings
 
 DEFAULTS = Settings()
 
@@ -30,6 +26,13 @@ def train(
     resume: Annotated[str, typer.Option(help="Checkpoint in the folder to go on from.")] = "",
 ) -> None:
     """Train the 2-layer attention-only model on the source of Python and of the installed packages."""
+    import torch
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from scrub.architectures.attention_only import Config
+    from scrub.training.prepare import prepare
+    from scrub.training.train import Trainer
+
     if threads:
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # tiny optimiser moments are slow on the CPU and change nothing

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from scrub.training.optimiser import HeadMuon, build_optimisers, orthogonalise
-from scrub.training.train import Settings, schedule
+from scrub.training.settings import Settings, schedule
 
 
 def test_rows_become_orthonormal() -> None:

@@ -16,8 +16,9 @@ from scrub.model import load_model
 from scrub.training import corpus as corpora
 from scrub.training.corpus import WindowSampler, load_corpus
 from scrub.training.prepare import PreparedCorpus
+from scrub.training.settings import Settings
 from scrub.training.tokenizer import BEGIN, train_tokenizer
-from scrub.training.train import Settings, Trainer
+from scrub.training.train import Trainer
 
 TINY = Settings(
     tokens=40 * 44,

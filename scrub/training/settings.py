@@ -1,0 +1,46 @@
+"""The settings of a training run, and its learning-rate schedule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scrub.errors import ScrubError
+from scrub.files import one_line
+
+OPTIMISERS = ("muon", "adamw")  # Muon for the heads and AdamW for the rest, or AdamW for everything
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One run. Token counts are positions trained on; learning rates are those of the stable phase."""
+
+    tokens: int = 40_000_000
+    decay_tokens: int = 10_000_000
+    warmup_tokens: int = 300_000
+    batch: int = 8  # sequences a step
+    lr: float = 5e-3
+    matrix_lr: float = 0.01
+    optimiser: str = "muon"
+    weight_decay: float = 0.01
+    clip: float = 1.0  # largest norm of the whole gradient
+    stdlib_share: float = 0.5  # fraction of the sequences that come from the standard library
+    seed: int = 0
+    evaluate_every: int = 500_000  # tokens
+    inspect_every: int = 1_000_000  # tokens
+    save_every: float = 120.0  # seconds
+    validation_windows: int = 64
+
+    def __post_init__(self) -> None:
+        """Raise ScrubError for settings that train nothing."""
+        for name in ("tokens", "batch"):
+            if getattr(self, name) < 1:
+                raise ScrubError(f"{name} is {getattr(self, name)}: give at least 1")
+        if self.optimiser not in OPTIMISERS:
+            raise ScrubError(f"{one_line(self.optimiser)!r} is no optimiser: choose {' or '.join(OPTIMISERS)}")
+
+
+def schedule(settings: Settings, tokens: int) -> float:
+    """The factor on the learning rates: linear warm-up, constant, linear decay to 0 at the last token."""
+    warm = min(1.0, (tokens + 1) / max(1, settings.warmup_tokens))
+    left = (settings.tokens - tokens) / max(1, settings.decay_tokens)
+    return max(0.0, min(warm, left, 1.0))
