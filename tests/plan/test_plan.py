@@ -1,0 +1,273 @@
+"""The plan: every value once, freed after its last use; constants, selected rows, printing, size."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+from small import Small, rules, small
+from torch import Tensor
+
+from scrub.graph.node import Node, node, walk
+from scrub.graph.ops import OPS
+from scrub.paths.locate import below
+from scrub.plan.plan import Plan, compile_plan, leaves_of
+from scrub.plan.rows import select_rows
+from scrub.study.experiments import divergence, losses
+
+GROUPS = (
+    "**/a0 by heads prev self",
+    "**/a1 by heads ind",
+    'a1.ind/k/a0.prev by mask "previous"',
+    "a0.self by identity",
+)
+BELIEFS = {
+    "unscrubbed": [],
+    "q": ["a1.ind/q/a0.* -> y"],
+    "k": ["a1.ind/k -> y", "a1.ind/k/a0.prev[previous]/v -> x"],
+    "k, rows": ["a1.ind/k -> y", "a1.ind/k/a0.prev*/{q,k} -> rows like f"],
+    "v": ["a1.ind/v/a0.* -> y"],
+    "early": ["**/a0.self* -> like g"],
+    "nothing": ["** -> y"],
+}
+
+
+def study(model: Small) -> dict[str, Node]:
+    """Losses, divergences and logits of several experiments, as a study has them."""
+    split = model.split(*GROUPS)
+    graphs = {name: rules(split, *texts) for name, texts in BELIEFS.items()}
+    outputs = {f"loss {name}": losses(graph) for name, graph in graphs.items()}
+    outputs |= {f"kl {name}": divergence(graph, graphs["unscrubbed"]) for name, graph in graphs.items()}
+    return outputs | {"logits": graphs["k"], "pattern": pattern_of(graphs["unscrubbed"])}
+
+
+def pattern_of(graph: Node) -> Node:
+    return next(each for each in walk([graph]) if each.op == "attention_pattern")
+
+
+class Runs:
+    """Every operation that is run, as it runs, and which of the results are still held."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.counts: Counter[str] = Counter()
+        self.made: list[weakref.ref[Tensor]] = []
+        self.most = 0
+        for name, op in list(OPS.items()):
+            if op.run is not None:
+                monkeypatch.setitem(OPS, name, replace(op, run=self.watch(name)))
+
+    def watch(self, name: str):  # type: ignore[no-untyped-def]
+        run = OPS[name].run
+        assert run is not None
+
+        def watched(*inputs: Tensor, **static: object) -> Tensor:
+            result = run(*inputs, **static)
+            self.counts[name] += 1
+            self.made.append(weakref.ref(result))
+            self.most = max(self.most, self.held())
+            return result
+
+        return watched
+
+    def held(self) -> int:
+        return sum(each() is not None for each in self.made)
+
+
+def most_needed(plan: Plan) -> int:
+    """The most computed values that some later step, or the caller, still needs, counted naively."""
+    last = {at: len(plan.steps) for at in plan.outputs.values()}
+    for number, step in enumerate(plan.steps):
+        for at in step.inputs:
+            last[at] = max(last.get(at, 0), number)
+    computed = [at for at, step in enumerate(plan.steps) if OPS[step.node.op].run is not None and not step.per_run]
+    return max(sum(at <= now and last[at] >= now for at in computed) for now in range(len(plan.steps)))
+
+
+@pytest.mark.parametrize("selected", [False, True])
+def test_every_distinct_value_is_computed_once(model: Small, selected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = compile_plan(study(model), selected)
+    nodes = [step.node for step in plan.steps]
+    assert len(set(nodes)) == len(nodes)
+    assert all(each.value is each for each in nodes)  # without labels, which would tell equal values apart
+    runs, leaves = Runs(monkeypatch), model.leaves(plan)
+    plan.run(plan.once(leaves), leaves)
+    assert runs.counts == Counter(each.op for each in nodes if OPS[each.op].run is not None)
+
+
+def test_equal_values_under_different_names_are_computed_once() -> None:
+    model = small()
+    names = model.split("a0 by heads prev self"), model.split("a0 by heads 1 0 4", roles={})
+    labels = [[each.label for each in below(graph)] for graph in names]
+    assert labels[0][1] == "a0.prev"
+    assert labels[1][1] == "a0.1"
+    at = [
+        next(each for each in below(graph) if each.label == label)
+        for graph, label in zip(names, ("a0.prev", "a0.1"), strict=True)
+    ]
+    plan = compile_plan({"one": at[0], "other": at[1]}, selected=False)
+    assert plan.outputs["one"] == plan.outputs["other"]
+
+
+def test_an_experiment_more_costs_only_what_is_new() -> None:
+    model = small(n_layers=4)
+    split = model.split("a3 by heads 1")
+    alone = compile_plan({"a": split})
+    both = compile_plan({"a": split, "b": rules(split, "** -> x"), "c": rules(split, "a3.1/q/nothing -> y")})
+    assert len(both.steps) == len(alone.steps)
+    assert len(set(both.outputs.values())) == 1
+
+
+@pytest.mark.parametrize("selected", [False, True])
+def test_a_value_is_freed_after_its_last_use(model: Small, selected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = compile_plan(study(model), selected)
+    leaves = model.leaves(plan)
+    once = plan.once(leaves)
+    gc.collect()
+    gc.disable()  # what is freed, is freed at once, not by a collection
+    try:
+        runs = Runs(monkeypatch)
+        outputs = plan.run(once, leaves)
+        assert runs.held() == len({id(value) for value in outputs.values()})
+        # While one operation runs its inputs are still held, and its result is not yet in the plan's hands.
+        assert runs.most <= most_needed(plan) + 1
+        assert runs.most < len(runs.made) / 3
+        del outputs
+        assert runs.held() == 0
+    finally:
+        gc.enable()
+
+
+def test_frees_are_exactly_what_nothing_needs_any_more(model: Small) -> None:
+    plan = compile_plan(study(model))
+    freed: set[int] = set()
+    for number, step in enumerate(plan.steps):
+        assert not freed & set(step.inputs)
+        for at in step.frees:
+            assert at in step.inputs
+            assert all(at not in later.inputs for later in plan.steps[number + 1 :])
+            assert at not in plan.outputs.values()
+        freed |= set(step.frees)
+    kept = set(range(len(plan.steps))) - freed
+    assert all(plan.steps[at].per_run or at in plan.outputs.values() for at in kept)
+
+
+def test_constants_are_computed_once_a_run_and_not_once_a_batch(model: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = compile_plan(study(model))
+    leaves = model.leaves(plan)
+    constant = {leaf: value for leaf, value in leaves.items() if leaf.op in {"param", "position"}}
+    once = plan.once(constant)  # needs nothing of a batch
+    taken = [at for at, step in enumerate(plan.steps) if step.node.op == "take_heads"]
+    assert taken
+    assert all(plan.steps[at].per_run for at in taken)
+    assert set(once) == {at for at, step in enumerate(plan.steps) if step.per_run}
+    batch = {leaf: value for leaf, value in leaves.items() if leaf not in constant}
+    runs = Runs(monkeypatch)
+    first, second = plan.run(once, batch), plan.run(once, batch)  # and a batch nothing of the constants
+    assert runs.counts["take_heads"] == 0
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_what_depends_on_a_batch_is_no_constant(model: Small) -> None:
+    for step in compile_plan(study(model)).steps:
+        leaves = {each.op for each in walk([step.node]) if not each.inputs}
+        assert step.per_run == (leaves <= {"param", "position"})
+
+
+def test_selecting_rows_is_selecting_afterwards(model: Small) -> None:
+    outputs = study(model)
+    rows = model.inputs["selected"]
+    whole, some = model.run(outputs), model.run(outputs, selected=True)
+    for name, value in whole.items():
+        index = rows.reshape(rows.shape[0], *[1] * (value.ndim - 3), rows.shape[1], 1)
+        expected = value.gather(-2, index.expand(*value.shape[:-2], rows.shape[1], value.shape[-1]))
+        torch.testing.assert_close(some[name], expected, rtol=0, atol=1e-11)
+
+
+def test_only_selected_rows_reach_the_last_layer_and_the_unembedding() -> None:
+    model = small(n_layers=3)
+    plan = compile_plan({"loss": losses(model.graph)})
+    leaves = model.leaves(plan)
+    values = plan.once(leaves)
+    some, positions = model.inputs["selected"].shape[1], model.config.n_ctx
+    rows: dict[str, list[int]] = {}
+    for at, step in enumerate(plan.steps):
+        run = OPS[step.node.op].run
+        if at not in values:
+            inputs = (values[i] for i in step.inputs)
+            values[at] = run(*inputs, **step.node.arguments) if run else leaves[step.node]
+        if values[at].ndim > 2:
+            rows.setdefault(step.node.op, []).append(values[at].shape[-2])
+    assert set(rows["unembed"]) == set(rows["log_normaliser"]) == {some}
+    assert rows["attend"] == [positions, positions, some]
+    assert rows["attention_pattern"] == [positions, positions, some]
+    assert Counter(rows["project"]) == {positions: 8, some: 1}  # the last layer's keys and values see everything
+
+
+def test_a_value_needed_in_full_and_in_part_is_selected_from() -> None:
+    model = small(n_layers=1)
+    (output,) = select_rows({"logits": model.graph}).values()
+    selects = [each for each in walk([output]) if each.op == "select"]
+    assert {each.inputs[1] for each in selects} == {node("selected")}
+    assert len({each.inputs[0] for each in selects}) == len(selects)
+
+
+def test_printing_shows_what_runs(model: Small) -> None:
+    plan = compile_plan(study(model))
+    lines = plan.lines()
+    assert str(plan) == "\n".join(lines)
+    assert len(lines) == len(plan.steps)
+    for number, (step, line) in enumerate(zip(plan.steps, lines, strict=True)):
+        call, _, notes = line.partition(" # ")
+        assert call.startswith(f"%{number} = {step.node.op}(")
+        arguments = call.strip().removeprefix(f"%{number} = {step.node.op}(").removesuffix(")")
+        inputs = ", ".join(f"%{at}" for at in step.inputs)
+        static = [f"{key}={value}" for key, value in step.node.static]
+        assert arguments == ", ".join([*([inputs] if inputs else []), *static])
+        assert ("once a run" in notes) == step.per_run
+        for at in step.frees:
+            assert f" %{at}" in f" {notes}"
+        for name in plan.outputs:
+            assert (f"output {name}" in notes or f", {name}" in notes) or plan.outputs[name] != number
+    text = str(plan)
+    for shown in ("# emb", "# a0.prev", "rows like f", "mask=previous", "output logits"):
+        assert shown in text
+
+
+def test_the_leaves_are_what_a_run_binds(model: Small) -> None:
+    leaves = leaves_of(compile_plan(study(model)))
+    sources = {str(each.arguments["source"]) for each in leaves if each.op == "tokens"}
+    assert sources == {"x", "y", "like g", "rows like f"}
+    assert {each.op for each in leaves} == {"param", "position", "tokens", "donor", "selected", "target"}
+    named = {str(each.arguments["name"]) for each in leaves if each.op == "param"}
+    assert named == set(model.params)
+
+
+DEPTHS = (2, 4, 8, 12)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        [],
+        ["a1/k/a0[rest] -> y"],
+        ["a1/q/** -> y", "a1/q/a0/v/emb -> x"],
+        ["**/a1/k/a0[rest]/v -> y"],
+        ["**/a0/v/emb -> y"],
+        ["**/a1/k/** -> y", "**/a1/k/a0[previous]/v/emb -> x"],
+    ],
+)
+def test_rules_about_a_place_make_a_plan_linear_in_layers(texts: list[str]) -> None:
+    """There are 4^n paths; a plan grows by the same number of steps with every layer."""
+    sizes = []
+    for n_layers in DEPTHS:
+        graph = small(n_layers=n_layers).split('**/a1/k/a0 by mask "previous"')
+        scrubbed = rules(graph, *texts)
+        assert (scrubbed is graph) == (not texts)
+        sizes.append(len(compile_plan({"scrubbed": losses(scrubbed), "kl": divergence(scrubbed, graph)}).steps))
+    growth = [(b - a) / (m - n) for a, b, n, m in zip(sizes, sizes[1:], DEPTHS, DEPTHS[1:], strict=False)]
+    assert len(set(growth[1:])) == 1, sizes
+    assert growth[0] <= growth[1] < 60, sizes
