@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from scrub.errors import ScrubError
+from scrub.files import one_line, unwritable
 from scrub.training.settings import Settings
 
 DEFAULTS = Settings()
@@ -36,6 +38,8 @@ def train(
     if threads:
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # tiny optimiser moments are slow on the CPU and change nothing
+    if device not in {"auto", "cpu", "cuda"} or (device == "cuda" and not torch.cuda.is_available()):
+        raise ScrubError(f"there is no device {one_line(device)!r} here: use auto or cpu")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     settings = Settings(
@@ -58,6 +62,10 @@ def train(
         positions="shortformer",
         layer_norm_eps=1e-5,
     )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
     trainer = Trainer(folder, settings, config, prepare(folder, config.vocab_size), device)
     if resume:
         trainer.resume(resume)

@@ -30,7 +30,6 @@ def prepare(folder: Path, vocab_size: int) -> PreparedCorpus:
     """Read the corpus, train its tokenizer and encode it; from the folder's files if they are there already."""
     path = folder / "corpus.safetensors"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
         write(folder, path, vocab_size)
     arrays = load_file(path)
     return PreparedCorpus(*(np.split(arrays[part], np.cumsum(arrays[f"{part}.lengths"])[:-1]) for part in PARTS))

@@ -1,6 +1,7 @@
 """Data from files, folders, cards and nowhere: sequences, or one line that says what is wrong."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,33 @@ def test_parquet(tokenizer: Tokenizer) -> None:
 
     pd.DataFrame({"content": ["abcdefg", "hijklmn"], "size": [1, 2]}).to_parquet("texts.parquet")
     assert texts(load("texts.parquet", tokenizer=tokenizer), tokenizer) == {"abcdefg", "hijklmn"}
+
+
+def test_a_data_set_saved_to_disk_and_a_table(tokenizer: Tokenizer) -> None:
+    from datasets import Dataset, DatasetDict
+
+    splits = {name: Dataset.from_dict({"text": [text]}) for name, text in (("train", "abcdefg"), ("test", "hijklmn"))}
+    DatasetDict(splits).save_to_disk("several")
+    splits["train"].save_to_disk("one")
+    assert texts(load("several", tokenizer=tokenizer), tokenizer) == {"hijklmn"}
+    assert texts(load("one", tokenizer=tokenizer), tokenizer) == {"abcdefg"}
+    Path("table.csv").write_text("number,text\n1,opqrstu\n")
+    assert texts(load("table.csv", tokenizer=tokenizer), tokenizer) == {"opqrstu"}
+
+
+def test_a_long_stream_is_read_only_as_far_as_needed(tokenizer: Tokenizer) -> None:
+    from scrub.data.load import POOL, ROWS_AT_ONCE, read_windows
+
+    read = 0
+
+    def endless() -> Iterator[str]:
+        nonlocal read
+        while True:
+            read += 1
+            yield f"{read:07d}"
+
+    windows = read_windows(endless(), "endless", N_CTX, BEGIN, VOCABULARY, tokenizer, count=ROWS_AT_ONCE)
+    assert len(windows) == read == POOL * ROWS_AT_ONCE
 
 
 def test_lines_of_a_text_file_are_joined(tokenizer: Tokenizer) -> None:
