@@ -22,7 +22,7 @@ def svg(tree: PathTree, title: str = "", boxes: int = BOXES) -> str:
     names = {source: f"source-{at}" for at, source in enumerate(palette)}
     title = printable(title)
     title = title if len(title) <= 100 else title[:99] + "…"
-    width = max(layout.width, text_width(title) * 1.25 + 2 * MARGIN, 380.0)
+    width = max(layout.width, text_width(title) * 1.25 + 2 * MARGIN, 430.0)
     entries = _legend(shown)
     head = (_TITLE if title else 0.0) + _ROW * (1 + max((row for _, row, *_ in _spread(entries, width)), default=0))
     top, height = MARGIN + head, MARGIN + head + layout.height
@@ -87,11 +87,13 @@ def _lines(layout: Layout, names: Mapping[str, str]) -> Iterator[str]:
     for rail in layout.rails:
         name = names[rail.source]
         yield f'<path class="line {name}" d="M{_n(rail.left)} {_n(rail.y)}H{_n(rail.right)}"/>'
-    uprights = [(rail.source, rail.feed, rail.y, rail.bottom, rail.y) for rail in layout.rails]
-    uprights += [(drop.source, drop.x, drop.top - 1, drop.bottom, drop.bottom) for drop in layout.drops]
-    for source, x, top, bottom, dot in uprights:
+    uprights = [(rail.source, rail.feed, rail.y, rail.bottom, rail.y, False) for rail in layout.rails]
+    uprights += [(drop.source, drop.x, drop.top, drop.bottom, drop.bottom, drop.wire) for drop in layout.drops]
+    for source, x, top, bottom, dot, wire in uprights:
         down = f"M{_n(x)} {_n(top)}V{_n(bottom)}"
-        yield f'<path class="halo" d="{down}"/><path class="line {names[source]}" d="{down}"/>'
+        yield f'<path class="halo" d="M{_n(x)} {_n(top + 2)}V{_n(bottom - 2)}"/>'
+        if not wire:
+            yield f'<path class="line {names[source]}" d="{down}"/>'
         yield f'<circle class="dot {names[source]}" cx="{_n(x)}" cy="{_n(dot)}" r="2.6"/>'
     for edge in layout.edges:
         yield from _edge(edge, _colour(edge.sources, names))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scrub.show.sources import input_name, meaning, ordered, printable
 from scrub.show.tree import PathTree
@@ -47,7 +47,10 @@ class Box:
 
 @dataclass(frozen=True)
 class Edge:
-    """A line from what is below (x0, y0) into the bottom of the box that reads it (x1, y1), across at `lane`."""
+    """A line from what is below (x0, y0) into the bottom of the box that reads it (x1, y1), across at `lane`.
+
+    `wire` says that it comes from no box, but from the rail of its source itself.
+    """
 
     sources: tuple[str, ...]
     x0: float
@@ -55,16 +58,18 @@ class Edge:
     x1: float
     y1: float
     lane: float
+    wire: bool
 
 
 @dataclass(frozen=True)
 class Drop:
-    """A straight line from a collapsed part down to the rail of its source."""
+    """A straight line from a collapsed part down to the rail of its source, or the end of a wire there."""
 
     source: str
     x: float
     top: float
     bottom: float
+    wire: bool
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ def text_width(text: str) -> float:
 
 def is_wire(tree: PathTree) -> bool:
     """Whether a part is only a line: the residual stream straight from the token embedding."""
-    return tree.ends and tree.steps == ("emb",) and not tree.note
+    return tree.ends and tree.steps == ("emb",) and len(tree.sources) == 1
 
 
 def box_lines(tree: PathTree) -> tuple[str, ...]:
@@ -107,10 +112,18 @@ def box_lines(tree: PathTree) -> tuple[str, ...]:
     steps = [printable(step) for step in tree.steps]
     short = ", ".join(steps)
     lines = [short] if len(short) <= SHORT else steps
-    lines = [line if len(line) <= LONGEST else line[: LONGEST - 1] + "…" for line in lines]
+    lines = [_cut(line) for line in lines]
     if len(lines) > MOST:
         lines = [*lines[: MOST - 1], f"and {len(lines) - MOST + 1} more"]
     return (*lines, *([f"… {printable(tree.note)}"] if tree.note else []))
+
+
+def _cut(line: str) -> str:
+    if text_width(line) <= LONGEST * CHARACTER:
+        return line
+    while text_width(line) > (LONGEST - 1) * CHARACTER:
+        line = line[:-1]
+    return line + "…"
 
 
 @dataclass(frozen=True)
@@ -141,7 +154,7 @@ class _Placing:
     def __init__(self) -> None:
         self.boxes: list[Box] = []
         self.edges: list[Edge] = []
-        self.ends: list[tuple[str, float, float]] = []  # of collapsed parts: source, x, bottom
+        self.ends: list[Drop] = []  # which don't know yet how far down their rails are
 
     def place(self, part: _Part, path: str, left: float, top: float) -> float:
         """Place a part in its columns and say where its middle is."""
@@ -159,15 +172,15 @@ class _Placing:
             self.boxes.append(
                 Box(tree, path, part.lines, tree.sources, middle - part.box / 2, top, part.box, part.height)
             )
-        fed = [child.tree.sources for child in part.children]
-        self.edges.extend(_edges(fed, middles, lower, middle, part.box - WIRE, bottom))
+        trees = [child.tree for child in part.children]
+        self.edges.extend(_edges(trees, middles, lower, middle, part.box - WIRE, bottom))
         if not part.children and len(tree.sources) == 1:
-            self.ends.append((tree.sources[0], middle, bottom))
+            self.ends.append(Drop(tree.sources[0], middle, bottom, bottom, not part.lines))
         return middle
 
 
 def _edges(
-    fed: Sequence[tuple[str, ...]], xs: Sequence[float], y0: float, middle: float, spread: float, y1: float
+    trees: Sequence[PathTree], xs: Sequence[float], y0: float, middle: float, spread: float, y1: float
 ) -> list[Edge]:
     """The lines from the children of a box into its bottom, in lanes where none crosses another.
 
@@ -175,10 +188,11 @@ def _edges(
     """
     last = max(len(xs) - 1, 1)
     ports = [middle + spread * (at / last - 0.5) if len(xs) > 1 else middle for at in range(len(xs))]
+    ports = [x if abs(x - port) < WIRE / 3 else port for x, port in zip(xs, ports, strict=True)]  # no kinks
     edges = []
-    for at, (sources, x, port) in enumerate(zip(fed, xs, ports, strict=True)):
+    for at, (tree, x, port) in enumerate(zip(trees, xs, ports, strict=True)):
         above = at if x < port else len(xs) - 1 - at
-        edges.append(Edge(sources, x, y0, port, y1, y1 + GAP_Y / 2 + 6 + LANE * above))
+        edges.append(Edge(tree.sources, x, y0, port, y1, y1 + GAP_Y / 2 + 6 + LANE * above, is_wire(tree)))
     return edges
 
 
@@ -195,13 +209,13 @@ def _inputs(sources: Sequence[str], middle: float, top: float) -> list[Box]:
     return boxes
 
 
-def _feed(box: Box, ends: Sequence[tuple[str, float, float]]) -> float:
+def _feed(box: Box, ends: Sequence[Drop]) -> float:
     """Where an input's line leaves its box: near the middle, but not just beside a line that comes down."""
     steps = int((box.width / 2 - PAD_X) // 4)
-    own = [x for source, x, _ in ends if source == box.path and abs(x - box.middle) <= 4 * steps]
+    own = [end.x for end in ends if end.source == box.path and abs(end.x - box.middle) <= 4 * steps]
     places = [*own, *(box.middle + 4 * step for step in range(-steps, steps + 1))]
     for place in sorted(places, key=lambda x: abs(x - box.middle)):
-        if all(abs(x - place) >= 16 or (x == place and source == box.path) for source, x, _ in ends):
+        if all(abs(end.x - place) >= 16 or (end.x == place and end.source == box.path) for end in ends):
             return place
     return box.middle
 
@@ -211,17 +225,18 @@ def lay_out(tree: PathTree) -> Layout:
     part = _measure(tree)
     placing = _Placing()
     placing.place(part, "", MARGIN, MARGIN)
-    lowest = max([box.bottom for box in placing.boxes] + [bottom for _, _, bottom in placing.ends])
-    fed = ordered({source for source, _, _ in placing.ends})
+    lowest = max([box.bottom for box in placing.boxes] + [end.bottom for end in placing.ends])
+    fed = ordered({end.source for end in placing.ends})
     y = {source: lowest + RAIL * (at + 1) for at, source in enumerate(fed)}
     inputs = _inputs(fed, MARGIN + part.width / 2, lowest + RAIL * (len(fed) + 2))
     shift = MARGIN - min([MARGIN, *(box.left for box in inputs)])
     rails = []
     for box in inputs:
         feed = _feed(box, placing.ends)
-        here = [x for source, x, _ in placing.ends if source == box.path] + [feed]
+        here = [end.x for end in placing.ends if end.source == box.path] + [feed]
         rails.append(Rail(box.path, min(here), max(here), y[box.path], feed, box.top))
-    drops = tuple(Drop(source, x, top, y[source]) for source, x, top in placing.ends)
+    drops = [replace(end, bottom=y[end.source]) for end in placing.ends]
     boxes = (*placing.boxes, *inputs)
     right, bottom = max(box.left + box.width for box in boxes), max(box.bottom for box in boxes)
-    return Layout(boxes, tuple(placing.edges), drops, tuple(rails), right + MARGIN, bottom + MARGIN, shift)
+    edges = [replace(edge, y0=y[edge.sources[0]]) if edge.wire else edge for edge in placing.edges]
+    return Layout(boxes, tuple(edges), tuple(drops), tuple(rails), right + MARGIN, bottom + MARGIN, shift)
