@@ -22,6 +22,9 @@ def train(
     lr: Annotated[float, typer.Option(help="AdamW's learning rate.")] = DEFAULTS.lr,
     matrix_lr: Annotated[float, typer.Option(help="Muon's learning rate.")] = DEFAULTS.matrix_lr,
     optimiser: Annotated[str, typer.Option(help="muon or adamw")] = DEFAULTS.optimiser,
+    stdlib_share: Annotated[float, typer.Option(help="Fraction of the sequences from the standard library.")] = (
+        DEFAULTS.stdlib_share
+    ),
     seed: Annotated[int, typer.Option(help="Seed of parameters and batches.")] = DEFAULTS.seed,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves torch's choice.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
@@ -49,6 +52,7 @@ def train(
         lr=lr,
         matrix_lr=matrix_lr,
         optimiser=optimiser,
+        stdlib_share=stdlib_share,
         seed=seed,
     )
     config = Config(

@@ -35,6 +35,8 @@ class Settings:
         for name in ("tokens", "batch"):
             if getattr(self, name) < 1:
                 raise ScrubError(f"{name} is {getattr(self, name)}: give at least 1")
+        if not 0 <= self.stdlib_share <= 1:
+            raise ScrubError(f"the standard library's share is {self.stdlib_share}: give a fraction from 0 to 1")
         if self.optimiser not in OPTIMISERS:
             raise ScrubError(f"{one_line(self.optimiser)!r} is no optimiser: choose {' or '.join(OPTIMISERS)}")
 

@@ -95,6 +95,8 @@ def test_the_trained_folder_is_a_model(tmp_path: Path, corpus: PreparedCorpus) -
 def test_mistakes(tmp_path: Path, corpus: PreparedCorpus) -> None:
     with pytest.raises(ScrubError, match="'sgd' is no optimiser: choose muon or adamw"):
         Settings(optimiser="sgd")
+    with pytest.raises(ScrubError, match=r"share is 1\.5: give a fraction"):
+        Settings(stdlib_share=1.5)
     with pytest.raises(ScrubError, match="batch is 0"):
         Settings(batch=0)
     with pytest.raises(ScrubError, match="has no checkpoint 'none'"):
