@@ -40,13 +40,19 @@ MADE = {
 }
 
 
+@cache
+def made(name: str) -> PathTree:
+    """The tree of a graph by its name: one of those above, or HYPOTHESIS, PART of the shipped ones."""
+    if name in MADE:
+        return path_tree(MADE[name]())
+    hypothesis, part = name.split(", ")
+    return path_tree(shipped()[hypothesis].scrub(small().graph, ROLES, part))
+
+
 @pytest.fixture(params=[*MADE, *(f"{name}, {part}" for name in SHIPPED for part in ("q", "k", "v", "all"))])
 def tree(request: pytest.FixtureRequest) -> PathTree:
-    """The tree of a graph: on a small model, of every part of every shipped hypothesis, and of others."""
-    if request.param in MADE:
-        return path_tree(MADE[request.param]())
-    name, part = request.param.split(", ")
-    return path_tree(shipped()[name].scrub(small().graph, ROLES, part))
+    """On a small model, every part of every shipped hypothesis; and others."""
+    return made(request.param)
 
 
 def placed(tree: PathTree) -> Layout:
