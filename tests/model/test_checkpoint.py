@@ -11,10 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from scrub.architectures import architectures
 from scrub.errors import ScrubError
 from scrub.model import load_model
 
 WEIGHTS, CONFIG, TOKENIZER = (f"models/tiny/{name}" for name in ("model.safetensors", "config.json", "tokenizer.json"))
+KNOWN = ", ".join(sorted(architectures()))
 OTHERS = "the two files belong to different models"
 ASKS = f"which config.json beside it asks for: {OTHERS}"
 NO_PLACE = f"which config.json beside it has no place for: {OTHERS}"
@@ -279,7 +281,7 @@ def test_fields_that_are_missing(folder: Path) -> None:
     assert refusal() == f"{CONFIG}{NO_CONFIG}the field 'n_ctx' is missing (and 8 more)"
     del config["architecture"]
     (folder / "config.json").write_text(json.dumps(config))
-    assert refusal() == f"{CONFIG} has no field 'architecture': scrub knows attention_only"
+    assert refusal() == f"{CONFIG} has no field 'architecture': scrub knows {KNOWN}"
 
 
 BAD_ROLES = [
@@ -308,14 +310,10 @@ BAD_CONFIGS = [
     (b"null", " is no config: expected a JSON object with fields, found null"),
     (b"NaN", " is no JSON: NaN is no number{}"),
     (b'{"n_ctx": 1, "n_ctx": 2}', " is no JSON: the field 'n_ctx' is there twice{}"),
-    (b'{"architecture": "gpt\\n5"}', r" is of the unknown architecture 'gpt\n5': scrub knows attention_only"),
+    (b'{"architecture": "gpt\\n5"}', rf" is of the unknown architecture 'gpt\n5': scrub knows {KNOWN}"),
     (
         b'{"architecture": ["attention_only"]}',
-        " is of the unknown architecture ['attention_only']: scrub knows attention_only",
-    ),
-    (
-        b"[" * 200_000,
-        " is no JSON: maximum recursion depth exceeded while decoding a JSON array from a unicode string{}",
+        f" is of the unknown architecture ['attention_only']: scrub knows {KNOWN}",
     ),
 ]
 
@@ -324,6 +322,12 @@ BAD_CONFIGS = [
 def test_configs_that_are_none(folder: Path, content: bytes, expected: str) -> None:
     (folder / "config.json").write_bytes(content)
     assert refusal() == CONFIG + expected.replace("{}", "; repair or replace it")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_a_json_bomb(folder: Path, name: str) -> None:
+    (folder / name).write_bytes(b"[" * 1_000_000)
+    assert refusal().startswith(f"models/tiny/{name} is no JSON: ")
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
