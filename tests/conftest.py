@@ -25,7 +25,7 @@ def with_shapes() -> list[str]:
 
 
 # Before anything imports scrub: every annotated argument and shape of these is checked whenever it is called.
-install_import_hook(with_shapes(), "beartype.beartype")
+install_import_hook(with_shapes(), "towered.check")
 
 from small import Small, small  # noqa: E402
 

@@ -22,6 +22,8 @@ Batch = Annotated[int, typer.Option(metavar="N", help="Sequences computed at onc
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")]
 Dtype = Annotated[str, typer.Option(metavar="float32|float64|bfloat16", help="In which precision.")]
 Parts = Annotated[str | None, typer.Option(metavar="q,k,v,all", help="Only these parts.")]
+Column = Annotated[str | None, typer.Option(metavar="NAME", help="The data's column, where there are several.")]
+Split = Annotated[str | None, typer.Option(metavar="NAME", help="The data's split.")]
 Positions = Annotated[
     str | None, typer.Option(metavar="whitelist|all", help="Which positions are scored, instead of the study's.")
 ]

@@ -32,6 +32,8 @@ def run(
     ] = None,
     parts: options.Parts = None,
     positions: options.Positions = None,
+    column: options.Column = None,
+    split: options.Split = None,
 ) -> None:
     """Percent of loss recovered by every part of every hypothesis, with intervals and anchors."""
     from scrub.cli.table import print_result
@@ -46,7 +48,7 @@ def run(
         raise ScrubError("two outputs have the same path: one would replace the other, so give each its own")
     if plot is not None:
         check_format(plot.suffix)
-    settings = Settings(sequences, draws, seed, batch, device, dtype, split_parts(parts), positions)
+    settings = Settings(sequences, draws, seed, batch, device, dtype, split_parts(parts), positions, split, column)
     prepared = prepare(paths, model, data, settings)
     result = run_prepared(prepared)
     contents: dict[Path, str | bytes] = {}  # all of them before any is written

@@ -8,7 +8,9 @@ from scrub.data.load import Sequences, load_sequences
 from scrub.model import Model
 
 
-def sequences_for(model: Model, spec: str | Path, count: int | None, split: str | None = None) -> Sequences:
+def sequences_for(
+    model: Model, spec: str | Path, count: int | None, split: str | None = None, column: str | None = None
+) -> Sequences:
     """Sequences as long as the model's context, by its tokenizer. See :func:`scrub.data.load.load_sequences`."""
     return load_sequences(
         spec,
@@ -18,4 +20,5 @@ def sequences_for(model: Model, spec: str | Path, count: int | None, split: str 
         tokenizer=model.tokenizer,
         count=count,
         split=split,
+        column=column,
     )

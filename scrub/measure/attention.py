@@ -55,8 +55,8 @@ class Attention:
     queries: Mapping[str, Int[np.ndarray, " sequence"]]
 
     def means(self, target: str) -> Float[np.ndarray, "layer head"]:
-        """The mean attention of each head to a target: a fraction."""
-        return np.asarray(self.sums[target].sum(0) / self.queries[target].sum())
+        """The mean attention of each head to a target: a fraction; 0 where no query has that target."""
+        return np.asarray(self.sums[target].sum(0) / max(1, self.queries[target].sum()))
 
     def interval(self, target: str, layer: int, head: int, seed: int = 0) -> Interval:
         """The mean attention of one head to a target, with its interval over sequences."""

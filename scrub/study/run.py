@@ -42,6 +42,8 @@ class Settings:
     dtype: str = "float32"
     parts: tuple[str, ...] | None = None
     positions: str | None = None  # instead of the study's: "whitelist" or "all"
+    split: str | None = None  # of the data, instead of the one least likely trained on
+    column: str | None = None  # of the data, where there are several
     progress: bool = True
 
     def __post_init__(self) -> None:
@@ -119,7 +121,7 @@ def prepare(
     loaded = model.to(dtype, device) if isinstance(model, Model) else load_model(model or study.model, dtype, device)
     lowered = experiments(study, hypotheses, loaded.graph, loaded.roles, settings.parts)
     _features(hypotheses)
-    sequences = sequences_for(loaded, data or study.data, settings.sequences)
+    sequences = sequences_for(loaded, data or study.data, settings.sequences, settings.split, settings.column)
     selected = select_positions(settings.positions or study.positions, sequences, study.data)
     return Prepared(study, hypotheses, loaded, sequences, selected, lowered, settings)
 
