@@ -134,7 +134,7 @@ def test_the_rows_of_the_table_are_rows(op: str) -> None:
         "centre": [stream],
         "inverse_deviation": [stream],
         "pick_unembedded": [stream, random_tensor(G, V, M), target],
-        "unembed_changed": [logits, z, random_tensor(G, H * D, V), stream[..., :1], random_tensor(G, V)],
+        "unembed_changed": [logits, z, random_tensor(G, H * D + 1, V), stream[..., :1]],
     }
     inputs["log_normaliser_changed"] = inputs["unembed_changed"]
     eps = {"eps": 1e-5}
