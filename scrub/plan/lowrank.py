@@ -11,7 +11,7 @@ instead of the width of the model. Exact in exact arithmetic.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -32,7 +32,8 @@ class _Candidate:
     def group(self) -> tuple[object, ...]:
         """What must be equal for the shared logits to be the same, and M too."""
         normed, table = self.unembedding.inputs
-        return (frozenset(self.shared), self.changed.inputs[1], table, *normed.inputs[1:], normed.static)
+        shared = frozenset(Counter(self.shared).items())  # a term may stand twice in a sum
+        return (shared, self.changed.inputs[1], table, *normed.inputs[1:], normed.static)
 
 
 def share_logits(outputs: Mapping[str, Node]) -> dict[str, Node]:

@@ -215,6 +215,19 @@ def test_a_value_needed_in_full_and_in_part_is_selected_from() -> None:
     assert len({each.inputs[0] for each in selects}) == len(selects)
 
 
+def test_logits_of_what_is_added_twice_are_not_those_of_what_is_added_once(model: Small) -> None:
+    final, table = model.graph.inputs
+    (stream, *norm), graphs = final.inputs, {}
+    for name, more in (("once", ()), ("twice", (stream.inputs[0],))):
+        for source in ("x", "y"):
+            summed = node("add", *more, *stream.inputs)
+            graph = node("unembed", final.with_inputs((summed, *norm)), table, label="out")
+            graphs[f"{name} {source}"] = losses(rules(graph, f"a1 -> {source}"))
+    together = model.run(graphs)
+    for name, graph in graphs.items():
+        torch.testing.assert_close(together[name], model.run({name: graph})[name], rtol=0, atol=1e-11)
+
+
 def test_printing_shows_what_runs(model: Small) -> None:
     plan = compile_plan(study(model))
     lines = plan.lines()
