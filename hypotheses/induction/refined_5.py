@@ -6,7 +6,7 @@ Everything else is as in refined 4.
 
 from scrub import Hypothesis, TokenFeature
 
-typicality = TokenFeature(current=(')', ' =', ':', '):', ' #', "'", '()', "')", ' if', '"', ' return', '))'))
+typicality = TokenFeature(current=(")", " =", ":", "):", " #", "'", "()", "')", " if", '"', " return", "))"))
 
 hypothesis = Hypothesis(
     """

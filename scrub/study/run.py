@@ -203,4 +203,6 @@ def _features(hypotheses: Sequence[Hypothesis]) -> dict[str, Feature]:
 
 def _bar(shown: bool) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("batches"))
-    return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True, disable=not shown)
+    console = Console(stderr=True)
+    seen = shown and (console.is_terminal or console.is_jupyter)
+    return Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not seen)
