@@ -30,7 +30,7 @@ class Draw:
     tokens: Int[np.ndarray, "sequence position_plus_one"]
     selected: Bool[np.ndarray, "sequence position"]
     partners: Mapping[str, Int[np.ndarray, "..."]]
-    order: Int[np.ndarray, " sequence"]
+    order: Int[np.ndarray, " member"]
 
     def batches(self, size: int) -> Iterator[Int[np.ndarray, " member"]]:
         """The indices of the sequences of each batch."""

@@ -3,8 +3,9 @@
 1. Every split graph computes the model's own loss.
 2. With every source bound to x, every experiment gives the unscrubbed loss.
 3. Every rule changes something; one that doesn't is a warning.
-4. Resampled paths really carry what they say: an input that is not a number, bound to a source, comes out
-   of exactly the experiments that the source feeds, and out of every single rule that has it.
+4. Resampled paths really carry what they say: where a source's sequences are replaced by one whose embedding
+   is not a number, that comes out of exactly the experiments that the source feeds, and out of every single
+   rule that has it. No sequence is its own other.
 """
 
 from __future__ import annotations
@@ -88,20 +89,27 @@ def _run(
 ) -> dict[str, Tensor]:
     """The losses at the selected positions of the draw's sequences, [position].
 
-    The tokens of a poisoned source are embedded as vectors that are not a number.
+    The sequences of a poisoned source are replaced by one that is embedded as what is not a number.
     """
     plan = compile_plan({name: losses(graph) for name, graph in graphs.items()})
     tables = {str(s.node.inputs[1].arguments["name"]) for s in plan.steps if _embeds(s.node)}
     nowhere = {name: params[name].new_full((1, *params[name].shape[1:]), torch.nan) for name in tables}
     lengthened = {**params, **{name: torch.cat([params[name], row]) for name, row in nowhere.items()}}
     leaves = leaves_of(plan)
+    if poisoned is not None:
+        draw = _with_poison(draw, poisoned, min(len(params[name]) for name in tables))
     with torch.inference_mode():
         once = plan.once(constants(leaves, lengthened, draw.selected.shape[1]))
         bound, real = bind(leaves, draw, draw.order)
-        for leaf in bound:
-            if leaf.op == "tokens" and leaf.arguments["source"] == poisoned:
-                bound[leaf] = torch.full_like(bound[leaf], min(len(params[name]) for name in tables))
         return {name: value[..., 0][real] for name, value in plan.run(once, bound).items()}
+
+
+def _with_poison(draw: Draw, source: str, token: int) -> Draw:
+    """The draw with one more sequence, all of one token, that stands in for every sequence of a source."""
+    poison = np.full_like(draw.tokens[:1], token)
+    partners = {**draw.partners, source: np.full_like(draw.partners[source], len(draw.tokens))}
+    selected = np.concatenate([draw.selected, np.zeros_like(draw.selected[:1])])
+    return replace(draw, tokens=np.concatenate([draw.tokens, poison]), selected=selected, partners=partners)
 
 
 def _compare(graphs: Mapping[str, Node], params: Mapping[str, Tensor], draw: Draw, tolerance: float) -> float:
@@ -121,7 +129,9 @@ def _compare(graphs: Mapping[str, Node], params: Mapping[str, Tensor], draw: Dra
 
 
 def _check_sources(experiments: Sequence[Experiment], params: Mapping[str, Tensor], draw: Draw) -> None:
-    """Bind tokens that are not a number to a source, and see them come out where, and only where, it feeds."""
+    """Feed a source with what is not a number, and see that come out where, and only where, the source feeds."""
+    if (draw.partners[OTHER] == draw.partners[REFERENCE]).any():
+        raise GateError("a sequence is its own other: what is resampled must come from another")
     for source in sorted({s for e in experiments for s in e.sources}):
         found = _run({e.name: e.graph for e in experiments}, params, draw, source)
         for each in experiments:
@@ -132,8 +142,7 @@ def _check_sources(experiments: Sequence[Experiment], params: Mapping[str, Tenso
                     f"which {'feeds' if fed else 'should not feed'} it: no number of this run can be trusted"
                 )
     probed = dict(_probes(experiments))
-    other = draw.partners.get(OTHER, draw.partners[REFERENCE])
-    with_probe = replace(draw, partners={**draw.partners, PROBE: other})
+    with_probe = replace(draw, partners={**draw.partners, PROBE: draw.partners[OTHER]})
     for name, value in _run(probed, params, with_probe, PROBE).items():
         if not value.isnan().any():
             raise GateError(f"{name}: the paths of this rule carry nothing of what feeds them")

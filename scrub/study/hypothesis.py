@@ -49,7 +49,7 @@ class Hypothesis:
     claim: str = ""
     name: str = ""
     features: Mapping[str, Feature] = field(default_factory=dict)
-    published: Mapping[str, float] = field(default_factory=dict)
+    published: Mapping[str, int | float] = field(default_factory=dict)
     study: str | None = None
     path: Path | None = field(default=None, compare=False)
 

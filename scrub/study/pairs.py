@@ -23,7 +23,7 @@ def pairs_file(prepared: Prepared) -> bytes:
         "selected": np.concatenate([draw.selected for draw in draws]),
     }
     count = len(prepared.data.tokens)
-    for source in draws[0].partners.keys() - {REFERENCE, OTHER}:
+    for source in sorted(draws[0].partners.keys() - {REFERENCE, OTHER}):
         arrays[source] = np.concatenate([draw.partners[source] + at * count for at, draw in enumerate(draws)])
     about = {"model": prepared.model.name, "data": prepared.data.name, "seed": str(prepared.settings.seed)}
     return save(arrays, about)
