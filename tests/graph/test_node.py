@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+from typing import Any
 
 import pytest
 from small import small
@@ -86,7 +87,7 @@ def test_a_node_never_changes(name: str) -> None:
     ],
 )
 def test_the_table_says_what_a_node_may_be(
-    op: str, inputs: tuple[Node, ...], static: dict[str, int], message: str
+    op: str, inputs: tuple[Node, ...], static: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         node(op, *inputs, **static)

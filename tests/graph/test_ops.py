@@ -137,8 +137,12 @@ def test_the_rows_of_the_table_are_rows(op: str) -> None:
         "unembed_changed": [logits, z, random_tensor(G, H * D + 1, V), stream[..., :1]],
     }
     inputs["log_normaliser_changed"] = inputs["unembed_changed"]
-    eps = {"eps": 1e-5}
-    static = {"layer_norm": eps, "inverse_deviation": eps, "attend_masked": {"mask": "last three"}}.get(op, {})
+    eps: dict[str, object] = {"eps": 1e-5}
+    static: dict[str, object] = {
+        "layer_norm": eps,
+        "inverse_deviation": eps,
+        "attend_masked": {"mask": "last three"},
+    }.get(op, {})
     assert op in inputs, f"say here what {op} takes, so that its rows are tested"
     given = inputs[op]
     chosen = [

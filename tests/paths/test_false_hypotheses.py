@@ -205,7 +205,7 @@ def recovered(model: Small, case: Case, *rule: str) -> float:
     unscrubbed, baseline = loss(model, case), loss(model, case, "** -> y")
     assert baseline - unscrubbed > 1
     losses = [np.array([each]) for each in (loss(model, case, *rule), baseline, unscrubbed)]
-    return statistics.recovered(*losses).item()
+    return float(statistics.recovered(*losses)[0])
 
 
 @pytest.fixture(params=CASES, ids=list(CASES))

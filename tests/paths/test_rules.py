@@ -124,7 +124,7 @@ def test_keeping_nothing_is_the_model_on_the_other_to_the_bit(model: Small) -> N
 
 
 def test_where_reference_and_other_are_the_same_every_rule_changes_nothing(model: Small) -> None:
-    same = Small(model.config, model.params, model.inputs | {"y": model.inputs["x"]})
+    same = Small(model.config, model.params, {**model.inputs, "y": model.inputs["x"]})
     split = same.split(*GROUPS, 'a1.ind/k/a0.prev by mask "previous"')
     scrubbed = rules(split, "a1.ind -> y", "a1.ind/k/a0.prev[previous]/v -> x")
     torch.testing.assert_close(same.logits(scrubbed), same.logits(split), rtol=0, atol=1e-12)

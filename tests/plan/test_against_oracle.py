@@ -169,6 +169,10 @@ def expected(oracle: Oracle) -> Tensor | None:
         return None
 
 
+def same(name: str, found: Tensor, answer: Tensor) -> None:
+    torch.testing.assert_close(found, answer, rtol=0, atol=1e-9, msg=lambda message: f"{name}: {message}")
+
+
 @given(cases())
 def test_the_plan_agrees_with_the_oracle(case: Case) -> None:
     """Logits, losses and divergences of several experiments in one plan, of all rows and of selected ones."""
@@ -183,16 +187,16 @@ def test_the_plan_agrees_with_the_oracle(case: Case) -> None:
             continue
         event("rows of donors" if any("rows" in source for _, source in rules) else f"{len(rules)} rules")
         outputs[f"logits {number}"], answers[f"logits {number}"] = case.graph(number), logits
-    for number, graph in list(outputs.items()):
-        logits, other = answers[number].log_softmax(-1), answers[next(iter(answers))].log_softmax(-1)
-        outputs[f"loss {number}"], answers[f"loss {number}"] = losses(graph), -logits.gather(-1, target)
-        outputs[f"kl {number}"] = divergence(graph, next(iter(outputs.values())))
-        answers[f"kl {number}"] = (other.exp() * (other - logits)).sum(-1, keepdim=True)
+    for name, graph in list(outputs.items()):
+        logits, other = answers[name].log_softmax(-1), answers[next(iter(answers))].log_softmax(-1)
+        outputs[f"loss of {name}"], answers[f"loss of {name}"] = losses(graph), -logits.gather(-1, target)
+        outputs[f"kl of {name}"] = divergence(graph, next(iter(outputs.values())))
+        answers[f"kl of {name}"] = (other.exp() * (other - logits)).sum(-1, keepdim=True)
     for name, found in model.run(outputs).items():
-        torch.testing.assert_close(found, answers[name], rtol=0, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}")
+        same(name, found, answers[name])
     rows = model.inputs["selected"][..., None]
     for name, found in model.run(outputs, selected=True).items():
         answer = answers[name].gather(1, rows.expand(-1, -1, answers[name].shape[-1]))
-        torch.testing.assert_close(found, answer, rtol=0, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}")
+        same(f"{name}, selected", found, answer)
     ops = {step.node.op for step in compile_plan(outputs).steps} if outputs else set()
     event(f"low rank: {'unembed_changed' in ops}")

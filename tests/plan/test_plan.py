@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from small import Small, rules, small
 from torch import Tensor
 
-from scrub.graph.node import Node, node, walk
+from scrub.graph.node import Node, node, unroll, walk
 from scrub.graph.ops import OPS
 from scrub.paths.locate import below
 from scrub.plan.plan import Plan, compile_plan, leaves_of
@@ -273,14 +274,27 @@ DEPTHS = (2, 4, 8, 12)
         ["**/a1/k/** -> y", "**/a1/k/a0[previous]/v/emb -> x"],
     ],
 )
-def test_rules_about_a_place_make_a_plan_linear_in_layers(texts: list[str]) -> None:
-    """There are 4^n paths; a plan grows by the same number of steps with every layer."""
+def test_rules_about_a_place_cost_the_same_for_every_layer(texts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are 4^n paths; every further layer adds so many steps to the plan, and so many nodes to visit."""
+    visits: list[int] = []
+
+    def counting(root: Node, state: object, advance: object, build: Callable[..., Node]) -> Node:
+        def counted(*at: object) -> Node:
+            visits[-1] += 1
+            return build(*at)
+
+        return unroll(root, state, advance, counted)
+
+    for module in ("rules", "splits"):
+        monkeypatch.setattr(f"scrub.paths.{module}.unroll", counting)
     sizes = []
     for n_layers in DEPTHS:
+        visits.append(0)
         graph = small(n_layers=n_layers).split('**/a1/k/a0 by mask "previous"')
         scrubbed = rules(graph, *texts)
         assert (scrubbed is graph) == (not texts)
         sizes.append(len(compile_plan({"scrubbed": losses(scrubbed), "kl": divergence(scrubbed, graph)}).steps))
-    growth = [(b - a) / (m - n) for a, b, n, m in zip(sizes, sizes[1:], DEPTHS, DEPTHS[1:], strict=False)]
-    assert len(set(growth[1:])) == 1, sizes
-    assert growth[0] <= growth[1] < 60, sizes
+    for counts, most in ((sizes, 60), (visits, 250)):
+        growth = [(b - a) / (m - n) for a, b, n, m in zip(counts, counts[1:], DEPTHS, DEPTHS[1:], strict=False)]
+        assert len(set(growth[1:])) == 1, counts
+        assert max(growth) < most, counts
