@@ -5,7 +5,8 @@
 3. Every rule changes something; one that doesn't is a warning.
 4. Resampled paths really carry what they say: where a source's sequences are replaced by one whose embedding
    is not a number, that comes out of exactly the experiments that the source feeds, and out of every single
-   rule that has it. No sequence is its own other.
+   rule that has it. No sequence is its own other; a source that often has to draw the reference itself,
+   because nothing else agrees with it, is a warning.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from scrub.study.experiments import Experiment, losses
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.5}  # nats, largest of any position
 SEQUENCES, POSITIONS = 2, 16  # that the gates look at: positions late in a sequence have most context
+OWN = 0.01  # fraction of a source's draws that may be the reference itself without a warning
 PROBE = "like _probe"
 
 
@@ -58,7 +60,7 @@ def check_gates(
         deviations[f"scrubbed with y = x and unscrubbed, {kind}"] = _compare(graphs, typed, all_x, TOLERANCE[dtype])
     typed = {name: value.to("cpu", torch.float32) for name, value in params.items()}
     _check_sources(experiments, typed, few)
-    return Gates(deviations, tuple(idle(experiments)))
+    return Gates(deviations, (*idle(experiments), *own_draws(draw)))
 
 
 def idle(experiments: Iterable[Experiment]) -> list[str]:
@@ -69,6 +71,19 @@ def idle(experiments: Iterable[Experiment]) -> list[str]:
             if resample(each.before, (*each.rules[:at], *each.rules[at + 1 :])) is each.graph:
                 found[f"{each.name}: the rule '{rule}' changes nothing: its paths are fed so without it"] = None
     return list(found)
+
+
+def own_draws(draw: Draw) -> list[str]:
+    """A warning for every source that often draws the reference itself: what it feeds is then not resampled."""
+    found = []
+    for source in sorted(draw.partners.keys() - {REFERENCE, OTHER}):
+        share = float((draw.partners[source] == _itself(draw, source)).mean())
+        if share > OWN:
+            found.append(
+                f"'{source}' draws the reference itself in {share:.0%} of places, where no other sequence agrees with "
+                "it: nothing is resampled there; take more sequences, or a feature with fewer classes"
+            )
+    return found
 
 
 def _few(draw: Draw) -> Draw:
