@@ -74,7 +74,7 @@ class Whitelist:
     """The whitelisted tokens with all that made them."""
 
     tokens: list[int]
-    strings: list[str]
+    strings: list[str]  # the tokens' names; their ids as text where there is no tokenizer
     beta: float
     threshold: float  # nats; a token is listed if its gain exceeds it
     sequences: int  # that the gains were measured on
@@ -98,10 +98,8 @@ class Whitelist:
 
     def check(self, tokenizer: Tokenizer | None, vocab_size: int, path: Path) -> None:
         """Raise ScrubError if the list, read from `path`, is about the tokens of another vocabulary."""
-        known = all(0 <= token < vocab_size for token in self.tokens)
-        if known and tokenizer is not None:
-            known = [tokenizer.id_to_token(token) for token in self.tokens] == self.strings
-        if not known:
+        names = [tokenizer.id_to_token(token) if tokenizer else str(token) for token in self.tokens]
+        if names != self.strings or not all(0 <= token < vocab_size for token in self.tokens):
             raise ScrubError(
                 f"{one_line(path)} lists tokens of another tokenizer: make one for this model with `scrub whitelist`, "
                 "or select all positions"

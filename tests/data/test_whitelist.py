@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
 
 from scrub.data.bigram import Bigram
 from scrub.data.whitelist import Whitelist, build_whitelist, earlier_counts, gains, heuristic_losses, threshold_for
+from scrub.errors import ScrubError
 
 
 def oracle_loss(row: list[int], position: int, probability: float, beta: float) -> float:
@@ -84,3 +86,23 @@ def test_file_round_trip(tmp_path: Path) -> None:
     whitelist = build_whitelist(tokens, Bigram.fit(tokens, 23), ["é"] * 23)
     whitelist.save(tmp_path / "whitelist.json")
     assert Whitelist.load(tmp_path / "whitelist.json") == whitelist
+
+
+def test_a_list_of_one_vocabulary_is_none_of_another() -> None:
+    tokens, ids = repetitive(), range(23)
+    words = Tokenizer(models.WordLevel({f"<{token}>": token for token in ids}, "<0>"))
+    others = Tokenizer(models.WordLevel({f"<{(token + 1) % 23}>": token for token in ids}, "<0>"))
+    of_words, of_ids = (
+        build_whitelist(tokens, Bigram.fit(tokens, 23), names)
+        for names in ([f"<{each}>" for each in ids], [str(each) for each in ids])
+    )
+    of_words.check(words, 23, Path("w"))
+    of_ids.check(None, 23, Path("w"))
+    for listed, tokenizer, size in (
+        (of_words, None, 23),
+        (of_words, others, 23),
+        (of_ids, words, 23),
+        (of_ids, None, 1),
+    ):
+        with pytest.raises(ScrubError, match="another tokenizer"):
+            listed.check(tokenizer, size, Path("w"))
