@@ -12,6 +12,8 @@ from torch import Tensor
 
 from scrub.errors import ScrubError
 
+DIGITS = 4  # of the N in a mask's name: every lag is worked through, one by one
+
 
 @dataclass(frozen=True)
 class Mask:
@@ -45,13 +47,14 @@ class _Masks(Mapping[str, Mask]):
         if name in self.named:
             return self.named[name]
         family, _, number = name.partition(" ")
-        if number.isdecimal() and family == "lag":
+        known = number.isdecimal() and len(number) <= DIGITS
+        if known and family == "lag":
             return Mask(lags=(int(number),))
-        if number.isdecimal() and family == "last" and int(number):
+        if known and family == "last" and int(number):
             return Mask(lags=tuple(range(int(number))))
         raise ScrubError(
             f"there is no mask {name!r}: use one of {', '.join(map(repr, self.named))}, "
-            "'last N' (the last N positions) or 'lag N' (the position N before)"
+            f"'last N' (the last N positions) or 'lag N' (the position N before), with N of at most {DIGITS} digits"
         )
 
     def __iter__(self) -> Iterator[str]:

@@ -42,7 +42,9 @@ def test_a_mask_is_what_its_name_says(name: str, inside: Callable[[int, int], bo
     assert torch.equal(dense(name, some), expected[some])
 
 
-@pytest.mark.parametrize("name", ["last", "last 0", "last -1", "lag x", "next", "", "Previous", "last 2.5"])
+@pytest.mark.parametrize(
+    "name", ["last", "last 0", "last -1", "lag x", "next", "", "Previous", "last 2.5", "lag 99999", "last 10000"]
+)
 def test_an_unknown_mask_is_one_clear_line(name: str) -> None:
     with pytest.raises(ScrubError, match="there is no mask") as caught:
         MASKS[name]
