@@ -1,0 +1,217 @@
+"""Each gate goes red when what it guards is broken, and no number is given then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import scrub.study.binding
+import scrub.study.gates
+import scrub.study.run
+from scrub.cli import _status
+from scrub.errors import GateError
+from scrub.graph.node import Node
+from scrub.graph.ops import OPS
+from scrub.paths.rules import Rule
+from scrub.paths.splits import Split
+from scrub.study.hypothesis import Hypothesis
+from scrub.study.run import Prepared, Settings, prepare, run
+
+SPLIT = """
+splits  a1.ind/q/a0.self    by identity
+        a1.ind/k/a0.*       by mask "last three"
+k       a1.ind/k/a0.*/**                    -> y
+        a1.ind/k/a0.*[last three]/v/emb     -> x
+q       a1.ind/q/a0.self[error]/**          -> y
+"""
+
+
+def asked(rules: str = SPLIT, **changes: Any) -> Prepared:
+    hypothesis = Hypothesis(rules, name="h", study="induction", features=changes.pop("features", {}))
+    settings = Settings(**{"sequences": 23, "progress": False} | changes)
+    return prepare(hypothesis, settings=settings)
+
+
+def broken(monkeypatch: pytest.MonkeyPatch, op: str, change: Callable[[Tensor], Tensor]) -> None:
+    """One operation gives something else."""
+    whole = OPS[op]
+    assert whole.run is not None
+    run_it = whole.run
+    monkeypatch.setitem(OPS, op, replace(whole, run=lambda *inputs, **static: change(run_it(*inputs, **static))))
+
+
+def test_all_gates_pass_and_say_how_closely() -> None:
+    gates = asked(dtype="bfloat16").gates()
+    assert gates.warnings == ()
+    assert list(gates.deviations) == [
+        f"{what}, {dtype}"
+        for dtype in ("float64", "float32", "bfloat16")
+        for what in ("split graph and model", "scrubbed with y = x and unscrubbed")
+    ]
+    full = [value for name, value in gates.deviations.items() if name.endswith("float64")]
+    assert all(0 <= value < 1e-12 for value in full)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_split_that_changes_numbers(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    """Heads that are taken from a layer are a little off; in float64 alone, where float32 wouldn't notice."""
+    off = 1e-7 if dtype == torch.float64 else 1e-2
+
+    def change(value: Tensor) -> Tensor:
+        return value * (1 + off) if value.dtype == dtype else value
+
+    broken(monkeypatch, "take_heads", change)
+    with pytest.raises(GateError, match=rf"the split of \w+ gives another loss than the model: .* in {dtype}"):
+        asked().gates()
+
+
+def test_a_split_that_forgets_a_term(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Split._terms
+
+    def terms(self: Split, component: Node, roles: Any) -> list[Node]:
+        found = whole(self, component, roles)
+        return found[:1] if self.kind == "identity" else found
+
+    monkeypatch.setattr(Split, "_terms", terms)
+    # without the error term, the rule that names it matches nothing; so take it out
+    with pytest.raises(GateError, match="the split of h/k gives another loss than the model"):
+        asked(SPLIT.replace("q       a1.ind/q/a0.self[error]/**          -> y\n", "")).gates()
+
+
+def test_scrubbing_that_changes_numbers_where_y_is_x(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a mask reads is off: unsplit, no mask is computed, so only the scrubbed graphs show it."""
+    broken(monkeypatch, "attend_masked", lambda value: value + 0.01)
+    with pytest.raises(GateError, match="h/k with every source bound to x gives another loss than the model"):
+        asked().gates()
+
+
+def test_numbers_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken(monkeypatch, "take_heads", lambda value: value * torch.nan)
+    with pytest.raises(GateError, match="by nan nats"):
+        asked().gates()
+
+
+def wrong_tokens(swap: dict[str, str]) -> Callable[..., Any]:
+    """A binding that feeds a source with another's tokens."""
+    bind = scrub.study.binding.bind
+
+    def wrong(leaves: Any, draw: Any, members: Any, device: Any = "cpu") -> Any:
+        partners = {name: draw.partners[swap.get(name, name)] for name in draw.partners}
+        return bind(leaves, replace(draw, partners=partners), members, device)
+
+    return wrong
+
+
+@pytest.mark.parametrize(
+    ("swap", "message"),
+    [
+        ({"y": "x"}, "all_scrubbed carries the source 'x', which should not feed it"),
+        ({"x": "y"}, "unscrubbed does not carry the source 'x', which feeds it"),
+        ({"like _probe": "y"}, "-> y: the paths of this rule carry nothing"),
+    ],
+)
+def test_a_source_bound_to_the_wrong_tokens(
+    monkeypatch: pytest.MonkeyPatch, swap: dict[str, str], message: str
+) -> None:
+    monkeypatch.setattr(scrub.study.gates, "bind", wrong_tokens(swap))
+    with pytest.raises(GateError, match=message):
+        asked().gates()
+
+
+def test_rows_bound_to_the_wrong_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = "k  a1.ind/k/a0.prev/{q,k}/** -> rows like start"
+    features = {"start": lambda tokens, _: tokens % 2}
+    bind = scrub.study.binding.bind
+
+    def wrong(leaves: Any, draw: Any, members: Any, device: Any = "cpu") -> Any:
+        bound, real = bind(leaves, draw, members, device)
+        for leaf in bound:
+            if leaf.op == "tokens" and leaf.arguments["source"] == "rows like start":
+                bound[leaf] = bound[leaf].clamp(max=30)  # never the token that is embedded as no number
+        return bound, real
+
+    assert asked(rows, features=features).gates().warnings == ()
+    monkeypatch.setattr(scrub.study.gates, "bind", wrong)
+    with pytest.raises(GateError, match="does not carry the source 'rows like start'"):
+        asked(rows, features=features).gates()
+
+
+def test_a_sequence_that_is_its_own_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scrub.study.binding, "pair", lambda count, *_: np.arange(count)[::-1].copy())  # 23 is odd
+    with pytest.raises(GateError, match="a sequence is its own other"):
+        asked().gates()
+
+
+def test_idle_rules_warn(capsys: pytest.CaptureFixture[str]) -> None:
+    idle = SPLIT + "v  a1.ind/v/emb -> x\n"
+    result = run(Hypothesis(idle, name="h", study="induction"), settings=Settings(sequences=23, progress=False))
+    said = "the rule 'a1.ind/v/emb -> x' changes nothing: its paths are fed so without it"
+    assert result.gates.warnings == (f"h/v: {said}", f"h/all: {said}")
+    assert set(result.gates.warnings) <= set(result.warnings)
+    assert capsys.readouterr().out == ""
+
+
+def test_rules_that_win_nowhere_warn() -> None:
+    covered = "k  a1.ind/k/a0.prev/v/emb -> x\n   a1.ind/k/** -> y\n"
+    warnings = asked(covered).gates().warnings
+    assert len(warnings) == 2
+    assert all("'a1.ind/k/a0.prev/v/emb -> x' changes nothing" in text for text in warnings)
+    assert asked("k  a1.ind/k/** -> y\n   a1.ind/k/a0.prev/v/emb -> x").gates().warnings == ()
+
+
+def test_probes_are_every_rule_that_resamples() -> None:
+    names = [name for name, _ in scrub.study.gates._probes(asked().experiments)]
+    assert names == [
+        "baseline: a1.ind/** -> y",
+        "all_scrubbed: ** -> y",
+        "h/k: a1.ind/k/a0.*/** -> y",
+        "h/q: a1.ind/q/a0.self[error]/** -> y",
+        "h/all: a1.ind/k/a0.*/** -> y",
+        "h/all: a1.ind/q/a0.self[error]/** -> y",
+    ]
+    assert [str(rule) for rule in asked().experiments[1].rules] == [str(Rule.parse("a1.ind/** -> y"))]
+
+
+@pytest.fixture
+def outputs(tmp_path: Any) -> Iterator[list[str]]:
+    yield ["--json", str(tmp_path / "o.json"), "--pairs-out", str(tmp_path / "p"), "--plot", str(tmp_path / "o.svg")]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_gate_is_status_1_and_no_number(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], outputs: list[str]
+) -> None:
+    broken(monkeypatch, "take_heads", lambda value: value * 1.1)
+    for command in (["run", *outputs], ["check"]):
+        status = _status([command[0], "induction/naive", "--sequences", "23", *command[1:]])
+        said = capsys.readouterr()
+        assert status == 1
+        assert said.out == ""
+        assert said.err.count("\n") == 1
+        assert said.err.startswith("scrub: a gate failed: the split of ")
+        assert "no number of this run can be trusted" in said.err
+
+
+def test_a_baseline_that_changes_nothing_is_status_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], outputs: list[str]
+) -> None:
+    """Induction heads that write nothing: 0 % and 100 % are the same loss, and no percentage means anything."""
+    load = scrub.study.run.load_model
+
+    def mute(*arguments: Any) -> Any:
+        loaded = load(*arguments)
+        silent = loaded.params["layers.1.wo"].clone()
+        silent[[2, 3]] = 0
+        return replace(loaded, params={**loaded.params, "layers.1.wo": silent})
+
+    monkeypatch.setattr(scrub.study.run, "load_model", mute)
+    status = _status(["run", "induction/naive", "--sequences", "23", *outputs])
+    said = capsys.readouterr()
+    assert (status, said.out, said.err.count("\n")) == (1, "", 1)
+    assert said.err.startswith("scrub: a gate failed: the baseline gives the unscrubbed loss")
