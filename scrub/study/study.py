@@ -147,7 +147,7 @@ def load_module(file: Path) -> ModuleType:
         where = f"{error.filename or file}, line {error.lineno}" if error.lineno else str(file)
         raise ScrubError(f"{where}: {error.msg}: mend the syntax") from error
     except (Exception, SystemExit) as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == spec.origin]
         where = f"{file}, line {lines[-1]}" if lines else str(file)
         raise ScrubError(f"{where}: {_one_line(error)}") from error
     finally:
@@ -157,4 +157,4 @@ def load_module(file: Path) -> ModuleType:
 
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
-    return text if isinstance(error, ScrubError) else f"{type(error).__name__}: {text}: mend the module"
+    return text if isinstance(error, ScrubError) else f"{type(error).__name__}: {text or 'raised'}: mend the module"
