@@ -1,12 +1,13 @@
 """Where the previous-token head looks matters for the keys only by whether the position is typical: at
 some tokens the head departs from the previous position, whatever the rest of the text. So its attention
 is drawn, position by position, from sequences of the same typicality there, instead of from any sequence.
-Everything else is as in refined 4.
+Everything else is as in refined 4. In attn2l, the head gives the previous position 0.91 of its attention
+on average, but only 0.02 after "_", 0.12 after "-", 0.13 after "." and 0.15 at " #" ('scrub typicality attn2l').
 """
 
 from scrub import Hypothesis, TokenFeature
 
-typicality = TokenFeature(current=(")", " =", ":", "):", " #", "'", "()", "')", " if", '"', " return", "))"))
+typicality = TokenFeature(current=(" #",), previous=("_", ".", "-"))
 
 hypothesis = Hypothesis(
     """

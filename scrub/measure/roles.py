@@ -14,7 +14,7 @@ from scrub.model import Model
 from scrub.study.statistics import Bootstrap, Interval
 
 # role -> what it attends to, where that is measured, and the least attention that makes a head one
-RULES = {"prev": ("previous", "text", 0.4), "self": ("current", "text", 0.5), "ind": ("induction", "repeated", 0.2)}
+RULES = {"prev": ("previous", "text", 0.4), "self": ("current", "text", 0.45), "ind": ("induction", "repeated", 0.2)}
 COMMON = 500  # tokens that repeated sequences are drawn from
 
 

@@ -47,11 +47,11 @@ def measure_typicality(
     layer, head = heads[0]
     attention = attention_to_previous(model, text, layer, head)[:, 1:]
     now, before = text[:, 1:-1], text[:, :-2]
-    current = _departures(model, attention, now)
-    # a token that departs only because of its neighbour isn't listed for itself
-    unexplained = ~np.isin(now, [d.token for d in current])
-    previous = _departures(model, attention[unexplained], before[unexplained])
-    atypical = ~unexplained | np.isin(before, [d.token for d in previous])
+    previous = _departures(model, attention, before)
+    # a token that departs only because of the one before it isn't listed for itself
+    unexplained = ~np.isin(before, [d.token for d in previous])
+    current = _departures(model, attention[unexplained], now[unexplained])
+    atypical = ~unexplained | np.isin(now, [d.token for d in current])
     between = sum(part.mean() * (attention[part].mean() - attention.mean()) ** 2 for part in (atypical, ~atypical))
     explained = float(between / attention.var())
     return Typicality(float(attention.mean()), current, previous, explained, float(atypical.mean()))
