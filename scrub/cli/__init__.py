@@ -6,6 +6,7 @@ Nothing here imports torch before a command needs it: that takes seconds, in whi
 from __future__ import annotations
 
 import _thread
+import contextlib
 import os
 import signal
 import sys
@@ -39,7 +40,8 @@ def _status(arguments: list[str]) -> int:
         command = typer.main.get_command(app)
         with command.make_context("scrub", arguments) as context:
             command.invoke(context)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except typer.Exit as error:
         return error.exit_code
     except ScrubError as error:
@@ -48,14 +50,22 @@ def _status(arguments: list[str]) -> int:
         return _say(f"a gate failed: {error}", GATE)
     except KeyboardInterrupt:
         return _say(INTERRUPTED, MISTAKE)
-    except BrokenPipeError:  # whoever read the output has enough of it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except (BrokenPipeError, SystemExit):  # whoever read the output has enough of it; rich exits then
+        _discard_output()
+    except OSError as error:
+        _discard_output()
+        return _say(f"{error.filename or 'the output'} can't be used: {error.strerror or error}", MISTAKE)
     except Exception as error:
         if not isinstance(error, usage_error):
             raise
         return _misused(error)
     return 0
+
+
+def _discard_output() -> None:
+    """Let what is still to be written go nowhere, or Python complains of it at exit."""
+    with contextlib.suppress(OSError, ValueError):  # of a stdout that is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _misused(error: Exception) -> int:

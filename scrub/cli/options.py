@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from scrub.errors import ScrubError
+
 Paths = Annotated[
     list[str], typer.Argument(metavar="PATH...", help="A study folder, hypothesis files, or shipped names.")
 ]
@@ -30,5 +32,10 @@ Positions = Annotated[
 
 
 def split_parts(parts: str | None) -> tuple[str, ...] | None:
-    """The parts of `--parts q,k`, or None for all."""
-    return None if parts is None else tuple(part.strip() for part in parts.split(",") if part.strip())
+    """The parts of `--parts q,k`, or None for all. Raises ScrubError if there is none."""
+    if parts is None:
+        return None
+    named = tuple(part.strip() for part in parts.split(",") if part.strip())
+    if not named:
+        raise ScrubError(f"--parts {parts!r} names no part: name some, as in q,k, or leave the option out")
+    return named

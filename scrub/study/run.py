@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -148,7 +150,7 @@ def run_prepared(prepared: Prepared) -> Result:
     plan = prepared.plan()
     leaves = leaves_of(plan)
     batches = -(-count // settings.batch) * settings.draws
-    with torch.inference_mode(), _bar(settings.progress) as bar:
+    with torch.inference_mode(), _enough_memory(settings.batch), _bar(settings.progress) as bar:
         task = bar.add_task(f"{len(names)} experiments", total=batches)
         once = plan.once(constants(leaves, prepared.model.params, prepared.model.n_ctx, settings.where))
         for number in range(settings.draws):
@@ -173,6 +175,17 @@ def run_prepared(prepared: Prepared) -> Result:
         gates=gates,
     )
     return result.checked()
+
+
+@contextmanager
+def _enough_memory(batch: int) -> Iterator[None]:
+    """Turns running out of memory into a ScrubError."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and not re.search("out of memory|can't allocate memory", str(error)):
+            raise
+        raise ScrubError(f"a batch of {batch} sequences needs more memory than there is: take a smaller batch") from error
 
 
 def _sums(
