@@ -45,6 +45,8 @@ def new(
 ) -> None:
     """Write a commented hypothesis module to start from: hypotheses/NAME.py, or the path that is given."""
     path = Path(name) if name.endswith(".py") else Path("hypotheses") / f"{name}.py"
+    if ".." in path.parts and not name.endswith(".py"):
+        raise ScrubError(f"{name!r} leads out of hypotheses/: give a name, or the path of a .py file")
     if path.exists():
         raise ScrubError(f"{path} is there already: give another name, or remove it first")
     if not path.stem.isidentifier():

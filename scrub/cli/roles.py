@@ -58,6 +58,7 @@ def typicality(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A name, path or hub id.")],
     data: Annotated[str, typer.Option("--data", metavar="NAME|PATH|HUB-ID", help="The text.")] = "stdlib",
     sequences: options.Sequences = 512,
+    split: Annotated[str, typer.Option(metavar="NAME", help="The data's split: one that no study scores.")] = "train",
     role: Annotated[str, typer.Option(help="Of the head with this role.")] = "prev",
 ) -> None:
     """The tokens around which a previous-token head looks elsewhere, as a TokenFeature for a hypothesis."""
@@ -66,7 +67,7 @@ def typicality(
     from scrub.model import load_model
 
     loaded = load_model(model)
-    text = sequences_for(loaded, data, sequences)
+    text = sequences_for(loaded, data, sequences, split)
     found = measure_typicality(loaded, text.tokens.numpy(), role)
     typer.echo(
         f"# mean attention to the previous position: {found.mean:.2f}; atypical positions: {found.atypical:.1%};"

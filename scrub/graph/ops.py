@@ -196,7 +196,7 @@ def centre(x: Float[Tensor, "batch position d_model"]) -> Float[Tensor, "batch p
 
 def inverse_deviation(x: Float[Tensor, "batch position d_model"], *, eps: float) -> Float[Tensor, "batch position 1"]:
     """What LayerNorm multiplies by."""
-    return torch.native_layer_norm(x, x.shape[-1:], None, None, eps)[2]
+    return torch.native_layer_norm(x, x.shape[-1:], None, None, eps)[2].to(x.dtype)
 
 
 def scale_columns(

@@ -68,6 +68,11 @@ def _departures(
     most = below[np.argsort(-missing, kind="stable")[:MOST]]
     assert model.tokenizer is not None
     return tuple(
-        Departure(int(token), model.tokenizer.decode([int(token)]), int(seen[token]), float(means[token]))
+        Departure(
+            int(token),
+            model.tokenizer.decode([int(token)], skip_special_tokens=False),
+            int(seen[token]),
+            float(means[token]),
+        )
         for token in most
     )

@@ -21,7 +21,8 @@ class Rule:
 
     A source is `x` (the reference), `y` (the other), `like FEATURE` (a sequence that agrees with x on
     a feature), or `rows like FEATURE` (for whole attention patterns: each row from a sequence that
-    agrees with x at that position).
+    agrees with x at that position). A feature for rows should have few classes: the rarer a class, the more
+    donors a batch computes.
     """
 
     pattern: Pattern

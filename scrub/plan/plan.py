@@ -75,9 +75,13 @@ class Plan:
         return {name: values[at] for name, at in self.outputs.items()}
 
 
-def compile_plan(outputs: Mapping[str, Node], selected: bool = True) -> Plan:
-    """The plan of all outputs together. With `selected`, only selected positions reach them."""
-    values = simplify({name: output.value for name, output in outputs.items()})
+def compile_plan(outputs: Mapping[str, Node], selected: bool = True, simplified: bool = True) -> Plan:
+    """The plan of all outputs together. With `selected`, only selected positions reach them.
+
+    Without `simplified`, splits are computed as they are written, also where nothing tells their terms apart.
+    """
+    values = {name: output.value for name, output in outputs.items()}
+    values = simplify(values) if simplified else values
     computed = share_logits(select_rows(values) if selected else values)
     order = list(walk(computed.values()))
     at = {each: number for number, each in enumerate(order)}

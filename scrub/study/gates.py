@@ -27,6 +27,7 @@ from scrub.study.experiments import Experiment, losses
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.5}  # nats, largest of any position
 SEQUENCES, POSITIONS = 2, 16  # that the gates look at: positions late in a sequence have most context
+NOTHING = 1e-12  # nats; a change below it is rounding in float64
 OWN = 0.01  # fraction of a source's draws that may be the reference itself without a warning
 PROBE = "like _probe"
 
@@ -54,13 +55,16 @@ def check_gates(
         kind = str(dtype).removeprefix("torch.")
         splits = {f"split of {e.name}": e.before for e in experiments}
         own = {"model": model}
-        deviations[f"split graph and model, {kind}"] = _compare(own | splits, typed, few, TOLERANCE[dtype])
+        # as written: simplified, a split that nothing tells apart would be the model again, and prove nothing
+        deviations[f"split graph and model, {kind}"] = _compare(own | splits, typed, few, TOLERANCE[dtype], False)
         all_x = replace(few, partners={source: _itself(few, source) for source in few.partners})
         graphs = own | {f"{e.name} with every source bound to x": e.graph for e in experiments}
         deviations[f"scrubbed with y = x and unscrubbed, {kind}"] = _compare(graphs, typed, all_x, TOLERANCE[dtype])
-    typed = {name: value.to("cpu", torch.float32) for name, value in params.items()}
-    _check_sources(experiments, typed, few)
-    return Gates(deviations, (*idle(experiments), *own_draws(draw)))
+    single, double = (
+        {name: value.to("cpu", t) for name, value in params.items()} for t in (torch.float32, torch.float64)
+    )
+    _check_sources(experiments, single, few)
+    return Gates(deviations, (*idle(experiments), *ineffective(experiments, double, few), *own_draws(draw)))
 
 
 def idle(experiments: Iterable[Experiment]) -> list[str]:
@@ -68,9 +72,29 @@ def idle(experiments: Iterable[Experiment]) -> list[str]:
     found: dict[str, None] = {}
     for each in experiments:
         for at, rule in enumerate(each.rules):
-            if resample(each.before, (*each.rules[:at], *each.rules[at + 1 :])) is each.graph:
+            if _without(each, at) is each.graph:
                 found[f"{each.name}: the rule '{rule}' changes nothing: its paths are fed so without it"] = None
     return list(found)
+
+
+def ineffective(experiments: Iterable[Experiment], params: Mapping[str, Tensor], draw: Draw) -> list[str]:
+    """A warning for every rule without which no loss would differ, though other paths are fed."""
+    graphs: dict[str, Node] = {}
+    changed: dict[str, str] = {}
+    for each in experiments:
+        graphs[each.name] = each.graph
+        for at, rule in enumerate(each.rules):
+            if (without := _without(each, at)) is not each.graph:
+                name = f"{each.name}: the rule '{rule}'"
+                graphs[name], changed[name] = without, each.name
+    found = _run(graphs, params, draw)
+    quiet = [name for name, whole in changed.items() if float((found[name] - found[whole]).abs().max()) < NOTHING]
+    return [f"{name} changes no loss: what it feeds carries nothing to the positions looked at" for name in quiet]
+
+
+def _without(experiment: Experiment, at: int) -> Node:
+    """The experiment without one of its rules."""
+    return resample(experiment.before, (*experiment.rules[:at], *experiment.rules[at + 1 :]))
 
 
 def own_draws(draw: Draw) -> list[str]:
@@ -100,13 +124,17 @@ def _itself(draw: Draw, source: str) -> np.ndarray:
 
 
 def _run(
-    graphs: Mapping[str, Node], params: Mapping[str, Tensor], draw: Draw, poisoned: str | None = None
+    graphs: Mapping[str, Node],
+    params: Mapping[str, Tensor],
+    draw: Draw,
+    poisoned: str | None = None,
+    simplified: bool = True,
 ) -> dict[str, Tensor]:
     """The losses at the selected positions of the draw's sequences, [position].
 
     The sequences of a poisoned source are replaced by one that is embedded as what is not a number.
     """
-    plan = compile_plan({name: losses(graph) for name, graph in graphs.items()})
+    plan = compile_plan({name: losses(graph) for name, graph in graphs.items()}, simplified=simplified)
     tables = {str(s.node.inputs[1].arguments["name"]) for s in plan.steps if _embeds(s.node)}
     nowhere = {name: params[name].new_full((1, *params[name].shape[1:]), torch.nan) for name in tables}
     lengthened = {**params, **{name: torch.cat([params[name], row]) for name, row in nowhere.items()}}
@@ -127,9 +155,11 @@ def _with_poison(draw: Draw, source: str, token: int) -> Draw:
     return replace(draw, tokens=np.concatenate([draw.tokens, poison]), selected=selected, partners=partners)
 
 
-def _compare(graphs: Mapping[str, Node], params: Mapping[str, Tensor], draw: Draw, tolerance: float) -> float:
+def _compare(
+    graphs: Mapping[str, Node], params: Mapping[str, Tensor], draw: Draw, tolerance: float, simplified: bool = True
+) -> float:
     """The largest deviation of any graph's losses from the first's. Raises GateError above the tolerance."""
-    found = _run(graphs, params, draw)
+    found = _run(graphs, params, draw, simplified=simplified)
     (first, wanted), *others = found.items()
     worst = 0.0
     for name, value in others:
