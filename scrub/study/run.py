@@ -185,7 +185,9 @@ def _enough_memory(batch: int) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, RuntimeError) and not re.search("out of memory|can't allocate memory", str(error)):
             raise
-        raise ScrubError(f"a batch of {batch} sequences needs more memory than there is: take a smaller batch") from error
+        raise ScrubError(
+            f"a batch of {batch} sequences needs more memory than there is: take a smaller batch"
+        ) from error
 
 
 def _sums(
