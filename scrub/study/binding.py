@@ -75,7 +75,9 @@ def _classes(
     except ScrubError:
         raise
     except (Exception, SystemExit) as error:
-        raise ScrubError(f"the feature {name!r} fails: {type(error).__name__}: {error}: mend it") from error
+        raise ScrubError(
+            f"the feature {name!r} fails: {type(error).__name__}: {str(error) or 'raised'}: mend it"
+        ) from error
     if classes.dtype.kind not in "biu":
         raise ScrubError(f"the feature {name!r} gives {classes.dtype}: classes are whole numbers, so return those")
     return classes

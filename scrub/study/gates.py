@@ -69,12 +69,13 @@ def check_gates(
 
 def idle(experiments: Iterable[Experiment]) -> list[str]:
     """A warning for every rule without which its experiment would be the same."""
-    found: dict[str, None] = {}
-    for each in experiments:
-        for at, rule in enumerate(each.rules):
-            if _without(each, at) is each.graph:
-                found[f"{each.name}: the rule '{rule}' changes nothing: its paths are fed so without it"] = None
-    return list(found)
+    found = {f"{each.name}: the rule '{rule}'": None for each in experiments for rule in idle_rules(each)}
+    return [f"{name} changes nothing: its paths are fed so without it" for name in found]
+
+
+def idle_rules(experiment: Experiment) -> list[Rule]:
+    """The rules without which the experiment's graph would be the same."""
+    return [rule for at, rule in enumerate(experiment.rules) if _without(experiment, at) is experiment.graph]
 
 
 def ineffective(experiments: Iterable[Experiment], params: Mapping[str, Tensor], draw: Draw) -> list[str]:

@@ -119,12 +119,6 @@ class Hypothesis:
             locate(rule.pattern, graph)
         return resample(graph, rules)
 
-    def idle_rules(self, model: Node, roles: Roles, part: str = ALL) -> list[Rule]:
-        """The rules without which the experiment would be the same."""
-        graph, rules = self.split(model, roles), self.part(part)
-        whole = resample(graph, rules)
-        return [rule for at, rule in enumerate(rules) if resample(graph, (*rules[:at], *rules[at + 1 :])) is whole]
-
     def named(self, name: str, path: Path | None = None, claim: str = "") -> Hypothesis:
         """The same hypothesis under a name, with the claim if it has none of its own."""
         return replace(self, name=name, path=path, claim=self.claim or claim)

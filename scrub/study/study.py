@@ -114,7 +114,10 @@ def _study_of(hypothesis: Hypothesis, where: str) -> Study:
             f"{where} belongs to no study: put it into a folder with a study.py, "
             'or name one in it, as in Hypothesis(..., study="induction")'
         )
-    folder = find("hypotheses", hypothesis.study)
+    try:
+        folder = find("hypotheses", hypothesis.study)
+    except ScrubError as error:
+        raise ScrubError(f"{where} names the study {hypothesis.study!r}: {error}") from error
     return replace(_declared(folder / "study.py", "study", Study), name=folder.resolve().name)
 
 

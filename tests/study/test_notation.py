@@ -11,6 +11,8 @@ from project import INDUCTION, SHIPPED, byte_tokenizer, tiny_model
 
 from scrub import Hypothesis, ScrubError, TokenFeature, load_study
 from scrub.show.picture import picture
+from scrub.study.experiments import experiments
+from scrub.study.gates import idle_rules
 from scrub.study.study import Study
 
 
@@ -139,7 +141,8 @@ def test_idle_rules() -> None:
     model = tiny_model()
     hypothesis = Hypothesis("k a1.ind/k/emb -> y\n  a1.ind/k/** -> y\n  a1.ind/k/emb -> y")
     # the two rules for emb and the one for all: without any single one of the three, only the middle is missed
-    assert [str(rule) for rule in hypothesis.idle_rules(model.graph, model.roles)] == ["a1.ind/k/emb -> y"] * 2
+    whole = experiments(Study("a1.ind/** -> y"), [hypothesis.named("h")], model.graph, model.roles)[-1]
+    assert [str(rule) for rule in idle_rules(whole)] == ["a1.ind/k/emb -> y"] * 2
 
 
 def test_token_features() -> None:
@@ -229,8 +232,8 @@ def test_the_shipped_study() -> None:
         assert "\n" not in each.claim
         assert set(each.published) == {"q", "k", "v", "all"}
         model = tiny_model()
-        for part in each.parts:
-            assert each.idle_rules(model.graph, model.roles, part) == []
+        for experiment in experiments(study, [each], model.graph, model.roles):
+            assert idle_rules(experiment) == []
     published = [each.published["all"] for each in hypotheses]
     assert published == [35, 62, 76, 91, 86, 89]
 

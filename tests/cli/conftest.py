@@ -1,0 +1,47 @@
+"""Every test runs in the folder of a small project, which it only reads, and writes into an empty one beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from project import make_project
+
+from scrub.cli import _status
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command said."""
+
+    status: int
+    out: str
+    err: str
+
+
+Scrub = Callable[..., Said]
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(autouse=True)
+def inside(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+
+
+@pytest.fixture
+def scrub(capsys: pytest.CaptureFixture[str]) -> Scrub:
+    """Runs the command line; words are split at blanks, paths stay whole."""
+
+    def run(*words: str | Path) -> Said:
+        split = [part for word in words for part in (word.split() if isinstance(word, str) else [str(word)])]
+        status = _status(split)
+        captured = capsys.readouterr()
+        return Said(status, captured.out, captured.err)
+
+    return run

@@ -1,0 +1,248 @@
+"""The commands: what they print, and the exact formats of what they write."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from scrub import Settings, run
+from scrub.study.gates import Gates
+from scrub.study.run import Prepared
+
+Scrub = Callable[..., Any]
+RUN = "run induction --sequences 31 --seed 4"
+
+
+@pytest.fixture
+def open_gates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No gates, where a test makes many runs that passed them once."""
+    monkeypatch.setattr(Prepared, "gates", lambda _: Gates({"none": 0.0}, ()))
+
+
+def strict(text: str) -> Any:
+    """JSON as the standard has it: no NaN, no key twice."""
+
+    def fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        assert len({name for name, _ in pairs}) == len(pairs)
+        return dict(pairs)
+
+    def refuse(constant: str) -> float:
+        raise ValueError(constant)
+
+    return json.loads(text, parse_constant=refuse, object_pairs_hook=fields)
+
+
+def test_json_is_the_designs_format(scrub: Scrub, tmp_path: Path) -> None:
+    said = scrub(RUN, "--json", tmp_path / "o.json")
+    assert (said.status, said.err) == (0, "")
+    found = strict((tmp_path / "o.json").read_text(encoding="utf-8"))
+    kinds = {
+        "format": int,
+        "model": str,
+        "data": str,
+        "sequences": int,
+        "positions": int,
+        "draws": int,
+        "seed": int,
+        "losses": dict,
+        "rows": list,
+    }
+    assert list(found) == list(kinds)
+    assert all(type(found[key]) is kind for key, kind in kinds.items())
+    about = {"format": 1, "model": "tiny", "data": "words", "sequences": 31, "draws": 1, "seed": 4}
+    assert {key: found[key] for key in about} == about
+    assert list(found["losses"]) == ["unscrubbed", "baseline", "all_scrubbed", "bigram"]
+    assert all(type(value) is float and value > 0 for value in found["losses"].values())
+    for row in found["rows"]:
+        assert list(row) == ["hypothesis", "part", "loss", "recovered", "low", "high", "mean_abs_change", "kl"]
+        assert [type(value) for value in row.values()] == [str, str, *[float] * 6]
+        assert row["low"] <= row["recovered"] <= row["high"]
+        assert row["kl"] >= 0
+        assert row["mean_abs_change"] >= 0
+    names = [f"refined_{number}" for number in range(1, 6)]
+    assert [(row["hypothesis"], row["part"]) for row in found["rows"]] == [
+        (name, part) for name in ["naive", *names] for part in ("q", "k", "v", "all")
+    ]
+
+
+def test_every_output_of_one_run(scrub: Scrub, tmp_path: Path) -> None:
+    files = {"--json": "o.json", "--pairs-out": "pairs.safetensors", "--plot": "plot.svg"}
+    options = [word for option, name in files.items() for word in (option, tmp_path / name)]
+    said = scrub(RUN, "--draws 2 --batch 5 --dtype float64 --model tiny --data words", *options)
+    assert (said.status, said.err) == (0, "")
+    assert {path.name for path in tmp_path.iterdir()} == set(files.values())
+    numbers = strict((tmp_path / "o.json").read_text())
+    assert numbers["draws"] == 2
+    with safe_open(tmp_path / "pairs.safetensors", "np") as pairs:
+        assert {"reference", "other", "selected"} <= set(pairs.keys())
+        arrays = {name: pairs.get_tensor(name) for name in ("reference", "other", "selected")}
+        assert pairs.metadata() == {"model": "tiny", "data": "words", "seed": "4"}
+    assert {name: (each.dtype, each.shape) for name, each in arrays.items()} == {
+        "reference": (np.int64, (62, 12)),
+        "other": (np.int64, (62, 12)),
+        "selected": (np.bool_, (62, 11)),
+    }
+    assert arrays["selected"].sum() == 2 * numbers["positions"]
+    assert (tmp_path / "plot.svg").read_text().lstrip().startswith("<?xml")
+    # the table says the same
+    for row in numbers["rows"]:
+        line = rf"^.*{row['part']}\s+{row['recovered']:.1f} \[{row['low']:.1f}, {row['high']:.1f}\].*{row['kl']:.3f}"
+        assert re.search(line, said.out, re.MULTILINE), row
+    assert "induction on tiny, words: 31 sequences" in said.out
+    assert f"{numbers['positions']} selected positions, 2 draws, seed 4" in said.out
+    for name, loss in numbers["losses"].items():
+        assert re.search(rf"^ ?{name.replace('_', ' ')} +{loss:.3f} \[", said.out, re.MULTILINE), name
+
+
+@pytest.mark.usefixtures("open_gates")
+@pytest.mark.parametrize(("suffix", "begin"), [("png", b"\x89PNG"), ("pdf", b"%PDF-"), ("svg", b"<?xml")])
+def test_plots(scrub: Scrub, tmp_path: Path, suffix: str, begin: bytes) -> None:
+    assert scrub("run induction/naive --sequences 31 --plot", tmp_path / f"p.{suffix}").status == 0
+    assert (tmp_path / f"p.{suffix}").read_bytes().startswith(begin)
+
+
+@pytest.mark.usefixtures("open_gates")
+def test_parts_and_positions(scrub: Scrub, tmp_path: Path) -> None:
+    found = {}
+    for name, words in (("whole", ""), ("some", "--parts v,q"), ("every", "--parts v --positions all")):
+        assert scrub(RUN, words, "--json", tmp_path / name).status == 0
+        found[name] = strict((tmp_path / name).read_text())
+    assert [row["part"] for row in found["some"]["rows"]] == ["q", "v"] * 6
+    rows = {(row["hypothesis"], row["part"]): row for row in found["whole"]["rows"]}
+    for row in found["some"]["rows"]:
+        assert row == pytest.approx(rows[row["hypothesis"], row["part"]], abs=1e-4)
+    assert found["every"]["positions"] == 31 * 11
+    assert [row["part"] for row in found["every"]["rows"]] == ["v"] * 6
+
+
+def test_the_same_again_in_another_process(scrub: Scrub, tmp_path: Path, project: Path) -> None:
+    """By the entry point itself, under another hash seed; and the Python interface gives the same text."""
+    words = ["run", "induction/refined_5", "--sequences", "31", "--seed", "4", "--dtype", "float64"]
+    program = [sys.executable, "-c", "from scrub.cli import main; main()", *words, "--json", str(tmp_path / "a.json")]
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    done = subprocess.run(program, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert scrub(*words, "--json", tmp_path / "b.json").out == done.stdout
+    texts = [(tmp_path / name).read_text() for name in ("a.json", "b.json")]
+    settings = Settings(sequences=31, seed=4, dtype="float64")
+    assert texts == [run("induction/refined_5", settings=settings).to_json()] * 2
+
+
+@pytest.mark.usefixtures("open_gates")
+def test_warnings_go_to_stderr(scrub: Scrub, tmp_path: Path) -> None:
+    """Few sequences: the scale is uncertain, so the run says so, gives its numbers, and ends well."""
+    said = scrub("run induction/naive --sequences 5 --json", tmp_path / "o.json")
+    assert said.status == 0
+    assert re.search(r"^warning: only [2345] sequences have selected positions", said.err, re.MULTILINE)
+    assert all(line.startswith("warning: ") for line in said.err.splitlines())
+    assert "warning" not in said.out
+    strict((tmp_path / "o.json").read_text())
+
+
+@pytest.mark.usefixtures("open_gates")
+def test_a_model_and_data_by_path(scrub: Scrub, tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's file of hypotheses in a folder that has nothing else."""
+    monkeypatch.chdir(tmp_path)
+    Path("k.py").write_text(
+        'from scrub import Hypothesis\nhypothesis = Hypothesis("k a1.ind/k/** -> y", study="induction")'
+    )
+    where = ["--model", project / "models/tiny", "--data", project / "data/words"]
+    assert scrub("run k.py --sequences 31 --json o.json", *where).status == 0
+    found = strict(Path("o.json").read_text())
+    assert (found["model"], found["data"]) == ("tiny", str(project / "data/words"))
+    assert [(row["hypothesis"], row["part"]) for row in found["rows"]] == [("k", "k"), ("k", "all")]
+
+
+def test_check(scrub: Scrub) -> None:
+    said = scrub("check induction --sequences 37")
+    assert (said.status, said.err) == (0, "")
+    lines = said.out.splitlines()
+    assert lines[0].startswith("ok  split graph and model, float64: at most ")
+    assert len([line for line in lines if line.startswith("ok  ")]) == 5
+    assert lines[-1] == "27 experiments of 6 hypotheses pass every gate"
+
+
+def test_check_warns(scrub: Scrub, tmp_path: Path) -> None:
+    rules = "k a1.ind/k/** -> y\n  a1.ind/k/a0.*/** -> y"
+    (tmp_path / "idle.py").write_text(
+        f'from scrub import Hypothesis\nhypothesis = Hypothesis("""{rules}""", study="induction")'
+    )
+    said = scrub("check --sequences 37", tmp_path / "idle.py")
+    assert said.status == 0
+    assert said.err == "".join(
+        f"warning: idle/{part}: the rule 'a1.ind/k/a0.*/** -> y' changes nothing: its paths are fed so without it\n"
+        for part in ("k", "all")
+    )
+
+
+def test_show(scrub: Scrub) -> None:
+    said = scrub("show induction/naive --parts k")
+    assert (said.status, said.err) == (0, "")
+    lines = said.out.splitlines()
+    assert lines[:2] == ["naive: k", "out"]
+    assert "│   │   ├── a0.prev[previous]" in lines
+    assert "\x1b" not in said.out
+    every = scrub("show induction --parts q,all").out
+    assert every.count("\nout\n") == 12
+
+
+@pytest.mark.parametrize(("suffix", "holds"), [("svg", "<svg"), ("html", "<html"), ("txt", "├── emb  x")])
+def test_show_into_a_file(scrub: Scrub, tmp_path: Path, suffix: str, holds: str) -> None:
+    said = scrub("show induction/naive --out", tmp_path / f"naive.{suffix}")
+    assert (said.status, said.out) == (0, f"wrote {tmp_path}/naive.{suffix}\n")
+    assert holds in (tmp_path / f"naive.{suffix}").read_text()
+
+
+def test_plan(scrub: Scrub) -> None:
+    said = scrub("plan induction/naive --parts k")
+    assert (said.status, said.err) == (0, "")
+    lines = said.out.splitlines()
+    assert lines[0].startswith("%0 = ")
+    assert any("output loss:naive/k" in line for line in lines)
+    assert not any("naive/q" in line for line in lines)
+
+
+def test_new_module_works_in_an_empty_folder(
+    scrub: Scrub, tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names the shipped study; here on the small model and data."""
+    monkeypatch.chdir(tmp_path)
+    said = scrub("new mine")
+    assert (said.status, said.err) == (0, "")
+    assert said.out.startswith("wrote hypotheses/mine.py")
+    assert "a1.ind" in scrub("show mine --model", project / "models/tiny").out
+    on = ["--model", project / "models/tiny", "--data", project / "data/words", "--sequences 31"]
+    assert scrub("check hypotheses/mine.py", *on).out.endswith("pass every gate\n")
+    done = scrub("run mine", *on)
+    assert done.status == 0
+    assert re.search(r"^ ?mine +v +-?\d", done.out, re.MULTILINE)
+    again = scrub("new mine")
+    assert (again.status, again.out) == (2, "")
+    assert again.err == "scrub: hypotheses/mine.py is there already: give another name, or remove it first\n"
+    assert scrub("new elsewhere/other.py").status == 0
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["mine.py", "other.py"]
+
+
+def test_help_is_quick_and_whole(scrub: Scrub) -> None:
+    said = scrub("--help")
+    assert (said.status, said.err) == (0, "")
+    for command in ("run", "check", "show", "plan", "new"):
+        assert re.search(rf"^  {command} ", said.out, re.MULTILINE)
+        assert scrub(command, "--help").out.startswith(f"Usage: scrub {command} ")
+    options = scrub("run --help").out
+    names = ("model", "data", "sequences", "draws", "seed", "batch", "device", "dtype", "json", "parts")
+    for option in (*names, "pairs-out", "positions", "plot"):
+        assert f"--{option} " in options, option
+    bare = scrub("")
+    assert (bare.status, bare.out) == (2, "")
+    assert bare.err.startswith("Usage: scrub ")

@@ -1,0 +1,124 @@
+"""An interrupted run, and output that nobody reads or that doesn't fit: in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+SAID = "scrub: interrupted: nothing was written; run the same command again to start over\n"
+PROGRAM = [sys.executable, "-c", "from scrub.cli import main; main()"]
+PATIENCE = 240  # seconds, on a machine that is busy with other things
+
+# Features are computed for every draw, so this one tells when the run is under way.
+SLOW = """
+from pathlib import Path
+from scrub import Hypothesis
+
+def f(tokens, _):
+    Path("{}").touch()
+    return tokens % 2
+
+hypothesis = Hypothesis(
+    "k a1.ind/k/a0.prev/{{q,k}}/** -> rows like f", features={{"f": f}}, study="induction"
+)
+"""
+
+
+@contextmanager
+def started(project: Path, *words: str | Path) -> Iterator[subprocess.Popen[str]]:
+    """The command line in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "COLUMNS": "100"}
+    process = subprocess.Popen(
+        [*PROGRAM, *map(str, words)],
+        cwd=project,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not happened():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_an_interrupted_run(project: Path, tmp_path: Path) -> None:
+    """In the middle of its draws: one line, status 2, no output, no file left over."""
+    module, mark, out = tmp_path / "slow.py", tmp_path / "mark", tmp_path / "out"
+    module.write_text(SLOW.format(mark))
+    out.mkdir()
+    words = [
+        "run",
+        module,
+        "--sequences",
+        "31",
+        "--draws",
+        "100000",
+        "--json",
+        out / "o.json",
+        "--pairs-out",
+        out / "p",
+    ]
+    with started(project, *words) as process:
+        until(mark.exists, process)
+        mark.unlink()  # that was for the gates
+        until(mark.exists, process)
+        process.send_signal(signal.SIGINT)
+        said, complained = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, said, complained) == (2, "", SAID)
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs to see what a process has loaded")
+def test_interrupted_while_it_starts(project: Path) -> None:
+    """Importing torch takes seconds, in which people change their mind."""
+    with started(project, "run", "induction", "--sequences", "31") as process:
+        maps = Path(f"/proc/{process.pid}/maps")
+        until(lambda: "libtorch" in maps.read_text(), process)
+        process.send_signal(signal.SIGINT)
+        said, complained = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, said, complained) == (2, "", SAID)
+
+
+def test_a_reader_that_has_enough(project: Path) -> None:
+    """As of `scrub show induction | head -1`: no mistake, no failed gate."""
+    with started(project, "show", "induction") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        complained = process.stderr.read()
+        process.wait(timeout=PATIENCE)
+    assert (process.returncode, complained) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_output_that_does_not_fit(project: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*PROGRAM, "show", "induction/naive"],
+            cwd=project,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (2, "scrub: the output can't be used: No space left on device\n")
