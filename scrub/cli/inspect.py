@@ -28,11 +28,14 @@ def check(
     dtype: options.Dtype = "float32",
     parts: options.Parts = None,
     positions: options.Positions = None,
+    column: options.Column = None,
+    split: options.Split = None,
 ) -> None:
     """Run only the gates: splits change no number, y = x changes nothing, rules change something, y is carried."""
     from scrub.study.run import Settings, prepare
 
-    settings = Settings(sequences, seed=seed, dtype=dtype, parts=split_parts(parts), positions=positions)
+    only = split_parts(parts)
+    settings = Settings(sequences, seed=seed, dtype=dtype, parts=only, positions=positions, column=column, split=split)
     prepared = prepare(paths, model, data, settings)
     gates = prepared.gates()
     for text in gates.warnings:

@@ -91,6 +91,8 @@ def load_sequences(
     folder = locate("data", spec)
     inside = folder if folder is not None and folder.is_dir() else None
     if inside is not None and declared_source(inside) == "stdlib":
+        if column is not None:
+            raise ScrubError(f"the data {one_line(spec)!r} are source files and have no columns: leave --column out")
         needed = _tokenizer_for(spec, tokenizer)
         windows = list(stdlib_windows(needed, n_ctx, bos_token_id, split or "validation", cache))
         background = stdlib_bigram(needed, n_ctx, bos_token_id, vocab_size, cache)
