@@ -8,7 +8,7 @@ carry a label, the step that paths match. Labels are left out of the identity of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
@@ -129,9 +129,12 @@ def unroll(
     return memo[start]
 
 
-def rewrite(outputs: Mapping[str, Node], build: Callable[[Node], Node]) -> dict[str, Node]:
-    """Graphs with every node rebuilt from the inputs up: `build(node)` is given it on its rebuilt inputs."""
+def rewrite(roots: Iterable[Node], build: Callable[[Node], Node]) -> dict[Node, Node]:
+    """What stands for every node of some graphs, rebuilt from the inputs up.
+
+    `build(node)` is given each node on its rebuilt inputs.
+    """
     rebuilt: dict[Node, Node] = {}
-    for current in walk(outputs.values()):
+    for current in walk(roots):
         rebuilt[current] = build(current.with_inputs(tuple(rebuilt[i] for i in current.inputs)))
-    return {name: rebuilt[output] for name, output in outputs.items()}
+    return rebuilt

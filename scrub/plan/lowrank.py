@@ -12,7 +12,7 @@ instead of the width of the model. Exact in exact arithmetic.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scrub.graph.node import Node, node, rewrite, walk
@@ -36,10 +36,10 @@ class _Candidate:
         return (shared, self.changed.inputs[1], table, *normed.inputs[1:], normed.static)
 
 
-def share_logits(outputs: Mapping[str, Node]) -> dict[str, Node]:
-    """The same outputs, with the logits of experiments that differ in one component computed from shared ones."""
+def share_logits(roots: Sequence[Node]) -> dict[Node, Node]:
+    """What stands for every value: logits of experiments that differ in one component come from shared ones."""
     groups: dict[tuple[object, ...], list[_Candidate]] = defaultdict(list)
-    unembeddings = [n for n in walk(outputs.values()) if n.op == "unembed" and n.inputs[0].op == "layer_norm"]
+    unembeddings = [n for n in walk(roots) if n.op == "unembed" and n.inputs[0].op == "layer_norm"]
     for each in unembeddings:
         for candidate in _candidates(each):
             groups[candidate.group].append(candidate)
@@ -55,7 +55,7 @@ def share_logits(outputs: Mapping[str, Node]) -> dict[str, Node]:
             return node("log_normaliser_changed", *current.inputs[0].inputs)
         return replacements.get(current, current)
 
-    return rewrite(outputs, build)
+    return rewrite(roots, build)
 
 
 def _candidates(unembedding: Node) -> list[_Candidate]:

@@ -80,9 +80,12 @@ def compile_plan(outputs: Mapping[str, Node], selected: bool = True, simplified:
 
     Without `simplified`, splits are computed as they are written, also where nothing tells their terms apart.
     """
-    values = {name: output.value for name, output in outputs.items()}
-    values = simplify(values) if simplified else values
-    computed = share_logits(select_rows(values) if selected else values)
+    values = [output.value for output in outputs.values()]
+    simpler = simplify(values) if simplified else {each: each for each in walk(values)}
+    rows = select_rows([simpler[value] for value in values]) if selected else {}
+    wanted = [rows.get(simpler[value], simpler[value]) for value in values]
+    final = share_logits(wanted)
+    computed = {name: final[value] for name, value in zip(outputs, wanted, strict=True)}
     order = list(walk(computed.values()))
     at = {each: number for number, each in enumerate(order)}
     kept = {at[each] for each in computed.values()}
@@ -99,7 +102,15 @@ def compile_plan(outputs: Mapping[str, Node], selected: bool = True, simplified:
         Step(each, tuple(at[i] for i in each.inputs), tuple(sorted(frees.get(number, ()))), per_run[number])
         for number, each in enumerate(order)
     ]
-    return Plan(tuple(steps), {name: at[each] for name, each in computed.items()}, _labels(outputs, at))
+    labels: dict[int, dict[str, None]] = {}
+    for each in walk(outputs.values()):
+        in_full = simpler[each.value]
+        for stands in (in_full, rows.get(in_full, in_full)):
+            computes = final.get(stands, stands)
+            if each.label is not None and computes in at:
+                labels.setdefault(at[computes], {})[each.label] = None
+    named = {number: " ".join(found) for number, found in labels.items()}
+    return Plan(tuple(steps), {name: at[each] for name, each in computed.items()}, named)
 
 
 def compute(step: Step, values: Mapping[int, Tensor], leaves: Mapping[Node, Tensor]) -> Tensor:
@@ -108,15 +119,6 @@ def compute(step: Step, values: Mapping[int, Tensor], leaves: Mapping[Node, Tens
     if run is None:
         return leaves[step.node]
     return run(*(values[i] for i in step.inputs), **step.node.arguments)
-
-
-def _labels(outputs: Mapping[str, Node], at: Mapping[Node, int]) -> dict[int, str]:
-    """The steps of paths that each computed value stands for (those in full; rows are their consumers')."""
-    found: dict[int, dict[str, None]] = {}
-    for each in walk(outputs.values()):
-        if each.label is not None and each.value in at:
-            found.setdefault(at[each.value], {})[each.label] = None
-    return {number: " ".join(labels) for number, labels in found.items()}
 
 
 def leaves_of(plan: Plan) -> Sequence[Node]:

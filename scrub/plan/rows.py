@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 from scrub.graph.node import Node, node, walk
 from scrub.graph.ops import OPS
 
 
-def select_rows(outputs: Mapping[str, Node]) -> dict[str, Node]:
-    """The graphs of the outputs at the selected rows.
+def select_rows(roots: Iterable[Node]) -> dict[Node, Node]:
+    """What stands for the selected rows of every value that has rows, when only those of the roots are wanted.
 
     The selection is pushed towards the inputs through every operation that works row by row, as the
     table says, and stops where something needs all rows. No number changes.
     """
-    order = list(walk(outputs.values()))
+    order = list(walk(roots))
     in_full: set[Node] = set()
     for current in reversed(order):  # what reads a node comes before it
         rows = OPS[current.op].row_inputs(len(current.inputs))
@@ -32,4 +32,4 @@ def select_rows(outputs: Mapping[str, Node]) -> dict[str, Node]:
         else:
             inputs = (rows_of[each] if at in rows else each for at, each in enumerate(current.inputs))
             rows_of[current] = current.with_inputs(tuple(inputs))
-    return {name: rows_of[output] for name, output in outputs.items()}
+    return rows_of

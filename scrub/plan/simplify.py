@@ -6,7 +6,7 @@ fed alike becomes the unsplit component again, so that experiments share it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 
 from scrub.graph.node import Node, node, rewrite
 
@@ -73,6 +73,6 @@ def simplest(current: Node) -> Node:
     return next((found for identity in IDENTITIES if (found := identity(current)) is not None), current)
 
 
-def simplify(outputs: Mapping[str, Node]) -> dict[str, Node]:
-    """The same values with less work."""
-    return rewrite(outputs, simplest)
+def simplify(roots: Iterable[Node]) -> dict[Node, Node]:
+    """What stands for every value: the same with less work."""
+    return rewrite(roots, simplest)

@@ -16,6 +16,7 @@ from torch import Tensor
 from scrub.graph.node import Node, node, unroll, walk
 from scrub.graph.ops import OPS
 from scrub.paths.locate import below
+from scrub.paths.splits import Split
 from scrub.plan.plan import Plan, compile_plan, leaves_of
 from scrub.plan.rows import select_rows
 from scrub.study.experiments import divergence, losses
@@ -210,7 +211,7 @@ def test_only_selected_rows_reach_the_last_layer_and_the_unembedding() -> None:
 
 def test_a_value_needed_in_full_and_in_part_is_selected_from() -> None:
     model = small(n_layers=1)
-    (output,) = select_rows({"logits": model.graph}).values()
+    output = select_rows([model.graph])[model.graph]
     selects = [each for each in walk([output]) if each.op == "select"]
     assert {each.inputs[1] for each in selects} == {node("selected")}
     assert len({each.inputs[0] for each in selects}) == len(selects)
@@ -298,3 +299,11 @@ def test_rules_about_a_place_cost_the_same_for_every_layer(texts: list[str], mon
         growth = [(b - a) / (m - n) for a, b, n, m in zip(counts, counts[1:], DEPTHS, DEPTHS[1:], strict=False)]
         assert len(set(growth[1:])) == 1, counts
         assert max(growth) < most, counts
+
+
+def test_values_at_selected_rows_keep_the_names_that_paths_know(model: Small) -> None:
+    split = Split.parse("**/a1 by heads 0").apply(model.graph, {})
+    plan = compile_plan({"loss": losses(split)})
+    named = {label for labels in plan.labels.values() for label in labels.split()}
+    assert {"a1.0", "a1.rest", "q", "k", "v", "emb", "a0"} <= named
+    assert [plan.steps[at].node.op for at, labels in plan.labels.items() if "a1." in labels] == ["output", "output"]
