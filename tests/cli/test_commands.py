@@ -75,6 +75,7 @@ def test_json_is_the_designs_format(scrub: Scrub, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.usefixtures("open_gates")
 def test_every_output_of_one_run(scrub: Scrub, tmp_path: Path) -> None:
     files = {"--json": "o.json", "--pairs-out": "pairs.safetensors", "--plot": "plot.svg"}
     options = [word for option, name in files.items() for word in (option, tmp_path / name)]

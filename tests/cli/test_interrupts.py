@@ -1,4 +1,4 @@
-"""An interrupted run, and output that nobody reads or that doesn't fit: in processes of their own."""
+"""Interrupted runs, in processes of their own, and output that nobody reads or that doesn't fit."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from scrub.cli import _status
 
 SAID = "scrub: interrupted: nothing was written; run the same command again to start over\n"
 PROGRAM = [sys.executable, "-c", "from scrub.cli import main; main()"]
@@ -98,27 +100,21 @@ def test_interrupted_while_it_starts(project: Path) -> None:
     assert (process.returncode, said, complained) == (2, "", SAID)
 
 
-def test_a_reader_that_has_enough(project: Path) -> None:
+def test_a_reader_that_has_enough(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """As of `scrub show induction | head -1`: no mistake, no failed gate."""
-    with started(project, "show", "induction") as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        complained = process.stderr.read()
-        process.wait(timeout=PATIENCE)
-    assert (process.returncode, complained) == (0, "")
+    for command in ("show", "plan"):
+        reader, writer = os.pipe()
+        os.close(reader)
+        with os.fdopen(writer, "w") as pipe, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", pipe)
+            assert _status([command, "induction/naive"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_output_that_does_not_fit(project: Path) -> None:
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            [*PROGRAM, "show", "induction/naive"],
-            cwd=project,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-    assert (done.returncode, done.stderr) == (2, "scrub: the output can't be used: No space left on device\n")
+def test_output_that_does_not_fit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for command in ("show", "plan"):
+        with Path("/dev/full").open("w") as full, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", full)
+            assert _status([command, "induction/naive"]) == 2
+        assert capsys.readouterr().err == "scrub: the output can't be used: No space left on device\n"
