@@ -72,6 +72,8 @@ def open_local(path: Path, split: str | None) -> Iterable[dict[str, Any]]:
         kind = builder_of(path)
         if kind is None:
             raise ScrubError(f"{where} is of no kind of data that scrub reads: name it one of {known}, or a folder")
+        if split not in {None, "train"}:  # the name that `datasets` gives to the rows of a single file
+            raise ScrubError(f"{where} is a single file and has no split {one_line(split)!r}: leave --split out")
         if path.stat().st_size == 0:
             raise ScrubError(f"{where} is empty: give a file with data")
         with told(where):
@@ -169,10 +171,13 @@ def read_column(found: Iterable[dict[str, Any]], column: str | None, where: str)
         raise ScrubError(
             f"{one_line(where)} has no column {one_line(name)!r}: it has {', '.join(map(one_line, first))}"
         )
-    values = (row[name] for row in chain([first], stream))
-    if isinstance(first[name], str):
-        return values
-    return (as_ids(value, name, where) for value in values)
+    values = (row[name] for row in chain([first], stream) if row[name] is not None)
+    known = next(values, None)
+    if known is None:
+        raise ScrubError(f"the column {one_line(name)!r} of {one_line(where)} is empty: name another with --column")
+    if isinstance(known, str):
+        return chain([known], values)
+    return (as_ids(value, name, where) for value in chain([known], values))
 
 
 def guess_column(row: dict[str, Any], where: str) -> str:

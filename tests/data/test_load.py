@@ -10,6 +10,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from scrub.data.load import Sequences, load_sequences
+from scrub.data.rows import rows
 from scrub.data.whitelist import Whitelist
 from scrub.data.windows import cut, distinct
 from scrub.errors import ScrubError
@@ -206,3 +207,14 @@ def test_bigram_losses_never_look_at_their_own_half() -> None:
     losses = sequences.bigram_losses()
     assert losses.shape == (40, N_CTX)
     assert losses[:, 1:5].mean() < 1.5 < losses[:, -1].mean()
+
+
+def test_rows_without_a_text_are_passed_over(tmp_path: Path) -> None:
+    file = tmp_path / "some.jsonl"
+    file.write_text('{"text": null}\n{"text": "one"}\n{"text": null}\n{"text": "two"}\n')
+    assert list(rows(file, "text")) == ["one", "two"]
+    file.write_text('{"text": null, "more": "a"}\n' * 3)
+    with pytest.raises(ScrubError, match=r"the column 'text' of .* is empty"):
+        list(rows(file, "text"))
+    with pytest.raises(ScrubError, match="a single file and has no split 'test'"):
+        list(rows(file, "text", "test"))
