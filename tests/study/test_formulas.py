@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from project import LETTERS, LISTED
 from safetensors.torch import load, load_file
 from torch import Tensor
 
@@ -240,6 +241,8 @@ def test_pairs_file(both: tuple[dict, Pairs]) -> None:
     assert pairs.selected.shape == (DRAWS * SEQUENCES, 11)
     assert (pairs.reference.dtype, pairs.other.dtype, pairs.selected.dtype) == (torch.int64, torch.int64, torch.bool)
     assert int(pairs.selected.sum()) == DRAWS * numbers["positions"]
+    listed = torch.tensor([1 + LETTERS.index(letter) for letter in LISTED])
+    assert torch.equal(pairs.selected, torch.isin(pairs.x, listed))  # the token, whose successor is scored
     first, second = pairs.reference.split(SEQUENCES)
     assert torch.equal(first, second)  # the same sequences in every draw, in other pairs
     assert not torch.equal(*pairs.other.split(SEQUENCES))
@@ -286,8 +289,6 @@ def test_the_formulas_differ(both: tuple[dict, Pairs]) -> None:
 
 def test_rows_come_from_sequences_of_the_same_typicality(both: tuple[dict, Pairs]) -> None:
     """As declared for the project: the current token is an e or a blank, or the one before a t, a dot or an a."""
-    from project import LETTERS
-
     pairs = both[1]
     number = {letter: 1 + at for at, letter in enumerate(LETTERS)}
     now = torch.isin(pairs.x, torch.tensor([number[each] for each in "e "]))

@@ -165,6 +165,26 @@ def test_rules_that_win_nowhere_warn() -> None:
     assert asked("k  a1.ind/k/** -> y\n   a1.ind/k/a0.prev/v/emb -> x").gates().warnings == ()
 
 
+def test_rules_that_carry_nothing_warn() -> None:
+    """A mask that holds no position: the rule feeds a path, and nothing comes of it."""
+    far = 'splits  a1.ind/k/a0.prev by mask "lag 100"\nk  a1.ind/k/a0.prev[lag 100]/v/emb -> y'
+    warnings = asked(far).gates().warnings
+    said = "changes no loss: what it feeds carries nothing to the positions looked at"
+    assert warnings == tuple(
+        f"h/{part}: the rule 'a1.ind/k/a0.prev[lag 100]/v/emb -> y' {said}" for part in ("k", "all")
+    )
+
+
+def test_donors_that_are_the_reference_warn() -> None:
+    """A feature that nobody shares: each sequence is its own donor, so nothing is resampled."""
+
+    def alone(tokens: np.ndarray, _: object) -> np.ndarray:
+        return np.broadcast_to(np.arange(len(tokens))[:, None], tokens.shape)
+
+    warnings = asked("k  a1.ind/k/a0.prev/{q,k}/** -> rows like alone", features={"alone": alone}).gates().warnings
+    assert any("'rows like alone' draws the reference itself in 100% of places" in text for text in warnings)
+
+
 def test_probes_are_every_rule_that_resamples() -> None:
     names = [name for name, _ in scrub.study.gates._probes(asked().experiments)]
     assert names == [

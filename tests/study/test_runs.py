@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from project import ROWS
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+import scrub.study.binding
+import scrub.study.run
 from scrub.errors import ScrubError
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.result import Result
@@ -175,41 +178,53 @@ def test_all_positions_or_the_whitelist() -> None:
 
 
 class Watch(TorchDispatchMode):
-    """Counts the bytes of the tensors that are alive, whenever another few are made."""
+    """Counts the bytes of the tensors that are made while it is on."""
 
     def __init__(self) -> None:
         super().__init__()
         self.alive: weakref.WeakValueDictionary[int, torch.Tensor] = weakref.WeakValueDictionary()
-        self.peak = self.calls = 0
+        self.made = self.peak = self.calls = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         for each in tree_leaves(out):
             if isinstance(each, torch.Tensor):
                 self.alive[id(each)] = each
+                self.made += each.nbytes
         self.calls += 1
         if self.calls % 5 == 0:
-            storages = {each.untyped_storage().data_ptr(): each.untyped_storage() for each in self.alive.values()}
-            self.peak = max(self.peak, sum(each.nbytes() for each in storages.values()))
+            self.peak = max(self.peak, self.now())
         return out
 
-
-def peak(sequences: int, batch: int, draws: int = 1) -> int:
-    asked = settings(sequences=sequences, batch=batch, draws=draws, parts=("k",), positions="all")
-    ready = prepare("induction/refined_5", settings=asked)
-    with Watch() as watch:
-        run_prepared(ready)
-    return watch.peak
+    def now(self) -> int:
+        """Those that are alive, storages counted once."""
+        storages = {each.untyped_storage().data_ptr(): each.untyped_storage() for each in self.alive.values()}
+        return sum(each.nbytes() for each in storages.values())
 
 
 @pytest.mark.usefixtures("open_gates")
-def test_memory_is_bounded_by_the_batch() -> None:
-    """More sequences, and more draws, need no more bytes at once; a larger batch does."""
-    few = peak(33, 11)  # one more than a block, from which donors are drawn
-    assert few > 10_000
-    assert peak(77, 11) < 1.2 * few
-    assert peak(33, 11, draws=3) < 1.2 * few
-    assert peak(77, 66) > 2 * few
+def test_memory_is_bounded_by_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing piles up from batch to batch or draw to draw, a batch's values go when they were used, and a larger
+    batch needs more.
+    """
+    peaks = {}
+    for batch in (7, 56):
+        asked = settings(sequences=56, batch=batch, draws=2, parts=("k",), positions="all")
+        ready = prepare("induction/refined_5", settings=asked)
+        between: list[int] = []
+
+        def bind(*arguments: Any, watch: Watch, between: list[int] = between) -> Any:
+            between.append(watch.now())
+            return scrub.study.binding.bind(*arguments)
+
+        with Watch() as watch:
+            monkeypatch.setattr(scrub.study.run, "bind", partial(bind, watch=watch))
+            run_prepared(ready)
+        assert len(between) == 2 * 56 / batch
+        assert max(between[1:]) < 1.5 * between[1], between  # at the end of the first batch, its outputs are alive
+        assert watch.peak - between[0] < watch.made / len(between) / 3
+        peaks[batch] = watch.peak
+    assert peaks[56] > 2 * peaks[7]
 
 
 def test_numbers_out_of_range() -> None:
