@@ -10,7 +10,9 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from types import FrameType
+from typing import Any
 
 MISTAKE, GATE = 2, 1  # exit statuses
 INTERRUPTED = "interrupted: nothing was written; run the same command again to start over"
@@ -95,8 +97,10 @@ class _Interrupts:
         self.seen = True
         raise KeyboardInterrupt
 
-    def _lost(self, unraisable: sys.UnraisableHookArgs) -> None:
-        if self.seen:  # it came amid a destructor, where exceptions get lost
-            _thread.interrupt_main()
+    def _lost(self, unraisable: Any) -> None:
+        if self.seen:  # it came amid a destructor, where exceptions get lost: once more, soon after
+            again = threading.Timer(0.01, _thread.interrupt_main)
+            again.daemon = True
+            again.start()
         else:
             sys.__unraisablehook__(unraisable)

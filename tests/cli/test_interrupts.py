@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import scrub.cli
 from scrub.cli import _status
 
 SAID = "scrub: interrupted: nothing was written; run the same command again to start over\n"
@@ -36,7 +37,7 @@ hypothesis = Hypothesis(
 
 @contextmanager
 def started(project: Path, *words: str | Path) -> Iterator[subprocess.Popen[str]]:
-    """The command line in a process of its own."""
+    """The command line in a process of its own, in the background: shells let those ignore interrupts."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "COLUMNS": "100"}
     process = subprocess.Popen(
         [*PROGRAM, *map(str, words)],
@@ -45,7 +46,7 @@ def started(project: Path, *words: str | Path) -> Iterator[subprocess.Popen[str]
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # noqa: PLW1509
     )
     try:
         yield process
@@ -98,6 +99,53 @@ def test_interrupted_while_it_starts(project: Path) -> None:
         process.send_signal(signal.SIGINT)
         said, complained = process.communicate(timeout=PATIENCE)
     assert (process.returncode, said, complained) == (2, "", SAID)
+
+
+@pytest.fixture
+def own_signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Lets `main` have the process' signals and hooks, and puts them back."""
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("own_signals")
+def test_an_interrupt_that_a_library_makes_something_else_of(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_: list[str]) -> int:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as error:
+            raise ImportError("the library can't be loaded") from error
+        return 0
+
+    monkeypatch.setattr(scrub.cli, "_status", failing)
+    with pytest.raises(SystemExit) as ended:
+        scrub.cli.main()
+    assert (ended.value.code, capsys.readouterr().err) == (2, SAID)
+
+
+@pytest.mark.usefixtures("own_signals")
+def test_an_interrupt_amid_a_destructor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python prints and forgets what is raised there: the interrupt has to come again."""
+
+    class Dying:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    def slow(_: list[str]) -> int:
+        dying = Dying()
+        del dying
+        for _ in range(1000):
+            time.sleep(0.01)
+        return 0
+
+    monkeypatch.setattr(scrub.cli, "_status", slow)
+    with pytest.raises(SystemExit) as ended:
+        scrub.cli.main()
+    assert (ended.value.code, capsys.readouterr().err) == (2, SAID)
 
 
 def test_a_reader_that_has_enough(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
