@@ -56,6 +56,11 @@ def one_line(text: object) -> str:
     return shown(" ".join(str(text).split()))
 
 
+def first_sentence(error: BaseException) -> str:
+    """The first line of what a library raised, for an error message."""
+    return one_line(str(error).partition("\n")[0])[:120] or type(error).__name__
+
+
 def unwritable(path: str | Path, error: OSError | ValueError) -> ScrubError:
     """The one line that says why a path can't be written, and what to do."""
     reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)

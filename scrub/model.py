@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,12 +25,11 @@ from scrub.checkpoint import (
     write_checkpoint,
 )
 from scrub.errors import ScrubError
-from scrub.files import one_line, shown, unwritable
-from scrub.find import find, locate
+from scrub.files import first_sentence, unwritable
 from scrub.graph.node import Node
+from scrub.hub import find_model
 from scrub.plan.plan import Plan, compile_plan, leaves_of
 
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _COMPUTABLE = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
@@ -125,7 +123,7 @@ def load_model(spec: str | Path, dtype: torch.dtype = torch.float32, device: str
     Raises ScrubError, in one line, if there is none, if the hub can't be reached, or for anything that is wrong with
     the model's files.
     """
-    name, folder = _found(spec)
+    name, folder = find_model(spec)
     family, config = read_config(folder / CONFIG)
     graph: Node = family.lower(config)
     params = read_tensors(folder / TENSORS, parameter_shapes(graph), _computable(dtype))
@@ -136,6 +134,12 @@ def load_model(spec: str | Path, dtype: torch.dtype = torch.float32, device: str
     return Model(name, config, graph, _moved(params, dtype, device), tokenizer, folder)
 
 
+def lower(config: ModelConfig) -> Node:
+    """The graph of a model from its config."""
+    graph: Node = architectures()[_family(config)].lower(config)
+    return graph
+
+
 def make_model(
     name: str, config: ModelConfig, params: Mapping[str, Tensor], tokenizer: Tokenizer | None = None
 ) -> Model:
@@ -143,7 +147,7 @@ def make_model(
 
     Raises ScrubError if the parameters aren't those that the config asks for.
     """
-    graph: Node = architectures()[_family(config)].lower(config)
+    graph = lower(config)
     shapes, there = parameter_shapes(graph), {key: tuple(value.shape) for key, value in params.items()}
     if wrong := sorted(key for key in shapes.keys() | there.keys() if shapes.get(key) != there.get(key)):
         expected, found = (f"{list(each[wrong[0]])}" if wrong[0] in each else "nothing" for each in (shapes, there))
@@ -182,44 +186,5 @@ def _moved(
     try:
         return {name: value.to(device, dtype) for name, value in params.items()}
     except (RuntimeError, AssertionError) as error:  # torch's ways of saying that there is no such device, or no room
-        why = _sentence(error)
+        why = first_sentence(error)
         raise ScrubError(f"the model can't be put on the device {str(device)!r} ({why}): try 'cpu'") from error
-
-
-def _found(spec: str | Path) -> tuple[str, Path]:
-    """The name and the folder of a model; a repository on the hub is brought here if it is nowhere else."""
-    text = str(spec)
-    if _HUB_ID.fullmatch(text) and not text.startswith("models/") and locate("models", spec) is None:
-        return text, _download(text)
-    folder = find("models", spec)
-    if not folder.is_dir():
-        raise ScrubError(f"{shown(folder)} is no folder: a model is a folder with {CONFIG} and {TENSORS}")
-    return folder.resolve().name, folder
-
-
-def _sentence(error: Exception) -> str:
-    return one_line(str(error).partition("\n")[0])[:120] or type(error).__name__
-
-
-def _download(hub_id: str) -> Path:
-    """The local folder of a repository on the hub, brought here if it isn't yet."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
-    local = f"give --model the path of a local folder with {CONFIG}, {TENSORS} and {TOKENIZER}"
-    try:
-        folder = Path(snapshot_download(hub_id, allow_patterns=[CONFIG, TENSORS, TOKENIZER]))
-    except GatedRepoError as error:
-        raise ScrubError(
-            f"{hub_id} on the hub asks for a licence first: accept it there and log in, or {local}"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise ScrubError(
-            f"there is no model {hub_id!r}: no such path here, and no such repository on the hub: {local}"
-        ) from error
-    except Exception as error:  # every kind of network failure has its own class
-        why = _sentence(error)
-        raise ScrubError(f"{hub_id} is no path here, and the hub can't be reached ({why}): {local}") from error
-    if not (folder / CONFIG).is_file():
-        raise ScrubError(f"{hub_id} on the hub has no {CONFIG}, so it is no model that scrub reads: {local}")
-    return folder

@@ -13,16 +13,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from scrub.graph.masks import MASKS
 
 NONE, ONE, TWO, THREE, FOUR = (range(n, n + 1) for n in range(5))
 ANY = range(1, 1 << 16)
+
+# gelu_tanh: Hendrycks & Gimpel 2016 (https://arxiv.org/abs/1606.08415), the approximation that GPT-2 uses
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu_tanh": partial(functional.gelu, approximate="tanh"),
+    "gelu": functional.gelu,
+    "relu": functional.relu,
+}
 
 IN_CACHE = 1 << 18  # numbers that are worked on at once where it pays that they stay in a core's cache
 
@@ -55,6 +64,10 @@ def embed(
     return table[tokens]
 
 
+def add_bias(x: Float[Tensor, "... width"], bias: Float[Tensor, " width"]) -> Float[Tensor, "... width"]:
+    return x + bias
+
+
 def add(*terms: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     total = terms[0]
     for term in terms[1:]:
@@ -73,7 +86,19 @@ def layer_norm(
     *,
     eps: float,
 ) -> Float[Tensor, "batch position d_model"]:
-    return torch.nn.functional.layer_norm(x, weight.shape, weight, bias, eps)
+    return functional.layer_norm(x, weight.shape, weight, bias, eps)
+
+
+def linear(
+    x: Float[Tensor, "batch position width"],
+    weight: Float[Tensor, "out width"],
+    bias: Float[Tensor, " out"] | None = None,
+) -> Float[Tensor, "batch position out"]:
+    return functional.linear(x, weight, bias)
+
+
+def activate(x: Float[Tensor, "batch position width"], *, kind: str) -> Float[Tensor, "batch position width"]:
+    return ACTIVATIONS[kind](x)
 
 
 def take_heads(weight: Float[Tensor, "head ..."], *, indices: tuple[int, ...]) -> Float[Tensor, "some ..."]:
@@ -81,9 +106,11 @@ def take_heads(weight: Float[Tensor, "head ..."], *, indices: tuple[int, ...]) -
 
 
 def project(
-    x: Float[Tensor, "batch position d_model"], weight: Float[Tensor, "head d_head d_model"]
+    x: Float[Tensor, "batch position d_model"],
+    weight: Float[Tensor, "head d_head d_model"],
+    bias: Float[Tensor, "head d_head"] | None = None,
 ) -> Float[Tensor, "batch head position d_head"]:
-    flat = x @ weight.flatten(0, 1).T
+    flat = linear(x, weight.flatten(0, 1), None if bias is None else bias.flatten())
     return flat.view(*flat.shape[:2], *weight.shape[:2]).transpose(1, 2)
 
 
@@ -104,6 +131,15 @@ def attend(
     pattern: Float[Tensor, "batch head query key"], v: Float[Tensor, "#batch head key d_head"]
 ) -> Float[Tensor, "batch head query d_head"]:
     return pattern @ v
+
+
+def attention(
+    q: Float[Tensor, "#batch head position d_head"],
+    k: Float[Tensor, "#batch head position d_head"],
+    v: Float[Tensor, "#batch head position d_head"],
+) -> Float[Tensor, "batch head position d_head"]:
+    """attend(attention_pattern(q, k), v) at every position, without a pattern in memory."""
+    return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
 
 
 def attend_masked(
@@ -262,14 +298,18 @@ OPS: dict[str, Op] = {
     # the model
     "embed": Op(embed, TWO),
     "add": Op(add, ANY, rows=None),
+    "add_bias": Op(add_bias, TWO, rows=(0,)),
     "sub": Op(sub, TWO, rows=(0, 1), heads=(0, 1)),
     "layer_norm": Op(layer_norm, THREE, ("eps",), rows=(0,)),
     "take_heads": Op(take_heads, ONE, ("indices",), heads=(0,)),
-    "project": Op(project, TWO, rows=(0,), heads=(1,)),
+    "project": Op(project, range(2, 4), rows=(0,), heads=(1, 2)),
     "attention_pattern": Op(attention_pattern, THREE, rows=(0, 2), heads=(0, 1)),
+    "attention": Op(attention, THREE, heads=(0, 1, 2)),
     "attend": Op(attend, TWO, rows=(0,), heads=(0, 1)),
     "attend_masked": Op(attend_masked, THREE, ("mask",), rows=(0, 2), heads=(0, 1)),
     "output": Op(output, TWO, rows=(0,), heads=(0, 1)),
+    "linear": Op(linear, range(2, 4), rows=(0,)),
+    "activate": Op(activate, ONE, ("kind",), rows=(0,)),
     "unembed": Op(unembed, TWO, rows=(0,)),
     # what a study does with it
     "gather_rows": Op(gather_rows, TWO, heads=(0,)),

@@ -113,7 +113,7 @@ def head_indices(component: Node) -> tuple[int, ...]:
         shape = component.arguments["shape"]
         assert isinstance(shape, tuple)
         return tuple(range(shape[0]))
-    return head_indices(component.inputs[OPS[component.op].heads[-1]])
+    return head_indices(component.inputs[OPS[component.op].heads[0]])
 
 
 def _by_heads(whole: Node, names: Sequence[str], roles: Roles) -> list[Node]:

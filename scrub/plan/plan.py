@@ -9,6 +9,7 @@ from torch import Tensor
 
 from scrub.graph.node import Node, walk
 from scrub.graph.ops import OPS
+from scrub.plan.fuse import fuse_attention
 from scrub.plan.lowrank import share_logits
 from scrub.plan.rows import select_rows
 from scrub.plan.simplify import simplify
@@ -84,7 +85,9 @@ def compile_plan(outputs: Mapping[str, Node], selected: bool = True, simplified:
     simpler = simplify(values) if simplified else {each: each for each in walk(values)}
     rows = select_rows([simpler[value] for value in values]) if selected else {}
     wanted = [rows.get(simpler[value], simpler[value]) for value in values]
-    final = share_logits(wanted)
+    shared = share_logits(wanted)
+    fused = fuse_attention([shared[value] for value in wanted]) if simplified else {}
+    final = {value: fused.get(stands, stands) for value, stands in shared.items()}
     computed = {name: final[value] for name, value in zip(outputs, wanted, strict=True)}
     order = list(walk(computed.values()))
     at = {each: number for number, each in enumerate(order)}

@@ -1,4 +1,4 @@
-"""The command that trains the attention-only model."""
+"""The command that trains a model in the box."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,13 +7,19 @@ import typer
 
 from scrub.errors import ScrubError
 from scrub.files import one_line, unwritable
+from scrub.find import find
 from scrub.training.settings import Settings
+from scrub.training.shapes import SHAPES
 
 DEFAULTS = Settings()
 
 
 def train(
     folder: Annotated[Path, typer.Argument(help="Where the run keeps its files.")],
+    shape: Annotated[str, typer.Option(help=f"What to train: {' or '.join(SHAPES)}.")] = "attn2l",
+    tokenizer: Annotated[
+        str, typer.Option(help="Model whose tokenizer to take; without one, it is trained first.")
+    ] = "",
     tokens: Annotated[int, typer.Option(help="Positions to train on.")] = DEFAULTS.tokens,
     decay_tokens: Annotated[int, typer.Option(help="Of these, the last ones, with a decaying learning rate.")] = (
         DEFAULTS.decay_tokens
@@ -30,11 +36,11 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     resume: Annotated[str, typer.Option(help="Checkpoint in the folder to go on from.")] = "",
 ) -> None:
-    """Train the 2-layer attention-only model on the source of Python and of the installed packages."""
+    """Train a small model on the source of Python and of the installed packages."""
     import torch
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from scrub.architectures.attention_only import Config
+    from scrub.checkpoint import TOKENIZER, read_tokenizer
     from scrub.training.prepare import prepare
     from scrub.training.train import Trainer
 
@@ -55,22 +61,16 @@ def train(
         stdlib_share=stdlib_share,
         seed=seed,
     )
-    config = Config(
-        n_layers=2,
-        n_heads=8,
-        d_model=256,
-        d_head=32,
-        n_ctx=300,
-        vocab_size=4096,
-        bos_token_id=0,
-        positions="shortformer",
-        layer_norm_eps=1e-5,
-    )
+    if shape not in SHAPES:
+        raise ScrubError(f"there is no shape {one_line(shape)!r}: train one of {', '.join(SHAPES)}")
+    config = SHAPES[shape]
+    vocabulary = find("models", tokenizer) / TOKENIZER if tokenizer else None
+    ready = read_tokenizer(vocabulary, config.vocab_size) if vocabulary else None
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(folder, error) from error
-    trainer = Trainer(folder, settings, config, prepare(folder, config.vocab_size), device)
+    trainer = Trainer(folder, settings, config, prepare(folder, config.vocab_size, ready), device)
     if resume:
         trainer.resume(resume)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -1,4 +1,4 @@
-"""The training loss of the attention-only model, as plain fast torch over a dict of parameters."""
+"""The training loss of a model, over a dict of parameters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from scrub.architectures.attention_only import Config
+from scrub.graph.node import Node
+from scrub.plan.plan import compile_plan, leaves_of
 
 Params = Mapping[str, Tensor]  # by the names of the checkpoint
 
@@ -53,40 +54,31 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return grad_inputs * scale, grad_weight * scale, None
 
 
-def final_states(
-    params: Params, config: Config, inputs: Int[Tensor, "batch token"]
-) -> Float[Tensor, "batch token d_model"]:
-    """The LayerNormed residual stream before the unembedding."""
-    batch, tokens = inputs.shape
-    heads, width, eps = config.n_heads, config.d_head, config.layer_norm_eps
-    positions = params["pos.weight"][:tokens]
-    shortformer = config.positions == "shortformer"
-    stream = F.embedding(inputs, params["embed.weight"])
-    if not shortformer:
-        stream = stream + positions
-    for layer in range(config.n_layers):
-        name = f"layers.{layer}"
-        normed = F.layer_norm(stream, (config.d_model,), params[f"{name}.ln.weight"], params[f"{name}.ln.bias"], eps)
-        placed = normed + positions if shortformer else normed
-        query_key = torch.cat([params[f"{name}.wq"], params[f"{name}.wk"]]).flatten(0, 1)
-        mixed = F.linear(placed, query_key).view(batch, tokens, 2 * heads, width).transpose(1, 2)
-        value = F.linear(normed, params[f"{name}.wv"].flatten(0, 1)).view(batch, tokens, heads, width).transpose(1, 2)
-        read = F.scaled_dot_product_attention(mixed[:, :heads], mixed[:, heads:], value, is_causal=True)
-        output = params[f"{name}.wo"].transpose(0, 1).flatten(1)  # [d_model, n_heads * d_head]
-        stream = stream + F.linear(read.transpose(1, 2).flatten(2), output)
-    return F.layer_norm(stream, (config.d_model,), params["final_ln.weight"], params["final_ln.bias"], eps)
+class Objective:
+    """The training loss of a model's graph, through the same plan that studies run."""
 
+    def __init__(self, graph: Node) -> None:
+        """`graph` ends in an unembedding, which is computed apart."""
+        states, self.table = graph.inputs
+        self.plan = compile_plan({"states": states}, selected=False)
+        self.leaves = leaves_of(self.plan)
 
-def loss(params: Params, config: Config, tokens: Int[Tensor, "batch token"]) -> Float[Tensor, ""]:
-    """Mean loss, in nats a token, of predicting every token of sequences but the first (the begin token)."""
-    states = final_states(params, config, tokens[:, :-1])
-    return _LinearCrossEntropy.apply(  # type: ignore[no-any-return, no-untyped-call]
-        states.flatten(0, 1), params["unembed.weight"], tokens[:, 1:].flatten()
-    )
+    def states(self, params: Params, inputs: Int[Tensor, "batch token"]) -> Float[Tensor, "batch token d_model"]:
+        """The LayerNormed residual stream before the unembedding."""
+        bound = {"tokens": inputs, "position": torch.arange(inputs.shape[1], device=inputs.device)[None]}
+        leaves = {
+            leaf: params[str(leaf.arguments["name"])] if leaf.op == "param" else bound[leaf.op] for leaf in self.leaves
+        }
+        return self.plan.run(self.plan.once(leaves), leaves)["states"]
 
+    def loss(self, params: Params, tokens: Int[Tensor, "batch token"]) -> Float[Tensor, ""]:
+        """Mean loss, in nats a token, of predicting every token of sequences but the first (the begin token)."""
+        states, table = self.states(params, tokens[:, :-1]), params[str(self.table.arguments["name"])]
+        return _LinearCrossEntropy.apply(states.flatten(0, 1), table, tokens[:, 1:].flatten())  # type: ignore[no-any-return, no-untyped-call]
 
-def token_losses(params: Params, config: Config, tokens: Int[Tensor, "batch token"]) -> Float[Tensor, "batch position"]:
-    """Loss of each prediction, in nats; no gradients."""
-    with torch.no_grad():
-        logits = final_states(params, config, tokens[:, :-1]) @ params["unembed.weight"].T
-        return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none").view(len(tokens), -1)
+    def token_losses(self, params: Params, tokens: Int[Tensor, "batch token"]) -> Float[Tensor, "batch position"]:
+        """Loss of each prediction, in nats; no gradients."""
+        with torch.no_grad():
+            logits = self.states(params, tokens[:, :-1]) @ params[str(self.table.arguments["name"])].T
+            losses = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
+            return losses.view(len(tokens), -1)

@@ -1,4 +1,4 @@
-"""Initial parameters of the attention-only model, under the checkpoint's names."""
+"""Initial parameters of a model, under the names of its graph."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scrub.architectures.attention_only import Config
+from scrub.checkpoint import parameter_shapes
+from scrub.graph.node import Node, walk
+
+EMBEDDING, UNEMBEDDING = 0.05, 0.02  # standard deviations
+MATRICES = ("wq", "wk", "wv", "wo", "w_in", "w_out")
+INTO_STREAM = ("wo", "w_out")  # of every layer, smaller the more there are: Radford et al. 2019, 2.3
 
 
 def sinusoids(count: int, width: int) -> Float[Tensor, "{count} {width}"]:
@@ -18,26 +23,30 @@ def sinusoids(count: int, width: int) -> Float[Tensor, "{count} {width}"]:
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :width]
 
 
-def initial_parameters(config: Config, seed: int) -> dict[str, Tensor]:
+def initial_parameters(graph: Node, seed: int) -> dict[str, Tensor]:
     """Random parameters, float32, with positions that start as sinusoids: neighbours are then easy to tell apart."""
     generator = torch.Generator().manual_seed(seed)
+    shapes = parameter_shapes(graph)
+    layers = sorted({int(name.split(".")[1]) for name in shapes if name.startswith("layers.")})
+    scales = {"embed.weight": EMBEDDING, "unembed.weight": UNEMBEDDING}
+    for name in (f"layers.{layer}.{matrix}" for layer in layers for matrix in MATRICES):
+        if name in shapes:
+            scales[name] = _fan_in(name, shapes[name]) ** -0.5
+            scales[name] /= math.sqrt(2 * len(layers)) if name.endswith(INTO_STREAM) else 1
+    params = {name: torch.randn(shapes[name], generator=generator) * scales[name] for name in scales if name in shapes}
+    count, width = shapes["pos.weight"]
+    params["pos.weight"] = sinusoids(count, width) * (EMBEDDING if _in_stream(graph) else 1)
+    for name, shape in shapes.items():
+        if name not in params:
+            params[name] = torch.ones(shape) if name.endswith(".weight") else torch.zeros(shape)
+    return {name: params[name] for name in shapes}
 
-    def normal(*shape: int, scale: float) -> Tensor:
-        return torch.randn(*shape, generator=generator) * scale
 
-    heads, width, wide = config.n_heads, config.d_head, config.d_model
-    params = {
-        "embed.weight": normal(config.vocab_size, wide, scale=0.05),
-        "pos.weight": sinusoids(config.n_ctx, wide),
-        "final_ln.weight": torch.ones(wide),
-        "final_ln.bias": torch.zeros(wide),
-        "unembed.weight": normal(config.vocab_size, wide, scale=0.02),
-    }
-    for layer in range(config.n_layers):
-        name = f"layers.{layer}"
-        params |= {f"{name}.ln.weight": torch.ones(wide), f"{name}.ln.bias": torch.zeros(wide)}
-        params |= {f"{name}.{matrix}": normal(heads, width, wide, scale=wide**-0.5) for matrix in ("wq", "wk", "wv")}
-        params[f"{name}.wo"] = normal(
-            heads, wide, width, scale=(heads * width) ** -0.5 / math.sqrt(2 * config.n_layers)
-        )
-    return params
+def _fan_in(name: str, shape: tuple[int, ...]) -> int:
+    """The number of inputs of each output: every head writes to the same outputs."""
+    return shape[0] * shape[-1] if name.endswith("wo") else shape[-1]
+
+
+def _in_stream(graph: Node) -> bool:
+    """Whether the position embedding is added to the token embedding, not to LayerNormed inputs of size 1."""
+    return any(each.op == "add" and {i.op for i in each.inputs} == {"embed"} for each in walk([graph]))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
+from tokenizers import Tokenizer
 
 from scrub.files import write_atomically
 from scrub.training.corpus import encode, load_corpus
@@ -26,19 +27,20 @@ class PreparedCorpus:
     validation: list[NDArray[np.int32]]
 
 
-def prepare(folder: Path, vocab_size: int) -> PreparedCorpus:
-    """Read the corpus, train its tokenizer and encode it; from the folder's files if they are there already."""
+def prepare(folder: Path, vocab_size: int, tokenizer: Tokenizer | None = None) -> PreparedCorpus:
+    """Read the corpus, train its tokenizer if none is given, and encode it; or take the folder's files if there."""
     path = folder / "corpus.safetensors"
     if not path.exists():
-        write(folder, path, vocab_size)
+        write(folder, path, vocab_size, tokenizer)
     arrays = load_file(path)
     return PreparedCorpus(*(np.split(arrays[part], np.cumsum(arrays[f"{part}.lengths"])[:-1]) for part in PARTS))
 
 
-def write(folder: Path, path: Path, vocab_size: int) -> None:
+def write(folder: Path, path: Path, vocab_size: int, tokenizer: Tokenizer | None) -> None:
     """Write tokenizer.json, sources.json (what the text is made of) and the encoded corpus."""
     corpus = load_corpus()
-    tokenizer = train_tokenizer((file.text for file in corpus.stdlib + corpus.dependencies), vocab_size)
+    if tokenizer is None:
+        tokenizer = train_tokenizer((file.text for file in corpus.stdlib + corpus.dependencies), vocab_size)
     tokenizer.save(str(folder / "tokenizer.json"))
     arrays: dict[str, NDArray[np.generic]] = {}
     for part in PARTS:

@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from scrub.architectures.attention_only import Config
+from scrub.architectures import ModelConfig
 from scrub.data.windows import with_begin
 from scrub.errors import ScrubError
 from scrub.files import one_line
 from scrub.measure.attention import TARGETS
 from scrub.measure.roles import measure
-from scrub.model import make_model, save_model
+from scrub.model import lower, make_model, save_model
 from scrub.training.checkpoint import load_checkpoint, save_checkpoint
 from scrub.training.corpus import WindowSampler
-from scrub.training.loss import loss, token_losses
+from scrub.training.loss import Objective
 from scrub.training.optimiser import build_optimisers
 from scrub.training.parameters import initial_parameters
 from scrub.training.prepare import PreparedCorpus
@@ -37,7 +37,9 @@ INSPECTED = 16  # sequences
 class Trainer:
     """A run in a folder: `checkpoint.safetensors`, `stable.safetensors` (before the decay), `log.jsonl`."""
 
-    def __init__(self, folder: Path, settings: Settings, config: Config, corpus: PreparedCorpus, device: str) -> None:
+    def __init__(
+        self, folder: Path, settings: Settings, config: ModelConfig, corpus: PreparedCorpus, device: str
+    ) -> None:
         """Set up parameters, optimisers and samplers; nothing is read from the folder yet."""
         self.folder, self.settings, self.config, self.device = folder, settings, config, device
         self.samplers = [WindowSampler(corpus.stdlib, config.n_ctx), WindowSampler(corpus.dependencies, config.n_ctx)]
@@ -45,7 +47,9 @@ class Trainer:
             np.random.default_rng(1234), settings.validation_windows
         )
         self.validation = self.with_begin(validation)
-        self.params = {name: value.to(device) for name, value in initial_parameters(config, settings.seed).items()}
+        graph = lower(config)
+        self.objective = Objective(graph)
+        self.params = {name: value.to(device) for name, value in initial_parameters(graph, settings.seed).items()}
         for value in self.params.values():
             value.requires_grad_()
         self.optimisers = build_optimisers(
@@ -77,7 +81,7 @@ class Trainer:
         for optimiser, peaks in zip(self.optimisers, self.peaks, strict=True):
             for group, peak in zip(optimiser.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
-        value = loss(self.params, self.config, self.draw_batch())
+        value = self.objective.loss(self.params, self.draw_batch())
         torch.autograd.backward(value)
         torch.nn.utils.clip_grad_norm_(self.params.values(), self.settings.clip, foreach=True)
         for optimiser in self.optimisers:
@@ -89,7 +93,7 @@ class Trainer:
 
     def validation_loss(self) -> float:
         """Mean loss on the fixed validation windows, in nats a token."""
-        losses = [token_losses(self.params, self.config, part) for part in torch.split(self.validation, 8)]
+        losses = [self.objective.token_losses(self.params, part) for part in torch.split(self.validation, 8)]
         return torch.cat(losses).mean().item()
 
     def mechanism(self) -> dict[str, Any]:
