@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from scrub.checkpoint import CONFIG, TENSORS, TOKENIZER
@@ -13,15 +15,24 @@ from scrub.find import find, locate
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 
 
-def find_model(spec: str | Path) -> tuple[str, Path]:
+@dataclass(frozen=True)
+class Found:
+    """Where a model's files are, its name, and the fields of its config that are said elsewhere."""
+
+    name: str
+    folder: Path
+    overrides: Mapping[str, object] = field(default_factory=dict)
+
+
+def find_model(spec: str | Path) -> Found:
     """The name and the folder of a model; a repository on the hub is brought here if it is nowhere else."""
     text = str(spec)
     if _HUB_ID.fullmatch(text) and not text.startswith("models/") and locate("models", spec) is None:
-        return text, _download(text)
+        return Found(text, _download(text))
     folder = find("models", spec)
     if not folder.is_dir():
         raise ScrubError(f"{shown(folder)} is no folder: a model is a folder with {CONFIG} and {TENSORS}")
-    return folder.resolve().name, folder
+    return Found(folder.resolve().name, folder)
 
 
 def _download(hub_id: str) -> Path:

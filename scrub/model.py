@@ -123,7 +123,8 @@ def load_model(spec: str | Path, dtype: torch.dtype = torch.float32, device: str
     Raises ScrubError, in one line, if there is none, if the hub can't be reached, or for anything that is wrong with
     the model's files.
     """
-    name, folder = find_model(spec)
+    found = find_model(spec)
+    name, folder = found.name, found.folder
     family, config = read_config(folder / CONFIG)
     graph: Node = family.lower(config)
     params = read_tensors(folder / TENSORS, parameter_shapes(graph), _computable(dtype))
