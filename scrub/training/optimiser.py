@@ -68,6 +68,6 @@ def build_optimisers(
         groups.append({"params": heads + mlps, "weight_decay": weight_decay})
     optimisers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=True)]
     if kind == "muon":
-        stacks = [{"params": heads}, {"params": mlps, "lr": MLP_STEP * matrix_lr}]
+        stacks: list[dict[str, Any]] = [{"params": heads}, {"params": mlps, "lr": MLP_STEP * matrix_lr}]
         optimisers.append(HeadMuon([group for group in stacks if group["params"]], lr=matrix_lr))
     return optimisers
