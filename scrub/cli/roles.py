@@ -15,13 +15,17 @@ from scrub.errors import ScrubError
 from scrub.files import write_atomically
 
 WIDTH = 130
+CONTEXT = 300  # positions that attention is measured on
 
 
 def roles(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A name, path or hub id.")],
     data: Annotated[str, typer.Option("--data", metavar="NAME|PATH|HUB-ID", help="The text.")] = "stdlib",
     sequences: options.Sequences = 64,
-    write: Annotated[bool, typer.Option("--write", help="Write the roles into the model's config.json.")] = False,
+    context: Annotated[int, typer.Option(metavar="N", help="Positions a sequence, at most the model's.")] = CONTEXT,
+    write: Annotated[
+        bool, typer.Option("--write", help="Write the roles, and the scores that they rest on, into config.json.")
+    ] = False,
 ) -> None:
     """Measure what every head attends to, on text and on repeated random tokens, and name the heads with a role."""
     from scrub.data.for_model import sequences_for
@@ -30,14 +34,16 @@ def roles(
 
     loaded = load_model(model)
     text = sequences_for(loaded, data, sequences)
-    measured = measure(loaded, text.tokens.numpy(), sequences)
+    positions = min(context, loaded.n_ctx)
+    measured = measure(loaded, text.tokens.numpy()[:, : positions + 1], sequences)
     frame = measured.frame()
     table = Table(*frame.columns, box=box.SIMPLE_HEAD, pad_edge=False)
     for row in frame.itertuples(index=False):
         table.add_row(*(v if isinstance(v, str) else f"{v.estimate:.2f} [{v.low:.2f}, {v.high:.2f}]" for v in row))
     console = Console(highlight=False, markup=False)
     console = console if console.is_terminal else Console(highlight=False, markup=False, width=WIDTH)
-    console.print(f"{loaded.name} on {text.name}: {sequences} sequences; attention as a fraction, 95 % intervals")
+    where = f"{sequences} sequences of {positions} positions"
+    console.print(f"{loaded.name} on {text.name}: {where}; attention as a fraction, 95 % intervals")
     console.print(table)
     console.print(f"loss on text, nats a token: {_nats(measured.loss)}")
     for name, (first, second) in measured.halves.items():
@@ -49,7 +55,8 @@ def roles(
         if loaded.folder is None:
             raise ScrubError(f"{loaded.name} lies in no folder: its roles can't be written")
         path = loaded.folder / "config.json"
-        config = json.loads(path.read_text(encoding="utf-8")) | {"roles": measured.roles()}
+        scores = {"measured_on": f"{text.name}: {where}", **measured.scores()}
+        config = json.loads(path.read_text(encoding="utf-8")) | {"roles": measured.roles(), "role_scores": scores}
         write_atomically(path, json.dumps(config, indent=2) + "\n")
         console.print(f"wrote the roles into {path}")
 

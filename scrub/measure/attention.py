@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from scrub.checkpoint import attention_heads
 from scrub.graph.node import Node, walk
 from scrub.model import Model
 from scrub.plan.plan import compile_plan, leaves_of
@@ -22,7 +23,7 @@ from scrub.study.binding import constants
 from scrub.study.experiments import losses
 from scrub.study.statistics import Bootstrap, Interval
 
-BATCH = 8
+AT_ONCE = 1 << 27  # entries of attention patterns that are in memory at once
 Inputs = Int[Tensor, "batch position"]
 Keys = Bool[Tensor, "batch query key"]
 
@@ -30,7 +31,7 @@ Keys = Bool[Tensor, "batch query key"]
 def previous(inputs: Inputs) -> Keys:
     """The position before each query."""
     length = inputs.shape[1]
-    return torch.ones(length, length, dtype=torch.bool).tril(-1).triu(-1).expand(len(inputs), -1, -1)
+    return torch.ones(length, length, dtype=torch.bool).tril(-1).triu(-1).repeat(len(inputs), 1, 1)
 
 
 def current(inputs: Inputs) -> Keys:
@@ -77,14 +78,14 @@ def measure_attention(
     found: dict[str, list[np.ndarray]] = {name: [] for name in TARGETS}
     counts: dict[str, list[np.ndarray]] = {name: [] for name in TARGETS}
     for inputs, patterns in _batches(model, tokens, outputs):
-        stacked = torch.stack(list(patterns.values()), 1).cpu()  # [batch, layer, head, query, key]
         for name, target in TARGETS.items():
             keys = target(inputs)
-            queries = keys.any(-1)
-            queries[:, :first_query] = False
-            inside = (stacked * keys[:, None, None]).sum(-1) * queries[:, None, None]
-            found[name].append(inside.sum(-1).double().numpy())
-            counts[name].append(queries.sum(1).numpy())
+            keys[:, :first_query] = False
+            inside = [  # layer by layer: all patterns at once are the largest array of the model
+                torch.einsum("bhqk,bqk->bh", pattern, keys.to(pattern)).double().cpu() for pattern in patterns.values()
+            ]
+            found[name].append(torch.stack(inside, 1).numpy())
+            counts[name].append(keys.any(-1).sum(1).numpy())
     return Attention(
         {name: np.concatenate(parts) for name, parts in found.items()},
         {name: np.concatenate(parts) for name, parts in counts.items()},
@@ -115,10 +116,12 @@ def _batches(
 ) -> Iterator[tuple[Inputs, dict[str, Tensor]]]:
     plan = compile_plan(outputs, selected=False)
     leaves = leaves_of(plan)
+    heads = sum(len(each) for each in attention_heads(model.graph).values())
+    at_once = max(1, AT_ONCE // (heads * tokens.shape[1] ** 2))
     with torch.inference_mode():
         once = plan.once(constants(leaves, model.params, tokens.shape[1] - 1, model.device))
-        for start in range(0, len(tokens), BATCH):
-            batch = torch.from_numpy(np.ascontiguousarray(tokens[start : start + BATCH]))
+        for start in range(0, len(tokens), at_once):
+            batch = torch.from_numpy(np.ascontiguousarray(tokens[start : start + at_once]))
             bound = {"tokens": batch[:, :-1], "target": batch[:, 1:, None]}
             found = {leaf: bound[leaf.op].to(model.device) for leaf in leaves if leaf.op in bound}
             yield batch[:, :-1], plan.run(once, found)

@@ -34,15 +34,16 @@ class Measured:
         """The heads of each role.
 
         An induction head lies above a previous-token head, whose output its keys read; the other two roles
-        are those of heads in the layers below the induction heads.
+        are those of heads in the layers below the highest induction head. A head has one role: the rarer wins.
         """
         heads = {role: self._above(role) for role in RULES}
         lowest = min((layer for layer, _ in heads["prev"]), default=0)
         heads["ind"] = [(layer, head) for layer, head in heads["ind"] if layer > lowest]
         highest = max((layer for layer, _ in heads["ind"]), default=0)
+        taken = set(heads["ind"])
         for role in ("prev", "self"):
-            heads[role] = [(layer, head) for layer, head in heads[role] if layer < highest]
-        heads["self"] = [head for head in heads["self"] if head not in heads["prev"]]
+            heads[role] = [head for head in heads[role] if head[0] < highest and head not in taken]
+            taken.update(heads[role])
         return {role: found for role, found in heads.items() if found}
 
     def frame(self) -> pd.DataFrame:
@@ -57,6 +58,19 @@ class Measured:
                     row[title] = self.attention[where].interval(target, layer, head)
                 rows.append(row)
         return pd.DataFrame(rows)
+
+    def scores(self) -> dict[str, dict[str, object]]:
+        """What every role rests on: the rule, and of each of its heads the attention with its 95 % interval."""
+        found: dict[str, dict[str, object]] = {}
+        for role, heads in self.roles().items():
+            target, where, least = RULES[role]
+            intervals = {head: self.attention[where].interval(target, *head) for head in heads}
+            shown = {
+                f"{layer}.{head}": [round(value, 4) for value in (each.estimate, each.low, each.high)]
+                for (layer, head), each in intervals.items()
+            }
+            found[role] = {"attention_to": target, "on": where, "at_least": least, "heads": shown}
+        return found
 
     def _above(self, role: str) -> list[tuple[int, int]]:
         target, where, least = RULES[role]
@@ -83,7 +97,7 @@ def measure(model: Model, text: Int[np.ndarray, "sequence position_plus_one"], s
     attention = {"text": measure_attention(model, text)}
     halves = {}
     for name, tokens in candidates.items():
-        drawn = repeated_tokens(tokens, model.n_ctx, model.bos_token_id, sequences, seed=0)
+        drawn = repeated_tokens(tokens, text.shape[1] - 1, model.bos_token_id, sequences, seed=0)
         half = drawn.shape[1] // 2
         attention[name] = measure_attention(model, drawn, first_query=half + 1)
         found = measure_losses(model, drawn)

@@ -1,0 +1,82 @@
+"""Attention to targets against sums over written-out positions, head by head."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from scrub.architectures import gpt2
+from scrub.measure import attention
+from scrub.measure.attention import TARGETS, measure_attention, pattern_nodes
+from scrub.measure.roles import measure
+from scrub.model import Model, lower, make_model
+from scrub.plan.plan import compile_plan, leaves_of
+from scrub.training.parameters import initial_parameters
+
+CONFIG = gpt2.Config(
+    n_layers=3, n_heads=2, d_model=14, d_head=7, d_mlp=11, n_ctx=13, vocab_size=5, bos_token_id=0, layer_norm_eps=1e-5
+)
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    params = initial_parameters(lower(CONFIG), seed=3)
+    return make_model("small", CONFIG, {name: 4 * value.double() for name, value in params.items()})
+
+
+def patterns_of(model: Model, inputs: np.ndarray) -> np.ndarray:
+    plan = compile_plan({str(at): each for at, each in enumerate(pattern_nodes(model.graph))}, selected=False)
+    bound = {"tokens": torch.from_numpy(inputs), "position": torch.arange(inputs.shape[1])[None]}
+    leaves = {
+        leaf: model.params[str(leaf.arguments["name"])] if leaf.op == "param" else bound[leaf.op]
+        for leaf in leaves_of(plan)
+    }
+    found = plan.run(plan.once(leaves), leaves)
+    return np.stack([found[str(layer)].numpy() for layer in range(CONFIG.n_layers)], 1)
+
+
+def is_target(name: str, tokens: np.ndarray, query: int, key: int) -> bool:
+    if name == "previous":
+        return key == query - 1
+    if name == "current":
+        return key <= query and tokens[key] == tokens[query]
+    return 0 < key <= query and tokens[key - 1] == tokens[query]
+
+
+@pytest.mark.parametrize("at_once", [1, 1 << 27])
+def test_sums_over_written_out_positions(model: Model, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr(attention, "AT_ONCE", at_once)
+    tokens = np.random.default_rng(1).integers(0, 5, (7, 12))
+    measured = measure_attention(model, tokens, first_query=3)
+    patterns = patterns_of(model, tokens[:, :-1])
+    for name in TARGETS:
+        sums = np.zeros((7, 3, 2))
+        queries = np.zeros(7, int)
+        for sequence in range(7):
+            for query in range(3, 11):
+                keys = [key for key in range(11) if is_target(name, tokens[sequence], query, key)]
+                queries[sequence] += bool(keys)
+                sums[sequence] += patterns[sequence][:, :, query, keys].sum(-1)
+        np.testing.assert_allclose(measured.sums[name], sums, atol=1e-12, err_msg=name)
+        np.testing.assert_array_equal(measured.queries[name], queries)
+
+
+def test_a_head_has_one_role_and_its_scores(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = {"prev": ("previous", "text", 0.0), "self": ("current", "text", 0.0), "ind": ("induction", "repeated", 0.1)}
+    monkeypatch.setattr("scrub.measure.roles.RULES", rules)
+    measured = measure(model, np.random.default_rng(2).integers(0, 5, (6, 12)), 6)
+    roles = measured.roles()
+    heads = [head for found in roles.values() for head in found]
+    assert len(set(heads)) == len(heads)
+    assert roles["ind"]
+    assert not {layer for layer, _ in roles["ind"]} & {0}
+    scores = measured.scores()
+    assert scores.keys() == roles.keys()
+    for role, score in scores.items():
+        target, where, least = rules[role]
+        for layer, head in roles[role]:
+            estimate, low, high = score["heads"][f"{layer}.{head}"]
+            assert estimate == pytest.approx(measured.attention[where].means(target)[layer, head], abs=1e-4)
+            assert least <= estimate
+            assert low <= estimate <= high
