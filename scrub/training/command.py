@@ -1,15 +1,21 @@
 """The command that trains a model in the box."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scrub.architectures import ModelConfig
 from scrub.errors import ScrubError
 from scrub.files import one_line, unwritable
 from scrub.find import find
 from scrub.training.settings import Settings
 from scrub.training.shapes import SHAPES
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 DEFAULTS = Settings()
 
@@ -35,22 +41,20 @@ def train(
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves torch's choice.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     resume: Annotated[str, typer.Option(help="Checkpoint in the folder to go on from.")] = "",
+    store: Annotated[str, typer.Option(help="How the model's weights are stored: float32, float16 or bfloat16.")] = (
+        DEFAULTS.store
+    ),
 ) -> None:
     """Train a small model on the source of Python and of the installed packages."""
     import torch
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from scrub.checkpoint import TOKENIZER, read_tokenizer
     from scrub.training.prepare import prepare
     from scrub.training.train import Trainer
 
     if threads:
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # tiny optimiser moments are slow on the CPU and change nothing
-    if device not in {"auto", "cpu", "cuda"} or (device == "cuda" and not torch.cuda.is_available()):
-        raise ScrubError(f"there is no device {one_line(device)!r} here: use auto or cpu")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     settings = Settings(
         tokens=tokens,
         decay_tokens=decay_tokens,
@@ -60,20 +64,38 @@ def train(
         optimiser=optimiser,
         stdlib_share=stdlib_share,
         seed=seed,
+        store=store,
     )
-    if shape not in SHAPES:
-        raise ScrubError(f"there is no shape {one_line(shape)!r}: train one of {', '.join(SHAPES)}")
-    config = SHAPES[shape]
-    vocabulary = find("models", tokenizer) / TOKENIZER if tokenizer else None
-    ready = read_tokenizer(vocabulary, config.vocab_size) if vocabulary else None
+    where, config = _device(device), _shape(shape)
+    ready = _tokenizer(tokenizer, config.vocab_size) if tokenizer else None
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(folder, error) from error
-    trainer = Trainer(folder, settings, config, prepare(folder, config.vocab_size, ready), device)
+    trainer = Trainer(folder, settings, config, prepare(folder, config.vocab_size, ready), where)
     if resume:
         trainer.resume(resume)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as bar:
         task = bar.add_task("training", total=tokens)
         trainer.run(lambda done, value: bar.update(task, completed=done, description=f"loss {value:.3f}"))
+
+
+def _device(device: str) -> str:
+    import torch
+
+    if device not in {"auto", "cpu", "cuda"} or (device == "cuda" and not torch.cuda.is_available()):
+        raise ScrubError(f"there is no device {one_line(device)!r} here: use auto or cpu")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+
+
+def _shape(name: str) -> ModelConfig:
+    if name not in SHAPES:
+        raise ScrubError(f"there is no shape {one_line(name)!r}: train one of {', '.join(SHAPES)}")
+    return SHAPES[name]
+
+
+def _tokenizer(model: str, vocab_size: int) -> Tokenizer:
+    from scrub.checkpoint import TOKENIZER, read_tokenizer
+
+    return read_tokenizer(find("models", model) / TOKENIZER, vocab_size)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from scrub.errors import ScrubError
 from scrub.files import one_line
 
+STORED = ("float32", "float16", "bfloat16")
 OPTIMISERS = ("muon", "adamw")  # Muon for the heads and AdamW for the rest, or AdamW for everything
 
 
@@ -23,6 +24,7 @@ class Settings:
     optimiser: str = "muon"
     weight_decay: float = 0.01
     clip: float = 1.0  # largest norm of the whole gradient
+    store: str = "float32"  # the type of the weights in the model's folder
     stdlib_share: float = 0.5  # fraction of the sequences that come from the standard library
     seed: int = 0
     evaluate_every: int = 500_000  # tokens
@@ -37,6 +39,8 @@ class Settings:
                 raise ScrubError(f"{name} is {getattr(self, name)}: give at least 1")
         if not 0 <= self.stdlib_share <= 1:
             raise ScrubError(f"the standard library's share is {self.stdlib_share}: give a fraction from 0 to 1")
+        if self.store not in STORED:
+            raise ScrubError(f"weights can't be stored as {one_line(self.store)!r}: choose {' or '.join(STORED)}")
         if self.optimiser not in OPTIMISERS:
             raise ScrubError(f"{one_line(self.optimiser)!r} is no optimiser: choose {' or '.join(OPTIMISERS)}")
 

@@ -126,7 +126,9 @@ class Trainer:
 
     def export(self) -> None:
         """Write the model's folder, as `scrub` loads it; its roles are for whoever measures it to write."""
-        params = {name: value.detach().cpu() for name, value in self.params.items()}
+        params = {
+            name: value.detach().cpu().to(getattr(torch, self.settings.store)) for name, value in self.params.items()
+        }
         tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
         save_model(make_model("trained", self.config, params, tokenizer), self.folder)
 
