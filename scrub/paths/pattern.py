@@ -37,6 +37,16 @@ class Pattern:
 
     def advance(self, state: State, step: str) -> State:
         """The state after one more step of a path; empty where the pattern can't match any more."""
+        if (state, step) not in self._after:
+            self._after[state, step] = self._advance(state, step)
+        return self._after[state, step]
+
+    @cached_property
+    def _after(self) -> dict[tuple[State, str], State]:
+        """What is known of :meth:`advance`: a deep model has few different steps, in many places."""
+        return {}
+
+    def _advance(self, state: State, step: str) -> State:
         after = set()
         for i in state:
             if i < len(self.steps):

@@ -54,7 +54,6 @@ class Split:
 
         Raises ScrubError if the pattern matches no path, or a component that can't be split so.
         """
-        locate(self.pattern, root)
 
         def advance(state: State, current: Node) -> State:
             return state if current.label is None else self.pattern.advance(state, current.label)
@@ -65,7 +64,10 @@ class Split:
                 return here
             return node("add", *self._terms(here, roles))
 
-        return unroll(root, self.pattern.start, advance, build)
+        split = unroll(root, self.pattern.start, advance, build)
+        if split is root:
+            locate(self.pattern, root)  # which finds nothing, and says what comes nearest
+        return split
 
     def _terms(self, whole: Node, roles: Roles) -> list[Node]:
         label = whole.label or ""
