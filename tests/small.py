@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from scrub.architectures.attention_only import Config, lower
+from scrub.architectures import ModelConfig, gpt2
+from scrub.architectures.attention_only import Config
 from scrub.graph.node import Node, walk
 from scrub.graph.ops import OPS
+from scrub.model import lower
 from scrub.paths.rules import Rule, resample
 from scrub.paths.splits import Roles, Split
 from scrub.plan.plan import Plan, compile_plan, leaves_of
@@ -22,7 +25,7 @@ ROLES: Roles = {"prev": [(0, 1)], "self": [(0, 0), (0, 4)], "ind": [(1, 2), (1, 
 class Small:
     """A model, its graph, and what feeds it: tokens of each source, "donor SOURCE", "selected" and "target"."""
 
-    config: Config
+    config: Config | gpt2.Config
     params: Mapping[str, Tensor]
     inputs: Mapping[str, Tensor]
     graph: Node = field(init=False)
@@ -92,26 +95,20 @@ def random_tensor(generator: torch.Generator, *shape: int, scale: float = 1.0, s
     return shift + scale * torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
-def random_params(config: Config, seed: int) -> dict[str, Tensor]:
-    """Weights at which attention patterns are neither flat nor one-hot; no biases but the LayerNorms'."""
-    c, g = config, torch.Generator().manual_seed(seed)
-    params = {
-        "embed.weight": random_tensor(g, c.vocab_size, c.d_model),
-        "pos.weight": random_tensor(g, c.n_ctx, c.d_model, scale=0.7),
-        "unembed.weight": random_tensor(g, c.vocab_size, c.d_model),
+def random_params(config: ModelConfig, seed: int) -> dict[str, Tensor]:
+    """Weights at which attention patterns are neither flat nor one-hot; every LayerNorm and bias does something."""
+    g = torch.Generator().manual_seed(seed)
+    shapes = {str(n.arguments["name"]): n.arguments["shape"] for n in walk([lower(config)]) if n.op == "param"}
+    scales = {"embed.weight": (1.0, 0.0), "pos.weight": (0.7, 0.0), "unembed.weight": (1.0, 0.0)}  # and shifts
+    scales |= {name: (0.3, float(name.endswith("weight"))) for name in shapes if re.search(r"ln\d?\.", name)}
+    scales |= {name: (0.5, 0.0) for name in shapes if name not in scales}
+    return {
+        name: random_tensor(g, *shapes[name], scale=s, shift=t) for name, (s, t) in scales.items() if name in shapes
     }
-    for name in [f"layers.{layer}.ln" for layer in range(c.n_layers)] + ["final_ln"]:
-        params[f"{name}.weight"] = random_tensor(g, c.d_model, scale=0.3, shift=1)
-        params[f"{name}.bias"] = random_tensor(g, c.d_model, scale=0.3)
-    for layer in range(c.n_layers):
-        for slot in "qkv":
-            params[f"layers.{layer}.w{slot}"] = random_tensor(g, c.n_heads, c.d_head, c.d_model, scale=0.5)
-        params[f"layers.{layer}.wo"] = random_tensor(g, c.n_heads, c.d_model, c.d_head, scale=0.5)
-    return params
 
 
 def random_inputs(
-    config: Config, seed: int, *, batch: int, donors: int, some: int, features: Iterable[str] = ("f", "g")
+    config: ModelConfig, seed: int, *, batch: int, donors: int, some: int, features: Iterable[str] = ("f", "g")
 ) -> dict[str, Tensor]:
     """Tokens of each source, the donors of each position's row, rows to select (some twice), and targets."""
     g = torch.Generator().manual_seed(seed)
@@ -131,11 +128,17 @@ def random_inputs(
 
 def small(positions: str = "shortformer", n_layers: int = 2, seed: int = 1, **sizes: int) -> Small:
     """A random model: batch 3, heads 5, position 7, d_head 2, d_model 11, vocabulary 13, selected 17, donors 19."""
-    shape = {"n_heads": 5, "n_ctx": 7, "d_head": 2, "d_model": 11, "vocab_size": 13} | sizes
-    batch, donors = shape.pop("batch", 3), shape.pop("donors", 19)
-    config = Config.model_validate(
-        {"n_layers": n_layers, "bos_token_id": 0, "positions": positions, "layer_norm_eps": 1e-5, **shape}
-    )
-    return Small(
-        config, random_params(config, seed), random_inputs(config, seed + 1, batch=batch, donors=donors, some=17)
-    )
+    return _small(Config, seed, {"positions": positions, "n_layers": n_layers, **sizes})
+
+
+def small_gpt2(n_layers: int = 2, seed: int = 1, **fields: object) -> Small:
+    """A random GPT-2 of the same sizes, with MLPs of 23."""
+    return _small(gpt2.Config, seed, {"n_layers": n_layers, "d_mlp": 23, **fields})
+
+
+def _small(family: type[Config | gpt2.Config], seed: int, fields: dict[str, object]) -> Small:
+    shape = {"n_heads": 5, "n_ctx": 7, "d_head": 2, "d_model": 11, "vocab_size": 13, "batch": 3, "donors": 19} | fields
+    batch, donors = int(str(shape.pop("batch"))), int(str(shape.pop("donors")))
+    config = family.model_validate({"bos_token_id": 0, "layer_norm_eps": 1e-5, **shape})
+    inputs = random_inputs(config, seed + 1, batch=batch, donors=donors, some=17)
+    return Small(config, random_params(config, seed), inputs)
