@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from beartype.roar import BeartypeCallHintParamViolation
@@ -10,7 +12,7 @@ from small import random_tensor
 
 from scrub.graph.ops import OPS
 
-B, H, Q, K, D, M, V = 3, 5, 7, 7, 2, 11, 13  # batch, head, query, key, d_head, d_model, vocab
+B, H, Q, K, D, M, V, W = 3, 5, 7, 7, 2, 11, 13, 17  # batch, head, query, key, d_head, d_model, vocab, width of an MLP
 G = torch.Generator().manual_seed(0)
 
 
@@ -37,6 +39,11 @@ def pattern() -> torch.Tensor:
         ("output", [(B, Q, H, D), (H, M, D)]),  # head and position swapped
         ("unembed", [(B, Q, M), (M, V)]),
         ("layer_norm", [(B, Q, M), (M,), (D,)]),
+        ("project", [(B, Q, M), (H, D, M), (D, H)]),
+        ("linear", [(B, Q, M), (M, W)]),  # as a Conv1D of transformers has it
+        ("linear", [(B, Q, M), (W, M), (M,)]),
+        ("add_bias", [(B, Q, M), (Q,)]),
+        ("attention", [(B, H, Q, D), (B, H, K, D), (B, Q, H, D)]),
     ],
 )
 def test_a_transposed_axis_is_an_error(op: str, shapes: list[tuple[int, ...]]) -> None:
@@ -57,6 +64,40 @@ def test_an_attention_pattern_of_selected_rows_knows_their_positions() -> None:
     whole = run("attention_pattern", q, k, positions())
     some = run("attention_pattern", run("select", q, rows), k, rows)
     assert torch.equal(some, run("select", whole, rows))
+
+
+def test_attention_in_one_is_attending_with_the_pattern() -> None:
+    q, k, v = (random_tensor(G, B, H, Q, D, scale=2) for _ in range(3))
+    expected = run("attend", run("attention_pattern", q, k, positions()), v)
+    torch.testing.assert_close(run("attention", q, k, v), expected, rtol=0, atol=1e-12)
+
+
+def test_linear_maps_and_their_biases() -> None:
+    x, weight, bias = random_tensor(G, B, Q, M), random_tensor(G, W, M), random_tensor(G, W)
+    expected = torch.einsum("bpm,wm->bpw", x, weight)
+    torch.testing.assert_close(run("linear", x, weight), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(run("linear", x, weight, bias), expected + bias, rtol=0, atol=1e-12)
+    assert torch.equal(run("add_bias", expected, bias), expected + bias)
+
+
+def test_projections_to_heads_and_their_biases() -> None:
+    x, weight, bias = random_tensor(G, B, Q, M), random_tensor(G, H, D, M), random_tensor(G, H, D)
+    expected = torch.einsum("bpm,hdm->bhpd", x, weight)
+    torch.testing.assert_close(run("project", x, weight), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(run("project", x, weight, bias), expected + bias[:, None], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("kind", "formula"),
+    [
+        ("gelu_tanh", lambda x: x / 2 * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3)))),
+        ("gelu", lambda x: x * torch.distributions.Normal(0, 1).cdf(x)),
+        ("relu", lambda x: torch.where(x > 0, x, 0)),
+    ],
+)
+def test_activations_are_their_formulas(kind: str, formula: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    x = random_tensor(G, B, Q, M, scale=2)
+    torch.testing.assert_close(run("activate", x, kind=kind), formula(x), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("mask", ["previous", "last three", "first", "lag 4"])
@@ -107,6 +148,41 @@ def test_the_divergence_of_predictions() -> None:
     torch.testing.assert_close(found[..., 0], expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("op", [name for name, op in OPS.items() if op.heads])
+def test_the_heads_of_the_table_are_heads(op: str) -> None:
+    """Every operation that says which inputs carry its heads gives some of its heads from some of theirs."""
+    q, k, v = (random_tensor(G, B, H, Q, D) for _ in range(3))
+    inputs: dict[str, list[torch.Tensor]] = {
+        "sub": [q, v],
+        "take_heads": [random_tensor(G, H, D, M)],
+        "project": [random_tensor(G, B, Q, M), random_tensor(G, H, D, M), random_tensor(G, H, D)],
+        "attention_pattern": [q, k, positions()],
+        "attention": [q, k, v],
+        "attend": [pattern(), v],
+        "attend_masked": [pattern(), v, positions()],
+        "output": [v, random_tensor(G, H, M, D)],
+        "gather_rows": [pattern(), torch.randint(B, (B, Q), generator=G)],
+    }
+    assert op in inputs, f"say here what {op} takes, so that its heads are tested"
+
+    def of(heads: list[int]) -> torch.Tensor:
+        """The result of these heads alone."""
+        some = [
+            each.index_select(1 if each.shape[0] == B else 0, torch.tensor(heads)) if at in OPS[op].heads else each
+            for at, each in enumerate(inputs[op])
+        ]
+        static = {"take_heads": {"indices": tuple(range(len(heads)))}, "attend_masked": {"mask": "last three"}}
+        return run(op, *some, **static.get(op, {}))
+
+    whole, parts = of([0, 1, 2, 3, 4]), [of([3, 1]), of([0, 4, 2])]
+    if op == "output":  # which sums over heads
+        expected = parts[0] + parts[1]
+    else:
+        axis = 0 if op == "take_heads" else 1
+        expected = torch.cat(parts, axis).index_select(axis, torch.tensor([2, 1, 4, 0, 3]))
+    torch.testing.assert_close(expected, whole, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("op", [name for name, op in OPS.items() if op.run is not None and op.row_inputs(3)])
 def test_the_rows_of_the_table_are_rows(op: str) -> None:
     """Every operation that says which inputs' rows are its own works row by row."""
@@ -119,12 +195,15 @@ def test_the_rows_of_the_table_are_rows(op: str) -> None:
         "add": [stream, random_tensor(G, B, Q, M), stream],
         "sub": [z, v],
         "layer_norm": [stream, random_tensor(G, M), random_tensor(G, M)],
-        "project": [stream, random_tensor(G, H, D, M)],
+        "project": [stream, random_tensor(G, H, D, M), random_tensor(G, H, D)],
         "attention_pattern": [z, v, everywhere],
         "attend": [pattern(), v],
         "attend_masked": [pattern(), v, everywhere],
         "output": [z, random_tensor(G, H, M, D)],
         "unembed": [stream, random_tensor(G, V, M)],
+        "add_bias": [stream, random_tensor(G, M)],
+        "linear": [stream, random_tensor(G, W, M), random_tensor(G, W)],
+        "activate": [stream],
         "log_normaliser": [logits],
         "pick": [logits, target],
         "probabilities": [logits],
@@ -142,6 +221,7 @@ def test_the_rows_of_the_table_are_rows(op: str) -> None:
         "layer_norm": eps,
         "inverse_deviation": eps,
         "attend_masked": {"mask": "last three"},
+        "activate": {"kind": "gelu_tanh"},
     }.get(op, {})
     assert op in inputs, f"say here what {op} takes, so that its rows are tested"
     given = inputs[op]

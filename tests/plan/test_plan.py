@@ -204,8 +204,8 @@ def test_only_selected_rows_reach_the_last_layer_and_the_unembedding() -> None:
         if values[at].ndim > 2:
             rows.setdefault(step.node.op, []).append(values[at].shape[-2])
     assert set(rows["unembed"]) == set(rows["log_normaliser"]) == {some}
-    assert rows["attend"] == [positions, positions, some]
-    assert rows["attention_pattern"] == [positions, positions, some]
+    assert rows["attention"] == [positions, positions]
+    assert rows["attend"] == rows["attention_pattern"] == [some]
     assert Counter(rows["project"]) == {positions: 8, some: 1}  # the last layer's keys and values see everything
 
 
