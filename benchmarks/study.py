@@ -3,89 +3,130 @@
 Prints, from one run, the time of the whole study (all experiments and anchors, binding of tokens included,
 gates not) as a multiple of one plain forward pass of the same model over the same sequences with its full
 loss, and the peak memory of each. The plain forward pass is ordinary torch with fused attention. Rounds of
-the two alternate, so that whatever else the machine does falls on both; the ratio is that of the medians.
+the two alternate, so that whatever else the machine does falls on both. With --alone, the losses of the
+experiments also have a plan each, which shares nothing with the others.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import statistics
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from functools import partial
 from typing import Annotated
 
+import numpy as np
 import torch
 import typer
+from measuring import MEBI, Work, alternate, clock, peaks, ratio
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from scrub import Settings, prepare
-from scrub.plan.plan import Plan, compute, leaves_of
+from scrub.graph.node import Node
+from scrub.plan.plan import Plan, compile_plan, compute, leaves_of
 from scrub.study.binding import bind, constants
+from scrub.study.experiments import losses
 from scrub.study.run import Prepared
-from scrub.training.loss import token_losses
+from scrub.training.loss import Objective
 
-MEBI = 1 << 20
+Make = Callable[[], Prepared]
 
 
-def rounds(prepared: Prepared) -> tuple[Callable[[], None], Callable[[], None]]:
-    """One pass over all sequences: plain, and of the whole study."""
-    plan, draw, batch = prepared.plan(), prepared.draw(0), prepared.settings.batch
-    leaves = leaves_of(plan)
-    once = plan.once(constants(leaves, prepared.model.params, prepared.model.n_ctx))
-    tokens = torch.from_numpy(draw.tokens)
+def plain(make: Make) -> Work:
+    """One forward pass over all sequences, with the loss of every position."""
+    prepared = make()
+    model, batch = prepared.model, prepared.settings.batch
+    objective, tokens = Objective(model.graph), prepared.data.tokens.to(model.device)
 
-    def plain() -> None:
+    def work() -> None:
         for start in range(0, len(tokens), batch):
-            token_losses(prepared.model.params, prepared.model.config, tokens[start : start + batch])
+            objective.token_losses(model.params, tokens[start : start + batch])
 
-    def study() -> None:
-        for members in draw.batches(batch):
-            bound, _ = bind(leaves, draw, members)
+    return work
+
+
+def together(make: Make) -> Work:
+    """The whole study over all sequences, as `scrub run` computes it."""
+    prepared = make()
+    return _all_batches(prepared, prepared.plan())
+
+
+def alone(make: Make) -> Work:
+    """The losses of the experiments one after the other."""
+    prepared = make()
+    works = [_all_batches(prepared, compile_plan({"loss": losses(each.graph)})) for each in prepared.experiments]
+
+    def work() -> None:
+        for each in works:
+            each()
+
+    return work
+
+
+def _all_batches(prepared: Prepared, plan: Plan) -> Work:
+    draw, device, leaves = prepared.draw(0), prepared.settings.where, leaves_of(plan)
+    once = _once(prepared, plan)
+
+    def work() -> None:
+        for members in draw.batches(prepared.settings.batch):
+            bound, _ = bind(leaves, draw, members, device)
             plan.run(once, bound)
 
-    return plain, study
+    return work
 
 
-def timed(work: Callable[[], None]) -> float:
-    """Seconds of the processor, which other processes disturb less than those of the clock."""
-    start = time.process_time()
-    work()
-    return time.process_time() - start
+def _once(prepared: Prepared, plan: Plan) -> dict[int, Tensor]:
+    positions = prepared.selected.shape[1]
+    return plan.once(constants(leaves_of(plan), prepared.model.params, positions, prepared.settings.where))
 
 
-def breakdown(plan: Plan, once: Mapping[int, Tensor], leaves: Mapping[object, Tensor]) -> Counter[str]:
+def breakdown(plan: Plan, once: Mapping[int, Tensor], leaves: Mapping[Node, Tensor]) -> Counter[str]:
     """Seconds by operation, for one batch."""
     spent: Counter[str] = Counter()
     values = dict(once)
     for at, step in enumerate(plan.steps):
         if not step.per_run:
-            start = time.process_time()
+            start = clock()
             values[at] = compute(step, values, leaves)
-            spent[step.node.op] += time.process_time() - start
+            spent[step.node.op] += clock() - start
             for each in step.frees:
                 del values[each]
     return spent
 
 
-def peak(study: str, sequences: int, batch: int, which: int) -> int:
-    """The most memory, in bytes, that one pass holds on top of the loaded model and sequences (Linux only)."""
-    status, mark = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-    if not mark.exists():
-        return 0
+def where_it_goes(prepared: Prepared) -> Counter[str]:
+    """Seconds by operation, for the first batch of a study."""
+    plan, draw = prepared.plan(), prepared.draw(0)
+    bound, _ = bind(leaves_of(plan), draw, next(draw.batches(prepared.settings.batch)), prepared.settings.where)
+    return breakdown(plan, _once(prepared, plan), bound)
 
-    def kibi(field: str) -> int:
-        return int(status.read_text().partition(f"{field}:")[2].split()[0])
 
+def report(name: str, make: Make, repeats: int, with_alone: bool) -> None:
+    """Measure a study, and print it. `make` makes it ready, here and in processes of their own (it is pickled)."""
+    prepared = make()
+    makers = [plain, together, alone] if with_alone else [plain, together]
     with torch.inference_mode():
-        work = rounds(prepare(study, settings=Settings(sequences, batch=batch)))[which]
-        mark.write_text("5")  # the peak begins anew
-        before = kibi("VmRSS")
-        work()
-    return (kibi("VmHWM") - before) * 1024
+        seconds = alternate([maker(lambda: prepared) for maker in makers], repeats)
+        spent = where_it_goes(prepared)
+    memory = peaks([partial(maker, make) for maker in makers])
+    console = Console()
+    console.print(
+        f"{name}: {len(prepared.experiments)} experiments and anchors, {len(prepared.data.tokens)} sequences, "
+        f"batch {prepared.settings.batch}, {prepared.selected.mean():.0%} of the positions selected, "
+        f"{len(prepared.plan().steps)} values in the plan, {torch.get_num_threads()} thread(s)"
+    )
+    table = Table("", "seconds", "ratio [95 %]", "peak MiB", "ratio")
+    for at, maker in enumerate(makers):
+        times = str(ratio(seconds[:, at], seconds[:, 0])) if at else ""
+        of = f"{memory[at] / max(memory[0], 1):.2f}" if at else ""
+        row = (f"{np.median(seconds[:, at]):.2f}", times, f"{memory[at] / MEBI:.0f}", of)
+        table.add_row({plain: "plain forward", together: "study", alone: "each alone"}[maker], *row)
+    console.print(table)
+    where = Table("operation", "plain forwards", title="where it goes")
+    for op, each in spent.most_common(10):
+        where.add_row(op, f"{each / sum(spent.values()) * ratio(seconds[:, 1], seconds[:, 0]).value:.2f}")
+    console.print(where)
 
 
 def main(
@@ -93,33 +134,10 @@ def main(
     sequences: Annotated[int, typer.Option(help="How many.")] = 64,
     batch: Annotated[int, typer.Option(help="Sequences at once.")] = 8,
     repeats: Annotated[int, typer.Option(help="Rounds.")] = 5,
+    alone: Annotated[bool, typer.Option(help="Also run every experiment on its own.")] = False,
 ) -> None:
     """Time a study in multiples of a plain forward pass."""
-    prepared = prepare(study, settings=Settings(sequences, batch=batch))
-    console = Console()
-    with torch.inference_mode():
-        plain, whole = rounds(prepared)
-        plain(), whole()
-        seconds = [(timed(plain), timed(whole)) for _ in range(repeats)]
-        plan, draw = prepared.plan(), prepared.draw(0)
-        leaves = leaves_of(plan)
-        bound, _ = bind(leaves, draw, next(draw.batches(batch)))
-        spent = breakdown(plan, plan.once(constants(leaves, prepared.model.params, prepared.model.n_ctx)), bound)
-    of_plain, of_study = (statistics.median(each) for each in zip(*seconds, strict=True))
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        memory = pool.starmap(peak, [(study, sequences, batch, which) for which in (0, 1)], chunksize=1)
-    console.print(
-        f"{study}: {len(prepared.experiments)} experiments and anchors, {sequences} sequences, batch {batch}, "
-        f"{prepared.selected.mean():.0%} of the positions selected, {len(plan.steps)} values in the plan"
-    )
-    table = Table("", "plain forward", "study", "ratio")
-    table.add_row("seconds", f"{of_plain:.2f}", f"{of_study:.2f}", f"{of_study / of_plain:.2f}")
-    table.add_row("peak MiB", *(f"{each / MEBI:.0f}" for each in memory), f"{memory[1] / max(memory[0], 1):.2f}")
-    console.print(table)
-    where = Table("operation", "plain forwards", title="where it goes")
-    for op, each in spent.most_common(10):
-        where.add_row(op, f"{each / sum(spent.values()) * of_study / of_plain:.2f}")
-    console.print(where)
+    report(study, partial(prepare, study, settings=Settings(sequences, batch=batch)), repeats, alone)
 
 
 if __name__ == "__main__":
