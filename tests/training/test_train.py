@@ -1,13 +1,12 @@
 """Training learns, can be interrupted without a trace, and never shows a held-out text."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from test_loss import small_config
+from test_loss import CONFIGS, small_config
 from tokenizers import Tokenizer
 
 from scrub.data.stdlib import SourceFile
@@ -31,6 +30,7 @@ TINY = Settings(
     validation_windows=5,
     lr=0.02,
 )
+FAMILIES = pytest.mark.parametrize("family", ["shortformer", "gpt2"])
 
 
 @pytest.fixture
@@ -40,18 +40,19 @@ def corpus() -> PreparedCorpus:
     return PreparedCorpus(files[:4], files[4:8], files[8:])
 
 
-def trainer(folder: Path, corpus: PreparedCorpus, settings: Settings = TINY) -> Trainer:
+def trainer(folder: Path, corpus: PreparedCorpus, settings: Settings = TINY, family: str = "shortformer") -> Trainer:
     folder.mkdir(exist_ok=True)
     train_tokenizer([], vocab_size=257).save(str(folder / "tokenizer.json"))
-    return Trainer(folder, settings, small_config(), corpus, "cpu")
+    return Trainer(folder, settings, CONFIGS[family], corpus, "cpu")
 
 
 def quiet(tokens: int, value: float) -> None:
     """No progress bar."""
 
 
-def test_learns_and_logs(tmp_path: Path, corpus: PreparedCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = trainer(tmp_path / "run", corpus)
+@FAMILIES
+def test_learns_and_logs(tmp_path: Path, corpus: PreparedCorpus, monkeypatch: pytest.MonkeyPatch, family: str) -> None:
+    run = trainer(tmp_path / "run", corpus, family=family)
     monkeypatch.setattr(run, "export", lambda: None)  # the tokenizer of bytes is larger than this model's vocabulary
     before = run.validation_loss()
     run.run(quiet)
@@ -63,15 +64,16 @@ def test_learns_and_logs(tmp_path: Path, corpus: PreparedCorpus, monkeypatch: py
     assert run.validation_loss() < before - 1
 
 
-def test_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, corpus: PreparedCorpus) -> None:
-    whole = trainer(tmp_path / "whole", corpus)
+@FAMILIES
+def test_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, corpus: PreparedCorpus, family: str) -> None:
+    whole = trainer(tmp_path / "whole", corpus, family=family)
     for _ in range(9):
         whole.step()
-    first = trainer(tmp_path / "parts", corpus)
+    first = trainer(tmp_path / "parts", corpus, family=family)
     for _ in range(5):
         first.step()
     first.save("checkpoint.safetensors")
-    second = trainer(tmp_path / "parts", corpus, replace(TINY, seed=TINY.seed))
+    second = trainer(tmp_path / "parts", corpus, family=family)
     second.resume("checkpoint.safetensors")
     for _ in range(4):
         second.step()

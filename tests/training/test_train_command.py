@@ -1,19 +1,105 @@
-"""The training command turns down what it can't do, before it does anything."""
+"""The training command trains what its options say, and turns down what it can't do before it does anything."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from scrub.architectures import gpt2
+from scrub.data.stdlib import SourceFile
 from scrub.errors import ScrubError
+from scrub.graph.node import walk
+from scrub.model import load_model
+from scrub.training import prepare
 from scrub.training.command import train
+from scrub.training.corpus import Corpus
+from scrub.training.shapes import SHAPES
+
+FILES = [SourceFile(f"{name}.py", f"def {name}(x):\n    return [{name}, x]\n" * 9) for name in ("one", "two", "three")]
 
 
-def test_mistakes(tmp_path: Path) -> None:
-    with pytest.raises(ScrubError, match="there is no device 'tpu' here"):
-        train(tmp_path / "run", device="tpu")
-    with pytest.raises(ScrubError, match="tokens is 0"):
-        train(tmp_path / "run", tokens=0)
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> gpt2.Config:
+    """In place of gpt2-mini, a GPT-2 of 3 layers that reads 7 tokens of its vocabulary; and three files to read."""
+    whole = SHAPES["gpt2-mini"]
+    assert isinstance(whole, gpt2.Config)
+    sizes = {"n_layers": 3, "n_heads": 5, "d_head": 2, "d_model": 10, "d_mlp": 13, "n_ctx": 7}
+    config = whole.model_copy(update=sizes)
+    monkeypatch.setitem(SHAPES, "gpt2-mini", config)
+    monkeypatch.setattr(prepare, "load_corpus", lambda: Corpus(FILES, FILES[:1], FILES[1:], {}))
+    return config
+
+
+def test_a_gpt2_with_the_tokenizer_of_another_model(tmp_path: Path, stand_in: gpt2.Config) -> None:
+    folder = tmp_path / "run"
+    train(folder, shape="gpt2-mini", tokenizer="attn2l", tokens=5 * 14, decay_tokens=14, batch=2)
+    entries = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [entry["tokens"] for entry in entries] == [0, 70, 70]
+    assert 0 < entries[1]["validation"] < 20
+    assert len(entries[2]["heads"]["text"]["previous"]) == stand_in.n_layers
+    checkpoint = load_file(folder / "checkpoint.safetensors")
+    shapes = {n.arguments["name"]: n.arguments["shape"] for n in walk([gpt2.lower(stand_in)]) if n.op == "param"}
+    assert {name: tuple(checkpoint[name].shape) for name in shapes} == shapes
+    model = load_model(folder)
+    assert isinstance(model.config, gpt2.Config)
+    for name in shapes:
+        assert torch.equal(model.params[str(name)], checkpoint[str(name)]), name
+    theirs = load_model("attn2l").tokenizer
+    assert model.tokenizer is not None
+    assert theirs is not None
+    assert model.tokenizer.to_str() == theirs.to_str()
+    corpus = load_file(folder / "corpus.safetensors")
+    texts = [theirs.encode(each.text, add_special_tokens=False).ids for each in FILES]
+    assert corpus["stdlib"].tolist() == [token for ids in texts for token in ids]
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_going_on_from_a_checkpoint(tmp_path: Path) -> None:
+    for name, stops in (("whole", (56,)), ("parts", (28, 56))):
+        for at, tokens in enumerate(stops):
+            resume = "checkpoint.safetensors" if at else ""
+            options = {"tokens": tokens, "decay_tokens": 1, "batch": 2, "resume": resume}
+            train(tmp_path / name, shape="gpt2-mini", tokenizer="attn2l", **options)
+    whole, parts = (load_file(tmp_path / name / "checkpoint.safetensors") for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys()
+    for name, value in whole.items():
+        assert torch.equal(value, parts[name]), name
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"device": "tpu"}, "there is no device 'tpu' here"),
+        ({"tokens": 0}, "tokens is 0"),
+        ({"shape": "gpt5"}, "there is no shape 'gpt5': train one of attn2l, gpt2-mini"),
+        ({"shape": "gpt2-mini\n"}, "there is no shape 'gpt2-mini"),
+        ({"tokenizer": "nobody"}, "nobody"),
+        ({"tokenizer": "short"}, "short"),
+    ],
+)
+def test_mistakes(tmp_path: Path, options: dict[str, object], says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "short").mkdir(parents=True)  # a model without a tokenizer
+    with pytest.raises(ScrubError) as caught:
+        train(tmp_path / "run", **options)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_tokenizer_that_does_not_fit_the_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(load_model("attn2l").folder or "", tmp_path / "models" / "mine")
+    monkeypatch.setitem(SHAPES, "gpt2-mini", SHAPES["gpt2-mini"].model_copy(update={"vocab_size": 4095}))
+    with pytest.raises(ScrubError, match="4095"):
+        train(tmp_path / "run", shape="gpt2-mini", tokenizer="mine")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_cant_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ScrubError, match="can't be written"):
         train(tmp_path / "file" / "run")
-    assert not (tmp_path / "run").exists()
