@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scrub.checkpoint import CONFIG, TENSORS, TOKENIZER
+from scrub.checkpoints import CONFIG, TENSORS, TOKENIZER
 from scrub.errors import ScrubError
 from scrub.files import first_sentence, shown
 from scrub.find import find, locate

@@ -13,17 +13,9 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from scrub.architectures import ModelConfig, architectures
-from scrub.checkpoint import (
-    CONFIG,
-    TENSORS,
-    TOKENIZER,
-    check_roles,
-    parameter_shapes,
-    read_config,
-    read_tensors,
-    read_tokenizer,
-    write_checkpoint,
-)
+from scrub.checkpoints import TOKENIZER, open_checkpoint, write_checkpoint
+from scrub.checkpoints.checks import parameter_shapes
+from scrub.checkpoints.tokenizer import read_tokenizer
 from scrub.errors import ScrubError
 from scrub.files import first_sentence, unwritable
 from scrub.graph.node import Node
@@ -120,19 +112,18 @@ class Model:
 def load_model(spec: str | Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> Model:
     """Load a model: `spec` is a path, the name of one in ./models or shipped with scrub, or OWNER/NAME on the hub.
 
+    Its files may be of any layout in scrub/checkpoints/layouts. It computes in `dtype`, whatever it is stored as.
     Raises ScrubError, in one line, if there is none, if the hub can't be reached, or for anything that is wrong with
     the model's files.
     """
     found = find_model(spec)
     name, folder = found.name, found.folder
-    family, config = read_config(folder / CONFIG)
-    graph: Node = family.lower(config)
-    params = read_tensors(folder / TENSORS, parameter_shapes(graph), _computable(dtype))
-    check_roles(folder / CONFIG, config, graph)
+    checkpoint = open_checkpoint(folder, found.overrides)
+    params = checkpoint.params(_computable(dtype))
     vocabulary = folder / TOKENIZER
     text = vocabulary.exists() or vocabulary.is_symlink()  # a link to nothing is an error, not a model without text
-    tokenizer = read_tokenizer(vocabulary, config.vocab_size) if text else None
-    return Model(name, config, graph, _moved(params, dtype, device), tokenizer, folder)
+    tokenizer = read_tokenizer(vocabulary, checkpoint.config.vocab_size) if text else None
+    return Model(name, checkpoint.config, checkpoint.graph, _moved(params, dtype, device), tokenizer, folder)
 
 
 def lower(config: ModelConfig) -> Node:
@@ -159,6 +150,8 @@ def make_model(
 def save_model(model: Model, folder: str | Path) -> None:
     """Write a model's config.json, model.safetensors and tokenizer.json, so that loading it gives the same again.
 
+    A GPT-2 is written as transformers does, so that `from_pretrained` reads it; other families in scrub's own layout.
+    The tensors are stored in the model's type, so save `model.to(torch.float16)` to halve the file.
     The folder is made if it isn't there; other files in it stay. Each file is replaced as a whole, config.json last.
     Raises ScrubError if that can't be done, or for a dtype that checkpoints don't hold.
     """

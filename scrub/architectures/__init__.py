@@ -27,6 +27,7 @@ class ModelConfig(BaseModel):
     vocab_size: int = Field(ge=1)
     bos_token_id: int = Field(ge=0)
     roles: Mapping[str, list[tuple[int, int]]] = {}
+    data: str | None = None  # what a study of this model takes unless other data are named
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelConfig:

@@ -3,6 +3,8 @@
 "shortformer" (Press et al. 2021, https://arxiv.org/abs/2012.15832): the position embedding is added to
 the LayerNormed input of q and k in every layer, never to v and never to the residual stream.
 "standard": it is added to the token embedding once.
+
+Some have biases. Those of attention's output belong to no head: they are part of the wires.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ class Config(ModelConfig):
     d_head: int = Field(ge=1)
     positions: Literal["shortformer", "standard"]
     layer_norm_eps: float = Field(gt=0)
+    biases: tuple[Literal["q", "k", "v", "o", "unembed"], ...] = ()  # which there are, in every layer
 
 
 def lower(config: Config) -> Node:
@@ -49,11 +52,22 @@ def lower(config: Config) -> Node:
         into_v = layer_norm(stream, f"{name}.ln")
         into_qk = node("add", into_v, place) if c.positions == "shortformer" else into_v
         q, k, v = (
-            node("project", x, param(f"{name}.w{slot}", c.n_heads, c.d_head, c.d_model), label=slot)
+            node(
+                "project",
+                x,
+                param(f"{name}.w{slot}", c.n_heads, c.d_head, c.d_model),
+                *([param(f"{name}.b{slot}", c.n_heads, c.d_head)] if slot in c.biases else []),
+                label=slot,
+            )
             for slot, x in (("q", into_qk), ("k", into_qk), ("v", into_v))
         )
         z = node("attend", node("attention_pattern", q, k, position), v)
         heads = node("output", z, param(f"{name}.wo", c.n_heads, c.d_model, c.d_head), label=f"a{layer}")
         stream = node("add", stream, heads)
+        if "o" in c.biases:
+            stream = node("add_bias", stream, param(f"{name}.bo", c.d_model))
     final = layer_norm(stream, "final_ln")
-    return node("unembed", final, param("unembed.weight", c.vocab_size, c.d_model), label="out")
+    table = param("unembed.weight", c.vocab_size, c.d_model)
+    if "unembed" in c.biases:
+        return node("add_bias", node("unembed", final, table), param("unembed.bias", c.vocab_size), label="out")
+    return node("unembed", final, table, label="out")

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from scrub.checkpoint import attention_heads
+from scrub.checkpoints.checks import attention_heads
 from scrub.graph.node import Node, walk
 from scrub.model import Model
 from scrub.plan.plan import compile_plan, leaves_of

@@ -96,6 +96,7 @@ def _shape(name: str) -> ModelConfig:
 
 
 def _tokenizer(model: str, vocab_size: int) -> Tokenizer:
-    from scrub.checkpoint import TOKENIZER, read_tokenizer
+    from scrub.checkpoints import TOKENIZER
+    from scrub.checkpoints.tokenizer import read_tokenizer
 
     return read_tokenizer(find("models", model) / TOKENIZER, vocab_size)

@@ -58,7 +58,8 @@ class Objective:
     """The training loss of a model's graph, through the same plan that studies run."""
 
     def __init__(self, graph: Node) -> None:
-        """`graph` ends in an unembedding, which is computed apart."""
+        """`graph` ends in an unembedding without a bias, which is computed apart."""
+        assert graph.op == "unembed"
         states, self.table = graph.inputs
         self.plan = compile_plan({"states": states}, selected=False)
         self.leaves = leaves_of(self.plan)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scrub.checkpoint import parameter_shapes
+from scrub.checkpoints.checks import parameter_shapes
 from scrub.graph.node import Node, walk
 
 EMBEDDING, UNEMBEDDING = 0.05, 0.02  # standard deviations

@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from scrub.architectures.attention_only import Config, lower
-from scrub.checkpoint import parameter_shapes
+from scrub.checkpoints.checks import parameter_shapes
 from scrub.model import Model, make_model, save_model
 
 

@@ -9,14 +9,17 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models
 from torch import Tensor
 
 from scrub.architectures import architectures
+from scrub.checkpoints.layouts import layouts
+from scrub.checkpoints.tokenizer import MOST_PADDING, read_tokenizer
 from scrub.errors import ScrubError
 from scrub.model import load_model
 
 WEIGHTS, CONFIG, TOKENIZER = (f"models/tiny/{name}" for name in ("model.safetensors", "config.json", "tokenizer.json"))
-KNOWN = ", ".join(sorted(architectures()))
+KNOWN = f"{', '.join(sorted(architectures()))}, and the layouts {', '.join(sorted(each.NAME for each in layouts()))}"
 OTHERS = "the two files belong to different models"
 ASKS = f"which config.json beside it asks for: {OTHERS}"
 NO_PLACE = f"which config.json beside it has no place for: {OTHERS}"
@@ -117,7 +120,7 @@ def torch_file(**options: bool) -> bytes:
     return content
 
 
-ONLY = "scrub reads only safetensors files, since loading one runs no code"
+ONLY = "expected a safetensors file, as its name says, since reading one runs no code"
 OVERLAP = {name: {"dtype": "F32", "shape": [2], "data_offsets": at} for name, at in [("a", [0, 8]), ("b", [4, 12])]}
 DAMAGED = [
     (lambda _: b"", "header too small"),
@@ -221,7 +224,7 @@ def test_a_file_that_may_not_be_read(name: str, call: str, monkeypatch) -> None:
         raise PermissionError(13, "Permission denied")
 
     if name == "model.safetensors" and call == "open":
-        monkeypatch.setattr("scrub.checkpoint.safe_open", fail)
+        monkeypatch.setattr("scrub.checkpoints.stored.safe_open", fail)
     true = getattr(Path, call)
     monkeypatch.setattr(Path, call, lambda path, *a, **k: fail() if path.name == name else true(path, *a, **k))
     assert refusal() == f"models/tiny/{name} can't be read: Permission denied: check that you may read it"
@@ -349,14 +352,33 @@ def test_a_tokenizer_of_another_size(folder: Path) -> None:
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     says, take = "config.json beside it says vocab_size 13", "take the tokenizer that the model was trained with"
     for vocab, has in [
-        ({f"t{i}": i for i in range(12)} | {"a": 0}, "12 tokens"),
+        ({"a": 0} | {f"t{i}": i for i in range(1, 6)}, "6 tokens"),
         ({f"t{i}": i for i in range(14)} | {"a": 0}, "14 tokens"),
         ({f"t{i}": i for i in range(12)} | {"a": 0, "z": 13}, "13 tokens with ids up to 13"),
-        ({f"t{i}": i for i in range(12)} | {"a": 0, "z": 5}, "12 tokens"),
+        ({f"t{i}": i for i in range(13) if i != 5} | {"a": 0}, "12 tokens with ids up to 12"),
     ]:
         tokenizer["model"]["vocab"] = vocab
         (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
         assert refusal() == f"{TOKENIZER} has {has}, but {says}: {take}"
+
+
+def test_a_vocabulary_may_be_padded_at_the_end(folder: Path) -> None:
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"] = {"a": 0} | {f"t{i}": i for i in range(1, 7)}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    loaded = load_model("tiny")
+    assert (loaded.vocab_size, loaded.tokenizer.get_vocab_size()) == (13, 7)
+
+
+def test_a_much_smaller_tokenizer_is_another_models(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    for size in (4096 - 1023, 4096 - 1024):
+        path.write_text(Tokenizer(models.WordLevel({f"t{i}": i for i in range(size)}, unk_token="t0")).to_str())
+        if size > 4096 - MOST_PADDING:
+            assert read_tokenizer(path, 4096).get_vocab_size() == size
+        else:
+            with pytest.raises(ScrubError, match=f"has {size} tokens, but config.json beside it says vocab_size 4096"):
+                read_tokenizer(path, 4096)
 
 
 def test_added_tokens_count(folder: Path) -> None:

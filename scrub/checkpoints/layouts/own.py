@@ -1,0 +1,57 @@
+"""scrub's own layout: config.json names the family, and model.safetensors has the parameters of its graph.
+
+For the attention-only family it is written down in the README: it doesn't change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from scrub.architectures import ModelConfig, architectures
+from scrub.checkpoints.checks import check_config, check_tensors, parameter_shapes, read_values, without_fields
+from scrub.checkpoints.layouts import Checkpoint
+from scrub.checkpoints.names import CONFIG, TENSORS
+from scrub.checkpoints.stored import open_tensors
+
+NAME, RANK, WEIGHTS = "own", 1, None
+FAMILIES = None  # those that no other layout is for
+
+
+def claims(names: Collection[str], fields: Mapping[str, object]) -> bool:
+    """Whether config.json names a family of scrub's."""
+    del names
+    return fields.get("architecture") in list(architectures())
+
+
+def read(folder: Path, fields: Mapping[str, object], overrides: Mapping[str, object]) -> Checkpoint:
+    """The model of a folder. Raises ScrubError for anything that is wrong with its files."""
+    family = architectures()[str(fields["architecture"])]
+    config = check_config(folder / CONFIG, family, {**without_fields(fields, ["architecture"]), **overrides})
+    graph = family.lower(config)
+    return Checkpoint(config, graph, partial(read_tensors, folder / TENSORS, parameter_shapes(graph)))
+
+
+def read_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, which must be exactly those of `shapes`, on the CPU in `dtype`.
+
+    Raises ScrubError if it is no safetensors file, is truncated, misses a tensor or has one too many, or if one has
+    another shape, isn't stored as float32, bfloat16 or float16, holds a NaN or an infinity, or has values that
+    `dtype` can't hold.
+    """
+    stored = open_tensors(path)
+    check_tensors(path, stored, shapes)
+    return {name: read_values(stored[name], dtype) for name in shapes}
+
+
+def write(
+    family: str, config: ModelConfig, params: Mapping[str, Tensor]
+) -> tuple[dict[str, object], Mapping[str, Tensor]]:
+    """The fields of config.json, without those that say nothing, and the tensors."""
+    said = config.model_dump(mode="json", exclude_defaults=True)
+    roles = config.model_dump(mode="json", include={"roles"})
+    return {"architecture": family, **said, **roles}, params
