@@ -1,11 +1,12 @@
 """The oracle: scrubbing by plain recursion over paths, with no graph, no sharing and no memo.
 
-It knows attention-only transformers as tensor code, and path patterns as regular expressions over whole paths.
-Written from the design's words, without scrub, to be compared with it.
+It knows attention-only transformers and GPT-2 as tensor code, and path patterns as regular expressions over whole
+paths. Written from the design's words, without scrub, to be compared with it.
 """
 
 import re
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -15,11 +16,11 @@ LAGS = {"all": (0, 99), "current": (0, 1), "previous": (1, 2), "last 3": (0, 3),
 
 @dataclass(frozen=True)
 class Step:
-    """A step of a path: its name before the first split, after it, after the second, and so on."""
+    """A step of a path: its name before the first split, after it, after the second, and so on; slots keep theirs."""
 
     names: tuple[str, ...]
-    layer: int = -1  # of attention; emb and slots have none
-    heads: tuple[int, ...] = ()
+    layer: int = -1  # of attention and MLPs; emb and slots have none
+    heads: tuple[int, ...] = ()  # of attention
     part: tuple[str, str] = ("all", "in")  # a mask or identity, and the side of it
 
 
@@ -30,7 +31,7 @@ def matches(pattern: str, path: Path, at: int = -1, end: str = "") -> bool:
     """Whether a pattern matches a path, or a beginning of it where `end` is empty, as it reads after `at` splits."""
     steps = ("([^/]+/)*" if s == "**" else re.escape(s).replace(r"\*", "[^/]*") + "/" for s in pattern.split("/"))
     regex = re.sub(r"\\{(.*?)\\}", lambda braces: "(" + braces[1].replace(",", "|") + ")", "".join(steps))
-    return bool(re.match(regex + end, "".join(step.names[at] + "/" for step in path)))
+    return bool(re.match(regex + end, "".join(step.names[min(at, len(step.names) - 1)] + "/" for step in path)))
 
 
 class Oracle:
@@ -41,12 +42,21 @@ class Oracle:
 
     def __init__(self, model, roles, splits, rules):  # type: ignore[no-untyped-def]
         self.config, self.params, self.inputs = model.config, model.params, model.inputs
-        self.roles, self.splits, self.rules, self.place = roles, splits, rules, self.params["pos.weight"]
-        self.heads, self.shortformer = tuple(range(self.config.n_heads)), self.config.positions == "shortformer"
+        self.roles, self.splits, self.rules = roles, splits, rules
+        self.gpt2 = not hasattr(self.config, "positions")
+        self.shortformer = not self.gpt2 and self.config.positions == "shortformer"
+        layer = [("a", tuple(range(self.config.n_heads))), ("m", ())][: 1 + self.gpt2]
+        layers = [Step((f"{kind}{at}",), at, heads) for at in range(self.config.n_layers) for kind, heads in layer]
+        self.components = [Step(("emb",)), *layers]
 
-    def below(self, path: Path, layers: int) -> list[Path]:
-        """The path to each component that writes into the residual stream before a layer, which `path` reads."""
-        found = [Step(("emb",)), *(Step((f"a{at}",), at, self.heads) for at in range(layers))]
+    def before(self, path: Path) -> list[Step]:
+        """The components, unsplit, that write into the residual stream which the end of a path reads."""
+        reader = ([step.names[0] for step in path if step.names[0] not in "qkv"] or ["out"])[-1]
+        return list(takewhile(lambda step: step.names[0] != reader, self.components))
+
+    def below(self, path: Path) -> list[Path]:
+        """The path to each of these."""
+        found = self.before(path)
         for at, (pattern, kind, names) in enumerate(self.splits):
             hit = [matches(pattern, (*path, step), at, "$") for step in found]
             parts = [self.divide(s, kind, names) if h else [(s.names[-1], s)] for s, h in zip(found, hit, strict=True)]
@@ -56,7 +66,7 @@ class Oracle:
     def divide(self, step: Step, kind: str, names: list[str]) -> list[tuple[str, Step]]:
         """The parts of a component, each with its name."""
         group, bracket, part = step.names[-1].partition("[")
-        assert step.layer >= 0 if kind == "heads" else step.heads and not part, f"{step} can't be split by {kind}"
+        assert step.heads if kind == "heads" else step.heads and not part, f"{step} can't be split by {kind}"
         if kind != "heads":
             a, b = (*names, "rest") if names else ("identity", "error")
             return [(f"{group}[{name}]", replace(step, part=(a, side))) for name, side in ((a, "in"), (b, "out"))]
@@ -68,22 +78,25 @@ class Oracle:
         groups += [(group.removesuffix(".rest") + ".rest", left)] if left else []
         return [(name + bracket + part, replace(step, heads=tuple(heads))) for name, heads in groups]
 
-    def into(self, path: Path, slot: str) -> list[Path]:
-        """The paths to what a slot of the component at the end of a path reads."""
-        return self.below((*path, Step((slot,) * (len(self.splits) + 1))), path[-1].layer)
+    def read_by(self, path: Path, slots: str = "qkv") -> list[Path]:
+        """The paths to what the component at the end of a path reads, by way of some of its slots if it has any."""
+        slots = "v" if path[-1].part == ("identity", "in") else slots
+        ways = [(*path, Step((slot,))) for slot in slots] if path[-1].heads else [path] * (path[-1].layer >= 0)
+        return [inner for way in ways for inner in self.below(way)]
 
     def complete(self, path: Path, slots: str = "qkv") -> list[Path]:
         """Every complete path that begins with this one."""
-        slots = "" if path[-1].layer < 0 else "v" if path[-1].part == ("identity", "in") else slots
-        return [end for slot in slots for inner in self.into(path, slot) for end in self.complete(inner)] or [path]
+        return [end for inner in self.read_by(path, slots) for end in self.complete(inner)] or [path]
 
     def source(self, path: Path) -> str:
         """What feeds a complete path: the last rule that matches it or a beginning of it, else the reference."""
         return next((source for pattern, source in self.rules[::-1] if matches(pattern, path)), "x")
 
-    def normed(self, paths: list[Path], norm: str, donors: bool) -> Tensor:
-        """The LayerNormed sum of components; `donors` inside a pattern that runs on donors."""
-        x = sum((self.written(path, donors) for path in paths), self.place * (not self.shortformer))
+    def normed(self, path: Path, norm: str, donors: bool) -> Tensor:
+        """The LayerNormed stream that the end of a path reads; `donors` inside a pattern that runs on donors."""
+        wires = [f"layers.{step.layer}.bo" for step in self.before(path) if self.gpt2 and step.heads]
+        wires += [] if self.shortformer else ["pos.weight"]
+        x = sum([self.params[name] for name in wires] + [self.written(each, donors) for each in self.below(path)])
         x = (x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
         return x * self.params[f"{norm}.weight"] + self.params[f"{norm}.bias"]
 
@@ -93,6 +106,8 @@ class Oracle:
         if step.layer < 0:
             assert donors or not self.source(path).startswith("rows"), "rows feed no whole pattern"
             return self.params["embed.weight"][self.inputs[self.source(path)]]
+        if not step.heads:
+            return self.mlp(self.normed(path, f"layers.{step.layer}.ln2", donors), f"layers.{step.layer}")
         v = self.slot(path, "v", donors)
         whole = self.pattern(path, donors) if step.part != ("identity", "in") else torch.zeros(())
         lag = torch.arange(v.shape[2])[:, None] - torch.arange(v.shape[2])
@@ -101,11 +116,19 @@ class Oracle:
         read = inside if side == "in" else whole - inside
         return torch.einsum("bhqk,bhkd,hmd->bqm", read, v, self.params[f"layers.{step.layer}.wo"][list(step.heads)])
 
+    def mlp(self, x: Tensor, name: str) -> Tensor:
+        """An MLP with the tanh approximation of gelu."""
+        x = x @ self.params[f"{name}.w_in"].T + self.params[f"{name}.b_in"]
+        x = x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3))) / 2
+        return x @ self.params[f"{name}.w_out"].T + self.params[f"{name}.b_out"]
+
     def slot(self, path: Path, slot: str, donors: bool) -> Tensor:
         """Queries, keys or values of the heads at the end of a path."""
-        x = self.normed(self.into(path, slot), f"layers.{path[-1].layer}.ln", donors)
-        x = x + self.place if self.shortformer and slot != "v" else x
-        return torch.einsum("bpm,hdm->bhpd", x, self.params[f"layers.{path[-1].layer}.w{slot}"][list(path[-1].heads)])
+        name, heads = f"layers.{path[-1].layer}", list(path[-1].heads)
+        x = self.normed((*path, Step((slot,))), f"{name}.ln{'1' * self.gpt2}", donors)
+        x = x + self.params["pos.weight"] if self.shortformer and slot != "v" else x
+        bias = self.params[f"{name}.b{slot}"][heads, None] if self.gpt2 else 0
+        return torch.einsum("bpm,hdm->bhpd", x, self.params[f"{name}.w{slot}"][heads]) + bias
 
     def pattern(self, path: Path, donors: bool) -> Tensor:
         """The attention patterns of the heads at the end of a path."""
@@ -118,5 +141,5 @@ class Oracle:
         return scores.masked_fill(torch.ones(scores.shape[-2:]).triu(1).bool(), -torch.inf).softmax(-1)
 
     def logits(self) -> Tensor:
-        """The logits [batch, position, vocab]."""
-        return self.normed(self.below((), self.config.n_layers), "final_ln", False) @ self.params["unembed.weight"].T
+        """The logits [batch, position, vocab]; without a table of its own, the unembedding is the embedding."""
+        return self.normed((), "final_ln", False) @ self.params.get("unembed.weight", self.params["embed.weight"]).T

@@ -69,10 +69,18 @@ def _candidates(unembedding: Node) -> list[_Candidate]:
 
 
 def _terms(stream: Node) -> list[Node]:
-    """What a residual stream is the sum of."""
-    if stream.op != "add":
+    """What a residual stream is the sum of, biases too."""
+    if stream.op not in {"add", "add_bias"}:
         return [stream]
     return [term for each in stream.inputs for term in _terms(each)]
+
+
+def _sum(terms: Sequence[Node]) -> Node:
+    """The residual stream of these terms."""
+    total = node("add", *(term for term in terms if term.op != "param"))
+    for bias in (term for term in terms if term.op == "param"):
+        total = node("add_bias", total, bias)
+    return total
 
 
 def _from_shared(member: _Candidate, shared: tuple[Node, ...]) -> Node:
@@ -80,7 +88,7 @@ def _from_shared(member: _Candidate, shared: tuple[Node, ...]) -> Node:
     stream, gain, bias = normed.inputs
     z, weight = member.changed.inputs
     scaled = node("scale_columns", table, gain)
-    logits = node("unembed", node("centre", node("add", *shared)), scaled)
+    logits = node("unembed", node("centre", _sum(shared)), scaled)
     return node(
         "unembed_changed",
         logits,

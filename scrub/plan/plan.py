@@ -11,6 +11,7 @@ from scrub.graph.node import Node, walk
 from scrub.graph.ops import OPS
 from scrub.plan.fuse import fuse_attention
 from scrub.plan.lowrank import share_logits
+from scrub.plan.order import in_order
 from scrub.plan.rows import select_rows
 from scrub.plan.simplify import simplify
 
@@ -89,20 +90,20 @@ def compile_plan(outputs: Mapping[str, Node], selected: bool = True, simplified:
     fused = fuse_attention([shared[value] for value in wanted]) if simplified else {}
     final = {value: fused.get(stands, stands) for value, stands in shared.items()}
     computed = {name: final[value] for name, value in zip(outputs, wanted, strict=True)}
-    order = list(walk(computed.values()))
+    per_run: set[Node] = set()
+    for each in walk(computed.values()):
+        if per_run.issuperset(each.inputs) if each.inputs else each.op in PER_RUN:
+            per_run.add(each)
+    order = in_order(list(computed.values()), per_run)
     at = {each: number for number, each in enumerate(order)}
-    kept = {at[each] for each in computed.values()}
-    last = {at[i]: number for number, each in enumerate(order) for i in each.inputs}
-    per_run: list[bool] = []
-    for each in order:
-        below = (per_run[at[i]] for i in each.inputs)
-        per_run.append(all(below) if each.inputs else each.op in PER_RUN)
+    kept = per_run.union(computed.values())
+    last = {i: number for number, each in enumerate(order) for i in each.inputs}
     frees: dict[int, list[int]] = {}
     for value, user in last.items():
-        if value not in kept and not per_run[value]:
-            frees.setdefault(user, []).append(value)
+        if value not in kept:
+            frees.setdefault(user, []).append(at[value])
     steps = [
-        Step(each, tuple(at[i] for i in each.inputs), tuple(sorted(frees.get(number, ()))), per_run[number])
+        Step(each, tuple(at[i] for i in each.inputs), tuple(sorted(frees.get(number, ()))), each in per_run)
         for number, each in enumerate(order)
     ]
     labels: dict[int, dict[str, None]] = {}

@@ -12,7 +12,7 @@ import torch
 from hypothesis import event, given
 from hypothesis import strategies as st
 from oracle import Oracle, Path
-from small import Small, small
+from small import Small, small, small_gpt2
 from torch import Tensor
 
 from scrub.errors import ScrubError
@@ -38,7 +38,7 @@ SOURCES = ["x", "y", "y", "like f", "like g"]
 class Case:
     """A belief about a model, in the oracle's terms."""
 
-    positions: str
+    family: str  # gpt2, or the positions of an attention-only model
     n_layers: int
     seed: int
     sizes: dict[str, int]
@@ -48,13 +48,16 @@ class Case:
 
     def oracle(self, model: object = None, experiment: int = 0) -> Oracle:
         """The oracle, which needs no weights to list paths."""
-        config = SimpleNamespace(positions=self.positions, n_layers=self.n_layers, **self.sizes)
-        blank = SimpleNamespace(config=config, params={"pos.weight": None}, inputs={})
+        positions = {} if self.family == "gpt2" else {"positions": self.family}
+        config = SimpleNamespace(n_layers=self.n_layers, **self.sizes, **positions)
+        blank = SimpleNamespace(config=config, params={}, inputs={})
         return Oracle(model or blank, self.roles, self.splits, [*self.experiments, []][experiment])
 
     @cached_property
     def model(self) -> Small:
-        return small(self.positions, self.n_layers, self.seed, **self.sizes)
+        if self.family == "gpt2":
+            return small_gpt2(self.n_layers, self.seed, tied=self.seed % 2 == 0, **self.sizes)
+        return small(self.family, self.n_layers, self.seed, **self.sizes)
 
     def graph(self, experiment: int) -> Node:
         graph = self.model.graph
@@ -73,13 +76,11 @@ def text(path: Path) -> str:
 def components(oracle: Oracle) -> list[Path]:
     """Every attention component at every path, listed by the oracle."""
     found: list[Path] = []
-    stack = oracle.below((), oracle.config.n_layers)
+    stack = oracle.below(())
     while stack:
         path = stack.pop(0)
-        if path[-1].layer >= 0:
-            found.append(path)
-            slots = "v" if path[-1].part == ("identity", "in") else "qkv"
-            stack += [inner for slot in slots for inner in oracle.into(path, slot)]
+        found += [path] if path[-1].heads else []
+        stack += oracle.read_by(path)
     return found
 
 
@@ -92,7 +93,7 @@ def generalised(draw: st.DrawFn, path: str, rule: bool) -> str:
         options = [step, step, step]
         if step in {"q", "k", "v"}:
             options += ["*", f"{{{step},q}}"]
-        elif step.startswith("a") and (rule or not last):  # what a split ends at stays what it is
+        elif step[0] in "am" and (rule or not last):  # what a split ends at stays what it is
             options += [step[:2] + "*", f"{{{step},emb}}"] + (["*", re.sub(r"\[.*", "[*]", step)] if rule else [])
         steps[at] = draw(st.sampled_from(options))
     cut = draw(st.integers(0, len(steps) - 1))
@@ -127,7 +128,7 @@ def a_rule(draw: st.DrawFn, oracle: Oracle) -> tuple[str, str]:
     if whole and draw(st.integers(0, 3)) == 0:  # rows of donors feed whole attention patterns
         pattern = draw(generalised(text(draw(st.sampled_from(whole))), rule=True)).removesuffix("/**")
         return f"{pattern}/{{q,k}}/**", draw(st.sampled_from(["rows like f", "rows like g", "rows like f"]))
-    ends = [end for p in oracle.below((), oracle.config.n_layers) for end in oracle.complete(p)]
+    ends = [end for p in oracle.below(()) for end in oracle.complete(p)]
     end = draw(st.sampled_from(ends))
     length = draw(st.integers(1, len(end)))
     return draw(generalised(text(end[:length]), rule=True)), draw(st.sampled_from(SOURCES))
@@ -135,13 +136,13 @@ def a_rule(draw: st.DrawFn, oracle: Oracle) -> tuple[str, str]:
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
-    layers = draw(st.sampled_from([1, 2, 2, 2, 3]))
+    family = draw(st.sampled_from(["gpt2", "shortformer", "standard"]))
+    layers = draw(st.sampled_from([1, 2, 2] if family == "gpt2" else [1, 2, 2, 2, 3]))
     sizes = dict(zip(KEYS, draw(st.sampled_from(SIZES)), strict=True))
     every = [(layer, head) for layer in range(layers) for head in range(sizes["n_heads"])]
     owners = draw(st.lists(st.sampled_from(["prev", "self", None]), min_size=len(every), max_size=len(every)))
     roles = {role: [at for at, owner in zip(every, owners, strict=True) if owner == role] for role in ("prev", "self")}
-    positions = draw(st.sampled_from(["shortformer", "standard"]))
-    case = Case(positions, layers, draw(st.integers(0, 9999)), sizes, roles, [], [])
+    case = Case(family, layers, draw(st.integers(0, 9999)), sizes, roles, [], [])
     for _ in range(draw(st.integers(0, 4 - layers))):
         case.splits.append(draw(a_split(case.oracle())))
         if not possible(case):
@@ -199,4 +200,4 @@ def test_the_plan_agrees_with_the_oracle(case: Case) -> None:
         answer = answers[name].gather(1, rows.expand(-1, -1, answers[name].shape[-1]))
         same(f"{name}, selected", found, answer)
     ops = {step.node.op for step in compile_plan(outputs).steps} if outputs else set()
-    event(f"low rank: {'unembed_changed' in ops}")
+    event(f"{case.family}, low rank: {'unembed_changed' in ops}, fused: {'attention' in ops}")
