@@ -11,9 +11,8 @@ def in_order(roots: Sequence[Node], constant: Set[Node]) -> list[Node]:
     """Every value below the roots once, inputs first, so that few are held at once.
 
     It is the order of :func:`walk`, one root after the other, except that whatever would free a value comes as soon as
-    it can: it has all its inputs, and is the last to read one of them. Roots share values, and one by one would hold
-    each of these (an attention pattern, say) from the first root that reads it to the last. Roots and constants are
-    never freed.
+    it can (it has all its inputs, and is the last to read one of them), and doesn't wait until the root that asks for
+    it has its turn. Roots and constants are never freed.
     """
     default, held = list(walk(roots)), {*roots, *constant}
     waiting: dict[Node, dict[Node, None]] = {each: {} for each in default}  # what has yet to read a value
