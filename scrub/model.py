@@ -120,7 +120,7 @@ def load_model(spec: str | Path, dtype: torch.dtype = torch.float32, device: str
     name, folder = found.name, found.folder
     checkpoint = open_checkpoint(folder, found.overrides)
     params = checkpoint.params(_computable(dtype))
-    vocabulary = folder / TOKENIZER
+    vocabulary = (found.tokenizer or folder) / TOKENIZER
     text = vocabulary.exists() or vocabulary.is_symlink()  # a link to nothing is an error, not a model without text
     tokenizer = read_tokenizer(vocabulary, checkpoint.config.vocab_size) if text else None
     return Model(name, checkpoint.config, checkpoint.graph, _moved(params, dtype, device), tokenizer, folder)

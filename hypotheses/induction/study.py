@@ -12,6 +12,7 @@ study = Study(
     model="attn2l",
     data="stdlib",
     positions="whitelist",
+    published_model="redwood_attn_2l",
     baseline="a1.ind/** -> y",
     hypotheses=("naive", "refined_1", "refined_2", "refined_3", "refined_4", "refined_5"),
 )

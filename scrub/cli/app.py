@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from scrub.cli import inspect, new, roles, run
+from scrub.cli import fetch, inspect, new, roles, run
 from scrub.data.command import whitelist
 from scrub.training.command import train
 
@@ -20,6 +20,7 @@ app.command("check")(inspect.check)
 app.command("show")(inspect.show)
 app.command("plan")(inspect.plan)
 app.command("new")(new.new)
+app.command("fetch")(fetch.fetch)
 app.command("roles")(roles.roles)
 app.command("typicality")(roles.typicality)
 app.command("whitelist")(whitelist)

@@ -23,19 +23,29 @@ def check(
     paths: options.Paths,
     model: options.ModelName = None,
     data: options.DataName = None,
-    sequences: options.Sequences = 64,
+    sequences: options.StudySequences = None,
     seed: options.Seed = 0,
     dtype: options.Dtype = "float32",
     parts: options.Parts = None,
     positions: options.Positions = None,
     column: options.Column = None,
     split: options.Split = None,
+    context: options.Context = None,
 ) -> None:
     """Run only the gates: splits change no number, y = x changes nothing, rules change something, y is carried."""
     from scrub.study.run import Settings, prepare
 
     only = split_parts(parts)
-    settings = Settings(sequences, seed=seed, dtype=dtype, parts=only, positions=positions, column=column, split=split)
+    settings = Settings(
+        sequences,
+        seed=seed,
+        dtype=dtype,
+        parts=only,
+        positions=positions,
+        split=split,
+        column=column,
+        context=context,
+    )
     prepared = prepare(paths, model, data, settings)
     gates = prepared.gates()
     for text in gates.warnings:

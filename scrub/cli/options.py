@@ -18,6 +18,13 @@ DataName = Annotated[
     str | None, typer.Option("--data", metavar="NAME|PATH|HUB-ID", help="Instead of the study's data.")
 ]
 Sequences = Annotated[int, typer.Option(metavar="N", help="How many sequences.")]
+StudySequences = Annotated[
+    int | None, typer.Option("--sequences", metavar="N", help="How many sequences: 512, or all if there are fewer.")
+]
+Context = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Positions a sequence: the model's n_ctx (the most), or what fixed rows have."),
+]
 Draws = Annotated[int, typer.Option(metavar="N", help="Repeat everything with N independent pairings.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="Determines the pairings and the intervals.")]
 Batch = Annotated[int, typer.Option(metavar="N", help="Sequences computed at once: bounds the memory.")]
@@ -27,7 +34,12 @@ Parts = Annotated[str | None, typer.Option(metavar="q,k,v,all", help="Only these
 Column = Annotated[str | None, typer.Option(metavar="NAME", help="The data's column, where there are several.")]
 Split = Annotated[str | None, typer.Option(metavar="NAME", help="The data's split.")]
 Positions = Annotated[
-    str | None, typer.Option(metavar="whitelist|all", help="Which positions are scored, instead of the study's.")
+    str | None,
+    typer.Option(
+        metavar="whitelist|repeats|all",
+        help="Which positions are scored, instead of the study's: those whose token is on the data's whitelist (or "
+        "those of the data's own mask), those whose token stands earlier in its sequence (needs no list), or all.",
+    ),
 ]
 
 

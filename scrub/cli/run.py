@@ -17,7 +17,7 @@ def run(
     paths: options.Paths,
     model: options.ModelName = None,
     data: options.DataName = None,
-    sequences: options.Sequences = 512,
+    sequences: options.StudySequences = None,
     draws: options.Draws = 1,
     seed: options.Seed = 0,
     batch: options.Batch = 8,
@@ -34,6 +34,7 @@ def run(
     positions: options.Positions = None,
     column: options.Column = None,
     split: options.Split = None,
+    context: options.Context = None,
 ) -> None:
     """Percent of loss recovered by every part of every hypothesis, with intervals and anchors."""
     from scrub.cli.table import print_result
@@ -48,7 +49,8 @@ def run(
         raise ScrubError("two outputs have the same path: one would replace the other, so give each its own")
     if plot is not None:
         check_format(plot.suffix)
-    settings = Settings(sequences, draws, seed, batch, device, dtype, split_parts(parts), positions, split, column)
+    only = split_parts(parts)
+    settings = Settings(sequences, draws, seed, batch, device, dtype, only, positions, split, column, context)
     prepared = prepare(paths, model, data, settings)
     result = run_prepared(prepared)
     contents: dict[Path, str | bytes] = {}  # all of them before any is written

@@ -11,21 +11,22 @@ from scrub.study.experiments import ALL_SCRUBBED
 from scrub.study.result import BIGRAM, Result
 from scrub.study.statistics import Interval
 
-WIDTH = 96  # of the table, where the terminal doesn't say
+WIDTH, MORE = 96, 12  # of the table, where the terminal doesn't say, and more where there are published percentages
 
 
 def print_result(result: Result) -> None:
     """Print what was run on what, the anchors and the rows, to standard output."""
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
-        console = Console(highlight=False, markup=False, width=WIDTH)
+        console = Console(highlight=False, markup=False, width=WIDTH + (MORE if result.published else 0))
     for text in result.warnings:
         Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"warning: {text}", style="yellow")
     sequences, positions = len(result.positions), int(result.positions.sum()) // result.draws
     draws = f", {result.draws} draws" if result.draws > 1 else ""
+    length = f" of {result.context} positions" if result.context is not None else ""
     console.print(
-        f"{result.study} on {result.model}, {result.data}: {sequences} sequences, {positions:,} selected positions"
-        f"{draws}, seed {result.seed}"
+        f"{result.study} on {result.model}, {result.data}: {sequences} sequences{length}, "
+        f"{positions:,} selected positions{draws}, seed {result.seed}"
     )
     worst = max(result.gates.deviations.values())
     console.print(f"gates passed: largest deviation {worst:.0e} nats; brackets are 95 % intervals over sequences\n")
@@ -51,7 +52,8 @@ def _anchors(result: Result) -> Table:
 
 def _rows(result: Result) -> Table:
     table = Table("hypothesis", "part", box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("recovered, %", "over the one before", "loss", "|change|", "KL"):
+    published = ("published",) if result.published else ()
+    for title in ("recovered, %", *published, "over the one before", "loss", "|change|", "KL"):
         table.add_column(title, justify="right")
     before: dict[str, str] = {}
     shown = ""
@@ -67,6 +69,7 @@ def _rows(result: Result) -> Table:
             row.hypothesis if row.hypothesis != shown else "",
             row.part,
             Text(_with_interval(row.recovered, 1), style="bold" if row.part == "all" else ""),
+            *(["" if row.published is None else f"{row.published:g}"] if published else []),
             gain,
             f"{row.loss.estimate:.3f}",
             f"{row.mean_abs_change.estimate:.3f}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,19 @@ import yaml  # type: ignore[import-untyped,unused-ignore]
 
 from scrub.errors import ScrubError
 from scrub.files import one_line
+from scrub.hub import is_hub_id
 
 CARD = "README.md"
-SOURCES = ("stdlib",)  # what `scrub: {source: ...}` may name
+STDLIB, FIXED = "stdlib", "fixed"
+SOURCES = (STDLIB, FIXED)  # what `scrub: {source: ...}` may name
+
+
+@dataclass(frozen=True)
+class Source:
+    """What data are made of: the standard library's text, or fixed rows of a repository of a model on the hub."""
+
+    kind: str
+    hub: str = ""  # OWNER/NAME, for fixed rows
 
 
 def read_front_matter(folder: Path) -> dict[str, Any]:
@@ -30,14 +41,21 @@ def read_front_matter(folder: Path) -> dict[str, Any]:
     return fields
 
 
-def declared_source(folder: Path) -> str | None:
-    """What text the folder's card says the data are made of: "stdlib", or None for files in the folder."""
+def declared_source(folder: Path) -> Source | None:
+    """What the folder's card says the data are made of, or None for files in the folder.
+
+    Raises ScrubError for a source that scrub doesn't know, or for fixed rows of no repository.
+    """
     section = read_front_matter(folder).get("scrub") or {}
-    source = section.get("source") if isinstance(section, dict) else section
-    if source is None:
+    section = section if isinstance(section, dict) else {"source": section}
+    kind, hub = section.get("source"), section.get("hub", "")
+    if kind is None:
         return None
-    if source not in SOURCES:
+    card = one_line(folder / CARD)
+    if kind not in SOURCES:
+        raise ScrubError(f"{card} names the source {one_line(kind)!r}: scrub knows {', '.join(SOURCES)}")
+    if kind == FIXED and not (isinstance(hub, str) and is_hub_id(hub)):
         raise ScrubError(
-            f"{one_line(folder / CARD)} names the source {one_line(source)!r}: scrub knows {', '.join(SOURCES)}"
+            f"{card} says no `hub` of the rows: give OWNER/NAME of a repository, as in `hub: someone/rows`"
         )
-    return str(source)
+    return Source(str(kind), str(hub))

@@ -23,6 +23,7 @@ def make_whitelist(
     share: float = SHARE,
     split: str = "train",
     count: int | None = None,
+    context: int | None = None,
 ) -> Whitelist:
     """The whitelist of some data for a model's tokenizer.
 
@@ -39,7 +40,7 @@ def make_whitelist(
         raise ScrubError(f"the share is {share}: give a fraction of the positions between 0 and 1")
     loaded = load_model(model)
     tokenizer = loaded.tokenizer
-    found = sequences_for(loaded, data, count, split).tokens.numpy()
+    found = sequences_for(loaded, data, count, split, context=context).tokens.numpy()
     if len(found) < 2:
         raise ScrubError(f"the data {one_line(data)!r} hold 1 sequence: a whitelist needs at least 2")
     ids = range(loaded.vocab_size)
@@ -57,6 +58,7 @@ def whitelist(
     share: Annotated[float, typer.Option(help="Fraction of the positions to select.")] = SHARE,
     split: Annotated[str, typer.Option(help="The split to count in.")] = "train",
     sequences: Annotated[int | None, typer.Option(help="How many sequences to count in; by default all.")] = None,
+    context: Annotated[int | None, typer.Option(help="Positions a sequence; by default the model's n_ctx.")] = None,
 ) -> None:
     """Make the whitelist of tokens after which induction helps."""
 
@@ -67,7 +69,9 @@ def whitelist(
         raise ScrubError(f"the data {one_line(data)!r} have no folder of their own: say with --out where to write")
     path = out or Path(str(folder)) / WHITELIST
     check_writable(path)
-    made = make_whitelist(data, model, beta=beta, threshold=threshold, share=share, split=split, count=sequences)
+    made = make_whitelist(
+        data, model, beta=beta, threshold=threshold, share=share, split=split, count=sequences, context=context
+    )
     made.save(path)
     typer.echo(
         f"{path}: {len(made.tokens)} tokens, at {made.selected / made.positions:.1%} of {made.positions:,} positions; "

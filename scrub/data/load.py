@@ -9,24 +9,27 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from scrub.data.bigram import Bigram
-from scrub.data.card import declared_source
+from scrub.data.card import FIXED, STDLIB, Source, declared_source
+from scrub.data.fixed import MASK, TOKENS, FixedRows, fixed_files, holds_fixed, read_fixed
 from scrub.data.library import stdlib_bigram, stdlib_windows
 from scrub.data.rows import Row, rows
 from scrub.data.whitelist import Whitelist
 from scrub.data.windows import Ids, cut, distinct, stack
 from scrub.errors import ScrubError
 from scrub.files import one_line
-from scrub.find import locate
+from scrub.find import known, locate
+from scrub.hub import bring
 
 WHITELIST = "whitelist.json"
 POOL = 4  # windows that are read for each one that is wanted, so that these are a sample of a longer stretch
 ROWS_AT_ONCE = 256
+LOCAL = f"give --data the path of a local folder with {TOKENS} and {MASK}"
 LONGEST_SEARCH = 200_000  # rows without a single whole window, after which the search ends
 
 
@@ -35,9 +38,10 @@ class Sequences:
     """Sequences to run a model on, and what belongs to their data."""
 
     name: str
-    tokens: Int[Tensor, "sequence token"]  # int64; each is a begin token and n_ctx more
+    tokens: Int[Tensor, "sequence token"]  # int64; each is a begin token and one more for each position
     vocab_size: int
     folder: Path | None = None  # of the data's card and whitelist
+    selected: Bool[np.ndarray, "sequence position"] | None = field(default=None, repr=False)  # by the data's own mask
     background: Bigram | None = field(default=None, repr=False)  # from text that is in none of the sequences
     tokenizer: Tokenizer | None = field(default=None, repr=False)
 
@@ -61,7 +65,7 @@ class Sequences:
         if path is None or not path.is_file():
             raise ScrubError(
                 f"the data {one_line(self.name)!r} have no {WHITELIST}: make one with `scrub whitelist`, "
-                "or select all positions"
+                "or select others (--positions repeats, or all)"
             )
         found = Whitelist.load(path)
         found.check(self.tokenizer, self.vocab_size, path)
@@ -76,37 +80,86 @@ def load_sequences(
     vocab_size: int,
     tokenizer: Tokenizer | None = None,
     count: int | None = None,
+    fewer: bool = False,
+    context: int | None = None,
     column: str | None = None,
     split: str | None = None,
     cache: Path | None = None,
+    beside: Path | None = None,
 ) -> Sequences:
-    """Sequences of a begin token and n_ctx tokens, all different, in an order that is a fair sample.
+    """Sequences of a begin token and one more for each position, all different, in an order that is a fair sample.
 
     `spec` is the name of a folder in ./data or shipped with scrub, a path, or OWNER/NAME[:CONFIG] on the hub. Text
-    needs the model's tokenizer; a column of token ids needs none. `count` sequences are given, or all there are.
-    `split` is by default the one least likely trained on. Raises ScrubError for whatever is wrong.
+    needs the model's tokenizer; a column of token ids needs none. `count` sequences are given, or all there are; with
+    `fewer`, less will do where there are no more. There are `context` positions, by default n_ctx, or as many as fixed
+    rows have. Fixed rows of the hub are looked for in the folder `beside` first. `split` is by default the one least
+    likely trained on. Raises ScrubError for whatever is wrong.
     """
     if count is not None and count < 1:
         raise ScrubError(f"{count} sequences were asked for: ask for at least 1")
-    folder = locate("data", spec)
+    if context is not None and not 1 <= context <= n_ctx:
+        raise ScrubError(
+            f"a context of {context} was asked for, but the model reads 1 to {n_ctx} positions: ask for that"
+        )
+    folder, source = place(spec)
     inside = folder if folder is not None and folder.is_dir() else None
-    if inside is not None and declared_source(inside) == "stdlib":
+    length, background, selected = context or n_ctx, None, None
+    if source is not None and source.kind == STDLIB:
         if column is not None:
             raise ScrubError(f"the data {one_line(spec)!r} are source files and have no columns: leave --column out")
         needed = _tokenizer_for(spec, tokenizer)
-        windows = list(stdlib_windows(needed, n_ctx, bos_token_id, split or "validation", cache))
-        background = stdlib_bigram(needed, n_ctx, bos_token_id, vocab_size, cache)
+        windows = list(stdlib_windows(needed, length, bos_token_id, split or "validation", cache))
+        background = stdlib_bigram(needed, length, bos_token_id, vocab_size, cache)
+    elif (where := fixed_folder(inside, source, beside)) is not None:
+        if column is not None or split is not None:
+            raise ScrubError(f"the data {one_line(spec)!r} are fixed rows: leave --column and --split out")
+        fixed = _fixed(where, spec, n_ctx, context, vocab_size)
+        length, windows = fixed.context, list(fixed.tokens)
+        selected = None if fixed.selected is None else fixed.selected[:count]
     else:
-        source = rows(folder if folder is not None else spec, column, split)
-        windows = read_windows(source, spec, n_ctx, bos_token_id, vocab_size, tokenizer, count)
-        background = None
-    if not windows or (count is not None and len(windows) < count):
+        found = rows(folder if folder is not None else spec, column, split)
+        windows = read_windows(found, spec, length, bos_token_id, vocab_size, tokenizer, count)
+    if len(windows) < (2 if fewer else count or 1):
         raise ScrubError(
-            f"the data {one_line(spec)!r} hold {len(windows)} different sequences of {n_ctx} tokens, "
-            f"but {count or 'at least 1'} were asked for: ask for fewer, or give more data"
+            f"the data {one_line(spec)!r} hold {len(windows)} different sequences of {length} tokens, "
+            f"but {'at least 2' if fewer else count or 'at least 1'} were asked for: ask for fewer, or give more data"
         )
-    chosen = stack(windows[:count], n_ctx)
-    return Sequences(str(spec), torch.from_numpy(chosen), vocab_size, inside, background, tokenizer)
+    chosen = torch.from_numpy(stack(windows[:count], length))
+    return Sequences(str(spec), chosen, vocab_size, inside, selected, background, tokenizer)
+
+
+def place(spec: str | Path) -> tuple[Path | None, Source | None]:
+    """The file or folder that a name of data means, if it means one, and what its card says they are made of.
+
+    OWNER/NAME on the hub has no folder here, but the source of the named data whose card names that repository.
+    """
+    folder = locate("data", spec)
+    if folder is not None:
+        return folder, declared_source(folder) if folder.is_dir() else None
+    folders = (locate("data", f"data/{name}") for name in known("data"))
+    sources = (declared_source(each) for each in folders if each is not None and each.is_dir())
+    return None, next((each for each in sources if each is not None and each.hub == str(spec)), None)
+
+
+def fixed_folder(inside: Path | None, source: Source | None, beside: Path | None = None) -> Path | None:
+    """The folder that holds the fixed rows, brought from the hub if there is none here; None for other data."""
+    if inside is not None and holds_fixed(inside):
+        return inside
+    if source is None or source.kind != FIXED:
+        return None
+    return beside if beside is not None and holds_fixed(beside) else bring(source.hub, fixed_files, LOCAL)
+
+
+def _fixed(folder: Path, spec: str | Path, n_ctx: int, context: int | None, vocab_size: int) -> FixedRows:
+    """The fixed rows of a folder, up to the context."""
+    found = read_fixed(folder)
+    _check_vocabulary(found.tokens.ravel(), spec, vocab_size)
+    if (context or found.context) > min(n_ctx, found.context):
+        raise ScrubError(
+            f"the rows of {one_line(spec)!r} have {found.context} positions, and the model reads at most {n_ctx}: "
+            f"give --context at most {min(n_ctx, found.context)}"
+        )
+    return found.distinct(context or found.context)
 
 
 def read_windows(
@@ -133,7 +186,7 @@ def read_windows(
     if not found:
         raise ScrubError(
             f"the sequences of {one_line(spec)!r} are shorter than the context: the longest of {seen} has {longest} "
-            f"tokens, but a model with a context of {n_ctx} needs {n_ctx}: give longer ones"
+            f"tokens, but a model with a context of {n_ctx} needs {n_ctx}: give longer ones, or a --context"
         )
     return distinct(found)
 

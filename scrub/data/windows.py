@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +29,19 @@ def with_begin(windows: NDArray[np.integer], bos_token_id: int) -> Ids:
     return np.concatenate([begin, windows], axis=1, dtype=np.int64)
 
 
-def distinct(windows: Iterable[Ids]) -> list[Ids]:
-    """The windows without exact repetitions, ordered by a hash of their tokens.
+def order_of_content(windows: Sequence[Ids] | Ids) -> list[int]:
+    """Which of the windows to take, and in which order: without exact repetitions, by a hash of their tokens.
 
     The order doesn't depend on where the windows came from, so the first N of them are a fair sample of all.
     """
-    keyed = {hashlib.blake2b(window.tobytes(), digest_size=16).digest(): window for window in windows}
+    keyed = {hashlib.blake2b(window.tobytes(), digest_size=16).digest(): at for at, window in enumerate(windows)}
     return [keyed[key] for key in sorted(keyed)]
+
+
+def distinct(windows: Iterable[Ids]) -> list[Ids]:
+    """The windows without exact repetitions, in the order of :func:`order_of_content`."""
+    found = list(windows)
+    return [found[at] for at in order_of_content(found)]
 
 
 def stack(windows: list[Ids], n_ctx: int) -> Ids:

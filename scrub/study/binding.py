@@ -22,7 +22,7 @@ from scrub.study.pairing import blocks, pair, row_donors, sequence_donors
 class Draw:
     """One pairing of all sequences.
 
-    `tokens` [sequence, n_ctx + 1] and `selected` [sequence, n_ctx]; `partners` gives for every source the
+    `tokens` [sequence, context + 1] and `selected` [sequence, context]; `partners` gives for every source the
     index of the sequence that stands in for each sequence, [sequence] or, for rows of donors, [sequence,
     position]; `order` is the order in which sequences are computed.
     """

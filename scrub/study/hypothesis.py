@@ -34,21 +34,23 @@ SPLITS, ALL = "splits", "all"
 
 # What a `like FEATURE` source agrees on: classes [sequence] or [sequence, position] of input tokens.
 Feature = Callable[[Int[np.ndarray, "sequence position"], Tokenizer | None], np.ndarray]
+Features = Mapping[str, Feature | Mapping[str, Feature]]  # by name; where models differ, by the model's name inside
 
 
 @dataclass(frozen=True)
 class Hypothesis:
     """A belief about a model: what it says (`claim`) and the declaration that tests it (`rules`).
 
-    `features` are what its `like` sources agree on, `study` is the name of the study whose behaviour it
-    is tested on, unless it lies in a study's own folder. `published` are percentages recovered that
-    were published for it, by part. Raises ScrubError where the declaration can't be read.
+    `features` are what its `like` sources agree on: each a function, or one for each model, by the model's
+    name. `study` is the name of the study whose behaviour it is tested on, unless it lies in a study's own
+    folder. `published` are percentages recovered that were published for it, by part. Raises ScrubError
+    where the declaration can't be read.
     """
 
     rules: str
     claim: str = ""
     name: str = ""
-    features: Mapping[str, Feature] = field(default_factory=dict)
+    features: Features = field(default_factory=dict)
     published: Mapping[str, int | float] = field(default_factory=dict)
     study: str | None = None
     path: Path | None = field(default=None, compare=False)
@@ -95,6 +97,19 @@ class Hypothesis:
             raise ScrubError("a part can't be called 'all': that is the parts together")
         return parts | {ALL: tuple(rule for rules in parts.values() for rule in rules)} if parts else {}
 
+    def feature(self, name: str, model: str) -> Feature:
+        """A feature for a model, named as in `--model`. Raises ScrubError if there are some, but none for this one."""
+        found = self.features[name]
+        if callable(found):
+            return found
+        short = model.rpartition("/")[2]
+        if short not in found:
+            raise ScrubError(
+                f"{self.path or self.name} has the feature {name!r} for {', '.join(found)}, but none for {short}: "
+                f"measure it ('scrub typicality {model}'), add it to the module, or run hypotheses without a feature"
+            )
+        return found[short]
+
     def part(self, name: str) -> tuple[Rule, ...]:
         """The rules of one part. Raises ScrubError if there is no such part."""
         if name not in self.parts:
@@ -135,26 +150,30 @@ def split_roles(model: Node, roles: Roles) -> Node:
 class TokenFeature:
     """Two classes of positions: 1 where the current or the previous token is among those given, else 0.
 
-    Tokens are given as text. Raises ScrubError, when it is asked, for a text that is no single token.
+    Tokens are given as text, or by their ids, which need no tokenizer. Raises ScrubError, when it is asked, for a text
+    that is no single token.
     """
 
-    current: Sequence[str] = ()
-    previous: Sequence[str] = ()
+    current: Sequence[str | int] = ()
+    previous: Sequence[str | int] = ()
 
     def __call__(
         self, tokens: Int[np.ndarray, "sequence position"], tokenizer: Tokenizer | None
     ) -> Int[np.ndarray, "sequence position"]:
-        if tokenizer is None:
-            raise ScrubError(
-                "a feature of tokens' text needs a model with a tokenizer: give one, or use ids in a function"
-            )
         now = np.isin(tokens, _ids(self.current, tokenizer))
         before = np.isin(tokens, _ids(self.previous, tokenizer))
         now[:, 1:] |= before[:, :-1]
         return now.astype(np.int64)
 
 
-def _ids(texts: Sequence[str], tokenizer: Tokenizer) -> list[int]:
+def _ids(tokens: Sequence[str | int], tokenizer: Tokenizer | None) -> list[int]:
+    """The ids of tokens; a text can be several tokens' text."""
+    texts = [token for token in tokens if isinstance(token, str)]
+    ids = [token for token in tokens if not isinstance(token, str)]
+    if not texts:
+        return ids
+    if tokenizer is None:
+        raise ScrubError("a feature of tokens' text needs a model with a tokenizer: give one, or tokens by their ids")
     by_text: dict[str, list[int]] = {}
     for token in range(tokenizer.get_vocab_size()):
         by_text.setdefault(tokenizer.decode([token], skip_special_tokens=False), []).append(token)
@@ -162,4 +181,4 @@ def _ids(texts: Sequence[str], tokenizer: Tokenizer) -> list[int]:
         raise ScrubError(
             f"the text {missing[0]!r} of a feature is no token of this model: name tokens of its vocabulary"
         )
-    return [token for text in texts for token in by_text[text]]
+    return ids + [token for text in texts for token in by_text[text]]

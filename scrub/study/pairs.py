@@ -10,11 +10,11 @@ from scrub.study.run import Prepared
 
 
 def pairs_file(prepared: Prepared) -> bytes:
-    """A safetensors file of `reference` and `other`, int64 [sequence, n_ctx + 1], and `selected`, bool
-    [sequence, n_ctx]. The draws stand one after another along the sequences.
+    """A safetensors file of `reference` and `other`, int64 [sequence, context + 1], and `selected`, bool
+    [sequence, context]. The draws stand one after another along the sequences.
 
     Sources that agree with the reference on a feature are there by name: `like FEATURE`, int64 [sequence], and
-    `rows like FEATURE`, int64 [sequence, n_ctx], say which row of `reference` was the donor.
+    `rows like FEATURE`, int64 [sequence, context], say which row of `reference` was the donor.
     """
     draws = [prepared.draw(number) for number in range(prepared.settings.draws)]
     arrays = {

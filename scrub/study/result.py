@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,7 @@ class Row:
     recovered: Interval
     mean_abs_change: Interval
     kl: Interval
+    published: float | None = None  # recovered, where that was published for this model
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class Result:
     """The sums over each sequence's selected positions, in nats, over all draws.
 
     `loss` has a line for every experiment and the model-free bigram, `change` (absolute change of the loss
-    of a token) and `kl` one for every experiment; `positions` counts what was summed.
+    of a token) and `kl` one for every experiment; `positions` counts what was summed. `context` is the number of
+    positions a sequence, where it isn't the model's own; `published` has percentages by experiment, for this model.
     """
 
     study: str
@@ -57,6 +59,8 @@ class Result:
     kl: Mapping[str, Float[np.ndarray, " sequence"]]
     positions: Int[np.ndarray, " sequence"]
     gates: Gates
+    context: int | None = None
+    published: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def _bootstrap(self) -> Bootstrap:
@@ -131,6 +135,7 @@ class Result:
                 self.recovered(f"{hypothesis}/{part}"),
                 self.interval("change", f"{hypothesis}/{part}"),
                 self.interval("kl", f"{hypothesis}/{part}"),
+                self.published.get(f"{hypothesis}/{part}"),
             )
             for hypothesis, part in self.rows
         ]
@@ -141,7 +146,10 @@ class Result:
         return {name: self.interval("loss", name) for name in (UNSCRUBBED, BASELINE, ALL_SCRUBBED, BIGRAM)}
 
     def frame(self) -> pd.DataFrame:
-        """The table as a data frame: losses and KL in nats a token, recovered and its interval in percent."""
+        """The table as a data frame: losses and KL in nats a token, recovered and its interval in percent.
+
+        A column `published` is there where percentages were published for the model.
+        """
         return pd.DataFrame(self._flat_rows())
 
     def to_dict(self) -> dict[str, Any]:
@@ -151,6 +159,7 @@ class Result:
             "model": self.model,
             "data": self.data,
             "sequences": len(self.positions),
+            **({"context": self.context} if self.context is not None else {}),
             "positions": int(self.positions.sum()) // self.draws,
             "draws": self.draws,
             "seed": self.seed,
@@ -179,6 +188,7 @@ class Result:
                 "high": row.recovered.high,
                 "mean_abs_change": row.mean_abs_change.estimate,
                 "kl": row.kl.estimate,
+                **({"published": row.published} if self.published else {}),
             }
             for row in self.table
         ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,30 +28,39 @@ from scrub.study.result import BIGRAM, Result
 from scrub.study.selection import check_positions, select_positions
 from scrub.study.study import Study, Wanted, load_study
 
+SEQUENCES = 512
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
-_RANGES = {"sequences": (2, 10**9), "draws": (1, 10**6), "seed": (0, (1 << 32) - 1), "batch": (1, 10**9)}
+_RANGES = {
+    "sequences": (2, 10**9),
+    "draws": (1, 10**6),
+    "seed": (0, (1 << 32) - 1),
+    "batch": (1, 10**9),
+    "context": (1, 10**9),
+}
 
 
 @dataclass(frozen=True)
 class Settings:
     """How to run. Raises ScrubError for a number out of range, or a device or dtype that isn't there."""
 
-    sequences: int = 512
+    sequences: int | None = None  # by default SEQUENCES, or as many as there are if the data hold fewer
     draws: int = 1
     seed: int = 0
     batch: int = 8
     device: str = "auto"
     dtype: str = "float32"
     parts: tuple[str, ...] | None = None
-    positions: str | None = None  # instead of the study's: "whitelist" or "all"
+    positions: str | None = None  # instead of the study's: "whitelist", "repeats" or "all"
     split: str | None = None  # of the data, instead of the one least likely trained on
     column: str | None = None  # of the data, where there are several
+    context: int | None = None  # positions a sequence; by default the model's n_ctx, or what fixed rows have
     progress: bool = True
 
     def __post_init__(self) -> None:
         for name, (least, most) in _RANGES.items():
-            if not least <= getattr(self, name) <= most:
-                raise ScrubError(f"{name} is {getattr(self, name)}, but must be from {least} to {most}")
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise ScrubError(f"{name} is {value}, but must be from {least} to {most}")
         if self.parts is not None and not self.parts:
             raise ScrubError("no part was named: name some, as in q,k, or leave the option out")
         if self.positions is not None:
@@ -81,6 +90,11 @@ class Prepared:
     experiments: Sequence[Experiment]
     settings: Settings
 
+    @property
+    def context(self) -> int:
+        """The number of positions of every sequence."""
+        return int(self.selected.shape[1])
+
     def plan(self) -> Plan:
         """The plan of all experiments together. Printing it shows what runs."""
         return compile_plan(measured(self.experiments))
@@ -89,7 +103,7 @@ class Prepared:
         """One pairing of the sequences."""
         feeds = {source for each in self.experiments for source in each.sources}
         tokenizer, seed = self.model.tokenizer, self.settings.seed
-        features = _features(self.hypotheses)
+        features = _features(self.hypotheses, self.model.name, feeds)
         return make_draw(self.data.tokens.numpy(), self.selected, feeds, features, tokenizer, seed, number)
 
     def show(self, hypothesis: str, part: str = ALL) -> Picture:
@@ -122,8 +136,16 @@ def prepare(
     device, dtype = settings.where, DTYPES[settings.dtype]
     loaded = model.to(dtype, device) if isinstance(model, Model) else load_model(model or study.model, dtype, device)
     lowered = experiments(study, hypotheses, loaded.graph, loaded.roles, settings.parts)
-    _features(hypotheses)
-    sequences = sequences_for(loaded, data or study.data, settings.sequences, settings.split, settings.column)
+    _features(hypotheses, loaded.name, {source for each in lowered for source in each.sources})
+    sequences = sequences_for(
+        loaded,
+        data or _default_data(study, loaded),
+        settings.sequences or SEQUENCES,
+        settings.split,
+        settings.column,
+        context=settings.context,
+        fewer=settings.sequences is None,
+    )
     selected = select_positions(settings.positions or study.positions, sequences, study.data)
     return Prepared(study, hypotheses, loaded, sequences, selected, lowered, settings)
 
@@ -152,7 +174,7 @@ def run_prepared(prepared: Prepared) -> Result:
     batches = -(-count // settings.batch) * settings.draws
     with torch.inference_mode(), _enough_memory(settings.batch), _bar(settings.progress) as bar:
         task = bar.add_task(f"{len(names)} experiments", total=batches)
-        once = plan.once(constants(leaves, prepared.model.params, prepared.model.n_ctx, settings.where))
+        once = plan.once(constants(leaves, prepared.model.params, prepared.context, settings.where))
         for number in range(settings.draws):
             draw = prepared.draw(number)
             for members in draw.batches(settings.batch):
@@ -173,6 +195,8 @@ def run_prepared(prepared: Prepared) -> Result:
         kl=sums["kl"],
         positions=prepared.selected.sum(1) * settings.draws,
         gates=gates,
+        context=prepared.context if prepared.context != prepared.model.n_ctx else None,
+        published=_published(prepared),
     )
     return result.checked()
 
@@ -207,13 +231,30 @@ def _sums(
     return added
 
 
-def _features(hypotheses: Sequence[Hypothesis]) -> dict[str, Feature]:
+def _features(hypotheses: Sequence[Hypothesis], model: str, feeds: Iterable[str]) -> dict[str, Feature]:
+    """The features that the sources of some experiments agree on, each the one for this model."""
+    wanted = {source.rpartition("like ")[2] for source in feeds if "like " in source}
     found: dict[str, Feature] = {}
     for hypothesis in hypotheses:
-        for name, feature in hypothesis.features.items():
-            if found.setdefault(name, feature) != feature:
-                raise ScrubError(f"two hypotheses mean different features by {name!r}: give one another name")
+        for name in hypothesis.features:
+            if name in wanted:
+                feature = hypothesis.feature(name, model)
+                if found.setdefault(name, feature) != feature:
+                    raise ScrubError(f"two hypotheses mean different features by {name!r}: give one another name")
     return found
+
+
+def _default_data(study: Study, model: Model) -> str:
+    """The study's data; for another model than the study's, those that the model names, if it names some."""
+    return study.data if model.name == study.model else model.config.data or study.data
+
+
+def _published(prepared: Prepared) -> dict[str, float]:
+    """What was published for each experiment, in percent recovered, if this is the model that it was published for."""
+    if prepared.model.name.rpartition("/")[2] != prepared.study.published_model:
+        return {}
+    asked = ((e.name, e.hypothesis.published.get(e.part)) for e in prepared.experiments if e.hypothesis)
+    return {name: percent for name, percent in asked if percent is not None}
 
 
 def _bar(shown: bool) -> Progress:

@@ -27,8 +27,9 @@ class Study:
     """One behaviour (model, data, selected positions, baseline) and the hypotheses about it, in order.
 
     `baseline` are the path rules of the 0 % anchor. `positions` is "whitelist" (those whose token is on
-    the data's whitelist) or "all". `hypotheses` are names of modules in the study's folder, or the
-    hypotheses themselves.
+    the data's whitelist, or those of the mask that the data come with), "repeats" (those whose token stands
+    earlier in its sequence) or "all". `hypotheses` are names of modules in the study's folder, or the
+    hypotheses themselves. `published_model` is the name of the model that their published percentages are of.
     """
 
     baseline: str
@@ -36,6 +37,7 @@ class Study:
     model: str = "attn2l"
     data: str = "stdlib"
     positions: str = "whitelist"
+    published_model: str | None = None
     name: str = ""
 
     def __post_init__(self) -> None:

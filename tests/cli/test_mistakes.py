@@ -65,7 +65,7 @@ CASES = {
     "empty batch": Case(f"{RUN} --batch 0", "batch is 0, but must be from 1 to"),
     "unknown device": Case(f"{RUN} --device tpu", "there is no device 'tpu': use auto, cpu or cuda"),
     "unknown dtype": Case(f"{RUN} --dtype int4", "there is no dtype 'int4': use one of float32, float64, bfloat16"),
-    "unknown positions": Case(f"{RUN} --positions some", "positions are 'whitelist' or 'all', not 'some'"),
+    "unknown positions": Case(f"{RUN} --positions some", "positions are 'whitelist', 'repeats' or 'all', not 'some'"),
     "checking one sequence": Case("check induction --sequences 1", "sequences is 1"),
     # names
     "unknown hypothesis": Case("run inductoin", "there is no hypothesis 'inductoin': .* did you mean induction"),

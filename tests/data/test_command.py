@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from scrub.architectures.attention_only import Config
+from scrub.architectures.attention_only import Config, lower
 from scrub.data.bigram import Bigram
 from scrub.data.command import make_whitelist, whitelist
 from scrub.data.load import load_sequences
@@ -23,7 +23,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     sizes = {"n_layers": 2, "n_heads": 2, "d_model": 6, "d_head": 3, "n_ctx": 40, "vocab_size": 23, "bos_token_id": 0}
     config = Config(**sizes, positions="shortformer", layer_norm_eps=1e-5)
-    save_model(make_model("small", config, initial_parameters(config, seed=0)), tmp_path / "models" / "small")
+    save_model(make_model("small", config, initial_parameters(lower(config), seed=0)), tmp_path / "models" / "small")
     generator = np.random.default_rng(0)
     rows = [
         [token for _ in range(10) for token in (1, 3 + number % 20, 2, int(generator.integers(3, 23)))]

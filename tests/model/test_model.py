@@ -5,10 +5,8 @@ import os
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
-import huggingface_hub
 import pytest
 import torch
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from scrub import architectures as families
 from scrub import find as finding
@@ -211,74 +209,6 @@ def test_what_cannot_be_saved(model: Model, tmp_path: Path, monkeypatch) -> None
         == "full/model.safetensors can't be written: it is a folder: give the path of a file"
     )
     assert [path.name for path in Path("full").iterdir()] == ["model.safetensors"]
-
-
-# the hub
-
-
-def test_a_model_from_the_hub(folder: Path, model: Model, monkeypatch) -> None:
-    asked = []
-
-    def snapshot(repository, allow_patterns):
-        asked.append((repository, allow_patterns))
-        return str(folder.absolute())
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    loaded = load_model("some-one/tiny.model")
-    assert loaded.name == "some-one/tiny.model"
-    assert same(loaded, model)
-    assert asked == [("some-one/tiny.model", ["config.json", "model.safetensors", "tokenizer.json"])]
-
-
-def hub_error(kind: type, text: str) -> Exception:
-    error = kind.__new__(kind)
-    Exception.__init__(error, text)
-    return error
-
-
-LOCAL = "give --model the path of a local folder with config.json, model.safetensors and tokenizer.json"
-HUB = [
-    (
-        ConnectionError("no route\n to the host"),
-        f"a/b is no path here, and the hub can't be reached (no route): {LOCAL}",
-    ),
-    (TimeoutError(), f"a/b is no path here, and the hub can't be reached (TimeoutError): {LOCAL}"),
-    (
-        hub_error(RepositoryNotFoundError, "404 Client Error"),
-        f"there is no model 'a/b': no such path here, and no such repository on the hub: {LOCAL}",
-    ),
-    (
-        hub_error(GatedRepoError, "403 Client Error"),
-        f"a/b on the hub asks for a licence first: accept it there and log in, or {LOCAL}",
-    ),
-]
-
-
-@pytest.mark.parametrize(("error", "expected"), HUB)
-def test_a_hub_that_says_no(error, expected, monkeypatch) -> None:
-    def fail(*_, **__):
-        raise error
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    assert line(load_model, "a/b") == expected
-
-
-def test_a_repository_that_holds_no_model(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tmp_path / "not-even-made"))
-    assert line(load_model, "a/b") == f"a/b on the hub has no config.json, so it is no model that scrub reads: {LOCAL}"
-
-
-@pytest.mark.parametrize("spec", ["models/nope", "./a/b", "a/b/c", "../b", "/a/b", "a//b", "a/ b", "nope", "-/--/"])
-def test_a_path_or_a_name_is_never_asked_of_the_hub(spec, monkeypatch) -> None:
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("asked the hub"))
-    assert line(load_model, spec).startswith(f"there is no model {spec!r}: ")
-
-
-def test_the_hub_cannot_be_reached_for_real(monkeypatch) -> None:
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    message = line(load_model, "scrub-tests/no-such-model")
-    assert message.startswith("scrub-tests/no-such-model is no path here, and the hub can't be reached (")
-    assert message.endswith(f"): {LOCAL}")
 
 
 # any family

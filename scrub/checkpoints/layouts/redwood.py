@@ -25,7 +25,6 @@ NAME, RANK, WEIGHTS = "redwood", 2, "et_model_state_dict.pt"
 _LAYER = re.compile(r"blocks\.(\d{1,9})\.")
 
 KNOWN: dict[str, object] = {
-    "bos_token_id": 50257,  # [BEGIN]: the tokenizer is GPT-2's, and [END] is 50258
     "roles": {"prev": [[0, 0]], "self": [[0, 1], [0, 2], [0, 5]], "ind": [[1, 5], [1, 6]]},
 }
 
@@ -47,7 +46,8 @@ def read(folder: Path, fields: Mapping[str, object], overrides: Mapping[str, obj
     said = _sizes(path, stored)
     expected = transformer_lens.shapes(said)
     upright = {name: _upright(each, expected.get(name, each.shape)) for name, each in stored.items()}
-    return transformer_lens.read_state(path, path, upright, said, {**KNOWN, **overrides})
+    begin = said.d_vocab - 2  # [BEGIN] is 50257: the tokenizer is GPT-2's, and [END] is the last
+    return transformer_lens.read_state(path, path, upright, said, {"bos_token_id": begin, **KNOWN, **overrides})
 
 
 def _sizes(path: Path, stored: Mapping[str, Stored]) -> transformer_lens.Fields:

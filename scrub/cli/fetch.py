@@ -1,0 +1,80 @@
+"""`scrub fetch`: bringing what names need, so that a machine without a network can be prepared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scrub.errors import ScrubError
+from scrub.files import shown
+
+
+def fetch(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Models or data: names, paths or hub ids.")],
+) -> None:
+    """Bring what models and data need into the hub's cache, and check it: for machines without a network."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    data: dict[str, Path | None] = {}  # in order, each once; with the folder where it may lie
+    for name in names:
+        models, alone = _meant(name)
+        for model in models:
+            data |= _fetch_model(model)
+        data |= {each: data.get(each) for each in alone}
+    for each, beside in data.items():
+        _fetch_data(each, beside)
+    typer.echo(
+        f"Without a network: have a copy of {shown(HF_HUB_CACHE)} there (HF_HUB_CACHE says where it is), set "
+        "HF_HUB_OFFLINE=1, and use the same names. Or copy a folder above, and give its path as --model or --data."
+    )
+
+
+def _meant(name: str) -> tuple[list[str], list[str]]:
+    """The models and the data that a name means: one, or one of each."""
+    from scrub.find import known, locate
+    from scrub.hub import holds_model, is_hub_id, on_hub
+
+    models, data = known("models"), known("data")
+    if name.startswith(("models/", "data/")):
+        return ([name], []) if name.startswith("models/") else ([], [name])
+    if name in models or name in data:
+        return [name] * (name in models), [name] * (name in data)
+    path = locate("models", name)
+    if path is not None:
+        return ([name], []) if holds_model(path) else ([], [name])
+    if is_hub_id(name):
+        return ([name], []) if on_hub(name) == "model" else ([], [name])
+    if is_hub_id(name.partition(":")[0]):  # a configuration of a data set
+        return [], [name]
+    raise ScrubError(
+        f"there is no model and no data {name!r}: give a path, OWNER/NAME on the hub, "
+        f"or one of {', '.join(dict.fromkeys([*models, *data]))}"
+    )
+
+
+def _fetch_model(name: str) -> dict[str, Path | None]:
+    """Bring a model and load it. The data that it names, if any, and the model's folder."""
+    from scrub.model import load_model
+
+    loaded = load_model(name)
+    typer.echo(f"model {name}: {loaded!r}")
+    _echo_folder(loaded.folder)
+    return {loaded.config.data: loaded.folder} if loaded.config.data else {}
+
+
+def _fetch_data(name: str, beside: Path | None) -> None:
+    """Bring data and read their first rows."""
+    from scrub.data.check import check_data
+
+    folder, what = check_data(name, beside)
+    typer.echo(f"data {name}: {what}")
+    _echo_folder(folder)
+
+
+def _echo_folder(folder: Path | None) -> None:
+    if folder is not None:
+        files = [folder] if folder.is_file() else [each for each in folder.rglob("*") if each.is_file()]
+        size = sum(each.stat().st_size for each in files)
+        typer.echo(f"  {shown(folder.absolute())} ({len(files)} files, {size / 1e6:,.1f} MB)")

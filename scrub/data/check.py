@@ -1,0 +1,56 @@
+"""Bringing data, and looking whether they can be read, without a model."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from scrub.data.card import STDLIB
+from scrub.data.fixed import MASK, TOKENS, read_fixed
+from scrub.data.load import fixed_folder, place
+from scrub.data.rows import rows
+from scrub.errors import ScrubError
+from scrub.hub import PATIENCE, bring, is_hub_id
+
+LARGEST = 20 * 10**9  # bytes of a data set that is brought as a whole
+
+
+def check_data(spec: str, beside: Path | None = None) -> tuple[Path | None, str]:
+    """Bring data here, if they aren't, perhaps in the folder `beside`. Where they are, and their first rows, in words.
+
+    Raises ScrubError if there are no such data, or they can't be brought or read.
+    """
+    folder, source = place(spec)
+    if source is not None and source.kind == STDLIB:
+        return folder, "the source of the standard library of the Python that runs this: there is nothing to bring"
+    inside = folder if folder is not None and folder.is_dir() else None
+    if (where := fixed_folder(inside, source, beside)) is not None:
+        found = read_fixed(where)
+        count, length = found.tokens.shape
+        scored = f"{int(found.selected.sum()):,} positions by {MASK}" if found.selected is not None else f"no {MASK}"
+        return where, f"{TOKENS} holds {count:,} sequences of {length} tokens, ids up to {found.tokens.max()}; {scored}"
+    if folder is None and is_hub_id(spec):
+        _check_size(spec)
+        folder = bring(spec, _all, "give --data the path of a local folder with its files", "dataset")
+    first = next(iter(rows(folder if folder is not None else spec)), "")
+    what = f"text, {first[:60]!r}" if isinstance(first, str) else f"{len(first):,} token ids, {first[:8].tolist()}"
+    return folder, f"the first row is {what}"
+
+
+def _check_size(hub_id: str) -> None:
+    """Raise ScrubError if a data set on the hub is too large to bring the whole of it."""
+    from huggingface_hub import HfApi
+
+    size = 0
+    with suppress(Exception):  # what is wrong is told when it is brought
+        files = HfApi().dataset_info(hub_id, files_metadata=True, timeout=PATIENCE).siblings or ()
+        size = sum(each.size or 0 for each in files)
+    if size > LARGEST:
+        raise ScrubError(
+            f"{hub_id} has {size / 1e9:,.0f} GB of files, more than {LARGEST / 1e9:.0f}: bring a part of it with "
+            "'hf download --repo-type dataset --include', and give the path of its folder"
+        )
+
+
+def _all(names: list[str]) -> list[str]:
+    return names

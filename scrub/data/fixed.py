@@ -1,0 +1,98 @@
+"""Rows of token ids that are taken as they are published, with a mask of the positions that are scored.
+
+Both are files of torch.save: `validation_data.pt`, whole numbers [sequence, token], each row with its begin token, and
+`mask_repeat_candidates.pkl`, bool [sequence, token], or without the last token, after which nothing is scored. Nothing
+is unpickled: torch reads tensors from such files, and refuses whatever else they hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from scrub.data.windows import order_of_content
+from scrub.errors import ScrubError
+from scrub.files import first_sentence, shown
+
+TOKENS, MASK = "validation_data.pt", "mask_repeat_candidates.pkl"
+LEAST = 2  # tokens of a row: one to read, one to predict
+
+
+@dataclass(frozen=True)
+class FixedRows:
+    """Rows of token ids, and the positions of them that are scored, if that is said."""
+
+    tokens: Int[np.ndarray, "sequence token"]  # int64
+    selected: Bool[np.ndarray, "sequence position"] | None  # a position less than there are tokens
+
+    @property
+    def context(self) -> int:
+        """The number of positions of each row."""
+        return int(self.tokens.shape[1]) - 1
+
+    def distinct(self, context: int) -> FixedRows:
+        """The beginnings of the rows up to a context, without repetitions, in an order that is a fair sample."""
+        tokens = self.tokens[:, : context + 1]
+        order = order_of_content(tokens)
+        return FixedRows(tokens[order], None if self.selected is None else self.selected[order, :context])
+
+
+def holds_fixed(folder: Path) -> bool:
+    """Whether a folder holds such rows."""
+    return (folder / TOKENS).is_file()
+
+
+def fixed_files(names: Sequence[str]) -> list[str]:
+    """Of the files of a repository, those that hold such rows."""
+    return [TOKENS, *([MASK] if MASK in names else [])] if TOKENS in names else []
+
+
+def read_fixed(folder: Path) -> FixedRows:
+    """The rows in a folder.
+
+    Raises ScrubError if a file is no tensor of torch.save, or has another shape or type than it should have.
+    """
+    path = folder / TOKENS
+    tokens = _tensor(path)
+    if tokens.dtype.is_floating_point or tokens.dtype.is_complex or tokens.dtype == torch.bool:
+        raise ScrubError(f"{shown(path)} holds {_kind(tokens)}: token ids are whole numbers, so save them as such")
+    if tokens.ndim != 2 or tokens.shape[1] < LEAST or not len(tokens):
+        raise ScrubError(
+            f"{shown(path)} holds {_kind(tokens)}: expected token ids [sequence, token], at least {LEAST} tokens a row"
+        )
+    ids = tokens.to(torch.int64).numpy()
+    return FixedRows(ids, _mask(folder / MASK, len(ids), ids.shape[1]) if (folder / MASK).exists() else None)
+
+
+def _mask(path: Path, sequences: int, length: int) -> Bool[np.ndarray, "sequence position"]:
+    mask = _tensor(path)
+    if mask.dtype != torch.bool or mask.ndim != 2 or len(mask) != sequences or length - mask.shape[1] not in {0, 1}:
+        raise ScrubError(
+            f"{shown(path)} holds {_kind(mask)}: expected bool [{sequences}, {length}], since {TOKENS} beside it holds "
+            f"{sequences} rows of {length} tokens"
+        )
+    return mask[:, : length - 1].numpy()
+
+
+def _tensor(path: Path) -> Tensor:
+    try:
+        found: object = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # every way of being no such file has its own class
+        why = first_sentence(error) if path.stat().st_size else "it is empty"
+        raise ScrubError(
+            f"{shown(path)} can't be read as a tensor of torch.save ({why}): take another copy; "
+            "scrub unpickles nothing, since that could run anything"
+        ) from error
+    if not isinstance(found, Tensor):
+        raise ScrubError(f"{shown(path)} holds a {type(found).__name__}: expected one tensor, so save it alone")
+    return found.detach()
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
