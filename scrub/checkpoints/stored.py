@@ -159,8 +159,9 @@ def _not_torch(error: Exception) -> str:
     if code := re.search(r"GLOBAL (\S+)", str(error)):
         asked = short(code[1], quoted=False)
         return f"asks to run {asked}, so nothing of it was loaded: scrub reads tensors only; take a safetensors copy"
-    why = str(error).rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0] or type(error).__name__
+    said = str(error).rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0]
+    why = short(said, quoted=False) if isinstance(error, RuntimeError) else type(error).__name__
     return (
-        f"is no intact file of torch.save ({short(why, quoted=False)}): it is damaged, or something else; "
+        f"is no intact file of torch.save ({why}): it is damaged, or something else; "
         "take another copy, best of safetensors"
     )

@@ -213,11 +213,11 @@ def _params(
         )
     for at in range(c.n_layers):
         ours, theirs = f"layers.{at}", f"h.{at}"
-        weight, bias = take(f"{theirs}.attn.c_attn.weight").mT, take(f"{theirs}.attn.c_attn.bias")
+        weight, bias = take(f"{theirs}.attn.c_attn.weight").mT.contiguous(), take(f"{theirs}.attn.c_attn.bias")
         for slot, w, b in zip("qkv", weight.chunk(3), bias.chunk(3), strict=True):
             factor = scale(at) if slot == "q" else 1.0
-            params[f"{ours}.w{slot}"] = w.reshape(heads) * factor
-            params[f"{ours}.b{slot}"] = b.reshape(heads[:2]) * factor
+            params[f"{ours}.w{slot}"] = w.view(heads) * factor
+            params[f"{ours}.b{slot}"] = b.view(heads[:2]) * factor
         params[f"{ours}.wo"] = take(f"{theirs}.attn.c_proj.weight").view(heads).mT.contiguous()
         params[f"{ours}.w_in"] = take(f"{theirs}.mlp.c_fc.weight").mT.contiguous()
         params[f"{ours}.w_out"] = take(f"{theirs}.mlp.c_proj.weight").mT.contiguous()
