@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from scrub.errors import GateError
-from scrub.graph.node import Node
+from scrub.graph.node import Node, node, rewrite
 from scrub.paths.rules import OTHER, REFERENCE, Rule, resample, sources
 from scrub.plan.plan import compile_plan, leaves_of
 from scrub.study.binding import Draw, bind, constants
@@ -29,6 +29,7 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.5}  # n
 SEQUENCES, POSITIONS = 2, 16  # that the gates look at: positions late in a sequence have most context
 NOTHING = 1e-12  # nats; a change below it is rounding in float64
 OWN = 0.01  # fraction of a source's draws that may be the reference itself without a warning
+LENGTHENED = " with one token more"  # after the name of an embedding
 PROBE = "like _probe"
 
 
@@ -135,17 +136,33 @@ def _run(
 
     The sequences of a poisoned source are replaced by one that is embedded as what is not a number.
     """
-    plan = compile_plan({name: losses(graph) for name, graph in graphs.items()}, simplified=simplified)
-    tables = {str(s.node.inputs[1].arguments["name"]) for s in plan.steps if _embeds(s.node)}
-    nowhere = {name: params[name].new_full((1, *params[name].shape[1:]), torch.nan) for name in tables}
-    lengthened = {**params, **{name: torch.cat([params[name], row]) for name, row in nowhere.items()}}
-    leaves = leaves_of(plan)
+    outputs = {name: losses(graph) for name, graph in graphs.items()}
     if poisoned is not None:
-        draw = _with_poison(draw, poisoned, min(len(params[name]) for name in tables))
+        outputs, params = _lengthened(outputs, params)
+        draw = _with_poison(draw, poisoned, min(len(params[name]) for name in params if name.endswith(LENGTHENED)) - 1)
+    plan = compile_plan(outputs, simplified=simplified)
+    leaves = leaves_of(plan)
     with torch.inference_mode():
-        once = plan.once(constants(leaves, lengthened, draw.selected.shape[1]))
+        once = plan.once(constants(leaves, params, draw.selected.shape[1]))
         bound, real = bind(leaves, draw, draw.order)
         return {name: value[..., 0][real] for name, value in plan.run(once, bound).items()}
+
+
+def _lengthened(outputs: Mapping[str, Node], params: Mapping[str, Tensor]) -> tuple[dict[str, Node], dict[str, Tensor]]:
+    """The graphs with one more token, which is embedded as what is not a number. It can't be predicted."""
+    longer = dict(params)
+
+    def build(current: Node) -> Node:
+        if current.op != "embed" or current.inputs[0].op != "tokens":
+            return current
+        tokens, table = current.inputs
+        name = str(table.arguments["name"])  # the same table may be the unembedding, which stays as it is
+        row = params[name].new_full((1, *params[name].shape[1:]), torch.nan)
+        longer[name + LENGTHENED] = torch.cat([params[name], row])
+        return current.with_inputs((tokens, node("param", name=name + LENGTHENED, shape=table.arguments["shape"])))
+
+    rebuilt = rewrite(outputs.values(), build)
+    return {name: rebuilt[each] for name, each in outputs.items()}, longer
 
 
 def _with_poison(draw: Draw, source: str, token: int) -> Draw:
@@ -204,7 +221,3 @@ def _probes(experiments: Iterable[Experiment]) -> Iterator[tuple[str, Node]]:
             graph = resample(each.before, rules)
             if PROBE in sources(graph):  # else other rules win everywhere, which is a warning
                 yield f"{each.name}: {rule}", graph
-
-
-def _embeds(current: Node) -> bool:
-    return current.op == "embed" and current.inputs[0].op == "tokens"
