@@ -27,7 +27,7 @@ def with_shapes() -> list[str]:
 # Before anything imports scrub: every annotated argument and shape of these is checked whenever it is called.
 install_import_hook(with_shapes(), "towered.check")
 
-from small import Small, small  # noqa: E402
+from small import Small, small, small_gpt2  # noqa: E402
 
 torch.set_num_threads(1)  # tensors this small only wait for other threads
 
@@ -37,7 +37,7 @@ settings.register_profile("explore", max_examples=1000, print_blob=True, **_quic
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
-@pytest.fixture(params=["shortformer", "standard"])
+@pytest.fixture(params=["shortformer", "standard", "gpt2"])
 def model(request: pytest.FixtureRequest) -> Small:
     """A random two-layer model in float64, whose sizes are distinct primes."""
-    return small(positions=request.param)
+    return small_gpt2() if request.param == "gpt2" else small(positions=request.param)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small import ROLES, Small, paths, rules, small
+from small import ROLES, Small, paths, rules, small, small_gpt2
 
 from scrub.errors import ScrubError
 from scrub.graph.node import Node, walk
@@ -39,6 +39,7 @@ SPLITS = [
     ["a1/v/a0 by identity"],
     ["**/a0 by heads prev self", 'a1/k/a0.prev by mask "previous"', "a1/q/a0.self by identity"],
     ["a1 by heads ind", "a1.ind/q/a0 by heads self", 'a1.ind/q/a0.* by mask "current"'],
+    ["**/a0 by heads 0 1 2 3 4", "**/a1 by heads 0 1 2 3 4", "a1.2 by identity", 'a1.3/k/a0.4 by mask "lag 1"'],
     ['a0 by mask "previous"', "a0[previous] by heads prev", "a0[rest] by heads self"],
     ["a0 by identity", "a0[*] by heads prev"],
     ["a0 by heads self", "a0.self by heads 4", "a0.rest by heads prev"],
@@ -136,11 +137,12 @@ def test_what_lies_outside_a_mask_can_come_from_elsewhere(model: Small) -> None:
     inside = torch.diag(torch.ones(pattern.shape[-1] - 1, dtype=pattern.dtype), -1)
     z = (pattern * inside) @ v + (pattern * (1 - inside)) @ v_y
     written = torch.einsum("bhpd,hmd->bpm", z, model.params["layers.1.wo"])
-    stream = model.naive(stream_before(model.graph)) + written
+    stream = model.naive(model.graph.inputs[0].inputs[0]) - model.naive(at(model.graph, "a1")) + written
     normed = torch.nn.functional.layer_norm(
         stream, stream.shape[-1:], model.params["final_ln.weight"], model.params["final_ln.bias"], 1e-5
     )
-    torch.testing.assert_close(found, normed @ model.params["unembed.weight"].T, rtol=0, atol=1e-11)
+    table = model.params.get("unembed.weight", model.params["embed.weight"])
+    torch.testing.assert_close(found, normed @ table.T, rtol=0, atol=1e-11)
 
 
 def attention(graph: Node) -> tuple[Node, Node, Node]:
@@ -149,11 +151,52 @@ def attention(graph: Node) -> tuple[Node, Node, Node]:
     return pattern, v, v
 
 
-def stream_before(graph: Node) -> Node:
-    """The residual stream without what layer 1 writes."""
-    stream = graph.inputs[0].inputs[0]
-    assert stream.inputs[1] is at(graph, "a1")
-    return stream.inputs[0]
+THROUGH_MLPS = [
+    ["m1/a0 by heads prev self"],
+    ["m1/m0/a0 by heads 2", 'm1/m0/a0.rest by mask "previous"'],
+    ["**/m*/**/a0 by identity"],
+    ["a1/k/m0/a0 by heads self", "a1/k/m0/a0.self by identity", "a1/k/m0/a0.self[error] by heads 4"],
+]
+
+
+@pytest.mark.parametrize("splits", THROUGH_MLPS, ids=" + ".join)
+def test_a_split_on_a_path_through_an_mlp_changes_no_number(splits: list[str]) -> None:
+    model = small_gpt2()
+    graph = model.split(*splits)
+    assert graph is not model.graph
+    assert at(graph, "a0") is at(model.graph, "a0")
+    for found in (model.naive(graph), model.logits(graph)):
+        torch.testing.assert_close(found, model.naive(model.graph), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("rule", ["a1.* -> y", "a1.ind -> y", "a1.rest/v -> y"])
+def test_the_output_bias_of_attention_belongs_to_no_head(rule: str) -> None:
+    """It is part of the wires: what heads write is linear in their weights, bias or not."""
+    model = small_gpt2()
+    graph = rules(model.split("a1 by heads ind"), rule)
+    bias, writes = "layers.1.bo", [each for each in below(graph) if str(each.label).startswith("a1.")]
+    without = Small(model.config, {**model.params, bias: torch.zeros(11, dtype=torch.float64)}, model.inputs)
+    for each in writes:
+        assert torch.equal(model.naive(each), without.naive(each))
+    assert (model.naive(graph) - without.naive(graph)).abs().max() > 1e-3
+    found = sum(1 for each in walk([graph]) if each.op == "param" and each.arguments["name"] == bias)
+    assert found == 1
+
+
+def test_the_biases_of_slots_belong_to_their_heads() -> None:
+    """A head by itself is the same as that head of a model in which the others are nothing."""
+    model = small_gpt2()
+    head = at(model.split("a1 by heads 3"), "a1.3")
+    kept = torch.tensor([0, 0, 0, 1, 0], dtype=torch.float64)
+    params = {f"layers.1.{name}": value for name in ("wv", "bv") for value in [model.params[f"layers.1.{name}"]]}
+    alone = {name: value * kept.view(-1, *[1] * (value.ndim - 1)) for name, value in params.items()}
+    only = Small(model.config, model.params | alone, model.inputs)
+    torch.testing.assert_close(model.naive(head), only.naive(at(only.graph, "a1")), rtol=0, atol=1e-12)
+
+
+def test_mlps_dont_split() -> None:
+    with pytest.raises(ScrubError, match="can't split 'm0': only attention heads split"):
+        small_gpt2().split("m0 by heads 1")
 
 
 def test_role_splits_are_the_groups_of_every_layer() -> None:
