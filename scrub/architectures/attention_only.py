@@ -63,9 +63,9 @@ def lower(config: Config) -> Node:
         )
         z = node("attend", node("attention_pattern", q, k, position), v)
         heads = node("output", z, param(f"{name}.wo", c.n_heads, c.d_model, c.d_head), label=f"a{layer}")
-        stream = node("add", stream, heads)
-        if "o" in c.biases:
+        if "o" in c.biases:  # before the heads, which then stay a term of the sum that enters the unembedding
             stream = node("add_bias", stream, param(f"{name}.bo", c.d_model))
+        stream = node("add", stream, heads)
     final = layer_norm(stream, "final_ln")
     table = param("unembed.weight", c.vocab_size, c.d_model)
     if "unembed" in c.biases:

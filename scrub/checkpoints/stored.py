@@ -24,11 +24,11 @@ from scrub.checkpoints.wording import dtype_name, few, short
 from scrub.errors import ScrubError
 from scrub.files import shown
 
-_LFS = (rb"version https://git-lfs", "a Git LFS pointer without its content, which 'git lfs pull' brings")
+_POINTER = rb"version https://git-lfs"
 _FOREIGN = {  # what a file begins with that is something else; a safetensors file has a '{' after 8 bytes
     rb"PK\x03\x04": "a zip archive, such as a pickle of torch.save",
     rb"\x80[\x01-\x05][^\0]": "a pickle",
-    _LFS[0]: _LFS[1],
+    _POINTER: "a Git LFS pointer without its content, which 'git lfs pull' brings",
     rb"(?i)<!doctype|<html": "a web page",
     rb"\x93NUMPY": "a numpy array",
     rb"\x89HDF": "an HDF5 file",
@@ -113,9 +113,13 @@ def _intact(path: Path) -> Iterator[None]:
         raise ScrubError(f"{shown(path)} {_not_safetensors(path, error)}") from error
 
 
-def _not_safetensors(path: Path, error: BaseException) -> str:
+def _start(path: Path) -> bytes:
     with path.open("rb") as file:
-        start = file.read(32)
+        return file.read(32)
+
+
+def _not_safetensors(path: Path, error: BaseException) -> str:
+    start = _start(path)
     foreign = next((what for magic, what in _FOREIGN.items() if re.match(magic, start)), None)
     if foreign and start[8:9] != b"{":
         return f"is {foreign}: expected a safetensors file, as its name says, since reading one runs no code"
@@ -125,19 +129,14 @@ def _not_safetensors(path: Path, error: BaseException) -> str:
 
 def _open_torch(path: Path) -> dict[str, Stored]:
     try:
-        with path.open("rb") as file:
-            start = file.read(32)
-        if re.match(_LFS[0], start):
-            raise ScrubError(f"{shown(path)} is {_LFS[1]}: take the file itself")
+        start = _start(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's, of its own formats
             data = torch.load(path, map_location="cpu", weights_only=True, mmap=start.startswith(_ZIP))
     except PermissionError as error:
         raise unreadable(path, error) from error
-    except ScrubError:
-        raise
     except Exception as error:  # every kind of damage has its own class
-        raise ScrubError(f"{shown(path)} {_not_torch(error)}") from error
+        raise ScrubError(f"{shown(path)} {_not_torch(path, error)}") from error
     if not isinstance(data, Mapping) or not all(isinstance(name, str) and _plain(data[name]) for name in data):
         raise ScrubError(
             f"{shown(path)} holds something else than tensors by name: expected torch.save(model.state_dict())"
@@ -155,7 +154,9 @@ def _plain(value: object) -> bool:
     )
 
 
-def _not_torch(error: Exception) -> str:
+def _not_torch(path: Path, error: Exception) -> str:
+    if re.match(_POINTER, _start(path)):
+        return f"is {_FOREIGN[_POINTER]}: bring the file itself"
     if code := re.search(r"GLOBAL (\S+)", str(error)):
         asked = short(code[1], quoted=False)
         return f"asks to run {asked}, so nothing of it was loaded: scrub reads tensors only; take a safetensors copy"

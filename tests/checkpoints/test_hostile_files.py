@@ -195,7 +195,7 @@ def test_a_damaged_file_of_torch(damage: Callable[[bytes], bytes], why: str) -> 
 def test_a_pointer_of_git_lfs() -> None:
     write_lens(Path("m"), lens())
     Path("m/tiny_final.pth").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n")
-    pointer = "is a Git LFS pointer without its content, which 'git lfs pull' brings: take the file itself"
+    pointer = "is a Git LFS pointer without its content, which 'git lfs pull' brings: bring the file itself"
     assert refusal(Path("m")) == f"tiny_final.pth {pointer}"
 
 

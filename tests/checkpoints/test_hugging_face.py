@@ -320,6 +320,9 @@ def test_a_tensor_too_many_or_too_few(tmp_path: Path) -> None:
         refusal(tmp_path)
         == f"model.safetensors holds 'score.weight', which config.json beside it has no place for: {OTHERS}"
     )
+    twice = {**tensors, "wpe.weight": torch.zeros(11, 15)}
+    save_file(twice, tmp_path / "model.safetensors")
+    assert refusal(tmp_path).startswith("model.safetensors holds 'transformer.wpe.weight', which config.json ")
     del tensors["transformer.wpe.weight"]
     save_file(tensors, tmp_path / "model.safetensors")
     assert refusal(tmp_path) == f"model.safetensors misses wpe.weight, which config.json beside it asks for: {OTHERS}"

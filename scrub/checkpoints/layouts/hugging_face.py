@@ -78,7 +78,7 @@ def read(folder: Path, fields: Mapping[str, object], overrides: Mapping[str, obj
     config = check_config(path, gpt2, {**_for_people(fields, said), **_shape(said), **overrides})
     assert isinstance(config, gpt2.Config)
     weights, stored = open_weights(folder)
-    named = {name.removeprefix("transformer."): each for name, each in stored.items()}
+    named = {_without_prefix(name, stored): each for name, each in stored.items()}
     tensors = {name: each for name, each in named.items() if not _MASKS.fullmatch(name)}
     shapes = _shapes(config)
     check_tensors(weights, tensors, shapes, {_HEAD: shapes["wte.weight"]})
@@ -119,6 +119,12 @@ def write(
         }
     )
     return fields, _tensors(c, params)
+
+
+def _without_prefix(name: str, stored: Mapping[str, Stored]) -> str:
+    """GPT2LMHeadModel calls GPT2Model `transformer`; a file of the latter alone has no such prefix."""
+    without = name.removeprefix("transformer.")
+    return name if without in stored else without  # a file with both names is refused
 
 
 def _said(path: Path, fields: Mapping[str, object]) -> Fields:

@@ -1,6 +1,9 @@
 """scrub's own layout: config.json names the family, and model.safetensors has the parameters of its graph.
 
-For the attention-only family it is written down in the README: it doesn't change.
+For the attention-only family it doesn't change: `embed.weight` [vocab, d_model], `pos.weight` [n_ctx, d_model],
+`layers.L.ln.weight` and `.bias` [d_model], `layers.L.wq`, `.wk`, `.wv` [n_heads, d_head, d_model], `layers.L.wo`
+[n_heads, d_model, d_head], `final_ln.weight` and `.bias`, `unembed.weight` [vocab, d_model]; and, where config.json's
+`biases` names them, `layers.L.bq`, `.bk`, `.bv` [n_heads, d_head], `layers.L.bo` [d_model], `unembed.bias` [vocab].
 """
 
 from __future__ import annotations
