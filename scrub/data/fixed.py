@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from warnings import catch_warnings, simplefilter
 
 import numpy as np
 import torch
@@ -82,7 +83,9 @@ def _mask(path: Path, sequences: int, length: int) -> Bool[np.ndarray, "sequence
 
 def _tensor(path: Path) -> Tensor:
     try:
-        found: object = torch.load(path, map_location="cpu", weights_only=True)
+        with catch_warnings():
+            simplefilter("ignore")  # of foreign pickles: what is wrong is told below
+            found: object = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # every way of being no such file has its own class
         why = first_sentence(error) if path.stat().st_size else "it is empty"
         raise ScrubError(

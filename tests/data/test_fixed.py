@@ -1,0 +1,213 @@
+"""Published rows of token ids: taken as they are, with their mask; whatever is wrong with a file is one line."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import redwood
+import torch
+from redwood import MASK, N_CTX, POSITIONS, ROWS, TOKENS, VOCABULARY, tokens_and_mask, write_data
+from torch import Tensor
+
+from scrub.data.fixed import read_fixed
+from scrub.data.load import Sequences, load_sequences
+from scrub.data.windows import distinct
+from scrub.errors import ScrubError
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def load(spec: str | Path, **options: Any) -> Sequences:
+    return load_sequences(spec, **{"n_ctx": N_CTX, "bos_token_id": 0, "vocab_size": VOCABULARY} | options)
+
+
+def by_row(
+    tokens: Tensor, selected: np.ndarray | Tensor, context: int = POSITIONS
+) -> dict[tuple[int, ...], list[bool]]:
+    """The selected positions of each row, which tells the row."""
+    pairs = zip(tokens.tolist(), np.asarray(selected).tolist(), strict=True)
+    return {tuple(row[: context + 1]): mask[:context] for row, mask in pairs}
+
+
+@pytest.mark.parametrize("mask", ["a column for each token", "a column for each position", "a parameter"])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8])
+def test_rows_are_taken_as_they_are(mask: str, dtype: torch.dtype) -> None:
+    tokens, scored = tokens_and_mask()
+    kept = {
+        "a column for each token": scored,
+        "a column for each position": scored[:, :-1],
+        "a parameter": torch.nn.Parameter(scored, requires_grad=False),
+    }
+    found = load(write_data(Path("rows"), tokens.to(dtype), kept[mask]))
+    assert found.tokens.dtype == torch.int64
+    assert found.tokens.shape == (ROWS, POSITIONS + 1), "neither cut to n_ctx nor behind another begin token"
+    assert found.selected is not None
+    assert found.selected.shape == (ROWS, POSITIONS)
+    assert by_row(found.tokens, found.selected) == by_row(tokens, scored)
+    assert found.tokens.tolist() == [list(row) for row in distinct(tokens.numpy())], "in the order of other data"
+
+
+def test_old_files_of_torch() -> None:
+    tokens, mask = tokens_and_mask()
+    write_data(Path("rows"), tokens, mask)
+    torch.save(mask, Path("rows") / MASK, _use_new_zipfile_serialization=False)
+    assert np.array_equal(read_fixed(Path("rows")).selected, mask[:, :-1].numpy())
+
+
+def test_repetitions_are_dropped_with_their_masks() -> None:
+    tokens, mask = tokens_and_mask(rows=17)
+    found = load(write_data(Path("rows"), tokens.repeat(3, 1), mask.repeat(3, 1)))
+    assert by_row(found.tokens, found.selected) == by_row(tokens, mask)
+    assert len(found.tokens) == 17
+
+
+def test_fewer_and_shorter() -> None:
+    tokens, mask = tokens_and_mask()
+    folder = write_data(Path("rows"), tokens, mask)
+    whole, some = load(folder), load(folder, count=7)
+    assert torch.equal(some.tokens, whole.tokens[:7])
+    assert np.array_equal(some.selected, whole.selected[:7])
+    short = load(folder, context=5)
+    assert short.tokens.shape == (ROWS, 6)
+    assert by_row(short.tokens, short.selected, 5) == by_row(tokens, mask, 5)
+    assert len(load(folder, count=ROWS + 1, fewer=True).tokens) == ROWS
+    with pytest.raises(ScrubError, match=f"hold {ROWS} different sequences of {POSITIONS} tokens, but {ROWS + 1} were"):
+        load(folder, count=ROWS + 1)
+
+
+def test_without_a_mask() -> None:
+    assert load(write_data(Path("rows"), tokens_and_mask()[0], None)).selected is None
+
+
+def test_a_bigram_of_the_other_half_is_the_anchor() -> None:
+    found = load(write_data(Path("rows"), *tokens_and_mask()))
+    assert found.background is None
+    assert found.bigram_losses().shape == (ROWS, POSITIONS)
+
+
+def test_a_folder_by_name_and_the_folder_of_a_model() -> None:
+    """A card that names a repository: its rows lie in its own folder, beside the model's weights, or on the hub."""
+    write_data(Path("data/mine"), *tokens_and_mask())
+    assert load("mine").tokens.shape == (ROWS, POSITIONS + 1)
+    Path("data/carded").mkdir()
+    Path("data/carded/README.md").write_text("---\nscrub:\n  source: fixed\n  hub: some-one/rows\n---\n# Rows\n")
+    found = load("carded", beside=Path("data/mine"))
+    assert (found.name, found.tokens.shape) == ("carded", (ROWS, POSITIONS + 1))
+    assert load("some-one/rows", beside=Path("data/mine")).tokens.shape == (ROWS, POSITIONS + 1)
+    for hub in ("", "\n  hub: nothing", "\n  hub: 3"):
+        Path("data/carded/README.md").write_text(f"---\nscrub:\n  source: fixed{hub}\n---\n# Rows\n")
+        with pytest.raises(ScrubError, match=r"carded/README\.md says no `hub` of the rows: give OWNER/NAME"):
+            load("carded")
+
+
+class Canary:
+    """Leaves a file behind where it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (Path("canary").absolute(),))
+
+
+def pickled(path: Path) -> None:
+    path.write_bytes(pickle.dumps(Canary()))
+
+
+def saved(value: object) -> Callable[[Path], None]:
+    return lambda path: torch.save(value, path)
+
+
+def written(content: bytes) -> Callable[[Path], None]:
+    return lambda path: path.write_bytes(content) and None
+
+
+IDS, SCORED = tokens_and_mask()
+BAD: dict[str, tuple[str, Callable[[Path], None], str]] = {
+    "ids that are no whole numbers": (TOKENS, saved(IDS.float()), r"holds float32 \[43, 14\]: token ids are whole"),
+    "ids that are true or false": (TOKENS, saved(IDS > 3), r"holds bool \[43, 14\]: token ids are whole numbers"),
+    "an id outside": (TOKENS, saved(IDS.where(IDS != 3, VOCABULARY)), "token id 37, but the model's vocabulary has"),
+    "an id below 0": (TOKENS, saved(IDS.where(IDS != 3, -1)), "token id -1"),
+    "rows of one token": (TOKENS, saved(IDS[:, :1]), r"holds int64 \[43, 1\]: expected .*, at least 2 tokens a row"),
+    "one row without an axis": (TOKENS, saved(IDS[0]), r"holds int64 \[14\]: expected token ids \[sequence, token\]"),
+    "no rows": (TOKENS, saved(IDS[:0]), r"holds int64 \[0, 14\]"),
+    "an empty file": (TOKENS, written(b""), r"can't be read as a tensor of torch.save \(it is empty\)"),
+    "a cut file": (TOKENS, written(b"PK\x03\x04 no"), "can't be read as a tensor of torch.save"),
+    "a web page": (TOKENS, written(b"<!doctype html>"), "can't be read as a tensor of torch.save"),
+    "a pickle": (TOKENS, pickled, "can't be read as a tensor of torch.save .* scrub unpickles nothing"),
+    "a pickle in a torch file": (TOKENS, saved({"tokens": Canary()}), "can't be read as a tensor of torch.save"),
+    "a dictionary": (TOKENS, saved({"tokens": IDS}), "holds a dict: expected one tensor"),
+    "a mask of other rows": (MASK, saved(SCORED[1:]), r"holds bool \[42, 14\]: expected bool \[43, 14\], since valid"),
+    "a mask of other positions": (MASK, saved(SCORED[:, 2:]), r"holds bool \[43, 12\]: expected bool \[43, 14\]"),
+    "a mask on its side": (MASK, saved(SCORED.T), r"holds bool \[14, 43\]"),
+    "a mask of one axis": (MASK, saved(SCORED[0]), r"holds bool \[14\]"),
+    "a mask of numbers": (MASK, saved(SCORED.float()), r"holds float32 \[43, 14\]: expected bool"),
+    "an empty mask": (MASK, written(b""), r"can't be read as a tensor of torch.save \(it is empty\)"),
+    "a pickle for a mask": (MASK, pickled, "can't be read as a tensor of torch.save"),
+    "a folder for a mask": (MASK, lambda path: path.mkdir(), "can't be read as a tensor of torch.save"),
+}
+
+
+@pytest.mark.parametrize(("name", "write", "message"), BAD.values(), ids=list(BAD))
+def test_mistakes_are_one_line_and_nothing_runs(name: str, write: Callable[[Path], None], message: str) -> None:
+    folder = write_data(Path("rows"), IDS, SCORED)
+    (folder / name).unlink()
+    write(folder / name)
+    with pytest.raises(ScrubError, match=message) as caught:
+        load(folder)
+    assert len(str(caught.value).splitlines()) == 1
+    assert "rows" in str(caught.value)
+    assert not Path("canary").exists()
+
+
+def test_the_canary_is_alive() -> None:
+    pickle.loads(pickle.dumps(Canary()))
+    assert Path("canary").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"context": 30}, "a context of 30 was asked for, but the model reads 1 to 29 positions"),
+        ({"context": 0}, "a context of 0 was asked for"),
+        ({"context": 14}, "have 13 positions, and the model reads at most 29: give --context at most 13"),
+        ({"n_ctx": 12}, "have 13 positions, and the model reads at most 12: give --context at most 12"),
+        ({"column": "x"}, "are fixed rows: leave --column and --split out"),
+        ({"split": "train"}, "are fixed rows: leave --column and --split out"),
+    ],
+)
+def test_options_that_do_not_fit(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ScrubError, match=message):
+        load(write_data(Path("rows"), IDS, SCORED), **options)
+
+
+def test_a_context_of_other_data(tmp_path: Path) -> None:
+    (tmp_path / "ids.jsonl").write_text("".join(f'{{"ids": {list(range(at, at + 9))}}}\n' for at in range(1, 8)))
+    found = load("ids.jsonl", context=4)
+    assert found.tokens.shape[1] == 5
+    assert sorted(found.tokens.tolist())[0] == [0, 1, 2, 3, 4]
+    with pytest.raises(
+        ScrubError, match=r"longest of 7 has 9 tokens, but .* needs 29: give longer ones, or a --context"
+    ):
+        load("ids.jsonl")
+    one = tmp_path / "one.jsonl"
+    one.write_text(f'{{"ids": {list(range(1, 10))}}}\n')
+    with pytest.raises(ScrubError, match="hold 1 different sequences of 9 tokens, but at least 2 were asked for"):
+        load(one, context=9, count=512, fewer=True)
+
+
+def test_the_shipped_card() -> None:
+    from scrub.data.card import FIXED, declared_source
+    from scrub.find import shipped
+
+    folder = shipped("data")
+    assert folder is not None
+    source = declared_source(folder / "redwood_attn_2l")
+    assert source is not None
+    assert (source.kind, source.hub) == (FIXED, "ArthurConmy/redwood_attn_2l")
+    assert redwood.TOKENS in (folder / "redwood_attn_2l" / "README.md").read_text()
