@@ -43,8 +43,8 @@ class Oracle:
     def __init__(self, model, roles, splits, rules):  # type: ignore[no-untyped-def]
         self.config, self.params, self.inputs = model.config, model.params, model.inputs
         self.roles, self.splits, self.rules = roles, splits, rules
-        self.gpt2 = not hasattr(self.config, "positions")
-        self.shortformer = not self.gpt2 and self.config.positions == "shortformer"
+        positions = getattr(self.config, "positions", "")
+        self.gpt2, self.shortformer = not positions, positions == "shortformer"
         layer = [("a", tuple(range(self.config.n_heads))), ("m", ())][: 1 + self.gpt2]
         layers = [Step((f"{kind}{at}",), at, heads) for at in range(self.config.n_layers) for kind, heads in layer]
         self.components = [Step(("emb",)), *layers]
@@ -94,9 +94,10 @@ class Oracle:
 
     def normed(self, path: Path, norm: str, donors: bool) -> Tensor:
         """The LayerNormed stream that the end of a path reads; `donors` inside a pattern that runs on donors."""
-        wires = [f"layers.{step.layer}.bo" for step in self.before(path) if self.gpt2 and step.heads]
+        wires = [f"layers.{step.layer}.bo" for step in self.before(path) if step.heads]
         wires += [] if self.shortformer else ["pos.weight"]
-        x = sum([self.params[name] for name in wires] + [self.written(each, donors) for each in self.below(path)])
+        x = sum(self.params.get(name, 0) for name in wires)
+        x = x + sum(self.written(each, donors) for each in self.below(path))
         x = (x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
         return x * self.params[f"{norm}.weight"] + self.params[f"{norm}.bias"]
 
@@ -118,17 +119,17 @@ class Oracle:
 
     def mlp(self, x: Tensor, name: str) -> Tensor:
         """An MLP with the tanh approximation of gelu."""
-        x = x @ self.params[f"{name}.w_in"].T + self.params[f"{name}.b_in"]
-        x = x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3))) / 2
-        return x @ self.params[f"{name}.w_out"].T + self.params[f"{name}.b_out"]
+        w_in, b_in, w_out, b_out = (self.params[f"{name}.{each}"] for each in ("w_in", "b_in", "w_out", "b_out"))
+        x = x @ w_in.T + b_in
+        return x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3))) / 2 @ w_out.T + b_out
 
     def slot(self, path: Path, slot: str, donors: bool) -> Tensor:
         """Queries, keys or values of the heads at the end of a path."""
         name, heads = f"layers.{path[-1].layer}", list(path[-1].heads)
         x = self.normed((*path, Step((slot,))), f"{name}.ln{'1' * self.gpt2}", donors)
         x = x + self.params["pos.weight"] if self.shortformer and slot != "v" else x
-        bias = self.params[f"{name}.b{slot}"][heads, None] if self.gpt2 else 0
-        return torch.einsum("bpm,hdm->bhpd", x, self.params[f"{name}.w{slot}"][heads]) + bias
+        bias = self.params.get(f"{name}.b{slot}", torch.zeros(self.config.n_heads, 1))
+        return torch.einsum("bpm,hdm->bhpd", x, self.params[f"{name}.w{slot}"][heads]) + bias[heads, None]
 
     def pattern(self, path: Path, donors: bool) -> Tensor:
         """The attention patterns of the heads at the end of a path."""
@@ -142,4 +143,5 @@ class Oracle:
 
     def logits(self) -> Tensor:
         """The logits [batch, position, vocab]; without a table of its own, the unembedding is the embedding."""
-        return self.normed((), "final_ln", False) @ self.params.get("unembed.weight", self.params["embed.weight"]).T
+        table = self.params.get("unembed.weight", self.params["embed.weight"])
+        return self.normed((), "final_ln", False) @ table.T + self.params.get("unembed.bias", 0)

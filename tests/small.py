@@ -126,9 +126,9 @@ def random_inputs(
     return inputs
 
 
-def small(positions: str = "shortformer", n_layers: int = 2, seed: int = 1, **sizes: int) -> Small:
+def small(positions: str = "shortformer", n_layers: int = 2, seed: int = 1, **fields: object) -> Small:
     """A random model: batch 3, heads 5, position 7, d_head 2, d_model 11, vocabulary 13, selected 17, donors 19."""
-    return _small(Config, seed, {"positions": positions, "n_layers": n_layers, **sizes})
+    return _small(Config, seed, {"positions": positions, "n_layers": n_layers, **fields})
 
 
 def small_gpt2(n_layers: int = 2, seed: int = 1, **fields: object) -> Small:

@@ -21,7 +21,7 @@ GROUPS = ("**/a0 by heads prev self", "**/a1 by heads ind")
 
 
 def lens(model: Small) -> HookedTransformer:
-    """The same model in TransformerLens, biases zero, with the hooks of split inputs switched on."""
+    """The same model in TransformerLens, with the hooks of split inputs switched on."""
     c = model.config
     config = HookedTransformerConfig(
         **{name: getattr(c, name) for name in ("n_layers", "n_heads", "d_model", "d_head", "n_ctx")},
@@ -45,8 +45,12 @@ def lens(model: Small) -> HookedTransformer:
         for slot in "qkvo":
             weight = model.params[f"layers.{layer}.w{slot}"]
             state[f"blocks.{layer}.attn.W_{slot.upper()}"] = weight.transpose(1, 2)
+            if slot in c.biases:
+                state[f"blocks.{layer}.attn.b_{slot.upper()}"] = model.params[f"layers.{layer}.b{slot}"]
     state |= {theirs_name: model.params[ours] for theirs_name, ours in names.items()}
     state["unembed.W_U"] = model.params["unembed.weight"].T
+    if "unembed" in c.biases:
+        state["unembed.b_U"] = model.params["unembed.bias"]
     with torch.no_grad():
         for name, value in theirs.named_parameters():
             value.copy_(state[name])
@@ -102,10 +106,13 @@ def both(request: pytest.FixtureRequest) -> Both:
     return Both(request.param)
 
 
+@pytest.mark.parametrize("biases", [(), ("v", "o"), ("q", "k", "unembed")], ids=str)
 @pytest.mark.parametrize("n_layers", [1, 3])
 @pytest.mark.parametrize("positions", ["shortformer", "standard"])
-def test_logits_and_patterns_are_those_of_transformer_lens(positions: str, n_layers: int) -> None:
-    model = small(positions, n_layers)
+def test_logits_and_patterns_are_those_of_transformer_lens(
+    positions: str, n_layers: int, biases: tuple[str, ...]
+) -> None:
+    model = small(positions, n_layers, biases=biases)
     with torch.no_grad():
         logits, cache = lens(model).run_with_cache(model.inputs["x"])
     torch.testing.assert_close(model.logits(model.graph), logits, rtol=0, atol=1e-9)

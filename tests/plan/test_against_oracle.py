@@ -57,7 +57,8 @@ class Case:
     def model(self) -> Small:
         if self.family == "gpt2":
             return small_gpt2(self.n_layers, self.seed, tied=self.seed % 2 == 0, **self.sizes)
-        return small(self.family, self.n_layers, self.seed, **self.sizes)
+        biases = [(), ("v", "o"), ("q", "k", "v", "o", "unembed")][self.seed % 3]
+        return small(self.family, self.n_layers, self.seed, biases=biases, **self.sizes)
 
     def graph(self, experiment: int) -> Node:
         graph = self.model.graph
