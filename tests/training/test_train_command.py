@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import GPT2LMHeadModel
 
 from scrub.architectures import gpt2
 from scrub.data.stdlib import SourceFile
@@ -47,6 +48,10 @@ def test_a_gpt2_with_the_tokenizer_of_another_model(tmp_path: Path, stand_in: gp
     assert isinstance(model.config, gpt2.Config)
     for name in shapes:
         assert torch.equal(model.params[str(name)], checkpoint[str(name)]), name
+    tokens = torch.randint(0, stand_in.vocab_size, (2, stand_in.n_ctx), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():  # the folder is Hugging Face's own layout
+        expected = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32).eval()(tokens).logits
+    torch.testing.assert_close(model(tokens), expected, rtol=0, atol=1e-4)
     theirs = load_model("attn2l").tokenizer
     assert model.tokenizer is not None
     assert theirs is not None
