@@ -20,6 +20,7 @@ class Hub:
     """Repositories by OWNER/NAME, each the files of it; those that ask for a licence; what was asked for."""
 
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    datasets: dict[str, dict[str, bytes]] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
 
@@ -30,27 +31,26 @@ class Hub:
 
 def answer(hub: Hub, path: str) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body for a path of the hub's."""
-    asked = re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)(/revision/main|/tree/[0-9a-f]+)?(\?.*)?", path)
-    file = re.fullmatch(rf"/([^/]+/[^/]+)/resolve/(?:main|{SHA})/(.+)", path)
-    hub_id = asked[2] if asked else file[1] if file else ""
-    if hub_id not in hub.repositories or (asked and asked[1] == "datasets"):
+    asked = re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/?]+)(/revision/main|/tree/[0-9a-f]+)?(\?.*)?", path)
+    file = re.fullmatch(rf"/(datasets/)?([^/]+/[^/]+)/resolve/(?:main|{SHA})/(.+)", path)
+    kind, hub_id = (asked[1], asked[2]) if asked else (file[1] or "", file[2]) if file else ("", "")
+    there = hub.datasets if kind.startswith("datasets") else hub.repositories
+    if hub_id not in there:
         return 404, {"X-Error-Code": "RepoNotFound"}, b"{}"
     if hub_id in hub.gated:
         return 403, {"X-Error-Code": "GatedRepo"}, b"{}"
-    files = hub.repositories[hub_id]
+    files = there[hub_id]
+    sizes = {name: (len(body), hashlib.sha1(body).hexdigest()) for name, body in files.items()}
     if asked and (asked[3] or "").startswith("/tree"):
-        listed = [
-            {"type": "file", "path": n, "size": len(b), "oid": hashlib.sha1(b).hexdigest()} for n, b in files.items()
-        ]
+        listed = [{"type": "file", "path": name, "size": size, "oid": oid} for name, (size, oid) in sizes.items()]
         return 200, {}, json.dumps(listed).encode()
     if asked:
-        about = {"id": hub_id, "sha": SHA, "siblings": [{"rfilename": name} for name in files]}
-        return 200, {}, json.dumps(about).encode()
+        siblings = [{"rfilename": name, "size": size} for name, (size, _) in sizes.items()]
+        return 200, {}, json.dumps({"id": hub_id, "sha": SHA, "siblings": siblings}).encode()
     assert file is not None
-    if file[2] not in files:
+    if file[3] not in files:
         return 404, {"X-Error-Code": "EntryNotFound"}, b""
-    body = files[file[2]]
-    return 200, {"ETag": f'"{hashlib.sha1(body).hexdigest()}"', "X-Repo-Commit": SHA}, body
+    return 200, {"ETag": f'"{sizes[file[3]][1]}"', "X-Repo-Commit": SHA}, files[file[3]]
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def serve(hub: Hub) -> Iterator[str]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()

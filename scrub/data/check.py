@@ -29,7 +29,7 @@ def check_data(spec: str, beside: Path | None = None) -> tuple[Path | None, str]
         count, length = found.tokens.shape
         scored = f"{int(found.selected.sum()):,} positions by {MASK}" if found.selected is not None else f"no {MASK}"
         return where, f"{TOKENS} holds {count:,} sequences of {length} tokens, ids up to {found.tokens.max()}; {scored}"
-    if folder is None and is_hub_id(spec):
+    if folder is None and is_hub_id(spec) and not spec.startswith("data/"):
         _check_size(spec)
         folder = bring(spec, _all, "give --data the path of a local folder with its files", "dataset")
     first = next(iter(rows(folder if folder is not None else spec)), "")

@@ -102,7 +102,7 @@ class Whitelist:
         if names != self.strings or not all(0 <= token < vocab_size for token in self.tokens):
             raise ScrubError(
                 f"{one_line(path)} lists tokens of another tokenizer: make one for this model with `scrub whitelist`, "
-                "or select all positions"
+                "or select others (--positions repeats, or all)"
             )
 
     def select(self, tokens: Tokens) -> NDArray[np.bool_]:
