@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 MEBI = 1 << 20
 RESAMPLES = 10_000
+M_MMAP_THRESHOLD = -3  # of malloc.h
 Work = Callable[[], object]
 
 
@@ -80,6 +81,10 @@ def peaks(makes: Sequence[Callable[[], Work]]) -> list[int]:
 
 
 def _peak(make: Callable[[], Work]) -> int:
+    # glibc, where there is one: every array in pages of its own, which go back when it is freed. Else what malloc keeps
+    # for later, up to 64 MiB, would count or not, as it happens.
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        mallopt(M_MMAP_THRESHOLD, 1 << 16)
     with torch.inference_mode():
         work = make()
         work()  # what libraries set up on their first use is no memory of the work
@@ -95,7 +100,6 @@ def _peak(make: Callable[[], Work]) -> int:
         def kibi(field: str) -> int:
             return int(status.read_text().partition(f"{field}:")[2].split()[0])
 
-        getattr(ctypes.CDLL(None), "malloc_trim", int)(0)  # memory that was freed, but not given back, would hide some
         mark.write_text("5")  # the peak begins anew
         before = kibi("VmRSS")
         work()
