@@ -15,8 +15,9 @@ from transformers.utils import logging
 
 from scrub.architectures.gpt2 import Config
 from scrub.checkpoints import open_checkpoint
+from scrub.checkpoints.checks import parameter_shapes
 from scrub.errors import ScrubError
-from scrub.model import load_model, make_model, save_model
+from scrub.model import load_model, lower, make_model, save_model
 
 logging.disable_progress_bar()
 
@@ -137,9 +138,6 @@ def ours(dtype: torch.dtype = torch.float32, **fields):
     roles = {"prev": [(0, 1)], "ind": [(1, 0), (1, 2)]}
     said = {**sizes, "bos_token_id": 2, "layer_norm_eps": 1e-5, "roles": roles, "data": "stdlib", **fields}
     config = Config(**said, role_scores={"prev": [0.5]})
-    from scrub.checkpoints.checks import parameter_shapes
-    from scrub.model import lower
-
     generator = torch.Generator().manual_seed(3)
     params = {
         name: torch.randn(*shape, generator=generator).to(dtype)
@@ -194,6 +192,25 @@ def test_transformers_reads_what_is_saved(tmp_path: Path, fields, dtype: torch.d
     assert stored.keys() == {name for name in theirs.state_dict() if name != "lm_head.weight" or "tied" in fields}
     half = ours(dtype, **fields).to(torch.float32)
     assert all(value.equal(half.params[name]) for name, value in load_model(tmp_path).params.items())
+
+
+def test_the_config_that_is_saved(tmp_path: Path) -> None:
+    save_model(ours(d_mlp=60, data=None, roles={}), tmp_path)
+    sizes = {"n_layer": 2, "n_head": 3, "n_embd": 15, "n_inner": None, "n_positions": 11, "vocab_size": 17}
+    no_dropout = dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), 0.0)
+    assert fields_of(tmp_path) == {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "dtype": "float32",
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": 1e-5,
+        "tie_word_embeddings": True,
+        "bos_token_id": 2,
+        "eos_token_id": 2,
+        "role_scores": {"prev": [0.5]},
+        **sizes,
+        **no_dropout,
+    }
 
 
 def test_what_people_and_transformers_add_is_kept(tmp_path: Path) -> None:

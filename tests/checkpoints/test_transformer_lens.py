@@ -75,6 +75,8 @@ def test_configs_as_their_author_has_them(tmp_path: Path, positions: str, name: 
     agrees(tmp_path, theirs)
     model = load_model(tmp_path)
     assert (model.roles, model.config.data, model.bos_token_id) == ({"ind": ((1, 0),)}, "pile", 0)
+    save_model(model, tmp_path)
+    assert load_model(tmp_path).config == model.config
 
 
 @pytest.mark.parametrize("positions", POSITIONS)
