@@ -7,7 +7,7 @@ so that the tree of a deep model stays small however many paths it stands for.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from scrub.graph.node import Node, walk
@@ -30,7 +30,7 @@ class PathTree:
 
     step: str
     sources: tuple[str, ...]
-    children: tuple[PathTree, ...] = ()
+    children: tuple[PathTree, ...] = field(default=(), repr=False)  # equal parts are one object, but each would print
     ends: bool = False
     also: tuple[str, ...] = ()
     note: str = ""

@@ -8,12 +8,14 @@ import drawn
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small import paths, rules, small
+from small import paths, rules, small, small_gpt2
 
-from scrub.graph.node import node
+from scrub.graph.node import node, walk
+from scrub.show.drawing import BOXES
 from scrub.show.picture import picture
-from scrub.show.text import plain
+from scrub.show.text import LINES, plain
 from scrub.show.tree import PathTree, fitted, fold, merged, path_tree, size
+from scrub.study.hypothesis import split_roles
 
 
 def expanded(tree: PathTree) -> dict[str, tuple[str, ...]]:
@@ -121,6 +123,23 @@ def test_twelve_layers_do_not_explode_where_it_is_not() -> None:
     fold(tree, lambda current, _: distinct.add(id(current)))
     assert len(distinct) < 200
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    "text", ["**/a5.ind/k/a4.prev/v/** -> y", "**/a*.ind/k/a*.prev/v/** -> y", "**/m3/**/emb -> y"]
+)
+def test_a_gpt2_of_twelve_layers_is_as_large_as_its_graph_and_not_as_its_paths(text: str) -> None:
+    roles = {name: [(layer, head) for layer in range(12)] for head, name in ((1, "ind"), (3, "prev"))}
+    graph = rules(split_roles(small_gpt2(n_layers=12).graph, roles), text)
+    whole = picture(graph)
+    distinct: set[int] = set()
+    fold(whole.tree, lambda current, _: distinct.add(id(current)))
+    assert len(distinct) <= sum(each.label is not None for each in walk([graph]))
+    lines, shown, boxes = size(whole.tree), len(whole.text().splitlines()), whole.svg().count("<rect")
+    assert lines > 10**6  # if it were written out
+    assert shown < 1.1 * LINES
+    assert boxes < 1.1 * BOXES
+    assert len(repr(whole)) < 1000  # which a notebook asks for
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 40, 150])
