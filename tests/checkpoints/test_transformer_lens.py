@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -285,9 +286,10 @@ def test_redwoods_model(tmp_path: Path, turned: bool, config: str | None) -> Non
 
 def test_a_model_saved_beside_redwoods_file_is_what_is_loaded(tmp_path: Path) -> None:
     torch.save(redwood().state_dict(), tmp_path / "et_model_state_dict.pt")
-    changed = load_model(tmp_path).to(torch.bfloat16)
-    save_model(changed, tmp_path)
-    assert load_model(tmp_path, dtype=torch.bfloat16).params["pos.weight"].equal(changed.params["pos.weight"])
+    model = load_model(tmp_path)
+    place = model.params["pos.weight"] + 1
+    save_model(replace(model, params={**model.params, "pos.weight": place}), tmp_path)
+    assert load_model(tmp_path).params["pos.weight"].equal(place)
 
 
 TAKE = "but it says how large the model is, with {} axes: take the file of the repository ArthurConmy/redwood_attn_2l"

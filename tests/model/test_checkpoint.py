@@ -212,7 +212,7 @@ def test_a_file_in_place_of_the_folder() -> None:
     Path("models/flat").write_text("{}")
     with pytest.raises(ScrubError) as caught:
         load_model("flat")
-    expected = "models/flat is no folder: a model is a folder with config.json and model.safetensors"
+    expected = "models/flat is no folder: a model is a folder with config.json and its weights"
     assert str(caught.value) == expected
 
 
