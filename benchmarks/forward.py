@@ -23,8 +23,8 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from scrub.model import load_model
-from scrub.plan.plan import compile_plan, leaves_of
-from scrub.study.binding import constants
+from scrub.plan.leaves import constants, leaves_of
+from scrub.plan.plan import compile_plan
 from scrub.study.run import DTYPES
 
 SHAPES = {

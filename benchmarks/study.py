@@ -24,8 +24,9 @@ from torch import Tensor
 
 from scrub import Settings, prepare
 from scrub.graph.node import Node
-from scrub.plan.plan import Plan, compile_plan, compute, leaves_of
-from scrub.study.binding import bind, constants
+from scrub.plan.leaves import constants, leaves_of
+from scrub.plan.plan import Plan, compile_plan, compute
+from scrub.study.binding import bind
 from scrub.study.experiments import losses
 from scrub.study.run import Prepared
 from scrub.training.loss import Objective

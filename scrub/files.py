@@ -46,6 +46,14 @@ def check_writable(path: str | Path) -> None:
         raise unwritable(path, error) from error
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder if it isn't there. Raises ScrubError, in one line, if it can't be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
 def shown(path: str | Path) -> str:
     """A path for an error message: line breaks and what a terminal would obey are escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path))

@@ -17,10 +17,11 @@ from scrub.checkpoints import TOKENIZER, open_checkpoint, write_checkpoint
 from scrub.checkpoints.checks import parameter_shapes
 from scrub.checkpoints.tokenizer import read_tokenizer
 from scrub.errors import ScrubError
-from scrub.files import first_sentence, unwritable
+from scrub.files import first_sentence, make_folder
 from scrub.graph.node import Node
 from scrub.hub import find_model
-from scrub.plan.plan import Plan, compile_plan, leaves_of
+from scrub.plan.leaves import bind_model, leaves_of
+from scrub.plan.plan import Plan, compile_plan
 
 _COMPUTABLE = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -94,14 +95,7 @@ class Model:
                 f"a token is outside the vocabulary of {self.name}: its ids are 0 to {self.vocab_size - 1}"
             )
         tokens = tokens.to(self.device)
-        bound: dict[str, Tensor] = {
-            "tokens": tokens,
-            "position": torch.arange(tokens.shape[1], device=self.device)[None],
-        }
-        leaves = {
-            leaf: self.params[str(leaf.arguments["name"])] if leaf.op == "param" else bound[leaf.op]
-            for leaf in leaves_of(self.plan)
-        }
+        leaves = bind_model(leaves_of(self.plan), self.params, tokens)
         return self.plan.run(self.plan.once(leaves), leaves)["logits"]
 
     def to(self, dtype: torch.dtype | None = None, device: str | torch.device | None = None) -> Model:
@@ -156,10 +150,7 @@ def save_model(model: Model, folder: str | Path) -> None:
     Raises ScrubError if that can't be done, or for a dtype that checkpoints don't hold.
     """
     folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unwritable(folder, error) from error
+    make_folder(folder)
     write_checkpoint(folder, _family(model.config), model.config, model.params, model.tokenizer)
 
 

@@ -16,7 +16,8 @@ from scrub.graph.ops import OPS
 from scrub.model import lower
 from scrub.paths.rules import Rule, resample
 from scrub.paths.splits import Roles, Split
-from scrub.plan.plan import Plan, compile_plan, leaves_of
+from scrub.plan.leaves import leaves_of
+from scrub.plan.plan import Plan, compile_plan
 
 ROLES: Roles = {"prev": [(0, 1)], "self": [(0, 0), (0, 4)], "ind": [(1, 2), (1, 3)]}
 

@@ -11,6 +11,7 @@ study = Study(
     model="gpt2-mini",
     data="stdlib",
     positions="repeats",
+    context=300,
     baseline="**/a*.ind/** -> y",
     hypotheses=("naive", "refined_1", "refined_2", "refined_3", "refined_4", "refined_5"),
 )

@@ -28,7 +28,7 @@ from scrub.checkpoints.wording import dtype_name, short
 from scrub.errors import ScrubError
 from scrub.files import shown, unwritable, write_atomically
 
-__all__ = ["CONFIG", "TENSORS", "TOKENIZER", "open_checkpoint", "wanted_files", "write_checkpoint"]
+__all__ = ["CONFIG", "TENSORS", "TOKENIZER", "open_checkpoint", "wanted_files", "write_checkpoint", "write_config"]
 
 
 def wanted_files(names: Iterable[str]) -> list[str]:
@@ -78,8 +78,17 @@ def write_checkpoint(
             (folder / TOKENIZER).unlink(missing_ok=True)
         except OSError as error:
             raise unwritable(folder / TOKENIZER, error) from error
-    text = re.sub(r"\[\s+(\d+),\s+(\d+)\s+\]", r"[\1, \2]", json.dumps(fields, indent=2))  # a head on one line
-    write_atomically(folder / CONFIG, text + "\n")
+    write_config(folder / CONFIG, fields)
+
+
+def write_config(path: Path, fields: Mapping[str, object]) -> None:
+    """Write a config.json. Raises ScrubError if that can't be done."""
+    text = re.sub(r"\[\s+([-\d.e]+(?:,\s+[-\d.e]+)*)\s+\]", _on_one_line, json.dumps(fields, indent=2))
+    write_atomically(path, text + "\n")
+
+
+def _on_one_line(numbers: re.Match[str]) -> str:
+    return f"[{' '.join(numbers[1].split())}]"
 
 
 def _layout_of(folder: Path) -> tuple[ModuleType, dict[str, object]]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from scrub.errors import ScrubError
-from scrub.files import write_atomically
+from scrub.files import make_folder, write_atomically
 
 TEMPLATE = '''"""What you believe, in prose: one or two sentences that could turn out to be false.
 
@@ -51,9 +51,6 @@ def new(
         raise ScrubError(f"{path} is there already: give another name, or remove it first")
     if not path.stem.isidentifier():
         raise ScrubError(f"{path.stem!r} can't name a hypothesis: use letters, digits and _, and begin with a letter")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ScrubError(f"the folder {path.parent} can't be made: {error.strerror}: give another path") from error
+    make_folder(path.parent)
     write_atomically(path, TEMPLATE)
     typer.echo(f"wrote {path}: edit it, look at it with 'scrub show {path}', run it with 'scrub run {path}'")

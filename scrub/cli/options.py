@@ -17,6 +17,10 @@ ModelName = Annotated[
 DataName = Annotated[
     str | None, typer.Option("--data", metavar="NAME|PATH|HUB-ID", help="Instead of the study's data.")
 ]
+Text = Annotated[
+    str | None,
+    typer.Option("--data", metavar="NAME|PATH|HUB-ID", help="The text: by default the model's own data, or stdlib."),
+]
 Sequences = Annotated[int, typer.Option(metavar="N", help="How many sequences.")]
 StudySequences = Annotated[
     int | None, typer.Option("--sequences", metavar="N", help="How many sequences: 512, or all if there are fewer.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
@@ -11,8 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scrub.cli import options
-from scrub.errors import ScrubError
-from scrub.files import write_atomically
+from scrub.files import make_folder
 
 WIDTH = 130
 CONTEXT = 300  # positions that attention is measured on
@@ -20,7 +18,7 @@ CONTEXT = 300  # positions that attention is measured on
 
 def roles(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A name, path or hub id.")],
-    data: Annotated[str, typer.Option("--data", metavar="NAME|PATH|HUB-ID", help="The text.")] = "stdlib",
+    data: options.Text = None,
     sequences: options.Sequences = 64,
     context: Annotated[int, typer.Option(metavar="N", help="Positions a sequence, at most the model's.")] = CONTEXT,
     write: Annotated[
@@ -28,22 +26,24 @@ def roles(
     ] = False,
 ) -> None:
     """Measure what every head attends to, on text and on repeated random tokens, and name the heads with a role."""
+    from scrub.checkpoints import write_config
     from scrub.data.for_model import sequences_for
+    from scrub.hub import own_config
     from scrub.measure.roles import RULES, measure
     from scrub.model import load_model
 
     loaded = load_model(model)
-    text = sequences_for(loaded, data, sequences)
-    positions = min(context, loaded.n_ctx)
-    measured = measure(loaded, text.tokens.numpy()[:, : positions + 1], sequences)
+    text = sequences_for(loaded, data, sequences, context=min(context, loaded.n_ctx))
+    positions = text.tokens.shape[1] - 1
+    measured = measure(loaded, text.tokens.numpy(), sequences)
     frame = measured.frame()
     table = Table(*frame.columns, box=box.SIMPLE_HEAD, pad_edge=False)
     for row in frame.itertuples(index=False):
         table.add_row(*(v if isinstance(v, str) else f"{v.estimate:.2f} [{v.low:.2f}, {v.high:.2f}]" for v in row))
     console = Console(highlight=False, markup=False)
     console = console if console.is_terminal else Console(highlight=False, markup=False, width=WIDTH)
-    where = f"{sequences} sequences of {positions} positions"
-    console.print(f"{loaded.name} on {text.name}: {where}; attention as a fraction, 95 % intervals")
+    measured_on = f"{text.name}: {sequences} sequences of {positions} positions"
+    console.print(f"{loaded.name} on {measured_on}; attention as a fraction, 95 % intervals")
     console.print(table)
     console.print(f"loss on text, nats a token: {_nats(measured.loss)}")
     for name, (first, second) in measured.halves.items():
@@ -52,18 +52,16 @@ def roles(
         heads = ", ".join(f"{at}.{head}" for at, head in measured.roles().get(role, ())) or "none"
         console.print(f"{role}: {heads} (attention to {target} on {where} at least {least})")
     if write:
-        if loaded.folder is None:
-            raise ScrubError(f"{loaded.name} lies in no folder: its roles can't be written")
-        path = loaded.folder / "config.json"
-        scores = {"measured_on": f"{text.name}: {where}", **measured.scores()}
-        config = json.loads(path.read_text(encoding="utf-8")) | {"roles": measured.roles(), "role_scores": scores}
-        write_atomically(path, json.dumps(config, indent=2) + "\n")
+        path, fields = own_config(model)
+        scores = {"measured_on": measured_on, **measured.scores()}
+        make_folder(path.parent)
+        write_config(path, {**fields, "roles": measured.roles(), "role_scores": scores})
         console.print(f"wrote the roles into {path}")
 
 
 def typicality(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A name, path or hub id.")],
-    data: Annotated[str, typer.Option("--data", metavar="NAME|PATH|HUB-ID", help="The text.")] = "stdlib",
+    data: options.Text = None,
     sequences: options.Sequences = 512,
     split: Annotated[str, typer.Option(metavar="NAME", help="The data's split: one that no study scores.")] = "train",
     role: Annotated[str, typer.Option(help="Of the head with this role.")] = "prev",

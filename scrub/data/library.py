@@ -19,7 +19,7 @@ from scrub.data.bigram import Bigram
 from scrub.data.stdlib import SourceFile, source_paths, stdlib_split
 from scrub.data.windows import Ids, cut, distinct, stack
 from scrub.errors import ScrubError
-from scrub.files import write_atomically
+from scrub.files import make_folder, write_atomically
 
 VERSION = 1  # of what is cached; raise it when reading, splitting or cutting changes
 SIDES = ("train", "validation")
@@ -68,9 +68,9 @@ def _prepared(tokenizer: Tokenizer, n_ctx: int, bos_token_id: int, cache: Path |
         for side, files in zip(SIDES, sides, strict=True)
     }
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_atomically(path, save(arrays))
-    except (OSError, ScrubError):  # a cache that can't be written costs time, nothing else
+    except ScrubError:  # a cache that can't be written costs time, nothing else
         pass
     return arrays
 

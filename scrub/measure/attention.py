@@ -18,8 +18,8 @@ from torch import Tensor
 from scrub.checkpoints.checks import attention_heads
 from scrub.graph.node import Node, walk
 from scrub.model import Model
-from scrub.plan.plan import compile_plan, leaves_of
-from scrub.study.binding import constants
+from scrub.plan.leaves import constants, leaves_of
+from scrub.plan.plan import compile_plan
 from scrub.study.experiments import losses
 from scrub.study.statistics import Bootstrap, Interval
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -123,8 +123,3 @@ def compute(step: Step, values: Mapping[int, Tensor], leaves: Mapping[Node, Tens
     if run is None:
         return leaves[step.node]
     return run(*(values[i] for i in step.inputs), **step.node.arguments)
-
-
-def leaves_of(plan: Plan) -> Sequence[Node]:
-    """The leaves that a run has to bind."""
-    return [step.node for step in plan.steps if OPS[step.node.op].run is None]

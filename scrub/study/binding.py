@@ -111,16 +111,3 @@ def bind(
             bound[leaf] = np.where(real, rows, 0)
     tensors = {leaf: torch.from_numpy(np.ascontiguousarray(value)).to(device) for leaf, value in bound.items()}
     return tensors, torch.from_numpy(real).to(device)
-
-
-def constants(
-    leaves: Iterable[Node], params: Mapping[str, Tensor], positions: int, device: torch.device | str = "cpu"
-) -> dict[Node, Tensor]:
-    """The values of the leaves that are the same in every batch: parameters and positions [1, position]."""
-    bound: dict[Node, Tensor] = {}
-    for leaf in leaves:
-        if leaf.op == "param":
-            bound[leaf] = params[str(leaf.arguments["name"])]
-        elif leaf.op == "position":
-            bound[leaf] = torch.arange(positions, device=device)[None]
-    return bound

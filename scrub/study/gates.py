@@ -21,8 +21,9 @@ from torch import Tensor
 from scrub.errors import GateError
 from scrub.graph.node import Node, node, rewrite
 from scrub.paths.rules import OTHER, REFERENCE, Rule, resample, sources
-from scrub.plan.plan import compile_plan, leaves_of
-from scrub.study.binding import Draw, bind, constants
+from scrub.plan.leaves import constants, leaves_of
+from scrub.plan.plan import compile_plan
+from scrub.study.binding import Draw, bind
 from scrub.study.experiments import Experiment, losses
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.5}  # nats, largest of any position

@@ -18,9 +18,10 @@ from scrub.data.for_model import sequences_for
 from scrub.data.load import Sequences
 from scrub.errors import ScrubError
 from scrub.model import Model, load_model
-from scrub.plan.plan import Plan, compile_plan, leaves_of
+from scrub.plan.leaves import constants, leaves_of
+from scrub.plan.plan import Plan, compile_plan
 from scrub.show.picture import Picture, picture
-from scrub.study.binding import Draw, bind, constants, make_draw
+from scrub.study.binding import Draw, bind, make_draw
 from scrub.study.experiments import UNSCRUBBED, Experiment, experiments, measured
 from scrub.study.gates import Gates, check_gates
 from scrub.study.hypothesis import ALL, Feature, Hypothesis
@@ -143,7 +144,7 @@ def prepare(
         settings.sequences or SEQUENCES,
         settings.split,
         settings.column,
-        context=settings.context,
+        context=settings.context or (study.context and min(study.context, loaded.n_ctx)),
         fewer=settings.sequences is None,
     )
     selected = select_positions(settings.positions or study.positions, sequences, study.data)

@@ -28,7 +28,8 @@ class Study:
 
     `baseline` are the path rules of the 0 % anchor. `positions` is "whitelist" (those whose token is on
     the data's whitelist, or those of the mask that the data come with), "repeats" (those whose token stands
-    earlier in its sequence) or "all". `hypotheses` are names of modules in the study's folder, or the
+    earlier in its sequence) or "all". `context` is the number of positions of a sequence, where the model reads more
+    and the run doesn't say another. `hypotheses` are names of modules in the study's folder, or the
     hypotheses themselves. `published_model` is the name of the model that their published percentages are of.
     """
 
@@ -37,11 +38,14 @@ class Study:
     model: str = "attn2l"
     data: str = "stdlib"
     positions: str = "whitelist"
+    context: int | None = None
     published_model: str | None = None
     name: str = ""
 
     def __post_init__(self) -> None:
         check_positions(self.positions)
+        if self.context is not None and self.context < 1:
+            raise ScrubError(f"the study's context is {self.context} positions: give at least 1, or leave it out")
 
     @property
     def baseline_rules(self) -> tuple[Rule, ...]:

@@ -9,7 +9,7 @@ import typer
 
 from scrub.architectures import ModelConfig
 from scrub.errors import ScrubError
-from scrub.files import one_line, unwritable
+from scrub.files import make_folder, one_line
 from scrub.find import find
 from scrub.training.settings import Settings
 from scrub.training.shapes import SHAPES
@@ -68,10 +68,7 @@ def train(
     )
     where, config = _device(device), _shape(shape)
     ready = _tokenizer(tokenizer, config.vocab_size) if tokenizer else None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unwritable(folder, error) from error
+    make_folder(folder)
     trainer = Trainer(folder, settings, config, prepare(folder, config.vocab_size, ready), where)
     if resume:
         trainer.resume(resume)

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from scrub.graph.node import Node
-from scrub.plan.plan import compile_plan, leaves_of
+from scrub.plan.leaves import bind_model, leaves_of
+from scrub.plan.plan import compile_plan
 
 Params = Mapping[str, Tensor]  # by the names of the checkpoint
 
@@ -66,10 +67,7 @@ class Objective:
 
     def states(self, params: Params, inputs: Int[Tensor, "batch token"]) -> Float[Tensor, "batch token d_model"]:
         """The LayerNormed residual stream before the unembedding."""
-        bound = {"tokens": inputs, "position": torch.arange(inputs.shape[1], device=inputs.device)[None]}
-        leaves = {
-            leaf: params[str(leaf.arguments["name"])] if leaf.op == "param" else bound[leaf.op] for leaf in self.leaves
-        }
+        leaves = bind_model(self.leaves, params, inputs)
         return self.plan.run(self.plan.once(leaves), leaves)["states"]
 
     def loss(self, params: Params, tokens: Int[Tensor, "batch token"]) -> Float[Tensor, ""]:

@@ -9,8 +9,8 @@ import scrub
 from scrub.cli import _status
 from scrub.measure.attention import pattern_nodes
 from scrub.model import Model
-from scrub.plan.plan import compile_plan, leaves_of
-from scrub.study.binding import constants
+from scrub.plan.leaves import constants, leaves_of
+from scrub.plan.plan import compile_plan
 
 pytestmark = pytest.mark.hub
 

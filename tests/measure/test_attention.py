@@ -11,7 +11,8 @@ from scrub.measure import attention
 from scrub.measure.attention import TARGETS, measure_attention, pattern_nodes
 from scrub.measure.roles import measure
 from scrub.model import Model, lower, make_model
-from scrub.plan.plan import compile_plan, leaves_of
+from scrub.plan.leaves import bind_model, leaves_of
+from scrub.plan.plan import compile_plan
 from scrub.training.parameters import initial_parameters
 
 CONFIG = gpt2.Config(
@@ -27,11 +28,7 @@ def model() -> Model:
 
 def patterns_of(model: Model, inputs: np.ndarray) -> np.ndarray:
     plan = compile_plan({str(at): each for at, each in enumerate(pattern_nodes(model.graph))}, selected=False)
-    bound = {"tokens": torch.from_numpy(inputs), "position": torch.arange(inputs.shape[1])[None]}
-    leaves = {
-        leaf: model.params[str(leaf.arguments["name"])] if leaf.op == "param" else bound[leaf.op]
-        for leaf in leaves_of(plan)
-    }
+    leaves = bind_model(leaves_of(plan), model.params, torch.from_numpy(inputs))
     found = plan.run(plan.once(leaves), leaves)
     return np.stack([found[str(layer)].numpy() for layer in range(CONFIG.n_layers)], 1)
 

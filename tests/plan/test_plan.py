@@ -17,7 +17,8 @@ from scrub.graph.node import Node, node, unroll, walk
 from scrub.graph.ops import OPS
 from scrub.paths.locate import below
 from scrub.paths.splits import Split
-from scrub.plan.plan import Plan, compile_plan, leaves_of
+from scrub.plan.leaves import leaves_of
+from scrub.plan.plan import Plan, compile_plan
 from scrub.plan.rows import select_rows
 from scrub.study.experiments import divergence, losses
 
