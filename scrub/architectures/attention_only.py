@@ -11,9 +11,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
-
-from scrub.architectures import ModelConfig
+from scrub.architectures import ModelConfig, layer_norm, param
 from scrub.graph.node import Node, node
 
 NAME = "attention_only"
@@ -22,26 +20,13 @@ NAME = "attention_only"
 class Config(ModelConfig):
     """What config.json says of this family, besides what it says of every family."""
 
-    n_layers: int = Field(ge=1, le=4096)  # the file isn't trusted: every layer costs time before its tensors are missed
-    n_heads: int = Field(ge=1)
-    d_model: int = Field(ge=1)
-    d_head: int = Field(ge=1)
     positions: Literal["shortformer", "standard"]
-    layer_norm_eps: float = Field(gt=0)
     biases: tuple[Literal["q", "k", "v", "o", "unembed"], ...] = ()  # which there are, in every layer
 
 
 def lower(config: Config) -> Node:
     """The graph of the model: logits [batch, position, vocab] from tokens [batch, position]."""
     c = config
-
-    def param(name: str, *shape: int) -> Node:
-        return node("param", name=name, shape=shape)
-
-    def layer_norm(x: Node, name: str) -> Node:
-        weight, bias = param(f"{name}.weight", c.d_model), param(f"{name}.bias", c.d_model)
-        return node("layer_norm", x, weight, bias, eps=c.layer_norm_eps)
-
     position = node("position")
     place = node("embed", position, param("pos.weight", c.n_ctx, c.d_model))
     stream = node("embed", node("tokens", source="x"), param("embed.weight", c.vocab_size, c.d_model), label="emb")
@@ -49,7 +34,7 @@ def lower(config: Config) -> Node:
         stream = node("add", stream, place)
     for layer in range(c.n_layers):
         name = f"layers.{layer}"
-        into_v = layer_norm(stream, f"{name}.ln")
+        into_v = layer_norm(stream, f"{name}.ln", c)
         into_qk = node("add", into_v, place) if c.positions == "shortformer" else into_v
         q, k, v = (
             node(
@@ -66,7 +51,7 @@ def lower(config: Config) -> Node:
         if "o" in c.biases:  # before the heads, which then stay a term of the sum that enters the unembedding
             stream = node("add_bias", stream, param(f"{name}.bo", c.d_model))
         stream = node("add", stream, heads)
-    final = layer_norm(stream, "final_ln")
+    final = layer_norm(stream, "final_ln", c)
     table = param("unembed.weight", c.vocab_size, c.d_model)
     if "unembed" in c.biases:
         return node("add_bias", node("unembed", final, table), param("unembed.bias", c.vocab_size), label="out")

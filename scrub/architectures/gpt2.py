@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from scrub.architectures import ModelConfig
+from scrub.architectures import ModelConfig, layer_norm, param
 from scrub.graph.node import Node, node
 
 NAME = "gpt2"
@@ -18,13 +18,8 @@ NAME = "gpt2"
 class Config(ModelConfig):
     """The shape of a GPT-2, besides what is said of every family."""
 
-    n_layers: int = Field(ge=1, le=4096)  # the file isn't trusted: every layer costs time before its tensors are missed
-    n_heads: int = Field(ge=1)
-    d_model: int = Field(ge=1)
-    d_head: int = Field(ge=1)
     d_mlp: int = Field(ge=1)
     activation: Literal["gelu_tanh", "gelu", "relu"] = "gelu_tanh"
-    layer_norm_eps: float = Field(gt=0)
     tied: bool = True  # the unembedding is the token embedding
 
 
@@ -35,21 +30,13 @@ def lower(config: Config) -> Node:
     are the biases of attention's output, which belong to no head: they are part of the wires.
     """
     c = config
-
-    def param(name: str, *shape: int) -> Node:
-        return node("param", name=name, shape=shape)
-
-    def layer_norm(x: Node, name: str) -> Node:
-        weight, bias = param(f"{name}.weight", c.d_model), param(f"{name}.bias", c.d_model)
-        return node("layer_norm", x, weight, bias, eps=c.layer_norm_eps)
-
     position = node("position")
     table = param("embed.weight", c.vocab_size, c.d_model)
     stream = node("embed", node("tokens", source="x"), table, label="emb")
     stream = node("add", stream, node("embed", position, param("pos.weight", c.n_ctx, c.d_model)))
     for layer in range(c.n_layers):
         name = f"layers.{layer}"
-        normed = layer_norm(stream, f"{name}.ln1")
+        normed = layer_norm(stream, f"{name}.ln1", c)
         q, k, v = (
             node(
                 "project",
@@ -65,7 +52,7 @@ def lower(config: Config) -> Node:
         stream = node("add_bias", node("add", stream, heads), param(f"{name}.bo", c.d_model))
         wide = node(
             "linear",
-            layer_norm(stream, f"{name}.ln2"),
+            layer_norm(stream, f"{name}.ln2", c),
             param(f"{name}.w_in", c.d_mlp, c.d_model),
             param(f"{name}.b_in", c.d_mlp),
         )
@@ -78,4 +65,4 @@ def lower(config: Config) -> Node:
         )
         stream = node("add", stream, mlp)
     unembedding = table if c.tied else param("unembed.weight", c.vocab_size, c.d_model)
-    return node("unembed", layer_norm(stream, "final_ln"), unembedding, label="out")
+    return node("unembed", layer_norm(stream, "final_ln", c), unembedding, label="out")
