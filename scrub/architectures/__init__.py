@@ -25,14 +25,9 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
 
-    n_layers: int = Field(ge=1, le=4096)  # the file isn't trusted: every layer costs time before its tensors are missed
-    n_heads: int = Field(ge=1)
-    d_model: int = Field(ge=1)
-    d_head: int = Field(ge=1)
     n_ctx: int = Field(ge=1)
     vocab_size: int = Field(ge=1)
     bos_token_id: int = Field(ge=0)
-    layer_norm_eps: float = Field(gt=0)
     roles: Mapping[str, list[tuple[int, int]]] = {}
     data: str | None = None  # what a study of this model takes unless other data are named
 
@@ -52,12 +47,22 @@ class ModelConfig(BaseModel):
         return self
 
 
+class TransformerConfig(ModelConfig):
+    """What the config.json of every transformer says besides."""
+
+    n_layers: int = Field(ge=1, le=4096)  # the file isn't trusted: every layer costs time before its tensors are missed
+    n_heads: int = Field(ge=1)
+    d_model: int = Field(ge=1)
+    d_head: int = Field(ge=1)
+    layer_norm_eps: float = Field(gt=0)
+
+
 def param(name: str, *shape: int) -> Node:
     """A parameter of a model."""
     return node("param", name=name, shape=shape)
 
 
-def layer_norm(x: Node, name: str, config: ModelConfig) -> Node:
+def layer_norm(x: Node, name: str, config: TransformerConfig) -> Node:
     """LayerNorm with the parameters NAME.weight and NAME.bias [d_model]."""
     weight, bias = param(f"{name}.weight", config.d_model), param(f"{name}.bias", config.d_model)
     return node("layer_norm", x, weight, bias, eps=config.layer_norm_eps)

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from scrub.architectures import ModelConfig, layer_norm, param
+from scrub.architectures import TransformerConfig, layer_norm, param
 from scrub.graph.node import Node, node
 
 NAME = "attention_only"
 
 
-class Config(ModelConfig):
-    """What config.json says of this family, besides what it says of every family."""
+class Config(TransformerConfig):
+    """What config.json says of this family, besides what it says of every transformer."""
 
     positions: Literal["shortformer", "standard"]
     biases: tuple[Literal["q", "k", "v", "o", "unembed"], ...] = ()  # which there are, in every layer

@@ -9,14 +9,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from scrub.architectures import ModelConfig, layer_norm, param
+from scrub.architectures import TransformerConfig, layer_norm, param
 from scrub.graph.node import Node, node
 
 NAME = "gpt2"
 
 
-class Config(ModelConfig):
-    """The shape of a GPT-2, besides what is said of every family."""
+class Config(TransformerConfig):
+    """The shape of a GPT-2, besides what is said of every transformer."""
 
     d_mlp: int = Field(ge=1)
     activation: Literal["gelu_tanh", "gelu", "relu"] = "gelu_tanh"

@@ -281,7 +281,7 @@ def test_fields_that_are_missing(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config))
     assert refusal() == f"{CONFIG}{NO_CONFIG}the field 'd_head' is missing"
     (folder / "config.json").write_text('{"architecture": "attention_only"}')
-    assert refusal() == f"{CONFIG}{NO_CONFIG}the field 'n_layers' is missing (and 8 more)"
+    assert refusal() == f"{CONFIG}{NO_CONFIG}the field 'n_ctx' is missing (and 8 more)"
     del config["architecture"]
     (folder / "config.json").write_text(json.dumps(config))
     assert refusal() == f"{CONFIG} has no field 'architecture': scrub knows {KNOWN}"
