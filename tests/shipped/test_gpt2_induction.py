@@ -1,0 +1,68 @@
+"""The shipped GPT-2 is one that transformers loads, and its study tells its story, on few sequences."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import AutoTokenizer, GPT2LMHeadModel
+
+import scrub
+from scrub.find import find
+from scrub.measure.roles import measure
+from scrub.study.run import Prepared
+
+SEQUENCES = 24
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Prepared:
+    return scrub.prepare("gpt2_induction", settings=scrub.Settings(sequences=SEQUENCES, progress=False))
+
+
+@pytest.fixture(scope="module")
+def result(prepared: Prepared) -> scrub.Result:
+    return prepared.run()
+
+
+def test_transformers_loads_it_as_it_is(prepared: Prepared) -> None:
+    folder = find("models", "gpt2-mini")
+    theirs, report = GPT2LMHeadModel.from_pretrained(folder, output_loading_info=True)
+    assert not any(report.values())
+    tokens = prepared.data.tokens[:3, :-1]
+    with torch.inference_mode():
+        torch.testing.assert_close(prepared.model(tokens), theirs.eval()(tokens).logits, atol=1e-4, rtol=0)
+    text = "def induction(self):\n    return self"
+    ids = AutoTokenizer.from_pretrained(folder)(text, add_special_tokens=False)["input_ids"]
+    assert ids == prepared.model.tokenizer.encode(text, add_special_tokens=False).ids
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 12e6
+
+
+def test_no_rule_is_idle(result: scrub.Result) -> None:
+    assert result.gates.warnings == ()
+
+
+def test_induction_heads_matter_where_they_are_scored(result: scrub.Result) -> None:
+    assert result.gap.low > 0.3
+    losses = result.losses
+    assert losses["unscrubbed"].estimate < losses["baseline"].estimate < losses["all_scrubbed"].estimate
+
+
+def test_every_refinement_recovers_more(result: scrub.Result) -> None:
+    order = ["naive", *(f"refined_{number}" for number in range(1, 6))]
+    for better, worse in zip(order[1:], order, strict=False):
+        assert result.improvement(f"{better}/all", f"{worse}/all").low > 0, (better, worse)
+
+
+def test_mlp_0_makes_the_difference(result: scrub.Result) -> None:
+    """Edges of the residual stream alone recover next to nothing; through MLP 0, most."""
+    recovered = {f"{row.hypothesis}/{row.part}": row.recovered for row in result.frame().itertuples()}
+    assert recovered["naive/all"] < 10
+    assert recovered["refined_1/v"] - recovered["naive/v"] > 40
+    assert recovered["refined_4/all"] > 70
+
+
+def test_roles_are_the_measured_ones(prepared: Prepared) -> None:
+    measured = measure(prepared.model, prepared.data.tokens.numpy(), SEQUENCES)
+    assert {role: tuple(heads) for role, heads in measured.roles().items()} == prepared.model.roles
+    first, second = measured.halves["repeated"]
+    assert second.high < first.low - 2
