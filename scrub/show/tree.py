@@ -6,7 +6,7 @@ so that the tree of a deep model stays small however many paths it stands for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -111,7 +111,8 @@ def fitted(tree: PathTree, limit: int) -> PathTree:
     """The tree in at most about `limit` lines: as it is, else merged, else cut as well.
 
     When it is cut, a part that stands in it twice is unrolled where it comes first, nearest the output;
-    elsewhere a note says where that is. What is still too much is left out, and a note says how many lines.
+    elsewhere a note says where that is, on one line for all that stand there side by side. What is still too
+    much is left out, and a note says how many lines.
     """
     if size(tree) <= limit:
         return tree
@@ -123,25 +124,51 @@ def fitted(tree: PathTree, limit: int) -> PathTree:
     lines = [(alike, "")]  # each with its path; those of the children of line i are at below[i]
     below: dict[int, range] = {}
     notes: dict[int, str] = {}
-    first: dict[tuple[int, ...], str] = {}
+    first = {_inner(alike): ""}  # where what stands below a part comes first
     for at, (current, path) in enumerate(lines):  # breadth first: the list grows on the way
-        if not current.children:
+        if (place := first.get(_inner(current), path)) != path:
+            notes[at] = f"as at {place}"
             continue
-        inner = tuple(map(id, current.children))
-        if inner in first:
-            notes[at] = f"as at {first[inner]}"
-            continue
-        first[inner] = path or current.step
-        kept = current.children[: max(limit - len(lines), 0)]
+        gathered = _gathered(current.children, first, alike.step)
+        kept = gathered[: max(limit - len(lines), 0)]
         below[at] = range(len(lines), len(lines) + len(kept))
-        lines.extend((child, f"{path}/{child.pattern}".lstrip("/")) for child in kept)
-        if left_out := sum(sizes[id(child)] for child in current.children[len(kept) :]):
+        for child in kept:
+            lines.append((child, f"{path}/{child.pattern}".lstrip("/")))
+            if child.children:
+                first.setdefault(_inner(child), lines[-1][1])
+        if left_out := sum(sizes.get(id(child), 1) for child in gathered[len(kept) :]):
             notes[at] = f"{left_out:,} more"
     built: dict[int, PathTree] = {}
     for at in reversed(range(len(lines))):
         children = tuple(built[i] for i in below.get(at, ()))
-        built[at] = replace(lines[at][0], children=children, note=notes.get(at, ""))
+        built[at] = replace(lines[at][0], children=children, note=notes.get(at, lines[at][0].note))
     return built[0]
+
+
+def _inner(tree: PathTree) -> tuple[int, ...]:
+    """What stands below a part of an interned tree: the same where, and only where, the same does."""
+    return tuple(map(id, tree.children))
+
+
+def _gathered(parts: Sequence[PathTree], first: Mapping[tuple[int, ...], str], top: str) -> list[PathTree]:
+    """Parts of which those share a line that are unrolled side by side elsewhere, under the same steps.
+
+    Every component of a deep model reads most of those before it, so nearly all lines would be such. `top` is the
+    name of the output.
+    """
+    found: list[PathTree] = []
+    places: dict[tuple[str, tuple[str, ...]], int] = {}
+    for each in parts:
+        parent, _, step = first.get(_inner(each), "").rpartition("/")
+        if not each.children or step != each.pattern:
+            found.append(each)
+        elif (key := (parent, each.sources)) in places:
+            at = places[key]
+            found[at] = replace(found[at], also=(*found[at].also, *each.steps))
+        else:
+            places[key] = len(found)
+            found.append(replace(each, children=(), note=f"as below {parent or top}"))
+    return found
 
 
 class _Equal:

@@ -147,13 +147,23 @@ def test_what_does_not_fit_is_cut_and_says_so(limit: int) -> None:
     whole = path_tree(drawn.deep("**/a5.3/k/a4.2/v/** -> y"))
     tree = fitted(whole, limit)
     assert size(tree) <= limit
-    notes: list[str] = []
-    fold(tree, lambda current, _: notes.append(current.note))
-    assert any(note.endswith(" more") for note in notes) == (limit < 100)
-    for note in notes:
-        if note.startswith("as at "):
-            steps = [step.strip("{}").partition(",")[0] for step in note.removeprefix("as at ").split("/")]
-            assert drawn.find(tree, *steps).children or drawn.find(tree, *steps).note.endswith(" more")
+    parts: list[PathTree] = []
+    fold(tree, lambda current, _: parts.append(current))
+    assert any(part.note.endswith(" more") for part in parts) == (limit < 100)
+    elsewhere = [part for part in parts if part.note.startswith("as ")]
+    assert bool(elsewhere) == (limit > 7)
+    for part in elsewhere:
+        kind, place = part.note.split()[1:]
+        above = [step.strip("{}").partition(",")[0] for step in place.split("/") if place != "out"]
+        for each in ([*above, step] for step in part.steps) if kind == "below" else [above]:
+            there = drawn.find(tree, *each)
+            assert there.children or there.note.endswith(" more")
+
+
+def test_what_is_unrolled_side_by_side_elsewhere_shares_a_line() -> None:
+    tree = fitted(path_tree(drawn.deep("**/a5.3/k/a4.2/v/** -> y")), 150)
+    notes = [child.note for child in drawn.find(tree, "a9", "q").children if child.note]
+    assert notes == ["as below out"]
 
 
 def test_what_fits_is_left_as_it_is() -> None:
