@@ -3,7 +3,7 @@
 A folder may hold a pointer instead of weights: a config.json with the field `hub` (OWNER/NAME on the hub), and fields
 that win over those of the checkpoint there (`roles`, `data`, `bos_token_id`, ...). `tokenizer` may name the repository
 whose tokenizer.json is the model's, and `copy_has` a file by which a copy of the repository, in any local folder
-without a config.json, is known to be one.
+of the layout of that file, is known to be one.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from scrub.checkpoints import CONFIG, TOKENIZER, wanted_files
-from scrub.checkpoints.names import TOKENIZER_CONFIG
-from scrub.checkpoints.tokenizer import begin_token
+from scrub.checkpoints import CONFIG, find_layout, wanted_files
+from scrub.checkpoints.names import TOKENIZER_CONFIG, tokenizer_files
+from scrub.checkpoints.tokenizer import begin_token, tokenizer_file
 from scrub.errors import ScrubError
 from scrub.files import first_sentence, one_line, shown
 from scrub.find import find, known, locate, shipped
@@ -181,7 +181,8 @@ def _from_hub(name: str, hub_id: str, overrides: Mapping[str, object]) -> Found:
     """A model on the hub, brought here; its tokenizer may be in a repository of its own, which config.json can name."""
     folder = bring(hub_id, wanted_files, LOCAL)
     fields = _json_fields(folder / CONFIG)
-    where = overrides.get("tokenizer") or (None if (folder / TOKENIZER).exists() else fields.get("tokenizer_name"))
+    named = None if tokenizer_file(folder) else fields.get("tokenizer_name")
+    where = overrides.get("tokenizer", named)  # null in a pointer: none
     if where is None:
         return Found(name, folder, overrides)
     if not isinstance(where, str) or not is_hub_id(where):
@@ -189,10 +190,15 @@ def _from_hub(name: str, hub_id: str, overrides: Mapping[str, object]) -> Found:
             f"{name} has the tokenizer {one_line(repr(where))[:100]}, which is no repository on the hub: "
             "say one as OWNER/NAME in a pointer (the field 'tokenizer' in models/NAME/config.json)"
         )
-    tokenizer = bring(where, lambda names: [each for each in (TOKENIZER, TOKENIZER_CONFIG) if each in names], LOCAL)
+    tokenizer = bring(where, _wanted_of_tokenizer, LOCAL)
     if not {"bos_token_id"} & (overrides.keys() | fields.keys()) and (begin := begin_token(tokenizer)) is not None:
         overrides = {**overrides, "bos_token_id": begin}
     return Found(name, folder, overrides, tokenizer)
+
+
+def _wanted_of_tokenizer(names: list[str]) -> list[str]:
+    files = list(tokenizer_files(names))
+    return files + [TOKENIZER_CONFIG] * (bool(files) and TOKENIZER_CONFIG in names)
 
 
 def _hub_id(spec: str | Path) -> str | None:
@@ -214,11 +220,14 @@ def _pointer_to(hub_id: str) -> Pointer | None:
 
 
 def _copied(folder: Path) -> Pointer | None:
-    """The pointer to the repository that a folder without a config.json is a copy of."""
-    if (folder / CONFIG).exists():
+    """The pointer to the repository that a folder is a copy of, by the file that only its layout has."""
+    try:
+        names = {each.name for each in folder.iterdir()}
+    except OSError:
         return None
-    marked = ((each, each.fields.get(COPY)) for each in _pointers())
-    return next((each for each, mark in marked if isinstance(mark, str) and (folder / mark).is_file()), None)
+    layout = find_layout(names, _json_fields(folder / CONFIG))
+    mark = layout.WEIGHTS if layout else None
+    return next((each for each in _pointers() if mark and each.fields.get(COPY) == mark), None)
 
 
 def _json_fields(path: Path) -> dict[str, object]:

@@ -13,9 +13,9 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from scrub.architectures import ModelConfig, architectures
-from scrub.checkpoints import TOKENIZER, open_checkpoint, write_checkpoint
+from scrub.checkpoints import open_checkpoint, write_checkpoint
 from scrub.checkpoints.checks import parameter_shapes
-from scrub.checkpoints.tokenizer import read_tokenizer
+from scrub.checkpoints.tokenizer import read_tokenizer, tokenizer_file
 from scrub.errors import ScrubError
 from scrub.files import first_sentence, make_folder
 from scrub.graph.node import Node
@@ -114,9 +114,8 @@ def load_model(spec: str | Path, dtype: torch.dtype = torch.float32, device: str
     name, folder = found.name, found.folder
     checkpoint = open_checkpoint(folder, found.overrides)
     params = checkpoint.params(_computable(dtype))
-    vocabulary = (found.tokenizer or folder) / TOKENIZER
-    text = vocabulary.exists() or vocabulary.is_symlink()  # a link to nothing is an error, not a model without text
-    tokenizer = read_tokenizer(vocabulary, checkpoint.config.vocab_size) if text else None
+    vocabulary = tokenizer_file(found.tokenizer or folder)
+    tokenizer = read_tokenizer(vocabulary, checkpoint.config.vocab_size) if vocabulary else None
     return Model(name, checkpoint.config, checkpoint.graph, _moved(params, dtype, device), tokenizer, folder)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import ModuleType
@@ -22,13 +22,32 @@ from torch import Tensor
 from scrub.architectures import ModelConfig, architectures
 from scrub.checkpoints.checks import DTYPES, STORED, check_roles
 from scrub.checkpoints.layouts import Checkpoint, layouts
-from scrub.checkpoints.names import CONFIG, SHARDS, TENSORS, TOKENIZER, TOKENIZER_CONFIG, weights_file
+from scrub.checkpoints.names import (
+    CONFIG,
+    MERGES,
+    SHARDS,
+    TENSORS,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+    VOCABULARY,
+    tokenizer_files,
+    weights_file,
+)
 from scrub.checkpoints.reading import check_file, read_fields, unreadable
 from scrub.checkpoints.wording import dtype_name, short
 from scrub.errors import ScrubError
 from scrub.files import shown, unwritable, write_atomically
 
-__all__ = ["CONFIG", "TENSORS", "TOKENIZER", "open_checkpoint", "wanted_files", "write_checkpoint", "write_config"]
+__all__ = [
+    "CONFIG",
+    "TENSORS",
+    "TOKENIZER",
+    "find_layout",
+    "open_checkpoint",
+    "wanted_files",
+    "write_checkpoint",
+    "write_config",
+]
 
 
 def wanted_files(names: Iterable[str]) -> list[str]:
@@ -39,7 +58,12 @@ def wanted_files(names: Iterable[str]) -> list[str]:
     there = {name for name in names if "/" not in name}
     weights = next((layout.WEIGHTS for layout in layouts() if layout.WEIGHTS in there), None) or weights_file(there)
     shards = {name for name in there if fnmatchcase(name, SHARDS.get(weights or "", ""))}
-    return sorted(shards | (there & {CONFIG, TOKENIZER, TOKENIZER_CONFIG, weights}))
+    return sorted(shards | (there & {CONFIG, *tokenizer_files(there), TOKENIZER_CONFIG, weights}))
+
+
+def find_layout(names: Collection[str], fields: Mapping[str, object]) -> ModuleType | None:
+    """The layout of a folder with files of these names, and with these fields in its config.json, or None."""
+    return next((layout for layout in layouts() if layout.claims(names, fields)), None)
 
 
 def open_checkpoint(folder: Path, overrides: Mapping[str, object] | None = None) -> Checkpoint:
@@ -74,10 +98,8 @@ def write_checkpoint(
     if tokenizer is not None:
         write_atomically(folder / TOKENIZER, tokenizer.to_str(pretty=True))
     else:
-        try:
-            (folder / TOKENIZER).unlink(missing_ok=True)
-        except OSError as error:
-            raise unwritable(folder / TOKENIZER, error) from error
+        for name in (TOKENIZER, VOCABULARY, MERGES):
+            _remove(folder / name)
     write_config(folder / CONFIG, fields)
 
 
@@ -85,6 +107,13 @@ def write_config(path: Path, fields: Mapping[str, object]) -> None:
     """Write a config.json. Raises ScrubError if that can't be done."""
     text = re.sub(r"\[\s+([-\d.e]+(?:,\s+[-\d.e]+)*)\s+\]", _on_one_line, json.dumps(fields, indent=2))
     write_atomically(path, text + "\n")
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 def _on_one_line(numbers: re.Match[str]) -> str:
@@ -99,15 +128,14 @@ def _layout_of(folder: Path) -> tuple[ModuleType, dict[str, object]]:
     except OSError as error:
         raise unreadable(folder, error) from error
     fields = read_fields(path) if CONFIG in names else {}
-    known = layouts()
-    if found := next((layout for layout in known if layout.claims(names, fields)), None):
+    if found := find_layout(names, fields):
         return found, fields
     check_file(path)
     named = fields.get("architecture")
     wrong = "has no field 'architecture'" if named is None else f"is of the unknown architecture {short(named)}"
     raise ScrubError(
         f"{shown(path)} {wrong}: scrub knows {', '.join(sorted(architectures()))}, "
-        f"and the layouts {', '.join(sorted(layout.NAME for layout in known))}"
+        f"and the layouts {', '.join(sorted(layout.NAME for layout in layouts()))}"
     )
 
 

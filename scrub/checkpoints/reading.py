@@ -29,8 +29,8 @@ def unreadable(path: Path, error: OSError) -> ScrubError:
     return ScrubError(f"{shown(path)} can't be read: {error.strerror or error}: check that you may read it")
 
 
-def read_text(path: Path) -> str:
-    """The text of a JSON file. Raises ScrubError if it can't be read, or is too large to be one."""
+def read_text(path: Path, what: str = "JSON") -> str:
+    """The text of a JSON file, or of another small one. Raises ScrubError if it can't be read, or is too large."""
     check_file(path)
     try:
         if path.stat().st_size > _LARGEST_JSON:
@@ -39,7 +39,7 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise unreadable(path, error) from error
     except UnicodeDecodeError as error:
-        raise ScrubError(f"{shown(path)} is no JSON: byte {error.start} isn't UTF-8; take another copy") from error
+        raise ScrubError(f"{shown(path)} is no {what}: byte {error.start} isn't UTF-8; take another copy") from error
 
 
 def parse(path: Path, text: str) -> object:

@@ -94,6 +94,7 @@ def _shape(name: str) -> ModelConfig:
 
 def _tokenizer(model: str, vocab_size: int) -> Tokenizer:
     from scrub.checkpoints import TOKENIZER
-    from scrub.checkpoints.tokenizer import read_tokenizer
+    from scrub.checkpoints.tokenizer import read_tokenizer, tokenizer_file
 
-    return read_tokenizer(find("models", model) / TOKENIZER, vocab_size)
+    folder = find("models", model)
+    return read_tokenizer(tokenizer_file(folder) or folder / TOKENIZER, vocab_size)

@@ -68,22 +68,41 @@ def test_a_pointer_of_ones_own_has_the_last_word(tiny: str) -> None:
     assert load_model(tiny).roles == loaded.roles, "the repository itself has what a pointer says of it"
 
 
-@pytest.mark.parametrize("files", ["alone", "with a config that says nothing"])
-def test_the_published_model(hub: Hub, tmp_path: Path, files: str) -> None:
-    folder = redwood.write_model(tmp_path / "source")
-    if files != "alone":
-        (folder / "config.json").write_text("{}")
-    hub.add(PUBLISHED, folder)
+LENS = {"n_layers": 2, "n_heads": 7, "d_model": 11, "d_head": 3, "n_ctx": 29, "d_vocab": 37, "attn_only": True}
+LENS |= {"normalization": "LN", "shortformer_pos": True, "tokenizer_name": "some-one/not-asked-for"}
+BESIDE: dict[str, object] = {  # what config.json says beside Redwood's file, where there is one
+    "alone": None,
+    "a config that says nothing": {},
+    "a config and another file of TransformerLens": LENS,
+    "a config of transformers": {"model_type": "gpt2"},
+}
+
+
+@pytest.fixture(params=BESIDE.values(), ids=list(BESIDE))
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A copy of the published repository."""
+    folder = redwood.write_model(tmp_path / "some where")
+    if request.param is not None:
+        (folder / "config.json").write_text(json.dumps(request.param))
+        torch.save(redwood.state(seed=9), folder / "attn_2l_final.pth")
+    return folder
+
+
+def test_the_published_model(hub: Hub, source: Path) -> None:
+    hub.add(PUBLISHED, source)
     for spec in ("redwood_attn_2l", PUBLISHED):
         loaded = load_model(spec)
         assert (loaded.name, loaded.roles, loaded.config.data) == (spec, ROLES, "redwood_attn_2l")
         assert loaded.bos_token_id == redwood.VOCABULARY - 2
         assert loaded.tokenizer is None
+        assert torch.equal(loaded.params["embed.weight"], redwood.state()["embed.W_E"])
+    assert not any("not-asked-for" in path for path in hub.asked)
 
 
-def test_a_copy_of_the_published_repository_anywhere(hub: Hub, tmp_path: Path) -> None:
-    loaded = load_model(redwood.write_model(tmp_path / "some where"))
+def test_a_copy_of_the_published_repository_anywhere(hub: Hub, source: Path) -> None:
+    loaded = load_model(source)
     assert (loaded.name, loaded.roles, loaded.config.data) == ("redwood_attn_2l", ROLES, "redwood_attn_2l")
+    assert own_config(source)[0] == Path("models/redwood_attn_2l/config.json"), "its own config.json isn't read"
     assert hub.asked == []
 
 
@@ -121,6 +140,14 @@ def test_a_tokenizer_from_another_repository(hub: Hub, tiny: str, tmp_path: Path
     assert loaded.tokenizer is not None
     assert loaded.bos_token_id == 0
     del hub.repositories["some-one/words"]["tokenizer.json"]
+    assert "some-one/words on the hub has no files that scrub can read" in line(load_model, "models/mine")
+    byte_tokenizer().model.save(str(tmp_path))
+    theirs = {name: (tmp_path / name).read_bytes() for name in ("vocab.json", "merges.txt")}
+    hub.repositories["some-one/pairs"] = theirs
+    write_pointer(Path("models/pairs"), hub=tiny, tokenizer="some-one/pairs")
+    found = load_model("pairs").tokenizer
+    assert found is not None
+    assert found.get_vocab() == byte_tokenizer().get_vocab()
     write_pointer(Path("models/other"), hub=tiny, tokenizer="some-one/no-words")
     assert line(load_model, "other").startswith("there is no model 'some-one/no-words': no such path here, and no such")
 

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from scrub.checkpoints.layouts import Checkpoint, transformer_lens
+from scrub.checkpoints.names import TENSORS
 from scrub.checkpoints.stored import Stored, open_tensors
 from scrub.checkpoints.wording import first_mistake, short
 from scrub.errors import ScrubError
@@ -30,9 +31,8 @@ KNOWN: dict[str, object] = {
 
 
 def claims(names: Collection[str], fields: Mapping[str, object]) -> bool:
-    """Whether there is a file of this name."""
-    del fields
-    return WEIGHTS in names
+    """Whether there is a file of this name, and no model of transformers that was saved beside it."""
+    return WEIGHTS in names and not (TENSORS in names and "model_type" in fields)
 
 
 def read(folder: Path, fields: Mapping[str, object], overrides: Mapping[str, object]) -> Checkpoint:
