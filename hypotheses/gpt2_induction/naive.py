@@ -12,7 +12,7 @@ hypothesis = Hypothesis(
     q       **/a*.ind/q/**                       -> y
             **/a*.ind/q/emb                      -> x
     k       **/a*.ind/k/**                       -> y
-            **/a*.ind/k/a*.prev[previous]/v/**   -> x
+            **/a*.ind/k/a*.prev[previous]/v/emb  -> x
     v       **/a*.ind/v/**                       -> y
             **/a*.ind/v/emb                      -> x
     ind     **/a*.ind/**/a*.ind/**               -> y

@@ -10,6 +10,7 @@ hypothesis = Hypothesis(
     splits  **/a*.ind/{q,k}/m0/a0*                    by mask "last three"
             **/a*.ind/v/m0/a0*                        by mask "current"
             **/a*.ind/k/a*.prev                       by mask "last three"
+            **/a*.ind/k/m*/a*.prev                    by mask "last three"
     q       **/a*.ind/q/**                            -> y
             **/a*.ind/q/emb                           -> x
             **/a*.ind/q/m0/emb                        -> x
@@ -19,6 +20,7 @@ hypothesis = Hypothesis(
             **/a*.ind/k/m0/emb                        -> x
             **/a*.ind/k/m0/a0*[last three]/v/emb      -> x
             **/a*.ind/k/a*.prev[last three]/v/**      -> x
+            **/a*.ind/k/m*/a*.prev[last three]/v/**   -> x
     v       **/a*.ind/v/**                            -> y
             **/a*.ind/v/emb                           -> x
             **/a*.ind/v/m0/emb                        -> x
