@@ -11,14 +11,15 @@ from __future__ import annotations
 import errno
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from scrub.checkpoints import CONFIG, find_layout, wanted_files
-from scrub.checkpoints.names import TOKENIZER_CONFIG, tokenizer_files
+from scrub.checkpoints.names import TENSORS, TOKENIZER_CONFIG, tokenizer_files
 from scrub.checkpoints.tokenizer import begin_token, tokenizer_file
 from scrub.errors import ScrubError
 from scrub.files import first_sentence, one_line, shown
@@ -122,8 +123,8 @@ def read_pointer(folder: Path) -> Pointer | None:
 
 
 def holds_model(path: Path) -> bool:
-    """Whether a path is a folder that holds a model, or a pointer to one."""
-    return (path / CONFIG).is_file() or (path.is_dir() and _copied(path) is not None)
+    """Whether a path is a folder that holds a model, perhaps a broken one, or a pointer to one."""
+    return bool({CONFIG, TENSORS} & _names_in(path)) or _copied(path) is not None
 
 
 def on_hub(hub_id: str) -> Repository:
@@ -164,7 +165,8 @@ def bring(hub_id: str, wanted: Wanted, local: str, kind: Repository = "model") -
     if not names:
         raise ScrubError(f"{hub_id} on the hub has no files that scrub can read: {local}")
     try:
-        folder = Path(snapshot_download(hub_id, repo_type=kind, allow_patterns=names))
+        with _bars_for_people():
+            folder = Path(snapshot_download(hub_id, repo_type=kind, allow_patterns=names))
     except Exception as error:
         raise ScrubError(_why(hub_id, kind, error, local)) from error
     if missing := [name for name in names if not (folder / name).is_file()]:
@@ -196,6 +198,23 @@ def _from_hub(name: str, hub_id: str, overrides: Mapping[str, object]) -> Found:
     return Found(name, folder, overrides, tokenizer)
 
 
+@contextmanager
+def _bars_for_people() -> Iterator[None]:
+    """The hub's progress bars only where somebody watches them: in a file of errors they are noise."""
+    from huggingface_hub.constants import HF_HUB_DISABLE_PROGRESS_BARS
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    quiet = not (sys.stderr is not None and sys.stderr.isatty()) and not are_progress_bars_disabled()
+    if not quiet or HF_HUB_DISABLE_PROGRESS_BARS is False:  # asked for in the environment
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
+
+
 def _wanted_of_tokenizer(names: list[str]) -> list[str]:
     files = list(tokenizer_files(names))
     return files + [TOKENIZER_CONFIG] * (bool(files) and TOKENIZER_CONFIG in names)
@@ -221,19 +240,23 @@ def _pointer_to(hub_id: str) -> Pointer | None:
 
 def _copied(folder: Path) -> Pointer | None:
     """The pointer to the repository that a folder is a copy of, by the file that only its layout has."""
-    try:
-        names = {each.name for each in folder.iterdir()}
-    except OSError:
-        return None
-    layout = find_layout(names, _json_fields(folder / CONFIG))
+    layout = find_layout(_names_in(folder), _json_fields(folder / CONFIG))
     mark = layout.WEIGHTS if layout else None
     return next((each for each in _pointers() if mark and each.fields.get(COPY) == mark), None)
+
+
+def _names_in(folder: Path) -> set[str]:
+    """The names in a folder; none if it is no folder, or can't be read."""
+    try:
+        return {each.name for each in folder.iterdir()}
+    except OSError:
+        return set()
 
 
 def _json_fields(path: Path) -> dict[str, object]:
     """The fields of a JSON file, or none if it is no such file."""
     try:
-        if path.stat().st_size > _LARGEST_POINTER:
+        if not path.is_file() or path.stat().st_size > _LARGEST_POINTER:  # a device or a pipe may never end
             return {}
         fields = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):

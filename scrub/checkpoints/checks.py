@@ -88,7 +88,7 @@ def check_tensors(path: Path, stored: Mapping[str, Stored], expected: Shapes, op
         if each.shape != known[name]:
             raise ScrubError(
                 f"{shown(each.path)}: {each.name} is {short(list(each.shape))}, but {CONFIG} beside it asks for "
-                f"{list(known[name])}: {_OTHERS}, or an axis is transposed"
+                f"{short(list(known[name]))}: {_OTHERS}, or an axis is transposed"
             )
         if each.dtype not in _STORED:
             raise ScrubError(

@@ -5,6 +5,7 @@ Values are read one tensor at a time, when they are asked for, so that a large m
 
 from __future__ import annotations
 
+import errno
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_STORED, ZipFile
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -114,6 +116,8 @@ def _intact(path: Path) -> Iterator[None]:
 
 
 def _start(path: Path) -> bytes:
+    if not path.is_file():  # a pipe that nobody writes to, or a device without an end
+        raise OSError(errno.EINVAL, "it is no file")
     with path.open("rb") as file:
         return file.read(32)
 
@@ -129,15 +133,12 @@ def _not_safetensors(path: Path, error: BaseException) -> str:
 
 def _open_torch(path: Path) -> dict[str, Stored]:
     try:
-        start = _start(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's, of its own formats
-            data = torch.load(path, map_location="cpu", weights_only=True, mmap=start.startswith(_ZIP))
+        data = load_torch(path)
     except PermissionError as error:
         raise unreadable(path, error) from error
     except Exception as error:  # every kind of damage has its own class
         raise ScrubError(f"{shown(path)} {_not_torch(path, error)}") from error
-    if not isinstance(data, Mapping) or not all(isinstance(name, str) and _plain(data[name]) for name in data):
+    if not isinstance(data, Mapping) or not all(isinstance(name, str) and is_plain(data[name]) for name in data):
         raise ScrubError(
             f"{shown(path)} holds something else than tensors by name: expected torch.save(model.state_dict())"
         )
@@ -147,11 +148,33 @@ def _open_torch(path: Path) -> dict[str, Stored]:
     }
 
 
-def _plain(value: object) -> bool:
-    """Whether it is an ordinary tensor: no subclass, not sparse, and with values."""
-    return (
-        type(value) in {Tensor, torch.nn.Parameter} and value.layout is torch.strided and value.device.type == "cpu"  # type: ignore[attr-defined]
-    )
+def load_torch(path: Path) -> object:
+    """What a file of torch.save holds: tensors, numbers, containers of them. Values stay in the file until used.
+
+    Raises whatever torch does, or RuntimeError for an archive that is compressed, which may be huge in memory, and
+    whose bytes torch would take for values.
+    """
+    archive = _start(path).startswith(_ZIP)
+    if archive:
+        with ZipFile(path) as file:
+            members = file.infolist()
+            size = sum(each.file_size for each in members)
+            if size > path.stat().st_size or any(each.compress_type != ZIP_STORED for each in members):
+                raise RuntimeError("it is compressed, which torch.save never does")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, of its own formats
+        found: object = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+        return found
+
+
+def is_plain(value: object) -> bool:
+    """Whether it is an ordinary tensor: no subclass, not sparse or quantized, and as many values stored as it says."""
+    if type(value) not in {Tensor, torch.nn.Parameter}:
+        return False
+    assert isinstance(value, Tensor)
+    if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized:
+        return False
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
 
 
 def _not_torch(path: Path, error: Exception) -> str:

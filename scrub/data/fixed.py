@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from warnings import catch_warnings, simplefilter
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from scrub.checkpoints.stored import is_plain, load_torch
 from scrub.data.windows import order_of_content
 from scrub.errors import ScrubError
 from scrub.files import first_sentence, shown
@@ -83,9 +83,7 @@ def _mask(path: Path, sequences: int, length: int) -> Bool[np.ndarray, "sequence
 
 def _tensor(path: Path) -> Tensor:
     try:
-        with catch_warnings():
-            simplefilter("ignore")  # of foreign pickles: what is wrong is told below
-            found: object = torch.load(path, map_location="cpu", weights_only=True)
+        found = load_torch(path)
     except Exception as error:  # every way of being no such file has its own class
         why = first_sentence(error) if path.stat().st_size else "it is empty"
         raise ScrubError(
@@ -94,6 +92,8 @@ def _tensor(path: Path) -> Tensor:
         ) from error
     if not isinstance(found, Tensor):
         raise ScrubError(f"{shown(path)} holds a {type(found).__name__}: expected one tensor, so save it alone")
+    if not is_plain(found):
+        raise ScrubError(f"{shown(path)} holds a tensor without all of its values: save it dense, and its own copy")
     return found.detach()
 
 

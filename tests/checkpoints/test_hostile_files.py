@@ -1,7 +1,9 @@
 """Files that are missing, damaged or hostile, whatever the layout: one line each, and no code of theirs runs."""
 
 import json
+import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,10 +12,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made import Bomb, gpt2, lens, refusal, write_lens
+from redwood import MASK, TOKENS
 from safetensors.torch import load_file, save_file
 
 from scrub.checkpoints import wanted_files
 from scrub.checkpoints.stored import open_tensors
+from scrub.data.fixed import read_fixed
 from scrub.errors import ScrubError
 from scrub.model import load_model
 
@@ -276,3 +280,58 @@ REPOSITORIES = [
 def test_the_files_that_are_wanted(there: list[str], wanted: list[str]) -> None:
     assert wanted_files([*there, *FOREIGN, *COMMON]) == sorted([*wanted, *BRING])
     assert wanted_files(iter(there)) == sorted(wanted)
+
+
+# files that are small here and large in memory
+
+
+def compress(path: Path) -> None:
+    """The same archive, squeezed: a million zeros take a thousand bytes."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def test_an_archive_that_is_larger_in_memory(tmp_path: Path) -> None:
+    folder = write_lens(tmp_path / "m", lens())
+    load_model(folder)
+    compress(folder / "tiny_final.pth")
+    assert refusal(folder).startswith("tiny_final.pth is no intact file of torch.save (it is compressed, which torch.")
+    torch.save(torch.zeros(3, 1_000_000, dtype=torch.int64), folder / TOKENS)
+    assert read_fixed(folder).context == 999_999
+    compress(folder / TOKENS)
+    with pytest.raises(ScrubError, match=r"it is compressed, which torch\.save never does"):
+        read_fixed(folder)
+
+
+def test_tensors_that_say_more_than_they_store(tmp_path: Path) -> None:
+    theirs = lens()
+    folder = write_lens(tmp_path / "m", theirs)
+    state = theirs.state_dict()
+    torch.save(state | {"embed.W_E": state["embed.W_E"][:1].clone().expand(13, -1)}, folder / "tiny_final.pth")
+    assert refusal(folder).startswith("tiny_final.pth holds something else than tensors by name")
+    rows = torch.tensor([[1, 2, 3]])
+    for bad in (rows.expand(2**40, 3), rows.to_sparse(), torch.empty(2, 3, dtype=torch.int64, device="meta")):
+        torch.save(bad, folder / TOKENS)
+        with pytest.raises(ScrubError, match="holds a tensor without all of its values"):
+            read_fixed(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tiny_final.pth", MASK])
+@pytest.mark.parametrize("kind", ["a pipe", "a device"])
+def test_what_never_ends_is_not_read(tmp_path: Path, name: str, kind: str) -> None:
+    """Nobody writes to the pipe, so that reading it would hang; the device gives zeros forever."""
+    folder = write_lens(tmp_path / "m", lens())
+    torch.save(torch.tensor([[1, 2, 3]]), folder / TOKENS)
+    (folder / name).unlink(missing_ok=True)
+    if kind == "a pipe":
+        os.mkfifo(folder / name)
+    else:
+        (folder / name).symlink_to("/dev/zero")
+    if name == MASK:
+        with pytest.raises(ScrubError, match=f"{MASK} can't be read"):
+            read_fixed(folder)
+    else:
+        assert refusal(folder).startswith(f"{name} is no file: ")

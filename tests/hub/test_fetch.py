@@ -11,6 +11,7 @@ import redwood
 import torch
 from fake_hub import Hub
 from huggingface_hub import constants
+from huggingface_hub.utils import enable_progress_bars
 from project import tiny_model
 from redwood import POSITIONS, ROWS
 
@@ -41,6 +42,13 @@ def published(hub: Hub, tmp_path: Path) -> Hub:
     (folder / "good_induction_candidates.pt").write_bytes(b"of no use here")
     hub.add(PUBLISHED, folder)
     return hub
+
+
+@pytest.fixture(autouse=True)
+def _bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The progress bars that other libraries turn on: none is to be in a file of errors."""
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", None)
+    enable_progress_bars()
 
 
 @pytest.mark.parametrize("name", ["redwood_attn_2l", PUBLISHED])

@@ -288,6 +288,9 @@ def test_what_a_repository_holds(hub: Hub, tiny: str, tmp_path: Path, monkeypatc
     hub.gated.add(tiny)
     assert on_hub(tiny) == "model"
     assert holds_model(redwood.write_model(tmp_path / "copy"))
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").symlink_to("nowhere")
+    assert holds_model(tmp_path / "broken"), "so that what is wrong with it is told"
     assert not holds_model(redwood.write_data(tmp_path / "rows", *redwood.tokens_and_mask()))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     assert on_hub(tiny) == "model"
