@@ -34,8 +34,19 @@ def matches(pattern: str, path: Path, at: int = -1, end: str = "") -> bool:
     return bool(re.match(regex + end, "".join(step.names[min(at, len(step.names) - 1)] + "/" for step in path)))
 
 
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """As models have it."""
+    return (x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + 1e-5).sqrt() * weight + bias
+
+
+def mlp(x: Tensor, w_in: Tensor, b_in: Tensor, w_out: Tensor, b_out: Tensor) -> Tensor:
+    """GPT-2's, with the tanh approximation of gelu."""
+    x = x @ w_in.T + b_in
+    return x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3))) / 2 @ w_out.T + b_out
+
+
 class Oracle:
-    """A model (its config, params and inputs), splits (pattern, kind, names) and rules (pattern, source), in order.
+    """The scrubber: a model (config, params, inputs), splits (pattern, kind, names), rules (pattern, source), in order.
 
     Where something can't be split or fed as they say, an assertion fails.
     """
@@ -98,8 +109,7 @@ class Oracle:
         wires += [] if self.shortformer else ["pos.weight"]
         x = sum(self.params.get(name, 0) for name in wires)
         x = x + sum(self.written(each, donors) for each in self.below(path))
-        x = (x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
-        return x * self.params[f"{norm}.weight"] + self.params[f"{norm}.bias"]
+        return layer_norm(x, self.params[f"{norm}.weight"], self.params[f"{norm}.bias"])
 
     def written(self, path: Path, donors: bool) -> Tensor:
         """What the component at the end of a path writes into the residual stream."""
@@ -108,7 +118,8 @@ class Oracle:
             assert donors or not self.source(path).startswith("rows"), "rows feed no whole pattern"
             return self.params["embed.weight"][self.inputs[self.source(path)]]
         if not step.heads:
-            return self.mlp(self.normed(path, f"layers.{step.layer}.ln2", donors), f"layers.{step.layer}")
+            weights = (self.params[f"layers.{step.layer}.{name}"] for name in ("w_in", "b_in", "w_out", "b_out"))
+            return mlp(self.normed(path, f"layers.{step.layer}.ln2", donors), *weights)
         v = self.slot(path, "v", donors)
         whole = self.pattern(path, donors) if step.part != ("identity", "in") else torch.zeros(())
         lag = torch.arange(v.shape[2])[:, None] - torch.arange(v.shape[2])
@@ -116,12 +127,6 @@ class Oracle:
         inside = inside if part == "identity" else inside * whole
         read = inside if side == "in" else whole - inside
         return torch.einsum("bhqk,bhkd,hmd->bqm", read, v, self.params[f"layers.{step.layer}.wo"][list(step.heads)])
-
-    def mlp(self, x: Tensor, name: str) -> Tensor:
-        """An MLP with the tanh approximation of gelu."""
-        w_in, b_in, w_out, b_out = (self.params[f"{name}.{each}"] for each in ("w_in", "b_in", "w_out", "b_out"))
-        x = x @ w_in.T + b_in
-        return x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3))) / 2 @ w_out.T + b_out
 
     def slot(self, path: Path, slot: str, donors: bool) -> Tensor:
         """Queries, keys or values of the heads at the end of a path."""
