@@ -20,6 +20,7 @@ from typing import Literal
 
 from scrub.checkpoints import CONFIG, find_layout, wanted_files
 from scrub.checkpoints.names import TENSORS, TOKENIZER_CONFIG, tokenizer_files
+from scrub.checkpoints.reading import read_fields
 from scrub.checkpoints.tokenizer import begin_token, tokenizer_file
 from scrub.errors import ScrubError
 from scrub.files import first_sentence, one_line, shown
@@ -106,7 +107,7 @@ def own_config(spec: str | Path) -> tuple[Path, dict[str, object]]:
         place = find("models", spec)
         found = read_pointer(place) or _copied(place)
         if found is None:
-            return place / CONFIG, _json_fields(place / CONFIG)
+            return place / CONFIG, read_fields(place / CONFIG)
         pointer = found
     folder, theirs = pointer.folder, shipped("models")
     if theirs is not None and folder.resolve().parent == theirs.resolve():

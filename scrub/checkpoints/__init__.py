@@ -105,7 +105,8 @@ def write_checkpoint(
 
 def write_config(path: Path, fields: Mapping[str, object]) -> None:
     """Write a config.json. Raises ScrubError if that can't be done."""
-    text = re.sub(r"\[\s+([-\d.e]+(?:,\s+[-\d.e]+)*)\s+\]", _on_one_line, json.dumps(fields, indent=2))
+    # a text has no line break in it, so that lists alone match
+    text = re.sub(r"\[\n\s+([-\d.e]+(?:,\n\s+[-\d.e]+)*)\n\s*\]", _on_one_line, json.dumps(fields, indent=2))
     write_atomically(path, text + "\n")
 
 

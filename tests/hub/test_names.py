@@ -16,6 +16,7 @@ from fake_hub import Hub
 from project import byte_tokenizer, tiny_model
 
 from scrub import ScrubError, load_model
+from scrub.checkpoints import write_config
 from scrub.hub import LOCAL, bring, find_model, holds_model, on_hub, own_config
 from scrub.model import save_model
 
@@ -295,3 +296,20 @@ def test_what_a_repository_holds(hub: Hub, tiny: str, tmp_path: Path, monkeypatc
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     assert on_hub(tiny) == "model"
     assert find_model(tmp_path / "copy").name == "redwood_attn_2l"
+
+
+def test_nothing_of_a_config_is_lost(tmp_path: Path) -> None:
+    """What `scrub roles --write` does to one: as large as they may be, with texts that look like lists."""
+    path = tmp_path / "m" / "config.json"
+    fields = {
+        "architecture": "attention_only",
+        "note": "as in [ 1, 2 ]",
+        "long": "x" * 2**21,
+        "list": [[0, -1], [1e-05]],
+    }
+    path.parent.mkdir()
+    write_config(path, fields)
+    assert own_config(path.parent) == (path, fields)
+    assert '"list": [\n    [0, -1],\n    [1e-05]\n  ]' in path.read_text()
+    path.write_text("{")
+    assert line(own_config, path.parent).startswith(f"{path} is no JSON")
