@@ -9,7 +9,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from scrub.files import write_atomically
+from scrub.errors import ScrubError
+from scrub.files import shown, write_atomically
 
 
 def save_checkpoint(
@@ -26,10 +27,18 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path, params: dict[str, Tensor], optimisers: list[torch.optim.Optimizer]) -> tuple[int, int]:
-    """Load a checkpoint into parameters and optimisers, in place; the steps and tokens it has seen."""
+    """Load a checkpoint into parameters and optimisers, in place; the steps and tokens it has seen.
+
+    Raises ScrubError, with nothing changed, if it is of a model of another shape.
+    """
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+    if wrong := [name for name, value in params.items() if name not in tensors or tensors[name].shape != value.shape]:
+        raise ScrubError(
+            f"{shown(path)} is no checkpoint of this shape (its {wrong[0]} is missing or has other sizes): "
+            "resume with the --shape that it was trained with"
+        )
     with torch.no_grad():
         for name, value in params.items():
             value.copy_(tensors[name])

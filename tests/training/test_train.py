@@ -103,6 +103,9 @@ def test_mistakes(tmp_path: Path, corpus: PreparedCorpus) -> None:
         Settings(batch=0)
     with pytest.raises(ScrubError, match="has no checkpoint 'none'"):
         trainer(tmp_path / "run", corpus).resume("none")
+    trainer(tmp_path / "run", corpus, family="gpt2").save("other.safetensors")
+    with pytest.raises(ScrubError, match="is no checkpoint of this shape"):
+        trainer(tmp_path / "run", corpus).resume("other.safetensors")
 
 
 def test_windows_lie_within_files_and_are_uniform() -> None:
