@@ -310,10 +310,11 @@ def test_tensors_that_say_more_than_they_store(tmp_path: Path) -> None:
     theirs = lens()
     folder = write_lens(tmp_path / "m", theirs)
     state = theirs.state_dict()
-    torch.save(state | {"embed.W_E": state["embed.W_E"][:1].clone().expand(13, -1)}, folder / "tiny_final.pth")
-    assert refusal(folder).startswith("tiny_final.pth holds something else than tensors by name")
-    rows = torch.tensor([[1, 2, 3]])
-    for bad in (rows.expand(2**40, 3), rows.to_sparse(), torch.empty(2, 3, dtype=torch.int64, device="meta")):
+    for rows in (13, 10**12):
+        torch.save(state | {"embed.W_E": state["embed.W_E"][:1].clone().expand(rows, -1)}, folder / "tiny_final.pth")
+        assert refusal(folder).startswith("tiny_final.pth holds something else than tensors by name")
+    row = torch.tensor([[1, 2, 3]])
+    for bad in (row.expand(2**40, 3), row.to_sparse(), torch.empty(2, 3, dtype=torch.int64, device="meta")):
         torch.save(bad, folder / TOKENS)
         with pytest.raises(ScrubError, match="holds a tensor without all of its values"):
             read_fixed(folder)
