@@ -48,7 +48,7 @@ def experiments(
         try:
             found.append(_experiment(name, split, rules))
         except ScrubError as error:
-            raise ScrubError(f"{name} of the study {study.name!r}: {error}") from error
+            raise ScrubError(f"{name} of the study {study.name!r}: {error}{_unknown(roles)}") from error
     if found[1].graph is split:
         raise ScrubError("the baseline is the unscrubbed model: 0 % and 100 % must differ, so resample something in it")
     known = dict.fromkeys(part for h in hypotheses for part in h.parts)
@@ -63,8 +63,13 @@ def experiments(
                     name = f"{hypothesis.name}/{part}"
                     found.append(_experiment(name, before, hypothesis.part(part), hypothesis, part))
         except ScrubError as error:
-            raise ScrubError(f"{hypothesis.path or hypothesis.name}: {error}") from error
+            raise ScrubError(f"{hypothesis.path or hypothesis.name}: {error}{_unknown(roles)}") from error
     return found
+
+
+def _unknown(roles: Roles) -> str:
+    """What a mistake may come from where a model's roles aren't known."""
+    return "" if roles else "; this model's heads have no roles yet: `scrub roles MODEL --write` measures them"
 
 
 def _experiment(

@@ -243,3 +243,12 @@ def test_baselines() -> None:
     for text, message in (("", "baseline has no rules"), ("a1.ind", "is no rule"), ("a1 -> w", "no source 'w'")):
         with pytest.raises(ScrubError, match=message):
             Study(baseline=text).baseline_rules  # noqa: B018
+
+
+def test_a_model_without_roles_is_told_how_to_get_some() -> None:
+    model = tiny_model()
+    hypothesis = Hypothesis("k  a1.ind/k/** -> y").named("h")
+    for roles, told in ((model.roles, False), ({}, True)):
+        with pytest.raises(ScrubError, match="matches no path") as caught:
+            experiments(Study("a1.nobody/** -> y"), [hypothesis], model.graph, roles)
+        assert ("scrub roles MODEL --write" in str(caught.value)) is told
