@@ -51,7 +51,8 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise unwritable(folder, error) from error
+        reason = one_line(error.strerror or error)
+        raise ScrubError(f"the folder {shown(folder)} can't be made: {reason}: give another path") from error
 
 
 def shown(path: str | Path) -> str:

@@ -201,8 +201,8 @@ def test_what_cannot_be_saved(model: Model, tmp_path: Path, monkeypatch) -> None
     assert message == f"embed.weight is float64, but {holds}"
     assert not Path("new/config.json").exists()
     Path("file").write_text("")
-    assert line(save_model, model, "file").startswith("file can't be written: File exists")
-    assert line(save_model, model, "file/x").startswith("file/x can't be written: Not a directory")
+    assert line(save_model, model, "file").startswith("the folder file can't be made: File exists")
+    assert line(save_model, model, "file/x").startswith("the folder file/x can't be made: Not a directory")
     Path("full/model.safetensors").mkdir(parents=True)
     assert (
         line(save_model, model, "full")

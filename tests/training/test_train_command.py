@@ -106,5 +106,5 @@ def test_a_tokenizer_that_does_not_fit_the_shape(tmp_path: Path, monkeypatch: py
 
 def test_a_folder_that_cant_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ScrubError, match="can't be written"):
+    with pytest.raises(ScrubError, match="can't be made"):
         train(tmp_path / "file" / "run")
