@@ -29,8 +29,8 @@ else that it reads is other (24 sequences):
     emb, all heads at the previous position     33       63    26
     emb, all heads at the last three positions  67       78    86
 
-Values read their own token by way of the current-token head, keys the token before by way of the previous-token head, and
-queries something of both (refined 1, 2 and 3).
+Values read their own token by way of the current-token head, keys the token before by way of the previous-token head,
+and queries something of both (refined 1, 2 and 3).
 """
 
 from scrub import Study
