@@ -1,1 +1,1 @@
-"""Training of the attention-only model in the box: corpus, tokenizer, loss, optimiser, loop, mechanism checks."""
+"""Training of the models in the box: corpus, tokenizer, loss, optimiser, loop, mechanism checks."""

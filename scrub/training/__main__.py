@@ -1,4 +1,4 @@
-"""`python -m scrub.training`: train the attention-only model."""
+"""`python -m scrub.training`: train a model in the box."""
 
 import typer
 

@@ -8,7 +8,7 @@ from scrub.errors import ScrubError
 from scrub.files import one_line
 
 STORED = ("float32", "float16", "bfloat16")
-OPTIMISERS = ("muon", "adamw")  # Muon for the heads and AdamW for the rest, or AdamW for everything
+OPTIMISERS = ("muon", "adamw")  # Muon for the matrices of heads and MLPs and AdamW for the rest, or AdamW for all
 
 
 @dataclass(frozen=True)
