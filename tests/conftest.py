@@ -27,6 +27,7 @@ def with_shapes() -> list[str]:
 # Before anything imports scrub: every annotated argument and shape of these is checked whenever it is called.
 install_import_hook(with_shapes(), "towered.check")
 
+from project import make_project  # noqa: E402
 from small import Small, small, small_gpt2  # noqa: E402
 
 torch.set_num_threads(1)  # tensors this small only wait for other threads
@@ -41,3 +42,15 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 def model(request: pytest.FixtureRequest) -> Small:
     """A random two-layer model in float64, whose sizes are distinct primes."""
     return small_gpt2() if request.param == "gpt2" else small(positions=request.param)
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small project, which tests only read."""
+    return make_project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture
+def in_project(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test runs there."""
+    monkeypatch.chdir(project)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from project import make_project
 
 from scrub.cli import _status
 
@@ -24,14 +23,9 @@ class Said:
 Scrub = Callable[..., Said]
 
 
-@pytest.fixture(scope="session")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_project(tmp_path_factory.mktemp("project"))
-
-
 @pytest.fixture(autouse=True)
-def inside(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(project)
+def inside(in_project: None) -> None:
+    """Every test of this folder."""
 
 
 @pytest.fixture
