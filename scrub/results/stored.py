@@ -1,0 +1,56 @@
+"""What a results folder gives back: a study's result, with the tokens, their losses, and what was believed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from scrub.study.result import Result
+
+Value = str | int | float  # of a hypothesis' parameter
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The reference sequences: `tokens`, which positions are scored, and the text of every token that occurs.
+
+    Position i of a sequence reads token i and is scored on token i + 1. Without a tokenizer `texts` are the ids.
+    """
+
+    tokens: Int[np.ndarray, "sequence position_plus_one"]
+    selected: Bool[np.ndarray, "sequence position"]
+    texts: Mapping[int, str]
+
+
+@dataclass(frozen=True)
+class Described:
+    """A hypothesis as it was when it ran: what it says, and the tree of paths of each of its parts as text."""
+
+    name: str
+    claim: str
+    rules: str
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+    published: Mapping[str, float] = field(default_factory=dict)
+    null_of: str = ""  # the hypothesis of which this is a random one of the same size
+    paths: Mapping[str, str] = field(default_factory=dict)  # by part
+    digests: Mapping[str, str] = field(default_factory=dict)  # by part, of the graph as lowered
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """All that is known of a study on one model and data, in one dtype, over the same pairs.
+
+    `token_losses(experiment)` is the loss at every position in nats, the mean over the pairings, [sequence, position],
+    and not a number where none is scored. `pairings` are the (seed, draw) that `result` sums over. `about` are the
+    hashes, versions and settings that the numbers rest on, by name.
+    """
+
+    result: Result
+    inputs: Inputs
+    hypotheses: Mapping[str, Described]  # by name, in the order of the result's rows
+    token_losses: Callable[[str], Float[np.ndarray, "sequence position"]]
+    pairings: tuple[tuple[int, int], ...]
+    about: Mapping[str, str]
