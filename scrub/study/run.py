@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +16,13 @@ from scrub.data.for_model import sequences_for
 from scrub.data.load import Sequences
 from scrub.errors import ScrubError
 from scrub.model import Model, load_model
-from scrub.plan.leaves import constants, leaves_of
 from scrub.plan.plan import Plan, compile_plan
 from scrub.show.picture import Picture, picture
-from scrub.study.binding import Draw, bind, make_draw
+from scrub.study.binding import Draw, make_draw
 from scrub.study.experiments import UNSCRUBBED, Experiment, experiments, measured
 from scrub.study.gates import Gates, check_gates
 from scrub.study.hypothesis import ALL, Feature, Hypothesis
+from scrub.study.measuring import MEASURES, Measuring
 from scrub.study.result import BIGRAM, Result
 from scrub.study.selection import check_positions, select_positions
 from scrub.study.study import Study, Wanted, load_study
@@ -100,6 +98,12 @@ class Prepared:
         """The plan of all experiments together. Printing it shows what runs."""
         return compile_plan(measured(self.experiments))
 
+    def measuring(self, only: Iterable[str] | None = None) -> Measuring:
+        """The plan of all experiments, or of the unscrubbed model and those named, ready to measure batches."""
+        wanted = None if only is None else {UNSCRUBBED, *only}
+        chosen = [each for each in self.experiments if wanted is None or each.name in wanted]
+        return Measuring(chosen, self.model.params, self.context, self.settings.where)
+
     def draw(self, number: int) -> Draw:
         """One pairing of the sequences."""
         feeds = {source for each in self.experiments for source in each.sources}
@@ -169,19 +173,17 @@ def run_prepared(prepared: Prepared) -> Result:
     settings, count = prepared.settings, len(prepared.data.tokens)
     names = [each.name for each in prepared.experiments]
     gates = prepared.gates()
-    sums = {kind: {name: np.zeros(count) for name in names} for kind in ("loss", "change", "kl")}
-    plan = prepared.plan()
-    leaves = leaves_of(plan)
+    sums = {measure: {name: np.zeros(count) for name in names} for measure in MEASURES}
+    measuring = prepared.measuring()
     batches = -(-count // settings.batch) * settings.draws
-    with torch.inference_mode(), _enough_memory(settings.batch), _bar(settings.progress) as bar:
+    with _bar(settings.progress) as bar:
         task = bar.add_task(f"{len(names)} experiments", total=batches)
-        once = plan.once(constants(leaves, prepared.model.params, prepared.context, settings.where))
         for number in range(settings.draws):
             draw = prepared.draw(number)
             for members in draw.batches(settings.batch):
-                bound, real = bind(leaves, draw, members, settings.where)
-                for kind, name, value in _sums(plan.run(once, bound), names, real):
-                    sums[kind][name][members] += value
+                batch = measuring.measure(draw, members)
+                for (measure, name), values in batch.sums.items():
+                    sums[measure][name][members] += values
                 bar.advance(task)
     bigram = (prepared.data.bigram_losses().numpy() * prepared.selected).sum(1) * settings.draws
     result = Result(
@@ -200,36 +202,6 @@ def run_prepared(prepared: Prepared) -> Result:
         published=_published(prepared),
     )
     return result.checked()
-
-
-@contextmanager
-def _enough_memory(batch: int) -> Iterator[None]:
-    """Turns running out of memory into a ScrubError."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if isinstance(error, RuntimeError) and not re.search("out of memory|can't allocate memory", str(error)):
-            raise
-        raise ScrubError(
-            f"a batch of {batch} sequences needs more memory than there is: take a smaller batch"
-        ) from error
-
-
-def _sums(
-    found: Mapping[str, torch.Tensor], names: Sequence[str], real: torch.Tensor
-) -> list[tuple[str, str, np.ndarray]]:
-    """What a batch adds to each sequence: (measure, experiment, sum over its selected positions in nats)."""
-
-    def total(values: torch.Tensor) -> np.ndarray:
-        return np.asarray((values[..., 0].double() * real).sum(1).cpu())
-
-    added = []
-    for name in names:
-        loss, unscrubbed = found[f"loss:{name}"], found[f"loss:{UNSCRUBBED}"]
-        added.append(("loss", name, total(loss)))
-        added.append(("change", name, total((loss - unscrubbed).abs())))
-        added.append(("kl", name, total(found[f"kl:{name}"])))
-    return added
 
 
 def _features(hypotheses: Sequence[Hypothesis], model: str, feeds: Iterable[str]) -> dict[str, Feature]:

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import scrub.study.binding
-import scrub.study.run
+import scrub.study.measuring
 from scrub.errors import ScrubError
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.result import Result
@@ -218,7 +218,7 @@ def test_memory_is_bounded_by_the_batch(monkeypatch: pytest.MonkeyPatch) -> None
             return scrub.study.binding.bind(*arguments)
 
         with Watch() as watch:
-            monkeypatch.setattr(scrub.study.run, "bind", partial(bind, watch=watch))
+            monkeypatch.setattr(scrub.study.measuring, "bind", partial(bind, watch=watch))
             run_prepared(ready)
         assert len(between) == 2 * 56 / batch
         assert max(between[1:]) < 1.5 * between[1], between  # at the end of the first batch, its outputs are alive
