@@ -21,13 +21,7 @@ def print_result(result: Result) -> None:
         console = Console(highlight=False, markup=False, width=WIDTH + (MORE if result.published else 0))
     for text in result.warnings:
         Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"warning: {text}", style="yellow")
-    sequences, positions = len(result.positions), int(result.positions.sum()) // result.draws
-    draws = f", {result.draws} draws" if result.draws > 1 else ""
-    length = f" of {result.context} positions" if result.context is not None else ""
-    console.print(
-        f"{result.study} on {result.model}, {result.data}: {sequences} sequences{length}, "
-        f"{positions:,} selected positions{draws}, seed {result.seed}"
-    )
+    console.print(result.heading)
     worst = max(result.gates.deviations.values())
     console.print(f"gates passed: largest deviation {worst:.0e} nats; brackets are 95 % intervals over sequences\n")
     console.print(_anchors(result))

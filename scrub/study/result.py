@@ -92,6 +92,16 @@ class Result:
         return Bootstrap.interval(self.resampled_recovery(refined) - self.resampled_recovery(over))
 
     @property
+    def heading(self) -> str:
+        """What was run on what, in one line."""
+        draws = f", {self.draws} draws" if self.draws > 1 else ""
+        length = f" of {self.context} positions" if self.context is not None else ""
+        return (
+            f"{self.study} on {self.model}, {self.data}: {len(self.positions)} sequences{length}, "
+            f"{int(self.positions.sum()) // self.draws:,} selected positions{draws}, seed {self.seed}"
+        )
+
+    @property
     def gap(self) -> Interval:
         """The baseline's loss less the unscrubbed one's, in nats: what 100 % stands for."""
         return Bootstrap.interval(self._means["loss", BASELINE] - self._means["loss", UNSCRUBBED])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from jaxtyping import Float, Int
 
 RESAMPLES = 2000
 COVERAGE = 95.0
+SMALLEST_P = 2 / (RESAMPLES + 1)  # that so many resamples can give, two-sided
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Bootstrap:
     def interval(values: Float[np.ndarray, " one_plus_resample"]) -> Interval:
         """The estimate and the percentile interval of its resamples."""
         edge = (100 - COVERAGE) / 2
-        finite = values[1:][np.isfinite(values[1:])]
+        finite = _finite(values)
         low, high = np.percentile(finite, [edge, 100 - edge]) if len(finite) else (np.nan, np.nan)
         return Interval(float(values[0]), float(low), float(high))
 
@@ -66,3 +68,36 @@ def recovered(
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(100 * ((baseline - scrubbed) / (baseline - unscrubbed)))  # so that what keeps all is 100
+
+
+def share_above_zero(values: Float[np.ndarray, " one_plus_resample"]) -> float:
+    """The share of resamples above 0: how probable it is that what was estimated is."""
+    resamples = _finite(values)
+    return float(np.mean(resamples > 0)) if len(resamples) else float("nan")
+
+
+def p_value(values: Float[np.ndarray, " one_plus_resample"]) -> float:
+    """The two-sided p-value of no difference: the level at which the percentile interval just reaches 0.
+
+    The smaller tail beyond 0, doubled, with one added so that it is never less than `SMALLEST_P` (Davison and Hinkley
+    1997, section 4.2): of that, all that can be said is that p is at most so large.
+    """
+    resamples = _finite(values)
+    tail = int(min(np.count_nonzero(resamples <= 0), np.count_nonzero(resamples >= 0)))
+    return min(1.0, 2 * (1 + tail) / (1 + len(resamples)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Each p-value adjusted for there being several: whichever are called small, at most one set in twenty holds a
+    difference that isn't there, if small is below 0.05 (Holm 1979, A simple sequentially rejective procedure).
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, at in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[at]))
+        adjusted[at] = largest
+    return adjusted
+
+
+def _finite(values: Float[np.ndarray, " one_plus_resample"]) -> Float[np.ndarray, " resample"]:
+    """The resamples that are numbers: one that holds no position counts for nothing."""
+    return values[1:][np.isfinite(values[1:])]

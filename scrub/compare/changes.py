@@ -1,0 +1,60 @@
+"""What a refinement declares otherwise than the hypothesis that it is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from textwrap import dedent
+from typing import Any
+
+from scrub.results.stored import Described, StudyResults
+
+
+@dataclass(frozen=True)
+class Change:
+    """What changed between two hypotheses: each line of their declarations with "+" where only the refined one has
+    it, "-" where only the other has it, and " " where both have.
+    """
+
+    refined: str
+    over: str
+    lines: tuple[tuple[str, str], ...]
+
+    @property
+    def nothing(self) -> bool:
+        """Whether they declare the same."""
+        return all(mark == " " for mark, _ in self.lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The lines as they are printed."""
+        return {"hypothesis": self.refined, "over": self.over, "lines": [f"{mark} {text}" for mark, text in self.lines]}
+
+
+def changes(stored: StudyResults, pairs: Sequence[tuple[str, str]]) -> tuple[Change, ...]:
+    """What changed in each (refined, other), of those that are described."""
+    known: Mapping[str, Described] = stored.hypotheses
+    return tuple(
+        Change(refined, over, tuple(_marked(_declared(known[over]), _declared(known[refined]))))
+        for refined, over in pairs
+        if refined in known and over in known
+    )
+
+
+def _declared(hypothesis: Described) -> list[str]:
+    """The lines of a declaration, without comments, and the values of its parameters."""
+    rules = [line.partition("#")[0].rstrip() for line in dedent(hypothesis.rules).splitlines()]
+    values = [f"{name} = {value}" for name, value in hypothesis.parameters.items()]
+    return [line for line in rules if line] + values
+
+
+def _marked(before: Sequence[str], after: Sequence[str]) -> list[tuple[str, str]]:
+    """Both declarations in one, lines that differ in nothing but blanks being the same."""
+    same = SequenceMatcher(None, *([" ".join(line.split()) for line in side] for side in (before, after)), autojunk=False)
+    found: list[tuple[str, str]] = []
+    for what, start, end, first, last in same.get_opcodes():
+        if what == "equal":
+            found += [(" ", line) for line in after[first:last]]
+        else:
+            found += [("-", line) for line in before[start:end]] + [("+", line) for line in after[first:last]]
+    return found

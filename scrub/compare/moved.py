@@ -1,0 +1,291 @@
+"""Where the loss moved between two experiments: the tokens, sequences and kinds of tokens that gained and lost most."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+
+from scrub.compare.comparison import FORMAT, check_names, resampled_difference, same_experiment
+from scrub.errors import ScrubError
+from scrub.files import one_line
+from scrub.results.stored import StudyResults
+from scrub.study.experiments import ANCHORS, BASELINE, UNSCRUBBED
+from scrub.study.statistics import Bootstrap, Interval
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+BEFORE, AFTER = 24, 12  # tokens of context on either side of a scored one
+TOP = 10
+
+
+@dataclass(frozen=True)
+class MovedToken:
+    """A scored token, in its context: the text up to `read`, the token read at `position`, the `target`, and what
+    follows. Losses and the gain, the other's loss less the refined one's, in nats.
+
+    `points` is the gain in points of percent recovered: over all scored tokens they add up to the difference.
+    """
+
+    sequence: int
+    position: int
+    before: str
+    read: str
+    target: str
+    after: str
+    loss: float
+    other_loss: float
+    gain: float
+    points: float
+
+
+@dataclass(frozen=True)
+class MovedSequence:
+    """A sequence: its text, how many of its tokens are scored, their gain in all and in the mean, in nats."""
+
+    sequence: int
+    text: str
+    scored: int
+    gain: float
+    mean: float
+    points: float
+
+
+@dataclass(frozen=True)
+class MovedKind:
+    """All scored tokens with the same target, or after the same token: `count` of them in `sequences` sequences.
+
+    `points` has a 95 % interval, over sequences. The kinds that moved most were looked for among many, so
+    the intervals of those at the top are on the narrow side.
+    """
+
+    text: str
+    count: int
+    sequences: int
+    gain: float
+    mean: float
+    points: float
+    low: float
+    high: float
+
+
+T = TypeVar("T", MovedToken, MovedSequence, MovedKind)
+
+
+@dataclass(frozen=True)
+class Most(Generic[T]):
+    """Those that gained most, the most first, and those that lost most, and their share (0 to 1) of all that was
+    gained or lost by any.
+    """
+
+    gained: tuple[T, ...]
+    lost: tuple[T, ...]
+    share_gained: float
+    share_lost: float
+
+    @property
+    def rows(self) -> tuple[T, ...]:
+        """Both, from the one that gained most to the one that lost most."""
+        return self.gained + self.lost[::-1]
+
+
+Level = Literal["tokens", "sequences", "targets", "reads"]
+LEVELS: tuple[Level, ...] = ("tokens", "sequences", "targets", "reads")
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Where the loss moved from one experiment (`over`) to another (`refined`), in one part.
+
+    Everything is ordered by its gain in sum, its share of the difference, so that a mean over few tokens isn't taken
+    for much. `recovered` is the whole difference in percent, `scored` the number of tokens.
+    """
+
+    refined: str
+    over: str
+    part: str
+    recovered: Interval
+    scored: int
+    tokens: Most[MovedToken]
+    sequences: Most[MovedSequence]
+    targets: Most[MovedKind]
+    reads: Most[MovedKind]
+
+    def frame(self, level: Level = "tokens") -> pd.DataFrame:
+        """The `tokens`, `sequences`, `targets` (kinds by the token predicted) or `reads` (by the token read).
+
+        Raises ScrubError for another level.
+        """
+        if level not in LEVELS:
+            raise ScrubError(f"there is no level {level!r}: take one of {', '.join(LEVELS)}")
+        found: Most[Any] = getattr(self, level)
+        return pd.DataFrame([asdict(each) for each in found.rows])
+
+    def to_dict(self) -> dict[str, Any]:
+        """All levels: losses and gains in nats, points in percent recovered, shares from 0 to 1."""
+        return {"format": FORMAT, **asdict(self)}
+
+    def to_json(self) -> str:
+        """The same as text."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from scrub.compare.tables import moved_tables
+
+        yield from moved_tables(self, console, options)
+
+    def _repr_html_(self) -> str:
+        titles = {"targets": "tokens predicted", "reads": "tokens read"}
+        return "".join(
+            str(
+                self.frame(level)
+                .style.format(precision=3, escape="html")
+                .hide(axis="index")
+                .set_caption(titles.get(level, level))
+                .to_html()
+            )
+            for level in LEVELS
+        )
+
+
+def moved(stored: StudyResults, refined: str, over: str, part: str = "all", top: int = TOP) -> Moved:
+    """Where the loss moved from one hypothesis, or anchor, to another in a part: the `top` on either side.
+
+    Losses are means over the pairings. Raises ScrubError for a name or a part that isn't known, or a `top` below 1.
+    """
+    if top < 1:
+        raise ScrubError(f"top is {top}, but must be at least 1: leave it out, or ask for some")
+    ours, theirs = (_experiment(stored, name, part) for name in (refined, over))
+    loss, other = stored.token_losses(ours), stored.token_losses(theirs)
+    gain = other - loss
+    if same_experiment(stored, ours, theirs):
+        gain = gain * 0.0
+    scored = np.isfinite(gain)
+    gains = _Gains(stored, np.where(scored, gain, 0.0), scored, top)
+    return Moved(
+        refined,
+        over,
+        part,
+        Bootstrap.interval(resampled_difference(stored, ours, theirs)),
+        int(scored.sum()),
+        gains.tokens(loss, other),
+        gains.sequences(),
+        gains.kinds(stored.inputs.tokens[:, 1:]),
+        gains.kinds(stored.inputs.tokens[:, :-1]),
+    )
+
+
+def _experiment(stored: StudyResults, name: str, part: str) -> str:
+    if name in ANCHORS:
+        return name
+    check_names(stored, [name])
+    if f"{name}/{part}" not in stored.result.loss:
+        parts = ", ".join(theirs for hypothesis, theirs in stored.result.rows if hypothesis == name)
+        raise ScrubError(f"{one_line(name)} has no part {one_line(part)!r}: it has {parts}")
+    return f"{name}/{part}"
+
+
+@dataclass(frozen=True)
+class _Gains:
+    """The gain of every position in nats, 0 where none is scored."""
+
+    stored: StudyResults
+    gain: Float[np.ndarray, "sequence position"]
+    scored: Bool[np.ndarray, "sequence position"]
+    top: int
+
+    @property
+    def scale(self) -> float:
+        """Points of percent recovered a nat."""
+        result = self.stored.result
+        return 100 * result.draws / float(result.loss[BASELINE].sum() - result.loss[UNSCRUBBED].sum())
+
+    def most(self, gains: Float[np.ndarray, " one"], make: Callable[[int], T]) -> Most[T]:
+        """Those with most gain and least."""
+        order = np.argsort(-gains, kind="stable")
+        up = [int(at) for at in order[: self.top] if gains[at] > 0]
+        down = [int(at) for at in order[::-1][: self.top] if gains[at] < 0]
+        all_up, all_down = gains[gains > 0].sum(), gains[gains < 0].sum()
+        return Most(
+            tuple(make(at) for at in up),
+            tuple(make(at) for at in down),
+            float(gains[up].sum() / all_up) if up else 0.0,
+            float(gains[down].sum() / all_down) if down else 0.0,
+        )
+
+    def tokens(
+        self, loss: Float[np.ndarray, "sequence position"], other: Float[np.ndarray, "sequence position"]
+    ) -> Most[MovedToken]:
+        """By single tokens."""
+        places = np.argwhere(self.scored)
+        tokens = self.stored.inputs.tokens
+
+        def make(at: int) -> MovedToken:
+            sequence, position = (int(index) for index in places[at])
+            line, gain = tokens[sequence], float(self.gain[sequence, position])
+            return MovedToken(
+                sequence,
+                position,
+                before=self.text(line[max(0, position + 1 - BEFORE) : position + 1]),
+                read=self.text(line[position : position + 1]),
+                target=self.text(line[position + 1 : position + 2]),
+                after=self.text(line[position + 2 : position + 2 + AFTER]),
+                loss=float(loss[sequence, position]),
+                other_loss=float(other[sequence, position]),
+                gain=gain,
+                points=gain * self.scale,
+            )
+
+        return self.most(self.gain[self.scored], make)
+
+    def sequences(self) -> Most[MovedSequence]:
+        """By whole sequences."""
+        sums, counts = self.gain.sum(1), self.scored.sum(1)
+
+        def make(at: int) -> MovedSequence:
+            gain, count = float(sums[at]), int(counts[at])
+            text = self.text(self.stored.inputs.tokens[at])
+            return MovedSequence(at, text, count, gain, gain / count, gain * self.scale)
+
+        return self.most(sums, make)
+
+    def kinds(self, tokens: Int[np.ndarray, "sequence position"]) -> Most[MovedKind]:
+        """By the text of the token that each position has here."""
+        ids, where = np.unique(tokens, return_inverse=True)
+        texts, groups = np.unique([self.text(ids[at : at + 1]) for at in range(len(ids))], return_inverse=True)
+        group = groups[where.reshape(tokens.shape)]
+        sums = np.bincount(group.ravel(), self.gain.ravel(), len(texts))
+
+        def make(at: int) -> MovedKind:
+            of = self.scored & (group == at)
+            count, gain = int(of.sum()), float(sums[at])
+            points = self.points(np.where(of, self.gain, 0.0).sum(1))
+            return MovedKind(
+                str(texts[at]), count, int(of.any(1).sum()), gain, gain / count, points.estimate, points.low, points.high
+            )
+
+        return self.most(sums, make)
+
+    def points(self, sums: Float[np.ndarray, " sequence"]) -> Interval:
+        """What some of the gains come to in points of percent recovered, with its interval."""
+        result = self.stored.result
+        totals = np.stack([sums * result.draws, result.loss[BASELINE], result.loss[UNSCRUBBED]])
+        part, baseline, unscrubbed = Bootstrap(result.positions, result.seed).means(totals)
+        return Bootstrap.interval(100 * part / (baseline - unscrubbed))
+
+    def text(self, tokens: Int[np.ndarray, " some"]) -> str:
+        """The text of some tokens."""
+        texts = self.stored.inputs.texts
+        return self.between.join(texts.get(int(token), str(int(token))) for token in tokens)
+
+    @cached_property
+    def between(self) -> str:
+        """What stands between tokens: a blank where the model has no tokenizer, so that they are numbers."""
+        return " " if all(text == str(token) for token, text in self.stored.inputs.texts.items()) else ""
