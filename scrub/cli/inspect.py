@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from scrub.cli import options
-from scrub.cli.options import split_parts
+from scrub.cli.options import given_parameters, split_parts
 from scrub.errors import ScrubError
 from scrub.files import check_writable
 
@@ -31,6 +31,7 @@ def check(
     column: options.Column = None,
     split: options.Split = None,
     context: options.Context = None,
+    parameters: options.Parameters = None,
 ) -> None:
     """Run only the gates: splits change no number, y = x changes nothing, rules change something, y is carried."""
     from scrub.study.run import Settings, prepare
@@ -46,7 +47,7 @@ def check(
         column=column,
         context=context,
     )
-    prepared = prepare(paths, model, data, settings)
+    prepared = prepare(paths, model, data, settings, given_parameters(parameters))
     gates = prepared.gates()
     for text in gates.warnings:
         typer.echo(f"warning: {text}", err=True)
@@ -57,12 +58,17 @@ def check(
     typer.echo(f"{len(prepared.experiments)} experiments of {len(prepared.hypotheses)} hypotheses pass every gate")
 
 
-def plan(paths: options.Paths, model: options.ModelName = None, parts: options.Parts = None) -> None:
+def plan(
+    paths: options.Paths,
+    model: options.ModelName = None,
+    parts: options.Parts = None,
+    parameters: options.Parameters = None,
+) -> None:
     """Print the plan: every value that a run computes, in order, and when it is freed."""
     from scrub.plan.plan import compile_plan
     from scrub.study.experiments import measured
 
-    typer.echo(str(compile_plan(measured(_experiments(paths, model, parts)))))
+    typer.echo(str(compile_plan(measured(_experiments(paths, model, parts, parameters)))))
 
 
 def show(
@@ -72,6 +78,7 @@ def show(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write one drawing: .svg, .html or .txt.")
     ] = None,
+    parameters: options.Parameters = None,
 ) -> None:
     """Print hypotheses as trees of paths, coloured by what feeds them: x the reference, y the other."""
     from scrub.show.picture import Picture, picture
@@ -79,7 +86,7 @@ def show(
     if out is not None:
         check_writable(out)
     pictures: list[Picture] = []
-    for each in _experiments(paths, model, parts):
+    for each in _experiments(paths, model, parts, parameters):
         if each.hypothesis is not None:
             pictures.append(picture(each.graph, f"{each.hypothesis.name}: {each.part}", each.hypothesis.claim))
     if out is not None:
@@ -96,11 +103,13 @@ def show(
         console.print()
 
 
-def _experiments(paths: list[str], model: str | None, parts: str | None) -> list[Experiment]:
+def _experiments(
+    paths: list[str], model: str | None, parts: str | None, parameters: list[str] | None
+) -> list[Experiment]:
     from scrub.model import load_model
     from scrub.study.experiments import experiments
     from scrub.study.study import load_study
 
-    study, hypotheses = load_study(paths)
+    study, hypotheses = load_study(paths, given_parameters(parameters))
     loaded = load_model(model or study.model)
     return experiments(study, hypotheses, loaded.graph, loaded.roles, split_parts(parts))

@@ -32,6 +32,9 @@ hypothesis = Hypothesis(
     #           a1.ind/q/a0.rest  by heads 3 4          -> a0.3, a0.4 and a0.rest
     # Masks: "current", "previous", "last three", "first", "last N", "lag N".
     #
+    # $name stands for a value of a parameter: declare parameters={"lag": (1, 2, 3)} below, write  by mask "lag $lag".
+    # The first value is the default; 'scrub run FILE --set lag=2,3' runs others.
+    #
     # Parts are tested one by one and all together; a line that begins with a name opens a part.
     v   a1.ind/v/a0.*/**  -> y
     """,

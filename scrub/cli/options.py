@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Annotated
 
 import typer
@@ -35,6 +37,14 @@ Batch = Annotated[int, typer.Option(metavar="N", help="Sequences computed at onc
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")]
 Dtype = Annotated[str, typer.Option(metavar="float32|float64|bfloat16", help="In which precision.")]
 Parts = Annotated[str | None, typer.Option(metavar="q,k,v,all", help="Only these parts.")]
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE,...",
+        help="Values of a parameter that hypotheses declare, as in --set positions=1,2 --set 'heads=3 4'.",
+    ),
+]
 Column = Annotated[str | None, typer.Option(metavar="NAME", help="The data's column, where there are several.")]
 Split = Annotated[str | None, typer.Option(metavar="NAME", help="The data's split.")]
 Positions = Annotated[
@@ -55,3 +65,28 @@ def split_parts(parts: str | None) -> tuple[str, ...] | None:
     if not named:
         raise ScrubError(f"--parts {parts!r} names no part: name some, as in q,k, or leave the option out")
     return named
+
+
+def given_parameters(texts: list[str] | None) -> dict[str, tuple[str | int | float, ...]]:
+    """The values of each `--set NAME=VALUE,...`, numbers as numbers. Commas between braces don't end a value.
+
+    Raises ScrubError for a text that isn't of this form.
+    """
+    found: dict[str, tuple[str | int | float, ...]] = {}
+    for text in texts or ():
+        name, equals, values = text.partition("=")
+        each = [value.strip() for value in re.split(r",(?![^{}]*\})", values)]
+        if not name.strip() or not equals or not all(each):
+            raise ScrubError(f"--set {text!r} gives no value: write NAME=VALUE, or NAME=VALUE,VALUE for several")
+        found[name.strip()] = (*found.get(name.strip(), ()), *map(_number_or_text, each))
+    return found
+
+
+def _number_or_text(text: str) -> str | int | float:
+    for kind in (int, float):
+        try:
+            if str(number := kind(text)) == text and math.isfinite(number):
+                return number
+        except (ValueError, OverflowError):
+            continue
+    return text

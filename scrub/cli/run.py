@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from scrub.cli import options
-from scrub.cli.options import split_parts
+from scrub.cli.options import given_parameters, split_parts
 from scrub.errors import ScrubError
 from scrub.files import check_writable, write_atomically
 
@@ -35,6 +35,7 @@ def run(
     column: options.Column = None,
     split: options.Split = None,
     context: options.Context = None,
+    parameters: options.Parameters = None,
 ) -> None:
     """Percent of loss recovered by every part of every hypothesis, with intervals and anchors."""
     from scrub.cli.table import print_result
@@ -51,7 +52,7 @@ def run(
         check_format(plot.suffix)
     only = split_parts(parts)
     settings = Settings(sequences, draws, seed, batch, device, dtype, only, positions, split, column, context)
-    prepared = prepare(paths, model, data, settings)
+    prepared = prepare(paths, model, data, settings, given_parameters(parameters))
     result = run_prepared(prepared)
     contents: dict[Path, str | bytes] = {}  # all of them before any is written
     if json is not None:

@@ -8,7 +8,8 @@ A declaration is written as in the published drawings' captions:
             a1.ind/k/a0.prev[previous]/v/emb     -> x
     v       a1.ind/v/a0.*/**                     -> y
 
-A line that begins with a name opens that part; indented lines go on with it. `#` begins a comment.
+A line that begins with a name opens that part; indented lines go on with it. `#` begins a comment. `$name` stands for
+the value of a parameter that the hypothesis declares: `Hypothesis(..., parameters={"positions": (1, 2, 3)})`.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
+from string import Template
 from textwrap import dedent
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -29,6 +33,7 @@ from scrub.graph.node import Node
 from scrub.paths.locate import locate
 from scrub.paths.rules import Rule, resample
 from scrub.paths.splits import Roles, Split, role_splits
+from scrub.study.parameters import Parameters, Value, checked, filled, marks, suffix, unknown_parameter
 
 SPLITS, ALL = "splits", "all"
 
@@ -43,8 +48,10 @@ class Hypothesis:
 
     `features` are what its `like` sources agree on: each a function, or one for each model, by the model's
     name. `study` is the name of the study whose behaviour it is tested on, unless it lies in a study's own
-    folder. `published` are percentages recovered that were published for it, by part. Raises ScrubError
-    where the declaration can't be read.
+    folder. `published` are percentages recovered that were published for it, by part. `parameters` are the values
+    to try for each `$name` in the rules; the first of them is the default, which the hypothesis means as it is.
+    `values` are those that it means. `null_of` is the name of the hypothesis that it is a random one of the size of.
+    Raises ScrubError where the declaration can't be read.
     """
 
     rules: str
@@ -54,8 +61,17 @@ class Hypothesis:
     published: Mapping[str, int | float] = field(default_factory=dict)
     study: str | None = None
     path: Path | None = field(default=None, compare=False)
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # Parameters, once they are checked
+    values: Mapping[str, Value] = field(default_factory=dict)
+    null_of: str = ""
 
     def __post_init__(self) -> None:
+        if self.parameters:
+            declared = {name: checked(name, values) for name, values in self.parameters.items()}
+            if unused := [name for name in declared if name not in marks(self.rules)]:
+                raise ScrubError(f"the parameter {unused[0]!r} is in no rule: write ${unused[0]} there, or take it out")
+            object.__setattr__(self, "parameters", declared)
+            object.__setattr__(self, "values", {name: values[0] for name, values in declared.items()})
         if not self.parts:
             raise ScrubError("the hypothesis has no rules: write at least one, as in 'k  a1.ind/k/** -> y'")
         asked = {rule.source.rpartition("like ")[2] for rules in self.parts.values() for rule in rules}
@@ -66,10 +82,15 @@ class Hypothesis:
             )
 
     @cached_property
+    def declaration(self) -> str:
+        """The rules with the values of the parameters in them."""
+        return filled(dedent(self.rules), self.values)
+
+    @cached_property
     def _sections(self) -> dict[str, list[str]]:
         sections: dict[str, list[str]] = {}
         current = None
-        for line in dedent(self.rules).splitlines():
+        for line in self.declaration.splitlines():
             text = line.partition("#")[0].rstrip()
             opening = re.match(r"([A-Za-z_]\w*)\s+(?!by\s|->)(\S.*)", text)
             if opening:
@@ -115,6 +136,44 @@ class Hypothesis:
         if name not in self.parts:
             raise ScrubError(f"{self.name or 'the hypothesis'} has no part {name!r}: it has {', '.join(self.parts)}")
         return self.parts[name]
+
+    def with_parameters(self, **values: Value) -> Hypothesis:
+        """The hypothesis with these values of its parameters, and the defaults of the others, in its name.
+
+        Raises ScrubError for a parameter that it doesn't declare, or a value that makes the rules unreadable.
+        """
+        for name, value in values.items():
+            if name not in self.parameters:
+                raise unknown_parameter(name, self.parameters, self.name or "the hypothesis")
+            checked(name, (value,))
+        chosen = {**self.values, **values}
+        name = (self.name or "hypothesis") + suffix(chosen)
+        default = all(str(chosen[each]) == str(self.values[each]) for each in values)
+        try:
+            concrete = replace(
+                self,
+                rules=filled(dedent(self.rules), chosen),
+                claim=Template(self.claim).safe_substitute(chosen),
+                name=name,
+                published=self.published if default else {},
+                parameters={},
+                values=chosen,
+            )
+            concrete.splits  # noqa: B018  read now, so that a mistake is told with its value
+        except ScrubError as error:
+            raise ScrubError(f"{name}: {error}") from error
+        return concrete
+
+    def grid(self, values: Parameters | None = None) -> list[Hypothesis]:
+        """A hypothesis for every combination of the parameters' values: those given, else those declared.
+
+        Raises ScrubError as :meth:`with_parameters` does.
+        """
+        if unknown := [name for name in values or {} if name not in self.parameters]:
+            raise unknown_parameter(unknown[0], self.parameters, self.name or "the hypothesis")
+        axes = {name: checked(name, each) for name, each in {**self.parameters, **(values or {})}.items()}
+        combinations = (dict(zip(axes, each, strict=True)) for each in product(*axes.values()))
+        return [self.with_parameters(**each) for each in combinations] if axes else [self]
 
     def split(self, model: Node, roles: Roles) -> Node:
         """The model, split into its roles and along the hypothesis' paths: the same numbers.

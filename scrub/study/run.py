@@ -23,6 +23,7 @@ from scrub.study.experiments import UNSCRUBBED, Experiment, experiments, measure
 from scrub.study.gates import Gates, check_gates
 from scrub.study.hypothesis import ALL, Feature, Hypothesis
 from scrub.study.measuring import MEASURES, Measuring
+from scrub.study.parameters import Parameters
 from scrub.study.result import BIGRAM, Result
 from scrub.study.selection import check_positions, select_positions
 from scrub.study.study import Study, Wanted, load_study
@@ -94,6 +95,16 @@ class Prepared:
         """The number of positions of every sequence."""
         return int(self.selected.shape[1])
 
+    @property
+    def feeds(self) -> set[str]:
+        """The sources that feed any of the experiments."""
+        return {source for each in self.experiments for source in each.sources}
+
+    @property
+    def features(self) -> dict[str, Feature]:
+        """The features that those sources agree on, each the one for this model."""
+        return _features(self.hypotheses, self.model.name, self.feeds)
+
     def plan(self) -> Plan:
         """The plan of all experiments together. Printing it shows what runs."""
         return compile_plan(measured(self.experiments))
@@ -106,10 +117,16 @@ class Prepared:
 
     def draw(self, number: int) -> Draw:
         """One pairing of the sequences."""
-        feeds = {source for each in self.experiments for source in each.sources}
         tokenizer, seed = self.model.tokenizer, self.settings.seed
-        features = _features(self.hypotheses, self.model.name, feeds)
-        return make_draw(self.data.tokens.numpy(), self.selected, feeds, features, tokenizer, seed, number)
+        return make_draw(self.data.tokens.numpy(), self.selected, self.feeds, self.features, tokenizer, seed, number)
+
+    @property
+    def published(self) -> dict[str, float]:
+        """What was published for each experiment, in percent recovered, if it was for this model."""
+        if self.model.name.rpartition("/")[2] != self.study.published_model:
+            return {}
+        asked = ((e.name, e.hypothesis.published.get(e.part)) for e in self.experiments if e.hypothesis)
+        return {name: percent for name, percent in asked if percent is not None}
 
     def show(self, hypothesis: str, part: str = ALL) -> Picture:
         """A drawing of one experiment. Raises ScrubError if there is none of that name."""
@@ -134,25 +151,36 @@ def prepare(
     model: str | Path | Model | None = None,
     data: str | Path | None = None,
     settings: Settings | None = None,
+    parameters: Parameters | None = None,
 ) -> Prepared:
-    """Load whatever a study needs, and lower its experiments. Raises ScrubError for any mistake in it."""
+    """Load whatever a study needs, and lower its experiments. Raises ScrubError for any mistake in it.
+
+    `parameters` are values of the hypotheses' parameters, instead of their defaults: see :func:`load_study`.
+    """
     settings = settings or Settings()
-    study, hypotheses = load_study(wanted)
+    study, hypotheses = load_study(wanted, parameters)
     device, dtype = settings.where, DTYPES[settings.dtype]
     loaded = model.to(dtype, device) if isinstance(model, Model) else load_model(model or study.model, dtype, device)
-    lowered = experiments(study, hypotheses, loaded.graph, loaded.roles, settings.parts)
-    _features(hypotheses, loaded.name, {source for each in lowered for source in each.sources})
+    return prepare_study(study, hypotheses, loaded, data, settings)
+
+
+def prepare_study(
+    study: Study, hypotheses: Sequence[Hypothesis], model: Model, data: str | Path | None, settings: Settings
+) -> Prepared:
+    """Lower the experiments of a study on a model, and read the data. Raises ScrubError for any mistake in it."""
+    lowered = experiments(study, hypotheses, model.graph, model.roles, settings.parts)
+    _features(hypotheses, model.name, {source for each in lowered for source in each.sources})
     sequences = sequences_for(
-        loaded,
-        data or _default_data(study, loaded),
+        model,
+        data or default_data(study, model),
         settings.sequences or SEQUENCES,
         settings.split,
         settings.column,
-        context=settings.context or (study.context and min(study.context, loaded.n_ctx)),
+        context=settings.context or (study.context and min(study.context, model.n_ctx)),
         fewer=settings.sequences is None,
     )
     selected = select_positions(settings.positions or study.positions, sequences, study.data)
-    return Prepared(study, hypotheses, loaded, sequences, selected, lowered, settings)
+    return Prepared(study, hypotheses, model, sequences, selected, lowered, settings)
 
 
 def run(
@@ -160,9 +188,10 @@ def run(
     model: str | Path | Model | None = None,
     data: str | Path | None = None,
     settings: Settings | None = None,
+    parameters: Parameters | None = None,
 ) -> Result:
     """Run studies or hypotheses: by path, by name, or themselves. See :func:`prepare` and :meth:`Prepared.run`."""
-    return prepare(wanted, model, data, settings).run()
+    return prepare(wanted, model, data, settings, parameters).run()
 
 
 def run_prepared(prepared: Prepared) -> Result:
@@ -199,7 +228,7 @@ def run_prepared(prepared: Prepared) -> Result:
         positions=prepared.selected.sum(1) * settings.draws,
         gates=gates,
         context=prepared.context if prepared.context != prepared.model.n_ctx else None,
-        published=_published(prepared),
+        published=prepared.published,
     )
     return result.checked()
 
@@ -217,17 +246,9 @@ def _features(hypotheses: Sequence[Hypothesis], model: str, feeds: Iterable[str]
     return found
 
 
-def _default_data(study: Study, model: Model) -> str:
+def default_data(study: Study, model: Model) -> str:
     """The study's data; for another model than the study's, those that the model names, if it names some."""
     return study.data if model.name == study.model else model.config.data or study.data
-
-
-def _published(prepared: Prepared) -> dict[str, float]:
-    """What was published for each experiment, in percent recovered, if this is the model that it was published for."""
-    if prepared.model.name.rpartition("/")[2] != prepared.study.published_model:
-        return {}
-    asked = ((e.name, e.hypothesis.published.get(e.part)) for e in prepared.experiments if e.hypothesis)
-    return {name: percent for name, percent in asked if percent is not None}
 
 
 def _bar(shown: bool) -> Progress:

@@ -16,6 +16,7 @@ from scrub.errors import ScrubError
 from scrub.find import find
 from scrub.paths.rules import Rule
 from scrub.study.hypothesis import Hypothesis
+from scrub.study.parameters import Parameters, unknown_parameter
 from scrub.study.selection import check_positions
 
 Wanted = str | Path | Hypothesis | Sequence[str | Path | Hypothesis]
@@ -56,10 +57,15 @@ class Study:
         return rules
 
 
-def load_study(wanted: Wanted) -> tuple[Study, list[Hypothesis]]:
+def load_study(
+    wanted: Wanted, parameters: Parameters | None = None, swept: bool = False
+) -> tuple[Study, list[Hypothesis]]:
     """A study and the hypotheses to run: study folders, hypothesis files, names of either, or hypotheses themselves.
 
-    Raises ScrubError if a path is none, a module can't be used, or they belong to different studies.
+    `parameters` are values of parameters by name: each hypothesis that declares one stands there once for every
+    combination. Parameters without a value here have their default, or, `swept`, every value that is declared.
+    Raises ScrubError if a path is none, a module can't be used, they belong to different studies, or no hypothesis has
+    a parameter.
     """
     study: Study | None = None
     hypotheses: list[Hypothesis] = []
@@ -77,12 +83,26 @@ def load_study(wanted: Wanted) -> tuple[Study, list[Hypothesis]]:
             )
         study = theirs
         hypotheses += more
+    hypotheses = _concrete(hypotheses, parameters or {}, swept)
     names = [h.name for h in hypotheses]
     if study is None or not hypotheses:
         raise ScrubError("there is no hypothesis to run: name a study folder, a hypothesis file or a shipped name")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ScrubError(f"two hypotheses are called {twice[0]!r}: rename one, since results are told apart by name")
     return study, hypotheses
+
+
+def _concrete(hypotheses: Sequence[Hypothesis], given: Parameters, swept: bool) -> list[Hypothesis]:
+    """The hypotheses with the values that were given for their parameters."""
+    declared = {name for each in hypotheses for name in each.parameters}
+    if unknown := [name for name in given if name not in declared]:
+        raise unknown_parameter(unknown[0], declared, "these hypotheses")
+    found: list[Hypothesis] = []
+    for each in hypotheses:
+        theirs = {name: values for name, values in given.items() if name in each.parameters}
+        defaults = {} if swept else {name: values[:1] for name, values in each.parameters.items()}
+        found += each.grid({**defaults, **theirs}) if theirs or swept else [each]
+    return found
 
 
 def _load_folder(folder: Path) -> tuple[Study, list[Hypothesis]]:

@@ -247,3 +247,22 @@ def test_help_is_quick_and_whole(scrub: Scrub) -> None:
     bare = scrub("")
     assert (bare.status, bare.out) == (2, "")
     assert bare.err.startswith("Usage: scrub ")
+
+
+def test_parameters_of_hypotheses(scrub: Scrub, tmp_path: Path) -> None:
+    rules = "splits a1.ind/k/a0.rest by mask 'last $n'\\nk a1.ind/k/a0.rest[last $n]/** -> y"
+    declared = f'hypothesis = Hypothesis("{rules}", parameters={{"n": (1, 2)}}, study="induction")'
+    text = f"from scrub import Hypothesis\n{declared}"
+    (tmp_path / "mine.py").write_text(text)
+    said = scrub("run induction/naive", tmp_path / "mine.py", "--set n=3,2 --sequences 31 --json", tmp_path / "o.json")
+    assert (said.status, said.err) == (0, "")
+    rows = strict((tmp_path / "o.json").read_text())["rows"]
+    assert list(dict.fromkeys(row["hypothesis"] for row in rows)) == ["naive", "mine(n=3)", "mine(n=2)"]
+    for words, wanted in (
+        ("show --parts k", "mine(n=3): k"),
+        ("check --sequences 5", "of 1 hypotheses pass every gate"),
+        ("plan", "last 3"),
+    ):
+        said = scrub(*words.split(), tmp_path / "mine.py", "--set n=3")
+        assert said.status == 0
+        assert wanted in said.out

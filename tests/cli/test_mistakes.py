@@ -25,6 +25,12 @@ def module(rules: str) -> dict[str, str]:
     return {"bad.py": DECLARED.format(rules)}
 
 
+def parametrised(name: str, kind: str, value: str = "2") -> dict[str, str]:
+    """A hypothesis with a parameter in how it splits."""
+    text = DECLARED.format(f"splits a1.ind/k/a0.rest {kind}\n{RULES}")
+    return {"bad.py": text.replace("study=", f"parameters={{{name!r}: ({value!r},)}}, study=")}
+
+
 def feature(body: str) -> dict[str, str]:
     """A hypothesis whose feature is computed so."""
     rules = '"k a1.ind/k/a0.prev/{q,k}/** -> rows like f"'
@@ -105,6 +111,23 @@ CASES = {
         "a draw per position gives rows of a pattern",
         {"bad.py": feature("return tokens")["bad.py"].replace("{q,k}", "q")},
     ),
+    # parameters
+    "a parameter that nobody has": Case(
+        f"{BAD} --set heds=3",
+        "no parameter 'heds' of these hypotheses: did you mean 'heads'",
+        parametrised("heads", "by heads $heads"),
+    ),
+    "a value that can't be": Case(
+        f"{BAD} --set heads=9", r"bad.py: a0.rest has no head 9", parametrised("heads", "by heads $heads")
+    ),
+    "a value that makes rules unreadable": Case(
+        "show FOLDER/bad.py --set m=current,nxt",
+        r"bad\(m=nxt\): there is no mask 'nxt'",
+        parametrised("m", "by mask $m", "current"),
+    ),
+    "no value": Case("plan induction/naive --set heads", "--set 'heads' gives no value: write NAME=VALUE"),
+    "a parameter of nothing": Case("check induction/naive --set heads=1", "no parameter 'heads' .*: there are none"),
+    "a parameter that isn't declared": Case(BAD, r"bad.py, line 2: '\$m' in the rules", module("k a1/$m/** -> y")),
     # modules
     "syntax error": Case(BAD, r"bad.py, line 2: '\(' was never closed: mend the syntax", {"bad.py": "x = 1\ny = (\n"}),
     "no hypothesis": Case(BAD, "bad.py declares no hypothesis: it must set hypothesis = Hypothesis", {"bad.py": ""}),
