@@ -50,7 +50,8 @@ def _declared(hypothesis: Described) -> list[str]:
 
 def _marked(before: Sequence[str], after: Sequence[str]) -> list[tuple[str, str]]:
     """Both declarations in one, lines that differ in nothing but blanks being the same."""
-    same = SequenceMatcher(None, *([" ".join(line.split()) for line in side] for side in (before, after)), autojunk=False)
+    was, now = ([" ".join(line.split()) for line in side] for side in (before, after))
+    same = SequenceMatcher(None, was, now, autojunk=False)
     found: list[tuple[str, str]] = []
     for what, start, end, first, last in same.get_opcodes():
         if what == "equal":

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from scrub.errors import ScrubError
 from scrub.files import one_line
 from scrub.results.stored import StudyResults
 from scrub.study.result import NOTHING, Result, Row
-from scrub.study.statistics import SMALLEST_P, Bootstrap, Interval, holm, p_value, share_above_zero
+from scrub.study.statistics import RESAMPLES, SMALLEST_P, Bootstrap, Interval, holm, p_value, share_above_zero
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -88,8 +89,8 @@ class Comparison:
         if count:
             found.append(
                 "difference: on the same sequences, with its 95 % bootstrap interval; P(better): share of resamples "
-                f"above 0; p: two-sided, of no difference, {SMALLEST_P:.3f} at the least; Holm: p adjusted for the "
-                f"{count} differences shown (Holm 1979); * below {LEVEL:g}"
+                f"above 0; p: two-sided, of no difference, never below {SMALLEST_P:.3f} with {RESAMPLES:,} resamples; "
+                f"Holm: p adjusted for the {count} differences shown (Holm 1979); * below {LEVEL:g}"
             )
         if count * SMALLEST_P >= LEVEL:
             found.append(
@@ -113,7 +114,9 @@ class Comparison:
         """What --json writes: losses and KL in nats a token, the rest in percent."""
         numbers = self.result.to_dict()
         about = {key: value for key, value in numbers.items() if key not in {"format", "rows"}}
-        rows = [r for part in self.parts for r in numbers["rows"] if r["part"] == part and r["hypothesis"] in self.names]
+        rows = [
+            r for part in self.parts for r in numbers["rows"] if r["part"] == part and r["hypothesis"] in self.names
+        ]
         return {
             "format": FORMAT,
             "study": self.result.study,
@@ -217,7 +220,7 @@ def check_names(stored: StudyResults, names: Sequence[str]) -> None:
 def _pairs(result: Result, names: Sequence[str], part: str, against: str | None) -> Iterator[tuple[str, str]]:
     """Which hypotheses are compared in a part: those that have it."""
     having = [name for name in names if (name, part) in set(result.rows)]
-    for before, name in zip(having, having[1:], strict=False):
+    for before, name in pairwise(having):
         if against is None:
             yield name, before
         elif against in having:

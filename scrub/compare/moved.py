@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -80,24 +80,32 @@ T = TypeVar("T", MovedToken, MovedSequence, MovedKind)
 
 
 @dataclass(frozen=True)
-class Most(Generic[T]):
-    """Those that gained most, the most first, and those that lost most, and their share (0 to 1) of all that was
-    gained or lost by any.
+class Side(Generic[T]):
+    """All that gained, or all that lost: how many, their gain in nats, and those that did most of it, the most first.
+
+    `share` is what these hold of the gain, from 0 to 1.
     """
 
-    gained: tuple[T, ...]
-    lost: tuple[T, ...]
-    share_gained: float
-    share_lost: float
+    most: tuple[T, ...]
+    count: int
+    gain: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Most(Generic[T]):
+    """What gained, and what lost."""
+
+    gained: Side[T]
+    lost: Side[T]
 
     @property
     def rows(self) -> tuple[T, ...]:
-        """Both, from the one that gained most to the one that lost most."""
-        return self.gained + self.lost[::-1]
+        """Those that moved most, from the one that gained most to the one that lost most."""
+        return self.gained.most + self.lost.most[::-1]
 
 
-Level = Literal["tokens", "sequences", "targets", "reads"]
-LEVELS: tuple[Level, ...] = ("tokens", "sequences", "targets", "reads")
+LEVELS = ("tokens", "sequences", "targets", "reads")
 
 
 @dataclass(frozen=True)
@@ -118,7 +126,7 @@ class Moved:
     targets: Most[MovedKind]
     reads: Most[MovedKind]
 
-    def frame(self, level: Level = "tokens") -> pd.DataFrame:
+    def frame(self, level: str = "tokens") -> pd.DataFrame:
         """The `tokens`, `sequences`, `targets` (kinds by the token predicted) or `reads` (by the token read).
 
         Raises ScrubError for another level.
@@ -139,7 +147,7 @@ class Moved:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from scrub.compare.tables import moved_tables
 
-        yield from moved_tables(self, console, options)
+        yield from moved_tables(self, options)
 
     def _repr_html_(self) -> str:
         titles = {"targets": "tokens predicted", "reads": "tokens read"}
@@ -207,18 +215,16 @@ class _Gains:
         result = self.stored.result
         return 100 * result.draws / float(result.loss[BASELINE].sum() - result.loss[UNSCRUBBED].sum())
 
-    def most(self, gains: Float[np.ndarray, " one"], make: Callable[[int], T]) -> Most[T]:
+    def most(self, gains: Float[np.ndarray, " one"], make: Callable[[list[int]], Iterable[T]]) -> Most[T]:
         """Those with most gain and least."""
         order = np.argsort(-gains, kind="stable")
-        up = [int(at) for at in order[: self.top] if gains[at] > 0]
-        down = [int(at) for at in order[::-1][: self.top] if gains[at] < 0]
-        all_up, all_down = gains[gains > 0].sum(), gains[gains < 0].sum()
-        return Most(
-            tuple(make(at) for at in up),
-            tuple(make(at) for at in down),
-            float(gains[up].sum() / all_up) if up else 0.0,
-            float(gains[down].sum() / all_down) if down else 0.0,
-        )
+
+        def side(order: Int[np.ndarray, " one"], of: Bool[np.ndarray, " one"]) -> Side[T]:
+            first, total = order[of[order]][: self.top], float(gains[of].sum())
+            share = float(gains[first].sum()) / total if total else 0.0
+            return Side(tuple(make(first.tolist())), int(of.sum()), total, share)
+
+        return Most(side(order, gains > 0), side(order[::-1], gains < 0))
 
     def tokens(
         self, loss: Float[np.ndarray, "sequence position"], other: Float[np.ndarray, "sequence position"]
@@ -227,21 +233,21 @@ class _Gains:
         places = np.argwhere(self.scored)
         tokens = self.stored.inputs.tokens
 
-        def make(at: int) -> MovedToken:
-            sequence, position = (int(index) for index in places[at])
-            line, gain = tokens[sequence], float(self.gain[sequence, position])
-            return MovedToken(
-                sequence,
-                position,
-                before=self.text(line[max(0, position + 1 - BEFORE) : position + 1]),
-                read=self.text(line[position : position + 1]),
-                target=self.text(line[position + 1 : position + 2]),
-                after=self.text(line[position + 2 : position + 2 + AFTER]),
-                loss=float(loss[sequence, position]),
-                other_loss=float(other[sequence, position]),
-                gain=gain,
-                points=gain * self.scale,
-            )
+        def make(chosen: list[int]) -> Iterator[MovedToken]:
+            for sequence, position in places[chosen].tolist():
+                line, gain = tokens[sequence], float(self.gain[sequence, position])
+                yield MovedToken(
+                    sequence,
+                    position,
+                    before=self.text(line[max(0, position + 1 - BEFORE) : position + 1]),
+                    read=self.text(line[position : position + 1]),
+                    target=self.text(line[position + 1 : position + 2]),
+                    after=self.text(line[position + 2 : position + 2 + AFTER]),
+                    loss=float(loss[sequence, position]),
+                    other_loss=float(other[sequence, position]),
+                    gain=gain,
+                    points=gain * self.scale,
+                )
 
         return self.most(self.gain[self.scored], make)
 
@@ -249,10 +255,10 @@ class _Gains:
         """By whole sequences."""
         sums, counts = self.gain.sum(1), self.scored.sum(1)
 
-        def make(at: int) -> MovedSequence:
-            gain, count = float(sums[at]), int(counts[at])
-            text = self.text(self.stored.inputs.tokens[at])
-            return MovedSequence(at, text, count, gain, gain / count, gain * self.scale)
+        def make(chosen: list[int]) -> Iterator[MovedSequence]:
+            for at in chosen:
+                gain, count, text = float(sums[at]), int(counts[at]), self.text(self.stored.inputs.tokens[at])
+                yield MovedSequence(at, text, count, gain, gain / count, gain * self.scale)
 
         return self.most(sums, make)
 
@@ -263,22 +269,22 @@ class _Gains:
         group = groups[where.reshape(tokens.shape)]
         sums = np.bincount(group.ravel(), self.gain.ravel(), len(texts))
 
-        def make(at: int) -> MovedKind:
-            of = self.scored & (group == at)
-            count, gain = int(of.sum()), float(sums[at])
-            points = self.points(np.where(of, self.gain, 0.0).sum(1))
-            return MovedKind(
-                str(texts[at]), count, int(of.any(1).sum()), gain, gain / count, points.estimate, points.low, points.high
-            )
+        def make(chosen: list[int]) -> Iterator[MovedKind]:
+            of = [self.scored & (group == at) for at in chosen]
+            points = self.points([np.where(each, self.gain, 0.0).sum(1) for each in of])
+            for at, where, each in zip(chosen, of, points, strict=True):
+                count, sequences, gain = int(where.sum()), int(where.any(1).sum()), float(sums[at])
+                mean, text = gain / count, str(texts[at])
+                yield MovedKind(text, count, sequences, gain, mean, each.estimate, each.low, each.high)
 
         return self.most(sums, make)
 
-    def points(self, sums: Float[np.ndarray, " sequence"]) -> Interval:
-        """What some of the gains come to in points of percent recovered, with its interval."""
+    def points(self, sums: list[Float[np.ndarray, " sequence"]]) -> list[Interval]:
+        """What some of the gains come to in points of percent recovered, with their intervals."""
         result = self.stored.result
-        totals = np.stack([sums * result.draws, result.loss[BASELINE], result.loss[UNSCRUBBED]])
-        part, baseline, unscrubbed = Bootstrap(result.positions, result.seed).means(totals)
-        return Bootstrap.interval(100 * part / (baseline - unscrubbed))
+        totals = np.stack([*(each * result.draws for each in sums), result.loss[BASELINE], result.loss[UNSCRUBBED]])
+        *some, baseline, unscrubbed = Bootstrap(result.positions, result.seed).means(totals)
+        return [Bootstrap.interval(100 * each / (baseline - unscrubbed)) for each in some]
 
     def text(self, tokens: Int[np.ndarray, " some"]) -> str:
         """The text of some tokens."""

@@ -7,19 +7,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.measure import Measurement
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from scrub.compare.changes import Change
 from scrub.compare.comparison import LEVEL, Comparison, Difference
-from scrub.compare.moved import Most, Moved, MovedKind, MovedSequence, MovedToken
+from scrub.compare.moved import Most, Moved, MovedKind, MovedSequence, MovedToken, Side, T
 from scrub.files import one_line, shown
 from scrub.show.tokens import in_context, marked, start
 from scrub.study.statistics import SMALLEST_P, Interval
 
 _STYLES = {"better": "green", "worse": "red", "same": "dim", "unclear": ""}
 _MARKS = {"+": "green", "-": "red", " ": "dim"}
+_ENDLESS = 100_000  # cells
 CONTEXT = 72  # cells of text around a token, at the most
 
 
@@ -35,7 +35,7 @@ def comparison_tables(of: Comparison, console: Console, options: ConsoleOptions)
         yield from _change(change)
 
 
-def moved_tables(of: Moved, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+def moved_tables(of: Moved, options: ConsoleOptions) -> Iterator[RenderableType]:
     """The tokens, sequences and kinds of tokens, each with what share of everything those that are shown hold."""
     whole = interval(of.recovered, 1, sign=True)
     yield Text(f"where the loss moved: {one_line(of.refined)} over {one_line(of.over)}, {of.part}", style="bold")
@@ -59,12 +59,14 @@ def interval(value: Interval, digits: int, sign: bool = False, wide: bool = True
     return f"{value.estimate:{form}}{' ' if wide else chr(10)}[{value.low:{form}}, {value.high:{form}}]"
 
 
-def _fitting(
-    make: Callable[[bool], Table], console: Console, options: ConsoleOptions
-) -> Table:
+def _fitting(make: Callable[[bool], Table], console: Console, options: ConsoleOptions) -> Table:
     """The table with everything on one line, or the narrow one if it is wider than there is room."""
     wide = make(True)
-    return wide if Measurement.get(console, options, wide).maximum <= options.max_width else make(False)
+    return (
+        wide
+        if Measurement.get(console, options.update(width=_ENDLESS), wide).maximum <= options.max_width
+        else make(False)
+    )
 
 
 def table(titles: Iterable[str], left: Sequence[int]) -> Table:
@@ -110,7 +112,13 @@ def _tested(of: Difference, wide: bool) -> list[Text]:
 
 def _share(share: float) -> str:
     """A share of the resamples, of which neither 0 nor 1 says that it is certain."""
-    return f"<{SMALLEST_P:.3f}" if share < SMALLEST_P else f">{1 - SMALLEST_P:.3f}" if share > 1 - SMALLEST_P else f"{share:.3f}"
+    return (
+        f"<{SMALLEST_P:.3f}"
+        if share < SMALLEST_P
+        else f">{1 - SMALLEST_P:.3f}"
+        if share > 1 - SMALLEST_P
+        else f"{share:.3f}"
+    )
 
 
 def _p(value: float, at_most: bool) -> str:
@@ -124,24 +132,26 @@ def _change(of: Change) -> Iterator[RenderableType]:
         return
     yield Text(f"{names}: what changed", style="bold")
     for mark, line in of.lines:
-        yield Padding(Text(f"{mark} {shown(line)}", style=_MARKS[mark]), (0, 0, 0, 2))
+        yield Text(f"  {mark} {shown(line)}", style=_MARKS[mark])
 
 
-def _most(title: str, of: Most, titles: Sequence[str], cells: Callable[..., list[Text]]) -> Iterator[RenderableType]:
-    shares = [
-        f"the {len(some)} that {what} most hold {100 * share:.{0 if share > 0.1 else 1}f} % of all that was {what}"
-        for what, some, share in (("gained", of.gained, of.share_gained), ("lost", of.lost, of.share_lost))
-        if some
-    ]
+def _most(title: str, of: Most[T], titles: Sequence[str], cells: Callable[[T], list[Text]]) -> Iterator[RenderableType]:
     yield Text()
-    yield Text.assemble((f"{title}: ", "bold"), ("; ".join(shares), "dim"))
+    yield Text.assemble((f"{title}: ", "bold"), (f"{_side('gained', of.gained)}; {_side('lost', of.lost)}", "dim"))
     made = table(titles, left=(len(titles) - 1,))
-    for each in of.gained:
-        made.add_row(*cells(each))
-    made.add_section()
-    for each in reversed(of.lost):
-        made.add_row(*cells(each))
+    for side in (of.gained.most, of.lost.most[::-1]):
+        made.add_section()
+        for each in side:
+            made.add_row(*cells(each))
     yield made
+
+
+def _side(what: str, of: Side[T]) -> str:
+    """How many gained or lost how much, and how much of it the table shows."""
+    share = (
+        f", of which these hold {100 * of.share:.{0 if of.share >= 0.1 else 1}f} %" if of.count > len(of.most) else ""
+    )
+    return f"{of.count:,} {what} {abs(of.gain):,.1f} nats{share}" if of.count else f"none {what}"
 
 
 def _gain(gain: float) -> Text:

@@ -13,7 +13,7 @@ _ELLIPSIS = "…"
 
 
 def visible(text: str, spaces: bool = False) -> str:
-    """Text on one line: line breaks and tabs are signs, and so are `spaces` if asked; what can't be seen is replaced."""
+    """Text on one line: line breaks and tabs are signs, and so are `spaces` if asked; nothing in it is invisible."""
     shown = printable(text.translate(_BLANKS))
     return shown.replace(" ", "·") if spaces else shown
 

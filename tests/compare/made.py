@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from scrub.results.stored import Described, Inputs, StudyResults
 from scrub.study.gates import Gates
 from scrub.study.result import Result
+from scrub.study.run import Prepared
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz ,"
 
@@ -47,7 +48,9 @@ def made(
             "seed": seed,
             "rows": rows,
             "loss": sums,
-            "change": {name: np.nansum(np.abs(each - losses["unscrubbed"]), 1) * draws for name, each in losses.items()},
+            "change": {
+                name: np.nansum(np.abs(each - losses["unscrubbed"]), 1) * draws for name, each in losses.items()
+            },
             "kl": {name: np.zeros(len(selected)) for name in losses},
             "positions": selected.sum(1) * draws,
             "gates": Gates({"none": 0.0}, ()),
@@ -82,3 +85,25 @@ def drawn(
         kept = effect + rng.normal(0, spread, shape) + rng.normal(0, spread, scored.shape)
         losses[name] = hard + (1 - kept) * gap
     return made({name: np.where(scored, values, np.nan) for name, values in losses.items()}, **keywords)
+
+
+def ran(prepared: Prepared) -> StudyResults:
+    """The results of a study that runs here and now, in one pairing, without a folder in between."""
+    draw, selected = prepared.draw(0), prepared.selected
+    tokens = prepared.data.tokens.numpy()
+    losses = {each.name: np.full(selected.shape, np.nan) for each in prepared.experiments}
+    for name, values in prepared.measuring().measure(draw, np.arange(len(tokens))).losses.items():
+        losses[name][selected] = values
+    tokenizer = prepared.model.tokenizer
+    assert tokenizer is not None
+    texts = {int(token): tokenizer.decode([int(token)], skip_special_tokens=False) for token in np.unique(tokens)}
+    described = [Described(each.name, each.claim, each.rules) for each in prepared.hypotheses]
+    hypotheses = {each.name: each for each in described}
+    return StudyResults(
+        prepared.run(),
+        Inputs(tokens, selected, texts),
+        hypotheses,
+        losses.__getitem__,
+        ((prepared.settings.seed, 0),),
+        {},
+    )

@@ -39,7 +39,10 @@ def by_hand(**more: Any) -> Any:
 
 def test_an_example_by_hand() -> None:
     found = compare(by_hand(), ["a", "b"])
-    assert [(row.hypothesis, row.part, row.recovered.estimate) for row in found.rows] == [("a", "k", 25), ("b", "k", 75)]
+    assert [(row.hypothesis, row.part, row.recovered.estimate) for row in found.rows] == [
+        ("a", "k", 25),
+        ("b", "k", 75),
+    ]
     (only,) = found.differences
     assert (only.refined, only.over, only.part, only.recovered.estimate) == ("b", "a", "k", 50)
     # b differs from a in the first sequence alone, so a resample without it, (2/3)^3 of them, has a difference of 0
@@ -56,7 +59,11 @@ def test_an_example_by_hand() -> None:
 def test_differences_are_those_of_the_result() -> None:
     stored = drawn(np.random.default_rng(2), 43, TWO | {"c/k": 0.75, "a/q": 0.5, "c/q": 0.4})
     steps = compare(stored, ["a", "b", "c"])
-    assert [(d.part, d.refined, d.over) for d in steps.differences] == [("k", "b", "a"), ("k", "c", "b"), ("q", "c", "a")]
+    assert [(d.part, d.refined, d.over) for d in steps.differences] == [
+        ("k", "b", "a"),
+        ("k", "c", "b"),
+        ("q", "c", "a"),
+    ]
     ones = compare(stored, ["b", "c"], against="a", parts=["k"])
     assert [(d.part, d.refined, d.over) for d in ones.differences] == [("k", "b", "a"), ("k", "c", "a")]
     assert [(row.part, row.hypothesis) for row in ones.rows] == [("k", "a"), ("k", "b"), ("k", "c")]
@@ -167,7 +174,9 @@ def test_what_changed_is_said_line_by_line() -> None:
         Described("a", "", "\n    splits  a1/k/a0  by mask\n    k  a1/k/** -> y  # all of it\n"),
         Described("b", "", "splits a1/k/a0 by mask\nk  a1/k/**  ->   y\n   a1/k/a0/** -> x", parameters={"heads": 3}),
     ]
-    stored = made({"unscrubbed": [[1.0]] * 3, "baseline": [[2.0]] * 3, "a/k": [[2.0]] * 3, "b/k": [[1.0]] * 3}, hypotheses=known)
+    stored = made(
+        {"unscrubbed": [[1.0]] * 3, "baseline": [[2.0]] * 3, "a/k": [[2.0]] * 3, "b/k": [[1.0]] * 3}, hypotheses=known
+    )
     (change,) = compare(stored, ["a", "b"]).changes
     assert change.to_dict()["lines"] == [
         "  splits a1/k/a0 by mask",
@@ -183,7 +192,7 @@ def test_what_changed_is_said_line_by_line() -> None:
 def test_json_and_frame_say_the_same() -> None:
     stored = drawn(np.random.default_rng(2), 43, TWO | {"a/q": 0.5, "b/q": 0.4})
     found = compare(stored, ["a", "b"])
-    text = json.loads(found.to_json(), parse_constant=lambda constant: pytest.fail(constant))
+    text = json.loads(found.to_json(), parse_constant=pytest.fail)
     assert text == found.to_dict()
     assert (text["format"], text["study"], text["sequences"], text["against"]) == (1, "s", 43, None)
     assert text["correction"] == {"method": "Holm 1979", "differences": 2, "smallest_p": SMALLEST_P}
