@@ -51,8 +51,8 @@ def path_tree(root: Node, depth: int = 1) -> PathTree:
 
     The first `depth` steps are unrolled even where a single source feeds them.
     """
-    fed = _sources_by_node(root)
-    equal = _Equal()
+    fed = sources_by_node(root)
+    equal = Equal()
     made: dict[tuple[Node, int], PathTree] = {}
     start = (root, max(depth, 0))
     stack = [start]
@@ -91,7 +91,7 @@ def size(tree: PathTree) -> int:
 
 def merged(tree: PathTree) -> PathTree:
     """The tree with steps at the same place merged if they are fed in the same way, all the way down."""
-    equal = _Equal()
+    equal = Equal()
 
     def combine(current: PathTree, children: tuple[PathTree, ...]) -> PathTree:
         alike: dict[Hashable, list[PathTree]] = {}
@@ -171,7 +171,7 @@ def _gathered(parts: Sequence[PathTree], first: Mapping[tuple[int, ...], str], t
     return found
 
 
-class _Equal:
+class Equal:
     """Interning: equal trees, of children that are interned already, become the same object."""
 
     def __init__(self) -> None:
@@ -182,7 +182,8 @@ class _Equal:
         return self._known.setdefault(key, tree)
 
 
-def _sources_by_node(root: Node) -> dict[Node, tuple[str, ...]]:
+def sources_by_node(root: Node) -> dict[Node, tuple[str, ...]]:
+    """The sources that feed each node of a graph, the reference first."""
     found: dict[Node, frozenset[str]] = {}
     for each in walk([root]):
         here = frozenset(sources(each)) if not each.inputs else frozenset()

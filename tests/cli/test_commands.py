@@ -254,7 +254,9 @@ def test_parameters_of_hypotheses(scrub: Scrub, tmp_path: Path) -> None:
     declared = f'hypothesis = Hypothesis("{rules}", parameters={{"n": (1, 2)}}, study="induction")'
     text = f"from scrub import Hypothesis\n{declared}"
     (tmp_path / "mine.py").write_text(text)
-    said = scrub("run induction/naive", tmp_path / "mine.py", "--set n=3,2 --sequences 31 --json", tmp_path / "o.json")
+    said = scrub(
+        "run induction/naive", tmp_path / "mine.py", "--set n=3,2 --parts k --sequences 31 --json", tmp_path / "o.json"
+    )
     assert (said.status, said.err) == (0, "")
     rows = strict((tmp_path / "o.json").read_text())["rows"]
     assert list(dict.fromkeys(row["hypothesis"] for row in rows)) == ["naive", "mine(n=3)", "mine(n=2)"]
