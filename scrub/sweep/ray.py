@@ -27,11 +27,7 @@ _MISSED = 3  # so many looks in a row that find nothing: the cluster is gone
 _PLACE_SECONDS = 120.0  # for an actor to be placed; a cluster that became smaller has no room for all
 
 # Read when Ray is imported. What its daemons have to say of a death comes as WorkerDied, not on standard output.
-_QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",
-    "RAY_BACKEND_LOG_LEVEL": "error",
-}
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS_SKIP_REGEX": ".*"}
 
 
 def ray_workers(address: str, device: str) -> Workers:
@@ -83,7 +79,7 @@ class _Actors(Remote):
         kind = "GPU" if device == "cuda" else "CPU"
         count = int(ray.cluster_resources().get(kind, 0))
         if count == 0:
-            raise ScrubError(f"the Ray cluster at {one_line(address)} has no {kind}: use another device or address")
+            raise ScrubError(f'the Ray cluster "{one_line(address)}" has no {kind}: use another device or address')
         super().__init__(count)
         self._ray, self._address, self._ours = ray, address, ours
         needs = {"num_gpus": 1, "num_cpus": 0} if device == "cuda" else {"num_cpus": 1}
@@ -132,7 +128,7 @@ class _Actors(Remote):
         while not self._closed.wait(_WATCH_SECONDS):
             missed = 0 if self._is_there() else missed + 1
             if missed == _MISSED:
-                self._lose(f"the Ray cluster at {one_line(self._address)} went away")
+                self._lose("went away")
                 return
             if any(time.monotonic() - since > _PLACE_SECONDS for since, it in self._unplaced()):
                 self._lose(
@@ -152,28 +148,24 @@ class _Actors(Remote):
             return False
 
     def _lose(self, what: str) -> None:
-        self._lost = WorkersLost(f"{what}: start it again, and run the same command to go on")
+        advice = "start it again, and run the same command to go on"
+        self._lost = WorkersLost(f'the Ray cluster "{one_line(self._address)}" {what}: {advice}')
         self._give_up(self._lost)
 
 
 def _connect(ray: ModuleType, address: str) -> None:
-    where = f"Ray cluster at {one_line(address)}"
-    if listener := _listener(address):
-        try:
-            _knock(listener)
-        except (OSError, ValueError) as error:
-            raise ScrubError(
-                f"no {where} answers: {one_line(error)}: is it running, and is that its address?"
-            ) from error
-    own: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+    where = f'Ray cluster "{one_line(address)}"'
+    question = "is it running, and is that its address (auto, local, host:port or ray://host:port)?"
     try:
+        if listener := _listener(address):
+            _knock(listener)
+        own: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
     except Exception as error:
         if "AuthToken" in f"{error}{error.__cause__}":
             advice = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to that of the cluster"
             raise ScrubError(f"the {where} asks for a token that isn't here: {advice}") from error
-        advice = "is it running, and is that its address?"
-        raise ScrubError(f"no {where} can be used: {first_sentence(error)}: {advice}") from error
+        raise ScrubError(f"no {where} answers: {first_sentence(error).partition('. ')[0]}: {question}") from error
 
 
 def _listener(address: str) -> str | None:
@@ -185,5 +177,5 @@ def _knock(listener: str) -> None:
     """Raise OSError or ValueError unless somebody takes a connection there."""
     parts = urlsplit(f"//{listener}")
     if not parts.hostname or not parts.port:
-        raise ValueError("an address is auto, local, host:port or ray://host:port")
+        raise ValueError("that is no host and port")
     socket.create_connection((parts.hostname, parts.port), timeout=_ANSWER_SECONDS).close()
