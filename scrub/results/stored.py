@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from scrub.study.parameters import Value
 from scrub.study.result import Result
-
-Value = str | int | float  # of a hypothesis' parameter
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Described:
     published: Mapping[str, float] = field(default_factory=dict)
     null_of: str = ""  # the hypothesis of which this is a random one of the same size
     paths: Mapping[str, str] = field(default_factory=dict)  # by part
-    digests: Mapping[str, str] = field(default_factory=dict)  # by part, of the graph as lowered
+    hashes: Mapping[str, str] = field(default_factory=dict)  # by part, of the graph as lowered
 
 
 @dataclass(frozen=True)

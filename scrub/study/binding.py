@@ -52,7 +52,7 @@ def make_draw(
     partners: dict[str, Int[np.ndarray, "..."]] = {REFERENCE: np.arange(count), OTHER: pair(count, seed, draw)}
     for source in sorted(set(feeds) - set(partners)):
         name = source.rpartition("like ")[2]
-        classes = _classes(features[name], name, tokens[:, :-1], tokenizer)
+        classes = classes_of(features[name], name, tokens[:, :-1], tokenizer)
         by_row = source.startswith("rows ")
         wanted = tokens[:, :-1].shape if by_row else (count,)
         if classes.shape != wanted:
@@ -66,7 +66,7 @@ def make_draw(
     return Draw(tokens, selected, partners, np.concatenate(order))
 
 
-def _classes(
+def classes_of(
     feature: Feature, name: str, tokens: Int[np.ndarray, "sequence position"], tokenizer: Tokenizer | None
 ) -> np.ndarray:
     """What a feature says of input tokens. It is the user's own code, so whatever it raises becomes a ScrubError."""

@@ -1,0 +1,173 @@
+"""What a worker does of a job: look at what it consists of, pass its gates, measure its blocks.
+
+Everything here is determined by the job: which worker does it, and what that did before, changes no bit of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, Float, Int
+
+from scrub.errors import GateError
+from scrub.model import Model
+from scrub.results.schema import INPUTS, LOSSES, Cell, Setting
+from scrub.show.picture import picture
+from scrub.study.binding import Draw
+from scrub.study.gates import Gates
+from scrub.study.measuring import MEASURES, Batch
+from scrub.study.pairing import BLOCK
+from scrub.study.run import Prepared
+from scrub.sweep.job import Job
+from scrub.sweep.ready import Ready, bigram_of, ready
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a job consists of: its cells by their names in its plan, and its reference sequences."""
+
+    cells: Mapping[str, Cell]
+    inputs: pa.Table
+
+    def studies(self) -> list[list[Cell]]:
+        """The cells of each study."""
+        found: dict[Setting, list[Cell]] = {}
+        for cell in self.cells.values():
+            found.setdefault(cell.setting, []).append(cell)
+        return list(found.values())
+
+
+def survey(job: Job) -> Survey:
+    """What a job consists of. Raises ScrubError for what is wrong in it, HopelessError if it's in all of it."""
+    made = ready(job)
+    tokens, selected = made.prepared.data.tokens.numpy(), made.prepared.selected
+    return Survey(made.cells, _inputs(tokens, selected, made.model))
+
+
+def pass_gates(job: Job) -> list[dict[str, Any]]:
+    """What a results folder keeps of each study. Raises GateError where a gate fails."""
+    made = ready(job)
+    gates = made.prepared.gates()
+    return [_described(study, made, gates) for study in made.studies]
+
+
+def measure(job: Job, seed: int, draw: int, block: int, names: tuple[str, ...]) -> pa.Table:
+    """The rows of some cells, by their names in the plan, for one block of a pairing.
+
+    Raises GateError where a loss is no finite number.
+    """
+    made = ready(job)
+    pairing = made.draw(seed, draw)
+    members = pairing.order[block * BLOCK : (block + 1) * BLOCK]
+    bigrams = {bigram_of(study) for study, _ in job.studies}
+    measuring = made.measuring(tuple(name for name in names if name not in bigrams))
+    size = job.settings.batch
+    batches = [measuring.measure(pairing, members[at : at + size]) for at in range(0, len(members), size)]
+    shared = {
+        "block": block,
+        "seed": seed,
+        "draw": draw,
+        "device": made.prepared.settings.where,
+        "torch_version": version("torch"),
+        "time": datetime.now(UTC),
+    }
+    tables = []
+    for name in names:
+        losses = _bigram(made, members) if name in bigrams else _losses(name, batches, made.prepared.selected[members])
+        cell = made.cells[name]
+        about = {"cell": cell.key(seed, draw), **_flat(cell), **shared}
+        tables.append(_table(about, pairing, members, losses))
+    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+
+
+@dataclass(frozen=True)
+class _Losses:
+    """Of one cell, for the sequences of a block, in nats."""
+
+    sums: Mapping[str, Float[np.ndarray, " member"]]
+    tokens: Sequence[Float[np.ndarray, " scored"]]
+
+
+def _losses(name: str, batches: Sequence[Batch], selected: Bool[np.ndarray, "member position"]) -> _Losses:
+    sums = {measure: np.concatenate([batch.sums[measure, name] for batch in batches]) for measure in MEASURES}
+    for measure, values in sums.items():
+        if not np.isfinite(values).all():
+            raise GateError(f"the {measure} of {name} is no finite number: use a dtype of more range or precision")
+    flat = np.concatenate([batch.losses[name] for batch in batches])
+    return _Losses(sums, np.split(flat, selected.sum(1).cumsum()[:-1]))
+
+
+def _bigram(made: Ready, members: Int[np.ndarray, " member"]) -> _Losses:
+    tokens = [made.bigram[member][made.prepared.selected[member]] for member in members]
+    return _Losses({"loss": np.array([each.sum() for each in tokens])}, tokens)
+
+
+def _flat(cell: Cell) -> dict[str, Any]:
+    about = asdict(cell)
+    return {**about.pop("setting"), **about}
+
+
+def _table(about: Mapping[str, Any], pairing: Draw, members: Int[np.ndarray, " member"], losses: _Losses) -> pa.Table:
+    columns = {
+        **{name: [value] * len(members) for name, value in about.items()},
+        "sequence": members,
+        "other": pairing.partners["y"][members],
+        "scored": pairing.selected[members].sum(1),
+        **{f"{measure}_sum": losses.sums.get(measure, [None] * len(members)) for measure in MEASURES},
+        "token_losses": [each.astype(np.float32) for each in losses.tokens],
+    }
+    return pa.table({name: columns[name] for name in LOSSES.names}, schema=LOSSES)
+
+
+def _inputs(
+    tokens: Int[np.ndarray, "sequence position_plus_one"], selected: Bool[np.ndarray, "sequence position"], model: Model
+) -> pa.Table:
+    texts = {token: _text(model, token) for token in np.unique(tokens).tolist()}
+    rows = {
+        "sequence": range(len(tokens)),
+        "tokens": list(tokens.astype(np.int32)),
+        "texts": [[texts[token] for token in row] for row in tokens.tolist()],
+        "selected": list(selected),
+    }
+    return pa.table(rows, schema=INPUTS)
+
+
+def _text(model: Model, token: int) -> str:
+    """The text of a token, or its id where there is no tokenizer."""
+    return model.tokenizer.decode([token], skip_special_tokens=False) if model.tokenizer else str(token)
+
+
+def _described(prepared: Prepared, made: Ready, gates: Gates) -> dict[str, Any]:
+    """What a results folder keeps of a study: what its hypotheses say, and what the gates saw."""
+    cells = {name: cell for name, cell in made.cells.items() if cell.setting.study == prepared.study.name}
+    pictures = {e.name: picture(e.graph).text() for e in prepared.experiments if e.hypothesis}
+    described = []
+    for hypothesis in prepared.hypotheses:
+        own = {cell.part: name for name, cell in cells.items() if cell.hypothesis == hypothesis.name}
+        known = {part: prepared.published.get(name) for part, name in own.items()}
+        described.append(
+            {
+                "name": hypothesis.name,
+                "claim": hypothesis.claim,
+                "rules": hypothesis.declaration,
+                "parameters": dict(hypothesis.values),
+                "null_of": hypothesis.null_of,
+                "published": {part: percent for part, percent in known.items() if percent is not None},
+                "paths": {part: pictures[name] for part, name in own.items()},
+                "hashes": {part: cells[name].hypothesis_hash for part, name in own.items()},
+            }
+        )
+    return {
+        "setting": asdict(next(iter(cells.values())).setting),
+        "n_ctx": made.model.n_ctx,
+        "anchors": {cell.experiment: cell.hypothesis_hash for cell in cells.values() if not cell.hypothesis},
+        "hypotheses": described,
+        "gates": {"deviations": dict(gates.deviations), "warnings": list(gates.warnings)},
+        "time": datetime.now(UTC).isoformat(),
+    }
