@@ -24,7 +24,7 @@ from scrub.sweep.workers import ONE_THREAD, Remote, WorkerDied, Workers, Workers
 _ANSWER_SECONDS = 5.0  # for whoever listens at an address to take a connection
 _WATCH_SECONDS = 1.0  # how often the cluster is looked at
 _MISSED = 3  # so many looks in a row that find nothing: the cluster is gone
-_PLACE_SECONDS = 120.0  # for an actor to be placed; a cluster that became smaller has no room for all
+_PLACE_SECONDS = 120.0  # for an actor to be placed; a cluster that others use, or that lost a node, has no room for all
 
 # Read when Ray is imported. What its daemons have to say of a death comes as WorkerDied, not on standard output.
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS_SKIP_REGEX": ".*"}
@@ -148,7 +148,7 @@ class _Actors(Remote):
             return False
 
     def _lose(self, what: str) -> None:
-        advice = "start it again, and run the same command to go on"
+        advice = "once it is back, run the same command to go on"
         self._lost = WorkersLost(f'the Ray cluster "{one_line(self._address)}" {what}: {advice}')
         self._give_up(self._lost)
 
