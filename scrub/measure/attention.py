@@ -7,7 +7,7 @@ induction: every position after an earlier copy of the query's token (prefix mat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,6 +98,20 @@ def measure_losses(
     """The loss at every position, in nats."""
     batches = _batches(model, tokens, {"loss": losses(model.graph)})
     return np.concatenate([found["loss"][..., 0].double().cpu().numpy() for _, found in batches])
+
+
+def attention_patterns(
+    model: Model, tokens: Int[np.ndarray, "sequence position_plus_one"], heads: Iterable[tuple[int, int]]
+) -> dict[tuple[int, int], Float[np.ndarray, "sequence query key"]]:
+    """The attention pattern of each (layer, head) of some: fractions that add up to 1 over the keys."""
+    wanted = list(heads)
+    nodes = pattern_nodes(model.graph)
+    outputs = {str(layer): nodes[layer] for layer in sorted({layer for layer, _ in wanted})}
+    found: dict[tuple[int, int], list[np.ndarray]] = {head: [] for head in wanted}
+    for _, patterns in _batches(model, tokens, outputs):
+        for (layer, head), parts in found.items():
+            parts.append(patterns[str(layer)][:, head].double().cpu().numpy())
+    return {head: np.concatenate(parts) for head, parts in found.items()}
 
 
 def attention_to_previous(

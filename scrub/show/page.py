@@ -12,11 +12,14 @@ from scrub.show.sources import NEUTRAL, Look, looks, printable
 from scrub.show.tree import PathTree, fitted
 
 ROWS = 600
-_STYLE = """
+_PAGE = """
 :root{color-scheme:light dark}
 body{margin:2rem auto;padding:0 1.5rem;max-width:84rem;background:#f4f6f9;color:#1d2330;
 font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue","Noto Sans",sans-serif}
 section{margin-bottom:3.5rem}h1{font-size:1.4rem;margin:0 0 .4rem}.claim{max-width:46rem;margin:0 0 1rem}
+@media(prefers-color-scheme:dark){body{background:#0a0d12;color:#e9edf3}}
+"""
+STYLE = """
 .paths>summary{cursor:pointer;font-weight:600;margin:1.2rem 0 .5rem}
 .drawing{overflow-x:auto;margin:0}.drawing svg{display:block}
 .tree{font:13px/1.7 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;
@@ -24,7 +27,7 @@ background:#fff;border-radius:10px;padding:1rem 1.5rem;overflow-x:auto}
 .tree details>*:not(summary){margin-left:.45rem;padding-left:1.1rem;border-left:1px solid #c9d0da}
 .tree summary{cursor:pointer}.tree summary:hover{text-decoration:underline}.tree .note{opacity:.7}
 .tree .step{padding:.05rem .4rem;border:1px solid;border-radius:5px;white-space:pre}
-@media(prefers-color-scheme:dark){body{background:#0a0d12;color:#e9edf3}.tree{background:#10151c}
+@media(prefers-color-scheme:dark){.tree{background:#10151c}
 .tree details>*:not(summary){border-color:#3a4352}}
 """
 
@@ -47,7 +50,7 @@ def html(sections: Sequence[Section]) -> str:
             """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">""",
             '<meta name="viewport" content="width=device-width,initial-scale=1">',
             f"<title>{escape(heading)}</title>",
-            f"<style>{_STYLE}</style>\n</head>\n<body>",
+            f"<style>{_PAGE}{STYLE}</style>\n</head>\n<body>",
             *(line for each in sections for line in _section(each, len(sections) == 1)),
             "</body>\n</html>\n",
         ]
@@ -55,18 +58,29 @@ def html(sections: Sequence[Section]) -> str:
 
 
 def _section(of: Section, opened: bool) -> Iterator[str]:
-    palette = looks(of.tree.sources)
-    names = {source: f"source-{at}" for at, source in enumerate(palette)}
-    yield f"<section>\n<style>{_colours(palette, names)}</style>"
+    yield "<section>"
     if of.title:
         yield f"<h1>{escape(printable(of.title))}</h1>"
     for paragraph in re.split(r"\n\s*\n", of.claim.strip()) if of.claim else ():
         yield f'<p class="claim">{escape(printable(" ".join(paragraph.split())))}</p>'
-    yield f'<figure class="drawing">\n{svg(of.tree)}</figure>'
-    yield f"<details class=paths{' open' * opened}>\n<summary>Paths, from the output to the inputs</summary>"
-    yield '<div class="tree">'
-    yield from _rows(fitted(of.tree, ROWS), names)
-    yield "</div>\n</details>\n</section>"
+    yield drawing(of.tree, opened)
+    yield "</section>"
+
+
+def drawing(tree: PathTree, opened: bool = False, title: str = "") -> str:
+    """The drawing and, behind a heading that opens, the tree of paths, for a page that has the STYLE."""
+    palette = looks(tree.sources)
+    names = {source: f"source-{at}" for at, source in enumerate(palette)}
+    return "\n".join(
+        [
+            f"<style>{_colours(palette, names)}</style>",
+            f'<figure class="drawing">\n{svg(tree, title)}</figure>',
+            f"<details class=paths{' open' * opened}>\n<summary>Paths, from the output to the inputs</summary>",
+            '<div class="tree">',
+            *_rows(fitted(tree, ROWS), names),
+            "</div>\n</details>",
+        ]
+    )
 
 
 def _colours(palette: Mapping[str, Look], names: Mapping[str, str]) -> str:
