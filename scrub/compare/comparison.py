@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,9 @@ from jaxtyping import Float
 from scrub.compare.changes import Change, changes
 from scrub.errors import ScrubError
 from scrub.files import one_line
+from scrub.graph.node import Node
 from scrub.results.stored import StudyResults
+from scrub.study.null import Standing, standing
 from scrub.study.result import NOTHING, Result, Row
 from scrub.study.statistics import RESAMPLES, SMALLEST_P, Bootstrap, Interval, holm, p_value, share_above_zero
 
@@ -65,7 +67,8 @@ class Comparison:
     """Hypotheses of one study side by side, in their order, part by part.
 
     `differences` are of each hypothesis with the one before it that has the part, or of all with `against`;
-    `changes` say what the refined one of each pair declares otherwise.
+    `changes` say what the refined one of each pair declares otherwise, `chances` where a (hypothesis, part) stands
+    among random hypotheses of its size, if there are some.
     """
 
     result: Result
@@ -74,6 +77,7 @@ class Comparison:
     against: str | None
     differences: tuple[Difference, ...]
     changes: tuple[Change, ...]
+    chances: Mapping[tuple[str, str], Standing]
 
     @property
     def rows(self) -> list[Row]:
@@ -123,6 +127,10 @@ class Comparison:
             **about,
             "against": self.against,
             "rows": rows,
+            "random": [
+                {"hypothesis": name, "part": part, **asdict(standing)}
+                for (name, part), standing in self.chances.items()
+            ],
             "correction": {"method": "Holm 1979", "differences": len(self.differences), "smallest_p": SMALLEST_P},
             "differences": [
                 {
@@ -164,6 +172,13 @@ class Comparison:
             ):
                 line[key] = np.nan if value is None else value
             line["verdict"] = found.verdict if found else None
+            if self.chances:
+                among = self.chances.get((row.hypothesis, row.part))
+                line |= {
+                    "random": among and among.count,
+                    "above_random": among and among.above,
+                    "p_random": among and among.p,
+                }
             yield line
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -180,9 +195,11 @@ def compare(
     names: Sequence[str],
     against: str | None = None,
     parts: Sequence[str] | None = None,
+    graphs: Mapping[str, Node] | None = None,
 ) -> Comparison:
     """Compare hypotheses of a study: each with the one before it, or all with the one that `against` names.
 
+    With the `graphs` of the experiments, by hypothesis/part, what changed is said in paths too.
     Raises ScrubError for a name or a part that isn't there, or if there are fewer than two hypotheses.
     """
     result = stored.result
@@ -199,8 +216,10 @@ def compare(
     tested = [_difference(stored, *pair, part) for pair, part in pairs]
     adjusted = holm([each.p for each in tested])
     differences = tuple(replace(each, holm=value) for each, value in zip(tested, adjusted, strict=True))
-    changed = changes(stored, list(dict.fromkeys(pair for pair, _ in pairs)))
-    return Comparison(result, names, shown, against, differences, changed)
+    changed = changes(stored, list(dict.fromkeys(pair for pair, _ in pairs)), graphs or {}, shown)
+    chances = {(name, part): chance(stored, name, part) for name, part in result.rows if name in names}
+    among = {row: standing for row, standing in chances.items() if standing is not None}
+    return Comparison(result, names, shown, against, differences, changed, among)
 
 
 def check_names(stored: StudyResults, names: Sequence[str]) -> None:
@@ -215,6 +234,16 @@ def check_names(stored: StudyResults, names: Sequence[str]) -> None:
                 f"{stored.result.model}: {hint}there are {one_line(', '.join(known[:12])) or 'none'}"
                 f"{f' and {len(known) - 12} more' if len(known) > 12 else ''}"
             )
+
+
+def chance(stored: StudyResults, name: str, part: str) -> Standing | None:
+    """Where a hypothesis stands among the random ones of its size, or None if there are none."""
+    rows, known = set(stored.result.rows), stored.hypotheses
+    randoms = [each for each, described in known.items() if described.null_of == name and (each, part) in rows]
+    if not randoms:
+        return None
+    ours, *theirs = (stored.result.recovered(f"{each}/{part}").estimate for each in (name, *randoms))
+    return standing(ours, np.array(theirs))
 
 
 def _pairs(result: Result, names: Sequence[str], part: str, against: str | None) -> Iterator[tuple[str, str]]:

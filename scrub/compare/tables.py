@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -12,14 +13,18 @@ from rich.text import Text
 
 from scrub.compare.changes import Change
 from scrub.compare.comparison import LEVEL, Comparison, Difference
+from scrub.compare.leaderboard import Board, Leaderboard
 from scrub.compare.moved import Most, Moved, MovedKind, MovedSequence, MovedToken, Side, T
 from scrub.files import one_line, shown
+from scrub.show.difference import coloured
 from scrub.show.tokens import in_context, marked, start
+from scrub.study.null import Standing
 from scrub.study.statistics import SMALLEST_P, Interval
 
 _STYLES = {"better": "green", "worse": "red", "same": "dim", "unclear": ""}
 _MARKS = {"+": "green", "-": "red", " ": "dim"}
 _ENDLESS = 100_000  # cells
+PATHS = 40  # lines of a difference of paths
 CONTEXT = 72  # cells of text around a token, at the most
 
 
@@ -27,7 +32,7 @@ def comparison_tables(of: Comparison, console: Console, options: ConsoleOptions)
     """The table of what each recovers with the differences, what these mean, and what changed."""
     yield Text(of.result.heading)
     yield Text()
-    yield _fitting(lambda wide: _comparison(of, wide), console, options)
+    yield _fitting(partial(_comparison, of), console, options)
     for note in of.notes:
         yield Text(note, style="dim")
     for change in of.changes:
@@ -53,34 +58,43 @@ def moved_tables(of: Moved, options: ConsoleOptions) -> Iterator[RenderableType]
     yield from _most("tokens read, by kind", of.reads, titles, _kind)
 
 
-def interval(value: Interval, digits: int, sign: bool = False, wide: bool = True) -> str:
-    """An estimate with its interval, on one line or, if that is too wide, on two."""
+def leaderboard_tables(of: Leaderboard, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+    """A table for each board, under a line that says what its numbers were computed of."""
+    for at, board in enumerate(of.boards):
+        if at:
+            yield Text()
+        yield Text(f"{one_line(board.heading)}: {of.part}")
+        yield _fitting(partial(_board, board), console, options)
+    yield Text("≈: the interval overlaps the leader's; behind: by how much, paired on the same sequences", style="dim")
+
+
+def interval(value: Interval, digits: int, sign: bool = False, wide: bool = True, mark: str = "") -> str:
+    """An estimate with its interval and a mark, on one line or, if that is too wide, on two."""
     form = f"{'+' if sign else ''}.{digits}f"
-    return f"{value.estimate:{form}}{' ' if wide else chr(10)}[{value.low:{form}}, {value.high:{form}}]"
+    around = f"[{value.low:{form}}, {value.high:{form}}]"
+    return f"{value.estimate:{form}} {around}{mark}" if wide else f"{value.estimate:{form}}{mark}\n{around}"
 
 
 def _fitting(make: Callable[[bool], Table], console: Console, options: ConsoleOptions) -> Table:
     """The table with everything on one line, or the narrow one if it is wider than there is room."""
-    wide = make(True)
-    return (
-        wide
-        if Measurement.get(console, options.update(width=_ENDLESS), wide).maximum <= options.max_width
-        else make(False)
-    )
+    needed = Measurement.get(console, options.update(width=_ENDLESS), make(True)).maximum
+    return make(needed <= options.max_width)
 
 
-def table(titles: Iterable[str], left: Sequence[int]) -> Table:
+def _table(titles: Iterable[str], left: Sequence[int]) -> Table:
     """A table without lines but under its titles; the columns at `left` are text, the others numbers."""
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for at, title in enumerate(titles):
-        made.add_column(Text(title), justify="left" if at in left else "right", no_wrap=at not in left)
+        made.add_column(Text(title), justify="left" if at in left else "right", overflow="fold")
     return made
 
 
 def _comparison(of: Comparison, wide: bool) -> Table:
-    over = f"over {one_line(of.against)}" if of.against is not None else "over the one before"
-    titles = ("part", "hypothesis", "recovered, %", over, "P(better)", "p", "Holm")
-    made = table(titles, left=(0, 1))
+    between = " " if wide else "\n"
+    over = f"over {one_line(of.against)}" if of.against is not None else f"over the{between}one before"
+    random = (f"above{between}random",) if of.chances else ()
+    titles = ("part", "hypothesis", "recovered, %", *random, over, "P(better)" if wide else "better,\nP", "p", "Holm")
+    made = _table(titles, left=(0, 1))
     found = {(each.part, each.refined): each for each in of.differences}
     part = ""
     for row in of.rows:
@@ -91,9 +105,30 @@ def _comparison(of: Comparison, wide: bool) -> Table:
             Text(row.part if row.part != part else ""),
             Text(one_line(row.hypothesis)),
             Text(interval(row.recovered, 1, wide=wide)),
+            *([_standing(of.chances.get((row.hypothesis, row.part)), wide)] if random else []),
             *(_tested(each, wide) if each else ()),
         )
         part = row.part
+    return made
+
+
+def _board(of: Board, wide: bool) -> Table:
+    random = (f"above{' ' if wide else chr(10)}random",) if any(place.chance for place in of.places) else ()
+    pairings = ("pairings",) if len({place.pairings for place in of.places}) > 1 else ()
+    titles = ("", "hypothesis", "recovered, %", "behind", *random, "loss", "KL", *pairings, "when")
+    made = _table(titles, left=(1,))
+    for rank, place in enumerate(of.places, 1):
+        made.add_row(
+            Text(str(rank)),
+            Text(one_line(place.hypothesis)),
+            Text(interval(place.recovered, 1, wide=wide, mark=" ≈" if place.overlaps and rank > 1 else "  ")),
+            Text(interval(place.behind, 1, sign=True, wide=wide) if place.behind else ""),
+            *([_standing(place.chance, wide)] if random else []),
+            Text(f"{place.loss.estimate:.3f}"),
+            Text(f"{place.kl.estimate:.3f}"),
+            *([Text(str(place.pairings))] if pairings else []),
+            Text(place.time[:16].replace("T", " " if wide else chr(10))),
+        )
     return made
 
 
@@ -110,15 +145,16 @@ def _tested(of: Difference, wide: bool) -> list[Text]:
     ]
 
 
+def _standing(of: Standing | None, wide: bool) -> Text:
+    """How many of the random hypotheses one is above."""
+    return Text(f"{round(of.above * of.count)} of {of.count}{' ' if wide else chr(10)}(p {of.p:.3f})" if of else "")
+
+
 def _share(share: float) -> str:
     """A share of the resamples, of which neither 0 nor 1 says that it is certain."""
-    return (
-        f"<{SMALLEST_P:.3f}"
-        if share < SMALLEST_P
-        else f">{1 - SMALLEST_P:.3f}"
-        if share > 1 - SMALLEST_P
-        else f"{share:.3f}"
-    )
+    if share < SMALLEST_P:
+        return f"<{SMALLEST_P:.3f}"
+    return f">{1 - SMALLEST_P:.3f}" if share > 1 - SMALLEST_P else f"{share:.3f}"
 
 
 def _p(value: float, at_most: bool) -> str:
@@ -133,12 +169,17 @@ def _change(of: Change) -> Iterator[RenderableType]:
     yield Text(f"{names}: what changed", style="bold")
     for mark, line in of.lines:
         yield Text(f"  {mark} {shown(line)}", style=_MARKS[mark])
+    for part, tree in of.paths.items():
+        yield Text(
+            f"\nin paths, {part}: fed by what before -> now" if tree.children else f"\nin paths, {part}: nothing"
+        )
+        yield coloured(tree, PATHS)
 
 
 def _most(title: str, of: Most[T], titles: Sequence[str], cells: Callable[[T], list[Text]]) -> Iterator[RenderableType]:
     yield Text()
     yield Text.assemble((f"{title}: ", "bold"), (f"{_side('gained', of.gained)}; {_side('lost', of.lost)}", "dim"))
-    made = table(titles, left=(len(titles) - 1,))
+    made = _table(titles, left=(len(titles) - 1,))
     for side in (of.gained.most, of.lost.most[::-1]):
         made.add_section()
         for each in side:
