@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from scrub.cli import fetch, inspect, new, roles, run
+from scrub.cli import fetch, inspect, new, roles, run, sweep
 from scrub.data.command import whitelist
 from scrub.training.command import train
 
@@ -16,6 +16,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("run")(run.run)
+app.command("sweep")(sweep.sweep)
 app.command("check")(inspect.check)
 app.command("show")(inspect.show)
 app.command("plan")(inspect.plan)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -31,11 +32,19 @@ Context = Annotated[
     int | None,
     typer.Option(metavar="N", help="Positions a sequence: the model's n_ctx (the most), or what fixed rows have."),
 ]
-Draws = Annotated[int, typer.Option(metavar="N", help="Repeat everything with N independent pairings.")]
+_DRAWS = typer.Option(metavar="N", help="Repeat everything with N independent pairings.")
+_BATCH = typer.Option(metavar="N", help="Sequences computed at once: bounds the memory.")
+_DEVICE = typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")
+_DTYPE = typer.Option(metavar="float32|float64|bfloat16", help="In which precision.")
+Draws = Annotated[int, _DRAWS]
+DrawsIfGiven = Annotated[int | None, _DRAWS]
+Batch = Annotated[int, _BATCH]
+BatchIfGiven = Annotated[int | None, _BATCH]
+Device = Annotated[str, _DEVICE]
+DeviceIfGiven = Annotated[str | None, _DEVICE]
+Dtype = Annotated[str, _DTYPE]
+DtypeIfGiven = Annotated[str | None, _DTYPE]
 Seed = Annotated[int, typer.Option(metavar="N", help="Determines the pairings and the intervals.")]
-Batch = Annotated[int, typer.Option(metavar="N", help="Sequences computed at once: bounds the memory.")]
-Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")]
-Dtype = Annotated[str, typer.Option(metavar="float32|float64|bfloat16", help="In which precision.")]
 Parts = Annotated[str | None, typer.Option(metavar="q,k,v,all", help="Only these parts.")]
 Parameters = Annotated[
     list[str] | None,
@@ -44,6 +53,29 @@ Parameters = Annotated[
         metavar="NAME=VALUE,...",
         help="Values of a parameter that hypotheses declare, as in --set positions=1,2 --set 'heads=3 4'.",
     ),
+]
+Models = Annotated[
+    str | None,
+    typer.Option("--model", metavar="NAME,...", help="Names, paths or hub ids, instead of the studies' own."),
+]
+SeveralData = Annotated[
+    str | None, typer.Option("--data", metavar="NAME,...", help="Names, paths or hub ids, instead of the studies' own.")
+]
+Seeds = Annotated[
+    str | None, typer.Option("--seed", metavar="N,...", help="Each determines pairings of its own: 0 if none is given.")
+]
+Null = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Run N random hypotheses of the same size for each, to compare with chance."),
+]
+Results = Annotated[
+    Path, typer.Option("--results", metavar="DIR", help="The results folder: what it holds isn't computed again.")
+]
+Workers = Annotated[
+    int | None, typer.Option(metavar="N", help="Processes: one for each core or GPU. Numbers don't depend on it.")
+]
+Ray = Annotated[
+    str | None, typer.Option("--ray", metavar="ADDRESS", help="Run on a Ray cluster: auto, local, or HOST:PORT.")
 ]
 Column = Annotated[str | None, typer.Option(metavar="NAME", help="The data's column, where there are several.")]
 Split = Annotated[str | None, typer.Option(metavar="NAME", help="The data's split.")]
@@ -59,12 +91,27 @@ Positions = Annotated[
 
 def split_parts(parts: str | None) -> tuple[str, ...] | None:
     """The parts of `--parts q,k`, or None for all. Raises ScrubError if there is none."""
-    if parts is None:
+    return listed("--parts", parts, "part", "as in q,k")
+
+
+def listed(option: str, text: str | None, what: str, example: str) -> tuple[str, ...] | None:
+    """What stands between the commas of an option, or None without it. Raises ScrubError if there is nothing."""
+    if text is None:
         return None
-    named = tuple(part.strip() for part in parts.split(",") if part.strip())
-    if not named:
-        raise ScrubError(f"--parts {parts!r} names no part: name some, as in q,k, or leave the option out")
-    return named
+    found = tuple(each.strip() for each in text.split(",") if each.strip())
+    if not found:
+        raise ScrubError(f"{option} {text!r} names no {what}: name some, {example}, or leave the option out")
+    return found
+
+
+def given_seeds(text: str | None) -> tuple[int, ...] | None:
+    """The seeds of `--seed 0,1`, or None without it. Raises ScrubError for what is no number."""
+    found = listed("--seed", text, "seed", "as in 0,1")
+    if found is None:
+        return None
+    if wrong := [each for each in found if not re.fullmatch(r"-?\d{1,20}", each)]:
+        raise ScrubError(f"--seed {wrong[0]!r} is no whole number: write them as in 0,1")
+    return tuple(map(int, found))
 
 
 def given_parameters(texts: list[str] | None) -> dict[str, tuple[str | int | float, ...]]:

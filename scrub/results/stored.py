@@ -53,3 +53,10 @@ class StudyResults:
     token_losses: Callable[[str], Float[np.ndarray, "sequence position"]]
     pairings: tuple[tuple[int, int], ...]
     about: Mapping[str, str]
+
+    @property
+    def heading(self) -> str:
+        """What was run on what, with which pairings, in one line."""
+        seeds = sorted({seed for seed, _ in self.pairings})
+        count = f"{len(self.pairings)} draws, " if len(self.pairings) > 1 else ""
+        return f"{self.result.measured_on}, {count}seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"

@@ -95,10 +95,15 @@ class Result:
     def heading(self) -> str:
         """What was run on what, in one line."""
         draws = f", {self.draws} draws" if self.draws > 1 else ""
+        return f"{self.measured_on}{draws}, seed {self.seed}"
+
+    @property
+    def measured_on(self) -> str:
+        """What was run on what, whichever the pairings."""
         length = f" of {self.context} positions" if self.context is not None else ""
         return (
             f"{self.study} on {self.model}, {self.data}: {len(self.positions)} sequences{length}, "
-            f"{int(self.positions.sum()) // self.draws:,} selected positions{draws}, seed {self.seed}"
+            f"{int(self.positions.sum()) // self.draws:,} selected positions"
         )
 
     @property

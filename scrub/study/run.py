@@ -41,7 +41,7 @@ _RANGES = {
 
 @dataclass(frozen=True)
 class Settings:
-    """How to run. Raises ScrubError for a number out of range, or a device or dtype that isn't there."""
+    """How to run. Raises ScrubError for a number out of range, or a device or dtype that there isn't."""
 
     sequences: int | None = None  # by default SEQUENCES, or as many as there are if the data hold fewer
     draws: int = 1
@@ -69,12 +69,12 @@ class Settings:
             raise ScrubError(f"there is no dtype {self.dtype!r}: use one of {', '.join(DTYPES)}")
         if self.device not in {"auto", "cpu", "cuda"}:
             raise ScrubError(f"there is no device {self.device!r}: use auto, cpu or cuda")
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise ScrubError("there is no CUDA device here: use --device cpu (or auto)")
 
     @property
     def where(self) -> str:
-        """The device that `device` means here."""
+        """The device that `device` means here. Raises ScrubError if there is none."""
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ScrubError("there is no CUDA device here: use --device cpu (or auto)")
         return ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
 
 
