@@ -149,7 +149,7 @@ class Remote(ABC):
 
     @abstractmethod
     def _death(self, worker: int, error: BaseException) -> Exception:
-        """What it means that there is no answer. The worker is forgotten, so that the next task starts another."""
+        """What it means that there is no answer. The next task in that worker starts another process."""
 
     @abstractmethod
     def _end(self) -> None:
@@ -212,7 +212,7 @@ class _Processes(Remote):
         with _sigint_later():  # a worker is born deaf to Ctrl-C, which a terminal sends to all processes
             try:
                 return self._pool(worker).submit(perform, task)  # type: ignore[no-any-return]
-            except BrokenExecutor:  # it died between two tasks
+            except BrokenExecutor:  # the process died, in the task before or since
                 del self._pools[worker]
                 return self._pool(worker).submit(perform, task)  # type: ignore[no-any-return]
 
@@ -225,8 +225,7 @@ class _Processes(Remote):
             self._pools[worker] = ProcessPoolExecutor(1, env=env, initializer=_begin, initargs=(os.getpid(),))
         return self._pools[worker]
 
-    def _death(self, worker: int, error: BaseException) -> Exception:
-        self._pools.pop(worker, None)
+    def _death(self, worker: int, error: BaseException) -> Exception:  # noqa: ARG002 - its pool knows that it is broken
         if self._closed:
             return WorkerDied("the workers were closed while it ran")
         how = re.search(r"exit codes of the workers are \{(\w+)\((-?\d+)\)", str(error))
