@@ -93,7 +93,16 @@ def _comparison(of: Comparison, wide: bool) -> Table:
     between = " " if wide else "\n"
     over = f"over {one_line(of.against)}" if of.against is not None else f"over the{between}one before"
     random = (f"above{between}random",) if of.chances else ()
-    titles = ("part", "hypothesis", "recovered, %", *random, over, "P(better)" if wide else "better,\nP", "p", "Holm")
+    titles = (
+        "part",
+        "hypothesis",
+        "recovered, %",
+        *random,
+        over,
+        "P(better)" if wide else "P: is\nbetter",
+        "p",
+        "Holm",
+    )
     made = _table(titles, left=(0, 1))
     found = {(each.part, each.refined): each for each in of.differences}
     part = ""
@@ -136,7 +145,7 @@ def _tested(of: Difference, wide: bool) -> list[Text]:
     style = _STYLES[of.verdict]
     if of.same:
         return [Text("the same", style=style)]
-    star = " *" if of.holm < LEVEL else "  "
+    star = "*" if of.holm < LEVEL else " "
     return [
         Text(interval(of.recovered, 1, sign=True, wide=wide), style=style),
         Text(_share(of.improves)),
@@ -171,7 +180,7 @@ def _change(of: Change) -> Iterator[RenderableType]:
         yield Text(f"  {mark} {shown(line)}", style=_MARKS[mark])
     for part, tree in of.paths.items():
         yield Text(
-            f"\nin paths, {part}: fed by what before -> now" if tree.children else f"\nin paths, {part}: nothing"
+            f"\nin paths, {part}: what feeds them, before -> now" if tree.children else f"\nin paths, {part}: nothing"
         )
         yield coloured(tree, PATHS)
 

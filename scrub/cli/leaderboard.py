@@ -1,0 +1,40 @@
+"""`scrub leaderboard`: everything that a results folder holds of a study, in order of what it recovers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scrub.cli import options
+from scrub.errors import ScrubError
+from scrub.files import check_writable, one_line, write_atomically
+
+
+def leaderboard(
+    study: Annotated[
+        str | None, typer.Argument(metavar="[STUDY]", help="Its name; not needed where the folder holds one study.")
+    ] = None,
+    part: Annotated[str, typer.Option(metavar="q|k|v|all", help="Which part to order by.")] = "all",
+    versions: Annotated[bool, typer.Option("--all", help="Hypotheses that changed since too, as NAME@HASH.")] = False,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers here.")] = None,
+    results: options.Results = Path("results"),
+) -> None:
+    """Everything known of a study, in order of what it recovers: a table for all numbers that compare."""
+    from scrub.cli.terminal import console
+    from scrub.compare.leaderboard import leaderboard as ordered
+    from scrub.results.folder import Results
+    from scrub.results.read import known
+
+    if json is not None:
+        check_writable(json)
+    everything = known(Results(results), study, every=versions)
+    studies = sorted({each.result.study for each in everything})
+    if study is None and len(studies) != 1:
+        held = f"several studies, {one_line(', '.join(studies))}: name one" if studies else "nothing yet: run a sweep"
+        raise ScrubError(f"{results} holds {held}, as in 'scrub {'leaderboard' if studies else 'sweep'} induction'")
+    found = ordered(everything, study or studies[0], part, versions)
+    if json is not None:
+        write_atomically(json, found.to_json())
+    console().print(found)
