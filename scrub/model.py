@@ -119,6 +119,13 @@ def load_model(spec: str | Path, dtype: torch.dtype = torch.float32, device: str
     return Model(name, checkpoint.config, checkpoint.graph, _moved(params, dtype, device), tokenizer, folder)
 
 
+def load_graph(spec: str | Path) -> tuple[Node, dict[str, tuple[tuple[int, int], ...]]]:
+    """The graph and the roles of a model, without its parameters. See :func:`load_model`."""
+    found = find_model(spec)
+    config = open_checkpoint(found.folder, found.overrides).config
+    return lower(config), {role: tuple(heads) for role, heads in config.roles.items()}
+
+
 def lower(config: ModelConfig) -> Node:
     """The graph of a model from its config."""
     graph: Node = architectures()[_family(config)].lower(config)

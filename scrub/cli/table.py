@@ -10,8 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from scrub.compare.comparison import chance
 from scrub.files import shown
+from scrub.results.stored import StudyResults
 from scrub.study.experiments import ALL_SCRUBBED
+from scrub.study.null import Standing
 from scrub.study.result import BIGRAM, Result
 from scrub.study.statistics import Interval
 
@@ -39,24 +42,34 @@ def print_sweep(swept: Swept) -> None:
     console = Console(highlight=False, markup=False)
     for stored in swept.studies():
         _warn(f"warning: {stored.result.study} on {stored.result.model}: {text}" for text in stored.result.warnings)
-        table = _by_part(stored.result)
+        table = _by_part(stored)
         width = max(console.width, console.measure(table, options=console.options.update(max_width=10**4)).maximum)
         console.print(f"{stored.heading}; percent recovered, with 95 % intervals over sequences", soft_wrap=True)
         Console(highlight=False, markup=False, width=width).print(table)
     blocks = f"{swept.computed:,} blocks were computed" if swept.computed else "nothing had to be computed"
     console.print(f"{blocks}; the results are in {shown(swept.results.folder)}", soft_wrap=True)
+    _warn(f"warning: {note}" for note in swept.notes)
     _warn(f"failed: {failure}" for failure in swept.failures)
 
 
-def _by_part(result: Result) -> Table:
-    parts = list(dict.fromkeys(row.part for row in result.table))
+def _by_part(stored: StudyResults) -> Table:
+    """Percent recovered by the parts of every hypothesis; of random ones only where the others stand among them."""
+    rows = [row for row in stored.result.table if not stored.hypotheses[row.hypothesis].null_of]
+    parts = list(dict.fromkeys(row.part for row in rows))
+    chances = {(row.hypothesis, row.part): chance(stored, row.hypothesis, row.part) for row in rows}
+    tested = [part for part in parts if any(chances.get((row.hypothesis, part)) for row in rows)]
     table = Table("hypothesis", box=box.SIMPLE_HEAD, pad_edge=False)
-    for part in parts:
-        table.add_column(part, justify="right", no_wrap=True)
-    for name in dict.fromkeys(row.hypothesis for row in result.table):
-        recovered = {row.part: str(row.recovered) for row in result.table if row.hypothesis == name}
-        table.add_row(name, *(recovered.get(part, "") for part in parts))
+    for title in (*parts, *(f"{part} against random" for part in tested)):
+        table.add_column(title, justify="right", no_wrap=True)
+    for name in dict.fromkeys(row.hypothesis for row in rows):
+        recovered = {row.part: str(row.recovered) for row in rows if row.hypothesis == name}
+        stands = [_stands(chances.get((name, part))) for part in tested]
+        table.add_row(name, *(recovered.get(part, "") for part in parts), *stands)
     return table
+
+
+def _stands(among: Standing | None) -> str:
+    return f"above {round(among.above * among.count)} of {among.count}, p = {among.p:.2g}" if among else ""
 
 
 def _warn(lines: Iterable[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -14,7 +15,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from scrub.checkpoints.wording import first_mistake
 from scrub.errors import ScrubError
 from scrub.files import first_sentence, shown
-from scrub.study.hypothesis import Hypothesis
+from scrub.model import load_graph
+from scrub.study.hypothesis import ALL, Hypothesis
+from scrub.study.null import random_hypotheses
 from scrub.study.parameters import unknown_parameter
 from scrub.study.run import Settings
 from scrub.study.study import Study, load_study
@@ -66,7 +69,11 @@ class Grid(BaseModel):
         except ValidationError as error:
             raise ScrubError(f"the grid of the sweep: {first_mistake(error)}") from error
 
-    def settings(self, seed: int) -> Settings:
+    def on(self, device: str) -> Grid:
+        """The same grid on a device."""
+        return self.model_copy(update={"device": device})
+
+    def settings(self, seed: int = 0) -> Settings:
         """How each study runs. Raises ScrubError for a setting that is wrong."""
         names = set(Settings.__dataclass_fields__) & set(Grid.model_fields)
         return Settings(**{name: getattr(self, name) for name in names}, seed=seed, progress=False)
@@ -81,9 +88,31 @@ class Grid(BaseModel):
             for study, hypotheses in self._groups():
                 reads = (model or study.model, data, study.model, study.data, study.positions, study.context)
                 shared.setdefault(reads, []).append((study, hypotheses))
-            for (where, *_), groups in shared.items():
-                found.append(Job(sweep, uuid4().hex, tuple(groups), str(where), data, settings, seeds))
+            for (name, *_), groups in shared.items():
+                everything, notes = self._with_null(groups, str(name))
+                found.append(Job(sweep, uuid4().hex, everything, str(name), data, settings, seeds, notes))
         return found
+
+    def _with_null(self, groups: Sequence[Group], model: str) -> tuple[tuple[Group, ...], tuple[str, ...]]:
+        """The groups with random hypotheses of the same size, and for which hypotheses there is none, and why."""
+        if not self.null:
+            return tuple(groups), ()
+        try:
+            graph, roles = load_graph(model)
+        except ScrubError:
+            return tuple(groups), ()  # which fails where the job is looked at
+        parts = self.parts if self.parts and ALL not in self.parts else (ALL,)
+        notes: list[str] = []
+        found: list[Group] = []
+        for study, hypotheses in groups:
+            everyone = list(hypotheses)
+            for each, part in product(hypotheses, parts):
+                try:
+                    everyone += random_hypotheses(study, each, part, graph, roles, self.null, self.seeds[0])
+                except ScrubError as error:
+                    notes.append(str(error))
+            found.append((study, tuple(everyone)))
+        return tuple(found), tuple(notes)
 
     def _groups(self) -> list[Group]:
         """The studies, each with those of the hypotheses that are its own."""

@@ -25,6 +25,7 @@ class Job:
     data: str | None
     settings: Settings
     seeds: tuple[int, ...]
+    notes: tuple[str, ...] = ()  # what a reader of its results must know
 
     @property
     def name(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from itertools import chain
@@ -18,6 +18,7 @@ from scrub.results.hashes import hash_of
 from scrub.results.read import read_study
 from scrub.results.schema import Cell, Setting
 from scrub.results.stored import StudyResults
+from scrub.study.hypothesis import Hypothesis
 from scrub.study.pairing import BLOCK
 from scrub.study.run import SEQUENCES
 from scrub.sweep.failure import Failure, failures_of
@@ -40,6 +41,7 @@ class Swept:
     surveys: list[tuple[Job, Survey]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     computed: int = 0  # blocks
+    notes: list[str] = field(default_factory=list)  # what a reader of the results must know
 
     def studies(self) -> list[StudyResults]:
         """The results of each study on each model and data, of the hypotheses that didn't fail."""
@@ -54,21 +56,29 @@ class Swept:
 
 
 def sweep(
-    grid: Grid,
+    studies: Grid | str | Path | Hypothesis | Sequence[str | Path | Hypothesis],
     results: str | Path | Results = "results",
     workers: int | None = None,
     ray: str | None = None,
     progress: bool = True,
+    **grid: Any,
 ) -> Swept:
     """Run the whole grid, into a results folder, but for what is there.
 
+    The grid is made of `studies` (folders, hypothesis files, names of either, or hypotheses themselves) and of the
+    other fields of :class:`Grid`, as in `sweep("induction", seeds=[0, 1], draws=3)`.
+
     `workers` processes compute it, by default one for each core or GPU; the numbers don't depend on how many. `ray` is
-    the address of a Ray cluster to run on instead. What fails is kept as a row, and the rest goes on. Raises
-    ScrubError for a mistake in the grid, or where the results can't be written; what was finished is kept.
+    the address of a Ray cluster to run on instead, where the device is the CPU unless it is said. What fails is kept
+    as a row, and the rest goes on. Raises ScrubError for a mistake in the grid, or where the results can't be
+    written; what was finished is kept.
     """
+    whole = studies if isinstance(studies, Grid) else Grid.make(studies=studies, **grid)
+    settings = whole.settings()
+    on_gpu = settings.device == "cuda" if ray else settings.where == "cuda"
+    jobs = whole.on("cuda" if on_gpu else "cpu").jobs()
     folder = results if isinstance(results, Results) else Results(results, make=True)
-    jobs = grid.jobs()
-    with _workers(jobs[0].settings.where, workers, ray) as crew, Progress(crew.count, progress) as bar:
+    with _workers(jobs[0].settings.device, workers, ray) as crew, Progress(crew.count, progress) as bar:
         return _Sweep(folder, crew, bar).run(jobs)
 
 
@@ -95,9 +105,10 @@ class _Sweep:
         self.failed: set[tuple[str, Owner]] = set()  # hypotheses that are left out of their job's other blocks
         self.swept = Swept(results)
 
-    def run(self, jobs: Iterable[Job]) -> Swept:
+    def run(self, jobs: Sequence[Job]) -> Swept:
         """Run all jobs to their end."""
         self.results.refresh()
+        self.swept.notes = list(dict.fromkeys(note for job in jobs for note in job.notes))
         self._queue([Look(job) for job in jobs])
         try:
             while self.waiting or self.running:
