@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -112,27 +113,25 @@ class Tokens:
             tuple(self._most(at, losses) for at in order[:MOST] if change[at] < 0),
         )
 
-    def _change(self, sequence: int, position: int, losses: Float[np.ndarray, "sequence position"]) -> Change | None:
-        loss, unscrubbed = float(losses[sequence, position]), float(self._unscrubbed[sequence, position])
-        return Change(position, loss, unscrubbed) if np.isfinite(unscrubbed) else None
-
     def _passage(self, sequence: int, losses: Float[np.ndarray, "sequence position"]) -> Passage:
         line = self._stored.inputs.tokens[sequence]
-        tokens = []
-        for at, token in enumerate(line[: self.positions + 1]):
-            scored = self._change(sequence, at - 1, losses) if at else None
-            text = self.text(int(token))
-            tokens.append(Token(flowing(text + self._between), label(text), scored))
-        return Passage(sequence, tuple(tokens), len(line) - len(tokens))
+        shown = [int(token) for token in line[: self.positions + 1]]
+        both = zip(losses[sequence].tolist(), self._unscrubbed[sequence].tolist(), strict=True)
+        changes = [Change(at, *pair) if math.isfinite(pair[1]) else None for at, pair in enumerate(both)]
+        texts = [self.text(token) for token in shown]
+        tokens = (
+            Token(flowing(text + self._between), label(text), scored)
+            for text, scored in zip(texts, [None, *changes], strict=False)
+        )
+        return Passage(sequence, tuple(tokens), len(line) - len(shown))
 
     def _most(self, at: int, losses: Float[np.ndarray, "sequence position"]) -> Most:
         sequence, position = divmod(at, losses.shape[1])
         line = self._stored.inputs.tokens[sequence]
         before = self._between.join(self.text(int(t)) for t in line[max(0, position + 1 - CONTEXT) : position + 1])
-        scored = self._change(sequence, position, losses)
-        assert scored is not None  # only scored tokens have a change
         shown = visible(before)
         shown = shown if len(shown) <= LONGEST else "…" + shown[-LONGEST:]
+        scored = Change(position, float(losses[sequence, position]), float(self._unscrubbed[sequence, position]))
         return Most(sequence, shown, label(self.text(int(line[position + 1]))), scored)
 
     def text(self, token: int) -> str:

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -16,17 +17,19 @@ from PIL import Image
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 _FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-background-networking --disable-quic --no-first-run "
-    "--hide-scrollbars --window-size=1280,2000"
-).split()
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-quic"),
+    *("--no-first-run", "--hide-scrollbars", "--window-size=1280,2000"),
+)
 MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 
 
+@cache
 def parsed(page: str) -> Element:
     """A page, read by a parser that forgives nothing."""
     return html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(page)
 
 
+@cache
 def rendered(markdown: str) -> Element:
     """Markdown as a page."""
     return html5lib.parse(MARKDOWN.render(markdown), namespaceHTMLElements=False)

@@ -106,7 +106,7 @@ def tricky(texts: Sequence[str]) -> tuple[StudyResults, Prepared]:
     result = replace(
         stored.result,
         data=others[3],
-        gates=Gates({text: 1e-9 for text in texts}, tuple(texts)),
+        gates=Gates(dict.fromkeys(texts, 1e-09), tuple(texts)),
     )
     described = {
         name: replace(

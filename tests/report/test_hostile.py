@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made import HOSTILE, tricky
 
-from scrub.report.rendering import fenced, html_page, markdown
+from scrub.report.rendering import fenced, markdown
 from scrub.report.report import Report, make_report
 from scrub.show.sources import printable
 

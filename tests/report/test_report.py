@@ -7,6 +7,7 @@ import math
 import re
 import shlex
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -16,11 +17,12 @@ from browsing import parsed, referred, rendered, tables, text_of
 from made import QUIET, hypotheses, invented
 
 from scrub import ScrubError, prepare
-from scrub.report.report import Report, make_report
+from scrub.report.report import Report, command, make_report
 from scrub.results.stored import StudyResults
 from scrub.study.run import Prepared
 from scrub.study.statistics import Interval
 
+MINUS = "\N{MINUS SIGN}"
 Studied = tuple[StudyResults, Prepared]
 
 
@@ -29,7 +31,7 @@ def shown(interval: Interval, digits: int, sign: str = "") -> str:
 
     def one(value: float) -> str:
         rounded = round(value, digits) + 0.0
-        return format(rounded, f"{sign}.{digits}f").replace("-", "−")
+        return format(rounded, f"{sign}.{digits}f").replace("-", MINUS)
 
     return f"{one(interval.estimate)} [{one(interval.low)}, {one(interval.high)}]"
 
@@ -106,7 +108,7 @@ def test_it_can_be_read_without_seeing(report: Report) -> None:
     levels = [int(each.tag[1]) for each in root.iter() if re.fullmatch("h[1-6]", str(each.tag))]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
 def test_the_same_results_give_the_same_report(study: Studied, report: Report) -> None:
@@ -122,7 +124,7 @@ def test_tokens_are_coloured_by_what_they_lose(study: Studied, report: Report) -
     assert numbers
     change = stored.token_losses("naive/all") - stored.token_losses("unscrubbed")
     for number, view in zip(numbers, views, strict=True):
-        spans = [each for each in view.iter("span")]
+        spans = list(view.iter("span"))
         scored = np.flatnonzero(prepared.selected[number])
         assert len(spans) == len(scored)
         for span, position in zip(spans, scored, strict=True):
@@ -131,7 +133,7 @@ def test_tokens_are_coloured_by_what_they_lose(study: Studied, report: Report) -
             kind = "same" if level == 0 else f"{'up' if moved > 0 else 'down'}{level}"
             assert span.attrib["class"] == f"t {kind}"
             assert f"position {position}" in span.attrib["title"]
-            assert span.attrib["title"].startswith(f"{moved:+.3f}:".replace("-", "−"))
+            assert span.attrib["title"].startswith(f"{moved:+.3f}:".replace("-", MINUS))
 
 
 def test_a_sequence_is_shown_as_it_is_read(study: Studied, report: Report) -> None:
@@ -152,8 +154,8 @@ def test_the_tokens_that_changed_most_come_first(study: Studied, report: Report)
     root = parsed(report.html)
     section = next(s for s in root.iter("section") if s.attrib["aria-labelledby"] == "h2")
     (table,) = [t for t in tables(section) if "text before" in t[0]]
-    changes = [cell for row in table[1:] for cell in row if re.fullmatch(r"[+−]\d+\.\d\d", cell)]
-    wanted = [f"{value:+.2f}".replace("-", "−") for value in worst[:8]]
+    changes = [cell for row in table[1:] for cell in row if re.fullmatch(rf"[+{MINUS}]\d+\.\d\d", cell)]
+    wanted = [f"{value:+.2f}".replace("-", MINUS) for value in worst[:8]]
     assert changes[:8] == wanted
 
 
@@ -178,18 +180,7 @@ def test_where_it_cannot_be_written(report: Report, tmp_path: Path) -> None:
         report.save("")
 
 
-def test_thirty_hypotheses_stay_readable() -> None:
-    names = [f"refined_{number}" for number in range(30)]
-    prepared = prepare(hypotheses(names), settings=QUIET)
-    report = make_report(invented(prepared), prepared)
-    root = parsed(report.html)
-    assert len([each for each in root.iter("section") if each.attrib["aria-labelledby"].startswith("h")]) == 30
-    links = [each.attrib["href"] for nav in root.iter("nav") for each in nav.iter("a")]
-    assert [f"#h{number}" for number in range(1, 31)] == [each for each in links if re.fullmatch(r"#h\d+", each)]
-    assert len(report.html.encode()) < 8_000_000
-
-
-def test_long_sequences_of_many_hypotheses_stay_small() -> None:
+def test_thirty_hypotheses_on_long_sequences_stay_readable_and_small() -> None:
     prepared = prepare(hypotheses([f"refined_{number}" for number in range(30)]), settings=QUIET)
     stored = invented(prepared)
     times = math.ceil(1024 / prepared.context)  # as in GPT-2, every position scored
@@ -197,16 +188,19 @@ def test_long_sequences_of_many_hypotheses_stay_small() -> None:
     selected = np.ones((len(tokens), tokens.shape[1] - 1), bool)
 
     def losses(experiment: str) -> np.ndarray:
-        rng = np.random.default_rng(len(experiment))
-        return rng.exponential(size=selected.shape)
+        return np.random.default_rng(len(experiment)).exponential(size=selected.shape)
 
+    config = prepared.model.config.model_copy(update={"roles": {}})  # it reads no sequence so long
     inputs = replace(stored.inputs, tokens=tokens, selected=selected)
-    short = replace(
-        prepared, model=replace(prepared.model, config=prepared.model.config.model_copy(update={"roles": {}}))
-    )
-    report = make_report(replace(stored, inputs=inputs, token_losses=losses), short)
+    without = replace(prepared, model=replace(prepared.model, config=config))
+    report = make_report(replace(stored, inputs=inputs, token_losses=losses), without)
+    root = parsed(report.html)
     assert len(report.html.encode()) < 8_000_000
     assert f"{len(tokens[0]) - 301} more tokens" in report.html
+    assert "no roles yet" in text_of(root)
+    links = [each.attrib["href"] for nav in root.iter("nav") for each in nav.iter("a")]
+    assert [each for each in links if re.fullmatch(r"#h\d+", each)] == [f"#h{number}" for number in range(1, 31)]
+    assert not [e for e in root.iter("details") if "open" in e.attrib and "Token by token" in text_of(e)]
 
 
 def test_a_hypothesis_that_is_only_stored_has_its_paths_as_text(study: Studied) -> None:
@@ -235,21 +229,12 @@ def test_random_hypotheses_are_told_of_where_they_belong(study: Studied) -> None
     assert "refined_1" not in headings
 
 
-def test_a_model_without_roles_is_told_how_to_get_them(study: Studied) -> None:
-    stored, prepared = study
-    config = prepared.model.config.model_copy(update={"roles": {}})
-    report = make_report(stored, replace(prepared, model=replace(prepared.model, config=config)))
-    assert "no roles yet" in text_of(parsed(report.html))
-
-
 def test_the_command_names_what_was_asked_for(study: Studied) -> None:
     stored, prepared = study
     some = replace(prepared, hypotheses=[h for h in prepared.hypotheses if h.name in ("naive", "refined_5")])
     described = dict(stored.hypotheses)
     described["naive"] = replace(described["naive"], parameters={"heads": "3 4", "width": 2})
-    html = make_report(replace(stored, hypotheses=described), some).html
-    command = next(text_of(each) for each in parsed(html).iter("pre") if text_of(each).startswith("scrub report"))
-    words = shlex.split(command)
+    words = shlex.split(command(replace(stored, hypotheses=described), some))
     assert words[2:4] == ["induction/naive", "induction/refined_5"]
     assert words[-4:] == ["--set", "heads=3 4", "--set", "width=2"]
 
