@@ -1,0 +1,206 @@
+"""Random hypotheses of the same size as one, to hold it against chance.
+
+The size of a hypothesis: how many paths it keeps (feeds with the reference, or with a draw that agrees with it)
+through each sequence of layers. A random one keeps as many through the same layers, whichever heads, slots and parts of
+splits those pass. The paths are those of the study's scope (`scrub/study/scope.py`), without the inputs of its entries
+that the part leaves alone: told apart as far as the rules and splits do, equally far where they pass the same layers,
+and by single heads in the layers where some are kept and some are not. Where that would be more than `MOST` paths
+through the same layers (deep models), groups of heads stay together and count as one.
+
+Which paths are kept is shuffled uniformly. `rows like F` stays where it is, since it feeds whole attention patterns.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cached_property
+from itertools import product
+from math import factorial, prod
+
+import numpy as np
+from jaxtyping import Float
+
+from scrub.errors import ScrubError
+from scrub.graph.node import Node
+from scrub.paths.pattern import Pattern
+from scrub.paths.rules import OTHER
+from scrub.paths.splits import Roles, Split
+from scrub.study.hypothesis import ALL, Hypothesis
+from scrub.study.scope import Place, Scope, Step
+from scrub.study.study import Study
+
+MOST = 1000  # paths through the same layers that are told apart by single heads
+FEW = 20  # different hypotheses of one size, below which a claim of rarity rests on too little
+
+Feeds = dict[Place, str]  # what feeds each path
+
+
+def random_hypotheses(
+    study: Study, hypothesis: Hypothesis, part: str, model: Node, roles: Roles, count: int, seed: int
+) -> list[Hypothesis]:
+    """Random hypotheses of the size of one part, independent and uniform: the same one may come twice, or the original.
+
+    They are named NAME~PART~1 and so on; their rules are in a part of that name, or where it is `all`, in `kept`.
+    Raises ScrubError if there is none but itself, or its rules can't be told path by path.
+    """
+    size = Size(study, hypothesis, part, model, roles)
+    rng = np.random.default_rng([seed, *f"null {hypothesis.name}/{part}".encode()])
+    return [size.shuffled(rng, number) for number in range(1, count + 1)]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a hypothesis stands among random ones: the share that it beats, of how many, and the p-value."""
+
+    above: float
+    count: int
+    p: float
+
+
+def standing(ours: float, null: Float[np.ndarray, " draw"]) -> Standing:
+    """Where a score stands among those of random hypotheses, the more the better.
+
+    p = (1 + #{null >= ours}) / (N + 1), which is never 0: the original is one of the possible draws (Phipson and Smyth
+    2010, Permutation p-values should never be zero). Raises ScrubError if there is no random one.
+    """
+    if not len(null):
+        raise ScrubError("there is no random hypothesis to compare with: ask for at least one")
+    return Standing(float((null < ours).mean()), len(null), (1 + int((null >= ours).sum())) / (len(null) + 1))
+
+
+class Size:
+    """The paths of one part of a hypothesis, and what feeds them, by the layers that they pass."""
+
+    def __init__(self, study: Study, hypothesis: Hypothesis, part: str, model: Node, roles: Roles) -> None:
+        self.hypothesis, self.part = hypothesis, part
+        graph = hypothesis.scrub(model, roles, part)
+        scope = Scope(study.baseline_rules, graph)
+        groups, self._inputs = scope.units()
+        apart = _taken_apart(groups)
+        self._splits = [_by_heads(place) for place in sorted(apart, key=lambda place: -len(place.steps))]
+        self.feeds: Feeds = {single: fed for place, fed in groups.items() for single in _singles(place, apart)}
+        if self.distinct == 1:
+            raise ScrubError(
+                f"every hypothesis of the size of {hypothesis.name}/{part} is the same one: through each sequence of "
+                "layers it keeps all paths or none, so there is no other to compare it with; take another part"
+            )
+        spoken = [scope.reached_by(rule) for rule in hypothesis.part(part)]
+        first = spoken.index(True) if any(spoken) else 0
+        others = [(at, rule) for at, rule in enumerate(hypothesis.part(part)) if not spoken[at]]
+        self._before = [rule for at, rule in others if at < first]
+        self._after = [rule for at, rule in others if at > first]
+        for split in self._splits:
+            graph = split.apply(graph, roles)
+        if self.told(self.feeds, hypothesis.name).scrub(model, roles) is not graph:
+            raise ScrubError(
+                f"the rules of {hypothesis.name}/{part} can't be told path by path: random hypotheses of its "
+                "size need rules that hold wherever the heads of the study are read"
+            )
+
+    @cached_property
+    def classes(self) -> Mapping[tuple[str, ...], list[Place]]:
+        """The paths that are shuffled, by the layers that they pass."""
+        found: dict[tuple[str, ...], list[Place]] = {}
+        for place, source in self.feeds.items():
+            if not source.startswith("rows "):
+                found.setdefault(place.layers, []).append(place)
+        return found
+
+    @property
+    def distinct(self) -> int:
+        """How many different hypotheses of this size there are."""
+        counts = [Counter(self.feeds[place] for place in places) for places in self.classes.values()]
+        return prod(factorial(each.total()) // prod(map(factorial, each.values())) for each in counts)
+
+    def shuffled(self, rng: np.random.Generator, number: int) -> Hypothesis:
+        """A random hypothesis of this size."""
+        feeds = dict(self.feeds)
+        for places in self.classes.values():
+            order = rng.permutation(len(places))
+            feeds |= {place: self.feeds[places[at]] for place, at in zip(places, order, strict=True)}
+        return self.told(feeds, f"{self.hypothesis.name}~{self.part}~{number}")
+
+    def told(self, feeds: Feeds, name: str) -> Hypothesis:
+        """The hypothesis that feeds the paths so, and all else as the original does."""
+        rules = list(map(str, self._before))
+        for input_ in self._inputs:
+            rules.append(f"{input_.pattern('**')} -> {OTHER}")
+            inside = [each for each in feeds if _lies_below(each, input_)]
+            for source in sorted({feeds[each] for each in inside} - {OTHER}):
+                kept = [each for each in inside if feeds[each] == source]
+                rules += [f"{pattern} -> {source}" for pattern in _patterns(kept)]
+        rules += map(str, self._after)
+        splits = [*map(str, self.hypothesis.splits), *map(str, self._splits)]
+        sections = {"splits": splits, "kept" if self.part == ALL else self.part: rules}
+        others = f"{self.distinct:,}" if self.distinct < 10**6 else f"about {Decimal(self.distinct):.0e}"
+        few = ", too few for a small p-value" if self.distinct < FEW else ""
+        return Hypothesis(
+            "\n".join(_section(title, lines) for title, lines in sections.items() if lines),
+            claim=f"Random: as many paths through the same layers as {self.hypothesis.name}/{self.part} keeps, one of "
+            f"{others} such hypotheses{few}.",
+            name=name,
+            features=self.hypothesis.features,
+            study=self.hypothesis.study,
+            null_of=self.hypothesis.name,
+        )
+
+
+def _section(title: str, lines: Sequence[str]) -> str:
+    return f"{title:<7} " + ("\n" + 8 * " ").join(lines)
+
+
+def _taken_apart(feeds: Feeds) -> set[Place]:
+    """The groups of several heads that are taken apart: where paths through the same layers are fed differently."""
+    classes: dict[tuple[str, ...], list[Place]] = {}
+    for place in feeds:
+        classes.setdefault(place.layers, []).append(place)
+    apart: set[Place] = set()
+    for places in classes.values():
+        singles = sum(prod(len(step.heads) or 1 for step in place.steps) for place in places)
+        if len({feeds[place] for place in places}) > 1 and singles <= MOST:
+            apart.update(above for place in places for above in _above(place) if len(above.steps[-1].heads) > 1)
+    return apart
+
+
+def _above(place: Place) -> list[Place]:
+    return [Place(place.entry, place.steps[:at]) for at in range(1, len(place.steps) + 1)]
+
+
+def _singles(place: Place, apart: set[Place]) -> Iterable[Place]:
+    """The paths that one is, when groups of heads are taken apart."""
+    choices = [
+        [_single(step, head) for head in step.heads] if above in apart else [step]
+        for step, above in zip(place.steps, _above(place), strict=True)
+    ]
+    return (Place(place.entry, steps) for steps in product(*choices))
+
+
+def _single(step: Step, head: int) -> Step:
+    part = step.label[len(step.label.partition("[")[0]) :]
+    return Step(f"{step.layer}.{head}{part}", (head,))
+
+
+def _by_heads(place: Place) -> Split:
+    return Split(Pattern(place.pattern()), "heads", tuple(map(str, place.steps[-1].heads)))
+
+
+def _lies_below(place: Place, above: Place) -> bool:
+    return place.entry == above.entry and place.steps[: len(above.steps)] == above.steps
+
+
+def _patterns(places: Sequence[Place]) -> list[str]:
+    """Path patterns of exactly these places: those that differ in one step are written as alternatives of it."""
+    paths: list[tuple[Step, ...]] = [(Step(each.entry), *each.steps) for each in places]
+    labels: list[tuple[tuple[str, ...], ...]] = [tuple((step.label,) for step in path) for path in paths]
+    for at in range(max(map(len, labels), default=0)):
+        alike: dict[object, tuple[tuple[str, ...], ...]] = {}
+        for path in labels:
+            key = (len(path), path[:at], path[at + 1 :])
+            before = alike.get(key, path)
+            both = (*before[at], *path[at]) if key in alike and at < len(path) else path[min(at, len(path) - 1)]
+            alike[key] = (*path[:at], both, *path[at + 1 :]) if at < len(path) else path
+        labels = list(alike.values())
+    return ["/".join(filter(None, (s[0] if len(s) == 1 else "{" + ",".join(s) + "}" for s in path))) for path in labels]
