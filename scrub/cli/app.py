@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from scrub.cli import compare, fetch, inspect, leaderboard, new, roles, run, sweep
+from scrub.cli import compare, fetch, inspect, leaderboard, new, report, roles, run, sweep
 from scrub.data.command import whitelist
 from scrub.training.command import train
 
@@ -19,6 +19,7 @@ app.command("run")(run.run)
 app.command("sweep")(sweep.sweep)
 app.command("compare")(compare.compare)
 app.command("leaderboard")(leaderboard.leaderboard)
+app.command("report")(report.report)
 app.command("check")(inspect.check)
 app.command("show")(inspect.show)
 app.command("plan")(inspect.plan)

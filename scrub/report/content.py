@@ -11,6 +11,7 @@ from textwrap import dedent
 from markupsafe import Markup
 
 from scrub.compare.changes import Change, changes
+from scrub.compare.comparison import chance
 from scrub.report.patterns import Patterns
 from scrub.report.tokens import Tokens, TokenView
 from scrub.results.stored import Described, StudyResults
@@ -20,6 +21,7 @@ from scrub.show.difference import lines
 from scrub.show.drawing import svg
 from scrub.study.experiments import ALL_SCRUBBED
 from scrub.study.hypothesis import ALL
+from scrub.study.null import Standing
 from scrub.study.result import BIGRAM, Result, Row
 from scrub.study.run import Prepared
 from scrub.study.statistics import Interval
@@ -52,11 +54,15 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Chance:
-    """How random hypotheses of the same size do: how many there are, how many reach ours, and the best of them."""
+    """Where a hypothesis stands among random ones of the same size, and the row of the best of these."""
 
-    count: int
-    reach: int
+    standing: Standing
     best: Row
+
+    @property
+    def beaten(self) -> int:
+        """How many of the random ones recover less."""
+        return round(self.standing.above * self.standing.count)
 
 
 @dataclass(frozen=True)
@@ -112,6 +118,7 @@ class Anchor:
 class Content:
     """All of a report."""
 
+    heading: str
     result: Result  # without random hypotheses
     baseline: str
     positions: str
@@ -173,6 +180,7 @@ def content(
     names = told(stored)
     result = replace(stored.result, rows=[row for row in stored.result.rows if row[0] in names])
     return Content(
+        stored.heading,
         result,
         " ".join(prepared.study.baseline.split()),
         prepared.settings.positions or prepared.study.positions,
@@ -203,11 +211,12 @@ def _chapters(
     pairs, parts = list(zip(names[1:], names, strict=False)), list(dict.fromkeys(part for _, part in result.rows))
     changed = {each.refined: each for each in changes(stored, pairs, graphs, parts)}
     rows = {name: [row for row in result.table if row.hypothesis == name] for name in names}
+    published = {each.name: each.published for each in prepared.hypotheses}
     before: dict[str, str] = {}
     found = []
     for at, name in enumerate(names):
         described = _described(stored, name)
-        rows_of = tuple(_line(result, row, described.published, before) for row in rows[name])
+        rows_of = tuple(_line(result, row, published.get(name, described.published), before) for row in rows[name])
         before |= {row.part: name for row in rows[name]}
         part = ALL if any(line.row.part == ALL for line in rows_of) else rows_of[-1].row.part
         change = changed.get(name)
@@ -266,11 +275,9 @@ def _image(number: int, name: str, part: str) -> str:
 
 
 def _chance(stored: StudyResults, name: str, part: str) -> Chance | None:
-    random = [
-        row for row in stored.result.table if row.part == part and _described(stored, row.hypothesis).null_of == name
-    ]
-    if not random:
+    standing = chance(stored, name, part)
+    if standing is None:
         return None
-    ours = stored.result.recovered(f"{name}/{part}").estimate
-    reach = sum(row.recovered.estimate >= ours for row in random)
-    return Chance(len(random), reach, max(random, key=lambda row: row.recovered.estimate))
+    rows = (row for row in stored.result.table if row.part == part)
+    random = (row for row in rows if _described(stored, row.hypothesis).null_of == name)
+    return Chance(standing, max(random, key=lambda row: row.recovered.estimate))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,22 +41,29 @@ class Report:
 
         Every file is replaced as a whole, those that refer to others last. Raises ScrubError if one can't be written.
         """
-        path = Path(path)
-        base = path.with_suffix("") if path.suffix.lower() in {".html", ".md"} else path
-        if not base.name:
-            raise ScrubError(f"{shown(path)} names no file: give a path such as report.html")
-        folder = base.with_name(f"{base.name}_files")
+        page, markdown, folder = files_of(path)
         make_folder(folder)
         for name, image in self.images.items():
             write_atomically(folder / name, image)
-        write_atomically(
-            base.with_name(f"{base.name}.md"), self.markdown.replace(f"{FOLDER}/", f"{quote(folder.name)}/")
-        )
-        write_atomically(base.with_name(f"{base.name}.html"), self.html)
+        write_atomically(markdown, self.markdown.replace(f"{FOLDER}/", f"{quote(folder.name)}/"))
+        write_atomically(page, self.html)
 
     def _repr_html_(self) -> str:
         frame = b64encode(self.html.encode()).decode()
         return f'<iframe src="data:text/html;base64,{frame}" style="width:100%;height:40rem;border:0"></iframe>'
+
+
+def files_of(path: str | Path) -> tuple[Path, Path, Path]:
+    """The page, the Markdown and the folder of its images that a report is written to, by the path of any of them.
+
+    Raises ScrubError for a path that names no file.
+    """
+    path = Path(path)
+    base = path.with_suffix("") if path.suffix.lower() in {".html", ".md"} else path
+    if not base.name:
+        raise ScrubError(f"{shown(path)} names no file: give a path such as report.html")
+    page, markdown, folder = (base.with_name(f"{base.name}{end}") for end in (".html", ".md", "_files"))
+    return page, markdown, folder
 
 
 def make_report(stored: StudyResults, prepared: Prepared) -> Report:
@@ -88,12 +96,16 @@ def command(stored: StudyResults, prepared: Prepared) -> str:
     names = [each.name for each in prepared.hypotheses]
     declared = [each if isinstance(each, str) else each.name for each in study.hypotheses]
     words = ["scrub", "report", *([study.name] if names == declared else _wanted(prepared))]
+    seeds = list(dict.fromkeys(seed for seed, _ in stored.pairings))
+    draws = len(stored.pairings) // len(seeds)
+    random = Counter(each.null_of for each in stored.hypotheses.values() if each.null_of)
     options: dict[str, object] = {
         "model": model if model != study.model else None,
         "data": prepared.data.name if prepared.data.name != default_data(study, prepared.model) else None,
         "sequences": len(prepared.data.tokens) if len(prepared.data.tokens) != SEQUENCES else None,
-        "draws": settings.draws if settings.draws != 1 else None,
-        "seed": settings.seed,
+        "draws": draws if draws != 1 else None,
+        "seed": ",".join(map(str, seeds)),
+        "null": max(random.values(), default=None),
         "dtype": settings.dtype,
         "parts": ",".join(settings.parts) if settings.parts else None,
         "positions": settings.positions,
