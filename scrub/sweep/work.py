@@ -91,7 +91,7 @@ class _Losses:
     """Of one cell, for the sequences of a block, in nats."""
 
     sums: Mapping[str, Float[np.ndarray, " member"]]
-    tokens: Sequence[Float[np.ndarray, " scored"]]
+    tokens: Sequence[Float[np.ndarray, " _"]]
 
 
 def _losses(name: str, batches: Sequence[Batch], selected: Bool[np.ndarray, "member position"]) -> _Losses:
