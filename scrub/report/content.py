@@ -166,6 +166,11 @@ class Content:
         """What changed, as text."""
         return "\n".join(f"{mark} {line}" for mark, line in change.lines)
 
+    @property
+    def published_own(self) -> bool:
+        """Whether that was for this very model."""
+        return self.result.model.rpartition("/")[2] == self.published_for
+
     def place(self, value: float) -> float:
         """Where a percentage lies on a scale from 0 to 1 that holds every estimate of the report."""
         estimates = [line.row.recovered.estimate for chapter in self.chapters for line in chapter.lines]
@@ -184,7 +189,7 @@ def content(
         result,
         " ".join(prepared.study.baseline.split()),
         prepared.settings.positions or prepared.study.positions,
-        prepared.study.published_model or result.model,
+        prepared.study.published_model or "",
         tuple(_chapters(stored, result, prepared, names, tokens)),
         tokens,
         patterns,

@@ -55,9 +55,10 @@ def plot_recovery(
     """A line for each part across the hypotheses, with 95 % intervals, between the 0 % and 100 % anchors.
 
     `published` are percentages by experiment, by default those of the result's own model; where there are some they
-    stand beside it, on the same scale, under the name of the model that they were published for.
+    stand beside it, on the same scale, under the name of the model that they were published for, if it is given.
     """
-    published = result.published if published is None else published
+    if published is None:
+        published, published_for = result.published, result.model
     names = list(dict.fromkeys(row.hypothesis for row in result.table))
     parts = list(dict.fromkeys(row.part for row in result.table))
     theirs = [name for name in names if any(f"{name}/{part}" in published for part in parts)]
@@ -70,7 +71,7 @@ def plot_recovery(
     panels[0].set_ylabel("loss recovered, %", color=theme.text)
     if theirs:
         _published(panels[1], published, theirs, parts, theme)
-        _dress(panels[1], theirs, f"published, for {published_for or result.model}", theme)
+        _dress(panels[1], theirs, f"published, for {published_for}" if published_for else "published", theme)
     legend = panels[0].legend(frameon=False, ncols=len(parts), fontsize=9, labelcolor=theme.text)
     for text in legend.get_texts():
         text.set_parse_math(False)
