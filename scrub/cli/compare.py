@@ -62,6 +62,7 @@ def compare(
 ) -> None:
     """Compare hypotheses of a study on the same sequences, running what the results folder doesn't hold yet."""
     from scrub.cli.terminal import console, warn
+    from scrub.compare.comparison import check_several
     from scrub.compare.comparison import compare as compared
     from scrub.compare.names import paths_of
 
@@ -85,7 +86,8 @@ def compare(
     if stored:
         given = [name for name, value in {**computing, "workers": workers, "ray": ray}.items() if value is not None]
         if given:
-            raise ScrubError(f"--stored computes nothing, so {given[0]} says nothing: leave one of the two out")
+            option = {"seeds": "seed", "parameters": "set"}.get(given[0], given[0])
+            raise ScrubError(f"--stored computes nothing, so --{option} has no meaning: leave one of the two out")
         about = {"model": model, "data": data, "dtype": dtype, "sequences": sequences}
         found, plain = _stored(results, wanted, study, {name: value for name, value in about.items() if value})
     else:
@@ -101,6 +103,7 @@ def compare(
             **computing,
         )
         plain, graphs = _lowered(grid)
+        check_several(plain)
         found = _run(grid, results, workers, ray)
     leader = plain[0] if against is not None else None
     comparison = compared(found, plain, leader, only, graphs)
@@ -115,11 +118,10 @@ def compare(
 
 def _studies_in(results: Path) -> list[str]:
     """The studies that a results folder holds something of, if it is there."""
+    from scrub.compare.names import studies_of
     from scrub.results.folder import MARK, Results
 
-    if not (results / MARK).is_file():
-        return []
-    return sorted({str(each["setting"]["study"]) for each in Results(results).studies()})
+    return studies_of(Results(results)) if (results / MARK).is_file() else []
 
 
 def _stored(

@@ -24,17 +24,22 @@ def leaderboard(
     """Everything known of a study, in order of what it recovers: a table for all numbers that compare."""
     from scrub.cli.terminal import console
     from scrub.compare.leaderboard import leaderboard as ordered
+    from scrub.compare.names import studies_of
     from scrub.results.folder import Results
     from scrub.results.read import known
 
     if json is not None:
         check_writable(json)
-    everything = known(Results(results), study, every=versions)
-    studies = sorted({each.result.study for each in everything})
+    folder = Results(results)
+    studies = studies_of(folder)
     if study is None and len(studies) != 1:
         held = f"several studies, {one_line(', '.join(studies))}: name one" if studies else "nothing yet: run a sweep"
         raise ScrubError(f"{results} holds {held}, as in 'scrub {'leaderboard' if studies else 'sweep'} induction'")
-    found = ordered(everything, study or studies[0], part, versions)
+    if study is not None and study not in studies:
+        there = one_line(", ".join(studies)) or "none"
+        raise ScrubError(f"{results} holds nothing of the study {one_line(study)!r}: there is {there}")
+    wanted = study or studies[0]
+    found = ordered(known(folder, wanted, every=versions), wanted, part, versions)
     if json is not None:
         write_atomically(json, found.to_json())
     console().print(found)

@@ -88,13 +88,13 @@ class Comparison:
     @property
     def notes(self) -> list[str]:
         """What the numbers mean, and what a reader must know of them."""
-        count = len(self.differences)
-        found = []
+        count, found = len(self.differences), []
+        these = f"the {count} differences" if count > 1 else "the one difference"
         if count:
             found.append(
                 "difference: on the same sequences, with its 95 % bootstrap interval; P(better): share of resamples "
                 f"above 0; p: two-sided, of no difference, never below {SMALLEST_P:.3f} with {RESAMPLES:,} resamples; "
-                f"Holm: p adjusted for the {count} differences shown (Holm 1979); * below {LEVEL:g}"
+                f"Holm: p adjusted for {these} shown (Holm 1979); * below {LEVEL:g}"
             )
         if count * SMALLEST_P >= LEVEL:
             found.append(
@@ -205,8 +205,7 @@ def compare(
     result = stored.result
     names = tuple(dict.fromkeys([*([against] if against is not None else []), *names]))
     check_names(stored, names)
-    if len(names) < 2:
-        raise ScrubError(f"there is nothing to compare {''.join(names) or 'with'} with: name two hypotheses or more")
+    check_several(names)
     there = dict.fromkeys(part for hypothesis, part in result.rows if hypothesis in names)
     for part in parts or ():
         if part not in there:
@@ -220,6 +219,14 @@ def compare(
     chances = {(name, part): chance(stored, name, part) for name, part in result.rows if name in names}
     among = {row: standing for row, standing in chances.items() if standing is not None}
     return Comparison(result, names, shown, against, differences, changed, among)
+
+
+def check_several(names: Sequence[str]) -> None:
+    """Raise ScrubError unless there are two hypotheses or more."""
+    if len(names) < 2:
+        raise ScrubError(
+            f"one hypothesis, {one_line(''.join(names)) or 'or none'}, can't be compared: name two or more"
+        )
 
 
 def check_names(stored: StudyResults, names: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -52,11 +53,20 @@ class Place:
 
 @dataclass(frozen=True)
 class Board:
-    """Hypotheses whose numbers compare, the one that recovers most first; `about` says what they were run on."""
+    """Hypotheses whose numbers compare, the one that recovers most first; `about` says what they rest on."""
 
     heading: str
     about: Mapping[str, str]
     places: tuple[Place, ...]
+
+    @property
+    def basis(self) -> str:
+        """What the numbers rest on beside what the heading says, and when the last of them was computed."""
+        hashes = [f"{key.removesuffix('_hash')} {self.about[key][:8]}" for key in _HASHES if self.about[key]]
+        version = [f"scrub {self.about['scrub_version']}"] if self.about["scrub_version"] else []
+        last = max(place.time for place in self.places)
+        when = [f"last run {last[:16].replace('T', ' ')}"] if last else []
+        return ", ".join([*filter(None, [self.about["dtype"]]), *version, *hashes, *when])
 
 
 @dataclass(frozen=True)
@@ -90,7 +100,7 @@ class Leaderboard:
         for board in self.boards:
             frame = pd.DataFrame(list(_lines(board))).drop(columns=["hash", "time"])
             style = frame.style.format(precision=3, na_rep="", escape="html").hide(axis="index")
-            tables.append(str(style.set_caption(one_line(board.heading).replace("<", "&lt;")).to_html()))
+            tables.append(str(style.set_caption(escape(f"{board.heading}; {board.basis}")).to_html()))
         return "".join(tables)
 
 
@@ -128,19 +138,12 @@ def _board(known: Sequence[StudyResults], part: str, versions: bool) -> Board:
     order = sorted(best, key=lambda name: -best[name].result.recovered(f"{name}/{part}").estimate)
     places = tuple(_place(name, best[name], order[0], best[order[0]], part) for name in order)
     first = max(known, key=lambda each: len(each.pairings))
-    return Board(_heading(first), dict(zip(_SAME, _basis(first), strict=True)), places)
+    return Board(first.result.heading, dict(zip(_SAME, _basis(first), strict=True)), places)
 
 
 def _listed(name: str, described: Described | None, versions: bool) -> bool:
     """Whether a hypothesis has a place: no random one does, and one that changed only if versions are asked for."""
     return not (described and described.null_of) and (versions or VERSION not in name)
-
-
-def _heading(of: StudyResults) -> str:
-    """What a board's numbers were computed of, in one line."""
-    about = [f"scrub {of.about['scrub_version']}"] if "scrub_version" in of.about else []
-    about += [f"{key.removesuffix('_hash')} {of.about[key][:8]}" for key in _HASHES if key in of.about]
-    return ", ".join([of.result.heading, *([of.about["dtype"]] if "dtype" in of.about else []), *about])
 
 
 def _place(name: str, own: StudyResults, leader: str, leaders: StudyResults, part: str) -> Place:

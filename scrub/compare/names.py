@@ -8,6 +8,7 @@ from pathlib import Path
 from scrub.errors import ScrubError
 from scrub.files import one_line
 from scrub.find import find, known, locate
+from scrub.results.folder import Results
 from scrub.results.stored import StudyResults
 from scrub.study.study import load_study
 
@@ -67,6 +68,11 @@ def stored_with(
             f"several studies have {plain[0]}: {', '.join(studies)}; say which, as in --study {studies[0]}"
         )
     return max(having, key=lambda each: (len(each.result.positions), len(each.pairings))), plain
+
+
+def studies_of(results: Results) -> list[str]:
+    """The studies that a results folder holds something of."""
+    return sorted({str(each["setting"]["study"]) for each in results.studies()})
 
 
 def _studies() -> list[str]:

@@ -63,7 +63,8 @@ def leaderboard_tables(of: Leaderboard, console: Console, options: ConsoleOption
     for at, board in enumerate(of.boards):
         if at:
             yield Text()
-        yield Text(f"{one_line(board.heading)}: {of.part}")
+        yield Text(one_line(board.heading))
+        yield Text(f"{one_line(board.basis)}; part: {one_line(of.part)}", style="dim")
         yield _fitting(partial(_board, board), console, options)
     yield Text("≈: the interval overlaps the leader's; behind: by how much, paired on the same sequences", style="dim")
 
@@ -124,7 +125,7 @@ def _comparison(of: Comparison, wide: bool) -> Table:
 def _board(of: Board, wide: bool) -> Table:
     random = (f"above{' ' if wide else chr(10)}random",) if any(place.chance for place in of.places) else ()
     pairings = ("pairings",) if len({place.pairings for place in of.places}) > 1 else ()
-    titles = ("", "hypothesis", "recovered, %", "behind", *random, "loss", "KL", *pairings, "when")
+    titles = ("", "hypothesis", "recovered, %", "behind", *random, "loss", "KL", *pairings)
     made = _table(titles, left=(1,))
     for rank, place in enumerate(of.places, 1):
         made.add_row(
@@ -136,7 +137,6 @@ def _board(of: Board, wide: bool) -> Table:
             Text(f"{place.loss.estimate:.3f}"),
             Text(f"{place.kl.estimate:.3f}"),
             *([Text(str(place.pairings))] if pairings else []),
-            Text(place.time[:16].replace("T", " " if wide else chr(10))),
         )
     return made
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made import drawn, made
+from rich.console import Console
 from scipy import stats
 
 from scrub.compare.comparison import compare
@@ -205,14 +206,30 @@ def test_json_and_frame_say_the_same() -> None:
     assert [row["part"] for row in text["rows"]] == ["k", "k", "q", "q"]
 
 
+@pytest.mark.parametrize("width", [80, 130])
+def test_every_name_and_number_fits(width: int) -> None:
+    effects = {f"refined_{number}/{part}": 0.1 * number for number in range(4) for part in ("q", "all")}
+    stored = drawn(np.random.default_rng(2), 43, effects)
+    console = Console(width=width, highlight=False, markup=False, color_system=None)
+    with console.capture() as captured:
+        console.print(found := compare(stored, [f"refined_{number}" for number in range(4)]))
+    text = captured.get()
+    assert max(map(len, text.splitlines())) <= width
+    for each in found.differences:
+        assert each.refined in text
+        assert f"{each.recovered.estimate:+.1f}" in text
+        assert f"[{each.recovered.low:+.1f}, {each.recovered.high:+.1f}]" in text
+    assert "…" not in text
+
+
 @pytest.mark.parametrize(
     ("names", "keywords", "message"),
     [
         (["a", "bb"], {}, "nothing is known of a hypothesis 'bb' in s on m: did you mean b\\? there are a, b"),
         (["a"], {"against": "zzz"}, "nothing is known of a hypothesis 'zzz' in s on m: there are a, b"),
-        (["a"], {}, "nothing to compare a with"),
-        ([], {}, "nothing to compare with"),
-        (["a", "a"], {}, "nothing to compare a with"),
+        (["a"], {}, "one hypothesis, a, can't be compared: name two or more"),
+        ([], {}, "one hypothesis, or none, can't be compared"),
+        (["a", "a"], {}, "one hypothesis, a, can't be compared"),
         (["a", "b"], {"parts": ["k", "w"]}, "none of the hypotheses has a part 'w': they have k"),
     ],
 )
