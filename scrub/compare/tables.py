@@ -35,6 +35,10 @@ def comparison_tables(of: Comparison, console: Console, options: ConsoleOptions)
     yield _fitting(partial(_comparison, of), console, options)
     for note in of.notes:
         yield Text(note, style="dim")
+    if of.chances:
+        yield Text("\nabove how many random hypotheses of its size, and p of chance:", style="bold")
+    for (name, part), standing in of.chances.items():
+        yield Text(f"  {one_line(name)}, {part}: ").append(_standing(standing, wide=True))
     for change in of.changes:
         yield Text()
         yield from _change(change)
@@ -93,17 +97,8 @@ def _table(titles: Iterable[str], left: Sequence[int]) -> Table:
 def _comparison(of: Comparison, wide: bool) -> Table:
     between = " " if wide else "\n"
     over = f"over {one_line(of.against)}" if of.against is not None else f"over the{between}one before"
-    random = (f"above{between}random",) if of.chances else ()
-    titles = (
-        "part",
-        "hypothesis",
-        "recovered, %",
-        *random,
-        over,
-        "P(better)" if wide else "P: is\nbetter",
-        "p",
-        "Holm",
-    )
+    better = "P(better)" if wide else "P: is\nbetter"
+    titles = ("part", "hypothesis", "recovered, %", over, better, "p", "Holm")
     made = _table(titles, left=(0, 1))
     found = {(each.part, each.refined): each for each in of.differences}
     part = ""
@@ -115,7 +110,6 @@ def _comparison(of: Comparison, wide: bool) -> Table:
             Text(row.part if row.part != part else ""),
             Text(one_line(row.hypothesis)),
             Text(interval(row.recovered, 1, wide=wide)),
-            *([_standing(of.chances.get((row.hypothesis, row.part)), wide)] if random else []),
             *(_tested(each, wide) if each else ()),
         )
         part = row.part

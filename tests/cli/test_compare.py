@@ -164,7 +164,7 @@ def test_where_it_stands_among_random_hypotheses(scrub: Scrub, tmp_path: Path) -
         ("refined_1", "k", 3),
     ]
     assert len(found["differences"]) == 1
-    assert re.search(r"[0-3] of 3 \(p \d", said.out)
+    assert re.search(r"naive, k: [0-3] of 3 \(p \d", said.out)
     listed = scrub("leaderboard --part k --results", tmp_path / "r", "--json", tmp_path / "o.json")
     assert listed.status == 0, listed.err
     (board,) = numbers(tmp_path / "o.json")["boards"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from itertools import combinations
 from typing import Any
 
@@ -220,6 +221,18 @@ def test_every_name_and_number_fits(width: int) -> None:
         assert f"{each.recovered.estimate:+.1f}" in text
         assert f"[{each.recovered.low:+.1f}, {each.recovered.high:+.1f}]" in text
     assert "…" not in text
+
+
+def test_standing_among_random_hypotheses() -> None:
+    randoms = [Described(f"b~{number}", "", "k ** -> y", null_of="b") for number in range(4)]
+    effects = {f"{each.name}/k": 0.5 + 0.1 * at for at, each in enumerate(randoms)}
+    stored = drawn(np.random.default_rng(2), 43, TWO | effects, hypotheses=randoms)
+    found = compare(stored, ["a", "b"])
+    above = sum(stored.result.recovered(n).estimate < stored.result.recovered("b/k").estimate for n in effects)
+    assert {row: (each.count, each.above) for row, each in found.chances.items()} == {("b", "k"): (4, above / 4)}
+    assert len(found.differences) == 1
+    assert found.to_dict()["random"] == [{"hypothesis": "b", "part": "k", **asdict(found.chances["b", "k"])}]
+    assert list(found.frame()["random"].dropna()) == [4]
 
 
 @pytest.mark.parametrize(
