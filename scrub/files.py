@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from scrub.errors import ScrubError
 
+_ABANDONED = 3600.0  # seconds; nothing takes so long to write
 _ADVICE: dict[type[OSError], str] = {
     FileNotFoundError: "make its folder first, or give another path",
     IsADirectoryError: "give the path of a file",
@@ -44,6 +47,14 @@ def check_writable(path: str | Path) -> None:
             partial.unlink()
     except (OSError, ValueError) as error:
         raise unwritable(path, error) from error
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what :func:`write_atomically` left in a folder when its process was killed, over an hour ago."""
+    for path in folder.glob(".*.partial"):
+        with suppress(OSError):  # another process was faster, or it isn't ours
+            if time.time() - path.stat().st_mtime > _ABANDONED:
+                path.unlink()
 
 
 def make_folder(folder: Path) -> None:

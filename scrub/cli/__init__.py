@@ -16,6 +16,8 @@ from typing import Any
 
 MISTAKE, GATE = 2, 1  # exit statuses
 INTERRUPTED = "interrupted: nothing was written; run the same command again to start over"
+KEPT = "interrupted: finished blocks are kept in the results folder; run the same command again to go on"
+SWEEPS = ("sweep", "compare", "report")  # the commands that keep what they compute
 
 
 def main() -> None:
@@ -26,7 +28,7 @@ def main() -> None:
     except BaseException:
         if not interrupts.seen:
             raise
-        status = _say(INTERRUPTED, MISTAKE)  # whatever a library has made of it
+        status = _interrupted(sys.argv[1:])  # whatever a library has made of it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # there is nothing left to stop
     sys.exit(status)
 
@@ -51,7 +53,7 @@ def _status(arguments: list[str]) -> int:
     except GateError as error:
         return _say(f"a gate failed: {error}", GATE)
     except KeyboardInterrupt:
-        return _say(INTERRUPTED, MISTAKE)
+        return _interrupted(arguments)
     except (BrokenPipeError, SystemExit):  # whoever read the output has enough of it; rich exits then
         _discard_output()
     except OSError as error:
@@ -76,6 +78,10 @@ def _misused(error: Exception) -> int:
         sys.stderr.write(f"{message}\n")
         return MISTAKE
     return _say(f"{message.rstrip('.')} ('scrub --help' tells what there is)", MISTAKE)
+
+
+def _interrupted(arguments: list[str]) -> int:
+    return _say(KEPT if arguments[:1] and arguments[0] in SWEEPS else INTERRUPTED, MISTAKE)
 
 
 def _say(message: str, status: int) -> int:

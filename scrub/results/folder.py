@@ -28,11 +28,21 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from scrub.errors import ScrubError
-from scrub.files import check_writable, first_sentence, make_folder, one_line, shown, unwritable, write_atomically
+from scrub.files import (
+    check_writable,
+    first_sentence,
+    make_folder,
+    one_line,
+    remove_partial,
+    shown,
+    unwritable,
+    write_atomically,
+)
 from scrub.results.hashes import hash_of
 from scrub.results.schema import FAILURES, FORMAT, Cell, Setting, cells_of
 
 MARK = "format.json"
+_PLACE = ["cell", "block", "seed", "draw"]
 KINDS = ("losses", "failures", "inputs", "studies", "locks")
 
 
@@ -44,6 +54,7 @@ class Results:
         self.pairings: dict[tuple[int, int], None] = {}  # every (seed, draw) that anything is there of
         self._blocks: dict[str, set[int]] = defaultdict(set)  # of every cell, those that are there
         self._read: dict[str, set[str]] = {}  # the cells of every file that was looked at, by its name
+        self._studies: dict[str, dict[str, Any]] = {}  # those that were read, by the file's name
         if make:
             self._make()
         self._check_format()
@@ -54,7 +65,8 @@ class Results:
     def _make(self) -> None:
         mark = self.folder / MARK
         if not mark.exists():
-            if self.folder.is_dir() and any(not each.name.startswith(".") for each in self.folder.iterdir()):
+            foreign = self.folder.is_dir() and any(not each.name.startswith(".") for each in self.folder.iterdir())
+            if foreign and not mark.exists():  # another sweep may just have made it
                 raise ScrubError(
                     f"{shown(self.folder)} holds other files, and no {MARK}: give --results a folder of its own"
                 )
@@ -63,6 +75,7 @@ class Results:
         for kind in KINDS:
             make_folder(self.folder / kind)
             check_writable(self.folder / kind / "any")
+            remove_partial(self.folder / kind)
 
     def _check_format(self) -> None:
         mark = self.folder / MARK
@@ -91,14 +104,15 @@ class Results:
         """Look at what was added, by whomever, since the last time."""
         for path in self.files("losses"):
             if path.name not in self._read:
-                self._index(read_parquet(path, ["cell", "block", "seed", "draw"]), path.name)
+                self._index(read_parquet(path, _PLACE), path.name)
 
     def _index(self, table: pa.Table, name: str) -> None:
-        rows = table.select(["cell", "block", "seed", "draw"]).unify_dictionaries().to_pandas().drop_duplicates()
-        for cell, block, seed, draw in rows.itertuples(index=False):
+        self._read[name] = set()
+        places = table.select(_PLACE).unify_dictionaries().group_by(_PLACE).aggregate([])
+        for cell, block, seed, draw in zip(*(places[column].to_pylist() for column in _PLACE), strict=True):
             self._blocks[cell].add(block)
             self.pairings[seed, draw] = None
-            self._read.setdefault(name, set()).add(cell)
+            self._read[name].add(cell)
 
     def has(self, cell: str, block: int) -> bool:
         """Whether a block of a cell is there. See :meth:`refresh`."""
@@ -141,20 +155,28 @@ class Results:
 
     def add_study(self, content: dict[str, Any]) -> None:
         """Add what the hypotheses of a study say and what the gates saw of them."""
-        name = _name(cells_of(content))
-        self._write(f"studies/{name}.json", json.dumps(content, indent=1, allow_nan=False).encode())
+        time, name = datetime.fromisoformat(content["time"]), hash_of([hash_of(asdict(c)) for c in cells_of(content)])
+        text = json.dumps(content, indent=1, allow_nan=False)
+        self._write(f"studies/{time:%Y%m%dT%H%M%S.%f}-{name}.json", text.encode())
 
     def renew_study(self, cells: Iterable[Cell]) -> bool:
         """Make the study of those cells the one that was run last. False if it isn't there."""
-        path = self.folder / "studies" / f"{_name(cells)}.json"
-        if path.exists():
-            self.add_study({**_json(path), "time": datetime.now(UTC).isoformat()})
-            return True
-        return False
+        wanted, newest, found = set(cells), dict[str, Cell](), None
+        for each in self.studies():
+            theirs = cells_of(each)
+            found = each if set(theirs) == wanted else found
+            if theirs[0].setting == next(iter(wanted)).setting:
+                newest |= {cell.experiment: cell for cell in theirs}
+        if found and not wanted.issubset(newest.values()):
+            self.add_study({**found, "time": datetime.now(UTC).isoformat()})
+        return found is not None
 
     def studies(self) -> list[dict[str, Any]]:
         """What was added by :meth:`add_study`, the oldest first."""
-        return sorted(map(_json, self.files("studies")), key=lambda each: str(each["time"]))
+        for path in self.files("studies"):
+            if path.name not in self._studies:
+                self._studies[path.name] = _study(path)
+        return sorted(self._studies.values(), key=lambda each: datetime.fromisoformat(each["time"]))
 
     def claim(self, name: str) -> FileLock | None:
         """A lock on a piece of work, or None while another sweep has it. It ends with the process that has it."""
@@ -174,20 +196,20 @@ class Results:
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     """A file of a results folder. Raises ScrubError if it is truncated, or not what it should be."""
     try:
-        return pq.read_table(path, columns=columns, partitioning=None)
+        with pq.ParquetFile(path) as file:
+            return file.read(columns).select(columns or file.schema_arrow.names)
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise _broken(path, error) from error
 
 
-def _name(cells: Iterable[Cell]) -> str:
-    return hash_of(sorted(hash_of(asdict(cell)) for cell in cells))
-
-
-def _json(path: Path) -> dict[str, Any]:
+def _study(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
+        found = json.loads(path.read_text())
+        cells_of(found)
+        datetime.fromisoformat(found["time"])
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise _broken(path, error) from error
+    return dict(found)
 
 
 def _parquet(table: pa.Table) -> bytes:

@@ -62,6 +62,11 @@ class Cell:
         return hash_of(asdict(self), seed, draw)
 
     @property
+    def owner(self) -> tuple[str, str] | None:
+        """The hypothesis that it belongs to, by its study and its name; None for an anchor."""
+        return (self.setting.study, self.hypothesis) if self.hypothesis else None
+
+    @property
     def blocks(self) -> int:
         """Into how many blocks its sequences fall."""
         return -(-self.setting.sequences // BLOCK)
@@ -125,7 +130,7 @@ FAILURES = pa.schema(
         ("seed", pa.int64()),  # null where it failed before any pairing
         ("draw", pa.int32()),
         ("block", pa.int32()),
-        ("stage", _TEXT),  # "load", "lower", "gates" or "measure"
+        ("stage", _TEXT),  # "lower", "gates", "measure" or "read"
         ("kind", _TEXT),  # "mistake", "gate", "died" or "bug"
         ("reason", pa.string()),
         ("scrub_version", _TEXT),

@@ -41,6 +41,15 @@ def experiments(
 
     Raises ScrubError for a rule or split that matches nothing, or a part that no hypothesis has.
     """
+    found = anchors(study, model, roles)
+    check_parts(hypotheses, parts)
+    for hypothesis in hypotheses:
+        found += parts_of(hypothesis, model, roles, parts)
+    return found
+
+
+def anchors(study: Study, model: Node, roles: Roles) -> list[Experiment]:
+    """The unscrubbed model, the baseline, and the model with everything scrubbed. Raises ScrubError as above."""
     split = split_roles(model, roles)
     everything = (Rule.parse("** -> y"),)
     found = [Experiment(UNSCRUBBED, split, (), split)]
@@ -51,20 +60,28 @@ def experiments(
             raise ScrubError(f"{name} of the study {study.name!r}: {error}{_unknown(roles)}") from error
     if found[1].graph is split:
         raise ScrubError("the baseline is the unscrubbed model: 0 % and 100 % must differ, so resample something in it")
+    return found
+
+
+def parts_of(hypothesis: Hypothesis, model: Node, roles: Roles, parts: Sequence[str] | None = None) -> list[Experiment]:
+    """Every part of a hypothesis, or those of some that it has. Raises ScrubError as above."""
+    try:
+        before = hypothesis.split(model, roles)
+        return [
+            _experiment(f"{hypothesis.name}/{part}", before, hypothesis.part(part), hypothesis, part)
+            for part in hypothesis.parts
+            if parts is None or part in parts
+        ]
+    except ScrubError as error:
+        raise ScrubError(f"{hypothesis.path or hypothesis.name}: {error}{_unknown(roles)}") from error
+
+
+def check_parts(hypotheses: Sequence[Hypothesis], parts: Sequence[str] | None) -> None:
+    """Raise ScrubError for a part that no hypothesis has."""
     known = dict.fromkeys(part for h in hypotheses for part in h.parts)
     for part in parts or ():
         if part not in known:
             raise ScrubError(f"no hypothesis has a part {part!r}: they have {', '.join(known)}")
-    for hypothesis in hypotheses:
-        try:
-            before = hypothesis.split(model, roles)
-            for part in hypothesis.parts:
-                if parts is None or part in parts:
-                    name = f"{hypothesis.name}/{part}"
-                    found.append(_experiment(name, before, hypothesis.part(part), hypothesis, part))
-        except ScrubError as error:
-            raise ScrubError(f"{hypothesis.path or hypothesis.name}: {error}{_unknown(roles)}") from error
-    return found
 
 
 def _unknown(roles: Roles) -> str:

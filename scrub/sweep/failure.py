@@ -1,20 +1,76 @@
-"""What failed in a sweep, as a row of its results."""
+"""What failed in a sweep: which hypotheses, at which stage, and why."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from scrub.errors import GateError, ScrubError
 from scrub.files import one_line
-from scrub.sweep.ready import HopelessError
-from scrub.sweep.tasks import Block, Task
 from scrub.sweep.workers import WorkerDied
 
-Kind = Literal["mistake", "gate", "died", "bug"]
+T = TypeVar("T")
+Owner = tuple[str, str]  # a hypothesis, by its study and its name; without a name, all of the study
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why something failed, in one line. A "bug" is what nobody foresaw."""
+
+    kind: Literal["mistake", "gate", "died", "bug"]
+    reason: str
+
+    @classmethod
+    def of(cls, error: BaseException) -> Cause:
+        """The cause that an error is."""
+        kinds: dict[type[BaseException], Literal["mistake", "gate", "died"]] = {
+            ScrubError: "mistake",
+            GateError: "gate",
+            WorkerDied: "died",
+        }
+        text = one_line(error)
+        known = next((kind for each, kind in kinds.items() if isinstance(error, each)), None)
+        return cls(known, text) if known else cls("bug", f"{type(error).__name__}: {text}")
+
+
+@dataclass(frozen=True)
+class Done(Generic[T]):
+    """What a task gave, and which of the hypotheses that it was about failed, and why."""
+
+    value: T
+    wrong: dict[Owner, Cause]
+
+
+def salvage(
+    owners: Sequence[Owner], attempt: Callable[[Sequence[Owner | None]], T]
+) -> tuple[list[T], dict[Owner, Cause]]:
+    """Attempt something for all hypotheses at once, and where that fails, for all but those that are to blame.
+
+    `attempt` is given some of the hypotheses, and None once, which stands for the anchors. Returns what it gave, and
+    the cause by each hypothesis that fails alone. Raises what the anchors fail with: then nobody is to blame.
+    """
+    try:
+        return [attempt([None, *owners])], {}
+    except Exception:
+        found, wrong = [attempt([None])], {}
+
+    def search(some: Sequence[Owner]) -> None:
+        try:
+            found.append(attempt(some))
+        except Exception as error:
+            if len(some) == 1:
+                wrong[some[0]] = Cause.of(error)
+            else:
+                search(some[: len(some) // 2])
+                search(some[len(some) // 2 :])
+
+    if owners:
+        search(owners)
+    return found, wrong
 
 
 @dataclass(frozen=True)
@@ -26,57 +82,31 @@ class Failure:
     parameters: str
     model: str
     data: str
-    seed: int | None
-    draw: int | None
-    block: int | None
     stage: str
-    kind: Kind
-    reason: str
-    scrub_version: str
-    time: datetime
+    cause: Cause
+    seed: int | None = None
+    draw: int | None = None
+    block: int | None = None
+    scrub_version: str = field(default_factory=partial(version, "scrub"))
+    time: datetime = field(default_factory=partial(datetime.now, UTC))
+
+    @property
+    def kind(self) -> str:
+        """The kind of its cause."""
+        return self.cause.kind
+
+    @property
+    def reason(self) -> str:
+        """Why, in one line."""
+        return self.cause.reason
 
     def row(self) -> dict[str, Any]:
         """A row of failures/*.parquet."""
-        return asdict(self)
+        about = asdict(self)
+        cause: dict[str, Any] = about.pop("cause")
+        return cause | about
 
     def __str__(self) -> str:
         where = f", block {self.block} of draw {self.draw}" if self.block is not None else ""
-        return f"{self.study}/{self.hypothesis or '*'} on {self.model}, {self.data}{where}: {self.reason}"
-
-
-def failures_of(task: Task, error: BaseException) -> list[Failure]:
-    """What to keep of a task that failed and can't be halved: a failure of every hypothesis that it was about."""
-    seed, draw, block = (task.seed, task.draw, task.block) if isinstance(task, Block) else (None, None, None)
-    values = {(study.name, each.name): json.dumps(dict(each.values)) for study, each in task.job.hypotheses}
-    everyone = [(study.name, "") for study, _ in task.job.studies]
-    return [
-        Failure(
-            study=study,
-            hypothesis=hypothesis,
-            parameters=values.get((study, hypothesis), "{}"),
-            model=task.job.model,
-            data=task.job.data or "",
-            seed=seed,
-            draw=draw,
-            block=block,
-            stage=task.stage,
-            kind=_kind(error),
-            reason=_reason(error),
-            scrub_version=version("scrub"),
-            time=datetime.now(UTC),
-        )
-        for study, hypothesis in (everyone if isinstance(error, HopelessError) else task.owners or everyone)
-    ]
-
-
-def _kind(error: BaseException) -> Kind:
-    if isinstance(error, GateError):
-        return "gate"
-    if isinstance(error, WorkerDied):
-        return "died"
-    return "mistake" if isinstance(error, ScrubError) else "bug"
-
-
-def _reason(error: BaseException) -> str:
-    text = one_line(error)
-    return text if isinstance(error, ScrubError | GateError | WorkerDied) else f"{type(error).__name__}: {text}"
+        data = f", {self.data}" if self.data else ""
+        return one_line(f"{self.study}/{self.hypothesis or '*'} on {self.model}{data}{where}: {self.reason}")

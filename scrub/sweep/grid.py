@@ -16,6 +16,7 @@ from scrub.checkpoints.wording import first_mistake
 from scrub.errors import ScrubError
 from scrub.files import first_sentence, shown
 from scrub.model import load_graph
+from scrub.study.experiments import check_parts
 from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.study.null import random_hypotheses
 from scrub.study.parameters import unknown_parameter
@@ -90,7 +91,10 @@ class Grid(BaseModel):
                 shared.setdefault(reads, []).append((study, hypotheses))
             for (name, *_), groups in shared.items():
                 everything, notes = self._with_null(groups, str(name))
-                found.append(Job(sweep, uuid4().hex, everything, str(name), data, settings, seeds, notes))
+                for number, some in enumerate(_apart(everything)):
+                    first = number == 0
+                    told = notes if first else ()
+                    found.append(Job(sweep, uuid4().hex, some, str(name), data, settings, seeds, first, told))
         return found
 
     def _with_null(self, groups: Sequence[Group], model: str) -> tuple[tuple[Group, ...], tuple[str, ...]]:
@@ -130,14 +134,35 @@ class Grid(BaseModel):
             given = {each: values for each, values in self.parameters.items() if each in declared[name]}
             study, hypotheses = load_study(wanted, given, swept=True)
             groups.append((replace(study, hypotheses=()), tuple(hypotheses)))
+        check_parts([each for _, hypotheses in groups for each in hypotheses], self.parts)
         return groups
+
+
+def _apart(groups: Sequence[Group]) -> list[tuple[Group, ...]]:
+    """The groups, those after the first with what means another feature by a name: a plan can have one of them.
+
+    All studies are in the first, which keeps their anchors.
+    """
+    features: dict[str, object] = {}
+    first: list[Group] = []
+    rest: list[Group] = []
+    for study, hypotheses in groups:
+        fitting: list[Hypothesis] = []
+        for each in hypotheses:
+            if all(features.get(name, own) == own for name, own in each.features.items()):
+                features |= each.features
+                fitting.append(each)
+        first.append((study, tuple(fitting)))
+        if others := tuple(each for each in hypotheses if each not in fitting):
+            rest.append((study, others))
+    return [tuple(first), *(_apart(rest) if rest else [])]
 
 
 def read_grid(file: str | Path) -> dict[str, Any]:
     """The fields of a grid from a YAML file. Raises ScrubError if it can't be read."""
     try:
         content = yaml.safe_load(Path(file).read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ScrubError(f"{shown(file)} can't be read: {first_sentence(error)}: give a YAML file of a grid") from error
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise ScrubError(f"{shown(file)} holds no grid: write fields, as in 'studies: induction' and 'seeds: [0, 1]'")

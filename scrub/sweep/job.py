@@ -15,7 +15,8 @@ class Job:
     """Hypotheses of some studies that read the same sequences of the same data with the same model.
 
     They share one plan. `seeds` are those of the pairings, of which there are `settings.draws` for each. `sweep` names
-    the sweep, and `key` the job, so that a worker knows what it has ready.
+    the sweep, and `key` the job, so that a worker knows what it has ready. `anchors` is False where another job keeps
+    those of its studies.
     """
 
     sweep: str
@@ -25,6 +26,7 @@ class Job:
     data: str | None
     settings: Settings
     seeds: tuple[int, ...]
+    anchors: bool = True
     notes: tuple[str, ...] = ()  # what a reader of its results must know
 
     @property
@@ -42,6 +44,11 @@ class Job:
     def hypotheses(self) -> list[tuple[Study, Hypothesis]]:
         """Every hypothesis with its study."""
         return [(study, hypothesis) for study, hypotheses in self.studies for hypothesis in hypotheses]
+
+    @property
+    def whole(self) -> list[tuple[str, str]]:
+        """What names all hypotheses of each study, where all of them fail."""
+        return [(study.name, "") for study, _ in self.studies]
 
     def halves(self) -> tuple[Job, ...]:
         """The job with each half of its hypotheses, or none where it has only one: to find which of them fails."""

@@ -19,7 +19,8 @@ class Progress:
     def __init__(self, workers: int, shown: bool) -> None:
         console = Console(stderr=True)
         seen = shown and (console.is_terminal or console.is_jupyter)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("blocks"))
+        what = TextColumn("{task.description}", markup=False)  # anybody's names
+        columns = (what, BarColumn(), MofNCompleteColumn(), TextColumn("blocks"))
         times = (TimeElapsedColumn(), TimeRemainingColumn())
         self._bar = Bar(*columns, *times, console=console, transient=True, disable=not seen)
         self._whole = self._bar.add_task("sweep", total=None)
@@ -45,11 +46,13 @@ class Progress:
         """A worker begins a task."""
         self._bar.update(self._workers[worker], description=one_line(task), visible=True)
 
-    def end(self, worker: int | None, task: Task) -> None:
-        """A task ended, in a worker, or since nothing of it was left to do."""
+    def end(self, worker: int | None, task: Task, again: int = 0) -> None:
+        """A task ended, in a worker, or since nothing of it was left to do; so many more do it again."""
         if worker is not None:
             self._bar.update(self._workers[worker], visible=False)
-        self._done += isinstance(task, Block)
+        if isinstance(task, Block):
+            self._done += 1
+            self._expected[task.job.key] += again
         self._show()
 
     def _show(self) -> None:

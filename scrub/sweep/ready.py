@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from importlib.metadata import version
@@ -10,52 +11,85 @@ from importlib.metadata import version
 import numpy as np
 from jaxtyping import Float
 
-from scrub.errors import ScrubError
 from scrub.model import Model, load_model
 from scrub.results.hashes import hash_array, hash_graph, hash_weights
 from scrub.results.schema import Cell, Setting
 from scrub.study.binding import Draw, classes_of
-from scrub.study.experiments import Experiment, experiments
+from scrub.study.experiments import Experiment, anchors, parts_of
+from scrub.study.hypothesis import Hypothesis
 from scrub.study.measuring import Measuring
 from scrub.study.result import BIGRAM
 from scrub.study.run import DTYPES, Prepared, Settings, prepare_study
 from scrub.study.study import Study
+from scrub.sweep.failure import Cause, Owner
 from scrub.sweep.job import Job
-
-
-class HopelessError(ScrubError):
-    """What is wrong has nothing to do with any one hypothesis: none of the job can run."""
 
 
 class Ready:
     """A job made ready.
 
-    `prepared` has the experiments of all its studies: the names of those of a second study begin with the study's.
-    Raises HopelessError if the model, the data or an anchor can't be used, ScrubError if a hypothesis can't.
+    `studies` are those of its studies and hypotheses that can be lowered, `wrong` why the others can't. `prepared` has
+    the experiments of all studies: the names of those of a second study begin with the study's. Raises whatever is
+    wrong with the model, the data or the baselines, so that nothing of the job can run.
     """
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.model = _load(job.sweep, job.model, job.settings)
-        (first, _), *_ = job.studies
-        alone = self._anchors_alone(first)
+        self.model, self._weights_hash = _load(job.sweep, job.model, job.settings)
+        self.wrong: dict[Owner, Cause] = {}
         self.studies: list[Prepared] = []
+        self._classes: dict[str, str] = {}  # the hash of what every feature says
         for study, hypotheses in job.studies:
-            lowered = experiments(study, hypotheses, self.model.graph, self.model.roles, job.settings.parts)
-            named = lowered if study is first else [replace(e, name=f"{study.name}/{e.name}") for e in lowered]
-            self.studies.append(replace(alone, study=study, hypotheses=hypotheses, experiments=named))
-        everyone = [hypothesis for _, hypothesis in job.hypotheses]
+            if bare := self._without_hypotheses(study):
+                self.studies.append(self._with(hypotheses, bare))
+        everyone = [hypothesis for study in self.studies for hypothesis in study.hypotheses]
         everything = [each for study in self.studies for each in study.experiments]
-        self.prepared = replace(alone, hypotheses=everyone, experiments=everything)
+        self.prepared = replace(self.studies[0], hypotheses=everyone, experiments=everything)
         self._measuring: tuple[tuple[str, ...], Measuring] | None = None
         self._draw: tuple[tuple[int, int], Draw] | None = None
 
-    def _anchors_alone(self, study: Study) -> Prepared:
-        """A study without any hypothesis: what every one of its hypotheses needs."""
+    def _without_hypotheses(self, study: Study) -> Prepared | None:
+        """A study's anchors and sequences, which all studies of the job share; None where the anchors are wrong."""
         try:
+            if self.studies:
+                first = self.studies[0]
+                return replace(first, study=study, experiments=anchors(study, self.model.graph, self.model.roles))
             return prepare_study(study, (), self.model, self.job.data, replace(self.job.settings, parts=None))
-        except ScrubError as error:
-            raise HopelessError(str(error)) from error
+        except Exception as error:
+            self.wrong[study.name, ""] = Cause.of(error)
+            if len(self.wrong) == len(self.job.studies):
+                raise
+            return None
+
+    def _with(self, hypotheses: Sequence[Hypothesis], bare: Prepared) -> Prepared:
+        """A study with those of its hypotheses that can be lowered."""
+        sound, found = [], list(bare.experiments)
+        for each in hypotheses:
+            try:
+                own = parts_of(each, self.model.graph, self.model.roles, self.job.settings.parts)
+                self._classes |= dict(self._classes_of(replace(bare, hypotheses=[each], experiments=own)))
+            except Exception as error:
+                self.wrong[bare.study.name, each.name] = Cause.of(error)
+            else:
+                sound.append(each)
+                found += own
+        prefix = self._prefix(bare.study)
+        return replace(bare, hypotheses=sound, experiments=[replace(e, name=prefix + e.name) for e in found])
+
+    def _classes_of(self, prepared: Prepared) -> Iterator[tuple[str, str]]:
+        inputs = prepared.data.tokens.numpy()[:, :-1]
+        for name, feature in prepared.features.items():
+            yield name, hash_array(classes_of(feature, name, inputs, self.model.tokenizer))
+
+    def _prefix(self, study: Study) -> str:
+        """What the names of a study's experiments begin with: nothing for the first, else what no other's do."""
+        if not self.studies:
+            return ""
+        taken = [each.name for other in self.studies for each in other.experiments]
+        prefix = f"{study.name}/"
+        while any(name.startswith(prefix) for name in taken):
+            prefix = f"/{prefix}"
+        return prefix
 
     def draw(self, seed: int, number: int) -> Draw:
         """One pairing of the sequences; the last is kept."""
@@ -77,15 +111,12 @@ class Ready:
 
     @cached_property
     def cells(self) -> dict[str, Cell]:
-        """Every cell, by the name of its experiment in the plan; that of a study's bigram by STUDY:bigram."""
-        p = self.prepared
-        inputs = p.data.tokens.numpy()[:, :-1]
-        classes = {n: hash_array(classes_of(f, n, inputs, p.model.tokenizer)) for n, f in p.features.items()}
+        """Every cell, by the name of its experiment in the plan; that of a study's bigram by :func:`bigram_of`."""
         found: dict[str, Cell] = {}
         for study in self.studies:
             setting = replace(self._shared, study=study.study.name)
             for each in study.experiments:
-                found[each.name] = _cell(setting, each, hash_graph(each.graph, classes))
+                found[each.name] = _cell(setting, each, hash_graph(each.graph, self._classes))
             found[bigram_of(study.study)] = Cell(setting, BIGRAM, "", "", "{}", hash_array(self.bigram))
         return found
 
@@ -96,7 +127,7 @@ class Ready:
             study="",
             model=p.model.name,
             data=p.data.name,
-            weights_hash=hash_weights(p.model.params),
+            weights_hash=self._weights_hash,
             tokens_hash=hash_array(p.data.tokens.numpy()),
             selection_hash=hash_array(p.selected),
             sequences=len(p.data.tokens),
@@ -119,12 +150,10 @@ def bigram_of(study: Study) -> str:
 
 
 @lru_cache(maxsize=1)
-def _load(_sweep: str, name: str, settings: Settings) -> Model:
-    """A model, which jobs of one sweep share. Another sweep loads it anew, since its files may have changed."""
-    try:
-        return load_model(name, DTYPES[settings.dtype], settings.where)
-    except ScrubError as error:
-        raise HopelessError(str(error)) from error
+def _load(_sweep: str, name: str, settings: Settings) -> tuple[Model, str]:
+    """A model and the hash of its weights, for all jobs of a sweep. Another sweep loads it anew: files may change."""
+    model = load_model(name, DTYPES[settings.dtype], settings.where)
+    return model, hash_weights(model.params)
 
 
 _last: dict[str, Ready] = {}

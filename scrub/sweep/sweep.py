@@ -1,34 +1,39 @@
-"""Running a sweep: jobs fall into blocks, workers compute them, and each that is finished is kept at once."""
+"""Running a sweep: jobs fall into blocks, workers compute them, and each that is finished is kept at once.
+
+What a block gives is determined by its job and by what of it is there before, so the numbers are the same to the last
+bit whatever the number of workers, and whenever it was killed and begun again. (A hypothesis that kills its workers
+again and again is left out of what comes after that, which is the one thing that depends on the order.)
+"""
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from scrub.errors import ScrubError
+from scrub.errors import GateError, ScrubError
 from scrub.results.folder import Results
-from scrub.results.hashes import hash_of
 from scrub.results.read import read_study
 from scrub.results.schema import Cell, Setting
 from scrub.results.stored import StudyResults
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.pairing import BLOCK
 from scrub.study.run import SEQUENCES
-from scrub.sweep.failure import Failure, failures_of
+from scrub.sweep.failure import Cause, Done, Failure, Owner
 from scrub.sweep.grid import Grid
 from scrub.sweep.job import Job
 from scrub.sweep.progress import Progress
-from scrub.sweep.ready import HopelessError
-from scrub.sweep.tasks import Block, Check, Look, Owner, Task
+from scrub.sweep.tasks import Block, Check, Look, Task, failure_of
 from scrub.sweep.work import Survey
-from scrub.sweep.workers import Workers, WorkersLost, local_workers
+from scrub.sweep.workers import WorkerDied, Workers, WorkersLost, local_workers
 
 _PATIENCE = 0.5  # seconds until blocks that another sweep has are looked at again
 
@@ -44,15 +49,31 @@ class Swept:
     notes: list[str] = field(default_factory=list)  # what a reader of the results must know
 
     def studies(self) -> list[StudyResults]:
-        """The results of each study on each model and data, of the hypotheses that didn't fail."""
+        """The results of each study on each model and data, of what didn't fail."""
+        return list(self._read[0].values())
+
+    @property
+    def meaningless(self) -> dict[Setting, GateError]:
+        """Why those of some settings mean nothing."""
+        return self._read[1]
+
+    @cached_property
+    def _read(self) -> tuple[dict[Setting, StudyResults], dict[Setting, GateError]]:
+        """The results by their settings, and why those of other settings mean nothing."""
         cells: dict[Setting, dict[str, Cell]] = {}
         pairings: dict[Setting, list[tuple[int, int]]] = {}
         for job, survey in self.surveys:
             for cell in survey.cells.values():
                 cells.setdefault(cell.setting, {})[cell.experiment] = cell
                 pairings[cell.setting] = job.pairings
-        found = (read_study(self.results, some, pairings[setting]) for setting, some in cells.items())
-        return [each for each in found if each is not None]
+        found, wrong = {}, {}
+        for setting, some in cells.items():
+            try:
+                if stored := read_study(self.results, some, pairings[setting]):
+                    found[setting] = stored
+            except GateError as error:
+                wrong[setting] = error
+        return found, wrong
 
 
 def sweep(
@@ -102,7 +123,9 @@ class _Sweep:
         self.claims: dict[Task, FileLock] = {}
         self.idle = list(range(workers.count))
         self.last: dict[int, str] = {}  # the job that each worker has ready
-        self.failed: set[tuple[str, Owner]] = set()  # hypotheses that are left out of their job's other blocks
+        self.again: set[Task] = set()  # whose worker died once
+        self.failed: set[tuple[str, Owner]] = set()  # hypotheses of a job of which a failure is kept
+        self.without: set[tuple[str, Owner]] = set()  # hypotheses that are left out of their job's blocks
         self.swept = Swept(results)
 
     def run(self, jobs: Sequence[Job]) -> Swept:
@@ -114,11 +137,16 @@ class _Sweep:
             while self.waiting or self.running:
                 while self.idle and self._start():
                     pass
-                for future in wait(self.running, _PATIENCE, FIRST_COMPLETED).done:
-                    self._finish(future)  # none runs where all that waits is with another sweep
+                if self.running:
+                    for future in wait(self.running, _PATIENCE, FIRST_COMPLETED).done:
+                        self._finish(future)
+                elif self.waiting:  # all of it is with another sweep
+                    time.sleep(_PATIENCE)
         finally:
             for claim in self.claims.values():
                 claim.release()
+        for setting, error in self.swept.meaningless.items():
+            self._tell(Failure(setting.study, "", "{}", setting.model, setting.data, "read", Cause.of(error)))
         return self.swept
 
     def _start(self) -> bool:
@@ -151,35 +179,53 @@ class _Sweep:
         return True
 
     def _missing(self, block: Block) -> tuple[str, ...]:
-        """The cells of a block that aren't there yet, but for those of hypotheses that failed."""
-        owners = [owner for owner in block.owners if (block.job.key, owner) not in self.failed]
-        names = block.only(owners).names
-        return tuple(name for name in names if not self.results.has(block.key(name), block.block))
+        """The cells of a block that aren't there yet, but for those that are left out."""
+        return tuple(
+            name
+            for name in block.names
+            if not self.results.has(block.key(name), block.block)
+            and ((owner := block.survey.cells[name].owner) is None or (block.job.key, owner) not in self.without)
+        )
 
-    def _end(self, worker: int | None, task: Task) -> None:
+    def _end(self, worker: int | None, task: Task, again: int = 0) -> None:
         if task in self.claims:
             self.claims.pop(task).release()
-        self.bar.end(worker, task)
+        self.bar.end(worker, task, again)
 
     def _finish(self, future: Future[Any]) -> None:
         """Keep what a task gave, or see to its failure."""
         worker, task = self.running.pop(future)
         self.idle.append(worker)
         error = future.exception()
+        again: Sequence[Task] = ()
         if isinstance(error, WorkersLost):
             raise error
-        if error is not None:
-            self._fail(task, error)
-        elif isinstance(task, Block):
-            self.results.add_losses(future.result(), f"{task.name}-{hash_of(task.names)[:8]}")
+        if isinstance(error, WorkerDied):
+            again = self._died(task, error)
+        elif error is not None:
+            self._fail(task, dict.fromkeys(task.job.whole, Cause.of(error)))
+            if not isinstance(task, Block):
+                self.bar.expect(task.job.key, 0)
+        else:
+            self._keep(task, future.result())
+        self._end(worker, task, len(again))
+        self._queue(again)
+
+    def _keep(self, task: Task, done: Done[Any]) -> None:
+        """Keep what a task gave, and go on with what follows from it."""
+        self._fail(task, done.wrong)
+        if isinstance(task, Block):
+            if done.value.num_rows:
+                self.results.add_losses(done.value, task.file)
             self.swept.computed += 1
-        elif isinstance(task, Check):
-            for study in future.result():
+            return  # what failed here may be there in other blocks: a plan doesn't depend on the order of blocks
+        self.without.update((task.job.key, owner) for owner in done.wrong)
+        if isinstance(task, Check):
+            for study in done.value:
                 self.results.add_study(study)
             self._queue(self._missing_blocks(task.job, task.survey))
         else:
-            self._surveyed(task.job, future.result())
-        self._end(worker, task)
+            self._surveyed(task.job, done.value)
 
     def _surveyed(self, job: Job, survey: Survey) -> None:
         self.swept.surveys.append((job, survey))
@@ -192,7 +238,7 @@ class _Sweep:
 
     def _missing_blocks(self, job: Job, survey: Survey) -> list[Block]:
         blocks = next(iter(survey.cells.values())).blocks
-        names = tuple(survey.cells)
+        names = tuple(name for name, cell in survey.cells.items() if job.anchors or cell.owner)
         every = [Block(job, survey, *pairing, at, names) for pairing in job.pairings for at in range(blocks)]
         return [block for block in every if self._missing(block)]
 
@@ -204,14 +250,28 @@ class _Sweep:
                 self.bar.expect(task.job.key, len(task.job.pairings) * blocks)
         self.waiting.extendleft(reversed(tasks))
 
-    def _fail(self, task: Task, error: BaseException) -> None:
-        """Find which hypothesis it was, by doing the rest without it; a failure that is its own is kept as a row."""
-        halves: Sequence[Task] = [] if isinstance(error, HopelessError) else task.halves()
-        if not isinstance(task, Block):
-            self.bar.expect(task.job.key, 0)
-        self._queue(halves)
+    def _died(self, task: Task, error: WorkerDied) -> Sequence[Task]:
+        """What to do once more. One death may have nothing to do with the task; after two, halves find who it is."""
+        if task not in self.again:
+            self.again.add(task)
+            return [task]
+        halves = task.halves()
         if not halves:
-            self.failed.update((task.job.key, owner) for owner in task.owners)
-            for failure in failures_of(task, error):
-                self.results.add_failure(failure.row())
-                self.swept.failures.append(failure)
+            causes = dict.fromkeys(task.owners or task.job.whole, Cause.of(error))
+            self._fail(task, causes)
+            self.without.update((task.job.key, owner) for owner in causes)
+        elif not isinstance(task, Block):
+            self.bar.expect(task.job.key, 0)
+        self.again.update(halves)
+        return halves
+
+    def _fail(self, task: Task, causes: Mapping[Owner, Cause]) -> None:
+        """Keep failures as rows: of each hypothesis the first."""
+        for owner, cause in causes.items():
+            if (task.job.key, owner) not in self.failed:
+                self.failed.add((task.job.key, owner))
+                self._tell(failure_of(task, owner, cause))
+
+    def _tell(self, failure: Failure) -> None:
+        self.results.add_failure(failure.row())
+        self.swept.failures.append(failure)

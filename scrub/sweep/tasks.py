@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -10,11 +11,10 @@ from typing import Any, ClassVar
 from scrub.results.hashes import hash_of
 from scrub.results.schema import Cell
 from scrub.sweep import work
+from scrub.sweep.failure import Cause, Failure, Owner
 from scrub.sweep.job import Job
 from scrub.sweep.work import Survey
 from scrub.sweep.workers import Workers
-
-Owner = tuple[str, str]  # a hypothesis, by its study and its name
 
 
 @dataclass(eq=False)
@@ -89,12 +89,16 @@ class Block:
         return list(dict.fromkeys(owner for name in self.names if (owner := self._owner(name)) is not None))
 
     def _owner(self, name: str) -> Owner | None:
-        cell = self.survey.cells[name]
-        return (cell.setting.study, cell.hypothesis) if cell.hypothesis else None
+        return self.survey.cells[name].owner
 
     def key(self, name: str) -> str:
         """The key of one of its cells."""
         return self.survey.cells[name].key(self.seed, self.draw)
+
+    @property
+    def file(self) -> str:
+        """What names the file of its rows: no two of different cells are the same."""
+        return f"{self.name}-{hash_of([self.key(name) for name in self.names])[:16]}"
 
     @property
     def name(self) -> str:
@@ -113,3 +117,11 @@ class Block:
 
 
 Task = Look | Check | Block
+
+
+def failure_of(task: Task, owner: Owner, cause: Cause) -> Failure:
+    """The failure of a hypothesis, or of a whole study, in a task."""
+    study, hypothesis = owner
+    values = next((h.values for s, h in task.job.hypotheses if (s.name, h.name) == owner), {})
+    about = study, hypothesis, json.dumps(dict(values)), task.job.model, task.job.data or "", task.stage, cause
+    return Failure(*about, task.seed, task.draw, task.block) if isinstance(task, Block) else Failure(*about)

@@ -5,8 +5,8 @@ Everything here is determined by the job: which worker does it, and what that di
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -24,6 +24,7 @@ from scrub.study.gates import Gates
 from scrub.study.measuring import MEASURES, Batch
 from scrub.study.pairing import BLOCK
 from scrub.study.run import Prepared
+from scrub.sweep.failure import Cause, Done, Owner, salvage
 from scrub.sweep.job import Job
 from scrub.sweep.ready import Ready, bigram_of, ready
 
@@ -43,31 +44,57 @@ class Survey:
         return list(found.values())
 
 
-def survey(job: Job) -> Survey:
-    """What a job consists of. Raises ScrubError for what is wrong in it, HopelessError if it's in all of it."""
+def survey(job: Job) -> Done[Survey]:
+    """What a job consists of, but for the hypotheses that can't be lowered. Raises what is wrong with all of it."""
     made = ready(job)
     tokens, selected = made.prepared.data.tokens.numpy(), made.prepared.selected
-    return Survey(made.cells, _inputs(tokens, selected, made.model))
+    return Done(Survey(made.cells, _inputs(tokens, selected, made.model)), made.wrong)
 
 
-def pass_gates(job: Job) -> list[dict[str, Any]]:
-    """What a results folder keeps of each study. Raises GateError where a gate fails."""
+def pass_gates(job: Job) -> Done[list[dict[str, Any]]]:
+    """What a results folder keeps of each study, but for the hypotheses that fail. Raises what all of it fails with."""
     made = ready(job)
-    gates = made.prepared.gates()
-    return [_described(study, made, gates) for study in made.studies]
+    named = {each.name: made.cells[each.name].owner for each in made.prepared.experiments}
+
+    def attempt(owners: Collection[Owner | None]) -> Gates:
+        chosen = [e for e in made.prepared.experiments if named[e.name] in {None, *owners}]
+        return replace(made.prepared, experiments=chosen).gates()
+
+    found, wrong = salvage(list(dict.fromkeys(owner for owner in named.values() if owner)), attempt)
+    deviations = [each.deviations for each in found]
+    largest = {name: max(each[name] for each in deviations) for name in deviations[0]}
+    gates = Gates(largest, tuple(dict.fromkeys(text for each in found for text in each.warnings)))
+    return Done([_described(study, made, gates, wrong) for study in made.studies], wrong)
 
 
-def measure(job: Job, seed: int, draw: int, block: int, names: tuple[str, ...]) -> pa.Table:
-    """The rows of some cells, by their names in the plan, for one block of a pairing.
+def measure(job: Job, seed: int, draw: int, block: int, names: tuple[str, ...]) -> Done[pa.Table]:
+    """The rows of some cells, by their names in the plan, for one block of a pairing, but for those that fail.
 
-    Raises GateError where a loss is no finite number.
+    Raises what the anchors fail with: GateError where a loss of theirs is no finite number, say.
     """
     made = ready(job)
+    wrong: dict[Owner, Cause] = {}
+
+    def attempt(owners: Collection[Owner | None]) -> pa.Table:
+        chosen = tuple(name for name in names if made.cells[name].owner in owners)
+        table, infinite = _measured(made, seed, draw, block, chosen)
+        wrong.update(infinite)
+        return table
+
+    owners = dict.fromkeys(owner for name in names if (owner := made.cells[name].owner))
+    found, others = salvage(list(owners), attempt)
+    return Done(pa.concat_tables(found).unify_dictionaries().combine_chunks(), wrong | others)
+
+
+def _measured(
+    made: Ready, seed: int, draw: int, block: int, names: tuple[str, ...]
+) -> tuple[pa.Table, dict[Owner, Cause]]:
+    """The rows of some cells; and which hypotheses' losses are no finite numbers, of which there are none."""
     pairing = made.draw(seed, draw)
     members = pairing.order[block * BLOCK : (block + 1) * BLOCK]
-    bigrams = {bigram_of(study) for study, _ in job.studies}
+    bigrams = {bigram_of(each.study) for each in made.studies}
     measuring = made.measuring(tuple(name for name in names if name not in bigrams))
-    size = job.settings.batch
+    size = made.job.settings.batch
     batches = [measuring.measure(pairing, members[at : at + size]) for at in range(0, len(members), size)]
     shared = {
         "block": block,
@@ -77,13 +104,19 @@ def measure(job: Job, seed: int, draw: int, block: int, names: tuple[str, ...]) 
         "torch_version": version("torch"),
         "time": datetime.now(UTC),
     }
-    tables = []
+    tables, wrong = [LOSSES.empty_table()], {}
     for name in names:
-        losses = _bigram(made, members) if name in bigrams else _losses(name, batches, made.prepared.selected[members])
         cell = made.cells[name]
-        about = {"cell": cell.key(seed, draw), **_flat(cell), **shared}
-        tables.append(_table(about, pairing, members, losses))
-    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+        losses = _bigram(made, members) if name in bigrams else _losses(name, batches, made.prepared.selected[members])
+        if infinite := [measure for measure, values in losses.sums.items() if not np.isfinite(values).all()]:
+            reason = f"the {infinite[0]} of {name} is no finite number: use a dtype of more range or precision"
+            if cell.owner is None:
+                raise GateError(reason)
+            wrong[cell.owner] = Cause("gate", reason)
+        else:
+            about = {"cell": cell.key(seed, draw), **_flat(cell), **shared}
+            tables.append(_table(about, pairing, members, losses))
+    return pa.concat_tables(tables), wrong
 
 
 @dataclass(frozen=True)
@@ -96,9 +129,6 @@ class _Losses:
 
 def _losses(name: str, batches: Sequence[Batch], selected: Bool[np.ndarray, "member position"]) -> _Losses:
     sums = {measure: np.concatenate([batch.sums[measure, name] for batch in batches]) for measure in MEASURES}
-    for measure, values in sums.items():
-        if not np.isfinite(values).all():
-            raise GateError(f"the {measure} of {name} is no finite number: use a dtype of more range or precision")
     flat = np.concatenate([batch.losses[name] for batch in batches])
     return _Losses(sums, np.split(flat, selected.sum(1).cumsum()[:-1]))
 
@@ -143,12 +173,18 @@ def _text(model: Model, token: int) -> str:
     return model.tokenizer.decode([token], skip_special_tokens=False) if model.tokenizer else str(token)
 
 
-def _described(prepared: Prepared, made: Ready, gates: Gates) -> dict[str, Any]:
+def _described(prepared: Prepared, made: Ready, gates: Gates, wrong: Collection[Owner]) -> dict[str, Any]:
     """What a results folder keeps of a study: what its hypotheses say, and what the gates saw."""
-    cells = {name: cell for name, cell in made.cells.items() if cell.setting.study == prepared.study.name}
-    pictures = {e.name: picture(e.graph).text() for e in prepared.experiments if e.hypothesis}
+    cells = {
+        name: cell
+        for name, cell in made.cells.items()
+        if cell.setting.study == prepared.study.name and cell.owner not in wrong
+    }
+    pictures = {e.name: picture(e.graph).text() for e in prepared.experiments if e.hypothesis and e.name in cells}
     described = []
     for hypothesis in prepared.hypotheses:
+        if (prepared.study.name, hypothesis.name) in wrong:
+            continue
         own = {cell.part: name for name, cell in cells.items() if cell.hypothesis == hypothesis.name}
         known = {part: prepared.published.get(name) for part, name in own.items()}
         described.append(

@@ -1,0 +1,75 @@
+"""A project for sweeps: two studies of small hypotheses on the models and data of tests/project.py."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+KEEP = '''"""Keys read what the self heads write."""
+from scrub import Hypothesis
+
+hypothesis = Hypothesis("""
+k    a1.ind/k/a0.prev   -> y
+v    a1.ind/v/a0.*/**   -> y
+""")
+'''
+WINDOW = '''"""Queries read the last few positions."""
+from scrub import Hypothesis
+
+hypothesis = Hypothesis("""
+splits  a1.ind/q/a0.prev  by mask "last $positions"
+q       a1.ind/q/a0.prev[rest]/** -> y
+""", parameters={"positions": (1, 2)})
+'''
+LIKE = '''"""Values agree on a letter."""
+from scrub import Hypothesis, TokenFeature
+
+hypothesis = Hypothesis("""
+v    a1.ind/v/**   -> like letter
+""", features={"letter": lambda tokens, tokenizer: (tokens[:, 3] % 3)})
+'''
+STUDY = """
+from scrub import Study
+
+study = Study(model="tiny", data="words", positions="all", baseline="a1.ind/** -> y", hypotheses=%r)
+"""
+EXACT = ["loss_sum", "change_sum", "kl_sum"]
+WHERE = ["study", "model", "experiment", "hypothesis_hash", "dtype", "seed", "draw", "sequence"]
+
+
+def make_study(root: Path, name: str, **modules: str) -> Path:
+    """A study of hypotheses by their names, in hypotheses/NAME."""
+    folder = root / "hypotheses" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for each, text in modules.items():
+        (folder / f"{each}.py").write_text(text)
+    (folder / "study.py").write_text(STUDY % (tuple(modules),))
+    return folder
+
+
+def make_sweeping(root: Path, project: Path) -> Path:
+    """models/{tiny,standard}, data/words, hypotheses/{one,two}."""
+    for kind in ("models", "data"):
+        shutil.copytree(project / kind, root / kind)
+    make_study(root, "one", keep=KEEP, window=WINDOW)
+    make_study(root, "two", keep=KEEP, like=LIKE)
+    return root
+
+
+def rows(folder: Path) -> pd.DataFrame:
+    """All rows of a results folder, in an order that doesn't depend on when they were written."""
+    table = pd.read_parquet(folder / "losses")
+    table["token_losses"] = [each.tobytes() for each in table["token_losses"]]
+    texts = table.select_dtypes("category").columns
+    table[texts] = table[texts].astype(str)
+    return table.sort_values(WHERE).reset_index(drop=True)
+
+
+def same_bits(one: Path, other: Path) -> None:
+    """Two folders hold the same cells, each once, with the same bits of float64."""
+    first, second = rows(one), rows(other)
+    assert not first.duplicated(["cell", "sequence"]).any()
+    assert not second.duplicated(["cell", "sequence"]).any()
+    pd.testing.assert_frame_equal(first.drop(columns="time"), second.drop(columns="time"), check_exact=True)
