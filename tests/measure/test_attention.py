@@ -8,7 +8,7 @@ import torch
 
 from scrub.architectures import gpt2
 from scrub.measure import attention
-from scrub.measure.attention import TARGETS, measure_attention, pattern_nodes
+from scrub.measure.attention import TARGETS, attention_patterns, measure_attention, pattern_nodes
 from scrub.measure.roles import measure
 from scrub.model import Model, lower, make_model
 from scrub.plan.leaves import bind_model, leaves_of
@@ -57,6 +57,17 @@ def test_sums_over_written_out_positions(model: Model, monkeypatch: pytest.Monke
                 sums[sequence] += patterns[sequence][:, :, query, keys].sum(-1)
         np.testing.assert_allclose(measured.sums[name], sums, atol=1e-12, err_msg=name)
         np.testing.assert_array_equal(measured.queries[name], queries)
+
+
+@pytest.mark.parametrize("at_once", [1, 1 << 27])
+def test_patterns_of_some_heads(model: Model, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr(attention, "AT_ONCE", at_once)
+    tokens = np.random.default_rng(4).integers(0, 5, (7, 12))
+    found = attention_patterns(model, tokens, [(2, 1), (0, 1), (2, 0)])
+    wanted = patterns_of(model, tokens[:, :-1])
+    assert list(found) == [(2, 1), (0, 1), (2, 0)]
+    for (layer, head), pattern in found.items():
+        np.testing.assert_allclose(pattern, wanted[:, layer, head], atol=1e-12)
 
 
 def test_a_head_has_one_role_and_its_scores(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

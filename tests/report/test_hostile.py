@@ -8,7 +8,7 @@ import browsing
 import numpy as np
 import pytest
 from browsing import MARKDOWN, parsed, rendered, skeleton, text_of
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from made import HOSTILE, tricky
 
@@ -69,6 +69,8 @@ def test_any_text_stays_in_its_cell(text: str) -> None:
     assert [text_of(cell) for cell in row] == [printable(" ".join(text.split())).strip(), "end"]
 
 
+@example("```\n<b>\n```")
+@example("~~~\n````\nmore")
 @given(st.text(st.sampled_from("a`~\n |") | st.characters(), max_size=40))
 def test_any_text_stays_in_its_block(text: str) -> None:
     tokens = MARKDOWN.parse(f"before\n\n{fenced(text)}\n\nafter")
