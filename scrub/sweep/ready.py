@@ -46,7 +46,7 @@ class Ready:
         everything = [each for study in self.studies for each in study.experiments]
         self.prepared = replace(self.studies[0], hypotheses=everyone, experiments=everything)
         self._measuring: tuple[tuple[str, ...], Measuring] | None = None
-        self._draw: tuple[tuple[int, int], Draw] | None = None
+        self._draw: tuple[tuple[int, int, tuple[str, ...]], Draw] | None = None
 
     def _without_hypotheses(self, study: Study) -> Prepared | None:
         """A study's anchors and sequences, which all studies of the job share; None where the anchors are wrong."""
@@ -91,11 +91,12 @@ class Ready:
             prefix = f"/{prefix}"
         return prefix
 
-    def draw(self, seed: int, number: int) -> Draw:
-        """One pairing of the sequences; the last is kept."""
-        if self._draw is None or self._draw[0] != (seed, number):
-            seeded = replace(self.prepared, settings=replace(self.prepared.settings, seed=seed))
-            self._draw = ((seed, number), seeded.draw(number))
+    def draw(self, seed: int, number: int, only: tuple[str, ...]) -> Draw:
+        """One pairing of the sequences, for what feeds some experiments; the last is kept."""
+        if self._draw is None or self._draw[0] != (seed, number, only):
+            chosen = [each for each in self.prepared.experiments if each.name in only]
+            seeded = replace(self.prepared, experiments=chosen, settings=replace(self.prepared.settings, seed=seed))
+            self._draw = ((seed, number, only), seeded.draw(number))
         return self._draw[1]
 
     def measuring(self, only: tuple[str, ...]) -> Measuring:

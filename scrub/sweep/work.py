@@ -90,10 +90,10 @@ def _measured(
     made: Ready, seed: int, draw: int, block: int, names: tuple[str, ...]
 ) -> tuple[pa.Table, dict[Owner, Cause]]:
     """The rows of some cells; and which hypotheses' losses are no finite numbers, of which there are none."""
-    pairing = made.draw(seed, draw)
-    members = pairing.order[block * BLOCK : (block + 1) * BLOCK]
     bigrams = {bigram_of(each.study) for each in made.studies}
-    measuring = made.measuring(tuple(name for name in names if name not in bigrams))
+    only = tuple(name for name in names if name not in bigrams)
+    pairing, measuring = made.draw(seed, draw, only), made.measuring(only)
+    members = pairing.order[block * BLOCK : (block + 1) * BLOCK]
     size = made.job.settings.batch
     batches = [measuring.measure(pairing, members[at : at + size]) for at in range(0, len(members), size)]
     shared = {
