@@ -14,8 +14,8 @@ from scrub.errors import GateError, ScrubError
 from scrub.files import check_writable, one_line, write_atomically
 
 if TYPE_CHECKING:
-    from scrub.compare.comparison import Comparison
-    from scrub.compare.moved import Moved
+    from scrub.comparisons.comparison import Comparison
+    from scrub.comparisons.moved import Moved
     from scrub.graph.node import Node
     from scrub.results.stored import StudyResults
     from scrub.sweep.grid import Grid
@@ -62,9 +62,9 @@ def compare(
 ) -> None:
     """Compare hypotheses of a study on the same sequences, running what the results folder doesn't hold yet."""
     from scrub.cli.terminal import console, warn
-    from scrub.compare.comparison import check_several
-    from scrub.compare.comparison import compare as compared
-    from scrub.compare.names import paths_of
+    from scrub.comparisons.comparison import check_several
+    from scrub.comparisons.comparison import compare as compared
+    from scrub.comparisons.names import paths_of
 
     if json is not None:
         check_writable(json)
@@ -118,7 +118,7 @@ def compare(
 
 def _studies_in(results: Path) -> list[str]:
     """The studies that a results folder holds something of, if it is there."""
-    from scrub.compare.names import studies_of
+    from scrub.comparisons.names import studies_of
     from scrub.results.folder import MARK, Results
 
     return studies_of(Results(results)) if (results / MARK).is_file() else []
@@ -128,7 +128,7 @@ def _stored(
     folder: Path, names: list[str], study: str | None, about: Mapping[str, object]
 ) -> tuple[StudyResults, list[str]]:
     """What the folder holds of all hypotheses together, and their names there."""
-    from scrub.compare.names import stored_with
+    from scrub.comparisons.names import stored_with
     from scrub.results.folder import Results
     from scrub.results.read import known
 
@@ -170,7 +170,7 @@ def _run(grid: Grid, folder: Path, workers: int | None, ray: str | None) -> Stud
 
 def _moves(found: StudyResults, comparison: Comparison, top: int) -> list[Moved]:
     """Where the loss moved in each pair: in all parts together, or in the last that both have."""
-    from scrub.compare.moved import moved
+    from scrub.comparisons.moved import moved
 
     parts: dict[tuple[str, str], str] = {}
     for each in comparison.differences:

@@ -23,8 +23,8 @@ def leaderboard(
 ) -> None:
     """Everything known of a study, in order of what it recovers: a table for all numbers that compare."""
     from scrub.cli.terminal import console
-    from scrub.compare.leaderboard import leaderboard as ordered
-    from scrub.compare.names import studies_of
+    from scrub.comparisons.leaderboard import leaderboard as ordered
+    from scrub.comparisons.names import studies_of
     from scrub.results.folder import Results
     from scrub.results.read import known
 

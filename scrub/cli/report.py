@@ -43,7 +43,7 @@ def report(
 ) -> None:
     """Write the report of a study, running what the results folder doesn't hold yet."""
     from scrub.cli.terminal import console, warn
-    from scrub.report.report import files_of, make_report
+    from scrub.reports.report import files_of, make_report
     from scrub.sweep.grid import Grid
 
     page, markdown, _ = files_of(out)

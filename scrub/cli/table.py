@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from scrub.compare.comparison import chance
+from scrub.comparisons.comparison import chance
 from scrub.files import shown
 from scrub.results.stored import StudyResults
 from scrub.study.experiments import ALL_SCRUBBED

@@ -100,4 +100,4 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def _finite(values: Float[np.ndarray, " one_plus_resample"]) -> Float[np.ndarray, " resample"]:
     """The resamples that are numbers: one that holds no position counts for nothing."""
-    return values[1:][np.isfinite(values[1:])]
+    return np.asarray(values[1:][np.isfinite(values[1:])])

@@ -7,11 +7,11 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
-from made import LETTERS, drawn, made, ran
+from by_hand import LETTERS, drawn, made, ran
 from rich.console import Console
 
-from scrub.compare.comparison import compare
-from scrub.compare.moved import LEVELS, Moved, moved
+from scrub.comparisons.comparison import compare
+from scrub.comparisons.moved import LEVELS, Moved, moved
 from scrub.errors import ScrubError
 from scrub.results.stored import StudyResults
 from scrub.study.gates import Gates

@@ -14,11 +14,11 @@ from markupsafe import Markup
 
 from scrub.errors import ScrubError
 from scrub.files import make_folder, shown, write_atomically
-from scrub.report.content import Content, content, told
-from scrub.report.patterns import STYLE as PATTERN_STYLE
-from scrub.report.patterns import HeadPattern, measure_patterns
-from scrub.report.rendering import html_page, markdown_page
-from scrub.report.tokens import STEPS, Tokens
+from scrub.reports.content import Content, content, told
+from scrub.reports.patterns import STYLE as PATTERN_STYLE
+from scrub.reports.patterns import HeadPattern, measure_patterns
+from scrub.reports.rendering import html_page, markdown_page
+from scrub.reports.tokens import STEPS, Tokens
 from scrub.results.stored import StudyResults
 from scrub.show.page import STYLE as DRAWING_STYLE
 from scrub.show.plots import DARK, LIGHT, Theme, figure_bytes, plot_recovery

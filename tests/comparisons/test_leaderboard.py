@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made import drawn
+from by_hand import drawn
 from rich.console import Console
 
-from scrub.compare.leaderboard import Leaderboard, leaderboard
+from scrub.comparisons.leaderboard import Leaderboard, leaderboard
 from scrub.errors import ScrubError
 from scrub.results.stored import Described, StudyResults
 

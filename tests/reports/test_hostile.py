@@ -10,10 +10,10 @@ import pytest
 from browsing import MARKDOWN, parsed, rendered, skeleton, text_of
 from hypothesis import example, given
 from hypothesis import strategies as st
-from made import HOSTILE, tricky
+from reported import HOSTILE, tricky
 
-from scrub.report.rendering import fenced, markdown
-from scrub.report.report import Report, make_report
+from scrub.reports.rendering import fenced, markdown
+from scrub.reports.report import Report, make_report
 from scrub.show.sources import printable
 
 # Texts of the same shape that mean nothing to anyone: as many, as many lines in each.

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from scrub.measure.attention import TARGETS, attention_patterns, current, measure_attention
 from scrub.model import Model
-from scrub.report.tokens import Tokens
+from scrub.reports.tokens import Tokens
 from scrub.results.stored import Inputs
 from scrub.show.layout import text_width
 from scrub.study.statistics import Interval

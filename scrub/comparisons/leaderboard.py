@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from scrub.compare.comparison import FORMAT, chance, resampled_difference
+from scrub.comparisons.comparison import FORMAT, chance, resampled_difference
 from scrub.errors import ScrubError
 from scrub.files import one_line
 from scrub.results.stored import Described, StudyResults
@@ -91,7 +91,7 @@ class Leaderboard:
         return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from scrub.compare.tables import leaderboard_tables
+        from scrub.comparisons.tables import leaderboard_tables
 
         yield from leaderboard_tables(self, console, options)
 

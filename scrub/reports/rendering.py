@@ -69,7 +69,7 @@ def with_ends(interval: Interval, digits: int = 1, sign: bool = False) -> str:
 def _render(template: str, values: dict[str, object], text: Callable[[str], str]) -> str:
     """A template of this package, with everything that it prints made text first and then escaped."""
     environment = Environment(
-        loader=PackageLoader("scrub.report"),
+        loader=PackageLoader("scrub.reports"),
         autoescape=True,
         finalize=lambda value: value if isinstance(value, Markup) else text(str(value)),
         undefined=StrictUndefined,

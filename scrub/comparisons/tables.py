@@ -11,10 +11,10 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from scrub.compare.changes import Change
-from scrub.compare.comparison import LEVEL, Comparison, Difference
-from scrub.compare.leaderboard import Board, Leaderboard
-from scrub.compare.moved import Most, Moved, MovedKind, MovedSequence, MovedToken, Side, T
+from scrub.comparisons.changes import Change
+from scrub.comparisons.comparison import LEVEL, Comparison, Difference
+from scrub.comparisons.leaderboard import Board, Leaderboard
+from scrub.comparisons.moved import Most, Moved, MovedKind, MovedSequence, MovedToken, Side, T
 from scrub.files import one_line, shown
 from scrub.show.difference import coloured
 from scrub.show.tokens import in_context, marked, start

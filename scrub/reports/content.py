@@ -10,10 +10,10 @@ from textwrap import dedent
 
 from markupsafe import Markup
 
-from scrub.compare.changes import Change, changes
-from scrub.compare.comparison import chance
-from scrub.report.patterns import Patterns
-from scrub.report.tokens import Tokens, TokenView
+from scrub.comparisons.changes import Change, changes
+from scrub.comparisons.comparison import chance
+from scrub.reports.patterns import Patterns
+from scrub.reports.tokens import Tokens, TokenView
 from scrub.results.stored import Described, StudyResults
 from scrub.show import page
 from scrub.show.difference import Line as Step

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from scrub.compare.comparison import FORMAT, check_names, resampled_difference, same_experiment
+from scrub.comparisons.comparison import FORMAT, check_names, resampled_difference, same_experiment
 from scrub.errors import ScrubError
 from scrub.files import one_line
 from scrub.results.stored import StudyResults
@@ -145,7 +145,7 @@ class Moved:
         return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from scrub.compare.tables import moved_tables
+        from scrub.comparisons.tables import moved_tables
 
         yield from moved_tables(self, options)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import browsing
 import pytest
-from made import HOSTILE, QUIET, measured, tricky
+from reported import HOSTILE, QUIET, measured, tricky
 
 from scrub import prepare
-from scrub.report.report import Report, make_report
+from scrub.reports.report import Report, make_report
 from scrub.results.stored import StudyResults
 from scrub.study.run import Prepared
 

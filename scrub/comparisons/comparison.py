@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from scrub.compare.changes import Change, changes
+from scrub.comparisons.changes import Change, changes
 from scrub.errors import ScrubError
 from scrub.files import one_line
 from scrub.graph.node import Node
@@ -182,7 +182,7 @@ class Comparison:
             yield line
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from scrub.compare.tables import comparison_tables
+        from scrub.comparisons.tables import comparison_tables
 
         yield from comparison_tables(self, console, options)
 

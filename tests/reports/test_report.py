@@ -14,10 +14,10 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 from browsing import parsed, referred, rendered, tables, text_of
-from made import QUIET, hypotheses, invented
+from reported import QUIET, hypotheses, invented
 
 from scrub import ScrubError, prepare
-from scrub.report.report import Report, command, make_report
+from scrub.reports.report import Report, command, make_report
 from scrub.results.stored import StudyResults
 from scrub.study.run import Prepared
 from scrub.study.statistics import Interval

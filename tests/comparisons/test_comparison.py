@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from by_hand import drawn, made
 from hypothesis import given
 from hypothesis import strategies as st
-from made import drawn, made
 from rich.console import Console
 from scipy import stats
 
-from scrub.compare.comparison import compare
+from scrub.comparisons.comparison import compare
 from scrub.errors import ScrubError
 from scrub.results.stored import Described
 from scrub.study import statistics
