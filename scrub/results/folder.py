@@ -58,6 +58,8 @@ class Results:
         if make:
             self._make()
         self._check_format()
+        if make:  # not before it is known that this version may
+            self._make_kinds()
 
     def __repr__(self) -> str:
         return f"<Results {shown(self.folder)}>"
@@ -72,6 +74,8 @@ class Results:
                 )
             make_folder(self.folder)
             write_atomically(mark, json.dumps({"format": FORMAT}) + "\n")
+
+    def _make_kinds(self) -> None:
         for kind in KINDS:
             make_folder(self.folder / kind)
             check_writable(self.folder / kind / "any")
@@ -86,7 +90,7 @@ class Results:
                 f"{shown(self.folder)} is no results folder: it has no {MARK}; 'scrub sweep' makes one, "
                 "and --results says where it is"
             ) from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ScrubError(
                 f"{shown(mark)} can't be read: {first_sentence(error)}: a results folder's says {{'format': {FORMAT}}}"
             ) from error
