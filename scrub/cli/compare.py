@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scrub.cli import options
-from scrub.errors import GateError, ScrubError
+from scrub.errors import ScrubError
 from scrub.files import check_writable, one_line, write_atomically
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ def compare(
         found, plain = _stored(results, wanted, study, {name: value for name, value in about.items() if value})
     else:
         from scrub.sweep.grid import Grid
+        from scrub.sweep.sweep import sweep
 
         grid = Grid.make(
             studies=paths_of(wanted, study, _studies_in(results)),
@@ -104,7 +105,7 @@ def compare(
         )
         plain, graphs = _lowered(grid)
         check_several(plain)
-        found = _run(grid, results, workers, ray)
+        found = sweep(grid, results, workers, ray).only()
     leader = plain[0] if against is not None else None
     comparison = compared(found, plain, leader, only, graphs)
     moves = _moves(found, comparison, top)
@@ -155,17 +156,6 @@ def _lowered(grid: Grid) -> tuple[list[str], dict[str, Node]]:
     model = load_model(jobs[0].model)
     lowered = experiments(study, own, model.graph, model.roles, grid.parts)
     return [each.name for each in own], {each.name: each.graph for each in lowered}
-
-
-def _run(grid: Grid, folder: Path, workers: int | None, ray: str | None) -> StudyResults:
-    """Run what is missing, and read all of it. Raises what one of the hypotheses failed with."""
-    from scrub.sweep.sweep import sweep
-
-    swept = sweep(grid, folder, workers, ray)
-    for failure in swept.failures:
-        raise (GateError if failure.kind == "gate" else ScrubError)(failure.reason)
-    (found,) = swept.studies()
-    return found
 
 
 def _moves(found: StudyResults, comparison: Comparison, top: int) -> list[Moved]:

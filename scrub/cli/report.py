@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scrub.cli import options
-from scrub.errors import GateError, ScrubError
 from scrub.files import check_writable, shown
 
 if TYPE_CHECKING:
-    from scrub.results.stored import StudyResults
     from scrub.study.run import Prepared
     from scrub.sweep.grid import Grid
 
@@ -45,6 +43,7 @@ def report(
     from scrub.cli.terminal import console, warn
     from scrub.reports.report import files_of, make_report
     from scrub.sweep.grid import Grid
+    from scrub.sweep.sweep import sweep
 
     page, markdown, _ = files_of(out)
     for path in (page, markdown):
@@ -68,7 +67,7 @@ def report(
         dtype=dtype,
     )
     prepared = _prepared(grid)
-    stored = _run(grid, results, workers, ray)
+    stored = sweep(grid, results, workers, ray).only()
     make_report(stored, prepared).save(out)
     warn(stored.result.warnings)
     console().print(f"{shown(page)} and {shown(markdown)} are written", soft_wrap=True)
@@ -85,14 +84,3 @@ def _prepared(grid: Grid) -> Prepared:
     name, data = (next(iter(each), None) for each in (grid.models, grid.data))
     loaded = load_model(name or study.model, DTYPES[settings.dtype], settings.where)
     return prepare_study(study, hypotheses, loaded, data, settings)
-
-
-def _run(grid: Grid, folder: Path, workers: int | None, ray: str | None) -> StudyResults:
-    """Run what is missing, and read all of it. Raises what one of the hypotheses failed with."""
-    from scrub.sweep.sweep import sweep
-
-    swept = sweep(grid, folder, workers, ray)
-    for failure in swept.failures:
-        raise (GateError if failure.kind == "gate" else ScrubError)(failure.reason)
-    (found,) = swept.studies()
-    return found

@@ -52,6 +52,19 @@ class Swept:
         """The results of each study on each model and data, of what didn't fail."""
         return list(self._read[0].values())
 
+    def only(self) -> StudyResults:
+        """The results of the one study that was run on one model and data.
+
+        Raises what a hypothesis failed with, and ScrubError if there were several studies, models or data.
+        """
+        for failure in self.failures:
+            raise (GateError if failure.kind == "gate" else ScrubError)(failure.reason)
+        for error in self.meaningless.values():
+            raise error
+        if len(found := self.studies()) != 1:
+            raise ScrubError(f"the sweep ran {len(found)} studies, models or data: choose among studies(), or run one")
+        return found[0]
+
     @property
     def meaningless(self) -> dict[Setting, GateError]:
         """Why those of some settings mean nothing."""
