@@ -4,39 +4,71 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from scrub.comparisons.comparison import Comparison, compare
+    from scrub.comparisons.leaderboard import Leaderboard, leaderboard
+    from scrub.comparisons.moved import Moved, moved
     from scrub.errors import GateError, ScrubError
     from scrub.graph.views import listing, to_networkx
     from scrub.model import Model, load_model
+    from scrub.reports.report import Report, make_report
+    from scrub.results.folder import Results
+    from scrub.results.read import known
+    from scrub.results.stored import StudyResults
     from scrub.study.hypothesis import Hypothesis, TokenFeature
     from scrub.study.result import Result
     from scrub.study.run import Settings, prepare, run
     from scrub.study.study import Study, load_study
+    from scrub.sweeps.grid import Grid
+    from scrub.sweeps.sweep import Swept, sweep
 
 __all__ = [
+    "Comparison",
     "GateError",
+    "Grid",
     "Hypothesis",
+    "Leaderboard",
     "Model",
+    "Moved",
+    "Report",
     "Result",
+    "Results",
     "ScrubError",
     "Settings",
     "Study",
+    "StudyResults",
+    "Swept",
     "TokenFeature",
+    "compare",
+    "known",
+    "leaderboard",
     "listing",
     "load_model",
     "load_study",
+    "make_report",
+    "moved",
     "prepare",
     "run",
+    "sweep",
     "to_networkx",
 ]
 
 _HOMES = {
+    "scrub.comparisons.comparison": ("Comparison", "compare"),
+    "scrub.comparisons.leaderboard": ("Leaderboard", "leaderboard"),
+    "scrub.comparisons.moved": ("Moved", "moved"),
     "scrub.errors": ("GateError", "ScrubError"),
     "scrub.graph.views": ("listing", "to_networkx"),
     "scrub.model": ("Model", "load_model"),
+    "scrub.reports.report": ("Report", "make_report"),
+    "scrub.results.folder": ("Results",),
+    "scrub.results.read": ("known",),
+    "scrub.results.stored": ("StudyResults",),
     "scrub.study.hypothesis": ("Hypothesis", "TokenFeature"),
     "scrub.study.result": ("Result",),
     "scrub.study.run": ("Settings", "prepare", "run"),
     "scrub.study.study": ("Study", "load_study"),
+    "scrub.sweeps.grid": ("Grid",),
+    "scrub.sweeps.sweep": ("Swept", "sweep"),
 }
 
 

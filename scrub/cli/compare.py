@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from scrub.comparisons.moved import Moved
     from scrub.graph.node import Node
     from scrub.results.stored import StudyResults
-    from scrub.sweep.grid import Grid
+    from scrub.sweeps.grid import Grid
 
 TOP = 5
 
@@ -91,8 +91,8 @@ def compare(
         about = {"model": model, "data": data, "dtype": dtype, "sequences": sequences}
         found, plain = _stored(results, wanted, study, {name: value for name, value in about.items() if value})
     else:
-        from scrub.sweep.grid import Grid
-        from scrub.sweep.sweep import sweep
+        from scrub.sweeps.grid import Grid
+        from scrub.sweeps.sweep import sweep
 
         grid = Grid.make(
             studies=paths_of(wanted, study, _studies_in(results)),

@@ -12,7 +12,7 @@ from scrub.files import check_writable, shown
 
 if TYPE_CHECKING:
     from scrub.study.run import Prepared
-    from scrub.sweep.grid import Grid
+    from scrub.sweeps.grid import Grid
 
 
 def report(
@@ -42,8 +42,8 @@ def report(
     """Write the report of a study, running what the results folder doesn't hold yet."""
     from scrub.cli.terminal import console, warn
     from scrub.reports.report import files_of, make_report
-    from scrub.sweep.grid import Grid
-    from scrub.sweep.sweep import sweep
+    from scrub.sweeps.grid import Grid
+    from scrub.sweeps.sweep import sweep
 
     page, markdown, _ = files_of(out)
     for path in (page, markdown):

@@ -43,8 +43,8 @@ def sweep(
 ) -> None:
     """Run every study on every model and data, with every seed, draw and parameter, but for what is there already."""
     from scrub.cli.table import print_sweep
-    from scrub.sweep.grid import Grid, read_grid
-    from scrub.sweep.sweep import sweep as run
+    from scrub.sweeps.grid import Grid, read_grid
+    from scrub.sweeps.sweep import sweep as run
 
     given = {
         "studies": paths or None,

@@ -19,7 +19,7 @@ from scrub.study.result import BIGRAM, Result
 from scrub.study.statistics import Interval
 
 if TYPE_CHECKING:
-    from scrub.sweep.sweep import Swept
+    from scrub.sweeps.sweep import Swept
 
 WIDTH, MORE = 96, 12  # of the table, where the terminal doesn't say, and more where there are published percentages
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from scrub.study import gates
-from scrub.sweep.grid import Grid
-from scrub.sweep.sweep import sweep
+from scrub.sweeps.grid import Grid
+from scrub.sweeps.sweep import sweep
 
 Scrub = Callable[..., Any]
 SMALL = "--sequences 31 --workers 1 --dtype float64"

@@ -12,7 +12,7 @@ import pytest
 sys.path.append(str(Path(__file__).parent.parent / "sweep"))
 from sweeping import make_sweeping
 
-from scrub.sweep.sweep import sweep
+from scrub.sweeps.sweep import sweep
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from scrub.cli import _status
 from scrub.errors import ScrubError
 from scrub.results.folder import Results
 from scrub.results.read import known
-from scrub.sweep.sweep import sweep
+from scrub.sweeps.sweep import sweep
 
 FAST: dict[str, Any] = {"sequences": 37, "dtype": "float64", "workers": 1, "progress": False}
 WORDS = ["sweep", "one", "--sequences", "37", "--dtype", "float64", "--workers", "1"]

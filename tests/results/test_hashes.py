@@ -77,8 +77,8 @@ SCRIPT = """
 import sys
 from scrub.results.hashes import hash_graph
 from scrub.study.run import Settings, prepare
-from scrub.sweep.grid import Grid
-from scrub.sweep.ready import Ready
+from scrub.sweeps.grid import Grid
+from scrub.sweeps.ready import Ready
 
 for study in ("one", "two", "induction"):
     prepared = prepare(study, settings=Settings(sequences=37))

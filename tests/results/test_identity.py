@@ -10,10 +10,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 from sweeping import KEEP, LIKE, make_study, rows
 
-import scrub.sweep.ready
+import scrub.sweeps.ready
 from scrub.results.folder import Results
 from scrub.results.read import known
-from scrub.sweep.sweep import sweep
+from scrub.sweeps.sweep import sweep
 
 FAST: dict[str, Any] = {"sequences": 37, "dtype": "float64", "workers": 1, "progress": False}
 
@@ -87,7 +87,7 @@ def test_what_changes_some_numbers(own: Path, name: str) -> None:
 
 
 def version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scrub.sweep.ready, "version", lambda _: "99.0")
+    monkeypatch.setattr(scrub.sweeps.ready, "version", lambda _: "99.0")
 
 
 @pytest.mark.parametrize(

@@ -19,15 +19,15 @@ import pytest
 import torch
 
 from scrub.errors import ScrubError
-from scrub.sweep.ray import ray_workers
-from scrub.sweep.workers import WorkerDied, Workers, local_workers
+from scrub.sweeps.ray import ray_workers
+from scrub.sweeps.workers import WorkerDied, Workers, local_workers
 
 SECONDS = 60.0
 
 BEREFT = """
 import psutil, time
-from scrub.sweep.ray import ray_workers
-from scrub.sweep.workers import WorkersLost
+from scrub.sweeps.ray import ray_workers
+from scrub.sweeps.workers import WorkersLost
 
 with ray_workers("local", "cpu") as workers:
     assert workers.submit(0, sum, [2, 3]).result() == 5
@@ -194,7 +194,7 @@ def test_a_cluster_without_gpus_is_refused(workers: Workers) -> None:  # noqa: A
 def test_an_address_where_nobody_answers_is_refused_soon(address: str) -> None:
     script = f"""
 from scrub.errors import ScrubError
-from scrub.sweep.ray import ray_workers
+from scrub.sweeps.ray import ray_workers
 try:
     ray_workers({address!r}, "cpu")
 except ScrubError as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 from sweeping import rows, same_bits
 
-from scrub.sweep.sweep import sweep
+from scrub.sweeps.sweep import sweep
 
 PATIENCE = 240.0  # seconds, on a machine that is busy with other things
 GRID = ["--sequences", "85", "--draws", "12", "--dtype", "float64"]

@@ -11,7 +11,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from scrub.errors import GateError, ScrubError
 from scrub.files import one_line
-from scrub.sweep.workers import WorkerDied
+from scrub.sweeps.workers import WorkerDied
 
 T = TypeVar("T")
 Owner = tuple[str, str]  # a hypothesis, by its study and its name; without a name, all of the study

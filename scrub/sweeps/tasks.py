@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 from scrub.results.hashes import hash_of
 from scrub.results.schema import Cell
-from scrub.sweep import work
-from scrub.sweep.failure import Cause, Failure, Owner
-from scrub.sweep.job import Job
-from scrub.sweep.work import Survey
-from scrub.sweep.workers import Workers
+from scrub.sweeps import work
+from scrub.sweeps.failure import Cause, Failure, Owner
+from scrub.sweeps.job import Job
+from scrub.sweeps.work import Survey
+from scrub.sweeps.workers import Workers
 
 
 @dataclass(eq=False)

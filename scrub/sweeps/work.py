@@ -24,9 +24,9 @@ from scrub.study.gates import Gates
 from scrub.study.measuring import MEASURES, Batch
 from scrub.study.pairing import BLOCK
 from scrub.study.run import Prepared
-from scrub.sweep.failure import Cause, Done, Owner, salvage
-from scrub.sweep.job import Job
-from scrub.sweep.ready import Ready, bigram_of, ready
+from scrub.sweeps.failure import Cause, Done, Owner, salvage
+from scrub.sweeps.job import Job
+from scrub.sweeps.ready import Ready, bigram_of, ready
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from scrub.errors import ScrubError
 from scrub.files import first_sentence, one_line
-from scrub.sweep.workers import ONE_THREAD, Remote, WorkerDied, Workers, WorkersLost, perform
+from scrub.sweeps.workers import ONE_THREAD, Remote, WorkerDied, Workers, WorkersLost, perform
 
 _ANSWER_SECONDS = 5.0  # for whoever listens at an address to take a connection
 _WATCH_SECONDS = 1.0  # how often the cluster is looked at

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from scrub.errors import ScrubError
-from scrub.sweep.workers import WorkerDied, Workers, WorkersLost, local_workers
+from scrub.sweeps.workers import WorkerDied, Workers, WorkersLost, local_workers
 
 SECONDS = 30.0  # that nothing here may take, even on a busy machine
 
@@ -253,7 +253,7 @@ def start(folder: Path, script: str) -> subprocess.Popen[str]:
 
 def test_a_script_needs_no_main_guard(tmp_path: Path) -> None:
     script = """
-        from scrub.sweep.workers import local_workers
+        from scrub.sweeps.workers import local_workers
 
         def double(number):
             return number * FACTOR
@@ -268,7 +268,7 @@ def test_a_script_needs_no_main_guard(tmp_path: Path) -> None:
 
 BUSY = """
     import os, sys, time
-    from scrub.sweep.workers import local_workers
+    from scrub.sweeps.workers import local_workers
 
     try:
         with local_workers(2, "cpu") as workers:
@@ -304,7 +304,7 @@ def test_ctrl_c_ends_everything_without_a_word(tmp_path: Path) -> None:
 def test_ctrl_c_while_workers_start_is_as_quiet(tmp_path: Path) -> None:
     script = """
         import os, signal, sys
-        from scrub.sweep.workers import local_workers
+        from scrub.sweeps.workers import local_workers
 
         with local_workers(2, "cpu") as workers:
             future = workers.submit(0, sum, [2, 3])

@@ -27,13 +27,13 @@ from scrub.results.stored import StudyResults
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.pairing import BLOCK
 from scrub.study.run import SEQUENCES
-from scrub.sweep.failure import Cause, Done, Failure, Owner
-from scrub.sweep.grid import Grid
-from scrub.sweep.job import Job
-from scrub.sweep.progress import Progress
-from scrub.sweep.tasks import Block, Check, Look, Task, failure_of
-from scrub.sweep.work import Survey
-from scrub.sweep.workers import WorkerDied, Workers, WorkersLost, local_workers
+from scrub.sweeps.failure import Cause, Done, Failure, Owner
+from scrub.sweeps.grid import Grid
+from scrub.sweeps.job import Job
+from scrub.sweeps.progress import Progress
+from scrub.sweeps.tasks import Block, Check, Look, Task, failure_of
+from scrub.sweeps.work import Survey
+from scrub.sweeps.workers import WorkerDied, Workers, WorkersLost, local_workers
 
 _PATIENCE = 0.5  # seconds until blocks that another sweep has are looked at again
 
@@ -119,7 +119,7 @@ def sweep(
 def _workers(device: str, count: int | None, ray: str | None) -> Workers:
     if ray is None:
         return local_workers(count, device)
-    from scrub.sweep.ray import ray_workers
+    from scrub.sweeps.ray import ray_workers
 
     if count is not None:
         raise ScrubError("a Ray cluster has its own number of workers: leave --workers out")

@@ -22,7 +22,7 @@ from scrub.study.null import random_hypotheses
 from scrub.study.parameters import unknown_parameter
 from scrub.study.run import Settings
 from scrub.study.study import Study, load_study
-from scrub.sweep.job import Job
+from scrub.sweeps.job import Job
 
 
 def _listed(value: Any) -> Any:

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from scrub.files import one_line
-from scrub.sweep.tasks import Block, Task
+from scrub.sweeps.tasks import Block, Task
 
 
 class Progress:

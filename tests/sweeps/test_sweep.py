@@ -15,7 +15,7 @@ from sweeping import KEEP, LIKE, make_study, rows, same_bits
 from scrub.plan.plan import Plan
 from scrub.results.folder import Results
 from scrub.study.run import Settings, run
-from scrub.sweep.sweep import sweep
+from scrub.sweeps.sweep import sweep
 
 FAST: dict[str, Any] = {"sequences": 37, "dtype": "float64", "progress": False}
 

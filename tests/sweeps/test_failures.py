@@ -19,10 +19,10 @@ from scrub.cli.table import print_sweep
 from scrub.errors import GateError
 from scrub.study.experiments import Experiment
 from scrub.study.measuring import Measuring
-from scrub.sweep import sweep as engine
-from scrub.sweep import work
-from scrub.sweep.sweep import Swept, sweep
-from scrub.sweep.workers import WorkerDied, Workers, local_workers
+from scrub.sweeps import sweep as engine
+from scrub.sweeps import work
+from scrub.sweeps.sweep import Swept, sweep
+from scrub.sweeps.workers import WorkerDied, Workers, local_workers
 
 FAST: dict[str, Any] = {"sequences": 37, "dtype": "float64", "progress": False}
 STUDIES = ["one", "bad"]

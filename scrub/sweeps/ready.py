@@ -21,8 +21,8 @@ from scrub.study.measuring import Measuring
 from scrub.study.result import BIGRAM
 from scrub.study.run import DTYPES, Prepared, Settings, prepare_study
 from scrub.study.study import Study
-from scrub.sweep.failure import Cause, Owner
-from scrub.sweep.job import Job
+from scrub.sweeps.failure import Cause, Owner
+from scrub.sweeps.job import Job
 
 
 class Ready:
