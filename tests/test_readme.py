@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -23,20 +24,25 @@ def block(language: str, after: str = "") -> str:
 
 
 def commands() -> list[str]:
-    return [line for line in block("sh").splitlines() if line.startswith("scrub ")]
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    return [line for each in blocks for line in each.splitlines() if line.startswith("scrub ")]
 
 
-def test_commands_run_in_an_empty_folder(tmp_path: Path) -> None:
+def test_commands_run_in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(commands()) >= 5
     for command in commands():
         words = shlex.split(re.sub(r"--sequences \d+", "", command))[1:]
-        if words[0] == "run":
+        if words[0] in {"run", "sweep", "compare", "report"}:
             words += ["--sequences", FEW]
         program = [sys.executable, "-c", "from scrub.cli import main; main()", *words]
         done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{command}: {done.stderr}"
         assert done.stdout
-    assert {"numbers.json", "story.svg", "pairs.safetensors", "hypotheses"} <= {p.name for p in tmp_path.iterdir()}
+    written = {"numbers.json", "story.svg", "pairs.safetensors", "hypotheses", "results", "report.html", "report.md"}
+    assert written <= {each.name for each in tmp_path.iterdir()}
+    monkeypatch.chdir(tmp_path)
+    hypotheses = {row[0] for row in duckdb.sql(block("sql")).fetchall()}
+    assert {"", "naive", "refined_5", "window(positions=2)"} <= hypotheses  # and the anchors, which have none
 
 
 def test_notebook_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
