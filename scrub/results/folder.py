@@ -111,12 +111,13 @@ class Results:
                 self._index(read_parquet(path, _PLACE), path.name)
 
     def _index(self, table: pa.Table, name: str) -> None:
-        self._read[name] = set()
-        places = table.select(_PLACE).unify_dictionaries().group_by(_PLACE).aggregate([])
-        for cell, block, seed, draw in zip(*(places[column].to_pylist() for column in _PLACE), strict=True):
-            self._blocks[cell].add(block)
+        """Note which cells a file holds. All its rows are of one block of one pairing."""
+        cells = table["cell"].unique().to_pylist()
+        self._read[name] = set(cells)
+        for block, seed, draw in (tuple(row.values()) for row in table.select(_PLACE[1:]).slice(0, 1).to_pylist()):
             self.pairings[seed, draw] = None
-            self._read[name].add(cell)
+            for cell in cells:
+                self._blocks[cell].add(block)
 
     def has(self, cell: str, block: int) -> bool:
         """Whether a block of a cell is there. See :meth:`refresh`."""

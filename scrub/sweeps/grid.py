@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from uuid import uuid4
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from scrub.checkpoints.wording import first_mistake
 from scrub.errors import ScrubError
@@ -28,6 +28,11 @@ from scrub.sweeps.job import Job
 def _listed(value: Any) -> Any:
     """One value where several may stand is a list of it."""
     return [value] if isinstance(value, str | int | float | Path | Hypothesis) else value
+
+
+def _has_truth(value: Any) -> bool:
+    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return isinstance(value, bool) or any(map(_has_truth, inside))
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
@@ -61,6 +66,13 @@ class Grid(BaseModel):
     batch: int = 8
     device: str = "auto"
     dtype: str = "float32"
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_values(cls, value: Any) -> Any:
+        if _has_truth(value):
+            raise ValueError("a truth value is no number and no text (YAML's yes, no, on and off are, in quotes)")
+        return value
 
     @classmethod
     def make(cls, **fields: Any) -> Grid:
@@ -164,6 +176,8 @@ def read_grid(file: str | Path) -> dict[str, Any]:
         content = yaml.safe_load(Path(file).read_text())
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ScrubError(f"{shown(file)} can't be read: {first_sentence(error)}: give a YAML file of a grid") from error
+    if isinstance(content, dict) and None in content:
+        content["null"] = content.pop(None)  # that is how YAML reads the name of the field
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise ScrubError(f"{shown(file)} holds no grid: write fields, as in 'studies: induction' and 'seeds: [0, 1]'")
     return content

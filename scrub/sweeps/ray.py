@@ -131,9 +131,7 @@ class _Actors(Remote):
                 self._lose("went away")
                 return
             if any(time.monotonic() - since > _PLACE_SECONDS for since, it in self._unplaced()):
-                self._lose(
-                    f"the Ray cluster at {one_line(self._address)} has no room for {self.count} workers any more"
-                )
+                self._lose(f"has no room for {self.count} workers any more")
                 return
 
     def _unplaced(self) -> list[tuple[float, Future[Any]]]:

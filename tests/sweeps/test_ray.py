@@ -12,14 +12,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import torch
+from sweeping import same_bits
 
 from scrub.errors import ScrubError
+from scrub.sweeps import sweep as engine
 from scrub.sweeps.ray import ray_workers
+from scrub.sweeps.sweep import sweep
 from scrub.sweeps.workers import WorkerDied, Workers, local_workers
 
 SECONDS = 60.0
@@ -181,6 +186,17 @@ def test_a_connection_that_is_there_is_used_and_left(workers: Workers) -> None:
         assert others.count == workers.count
     assert ray.is_initialized()
     assert result(workers, lambda: "alive") == "alive"
+
+
+def test_a_sweep_on_a_cluster_has_the_bits_of_one_here(
+    workers: Workers, sweeping: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid: dict[str, Any] = {"sequences": 37, "draws": 2, "dtype": "float64", "progress": False}
+    with monkeypatch.context() as patched:  # the cluster has room for those that it has
+        patched.setattr(engine, "_workers", lambda *_: nullcontext(workers))
+        assert not sweep("one", results="far", ray="auto", **grid).failures
+    assert not sweep("one", results="here", workers=1, **grid).failures
+    same_bits(sweeping / "far", sweeping / "here")
 
 
 def test_a_cluster_without_gpus_is_refused(workers: Workers) -> None:  # noqa: ARG001 - connected
