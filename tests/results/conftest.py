@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parent.parent / "sweep"))
 from sweeping import make_sweeping
 
 from scrub.sweeps.sweep import sweep
