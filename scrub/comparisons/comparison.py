@@ -18,6 +18,7 @@ from scrub.errors import ScrubError
 from scrub.files import one_line
 from scrub.graph.node import Node
 from scrub.results.stored import StudyResults
+from scrub.show.notebook import as_html
 from scrub.study.null import Standing, standing
 from scrub.study.result import NOTHING, Result, Row
 from scrub.study.statistics import RESAMPLES, SMALLEST_P, Bootstrap, Interval, holm, p_value, share_above_zero
@@ -187,7 +188,7 @@ class Comparison:
         yield from comparison_tables(self, console, options)
 
     def _repr_html_(self) -> str:
-        return str(self.frame().style.format(precision=3, na_rep="", escape="html").hide(axis="index").to_html())
+        return as_html(self)
 
 
 def compare(

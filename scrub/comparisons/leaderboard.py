@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from scrub.comparisons.comparison import FORMAT, chance, resampled_difference
 from scrub.errors import ScrubError
 from scrub.files import one_line
 from scrub.results.stored import Described, StudyResults
+from scrub.show.notebook import as_html
 from scrub.study.hypothesis import ALL
 from scrub.study.null import Standing
 from scrub.study.parameters import Value
@@ -96,12 +96,7 @@ class Leaderboard:
         yield from leaderboard_tables(self, console, options)
 
     def _repr_html_(self) -> str:
-        tables = []
-        for board in self.boards:
-            frame = pd.DataFrame(list(_lines(board))).drop(columns=["hash", "time"])
-            style = frame.style.format(precision=3, na_rep="", escape="html").hide(axis="index")
-            tables.append(str(style.set_caption(escape(f"{board.heading}; {board.basis}")).to_html()))
-        return "".join(tables)
+        return as_html(self)
 
 
 def leaderboard(known: Sequence[StudyResults], study: str, part: str = ALL, versions: bool = False) -> Leaderboard:

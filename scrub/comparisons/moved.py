@@ -16,6 +16,7 @@ from scrub.comparisons.comparison import FORMAT, check_names, resampled_differen
 from scrub.errors import ScrubError
 from scrub.files import one_line
 from scrub.results.stored import StudyResults
+from scrub.show.notebook import as_html
 from scrub.study.experiments import ANCHORS, BASELINE, UNSCRUBBED
 from scrub.study.statistics import Bootstrap, Interval
 
@@ -150,17 +151,7 @@ class Moved:
         yield from moved_tables(self, options)
 
     def _repr_html_(self) -> str:
-        titles = {"targets": "tokens predicted", "reads": "tokens read"}
-        return "".join(
-            str(
-                self.frame(level)
-                .style.format(precision=3, escape="html")
-                .hide(axis="index")
-                .set_caption(titles.get(level, level))
-                .to_html()
-            )
-            for level in LEVELS
-        )
+        return as_html(self)
 
 
 def moved(stored: StudyResults, refined: str, over: str, part: str = "all", top: int = TOP) -> Moved:

@@ -54,6 +54,9 @@ class StudyResults:
     pairings: tuple[tuple[int, int], ...]
     about: Mapping[str, str]
 
+    def __repr__(self) -> str:
+        return f"<StudyResults {self.heading}: {', '.join(self.hypotheses)}>"
+
     @property
     def heading(self) -> str:
         """What was run on what, with which pairings, in one line."""

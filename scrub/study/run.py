@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from scrub.data.for_model import sequences_for
 from scrub.data.load import Sequences
 from scrub.errors import ScrubError
+from scrub.graph.node import Node
 from scrub.model import Model, load_model
 from scrub.plan.plan import Plan, compile_plan
 from scrub.show.picture import Picture, picture
@@ -94,6 +95,11 @@ class Prepared:
     def context(self) -> int:
         """The number of positions of every sequence."""
         return int(self.selected.shape[1])
+
+    @property
+    def graphs(self) -> dict[str, Node]:
+        """The graph of every experiment by its name, as :func:`scrub.compare` takes them."""
+        return {each.name: each.graph for each in self.experiments}
 
     @property
     def feeds(self) -> set[str]:

@@ -43,7 +43,7 @@ class Swept:
     """What a sweep left: where its results are, which cells it asked for, and what failed."""
 
     results: Results
-    surveys: list[tuple[Job, Survey]] = field(default_factory=list)
+    surveys: list[tuple[Job, Survey]] = field(default_factory=list, repr=False)
     failures: list[Failure] = field(default_factory=list)
     computed: int = 0  # blocks
     notes: list[str] = field(default_factory=list)  # what a reader of the results must know

@@ -203,7 +203,9 @@ def test_json_and_frame_say_the_same() -> None:
     with_difference = frame[frame.over.notna()]
     for column in ("difference", "probability", "p", "p_holm", "verdict"):
         assert list(with_difference[column]) == [each[column] for each in text["differences"]]
-    assert "<table" in found._repr_html_()
+    page = found._repr_html_()
+    assert all(f"{each.recovered.estimate:+.1f}" in page for each in found.differences)
+    assert all(note[:60] in page for note in found.notes)
     assert [row["part"] for row in text["rows"]] == ["k", "k", "q", "q"]
 
 

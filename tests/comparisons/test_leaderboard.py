@@ -133,8 +133,9 @@ def test_json_frame_and_page() -> None:
     assert list(frame.hypothesis) == [row["hypothesis"] for board in text["boards"] for row in board["rows"]]
     assert list(frame.board) == [0] * 4 + [1]
     html = found._repr_html_()
-    assert html.count("<table") == 2
+    assert html.count("part: all") == 2
     assert "<b>x" not in html
+    assert "&lt;b&gt;x" in html
     assert "m<2>" not in html
 
 

@@ -1,0 +1,17 @@
+"""What a terminal shows, in a notebook: the same lines and colours, as HTML."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+from rich.console import Console, RenderableType
+
+WIDTH = 124  # characters
+_BLOCK = '<pre style="white-space:pre;overflow-x:auto;line-height:normal;font-family:monospace">{code}</pre>'
+
+
+def as_html(shown: RenderableType) -> str:
+    """What a terminal of that many characters would show. Its text is escaped."""
+    console = Console(record=True, file=StringIO(), width=WIDTH, color_system="truecolor", force_jupyter=False)
+    console.print(shown, highlight=False, markup=False)
+    return console.export_html(inline_styles=True, code_format=_BLOCK)
