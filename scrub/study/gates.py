@@ -2,7 +2,7 @@
 
 1. Every split graph computes the model's own loss.
 2. With every source bound to x, every experiment gives the unscrubbed loss.
-3. Every rule changes something; one that doesn't is a warning.
+3. Every rule changes something; one that doesn't is a warning, where somebody wrote it.
 4. Resampled paths really carry what they say: where a source's sequences are replaced by one whose embedding
    is not a number, that comes out of exactly the experiments that the source feeds, and out of every single
    rule that has it. No sequence is its own other; a source that often has to draw the reference itself,
@@ -66,7 +66,9 @@ def check_gates(
         {name: value.to("cpu", t) for name, value in params.items()} for t in (torch.float32, torch.float64)
     )
     _check_sources(experiments, single, few)
-    return Gates(deviations, (*idle(experiments), *ineffective(experiments, double, few), *own_draws(draw)))
+    # a rule that does nothing is worth knowing where somebody wrote it; random ones have many, and it costs to see
+    written = [each for each in experiments if not (each.hypothesis and each.hypothesis.null_of)]
+    return Gates(deviations, (*idle(written), *ineffective(written, double, few), *own_draws(draw)))
 
 
 def idle(experiments: Iterable[Experiment]) -> list[str]:

@@ -110,10 +110,12 @@ class Hypothesis:
 
     @cached_property
     def parts(self) -> dict[str, tuple[Rule, ...]]:
-        """The rules of each part, and of `all` of them together where there are several."""
+        """The rules of each part, and of `all` of them together. A random hypothesis has one part, drawn for that."""
         parts = {
             name: tuple(Rule.parse(text) for text in lines) for name, lines in self._sections.items() if name != SPLITS
         }
+        if self.null_of:
+            return parts
         if ALL in parts:
             raise ScrubError("a part can't be called 'all': that is the parts together")
         return parts | {ALL: tuple(rule for rules in parts.values() for rule in rules)} if parts else {}

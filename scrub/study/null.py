@@ -13,7 +13,7 @@ Which paths are kept is shuffled uniformly. `rows like F` stays where it is, sin
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
@@ -28,7 +28,7 @@ from scrub.graph.node import Node
 from scrub.paths.pattern import Pattern
 from scrub.paths.rules import OTHER
 from scrub.paths.splits import Roles, Split
-from scrub.study.hypothesis import ALL, Hypothesis
+from scrub.study.hypothesis import Hypothesis
 from scrub.study.scope import Place, Scope, Step
 from scrub.study.study import Study
 
@@ -43,7 +43,7 @@ def random_hypotheses(
 ) -> list[Hypothesis]:
     """Random hypotheses of the size of one part, independent and uniform: the same one may come twice, or the original.
 
-    They are named NAME~PART~1 and so on; their rules are in a part of that name, or where it is `all`, in `kept`.
+    They are named NAME~PART~1 and so on, and have that part alone.
     Raises ScrubError if there is none but itself, or its rules can't be told path by path.
     """
     size = Size(study, hypothesis, part, model, roles)
@@ -80,7 +80,7 @@ class Size:
         scope = Scope(study.baseline_rules, graph)
         groups, self._inputs = scope.units()
         apart = _taken_apart(groups)
-        self._splits = [_by_heads(place) for place in sorted(apart, key=lambda place: -len(place.steps))]
+        self._splits = _by_heads(apart)
         self.feeds: Feeds = {single: fed for place, fed in groups.items() for single in _singles(place, apart)}
         if self.distinct == 1:
             raise ScrubError(
@@ -94,7 +94,7 @@ class Size:
         self._after = [rule for at, rule in others if at > first]
         for split in self._splits:
             graph = split.apply(graph, roles)
-        if self.told(self.feeds, hypothesis.name).scrub(model, roles) is not graph:
+        if self.told(self.feeds, hypothesis.name).scrub(model, roles, part) is not graph:
             raise ScrubError(
                 f"the rules of {hypothesis.name}/{part} can't be told path by path: random hypotheses of its "
                 "size need rules that hold wherever the heads of the study are read"
@@ -134,7 +134,7 @@ class Size:
                 rules += [f"{pattern} -> {source}" for pattern in _patterns(kept)]
         rules += map(str, self._after)
         splits = [*map(str, self.hypothesis.splits), *map(str, self._splits)]
-        sections = {"splits": splits, "kept" if self.part == ALL else self.part: rules}
+        sections = {"splits": splits, self.part: rules}
         others = f"{self.distinct:,}" if self.distinct < 10**6 else f"about {Decimal(self.distinct):.0e}"
         few = ", too few for a small p-value" if self.distinct < FEW else ""
         return Hypothesis(
@@ -152,16 +152,16 @@ def _section(title: str, lines: Sequence[str]) -> str:
     return f"{title:<7} " + ("\n" + 8 * " ").join(lines)
 
 
-def _taken_apart(feeds: Feeds) -> set[Place]:
+def _taken_apart(feeds: Feeds) -> dict[Place, None]:
     """The groups of several heads that are taken apart: where paths through the same layers are fed differently."""
     classes: dict[tuple[str, ...], list[Place]] = {}
     for place in feeds:
         classes.setdefault(place.layers, []).append(place)
-    apart: set[Place] = set()
+    apart: dict[Place, None] = {}  # in an order of its own: that of a set differs from run to run
     for places in classes.values():
         singles = sum(prod(len(step.heads) or 1 for step in place.steps) for place in places)
         if len({feeds[place] for place in places}) > 1 and singles <= MOST:
-            apart.update(above for place in places for above in _above(place) if len(above.steps[-1].heads) > 1)
+            apart |= {above: None for place in places for above in _above(place) if len(above.steps[-1].heads) > 1}
     return apart
 
 
@@ -169,7 +169,7 @@ def _above(place: Place) -> list[Place]:
     return [Place(place.entry, place.steps[:at]) for at in range(1, len(place.steps) + 1)]
 
 
-def _singles(place: Place, apart: set[Place]) -> Iterable[Place]:
+def _singles(place: Place, apart: Container[Place]) -> Iterable[Place]:
     """The paths that one is, when groups of heads are taken apart."""
     choices = [
         [_single(step, head) for head in step.heads] if above in apart else [step]
@@ -183,8 +183,19 @@ def _single(step: Step, head: int) -> Step:
     return Step(f"{step.layer}.{head}{part}", (head,))
 
 
-def _by_heads(place: Place) -> Split:
-    return Split(Pattern(place.pattern()), "heads", tuple(map(str, place.steps[-1].heads)))
+def _by_heads(apart: Iterable[Place]) -> list[Split]:
+    """The splits into single heads, the furthest down first, so that those above them are still whole in their paths.
+
+    Each goes through the whole graph, so groups of the same heads share one.
+    """
+    alike: dict[tuple[int, tuple[int, ...]], list[Place]] = {}
+    for place in sorted(apart, key=lambda place: -len(place.steps)):
+        alike.setdefault((len(place.steps), place.steps[-1].heads), []).append(place)
+    return [
+        Split(Pattern(pattern), "heads", tuple(map(str, heads)))
+        for (_, heads), places in alike.items()
+        for pattern in _patterns(places)
+    ]
 
 
 def _lies_below(place: Place, above: Place) -> bool:

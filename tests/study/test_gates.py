@@ -157,6 +157,16 @@ def test_idle_rules_warn(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == ""
 
 
+def test_rules_that_nobody_wrote_warn_of_nothing() -> None:
+    covered = "k  a1.ind/k/a0.prev/v/emb -> x\n   a1.ind/k/** -> y\n"
+    random = Hypothesis(covered, name="h~k~1", study="induction", null_of="h")
+    prepared = prepare(random, settings=Settings(sequences=23))
+    assert prepared.gates().warnings == ()
+    first, baseline, *_, own = prepared.experiments
+    with pytest.raises(GateError, match="the split of h~k~1/k gives another loss"):  # the gates themselves hold
+        replace(prepared, experiments=[first, replace(own, before=baseline.graph)]).gates()
+
+
 def test_rules_that_win_nowhere_warn() -> None:
     covered = "k  a1.ind/k/a0.prev/v/emb -> x\n   a1.ind/k/** -> y\n"
     warnings = asked(covered).gates().warnings

@@ -163,9 +163,8 @@ def test_what_a_random_one_is() -> None:
     seeds = {tuple(h.rules for h in random_hypotheses(STUDY, hypothesis, "k", MODEL, ROLES, 3, s)) for s in range(5)}
     assert len(seeds) == 5
     (whole,) = random_hypotheses(STUDY, hypothesis, "all", MODEL, ROLES, 1, 7)
-    assert list(whole.parts) == ["kept", "all"]
-    lowered = experiments(STUDY, [first, second, whole], MODEL, ROLES, ["all"])
-    assert [each.name for each in lowered[3:]] == ["keys~k~1/all", "keys~k~2/all", "keys~all~1/all"]
+    lowered = experiments(STUDY, [first, second, whole], MODEL, ROLES)
+    assert [each.name for each in lowered[3:]] == ["keys~k~1/k", "keys~k~2/k", "keys~all~1/all"]
 
 
 def test_rows_of_donors_stay_where_they_are() -> None:
@@ -215,7 +214,7 @@ def test_the_whole_model_can_be_the_scope() -> None:
     hypothesis = named("k ** -> y\n  {emb,a0.prev} -> x")
     size = Size(Study("** -> y"), hypothesis, "k", MODEL, ROLES)
     assert size.distinct == 5
-    assert size.told(size.feeds, "h").scrub(MODEL, ROLES) is not hypothesis.scrub(MODEL, ROLES)  # heads are apart
+    assert size.told(size.feeds, "h").scrub(MODEL, ROLES, "k") is not hypothesis.scrub(MODEL, ROLES)  # heads are apart
 
 
 def test_standing() -> None:
