@@ -41,6 +41,13 @@ _MARKERS = ("o", "s", "^", "D", "v", "P")
 _DASHES = ((0, ()), (0, (5, 2)), (0, (1, 1.2)), (0, ()), (0, (5, 1.5, 1, 1.5)), (0, (8, 2)))
 
 
+class _Plot(Figure):
+    """A figure that a notebook shows by itself: matplotlib sees to that only where pyplot was imported."""
+
+    def _repr_png_(self) -> bytes:
+        return figure_bytes(self, ".png")
+
+
 def check_format(suffix: str) -> None:
     """Raise ScrubError unless a plot can be written in the format of a file's suffix."""
     if suffix not in FORMATS:
@@ -63,7 +70,7 @@ def plot_recovery(
     parts = list(dict.fromkeys(row.part for row in result.table))
     theirs = [name for name in names if any(f"{name}/{part}" in published for part in parts)]
     widths = [_width(each) for each in (names, theirs) if each]
-    figure = Figure(figsize=(1.6 + sum(widths), 3.6), layout="constrained", facecolor=theme.ground)
+    figure = _Plot(figsize=(1.6 + sum(widths), 3.6), layout="constrained", facecolor=theme.ground)
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(widths), sharey=True, squeeze=False, width_ratios=widths)[0]
     _measured(panels[0], result, names, parts, theme)
