@@ -69,10 +69,13 @@ class Comparison:
 
     `differences` are of each hypothesis with the one before it that has the part, or of all with `against`;
     `changes` say what the refined one of each pair declares otherwise, `chances` where a (hypothesis, part) stands
-    among random hypotheses of its size, if there are some.
+    among random hypotheses of its size, if there are some. `heading` says what they were run on, `pairings` with which
+    (seed, draw).
     """
 
     result: Result
+    heading: str
+    pairings: tuple[tuple[int, int], ...]
     names: tuple[str, ...]
     parts: tuple[str, ...]
     against: str | None
@@ -118,16 +121,15 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """What --json writes: losses and KL in nats a token, the rest in percent."""
         numbers = self.result.to_dict()
-        about = {key: value for key, value in numbers.items() if key not in {"format", "rows"}}
-        rows = [
-            r for part in self.parts for r in numbers["rows"] if r["part"] == part and r["hypothesis"] in self.names
-        ]
+        about = {key: value for key, value in numbers.items() if key not in {"format", "rows", "draws", "seed"}}
+        found = {(row["part"], row["hypothesis"]): row for row in numbers["rows"]}
         return {
             "format": FORMAT,
             "study": self.result.study,
             **about,
+            "pairings": [{"seed": seed, "draw": draw} for seed, draw in self.pairings],
             "against": self.against,
-            "rows": rows,
+            "rows": [found[row.part, row.hypothesis] for row in self.rows],
             "random": [
                 {"hypothesis": name, "part": part, **asdict(standing)}
                 for (name, part), standing in self.chances.items()
@@ -219,7 +221,7 @@ def compare(
     changed = changes(stored, list(dict.fromkeys(pair for pair, _ in pairs)), graphs or {}, shown)
     chances = {(name, part): chance(stored, name, part) for name, part in result.rows if name in names}
     among = {row: standing for row, standing in chances.items() if standing is not None}
-    return Comparison(result, names, shown, against, differences, changed, among)
+    return Comparison(result, stored.heading, stored.pairings, names, shown, against, differences, changed, among)
 
 
 def check_several(names: Sequence[str]) -> None:
@@ -250,8 +252,10 @@ def chance(stored: StudyResults, name: str, part: str) -> Standing | None:
     randoms = [each for each, described in known.items() if described.null_of == name and (each, part) in rows]
     if not randoms:
         return None
-    ours, *theirs = (stored.result.recovered(f"{each}/{part}").estimate for each in (name, *randoms))
-    return standing(ours, np.array(theirs))
+    ours, recovered = f"{name}/{part}", stored.result.recovered
+    # one that is the same experiment ties, also where other roundings were at work
+    theirs = [ours if same_experiment(stored, ours, f"{each}/{part}") else f"{each}/{part}" for each in randoms]
+    return standing(recovered(ours).estimate, np.array([recovered(each).estimate for each in theirs]))
 
 
 def _pairs(result: Result, names: Sequence[str], part: str, against: str | None) -> Iterator[tuple[str, str]]:

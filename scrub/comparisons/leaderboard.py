@@ -133,7 +133,7 @@ def _board(known: Sequence[StudyResults], part: str, versions: bool) -> Board:
     order = sorted(best, key=lambda name: -best[name].result.recovered(f"{name}/{part}").estimate)
     places = tuple(_place(name, best[name], order[0], best[order[0]], part) for name in order)
     first = max(known, key=lambda each: len(each.pairings))
-    return Board(first.result.heading, dict(zip(_SAME, _basis(first), strict=True)), places)
+    return Board(first.heading, dict(zip(_SAME, _basis(first), strict=True)), places)
 
 
 def _listed(name: str, described: Described | None, versions: bool) -> bool:

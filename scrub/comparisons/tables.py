@@ -30,7 +30,7 @@ CONTEXT = 72  # cells of text around a token, at the most
 
 def comparison_tables(of: Comparison, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
     """The table of what each recovers with the differences, what these mean, and what changed."""
-    yield Text(of.result.heading)
+    yield Text(one_line(of.heading))
     yield Text()
     yield _fitting(partial(_comparison, of), console, options)
     for note in of.notes:

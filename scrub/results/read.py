@@ -67,7 +67,8 @@ def read_study(results: Results, cells: Mapping[str, Cell], pairings: Sequence[P
 def known(results: Results, study: str | None = None, every: bool = False) -> list[StudyResults]:
     """Everything that a folder holds, of one study or of all: what is in one setting and shares pairings, together.
 
-    Of a hypothesis that was changed, what was run last; with `every` the others too, as NAME@HASH.
+    Of a hypothesis that was changed, what was run last; with `every` the others too, as NAME@HASH. Of random
+    hypotheses, those of the size of what their original is now.
     """
     results.refresh()
     found = []
@@ -87,16 +88,32 @@ def known(results: Results, study: str | None = None, every: bool = False) -> li
 
 
 def _versions(results: Results, study: str | None) -> dict[Setting, dict[str, list[Cell]]]:
-    """The cells of every setting by their experiments' names, the one that was run last at the end."""
+    """The cells of every setting by their experiments' names, the one that was run last at the end.
+
+    Random hypotheses are there once, and only if they were drawn for the last version of their original.
+    """
     found: dict[Setting, dict[str, list[Cell]]] = {}
+    drawn_for: dict[Cell, set[Cell | None]] = {}
     for each in results.studies():
         setting = Setting(**each["setting"])
         if study in (None, setting.study):
             of = found.setdefault(setting, {})
-            for cell in cells_of(each):
+            cells = {cell.experiment: cell for cell in cells_of(each)}
+            originals = {h["name"]: h["null_of"] for h in each["hypotheses"] if h.get("null_of")}
+            for cell in cells.values():
                 versions = of.setdefault(cell.experiment, [])
                 versions[:] = [other for other in versions if other != cell] + [cell]
-    return found
+                if original := originals.get(cell.hypothesis):
+                    drawn_for.setdefault(cell, set()).add(cells.get(f"{original}/{cell.part}"))
+    last = {versions[-1] for of in found.values() for versions in of.values()}
+    outdated = {cell for cell, originals in drawn_for.items() if last.isdisjoint(originals)}
+    outdated |= drawn_for.keys() - last
+    return {
+        setting: {
+            name: kept for name, versions in of.items() if (kept := [cell for cell in versions if cell not in outdated])
+        }
+        for setting, of in found.items()
+    }
 
 
 def _most_shared(results: Results, cells: Mapping[str, Cell]) -> list[Pairing]:

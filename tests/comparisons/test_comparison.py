@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import combinations
 from typing import Any
 
@@ -16,6 +16,7 @@ from rich.console import Console
 from scipy import stats
 
 from scrub.comparisons.comparison import compare
+from scrub.comparisons.leaderboard import leaderboard
 from scrub.errors import ScrubError
 from scrub.results.stored import Described
 from scrub.study import statistics
@@ -73,6 +74,15 @@ def test_differences_are_those_of_the_result() -> None:
         assert each.recovered == stored.result.improvement(f"{each.refined}/{each.part}", f"{each.over}/{each.part}")
     assert [each.holm for each in steps.differences] == holm([each.p for each in steps.differences])
     assert steps.difference("c", "b", "k") is steps.differences[1]
+
+
+def test_all_seeds_and_draws_are_said() -> None:
+    stored = replace(drawn(np.random.default_rng(2), 43, TWO, draws=2), pairings=((3, 0), (5, 0)))
+    found = compare(stored, ["a", "b"])
+    assert "2 draws, seeds 3, 5" in as_text(found)
+    assert "2 draws, seeds 3, 5" in leaderboard([stored], "s", "k").boards[0].heading
+    assert found.to_dict()["pairings"] == [{"seed": 3, "draw": 0}, {"seed": 5, "draw": 0}]
+    assert not {"seed", "draws"} & found.to_dict().keys()
 
 
 @pytest.mark.parametrize("alike", ["losses", "rounding", "hashes"])
@@ -209,14 +219,19 @@ def test_json_and_frame_say_the_same() -> None:
     assert [row["part"] for row in text["rows"]] == ["k", "k", "q", "q"]
 
 
+def as_text(found: object, width: int = 130) -> str:
+    console = Console(width=width, highlight=False, markup=False, color_system=None)
+    with console.capture() as captured:
+        console.print(found)
+    return captured.get()
+
+
 @pytest.mark.parametrize("width", [80, 130])
 def test_every_name_and_number_fits(width: int) -> None:
     effects = {f"refined_{number}/{part}": 0.1 * number for number in range(4) for part in ("q", "all")}
     stored = drawn(np.random.default_rng(2), 43, effects)
-    console = Console(width=width, highlight=False, markup=False, color_system=None)
-    with console.capture() as captured:
-        console.print(found := compare(stored, [f"refined_{number}" for number in range(4)]))
-    text = captured.get()
+    found = compare(stored, [f"refined_{number}" for number in range(4)])
+    text = as_text(found, width)
     assert max(map(len, text.splitlines())) <= width
     for each in found.differences:
         assert each.refined in text
@@ -235,6 +250,16 @@ def test_standing_among_random_hypotheses() -> None:
     assert len(found.differences) == 1
     assert found.to_dict()["random"] == [{"hypothesis": "b", "part": "k", **asdict(found.chances["b", "k"])}]
     assert list(found.frame()["random"].dropna()) == [4]
+
+
+def test_a_random_one_that_is_the_same_experiment_ties() -> None:
+    """Whatever the roundings of the runs that they come from."""
+    stored = drawn(np.random.default_rng(2), 43, TWO)
+    base = {name: stored.token_losses(name) for name in ("unscrubbed", "baseline", *TWO)}
+    randoms = [Described(f"b~{number}", "", "k ** -> y", null_of="b") for number in range(2)]
+    more = {"b~0/k": base["b/k"] + 1e-9, "b~1/k": base["b/k"] + 0.1}
+    (standing,) = compare(made(base | more, hypotheses=randoms), ["a", "b"]).chances.values()
+    assert (standing.above, standing.count, standing.p) == (0.5, 2, 2 / 3)
 
 
 @pytest.mark.parametrize(

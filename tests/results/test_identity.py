@@ -136,6 +136,22 @@ def test_an_edit_that_is_taken_back_makes_the_old_rows_current(own: Path) -> Non
     assert sum(name.startswith("keep@") and name.endswith("/k") for each in every for name in each.result.loss) == 3
 
 
+def test_random_hypotheses_are_those_of_what_the_original_is_now(own: Path) -> None:
+    """Those of the size that it had before aren't counted among them, nor where older versions are asked for."""
+
+    def random(every: bool) -> list[str]:
+        found = known(Results(own / "results"), "one", every=every)
+        return sorted(name for each in found for name, of in each.hypotheses.items() if of.null_of)
+
+    sweep("hypotheses/one/keep.py", null=3, parts="k", **FAST)
+    assert random(False) == random(True) == [f"keep~k~{number}" for number in (1, 2, 3)]
+    make_study(own, "one", keep=KEEP.replace("k/a0.prev", "k/{a0.prev,a0.self}"))
+    sweep("hypotheses/one/keep.py", parts="k", **FAST)
+    assert random(False) == random(True) == []
+    sweep("hypotheses/one/keep.py", null=2, parts="k", **FAST)
+    assert random(False) == random(True) == ["keep~k~1", "keep~k~2"]
+
+
 def test_a_seed_more(own: Path) -> None:
     before = set(rows(own / "results")["cell"])
     sweep("one", seeds=[0, 1, 2], draws=2, **FAST)
