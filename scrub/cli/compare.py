@@ -94,8 +94,9 @@ def compare(
         from scrub.sweeps.grid import Grid
         from scrub.sweeps.sweep import sweep
 
+        paths = paths_of(wanted, study, _studies_in(results))
         grid = Grid.make(
-            studies=paths_of(wanted, study, _studies_in(results)),
+            studies=_once(paths) if against is not None else paths,
             models=(model,) if model else None,
             data=(data,) if data else None,
             sequences=sequences,
@@ -105,6 +106,8 @@ def compare(
         )
         plain, graphs = _lowered(grid)
         check_several(plain)
+        if against is not None:
+            plain.sort(key=lambda name: _stem(name) != Path(paths[0]).stem)
         found = sweep(grid, results, workers, ray).only()
     leader = plain[0] if against is not None else None
     comparison = compared(found, plain, leader, only, graphs)
@@ -141,21 +144,34 @@ def _stored(
     return stored_with(fitting, names, study)
 
 
+def _once(paths: list[str]) -> list[str]:
+    """The paths without the first, if it is one of the hypotheses of the others, as in a study of its own."""
+    from scrub.study.study import load_study
+
+    first, *others = paths
+    within = {_stem(each.name) for each in load_study(others, swept=True)[1]} if others else set()
+    return others if Path(first).stem in within else paths
+
+
+def _stem(name: str) -> str:
+    """The name of a hypothesis without the values of its parameters."""
+    return name.partition("(")[0]
+
+
 def _lowered(grid: Grid) -> tuple[list[str], dict[str, Node]]:
     """The names of the hypotheses of a grid, in order, and the graphs of their experiments."""
-    from scrub.model import load_model
+    from scrub.model import load_graph
     from scrub.study.experiments import experiments
 
-    jobs = grid.jobs()
+    jobs = grid.model_copy(update={"null": 0}).jobs()
     groups = [group for job in jobs for group in job.studies]
     if len(groups) > 1:
         named = " and ".join(dict.fromkeys(study.name for study, _ in groups))
         raise ScrubError(f"these hypotheses belong to {named}: numbers of two studies don't compare, so name one's")
     ((study, hypotheses),) = groups
-    own = [each for each in hypotheses if not each.null_of]
-    model = load_model(jobs[0].model)
-    lowered = experiments(study, own, model.graph, model.roles, grid.parts)
-    return [each.name for each in own], {each.name: each.graph for each in lowered}
+    graph, roles = load_graph(jobs[0].model)
+    lowered = experiments(study, hypotheses, graph, roles, grid.parts)
+    return [each.name for each in hypotheses], {each.name: each.graph for each in lowered}
 
 
 def _moves(found: StudyResults, comparison: Comparison, top: int) -> list[Moved]:

@@ -129,6 +129,11 @@ def test_a_study_is_all_of_its_hypotheses(scrub: Scrub, tmp_path: Path) -> None:
     same = [each["verdict"] for each in found["differences"]]
     assert same[1:] == ["same"] * 4  # the values of every refinement are the first one's
     assert found["moved"] == []
+    again = scrub(words, tmp_path / "r", SMALL, "--against refined_4 --json", tmp_path / "o.json")
+    assert again.status == 0, again.err
+    names = [row["hypothesis"] for row in numbers(tmp_path / "o.json")["rows"]]
+    assert names == ["refined_4", "naive", *(f"refined_{n}" for n in (1, 2, 3, 5))]
+    assert {each["over"] for each in numbers(tmp_path / "o.json")["differences"]} == {"refined_4"}
 
 
 def test_leaderboard(scrub: Scrub, filled: Path, tmp_path: Path) -> None:
