@@ -11,6 +11,7 @@ from importlib.metadata import version
 import numpy as np
 from jaxtyping import Float
 
+from scrub.errors import ScrubError
 from scrub.model import Model, load_model
 from scrub.results.hashes import hash_array, hash_graph, hash_weights
 from scrub.results.schema import Cell, Setting
@@ -79,7 +80,13 @@ class Ready:
     def _classes_of(self, prepared: Prepared) -> Iterator[tuple[str, str]]:
         inputs = prepared.data.tokens.numpy()[:, :-1]
         for name, feature in prepared.features.items():
-            yield name, hash_array(classes_of(feature, name, inputs, self.model.tokenizer))
+            first, again = (hash_array(classes_of(feature, name, inputs, self.model.tokenizer)) for _ in range(2))
+            if first != again:
+                raise ScrubError(
+                    f"the feature {name!r} says something else of the same tokens each time: give its random "
+                    "generator a seed, and let it keep nothing from call to call"
+                )
+            yield name, first
 
     def _prefix(self, study: Study) -> str:
         """What the names of a study's experiments begin with: nothing for the first, else what no other's do."""

@@ -50,7 +50,7 @@ class Check(Look):
 
     def submit(self, workers: Workers, worker: int) -> Future[Any]:
         """Begin it."""
-        return workers.submit(worker, work.pass_gates, self.job)
+        return workers.submit(worker, work.pass_gates, self.job, self.survey.cells)
 
     def __str__(self) -> str:
         return f"{self.job.name}: gates"
@@ -70,7 +70,8 @@ class Block:
 
     def submit(self, workers: Workers, worker: int) -> Future[Any]:
         """Begin it."""
-        return workers.submit(worker, work.measure, self.job, self.seed, self.draw, self.block, self.names)
+        cells = {name: self.survey.cells[name] for name in self.names}
+        return workers.submit(worker, work.measure, self.job, self.seed, self.draw, self.block, cells)
 
     def halves(self) -> list[Block]:
         """The block for half of its hypotheses each, with the anchors; none where there is only one."""

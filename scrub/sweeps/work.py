@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float, Int
 
-from scrub.errors import GateError
+from scrub.errors import GateError, ScrubError
 from scrub.model import Model
 from scrub.results.schema import INPUTS, LOSSES, Cell, Setting
 from scrub.show.picture import picture
@@ -51,39 +51,64 @@ def survey(job: Job) -> Done[Survey]:
     return Done(Survey(made.cells, _inputs(tokens, selected, made.model)), made.wrong)
 
 
-def pass_gates(job: Job) -> Done[list[dict[str, Any]]]:
-    """What a results folder keeps of each study, but for the hypotheses that fail. Raises what all of it fails with."""
+def pass_gates(job: Job, cells: Mapping[str, Cell]) -> Done[list[dict[str, Any]]]:
+    """What a results folder keeps of each study, but for the hypotheses that fail. Raises what all of it fails with.
+
+    `cells` are those of the survey: see :func:`_changed`.
+    """
     made = ready(job)
+    changed = _changed(made, cells)
     named = {each.name: made.cells[each.name].owner for each in made.prepared.experiments}
 
     def attempt(owners: Collection[Owner | None]) -> Gates:
         chosen = [e for e in made.prepared.experiments if named[e.name] in {None, *owners}]
         return replace(made.prepared, experiments=chosen).gates()
 
-    found, wrong = salvage(list(dict.fromkeys(owner for owner in named.values() if owner)), attempt)
+    owners = {owner for each in cells.values() if (owner := each.owner)} - changed.keys()
+    found, wrong = salvage([owner for owner in dict.fromkeys(named.values()) if owner in owners], attempt)
+    wrong |= changed
     deviations = [each.deviations for each in found]
     largest = {name: max(each[name] for each in deviations) for name in deviations[0]}
     gates = Gates(largest, tuple(dict.fromkeys(text for each in found for text in each.warnings)))
     return Done([_described(study, made, gates, wrong) for study in made.studies], wrong)
 
 
-def measure(job: Job, seed: int, draw: int, block: int, names: tuple[str, ...]) -> Done[pa.Table]:
+def measure(job: Job, seed: int, draw: int, block: int, cells: Mapping[str, Cell]) -> Done[pa.Table]:
     """The rows of some cells, by their names in the plan, for one block of a pairing, but for those that fail.
 
-    Raises what the anchors fail with: GateError where a loss of theirs is no finite number, say.
+    `cells` are those of the survey: see :func:`_changed`. Raises what the anchors fail with: GateError where a loss of
+    theirs is no finite number, say.
     """
     made = ready(job)
-    wrong: dict[Owner, Cause] = {}
+    wrong = _changed(made, cells)
 
     def attempt(owners: Collection[Owner | None]) -> pa.Table:
-        chosen = tuple(name for name in names if made.cells[name].owner in owners)
+        chosen = tuple(name for name, cell in cells.items() if cell.owner in owners)
         table, infinite = _measured(made, seed, draw, block, chosen)
         wrong.update(infinite)
         return table
 
-    owners = dict.fromkeys(owner for name in names if (owner := made.cells[name].owner))
+    owners = dict.fromkeys(owner for cell in cells.values() if (owner := cell.owner) and owner not in wrong)
     found, others = salvage(list(owners), attempt)
     return Done(pa.concat_tables(found).unify_dictionaries().combine_chunks(), wrong | others)
+
+
+def _changed(made: Ready, cells: Mapping[str, Cell]) -> dict[Owner, Cause]:
+    """The hypotheses that aren't what they were when the job was looked at, maybe by another worker.
+
+    Raises ScrubError if the model, the data or the anchors aren't: their rows would be of cells that nobody asked for.
+    """
+    wrong: dict[Owner, Cause] = {}
+    for name, cell in cells.items():
+        now = made.cells.get(name)
+        if now == cell:
+            continue
+        if cell.owner is None or (now and now.setting != cell.setting):
+            raise ScrubError("its model or data changed while the sweep ran: run it again")
+        advice = "let its features depend on the tokens alone, or, if a file of theirs was changed, run it again"
+        new = Cause("mistake", f"{name} is no longer what it was when the sweep began: {advice}")
+        wrong[cell.owner] = made.wrong.get(cell.owner, new)
+    return wrong
 
 
 def _measured(

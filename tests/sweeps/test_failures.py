@@ -19,8 +19,8 @@ from scrub.cli.table import print_sweep
 from scrub.errors import GateError
 from scrub.study.experiments import Experiment
 from scrub.study.measuring import Measuring
+from scrub.sweeps import ready, work
 from scrub.sweeps import sweep as engine
-from scrub.sweeps import work
 from scrub.sweeps.sweep import Swept, sweep
 from scrub.sweeps.workers import WorkerDied, Workers, local_workers
 
@@ -86,6 +86,63 @@ def test_one_that_cannot_be_lowered(sweeping: Path, capsys: pytest.CaptureFixtur
         return
     check_rest(sweeping)
     bad(sweeping, LIKE)  # mended
+    again = run()
+    assert not again.failures
+    assert [len(stored.hypotheses) for stored in again.studies()] == [3, 4]
+
+
+def test_a_feature_that_says_something_else_each_time(sweeping: Path) -> None:
+    bad(sweeping, LIKE.replace("tokens[:, 3] % 3", "__import__('numpy').random.randint(3, size=len(tokens))"))
+    (failure,) = run().failures
+    assert (failure.hypothesis, failure.stage, failure.kind) == ("guilty", "lower", "mistake")
+    assert "says something else" in failure.reason
+
+
+def forget() -> None:
+    """As if the next task ran in a worker that has nothing ready."""
+    ready._last.clear()
+    ready._load.cache_clear()
+
+
+def another_model() -> None:
+    weights = load_file("models/tiny/model.safetensors")
+    weights["unembed.weight"][3, 5] += 1
+    save_file(weights, "models/tiny/model.safetensors")
+
+
+def another_feature() -> None:
+    Path("letter").write_text("2")
+
+
+CHANGES: dict[str, tuple[Callable[[], None], str, set[tuple[str, str]]]] = {
+    "model": (another_model, "its model or data changed", {("bad", ""), ("one", "")}),
+    "feature": (another_feature, "no longer what it was", {("bad", "guilty")}),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("stage", ["pass_gates", "measure"])
+def test_what_changes_while_a_sweep_runs(
+    sweeping: Path, monkeypatch: pytest.MonkeyPatch, change: str, stage: str
+) -> None:
+    """A worker that began later saw other files: what it would add is told, and never taken for what was asked."""
+    act, reason, owners = CHANGES[change]
+    Path("letter").write_text("3")
+    bad(sweeping, LIKE.replace("% 3", "% int(open('letter').read())"))
+    original = getattr(work, stage)
+
+    def later(*arguments: Any) -> Any:
+        act()
+        forget()
+        return original(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(work, stage, later)
+        swept = run()
+    assert {(failure.study, failure.hypothesis) for failure in swept.failures} == owners
+    assert all(reason in failure.reason and failure.kind == "mistake" for failure in swept.failures)
+    kept = [pd.read_parquet(file)["hypothesis"] for file in Path("results/losses").iterdir()]
+    assert not any("guilty" in set(each) for each in kept)
     again = run()
     assert not again.failures
     assert [len(stored.hypotheses) for stored in again.studies()] == [3, 4]
