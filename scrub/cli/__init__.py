@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+from io import TextIOWrapper
 from types import FrameType
 from typing import Any
 
@@ -23,6 +24,9 @@ SWEEPS = ("sweep", "compare", "report")  # the commands that keep what they comp
 def main() -> None:
     """Run the command line: status 0 if it ran, 2 for a mistake of the user's, 1 for a failed gate."""
     interrupts = _Interrupts()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # what the terminal's encoding doesn't have is shown as '?'
     try:
         status = _status(sys.argv[1:])
     except BaseException:

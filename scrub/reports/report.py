@@ -45,7 +45,9 @@ class Report:
         make_folder(folder)
         for name, image in self.images.items():
             write_atomically(folder / name, image)
-        write_atomically(markdown, self.markdown.replace(f"{FOLDER}/", f"{quote(folder.name)}/"))
+        write_atomically(
+            markdown, self.markdown.replace(f"{FOLDER}/", f"{quote(folder.name, errors='surrogateescape')}/")
+        )
         write_atomically(page, self.html)
 
     def _repr_html_(self) -> str:
