@@ -7,7 +7,8 @@
     studies/*.json         what the hypotheses say, and what the gates saw
 
 Files are only ever added, each as a whole: no reader sees half of one, and several writers don't meet. Each finished
-block of a sweep is a file of its own, so that one that is killed loses at most what was in flight.
+block of a sweep is a file of its own, so that one that is killed loses at most what was in flight. Files are named for
+what they hold, so a folder may be moved, and the files of two folders copied into one.
 """
 
 from __future__ import annotations

@@ -315,7 +315,10 @@ def _sigint_later() -> Iterator[None]:
 
 def _begin(parent: int) -> None:
     """What a worker process does first."""
+    from tqdm import tqdm
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tqdm.set_lock(threading.RLock())  # its own, which libraries take to read files, outlives a process that is killed
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
