@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from rich.console import Console
 
 from scrub.results.stored import Described, Inputs, StudyResults
 from scrub.study.gates import Gates
@@ -85,6 +86,14 @@ def drawn(
         kept = effect + rng.normal(0, spread, shape) + rng.normal(0, spread, scored.shape)
         losses[name] = hard + (1 - kept) * gap
     return made({name: np.where(scored, values, np.nan) for name, values in losses.items()}, **keywords)
+
+
+def said(found: object, width: int = 130) -> str:
+    """What a terminal of so many columns shows."""
+    console = Console(width=width, highlight=False, markup=False, color_system=None)
+    with console.capture() as captured:
+        console.print(found)
+    return captured.get()
 
 
 def ran(prepared: Prepared) -> StudyResults:

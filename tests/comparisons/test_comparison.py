@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from by_hand import drawn, made
+from by_hand import drawn, made, said
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 from scipy import stats
 
 from scrub.comparisons.comparison import compare
@@ -79,7 +78,7 @@ def test_differences_are_those_of_the_result() -> None:
 def test_all_seeds_and_draws_are_said() -> None:
     stored = replace(drawn(np.random.default_rng(2), 43, TWO, draws=2), pairings=((3, 0), (5, 0)))
     found = compare(stored, ["a", "b"])
-    assert "2 draws, seeds 3, 5" in as_text(found)
+    assert "2 draws, seeds 3, 5" in said(found)
     assert "2 draws, seeds 3, 5" in leaderboard([stored], "s", "k").boards[0].heading
     assert found.to_dict()["pairings"] == [{"seed": 3, "draw": 0}, {"seed": 5, "draw": 0}]
     assert not {"seed", "draws"} & found.to_dict().keys()
@@ -219,19 +218,12 @@ def test_json_and_frame_say_the_same() -> None:
     assert [row["part"] for row in text["rows"]] == ["k", "k", "q", "q"]
 
 
-def as_text(found: object, width: int = 130) -> str:
-    console = Console(width=width, highlight=False, markup=False, color_system=None)
-    with console.capture() as captured:
-        console.print(found)
-    return captured.get()
-
-
 @pytest.mark.parametrize("width", [80, 130])
 def test_every_name_and_number_fits(width: int) -> None:
     effects = {f"refined_{number}/{part}": 0.1 * number for number in range(4) for part in ("q", "all")}
     stored = drawn(np.random.default_rng(2), 43, effects)
     found = compare(stored, [f"refined_{number}" for number in range(4)])
-    text = as_text(found, width)
+    text = said(found, width)
     assert max(map(len, text.splitlines())) <= width
     for each in found.differences:
         assert each.refined in text

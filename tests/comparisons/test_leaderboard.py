@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from by_hand import drawn
-from rich.console import Console
+from by_hand import drawn, said
 
 from scrub.comparisons.leaderboard import Leaderboard, leaderboard
 from scrub.errors import ScrubError
@@ -100,13 +99,6 @@ def test_random_hypotheses_are_what_others_stand_among() -> None:
     assert (among.count, among.above, among.p) == (5, above / 5, (1 + 5 - above) / 6)
     assert by_name["a"].chance is None
     assert f"{above} of 5" in said(found, 130)
-
-
-def said(found: Leaderboard, width: int) -> str:
-    console = Console(width=width, highlight=False, markup=False, color_system=None)
-    with console.capture() as captured:
-        console.print(found)
-    return captured.get()
 
 
 @pytest.mark.parametrize("width", [80, 130])

@@ -7,11 +7,11 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
-from by_hand import LETTERS, drawn, made, ran
+from by_hand import LETTERS, drawn, made, ran, said
 from rich.console import Console
 
 from scrub.comparisons.comparison import compare
-from scrub.comparisons.moved import LEVELS, Moved, moved
+from scrub.comparisons.moved import LEVELS, moved
 from scrub.errors import ScrubError
 from scrub.results.stored import StudyResults
 from scrub.study.gates import Gates
@@ -164,13 +164,6 @@ def test_a_real_study(project: object, monkeypatch: pytest.MonkeyPatch) -> None:
         assert found.frame(level).points.sum() == pytest.approx(wanted.estimate), level
     assert all(token.before.startswith("<|begin|>") for token in found.tokens.rows)
     assert {kind.text for kind in found.reads.rows} <= set("aeiou .,")  # the whitelist
-
-
-def said(found: Moved, width: int = 80) -> str:
-    console = Console(width=width, highlight=False, markup=False, color_system=None)
-    with console.capture() as captured:
-        console.print(found)
-    return captured.get()
 
 
 @pytest.mark.parametrize("width", [60, 80, 130])
