@@ -17,7 +17,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -160,9 +160,13 @@ class Results:
             self._write(f"inputs/{setting.inputs}.parquet", _parquet(table))
 
     def add_study(self, content: dict[str, Any]) -> None:
-        """Add what the hypotheses of a study say and what the gates saw of them."""
-        time, name = datetime.fromisoformat(content["time"]), hash_of([hash_of(asdict(c)) for c in cells_of(content)])
-        text = json.dumps(content, indent=1, allow_nan=False)
+        """Add what the hypotheses of a study say and what the gates saw of them, as what was run last.
+
+        Its time is later than that of all that are there, even if a clock was set back, or another machine's is fast.
+        """
+        before = [datetime.fromisoformat(each["time"]) + timedelta(microseconds=1) for each in self.studies()]
+        time, name = max([datetime.now(UTC), *before]), hash_of([hash_of(asdict(c)) for c in cells_of(content)])
+        text = json.dumps({**content, "time": time.isoformat()}, indent=1, allow_nan=False)
         self._write(f"studies/{time:%Y%m%dT%H%M%S.%f}-{name}.json", text.encode())
 
     def renew_study(self, cells: Iterable[Cell]) -> bool:
@@ -174,7 +178,7 @@ class Results:
             if theirs[0].setting == next(iter(wanted)).setting:
                 newest |= {cell.experiment: cell for cell in theirs}
         if found and not wanted.issubset(newest.values()):
-            self.add_study({**found, "time": datetime.now(UTC).isoformat()})
+            self.add_study(found)
         return found is not None
 
     def studies(self) -> list[dict[str, Any]]:

@@ -230,5 +230,4 @@ def _described(prepared: Prepared, made: Ready, gates: Gates, wrong: Collection[
         "anchors": {cell.experiment: cell.hypothesis_hash for cell in cells.values() if not cell.hypothesis},
         "hypotheses": described,
         "gates": {"deviations": dict(gates.deviations), "warnings": list(gates.warnings)},
-        "time": datetime.now(UTC).isoformat(),
     }

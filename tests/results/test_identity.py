@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +152,29 @@ def test_random_hypotheses_are_those_of_what_the_original_is_now(own: Path) -> N
     assert random(False) == random(True) == []
     sweep("hypotheses/one/keep.py", null=2, parts="k", **FAST)
     assert random(False) == random(True) == ["keep~k~1", "keep~k~2"]
+
+
+def test_a_clock_that_is_set_back(own: Path) -> None:
+    """What was run last is so, whatever the time that the others were run at."""
+    before = percent(own)
+    for file in Path("results/studies").iterdir():
+        year = datetime.now(UTC).year
+        edit(str(file), f'"time": "{year}', f'"time": "{year + 900}')
+    make_study(own, "one", keep=KEEP.replace("k/a0.prev", "k/a0.self"))
+    recomputed(own, ("one",))
+    assert percent(own) != before
+    make_study(own, "one", keep=KEEP)
+    recomputed(own, ("one",))
+    assert percent(own) == before
+
+
+def test_folders_that_are_merged(own: Path) -> None:
+    """The files of one are copied into another."""
+    sweep("one", results="elsewhere", seeds=[2], **FAST)
+    shutil.copytree(own / "elsewhere", own / "results", dirs_exist_ok=True)
+    swept = sweep("one", seeds=[0, 1, 2], **FAST)
+    assert swept.computed == 0
+    assert swept.only().pairings == ((0, 0), (1, 0), (2, 0))
 
 
 def test_a_seed_more(own: Path) -> None:
