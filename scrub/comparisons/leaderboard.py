@@ -131,7 +131,7 @@ def _board(known: Sequence[StudyResults], part: str, versions: bool) -> Board:
         having = {name for name, theirs in each.result.rows if theirs == part}
         best |= {name: each for name in having if _listed(name, each.hypotheses.get(name), versions)}
     order = sorted(best, key=lambda name: -best[name].result.recovered(f"{name}/{part}").estimate)
-    places = tuple(_place(name, best[name], order[0], best[order[0]], part) for name in order)
+    places = tuple(_place(name, best[name], order[0], best[order[0]], known, part) for name in order)
     first = max(known, key=lambda each: len(each.pairings))
     return Board(first.heading, dict(zip(_SAME, _basis(first), strict=True)), places)
 
@@ -141,12 +141,15 @@ def _listed(name: str, described: Described | None, versions: bool) -> bool:
     return not (described and described.null_of) and (versions or VERSION not in name)
 
 
-def _place(name: str, own: StudyResults, leader: str, leaders: StudyResults, part: str) -> Place:
+def _place(
+    name: str, own: StudyResults, leader: str, leaders: StudyResults, known: Sequence[StudyResults], part: str
+) -> Place:
+    """The place of a hypothesis; how far it is behind the leader is over the pairings that both have."""
     experiment, described = f"{name}/{part}", own.hypotheses.get(name)
     recovered, first = own.result.recovered(experiment), leaders.result.recovered(f"{leader}/{part}")
-    behind = None
-    if own is leaders and name != leader:
-        behind = Bootstrap.interval(resampled_difference(own, experiment, f"{leader}/{part}"))
+    both = [each for each in known if {(name, part), (leader, part)} <= set(each.result.rows) and name != leader]
+    shared = max(both, key=lambda each: len(each.pairings), default=None)
+    behind = Bootstrap.interval(resampled_difference(shared, experiment, f"{leader}/{part}")) if shared else None
     return Place(
         name,
         described.parameters if described else {},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
@@ -67,6 +66,7 @@ def read_study(results: Results, cells: Mapping[str, Cell], pairings: Sequence[P
 def known(results: Results, study: str | None = None, every: bool = False) -> list[StudyResults]:
     """Everything that a folder holds, of one study or of all: what is in one setting and shares pairings, together.
 
+    What has some pairings in common with others is there with these, and with all of its own too.
     Of a hypothesis that was changed, what was run last; with `every` the others too, as NAME@HASH. Of random
     hypotheses, those of the size of what their original is now.
     """
@@ -78,12 +78,11 @@ def known(results: Results, study: str | None = None, every: bool = False) -> li
             older = [cell for *others, _ in versions.values() for cell in others if cell.hypothesis]
             cells |= {f"{cell.hypothesis}@{cell.hypothesis_hash[:SHORT]}/{cell.part}": cell for cell in older}
         anchors = {name: cell for name, cell in cells.items() if not cell.hypothesis}
-        waiting = {name: cell for name, cell in cells.items() if cell.hypothesis}
-        while pairings := _most_shared(results, waiting):
-            group = {n: c for n, c in waiting.items() if all(results.holds(c, *each) for each in pairings)}
-            if stored := read_study(results, anchors | group, pairings):
+        has = {name: _pairings(results, cell) for name, cell in cells.items() if cell.hypothesis}
+        for pairings in _shared(has.values()):
+            group = {name: cells[name] for name, theirs in has.items() if theirs >= pairings}
+            if stored := read_study(results, anchors | group, sorted(pairings)):
                 found.append(stored)
-            waiting = {name: cell for name, cell in waiting.items() if name not in group}
     return found
 
 
@@ -116,14 +115,17 @@ def _versions(results: Results, study: str | None) -> dict[Setting, dict[str, li
     }
 
 
-def _most_shared(results: Results, cells: Mapping[str, Cell]) -> list[Pairing]:
-    """The pairings that all of those cells have which share the commonest one."""
-    has = [{p for p in results.pairings if results.holds(cell, *p)} for cell in cells.values()]
-    counts = Counter(pairing for each in has for pairing in each)
-    if not counts:
-        return []
-    commonest = min(counts, key=lambda pairing: (-counts[pairing], pairing))
-    return sorted(set.intersection(*(each for each in has if commonest in each)))
+def _pairings(results: Results, cell: Cell) -> frozenset[Pairing]:
+    """The pairings with which a cell is there in full."""
+    return frozenset(pairing for pairing in results.pairings if results.holds(cell, *pairing))
+
+
+def _shared(has: Iterable[frozenset[Pairing]]) -> list[frozenset[Pairing]]:
+    """Every set of pairings that is all that some cells have in common, those of most pairings first."""
+    found: set[frozenset[Pairing]] = set()
+    for each in set(has):
+        found |= {each, *(each & other for other in found)}
+    return sorted(found - {frozenset()}, key=lambda pairings: (-len(pairings), sorted(pairings)))
 
 
 def _owner(name: str, cell: Cell) -> str:

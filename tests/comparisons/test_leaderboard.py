@@ -66,7 +66,7 @@ def test_numbers_that_do_not_compare_stand_apart(other: dict[str, Any]) -> None:
     assert names(leaderboard([study({"x/all": 0.99}, study="other"), study()], "s"))[0][0] != "x"
 
 
-def test_other_pairings_share_a_board_without_a_paired_difference() -> None:
+def test_other_pairings_share_a_board_and_differ_over_those_that_both_have() -> None:
     one, two = study(), study({"a/all": 0.2, "e/all": 0.4}, draws=3)
     (board,) = leaderboard([one, two], "s").boards
     by_name = {place.hypothesis: place for place in board.places}
@@ -74,8 +74,8 @@ def test_other_pairings_share_a_board_without_a_paired_difference() -> None:
     assert {name: place.pairings for name, place in by_name.items()} == {"a": 3, "b": 1, "c": 1, "d": 1, "e": 3}
     leader = board.places[0].hypothesis
     assert leader in {"b", "d"}
-    assert by_name["a"].behind is None
-    assert by_name["c"].behind is not None
+    assert by_name["e"].behind is None
+    assert all(by_name[name].behind == one.result.improvement(f"{name}/all", f"{leader}/all") for name in ("a", "c"))
 
 
 def test_versions_only_when_asked() -> None:

@@ -187,3 +187,13 @@ def test_a_seed_more(own: Path) -> None:
 def test_features_of_other_names_are_other_draws(own: Path) -> None:
     make_study(own, "two", like=LIKE.replace("letter", "mark"))
     assert recomputed(own, ("two",)) == {"two:like/v", "two:like/all"}
+
+
+def test_more_pairings_of_some_cells_take_none_from_others(own: Path) -> None:
+    """What has fewer pairings is read beside the rest with those, and the rest with all of its own."""
+    sweep("one/keep", seeds=[0], draws=3, parts=("k",), **FAST)
+    found = {each.pairings: set(each.result.rows) for each in known(Results(own / "results"), "one")}
+    four = ((0, 0), (0, 1), (1, 0), (1, 1))
+    assert set(found) == {(*four[:2], (0, 2), *four[2:]), four}
+    assert found[*four[:2], (0, 2), *four[2:]] == {("keep", "k")}
+    assert found[four] > {("keep", "k"), ("keep", "all")}
