@@ -72,10 +72,12 @@ def known(results: Results, study: str | None = None, every: bool = False) -> li
     """
     results.refresh()
     found = []
+    now = _now(results.studies())
     for versions in _versions(results, study).values():
-        cells = {name: cell for name, (*_, cell) in versions.items()}
+        everyone = [cell for cells in versions.values() for cell in cells]
+        cells = {name: cell for name, (*_, cell) in versions.items() if not cell.hypothesis or cell in now}
         if every:
-            older = [cell for *others, _ in versions.values() for cell in others if cell.hypothesis]
+            older = [cell for cell in everyone if cell.hypothesis and cell not in now]
             cells |= {f"{cell.hypothesis}@{cell.hypothesis_hash[:SHORT]}/{cell.part}": cell for cell in older}
         anchors = {name: cell for name, cell in cells.items() if not cell.hypothesis}
         has = {name: _pairings(results, cell) for name, cell in cells.items() if cell.hypothesis}
@@ -83,6 +85,27 @@ def known(results: Results, study: str | None = None, every: bool = False) -> li
             group = {name: cells[name] for name, theirs in has.items() if theirs >= pairings}
             if stored := read_study(results, anchors | group, sorted(pairings)):
                 found.append(stored)
+    return found
+
+
+def _now(about: Sequence[Mapping[str, Any]]) -> set[Cell]:
+    """The cells of hypotheses as they are now: as they were run last.
+
+    Not every part need have been run then. One that was run before still counts if the rules were the same, but for
+    comments and spaces, and no part that was run both times had another hash.
+    """
+    latest: dict[tuple[Setting, str], tuple[list[str], dict[str, str]]] = {}
+    found: set[Cell] = set()
+    for each in reversed(about):
+        setting = Setting(**each["setting"])
+        same = set()
+        for said in each["hypotheses"]:
+            rules = [words for line in said["rules"].splitlines() if (words := " ".join(line.split("#")[0].split()))]
+            theirs, hashes = latest.setdefault((setting, said["name"]), (rules, {}))
+            if theirs == rules and all(hashes.get(part, own) == own for part, own in said["hashes"].items()):
+                hashes |= said["hashes"]
+                same.add(said["name"])
+        found |= {cell for cell in cells_of(each) if cell.hypothesis in same}
     return found
 
 
@@ -145,13 +168,19 @@ def _described(about: Iterable[Mapping[str, Any]], cells: Mapping[str, Cell]) ->
     for name, cell in cells.items():
         if cell.hypothesis:
             wanted.setdefault(_owner(name, cell), {})[cell.part] = cell
-    found = {}
+    found: dict[str, Described] = {}
     for name, parts in wanted.items():
-        for each in (h for entry in about for h in entry["hypotheses"]):
-            if all(
-                each["name"] == c.hypothesis and each["hashes"].get(p) == c.hypothesis_hash for p, c in parts.items()
-            ):
-                found[name] = Described(**{**each, "name": name})
+        hashes = {part: cell.hypothesis_hash for part, cell in parts.items()}
+        own = {cell.hypothesis for cell in parts.values()}
+        for each in (h for entry in about for h in entry["hypotheses"] if h["name"] in own):
+            shared = hashes.keys() & each["hashes"].keys()
+            if shared and all(hashes[part] == each["hashes"][part] for part in shared):
+                before = found.get(name)
+                by_part = {
+                    field: {**(getattr(before, field) if before else {}), **each[field]}
+                    for field in ("paths", "hashes", "published")
+                }
+                found[name] = Described(**{**each, **by_part, "name": name})
     return found
 
 

@@ -197,3 +197,24 @@ def test_more_pairings_of_some_cells_take_none_from_others(own: Path) -> None:
     assert set(found) == {(*four[:2], (0, 2), *four[2:]), four}
     assert found[*four[:2], (0, 2), *four[2:]] == {("keep", "k")}
     assert found[four] > {("keep", "k"), ("keep", "all")}
+
+
+def test_parts_of_an_older_version_never_stand_beside_those_of_the_newest(own: Path) -> None:
+    edit(keep(), "a0.prev   ->", "a0.prev/v ->")
+    sweep("one/keep", seeds=[0, 1], draws=2, parts=("k",), **FAST)
+    (found,) = known(Results(own / "results"), "one")
+    assert [part for name, part in found.result.rows if name == "keep"] == ["k"]
+    (every,) = known(Results(own / "results"), "one", every=True)
+    assert {part for name, part in every.result.rows if name.startswith("keep@")} == {"k", "v", "all"}
+
+
+def test_parts_that_were_run_one_after_the_other_are_one_hypothesis(own: Path) -> None:
+    shutil.rmtree(own / "results")
+    edit(keep(), "from scrub", "# a comment\nfrom scrub")
+    for part in ("k", "all"):
+        sweep("one/keep", parts=(part,), **FAST)
+    (found,) = known(Results(own / "results"), "one")
+    assert set(found.result.rows) == {("keep", "k"), ("keep", "all")}
+    described = found.hypotheses["keep"]
+    assert set(described.paths) == set(described.hashes) == {"k", "all"}
+    assert described.claim
