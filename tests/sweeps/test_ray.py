@@ -27,7 +27,7 @@ from scrub.sweeps.ray import ray_workers
 from scrub.sweeps.sweep import sweep
 from scrub.sweeps.workers import WorkerDied, Workers, local_workers
 
-SECONDS = 60.0
+SECONDS = 180.0
 
 BEREFT = """
 import psutil, time
