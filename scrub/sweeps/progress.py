@@ -45,6 +45,7 @@ class Progress:
     def begin(self, worker: int, task: Task) -> None:
         """A worker begins a task."""
         self._bar.update(self._workers[worker], description=one_line(task), visible=True)
+        self._bar.refresh()  # now, however short the task is
 
     def end(self, worker: int | None, task: Task, again: int = 0) -> None:
         """A task ended, in a worker, or since nothing of it was left to do; so many more do it again."""
