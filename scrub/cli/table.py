@@ -69,7 +69,7 @@ def _by_part(stored: StudyResults) -> Table:
 
 
 def _stands(among: Standing | None) -> str:
-    return f"above {round(among.above * among.count)} of {among.count}, p = {among.p:.2g}" if among else ""
+    return f"above {among.beaten} of {among.count}, p = {among.p:.2g}" if among else ""
 
 
 def _warn(lines: Iterable[str]) -> None:

@@ -150,7 +150,7 @@ def _tested(of: Difference, wide: bool) -> list[Text]:
 
 def _standing(of: Standing | None, wide: bool) -> Text:
     """How many of the random hypotheses one is above."""
-    return Text(f"{round(of.above * of.count)} of {of.count}{' ' if wide else chr(10)}(p {of.p:.3f})" if of else "")
+    return Text(f"{of.beaten} of {of.count}{' ' if wide else chr(10)}(p {of.p:.3f})" if of else "")
 
 
 def _share(share: float) -> str:

@@ -59,11 +59,6 @@ class Chance:
     standing: Standing
     best: Row
 
-    @property
-    def beaten(self) -> int:
-        """How many of the random ones recover less."""
-        return round(self.standing.above * self.standing.count)
-
 
 @dataclass(frozen=True)
 class Chapter:

@@ -59,6 +59,11 @@ class Standing:
     count: int
     p: float
 
+    @property
+    def beaten(self) -> int:
+        """How many of the random ones it is above."""
+        return round(self.above * self.count)
+
 
 def standing(ours: float, null: Float[np.ndarray, " draw"]) -> Standing:
     """Where a score stands among those of random hypotheses, the more the better.

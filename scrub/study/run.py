@@ -42,7 +42,7 @@ _RANGES = {
 
 @dataclass(frozen=True)
 class Settings:
-    """How to run. Raises ScrubError for a number out of range, or a device or dtype that there isn't."""
+    """How to run. Raises ScrubError for a number out of range, or an unknown device or dtype."""
 
     sequences: int | None = None  # by default SEQUENCES, or as many as there are if the data hold fewer
     draws: int = 1

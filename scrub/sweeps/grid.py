@@ -95,10 +95,11 @@ class Grid(BaseModel):
         """The jobs, in order. Raises ScrubError for what can't be loaded, or isn't there."""
         seeds = tuple(dict.fromkeys(self.seeds))
         settings, *_ = [self.settings(seed) for seed in seeds]  # each is checked
+        own = self._groups()
         sweep, found = uuid4().hex, []
         for model, data in product(self.models or (None,), self.data or (None,)):
             shared: dict[tuple[object, ...], list[Group]] = {}
-            for study, hypotheses in self._groups():
+            for study, hypotheses in own:
                 reads = (model or study.model, data, study.model, study.data, study.positions, study.context)
                 shared.setdefault(reads, []).append((study, hypotheses))
             for (name, *_), groups in shared.items():
