@@ -9,7 +9,7 @@ import pandas as pd
 from jaxtyping import Int
 
 from scrub.measure.attention import Attention, measure_attention, measure_losses
-from scrub.measure.repeated import common_tokens, repeated_tokens
+from scrub.prompts.repeated import common_tokens, repeated_tokens
 from scrub.model import Model
 from scrub.study.statistics import Bootstrap, Interval
 
