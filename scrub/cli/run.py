@@ -39,7 +39,8 @@ def run(
 ) -> None:
     """Percent of loss recovered by every part of every hypothesis, with intervals and anchors."""
     from scrub.cli.table import print_result
-    from scrub.show.plots import check_format, plot_bytes
+    from scrub.show.figure import check_format
+    from scrub.show.plots import plot_bytes
     from scrub.study.pairs import pairs_file
     from scrub.study.run import Settings, prepare, run_prepared
 

@@ -20,8 +20,9 @@ from scrub.reports.patterns import HeadPattern, measure_patterns
 from scrub.reports.rendering import html_page, markdown_page
 from scrub.reports.tokens import STEPS, Tokens
 from scrub.results.stored import StudyResults
+from scrub.show.figure import DARK, LIGHT, Theme, figure_bytes
 from scrub.show.page import STYLE as DRAWING_STYLE
-from scrub.show.plots import DARK, LIGHT, Theme, figure_bytes, plot_recovery
+from scrub.show.plots import plot_recovery
 from scrub.study.run import SEQUENCES, Prepared, default_data
 
 FOLDER = "report_files"  # of the images, as `Report.markdown` has it; `save` names it after the file

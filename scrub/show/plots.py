@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from scrub.errors import ScrubError
+from scrub.show.figure import LIGHT, Plot, Theme, check_format, figure_bytes
 from scrub.show.sources import printable
 from scrub.study.hypothesis import ALL
 from scrub.study.result import Result
@@ -19,41 +15,12 @@ from scrub.study.result import Result
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-FORMATS = (".png", ".svg", ".pdf")
 WHOLE = 3  # which of the colours is that of all parts together
 MANY = 8  # hypotheses, above which their names are written at a slant
 
 
-@dataclass(frozen=True)
-class Theme:
-    """What a plot is drawn with: its ground, its text, faint lines, and a colour for each part."""
-
-    ground: str
-    text: str
-    faint: str
-    colours: tuple[str, ...]
-
-
-# Okabe and Ito's colours, colour-blind safe; on dark ground in lighter shades.
-LIGHT = Theme("#ffffff", "#1d2330", "#999999", ("#0072b2", "#e69f00", "#009e73", "#222222", "#cc79a7", "#56b4e9"))
-DARK = Theme("#10151c", "#e9edf3", "#6a7485", ("#56b4e9", "#f0b93a", "#2fc39a", "#f2f4f8", "#e3a3c8", "#8fa3ff"))
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _DASHES = ((0, ()), (0, (5, 2)), (0, (1, 1.2)), (0, ()), (0, (5, 1.5, 1, 1.5)), (0, (8, 2)))
-
-
-class _Plot(Figure):
-    """A figure that a notebook shows by itself: matplotlib sees to that only where pyplot was imported."""
-
-    def _repr_png_(self) -> bytes:
-        return figure_bytes(self, ".png")
-
-
-def check_format(suffix: str) -> None:
-    """Raise ScrubError unless a plot can be written in the format of a file's suffix."""
-    if suffix not in FORMATS:
-        raise ScrubError(
-            f"a plot can't be written as {suffix or 'a file without a suffix'!r}: use {', '.join(FORMATS)}"
-        )
 
 
 def plot_recovery(
@@ -70,8 +37,7 @@ def plot_recovery(
     parts = list(dict.fromkeys(row.part for row in result.table))
     theirs = [name for name in names if any(f"{name}/{part}" in published for part in parts)]
     widths = [_width(each) for each in (names, theirs) if each]
-    figure = _Plot(figsize=(1.6 + sum(widths), 3.6), layout="constrained", facecolor=theme.ground)
-    FigureCanvasAgg(figure)
+    figure = Plot(theme, 1.6 + sum(widths), 3.6)
     panels = figure.subplots(1, len(widths), sharey=True, squeeze=False, width_ratios=widths)[0]
     _measured(panels[0], result, names, parts, theme)
     _dress(panels[0], names, f"{result.study} on {result.model}, {result.data}", theme)
@@ -89,17 +55,6 @@ def plot_bytes(result: Result, suffix: str) -> bytes:
     """The plot as a file of that suffix. Raises ScrubError for another format."""
     check_format(suffix)
     return figure_bytes(plot_recovery(result), suffix)
-
-
-def figure_bytes(figure: Figure, suffix: str) -> bytes:
-    """A figure as a file: the same bytes for the same figure."""
-    buffer = BytesIO()
-    dated: dict[str, Any] = (
-        {} if suffix == ".png" else {"metadata": {"CreationDate" if suffix == ".pdf" else "Date": None}}
-    )
-    with mpl.rc_context({"svg.hashsalt": "scrub"}):
-        figure.savefig(buffer, format=suffix[1:], dpi=160, **dated)
-    return buffer.getvalue()
 
 
 def _width(names: Sequence[str]) -> float:

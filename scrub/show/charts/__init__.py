@@ -1,0 +1,1 @@
+"""Charts of what heads do: scores, attention patterns, ablation, patching, agreement and composition."""

@@ -1,0 +1,158 @@
+"""Bars: the heads of the largest scores with their intervals, and several scores of the same heads side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+
+from scrub.errors import ScrubError
+from scrub.measure.score import Head, HeadScore, head_name
+from scrub.reports.rendering import number
+from scrub.show.charts.chart import Chart, digits_of, dress, in_words, unit_name
+from scrub.show.charts.heatmap import about
+from scrub.show.figure import Plot, Theme
+from scrub.show.sources import printable
+from scrub.study.statistics import Interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+BAR = 0.23  # inches from a bar to the next
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Bars from `start` to each estimate, with intervals. Those that aren't `strong` are faint."""
+
+    names: Sequence[str]
+    intervals: Sequence[Interval]
+    unit: str
+    start: float = 0.0
+    strong: Bool[np.ndarray, " bar"] | None = None
+
+    @property
+    def ends(self) -> Float[np.ndarray, "bar estimate_low_high"]:
+        """Estimates, and the ends of their intervals."""
+        return np.array([(each.estimate, each.low, each.high) for each in self.intervals]).reshape(-1, 3)
+
+    def draw(self, figure: Plot, axes: Axes, theme: Theme) -> None:
+        """Draw them from the top down; blue above the start, orange below."""
+        digits = digits_of(self.ends)
+        signed = bool((self.ends[:, 0] < 0).any())
+        low, high = self._reach()
+        margin = (high - low) * 0.02
+        for at, (estimate, lower, upper) in enumerate(self.ends):
+            if not np.isfinite(estimate):
+                axes.text(self.start + margin, at, "n/a", va="center", fontsize=7.5, color=theme.text)
+                continue
+            strong = self.strong is None or bool(self.strong[at])
+            colour = theme.colours[0] if estimate >= self.start else theme.colours[1]
+            (bar,) = axes.barh(
+                at, estimate - self.start, left=self.start, height=0.72, color=colour, alpha=1 if strong else 0.35
+            )
+            said = in_words(estimate, digits, self.unit, (lower, upper))
+            figure.tip(bar, f"{printable(self.names[at])}: {said}")
+            if lower < upper:
+                axes.plot([lower, upper], [at, at], color=theme.text, linewidth=1.1, solid_capstyle="butt")
+            right = estimate >= self.start
+            axes.text(
+                max(estimate, upper) + margin if right else min(estimate, lower) - margin,
+                at,
+                number(estimate, digits, signed),
+                ha="left" if right else "right",
+                va="center",
+                fontsize=7.5,
+                color=theme.text,
+                alpha=1 if strong else 0.65,
+                parse_math=False,
+            )
+        wide = (high - low) * 0.2  # room for the numbers
+        axes.set_xlim(low - (wide if low < self.start else 0), high + wide)
+        axes.axvline(self.start, color=theme.faint, linewidth=0.8, zorder=0.5)
+        self._label(axes, theme)
+
+    def _reach(self) -> tuple[float, float]:
+        found = np.append(self.ends[np.isfinite(self.ends)], self.start)
+        low, high = float(found.min()), float(found.max())
+        return (low, high) if high > low else (low, low + 1.0)
+
+    def _label(self, axes: Axes, theme: Theme) -> None:
+        axes.set_ylim(len(self.names) - 0.4, -0.6)
+        axes.set_yticks(range(len(self.names)), [printable(each) for each in self.names], parse_math=False)
+        axes.set_xlabel(unit_name(self.unit))
+        axes.locator_params(axis="x", nbins=5)
+        dress(axes, theme, ("bottom",))
+        axes.tick_params(axis="y", length=0)
+
+
+def bars_figure(theme: Theme, panels: Sequence[Bars], titles: Sequence[str] = ()) -> Plot:
+    """Bars of the same things side by side, as a figure."""
+    longest = max((len(name) for name in panels[0].names), default=0)
+    width = 4.2 if len(panels) == 1 else 3.0 * len(panels)
+    figure = Plot(theme, width + 0.4 + 0.075 * longest, len(panels[0].names) * BAR + 0.9 + 0.25 * bool(titles))
+    for at, (axes, bars) in enumerate(zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True)):
+        bars.draw(figure, axes, theme)
+        if titles:
+            axes.set_title(printable(titles[at]), fontsize=9, loc="left", color=theme.text, parse_math=False)
+        if at:
+            axes.tick_params(labelleft=False)
+    return figure
+
+
+def head_bars(score: HeadScore, count: int = 10, title: str = "", caption: str = "") -> Chart:
+    """The heads of the largest means of a score, the largest on top, with 95 % intervals."""
+    heads = score.top(count)
+    bars = Bars([head_name(head) for head in heads], [score.interval(head) for head in heads], score.unit)
+    frame = _frame(heads).assign(**{key: bars.ends[:, at] for at, key in enumerate(("estimate", "low", "high"))})
+    return Chart(
+        title or f"{score.name}, top {len(heads)}, {score.on}",
+        caption or f"{about(score)} Lines are 95 % intervals.",
+        frame,
+        lambda theme: bars_figure(theme, [bars]),
+    )
+
+
+def metric_bars(scores: Sequence[HeadScore], count: int = 10, title: str = "", caption: str = "") -> Chart:
+    """Several scores of the same heads side by side: of every head that is among the largest of any of them.
+
+    First those of the first score, then what each other adds; in each panel the others' heads are faint.
+    Raises ScrubError if the scores aren't of the same heads, or if there is none.
+    """
+    if not scores or len({score.sums.shape[1:] for score in scores}) > 1:
+        raise ScrubError("scores stand side by side only of the same layers and heads: give those of one model")
+    tops = [score.top(count) for score in scores]
+    heads = list(dict.fromkeys(chain.from_iterable(tops)))
+    panels = [
+        Bars(
+            [head_name(head) for head in heads],
+            [score.interval(head) for head in heads],
+            score.unit,
+            strong=np.array([head in top for head in heads]),
+        )
+        for score, top in zip(scores, tops, strict=True)
+    ]
+    frame = _frame(heads)
+    for score, bars in zip(scores, panels, strict=True):
+        for at, key in enumerate(("", " low", " high")):
+            frame[f"{score.name}{key}"] = bars.ends[:, at]
+    names = [score.name for score in scores]
+    on = ", ".join(dict.fromkeys(score.on for score in scores))
+    return Chart(
+        title or f"Heads by {', '.join(names)}: {on}",
+        caption or f"Every head that is among the top {count} of any score; full colour where it is among those of "
+        f"this one. Lines are 95 % intervals. Measured on {on}.",
+        frame,
+        lambda theme: bars_figure(theme, panels, names),
+    )
+
+
+def _frame(heads: Sequence[Head]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [(head_name(head), *head) for head in heads], columns=["name", "layer", "head"]
+    )

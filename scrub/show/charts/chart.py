@@ -1,0 +1,124 @@
+"""A chart: a figure in any theme with its title, its caption and its values, to be shown and to be written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from scrub.files import write_atomically
+from scrub.reports.rendering import number
+from scrub.show.figure import FORMATS, LIGHT, Plot, Theme, check_format, figure_bytes, figure_svg
+from scrub.show.sources import printable
+from scrub.show.tokens import start, visible
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+CHART_FORMATS = (*FORMATS, ".html", ".csv")
+TOKEN = 12  # cells of a terminal that a token's label has at most
+_LETTERS = 12.5  # of a title in an inch
+_UNITS = {"percent": "%"}
+
+
+@dataclass(frozen=True, eq=False)
+class Chart:
+    """A figure with what is said about it. `draw` draws it without its title; `values` are what it shows, a row each.
+
+    A notebook shows it inline. :meth:`figure` is the matplotlib figure, to be changed further.
+    """
+
+    title: str
+    caption: str
+    values: pd.DataFrame
+    draw: Callable[[Theme], Plot]
+
+    def figure(self, theme: Theme = LIGHT, titled: bool = True) -> Plot:
+        """The chart as a new matplotlib figure."""
+        figure = self.draw(theme)
+        if titled and self.title:
+            lines = fill(printable(self.title), max(12, int(figure.get_figwidth() * _LETTERS)))
+            title = figure.suptitle(lines, x=0.01, ha="left", fontsize=10, color=theme.text)
+            title.set_parse_math(False)
+        return figure
+
+    def svg(self, theme: Theme = LIGHT, name: str = "scrub") -> str:
+        """The chart without its title as an SVG element of a page, in which no other has that name."""
+        return figure_svg(self.figure(theme, titled=False), name, self.title)
+
+    def content(self, suffix: str) -> bytes:
+        """The chart as a file of that suffix: .png, .svg, .pdf, .html or, its values, .csv.
+
+        A page needs nothing else, and has the values as a table. Raises ScrubError for another suffix.
+        """
+        check_format(suffix, CHART_FORMATS)
+        if suffix == ".csv":
+            return self.values.to_csv(index=False, lineterminator="\n").encode()
+        if suffix == ".html":
+            from scrub.show.charts.album import page  # which is made of charts
+
+            return page({"chart": self}, self.title).encode()
+        return figure_bytes(self.figure(), suffix)
+
+    def save(self, path: str | Path) -> None:
+        """Write the chart in the format that the path ends in. Raises ScrubError if it can't be written."""
+        write_atomically(path, self.content(Path(path).suffix.lower()))
+
+    def _repr_png_(self) -> bytes:
+        return self.content(".png")
+
+    def _repr_svg_(self) -> str:
+        return figure_svg(self.figure(), says=self.title)
+
+
+def token_labels(tokens: Iterable[str], width: int = TOKEN) -> list[str]:
+    """The texts of tokens for an axis: on one line, blanks as signs, cut to so many cells."""
+    return [start(visible(token, spaces=True), width) for token in tokens]
+
+
+def unit_name(unit: str) -> str:
+    """A unit as an axis has it."""
+    return _UNITS.get(unit, unit)
+
+
+def digits_of(values: Any) -> int:
+    """How many digits after the point tell values of this size apart: about two that count, of the largest."""
+    sizes = np.abs(np.asarray(values, dtype=np.float64))
+    largest = float(np.max(sizes[np.isfinite(sizes)], initial=0.0))
+    if largest == 0:
+        return 1
+    return int(np.clip(1 - math.floor(math.log10(largest * 1.0000001)), 0, 6))
+
+
+def in_words(value: float, digits: int, unit: str, ends: tuple[float, float] | None = None) -> str:
+    """A value for a tip, with more digits than a cell has room for, and the ends of its interval."""
+    said = f"{number(value, digits + 2)} {unit_name(unit)}".strip()
+    if ends is None or ends[0] == ends[1] or not np.isfinite(ends).all():
+        return said
+    return f"{said} [{number(ends[0], digits + 2)}, {number(ends[1], digits + 2)}]"
+
+
+def every(count: int, at_most: int, always: Sequence[int] = ()) -> list[int]:
+    """Which of so many places have a tick, where there is room for so many; some always, their neighbours then not."""
+    step = max(1, math.ceil(count / max(1, at_most)))
+    return sorted(
+        {at for at in range(0, count, step) if all(abs(at - each) >= step for each in always)} | {*always}
+    )
+
+
+def dress(axes: Axes, theme: Theme, spines: Sequence[str] = ("left", "bottom")) -> None:
+    """Give axes the colours of a theme, and only these spines."""
+    axes.set_facecolor(theme.ground)
+    axes.tick_params(colors=theme.text, labelsize=8)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in spines)
+        spine.set_color(theme.faint)
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set(color=theme.text, fontsize=8.5)
+        label.set_parse_math(False)

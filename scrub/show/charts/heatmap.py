@@ -1,0 +1,202 @@
+"""Heat maps: a score of every head, layer by head, and any other table of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from matplotlib.colors import to_rgb
+from matplotlib.patches import Rectangle
+
+from scrub.errors import ScrubError
+from scrub.measure.score import HeadScore, head_name
+from scrub.reports.rendering import number
+from scrub.show.charts.chart import Chart, digits_of, dress, every, in_words, unit_name
+from scrub.show.figure import Plot, Theme
+from scrub.show.sources import printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import QuadMesh
+
+WIDEST, TALLEST = 14.0, 10.0  # inches of all cells
+ROOM = 0.34, 0.16  # inches that a number needs in a cell
+TICK = 0.15  # inches between labels
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a table: its title, and a label for each row or column. Texts of tokens stand upright below."""
+
+    title: str
+    labels: Sequence[str]
+    upright: bool = False
+
+
+def head_map(score: HeadScore, marked: int = 5, title: str = "", caption: str = "") -> Chart:
+    """A score of every head, a row for each layer, the largest outlined."""
+    layers, heads = score.sums.shape[1:]
+    frame = score.frame()
+    ends = frame[["low", "high"]].to_numpy().reshape(layers, heads, 2)
+    values = np.where(score.counts.sum() > 0, score.means, np.nan)
+    drawn = heat_map(
+        values,
+        Side("layer", [str(layer) for layer in range(layers)]),
+        Side("head", [str(head) for head in range(heads)]),
+        unit=score.unit,
+        diverging=score.unit != "fraction",
+        marked=score.top(marked),
+        ends=ends,
+        names=[[head_name((layer, head)) for head in range(heads)] for layer in range(layers)],
+        title=title or f"{score.name}, {score.on}",
+        caption=caption or about(score),
+    )
+    return Chart(drawn.title, drawn.caption, frame, drawn.draw)
+
+
+def heat_map(
+    values: Float[np.ndarray, "row column"],
+    rows: Side,
+    columns: Side,
+    *,
+    unit: str = "",
+    diverging: bool | None = None,
+    limit: float | None = None,
+    marked: Sequence[tuple[int, int]] = (),
+    ends: Float[np.ndarray, "row column 2"] | None = None,
+    names: Sequence[Sequence[str]] | None = None,
+    title: str = "",
+    caption: str = "",
+) -> Chart:
+    """A table of numbers in colours, with the numbers where there is room; cells that are no number are hatched.
+
+    `diverging` colours have 0 in their middle; by default they are used where there are numbers below 0. Colours reach
+    their ends at `limit`, or at the largest number. `marked` cells are outlined. `names` are what tips call the cells,
+    `ends` those of their intervals. Raises ScrubError if labels and numbers aren't as many.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if values.shape != (len(rows.labels), len(columns.labels)) or not values.size:
+        raise ScrubError(
+            f"a heat map of {' x '.join(map(str, values.shape))} numbers can't have {len(rows.labels)} x "
+            f"{len(columns.labels)} labels: give one for each row and each column, and at least one number"
+        )
+    finite = values[np.isfinite(values)]
+    around = bool((finite < 0).any()) if diverging is None else diverging
+    reach = limit or float(np.max(np.abs(finite), initial=0.0)) or 1.0
+    cells = _Cells(values, around, reach, unit, tuple(marked), ends, names, rows, columns)
+    frame = pd.DataFrame(
+        [(rows.labels[r], columns.labels[c], values[r, c]) for r, c in np.ndindex(*values.shape)],
+        columns=[rows.title or "row", columns.title or "column", unit_name(unit) or "value"],
+    )
+    return Chart(title, caption, frame, cells.draw)
+
+
+def about(score: HeadScore) -> str:
+    """What was measured on what, and where the definition is from."""
+    source = f" Definition: {score.source}." if score.source else ""
+    return f"{score.name} ({unit_name(score.unit)}) of every head, {score.on}.{source}"
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """What a heat map draws."""
+
+    values: Float[np.ndarray, "row column"]
+    diverging: bool
+    reach: float
+    unit: str
+    marked: tuple[tuple[int, int], ...]
+    ends: Float[np.ndarray, "row column 2"] | None
+    names: Sequence[Sequence[str]] | None
+    rows: Side
+    columns: Side
+
+    def draw(self, theme: Theme) -> Plot:
+        count_rows, count_columns = self.values.shape
+        width, height = min(0.46, WIDEST / count_columns), min(0.3, TALLEST / count_rows)
+        upright = max(map(len, self.columns.labels)) * 0.07 if self.columns.upright else 0.0
+        size = max(width * count_columns, 1.2), max(height * count_rows, 0.6)
+        figure = Plot(theme, size[0] + 1.7, size[1] + 1.0 + upright)
+        axes = figure.subplots()
+        mesh = axes.pcolormesh(
+            np.ma.masked_invalid(self.values),
+            cmap=theme.scale(self.diverging),
+            vmin=-self.reach if self.diverging else 0,
+            vmax=self.reach,
+            edgecolors=theme.faint,
+            linewidth=0.3,
+        )
+        figure.tip(mesh, [self._tip(row, column) for row, column in np.ndindex(*self.values.shape)])
+        axes.invert_yaxis()
+        if width >= ROOM[0] and height >= ROOM[1]:
+            self._write(axes, mesh, theme)
+        self._mark(axes, theme)
+        self._label(axes, theme, size)
+        bar = figure.colorbar(mesh, ax=axes, fraction=0.05, pad=0.02, aspect=max(4, min(20, size[1] * 8)))
+        bar.set_label(unit_name(self.unit), color=theme.text, fontsize=8.5)
+        bar.ax.tick_params(colors=theme.text, labelsize=7.5)
+        bar.outline.set_edgecolor(theme.faint)  # type: ignore[operator]
+        return figure
+
+    def _tip(self, row: int, column: int) -> str:
+        name = self.names[row][column] if self.names else self._place(row, column)
+        ends = None if self.ends is None else (float(self.ends[row, column, 0]), float(self.ends[row, column, 1]))
+        return f"{name}: {in_words(float(self.values[row, column]), digits_of(self.values), self.unit, ends)}"
+
+    def _place(self, row: int, column: int) -> str:
+        return ", ".join(
+            f"{side.title} {side.labels[at]}".strip() for side, at in ((self.rows, row), (self.columns, column))
+        )
+
+    def _write(self, axes: Axes, mesh: QuadMesh, theme: Theme) -> None:
+        digits = digits_of(self.values)
+        for (row, column), value in np.ndenumerate(self.values):
+            if not np.isfinite(value):
+                continue
+            red, green, blue = (c**2.2 for c in to_rgb(mesh.to_rgba(value)))  # type: ignore[arg-type]
+            bright = 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.28
+            axes.text(
+                column + 0.5,
+                row + 0.5,
+                number(float(value), digits),
+                ha="center",
+                va="center",
+                fontsize=6.5,
+                color="#10151c" if bright else "#ffffff",
+                parse_math=False,
+            )
+
+    def _mark(self, axes: Axes, theme: Theme) -> None:
+        for row, column in self.marked:
+            outline = Rectangle((column, row), 1, 1, fill=False, edgecolor=theme.text, linewidth=1.8, clip_on=False)
+            outline.set_label("marked")
+            axes.add_patch(outline)
+        for row, column in np.argwhere(~np.isfinite(self.values)):
+            hatched = Rectangle((column, row), 1, 1, facecolor="none", edgecolor=theme.faint, hatch="////", linewidth=0)
+            hatched.set_label("no number")
+            axes.add_patch(hatched)
+
+    def _label(self, axes: Axes, theme: Theme, size: tuple[float, float]) -> None:
+        across = [printable(label) for label in self.columns.labels]
+        down = [printable(label) for label in self.rows.labels]
+        widest = TICK if self.columns.upright else max(TICK, max(map(len, across)) * 0.075 + 0.05)
+        ticks = every(len(across), int(size[0] / widest))
+        mono = {"family": "monospace"} if self.columns.upright else {}
+        axes.set_xticks(
+            [at + 0.5 for at in ticks],
+            [across[at] for at in ticks],
+            rotation=90 if self.columns.upright else 0,
+            parse_math=False,
+            **mono,
+        )
+        ticks = every(len(down), int(size[1] / TICK))
+        axes.set_yticks([at + 0.5 for at in ticks], [down[at] for at in ticks], parse_math=False)
+        outlined = f"   (outlined: the {len(self.marked)} largest)" if self.marked else ""
+        axes.set_xlabel(printable(self.columns.title) + outlined)
+        axes.set_ylabel(printable(self.rows.title))
+        dress(axes, theme, ())
+        axes.tick_params(length=0)
