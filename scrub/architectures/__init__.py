@@ -30,6 +30,7 @@ class ModelConfig(BaseModel):
     bos_token_id: int = Field(ge=0)
     roles: Mapping[str, list[tuple[int, int]]] = {}
     data: str | None = None  # what a study of this model takes unless other data are named
+    bos_before_prompts: bool = True  # whether a prompt that is typed begins with the begin token; sequences always do
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelConfig:

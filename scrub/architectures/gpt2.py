@@ -21,6 +21,7 @@ class Config(TransformerConfig):
     d_mlp: int = Field(ge=1)
     activation: Literal["gelu_tanh", "gelu", "relu"] = "gelu_tanh"
     tied: bool = True  # the unembedding is the token embedding
+    bos_before_prompts: bool = False  # transformers' tokenizer of GPT-2 adds none
 
 
 def lower(config: Config) -> Node:

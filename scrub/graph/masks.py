@@ -1,4 +1,4 @@
-"""Position masks: which few earlier positions each query may read."""
+"""Position masks: which few earlier positions each query may read; and spans of positions."""
 
 from __future__ import annotations
 
@@ -65,3 +65,23 @@ class _Masks(Mapping[str, Mask]):
 
 
 MASKS: Mapping[str, Mask] = _Masks()
+
+
+def spans(text: str) -> list[tuple[int, int]]:
+    """The first and last position of each span of `4..7, 9`, counted from 0. Raises ScrubError for any other text."""
+    found = []
+    for part in text.split(","):
+        first, dots, last = part.strip().partition("..")
+        ends = (first, last if dots else first)
+        if not all(end.isdecimal() and len(end) <= DIGITS + 2 for end in ends) or int(ends[1]) < int(ends[0]):
+            raise ScrubError(f"{text!r} is no span of positions: write them as 4..7 or 4..7,9, counted from 0")
+        found.append((int(ends[0]), int(ends[1])))
+    return found
+
+
+def positions_inside(text: str, position: Int[Tensor, "*batch position"]) -> Bool[Tensor, "*batch position"]:
+    """Which positions lie in the spans of a text. Raises ScrubError as :func:`spans` does."""
+    inside = torch.zeros_like(position, dtype=torch.bool)
+    for first, last in spans(text):
+        inside |= (position >= first) & (position <= last)
+    return inside

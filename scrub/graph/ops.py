@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from scrub.graph.masks import MASKS
+from scrub.graph.masks import MASKS, positions_inside
 
 NONE, ONE, TWO, THREE, FOUR = (range(n, n + 1) for n in range(5))
 ANY = range(1, 1 << 16)
@@ -44,7 +44,7 @@ class Op:
     arity: range  # how many inputs it may have
     static: tuple[str, ...] = ()
     rows: tuple[int, ...] | None = ()  # None for all inputs
-    heads: tuple[int, ...] = ()
+    heads: tuple[int, ...] | None = ()  # None for all inputs
 
     def check(self, name: str, inputs: int, static: Mapping[str, Hashable]) -> None:
         """Raise ValueError unless the table allows this many inputs and these static arguments."""
@@ -56,6 +56,10 @@ class Op:
     def row_inputs(self, inputs: int) -> tuple[int, ...]:
         """The positions of the inputs whose rows are the rows of the output."""
         return tuple(range(inputs)) if self.rows is None else self.rows
+
+    def head_inputs(self, inputs: int) -> tuple[int, ...]:
+        """The positions of the inputs that carry the heads of the output."""
+        return tuple(range(inputs)) if self.heads is None else self.heads
 
 
 def embed(
@@ -128,7 +132,7 @@ def attention_pattern(
 
 
 def attend(
-    pattern: Float[Tensor, "batch head query key"], v: Float[Tensor, "#batch head key d_head"]
+    pattern: Float[Tensor, "#batch head query key"], v: Float[Tensor, "#batch head key d_head"]
 ) -> Float[Tensor, "batch head query d_head"]:
     return pattern @ v
 
@@ -143,7 +147,7 @@ def attention(
 
 
 def attend_masked(
-    pattern: Float[Tensor, "batch head query key"],
+    pattern: Float[Tensor, "#batch head query key"],
     v: Float[Tensor, "batch head key d_head"],
     position: Int[Tensor, "#batch query"],
     *,
@@ -151,6 +155,7 @@ def attend_masked(
 ) -> Float[Tensor, "batch head query d_head"]:
     """What the part of the pattern inside a mask reads: masks are few keys a query, so gather them."""
     keys, inside = MASKS[mask].keys(position)  # [#batch, query, few]
+    pattern = pattern.expand(len(v), -1, -1, -1)  # one that is held fixed is the same for every sequence
     batch, heads, queries, _ = pattern.shape
     few = keys.shape[-1]
     keys = keys.expand(batch, queries, few)
@@ -175,6 +180,18 @@ def gather_rows(
     """Row i of sequence b is row i of the pattern of sequence donor[b, i]."""
     query = torch.arange(pattern.shape[-2], device=pattern.device)
     return rearrange(pattern[donor, :, query], "batch query head key -> batch head query key")
+
+
+def at_positions(
+    x: Float[Tensor, "#batch *head position width"],
+    position: Int[Tensor, "#batch position"],
+    *,
+    positions: str,
+    inside: bool,
+) -> Float[Tensor, "batch *head position width"]:
+    """The rows at some positions, or those at all others, and zeros elsewhere: the two add up to the whole."""
+    kept = positions_inside(positions, position) == inside
+    return x * kept.reshape(len(kept), *(1,) * (x.ndim - 3), kept.shape[1], 1)
 
 
 def select(x: Tensor, rows: Int[Tensor, "batch some"]) -> Tensor:
@@ -293,11 +310,12 @@ OPS: dict[str, Op] = {
     "tokens": Op(None, NONE, ("source",)),  # [batch, position]
     "donor": Op(None, NONE, ("source",)),  # [batch, position], see gather_rows
     "position": Op(None, NONE),  # [1, position]
+    "held": Op(None, NONE, ("of", "source")),  # stands for the node `of`, with its shape but one sequence: see rules.py
     "selected": Op(None, NONE),  # [batch, some]
     "target": Op(None, NONE),  # [batch, position, 1]
     # the model
     "embed": Op(embed, TWO),
-    "add": Op(add, ANY, rows=None),
+    "add": Op(add, ANY, rows=None, heads=None),
     "add_bias": Op(add_bias, TWO, rows=(0,)),
     "sub": Op(sub, TWO, rows=(0, 1), heads=(0, 1)),
     "layer_norm": Op(layer_norm, THREE, ("eps",), rows=(0,)),
@@ -313,6 +331,7 @@ OPS: dict[str, Op] = {
     "unembed": Op(unembed, TWO, rows=(0,)),
     # what a study does with it
     "gather_rows": Op(gather_rows, TWO, heads=(0,)),
+    "at_positions": Op(at_positions, TWO, ("positions", "inside"), rows=(0, 1), heads=(0,)),
     "select": Op(select, TWO),
     "log_normaliser": Op(log_normaliser, ONE, rows=(0,)),
     "pick": Op(pick, TWO, rows=(0, 1)),

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from scrub.errors import ScrubError
+from scrub.graph.masks import MASKS
 from scrub.graph.node import Node, node, unroll, walk
 from scrub.paths.pattern import Pattern, State
 
 REFERENCE, OTHER = "x", "y"
-_SOURCE = re.compile(r"x|y|(rows )?like [A-Za-z_]\w*")
+ATTEND = "attend "
+_NAME = r"[A-Za-z_]\w*"
+_SEQUENCES = re.compile(rf"x|y|(rows )?like {_NAME}")
+_HELD = re.compile(rf"zero|mean|array {_NAME}|{ATTEND}(array {_NAME}|(?!array\\b).+)")
 
 
 @dataclass(frozen=True)
 class Rule:
     """`PATTERN -> SOURCE`: what feeds the inputs at the end of the paths that match.
 
-    A source is `x` (the reference), `y` (the other), `like FEATURE` (a sequence that agrees with x on
+    A source of sequences is `x` (the reference), `y` (the other), `like FEATURE` (a sequence that agrees with x on
     a feature), or `rows like FEATURE` (for whole attention patterns: each row from a sequence that
     agrees with x at that position). A feature for rows should have few classes: the rarer a class, the more
     donors a batch computes.
+
+    An intervention also knows sources that hold a component or slot at a value, whatever it reads: `zero`, `mean` (its
+    own over some sequences, at each position), `array NAME`; and for the q and k of a head together, which make its
+    attention pattern, `attend MASK`, `attend uniform`, `attend identity` or `attend array NAME`.
     """
 
     pattern: Pattern
@@ -38,11 +46,19 @@ class Rule:
         source = " ".join(source.split())
         if not arrow or not pattern.strip():
             raise ScrubError(f"{text.strip()!r} is no rule: write 'PATTERN -> SOURCE', as in 'a1.ind/k/** -> y'")
-        if not _SOURCE.fullmatch(source):
+        if not _SEQUENCES.fullmatch(source) and not _HELD.fullmatch(source):
             raise ScrubError(
-                f"there is no source {source!r} (in {text.strip()!r}): use x, y, 'like FEATURE' or 'rows like FEATURE'"
+                f"there is no source {source!r} (in {text.strip()!r}): use x, y, 'like FEATURE' or "
+                "'rows like FEATURE', and in an intervention zero, mean, 'array NAME' or 'attend MASK'"
             )
+        if source.startswith(ATTEND) and source.split()[1] not in {"uniform", "identity", "array"}:
+            MASKS[source.removeprefix(ATTEND)]
         return cls(Pattern(pattern.strip()), source)
+
+    @property
+    def holds(self) -> bool:
+        """Whether it holds what it feeds at a value, and draws no sequence."""
+        return not _SEQUENCES.fullmatch(self.source)
 
 
 class _Done(Enum):
@@ -60,7 +76,9 @@ RuleState = tuple[State | _Done, ...]
 def resample(root: Node, rules: Sequence[Rule]) -> Node:
     """The graph in which every input is fed by the last rule that matches its path; by x where none does.
 
-    Raises ScrubError where rows of donors would feed anything but a whole attention pattern.
+    Where the last rule that matches a component or slot holds it at a value, a leaf stands there, and no rule for what
+    it reads counts. Raises ScrubError where rows of donors, or a pattern to attend by, would feed anything but a whole
+    attention pattern.
     """
 
     def advance(state: RuleState, current: Node) -> RuleState:
@@ -79,13 +97,44 @@ def resample(root: Node, rules: Sequence[Rule]) -> Node:
         return tuple(after)
 
     def build(current: Node, state: RuleState, inputs: tuple[Node, ...]) -> Node:
-        if current.op == "tokens":
-            winner = [rule.source for rule, done in zip(rules, state, strict=True) if done is _Done.MATCHED]
-            return node("tokens", source=winner[-1], label=current.label) if winner else current
-        return current.with_inputs(inputs)
+        if current.op == "tokens" or (current.label is not None and _Done.MATCHED in state):
+            winner = next((rule for rule, done in zip(rules, state, strict=True) if done is _Done.MATCHED), None)
+            if winner and winner.holds:
+                return node("held", of=current.value, source=winner.source, label=current.label)
+            if winner and current.op == "tokens":
+                return node("tokens", source=winner.source, label=current.label)
+        here = current.with_inputs(inputs)
+        return _attending(current, here) if current.op == "attention_pattern" else here
 
     start: RuleState = tuple(rule.pattern.start for rule in rules)
-    return _gather_donors(unroll(root, start, advance, build))
+    return _gather_donors(_none_left(unroll(root, start, advance, build)))
+
+
+def _attending(before: Node, here: Node) -> Node:
+    """The pattern to attend by, where q and k are both held by it."""
+    by = {_attends_by(each) for each in here.inputs[:2]}
+    source = by.pop()
+    return here if by or source is None else node("held", of=before.value, source=source)
+
+
+def _attends_by(current: Node) -> str | None:
+    source = str(current.arguments["source"]) if current.op == "held" else ""
+    return source if source.startswith(ATTEND) and current.label is not None else None
+
+
+def _none_left(root: Node) -> Node:
+    """The graph, if a pattern to attend by stands for nothing but attention patterns."""
+    if wrong := next((source for each in walk([root]) if (source := _attends_by(each))), None):
+        raise ScrubError(
+            f"'{wrong}' stands for a whole attention pattern: feed it to both q and k of a head and to nothing else, "
+            f"as in '**/a1.3/{{q,k}} -> {wrong}'"
+        )
+    return root
+
+
+def held(roots: Iterable[Node]) -> list[Node]:
+    """The leaves of some graphs at which a component or slot is held at a value."""
+    return list({each.value: None for each in walk(roots) if each.op == "held"})
 
 
 def sources(root: Node) -> set[str]:

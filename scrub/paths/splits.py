@@ -2,7 +2,8 @@
 
 Attention is linear in its pattern and in its heads, so a component can be written as the sum of groups
 of its heads, of the part of its attention inside a position mask and the rest, or of identity attention
-(every position attends to itself) and the error of that approximation.
+(every position attends to itself) and the error of that approximation. What any component or slot gives is the sum of
+that at some positions and at the rest.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from scrub.errors import ScrubError
-from scrub.graph.masks import MASKS
+from scrub.graph.masks import MASKS, spans
 from scrub.graph.node import Node, node, unroll
 from scrub.graph.ops import OPS
 from scrub.paths.locate import locate
@@ -20,7 +21,7 @@ from scrub.paths.pattern import Pattern, State
 
 Roles = Mapping[str, Sequence[tuple[int, int]]]  # role -> (layer, head)
 
-_KINDS = 'heads NAME..., mask "NAME" or identity'
+_KINDS = 'heads NAME..., mask "NAME", identity or positions 4..7'
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,12 @@ class Split:
         if not matched:
             raise ScrubError(f"{text.strip()!r} is no split: write 'PATTERN by {_KINDS}'")
         pattern, kind, rest = matched.groups()
-        names = (rest.strip("\"'"),) if kind == "mask" else tuple(re.split(r"[\s,]+", rest)) if rest else ()
+        whole = kind in {"mask", "positions"}  # of which there is one
+        names = (rest.strip("\"'"),) if whole else tuple(re.split(r"[\s,]+", rest)) if rest else ()
         if kind == "mask":
             MASKS[names[0]]
+        elif kind == "positions":
+            spans(names[0])
         elif (kind, bool(names)) not in {("heads", True), ("identity", False)}:
             raise ScrubError(f"{text.strip()!r} splits by nothing that scrub knows: write 'PATTERN by {_KINDS}'")
         return cls(Pattern(pattern), kind, names)
@@ -71,6 +75,8 @@ class Split:
 
     def _terms(self, whole: Node, roles: Roles) -> list[Node]:
         label = whole.label or ""
+        if self.kind == "positions":
+            return _by_positions(whole, self.names[0])
         if whole.op != "output":
             raise ScrubError(f"'{self}' can't split {label!r}: only attention heads split, and 'a0' is a layer of them")
         if self.kind == "heads":
@@ -115,7 +121,7 @@ def head_indices(component: Node) -> tuple[int, ...]:
         shape = component.arguments["shape"]
         assert isinstance(shape, tuple)
         return tuple(range(shape[0]))
-    return head_indices(component.inputs[OPS[component.op].heads[0]])
+    return head_indices(component.inputs[OPS[component.op].head_inputs(len(component.inputs))[0]])
 
 
 def _by_heads(whole: Node, names: Sequence[str], roles: Roles) -> list[Node]:
@@ -147,6 +153,15 @@ def _by_heads(whole: Node, names: Sequence[str], roles: Roles) -> list[Node]:
     ]
 
 
+def _by_positions(whole: Node, positions: str) -> list[Node]:
+    """What a component or slot gives at some positions, and at the rest."""
+    rows, position = whole.labelled(None), node("position")
+    return [
+        node("at_positions", rows, position, positions=positions, inside=inside, label=f"{whole.label}[{name}]")
+        for name, inside in ((positions, True), ("rest", False))
+    ]
+
+
 def _restrict(whole: Node, kept: tuple[int, ...]) -> Node:
     """The same operation on some of its heads: the table says which inputs carry them."""
     if whole.op == "param":
@@ -155,6 +170,6 @@ def _restrict(whole: Node, kept: tuple[int, ...]) -> Node:
         indices = whole.arguments["indices"]
         assert isinstance(indices, tuple)
         return node("take_heads", whole.inputs[0], indices=tuple(indices[i] for i in kept))
-    carry = OPS[whole.op].heads
+    carry = OPS[whole.op].head_inputs(len(whole.inputs))
     inputs = (_restrict(each, kept) if at in carry else each for at, each in enumerate(whole.inputs))
     return whole.with_inputs(tuple(inputs))

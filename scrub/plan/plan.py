@@ -15,7 +15,7 @@ from scrub.plan.order import in_order
 from scrub.plan.rows import select_rows
 from scrub.plan.simplify import simplify
 
-PER_RUN = frozenset({"param", "position"})  # leaves that are the same in every batch
+PER_RUN = frozenset({"param", "position", "held"})  # leaves that are the same in every batch
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,17 @@ def undo_split(current: Node) -> Node | None:
     return None
 
 
+def undo_positions(current: Node) -> Node | None:
+    """what is inside + what is outside = x"""
+    if current.op == "add" and len(current.inputs) == 2:
+        a, b = current.inputs
+        if a.op == b.op == "at_positions" and a.inputs == b.inputs:
+            (one, other) = (dict(each.static) for each in (a, b))
+            if one["positions"] == other["positions"] and one["inside"] != other["inside"]:
+                return a.inputs[0]
+    return None
+
+
 def merge_masked(current: Node) -> Node | None:
     """attend_masked(P, v) + (z - attend_masked(P, w)) = z + attend_masked(P, v - w)"""
     if current.op == "add" and len(current.inputs) == 2:
@@ -61,6 +72,7 @@ def pick_before_unembedding(current: Node) -> Node | None:
 
 IDENTITIES: tuple[Identity, ...] = (
     undo_split,
+    undo_positions,
     merge_masked,
     merge_outputs,
     expect_before_unembedding,

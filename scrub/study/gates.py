@@ -7,6 +7,8 @@
    is not a number, that comes out of exactly the experiments that the source feeds, and out of every single
    rule that has it. No sequence is its own other; a source that often has to draw the reference itself,
    because nothing else agrees with it, is a warning.
+
+Where an intervention holds a component at a value, gate 2 holds it at what the component itself gives on x.
 """
 
 from __future__ import annotations
@@ -20,9 +22,8 @@ from torch import Tensor
 
 from scrub.errors import GateError
 from scrub.graph.node import Node, node, rewrite
-from scrub.paths.rules import OTHER, REFERENCE, Rule, resample, sources
-from scrub.plan.leaves import constants, leaves_of
-from scrub.plan.plan import compile_plan
+from scrub.paths.rules import OTHER, REFERENCE, Rule, held, resample, sources
+from scrub.plan.running import Running
 from scrub.study.binding import Draw, bind
 from scrub.study.experiments import Experiment, losses
 
@@ -32,6 +33,7 @@ NOTHING = 1e-12  # nats; a change below it is rounding in float64
 OWN = 0.01  # fraction of a source's draws that may be the reference itself without a warning
 LENGTHENED = " with one token more"  # after the name of an embedding
 PROBE = "like _probe"
+Held = Mapping[Node, Tensor]  # the values of leaves at which a component is held
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,9 @@ def check_gates(
     params: Mapping[str, Tensor],
     draw: Draw,
     dtypes: Sequence[torch.dtype],
+    values: Held | None = None,
 ) -> Gates:
-    """Pass every gate on a few sequences of the draw, or raise GateError."""
+    """Pass every gate on a few sequences of the draw, or raise GateError. `values` are those of held components."""
     few = _few(draw)
     deviations: dict[str, float] = {}
     for dtype in dtypes:
@@ -65,10 +68,10 @@ def check_gates(
     single, double = (
         {name: value.to("cpu", t) for name, value in params.items()} for t in (torch.float32, torch.float64)
     )
-    _check_sources(experiments, single, few)
+    _check_sources(experiments, single, few, values or {})
     # a rule that does nothing is worth knowing where somebody wrote it; random ones have many, and it costs to see
     written = [each for each in experiments if not (each.hypothesis and each.hypothesis.null_of)]
-    return Gates(deviations, (*idle(written), *ineffective(written, double, few), *own_draws(draw)))
+    return Gates(deviations, (*idle(written), *ineffective(written, double, few, values), *own_draws(draw)))
 
 
 def idle(experiments: Iterable[Experiment]) -> list[str]:
@@ -82,7 +85,9 @@ def idle_rules(experiment: Experiment) -> list[Rule]:
     return [rule for at, rule in enumerate(experiment.rules) if _without(experiment, at) is experiment.graph]
 
 
-def ineffective(experiments: Iterable[Experiment], params: Mapping[str, Tensor], draw: Draw) -> list[str]:
+def ineffective(
+    experiments: Iterable[Experiment], params: Mapping[str, Tensor], draw: Draw, values: Held | None = None
+) -> list[str]:
     """A warning for every rule without which no loss would differ, though other paths are fed."""
     graphs: dict[str, Node] = {}
     changed: dict[str, str] = {}
@@ -92,7 +97,7 @@ def ineffective(experiments: Iterable[Experiment], params: Mapping[str, Tensor],
             if (without := _without(each, at)) is not each.graph:
                 name = f"{each.name}: the rule '{rule}'"
                 graphs[name], changed[name] = without, each.name
-    found = _run(graphs, params, draw)
+    found = _run(graphs, params, draw, values)
     quiet = [name for name, whole in changed.items() if float((found[name] - found[whole]).abs().max()) < NOTHING]
     return [f"{name} changes no loss: what it feeds carries nothing to the positions looked at" for name in quiet]
 
@@ -132,23 +137,37 @@ def _run(
     graphs: Mapping[str, Node],
     params: Mapping[str, Tensor],
     draw: Draw,
+    values: Held | None = None,
     poisoned: str | None = None,
     simplified: bool = True,
 ) -> dict[str, Tensor]:
     """The losses at the selected positions of the draw's sequences, [position].
 
-    The sequences of a poisoned source are replaced by one that is embedded as what is not a number.
+    The sequences of a poisoned source are replaced by one that is embedded as what is not a number. Without `values`,
+    held components give what they give by themselves.
     """
     outputs = {name: losses(graph) for name, graph in graphs.items()}
     if poisoned is not None:
         outputs, params = _lengthened(outputs, params)
         draw = _with_poison(draw, poisoned, min(len(params[name]) for name in params if name.endswith(LENGTHENED)) - 1)
-    plan = compile_plan(outputs, simplified=simplified)
-    leaves = leaves_of(plan)
-    with torch.inference_mode():
-        once = plan.once(constants(leaves, params, draw.selected.shape[1]))
-        bound, real = bind(leaves, draw, draw.order)
-        return {name: value[..., 0][real] for name, value in plan.run(once, bound).items()}
+    dtype = next(iter(params.values())).dtype
+    typed = _own_values(held(outputs.values()), params, draw) if values is None else _typed(values, dtype)
+    running = Running(outputs, params, draw.selected.shape[1], held=typed, simplified=simplified)
+    bound, real = bind(running.leaves, draw, draw.order)
+    return {name: value[..., 0][real] for name, value in running(bound).items()}
+
+
+def _own_values(leaves: Sequence[Node], params: Mapping[str, Tensor], draw: Draw) -> dict[Node, Tensor]:
+    """What the components that leaves stand for give by themselves, on the draw's sequences."""
+    of = {str(at): leaf.arguments["of"] for at, leaf in enumerate(leaves)}
+    outputs = {name: each for name, each in of.items() if isinstance(each, Node)}
+    running = Running(outputs, params, draw.selected.shape[1], selected=False)
+    found = running(bind(running.leaves, draw, draw.order)[0])
+    return {leaf: found[str(at)] for at, leaf in enumerate(leaves)}
+
+
+def _typed(values: Held, dtype: torch.dtype) -> dict[Node, Tensor]:
+    return {leaf: value.to("cpu", dtype) for leaf, value in values.items()}
 
 
 def _lengthened(outputs: Mapping[str, Node], params: Mapping[str, Tensor]) -> tuple[dict[str, Node], dict[str, Tensor]]:
@@ -194,12 +213,12 @@ def _compare(
     return worst
 
 
-def _check_sources(experiments: Sequence[Experiment], params: Mapping[str, Tensor], draw: Draw) -> None:
+def _check_sources(experiments: Sequence[Experiment], params: Mapping[str, Tensor], draw: Draw, values: Held) -> None:
     """Feed a source with what is not a number, and see that come out where, and only where, the source feeds."""
-    if (draw.partners[OTHER] == draw.partners[REFERENCE]).any():
+    if OTHER in draw.partners and (draw.partners[OTHER] == draw.partners[REFERENCE]).any():
         raise GateError("a sequence is its own other: what is resampled must come from another")
     for source in sorted({s for e in experiments for s in e.sources}):
-        found = _run({e.name: e.graph for e in experiments}, params, draw, source)
+        found = _run({e.name: e.graph for e in experiments}, params, draw, values, source)
         for each in experiments:
             carries, fed = bool(found[each.name].isnan().any()), source in each.sources
             if carries != fed:
@@ -207,9 +226,10 @@ def _check_sources(experiments: Sequence[Experiment], params: Mapping[str, Tenso
                     f"{each.name} {'does not carry' if fed else 'carries'} the source '{source}', "
                     f"which {'feeds' if fed else 'should not feed'} it: no number of this run can be trusted"
                 )
-    probed = dict(_probes(experiments))
+    if not (probed := dict(_probes(experiments))):
+        return
     with_probe = replace(draw, partners={**draw.partners, PROBE: draw.partners[OTHER]})
-    for name, value in _run(probed, params, with_probe, PROBE).items():
+    for name, value in _run(probed, params, with_probe, values, PROBE).items():
         if not value.isnan().any():
             raise GateError(f"{name}: the paths of this rule carry nothing of what feeds them")
 
@@ -218,7 +238,7 @@ def _probes(experiments: Iterable[Experiment]) -> Iterator[tuple[str, Node]]:
     """For every rule that resamples whole sequences: its experiment, with a source of its own in that rule."""
     for each in experiments:
         for at, rule in enumerate(each.rules):
-            if rule.source == REFERENCE or rule.source.startswith("rows "):
+            if rule.source == REFERENCE or rule.holds or rule.source.startswith("rows "):
                 continue
             rules = [*each.rules[:at], Rule(rule.pattern, PROBE), *each.rules[at + 1 :]]
             graph = resample(each.before, rules)

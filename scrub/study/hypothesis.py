@@ -74,6 +74,11 @@ class Hypothesis:
             object.__setattr__(self, "values", {name: values[0] for name, values in declared.items()})
         if not self.parts:
             raise ScrubError("the hypothesis has no rules: write at least one, as in 'k  a1.ind/k/** -> y'")
+        if held := [rule for rules in self.parts.values() for rule in rules if rule.holds]:
+            raise ScrubError(
+                f"the rule '{held[0]}' ablates, and a hypothesis resamples: feed x, y or 'like FEATURE', or run it as "
+                "an intervention ('scrub ablate')"
+            )
         asked = {rule.source.rpartition("like ")[2] for rules in self.parts.values() for rule in rules}
         if missing := sorted(asked - {"x", "y"} - set(self.features)):
             raise ScrubError(

@@ -8,13 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from scrub.errors import ScrubError
-from scrub.plan.leaves import constants, leaves_of
-from scrub.plan.plan import compile_plan
+from scrub.plan.running import Running
 from scrub.study.binding import Draw, bind
 from scrub.study.experiments import UNSCRUBBED, Experiment, measured
 
@@ -44,19 +42,16 @@ class Measuring:
     ) -> None:
         self.names = [each.name for each in experiments]
         self.device = device
-        self.plan = compile_plan(measured(experiments))
-        self.leaves = leaves_of(self.plan)
-        with torch.inference_mode():
-            self.once = self.plan.once(constants(self.leaves, params, positions, device))
+        self.running = Running(measured(experiments), params, positions, device)
 
     def measure(self, draw: Draw, members: Int[np.ndarray, " member"]) -> Batch:
         """Measure a batch of sequences. Raises ScrubError if that needs more memory than there is."""
-        with torch.inference_mode(), _enough_memory(len(members)):
+        with enough_memory(len(members)):
             return self._batch(draw, members)
 
     def _batch(self, draw: Draw, members: Int[np.ndarray, " member"]) -> Batch:
-        bound, real = bind(self.leaves, draw, members, self.device)
-        found = self.plan.run(self.once, bound)
+        bound, real = bind(self.running.leaves, draw, members, self.device)
+        found = self.running(bound)
         unscrubbed = found[f"loss:{UNSCRUBBED}"]
         sums: dict[tuple[str, str], np.ndarray] = {}
         losses: dict[str, np.ndarray] = {}
@@ -71,7 +66,7 @@ class Measuring:
 
 
 @contextmanager
-def _enough_memory(batch: int) -> Iterator[None]:
+def enough_memory(batch: int) -> Iterator[None]:
     """Turns running out of memory into a ScrubError."""
     try:
         yield

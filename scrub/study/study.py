@@ -54,6 +54,8 @@ class Study:
         rules = tuple(Rule.parse(line) for line in self.baseline.splitlines() if line.strip())
         if not rules:
             raise ScrubError("the study's baseline has no rules: say what 0 % is, as in 'a1.ind/** -> y'")
+        if held := [rule for rule in rules if rule.holds]:
+            raise ScrubError(f"the rule '{held[0]}' of the baseline ablates, and a study resamples: feed y")
         return rules
 
 

@@ -148,12 +148,14 @@ def test_the_divergence_of_predictions() -> None:
     torch.testing.assert_close(found[..., 0], expected, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("op", [name for name, op in OPS.items() if op.heads])
+@pytest.mark.parametrize("op", [name for name, op in OPS.items() if op.head_inputs(3)])
 def test_the_heads_of_the_table_are_heads(op: str) -> None:
     """Every operation that says which inputs carry its heads gives some of its heads from some of theirs."""
     q, k, v = (random_tensor(G, B, H, Q, D) for _ in range(3))
     inputs: dict[str, list[torch.Tensor]] = {
+        "add": [q, v, q],
         "sub": [q, v],
+        "at_positions": [q, positions()],
         "take_heads": [random_tensor(G, H, D, M)],
         "project": [random_tensor(G, B, Q, M), random_tensor(G, H, D, M), random_tensor(G, H, D)],
         "attention_pattern": [q, k, positions()],
@@ -165,13 +167,16 @@ def test_the_heads_of_the_table_are_heads(op: str) -> None:
     }
     assert op in inputs, f"say here what {op} takes, so that its heads are tested"
 
+    carry = OPS[op].head_inputs(len(inputs[op]))
+
     def of(heads: list[int]) -> torch.Tensor:
         """The result of these heads alone."""
         some = [
-            each.index_select(1 if each.shape[0] == B else 0, torch.tensor(heads)) if at in OPS[op].heads else each
+            each.index_select(1 if each.shape[0] == B else 0, torch.tensor(heads)) if at in carry else each
             for at, each in enumerate(inputs[op])
         ]
         static = {"take_heads": {"indices": tuple(range(len(heads)))}, "attend_masked": {"mask": "last three"}}
+        static |= {"at_positions": {"positions": "2..3", "inside": True}}
         return run(op, *some, **static.get(op, {}))
 
     whole, parts = of([0, 1, 2, 3, 4]), [of([3, 1]), of([0, 4, 2])]
@@ -199,6 +204,7 @@ def test_the_rows_of_the_table_are_rows(op: str) -> None:
         "attention_pattern": [z, v, everywhere],
         "attend": [pattern(), v],
         "attend_masked": [pattern(), v, everywhere],
+        "at_positions": [z, everywhere],
         "output": [z, random_tensor(G, H, M, D)],
         "unembed": [stream, random_tensor(G, V, M)],
         "add_bias": [stream, random_tensor(G, M)],
@@ -221,6 +227,7 @@ def test_the_rows_of_the_table_are_rows(op: str) -> None:
         "layer_norm": eps,
         "inverse_deviation": eps,
         "attend_masked": {"mask": "last three"},
+        "at_positions": {"positions": "1, 3..4", "inside": False},
         "activate": {"kind": "gelu_tanh"},
     }.get(op, {})
     assert op in inputs, f"say here what {op} takes, so that its rows are tested"

@@ -115,7 +115,7 @@ def write(
             "activation_function": theirs[c.activation],
             "layer_norm_epsilon": c.layer_norm_eps,
             "tie_word_embeddings": c.tied,
-            **c.model_dump(mode="json", include={"roles", "data"}, exclude_defaults=True),
+            **c.model_dump(mode="json", include={"roles", "data", "bos_before_prompts"}, exclude_defaults=True),
         }
     )
     return fields, _tensors(c, params)
