@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from scrub.cli import compare, fetch, inspect, leaderboard, new, report, roles, run, sweep
+from scrub.cli import compare, fetch, inspect, leaderboard, new, prompts, report, roles, run, sweep
 from scrub.data.command import whitelist
 from scrub.training.command import train
 
@@ -27,5 +27,6 @@ app.command("new")(new.new)
 app.command("fetch")(fetch.fetch)
 app.command("roles")(roles.roles)
 app.command("typicality")(roles.typicality)
+app.command("prompts")(prompts.prompts)
 app.command("whitelist")(whitelist)
 app.command("train")(train)

@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int
+import pandas as pd
+from jaxtyping import Bool, Int
+from tokenizers import Tokenizer
+
+from scrub.prompts.texts import token_text
 
 
 @dataclass(frozen=True)
@@ -13,7 +17,8 @@ class Prompts:
     """Prompts of equal length, `A B ... A`: after the second occurrence of A, B is expected.
 
     `first` and `second` are the positions of the two occurrences of A, `second` that of the query (the last position);
-    B stands at `first + 1`, the target. `expected` is B's token.
+    B stands at `first + 1`, the target. `expected` is B's token. Of corrupted prompts, and where the user says what is
+    expected, they are where A and B would stand.
     """
 
     kind: str  # what they are made of: "letters", "words", "digits", "random tokens", or "given"
@@ -21,7 +26,7 @@ class Prompts:
     expected: Int[np.ndarray, " prompt"]
     first: Int[np.ndarray, " prompt"]
     second: Int[np.ndarray, " prompt"]
-    texts: tuple[str, ...]  # one for each prompt
+    texts: tuple[str, ...]  # one for each prompt, without the begin token
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -36,6 +41,23 @@ class Prompts:
         """The prompts with the expected token behind them, as sequences of text have the token to predict."""
         return np.concatenate([self.tokens, self.expected[:, None]], axis=1)
 
+    def frame(self, tokenizer: Tokenizer | None = None) -> pd.DataFrame:
+        """A row for every prompt: its text, the positions, and the query and the expected token as text.
+
+        Without a tokenizer tokens are their numbers.
+        """
+        queries = self.tokens[np.arange(len(self)), self.second]
+        return pd.DataFrame(
+            {
+                "text": self.texts,
+                "first": self.first,
+                "target": self.target,
+                "second": self.second,
+                "query": [token_text(int(token), tokenizer) for token in queries],
+                "expected": [token_text(int(token), tokenizer) for token in self.expected],
+            }
+        )
+
 
 @dataclass(frozen=True)
 class PromptPairs:
@@ -46,3 +68,17 @@ class PromptPairs:
 
     clean: Prompts
     corrupted: Prompts
+
+    def __len__(self) -> int:
+        return len(self.clean)
+
+    @property
+    def changed(self) -> Bool[np.ndarray, "prompt position"]:
+        """Where the two differ."""
+        return np.asarray(self.clean.tokens != self.corrupted.tokens)
+
+    def frame(self, tokenizer: Tokenizer | None = None) -> pd.DataFrame:
+        """As :meth:`Prompts.frame` of the clean ones, with the corrupted text and the positions that differ."""
+        frame = self.clean.frame(tokenizer)
+        frame.insert(1, "corrupted", self.corrupted.texts)
+        return frame.assign(changed=[", ".join(map(str, np.flatnonzero(row))) for row in self.changed])
