@@ -8,11 +8,16 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from scrub.measure.attention import Attention, measure_attention, measure_losses
-from scrub.prompts.repeated import common_tokens, repeated_tokens
+from scrub.measure.attention import measure_losses
+from scrub.measure.places import Places
+from scrub.measure.score import HeadScore, head_name
+from scrub.measure.scores import score_heads
 from scrub.model import Model
+from scrub.prompts.repeated import common_tokens, repeated_tokens
 from scrub.study.statistics import Bootstrap, Interval
 
+# what roles call the scores that they rest on
+TARGETS = {"previous": "previous token", "current": "same token", "induction": "prefix matching"}
 # role -> what it attends to, where that is measured, and the least attention that makes a head one
 RULES = {"prev": ("previous", "text", 0.4), "self": ("current", "text", 0.45), "ind": ("induction", "repeated", 0.2)}
 COMMON = 500  # tokens that repeated sequences are drawn from
@@ -26,7 +31,7 @@ class Measured:
     """
 
     model: Model
-    attention: dict[str, Attention]  # text, repeated (common tokens), uniform (repeated, any token)
+    attention: dict[str, dict[str, HeadScore]]  # text, repeated (common tokens), uniform (repeated, any token): targets
     loss: Interval
     halves: dict[str, tuple[Interval, Interval]]
 
@@ -49,14 +54,12 @@ class Measured:
     def frame(self) -> pd.DataFrame:
         """A row for every head: attention (fractions) to each target with its interval, and its role."""
         roles = {head: role for role, heads in self.roles().items() for head in heads}
-        layers, heads = self.attention["text"].means("previous").shape
         rows = []
-        for layer in range(layers):
-            for head in range(heads):
-                row: dict[str, object] = {"head": f"{layer}.{head}", "role": roles.get((layer, head), "")}
-                for title, where, target in _COLUMNS:
-                    row[title] = self.attention[where].interval(target, layer, head)
-                rows.append(row)
+        for head in self.attention["text"]["previous"].heads:
+            row: dict[str, object] = {"head": head_name(head), "role": roles.get(head, "")}
+            for title, where, target in _COLUMNS:
+                row[title] = self.attention[where][target].interval(head)
+            rows.append(row)
         return pd.DataFrame(rows)
 
     def scores(self) -> dict[str, dict[str, object]]:
@@ -64,17 +67,17 @@ class Measured:
         found: dict[str, dict[str, object]] = {}
         for role, heads in self.roles().items():
             target, where, least = RULES[role]
-            intervals = {head: self.attention[where].interval(target, *head) for head in heads}
+            intervals = {head_name(head): self.attention[where][target].interval(head) for head in heads}
             shown = {
-                f"{layer}.{head}": [round(value, 4) for value in (each.estimate, each.low, each.high)]
-                for (layer, head), each in intervals.items()
+                head: [round(value, 4) for value in (each.estimate, each.low, each.high)]
+                for head, each in intervals.items()
             }
             found[role] = {"attention_to": target, "on": where, "at_least": least, "heads": shown}
         return found
 
     def _above(self, role: str) -> list[tuple[int, int]]:
         target, where, least = RULES[role]
-        found = np.argwhere(self.attention[where].means(target) >= least)
+        found = np.argwhere(self.attention[where][target].means >= least)
         return [(int(layer), int(head)) for layer, head in found]
 
 
@@ -94,16 +97,22 @@ def measure(model: Model, text: Int[np.ndarray, "sequence position_plus_one"], s
         "repeated": common_tokens(text, model.bos_token_id, COMMON),
         "uniform": np.setdiff1d(np.arange(model.vocab_size), [model.bos_token_id]),
     }
-    attention = {"text": measure_attention(model, text)}
+    attention = {"text": measure_targets(model, Places.of_text(text))}
     halves = {}
     for name, tokens in candidates.items():
         drawn = repeated_tokens(tokens, text.shape[1] - 1, model.bos_token_id, sequences, seed=0)
         half = drawn.shape[1] // 2
-        attention[name] = measure_attention(model, drawn, first_query=half + 1)
+        attention[name] = measure_targets(model, Places.of_repeated(drawn))
         found = measure_losses(model, drawn)
         # the first token of either half follows the begin token, or a copy of the last: nothing predicts it
         halves[name] = (_mean(found[:, 1:half]), _mean(found[:, half + 1 :]))
     return Measured(model, attention, _mean(measure_losses(model, text)), halves)
+
+
+def measure_targets(model: Model, places: Places, seed: int = 0) -> dict[str, HeadScore]:
+    """Attention of every head to what roles are about, by target."""
+    found = score_heads(model, places, TARGETS.values(), seed)
+    return {target: found[name] for target, name in TARGETS.items()}
 
 
 def _mean(values: np.ndarray) -> Interval:

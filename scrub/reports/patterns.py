@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from html import escape
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
-from scrub.measure.attention import TARGETS, attention_patterns, current, measure_attention
+from scrub.measure.attention import attention_patterns
+from scrub.measure.places import Places
+from scrub.measure.roles import measure_targets
+from scrub.measure.score import head_name
 from scrub.model import Model
 from scrub.reports.tokens import Tokens
 from scrub.results.stored import Inputs
 from scrub.show.layout import text_width
+from scrub.study.selection import repeats
 from scrub.study.statistics import Interval
 
 POSITIONS = 36  # of the sequence that is shown
@@ -128,11 +131,11 @@ def measure_patterns(model: Model, inputs: Inputs, tokens: Tokens, seed: int) ->
     labels = tuple(tokens.labels([int(token) for token in line[0, :-1]]))
     by_role = {role: tuple(HeadPattern(*h, found[h][0], labels) for h in heads) for role, heads in drawn.items()}
     some = inputs.tokens[:SEQUENCES]
-    attention = measure_attention(model, some)
+    attention = measure_targets(model, Places.of_text(some), seed)
     means = tuple(
-        HeadMeans(f"{layer}.{head}", role, {t: attention.interval(t, layer, head, seed) for t in TARGETS})
+        HeadMeans(head_name(head), role, {target: score.interval(head) for target, score in attention.items()})
         for role, heads in roles.items()
-        for layer, head in heads
+        for head in heads
     )
     every = sum(len(heads) for heads in roles.values())
     return Patterns(chosen, len(some), positions, by_role, means, every - sum(map(len, drawn.values())))
@@ -140,6 +143,5 @@ def measure_patterns(model: Model, inputs: Inputs, tokens: Tokens, seed: int) ->
 
 def _most_repeating(inputs: Inputs, positions: int) -> int:
     """The sequence that has most to induct from: scored positions in its beginning whose token was there before."""
-    some = torch.from_numpy(np.ascontiguousarray(inputs.tokens[:256, :positions]))
-    repeated = current(some).tril(-1).any(-1).numpy()
+    repeated = repeats(inputs.tokens[:256, :positions])
     return int(np.argmax((repeated & inputs.selected[:256, :positions]).sum(1)))

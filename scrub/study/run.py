@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Bool
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from scrub.data.for_model import sequences_for
 from scrub.data.load import Sequences
@@ -19,6 +17,7 @@ from scrub.graph.node import Node
 from scrub.model import Model, load_model
 from scrub.plan.plan import Plan, compile_plan
 from scrub.show.picture import Picture, picture
+from scrub.show.progress import batches_bar
 from scrub.study.binding import Draw, make_draw
 from scrub.study.experiments import UNSCRUBBED, Experiment, experiments, measured
 from scrub.study.gates import Gates, check_gates
@@ -211,7 +210,7 @@ def run_prepared(prepared: Prepared) -> Result:
     sums = {measure: {name: np.zeros(count) for name in names} for measure in MEASURES}
     measuring = prepared.measuring()
     batches = -(-count // settings.batch) * settings.draws
-    with _bar(settings.progress) as bar:
+    with batches_bar(settings.progress) as bar:
         task = bar.add_task(f"{len(names)} experiments", total=batches)
         for number in range(settings.draws):
             draw = prepared.draw(number)
@@ -255,10 +254,3 @@ def _features(hypotheses: Sequence[Hypothesis], model: str, feeds: Iterable[str]
 def default_data(study: Study, model: Model) -> str:
     """The study's data; for another model than the study's, those that the model names, if it names some."""
     return study.data if model.name == study.model else model.config.data or study.data
-
-
-def _bar(shown: bool) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("batches"))
-    console = Console(stderr=True)
-    seen = shown and (console.is_terminal or console.is_jupyter)
-    return Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not seen)

@@ -20,8 +20,7 @@ from scrub.architectures import ModelConfig
 from scrub.data.windows import with_begin
 from scrub.errors import ScrubError
 from scrub.files import one_line
-from scrub.measure.attention import TARGETS
-from scrub.measure.roles import measure
+from scrub.measure.roles import TARGETS, measure
 from scrub.model import lower, make_model, save_model
 from scrub.training.checkpoint import load_checkpoint, save_checkpoint
 from scrub.training.corpus import WindowSampler
@@ -101,7 +100,7 @@ class Trainer:
         model = make_model("training", self.config, {name: value.detach() for name, value in self.params.items()})
         found = measure(model, self.validation.cpu().numpy(), INSPECTED)
         heads = {
-            where: {target: attention.means(target).round(4).tolist() for target in TARGETS}
+            where: {target: attention[target].means.round(4).tolist() for target in TARGETS}
             for where, attention in found.attention.items()
         }
         return {

@@ -1,4 +1,4 @@
-"""Attention to targets against sums over written-out positions, head by head."""
+"""Attention patterns of some heads, and the roles that follow from what heads attend to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 from scrub.architectures import gpt2
 from scrub.measure import attention
-from scrub.measure.attention import TARGETS, attention_patterns, measure_attention, pattern_nodes
+from scrub.measure.attention import attention_patterns, pattern_nodes
 from scrub.measure.roles import measure
 from scrub.model import Model, lower, make_model
 from scrub.plan.leaves import bind_model, leaves_of
@@ -31,32 +31,6 @@ def patterns_of(model: Model, inputs: np.ndarray) -> np.ndarray:
     leaves = bind_model(leaves_of(plan), model.params, torch.from_numpy(inputs))
     found = plan.run(plan.once(leaves), leaves)
     return np.stack([found[str(layer)].numpy() for layer in range(CONFIG.n_layers)], 1)
-
-
-def is_target(name: str, tokens: np.ndarray, query: int, key: int) -> bool:
-    if name == "previous":
-        return key == query - 1
-    if name == "current":
-        return key <= query and tokens[key] == tokens[query]
-    return 0 < key <= query and tokens[key - 1] == tokens[query]
-
-
-@pytest.mark.parametrize("at_once", [1, 1 << 27])
-def test_sums_over_written_out_positions(model: Model, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
-    monkeypatch.setattr(attention, "AT_ONCE", at_once)
-    tokens = np.random.default_rng(1).integers(0, 5, (7, 12))
-    measured = measure_attention(model, tokens, first_query=3)
-    patterns = patterns_of(model, tokens[:, :-1])
-    for name in TARGETS:
-        sums = np.zeros((7, 3, 2))
-        queries = np.zeros(7, int)
-        for sequence in range(7):
-            for query in range(3, 11):
-                keys = [key for key in range(11) if is_target(name, tokens[sequence], query, key)]
-                queries[sequence] += bool(keys)
-                sums[sequence] += patterns[sequence][:, :, query, keys].sum(-1)
-        np.testing.assert_allclose(measured.sums[name], sums, atol=1e-12, err_msg=name)
-        np.testing.assert_array_equal(measured.queries[name], queries)
 
 
 @pytest.mark.parametrize("at_once", [1, 1 << 27])
@@ -85,6 +59,6 @@ def test_a_head_has_one_role_and_its_scores(model: Model, monkeypatch: pytest.Mo
         target, where, least = rules[role]
         for layer, head in roles[role]:
             estimate, low, high = score["heads"][f"{layer}.{head}"]
-            assert estimate == pytest.approx(measured.attention[where].means(target)[layer, head], abs=1e-4)
+            assert estimate == pytest.approx(measured.attention[where][target].means[layer, head], abs=1e-4)
             assert least <= estimate
             assert low <= estimate <= high

@@ -1,0 +1,65 @@
+"""Where scores are read: sequences, and the positions of each whose attention and output count."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from scrub.errors import ScrubError
+from scrub.measure.definitions import PROMPTS, REPEATED, TEXT
+from scrub.model import Model
+from scrub.prompts.prompts import Prompts
+from scrub.prompts.repeated import NOWHERE, second_half
+
+FIRST_QUERY = 2  # of text: what attends from the first two positions has hardly anything to choose from
+
+Tokens: TypeAlias = Int[np.ndarray, "sequence position_plus_one"]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Sequences, with the token to predict after each position, and the positions (queries) at which scores are read.
+
+    `on` says what they are: "prompts", "repeated random tokens" or "text". `target` is for each query the earlier
+    position of the token to predict, NOWHERE where there is none; text has none.
+    """
+
+    on: str
+    tokens: Tokens
+    scored: Bool[np.ndarray, "sequence position"]
+    target: Int[np.ndarray, "sequence position"] | None = None
+
+    @classmethod
+    def of_prompts(cls, prompts: Prompts) -> Places:
+        """The query of each prompt."""
+        scored = np.arange(prompts.tokens.shape[1])[None] == prompts.second[:, None]
+        return cls(PROMPTS, prompts.rows, scored, np.where(scored, prompts.target[:, None], NOWHERE))
+
+    @classmethod
+    def of_repeated(cls, tokens: Tokens) -> Places:
+        """The second half of repeated random tokens, such as :func:`scrub.prompts.repeated.repeated_tokens` gives."""
+        target = second_half(tokens).target
+        return cls(REPEATED, tokens, target != NOWHERE, target)
+
+    @classmethod
+    def of_text(cls, tokens: Tokens, first_query: int = FIRST_QUERY) -> Places:
+        """Every position from `first_query` on. For others, make Places with a mask of your own."""
+        scored = np.arange(tokens.shape[1] - 1) >= first_query
+        return cls(TEXT, tokens, np.repeat(scored[None], len(tokens), axis=0))
+
+    def check(self, model: Model) -> None:
+        """Raise ScrubError unless there is something to score, and the model can read it."""
+        positions = self.scored.shape[1]
+        if not self.scored.any():
+            raise ScrubError(f"no position of the {self.on} is scored: take more, or longer, sequences")
+        if positions > model.n_ctx:
+            raise ScrubError(
+                f"the {self.on} have {positions} positions, but {model.name} reads at most {model.n_ctx}: shorten them"
+            )
+        if self.tokens.min() < 0 or self.tokens.max() >= model.vocab_size:
+            raise ScrubError(
+                f"the {self.on} have a token that {model.name} doesn't: its ids are 0 to {model.vocab_size - 1}"
+            )
