@@ -28,13 +28,18 @@ BAR = 0.23  # inches from a bar to the next
 
 @dataclass(frozen=True)
 class Bars:
-    """Bars from `start` to each estimate, with intervals. Those that aren't `strong` are faint."""
+    """Bars from `start` to each estimate, with intervals. Those that aren't `strong` are faint.
+
+    `lines` are values to compare with, with their names, and `band` an interval around one.
+    """
 
     names: Sequence[str]
     intervals: Sequence[Interval]
     unit: str
     start: float = 0.0
     strong: Bool[np.ndarray, " bar"] | None = None
+    lines: Sequence[tuple[float, str]] = ()
+    band: tuple[float, float] | None = None
 
     @property
     def ends(self) -> Float[np.ndarray, "bar estimate_low_high"]:
@@ -43,7 +48,7 @@ class Bars:
 
     def draw(self, figure: Plot, axes: Axes, theme: Theme) -> None:
         """Draw them from the top down; blue above the start, orange below."""
-        digits = digits_of(self.ends)
+        digits = digits_of(self.ends) + 1
         signed = bool((self.ends[:, 0] < 0).any())
         low, high = self._reach()
         margin = (high - low) * 0.02
@@ -56,12 +61,12 @@ class Bars:
             (bar,) = axes.barh(
                 at, estimate - self.start, left=self.start, height=0.72, color=colour, alpha=1 if strong else 0.35
             )
-            said = in_words(estimate, digits, self.unit, (lower, upper))
+            said = in_words(estimate, digits + 1, self.unit, (lower, upper))
             figure.tip(bar, f"{printable(self.names[at])}: {said}")
             if lower < upper:
                 axes.plot([lower, upper], [at, at], color=theme.text, linewidth=1.1, solid_capstyle="butt")
             right = estimate >= self.start
-            axes.text(
+            written = axes.text(
                 max(estimate, upper) + margin if right else min(estimate, lower) - margin,
                 at,
                 number(estimate, digits, signed),
@@ -70,15 +75,26 @@ class Bars:
                 fontsize=7.5,
                 color=theme.text,
                 alpha=1 if strong else 0.65,
+                bbox={"facecolor": theme.ground, "edgecolor": "none", "pad": 0.6},
                 parse_math=False,
             )
+            written.set_in_layout(False)  # its room is within the axes
         wide = (high - low) * 0.2  # room for the numbers
         axes.set_xlim(low - (wide if low < self.start else 0), high + wide)
         axes.axvline(self.start, color=theme.faint, linewidth=0.8, zorder=0.5)
+        self._compare(axes, theme)
         self._label(axes, theme)
 
+    def _compare(self, axes: Axes, theme: Theme) -> None:
+        if self.band and self.band[0] < self.band[1]:
+            axes.axvspan(*self.band, color=theme.faint, alpha=0.25, linewidth=0, zorder=0.4)
+        for value, name in self.lines:
+            axes.axvline(value, color=theme.text, linewidth=0.9, linestyle=(0, (4, 2)), zorder=0.6)
+            place = {"xy": (value, 1), "xycoords": ("data", "axes fraction"), "xytext": (0, 2)}
+            axes.annotate(name, **place, textcoords="offset points", ha="center", fontsize=7.5, color=theme.text)
+
     def _reach(self) -> tuple[float, float]:
-        found = np.append(self.ends[np.isfinite(self.ends)], self.start)
+        found = np.array([*self.ends[np.isfinite(self.ends)], self.start, *(value for value, _ in self.lines), *(self.band or ())])
         low, high = float(found.min()), float(found.max())
         return (low, high) if high > low else (low, low + 1.0)
 

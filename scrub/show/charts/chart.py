@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.colors import to_rgb
 
 from scrub.files import write_atomically
 from scrub.reports.rendering import number
@@ -97,11 +98,17 @@ def digits_of(values: Any) -> int:
 
 
 def in_words(value: float, digits: int, unit: str, ends: tuple[float, float] | None = None) -> str:
-    """A value for a tip, with more digits than a cell has room for, and the ends of its interval."""
-    said = f"{number(value, digits + 2)} {unit_name(unit)}".strip()
+    """A value for a tip with its unit and, where it has one, its interval."""
+    said = f"{number(value, digits)} {unit_name(unit)}".strip()
     if ends is None or ends[0] == ends[1] or not np.isfinite(ends).all():
         return said
-    return f"{said} [{number(ends[0], digits + 2)}, {number(ends[1], digits + 2)}]"
+    return f"{said} [{number(ends[0], digits)}, {number(ends[1], digits)}]"
+
+
+def contrast(colour: Any) -> str:
+    """The colour of text on a colour: dark on what is bright, by its relative luminance."""
+    red, green, blue = (part**2.2 for part in to_rgb(colour))
+    return "#10151c" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.28 else "#ffffff"
 
 
 def every(count: int, at_most: int, always: Sequence[int] = ()) -> list[int]:

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
 from scrub.errors import ScrubError
 from scrub.measure.score import HeadScore, head_name
 from scrub.reports.rendering import number
-from scrub.show.charts.chart import Chart, digits_of, dress, every, in_words, unit_name
+from scrub.show.charts.chart import Chart, contrast, digits_of, dress, every, in_words, unit_name
 from scrub.show.figure import Plot, Theme
 from scrub.show.sources import printable
 
@@ -46,7 +45,7 @@ def head_map(score: HeadScore, marked: int = 5, title: str = "", caption: str = 
     drawn = heat_map(
         values,
         Side("layer", [str(layer) for layer in range(layers)]),
-        Side("head", [str(head) for head in range(heads)]),
+        Side(f"head   (outlined: the top {marked})" if marked else "head", [str(head) for head in range(heads)]),
         unit=score.unit,
         diverging=score.unit != "fraction",
         marked=score.top(marked),
@@ -115,6 +114,13 @@ class _Cells:
     rows: Side
     columns: Side
 
+    @property
+    def digits(self) -> tuple[int, int]:
+        """How many digits after the point there are in a cell, and in a tip: none where all numbers are counts."""
+        finite = self.values[np.isfinite(self.values)]
+        few = digits_of(finite)
+        return (0, 0) if (finite == np.round(finite)).all() else (few, few + 2)
+
     def draw(self, theme: Theme) -> Plot:
         count_rows, count_columns = self.values.shape
         width, height = min(0.46, WIDEST / count_columns), min(0.3, TALLEST / count_rows)
@@ -133,7 +139,7 @@ class _Cells:
         figure.tip(mesh, [self._tip(row, column) for row, column in np.ndindex(*self.values.shape)])
         axes.invert_yaxis()
         if width >= ROOM[0] and height >= ROOM[1]:
-            self._write(axes, mesh, theme)
+            self._write(axes, mesh)
         self._mark(axes, theme)
         self._label(axes, theme, size)
         bar = figure.colorbar(mesh, ax=axes, fraction=0.05, pad=0.02, aspect=max(4, min(20, size[1] * 8)))
@@ -145,30 +151,29 @@ class _Cells:
     def _tip(self, row: int, column: int) -> str:
         name = self.names[row][column] if self.names else self._place(row, column)
         ends = None if self.ends is None else (float(self.ends[row, column, 0]), float(self.ends[row, column, 1]))
-        return f"{name}: {in_words(float(self.values[row, column]), digits_of(self.values), self.unit, ends)}"
+        return f"{name}: {in_words(float(self.values[row, column]), self.digits[1], self.unit, ends)}"
 
     def _place(self, row: int, column: int) -> str:
         return ", ".join(
             f"{side.title} {side.labels[at]}".strip() for side, at in ((self.rows, row), (self.columns, column))
         )
 
-    def _write(self, axes: Axes, mesh: QuadMesh, theme: Theme) -> None:
-        digits = digits_of(self.values)
+    def _write(self, axes: Axes, mesh: QuadMesh) -> None:
+        digits, _ = self.digits
         for (row, column), value in np.ndenumerate(self.values):
             if not np.isfinite(value):
                 continue
-            red, green, blue = (c**2.2 for c in to_rgb(mesh.to_rgba(value)))  # type: ignore[arg-type]
-            bright = 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.28
-            axes.text(
+            written = axes.text(
                 column + 0.5,
                 row + 0.5,
                 number(float(value), digits),
                 ha="center",
                 va="center",
                 fontsize=6.5,
-                color="#10151c" if bright else "#ffffff",
+                color=contrast(mesh.to_rgba(value)),
                 parse_math=False,
             )
+            written.set_in_layout(False)
 
     def _mark(self, axes: Axes, theme: Theme) -> None:
         for row, column in self.marked:
@@ -195,8 +200,7 @@ class _Cells:
         )
         ticks = every(len(down), int(size[1] / TICK))
         axes.set_yticks([at + 0.5 for at in ticks], [down[at] for at in ticks], parse_math=False)
-        outlined = f"   (outlined: the {len(self.marked)} largest)" if self.marked else ""
-        axes.set_xlabel(printable(self.columns.title) + outlined)
+        axes.set_xlabel(printable(self.columns.title))
         axes.set_ylabel(printable(self.rows.title))
         dress(axes, theme, ())
         axes.tick_params(length=0)

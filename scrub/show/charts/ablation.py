@@ -1,0 +1,134 @@
+"""What ablation costs: the loss before and after of each layer or head, and of each token of a text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import Normalize
+from rich.cells import cell_len
+
+from scrub.errors import ScrubError
+from scrub.reports.rendering import number
+from scrub.show.charts.bars import Bars, bars_figure
+from scrub.show.charts.chart import Chart, contrast, digits_of, in_words, token_labels
+from scrub.show.figure import Plot, Theme
+from scrub.show.tokens import visible
+from scrub.study.statistics import Interval
+
+LINE = 92  # cells of text in a line
+CELL, ROW = 0.105, 0.42  # inches of a letter, and of a line
+
+
+def loss_bars(
+    names: Sequence[str],
+    after: Sequence[Interval],
+    before: Interval,
+    title: str = "",
+    caption: str = "",
+    unit: str = "nats",
+) -> Chart:
+    """The loss after each ablation, with 95 % intervals, as bars that begin at the loss before.
+
+    Raises ScrubError unless there is a name for each, and at least one.
+    """
+    if len(names) != len(after) or not names:
+        raise ScrubError(f"{len(after)} ablations can't have {len(names)} names: give one for each")
+    line = (before.estimate, "before")
+    bars = Bars(list(names), list(after), unit, start=before.estimate, lines=(line,), band=(before.low, before.high))
+    frame = pd.DataFrame(
+        [("(nothing)", *vars(before).values()), *zip(names, *bars.ends.T, strict=True)],
+        columns=["ablated", "estimate", "low", "high"],
+    )
+    return Chart(
+        title or "loss before and after ablation",
+        caption or "The loss after each ablation; bars begin at the loss before. Lines, and the band around the loss "
+        "before, are 95 % intervals.",
+        frame,
+        lambda theme: bars_figure(theme, [bars]),
+    )
+
+
+def token_strip(
+    tokens: Sequence[str],
+    change: Float[np.ndarray, " position"],
+    unit: str = "nats",
+    limit: float | None = None,
+    title: str = "",
+    caption: str = "",
+) -> Chart:
+    """A text, token by token, each in the colour of a number such as the change of its loss, which stands below it.
+
+    Blue is above 0 and orange below; tokens without a number (NaN) have no colour. Colours reach their ends at
+    `limit`, or at the largest number. Raises ScrubError unless there is a number for each token.
+    """
+    values = np.asarray(change, dtype=np.float64)
+    if values.shape != (len(tokens),) or not len(tokens):
+        raise ScrubError(f"{values.size} numbers can't be those of {len(tokens)} tokens: give one for each")
+    reach = limit or float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
+    strip = _Strip(tuple(tokens), values, unit, reach)
+    frame = pd.DataFrame(
+        {"position": range(len(tokens)), "token": [visible(token) for token in tokens], "change": values}
+    )
+    return Chart(title or "change of the loss, token by token", caption, frame, strip.draw)
+
+
+@dataclass(frozen=True)
+class _Strip:
+    """What is drawn."""
+
+    tokens: tuple[str, ...]
+    values: Float[np.ndarray, " position"]
+    unit: str
+    reach: float
+
+    def draw(self, theme: Theme) -> Plot:
+        digits = digits_of(self.values) + 1
+        labels = token_labels(self.tokens)
+        numbers = [number(value, digits, sign=True) if np.isfinite(value) else "" for value in self.values]
+        places, lines, widest = _flow([max(cell_len(a), len(b) * 0.75) + 0.8 for a, b in zip(labels, numbers, strict=True)])
+        figure = Plot(theme, max(3.0, widest * CELL) + 0.2, lines * ROW + 1.05)
+        axes = figure.subplots()
+        norm = Normalize(-self.reach, self.reach)
+        colours = ScalarMappable(norm, theme.scale(diverging=True))
+        boxes = [[(x, y), (x + w, y), (x + w, y + 0.86), (x, y + 0.86)] for x, y, w in places]
+        cells = PolyCollection(
+            boxes, array=np.ma.masked_invalid(self.values), cmap=colours.cmap, norm=norm,
+            edgecolors=theme.faint, linewidths=0.4,
+        )  # fmt: skip
+        axes.add_collection(cells, autolim=False)
+        figure.tip(cells, [self._tip(at, digits) for at in range(len(self.tokens))])
+        for at, (x, y, width) in enumerate(places):
+            colour = contrast(colours.to_rgba(self.values[at])) if numbers[at] else theme.text
+            for text, below, size in ((labels[at], 0.3, 8.0), (numbers[at], 0.66, 6.0)):
+                style = {"ha": "center", "va": "center", "fontsize": size, "color": colour, "family": "monospace"}
+                axes.text(x + width / 2, y + below, text, parse_math=False, **style).set_in_layout(False)
+        axes.set(xlim=(0, max(widest, 3.0 / CELL)), ylim=(lines, -0.05))
+        axes.set_axis_off()
+        bar = figure.colorbar(
+            colours, ax=axes, location="bottom", fraction=0.06, pad=0.03, shrink=0.4, aspect=30, anchor=(0, 1)
+        )
+        bar.set_label(f"change, {self.unit}", color=theme.text, fontsize=8.5)
+        bar.ax.tick_params(colors=theme.text, labelsize=7.5)
+        bar.outline.set_edgecolor(theme.faint)  # type: ignore[operator]
+        return figure
+
+    def _tip(self, at: int, digits: int) -> str:
+        return f"{visible(self.tokens[at])!r} ({at}): {in_words(float(self.values[at]), digits + 1, self.unit)}"
+
+
+def _flow(widths: Sequence[float]) -> tuple[list[tuple[float, float, float]], int, float]:
+    """Where boxes of these widths stand in lines, as x, line and width; how many lines, and how wide the widest is."""
+    places: list[tuple[float, float, float]] = []
+    x, line = 0.0, 0
+    for width in widths:
+        if x and x + width > LINE:
+            x, line = 0.0, line + 1
+        places.append((x, float(line), width))
+        x += width
+    return places, line + 1, max(x + width for x, _, width in places)
