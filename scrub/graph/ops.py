@@ -33,6 +33,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": functional.relu,
 }
 
+SHORT = 32  # positions, below which torch's fused attention drops what is not a number, which gates look for
 IN_CACHE = 1 << 18  # numbers that are worked on at once where it pays that they stay in a core's cache
 
 
@@ -143,6 +144,8 @@ def attention(
     v: Float[Tensor, "#batch head position d_head"],
 ) -> Float[Tensor, "batch head position d_head"]:
     """attend(attention_pattern(q, k), v) at every position, without a pattern in memory."""
+    if q.shape[-2] < SHORT:
+        return attend(attention_pattern(q, k, torch.arange(q.shape[-2], device=q.device)[None]), v)
     return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
 
 
@@ -209,6 +212,14 @@ def unembed(
 
 def log_normaliser(logits: Float[Tensor, "batch position vocab"]) -> Float[Tensor, "batch position 1"]:
     return logits.logsumexp(-1, keepdim=True)
+
+
+def mean_logit(logits: Float[Tensor, "batch position vocab"]) -> Float[Tensor, "batch position 1"]:
+    return logits.mean(-1, keepdim=True)
+
+
+def mean_row(table: Float[Tensor, "vocab d_model"]) -> Float[Tensor, "1 d_model"]:
+    return table.mean(0, keepdim=True)
 
 
 def pick(
@@ -334,6 +345,8 @@ OPS: dict[str, Op] = {
     "at_positions": Op(at_positions, TWO, ("positions", "inside"), rows=(0, 1), heads=(0,)),
     "select": Op(select, TWO),
     "log_normaliser": Op(log_normaliser, ONE, rows=(0,)),
+    "mean_logit": Op(mean_logit, ONE, rows=(0,)),
+    "mean_row": Op(mean_row, ONE),
     "pick": Op(pick, TWO, rows=(0, 1)),
     "pick_unembedded": Op(pick_unembedded, THREE, rows=(0, 2)),
     "probabilities": Op(probabilities, ONE, rows=(0,)),

@@ -29,6 +29,7 @@ class Running:
         selected: bool = True,
         simplified: bool = True,
     ) -> None:
+        self.device = device
         self.plan = compile_plan(outputs, selected, simplified)
         self.leaves = leaves_of(self.plan)
         with torch.inference_mode():

@@ -62,6 +62,14 @@ def expect_before_unembedding(current: Node) -> Node | None:
     return None
 
 
+def mean_before_unembedding(current: Node) -> Node | None:
+    """mean_v (x W)_v = x . mean_v W_v"""
+    if current.op == "mean_logit" and current.inputs[0].op == "unembed":
+        x, table = current.inputs[0].inputs
+        return node("linear", x, node("mean_row", table))
+    return None
+
+
 def pick_before_unembedding(current: Node) -> Node | None:
     """(x W)_target = x . W_target"""
     if current.op == "pick" and current.inputs[0].op == "unembed":
@@ -77,6 +85,7 @@ IDENTITIES: tuple[Identity, ...] = (
     merge_outputs,
     expect_before_unembedding,
     pick_before_unembedding,
+    mean_before_unembedding,
 )
 
 

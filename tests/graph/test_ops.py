@@ -211,6 +211,7 @@ def test_the_rows_of_the_table_are_rows(op: str) -> None:
         "linear": [stream, random_tensor(G, W, M), random_tensor(G, W)],
         "activate": [stream],
         "log_normaliser": [logits],
+        "mean_logit": [logits],
         "pick": [logits, target],
         "probabilities": [logits],
         "expect": [logits.softmax(-1), logits],
