@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from scrub.cli import compare, fetch, inspect, leaderboard, new, prompts, report, roles, run, sweep
+from scrub.cli import (
+    compare,
+    composition,
+    fetch,
+    inspect,
+    leaderboard,
+    mechanism,
+    new,
+    prompts,
+    report,
+    roles,
+    run,
+    sweep,
+)
 from scrub.data.command import whitelist
 from scrub.training.command import train
 
@@ -27,6 +40,9 @@ app.command("new")(new.new)
 app.command("fetch")(fetch.fetch)
 app.command("roles")(roles.roles)
 app.command("typicality")(roles.typicality)
+app.command("composition")(composition.composition)
+app.command("readers")(composition.readers)
+app.command("mechanism")(mechanism.mechanism)
 app.command("prompts")(prompts.prompts)
 app.command("whitelist")(whitelist)
 app.command("train")(train)

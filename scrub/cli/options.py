@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -112,6 +113,16 @@ def given_seeds(text: str | None) -> tuple[int, ...] | None:
     if wrong := [each for each in found if not re.fullmatch(r"-?\d{1,20}", each)]:
         raise ScrubError(f"--seed {wrong[0]!r} is no whole number: write them as in 0,1")
     return tuple(map(int, found))
+
+
+def given_heads(text: str, roles: Mapping[str, Sequence[tuple[int, int]]]) -> list[tuple[int, int]]:
+    """The (layer, head) pairs of `--head 1.3`, or those of a role. Raises ScrubError for what is neither."""
+    if matched := re.fullmatch(r"(\d{1,9})\.(\d{1,9})", text.strip()):
+        return [(int(matched[1]), int(matched[2]))]
+    if text not in roles:
+        known = f", or one of the roles {', '.join(roles)}" if roles else ""
+        raise ScrubError(f"--head {text!r} is no head: write LAYER.HEAD, as in 1.3{known}")
+    return list(roles[text])
 
 
 def given_parameters(texts: list[str] | None) -> dict[str, tuple[str | int | float, ...]]:

@@ -79,7 +79,8 @@ def composition_scores(
 
 def _triangle(tall: Float[Tensor, "head long short"]) -> Float[Tensor, "head rank short"]:
     """R of the QR decomposition: R x has the norm of the matrix times x, for every x."""
-    return torch.linalg.qr(tall, mode="r")[1]
+    triangle: Tensor = torch.linalg.qr(tall, mode="r")[1]
+    return triangle
 
 
 def _norm(matrices: Float[Tensor, "... row column"]) -> Float[Tensor, "..."]:

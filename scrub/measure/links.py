@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from scrub.errors import ScrubError
 from scrub.study.statistics import COVERAGE
 
 DRAWS = 400
@@ -72,6 +74,20 @@ class Links:
         ]
         columns = ["from", "to", "slot", "score", "baseline", "low", "high", "above", "draws_below"]
         return pd.DataFrame(rows, columns=columns)
+
+    def to_json(self) -> str:
+        """All numbers, and where the definition is from."""
+        about = {"format": 1, "model": self.model, "name": self.name, "source": self.source}
+        return json.dumps({**about, "rows": self.frame().to_dict("records")}, indent=1) + "\n"
+
+    def between(self, writer: str | None = None, reader: str | None = None) -> Links:
+        """The scores of one writer, of one reader, or of both. Raises ScrubError if there is none."""
+        wanted = tuple(each for each in self.links if writer in {None, each.writer} and reader in {None, each.reader})
+        if not wanted:
+            asked = " ".join(text for text in (writer and f"from {writer}", reader and f"to {reader}") if text)
+            some = f"{self.links[0].writer} to {self.links[0].reader}" if self.links else "none at all"
+            raise ScrubError(f"nothing of {self.model} reads so {asked}: a later head reads an earlier one, as {some}")
+        return replace(self, links=wanted)
 
 
 def links(model: str, name: str, source: str, found: list[Link]) -> Links:

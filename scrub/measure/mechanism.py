@@ -13,6 +13,7 @@ agree with each other and such a score is too high, so take text, or repeats of 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -40,6 +41,7 @@ from scrub.study.statistics import Bootstrap, Interval, recovered
 GATED = (torch.float64, torch.float32)  # that the gates are passed in
 AT_ONCE = 48  # experiments of one plan: bounds the memory
 BEST = 3  # paths of each slot that are tried with those of the other slots
+NAMES = {"q": "queries", "k": "keys", "v": "values"}
 CANDIDATES = 8  # heads on the best key paths whose attention to the previous token is measured
 
 
@@ -88,6 +90,58 @@ class Mechanism:
     def of(self, slots: str) -> list[PathScore]:
         """The hypotheses about some slots, the best first."""
         return [each for each in self.scores if each.slots == slots]
+
+    def standard(self, slots: str) -> PathScore | None:
+        """The best of those about some slots that are the standard picture; None where there is none."""
+        fits = (
+            each
+            for each in self.of(slots)
+            if all(is_standard(slot, path, self.previous) for slot, path in each.paths.items())
+        )
+        return next(fits, None)
+
+    def conclusions(self) -> list[str]:
+        """What the scores say of the head, in sentences."""
+        return [*(_about(self, slots) for slots in self.gaps), _BEHAVIOURAL]
+
+    def numbers(self) -> dict[str, object]:
+        """All numbers, of types that JSON has."""
+        return {
+            "head": self.head,
+            "sequences": self.sequences,
+            "positions": self.positions,
+            "unscrubbed": vars(self.unscrubbed),
+            "gaps": {slots: vars(gap) for slots, gap in self.gaps.items()},
+            "previous": dict(self.previous),
+            "rows": self.frame().to_dict("records"),
+            "conclusions": self.conclusions(),
+        }
+
+
+_BEHAVIOURAL = (
+    "Matching prefixes and copying on repeated random tokens make a behavioural induction head (Olsson et al. 2022); "
+    "that doesn't make it a mechanistic one (Elhage et al. 2021), whose keys read a previous-token head and whose "
+    "queries and values read the embedding: only what such paths recover does."
+)
+
+
+def _about(of: Mechanism, slots: str) -> str:
+    """What is recovered along the best path of a slot, or of each, and along that of the standard picture."""
+    best, standard, gap = of.of(slots)[0], of.standard(slots), of.gaps[slots]
+    names = NAMES.get(slots, "all three together")
+    if gap.low <= 0:
+        return f"{names}: resampling them costs {_nats(gap)}, no more than chance may: percentages say nothing here."
+    text = f"{names}: {best.path} recovers {best.recovered} % of the {_nats(gap)} that resampling them costs; "
+    text += f"{100 - best.recovered.estimate:.1f} % is left unexplained. "
+    if standard is best:
+        return text + "That is the path of the standard induction head."
+    if standard is None:
+        return text + "No head here has keys for the standard induction head: none below attends to the previous token."
+    return text + f"The standard induction head's {standard.path} recovers {standard.recovered} %."
+
+
+def _nats(value: Interval) -> str:
+    return f"{value.estimate:.3f} [{value.low:.3f}, {value.high:.3f}] nats"
 
 
 def is_standard(slot: str, path: str, previous: Mapping[str, float]) -> bool:
@@ -196,7 +250,10 @@ def _together(scores: Mapping[str, Sequence[PathScore]], previous: Mapping[str, 
     """The best paths of each slot in every combination; the standard picture among them, where there is one."""
     best = {}
     for slot, some in scores.items():
-        paths = [each.paths[slot] for each in some]
+        alike: dict[str, str] = {}  # of a path and its parts under masks, the best
+        for each in some:
+            alike.setdefault(re.sub(r"\[.*?\]", "", each.paths[slot]), each.paths[slot])
+        paths = list(alike.values())
         standard = [path for path in paths if is_standard(slot, path, previous)]
         best[slot] = list(dict.fromkeys([*paths[:BEST], *standard[:1]]))
     for together in product(*best.values()):

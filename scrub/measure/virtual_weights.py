@@ -8,8 +8,8 @@ weights", https://transformer-circuits.pub/2021/framework/index.html). The score
 
 a fraction of the most that could be read. W_read is W_Q, W_K or W_V of a head (their product is for composition.py),
 W_in of an MLP, or the unembedding, less its mean over the vocabulary: adding the same to all logits changes no
-probability. Gain and centring of the LayerNorm in front are folded into W_read. Several heads at once stand side by side
-in one matrix: their squares add up.
+probability. Gain and centring of the LayerNorm in front are folded into W_read. Several heads at once stand side by
+side in one matrix: their squares add up.
 """
 
 from __future__ import annotations
