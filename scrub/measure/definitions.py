@@ -41,7 +41,10 @@ class Definition:
 
 
 LAG = Definition(
-    "lag N", "attention from each query to the position N before it, where there is one", "fraction", CLARK
+    "lag N",
+    "attention from each query to the position N before it, where there is one",
+    "fraction",
+    f"{CLARK}, at any distance",
 )
 DEFINITIONS: Mapping[str, Definition] = {
     each.name: each
@@ -117,3 +120,10 @@ def definition(name: str) -> Definition:
 def definitions_frame(of: Iterable[Definition] = DEFINITIONS.values()) -> pd.DataFrame:
     """A row for each definition: name, what it is, unit, source, what it is measured on."""
     return pd.DataFrame([{**asdict(each), "on": ", ".join(each.on)} for each in of])
+
+
+def definitions_markdown(of: Iterable[Definition] = DEFINITIONS.values()) -> str:
+    """The definitions as a Markdown table."""
+    lines = ["| score | what it is | unit | measured on | source |", "|---|---|---|---|---|"]
+    lines += [f"| {each.name} | {each.says} | {each.unit} | {', '.join(each.on)} | {each.source} |" for each in of]
+    return "\n".join(lines) + "\n"

@@ -16,16 +16,16 @@ from torch import Tensor
 
 from scrub.graph.node import Node, node, walk
 from scrub.graph.ops import centre
+from scrub.measure.attention import pattern_nodes
 from scrub.measure.definitions import lag_of
 from scrub.model import Model
-from scrub.prompts.repeated import NOWHERE
 
 PATTERN, Z, SCALE, PREDICTION = "pattern", "z", "scale", "prediction"  # what a score may need of a run
 
 
 @dataclass(frozen=True)
-class Layer:
-    """What is known of a layer at the rows of a batch."""
+class LayerRun:
+    """What a layer did at the rows of a batch, as far as it is needed, and its W_O."""
 
     pattern: Float[Tensor, "batch head row key"] | None
     z: Float[Tensor, "batch head row d_head"] | None
@@ -79,7 +79,7 @@ class Ending:
 
 
 Counted = Bool[Tensor, "batch row"]  # the rows that a score counts
-Reader = Callable[[Layer], Float[Tensor, "batch head row"]]
+Reader = Callable[[LayerRun], Float[Tensor, "batch head row"]]
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def attention_to(keys: Callable[[Rows], Bool[Tensor, "batch row key"]]) -> Readi
     def prepare(rows: Rows) -> tuple[Counted, Reader]:
         wanted = keys(rows)
 
-        def read(layer: Layer) -> Float[Tensor, "batch head row"]:
+        def read(layer: LayerRun) -> Float[Tensor, "batch head row"]:
             assert layer.pattern is not None
             return einsum(
                 layer.pattern, wanted.to(layer.pattern), "batch head row key, batch row key -> batch head row"
@@ -129,8 +129,8 @@ def first_position(rows: Rows) -> Bool[Tensor, "batch row key"]:
 
 
 def target(rows: Rows) -> Bool[Tensor, "batch row key"]:
-    """The position behind the first occurrence."""
-    return (rows.key == rows.target[..., None]) & (rows.target[..., None] != NOWHERE)
+    """The position behind the first occurrence; NOWHERE is no key."""
+    return rows.key == rows.target[..., None]
 
 
 def copying(rows: Rows) -> tuple[Counted, Reader]:
@@ -142,7 +142,7 @@ def copying(rows: Rows) -> tuple[Counted, Reader]:
     raised = (table[rows.inputs] - table.mean(0)) * (len(table) / (len(table) - 1))
     directions = rows.ending.before(raised)  # [batch, key, d_model]
 
-    def read(layer: Layer) -> Float[Tensor, "batch head row"]:
+    def read(layer: LayerRun) -> Float[Tensor, "batch head row"]:
         assert layer.z is not None
         assert layer.pattern is not None
         assert rows.scale is not None
@@ -158,7 +158,7 @@ def direct_effect(rows: Rows) -> tuple[Counted, Reader]:
     assert rows.scale is not None
     directions = rows.ending.before(rows.ending.table[rows.following] - rows.prediction) * rows.scale
 
-    def read(layer: Layer) -> Float[Tensor, "batch head row"]:
+    def read(layer: LayerRun) -> Float[Tensor, "batch head row"]:
         assert layer.z is not None
         return (layer.z * layer.along(directions)).sum(-1)
 
@@ -198,15 +198,10 @@ class Anatomy:
         (unembedding,) = (each for each in nodes if each.op == "unembed")
         return cls(tuple(each for each in nodes if each.op == "output"), unembedding, graph)
 
-    @property
-    def patterns(self) -> list[Node]:
-        """The attention pattern of every layer [batch, head, query, key]."""
-        return [layer.inputs[0].inputs[0] for layer in self.layers]
-
     def outputs(self, needs: frozenset[str]) -> dict[str, Node]:
         """What a plan has to compute, by name: `pattern L` and `z L` of every layer, scale, prediction."""
         found: dict[str, Node] = {}
-        for at, (layer, pattern) in enumerate(zip(self.layers, self.patterns, strict=True)):
+        for at, (layer, pattern) in enumerate(zip(self.layers, pattern_nodes(self.logits), strict=True)):
             found |= {f"{PATTERN} {at}": pattern} if PATTERN in needs else {}
             found |= {f"{Z} {at}": layer.inputs[0]} if Z in needs else {}
         normed, table = self.unembedding.inputs

@@ -14,9 +14,9 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from scrub.errors import ScrubError
-from scrub.measure.definitions import DEFINITIONS, LAG, Definition, definition, lag_of
+from scrub.measure.definitions import DEFINITIONS, Definition, definition, lag_of
 from scrub.measure.places import Places, Tokens
-from scrub.measure.reading import PATTERN, PREDICTION, SCALE, Anatomy, Layer, Rows, Z, reading
+from scrub.measure.reading import PATTERN, PREDICTION, READINGS, SCALE, Anatomy, LayerRun, Rows, Z, reading
 from scrub.measure.score import HeadScore
 from scrub.model import Model
 from scrub.plan.running import Running
@@ -36,8 +36,8 @@ def score_heads(
 ) -> dict[str, HeadScore]:
     """Scores of every head of an unsplit model by name, each with what it was in every sequence.
 
-    `on` are prompts (scored at their query), text (from position 2 on), or other places. `names` are of DEFINITIONS, or
-    `lag 100`; by default all that can be measured there but lags. `seed` is that of the intervals' resamples.
+    `on` are prompts (scored at their query), text (from position 2 on), or other places. `names` are of READINGS, or
+    `lag 100`; by default all of READINGS that can be measured there. `seed` is that of the intervals' resamples.
     Raises ScrubError for a name that is none or isn't measured there, and for sequences that the model can't read.
     """
     places = on if isinstance(on, Places) else Places.of_prompts(on) if isinstance(on, Prompts) else Places.of_text(on)
@@ -61,10 +61,12 @@ def score_heads(
 
 def _asked(places: Places, names: Iterable[str] | None) -> list[Definition]:
     if names is None:
-        return [each for each in DEFINITIONS.values() if places.on in each.on and each is not LAG]
+        return [DEFINITIONS[name] for name in READINGS if places.on in DEFINITIONS[name].on]
     asked = [definition(name) for name in dict.fromkeys(names)]
     positions = places.scored.shape[1]
     for each in asked:
+        if each.name not in READINGS and lag_of(each.name) is None:
+            raise ScrubError(f"{each.name!r} isn't read from the unchanged model: read are {', '.join(READINGS)}")
         if places.on not in each.on:
             raise ScrubError(f"{each.name!r} is measured on {' and '.join(each.on)}, not on {places.on}: leave it out")
         if (lag_of(each.name) or 0) >= positions:
@@ -124,7 +126,8 @@ class _Reads:
             following, to = tokens[:, 1:].gather(1, query), to.gather(1, query)
             rows = Rows(tokens[:, :-1], query, following, to, ending, found.get(SCALE), found.get(PREDICTION))
             layers = [
-                Layer(found.get(f"{PATTERN} {at}"), found.get(f"{Z} {at}"), weight) for at, weight in enumerate(weights)
+                LayerRun(found.get(f"{PATTERN} {at}"), found.get(f"{Z} {at}"), weight)
+                for at, weight in enumerate(weights)
             ]
             yield {name: _sums(name, rows, layers, real) for name in self.names}
 
@@ -139,7 +142,7 @@ class _Reads:
 
 @torch.inference_mode()
 def _sums(
-    name: str, rows: Rows, layers: Sequence[Layer], real: Bool[Tensor, "batch row"]
+    name: str, rows: Rows, layers: Sequence[LayerRun], real: Bool[Tensor, "batch row"]
 ) -> tuple[np.ndarray, np.ndarray]:
     counted, read = reading(name).prepare(rows)
     counted = counted & real

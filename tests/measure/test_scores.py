@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +15,17 @@ from small import Small, small
 
 from scrub.errors import ScrubError
 from scrub.graph.node import node, walk
-from scrub.measure import scores
-from scrub.measure.definitions import DEFINITIONS, PROMPTS, REPEATED, TEXT, definition, definitions_frame
+from scrub.measure import definitions, scores
+from scrub.measure.definitions import (
+    DEFINITIONS,
+    PROMPTS,
+    REPEATED,
+    TEXT,
+    Definition,
+    definition,
+    definitions_frame,
+    definitions_markdown,
+)
 from scrub.measure.places import Places
 from scrub.measure.reading import READINGS
 from scrub.measure.scores import score_heads
@@ -242,7 +252,18 @@ def test_every_definition_is_read() -> None:
     frame = definitions_frame()
     assert list(frame.columns) == ["name", "says", "unit", "source", "on"]
     assert frame.map(len).gt(0).all(axis=None)
+    page = Path(__file__).parents[2] / "docs" / "scores.md"
+    assert definitions_markdown() in page.read_text(), "write it into docs/scores.md again"
     assert (definition("lag 100").says.count("100"), definition("lag 100").name) == (1, "lag 100")
+
+
+def test_what_only_an_intervention_tells(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its definition may stand among the others, and isn't asked for unless named."""
+    other = Definition("ablation effect", "what is lost", "probability", "a paper")
+    monkeypatch.setattr(definitions, "DEFINITIONS", {**DEFINITIONS, other.name: other})
+    with pytest.raises(ScrubError, match="'ablation effect' isn't read from the unchanged model: read are prefix"):
+        score_heads(model, prompts(), [other.name])
+    assert other.name not in score_heads(model, prompts())
 
 
 def test_nothing_asked_for(model: Model) -> None:
