@@ -145,5 +145,10 @@ def _saved(figure: Figure, suffix: str, metadata: dict[str, None] | None, salt: 
     # text stays text in an SVG: it can be searched, copied and read aloud
     with mpl.rc_context({"svg.hashsalt": salt, "svg.fonttype": "none"}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # tokens can be of any script
+        engine = figure.get_layout_engine()
+        if engine:  # savefig would draw everything for it, only to draw it again
+            engine.execute(figure)
+            figure.set_layout_engine("none")
         figure.savefig(buffer, format=suffix[1:], dpi=160, **more)
+        figure.set_layout_engine(engine)
     return buffer.getvalue()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from rich.cells import cell_len
 from scrub.errors import ScrubError
 from scrub.reports.rendering import number
 from scrub.show.charts.bars import Bars, bars_figure
-from scrub.show.charts.chart import Chart, contrast, digits_of, in_words, token_labels
+from scrub.show.charts.chart import Chart, colour_bar, contrast, digits_of, in_words, token_labels
 from scrub.show.figure import Plot, Theme
 from scrub.show.tokens import visible
 from scrub.study.statistics import Interval
@@ -47,7 +48,8 @@ def loss_bars(
     )
     return Chart(
         title or "loss before and after ablation",
-        caption or "The loss after each ablation; bars begin at the loss before. Lines, and the band around the loss "
+        caption
+        or "The loss after each ablation; bars begin at the loss before. Lines, and the band around the loss "
         "before, are 95 % intervals.",
         frame,
         lambda theme: bars_figure(theme, [bars]),
@@ -91,31 +93,45 @@ class _Strip:
         digits = digits_of(self.values) + 1
         labels = token_labels(self.tokens)
         numbers = [number(value, digits, sign=True) if np.isfinite(value) else "" for value in self.values]
-        places, lines, widest = _flow([max(cell_len(a), len(b) * 0.75) + 0.8 for a, b in zip(labels, numbers, strict=True)])
+        places, lines, widest = _flow(
+            [max(cell_len(a), len(b) * 0.75) + 0.8 for a, b in zip(labels, numbers, strict=True)]
+        )
         figure = Plot(theme, max(3.0, widest * CELL) + 0.2, lines * ROW + 1.05)
         axes = figure.subplots()
         norm = Normalize(-self.reach, self.reach)
         colours = ScalarMappable(norm, theme.scale(diverging=True))
         boxes = [[(x, y), (x + w, y), (x + w, y + 0.86), (x, y + 0.86)] for x, y, w in places]
         cells = PolyCollection(
-            boxes, array=np.ma.masked_invalid(self.values), cmap=colours.cmap, norm=norm,
-            edgecolors=theme.faint, linewidths=0.4,
-        )  # fmt: skip
+            boxes,
+            array=np.ma.masked_invalid(self.values),
+            cmap=colours.cmap,
+            norm=norm,
+            edgecolors=theme.faint,
+            linewidths=0.4,
+        )
         axes.add_collection(cells, autolim=False)
         figure.tip(cells, [self._tip(at, digits) for at in range(len(self.tokens))])
         for at, (x, y, width) in enumerate(places):
             colour = contrast(colours.to_rgba(self.values[at])) if numbers[at] else theme.text
+            style: dict[str, Any] = {"ha": "center", "va": "center", "color": colour, "family": "monospace"}
             for text, below, size in ((labels[at], 0.3, 8.0), (numbers[at], 0.66, 6.0)):
-                style = {"ha": "center", "va": "center", "fontsize": size, "color": colour, "family": "monospace"}
-                axes.text(x + width / 2, y + below, text, parse_math=False, **style).set_in_layout(False)
+                written = axes.text(x + width / 2, y + below, text, fontsize=size, parse_math=False, **style)
+                written.set_in_layout(False)
         axes.set(xlim=(0, max(widest, 3.0 / CELL)), ylim=(lines, -0.05))
         axes.set_axis_off()
-        bar = figure.colorbar(
-            colours, ax=axes, location="bottom", fraction=0.06, pad=0.03, shrink=0.4, aspect=30, anchor=(0, 1)
+        colour_bar(
+            figure,
+            colours,
+            axes,
+            f"change, {self.unit}",
+            theme,
+            location="bottom",
+            fraction=0.06,
+            pad=0.03,
+            shrink=0.4,
+            aspect=30,
+            anchor=(0, 1),
         )
-        bar.set_label(f"change, {self.unit}", color=theme.text, fontsize=8.5)
-        bar.ax.tick_params(colors=theme.text, labelsize=7.5)
-        bar.outline.set_edgecolor(theme.faint)  # type: ignore[operator]
         return figure
 
     def _tip(self, at: int, digits: int) -> str:

@@ -15,7 +15,7 @@ from matplotlib.patches import Polygon, Rectangle
 from scrub.errors import ScrubError
 from scrub.measure.score import Head, head_name
 from scrub.reports.rendering import number
-from scrub.show.charts.chart import Chart, dress, every, token_labels
+from scrub.show.charts.chart import Chart, colour_bar, dress, every, token_labels
 from scrub.show.figure import Plot, Theme
 from scrub.show.tokens import visible
 
@@ -59,7 +59,8 @@ def attention_map(
     drawn = _Patterns(found, tuple(tokens), *marked)
     return Chart(
         title or f"attention of {', '.join(map(head_name, found))}",
-        caption or f"Each row is a position that attends, each column one that is attended to; below {LEAST} a cell "
+        caption
+        or f"Each row is a position that attends, each column one that is attended to; below {LEAST} a cell "
         "stays blank.",
         drawn.frame(),
         drawn.draw,
@@ -94,7 +95,7 @@ class _Patterns:
         down = -(-len(self.patterns) // across)
         figure = Plot(theme, across * (panel + 0.2) + margin + 1.0, down * (panel + 0.35) + margin + 0.75)
         figure.set_layout_engine("compressed")  # for axes of a fixed aspect
-        axes = figure.subplots(down, across, squeeze=False).ravel()
+        axes = figure.subplots(down, across, squeeze=False).ravel().tolist()
         cells = sum(int((pattern >= LEAST).sum()) for pattern in self.patterns.values())
         for at, (head, pattern) in enumerate(self.patterns.items()):
             drawn = self._cells(figure, axes[at], head, pattern, theme, cells > VECTORS)
@@ -103,10 +104,7 @@ class _Patterns:
         self._label(axes, across, panel, theme)
         for spare in axes[len(self.patterns) :]:
             spare.set_visible(False)
-        bar = figure.colorbar(drawn, ax=axes.tolist(), fraction=0.03, pad=0.01, aspect=20)
-        bar.set_label("attention", color=theme.text, fontsize=8.5)
-        bar.ax.tick_params(colors=theme.text, labelsize=7.5)
-        bar.outline.set_edgecolor(theme.faint)  # type: ignore[operator]
+        colour_bar(figure, drawn, axes, "attention", theme, fraction=0.03, pad=0.01, aspect=20)
         return figure
 
     def _cells(

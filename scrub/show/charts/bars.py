@@ -90,11 +90,21 @@ class Bars:
             axes.axvspan(*self.band, color=theme.faint, alpha=0.25, linewidth=0, zorder=0.4)
         for value, name in self.lines:
             axes.axvline(value, color=theme.text, linewidth=0.9, linestyle=(0, (4, 2)), zorder=0.6)
-            place = {"xy": (value, 1), "xycoords": ("data", "axes fraction"), "xytext": (0, 2)}
-            axes.annotate(name, **place, textcoords="offset points", ha="center", fontsize=7.5, color=theme.text)
+            axes.annotate(
+                name,
+                (value, 1),
+                xycoords=("data", "axes fraction"),
+                xytext=(0, 2),
+                textcoords="offset points",
+                ha="center",
+                fontsize=7.5,
+                color=theme.text,
+            )
 
     def _reach(self) -> tuple[float, float]:
-        found = np.array([*self.ends[np.isfinite(self.ends)], self.start, *(value for value, _ in self.lines), *(self.band or ())])
+        found = np.array(
+            [*self.ends[np.isfinite(self.ends)], self.start, *(value for value, _ in self.lines), *(self.band or ())]
+        )
         low, high = float(found.min()), float(found.max())
         return (low, high) if high > low else (low, low + 1.0)
 
@@ -161,7 +171,8 @@ def metric_bars(scores: Sequence[HeadScore], count: int = 10, title: str = "", c
     on = ", ".join(dict.fromkeys(score.on for score in scores))
     return Chart(
         title or f"Heads by {', '.join(names)}: {on}",
-        caption or f"Every head that is among the top {count} of any score; full colour where it is among those of "
+        caption
+        or f"Every head that is among the top {count} of any score; full colour where it is among those of "
         f"this one. Lines are 95 % intervals. Measured on {on}.",
         frame,
         lambda theme: bars_figure(theme, panels, names),
@@ -169,6 +180,4 @@ def metric_bars(scores: Sequence[HeadScore], count: int = 10, title: str = "", c
 
 
 def _frame(heads: Sequence[Head]) -> pd.DataFrame:
-    return pd.DataFrame(
-        [(head_name(head), *head) for head in heads], columns=["name", "layer", "head"]
-    )
+    return pd.DataFrame([(head_name(head), *head) for head in heads], columns=["name", "layer", "head"])

@@ -21,6 +21,7 @@ from scrub.show.tokens import start, visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
 
 CHART_FORMATS = (*FORMATS, ".html", ".csv")
 TOKEN = 12  # cells of a terminal that a token's label has at most
@@ -114,9 +115,7 @@ def contrast(colour: Any) -> str:
 def every(count: int, at_most: int, always: Sequence[int] = ()) -> list[int]:
     """Which of so many places have a tick, where there is room for so many; some always, their neighbours then not."""
     step = max(1, math.ceil(count / max(1, at_most)))
-    return sorted(
-        {at for at in range(0, count, step) if all(abs(at - each) >= step for each in always)} | {*always}
-    )
+    return sorted({at for at in range(0, count, step) if all(abs(at - each) >= step for each in always)} | {*always})
 
 
 def dress(axes: Axes, theme: Theme, spines: Sequence[str] = ("left", "bottom")) -> None:
@@ -129,3 +128,14 @@ def dress(axes: Axes, theme: Theme, spines: Sequence[str] = ("left", "bottom")) 
     for label in (axes.xaxis.label, axes.yaxis.label):
         label.set(color=theme.text, fontsize=8.5)
         label.set_parse_math(False)
+
+
+def colour_bar(
+    figure: Plot, colours: ScalarMappable, axes: Axes | list[Axes], label: str, theme: Theme, **where: Any
+) -> None:
+    """Add the scale of some colours."""
+    bar = figure.colorbar(colours, ax=axes, **where)
+    bar.set_label(printable(label), color=theme.text, fontsize=8.5)
+    bar.ax.tick_params(colors=theme.text, labelsize=7.5)
+    for spine in bar.ax.spines.values():
+        spine.set_color(theme.faint)

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from scrub.errors import ScrubError
 from scrub.measure.score import HeadScore, head_name
 from scrub.reports.rendering import number
-from scrub.show.charts.chart import Chart, contrast, digits_of, dress, every, in_words, unit_name
+from scrub.show.charts.chart import Chart, colour_bar, contrast, digits_of, dress, every, in_words, unit_name
 from scrub.show.figure import Plot, Theme
 from scrub.show.sources import printable
 
@@ -142,10 +142,16 @@ class _Cells:
             self._write(axes, mesh)
         self._mark(axes, theme)
         self._label(axes, theme, size)
-        bar = figure.colorbar(mesh, ax=axes, fraction=0.05, pad=0.02, aspect=max(4, min(20, size[1] * 8)))
-        bar.set_label(unit_name(self.unit), color=theme.text, fontsize=8.5)
-        bar.ax.tick_params(colors=theme.text, labelsize=7.5)
-        bar.outline.set_edgecolor(theme.faint)  # type: ignore[operator]
+        colour_bar(
+            figure,
+            mesh,
+            axes,
+            unit_name(self.unit),
+            theme,
+            fraction=0.05,
+            pad=0.02,
+            aspect=max(4, min(20, size[1] * 8)),
+        )
         return figure
 
     def _tip(self, row: int, column: int) -> str:
@@ -190,13 +196,12 @@ class _Cells:
         down = [printable(label) for label in self.rows.labels]
         widest = TICK if self.columns.upright else max(TICK, max(map(len, across)) * 0.075 + 0.05)
         ticks = every(len(across), int(size[0] / widest))
-        mono = {"family": "monospace"} if self.columns.upright else {}
         axes.set_xticks(
             [at + 0.5 for at in ticks],
             [across[at] for at in ticks],
             rotation=90 if self.columns.upright else 0,
+            family="monospace" if self.columns.upright else "sans-serif",
             parse_math=False,
-            **mono,
         )
         ticks = every(len(down), int(size[1] / TICK))
         axes.set_yticks([at + 0.5 for at in ticks], [down[at] for at in ticks], parse_math=False)

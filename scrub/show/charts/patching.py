@@ -49,9 +49,7 @@ def recovery_map(
     )
 
 
-def recovery_bars(
-    names: Sequence[str], recovered: Sequence[Interval], title: str = "", caption: str = ""
-) -> Chart:
+def recovery_bars(names: Sequence[str], recovered: Sequence[Interval], title: str = "", caption: str = "") -> Chart:
     """Percent recovered by each patch of a sweep, with 95 % intervals, between lines for corrupted and clean.
 
     Raises ScrubError unless there is a name for each, and at least one.

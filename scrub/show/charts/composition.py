@@ -1,0 +1,160 @@
+"""What reads what: a graph of the strongest compositions of heads, a row for each layer, and bars."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyArrowPatch
+
+from scrub.errors import ScrubError
+from scrub.measure.links import Links
+from scrub.measure.score import Head, head_name
+from scrub.reports.rendering import number
+from scrub.show.charts.bars import Bars, bars_figure
+from scrub.show.charts.chart import Chart, dress
+from scrub.show.figure import Plot, Theme
+from scrub.study.statistics import Interval
+
+COLUMN, ROW, FEW = 0.62, 0.72, 1.6  # inches between heads, between layers, and between those of few layers
+NODE = 7.0  # points from a head's middle to where edges end
+_SLOTS = {"q": (0, (0, ()), 0.16), "k": (1, (0, (5, 1.5)), -0.16), "v": (2, (0, (1.5, 1)), 0.06)}  # look, bend
+_HEAD = re.compile(r"(\d+)\.(\d+)")
+
+
+def composition_graph(links: Links, count: int = 40, title: str = "", caption: str = "") -> Chart:
+    """The edges between heads whose composition is most above that of random matrices, layer 0 at the bottom.
+
+    An edge goes from the head that writes to the head that reads; its colour and dashes say into which slot, its width
+    how far it is above. Raises ScrubError if there is no link between heads.
+    """
+    frame = links.frame()
+    between = frame[frame["from"].map(_is_head) & frame["to"].map(_is_head) & frame["slot"].isin(list(_SLOTS))]
+    if between.empty:
+        raise ScrubError(
+            f"there is no composition of heads to draw in {links.name} of {links.model}: give that of heads"
+        )
+    strongest = between[between["above"] > 0].sort_values("above", ascending=False, kind="stable").head(count)
+    graph = _Graph(between, strongest)
+    return Chart(
+        title or f"{links.name} of the heads of {links.model}, the {len(strongest)} strongest",
+        caption
+        or f"Edges from the head that writes to the head that reads, wider the further their score is above that "
+        f"of random matrices; the {len(strongest)} of {len(between)} that are furthest. Definition: {links.source}.",
+        strongest,
+        graph.draw,
+    )
+
+
+def link_bars(links: Links, count: int = 15, title: str = "", caption: str = "") -> Chart:
+    """The strongest of some scores of what reads what, such as the later readers of a head, over random matrices' mean.
+
+    Raises ScrubError if there is none.
+    """
+    frame = links.frame().head(count)
+    if frame.empty:
+        raise ScrubError(f"there is nothing to draw in {links.name} of {links.model}: no component reads another there")
+    names = [f"{row['from']} → {row['to']} {row['slot']}".rstrip() for _, row in frame.iterrows()]
+    random = sorted(set(frame["baseline"]))
+    bars = Bars(
+        names,
+        [Interval(score, score, score) for score in frame["score"]],
+        "fraction",
+        lines=((random[0], "random"),) if len(random) == 1 else (),
+    )
+    return Chart(
+        title or f"{links.name} of {links.model}, the {len(frame)} strongest",
+        caption
+        or f"What the component on the right reads of what the one on the left writes, by their weights alone. "
+        f"Random is the mean of random matrices. Definition: {links.source}.",
+        frame,
+        lambda theme: bars_figure(theme, [bars]),
+    )
+
+
+def _is_head(name: str) -> bool:
+    return _HEAD.fullmatch(name) is not None
+
+
+def _head(name: str) -> Head:
+    layer, head = name.split(".")
+    return int(layer), int(head)
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """What is drawn: every head of `links`, and the edges of the strongest."""
+
+    links: pd.DataFrame
+    strongest: pd.DataFrame
+
+    @cached_property
+    def heads(self) -> list[Head]:
+        """Every head."""
+        return sorted({_head(name) for name in (*self.links["from"], *self.links["to"])})
+
+    def draw(self, theme: Theme) -> Plot:
+        layers, across = (max(head[at] for head in self.heads) + 1 for at in (0, 1))
+        figure = Plot(theme, max(4.6, across * COLUMN + 0.9), layers * (FEW if layers < 4 else ROW) + 0.8)
+        axes = figure.subplots()
+        axes.set(xlim=(-0.6, across - 0.4), ylim=(-0.55, layers - 0.45))
+        self._nodes(axes, theme)
+        largest = float(self.strongest["above"].max()) if len(self.strongest) else 1.0
+        for _, edge in self.strongest.iloc[::-1].iterrows():  # the strongest on top
+            self._edge(figure, axes, edge, edge["above"] / largest, theme)
+        axes.set_yticks(range(layers))
+        axes.set_xticks([])
+        axes.set_ylabel("layer")
+        dress(axes, theme, ())
+        axes.tick_params(length=0)
+        looks = [Line2D([], [], color=theme.colours[c], linestyle=dash, linewidth=2) for c, dash, _ in _SLOTS.values()]
+        names = [f"{slot.upper()}-composition" for slot in _SLOTS]
+        style = {"frameon": False, "fontsize": 8, "handlelength": 3, "labelcolor": theme.text}
+        figure.legend(looks, names, loc="outside lower left", ncols=3, **style)
+        return figure
+
+    def _nodes(self, axes: Axes, theme: Theme) -> None:
+        joined = {_head(name) for name in (*self.strongest["from"], *self.strongest["to"])}
+        for head in self.heads:
+            text = axes.text(
+                head[1],
+                head[0],
+                head_name(head),
+                ha="center",
+                va="center",
+                fontsize=7.5,
+                color=theme.text if head in joined else theme.faint,
+                zorder=5 if head in joined else 1,
+            )
+            text.set_in_layout(False)
+            if head in joined:
+                text.set_bbox({"boxstyle": "round,pad=0.28", "facecolor": theme.ground, "edgecolor": theme.text})
+
+    def _edge(self, figure: Plot, axes: Axes, edge: pd.Series, strength: float, theme: Theme) -> None:
+        (start_layer, start), (end_layer, end) = _head(edge["from"]), _head(edge["to"])
+        colour, dash, bend = _SLOTS[edge["slot"]]
+        if start == end:  # around the heads between
+            bend = bend * 2 if bend * (end_layer - start_layer) < 0.3 else bend
+        arrow = FancyArrowPatch(
+            (start, start_layer),
+            (end, end_layer),
+            connectionstyle=f"arc3,rad={bend}",
+            arrowstyle="-|>,head_length=3,head_width=1.6",
+            shrinkA=NODE,
+            shrinkB=NODE,
+            linewidth=0.5 + 3.0 * strength,
+            linestyle=dash,
+            color=theme.colours[colour],
+            alpha=0.4 + 0.5 * strength,
+            zorder=2 + strength,
+        )
+        axes.add_patch(arrow)
+        figure.tip(
+            arrow,
+            f"{edge['from']} into {edge['slot']} of {edge['to']}: {number(edge['score'], 3)}, "
+            f"random {number(edge['baseline'], 3)}",
+        )
