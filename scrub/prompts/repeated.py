@@ -62,7 +62,7 @@ def second_half(tokens: Int[np.ndarray, "sequence position_plus_one"]) -> Repeat
     return _promised(tokens, np.where(at > half, at - half, NOWHERE))
 
 
-def repeats(tokens: Int[np.ndarray, "sequence position_plus_one"]) -> Repeats:
+def earlier_copies(tokens: Int[np.ndarray, "sequence position_plus_one"]) -> Repeats:
     """What any sequences, such as natural text, repeat: for each position the latest earlier copy of its token.
 
     The last token is only to be predicted, so the arrays have no position for it.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import string
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -101,14 +100,11 @@ def _plain_tokens(model: Model) -> Int[np.ndarray, " token"]:
 def _single_tokens(tokenizer: Tokenizer, words: Sequence[str]) -> dict[str, tuple[int, int]]:
     """The words that are one token, at the beginning of a text and after a blank, and these two tokens.
 
-    A token that spells something else (such as one that stands for everything unknown), or that stands for two words,
-    is no word's own.
+    A token that spells something else, such as one that stands for everything unknown, is no word's own.
     """
     encodings = tokenizer.encode_batch([f"{word} {word}" for word in words], add_special_tokens=False)
     ids = {word: tuple(each.ids) for word, each in zip(words, encodings, strict=True)}
-    found = {word: (pair[0], pair[1]) for word, pair in ids.items() if len(pair) == 2 and _spell(tokenizer, pair, word)}
-    owners = Counter(token for pair in found.values() for token in set(pair))
-    return {word: pair for word, pair in found.items() if all(owners[token] == 1 for token in pair)}
+    return {word: (pair[0], pair[1]) for word, pair in ids.items() if len(pair) == 2 and _spell(tokenizer, pair, word)}
 
 
 def _spell(tokenizer: Tokenizer, pair: Sequence[int], word: str) -> bool:

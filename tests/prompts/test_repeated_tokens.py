@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from scrub.prompts.repeated import Repeats, repeated_tokens, repeats, second_half
+from scrub.prompts.repeated import Repeats, earlier_copies, repeated_tokens, second_half
 
 
 def searched(tokens: np.ndarray) -> Repeats:
@@ -27,7 +27,7 @@ def searched(tokens: np.ndarray) -> Repeats:
     )
 )
 def test_the_latest_earlier_copy(tokens: np.ndarray) -> None:
-    found, wanted = repeats(tokens), searched(tokens)
+    found, wanted = earlier_copies(tokens), searched(tokens)
     np.testing.assert_array_equal(found.first, wanted.first)
     np.testing.assert_array_equal(found.expected, wanted.expected)
     sequence, second = found.second
@@ -57,5 +57,5 @@ def test_the_second_half_repeats_the_first(n_ctx: int, sequences: int, seed: int
 def test_without_copies_by_chance_both_say_the_same() -> None:
     draw = np.stack([np.random.default_rng(seed).permutation(np.arange(1, 14)) for seed in range(5)])
     tokens = np.concatenate([np.zeros((5, 1), dtype=np.int64), draw, draw], axis=1)
-    for one, other in zip(vars(second_half(tokens)).values(), vars(repeats(tokens)).values(), strict=True):
+    for one, other in zip(vars(second_half(tokens)).values(), vars(earlier_copies(tokens)).values(), strict=True):
         np.testing.assert_array_equal(one, other)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models
 from worded import LETTERS, TOKENIZERS, WORDS, byte_level, reading, word_level
 
 from scrub.errors import ScrubError
@@ -42,11 +41,6 @@ def test_a_word_needs_its_own_token_at_every_place(there: set[str], bare: set[st
 def test_the_unknown_token_is_nobodys_word() -> None:
     assert vocabulary(reading(word_level(["a", "B"])), "letters").words == ("A", "B")
     assert vocabulary(reading(word_level([*string.ascii_lowercase[1:]])), "letters").words[0] == "B"
-
-
-def test_a_word_that_shares_its_token_with_another_is_left_out() -> None:
-    tokenizer = Tokenizer(models.WordLevel({"x": 0}, "x"))
-    assert len(vocabulary(reading(tokenizer), "letters")) == 0
 
 
 def test_random_tokens_are_all_but_special_ones() -> None:
