@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float, Int
 
 from scrub.errors import ScrubError
-from scrub.graph.node import Node, node
+from scrub.graph.masks import spans
+from scrub.graph.node import Node, node, walk
 from scrub.interventions.intervention import Intervention, unchanged
 from scrub.interventions.values import Arrays, Tokens, held_values
 from scrub.measure.places import Places
@@ -25,9 +26,10 @@ from scrub.study.gates import Gates, check_gates
 from scrub.study.measuring import enough_memory
 from scrub.study.pairing import pair
 from scrub.study.run import DTYPES, Settings
-from scrub.study.statistics import Bootstrap
+from scrub.study.statistics import Bootstrap, Interval
 
 LOSS, LOGIT, MEAN_LOGIT = "loss", "logit", "mean logit"
+AT_ONCE = 256  # experiments in one plan
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Effects:
     @property
     def probability(self) -> Float[np.ndarray, "experiment scored"]:
         """The probability of the target."""
-        return np.exp(-self.values[LOSS])
+        return np.asarray(np.exp(-self.values[LOSS]))
 
     def sums(self, values: Float[np.ndarray, "some scored"]) -> Float[np.ndarray, "some sequence"]:
         """The sum over the scored positions of each sequence; 0 where it has none."""
@@ -64,6 +66,11 @@ class Effects:
         """Means over all positions, and those of the bootstrap's resamples of sequences."""
         means: np.ndarray = Bootstrap(self.counts, self.seed).means(self.sums(values))
         return means
+
+    def interval(self, values: Float[np.ndarray, "some scored"]) -> list[Interval]:
+        """The mean of each over all positions, with its 95 % interval over sequences. One sequence has none: both of
+        its ends are the mean."""
+        return [Bootstrap.interval(each) for each in self.resampled(values)]
 
     def above_unchanged(self, values: Float[np.ndarray, "experiment scored"]) -> Float[np.ndarray, "experiment scored"]:
         """Each experiment less the unchanged model."""
@@ -86,29 +93,72 @@ def measure_effects(
     `other` are the sequences that `y` takes, one for each; without them each sequence's is another one of `places`, by
     the seed. `reference` are those that means are over, by default `places` themselves. With `logits`, the target's
     logit and the mean logit are measured too.
+    The experiments are in one plan, AT_ONCE of them if there are more.
     Raises ScrubError for what doesn't fit, and GateError if a gate fails.
     """
     asked = settings or Settings()
     model = model.to(DTYPES[asked.dtype], asked.where)
     places.check(model)
-    experiments = [unchanged(model.graph), *(each.experiment(model.graph, model.roles) for each in interventions)]
-    _check_names(experiments)
+    experiments = [each.experiment(model.graph, model.roles) for each in interventions]
+    _check_names([unchanged(model.graph), *experiments])
+    _check_positions(experiments, places)
     draw = _draw(places, other, any(OTHER in each.sources for each in experiments), asked.seed)
-    leaves = held(each.graph for each in experiments)
     rows = places.tokens if reference is None else _fitting(reference, places, "reference")
-    values = held_values(leaves, model, rows, arrays, asked.batch)
-    dtypes = list(dict.fromkeys([torch.float64, torch.float32, DTYPES[asked.dtype]]))
-    gates = check_gates(experiments, model.graph, model.params, draw, dtypes, values)
+    chunks = [experiments[start : start + AT_ONCE] for start in range(0, len(experiments), AT_ONCE)]
+    found = [
+        _measure([unchanged(model.graph), *each], model, draw, places, rows, arrays, logits, asked) for each in chunks
+    ]
+    return _joined(found)
+
+
+def _measure(
+    experiments: Sequence[Experiment],
+    model: Model,
+    draw: Draw,
+    places: Places,
+    reference: Tokens,
+    arrays: Arrays | None,
+    logits: bool,
+    settings: Settings,
+) -> Effects:
+    """The effects of experiments in one plan, the first of them the unchanged model."""
+    leaves = held(each.graph for each in experiments)
+    values = held_values(leaves, model, reference, arrays, settings.batch)
+    dtypes = list(dict.fromkeys([torch.float64, torch.float32, DTYPES[settings.dtype]]))
+    gates = check_gates(experiments, model.graph, model.params, draw, dtypes, values, quiet=True)
     outputs = _outputs(experiments, logits)
     running = Running(outputs, model.params, places.scored.shape[1], model.device, values)
-    found = _run(running, draw, experiments, places, asked)
-    return Effects(places, [each.name for each in experiments], found, gates, asked.seed)
+    found = _run(running, draw, experiments, places, settings)
+    return Effects(places, [each.name for each in experiments], found, gates, settings.seed)
+
+
+def _joined(parts: Sequence[Effects]) -> Effects:
+    """The effects of several plans, all of which begin with the unchanged model."""
+    first, *others = parts
+    values = {
+        measure: np.concatenate([found, *(each.values[measure][1:] for each in others)])
+        for measure, found in first.values.items()
+    }
+    deviations = {name: max(each.gates.deviations[name] for each in parts) for name in first.gates.deviations}
+    warnings = dict.fromkeys(text for each in parts for text in each.gates.warnings)
+    names = [*first.names, *(name for each in others for name in each.names[1:])]
+    return replace(first, names=names, values=values, gates=Gates(deviations, tuple(warnings)))
 
 
 def _check_names(experiments: Sequence[Experiment]) -> None:
     names = [each.name for each in experiments]
+    if len(names) < 2:  # nothing but the unchanged model
+        raise ScrubError("there is no intervention to measure: name a site, as in a1.3")
     if twice := [name for name in names if names.count(name) > 1]:
         raise ScrubError(f"the intervention {twice[0]!r} is named twice: results are told apart by name")
+
+
+def _check_positions(experiments: Sequence[Experiment], places: Places) -> None:
+    positions = places.scored.shape[1]
+    named = {str(n.arguments["positions"]) for n in walk(e.graph for e in experiments) if n.op == "at_positions"}
+    for text in sorted(named):
+        if max(last for _, last in spans(text)) >= positions:
+            raise ScrubError(f"there are no positions {text} here: the {places.on} have 0 to {positions - 1}")
 
 
 def _fitting(rows: Tokens, places: Places, what: str) -> Tokens:

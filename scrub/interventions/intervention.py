@@ -45,7 +45,9 @@ def unchanged(graph: Node) -> Experiment:
 
 def feed(name: str, sites: Sequence[Site], source: str) -> Intervention:
     """Sites fed by a source: `y`, `zero`, `mean` or `array NAME`."""
-    return Intervention(name, tuple(splits_of(sites)), tuple(f"{site.pattern} -> {source}" for site in sites))
+    return Intervention(
+        name, tuple(splits_of(sites)), tuple(f"{pattern} -> {source}" for site in sites for pattern in site.patterns)
+    )
 
 
 def ablate_sites(
@@ -76,11 +78,14 @@ def ablate_sites(
     every = [*named, *(site for found in forced.values() for site in found)]
     splits = splits_of(every)
     cut = _others(every, graph) if only else []
-    rules = [f"{pattern} -> {source}" for pattern in (cut if only else [site.pattern for site in named])]
+    rules = [
+        f"{pattern} -> {source}" for pattern in (cut if only else [each for site in named for each in site.patterns])
+    ]
     rules += [
-        f"{site.inner}/{{q,k}} -> {ATTEND}{pattern}"
+        f"{inner}/{{q,k}} -> {ATTEND}{pattern}"
         for text, pattern in (attend or {}).items()
         for site in forced[text]
+        for inner in site.inner
     ]
     return Intervention(name, tuple(splits), tuple(rules))
 

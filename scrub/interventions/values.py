@@ -12,6 +12,7 @@ from torch import Tensor
 from scrub.errors import ScrubError
 from scrub.graph.masks import MASKS
 from scrub.graph.node import Node
+from scrub.graph.ops import at_positions
 from scrub.model import Model
 from scrub.paths.rules import ATTEND
 from scrub.plan.running import Running
@@ -42,8 +43,16 @@ def held_values(
     found = _means([leaf for leaf in leaves if leaf in means], model, reference, batch) if means else {}
     for leaf in leaves:
         if leaf not in means:
-            found[leaf] = _value(str(leaf.arguments["source"]), shapes[leaf], arrays or {})
+            value = _value(str(leaf.arguments["source"]), shapes[leaf], arrays or {})
+            found[leaf] = _at_positions(_of(leaf), value)
     return found
+
+
+def _at_positions(of: Node, value: Tensor) -> Tensor:
+    """The value at the positions that a component was split by, if it was: zeros elsewhere, as the component has."""
+    if of.op != "at_positions":
+        return value
+    return at_positions(value, torch.arange(value.shape[-2], device=value.device)[None], **of.arguments)  # type: ignore[arg-type]
 
 
 def _means(leaves: Sequence[Node], model: Model, reference: Tokens, batch: int) -> dict[Node, Tensor]:

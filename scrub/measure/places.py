@@ -8,6 +8,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Bool, Int
 
+from scrub.data.load import Sequences
 from scrub.errors import ScrubError
 from scrub.measure.definitions import PROMPTS, REPEATED, TEXT
 from scrub.model import Model
@@ -31,6 +32,15 @@ class Places:
     tokens: Tokens
     scored: Bool[np.ndarray, "sequence position"]
     target: Int[np.ndarray, "sequence position"] | None = None
+
+    @classmethod
+    def of(cls, on: Places | Prompts | Sequences | Tokens) -> Places:
+        """Places as they are, the queries of prompts, or text from position FIRST_QUERY on."""
+        if isinstance(on, Places):
+            return on
+        if isinstance(on, Prompts):
+            return cls.of_prompts(on)
+        return cls.of_text(on if isinstance(on, np.ndarray) else on.tokens.numpy())
 
     @classmethod
     def of_prompts(cls, prompts: Prompts) -> Places:

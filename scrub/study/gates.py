@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scrub.errors import GateError
+from scrub.errors import GateError, ScrubError
 from scrub.graph.node import Node, node, rewrite
 from scrub.paths.rules import OTHER, REFERENCE, Rule, held, resample, sources
 from scrub.plan.running import Running
@@ -51,8 +51,12 @@ def check_gates(
     draw: Draw,
     dtypes: Sequence[torch.dtype],
     values: Held | None = None,
+    quiet: bool = False,
 ) -> Gates:
-    """Pass every gate on a few sequences of the draw, or raise GateError. `values` are those of held components."""
+    """Pass every gate on a few sequences of the draw, or raise GateError. `values` are those of held components.
+
+    If `quiet`, no rule is warned of that changes nothing: in a sweep over sites many do, which its numbers show.
+    """
     few = _few(draw)
     deviations: dict[str, float] = {}
     for dtype in dtypes:
@@ -70,7 +74,7 @@ def check_gates(
     )
     _check_sources(experiments, single, few, values or {})
     # a rule that does nothing is worth knowing where somebody wrote it; random ones have many, and it costs to see
-    written = [each for each in experiments if not (each.hypothesis and each.hypothesis.null_of)]
+    written = [each for each in experiments if not (quiet or (each.hypothesis and each.hypothesis.null_of))]
     return Gates(deviations, (*idle(written), *ineffective(written, double, few, values), *own_draws(draw)))
 
 
@@ -94,17 +98,21 @@ def ineffective(
     for each in experiments:
         graphs[each.name] = each.graph
         for at, rule in enumerate(each.rules):
-            if (without := _without(each, at)) is not each.graph:
+            without = _without(each, at)
+            if without not in (None, each.graph) and (values is None or values.keys() >= set(held([without]))):
                 name = f"{each.name}: the rule '{rule}'"
                 graphs[name], changed[name] = without, each.name
     found = _run(graphs, params, draw, values)
-    quiet = [name for name, whole in changed.items() if float((found[name] - found[whole]).abs().max()) < NOTHING]
-    return [f"{name} changes no loss: what it feeds carries nothing to the positions looked at" for name in quiet]
+    silent = [name for name, whole in changed.items() if float((found[name] - found[whole]).abs().max()) < NOTHING]
+    return [f"{name} changes no loss: what it feeds carries nothing to the positions looked at" for name in silent]
 
 
-def _without(experiment: Experiment, at: int) -> Node:
-    """The experiment without one of its rules."""
-    return resample(experiment.before, (*experiment.rules[:at], *experiment.rules[at + 1 :]))
+def _without(experiment: Experiment, at: int) -> Node | None:
+    """The experiment without one of its rules; None if the others can't be alone, as with half of a whole pattern."""
+    try:
+        return resample(experiment.before, (*experiment.rules[:at], *experiment.rules[at + 1 :]))
+    except ScrubError:
+        return None
 
 
 def own_draws(draw: Draw) -> list[str]:
