@@ -31,7 +31,7 @@ BEFORE = 0  # the row of the unchanged model
 
 @dataclass(frozen=True)
 class Ablation:
-    """What ablations do to a model's predictions, each by its name: `before` is the unchanged model, `after` the ablated.
+    """What ablations do to the predictions of a model: `before` is the unchanged model, `after` the ablated one.
 
     `how` says what was done, as in "zero" or "mean at positions 4..7". Intervals are 95 % bootstraps over sequences,
     the same resamples before and after; one sequence has none: its ends are the estimate.

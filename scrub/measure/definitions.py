@@ -16,6 +16,7 @@ from scrub.measure.score import HeadScore
 PROMPTS, REPEATED, TEXT = "prompts", "repeated random tokens", "text"
 CLARK = "Clark et al. 2019, What Does BERT Look At?, section 3.1"
 OLSSON = "Olsson et al. 2022, In-context Learning and Induction Heads"
+MCGRATH = "McGrath et al. 2023, The Hydra Effect: Emergent Self-repair in Language Model Computations"
 STUDY = "the study Induction Head Analysis: Attention vs Causal Importance (GPT-2)"
 
 
@@ -92,12 +93,41 @@ DEFINITIONS: Mapping[str, Definition] = {
             "direct effect",
             "the head's own output, through the final LayerNorm with the scale of the unchanged run and the "
             "unembedding, dotted with the gradient of log P(target) by the logits, which is one-hot minus "
-            "probabilities; the target is a prompt's expected token, or the next token",
+            "probabilities; the target is a prompt's expected token, or the next token (over text like the training data "
+            "the mean is near 0 for every head: training leaves nothing to gain from scaling what a head writes)",
             "nats",
             f"{STUDY}; the direct path of Elhage et al. 2021, A Mathematical Framework for Transformer Circuits",
         ),
+        Definition(
+            "ablation effect",
+            "P(target) of the unchanged model less that with the head ablated: above 0 where the head supports the "
+            "target",
+            "probability",
+            STUDY,
+        ),
+        Definition(
+            "ablation effect, log probability",
+            "log P(target) of the unchanged model less that with the head ablated, which is how much the loss rises",
+            "nats",
+            f"{OLSSON} (its ablations are scored by the loss)",
+        ),
+        Definition(
+            "uniform shift",
+            "the mean of all tokens' logits with the head ablated, less that of the unchanged model: it changes no "
+            "probability",
+            "logits",
+            STUDY,
+        ),
+        Definition(
+            "differential effect",
+            "the change of the target's logit when the head is ablated, less the uniform shift: after less before, so "
+            "below 0 where the head supports the target",
+            "logits",
+            f"{STUDY}; {MCGRATH} (centred logits)",
+        ),
     )
 }
+ABLATIONS = ("ablation effect", "ablation effect, log probability", "uniform shift", "differential effect")
 _LAG = re.compile(r"lag (\d{1,9})")
 
 
