@@ -110,6 +110,12 @@ def take_heads(weight: Float[Tensor, "head ..."], *, indices: tuple[int, ...]) -
     return weight[list(indices)]
 
 
+def select_heads(x: Float[Tensor, "batch head ..."], *, indices: tuple[int, ...]) -> Float[Tensor, "batch some ..."]:
+    """Some heads of what is computed; those that stand side by side without a copy."""
+    first, last = indices[0], indices[-1]
+    return x[:, first : last + 1] if indices == tuple(range(first, last + 1)) else x[:, list(indices)]
+
+
 def project(
     x: Float[Tensor, "batch position d_model"],
     weight: Float[Tensor, "head d_head d_model"],
@@ -120,8 +126,8 @@ def project(
 
 
 def attention_pattern(
-    q: Float[Tensor, "batch head query d_head"],
-    k: Float[Tensor, "batch head key d_head"],
+    q: Float[Tensor, "#batch head query d_head"],
+    k: Float[Tensor, "#batch head key d_head"],
     position: Int[Tensor, "#batch query"],
 ) -> Float[Tensor, "batch head query key"]:
     """softmax(q k / sqrt(d_head)) over the keys at or before each query's position."""
@@ -151,15 +157,16 @@ def attention(
 
 def attend_masked(
     pattern: Float[Tensor, "#batch head query key"],
-    v: Float[Tensor, "batch head key d_head"],
+    v: Float[Tensor, "#batch head key d_head"],
     position: Int[Tensor, "#batch query"],
     *,
     mask: str,
 ) -> Float[Tensor, "batch head query d_head"]:
     """What the part of the pattern inside a mask reads: masks are few keys a query, so gather them."""
     keys, inside = MASKS[mask].keys(position)  # [#batch, query, few]
-    pattern = pattern.expand(len(v), -1, -1, -1)  # one that is held fixed is the same for every sequence
-    batch, heads, queries, _ = pattern.shape
+    batch = max(len(pattern), len(v))  # what is held is the same for every sequence
+    pattern, v = pattern.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)
+    heads, queries = pattern.shape[1:3]
     few = keys.shape[-1]
     keys = keys.expand(batch, queries, few)
     at = keys[:, None].expand(batch, heads, queries, few)
@@ -223,13 +230,13 @@ def mean_row(table: Float[Tensor, "vocab d_model"]) -> Float[Tensor, "1 d_model"
 
 
 def pick(
-    logits: Float[Tensor, "batch position vocab"], target: Int[Tensor, "batch position 1"]
+    logits: Float[Tensor, "#batch position vocab"], target: Int[Tensor, "batch position 1"]
 ) -> Float[Tensor, "batch position 1"]:
-    return logits.gather(-1, target)
+    return logits.expand(len(target), -1, -1).gather(-1, target)
 
 
 def pick_unembedded(
-    x: Float[Tensor, "batch position d_model"],
+    x: Float[Tensor, "#batch position d_model"],
     table: Float[Tensor, "vocab d_model"],
     target: Int[Tensor, "batch position 1"],
 ) -> Float[Tensor, "batch position 1"]:
@@ -242,7 +249,7 @@ def probabilities(logits: Float[Tensor, "batch position vocab"]) -> Float[Tensor
 
 
 def expect(
-    weight: Float[Tensor, "batch position vocab"], logits: Float[Tensor, "batch position vocab"]
+    weight: Float[Tensor, "#batch position vocab"], logits: Float[Tensor, "#batch position vocab"]
 ) -> Float[Tensor, "batch position 1"]:
     """The mean of the logits under a distribution."""
     return torch.einsum("bpv,bpv->bp", weight, logits)[..., None]
@@ -284,33 +291,34 @@ def fold_output(
 
 
 def unembed_changed(
-    logits: Float[Tensor, "batch position vocab"],
-    z: Float[Tensor, "batch head position d_head"],
+    logits: Float[Tensor, "#batch position vocab"],
+    z: Float[Tensor, "#batch head position d_head"],
     folded: Float[Tensor, "head_times_d_head_plus_one vocab"],
     scale: Float[Tensor, "batch position 1"],
 ) -> Float[Tensor, "batch position vocab"]:
     """(logits + z folded) scale + bias: see scrub/plan/lowrank.py."""
     flat = torch.cat([rearrange(z, "b h p d -> b p (h d)") * scale, torch.ones_like(scale)], -1)
-    return (logits * scale).flatten(0, 1).addmm_(flat.flatten(0, 1), folded).view_as(logits)
+    return (logits * scale).flatten(0, 1).addmm_(flat.flatten(0, 1), folded).view(*scale.shape[:2], -1)
 
 
 def log_normaliser_changed(
-    logits: Float[Tensor, "batch position vocab"],
-    z: Float[Tensor, "batch head position d_head"],
+    logits: Float[Tensor, "#batch position vocab"],
+    z: Float[Tensor, "#batch head position d_head"],
     folded: Float[Tensor, "head_times_d_head_plus_one vocab"],
     scale: Float[Tensor, "batch position 1"],
 ) -> Float[Tensor, "batch position 1"]:
     """The log normaliser of unembed_changed, some rows at a time: its logits never leave the cache."""
-    batch, positions, vocab = logits.shape
+    batch, positions, vocab = len(scale), *logits.shape[1:]
     at_once = max(1, IN_CACHE // vocab)
-    rows = (logits.view(-1, 1, vocab), rearrange(z, "b h p d -> (b p) h 1 d"), scale.view(-1, 1, 1))
+    logits, z = logits.expand(batch, -1, -1), z.expand(batch, -1, -1, -1)
+    rows = (logits.reshape(-1, 1, vocab), rearrange(z, "b h p d -> (b p) h 1 d"), scale.view(-1, 1, 1))
     parts = zip(*(torch.split(each, at_once) for each in rows), strict=True)
     found = [log_normaliser(unembed_changed(shared, own, folded, scales)) for shared, own, scales in parts]
     return torch.cat(found).view(batch, positions, 1)
 
 
 def dot(
-    left: Float[Tensor, "batch position width"], right: Float[Tensor, "batch position width"]
+    left: Float[Tensor, "#batch position width"], right: Float[Tensor, "#batch position width"]
 ) -> Float[Tensor, "batch position 1"]:
     return (left * right).sum(-1, keepdim=True)
 
@@ -331,6 +339,7 @@ OPS: dict[str, Op] = {
     "sub": Op(sub, TWO, rows=(0, 1), heads=(0, 1)),
     "layer_norm": Op(layer_norm, THREE, ("eps",), rows=(0,)),
     "take_heads": Op(take_heads, ONE, ("indices",), heads=(0,)),
+    "select_heads": Op(select_heads, ONE, ("indices",), rows=(0,), heads=(0,)),
     "project": Op(project, range(2, 4), rows=(0,), heads=(1, 2)),
     "attention_pattern": Op(attention_pattern, THREE, rows=(0, 2), heads=(0, 1)),
     "attention": Op(attention, THREE, heads=(0, 1, 2)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from scrub.graph.node import Node, walk
 from scrub.graph.ops import OPS
 from scrub.plan.fuse import fuse_attention
+from scrub.plan.heads import share_heads
 from scrub.plan.lowrank import share_logits
 from scrub.plan.order import in_order
 from scrub.plan.rows import select_rows
@@ -83,7 +84,7 @@ def compile_plan(outputs: Mapping[str, Node], selected: bool = True, simplified:
     Without `simplified`, splits are computed as they are written, also where nothing tells their terms apart.
     """
     values = [output.value for output in outputs.values()]
-    simpler = simplify(values) if simplified else {each: each for each in walk(values)}
+    simpler = _simpler(values) if simplified else {each: each for each in walk(values)}
     rows = select_rows([simpler[value] for value in values]) if selected else {}
     wanted = [rows.get(simpler[value], simpler[value]) for value in values]
     shared = share_logits(wanted)
@@ -115,6 +116,13 @@ def compile_plan(outputs: Mapping[str, Node], selected: bool = True, simplified:
                 labels.setdefault(at[computes], {})[each.label] = None
     named = {number: " ".join(found) for number, found in labels.items()}
     return Plan(tuple(steps), {name: at[each] for name, each in computed.items()}, named)
+
+
+def _simpler(values: Sequence[Node]) -> dict[Node, Node]:
+    """What stands for every value in full: the same with less work, and the heads of a layer computed together."""
+    less = simplify(values)
+    together = share_heads([less[value] for value in values])
+    return {value: together.get(stands, stands) for value, stands in less.items()}
 
 
 def compute(step: Step, values: Mapping[int, Tensor], leaves: Mapping[Node, Tensor]) -> Tensor:

@@ -157,6 +157,7 @@ def test_the_heads_of_the_table_are_heads(op: str) -> None:
         "sub": [q, v],
         "at_positions": [q, positions()],
         "take_heads": [random_tensor(G, H, D, M)],
+        "select_heads": [q],
         "project": [random_tensor(G, B, Q, M), random_tensor(G, H, D, M), random_tensor(G, H, D)],
         "attention_pattern": [q, k, positions()],
         "attention": [q, k, v],
@@ -176,6 +177,7 @@ def test_the_heads_of_the_table_are_heads(op: str) -> None:
             for at, each in enumerate(inputs[op])
         ]
         static = {"take_heads": {"indices": tuple(range(len(heads)))}, "attend_masked": {"mask": "last three"}}
+        static |= {"select_heads": {"indices": tuple(range(len(heads)))}}
         static |= {"at_positions": {"positions": "2..3", "inside": True}}
         return run(op, *some, **static.get(op, {}))
 
@@ -201,6 +203,7 @@ def test_the_rows_of_the_table_are_rows(op: str) -> None:
         "sub": [z, v],
         "layer_norm": [stream, random_tensor(G, M), random_tensor(G, M)],
         "project": [stream, random_tensor(G, H, D, M), random_tensor(G, H, D)],
+        "select_heads": [z],
         "attention_pattern": [z, v, everywhere],
         "attend": [pattern(), v],
         "attend_masked": [pattern(), v, everywhere],
@@ -230,6 +233,7 @@ def test_the_rows_of_the_table_are_rows(op: str) -> None:
         "attend_masked": {"mask": "last three"},
         "at_positions": {"positions": "1, 3..4", "inside": False},
         "activate": {"kind": "gelu_tanh"},
+        "select_heads": {"indices": (4, 0, 2)},
     }.get(op, {})
     assert op in inputs, f"say here what {op} takes, so that its rows are tested"
     given = inputs[op]
