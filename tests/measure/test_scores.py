@@ -33,7 +33,7 @@ from scrub.model import Model, load_model, make_model
 from scrub.prompts.prompts import Prompts
 from scrub.prompts.repeated import repeated_tokens
 
-NAMES = [*(name for name in DEFINITIONS if name != "lag N"), "lag 3"]
+NAMES = [*READINGS, "lag 3"]
 
 
 @pytest.fixture(scope="module")
