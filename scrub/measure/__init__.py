@@ -1,1 +1,1 @@
-"""What heads attend to, measured on text and on repeated random tokens, and the roles that follow from it."""
+"""What heads look at, write and read: scores, how far they agree, composition, and the roles that follow."""

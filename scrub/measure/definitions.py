@@ -93,8 +93,8 @@ DEFINITIONS: Mapping[str, Definition] = {
             "direct effect",
             "the head's own output, through the final LayerNorm with the scale of the unchanged run and the "
             "unembedding, dotted with the gradient of log P(target) by the logits, which is one-hot minus "
-            "probabilities; the target is a prompt's expected token, or the next token (over text like the training data "
-            "the mean is near 0 for every head: training leaves nothing to gain from scaling what a head writes)",
+            "probabilities; the target is a prompt's expected token, or the next token (over text like the training "
+            "data the mean is near 0 for every head: training leaves nothing to gain from scaling what a head writes)",
             "nats",
             f"{STUDY}; the direct path of Elhage et al. 2021, A Mathematical Framework for Transformer Circuits",
         ),

@@ -41,7 +41,7 @@ class Rows:
     """The rows of a batch, and what is known of the run there.
 
     `query` is the position of each row, `following` the token to predict there, `target` the earlier position of that
-    (NOWHERE where there is none). Padded rows repeat position 0.
+    (NOWHERE where there is none). Rows may be padded: whoever reads them knows which are real.
     """
 
     inputs: Int[Tensor, "batch key"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from scrub.errors import ScrubError
@@ -25,6 +25,7 @@ from scrub.prompts.repeated import NOWHERE
 from scrub.show.progress import batches_bar
 
 AT_ONCE = 1 << 27  # numbers of a run that are in memory at once
+WIDEST = 8  # numbers that a layer holds at once at a position, in d_models: the stream, q, k, v and an MLP
 
 
 def score_heads(
@@ -94,13 +95,13 @@ class _Reads:
 
     @property
     def at_once(self) -> int:
-        """The sequences of a batch."""
-        anatomy, positions = Anatomy.of(self.model.graph), self.places.scored.shape[1]
-        weights = anatomy.weights(self.model)
-        a_row = sum(len(weight) for weight in weights) * positions if PATTERN in self.needs else 0
-        a_row += sum(weight.shape[0] * weight.shape[2] for weight in weights) if Z in self.needs else 0
-        a_row += 2 * self.model.vocab_size if PREDICTION in self.needs else 0
-        return max(1, AT_ONCE // max(1, self.most * a_row))
+        """The sequences of a batch: by what is kept of a row for all layers, and what a layer computes meanwhile."""
+        weights, positions = Anatomy.of(self.model.graph).weights(self.model), self.places.scored.shape[1]
+        heads, d_model, d_head = weights[0].shape
+        a_row = len(weights) * heads * (positions * (PATTERN in self.needs) + d_head * (Z in self.needs))
+        a_row += 2 * self.model.vocab_size * (PREDICTION in self.needs)
+        a_sequence = self.most * a_row + positions * (heads * positions + WIDEST * d_model)
+        return max(1, AT_ONCE // a_sequence)
 
     @property
     def count(self) -> int:
@@ -131,13 +132,12 @@ class _Reads:
             ]
             yield {name: _sums(name, rows, layers, real) for name in self.names}
 
-    def _rows(self, here: slice) -> tuple[Tensor, Bool[Tensor, "batch row"]]:
-        """The scored positions of each sequence, padded with position 0, and which of them are real."""
+    def _rows(self, here: slice) -> tuple[Int[Tensor, "batch row"], Bool[Tensor, "batch row"]]:
+        """The scored positions of each sequence, padded with some of its others, and which of them are real."""
         scored = self.places.scored[here]
         query = np.argsort(~scored, axis=1, kind="stable")[:, : self.most]
         real = np.arange(self.most)[None] < scored.sum(1)[:, None]
-        device = self.model.device
-        return torch.from_numpy(np.where(real, query, 0)).to(device), torch.from_numpy(real).to(device)
+        return torch.from_numpy(query).to(self.model.device), torch.from_numpy(real).to(self.model.device)
 
 
 @torch.inference_mode()
