@@ -94,7 +94,7 @@ DEFINITIONS: Mapping[str, Definition] = {
             "the head's own output, through the final LayerNorm with the scale of the unchanged run and the "
             "unembedding, dotted with the gradient of log P(target) by the logits, which is one-hot minus "
             "probabilities; the target is a prompt's expected token, or the next token (over text like the training "
-            "data the mean is near 0 for every head: training leaves nothing to gain from scaling what a head writes)",
+            "data the mean is near 0 in the last layer: training leaves nothing to gain by scaling what a head writes)",
             "nats",
             f"{STUDY}; the direct path of Elhage et al. 2021, A Mathematical Framework for Transformer Circuits",
         ),
