@@ -16,7 +16,8 @@ REFERENCE, OTHER = "x", "y"
 ATTEND = "attend "
 _NAME = r"[A-Za-z_]\w*"
 _SEQUENCES = re.compile(rf"x|y|(rows )?like {_NAME}")
-_HELD = re.compile(rf"zero|mean|array {_NAME}|{ATTEND}(array {_NAME}|(?!array\\b).+)")
+_NO_MASK = re.compile(rf"{ATTEND}(uniform|identity|array {_NAME})")
+_HELD = re.compile(rf"zero|mean|array {_NAME}|{ATTEND}.+")
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Rule:
                 f"there is no source {source!r} (in {text.strip()!r}): use x, y, 'like FEATURE' or "
                 "'rows like FEATURE', and in an intervention zero, mean, 'array NAME' or 'attend MASK'"
             )
-        if source.startswith(ATTEND) and source.split()[1] not in {"uniform", "identity", "array"}:
+        if source.startswith(ATTEND) and not _NO_MASK.fullmatch(source):
             MASKS[source.removeprefix(ATTEND)]
         return cls(Pattern(pattern.strip()), source)
 

@@ -99,7 +99,9 @@ def ineffective(
         graphs[each.name] = each.graph
         for at, rule in enumerate(each.rules):
             without = _without(each, at)
-            if without not in (None, each.graph) and (values is None or values.keys() >= set(held([without]))):
+            if without is None or without is each.graph:
+                continue
+            if values is None or values.keys() >= set(held([without])):  # what it holds then may have no value
                 name = f"{each.name}: the rule '{rule}'"
                 graphs[name], changed[name] = without, each.name
     found = _run(graphs, params, draw, values)
