@@ -30,6 +30,7 @@ class Small:
     params: Mapping[str, Tensor]
     inputs: Mapping[str, Tensor]
     graph: Node = field(init=False)
+    own: dict[Node, Tensor] = field(init=False, default_factory=dict)  # what components give, where something asked
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "graph", lower(self.config))
@@ -50,7 +51,22 @@ class Small:
             return self.params[str(leaf.arguments["name"])]
         if leaf.op == "position":
             return torch.arange(self.inputs["x"].shape[1])[None]
+        if leaf.op == "held":
+            return self.held(leaf)
         return self.inputs[{"tokens": source, "donor": f"donor {source}"}.get(leaf.op, leaf.op)]
+
+    def held(self, leaf: Node) -> Tensor:
+        """The mean of what a leaf stands for, or as much of an array as is as large, for one sequence."""
+        of, source = leaf.arguments["of"], str(leaf.arguments["source"])
+        assert isinstance(of, Node)
+        if of not in self.own:
+            self.own[of] = self.naive(of)
+        own = self.own[of]
+        if source == "mean":
+            return own.mean(0, keepdim=True)
+        heads, width = (own.shape[1] if own.ndim == 4 else 1), own.shape[-1]
+        array = self.inputs[source][:heads, :, :width]
+        return array[None] if own.ndim == 4 else array
 
     def leaves(self, plan: Plan) -> dict[Node, Tensor]:
         """What a run binds."""
@@ -64,8 +80,8 @@ class Small:
             values[each] = run(*(values[i] for i in each.inputs), **each.arguments) if run else self.bind(each)
         return values[graph]
 
-    def run(self, outputs: Mapping[str, Node], selected: bool = False) -> dict[str, Tensor]:
-        plan = compile_plan(outputs, selected)
+    def run(self, outputs: Mapping[str, Node], selected: bool = False, simplified: bool = True) -> dict[str, Tensor]:
+        plan = compile_plan(outputs, selected, simplified)
         leaves = self.leaves(plan)
         return plan.run(plan.once(leaves), leaves)
 
@@ -124,7 +140,14 @@ def random_inputs(
         inputs[f"donor rows like {feature}"] = integers(donors, batch, config.n_ctx)
     inputs["selected"] = integers(config.n_ctx, batch, some)
     inputs["target"] = integers(config.vocab_size, batch, config.n_ctx, 1)
-    return inputs
+    return inputs | held_inputs(config, g)
+
+
+def held_inputs(config: ModelConfig, g: torch.Generator) -> dict[str, Tensor]:
+    """Arrays [head, position, width] for the sources that hold: as wide as any component, slot or pattern."""
+    shape = (config.n_heads, config.n_ctx, max(config.n_ctx, config.d_model, config.d_head))
+    arrays = {"zero": torch.zeros(shape, dtype=torch.float64), "array a": random_tensor(g, *shape)}
+    return arrays | {f"attend {what}": random_tensor(g, *shape).tril() for what in ("lag 2", "array p")}
 
 
 def small(positions: str = "shortformer", n_layers: int = 2, seed: int = 1, **fields: object) -> Small:
