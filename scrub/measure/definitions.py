@@ -17,6 +17,7 @@ PROMPTS, REPEATED, TEXT = "prompts", "repeated random tokens", "text"
 CLARK = "Clark et al. 2019, What Does BERT Look At?, section 3.1"
 OLSSON = "Olsson et al. 2022, In-context Learning and Induction Heads"
 MCGRATH = "McGrath et al. 2023, The Hydra Effect: Emergent Self-repair in Language Model Computations"
+CONTEXT = "context sensitivity"
 STUDY = "the study Induction Head Analysis: Attention vs Causal Importance (GPT-2)"
 
 
@@ -124,6 +125,14 @@ DEFINITIONS: Mapping[str, Definition] = {
             "below 0 where the head supports the target",
             "logits",
             f"{STUDY}; {MCGRATH} (centred logits)",
+        ),
+        Definition(
+            CONTEXT,
+            "how much the loss at positions with much context rises when the head, and nothing else, reads a sequence "
+            "whose far part is another sequence's, while the near context stays",
+            "nats",
+            "Variengien 2023, Some common confusion about induction heads, in the comments",
+            (TEXT,),
         ),
     )
 }
