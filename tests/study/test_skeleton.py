@@ -76,8 +76,11 @@ def test_it_loads_and_every_rule_matches(
         assert f"{role}: {', '.join(f'{layer}.{head}' for layer, head in heads)}" in hypothesis.claim
     lowered = experiments(study, [hypothesis], model.graph, model.roles)  # raises for a rule that matches no path
     assert [each.part for each in lowered if each.hypothesis] == list(hypothesis.parts)
-    baseline = next(each for each in lowered if each.name == BASELINE)
-    assert "y" in set(paths(baseline.graph).values())
+    scrubbed = [each for each in lowered if each.name == BASELINE or each.part == "all"]
+    assert len(scrubbed) == 2
+    assert all("y" in paths(each.graph).values() for each in scrubbed), "something is claimed"
+    assert family == "gpt2" or "m0" not in hypothesis.rules
+    assert ("MLP" in hypothesis.claim) == (family == "gpt2" and roles is not ROLES["below everything"])
 
 
 @pytest.mark.parametrize(("family", "roles"), [("gpt2", "in the middle"), ("attention_only", "other names")])
@@ -137,6 +140,19 @@ def test_a_study_about_the_model_is_taken(
     assert len(other) == 2, "that study is about other heads"
 
 
+def test_a_study_about_other_heads_of_the_model_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = with_roles("gpt2", ROLES["as found"])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hypotheses" / "own").mkdir(parents=True)
+    for role, taken in [("prev", False), ("ind", True)]:
+        held = 'hypotheses=(Hypothesis("v a0.prev/v/** -> y", name="h"),)'
+        study = f'from scrub import Hypothesis, Study\nstudy = Study("**/a*.{role}/** -> y", model="roled", {held})'
+        (tmp_path / "hypotheses" / "own" / "study.py").write_text(study)
+        files = skeleton_files(Path("mine.py"), model, "roled")
+        assert (list(files) == [Path("mine.py")]) == taken
+        assert ('study="own"' in "".join(files.values())) == taken
+
+
 @pytest.mark.parametrize("name", ['an "odd" """name\\', "C:\\new\\models", "d'été", "x\ny"])
 def test_a_model_may_be_called_anything(name: str) -> None:
     model = with_roles("gpt2", ROLES["as found"])
@@ -147,7 +163,9 @@ def test_a_model_may_be_called_anything(name: str) -> None:
     said = {each.arg: each.value for each in study.value.keywords}["model"]
     assert ast.literal_eval(said) == name
     assert all(len(line) <= 120 for text in files.values() for line in text.splitlines())
-    loaded(files[Path("mine/naive.py")])
+    text = files[Path("mine/naive.py")]
+    assert " ".join(name.replace('"""', "'''").split()) in " ".join((ast.get_docstring(ast.parse(text)) or "").split())
+    loaded(text)
 
 
 def test_heads_without_roles_are_one_line() -> None:
