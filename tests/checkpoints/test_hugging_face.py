@@ -224,6 +224,36 @@ def test_what_people_and_transformers_add_is_kept(tmp_path: Path) -> None:
     assert {**after, **plain} == before
 
 
+@pytest.mark.parametrize("said", [None, False, True])
+def test_whether_prompts_begin_with_the_begin_token(tmp_path: Path, said: bool | None) -> None:
+    """transformers' tokenizer of GPT-2 adds none, so that is what isn't said; what is said stays, through copies."""
+    model = ours() if said is None else ours(bos_before_prompts=said)
+    folder = tmp_path / "0"
+    save_model(model, folder)
+    for copy_of in range(2):
+        assert fields_of(folder).get("bos_before_prompts") is (True if said else None)
+        loaded = load_model(folder)
+        assert loaded.config == model.config
+        assert loaded.config.bos_before_prompts is bool(said)
+        folder = tmp_path / str(copy_of + 1)
+        save_model(loaded, folder)
+    write_fields(folder, {**fields_of(folder), "bos_before_prompts": False})
+    assert load_model(folder).config.bos_before_prompts is False
+
+
+@pytest.mark.parametrize("wrong", ["yes", 1, None])
+def test_no_answer_to_whether_prompts_begin_so(tmp_path: Path, wrong: object) -> None:
+    save_model(ours(), tmp_path)
+    write_fields(tmp_path, {**fields_of(tmp_path), "bos_before_prompts": wrong})
+    assert "'bos_before_prompts' is " in refusal(tmp_path)
+
+
+def test_a_gpt2_of_transformers_begins_prompts_as_they_are(tmp_path: Path) -> None:
+    gpt2().save_pretrained(tmp_path)
+    assert load_model(tmp_path).config.bos_before_prompts is False
+    assert open_checkpoint(tmp_path, {"bos_before_prompts": True}).config.bos_before_prompts is True
+
+
 def test_a_scale_is_folded_once(tmp_path: Path) -> None:
     theirs = gpt2(scale_attn_by_inverse_layer_idx=True, scale_attn_weights=False)
     theirs.save_pretrained(tmp_path)

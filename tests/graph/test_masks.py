@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from scrub.errors import ScrubError
-from scrub.graph.masks import MASKS
+from scrub.graph.masks import MASKS, positions_inside, spans
 
 QUERIES = 11
 
@@ -53,3 +53,37 @@ def test_an_unknown_mask_is_one_clear_line(name: str) -> None:
     assert "'previous'" in message
     assert "'lag N'" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("4", [(4, 4)]),
+        ("0..0", [(0, 0)]),
+        ("4..7", [(4, 7)]),
+        ("4..7,9", [(4, 7), (9, 9)]),
+        (" 9 ,  4..7 ", [(9, 9), (4, 7)]),
+        ("5..90, 0", [(5, 90), (0, 0)]),
+        ("1..3,2..4", [(1, 3), (2, 4)]),
+    ],
+)
+def test_spans_of_positions(text: str, wanted: list[tuple[int, int]]) -> None:
+    assert spans(text) == wanted
+    position = torch.tensor([[7, 0, 10, 4], [3, 9, 5, 90]])  # selected rows, in any order
+    inside = [[any(first <= at <= last for first, last in wanted) for at in row] for row in position.tolist()]
+    assert positions_inside(text, position).tolist() == inside
+    assert positions_inside(text, position[1]).tolist() == inside[1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", " ", "x", "4..", "..7", "..", "7..4", "4...7", "4..x", "-1", "-1..3", "4 .. 7", "4,", ",4", "4,,5"),
+        *("1.5", "4-7", "4:7", "1e3", "0x1", "9999999", "4..7..9", "current", '"4"'),
+    ],
+)
+def test_what_is_no_span_is_one_clear_line(text: str) -> None:
+    for read in (spans, lambda text: positions_inside(text, torch.arange(QUERIES))):
+        with pytest.raises(ScrubError) as caught:
+            read(text)
+        assert str(caught.value) == f"{text!r} is no span of positions: write them as 4..7 or 4..7,9, counted from 0"

@@ -72,6 +72,33 @@ def test_attention_in_one_is_attending_with_the_pattern() -> None:
     torch.testing.assert_close(run("attention", q, k, v), expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("slot", ["q", "k", "v"])
+def test_attention_carries_what_is_not_a_number(slot: str, dtype: torch.dtype) -> None:
+    """At every length: to all later positions from keys and values, to the same position from a query."""
+    for length in range(1, 41):
+        for d_head in (1, 2, 5):
+            for at in {0, length // 2, length - 1}:
+                slots = {name: random_tensor(G, 2, 3, length, d_head).to(dtype) for name in "qkv"}
+                slots[slot][1, 2, at] = torch.nan
+                found = run("attention", *slots.values()).isnan()
+                wanted = torch.zeros(2, 3, length, d_head, dtype=torch.bool)
+                wanted[1, 2, at : at + 1 if slot == "q" else length] = True
+                assert torch.equal(found & wanted, wanted), (length, d_head, at)
+                assert not found[0].any()
+                assert not found[1, :2].any()
+                assert slot != "q" or torch.equal(found, wanted), (length, d_head, at)
+
+
+@pytest.mark.parametrize("length", [1, 7, 31, 32, 41])
+@pytest.mark.parametrize("alone", ["q", "k", "v", "qk", "kv", "qv"])
+def test_attention_of_what_is_held_for_every_sequence(length: int, alone: str) -> None:
+    """One sequence of it beside a batch of the rest is as good as one for each."""
+    slots = {name: random_tensor(G, 1 if name in alone else B, H, length, D) for name in "qkv"}
+    whole = run("attention", *(each.expand(B, -1, -1, -1) for each in slots.values()))
+    torch.testing.assert_close(run("attention", *slots.values()), whole, rtol=0, atol=1e-12)
+
+
 def test_linear_maps_and_their_biases() -> None:
     x, weight, bias = random_tensor(G, B, Q, M), random_tensor(G, W, M), random_tensor(G, W)
     expected = torch.einsum("bpm,wm->bpw", x, weight)

@@ -62,6 +62,20 @@ def test_fields_for_people_survive(folder: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "copy/config.json").read_text()) == config
 
 
+@pytest.mark.parametrize("said", [True, False])
+def test_whether_prompts_begin_with_the_begin_token(folder: Path, tmp_path: Path, said: bool) -> None:
+    """They do, unless config.json says no."""
+    fields = json.loads((folder / "config.json").read_text())
+    without = {name: value for name, value in fields.items() if name != "bos_before_prompts"}
+    (folder / "config.json").write_text(json.dumps(without if said else without | {"bos_before_prompts": False}))
+    loaded = load_model("tiny")
+    assert loaded.config.bos_before_prompts is said
+    save_model(loaded, tmp_path / "copy")
+    assert load_model(tmp_path / "copy").config == loaded.config
+    (folder / "config.json").write_text(json.dumps(without | {"bos_before_prompts": "no"}))
+    assert "bos_before_prompts" in line(load_model, "tiny")
+
+
 def test_saving_again_replaces_all_three_and_nothing_else(folder: Path, model: Model) -> None:
     (folder / "README.md").write_text("a card")
     save_model(replace(model, tokenizer=None), folder)

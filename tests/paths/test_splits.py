@@ -10,6 +10,7 @@ from scrub.errors import ScrubError
 from scrub.graph.node import Node, walk
 from scrub.paths.locate import below
 from scrub.paths.splits import Roles, Split, head_indices, role_splits
+from scrub.plan.plan import compile_plan
 
 
 def components(graph: Node) -> list[str | None]:
@@ -43,6 +44,18 @@ SPLITS = [
     ['a0 by mask "previous"', "a0[previous] by heads prev", "a0[rest] by heads self"],
     ["a0 by identity", "a0[*] by heads prev"],
     ["a0 by heads self", "a0.self by heads 4", "a0.rest by heads prev"],
+    ["emb by positions 2..4"],
+    ["a1 by positions 0"],
+    ["a1 by positions 90"],
+    ["**/a0 by positions 1,3..4", "a1/k/a0[rest] by positions 5..90"],
+    ["**/{q,k,v} by positions 2..4"],
+    ["a1 by heads ind", "a1.ind by positions 2..4", "a1.ind[rest]/k by positions 6"],
+    ['a0 by mask "previous"', "a0[*] by positions 2..4"],
+    ["a1 by identity", "a1[*]/v by positions 2..4", "a1[error] by positions 3"],
+    # what is split later is split within what was split by positions
+    ["a1/{q,k,v} by positions 2..4", "a1 by heads ind", 'a1.ind by mask "previous"', "a1.rest by heads 4 0"],
+    ["a1/v by positions 2..4", "a1 by identity", "a1[error] by heads 1"],
+    ["a1/k by positions 2..4", "a1/k[rest]/a0 by heads prev", "a1/k[2..4]/a0 by identity"],
 ]
 
 
@@ -68,6 +81,8 @@ def test_a_split_changes_no_number(model: Small, splits: list[str]) -> None:
         ("a0 by heads 0 1 2 3 4", ["emb", "a0.0", "a0.1", "a0.2", "a0.3", "a0.4", "a1"]),
         ('a1 by mask "last three"', ["emb", "a0", "a1[last three]", "a1[rest]"]),
         ("a1 by identity", ["emb", "a0", "a1[identity]", "a1[error]"]),
+        ("a1 by positions 4..7,9", ["emb", "a0", "a1[4..7,9]", "a1[rest]"]),
+        ("emb by positions 3", ["emb[3]", "emb[rest]", "a0", "a1"]),
     ],
 )
 def test_the_parts_have_names(split: str, names: list[str]) -> None:
@@ -145,6 +160,33 @@ def test_what_lies_outside_a_mask_can_come_from_elsewhere(model: Small) -> None:
     torch.testing.assert_close(found, normed @ table.T, rtol=0, atol=1e-11)
 
 
+@pytest.mark.parametrize("text", ["2..4", "0", "1,5..90"])
+@pytest.mark.parametrize("path", ["a0", "a1/k", "emb"])
+def test_what_lies_at_some_positions_can_come_from_elsewhere(model: Small, path: str, text: str) -> None:
+    """Rows of the reference at some positions, and of the other at the rest."""
+    split = rules(model.split(f"{path} by positions {text}"), f"{path}[rest] -> y")
+    other = Small(model.config, model.params, {"x": model.inputs["y"]})
+    whole = at(model.graph, path)
+    own, theirs = model.naive(whole), other.naive(whole)
+    above, _, last = path.rpartition("/")
+    where = at(split, above) if above else split
+    found = sum(model.naive(part) for part in below(where) if str(part.label) in {f"{last}[{text}]", f"{last}[rest]"})
+    assert isinstance(found, torch.Tensor)
+    inside = {"2..4": [2, 3, 4], "0": [0], "1,5..90": [1, 5, 6]}[text]
+    for position in range(model.config.n_ctx):
+        assert torch.equal(found[..., position, :], (own if position in inside else theirs)[..., position, :])
+
+
+def test_positions_that_nothing_tells_apart_cost_nothing(model: Small) -> None:
+    """One plan step stands for the parts together; fed differently, they are computed."""
+    split = model.split("**/a0 by positions 2..4", "a1/{q,k} by positions 1")
+    assert compile_plan({"logits": split}).steps == compile_plan({"logits": model.graph}).steps
+    apart = compile_plan({"logits": rules(split, "a1/k*/a0[2..4] -> y")})
+    assert [step.node.op for step in apart.steps].count("at_positions") == 2
+    written = compile_plan({"logits": split}, simplified=False)
+    assert [step.node.op for step in written.steps].count("at_positions") == 6
+
+
 def attention(graph: Node) -> tuple[Node, Node, Node]:
     """The pattern of layer 1, and its values twice."""
     pattern, v = at(graph, "a1").inputs[0].inputs
@@ -152,6 +194,7 @@ def attention(graph: Node) -> tuple[Node, Node, Node]:
 
 
 THROUGH_MLPS = [
+    ["m1 by positions 2..4", "m1[rest]/m0 by positions 3", "m1[2..4]/a0 by heads prev"],
     ["m1/a0 by heads prev self"],
     ["m1/m0/a0 by heads 2", 'm1/m0/a0.rest by mask "previous"'],
     ["**/m*/**/a0 by identity"],
@@ -232,6 +275,9 @@ def test_a_split_reads_as_it_is_written(text: str) -> None:
         ("a0 by halves", "splits by nothing that scrub knows"),
         ("a0 by mask", "there is no mask ''"),
         ('a0 by mask "next"', "there is no mask 'next'"),
+        ("a0 by positions", "'' is no span of positions"),
+        ("a0 by positions 7..4", "'7..4' is no span of positions"),
+        ("a0 by positions first", "'first' is no span of positions"),
         ("a0//k by identity", "empty step"),
     ],
 )
@@ -260,6 +306,10 @@ def test_a_bad_split_is_one_clear_line(text: str, says: str) -> None:
             "can't split 'a0[rest]': that is a part of a split already",
         ),
         (["a0 by identity", 'a0[identity] by mask "first"'], "that is a part of a split already"),
+        (["a0 by positions 2", "a0[2] by heads prev"], "can't split 'a0[2]'"),
+        (["a0 by positions 2", "a0[rest] by identity"], "can't split 'a0[rest]'"),
+        (["a1/q by positions 2", "a1/q[2] by heads 1"], "can't split 'q[2]'"),
+        (["a1/q by positions 2", "a1/q by positions 3"], "'a1/q' matches no path"),
     ],
 )
 def test_a_split_that_cant_be_is_one_clear_line(splits: list[str], says: str) -> None:
