@@ -124,13 +124,13 @@ class _Patterns:
         )
         axes.add_collection(cells, autolim=False)
         if not image:
-            figure.tip(cells, [self._tip(head, query, key, pattern[query, key]) for query, key in places])
+            figure.tip(cells, [self._tip(head, int(query), int(key), pattern) for query, key in places])
         axes.set(xlim=(0, length), ylim=(length, 0), aspect="equal")
         return cells
 
-    def _tip(self, head: Head, query: int, key: int, weight: float) -> str:
+    def _tip(self, head: Head, query: int, key: int, pattern: Float[np.ndarray, "query key"]) -> str:
         names = [f"{visible(self.tokens[at])!r} ({at})" for at in (query, key)]
-        return f"{head_name(head)}: {names[0]} to {names[1]}: {number(weight, 3)}"
+        return f"{head_name(head)}: {names[0]} to {names[1]}: {number(float(pattern[query, key]), 3)}"
 
     def _mark(self, axes: Axes, theme: Theme) -> None:
         length, colour = len(self.tokens), theme.colours[1]
