@@ -102,6 +102,8 @@ def test_where_nothing_was_measured() -> None:
     assert np.isfinite(list(vars(found.correlation("some", "few")).values())).all()
     assert np.isfinite(list(vars(found.overlap("some", "few").count).values())).all()
     assert len(found.overlap_frame()) == 4
+    again = Agreement({"few": few, "again": few}, 3).overlap("few", "again").count
+    assert (again.estimate, again.low, again.high) == (3, 3, 3)  # a resample that holds no place counts for nothing
 
 
 def test_a_published_study() -> None:
