@@ -53,6 +53,8 @@ def mechanism(
     from scrub.study.run import Settings
     from scrub.study.selection import check_positions, select_positions
 
+    tested = listed("--slots", slots, "slot", "as in q,k,v") or ()
+    under = listed("--masks", masks, "mask", "as in previous,current") or ()
     check_positions(positions)
     Settings(sequences, seed=seed, batch=batch, context=context)  # whether they are in range
     if json is not None:
@@ -63,8 +65,6 @@ def mechanism(
     heads = given_heads(head, loaded.roles) if head else [loaded.roles["ind"][0]]
     text = sequences_for(loaded, data, sequences, context=context)
     selected = select_positions(positions, text, DEFAULT)
-    tested = listed("--slots", slots, "slot", "as in q,k,v") or ()
-    under = listed("--masks", masks, "mask", "as in previous,current") or ()
     found = [
         measure(
             loaded,

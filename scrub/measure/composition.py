@@ -12,6 +12,8 @@ random against each other the mean square of the score is 1 / d_model, whatever 
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -27,60 +29,61 @@ SOURCE = (
 )
 
 
+@dataclass(frozen=True)
+class Factor:
+    """One factor of the W_QK or W_OV of some heads, with what its norms need: |matrix^T x| is |triangle x|.
+
+    `triangle` [head, rank, d_head] is R of the QR decomposition of the transpose, whose Q has orthonormal columns.
+    """
+
+    matrix: Float[Tensor, "head d_head d_model"]
+    triangle: Float[Tensor, "head rank d_head"] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "triangle", torch.linalg.qr(self.matrix.mT, mode="r")[1])
+
+
+Factors = dict[str, Factor]  # q, k, v, and o, which is W_O^T
+
+
 def composition(model: Model, draws: int = DRAWS, seed: int = 0) -> Links:
     """The composition scores of every pair of heads of which one reads the other, all slots, the largest first.
 
     Beside each is the same score of Gaussian matrices of the same shapes, `draws` times. Raises ScrubError for a model
     whose components don't read the residual stream through a LayerNorm.
     """
-    layers = attention_layers(model)
-    chances: dict[tuple[int, ...], Chance] = {}
+    layers = [(layer, _factors(layer)) for layer in attention_layers(model)]
+    chances: dict[tuple[int, int, int], Chance] = {}
     found = []
-    for reader in layers:
-        for writer in layers:
+    for reader, reads in layers:
+        for writer, writes in layers:
             shape = (reader.wo.shape[1], reader.wo.shape[2], writer.wo.shape[2])
-            for slot, scores in _between(reader, writer).items():
-                chance = (
-                    chances.setdefault(shape, _chance(shape, draws, seed)) if shape not in chances else chances[shape]
-                )
-                for to, of in np.ndindex(*scores.shape):
-                    found.append(Link(writer.name(of), reader.name(to), slot, float(scores[to, of]), chance))
+            slots = [slot for slot, each in reader.slots.items() if writer.component in each.reads]
+            if slots and shape not in chances:
+                chances[shape] = _chance(shape, draws, seed)
+            found += [
+                Link(writer.name(of), reader.name(to), slot, float(score), chances[shape])
+                for slot in slots
+                for (to, of), score in np.ndenumerate(composition_scores(slot, reads, writes).cpu().numpy())
+            ]
     return links(model.name, "composition", SOURCE, found)
 
 
-def _between(reader: Layer, writer: Layer) -> dict[str, Float[np.ndarray, "reader writer"]]:
-    """The scores of each slot that reads the writer's layer."""
-    wq, wk, wv = (reader.slots[slot].matrix for slot in "qkv")
-    around = {"q": (wk, wq), "k": (wq, wk), "v": (reader.wo.mT, wv)}  # |A^T B W_OV| / (|A^T B| |W_OV|)
-    return {
-        slot: composition_scores(*around[slot], writer.wo, writer.slots["v"].matrix).cpu().numpy()
-        for slot in around
-        if writer.component in reader.slots[slot].reads
-    }
+def composition_scores(slot: str, reader: Factors, writer: Factors) -> Float[Tensor, "reader writer"]:
+    """|A^T B W_OV| / (|A^T B| |W_OV|) of every pair, with A and B such that B is what the slot reads with.
 
-
-def composition_scores(
-    a: Float[Tensor, "reader d_head d_model"],
-    b: Float[Tensor, "reader d_head d_model"],
-    wo: Float[Tensor, "writer d_model d_inner"],
-    wv: Float[Tensor, "writer d_inner d_model"],
-) -> Float[Tensor, "reader writer"]:
-    """|A^T B W_O W_V| / (|A^T B| |W_O W_V|) of every pair.
-
-    No product is of d_model x d_model: with A^T = Q R of orthonormal columns Q, the norm of A^T M is that of R M.
+    No product is of d_model x d_model.
     """
-    left, right = _triangle(a.mT), _triangle(wv.mT)  # [., rank, d_head]
-    middle = torch.einsum("rdm,wme->rwde", b, wo)
-    product = left[:, None] @ middle @ right.mT
-    read = _norm(left @ _triangle(b.mT).mT)
-    written = _norm(_triangle(wo) @ right.mT)
+    a, b = reader[{"q": "k", "k": "q", "v": "o"}[slot]], reader[slot]
+    wo, wv = writer["o"], writer["v"]
+    middle = torch.einsum("rdm,wem->rwde", b.matrix, wo.matrix)
+    product = a.triangle[:, None] @ middle @ wv.triangle.mT
+    read, written = _norm(a.triangle @ b.triangle.mT), _norm(wo.triangle @ wv.triangle.mT)
     return _norm(product) / (read[:, None] * written)
 
 
-def _triangle(tall: Float[Tensor, "head long short"]) -> Float[Tensor, "head rank short"]:
-    """R of the QR decomposition: R x has the norm of the matrix times x, for every x."""
-    triangle: Tensor = torch.linalg.qr(tall, mode="r")[1]
-    return triangle
+def _factors(layer: Layer) -> Factors:
+    return {slot: Factor(reader.matrix) for slot, reader in layer.slots.items()} | {"o": Factor(layer.wo.mT)}
 
 
 def _norm(matrices: Float[Tensor, "... row column"]) -> Float[Tensor, "..."]:
@@ -93,10 +96,11 @@ def _chance(shape: tuple[int, int, int], draws: int, seed: int) -> Chance:
     generator = torch.Generator().manual_seed(seed)
 
     def draw() -> float:
-        a, b, wo, wv = (
-            torch.randn(1, width, d_model, generator=generator, dtype=torch.float64)
-            for width in (reader, reader, writer, writer)
-        )
-        return float(composition_scores(a, b, wo.mT, wv))
+        widths = {"q": reader, "k": reader, "v": writer, "o": writer}
+        random = {
+            name: Factor(torch.randn(1, width, d_model, generator=generator, dtype=torch.float64))
+            for name, width in widths.items()
+        }
+        return float(composition_scores("k", random, random))
 
     return Chance(np.sort([draw() for _ in range(draws)]))
