@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from scrub.comparisons.moved import Moved, moved
     from scrub.errors import GateError, ScrubError
     from scrub.graph.views import listing, to_networkx
+    from scrub.interventions.ablation import Ablation, ablate
+    from scrub.interventions.patching import Patching, patch
     from scrub.model import Model, load_model
     from scrub.reports.report import Report, make_report
     from scrub.results.folder import Results
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from scrub.sweeps.sweep import Swept, sweep
 
 __all__ = [
+    "Ablation",
     "Comparison",
     "GateError",
     "Grid",
@@ -29,6 +32,7 @@ __all__ = [
     "Leaderboard",
     "Model",
     "Moved",
+    "Patching",
     "Report",
     "Result",
     "Results",
@@ -38,6 +42,7 @@ __all__ = [
     "StudyResults",
     "Swept",
     "TokenFeature",
+    "ablate",
     "compare",
     "known",
     "leaderboard",
@@ -46,6 +51,7 @@ __all__ = [
     "load_study",
     "make_report",
     "moved",
+    "patch",
     "prepare",
     "run",
     "sweep",
@@ -58,6 +64,8 @@ _HOMES = {
     "scrub.comparisons.moved": ("Moved", "moved"),
     "scrub.errors": ("GateError", "ScrubError"),
     "scrub.graph.views": ("listing", "to_networkx"),
+    "scrub.interventions.ablation": ("Ablation", "ablate"),
+    "scrub.interventions.patching": ("Patching", "patch"),
     "scrub.model": ("Model", "load_model"),
     "scrub.reports.report": ("Report", "make_report"),
     "scrub.results.folder": ("Results",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from scrub.cli import (
+    ablate,
     compare,
     composition,
     fetch,
@@ -12,6 +13,7 @@ from scrub.cli import (
     leaderboard,
     mechanism,
     new,
+    patch,
     prompts,
     report,
     roles,
@@ -44,5 +46,7 @@ app.command("composition")(composition.composition)
 app.command("readers")(composition.readers)
 app.command("mechanism")(mechanism.mechanism)
 app.command("prompts")(prompts.prompts)
+app.command("ablate")(ablate.ablate)
+app.command("patch")(patch.patch)
 app.command("whitelist")(whitelist)
 app.command("train")(train)

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from scrub.errors import ScrubError
+from scrub.files import check_writable
 
 Paths = Annotated[
     list[str], typer.Argument(metavar="PATH...", help="A study folder, hypothesis files, or shipped names.")
@@ -138,6 +139,27 @@ def given_parameters(texts: list[str] | None) -> dict[str, tuple[str | int | flo
             raise ScrubError(f"--set {text!r} gives no value: write NAME=VALUE, or NAME=VALUE,VALUE for several")
         found[name.strip()] = (*found.get(name.strip(), ()), *map(_number_or_text, each))
     return found
+
+
+def check_outputs(json: Path | None, plot: Path | None) -> None:
+    """Raise ScrubError before anything is computed that couldn't be written."""
+    for path in (json, plot):
+        if path is not None:
+            check_writable(path)
+    if plot is not None:
+        from scrub.show.charts.chart import CHART_FORMATS
+        from scrub.show.figure import check_format
+
+        check_format(plot.suffix.lower(), CHART_FORMATS)
+        if json is not None and json.resolve() == plot.resolve():
+            raise ScrubError("two outputs have the same path: one would replace the other, so give each its own")
+
+
+def one_input(**given: str | None) -> None:
+    """Raise ScrubError if more than one of several options that say what to measure on is given."""
+    named = [f"--{name}" for name, value in given.items() if value is not None]
+    if len(named) > 1:
+        raise ScrubError(f"{' and '.join(named)} each say what to measure on: give one of them")
 
 
 def _number_or_text(text: str) -> str | int | float:

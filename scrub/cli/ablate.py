@@ -1,0 +1,216 @@
+"""`scrub ablate`: what a model loses without some of its components, or with attention forced to a pattern."""
+
+from __future__ import annotations
+
+import json as text_of
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scrub.cli import options
+from scrub.cli.terminal import console, gates_line, table, with_interval
+from scrub.errors import ScrubError
+from scrub.files import write_atomically
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from scrub.interventions.ablation import Ablation
+    from scrub.measure.places import Places
+    from scrub.model import Model
+
+MOST = 10  # tokens of each experiment, those whose loss changes most
+_SCORED = typer.Option(
+    metavar="whitelist|repeats|all",
+    help="Which positions of text are scored: those whose token is on the data's whitelist, those whose token stands "
+    "earlier in its sequence, or all; by default from position 2 on.",
+)
+
+
+def ablate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name, path or hub id.")],
+    sites: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SITE]...",
+            help="One experiment each: a1.3 (head), a1 (layer), m0 (MLP), a1.3/k (slot), a1.3/k/a0.1 (edge), "
+            "'stream 1', at positions as in a1.3@4..7, several at once as in a1.3+a0.1. By default every head.",
+        ),
+    ] = None,
+    heads: Annotated[bool, typer.Option("--heads", help="Every head, one by one.")] = False,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Every layer of attention and every MLP, one by one.")
+    ] = False,
+    how: Annotated[str, typer.Option(metavar="zero|mean|resample", help="What stands there instead.")] = "zero",
+    at: Annotated[
+        str | None, typer.Option("--at", metavar="4..7", help="Only at these positions, where a site names none.")
+    ] = None,
+    attend: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SITE=PATTERN", help="Force heads to attend so, as in a0.0='lag 100', a0=uniform or a1.3=identity."
+        ),
+    ] = None,
+    only: Annotated[bool, typer.Option("--only", help="Ablate everything but what is named.")] = False,
+    prompt: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="On this prompt, as in 'J A M P R X J A M P R'.")
+    ] = None,
+    expected: Annotated[
+        str | None, typer.Option(metavar="TOKEN", help="Expect this after TEXT, instead of what it repeats.")
+    ] = None,
+    prompts: Annotated[
+        str | None, typer.Option(metavar="letters|words|digits|random-tokens", help="On prompts that are drawn.")
+    ] = None,
+    count: Annotated[int, typer.Option(metavar="N", help="How many prompts.")] = 50,
+    data: options.Text = None,
+    sequences: options.Sequences = 64,
+    positions: Annotated[str | None, _SCORED] = None,
+    context: options.Context = None,
+    split: options.Split = None,
+    column: options.Column = None,
+    seed: options.Seed = 0,
+    batch: options.Batch = 8,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "float32",
+    tokens: Annotated[bool, typer.Option("--tokens", help="Tell whose loss changes most, token by token.")] = False,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers here.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Write a chart: .png, .svg, .pdf, .html or .csv.")
+    ] = None,
+) -> None:
+    """Loss and probability of the target before and after each ablation, on prompts or on text."""
+    from scrub.interventions.ablation import ablate as ablated
+    from scrub.model import load_model
+    from scrub.study.run import Settings
+
+    options.check_outputs(json, plot)
+    settings = Settings(
+        sequences, 1, seed, batch, device, dtype, positions=positions, split=split, column=column, context=context
+    )
+    forced = _forced(attend)
+    named = [*(sites or ()), *(["heads"] if heads else []), *(["layers"] if layers else [])]
+    loaded = load_model(model)
+    places, on = _places(loaded, settings, data, prompt, expected, prompts, count)
+    found = ablated(loaded, places, named or None, how=how, positions=at, attend=forced, only=only, settings=settings)
+    contents: dict[Path, str | bytes] = {}  # all of them before any is written
+    if json is not None:
+        contents[json] = text_of.dumps(_content(found, on, tokens), indent=1, allow_nan=False) + "\n"
+    if plot is not None:
+        from scrub.show.charts.interventions import ablation_chart
+
+        contents[plot] = ablation_chart(found).content(plot.suffix.lower())
+    for path, content in contents.items():
+        write_atomically(path, content)
+    out = console()
+    before = found.before
+    out.print(f"{loaded.name}, ablated: {found.how}; on {on}", soft_wrap=True)
+    out.print(gates_line(found.effects.gates, "sequences" if prompt is None else None))
+    out.print(
+        f"before: loss {with_interval(before['loss'], 3)} nats, P(target) {with_interval(before['probability'], 3)}"
+    )
+    out.print(_table(found))
+    if tokens:
+        out.print(_tokens(found))
+
+
+def _forced(texts: list[str] | None) -> dict[str, str]:
+    """The patterns of `--attend SITE=PATTERN`. Raises ScrubError for a text of another form."""
+    found: dict[str, str] = {}
+    for text in texts or ():
+        site, equals, pattern = (part.strip() for part in text.partition("="))
+        if not (site and equals and pattern) or site in found:
+            raise ScrubError(
+                f"--attend {text!r} forces nothing: write SITE=PATTERN once for a site, as in a0.0='lag 100'"
+            )
+        found[site] = pattern
+    return found
+
+
+def _places(
+    model: Model,
+    settings: Any,
+    data: str | None,
+    prompt: str | None,
+    expected: str | None,
+    kind: str | None,
+    count: int,
+) -> tuple[Places, str]:
+    """Where losses are scored, and what that is in words."""
+    from scrub.data.for_model import DEFAULT, sequences_for
+    from scrub.measure.definitions import TEXT
+    from scrub.measure.places import Places
+    from scrub.prompts.generate import given_prompt, repeated_prompts
+    from scrub.study.selection import select_positions
+
+    options.one_input(data=data, prompt=prompt, prompts=kind)
+    if expected is not None and prompt is None:
+        raise ScrubError("--expected says what comes after a prompt that is typed: give it with --prompt")
+    if (prompt or kind) and settings.positions:
+        raise ScrubError("--positions selects positions of text, but prompts are scored at their query: leave one out")
+    if prompt is not None:
+        return Places.of_prompts(given_prompt(model, prompt, expected)), f"the prompt {prompt!r}"
+    if kind is not None:
+        drawn = repeated_prompts(model, kind.replace("-", " "), count, seed=settings.seed)
+        return Places.of_prompts(drawn), f"{count} prompts of {drawn.kind}"
+    text = sequences_for(model, data, settings.sequences, settings.split, settings.column, context=settings.context)
+    if settings.positions is None:
+        places = Places.of(text)
+    else:
+        places = Places(TEXT, text.tokens.numpy(), select_positions(settings.positions, text, data or DEFAULT))
+    return places, f"{text.name}: {len(places.tokens):,} sequences, {int(places.scored.sum()):,} scored positions"
+
+
+def _table(found: Ablation) -> Table:
+    """A row for each experiment, the largest rise of the loss first."""
+    from scrub.interventions.ablation import DIFFERENTIAL, EFFECT, LOG_EFFECT, SHIFT
+
+    rows = table("ablated")
+    titles = ("loss after", "rise", "P(target) after", "P before - after", "uniform shift", "differential effect")
+    for title in titles:
+        rows.add_column(title, justify="right")
+    effects = found.effects
+    columns = [
+        effects.interval(effects.values["loss"][1:]),
+        effects.interval(found.change(LOG_EFFECT)),
+        effects.interval(effects.probability[1:]),
+        *(effects.interval(found.change(kind)) for kind in (EFFECT, SHIFT, DIFFERENTIAL)),
+    ]
+    for row in sorted(range(len(found.names)), key=lambda at: -columns[1][at].estimate):
+        rows.add_row(found.names[row], *(with_interval(each[row], 3) for each in columns))
+    return rows
+
+
+def _tokens(found: Ablation) -> Table:
+    """The tokens whose loss changes most in each experiment."""
+    from scrub.show.tokens import marked
+
+    rows = table("ablated")
+    for title in ("sequence", "position", "token", "target", "loss before", "loss after", "rise"):
+        rows.add_column(title, justify="left" if title in {"token", "target"} else "right")
+    for name in found.names:
+        frame = found.tokens(name)
+        most = frame["rise"].abs().sort_values(ascending=False, kind="stable").index[:MOST]
+        for each in frame.loc[most].to_dict(orient="records"):
+            losses = (f"{each[title]:.3f}" for title in ("loss before", "loss after", "rise"))
+            texts = (marked(each[title]) for title in ("token", "target"))
+            rows.add_row(name, str(each["sequence"]), str(each["position"]), *texts, *losses)
+    return rows
+
+
+def _content(found: Ablation, on: str, tokens: bool) -> dict[str, Any]:
+    """What `--json` writes: losses in nats, shifts in logits; the ends of one prompt's intervals are the estimate."""
+    effects = found.effects
+    return {
+        "format": 1,
+        "model": found.model.name,
+        "how": found.how,
+        "on": on,
+        "seed": effects.seed,
+        "sequences": len(effects.counts),
+        "positions": int(effects.counts.sum()),
+        "before": {name: vars(each) for name, each in found.before.items()},
+        "gates": dict(effects.gates.deviations),
+        "rows": found.frame().to_dict(orient="records"),
+        **({"tokens": {name: found.tokens(name).to_dict(orient="records") for name in found.names}} if tokens else {}),
+    }
