@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
@@ -11,6 +12,9 @@ from rich.table import Table
 
 from scrub.cli import options
 from scrub.files import make_folder
+
+if TYPE_CHECKING:
+    from scrub.measure.roles import Measured
 
 WIDTH = 130
 CONTEXT = 300  # positions that attention is measured on
@@ -26,9 +30,7 @@ def roles(
     ] = False,
 ) -> None:
     """Measure what every head attends to, on text and on repeated random tokens, and name the heads with a role."""
-    from scrub.checkpoints import write_config
     from scrub.data.for_model import sequences_for
-    from scrub.hub import own_config
     from scrub.measure.roles import RULES, measure
     from scrub.model import load_model
 
@@ -52,11 +54,19 @@ def roles(
         heads = ", ".join(f"{at}.{head}" for at, head in measured.roles().get(role, ())) or "none"
         console.print(f"{role}: {heads} (attention to {target} on {where} at least {least})")
     if write:
-        path, fields = own_config(model)
-        scores = {"measured_on": measured_on, **measured.scores()}
-        make_folder(path.parent)
-        write_config(path, {**fields, "roles": measured.roles(), "role_scores": scores})
-        console.print(f"wrote the roles into {path}")
+        console.print(f"wrote the roles into {write_roles(model, measured, measured_on)}")
+
+
+def write_roles(model: str, measured: Measured, measured_on: str) -> Path:
+    """Write the roles of a model's heads, and the scores that they rest on, into its config.json, whose path it is."""
+    from scrub.checkpoints import write_config
+    from scrub.hub import own_config
+
+    path, fields = own_config(model)
+    scores = {"measured_on": measured_on, **measured.scores()}
+    make_folder(path.parent)
+    write_config(path, {**fields, "roles": measured.roles(), "role_scores": scores})
+    return path
 
 
 def typicality(

@@ -1,0 +1,59 @@
+"""Every score of every head: on the prompts of a study, on repeated random tokens, and on natural text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from scrub.heads.study import HeadStudy
+from scrub.interventions.ablation import ablate
+from scrub.interventions.context import NEAR, context_sensitivity
+from scrub.interventions.values import Tokens
+from scrub.measure.definitions import ABLATIONS
+from scrub.measure.places import Places
+from scrub.measure.roles import COMMON
+from scrub.measure.score import HeadScore
+from scrub.measure.scores import score_heads
+from scrub.model import Model
+from scrub.prompts.repeated import common_tokens, repeated_tokens
+from scrub.study.run import DTYPES, Settings
+
+
+def read_scores(
+    study: HeadStudy, text: Tokens, lags: Sequence[int] = (), settings: Settings | None = None
+) -> list[HeadScore]:
+    """All scores that are read from the unchanged model, and those of the study's ablation: of prompts, repeated random
+    tokens of the text's common ones, and text, in this order. `lags` are asked for besides.
+
+    Raises ScrubError for sequences that the model can't read, or a lag that none of them reaches.
+    """
+    asked = settings or Settings()
+    model, positions = study.model, text.shape[1] - 1
+    candidates = common_tokens(text, model.bos_token_id, COMMON)
+    repeated = repeated_tokens(candidates, positions, model.bos_token_id, len(text), asked.seed)
+    found = [*_read(model, Places.of_prompts(study.many.prompts), [], asked), *study.many.causal]
+    for places in (Places.of_repeated(repeated), Places.of_text(text)):
+        found += _read(model, places, lags, asked)
+    return found
+
+
+def causal_scores(
+    model: Model, text: Tokens, how: str = "zero", near: int = NEAR, settings: Settings | None = None
+) -> list[HeadScore]:
+    """What ablating each head does to the predictions of text, and how much each head's far context is worth there.
+
+    Raises ScrubError for what doesn't fit (see :func:`context_sensitivity`), and GateError if a gate fails.
+    """
+    asked = settings or Settings()
+    model = model.to(DTYPES[asked.dtype], asked.where)
+    ablation = ablate(model, text, "heads", how=how, settings=asked)
+    found = [replace(ablation.head_score(name), name=name) for name in ABLATIONS]
+    near = min(near, (text.shape[1] - 1) // 4)
+    return [*found, context_sensitivity(model, text, near, settings=asked)]
+
+
+def _read(model: Model, places: Places, lags: Iterable[int], settings: Settings) -> list[HeadScore]:
+    found = score_heads(model, places, seed=settings.seed, progress=settings.progress)
+    asked = [f"lag {lag}" for lag in lags]
+    more = score_heads(model, places, asked, settings.seed, settings.progress) if asked else {}
+    return [*found.values(), *more.values()]
