@@ -15,6 +15,7 @@ from matplotlib.text import Text
 from scrub.measure.agreement import Agreement
 from scrub.measure.links import Chance, Link, Links, links
 from scrub.measure.score import HeadScore
+from scrub.reports.rendering import MINUS
 from scrub.show.charts.ablation import loss_bars, token_strip
 from scrub.show.charts.agreement import overlap_map, score_scatter
 from scrub.show.charts.attention import attention_map
@@ -93,6 +94,7 @@ def charts() -> dict[str, Chart]:
     }
 
 
+@cache
 def svg(chart: Chart) -> ElementTree.Element:
     """A chart as an SVG file, parsed."""
     return ElementTree.fromstring(chart.content(".svg"))
@@ -110,9 +112,9 @@ def texts(chart: Chart) -> list[str]:
 
 def said(tip: str) -> float:
     """The first number behind the name in a tip."""
-    found = re.search(r": ([−+]?[\d.]+)", tip)
+    found = re.search(rf": ([{MINUS}+]?[\d.]+)", tip)
     assert found, tip
-    return float(found[1].replace("−", "-"))
+    return float(found[1].replace(MINUS, "-"))
 
 
 def labelled(figure: Figure, label: str, axes: int = 0) -> list[Artist]:

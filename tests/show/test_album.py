@@ -1,0 +1,73 @@
+"""All charts of a model: as files, and as one page that loads nothing, in both themes, with its values as tables."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import browsing
+import charted
+import numpy as np
+import pytest
+from charted import charts
+
+from scrub.errors import ScrubError
+from scrub.show.charts.album import INDEX, charts_of_scores, page, write_album
+
+SOME = {name: charts()[name] for name in ("bars", "tokens", "overlap")}
+
+
+def test_files_and_a_page_that_needs_nothing_else(tmp_path: Path) -> None:
+    written = write_album(tmp_path / "new" / "album", SOME, "Heads of <b>", (".svg", ".csv"), "on repeated letters")
+    assert written[0].name == INDEX
+    assert {path.name for path in written[0].parent.iterdir()} == {path.name for path in written}
+    text = written[0].read_text()
+    links = {each for each in browsing.referred(text) if not each.startswith(("data:", "#"))}
+    assert links == {path.name for path in written[1:]}  # the files that were written, and nothing from elsewhere
+    root = browsing.parsed(text)
+    assert browsing.text_of(next(root.iter("h1"))) == "Heads of <b>"
+    assert [browsing.text_of(each) for each in root.iter("h2")] == [chart.title for chart in SOME.values()]
+    assert len(list(root.iter("svg"))) == 2 * len(SOME)
+    for table, chart in zip(browsing.tables(root), SOME.values(), strict=True):
+        assert table[0] == list(chart.values.columns)
+        assert len(table) == 1 + len(chart.values)
+    for name in SOME:
+        assert (written[0].parent / f"{name}.csv").read_bytes() == SOME[name].content(".csv")
+    _ids(text)
+    if browsing.BROWSER:
+        light, dark = (np.asarray(browsing.seen(written[0], tmp_path / f"p{is_dark}", is_dark)) for is_dark in (0, 1))
+        assert np.median(light) > 200 > 60 > np.median(dark)
+
+
+def _ids(text: str) -> None:
+    """Every id is there once, and whatever refers to one within the page finds it."""
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:url\(|href=")#([^")]+)', text)) <= set(ids)
+
+
+def test_long_tables_say_what_they_leave_out() -> None:
+    chart = charts()["bars"]
+    many = charted.Chart(chart.title, chart.caption, chart.values.loc[[0] * 501], chart.draw)
+    assert "101 more rows" in page({"a": many}, "a")
+
+
+def test_charts_of_scores() -> None:
+    scores = charted.agreement(top=3).scores
+    found = charts_of_scores(scores, 3)
+    assert {"side-by-side", "overlap", "attention-heads", "attention-top", "attention-and-direct-effect"} <= set(found)
+    assert len(found) == 2 + 2 * 3 + 3
+    assert set(charts_of_scores({"direct effect": charted.score()})) == {"direct-effect-heads", "direct-effect-top"}
+
+
+@pytest.mark.parametrize("name", ["../x", "", ".hidden", "a/b", "index", "a\n"])
+def test_names_that_make_no_file(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ScrubError, match="names no file of an album") as raised:
+        write_album(tmp_path / "album", {name: charts()["bars"]}, "t")
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "album").exists()
+
+
+def test_formats_that_there_are_not(tmp_path: Path) -> None:
+    with pytest.raises(ScrubError, match=r"can't be written as '.gif'"):
+        write_album(tmp_path, SOME, "t", (".gif",))
