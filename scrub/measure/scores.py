@@ -101,7 +101,7 @@ class _Reads:
         a_row = len(weights) * heads * (positions * (PATTERN in self.needs) + d_head * (Z in self.needs))
         a_row += 2 * self.model.vocab_size * (PREDICTION in self.needs)
         a_sequence = self.most * a_row + positions * (heads * positions + WIDEST * d_model)
-        return max(1, AT_ONCE // a_sequence)
+        return max(1, AT_ONCE // int(a_sequence))
 
     @property
     def count(self) -> int:
