@@ -1,0 +1,30 @@
+"""Only what lies inside and outside of the same positions of the same value is that value again."""
+
+from __future__ import annotations
+
+import pytest
+
+from scrub.graph.node import Node, node
+from scrub.plan.simplify import simplest
+
+X, Y, POSITION = node("tokens", source="x"), node("tokens", source="y"), node("position")
+
+
+def part(of: Node, positions: str, inside: bool) -> Node:
+    return node("at_positions", of, POSITION, positions=positions, inside=inside)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_the_two_sides_of_a_value_are_the_value(inside: bool) -> None:
+    assert simplest(node("add", part(X, "2", inside), part(X, "2", not inside))) is X
+
+
+@pytest.mark.parametrize(
+    ("positions", "inside", "of"), [("2", True, X), ("3", False, X), ("2", False, Y), ("3", True, Y)]
+)
+def test_what_is_not_the_other_side_stays_a_sum(positions: str, inside: bool, of: Node) -> None:
+    for terms in ((part(X, "2", True), part(of, positions, inside)), (part(of, positions, inside), part(X, "2", True))):
+        total = node("add", *terms)
+        assert simplest(total) is total
+    three = node("add", part(X, "2", True), part(X, "2", False), part(Y, "2", True))
+    assert simplest(three) is three
