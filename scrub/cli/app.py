@@ -9,6 +9,7 @@ from scrub.cli import (
     compare,
     composition,
     fetch,
+    heads,
     inspect,
     leaderboard,
     mechanism,
@@ -40,6 +41,7 @@ app.command("show")(inspect.show)
 app.command("plan")(inspect.plan)
 app.command("new")(new.new)
 app.command("fetch")(fetch.fetch)
+app.command("heads")(heads.heads)
 app.command("roles")(roles.roles)
 app.command("typicality")(roles.typicality)
 app.command("composition")(composition.composition)

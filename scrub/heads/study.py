@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from scrub.errors import ScrubError
-from scrub.interventions.ablation import ablate
+from scrub.interventions.ablation import Ablation, ablate
 from scrub.interventions.values import Tokens
 from scrub.measure.agreement import Agreement
 from scrub.measure.definitions import ABLATIONS
@@ -25,7 +25,6 @@ from scrub.prompts.predictions import Predicted
 from scrub.prompts.prompts import Prompts
 from scrub.prompts.texts import token_text
 from scrub.prompts.vocabulary import RANDOM
-from scrub.study.gates import Gates
 from scrub.study.run import DTYPES, Settings
 from scrub.study.statistics import Interval
 
@@ -43,8 +42,9 @@ class Metrics:
     prompts: Prompts
     probability: Interval
     scores: Mapping[str, HeadScore]  # METRICS, and what the ablation says of the logits
-    how: str  # of the ablation
-    gates: Gates
+    on: str  # what they were measured on, in words
+    how: str  # heads were ablated
+    ablation: Ablation
     top: int = 10
 
     @property
@@ -75,9 +75,8 @@ class HeadStudy:
     def heading(self) -> str:
         """What was measured on what, on one line."""
         many = self.many
-        drawn = f"{len(many.prompts)} prompts of {many.prompts.kind}"
         chance = f"{100 * many.probability.estimate:.1f} % [{100 * many.probability.low:.1f}, "
-        said = f"{drawn}: P(expected) {chance}{100 * many.probability.high:.1f}]; ablation: {many.how}"
+        said = f"{many.on}: P(expected) {chance}{100 * many.probability.high:.1f}]; ablation: {many.how}"
         if self.one is None:
             return f"{self.model.name} on {said}"
         expected = token_text(int(self.one.prompts.expected[0]), self.model.tokenizer).strip()
@@ -152,5 +151,7 @@ def _measure(model: Model, prompts: Prompts, how: str, top: int, settings: Setti
     ablation = ablate(model, prompts, "heads", how=how, reference=reference, other=other, settings=settings)
     scores = score_heads(model, prompts, [ATTENTION, DIRECT], settings.seed)
     causal = {name: replace(ablation.head_score(name), name=name) for name in ABLATIONS}
+    on = f"{len(prompts)} prompts of {prompts.kind}" if len(prompts) > 1 else repr(prompts.texts[0])
+    named = {name: replace(score, on=on) for name, score in {**scores, **causal}.items()}
     found = Predicted.of(model, prompts, settings.seed).means["clean"]
-    return Metrics(prompts, found, {**scores, **causal}, how, ablation.effects.gates, top)
+    return Metrics(prompts, found, named, on, how, ablation, top)

@@ -14,6 +14,7 @@ from scrub.measure.score import Head, HeadScore, head_name
 from scrub.study.statistics import Interval
 
 SHORT = {ATTENTION: "attention", DIRECT: "direct", ABLATION: "ablation"}
+ABREAST = 5  # scores in a table
 _TITLES = {ATTENTION: "attention to the target", DIRECT: "direct effect", ABLATION: "ablation effect"}
 
 
@@ -25,22 +26,27 @@ def study_tables(study: HeadStudy) -> Iterator[RenderableType]:
     yield _correlations(study)
 
 
-def scores_table(scores: Iterable[HeadScore]) -> Table:
-    """Every head with all of some scores."""
-    every = list(scores)
-    table = Table("head", box=box.SIMPLE_HEAD, pad_edge=False)
-    for score in every:
-        table.add_column(f"{score.name}, {score.unit}\n{score.on}", justify="right")
-    for head in every[0].heads:
-        table.add_row(head_name(head), *(_with_ends(score.interval(head), score.unit) for score in every))
-    return table
+def scores_tables(scores: Iterable[HeadScore]) -> Iterator[Table]:
+    """Every head with all of some scores: tables of what was measured on the same sequences, as wide as can be read."""
+    by_place: dict[str, list[HeadScore]] = {}
+    for score in scores:
+        by_place.setdefault(score.on, []).append(score)
+    for on, every in by_place.items():
+        for start in range(0, len(every), ABREAST):
+            some = every[start : start + ABREAST]
+            found = _table("head", f"scores on {on}")
+            for score in some:
+                found.add_column(f"{score.name},\n{score.unit}", justify="right")
+            for head in some[0].heads:
+                found.add_row(head_name(head), *(_with_ends(score.interval(head), score.unit) for score in some))
+            yield found
 
 
 def _top(study: HeadStudy, name: str) -> Table:
     order = [name, *(other for other in METRICS if other != name)]
     columns = _columns(study)
     title = f"top {study.first.top} by {_TITLES[name]}"
-    table = Table("head", title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = _table("head", title)
     for metrics in columns:
         for each in order:
             where = "" if metrics is study.one else f"\n{len(metrics.prompts)} prompts"
@@ -48,6 +54,10 @@ def _top(study: HeadStudy, name: str) -> Table:
     for head in study.first.scores[name].top(study.first.top):
         table.add_row(head_name(head), *(_value(metrics, each, head) for metrics in columns for each in order))
     return table
+
+
+def _table(first: str, title: str | None = None) -> Table:
+    return Table(first, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
 
 
 def _columns(study: HeadStudy) -> list[Metrics]:
@@ -74,7 +84,7 @@ def _with_ends(value: Interval, unit: str, signed: bool = True) -> str:
 def _overlaps(study: HeadStudy) -> Table:
     found = study.first.agreement
     beside = study.many.agreement if study.one else None
-    table = Table("overlap of the top heads", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = _table("overlap of the top heads")
     table.add_column(
         "heads in both" if study.one else f"heads in both, {len(study.many.prompts)} prompts", justify="right"
     )
@@ -96,7 +106,7 @@ def _count(value: Interval) -> str:
 
 
 def _correlations(study: HeadStudy) -> Table:
-    table = Table("rank correlation over all heads", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = _table("rank correlation over all heads")
     for metrics in _columns(study):
         table.add_column("this prompt" if metrics is study.one else f"{len(metrics.prompts)} prompts", justify="right")
     for pair in _pairs(study.many.agreement):
