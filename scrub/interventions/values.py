@@ -105,10 +105,10 @@ def _given(name: str, like: Float[Tensor, "1 ..."], arrays: Arrays, attends: boo
 def _pattern(what: str, positions: int) -> Float[Tensor, "query key"]:
     """Attention spread evenly over all keys so far, over the query itself, or over the keys of a mask."""
     if what == "uniform":
-        return torch.ones(positions, positions).tril() / torch.arange(1, positions + 1)[:, None]
+        return torch.ones(positions, positions).double().tril() / torch.arange(1, positions + 1)[:, None]
     if what == "identity":
-        return torch.eye(positions)
+        return torch.eye(positions).double()
     keys, inside = MASKS[what].keys(torch.arange(positions)[None])
-    pattern = torch.zeros(positions, positions).scatter_add_(1, keys[0], inside[0].float())
+    pattern = torch.zeros(positions, positions).double().scatter_add_(1, keys[0], inside[0].double())
     pattern[pattern.sum(1) == 0, 0] = 1
     return pattern / pattern.sum(1, keepdim=True)
