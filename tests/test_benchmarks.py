@@ -32,3 +32,9 @@ def test_a_study_of_twenty_experiments_and_three_anchors() -> None:
 def test_a_sweep_beside_a_run() -> None:
     text = printed("sweep.py", "--study", "induction/naive", "--sequences", "2")
     assert text.count(" runs\n") == 2
+
+
+def test_every_head_ablated_and_patched() -> None:
+    text = printed("interventions.py", "--model", "attn2l", "--sequences", "2", "--context", "7")
+    assert "16 heads, 2 sequences" in text
+    assert text.count("ablating every head") == text.count("patching every head") == 2
