@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scrub.cli import options
-from scrub.cli.terminal import console, gates_line, table, with_interval
+from scrub.cli.terminal import console, gates_line
 from scrub.errors import ScrubError
 from scrub.files import write_atomically
+from scrub.show.tables import table, with_interval
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -63,6 +64,7 @@ def ablate(
         str | None, typer.Option(metavar="letters|words|digits|random-tokens", help="On prompts that are drawn.")
     ] = None,
     count: Annotated[int, typer.Option(metavar="N", help="How many prompts.")] = 50,
+    length: Annotated[int, typer.Option(metavar="N", help="Words of the draw that prompts repeat.")] = 6,
     data: options.Text = None,
     sequences: options.Sequences = 64,
     positions: Annotated[str | None, _SCORED] = None,
@@ -91,7 +93,7 @@ def ablate(
     forced = _forced(attend)
     named = [*(sites or ()), *(["heads"] if heads else []), *(["layers"] if layers else [])]
     loaded = load_model(model)
-    places, on = _places(loaded, settings, data, prompt, expected, prompts, count)
+    places, on = _places(loaded, settings, data, prompt, expected, prompts, count, length)
     found = ablated(loaded, places, named or None, how=how, positions=at, attend=forced, only=only, settings=settings)
     contents: dict[Path, str | bytes] = {}  # all of them before any is written
     if json is not None:
@@ -135,6 +137,7 @@ def _places(
     expected: str | None,
     kind: str | None,
     count: int,
+    length: int,
 ) -> tuple[Places, str]:
     """Where losses are scored, and what that is in words."""
     from scrub.data.for_model import DEFAULT, sequences_for
@@ -151,7 +154,7 @@ def _places(
     if prompt is not None:
         return Places.of_prompts(given_prompt(model, prompt, expected)), f"the prompt {prompt!r}"
     if kind is not None:
-        drawn = repeated_prompts(model, kind.replace("-", " "), count, seed=settings.seed)
+        drawn = repeated_prompts(model, kind.replace("-", " "), count, length, settings.seed)
         return Places.of_prompts(drawn), f"{count} prompts of {drawn.kind}"
     text = sequences_for(model, data, settings.sequences, settings.split, settings.column, context=settings.context)
     if settings.positions is None:

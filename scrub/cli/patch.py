@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scrub.cli import options
-from scrub.cli.terminal import console, gates_line, table, warn, with_interval
+from scrub.cli.terminal import console, gates_line, warn
 from scrub.errors import ScrubError
 from scrub.files import write_atomically
+from scrub.show.tables import table, with_interval
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -56,6 +57,7 @@ def patch(
         str | None, typer.Option(metavar="letters|words|digits|random-tokens", help="Pairs that are drawn: letters.")
     ] = None,
     count: Annotated[int, typer.Option(metavar="N", help="How many pairs.")] = 20,
+    length: Annotated[int, typer.Option(metavar="N", help="Words of the draw that prompts repeat.")] = 6,
     where: Annotated[str, typer.Option(metavar="target|prefix", help="Where drawn pairs differ.")] = "target",
     back: Annotated[
         bool, typer.Option("--back", help="Corrupted into clean, instead of clean into corrupted.")
@@ -80,7 +82,7 @@ def patch(
     swept = {"heads": heads, "layers": layers, "streams": streams}
     named = [*(sites or ()), *(name for name, asked in swept.items() if asked)]
     loaded = load_model(model)
-    pairs = _pairs(loaded, clean, corrupted, expected, prompts, count, seed, where)
+    pairs = _pairs(loaded, clean, corrupted, expected, prompts, count, length, seed, where)
     direction = INTO_CLEAN if back else INTO_CORRUPTED
     found = patched(
         loaded, pairs, named or "heads", direction, positions=at, every_position=every_position, settings=settings
@@ -118,6 +120,7 @@ def _pairs(
     expected: str | None,
     kind: str | None,
     count: int,
+    length: int,
     seed: int,
     where: str,
 ) -> PromptPairs:
@@ -130,7 +133,7 @@ def _pairs(
         return given_pair(model, clean, corrupted, expected)
     if expected is not None:
         raise ScrubError("--expected says what comes after a prompt that is typed: give it with --clean")
-    return prompt_pairs(model, (kind or "letters").replace("-", " "), count, seed=seed, where=where)
+    return prompt_pairs(model, (kind or "letters").replace("-", " "), count, length, seed, where=where)
 
 
 def _texts(model: Model, pairs: PromptPairs) -> list[str]:

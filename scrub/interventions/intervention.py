@@ -81,12 +81,7 @@ def ablate_sites(
     rules = [
         f"{pattern} -> {source}" for pattern in (cut if only else [each for site in named for each in site.patterns])
     ]
-    rules += [
-        f"{inner}/{{q,k}} -> {ATTEND}{pattern}"
-        for text, pattern in (attend or {}).items()
-        for site in forced[text]
-        for inner in site.inner
-    ]
+    rules += [f"{site.attention} -> {ATTEND}{by}" for text, by in (attend or {}).items() for site in forced[text]]
     return Intervention(name, tuple(splits), tuple(rules))
 
 

@@ -58,6 +58,11 @@ class Site:
         return [] if self.positions is None else [f"{each} by positions {self.positions}" for each in self.inner]
 
     @property
+    def attention(self) -> str:
+        """The pattern of the slots that make the attention pattern of heads or a layer, where those are split too."""
+        return f"**/{_alternatives([*self.steps, f'{self.steps[-1]}[*]'])}/{{q,k}}"
+
+    @property
     def groups(self) -> list[tuple[str, str]]:
         """The (layer, heads) that it has to be told apart by: ("a1", "3")."""
         named = (re.fullmatch(r"(a\d+)\.(.+)", step) for step in self.steps)

@@ -1,0 +1,121 @@
+"""`scrub ablate` and `scrub patch`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import Scrub
+
+from scrub.model import load_model
+
+PROMPT = "abxab"  # of the letters that the project's tokenizer reads: x is expected
+
+
+def chance(text: str, answer: str) -> float:
+    """P(answer) after a typed prompt, by the model itself."""
+    model = load_model("tiny")
+    assert model.tokenizer is not None
+    tokens = [model.bos_token_id, *model.tokenizer.encode(text).ids]
+    logits = model(torch.tensor([tokens]))[0, -1]
+    return float(logits.softmax(-1)[model.tokenizer.encode(answer).ids[0]])
+
+
+def test_every_head_is_ablated_on_a_prompt(scrub: Scrub, tmp_path: Path) -> None:
+    file, plot = tmp_path / "a.json", tmp_path / "a.svg"
+    said = scrub("ablate tiny --prompt", PROMPT, "--tokens --json", file, "--plot", plot)
+    assert said.status == 0, said.err
+    content = json.loads(file.read_text())
+    assert [row["ablated"] for row in content["rows"]] == [f"a{at}.{head}" for at in range(2) for head in range(5)]
+    assert content["before"]["probability"]["estimate"] == pytest.approx(chance(PROMPT, "x"), rel=1e-4)
+    assert (content["how"], content["sequences"], content["positions"]) == ("zero", 1, 1)
+    assert content["tokens"]["a0.1"][0]["target"] == "x"
+    assert "numbers about one prompt have no interval" in said.out
+    assert "gates passed" in said.out
+    assert plot.read_bytes().startswith(b"<?xml")
+    rises = [float(line.split()[2]) for line in said.out.splitlines() if line.startswith((" a0", " a1"))][:10]
+    assert rises == sorted(rises, reverse=True)
+
+
+def test_sites_are_ablated_on_text_and_heads_attend_as_they_are_told(scrub: Scrub, tmp_path: Path) -> None:
+    file, plot = tmp_path / "a.json", tmp_path / "a.csv"
+    said = scrub(
+        "ablate tiny a0.1+a1.2@2..4 --layers --how mean --at 1..5 --attend", Path("a1.0=lag 2"),
+        "--data words --sequences 17 --positions repeats --json", file, "--plot", plot,
+    )  # fmt: skip
+    assert said.status == 0, said.err
+    content = json.loads(file.read_text())
+    assert [row["ablated"] for row in content["rows"]] == ["a0.1+a1.2@2..4", "a0", "a1"]
+    assert content["how"] == "mean at positions 1..5; a1.0 attending by lag 2"
+    assert content["sequences"] == 17
+    assert "brackets are 95 % intervals over sequences" in said.out
+    assert plot.read_text().count("\n") == 5  # the heading, nothing ablated, and the three
+    alone = scrub("ablate tiny a0.1 --only --how resample --prompts random-tokens --length 3 --count 5")
+    assert alone.status == 0, alone.err
+    assert "resample, all but what is named; on 5 prompts of random tokens" in alone.out
+    assert "only a0.1" in alone.out
+
+
+def test_a_typed_pair_is_patched(scrub: Scrub, tmp_path: Path) -> None:
+    file, plot = tmp_path / "p.json", tmp_path / "p.png"
+    said = scrub(
+        "patch tiny --clean", PROMPT, "--corrupted abzab --streams --every-position --json", file, "--plot", plot
+    )
+    assert said.status == 0, said.err
+    content = json.loads(file.read_text())
+    clean, corrupted = chance(PROMPT, "x"), chance("abzab", "x")
+    assert content["clean"]["probability"]["estimate"] == pytest.approx(clean, rel=1e-4)
+    assert content["corrupted"]["probability"]["estimate"] == pytest.approx(corrupted, rel=1e-4)
+    rows = {(row["site"], row["position"]): row for row in content["rows"]}
+    assert len(rows) == 3 * 6
+    assert rows["stream 0", 3]["probability recovered"] == pytest.approx(100)
+    assert rows["stream 2", 5]["probability recovered"] == pytest.approx(100)
+    assert rows["stream 0", 2]["probability recovered"] == 0
+    first = next(line for line in said.out.splitlines() if line.startswith(" stream 0"))
+    assert first.split() == ["stream", "0", "0", "0", "0", "100", "0", "0"]
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_drawn_pairs_are_patched_back(scrub: Scrub, tmp_path: Path) -> None:
+    file = tmp_path / "p.json"
+    said = scrub(
+        "patch tiny a1.2/k/* a0@2 --prompts random-tokens --length 3 --count 7 --where prefix --back --json", file
+    )
+    assert said.status == 0, said.err
+    content = json.loads(file.read_text())
+    assert content["direction"] == "corrupted into clean"
+    assert [row["site"] for row in content["rows"]] == ["a1.2/k/emb", *(f"a1.2/k/a0.{h}" for h in range(5)), "a0@2"]
+    assert len(content["prompts"]) == 7
+    found = [row["probability"] for row in content["rows"]]
+    assert np.isfinite(found).all()
+    heads = scrub("patch tiny --prompts random-tokens --length 3 --count 3")
+    assert heads.status == 0
+    assert heads.out.count(" a0.") == heads.out.count(" a1.") == 5
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("ablate tiny a9", "'a9' is no site of this model"),
+        ("ablate tiny --how nought", "nothing is ablated by 'nought'"),
+        ("ablate tiny --attend a0.0", "--attend 'a0.0' forces nothing: write SITE=PATTERN"),
+        ("ablate tiny --data words --prompt abxab", "--data and --prompt each say what to measure on"),
+        ("ablate tiny --prompt abxab --positions all", "--positions selects positions of text"),
+        ("ablate tiny --prompt abxab --how mean", "a mean over one sequence is that sequence itself"),
+        ("ablate tiny --prompt abxab --how resample", "one sequence has no other to resample from"),
+        ("ablate tiny --expected x", "--expected says what comes after a prompt that is typed"),
+        ("ablate tiny --plot out.txt", "a plot can't be written as '.txt'"),
+        ("patch tiny --clean abxab", "give both --clean and --corrupted"),
+        ("patch tiny --clean abxab --corrupted abzab --prompts letters", "each say what to measure on"),
+        ("patch tiny --expected x", "--expected says what comes after a prompt that is typed"),
+        ("patch tiny --every-position --at 3 --clean abxab --corrupted abzab", "every position is patched by itself"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(scrub: Scrub, words: str, says: str) -> None:
+    said = scrub(words)
+    assert said.status == 2
+    assert says in said.err
+    assert said.err.count("\n") == 1
