@@ -9,9 +9,12 @@ if TYPE_CHECKING:
     from scrub.comparisons.moved import Moved, moved
     from scrub.errors import GateError, ScrubError
     from scrub.graph.views import listing, to_networkx
+    from scrub.heads.study import HeadStudy, study_heads
     from scrub.interventions.ablation import Ablation, ablate
     from scrub.interventions.patching import Patching, patch
+    from scrub.measure.scores import score_heads
     from scrub.model import Model, load_model
+    from scrub.prompts.generate import given_prompt, prompt_pairs, repeated_prompts
     from scrub.reports.report import Report, make_report
     from scrub.results.folder import Results
     from scrub.results.read import known
@@ -28,6 +31,7 @@ __all__ = [
     "Comparison",
     "GateError",
     "Grid",
+    "HeadStudy",
     "Hypothesis",
     "Leaderboard",
     "Model",
@@ -44,6 +48,7 @@ __all__ = [
     "TokenFeature",
     "ablate",
     "compare",
+    "given_prompt",
     "known",
     "leaderboard",
     "listing",
@@ -53,7 +58,11 @@ __all__ = [
     "moved",
     "patch",
     "prepare",
+    "prompt_pairs",
+    "repeated_prompts",
     "run",
+    "score_heads",
+    "study_heads",
     "sweep",
     "to_networkx",
 ]
@@ -64,9 +73,12 @@ _HOMES = {
     "scrub.comparisons.moved": ("Moved", "moved"),
     "scrub.errors": ("GateError", "ScrubError"),
     "scrub.graph.views": ("listing", "to_networkx"),
+    "scrub.heads.study": ("HeadStudy", "study_heads"),
     "scrub.interventions.ablation": ("Ablation", "ablate"),
     "scrub.interventions.patching": ("Patching", "patch"),
+    "scrub.measure.scores": ("score_heads",),
     "scrub.model": ("Model", "load_model"),
+    "scrub.prompts.generate": ("given_prompt", "prompt_pairs", "repeated_prompts"),
     "scrub.reports.report": ("Report", "make_report"),
     "scrub.results.folder": ("Results",),
     "scrub.results.read": ("known",),

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json as text_of
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scrub.cli import options
+from scrub.cli import options, roles
 from scrub.cli.new import hypothesis_path, write_new
-from scrub.cli.roles import CONTEXT, write_roles
+from scrub.cli.roles import CONTEXT
 from scrub.cli.terminal import console, gates_line
-from scrub.files import check_writable, write_atomically
+from scrub.errors import ScrubError
+from scrub.files import check_writable, make_folder, write_atomically
 
 if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+    from scrub.data.load import Sequences
     from scrub.heads.study import HeadStudy
-    from scrub.interventions.values import Tokens
     from scrub.measure.score import HeadScore
+    from scrub.model import Model
 
 PROMPT = "J A M P R X J A M P R"  # that of the published study; scrub.heads.study would import torch
 
@@ -29,8 +35,12 @@ def heads(
         str | None, typer.Option(metavar="TOKEN", help="Expect this after TEXT, instead of what it repeats.")
     ] = None,
     kind: Annotated[
-        str, typer.Option(metavar="letters|words|digits|random-tokens", help="What drawn prompts are made of.")
-    ] = "letters",
+        str | None,
+        typer.Option(
+            metavar="letters|words|digits|random-tokens",
+            help="What drawn prompts are made of: letters, or random tokens without a tokenizer.",
+        ),
+    ] = None,
     count: Annotated[int, typer.Option(metavar="N", help="How many prompts are drawn, of the same layout.")] = 64,
     how: Annotated[str, typer.Option(metavar="zero|mean|resample", help="How heads are ablated.")] = "zero",
     top: Annotated[int, typer.Option(metavar="N", help="Heads in each table.", min=1)] = 10,
@@ -62,114 +72,172 @@ def heads(
     formats: Annotated[
         str, typer.Option(metavar="svg,png,...", help="Of the charts: svg, png, pdf, html, csv.")
     ] = "svg,png",
-    roles: Annotated[
+    write_roles: Annotated[
         bool, typer.Option("--write-roles", help="Write the roles that text and repeated tokens show into config.json.")
     ] = False,
     hypothesis: Annotated[
         str | None,
-        typer.Option("--write-hypothesis", metavar="NAME", help="And a hypothesis to start from, about these heads."),
+        typer.Option(
+            "--write-hypothesis", metavar="NAME", help="Write a hypothesis to start from, about the heads with a role."
+        ),
     ] = None,
 ) -> None:
     """The top heads by attention, direct effect and ablation effect on a prompt, and how far the three agree."""
     from scrub.data.for_model import sequences_for
-    from scrub.heads.scores import causal_scores, read_scores
+    from scrub.heads.scores import causal_scores, check_lags, read_scores
     from scrub.heads.study import study_heads
-    from scrub.heads.tables import scores_tables, study_tables
     from scrub.model import load_model
     from scrub.study.run import Settings
 
-    if json is not None:
-        check_writable(json)
-    suffixes = _suffixes(formats) if pictures is not None else ()
+    suffixes = _check_outputs(json, pictures, formats)
     module = hypothesis_path(hypothesis) if hypothesis is not None else None
     settings = Settings(sequences, 1, seed, batch, device, dtype)
     loaded = load_model(model)
+    _check_roles(loaded, model, write_roles, module)
+    wanted, printed = bool(scores or effects or lag or pictures), bool(scores or effects or lag)
+    text = None
+    if wanted or write_roles:
+        text = sequences_for(loaded, data, sequences, context=min(context, loaded.n_ctx), fewer=True)
+        check_lags(lag or (), text.tokens.shape[1] - 1)
     study = study_heads(
         loaded,
         prompt,
         expected=expected,
-        kind=kind.replace("-", " "),
+        kind=kind and kind.replace("-", " "),
         count=count,
         how=how,
         top=top,
         bos=bos,
         settings=settings,
     )
-    wanted = scores or effects or bool(lag) or pictures is not None
-    found: list[HeadScore] = []
-    if wanted or roles or module:
-        text = sequences_for(loaded, data, sequences, context=min(context, loaded.n_ctx), fewer=True)
-        tokens = text.tokens.numpy()
-    if wanted:
-        found = read_scores(study, tokens, lag or (), settings)
-        found += causal_scores(study.model, tokens, how, settings=settings) if effects else []
     out = console()
-    out.print(study.heading, soft_wrap=True)
-    out.print(gates_line(study.first.ablation.effects.gates, "prompts") + "\n")
-    for each in study_tables(study):
-        out.print(each)
-    if scores or effects or lag:
-        out.print(f"text: {text.name}, {len(tokens)} sequences of {tokens.shape[1] - 1} positions", soft_wrap=True)
-        for each in scores_tables(found):
-            out.print(each)
+    _print_study(out, study)
+    found: list[HeadScore] = []
+    if wanted and text is not None:
+        found = read_scores(study, text.tokens.numpy(), lag or (), settings)
+        found += causal_scores(study.model, text.tokens.numpy(), how, settings=settings) if effects else []
+    if printed and text is not None:
+        _print_scores(out, found, _on(text))
     if json is not None:
-        write_atomically(json, text_of.dumps(_content(study, found, seed), indent=1) + "\n")
+        write_atomically(json, text_of.dumps(_content(study, found, seed), indent=1, allow_nan=False) + "\n")
     if pictures is not None:
-        from scrub.heads.charts import study_charts
         from scrub.show.charts.album import write_album
 
-        charts = study_charts(study, found, settings)
+        charts = study.charts(found, settings)
         page, *_ = write_album(pictures, charts, f"Heads of {loaded.name}", suffixes, study.heading)
-        out.print(f"wrote the charts, and {page} with all of them")
-    if roles or module:
-        _write(model, tokens, f"{text.name}: {len(tokens)} sequences of {tokens.shape[1] - 1} positions", roles, module)
+        out.print(f"wrote {len(charts)} charts, and {page} with all of them", soft_wrap=True)
+    if write_roles and text is not None:
+        _write_roles(out, loaded, model, text)
+    if module is not None:
+        from scrub.study.skeleton import skeleton_files
+
+        write_new(skeleton_files(module, load_model(model), model))
 
 
-def _suffixes(formats: str) -> tuple[str, ...]:
+def _check_outputs(json: Path | None, pictures: Path | None, formats: str) -> tuple[str, ...]:
+    """The suffixes of the charts. Raises ScrubError before anything is computed that couldn't be written."""
+    if json is not None:
+        check_writable(json)
+    if pictures is None:
+        return ()
+    from scrub.show.charts.album import INDEX
     from scrub.show.charts.chart import CHART_FORMATS
     from scrub.show.figure import check_format
 
-    found = tuple(f".{each.strip().lstrip('.')}" for each in formats.split(",") if each.strip())
-    for suffix in found:
+    suffixes = tuple(
+        f".{each.lstrip('.')}" for each in options.listed("--formats", formats, "format", "as in svg,png") or ()
+    )
+    for suffix in suffixes:
         check_format(suffix, CHART_FORMATS)
-    return found
+    make_folder(pictures)
+    check_writable(pictures / INDEX)
+    return suffixes
+
+
+def _check_roles(loaded: Model, model: str, write: bool, module: Path | None) -> None:
+    """Raise ScrubError if the roles couldn't be written, or if a hypothesis would name heads of roles that aren't."""
+    from scrub.hub import own_config
+
+    if write:
+        path, _ = own_config(model)
+        if path.parent.is_dir():
+            check_writable(path)
+    elif module is not None and not any(loaded.roles.values()):
+        raise ScrubError(
+            f"no head of {loaded.name} has a role in its config.json, by which a hypothesis names heads: write them "
+            "too, with --write-roles"
+        )
+
+
+def _write_roles(out: Console, loaded: Model, model: str, text: Sequences) -> None:
+    """Measure the roles of a model's heads, and write them into its config.json."""
+    from scrub.measure.roles import measure
+
+    measured = measure(loaded, text.tokens.numpy(), len(text.tokens))
+    if not measured.roles():
+        raise ScrubError(
+            f"no head of {loaded.name} shows a role on {text.name}, so none is written: 'scrub roles {model}' tells "
+            "what each attends to"
+        )
+    out.print(f"wrote the roles into {roles.write_roles(model, measured, _on(text))}", soft_wrap=True)
+
+
+def _on(text: Sequences) -> str:
+    return f"{text.name}: {len(text.tokens)} sequences of {text.tokens.shape[1] - 1} positions"
+
+
+def _print_study(out: Console, study: HeadStudy) -> None:
+    from scrub.heads.tables import study_tables
+
+    out.print(study.heading, soft_wrap=True)
+    out.print(gates_line(study.gates, "prompts" if len(study.many.prompts) > 1 else None) + "\n", soft_wrap=True)
+    for each in study_tables(study, out, out.options):
+        out.print(each)
+
+
+def _print_scores(out: Console, scores: list[HeadScore], on: str) -> None:
+    from scrub.heads.tables import scores_tables
+
+    out.print(f"text: {on}", soft_wrap=True)
+    for each in scores_tables(scores, out, out.options):
+        out.print(each)
 
 
 def _content(study: HeadStudy, scores: list[HeadScore], seed: int) -> dict[str, Any]:
-    """What `--json` writes: fractions, probabilities, nats and logits."""
-    agreement = study.many.agreement
+    """What `--json` writes: fractions, probabilities, nats and logits; what is no number is null."""
+    one, many, agreement = study.one, study.many.agreement, study.first.agreement
     return {
         "format": 1,
         "model": study.model.name,
         "heading": study.heading,
+        "how": study.many.how,
         "seed": seed,
-        "gates": dict(study.first.ablation.effects.gates.deviations),
-        "heads": study.frame().to_dict(orient="records"),
-        "top": {name: [list(head) for head in heads] for name, heads in study.first.agreement.sets.items()},
-        "overlaps": study.first.agreement.overlap_frame().to_dict(orient="records"),
-        "correlations": study.first.agreement.correlation_frame().to_dict(orient="records"),
-        "overlaps over prompts": agreement.overlap_frame().to_dict(orient="records"),
-        "correlations over prompts": agreement.correlation_frame().to_dict(orient="records"),
+        "gates": dict(study.gates.deviations),
+        "prompt": one
+        and {"text": one.prompts.texts[0], "expected": study.expected, "probability": one.probability.estimate},
+        "prompts": {
+            "kind": study.layout.kind,
+            "count": len(study.many.prompts),
+            "probability": vars(study.many.probability),
+        },
+        "heads": _rows(study.frame()),
+        "top": {name: [list(head) for head in heads] for name, heads in agreement.sets.items()},
+        "overlaps": _rows(agreement.overlap_frame()),
+        "correlations": _rows(agreement.correlation_frame()),
+        "overlaps over prompts": _rows(many.overlap_frame()),
+        "correlations over prompts": _rows(many.correlation_frame()),
         "scores": [
             {
                 **{said: getattr(each, said) for said in ("name", "unit", "on", "source")},
-                "heads": each.frame().to_dict(orient="records"),
+                "heads": _rows(each.frame()),
             }
             for each in scores
         ],
     }
 
 
-def _write(model: str, text: Tokens, measured_on: str, roles: bool, module: Path | None) -> None:
-    """Write the roles that the heads of a model show on text, and a hypothesis that names them."""
-    from scrub.measure.roles import measure
-    from scrub.model import load_model
-    from scrub.study.skeleton import skeleton_files
-
-    loaded = load_model(model)
-    measured = measure(loaded, text, len(text))
-    files = skeleton_files(module, loaded, model, measured.roles()) if module else {}
-    if roles:
-        console().print(f"wrote the roles into {write_roles(model, measured, measured_on)}", soft_wrap=True)
-    if files:
-        write_new(files)
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [
+        {str(name): None if isinstance(each, float) and math.isnan(each) else each for name, each in row.items()}
+        for row in frame.to_dict(orient="records")
+    ]

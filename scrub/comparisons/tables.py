@@ -7,7 +7,6 @@ from functools import partial
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -17,13 +16,13 @@ from scrub.comparisons.leaderboard import Board, Leaderboard
 from scrub.comparisons.moved import Most, Moved, MovedKind, MovedSequence, MovedToken, Side, T
 from scrub.files import one_line, shown
 from scrub.show.difference import coloured
+from scrub.show.tables import fitting
 from scrub.show.tokens import in_context, marked, start
 from scrub.study.null import Standing
 from scrub.study.statistics import SMALLEST_P, Interval
 
 _STYLES = {"better": "green", "worse": "red", "same": "dim", "unclear": ""}
 _MARKS = {"+": "green", "-": "red", " ": "dim"}
-_ENDLESS = 100_000  # cells
 PATHS = 40  # lines of a difference of paths
 CONTEXT = 72  # cells of text around a token, at the most
 
@@ -32,7 +31,7 @@ def comparison_tables(of: Comparison, console: Console, options: ConsoleOptions)
     """The table of what each recovers with the differences, what these mean, and what changed."""
     yield Text(one_line(of.heading))
     yield Text()
-    yield _fitting(partial(_comparison, of), console, options)
+    yield fitting(partial(_comparison, of), console, options)
     for note in of.notes:
         yield Text(note, style="dim")
     if of.chances:
@@ -69,7 +68,7 @@ def leaderboard_tables(of: Leaderboard, console: Console, options: ConsoleOption
             yield Text()
         yield Text(one_line(board.heading))
         yield Text(f"{one_line(board.basis)}; part: {one_line(of.part)}", style="dim")
-        yield _fitting(partial(_board, board), console, options)
+        yield fitting(partial(_board, board), console, options)
     yield Text("≈: the interval overlaps the leader's; behind: by how much, paired on the same sequences", style="dim")
 
 
@@ -78,12 +77,6 @@ def interval(value: Interval, digits: int, sign: bool = False, wide: bool = True
     form = f"{'+' if sign else ''}.{digits}f"
     around = f"[{value.low:{form}}, {value.high:{form}}]"
     return f"{value.estimate:{form}} {around}{mark}" if wide else f"{value.estimate:{form}}{mark}\n{around}"
-
-
-def _fitting(make: Callable[[bool], Table], console: Console, options: ConsoleOptions) -> Table:
-    """The table with everything on one line, or the narrow one if it is wider than there is room."""
-    needed = Measurement.get(console, options.update(width=_ENDLESS), make(True)).maximum
-    return make(needed <= options.max_width)
 
 
 def _table(titles: Iterable[str], left: Sequence[int]) -> Table:

@@ -7,16 +7,15 @@ from itertools import combinations
 
 import numpy as np
 
-from scrub.heads.study import ABLATION, ATTENTION, METRICS, HeadStudy
-from scrub.interventions.ablation import Ablation, ablate
-from scrub.interventions.patching import Patching, patch
+from scrub.heads.study import ABLATION, ATTENTION, METRICS, SHORT, HeadStudy
+from scrub.interventions.ablation import ablate
+from scrub.interventions.patching import patch
 from scrub.measure.attention import attention_patterns
 from scrub.measure.composition import composition
-from scrub.measure.score import HeadScore
+from scrub.measure.places import Places
+from scrub.measure.score import HeadScore, head_name
 from scrub.measure.virtual_weights import layer_readers
-from scrub.prompts.generate import prompt_pairs
 from scrub.prompts.texts import token_texts
-from scrub.prompts.vocabulary import RANDOM
 from scrub.show.charts.ablation import token_strip
 from scrub.show.charts.agreement import overlap_map, score_scatter
 from scrub.show.charts.album import file_name
@@ -30,6 +29,7 @@ from scrub.study.run import Settings
 
 SHOWN = 4  # attention patterns side by side
 PAIRS = 16  # clean and corrupted prompts
+_WHOSE = {ATTENTION: "attend to the target most", ABLATION: "matter most when ablated"}
 
 
 def study_charts(
@@ -38,63 +38,59 @@ def study_charts(
     """The whole set for a model, by names for files: metrics and how they agree, attention, ablation, patching,
     composition, and a map and the top of each of `scores`.
 
-    Runs the ablation of layers and the patching that the study itself doesn't hold. Raises GateError if a gate fails.
+    Runs the ablation of layers and of tokens, and the patching, which the study itself doesn't hold. Raises GateError
+    if a gate fails.
     """
     asked = settings or Settings()
-    first, agreement = study.first, study.first.agreement
-    metrics = [first.scores[name] for name in METRICS]
-    found = {"metrics": metric_bars(metrics, first.top), "overlap": overlap_map(agreement)}
-    for across, up in combinations(METRICS, 2):
-        found[f"{file_name(across)}-and-{file_name(up)}"] = score_scatter(agreement, across, up, first.top)
-    for score in metrics:
-        found[f"{file_name(score.name)}-heads"] = head_map(score)
-        if study.one:
-            found[f"{file_name(score.name)}-heads-many"] = head_map(study.many.scores[score.name])
-    found |= _attention(study)
-    layers = ablate(study.model, study.many.prompts, "layers", how="zero", settings=asked)
+    found = _metrics(study)
+    for name in _WHOSE:
+        found[f"patterns-by-{SHORT[name]}"] = _patterns(study, name)
+    layers = ablate(study.model, study.many.prompts, "layers", settings=asked)
     found["ablation-layers"] = ablation_chart(layers)
     found["ablation-tokens"] = _tokens(study, asked)
     found |= _patching(study, asked)
     found |= _weights(study)
     for score in scores:
-        name = f"score-{file_name(score.name)}-{file_name(score.on)}"
-        found |= {name: head_map(score), f"{name}-top": head_bars(score, first.top)}
+        name = file_name(f"{score.on} {score.name}")
+        found |= {name: head_map(score), f"{name}-top": head_bars(score, study.first.top)}
     return found
 
 
-def _attention(study: HeadStudy) -> dict[str, Chart]:
-    """Where the heads look that attend to the target most, and those that matter most."""
-    prompts, found = study.first.prompts, {}
-    texts = token_texts(prompts.tokens[0], study.model.tokenizer)
-    for name, said in ((ATTENTION, "attend to the target most"), (ABLATION, "matter most when ablated")):
-        heads = study.first.scores[name].top(SHOWN)
-        patterns = attention_patterns(study.model, prompts.rows[:1], heads)
-        found[f"attention-{file_name(name)}"] = attention_map(
-            {head: patterns[head][0] for head in heads},
-            texts,
-            int(prompts.second[0]),
-            int(prompts.target[0]),
-            title=f"attention of the heads that {said}",
-            caption=f"Of {prompts.texts[0]!r}; the query and the target are marked.",
-        )
+def _metrics(study: HeadStudy) -> dict[str, Chart]:
+    """Each metric of every head, side by side and against each other; over many prompts too beside a single one."""
+    first, agreement = study.first, study.first.agreement
+    found = {"metrics": metric_bars(list(agreement.scores.values()), first.top), "overlap": overlap_map(agreement)}
+    for name in METRICS:
+        found[f"{SHORT[name]}-heads"] = head_map(first.scores[name])
+        if study.one:
+            found[f"{SHORT[name]}-heads-prompts"] = head_map(study.many.scores[name])
+    for across, up in combinations(METRICS, 2):
+        found[f"{SHORT[across]}-and-{SHORT[up]}"] = score_scatter(agreement, across, up, first.top)
     return found
+
+
+def _patterns(study: HeadStudy, name: str) -> Chart:
+    """Where the heads look that are the largest by a metric, in the one prompt or the first of many."""
+    prompts, heads = study.first.prompts, study.first.scores[name].top(SHOWN)
+    patterns = attention_patterns(study.model, prompts.rows[:1], heads)
+    return attention_map(
+        {head: patterns[head][0] for head in heads},
+        token_texts(prompts.tokens[0], study.model.tokenizer),
+        int(prompts.second[0]),
+        int(prompts.target[0]),
+        title=f"attention of the heads that {_WHOSE[name]}",
+        caption=f"Of {prompts.texts[0]!r}; the query and the target are marked.",
+    )
 
 
 def _tokens(study: HeadStudy, settings: Settings) -> Chart:
     """How the head that matters most changes the loss of every token of the prompt."""
-    from scrub.interventions.sites import heads
-    from scrub.measure.places import Places
-
     prompts = study.first.prompts
-    head = study.first.scores[ABLATION].top(1)[0]
-    site = heads(study.model.graph)[study.first.scores[ABLATION].heads.index(head)]
-    places = Places.of_text(prompts.rows[:1], first_query=0)
-    found: Ablation = ablate(study.model, places, [site], settings=settings)
-    rise = found.tokens(site)["rise"].to_numpy()
-    texts = token_texts(prompts.rows[0], study.model.tokenizer)
+    site = f"a{head_name(study.first.scores[ABLATION].top(1)[0])}"
+    found = ablate(study.model, Places.of_text(prompts.rows[:1], first_query=0), [site], settings=settings)
     return token_strip(
-        texts,
-        np.concatenate([[np.nan], rise]),  # the first token is predicted by nothing
+        token_texts(prompts.rows[0], study.model.tokenizer),
+        np.concatenate([[np.nan], found.tokens(site)["rise"].to_numpy()]),  # nothing predicts the first token
         title=f"rise of each token's loss without {site}",
         caption=f"Of {prompts.texts[0]!r} and the expected token; zero ablation of {site}, in nats.",
     )
@@ -102,15 +98,12 @@ def _tokens(study: HeadStudy, settings: Settings) -> Chart:
 
 def _patching(study: HeadStudy, settings: Settings) -> dict[str, Chart]:
     """Clean into corrupted: every head, and the residual stream at every position."""
-    model, prompts = study.model, study.many.prompts
-    length, query = int(prompts.second[0] - prompts.first[0]), None
-    kind = prompts.kind if model.tokenizer is not None else RANDOM
-    pairs = prompt_pairs(model, kind, PAIRS, length, settings.seed, query=query)
+    pairs = study.layout.pairs(study.model, PAIRS, settings.seed)
     names = [str(at) for at in range(pairs.clean.tokens.shape[1])]
     for name, at in (("A", pairs.clean.first), ("B", pairs.clean.target), ("query", pairs.clean.second)):
         names[int(at[0])] = name
-    heads: Patching = patch(model, pairs, "heads", settings=settings)
-    streams: Patching = patch(model, pairs, "streams", every_position=True, settings=settings)
+    heads = patch(study.model, pairs, "heads", settings=settings)
+    streams = patch(study.model, pairs, "streams", every_position=True, settings=settings)
     return {"patching-heads": patching_chart(heads), "patching-streams": patching_chart(streams, tokens=names)}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from scrub.errors import ScrubError
 from scrub.heads.study import HeadStudy
 from scrub.interventions.ablation import ablate
 from scrub.interventions.context import NEAR, context_sensitivity
@@ -31,10 +32,17 @@ def read_scores(
     model, positions = study.model, text.shape[1] - 1
     candidates = common_tokens(text, model.bos_token_id, COMMON)
     repeated = repeated_tokens(candidates, positions, model.bos_token_id, len(text), asked.seed)
-    found = [*_read(model, Places.of_prompts(study.many.prompts), [], asked), *study.many.causal]
+    of_prompts = _read(model, Places.of_prompts(study.many.prompts), [], asked)
+    found = [*(replace(score, on=study.many.on) for score in of_prompts), *study.many.causal]
     for places in (Places.of_repeated(repeated), Places.of_text(text)):
         found += _read(model, places, lags, asked)
     return found
+
+
+def check_lags(lags: Sequence[int], positions: int) -> None:
+    """Raise ScrubError for a lag that no position of such sequences reaches, nor of repeated tokens as long."""
+    if lags and max(lags) >= (most := positions // 2 * 2):
+        raise ScrubError(f"no position lies {max(lags)} behind another of {positions}: take a lag below {most}")
 
 
 def causal_scores(

@@ -7,32 +7,62 @@ that are drawn, with its interval.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from scrub.errors import ScrubError
+from scrub.files import one_line
 from scrub.interventions.ablation import Ablation, ablate
+from scrub.interventions.intervention import SOURCES
 from scrub.interventions.values import Tokens
 from scrub.measure.agreement import Agreement
 from scrub.measure.definitions import ABLATIONS
 from scrub.measure.score import HeadScore
 from scrub.measure.scores import score_heads
 from scrub.model import Model
-from scrub.prompts.generate import LENGTH, given_prompt, repeated_prompts
+from scrub.prompts.generate import LENGTH, given_prompt, prompt_pairs, repeated_prompts
 from scrub.prompts.predictions import Predicted
-from scrub.prompts.prompts import Prompts
+from scrub.prompts.prompts import PromptPairs, Prompts
 from scrub.prompts.texts import token_text
-from scrub.prompts.vocabulary import RANDOM
+from scrub.prompts.vocabulary import RANDOM, vocabulary
+from scrub.show.notebook import as_html
+from scrub.study.gates import Gates
 from scrub.study.run import DTYPES, Settings
 from scrub.study.statistics import Interval
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+    from scrub.show.charts.chart import Chart
 
 PUBLISHED = "J A M P R X J A M P R"  # the prompt of the published study
 ATTENTION, DIRECT, ABLATION = "attention to target", "direct effect", "ablation effect"
 METRICS = (ATTENTION, DIRECT, ABLATION)
+SHORT = {ATTENTION: "attention", DIRECT: "direct", ABLATION: "ablation"}  # what tables and files call them
 MANY = 64  # prompts
-LONGEST = 20  # draws of words of which there are few, such as letters
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What drawn prompts are like: `length` different words of a kind, and again those up to the number `query`."""
+
+    kind: str
+    length: int
+    query: int | None
+    bos: bool | None
+
+    def prompts(self, model: Model, count: int, seed: int) -> Prompts:
+        """So many prompts. Raises ScrubError if the model has too few words, or reads fewer tokens."""
+        return repeated_prompts(model, self.kind, count, self.length, seed, self.bos, self.query)
+
+    def pairs(self, model: Model, count: int, seed: int) -> PromptPairs:
+        """The same prompts, each with a corrupted one; of random tokens if no word is left to corrupt one with."""
+        kind = self.kind if len(vocabulary(model, self.kind)) > self.length else RANDOM
+        return prompt_pairs(model, kind, count, self.length, seed, self.bos, self.query)
 
 
 @dataclass(frozen=True)
@@ -52,7 +82,7 @@ class Metrics:
         """What the ablation of each head does: to P and to log P of the target, and to the logits."""
         return [self.scores[name] for name in ABLATIONS]
 
-    @property
+    @cached_property
     def agreement(self) -> Agreement:
         """The top sets under the three metrics, their overlaps and rank correlations."""
         return Agreement({name: self.scores[name] for name in METRICS}, self.top)
@@ -60,11 +90,15 @@ class Metrics:
 
 @dataclass(frozen=True)
 class HeadStudy:
-    """A study of heads: the metrics on `one` prompt, if the model has a tokenizer for it, and over `many`."""
+    """A study of heads: the metrics on `one` prompt, if there is one, and over `many`, which are of `layout`.
+
+    Printed by rich, or shown in a notebook, it is its tables.
+    """
 
     model: Model
     one: Metrics | None
     many: Metrics
+    layout: Layout
 
     @property
     def first(self) -> Metrics:
@@ -72,15 +106,34 @@ class HeadStudy:
         return self.one or self.many
 
     @property
+    def both(self) -> list[Metrics]:
+        """The metrics on the one prompt, if there is one, and those over many."""
+        return [self.many] if self.one is None else [self.one, self.many]
+
+    @property
+    def gates(self) -> Gates:
+        """What the gates saw: the larger deviation of both ablations."""
+        seen = [metrics.ablation.effects.gates for metrics in self.both]
+        return replace(
+            seen[0], deviations={name: max(each.deviations[name] for each in seen) for name in seen[0].deviations}
+        )
+
+    @property
+    def expected(self) -> str:
+        """The text of the token that the one prompt expects. Empty without one."""
+        if self.one is None:
+            return ""
+        return token_text(int(self.one.prompts.expected[0]), self.model.tokenizer)
+
+    @property
     def heading(self) -> str:
         """What was measured on what, on one line."""
-        many = self.many
-        chance = f"{100 * many.probability.estimate:.1f} % [{100 * many.probability.low:.1f}, "
-        said = f"{many.on}: P(expected) {chance}{100 * many.probability.high:.1f}]; ablation: {many.how}"
+        many, chance = self.many, self.many.probability
+        ends = "" if chance.low == chance.high else f" [{100 * chance.low:.1f}, {100 * chance.high:.1f}]"
+        said = f"{many.on}: P(expected) {100 * chance.estimate:.1f} %{ends}; ablation: {many.how}"
         if self.one is None:
             return f"{self.model.name} on {said}"
-        expected = token_text(int(self.one.prompts.expected[0]), self.model.tokenizer).strip()
-        known = f"P({expected}) {100 * self.one.probability.estimate:.1f} %"
+        known = f"P({one_line(self.expected)}) {100 * self.one.probability.estimate:.1f} %"
         return f"{self.model.name} on {self.one.prompts.texts[0]!r}: {known}; beside it {said}"
 
     def frame(self) -> pd.DataFrame:
@@ -96,13 +149,33 @@ class HeadStudy:
             rows.append(row)
         return pd.DataFrame(rows)
 
+    def charts(self, scores: Sequence[HeadScore] = (), settings: Settings | None = None) -> dict[str, Chart]:
+        """The whole set of charts by name, with a map and the top of each of `scores`.
+
+        See :func:`scrub.heads.charts.study_charts`, which runs what the study itself doesn't hold.
+        """
+        from scrub.heads.charts import study_charts
+
+        return study_charts(self, scores, settings)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.text import Text
+
+        from scrub.heads.tables import study_tables
+
+        yield Text(self.heading)
+        yield from study_tables(self, console, options)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
+
 
 def study_heads(
     model: Model,
     prompt: str | None = PUBLISHED,
     *,
     expected: str | None = None,
-    kind: str = "letters",
+    kind: str | None = None,
     count: int = MANY,
     how: str = "zero",
     top: int = 10,
@@ -111,47 +184,67 @@ def study_heads(
 ) -> HeadStudy:
     """Attention to the target, direct effect and ablation effect of every head, on a prompt and over many.
 
-    `prompt` repeats itself, as the published one does; None leaves it out, and so does a model without a tokenizer.
-    `count` prompts of its length and layout are drawn of `kind`. `how` heads are ablated: "zero", or "mean" and
-    "resample" over the drawn prompts. Raises ScrubError for what doesn't fit, and GateError if a gate fails.
+    `prompt` repeats itself, as the published one does, and expects what it repeats, or `expected`; None leaves it out,
+    and so does a model without a tokenizer that of the published study. `count` prompts of its length and layout are
+    drawn of `kind`, by default letters, or random tokens for a model without a tokenizer. `how` heads are ablated:
+    "zero", "mean" over the drawn prompts, or "resample" from another drawn prompt (the one prompt: from the first).
+    Prompts begin with the begin token if `bos`, or if that is None and the model's own library puts it there.
+    Raises ScrubError for what doesn't fit, and GateError if a gate fails.
     """
     asked = settings or Settings()
     model = model.to(DTYPES[asked.dtype], asked.where)
-    given = None if prompt is None or model.tokenizer is None else given_prompt(model, prompt, expected, bos)
-    length, query = _layout(given, model.config.bos_before_prompts if bos is None else bos)
-    kind = RANDOM if model.tokenizer is None else kind
-    drawn = repeated_prompts(model, kind, count, length, asked.seed, bos, query)
-    many = _measure(model, drawn, how, top, asked, None)
-    one = None
-    if given is not None:
-        if how != "zero" and given.tokens.shape[1] != drawn.tokens.shape[1]:
-            raise ScrubError(
-                f"the prompt has {given.tokens.shape[1]} tokens and those that are drawn {drawn.tokens.shape[1]}, so "
-                f"these can't {'stand in for it' if how == 'resample' else 'give the mean'}: ablate by zero"
-            )
-        one = _measure(model, given, how, top, asked, drawn.rows)
-    return HeadStudy(model, one, many)
+    if model.tokenizer is None and prompt == PUBLISHED:
+        prompt = None
+    if prompt is None and expected is not None:
+        raise ScrubError("what is expected comes after a prompt that is typed: give one, or leave it out")
+    given = None if prompt is None else given_prompt(model, prompt, expected, bos)
+    layout = _layout(model, given, kind, bos)
+    drawn = layout.prompts(model, count, asked.seed)
+    _check_ablation(how, count, given, drawn)
+    one = None if given is None else _measure(model, given, how, top, asked, drawn.rows)
+    return HeadStudy(model, one, _measure(model, drawn, how, top, asked), layout)
 
 
-def _layout(given: Prompts | None, begins: bool) -> tuple[int, int | None]:
-    """The length of the draw and the place of the query in it that make prompts of a given one's layout.
+def _check_ablation(how: str, count: int, given: Prompts | None, drawn: Prompts) -> None:
+    """Raise ScrubError unless heads can be ablated so, on the drawn prompts and beside them on a given one."""
+    if how not in SOURCES:
+        raise ScrubError(f"heads aren't ablated by {one_line(how)!r} here: take one of {', '.join(SOURCES)}")
+    if how == "zero":
+        return
+    if count < 2:
+        raise ScrubError(f"one prompt has no others to ablate by {how}: draw at least 2, or ablate by zero")
+    if given is not None and given.tokens.shape != drawn.tokens[:1].shape:
+        raise ScrubError(
+            f"the prompt has {given.tokens.shape[1]} tokens and those that are drawn {drawn.tokens.shape[1]}, so "
+            f"these can't {'stand in for it' if how == 'resample' else 'give the mean'}: ablate by zero"
+        )
 
-    A prompt that is no draw and its repetition has none of its own: it stands beside prompts of the published layout.
+
+def _layout(model: Model, given: Prompts | None, kind: str | None, bos: bool | None) -> Layout:
+    """The layout of a given prompt, as far as it can be drawn.
+
+    A prompt that is no draw and its repetition, or of more words than there are, stands beside prompts of the published
+    layout.
     """
-    if given is None:
-        return LENGTH, None
-    length, query = int(given.second[0] - given.first[0]), int(given.first[0]) - begins
-    return (length, query) if 0 <= query < length <= LONGEST else (LENGTH, None)
+    kind = kind or ("letters" if model.tokenizer is not None else RANDOM)
+    if given is not None:
+        begins = model.config.bos_before_prompts if bos is None else bos
+        length, query = int(given.second[0] - given.first[0]), int(given.first[0]) - begins
+        if query < length <= len(vocabulary(model, kind)) and length > 1:
+            return Layout(kind, length, query, bos)
+    return Layout(kind, LENGTH, None, bos)
 
 
-def _measure(model: Model, prompts: Prompts, how: str, top: int, settings: Settings, others: Tokens | None) -> Metrics:
+def _measure(
+    model: Model, prompts: Prompts, how: str, top: int, settings: Settings, others: Tokens | None = None
+) -> Metrics:
     """`others` are prompts of the same length, which means are over and a single prompt is resampled from."""
     other = others[:1] if others is not None and how == "resample" else None
     reference = others if how == "mean" else None
     ablation = ablate(model, prompts, "heads", how=how, reference=reference, other=other, settings=settings)
     scores = score_heads(model, prompts, [ATTENTION, DIRECT], settings.seed)
     causal = {name: replace(ablation.head_score(name), name=name) for name in ABLATIONS}
-    on = f"{len(prompts)} prompts of {prompts.kind}" if len(prompts) > 1 else repr(prompts.texts[0])
+    on = repr(prompts.texts[0]) if len(prompts) == 1 else f"{len(prompts)} prompts of {prompts.kind}"
     named = {name: replace(score, on=on) for name, score in {**scores, **causal}.items()}
     found = Predicted.of(model, prompts, settings.seed).means["clean"]
     return Metrics(prompts, found, named, on, how, ablation, top)
