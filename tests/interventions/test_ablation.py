@@ -25,6 +25,7 @@ from hooked import (
     put,
     tokens_of,
 )
+from small import small
 from torch import Tensor
 
 from scrub.errors import ScrubError
@@ -32,6 +33,7 @@ from scrub.interventions import effects as module
 from scrub.interventions.ablation import DIFFERENTIAL, EFFECT, LOG_EFFECT, SHIFT, Ablation, ablate
 from scrub.measure.definitions import ABLATIONS, DEFINITIONS
 from scrub.measure.places import Places
+from scrub.model import make_model
 from scrub.prompts.prompts import Prompts
 
 HOOKED = Hooked()
@@ -235,6 +237,19 @@ def test_scores_of_heads(zeros: Ablation, kind: str) -> None:
         assert (found.estimate, found.low, found.high) == pytest.approx(
             (row[kind], row[f"{kind}, low"], row[f"{kind}, high"])
         )
+
+
+def test_scores_of_heads_stand_by_sequence_layer_and_head() -> None:
+    """In a model that has other numbers of layers and heads."""
+    ours = small(n_layers=2)
+    found = ablate(make_model("random", ours.config, ours.params), PLACES, settings=EXACT)
+    score, sequence = found.head_score(LOG_EFFECT), np.nonzero(PLACES.scored)[0]
+    assert score.sums.shape == (SEQUENCES, 2, 5)
+    np.testing.assert_array_equal(score.counts, PLACES.scored.sum(1))
+    for layer, head in score.heads:
+        rise = found.tokens(f"a{layer}.{head}")["rise"]
+        sums = np.bincount(sequence, rise, minlength=SEQUENCES)
+        np.testing.assert_allclose(score.sums[:, layer, head], sums, rtol=0, atol=1e-9)
 
 
 def test_a_shift_of_all_logits_is_no_effect(zeros: Ablation) -> None:
