@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from published_heads import apart, published
 
 import scrub
 from scrub.cli import _status
@@ -71,6 +72,14 @@ def test_attention_only_models_are_those_of_transformer_lens(name: str, theirs: 
     torch.testing.assert_close(logits, wanted, rtol=0, atol=1e-9)
     for at, pattern in enumerate(patterns):
         torch.testing.assert_close(pattern, cache["pattern", at], rtol=0, atol=1e-9)
+
+
+def test_the_published_study_of_gpt2s_heads() -> None:
+    """Every number of its three tables, P(X) and the overlaps; tests/heads runs this on a model of its own."""
+    settings = scrub.Settings(dtype="float32", device="cpu", progress=False)
+    study = scrub.study_heads(scrub.load_model("gpt2"), count=8, settings=settings)
+    assert study.expected == " X"
+    assert apart(study, published()) == []
 
 
 def test_a_tokenizer_from_another_repository() -> None:
