@@ -30,6 +30,9 @@ from scrub.study.statistics import Bootstrap, Interval
 
 LOSS, LOGIT, MEAN_LOGIT = "loss", "logit", "mean logit"
 AT_ONCE = 256  # experiments in one plan
+USUAL = (
+    300  # positions of the sequences that a batch counts: of shorter ones, such as prompts, more are computed at once
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,12 @@ class Effects:
         """The mean of each over all positions, with its 95 % interval over sequences. One sequence has none: both of
         its ends are the mean."""
         return [Bootstrap.interval(each) for each in self.resampled(values)]
+
+    def of(self, members: Int[np.ndarray, " member"]) -> Effects:
+        """The same effects on some of the sequences, by their numbers in ascending order."""
+        kept = np.repeat(np.isin(np.arange(len(self.counts)), members), self.counts)
+        values = {measure: found[:, kept] for measure, found in self.values.items()}
+        return replace(self, places=self.places.of_sequences(members), values=values)
 
     def above_unchanged(self, values: Float[np.ndarray, "experiment scored"]) -> Float[np.ndarray, "experiment scored"]:
         """Each experiment less the unchanged model."""
@@ -125,7 +134,9 @@ def _measure(
     leaves = held(each.graph for each in experiments)
     values = held_values(leaves, model, reference, arrays, settings.batch)
     dtypes = list(dict.fromkeys([torch.float64, torch.float32, DTYPES[settings.dtype]]))
-    gates = check_gates(experiments, model.graph, model.params, draw, dtypes, values, quiet=True)
+    with batches_bar(settings.progress) as bar:
+        bar.add_task(f"gates of {len(experiments) - 1} interventions", total=None)
+        gates = check_gates(experiments, model.graph, model.params, draw, dtypes, values, quiet=True)
     outputs = _outputs(experiments, logits)
     running = Running(outputs, model.params, places.scored.shape[1], model.device, values)
     found = _run(running, draw, experiments, places, settings)
@@ -210,7 +221,7 @@ def _run(
     starts = np.concatenate([[0], counts.cumsum()])
     measures = dict.fromkeys(name.partition(":")[0] for name in running.plan.outputs)
     found = {measure: np.empty((len(experiments), int(counts.sum()))) for measure in measures}
-    batches = list(draw.batches(settings.batch))
+    batches = list(draw.batches(settings.batch * max(1, USUAL // places.scored.shape[1])))
     with batches_bar(settings.progress) as bar:
         for members in bar.track(batches, description=f"{len(experiments) - 1} interventions on {places.on}"):
             at = np.concatenate([np.arange(starts[each], starts[each + 1]) for each in members])

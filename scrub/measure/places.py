@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -59,6 +59,11 @@ class Places:
         """Every position from `first_query` on. For others, make Places with a mask of your own."""
         scored = np.arange(tokens.shape[1] - 1) >= first_query
         return cls(TEXT, tokens, np.repeat(scored[None], len(tokens), axis=0))
+
+    def of_sequences(self, members: Int[np.ndarray, " member"]) -> Places:
+        """The same of some sequences, by their numbers."""
+        target = None if self.target is None else self.target[members]
+        return replace(self, tokens=self.tokens[members], scored=self.scored[members], target=target)
 
     def check(self, model: Model) -> None:
         """Raise ScrubError unless there is something to score, and the model can read it."""
