@@ -65,6 +65,7 @@ def ablate(
     ] = None,
     count: Annotated[int, typer.Option(metavar="N", help="How many prompts.")] = 50,
     length: Annotated[int, typer.Option(metavar="N", help="Words of the draw that prompts repeat.")] = 6,
+    bos: options.Bos = None,
     data: options.Text = None,
     sequences: options.Sequences = 64,
     positions: Annotated[str | None, _SCORED] = None,
@@ -93,7 +94,7 @@ def ablate(
     forced = _forced(attend)
     named = [*(sites or ()), *(["heads"] if heads else []), *(["layers"] if layers else [])]
     loaded = load_model(model)
-    places, on = _places(loaded, settings, data, prompt, expected, prompts, count, length)
+    places, on = _places(loaded, settings, data, prompt, expected, prompts, count, length, bos)
     found = ablated(loaded, places, named or None, how=how, positions=at, attend=forced, only=only, settings=settings)
     contents: dict[Path, str | bytes] = {}  # all of them before any is written
     if json is not None:
@@ -138,6 +139,7 @@ def _places(
     kind: str | None,
     count: int,
     length: int,
+    bos: bool | None,
 ) -> tuple[Places, str]:
     """Where losses are scored, and what that is in words."""
     from scrub.data.for_model import DEFAULT, sequences_for
@@ -151,10 +153,12 @@ def _places(
         raise ScrubError("--expected says what comes after a prompt that is typed: give it with --prompt")
     if (prompt or kind) and settings.positions:
         raise ScrubError("--positions selects positions of text, but prompts are scored at their query: leave one out")
+    if bos is not None and prompt is None and kind is None:
+        raise ScrubError("--bos says how prompts begin, but text begins as the model reads it: give it with prompts")
     if prompt is not None:
-        return Places.of_prompts(given_prompt(model, prompt, expected)), f"the prompt {prompt!r}"
+        return Places.of_prompts(given_prompt(model, prompt, expected, bos)), f"the prompt {prompt!r}"
     if kind is not None:
-        drawn = repeated_prompts(model, kind.replace("-", " "), count, length, settings.seed)
+        drawn = repeated_prompts(model, kind.replace("-", " "), count, length, settings.seed, bos)
         return Places.of_prompts(drawn), f"{count} prompts of {drawn.kind}"
     text = sequences_for(model, data, settings.sequences, settings.split, settings.column, context=settings.context)
     if settings.positions is None:

@@ -44,10 +44,7 @@ def heads(
     count: Annotated[int, typer.Option(metavar="N", help="How many prompts are drawn, of the same layout.")] = 64,
     how: Annotated[str, typer.Option(metavar="zero|mean|resample", help="How heads are ablated.")] = "zero",
     top: Annotated[int, typer.Option(metavar="N", help="Heads in each table.", min=1)] = 10,
-    bos: Annotated[
-        bool | None,
-        typer.Option("--bos/--no-bos", help="Begin with the begin token, or don't: as the model's own library does."),
-    ] = None,
+    bos: options.Bos = None,
     scores: Annotated[
         bool, typer.Option("--scores", help="All scores of all heads too: on prompts, repeated random tokens, text.")
     ] = False,

@@ -46,6 +46,12 @@ Device = Annotated[str, _DEVICE]
 DeviceIfGiven = Annotated[str | None, _DEVICE]
 Dtype = Annotated[str, _DTYPE]
 DtypeIfGiven = Annotated[str | None, _DTYPE]
+Bos = Annotated[
+    bool | None,
+    typer.Option(
+        "--bos/--no-bos", help="Begin prompts with the begin token, or don't: as the model's own library does."
+    ),
+]
 Seed = Annotated[int, typer.Option(metavar="N", help="Determines the pairings and the intervals.")]
 Parts = Annotated[str | None, typer.Option(metavar="q,k,v,all", help="Only these parts.")]
 Parameters = Annotated[

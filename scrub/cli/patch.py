@@ -58,6 +58,7 @@ def patch(
     ] = None,
     count: Annotated[int, typer.Option(metavar="N", help="How many pairs.")] = 20,
     length: Annotated[int, typer.Option(metavar="N", help="Words of the draw that prompts repeat.")] = 6,
+    bos: options.Bos = None,
     where: Annotated[str, typer.Option(metavar="target|prefix", help="Where drawn pairs differ.")] = "target",
     back: Annotated[
         bool, typer.Option("--back", help="Corrupted into clean, instead of clean into corrupted.")
@@ -82,7 +83,7 @@ def patch(
     swept = {"heads": heads, "layers": layers, "streams": streams}
     named = [*(sites or ()), *(name for name, asked in swept.items() if asked)]
     loaded = load_model(model)
-    pairs = _pairs(loaded, clean, corrupted, expected, prompts, count, length, seed, where)
+    pairs = _pairs(loaded, clean, corrupted, expected, prompts, count, length, seed, where, bos)
     direction = INTO_CLEAN if back else INTO_CORRUPTED
     found = patched(
         loaded, pairs, named or "heads", direction, positions=at, every_position=every_position, settings=settings
@@ -123,6 +124,7 @@ def _pairs(
     length: int,
     seed: int,
     where: str,
+    bos: bool | None,
 ) -> PromptPairs:
     from scrub.prompts.generate import given_pair, prompt_pairs
 
@@ -130,10 +132,10 @@ def _pairs(
         raise ScrubError("a typed pair is a clean and a corrupted prompt: give both --clean and --corrupted")
     options.one_input(prompts=kind, clean=clean)
     if clean is not None and corrupted is not None:
-        return given_pair(model, clean, corrupted, expected)
+        return given_pair(model, clean, corrupted, expected, bos)
     if expected is not None:
         raise ScrubError("--expected says what comes after a prompt that is typed: give it with --clean")
-    return prompt_pairs(model, (kind or "letters").replace("-", " "), count, length, seed, where=where)
+    return prompt_pairs(model, (kind or "letters").replace("-", " "), count, length, seed, bos, where=where)
 
 
 def _texts(model: Model, pairs: PromptPairs) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scrub.cli import options
 from scrub.errors import ScrubError
 from scrub.files import check_writable, write_atomically
 
@@ -34,10 +35,7 @@ def prompts(
     ] = None,
     pairs: Annotated[bool, typer.Option("--pairs", help="Clean prompts and corrupted ones.")] = False,
     where: Annotated[str, typer.Option(metavar="target|prefix", help="Where pairs differ.")] = "target",
-    bos: Annotated[
-        bool | None,
-        typer.Option("--bos/--no-bos", help="Begin with the begin token, or don't: as the model's own library does."),
-    ] = None,
+    bos: options.Bos = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write tokens and numbers here.")] = None,
 ) -> None:
     """Print prompts that repeat themselves, where what stands, and how probable the model finds the expected token."""

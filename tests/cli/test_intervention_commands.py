@@ -40,6 +40,27 @@ def test_every_head_is_ablated_on_a_prompt(scrub: Scrub, tmp_path: Path) -> None
     assert rises == sorted(rises, reverse=True)
 
 
+def test_prompts_begin_as_asked(scrub: Scrub, tmp_path: Path) -> None:
+    """Without the begin token the model sees another prompt."""
+    model, found = load_model("tiny"), {}
+    assert model.tokenizer is not None
+    answer, ids = model.tokenizer.encode("x").ids[0], model.tokenizer.encode(PROMPT).ids
+    for option, begin in (("--bos", [model.bos_token_id]), ("--no-bos", [])):
+        file = tmp_path / f"a{option}.json"
+        said = scrub("ablate tiny a0.1", option, "--prompt", PROMPT, "--json", file)
+        assert said.status == 0, said.err
+        found[option] = json.loads(file.read_text())["before"]["probability"]["estimate"]
+        wanted = float(model(torch.tensor([[*begin, *ids]]))[0, -1].softmax(-1)[answer])
+        assert found[option] == pytest.approx(wanted, rel=1e-4)
+        said = scrub("patch tiny a0.1", option, "--clean", PROMPT, "--corrupted abyab --json", file)
+        assert said.status == 0, said.err
+        clean = json.loads(file.read_text())["clean"]["probability"]["estimate"]
+        assert clean == pytest.approx(wanted, rel=1e-4)
+    assert found["--bos"] != pytest.approx(found["--no-bos"], rel=1e-3)
+    said = scrub("ablate tiny --bos --data words")
+    assert (said.status, "--bos says how prompts begin" in said.err) == (2, True)
+
+
 def test_sites_are_ablated_on_text_and_heads_attend_as_they_are_told(scrub: Scrub, tmp_path: Path) -> None:
     file, plot = tmp_path / "a.json", tmp_path / "a.csv"
     said = scrub(
