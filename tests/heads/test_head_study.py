@@ -128,6 +128,7 @@ def test_frame_and_heading(study: HeadStudy) -> None:
     [
         ("B A C D A", None, 5, 4),
         ("A B C D E F X Y X", None, 11, 10),  # X stands too late for a draw of two: the published layout
+        ("B C X Y X", None, 11, 10),
         ("X A B C D E F G H I X A", "random tokens", 12, 11),
     ],
 )
