@@ -1,8 +1,8 @@
 """Context sensitivity: what a head's far context is worth to the predictions that have much context.
 
 The head alone runs on a sequence whose beginning is another sequence's, while all others run on the real one. It is
-scored where at least so many real tokens (the near context) stand between the cut and the position: what it loses there,
-it knew from further away. Source: Variengien 2023, Some common confusion about induction heads, in the comments.
+scored where at least so many real tokens (the near context) stand between the cut and the position: what it loses
+there, it knew from further away. Source: Variengien 2023, Some common confusion about induction heads, in the comments.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def context_sensitivity(
     cut = positions // 2
     if near < 0 or cut + near >= positions:
         raise ScrubError(
-            f"sequences of {positions} positions, cut in the middle, have none with {near} real tokens before it behind "
-            "the cut: take longer sequences, or fewer near tokens"
+            f"sequences of {positions} positions, cut in the middle, have none with {near} real tokens before it "
+            "behind the cut: take longer sequences, or fewer near tokens"
         )
     if len(text) < 2:
         raise ScrubError("one sequence has no other to take its far context from: give at least two")
