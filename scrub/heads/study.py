@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from scrub.errors import ScrubError
@@ -31,6 +32,7 @@ from scrub.prompts.texts import token_text
 from scrub.prompts.vocabulary import RANDOM, vocabulary
 from scrub.show.notebook import as_html
 from scrub.study.gates import Gates
+from scrub.study.pairing import pair
 from scrub.study.run import DTYPES, Settings
 from scrub.study.statistics import Interval
 
@@ -201,8 +203,13 @@ def study_heads(
     layout = _layout(model, given, kind, bos)
     drawn = layout.prompts(model, count, asked.seed)
     _check_ablation(how, count, given, drawn)
-    one = None if given is None else _measure(model, given, how, top, asked, drawn.rows)
-    return HeadStudy(model, one, _measure(model, drawn, how, top, asked), layout)
+    one, many = _ablations(model, given, drawn, how, asked)
+    return HeadStudy(
+        model,
+        None if given is None or one is None else _metrics(model, given, one, how, top, asked),
+        _metrics(model, drawn, many, how, top, asked),
+        layout,
+    )
 
 
 def _check_ablation(how: str, count: int, given: Prompts | None, drawn: Prompts) -> None:
@@ -235,13 +242,26 @@ def _layout(model: Model, given: Prompts | None, kind: str | None, bos: bool | N
     return Layout(kind, LENGTH, None, bos)
 
 
-def _measure(
-    model: Model, prompts: Prompts, how: str, top: int, settings: Settings, others: Tokens | None = None
-) -> Metrics:
-    """`others` are prompts of the same length, which means are over and a single prompt is resampled from."""
-    other = others[:1] if others is not None and how == "resample" else None
-    reference = others if how == "mean" else None
-    ablation = ablate(model, prompts, "heads", how=how, reference=reference, other=other, settings=settings)
+def _ablations(
+    model: Model, given: Prompts | None, drawn: Prompts, how: str, settings: Settings
+) -> tuple[Ablation | None, Ablation]:
+    """The ablation of every head on a given prompt and on drawn ones: of equal length, in one plan behind its gates."""
+
+    def ablated(prompts: Prompts, other: Tokens | None = None) -> Ablation:
+        reference = drawn.rows if how == "mean" else None
+        return ablate(model, prompts, "heads", how=how, other=other, reference=reference, settings=settings)
+
+    if given is None:
+        return None, ablated(drawn)
+    if given.tokens.shape[1] != drawn.tokens.shape[1]:
+        return ablated(given), ablated(drawn)
+    others = drawn.rows[np.concatenate([[0], pair(len(drawn), settings.seed, 0)])] if how == "resample" else None
+    both = ablated(given.followed_by(drawn), others)
+    one, many = np.array([0]), np.arange(1, 1 + len(drawn))
+    return replace(both, effects=both.effects.of(one)), replace(both, effects=both.effects.of(many))
+
+
+def _metrics(model: Model, prompts: Prompts, ablation: Ablation, how: str, top: int, settings: Settings) -> Metrics:
     scores = score_heads(model, prompts, [ATTENTION, DIRECT], settings.seed)
     causal = {name: replace(ablation.head_score(name), name=name) for name in ABLATIONS}
     on = repr(prompts.texts[0]) if len(prompts) == 1 else f"{len(prompts)} prompts of {prompts.kind}"

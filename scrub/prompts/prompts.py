@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -35,6 +35,17 @@ class Prompts:
     def target(self) -> Int[np.ndarray, " prompt"]:
         """The position of the expected token: where an induction head looks from the query."""
         return self.first + 1
+
+    def followed_by(self, others: Prompts) -> Prompts:
+        """These prompts, and behind them others of the same length."""
+        return replace(
+            self,
+            tokens=np.concatenate([self.tokens, others.tokens]),
+            expected=np.concatenate([self.expected, others.expected]),
+            first=np.concatenate([self.first, others.first]),
+            second=np.concatenate([self.second, others.second]),
+            texts=(*self.texts, *others.texts),
+        )
 
     @property
     def rows(self) -> Int[np.ndarray, "prompt position_plus_one"]:
