@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from scrub.checkpoints.checks import attention_heads
 from scrub.errors import ScrubError
 from scrub.graph.node import Node
 from scrub.interventions.sites import Site, components, read_sites, splits_of
 from scrub.paths.locate import locate
 from scrub.paths.rules import ATTEND, OTHER, Rule, resample
-from scrub.paths.splits import Roles, Split
+from scrub.paths.splits import Roles, Split, heads_of
 from scrub.study.experiments import UNSCRUBBED, Experiment
 
 SOURCES = {"zero": "zero", "mean": "mean", "resample": OTHER}  # what ablates a site, by how
@@ -64,24 +65,26 @@ def ablate_sites(
     """The ablation of sites (`a1.3+m0`), with the attention of heads forced to patterns (`{"a0.0": "lag 100"}`).
 
     With `only`, what is named is what stays: every other head and MLP is ablated instead, and the embedding stays.
+    Heads that are named attend as they are told to, also where all of their layer is told another pattern.
     Raises ScrubError for an unknown way to ablate, or what is no site.
     """
     if how not in SOURCES and not how.startswith("array "):
         raise ScrubError(f"nothing is ablated by {how!r}: use one of {', '.join(SOURCES)} or 'array NAME'")
     named = read_sites(sites, graph, roles, positions) if sites else []
-    forced = {text: read_sites(text, graph, roles) for text in attend or {}}
-    if wrong := [each.text for found in forced.values() for each in found if _not_heads(each)]:
+    forced = [(site, by) for text, by in (attend or {}).items() for site in read_sites(text, graph, roles)]
+    if wrong := [site.text for site, _ in forced if _not_heads(site)]:
         raise ScrubError(f"attention can't be forced at {wrong[0]!r}: name heads, as in a0.0, or a layer, as in a0")
     if how not in SOURCES and (streams := [site.text for site in named if site.written]):
         raise ScrubError(f"{streams[0]!r} is a sum of components, so no one array stands there: name a component")
     source = SOURCES.get(how, how)
-    every = [*named, *(site for found in forced.values() for site in found)]
+    forced.sort(key=lambda each: bool(each[0].groups))  # what is asked of some heads wins over that of their layer
+    every = [*named, *(site for site, _ in forced)]
     splits = splits_of(every)
-    cut = _others(every, graph) if only else []
+    cut = _others(every, graph, roles) if only else []
     rules = [
         f"{pattern} -> {source}" for pattern in (cut if only else [each for site in named for each in site.patterns])
     ]
-    rules += [f"{site.attention} -> {ATTEND}{by}" for text, by in (attend or {}).items() for site in forced[text]]
+    rules += [f"{site.attention} -> {ATTEND}{by}" for site, by in forced]
     return Intervention(name, tuple(splits), tuple(rules))
 
 
@@ -89,11 +92,14 @@ def _not_heads(site: Site) -> bool:
     return len(site.steps) != 1 or not site.steps[0].startswith("a") or site.positions is not None
 
 
-def _others(kept: Sequence[Site], graph: Node) -> list[str]:
+def _others(kept: Sequence[Site], graph: Node, roles: Roles) -> list[str]:
     """Patterns for every head and MLP but those that are kept."""
     if wrong := [site.text for site in kept if len(site.steps) != 1 or site.positions is not None]:
         raise ScrubError(f"{wrong[0]!r} can't be what alone stays: name heads, layers or MLPs, at all positions")
-    whole = {site.steps[0] for site in kept}
-    some = {layer for site in kept for layer, _ in site.groups}
-    others = [each for each in components(graph) if each != "emb" and each not in whole]
+    some: dict[str, set[int]] = {}
+    for layer, name in (group for site in kept for group in site.groups):
+        some.setdefault(layer, set()).update(heads_of(int(layer[1:]), name, roles))
+    all_named = {layer for layer, named in some.items() if len(named) == len(attention_heads(graph)[int(layer[1:])])}
+    whole = {"emb", *all_named, *(site.steps[0] for site in kept)}
+    others = [each for each in components(graph) if each not in whole]
     return [f"**/{each}.rest" if each in some else f"**/{each}" for each in others]

@@ -110,6 +110,11 @@ def role_splits(roles: Roles) -> list[Split]:
     ]
 
 
+def heads_of(layer: int, name: str, roles: Roles) -> list[int]:
+    """The heads of a layer that a name of a split means: one by its number, or those of a role."""
+    return [int(name)] if name.isdecimal() else [head for at, head in roles.get(name, ()) if at == layer]
+
+
 def head_indices(component: Node) -> tuple[int, ...]:
     """Which heads of its layer an attention component is made of."""
     if component.op == "take_heads":
@@ -131,8 +136,7 @@ def _by_heads(whole: Node, names: Sequence[str], roles: Roles) -> list[Node]:
     there = head_indices(whole)
     groups: dict[str, list[int]] = {}
     for name in names:
-        wanted = [int(name)] if name.isdecimal() else [h for at, h in roles.get(name, ()) if at == int(layer[1])]
-        if not wanted:
+        if not (wanted := heads_of(int(layer[1]), name, roles)):
             known = ", ".join(roles) or "none"
             raise ScrubError(f"no head of a{layer[1]} has the role {name!r}: this model's roles are {known}")
         if missing := sorted(set(wanted) - set(there)):

@@ -195,6 +195,31 @@ def test_everything_but_what_is_named_is_ablated() -> None:
     check(kept, "only a2+a1.2", HOOKED.run(X, some).logits)
 
 
+def test_all_heads_of_a_layer_that_are_kept_one_by_one_are_the_layer() -> None:
+    config = HOOKED.ours.config.model_copy(update={"roles": {"some": [(1, 0), (1, 2)]}})
+    model = make_model("random", config, HOOKED.ours.params)
+    named = ["a1", "a1.0+a1.1+a1.2", "a1.some+a1.1"]
+    found = ablate(model, PLACES, named, only=True, settings=EXACT)
+    zero = {("mlp", layer): torch.zeros_like for layer in range(LAYERS)} | {
+        ("z", at): torch.zeros_like for at in (0, 2)
+    }
+    for name in found.names:
+        check(found, name, HOOKED.run(X, zero).logits)
+
+
+def test_a_head_attends_as_it_is_told_beside_its_layer() -> None:
+    changes = attending(UNIFORM, 0, [1])
+    others = attending(lagged(0), 0, [0, 2])
+    first, second = changes["qkv", 0], others["qkv", 0]
+    both: dict[Point, Change] = {
+        ("qkv", 0): lambda qkv: second(first(qkv)),
+        ("z", 0): lambda z: others["z", 0](changes["z", 0](z)),
+    }
+    for attend in ({"a0": "identity", "a0.1": "uniform"}, {"a0.1": "uniform", "a0": "identity"}):
+        found = ablate(HOOKED.model, PLACES, attend=attend, settings=EXACT)
+        check(found, found.names[0], HOOKED.run(X, both).logits)
+
+
 def test_what_is_told_of_an_ablation(zeros: Ablation) -> None:
     first = HOOKED.theirs.transformer.h[0].attn.c_proj.weight
     before = UNCHANGED
