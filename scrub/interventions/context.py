@@ -7,8 +7,6 @@ there, it knew from further away. Source: Variengien 2023, Some common confusion
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from scrub.checkpoints.checks import attention_heads
@@ -31,13 +29,12 @@ def context_sensitivity(
     model: Model,
     text: Tokens,
     near: int = NEAR,
-    only: Sequence[str] | None = None,
     settings: Settings | None = None,
 ) -> HeadScore:
     """How much the in-context loss rises, in nats, when a head's far context is another sequence's, for every head.
 
     Sequences are cut in the middle: what is before it, but for the begin token, is the other sequence's where the head
-    reads; positions from `near` behind the cut on are scored. With `only` some heads (`a1.3`), the others score 0.
+    reads; positions from `near` behind the cut on are scored.
     Raises ScrubError for sequences that are too short or fewer than two, GateError if a gate fails.
     """
     asked = settings or Settings()
@@ -53,13 +50,9 @@ def context_sensitivity(
     scored = np.repeat((np.arange(positions) >= cut + near)[None], len(text), axis=0)
     other = text.copy()
     other[:, 1:cut] = text[pair(len(text), asked.seed, 0)][:, 1:cut]
-    every = heads(model.graph)
-    wanted = list(only) if only is not None else every
-    interventions = [feed(name, read_sites(name, model.graph, model.roles), "y") for name in wanted]
+    interventions = [feed(name, read_sites(name, model.graph, model.roles), "y") for name in heads(model.graph)]
     places = Places(TEXT, text, scored)
     effects = measure_effects(model, interventions, places, other=other, settings=asked)
     rise = effects.sums(effects.above_unchanged(effects.values[LOSS])[1:])
-    sums = np.zeros((len(every), len(text)))
-    sums[[every.index(name) for name in wanted]] = rise
     layers = len(attention_heads(model.graph))
-    return definition(CONTEXT).score(TEXT, sums.T.reshape(len(text), layers, -1), effects.counts, asked.seed)
+    return definition(CONTEXT).score(TEXT, rise.T.reshape(len(text), layers, -1), effects.counts, asked.seed)

@@ -166,9 +166,6 @@ def test_context_sensitivity_in_two_passes(model: Model, theirs: GPT2LMHeadModel
         wanted[:, layer, head] = losses(run(theirs, text[:, :-1], instead((layer, head), first.z)).logits) - whole
     np.testing.assert_allclose(found.sums, wanted, rtol=0, atol=1e-9)
     assert np.abs(wanted).max() > 1e-2
-    some = context_sensitivity(model, text, near, ["a2.1"], settings=exact)
-    np.testing.assert_allclose(some.sums[:, 2, 1], wanted[:, 2, 1], rtol=0, atol=1e-9)
-    assert np.count_nonzero(some.sums.sum(0)) == 1
 
 
 @pytest.mark.parametrize(
