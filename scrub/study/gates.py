@@ -6,14 +6,15 @@
 4. Resampled paths really carry what they say: where a source's sequences are replaced by one whose embedding
    is not a number, that comes out of exactly the experiments that the source feeds, and out of every single
    rule that has it. No sequence is its own other; a source that often has to draw the reference itself,
-   because nothing else agrees with it, is a warning.
+   because nothing else agrees with it, is a warning. A value at which components are held is what is not a
+   number too, and comes out of exactly the experiments that it is held in.
 
 Where an intervention holds a component at a value, gate 2 holds it at what the component itself gives on x.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -229,19 +230,31 @@ def _check_sources(experiments: Sequence[Experiment], params: Mapping[str, Tenso
         raise GateError("a sequence is its own other: what is resampled must come from another")
     for source in sorted({s for e in experiments for s in e.sources}):
         found = _run({e.name: e.graph for e in experiments}, params, draw, values, source)
-        for each in experiments:
-            carries, fed = bool(found[each.name].isnan().any()), source in each.sources
-            if carries != fed:
-                raise GateError(
-                    f"{each.name} {'does not carry' if fed else 'carries'} the source '{source}', "
-                    f"which {'feeds' if fed else 'should not feed'} it: no number of this run can be trusted"
-                )
+        _check_carried(found, source, {e.name for e in experiments if source in e.sources})
+    leaves = {e.name: {str(leaf.arguments["source"]) for leaf in held([e.graph])} for e in experiments}
+    for source in sorted(set().union(*leaves.values())):
+        poisoned = {
+            leaf: torch.full_like(value, torch.nan) if leaf.arguments["source"] == source else value
+            for leaf, value in values.items()
+        }
+        found = _run({e.name: e.graph for e in experiments}, params, draw, poisoned)
+        _check_carried(found, source, {name for name, feeds in leaves.items() if source in feeds})
     if not (probed := dict(_probes(experiments))):
         return
     with_probe = replace(draw, partners={**draw.partners, PROBE: draw.partners[OTHER]})
     for name, value in _run(probed, params, with_probe, values, PROBE).items():
         if not value.isnan().any():
             raise GateError(f"{name}: the paths of this rule carry nothing of what feeds them")
+
+
+def _check_carried(found: Mapping[str, Tensor], source: str, fed: Set[str]) -> None:
+    """Raise GateError unless what is not a number came out of exactly the experiments that the source feeds."""
+    for name, value in found.items():
+        if bool(value.isnan().any()) != (name in fed):
+            raise GateError(
+                f"{name} {'does not carry' if name in fed else 'carries'} the source '{source}', "
+                f"which {'feeds' if name in fed else 'should not feed'} it: no number of this run can be trusted"
+            )
 
 
 def _probes(experiments: Iterable[Experiment]) -> Iterator[tuple[str, Node]]:

@@ -22,7 +22,7 @@ from scrub.model import Model, make_model
 from scrub.paths.rules import Rule, held, resample
 from scrub.paths.splits import Split
 from scrub.study.binding import Draw, make_draw
-from scrub.study.experiments import Experiment
+from scrub.study.experiments import Experiment, losses
 from scrub.study.gates import Gates, check_gates
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.study import Study
@@ -192,6 +192,20 @@ def test_own_values_that_are_not_its_own(model: Model, monkeypatch: pytest.Monke
     monkeypatch.setattr(scrub.study.gates, "_own_values", wrong)
     with pytest.raises(GateError, match="with every source bound to x gives another loss than the model"):
         gates(model, experiment(model, ["a0 -> mean"]))
+
+
+@pytest.mark.parametrize("rule", ["a0 -> zero", "**/a1/k -> mean", "a1/{q,k} -> attend uniform"])
+def test_what_is_held_is_computed_all_the_same(model: Model, monkeypatch: pytest.MonkeyPatch, rule: str) -> None:
+    """It ablates nothing, and with everything held at its own value that is all the same."""
+
+    def own(current: Node) -> Node:
+        of = current.arguments.get("of")
+        return of if isinstance(of, Node) else current
+
+    monkeypatch.setattr(scrub.study.gates, "losses", lambda graph: losses(rewrite([graph], own)[graph]))
+    source = rule.partition("-> ")[2]
+    with pytest.raises(GateError, match=f"does not carry the source '{source}'"):
+        gates(model, experiment(model, [rule]), experiment(model, ["a0 -> y"]))
 
 
 @pytest.mark.parametrize("lost", [0, 2, 4, 10])
