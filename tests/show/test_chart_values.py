@@ -12,7 +12,9 @@ from matplotlib.collections import PolyCollection
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from scrub.errors import ScrubError
+from scrub.measure.agreement import Agreement
 from scrub.measure.score import head_name
+from scrub.reports.rendering import MINUS
 from scrub.show.charts.ablation import loss_bars, token_strip
 from scrub.show.charts.agreement import overlap_map, score_scatter
 from scrub.show.charts.attention import LEAST, attention_map
@@ -66,6 +68,8 @@ def test_bars_are_the_top_with_their_intervals() -> None:
     assert np.array(ends) == pytest.approx(np.array([(each.low, each.high) for each in wanted]))
     alone = head_bars(score(sequences=1), 5).figure().axes[0]
     assert not [line for line in alone.lines if len(set(line.get_ydata())) == 1]  # one sequence has no interval
+    assert "interval" in chart.caption
+    assert "interval" not in head_bars(score(sequences=1), 5).caption
 
 
 def test_metrics_share_the_heads_of_any_top() -> None:
@@ -160,6 +164,19 @@ def test_overlaps_and_points() -> None:
     assert len(named) > 6
     boxes = [text.get_window_extent().padded(-1) for text in axes.texts]
     assert not any(a.overlaps(b) for at, a in enumerate(boxes) for b in boxes[:at])
+    found = agreement.correlation("attention", "ablation effect")
+    assert chart.title.replace(MINUS, "-").endswith(f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]")
+    assert "interval" in chart.caption
+
+
+def test_one_prompt_has_no_interval_in_any_words() -> None:
+    of = {name: score(name, sequences=1, seed=at) for at, name in enumerate(("attention", "direct effect"))}
+    alone = score_scatter(Agreement(of, 3), "attention", "direct effect")
+    points = recovery_bars(["a0"], [Interval(40.0, 40.0, 40.0)])
+    after = loss_bars(["a0"], [Interval(3.0, 3.0, 3.0)], Interval(2.0, 2.0, 2.0))
+    for chart in (alone, points, after, metric_bars(list(of.values()), 3)):
+        assert "interval" not in chart.caption
+        assert "[" not in chart.title
 
 
 def test_edges_are_the_furthest_above_random() -> None:

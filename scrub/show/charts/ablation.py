@@ -49,8 +49,8 @@ def loss_bars(
     return Chart(
         title or "loss before and after ablation",
         caption
-        or "The loss after each ablation; bars begin at the loss before. Lines, and the band around the loss "
-        "before, are 95 % intervals.",
+        or "The loss after each ablation; bars begin at the loss before."
+        + (" Lines, and the band around the loss before, are 95 % intervals." if bars.says else ""),
         frame,
         lambda theme: bars_figure(theme, [bars]),
     )

@@ -14,7 +14,6 @@ from matplotlib.transforms import Bbox
 
 from scrub.measure.agreement import Agreement
 from scrub.measure.score import head_name
-from scrub.reports.rendering import with_ends
 from scrub.show.charts.chart import Chart, digits_of, dress, in_words, unit_name
 from scrub.show.charts.heatmap import Side, heat_map
 from scrub.show.figure import Plot, Theme
@@ -67,11 +66,14 @@ def score_scatter(
         (f"top {len(tops[0])} of {across}", f"top {len(tops[1])} of {up}", "top of both", "other heads"),
     )
     on = ", ".join(dict.fromkeys(score.on for score in scores))
+    ends = (correlation.low, correlation.high)
+    said = in_words(correlation.estimate, 2, "", ends)
     return Chart(
-        title or f"{across} and {up}: rank correlation {with_ends(correlation, 2)}",
+        title or f"{across} and {up}: rank correlation {said}",
         caption
         or f"A point for each head; those among the top {named} of a score are named. "
-        f"Spearman's rank correlation is {with_ends(correlation, 2)}, with its 95 % interval. Measured on {on}.",
+        f"Spearman's rank correlation is {said}{', with its 95 % interval' if ends[0] < ends[1] else ''}. "
+        f"Measured on {on}.",
         frame,
         points.draw,
     )

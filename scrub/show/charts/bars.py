@@ -46,6 +46,11 @@ class Bars:
         """Estimates, and the ends of their intervals."""
         return np.array([(each.estimate, each.low, each.high) for each in self.intervals]).reshape(-1, 3)
 
+    @property
+    def says(self) -> str:
+        """What a caption says of the intervals: nothing if there is none, as for a single prompt."""
+        return " Lines are 95 % intervals." if (self.ends[:, 1] < self.ends[:, 2]).any() else ""
+
     def draw(self, figure: Plot, axes: Axes, theme: Theme) -> None:
         """Draw them from the top down; blue above the start, orange below."""
         digits = digits_of(self.ends) + 1
@@ -138,7 +143,7 @@ def head_bars(score: HeadScore, count: int = 10, title: str = "", caption: str =
     frame = _frame(heads).assign(**{key: bars.ends[:, at] for at, key in enumerate(("estimate", "low", "high"))})
     return Chart(
         title or f"{score.name}, top {len(heads)}, {score.on}",
-        caption or f"{about(score)} Lines are 95 % intervals.",
+        caption or f"{about(score)}{bars.says}",
         frame,
         lambda theme: bars_figure(theme, [bars]),
     )
@@ -173,7 +178,7 @@ def metric_bars(scores: Sequence[HeadScore], count: int = 10, title: str = "", c
         title or f"Heads by {', '.join(names)}: {on}",
         caption
         or f"Every head that is among the top {count} of any score; full colour where it is among those of "
-        f"this one. Lines are 95 % intervals. Measured on {on}.",
+        f"this one.{max(bars.says for bars in panels)} Measured on {on}.",
         frame,
         lambda theme: bars_figure(theme, panels, names),
     )

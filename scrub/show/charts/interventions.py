@@ -8,8 +8,12 @@ import numpy as np
 
 from scrub.interventions.ablation import EFFECT, Ablation
 from scrub.interventions.effects import LOSS
-from scrub.interventions.patching import PROBABILITY, Patching
-from scrub.interventions.sites import heads
+from scrub.interventions.patching import PROBABILITY, Pairs, Patching
+from scrub.interventions.sites import STREAM, heads
+from scrub.measure.definitions import PROMPTS
+from scrub.measure.places import Places
+from scrub.prompts.generate import GIVEN
+from scrub.prompts.prompts import PromptPairs
 from scrub.show.charts.ablation import loss_bars
 from scrub.show.charts.chart import Chart, token_labels
 from scrub.show.charts.heatmap import Side, head_map, heat_map
@@ -24,7 +28,8 @@ def ablation_chart(found: Ablation, kind: str = EFFECT) -> Chart:
         return head_map(found.head_score(kind))
     after = found.effects.interval(found.effects.values[LOSS][1:])
     order = sorted(range(len(after)), key=lambda at: -after[at].estimate)[:LONGEST]
-    title = f"loss before and after ablation ({found.how}), {found.effects.places.on}"
+    places = found.effects.places
+    title = f"loss before and after ablation ({found.how}), {_on(places)}"
     return loss_bars([found.names[at] for at in order], [after[at] for at in order], found.before["loss"], title)
 
 
@@ -33,8 +38,8 @@ def patching_chart(found: Patching, measure: str = PROBABILITY, tokens: Sequence
 
     `tokens` are the texts of the positions, where every position was patched.
     """
-    title = f"recovered in {measure}, {found.direction}"
     every_position = all(position is not None for _, position in found.sites)
+    title = f"{_what(found)}, {found.direction}: {measure} recovered, {_pairs(found.pairs)}"
     if not every_position and [site for site, _ in found.sites] != heads(found.model.graph):
         recovered = found.recovered(measure)
         order = sorted(range(len(recovered)), key=lambda at: -recovered[at].estimate)[:LONGEST]
@@ -53,3 +58,31 @@ def patching_chart(found: Patching, measure: str = PROBABILITY, tokens: Sequence
         title=title,
         caption="Recovered is (patched - corrupted) / (clean - corrupted): 0 % is corrupted, 100 % clean.",
     )
+
+
+def _on(places: Places) -> str:
+    """How many of what the losses are of."""
+    count = len(places.tokens)
+    return _counted(count, "prompt") if places.on == PROMPTS else f"{_counted(count, 'sequence')} of {places.on}"
+
+
+def _what(found: Patching) -> str:
+    """What was patched, in a word if it is all of a kind."""
+    sites = list(dict.fromkeys(site for site, _ in found.sites))
+    every = ", position by position" if found.sites[0][1] is not None else ""
+    if sites == heads(found.model.graph):
+        return f"heads patched{every}"
+    if all(site.startswith(STREAM) for site in sites):
+        return f"residual stream patched{every}"
+    return f"{sites[0] if len(sites) == 1 else f'{len(sites)} sites'} patched{every}"
+
+
+def _pairs(pairs: Pairs) -> str:
+    """How many pairs of what."""
+    if isinstance(pairs, PromptPairs):
+        return f"{_counted(len(pairs), 'pair')} of {'prompts' if pairs.clean.kind == GIVEN else pairs.clean.kind}"
+    return f"{_counted(len(pairs[0]), 'pair')} of sequences"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

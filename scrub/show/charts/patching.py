@@ -62,7 +62,7 @@ def recovery_bars(names: Sequence[str], recovered: Sequence[Interval], title: st
         return bars_figure(theme, [bars])
 
     frame = pd.DataFrame({"patched": list(names), **dict(zip(("estimate", "low", "high"), bars.ends.T, strict=True))})
-    return Chart(title or "recovered by patching", caption or f"{_SAYS} Lines are 95 % intervals.", frame, draw)
+    return Chart(title or "recovered by patching", caption or f"{_SAYS}{bars.says}", frame, draw)
 
 
 def _places(layer: int, labels: Sequence[str]) -> list[str]:
