@@ -118,7 +118,7 @@ def expanded(what: str | Sequence[str], graph: Node) -> list[str]:
     """
     asked = [what] if isinstance(what, str) else list(what)
     found = [each for text in asked for each in (sweep(text, graph) if _SWEEP.search(text) else [text])]
-    if not found:
+    if not found or not all(each.strip() for each in found):
         raise ScrubError("no site is named: name some, as in a1.3, or 'heads'")
     return list(dict.fromkeys(found))
 

@@ -22,6 +22,7 @@ GIVEN = "given"
 WHERE = ("target", "prefix")
 LENGTH = 6  # of the draw in `J A M P R X J A M P R`
 SEEDS = 1 << 32
+MOST = 100_000  # prompts, more than any interval needs
 
 
 def repeated_prompts(
@@ -153,8 +154,8 @@ def _drawn(
 
 
 def _check_layout(count: int, length: int, seed: int, query: int) -> None:
-    if count < 1:
-        raise ScrubError(f"{count} prompts can't be drawn: take at least 1")
+    if not 1 <= count <= MOST:
+        raise ScrubError(f"{count} prompts can't be drawn: take 1 to {MOST:,}")
     if length < 2:
         raise ScrubError(f"a draw of {length} words has nothing to expect: take a length of at least 2")
     if not 0 <= query < length:

@@ -216,6 +216,7 @@ MISTAKES: dict[str, tuple[Model, dict[str, Any], str]] = {
     "a query before": (WIDE, {"query": -1}, "the query -1 is no word of a draw of 6"),
     "no length": (WIDE, {"length": 1}, "a draw of 1 words has nothing to expect"),
     "no count": (WIDE, {"count": 0}, "0 prompts can't be drawn"),
+    "a huge count": (WIDE, {"count": 10**11}, "100000000000 prompts can't be drawn: take 1 to 100,000"),
     "no seed": (WIDE, {"seed": -1}, "the seed -1 is none"),
     "the first word": (
         MODELS["byte level"],
