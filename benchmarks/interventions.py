@@ -18,7 +18,8 @@ from scrub.data.for_model import sequences_for
 from scrub.graph.node import Node
 from scrub.interventions.intervention import ablate_sites, feed, unchanged
 from scrub.interventions.sites import heads, read_sites
-from scrub.interventions.values import Tokens, held_values
+from scrub.interventions.values import held_values
+from scrub.measure.places import Tokens
 from scrub.model import Model
 from scrub.paths.rules import OTHER, held
 from scrub.plan.running import Running

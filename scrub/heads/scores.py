@@ -9,9 +9,8 @@ from scrub.errors import ScrubError
 from scrub.heads.study import HeadStudy
 from scrub.interventions.ablation import ablate
 from scrub.interventions.context import NEAR, context_sensitivity
-from scrub.interventions.values import Tokens
 from scrub.measure.definitions import ABLATIONS
-from scrub.measure.places import Places
+from scrub.measure.places import Places, Tokens
 from scrub.measure.roles import COMMON
 from scrub.measure.score import HeadScore
 from scrub.measure.scores import score_heads

@@ -19,9 +19,9 @@ from scrub.errors import ScrubError
 from scrub.files import one_line
 from scrub.interventions.ablation import Ablation, ablate
 from scrub.interventions.intervention import SOURCES
-from scrub.interventions.values import Tokens
 from scrub.measure.agreement import Agreement
 from scrub.measure.definitions import ABLATIONS
+from scrub.measure.places import Tokens
 from scrub.measure.score import HeadScore
 from scrub.measure.scores import score_heads
 from scrub.model import Model

@@ -15,9 +15,9 @@ from scrub.errors import ScrubError
 from scrub.interventions.effects import LOGIT, LOSS, MEAN_LOGIT, Effects, measure_effects
 from scrub.interventions.intervention import ablate_sites
 from scrub.interventions.sites import expanded, heads
-from scrub.interventions.values import Arrays, Tokens
+from scrub.interventions.values import Arrays
 from scrub.measure.definitions import ABLATIONS, definition
-from scrub.measure.places import Places
+from scrub.measure.places import Places, Tokens
 from scrub.measure.score import HeadScore
 from scrub.model import Model
 from scrub.prompts.prompts import Prompts

@@ -14,9 +14,8 @@ from scrub.errors import ScrubError
 from scrub.interventions.effects import LOSS, measure_effects
 from scrub.interventions.intervention import feed
 from scrub.interventions.sites import heads, read_sites
-from scrub.interventions.values import Tokens
 from scrub.measure.definitions import CONTEXT, TEXT, definition
-from scrub.measure.places import Places
+from scrub.measure.places import Places, Tokens
 from scrub.measure.score import HeadScore
 from scrub.model import Model
 from scrub.study.pairing import pair

@@ -14,8 +14,8 @@ from scrub.errors import ScrubError
 from scrub.graph.masks import spans
 from scrub.graph.node import Node, node, walk
 from scrub.interventions.intervention import Intervention, unchanged
-from scrub.interventions.values import Arrays, Tokens, held_values
-from scrub.measure.places import Places
+from scrub.interventions.values import Arrays, held_values
+from scrub.measure.places import Places, Tokens
 from scrub.model import Model
 from scrub.paths.rules import OTHER, REFERENCE, held
 from scrub.plan.running import Running

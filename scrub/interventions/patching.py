@@ -20,8 +20,7 @@ from scrub.errors import ScrubError
 from scrub.interventions.effects import LOSS, Effects, measure_effects
 from scrub.interventions.intervention import Intervention, feed
 from scrub.interventions.sites import expanded, heads, read_sites
-from scrub.interventions.values import Tokens
-from scrub.measure.places import Places
+from scrub.measure.places import Places, Tokens
 from scrub.model import Model
 from scrub.prompts.prompts import PromptPairs
 from scrub.study.run import Settings

@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from scrub.errors import ScrubError
 from scrub.graph.masks import MASKS
 from scrub.graph.node import Node
 from scrub.graph.ops import at_positions
+from scrub.measure.places import Tokens
 from scrub.model import Model
 from scrub.paths.rules import ATTEND
 from scrub.plan.running import Running
 
 Arrays = Mapping[str, Float[np.ndarray, "..."]]
-Tokens = Int[np.ndarray, "sequence position_plus_one"]
 
 
 def held_values(
