@@ -11,7 +11,7 @@ import typer
 from scrub.cli import options
 from scrub.cli.terminal import console, gates_line
 from scrub.errors import ScrubError
-from scrub.files import write_atomically
+from scrub.files import shown, write_atomically
 from scrub.show.tables import table, with_interval
 
 if TYPE_CHECKING:
@@ -50,7 +50,14 @@ def ablate(
     attend: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="SITE=PATTERN", help="Force heads to attend so, as in a0.0='lag 100', a0=uniform or a1.3=identity."
+            metavar="SITE=PATTERN",
+            help="Force heads to attend so, as in a0.0='lag 100', a0=uniform, a1.3=identity or a1.3='array NAME'.",
+        ),
+    ] = None,
+    array: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE.npy", help="An array for 'array NAME' in --how or --attend: a pattern is [query, key]."
         ),
     ] = None,
     only: Annotated[bool, typer.Option("--only", help="Ablate everything but what is named.")] = False,
@@ -91,11 +98,21 @@ def ablate(
     settings = Settings(
         sequences, 1, seed, batch, device, dtype, positions=positions, split=split, column=column, context=context
     )
-    forced = _forced(attend)
+    forced, arrays = _assigned("--attend", attend, "SITE=PATTERN", "a0.0='lag 100'"), _arrays(array)
     named = [*(sites or ()), *(["heads"] if heads else []), *(["layers"] if layers else [])]
     loaded = load_model(model)
     places, on = _places(loaded, settings, data, prompt, expected, prompts, count, length, bos)
-    found = ablated(loaded, places, named or None, how=how, positions=at, attend=forced, only=only, settings=settings)
+    found = ablated(
+        loaded,
+        places,
+        named or None,
+        how=how,
+        positions=at,
+        attend=forced,
+        only=only,
+        arrays=arrays,
+        settings=settings,
+    )
     contents: dict[Path, str | bytes] = {}  # all of them before any is written
     if json is not None:
         contents[json] = text_of.dumps(_content(found, on, tokens), indent=1, allow_nan=False) + "\n"
@@ -117,16 +134,35 @@ def ablate(
         out.print(_tokens(found))
 
 
-def _forced(texts: list[str] | None) -> dict[str, str]:
-    """The patterns of `--attend SITE=PATTERN`. Raises ScrubError for a text of another form."""
+def _assigned(option: str, texts: list[str] | None, form: str, example: str) -> dict[str, str]:
+    """What an option gives to each name, as `--attend SITE=PATTERN`. Raises ScrubError for a text of another form."""
     found: dict[str, str] = {}
     for text in texts or ():
-        site, equals, pattern = (part.strip() for part in text.partition("="))
-        if not (site and equals and pattern) or site in found:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not (name and equals and value) or name in found:
+            raise ScrubError(f"{option} {text!r} gives nothing: write {form}, each once, as in {example}")
+        found[name] = value
+    return found
+
+
+def _arrays(texts: list[str] | None) -> dict[str, Any]:
+    """The arrays of `--array NAME=FILE.npy`. Nothing is unpickled. Raises ScrubError for what holds no numbers."""
+    import numpy as np
+
+    found = {}
+    for name, file in _assigned("--array", texts, "NAME=FILE.npy", "mine=pattern.npy").items():
+        try:
+            with Path(file).open("rb") as opened:
+                read = np.lib.format.read_array(opened, allow_pickle=False)
+            if read.dtype.kind not in "biuf":
+                raise ValueError(f"of {read.dtype}")
+            found[name] = read
+        except OSError as error:
+            raise ScrubError(f"{shown(file)} can't be read: {error.strerror}: give a file of numpy.save") from error
+        except (ValueError, EOFError, MemoryError) as error:
             raise ScrubError(
-                f"--attend {text!r} forces nothing: write SITE=PATTERN once for a site, as in a0.0='lag 100'"
-            )
-        found[site] = pattern
+                f"{shown(file)} holds no array of numbers: give a file that numpy.save wrote of one"
+            ) from error
     return found
 
 

@@ -40,6 +40,27 @@ def test_every_head_is_ablated_on_a_prompt(scrub: Scrub, tmp_path: Path) -> None
     assert rises == sorted(rises, reverse=True)
 
 
+def test_heads_attend_by_an_array_of_a_file(scrub: Scrub) -> None:
+    """An array that is 'lag 1' does what 'lag 1' does; and nothing is unpickled."""
+    found = {}
+    np.save("pattern.npy", np.eye(6)[[0, 0, 1, 2, 3, 4]])
+    for pattern, array in (("lag 1", ""), ("array mine", "--array mine=pattern.npy"), ("uniform", "")):
+        said = scrub("ablate tiny --prompt", PROMPT, "--attend", Path(f"a0.2={pattern}"), array, "--json found.json")
+        assert said.status == 0, said.err
+        found[pattern] = json.loads(Path("found.json").read_text())["rows"][0]["loss after"]
+    assert found["array mine"] == pytest.approx(found["lag 1"], rel=1e-6)
+    assert found["array mine"] != pytest.approx(found["uniform"], rel=1e-4)
+    np.save("objects.npy", np.array([{}], dtype=object), allow_pickle=True)
+    np.save("complex.npy", np.eye(6) * 1j)
+    Path("text.npy").write_text("0.5")
+    for file in ("objects", "complex", "text"):
+        said = scrub("ablate tiny --prompt", PROMPT, "--attend", Path("a0.2=array mine"), f"--array mine={file}.npy")
+        assert (said.status, said.err.count("\n")) == (2, 1)
+        assert f"{file}.npy holds no array of numbers" in said.err
+    said = scrub("ablate tiny --prompt", PROMPT, "--attend", Path("a0.2=array mine"), "--array mine=none.npy")
+    assert (said.status, "none.npy can't be read" in said.err) == (2, True)
+
+
 def test_prompts_begin_as_asked(scrub: Scrub, tmp_path: Path) -> None:
     """Without the begin token the model sees another prompt."""
     model, found = load_model("tiny"), {}
@@ -122,7 +143,7 @@ def test_drawn_pairs_are_patched_back(scrub: Scrub, tmp_path: Path) -> None:
     [
         ("ablate tiny a9", "'a9' is no site of this model"),
         ("ablate tiny --how nought", "nothing is ablated by 'nought'"),
-        ("ablate tiny --attend a0.0", "--attend 'a0.0' forces nothing: write SITE=PATTERN"),
+        ("ablate tiny --attend a0.0", "--attend 'a0.0' gives nothing: write SITE=PATTERN"),
         ("ablate tiny --data words --prompt abxab", "--data and --prompt each say what to measure on"),
         ("ablate tiny --prompt abxab --positions all", "--positions selects positions of text"),
         ("ablate tiny --prompt abxab --how mean", "a mean over one sequence is that sequence itself"),
