@@ -310,6 +310,7 @@ def test_one_sequence_has_no_interval_and_many_plans_are_one(monkeypatch: pytest
         (["stream 9"], {}, "'stream 9' is no site of this model: the residual stream is 'stream 0'"),
         ("a1.0/*", {}, "no sweep over edges"),
         ([], {}, "no site is named"),
+        ([""], {}, "no site is named"),
         (["a1.0"], {"how": "nought"}, "nothing is ablated by 'nought'"),
         (["a1.0"], {"how": "array mine"}, "there is no array 'mine'"),
         (["a1.0"], {"positions": "7..4"}, "no span of positions"),
