@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from scrub.results.folder import Results
     from scrub.results.read import known
     from scrub.results.stored import StudyResults
+    from scrub.show.charts.interventions import ablation_chart, patching_chart
     from scrub.study.hypothesis import Hypothesis, TokenFeature
     from scrub.study.result import Result
     from scrub.study.run import Settings, prepare, run
@@ -47,6 +48,7 @@ __all__ = [
     "Swept",
     "TokenFeature",
     "ablate",
+    "ablation_chart",
     "compare",
     "given_prompt",
     "known",
@@ -57,6 +59,7 @@ __all__ = [
     "make_report",
     "moved",
     "patch",
+    "patching_chart",
     "prepare",
     "prompt_pairs",
     "repeated_prompts",
@@ -83,6 +86,7 @@ _HOMES = {
     "scrub.results.folder": ("Results",),
     "scrub.results.read": ("known",),
     "scrub.results.stored": ("StudyResults",),
+    "scrub.show.charts.interventions": ("ablation_chart", "patching_chart"),
     "scrub.study.hypothesis": ("Hypothesis", "TokenFeature"),
     "scrub.study.result": ("Result",),
     "scrub.study.run": ("Settings", "prepare", "run"),
