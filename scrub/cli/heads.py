@@ -86,7 +86,7 @@ def heads(
     from scrub.model import load_model
     from scrub.study.run import Settings
 
-    suffixes = _check_outputs(json, pictures, formats)
+    suffixes, lag = _check_outputs(json, pictures, formats), list(dict.fromkeys(lag or ()))
     module = hypothesis_path(hypothesis) if hypothesis is not None else None
     settings = Settings(sequences, 1, seed, batch, device, dtype)
     loaded = load_model(model)
@@ -95,7 +95,7 @@ def heads(
     text = None
     if wanted or write_roles:
         text = sequences_for(loaded, data, sequences, context=min(context, loaded.n_ctx), fewer=True)
-        check_lags(lag or (), text.tokens.shape[1] - 1)
+        check_lags(lag, text.tokens.shape[1] - 1)
     study = study_heads(
         loaded,
         prompt,
@@ -111,7 +111,7 @@ def heads(
     _print_study(out, study)
     found: list[HeadScore] = []
     if wanted and text is not None:
-        found = read_scores(study, text.tokens.numpy(), lag or (), settings)
+        found = read_scores(study, text.tokens.numpy(), lag, settings)
         found += causal_scores(study.model, text.tokens.numpy(), how, settings=settings) if effects else []
     if printed and text is not None:
         _print_scores(out, found, _on(text))

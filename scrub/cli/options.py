@@ -123,12 +123,15 @@ def given_seeds(text: str | None) -> tuple[int, ...] | None:
 
 
 def given_heads(text: str, roles: Mapping[str, Sequence[tuple[int, int]]]) -> list[tuple[int, int]]:
-    """The (layer, head) pairs of `--head 1.3`, or those of a role. Raises ScrubError for what is neither."""
-    if matched := re.fullmatch(r"(\d{1,9})\.(\d{1,9})", text.strip()):
+    """The (layer, head) pairs of `1.3`, also as the site `a1.3`, or those of a role.
+
+    Raises ScrubError for what is neither.
+    """
+    if matched := re.fullmatch(r"a?(\d{1,9})\.(\d{1,9})", text.strip()):
         return [(int(matched[1]), int(matched[2]))]
     if text not in roles:
         known = f", or one of the roles {', '.join(roles)}" if roles else ""
-        raise ScrubError(f"--head {text!r} is no head: write LAYER.HEAD, as in 1.3{known}")
+        raise ScrubError(f"{text!r} is no head: write LAYER.HEAD, as in 1.3{known}")
     return list(roles[text])
 
 

@@ -31,7 +31,8 @@ def test_composition_prints_the_largest_scores(scrub: Scrub, tmp_path: Path) -> 
 
 def test_readers_of_a_head_and_of_layers(scrub: Scrub) -> None:
     model = load_model("tiny")
-    for words, found in (("0.4", readers(model, (0, 4), 5)), ("", layer_readers(model, 5))):
+    of_head = readers(model, (0, 4), 5)
+    for words, found in (("0.4", of_head), ("a0.4", of_head), ("", layer_readers(model, 5))):
         said = scrub(f"readers tiny {words} --draws 5")
         assert (said.status, said.err) == (0, "")
         assert f"the largest {min(20, len(found.links))} of {len(found.links)}" in said.out
@@ -58,7 +59,7 @@ def test_mechanism_of_the_heads_of_a_role(scrub: Scrub, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ("mechanism tiny --head one", "--head 'one' is no head: write LAYER.HEAD, as in 1.3, or one of the roles prev"),
+        ("mechanism tiny --head one", "'one' is no head: write LAYER.HEAD, as in 1.3, or one of the roles prev"),
         ("mechanism tiny --head 1.7 --data words --sequences 9", "tiny has no head 1.7"),
         ("mechanism tiny --slots ,", "names no slot"),
         ("mechanism tiny --positions some", "positions are 'whitelist'"),

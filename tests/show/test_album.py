@@ -61,6 +61,8 @@ def test_charts_of_scores() -> None:
     assert {"side-by-side", "overlap", "attention-heads", "attention-top", "attention-and-direct-effect"} <= set(found)
     assert len(found) == 2 + 2 * 3 + 3
     assert set(charts_of_scores({"direct effect": charted.score()})) == {"direct-effect-heads", "direct-effect-top"}
+    with pytest.raises(ScrubError, match="'lag 1' and 'lag-1' would have charts of the same name"):
+        charts_of_scores({"lag 1": charted.score(), "lag-1": charted.score()})
 
 
 @pytest.mark.parametrize("name", ["../x", "", ".hidden", "a/b", "index", "a\n"])

@@ -102,8 +102,12 @@ def charts_of_scores(scores: Mapping[str, HeadScore], top: int = 10) -> dict[str
     """The charts of some scores of a model's heads, by names for files.
 
     Of each a heat map and bars of its top; of several all side by side, the overlaps of their tops, and every two
-    against each other. Raises ScrubError for scores of other heads than the first's.
+    against each other. Raises ScrubError for scores of other heads than the first's, and for two names that make the
+    same file's.
     """
+    for one, other in combinations(scores, 2):
+        if file_name(one) == file_name(other):
+            raise ScrubError(f"{one!r} and {other!r} would have charts of the same name: give one of them another name")
     found: dict[str, Chart] = {}
     if len(scores) > 1:
         agreement = Agreement(scores, top)
