@@ -7,6 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
+from scrub.errors import ScrubError
 from scrub.heads.study import ABLATION, ATTENTION, METRICS, SHORT, HeadStudy
 from scrub.interventions.ablation import ablate
 from scrub.interventions.patching import patch
@@ -38,7 +39,8 @@ def study_charts(
     """The whole set for a model, by names for files: metrics and how they agree, attention, ablation, patching,
     composition, and a map and the top of each of `scores`.
 
-    Runs the ablation of layers and of tokens, and the patching, which the study itself doesn't hold. Raises GateError
+    Runs the ablation of layers and of tokens, and the patching, which the study itself doesn't hold. Raises ScrubError
+    for two scores whose charts would have one name, and GateError
     if a gate fails.
     """
     asked = settings or Settings()
@@ -52,6 +54,8 @@ def study_charts(
     found |= _weights(study)
     for score in scores:
         name = file_name(f"{score.on} {score.name}")
+        if name in found:
+            raise ScrubError(f"two scores would have charts called {name!r}: give {score.name!r} another name")
         found |= {name: head_map(score), f"{name}-top": head_bars(score, study.first.top)}
     return found
 

@@ -8,6 +8,7 @@ from functools import cache
 from xml.etree import ElementTree
 
 import numpy as np
+import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -70,6 +71,12 @@ def intervals(count: int, seed: int = 0, scale: float = 50.0, around: float = 40
     return [Interval(value, value - scale / 20, value + scale / 15) for value in values]
 
 
+def grid(values: np.ndarray) -> pd.DataFrame:
+    """A table of patches: a residual stream in each row, a position in each column."""
+    rows = pd.Index([f"stream {at}" for at in range(len(values))], name="site")
+    return pd.DataFrame(values, index=rows, columns=pd.Index(range(values.shape[1]), name="position"))
+
+
 @cache
 def charts() -> dict[str, Chart]:
     """One of each chart, small."""
@@ -83,7 +90,7 @@ def charts() -> dict[str, Chart]:
         "bars": head_bars(score(), 4),
         "metrics": metric_bars(list(agreement().scores.values()), 3),
         "attention": attention_map({(0, 1): pattern(11), (1, 4): pattern(11, 1)}, TOKENS, -1, 4),
-        "positions": recovery_map(values, TOKENS),
+        "positions": recovery_map(grid(values), TOKENS),
         "recovery": recovery_bars(names, intervals(5)),
         "losses": loss_bars(names, intervals(5, scale=0.2, around=3.1), Interval(3.0, 2.95, 3.02)),
         "tokens": token_strip(TOKENS, changes),

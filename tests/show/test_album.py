@@ -12,7 +12,7 @@ import pytest
 from charted import charts
 
 from scrub.errors import ScrubError
-from scrub.show.charts.album import INDEX, charts_of_scores, page, write_album
+from scrub.show.charts.album import INDEX, page, write_album
 
 SOME = {name: charts()[name] for name in ("bars", "tokens", "overlap")}
 
@@ -53,16 +53,6 @@ def test_long_tables_say_what_they_leave_out() -> None:
     chart = charts()["bars"]
     many = charted.Chart(chart.title, chart.caption, chart.values.loc[[0] * 501], chart.draw)
     assert "101 more rows" in page({"a": many}, "a")
-
-
-def test_charts_of_scores() -> None:
-    scores = charted.agreement(top=3).scores
-    found = charts_of_scores(scores, 3)
-    assert {"side-by-side", "overlap", "attention-heads", "attention-top", "attention-and-direct-effect"} <= set(found)
-    assert len(found) == 2 + 2 * 3 + 3
-    assert set(charts_of_scores({"direct effect": charted.score()})) == {"direct-effect-heads", "direct-effect-top"}
-    with pytest.raises(ScrubError, match="'lag 1' and 'lag-1' would have charts of the same name"):
-        charts_of_scores({"lag 1": charted.score(), "lag-1": charted.score()})
 
 
 @pytest.mark.parametrize("name", ["../x", "", ".hidden", "a/b", "index", "a\n"])

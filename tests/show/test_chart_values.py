@@ -117,7 +117,7 @@ def test_patching_lies_between_corrupted_and_clean() -> None:
     assert {"corrupted", "clean"} <= {text.get_text() for text in axes.texts}
     assert {0.0, 100.0} <= {float(line.get_xdata()[0]) for line in axes.lines}
     values = 30 * np.random.default_rng(0).standard_normal((3, 11))
-    chart = recovery_map(values, TOKENS)
+    chart = recovery_map(charted.grid(values), TOKENS)
     assert [said(tip) for tip in tips(chart)] == pytest.approx(values.ravel(), abs=0.01)
     assert chart.figure().axes[0].collections[0].get_clim() == (-100, 100)
     assert {"·return", "↵········", "·$x_1$"} <= set(texts(chart))

@@ -131,7 +131,7 @@ def test_text_of_tokens_is_text() -> None:
     makers = (
         lambda tokens: attention_map({(0, 0): charted.pattern(count)}, tokens, 2, 0),
         lambda tokens: token_strip(tokens, np.arange(count) - 3.0),
-        lambda tokens: recovery_map(np.zeros((1, count)), tokens),
+        lambda tokens: recovery_map(charted.grid(np.zeros((1, count))), tokens),
     )
     for make in makers:
         chart, calm = make(hostile), make(plain)

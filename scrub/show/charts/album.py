@@ -6,20 +6,14 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 
 from markupsafe import Markup
 
 from scrub.errors import ScrubError
 from scrub.files import make_folder, shown, write_atomically
-from scrub.measure.agreement import Agreement
-from scrub.measure.score import HeadScore
 from scrub.reports.rendering import MINUS, html_page
-from scrub.show.charts.agreement import overlap_map, score_scatter
-from scrub.show.charts.bars import head_bars, metric_bars
 from scrub.show.charts.chart import CHART_FORMATS, Chart
-from scrub.show.charts.heatmap import head_map
 from scrub.show.figure import DARK, LIGHT, check_format
 
 FORMATS = (".svg", ".png")
@@ -96,29 +90,6 @@ def page(
         for name, chart in charts.items()
     ]
     return html_page("charts.html", title=title, lead=lead, entries=entries)
-
-
-def charts_of_scores(scores: Mapping[str, HeadScore], top: int = 10) -> dict[str, Chart]:
-    """The charts of some scores of a model's heads, by names for files.
-
-    Of each a heat map and bars of its top; of several all side by side, the overlaps of their tops, and every two
-    against each other. Raises ScrubError for scores of other heads than the first's, and for two names that make the
-    same file's.
-    """
-    for one, other in combinations(scores, 2):
-        if file_name(one) == file_name(other):
-            raise ScrubError(f"{one!r} and {other!r} would have charts of the same name: give one of them another name")
-    found: dict[str, Chart] = {}
-    if len(scores) > 1:
-        agreement = Agreement(scores, top)
-        found["side-by-side"] = metric_bars(list(scores.values()), top)
-        found["overlap"] = overlap_map(agreement)
-    for name, score in scores.items():
-        found[f"{file_name(name)}-heads"] = head_map(score, min(top, 5))
-        found[f"{file_name(name)}-top"] = head_bars(score, top)
-    for across, up in combinations(scores, 2):
-        found[f"{file_name(across)}-and-{file_name(up)}"] = score_scatter(agreement, across, up, top)
-    return found
 
 
 def file_name(text: str) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from scrub.interventions.ablation import EFFECT, Ablation
 from scrub.interventions.effects import LOSS
 from scrub.interventions.patching import PROBABILITY, Pairs, Patching
@@ -15,9 +13,9 @@ from scrub.measure.places import Places
 from scrub.prompts.generate import GIVEN
 from scrub.prompts.prompts import PromptPairs
 from scrub.show.charts.ablation import loss_bars
-from scrub.show.charts.chart import Chart, token_labels
-from scrub.show.charts.heatmap import Side, head_map, heat_map
-from scrub.show.charts.patching import WHOLE, recovery_bars
+from scrub.show.charts.chart import Chart
+from scrub.show.charts.heatmap import head_map
+from scrub.show.charts.patching import recovery_bars, recovery_map
 
 LONGEST = 40  # bars, the largest on top
 
@@ -44,20 +42,7 @@ def patching_chart(found: Patching, measure: str = PROBABILITY, tokens: Sequence
         recovered = found.recovered(measure)
         order = sorted(range(len(recovered)), key=lambda at: -recovered[at].estimate)[:LONGEST]
         return recovery_bars([found.names[at] for at in order], [recovered[at] for at in order], title)
-    grid = found.grid(measure)
-    values = grid.to_numpy()
-    columns = token_labels(tokens) if tokens is not None and every_position else [str(each) for each in grid.columns]
-    largest = float(np.nanmax(np.abs(values), initial=0.0)) if np.isfinite(values).any() else 0.0
-    return heat_map(
-        values,
-        Side(str(grid.index.name), [str(each) for each in grid.index]),
-        Side(str(grid.columns.name), columns, upright=tokens is not None and every_position),
-        unit="percent",
-        diverging=True,
-        limit=max(WHOLE, largest),
-        title=title,
-        caption="Recovered is (patched - corrupted) / (clean - corrupted): 0 % is corrupted, 100 % clean.",
-    )
+    return recovery_map(found.grid(measure), tokens if every_position else None, title)
 
 
 def _on(places: Places) -> str:

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 
 from scrub.errors import ScrubError
-from scrub.measure.score import Head
 from scrub.show.charts.bars import Bars, bars_figure
 from scrub.show.charts.chart import Chart, token_labels
 from scrub.show.charts.heatmap import Side, heat_map
@@ -20,30 +18,22 @@ WHOLE = 100.0  # percent recovered where the clean input is
 _SAYS = "Recovered is (patched - corrupted) / (clean - corrupted): 0 % is the corrupted prompt, 100 % the clean one."
 
 
-def recovery_map(
-    recovered: Float[np.ndarray, "layer place"],
-    tokens: Sequence[str] | None = None,
-    place: str = "",
-    marked: Sequence[Head] = (),
-    title: str = "",
-    caption: str = "",
-) -> Chart:
-    """Percent recovered by patching each layer at each position, or each head of it where no tokens are given.
-
-    `place` is what the columns are called. Raises ScrubError unless there is a token for each column.
+def recovery_map(grid: pd.DataFrame, tokens: Sequence[str] | None = None, title: str = "", caption: str = "") -> Chart:
+    """Percent recovered as a table with named axes, such as :meth:`Patching.grid` gives: layer by head, or site by
+    position, whose `tokens` may be given. Raises ScrubError unless there is a token for each column.
     """
-    recovered = np.asarray(recovered, dtype=np.float64)
-    layers, places = recovered.shape
-    labels = [str(at) for at in range(places)] if tokens is None else token_labels(tokens)
+    values = grid.to_numpy(dtype=np.float64)
+    columns = [str(each) for each in grid.columns] if tokens is None else token_labels(tokens)
+    rows, down, across = [str(each) for each in grid.index], str(grid.index.name), str(grid.columns.name)
+    largest = float(np.nanmax(np.abs(values), initial=0.0)) if np.isfinite(values).any() else 0.0
     return heat_map(
-        recovered,
-        Side("layer", [str(layer) for layer in range(layers)]),
-        Side(place or ("head" if tokens is None else "position"), labels, upright=tokens is not None),
+        values,
+        Side(down, rows),
+        Side(across, columns, upright=tokens is not None),
         unit="percent",
         diverging=True,
-        limit=max(WHOLE, float(np.nanmax(np.abs(recovered), initial=0.0))),
-        marked=marked,
-        names=None if tokens is None else [_places(layer, labels) for layer in range(layers)],
+        limit=max(WHOLE, largest),
+        names=None if tokens is None else [_places(row, columns) for row in rows],
         title=title or "recovered by patching",
         caption=caption or _SAYS,
     )
@@ -65,5 +55,5 @@ def recovery_bars(names: Sequence[str], recovered: Sequence[Interval], title: st
     return Chart(title or "recovered by patching", caption or f"{_SAYS}{bars.says}", frame, draw)
 
 
-def _places(layer: int, labels: Sequence[str]) -> list[str]:
-    return [f"layer {layer}, position {at} {label}" for at, label in enumerate(labels)]
+def _places(site: str, labels: Sequence[str]) -> list[str]:
+    return [f"{site}, position {at} {label}" for at, label in enumerate(labels)]
