@@ -38,6 +38,14 @@ settings.register_profile("explore", max_examples=1000, print_blob=True, **_quic
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
+LONGEST = ("test_readme", "test_notebook", "test_benchmarks")  # of whole programs, one after another
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest tests begin first: at the end one process would run them while the other waits."""
+    items.sort(key=lambda item: not item.path.stem.startswith(LONGEST))
+
+
 @pytest.fixture(params=["shortformer", "standard", "gpt2"])
 def model(request: pytest.FixtureRequest) -> Small:
     """A random two-layer model in float64, whose sizes are distinct primes."""
