@@ -7,6 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of programs that tests start too: they share the cores with other tests
+
 import torch
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
