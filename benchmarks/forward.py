@@ -22,7 +22,7 @@ from rich.table import Table
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from scrub.model import load_model
+from scrub.models.model import load_model
 from scrub.plan.leaves import constants, leaves_of
 from scrub.plan.plan import compile_plan
 from scrub.study.run import DTYPES

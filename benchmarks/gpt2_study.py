@@ -16,9 +16,9 @@ import typer
 from study import report
 
 from scrub import Settings, load_model
-from scrub.architectures import gpt2
 from scrub.data.load import Sequences
-from scrub.model import Model, make_model
+from scrub.models.families import gpt2
+from scrub.models.model import Model, make_model
 from scrub.study.experiments import experiments
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.run import Prepared

@@ -15,15 +15,15 @@ from rich.console import Console
 
 from scrub import load_model
 from scrub.data.for_model import sequences_for
+from scrub.data.prompts.generate import prompt_pairs
 from scrub.graph.node import Node
-from scrub.interventions.intervention import ablate_sites, feed, unchanged
-from scrub.interventions.sites import heads, read_sites
-from scrub.interventions.values import held_values
-from scrub.measure.places import Tokens
-from scrub.model import Model
+from scrub.measure.heads.places import Tokens
+from scrub.measure.interventions.intervention import ablate_sites, feed, unchanged
+from scrub.measure.interventions.values import held_values
+from scrub.models.model import Model
 from scrub.paths.rules import OTHER, held
+from scrub.paths.sites import heads, read_sites
 from scrub.plan.running import Running
-from scrub.prompts.generate import prompt_pairs
 from scrub.study.experiments import Experiment, losses
 from scrub.training.loss import Objective
 

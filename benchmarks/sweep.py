@@ -14,8 +14,8 @@ import torch
 from measuring import alternate, ratio
 from rich.console import Console
 
+from scrub.store.sweeps.sweep import sweep
 from scrub.study.run import Settings, run
-from scrub.sweeps.sweep import sweep
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

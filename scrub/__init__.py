@@ -3,29 +3,31 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from scrub.show import register_looks
+
 if TYPE_CHECKING:
-    from scrub.comparisons.comparison import Comparison, compare
-    from scrub.comparisons.leaderboard import Leaderboard, leaderboard
-    from scrub.comparisons.moved import Moved, moved
-    from scrub.errors import GateError, ScrubError
+    from scrub.data.prompts.generate import given_prompt, prompt_pairs, repeated_prompts
     from scrub.graph.views import listing, to_networkx
-    from scrub.heads.study import HeadStudy, study_heads
-    from scrub.interventions.ablation import Ablation, ablate
-    from scrub.interventions.patching import Patching, patch
-    from scrub.measure.scores import score_heads
-    from scrub.model import Model, load_model
-    from scrub.prompts.generate import given_prompt, prompt_pairs, repeated_prompts
-    from scrub.reports.report import Report, make_report
-    from scrub.results.folder import Results
-    from scrub.results.read import known
-    from scrub.results.stored import StudyResults
+    from scrub.measure.heads.scores import score_heads
+    from scrub.measure.interventions.ablation import Ablation, ablate
+    from scrub.measure.interventions.patching import Patching, patch
+    from scrub.measure.study.heads import HeadStudy, study_heads
+    from scrub.models.model import Model, load_model
     from scrub.show.charts.interventions import ablation_chart, patching_chart
+    from scrub.show.reports.report import Report, make_report
+    from scrub.store.comparisons.comparison import Comparison, compare
+    from scrub.store.comparisons.leaderboard import Leaderboard, leaderboard
+    from scrub.store.comparisons.moved import Moved, moved
+    from scrub.store.results.folder import Results
+    from scrub.store.results.read import known
+    from scrub.store.results.stored import StudyResults
+    from scrub.store.sweeps.grid import Grid
+    from scrub.store.sweeps.sweep import Swept, sweep
     from scrub.study.hypothesis import Hypothesis, TokenFeature
     from scrub.study.result import Result
     from scrub.study.run import Settings, prepare, run
     from scrub.study.study import Study, load_study
-    from scrub.sweeps.grid import Grid
-    from scrub.sweeps.sweep import Swept, sweep
+    from scrub.text.errors import GateError, ScrubError
 
 __all__ = [
     "Ablation",
@@ -71,29 +73,32 @@ __all__ = [
 ]
 
 _HOMES = {
-    "scrub.comparisons.comparison": ("Comparison", "compare"),
-    "scrub.comparisons.leaderboard": ("Leaderboard", "leaderboard"),
-    "scrub.comparisons.moved": ("Moved", "moved"),
-    "scrub.errors": ("GateError", "ScrubError"),
+    "scrub.store.comparisons.comparison": ("Comparison", "compare"),
+    "scrub.store.comparisons.leaderboard": ("Leaderboard", "leaderboard"),
+    "scrub.store.comparisons.moved": ("Moved", "moved"),
+    "scrub.text.errors": ("GateError", "ScrubError"),
     "scrub.graph.views": ("listing", "to_networkx"),
-    "scrub.heads.study": ("HeadStudy", "study_heads"),
-    "scrub.interventions.ablation": ("Ablation", "ablate"),
-    "scrub.interventions.patching": ("Patching", "patch"),
-    "scrub.measure.scores": ("score_heads",),
-    "scrub.model": ("Model", "load_model"),
-    "scrub.prompts.generate": ("given_prompt", "prompt_pairs", "repeated_prompts"),
-    "scrub.reports.report": ("Report", "make_report"),
-    "scrub.results.folder": ("Results",),
-    "scrub.results.read": ("known",),
-    "scrub.results.stored": ("StudyResults",),
+    "scrub.measure.study.heads": ("HeadStudy", "study_heads"),
+    "scrub.measure.interventions.ablation": ("Ablation", "ablate"),
+    "scrub.measure.interventions.patching": ("Patching", "patch"),
+    "scrub.measure.heads.scores": ("score_heads",),
+    "scrub.models.model": ("Model", "load_model"),
+    "scrub.data.prompts.generate": ("given_prompt", "prompt_pairs", "repeated_prompts"),
+    "scrub.show.reports.report": ("Report", "make_report"),
+    "scrub.store.results.folder": ("Results",),
+    "scrub.store.results.read": ("known",),
+    "scrub.store.results.stored": ("StudyResults",),
     "scrub.show.charts.interventions": ("ablation_chart", "patching_chart"),
     "scrub.study.hypothesis": ("Hypothesis", "TokenFeature"),
     "scrub.study.result": ("Result",),
     "scrub.study.run": ("Settings", "prepare", "run"),
     "scrub.study.study": ("Study", "load_study"),
-    "scrub.sweeps.grid": ("Grid",),
-    "scrub.sweeps.sweep": ("Swept", "sweep"),
+    "scrub.store.sweeps.grid": ("Grid",),
+    "scrub.store.sweeps.sweep": ("Swept", "sweep"),
 }
+
+
+register_looks()
 
 
 def __getattr__(name: str) -> object:

@@ -10,7 +10,7 @@ from small import Small
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from scrub.architectures.gpt2 import Config
+from scrub.models.families.gpt2 import Config
 
 ACTIVATIONS = {"gelu_tanh": "gelu_new", "gelu": "gelu", "relu": "relu"}
 Change = Callable[[Tensor], Tensor]

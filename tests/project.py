@@ -14,9 +14,9 @@ import torch
 from small import ROLES, random_params
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from scrub.architectures.attention_only import Config
 from scrub.data.whitelist import Whitelist
-from scrub.model import Model, make_model, save_model
+from scrub.models.families.attention_only import Config
+from scrub.models.model import Model, make_model, save_model
 
 N_CTX, ROWS = 11, 89  # positions of a sequence, and how many different sequences there are
 LETTERS = "abcdefghijklmnopqrstuvwxyz .,"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from scrub.heads.study import ABLATION, ATTENTION, DIRECT, METRICS, HeadStudy
-from scrub.measure.score import Head
+from scrub.measure.heads.score import Head
+from scrub.measure.study.heads import ABLATION, ATTENTION, DIRECT, METRICS, HeadStudy
 
 TEXT = """
 P(X) = 87.5%

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from scrub.architectures import ModelConfig, gpt2
-from scrub.architectures.attention_only import Config
 from scrub.graph.node import Node, walk
 from scrub.graph.ops import OPS
-from scrub.model import lower
+from scrub.models.families import ModelConfig, gpt2
+from scrub.models.families.attention_only import Config
+from scrub.models.model import lower
 from scrub.paths.rules import Rule, resample
 from scrub.paths.splits import Roles, Split
 from scrub.plan.leaves import leaves_of

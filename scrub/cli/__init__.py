@@ -41,7 +41,7 @@ def _status(arguments: list[str]) -> int:
     import typer
 
     from scrub.cli.app import app
-    from scrub.errors import GateError, ScrubError
+    from scrub.text.errors import GateError, ScrubError
 
     usage_error = typer.BadParameter.__mro__[2]  # click's ClickException, of which typer has its own from 0.26 on
     try:
@@ -89,7 +89,7 @@ def _interrupted(arguments: list[str]) -> int:
 
 
 def _say(message: str, status: int) -> int:
-    from scrub.files import one_line
+    from scrub.text.files import one_line
 
     sys.stderr.write(f"scrub: {one_line(message)}\n")
     return status

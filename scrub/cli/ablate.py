@@ -10,16 +10,16 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.terminal import console, gates_line
-from scrub.errors import ScrubError
-from scrub.files import shown, write_atomically
-from scrub.show.tables import table, with_interval
+from scrub.text.errors import ScrubError
+from scrub.text.files import shown, write_atomically
+from scrub.text.tables import table, with_interval
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from scrub.interventions.ablation import Ablation
-    from scrub.measure.places import Places
-    from scrub.model import Model
+    from scrub.measure.heads.places import Places
+    from scrub.measure.interventions.ablation import Ablation
+    from scrub.models.model import Model
 
 MOST = 10  # tokens of each experiment, those whose loss changes most
 _SCORED = typer.Option(
@@ -90,8 +90,8 @@ def ablate(
     ] = None,
 ) -> None:
     """Loss and probability of the target before and after each ablation, on prompts or on text."""
-    from scrub.interventions.ablation import ablate as ablated
-    from scrub.model import load_model
+    from scrub.measure.interventions.ablation import ablate as ablated
+    from scrub.models.model import load_model
     from scrub.study.run import Settings
 
     options.check_outputs(json, plot)
@@ -179,9 +179,9 @@ def _places(
 ) -> tuple[Places, str]:
     """Where losses are scored, and what that is in words."""
     from scrub.data.for_model import DEFAULT, sequences_for
-    from scrub.measure.definitions import TEXT
-    from scrub.measure.places import Places
-    from scrub.prompts.generate import given_prompt, repeated_prompts
+    from scrub.data.prompts.generate import given_prompt, repeated_prompts
+    from scrub.measure.heads.definitions import TEXT
+    from scrub.measure.heads.places import Places
     from scrub.study.selection import select_positions
 
     options.one_input(data=data, prompt=prompt, prompts=kind)
@@ -206,7 +206,7 @@ def _places(
 
 def _table(found: Ablation) -> Table:
     """A row for each experiment, the largest rise of the loss first."""
-    from scrub.interventions.ablation import DIFFERENTIAL, EFFECT, LOG_EFFECT, SHIFT
+    from scrub.measure.interventions.ablation import DIFFERENTIAL, EFFECT, LOG_EFFECT, SHIFT
 
     rows = table("ablated")
     titles = ("loss after", "rise", "P(target) after", "P before - after", "uniform shift", "differential effect")
@@ -226,7 +226,7 @@ def _table(found: Ablation) -> Table:
 
 def _tokens(found: Ablation) -> Table:
     """The tokens whose loss changes most in each experiment."""
-    from scrub.show.tokens import marked
+    from scrub.text.tokens import marked
 
     rows = table("ablated")
     for title in ("sequence", "position", "token", "target", "loss before", "loss after", "rise"):

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scrub.cli import options
-from scrub.errors import ScrubError
-from scrub.files import check_writable, one_line, write_atomically
+from scrub.text.errors import ScrubError
+from scrub.text.files import check_writable, one_line, write_atomically
 
 if TYPE_CHECKING:
-    from scrub.comparisons.comparison import Comparison
-    from scrub.comparisons.moved import Moved
     from scrub.graph.node import Node
-    from scrub.results.stored import StudyResults
-    from scrub.sweeps.grid import Grid
+    from scrub.store.comparisons.comparison import Comparison
+    from scrub.store.comparisons.moved import Moved
+    from scrub.store.results.stored import StudyResults
+    from scrub.store.sweeps.grid import Grid
 
 TOP = 5
 
@@ -62,9 +62,9 @@ def compare(
 ) -> None:
     """Compare hypotheses of a study on the same sequences, running what the results folder doesn't hold yet."""
     from scrub.cli.terminal import console, warn
-    from scrub.comparisons.comparison import check_several
-    from scrub.comparisons.comparison import compare as compared
-    from scrub.comparisons.names import paths_of
+    from scrub.store.comparisons.comparison import check_several
+    from scrub.store.comparisons.comparison import compare as compared
+    from scrub.store.comparisons.names import paths_of
 
     if json is not None:
         check_writable(json)
@@ -91,8 +91,8 @@ def compare(
         about = {"model": model, "data": data, "dtype": dtype, "sequences": sequences}
         found, plain = _stored(results, wanted, study, {name: value for name, value in about.items() if value})
     else:
-        from scrub.sweeps.grid import Grid
-        from scrub.sweeps.sweep import sweep
+        from scrub.store.sweeps.grid import Grid
+        from scrub.store.sweeps.sweep import sweep
 
         paths = paths_of(wanted, study, _studies_in(results))
         grid = Grid.make(
@@ -122,8 +122,8 @@ def compare(
 
 def _studies_in(results: Path) -> list[str]:
     """The studies that a results folder holds something of, if it is there."""
-    from scrub.comparisons.names import studies_of
-    from scrub.results.folder import MARK, Results
+    from scrub.store.comparisons.names import studies_of
+    from scrub.store.results.folder import MARK, Results
 
     return studies_of(Results(results)) if (results / MARK).is_file() else []
 
@@ -132,9 +132,9 @@ def _stored(
     folder: Path, names: list[str], study: str | None, about: Mapping[str, object]
 ) -> tuple[StudyResults, list[str]]:
     """What the folder holds of all hypotheses together, and their names there."""
-    from scrub.comparisons.names import stored_with
-    from scrub.results.folder import Results
-    from scrub.results.read import known
+    from scrub.store.comparisons.names import stored_with
+    from scrub.store.results.folder import Results
+    from scrub.store.results.read import known
 
     everything = known(Results(folder), every=True)
     fitting = [e for e in everything if all(e.about.get(name) == str(value) for name, value in about.items())]
@@ -160,7 +160,7 @@ def _stem(name: str) -> str:
 
 def _lowered(grid: Grid) -> tuple[list[str], dict[str, Node]]:
     """The names of the hypotheses of a grid, in order, and the graphs of their experiments."""
-    from scrub.model import load_graph
+    from scrub.models.model import load_graph
     from scrub.study.experiments import experiments
 
     jobs = grid.model_copy(update={"null": 0}).jobs()
@@ -176,7 +176,7 @@ def _lowered(grid: Grid) -> tuple[list[str], dict[str, Node]]:
 
 def _moves(found: StudyResults, comparison: Comparison, top: int) -> list[Moved]:
     """Where the loss moved in each pair: in all parts together, or in the last that both have."""
-    from scrub.comparisons.moved import moved
+    from scrub.store.comparisons.moved import moved
 
     parts: dict[tuple[str, str], str] = {}
     for each in comparison.differences:

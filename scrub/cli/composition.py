@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scrub.cli import options
-from scrub.files import check_writable, write_atomically
+from scrub.text.files import check_writable, write_atomically
 
 if TYPE_CHECKING:
-    from scrub.measure.links import Links
+    from scrub.measure.weights.links import Links
 
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all scores here.")]
 Top = Annotated[int, typer.Option(metavar="N", help="How many scores are printed: the largest.", min=1)]
@@ -31,8 +31,8 @@ def composition(
     json: Json = None,
 ) -> None:
     """Q-, K- and V-composition scores between heads, beside those of random matrices."""
-    from scrub.measure.composition import composition as measure
-    from scrub.model import load_model
+    from scrub.measure.weights.composition import composition as measure
+    from scrub.models.model import load_model
 
     if json is not None:
         check_writable(json)
@@ -51,9 +51,9 @@ def readers(
     json: Json = None,
 ) -> None:
     """Which later components read the output of a head, or of each layer of heads, the most."""
-    from scrub.measure.virtual_weights import layer_readers
-    from scrub.measure.virtual_weights import readers as measure
-    from scrub.model import load_model
+    from scrub.measure.weights.virtual_weights import layer_readers
+    from scrub.measure.weights.virtual_weights import readers as measure
+    from scrub.models.model import load_model
 
     if json is not None:
         check_writable(json)

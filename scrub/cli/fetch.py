@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from scrub.errors import ScrubError
-from scrub.files import shown
+from scrub.text.errors import ScrubError
+from scrub.text.files import shown
 
 
 def fetch(
@@ -33,8 +33,8 @@ def fetch(
 
 def _meant(name: str) -> tuple[list[str], list[str]]:
     """The models and the data that a name means: one, or one of each."""
-    from scrub.find import known, locate
-    from scrub.hub import holds_model, is_hub_id, on_hub
+    from scrub.models.find import known, locate
+    from scrub.models.hub import holds_model, is_hub_id, on_hub
 
     models, data = known("models"), known("data")
     if name.startswith(("models/", "data/")):
@@ -56,7 +56,7 @@ def _meant(name: str) -> tuple[list[str], list[str]]:
 
 def _fetch_model(name: str) -> dict[str, Path | None]:
     """Bring a model and load it. The data that it names, if any, and the model's folder."""
-    from scrub.model import load_model
+    from scrub.models.model import load_model
 
     loaded = load_model(name)
     typer.echo(f"model {name}: {loaded!r}")

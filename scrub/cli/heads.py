@@ -13,19 +13,19 @@ from scrub.cli import options, roles
 from scrub.cli.new import hypothesis_path, write_new
 from scrub.cli.roles import CONTEXT
 from scrub.cli.terminal import console, gates_line
-from scrub.errors import ScrubError
-from scrub.files import check_writable, make_folder, write_atomically
+from scrub.text.errors import ScrubError
+from scrub.text.files import check_writable, make_folder, write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
     from scrub.data.load import Sequences
-    from scrub.heads.study import HeadStudy
-    from scrub.measure.score import HeadScore
-    from scrub.model import Model
+    from scrub.measure.heads.score import HeadScore
+    from scrub.measure.study.heads import HeadStudy
+    from scrub.models.model import Model
 
-PROMPT = "J A M P R X J A M P R"  # that of the published study; scrub.heads.study would import torch
+PROMPT = "J A M P R X J A M P R"  # that of the published study; scrub.measure.study.heads would import torch
 
 
 def heads(
@@ -81,9 +81,9 @@ def heads(
 ) -> None:
     """The top heads by attention, direct effect and ablation effect on a prompt, and how far the three agree."""
     from scrub.data.for_model import sequences_for
-    from scrub.heads.scores import causal_scores, check_lags, read_scores
-    from scrub.heads.study import study_heads
-    from scrub.model import load_model
+    from scrub.measure.study.heads import study_heads
+    from scrub.measure.study.scores import causal_scores, check_lags, read_scores
+    from scrub.models.model import load_model
     from scrub.study.run import Settings
 
     suffixes, lag = _check_outputs(json, pictures, formats), list(dict.fromkeys(lag or ()))
@@ -153,7 +153,7 @@ def _check_outputs(json: Path | None, pictures: Path | None, formats: str) -> tu
 
 def _check_roles(loaded: Model, model: str, write: bool, module: Path | None) -> None:
     """Raise ScrubError if the roles couldn't be written, or if a hypothesis would name heads of roles that aren't."""
-    from scrub.hub import own_config
+    from scrub.models.hub import own_config
 
     if write:
         path, _ = own_config(model)
@@ -168,7 +168,7 @@ def _check_roles(loaded: Model, model: str, write: bool, module: Path | None) ->
 
 def _write_roles(out: Console, loaded: Model, model: str, text: Sequences) -> None:
     """Measure the roles of a model's heads, and write them into its config.json."""
-    from scrub.measure.roles import measure
+    from scrub.measure.heads.roles import measure
 
     measured = measure(loaded, text.tokens.numpy(), len(text.tokens))
     if not measured.roles():
@@ -184,7 +184,7 @@ def _on(text: Sequences) -> str:
 
 
 def _print_study(out: Console, study: HeadStudy) -> None:
-    from scrub.heads.tables import study_tables
+    from scrub.show.tables.heads import study_tables
 
     out.print(study.heading, soft_wrap=True)
     out.print(gates_line(study.gates, "prompts" if len(study.many.prompts) > 1 else None) + "\n", soft_wrap=True)
@@ -193,7 +193,7 @@ def _print_study(out: Console, study: HeadStudy) -> None:
 
 
 def _print_scores(out: Console, scores: list[HeadScore], on: str) -> None:
-    from scrub.heads.tables import scores_tables
+    from scrub.show.tables.heads import scores_tables
 
     out.print(f"text: {on}", soft_wrap=True)
     for each in scores_tables(scores, out, out.options):

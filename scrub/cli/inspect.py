@@ -10,8 +10,8 @@ from rich.console import Console
 
 from scrub.cli import options
 from scrub.cli.options import given_parameters, split_parts
-from scrub.errors import ScrubError
-from scrub.files import check_writable
+from scrub.text.errors import ScrubError
+from scrub.text.files import check_writable
 
 if TYPE_CHECKING:
     from scrub.study.experiments import Experiment
@@ -106,7 +106,7 @@ def show(
 def _experiments(
     paths: list[str], model: str | None, parts: str | None, parameters: list[str] | None
 ) -> list[Experiment]:
-    from scrub.model import load_model
+    from scrub.models.model import load_model
     from scrub.study.experiments import experiments
     from scrub.study.study import load_study
 

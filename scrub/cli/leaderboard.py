@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from scrub.cli import options
-from scrub.errors import ScrubError
-from scrub.files import check_writable, one_line, write_atomically
+from scrub.text.errors import ScrubError
+from scrub.text.files import check_writable, one_line, write_atomically
 
 
 def leaderboard(
@@ -23,10 +23,10 @@ def leaderboard(
 ) -> None:
     """Everything known of a study, in order of what it recovers: a table for all numbers that compare."""
     from scrub.cli.terminal import console
-    from scrub.comparisons.leaderboard import leaderboard as ordered
-    from scrub.comparisons.names import studies_of
-    from scrub.results.folder import Results
-    from scrub.results.read import known
+    from scrub.store.comparisons.leaderboard import leaderboard as ordered
+    from scrub.store.comparisons.names import studies_of
+    from scrub.store.results.folder import Results
+    from scrub.store.results.read import known
 
     if json is not None:
         check_writable(json)

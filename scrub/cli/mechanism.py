@@ -10,11 +10,11 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.options import given_heads, listed
-from scrub.errors import ScrubError
-from scrub.files import check_writable, write_atomically
+from scrub.text.errors import ScrubError
+from scrub.text.files import check_writable, write_atomically
 
 if TYPE_CHECKING:
-    from scrub.measure.mechanism import Mechanism
+    from scrub.measure.heads.mechanism import Mechanism
 
 
 def mechanism(
@@ -48,8 +48,8 @@ def mechanism(
 ) -> None:
     """Percent of loss recovered by every single path into the keys, queries and values of a head."""
     from scrub.data.for_model import DEFAULT, sequences_for
-    from scrub.measure.mechanism import mechanism as measure
-    from scrub.model import load_model
+    from scrub.measure.heads.mechanism import mechanism as measure
+    from scrub.models.model import load_model
     from scrub.study.run import Settings
     from scrub.study.selection import check_positions, select_positions
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from scrub.errors import ScrubError
-from scrub.files import make_folder, write_atomically
+from scrub.text.errors import ScrubError
+from scrub.text.files import make_folder, write_atomically
 
 
 def new(
@@ -28,7 +28,7 @@ def new(
     if model is None:
         files = {path: general()}
     else:
-        from scrub.model import load_model
+        from scrub.models.model import load_model
 
         files = skeleton_files(path, load_model(model), model)
     write_new(files)

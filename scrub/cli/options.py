@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from scrub.errors import ScrubError
-from scrub.files import check_writable
+from scrub.text.errors import ScrubError
+from scrub.text.files import check_writable
 
 Paths = Annotated[
     list[str], typer.Argument(metavar="PATH...", help="A study folder, hypothesis files, or shipped names.")

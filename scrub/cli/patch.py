@@ -11,16 +11,16 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.terminal import console, gates_line, warn
-from scrub.errors import ScrubError
-from scrub.files import write_atomically
-from scrub.show.tables import table, with_interval
+from scrub.text.errors import ScrubError
+from scrub.text.files import write_atomically
+from scrub.text.tables import table, with_interval
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from scrub.interventions.patching import Patching
-    from scrub.model import Model
-    from scrub.prompts.prompts import PromptPairs
+    from scrub.data.prompts.prompts import PromptPairs
+    from scrub.measure.interventions.patching import Patching
+    from scrub.models.model import Model
 
 NARROW = 24  # columns of a table of percentages that are shown
 
@@ -73,9 +73,9 @@ def patch(
     ] = None,
 ) -> None:
     """Percent of the answer's probability that each patch brings back, of clean and corrupted prompts."""
-    from scrub.interventions.patching import INTO_CLEAN, INTO_CORRUPTED
-    from scrub.interventions.patching import patch as patched
-    from scrub.model import load_model
+    from scrub.measure.interventions.patching import INTO_CLEAN, INTO_CORRUPTED
+    from scrub.measure.interventions.patching import patch as patched
+    from scrub.models.model import load_model
     from scrub.study.run import Settings
 
     options.check_outputs(json, plot)
@@ -126,7 +126,7 @@ def _pairs(
     where: str,
     bos: bool | None,
 ) -> PromptPairs:
-    from scrub.prompts.generate import given_pair, prompt_pairs
+    from scrub.data.prompts.generate import given_pair, prompt_pairs
 
     if (clean is None) != (corrupted is None):
         raise ScrubError("a typed pair is a clean and a corrupted prompt: give both --clean and --corrupted")
@@ -140,7 +140,7 @@ def _pairs(
 
 def _texts(model: Model, pairs: PromptPairs) -> list[str]:
     """What stands at each position: the token of a single pair, else what it is of the layout."""
-    from scrub.prompts.texts import token_texts
+    from scrub.data.prompts.texts import token_texts
 
     clean = pairs.clean
     if len(pairs) == 1:
@@ -154,7 +154,7 @@ def _texts(model: Model, pairs: PromptPairs) -> list[str]:
 
 def _table(found: Patching, back: bool) -> Table:
     """A row for each patch, first what the clean run brings back most, or the corrupted run takes away most."""
-    from scrub.interventions.patching import LOG_PROBABILITY, MEASURES
+    from scrub.measure.interventions.patching import LOG_PROBABILITY, MEASURES
 
     rows = table("patched")
     for title in ("P(answer)", "recovered, %", "log P(answer)", "recovered, %"):
@@ -172,7 +172,7 @@ def _table(found: Patching, back: bool) -> Table:
 
 def _grid(found: Patching, texts: list[str]) -> Table:
     """Percent recovered, site by position."""
-    from scrub.show.tokens import visible
+    from scrub.text.tokens import visible
 
     grid = found.grid()
     shown = [int(each) for each in grid.columns[:NARROW]]

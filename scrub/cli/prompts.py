@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scrub.cli import options
-from scrub.errors import ScrubError
-from scrub.files import check_writable, write_atomically
+from scrub.text.errors import ScrubError
+from scrub.text.files import check_writable, write_atomically
 
 if TYPE_CHECKING:
-    from scrub.model import Model
-    from scrub.prompts.prompts import PromptPairs, Prompts
+    from scrub.data.prompts.prompts import PromptPairs, Prompts
+    from scrub.models.model import Model
 
 
 def prompts(
@@ -40,9 +40,9 @@ def prompts(
 ) -> None:
     """Print prompts that repeat themselves, where what stands, and how probable the model finds the expected token."""
     from scrub.cli.terminal import console
-    from scrub.model import load_model
-    from scrub.prompts.generate import given_prompt, prompt_pairs, repeated_prompts
-    from scrub.prompts.predictions import Predicted
+    from scrub.data.prompts.generate import given_prompt, prompt_pairs, repeated_prompts
+    from scrub.measure.predictions import Predicted
+    from scrub.models.model import load_model
 
     if text is None and expected is not None:
         raise ScrubError("--expected says what comes after a prompt that is typed: give it with --text")

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scrub.cli import options
-from scrub.files import check_writable, shown
+from scrub.text.files import check_writable, shown
 
 if TYPE_CHECKING:
+    from scrub.store.sweeps.grid import Grid
     from scrub.study.run import Prepared
-    from scrub.sweeps.grid import Grid
 
 
 def report(
@@ -41,9 +41,9 @@ def report(
 ) -> None:
     """Write the report of a study, running what the results folder doesn't hold yet."""
     from scrub.cli.terminal import console, warn
-    from scrub.reports.report import files_of, make_report
-    from scrub.sweeps.grid import Grid
-    from scrub.sweeps.sweep import sweep
+    from scrub.show.reports.report import files_of, make_report
+    from scrub.store.sweeps.grid import Grid
+    from scrub.store.sweeps.sweep import sweep
 
     page, markdown, _ = files_of(out)
     for path in (page, markdown):
@@ -75,7 +75,7 @@ def report(
 
 def _prepared(grid: Grid) -> Prepared:
     """The study made ready, whose graphs are drawn. Raises ScrubError for any mistake in it, before anything runs."""
-    from scrub.model import load_model
+    from scrub.models.model import load_model
     from scrub.study.run import DTYPES, prepare_study
     from scrub.study.study import load_study
 

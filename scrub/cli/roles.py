@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from scrub.cli import options
-from scrub.files import make_folder
+from scrub.text.files import make_folder
 
 if TYPE_CHECKING:
-    from scrub.measure.roles import Measured
+    from scrub.measure.heads.roles import Measured
 
 WIDTH = 130
 CONTEXT = 300  # positions that attention is measured on
@@ -31,8 +31,8 @@ def roles(
 ) -> None:
     """Measure what every head attends to, on text and on repeated random tokens, and name the heads with a role."""
     from scrub.data.for_model import sequences_for
-    from scrub.measure.roles import RULES, measure
-    from scrub.model import load_model
+    from scrub.measure.heads.roles import RULES, measure
+    from scrub.models.model import load_model
 
     loaded = load_model(model)
     text = sequences_for(loaded, data, sequences, context=min(context, loaded.n_ctx))
@@ -59,8 +59,8 @@ def roles(
 
 def write_roles(model: str, measured: Measured, measured_on: str) -> Path:
     """Write the roles of a model's heads, and the scores that they rest on, into its config.json, whose path it is."""
-    from scrub.checkpoints import write_config
-    from scrub.hub import own_config
+    from scrub.models.checkpoints import write_config
+    from scrub.models.hub import own_config
 
     path, fields = own_config(model)
     scores = {"measured_on": measured_on, **measured.scores()}
@@ -78,8 +78,8 @@ def typicality(
 ) -> None:
     """The tokens around which a previous-token head looks elsewhere, as a TokenFeature for a hypothesis."""
     from scrub.data.for_model import sequences_for
-    from scrub.measure.typicality import measure_typicality
-    from scrub.model import load_model
+    from scrub.measure.heads.typicality import measure_typicality
+    from scrub.models.model import load_model
 
     loaded = load_model(model)
     text = sequences_for(loaded, data, sequences, split)

@@ -9,8 +9,8 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.options import given_parameters, split_parts
-from scrub.errors import ScrubError
-from scrub.files import check_writable, write_atomically
+from scrub.text.errors import ScrubError
+from scrub.text.files import check_writable, write_atomically
 
 
 def run(
@@ -38,9 +38,9 @@ def run(
     parameters: options.Parameters = None,
 ) -> None:
     """Percent of loss recovered by every part of every hypothesis, with intervals and anchors."""
-    from scrub.cli.table import print_result
     from scrub.show.figure import check_format
     from scrub.show.plots import plot_bytes
+    from scrub.show.tables.run import print_result
     from scrub.study.pairs import pairs_file
     from scrub.study.run import Settings, prepare, run_prepared
 

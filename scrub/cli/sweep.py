@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from scrub.cli import options
-from scrub.errors import ScrubError
+from scrub.text.errors import ScrubError
 
 FAILED = 3  # exit status: it ran, but some of it failed
 
@@ -42,9 +42,9 @@ def sweep(
     ray: options.Ray = None,
 ) -> None:
     """Run every study on every model and data, with every seed, draw and parameter, but for what is there already."""
-    from scrub.cli.table import print_sweep
-    from scrub.sweeps.grid import Grid, read_grid
-    from scrub.sweeps.sweep import sweep as run
+    from scrub.show.tables.run import print_sweep
+    from scrub.store.sweeps.grid import Grid, read_grid
+    from scrub.store.sweeps.sweep import sweep as run
 
     given = {
         "studies": paths or None,

@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from scrub.errors import ScrubError
-from scrub.files import one_line
-from scrub.hub import is_hub_id
+from scrub.models.hub import is_hub_id
+from scrub.text.errors import ScrubError
+from scrub.text.files import one_line
 
 CARD = "README.md"
 STDLIB, FIXED = "stdlib", "fixed"

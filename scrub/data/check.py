@@ -9,8 +9,8 @@ from scrub.data.card import STDLIB
 from scrub.data.fixed import MASK, TOKENS, read_fixed
 from scrub.data.load import fixed_folder, place
 from scrub.data.rows import rows
-from scrub.errors import ScrubError
-from scrub.hub import PATIENCE, bring, is_hub_id
+from scrub.models.hub import PATIENCE, bring, is_hub_id
+from scrub.text.errors import ScrubError
 
 LARGEST = 20 * 10**9  # bytes of a data set that is brought as a whole
 

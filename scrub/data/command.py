@@ -9,9 +9,9 @@ import typer
 
 from scrub.data.bigram import Bigram
 from scrub.data.whitelist import BETA, SHARE, Whitelist, build_whitelist
-from scrub.errors import ScrubError
-from scrub.files import check_writable, one_line
-from scrub.find import locate
+from scrub.models.find import locate
+from scrub.text.errors import ScrubError
+from scrub.text.files import check_writable, one_line
 
 
 def make_whitelist(
@@ -32,7 +32,7 @@ def make_whitelist(
     can't be had or are too few, and for beta, threshold or share out of range.
     """
     from scrub.data.for_model import sequences_for
-    from scrub.model import load_model
+    from scrub.models.model import load_model
 
     if not beta > 0:
         raise ScrubError(f"beta is {beta}: give more than 0 nats")

@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from scrub.checkpoints.stored import is_plain, load_torch
 from scrub.data.windows import order_of_content
-from scrub.errors import ScrubError
-from scrub.files import first_sentence, shown
+from scrub.models.checkpoints.stored import is_plain, load_torch
+from scrub.text.errors import ScrubError
+from scrub.text.files import first_sentence, shown
 
 TOKENS, MASK = "validation_data.pt", "mask_repeat_candidates.pkl"
 LEAST = 2  # tokens of a row: one to read, one to predict

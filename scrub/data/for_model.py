@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from scrub.data.load import Sequences, load_sequences
-from scrub.model import Model
+from scrub.models.model import Model
 
 DEFAULT = "stdlib"  # for a model that names no data of its own
 

@@ -18,8 +18,8 @@ from tokenizers import Tokenizer
 from scrub.data.bigram import Bigram
 from scrub.data.stdlib import SourceFile, source_paths, stdlib_split
 from scrub.data.windows import Ids, cut, distinct, stack
-from scrub.errors import ScrubError
-from scrub.files import make_folder, write_atomically
+from scrub.text.errors import ScrubError
+from scrub.text.files import make_folder, write_atomically
 
 VERSION = 1  # of what is cached; raise it when reading, splitting or cutting changes
 SIDES = ("train", "validation")

@@ -21,10 +21,10 @@ from scrub.data.library import stdlib_bigram, stdlib_windows
 from scrub.data.rows import Row, rows
 from scrub.data.whitelist import Whitelist
 from scrub.data.windows import Ids, cut, distinct, stack
-from scrub.errors import ScrubError
-from scrub.files import one_line
-from scrub.find import known, locate
-from scrub.hub import bring
+from scrub.models.find import known, locate
+from scrub.models.hub import bring
+from scrub.text.errors import ScrubError
+from scrub.text.files import one_line
 
 WHITELIST = "whitelist.json"
 POOL = 4  # windows that are read for each one that is wanted, so that these are a sample of a longer stretch

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from scrub.data.windows import Ids
-from scrub.errors import ScrubError
-from scrub.files import one_line
-from scrub.find import find
+from scrub.models.find import find
+from scrub.text.errors import ScrubError
+from scrub.text.files import one_line
 
 BUILDERS = {
     ".txt": "text",

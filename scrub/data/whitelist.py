@@ -12,8 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 from tokenizers import Tokenizer
 
 from scrub.data.bigram import Bigram, Floats, Tokens, pairs
-from scrub.errors import ScrubError
-from scrub.files import one_line, write_atomically
+from scrub.text.errors import ScrubError
+from scrub.text.files import one_line, write_atomically
 
 BETA = 1.0  # nats of log-odds that one earlier occurrence is worth
 SHARE = 0.25  # fraction of the positions that the threshold should select

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from scrub.errors import ScrubError
+from scrub.text.errors import ScrubError
 
 DIGITS = 4  # of the N in a mask's name: every lag is worked through, one by one
 

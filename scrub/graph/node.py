@@ -12,6 +12,8 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
+from scrub.graph.ops import OPS
+
 State = TypeVar("State", bound=Hashable)
 Static = tuple[tuple[str, Hashable], ...]
 
@@ -77,8 +79,6 @@ def node(op: str, *inputs: Node, label: str | None = None, **static: Hashable) -
     Raises ValueError for an operation that is not in the table, or inputs or static arguments that
     the table does not allow for it.
     """
-    from scrub.graph.ops import OPS
-
     if op not in OPS:
         raise ValueError(f"there is no operation {op!r}: the table in scrub/graph/ops.py has {', '.join(OPS)}")
     OPS[op].check(op, len(inputs), static)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from difflib import SequenceMatcher
 
-from scrub.errors import ScrubError
 from scrub.graph.node import Node
 from scrub.paths.pattern import Pattern, State
+from scrub.text.errors import ScrubError
 
 
 def below(node: Node) -> list[Node]:

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from scrub.errors import ScrubError
+from scrub.text.errors import ScrubError
 
 State = frozenset[int]  # how many steps of the pattern may have been read
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from scrub.errors import ScrubError
 from scrub.graph.masks import MASKS
 from scrub.graph.node import Node, node, unroll, walk
 from scrub.paths.pattern import Pattern, State
+from scrub.text.errors import ScrubError
 
 REFERENCE, OTHER = "x", "y"
 ATTEND = "attend "

@@ -12,12 +12,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from scrub.errors import ScrubError
 from scrub.graph.masks import MASKS, spans
-from scrub.graph.node import Node, node, unroll
+from scrub.graph.node import Node, node, unroll, walk
 from scrub.graph.ops import OPS
 from scrub.paths.locate import locate
 from scrub.paths.pattern import Pattern, State
+from scrub.text.errors import ScrubError
 
 Roles = Mapping[str, Sequence[tuple[int, int]]]  # role -> (layer, head)
 
@@ -127,6 +127,12 @@ def head_indices(component: Node) -> tuple[int, ...]:
         assert isinstance(shape, tuple)
         return tuple(range(shape[0]))
     return head_indices(component.inputs[OPS[component.op].head_inputs(len(component.inputs))[0]])
+
+
+def attention_heads(graph: Node) -> dict[int, tuple[int, ...]]:
+    """The heads of each attention layer of a model that isn't split."""
+    layers = ((each, re.fullmatch(r"a(\d+)", each.label or "")) for each in walk([graph]))
+    return {int(matched[1]): head_indices(each) for each, matched in layers if matched}
 
 
 def _by_heads(whole: Node, names: Sequence[str], roles: Roles) -> list[Node]:

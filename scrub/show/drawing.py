@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
+from scrub.paths.sources import input_name, meaning
+from scrub.paths.tree import PathTree, fitted, fold, merged
 from scrub.show.layout import LINE, MARGIN, PAD_Y, Box, Edge, Layout, lay_out, text_width
-from scrub.show.sources import NEUTRAL, Ink, Look, input_name, looks, meaning, printable
-from scrub.show.tree import PathTree, fitted, fold, merged
+from scrub.show.sources import NEUTRAL, Ink, Look, looks
+from scrub.text.wording import printable
 
 BOXES = 90  # nobody reads a drawing of more
 _LIGHT, _DARK = ("#ffffff", "#1d2330"), ("#10151c", "#e9edf3")  # ground, text

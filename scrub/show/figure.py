@@ -16,8 +16,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from scrub.errors import ScrubError
-from scrub.show.sources import printable
+from scrub.text.errors import ScrubError
+from scrub.text.wording import printable
 
 FORMATS = (".png", ".svg", ".pdf")
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"

@@ -10,8 +10,9 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from scrub.show.sources import input_name, meaning, ordered, printable
-from scrub.show.tree import PathTree
+from scrub.paths.sources import input_name, meaning, ordered
+from scrub.paths.tree import PathTree
+from scrub.text.wording import printable
 
 CHARACTER, LINE = 7.3, 16.0  # of 12 px monospace text
 PAD_X, PAD_Y = 9.0, 6.0

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from scrub.paths.tree import PathTree, fitted
 from scrub.show.drawing import svg
-from scrub.show.sources import NEUTRAL, Look, looks, printable
-from scrub.show.tree import PathTree, fitted
+from scrub.show.sources import NEUTRAL, Look, looks
+from scrub.text.wording import printable
 
 ROWS = 600
 _PAGE = """

@@ -9,12 +9,14 @@ from pathlib import Path
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from scrub.errors import ScrubError
-from scrub.files import shown, write_atomically
 from scrub.graph.node import Node
-from scrub.show import drawing, page, text
-from scrub.show.sources import printable
-from scrub.show.tree import PathTree, path_tree
+from scrub.paths.listing import legend, listed
+from scrub.paths.tree import PathTree, path_tree
+from scrub.show import drawing, page
+from scrub.show.text import coloured
+from scrub.text.errors import ScrubError
+from scrub.text.files import shown, write_atomically
+from scrub.text.wording import printable
 
 FORMS = (".svg", ".html", ".txt")
 
@@ -29,8 +31,7 @@ class Picture:
 
     def text(self) -> str:
         """The tree without colour, under the title, over the sources: the same for the same tree, to be diffed."""
-        title = [printable(self.title)] if self.title else []
-        return "\n".join([*title, text.plain(self.tree), *text.legend(self.tree)]) + "\n"
+        return listed(self.tree, self.title)
 
     def svg(self) -> str:
         """The drawing."""
@@ -56,7 +57,7 @@ class Picture:
 
     def __rich__(self) -> RenderableType:
         title = [Text(printable(self.title), "bold")] if self.title else []
-        return Group(*title, text.coloured(self.tree), *(Text(line, "dim") for line in text.legend(self.tree)))
+        return Group(*title, coloured(self.tree), *(Text(line, "dim") for line in legend(self.tree)))
 
     def _repr_svg_(self) -> str:
         return self.svg()

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 
 from scrub.show.figure import LIGHT, Plot, Theme, check_format, figure_bytes
-from scrub.show.sources import printable
 from scrub.study.hypothesis import ALL
 from scrub.study.result import Result
+from scrub.text.wording import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

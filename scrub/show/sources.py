@@ -1,4 +1,4 @@
-"""How each source looks and what it is called, the same in every text, drawing and page.
+"""How each source looks, the same in every text, drawing and page.
 
 The reference is blue and the other red, in the spirit of the literature's drawings of `emb` and `emb2`;
 the two stay far apart under every common colour blindness, and lines differ in their dashes too.
@@ -6,11 +6,11 @@ the two stay far apart under every common colour blindness, and lines differ in 
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from scrub.paths.rules import OTHER, REFERENCE
+from scrub.paths.sources import ordered
 
 
 @dataclass(frozen=True)
@@ -42,34 +42,8 @@ DRAW_LOOKS = (  # draws that agree with the reference on a feature
 )
 
 
-def ordered(sources: Iterable[str]) -> tuple[str, ...]:
-    """The reference first, then the other, then the draws by name."""
-    return tuple(sorted(set(sources), key=lambda s: ({REFERENCE: 0, OTHER: 1}.get(s, 2), s)))
-
-
 def looks(sources: Iterable[str]) -> dict[str, Look]:
     """The look of each source of a picture. Draws beyond the third use the same looks again."""
     found = {REFERENCE: REFERENCE_LOOK, OTHER: OTHER_LOOK}
     draws = [s for s in ordered(sources) if s not in found]
     return {**found, **{s: DRAW_LOOKS[at % len(DRAW_LOOKS)] for at, s in enumerate(draws)}}
-
-
-def meaning(source: str) -> str:
-    """What a source is, in words."""
-    kind, _, feature = source.rpartition("like ")
-    known = {REFERENCE: "reference", OTHER: "other"}
-    return known.get(source) or f"{'each row' if kind else 'a draw that'} agrees with x on {feature}"
-
-
-def input_name(source: str) -> str:
-    """What the literature's drawings call the input: `emb` for the reference, `emb2` for the other."""
-    return {REFERENCE: "emb", OTHER: "emb2"}.get(source, source)
-
-
-def printable(text: str) -> str:
-    """Text with everything that isn't a visible character replaced: labels can hold any text."""
-    return "".join("\N{REPLACEMENT CHARACTER}" if _unprintable(c) else c for c in text)
-
-
-def _unprintable(character: str) -> bool:
-    return unicodedata.category(character)[0] == "C" or unicodedata.category(character) in ("Zl", "Zp")

@@ -11,11 +11,11 @@ from jaxtyping import Bool, Int
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from scrub.errors import ScrubError
 from scrub.graph.node import Node
 from scrub.paths.rules import OTHER, REFERENCE
 from scrub.study.hypothesis import Feature
 from scrub.study.pairing import blocks, pair, row_donors, sequence_donors
+from scrub.text.errors import ScrubError
 
 
 @dataclass(frozen=True)

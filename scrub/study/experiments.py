@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scrub.errors import ScrubError
 from scrub.graph.node import Node, node
 from scrub.paths.locate import locate
 from scrub.paths.rules import Rule, resample, sources
 from scrub.paths.splits import Roles
 from scrub.study.hypothesis import Hypothesis, split_roles
 from scrub.study.study import Study
+from scrub.text.errors import ScrubError
 
 UNSCRUBBED, BASELINE, ALL_SCRUBBED = "unscrubbed", "baseline", "all_scrubbed"
 ANCHORS = (UNSCRUBBED, BASELINE, ALL_SCRUBBED)

@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scrub.errors import GateError, ScrubError
 from scrub.graph.node import Node, node, rewrite
 from scrub.paths.rules import OTHER, REFERENCE, Rule, held, resample, sources
 from scrub.plan.running import Running
 from scrub.study.binding import Draw, bind
 from scrub.study.experiments import Experiment, losses
+from scrub.text.errors import GateError, ScrubError
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.5}  # nats, largest of any position
 SEQUENCES, POSITIONS = 2, 16  # that the gates look at: positions late in a sequence have most context

@@ -28,12 +28,12 @@ import numpy as np
 from jaxtyping import Int
 from tokenizers import Tokenizer
 
-from scrub.errors import ScrubError
 from scrub.graph.node import Node
 from scrub.paths.locate import locate
 from scrub.paths.rules import Rule, resample
 from scrub.paths.splits import Roles, Split, role_splits
 from scrub.study.parameters import Parameters, Value, checked, filled, marks, suffix, unknown_parameter
+from scrub.text.errors import ScrubError
 
 SPLITS, ALL = "splits", "all"
 

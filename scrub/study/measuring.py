@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scrub.errors import ScrubError
 from scrub.plan.running import Running
 from scrub.study.binding import Draw, bind
 from scrub.study.experiments import UNSCRUBBED, Experiment, measured
+from scrub.text.errors import ScrubError
 
 MEASURES = ("loss", "change", "kl")  # the loss, its absolute change from the unscrubbed one, and the KL from that
 

@@ -2,7 +2,7 @@
 
 The size of a hypothesis: how many paths it keeps (feeds with the reference, or with a draw that agrees with it)
 through each sequence of layers. A random one keeps as many through the same layers, whichever heads, slots and parts of
-splits those pass. The paths are those of the study's scope (`scrub/study/scope.py`), without the inputs of its entries
+splits those pass. The paths are those of the study's scope (`scrub/paths/scope.py`), without the inputs of its entries
 that the part leaves alone: told apart as far as the rules and splits do, equally far where they pass the same layers,
 and by single heads in the layers where some are kept and some are not. Where that would be more than `MOST` paths
 through the same layers (deep models), groups of heads stay together and count as one.
@@ -23,14 +23,14 @@ from math import factorial, prod
 import numpy as np
 from jaxtyping import Float
 
-from scrub.errors import ScrubError
 from scrub.graph.node import Node
 from scrub.paths.pattern import Pattern
 from scrub.paths.rules import OTHER
+from scrub.paths.scope import Place, Scope, Step
 from scrub.paths.splits import Roles, Split
 from scrub.study.hypothesis import Hypothesis
-from scrub.study.scope import Place, Scope, Step
 from scrub.study.study import Study
+from scrub.text.errors import ScrubError
 
 MOST = 1000  # paths through the same layers that are told apart by single heads
 FEW = 20  # different hypotheses of one size, below which a claim of rarity rests on too little

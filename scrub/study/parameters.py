@@ -9,7 +9,7 @@ from string import Template
 from typing import Any
 from urllib.parse import quote
 
-from scrub.errors import ScrubError
+from scrub.text.errors import ScrubError
 
 Value = str | int | float
 Parameters = Mapping[str, Sequence[Value]]  # the values to try, by the parameter's name

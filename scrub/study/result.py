@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from scrub.errors import GateError
 from scrub.study.experiments import ALL_SCRUBBED, BASELINE, UNSCRUBBED
 from scrub.study.gates import Gates
 from scrub.study.statistics import Bootstrap, Interval, recovered
+from scrub.text.errors import GateError
+from scrub.text.looks import look
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -188,9 +189,8 @@ class Result:
 
     def plot(self) -> Figure:
         """The percent of loss recovered across the hypotheses, a line for each part, with intervals."""
-        from scrub.show.plots import plot_recovery
-
-        return plot_recovery(self)
+        figure: Figure = look(self, "plot")(self)
+        return figure
 
     def _flat_rows(self) -> list[dict[str, Any]]:
         return [

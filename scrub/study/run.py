@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,12 +13,9 @@ from jaxtyping import Bool
 
 from scrub.data.for_model import sequences_for
 from scrub.data.load import Sequences
-from scrub.errors import ScrubError
 from scrub.graph.node import Node
-from scrub.model import Model, load_model
+from scrub.models.model import Model, load_model
 from scrub.plan.plan import Plan, compile_plan
-from scrub.show.picture import Picture, picture
-from scrub.show.progress import batches_bar
 from scrub.study.binding import Draw, make_draw
 from scrub.study.experiments import UNSCRUBBED, Experiment, experiments, measured
 from scrub.study.gates import Gates, check_gates
@@ -27,6 +25,12 @@ from scrub.study.parameters import Parameters
 from scrub.study.result import BIGRAM, Result
 from scrub.study.selection import check_positions, select_positions
 from scrub.study.study import Study, Wanted, load_study
+from scrub.text.errors import ScrubError
+from scrub.text.looks import look
+from scrub.text.progress import batches_bar
+
+if TYPE_CHECKING:
+    from scrub.show.picture import Picture
 
 SEQUENCES = 512
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
@@ -139,7 +143,8 @@ class Prepared:
         found = names.get(f"{hypothesis}/{part}")
         if found is None or found.hypothesis is None:
             raise ScrubError(f"there is no experiment {hypothesis}/{part}: there are {', '.join(names)}")
-        return picture(found.graph, f"{hypothesis}: {part}", found.hypothesis.claim)
+        made: Picture = look(self, "picture")(found.graph, f"{hypothesis}: {part}", found.hypothesis.claim)
+        return made
 
     def run(self) -> Result:
         """Pass the gates, then measure everything. Raises GateError if a gate fails."""

@@ -10,8 +10,8 @@ from jaxtyping import Bool, Int
 from scrub.data.load import WHITELIST as FILE
 from scrub.data.load import Sequences
 from scrub.data.whitelist import rank_in_group
-from scrub.errors import ScrubError
-from scrub.find import locate
+from scrub.models.find import locate
+from scrub.text.errors import ScrubError
 
 WHITELIST, REPEATS, EVERY = "whitelist", "repeats", "all"
 POSITIONS = (WHITELIST, REPEATS, EVERY)

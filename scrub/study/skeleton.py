@@ -8,11 +8,14 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
 
-from scrub.errors import ScrubError
-from scrub.files import one_line
+from scrub.graph.node import walk
+from scrub.models.find import find, known
+from scrub.study.study import load_study
+from scrub.text.errors import ScrubError
+from scrub.text.files import one_line
 
 if TYPE_CHECKING:
-    from scrub.model import Model
+    from scrub.models.model import Model
 
 Roles = Mapping[str, Sequence[tuple[int, int]]]
 
@@ -106,8 +109,6 @@ def skeleton_files(path: Path, model: Model, spec: str, roles: Roles | None = No
     it. `roles` are those that its config says, or will say.
     Raises ScrubError if no head has a role.
     """
-    from scrub.graph.node import walk
-
     roles = model.roles if roles is None else roles
     components = {each.label for each in walk([model.graph]) if each.label}
     study = _study_about(spec) if _layout(roles, spec)[0] == READER else None
@@ -159,9 +160,6 @@ def _module(claim: str, rules: Sequence[str], study: str | None) -> str:
 
 def _study_about(model_name: str) -> str | None:
     """The name of a study of a model's induction heads: the user's own first, then the shipped ones."""
-    from scrub.find import find, known
-    from scrub.study.study import load_study
-
     for name in known("hypotheses"):
         try:
             if (find("hypotheses", name) / "study.py").is_file():

@@ -12,12 +12,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
-from scrub.errors import ScrubError
-from scrub.find import find
+from scrub.models.find import find
 from scrub.paths.rules import Rule
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.parameters import Parameters, unknown_parameter
 from scrub.study.selection import check_positions
+from scrub.text.errors import ScrubError
 
 Wanted = str | Path | Hypothesis | Sequence[str | Path | Hypothesis]
 Declared = TypeVar("Declared", "Study", Hypothesis)

@@ -9,8 +9,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from scrub.errors import ScrubError
-from scrub.files import shown, write_atomically
+from scrub.text.errors import ScrubError
+from scrub.text.files import shown, write_atomically
 
 
 def save_checkpoint(

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scrub.architectures import ModelConfig
-from scrub.errors import ScrubError
-from scrub.files import make_folder, one_line
-from scrub.find import find
+from scrub.models.families import ModelConfig
+from scrub.models.find import find
+from scrub.text.errors import ScrubError
+from scrub.text.files import make_folder, one_line
 from scrub.training.settings import Settings
 from scrub.training.shapes import SHAPES
 
@@ -93,8 +93,8 @@ def _shape(name: str) -> ModelConfig:
 
 
 def _tokenizer(model: str, vocab_size: int) -> Tokenizer:
-    from scrub.checkpoints import TOKENIZER
-    from scrub.checkpoints.tokenizer import read_tokenizer, tokenizer_file
+    from scrub.models.checkpoints import TOKENIZER
+    from scrub.models.checkpoints.tokenizer import read_tokenizer, tokenizer_file
 
     folder = find("models", model)
     return read_tokenizer(tokenizer_file(folder) or folder / TOKENIZER, vocab_size)

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scrub.checkpoints.checks import parameter_shapes
 from scrub.graph.node import Node, walk
+from scrub.models.checkpoints.checks import parameter_shapes
 
 EMBEDDING, UNEMBEDDING = 0.05, 0.02  # standard deviations
 MATRICES = ("wq", "wk", "wv", "wo", "w_in", "w_out")

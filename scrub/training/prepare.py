@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 from tokenizers import Tokenizer
 
-from scrub.files import write_atomically
+from scrub.text.files import write_atomically
 from scrub.training.corpus import encode, load_corpus
 from scrub.training.tokenizer import train_tokenizer
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scrub.errors import ScrubError
-from scrub.files import one_line
+from scrub.text.errors import ScrubError
+from scrub.text.files import one_line
 
 STORED = ("float32", "float16", "bfloat16")
 OPTIMISERS = ("muon", "adamw")  # Muon for the matrices of heads and MLPs and AdamW for the rest, or AdamW for all

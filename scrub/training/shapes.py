@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scrub.architectures import ModelConfig, attention_only, gpt2
+from scrub.models.families import ModelConfig, attention_only, gpt2
 
 SHAPES: dict[str, ModelConfig] = {
     "attn2l": attention_only.Config(

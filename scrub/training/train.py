@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from scrub.architectures import ModelConfig
 from scrub.data.windows import with_begin
-from scrub.errors import ScrubError
-from scrub.files import one_line
-from scrub.measure.roles import TARGETS, measure
-from scrub.model import lower, make_model, save_model
+from scrub.measure.heads.roles import TARGETS, measure
+from scrub.models.families import ModelConfig
+from scrub.models.model import lower, make_model, save_model
+from scrub.text.errors import ScrubError
+from scrub.text.files import one_line
 from scrub.training.checkpoint import load_checkpoint, save_checkpoint
 from scrub.training.corpus import WindowSampler
 from scrub.training.loss import Objective

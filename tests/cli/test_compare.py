@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from scrub.store.sweeps.grid import Grid
+from scrub.store.sweeps.sweep import sweep
 from scrub.study import gates
-from scrub.sweeps.grid import Grid
-from scrub.sweeps.sweep import sweep
 
 Scrub = Callable[..., Any]
 SMALL = "--sequences 31 --workers 1 --dtype float64"

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from scrub.measure.composition import composition
-from scrub.measure.virtual_weights import layer_readers, readers
-from scrub.model import load_model
+from scrub.measure.weights.composition import composition
+from scrub.measure.weights.virtual_weights import layer_readers, readers
+from scrub.models.model import load_model
 
 Scrub = Callable[..., Any]
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import Scrub
 
-from scrub.model import load_model
+from scrub.models.model import load_model
 
 PROMPT = "abxab"  # of the letters that the project's tokenizer reads: x is expected
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from scrub.architectures.attention_only import Config, lower
 from scrub.data.bigram import Bigram
 from scrub.data.command import make_whitelist, whitelist
 from scrub.data.load import load_sequences
 from scrub.data.whitelist import Whitelist, gains
-from scrub.errors import ScrubError
-from scrub.model import make_model, save_model
+from scrub.models.families.attention_only import Config, lower
+from scrub.models.model import make_model, save_model
+from scrub.text.errors import ScrubError
 from scrub.training.parameters import initial_parameters
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from scrub.data.fixed import read_fixed
 from scrub.data.load import Sequences, load_sequences
 from scrub.data.windows import distinct
-from scrub.errors import ScrubError
+from scrub.text.errors import ScrubError
 
 
 @pytest.fixture(autouse=True)
@@ -203,7 +203,7 @@ def test_a_context_of_other_data(tmp_path: Path) -> None:
 
 def test_the_shipped_card() -> None:
     from scrub.data.card import FIXED, declared_source
-    from scrub.find import shipped
+    from scrub.models.find import shipped
 
     folder = shipped("data")
     assert folder is not None

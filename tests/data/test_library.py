@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 from scrub.data import library
 from scrub.data.load import load_sequences
 from scrub.data.stdlib import hash_fraction
-from scrub.errors import ScrubError
+from scrub.text.errors import ScrubError
 from scrub.training.tokenizer import train_tokenizer
 
 N_CTX = 13

@@ -13,7 +13,7 @@ from scrub.data.load import Sequences, load_sequences
 from scrub.data.rows import rows
 from scrub.data.whitelist import Whitelist
 from scrub.data.windows import cut, distinct
-from scrub.errors import ScrubError
+from scrub.text.errors import ScrubError
 
 N_CTX, BEGIN, VOCABULARY = 7, 0, 258
 

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models
 
 from scrub.data.bigram import Bigram
 from scrub.data.whitelist import Whitelist, build_whitelist, earlier_counts, gains, heuristic_losses, threshold_for
-from scrub.errors import ScrubError
+from scrub.text.errors import ScrubError
 
 
 def oracle_loss(row: list[int], position: int, probability: float, beta: float) -> float:

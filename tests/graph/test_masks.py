@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from scrub.errors import ScrubError
 from scrub.graph.masks import MASKS, positions_inside, spans
+from scrub.text.errors import ScrubError
 
 QUERIES = 11
 

@@ -19,7 +19,7 @@ import torch
 from small import Small, rules
 from torch import Tensor
 
-from scrub.architectures.attention_only import Config
+from scrub.models.families.attention_only import Config
 from scrub.study import statistics
 
 VOCAB, CONTEXT, BATCH = 3, 5, 61

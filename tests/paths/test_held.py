@@ -6,10 +6,10 @@ import pytest
 import torch
 from small import Small, rules, small, small_gpt2
 
-from scrub.errors import ScrubError
 from scrub.graph.node import Node, node, walk
 from scrub.paths.locate import below
 from scrub.paths.rules import Rule, held, sources
+from scrub.text.errors import ScrubError
 
 GROUPS = ("**/a0 by heads prev", "**/a1 by heads ind")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from small import Small, small
 
-from scrub.errors import ScrubError
 from scrub.graph.node import Node
 from scrub.paths.locate import below, locate
 from scrub.paths.pattern import Pattern
+from scrub.text.errors import ScrubError
 
 GROUPS = ("**/a0 by heads prev self", "**/a1 by heads ind")
 

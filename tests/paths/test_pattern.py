@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrub.errors import ScrubError
 from scrub.paths.pattern import Pattern
+from scrub.text.errors import ScrubError
 
 EXACTLY, COVERS, NO = "matches the whole path", "matches a beginning", "doesn't match"
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from small import Small, paths, rules, small
 
-from scrub.errors import ScrubError
 from scrub.graph.node import Node, walk
 from scrub.paths.rules import Rule, sources
+from scrub.text.errors import ScrubError
 
 GROUPS = ("**/a0 by heads prev", "**/a1 by heads ind")
 

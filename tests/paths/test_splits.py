@@ -6,11 +6,11 @@ import pytest
 import torch
 from small import ROLES, Small, paths, rules, small, small_gpt2
 
-from scrub.errors import ScrubError
 from scrub.graph.node import Node, walk
 from scrub.paths.locate import below
 from scrub.paths.splits import Roles, Split, head_indices, role_splits
 from scrub.plan.plan import compile_plan
+from scrub.text.errors import ScrubError
 
 
 def components(graph: Node) -> list[str | None]:

@@ -15,12 +15,12 @@ from oracle import Oracle, Path
 from small import Small, small, small_gpt2
 from torch import Tensor
 
-from scrub.errors import ScrubError
 from scrub.graph.node import Node
 from scrub.paths.rules import Rule, resample
 from scrub.paths.splits import Split
 from scrub.plan.plan import compile_plan
 from scrub.study.experiments import divergence, losses
+from scrub.text.errors import ScrubError
 
 Spec = tuple[str, str, list[str]]
 SIZES = [  # batch, position, heads, d_head, d_model, vocabulary, donors: distinct primes, in different orders

@@ -15,8 +15,8 @@ from itertools import pairwise
 
 import pytest
 
-from scrub.architectures import gpt2
 from scrub.graph.node import Node, unroll, walk
+from scrub.models.families import gpt2
 from scrub.paths.locate import locate
 from scrub.paths.pattern import Pattern
 from scrub.paths.rules import Rule, resample

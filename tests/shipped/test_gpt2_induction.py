@@ -8,8 +8,8 @@ from story import assert_sound
 from transformers import AutoTokenizer, GPT2LMHeadModel
 
 import scrub
-from scrub.find import find
-from scrub.measure.roles import measure
+from scrub.measure.heads.roles import measure
+from scrub.models.find import find
 from scrub.study.run import Prepared
 
 SEQUENCES = 24

@@ -7,7 +7,7 @@ import pytest
 from story import assert_sound
 
 import scrub
-from scrub.measure.roles import measure
+from scrub.measure.heads.roles import measure
 
 SEQUENCES = 24
 

@@ -13,10 +13,9 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from scrub.measure.agreement import Agreement
-from scrub.measure.links import Chance, Link, Links, links
-from scrub.measure.score import HeadScore
-from scrub.reports.rendering import MINUS
+from scrub.measure.heads.agreement import Agreement
+from scrub.measure.heads.score import HeadScore
+from scrub.measure.weights.links import Chance, Link, Links, links
 from scrub.show.charts.ablation import loss_bars, token_strip
 from scrub.show.charts.agreement import overlap_map, score_scatter
 from scrub.show.charts.attention import attention_map
@@ -25,6 +24,7 @@ from scrub.show.charts.chart import Chart
 from scrub.show.charts.composition import composition_graph, link_bars
 from scrub.show.charts.heatmap import head_map
 from scrub.show.charts.patching import recovery_bars, recovery_map
+from scrub.show.rendering import MINUS
 from scrub.study.statistics import Interval
 
 SVG = "{http://www.w3.org/2000/svg}"

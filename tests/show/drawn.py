@@ -7,7 +7,7 @@ from small import ROLES, rules, small
 from scrub.graph.node import Node, node
 from scrub.paths.rules import REFERENCE
 from scrub.paths.splits import role_splits
-from scrub.show.tree import PathTree, path_tree
+from scrub.paths.tree import PathTree, path_tree
 
 NAIVE = {
     "q": ["a1.ind/q/a0.*/** -> y"],

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from charted import charts
 
-from scrub.errors import ScrubError
 from scrub.show.charts.album import INDEX, page, write_album
+from scrub.text.errors import ScrubError
 
 SOME = {name: charts()[name] for name in ("bars", "tokens", "overlap")}
 

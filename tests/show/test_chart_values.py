@@ -11,10 +11,8 @@ from charted import TOKENS, labelled, said, score, texts, tips
 from matplotlib.collections import PolyCollection
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
-from scrub.errors import ScrubError
-from scrub.measure.agreement import Agreement
-from scrub.measure.score import head_name
-from scrub.reports.rendering import MINUS
+from scrub.measure.heads.agreement import Agreement
+from scrub.measure.heads.score import head_name
 from scrub.show.charts.ablation import loss_bars, token_strip
 from scrub.show.charts.agreement import overlap_map, score_scatter
 from scrub.show.charts.attention import LEAST, attention_map
@@ -23,7 +21,9 @@ from scrub.show.charts.composition import composition_graph
 from scrub.show.charts.heatmap import Side, head_map, heat_map
 from scrub.show.charts.patching import recovery_bars, recovery_map
 from scrub.show.figure import LIGHT
+from scrub.show.rendering import MINUS
 from scrub.study.statistics import Interval
+from scrub.text.errors import ScrubError
 
 
 def bars(axes: Any) -> list[Rectangle]:

@@ -13,12 +13,12 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from small import ROLES, paths, rules, small, small_gpt2
 
-from scrub.errors import ScrubError
 from scrub.graph.node import Node, walk
+from scrub.paths.difference import Line, coloured, difference, lines, plain
 from scrub.paths.splits import Split, role_splits
-from scrub.show.difference import Line, coloured, difference, lines, plain
-from scrub.show.tree import fold
+from scrub.paths.tree import fold
 from scrub.study.hypothesis import split_roles
+from scrub.text.errors import ScrubError
 
 ALL = 10**9  # lines: nothing is left out
 Fed = set[tuple[str, str]]

@@ -11,10 +11,10 @@ import drawn
 import pytest
 from small import ROLES, rules, small
 
+from scrub.paths.tree import PathTree, fitted, fold, merged, path_tree
 from scrub.show.drawing import svg
 from scrub.show.layout import Box, Layout, is_wire, lay_out, text_width
 from scrub.show.sources import OTHER_LOOK, REFERENCE_LOOK
-from scrub.show.tree import PathTree, fitted, fold, merged, path_tree
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.study import load_study
 

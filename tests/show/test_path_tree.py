@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from small import paths, rules, small, small_gpt2
 
 from scrub.graph.node import node, walk
+from scrub.paths.listing import LINES, plain
+from scrub.paths.tree import PathTree, fitted, fold, merged, path_tree, size
 from scrub.show.drawing import BOXES
 from scrub.show.picture import picture
-from scrub.show.text import LINES, plain
-from scrub.show.tree import PathTree, fitted, fold, merged, path_tree, size
 from scrub.study.hypothesis import split_roles
 
 

@@ -10,9 +10,9 @@ import drawn
 import pytest
 from rich.console import Console
 
-from scrub.errors import ScrubError
+from scrub.paths.listing import plain
 from scrub.show.picture import Picture, picture, save
-from scrub.show.text import plain
+from scrub.text.errors import ScrubError
 
 VOID = {"meta", "br"}
 

@@ -7,7 +7,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from scrub.show.sources import NEUTRAL, OTHER_LOOK, REFERENCE_LOOK, Look, looks, meaning, ordered, printable
+from scrub.paths.sources import meaning, ordered
+from scrub.show.sources import NEUTRAL, OTHER_LOOK, REFERENCE_LOOK, Look, looks
+from scrub.text.wording import printable
 
 # Machado, Oliveira and Fernandes 2009, severity 1, on linear RGB
 BLINDNESS = {

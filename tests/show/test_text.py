@@ -8,10 +8,12 @@ from textwrap import dedent
 import drawn
 from rich.console import Console
 
+from scrub.paths.listing import legend, plain
+from scrub.paths.tree import path_tree
 from scrub.show.picture import Picture
-from scrub.show.sources import looks, printable
-from scrub.show.text import coloured, legend, plain
-from scrub.show.tree import path_tree
+from scrub.show.sources import looks
+from scrub.show.text import coloured
+from scrub.text.wording import printable
 
 GOLDEN = dedent(
     """\

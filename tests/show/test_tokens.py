@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from scrub.show.tokens import in_context, marked, start, visible
+from scrub.text.tokens import in_context, marked, start, visible
 
 TEXTS = st.text(st.sampled_from("ab 漢\n\té\x1b["), max_size=30)
 

@@ -226,7 +226,7 @@ def both(request: pytest.FixtureRequest, project: Path, tmp_path_factory: pytest
 
 def test_the_formulas_are_the_model(project: Path) -> None:
     """The plain code on x is the model itself: else agreement would prove nothing."""
-    from scrub.model import load_model
+    from scrub.models.model import load_model
 
     for name in ("tiny", "standard"):
         tokens = torch.arange(22).reshape(2, 11) % 31

@@ -15,13 +15,13 @@ import scrub.study.binding
 import scrub.study.gates
 import scrub.study.run
 from scrub.cli import _status
-from scrub.errors import GateError
 from scrub.graph.node import Node
 from scrub.graph.ops import OPS
 from scrub.paths.rules import Rule
 from scrub.paths.splits import Split
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.run import Prepared, Settings, prepare, run
+from scrub.text.errors import GateError
 
 SPLIT = """
 splits  a1.ind/q/a0.self    by identity

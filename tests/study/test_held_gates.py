@@ -14,11 +14,10 @@ from torch import Tensor
 
 import scrub.paths.rules
 import scrub.study.gates
-from scrub.architectures.attention_only import Config
-from scrub.errors import GateError, ScrubError
 from scrub.graph.node import Node, node, rewrite
 from scrub.graph.ops import OPS
-from scrub.model import Model, make_model
+from scrub.models.families.attention_only import Config
+from scrub.models.model import Model, make_model
 from scrub.paths.rules import Rule, held, resample
 from scrub.paths.splits import Split
 from scrub.study.binding import Draw, make_draw
@@ -26,6 +25,7 @@ from scrub.study.experiments import Experiment, losses
 from scrub.study.gates import Gates, check_gates
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.study import Study
+from scrub.text.errors import GateError, ScrubError
 
 DTYPES = (torch.float64, torch.float32)
 POSITIONS = "**/a0 by positions 2..4"

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from scrub.errors import ScrubError
 from scrub.paths.rules import OTHER, REFERENCE
 from scrub.study.binding import Draw, make_draw
 from scrub.study.pairing import BLOCK, blocks, pair, row_donors, sequence_donors
+from scrub.text.errors import ScrubError
 
 COUNTS = st.integers(2, 97)
 SEEDS = st.integers(0, 2**32 - 1)

@@ -17,10 +17,10 @@ from torch.utils._pytree import tree_leaves
 
 import scrub.study.binding
 import scrub.study.measuring
-from scrub.errors import ScrubError
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.result import Result
 from scrub.study.run import Prepared, Settings, prepare, run, run_prepared
+from scrub.text.errors import ScrubError
 
 SEQUENCES = 29
 KEEP_NOTHING = "q a1.ind/q/** -> y\nk a1.ind/k/** -> y\nv a1.ind/v/** -> y"

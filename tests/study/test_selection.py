@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scrub.data.load import Sequences
-from scrub.errors import ScrubError
 from scrub.study.selection import repeats, select_positions
+from scrub.text.errors import ScrubError
 
 ROWS = st.integers(1, 5).flatmap(
     lambda length: st.lists(st.lists(st.integers(0, 4), min_size=length, max_size=length), min_size=1, max_size=4)

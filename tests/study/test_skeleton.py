@@ -12,16 +12,16 @@ import torch
 from project import N_CTX, byte_tokenizer
 from small import paths, random_params
 
-from scrub.architectures import ModelConfig, attention_only, gpt2
 from scrub.cli import _status
-from scrub.errors import ScrubError
 from scrub.graph.node import walk
-from scrub.model import Model, load_model, make_model, save_model
+from scrub.models.families import ModelConfig, attention_only, gpt2
+from scrub.models.model import Model, load_model, make_model, save_model
 from scrub.study.experiments import BASELINE, experiments
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.run import Settings, prepare
 from scrub.study.skeleton import Roles, general, skeleton, skeleton_files
 from scrub.study.study import load_study
+from scrub.text.errors import ScrubError
 
 ROLES: dict[str, Roles] = {
     "as found": {"prev": [(0, 1)], "self": [(0, 0), (0, 4)], "ind": [(1, 2), (2, 1)]},

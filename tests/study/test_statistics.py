@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from scrub.errors import GateError
 from scrub.study import statistics
 from scrub.study.gates import Gates
 from scrub.study.result import BIGRAM, Result
 from scrub.study.statistics import Bootstrap, Interval, recovered
+from scrub.text.errors import GateError
 
 FEW = 200  # resamples, where a test draws many data sets
 

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from scrub.architectures import ModelConfig, attention_only, gpt2
 from scrub.graph.node import walk
-from scrub.model import Model, lower, make_model
+from scrub.models.families import ModelConfig, attention_only, gpt2
+from scrub.models.model import Model, lower, make_model
 from scrub.training.loss import Objective
 from scrub.training.parameters import initial_parameters, sinusoids
 from scrub.training.shapes import SHAPES

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from scrub.model import lower
+from scrub.models.model import lower
 from scrub.training.optimiser import HeadMuon, build_optimisers, orthogonalise
 from scrub.training.parameters import initial_parameters
 from scrub.training.settings import OPTIMISERS, Settings, schedule

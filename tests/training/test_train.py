@@ -10,8 +10,8 @@ from test_loss import CONFIGS, small_config
 from tokenizers import Tokenizer
 
 from scrub.data.stdlib import SourceFile
-from scrub.errors import ScrubError
-from scrub.model import load_model
+from scrub.models.model import load_model
+from scrub.text.errors import ScrubError
 from scrub.training import corpus as corpora
 from scrub.training.corpus import WindowSampler, load_corpus
 from scrub.training.prepare import PreparedCorpus

@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import GPT2LMHeadModel
 
-from scrub.architectures import gpt2
 from scrub.data.stdlib import SourceFile
-from scrub.errors import ScrubError
 from scrub.graph.node import walk
-from scrub.model import load_model
+from scrub.models.families import gpt2
+from scrub.models.model import load_model
+from scrub.text.errors import ScrubError
 from scrub.training import prepare
 from scrub.training.command import train
 from scrub.training.corpus import Corpus

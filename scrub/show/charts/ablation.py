@@ -14,13 +14,13 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import Normalize
 from rich.cells import cell_len
 
-from scrub.errors import ScrubError
-from scrub.reports.rendering import number
 from scrub.show.charts.bars import Bars, bars_figure
 from scrub.show.charts.chart import Chart, colour_bar, contrast, digits_of, in_words, token_labels
 from scrub.show.figure import Plot, Theme
-from scrub.show.tokens import visible
+from scrub.show.rendering import number
 from scrub.study.statistics import Interval
+from scrub.text.errors import ScrubError
+from scrub.text.tokens import visible
 
 LINE = 92  # cells of text in a line
 CELL, ROW = 0.105, 0.42  # inches of a letter, and of a line

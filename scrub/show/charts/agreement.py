@@ -12,12 +12,12 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
-from scrub.measure.agreement import Agreement
-from scrub.measure.score import head_name
+from scrub.measure.heads.agreement import Agreement
+from scrub.measure.heads.score import head_name
 from scrub.show.charts.chart import Chart, digits_of, dress, in_words, unit_name
 from scrub.show.charts.heatmap import Side, heat_map
 from scrub.show.figure import Plot, Theme
-from scrub.show.sources import printable
+from scrub.text.wording import printable
 
 SIZE = 4.6, 4.2  # inches
 LETTER, HEIGHT, NEAR = 4.4, 9.0, 4.0  # points: a letter's width and height, and how far a name is from its point

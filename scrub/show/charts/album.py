@@ -2,50 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from markupsafe import Markup
-
-from scrub.errors import ScrubError
-from scrub.files import make_folder, shown, write_atomically
-from scrub.reports.rendering import MINUS, html_page
 from scrub.show.charts.chart import CHART_FORMATS, Chart
-from scrub.show.figure import DARK, LIGHT, check_format
+from scrub.show.charts.page import page
+from scrub.show.figure import check_format
+from scrub.text.errors import ScrubError
+from scrub.text.files import make_folder, shown, write_atomically
 
 FORMATS = (".svg", ".png")
 INDEX = "index.html"
-ROWS = 400  # of a table in a page, at most
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A chart of a page: drawn on light and on dark ground, its values as text, and the files beside it."""
-
-    name: str
-    chart: Chart
-    light: Markup
-    dark: Markup
-    files: tuple[str, ...] = ()
-
-    @property
-    def rows(self) -> list[list[str]]:
-        """The values as text, the first of them."""
-        return [[_text(value) for value in row] for row in self.chart.values.head(ROWS).itertuples(index=False)]
-
-    @property
-    def numeric(self) -> list[bool]:
-        """Which columns hold numbers."""
-        return [kind.kind in "fiu" for kind in self.chart.values.dtypes]
-
-    @property
-    def left_out(self) -> int:
-        """How many rows aren't there."""
-        return max(0, len(self.chart.values) - ROWS)
 
 
 def write_album(
@@ -74,30 +43,6 @@ def write_album(
     return [folder / INDEX, *written]
 
 
-def page(
-    charts: Mapping[str, Chart], title: str, files: Mapping[str, Sequence[str]] | None = None, lead: str = ""
-) -> str:
-    """Charts as one page of HTML that needs nothing else, light or dark as the reader prefers."""
-    entries = [
-        Entry(
-            name,
-            chart,
-            # what matplotlib writes is escaped, and its tips by the writer of XML
-            Markup(chart.svg(LIGHT, f"{name}-light")),
-            Markup(chart.svg(DARK, f"{name}-dark")),
-            tuple((files or {}).get(name, ())),
-        )
-        for name, chart in charts.items()
-    ]
-    return html_page("charts.html", title=title, lead=lead, entries=entries)
-
-
 def file_name(text: str) -> str:
     """A text as a part of a file's name."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "chart"
-
-
-def _text(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}".replace("-", MINUS) if math.isfinite(value) else "n/a"
-    return str(value)

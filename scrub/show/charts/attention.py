@@ -12,12 +12,12 @@ from jaxtyping import Float
 from matplotlib.collections import PolyCollection
 from matplotlib.patches import Polygon, Rectangle
 
-from scrub.errors import ScrubError
-from scrub.measure.score import Head, head_name
-from scrub.reports.rendering import number
+from scrub.measure.heads.score import Head, head_name
 from scrub.show.charts.chart import Chart, colour_bar, dress, every, token_labels
 from scrub.show.figure import Plot, Theme
-from scrub.show.tokens import visible
+from scrub.show.rendering import number
+from scrub.text.errors import ScrubError
+from scrub.text.tokens import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from scrub.errors import ScrubError
-from scrub.measure.score import Head, HeadScore, head_name
-from scrub.reports.rendering import number
+from scrub.measure.heads.score import Head, HeadScore, head_name
 from scrub.show.charts.chart import Chart, digits_of, dress, in_words, unit_name
 from scrub.show.charts.heatmap import about
 from scrub.show.figure import Plot, Theme
-from scrub.show.sources import printable
+from scrub.show.rendering import number
 from scrub.study.statistics import Interval
+from scrub.text.errors import ScrubError
+from scrub.text.wording import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

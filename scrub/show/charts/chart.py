@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import to_rgb
 
-from scrub.files import write_atomically
-from scrub.reports.rendering import number
+from scrub.show.charts.page import page
 from scrub.show.figure import FORMATS, LIGHT, Plot, Theme, check_format, figure_bytes, figure_svg
-from scrub.show.sources import printable
-from scrub.show.tokens import start, visible
+from scrub.show.rendering import number
+from scrub.text.files import write_atomically
+from scrub.text.tokens import start, visible
+from scrub.text.wording import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,8 +64,6 @@ class Chart:
         if suffix == ".csv":
             return self.values.to_csv(index=False, lineterminator="\n").encode()
         if suffix == ".html":
-            from scrub.show.charts.album import page  # which is made of charts
-
             return page({"chart": self}, self.title).encode()
         return figure_bytes(self.figure(), suffix)
 

@@ -11,14 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 
-from scrub.errors import ScrubError
-from scrub.measure.links import Links
-from scrub.measure.score import Head, head_name
-from scrub.reports.rendering import number
+from scrub.measure.heads.score import Head, head_name
+from scrub.measure.weights.links import Links
 from scrub.show.charts.bars import Bars, bars_figure
 from scrub.show.charts.chart import Chart, dress
 from scrub.show.figure import Plot, Theme
+from scrub.show.rendering import number
 from scrub.study.statistics import Interval
+from scrub.text.errors import ScrubError
 
 COLUMN, ROW, FEW = 0.62, 0.72, 1.6  # inches between heads, between layers, and between those of few layers
 NODE = 7.0  # points from a head's middle to where edges end

@@ -11,12 +11,12 @@ import pandas as pd
 from jaxtyping import Float
 from matplotlib.patches import Rectangle
 
-from scrub.errors import ScrubError
-from scrub.measure.score import HeadScore, head_name
-from scrub.reports.rendering import number
+from scrub.measure.heads.score import HeadScore, head_name
 from scrub.show.charts.chart import Chart, colour_bar, contrast, digits_of, dress, every, in_words, unit_name
 from scrub.show.figure import Plot, Theme
-from scrub.show.sources import printable
+from scrub.show.rendering import number
+from scrub.text.errors import ScrubError
+from scrub.text.wording import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

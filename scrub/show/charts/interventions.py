@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scrub.interventions.ablation import EFFECT, Ablation
-from scrub.interventions.effects import LOSS
-from scrub.interventions.patching import PROBABILITY, Pairs, Patching
-from scrub.interventions.sites import STREAM, heads
-from scrub.measure.definitions import PROMPTS
-from scrub.measure.places import Places
-from scrub.prompts.generate import GIVEN
-from scrub.prompts.prompts import PromptPairs
+from scrub.data.prompts.generate import GIVEN
+from scrub.data.prompts.prompts import PromptPairs
+from scrub.measure.heads.definitions import PROMPTS
+from scrub.measure.heads.places import Places
+from scrub.measure.interventions.ablation import EFFECT, Ablation
+from scrub.measure.interventions.effects import LOSS
+from scrub.measure.interventions.patching import PROBABILITY, Pairs, Patching
+from scrub.paths.sites import STREAM, heads
 from scrub.show.charts.ablation import loss_bars
 from scrub.show.charts.chart import Chart
 from scrub.show.charts.heatmap import head_map

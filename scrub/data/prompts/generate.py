@@ -1,0 +1,228 @@
+"""Prompts of the form `A B ... A`, drawn by a seed or typed, and pairs of clean and corrupted ones.
+
+A text is tokenized exactly as it is, with no blank in front, as studies do that type one: so the first word of a
+prompt is another token than the same word later, for a tokenizer that takes the blank for a part of the word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+from scrub.data.prompts.prompts import PromptPairs, Prompts
+from scrub.data.prompts.texts import token_text, token_texts
+from scrub.data.prompts.vocabulary import RANDOM, Vocabulary, vocabulary
+from scrub.models.model import Model
+from scrub.text.errors import ScrubError
+from scrub.text.files import one_line
+
+GIVEN = "given"
+WHERE = ("target", "prefix")
+LENGTH = 6  # of the draw in `J A M P R X J A M P R`
+SEEDS = 1 << 32
+MOST = 100_000  # prompts, more than any interval needs
+
+
+def repeated_prompts(
+    model: Model,
+    kind: str = "letters",
+    count: int = 1,
+    length: int = LENGTH,
+    seed: int = 0,
+    bos: bool | None = None,
+    query: int | None = None,
+) -> Prompts:
+    """Draws of `length` different words, each followed by its own words again up to that with number `query`.
+
+    Behind it the word that came next in the draw is expected: of `J A M P R X J A M P R`, with the length 6, the query
+    is R and X is expected. Without `query` it is the last but one, as there; the last one expects the draw's first word
+    again. Prompts begin with the begin token if `bos`, or if that is None and the model's own library puts it there.
+    A smaller `count` gives the first of the same prompts.
+    Raises ScrubError if the model has too few words of the kind (see `vocabulary`), for a layout that can't be, or one
+    of more tokens than the model reads.
+    """
+    return _drawn(model, kind, count, length, seed, bos, query)[0]
+
+
+def prompt_pairs(
+    model: Model,
+    kind: str = "letters",
+    count: int = 1,
+    length: int = LENGTH,
+    seed: int = 0,
+    bos: bool | None = None,
+    query: int | None = None,
+    where: str = "target",
+) -> PromptPairs:
+    """The prompts of :func:`repeated_prompts`, and corrupted ones that differ from them at one position.
+
+    There another word stands, which stands nowhere else in the prompt: at the target, so that there is nothing to copy,
+    or (`where="prefix"`) at the first occurrence of the query, so that there is nothing to match.
+    Raises ScrubError as :func:`repeated_prompts` does.
+    """
+    if where not in WHERE:
+        raise ScrubError(f"pairs don't differ at {one_line(where)!r}: take one of {', '.join(WHERE)}")
+    clean, words, at = _drawn(model, kind, count, length, seed, bos, query, spare=1)
+    known = vocabulary(model, kind)
+    rng = np.random.default_rng([seed, *b"corrupted"])
+    others = [rng.choice(np.setdiff1d(np.arange(len(known)), row)) for row in words]
+    changed = words.copy()
+    changed[:, at if where == "prefix" else at + 1] = others
+    tokens, texts = _spelled(model, known, changed, _begins(model, bos))
+    return PromptPairs(clean, Prompts(kind, tokens, clean.expected, clean.first, clean.second, texts))
+
+
+def given_prompt(model: Model, text: str, expected: str | None = None, bos: bool | None = None) -> Prompts:
+    """The prompt that a user types, such as `J A M P R X J A M P R`: the query is its last token.
+
+    `expected` is the text of the token that should come next, blank and all; without it, it is what came after the
+    earlier occurrences of the query's token. Of several occurrences that it came after, the first one counts.
+    Raises ScrubError for a model without a tokenizer, if nothing repeats, if several tokens could be expected, if
+    `expected` isn't one token, or for a text of more tokens than the model reads.
+    """
+    tokens = _typed(model, text, bos)
+    second = len(tokens) - 1
+    earlier = [at for at in range(int(_begins(model, bos)), second) if tokens[at] == tokens[second]]
+    last = token_text(tokens[second], model.tokenizer)
+    if not earlier:
+        raise ScrubError(
+            f"nothing repeats in {text!r}: its last token, {last!r}, stands nowhere before; "
+            "type a prompt as in 'J A M P R X J A M P R'"
+        )
+    after = list(dict.fromkeys(tokens[at + 1] for at in earlier))
+    if expected is None and len(after) > 1:
+        could = " and ".join(repr(token_text(token, model.tokenizer)) for token in after)
+        raise ScrubError(f"{last!r} stands before {could} in {text!r}: say which one is expected")
+    answer = after[0] if expected is None else _one_token(model, expected)
+    first = next((at for at in earlier if tokens[at + 1] == answer), earlier[0])
+    return Prompts(GIVEN, np.array([tokens]), np.array([answer]), np.array([first]), np.array([second]), (text,))
+
+
+def given_pair(
+    model: Model, clean: str, corrupted: str, expected: str | None = None, bos: bool | None = None
+) -> PromptPairs:
+    """A clean and a corrupted prompt that a user types; positions and the expected token are those of the clean one.
+
+    Raises ScrubError as :func:`given_prompt` does for the clean one, and for two that aren't of as many tokens, or
+    don't differ.
+    """
+    given = given_prompt(model, clean, expected, bos)
+    tokens = np.array([_typed(model, corrupted, bos)])
+    if tokens.shape != given.tokens.shape or (tokens == given.tokens).all():
+        counts = f"{given.tokens.shape[1]} and {tokens.shape[1]} tokens"
+        what = "the same tokens" if tokens.shape == given.tokens.shape else counts
+        raise ScrubError(f"the clean and the corrupted prompt have {what}: type two of one length that differ")
+    return PromptPairs(given, Prompts(GIVEN, tokens, given.expected, given.first, given.second, (corrupted,)))
+
+
+def _drawn(
+    model: Model,
+    kind: str,
+    count: int,
+    length: int,
+    seed: int,
+    bos: bool | None,
+    query: int | None,
+    spare: int = 0,
+) -> tuple[Prompts, Int[np.ndarray, "prompt word"], int]:
+    """Prompts, the numbers of their words, and that of the query in the draw. `spare` words are left undrawn."""
+    known = vocabulary(model, kind)
+    at = length - 2 if query is None else query
+    _check_layout(count, length, seed, at)
+    if len(known) < length + spare:
+        needs = f"{length} different ones" + (" and another" if spare else "")
+        advice = "a smaller length" if kind == RANDOM else f"a smaller length, or {RANDOM}"
+        raise ScrubError(
+            f"{model.name} has {len(known)} {kind} that are one token each, but these prompts need {needs}: "
+            f"take {advice}"
+        )
+    rng = np.random.default_rng([seed, *b"prompts"])
+    draws = np.stack([rng.choice(len(known), length, replace=False) for _ in range(count)])
+    words = np.concatenate([draws, draws[:, : at + 1]], axis=1)
+    begins = _begins(model, bos)
+    tokens, texts = _spelled(model, known, words, begins)
+    first, second = np.full(count, at + begins), np.full(count, length + at + begins)
+    if at == 0 and (tokens[:, first[0]] != tokens[:, second[0]]).any():
+        raise ScrubError(
+            f"the first word of a text has no blank in front, so for {model.name} it is another token when it comes "
+            "again: take the query 1 or a later one"
+        )
+    expected = known.later[draws[:, (at + 1) % length]]
+    return Prompts(kind, tokens, expected, first, second, texts), words, at
+
+
+def _check_layout(count: int, length: int, seed: int, query: int) -> None:
+    if not 1 <= count <= MOST:
+        raise ScrubError(f"{count} prompts can't be drawn: take 1 to {MOST:,}")
+    if length < 2:
+        raise ScrubError(f"a draw of {length} words has nothing to expect: take a length of at least 2")
+    if not 0 <= query < length:
+        raise ScrubError(f"the query {query} is no word of a draw of {length}: take one of 0 to {length - 1}")
+    if not 0 <= seed < SEEDS:
+        raise ScrubError(f"the seed {seed} is none: take one of 0 to {SEEDS - 1}")
+
+
+def _spelled(
+    model: Model, known: Vocabulary, words: Int[np.ndarray, "prompt word"], begins: bool
+) -> tuple[Int[np.ndarray, "prompt position"], tuple[str, ...]]:
+    """The tokens and the texts of prompts of these words. Raises ScrubError if the text has other tokens."""
+    tokens = known.later[words]
+    tokens[:, 0] = known.first[words[:, 0]]
+    _check_length(model, tokens.shape[1] + begins)
+    if not known.words:
+        texts = tuple("".join(token_texts(row, model.tokenizer)) for row in tokens)
+    else:
+        assert model.tokenizer is not None
+        texts = tuple(" ".join(known.words[word] for word in row) for row in words)
+        typed = [each.ids for each in model.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+        if typed != tokens.tolist():
+            raise ScrubError(f"the tokenizer of {model.name} makes one token of several {known.kind}: take {RANDOM}")
+    return _begun(model, tokens, begins), texts
+
+
+def _typed(model: Model, text: str, bos: bool | None) -> list[int]:
+    tokens = _encoded(model, text)
+    if not tokens:
+        raise ScrubError("the prompt is empty: type a text as in 'J A M P R X J A M P R'")
+    begins = _begins(model, bos)
+    _check_length(model, len(tokens) + begins)
+    found: list[int] = _begun(model, np.array([tokens]), begins)[0].tolist()
+    return found
+
+
+def _one_token(model: Model, text: str) -> int:
+    tokens = _encoded(model, text)
+    if len(tokens) != 1:
+        raise ScrubError(
+            f"the expected {text!r} is {len(tokens)} tokens of {model.name}: give the text of one, "
+            "with the blank in front if it has one"
+        )
+    return tokens[0]
+
+
+def _encoded(model: Model, text: str) -> Sequence[int]:
+    if model.tokenizer is None:
+        raise ScrubError(f"{model.name} has no tokenizer, so it reads no typed prompt: take prompts of {RANDOM}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ScrubError(f"{text!r} isn't text that UTF-8 can write: type it anew") from error
+    ids: list[int] = model.tokenizer.encode(text, add_special_tokens=False).ids
+    return ids
+
+
+def _begins(model: Model, bos: bool | None) -> bool:
+    return model.config.bos_before_prompts if bos is None else bos
+
+
+def _begun(model: Model, tokens: Int[np.ndarray, "prompt word"], begins: bool) -> Int[np.ndarray, "prompt position"]:
+    return np.pad(tokens, ((0, 0), (int(begins), 0)), constant_values=model.bos_token_id)
+
+
+def _check_length(model: Model, length: int) -> None:
+    if length > model.n_ctx:
+        raise ScrubError(
+            f"a prompt has {length} tokens, but {model.name} reads at most {model.n_ctx}: take a shorter one"
+        )

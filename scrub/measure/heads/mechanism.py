@@ -1,0 +1,277 @@
+"""The mechanistic score of a head: which single path into its keys, queries and values recovers most loss.
+
+A mechanistic induction head (Elhage et al. 2021, A Mathematical Framework for Transformer Circuits, "Induction heads",
+https://transformer-circuits.pub/2021/framework/index.html) is defined by paths: its keys read the value path of a
+previous-token head, its queries and values the embedding. Of all hypotheses that keep one path into a slot of a head,
+the one that recovers most loss says what the best shortest story of that head is, and how much it leaves unexplained.
+
+Percent recovered is 100 for the unscrubbed model, and 0 with all that the slot reads resampled while the other slots,
+and the rest of the model, read the reference. Three paths at once start from all three slots resampled, together from
+one other sequence: where all sequences repeat after the same number of tokens, the queries and keys of that sequence
+agree with each other and such a score is too high, so take text, or repeats of different lengths.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+
+from scrub.measure.heads.attention import attention_to_previous
+from scrub.measure.heads.roles import RULES
+from scrub.measure.heads.score import Head, check_head, head_name
+from scrub.measure.heads.single_paths import Paths, SinglePaths, path_name, resampled_name
+from scrub.models.model import Model
+from scrub.paths.scope import SLOTS
+from scrub.study.binding import Draw, make_draw
+from scrub.study.experiments import UNSCRUBBED, Experiment
+from scrub.study.gates import Gates, check_gates
+from scrub.study.measuring import Measuring
+from scrub.study.statistics import Bootstrap, Interval, recovered
+from scrub.text.errors import ScrubError
+from scrub.text.progress import batches_bar
+
+GATED = (torch.float64, torch.float32)  # that the gates are passed in
+AT_ONCE = 48  # experiments of one plan: bounds the memory
+BEST = 3  # paths of each slot that are tried with those of the other slots
+NAMES = {"q": "queries", "k": "keys", "v": "values"}
+CANDIDATES = 8  # heads on the best key paths whose attention to the previous token is measured
+
+
+@dataclass(frozen=True)
+class PathScore:
+    """What is recovered (percent) where these slots read one path each, and the loss then, in nats."""
+
+    paths: Paths
+    recovered: Interval
+    loss: Interval
+
+    @property
+    def slots(self) -> str:
+        """The slots that are tested: k, or q k v."""
+        return " ".join(self.paths)
+
+    @property
+    def path(self) -> str:
+        """The path, with its slot where there are several."""
+        return next(iter(self.paths.values())) if len(self.paths) == 1 else path_name(self.paths)
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """The single-path hypotheses of one head, the best first.
+
+    `unscrubbed` is the loss in nats, `gaps` the nats that resampling all of some slots costs, `previous` the mean
+    attention (fraction) to the previous position of the heads on the best key paths.
+    """
+
+    model: str
+    head: str
+    sequences: int
+    positions: int
+    unscrubbed: Interval
+    gaps: Mapping[str, Interval]
+    scores: tuple[PathScore, ...]
+    previous: Mapping[str, float]
+    gates: Gates
+
+    def frame(self) -> pd.DataFrame:
+        """A row for every hypothesis: slots, path, percent recovered with its 95 % interval, loss in nats."""
+        rows = [(each.slots, each.path, *vars(each.recovered).values(), each.loss.estimate) for each in self.scores]
+        return pd.DataFrame(rows, columns=["slots", "path", "recovered", "low", "high", "loss"])
+
+    def of(self, slots: str) -> list[PathScore]:
+        """The hypotheses about some slots, the best first."""
+        return [each for each in self.scores if each.slots == slots]
+
+    def standard(self, slots: str) -> PathScore | None:
+        """The best of those about some slots that are the standard picture; None where there is none."""
+        fits = (
+            each
+            for each in self.of(slots)
+            if all(is_standard(slot, path, self.previous) for slot, path in each.paths.items())
+        )
+        return next(fits, None)
+
+    def conclusions(self) -> list[str]:
+        """What the scores say of the head, in sentences."""
+        return [*(_about(self, slots) for slots in self.gaps), _BEHAVIOURAL]
+
+    def numbers(self) -> dict[str, object]:
+        """All numbers, of types that JSON has."""
+        return {
+            "head": self.head,
+            "sequences": self.sequences,
+            "positions": self.positions,
+            "unscrubbed": vars(self.unscrubbed),
+            "gaps": {slots: vars(gap) for slots, gap in self.gaps.items()},
+            "previous": dict(self.previous),
+            "rows": self.frame().to_dict("records"),
+            "conclusions": self.conclusions(),
+        }
+
+
+_BEHAVIOURAL = (
+    "Matching prefixes and copying on repeated random tokens make a behavioural induction head (Olsson et al. 2022); "
+    "that doesn't make it a mechanistic one (Elhage et al. 2021), whose keys read a previous-token head and whose "
+    "queries and values read the embedding: only what such paths recover does."
+)
+
+
+def _about(of: Mechanism, slots: str) -> str:
+    """What is recovered along the best path of a slot, or of each, and along that of the standard picture."""
+    best, standard, gap = of.of(slots)[0], of.standard(slots), of.gaps[slots]
+    names = NAMES.get(slots, "all three together")
+    if gap.low <= 0:
+        return f"{names}: resampling them costs {_nats(gap)}, no more than chance may: percentages say nothing here."
+    text = f"{names}: {best.path} recovers {best.recovered} % of the {_nats(gap)} that resampling them costs; "
+    text += f"{100 - best.recovered.estimate:.1f} % is left unexplained. "
+    if standard is best:
+        return text + "That is the path of the standard induction head."
+    if standard is None:
+        return text + "No head here has keys for the standard induction head: none below attends to the previous token."
+    return text + f"The standard induction head's {standard.path} recovers {standard.recovered} %."
+
+
+def _nats(value: Interval) -> str:
+    return f"{value.estimate:.3f} [{value.low:.3f}, {value.high:.3f}] nats"
+
+
+def is_standard(slot: str, path: str, previous: Mapping[str, float]) -> bool:
+    """Whether a path is that of the standard picture: keys by a previous-token head, all else the embedding."""
+    if slot != "k":
+        return "/" not in path
+    return previous.get(_moved_by(path) or "", 0.0) >= RULES["prev"][2]
+
+
+def mechanism(
+    model: Model,
+    tokens: Int[np.ndarray, "sequence position_plus_one"],
+    selected: Bool[np.ndarray, "sequence position"],
+    head: Head,
+    *,
+    slots: Sequence[str] = SLOTS,
+    depth: int = 2,
+    masks: Sequence[str] = (),
+    seed: int = 0,
+    batch: int = 8,
+    progress: bool = False,
+) -> Mechanism:
+    """Measure every single-path hypothesis of a head's slots, and the best of each slot together.
+
+    `selected` are the positions that are scored; `depth` is how many components a path has, the embedding counted;
+    `masks` are the names of masks under which the head that reads the embedding is tried besides. Raises ScrubError for
+    a head, slot or mask that isn't there, or too many paths; GateError if a gate fails.
+    """
+    check_head(model, head)
+    if not slots or set(slots) - set(SLOTS) or depth < 1:
+        raise ScrubError(
+            f"slots are some of {', '.join(SLOTS)}, and a depth is at least 1: not {', '.join(slots)}, {depth}"
+        )
+    slots = [slot for slot in SLOTS if slot in slots]
+    found = SinglePaths(model.graph, head, depth, masks)
+    draw = make_draw(tokens, selected, (), {}, model.tokenizer, seed, 0)
+    run = _Run(model, draw, found, batch, seed, progress)
+    scores: dict[str, list[PathScore]] = {}
+    for slot in slots:
+        scores[slot] = run.scores([{slot: path} for path in found.paths(slot)])
+    previous = _attention_to_previous(model, tokens, scores.get("k", ()))
+    if len(slots) == len(SLOTS):
+        scores[" ".join(slots)] = run.scores(list(_together(scores, previous)))
+    return Mechanism(
+        model=model.name,
+        head=head_name(head),
+        sequences=len(tokens),
+        positions=int(selected.sum()),
+        unscrubbed=Bootstrap.interval(run.means[UNSCRUBBED]),
+        gaps={tested: run.gap(tested) for tested in scores},
+        scores=tuple(each for some in scores.values() for each in some),
+        previous=previous,
+        gates=Gates(run.deviations, tuple(run.warnings)),
+    )
+
+
+class _Run:
+    """Measures hypotheses, some in each plan, all on the same pairs and with the same resamples of sequences."""
+
+    def __init__(self, model: Model, draw: Draw, found: SinglePaths, batch: int, seed: int, progress: bool) -> None:
+        self._model, self._draw, self._found = model, draw, found
+        self._batch, self._progress = batch, progress
+        self._bootstrap = Bootstrap(draw.selected.sum(1), seed)
+        self.means: dict[str, Float[np.ndarray, " one_plus_resample"]] = {}
+        self.deviations: dict[str, float] = {}
+        self.warnings: list[str] = []
+
+    def scores(self, hypotheses: Sequence[Paths]) -> list[PathScore]:
+        """The scores of hypotheses about the same slots, the best first."""
+        anchors = [self._found.unscrubbed, self._found.resampled(hypotheses[0])]
+        for start in range(0, len(hypotheses), AT_ONCE):
+            experiments = [self._found.keeping(paths) for paths in hypotheses[start : start + AT_ONCE]]
+            self._measure([*anchors, *experiments])
+        scores = [self._score(paths, anchors[1].name) for paths in hypotheses]
+        return sorted(scores, key=lambda each: -each.recovered.estimate)
+
+    def gap(self, slots: str) -> Interval:
+        """The nats that resampling all that some slots read costs."""
+        return Bootstrap.interval(self.means[resampled_name(slots.split())] - self.means[UNSCRUBBED])
+
+    def _score(self, paths: Paths, resampled: str) -> PathScore:
+        loss = self.means[path_name(paths)]
+        share = recovered(loss, self.means[resampled], self.means[UNSCRUBBED])
+        return PathScore(paths, Bootstrap.interval(share), Bootstrap.interval(loss))
+
+    def _measure(self, experiments: Sequence[Experiment]) -> None:
+        """Pass the gates, then keep the mean loss of each experiment, with its resamples."""
+        params, draw = self._model.params, self._draw
+        gates = check_gates(experiments, self._model.graph, params, draw, GATED)
+        for name, deviation in gates.deviations.items():
+            self.deviations[name] = max(deviation, self.deviations.get(name, 0.0))
+        self.warnings += gates.warnings
+        measuring = Measuring(experiments, params, draw.selected.shape[1], str(self._model.device))
+        sums = np.zeros((len(experiments), len(draw.tokens)))
+        with batches_bar(self._progress) as bar:
+            task = bar.add_task(f"{len(experiments)} experiments", total=-(-len(draw.order) // self._batch))
+            for members in draw.batches(self._batch):
+                found = measuring.measure(draw, members).sums
+                sums[:, members] = [found["loss", each.name] for each in experiments]
+                bar.advance(task)
+        names = [each.name for each in experiments]
+        self.means |= dict(zip(names, self._bootstrap.means(sums), strict=True))
+
+
+def _together(scores: Mapping[str, Sequence[PathScore]], previous: Mapping[str, float]) -> Iterator[Paths]:
+    """The best paths of each slot in every combination; the standard picture among them, where there is one."""
+    best = {}
+    for slot, some in scores.items():
+        alike: dict[str, str] = {}  # of a path and its parts under masks, the best
+        for each in some:
+            alike.setdefault(re.sub(r"\[.*?\]", "", each.paths[slot]), each.paths[slot])
+        paths = list(alike.values())
+        standard = [path for path in paths if is_standard(slot, path, previous)]
+        best[slot] = list(dict.fromkeys([*paths[:BEST], *standard[:1]]))
+    for together in product(*best.values()):
+        yield dict(zip(best, together, strict=True))
+
+
+def _attention_to_previous(
+    model: Model, tokens: Int[np.ndarray, "sequence position_plus_one"], scores: Sequence[PathScore]
+) -> dict[str, float]:
+    """The mean attention to the previous position of the heads that the best key paths' values pass."""
+    heads = dict.fromkeys(filter(None, (_moved_by(each.paths["k"]) for each in scores)))
+    found = {}
+    for name in list(heads)[:CANDIDATES]:
+        layer, head = map(int, name.split("."))
+        found[name] = float(attention_to_previous(model, tokens, layer, head)[:, 1:].mean())
+    return found
+
+
+def _moved_by(path: str) -> str | None:
+    """The head, such as 0.1, of a path that is an input's value path through one head."""
+    steps = path.split("/")
+    return steps[0].removeprefix("a").partition("[")[0] if len(steps) == 3 and steps[1] == "v" else None

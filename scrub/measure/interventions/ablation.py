@@ -1,0 +1,189 @@
+"""Ablation: what a model loses without some of its components, or with attention forced to a pattern."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from scrub.data.load import Sequences
+from scrub.data.prompts.prompts import Prompts
+from scrub.data.prompts.texts import token_text
+from scrub.measure.heads.definitions import ABLATIONS, definition
+from scrub.measure.heads.places import Places, Tokens
+from scrub.measure.heads.score import HeadScore
+from scrub.measure.interventions.effects import LOGIT, LOSS, MEAN_LOGIT, Effects, measure_effects
+from scrub.measure.interventions.intervention import ablate_sites
+from scrub.measure.interventions.values import Arrays
+from scrub.models.model import Model
+from scrub.paths.sites import expanded, heads
+from scrub.paths.splits import attention_heads
+from scrub.study.run import Settings
+from scrub.study.statistics import Interval
+from scrub.text.errors import ScrubError
+
+EFFECT, LOG_EFFECT, SHIFT, DIFFERENTIAL = ABLATIONS  # the scores that an ablation gives
+BEFORE = 0  # the row of the unchanged model
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What ablations do to the predictions of a model: `before` is the unchanged model, `after` the ablated one.
+
+    `how` says what was done, as in "zero" or "mean at positions 4..7". Intervals are 95 % bootstraps over sequences,
+    the same resamples before and after; one sequence has none: its ends are the estimate.
+    """
+
+    model: Model
+    effects: Effects
+    how: str
+
+    @property
+    def names(self) -> list[str]:
+        """The experiments, in order."""
+        return list(self.effects.names[1:])
+
+    @property
+    def before(self) -> dict[str, Interval]:
+        """The loss and the probability of the target in the unchanged model."""
+        values = np.stack([self.effects.values[LOSS][BEFORE], self.effects.probability[BEFORE]])
+        return dict(zip(("loss", "probability"), self.effects.interval(values), strict=True))
+
+    def change(self, kind: str) -> Float[np.ndarray, "experiment scored"]:
+        """One of the scores in ABLATIONS at every scored position, a row for each experiment.
+
+        The effects are before less after, above 0 where the model loses what it had; the uniform shift is that of the
+        mean logit, and the differential effect that of the target's logit above it, both after less before. Raises
+        ScrubError for another kind.
+        """
+        values = self.effects.values
+        if kind == EFFECT:
+            found = -self.effects.probability
+        elif kind == LOG_EFFECT:  # the loss is -log P
+            found = values[LOSS]
+        elif kind == SHIFT:
+            found = values[MEAN_LOGIT]
+        elif kind == DIFFERENTIAL:
+            found = values[LOGIT] - values[MEAN_LOGIT]
+        else:
+            raise ScrubError(f"an ablation has no score {kind!r}: it has {', '.join(ABLATIONS)}")
+        return self.effects.above_unchanged(found)[1:]
+
+    def head_score(self, kind: str = EFFECT) -> HeadScore:
+        """One of the scores in ABLATIONS for every head. Raises ScrubError unless each head was ablated by itself."""
+        change, layers = self.change(kind), attention_heads(self.model.graph)
+        names = heads(self.model.graph)
+        if missing := [name for name in names if name not in self.names]:
+            raise ScrubError(
+                f"a score of heads needs each ablated by itself, but {missing[0]} was not: ablate 'heads' for it"
+            )
+        sums = self.effects.sums(change)[[self.names.index(name) for name in names]]
+        shaped = sums.T.reshape(-1, len(layers), len(names) // len(layers))
+        score = definition(kind).score(self.effects.places.on, shaped, self.effects.counts, self.effects.seed)
+        return replace(score, name=f"{kind} ({self.how})")
+
+    def frame(self) -> pd.DataFrame:
+        """A row for each experiment: loss and P(target) before and after, and every score in ABLATIONS, with the ends
+        of their intervals. The effect in log probability is the rise of the loss."""
+        loss, probability = self.before["loss"], self.before["probability"]
+        rows = pd.DataFrame({"ablated": self.names, "loss before": loss.estimate})
+        _put(rows, "loss after", self.effects.interval(self.effects.values[LOSS][1:]))
+        _put(rows, LOG_EFFECT, self.effects.interval(self.change(LOG_EFFECT)))
+        rows["probability before"] = probability.estimate
+        _put(rows, "probability after", self.effects.interval(self.effects.probability[1:]))
+        for kind in (EFFECT, SHIFT, DIFFERENTIAL):
+            _put(rows, kind, self.effects.interval(self.change(kind)))
+        return rows
+
+    def tokens(self, experiment: str) -> pd.DataFrame:
+        """A row for each scored position: its sequence, position and token, the target that comes next, and the loss of
+        that before and after. Raises ScrubError for an experiment that there is not."""
+        if experiment not in self.names:
+            raise ScrubError(f"there is no experiment {experiment!r}: there are {', '.join(self.names)}")
+        places, losses = self.effects.places, self.effects.values[LOSS]
+        sequence, position = np.nonzero(places.scored)
+        texts = {int(t): token_text(int(t), self.model.tokenizer) for t in np.unique(places.tokens)}
+        before, after = losses[BEFORE], losses[1 + self.names.index(experiment)]
+        return pd.DataFrame(
+            {
+                "sequence": sequence,
+                "position": position,
+                "token": [texts[int(t)] for t in places.tokens[sequence, position]],
+                "target": [texts[int(t)] for t in places.tokens[sequence, position + 1]],
+                "loss before": before,
+                "loss after": after,
+                "rise": after - before,
+            }
+        )
+
+
+def ablate(
+    model: Model,
+    on: Places | Prompts | Sequences | Tokens,
+    what: str | Sequence[str] | None = None,
+    *,
+    how: str = "zero",
+    positions: str | None = None,
+    attend: Mapping[str, str] | None = None,
+    only: bool = False,
+    other: Tokens | None = None,
+    reference: Tokens | None = None,
+    arrays: Arrays | None = None,
+    settings: Settings | None = None,
+) -> Ablation:
+    """Ablate sites of a model, one experiment after another, all in one plan.
+
+    `what` is "heads", "layers" (attention and MLPs), "attention", "mlps" or "streams", one experiment for each of them;
+    or texts of sites, one experiment for each: `a1.3`, or several at once as in `a1.3+a0.1@4..7` (see
+    scrub/paths/sites.py). By default it is "heads", or nothing but what `attend` does.
+    `how`: "zero"; "mean", over the `reference` sequences (by default those of `on`), at each position by itself;
+    "resample", from the `other` sequence of each (by default another one of `on`, drawn by the seed); or "array NAME",
+    one of `arrays`. `positions` ("4..7") is where sites that name no span themselves are ablated: everywhere if None.
+    `attend` forces heads to attend by a pattern in every experiment: {"a0.0": "lag 100"}, a mask, "uniform",
+    "identity" or "array NAME". With `only`, everything but what is named is ablated: every other head and MLP.
+    Losses are scored at the query of prompts, from position 2 on of text, or at places of your own.
+    Raises ScrubError for what doesn't fit, and GateError if a gate fails.
+    """
+    places = Places.of(on)
+    texts = expanded(what, model.graph) if what is not None else [""] if attend else heads(model.graph)
+    interventions = [
+        ablate_sites(
+            _name(text, attend or {}, only),
+            model.graph,
+            model.roles,
+            how=how,
+            sites=text,
+            attend=attend,
+            only=only,
+            positions=positions,
+        )
+        for text in texts
+    ]
+    effects = measure_effects(
+        model, interventions, places, other=other, reference=reference, arrays=arrays, logits=True, settings=settings
+    )
+    return Ablation(model, effects, _said(how, positions, attend or {}, only, only or any(texts)))
+
+
+def _name(text: str, attend: Mapping[str, str], only: bool) -> str:
+    """What an experiment is called: what is ablated, or what alone is kept."""
+    forced = ", ".join(f"{heads} by {pattern}" for heads, pattern in attend.items())
+    if not text:
+        return f"only {forced}" if only else forced
+    return f"only {text}" if only else text
+
+
+def _said(how: str, positions: str | None, attend: Mapping[str, str], only: bool, ablates: bool) -> str:
+    """How everything was ablated, and what was done besides."""
+    where = f" at positions {positions}" if positions else ""
+    said = [f"{how}{where}{', all but what is named' if only else ''}"] if ablates else []
+    return "; ".join([*said, *(f"{heads} attending by {pattern}" for heads, pattern in attend.items())])
+
+
+def _put(rows: pd.DataFrame, name: str, found: Sequence[Interval]) -> None:
+    """Add a column with its interval's ends beside it."""
+    for column, ends in ((name, "estimate"), (f"{name}, low", "low"), (f"{name}, high", "high")):
+        rows[column] = [getattr(each, ends) for each in found]

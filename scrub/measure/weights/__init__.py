@@ -1,0 +1,1 @@
+"""What the weights say: composition, and what heads read of each other."""

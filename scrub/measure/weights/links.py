@@ -1,0 +1,95 @@
+"""How strongly one component reads another, by their weights, beside the same score of random matrices."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from scrub.study.statistics import COVERAGE
+from scrub.text.errors import ScrubError
+
+DRAWS = 400
+
+
+@dataclass(frozen=True)
+class Chance:
+    """The scores of random Gaussian matrices of the same shapes, sorted."""
+
+    draws: Float[np.ndarray, " draw"] = field(repr=False)
+
+    @cached_property
+    def mean(self) -> float:
+        """Their mean."""
+        return float(self.draws.mean())
+
+    @cached_property
+    def range(self) -> tuple[float, float]:
+        """The range that holds 95 % of them."""
+        edge = (100 - COVERAGE) / 2
+        low, high = np.percentile(self.draws, [edge, 100 - edge])
+        return float(low), float(high)
+
+    def below(self, score: float) -> float:
+        """The fraction of them below a score."""
+        return int(np.searchsorted(self.draws, score)) / len(self.draws)
+
+    def summary(self, score: float) -> tuple[float, float, float, float, float]:
+        """Mean and range, and how far above the mean and what fraction of draws a score is."""
+        return self.mean, *self.range, score - self.mean, self.below(score)
+
+
+@dataclass(frozen=True)
+class Link:
+    """One score: what `reader` reads, in a slot of attention, of what `writer` writes. A fraction from 0 to 1."""
+
+    writer: str
+    reader: str
+    slot: str  # "" where the reader has one input
+    score: float
+    chance: Chance
+
+
+@dataclass(frozen=True)
+class Links:
+    """Some scores, the largest first. `source` is where the definition is from, and what is folded into the weights."""
+
+    model: str
+    name: str
+    source: str
+    links: tuple[Link, ...]
+
+    def frame(self) -> pd.DataFrame:
+        """A row for every score, the largest first.
+
+        `baseline` is the mean score of random matrices, `low` and `high` the range of 95 % of them, `above` what the
+        score is above that mean, and `draws_below` the fraction of random matrices that score less.
+        """
+        rows = [
+            (each.writer, each.reader, each.slot, each.score, *each.chance.summary(each.score)) for each in self.links
+        ]
+        columns = ["from", "to", "slot", "score", "baseline", "low", "high", "above", "draws_below"]
+        return pd.DataFrame(rows, columns=columns)
+
+    def to_json(self) -> str:
+        """All numbers, and where the definition is from."""
+        about = {"format": 1, "model": self.model, "name": self.name, "source": self.source}
+        return json.dumps({**about, "rows": self.frame().to_dict("records")}, indent=1) + "\n"
+
+    def between(self, writer: str | None = None, reader: str | None = None) -> Links:
+        """The scores of one writer, of one reader, or of both. Raises ScrubError if there is none."""
+        wanted = tuple(each for each in self.links if writer in {None, each.writer} and reader in {None, each.reader})
+        if not wanted:
+            asked = " ".join(text for text in (writer and f"from {writer}", reader and f"to {reader}") if text)
+            some = f"{self.links[0].writer} to {self.links[0].reader}" if self.links else "none at all"
+            raise ScrubError(f"nothing of {self.model} reads so {asked}: a later head reads an earlier one, as {some}")
+        return replace(self, links=wanted)
+
+
+def links(model: str, name: str, source: str, found: list[Link]) -> Links:
+    """Scores with the largest first."""
+    return Links(model, name, source, tuple(sorted(found, key=lambda each: -each.score)))

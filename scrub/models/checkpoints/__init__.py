@@ -1,0 +1,145 @@
+"""Reading and writing the files of a model. They may be anyone's, so nothing in them is believed or executed.
+
+A model is a folder with config.json, its weights and, where it reads text, tokenizer.json, in one of the layouts in
+`layouts/`. Everything that is wrong with a file is a ScrubError of one line that names it, says what was expected, and
+what to do.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from safetensors.torch import save
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from scrub.models.checkpoints.checks import DTYPES, STORED, check_roles
+from scrub.models.checkpoints.layouts import Checkpoint, layouts
+from scrub.models.checkpoints.names import (
+    CONFIG,
+    MERGES,
+    SHARDS,
+    TENSORS,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+    VOCABULARY,
+    tokenizer_files,
+    weights_file,
+)
+from scrub.models.checkpoints.reading import check_file, read_fields, unreadable
+from scrub.models.families import ModelConfig, architectures
+from scrub.text.errors import ScrubError
+from scrub.text.files import shown, unwritable, write_atomically
+from scrub.text.wording import dtype_name, short
+
+__all__ = [
+    "CONFIG",
+    "TENSORS",
+    "TOKENIZER",
+    "find_layout",
+    "open_checkpoint",
+    "wanted_files",
+    "write_checkpoint",
+    "write_config",
+]
+
+
+def wanted_files(names: Iterable[str]) -> list[str]:
+    """Of the files of a repository, those that a model needs: its config, its tokenizer, its weights once.
+
+    Raises ScrubError if there are several files of weights, and nothing says which.
+    """
+    there = {name for name in names if "/" not in name}
+    weights = next((layout.WEIGHTS for layout in layouts() if layout.WEIGHTS in there), None) or weights_file(there)
+    shards = {name for name in there if fnmatchcase(name, SHARDS.get(weights or "", ""))}
+    return sorted(shards | (there & {CONFIG, *tokenizer_files(there), TOKENIZER_CONFIG, weights}))
+
+
+def find_layout(names: Collection[str], fields: Mapping[str, object]) -> ModuleType | None:
+    """The layout of a folder with files of these names, and with these fields in its config.json, or None."""
+    return next((layout for layout in layouts() if layout.claims(names, fields)), None)
+
+
+def open_checkpoint(folder: Path, overrides: Mapping[str, object] | None = None) -> Checkpoint:
+    """What a folder holds, whatever its layout; `overrides` are fields of the config that win over the folder's.
+
+    Raises ScrubError if it is of no layout, or for anything that is wrong with its files.
+    """
+    layout, fields = _layout_of(folder)
+    checkpoint: Checkpoint = layout.read(folder, fields, overrides or {})
+    check_roles(folder / CONFIG, checkpoint.config, checkpoint.graph)
+    return checkpoint
+
+
+def write_checkpoint(
+    folder: Path, family: str, config: ModelConfig, params: Mapping[str, Tensor], tokenizer: Tokenizer | None
+) -> None:
+    """Write the files of a model, config.json last. Raises ScrubError if that can't be done.
+
+    A family has the layout that is for it, or else scrub's own.
+    """
+    wrong = next(
+        (f"{name} is {dtype_name(value.dtype)}" for name, value in params.items() if value.dtype not in DTYPES), ""
+    )
+    if wrong:
+        raise ScrubError(f"{wrong}, but a checkpoint holds {STORED}: convert the model first, with .to(torch.float32)")
+    layout = next(each for each in _written() if each.FAMILIES is None or family in each.FAMILIES)
+    fields, stored = layout.write(family, config, params)
+    tensors = {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in stored.items()
+    }
+    write_atomically(folder / TENSORS, save(tensors, {"format": "pt"}))
+    if tokenizer is not None:
+        write_atomically(folder / TOKENIZER, tokenizer.to_str(pretty=True))
+    else:
+        for name in (TOKENIZER, VOCABULARY, MERGES):
+            _remove(folder / name)
+    write_config(folder / CONFIG, fields)
+
+
+def write_config(path: Path, fields: Mapping[str, object]) -> None:
+    """Write a config.json. Raises ScrubError if that can't be done."""
+    # a text has no line break in it, so that lists alone match
+    text = re.sub(r"\[\n\s+([-\d.e]+(?:,\n\s+[-\d.e]+)*)\n\s*\]", _on_one_line, json.dumps(fields, indent=2))
+    write_atomically(path, text + "\n")
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def _on_one_line(numbers: re.Match[str]) -> str:
+    return f"[{' '.join(numbers[1].split())}]"
+
+
+def _layout_of(folder: Path) -> tuple[ModuleType, dict[str, object]]:
+    """The layout of a folder, and the fields of its config.json."""
+    path = folder / CONFIG
+    try:
+        names = {each.name for each in folder.iterdir()}
+    except OSError as error:
+        raise unreadable(folder, error) from error
+    fields = read_fields(path) if CONFIG in names else {}
+    if found := find_layout(names, fields):
+        return found, fields
+    check_file(path)
+    named = fields.get("architecture")
+    wrong = "has no field 'architecture'" if named is None else f"is of the unknown architecture {short(named)}"
+    raise ScrubError(
+        f"{shown(path)} {wrong}: scrub knows {', '.join(sorted(architectures()))}, "
+        f"and the layouts {', '.join(sorted(layout.NAME for layout in layouts()))}"
+    )
+
+
+def _written() -> list[ModuleType]:
+    """The layouts that models are saved in, the one for all families last."""
+    return sorted((each for each in layouts() if hasattr(each, "FAMILIES")), key=lambda each: each.FAMILIES is None)

@@ -1,0 +1,115 @@
+"""What a model asks of its files: the fields of its config, the tensors and heads of its graph; and the checks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from scrub.graph.node import Node, walk
+from scrub.models.checkpoints.names import CONFIG
+from scrub.models.checkpoints.stored import Stored
+from scrub.models.families import ModelConfig
+from scrub.paths.splits import attention_heads
+from scrub.text.errors import ScrubError
+from scrub.text.files import shown
+from scrub.text.wording import dtype_name, few, first_mistake, numbers, short
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)  # that a checkpoint holds
+STORED = "float32, bfloat16 or float16"
+
+_STORED = {"F32", "BF16", "F16", *map(dtype_name, DTYPES)}  # as safetensors and torch call them
+_OTHERS = "the two files belong to different models"
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def parameter_shapes(graph: Node) -> dict[str, tuple[int, ...]]:
+    """The tensors that a model's graph reads: their shapes by name."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for each in walk([graph]):
+        if each.op == "param":
+            name, shape = each.arguments["name"], each.arguments["shape"]
+            assert isinstance(name, str)
+            assert isinstance(shape, tuple)
+            shapes[name] = shape
+    return shapes
+
+
+def check_config(path: Path, family: ModuleType, fields: Mapping[str, object]) -> ModelConfig:
+    """The config of a family. Raises ScrubError if a field is missing or wrong."""
+    try:
+        config: ModelConfig = family.Config.model_validate_json(json.dumps(fields))
+    except ValidationError as error:
+        what = f"is no config of a model of the family {family.NAME}"
+        raise ScrubError(f"{shown(path)} {what}: {first_mistake(error)}") from error
+    return config
+
+
+def check_roles(path: Path, config: ModelConfig, graph: Node) -> None:
+    """Raise ScrubError if a role names a layer or a head that the model doesn't have."""
+    there = attention_heads(graph)
+    for role, heads in config.roles.items():
+        for layer, head in heads:
+            where = f"{shown(path)} gives the role {role!r} to head [{layer}, {head}]"
+            if layer not in there:
+                has = f"no layer {layer}: its layers are {numbers(there)}" if there else "no attention layer"
+                raise ScrubError(f"{where}, but the model has {has}")
+            if head not in there[layer]:
+                has = f"layer {layer} has no head {head}: its heads are {numbers(there[layer])}"
+                raise ScrubError(f"{where}, but {has}")
+
+
+def check_tensors(path: Path, stored: Mapping[str, Stored], expected: Shapes, optional: Shapes | None = None) -> None:
+    """Raise ScrubError unless the tensors are those that a config asks for, of these shapes, as floating point.
+
+    `path` is what names them: their file, or its index. `optional` ones may be there.
+    """
+    known = {**expected, **(optional or {})}
+    if missing := [name for name in expected if name not in stored]:
+        raise ScrubError(f"{shown(path)} misses {few(missing)}, which {CONFIG} beside it asks for: {_OTHERS}")
+    if extra := sorted(stored.keys() - known.keys()):
+        raise ScrubError(
+            f"{shown(path)} holds {few([short(stored[name].name) for name in extra])}, "
+            f"which {CONFIG} beside it has no place for: {_OTHERS}"
+        )
+    for name, each in stored.items():
+        if each.shape != known[name]:
+            raise ScrubError(
+                f"{shown(each.path)}: {each.name} is {short(list(each.shape))}, but {CONFIG} beside it asks for "
+                f"{short(list(known[name]))}: {_OTHERS}, or an axis is transposed"
+            )
+        if each.dtype not in _STORED:
+            raise ScrubError(
+                f"{shown(each.path)}: {each.name} is stored as {each.dtype}: expected {STORED}, so convert it first"
+            )
+
+
+def read_values(each: Stored, dtype: torch.dtype) -> Tensor:
+    """The values of a tensor in `dtype`, in memory of their own.
+
+    Raises ScrubError if one is a NaN or infinite, or if `dtype` can't hold it.
+    """
+    stored = each.read()
+    value = stored.to(dtype, copy=True)
+    if not value.isfinite().all():
+        bad = int((~stored.isfinite()).sum())
+        if not bad:
+            raise ScrubError(
+                f"{shown(each.path)}: {each.name} has values that {dtype_name(dtype)} can't hold: load it as float32"
+            )
+        raise ScrubError(
+            f"{shown(each.path)}: {each.name} holds {bad} of {stored.numel()} values that are NaN or infinite: "
+            "training diverged, or the file is damaged; take another checkpoint"
+        )
+    return value
+
+
+def without_fields(fields: Mapping[str, object], names: Iterable[str]) -> dict[str, object]:
+    """The fields that have other names."""
+    left_out = set(names)
+    return {name: value for name, value in fields.items() if name not in left_out}

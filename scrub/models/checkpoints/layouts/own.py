@@ -1,0 +1,60 @@
+"""scrub's own layout: config.json names the family, and model.safetensors has the parameters of its graph.
+
+For the attention-only family it doesn't change: `embed.weight` [vocab, d_model], `pos.weight` [n_ctx, d_model],
+`layers.L.ln.weight` and `.bias` [d_model], `layers.L.wq`, `.wk`, `.wv` [n_heads, d_head, d_model], `layers.L.wo`
+[n_heads, d_model, d_head], `final_ln.weight` and `.bias`, `unembed.weight` [vocab, d_model]; and, where config.json's
+`biases` names them, `layers.L.bq`, `.bk`, `.bv` [n_heads, d_head], `layers.L.bo` [d_model], `unembed.bias` [vocab].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from scrub.models.checkpoints.checks import check_config, check_tensors, parameter_shapes, read_values, without_fields
+from scrub.models.checkpoints.layouts import Checkpoint
+from scrub.models.checkpoints.names import CONFIG, TENSORS
+from scrub.models.checkpoints.stored import open_tensors
+from scrub.models.families import ModelConfig, architectures
+
+NAME, RANK, WEIGHTS = "own", 1, None
+FAMILIES = None  # those that no other layout is for
+
+
+def claims(names: Collection[str], fields: Mapping[str, object]) -> bool:
+    """Whether config.json names a family of scrub's."""
+    del names
+    return fields.get("architecture") in list(architectures())
+
+
+def read(folder: Path, fields: Mapping[str, object], overrides: Mapping[str, object]) -> Checkpoint:
+    """The model of a folder. Raises ScrubError for anything that is wrong with its files."""
+    family = architectures()[str(fields["architecture"])]
+    config = check_config(folder / CONFIG, family, {**without_fields(fields, ["architecture"]), **overrides})
+    graph = family.lower(config)
+    return Checkpoint(config, graph, partial(read_tensors, folder / TENSORS, parameter_shapes(graph)))
+
+
+def read_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, which must be exactly those of `shapes`, on the CPU in `dtype`.
+
+    Raises ScrubError if it is no safetensors file, is truncated, misses a tensor or has one too many, or if one has
+    another shape, isn't stored as float32, bfloat16 or float16, holds a NaN or an infinity, or has values that
+    `dtype` can't hold.
+    """
+    stored = open_tensors(path)
+    check_tensors(path, stored, shapes)
+    return {name: read_values(stored[name], dtype) for name in shapes}
+
+
+def write(
+    family: str, config: ModelConfig, params: Mapping[str, Tensor]
+) -> tuple[dict[str, object], Mapping[str, Tensor]]:
+    """The fields of config.json, without those that say nothing, and the tensors."""
+    said = config.model_dump(mode="json", exclude_defaults=True)
+    roles = config.model_dump(mode="json", include={"roles"})
+    return {"architecture": family, **said, **roles}, params

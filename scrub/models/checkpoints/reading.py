@@ -1,0 +1,72 @@
+"""Reading JSON files that may be anyone's: nothing in them is believed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from scrub.models.checkpoints.names import HOW
+from scrub.text.errors import ScrubError
+from scrub.text.files import shown
+from scrub.text.wording import kind, short
+
+_LARGEST_JSON = 64 * 2**20  # bytes; the tokenizers that people use have up to 20 million
+
+
+def check_file(path: Path) -> None:
+    """Raise ScrubError if there is no such file."""
+    try:
+        if path.is_file():
+            return
+    except OSError as error:
+        raise unreadable(path, error) from error
+    beside = "is a folder" if path.is_dir() else "is no file" if path.exists() else "is not there"
+    raise ScrubError(f"{shown(path)} {beside}: {HOW}")
+
+
+def unreadable(path: Path, error: OSError) -> ScrubError:
+    """The one line that says why a path can't be read."""
+    return ScrubError(f"{shown(path)} can't be read: {error.strerror or error}: check that you may read it")
+
+
+def read_text(path: Path, what: str = "JSON") -> str:
+    """The text of a JSON file, or of another small one. Raises ScrubError if it can't be read, or is too large."""
+    check_file(path)
+    try:
+        if path.stat().st_size > _LARGEST_JSON:
+            raise ScrubError(f"{shown(path)} has over {_LARGEST_JSON >> 20} MiB, so it is something else: replace it")
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except UnicodeDecodeError as error:
+        raise ScrubError(f"{shown(path)} is no {what}: byte {error.start} isn't UTF-8; take another copy") from error
+
+
+def parse(path: Path, text: str) -> object:
+    """The value of a JSON text. Raises ScrubError if it is none, has a field twice, or a number that isn't one."""
+    try:
+        parsed: object = json.loads(text, object_pairs_hook=_fields, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise ScrubError(f"{shown(path)} is no JSON: {short(error, quoted=False)}; repair or replace it") from error
+    return parsed
+
+
+def read_fields(path: Path, what: str = "config") -> dict[str, object]:
+    """The fields of a JSON file. Raises ScrubError if it holds anything else; `what` is what it is expected to be."""
+    data = parse(path, read_text(path))
+    if not isinstance(data, dict):
+        raise ScrubError(f"{shown(path)} is no {what}: expected a JSON object with fields, found {kind(data)}")
+    return data
+
+
+def _fields(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    fields: dict[str, object] = {}
+    for name, value in pairs:
+        if name in fields:
+            raise ValueError(f"the field {short(name)} is there twice")
+        fields[name] = value
+    return fields
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number")

@@ -1,0 +1,191 @@
+"""Tensors in files, by their headers: safetensors, files of torch.save, and either in shards. Nothing is unpickled.
+
+Values are read one tensor at a time, when they are asked for, so that a large model is in memory once.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from zipfile import ZIP_STORED, ZipFile
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from scrub.models.checkpoints.names import INDEX, TENSORS, weights_file
+from scrub.models.checkpoints.reading import check_file, read_fields, unreadable
+from scrub.text.errors import ScrubError
+from scrub.text.files import shown
+from scrub.text.wording import dtype_name, few, short
+
+_POINTER = rb"version https://git-lfs"
+_FOREIGN = {  # what a file begins with that is something else; a safetensors file has a '{' after 8 bytes
+    rb"PK\x03\x04": "a zip archive, such as a pickle of torch.save",
+    rb"\x80[\x01-\x05][^\0]": "a pickle",
+    _POINTER: "a Git LFS pointer without its content, which 'git lfs pull' brings",
+    rb"(?i)<!doctype|<html": "a web page",
+    rb"\x93NUMPY": "a numpy array",
+    rb"\x89HDF": "an HDF5 file",
+    rb"GGUF": "a GGUF file",
+}
+_ZIP = b"PK\x03\x04"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor in a file. `read` gives its values; it raises ScrubError if the file is damaged there."""
+
+    name: str
+    path: Path
+    dtype: str  # as the file calls it
+    shape: tuple[int, ...]
+    read: Callable[[], Tensor]
+
+
+def open_weights(folder: Path) -> tuple[Path, dict[str, Stored]]:
+    """The file of a folder's weights, or their index, and the tensors in it by name.
+
+    Raises ScrubError if there is none, if there are several and nothing says which, if a shard is missing, or if a
+    file is damaged, or is something else.
+    """
+    path = folder / (weights_file(each.name for each in folder.iterdir()) or TENSORS)
+    return path, _open_shards(path) if path.name.endswith(INDEX) else open_tensors(path)
+
+
+def open_tensors(path: Path) -> dict[str, Stored]:
+    """The tensors of one file: safetensors if its name says so, else of torch.save. Raises ScrubError."""
+    check_file(path)
+    return _open_safetensors(path) if path.suffix == ".safetensors" else _open_torch(path)
+
+
+def _open_shards(path: Path) -> dict[str, Stored]:
+    places = read_fields(path, "index").get("weight_map")
+    if not isinstance(places, Mapping) or not all(isinstance(place, str) for place in places.values()):
+        raise ScrubError(
+            f"{shown(path)} is no index: expected a field 'weight_map' with the file of each tensor; take another copy"
+        )
+    shards: dict[str, dict[str, Stored]] = {}
+    for name in sorted(set(places.values())):
+        if Path(name).name != name or "\\" in name or name in {"", ".", ".."}:
+            raise ScrubError(
+                f"{shown(path)} names the file {short(name)}: a shard lies beside its index, so take another copy"
+            )
+        if not (path.parent / name).exists():
+            raise ScrubError(f"{shown(path)} names the shard {short(name)}, which is not there: bring all shards")
+        shards[name] = open_tensors(path.parent / name)
+    if lost := [name for name, place in places.items() if name not in shards[place]]:
+        raise ScrubError(
+            f"{shown(path)} says that {short(places[lost[0]])} holds {few([short(name) for name in lost])}, "
+            "but it doesn't: the files belong to different models"
+        )
+    return {name: shards[place][name] for name, place in places.items()}
+
+
+def _open_safetensors(path: Path) -> dict[str, Stored]:
+    with _intact(path):
+        file: Any = safe_open(path, framework="pt")  # open as long as a tensor may be read
+        headers = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no dict
+        return {
+            name: Stored(name, path, each.get_dtype(), tuple(each.get_shape()), partial(_read, path, file, name))
+            for name, each in headers.items()
+        }
+
+
+def _read(path: Path, file: Any, name: str) -> Tensor:
+    with _intact(path):
+        value: Tensor = file.get_tensor(name)
+        return value
+
+
+@contextmanager
+def _intact(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        raise unreadable(path, error) from error
+    except (SafetensorError, OSError, ValueError, RuntimeError, OverflowError, MemoryError) as error:
+        raise ScrubError(f"{shown(path)} {_not_safetensors(path, error)}") from error
+
+
+def _start(path: Path) -> bytes:
+    if not path.is_file():  # a pipe that nobody writes to, or a device without an end
+        raise OSError(errno.EINVAL, "it is no file")
+    with path.open("rb") as file:
+        return file.read(32)
+
+
+def _not_safetensors(path: Path, error: BaseException) -> str:
+    start = _start(path)
+    foreign = next((what for magic, what in _FOREIGN.items() if re.match(magic, start)), None)
+    if foreign and start[8:9] != b"{":
+        return f"is {foreign}: expected a safetensors file, as its name says, since reading one runs no code"
+    why = short(str(error).removeprefix("Error while deserializing header: "), quoted=False)
+    return f"is no intact safetensors file ({why}): it is damaged or truncated; take another copy"
+
+
+def _open_torch(path: Path) -> dict[str, Stored]:
+    try:
+        data = load_torch(path)
+    except PermissionError as error:
+        raise unreadable(path, error) from error
+    except Exception as error:  # every kind of damage has its own class
+        raise ScrubError(f"{shown(path)} {_not_torch(path, error)}") from error
+    if not isinstance(data, Mapping) or not all(isinstance(name, str) and is_plain(data[name]) for name in data):
+        raise ScrubError(
+            f"{shown(path)} holds something else than tensors by name: expected torch.save(model.state_dict())"
+        )
+    return {
+        name: Stored(name, path, dtype_name(value.dtype), tuple(value.shape), value.detach)
+        for name, value in data.items()
+    }
+
+
+def load_torch(path: Path) -> object:
+    """What a file of torch.save holds: tensors, numbers, containers of them. Values stay in the file until used.
+
+    Raises whatever torch does, or RuntimeError for an archive that is compressed, which may be huge in memory, and
+    whose bytes torch would take for values.
+    """
+    archive = _start(path).startswith(_ZIP)
+    if archive:
+        with ZipFile(path) as file:
+            members = file.infolist()
+            size = sum(each.file_size for each in members)
+            if size > path.stat().st_size or any(each.compress_type != ZIP_STORED for each in members):
+                raise RuntimeError("it is compressed, which torch.save never does")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, of its own formats
+        found: object = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+        return found
+
+
+def is_plain(value: object) -> bool:
+    """Whether it is an ordinary tensor: no subclass, not sparse or quantized, and as many values stored as it says."""
+    if type(value) not in {Tensor, torch.nn.Parameter}:
+        return False
+    assert isinstance(value, Tensor)
+    if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized:
+        return False
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+
+
+def _not_torch(path: Path, error: Exception) -> str:
+    if re.match(_POINTER, _start(path)):
+        return f"is {_FOREIGN[_POINTER]}: bring the file itself"
+    if code := re.search(r"GLOBAL (\S+)", str(error)):
+        asked = short(code[1], quoted=False)
+        return f"asks to run {asked}, so nothing of it was loaded: scrub reads tensors only; take a safetensors copy"
+    said = str(error).rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0]
+    why = short(said, quoted=False) if isinstance(error, RuntimeError) else type(error).__name__
+    return (
+        f"is no intact file of torch.save ({why}): it is damaged, or something else; "
+        "take another copy, best of safetensors"
+    )

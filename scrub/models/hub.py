@@ -1,0 +1,308 @@
+"""Where a model is: a folder, a name, or a repository on the Hugging Face hub, which is brought here.
+
+A folder may hold a pointer instead of weights: a config.json with the field `hub` (OWNER/NAME on the hub), and fields
+that win over those of the checkpoint there (`roles`, `data`, `bos_token_id`, ...). `tokenizer` may name the repository
+whose tokenizer.json is the model's, and `copy_has` a file by which a copy of the repository, in any local folder
+of the layout of that file, is known to be one.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from scrub.models.checkpoints import CONFIG, find_layout, wanted_files
+from scrub.models.checkpoints.names import TENSORS, TOKENIZER_CONFIG, tokenizer_files
+from scrub.models.checkpoints.reading import read_fields
+from scrub.models.checkpoints.tokenizer import begin_token, tokenizer_file
+from scrub.models.find import find, known, locate, shipped
+from scrub.text.errors import ScrubError
+from scrub.text.files import first_sentence, one_line, shown
+
+HUB, COPY = "hub", "copy_has"  # the fields of a pointer that aren't the model's
+LOCAL = "give --model the path of a local folder with its files"
+PATIENCE = 10  # seconds to wait for the hub's answer
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
+_LARGEST_POINTER = 2**20  # bytes
+
+Repository = Literal["model", "dataset"]
+Wanted = Callable[[list[str]], Sequence[str]]  # of the names of a repository's files, those to bring
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where a model's files are, its name, and the fields of its config that are said elsewhere."""
+
+    name: str
+    folder: Path
+    overrides: Mapping[str, object] = field(default_factory=dict)
+    tokenizer: Path | None = None  # the folder of its tokenizer.json, where that is another
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """A model's folder whose config.json says where on the hub the files are."""
+
+    folder: Path
+    fields: Mapping[str, object]
+
+    @property
+    def hub_id(self) -> str:
+        """The repository. Raises ScrubError if it is no OWNER/NAME."""
+        hub_id = self.fields[HUB]
+        if not isinstance(hub_id, str) or not is_hub_id(hub_id) or hub_id.startswith("models/"):
+            raise ScrubError(
+                f"{shown(self.folder / CONFIG)} points to {one_line(repr(hub_id))[:100]}: "
+                f"its field {HUB!r} must be OWNER/NAME of a repository on the hub"
+            )
+        return hub_id
+
+    @property
+    def overrides(self) -> dict[str, object]:
+        """The fields that win over those of the checkpoint."""
+        return {name: value for name, value in self.fields.items() if name not in {HUB, COPY}}
+
+
+def is_hub_id(text: str) -> bool:
+    """Whether a text can be OWNER/NAME on the hub."""
+    return _HUB_ID.fullmatch(text) is not None
+
+
+def find_model(spec: str | Path) -> Found:
+    """The name and the folder of a model; a repository on the hub is brought here if it is nowhere else.
+
+    A pointer is followed. A repository, or a local copy of one, that a pointer names has the pointer's fields too.
+    Raises ScrubError if there is no such model, or its files can't be had.
+    """
+    if (hub_id := _hub_id(spec)) is not None:
+        pointer = _pointer_to(hub_id)
+        return _from_hub(hub_id, hub_id, pointer.overrides if pointer else {})
+    folder = find("models", spec)
+    if not folder.is_dir():
+        raise ScrubError(f"{shown(folder)} is no folder: a model is a folder with {CONFIG} and its weights")
+    if (pointer := read_pointer(folder)) is not None:
+        return _from_hub(folder.resolve().name, pointer.hub_id, pointer.overrides)
+    if (pointer := _copied(folder)) is not None:
+        return Found(pointer.folder.name, folder, pointer.overrides)
+    return Found(folder.resolve().name, folder)
+
+
+def own_config(spec: str | Path) -> tuple[Path, dict[str, object]]:
+    """The config.json to change in order to say more of a model (its roles), and the fields that it has or must get.
+
+    For a model with a folder of its own, the one there. For a repository on the hub, a local copy of one, or a shipped
+    pointer: a pointer in the user's project, ./models/NAME/config.json, which need not be there yet. Raises ScrubError
+    if there is no such model, or another one has that place.
+    """
+    if (hub_id := _hub_id(spec)) is not None:
+        pointer = _pointer_to(hub_id) or Pointer(Path("models", hub_id.rpartition("/")[2]), {HUB: hub_id})
+    else:
+        place = find("models", spec)
+        found = read_pointer(place) or _copied(place)
+        if found is None:
+            return place / CONFIG, read_fields(place / CONFIG)
+        pointer = found
+    folder, theirs = pointer.folder, shipped("models")
+    if theirs is not None and folder.resolve().parent == theirs.resolve():
+        folder = Path("models", folder.name)
+    if folder.exists() and _json_fields(folder / CONFIG).get(HUB) != pointer.fields[HUB]:
+        raise ScrubError(f"{shown(folder)} is another model than {spec}, of which more is to be said there: rename it")
+    return folder / CONFIG, dict(pointer.fields)
+
+
+def read_pointer(folder: Path) -> Pointer | None:
+    """The pointer that a model's folder holds, or None if it holds none (what is wrong with it is told on loading)."""
+    fields = _json_fields(folder / CONFIG)
+    return Pointer(folder, fields) if HUB in fields else None
+
+
+def holds_model(path: Path) -> bool:
+    """Whether a path is a folder that holds a model, perhaps a broken one, or a pointer to one."""
+    return bool({CONFIG, TENSORS} & _names_in(path)) or _copied(path) is not None
+
+
+def on_hub(hub_id: str) -> Repository:
+    """Whether a repository on the hub holds a model or a data set: a model, where that can't be known."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        HfApi().model_info(hub_id, timeout=PATIENCE)
+    except GatedRepoError:
+        return "model"
+    except RepositoryNotFoundError:
+        with suppress(Exception):
+            HfApi().dataset_info(hub_id, timeout=PATIENCE)
+            return "dataset"
+    except Exception:  # no network: what the cache has tells
+        return "dataset" if _cached(hub_id, "dataset") and not _cached(hub_id, "model") else "model"
+    return "model"
+
+
+def bring(hub_id: str, wanted: Wanted, local: str, kind: Repository = "model") -> Path:
+    """The local folder of a repository on the hub, with the wanted ones of its files.
+
+    They are kept in the hub's cache, from where they are taken if there is no network, or under HF_HUB_OFFLINE.
+    `local` says how to do without the hub. Raises ScrubError if the repository isn't there or asks for a licence,
+    holds no wanted file, can't be reached, or can't be stored.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+
+    try:
+        info = HfApi().repo_info(hub_id, repo_type=kind, timeout=PATIENCE)
+    except Exception as error:  # every kind of network failure has its own class
+        kept = _cached(hub_id, kind)
+        if kept is None or not wanted(files_in(kept)):
+            raise ScrubError(_why(hub_id, kind, error, local)) from error
+        return kept
+    names = list(wanted([each.rfilename for each in getattr(info, "siblings", None) or ()]))
+    if not names:
+        raise ScrubError(f"{hub_id} on the hub has no files that scrub can read: {local}")
+    try:
+        with _bars_for_people():
+            folder = Path(snapshot_download(hub_id, repo_type=kind, allow_patterns=names))
+    except Exception as error:
+        raise ScrubError(_why(hub_id, kind, error, local)) from error
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        raise ScrubError(f"{one_line(missing[0])} of {hub_id} on the hub didn't come: try again, or {local}")
+    return folder
+
+
+def files_in(folder: Path) -> list[str]:
+    """The files of a folder and of those in it, as the hub names them."""
+    return sorted(each.relative_to(folder).as_posix() for each in folder.rglob("*") if each.is_file())
+
+
+def _from_hub(name: str, hub_id: str, overrides: Mapping[str, object]) -> Found:
+    """A model on the hub, brought here; its tokenizer may be in a repository of its own, which config.json can name."""
+    folder = bring(hub_id, wanted_files, LOCAL)
+    fields = _json_fields(folder / CONFIG)
+    named = None if tokenizer_file(folder) else fields.get("tokenizer_name")
+    where = overrides.get("tokenizer", named)  # null in a pointer: none
+    if where is None:
+        return Found(name, folder, overrides)
+    if not isinstance(where, str) or not is_hub_id(where):
+        raise ScrubError(
+            f"{name} has the tokenizer {one_line(repr(where))[:100]}, which is no repository on the hub: "
+            "say one as OWNER/NAME in a pointer (the field 'tokenizer' in models/NAME/config.json)"
+        )
+    tokenizer = bring(where, _wanted_of_tokenizer, LOCAL)
+    if not {"bos_token_id"} & (overrides.keys() | fields.keys()) and (begin := begin_token(tokenizer)) is not None:
+        overrides = {**overrides, "bos_token_id": begin}
+    return Found(name, folder, overrides, tokenizer)
+
+
+@contextmanager
+def _bars_for_people() -> Iterator[None]:
+    """The hub's progress bars only where somebody watches them: in a file of errors they are noise."""
+    from huggingface_hub.constants import HF_HUB_DISABLE_PROGRESS_BARS
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    quiet = not (sys.stderr is not None and sys.stderr.isatty()) and not are_progress_bars_disabled()
+    if not quiet or HF_HUB_DISABLE_PROGRESS_BARS is False:  # asked for in the environment
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
+
+
+def _wanted_of_tokenizer(names: list[str]) -> list[str]:
+    files = list(tokenizer_files(names))
+    return files + [TOKENIZER_CONFIG] * (bool(files) and TOKENIZER_CONFIG in names)
+
+
+def _hub_id(spec: str | Path) -> str | None:
+    """The repository that a name means, where it means no folder."""
+    text = str(spec)
+    return text if is_hub_id(text) and not text.startswith("models/") and locate("models", spec) is None else None
+
+
+def _pointers() -> Iterator[Pointer]:
+    """The pointers that have names, the user's own first."""
+    for name in known("models"):
+        folder = locate("models", f"models/{name}")
+        if folder is not None and (pointer := read_pointer(folder)) is not None:
+            yield pointer
+
+
+def _pointer_to(hub_id: str) -> Pointer | None:
+    return next((each for each in _pointers() if each.fields[HUB] == hub_id), None)
+
+
+def _copied(folder: Path) -> Pointer | None:
+    """The pointer to the repository that a folder is a copy of, by the file that only its layout has."""
+    layout = find_layout(_names_in(folder), _json_fields(folder / CONFIG))
+    mark = layout.WEIGHTS if layout else None
+    return next((each for each in _pointers() if mark and each.fields.get(COPY) == mark), None)
+
+
+def _names_in(folder: Path) -> set[str]:
+    """The names in a folder; none if it is no folder, or can't be read."""
+    try:
+        return {each.name for each in folder.iterdir()}
+    except OSError:
+        return set()
+
+
+def _json_fields(path: Path) -> dict[str, object]:
+    """The fields of a JSON file, or none if it is no such file."""
+    try:
+        if not path.is_file() or path.stat().st_size > _LARGEST_POINTER:  # a device or a pipe may never end
+            return {}
+        fields = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def _cached(hub_id: str, kind: Repository) -> Path | None:
+    """The folder of what the hub's cache holds of a repository, perhaps not all of it."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(hub_id, repo_type=kind, local_files_only=True, allow_patterns=[]))
+    except Exception:  # whatever it is: why the hub itself said no is what is told
+        return None
+
+
+def _why(hub_id: str, kind: Repository, error: Exception, local: str) -> str:
+    """One line about what the hub's library raised."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
+
+    for each in _chain(error):
+        if isinstance(each, GatedRepoError):
+            return f"{hub_id} on the hub asks for a licence first: accept it there and log in, or {local}"
+        if isinstance(each, RepositoryNotFoundError | HFValidationError):
+            return f"there is no {kind} {hub_id!r}: no such path here, and no such repository on the hub: {local}"
+        if isinstance(each, OfflineModeIsEnabled):
+            return f"{hub_id} is no path here and not in the hub's cache, and HF_HUB_OFFLINE is set: {local}"
+        if isinstance(each, OSError) and each.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return f"there is no space for {hub_id} in the hub's cache: free some, or set HF_HOME to a larger disk"
+        if isinstance(each, PermissionError) and each.filename is not None:
+            return f"{shown(each.filename)} can't be written: set HF_HOME to another folder for {hub_id}, or {local}"
+    why = first_sentence(error)
+    return f"{hub_id} is no path here and not in the hub's cache, and the hub can't be reached ({why}): {local}"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what led to it."""
+    for _ in range(16):
+        if error is None:
+            return
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,205 @@
+"""The paths that a study is about, told apart as far as one experiment's rules and splits tell them apart.
+
+The scope is what the study's baseline resamples: all paths through its entries, such as `**/a*.ind`. A path that passes
+several entries (an induction head that reads another) belongs to the one furthest from the output, and is seen there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from scrub.graph.node import Node
+from scrub.paths.locate import below
+from scrub.paths.pattern import Pattern, State
+from scrub.paths.rules import OTHER, REFERENCE, Rule, sources
+from scrub.paths.splits import head_indices
+from scrub.text.errors import ScrubError
+
+SLOTS = ("q", "k", "v")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of a path, and which heads of its layer it is, if it is attention."""
+
+    label: str
+    heads: tuple[int, ...] = ()
+
+    @property
+    def layer(self) -> str:
+        """The component's layer: a0 of a0.prev[previous]."""
+        return self.label.partition("[")[0].partition(".")[0]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place below an entry: the entry's pattern (empty for the output), and the steps from there."""
+
+    entry: str
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that a path passes down to here, whichever heads, slots and masks."""
+        above = [Step(text) for text in self.entry.split("/")]
+        return tuple(step.layer for step in (*above, *self.steps) if step.label not in SLOTS)
+
+    def pattern(self, *below: str) -> str:
+        """The path pattern of this place and some steps below it."""
+        return "/".join(filter(None, (self.entry, *(step.label for step in self.steps), *below)))
+
+
+@dataclass(frozen=True)
+class Walker:
+    """Where a walk from the output is: a node, what each entry's pattern has read, and whether it passed an entry."""
+
+    node: Node
+    states: tuple[State, ...]
+    entry: str | None  # the pattern of the entry that it came through
+
+
+class Scope:
+    """The scope of a study in the graph of an experiment.
+
+    Raises ScrubError if the baseline has rules that don't resample.
+    """
+
+    def __init__(self, baseline: Iterable[Rule], graph: Node) -> None:
+        rules = list(baseline)
+        if kept := [rule for rule in rules if rule.source != OTHER]:
+            raise ScrubError(
+                f"the baseline's rule '{kept[0]}' keeps paths: random hypotheses need a baseline that only resamples"
+            )
+        self._graph = graph
+        self._whole = any(rule.pattern.text == "**" for rule in rules)
+        self._entries = [] if self._whole else [Pattern(rule.pattern.text.removesuffix("/**")) for rule in rules]
+        self._fed: dict[Walker, frozenset[str]] = {}
+        self._below: dict[Walker, list[Walker]] = {}
+
+    @cached_property
+    def start(self) -> Walker:
+        """The output."""
+        return Walker(self._graph, tuple(each.start for each in self._entries), "" if self._whole else None)
+
+    def below(self, at: Walker) -> list[Walker]:
+        """One step further, but not into another entry below an entry."""
+        if at not in self._below:
+            self._below[at] = list(self._step(at))
+        return self._below[at]
+
+    def _step(self, at: Walker) -> Iterator[Walker]:
+        for child in below(at.node):
+            label = child.label or child.op
+            states = tuple(p.advance(s, label) for p, s in zip(self._entries, at.states, strict=True))
+            entered = [p.text for p, s in zip(self._entries, states, strict=True) if p.accepts(s)]
+            if not (entered and at.entry is not None):
+                yield Walker(child, states, entered[0] if entered else at.entry)
+
+    def entries(self) -> list[Walker]:
+        """Every entry, wherever it is read."""
+        found: dict[Walker, None] = {}
+        seen, stack = {self.start}, [self.start]
+        while stack:
+            current = stack.pop()
+            if current.entry is not None:
+                found[current] = None
+                continue
+            new = [each for each in self.below(current) if each not in seen]
+            seen.update(new)
+            stack += reversed(new)
+        return list(found)
+
+    def fed(self, at: Walker) -> frozenset[str]:
+        """What feeds everything below, but for what another entry reads."""
+        stack = [at]
+        while stack:
+            current = stack[-1]
+            inner = self.below(current)
+            if missing := [each for each in inner if each not in self._fed]:
+                stack.extend(missing)
+                continue
+            here = frozenset() if below(current.node) else frozenset(sources(current.node))
+            self._fed[current] = here.union(*(self._fed[each] for each in inner))
+            stack.pop()
+        return self._fed[at]
+
+    def reached_by(self, rule: Rule) -> bool:
+        """Whether a rule speaks of the scope, and not only of what lies outside or is read by a second entry."""
+        seen = {(self.start, rule.pattern.start)}
+        stack = list(seen)
+        while stack:
+            at, state = stack.pop()
+            for child in self.below(at):
+                key = (child, rule.pattern.advance(state, child.node.label or child.node.op))
+                if rule.pattern.accepts(key[1]):
+                    if child.entry is not None:
+                        return True
+                elif key[1] and key not in seen:
+                    seen.add(key)
+                    stack.append(key)
+        return False
+
+    def units(self) -> tuple[dict[Place, str], list[Place]]:
+        """The places that one source feeds, with that source, and the inputs of entries that they lie below.
+
+        An input that the experiment leaves to the reference whole is no part of it. Places whose paths pass the same
+        layers are unrolled equally far: until one source feeds each, and those that are fed differently have the same
+        steps directly below. Raises ScrubError where the rules tell apart what reads an entry.
+        """
+        for by_label in (False, True):  # one pattern for all entries, if they are fed alike
+            found = self._units(by_label)
+            if found is not None:
+                return found
+        raise ScrubError(
+            "the rules tell apart which path an entry of the study is read by: random hypotheses of the same size are "
+            "drawn for rules that hold wherever it is read, as the baseline's do"
+        )
+
+    def _units(self, by_label: bool) -> tuple[dict[Place, str], list[Place]] | None:
+        inputs: dict[Place, set[Walker]] = {}
+        for each in self.entries():
+            above, slash, last = (each.entry or "").rpartition("/")
+            entry = above + slash + (each.node.label or "") if by_label and last else each.entry or ""
+            slots = [w for w in self.below(each) if w.node.label in SLOTS]
+            for walker in slots or [each]:
+                steps = (Step(walker.node.label or ""),) if slots else ()
+                inputs.setdefault(Place(entry, steps), set()).add(walker)
+        touched = [place for place, there in inputs.items() if self._sources(there) != {REFERENCE}]
+        level = {place: inputs[place] for place in touched}
+        units: dict[Place, str] = {}
+        while level:
+            unrolled = self._unrolled(level)
+            deeper: dict[Place, set[Walker]] = {}
+            for place, there in level.items():
+                inner = [child for walker in there for child in self.below(walker)]
+                if place.layers not in unrolled or not inner:
+                    (source, *more) = self._sources(there) or {REFERENCE}
+                    if more:
+                        return None
+                    units[place] = source
+                    continue
+                for child in inner:
+                    heads = head_indices(child.node) if child.node.op == "output" else ()
+                    step = Step(child.node.label or child.node.op, heads)
+                    deeper.setdefault(Place(place.entry, (*place.steps, step)), set()).add(child)
+            level = deeper
+        return units, touched
+
+    def _unrolled(self, level: Mapping[Place, Iterable[Walker]]) -> set[tuple[str, ...]]:
+        """The layers of the places of one depth that one step more has to tell apart."""
+        fed: dict[tuple[str, ...], set[str]] = {}
+        steps: dict[tuple[str, ...], set[frozenset[str | None]]] = {}
+        found = set()
+        for place, there in level.items():
+            here = self._sources(there)
+            fed.setdefault(place.layers, set()).update(here)
+            inner = frozenset(child.node.label for walker in there for child in self.below(walker))
+            steps.setdefault(place.layers, set()).add(inner)
+            if len(here) > 1:
+                found.add(place.layers)
+        return found | {layers for layers in fed if len(fed[layers]) > 1 and len(steps[layers]) > 1}
+
+    def _sources(self, there: Iterable[Walker]) -> set[str]:
+        return set().union(*map(self.fed, there))

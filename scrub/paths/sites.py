@@ -1,0 +1,208 @@
+"""Sites: where an intervention is made, written as the end of a path.
+
+`a1.3` is a head, `a1` a layer of heads, `m0` an MLP, `emb` the embedding; `a1.3/k` a slot; `a1.3/k/a0.1` an edge, from
+what writes (the last step) into what reads; `stream 2` the residual stream that enters layer 2, as all that is read
+from there on of what is written before it. `@4..7` behind any of them means only at those positions. A site is meant on
+every path that ends there, whatever reads it further on; several are joined by `+`.
+
+Position embeddings that are added to the residual stream, and the biases of attention's output, belong to no component:
+no site has them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from scrub.graph.masks import spans
+from scrub.graph.node import Node
+from scrub.paths.locate import below
+from scrub.paths.splits import Roles, attention_heads
+from scrub.text.errors import ScrubError
+
+STREAM = "stream "
+_SLOTS = {"q", "k", "v"}
+_SWEEP = re.compile(r"^(heads|layers|attention|mlps|streams)$|/\*$")
+
+
+@dataclass(frozen=True)
+class Site:
+    """One place of a model: the steps of its path, and the positions if it isn't all of them."""
+
+    text: str
+    steps: tuple[str, ...]
+    written: tuple[str, ...] = ()  # of a residual stream: the components that it is the sum of
+    readers: tuple[str, ...] = ()  # and those that read it, besides the output
+    positions: str | None = None
+
+    @property
+    def inner(self) -> list[str]:
+        """The patterns of the site at all positions: on every path that it is the end of."""
+        written = _alternatives(self.written)
+        if not self.written:
+            return ["/".join(["**", *(_alternatives([step]) for step in self.steps)])]
+        heads, mlps = ([each for each in self.readers if each[0] == kind] for kind in "am")
+        slots = [f"**/{_alternatives(heads)}/{{q,k,v}}/{written}"] if heads else []
+        return [written, *slots, *([f"**/{_alternatives(mlps)}/{written}"] if mlps else [])]
+
+    @property
+    def patterns(self) -> list[str]:
+        """The patterns of the site, once it is split."""
+        return self.inner if self.positions is None else [f"{each}[{self.positions}]" for each in self.inner]
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits that tell its positions apart."""
+        return [] if self.positions is None else [f"{each} by positions {self.positions}" for each in self.inner]
+
+    @property
+    def attention(self) -> str:
+        """The pattern of the slots that make the attention pattern of heads or a layer, where those are split too."""
+        return f"**/{_alternatives([*self.steps, f'{self.steps[-1]}[*]'])}/{{q,k}}"
+
+    @property
+    def groups(self) -> list[tuple[str, str]]:
+        """The (layer, heads) that it has to be told apart by: ("a1", "3")."""
+        named = (re.fullmatch(r"(a\d+)\.(.+)", step) for step in self.steps)
+        return [(found[1], found[2]) for found in named if found]
+
+
+def components(graph: Node) -> list[str]:
+    """What writes into the residual stream of an unsplit model, in order: emb, a0, m0, a1, ..."""
+    return [str(each.label) for each in below(graph)]
+
+
+def heads(graph: Node) -> list[str]:
+    """Every head of an unsplit model, as a site."""
+    return [f"a{layer}.{head}" for layer, found in sorted(attention_heads(graph).items()) for head in found]
+
+
+def streams(graph: Node) -> list[str]:
+    """The residual stream in front of every layer of an unsplit model, and the final one."""
+    return [f"{STREAM}{layer}" for layer in range(len(attention_heads(graph)) + 1)]
+
+
+def sweep(what: str, graph: Node) -> list[str]:
+    """The sites of a sweep over an unsplit model, by what it is over, or of `a1.3/k/*`, all edges into a slot or MLP.
+
+    Heads are edges one by one. Raises ScrubError if there is no such sweep of the model.
+    """
+    written = components(graph)
+    kinds = {
+        "heads": heads(graph),
+        "layers": written[1:],
+        "attention": [each for each in written if each[0] == "a"],
+        "mlps": [each for each in written if each[0] == "m"],
+        "streams": streams(graph),
+    }
+    reader, star, rest = what.rpartition("/*")
+    if star and not rest:
+        layer = reader.partition("/")[0].partition(".")[0]
+        if layer not in written[1:] or reader.endswith(("/q", "/k", "/v")) != (layer[0] == "a"):
+            raise ScrubError(f"{what!r} is no sweep over edges: write a1.3/k/* for those into a slot, m1/* into an MLP")
+        before = written[: written.index(layer)]
+        of = [f"{reader}/{site}" for site in heads(graph) if site.partition(".")[0] in before]
+        return [f"{reader}/{each}" for each in before if each[0] != "a"] + of
+    if not kinds.get(what):
+        known = ", ".join(repr(each) for each, found in kinds.items() if found)
+        raise ScrubError(f"there is no sweep over {what!r} here: there are {known}, and edges as in 'a1.3/k/*'")
+    return kinds[what]
+
+
+def expanded(what: str | Sequence[str], graph: Node) -> list[str]:
+    """The texts of sites, one for each experiment: whatever names a sweep gives all of its sites.
+
+    Raises ScrubError if there is none, or as :func:`sweep` does.
+    """
+    asked = [what] if isinstance(what, str) else list(what)
+    found = [each for text in asked for each in (sweep(text, graph) if _SWEEP.search(text) else [text])]
+    if not found or not all(each.strip() for each in found):
+        raise ScrubError("no site is named: name some, as in a1.3, or 'heads'")
+    return list(dict.fromkeys(found))
+
+
+def read_sites(text: str, graph: Node, roles: Roles, positions: str | None = None) -> list[Site]:
+    """The sites of a text, at some positions if it names none itself.
+
+    Raises ScrubError for what is no site of the model (`graph` is unsplit), or sites that can't be told apart.
+    """
+    if positions is not None:
+        spans(positions)
+    found = [_site(part.strip(), graph, roles, positions) for part in text.split("+")]
+    for site in found:
+        if site.positions is not None and (same := next((e for e in found if _overlap(site, e)), None)):
+            raise ScrubError(
+                f"{site.text!r} and {same.text!r} can't be told apart in one experiment: name positions of the same "
+                "component together, as in a1.3@4,7..9, or make an experiment of each"
+            )
+    return found
+
+
+def splits_of(sites: Iterable[Site]) -> list[str]:
+    """The splits that tell these sites apart from the rest of the model."""
+    groups: dict[str, dict[str, None]] = {}
+    for site in sites:
+        for layer, name in site.groups:
+            groups.setdefault(layer, {})[name] = None
+    found = [f"**/{layer} by heads {' '.join(names)}" for layer, names in groups.items()]
+    return found + list(dict.fromkeys(split for site in sites for split in site.splits))
+
+
+def _overlap(site: Site, other: Site) -> bool:
+    """Whether what is split of a site by positions stands in the other too."""
+    if site is other:
+        return False
+    last = next((step for step in reversed(site.steps) if step not in _SLOTS), "")
+    steps = {*other.steps, *other.written} - _SLOTS
+    return bool(site.written or other.written) or any(_whole(last, e) or _whole(e, last) for e in steps)
+
+
+def _whole(step: str, part: str) -> bool:
+    return step == part or step == part.partition(".")[0]
+
+
+def _site(text: str, graph: Node, roles: Roles, everywhere: str | None) -> Site:
+    where, at, positions = (part.strip() for part in text.partition("@"))
+    if at:
+        spans(positions)
+    site = Site(text, tuple(where.split("/")), positions=re.sub(r"\s", "", positions) if at else everywhere)
+    written = components(graph)
+    if where.startswith(STREAM.strip()):
+        before = _before(where, text, graph, written)
+        return replace(site, steps=(), written=before, readers=tuple(written[len(before) :]))
+    for place, step in enumerate(site.steps):
+        slot = step in _SLOTS and place > 0 and site.steps[place - 1].startswith("a")
+        if not slot and not _there(step, graph, roles, written):
+            layers = attention_heads(graph)
+            raise ScrubError(
+                f"{text!r} is no site of this model: {step!r} is none of {', '.join(written)}, nor one of the heads "
+                f"a0.0 to a0.{max(layers.get(0, (0,)))}; write a1.3, a1.3/k (slot), a1.3/k/a0.1 (edge) or 'stream 1'"
+            )
+    return site
+
+
+def _there(step: str, graph: Node, roles: Roles, written: Sequence[str]) -> bool:
+    layer, dot, name = step.partition(".")
+    if layer not in written or not dot:
+        return step in written
+    number = int(layer[1:]) if layer[1:].isdecimal() and layer[0] == "a" else -1
+    of_layer = {str(head) for head in attention_heads(graph).get(number, ())}
+    return name in of_layer or any(at == number for at, _ in roles.get(name, ()))
+
+
+def _before(where: str, text: str, graph: Node, written: Sequence[str]) -> tuple[str, ...]:
+    """The components that are written before a layer."""
+    layers, number = len(attention_heads(graph)), where.removeprefix(STREAM).strip()
+    if not (number.isdecimal() and len(number) < 5 and int(number) <= layers):
+        raise ScrubError(
+            f"{text!r} is no site of this model: the residual stream is 'stream 0' (the embedding) to "
+            f"'stream {layers}' (the final one)"
+        )
+    return tuple(written[: written.index(f"a{int(number)}")] if int(number) < layers else written)
+
+
+def _alternatives(steps: Sequence[str]) -> str:
+    """A pattern of one step for any of these; a whole layer is also any group of its heads."""
+    texts = [text for step in steps for text in ([step, f"{step}.*"] if re.fullmatch(r"a\d+", step) else [step])]
+    return texts[0] if len(texts) == 1 else "{" + ",".join(texts) + "}"

@@ -1,0 +1,191 @@
+"""The tree of paths of a graph, with the sources that feed each part of it.
+
+A part that one source feeds is one collapsed line; a mixed one is unrolled. Equal parts are one object,
+so that the tree of a deep model stays small however many paths it stands for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from scrub.graph.node import Node, walk
+from scrub.paths.locate import below
+from scrub.paths.rules import sources
+from scrub.paths.sources import ordered
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class PathTree:
+    """A step of a path, the sources that feed it, and the steps below it.
+
+    It has no children where a single source feeds it: they would all be alike. `ends` says that the
+    model has no further step there: it is the end of a path. `also` are other steps at the same place
+    that are fed in the same way, if they are merged into this one. `note` stands for children that
+    aren't shown.
+    """
+
+    step: str
+    sources: tuple[str, ...]
+    children: tuple[PathTree, ...] = field(default=(), repr=False)  # equal parts are one object, but each would print
+    ends: bool = False
+    also: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Every step that this stands for."""
+        return (self.step, *self.also)
+
+    @property
+    def pattern(self) -> str:
+        """The steps as one step of a path pattern."""
+        return self.step if not self.also else "{" + ",".join(self.steps) + "}"
+
+
+def path_tree(root: Node, depth: int = 1) -> PathTree:
+    """The tree of a graph's paths from the output.
+
+    The first `depth` steps are unrolled even where a single source feeds them.
+    """
+    fed = sources_by_node(root)
+    equal = Equal()
+    made: dict[tuple[Node, int], PathTree] = {}
+    start = (root, max(depth, 0))
+    stack = [start]
+    while stack:
+        current, levels = stack[-1]
+        steps = below(current)
+        inner = [(n, max(levels - 1, 0)) for n in steps] if levels or len(fed[current]) > 1 else []
+        if missing := [key for key in inner if key not in made]:
+            stack.extend(missing)
+            continue
+        children = {id(made[key]): made[key] for key in inner}  # equal parts at one place are the same paths
+        name = current.label or current.op
+        made[current, levels] = equal(PathTree(name, fed[current], tuple(children.values()), ends=not steps))
+        stack.pop()
+    return made[start]
+
+
+def fold(tree: PathTree, combine: Callable[[PathTree, tuple[T, ...]], T]) -> T:
+    """What `combine` makes of a tree from its children's results. Equal parts are combined once."""
+    done: dict[int, T] = {}
+    stack = [tree]
+    while stack:
+        current = stack[-1]
+        if missing := [c for c in current.children if id(c) not in done]:
+            stack.extend(missing)
+            continue
+        done[id(current)] = combine(current, tuple(done[id(c)] for c in current.children))
+        stack.pop()
+    return done[id(tree)]
+
+
+def size(tree: PathTree) -> int:
+    """How many lines the whole tree has."""
+    return fold(tree, lambda _, below: 1 + sum(below))
+
+
+def merged(tree: PathTree) -> PathTree:
+    """The tree with steps at the same place merged if they are fed in the same way, all the way down."""
+    equal = Equal()
+
+    def combine(current: PathTree, children: tuple[PathTree, ...]) -> PathTree:
+        alike: dict[Hashable, list[PathTree]] = {}
+        for child in children:
+            key = (child.sources, child.ends, child.note, *map(id, child.children))
+            alike.setdefault(key, []).append(child)
+        groups = [
+            equal(replace(first, also=tuple(step for each in (first, *rest) for step in each.steps)[1:]))
+            for first, *rest in alike.values()
+        ]
+        return equal(replace(current, children=tuple(groups)))
+
+    return fold(tree, combine)
+
+
+def fitted(tree: PathTree, limit: int) -> PathTree:
+    """The tree in at most about `limit` lines: as it is, else merged, else cut as well.
+
+    When it is cut, a part that stands in it twice is unrolled where it comes first, nearest the output;
+    elsewhere a note says where that is, on one line for all that stand there side by side. What is still too
+    much is left out, and a note says how many lines.
+    """
+    if size(tree) <= limit:
+        return tree
+    alike = merged(tree)
+    if size(alike) <= limit:
+        return alike
+    sizes: dict[int, int] = {}
+    fold(alike, lambda current, inner: sizes.setdefault(id(current), 1 + sum(inner)))
+    lines = [(alike, "")]  # each with its path; those of the children of line i are at below[i]
+    below: dict[int, range] = {}
+    notes: dict[int, str] = {}
+    first = {_inner(alike): ""}  # where what stands below a part comes first
+    for at, (current, path) in enumerate(lines):  # breadth first: the list grows on the way
+        if (place := first.get(_inner(current), path)) != path:
+            notes[at] = f"as at {place}"
+            continue
+        gathered = _gathered(current.children, first, alike.step)
+        kept = gathered[: max(limit - len(lines), 0)]
+        below[at] = range(len(lines), len(lines) + len(kept))
+        for child in kept:
+            lines.append((child, f"{path}/{child.pattern}".lstrip("/")))
+            if child.children:
+                first.setdefault(_inner(child), lines[-1][1])
+        if left_out := sum(sizes.get(id(child), 1) for child in gathered[len(kept) :]):
+            notes[at] = f"{left_out:,} more"
+    built: dict[int, PathTree] = {}
+    for at in reversed(range(len(lines))):
+        children = tuple(built[i] for i in below.get(at, ()))
+        built[at] = replace(lines[at][0], children=children, note=notes.get(at, lines[at][0].note))
+    return built[0]
+
+
+def _inner(tree: PathTree) -> tuple[int, ...]:
+    """What stands below a part of an interned tree: the same where, and only where, the same does."""
+    return tuple(map(id, tree.children))
+
+
+def _gathered(parts: Sequence[PathTree], first: Mapping[tuple[int, ...], str], top: str) -> list[PathTree]:
+    """Parts of which those share a line that are unrolled side by side elsewhere, under the same steps.
+
+    Every component of a deep model reads most of those before it, so nearly all lines would be such. `top` is the
+    name of the output.
+    """
+    found: list[PathTree] = []
+    places: dict[tuple[str, tuple[str, ...]], int] = {}
+    for each in parts:
+        parent, _, step = first.get(_inner(each), "").rpartition("/")
+        if not each.children or step != each.pattern:
+            found.append(each)
+        elif (key := (parent, each.sources)) in places:
+            at = places[key]
+            found[at] = replace(found[at], also=(*found[at].also, *each.steps))
+        else:
+            places[key] = len(found)
+            found.append(replace(each, children=(), note=f"as below {parent or top}"))
+    return found
+
+
+class Equal:
+    """Interning: equal trees, of children that are interned already, become the same object."""
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, PathTree] = {}
+
+    def __call__(self, tree: PathTree) -> PathTree:
+        key = (tree.step, tree.sources, tree.ends, tree.also, tree.note, *map(id, tree.children))
+        return self._known.setdefault(key, tree)
+
+
+def sources_by_node(root: Node) -> dict[Node, tuple[str, ...]]:
+    """The sources that feed each node of a graph, the reference first."""
+    found: dict[Node, frozenset[str]] = {}
+    for each in walk([root]):
+        here = frozenset(sources(each)) if not each.inputs else frozenset()
+        found[each] = here.union(*(found[i] for i in each.inputs))
+    return {each: ordered(here) for each, here in found.items()}

@@ -1,0 +1,119 @@
+"""The charts of a study of heads: the whole set, from which a page is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+
+from scrub.data.prompts.texts import token_texts
+from scrub.measure.heads.attention import attention_patterns
+from scrub.measure.heads.places import Places
+from scrub.measure.heads.score import HeadScore, head_name
+from scrub.measure.interventions.ablation import ablate
+from scrub.measure.interventions.patching import patch
+from scrub.measure.study.heads import ABLATION, ATTENTION, METRICS, SHORT, HeadStudy
+from scrub.measure.weights.composition import composition
+from scrub.measure.weights.virtual_weights import layer_readers
+from scrub.show.charts.ablation import token_strip
+from scrub.show.charts.agreement import overlap_map, score_scatter
+from scrub.show.charts.album import file_name
+from scrub.show.charts.attention import attention_map
+from scrub.show.charts.bars import head_bars, metric_bars
+from scrub.show.charts.chart import Chart
+from scrub.show.charts.composition import composition_graph, link_bars
+from scrub.show.charts.heatmap import head_map
+from scrub.show.charts.interventions import ablation_chart, patching_chart
+from scrub.study.run import Settings
+from scrub.text.errors import ScrubError
+
+SHOWN = 4  # attention patterns side by side
+PAIRS = 16  # clean and corrupted prompts
+_WHOSE = {ATTENTION: "attend to the target most", ABLATION: "matter most when ablated"}
+
+
+def study_charts(
+    study: HeadStudy, scores: Sequence[HeadScore] = (), settings: Settings | None = None
+) -> dict[str, Chart]:
+    """The whole set for a model, by names for files: metrics and how they agree, attention, ablation, patching,
+    composition, and a map and the top of each of `scores`.
+
+    Runs the ablation of layers and of tokens, and the patching, which the study itself doesn't hold. Raises ScrubError
+    for two scores whose charts would have one name, and GateError
+    if a gate fails.
+    """
+    asked = settings or Settings()
+    found = _metrics(study)
+    for name in _WHOSE:
+        found[f"patterns-by-{SHORT[name]}"] = _patterns(study, name)
+    layers = ablate(study.model, study.many.prompts, "layers", settings=asked)
+    found["ablation-layers"] = ablation_chart(layers)
+    found["ablation-tokens"] = _tokens(study, asked)
+    found |= _patching(study, asked)
+    found |= _weights(study)
+    for score in scores:
+        name = file_name(f"{score.on} {score.name}")
+        if name in found:
+            raise ScrubError(f"two scores would have charts called {name!r}: give {score.name!r} another name")
+        found |= {name: head_map(score), f"{name}-top": head_bars(score, study.first.top)}
+    return found
+
+
+def _metrics(study: HeadStudy) -> dict[str, Chart]:
+    """Each metric of every head, side by side and against each other; over many prompts too beside a single one."""
+    first, agreement = study.first, study.first.agreement
+    found = {"metrics": metric_bars(list(agreement.scores.values()), first.top), "overlap": overlap_map(agreement)}
+    for name in METRICS:
+        found[f"{SHORT[name]}-heads"] = head_map(first.scores[name])
+        if study.one:
+            found[f"{SHORT[name]}-heads-prompts"] = head_map(study.many.scores[name])
+    for across, up in combinations(METRICS, 2):
+        found[f"{SHORT[across]}-and-{SHORT[up]}"] = score_scatter(agreement, across, up, first.top)
+    return found
+
+
+def _patterns(study: HeadStudy, name: str) -> Chart:
+    """Where the heads look that are the largest by a metric, in the one prompt or the first of many."""
+    prompts, heads = study.first.prompts, study.first.scores[name].top(SHOWN)
+    patterns = attention_patterns(study.model, prompts.rows[:1], heads)
+    return attention_map(
+        {head: patterns[head][0] for head in heads},
+        token_texts(prompts.tokens[0], study.model.tokenizer),
+        int(prompts.second[0]),
+        int(prompts.target[0]),
+        title=f"attention of the heads that {_WHOSE[name]}",
+        caption=f"Of {prompts.texts[0]!r}; the query and the target are marked.",
+    )
+
+
+def _tokens(study: HeadStudy, settings: Settings) -> Chart:
+    """How the head that matters most changes the loss of every token of the prompt."""
+    prompts = study.first.prompts
+    site = f"a{head_name(study.first.scores[ABLATION].top(1)[0])}"
+    found = ablate(study.model, Places.of_text(prompts.rows[:1], first_query=0), [site], settings=settings)
+    return token_strip(
+        token_texts(prompts.rows[0], study.model.tokenizer),
+        np.concatenate([[np.nan], found.tokens(site)["rise"].to_numpy()]),  # nothing predicts the first token
+        title=f"rise of each token's loss without {site}",
+        caption=f"Of {prompts.texts[0]!r} and the expected token; zero ablation of {site}, in nats.",
+    )
+
+
+def _patching(study: HeadStudy, settings: Settings) -> dict[str, Chart]:
+    """Clean into corrupted: every head, and the residual stream at every position."""
+    pairs = study.layout.pairs(study.model, PAIRS, settings.seed)
+    names = [str(at) for at in range(pairs.clean.tokens.shape[1])]
+    for name, at in (("A", pairs.clean.first), ("B", pairs.clean.target), ("query", pairs.clean.second)):
+        names[int(at[0])] = name
+    heads = patch(study.model, pairs, "heads", settings=settings)
+    streams = patch(study.model, pairs, "streams", every_position=True, settings=settings)
+    return {"patching-heads": patching_chart(heads), "patching-streams": patching_chart(streams, tokens=names)}
+
+
+def _weights(study: HeadStudy) -> dict[str, Chart]:
+    """Which heads can read each other, and which layers: in models of several layers."""
+    links = composition(study.model)
+    if not links.links:
+        return {}
+    return {"composition": composition_graph(links), "readers": link_bars(layer_readers(study.model))}

@@ -1,0 +1,1 @@
+"""Results as tables, as a terminal or a notebook shows them."""

@@ -1,0 +1,286 @@
+"""Hypotheses side by side: what each recovers, and the paired differences between them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from scrub.graph.node import Node
+from scrub.store.comparisons.changes import Change, changes
+from scrub.store.results.stored import StudyResults
+from scrub.study.null import Standing, standing
+from scrub.study.result import NOTHING, Result, Row
+from scrub.study.statistics import RESAMPLES, SMALLEST_P, Bootstrap, Interval, holm, p_value, share_above_zero
+from scrub.text.errors import ScrubError
+from scrub.text.files import one_line
+from scrub.text.looks import Shown
+
+FORMAT = 1
+LEVEL = 0.05  # of the adjusted p-values, below which a difference is called one
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much more of the loss one hypothesis recovers than another in one part, on the same sequences.
+
+    `recovered` is in percent, with its 95 % interval. `improves` is the share of resamples in which it is above 0, `p`
+    the two-sided p-value, and `holm` that value adjusted (Holm 1979) for all differences of the comparison. Where the
+    two are `same`, one experiment under two names, the difference is 0 exactly and nothing is claimed.
+    """
+
+    refined: str
+    over: str
+    part: str
+    recovered: Interval
+    improves: float
+    p: float
+    holm: float
+    same: bool
+
+    @property
+    def at_most(self) -> bool:
+        """Whether p is the smallest that so many resamples can give: it is at most that, and so is the adjusted one."""
+        return self.p < 1.5 * SMALLEST_P
+
+    @property
+    def verdict(self) -> str:
+        """`better`, `worse`, `same`, or `unclear` where the adjusted p-value isn't below 0.05."""
+        if self.same:
+            return "same"
+        if not self.holm < LEVEL:
+            return "unclear"
+        return "better" if self.recovered.estimate > 0 else "worse"
+
+
+@dataclass(frozen=True)
+class Comparison(Shown):
+    """Hypotheses of one study side by side, in their order, part by part.
+
+    `differences` are of each hypothesis with the one before it that has the part, or of all with `against`;
+    `changes` say what the refined one of each pair declares otherwise, `chances` where a (hypothesis, part) stands
+    among random hypotheses of its size, if there are some. `heading` says what they were run on, `pairings` with which
+    (seed, draw).
+    """
+
+    result: Result
+    heading: str
+    pairings: tuple[tuple[int, int], ...]
+    names: tuple[str, ...]
+    parts: tuple[str, ...]
+    against: str | None
+    differences: tuple[Difference, ...]
+    changes: tuple[Change, ...]
+    chances: Mapping[tuple[str, str], Standing]
+
+    @property
+    def rows(self) -> list[Row]:
+        """What each hypothesis recovers, part by part."""
+        found = {(row.part, row.hypothesis): row for row in self.result.table}
+        return [found[part, name] for part in self.parts for name in self.names if (part, name) in found]
+
+    @property
+    def notes(self) -> list[str]:
+        """What the numbers mean, and what a reader must know of them."""
+        count, found = len(self.differences), []
+        these = f"the {count} differences" if count > 1 else "the one difference"
+        if count:
+            found.append(
+                "difference: on the same sequences, with its 95 % bootstrap interval; P(better): share of resamples "
+                f"above 0; p: two-sided, of no difference, never below {SMALLEST_P:.3f} with {RESAMPLES:,} resamples; "
+                f"Holm: p adjusted for {these} shown (Holm 1979); * below {LEVEL:g}"
+            )
+        if count * SMALLEST_P >= LEVEL:
+            found.append(
+                f"{count} differences are too many for p-values of {SMALLEST_P:.3f} at the least: none of them can be "
+                f"below {LEVEL:g} when adjusted, so compare fewer hypotheses or parts at once"
+            )
+        return found
+
+    def difference(self, refined: str, over: str, part: str) -> Difference:
+        """One of the differences. Raises ScrubError if there is none such."""
+        for each in self.differences:
+            if (each.refined, each.over, each.part) == (refined, over, part):
+                return each
+        raise ScrubError(f"{refined} isn't compared with {over} in the part {part!r}: give their names in that order")
+
+    def frame(self) -> pd.DataFrame:
+        """A line for each part and hypothesis: percent recovered, and the difference with another, if there is one."""
+        return pd.DataFrame(list(self._lines()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """What --json writes: losses and KL in nats a token, the rest in percent."""
+        numbers = self.result.to_dict()
+        about = {key: value for key, value in numbers.items() if key not in {"format", "rows", "draws", "seed"}}
+        found = {(row["part"], row["hypothesis"]): row for row in numbers["rows"]}
+        return {
+            "format": FORMAT,
+            "study": self.result.study,
+            **about,
+            "pairings": [{"seed": seed, "draw": draw} for seed, draw in self.pairings],
+            "against": self.against,
+            "rows": [found[row.part, row.hypothesis] for row in self.rows],
+            "random": [
+                {"hypothesis": name, "part": part, **asdict(standing)}
+                for (name, part), standing in self.chances.items()
+            ],
+            "correction": {"method": "Holm 1979", "differences": len(self.differences), "smallest_p": SMALLEST_P},
+            "differences": [
+                {
+                    "hypothesis": each.refined,
+                    "over": each.over,
+                    "part": each.part,
+                    "difference": each.recovered.estimate,
+                    "low": each.recovered.low,
+                    "high": each.recovered.high,
+                    "probability": each.improves,
+                    "p": each.p,
+                    "p_holm": each.holm,
+                    "verdict": each.verdict,
+                }
+                for each in self.differences
+            ],
+            "changes": [each.to_dict() for each in self.changes],
+        }
+
+    def to_json(self) -> str:
+        """What --json writes, as text."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        differences = {(each.part, each.refined): each for each in self.differences}
+        for row in self.rows:
+            recovered = row.recovered
+            line: dict[str, Any] = {"part": row.part, "hypothesis": row.hypothesis, "recovered": recovered.estimate}
+            line |= {"low": recovered.low, "high": recovered.high}
+            found = differences.get((row.part, row.hypothesis))
+            line["over"] = found.over if found else None
+            for key, value in (
+                ("difference", found and found.recovered.estimate),
+                ("difference_low", found and found.recovered.low),
+                ("difference_high", found and found.recovered.high),
+                ("probability", found and found.improves),
+                ("p", found and found.p),
+                ("p_holm", found and found.holm),
+            ):
+                line[key] = np.nan if value is None else value
+            line["verdict"] = found.verdict if found else None
+            if self.chances:
+                among = self.chances.get((row.hypothesis, row.part))
+                line |= {
+                    "random": among and among.count,
+                    "above_random": among and among.above,
+                    "p_random": among and among.p,
+                }
+            yield line
+
+
+def compare(
+    stored: StudyResults,
+    names: Sequence[str],
+    against: str | None = None,
+    parts: Sequence[str] | None = None,
+    graphs: Mapping[str, Node] | None = None,
+) -> Comparison:
+    """Compare hypotheses of a study: each with the one before it, or all with the one that `against` names.
+
+    With the `graphs` of the experiments, by hypothesis/part, what changed is said in paths too.
+    Raises ScrubError for a name or a part that isn't there, or if there are fewer than two hypotheses.
+    """
+    result = stored.result
+    names = tuple(dict.fromkeys([*([against] if against is not None else []), *names]))
+    check_names(stored, names)
+    check_several(names)
+    there = dict.fromkeys(part for hypothesis, part in result.rows if hypothesis in names)
+    for part in parts or ():
+        if part not in there:
+            raise ScrubError(f"none of the hypotheses has a part {part!r}: they have {', '.join(there)}")
+    shown = tuple(part for part in there if parts is None or part in parts)
+    pairs = [(pair, part) for part in shown for pair in _pairs(result, names, part, against)]
+    tested = [_difference(stored, *pair, part) for pair, part in pairs]
+    adjusted = holm([each.p for each in tested])
+    differences = tuple(replace(each, holm=value) for each, value in zip(tested, adjusted, strict=True))
+    changed = changes(stored, list(dict.fromkeys(pair for pair, _ in pairs)), graphs or {}, shown)
+    chances = {(name, part): chance(stored, name, part) for name, part in result.rows if name in names}
+    among = {row: standing for row, standing in chances.items() if standing is not None}
+    return Comparison(result, stored.heading, stored.pairings, names, shown, against, differences, changed, among)
+
+
+def check_several(names: Sequence[str]) -> None:
+    """Raise ScrubError unless there are two hypotheses or more."""
+    if len(names) < 2:
+        raise ScrubError(
+            f"one hypothesis, {one_line(''.join(names)) or 'or none'}, can't be compared: name two or more"
+        )
+
+
+def check_names(stored: StudyResults, names: Sequence[str]) -> None:
+    """Raise ScrubError, with the nearest there are, for a hypothesis that isn't known."""
+    known = list(dict.fromkeys(hypothesis for hypothesis, _ in stored.result.rows))
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, n=3)
+            hint = f"did you mean {' or '.join(near)}? " if near else ""
+            raise ScrubError(
+                f"nothing is known of a hypothesis {one_line(name)!r} in {stored.result.study} on "
+                f"{stored.result.model}: {hint}there are {one_line(', '.join(known[:12])) or 'none'}"
+                f"{f' and {len(known) - 12} more' if len(known) > 12 else ''}"
+            )
+
+
+def chance(stored: StudyResults, name: str, part: str) -> Standing | None:
+    """Where a hypothesis stands among the random ones of its size, or None if there are none."""
+    rows, known = set(stored.result.rows), stored.hypotheses
+    randoms = [each for each, described in known.items() if described.null_of == name and (each, part) in rows]
+    if not randoms:
+        return None
+    ours, recovered = f"{name}/{part}", stored.result.recovered
+    # one that is the same experiment ties, also where other roundings were at work
+    theirs = [ours if same_experiment(stored, ours, f"{each}/{part}") else f"{each}/{part}" for each in randoms]
+    return standing(recovered(ours).estimate, np.array([recovered(each).estimate for each in theirs]))
+
+
+def _pairs(result: Result, names: Sequence[str], part: str, against: str | None) -> Iterator[tuple[str, str]]:
+    """Which hypotheses are compared in a part: those that have it."""
+    having = [name for name in names if (name, part) in set(result.rows)]
+    for before, name in pairwise(having):
+        if against is None:
+            yield name, before
+        elif against in having:
+            yield name, against
+
+
+def _difference(stored: StudyResults, refined: str, over: str, part: str) -> Difference:
+    """The difference of two hypotheses in a part, not adjusted yet."""
+    ours, theirs = f"{refined}/{part}", f"{over}/{part}"
+    values = resampled_difference(stored, ours, theirs)
+    same, p = same_experiment(stored, ours, theirs), p_value(values)
+    return Difference(refined, over, part, Bootstrap.interval(values), share_above_zero(values), p, p, same)
+
+
+def resampled_difference(stored: StudyResults, refined: str, over: str) -> Float[np.ndarray, " one_plus_resample"]:
+    """How many percent more one experiment recovers than another: the estimate, then its resamples. 0 if the same."""
+    values = stored.result.resampled_recovery(refined) - stored.result.resampled_recovery(over)
+    return np.zeros_like(values) if same_experiment(stored, refined, over) else values
+
+
+def same_experiment(stored: StudyResults, one: str, other: str) -> bool:
+    """Whether two names are the same experiment: the same graph, or the same losses but for rounding."""
+    result, hashes = stored.result, [_hash(stored, name) for name in (one, other)]
+    if hashes[0] and hashes[0] == hashes[1]:
+        return True
+    apart = np.abs(result.loss[one] - result.loss[other])
+    return bool((apart <= NOTHING * result.positions).all())
+
+
+def _hash(stored: StudyResults, experiment: str) -> str:
+    """Of an experiment's graph, or nothing where that isn't known."""
+    hypothesis, _, part = experiment.rpartition("/")
+    return stored.hypotheses[hypothesis].hashes.get(part, "") if hypothesis in stored.hypotheses else ""

@@ -1,0 +1,179 @@
+"""Everything that is known of a study, in order of what it recovers: one table for all numbers that compare."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import pandas as pd
+
+from scrub.store.comparisons.comparison import FORMAT, chance, resampled_difference
+from scrub.store.results.stored import Described, StudyResults
+from scrub.study.hypothesis import ALL
+from scrub.study.null import Standing
+from scrub.study.parameters import Value
+from scrub.study.statistics import Bootstrap, Interval
+from scrub.text.errors import ScrubError
+from scrub.text.files import one_line
+from scrub.text.looks import Shown
+
+VERSION = "@"  # between the name of a hypothesis that changed since, and the hash of what it was
+_HASHES = ("weights_hash", "tokens_hash", "selection_hash")
+_SAME = ("model", "data", *_HASHES, "sequences", "context", "dtype", "scrub_version")  # where numbers compare
+
+
+@dataclass(frozen=True)
+class Place:
+    """A hypothesis on a board: percent recovered, and loss and KL in nats a token, each with its interval.
+
+    `pairings` is over how many pairings of the sequences. `behind` is the paired difference to the leader in percent,
+    None for the leader itself and where the two share no pairings. `overlaps` says that its interval overlaps the
+    leader's. `chance` is where it stands among random hypotheses of its size, if there are some. `hash` is that of the
+    graph as lowered, `time` when the last of the results it stands among was computed.
+    """
+
+    hypothesis: str
+    parameters: Mapping[str, Value]
+    recovered: Interval
+    loss: Interval
+    kl: Interval
+    pairings: int
+    behind: Interval | None
+    overlaps: bool
+    chance: Standing | None
+    hash: str
+    time: str
+
+
+@dataclass(frozen=True)
+class Board:
+    """Hypotheses whose numbers compare, the one that recovers most first; `about` says what they rest on."""
+
+    heading: str
+    about: Mapping[str, str]
+    places: tuple[Place, ...]
+
+    @property
+    def basis(self) -> str:
+        """What the numbers rest on beside what the heading says, and when the last of them was computed."""
+        hashes = [f"{key.removesuffix('_hash')} {self.about[key][:8]}" for key in _HASHES if self.about[key]]
+        version = [f"scrub {self.about['scrub_version']}"] if self.about["scrub_version"] else []
+        last = max(place.time for place in self.places)
+        when = [f"last run {last[:16].replace('T', ' ')}"] if last else []
+        return ", ".join([*filter(None, [self.about["dtype"]]), *version, *hashes, *when])
+
+
+@dataclass(frozen=True)
+class Leaderboard(Shown):
+    """Everything that is known of a study in one part: a board for each model, data, selection and precision."""
+
+    study: str
+    part: str
+    boards: tuple[Board, ...]
+
+    def frame(self) -> pd.DataFrame:
+        """A line for each hypothesis of each board, numbered from 0."""
+        return pd.DataFrame([{"board": at, **line} for at, board in enumerate(self.boards) for line in _lines(board)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """What --json writes: losses and KL in nats a token, the rest in percent."""
+        boards = [{"about": dict(board.about), "rows": list(_lines(board))} for board in self.boards]
+        return {"format": FORMAT, "study": self.study, "part": self.part, "boards": boards}
+
+    def to_json(self) -> str:
+        """What --json writes, as text."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+
+
+def leaderboard(known: Sequence[StudyResults], study: str, part: str = ALL, versions: bool = False) -> Leaderboard:
+    """Everything that is known of a study, in order of what it recovers in a part.
+
+    A hypothesis that changed is there as it was last; with `versions` as it was before too, as NAME@HASH. Random
+    hypotheses aren't, but each says where it stands among those of its size. Raises ScrubError if nothing is known
+    of the study or of the part.
+    """
+    own = [each for each in known if each.result.study == study]
+    if not own:
+        studies = ", ".join(sorted({each.result.study for each in known}))
+        raise ScrubError(f"nothing is known of the study {one_line(study)!r}: there is {one_line(studies) or 'none'}")
+    parts = dict.fromkeys(part for each in own for _, part in each.result.rows)
+    if part not in parts:
+        raise ScrubError(f"nothing is known of a part {one_line(part)!r} of {study}: there are {', '.join(parts)}")
+    boards = [_board(list(group), part, versions) for _, group in groupby(sorted(own, key=_basis), _basis)]
+    found = sorted((board for board in boards if board.places), key=lambda board: -len(board.places))
+    return Leaderboard(study, part, tuple(found))
+
+
+def _basis(of: StudyResults) -> tuple[str, ...]:
+    """What numbers must have in common to compare."""
+    own = {"model": of.result.model, "data": of.result.data, "sequences": str(len(of.result.positions))}
+    return tuple(own.get(name) or of.about.get(name, "") for name in _SAME)
+
+
+def _board(known: Sequence[StudyResults], part: str, versions: bool) -> Board:
+    """The board of results that compare; of a hypothesis in several of them, those with most pairings."""
+    best: dict[str, StudyResults] = {}
+    for each in sorted(known, key=lambda each: len(each.pairings)):
+        having = {name for name, theirs in each.result.rows if theirs == part}
+        best |= {name: each for name in having if _listed(name, each.hypotheses.get(name), versions)}
+    order = sorted(best, key=lambda name: -best[name].result.recovered(f"{name}/{part}").estimate)
+    places = tuple(_place(name, best[name], order[0], best[order[0]], known, part) for name in order)
+    first = max(known, key=lambda each: len(each.pairings))
+    return Board(first.heading, dict(zip(_SAME, _basis(first), strict=True)), places)
+
+
+def _listed(name: str, described: Described | None, versions: bool) -> bool:
+    """Whether a hypothesis has a place: no random one does, and one that changed only if versions are asked for."""
+    return not (described and described.null_of) and (versions or VERSION not in name)
+
+
+def _place(
+    name: str, own: StudyResults, leader: str, leaders: StudyResults, known: Sequence[StudyResults], part: str
+) -> Place:
+    """The place of a hypothesis; how far it is behind the leader is over the pairings that both have."""
+    experiment, described = f"{name}/{part}", own.hypotheses.get(name)
+    recovered, first = own.result.recovered(experiment), leaders.result.recovered(f"{leader}/{part}")
+    both = [each for each in known if {(name, part), (leader, part)} <= set(each.result.rows) and name != leader]
+    shared = max(both, key=lambda each: len(each.pairings), default=None)
+    behind = Bootstrap.interval(resampled_difference(shared, experiment, f"{leader}/{part}")) if shared else None
+    return Place(
+        name,
+        described.parameters if described else {},
+        recovered,
+        own.result.interval("loss", experiment),
+        own.result.interval("kl", experiment),
+        len(own.pairings),
+        behind,
+        recovered.high >= first.low,
+        chance(own, name, part),
+        described.hashes.get(part, "") if described else "",
+        own.about.get("time", ""),
+    )
+
+
+def _lines(board: Board) -> Iterator[dict[str, Any]]:
+    for rank, place in enumerate(board.places, 1):
+        behind, among = place.behind, place.chance
+        yield {
+            "rank": rank,
+            "hypothesis": place.hypothesis,
+            "parameters": dict(place.parameters),
+            "recovered": place.recovered.estimate,
+            "low": place.recovered.low,
+            "high": place.recovered.high,
+            "behind": behind and behind.estimate,
+            "behind_low": behind and behind.low,
+            "behind_high": behind and behind.high,
+            "overlaps_leader": place.overlaps,
+            "loss": place.loss.estimate,
+            "kl": place.kl.estimate,
+            "pairings": place.pairings,
+            "random": among and among.count,
+            "above_random": among and among.above,
+            "p_random": among and among.p,
+            "hash": place.hash,
+            "time": place.time,
+        }

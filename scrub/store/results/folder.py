@@ -1,0 +1,235 @@
+"""A results folder on disk: what is there, and adding to it.
+
+    format.json            which format this is
+    losses/*.parquet       a row for every sequence of every cell (scrub/store/results/schema.py)
+    failures/*.parquet     a row for everything that failed, with its reason
+    inputs/*.parquet       the tokens of the reference sequences, and which positions are scored
+    studies/*.json         what the hypotheses say, and what the gates saw
+
+Files are only ever added, each as a whole: no reader sees half of one, and several writers don't meet. Each finished
+block of a sweep is a file of its own, so that one that is killed loses at most what was in flight. Files are named for
+what they hold, so a folder may be moved, and the files of two folders copied into one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+
+from scrub.store.results.hashes import hash_of
+from scrub.store.results.schema import FAILURES, FORMAT, Cell, Setting, cells_of
+from scrub.text.errors import ScrubError
+from scrub.text.files import (
+    check_writable,
+    first_sentence,
+    make_folder,
+    one_line,
+    remove_partial,
+    shown,
+    unwritable,
+    write_atomically,
+)
+
+MARK = "format.json"
+_PLACE = ["cell", "block", "seed", "draw"]
+KINDS = ("losses", "failures", "inputs", "studies", "locks")
+
+
+class Results:
+    """A results folder. Raises ScrubError if there is none (unless it is to be made), or if it is another format's."""
+
+    def __init__(self, folder: str | Path = "results", make: bool = False) -> None:
+        self.folder = Path(folder)
+        self.pairings: dict[tuple[int, int], None] = {}  # every (seed, draw) that anything is there of
+        self._blocks: dict[str, set[int]] = defaultdict(set)  # of every cell, those that are there
+        self._read: dict[str, set[str]] = {}  # the cells of every file that was looked at, by its name
+        self._studies: dict[str, dict[str, Any]] = {}  # those that were read, by the file's name
+        if make:
+            self._make()
+        self._check_format()
+        if make:  # not before it is known that this version may
+            self._make_kinds()
+
+    def __repr__(self) -> str:
+        return f"<Results {shown(self.folder)}>"
+
+    def _make(self) -> None:
+        mark = self.folder / MARK
+        if not mark.exists():
+            foreign = self.folder.is_dir() and any(not each.name.startswith(".") for each in self.folder.iterdir())
+            if foreign and not mark.exists():  # another sweep may just have made it
+                raise ScrubError(
+                    f"{shown(self.folder)} holds other files, and no {MARK}: give --results a folder of its own"
+                )
+            make_folder(self.folder)
+            write_atomically(mark, json.dumps({"format": FORMAT}) + "\n")
+
+    def _make_kinds(self) -> None:
+        for kind in KINDS:
+            make_folder(self.folder / kind)
+            check_writable(self.folder / kind / "any")
+            remove_partial(self.folder / kind)
+
+    def _check_format(self) -> None:
+        mark = self.folder / MARK
+        try:
+            found = json.loads(mark.read_text())["format"]
+        except FileNotFoundError as error:
+            raise ScrubError(
+                f"{shown(self.folder)} is no results folder: it has no {MARK}; 'scrub sweep' makes one, "
+                "and --results says where it is"
+            ) from error
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ScrubError(
+                f"{shown(mark)} can't be read: {first_sentence(error)}: a results folder's says {{'format': {FORMAT}}}"
+            ) from error
+        if found != FORMAT:
+            raise ScrubError(
+                f"{shown(self.folder)} is of format {one_line(found)}, and this version of scrub reads {FORMAT}: "
+                "use the version that wrote it, or another folder"
+            )
+
+    def files(self, kind: str) -> list[Path]:
+        """The finished files of one kind, sorted by name."""
+        return sorted(path for path in (self.folder / kind).glob("[!.]*") if path.suffix in {".parquet", ".json"})
+
+    def refresh(self) -> None:
+        """Look at what was added, by whomever, since the last time."""
+        for path in self.files("losses"):
+            if path.name not in self._read:
+                self._index(read_parquet(path, _PLACE), path.name)
+
+    def _index(self, table: pa.Table, name: str) -> None:
+        """Note which cells a file holds. All its rows are of one block of one pairing."""
+        cells = table["cell"].unique().to_pylist()
+        self._read[name] = set(cells)
+        for block, seed, draw in (tuple(row.values()) for row in table.select(_PLACE[1:]).slice(0, 1).to_pylist()):
+            self.pairings[seed, draw] = None
+            for cell in cells:
+                self._blocks[cell].add(block)
+
+    def has(self, cell: str, block: int) -> bool:
+        """Whether a block of a cell is there. See :meth:`refresh`."""
+        return block in self._blocks.get(cell, ())
+
+    def holds(self, cell: Cell, seed: int, draw: int) -> bool:
+        """Whether a cell is there in full with a pairing. See :meth:`refresh`."""
+        return len(self._blocks.get(cell.key(seed, draw), ())) == cell.blocks
+
+    def losses(self, cells: Sequence[str], columns: Sequence[str]) -> pd.DataFrame:
+        """The rows of some cells, by their keys."""
+        wanted = set(cells)
+        files = [self.folder / "losses" / name for name, within in self._read.items() if not wanted.isdisjoint(within)]
+        keys = pa.array(list(wanted))
+        tables = []
+        for path in files:
+            table = read_parquet(path, list(columns))
+            tables.append(table.filter(pc.is_in(table["cell"].cast(pa.string()), keys)))
+        frame: pd.DataFrame = pa.concat_tables(tables).unify_dictionaries().to_pandas()
+        return frame
+
+    def inputs(self, setting: Setting) -> pa.Table:
+        """The reference sequences of a setting."""
+        return read_parquet(self.folder / "inputs" / f"{setting.inputs}.parquet")
+
+    def add_losses(self, table: pa.Table, name: str) -> None:
+        """Add the rows of a finished block, under a name that says which it is."""
+        self._write(f"losses/{name}.parquet", _parquet(table))
+        self._index(table, f"{name}.parquet")
+
+    def add_failure(self, row: dict[str, Any]) -> None:
+        """Add a row of what failed."""
+        table = pa.Table.from_pylist([row], schema=FAILURES)
+        self._write(f"failures/{hash_of({name: str(value) for name, value in row.items()})}.parquet", _parquet(table))
+
+    def add_inputs(self, setting: Setting, table: pa.Table) -> None:
+        """Add the reference sequences of a setting, unless they are there."""
+        if not (self.folder / "inputs" / f"{setting.inputs}.parquet").exists():
+            self._write(f"inputs/{setting.inputs}.parquet", _parquet(table))
+
+    def add_study(self, content: dict[str, Any]) -> None:
+        """Add what the hypotheses of a study say and what the gates saw of them, as what was run last.
+
+        Its time is later than that of all that are there, even if a clock was set back, or another machine's is fast.
+        """
+        before = [datetime.fromisoformat(each["time"]) + timedelta(microseconds=1) for each in self.studies()]
+        time, name = max([datetime.now(UTC), *before]), hash_of([hash_of(asdict(c)) for c in cells_of(content)])
+        text = json.dumps({**content, "time": time.isoformat()}, indent=1, allow_nan=False)
+        self._write(f"studies/{time:%Y%m%dT%H%M%S.%f}-{name}.json", text.encode())
+
+    def renew_study(self, cells: Iterable[Cell]) -> bool:
+        """Make the study of those cells the one that was run last. False if it isn't there."""
+        wanted, newest, found = set(cells), dict[str, Cell](), None
+        for each in self.studies():
+            theirs = cells_of(each)
+            found = each if set(theirs) == wanted else found
+            if theirs[0].setting == next(iter(wanted)).setting:
+                newest |= {cell.experiment: cell for cell in theirs}
+        if found and not wanted.issubset(newest.values()):
+            self.add_study(found)
+        return found is not None
+
+    def studies(self) -> list[dict[str, Any]]:
+        """What was added by :meth:`add_study`, the oldest first."""
+        for path in self.files("studies"):
+            if path.name not in self._studies:
+                self._studies[path.name] = _study(path)
+        return sorted(self._studies.values(), key=lambda each: datetime.fromisoformat(each["time"]))
+
+    def claim(self, name: str) -> FileLock | None:
+        """A lock on a piece of work, or None while another sweep has it. It ends with the process that has it."""
+        lock = FileLock(self.folder / "locks" / f"{name}.lock", timeout=0, thread_local=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            return None
+        except OSError as error:
+            raise unwritable(lock.lock_file, error) from error
+        return lock
+
+    def _write(self, path: str, content: bytes) -> None:
+        write_atomically(self.folder / path, content)
+
+
+def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """A file of a results folder. Raises ScrubError if it is truncated, or not what it should be."""
+    try:
+        with pq.ParquetFile(path) as file:
+            return file.read(columns).select(columns or file.schema_arrow.names)
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise _broken(path, error) from error
+
+
+def _study(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+        cells_of(found)
+        datetime.fromisoformat(found["time"])
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise _broken(path, error) from error
+    return dict(found)
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _broken(path: Path, error: Exception) -> ScrubError:
+    return ScrubError(
+        f"{shown(path)} can't be read ({first_sentence(error)}): it was damaged after it was written; remove it, and "
+        "run the sweep again, which computes only what is missing"
+    )

@@ -1,0 +1,226 @@
+"""Reading a results folder: a study's results, put together from the cells that are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+
+from scrub.store.results.folder import Results
+from scrub.store.results.schema import Cell, Setting, cells_of
+from scrub.store.results.stored import Described, Inputs, StudyResults
+from scrub.study.experiments import ANCHORS
+from scrub.study.gates import Gates
+from scrub.study.measuring import MEASURES
+from scrub.study.result import BIGRAM, Result
+
+Pairing = tuple[int, int]  # seed and draw
+SHORT = 8  # digits of a hash that tell versions of a hypothesis apart
+_SUMS = [f"{measure}_sum" for measure in MEASURES]
+_COLUMNS = ["cell", "sequence", "scored", *_SUMS, "device", "torch_version", "time"]
+
+
+def read_study(results: Results, cells: Mapping[str, Cell], pairings: Sequence[Pairing]) -> StudyResults | None:
+    """What a folder holds of some cells of one setting with some pairings.
+
+    `cells` are by the names that their experiments shall have: an anchor's, or HYPOTHESIS/PART. Those that aren't there
+    in full are left out; None if an anchor isn't. Raises ScrubError if a file can't be read, GateError if the numbers
+    mean nothing (see Result.checked).
+    """
+    whole = {n: cell for n, cell in cells.items() if all(results.holds(cell, *each) for each in pairings)}
+    if not whole.keys() >= {*ANCHORS, BIGRAM}:
+        return None
+    setting = whole[BIGRAM].setting
+    keys = {name: [cell.key(*pairing) for pairing in pairings] for name, cell in whole.items()}
+    rows = _rows(results, [key for some in keys.values() for key in some])
+    sums = {name: np.sum([rows[key][_SUMS].to_numpy() for key in some], axis=0) for name, some in keys.items()}
+    loss, change, kl = ({name: each[:, at] for name, each in sums.items()} for at in range(len(MEASURES)))
+    about = [each for each in results.studies() if Setting(**each["setting"]) == setting]
+    described = _described(about, whole)
+    n_ctx = about[-1]["n_ctx"] if about else setting.context
+    result = Result(
+        study=setting.study,
+        model=setting.model,
+        data=setting.data,
+        draws=len(pairings),
+        seed=pairings[0][0],
+        rows=[(_owner(name, cell), cell.part) for name, cell in whole.items() if cell.hypothesis],
+        loss=loss,
+        change={name: each for name, each in change.items() if name != BIGRAM},
+        kl={name: each for name, each in kl.items() if name != BIGRAM},
+        positions=rows[keys[BIGRAM][0]]["scored"].to_numpy() * len(pairings),
+        gates=_gates(about, whole),
+        context=None if n_ctx == setting.context else setting.context,
+        published={f"{name}/{part}": p for name, each in described.items() for part, p in each.published.items()},
+    )
+    inputs = _inputs(results, setting)
+    losses = _token_losses(results, keys, inputs.selected)
+    return StudyResults(result.checked(), inputs, described, losses, tuple(pairings), _basis(setting, rows.values()))
+
+
+def known(results: Results, study: str | None = None, every: bool = False) -> list[StudyResults]:
+    """Everything that a folder holds, of one study or of all: what is in one setting and shares pairings, together.
+
+    What has some pairings in common with others is there with these, and with all of its own too.
+    Of a hypothesis that was changed, what was run last; with `every` the others too, as NAME@HASH. Of random
+    hypotheses, those of the size of what their original is now.
+    """
+    results.refresh()
+    found = []
+    now = _now(results.studies())
+    for versions in _versions(results, study).values():
+        everyone = [cell for cells in versions.values() for cell in cells]
+        cells = {name: cell for name, (*_, cell) in versions.items() if not cell.hypothesis or cell in now}
+        if every:
+            older = [cell for cell in everyone if cell.hypothesis and cell not in now]
+            cells |= {f"{cell.hypothesis}@{cell.hypothesis_hash[:SHORT]}/{cell.part}": cell for cell in older}
+        anchors = {name: cell for name, cell in cells.items() if not cell.hypothesis}
+        has = {name: _pairings(results, cell) for name, cell in cells.items() if cell.hypothesis}
+        for pairings in _shared(has.values()):
+            group = {name: cells[name] for name, theirs in has.items() if theirs >= pairings}
+            if stored := read_study(results, anchors | group, sorted(pairings)):
+                found.append(stored)
+    return found
+
+
+def _now(about: Sequence[Mapping[str, Any]]) -> set[Cell]:
+    """The cells of hypotheses as they are now: as they were run last.
+
+    Not every part need have been run then. One that was run before still counts if the rules were the same, but for
+    comments and spaces, and no part that was run both times had another hash.
+    """
+    latest: dict[tuple[Setting, str], tuple[list[str], dict[str, str]]] = {}
+    found: set[Cell] = set()
+    for each in reversed(about):
+        setting = Setting(**each["setting"])
+        same = set()
+        for said in each["hypotheses"]:
+            rules = [words for line in said["rules"].splitlines() if (words := " ".join(line.split("#")[0].split()))]
+            theirs, hashes = latest.setdefault((setting, said["name"]), (rules, {}))
+            if theirs == rules and all(hashes.get(part, own) == own for part, own in said["hashes"].items()):
+                hashes |= said["hashes"]
+                same.add(said["name"])
+        found |= {cell for cell in cells_of(each) if cell.hypothesis in same}
+    return found
+
+
+def _versions(results: Results, study: str | None) -> dict[Setting, dict[str, list[Cell]]]:
+    """The cells of every setting by their experiments' names, the one that was run last at the end.
+
+    Random hypotheses are there once, and only if they were drawn for the last version of their original.
+    """
+    found: dict[Setting, dict[str, list[Cell]]] = {}
+    drawn_for: dict[Cell, set[Cell | None]] = {}
+    for each in results.studies():
+        setting = Setting(**each["setting"])
+        if study in (None, setting.study):
+            of = found.setdefault(setting, {})
+            cells = {cell.experiment: cell for cell in cells_of(each)}
+            originals = {h["name"]: h["null_of"] for h in each["hypotheses"] if h.get("null_of")}
+            for cell in cells.values():
+                versions = of.setdefault(cell.experiment, [])
+                versions[:] = [other for other in versions if other != cell] + [cell]
+                if original := originals.get(cell.hypothesis):
+                    drawn_for.setdefault(cell, set()).add(cells.get(f"{original}/{cell.part}"))
+    last = {versions[-1] for of in found.values() for versions in of.values()}
+    outdated = {cell for cell, originals in drawn_for.items() if last.isdisjoint(originals)}
+    outdated |= drawn_for.keys() - last
+    return {
+        setting: {
+            name: kept for name, versions in of.items() if (kept := [cell for cell in versions if cell not in outdated])
+        }
+        for setting, of in found.items()
+    }
+
+
+def _pairings(results: Results, cell: Cell) -> frozenset[Pairing]:
+    """The pairings with which a cell is there in full."""
+    return frozenset(pairing for pairing in results.pairings if results.holds(cell, *pairing))
+
+
+def _shared(has: Iterable[frozenset[Pairing]]) -> list[frozenset[Pairing]]:
+    """Every set of pairings that is all that some cells have in common, those of most pairings first."""
+    found: set[frozenset[Pairing]] = set()
+    for each in set(has):
+        found |= {each, *(each & other for other in found)}
+    return sorted(found - {frozenset()}, key=lambda pairings: (-len(pairings), sorted(pairings)))
+
+
+def _owner(name: str, cell: Cell) -> str:
+    """The hypothesis of an experiment HYPOTHESIS/PART."""
+    return name.removesuffix(f"/{cell.part}")
+
+
+def _rows(results: Results, keys: Sequence[str], columns: Sequence[str] = _COLUMNS) -> dict[str, pd.DataFrame]:
+    """The rows of some cells by their keys, sorted by sequence."""
+    table = results.losses(keys, columns).drop_duplicates(["cell", "sequence"]).sort_values("sequence")
+    return {str(key): rows for key, rows in table.groupby("cell", observed=True)}
+
+
+def _described(about: Iterable[Mapping[str, Any]], cells: Mapping[str, Cell]) -> dict[str, Described]:
+    """What the hypotheses of some cells say, by the names that they have there."""
+    wanted: dict[str, dict[str, Cell]] = {}
+    for name, cell in cells.items():
+        if cell.hypothesis:
+            wanted.setdefault(_owner(name, cell), {})[cell.part] = cell
+    found: dict[str, Described] = {}
+    for name, parts in wanted.items():
+        hashes = {part: cell.hypothesis_hash for part, cell in parts.items()}
+        own = {cell.hypothesis for cell in parts.values()}
+        for each in (h for entry in about for h in entry["hypotheses"] if h["name"] in own):
+            shared = hashes.keys() & each["hashes"].keys()
+            if shared and all(hashes[part] == each["hashes"][part] for part in shared):
+                before = found.get(name)
+                by_part = {
+                    field: {**(getattr(before, field) if before else {}), **each[field]}
+                    for field in ("paths", "hashes", "published")
+                }
+                found[name] = Described(**{**each, **by_part, "name": name})
+    return found
+
+
+def _gates(about: Iterable[Mapping[str, Any]], cells: Mapping[str, Cell]) -> Gates:
+    """What the gates saw of some cells, by whichever runs: the largest deviations, and all warnings."""
+    wanted = set(cells.values())
+    deviations: dict[str, float] = {}
+    warnings: dict[str, None] = {}
+    for each in about:
+        if any(cell in wanted for cell in cells_of(each) if cell.hypothesis):
+            for name, value in each["gates"]["deviations"].items():
+                deviations[name] = max(value, deviations.get(name, 0.0))
+            warnings |= dict.fromkeys(each["gates"]["warnings"])
+    return Gates(deviations, tuple(warnings))
+
+
+def _inputs(results: Results, setting: Setting) -> Inputs:
+    table = results.inputs(setting)
+    tokens = np.array(table["tokens"].to_pylist(), dtype=np.int64)
+    texts = dict(zip(tokens.ravel().tolist(), (t for row in table["texts"].to_pylist() for t in row), strict=True))
+    return Inputs(tokens, np.array(table["selected"].to_pylist(), dtype=bool), texts)
+
+
+def _token_losses(
+    results: Results, keys: Mapping[str, Sequence[str]], selected: Bool[np.ndarray, "sequence position"]
+) -> Callable[[str], Float[np.ndarray, "sequence position"]]:
+    @cache
+    def read(experiment: str) -> Float[np.ndarray, "sequence position"]:
+        losses = np.full(selected.shape, np.nan)
+        losses[selected] = 0
+        for rows in _rows(results, keys[experiment], ["cell", "sequence", "token_losses"]).values():
+            losses[selected] += np.concatenate(rows["token_losses"].to_numpy()) / len(keys[experiment])
+        return losses
+
+    return read
+
+
+def _basis(setting: Setting, rows: Iterable[pd.DataFrame]) -> dict[str, str]:
+    """What the numbers rest on, by name."""
+    table = pd.concat(rows)
+    several = {name: ", ".join(sorted(set(table[name].astype(str)))) for name in ("device", "torch_version")}
+    last = table["time"].max().isoformat(timespec="seconds")
+    return {**{name: str(value) for name, value in asdict(setting).items()}, **several, "time": last}

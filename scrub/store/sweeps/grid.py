@@ -1,0 +1,184 @@
+"""The grid of a sweep: which studies, models, data, seeds, draws and parameters, and the jobs that it falls into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import uuid4
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from scrub.models.model import load_graph
+from scrub.store.sweeps.job import Job
+from scrub.study.experiments import check_parts
+from scrub.study.hypothesis import ALL, Hypothesis
+from scrub.study.null import random_hypotheses
+from scrub.study.parameters import unknown_parameter
+from scrub.study.run import Settings
+from scrub.study.study import Study, load_study
+from scrub.text.errors import ScrubError
+from scrub.text.files import first_sentence, shown
+from scrub.text.wording import first_mistake
+
+
+def _listed(value: Any) -> Any:
+    """One value where several may stand is a list of it."""
+    return [value] if isinstance(value, str | int | float | Path | Hypothesis) else value
+
+
+def _has_truth(value: Any) -> bool:
+    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return isinstance(value, bool) or any(map(_has_truth, inside))
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Group = tuple[Study, tuple[Hypothesis, ...]]
+
+
+class Grid(BaseModel):
+    """What a sweep runs: every study on every model and data, for every seed, draw and value of a parameter.
+
+    `studies` are study folders, hypothesis files, names of either, or hypotheses themselves. Without `models` and
+    `data` each study's own are taken. `parameters` are the values to try, by name; without them those are tried that
+    a hypothesis declares. `null` adds that many random hypotheses of the same size to each. The other fields are
+    those of :class:`scrub.Settings`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    studies: Annotated[tuple[str | Path | Hypothesis, ...], BeforeValidator(_listed), Field(min_length=1)]
+    models: Names = ()
+    data: Names = ()
+    seeds: Annotated[tuple[int, ...], BeforeValidator(_listed), Field(min_length=1)] = (0,)
+    draws: int = 1
+    parameters: dict[str, Annotated[tuple[str | int | float, ...], BeforeValidator(_listed)]] = {}
+    null: Annotated[int, Field(ge=0)] = 0
+    parts: Names | None = None
+    sequences: int | None = None
+    positions: str | None = None
+    context: int | None = None
+    split: str | None = None
+    column: str | None = None
+    batch: int = 8
+    device: str = "auto"
+    dtype: str = "float32"
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_values(cls, value: Any) -> Any:
+        if _has_truth(value):
+            raise ValueError("a truth value is no number and no text (YAML's yes, no, on and off are, in quotes)")
+        return value
+
+    @classmethod
+    def make(cls, **fields: Any) -> Grid:
+        """A grid, of fields that may be None for their defaults. Raises ScrubError for what is wrong in them."""
+        try:
+            return cls(**{name: value for name, value in fields.items() if value is not None})
+        except ValidationError as error:
+            raise ScrubError(f"the grid of the sweep: {first_mistake(error)}") from error
+
+    def on(self, device: str) -> Grid:
+        """The same grid on a device."""
+        return self.model_copy(update={"device": device})
+
+    def settings(self, seed: int = 0) -> Settings:
+        """How each study runs. Raises ScrubError for a setting that is wrong."""
+        names = set(Settings.__dataclass_fields__) & set(Grid.model_fields)
+        return Settings(**{name: getattr(self, name) for name in names}, seed=seed, progress=False)
+
+    def jobs(self) -> list[Job]:
+        """The jobs, in order. Raises ScrubError for what can't be loaded, or isn't there."""
+        seeds = tuple(dict.fromkeys(self.seeds))
+        settings, *_ = [self.settings(seed) for seed in seeds]  # each is checked
+        own = self._groups()
+        sweep, found = uuid4().hex, []
+        for model, data in product(self.models or (None,), self.data or (None,)):
+            shared: dict[tuple[object, ...], list[Group]] = {}
+            for study, hypotheses in own:
+                reads = (model or study.model, data, study.model, study.data, study.positions, study.context)
+                shared.setdefault(reads, []).append((study, hypotheses))
+            for (name, *_), groups in shared.items():
+                everything, notes = self._with_null(groups, str(name))
+                for number, some in enumerate(_apart(everything)):
+                    first = number == 0
+                    told = notes if first else ()
+                    found.append(Job(sweep, uuid4().hex, some, str(name), data, settings, seeds, first, told))
+        return found
+
+    def _with_null(self, groups: Sequence[Group], model: str) -> tuple[tuple[Group, ...], tuple[str, ...]]:
+        """The groups with random hypotheses of the same size, and for which hypotheses there is none, and why."""
+        if not self.null:
+            return tuple(groups), ()
+        try:
+            graph, roles = load_graph(model)
+        except ScrubError:
+            return tuple(groups), ()  # which fails where the job is looked at
+        parts = self.parts if self.parts and ALL not in self.parts else (ALL,)
+        notes: list[str] = []
+        found: list[Group] = []
+        for study, hypotheses in groups:
+            everyone = list(hypotheses)
+            for each, part in product(hypotheses, parts):
+                try:
+                    everyone += random_hypotheses(study, each, part, graph, roles, self.null, self.seeds[0])
+                except ScrubError as error:
+                    notes.append(str(error))
+            found.append((study, tuple(everyone)))
+        return tuple(found), tuple(notes)
+
+    def _groups(self) -> list[Group]:
+        """The studies, each with those of the hypotheses that are its own."""
+        by_study: dict[str, list[str | Path | Hypothesis]] = {}
+        declared: dict[str, set[str]] = {}
+        for each in self.studies:
+            study, hypotheses = load_study(each)
+            by_study.setdefault(study.name, []).append(each)
+            declared.setdefault(study.name, set()).update(name for h in hypotheses for name in h.parameters)
+        everywhere = set().union(*declared.values())
+        if unknown := [name for name in self.parameters if name not in everywhere]:
+            raise unknown_parameter(unknown[0], everywhere, "these hypotheses")
+        groups: list[Group] = []
+        for name, wanted in by_study.items():
+            given = {each: values for each, values in self.parameters.items() if each in declared[name]}
+            study, hypotheses = load_study(wanted, given, swept=True)
+            groups.append((replace(study, hypotheses=()), tuple(hypotheses)))
+        check_parts([each for _, hypotheses in groups for each in hypotheses], self.parts)
+        return groups
+
+
+def _apart(groups: Sequence[Group]) -> list[tuple[Group, ...]]:
+    """The groups, those after the first with what means another feature by a name: a plan can have one of them.
+
+    All studies are in the first, which keeps their anchors.
+    """
+    features: dict[str, object] = {}
+    first: list[Group] = []
+    rest: list[Group] = []
+    for study, hypotheses in groups:
+        fitting: list[Hypothesis] = []
+        for each in hypotheses:
+            if all(features.get(name, own) == own for name, own in each.features.items()):
+                features |= each.features
+                fitting.append(each)
+        first.append((study, tuple(fitting)))
+        if others := tuple(each for each in hypotheses if each not in fitting):
+            rest.append((study, others))
+    return [tuple(first), *(_apart(rest) if rest else [])]
+
+
+def read_grid(file: str | Path) -> dict[str, Any]:
+    """The fields of a grid from a YAML file. Raises ScrubError if it can't be read."""
+    try:
+        content = yaml.safe_load(Path(file).read_text())
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ScrubError(f"{shown(file)} can't be read: {first_sentence(error)}: give a YAML file of a grid") from error
+    if isinstance(content, dict) and None in content:
+        content["null"] = content.pop(None)  # that is how YAML reads the name of the field
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise ScrubError(f"{shown(file)} holds no grid: write fields, as in 'studies: induction' and 'seeds: [0, 1]'")
+    return content

@@ -1,0 +1,60 @@
+"""The progress of a sweep: blocks done of all, the time left, and what each worker is at."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from scrub.store.sweeps.tasks import Block, Task
+from scrub.text.files import one_line
+
+
+class Progress:
+    """A bar over the whole sweep, and a line for each worker; on a terminal or in a notebook, else nothing."""
+
+    def __init__(self, workers: int, shown: bool) -> None:
+        console = Console(stderr=True)
+        seen = shown and (console.is_terminal or console.is_jupyter)
+        what = TextColumn("{task.description}", markup=False)  # anybody's names
+        columns = (what, BarColumn(), MofNCompleteColumn(), TextColumn("blocks"))
+        times = (TimeElapsedColumn(), TimeRemainingColumn())
+        self._bar = Bar(*columns, *times, console=console, transient=True, disable=not seen)
+        self._whole = self._bar.add_task("sweep", total=None)
+        self._workers = [self._bar.add_task("", total=None, visible=False) for _ in range(workers)]
+        self._expected: dict[str, int] = {}  # blocks of each job
+        self._done = 0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def expect(self, job: str, blocks: int) -> None:
+        """How many blocks a job has, as far as is known."""
+        self._expected[job] = blocks
+        self._show()
+
+    def begin(self, worker: int, task: Task) -> None:
+        """A worker begins a task."""
+        self._bar.update(self._workers[worker], description=one_line(task), visible=True)
+        self._bar.refresh()  # now, however short the task is
+
+    def end(self, worker: int | None, task: Task, again: int = 0) -> None:
+        """A task ended, in a worker, or since nothing of it was left to do; so many more do it again."""
+        if worker is not None:
+            self._bar.update(self._workers[worker], visible=False)
+        if isinstance(task, Block):
+            self._done += 1
+            self._expected[task.job.key] += again
+        self._show()
+
+    def _show(self) -> None:
+        self._bar.update(self._whole, completed=self._done, total=sum(self._expected.values()))

@@ -1,0 +1,175 @@
+"""A job made ready in a worker: every experiment of its studies lowered on one model and one set of sequences."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property, lru_cache
+from importlib.metadata import version
+
+import numpy as np
+from jaxtyping import Float
+
+from scrub.models.model import Model, load_model
+from scrub.store.results.hashes import hash_array, hash_graph, hash_weights
+from scrub.store.results.schema import Cell, Setting
+from scrub.store.sweeps.failure import Cause, Owner
+from scrub.store.sweeps.job import Job
+from scrub.study.binding import Draw, classes_of
+from scrub.study.experiments import Experiment, anchors, parts_of
+from scrub.study.hypothesis import Hypothesis
+from scrub.study.measuring import Measuring
+from scrub.study.result import BIGRAM
+from scrub.study.run import DTYPES, Prepared, Settings, prepare_study
+from scrub.study.study import Study
+from scrub.text.errors import ScrubError
+
+
+class Ready:
+    """A job made ready.
+
+    `studies` are those of its studies and hypotheses that can be lowered, `wrong` why the others can't. `prepared` has
+    the experiments of all studies: the names of those of a second study begin with the study's. Raises whatever is
+    wrong with the model, the data or the baselines, so that nothing of the job can run.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.model, self._weights_hash = _load(job.sweep, job.model, job.settings)
+        self.wrong: dict[Owner, Cause] = {}
+        self.studies: list[Prepared] = []
+        self._classes: dict[str, str] = {}  # the hash of what every feature says
+        for study, hypotheses in job.studies:
+            if bare := self._without_hypotheses(study):
+                self.studies.append(self._with(hypotheses, bare))
+        everyone = [hypothesis for study in self.studies for hypothesis in study.hypotheses]
+        everything = [each for study in self.studies for each in study.experiments]
+        self.prepared = replace(self.studies[0], hypotheses=everyone, experiments=everything)
+        self._measuring: tuple[tuple[str, ...], Measuring] | None = None
+        self._draw: tuple[tuple[int, int, tuple[str, ...]], Draw] | None = None
+
+    def _without_hypotheses(self, study: Study) -> Prepared | None:
+        """A study's anchors and sequences, which all studies of the job share; None where the anchors are wrong."""
+        try:
+            if self.studies:
+                first = self.studies[0]
+                return replace(first, study=study, experiments=anchors(study, self.model.graph, self.model.roles))
+            return prepare_study(study, (), self.model, self.job.data, replace(self.job.settings, parts=None))
+        except Exception as error:
+            self.wrong[study.name, ""] = Cause.of(error)
+            if len(self.wrong) == len(self.job.studies):
+                raise
+            return None
+
+    def _with(self, hypotheses: Sequence[Hypothesis], bare: Prepared) -> Prepared:
+        """A study with those of its hypotheses that can be lowered."""
+        sound, found = [], list(bare.experiments)
+        for each in hypotheses:
+            try:
+                own = parts_of(each, self.model.graph, self.model.roles, self.job.settings.parts)
+                self._classes |= dict(self._classes_of(replace(bare, hypotheses=[each], experiments=own)))
+            except Exception as error:
+                self.wrong[bare.study.name, each.name] = Cause.of(error)
+            else:
+                sound.append(each)
+                found += own
+        prefix = self._prefix(bare.study)
+        return replace(bare, hypotheses=sound, experiments=[replace(e, name=prefix + e.name) for e in found])
+
+    def _classes_of(self, prepared: Prepared) -> Iterator[tuple[str, str]]:
+        inputs = prepared.data.tokens.numpy()[:, :-1]
+        for name, feature in prepared.features.items():
+            first, again = (hash_array(classes_of(feature, name, inputs, self.model.tokenizer)) for _ in range(2))
+            if first != again:
+                raise ScrubError(
+                    f"the feature {name!r} says something else of the same tokens each time: give its random "
+                    "generator a seed, and let it keep nothing from call to call"
+                )
+            yield name, first
+
+    def _prefix(self, study: Study) -> str:
+        """What the names of a study's experiments begin with: nothing for the first, else what no other's do."""
+        if not self.studies:
+            return ""
+        taken = [each.name for other in self.studies for each in other.experiments]
+        prefix = f"{study.name}/"
+        while any(name.startswith(prefix) for name in taken):
+            prefix = f"/{prefix}"
+        return prefix
+
+    def draw(self, seed: int, number: int, only: tuple[str, ...]) -> Draw:
+        """One pairing of the sequences, for what feeds some experiments; the last is kept."""
+        if self._draw is None or self._draw[0] != (seed, number, only):
+            chosen = [each for each in self.prepared.experiments if each.name in only]
+            seeded = replace(self.prepared, experiments=chosen, settings=replace(self.prepared.settings, seed=seed))
+            self._draw = ((seed, number, only), seeded.draw(number))
+        return self._draw[1]
+
+    def measuring(self, only: tuple[str, ...]) -> Measuring:
+        """The plan of some experiments; the last is kept."""
+        if self._measuring is None or self._measuring[0] != only:
+            self._measuring = (only, self.prepared.measuring(only))
+        return self._measuring[1]
+
+    @cached_property
+    def bigram(self) -> Float[np.ndarray, "sequence position"]:
+        """The losses of the model-free predictor, in nats."""
+        return self.prepared.data.bigram_losses().numpy()
+
+    @cached_property
+    def cells(self) -> dict[str, Cell]:
+        """Every cell, by the name of its experiment in the plan; that of a study's bigram by :func:`bigram_of`."""
+        found: dict[str, Cell] = {}
+        for study in self.studies:
+            setting = replace(self._shared, study=study.study.name)
+            for each in study.experiments:
+                found[each.name] = _cell(setting, each, hash_graph(each.graph, self._classes))
+            found[bigram_of(study.study)] = Cell(setting, BIGRAM, "", "", "{}", hash_array(self.bigram))
+        return found
+
+    @cached_property
+    def _shared(self) -> Setting:
+        p = self.prepared
+        return Setting(
+            study="",
+            model=p.model.name,
+            data=p.data.name,
+            weights_hash=self._weights_hash,
+            tokens_hash=hash_array(p.data.tokens.numpy()),
+            selection_hash=hash_array(p.selected),
+            sequences=len(p.data.tokens),
+            context=p.context,
+            dtype=p.settings.dtype,
+            scrub_version=version("scrub"),
+        )
+
+
+def _cell(setting: Setting, of: Experiment, hashed: str) -> Cell:
+    if of.hypothesis is None:
+        return Cell(setting, of.name.rpartition("/")[2], "", "", "{}", hashed)
+    name = of.hypothesis.name
+    return Cell(setting, f"{name}/{of.part}", name, of.part, json.dumps(dict(of.hypothesis.values)), hashed)
+
+
+def bigram_of(study: Study) -> str:
+    """The name in a job's plan of what is no experiment: a study's model-free predictor."""
+    return f"{study.name}:{BIGRAM}"
+
+
+@lru_cache(maxsize=1)
+def _load(_sweep: str, name: str, settings: Settings) -> tuple[Model, str]:
+    """A model and the hash of its weights, for all jobs of a sweep. Another sweep loads it anew: files may change."""
+    model = load_model(name, DTYPES[settings.dtype], settings.where)
+    return model, hash_weights(model.params)
+
+
+_last: dict[str, Ready] = {}
+
+
+def ready(job: Job) -> Ready:
+    """The job made ready. A worker keeps its last."""
+    if job.key not in _last:
+        _last.clear()  # before the next is made: two may not fit into memory
+        _last[job.key] = Ready(job)
+    return _last[job.key]

@@ -1,0 +1,290 @@
+"""Running a sweep: jobs fall into blocks, workers compute them, and each that is finished is kept at once.
+
+What a block gives is determined by its job and by what of it is there before, so the numbers are the same to the last
+bit whatever the number of workers, and whenever it was killed and begun again. (A hypothesis that kills its workers
+again and again is left out of what comes after that, which is the one thing that depends on the order.)
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from scrub.store.results.folder import Results
+from scrub.store.results.read import read_study
+from scrub.store.results.schema import Cell, Setting
+from scrub.store.results.stored import StudyResults
+from scrub.store.sweeps.failure import Cause, Done, Failure, Owner
+from scrub.store.sweeps.grid import Grid
+from scrub.store.sweeps.job import Job
+from scrub.store.sweeps.progress import Progress
+from scrub.store.sweeps.tasks import Block, Check, Look, Task, failure_of
+from scrub.store.sweeps.work import Survey
+from scrub.store.sweeps.workers import WorkerDied, Workers, WorkersLost, local_workers
+from scrub.study.hypothesis import Hypothesis
+from scrub.study.pairing import BLOCK
+from scrub.study.run import SEQUENCES
+from scrub.text.errors import GateError, ScrubError
+
+_PATIENCE = 0.5  # seconds until blocks that another sweep has are looked at again
+
+
+@dataclass
+class Swept:
+    """What a sweep left: where its results are, which cells it asked for, and what failed."""
+
+    results: Results
+    surveys: list[tuple[Job, Survey]] = field(default_factory=list, repr=False)
+    failures: list[Failure] = field(default_factory=list)
+    computed: int = 0  # blocks
+    notes: list[str] = field(default_factory=list)  # what a reader of the results must know
+
+    def studies(self) -> list[StudyResults]:
+        """The results of each study on each model and data, of what didn't fail."""
+        return list(self._read[0].values())
+
+    def only(self) -> StudyResults:
+        """The results of the one study that was run on one model and data.
+
+        Raises what a hypothesis failed with, and ScrubError if there were several studies, models or data.
+        """
+        for failure in self.failures:
+            raise (GateError if failure.kind == "gate" else ScrubError)(failure.reason)
+        for error in self.meaningless.values():
+            raise error
+        if len(found := self.studies()) != 1:
+            raise ScrubError(f"the sweep ran {len(found)} studies, models or data: choose among studies(), or run one")
+        return found[0]
+
+    @property
+    def meaningless(self) -> dict[Setting, GateError]:
+        """Why those of some settings mean nothing."""
+        return self._read[1]
+
+    @cached_property
+    def _read(self) -> tuple[dict[Setting, StudyResults], dict[Setting, GateError]]:
+        """The results by their settings, and why those of other settings mean nothing."""
+        cells: dict[Setting, dict[str, Cell]] = {}
+        pairings: dict[Setting, list[tuple[int, int]]] = {}
+        for job, survey in self.surveys:
+            for cell in survey.cells.values():
+                cells.setdefault(cell.setting, {})[cell.experiment] = cell
+                pairings[cell.setting] = job.pairings
+        found, wrong = {}, {}
+        for setting, some in cells.items():
+            try:
+                if stored := read_study(self.results, some, pairings[setting]):
+                    found[setting] = stored
+            except GateError as error:
+                wrong[setting] = error
+        return found, wrong
+
+
+def sweep(
+    studies: Grid | str | Path | Hypothesis | Sequence[str | Path | Hypothesis],
+    results: str | Path | Results = "results",
+    workers: int | None = None,
+    ray: str | None = None,
+    progress: bool = True,
+    **grid: Any,
+) -> Swept:
+    """Run the whole grid, into a results folder, but for what is there.
+
+    The grid is made of `studies` (folders, hypothesis files, names of either, or hypotheses themselves) and of the
+    other fields of :class:`Grid`, as in `sweep("induction", seeds=[0, 1], draws=3)`.
+
+    `workers` processes compute it, by default one for each core or GPU; the numbers don't depend on how many. `ray` is
+    the address of a Ray cluster to run on instead, where the device is the CPU unless it is said. What fails is kept
+    as a row, and the rest goes on. Raises ScrubError for a mistake in the grid, or where the results can't be
+    written; what was finished is kept.
+    """
+    whole = studies if isinstance(studies, Grid) else Grid.make(studies=studies, **grid)
+    settings = whole.settings()
+    on_gpu = settings.device == "cuda" if ray else settings.where == "cuda"
+    jobs = whole.on("cuda" if on_gpu else "cpu").jobs()
+    folder = results if isinstance(results, Results) else Results(results, make=True)
+    with _workers(jobs[0].settings.device, workers, ray) as crew, Progress(crew.count, progress) as bar:
+        return _Sweep(folder, crew, bar).run(jobs)
+
+
+def _workers(device: str, count: int | None, ray: str | None) -> Workers:
+    if ray is None:
+        return local_workers(count, device)
+    from scrub.store.sweeps.ray import ray_workers
+
+    if count is not None:
+        raise ScrubError("a Ray cluster has its own number of workers: leave --workers out")
+    return ray_workers(ray, device)
+
+
+class _Sweep:
+    """A sweep under way: tasks that wait, and those that run, each in a worker."""
+
+    def __init__(self, results: Results, workers: Workers, bar: Progress) -> None:
+        self.results, self.workers, self.bar = results, workers, bar
+        self.waiting: deque[Task] = deque()
+        self.running: dict[Future[Any], tuple[int, Task]] = {}
+        self.claims: dict[Task, FileLock] = {}
+        self.idle = list(range(workers.count))
+        self.last: dict[int, str] = {}  # the job that each worker has ready
+        self.again: set[Task] = set()  # whose worker died once
+        self.failed: set[tuple[str, Owner]] = set()  # hypotheses of a job of which a failure is kept
+        self.without: set[tuple[str, Owner]] = set()  # hypotheses that are left out of their job's blocks
+        self.swept = Swept(results)
+
+    def run(self, jobs: Sequence[Job]) -> Swept:
+        """Run all jobs to their end."""
+        self.results.refresh()
+        self.swept.notes = list(dict.fromkeys(note for job in jobs for note in job.notes))
+        self._queue([Look(job) for job in jobs])
+        try:
+            while self.waiting or self.running:
+                while self.idle and self._start():
+                    pass
+                if self.running:
+                    for future in wait(self.running, _PATIENCE, FIRST_COMPLETED).done:
+                        self._finish(future)
+                elif self.waiting:  # all of it is with another sweep
+                    time.sleep(_PATIENCE)
+        finally:
+            for claim in self.claims.values():
+                claim.release()
+        for setting, error in self.swept.meaningless.items():
+            self._tell(Failure(setting.study, "", "{}", setting.model, setting.data, "read", Cause.of(error)))
+        return self.swept
+
+    def _start(self) -> bool:
+        """Give a task to an idle worker, preferably one of the job that it has ready. False if none can begin."""
+        ready = {self.last[worker]: worker for worker in self.idle if worker in self.last}
+        own = (task for task in self.waiting if task.job.key in ready)
+        for task in chain(own, self.waiting):
+            begun = self._begin(task, ready.get(task.job.key, self.idle[0]))
+            if begun:
+                self.waiting.remove(task)
+                return True
+        return False
+
+    def _begin(self, task: Task, worker: int) -> bool:
+        """Begin a task, or see that nothing of it is left to do. False if another sweep is at it."""
+        if isinstance(task, Block):
+            claim = self.results.claim(task.name)
+            if claim is None:
+                return False
+            self.claims[task] = claim
+            self.results.refresh()  # another sweep may just have finished it
+            task.names = self._missing(task)
+            if not task.names:
+                self._end(None, task)
+                return True
+        self.idle.remove(worker)
+        self.last[worker] = task.job.key
+        self.bar.begin(worker, task)
+        self.running[task.submit(self.workers, worker)] = (worker, task)
+        return True
+
+    def _missing(self, block: Block) -> tuple[str, ...]:
+        """The cells of a block that aren't there yet, but for those that are left out."""
+        return tuple(
+            name
+            for name in block.names
+            if not self.results.has(block.key(name), block.block)
+            and ((owner := block.survey.cells[name].owner) is None or (block.job.key, owner) not in self.without)
+        )
+
+    def _end(self, worker: int | None, task: Task, again: int = 0) -> None:
+        if task in self.claims:
+            self.claims.pop(task).release()
+        self.bar.end(worker, task, again)
+
+    def _finish(self, future: Future[Any]) -> None:
+        """Keep what a task gave, or see to its failure."""
+        worker, task = self.running.pop(future)
+        self.idle.append(worker)
+        error = future.exception()
+        again: Sequence[Task] = ()
+        if isinstance(error, WorkersLost):
+            raise error
+        if isinstance(error, WorkerDied):
+            again = self._died(task, error)
+        elif error is not None:
+            self._fail(task, dict.fromkeys(task.job.whole, Cause.of(error)))
+            if not isinstance(task, Block):
+                self.bar.expect(task.job.key, 0)
+        else:
+            self._keep(task, future.result())
+        self._end(worker, task, len(again))
+        self._queue(again)
+
+    def _keep(self, task: Task, done: Done[Any]) -> None:
+        """Keep what a task gave, and go on with what follows from it."""
+        self._fail(task, done.wrong)
+        if isinstance(task, Block):
+            if done.value.num_rows:
+                self.results.add_losses(done.value, task.file)
+            self.swept.computed += 1
+            return  # what failed here may be there in other blocks: a plan doesn't depend on the order of blocks
+        self.without.update((task.job.key, owner) for owner in done.wrong)
+        if isinstance(task, Check):
+            for study in done.value:
+                self.results.add_study(study)
+            self._queue(self._missing_blocks(task.job, task.survey))
+        else:
+            self._surveyed(task.job, done.value)
+
+    def _surveyed(self, job: Job, survey: Survey) -> None:
+        self.swept.surveys.append((job, survey))
+        blocks = self._missing_blocks(job, survey)
+        self.bar.expect(job.key, len(blocks))
+        # what is known by name and complete was here before: it needs no gates again, but is what was run last
+        if blocks or not all(self.results.renew_study(cells) for cells in survey.studies()):
+            self.results.add_inputs(next(iter(survey.cells.values())).setting, survey.inputs)
+            self._queue([Check(job, survey)])
+
+    def _missing_blocks(self, job: Job, survey: Survey) -> list[Block]:
+        blocks = next(iter(survey.cells.values())).blocks
+        names = tuple(name for name, cell in survey.cells.items() if job.anchors or cell.owner)
+        every = [Block(job, survey, *pairing, at, names) for pairing in job.pairings for at in range(blocks)]
+        return [block for block in every if self._missing(block)]
+
+    def _queue(self, tasks: Sequence[Task]) -> None:
+        """Put tasks in front of those that wait: a job is brought to its end before another begins."""
+        for task in tasks:
+            if type(task) is Look:  # until it is looked at, a guess
+                blocks = -(-(task.job.settings.sequences or SEQUENCES) // BLOCK)
+                self.bar.expect(task.job.key, len(task.job.pairings) * blocks)
+        self.waiting.extendleft(reversed(tasks))
+
+    def _died(self, task: Task, error: WorkerDied) -> Sequence[Task]:
+        """What to do once more. One death may have nothing to do with the task; after two, halves find who it is."""
+        if task not in self.again:
+            self.again.add(task)
+            return [task]
+        halves = task.halves()
+        if not halves:
+            causes = dict.fromkeys(task.owners or task.job.whole, Cause.of(error))
+            self._fail(task, causes)
+            self.without.update((task.job.key, owner) for owner in causes)
+        elif not isinstance(task, Block):
+            self.bar.expect(task.job.key, 0)
+        self.again.update(halves)
+        return halves
+
+    def _fail(self, task: Task, causes: Mapping[Owner, Cause]) -> None:
+        """Keep failures as rows: of each hypothesis the first."""
+        for owner, cause in causes.items():
+            if (task.job.key, owner) not in self.failed:
+                self.failed.add((task.job.key, owner))
+                self._tell(failure_of(task, owner, cause))
+
+    def _tell(self, failure: Failure) -> None:
+        self.results.add_failure(failure.row())
+        self.swept.failures.append(failure)

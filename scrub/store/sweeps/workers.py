@@ -1,0 +1,329 @@
+"""Workers: where tasks run, each in a process of its own, one thread each, so that numbers don't depend on how many.
+
+A task is a function and its arguments; both, and what comes back, travel as bytes (cloudpickle), so that functions of
+notebooks and scripts work, and so that whatever a task raises reaches the caller. What is known of sweeps is elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, CancelledError, Future, InvalidStateError
+from contextlib import contextmanager, suppress
+from functools import partial
+from multiprocessing.resource_tracker import ensure_running
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+
+import cloudpickle
+
+from scrub.text.errors import ScrubError
+from scrub.text.files import first_sentence, shown
+
+if TYPE_CHECKING:
+    from loky import ProcessPoolExecutor
+
+T = TypeVar("T")
+
+# What the libraries below torch and numpy read when they are loaded.
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+_WATCH_SECONDS = 0.5  # how often a worker looks whether its parent is still there
+
+
+class WorkerDied(Exception):  # noqa: N818 - what happened, and not always anybody's error
+    """The process that ran a task died: it was killed, ran out of memory, exited. Says in one line how."""
+
+
+class WorkersLost(ScrubError):  # noqa: N818
+    """All of the workers are gone for good. Says in one line what to do."""
+
+
+class Workers(Protocol):
+    """A number of workers, each of which runs one task at a time. They start with their first task."""
+
+    count: int  # how many tasks run at once, at least 1
+
+    def submit(self, worker: int, function: Callable[..., T], *arguments: object) -> Future[T]:
+        """Run function(*arguments) in a worker (0 <= worker < count) that has no task at the moment.
+
+        The future raises what the task raised, WorkerDied if its process died (the next task gets a new one), or
+        WorkersLost, which this method may raise too.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the workers, at once: a task that still runs ends as WorkerDied."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def local_workers(count: int | None, device: str) -> Workers:
+    """Workers on this machine.
+
+    Args:
+        count: how many; by default one for each core that this process may use, or for each GPU.
+        device: "cpu", or "cuda": then worker i sees GPU i % n of the n that there are, and no other.
+
+    A single worker on the CPU is this very process. Raises ScrubError for a count below 1, and where there is no GPU.
+    """
+    if count is not None and count < 1:
+        raise ScrubError(f"{count} workers can't do anything: ask for at least 1")
+    if device == "cuda":
+        gpus = _gpus()
+        return _Processes([{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} for i in range(count or len(gpus))])
+    if device != "cpu":
+        raise ScrubError(f"there is no device {device!r} for workers: use cpu or cuda")
+    if count is None:
+        from loky import cpu_count
+
+        count = int(cpu_count())  # what affinity and the container's quota leave to this process
+    return _ThisProcess() if count == 1 else _Processes([{} for _ in range(count)])
+
+
+def perform(task: bytes, folder: str | None = None) -> bytes:
+    """Run a pickled (function, arguments) in a worker; give (True, what it returned) or (False, what it raised).
+
+    With a folder, relative paths mean what they mean there; a ScrubError comes back if this machine doesn't have it.
+    """
+    try:
+        if folder is not None:
+            _enter(folder)
+        function, arguments = pickle.loads(task)
+        if torch := sys.modules.get("torch"):  # otherwise it starts with one thread, see ONE_THREAD
+            torch.set_num_threads(1)
+        answer: bytes = cloudpickle.dumps((True, _call(function, arguments)))
+        return answer
+    except BaseException as error:
+        error.add_note("In a worker:\n" + "".join(traceback.format_exception(error)).rstrip())
+        return _pickled_error(error)
+
+
+class Remote(ABC):
+    """Workers that are other processes: a task and its answer travel as bytes."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._waiting: dict[int, Future[Any]] = {}  # worker -> what its task will give
+
+    def submit(self, worker: int, function: Callable[..., T], *arguments: object) -> Future[T]:
+        """Run function(*arguments) in a worker, see :class:`Workers`."""
+        future: Future[T] = Future()
+        future.set_running_or_notify_cancel()  # a task that was sent can't be cancelled
+        try:
+            task = cloudpickle.dumps((function, arguments))
+        except Exception as error:
+            future.set_exception(error)
+            return future
+        self._waiting[worker] = future
+        self._send(worker, task).add_done_callback(partial(self._receive, worker, future))
+        return future
+
+    def close(self) -> None:
+        """End the workers, at once."""
+        self._end()
+        self._give_up(WorkerDied("the workers were closed while it ran"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @abstractmethod
+    def _send(self, worker: int, task: bytes) -> Future[bytes]:
+        """Have a worker :func:`perform` a task; start the worker if it isn't there."""
+
+    @abstractmethod
+    def _death(self, worker: int, error: BaseException) -> Exception:
+        """What it means that there is no answer. The next task in that worker starts another process."""
+
+    @abstractmethod
+    def _end(self) -> None:
+        """End the workers, at once."""
+
+    def _receive(self, worker: int, future: Future[Any], reply: Future[bytes]) -> None:
+        try:
+            answer = reply.result()
+        except (Exception, CancelledError) as error:
+            _settle(future, self._death(worker, error))
+            return
+        try:
+            fine, value = pickle.loads(answer)
+        except Exception as error:  # what it gave can be pickled, but not unpickled
+            fine, value = False, error
+        _settle(future, None, value) if fine else _settle(future, value)
+
+    def _give_up(self, error: Exception) -> None:
+        """Whoever waits for a task is told why there won't be an answer."""
+        for future in list(self._waiting.values()):
+            _settle(future, error)
+
+
+class _ThisProcess:
+    """One worker that is this very process: the future is done when `submit` returns."""
+
+    count = 1
+
+    def submit(self, worker: int, function: Callable[..., T], *arguments: object) -> Future[T]:  # noqa: ARG002
+        future: Future[T] = Future()
+        try:
+            with _one_thread():
+                future.set_result(_call(function, arguments))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Processes(Remote):
+    """A pool of one process for each worker, so that a death takes one task with it and no other."""
+
+    def __init__(self, environments: list[dict[str, str]]) -> None:
+        super().__init__(len(environments))
+        self._environments = environments
+        self._pools: dict[int, ProcessPoolExecutor] = {}
+        self._closed = False
+
+    def _send(self, worker: int, task: bytes) -> Future[bytes]:
+        if self._closed:
+            raise WorkersLost("the workers were closed: make new ones")
+        with _sigint_later():  # a worker is born deaf to Ctrl-C, which a terminal sends to all processes
+            try:
+                return self._pool(worker).submit(perform, task)  # type: ignore[no-any-return]
+            except BrokenExecutor:  # the process died, in the task before or since
+                del self._pools[worker]
+                return self._pool(worker).submit(perform, task)  # type: ignore[no-any-return]
+
+    def _pool(self, worker: int) -> ProcessPoolExecutor:
+        if worker not in self._pools:
+            from loky import ProcessPoolExecutor
+
+            # Nothing is recycled because it grew: a worker keeps models, which is no leak.
+            env = {**ONE_THREAD, "LOKY_MAX_MEMORY_LEAK_SIZE": "1e18", **self._environments[worker]}
+            self._pools[worker] = ProcessPoolExecutor(1, env=env, initializer=_begin, initargs=(os.getpid(),))
+        return self._pools[worker]
+
+    def _death(self, worker: int, error: BaseException) -> Exception:  # noqa: ARG002 - its pool knows that it is broken
+        if self._closed:
+            return WorkerDied("the workers were closed while it ran")
+        how = re.search(r"exit codes of the workers are \{(\w+)\((-?\d+)\)", str(error))
+        if how is None:
+            return WorkerDied(f"its worker process died: {first_sentence(error)}")
+        if int(how[2]) >= 0:
+            return WorkerDied(f"its worker process ended with exit status {how[2]}")
+        memory = ": out of memory, unless somebody killed it" if how[1] == "SIGKILL" else ""
+        return WorkerDied(f"its worker process was ended by {how[1]}{memory}")
+
+    def _end(self) -> None:
+        self._closed = True
+        for pool in list(self._pools.values()):
+            pool.shutdown(wait=True, kill_workers=True)
+        self._pools.clear()
+
+
+def _call(function: Callable[..., T], arguments: tuple[object, ...]) -> T:
+    try:
+        return function(*arguments)
+    except SystemExit as error:  # a task may not end the program
+        raise WorkerDied(f"the task called sys.exit({error.code!r})") from None
+
+
+def _enter(folder: str) -> None:
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        advice = "every node must see the same files under the same paths"
+        raise ScrubError(f"{socket.gethostname()} has no folder {shown(folder)}: {advice}") from error
+
+
+def _settle(future: Future[Any], error: BaseException | None, value: object = None) -> None:
+    """Say what a future gives, unless it was said already: by close(), say, while an answer arrived."""
+    with suppress(InvalidStateError):
+        future.set_result(value) if error is None else future.set_exception(error)
+
+
+def _pickled_error(error: BaseException) -> bytes:
+    """(False, error), or an error of the same text where this one doesn't survive pickling."""
+    try:
+        pickled: bytes = cloudpickle.dumps((False, error))
+        pickle.loads(pickled)
+    except BaseException:
+        text = "".join(traceback.format_exception_only(error)).partition("\n")[0]
+        return cloudpickle.dumps((False, RuntimeError(text)))  # type: ignore[no-any-return]
+    return pickled
+
+
+def _gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    import torch
+
+    found = torch.cuda.device_count()  # which doesn't start CUDA in this process
+    if found == 0:
+        raise ScrubError("there is no CUDA device here: use --device cpu (or auto)")
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = [name.strip() for name in listed.split(",")] if listed else [str(i) for i in range(found)]
+    return names[:found]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _sigint_later() -> Iterator[None]:
+    """Ctrl-C waits, and processes that are started here never get it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    ensure_running()  # otherwise starting the first process starts this too, and that ends the wait (Python 3.11)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin(parent: int) -> None:
+    """What a worker process does first."""
+    from tqdm import tqdm
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tqdm.set_lock(threading.RLock())  # its own, which libraries take to read files, outlives a process that is killed
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone, even amid a task."""
+    while os.getppid() == parent:
+        time.sleep(_WATCH_SECONDS)
+    os._exit(1)

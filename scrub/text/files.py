@@ -1,0 +1,119 @@
+"""Writing files so that nobody ever sees half of one."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from scrub.text.errors import ScrubError
+
+_ABANDONED = 3600.0  # seconds; nothing takes so long to write
+_ADVICE: dict[type[OSError], str] = {
+    FileNotFoundError: "make its folder first, or give another path",
+    IsADirectoryError: "give the path of a file",
+    NotADirectoryError: "give a path below a folder",
+    PermissionError: "give a path that you may write to",
+}
+
+
+def write_atomically(path: str | Path, content: bytes | str) -> None:
+    """Write a file: afterwards it holds all of the content, or what it held before, never a part.
+
+    Text is written as UTF-8. A symbolic link is followed; a device or a pipe (/dev/null, /dev/stdout) is written
+    to as it is. Raises ScrubError, in one line, if the file can't be written.
+    """
+    try:
+        data = content.encode() if isinstance(content, str) else content
+        target = _target(Path(path))
+        if target is None:
+            Path(path).write_bytes(data)
+        else:
+            _replace(target, data)
+    except (OSError, ValueError) as error:
+        raise unwritable(path, error) from error
+
+
+def check_writable(path: str | Path) -> None:
+    """Raise the ScrubError that :func:`write_atomically` would, before the work whose result goes there."""
+    try:
+        target = _target(Path(path))
+        if target is not None:
+            partial, descriptor = _open_beside(target)
+            os.close(descriptor)
+            partial.unlink()
+    except (OSError, ValueError) as error:
+        raise unwritable(path, error) from error
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what :func:`write_atomically` left in a folder when its process was killed, over an hour ago."""
+    for path in folder.glob(".*.partial"):
+        with suppress(OSError):  # another process was faster, or it isn't ours
+            if time.time() - path.stat().st_mtime > _ABANDONED:
+                path.unlink()
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder if it isn't there. Raises ScrubError, in one line, if it can't be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = one_line(error.strerror or error)
+        raise ScrubError(f"the folder {shown(folder)} can't be made: {reason}: give another path") from error
+
+
+def shown(path: str | Path) -> str:
+    """A path for an error message: line breaks and what a terminal would obey are escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path))
+
+
+def one_line(text: object) -> str:
+    """Anyone's text for an error message, on one line."""
+    return shown(" ".join(str(text).split()))
+
+
+def first_sentence(error: BaseException) -> str:
+    """The first line of what a library raised, for an error message."""
+    return one_line(str(error).partition("\n")[0])[:120] or type(error).__name__
+
+
+def unwritable(path: str | Path, error: OSError | ValueError) -> ScrubError:
+    """The one line that says why a path can't be written, and what to do."""
+    reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+    advice = next((text for kind, text in _ADVICE.items() if isinstance(error, kind)), "give another path")
+    return ScrubError(f"{shown(path)} can't be written: {one_line(reason)}: {advice}")
+
+
+def _target(path: Path) -> Path | None:
+    """The file to replace, or None where there is a device or a pipe, which can't be replaced."""
+    if not path.exists():
+        return Path(os.path.realpath(path))
+    if path.is_dir():
+        raise IsADirectoryError(0, "it is a folder")
+    if not stat.S_ISREG(path.stat().st_mode):
+        return None
+    if not os.access(path, os.W_OK):
+        raise PermissionError(0, "it is read-only")
+    return Path(os.path.realpath(path))
+
+
+def _open_beside(target: Path) -> tuple[Path, int]:
+    partial = target.with_name(f".{secrets.token_hex(8)}.partial")
+    return partial, os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+
+
+def _replace(target: Path, data: bytes) -> None:
+    partial, descriptor = _open_beside(target)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,67 @@
+"""How errors show what a file says: short, on one line, whatever it is."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from scrub.text.files import one_line
+
+if TYPE_CHECKING:
+    import torch
+    from pydantic import ValidationError
+
+_MOST_NAMES = 3  # that an error lists
+_LONGEST = 100  # characters
+
+
+def short(value: object, quoted: bool = True) -> str:
+    """Anyone's value, cut where it is long."""
+    text = one_line(repr(value) if quoted else value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def few(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more
+
+
+def numbers(known: Iterable[int]) -> str:
+    """Numbers, as a range where they are one."""
+    known = sorted(known)
+    return f"{known[0]} to {known[-1]}" if known == list(range(known[0], known[-1] + 1)) else ", ".join(map(str, known))
+
+
+def kind(value: object) -> str:
+    """What JSON calls a value that is no object."""
+    return {list: "a list", str: "a string", type(None): "null", bool: "a boolean"}.get(type(value), "a number")
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """float32, not torch.float32."""
+    return str(dtype).removeprefix("torch.")
+
+
+def first_mistake(error: ValidationError) -> str:
+    """The first field that is wrong, and how many more there are."""
+    errors = error.errors(include_url=False)
+    first = errors[0]
+    field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        what = f"the field {field!r} is missing"
+    elif first["type"] == "value_error":
+        what = str(first["ctx"]["error"])
+    else:
+        what = f"{field!r} is {short(first['input'])}: {first['msg']}" if field else first["msg"]
+    return one_line(what) + (f" (and {len(errors) - 1} more)" if len(errors) > 1 else "")
+
+
+def printable(text: str) -> str:
+    """Text with everything that isn't a visible character replaced: labels can hold any text."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if _unprintable(c) else c for c in text)
+
+
+def _unprintable(character: str) -> bool:
+    return unicodedata.category(character)[0] == "C" or unicodedata.category(character) in ("Zl", "Zp")

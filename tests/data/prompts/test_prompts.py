@@ -1,0 +1,286 @@
+"""Prompts against the text that they are: typed again, and looked at word by word."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
+from worded import LETTERS, N_CTX, TOKENIZERS, byte_level, reading, word_level
+
+from scrub.data.prompts.generate import given_pair, given_prompt, prompt_pairs, repeated_prompts
+from scrub.data.prompts.prompts import Prompts
+from scrub.data.prompts.vocabulary import RANDOM
+from scrub.models.model import Model, load_model
+from scrub.text.errors import ScrubError
+
+PUBLISHED = "J A M P R X J A M P R"
+MODELS = {name: reading(made()) for name, made in TOKENIZERS.items()} | {"ids": reading(None, 31)}
+
+layouts = st.integers(3, 9).flatmap(
+    lambda length: st.fixed_dictionaries(
+        {
+            "length": st.just(length),
+            "query": st.none() | st.integers(1, length - 1),
+            "count": st.integers(1, 5),
+            "seed": st.integers(0, 2**32 - 1),
+            "bos": st.sampled_from([None, False, True]),
+        }
+    )
+)
+WORDED = [(name, kind) for name in TOKENIZERS for kind in ("letters", "digits")]
+drawn, worded = st.sampled_from([*WORDED, ("ids", RANDOM)]), st.sampled_from(WORDED)
+
+
+def same(one: Prompts, other: Prompts) -> bool:
+    return all(np.array_equal(getattr(one, each.name), getattr(other, each.name)) for each in fields(Prompts))
+
+
+def words_of(prompts: Prompts, at: int) -> list[str]:
+    return prompts.texts[at].split()
+
+
+@given(drawn, layouts)
+def test_a_draw_and_its_own_words_again(source: tuple[str, str], layout: dict[str, Any]) -> None:
+    model, length, query = MODELS[source[0]], layout["length"], layout["query"]
+    prompts = repeated_prompts(model, source[1], **layout)
+    begins = 0 if layout["bos"] is False else 1
+    cut = length - 1 if query is None else query + 1
+    assert len(prompts) == layout["count"]
+    assert prompts.tokens.shape[1] == begins + length + cut
+    assert (prompts.tokens[:, :begins] == model.bos_token_id).all()
+    for at in range(len(prompts)):
+        words = words_of(prompts, at)
+        draw = words[:length]
+        assert len(set(draw)) == length
+        assert words == [*draw, *draw[:cut]]
+        line, first, second = prompts.tokens[at].tolist(), int(prompts.first[at]), int(prompts.second[at])
+        assert second == len(line) - 1
+        assert [here for here, token in enumerate(line[:-1]) if token == line[-1]] == [first], "by token"
+        assert words[first - begins] == words[-1], "and by word"
+        assert line[int(prompts.target[at])] == prompts.expected[at]
+        assert draw[cut % length] == words[int(prompts.target[at]) - begins]
+    np.testing.assert_array_equal(prompts.rows[:, :-1], prompts.tokens)
+    np.testing.assert_array_equal(prompts.rows[:, -1], prompts.expected)
+
+
+@given(worded, layouts)
+def test_a_prompt_typed_again_is_the_same(source: tuple[str, str], layout: dict[str, Any]) -> None:
+    model = MODELS[source[0]]
+    prompts = repeated_prompts(model, source[1], **layout)
+    for at, text in enumerate(prompts.texts):
+        typed = given_prompt(model, text, bos=layout["bos"])
+        for field in ("tokens", "expected", "first", "second"):
+            np.testing.assert_array_equal(getattr(typed, field)[0], getattr(prompts, field)[at], err_msg=field)
+        assert typed.texts == (text,)
+
+
+@given(drawn, layouts)
+def test_a_seed_and_no_other_gives_the_same(source: tuple[str, str], layout: dict[str, Any]) -> None:
+    model = MODELS[source[0]]
+    once, again = (repeated_prompts(model, source[1], **layout) for _ in range(2))
+    assert same(once, again)
+    more = repeated_prompts(model, source[1], **{**layout, "count": layout["count"] + 2})
+    np.testing.assert_array_equal(more.tokens[: len(once)], once.tokens)
+    many = {**layout, "count": 5}
+    here = repeated_prompts(model, source[1], **many)
+    other = repeated_prompts(model, source[1], **{**many, "seed": (layout["seed"] + 1) % 2**32})
+    assert not np.array_equal(here.tokens, other.tokens)
+    assert len({row.tobytes() for row in here.tokens}) > 1, "prompts of one seed differ"
+
+
+@given(drawn, layouts, st.sampled_from(["target", "prefix"]))
+def test_pairs_differ_exactly_where_the_answer_comes_from(
+    source: tuple[str, str], layout: dict[str, Any], where: str
+) -> None:
+    model = MODELS[source[0]]
+    pairs = prompt_pairs(model, source[1], **layout, where=where)
+    assert same(pairs.clean, repeated_prompts(model, source[1], **layout))
+    corrupted = pairs.corrupted
+    for at in range(len(pairs)):
+        clean, other = pairs.clean.tokens[at], corrupted.tokens[at]
+        different = np.flatnonzero(clean != other).tolist()
+        assert different == [int((pairs.clean.target if where == "target" else pairs.clean.first)[at])]
+        assert np.flatnonzero(pairs.changed[at]).tolist() == different
+        words, new = words_of(corrupted, at), different[0] - (layout["bos"] is not False)
+        assert words.count(words[new]) == 1
+        assert words[new] not in words_of(pairs.clean, at)
+        assert other[-1] == clean[-1]
+        if where == "prefix":
+            assert other[-1] not in other[:-1], "nothing matches"
+        else:
+            assert other[int(corrupted.target[at])] != corrupted.expected[at]
+    np.testing.assert_array_equal(corrupted.expected, pairs.clean.expected)
+    np.testing.assert_array_equal(corrupted.second, pairs.clean.second)
+    assert model.tokenizer is None or all(
+        model.tokenizer.encode(text, add_special_tokens=False).ids == row[int(layout["bos"] is not False) :].tolist()
+        for text, row in zip(corrupted.texts, corrupted.tokens, strict=True)
+    )
+
+
+def test_more_pairs_are_the_same_pairs_first() -> None:
+    few, many = (prompt_pairs(MODELS["byte level"], count=count, seed=4) for count in (3, 7))
+    np.testing.assert_array_equal(many.corrupted.tokens[:3], few.corrupted.tokens)
+
+
+@pytest.mark.parametrize("name", ["attn2l", "gpt2-mini"])
+def test_the_published_prompt(name: str) -> None:
+    model = load_model(name)
+    assert model.tokenizer is not None
+    prompt = given_prompt(model, PUBLISHED, bos=False)
+    assert prompt.tokens.tolist() == [model.tokenizer.encode(PUBLISHED, add_special_tokens=False).ids]
+    assert (prompt.first.item(), prompt.target.item(), prompt.second.item()) == (4, 5, 10)
+    assert model.tokenizer.decode([prompt.expected.item()]) == " X"
+    assert prompt.tokens[0, 0] != prompt.tokens[0, 6], "J has no blank in front, and then it has one"
+    assert repeated_prompts(model, "letters", bos=False).tokens.shape == prompt.tokens.shape
+    assert given_prompt(model, PUBLISHED, bos=True).second.item() == 11
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_the_begin_token_is_what_the_model_says(before: bool) -> None:
+    model = reading(byte_level(), bos_before_prompts=before)
+    for found in (repeated_prompts(model), given_prompt(model, PUBLISHED.replace("R", "B").replace("X", "C"))):
+        assert found.tokens.shape[1] == 11 + before
+        assert (found.tokens[0, 0] == 0) == before
+
+
+def test_what_is_expected_can_be_said() -> None:
+    model = MODELS["byte level"]
+    assert model.tokenizer is not None
+
+    def token(text: str) -> int:
+        assert model.tokenizer is not None
+        return int(model.tokenizer.encode(text, add_special_tokens=False).ids[0])
+
+    said = given_prompt(model, "D A B A C A", " C", bos=False)
+    assert (said.first.item(), said.expected.item()) == (3, token(" C"))
+    none = given_prompt(model, "D A B A C A", " D", bos=False)
+    assert (none.first.item(), none.expected.item()) == (1, token(" D"))
+    twice = given_prompt(model, "D A B A B A", bos=False)
+    assert (twice.first.item(), twice.expected.item()) == (1, token(" B"))
+    beside = given_prompt(model, "D A A", bos=False)
+    assert (beside.first.item(), beside.target.item(), beside.expected.item()) == (1, 2, token(" A"))
+
+
+def test_a_pair_can_be_typed() -> None:
+    model = MODELS["byte level"]
+    pair = given_pair(model, "D A B C A", "D A E C A", bos=True)
+    assert same(pair.clean, given_prompt(model, "D A B C A", bos=True))
+    assert pair.changed.nonzero()[1].tolist() == [3]
+    assert pair.corrupted.first.item() == pair.clean.first.item() == 2
+    for other, why in [("D A B C A", "the same tokens"), ("D A", "6 and 3 tokens")]:
+        with pytest.raises(ScrubError, match=f"^the clean and the corrupted prompt have {why}: type two"):
+            given_pair(model, "D A B C A", other, bos=True)
+
+
+def test_frames_say_where_what_stands() -> None:
+    model = MODELS["byte level"]
+    pair = given_pair(model, "D A B C A", "D A E C A", bos=False)
+    row = pair.frame(model.tokenizer).iloc[0].to_dict()
+    assert row == {
+        "text": "D A B C A",
+        "corrupted": "D A E C A",
+        "first": 1,
+        "target": 2,
+        "second": 4,
+        "query": " A",
+        "expected": " B",
+        "changed": "2",
+    }
+    ids = repeated_prompts(MODELS["ids"], RANDOM, count=3)
+    assert ids.frame().expected.tolist() == [str(token) for token in ids.expected]
+    assert ids.texts[1] == " ".join(str(token) for token in ids.tokens[1, 1:])
+
+
+WIDE = reading(word_level(LETTERS), bos_before_prompts=False)
+UNMERGED = Tokenizer(models.BPE({"A": 0, " ": 1, "B": 2}, []))
+MISTAKES: dict[str, tuple[Model, dict[str, Any], str]] = {
+    "too few words": (
+        WIDE,
+        {"length": 18},
+        "reader has 17 letters that are one token each, but these prompts need 18 di",
+    ),
+    "no digits": (WIDE, {"kind": "digits"}, "reader has 0 digits that are one token each, but these prompts need 6"),
+    "words of several tokens": (reading(UNMERGED), {}, "reader has 0 letters that are one token each"),
+    "too few tokens": (reading(None, 5), {"kind": RANDOM}, "reader has 4 random tokens that are one token each, but"),
+    "too long": (
+        reading(None, 91),
+        {"kind": RANDOM, "length": 30},
+        f"a prompt has 60 tokens, but reader reads at most {N_CTX}",
+    ),
+    "a query outside": (WIDE, {"query": 6}, "the query 6 is no word of a draw of 6: take one of 0 to 5"),
+    "a query before": (WIDE, {"query": -1}, "the query -1 is no word of a draw of 6"),
+    "no length": (WIDE, {"length": 1}, "a draw of 1 words has nothing to expect"),
+    "no count": (WIDE, {"count": 0}, "0 prompts can't be drawn"),
+    "a huge count": (WIDE, {"count": 10**11}, "100000000000 prompts can't be drawn: take 1 to 100,000"),
+    "no seed": (WIDE, {"seed": -1}, "the seed -1 is none"),
+    "the first word": (
+        MODELS["byte level"],
+        {"query": 0},
+        "the first word of a text has no blank in front, so for reader",
+    ),
+}
+
+
+@pytest.mark.parametrize(("model", "asked", "message"), MISTAKES.values(), ids=list(MISTAKES))
+def test_mistakes_of_layout_are_one_line(model: Model, asked: dict[str, Any], message: str) -> None:
+    for draw in (repeated_prompts, prompt_pairs):
+        with pytest.raises(ScrubError) as caught:
+            draw(model, **asked)
+        assert str(caught.value).startswith(message)
+        assert len(str(caught.value).splitlines()) == 1
+
+
+def test_pairs_need_a_word_more() -> None:
+    repeated_prompts(WIDE, length=17)
+    with pytest.raises(
+        ScrubError, match=r"but these prompts need 17 different ones and another: take a smaller length"
+    ):
+        prompt_pairs(WIDE, length=17)
+    with pytest.raises(ScrubError, match=r"^pairs don't differ at 'end': take one of target, prefix$"):
+        prompt_pairs(WIDE, where="end")
+
+
+def test_the_first_word_can_be_the_query_where_it_is_the_same_token() -> None:
+    prompts = repeated_prompts(WIDE, query=0, count=3)
+    assert prompts.first.tolist() == [0, 0, 0]
+    np.testing.assert_array_equal(prompts.tokens[:, 0], prompts.tokens[:, -1])
+
+
+def test_a_tokenizer_that_joins_words_is_told() -> None:
+    tokens = ["A", " ", "B", "C", "A ", "B ", "C ", "A B ", " A", " B", " C"]
+    merges = [("A", " "), ("B", " "), ("C", " "), ("A ", "B ")]
+    joined = Tokenizer(models.BPE({token: at for at, token in enumerate(tokens)}, merges))
+    words = [joined.encode(text).tokens for text in ("A A", "B B", "A B C")]
+    assert words == [["A ", "A"], ["B ", "B"], ["A B ", "C"]]
+    with pytest.raises(ScrubError, match=r"^the tokenizer of reader makes one token of several letters: take random "):
+        repeated_prompts(reading(joined), length=3, count=20)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "message"),
+    [
+        ("D A B C", None, "nothing repeats in 'D A B C': its last token, ' C', stands nowhere before"),
+        ("D A B D", None, "nothing repeats in 'D A B D': its last token, ' D', stands nowhere before"),
+        ("D A B A C A", None, "' A' stands before ' B' and ' C' in 'D A B A C A': say which one is expected"),
+        ("D A B A", " BC", "the expected ' BC' is 2 tokens of reader: give the text of one"),
+        ("D A B A", "", "the expected '' is 0 tokens of reader"),
+        ("", None, "the prompt is empty: type a text"),
+        ("\udcff", None, "'\\udcff' isn't text that UTF-8 can write"),
+        ("A " * N_CTX, None, f"a prompt has {N_CTX + 2} tokens, but reader reads at most {N_CTX}"),
+    ],
+)
+def test_mistakes_of_typing_are_one_line(text: str, expected: str | None, message: str) -> None:
+    with pytest.raises(ScrubError) as caught:
+        given_prompt(MODELS["byte level"], text, expected)
+    assert str(caught.value).startswith(message)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_model_without_a_tokenizer_reads_no_text() -> None:
+    with pytest.raises(ScrubError, match=r"^reader has no tokenizer, so it reads no typed prompt: take prompts of ran"):
+        given_prompt(MODELS["ids"], PUBLISHED)

@@ -1,0 +1,135 @@
+"""`scrub prompts`, and how probable a model finds what is expected."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from worded import byte_level, reading
+
+from scrub.cli import _status
+from scrub.data.prompts.generate import given_pair, prompt_pairs, repeated_prompts
+from scrub.data.prompts.texts import token_texts
+from scrub.data.prompts.vocabulary import RANDOM
+from scrub.measure import predictions
+from scrub.measure.predictions import Predicted, probabilities
+from scrub.models.model import load_model
+from scrub.show.tables.prompts import prompt_table
+
+MODEL = reading(byte_level())
+
+
+def printed(what: object) -> str:
+    console = Console(width=160, highlight=False, markup=False)
+    with console.capture() as capture:
+        console.print(what)
+    return capture.get()
+
+
+@pytest.mark.parametrize("at_once", [1, 1 << 26])
+def test_probabilities_are_those_of_each_prompt_alone(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr(predictions, "AT_ONCE", at_once)
+    prompts = repeated_prompts(MODEL, count=7)
+    found = probabilities(MODEL, prompts)
+    for chance, row, token in zip(found, prompts.tokens, prompts.expected, strict=True):
+        logits = MODEL(torch.from_numpy(row)[None])[0, -1].numpy()
+        assert chance == pytest.approx(np.exp(logits[token]) / np.exp(logits).sum(), rel=1e-12)
+
+
+def test_the_table_marks_target_query_and_what_was_changed() -> None:
+    pair = given_pair(MODEL, "D A B C A", "D A E C A", bos=False)
+    lines = printed(prompt_table(pair, MODEL.tokenizer, {"P": ["0.5"]})).splitlines()
+    assert lines[3].split() == ["D", "A«·B»", "C«·A»", "1", "2", "4", "«·B»", "0.5"]
+    assert lines[4].split() == ["D", "A«·E»", "C", "A"]
+    assert (
+        printed(prompt_table(repeated_prompts(MODEL, count=23), MODEL.tokenizer)).splitlines()[-1].strip()
+        == "and 3 more"
+    )
+
+
+@pytest.mark.parametrize("kind", ["letters", RANDOM])
+def test_texts_of_tokens_are_the_text(kind: str) -> None:
+    prompts = repeated_prompts(MODEL, kind, count=5, bos=False)
+    for row, text in zip(prompts.tokens, prompts.texts, strict=True):
+        assert len(token_texts(row, MODEL.tokenizer)) == len(row)
+        assert "".join(token_texts(row, MODEL.tokenizer)) == text or kind == RANDOM
+
+
+def test_one_prompt_has_no_interval_and_several_have() -> None:
+    one, several = (Predicted.of(MODEL, prompt_pairs(MODEL, count=count)) for count in (1, 5))
+    assert "mean" not in printed(one)
+    assert json.loads(one.to_json())["means"]["clean"] == {"estimate": one.clean[0], "low": None, "high": None}
+    means = several.means
+    assert several.corrupted is not None
+    assert means["clean"].estimate == pytest.approx(several.clean.mean())
+    assert means["corrupted"].estimate == pytest.approx(several.corrupted.mean())
+    assert several.clean.min() <= means["clean"].low <= means["clean"].estimate <= means["clean"].high
+    assert printed(several).count("(95 %)") == 2
+    assert list(several.frame().probability) == several.clean.tolist()
+
+
+def test_the_command_writes_what_it_prints(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "prompts.json"
+    words = [
+        "prompts",
+        "gpt2-mini",
+        "--kind",
+        "random-tokens",
+        "--count",
+        "3",
+        "--length",
+        "4",
+        "--seed",
+        "5",
+        "--pairs",
+    ]
+    assert _status([*words, "--bos", "--json", str(file)]) == 0
+    said = capsys.readouterr().out
+    found = json.loads(file.read_text(encoding="utf-8"))
+    assert {key: found[key] for key in ("format", "model", "kind", "seed", "pairs")} == {
+        "format": 1,
+        "model": "gpt2-mini",
+        "kind": RANDOM,
+        "seed": 5,
+        "pairs": True,
+    }
+    model = load_model("gpt2-mini")
+    pairs = prompt_pairs(model, RANDOM, 3, 4, 5, True)
+    for at, row in enumerate(found["prompts"]):
+        assert row["tokens"] == pairs.clean.tokens[at].tolist()
+        assert row["corrupted_tokens"] == pairs.corrupted.tokens[at].tolist()
+        assert row["expected_token"] == row["tokens"][row["target"]] != row["corrupted_tokens"][row["target"]]
+        assert row["changed"] == [row["target"]]
+        assert row["probability"] == pytest.approx(probabilities(model, pairs.clean)[at])
+        assert f"{row['probability']:.4f}" in said
+    mean = found["means"]["clean"]
+    assert f"{mean['estimate']:.4f} [{mean['low']:.4f}, {mean['high']:.4f}]" in said
+
+
+def test_the_command_takes_a_typed_prompt(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _status(["prompts", "gpt2-mini", "--no-bos", "--text", "J A M P R X J A M P R"]) == 0
+    row = capsys.readouterr().out.splitlines()[4].split()
+    assert row[:-1] == ["J", "A", "M", "P", "R«·X»", "J", "A", "M", "P«·R»", "4", "5", "10", "«·X»"]
+    assert 0 < float(row[-1]) < 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--text", "J A M"], "nothing repeats in 'J A M'"),
+        (["--expected", " X"], "--expected says what comes after a prompt that is typed: give it with --text"),
+        (["--pairs", "--text", "J A M A"], "--pairs corrupts prompts that are drawn"),
+        (["--kind", "stones"], "prompts aren't made of 'stones'"),
+        (["--json", "no/such/folder.json"], "no/such/folder.json can't be written"),
+    ],
+)
+def test_mistakes(capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
+    assert _status(["prompts", "gpt2-mini", *words]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(f"scrub: {message}")
+    assert len(said.err.splitlines()) == 1

@@ -1,0 +1,345 @@
+"""Ablations against weights that are zeroed, and against torch hooks on the same model in transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hooked import (
+    D_HEAD,
+    EXACT,
+    HEADS,
+    LAYERS,
+    POSITIONS,
+    SEQUENCES,
+    Change,
+    Hooked,
+    Point,
+    Read,
+    columns,
+    places_of,
+    put,
+    tokens_of,
+)
+from small import small
+from torch import Tensor
+
+from scrub.data.prompts.prompts import Prompts
+from scrub.measure.heads.definitions import ABLATIONS, DEFINITIONS
+from scrub.measure.heads.places import Places
+from scrub.measure.interventions import effects as module
+from scrub.measure.interventions.ablation import DIFFERENTIAL, EFFECT, LOG_EFFECT, SHIFT, Ablation, ablate
+from scrub.models.model import make_model
+from scrub.text.errors import ScrubError
+
+HOOKED = Hooked()
+PLACES = places_of(1)
+X = torch.from_numpy(PLACES.tokens[:, :-1])
+UNCHANGED = Read.of(HOOKED.run(X).logits, PLACES)
+SPAN = [1, 4, 5]
+FORCED = torch.rand(POSITIONS, POSITIONS, generator=torch.Generator().manual_seed(5), dtype=torch.float64).tril() + 0.1
+FORCED = FORCED.tril() / FORCED.tril().sum(1, keepdim=True)
+
+
+def check(found: Ablation, name: str, logits: Tensor) -> None:
+    """An experiment predicts as these logits do, and not as the unchanged model does."""
+    row, read = 1 + found.names.index(name), Read.of(logits, PLACES)
+    for measure, expected in (("loss", read.loss), ("logit", read.logit), ("mean logit", read.mean_logit)):
+        np.testing.assert_allclose(found.effects.values[measure][row], expected, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(found.effects.values["loss"][0], UNCHANGED.loss, rtol=0, atol=1e-9)
+    assert np.abs(read.loss - UNCHANGED.loss).max() > 1e-4
+
+
+@contextmanager
+def zeroed(*weights: tuple[Tensor, list[int] | slice]) -> Iterator[None]:
+    """Rows of weights are 0 for a while."""
+    kept = [weight.detach().clone() for weight, _ in weights]
+    with torch.no_grad():
+        for weight, rows in weights:
+            weight[rows] = 0
+        yield
+        for (weight, _), before in zip(weights, kept, strict=True):
+            weight.copy_(before)
+
+
+@pytest.fixture(scope="module")
+def zeros() -> Ablation:
+    return ablate(HOOKED.model, PLACES, ["heads", "layers", "a0.1+a2.0+m1"], settings=EXACT)
+
+
+def test_zero_ablation_is_weights_that_are_zero(zeros: Ablation) -> None:
+    everywhere = slice(None)
+    for layer, block in enumerate(HOOKED.theirs.transformer.h):
+        for head in range(HEADS):
+            with zeroed((block.attn.c_proj.weight, columns(head))):
+                check(zeros, f"a{layer}.{head}", HOOKED.run(X).logits)
+        with zeroed((block.attn.c_proj.weight, everywhere)):
+            check(zeros, f"a{layer}", HOOKED.run(X).logits)
+        with zeroed((block.mlp.c_proj.weight, everywhere), (block.mlp.c_proj.bias, everywhere)):
+            check(zeros, f"m{layer}", HOOKED.run(X).logits)
+    first, middle, last = HOOKED.theirs.transformer.h
+    both = [(first.attn.c_proj.weight, columns(1)), (last.attn.c_proj.weight, columns(0))]
+    with zeroed(*both, (middle.mlp.c_proj.weight, everywhere), (middle.mlp.c_proj.bias, everywhere)):
+        check(zeros, "a0.1+a2.0+m1", HOOKED.run(X).logits)
+
+
+def test_means_are_over_the_reference_sequences_at_each_position() -> None:
+    reference = tokens_of(7, sequences=11)
+    sites = ["a1.2", "m0", "a0", "a2.1/k", "a1.0@1,4..5", "a0.0+m2"]
+    found = ablate(HOOKED.model, PLACES, sites, how="mean", reference=reference, settings=EXACT)
+    seen = HOOKED.run(torch.from_numpy(reference[:, :-1]))
+    mean = {point: value.mean(0, keepdim=True) for point, value in seen.at.items()}
+    changes: dict[str, dict[Point, Change]] = {
+        "a1.2": {("z", 1): put(mean["z", 1], columns(2))},
+        "m0": {("mlp", 0): put(mean["mlp", 0])},
+        "a0": {("z", 0): put(mean["z", 0])},
+        "a2.1/k": {("qkv", 2): put(mean["qkv", 2], columns(1, "k"))},
+        "a1.0@1,4..5": {("z", 1): put(mean["z", 1], columns(0), SPAN)},
+        "a0.0+m2": {("z", 0): put(mean["z", 0], columns(0)), ("mlp", 2): put(mean["mlp", 2])},
+    }
+    for name in sites:
+        check(found, name, HOOKED.run(X, changes[name]).logits)
+
+
+def test_resampling_takes_the_other_sequence() -> None:
+    other = tokens_of(8)
+    found = ablate(
+        HOOKED.model, PLACES, ["a1.2", "m1", "a2.0"], how="resample", positions="1,4..5", other=other, settings=EXACT
+    )
+    seen = HOOKED.run(torch.from_numpy(other[:, :-1])).at
+    check(found, "a1.2", HOOKED.run(X, {("z", 1): put(seen["z", 1], columns(2), SPAN)}).logits)
+    check(found, "m1", HOOKED.run(X, {("mlp", 1): put(seen["mlp", 1], positions=SPAN)}).logits)
+    check(found, "a2.0", HOOKED.run(X, {("z", 2): put(seen["z", 2], columns(0), SPAN)}).logits)
+
+
+def test_others_are_drawn_by_the_seed_and_never_the_sequence_itself() -> None:
+    found = ablate(HOOKED.model, PLACES, ["a0"], how="resample", settings=EXACT)
+    partners = {}
+    for row in range(SEQUENCES):
+        if not PLACES.scored[row].any():
+            continue
+        one = replace(PLACES, tokens=PLACES.tokens[row : row + 1], scored=PLACES.scored[row : row + 1])
+        at = slice(PLACES.scored[:row].sum(), PLACES.scored[: row + 1].sum())
+        for other in range(SEQUENCES):
+            z = HOOKED.run(X[other : other + 1]).at["z", 0]
+            read = Read.of(HOOKED.run(X[row : row + 1], {("z", 0): put(z)}).logits, one)
+            if np.allclose(read.loss, found.effects.values["loss"][1, at], rtol=0, atol=1e-9):
+                partners[row] = other
+    assert len(set(partners.values())) == len(partners) == SEQUENCES - 1
+    assert all(row != other for row, other in partners.items())
+
+
+def test_an_array_stands_where_the_component_was_and_at_its_positions_only() -> None:
+    array = np.random.default_rng(3).normal(size=(POSITIONS, HEADS * D_HEAD))
+    found = ablate(HOOKED.model, PLACES, ["m1", "m1@1,4..5"], how="array mine", arrays={"mine": array}, settings=EXACT)
+    mine = torch.from_numpy(array)[None]
+    check(found, "m1", HOOKED.run(X, {("mlp", 1): put(mine)}).logits)
+    check(found, "m1@1,4..5", HOOKED.run(X, {("mlp", 1): put(mine, positions=SPAN)}).logits)
+
+
+def attending(pattern: Tensor, layer: int, heads: list[int]) -> dict[Point, Change]:
+    """Heads read their own values by a pattern."""
+    values: dict[int, Tensor] = {}
+
+    def keep(qkv: Tensor) -> Tensor:
+        values.update({head: qkv[..., columns(head, "v")] for head in heads})
+        return qkv
+
+    def change(z: Tensor) -> Tensor:
+        for head in heads:
+            z[..., columns(head)] = pattern @ values[head]
+        return z
+
+    return {("qkv", layer): keep, ("z", layer): change}
+
+
+def lagged(lag: int) -> Tensor:
+    """All attention to the position so many before; from the first ones to position 0."""
+    pattern = torch.zeros(POSITIONS, POSITIONS, dtype=torch.float64)
+    pattern[range(POSITIONS), [max(0, at - lag) for at in range(POSITIONS)]] = 1
+    return pattern
+
+
+UNIFORM = torch.ones(POSITIONS, POSITIONS, dtype=torch.float64).tril() / torch.arange(1, POSITIONS + 1)[:, None]
+PATTERNS = {"lag 3": lagged(3), "identity": lagged(0), "uniform": UNIFORM, "array mine": FORCED}
+
+
+@pytest.mark.parametrize("by", PATTERNS)
+def test_attention_is_forced_to_a_pattern(by: str) -> None:
+    forced = {"a1.1": by, "a0": by}
+    given = {"arrays": {"mine": FORCED.numpy()}, "settings": EXACT}
+    found = ablate(HOOKED.model, PLACES, attend=forced, **given)
+    changes = attending(PATTERNS[by], 1, [1]) | attending(PATTERNS[by], 0, [*range(HEADS)])
+    check(found, f"a1.1 by {by}, a0 by {by}", HOOKED.run(X, changes).logits)
+
+
+def test_everything_but_what_is_named_is_ablated() -> None:
+    """As in a notebook that keeps one head of layer 0 with a fixed pattern, and the embedding."""
+    alone = ablate(HOOKED.model, PLACES, attend={"a0.1": "lag 2"}, only=True, settings=EXACT)
+    kept = ablate(HOOKED.model, PLACES, ["m1", "a2+a1.2"], attend={"a0.1": "lag 2"}, only=True, settings=EXACT)
+    zero: dict[Point, Change] = {("mlp", layer): torch.zeros_like for layer in range(LAYERS)}
+    zero |= {("z", layer): torch.zeros_like for layer in range(LAYERS)}
+
+    def head_alone(head: int) -> Change:
+        return put(torch.zeros(1, dtype=torch.float64), [c for h in range(HEADS) if h != head for c in columns(h)])
+
+    forced = attending(lagged(2), 0, [1])
+    first: dict[Point, Change] = {("qkv", 0): forced["qkv", 0], ("z", 0): lambda z: head_alone(1)(forced["z", 0](z))}
+    check(alone, "only a0.1 by lag 2", HOOKED.run(X, zero | first).logits)
+    check(kept, "only m1", HOOKED.run(X, {k: v for k, v in (zero | first).items() if k != ("mlp", 1)}).logits)
+    some = {k: v for k, v in (zero | first).items() if k != ("z", 2)} | {("z", 1): head_alone(2)}
+    check(kept, "only a2+a1.2", HOOKED.run(X, some).logits)
+
+
+def test_all_heads_of_a_layer_that_are_kept_one_by_one_are_the_layer() -> None:
+    config = HOOKED.ours.config.model_copy(update={"roles": {"some": [(1, 0), (1, 2)]}})
+    model = make_model("random", config, HOOKED.ours.params)
+    named = ["a1", "a1.0+a1.1+a1.2", "a1.some+a1.1"]
+    found = ablate(model, PLACES, named, only=True, settings=EXACT)
+    zero = {("mlp", layer): torch.zeros_like for layer in range(LAYERS)} | {
+        ("z", at): torch.zeros_like for at in (0, 2)
+    }
+    for name in found.names:
+        check(found, name, HOOKED.run(X, zero).logits)
+
+
+def test_a_head_attends_as_it_is_told_beside_its_layer() -> None:
+    changes = attending(UNIFORM, 0, [1])
+    others = attending(lagged(0), 0, [0, 2])
+    first, second = changes["qkv", 0], others["qkv", 0]
+    both: dict[Point, Change] = {
+        ("qkv", 0): lambda qkv: second(first(qkv)),
+        ("z", 0): lambda z: others["z", 0](changes["z", 0](z)),
+    }
+    for attend in ({"a0": "identity", "a0.1": "uniform"}, {"a0.1": "uniform", "a0": "identity"}):
+        found = ablate(HOOKED.model, PLACES, attend=attend, settings=EXACT)
+        check(found, found.names[0], HOOKED.run(X, both).logits)
+
+
+def test_what_is_told_of_an_ablation(zeros: Ablation) -> None:
+    first = HOOKED.theirs.transformer.h[0].attn.c_proj.weight
+    before = UNCHANGED
+    with zeroed((first, columns(2))):
+        after = Read.of(HOOKED.run(X).logits, PLACES)
+    row = zeros.frame().set_index("ablated").loc["a0.2"]
+    fall = np.exp(-before.loss).mean() - np.exp(-after.loss).mean()
+    shift = (after.mean_logit - before.mean_logit).mean()
+    expected = {
+        "loss before": before.loss.mean(),
+        "loss after": after.loss.mean(),
+        "probability before": np.exp(-before.loss).mean(),
+        "probability after": np.exp(-after.loss).mean(),
+        EFFECT: fall,
+        LOG_EFFECT: after.loss.mean() - before.loss.mean(),
+        SHIFT: shift,
+        DIFFERENTIAL: (after.logit - before.logit).mean() - shift,
+    }
+    for name, value in expected.items():
+        assert row[name] == pytest.approx(value, abs=1e-9), name
+    for name in (EFFECT, LOG_EFFECT, SHIFT, DIFFERENTIAL, "loss after"):
+        assert row[f"{name}, low"] < row[name] < row[f"{name}, high"]
+    tokens = zeros.tokens("a0.2")
+    assert [*zip(tokens["sequence"], tokens["position"], strict=True)] == [
+        *zip(*np.nonzero(PLACES.scored), strict=True)
+    ]
+    np.testing.assert_allclose(tokens["loss before"], before.loss, atol=1e-9)
+    np.testing.assert_allclose(tokens["rise"], after.loss - before.loss, atol=1e-9)
+    assert tokens["target"][0] == str(PLACES.tokens[tokens["sequence"][0], tokens["position"][0] + 1])
+
+
+@pytest.mark.parametrize("kind", ABLATIONS)
+def test_scores_of_heads(zeros: Ablation, kind: str) -> None:
+    score, frame = zeros.head_score(kind), zeros.frame().set_index("ablated")
+    assert (score.unit, score.source) == (DEFINITIONS[kind].unit, DEFINITIONS[kind].source)
+    assert score.name == f"{kind} (zero)"
+    assert score.sums.shape == (SEQUENCES, LAYERS, HEADS)
+    for layer, head in score.heads:
+        found, row = score.interval((layer, head)), frame.loc[f"a{layer}.{head}"]
+        assert (found.estimate, found.low, found.high) == pytest.approx(
+            (row[kind], row[f"{kind}, low"], row[f"{kind}, high"])
+        )
+
+
+def test_scores_of_heads_stand_by_sequence_layer_and_head() -> None:
+    """In a model that has other numbers of layers and heads."""
+    ours = small(n_layers=2)
+    found = ablate(make_model("random", ours.config, ours.params), PLACES, settings=EXACT)
+    score, sequence = found.head_score(LOG_EFFECT), np.nonzero(PLACES.scored)[0]
+    assert score.sums.shape == (SEQUENCES, 2, 5)
+    np.testing.assert_array_equal(score.counts, PLACES.scored.sum(1))
+    for layer, head in score.heads:
+        rise = found.tokens(f"a{layer}.{head}")["rise"]
+        sums = np.bincount(sequence, rise, minlength=SEQUENCES)
+        np.testing.assert_allclose(score.sums[:, layer, head], sums, rtol=0, atol=1e-9)
+
+
+def test_a_shift_of_all_logits_is_no_effect(zeros: Ablation) -> None:
+    """Logits that all rise alike: the uniform shift is all there is."""
+    values = {name: each.copy() for name, each in zeros.effects.values.items()}
+    values["logit"][1] = values["logit"][0] - 169.6
+    values["mean logit"][1] = values["mean logit"][0] - 169.6
+    values["loss"][1] = values["loss"][0]
+    row = replace(zeros, effects=replace(zeros.effects, values=values)).frame().iloc[0]
+    assert row[SHIFT] == pytest.approx(-169.6)
+    assert row[DIFFERENTIAL] == pytest.approx(0, abs=1e-9)
+    assert row[EFFECT] == 0
+
+
+def test_one_sequence_has_no_interval_and_many_plans_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = tokens_of(4, 1)
+    prompts = Prompts("given", tokens[:, :-1], tokens[:, -1], np.array([1]), np.array([POSITIONS - 1]), ("",))
+    sites = ["a0.0", "m2", "a1@2", "stream 1"]
+    whole = ablate(HOOKED.model, prompts, sites, settings=EXACT)
+    monkeypatch.setattr(module, "AT_ONCE", 3)
+    parts = ablate(HOOKED.model, prompts, sites, settings=EXACT)
+    assert whole.names == parts.names
+    np.testing.assert_allclose(whole.frame().iloc[:, 1:], parts.frame().iloc[:, 1:], rtol=0, atol=1e-9)
+    row = whole.frame().iloc[0]
+    assert row[EFFECT] == row[f"{EFFECT}, low"] == row[f"{EFFECT}, high"] != 0
+
+
+@pytest.mark.parametrize(
+    ("what", "more", "says"),
+    [
+        (["a9.0"], {}, "'a9.0' is no site of this model: 'a9.0' is none of emb, a0, m0"),
+        (["a0.7"], {}, "'a0.7' is no site"),
+        (["stream 9"], {}, "'stream 9' is no site of this model: the residual stream is 'stream 0'"),
+        ("a1.0/*", {}, "no sweep over edges"),
+        ([], {}, "no site is named"),
+        ([""], {}, "no site is named"),
+        (["a1.0"], {"how": "nought"}, "nothing is ablated by 'nought'"),
+        (["a1.0"], {"how": "array mine"}, "there is no array 'mine'"),
+        (["a1.0"], {"positions": "7..4"}, "no span of positions"),
+        (["a1.0@5..7"], {}, "there are no positions 5..7 here: the text have 0 to 6"),
+        (["a1.0@2+a1.0@4"], {}, "can't be told apart in one experiment"),
+        (["a1@2+a1.0"], {}, "can't be told apart in one experiment"),
+        (["stream 1@2+a0.1"], {}, "can't be told apart in one experiment"),
+        (["a1.0", "a1.0"], {"attend": {"m0": "uniform"}}, "attention can't be forced at 'm0'"),
+        (None, {"attend": {"a0.0": "sideways"}}, "there is no mask 'sideways'"),
+        (["m0/k"], {}, "'m0/k' is no site"),
+        (["a1.0/k"], {"only": True}, "can't be what alone stays"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(what: object, more: dict[str, object], says: str) -> None:
+    with pytest.raises(ScrubError) as raised:
+        ablate(HOOKED.model, PLACES, what, settings=EXACT, **more)  # type: ignore[arg-type]
+    assert says in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_mistakes_of_one_sequence_and_of_scores(zeros: Ablation) -> None:
+    one = Places("text", PLACES.tokens[2:3], PLACES.scored[2:3])
+    for how, says in (("resample", "has no other to resample from"), ("mean", "a mean over one sequence")):
+        with pytest.raises(ScrubError, match=says):
+            ablate(HOOKED.model, one, ["a0.0"], how=how, settings=EXACT)
+    with pytest.raises(ScrubError, match="has no score 'nought': it has ablation effect"):
+        zeros.head_score("nought")
+    with pytest.raises(ScrubError, match="there is no experiment 'a9'"):
+        zeros.tokens("a9")
+    some = replace(zeros, effects=replace(zeros.effects, names=["unscrubbed", "a0.0"]))
+    with pytest.raises(ScrubError, match=r"needs each ablated by itself, but a0.1 was not"):
+        some.head_score()

@@ -1,0 +1,58 @@
+"""A small GPT-2 on disk, the same one in transformers, and a study of its heads: made once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from plain import LAYERS, save
+from transformers import GPT2LMHeadModel
+
+from scrub.measure.study.heads import HeadStudy, study_heads
+from scrub.models.model import Model, load_model
+from scrub.study.run import Settings
+
+EXACT = Settings(dtype="float64", device="cpu", progress=False, batch=3)
+
+
+@pytest.fixture(scope="session")
+def exact() -> Settings:
+    return EXACT
+
+
+@pytest.fixture(scope="session")
+def models(flat: tuple[Model, GPT2LMHeadModel], folder: Path) -> Path:
+    """The folder with "flat" and "mute" in it."""
+    assert flat[0].tokenizer is not None
+    return folder
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where models go."""
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="session")
+def theirs(folder: Path) -> GPT2LMHeadModel:
+    return save(folder / "small")
+
+
+@pytest.fixture(scope="session")
+def model(theirs: GPT2LMHeadModel, folder: Path) -> Model:
+    assert theirs.config.n_layer == LAYERS
+    return load_model(folder / "small", torch.float64)
+
+
+@pytest.fixture(scope="session")
+def flat(folder: Path) -> tuple[Model, GPT2LMHeadModel]:
+    """One of a single layer, and the same in transformers; beside it "mute", which has no tokenizer."""
+    theirs = save(folder / "flat", layers=1)
+    save(folder / "mute", layers=1, tokenizer=False)
+    return load_model(folder / "flat", torch.float64), theirs
+
+
+@pytest.fixture(scope="session")
+def study(model: Model) -> HeadStudy:
+    return study_heads(model, count=7, settings=EXACT)

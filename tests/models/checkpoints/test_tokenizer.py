@@ -1,0 +1,126 @@
+"""A tokenizer as GPT-2 was published: vocab.json and merges.txt, instead of tokenizer.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from made import gpt2, refusal
+from tokenizers import ByteLevelBPETokenizer, Tokenizer
+from transformers import GPT2Tokenizer
+
+from scrub.models.checkpoints import wanted_files
+from scrub.models.model import load_model, save_model
+
+END = "<|endoftext|>"
+TEXTS = [
+    "the cat sat on the mat; the cats' hat, that's the one",
+    "naïve café — ünïcödé, twice: naïve café",
+    " \n\n\t 12 123 123",
+]
+SIZE = 301  # the 256 bytes, END, and 44 merges
+
+
+@pytest.fixture(scope="module")
+def trained() -> ByteLevelBPETokenizer:
+    found = ByteLevelBPETokenizer()
+    found.train_from_iterator(TEXTS, vocab_size=SIZE, min_frequency=1, special_tokens=[END], show_progress=False)
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path, trained: ByteLevelBPETokenizer) -> Path:
+    gpt2(vocab_size=SIZE).save_pretrained(tmp_path / "m")
+    trained.save_model(str(tmp_path / "m"))
+    return tmp_path / "m"
+
+
+def tokenizer_of(folder: Path) -> Tokenizer:
+    found = load_model(folder).tokenizer
+    assert found is not None
+    return found
+
+
+@given(
+    text=st.one_of(
+        st.text(max_size=40), st.lists(st.sampled_from([*TEXTS, END, " ", "\u2028"]), max_size=5).map("".join)
+    )
+)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_it_is_that_of_transformers(both: tuple[Tokenizer, GPT2Tokenizer], text: str) -> None:
+    ours, theirs = both
+    ids = ours.encode(text, add_special_tokens=False).ids
+    assert ids == theirs(text, add_special_tokens=False)["input_ids"]
+    assert ours.decode(ids, skip_special_tokens=False) == text
+
+
+@pytest.fixture
+def both(folder: Path) -> tuple[Tokenizer, GPT2Tokenizer]:
+    return tokenizer_of(folder), GPT2Tokenizer.from_pretrained(folder)
+
+
+def test_lines_may_end_as_on_windows(folder: Path) -> None:
+    before = tokenizer_of(folder).encode(TEXTS[0]).ids
+    merges = folder / "merges.txt"
+    merges.write_bytes(merges.read_bytes().replace(b"\n", b"\r\n"))
+    assert tokenizer_of(folder).encode(TEXTS[0]).ids == before
+    assert len(before) < len(TEXTS[0]), "something is merged"
+
+
+def test_tokenizer_json_comes_first_and_is_what_is_saved(folder: Path, tmp_path: Path) -> None:
+    loaded = load_model(folder)
+    save_model(loaded, tmp_path / "saved")
+    saved = tokenizer_of(tmp_path / "saved")
+    assert saved.encode(TEXTS[1]).ids == tokenizer_of(folder).encode(TEXTS[1]).ids
+    assert not (tmp_path / "saved" / "vocab.json").exists()
+    (folder / "tokenizer.json").write_text("{}")
+    assert refusal(folder).startswith("tokenizer.json is no tokenizer: ")
+
+
+def test_one_of_the_two_files_is_no_tokenizer(folder: Path) -> None:
+    (folder / "merges.txt").unlink()
+    assert load_model(folder).tokenizer is None
+
+
+def test_a_model_without_a_tokenizer_that_is_saved_there_has_none(folder: Path, tmp_path: Path) -> None:
+    gpt2().save_pretrained(tmp_path / "other")
+    save_model(load_model(tmp_path / "other"), folder)
+    assert load_model(folder).tokenizer is None
+
+
+BAD = {
+    "no JSON": ("vocab.json", "{", "vocab.json is no JSON: "),
+    "no object": ("vocab.json", "[1, 2]", "vocab.json is no tokenizer: "),
+    "a number": ("vocab.json", "3", "vocab.json is no tokenizer: "),
+    "ids that are text": ("vocab.json", '{"a": "0"}', "vocab.json is no tokenizer: "),
+    "an id below zero": ("vocab.json", '{"a": -1}', "vocab.json is no tokenizer: "),
+    "an id too large": ("vocab.json", '{"a": 99999999999999999999}', "vocab.json is no tokenizer: "),
+    "a token twice": ("vocab.json", '{"a": 0, "a": 1}', "vocab.json is no JSON: "),
+    "another vocabulary": ("vocab.json", json.dumps({"a": 0, "b": 1}), "vocab.json is no tokenizer: "),
+    "merges of three": ("merges.txt", "#version: 0.2\nt h e\n", "vocab.json is no tokenizer: "),
+    "merges of one": ("merges.txt", "the\n", "vocab.json is no tokenizer: "),
+    "merges of strangers": ("merges.txt", "a \u4e16\n", "vocab.json is no tokenizer: "),
+    "no text": ("merges.txt", b"\xff\xfe", "merges.txt is no text: byte 0 isn't UTF-8"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BAD.values(), ids=list(BAD))
+def test_files_that_are_wrong(folder: Path, name: str, content: str | bytes, message: str) -> None:
+    (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert refusal(folder).startswith(message)
+
+
+def test_a_vocabulary_of_another_size(folder: Path, tmp_path: Path) -> None:
+    gpt2(vocab_size=SIZE - 1).save_pretrained(tmp_path / "m")
+    says = "but config.json beside it says vocab_size 300: take the tokenizer that the model was trained with"
+    assert refusal(folder) == f"vocab.json has {SIZE} tokens, {says}"
+
+
+def test_it_is_brought_where_there_is_nothing_better() -> None:
+    theirs = ["config.json", "model.safetensors", "vocab.json", "merges.txt"]
+    assert wanted_files(theirs) == sorted(theirs)
+    assert wanted_files([*theirs, "tokenizer.json"]) == ["config.json", "model.safetensors", "tokenizer.json"]
+    assert wanted_files(theirs[:3]) == ["config.json", "model.safetensors"]
