@@ -182,6 +182,7 @@ def test_the_heads_of_the_table_are_heads(op: str) -> None:
     inputs: dict[str, list[torch.Tensor]] = {
         "add": [q, v, q],
         "sub": [q, v],
+        "absolute": [q],
         "at_positions": [q, positions()],
         "take_heads": [random_tensor(G, H, D, M)],
         "select_heads": [q],
@@ -228,6 +229,7 @@ def test_the_rows_of_the_table_are_rows(op: str) -> None:
     inputs: dict[str, list[torch.Tensor]] = {
         "add": [stream, random_tensor(G, B, Q, M), stream],
         "sub": [z, v],
+        "absolute": [z],
         "layer_norm": [stream, random_tensor(G, M), random_tensor(G, M)],
         "project": [stream, random_tensor(G, H, D, M), random_tensor(G, H, D)],
         "select_heads": [z],

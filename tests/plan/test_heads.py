@@ -12,7 +12,7 @@ from small import Small, rules, small, small_gpt2
 import scrub.plan.plan
 from scrub.graph.node import Node, walk
 from scrub.plan.plan import compile_plan
-from scrub.study.experiments import losses
+from scrub.study.metric import losses
 
 MADE = [small(biases=("q", "k", "v", "o", "unembed")), small_gpt2()]
 
