@@ -8,19 +8,22 @@ from scrub.interventions.effects import _outputs
 from scrub.interventions.intervention import Intervention, ablate_sites, feed, unchanged
 from scrub.interventions.sites import expanded, read_sites
 from scrub.measure.composition import composition
-from scrub.measure.mechanism import AT_ONCE, mechanism
+from scrub.measure.mechanism import mechanism
 from scrub.measure.places import Places
 from scrub.measure.single_paths import SinglePaths
 from scrub.model import Model
 from scrub.plan.plan import Plan, compile_plan
-from scrub.results.hashes import hash_array
 from scrub.study.experiments import measured
 
-__all__ = ["Places", "ablation_plan", "composition", "hash_array", "mechanism", "mechanism_plans", "patching_plan"]
+__all__ = ["Places", "ablation_plan", "composition", "mechanism", "mechanism_plans", "patching_plan"]
 
 
 def ablation_plan(
-    model: Model, what: str = "", how: str = "zero", positions: str | None = None, attend: Mapping[str, str] | None = None
+    model: Model,
+    what: str = "",
+    how: str = "zero",
+    positions: str | None = None,
+    attend: Mapping[str, str] | None = None,
 ) -> Plan:
     """The plan of `scrub.ablate(model, ..., what, how=how, positions=positions, attend=attend)`."""
     texts = expanded(what, model.graph) if what else [""]
@@ -40,15 +43,15 @@ def patching_plan(model: Model, sites: str | Sequence[str], every: int | None = 
     return _plan(model, found, logits=False)
 
 
-def mechanism_plans(model: Model, head: tuple[int, int], masks: Sequence[str] = ()) -> Iterator[tuple[str, Plan]]:
-    """The first plan that `mechanism` measures for each slot of a head, and one where all three slots keep a path."""
+def mechanism_plans(model: Model, head: tuple[int, int], masks: Sequence[str], most: int) -> Iterator[tuple[str, Plan]]:
+    """A plan of `mechanism` for each slot of a head, and one where all three slots keep a path: `most` hypotheses."""
     found = SinglePaths(model.graph, head, masks=masks)
     paths = {slot: found.paths(slot) for slot in "qkv"}
     tested = [(slot, [{slot: path} for path in some]) for slot, some in paths.items()]
     tested.append(("q k v", [dict(zip("qkv", some, strict=True)) for some in zip(*paths.values(), strict=False)]))
     for name, some in tested:
         anchors = [found.unscrubbed, found.resampled(some[0])]
-        kept = [found.keeping(each) for each in some[:AT_ONCE]]
+        kept = [found.keeping(each) for each in some[:most]]
         yield name, compile_plan(measured([*anchors, *kept]))
 
 
