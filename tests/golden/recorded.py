@@ -153,7 +153,7 @@ def _study(on: str, how: str) -> Numbers:
 def _mechanism() -> Numbers:
     loaded = _loaded("attn2l")
     scored = scrub.prepare("induction/naive", model("attn2l"), ROWS, settings()).selected
-    found = mechanism(loaded, tokens()[:4], scored[:4], HEAD, slots=["k"], masks=["previous"])
+    found = mechanism(loaded, tokens(), scored, HEAD, slots=["k"], masks=["previous"])
     return {name: each for name, each in found.numbers().items() if name != "conclusions"}
 
 
