@@ -154,7 +154,9 @@ def _mechanism() -> Numbers:
     loaded = _loaded("attn2l")
     scored = scrub.prepare("induction/naive", model("attn2l"), ROWS, settings()).selected
     found = mechanism(loaded, tokens(), scored, HEAD, slots=["k"], masks=["previous"])
-    return {name: each for name, each in found.numbers().items() if name != "conclusions"}
+    table = found.frame()
+    table[["recovered", "low", "high"]] /= 100  # fractions: of so small a gap, a percent is rounded by more than 1e-12
+    return {"unscrubbed": found.unscrubbed, "gaps": found.gaps, "previous": found.previous, "table": table}
 
 
 def _composition(on: str) -> Numbers:
