@@ -11,7 +11,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, Self, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -81,7 +81,7 @@ class Source:
         raise ScrubError(f"there is no source {said!r}: use {draws}, and in an intervention {holds}")
 
     @classmethod
-    def read(cls, text: str) -> Self | None:
+    def read(cls, text: str) -> Source | None:
         """Read a source of this kind; None for any other text. Kinds with an argument read more than their name."""
         return cls() if text == cls.written else None
 
@@ -155,7 +155,7 @@ class Like(Draw):
     feature: str
 
     @classmethod
-    def read(cls, text: str) -> Self | None:
+    def read(cls, text: str) -> Source | None:
         found = re.fullmatch(cls.written.replace("FEATURE", r"([A-Za-z_]\w*)"), text)
         return cls(found[1]) if found else None
 
@@ -209,7 +209,7 @@ class Array(Held):
     name: str
 
     @classmethod
-    def read(cls, text: str) -> Self | None:
+    def read(cls, text: str) -> Source | None:
         found = re.fullmatch(r"array ([A-Za-z_]\w*)", text)
         return cls(found[1]) if found else None
 
@@ -232,7 +232,7 @@ class Attend(Held):
     by: str
 
     @classmethod
-    def read(cls, text: str) -> Self | None:
+    def read(cls, text: str) -> Source | None:
         word, _, by = text.partition(" ")
         if word != "attend" or not by:
             return None
@@ -244,7 +244,7 @@ class Attend(Held):
         return f"attend {self.by}"
 
     def value(self, stand: Stand) -> Float[Tensor, "1 ..."]:
-        if (array := Array.read(self.by)) is not None:
+        if isinstance(array := Array.read(self.by), Array):
             return stand.array(array.name, attends=True)
         return self.pattern(stand.like.shape[-1]).to(stand.like).expand_as(stand.like)
 

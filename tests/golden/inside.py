@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from scrub.interventions.effects import _outputs
-from scrub.interventions.intervention import Intervention, ablate_sites, feed, unchanged
-from scrub.interventions.sites import expanded, read_sites
-from scrub.measure.composition import composition
-from scrub.measure.mechanism import mechanism
-from scrub.measure.places import Places
-from scrub.measure.single_paths import SinglePaths
-from scrub.model import Model
+from scrub.data.examples import Examples
+from scrub.measure.heads.mechanism import mechanism
+from scrub.measure.heads.single_paths import SinglePaths
+from scrub.measure.interventions.intervention import Intervention, ablate_sites, feed
+from scrub.measure.weights.composition import composition
+from scrub.models.model import Model
+from scrub.paths.sites import expanded, read_sites
 from scrub.plan.plan import Plan, compile_plan
-from scrub.study.experiments import measured
+from scrub.study.experiments import UNSCRUBBED, Experiments, build
+from scrub.study.metric import LOGIT, LOSS, MEAN_LOGIT, STUDIED
 
-__all__ = ["Places", "ablation_plan", "composition", "mechanism", "mechanism_plans", "patching_plan"]
+__all__ = ["Examples", "ablation_plan", "composition", "mechanism", "mechanism_plans", "patching_plan"]
 
 
 def ablation_plan(
@@ -50,11 +50,12 @@ def mechanism_plans(model: Model, head: tuple[int, int], masks: Sequence[str], m
     tested = [(slot, [{slot: path} for path in some]) for slot, some in paths.items()]
     tested.append(("q k v", [dict(zip("qkv", some, strict=True)) for some in zip(*paths.values(), strict=False)]))
     for name, some in tested:
-        anchors = [found.unscrubbed, found.resampled(some[0])]
-        kept = [found.keeping(each) for each in some[:most]]
-        yield name, compile_plan(measured([*anchors, *kept]))
+        kept = (found.keeping(each) for each in some[:most])
+        experiments = Experiments(found.unscrubbed, (found.resampled(some[0]), *kept))
+        yield name, compile_plan(experiments.outputs([LOSS]))
 
 
 def _plan(model: Model, interventions: Sequence[Intervention], logits: bool) -> Plan:
-    experiments = [each.experiment(model.graph, model.roles) for each in interventions]
-    return compile_plan(_outputs([unchanged(model.graph), *experiments], logits))
+    every = tuple(each.experiment(model.graph, model.roles) for each in interventions)
+    experiments = Experiments(build(UNSCRUBBED, model.graph), every)
+    return compile_plan(experiments.outputs([LOSS, LOGIT, MEAN_LOGIT] if logits else [LOSS]))

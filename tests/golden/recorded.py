@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from inside import Places, ablation_plan, composition, mechanism, mechanism_plans, patching_plan
+from inside import Examples, ablation_plan, composition, mechanism, mechanism_plans, patching_plan
 
 import scrub
 
@@ -58,7 +58,7 @@ def model(name: str) -> scrub.Model:
 def tokens() -> np.ndarray:
     """The rows themselves, in the order that runs read them in."""
     with chdir(HERE):
-        return np.asarray(scrub.prepare("induction/naive", model("attn2l"), ROWS, settings()).data.tokens)
+        return np.asarray(scrub.prepare("induction/naive", model("attn2l"), ROWS, settings()).examples.tokens)
 
 
 @here
@@ -140,7 +140,7 @@ def _scores(on: str, rows: int = 16) -> Numbers:
     loaded, text = _loaded(on), tokens()[:rows]
     read = scrub.score_heads(loaded, text) | scrub.score_heads(loaded, text, ["lag 100"])
     again = np.concatenate([text[:, :40], text[:, 1:40]], axis=1)  # a row's beginning twice over
-    repeated = scrub.score_heads(loaded, Places.of_repeated(again))
+    repeated = scrub.score_heads(loaded, Examples.of_repeated(again))
     found = {f"{name} on {score.on}": score for some in (read, repeated) for name, score in some.items()}
     return {name: {"sums": score.sums.sum(0), "table": score.frame()} for name, score in found.items()}
 
@@ -152,7 +152,7 @@ def _study(on: str, how: str) -> Numbers:
 
 def _mechanism() -> Numbers:
     loaded = _loaded("attn2l")
-    scored = scrub.prepare("induction/naive", model("attn2l"), ROWS, settings()).selected
+    scored = scrub.prepare("induction/naive", model("attn2l"), ROWS, settings()).examples.scored
     found = mechanism(loaded, tokens(), scored, HEAD, slots=["k"], masks=["previous"])
     table = found.frame()
     table[["recovered", "low", "high"]] /= 100  # fractions: of so small a gap, a percent is rounded by more than 1e-12
