@@ -11,7 +11,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ Kind = TypeVar("Kind", bound="Source")
 Rows = Int[np.ndarray, "sequence *position"]  # which row stands in for each sequence, or for each of its positions
 
 
+@runtime_checkable
 class Pool(Protocol):
     """The sequences of one pairing, as far as a draw has to know them (scrub/study/draws.py)."""
 
@@ -42,8 +43,9 @@ class Pool(Protocol):
         ...
 
 
+@runtime_checkable
 class Stand(Protocol):
-    """The place of a held value, and what it may be made of (scrub/measure/interventions/values.py)."""
+    """The place of a held value, and what it may be made of (scrub/study/held.py)."""
 
     @property
     def like(self) -> Float[Tensor, "1 ..."]:
@@ -155,7 +157,7 @@ class Like(Draw):
     feature: str
 
     @classmethod
-    def read(cls, text: str) -> Source | None:
+    def read(cls, text: str) -> Like | None:
         found = re.fullmatch(cls.written.replace("FEATURE", r"([A-Za-z_]\w*)"), text)
         return cls(found[1]) if found else None
 
@@ -209,7 +211,7 @@ class Array(Held):
     name: str
 
     @classmethod
-    def read(cls, text: str) -> Source | None:
+    def read(cls, text: str) -> Array | None:
         found = re.fullmatch(r"array ([A-Za-z_]\w*)", text)
         return cls(found[1]) if found else None
 
@@ -232,7 +234,7 @@ class Attend(Held):
     by: str
 
     @classmethod
-    def read(cls, text: str) -> Source | None:
+    def read(cls, text: str) -> Attend | None:
         word, _, by = text.partition(" ")
         if word != "attend" or not by:
             return None
@@ -244,7 +246,7 @@ class Attend(Held):
         return f"attend {self.by}"
 
     def value(self, stand: Stand) -> Float[Tensor, "1 ..."]:
-        if isinstance(array := Array.read(self.by), Array):
+        if (array := Array.read(self.by)) is not None:
             return stand.array(array.name, attends=True)
         return self.pattern(stand.like.shape[-1]).to(stand.like).expand_as(stand.like)
 
