@@ -5,13 +5,14 @@ attention pattern [batch, head, query, key]. The position (query) axis is always
 that rows can be selected from any of them in one way.
 
 `rows` lists the inputs whose rows are the rows of the output: an operation on selected rows needs only
-those rows of them. `heads` lists the inputs that carry the output's heads: restricting an operation
-to some heads restricts those. Both are all that rewrites need to know of an operation.
+those rows of them. `heads` lists the inputs that carry heads, the first of them under the output's numbers;
+`restrict` says which of theirs some of the output's need: the same, unless an operation says otherwise (a key
+head may serve several query heads). That is all that rewrites need to know of an operation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,6 +26,7 @@ from scrub.graph.masks import MASKS, positions_inside
 
 NONE, ONE, TWO, THREE, FOUR = (range(n, n + 1) for n in range(5))
 ANY = range(1, 1 << 16)
+Heads = tuple[int, ...]
 
 # gelu_tanh: Hendrycks & Gimpel 2016 (https://arxiv.org/abs/1606.08415), the approximation that GPT-2 uses
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -37,6 +39,11 @@ SHORT = 32  # positions, below which torch's fused attention drops what is not a
 IN_CACHE = 1 << 18  # numbers that are worked on at once where it pays that they stay in a core's cache
 
 
+def alike(counts: Sequence[int], kept: Heads) -> list[Heads]:
+    """Take the same heads of every input that carries heads."""
+    return [kept] * len(counts)
+
+
 @dataclass(frozen=True)
 class Op:
     """One row of the table."""
@@ -46,6 +53,7 @@ class Op:
     static: tuple[str, ...] = ()
     rows: tuple[int, ...] | None = ()  # None for all inputs
     heads: tuple[int, ...] | None = ()  # None for all inputs
+    restrict: Callable[[Sequence[int], Heads], Sequence[Heads]] = alike  # given how many heads each of `heads` has
 
     def check(self, name: str, inputs: int, static: Mapping[str, Hashable]) -> None:
         """Raise ValueError unless the table allows this many inputs and these static arguments."""
@@ -55,12 +63,12 @@ class Op:
             raise ValueError(f"{name} takes the static arguments {sorted(self.static)}, not {sorted(static)}")
 
     def row_inputs(self, inputs: int) -> tuple[int, ...]:
-        """The positions of the inputs whose rows are the rows of the output."""
+        """List the inputs whose rows are the rows of the output."""
         return tuple(range(inputs)) if self.rows is None else self.rows
 
     def head_inputs(self, inputs: int) -> tuple[int, ...]:
-        """The positions of the inputs that carry the heads of the output."""
-        return tuple(range(inputs)) if self.heads is None else self.heads
+        """List the inputs that carry heads, first the one whose heads have the numbers of the output's."""
+        return tuple(at for at in (range(inputs) if self.heads is None else self.heads) if at < inputs)
 
 
 def embed(
