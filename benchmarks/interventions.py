@@ -23,7 +23,7 @@ from scrub.measure.interventions.values import held_values
 from scrub.models.model import Model
 from scrub.paths.rules import OTHER, held
 from scrub.paths.sites import heads, read_sites
-from scrub.plan.running import Running
+from scrub.plan.runner import Runner
 from scrub.study.experiments import Experiment, losses
 from scrub.training.loss import Objective
 
@@ -49,7 +49,7 @@ def together(model: Model, tokens: Tokens, other: Tokens, source: str, last: boo
     outputs: Mapping[str, Node] = {each.name: losses(each.graph) for each in every}
     values = held_values(held(each.graph for each in every), model, tokens)
     positions = tokens.shape[1] - 1
-    running = Running(outputs, model.params, positions, held=values)
+    running = Runner(outputs, model.params, positions, held=values)
     rows, fed = torch.from_numpy(tokens), torch.from_numpy(other)
     selected = torch.arange(positions - 1 if last else 0, positions).expand(len(tokens), -1).contiguous()
     bound: dict[Node, torch.Tensor] = {}

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from scrub.graph.node import Node, node, rewrite
 from scrub.paths.rules import OTHER, REFERENCE, Rule, held, resample, sources
-from scrub.plan.running import Running
+from scrub.plan.runner import Runner
 from scrub.study.binding import Draw, bind
 from scrub.study.experiments import Experiment, losses
 from scrub.text.errors import GateError, ScrubError
@@ -163,7 +163,7 @@ def _run(
         draw = _with_poison(draw, poisoned, min(len(params[name]) for name in params if name.endswith(LENGTHENED)) - 1)
     dtype = next(iter(params.values())).dtype
     typed = _own_values(held(outputs.values()), params, draw) if values is None else _typed(values, dtype)
-    running = Running(outputs, params, draw.selected.shape[1], held=typed, simplified=simplified)
+    running = Runner(outputs, params, draw.selected.shape[1], held=typed, simplified=simplified)
     bound, real = bind(running.leaves, draw, draw.order)
     return {name: value[..., 0][real] for name, value in running(bound).items()}
 
@@ -172,7 +172,7 @@ def _own_values(leaves: Sequence[Node], params: Mapping[str, Tensor], draw: Draw
     """What the components that leaves stand for give by themselves, on the draw's sequences."""
     of = {str(at): leaf.arguments["of"] for at, leaf in enumerate(leaves)}
     outputs = {name: each for name, each in of.items() if isinstance(each, Node)}
-    running = Running(outputs, params, draw.selected.shape[1], selected=False)
+    running = Runner(outputs, params, draw.selected.shape[1], selected=False)
     found = running(bind(running.leaves, draw, draw.order)[0])
     return {leaf: found[str(at)] for at, leaf in enumerate(leaves)}
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scrub.plan.running import Running
+from scrub.plan.runner import Runner
 from scrub.study.binding import Draw, bind
 from scrub.study.experiments import UNSCRUBBED, Experiment, measured
 from scrub.text.errors import ScrubError
@@ -42,7 +42,7 @@ class Measuring:
     ) -> None:
         self.names = [each.name for each in experiments]
         self.device = device
-        self.running = Running(measured(experiments), params, positions, device)
+        self.running = Runner(measured(experiments), params, positions, device)
 
     def measure(self, draw: Draw, members: Int[np.ndarray, " member"]) -> Batch:
         """Measure a batch of sequences. Raises ScrubError if that needs more memory than there is."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from scrub.graph.node import Node, walk
 from scrub.models.model import Model
 from scrub.paths.splits import attention_heads
-from scrub.plan.running import Running
+from scrub.plan.runner import Runner
 from scrub.study.experiments import losses
 
 AT_ONCE = 1 << 27  # entries of attention patterns that are in memory at once
@@ -59,7 +59,7 @@ def attention_to_previous(
 def _batches(
     model: Model, tokens: Int[np.ndarray, "sequence position_plus_one"], outputs: Mapping[str, Node]
 ) -> Iterator[dict[str, Tensor]]:
-    running = Running(outputs, model.params, tokens.shape[1] - 1, model.device, selected=False)
+    running = Runner(outputs, model.params, tokens.shape[1] - 1, model.device, selected=False)
     heads = sum(len(each) for each in attention_heads(model.graph).values())
     at_once = max(1, AT_ONCE // (heads * tokens.shape[1] ** 2))
     for start in range(0, len(tokens), at_once):

@@ -20,7 +20,7 @@ from scrub.measure.heads.places import Places, Tokens
 from scrub.measure.heads.reading import PATTERN, PREDICTION, READINGS, SCALE, Anatomy, LayerRun, Rows, Z, reading
 from scrub.measure.heads.score import HeadScore
 from scrub.models.model import Model
-from scrub.plan.running import Running
+from scrub.plan.runner import Runner
 from scrub.text.errors import ScrubError
 from scrub.text.progress import batches_bar
 
@@ -112,7 +112,7 @@ class _Reads:
         """For each batch, by score: the sums [sequence, layer, head], and the rows counted [sequence]."""
         model, places, at_once = self.model, self.places, self.at_once
         anatomy = Anatomy.of(model.graph)
-        running = Running(anatomy.outputs(self.needs), model.params, places.scored.shape[1], model.device)
+        running = Runner(anatomy.outputs(self.needs), model.params, places.scored.shape[1], model.device)
         ending, weights = anatomy.ending(model), anatomy.weights(model)
         target = np.full_like(places.tokens[:, :-1], NOWHERE) if places.target is None else places.target
         for start in range(0, len(places.tokens), at_once):

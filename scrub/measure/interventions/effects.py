@@ -17,7 +17,7 @@ from scrub.measure.interventions.intervention import Intervention, unchanged
 from scrub.measure.interventions.values import Arrays, held_values
 from scrub.models.model import Model
 from scrub.paths.rules import OTHER, REFERENCE, held
-from scrub.plan.running import Running
+from scrub.plan.runner import Runner
 from scrub.study.binding import Draw, bind
 from scrub.study.experiments import Experiment, losses
 from scrub.study.gates import Gates, check_gates
@@ -138,7 +138,7 @@ def _measure(
         bar.add_task(f"gates of {len(experiments) - 1} interventions", total=None)
         gates = check_gates(experiments, model.graph, model.params, draw, dtypes, values, quiet=True)
     outputs = _outputs(experiments, logits)
-    running = Running(outputs, model.params, places.scored.shape[1], model.device, values)
+    running = Runner(outputs, model.params, places.scored.shape[1], model.device, values)
     found = _run(running, draw, experiments, places, settings)
     return Effects(places, [each.name for each in experiments], found, gates, settings.seed)
 
@@ -214,7 +214,7 @@ def _outputs(experiments: Sequence[Experiment], logits: bool) -> dict[str, Node]
 
 
 def _run(
-    running: Running, draw: Draw, experiments: Sequence[Experiment], places: Places, settings: Settings
+    running: Runner, draw: Draw, experiments: Sequence[Experiment], places: Places, settings: Settings
 ) -> dict[str, Float[np.ndarray, "experiment scored"]]:
     """Each measure [experiment, scored], batch by batch."""
     counts = places.scored.sum(1)

@@ -15,7 +15,7 @@ from scrub.graph.ops import at_positions
 from scrub.measure.heads.places import Tokens
 from scrub.models.model import Model
 from scrub.paths.rules import ATTEND
-from scrub.plan.running import Running
+from scrub.plan.runner import Runner
 from scrub.text.errors import ScrubError
 
 Arrays = Mapping[str, Float[np.ndarray, "..."]]
@@ -58,7 +58,7 @@ def _at_positions(of: Node, value: Tensor) -> Tensor:
 def _means(leaves: Sequence[Node], model: Model, reference: Tokens, batch: int) -> dict[Node, Tensor]:
     """The mean over some sequences of what leaves stand for, with an axis for one sequence."""
     outputs = {str(at): _of(leaf) for at, leaf in enumerate(leaves)}
-    running = Running(outputs, model.params, reference.shape[1] - 1, model.device, selected=False)
+    running = Runner(outputs, model.params, reference.shape[1] - 1, model.device, selected=False)
     totals: dict[str, Tensor] = {}
     for start in range(0, len(reference), batch):
         tokens = torch.from_numpy(np.ascontiguousarray(reference[start : start + batch, :-1])).to(model.device)
