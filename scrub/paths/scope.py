@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from scrub.graph.heads import head_indices
 from scrub.graph.node import Node, fold
 from scrub.paths.locate import below
 from scrub.paths.pattern import Pattern, State
 from scrub.paths.rules import Rule, draws
 from scrub.paths.sources import Source, X, Y
-from scrub.paths.splits import head_indices
 from scrub.text.errors import ScrubError
 
 SLOTS = ("q", "k", "v")
