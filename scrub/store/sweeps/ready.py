@@ -15,7 +15,7 @@ from scrub.models.model import Model, load_model
 from scrub.store.results.hashes import hash_array, hash_graph, hash_weights
 from scrub.store.results.schema import Cell, Setting
 from scrub.store.sweeps.failure import Cause, Owner
-from scrub.store.sweeps.job import Job
+from scrub.store.sweeps.job import Job, Material
 from scrub.study.binding import Draw, classes_of
 from scrub.study.experiments import Experiment, anchors, parts_of
 from scrub.study.hypothesis import Hypothesis
@@ -36,7 +36,7 @@ class Ready:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.model, self._weights_hash = _load(job.sweep, job.model, job.settings)
+        self.model, self._weights_hash = _load(job.sweep, job.material or job.model, job.settings)
         self.wrong: dict[Owner, Cause] = {}
         self.studies: list[Prepared] = []
         self._classes: dict[str, str] = {}  # the hash of what every feature says
@@ -55,7 +55,11 @@ class Ready:
             if self.studies:
                 first = self.studies[0]
                 return replace(first, study=study, experiments=anchors(study, self.model.graph, self.model.roles))
-            return prepare_study(study, (), self.model, self.job.data, replace(self.job.settings, parts=None))
+            settings = replace(self.job.settings, parts=None)
+            if self.job.material is None:
+                return prepare_study(study, (), self.model, self.job.data, settings)
+            given, lowered = self.job.material, anchors(study, self.model.graph, self.model.roles)
+            return Prepared(study, (), self.model, given.data, given.selected, lowered, settings)
         except Exception as error:
             self.wrong[study.name, ""] = Cause.of(error)
             if len(self.wrong) == len(self.job.studies):
@@ -158,10 +162,19 @@ def bigram_of(study: Study) -> str:
 
 
 @lru_cache(maxsize=1)
-def _load(_sweep: str, name: str, settings: Settings) -> tuple[Model, str]:
+def _load(_sweep: str, source: str | Model | Material, settings: Settings) -> tuple[Model, str]:
     """A model and the hash of its weights, for all jobs of a sweep. Another sweep loads it anew: files may change."""
-    model = load_model(name, DTYPES[settings.dtype], settings.where)
-    return model, hash_weights(model.params)
+    given = source.model if isinstance(source, Material) else source
+    model = load_model(given, DTYPES[settings.dtype], settings.where)
+    return model, source.weights_hash if isinstance(source, Material) else hash_weights(model.params)
+
+
+def read(job: Job) -> Job:
+    """The job with its material, for workers that don't see the files of this process. Raises what is wrong with it."""
+    settings = replace(job.settings, device="cpu")  # where there may be no GPU
+    made = Ready(replace(job, settings=settings, studies=tuple((study, ()) for study, _ in job.studies)))
+    data, selected = made.prepared.data, made.prepared.selected
+    return replace(job, material=Material(made.model, made._weights_hash, data, selected))
 
 
 _last: dict[str, Ready] = {}
