@@ -5,27 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
-import numpy as np
-from jaxtyping import Bool
-
-from scrub.data.load import Sequences
+from scrub.data.examples import Examples
 from scrub.models.model import Model
 from scrub.store.sweeps.sharing import LARGE
 from scrub.study.hypothesis import Hypothesis
-from scrub.study.run import Settings
+from scrub.study.settings import Settings
 from scrub.study.study import Study
 
-LARGE.update({Model, Sequences})
+LARGE.update({Model, Examples})
 
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What all experiments of a job read: the model, and the sequences with the positions that are scored."""
+    """What all experiments of a job read, when it has been read."""
 
     model: Model
-    weights_hash: str
-    data: Sequences
-    selected: Bool[np.ndarray, "sequence position"]
+    examples: Examples
 
 
 @dataclass(frozen=True)
