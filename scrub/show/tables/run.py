@@ -80,7 +80,7 @@ def _warn(lines: Iterable[str]) -> None:
 
 def _anchors(result: Result) -> Table:
     table = Table("anchor", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("loss, nats", justify="right")
+    table.add_column(f"{result.metric}, {result.unit}", justify="right")
     table.add_column("recovered, %", justify="right")
     for name, loss in result.losses.items():
         recovered = result.recovered(name)
@@ -97,7 +97,7 @@ def _anchors(result: Result) -> Table:
 def _rows(result: Result) -> Table:
     table = Table("hypothesis", "part", box=box.SIMPLE_HEAD, pad_edge=False)
     published = ("published",) if result.published else ()
-    for title in ("recovered, %", *published, "over the one before", "loss", "|change|", "KL"):
+    for title in ("recovered, %", *published, "over the one before", result.metric, "|change|", "KL"):
         table.add_column(title, justify="right")
     before: dict[str, str] = {}
     shown = ""
