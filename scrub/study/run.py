@@ -144,9 +144,10 @@ def prepare(
 ) -> Trial:
     """Load whatever a study needs, and build its experiments: `prepare("induction").run()`.
 
-    `data` are a name, a path, or tokens in memory, as an array or tensor [example, position + 1] or with a mask of the
-    positions to score behind it. `parameters` are values of the hypotheses' parameters, instead of their defaults: see
-    :func:`load_study`. `metric` is measured instead of the study's. Raises ScrubError for any mistake in it.
+    `data` are a name, a path, or tokens in memory: an array or tensor [example, position + 1], or (that, a mask of the
+    positions to score), or examples, which say themselves what is scored. `parameters` are values of the hypotheses'
+    parameters, instead of their defaults: see :func:`load_study`. `metric` is measured instead of the study's.
+    Raises ScrubError for any mistake in it.
     """
     settings = settings or Settings()
     study, hypotheses = load_study(wanted, parameters)
@@ -172,7 +173,7 @@ def prepare_study(
         context=settings.context or (study.context and min(study.context, model.n_ctx)),
         fewer=settings.sequences is None,
     )
-    masked = isinstance(data, tuple) and settings.positions is None
+    masked = isinstance(data, tuple | Examples) and settings.positions is None  # they say what is scored
     if not masked:
         examples = replace(examples, scored=scored_at(settings.positions or study.positions, examples, study.data))
     return Trial(study, hypotheses, model, examples, built, settings)
