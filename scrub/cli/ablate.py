@@ -92,7 +92,7 @@ def ablate(
     """Loss and probability of the target before and after each ablation, on prompts or on text."""
     from scrub.measure.interventions.ablation import ablate as ablated
     from scrub.models.model import load_model
-    from scrub.study.run import Settings
+    from scrub.study.settings import Settings
 
     options.check_outputs(json, plot)
     settings = Settings(

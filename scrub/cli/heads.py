@@ -84,7 +84,7 @@ def heads(
     from scrub.measure.study.heads import study_heads
     from scrub.measure.study.scores import causal_scores, check_lags, read_scores
     from scrub.models.model import load_model
-    from scrub.study.run import Settings
+    from scrub.study.settings import Settings
 
     suffixes, lag = _check_outputs(json, pictures, formats), list(dict.fromkeys(lag or ()))
     module = hypothesis_path(hypothesis) if hypothesis is not None else None

@@ -34,7 +34,8 @@ def check(
     parameters: options.Parameters = None,
 ) -> None:
     """Run only the gates: splits change no number, y = x changes nothing, rules change something, y is carried."""
-    from scrub.study.run import Settings, prepare
+    from scrub.study.run import prepare
+    from scrub.study.settings import Settings
 
     only = split_parts(parts)
     settings = Settings(

@@ -50,8 +50,9 @@ def mechanism(
     from scrub.data.for_model import DEFAULT, sequences_for
     from scrub.measure.heads.mechanism import mechanism as measure
     from scrub.models.model import load_model
-    from scrub.study.run import Settings
-    from scrub.study.selection import check_positions, select_positions
+    from scrub.study.selection import select_positions
+    from scrub.study.settings import check_positions
+    from scrub.study.settings import Settings
 
     tested = listed("--slots", slots, "slot", "as in q,k,v") or ()
     under = listed("--masks", masks, "mask", "as in previous,current") or ()

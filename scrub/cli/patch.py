@@ -76,7 +76,7 @@ def patch(
     from scrub.measure.interventions.patching import INTO_CLEAN, INTO_CORRUPTED
     from scrub.measure.interventions.patching import patch as patched
     from scrub.models.model import load_model
-    from scrub.study.run import Settings
+    from scrub.study.settings import Settings
 
     options.check_outputs(json, plot)
     settings = Settings(seed=seed, batch=batch, device=device, dtype=dtype)

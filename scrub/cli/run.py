@@ -42,7 +42,8 @@ def run(
     from scrub.show.plots import plot_bytes
     from scrub.show.tables.run import print_result
     from scrub.study.pairs import pairs_file
-    from scrub.study.run import Settings, prepare, run_prepared
+    from scrub.study.run import prepare, run_prepared
+    from scrub.study.settings import Settings
 
     outputs = [path for path in (json, pairs_out, plot) if path is not None]
     for path in outputs:

@@ -11,16 +11,8 @@ from scrub.data.load import WHITELIST as FILE
 from scrub.data.load import Sequences
 from scrub.data.whitelist import rank_in_group
 from scrub.models.find import locate
+from scrub.study.settings import EVERY, REPEATS
 from scrub.text.errors import ScrubError
-
-WHITELIST, REPEATS, EVERY = "whitelist", "repeats", "all"
-POSITIONS = (WHITELIST, REPEATS, EVERY)
-
-
-def check_positions(positions: str) -> None:
-    """Raise ScrubError unless that is a way of selecting positions."""
-    if positions not in POSITIONS:
-        raise ScrubError(f"positions are {', '.join(map(repr, POSITIONS[:-1]))} or {EVERY!r}, not {positions!r}")
 
 
 def select_positions(positions: str, data: Sequences, study_data: str) -> Bool[np.ndarray, "sequence position"]:

@@ -20,7 +20,8 @@ from scrub.graph.ops import OPS
 from scrub.paths.rules import Rule
 from scrub.paths.splits import Split
 from scrub.study.hypothesis import Hypothesis
-from scrub.study.run import Prepared, Settings, prepare, run
+from scrub.study.run import Prepared, prepare, run
+from scrub.study.settings import Settings
 from scrub.text.errors import GateError
 
 SPLIT = """

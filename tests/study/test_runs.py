@@ -19,7 +19,8 @@ import scrub.study.binding
 import scrub.study.measuring
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.result import Result
-from scrub.study.run import Prepared, Settings, prepare, run, run_prepared
+from scrub.study.run import Prepared, prepare, run, run_prepared
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 
 SEQUENCES = 29

@@ -21,7 +21,7 @@ from scrub.measure.interventions.values import Arrays
 from scrub.models.model import Model
 from scrub.paths.sites import expanded, heads
 from scrub.paths.splits import attention_heads
-from scrub.study.run import Settings
+from scrub.study.settings import Settings
 from scrub.study.statistics import Interval
 from scrub.text.errors import ScrubError
 

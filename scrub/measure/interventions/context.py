@@ -18,7 +18,7 @@ from scrub.models.model import Model
 from scrub.paths.sites import heads, read_sites
 from scrub.paths.splits import attention_heads
 from scrub.study.pairing import pair
-from scrub.study.run import Settings
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 
 NEAR = 32  # positions of real context, at least

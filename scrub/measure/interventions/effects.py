@@ -23,7 +23,8 @@ from scrub.study.experiments import Experiment, losses
 from scrub.study.gates import Gates, check_gates
 from scrub.study.measuring import enough_memory
 from scrub.study.pairing import pair
-from scrub.study.run import DTYPES, Settings
+from scrub.study.run import DTYPES
+from scrub.study.settings import Settings
 from scrub.study.statistics import Bootstrap, Interval
 from scrub.text.errors import ScrubError
 from scrub.text.progress import batches_bar

@@ -22,7 +22,7 @@ from scrub.measure.interventions.effects import LOSS, Effects, measure_effects
 from scrub.measure.interventions.intervention import Intervention, feed
 from scrub.models.model import Model
 from scrub.paths.sites import expanded, heads, read_sites
-from scrub.study.run import Settings
+from scrub.study.settings import Settings
 from scrub.study.statistics import Bootstrap, Interval, recovered
 from scrub.text.errors import ScrubError
 

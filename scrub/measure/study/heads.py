@@ -30,7 +30,8 @@ from scrub.measure.predictions import Predicted
 from scrub.models.model import Model
 from scrub.study.gates import Gates
 from scrub.study.pairing import pair
-from scrub.study.run import DTYPES, Settings
+from scrub.study.run import DTYPES
+from scrub.study.settings import Settings
 from scrub.study.statistics import Interval
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line

@@ -15,7 +15,8 @@ from scrub.measure.interventions.ablation import ablate
 from scrub.measure.interventions.context import NEAR, context_sensitivity
 from scrub.measure.study.heads import HeadStudy
 from scrub.models.model import Model
-from scrub.study.run import DTYPES, Settings
+from scrub.study.run import DTYPES
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 
 

@@ -25,7 +25,7 @@ from scrub.show.charts.chart import Chart
 from scrub.show.charts.composition import composition_graph, link_bars
 from scrub.show.charts.heatmap import head_map
 from scrub.show.charts.interventions import ablation_chart, patching_chart
-from scrub.study.run import Settings
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 
 SHOWN = 4  # attention patterns side by side

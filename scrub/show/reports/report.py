@@ -21,7 +21,8 @@ from scrub.show.reports.patterns import STYLE as PATTERN_STYLE
 from scrub.show.reports.patterns import HeadPattern, measure_patterns
 from scrub.show.reports.tokens import STEPS, Tokens
 from scrub.store.results.stored import StudyResults
-from scrub.study.run import SEQUENCES, Prepared, default_data
+from scrub.study.run import Prepared, default_data
+from scrub.study.settings import SEQUENCES
 from scrub.text.errors import ScrubError
 from scrub.text.files import make_folder, shown, write_atomically
 

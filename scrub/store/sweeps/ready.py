@@ -21,7 +21,8 @@ from scrub.study.experiments import Experiment, anchors, parts_of
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.measuring import Measuring
 from scrub.study.result import BIGRAM
-from scrub.study.run import DTYPES, Prepared, Settings, prepare_study
+from scrub.study.run import DTYPES, Prepared, prepare_study
+from scrub.study.settings import Settings
 from scrub.study.study import Study
 from scrub.text.errors import ScrubError
 

@@ -32,7 +32,7 @@ from scrub.store.sweeps.work import Survey
 from scrub.store.sweeps.workers import WorkerDied, Workers, WorkersLost, local_workers
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.pairing import BLOCK
-from scrub.study.run import SEQUENCES
+from scrub.study.settings import SEQUENCES
 from scrub.text.errors import GateError, ScrubError
 
 _PATIENCE = 0.5  # seconds until blocks that another sweep has are looked at again

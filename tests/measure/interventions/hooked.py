@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from scrub.measure.heads.places import Places
 from scrub.models.model import Model, make_model
-from scrub.study.run import Settings
+from scrub.study.settings import Settings
 
 LAYERS, HEADS, D_HEAD, POSITIONS, SEQUENCES, VOCAB = 3, 3, 5, 7, 5, 13
 EXACT = Settings(dtype="float64", device="cpu", progress=False, batch=2)

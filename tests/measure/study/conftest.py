@@ -11,7 +11,7 @@ from transformers import GPT2LMHeadModel
 
 from scrub.measure.study.heads import HeadStudy, study_heads
 from scrub.models.model import Model, load_model
-from scrub.study.run import Settings
+from scrub.study.settings import Settings
 
 EXACT = Settings(dtype="float64", device="cpu", progress=False, batch=3)
 

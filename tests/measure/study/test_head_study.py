@@ -17,7 +17,7 @@ from scrub.measure.interventions.context import context_sensitivity
 from scrub.measure.study.heads import ABLATION, ATTENTION, DIRECT, METRICS, PUBLISHED, HeadStudy, Metrics, study_heads
 from scrub.models.model import Model
 from scrub.study.pairing import pair
-from scrub.study.run import Settings
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 
 EVERY = [(layer, head) for layer in range(LAYERS) for head in range(HEADS)]

@@ -76,7 +76,8 @@ def test_arrays_and_weights() -> None:
 SCRIPT = """
 import sys
 from scrub.store.results.hashes import hash_graph
-from scrub.study.run import Settings, prepare
+from scrub.study.run import prepare
+from scrub.study.settings import Settings
 from scrub.store.sweeps.grid import Grid
 from scrub.store.sweeps.ready import Ready
 
