@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from scrub.cli import options
-from scrub.text.files import check_writable, shown
+from scrub.cli.outputs import check_outputs
+from scrub.text.files import shown
 
 if TYPE_CHECKING:
     from scrub.store.sweeps.grid import Grid
@@ -17,24 +16,11 @@ if TYPE_CHECKING:
 
 def report(
     paths: options.Paths,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="FILE", help="Where to write it; the Markdown and its images lie beside.")
-    ] = Path("report.html"),
-    model: options.ModelName = None,
-    data: options.DataName = None,
-    sequences: options.StudySequences = None,
-    draws: options.DrawsIfGiven = None,
-    seed: options.Seeds = None,
-    parameters: options.Parameters = None,
-    null: options.Null = None,
-    parts: options.Parts = None,
-    positions: options.Positions = None,
-    context: options.Context = None,
-    split: options.Split = None,
-    column: options.Column = None,
-    batch: options.BatchIfGiven = None,
-    device: options.DeviceIfGiven = None,
-    dtype: options.DtypeIfGiven = None,
+    out: Annotated[Path, options.file("--out", "Where to write it; the Markdown and its images lie beside.")] = Path(
+        "report.html"
+    ),
+    *,
+    given: options.GivenGrid,
     results: options.Results = Path("results"),
     workers: options.Workers = None,
     ray: options.Ray = None,
@@ -46,26 +32,8 @@ def report(
     from scrub.store.sweeps.sweep import sweep
 
     page, markdown, _ = files_of(out)
-    for path in (page, markdown):
-        check_writable(path)
-    grid = Grid.make(
-        studies=paths,
-        models=(model,) if model else None,
-        data=(data,) if data else None,
-        seeds=options.given_seeds(seed),
-        draws=draws,
-        parameters=options.given_parameters(parameters) or None,
-        null=null,
-        parts=options.split_parts(parts),
-        sequences=sequences,
-        positions=positions,
-        context=context,
-        split=split,
-        column=column,
-        batch=batch,
-        device=device,
-        dtype=dtype,
-    )
+    check_outputs(page, markdown)
+    grid = Grid.make(studies=paths, **given)
     prepared = _prepared(grid)
     stored = sweep(grid, results, workers, ray).only()
     make_report(stored, prepared).save(out)
