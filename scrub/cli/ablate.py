@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,7 +19,7 @@ from scrub.text.tables import table, with_interval
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from scrub.measure.heads.places import Places
+    from scrub.data.examples import Examples
     from scrub.measure.interventions.ablation import Ablation
     from scrub.models.model import Model
 
@@ -91,10 +92,10 @@ def ablate(
     forced, arrays = given_pairs("--attend", attend, "SITE=PATTERN", "a0.0='lag 100'"), given_arrays(array)
     named = [*(sites or ()), *(["heads"] if heads else []), *(["layers"] if layers else [])]
     loaded = load_model(model)
-    places, on = _places(loaded, data, prompt, expected, drawn, settings)
+    examples, on = _examples(loaded, data, prompt, expected, drawn, settings)
     found = ablated(
         loaded,
-        places,
+        examples,
         named or None,
         how=how,
         positions=at,
@@ -121,15 +122,13 @@ def ablate(
         out.print(_tokens(found))
 
 
-def _places(
+def _examples(
     model: Model, data: str | None, prompt: str | None, expected: str | None, drawn: options.Drawn, settings: Settings
-) -> tuple[Places, str]:
+) -> tuple[Examples, str]:
     """Where losses are scored, and what that is in words."""
-    from scrub.data.for_model import DEFAULT, sequences_for
+    from scrub.data.for_model import DEFAULT, examples_for
     from scrub.data.prompts.generate import given_prompt
-    from scrub.measure.heads.definitions import TEXT
-    from scrub.measure.heads.places import Places
-    from scrub.study.selection import select_positions
+    from scrub.study.selection import scored_at
 
     one_input(data=data, prompt=prompt, prompts=drawn.kind)
     if expected is not None and prompt is None:
@@ -139,16 +138,16 @@ def _places(
     if drawn.bos is not None and prompt is None and drawn.kind is None:
         raise ScrubError("--bos says how prompts begin, but text begins as the model reads it: give it with prompts")
     if prompt is not None:
-        return Places.of_prompts(given_prompt(model, prompt, expected, drawn.bos)), f"the prompt {prompt!r}"
+        return given_prompt(model, prompt, expected, drawn.bos), f"the prompt {prompt!r}"
     if drawn.kind is not None:
         prompts = drawn.prompts(model, settings.seed)
-        return Places.of_prompts(prompts), f"{drawn.count} prompts of {prompts.kind}"
-    text = sequences_for(model, data, settings.sequences, settings.split, settings.column, context=settings.context)
+        return prompts, f"{drawn.count} prompts of {prompts.name}"
+    text = examples_for(model, data, settings.sequences, settings.split, settings.column, context=settings.context)
     if settings.positions is None:
-        places = Places.of(text)
+        examples = text.later()
     else:
-        places = Places(TEXT, text.tokens.numpy(), select_positions(settings.positions, text, data or DEFAULT))
-    return places, f"{text.name}: {len(places.tokens):,} sequences, {int(places.scored.sum()):,} scored positions"
+        examples = replace(text, scored=scored_at(settings.positions, text, data or DEFAULT))
+    return examples, f"{text.name}: {len(examples):,} sequences, {int(examples.scored.sum()):,} scored positions"
 
 
 def _chart(found: Ablation, suffix: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,34 +53,23 @@ def mechanism(
     json: Annotated[Path | None, options.file("--json", "Write all paths here.")] = None,
 ) -> None:
     """Percent of loss recovered by every single path into the keys, queries and values of a head."""
-    from scrub.data.for_model import DEFAULT, sequences_for
+    from scrub.data.for_model import DEFAULT, examples_for
     from scrub.measure.heads.mechanism import mechanism as measure
     from scrub.models.model import load_model
-    from scrub.study.selection import select_positions
+    from scrub.study.selection import scored_at
 
     tested = listed("--slots", slots, "slot", "as in q,k,v") or ()
     under = listed("--masks", masks, "mask", "as in previous,current") or ()
     check_outputs(json)
-    positions = settings.positions or REPEATS
+    positions, settings = settings.positions or REPEATS, replace(settings, device="cpu")
     loaded = load_model(model)
     if head is None and not loaded.roles.get("ind"):
         raise ScrubError(f"{loaded.name} has no head of the role 'ind': give one with --head, as in --head 1.3")
     heads = given_heads(head, loaded.roles) if head else [loaded.roles["ind"][0]]
-    text = sequences_for(loaded, data, settings.sequences, context=settings.context)
-    selected = select_positions(positions, text, DEFAULT)
+    text = examples_for(loaded, data, settings.sequences, context=settings.context)
+    selected = scored_at(positions, text, DEFAULT)
     found = [
-        measure(
-            loaded,
-            text.tokens.numpy(),
-            selected,
-            each,
-            slots=tested,
-            depth=depth,
-            masks=under,
-            seed=settings.seed,
-            batch=settings.batch,
-            progress=True,
-        )
+        measure(loaded, text.tokens, selected, each, slots=tested, depth=depth, masks=under, settings=settings)
         for each in heads
     ]
     about = {"format": 1, "model": loaded.name, "data": text.name, "scored": positions, "seed": settings.seed}

@@ -13,7 +13,7 @@ from scrub.cli.given import given_parameters, given_seeds, split_parts
 from scrub.study.settings import Settings
 
 if TYPE_CHECKING:
-    from scrub.data.prompts.prompts import PromptPairs, Prompts
+    from scrub.data.examples import Examples
     from scrub.models.model import Model as Loaded
 
 KINDS = "letters|words|digits|random-tokens"
@@ -91,13 +91,13 @@ class Drawn:
         """What they are made of; letters, unless it is said."""
         return (self.kind or "letters").replace("-", " ")
 
-    def prompts(self, model: Loaded, seed: int) -> Prompts:
+    def prompts(self, model: Loaded, seed: int) -> Examples:
         """The prompts. Raises ScrubError if they can't be drawn."""
         from scrub.data.prompts.generate import repeated_prompts
 
         return repeated_prompts(model, self.spelled, self.count, self.length, seed, self.bos, self.query)
 
-    def pairs(self, model: Loaded, seed: int) -> PromptPairs:
+    def pairs(self, model: Loaded, seed: int) -> Examples:
         """The prompts, and corrupted ones. Raises ScrubError if they can't be drawn."""
         from scrub.data.prompts.generate import prompt_pairs
 

@@ -19,7 +19,7 @@ from scrub.text.tables import table, with_interval
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from scrub.data.prompts.prompts import PromptPairs
+    from scrub.data.examples import Examples
     from scrub.measure.interventions.patching import Patching
     from scrub.models.model import Model
 
@@ -89,11 +89,7 @@ def patch(
     warn(found.warnings)
     out = console()
     one = len(pairs) == 1
-    what = (
-        f"{pairs.clean.texts[0]!r} and {pairs.corrupted.texts[0]!r}"
-        if one
-        else f"{len(pairs)} pairs of {pairs.clean.kind}"
-    )
+    what = f"{pairs.texts[0]!r} and {pairs.other_texts[0]!r}" if one else f"{len(pairs)} pairs of {pairs.name}"
     out.print(f"{loaded.name}, {found.direction}: {what}", soft_wrap=True)
     out.print(gates_line(found.effects.gates, None if one else "pairs"))
     for name, ends in (("clean", found.clean), ("corrupted", found.corrupted)):
@@ -107,7 +103,7 @@ def patch(
 
 def _pairs(
     model: Model, clean: str | None, corrupted: str | None, expected: str | None, drawn: options.Drawn, seed: int
-) -> PromptPairs:
+) -> Examples:
     from scrub.data.prompts.generate import given_pair
 
     if (clean is None) != (corrupted is None):
@@ -126,15 +122,16 @@ def _chart(found: Patching, texts: list[str], suffix: str) -> bytes:
     return patching_chart(found, tokens=texts).content(suffix)
 
 
-def _texts(model: Model, pairs: PromptPairs) -> list[str]:
+def _texts(model: Model, pairs: Examples) -> list[str]:
     """What stands at each position: the token of a single pair, else what it is of the layout."""
+    from scrub.data.examples import FIRST, QUERY, TARGET
     from scrub.data.prompts.texts import token_texts
 
-    clean = pairs.clean
     if len(pairs) == 1:
-        return token_texts(clean.tokens[0], model.tokenizer)
-    names = [str(at) for at in range(clean.tokens.shape[1])]
-    for name, at in (("first A", clean.first), ("B", clean.target), ("query", clean.second)):
+        return token_texts(pairs.inputs[0], model.tokenizer)
+    names = [str(at) for at in range(pairs.context)]
+    for name, called in (("first A", FIRST), ("B", TARGET), ("query", QUERY)):
+        at = pairs.positions[called]
         if (at == at[0]).all():
             names[at[0]] += f" {name}"
     return names
@@ -175,21 +172,19 @@ def _grid(found: Patching, texts: list[str]) -> Table:
     return rows
 
 
-def _content(found: Patching, pairs: PromptPairs) -> dict[str, Any]:
+def _content(found: Patching, pairs: Examples) -> dict[str, Any]:
     """What `--json` writes."""
     return {
         "format": 1,
         "model": found.model.name,
         "direction": found.direction,
-        "kind": pairs.clean.kind,
+        "kind": pairs.name,
         "pairs": len(pairs),
         "clean": {name: vars(each) for name, each in found.clean.items()},
         "corrupted": {name: vars(each) for name, each in found.corrupted.items()},
         "seed": found.effects.seed,
         "gates": dict(found.effects.gates.deviations),
         "warnings": found.warnings,
-        "prompts": [
-            {"clean": a, "corrupted": b} for a, b in zip(pairs.clean.texts, pairs.corrupted.texts, strict=True)
-        ],
+        "prompts": [{"clean": a, "corrupted": b} for a, b in zip(pairs.texts, pairs.other_texts, strict=True)],
         "rows": found.frame().to_dict(orient="records"),
     }

@@ -14,7 +14,7 @@ from scrub.cli.terminal import console
 from scrub.text.errors import ScrubError
 
 if TYPE_CHECKING:
-    from scrub.data.prompts.prompts import PromptPairs, Prompts
+    from scrub.data.examples import Examples
 
 _DRAWN = {
     "length": Words("N", "Words of the draw that is repeated."),
@@ -45,7 +45,7 @@ def prompts(
         raise ScrubError("--pairs corrupts prompts that are drawn: leave it out, or --text")
     check_outputs(json)
     loaded = load_model(model)
-    found: Prompts | PromptPairs
+    found: Examples
     if text is not None:
         found = given_prompt(loaded, text, expected, drawn.bos)
     else:

@@ -11,7 +11,7 @@ from scrub.text.files import shown
 
 if TYPE_CHECKING:
     from scrub.store.sweeps.grid import Grid
-    from scrub.study.run import Prepared
+    from scrub.study.run import Trial
 
 
 def report(
@@ -34,21 +34,21 @@ def report(
     page, markdown, _ = files_of(out)
     check_outputs(page, markdown)
     grid = Grid.make(studies=paths, **given)
-    prepared = _prepared(grid)
+    trial = _trial(grid)
     stored = sweep(grid, results, workers, ray).only()
-    make_report(stored, prepared).save(out)
+    make_report(stored, trial).save(out)
     warn(stored.result.warnings)
     console().print(f"{shown(page)} and {shown(markdown)} are written", soft_wrap=True)
 
 
-def _prepared(grid: Grid) -> Prepared:
+def _trial(grid: Grid) -> Trial:
     """The study made ready, whose graphs are drawn. Raises ScrubError for any mistake in it, before anything runs."""
     from scrub.models.model import load_model
-    from scrub.study.run import DTYPES, prepare_study
+    from scrub.study.run import prepare_study
     from scrub.study.study import load_study
 
     study, hypotheses = load_study(list(grid.studies), grid.parameters, swept=True)
     settings = grid.settings(grid.seeds[0])
     name, data = (next(iter(each), None) for each in (grid.models, grid.data))
-    loaded = load_model(name or study.model, DTYPES[settings.dtype], settings.where)
+    loaded = load_model(name or study.model, settings.torch_dtype, settings.where)
     return prepare_study(study, hypotheses, loaded, data, settings)

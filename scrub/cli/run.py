@@ -31,17 +31,17 @@ def run(
 ) -> None:
     """Percent of loss recovered by every part of every hypothesis, with intervals and anchors."""
     from scrub.study.pairs import pairs_file
-    from scrub.study.run import prepare, run_prepared
+    from scrub.study.run import prepare
 
     check_outputs(json, pairs_out, plot)
     if plot is not None:
         _check_plot(plot.suffix)
-    prepared = prepare(paths, model, data, settings, given_parameters(parameters))
-    result = run_prepared(prepared)
+    trial = prepare(paths, model, data, settings, given_parameters(parameters))
+    result = trial.run()
     write_outputs(
         {
             json: lambda _: result.to_json(),
-            pairs_out: lambda _: pairs_file(prepared),
+            pairs_out: lambda _: pairs_file(trial),
             plot: lambda path: _plot(result, path.suffix),
         }
     )

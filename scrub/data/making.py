@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scrub.data.bigram import Bigram
-from scrub.data.for_model import sequences_for
+from scrub.data.for_model import examples_for
 from scrub.data.listing import Listing
 from scrub.data.whitelist import Whitelist, build_whitelist
 from scrub.models.model import load_model
@@ -20,7 +20,7 @@ def make_whitelist(data: str, model: str = "attn2l", listing: Listing | None = N
     listing = listing or Listing()
     loaded = load_model(model)
     tokenizer = loaded.tokenizer
-    found = sequences_for(loaded, data, listing.sequences, listing.split, context=listing.context).tokens.numpy()
+    found = examples_for(loaded, data, listing.sequences, listing.split, context=listing.context).tokens
     if len(found) < 2:
         raise ScrubError(f"the data {one_line(data)!r} hold 1 sequence: a whitelist needs at least 2")
     ids = range(loaded.vocab_size)

@@ -114,17 +114,21 @@ def unroll(
     memo: dict[tuple[Node, State], Node] = {}
     start = (root, state)  # the root is the output, where every path begins: no step leads into it
     stack = [start]
+    waiting: dict[tuple[Node, State], list[tuple[Node, State]]] = {}  # what is read by a node that waits for it
     while stack:
-        current, here = stack[-1]
-        if (current, here) in memo:
+        key = current, here = stack[-1]
+        if key in memo:
             stack.pop()
             continue
-        below = [(i, advance(here, i)) for i in current.inputs]
-        missing = [key for key in below if key not in memo]
-        if missing:
-            stack.extend(missing)
-            continue
-        memo[current, here] = build(current, here, tuple(memo[key] for key in below))
+        below = waiting.pop(key, None)
+        if below is None:
+            below = [(i, advance(here, i)) for i in current.inputs]
+            missing = [each for each in below if each not in memo]
+            if missing:
+                waiting[key] = below
+                stack.extend(missing)
+                continue
+        memo[key] = build(current, here, tuple([memo[each] for each in below]))
         stack.pop()
     return memo[start]
 

@@ -1,13 +1,21 @@
-"""How a study runs. Nothing here imports torch before it is needed: command lines ask which options there are."""
+"""How a study runs: how much of the data, on which device, in which type.
+
+Nothing here imports torch before it is needed: command lines ask which options there are.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from scrub.text.errors import ScrubError
 
+if TYPE_CHECKING:
+    import torch
+
 SEQUENCES = 512
-DTYPE_NAMES = ("float32", "float64", "bfloat16")  # as torch calls them
+DTYPES = ("float32", "float64", "bfloat16")  # as torch calls them
+USUAL_POSITIONS = 300  # of the sequences that a batch counts: of shorter ones, such as prompts, it has more
 WHITELIST, REPEATS, EVERY = "whitelist", "repeats", "all"
 POSITIONS = (WHITELIST, REPEATS, EVERY)
 _RANGES = {
@@ -45,8 +53,8 @@ class Settings:
             raise ScrubError("no part was named: name some, as in q,k, or leave the option out")
         if self.positions is not None:
             check_positions(self.positions)
-        if self.dtype not in DTYPE_NAMES:
-            raise ScrubError(f"there is no dtype {self.dtype!r}: use one of {', '.join(DTYPE_NAMES)}")
+        if self.dtype not in DTYPES:
+            raise ScrubError(f"there is no dtype {self.dtype!r}: use one of {', '.join(DTYPES)}")
         if self.device not in {"auto", "cpu", "cuda"}:
             raise ScrubError(f"there is no device {self.device!r}: use auto, cpu or cuda")
 
@@ -58,6 +66,18 @@ class Settings:
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ScrubError("there is no CUDA device here: use --device cpu (or auto)")
         return ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The type that `dtype` names."""
+        import torch
+
+        found: torch.dtype = getattr(torch, self.dtype)
+        return found
+
+    def at_once(self, positions: int) -> int:
+        """How many sequences of so many positions are computed together: shorter ones are many."""
+        return self.batch * max(1, USUAL_POSITIONS // positions)
 
 
 def check_positions(positions: str) -> None:

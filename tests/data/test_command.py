@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from scrub.cli.whitelist import whitelist
 from scrub.data.bigram import Bigram
 from scrub.data.listing import Listing
-from scrub.data.load import load_sequences
+from scrub.data.load import load_examples, whitelist_of
 from scrub.data.making import make_whitelist
 from scrub.data.whitelist import Whitelist, gains
 from scrub.models.families.attention_only import Config, lower
@@ -41,16 +40,16 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_written_where_studies_look(capsys: pytest.CaptureFixture[str]) -> None:
     whitelist("ids", "small", listing=Listing(threshold=0.1))
     options = {"n_ctx": 40, "bos_token_id": 0, "vocab_size": 23}
-    sequences = load_sequences("ids", **options)
-    found = sequences.whitelist()
+    sequences = load_examples("ids", **options)
+    found = whitelist_of(sequences.origin, sequences.name)
     assert 1 in found.tokens
     assert 2 not in found.tokens
     assert "beta 1, threshold 0.1 nats" in capsys.readouterr().out
-    tokens = sequences.tokens.numpy()
+    tokens = sequences.tokens
     gain, counts = gains(tokens[1::2], Bigram.fit(tokens[::2], 23), 1.0)
     assert found.tokens == np.flatnonzero(gain > 0.1).tolist()
     assert (found.sequences, found.positions) == (30, counts.sum())
-    assert torch.from_numpy(found.select(tokens)).shape == (60, 40)
+    assert found.select(tokens).shape == (60, 40)
 
 
 def test_elsewhere_on_request(project: Path) -> None:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 from tokenizers import Tokenizer
 
-from scrub.data.prompts.prompts import PromptPairs, Prompts
+from scrub.data.examples import FIRST, QUERY, TARGET, Examples
 from scrub.data.prompts.texts import token_text, token_texts
 from scrub.measure.predictions import Predicted
 from scrub.text.tokens import marked, visible
@@ -24,7 +24,7 @@ def prediction_tables(of: Predicted, _console: Console, _options: ConsoleOptions
     """The prompts with the probability of what is expected after each, and the means over them."""
     values = {CLEAN: of.clean} | ({} if of.corrupted is None else {CORRUPTED: of.corrupted})
     columns = {title: [f"{each:.4f}" for each in found] for title, found in values.items()}
-    count = f"{len(of.prompts)} {'pair' if isinstance(of.prompts, PromptPairs) else 'prompt'}"
+    count = f"{len(of.prompts)} {'prompt' if of.prompts.other is None else 'pair'}"
     count += "" if len(of.prompts) == 1 else "s"
     yield f"{of.model.name}: {count}; positions count from 0; P of the expected token"
     yield prompt_table(of.prompts, of.model.tokenizer, columns)
@@ -35,7 +35,7 @@ def prediction_tables(of: Predicted, _console: Console, _options: ConsoleOptions
 
 
 def prompt_table(
-    prompts: Prompts | PromptPairs,
+    prompts: Examples,
     tokenizer: Tokenizer | None,
     columns: Mapping[str, Sequence[str]] | None = None,
     most: int = MOST,
@@ -45,27 +45,26 @@ def prompt_table(
     Of pairs, the corrupted prompt stands on a line of its own below the clean one, what was changed between marks.
     `columns` are more columns, a text for every prompt.
     """
-    clean = prompts.clean if isinstance(prompts, PromptPairs) else prompts
     table = Table("prompt", box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("first", "target", "query", "expected", *(columns or ())):
         table.add_column(title, justify="left" if title == "expected" else "right")
-    for at in range(min(most, len(clean))):
-        marks = {int(clean.target[at]): _TARGET, int(clean.second[at]): _QUERY}
-        text = _text(clean, at, tokenizer, marks)
-        if isinstance(prompts, PromptPairs):
+    for at in range(min(most, len(prompts))):
+        marks = {int(prompts.positions[TARGET][at]): _TARGET, int(prompts.positions[QUERY][at]): _QUERY}
+        text = _text(prompts, at, tokenizer, marks)
+        if prompts.other is not None:
             changed = dict.fromkeys(prompts.changed[at].nonzero()[0].tolist(), _CHANGED)
-            text = Text("\n").join([text, _text(prompts.corrupted, at, tokenizer, changed)])
-        positions = (str(each[at]) for each in (clean.first, clean.target, clean.second))
-        expected = Text(marked(token_text(int(clean.expected[at]), tokenizer)), _TARGET)
+            text = Text("\n").join([text, _text(prompts.swapped(), at, tokenizer, changed)])
+        positions = (str(prompts.positions[name][at]) for name in (FIRST, TARGET, QUERY))
+        expected = Text(marked(token_text(int(prompts.expected[at]), tokenizer)), _TARGET)
         table.add_row(text, *positions, expected, *(texts[at] for texts in (columns or {}).values()))
-    if len(clean) > most:
-        table.caption = f"and {len(clean) - most:,} more"
+    if len(prompts) > most:
+        table.caption = f"and {len(prompts) - most:,} more"
     return table
 
 
-def _text(prompts: Prompts, at: int, tokenizer: Tokenizer | None, marks: Mapping[int, str]) -> Text:
+def _text(prompts: Examples, at: int, tokenizer: Tokenizer | None, marks: Mapping[int, str]) -> Text:
     """A prompt, its tokens one after another, those at the positions of `marks` between marks and in their style."""
-    texts = token_texts(prompts.tokens[at], tokenizer)
+    texts = token_texts(prompts.inputs[at], tokenizer)
     return Text.assemble(
         *((marked(text), marks[here]) if here in marks else visible(text) for here, text in enumerate(texts))
     )
