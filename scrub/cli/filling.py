@@ -20,13 +20,13 @@ import typer
 class Words:
     """How an option is explained: what stands for its value, its help, and its name if it isn't the field's.
 
-    Where the field is of a type that can't be typed, `read` makes its value of what is typed, which is a `kind`.
+    `kind` is the type of what is typed, where that isn't the field's, and `read` makes the field's value of it.
     """
 
     metavar: str | None
     help: str
     name: str | None = None
-    kind: Any = str
+    kind: Any = None
     read: Callable[[Any], Any] | None = None
 
     def called(self, field: str) -> str:
@@ -37,6 +37,16 @@ class Words:
     def option(self) -> Any:
         """The option as typer has it, for a parameter that fills no object."""
         return typer.Option(*([self.name] if self.name else []), metavar=self.metavar, help=self.help)
+
+    def parameter(self, field: str, kind: Any, default: object) -> inspect.Parameter:
+        """Make the parameter of a command that stands for a field of some type."""
+        typed = self.kind or (kind if self.read is None else str)
+        hint: Any = Annotated[typed | None if default is None else typed, self.option]
+        return inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+
+    def value(self, typed: Any) -> Any:
+        """Make the field's value of what is typed."""
+        return typed if self.read is None or typed is None else self.read(typed)
 
 
 @dataclass(frozen=True)
@@ -52,52 +62,42 @@ class Filled:
     words: Mapping[str, Words] = field(default_factory=dict)
 
     def parameters(self, of: type) -> Iterator[inspect.Parameter]:
-        """What typer makes the options of."""
+        """Make what typer makes the options of."""
         kinds, defaults = get_type_hints(of), {each.name: each.default for each in fields(of)}
         for name, words in self._wanted.items():
             default = self.defaults.get(name, defaults[name])
-            kind = kinds[name] if words.read is None else words.kind
-            yield _parameter(name, kind, inspect.Parameter.empty if default is MISSING else default, words)
+            yield words.parameter(name, kinds.get(name), inspect.Parameter.empty if default is MISSING else default)
 
     def fill(self, of: type, typed: Mapping[str, Any]) -> Any:
-        """The object. Raises ScrubError for what is wrong in it."""
-        return of(**self._read(typed))
+        """Make the object. Raises ScrubError for what is wrong in it."""
+        return of(**{name: words.value(typed[name]) for name, words in self._wanted.items()})
 
     @property
     def _wanted(self) -> dict[str, Words]:
         words = {**self.table, **self.words}
         return {name: words[name] for name in self.names.split()} if self.names else words
 
-    def _read(self, typed: Mapping[str, Any]) -> dict[str, Any]:
-        """The values of the fields that were typed."""
-        reads = {name: words.read for name, words in self._wanted.items()}
-        return {
-            name: value if value is None or (read := reads[name]) is None else read(value)
-            for name, value in typed.items()
-            if name in reads
-        }
-
 
 @dataclass(frozen=True)
 class Given(Filled):
-    """The fields that are given, by name: for an object that is also filled from elsewhere.
+    """The fields that are given, by name, of an object that is also filled from elsewhere.
 
-    `like` has fields of the same names and types, so that the object's own class needn't be imported for its help.
+    `like` has fields of the same names and types: so the object's own class needn't be imported for its help.
     """
 
     like: type = object
 
     def parameters(self, of: type) -> Iterator[inspect.Parameter]:
-        """None of them need be given."""
+        """Make what typer makes the options of, none of which need be given."""
         del of
         kinds = get_type_hints(self.like)
         for name, words in self._wanted.items():
-            kind = words.kind if words.read is not None else kinds.get(name, words.kind)
-            yield _parameter(name, kind, None, words)
+            yield words.parameter(name, kinds.get(name), None)
 
     def fill(self, of: type, typed: Mapping[str, Any]) -> Any:
-        """Those that are given."""
-        return of((name, value) for name, value in self._read(typed).items() if value is not None)
+        """Take those that are given."""
+        found = {name: words.value(typed[name]) for name, words in self._wanted.items()}
+        return of((name, value) for name, value in found.items() if value is not None)
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
@@ -122,9 +122,3 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     return run
-
-
-def _parameter(name: str, kind: Any, default: object, words: Words) -> inspect.Parameter:
-    typed = kind | None if default is None else kind
-    hint: Any = Annotated[typed, words.option]
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
