@@ -49,6 +49,6 @@ def _trial(grid: Grid) -> Trial:
 
     study, hypotheses = load_study(list(grid.studies), grid.parameters, swept=True)
     settings = grid.settings(grid.seeds[0])
-    name, data = (next(iter(each), None) for each in (grid.models, grid.data))
-    loaded = load_model(name or study.model, settings.torch_dtype, settings.where)
+    model, data = next(iter(grid.models), study.model), next(iter(grid.data), None)
+    loaded = load_model(model, settings.torch_dtype, settings.where)
     return prepare_study(study, hypotheses, loaded, data, settings)

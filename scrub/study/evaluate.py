@@ -22,7 +22,7 @@ from scrub.graph.node import Node
 from scrub.models.model import Model
 from scrub.paths.hashes import hash_graph, hash_of
 from scrub.paths.rules import held
-from scrub.plan.running import Running
+from scrub.plan.runner import Runner
 from scrub.study.binding import bind
 from scrub.study.draws import Pairing, pair_up
 from scrub.study.experiments import Experiments, Name
@@ -90,7 +90,7 @@ class Evaluator:
         self._reference, self._arrays, self._quiet, self._receipt = reference, arrays, quiet, receipt
         self._gates: Gates | None = None
         self._held: dict[int, dict[Node, Tensor]] = {}
-        self._runners: dict[int, Running] = {}
+        self._runners: dict[int, Runner] = {}
 
     @cached_property
     def _chunks(self) -> list[Experiments]:
@@ -107,12 +107,12 @@ class Evaluator:
             self._held[chunk] = held_values(leaves, self.model, rows, self._arrays)
         return self._held[chunk]
 
-    def _runner(self, chunk: int, pairing: Pairing) -> Running:
+    def _runner(self, chunk: int, pairing: Pairing) -> Runner:
         """The plan of some of the experiments."""
         if chunk not in self._runners:
             outputs, positions = self._chunks[chunk].outputs(self.metrics), pairing.examples.context
             values = self._values(chunk, pairing)
-            self._runners[chunk] = Running(outputs, self.model.params, positions, self.model.device, values)
+            self._runners[chunk] = Runner(outputs, self.model.params, positions, self.model.device, values)
         return self._runners[chunk]
 
     def basis(self, examples: Examples) -> str:

@@ -30,7 +30,7 @@ from scrub.models.model import Model
 from scrub.paths.rules import Rule, draws, held, held_by, resample
 from scrub.paths.sources import Draw, Like, Source, X, Y, ordered
 from scrub.paths.sources import Held as HeldSource
-from scrub.plan.running import Running
+from scrub.plan.runner import Runner
 from scrub.study.binding import bind
 from scrub.study.draws import Pairing
 from scrub.study.experiments import Experiment, Experiments
@@ -248,9 +248,9 @@ class _Look:
         bound, real = bind(runner.leaves, seen, seen.order, self._basis.model.device)
         return {name: value[..., 0][real] for name, value in runner(bound).items()}
 
-    def _made(self, values: Held) -> Running:
+    def _made(self, values: Held) -> Runner:
         device, dtype = self._basis.model.device, self._basis.dtype
-        return Running(
+        return Runner(
             self._outputs,
             self._basis.params(self._outputs.values()),
             self._pairing.examples.context,
@@ -265,7 +265,7 @@ class _Look:
             return {}
         outputs = _by_few_tokens({str(number): of for number, of in enumerate(leaves.values())})
         params, device = self._basis.params(outputs.values()), self._basis.model.device
-        runner = Running(outputs, params, self._pairing.examples.context, device, selected=False)
+        runner = Runner(outputs, params, self._pairing.examples.context, device, selected=False)
         seen = _seen(self._pairing, self._basis.ids)
         found = runner(bind(runner.leaves, seen, seen.order, device)[0])
         return {leaf: found[str(number)] for number, leaf in enumerate(leaves)}

@@ -10,10 +10,12 @@ from scrub.measure.heads.single_paths import SinglePaths
 from scrub.measure.interventions.intervention import Intervention, ablate_sites, feed
 from scrub.measure.weights.composition import composition
 from scrub.models.model import Model
+from scrub.paths.rules import Rule
 from scrub.paths.sites import expanded, read_sites
+from scrub.paths.sources import Y
 from scrub.plan.plan import Plan, compile_plan
 from scrub.study.experiments import UNSCRUBBED, Experiments, build
-from scrub.study.metric import LOGIT, LOSS, MEAN_LOGIT, STUDIED
+from scrub.study.metric import LOGIT, LOSS, MEAN_LOGIT
 
 __all__ = ["Examples", "ablation_plan", "composition", "mechanism", "mechanism_plans", "patching_plan"]
 
@@ -35,11 +37,11 @@ def ablation_plan(
 
 def patching_plan(model: Model, sites: str | Sequence[str], every: int | None = None) -> Plan:
     """The plan of `scrub.patch(model, ..., sites)`; each of the first `every` positions by itself, if that is given."""
-    found = [Intervention("everything", (), ("** -> y",))]
+    found = [Intervention("everything", (), (Rule.parse("** -> y"),))]
     for text in expanded(sites, model.graph):
         for at in [None] if every is None else map(str, range(every)):
             name = text if at is None else f"{text}@{at}"
-            found.append(feed(name, read_sites(text, model.graph, model.roles, at), "y"))
+            found.append(feed(name, read_sites(text, model.graph, model.roles, at), Y))
     return _plan(model, found, logits=False)
 
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from scrub.models.model import load_graph
+from scrub.models.model import Model, load_graph
 from scrub.store.sweeps.job import Job
 from scrub.study.experiments import check_parts
 from scrub.study.hypothesis import ALL, Hypothesis
@@ -27,7 +27,7 @@ from scrub.text.wording import first_mistake
 
 def _listed(value: Any) -> Any:
     """One value where several may stand is a list of it."""
-    return [value] if isinstance(value, str | int | float | Path | Hypothesis) else value
+    return [value] if isinstance(value, str | int | float | Path | Hypothesis | Model) else value
 
 
 def _has_truth(value: Any) -> bool:
@@ -42,16 +42,16 @@ Group = tuple[Study, tuple[Hypothesis, ...]]
 class Grid(BaseModel):
     """What a sweep runs: every study on every model and data, for every seed, draw and value of a parameter.
 
-    `studies` are study folders, hypothesis files, names of either, or hypotheses themselves. Without `models` and
-    `data` each study's own are taken. `parameters` are the values to try, by name; without them those are tried that
-    a hypothesis declares. `null` adds that many random hypotheses of the same size to each. The other fields are
-    those of :class:`scrub.Settings`.
+    `studies` are study folders, hypothesis files, names of either, or hypotheses themselves; `models` are paths, names,
+    or models themselves. Without `models` and `data` each study's own are taken. `parameters` are the values to try, by
+    name; without them those are tried that a hypothesis declares. `null` adds that many random hypotheses of the same
+    size to each. The other fields are those of :class:`scrub.Settings`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     studies: Annotated[tuple[str | Path | Hypothesis, ...], BeforeValidator(_listed), Field(min_length=1)]
-    models: Names = ()
+    models: Annotated[tuple[str | Model, ...], BeforeValidator(_listed)] = ()
     data: Names = ()
     seeds: Annotated[tuple[int, ...], BeforeValidator(_listed), Field(min_length=1)] = (0,)
     draws: int = 1
@@ -98,19 +98,19 @@ class Grid(BaseModel):
         own = self._groups()
         sweep, found = uuid4().hex, []
         for model, data in product(self.models or (None,), self.data or (None,)):
-            shared: dict[tuple[object, ...], list[Group]] = {}
+            shared: dict[tuple[str | Model, tuple[object, ...]], list[Group]] = {}
             for study, hypotheses in own:
-                reads = (model or study.model, data, study.model, study.data, study.positions, study.context)
-                shared.setdefault(reads, []).append((study, hypotheses))
-            for (name, *_), groups in shared.items():
-                everything, notes = self._with_null(groups, str(name))
+                reads = (study.model, study.data, study.positions, study.context)
+                shared.setdefault((model or study.model, reads), []).append((study, hypotheses))
+            for (its_model, _), groups in shared.items():
+                everything, notes = self._with_null(groups, its_model)
                 for number, some in enumerate(_apart(everything)):
                     first = number == 0
                     told = notes if first else ()
-                    found.append(Job(sweep, uuid4().hex, some, str(name), data, settings, seeds, first, told))
+                    found.append(Job(sweep, uuid4().hex, some, its_model, data, settings, seeds, first, told))
         return found
 
-    def _with_null(self, groups: Sequence[Group], model: str) -> tuple[tuple[Group, ...], tuple[str, ...]]:
+    def _with_null(self, groups: Sequence[Group], model: str | Model) -> tuple[tuple[Group, ...], tuple[str, ...]]:
         """The groups with random hypotheses of the same size, and for which hypotheses there is none, and why."""
         if not self.null:
             return tuple(groups), ()

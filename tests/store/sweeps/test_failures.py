@@ -225,7 +225,7 @@ class Mortal:
     """Workers in this process, of which one dies with certain tasks."""
 
     def __init__(self, deadly: Callable[[tuple[str, ...]], bool]) -> None:
-        self.count = 2
+        self.count, self.sees_files = 2, True
         self.deadly = deadly
         self.deaths = 0
         self.plain = local_workers(1, "cpu")
