@@ -66,6 +66,7 @@ def patch(
     plot: options.Chart = None,
 ) -> None:
     """Percent of the answer's probability that each patch brings back, of clean and corrupted prompts."""
+    from scrub.data.prompts.texts import position_texts
     from scrub.measure.interventions.patching import INTO_CLEAN, INTO_CORRUPTED
     from scrub.measure.interventions.patching import patch as patched
     from scrub.models.model import load_model
@@ -76,6 +77,7 @@ def patch(
     named = [*(sites or ()), *(name for name, asked in swept.items() if asked)]
     loaded = load_model(model)
     pairs = _pairs(loaded, clean, corrupted, expected, drawn, settings.seed)
+    texts = position_texts(pairs, loaded.tokenizer)
     direction = INTO_CLEAN if back else INTO_CORRUPTED
     found = patched(
         loaded, pairs, named or "heads", direction, positions=at, every_position=every_position, settings=settings
@@ -83,7 +85,7 @@ def patch(
     write_outputs(
         {
             json: lambda _: json_text(_content(found, pairs)),
-            plot: lambda path: _chart(found, _texts(loaded, pairs), path.suffix.lower()),
+            plot: lambda path: _chart(found, texts, path.suffix.lower()),
         }
     )
     warn(found.warnings)
@@ -98,7 +100,7 @@ def patch(
             for each, value in ends.items()
         )
         out.print(f"{name}: {', '.join(said)}")
-    out.print(_grid(found, _texts(loaded, pairs)) if every_position else _table(found, back))
+    out.print(_grid(found, texts) if every_position else _table(found, back))
 
 
 def _pairs(
@@ -120,21 +122,6 @@ def _chart(found: Patching, texts: list[str], suffix: str) -> bytes:
     from scrub.show.charts.interventions import patching_chart
 
     return patching_chart(found, tokens=texts).content(suffix)
-
-
-def _texts(model: Model, pairs: Examples) -> list[str]:
-    """What stands at each position: the token of a single pair, else what it is of the layout."""
-    from scrub.data.examples import FIRST, QUERY, TARGET
-    from scrub.data.prompts.texts import token_texts
-
-    if len(pairs) == 1:
-        return token_texts(pairs.inputs[0], model.tokenizer)
-    names = [str(at) for at in range(pairs.context)]
-    for name, called in (("first A", FIRST), ("B", TARGET), ("query", QUERY)):
-        at = pairs.positions[called]
-        if (at == at[0]).all():
-            names[at[0]] += f" {name}"
-    return names
 
 
 def _table(found: Patching, back: bool) -> Table:

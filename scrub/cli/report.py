@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from scrub.cli import options
 from scrub.cli.outputs import check_outputs
 from scrub.text.files import shown
-
-if TYPE_CHECKING:
-    from scrub.store.sweeps.grid import Grid
-    from scrub.study.run import Trial
 
 
 def report(
@@ -34,21 +30,8 @@ def report(
     page, markdown, _ = files_of(out)
     check_outputs(page, markdown)
     grid = Grid.make(studies=paths, **given)
-    trial = _trial(grid)
+    trial = grid.trial()
     stored = sweep(grid, results, workers, ray).only()
     make_report(stored, trial).save(out)
     warn(stored.result.warnings)
     console().print(f"{shown(page)} and {shown(markdown)} are written", soft_wrap=True)
-
-
-def _trial(grid: Grid) -> Trial:
-    """The study made ready, whose graphs are drawn. Raises ScrubError for any mistake in it, before anything runs."""
-    from scrub.models.model import load_model
-    from scrub.study.run import prepare_study
-    from scrub.study.study import load_study
-
-    study, hypotheses = load_study(list(grid.studies), grid.parameters, swept=True)
-    settings = grid.settings(grid.seeds[0])
-    model, data = next(iter(grid.models), study.model), next(iter(grid.data), None)
-    loaded = load_model(model, settings.torch_dtype, settings.where)
-    return prepare_study(study, hypotheses, loaded, data, settings)
