@@ -29,7 +29,7 @@ from scrub.study.experiments import Experiments, Name
 from scrub.study.gates import Gates, check_gates
 from scrub.study.held import Arrays, held_values
 from scrub.study.metric import Metric
-from scrub.study.settings import DTYPES, Settings
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 from scrub.text.progress import batches_bar
 
@@ -85,7 +85,7 @@ class Evaluator:
         quiet: bool = False,
         receipt: Receipt | None = None,
     ) -> None:
-        self.model = model.to(DTYPES[settings.dtype], settings.where)
+        self.model = model.to(settings.torch_dtype, settings.where)
         self.experiments, self.metrics, self.settings = experiments, tuple(metrics), settings
         self._reference, self._arrays, self._quiet, self._receipt = reference, arrays, quiet, receipt
         self._gates: Gates | None = None
@@ -138,7 +138,7 @@ class Evaluator:
         return graphs <= receipt.experiments and receipt.basis == self.basis(examples)
 
     def _passed(self, pairing: Pairing) -> Gates:
-        dtype = DTYPES[self.settings.dtype]
+        dtype = self.settings.torch_dtype
         with batches_bar(self.settings.progress) as bar:
             bar.add_task(f"gates of {len(self.experiments)} experiments", total=None)
             found = [

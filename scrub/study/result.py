@@ -128,8 +128,8 @@ class Result:
         if gap.low <= 0 and (self.metric == "loss" or gap.high >= 0):  # others may be better where they are higher
             found.append(
                 f"baseline - unscrubbed is {gap.estimate:.2g} {self.unit}, [{gap.low:.2g}, {gap.high:.2g}]: that "
-                "is not clearly apart from 0, so percentages of it are not to be trusted; take more sequences, or other "
-                "positions"
+                "is not clearly apart from 0, so percentages of it are not to be trusted; take more sequences or "
+                "other positions"
             )
         if scored < FEW:
             found.append(f"only {scored} sequences have selected positions: intervals are too narrow; take more")

@@ -24,7 +24,7 @@ from scrub.study.metric import LOSS, ROLES, Metric, studied
 from scrub.study.parameters import Parameters
 from scrub.study.result import BIGRAM, Result
 from scrub.study.selection import scored_at
-from scrub.study.settings import DTYPES, SEQUENCES, Settings
+from scrub.study.settings import SEQUENCES, Settings
 from scrub.study.study import Study, Wanted, load_study
 from scrub.text.errors import ScrubError
 from scrub.text.looks import look
@@ -152,7 +152,7 @@ def prepare(
     settings = settings or Settings()
     study, hypotheses = load_study(wanted, parameters)
     study = study if metric is None else study.by(metric)
-    device, dtype = settings.where, DTYPES[settings.dtype]
+    device, dtype = settings.where, settings.torch_dtype
     loaded = model.to(dtype, device) if isinstance(model, Model) else load_model(model or study.model, dtype, device)
     return prepare_study(study, hypotheses, loaded, data, settings)
 

@@ -17,7 +17,7 @@ from scrub.paths.rules import Rule
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.metric import LOSS, Metric
 from scrub.study.parameters import Parameters, unknown_parameter
-from scrub.study.selection import check_positions
+from scrub.study.settings import check_positions
 from scrub.text.errors import ScrubError
 
 Wanted = str | Path | Hypothesis | Sequence[str | Path | Hypothesis]

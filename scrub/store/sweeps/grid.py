@@ -12,13 +12,14 @@ from uuid import uuid4
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from scrub.models.model import Model, load_graph
+from scrub.models.model import Model, load_graph, load_model
 from scrub.store.sweeps.job import Job
 from scrub.study.experiments import check_parts
 from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.study.metric import Metric
 from scrub.study.null import random_hypotheses
 from scrub.study.parameters import unknown_parameter
+from scrub.study.run import Trial, prepare_study
 from scrub.study.settings import Settings
 from scrub.study.study import Study, load_study
 from scrub.text.errors import ScrubError
@@ -93,6 +94,13 @@ class Grid(BaseModel):
         """How each study runs. Raises ScrubError for a setting that is wrong."""
         names = set(Settings.__dataclass_fields__) & set(Grid.model_fields)
         return Settings(**{name: getattr(self, name) for name in names}, seed=seed, progress=False)
+
+    def trial(self) -> Trial:
+        """Make its one study ready, as it runs with the first seed. Raises ScrubError for any mistake in it."""
+        study, hypotheses = load_study(list(self.studies), self.parameters, swept=True)
+        settings = self.settings(self.seeds[0])
+        model = load_model(next(iter(self.models), study.model), settings.torch_dtype, settings.where)
+        return prepare_study(study, hypotheses, model, next(iter(self.data), None), settings)
 
     def jobs(self) -> list[Job]:
         """The jobs, in order. Raises ScrubError for what can't be loaded, or isn't there."""

@@ -23,7 +23,7 @@ from scrub.study.hypothesis import Hypothesis
 from scrub.study.metric import LOSS
 from scrub.study.result import BIGRAM
 from scrub.study.run import Trial, prepare_study
-from scrub.study.settings import DTYPES, Settings
+from scrub.study.settings import Settings
 from scrub.study.study import Study
 from scrub.text.errors import ScrubError
 
@@ -179,7 +179,7 @@ def bigram_of(study: Study) -> str:
 @lru_cache(maxsize=1)
 def _load(_sweep: str, model: str | Model, settings: Settings) -> Model:
     """A model, for all jobs of a sweep. Another sweep loads it anew: files may change."""
-    return load_model(model, DTYPES[settings.dtype], settings.where)
+    return load_model(model, settings.torch_dtype, settings.where)
 
 
 def read(job: Job) -> Job:

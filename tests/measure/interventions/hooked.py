@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from gpt2_double import double
+from scrub.measure.heads.places import Places
 from small import Small, small_gpt2
 from torch import Tensor, nn
 
-from scrub.measure.heads.places import Places
 from scrub.models.model import Model, make_model
-from scrub.study.run import Settings
+from scrub.study.settings import Settings
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel

@@ -26,12 +26,12 @@ from hooked import (
     put,
     tokens_of,
 )
+from scrub.measure.heads.places import Places
 from small import small
 from torch import Tensor
 
 from scrub.data.prompts.prompts import Prompts
 from scrub.measure.heads.definitions import ABLATIONS, DEFINITIONS
-from scrub.measure.heads.places import Places
 from scrub.measure.interventions import effects as module
 from scrub.measure.interventions.ablation import DIFFERENTIAL, EFFECT, LOG_EFFECT, SHIFT, Ablation, ablate
 from scrub.models.model import make_model

@@ -9,10 +9,10 @@ import pytest
 import torch
 from hooked import EXACT, Read
 from lens_double import lens
+from scrub.measure.heads.places import Places
 from small import small
 from torch import Tensor
 
-from scrub.measure.heads.places import Places
 from scrub.measure.interventions.ablation import ablate
 from scrub.models.model import make_model
 

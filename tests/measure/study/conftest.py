@@ -11,7 +11,7 @@ from plain import LAYERS, save
 
 from scrub.measure.study.heads import HeadStudy, study_heads
 from scrub.models.model import Model, load_model
-from scrub.study.run import Settings
+from scrub.study.settings import Settings
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel

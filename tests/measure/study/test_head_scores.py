@@ -17,7 +17,7 @@ from scrub.measure.interventions.context import context_sensitivity
 from scrub.measure.study.heads import HeadStudy, study_heads
 from scrub.measure.study.scores import causal_scores, check_lags, read_scores
 from scrub.models.model import Model
-from scrub.study.run import Settings
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ import pytest
 import torch
 from plain import HEADS, LAYERS, NAMES, POSITIONS, instead, metrics, run
 from published_heads import TEXT, apart, published
+from scrub.study.pairing import pair
 
 import scrub
 from scrub.measure.interventions.context import context_sensitivity
 from scrub.measure.study.heads import ABLATION, ATTENTION, DIRECT, METRICS, PUBLISHED, HeadStudy, Metrics, study_heads
 from scrub.models.model import Model
-from scrub.study.pairing import pair
-from scrub.study.run import Settings
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 
 if TYPE_CHECKING:

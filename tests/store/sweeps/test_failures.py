@@ -16,7 +16,7 @@ from scrub.study.measuring import Measuring
 from sweeping import KEEP, LIKE, WINDOW, make_study, rows, same_bits
 
 import scrub.study.run
-from scrub.show.tables.run import print_sweep
+from scrub.cli.sweep import print_sweep
 from scrub.store.sweeps import ready, work
 from scrub.store.sweeps import sweep as engine
 from scrub.store.sweeps.sweep import Swept, sweep
