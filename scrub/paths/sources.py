@@ -21,7 +21,6 @@ from torch import Tensor
 from scrub.graph.masks import MASKS
 from scrub.text.errors import ScrubError
 
-ATTEND = "attend "  # in front of what attention is forced to
 Kind = TypeVar("Kind", bound="Source")
 Rows = Int[np.ndarray, "sequence *position"]  # which row stands in for each sequence, or for each of its positions
 

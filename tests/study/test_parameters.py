@@ -12,7 +12,7 @@ from project import SHIPPED, tiny_model
 from small import paths
 
 from scrub import Hypothesis, ScrubError, Settings, load_study, prepare
-from scrub.cli.options import given_parameters
+from scrub.cli.given import given_parameters
 from scrub.study.parameters import suffix
 
 WINDOW = """

@@ -1,12 +1,8 @@
-"""The table of a result in the terminal."""
+"""The tables of a result in the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -16,43 +12,9 @@ from scrub.study.experiments import ALL_SCRUBBED
 from scrub.study.null import Standing
 from scrub.study.result import BIGRAM, Result
 from scrub.study.statistics import Interval
-from scrub.text.files import shown
-
-if TYPE_CHECKING:
-    from scrub.store.sweeps.sweep import Swept
-
-WIDTH, MORE = 96, 12  # of the table, where the terminal doesn't say, and more where there are published percentages
 
 
-def print_result(result: Result) -> None:
-    """Print what was run on what, the anchors and the rows, to standard output."""
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, width=WIDTH + (MORE if result.published else 0))
-    _warn(f"warning: {text}" for text in result.warnings)
-    console.print(result.heading)
-    worst = max(result.gates.deviations.values())
-    console.print(f"gates passed: largest deviation {worst:.0e} nats; brackets are 95 % intervals over sequences\n")
-    console.print(_anchors(result))
-    console.print(_rows(result))
-
-
-def print_sweep(swept: Swept) -> None:
-    """Print what a sweep gave, a table for each study, model and data, and on standard error what failed."""
-    console = Console(highlight=False, markup=False)
-    for stored in swept.studies():
-        _warn(f"warning: {stored.result.study} on {stored.result.model}: {text}" for text in stored.result.warnings)
-        table = _by_part(stored)
-        width = max(console.width, console.measure(table, options=console.options.update(max_width=10**4)).maximum)
-        console.print(f"{stored.heading}; percent recovered, with 95 % intervals over sequences", soft_wrap=True)
-        Console(highlight=False, markup=False, width=width).print(table)
-    blocks = f"{swept.computed:,} blocks were computed" if swept.computed else "nothing had to be computed"
-    console.print(f"{blocks}; the results are in {shown(swept.results.folder)}", soft_wrap=True)
-    _warn(f"warning: {note}" for note in swept.notes)
-    _warn(f"failed: {failure}" for failure in swept.failures)
-
-
-def _by_part(stored: StudyResults) -> Table:
+def parts_table(stored: StudyResults) -> Table:
     """Percent recovered by the parts of every hypothesis; of random ones only where the others stand among them."""
     rows = [row for row in stored.result.table if not stored.hypotheses[row.hypothesis].null_of]
     parts = list(dict.fromkeys(row.part for row in rows))
@@ -72,15 +34,10 @@ def _stands(among: Standing | None) -> str:
     return f"above {among.beaten} of {among.count}, p = {among.p:.2g}" if among else ""
 
 
-def _warn(lines: Iterable[str]) -> None:
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    for line in lines:
-        console.print(line, style="yellow")
-
-
-def _anchors(result: Result) -> Table:
+def anchors_table(result: Result) -> Table:
+    """Loss and percent recovered of what a result is compared with."""
     table = Table("anchor", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("loss, nats", justify="right")
+    table.add_column(f"{result.metric}, {result.unit}", justify="right")
     table.add_column("recovered, %", justify="right")
     for name, loss in result.losses.items():
         recovered = result.recovered(name)
@@ -94,10 +51,11 @@ def _anchors(result: Result) -> Table:
     return table
 
 
-def _rows(result: Result) -> Table:
+def rows_table(result: Result) -> Table:
+    """What every part of every hypothesis recovers, and how much more than the one before."""
     table = Table("hypothesis", "part", box=box.SIMPLE_HEAD, pad_edge=False)
     published = ("published",) if result.published else ()
-    for title in ("recovered, %", *published, "over the one before", "loss", "|change|", "KL"):
+    for title in ("recovered, %", *published, "over the one before", result.metric, "|change|", "KL"):
         table.add_column(title, justify="right")
     before: dict[str, str] = {}
     shown = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -38,10 +39,15 @@ from scrub.text.errors import ScrubError
 HOOKED = Hooked()
 EXAMPLES = examples_of(1)
 X = torch.from_numpy(EXAMPLES.tokens[:, :-1])
-UNCHANGED = Read.of(HOOKED.run(X).logits, EXAMPLES)
 SPAN = [1, 4, 5]
 FORCED = torch.rand(POSITIONS, POSITIONS, generator=torch.Generator().manual_seed(5), dtype=torch.float64).tril() + 0.1
 FORCED = FORCED.tril() / FORCED.tril().sum(1, keepdim=True)
+
+
+@cache
+def unchanged() -> Read:
+    """What the model predicts."""
+    return Read.of(HOOKED.run(X).logits, EXAMPLES)
 
 
 def check(found: Ablation, name: str, logits: Tensor) -> None:
@@ -49,8 +55,8 @@ def check(found: Ablation, name: str, logits: Tensor) -> None:
     row, read = 1 + found.names.index(name), Read.of(logits, EXAMPLES)
     for measure, expected in (("loss", read.loss), ("logit", read.logit), ("mean logit", read.mean_logit)):
         np.testing.assert_allclose(found.effects.values[measure][row], expected, rtol=0, atol=1e-9)
-    np.testing.assert_allclose(found.effects.values["loss"][0], UNCHANGED.loss, rtol=0, atol=1e-9)
-    assert np.abs(read.loss - UNCHANGED.loss).max() > 1e-4
+    np.testing.assert_allclose(found.effects.values["loss"][0], unchanged().loss, rtol=0, atol=1e-9)
+    assert np.abs(read.loss - unchanged().loss).max() > 1e-4
 
 
 @contextmanager
@@ -223,7 +229,7 @@ def test_a_head_attends_as_it_is_told_beside_its_layer() -> None:
 
 def test_what_is_told_of_an_ablation(zeros: Ablation) -> None:
     first = HOOKED.theirs.transformer.h[0].attn.c_proj.weight
-    before = UNCHANGED
+    before = unchanged()
     with zeroed((first, columns(2))):
         after = Read.of(HOOKED.run(X).logits, EXAMPLES)
     row = zeros.frame().set_index("ablated").loc["a0.2"]
