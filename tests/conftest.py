@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -53,6 +54,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def model(request: pytest.FixtureRequest) -> Small:
     """A random two-layer model in float64, whose sizes are distinct primes."""
     return small_gpt2() if request.param == "gpt2" else small(positions=request.param)
+
+
+@pytest.fixture
+def read_at_once(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Read so many examples of a model together, whatever memory they need."""
+
+    def read(examples: int) -> None:
+        monkeypatch.setattr("scrub.study.read.peak_numbers", lambda *_: 1)
+        monkeypatch.setattr("scrub.study.read.NUMBERS_AT_ONCE", examples)
+
+    return read
 
 
 @pytest.fixture(scope="session")
