@@ -25,7 +25,11 @@ def benchmarks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def printed(benchmarks: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Program:
+def printed(
+    benchmarks: None,  # noqa: ARG001 - to import them
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Program:
     """Runs a script in this process, where memory isn't measured, and gives what it prints."""
     import measuring
 
@@ -36,11 +40,14 @@ def printed(benchmarks: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
     def run(script: str, *options: str) -> str:
         monkeypatch.setattr(sys, "argv", [script, "--repeats", "1", *options])
+        status: object = 0
         try:
             runpy.run_path(str(FOLDER / script), run_name="__main__")
         except SystemExit as ended:
-            assert not ended.code, capsys.readouterr().err
-        return capsys.readouterr().out
+            status = ended.code
+        said = capsys.readouterr()
+        assert not status, said.err
+        return said.out
 
     monkeypatch.setattr(measuring, "peaks", unmeasured)
     return run

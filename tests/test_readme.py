@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import duckdb
 import pytest
 
 from scrub.cli import _status
@@ -62,6 +61,8 @@ def test_commands_run_in_an_empty_folder(
     if "results" not in written:
         return
     monkeypatch.chdir(tmp_path)
+    import duckdb
+
     hypotheses = {row[0] for row in duckdb.sql(block("sql")).fetchall()}
     assert {"", "naive", "refined_5", "window(positions=2)"} <= hypotheses  # and the anchors, which have none
 

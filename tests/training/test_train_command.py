@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import GPT2LMHeadModel
 
 from scrub.data.stdlib import SourceFile
 from scrub.graph.node import walk
@@ -35,6 +34,8 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> gpt2.Config:
 
 
 def test_a_gpt2_with_the_tokenizer_of_another_model(tmp_path: Path, stand_in: gpt2.Config) -> None:
+    from transformers import GPT2LMHeadModel
+
     folder = tmp_path / "run"
     train(folder, shape="gpt2-mini", tokenizer="attn2l", tokens=5 * 14, decay_tokens=14, batch=2)
     entries = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -39,10 +40,15 @@ from scrub.text.errors import ScrubError
 HOOKED = Hooked()
 PLACES = places_of(1)
 X = torch.from_numpy(PLACES.tokens[:, :-1])
-UNCHANGED = Read.of(HOOKED.run(X).logits, PLACES)
 SPAN = [1, 4, 5]
 FORCED = torch.rand(POSITIONS, POSITIONS, generator=torch.Generator().manual_seed(5), dtype=torch.float64).tril() + 0.1
 FORCED = FORCED.tril() / FORCED.tril().sum(1, keepdim=True)
+
+
+@cache
+def unchanged() -> Read:
+    """What the model predicts."""
+    return Read.of(HOOKED.run(X).logits, PLACES)
 
 
 def check(found: Ablation, name: str, logits: Tensor) -> None:
@@ -50,13 +56,14 @@ def check(found: Ablation, name: str, logits: Tensor) -> None:
     row, read = 1 + found.names.index(name), Read.of(logits, PLACES)
     for measure, expected in (("loss", read.loss), ("logit", read.logit), ("mean logit", read.mean_logit)):
         np.testing.assert_allclose(found.effects.values[measure][row], expected, rtol=0, atol=1e-9)
-    np.testing.assert_allclose(found.effects.values["loss"][0], UNCHANGED.loss, rtol=0, atol=1e-9)
-    assert np.abs(read.loss - UNCHANGED.loss).max() > 1e-4
+    np.testing.assert_allclose(found.effects.values["loss"][0], unchanged().loss, rtol=0, atol=1e-9)
+    assert np.abs(read.loss - unchanged().loss).max() > 1e-4
 
 
 @contextmanager
 def zeroed(*weights: tuple[Tensor, list[int] | slice]) -> Iterator[None]:
     """Rows of weights are 0 for a while."""
+    unchanged()  # is what it is before
     kept = [weight.detach().clone() for weight, _ in weights]
     with torch.no_grad():
         for weight, rows in weights:
@@ -222,7 +229,7 @@ def test_a_head_attends_as_it_is_told_beside_its_layer() -> None:
 
 def test_what_is_told_of_an_ablation(zeros: Ablation) -> None:
     first = HOOKED.theirs.transformer.h[0].attn.c_proj.weight
-    before = UNCHANGED
+    before = unchanged()
     with zeroed((first, columns(2))):
         after = Read.of(HOOKED.run(X).logits, PLACES)
     row = zeros.frame().set_index("ablated").loc["a0.2"]
