@@ -62,6 +62,7 @@ def check(found: Ablation, name: str, logits: Tensor) -> None:
 @contextmanager
 def zeroed(*weights: tuple[Tensor, list[int] | slice]) -> Iterator[None]:
     """Rows of weights are 0 for a while."""
+    unchanged()  # is what it is before
     kept = [weight.detach().clone() for weight, _ in weights]
     with torch.no_grad():
         for weight, rows in weights:
