@@ -12,8 +12,9 @@ from uuid import uuid4
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
+from scrub.data.examples import Examples
 from scrub.models.model import Model, load_graph
-from scrub.store.sweeps.job import Job
+from scrub.store.sweeps.job import Given, Job
 from scrub.study.experiments import check_parts
 from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.study.null import random_hypotheses
@@ -30,6 +31,21 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str | int | float | Path | Hypothesis | Model) else value
 
 
+def _given(value: Any) -> Any:
+    """Names of data are as they are. Tokens in memory become examples, alone in a tuple where they come with a mask."""
+    if isinstance(value, str | Path | Mapping):
+        return [value]
+    several = isinstance(value, list | tuple) and (not value or isinstance(value, list) or isinstance(value[0], str))
+    return [
+        each
+        if isinstance(each, str | Path)
+        else (Examples.of(*each),)
+        if isinstance(each, tuple)
+        else Examples.of(each)
+        for each in (value if several else [value])
+    ]
+
+
 def _has_truth(value: Any) -> bool:
     inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
     return isinstance(value, bool) or any(map(_has_truth, inside))
@@ -43,16 +59,17 @@ class Grid(BaseModel):
     """What a sweep runs: every study on every model and data, for every seed, draw and value of a parameter.
 
     `studies` are study folders, hypothesis files, names of either, or hypotheses themselves; `models` are paths, names,
-    or models themselves. Without `models` and `data` each study's own are taken. `parameters` are the values to try, by
-    name; without them those are tried that a hypothesis declares. `null` adds that many random hypotheses of the same
-    size to each. The other fields are those of :class:`scrub.Settings`.
+    or models themselves; `data` paths, names, or tokens in memory: an array or tensor [example, position + 1], or that
+    with a mask of the positions that are scored. Without `models` and `data` each study's own are taken. `parameters`
+    are the values to try, by name; without them those are tried that a hypothesis declares. `null` adds that many
+    random hypotheses of the same size to each. The other fields are those of :class:`scrub.Settings`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     studies: Annotated[tuple[str | Path | Hypothesis, ...], BeforeValidator(_listed), Field(min_length=1)]
     models: Annotated[tuple[str | Model, ...], BeforeValidator(_listed)] = ()
-    data: Names = ()
+    data: Annotated[tuple[Given, ...], BeforeValidator(_given)] = ()
     seeds: Annotated[tuple[int, ...], BeforeValidator(_listed), Field(min_length=1)] = (0,)
     draws: int = 1
     parameters: dict[str, Annotated[tuple[str | int | float, ...], BeforeValidator(_listed)]] = {}

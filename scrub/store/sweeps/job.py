@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 from uuid import uuid4
 
 from scrub.data.examples import Examples
@@ -13,6 +14,7 @@ from scrub.study.settings import Settings
 from scrub.study.study import Study
 
 LARGE.update({Model, Examples})
+Given: TypeAlias = str | Examples | tuple[Examples]  # data by name, or in memory: alone in a tuple, with its own mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +39,7 @@ class Job:
     key: str
     studies: tuple[tuple[Study, tuple[Hypothesis, ...]], ...]
     model: str | Model
-    data: str | None
+    data: Given | None
     settings: Settings
     seeds: tuple[int, ...]
     anchors: bool = True
@@ -48,12 +50,18 @@ class Job:
     def name(self) -> str:
         """What a reader of the progress sees."""
         studies = ", ".join(study.name for study, _ in self.studies)
-        return f"{studies} on {self.model_name}{f', {self.data}' if self.data else ''}"
+        return f"{studies} on {self.model_name}{f', {self.data_name}' if self.data else ''}"
 
     @property
     def model_name(self) -> str:
         """The name of the model, be it in memory or not."""
         return self.model.name if isinstance(self.model, Model) else self.model
+
+    @property
+    def data_name(self) -> str:
+        """The name of the data, be they in memory or not; nothing where none were asked for."""
+        given = self.data[0] if isinstance(self.data, tuple) else self.data
+        return given.name if isinstance(given, Examples) else given or ""
 
     @property
     def pairings(self) -> list[tuple[int, int]]:

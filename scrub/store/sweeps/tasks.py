@@ -148,5 +148,5 @@ def failure_of(task: Task, owner: Owner, cause: Cause) -> Failure:
     """The failure of a hypothesis, or of a whole study, in a task."""
     study, hypothesis = owner
     values = next((h.values for s, h in task.job.hypotheses if (s.name, h.name) == owner), {})
-    about = study, hypothesis, json.dumps(dict(values)), task.job.model_name, task.job.data or "", task.stage, cause
+    about = study, hypothesis, json.dumps(dict(values)), task.job.model_name, task.job.data_name, task.stage, cause
     return Failure(*about, task.seed, task.draw, task.block) if isinstance(task, Block) else Failure(*about)
