@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -27,7 +27,7 @@ from scrub.store.sweeps.failure import Cause, Failure, Owner
 from scrub.store.sweeps.grid import Grid
 from scrub.store.sweeps.job import Job
 from scrub.store.sweeps.progress import Progress
-from scrub.store.sweeps.tasks import Block, Check, Look, Read, Task, failure_of
+from scrub.store.sweeps.tasks import Block, Check, Look, Read, Task
 from scrub.store.sweeps.work import Survey
 from scrub.store.sweeps.workers import NodeLost, WorkerDied, Workers, WorkersLost, local_workers
 from scrub.study.draws import BLOCK
@@ -36,7 +36,7 @@ from scrub.study.hypothesis import Hypothesis
 from scrub.study.settings import SEQUENCES
 from scrub.text.errors import GateError, ScrubError
 
-_PATIENCE = 0.5  # seconds until blocks that another sweep has are looked at again
+_PATIENCE_SECONDS = 0.5  # until blocks that another sweep has are looked at again
 
 
 @dataclass
@@ -152,15 +152,16 @@ class _Sweep:
                 while self.idle and self._start():
                     pass
                 if self.running:
-                    for future in wait(self.running, _PATIENCE, FIRST_COMPLETED).done:
+                    for future in wait(self.running, _PATIENCE_SECONDS, FIRST_COMPLETED).done:
                         self._finish(future)
                 elif self.waiting:  # all of it is with another sweep
-                    time.sleep(_PATIENCE)
+                    time.sleep(_PATIENCE_SECONDS)
         finally:
             for claim in self.claims.values():
                 claim.release()
         for setting, error in self.swept.meaningless.items():
-            self._tell(Failure(setting.study, "", "{}", setting.model, setting.data, "read", Cause.of(error)))
+            cause, about = Cause.of(error), (setting.study, "", "{}", setting.model, setting.data)
+            self._tell(Failure(cause.kind, cause.reason, *about, stage="read"))
         return self.swept
 
     def _start(self) -> bool:
@@ -179,7 +180,7 @@ class _Sweep:
         if isinstance(task, Read):
             if any(isinstance(other, Read) for _, other in self.running.values()):
                 return False  # what was read stays in memory until its job is done, so nothing is read before its time
-            self.running[task.begin()] = (None, task)
+            self.running[task.submit(self.workers, worker)] = (None, task)
             return True
         if isinstance(task, Block):
             claim = self.results.claim(task.name)
@@ -223,7 +224,7 @@ class _Sweep:
         if isinstance(error, NodeLost):
             again = [task]
             self.swept.notes = list(dict.fromkeys([*self.swept.notes, f"{error}: the sweep went on without it"]))
-        elif isinstance(error, WorkerDied) and not isinstance(task, Read):
+        elif isinstance(error, WorkerDied):
             again = self._died(task, error)
         elif error is not None:
             self._fail(task, dict.fromkeys(task.job.whole, Cause.of(error)))
@@ -276,7 +277,7 @@ class _Sweep:
                 self.bar.expect(task.job.key, len(task.job.pairings) * blocks)
         self.waiting.extendleft(reversed(tasks))
 
-    def _died(self, task: Look | Check | Block, error: WorkerDied) -> Sequence[Task]:
+    def _died(self, task: Task, error: WorkerDied) -> Sequence[Task]:
         """What to do once more. One death may have nothing to do with the task; after two, halves find who it is."""
         if task not in self.again:
             self.again.add(task)
@@ -296,8 +297,8 @@ class _Sweep:
         for owner, cause in causes.items():
             if (task.job.key, owner) not in self.failed:
                 self.failed.add((task.job.key, owner))
-                self._tell(failure_of(task, owner, cause))
+                self._tell(task.failure(owner, cause))
 
     def _tell(self, failure: Failure) -> None:
-        self.results.add_failure(failure.row())
+        self.results.add_failure(asdict(failure))
         self.swept.failures.append(failure)
