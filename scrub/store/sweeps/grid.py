@@ -27,12 +27,12 @@ from scrub.text.wording import first_mistake
 
 
 def _listed(value: Any) -> Any:
-    """One value where several may stand is a list of it."""
+    """Make a list of one value, where several may stand."""
     return [value] if isinstance(value, str | int | float | Path | Hypothesis | Model) else value
 
 
 def _given(value: Any) -> Any:
-    """Names of data are as they are. Tokens in memory become examples, alone in a tuple where they come with a mask."""
+    """List data: names as they are, tokens in memory as examples, alone in a tuple where they come with a mask."""
     if isinstance(value, str | Path | Mapping):
         return [value]
     several = isinstance(value, list | tuple) and (not value or isinstance(value, list) or isinstance(value[0], str))
@@ -56,7 +56,7 @@ Group = tuple[Study, tuple[Hypothesis, ...]]
 
 
 class Grid(BaseModel):
-    """What a sweep runs: every study on every model and data, for every seed, draw and value of a parameter.
+    """A grid to sweep: every study on every model and data, for every seed, draw and value of a parameter.
 
     `studies` are study folders, hypothesis files, names of either, or hypotheses themselves; `models` are paths, names,
     or models themselves; `data` paths, names, or tokens in memory: an array or tensor [example, position + 1], or that
@@ -93,23 +93,23 @@ class Grid(BaseModel):
 
     @classmethod
     def make(cls, **fields: Any) -> Grid:
-        """A grid, of fields that may be None for their defaults. Raises ScrubError for what is wrong in them."""
+        """Make a grid of fields that may be None for their defaults. Raises ScrubError for what is wrong in them."""
         try:
             return cls(**{name: value for name, value in fields.items() if value is not None})
         except ValidationError as error:
             raise ScrubError(f"the grid of the sweep: {first_mistake(error)}") from error
 
     def on(self, device: str) -> Grid:
-        """The same grid on a device."""
+        """Put the grid on a device."""
         return self.model_copy(update={"device": device})
 
     def settings(self, seed: int = 0) -> Settings:
-        """How each study runs. Raises ScrubError for a setting that is wrong."""
+        """Make the settings that each study runs with. Raises ScrubError for one that is wrong."""
         names = set(Settings.__dataclass_fields__) & set(Grid.model_fields)
         return Settings(**{name: getattr(self, name) for name in names}, seed=seed, progress=False)
 
     def jobs(self) -> list[Job]:
-        """The jobs, in order. Raises ScrubError for what can't be loaded, or isn't there."""
+        """Divide the grid into jobs, in order. Raises ScrubError for what can't be loaded, or isn't there."""
         seeds = tuple(dict.fromkeys(self.seeds))
         settings, *_ = [self.settings(seed) for seed in seeds]  # each is checked
         own = self._groups()
@@ -128,7 +128,7 @@ class Grid(BaseModel):
         return found
 
     def _with_null(self, groups: Sequence[Group], model: str | Model) -> tuple[tuple[Group, ...], tuple[str, ...]]:
-        """The groups with random hypotheses of the same size, and for which hypotheses there is none, and why."""
+        """Add random hypotheses of the same size, and say for which hypotheses there are none, and why."""
         if not self.null:
             return tuple(groups), ()
         try:
@@ -149,7 +149,7 @@ class Grid(BaseModel):
         return tuple(found), tuple(notes)
 
     def _groups(self) -> list[Group]:
-        """The studies, each with those of the hypotheses that are its own."""
+        """Load the studies, each with those of the hypotheses that are its own."""
         by_study: dict[str, list[str | Path | Hypothesis]] = {}
         declared: dict[str, set[str]] = {}
         for each in self.studies:
@@ -169,7 +169,7 @@ class Grid(BaseModel):
 
 
 def _apart(groups: Sequence[Group]) -> list[tuple[Group, ...]]:
-    """The groups, those after the first with what means another feature by a name: a plan can have one of them.
+    """Take groups apart where they mean different features by one name, of which a plan can have only one.
 
     All studies are in the first, which keeps their anchors.
     """
@@ -189,7 +189,7 @@ def _apart(groups: Sequence[Group]) -> list[tuple[Group, ...]]:
 
 
 def read_grid(file: str | Path) -> dict[str, Any]:
-    """The fields of a grid from a YAML file. Raises ScrubError if it can't be read."""
+    """Read the fields of a grid from a YAML file. Raises ScrubError if it can't be read."""
     try:
         content = yaml.safe_load(Path(file).read_text())
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:

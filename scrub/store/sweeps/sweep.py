@@ -1,4 +1,4 @@
-"""Running a sweep: jobs fall into blocks, workers compute them, and each that is finished is kept at once.
+"""Run a sweep: jobs fall into blocks, workers compute them, and each that is finished is kept at once.
 
 What a block gives is determined by its job and by what of it is there before, so the numbers are the same to the last
 bit whatever the number of workers, and whenever it was killed and begun again. (A hypothesis that kills its workers
@@ -50,11 +50,11 @@ class Swept:
     notes: list[str] = field(default_factory=list)  # what a reader of the results must know
 
     def studies(self) -> list[StudyResults]:
-        """The results of each study on each model and data, of what didn't fail."""
+        """Read the results of each study on each model and data, but for what failed."""
         return list(self._read[0].values())
 
     def only(self) -> StudyResults:
-        """The results of the one study that was run on one model and data.
+        """Read the results of the one study that was run on one model and data.
 
         Raises what a hypothesis failed with, and ScrubError if there were several studies, models or data.
         """
@@ -68,7 +68,7 @@ class Swept:
 
     @property
     def meaningless(self) -> dict[Setting, GateError]:
-        """Why those of some settings mean nothing."""
+        """The settings whose results mean nothing, and why."""
         return self._read[1]
 
     @cached_property
@@ -199,7 +199,7 @@ class _Sweep:
         return True
 
     def _missing(self, block: Block) -> tuple[str, ...]:
-        """The cells of a block that aren't there yet, but for those that are left out."""
+        """List the cells of a block that aren't there yet, but for those that are left out."""
         return tuple(
             name
             for name in block.names
@@ -278,7 +278,7 @@ class _Sweep:
         self.waiting.extendleft(reversed(tasks))
 
     def _died(self, task: Task, error: WorkerDied) -> Sequence[Task]:
-        """What to do once more. One death may have nothing to do with the task; after two, halves find who it is."""
+        """Choose what is tried again. One death may be no fault of the task's; after two, halves find whose it is."""
         if task not in self.again:
             self.again.add(task)
             return [task]
@@ -293,7 +293,7 @@ class _Sweep:
         return halves
 
     def _fail(self, task: Task, causes: Mapping[Owner, Cause]) -> None:
-        """Keep failures as rows: of each hypothesis the first."""
+        """Keep failures as rows, of each hypothesis the first."""
         for owner, cause in causes.items():
             if (task.job.key, owner) not in self.failed:
                 self.failed.add((task.job.key, owner))
