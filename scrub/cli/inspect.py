@@ -52,9 +52,9 @@ def plan(
 ) -> None:
     """Print the plan: every value that a run computes, in order, and when it is freed."""
     from scrub.plan.plan import compile_plan
-    from scrub.study.metric import STUDIED
+    from scrub.study.metric import studied
 
-    typer.echo(str(compile_plan(_experiments(paths, model, parts, parameters).outputs(STUDIED))))
+    typer.echo(str(compile_plan(_experiments(paths, model, parts, parameters).outputs(studied()))))
 
 
 def show(

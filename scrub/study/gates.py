@@ -98,11 +98,11 @@ def check_gates(
 
 
 class _Without:
-    """An experiment without one of its rules, each graph built once."""
+    """An experiment without one of its rules, each graph built once. A rule may stand there twice."""
 
     def __init__(self, of: Experiment) -> None:
         self.of = of
-        self.graphs = {rule: self._graph(at) for at, rule in enumerate(of.rules)}
+        self.graphs = [(rule, self._graph(at)) for at, rule in enumerate(of.rules)]
 
     def _graph(self, at: int) -> Node | None:
         """The graph without a rule; None if the others can't be alone, as with half of a whole pattern."""
@@ -114,7 +114,7 @@ class _Without:
     @property
     def idle(self) -> list[Rule]:
         """The rules without which the graph would be the same."""
-        return [rule for rule, graph in self.graphs.items() if graph is self.of.graph]
+        return [rule for rule, graph in self.graphs if graph is self.of.graph]
 
 
 def idle_rules(experiment: Experiment) -> list[Rule]:
@@ -134,7 +134,7 @@ def ineffective(of: Iterable[_Without], basis: _Basis, pairing: Pairing, values:
     changed: dict[str, str] = {}
     for each in of:
         graphs[each.of.name] = each.of.graph
-        for rule, without in each.graphs.items():
+        for rule, without in each.graphs:
             if without is None or without is each.of.graph:
                 continue
             if values is None or values.keys() >= set(held([without])):  # what it holds then may have no value

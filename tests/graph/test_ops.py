@@ -213,6 +213,7 @@ EXAMPLES: dict[str, tuple[list[torch.Tensor], dict[str, object]]] = {  # of ever
     "expect": ([LOGITS.softmax(-1), LOGITS], {}),
     "mean_embedding": ([LOGITS.softmax(-1), TABLE], {}),
     "dot": ([STREAM, random_tensor(G, B, Q, M)], {}),
+    "absolute": ([random_tensor(G, B, H, Q, D)], {}),
     "centre": ([STREAM], {}),
     "inverse_deviation": ([STREAM], EPS),
     "scale_columns": ([TABLE, GAIN], {}),

@@ -90,10 +90,10 @@ def test_it_passes_the_gates_and_runs(
 ) -> None:
     folder = written(with_roles(family, ROLES[roles]), tmp_path)
     monkeypatch.chdir(tmp_path)
-    prepared = prepare([folder], data=project / "data" / "words", settings=Settings(sequences=17, dtype="float64"))
-    prepared.gates()
+    trial = prepare([folder], data=project / "data" / "words", settings=Settings(sequences=17, dtype="float64"))
+    trial.gates()
     parts = ["q", "k", "v", "all"]
-    assert [row.part for row in prepared.run().table] == parts
+    assert [row.part for row in trial.run().table] == parts
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import GPT2LMHeadModel
 
 from scrub.cli.train import train
 from scrub.data.stdlib import SourceFile
@@ -36,6 +35,8 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> gpt2.Config:
 
 
 def test_a_gpt2_with_the_tokenizer_of_another_model(tmp_path: Path, stand_in: gpt2.Config) -> None:
+    from transformers import GPT2LMHeadModel
+
     folder = tmp_path / "run"
     settings = Settings(tokens=5 * 14, decay_tokens=14, batch=2)
     train(folder, shape="gpt2-mini", tokenizer="attn2l", settings=settings)

@@ -92,7 +92,7 @@ class Patching:
         if not self._differ(measure):
             return [Interval(np.nan, np.nan, np.nan)] * len(self.sites)
         clean, corrupted = means[self._clean], means[1 - self._clean]
-        return [Bootstrap.interval(recovered(each, corrupted, clean) + 0.0) for each in means[2:]]  # and no -0
+        return [Bootstrap.interval(recovered(each, corrupted, clean)) for each in means[2:]]
 
     def frame(self) -> pd.DataFrame:
         """A row for each patch: its site and position, and for both measures the mean with it and the percent that it

@@ -37,7 +37,7 @@ def _stands(among: Standing | None) -> str:
 def anchors_table(result: Result) -> Table:
     """Loss and percent recovered of what a result is compared with."""
     table = Table("anchor", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("loss, nats", justify="right")
+    table.add_column(f"{result.metric}, {result.unit}", justify="right")
     table.add_column("recovered, %", justify="right")
     for name, loss in result.losses.items():
         recovered = result.recovered(name)
@@ -55,7 +55,7 @@ def rows_table(result: Result) -> Table:
     """What every part of every hypothesis recovers, and how much more than the one before."""
     table = Table("hypothesis", "part", box=box.SIMPLE_HEAD, pad_edge=False)
     published = ("published",) if result.published else ()
-    for title in ("recovered, %", *published, "over the one before", "loss", "|change|", "KL"):
+    for title in ("recovered, %", *published, "over the one before", result.metric, "|change|", "KL"):
         table.add_column(title, justify="right")
     before: dict[str, str] = {}
     shown = ""

@@ -16,6 +16,7 @@ from scrub.models.model import Model, load_graph, load_model
 from scrub.store.sweeps.job import Job
 from scrub.study.experiments import check_parts
 from scrub.study.hypothesis import ALL, Hypothesis
+from scrub.study.metric import Metric
 from scrub.study.null import random_hypotheses
 from scrub.study.parameters import unknown_parameter
 from scrub.study.run import Trial, prepare_study
@@ -44,9 +45,10 @@ class Grid(BaseModel):
     """What a sweep runs: every study on every model and data, for every seed, draw and value of a parameter.
 
     `studies` are study folders, hypothesis files, names of either, or hypotheses themselves; `models` are paths, names,
-    or models themselves. Without `models` and `data` each study's own are taken. `parameters` are the values to try, by
-    name; without them those are tried that a hypothesis declares. `null` adds that many random hypotheses of the same
-    size to each. The other fields are those of :class:`scrub.Settings`.
+    or models in memory. Without `models` and `data` each study's own are taken. `metric` is measured instead of the
+    studies' own. `parameters` are the values to try, by name; without them those are tried that a hypothesis declares.
+    `null` adds that many random hypotheses of the same size to each. The other fields are those of
+    :class:`scrub.Settings`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
@@ -58,6 +60,7 @@ class Grid(BaseModel):
     draws: int = 1
     parameters: dict[str, Annotated[tuple[str | int | float, ...], BeforeValidator(_listed)]] = {}
     null: Annotated[int, Field(ge=0)] = 0
+    metric: Metric | None = None
     parts: Names | None = None
     sequences: int | None = None
     positions: str | None = None
@@ -108,7 +111,7 @@ class Grid(BaseModel):
         for model, data in product(self.models or (None,), self.data or (None,)):
             shared: dict[tuple[str | Model, tuple[object, ...]], list[Group]] = {}
             for study, hypotheses in own:
-                reads = (study.model, study.data, study.positions, study.context)
+                reads = (study.model, study.data, study.positions, study.context, study.metric)
                 shared.setdefault((model or study.model, reads), []).append((study, hypotheses))
             for (its_model, _), groups in shared.items():
                 everything, notes = self._with_null(groups, its_model)
@@ -154,6 +157,7 @@ class Grid(BaseModel):
         for name, wanted in by_study.items():
             given = {each: values for each, values in self.parameters.items() if each in declared[name]}
             study, hypotheses = load_study(wanted, given, swept=True)
+            study = study if self.metric is None else study.by(self.metric)
             groups.append((replace(study, hypotheses=()), tuple(hypotheses)))
         check_parts([each for _, hypotheses in groups for each in hypotheses], self.parts)
         return groups

@@ -20,6 +20,7 @@ from scrub.study.draws import Pairing, classes_of
 from scrub.study.evaluate import Evaluator, Receipt
 from scrub.study.experiments import Experiment, Experiments, Name, anchors, parts_of
 from scrub.study.hypothesis import Hypothesis
+from scrub.study.metric import LOSS
 from scrub.study.result import BIGRAM
 from scrub.study.run import Trial, prepare_study
 from scrub.study.settings import Settings
@@ -142,7 +143,8 @@ class Ready:
             setting = replace(self._shared, study=study.study.name)
             for each in study.experiments:
                 found[each.name] = _cell(setting, each, hash_graph(each.graph, self._classes))
-            found[bigram_of(study.study)] = Cell(setting, BIGRAM, "", "", "{}", hash_array(self.bigram))
+            if study.study.metric == LOSS:
+                found[bigram_of(study.study)] = Cell(setting, BIGRAM, "", "", "{}", hash_array(self.bigram))
         return found
 
     @cached_property

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from plain import HEADS, POSITIONS
-from transformers import GPT2LMHeadModel
 
 from scrub.measure.heads.definitions import ABLATIONS, CONTEXT, DEFINITIONS, PROMPTS, REPEATED, TEXT
 from scrub.measure.heads.reading import READINGS
@@ -19,7 +20,10 @@ from scrub.models.model import Model
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 
-Flat = tuple[Model, GPT2LMHeadModel]
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
+
+    Flat = tuple[Model, GPT2LMHeadModel]
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.torch import load_file, save_file
+from scrub.study.measuring import Measuring
 from sweeping import KEEP, LIKE, WINDOW, make_study, rows, same_bits
 
 import scrub.study.run
@@ -21,7 +22,6 @@ from scrub.store.sweeps import sweep as engine
 from scrub.store.sweeps.sweep import Swept, sweep
 from scrub.store.sweeps.workers import WorkerDied, Workers, local_workers
 from scrub.study.experiments import Experiment
-from scrub.study.measuring import Measuring
 from scrub.text.errors import GateError
 
 FAST: dict[str, Any] = {"sequences": 37, "dtype": "float64", "progress": False}
