@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as text_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,16 +11,13 @@ from scrub.cli import options
 from scrub.cli.terminal import console, gates_line
 from scrub.text.errors import ScrubError
 from scrub.text.files import shown, write_atomically
-from scrub.text.tables import table, with_interval
+from scrub.text.numbers import PLAIN
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from scrub.measure.heads.places import Places
     from scrub.measure.interventions.ablation import Ablation
     from scrub.models.model import Model
 
-MOST = 10  # tokens of each experiment, those whose loss changes most
 _SCORED = typer.Option(
     metavar="whitelist|repeats|all",
     help="Which positions of text are scored: those whose token is on the data's whitelist, those whose token stands "
@@ -92,7 +88,9 @@ def ablate(
     """Loss and probability of the target before and after each ablation, on prompts or on text."""
     from scrub.measure.interventions.ablation import ablate as ablated
     from scrub.models.model import load_model
+    from scrub.show.tables.measured import ablated_tokens, ablation_table
     from scrub.study.run import Settings
+    from scrub.text.frames import json_text
 
     options.check_outputs(json, plot)
     settings = Settings(
@@ -115,7 +113,7 @@ def ablate(
     )
     contents: dict[Path, str | bytes] = {}  # all of them before any is written
     if json is not None:
-        contents[json] = text_of.dumps(_content(found, on, tokens), indent=1, allow_nan=False) + "\n"
+        contents[json] = json_text(_content(found, on, tokens))
     if plot is not None:
         from scrub.show.charts.interventions import ablation_chart
 
@@ -127,11 +125,12 @@ def ablate(
     out.print(f"{loaded.name}, ablated: {found.how}; on {on}", soft_wrap=True)
     out.print(gates_line(found.effects.gates, "sequences" if prompt is None else None))
     out.print(
-        f"before: loss {with_interval(before['loss'], 3)} nats, P(target) {with_interval(before['probability'], 3)}"
+        f"before: loss {PLAIN.with_interval(before['loss'], 3)} nats, "
+        f"P(target) {PLAIN.with_interval(before['probability'], 3)}"
     )
-    out.print(_table(found))
+    out.print(ablation_table(found))
     if tokens:
-        out.print(_tokens(found))
+        out.print(ablated_tokens(found))
 
 
 def _assigned(option: str, texts: list[str] | None, form: str, example: str) -> dict[str, str]:
@@ -204,43 +203,6 @@ def _places(
     return places, f"{text.name}: {len(places.tokens):,} sequences, {int(places.scored.sum()):,} scored positions"
 
 
-def _table(found: Ablation) -> Table:
-    """A row for each experiment, the largest rise of the loss first."""
-    from scrub.measure.interventions.ablation import DIFFERENTIAL, EFFECT, LOG_EFFECT, SHIFT
-
-    rows = table("ablated")
-    titles = ("loss after", "rise", "P(target) after", "P before - after", "uniform shift", "differential effect")
-    for title in titles:
-        rows.add_column(title, justify="right")
-    effects = found.effects
-    columns = [
-        effects.interval(effects.values["loss"][1:]),
-        effects.interval(found.change(LOG_EFFECT)),
-        effects.interval(effects.probability[1:]),
-        *(effects.interval(found.change(kind)) for kind in (EFFECT, SHIFT, DIFFERENTIAL)),
-    ]
-    for row in sorted(range(len(found.names)), key=lambda at: -columns[1][at].estimate):
-        rows.add_row(found.names[row], *(with_interval(each[row], 3) for each in columns))
-    return rows
-
-
-def _tokens(found: Ablation) -> Table:
-    """The tokens whose loss changes most in each experiment."""
-    from scrub.text.tokens import marked
-
-    rows = table("ablated")
-    for title in ("sequence", "position", "token", "target", "loss before", "loss after", "rise"):
-        rows.add_column(title, justify="left" if title in {"token", "target"} else "right")
-    for name in found.names:
-        frame = found.tokens(name)
-        most = frame["rise"].abs().sort_values(ascending=False, kind="stable").index[:MOST]
-        for each in frame.loc[most].to_dict(orient="records"):
-            losses = (f"{each[title]:.3f}" for title in ("loss before", "loss after", "rise"))
-            texts = (marked(each[title]) for title in ("token", "target"))
-            rows.add_row(name, str(each["sequence"]), str(each["position"]), *texts, *losses)
-    return rows
-
-
 def _content(found: Ablation, on: str, tokens: bool) -> dict[str, Any]:
     """What `--json` writes: losses in nats, shifts in logits; the ends of one prompt's intervals are the estimate."""
     effects = found.effects
@@ -252,8 +214,8 @@ def _content(found: Ablation, on: str, tokens: bool) -> dict[str, Any]:
         "seed": effects.seed,
         "sequences": len(effects.counts),
         "positions": int(effects.counts.sum()),
-        "before": {name: vars(each) for name, each in found.before.items()},
-        "gates": dict(effects.gates.deviations),
-        "rows": found.frame().to_dict(orient="records"),
-        **({"tokens": {name: found.tokens(name).to_dict(orient="records") for name in found.names}} if tokens else {}),
+        "before": found.before,
+        "gates": effects.gates.deviations,
+        "rows": found.frame(),
+        **({"tokens": {name: found.tokens(name) for name in found.names}} if tokens else {}),
     }

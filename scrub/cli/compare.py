@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as text_of
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -65,6 +64,7 @@ def compare(
     from scrub.store.comparisons.comparison import check_several
     from scrub.store.comparisons.comparison import compare as compared
     from scrub.store.comparisons.names import paths_of
+    from scrub.text.frames import json_text
 
     if json is not None:
         check_writable(json)
@@ -114,7 +114,7 @@ def compare(
     moves = _moves(found, comparison, top)
     if json is not None:
         content = {**comparison.to_dict(), "moved": [each.to_dict() for each in moves]}
-        write_atomically(json, text_of.dumps(content, indent=2, allow_nan=False) + "\n")
+        write_atomically(json, json_text(content, indent=2))
     warn(found.result.warnings)
     for each in (comparison, *moves):
         console().print(each, "", sep="\n")

@@ -67,22 +67,13 @@ def readers(
 
 def _tell(found: Links, top: int, json: Path | None) -> None:
     """Write the scores, and print a table of the largest."""
-    from rich import box
-    from rich.table import Table
-
     from scrub.cli.terminal import console
+    from scrub.show.tables.measured import links_table
 
     if json is not None:
         write_atomically(json, found.to_json())
-    table = Table("from", "to", "slot", box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("score", "random [95 %]", "above random", "draws below"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for row in found.frame().head(top).to_dict("records"):
-        random = f"{row['baseline']:.4f} [{row['low']:.4f}, {row['high']:.4f}]"
-        numbers = (f"{row['score']:.4f}", random, f"{row['above']:+.4f}", f"{row['draws_below']:.1%}")
-        table.add_row(row["from"], row["to"], row["slot"], *numbers)
     out = console()
     shown = min(top, len(found.links))
     out.print(f"{found.model}: {found.name}, the largest {shown} of {len(found.links):,}", soft_wrap=True)
     out.print(f"{found.source}; random: Gaussian matrices of the same shapes", soft_wrap=True)
-    out.print(table)
+    out.print(links_table(found, top))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json as text_of
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +15,6 @@ from scrub.text.errors import ScrubError
 from scrub.text.files import check_writable, make_folder, write_atomically
 
 if TYPE_CHECKING:
-    import pandas as pd
     from rich.console import Console
 
     from scrub.data.load import Sequences
@@ -85,6 +82,7 @@ def heads(
     from scrub.measure.study.scores import causal_scores, check_lags, read_scores
     from scrub.models.model import load_model
     from scrub.study.run import Settings
+    from scrub.text.frames import json_text
 
     suffixes, lag = _check_outputs(json, pictures, formats), list(dict.fromkeys(lag or ()))
     module = hypothesis_path(hypothesis) if hypothesis is not None else None
@@ -116,7 +114,7 @@ def heads(
     if printed and text is not None:
         _print_scores(out, found, _on(text))
     if json is not None:
-        write_atomically(json, text_of.dumps(_content(study, found, seed), indent=1, allow_nan=False) + "\n")
+        write_atomically(json, json_text(_content(study, found, seed)))
     if pictures is not None:
         from scrub.show.charts.album import write_album
 
@@ -186,18 +184,19 @@ def _on(text: Sequences) -> str:
 def _print_study(out: Console, study: HeadStudy) -> None:
     from scrub.show.tables.heads import study_tables
 
-    out.print(study.heading, soft_wrap=True)
+    heading, *tables = study_tables(study, out, out.options)
+    out.print(heading, soft_wrap=True)
     out.print(gates_line(study.gates, "prompts" if len(study.many.prompts) > 1 else None) + "\n", soft_wrap=True)
-    for each in study_tables(study, out, out.options):
-        out.print(each)
+    for table in tables:
+        out.print(table)
 
 
 def _print_scores(out: Console, scores: list[HeadScore], on: str) -> None:
     from scrub.show.tables.heads import scores_tables
 
     out.print(f"text: {on}", soft_wrap=True)
-    for each in scores_tables(scores, out, out.options):
-        out.print(each)
+    for table in scores_tables(scores):
+        out.print(table)
 
 
 def _content(study: HeadStudy, scores: list[HeadScore], seed: int) -> dict[str, Any]:
@@ -209,32 +208,25 @@ def _content(study: HeadStudy, scores: list[HeadScore], seed: int) -> dict[str, 
         "heading": study.heading,
         "how": study.many.how,
         "seed": seed,
-        "gates": dict(study.gates.deviations),
+        "gates": study.gates.deviations,
         "prompt": one
         and {"text": one.prompts.texts[0], "expected": study.expected, "probability": one.probability.estimate},
         "prompts": {
             "kind": study.layout.kind,
             "count": len(study.many.prompts),
-            "probability": vars(study.many.probability),
+            "probability": study.many.probability,
         },
-        "heads": _rows(study.frame()),
-        "top": {name: [list(head) for head in heads] for name, heads in agreement.sets.items()},
-        "overlaps": _rows(agreement.overlap_frame()),
-        "correlations": _rows(agreement.correlation_frame()),
-        "overlaps over prompts": _rows(many.overlap_frame()),
-        "correlations over prompts": _rows(many.correlation_frame()),
+        "heads": study.frame(),
+        "top": agreement.sets,
+        "overlaps": agreement.overlap_frame(),
+        "correlations": agreement.correlation_frame(),
+        "overlaps over prompts": many.overlap_frame(),
+        "correlations over prompts": many.correlation_frame(),
         "scores": [
             {
                 **{said: getattr(each, said) for said in ("name", "unit", "on", "source")},
-                "heads": _rows(each.frame()),
+                "heads": each.frame(),
             }
             for each in scores
         ],
     }
-
-
-def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [
-        {str(name): None if isinstance(each, float) and math.isnan(each) else each for name, each in row.items()}
-        for row in frame.to_dict(orient="records")
-    ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,6 +51,7 @@ def mechanism(
     from scrub.models.model import load_model
     from scrub.study.run import Settings
     from scrub.study.selection import check_positions, select_positions
+    from scrub.text.frames import json_text
 
     tested = listed("--slots", slots, "slot", "as in q,k,v") or ()
     under = listed("--masks", masks, "mask", "as in previous,current") or ()
@@ -82,17 +82,15 @@ def mechanism(
     ]
     if json is not None:
         about = {"format": 1, "model": loaded.name, "data": text.name, "scored": positions, "seed": seed}
-        write_atomically(json, json_.dumps({**about, "heads": [each.numbers() for each in found]}, indent=1) + "\n")
+        write_atomically(json, json_text({**about, "heads": [each.numbers() for each in found]}))
     for each in found:
         _tell(each, f"{text.name}, {positions}", top)
 
 
 def _tell(found: Mechanism, on: str, top: int) -> None:
     """Print the best paths of each slot, and what they say."""
-    from rich import box
-    from rich.table import Table
-
     from scrub.cli.terminal import console, warn
+    from scrub.show.tables.measured import mechanism_table
 
     warn(found.gates.warnings)
     out = console()
@@ -100,13 +98,6 @@ def _tell(found: Mechanism, on: str, top: int) -> None:
     out.print(f"head {found.head} of {found.model} on {on}: {count}; single paths into it", soft_wrap=True)
     worst = max(found.gates.deviations.values())
     out.print(f"gates passed: largest deviation {worst:.0e} nats; brackets are 95 % intervals over sequences")
-    table = Table("slot", "path that is real", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("recovered, %", justify="right", no_wrap=True)
-    table.add_column("loss", justify="right")
-    for slots in found.gaps:
-        for number, each in enumerate(found.of(slots)[:top]):
-            table.add_row("" if number else slots, each.path, str(each.recovered), f"{each.loss.estimate:.3f}")
-        table.add_section()
-    out.print(table)
+    out.print(mechanism_table(found, top))
     for sentence in found.conclusions():
         out.print(sentence, soft_wrap=True)

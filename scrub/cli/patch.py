@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json as text_of
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,16 +11,12 @@ from scrub.cli import options
 from scrub.cli.terminal import console, gates_line, warn
 from scrub.text.errors import ScrubError
 from scrub.text.files import write_atomically
-from scrub.text.tables import table, with_interval
+from scrub.text.numbers import PLAIN
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from scrub.data.prompts.prompts import PromptPairs
     from scrub.measure.interventions.patching import Patching
     from scrub.models.model import Model
-
-NARROW = 24  # columns of a table of percentages that are shown
 
 
 def patch(
@@ -76,7 +70,9 @@ def patch(
     from scrub.measure.interventions.patching import INTO_CLEAN, INTO_CORRUPTED
     from scrub.measure.interventions.patching import patch as patched
     from scrub.models.model import load_model
+    from scrub.show.tables.measured import patching_grid, patching_table
     from scrub.study.run import Settings
+    from scrub.text.frames import json_text
 
     options.check_outputs(json, plot)
     settings = Settings(seed=seed, batch=batch, device=device, dtype=dtype)
@@ -90,7 +86,7 @@ def patch(
     )
     contents: dict[Path, str | bytes] = {}  # all of them before any is written
     if json is not None:
-        contents[json] = text_of.dumps(_content(found, pairs), indent=1, allow_nan=False) + "\n"
+        contents[json] = json_text(_content(found, pairs))
     if plot is not None:
         from scrub.show.charts.interventions import patching_chart
 
@@ -107,11 +103,11 @@ def patch(
     out.print(gates_line(found.effects.gates, None if one else "pairs"))
     for name, ends in (("clean", found.clean), ("corrupted", found.corrupted)):
         said = (
-            f"{'P' if each == 'probability' else 'log P'}(answer) {with_interval(value, 3)}"
+            f"{'P' if each == 'probability' else 'log P'}(answer) {PLAIN.with_interval(value, 3)}"
             for each, value in ends.items()
         )
         out.print(f"{name}: {', '.join(said)}")
-    out.print(_grid(found, _texts(loaded, pairs)) if every_position else _table(found, back))
+    out.print(patching_grid(found, _texts(loaded, pairs)) if every_position else patching_table(found, back))
 
 
 def _pairs(
@@ -152,60 +148,21 @@ def _texts(model: Model, pairs: PromptPairs) -> list[str]:
     return names
 
 
-def _table(found: Patching, back: bool) -> Table:
-    """A row for each patch, first what the clean run brings back most, or the corrupted run takes away most."""
-    from scrub.measure.interventions.patching import LOG_PROBABILITY, MEASURES
-
-    rows = table("patched")
-    for title in ("P(answer)", "recovered, %", "log P(answer)", "recovered, %"):
-        rows.add_column(title, justify="right")
-    columns = [each for measure in MEASURES for each in (found.patched(measure), found.recovered(measure))]
-    by = [
-        each.estimate
-        for each in (columns[1] if not math.isnan(columns[1][0].estimate) else found.patched(LOG_PROBABILITY))
-    ]
-    for row in sorted(range(len(by)), key=by.__getitem__, reverse=not back):
-        values = (with_interval(each[row], 3 - 2 * (at % 2)) for at, each in enumerate(columns))
-        rows.add_row(found.names[row], *values)
-    return rows
-
-
-def _grid(found: Patching, texts: list[str]) -> Table:
-    """Percent recovered, site by position."""
-    from scrub.text.tokens import visible
-
-    grid = found.grid()
-    shown = [int(each) for each in grid.columns[:NARROW]]
-    rows = table("recovered, %")
-    for position in shown:
-        text = visible(texts[position])
-        rows.add_column(text if text.startswith(str(position)) else f"{position} {text}", justify="right")
-    for site, row in grid.iterrows():
-        rows.add_row(str(site), *(f"{row[position] + 0:.0f}" for position in shown))
-    if len(shown) < len(grid.columns):
-        rows.caption = f"and {len(grid.columns) - len(shown):,} more positions"
-    return rows
-
-
 def _content(found: Patching, pairs: PromptPairs) -> dict[str, Any]:
     """What `--json` writes; what is no number is null."""
-    rows = [
-        {name: None if isinstance(each, float) and math.isnan(each) else each for name, each in row.items()}
-        for row in found.frame().to_dict(orient="records")
-    ]
     return {
         "format": 1,
         "model": found.model.name,
         "direction": found.direction,
         "kind": pairs.clean.kind,
         "pairs": len(pairs),
-        "clean": {name: vars(each) for name, each in found.clean.items()},
-        "corrupted": {name: vars(each) for name, each in found.corrupted.items()},
+        "clean": found.clean,
+        "corrupted": found.corrupted,
         "seed": found.effects.seed,
-        "gates": dict(found.effects.gates.deviations),
+        "gates": found.effects.gates.deviations,
         "warnings": found.warnings,
         "prompts": [
             {"clean": a, "corrupted": b} for a, b in zip(pairs.clean.texts, pairs.corrupted.texts, strict=True)
         ],
-        "rows": rows,
+        "rows": found.frame(),
     }

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from scrub.cli import options
 from scrub.text.files import make_folder
+from scrub.text.numbers import PLAIN
 
 if TYPE_CHECKING:
     from scrub.measure.heads.roles import Measured
@@ -33,23 +32,21 @@ def roles(
     from scrub.data.for_model import sequences_for
     from scrub.measure.heads.roles import RULES, measure
     from scrub.models.model import load_model
+    from scrub.show.tables.measured import roles_table
 
     loaded = load_model(model)
     text = sequences_for(loaded, data, sequences, context=min(context, loaded.n_ctx))
     positions = text.tokens.shape[1] - 1
     measured = measure(loaded, text.tokens.numpy(), sequences)
-    frame = measured.frame()
-    table = Table(*frame.columns, box=box.SIMPLE_HEAD, pad_edge=False)
-    for row in frame.itertuples(index=False):
-        table.add_row(*(v if isinstance(v, str) else f"{v.estimate:.2f} [{v.low:.2f}, {v.high:.2f}]" for v in row))
     console = Console(highlight=False, markup=False)
     console = console if console.is_terminal else Console(highlight=False, markup=False, width=WIDTH)
     measured_on = f"{text.name}: {sequences} sequences of {positions} positions"
     console.print(f"{loaded.name} on {measured_on}; attention as a fraction, 95 % intervals")
-    console.print(table)
-    console.print(f"loss on text, nats a token: {_nats(measured.loss)}")
+    console.print(roles_table(measured))
+    console.print(f"loss on text, nats a token: {PLAIN.with_ends(measured.loss, 3)}")
     for name, (first, second) in measured.halves.items():
-        console.print(f"loss on {name} random tokens: first half {_nats(first)}, second half {_nats(second)}")
+        halves = f"first half {PLAIN.with_ends(first, 3)}, second half {PLAIN.with_ends(second, 3)}"
+        console.print(f"loss on {name} random tokens: {halves}")
     for role, (target, where, least) in RULES.items():
         heads = ", ".join(f"{at}.{head}" for at, head in measured.roles().get(role, ())) or "none"
         console.print(f"{role}: {heads} (attention to {target} on {where} at least {least})")
@@ -93,10 +90,3 @@ def typicality(
             typer.echo(f"#   {name} {each.text!r}: {each.attention:.2f} ({each.seen} times)")
     texts = {name: tuple(each.text for each in getattr(found, name)) for name in ("current", "previous")}
     typer.echo(f"typicality = TokenFeature(current={texts['current']!r}, previous={texts['previous']!r})")
-
-
-def _nats(value: object) -> str:
-    from scrub.study.statistics import Interval
-
-    assert isinstance(value, Interval)
-    return f"{value.estimate:.3f} [{value.low:.3f}, {value.high:.3f}]"

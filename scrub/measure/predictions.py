@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +11,10 @@ from jaxtyping import Float
 
 from scrub.data.prompts.prompts import PromptPairs, Prompts
 from scrub.models.model import Model
-from scrub.study.statistics import Bootstrap, Interval
+from scrub.study.statistics import Bootstrap
+from scrub.text.frames import json_text
 from scrub.text.looks import Shown
+from scrub.text.numbers import Interval
 
 AT_ONCE = 1 << 26  # logits that are in memory at once
 
@@ -72,8 +73,8 @@ class Predicted(Shown):
             if isinstance(self.prompts, PromptPairs):
                 row["corrupted_tokens"] = self.prompts.corrupted.tokens[at].tolist()
                 row["changed"] = self.prompts.changed[at].nonzero()[0].tolist()
-        means = {name: vars(each) for name, each in self.means.items()}
+        means = self.means
         if len(clean) == 1:
-            means = {name: {**each, "low": None, "high": None} for name, each in means.items()}
+            means = {name: Interval(each.estimate, np.nan, np.nan) for name, each in means.items()}
         about = {"format": 1, "model": self.model.name, "kind": clean.kind, "seed": self.seed, "pairs": pairs}
-        return json.dumps({**about, "means": means, "prompts": rows}, indent=1, allow_nan=False) + "\n"
+        return json_text({**about, "means": means, "prompts": rows})

@@ -5,17 +5,15 @@ Whatever a template prints is escaped by the environment, so no template can for
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from scrub.study.statistics import Interval
+from scrub.text.numbers import PAGE
 from scrub.text.wording import printable
 
-MINUS = "\N{MINUS SIGN}"
 # What can begin markup within a line of Markdown; a colon or a full stop only where it makes a link of an address.
 _MARKUP = re.compile(r"[\\`*_{}\[\]#|~$@^!]|:(?=//)|(?<=[wW]{3})\.")
 _FIRST = re.compile(r"^(\d+)([.)])|^([-+=])")  # what can begin a list, a rule or a heading
@@ -47,25 +45,6 @@ def fenced(text: str, language: str = "") -> Markup:
     return Markup("\n".join([fence + language, *lines, fence]))
 
 
-def number(value: float | None, digits: int = 1, sign: bool = False) -> str:
-    """A number with so many digits after the point: a true minus sign, no negative zero."""
-    if value is None:
-        return ""
-    if not math.isfinite(value):
-        return "n/a"
-    return f"{value:{'+' if sign else ''}z.{digits}f}".replace("-", MINUS)
-
-
-def ends(interval: Interval, digits: int = 1, sign: bool = False) -> str:
-    """The ends of an interval, in brackets."""
-    return f"[{number(interval.low, digits, sign)}, {number(interval.high, digits, sign)}]"
-
-
-def with_ends(interval: Interval, digits: int = 1, sign: bool = False) -> str:
-    """An estimate with its interval."""
-    return f"{number(interval.estimate, digits, sign)} {ends(interval, digits, sign)}"
-
-
 def _render(template: str, values: dict[str, object], text: Callable[[str], str]) -> str:
     """A template of this package, with everything that it prints made text first and then escaped."""
     environment = Environment(
@@ -76,6 +55,6 @@ def _render(template: str, values: dict[str, object], text: Callable[[str], str]
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "ends": ends, "with_ends": with_ends, "fenced": fenced}
+    environment.filters |= {"number": PAGE.number, "ends": PAGE.ends, "with_ends": PAGE.with_ends, "fenced": fenced}
     environment.globals["newline"] = Markup("\n")  # as a value it would be made visible
     return environment.get_template(template).render(values)

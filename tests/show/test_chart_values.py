@@ -21,9 +21,8 @@ from scrub.show.charts.composition import composition_graph
 from scrub.show.charts.heatmap import Side, head_map, heat_map
 from scrub.show.charts.patching import recovery_bars, recovery_map
 from scrub.show.figure import LIGHT
-from scrub.show.rendering import MINUS
-from scrub.study.statistics import Interval
 from scrub.text.errors import ScrubError
+from scrub.text.numbers import MINUS, Interval
 
 
 def bars(axes: Any) -> list[Rectangle]:
@@ -52,7 +51,7 @@ def test_one_head_and_cells_without_a_number() -> None:
     chart = heat_map(values, Side("layer", ["0"]), Side("position", list("abc")), unit="nats")
     assert [mark.get_xy() for mark in labelled(chart.figure(), "no number")] == [(1, 0)]
     assert [text.get_text() for text in chart.figure().axes[0].texts] == ["1", "\N{MINUS SIGN}3"]
-    assert tips(chart)[1] == "layer 0, position b: n/a nats"
+    assert tips(chart)[1] == "layer 0, position b: n/a"
     with pytest.raises(ScrubError, match="1 x 3 numbers can't have 1 x 2 labels"):
         heat_map(values, Side("", ["0"]), Side("", ["a", "b"]))
 

@@ -14,7 +14,8 @@ from scrub.measure.heads.places import Places
 from scrub.measure.heads.score import HeadScore, head_name
 from scrub.measure.heads.scores import score_heads
 from scrub.models.model import Model
-from scrub.study.statistics import Bootstrap, Interval
+from scrub.study.statistics import Bootstrap
+from scrub.text.numbers import Interval
 
 # what roles call the scores that they rest on
 TARGETS = {"previous": "previous token", "current": "same token", "induction": "prefix matching"}

@@ -24,8 +24,9 @@ from scrub.study.gates import Gates, check_gates
 from scrub.study.measuring import enough_memory
 from scrub.study.pairing import pair
 from scrub.study.run import DTYPES, Settings
-from scrub.study.statistics import Bootstrap, Interval
+from scrub.study.statistics import Bootstrap
 from scrub.text.errors import ScrubError
+from scrub.text.numbers import Interval
 from scrub.text.progress import batches_bar
 
 LOSS, LOGIT, MEAN_LOGIT = "loss", "logit", "mean logit"

@@ -15,11 +15,10 @@ from matplotlib.colors import Normalize
 from rich.cells import cell_len
 
 from scrub.show.charts.bars import Bars, bars_figure
-from scrub.show.charts.chart import Chart, colour_bar, contrast, digits_of, in_words, token_labels
+from scrub.show.charts.chart import Chart, colour_bar, contrast, digits_of, token_labels
 from scrub.show.figure import Plot, Theme
-from scrub.show.rendering import number
-from scrub.study.statistics import Interval
 from scrub.text.errors import ScrubError
+from scrub.text.numbers import PAGE, Interval, unit_name
 from scrub.text.tokens import visible
 
 LINE = 92  # cells of text in a line
@@ -92,7 +91,7 @@ class _Strip:
     def draw(self, theme: Theme) -> Plot:
         digits = digits_of(self.values) + 1
         labels = token_labels(self.tokens)
-        numbers = [number(value, digits, sign=True) if np.isfinite(value) else "" for value in self.values]
+        numbers = [PAGE.number(value, digits, sign=True) if np.isfinite(value) else "" for value in self.values]
         places, lines, widest = _flow(
             [max(cell_len(a), len(b) * 0.75) + 0.8 for a, b in zip(labels, numbers, strict=True)]
         )
@@ -135,7 +134,8 @@ class _Strip:
         return figure
 
     def _tip(self, at: int, digits: int) -> str:
-        return f"{visible(self.tokens[at])!r} ({at}): {in_words(float(self.values[at]), digits + 1, self.unit)}"
+        value = PAGE.number(float(self.values[at]), digits + 1, unit=unit_name(self.unit))
+        return f"{visible(self.tokens[at])!r} ({at}): {value}"
 
 
 def _flow(widths: Sequence[float]) -> tuple[list[tuple[float, float, float]], int, float]:

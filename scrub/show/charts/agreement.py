@@ -14,9 +14,10 @@ from matplotlib.transforms import Bbox
 
 from scrub.measure.heads.agreement import Agreement
 from scrub.measure.heads.score import head_name
-from scrub.show.charts.chart import Chart, digits_of, dress, in_words, unit_name
+from scrub.show.charts.chart import Chart, digits_of, dress
 from scrub.show.charts.heatmap import Side, heat_map
 from scrub.show.figure import Plot, Theme
+from scrub.text.numbers import PAGE, unit_name
 from scrub.text.wording import printable
 
 SIZE = 4.6, 4.2  # inches
@@ -66,13 +67,12 @@ def score_scatter(
         (f"top {len(tops[0])} of {across}", f"top {len(tops[1])} of {up}", "top of both", "other heads"),
     )
     on = ", ".join(dict.fromkeys(score.on for score in scores))
-    ends = (correlation.low, correlation.high)
-    said = in_words(correlation.estimate, 2, "", ends)
+    said = PAGE.with_interval(correlation, 2)
     return Chart(
         title or f"{across} and {up}: rank correlation {said}",
         caption
         or f"A point for each head; those among the top {named} of a score are named. "
-        f"Spearman's rank correlation is {said}{', with its 95 % interval' if ends[0] < ends[1] else ''}. "
+        f"Spearman's rank correlation is {said}{'' if correlation.exact else ', with its 95 % interval'}. "
         f"Measured on {on}.",
         frame,
         points.draw,
@@ -116,7 +116,7 @@ class _Points:
 
     def _tip(self, at: int, digits: list[int]) -> str:
         values = zip(self.titles, self.places[at], digits, strict=True)
-        return f"{self.names[at]}: " + "; ".join(f"{title}: {in_words(float(v), d, '')}" for title, v, d in values)
+        return f"{self.names[at]}: " + "; ".join(f"{title}: {PAGE.number(float(v), d)}" for title, v, d in values)
 
     def _name(self, figure: Plot, axes: Axes, theme: Theme) -> None:
         """Name points, each where no other name or point is, those of both tops first; without room it has no name."""

@@ -15,8 +15,8 @@ from matplotlib.patches import Polygon, Rectangle
 from scrub.measure.heads.score import Head, head_name
 from scrub.show.charts.chart import Chart, colour_bar, dress, every, token_labels
 from scrub.show.figure import Plot, Theme
-from scrub.show.rendering import number
 from scrub.text.errors import ScrubError
+from scrub.text.numbers import PAGE
 from scrub.text.tokens import visible
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class _Patterns:
 
     def _tip(self, head: Head, query: int, key: int, pattern: Float[np.ndarray, "query key"]) -> str:
         names = [f"{visible(self.tokens[at])!r} ({at})" for at in (query, key)]
-        return f"{head_name(head)}: {names[0]} to {names[1]}: {number(float(pattern[query, key]), 3)}"
+        return f"{head_name(head)}: {names[0]} to {names[1]}: {PAGE.number(float(pattern[query, key]), 3)}"
 
     def _mark(self, axes: Axes, theme: Theme) -> None:
         length, colour = len(self.tokens), theme.colours[1]

@@ -12,12 +12,11 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from scrub.measure.heads.score import Head, HeadScore, head_name
-from scrub.show.charts.chart import Chart, digits_of, dress, in_words, unit_name
+from scrub.show.charts.chart import Chart, digits_of, dress
 from scrub.show.charts.heatmap import about
 from scrub.show.figure import Plot, Theme
-from scrub.show.rendering import number
-from scrub.study.statistics import Interval
 from scrub.text.errors import ScrubError
+from scrub.text.numbers import PAGE, Interval, unit_name
 from scrub.text.wording import printable
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ class Bars:
             (bar,) = axes.barh(
                 at, estimate - self.start, left=self.start, height=0.72, color=colour, alpha=1 if strong else 0.35
             )
-            said = in_words(estimate, digits + 1, self.unit, (lower, upper))
+            said = PAGE.with_interval(self.intervals[at], digits + 1, unit=unit_name(self.unit))
             figure.tip(bar, f"{printable(self.names[at])}: {said}")
             if lower < upper:
                 axes.plot([lower, upper], [at, at], color=theme.text, linewidth=1.1, solid_capstyle="butt")
@@ -74,7 +73,7 @@ class Bars:
             written = axes.text(
                 max(estimate, upper) + margin if right else min(estimate, lower) - margin,
                 at,
-                number(estimate, digits, signed),
+                PAGE.number(estimate, digits, signed),
                 ha="left" if right else "right",
                 va="center",
                 fontsize=7.5,

@@ -15,7 +15,6 @@ from matplotlib.colors import to_rgb
 
 from scrub.show.charts.page import page
 from scrub.show.figure import FORMATS, LIGHT, Plot, Theme, check_format, figure_bytes, figure_svg
-from scrub.show.rendering import number
 from scrub.text.files import write_atomically
 from scrub.text.tokens import start, visible
 from scrub.text.wording import printable
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 CHART_FORMATS = (*FORMATS, ".html", ".csv")
 TOKEN = 12  # cells of a terminal that a token's label has at most
 _LETTERS = 12.5  # of a title in an inch
-_UNITS = {"percent": "%"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,11 +81,6 @@ def token_labels(tokens: Iterable[str], width: int = TOKEN) -> list[str]:
     return [start(visible(token, spaces=True), width) for token in tokens]
 
 
-def unit_name(unit: str) -> str:
-    """A unit as an axis has it."""
-    return _UNITS.get(unit, unit)
-
-
 def digits_of(values: Any) -> int:
     """How many digits after the point tell values of this size apart: about two that count, of the largest."""
     sizes = np.abs(np.asarray(values, dtype=np.float64))
@@ -95,14 +88,6 @@ def digits_of(values: Any) -> int:
     if largest == 0:
         return 1
     return int(np.clip(1 - math.floor(math.log10(largest * 1.0000001)), 0, 6))
-
-
-def in_words(value: float, digits: int, unit: str, ends: tuple[float, float] | None = None) -> str:
-    """A value for a tip with its unit and, where it has one, its interval."""
-    said = f"{number(value, digits)} {unit_name(unit)}".strip()
-    if ends is None or ends[0] == ends[1] or not np.isfinite(ends).all():
-        return said
-    return f"{said} [{number(ends[0], digits)}, {number(ends[1], digits)}]"
 
 
 def contrast(colour: Any) -> str:

@@ -16,9 +16,8 @@ from scrub.measure.weights.links import Links
 from scrub.show.charts.bars import Bars, bars_figure
 from scrub.show.charts.chart import Chart, dress
 from scrub.show.figure import Plot, Theme
-from scrub.show.rendering import number
-from scrub.study.statistics import Interval
 from scrub.text.errors import ScrubError
+from scrub.text.numbers import PAGE, Interval
 
 COLUMN, ROW, FEW = 0.62, 0.72, 1.6  # inches between heads, between layers, and between those of few layers
 NODE = 7.0  # points from a head's middle to where edges end
@@ -155,6 +154,6 @@ class _Graph:
         axes.add_patch(arrow)
         figure.tip(
             arrow,
-            f"{edge['from']} into {edge['slot']} of {edge['to']}: {number(edge['score'], 3)}, "
-            f"random {number(edge['baseline'], 3)}",
+            f"{edge['from']} into {edge['slot']} of {edge['to']}: {PAGE.number(edge['score'], 3)}, "
+            f"random {PAGE.number(edge['baseline'], 3)}",
         )

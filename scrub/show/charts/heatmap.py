@@ -12,10 +12,10 @@ from jaxtyping import Float
 from matplotlib.patches import Rectangle
 
 from scrub.measure.heads.score import HeadScore, head_name
-from scrub.show.charts.chart import Chart, colour_bar, contrast, digits_of, dress, every, in_words, unit_name
+from scrub.show.charts.chart import Chart, colour_bar, contrast, digits_of, dress, every
 from scrub.show.figure import Plot, Theme
-from scrub.show.rendering import number
 from scrub.text.errors import ScrubError
+from scrub.text.numbers import PAGE, Interval, unit_name
 from scrub.text.wording import printable
 
 if TYPE_CHECKING:
@@ -156,8 +156,9 @@ class _Cells:
 
     def _tip(self, row: int, column: int) -> str:
         name = self.names[row][column] if self.names else self._place(row, column)
-        ends = None if self.ends is None else (float(self.ends[row, column, 0]), float(self.ends[row, column, 1]))
-        return f"{name}: {in_words(float(self.values[row, column]), self.digits[1], self.unit, ends)}"
+        value = float(self.values[row, column])
+        ends = (value, value) if self.ends is None else map(float, self.ends[row, column])
+        return f"{name}: {PAGE.with_interval(Interval(value, *ends), self.digits[1], unit=unit_name(self.unit))}"
 
     def _place(self, row: int, column: int) -> str:
         return ", ".join(
@@ -172,7 +173,7 @@ class _Cells:
             written = axes.text(
                 column + 0.5,
                 row + 0.5,
-                number(float(value), digits),
+                PAGE.number(float(value), digits),
                 ha="center",
                 va="center",
                 fontsize=6.5,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from scrub.show.figure import DARK, LIGHT
-from scrub.show.rendering import MINUS, html_page
+from scrub.show.rendering import html_page
+from scrub.text.numbers import PAGE
 
 if TYPE_CHECKING:
     from scrub.show.charts.chart import Chart  # which can write itself as a page
@@ -64,5 +64,5 @@ def page(
 
 def _text(value: object) -> str:
     if isinstance(value, float):
-        return f"{value:.4g}".replace("-", MINUS) if math.isfinite(value) else "n/a"
+        return PAGE.number(value, 4, kind="g")
     return str(value)

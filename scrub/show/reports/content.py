@@ -24,7 +24,7 @@ from scrub.study.hypothesis import ALL
 from scrub.study.null import Standing
 from scrub.study.result import BIGRAM, Result, Row
 from scrub.study.run import Prepared
-from scrub.study.statistics import Interval
+from scrub.text.numbers import Interval
 
 STEPS = 80  # lines of the paths that changed, at most
 DRAWINGS = 1_500_000  # characters of all drawings, above which only those of whole hypotheses are in the report

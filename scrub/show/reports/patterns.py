@@ -17,7 +17,7 @@ from scrub.show.layout import text_width
 from scrub.show.reports.tokens import Tokens
 from scrub.store.results.stored import Inputs
 from scrub.study.selection import repeats
-from scrub.study.statistics import Interval
+from scrub.text.numbers import Interval
 
 POSITIONS = 36  # of the sequence that is shown
 SEQUENCES = 32  # over which the means are
