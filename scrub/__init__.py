@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from scrub.store.sweeps.sweep import Swept, sweep
     from scrub.study.hypothesis import Hypothesis, TokenFeature
     from scrub.study.result import Result
-    from scrub.study.run import Settings, prepare, run
+    from scrub.study.run import prepare, run
+    from scrub.study.settings import Settings
     from scrub.study.study import Study, load_study
     from scrub.text.errors import GateError, ScrubError
 
@@ -91,7 +92,8 @@ _HOMES = {
     "scrub.show.charts.interventions": ("ablation_chart", "patching_chart"),
     "scrub.study.hypothesis": ("Hypothesis", "TokenFeature"),
     "scrub.study.result": ("Result",),
-    "scrub.study.run": ("Settings", "prepare", "run"),
+    "scrub.study.run": ("prepare", "run"),
+    "scrub.study.settings": ("Settings",),
     "scrub.study.study": ("Study", "load_study"),
     "scrub.store.sweeps.grid": ("Grid",),
     "scrub.store.sweeps.sweep": ("Swept", "sweep"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,7 @@ from scrub.text.files import shown, write_atomically
 from scrub.text.numbers import PLAIN
 
 if TYPE_CHECKING:
-    from scrub.measure.heads.places import Places
+    from scrub.data.examples import Examples
     from scrub.measure.interventions.ablation import Ablation
     from scrub.models.model import Model
 
@@ -89,7 +90,7 @@ def ablate(
     from scrub.measure.interventions.ablation import ablate as ablated
     from scrub.models.model import load_model
     from scrub.show.tables.measured import ablated_tokens, ablation_table
-    from scrub.study.run import Settings
+    from scrub.study.settings import Settings
     from scrub.text.frames import json_text
 
     options.check_outputs(json, plot)
@@ -99,10 +100,10 @@ def ablate(
     forced, arrays = _assigned("--attend", attend, "SITE=PATTERN", "a0.0='lag 100'"), _arrays(array)
     named = [*(sites or ()), *(["heads"] if heads else []), *(["layers"] if layers else [])]
     loaded = load_model(model)
-    places, on = _places(loaded, settings, data, prompt, expected, prompts, count, length, bos)
+    examples, on = _examples(loaded, settings, data, prompt, expected, prompts, count, length, bos)
     found = ablated(
         loaded,
-        places,
+        examples,
         named or None,
         how=how,
         positions=at,
@@ -165,7 +166,7 @@ def _arrays(texts: list[str] | None) -> dict[str, Any]:
     return found
 
 
-def _places(
+def _examples(
     model: Model,
     settings: Any,
     data: str | None,
@@ -175,13 +176,11 @@ def _places(
     count: int,
     length: int,
     bos: bool | None,
-) -> tuple[Places, str]:
+) -> tuple[Examples, str]:
     """Where losses are scored, and what that is in words."""
-    from scrub.data.for_model import DEFAULT, sequences_for
+    from scrub.data.for_model import DEFAULT, examples_for
     from scrub.data.prompts.generate import given_prompt, repeated_prompts
-    from scrub.measure.heads.definitions import TEXT
-    from scrub.measure.heads.places import Places
-    from scrub.study.selection import select_positions
+    from scrub.study.selection import scored_at
 
     options.one_input(data=data, prompt=prompt, prompts=kind)
     if expected is not None and prompt is None:
@@ -191,16 +190,16 @@ def _places(
     if bos is not None and prompt is None and kind is None:
         raise ScrubError("--bos says how prompts begin, but text begins as the model reads it: give it with prompts")
     if prompt is not None:
-        return Places.of_prompts(given_prompt(model, prompt, expected, bos)), f"the prompt {prompt!r}"
+        return given_prompt(model, prompt, expected, bos), f"the prompt {prompt!r}"
     if kind is not None:
         drawn = repeated_prompts(model, kind.replace("-", " "), count, length, settings.seed, bos)
-        return Places.of_prompts(drawn), f"{count} prompts of {drawn.kind}"
-    text = sequences_for(model, data, settings.sequences, settings.split, settings.column, context=settings.context)
+        return drawn, f"{count} prompts of {drawn.name}"
+    text = examples_for(model, data, settings.sequences, settings.split, settings.column, context=settings.context)
     if settings.positions is None:
-        places = Places.of(text)
+        examples = text.later()
     else:
-        places = Places(TEXT, text.tokens.numpy(), select_positions(settings.positions, text, data or DEFAULT))
-    return places, f"{text.name}: {len(places.tokens):,} sequences, {int(places.scored.sum()):,} scored positions"
+        examples = replace(text, scored=scored_at(settings.positions, text, data or DEFAULT))
+    return examples, f"{text.name}: {len(examples):,} sequences, {int(examples.scored.sum()):,} scored positions"
 
 
 def _content(found: Ablation, on: str, tokens: bool) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from scrub.text.files import check_writable, make_folder, write_atomically
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from scrub.data.load import Sequences
+    from scrub.data.examples import Examples
     from scrub.measure.heads.score import HeadScore
     from scrub.measure.study.heads import HeadStudy
     from scrub.models.model import Model
@@ -77,11 +77,11 @@ def heads(
     ] = None,
 ) -> None:
     """The top heads by attention, direct effect and ablation effect on a prompt, and how far the three agree."""
-    from scrub.data.for_model import sequences_for
+    from scrub.data.for_model import examples_for
     from scrub.measure.study.heads import study_heads
     from scrub.measure.study.scores import causal_scores, check_lags, read_scores
     from scrub.models.model import load_model
-    from scrub.study.run import Settings
+    from scrub.study.settings import Settings
     from scrub.text.frames import json_text
 
     suffixes, lag = _check_outputs(json, pictures, formats), list(dict.fromkeys(lag or ()))
@@ -92,7 +92,7 @@ def heads(
     wanted, printed = bool(scores or effects or lag or pictures), bool(scores or effects or lag)
     text = None
     if wanted or write_roles:
-        text = sequences_for(loaded, data, sequences, context=min(context, loaded.n_ctx), fewer=True)
+        text = examples_for(loaded, data, sequences, context=min(context, loaded.n_ctx), fewer=True)
         check_lags(lag, text.tokens.shape[1] - 1)
     study = study_heads(
         loaded,
@@ -109,8 +109,8 @@ def heads(
     _print_study(out, study)
     found: list[HeadScore] = []
     if wanted and text is not None:
-        found = read_scores(study, text.tokens.numpy(), lag, settings)
-        found += causal_scores(study.model, text.tokens.numpy(), how, settings=settings) if effects else []
+        found = read_scores(study, text.tokens, lag, settings)
+        found += causal_scores(study.model, text.tokens, how, settings=settings) if effects else []
     if printed and text is not None:
         _print_scores(out, found, _on(text))
     if json is not None:
@@ -164,11 +164,11 @@ def _check_roles(loaded: Model, model: str, write: bool, module: Path | None) ->
         )
 
 
-def _write_roles(out: Console, loaded: Model, model: str, text: Sequences) -> None:
+def _write_roles(out: Console, loaded: Model, model: str, text: Examples) -> None:
     """Measure the roles of a model's heads, and write them into its config.json."""
     from scrub.measure.heads.roles import measure
 
-    measured = measure(loaded, text.tokens.numpy(), len(text.tokens))
+    measured = measure(loaded, text.tokens, len(text.tokens))
     if not measured.roles():
         raise ScrubError(
             f"no head of {loaded.name} shows a role on {text.name}, so none is written: 'scrub roles {model}' tells "
@@ -177,17 +177,16 @@ def _write_roles(out: Console, loaded: Model, model: str, text: Sequences) -> No
     out.print(f"wrote the roles into {roles.write_roles(model, measured, _on(text))}", soft_wrap=True)
 
 
-def _on(text: Sequences) -> str:
+def _on(text: Examples) -> str:
     return f"{text.name}: {len(text.tokens)} sequences of {text.tokens.shape[1] - 1} positions"
 
 
 def _print_study(out: Console, study: HeadStudy) -> None:
     from scrub.show.tables.heads import study_tables
 
-    heading, *tables = study_tables(study, out, out.options)
-    out.print(heading, soft_wrap=True)
+    out.print(study.heading, soft_wrap=True)
     out.print(gates_line(study.gates, "prompts" if len(study.many.prompts) > 1 else None) + "\n", soft_wrap=True)
-    for table in tables:
+    for table in study_tables(study, out, out.options):
         out.print(table)
 
 

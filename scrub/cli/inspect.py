@@ -14,7 +14,7 @@ from scrub.text.errors import ScrubError
 from scrub.text.files import check_writable
 
 if TYPE_CHECKING:
-    from scrub.study.experiments import Experiment
+    from scrub.study.experiments import Experiments
 
 ALL = "all"
 
@@ -34,7 +34,8 @@ def check(
     parameters: options.Parameters = None,
 ) -> None:
     """Run only the gates: splits change no number, y = x changes nothing, rules change something, y is carried."""
-    from scrub.study.run import Settings, prepare
+    from scrub.study.run import prepare
+    from scrub.study.settings import Settings
 
     only = split_parts(parts)
     settings = Settings(
@@ -47,15 +48,15 @@ def check(
         column=column,
         context=context,
     )
-    prepared = prepare(paths, model, data, settings, given_parameters(parameters))
-    gates = prepared.gates()
+    trial = prepare(paths, model, data, settings, given_parameters(parameters))
+    gates = trial.gates()
     for text in gates.warnings:
         typer.echo(f"warning: {text}", err=True)
     for name, deviation in gates.deviations.items():
         typer.echo(f"ok  {name}: at most {deviation:.1e} nats apart")
-    fed = sum(len(each.sources) for each in prepared.experiments)
+    fed = sum(len(each.draws) for each in trial.experiments)
     typer.echo(f"ok  every source is carried where it feeds, and nowhere else ({fed} feeds)")
-    typer.echo(f"{len(prepared.experiments)} experiments of {len(prepared.hypotheses)} hypotheses pass every gate")
+    typer.echo(f"{len(trial.experiments)} experiments of {len(trial.hypotheses)} hypotheses pass every gate")
 
 
 def plan(
@@ -66,9 +67,9 @@ def plan(
 ) -> None:
     """Print the plan: every value that a run computes, in order, and when it is freed."""
     from scrub.plan.plan import compile_plan
-    from scrub.study.experiments import measured
+    from scrub.study.metric import STUDIED
 
-    typer.echo(str(compile_plan(measured(_experiments(paths, model, parts, parameters)))))
+    typer.echo(str(compile_plan(_experiments(paths, model, parts, parameters).outputs(STUDIED))))
 
 
 def show(
@@ -103,9 +104,7 @@ def show(
         console.print()
 
 
-def _experiments(
-    paths: list[str], model: str | None, parts: str | None, parameters: list[str] | None
-) -> list[Experiment]:
+def _experiments(paths: list[str], model: str | None, parts: str | None, parameters: list[str] | None) -> Experiments:
     from scrub.models.model import load_model
     from scrub.study.experiments import experiments
     from scrub.study.study import load_study

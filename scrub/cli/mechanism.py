@@ -46,38 +46,27 @@ def mechanism(
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all paths here.")] = None,
 ) -> None:
     """Percent of loss recovered by every single path into the keys, queries and values of a head."""
-    from scrub.data.for_model import DEFAULT, sequences_for
+    from scrub.data.for_model import DEFAULT, examples_for
     from scrub.measure.heads.mechanism import mechanism as measure
     from scrub.models.model import load_model
-    from scrub.study.run import Settings
-    from scrub.study.selection import check_positions, select_positions
+    from scrub.study.selection import check_positions, scored_at
+    from scrub.study.settings import Settings
     from scrub.text.frames import json_text
 
     tested = listed("--slots", slots, "slot", "as in q,k,v") or ()
     under = listed("--masks", masks, "mask", "as in previous,current") or ()
     check_positions(positions)
-    Settings(sequences, seed=seed, batch=batch, context=context)  # whether they are in range
+    settings = Settings(sequences, seed=seed, batch=batch, context=context, device="cpu")
     if json is not None:
         check_writable(json)
     loaded = load_model(model)
     if head is None and not loaded.roles.get("ind"):
         raise ScrubError(f"{loaded.name} has no head of the role 'ind': give one with --head, as in --head 1.3")
     heads = given_heads(head, loaded.roles) if head else [loaded.roles["ind"][0]]
-    text = sequences_for(loaded, data, sequences, context=context)
-    selected = select_positions(positions, text, DEFAULT)
+    text = examples_for(loaded, data, sequences, context=context)
+    selected = scored_at(positions, text, DEFAULT)
     found = [
-        measure(
-            loaded,
-            text.tokens.numpy(),
-            selected,
-            each,
-            slots=tested,
-            depth=depth,
-            masks=under,
-            seed=seed,
-            batch=batch,
-            progress=True,
-        )
+        measure(loaded, text.tokens, selected, each, slots=tested, depth=depth, masks=under, settings=settings)
         for each in heads
     ]
     if json is not None:

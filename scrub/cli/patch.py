@@ -14,7 +14,7 @@ from scrub.text.files import write_atomically
 from scrub.text.numbers import PLAIN
 
 if TYPE_CHECKING:
-    from scrub.data.prompts.prompts import PromptPairs
+    from scrub.data.examples import Examples
     from scrub.measure.interventions.patching import Patching
     from scrub.models.model import Model
 
@@ -71,7 +71,7 @@ def patch(
     from scrub.measure.interventions.patching import patch as patched
     from scrub.models.model import load_model
     from scrub.show.tables.measured import patching_grid, patching_table
-    from scrub.study.run import Settings
+    from scrub.study.settings import Settings
     from scrub.text.frames import json_text
 
     options.check_outputs(json, plot)
@@ -96,9 +96,7 @@ def patch(
     warn(found.warnings)
     out = console()
     one = len(pairs) == 1
-    what = (
-        f"{pairs.clean.texts[0]!r} and {pairs.corrupted.texts[0]!r}" if one else f"{count} pairs of {pairs.clean.kind}"
-    )
+    what = f"{pairs.texts[0]!r} and {pairs.other_texts[0]!r}" if one else f"{count} pairs of {pairs.name}"
     out.print(f"{loaded.name}, {found.direction}: {what}", soft_wrap=True)
     out.print(gates_line(found.effects.gates, None if one else "pairs"))
     for name, ends in (("clean", found.clean), ("corrupted", found.corrupted)):
@@ -121,7 +119,7 @@ def _pairs(
     seed: int,
     where: str,
     bos: bool | None,
-) -> PromptPairs:
+) -> Examples:
     from scrub.data.prompts.generate import given_pair, prompt_pairs
 
     if (clean is None) != (corrupted is None):
@@ -134,35 +132,34 @@ def _pairs(
     return prompt_pairs(model, (kind or "letters").replace("-", " "), count, length, seed, bos, where=where)
 
 
-def _texts(model: Model, pairs: PromptPairs) -> list[str]:
+def _texts(model: Model, pairs: Examples) -> list[str]:
     """What stands at each position: the token of a single pair, else what it is of the layout."""
+    from scrub.data.examples import FIRST, QUERY, TARGET
     from scrub.data.prompts.texts import token_texts
 
-    clean = pairs.clean
     if len(pairs) == 1:
-        return token_texts(clean.tokens[0], model.tokenizer)
-    names = [str(at) for at in range(clean.tokens.shape[1])]
-    for name, at in (("first A", clean.first), ("B", clean.target), ("query", clean.second)):
+        return token_texts(pairs.inputs[0], model.tokenizer)
+    names = [str(at) for at in range(pairs.context)]
+    for name, called in (("first A", FIRST), ("B", TARGET), ("query", QUERY)):
+        at = pairs.positions[called]
         if (at == at[0]).all():
             names[at[0]] += f" {name}"
     return names
 
 
-def _content(found: Patching, pairs: PromptPairs) -> dict[str, Any]:
+def _content(found: Patching, pairs: Examples) -> dict[str, Any]:
     """What `--json` writes; what is no number is null."""
     return {
         "format": 1,
         "model": found.model.name,
         "direction": found.direction,
-        "kind": pairs.clean.kind,
+        "kind": pairs.name,
         "pairs": len(pairs),
         "clean": found.clean,
         "corrupted": found.corrupted,
         "seed": found.effects.seed,
         "gates": found.effects.gates.deviations,
         "warnings": found.warnings,
-        "prompts": [
-            {"clean": a, "corrupted": b} for a, b in zip(pairs.clean.texts, pairs.corrupted.texts, strict=True)
-        ],
+        "prompts": [{"clean": a, "corrupted": b} for a, b in zip(pairs.texts, pairs.other_texts, strict=True)],
         "rows": found.frame(),
     }

@@ -12,7 +12,7 @@ from scrub.text.errors import ScrubError
 from scrub.text.files import check_writable, write_atomically
 
 if TYPE_CHECKING:
-    from scrub.data.prompts.prompts import PromptPairs, Prompts
+    from scrub.data.examples import Examples
     from scrub.models.model import Model
 
 
@@ -53,7 +53,7 @@ def prompts(
     loaded = load_model(model)
     drawn: tuple[Model, str, int, int, int, bool | None, int | None]
     drawn = (loaded, kind.replace("-", " "), count, length, seed, bos, query)
-    found: Prompts | PromptPairs
+    found: Examples
     if text is not None:
         found = given_prompt(loaded, text, expected, bos)
     else:

@@ -12,7 +12,7 @@ from scrub.text.files import check_writable, shown
 
 if TYPE_CHECKING:
     from scrub.store.sweeps.grid import Grid
-    from scrub.study.run import Prepared
+    from scrub.study.run import Trial
 
 
 def report(
@@ -66,17 +66,18 @@ def report(
         device=device,
         dtype=dtype,
     )
-    prepared = _prepared(grid)
+    trial = _trial(grid)
     stored = sweep(grid, results, workers, ray).only()
-    make_report(stored, prepared).save(out)
+    make_report(stored, trial).save(out)
     warn(stored.result.warnings)
     console().print(f"{shown(page)} and {shown(markdown)} are written", soft_wrap=True)
 
 
-def _prepared(grid: Grid) -> Prepared:
+def _trial(grid: Grid) -> Trial:
     """The study made ready, whose graphs are drawn. Raises ScrubError for any mistake in it, before anything runs."""
     from scrub.models.model import load_model
-    from scrub.study.run import DTYPES, prepare_study
+    from scrub.study.run import prepare_study
+    from scrub.study.settings import DTYPES
     from scrub.study.study import load_study
 
     study, hypotheses = load_study(list(grid.studies), grid.parameters, swept=True)

@@ -29,15 +29,15 @@ def roles(
     ] = False,
 ) -> None:
     """Measure what every head attends to, on text and on repeated random tokens, and name the heads with a role."""
-    from scrub.data.for_model import sequences_for
+    from scrub.data.for_model import examples_for
     from scrub.measure.heads.roles import RULES, measure
     from scrub.models.model import load_model
     from scrub.show.tables.measured import roles_table
 
     loaded = load_model(model)
-    text = sequences_for(loaded, data, sequences, context=min(context, loaded.n_ctx))
+    text = examples_for(loaded, data, sequences, context=min(context, loaded.n_ctx))
     positions = text.tokens.shape[1] - 1
-    measured = measure(loaded, text.tokens.numpy(), sequences)
+    measured = measure(loaded, text.tokens, sequences)
     console = Console(highlight=False, markup=False)
     console = console if console.is_terminal else Console(highlight=False, markup=False, width=WIDTH)
     measured_on = f"{text.name}: {sequences} sequences of {positions} positions"
@@ -74,13 +74,13 @@ def typicality(
     role: Annotated[str, typer.Option(help="Of the head with this role.")] = "prev",
 ) -> None:
     """The tokens around which a previous-token head looks elsewhere, as a TokenFeature for a hypothesis."""
-    from scrub.data.for_model import sequences_for
+    from scrub.data.for_model import examples_for
     from scrub.measure.heads.typicality import measure_typicality
     from scrub.models.model import load_model
 
     loaded = load_model(model)
-    text = sequences_for(loaded, data, sequences, split)
-    found = measure_typicality(loaded, text.tokens.numpy(), role)
+    text = examples_for(loaded, data, sequences, split)
+    found = measure_typicality(loaded, text.tokens, role)
     typer.echo(
         f"# mean attention to the previous position: {found.mean:.2f}; atypical positions: {found.atypical:.1%};"
     )

@@ -42,7 +42,8 @@ def run(
     from scrub.show.plots import plot_bytes
     from scrub.show.tables.run import print_result
     from scrub.study.pairs import pairs_file
-    from scrub.study.run import Settings, prepare, run_prepared
+    from scrub.study.run import prepare
+    from scrub.study.settings import Settings
 
     outputs = [path for path in (json, pairs_out, plot) if path is not None]
     for path in outputs:
@@ -53,13 +54,13 @@ def run(
         check_format(plot.suffix)
     only = split_parts(parts)
     settings = Settings(sequences, draws, seed, batch, device, dtype, only, positions, split, column, context)
-    prepared = prepare(paths, model, data, settings, given_parameters(parameters))
-    result = run_prepared(prepared)
+    trial = prepare(paths, model, data, settings, given_parameters(parameters))
+    result = trial.run()
     contents: dict[Path, str | bytes] = {}  # all of them before any is written
     if json is not None:
         contents[json] = result.to_json()
     if pairs_out is not None:
-        contents[pairs_out] = pairs_file(prepared)
+        contents[pairs_out] = pairs_file(trial)
     if plot is not None:
         contents[plot] = plot_bytes(result, plot.suffix)
     for path, content in contents.items():

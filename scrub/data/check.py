@@ -25,10 +25,10 @@ def check_data(spec: str, beside: Path | None = None) -> tuple[Path | None, str]
         return folder, "the source of the standard library of the Python that runs this: there is nothing to bring"
     inside = folder if folder is not None and folder.is_dir() else None
     if (where := fixed_folder(inside, source, beside)) is not None:
-        found = read_fixed(where)
-        count, length = found.tokens.shape
-        scored = f"{int(found.selected.sum()):,} positions by {MASK}" if found.selected is not None else f"no {MASK}"
-        return where, f"{TOKENS} holds {count:,} sequences of {length} tokens, ids up to {found.tokens.max()}; {scored}"
+        tokens, mask = read_fixed(where)
+        scored = f"no {MASK}" if mask is None else f"{int(mask.sum()):,} positions by {MASK}"
+        shape = f"{len(tokens):,} sequences of {tokens.shape[1]} tokens"
+        return where, f"{TOKENS} holds {shape}, ids up to {tokens.max()}; {scored}"
     if folder is None and is_hub_id(spec) and not spec.startswith("data/"):
         _check_size(spec)
         folder = bring(spec, _all, "give --data the path of a local folder with its files", "dataset")

@@ -31,7 +31,7 @@ def make_whitelist(
     judged by statistics that it is part of. The split is one that no study looks at. Raises ScrubError for data that
     can't be had or are too few, and for beta, threshold or share out of range.
     """
-    from scrub.data.for_model import sequences_for
+    from scrub.data.for_model import examples_for
     from scrub.models.model import load_model
 
     if not beta > 0:
@@ -40,7 +40,7 @@ def make_whitelist(
         raise ScrubError(f"the share is {share}: give a fraction of the positions between 0 and 1")
     loaded = load_model(model)
     tokenizer = loaded.tokenizer
-    found = sequences_for(loaded, data, count, split, context=context).tokens.numpy()
+    found = examples_for(loaded, data, count, split, context=context).tokens
     if len(found) < 2:
         raise ScrubError(f"the data {one_line(data)!r} hold 1 sequence: a whitelist needs at least 2")
     ids = range(loaded.vocab_size)

@@ -8,40 +8,18 @@ is unpickled: torch reads tensors from such files, and refuses whatever else the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Int
 from torch import Tensor
 
-from scrub.data.windows import order_of_content
+from scrub.data.examples import Scored, Tokens
 from scrub.models.checkpoints.stored import is_plain, load_torch
 from scrub.text.errors import ScrubError
 from scrub.text.files import first_sentence, shown
 
 TOKENS, MASK = "validation_data.pt", "mask_repeat_candidates.pkl"
 LEAST = 2  # tokens of a row: one to read, one to predict
-
-
-@dataclass(frozen=True)
-class FixedRows:
-    """Rows of token ids, and the positions of them that are scored, if that is said."""
-
-    tokens: Int[np.ndarray, "sequence token"]  # int64
-    selected: Bool[np.ndarray, "sequence position"] | None  # a position less than there are tokens
-
-    @property
-    def context(self) -> int:
-        """The number of positions of each row."""
-        return int(self.tokens.shape[1]) - 1
-
-    def distinct(self, context: int) -> FixedRows:
-        """The beginnings of the rows up to a context, without repetitions, in an order that is a fair sample."""
-        tokens = self.tokens[:, : context + 1]
-        order = order_of_content(tokens)
-        return FixedRows(tokens[order], None if self.selected is None else self.selected[order, :context])
 
 
 def holds_fixed(folder: Path) -> bool:
@@ -54,8 +32,8 @@ def fixed_files(names: Sequence[str]) -> list[str]:
     return [TOKENS, *([MASK] if MASK in names else [])] if TOKENS in names else []
 
 
-def read_fixed(folder: Path) -> FixedRows:
-    """The rows in a folder.
+def read_fixed(folder: Path) -> tuple[Tokens, Scored | None]:
+    """Read the rows in a folder, and the positions of them that are scored, if that is said.
 
     Raises ScrubError if a file is no tensor of torch.save, or has another shape or type than it should have.
     """
@@ -68,10 +46,10 @@ def read_fixed(folder: Path) -> FixedRows:
             f"{shown(path)} holds {_kind(tokens)}: expected token ids [sequence, token], at least {LEAST} tokens a row"
         )
     ids = tokens.to(torch.int64).numpy()
-    return FixedRows(ids, _mask(folder / MASK, len(ids), ids.shape[1]) if (folder / MASK).exists() else None)
+    return ids, _mask(folder / MASK, len(ids), ids.shape[1]) if (folder / MASK).exists() else None
 
 
-def _mask(path: Path, sequences: int, length: int) -> Bool[np.ndarray, "sequence position"]:
+def _mask(path: Path, sequences: int, length: int) -> Scored:
     mask = _tensor(path)
     if mask.dtype != torch.bool or mask.ndim != 2 or len(mask) != sequences or length - mask.shape[1] not in {0, 1}:
         raise ScrubError(

@@ -317,6 +317,10 @@ def log_normaliser_changed(
     return torch.cat(found).view(batch, positions, 1)
 
 
+def absolute(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    return x.abs()
+
+
 def dot(
     left: Float[Tensor, "#batch position width"], right: Float[Tensor, "#batch position width"]
 ) -> Float[Tensor, "batch position 1"]:
@@ -361,6 +365,7 @@ OPS: dict[str, Op] = {
     "probabilities": Op(probabilities, ONE, rows=(0,)),
     "expect": Op(expect, TWO, rows=(0, 1)),
     "mean_embedding": Op(mean_embedding, TWO, rows=(0,)),
+    "absolute": Op(absolute, ONE, rows=(0,), heads=(0,)),
     "dot": Op(dot, TWO, rows=(0, 1)),
     "centre": Op(centre, ONE, rows=(0,)),
     "inverse_deviation": Op(inverse_deviation, ONE, ("eps",), rows=(0,)),

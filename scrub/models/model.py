@@ -18,6 +18,7 @@ from scrub.models.checkpoints.checks import parameter_shapes
 from scrub.models.checkpoints.tokenizer import read_tokenizer, tokenizer_file
 from scrub.models.families import ModelConfig, architectures
 from scrub.models.hub import find_model
+from scrub.paths.hashes import hash_weights
 from scrub.plan.leaves import bind_model, leaves_of
 from scrub.plan.plan import Plan, compile_plan
 from scrub.text.errors import ScrubError
@@ -76,6 +77,11 @@ class Model:
         return next(iter(self.params.values())).device
 
     @cached_property
+    def weights_hash(self) -> str:
+        """The hash of its parameters by name, the same in whichever precision they were loaded without loss."""
+        return hash_weights(self.params)
+
+    @cached_property
     def plan(self) -> Plan:
         """The plan of its logits at all positions."""
         return compile_plan({"logits": self.graph}, selected=False)
@@ -100,6 +106,8 @@ class Model:
 
     def to(self, dtype: torch.dtype | None = None, device: str | torch.device | None = None) -> Model:
         """The same model in another floating-point type, or on another device."""
+        if dtype in {None, self.dtype} and (device is None or torch.device(device) == self.device):
+            return self  # what is known of it stays known
         return replace(self, params=_moved(self.params, dtype and _computable(dtype), device))
 
 

@@ -59,7 +59,7 @@ class _Difference:
     """A walk over both graphs at once, memoised on pairs of nodes at the same place."""
 
     def __init__(self, first: Node, second: Node) -> None:
-        self._fed = (sources_by_node(first), sources_by_node(second))
+        self._fed = tuple({n: tuple(map(str, fed)) for n, fed in sources_by_node(g).items()} for g in (first, second))
         self._equal = Equal()
         self._steps: dict[Node, dict[Name, Node]] = {}
         start: Pair = (first, second)

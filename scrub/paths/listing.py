@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from scrub.paths.sources import meaning
+from scrub.paths.sources import Source
 from scrub.paths.tree import PathTree, fitted
 from scrub.text.wording import printable
 
@@ -18,7 +18,7 @@ def plain(tree: PathTree, lines: int = LINES) -> str:
 
 def legend(tree: PathTree) -> list[str]:
     """What each source of the tree is, one line each."""
-    return [printable(f"{source} = {meaning(source)}") for source in tree.sources]
+    return [printable(f"{source} = {Source.parse(source).meaning}") for source in tree.sources]
 
 
 def listed(tree: PathTree, title: str = "") -> str:

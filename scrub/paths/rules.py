@@ -2,64 +2,45 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from scrub.graph.masks import MASKS
 from scrub.graph.node import Node, node, unroll, walk
 from scrub.paths.pattern import Pattern, State
+from scrub.paths.sources import Attend, Draw, Held, Source
 from scrub.text.errors import ScrubError
-
-REFERENCE, OTHER = "x", "y"
-ATTEND = "attend "
-_NAME = r"[A-Za-z_]\w*"
-_SEQUENCES = re.compile(rf"x|y|(rows )?like {_NAME}")
-_NO_MASK = re.compile(rf"{ATTEND}(uniform|identity|array {_NAME})")
-_HELD = re.compile(rf"zero|mean|array {_NAME}|{ATTEND}.+")
 
 
 @dataclass(frozen=True)
 class Rule:
     """`PATTERN -> SOURCE`: what feeds the inputs at the end of the paths that match.
 
-    A source of sequences is `x` (the reference), `y` (the other), `like FEATURE` (a sequence that agrees with x on
-    a feature), or `rows like FEATURE` (for whole attention patterns: each row from a sequence that
-    agrees with x at that position). A feature for rows should have few classes: the rarer a class, the more
-    donors a batch computes.
-
-    An intervention also knows sources that hold a component or slot at a value, whatever it reads: `zero`, `mean` (its
-    own over some sequences, at each position), `array NAME`; and for the q and k of a head together, which make its
-    attention pattern, `attend MASK`, `attend uniform`, `attend identity` or `attend array NAME`.
+    A source that draws feeds sequences. One that holds a value stands for the component or slot at the end of the path,
+    whatever that reads; an intervention may have those.
     """
 
     pattern: Pattern
-    source: str
+    source: Source
 
     def __str__(self) -> str:
         return f"{self.pattern} -> {self.source}"
 
     @classmethod
     def parse(cls, text: str) -> Rule:
-        """Read one rule. Raises ScrubError if it isn't one."""
+        """Read one rule, as in `Rule.parse("a1.ind/k/** -> y")`. Raises ScrubError if it isn't one."""
         pattern, arrow, source = text.rpartition("->")
-        source = " ".join(source.split())
         if not arrow or not pattern.strip():
             raise ScrubError(f"{text.strip()!r} is no rule: write 'PATTERN -> SOURCE', as in 'a1.ind/k/** -> y'")
-        if not _SEQUENCES.fullmatch(source) and not _HELD.fullmatch(source):
-            raise ScrubError(
-                f"there is no source {source!r} (in {text.strip()!r}): use x, y, 'like FEATURE' or "
-                "'rows like FEATURE', and in an intervention zero, mean, 'array NAME' or 'attend MASK'"
-            )
-        if source.startswith(ATTEND) and not _NO_MASK.fullmatch(source):
-            MASKS[source.removeprefix(ATTEND)]
-        return cls(Pattern(pattern.strip()), source)
+        try:
+            return cls(Pattern(pattern.strip()), Source.parse(source))
+        except ScrubError as error:
+            raise ScrubError(f"in {text.strip()!r}: {error}") from error
 
     @property
     def holds(self) -> bool:
         """Whether it holds what it feeds at a value, and draws no sequence."""
-        return not _SEQUENCES.fullmatch(self.source)
+        return isinstance(self.source, Held)
 
 
 class _Done(Enum):
@@ -118,9 +99,9 @@ def _attending(before: Node, here: Node) -> Node:
     return here if by or source is None else node("held", of=before.value, source=source)
 
 
-def _attends_by(current: Node) -> str | None:
-    source = str(current.arguments["source"]) if current.op == "held" else ""
-    return source if source.startswith(ATTEND) and current.label is not None else None
+def _attends_by(current: Node) -> Attend | None:
+    source = current.arguments.get("source")
+    return source if isinstance(source, Attend) and current.label is not None else None
 
 
 def _none_left(root: Node) -> Node:
@@ -138,9 +119,18 @@ def held(roots: Iterable[Node]) -> list[Node]:
     return list({each.value: None for each in walk(roots) if each.op == "held"})
 
 
-def sources(root: Node) -> set[str]:
-    """The sources that feed a graph."""
-    return {str(n.arguments["source"]) for n in walk([root]) if n.op == "tokens"}
+def draws(root: Node) -> set[Draw]:
+    """Find the sources of sequences that feed a graph."""
+    return {
+        source for each in walk([root]) if each.op == "tokens" and isinstance(source := each.arguments["source"], Draw)
+    }
+
+
+def held_by(leaf: Node) -> Held:
+    """Say what holds a component at a value, of a leaf that stands for one."""
+    source = leaf.arguments["source"]
+    assert isinstance(source, Held)
+    return source
 
 
 class _Place(Enum):
@@ -153,15 +143,15 @@ class _Place(Enum):
 
 def _gather_donors(root: Node) -> Node:
     """Put the gathering of rows above the attention patterns that are computed on donor sequences."""
-    fed: dict[Node, frozenset[str]] = {}
+    fed: dict[Node, frozenset[Draw]] = {}
     for each in walk([root]):
-        own = {str(each.arguments["source"])} if each.op == "tokens" else set()
+        own = draws(each) if each.op == "tokens" else set()
         fed[each] = frozenset(own.union(*(fed[i] for i in each.inputs)))
 
-    def by_row(current: Node) -> str | None:
+    def by_row(current: Node) -> Draw | None:
         """The source of donors, if a node is fed by that and nothing else."""
-        source = next(iter(fed[current]), "")
-        return source if len(fed[current]) == 1 and source.startswith("rows ") else None
+        source = next(iter(fed[current]), None)
+        return source if len(fed[current]) == 1 and source is not None and source.by_row else None
 
     def advance(place: _Place, current: Node) -> _Place:
         if place is not _Place.OUTSIDE:
@@ -179,6 +169,6 @@ def _gather_donors(root: Node) -> Node:
             )
         return here
 
-    if not any(source.startswith("rows ") for source in fed[root]):
+    if not any(source.by_row for source in fed[root]):
         return root
     return unroll(root, _Place.OUTSIDE, advance, build)

@@ -13,7 +13,8 @@ from functools import cached_property
 from scrub.graph.node import Node
 from scrub.paths.locate import below
 from scrub.paths.pattern import Pattern, State
-from scrub.paths.rules import OTHER, REFERENCE, Rule, sources
+from scrub.paths.rules import Rule, draws
+from scrub.paths.sources import Source, X, Y
 from scrub.paths.splits import head_indices
 from scrub.text.errors import ScrubError
 
@@ -68,14 +69,14 @@ class Scope:
 
     def __init__(self, baseline: Iterable[Rule], graph: Node) -> None:
         rules = list(baseline)
-        if kept := [rule for rule in rules if rule.source != OTHER]:
+        if kept := [rule for rule in rules if rule.source != Y]:
             raise ScrubError(
                 f"the baseline's rule '{kept[0]}' keeps paths: random hypotheses need a baseline that only resamples"
             )
         self._graph = graph
         self._whole = any(rule.pattern.text == "**" for rule in rules)
         self._entries = [] if self._whole else [Pattern(rule.pattern.text.removesuffix("/**")) for rule in rules]
-        self._fed: dict[Walker, frozenset[str]] = {}
+        self._fed: dict[Walker, frozenset[Source]] = {}
         self._below: dict[Walker, list[Walker]] = {}
 
     @cached_property
@@ -111,7 +112,7 @@ class Scope:
             stack += reversed(new)
         return list(found)
 
-    def fed(self, at: Walker) -> frozenset[str]:
+    def fed(self, at: Walker) -> frozenset[Source]:
         """What feeds everything below, but for what another entry reads."""
         stack = [at]
         while stack:
@@ -120,7 +121,7 @@ class Scope:
             if missing := [each for each in inner if each not in self._fed]:
                 stack.extend(missing)
                 continue
-            here = frozenset() if below(current.node) else frozenset(sources(current.node))
+            here = frozenset() if below(current.node) else frozenset[Source](draws(current.node))
             self._fed[current] = here.union(*(self._fed[each] for each in inner))
             stack.pop()
         return self._fed[at]
@@ -141,7 +142,7 @@ class Scope:
                     stack.append(key)
         return False
 
-    def units(self) -> tuple[dict[Place, str], list[Place]]:
+    def units(self) -> tuple[dict[Place, Source], list[Place]]:
         """The places that one source feeds, with that source, and the inputs of entries that they lie below.
 
         An input that the experiment leaves to the reference whole is no part of it. Places whose paths pass the same
@@ -157,7 +158,7 @@ class Scope:
             "drawn for rules that hold wherever it is read, as the baseline's do"
         )
 
-    def _units(self, by_label: bool) -> tuple[dict[Place, str], list[Place]] | None:
+    def _units(self, by_label: bool) -> tuple[dict[Place, Source], list[Place]] | None:
         inputs: dict[Place, set[Walker]] = {}
         for each in self.entries():
             above, slash, last = (each.entry or "").rpartition("/")
@@ -166,16 +167,16 @@ class Scope:
             for walker in slots or [each]:
                 steps = (Step(walker.node.label or ""),) if slots else ()
                 inputs.setdefault(Place(entry, steps), set()).add(walker)
-        touched = [place for place, there in inputs.items() if self._sources(there) != {REFERENCE}]
+        touched = [place for place, there in inputs.items() if self._sources(there) != {X}]
         level = {place: inputs[place] for place in touched}
-        units: dict[Place, str] = {}
+        units: dict[Place, Source] = {}
         while level:
             unrolled = self._unrolled(level)
             deeper: dict[Place, set[Walker]] = {}
             for place, there in level.items():
                 inner = [child for walker in there for child in self.below(walker)]
                 if place.layers not in unrolled or not inner:
-                    (source, *more) = self._sources(there) or {REFERENCE}
+                    (source, *more) = self._sources(there) or {X}
                     if more:
                         return None
                     units[place] = source
@@ -189,7 +190,7 @@ class Scope:
 
     def _unrolled(self, level: Mapping[Place, Iterable[Walker]]) -> set[tuple[str, ...]]:
         """The layers of the places of one depth that one step more has to tell apart."""
-        fed: dict[tuple[str, ...], set[str]] = {}
+        fed: dict[tuple[str, ...], set[Source]] = {}
         steps: dict[tuple[str, ...], set[frozenset[str | None]]] = {}
         found = set()
         for place, there in level.items():
@@ -201,5 +202,5 @@ class Scope:
                 found.add(place.layers)
         return found | {layers for layers in fed if len(fed[layers]) > 1 and len(steps[layers]) > 1}
 
-    def _sources(self, there: Iterable[Walker]) -> set[str]:
+    def _sources(self, there: Iterable[Walker]) -> set[Source]:
         return set().union(*map(self.fed, there))

@@ -12,15 +12,15 @@ from typing import TypeVar
 
 from scrub.graph.node import Node, walk
 from scrub.paths.locate import below
-from scrub.paths.rules import sources
-from scrub.paths.sources import ordered
+from scrub.paths.rules import draws
+from scrub.paths.sources import Source, ordered
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class PathTree:
-    """A step of a path, the sources that feed it, and the steps below it.
+    """A step of a path, the sources that feed it, as text, and the steps below it.
 
     It has no children where a single source feeds it: they would all be alike. `ends` says that the
     model has no further step there: it is the end of a path. `also` are other steps at the same place
@@ -65,7 +65,8 @@ def path_tree(root: Node, depth: int = 1) -> PathTree:
             continue
         children = {id(made[key]): made[key] for key in inner}  # equal parts at one place are the same paths
         name = current.label or current.op
-        made[current, levels] = equal(PathTree(name, fed[current], tuple(children.values()), ends=not steps))
+        fed_by = tuple(map(str, fed[current]))
+        made[current, levels] = equal(PathTree(name, fed_by, tuple(children.values()), ends=not steps))
         stack.pop()
     return made[start]
 
@@ -182,10 +183,10 @@ class Equal:
         return self._known.setdefault(key, tree)
 
 
-def sources_by_node(root: Node) -> dict[Node, tuple[str, ...]]:
-    """The sources that feed each node of a graph, the reference first."""
-    found: dict[Node, frozenset[str]] = {}
+def sources_by_node(root: Node) -> dict[Node, tuple[Source, ...]]:
+    """Find the sources that feed each node of a graph, the reference first."""
+    found: dict[Node, frozenset[Source]] = {}
     for each in walk([root]):
-        here = frozenset(sources(each)) if not each.inputs else frozenset()
+        here = frozenset(draws(each)) if not each.inputs else frozenset()
         found[each] = here.union(*(found[i] for i in each.inputs))
     return {each: ordered(here) for each, here in found.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
-from scrub.paths.sources import input_name, meaning
+from scrub.paths.sources import Source
 from scrub.paths.tree import PathTree, fitted, fold, merged
 from scrub.show.layout import LINE, MARGIN, PAD_Y, Box, Edge, Layout, lay_out, text_width
 from scrub.show.sources import NEUTRAL, Ink, Look, looks
@@ -131,7 +131,7 @@ def _box(box: Box, names: Mapping[str, str]) -> Iterator[str]:
 def _says(box: Box) -> str:
     """What a box is in full: its path and what feeds it."""
     if box.tree is None:
-        return printable(f"{box.path}: {meaning(box.path)}")
+        return printable(f"{box.path}: {Source.parse(box.path).meaning}")
     fed = " and ".join(box.sources) or "no input"
     return printable(f"{box.path or box.tree.pattern}, fed by {fed}")
 
@@ -141,8 +141,10 @@ def _legend(tree: PathTree) -> list[tuple[str | None, str]]:
     mixed = fold(tree, lambda current, below: len(current.sources) > 1 or any(below))
     entries: list[tuple[str | None, str]] = []
     for source in tree.sources:
-        name = input_name(source)
-        entries.append((source, printable(f"{source}: {meaning(source)}" + f" ({name})" * (name != source))))
+        name = Source.parse(source).input_name
+        entries.append(
+            (source, printable(f"{source}: {Source.parse(source).meaning}" + f" ({name})" * (name != source)))
+        )
     return [*entries, *([(None, "mixed")] if mixed else [])]
 
 

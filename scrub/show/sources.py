@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from scrub.paths.rules import OTHER, REFERENCE
-from scrub.paths.sources import ordered
+from scrub.paths.sources import X, Y
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,6 @@ DRAW_LOOKS = (  # draws that agree with the reference on a feature
 
 def looks(sources: Iterable[str]) -> dict[str, Look]:
     """The look of each source of a picture. Draws beyond the third use the same looks again."""
-    found = {REFERENCE: REFERENCE_LOOK, OTHER: OTHER_LOOK}
-    draws = [s for s in ordered(sources) if s not in found]
+    found = {str(X): REFERENCE_LOOK, str(Y): OTHER_LOOK}
+    draws = sorted(set(sources) - set(found))
     return {**found, **{s: DRAW_LOOKS[at % len(DRAW_LOOKS)] for at, s in enumerate(draws)}}

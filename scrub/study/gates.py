@@ -1,39 +1,49 @@
-"""The gates that every run passes before it prints a number.
+"""The gates that every number passes.
 
 1. Every split graph computes the model's own loss.
 2. With every source bound to x, every experiment gives the unscrubbed loss.
 3. Every rule changes something; one that doesn't is a warning, where somebody wrote it.
-4. Resampled paths really carry what they say: where a source's sequences are replaced by one whose embedding
-   is not a number, that comes out of exactly the experiments that the source feeds, and out of every single
-   rule that has it. No sequence is its own other; a source that often has to draw the reference itself,
-   because nothing else agrees with it, is a warning. A value at which components are held is what is not a
-   number too, and comes out of exactly the experiments that it is held in.
+4. Resampled paths really carry what they say: where a source's sequences are replaced by one whose embedding is NaN,
+   NaN comes out of exactly the experiments that the source feeds, and out of every single rule that has it. No sequence
+   is its own other; a source that often has to draw the reference itself, because nothing else agrees with it, is a
+   warning. A value at which components are held is NaN too, and comes out of exactly the experiments it is held in.
 
 Where an intervention holds a component at a value, gate 2 holds it at what the component itself gives on x.
+
+The first two are passed in float64, where the tolerance is tight, and in the type that is measured in, on its device;
+the last in that type. They look at a few late positions of two examples, so of the embedding only the rows of those
+tokens are converted: a model's own parameters are copied once, to float64, and not where it is in float64 already.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from scrub.graph.node import Node, node, rewrite
-from scrub.paths.rules import OTHER, REFERENCE, Rule, held, resample, sources
+from scrub.graph.node import Node, node, rewrite, walk
+from scrub.models.model import Model
+from scrub.paths.rules import Rule, draws, held, held_by, resample
+from scrub.paths.sources import Draw, Like, X, Y, ordered
 from scrub.plan.running import Running
-from scrub.study.binding import Draw, bind
-from scrub.study.experiments import Experiment, losses
+from scrub.study.binding import bind
+from scrub.study.draws import Pairing
+from scrub.study.experiments import Experiment, Experiments
+from scrub.study.held import stands_for
+from scrub.study.metric import losses
 from scrub.text.errors import GateError, ScrubError
 
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.5}  # nats, largest of any position
-SEQUENCES, POSITIONS = 2, 16  # that the gates look at: positions late in a sequence have most context
-NOTHING = 1e-12  # nats; a change below it is rounding in float64
-OWN = 0.01  # fraction of a source's draws that may be the reference itself without a warning
-LENGTHENED = " with one token more"  # after the name of an embedding
-PROBE = "like _probe"
+TOLERANCE_NATS = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.5}  # largest of any position
+EXAMPLES, POSITIONS = 2, 16  # that the gates look at: positions late in a sequence have most context
+ROUNDING_NATS = 1e-12  # a change below it is rounding in float64
+OWN_FRACTION = 0.01  # of a source's draws that may be the reference itself without a warning
+PROBE = Like("_probe")  # stands in for a rule's source, so that what comes of that rule alone is seen
+FEW_TOKENS = ", rows of a few tokens"  # behind the name of an embedding
+Graphs = Mapping[Any, Node]  # by name
 Held = Mapping[Node, Tensor]  # the values of leaves at which a component is held
 
 
@@ -44,86 +54,105 @@ class Gates:
     deviations: Mapping[str, float]
     warnings: tuple[str, ...]
 
+    @classmethod
+    def joined(cls, parts: Sequence[Gates]) -> Gates:
+        """Join what the gates saw of several plans: the largest deviations, and all warnings once."""
+        deviations: dict[str, float] = {}
+        for name, value in (item for part in parts for item in part.deviations.items()):
+            deviations[name] = max(value, deviations.get(name, 0.0))
+        return cls(deviations, tuple(dict.fromkeys(text for part in parts for text in part.warnings)))
+
 
 def check_gates(
-    experiments: Sequence[Experiment],
-    model: Node,
-    params: Mapping[str, Tensor],
-    draw: Draw,
-    dtypes: Sequence[torch.dtype],
+    experiments: Experiments,
+    model: Model,
+    pairing: Pairing,
+    dtype: torch.dtype,
     values: Held | None = None,
     quiet: bool = False,
 ) -> Gates:
-    """Pass every gate on a few sequences of the draw, or raise GateError. `values` are those of held components.
+    """Pass every gate on a few examples of a pairing, or raise GateError. `values` are those of held components.
 
-    If `quiet`, no rule is warned of that changes nothing: in a sweep over sites many do, which its numbers show.
+    The model is in `dtype`, on its device. If `quiet`, no rule is warned of that changes nothing.
     """
-    few = _few(draw)
+    few = _few(pairing)
+    all_x = replace(few, partners={source: few.itself(source) for source in few.partners})
     deviations: dict[str, float] = {}
-    for dtype in dtypes:
-        typed = {name: value.to("cpu", dtype) for name, value in params.items()}
-        kind = str(dtype).removeprefix("torch.")
+    bases = {kind: _Basis(model, few, kind) for kind in dict.fromkeys([torch.float64, dtype])}
+    for kind, basis in bases.items():
+        name = str(kind).removeprefix("torch.")
+        own = {"model": model.graph}
         splits = {f"split of {e.name}": e.before for e in experiments}
-        own = {"model": model}
         # as written: simplified, a split that nothing tells apart would be the model again, and prove nothing
-        deviations[f"split graph and model, {kind}"] = _compare(own | splits, typed, few, TOLERANCE[dtype], False)
-        all_x = replace(few, partners={source: _itself(few, source) for source in few.partners})
+        deviations[f"split graph and model, {name}"] = basis.deviation(own | splits, few, simplified=False)
         graphs = own | {f"{e.name} with every source bound to x": e.graph for e in experiments}
-        deviations[f"scrubbed with y = x and unscrubbed, {kind}"] = _compare(graphs, typed, all_x, TOLERANCE[dtype])
-    single, double = (
-        {name: value.to("cpu", t) for name, value in params.items()} for t in (torch.float32, torch.float64)
-    )
-    _check_sources(experiments, single, few, values or {})
+        deviations[f"scrubbed with y = x and unscrubbed, {name}"] = basis.deviation(graphs, all_x)
+    _check_sources(experiments, bases[dtype], few, values or {})
     # a rule that does nothing is worth knowing where somebody wrote it; random ones have many, and it costs to see
     written = [each for each in experiments if not (quiet or (each.hypothesis and each.hypothesis.null_of))]
-    return Gates(deviations, (*idle(written), *ineffective(written, double, few, values), *own_draws(draw)))
+    rules = [_Without(each) for each in written]
+    return Gates(
+        deviations, (*idle(rules), *ineffective(rules, bases[torch.float64], few, values), *own_draws(pairing))
+    )
 
 
-def idle(experiments: Iterable[Experiment]) -> list[str]:
-    """A warning for every rule without which its experiment would be the same."""
-    found = {f"{each.name}: the rule '{rule}'": None for each in experiments for rule in idle_rules(each)}
-    return [f"{name} changes nothing: its paths are fed so without it" for name in found]
+class _Without:
+    """An experiment without one of its rules, each graph built once."""
+
+    def __init__(self, of: Experiment) -> None:
+        self.of = of
+        self.graphs = {rule: self._graph(at) for at, rule in enumerate(of.rules)}
+
+    def _graph(self, at: int) -> Node | None:
+        """The graph without a rule; None if the others can't be alone, as with half of a whole pattern."""
+        try:
+            return resample(self.of.before, (*self.of.rules[:at], *self.of.rules[at + 1 :]))
+        except ScrubError:
+            return None
+
+    @property
+    def idle(self) -> list[Rule]:
+        """The rules without which the graph would be the same."""
+        return [rule for rule, graph in self.graphs.items() if graph is self.of.graph]
 
 
 def idle_rules(experiment: Experiment) -> list[Rule]:
-    """The rules without which the experiment's graph would be the same."""
-    return [rule for at, rule in enumerate(experiment.rules) if _without(experiment, at) is experiment.graph]
+    """List the rules without which an experiment's graph would be the same."""
+    return _Without(experiment).idle
 
 
-def ineffective(
-    experiments: Iterable[Experiment], params: Mapping[str, Tensor], draw: Draw, values: Held | None = None
-) -> list[str]:
-    """A warning for every rule without which no loss would differ, though other paths are fed."""
+def idle(of: Iterable[_Without]) -> list[str]:
+    """Warn of every rule without which its experiment would be the same."""
+    found = {f"{each.of.name}: the rule '{rule}'": None for each in of for rule in each.idle}
+    return [f"{name} changes nothing: its paths are fed so without it" for name in found]
+
+
+def ineffective(of: Iterable[_Without], basis: _Basis, pairing: Pairing, values: Held | None = None) -> list[str]:
+    """Warn of every rule without which no loss would differ, though other paths are fed."""
     graphs: dict[str, Node] = {}
     changed: dict[str, str] = {}
-    for each in experiments:
-        graphs[each.name] = each.graph
-        for at, rule in enumerate(each.rules):
-            without = _without(each, at)
-            if without is None or without is each.graph:
+    for each in of:
+        graphs[each.of.name] = each.of.graph
+        for rule, without in each.graphs.items():
+            if without is None or without is each.of.graph:
                 continue
             if values is None or values.keys() >= set(held([without])):  # what it holds then may have no value
-                name = f"{each.name}: the rule '{rule}'"
-                graphs[name], changed[name] = without, each.name
-    found = _run(graphs, params, draw, values)
-    silent = [name for name, whole in changed.items() if float((found[name] - found[whole]).abs().max()) < NOTHING]
+                name = f"{each.of.name}: the rule '{rule}'"
+                graphs[name], changed[name] = without, each.of.name
+    found = basis.losses(graphs, pairing, values)
+    silent = [
+        name for name, whole in changed.items() if float((found[name] - found[whole]).abs().max()) < ROUNDING_NATS
+    ]
     return [f"{name} changes no loss: what it feeds carries nothing to the positions looked at" for name in silent]
 
 
-def _without(experiment: Experiment, at: int) -> Node | None:
-    """The experiment without one of its rules; None if the others can't be alone, as with half of a whole pattern."""
-    try:
-        return resample(experiment.before, (*experiment.rules[:at], *experiment.rules[at + 1 :]))
-    except ScrubError:
-        return None
-
-
-def own_draws(draw: Draw) -> list[str]:
-    """A warning for every source that often draws the reference itself: what it feeds is then not resampled."""
+def own_draws(pairing: Pairing) -> list[str]:
+    """Warn of every source that often draws the reference itself: what it feeds is then not resampled."""
     found = []
-    for source in sorted(draw.partners.keys() - {REFERENCE, OTHER}):
-        share = float((draw.partners[source] == _itself(draw, source)).mean())
-        if share > OWN:
+    for source in ordered(pairing.partners.keys() - {X, Y}):
+        assert isinstance(source, Draw)
+        share = float((pairing.partners[source] == pairing.itself(source)).mean())
+        if share > OWN_FRACTION:
             found.append(
                 f"'{source}' draws the reference itself in {share:.0%} of places, where no other sequence agrees with "
                 "it: nothing is resampled there; take more sequences, or a feature with fewer classes"
@@ -131,124 +160,143 @@ def own_draws(draw: Draw) -> list[str]:
     return found
 
 
-def _few(draw: Draw) -> Draw:
-    """The draw with only the sequences computed that have most selected positions, and of them the last few."""
-    most = np.argsort(-draw.selected.sum(1), kind="stable")[:SEQUENCES]
-    from_the_end = draw.selected[:, ::-1].cumsum(1)[:, ::-1]
-    return replace(draw, order=most, selected=draw.selected & (from_the_end <= POSITIONS))
+def _few(pairing: Pairing) -> Pairing:
+    """The pairing with only the examples computed that have most scored positions, and of them the last few."""
+    scored = pairing.examples.scored
+    most = np.argsort(-scored.sum(1), kind="stable")[:EXAMPLES]
+    from_the_end = scored[:, ::-1].cumsum(1)[:, ::-1]
+    late = replace(pairing.examples, scored=scored & (from_the_end <= POSITIONS))
+    return replace(pairing, examples=late, order=most)
 
 
-def _itself(draw: Draw, source: str) -> np.ndarray:
-    itself = np.arange(len(draw.tokens))
-    shape = draw.partners[source].shape
-    return itself if len(shape) == 1 else np.broadcast_to(itself[:, None], shape)
+class _Basis:
+    """A model in one type, of whose embeddings only the rows of the tokens that the gates look at are there.
 
-
-def _run(
-    graphs: Mapping[str, Node],
-    params: Mapping[str, Tensor],
-    draw: Draw,
-    values: Held | None = None,
-    poisoned: str | None = None,
-    simplified: bool = True,
-) -> dict[str, Tensor]:
-    """The losses at the selected positions of the draw's sequences, [position].
-
-    The sequences of a poisoned source are replaced by one that is embedded as what is not a number. Without `values`,
-    held components give what they give by themselves.
+    One more row of them is NaN: a pool row of that token alone poisons whatever it feeds. It can't be predicted.
     """
-    outputs = {name: losses(graph) for name, graph in graphs.items()}
+
+    def __init__(self, model: Model, few: Pairing, dtype: torch.dtype) -> None:
+        self._model, self._dtype, self._few = model, dtype, few
+        rows = {row for partners in few.partners.values() for row in np.unique(partners[few.order])}
+        self._ids = np.unique(few.pool[sorted({*rows, *few.order.tolist()})])
+        self._converted: dict[str, Tensor] = {}
+
+    def deviation(self, graphs: Graphs, pairing: Pairing, simplified: bool = True) -> float:
+        """The largest deviation of any graph's losses from the first's. Raises GateError above the tolerance."""
+        (first, wanted), *others = self.losses(graphs, pairing, simplified=simplified).items()
+        tolerance, worst = TOLERANCE_NATS[self._dtype], 0.0
+        for name, value in others:
+            deviation = float((value - wanted).abs().max())
+            worst = max(worst, deviation)
+            if not deviation <= tolerance:
+                raise GateError(
+                    f"the {name} gives another loss than the {first}: by {deviation:.2e} nats at a position, where "
+                    f"{tolerance:.0e} is allowed in {wanted.dtype}; no number of this run can be trusted"
+                )
+        return worst
+
+    def losses(
+        self,
+        graphs: Graphs,
+        pairing: Pairing,
+        values: Held | None = None,
+        poisoned: Draw | None = None,
+        simplified: bool = True,
+    ) -> dict[str, Tensor]:
+        """The losses at the scored positions of the examples that are computed, [position].
+
+        The sequences of a poisoned source are one that is embedded as NaN. Without `values`, held components give what
+        they give by themselves.
+        """
+        of_few = {name: self._with_few_tokens(losses(graph)) for name, graph in graphs.items()}
+        seen = _seen(pairing, self._ids, poisoned)
+        device = self._model.device
+        leaves = {leaf: stands_for(leaf) for leaf in held(of_few.values())}
+        at = (
+            self._own_values(leaves, seen)
+            if values is None
+            else {leaf: values[leaf].to(device, self._dtype) for leaf in leaves}
+        )
+        running = Running(
+            of_few, self._params(of_few.values()), seen.examples.context, device, at, simplified=simplified
+        )
+        bound, real = bind(running.leaves, seen, seen.order, device)
+        return {name: value[..., 0][real] for name, value in running(bound).items()}
+
+    def _own_values(self, leaves: Mapping[Node, Node], pairing: Pairing) -> dict[Node, Tensor]:
+        """What the components that leaves stand for give by themselves."""
+        outputs = {str(number): self._with_few_tokens(of) for number, of in enumerate(leaves.values())}
+        device = self._model.device
+        running = Running(outputs, self._params(outputs.values()), pairing.examples.context, device, selected=False)
+        found = running(bind(running.leaves, pairing, pairing.order, device)[0])
+        return {leaf: found[str(number)] for number, leaf in enumerate(leaves)}
+
+    def _with_few_tokens(self, root: Node) -> Node:
+        """The graph that embeds by the rows of a few tokens; the same table may be the unembedding, which stays."""
+
+        def build(current: Node) -> Node:
+            if current.op != "embed" or current.inputs[0].op != "tokens":
+                return current
+            tokens, table = current.inputs
+            name = f"{table.arguments['name']}{FEW_TOKENS}"
+            return current.with_inputs((tokens, node("param", name=name, shape=table.arguments["shape"])))
+
+        return rewrite([root], build)[root]
+
+    def _params(self, roots: Iterable[Node]) -> Mapping[str, Tensor]:
+        """The parameters that some graphs read, converted once each."""
+        names = {str(each.arguments["name"]) for each in walk(roots) if each.op == "param"}
+        for name in names - self._converted.keys():
+            table = self._model.params[name.removesuffix(FEW_TOKENS)]
+            if name.endswith(FEW_TOKENS):
+                rows = table[torch.from_numpy(self._ids).to(table.device)].to(self._dtype)
+                table = torch.cat([rows, rows.new_full((1, *rows.shape[1:]), torch.nan)])
+            self._converted[name] = table.to(self._dtype)
+        return self._converted
+
+
+def _seen(pairing: Pairing, ids: np.ndarray, poisoned: Draw | None) -> Pairing:
+    """The pairing with tokens as numbers of rows of a few, and behind the pool a row that is NaN.
+
+    That stands in for every sequence of a poisoned source.
+    """
+    numbers = np.searchsorted(ids, np.clip(pairing.pool, ids[0], ids[-1]))
+    poison = np.full_like(numbers[:1], len(ids))
+    partners = dict(pairing.partners)
     if poisoned is not None:
-        outputs, params = _lengthened(outputs, params)
-        draw = _with_poison(draw, poisoned, min(len(params[name]) for name in params if name.endswith(LENGTHENED)) - 1)
-    dtype = next(iter(params.values())).dtype
-    typed = _own_values(held(outputs.values()), params, draw) if values is None else _typed(values, dtype)
-    running = Running(outputs, params, draw.selected.shape[1], held=typed, simplified=simplified)
-    bound, real = bind(running.leaves, draw, draw.order)
-    return {name: value[..., 0][real] for name, value in running(bound).items()}
+        partners[poisoned] = np.full_like(partners[poisoned], len(numbers))
+    return replace(pairing, pool=np.concatenate([numbers, poison]), partners=partners)
 
 
-def _own_values(leaves: Sequence[Node], params: Mapping[str, Tensor], draw: Draw) -> dict[Node, Tensor]:
-    """What the components that leaves stand for give by themselves, on the draw's sequences."""
-    of = {str(at): leaf.arguments["of"] for at, leaf in enumerate(leaves)}
-    outputs = {name: each for name, each in of.items() if isinstance(each, Node)}
-    running = Running(outputs, params, draw.selected.shape[1], selected=False)
-    found = running(bind(running.leaves, draw, draw.order)[0])
-    return {leaf: found[str(at)] for at, leaf in enumerate(leaves)}
-
-
-def _typed(values: Held, dtype: torch.dtype) -> dict[Node, Tensor]:
-    return {leaf: value.to("cpu", dtype) for leaf, value in values.items()}
-
-
-def _lengthened(outputs: Mapping[str, Node], params: Mapping[str, Tensor]) -> tuple[dict[str, Node], dict[str, Tensor]]:
-    """The graphs with one more token, which is embedded as what is not a number. It can't be predicted."""
-    longer = dict(params)
-
-    def build(current: Node) -> Node:
-        if current.op != "embed" or current.inputs[0].op != "tokens":
-            return current
-        tokens, table = current.inputs
-        name = str(table.arguments["name"])  # the same table may be the unembedding, which stays as it is
-        row = params[name].new_full((1, *params[name].shape[1:]), torch.nan)
-        longer[name + LENGTHENED] = torch.cat([params[name], row])
-        return current.with_inputs((tokens, node("param", name=name + LENGTHENED, shape=table.arguments["shape"])))
-
-    rebuilt = rewrite(outputs.values(), build)
-    return {name: rebuilt[each] for name, each in outputs.items()}, longer
-
-
-def _with_poison(draw: Draw, source: str, token: int) -> Draw:
-    """The draw with one more sequence, all of one token, that stands in for every sequence of a source."""
-    poison = np.full_like(draw.tokens[:1], token)
-    partners = {**draw.partners, source: np.full_like(draw.partners[source], len(draw.tokens))}
-    selected = np.concatenate([draw.selected, np.zeros_like(draw.selected[:1])])
-    return replace(draw, tokens=np.concatenate([draw.tokens, poison]), selected=selected, partners=partners)
-
-
-def _compare(
-    graphs: Mapping[str, Node], params: Mapping[str, Tensor], draw: Draw, tolerance: float, simplified: bool = True
-) -> float:
-    """The largest deviation of any graph's losses from the first's. Raises GateError above the tolerance."""
-    found = _run(graphs, params, draw, simplified=simplified)
-    (first, wanted), *others = found.items()
-    worst = 0.0
-    for name, value in others:
-        deviation = float((value - wanted).abs().max())
-        worst = max(worst, deviation)
-        if not deviation <= tolerance:
-            raise GateError(
-                f"the {name} gives another loss than the {first}: by {deviation:.2e} nats at a position, where "
-                f"{tolerance:.0e} is allowed in {wanted.dtype}; no number of this run can be trusted"
-            )
-    return worst
-
-
-def _check_sources(experiments: Sequence[Experiment], params: Mapping[str, Tensor], draw: Draw, values: Held) -> None:
-    """Feed a source with what is not a number, and see that come out where, and only where, the source feeds."""
-    if OTHER in draw.partners and (draw.partners[OTHER] == draw.partners[REFERENCE]).any():
+def _check_sources(experiments: Experiments, basis: _Basis, pairing: Pairing, values: Held) -> None:
+    """Feed a source with NaN, and see that come out where, and only where, the source feeds."""
+    partners = pairing.partners
+    if Y in partners and (partners[Y] == partners[X]).any():
         raise GateError("a sequence is its own other: what is resampled must come from another")
-    for source in sorted({s for e in experiments for s in e.sources}):
-        found = _run({e.name: e.graph for e in experiments}, params, draw, values, source)
-        _check_carried(found, source, {e.name for e in experiments if source in e.sources})
-    leaves = {e.name: {str(leaf.arguments["source"]) for leaf in held([e.graph])} for e in experiments}
-    for source in sorted(set().union(*leaves.values())):
+    graphs = {e.name: e.graph for e in experiments}
+    fed = {each.name: each.draws for each in experiments}
+    for source in ordered(experiments.draws):
+        assert isinstance(source, Draw)
+        found = basis.losses(graphs, pairing, values, source)
+        _check_carried(found, str(source), {name for name, feeds in fed.items() if source in feeds})
+    leaves = {e.name: {held_by(leaf) for leaf in held([e.graph])} for e in experiments}
+    for held_at in ordered(set().union(*leaves.values())):
         poisoned = {
-            leaf: torch.full_like(value, torch.nan) if leaf.arguments["source"] == source else value
+            leaf: torch.full_like(value, torch.nan) if held_by(leaf) == held_at else value
             for leaf, value in values.items()
         }
-        found = _run({e.name: e.graph for e in experiments}, params, draw, poisoned)
-        _check_carried(found, source, {name for name, feeds in leaves.items() if source in feeds})
+        found = basis.losses(graphs, pairing, poisoned)
+        _check_carried(found, str(held_at), {name for name, feeds in leaves.items() if held_at in feeds})
     if not (probed := dict(_probes(experiments))):
         return
-    with_probe = replace(draw, partners={**draw.partners, PROBE: draw.partners[OTHER]})
-    for name, value in _run(probed, params, with_probe, values, PROBE).items():
+    with_probe = replace(pairing, partners={**partners, PROBE: partners[X]})
+    for name, value in basis.losses(probed, with_probe, values, PROBE).items():
         if not value.isnan().any():
             raise GateError(f"{name}: the paths of this rule carry nothing of what feeds them")
 
 
 def _check_carried(found: Mapping[str, Tensor], source: str, fed: Set[str]) -> None:
-    """Raise GateError unless what is not a number came out of exactly the experiments that the source feeds."""
+    """Raise GateError unless NaN came out of exactly the experiments that the source feeds."""
     for name, value in found.items():
         if bool(value.isnan().any()) != (name in fed):
             raise GateError(
@@ -261,9 +309,9 @@ def _probes(experiments: Iterable[Experiment]) -> Iterator[tuple[str, Node]]:
     """For every rule that resamples whole sequences: its experiment, with a source of its own in that rule."""
     for each in experiments:
         for at, rule in enumerate(each.rules):
-            if rule.source == REFERENCE or rule.holds or rule.source.startswith("rows "):
+            if not isinstance(rule.source, Draw) or rule.source == X or rule.source.by_row:
                 continue
             rules = [*each.rules[:at], Rule(rule.pattern, PROBE), *each.rules[at + 1 :]]
             graph = resample(each.before, rules)
-            if PROBE in sources(graph):  # else other rules win everywhere, which is a warning
+            if PROBE in draws(graph):  # else other rules win everywhere, which is a warning
                 yield f"{each.name}: {rule}", graph

@@ -15,7 +15,7 @@ the value of a parameter that the hypothesis declares: `Hypothesis(..., paramete
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
@@ -31,14 +31,14 @@ from tokenizers import Tokenizer
 from scrub.graph.node import Node
 from scrub.paths.locate import locate
 from scrub.paths.rules import Rule, resample
+from scrub.paths.sources import Draw
 from scrub.paths.splits import Roles, Split, role_splits
+from scrub.study.draws import Feature
 from scrub.study.parameters import Parameters, Value, checked, filled, marks, suffix, unknown_parameter
 from scrub.text.errors import ScrubError
 
 SPLITS, ALL = "splits", "all"
 
-# What a `like FEATURE` source agrees on: classes [sequence] or [sequence, position] of input tokens.
-Feature = Callable[[Int[np.ndarray, "sequence position"], Tokenizer | None], np.ndarray]
 Features = Mapping[str, Feature | Mapping[str, Feature]]  # by name; where models differ, by the model's name inside
 
 
@@ -79,8 +79,9 @@ class Hypothesis:
                 f"the rule '{held[0]}' ablates, and a hypothesis resamples: feed x, y or 'like FEATURE', or run it as "
                 "an intervention ('scrub ablate')"
             )
-        asked = {rule.source.rpartition("like ")[2] for rules in self.parts.values() for rule in rules}
-        if missing := sorted(asked - {"x", "y"} - set(self.features)):
+        sources = {rule.source for rules in self.parts.values() for rule in rules}
+        asked = {source.feature for source in sources if isinstance(source, Draw) and source.feature}
+        if missing := sorted(asked - set(self.features)):
             raise ScrubError(
                 f"a rule draws like {missing[0]!r}, which is no feature of the hypothesis: "
                 f"pass features={{{missing[0]!r}: ...}}"

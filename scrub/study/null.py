@@ -25,8 +25,8 @@ from jaxtyping import Float
 
 from scrub.graph.node import Node
 from scrub.paths.pattern import Pattern
-from scrub.paths.rules import OTHER
 from scrub.paths.scope import Place, Scope, Step
+from scrub.paths.sources import Draw, Source, Y, ordered
 from scrub.paths.splits import Roles, Split
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.study import Study
@@ -35,7 +35,7 @@ from scrub.text.errors import ScrubError
 MOST = 1000  # paths through the same layers that are told apart by single heads
 FEW = 20  # different hypotheses of one size, below which a claim of rarity rests on too little
 
-Feeds = dict[Place, str]  # what feeds each path
+Feeds = dict[Place, Source]  # what feeds each path
 
 
 def random_hypotheses(
@@ -110,7 +110,7 @@ class Size:
         """The paths that are shuffled, by the layers that they pass."""
         found: dict[tuple[str, ...], list[Place]] = {}
         for place, source in self.feeds.items():
-            if not source.startswith("rows "):
+            if not (isinstance(source, Draw) and source.by_row):
                 found.setdefault(place.layers, []).append(place)
         return found
 
@@ -132,9 +132,9 @@ class Size:
         """The hypothesis that feeds the paths so, and all else as the original does."""
         rules = list(map(str, self._before))
         for input_ in self._inputs:
-            rules.append(f"{input_.pattern('**')} -> {OTHER}")
+            rules.append(f"{input_.pattern('**')} -> {Y}")
             inside = [each for each in feeds if _lies_below(each, input_)]
-            for source in sorted({feeds[each] for each in inside} - {OTHER}):
+            for source in ordered({feeds[each] for each in inside} - {Y}):
                 kept = [each for each in inside if feeds[each] == source]
                 rules += [f"{pattern} -> {source}" for pattern in _patterns(kept)]
         rules += map(str, self._after)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from scrub.study.experiments import ALL_SCRUBBED, BASELINE, UNSCRUBBED
+from scrub.study.experiments import ALL_SCRUBBED, BASELINE, UNSCRUBBED, Name
 from scrub.study.gates import Gates
 from scrub.study.statistics import Bootstrap, recovered
 from scrub.text.errors import GateError
@@ -22,7 +22,7 @@ from scrub.text.numbers import PLAIN, Interval
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BIGRAM = "bigram"
+BIGRAM = Name("bigram")
 FORMAT = 1
 NOTHING = 1e-6  # nats a token that the baseline must change the loss by, or there is nothing to recover
 FEW = 20  # sequences with selected positions, below which intervals are too narrow
@@ -39,6 +39,11 @@ class Row:
     mean_abs_change: Interval
     kl: Interval
     published: float | None = None  # recovered, where that was published for this model
+
+    @property
+    def name(self) -> Name:
+        """The name of its experiment."""
+        return Name(self.hypothesis, self.part)
 
 
 @dataclass(frozen=True)
@@ -147,15 +152,15 @@ class Result:
         """A row for every part of every hypothesis, in order."""
         return [
             Row(
-                hypothesis,
-                part,
-                self.interval("loss", f"{hypothesis}/{part}"),
-                self.recovered(f"{hypothesis}/{part}"),
-                self.interval("change", f"{hypothesis}/{part}"),
-                self.interval("kl", f"{hypothesis}/{part}"),
-                self.published.get(f"{hypothesis}/{part}"),
+                name.hypothesis,
+                name.part,
+                self.interval("loss", name),
+                self.recovered(name),
+                self.interval("change", name),
+                self.interval("kl", name),
+                self.published.get(name),
             )
-            for hypothesis, part in self.rows
+            for name in (Name(*row) for row in self.rows)
         ]
 
     @property

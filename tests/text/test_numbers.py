@@ -93,11 +93,8 @@ def test_cells_can_be_made_of_rows() -> None:
         Column("part", style=lambda row: "bold" if row["count"] > 1 else ""),
     ]
     rows = [line.split() for line in printed(FrameTable(frame, columns), 200)[2:]]
-    assert rows == [
-        ["1.0", "[0.0,", "2.0]", "a", "b", "[1]", "x"],
-        ["a", "b", "[2]", "x"],
-        ["none", "a", "b", "[3]", "x"],
-    ]
+    assert rows[0] == ["1.0", "[0.0,", "2.0]", "a", "b", "[1]", "q"]
+    assert rows[1:] == [["a", "b", "[2]", "q"], ["none", "a", "b", "[3]", "k"]]
 
 
 def test_json_has_no_number_that_is_none() -> None:

@@ -7,11 +7,13 @@ prompt is another token than the same word later, for a tokenizer that takes the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Int
 
-from scrub.data.prompts.prompts import PromptPairs, Prompts
+from scrub.data.examples import Examples
+from scrub.data.prompts.prompts import as_prompts
 from scrub.data.prompts.texts import token_text, token_texts
 from scrub.data.prompts.vocabulary import RANDOM, Vocabulary, vocabulary
 from scrub.models.model import Model
@@ -33,7 +35,7 @@ def repeated_prompts(
     seed: int = 0,
     bos: bool | None = None,
     query: int | None = None,
-) -> Prompts:
+) -> Examples:
     """Draws of `length` different words, each followed by its own words again up to that with number `query`.
 
     Behind it the word that came next in the draw is expected: of `J A M P R X J A M P R`, with the length 6, the query
@@ -55,8 +57,8 @@ def prompt_pairs(
     bos: bool | None = None,
     query: int | None = None,
     where: str = "target",
-) -> PromptPairs:
-    """The prompts of :func:`repeated_prompts`, and corrupted ones that differ from them at one position.
+) -> Examples:
+    """Pair the prompts of :func:`repeated_prompts` with corrupted ones, their others, that differ at one position.
 
     There another word stands, which stands nowhere else in the prompt: at the target, so that there is nothing to copy,
     or (`where="prefix"`) at the first occurrence of the query, so that there is nothing to match.
@@ -71,10 +73,10 @@ def prompt_pairs(
     changed = words.copy()
     changed[:, at if where == "prefix" else at + 1] = others
     tokens, texts = _spelled(model, known, changed, _begins(model, bos))
-    return PromptPairs(clean, Prompts(kind, tokens, clean.expected, clean.first, clean.second, texts))
+    return _paired(clean, tokens, texts)
 
 
-def given_prompt(model: Model, text: str, expected: str | None = None, bos: bool | None = None) -> Prompts:
+def given_prompt(model: Model, text: str, expected: str | None = None, bos: bool | None = None) -> Examples:
     """The prompt that a user types, such as `J A M P R X J A M P R`: the query is its last token.
 
     `expected` is the text of the token that should come next, blank and all; without it, it is what came after the
@@ -97,12 +99,12 @@ def given_prompt(model: Model, text: str, expected: str | None = None, bos: bool
         raise ScrubError(f"{last!r} stands before {could} in {text!r}: say which one is expected")
     answer = after[0] if expected is None else _one_token(model, expected)
     first = next((at for at in earlier if tokens[at + 1] == answer), earlier[0])
-    return Prompts(GIVEN, np.array([tokens]), np.array([answer]), np.array([first]), np.array([second]), (text,))
+    return as_prompts(GIVEN, np.array([tokens]), np.array([answer]), np.array([first]), np.array([second]), (text,))
 
 
 def given_pair(
     model: Model, clean: str, corrupted: str, expected: str | None = None, bos: bool | None = None
-) -> PromptPairs:
+) -> Examples:
     """A clean and a corrupted prompt that a user types; positions and the expected token are those of the clean one.
 
     Raises ScrubError as :func:`given_prompt` does for the clean one, and for two that aren't of as many tokens, or
@@ -110,11 +112,17 @@ def given_pair(
     """
     given = given_prompt(model, clean, expected, bos)
     tokens = np.array([_typed(model, corrupted, bos)])
-    if tokens.shape != given.tokens.shape or (tokens == given.tokens).all():
-        counts = f"{given.tokens.shape[1]} and {tokens.shape[1]} tokens"
-        what = "the same tokens" if tokens.shape == given.tokens.shape else counts
+    if tokens.shape != given.inputs.shape or (tokens == given.inputs).all():
+        counts = f"{given.context} and {tokens.shape[1]} tokens"
+        what = "the same tokens" if tokens.shape == given.inputs.shape else counts
         raise ScrubError(f"the clean and the corrupted prompt have {what}: type two of one length that differ")
-    return PromptPairs(given, Prompts(GIVEN, tokens, given.expected, given.first, given.second, (corrupted,)))
+    return _paired(given, tokens, (corrupted,))
+
+
+def _paired(clean: Examples, tokens: Int[np.ndarray, "prompt position"], texts: tuple[str, ...]) -> Examples:
+    """Clean prompts, and as their others the corrupted ones of these tokens, which expect the clean answer."""
+    other = np.concatenate([tokens, clean.expected[:, None]], axis=1)
+    return replace(clean, other=other, other_texts=texts)
 
 
 def _drawn(
@@ -126,7 +134,7 @@ def _drawn(
     bos: bool | None,
     query: int | None,
     spare: int = 0,
-) -> tuple[Prompts, Int[np.ndarray, "prompt word"], int]:
+) -> tuple[Examples, Int[np.ndarray, "prompt word"], int]:
     """Prompts, the numbers of their words, and that of the query in the draw. `spare` words are left undrawn."""
     known = vocabulary(model, kind)
     at = length - 2 if query is None else query
@@ -150,7 +158,7 @@ def _drawn(
             "again: take the query 1 or a later one"
         )
     expected = known.later[draws[:, (at + 1) % length]]
-    return Prompts(kind, tokens, expected, first, second, texts), words, at
+    return as_prompts(kind, tokens, expected, first, second, texts), words, at
 
 
 def _check_layout(count: int, length: int, seed: int, query: int) -> None:

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from scrub.data.examples import PROMPTS, REPEATED, TEXT
 from scrub.measure.heads.score import HeadScore
 from scrub.text.errors import ScrubError
 
-PROMPTS, REPEATED, TEXT = "prompts", "repeated random tokens", "text"
 CLARK = "Clark et al. 2019, What Does BERT Look At?, section 3.1"
 OLSSON = "Olsson et al. 2022, In-context Learning and Induction Heads"
 MCGRATH = "McGrath et al. 2023, The Hydra Effect: Emergent Self-repair in Language Model Computations"

@@ -21,27 +21,25 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Bool, Float, Int
 
+from scrub.data.examples import Examples
 from scrub.measure.heads.attention import attention_to_previous
 from scrub.measure.heads.roles import RULES
 from scrub.measure.heads.score import Head, check_head, head_name
 from scrub.measure.heads.single_paths import Paths, SinglePaths, path_name, resampled_name
 from scrub.models.model import Model
 from scrub.paths.scope import SLOTS
-from scrub.study.binding import Draw, make_draw
-from scrub.study.experiments import UNSCRUBBED, Experiment
-from scrub.study.gates import Gates, check_gates
-from scrub.study.measuring import Measuring
+from scrub.study.evaluate import evaluate
+from scrub.study.experiments import UNSCRUBBED, Experiment, Experiments
+from scrub.study.gates import Gates
+from scrub.study.metric import LOSS
+from scrub.study.settings import Settings
 from scrub.study.statistics import Bootstrap, recovered
 from scrub.text.errors import ScrubError
 from scrub.text.frames import plain
 from scrub.text.numbers import PLAIN, Interval
-from scrub.text.progress import batches_bar
 
-GATED = (torch.float64, torch.float32)  # that the gates are passed in
-AT_ONCE = 48  # experiments of one plan: bounds the memory
 BEST = 3  # paths of each slot that are tried with those of the other slots
 NAMES = {"q": "queries", "k": "keys", "v": "values"}
 CANDIDATES = 8  # heads on the best key paths whose attention to the previous token is measured
@@ -165,9 +163,7 @@ def mechanism(
     slots: Sequence[str] = SLOTS,
     depth: int = 2,
     masks: Sequence[str] = (),
-    seed: int = 0,
-    batch: int = 8,
-    progress: bool = False,
+    settings: Settings | None = None,
 ) -> Mechanism:
     """Measure every single-path hypothesis of a head's slots, and the best of each slot together.
 
@@ -182,8 +178,8 @@ def mechanism(
         )
     slots = [slot for slot in SLOTS if slot in slots]
     found = SinglePaths(model.graph, head, depth, masks)
-    draw = make_draw(tokens, selected, (), {}, model.tokenizer, seed, 0)
-    run = _Run(model, draw, found, batch, seed, progress)
+    settings = settings or Settings(dtype=str(model.dtype).removeprefix("torch."), device=model.device.type)
+    run = _Run(model, Examples.of(tokens, selected), found, settings)
     scores: dict[str, list[PathScore]] = {}
     for slot in slots:
         scores[slot] = run.scores([{slot: path} for path in found.paths(slot)])
@@ -199,28 +195,24 @@ def mechanism(
         gaps={tested: run.gap(tested) for tested in scores},
         scores=tuple(each for some in scores.values() for each in some),
         previous=previous,
-        gates=Gates(run.deviations, tuple(run.warnings)),
+        gates=Gates.joined(run.gates),
     )
 
 
 class _Run:
-    """Measures hypotheses, some in each plan, all on the same pairs and with the same resamples of sequences."""
+    """Measures hypotheses, all on the same pairs and with the same resamples of examples."""
 
-    def __init__(self, model: Model, draw: Draw, found: SinglePaths, batch: int, seed: int, progress: bool) -> None:
-        self._model, self._draw, self._found = model, draw, found
-        self._batch, self._progress = batch, progress
-        self._bootstrap = Bootstrap(draw.selected.sum(1), seed)
+    def __init__(self, model: Model, examples: Examples, found: SinglePaths, settings: Settings) -> None:
+        self._model, self._examples, self._found, self._settings = model, examples, found, settings
+        self._bootstrap = Bootstrap(examples.counts, settings.seed)
         self.means: dict[str, Float[np.ndarray, " one_plus_resample"]] = {}
-        self.deviations: dict[str, float] = {}
-        self.warnings: list[str] = []
+        self.gates: list[Gates] = []
 
     def scores(self, hypotheses: Sequence[Paths]) -> list[PathScore]:
         """The scores of hypotheses about the same slots, the best first."""
-        anchors = [self._found.unscrubbed, self._found.resampled(hypotheses[0])]
-        for start in range(0, len(hypotheses), AT_ONCE):
-            experiments = [self._found.keeping(paths) for paths in hypotheses[start : start + AT_ONCE]]
-            self._measure([*anchors, *experiments])
-        scores = [self._score(paths, anchors[1].name) for paths in hypotheses]
+        resampled = self._found.resampled(hypotheses[0])
+        self._measure([resampled, *(self._found.keeping(paths) for paths in hypotheses)])
+        scores = [self._score(paths, resampled.name) for paths in hypotheses]
         return sorted(scores, key=lambda each: -each.recovered.estimate)
 
     def gap(self, slots: str) -> Interval:
@@ -232,23 +224,13 @@ class _Run:
         share = recovered(loss, self.means[resampled], self.means[UNSCRUBBED])
         return PathScore(paths, Bootstrap.interval(share), Bootstrap.interval(loss))
 
-    def _measure(self, experiments: Sequence[Experiment]) -> None:
-        """Pass the gates, then keep the mean loss of each experiment, with its resamples."""
-        params, draw = self._model.params, self._draw
-        gates = check_gates(experiments, self._model.graph, params, draw, GATED)
-        for name, deviation in gates.deviations.items():
-            self.deviations[name] = max(deviation, self.deviations.get(name, 0.0))
-        self.warnings += gates.warnings
-        measuring = Measuring(experiments, params, draw.selected.shape[1], str(self._model.device))
-        sums = np.zeros((len(experiments), len(draw.tokens)))
-        with batches_bar(self._progress) as bar:
-            task = bar.add_task(f"{len(experiments)} experiments", total=-(-len(draw.order) // self._batch))
-            for members in draw.batches(self._batch):
-                found = measuring.measure(draw, members).sums
-                sums[:, members] = [found["loss", each.name] for each in experiments]
-                bar.advance(task)
-        names = [each.name for each in experiments]
-        self.means |= dict(zip(names, self._bootstrap.means(sums), strict=True))
+    def _measure(self, scrubbed: Sequence[Experiment]) -> None:
+        """Keep the mean loss of each experiment, with its resamples."""
+        experiments = Experiments(self._found.unscrubbed, tuple(scrubbed))
+        found = evaluate(self._model, experiments, self._examples, [LOSS], self._settings)
+        self.gates.append(found.gates)
+        sums = np.stack([found.sums[LOSS.name, name] for name in found.names])
+        self.means |= dict(zip(found.names, self._bootstrap.means(sums), strict=True))
 
 
 def _together(scores: Mapping[str, Sequence[PathScore]], previous: Mapping[str, float]) -> Iterator[Paths]:

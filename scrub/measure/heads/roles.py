@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from scrub.data.prompts.repeated import common_tokens, repeated_tokens
+from scrub.data.examples import Examples
+from scrub.data.repeated import common_tokens, repeated_tokens
 from scrub.measure.heads.attention import measure_losses
-from scrub.measure.heads.places import Places
 from scrub.measure.heads.score import HeadScore, head_name
 from scrub.measure.heads.scores import score_heads
 from scrub.models.model import Model
@@ -98,21 +98,21 @@ def measure(model: Model, text: Int[np.ndarray, "sequence position_plus_one"], s
         "repeated": common_tokens(text, model.bos_token_id, COMMON),
         "uniform": np.setdiff1d(np.arange(model.vocab_size), [model.bos_token_id]),
     }
-    attention = {"text": measure_targets(model, Places.of_text(text))}
+    attention = {"text": measure_targets(model, Examples.of(text))}
     halves = {}
     for name, tokens in candidates.items():
         drawn = repeated_tokens(tokens, text.shape[1] - 1, model.bos_token_id, sequences, seed=0)
         half = drawn.shape[1] // 2
-        attention[name] = measure_targets(model, Places.of_repeated(drawn))
+        attention[name] = measure_targets(model, Examples.of_repeated(drawn))
         found = measure_losses(model, drawn)
         # the first token of either half follows the begin token, or a copy of the last: nothing predicts it
         halves[name] = (_mean(found[:, 1:half]), _mean(found[:, half + 1 :]))
     return Measured(model, attention, _mean(measure_losses(model, text)), halves)
 
 
-def measure_targets(model: Model, places: Places, seed: int = 0) -> dict[str, HeadScore]:
+def measure_targets(model: Model, examples: Examples, seed: int = 0) -> dict[str, HeadScore]:
     """Attention of every head to what roles are about, by target."""
-    found = score_heads(model, places, TARGETS.values(), seed)
+    found = score_heads(model, examples, TARGETS.values(), seed)
     return {target: found[name] for target, name in TARGETS.items()}
 
 

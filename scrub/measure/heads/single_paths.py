@@ -20,10 +20,11 @@ from scrub.graph.node import Node, walk
 from scrub.measure.heads.score import Head, head_name
 from scrub.paths.locate import below
 from scrub.paths.pattern import Pattern
-from scrub.paths.rules import OTHER, REFERENCE, Rule, resample
+from scrub.paths.rules import Rule
 from scrub.paths.scope import SLOTS
+from scrub.paths.sources import Source, X, Y
 from scrub.paths.splits import Split, head_indices
-from scrub.study.experiments import UNSCRUBBED, Experiment
+from scrub.study.experiments import UNSCRUBBED, Experiment, Name, build
 from scrub.text.errors import ScrubError
 
 MOST = 5000  # paths of a slot, above which they take hours
@@ -56,12 +57,11 @@ class SinglePaths:
     @cached_property
     def unscrubbed(self) -> Experiment:
         """The model, with the head apart from the others of its layer."""
-        return Experiment(UNSCRUBBED, self._whole, (), self._whole)
+        return build(UNSCRUBBED, self._whole)
 
     def resampled(self, slots: Iterable[str]) -> Experiment:
         """All that some slots read is resampled: what single paths start from."""
-        rules = tuple(self._rule(f"{slot}/**", OTHER) for slot in slots)
-        return Experiment(resampled_name(slots), self._whole, rules, resample(self._whole, rules))
+        return build(resampled_name(slots), self._whole, [self._rule(f"{slot}/**", Y) for slot in slots])
 
     def paths(self, slot: str) -> list[str]:
         """Every path below a slot, those along a part of a head's attention too.
@@ -86,9 +86,9 @@ class SinglePaths:
             if (masked := _mask(path)) is not None:
                 component, mask = masked
                 before = Split(Pattern(f"{self.entry}/{slot}/{component}"), "mask", (mask,)).apply(before, {})
-        rules = [self._rule(f"{slot}/**", OTHER) for slot in paths]
-        rules += [self._rule(f"{slot}/{path}", REFERENCE) for slot, path in paths.items()]
-        return Experiment(path_name(paths), before, tuple(rules), resample(before, rules))
+        rules = [self._rule(f"{slot}/**", Y) for slot in paths]
+        rules += [self._rule(f"{slot}/{path}", X) for slot, path in paths.items()]
+        return build(path_name(paths), before, rules)
 
     def _masked(self, path: str) -> list[str]:
         steps = path.split("/")
@@ -114,18 +114,18 @@ class SinglePaths:
     def _head_of(self, slots: tuple[str, ...]) -> Node:
         return next(n for n in walk([self._graph(slots)]) if n.label == self._head.label)
 
-    def _rule(self, path: str, source: str) -> Rule:
+    def _rule(self, path: str, source: Source) -> Rule:
         return Rule(Pattern(f"{self.entry}/{path}"), source)
 
 
-def resampled_name(slots: Iterable[str]) -> str:
+def resampled_name(slots: Iterable[str]) -> Name:
     """The name of the experiment that resamples all that some slots read."""
-    return f"{' '.join(slots)} resampled"
+    return Name(f"{' '.join(slots)} resampled")
 
 
-def path_name(paths: Paths) -> str:
+def path_name(paths: Paths) -> Name:
     """`k/a0.1/v/emb`, or several."""
-    return " ".join(f"{slot}/{path}" for slot, path in paths.items())
+    return Name(" ".join(f"{slot}/{path}" for slot, path in paths.items()))
 
 
 def _mask(path: str) -> tuple[str, str] | None:

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from scrub.data.load import Sequences
-from scrub.data.prompts.prompts import Prompts
+from scrub.data.examples import Examples, Tokens
 from scrub.data.prompts.texts import token_text
 from scrub.measure.heads.definitions import ABLATIONS, definition
-from scrub.measure.heads.places import Places, Tokens
 from scrub.measure.heads.score import HeadScore
-from scrub.measure.interventions.effects import LOGIT, LOSS, MEAN_LOGIT, Effects, measure_effects
+from scrub.measure.interventions.effects import Effects, measure_effects
 from scrub.measure.interventions.intervention import ablate_sites
-from scrub.measure.interventions.values import Arrays
 from scrub.models.model import Model
 from scrub.paths.sites import expanded, heads
 from scrub.paths.splits import attention_heads
-from scrub.study.run import Settings
+from scrub.study.held import Arrays
+from scrub.study.metric import LOGIT, LOSS, MEAN_LOGIT
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 from scrub.text.frames import interval_columns
 from scrub.text.numbers import Interval
@@ -50,7 +50,7 @@ class Ablation:
     @property
     def before(self) -> dict[str, Interval]:
         """The loss and the probability of the target in the unchanged model."""
-        values = np.stack([self.effects.values[LOSS][BEFORE], self.effects.probability[BEFORE]])
+        values = np.stack([self.effects.values[LOSS.name][BEFORE], self.effects.probability[BEFORE]])
         return dict(zip(("loss", "probability"), self.effects.interval(values), strict=True))
 
     def change(self, kind: str) -> Float[np.ndarray, "experiment scored"]:
@@ -64,11 +64,11 @@ class Ablation:
         if kind == EFFECT:
             found = -self.effects.probability
         elif kind == LOG_EFFECT:  # the loss is -log P
-            found = values[LOSS]
+            found = values[LOSS.name]
         elif kind == SHIFT:
-            found = values[MEAN_LOGIT]
+            found = values[MEAN_LOGIT.name]
         elif kind == DIFFERENTIAL:
-            found = values[LOGIT] - values[MEAN_LOGIT]
+            found = values[LOGIT.name] - values[MEAN_LOGIT.name]
         else:
             raise ScrubError(f"an ablation has no score {kind!r}: it has {', '.join(ABLATIONS)}")
         return self.effects.above_unchanged(found)[1:]
@@ -83,7 +83,7 @@ class Ablation:
             )
         sums = self.effects.sums(change)[[self.names.index(name) for name in names]]
         shaped = sums.T.reshape(-1, len(layers), len(names) // len(layers))
-        score = definition(kind).score(self.effects.places.on, shaped, self.effects.counts, self.effects.seed)
+        score = definition(kind).score(self.effects.examples.kind, shaped, self.effects.counts, self.effects.seed)
         return replace(score, name=f"{kind} ({self.how})")
 
     def frame(self) -> pd.DataFrame:
@@ -93,7 +93,7 @@ class Ablation:
         columns = {
             "ablated": self.names,
             "loss before": loss.estimate,
-            **interval_columns("loss after", self.effects.interval(self.effects.values[LOSS][1:])),
+            **interval_columns("loss after", self.effects.interval(self.effects.values[LOSS.name][1:])),
             **interval_columns(LOG_EFFECT, self.effects.interval(self.change(LOG_EFFECT))),
             "probability before": probability.estimate,
             **interval_columns("probability after", self.effects.interval(self.effects.probability[1:])),
@@ -107,16 +107,16 @@ class Ablation:
         that before and after. Raises ScrubError for an experiment that there is not."""
         if experiment not in self.names:
             raise ScrubError(f"there is no experiment {experiment!r}: there are {', '.join(self.names)}")
-        places, losses = self.effects.places, self.effects.values[LOSS]
-        sequence, position = np.nonzero(places.scored)
-        texts = {int(t): token_text(int(t), self.model.tokenizer) for t in np.unique(places.tokens)}
+        examples, losses = self.effects.examples, self.effects.values[LOSS.name]
+        sequence, position = np.nonzero(examples.scored)
+        texts = {int(t): token_text(int(t), self.model.tokenizer) for t in np.unique(examples.tokens)}
         before, after = losses[BEFORE], losses[1 + self.names.index(experiment)]
         return pd.DataFrame(
             {
                 "sequence": sequence,
                 "position": position,
-                "token": [texts[int(t)] for t in places.tokens[sequence, position]],
-                "target": [texts[int(t)] for t in places.tokens[sequence, position + 1]],
+                "token": [texts[int(t)] for t in examples.tokens[sequence, position]],
+                "target": [texts[int(t)] for t in examples.tokens[sequence, position + 1]],
                 "loss before": before,
                 "loss after": after,
                 "rise": after - before,
@@ -126,7 +126,7 @@ class Ablation:
 
 def ablate(
     model: Model,
-    on: Places | Prompts | Sequences | Tokens,
+    on: Examples | Any,
     what: str | Sequence[str] | None = None,
     *,
     how: str = "zero",
@@ -151,7 +151,7 @@ def ablate(
     Losses are scored at the query of prompts, from position 2 on of text, or at places of your own.
     Raises ScrubError for what doesn't fit, and GateError if a gate fails.
     """
-    places = Places.of(on)
+    examples = Examples.of(on)
     texts = expanded(what, model.graph) if what is not None else [""] if attend else heads(model.graph)
     interventions = [
         ablate_sites(
@@ -167,7 +167,7 @@ def ablate(
         for text in texts
     ]
     effects = measure_effects(
-        model, interventions, places, other=other, reference=reference, arrays=arrays, logits=True, settings=settings
+        model, interventions, examples, other=other, reference=reference, arrays=arrays, logits=True, settings=settings
     )
     return Ablation(model, effects, _said(how, positions, attend or {}, only, only or any(texts)))
 

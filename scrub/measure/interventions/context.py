@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from scrub.measure.heads.definitions import CONTEXT, TEXT, definition
-from scrub.measure.heads.places import Places, Tokens
+from scrub.data.examples import TEXT, Examples, Tokens
+from scrub.measure.heads.definitions import CONTEXT, definition
 from scrub.measure.heads.score import HeadScore
-from scrub.measure.interventions.effects import LOSS, measure_effects
+from scrub.measure.interventions.effects import measure_effects
 from scrub.measure.interventions.intervention import feed
 from scrub.models.model import Model
 from scrub.paths.sites import heads, read_sites
 from scrub.paths.splits import attention_heads
-from scrub.study.pairing import pair
-from scrub.study.run import Settings
+from scrub.study.draws import pair
+from scrub.study.metric import LOSS
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 
 NEAR = 32  # positions of real context, at least
@@ -50,8 +51,8 @@ def context_sensitivity(
     other = text.copy()
     other[:, 1:cut] = text[pair(len(text), asked.seed, 0)][:, 1:cut]
     interventions = [feed(name, read_sites(name, model.graph, model.roles), "y") for name in heads(model.graph)]
-    places = Places(TEXT, text, scored)
-    effects = measure_effects(model, interventions, places, other=other, settings=asked)
-    rise = effects.sums(effects.above_unchanged(effects.values[LOSS])[1:])
+    examples = Examples(text, scored)
+    effects = measure_effects(model, interventions, examples, other=other, settings=asked)
+    rise = effects.sums(effects.above_unchanged(effects.values[LOSS.name])[1:])
     layers = len(attention_heads(model.graph))
     return definition(CONTEXT).score(TEXT, rise.T.reshape(len(text), layers, -1), effects.counts, asked.seed)

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from scrub.graph.node import Node
-from scrub.paths.locate import locate
-from scrub.paths.rules import ATTEND, OTHER, Rule, resample
+from scrub.paths.rules import Rule
 from scrub.paths.sites import Site, components, read_sites, splits_of
+from scrub.paths.sources import ATTEND
 from scrub.paths.splits import Roles, Split, attention_heads, heads_of
-from scrub.study.experiments import UNSCRUBBED, Experiment
+from scrub.study.experiments import Experiment, Name, build
 from scrub.text.errors import ScrubError
 
-SOURCES = {"zero": "zero", "mean": "mean", "resample": OTHER}  # what ablates a site, by how
+SOURCES = {"zero": "zero", "mean": "mean", "resample": "y"}  # what ablates a site, by how
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,9 @@ class Intervention:
         try:
             for split in self.splits:
                 before = Split.parse(split).apply(before, roles)
-            rules = tuple(Rule.parse(rule) for rule in self.rules)
-            for rule in rules:
-                locate(rule.pattern, before)
-            return Experiment(self.name, before, rules, resample(before, rules))
+            return build(Name(self.name), before, [Rule.parse(rule) for rule in self.rules])
         except ScrubError as error:
             raise ScrubError(f"{self.name}: {error}") from error
-
-
-def unchanged(graph: Node) -> Experiment:
-    """The model with nothing done to it."""
-    return Experiment(UNSCRUBBED, graph, (), graph)
 
 
 def feed(name: str, sites: Sequence[Site], source: str) -> Intervention:

@@ -16,13 +16,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from scrub.data.prompts.prompts import PromptPairs
-from scrub.measure.heads.places import Places, Tokens
-from scrub.measure.interventions.effects import LOSS, Effects, measure_effects
+from scrub.data.examples import PAIRS, Examples, Tokens
+from scrub.measure.interventions.effects import Effects, measure_effects
 from scrub.measure.interventions.intervention import Intervention, feed
 from scrub.models.model import Model
 from scrub.paths.sites import expanded, heads, read_sites
-from scrub.study.run import Settings
+from scrub.study.metric import LOSS
+from scrub.study.settings import Settings
 from scrub.study.statistics import Bootstrap, recovered
 from scrub.text.errors import ScrubError
 from scrub.text.frames import interval_columns
@@ -32,10 +32,9 @@ PROBABILITY, LOG_PROBABILITY = "probability", "log probability"  # what recovery
 MEASURES = (PROBABILITY, LOG_PROBABILITY)
 INTO_CORRUPTED, INTO_CLEAN = "clean into corrupted", "corrupted into clean"
 DIRECTIONS = (INTO_CORRUPTED, INTO_CLEAN)
-PAIRS = "pairs of sequences"
 EVERYTHING = "everything"  # the patch that makes one run the other
 LEAST = 1e-4  # of probability or nats, that clean and corrupted must differ by: what float32 is trusted to, as in gates
-Pairs = PromptPairs | tuple[Tokens, Tokens, Bool[np.ndarray, "sequence position"]]
+Pairs = Examples | tuple[Tokens, Tokens, Bool[np.ndarray, "sequence position"]]
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Patching:
     """
 
     model: Model
-    pairs: Pairs
+    pairs: Examples  # clean, with the corrupted ones as their others
     effects: Effects
     direction: str
     sites: Sequence[tuple[str, int | None]]
@@ -130,7 +129,7 @@ class Patching:
 
     @cached_property
     def _by_measure(self) -> dict[str, Float[np.ndarray, "experiment one_plus_resample"]]:
-        values = {PROBABILITY: self.effects.probability, LOG_PROBABILITY: -self.effects.values[LOSS]}
+        values = {PROBABILITY: self.effects.probability, LOG_PROBABILITY: -self.effects.values[LOSS.name]}
         return {measure: self.effects.resampled(each) for measure, each in values.items()}
 
     def _means(self, measure: str) -> Float[np.ndarray, "experiment one_plus_resample"]:
@@ -166,21 +165,21 @@ def patch(
     """
     if direction not in DIRECTIONS:
         raise ScrubError(f"nothing is patched {direction!r}: it is 'clean into corrupted' or 'corrupted into clean'")
-    clean, corrupted = _both(pairs)
-    into, other = (corrupted, clean) if direction == INTO_CORRUPTED else (clean, corrupted)
+    clean = _paired(pairs)
+    into = clean.swapped() if direction == INTO_CORRUPTED else clean
     texts = expanded(sites, model.graph)
     if every_position and (positions is not None or any("@" in text for text in texts)):
         raise ScrubError(
             "every position is patched by itself, so name none: leave the positions out, or every position"
         )
-    count = into.scored.shape[1]
+    count = into.context
     found = [(text, at) for text in texts for at in (range(count) if every_position else [None])]
     interventions = [Intervention(EVERYTHING, (), ("** -> y",))]
     for text, at in found:
         span = positions if at is None else str(at)
         interventions.append(feed(named(text, at), read_sites(text, model.graph, model.roles, span), "y"))
-    effects = measure_effects(model, interventions, into, other=other.tokens, settings=settings)
-    return Patching(model, pairs, effects, direction, found)
+    effects = measure_effects(model, interventions, into, settings=settings)
+    return Patching(model, clean, effects, direction, found)
 
 
 def named(site: str, position: int | None) -> str:
@@ -188,10 +187,11 @@ def named(site: str, position: int | None) -> str:
     return site if position is None else f"{site}@{position}"
 
 
-def _both(pairs: Pairs) -> tuple[Places, Places]:
-    """The clean and the corrupted sequences. Raises ScrubError if they don't fit each other."""
-    if isinstance(pairs, PromptPairs):
-        return Places.of_prompts(pairs.clean), Places.of_prompts(pairs.corrupted)
+def _paired(pairs: Pairs) -> Examples:
+    """The clean examples with the corrupted ones as their others. Raises ScrubError if they don't fit each other."""
+    if isinstance(pairs, Examples):
+        pairs.swapped()  # which there must be
+        return pairs
     clean, corrupted, scored = pairs
     if clean.shape != corrupted.shape or scored.shape != (len(clean), clean.shape[1] - 1):
         raise ScrubError(
@@ -202,7 +202,7 @@ def _both(pairs: Pairs) -> tuple[Places, Places]:
         raise ScrubError(
             "the clean and the corrupted sequences go on differently after a scored position: the answer must be one"
         )
-    return Places(PAIRS, clean, scored), Places(PAIRS, corrupted, scored)
+    return Examples(clean, scored, PAIRS, other=corrupted)
 
 
 def _table(

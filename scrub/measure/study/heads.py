@@ -15,22 +15,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from scrub.data.examples import FIRST, QUERY, Examples, Tokens
 from scrub.data.prompts.generate import LENGTH, given_prompt, prompt_pairs, repeated_prompts
-from scrub.data.prompts.prompts import PromptPairs, Prompts
 from scrub.data.prompts.texts import token_text
 from scrub.data.prompts.vocabulary import RANDOM, vocabulary
 from scrub.measure.heads.agreement import Agreement
 from scrub.measure.heads.definitions import ABLATIONS
-from scrub.measure.heads.places import Tokens
 from scrub.measure.heads.score import HeadScore
 from scrub.measure.heads.scores import score_heads
 from scrub.measure.interventions.ablation import Ablation, ablate
 from scrub.measure.interventions.intervention import SOURCES
 from scrub.measure.predictions import Predicted
 from scrub.models.model import Model
+from scrub.study.draws import pair
 from scrub.study.gates import Gates
-from scrub.study.pairing import pair
-from scrub.study.run import DTYPES, Settings
+from scrub.study.settings import DTYPES, Settings
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 from scrub.text.frames import interval_columns
@@ -56,11 +55,11 @@ class Layout:
     query: int | None
     bos: bool | None
 
-    def prompts(self, model: Model, count: int, seed: int) -> Prompts:
+    def prompts(self, model: Model, count: int, seed: int) -> Examples:
         """So many prompts. Raises ScrubError if the model has too few words, or reads fewer tokens."""
         return repeated_prompts(model, self.kind, count, self.length, seed, self.bos, self.query)
 
-    def pairs(self, model: Model, count: int, seed: int) -> PromptPairs:
+    def pairs(self, model: Model, count: int, seed: int) -> Examples:
         """The same prompts, each with a corrupted one; of random tokens if no word is left to corrupt one with."""
         kind = self.kind if len(vocabulary(model, self.kind)) > self.length else RANDOM
         return prompt_pairs(model, kind, count, self.length, seed, self.bos, self.query)
@@ -70,7 +69,7 @@ class Layout:
 class Metrics:
     """The metrics of every head on some prompts, by name, and how probable the expected tokens are."""
 
-    prompts: Prompts
+    prompts: Examples
     probability: Interval
     scores: Mapping[str, HeadScore]  # METRICS, and what the ablation says of the logits
     on: str  # what they were measured on, in words
@@ -195,7 +194,7 @@ def study_heads(
     )
 
 
-def _check_ablation(how: str, count: int, given: Prompts | None, drawn: Prompts) -> None:
+def _check_ablation(how: str, count: int, given: Examples | None, drawn: Examples) -> None:
     """Raise ScrubError unless heads can be ablated so, on the drawn prompts and beside them on a given one."""
     if how not in SOURCES:
         raise ScrubError(f"heads aren't ablated by {one_line(how)!r} here: take one of {', '.join(SOURCES)}")
@@ -203,14 +202,14 @@ def _check_ablation(how: str, count: int, given: Prompts | None, drawn: Prompts)
         return
     if count < 2:
         raise ScrubError(f"one prompt has no others to ablate by {how}: draw at least 2, or ablate by zero")
-    if given is not None and given.tokens.shape != drawn.tokens[:1].shape:
+    if given is not None and given.context != drawn.context:
         raise ScrubError(
-            f"the prompt has {given.tokens.shape[1]} tokens and those that are drawn {drawn.tokens.shape[1]}, so "
+            f"the prompt has {given.context} tokens and those that are drawn {drawn.context}, so "
             f"these can't {'stand in for it' if how == 'resample' else 'give the mean'}: ablate by zero"
         )
 
 
-def _layout(model: Model, given: Prompts | None, kind: str | None, bos: bool | None) -> Layout:
+def _layout(model: Model, given: Examples | None, kind: str | None, bos: bool | None) -> Layout:
     """The layout of a given prompt, as far as it can be drawn.
 
     A prompt that is no draw and its repetition, or of more words than there are, stands beside prompts of the published
@@ -219,35 +218,38 @@ def _layout(model: Model, given: Prompts | None, kind: str | None, bos: bool | N
     kind = kind or ("letters" if model.tokenizer is not None else RANDOM)
     if given is not None:
         begins = model.config.bos_before_prompts if bos is None else bos
-        length, query = int(given.second[0] - given.first[0]), int(given.first[0]) - begins
+        length, query = (
+            int(given.positions[QUERY][0] - given.positions[FIRST][0]),
+            int(given.positions[FIRST][0]) - begins,
+        )
         if query < length <= len(vocabulary(model, kind)) and length > 1:
             return Layout(kind, length, query, bos)
     return Layout(kind, LENGTH, None, bos)
 
 
 def _ablations(
-    model: Model, given: Prompts | None, drawn: Prompts, how: str, settings: Settings
+    model: Model, given: Examples | None, drawn: Examples, how: str, settings: Settings
 ) -> tuple[Ablation | None, Ablation]:
     """The ablation of every head on a given prompt and on drawn ones: of equal length, in one plan behind its gates."""
 
-    def ablated(prompts: Prompts, other: Tokens | None = None) -> Ablation:
-        reference = drawn.rows if how == "mean" else None
+    def ablated(prompts: Examples, other: Tokens | None = None) -> Ablation:
+        reference = drawn.tokens if how == "mean" else None
         return ablate(model, prompts, "heads", how=how, other=other, reference=reference, settings=settings)
 
     if given is None:
         return None, ablated(drawn)
-    if given.tokens.shape[1] != drawn.tokens.shape[1]:
+    if given.context != drawn.context:
         return ablated(given), ablated(drawn)
-    others = drawn.rows[np.concatenate([[0], pair(len(drawn), settings.seed, 0)])] if how == "resample" else None
+    others = drawn.tokens[np.concatenate([[0], pair(len(drawn), settings.seed, 0)])] if how == "resample" else None
     both = ablated(given.followed_by(drawn), others)
     one, many = np.array([0]), np.arange(1, 1 + len(drawn))
     return replace(both, effects=both.effects.of(one)), replace(both, effects=both.effects.of(many))
 
 
-def _metrics(model: Model, prompts: Prompts, ablation: Ablation, how: str, top: int, settings: Settings) -> Metrics:
+def _metrics(model: Model, prompts: Examples, ablation: Ablation, how: str, top: int, settings: Settings) -> Metrics:
     scores = score_heads(model, prompts, [ATTENTION, DIRECT], settings.seed)
     causal = {name: replace(ablation.head_score(name), name=name) for name in ABLATIONS}
-    on = repr(prompts.texts[0]) if len(prompts) == 1 else f"{len(prompts)} prompts of {prompts.kind}"
+    on = repr(prompts.texts[0]) if len(prompts) == 1 else f"{len(prompts)} prompts of {prompts.name}"
     named = {name: replace(score, on=on) for name, score in {**scores, **causal}.items()}
     found = Predicted.of(model, prompts, settings.seed).means["clean"]
     return Metrics(prompts, found, named, on, how, ablation, top)

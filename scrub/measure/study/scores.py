@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from scrub.data.prompts.repeated import common_tokens, repeated_tokens
+from scrub.data.examples import Examples, Tokens
+from scrub.data.repeated import common_tokens, repeated_tokens
 from scrub.measure.heads.definitions import ABLATIONS
-from scrub.measure.heads.places import Places, Tokens
 from scrub.measure.heads.roles import COMMON
 from scrub.measure.heads.score import HeadScore
 from scrub.measure.heads.scores import score_heads
@@ -15,7 +15,7 @@ from scrub.measure.interventions.ablation import ablate
 from scrub.measure.interventions.context import NEAR, context_sensitivity
 from scrub.measure.study.heads import HeadStudy
 from scrub.models.model import Model
-from scrub.study.run import DTYPES, Settings
+from scrub.study.settings import DTYPES, Settings
 from scrub.text.errors import ScrubError
 
 
@@ -31,10 +31,10 @@ def read_scores(
     model, positions = study.model, text.shape[1] - 1
     candidates = common_tokens(text, model.bos_token_id, COMMON)
     repeated = repeated_tokens(candidates, positions, model.bos_token_id, len(text), asked.seed)
-    of_prompts = _read(model, Places.of_prompts(study.many.prompts), [], asked)
+    of_prompts = _read(model, study.many.prompts, [], asked)
     found = [*(replace(score, on=study.many.on) for score in of_prompts), *study.many.causal]
-    for places in (Places.of_repeated(repeated), Places.of_text(text)):
-        found += _read(model, places, lags, asked)
+    for examples in (Examples.of_repeated(repeated), Examples.of(text)):
+        found += _read(model, examples, lags, asked)
     return found
 
 
@@ -59,8 +59,8 @@ def causal_scores(
     return [*found, context_sensitivity(model, text, near, settings=asked)]
 
 
-def _read(model: Model, places: Places, lags: Iterable[int], settings: Settings) -> list[HeadScore]:
-    found = score_heads(model, places, seed=settings.seed, progress=settings.progress)
+def _read(model: Model, examples: Examples, lags: Iterable[int], settings: Settings) -> list[HeadScore]:
+    found = score_heads(model, examples, seed=settings.seed, progress=settings.progress)
     asked = [f"lag {lag}" for lag in lags]
-    more = score_heads(model, places, asked, settings.seed, settings.progress) if asked else {}
+    more = score_heads(model, examples, asked, settings.seed, settings.progress) if asked else {}
     return [*found.values(), *more.values()]

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from scrub.graph.node import Node, node
 from scrub.models.families import TransformerConfig, layer_norm, param
+from scrub.paths.sources import X
 
 NAME = "gpt2"
 
@@ -33,7 +34,7 @@ def lower(config: Config) -> Node:
     c = config
     position = node("position")
     table = param("embed.weight", c.vocab_size, c.d_model)
-    stream = node("embed", node("tokens", source="x"), table, label="emb")
+    stream = node("embed", node("tokens", source=X), table, label="emb")
     stream = node("add", stream, node("embed", position, param("pos.weight", c.n_ctx, c.d_model)))
     for layer in range(c.n_layers):
         name = f"layers.{layer}"

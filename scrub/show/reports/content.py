@@ -23,7 +23,7 @@ from scrub.study.experiments import ALL_SCRUBBED
 from scrub.study.hypothesis import ALL
 from scrub.study.null import Standing
 from scrub.study.result import BIGRAM, Result, Row
-from scrub.study.run import Prepared
+from scrub.study.run import Trial
 from scrub.text.numbers import Interval
 
 STEPS = 80  # lines of the paths that changed, at most
@@ -173,19 +173,17 @@ class Content:
         return min(1.0, max(0.0, (value - low) / (high - low)))
 
 
-def content(
-    stored: StudyResults, prepared: Prepared, patterns: Patterns | None, tokens: Tokens, command: str
-) -> Content:
+def content(stored: StudyResults, trial: Trial, patterns: Patterns | None, tokens: Tokens, command: str) -> Content:
     """What a report of a study says."""
     names = told(stored)
     result = replace(stored.result, rows=[row for row in stored.result.rows if row[0] in names])
     return Content(
         stored.heading,
         result,
-        " ".join(prepared.study.baseline.split()),
-        prepared.settings.positions or prepared.study.positions,
-        prepared.study.published_model or "",
-        tuple(_chapters(stored, result, prepared, names, tokens)),
+        " ".join(trial.study.baseline.split()),
+        trial.settings.positions or trial.study.positions,
+        trial.study.published_model or "",
+        tuple(_chapters(stored, result, trial, names, tokens)),
         tokens,
         patterns,
         stored.about,
@@ -204,14 +202,14 @@ def _described(stored: StudyResults, name: str) -> Described:
 
 
 def _chapters(
-    stored: StudyResults, result: Result, prepared: Prepared, names: Sequence[str], tokens: Tokens
+    stored: StudyResults, result: Result, trial: Trial, names: Sequence[str], tokens: Tokens
 ) -> list[Chapter]:
-    drawings = _drawings(stored, prepared, names)
-    graphs = {each.name: each.graph for each in prepared.experiments}
+    drawings = _drawings(stored, trial, names)
+    graphs = trial.graphs
     pairs, parts = list(zip(names[1:], names, strict=False)), list(dict.fromkeys(part for _, part in result.rows))
     changed = {each.refined: each for each in changes(stored, pairs, graphs, parts)}
     rows = {name: [row for row in result.table if row.hypothesis == name] for name in names}
-    published = {each.name: each.published for each in prepared.hypotheses}
+    published = {each.name: each.published for each in trial.hypotheses}
     before: dict[str, str] = {}
     found = []
     for at, name in enumerate(names):
@@ -245,26 +243,26 @@ def _line(result: Result, row: Row, published: Mapping[str, float], before: Mapp
     return Line(row, published.get(row.part), over, step)
 
 
-def _drawings(stored: StudyResults, prepared: Prepared, names: Sequence[str]) -> dict[str, list[Drawing]]:
+def _drawings(stored: StudyResults, trial: Trial, names: Sequence[str]) -> dict[str, list[Drawing]]:
     """The drawings of each hypothesis, the whole first; of whole hypotheses only where all would be too much."""
-    graphs = {each.name for each in prepared.experiments}
+    graphs = {each.name for each in trial.experiments}
     whole: dict[str, list[Drawing]] = {}
     parts: dict[str, list[Drawing]] = {}
     for name in names:
         having = [part for hypothesis, part in stored.result.rows if hypothesis == name]
         first = ALL if ALL in having else having[-1]
-        whole[name] = [_drawing(stored, prepared, name, first, f"{name}/{first}" in graphs)]
-        parts[name] = [_drawing(stored, prepared, name, p, f"{name}/{p}" in graphs) for p in having if p != first]
+        whole[name] = [_drawing(stored, trial, name, first, f"{name}/{first}" in graphs)]
+        parts[name] = [_drawing(stored, trial, name, p, f"{name}/{p}" in graphs) for p in having if p != first]
     if sum(len(each.html) + len(each.text) for drawn in parts.values() for each in drawn) > DRAWINGS:
         return whole
     return {name: whole[name] + parts[name] for name in names}
 
 
-def _drawing(stored: StudyResults, prepared: Prepared, name: str, part: str, graph: bool) -> Drawing:
+def _drawing(stored: StudyResults, trial: Trial, name: str, part: str, graph: bool) -> Drawing:
     title = f"{name}: {part}"
     if not graph:
         return Drawing(part, title, Markup(), "", _described(stored, name).paths.get(part, ""))
-    tree = prepared.show(name, part).tree
+    tree = trial.show(name, part).tree
     # what page and drawing return is markup whose labels they have escaped
     return Drawing(part, title, Markup(page.drawing(tree, title=title)), svg(tree, title))
 

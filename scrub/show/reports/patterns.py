@@ -8,14 +8,13 @@ from html import escape
 import numpy as np
 from jaxtyping import Float
 
+from scrub.data.examples import Examples
 from scrub.measure.heads.attention import attention_patterns
-from scrub.measure.heads.places import Places
 from scrub.measure.heads.roles import measure_targets
 from scrub.measure.heads.score import head_name
 from scrub.models.model import Model
 from scrub.show.layout import text_width
 from scrub.show.reports.tokens import Tokens
-from scrub.store.results.stored import Inputs
 from scrub.study.selection import repeats
 from scrub.text.numbers import Interval
 
@@ -118,20 +117,20 @@ class Patterns:
     left_out: int  # heads that aren't drawn
 
 
-def measure_patterns(model: Model, inputs: Inputs, tokens: Tokens, seed: int) -> Patterns | None:
+def measure_patterns(model: Model, examples: Examples, tokens: Tokens, seed: int) -> Patterns | None:
     """Measure the heads with a role, or None where the model has no roles."""
     roles = {role: heads for role, heads in model.roles.items() if heads}
     if not roles:
         return None
     drawn = {role: heads[:HEADS] for role, heads in roles.items()}
-    positions = min(POSITIONS, inputs.selected.shape[1])
-    chosen = _most_repeating(inputs, positions)
-    line = inputs.tokens[chosen : chosen + 1, : positions + 1]
+    positions = min(POSITIONS, examples.scored.shape[1])
+    chosen = _most_repeating(examples, positions)
+    line = examples.tokens[chosen : chosen + 1, : positions + 1]
     found = attention_patterns(model, line, dict.fromkeys(head for heads in drawn.values() for head in heads))
     labels = tuple(tokens.labels([int(token) for token in line[0, :-1]]))
     by_role = {role: tuple(HeadPattern(*h, found[h][0], labels) for h in heads) for role, heads in drawn.items()}
-    some = inputs.tokens[:SEQUENCES]
-    attention = measure_targets(model, Places.of_text(some), seed)
+    some = examples.tokens[:SEQUENCES]
+    attention = measure_targets(model, Examples.of(some), seed)
     means = tuple(
         HeadMeans(head_name(head), role, {target: score.interval(head) for target, score in attention.items()})
         for role, heads in roles.items()
@@ -141,7 +140,7 @@ def measure_patterns(model: Model, inputs: Inputs, tokens: Tokens, seed: int) ->
     return Patterns(chosen, len(some), positions, by_role, means, every - sum(map(len, drawn.values())))
 
 
-def _most_repeating(inputs: Inputs, positions: int) -> int:
+def _most_repeating(examples: Examples, positions: int) -> int:
     """The sequence that has most to induct from: scored positions in its beginning whose token was there before."""
-    repeated = repeats(inputs.tokens[:256, :positions])
-    return int(np.argmax((repeated & inputs.selected[:256, :positions]).sum(1)))
+    repeated = repeats(examples.tokens[:256, :positions])
+    return int(np.argmax((repeated & examples.scored[:256, :positions]).sum(1)))

@@ -92,7 +92,7 @@ class Tokens:
     def __init__(self, stored: StudyResults, views: int) -> None:
         self._stored = stored
         self._unscrubbed = stored.token_losses(UNSCRUBBED)
-        texts = stored.inputs.texts
+        texts = stored.texts
         self._between = " " if all(text == str(token) for token, text in texts.items()) else ""
         scored = np.isfinite(self._unscrubbed)
         having = np.flatnonzero(scored.any(1))
@@ -114,7 +114,7 @@ class Tokens:
         )
 
     def _passage(self, sequence: int, losses: Float[np.ndarray, "sequence position"]) -> Passage:
-        line = self._stored.inputs.tokens[sequence]
+        line = self._stored.examples.tokens[sequence]
         shown = [int(token) for token in line[: self.positions + 1]]
         both = zip(losses[sequence].tolist(), self._unscrubbed[sequence].tolist(), strict=True)
         changes = [Change(at, *pair) if math.isfinite(pair[1]) else None for at, pair in enumerate(both)]
@@ -127,7 +127,7 @@ class Tokens:
 
     def _most(self, at: int, losses: Float[np.ndarray, "sequence position"]) -> Most:
         sequence, position = divmod(at, losses.shape[1])
-        line = self._stored.inputs.tokens[sequence]
+        line = self._stored.examples.tokens[sequence]
         before = self._between.join(self.text(int(t)) for t in line[max(0, position + 1 - CONTEXT) : position + 1])
         shown = visible(before)
         shown = shown if len(shown) <= LONGEST else "…" + shown[-LONGEST:]
@@ -136,7 +136,7 @@ class Tokens:
 
     def text(self, token: int) -> str:
         """The text of a token, or its number."""
-        return self._stored.inputs.texts.get(token, str(token))
+        return self._stored.texts.get(token, str(token))
 
     def labels(self, tokens: Sequence[int]) -> Iterator[str]:
         """The text of each of some tokens, by itself."""

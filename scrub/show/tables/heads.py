@@ -22,12 +22,17 @@ _PERCENT, _DIGITS = "fraction", {"probability": 3}  # 2 digits for all other uni
 
 
 def study_tables(study: HeadStudy, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
-    """Say what was measured on what; the top heads by each metric, the overlaps and the rank correlations."""
-    yield Text(study.heading)
+    """List the top heads by each metric, the overlaps and the rank correlations."""
     for name in METRICS:
         yield _top(study, name)
     yield _overlaps(study)
     yield _correlations(study)
+
+
+def shown_study(study: HeadStudy, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+    """Say what was measured on what, over the tables of it."""
+    yield Text(study.heading)
+    yield from study_tables(study, console, options)
 
 
 def scores_tables(scores: Iterable[HeadScore]) -> Iterator[FrameTable]:

@@ -167,8 +167,8 @@ def moved(stored: StudyResults, refined: str, over: str, part: str = "all", top:
         int(scored.sum()),
         gains.tokens(loss, other),
         gains.sequences(),
-        gains.kinds(stored.inputs.tokens[:, 1:]),
-        gains.kinds(stored.inputs.tokens[:, :-1]),
+        gains.kinds(stored.examples.tokens[:, 1:]),
+        gains.kinds(stored.examples.tokens[:, :-1]),
     )
 
 
@@ -213,7 +213,7 @@ class _Gains:
     ) -> Most[MovedToken]:
         """By single tokens."""
         places = np.argwhere(self.scored)
-        tokens = self.stored.inputs.tokens
+        tokens = self.stored.examples.tokens
 
         def make(chosen: list[int]) -> Iterator[MovedToken]:
             for sequence, position in places[chosen].tolist():
@@ -239,7 +239,7 @@ class _Gains:
 
         def make(chosen: list[int]) -> Iterator[MovedSequence]:
             for at in chosen:
-                gain, count, text = float(sums[at]), int(counts[at]), self.text(self.stored.inputs.tokens[at])
+                gain, count, text = float(sums[at]), int(counts[at]), self.text(self.stored.examples.tokens[at])
                 yield MovedSequence(at, text, count, gain, gain / count, gain * self.scale)
 
         return self.most(sums, make)
@@ -270,10 +270,10 @@ class _Gains:
 
     def text(self, tokens: Int[np.ndarray, " some"]) -> str:
         """The text of some tokens."""
-        texts = self.stored.inputs.texts
+        texts = self.stored.texts
         return self.between.join(texts.get(int(token), str(int(token))) for token in tokens)
 
     @cached_property
     def between(self) -> str:
         """What stands between tokens: a blank where the model has no tokenizer, so that they are numbers."""
-        return " " if all(text == str(token) for token, text in self.stored.inputs.texts.items()) else ""
+        return " " if all(text == str(token) for token, text in self.stored.texts.items()) else ""

@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from scrub.store.results.hashes import hash_of
+from scrub.paths.hashes import hash_of
 from scrub.store.results.schema import FAILURES, FORMAT, Cell, Setting, cells_of
 from scrub.text.errors import ScrubError
 from scrub.text.files import (

@@ -11,17 +11,18 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
+from scrub.data.examples import Examples
 from scrub.store.results.folder import Results
 from scrub.store.results.schema import Cell, Setting, cells_of
-from scrub.store.results.stored import Described, Inputs, StudyResults
-from scrub.study.experiments import ANCHORS
+from scrub.store.results.stored import Described, StudyResults
+from scrub.study.experiments import ANCHORS, Name
 from scrub.study.gates import Gates
-from scrub.study.measuring import MEASURES
+from scrub.study.metric import STUDIED
 from scrub.study.result import BIGRAM, Result
 
 Pairing = tuple[int, int]  # seed and draw
 SHORT = 8  # digits of a hash that tell versions of a hypothesis apart
-_SUMS = [f"{measure}_sum" for measure in MEASURES]
+_SUMS = [f"{metric.name}_sum" for metric in STUDIED]
 _COLUMNS = ["cell", "sequence", "scored", *_SUMS, "device", "torch_version", "time"]
 
 
@@ -39,7 +40,7 @@ def read_study(results: Results, cells: Mapping[str, Cell], pairings: Sequence[P
     keys = {name: [cell.key(*pairing) for pairing in pairings] for name, cell in whole.items()}
     rows = _rows(results, [key for some in keys.values() for key in some])
     sums = {name: np.sum([rows[key][_SUMS].to_numpy() for key in some], axis=0) for name, some in keys.items()}
-    loss, change, kl = ({name: each[:, at] for name, each in sums.items()} for at in range(len(MEASURES)))
+    loss, change, kl = ({name: each[:, at] for name, each in sums.items()} for at in range(len(STUDIED)))
     about = [each for each in results.studies() if Setting(**each["setting"]) == setting]
     described = _described(about, whole)
     n_ctx = about[-1]["n_ctx"] if about else setting.context
@@ -56,11 +57,13 @@ def read_study(results: Results, cells: Mapping[str, Cell], pairings: Sequence[P
         positions=rows[keys[BIGRAM][0]]["scored"].to_numpy() * len(pairings),
         gates=_gates(about, whole),
         context=None if n_ctx == setting.context else setting.context,
-        published={f"{name}/{part}": p for name, each in described.items() for part, p in each.published.items()},
+        published={Name(name, part): p for name, each in described.items() for part, p in each.published.items()},
     )
-    inputs = _inputs(results, setting)
-    losses = _token_losses(results, keys, inputs.selected)
-    return StudyResults(result.checked(), inputs, described, losses, tuple(pairings), _basis(setting, rows.values()))
+    examples, texts = _examples(results, setting)
+    losses = _token_losses(results, keys, examples.scored)
+    return StudyResults(
+        result.checked(), examples, texts, described, losses, tuple(pairings), _basis(setting, rows.values())
+    )
 
 
 def known(results: Results, study: str | None = None, every: bool = False) -> list[StudyResults]:
@@ -197,11 +200,12 @@ def _gates(about: Iterable[Mapping[str, Any]], cells: Mapping[str, Cell]) -> Gat
     return Gates(deviations, tuple(warnings))
 
 
-def _inputs(results: Results, setting: Setting) -> Inputs:
+def _examples(results: Results, setting: Setting) -> tuple[Examples, dict[int, str]]:
+    """The reference sequences, and the text of every token that occurs in them."""
     table = results.inputs(setting)
     tokens = np.array(table["tokens"].to_pylist(), dtype=np.int64)
     texts = dict(zip(tokens.ravel().tolist(), (t for row in table["texts"].to_pylist() for t in row), strict=True))
-    return Inputs(tokens, np.array(table["selected"].to_pylist(), dtype=bool), texts)
+    return Examples(tokens, np.array(table["selected"].to_pylist(), dtype=bool), name=setting.data), texts
 
 
 def _token_losses(

@@ -15,8 +15,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from scrub.store.results.hashes import hash_of
-from scrub.study.pairing import BLOCK
+from scrub.paths.hashes import hash_of
+from scrub.study.draws import BLOCK
+from scrub.study.experiments import Name
 
 FORMAT = 1
 _TEXT = pa.dictionary(pa.int32(), pa.string())
@@ -77,7 +78,7 @@ def cells_of(study: Mapping[str, Any]) -> list[Cell]:
     setting = Setting(**study["setting"])
     anchors = [Cell(setting, name, "", "", "{}", hashed) for name, hashed in study["anchors"].items()]
     return anchors + [
-        Cell(setting, f"{each['name']}/{part}", each["name"], part, json.dumps(each["parameters"]), hashed)
+        Cell(setting, Name(each["name"], part), each["name"], part, json.dumps(each["parameters"]), hashed)
         for each in study["hypotheses"]
         for part, hashed in each["hashes"].items()
     ]

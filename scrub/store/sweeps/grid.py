@@ -18,7 +18,7 @@ from scrub.study.experiments import check_parts
 from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.study.null import random_hypotheses
 from scrub.study.parameters import unknown_parameter
-from scrub.study.run import Settings
+from scrub.study.settings import Settings
 from scrub.study.study import Study, load_study
 from scrub.text.errors import ScrubError
 from scrub.text.files import first_sentence, shown

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from scrub.study.hypothesis import Hypothesis
-from scrub.study.run import Settings
+from scrub.study.settings import Settings
 from scrub.study.study import Study
 
 

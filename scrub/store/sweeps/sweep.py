@@ -30,9 +30,10 @@ from scrub.store.sweeps.progress import Progress
 from scrub.store.sweeps.tasks import Block, Check, Look, Task, failure_of
 from scrub.store.sweeps.work import Survey
 from scrub.store.sweeps.workers import WorkerDied, Workers, WorkersLost, local_workers
+from scrub.study.draws import BLOCK
+from scrub.study.evaluate import Receipt
 from scrub.study.hypothesis import Hypothesis
-from scrub.study.pairing import BLOCK
-from scrub.study.run import SEQUENCES
+from scrub.study.settings import SEQUENCES
 from scrub.text.errors import GateError, ScrubError
 
 _PATIENCE = 0.5  # seconds until blocks that another sweep has are looked at again
@@ -234,9 +235,9 @@ class _Sweep:
             return  # what failed here may be there in other blocks: a plan doesn't depend on the order of blocks
         self.without.update((task.job.key, owner) for owner in done.wrong)
         if isinstance(task, Check):
-            for study in done.value:
+            for study in done.value.studies:
                 self.results.add_study(study)
-            self._queue(self._missing_blocks(task.job, task.survey))
+            self._queue(self._missing_blocks(task.job, task.survey, done.value.receipt))
         else:
             self._surveyed(task.job, done.value)
 
@@ -249,10 +250,10 @@ class _Sweep:
             self.results.add_inputs(next(iter(survey.cells.values())).setting, survey.inputs)
             self._queue([Check(job, survey)])
 
-    def _missing_blocks(self, job: Job, survey: Survey) -> list[Block]:
+    def _missing_blocks(self, job: Job, survey: Survey, receipt: Receipt | None = None) -> list[Block]:
         blocks = next(iter(survey.cells.values())).blocks
         names = tuple(name for name, cell in survey.cells.items() if job.anchors or cell.owner)
-        every = [Block(job, survey, *pairing, at, names) for pairing in job.pairings for at in range(blocks)]
+        every = [Block(job, survey, *pairing, at, names, receipt) for pairing in job.pairings for at in range(blocks)]
         return [block for block in every if self._missing(block)]
 
     def _queue(self, tasks: Sequence[Task]) -> None:

@@ -8,13 +8,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from scrub.store.results.hashes import hash_of
+from scrub.paths.hashes import hash_of
 from scrub.store.results.schema import Cell
 from scrub.store.sweeps import work
 from scrub.store.sweeps.failure import Cause, Failure, Owner
 from scrub.store.sweeps.job import Job
 from scrub.store.sweeps.work import Survey
 from scrub.store.sweeps.workers import Workers
+from scrub.study.evaluate import Receipt
 
 
 @dataclass(eq=False)
@@ -66,12 +67,13 @@ class Block:
     draw: int
     block: int
     names: tuple[str, ...]
+    receipt: Receipt | None = None  # of the gates that the job passed
     stage: ClassVar[str] = "measure"
 
     def submit(self, workers: Workers, worker: int) -> Future[Any]:
         """Begin it."""
         cells = {name: self.survey.cells[name] for name in self.names}
-        return workers.submit(worker, work.measure, self.job, self.seed, self.draw, self.block, cells)
+        return workers.submit(worker, work.measure, self.job, self.seed, self.draw, self.block, cells, self.receipt)
 
     def halves(self) -> list[Block]:
         """The block for half of its hypotheses each, with the anchors; none where there is only one."""

@@ -11,10 +11,11 @@ import torch
 from gpt2_read import HEADS, LAYERS, POSITIONS, Read, random_gpt2, read, saved
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scrub.measure.heads.places import Places
 from small import Small, small
 
 from scrub.data.prompts.prompts import Prompts
-from scrub.data.prompts.repeated import repeated_tokens
+from scrub.data.repeated import repeated_tokens
 from scrub.graph.node import node, walk
 from scrub.measure.heads import definitions, scores
 from scrub.measure.heads.definitions import (
@@ -27,7 +28,6 @@ from scrub.measure.heads.definitions import (
     definitions_frame,
     definitions_markdown,
 )
-from scrub.measure.heads.places import Places
 from scrub.measure.heads.reading import READINGS
 from scrub.measure.heads.scores import score_heads
 from scrub.models.model import Model, load_model, make_model

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scrub.graph.node import Node, node, walk
-from scrub.store.results.hashes import hash_array, hash_graph, hash_weights
+from scrub.paths.hashes import hash_array, hash_graph, hash_weights
 
 SHAPES = ((2, 3), (3, 2), (2, 3, 5), (5,))
 
@@ -75,7 +75,7 @@ def test_arrays_and_weights() -> None:
 
 SCRIPT = """
 import sys
-from scrub.store.results.hashes import hash_graph
+from scrub.paths.hashes import hash_graph
 from scrub.study.run import Settings, prepare
 from scrub.store.sweeps.grid import Grid
 from scrub.store.sweeps.ready import Ready

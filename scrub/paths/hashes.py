@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from scrub.graph.node import Node, walk
+from scrub.paths.sources import Draw
 
 LENGTH = 32  # hexadecimal digits that are kept of SHA-256
 
@@ -42,8 +43,9 @@ def hash_graph(root: Node, classes: Mapping[str, str]) -> str:
     found: dict[Node, str] = {}
     for each in walk([root.value]):
         static = {name: repr(value) for name, value in each.static}
-        feature = str(each.arguments.get("source", "")).rpartition("like ")[2]
-        found[each] = hash_of(each.op, static, classes.get(feature, ""), [found[i] for i in each.inputs])
+        source = each.arguments.get("source")
+        feature = classes.get(source.feature, "") if isinstance(source, Draw) else ""
+        found[each] = hash_of(each.op, static, feature, [found[i] for i in each.inputs])
     return found[root.value]
 
 

@@ -1,0 +1,64 @@
+"""How a study runs: how much of the data, on which device, in which type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from scrub.study.selection import check_positions
+from scrub.text.errors import ScrubError
+
+SEQUENCES = 512
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
+USUAL_POSITIONS = 300  # of the sequences that a batch counts: of shorter ones, such as prompts, it has more
+_RANGES = {
+    "sequences": (2, 10**9),
+    "draws": (1, 10**6),
+    "seed": (0, (1 << 32) - 1),
+    "batch": (1, 10**9),
+    "context": (1, 10**9),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to run. Raises ScrubError for a number out of range, or an unknown device or dtype."""
+
+    sequences: int | None = None  # by default SEQUENCES, or as many as there are if the data hold fewer
+    draws: int = 1
+    seed: int = 0
+    batch: int = 8
+    device: str = "auto"
+    dtype: str = "float32"
+    parts: tuple[str, ...] | None = None
+    positions: str | None = None  # instead of the study's: "whitelist", "repeats" or "all"
+    split: str | None = None  # of the data, instead of the one least likely trained on
+    column: str | None = None  # of the data, where there are several
+    context: int | None = None  # positions a sequence; by default the model's n_ctx, or what fixed rows have
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        for name, (least, most) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise ScrubError(f"{name} is {value}, but must be from {least} to {most}")
+        if self.parts is not None and not self.parts:
+            raise ScrubError("no part was named: name some, as in q,k, or leave the option out")
+        if self.positions is not None:
+            check_positions(self.positions)
+        if self.dtype not in DTYPES:
+            raise ScrubError(f"there is no dtype {self.dtype!r}: use one of {', '.join(DTYPES)}")
+        if self.device not in {"auto", "cpu", "cuda"}:
+            raise ScrubError(f"there is no device {self.device!r}: use auto, cpu or cuda")
+
+    @property
+    def where(self) -> str:
+        """The device that `device` means here. Raises ScrubError if there is none."""
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ScrubError("there is no CUDA device here: use --device cpu (or auto)")
+        return ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+
+    def at_once(self, positions: int) -> int:
+        """How many sequences of so many positions are computed together: shorter ones are many."""
+        return self.batch * max(1, USUAL_POSITIONS // positions)
