@@ -38,8 +38,8 @@ def run(
     parameters: options.Parameters = None,
 ) -> None:
     """Percent of loss recovered by every part of every hypothesis, with intervals and anchors."""
+    from scrub.show.charts.recovery import plot_bytes
     from scrub.show.figure import check_format
-    from scrub.show.plots import plot_bytes
     from scrub.show.tables.run import print_result
     from scrub.study.pairs import pairs_file
     from scrub.study.run import prepare

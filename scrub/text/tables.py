@@ -69,7 +69,7 @@ class Column:
         if estimate is None or (isinstance(estimate, float) and math.isnan(estimate)):
             return ("" if self.digits is None else typography.missing) if self.missing is None else self.missing, ""
         if self.digits is None or not isinstance(estimate, (int, float)):
-            return value if isinstance(value, Text) else str(value), ""
+            return str(value) if isinstance(value, (int, float)) else value, ""
         written = typography.number(estimate * self.factor, self.digits, self.sign, self.unit, self.kind)
         exact = not isinstance(value, Interval) or value.exact
         return written, "" if exact else typography.ends(value * self.factor, self.digits, self.sign, self.kind)

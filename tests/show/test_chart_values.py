@@ -15,7 +15,7 @@ from scrub.measure.heads.agreement import Agreement
 from scrub.measure.heads.score import head_name
 from scrub.show.charts.ablation import loss_bars, token_strip
 from scrub.show.charts.agreement import overlap_map, score_scatter
-from scrub.show.charts.attention import LEAST, attention_map
+from scrub.show.charts.attention import SHOWN_FROM, attention_map
 from scrub.show.charts.bars import head_bars, metric_bars
 from scrub.show.charts.composition import composition_graph
 from scrub.show.charts.heatmap import Side, head_map, heat_map
@@ -96,8 +96,8 @@ def test_attention_of_each_head() -> None:
         (cells,) = [each for each in axes.collections if isinstance(each, PolyCollection)]
         corners = [path.vertices.min(0) for path in cells.get_paths()]
         for (x, y), weight in zip(corners, cells.get_array(), strict=True):
-            assert weight == pattern[int(y), int(x)] >= LEAST
-        assert len(corners) == (pattern >= LEAST).sum()
+            assert weight == pattern[int(y), int(x)] >= SHOWN_FROM
+        assert len(corners) == (pattern >= SHOWN_FROM).sum()
         (meeting,) = (each for each in axes.patches if each.get_label() == "query and key")
         assert meeting.get_xy() == (4, 10)
     values = [said(tip.replace(": ", "; ", 1)) for tip in tips(chart) if "): " in tip]

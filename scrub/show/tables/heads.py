@@ -13,7 +13,7 @@ from rich.text import Text
 from scrub.measure.heads.score import Head, HeadScore, head_name
 from scrub.measure.study.heads import ATTENTION, METRICS, SHORT, HeadStudy, Metrics
 from scrub.text.frames import with_cells
-from scrub.text.numbers import Interval, unit_name
+from scrub.text.numbers import Interval
 from scrub.text.tables import Column, FrameTable
 
 SCORES_ABREAST = 5  # in a table
@@ -43,7 +43,7 @@ def scores_tables(scores: Iterable[HeadScore]) -> Iterator[FrameTable]:
     for on, together in by_place.items():
         for start in range(0, len(together), SCORES_ABREAST):
             some = together[start : start + SCORES_ABREAST]
-            titles = [f"{score.name}, {unit_name(score.unit)}" for score in some]
+            titles = [f"{score.name}, {'%' if score.unit == _PERCENT else score.unit}" for score in some]
             yield _heads(f"scores on {on}", some[0].heads, dict(zip(titles, some, strict=True)))
 
 
