@@ -12,18 +12,18 @@ from functools import partial
 import torch
 from measuring import Work, alternate, ratio
 from rich.console import Console
+from scrub.measure.heads.places import Tokens
+from scrub.measure.interventions.values import held_values
 
 from scrub import load_model
 from scrub.data.for_model import sequences_for
 from scrub.data.prompts.generate import prompt_pairs
 from scrub.graph.node import Node
-from scrub.measure.heads.places import Tokens
 from scrub.measure.interventions.intervention import ablate_sites, feed, unchanged
-from scrub.measure.interventions.values import held_values
 from scrub.models.model import Model
 from scrub.paths.rules import OTHER, held
 from scrub.paths.sites import heads, read_sites
-from scrub.plan.running import Running
+from scrub.plan.runner import Runner
 from scrub.study.experiments import Experiment, losses
 from scrub.training.loss import Objective
 
@@ -49,7 +49,7 @@ def together(model: Model, tokens: Tokens, other: Tokens, source: str, last: boo
     outputs: Mapping[str, Node] = {each.name: losses(each.graph) for each in every}
     values = held_values(held(each.graph for each in every), model, tokens)
     positions = tokens.shape[1] - 1
-    running = Running(outputs, model.params, positions, held=values)
+    running = Runner(outputs, model.params, positions, held=values)
     rows, fed = torch.from_numpy(tokens), torch.from_numpy(other)
     selected = torch.arange(positions - 1 if last else 0, positions).expand(len(tokens), -1).contiguous()
     bound: dict[Node, torch.Tensor] = {}

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 from scrub.show import register_looks
 
 if TYPE_CHECKING:
+    from scrub.data.examples import Examples
     from scrub.data.prompts.generate import given_prompt, prompt_pairs, repeated_prompts
+    from scrub.graph.node import node
     from scrub.graph.views import listing, to_networkx
     from scrub.measure.heads.scores import score_heads
     from scrub.measure.interventions.ablation import Ablation, ablate
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from scrub.store.sweeps.grid import Grid
     from scrub.store.sweeps.sweep import Swept, sweep
     from scrub.study.hypothesis import Hypothesis, TokenFeature
+    from scrub.study.metric import Metric
     from scrub.study.result import Result
     from scrub.study.run import prepare, run
     from scrub.study.settings import Settings
@@ -33,11 +36,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Ablation",
     "Comparison",
+    "Examples",
     "GateError",
     "Grid",
     "HeadStudy",
     "Hypothesis",
     "Leaderboard",
+    "Metric",
     "Model",
     "Moved",
     "Patching",
@@ -61,6 +66,7 @@ __all__ = [
     "load_study",
     "make_report",
     "moved",
+    "node",
     "patch",
     "patching_chart",
     "prepare",
@@ -78,6 +84,8 @@ _HOMES = {
     "scrub.store.comparisons.leaderboard": ("Leaderboard", "leaderboard"),
     "scrub.store.comparisons.moved": ("Moved", "moved"),
     "scrub.text.errors": ("GateError", "ScrubError"),
+    "scrub.data.examples": ("Examples",),
+    "scrub.graph.node": ("node",),
     "scrub.graph.views": ("listing", "to_networkx"),
     "scrub.measure.study.heads": ("HeadStudy", "study_heads"),
     "scrub.measure.interventions.ablation": ("Ablation", "ablate"),
@@ -91,6 +99,7 @@ _HOMES = {
     "scrub.store.results.stored": ("StudyResults",),
     "scrub.show.charts.interventions": ("ablation_chart", "patching_chart"),
     "scrub.study.hypothesis": ("Hypothesis", "TokenFeature"),
+    "scrub.study.metric": ("Metric",),
     "scrub.study.result": ("Result",),
     "scrub.study.run": ("prepare", "run"),
     "scrub.study.settings": ("Settings",),

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scrub.cli import options, roles
+from scrub.cli import options
+from scrub.cli.filling import Filled, Words
+from scrub.cli.given import listed
 from scrub.cli.new import hypothesis_path, write_new
-from scrub.cli.roles import CONTEXT
+from scrub.cli.outputs import check_outputs, write_outputs
+from scrub.cli.roles import CONTEXT_POSITIONS
 from scrub.cli.terminal import console, gates_line
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
-from scrub.text.files import check_writable, make_folder, write_atomically
+from scrub.text.files import make_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,25 +27,20 @@ if TYPE_CHECKING:
     from scrub.models.model import Model
 
 PROMPT = "J A M P R X J A M P R"  # that of the published study; scrub.measure.study.heads would import torch
+_DRAWN = {
+    "kind": Words(options.KINDS, "What drawn prompts are made of: letters, or random tokens without a tokenizer."),
+    "count": Words("N", "How many prompts are drawn, of the same layout."),
+}
 
 
 def heads(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name, path or hub id.")],
+    model: options.Model,
     prompt: Annotated[str, typer.Option(metavar="TEXT", help="A prompt that repeats itself.")] = PROMPT,
-    expected: Annotated[
-        str | None, typer.Option(metavar="TOKEN", help="Expect this after TEXT, instead of what it repeats.")
-    ] = None,
-    kind: Annotated[
-        str | None,
-        typer.Option(
-            metavar="letters|words|digits|random-tokens",
-            help="What drawn prompts are made of: letters, or random tokens without a tokenizer.",
-        ),
-    ] = None,
-    count: Annotated[int, typer.Option(metavar="N", help="How many prompts are drawn, of the same layout.")] = 64,
+    expected: options.Expected = None,
+    *,
+    drawn: Annotated[options.Drawn, Filled(options.DRAWN, "kind count bos", defaults={"count": 64}, words=_DRAWN)],
     how: Annotated[str, typer.Option(metavar="zero|mean|resample", help="How heads are ablated.")] = "zero",
     top: Annotated[int, typer.Option(metavar="N", help="Heads in each table.", min=1)] = 10,
-    bos: options.Bos = None,
     scores: Annotated[
         bool, typer.Option("--scores", help="All scores of all heads too: on prompts, repeated random tokens, text.")
     ] = False,
@@ -53,13 +52,16 @@ def heads(
         list[int] | None, typer.Option(metavar="N", help="Attention to N positions back too, as in --lag 100.", min=0)
     ] = None,
     data: options.Text = None,
-    sequences: options.Sequences = 64,
-    context: Annotated[int, typer.Option(metavar="N", help="Positions of text, at most the model's.")] = CONTEXT,
-    seed: options.Seed = 0,
-    batch: options.Batch = 8,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "float32",
-    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all numbers here.")] = None,
+    settings: Annotated[
+        Settings,
+        Filled(
+            options.SETTINGS,
+            "sequences context seed batch device dtype",
+            defaults={"sequences": 64, "context": CONTEXT_POSITIONS},
+            words={**options.TEXT, "context": Words("N", "Positions of text, at most the model's.")},
+        ),
+    ],
+    json: Annotated[Path | None, options.file("--json", "Write all numbers here.")] = None,
     pictures: Annotated[
         Path | None, typer.Option("--pictures", metavar="DIR", help="Write the whole set of charts here, and a page.")
     ] = None,
@@ -81,28 +83,27 @@ def heads(
     from scrub.measure.study.heads import study_heads
     from scrub.measure.study.scores import causal_scores, check_lags, read_scores
     from scrub.models.model import load_model
-    from scrub.study.settings import Settings
     from scrub.text.frames import json_text
 
     suffixes, lag = _check_outputs(json, pictures, formats), list(dict.fromkeys(lag or ()))
     module = hypothesis_path(hypothesis) if hypothesis is not None else None
-    settings = Settings(sequences, 1, seed, batch, device, dtype)
     loaded = load_model(model)
     _check_roles(loaded, model, write_roles, module)
     wanted, printed = bool(scores or effects or lag or pictures), bool(scores or effects or lag)
     text = None
     if wanted or write_roles:
-        text = examples_for(loaded, data, sequences, context=min(context, loaded.n_ctx), fewer=True)
+        context = min(settings.context or CONTEXT_POSITIONS, loaded.n_ctx)
+        text = examples_for(loaded, data, settings.sequences, context=context, fewer=True)
         check_lags(lag, text.tokens.shape[1] - 1)
     study = study_heads(
         loaded,
         prompt,
         expected=expected,
-        kind=kind and kind.replace("-", " "),
-        count=count,
+        kind=drawn.kind and drawn.spelled,
+        count=drawn.count,
         how=how,
         top=top,
-        bos=bos,
+        bos=drawn.bos,
         settings=settings,
     )
     out = console()
@@ -113,8 +114,7 @@ def heads(
         found += causal_scores(study.model, text.tokens, how, settings=settings) if effects else []
     if printed and text is not None:
         _print_scores(out, found, _on(text))
-    if json is not None:
-        write_atomically(json, json_text(_content(study, found, seed)))
+    write_outputs({json: lambda _: json_text(_content(study, found, settings.seed))})
     if pictures is not None:
         from scrub.show.charts.album import write_album
 
@@ -131,21 +131,18 @@ def heads(
 
 def _check_outputs(json: Path | None, pictures: Path | None, formats: str) -> tuple[str, ...]:
     """The suffixes of the charts. Raises ScrubError before anything is computed that couldn't be written."""
-    if json is not None:
-        check_writable(json)
+    check_outputs(json)
     if pictures is None:
         return ()
     from scrub.show.charts.album import INDEX
     from scrub.show.charts.chart import CHART_FORMATS
     from scrub.show.figure import check_format
 
-    suffixes = tuple(
-        f".{each.lstrip('.')}" for each in options.listed("--formats", formats, "format", "as in svg,png") or ()
-    )
+    suffixes = tuple(f".{each.lstrip('.')}" for each in listed("--formats", formats, "format", "as in svg,png") or ())
     for suffix in suffixes:
         check_format(suffix, CHART_FORMATS)
     make_folder(pictures)
-    check_writable(pictures / INDEX)
+    check_outputs(pictures / INDEX)
     return suffixes
 
 
@@ -156,7 +153,7 @@ def _check_roles(loaded: Model, model: str, write: bool, module: Path | None) ->
     if write:
         path, _ = own_config(model)
         if path.parent.is_dir():
-            check_writable(path)
+            check_outputs(path)
     elif module is not None and not any(loaded.roles.values()):
         raise ScrubError(
             f"no head of {loaded.name} has a role in its config.json, by which a hypothesis names heads: write them "
@@ -166,7 +163,7 @@ def _check_roles(loaded: Model, model: str, write: bool, module: Path | None) ->
 
 def _write_roles(out: Console, loaded: Model, model: str, text: Examples) -> None:
     """Measure the roles of a model's heads, and write them into its config.json."""
-    from scrub.measure.heads.roles import measure
+    from scrub.measure.heads.roles import measure, write_roles
 
     measured = measure(loaded, text.tokens, len(text.tokens))
     if not measured.roles():
@@ -174,7 +171,7 @@ def _write_roles(out: Console, loaded: Model, model: str, text: Examples) -> Non
             f"no head of {loaded.name} shows a role on {text.name}, so none is written: 'scrub roles {model}' tells "
             "what each attends to"
         )
-    out.print(f"wrote the roles into {roles.write_roles(model, measured, _on(text))}", soft_wrap=True)
+    out.print(f"wrote the roles into {write_roles(model, measured, _on(text))}", soft_wrap=True)
 
 
 def _on(text: Examples) -> str:
@@ -199,7 +196,7 @@ def _print_scores(out: Console, scores: list[HeadScore], on: str) -> None:
 
 
 def _content(study: HeadStudy, scores: list[HeadScore], seed: int) -> dict[str, Any]:
-    """What `--json` writes: fractions, probabilities, nats and logits; what is no number is null."""
+    """What `--json` writes: fractions, probabilities, nats and logits."""
     one, many, agreement = study.one, study.many.agreement, study.first.agreement
     return {
         "format": 1,

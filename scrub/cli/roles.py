@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from scrub.cli import options
-from scrub.text.files import make_folder
+from scrub.cli.terminal import console
 from scrub.text.numbers import PLAIN
 
-if TYPE_CHECKING:
-    from scrub.measure.heads.roles import Measured
-
-WIDTH = 130
-CONTEXT = 300  # positions that attention is measured on
+CONTEXT_POSITIONS = 300  # that attention is measured on
 
 
 def roles(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name, path or hub id.")],
+    model: options.Model,
     data: options.Text = None,
     sequences: options.Sequences = 64,
-    context: Annotated[int, typer.Option(metavar="N", help="Positions a sequence, at most the model's.")] = CONTEXT,
+    context: Annotated[
+        int, typer.Option(metavar="N", help="Positions a sequence, at most the model's.")
+    ] = CONTEXT_POSITIONS,
     write: Annotated[
         bool, typer.Option("--write", help="Write the roles, and the scores that they rest on, into config.json.")
     ] = False,
 ) -> None:
     """Measure what every head attends to, on text and on repeated random tokens, and name the heads with a role."""
     from scrub.data.for_model import examples_for
-    from scrub.measure.heads.roles import RULES, measure
+    from scrub.measure.heads.roles import RULES, measure, write_roles
     from scrub.models.model import load_model
     from scrub.show.tables.measured import roles_table
 
@@ -38,36 +34,23 @@ def roles(
     text = examples_for(loaded, data, sequences, context=min(context, loaded.n_ctx))
     positions = text.tokens.shape[1] - 1
     measured = measure(loaded, text.tokens, sequences)
-    console = Console(highlight=False, markup=False)
-    console = console if console.is_terminal else Console(highlight=False, markup=False, width=WIDTH)
+    out = console()
     measured_on = f"{text.name}: {sequences} sequences of {positions} positions"
-    console.print(f"{loaded.name} on {measured_on}; attention as a fraction, 95 % intervals")
-    console.print(roles_table(measured))
-    console.print(f"loss on text, nats a token: {PLAIN.with_ends(measured.loss, 3)}")
+    out.print(f"{loaded.name} on {measured_on}; attention as a fraction, 95 % intervals")
+    out.print(roles_table(measured))
+    out.print(f"loss on text, nats a token: {PLAIN.with_interval(measured.loss, 3)}")
     for name, (first, second) in measured.halves.items():
-        halves = f"first half {PLAIN.with_ends(first, 3)}, second half {PLAIN.with_ends(second, 3)}"
-        console.print(f"loss on {name} random tokens: {halves}")
+        halves = f"first half {PLAIN.with_interval(first, 3)}, second half {PLAIN.with_interval(second, 3)}"
+        out.print(f"loss on {name} random tokens: {halves}")
     for role, (target, where, least) in RULES.items():
         heads = ", ".join(f"{at}.{head}" for at, head in measured.roles().get(role, ())) or "none"
-        console.print(f"{role}: {heads} (attention to {target} on {where} at least {least})")
+        out.print(f"{role}: {heads} (attention to {target} on {where} at least {least})")
     if write:
-        console.print(f"wrote the roles into {write_roles(model, measured, measured_on)}")
-
-
-def write_roles(model: str, measured: Measured, measured_on: str) -> Path:
-    """Write the roles of a model's heads, and the scores that they rest on, into its config.json, whose path it is."""
-    from scrub.models.checkpoints import write_config
-    from scrub.models.hub import own_config
-
-    path, fields = own_config(model)
-    scores = {"measured_on": measured_on, **measured.scores()}
-    make_folder(path.parent)
-    write_config(path, {**fields, "roles": measured.roles(), "role_scores": scores})
-    return path
+        out.print(f"wrote the roles into {write_roles(model, measured, measured_on)}")
 
 
 def typicality(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name, path or hub id.")],
+    model: options.Model,
     data: options.Text = None,
     sequences: options.Sequences = 512,
     split: Annotated[str, typer.Option(metavar="NAME", help="The data's split: one that no study scores.")] = "train",

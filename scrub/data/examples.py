@@ -184,8 +184,18 @@ class Examples:
         return losses
 
 
+def _array(given: Any, what: str) -> np.ndarray:
+    """An array of what a user gives, which may be anything. Raises ScrubError if it makes none."""
+    if isinstance(given, torch.Tensor):
+        return given.detach().cpu().numpy()
+    try:
+        return np.asarray(given)
+    except ValueError as error:  # rows of different lengths
+        raise ScrubError(f"the {what} in memory are no array ({error}): give all rows one length") from error
+
+
 def _tokens(given: Any) -> Tokens:
-    array = given.detach().cpu().numpy() if isinstance(given, torch.Tensor) else np.asarray(given)
+    array = _array(given, "tokens")
     if array.ndim != 2 or array.dtype.kind not in "iu" or array.shape[1] < 2 or not len(array):
         raise ScrubError(
             f"tokens in memory are {array.dtype} {list(array.shape)}: give whole numbers [example, position + 1], each "
@@ -195,7 +205,7 @@ def _tokens(given: Any) -> Tokens:
 
 
 def _mask(given: Any, tokens: Tokens) -> Scored:
-    mask = given.detach().cpu().numpy() if isinstance(given, torch.Tensor) else np.asarray(given)
+    mask = _array(given, "positions")
     wanted = (len(tokens), tokens.shape[1] - 1)
     if mask.dtype != np.bool_ or mask.shape != wanted:
         raise ScrubError(

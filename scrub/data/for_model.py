@@ -10,6 +10,7 @@ import numpy as np
 from scrub.data.examples import Examples
 from scrub.data.load import load_examples
 from scrub.models.model import Model
+from scrub.text.errors import ScrubError
 
 DEFAULT = "stdlib"  # for a model that names no data of its own
 
@@ -33,9 +34,7 @@ def examples_for(
     Raises ScrubError for what can't be loaded, or isn't what the model reads.
     """
     if data is not None and not isinstance(data, str | Path):
-        found = Examples.of(*data) if isinstance(data, tuple) else Examples.of(data)
-        found.check(model.n_ctx, model.vocab_size, model.name)
-        return found if count is None else found.some(np.arange(min(count, len(found))))
+        return _in_memory(model, data, count)
     wanted = data if data is not None else model.config.data or DEFAULT
     return load_examples(
         wanted,
@@ -50,3 +49,13 @@ def examples_for(
         column=column,
         beside=model.folder if str(wanted) == model.config.data else None,
     )
+
+
+def _in_memory(model: Model, data: Any, count: int | None) -> Examples:
+    if isinstance(data, tuple) and len(data) != 2:
+        raise ScrubError(f"data in memory are tokens, or (tokens, mask of positions), and no tuple of {len(data)}")
+    found = Examples.of(*data) if isinstance(data, tuple) else Examples.of(data)
+    found.check(model.n_ctx, model.vocab_size, model.name)
+    if count is not None and count > len(found):
+        raise ScrubError(f"{count} sequences were asked for, but there are {len(found)} in memory: ask for fewer")
+    return found if count is None else found.some(np.arange(count))

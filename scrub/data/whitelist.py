@@ -12,11 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 from tokenizers import Tokenizer
 
 from scrub.data.bigram import Bigram, Floats, Tokens, pairs
+from scrub.data.listing import Listing
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line, write_atomically
-
-BETA = 1.0  # nats of log-odds that one earlier occurrence is worth
-SHARE = 0.25  # fraction of the positions that the threshold should select
 
 
 def earlier_counts(tokens: Tokens) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -125,9 +123,9 @@ def build_whitelist(
     tokens: Tokens,
     bigram: Bigram,
     strings: list[str],
-    beta: float = BETA,
+    beta: float = Listing.beta,
     threshold: float | None = None,
-    share: float = SHARE,
+    share: float = Listing.share,
 ) -> Whitelist:
     """The whitelist of a corpus, int64 [sequences, tokens]; `strings` names every token of the vocabulary.
 

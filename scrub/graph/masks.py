@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from scrub.graph.indices import on_device
 from scrub.text.errors import ScrubError
 
 DIGITS = 4  # of the N in a mask's name: every lag is worked through, one by one
@@ -26,9 +27,8 @@ class Mask:
         self, query: Int[Tensor, "#batch query"]
     ) -> tuple[Int[Tensor, "#batch query few"], Bool[Tensor, "#batch query few"]]:
         """Each query's keys inside the mask, and which of them exist (none lies before the start or ahead)."""
-        lags = query[..., None] - torch.tensor(self.lags, dtype=query.dtype, device=query.device)
-        places = torch.tensor(self.places, dtype=query.dtype, device=query.device)
-        keys = torch.cat([lags, places.expand(*query.shape, len(self.places))], -1)
+        places = on_device(self.places, query.device).expand(*query.shape, len(self.places))
+        keys = torch.cat([query[..., None] - on_device(self.lags, query.device), places], -1)
         exists = (keys >= 0) & (keys <= query[..., None])
         return keys.clamp(min=0).minimum(query[..., None]), exists
 

@@ -5,13 +5,14 @@ attention pattern [batch, head, query, key]. The position (query) axis is always
 that rows can be selected from any of them in one way.
 
 `rows` lists the inputs whose rows are the rows of the output: an operation on selected rows needs only
-those rows of them. `heads` lists the inputs that carry the output's heads: restricting an operation
-to some heads restricts those. Both are all that rewrites need to know of an operation.
+those rows of them. `heads` lists the inputs that carry heads, the first of them under the output's numbers;
+`restrict` says which of theirs some of the output's need: the same, unless an operation says otherwise (a key
+head may serve several query heads). That is all that rewrites need to know of an operation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,10 +22,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from scrub.graph.indices import on_device
 from scrub.graph.masks import MASKS, positions_inside
 
 NONE, ONE, TWO, THREE, FOUR = (range(n, n + 1) for n in range(5))
 ANY = range(1, 1 << 16)
+Heads = tuple[int, ...]
 
 # gelu_tanh: Hendrycks & Gimpel 2016 (https://arxiv.org/abs/1606.08415), the approximation that GPT-2 uses
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -34,7 +37,11 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 SHORT = 32  # positions, below which torch's fused attention drops what is not a number, which gates look for
-IN_CACHE = 1 << 18  # numbers that are worked on at once where it pays that they stay in a core's cache
+
+
+def alike(counts: Sequence[int], kept: Heads) -> list[Heads]:
+    """Take the same heads of every input that carries heads."""
+    return [kept] * len(counts)
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,8 @@ class Op:
     static: tuple[str, ...] = ()
     rows: tuple[int, ...] | None = ()  # None for all inputs
     heads: tuple[int, ...] | None = ()  # None for all inputs
+    restrict: Callable[[Sequence[int], Heads], Sequence[Heads]] = alike  # given how many heads each of `heads` has
+    blocks: bool = False  # whether it takes `at_once`, how many numbers to work on at once: all, unless a place says so
 
     def check(self, name: str, inputs: int, static: Mapping[str, Hashable]) -> None:
         """Raise ValueError unless the table allows this many inputs and these static arguments."""
@@ -55,12 +64,12 @@ class Op:
             raise ValueError(f"{name} takes the static arguments {sorted(self.static)}, not {sorted(static)}")
 
     def row_inputs(self, inputs: int) -> tuple[int, ...]:
-        """The positions of the inputs whose rows are the rows of the output."""
+        """List the inputs whose rows are the rows of the output."""
         return tuple(range(inputs)) if self.rows is None else self.rows
 
     def head_inputs(self, inputs: int) -> tuple[int, ...]:
-        """The positions of the inputs that carry the heads of the output."""
-        return tuple(range(inputs)) if self.heads is None else self.heads
+        """List the inputs that carry heads, first the one whose heads have the numbers of the output's."""
+        return tuple(at for at in (range(inputs) if self.heads is None else self.heads) if at < inputs)
 
 
 def embed(
@@ -107,13 +116,13 @@ def activate(x: Float[Tensor, "batch position width"], *, kind: str) -> Float[Te
 
 
 def take_heads(weight: Float[Tensor, "head ..."], *, indices: tuple[int, ...]) -> Float[Tensor, "some ..."]:
-    return weight[list(indices)]
+    return weight[on_device(indices, weight.device)]
 
 
 def select_heads(x: Float[Tensor, "batch head ..."], *, indices: tuple[int, ...]) -> Float[Tensor, "batch some ..."]:
     """Some heads of what is computed; those that stand side by side without a copy."""
     first, last = indices[0], indices[-1]
-    return x[:, first : last + 1] if indices == tuple(range(first, last + 1)) else x[:, list(indices)]
+    return x[:, first : last + 1] if indices == tuple(range(first, last + 1)) else x[:, on_device(indices, x.device)]
 
 
 def project(
@@ -132,7 +141,7 @@ def attention_pattern(
 ) -> Float[Tensor, "batch head query key"]:
     """softmax(q k / sqrt(d_head)) over the keys at or before each query's position."""
     scores: Tensor = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-    later = torch.arange(k.shape[-2], device=k.device) > position[:, None, :, None]
+    later = on_device(range(k.shape[-2]), k.device) > position[:, None, :, None]
     scores += scores.new_zeros(later.shape).masked_fill_(later, -torch.inf)
     # in place where nothing will ask for a gradient: fresh memory for every pattern costs as much as the softmax
     return scores.softmax(-1) if scores.requires_grad else torch.softmax(scores, -1, out=scores)
@@ -151,7 +160,7 @@ def attention(
 ) -> Float[Tensor, "batch head position d_head"]:
     """attend(attention_pattern(q, k), v) at every position, without a pattern in memory."""
     if q.shape[-2] < SHORT:
-        return attend(attention_pattern(q, k, torch.arange(q.shape[-2], device=q.device)[None]), v)
+        return attend(attention_pattern(q, k, on_device(range(q.shape[-2]), q.device)[None]), v)
     return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
 
 
@@ -188,7 +197,7 @@ def gather_rows(
     pattern: Float[Tensor, "donor head query key"], donor: Int[Tensor, "batch query"]
 ) -> Float[Tensor, "batch head query key"]:
     """Row i of sequence b is row i of the pattern of sequence donor[b, i]."""
-    query = torch.arange(pattern.shape[-2], device=pattern.device)
+    query = on_device(range(pattern.shape[-2]), pattern.device)
     return rearrange(pattern[donor, :, query], "batch query head key -> batch head query key")
 
 
@@ -266,7 +275,9 @@ def centre(x: Float[Tensor, "batch position d_model"]) -> Float[Tensor, "batch p
 
 
 def inverse_deviation(x: Float[Tensor, "batch position d_model"], *, eps: float) -> Float[Tensor, "batch position 1"]:
-    """What LayerNorm multiplies by."""
+    """Give what LayerNorm multiplies by."""
+    if x.requires_grad:  # which torch gives for nothing, but without a gradient
+        return (x.var(-1, correction=0, keepdim=True) + eps).rsqrt()
     return torch.native_layer_norm(x, x.shape[-1:], None, None, eps)[2].to(x.dtype)
 
 
@@ -306,13 +317,15 @@ def log_normaliser_changed(
     z: Float[Tensor, "#batch head position d_head"],
     folded: Float[Tensor, "head_times_d_head_plus_one vocab"],
     scale: Float[Tensor, "batch position 1"],
+    *,
+    at_once: int | None = None,
 ) -> Float[Tensor, "batch position 1"]:
     """The log normaliser of unembed_changed, some rows at a time: its logits never leave the cache."""
     batch, positions, vocab = len(scale), *logits.shape[1:]
-    at_once = max(1, IN_CACHE // vocab)
+    count = max(1, at_once // vocab) if at_once else batch * positions
     logits, z = logits.expand(batch, -1, -1), z.expand(batch, -1, -1, -1)
     rows = (logits.reshape(-1, 1, vocab), rearrange(z, "b h p d -> (b p) h 1 d"), scale.view(-1, 1, 1))
-    parts = zip(*(torch.split(each, at_once) for each in rows), strict=True)
+    parts = zip(*(torch.split(each, count) for each in rows), strict=True)
     found = [log_normaliser(unembed_changed(shared, own, folded, scales)) for shared, own, scales in parts]
     return torch.cat(found).view(batch, positions, 1)
 
@@ -372,6 +385,6 @@ OPS: dict[str, Op] = {
     "scale_columns": Op(scale_columns, TWO),
     "fold_output": Op(fold_output, THREE),
     "fold_bias": Op(fold_bias, TWO),
-    "log_normaliser_changed": Op(log_normaliser_changed, FOUR, rows=(0, 1, 3)),
+    "log_normaliser_changed": Op(log_normaliser_changed, FOUR, rows=(0, 1, 3), blocks=True),
     "unembed_changed": Op(unembed_changed, FOUR, rows=(0, 1, 3)),
 }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from tokenizers import Tokenizer
@@ -110,14 +112,24 @@ class Model:
             return self  # what is known of it stays known
         return replace(self, params=_moved(self.params, dtype and _computable(dtype), device))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # the graph is made again, since a deep one can't be pickled; the parameters are arrays, which processes share
+        arrays = {name: _array(value) for name, value in self.params.items()}
+        known = {"weights_hash": self.weights_hash}
+        return _from_arrays, (self.name, self.config, arrays, self.tokenizer, self.folder), known
 
-def load_model(spec: str | Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> Model:
+
+def load_model(
+    spec: str | Path | Model, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+) -> Model:
     """Load a model: `spec` is a path, the name of one in ./models or shipped with scrub, or OWNER/NAME on the hub.
 
     Its files may be of any layout in scrub/models/checkpoints/layouts. It computes in `dtype`, however it is stored.
     Raises ScrubError, in one line, if there is none, if the hub can't be reached, or for anything that is wrong with
-    the model's files.
+    the model's files. One that is in memory is given in that dtype, on that device.
     """
+    if isinstance(spec, Model):
+        return spec.to(dtype, device)
     found = find_model(spec)
     name, folder = found.name, found.folder
     checkpoint = open_checkpoint(folder, found.overrides)
@@ -127,8 +139,10 @@ def load_model(spec: str | Path, dtype: torch.dtype = torch.float32, device: str
     return Model(name, checkpoint.config, checkpoint.graph, _moved(params, dtype, device), tokenizer, folder)
 
 
-def load_graph(spec: str | Path) -> tuple[Node, dict[str, tuple[tuple[int, int], ...]]]:
+def load_graph(spec: str | Path | Model) -> tuple[Node, dict[str, tuple[tuple[int, int], ...]]]:
     """The graph and the roles of a model, without its parameters. See :func:`load_model`."""
+    if isinstance(spec, Model):
+        return spec.graph, spec.roles
     found = find_model(spec)
     config = open_checkpoint(found.folder, found.overrides).config
     return lower(config), {role: tuple(heads) for role, heads in config.roles.items()}
@@ -170,6 +184,25 @@ def save_model(model: Model, folder: str | Path) -> None:
 
 def _family(config: ModelConfig) -> str:
     return next(name for name, family in architectures().items() if isinstance(config, family.Config))
+
+
+def _array(tensor: Tensor) -> tuple[np.ndarray, torch.dtype]:
+    """A parameter as an array; numpy has no bfloat16, but its bits."""
+    here = tensor.detach().cpu().contiguous()
+    return (here.view(torch.int16) if here.dtype == torch.bfloat16 else here).numpy(), here.dtype
+
+
+def _from_arrays(
+    name: str,
+    config: ModelConfig,
+    arrays: Mapping[str, tuple[np.ndarray, torch.dtype]],
+    tokenizer: Tokenizer | None,
+    folder: Path | None,
+) -> Model:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nor does anybody write to it
+        params = {each: torch.from_numpy(array).view(dtype) for each, (array, dtype) in arrays.items()}
+    return Model(name, config, lower(config), params, tokenizer, folder)
 
 
 def _computable(dtype: torch.dtype) -> torch.dtype:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from scrub.graph.node import Node
+from scrub.graph.node import Node, fold
 from scrub.paths.locate import below
 from scrub.paths.tree import Equal, PathTree, fitted, merged, sources_by_node
 from scrub.text.wording import printable
@@ -63,17 +63,7 @@ class _Difference:
         self._equal = Equal()
         self._steps: dict[Node, dict[Name, Node]] = {}
         start: Pair = (first, second)
-        made: dict[Pair, PathTree | None] = {}
-        stack = [start]
-        while stack:
-            pair = stack[-1]
-            inner = self._below(pair)
-            if missing := [each for each in inner if each not in made]:
-                stack.extend(missing)
-                continue
-            made[pair] = self._tree(pair, [made[each] for each in inner])
-            stack.pop()
-        found = made[start] or PathTree(first.label or first.op, ())
+        found = fold(start, self._below, self._tree) or PathTree(first.label or first.op, ())
         every = (PathTree("**", found.sources),) if found.sources else found.children  # one source feeds all of each
         self.tree = replace(found, sources=(), children=every)
 

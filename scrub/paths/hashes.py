@@ -42,11 +42,16 @@ def hash_graph(root: Node, classes: Mapping[str, str]) -> str:
     """
     found: dict[Node, str] = {}
     for each in walk([root.value]):
-        static = {name: repr(value) for name, value in each.static}
+        static = {name: _argument(value, classes) for name, value in each.static}
         source = each.arguments.get("source")
         feature = classes.get(source.feature, "") if isinstance(source, Draw) else ""
         found[each] = hash_of(each.op, static, feature, [found[i] for i in each.inputs])
     return found[root.value]
+
+
+def _argument(value: object, classes: Mapping[str, str]) -> str:
+    """A static argument: of a node, as a held leaf stands for one, that prints alike where its inputs differ."""
+    return hash_graph(value, classes) if isinstance(value, Node) else repr(value)
 
 
 def _short(content: bytes) -> str:

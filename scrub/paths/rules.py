@@ -63,20 +63,14 @@ def resample(root: Node, rules: Sequence[Rule]) -> Node:
     attention pattern.
     """
 
+    steps: dict[tuple[RuleState, str], RuleState] = {}  # few different ones, in many places
+
     def advance(state: RuleState, current: Node) -> RuleState:
         if current.label is None:
             return state
-        after: list[State | _Done] = []
-        for rule, before in zip(rules, state, strict=True):
-            if isinstance(before, _Done):
-                after.append(before)
-                continue
-            now = rule.pattern.advance(before, current.label)
-            after.append(_Done.MATCHED if rule.pattern.accepts(now) else now or _Done.DEAD)
-        if _Done.MATCHED in after:  # the rules before the last one that has matched can't win any more
-            last = len(after) - 1 - after[::-1].index(_Done.MATCHED)
-            after[:last] = [_Done.DEAD] * last
-        return tuple(after)
+        if (state, current.label) not in steps:
+            steps[state, current.label] = _advanced(rules, state, current.label)
+        return steps[state, current.label]
 
     def build(current: Node, state: RuleState, inputs: tuple[Node, ...]) -> Node:
         if current.op == "tokens" or (current.label is not None and _Done.MATCHED in state):
@@ -89,7 +83,24 @@ def resample(root: Node, rules: Sequence[Rule]) -> Node:
         return _attending(current, here) if current.op == "attention_pattern" else here
 
     start: RuleState = tuple(rule.pattern.start for rule in rules)
-    return _gather_donors(_none_left(unroll(root, start, advance, build)))
+    fed = unroll(root, start, advance, build)
+    fed = _none_left(fed) if any(isinstance(rule.source, Attend) for rule in rules) else fed
+    return _gather_donors(fed) if any(isinstance(r.source, Draw) and r.source.by_row for r in rules) else fed
+
+
+def _advanced(rules: Sequence[Rule], state: RuleState, step: str) -> RuleState:
+    """What every rule's pattern has read after one more step."""
+    after: list[State | _Done] = []
+    for rule, before in zip(rules, state, strict=True):
+        if isinstance(before, _Done):
+            after.append(before)
+            continue
+        now = rule.pattern.advance(before, step)
+        after.append(_Done.MATCHED if rule.pattern.accepts(now) else now or _Done.DEAD)
+    if _Done.MATCHED in after:  # the rules before the last one that has matched can't win any more
+        last = len(after) - 1 - after[::-1].index(_Done.MATCHED)
+        after[:last] = [_Done.DEAD] * last
+    return tuple(after)
 
 
 def _attending(before: Node, here: Node) -> Node:
@@ -169,6 +180,4 @@ def _gather_donors(root: Node) -> Node:
             )
         return here
 
-    if not any(source.by_row for source in fed[root]):
-        return root
     return unroll(root, _Place.OUTSIDE, advance, build)

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from scrub.graph.node import Node
+from scrub.graph.heads import head_indices
+from scrub.graph.node import Node, fold
 from scrub.paths.locate import below
 from scrub.paths.pattern import Pattern, State
 from scrub.paths.rules import Rule, draws
 from scrub.paths.sources import Source, X, Y
-from scrub.paths.splits import head_indices
 from scrub.text.errors import ScrubError
 
 SLOTS = ("q", "k", "v")
@@ -114,17 +114,14 @@ class Scope:
 
     def fed(self, at: Walker) -> frozenset[Source]:
         """What feeds everything below, but for what another entry reads."""
-        stack = [at]
-        while stack:
-            current = stack[-1]
-            inner = self.below(current)
-            if missing := [each for each in inner if each not in self._fed]:
-                stack.extend(missing)
-                continue
-            here = frozenset() if below(current.node) else frozenset[Source](draws(current.node))
-            self._fed[current] = here.union(*(self._fed[each] for each in inner))
-            stack.pop()
-        return self._fed[at]
+
+        def combine(place: Walker, inner: list[frozenset[Source]]) -> frozenset[Source]:
+            if place not in self._fed:
+                here = frozenset() if below(place.node) else frozenset[Source](draws(place.node))
+                self._fed[place] = here.union(*inner)
+            return self._fed[place]
+
+        return fold(at, lambda place: [] if place in self._fed else self.below(place), combine)
 
     def reached_by(self, rule: Rule) -> bool:
         """Whether a rule speaks of the scope, and not only of what lies outside or is read by a second entry."""

@@ -18,7 +18,8 @@ from dataclasses import dataclass, replace
 from scrub.graph.masks import spans
 from scrub.graph.node import Node
 from scrub.paths.locate import below
-from scrub.paths.splits import Roles, attention_heads
+from scrub.paths.pattern import Pattern
+from scrub.paths.splits import Roles, Split, attention_heads
 from scrub.text.errors import ScrubError
 
 STREAM = "stream "
@@ -37,29 +38,31 @@ class Site:
     positions: str | None = None
 
     @property
-    def inner(self) -> list[str]:
+    def inner(self) -> list[Pattern]:
         """The patterns of the site at all positions: on every path that it is the end of."""
         written = _alternatives(self.written)
         if not self.written:
-            return ["/".join(["**", *(_alternatives([step]) for step in self.steps)])]
+            return [Pattern("/".join(["**", *(_alternatives([step]) for step in self.steps)]))]
         heads, mlps = ([each for each in self.readers if each[0] == kind] for kind in "am")
-        slots = [f"**/{_alternatives(heads)}/{{q,k,v}}/{written}"] if heads else []
-        return [written, *slots, *([f"**/{_alternatives(mlps)}/{written}"] if mlps else [])]
+        texts = [written]
+        texts += [f"**/{_alternatives(heads)}/{{q,k,v}}/{written}"] if heads else []
+        texts += [f"**/{_alternatives(mlps)}/{written}"] if mlps else []
+        return [Pattern(text) for text in texts]
 
     @property
-    def patterns(self) -> list[str]:
+    def patterns(self) -> list[Pattern]:
         """The patterns of the site, once it is split."""
-        return self.inner if self.positions is None else [f"{each}[{self.positions}]" for each in self.inner]
+        return self.inner if self.positions is None else [Pattern(f"{each}[{self.positions}]") for each in self.inner]
 
     @property
-    def splits(self) -> list[str]:
+    def splits(self) -> list[Split]:
         """The splits that tell its positions apart."""
-        return [] if self.positions is None else [f"{each} by positions {self.positions}" for each in self.inner]
+        return [] if self.positions is None else [Split(each, "positions", (self.positions,)) for each in self.inner]
 
     @property
-    def attention(self) -> str:
+    def attention(self) -> Pattern:
         """The pattern of the slots that make the attention pattern of heads or a layer, where those are split too."""
-        return f"**/{_alternatives([*self.steps, f'{self.steps[-1]}[*]'])}/{{q,k}}"
+        return Pattern(f"**/{_alternatives([*self.steps, f'{self.steps[-1]}[*]'])}/{{q,k}}")
 
     @property
     def groups(self) -> list[tuple[str, str]]:
@@ -139,13 +142,13 @@ def read_sites(text: str, graph: Node, roles: Roles, positions: str | None = Non
     return found
 
 
-def splits_of(sites: Iterable[Site]) -> list[str]:
-    """The splits that tell these sites apart from the rest of the model."""
+def splits_of(sites: Iterable[Site]) -> list[Split]:
+    """List the splits that tell these sites apart from the rest of the model."""
     groups: dict[str, dict[str, None]] = {}
     for site in sites:
         for layer, name in site.groups:
             groups.setdefault(layer, {})[name] = None
-    found = [f"**/{layer} by heads {' '.join(names)}" for layer, names in groups.items()]
+    found = [Split(Pattern(f"**/{layer}"), "heads", tuple(names)) for layer, names in groups.items()]
     return found + list(dict.fromkeys(split for site in sites for split in site.splits))
 
 

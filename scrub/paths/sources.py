@@ -11,7 +11,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, Self, TypeVar
+from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -21,11 +21,11 @@ from torch import Tensor
 from scrub.graph.masks import MASKS
 from scrub.text.errors import ScrubError
 
-ATTEND = "attend "  # in front of what attention is forced to
 Kind = TypeVar("Kind", bound="Source")
 Rows = Int[np.ndarray, "sequence *position"]  # which row stands in for each sequence, or for each of its positions
 
 
+@runtime_checkable
 class Pool(Protocol):
     """The sequences of one pairing, as far as a draw has to know them (scrub/study/draws.py)."""
 
@@ -42,8 +42,9 @@ class Pool(Protocol):
         ...
 
 
+@runtime_checkable
 class Stand(Protocol):
-    """The place of a held value, and what it may be made of (scrub/measure/interventions/values.py)."""
+    """The place of a held value, and what it may be made of (scrub/study/held.py)."""
 
     @property
     def like(self) -> Float[Tensor, "1 ..."]:
@@ -81,7 +82,7 @@ class Source:
         raise ScrubError(f"there is no source {said!r}: use {draws}, and in an intervention {holds}")
 
     @classmethod
-    def read(cls, text: str) -> Self | None:
+    def read(cls, text: str) -> Source | None:
         """Read a source of this kind; None for any other text. Kinds with an argument read more than their name."""
         return cls() if text == cls.written else None
 
@@ -155,7 +156,7 @@ class Like(Draw):
     feature: str
 
     @classmethod
-    def read(cls, text: str) -> Self | None:
+    def read(cls, text: str) -> Like | None:
         found = re.fullmatch(cls.written.replace("FEATURE", r"([A-Za-z_]\w*)"), text)
         return cls(found[1]) if found else None
 
@@ -209,7 +210,7 @@ class Array(Held):
     name: str
 
     @classmethod
-    def read(cls, text: str) -> Self | None:
+    def read(cls, text: str) -> Array | None:
         found = re.fullmatch(r"array ([A-Za-z_]\w*)", text)
         return cls(found[1]) if found else None
 
@@ -232,7 +233,7 @@ class Attend(Held):
     by: str
 
     @classmethod
-    def read(cls, text: str) -> Self | None:
+    def read(cls, text: str) -> Attend | None:
         word, _, by = text.partition(" ")
         if word != "attend" or not by:
             return None

@@ -12,9 +12,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from scrub.graph.heads import head_indices, restrict
 from scrub.graph.masks import MASKS, spans
 from scrub.graph.node import Node, node, unroll, walk
-from scrub.graph.ops import OPS
 from scrub.paths.locate import locate
 from scrub.paths.pattern import Pattern, State
 from scrub.text.errors import ScrubError
@@ -115,20 +115,6 @@ def heads_of(layer: int, name: str, roles: Roles) -> list[int]:
     return [int(name)] if name.isdecimal() else [head for at, head in roles.get(name, ()) if at == layer]
 
 
-def head_indices(component: Node) -> tuple[int, ...]:
-    """Which heads of its layer an attention component is made of."""
-    if component.op == "take_heads":
-        inner = head_indices(component.inputs[0])
-        indices = component.arguments["indices"]
-        assert isinstance(indices, tuple)
-        return tuple(inner[i] for i in indices)
-    if component.op == "param":
-        shape = component.arguments["shape"]
-        assert isinstance(shape, tuple)
-        return tuple(range(shape[0]))
-    return head_indices(component.inputs[OPS[component.op].head_inputs(len(component.inputs))[0]])
-
-
 def attention_heads(graph: Node) -> dict[int, tuple[int, ...]]:
     """The heads of each attention layer of a model that isn't split."""
     layers = ((each, re.fullmatch(r"a(\d+)", each.label or "")) for each in walk([graph]))
@@ -158,7 +144,7 @@ def _by_heads(whole: Node, names: Sequence[str], roles: Roles) -> list[Node]:
             raise ScrubError(f"'rest' names the other heads of {whole.label}: give the role 'rest' another name")
         named[remainder] = rest
     return [
-        _restrict(whole, tuple(there.index(h) for h in heads)).labelled(f"{name}{bracket}{part}")
+        restrict(whole, tuple(there.index(h) for h in heads)).labelled(f"{name}{bracket}{part}")
         for name, heads in named.items()
     ]
 
@@ -170,16 +156,3 @@ def _by_positions(whole: Node, positions: str) -> list[Node]:
         node("at_positions", rows, position, positions=positions, inside=inside, label=f"{whole.label}[{name}]")
         for name, inside in ((positions, True), ("rest", False))
     ]
-
-
-def _restrict(whole: Node, kept: tuple[int, ...]) -> Node:
-    """The same operation on some of its heads: the table says which inputs carry them."""
-    if whole.op == "param":
-        return node("take_heads", whole, indices=kept)
-    if whole.op == "take_heads":
-        indices = whole.arguments["indices"]
-        assert isinstance(indices, tuple)
-        return node("take_heads", whole.inputs[0], indices=tuple(indices[i] for i in kept))
-    carry = OPS[whole.op].head_inputs(len(whole.inputs))
-    inputs = (_restrict(each, kept) if at in carry else each for at, each in enumerate(whole.inputs))
-    return whole.with_inputs(tuple(inputs))

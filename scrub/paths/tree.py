@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from scrub.graph.node import Node, walk
+from scrub.graph.node import Node, fold, walk
 from scrub.paths.locate import below
 from scrub.paths.rules import draws
 from scrub.paths.sources import Source, ordered
@@ -53,48 +53,40 @@ def path_tree(root: Node, depth: int = 1) -> PathTree:
     """
     fed = sources_by_node(root)
     equal = Equal()
-    made: dict[tuple[Node, int], PathTree] = {}
-    start = (root, max(depth, 0))
-    stack = [start]
-    while stack:
-        current, levels = stack[-1]
-        steps = below(current)
-        inner = [(n, max(levels - 1, 0)) for n in steps] if levels or len(fed[current]) > 1 else []
-        if missing := [key for key in inner if key not in made]:
-            stack.extend(missing)
-            continue
-        children = {id(made[key]): made[key] for key in inner}  # equal parts at one place are the same paths
-        name = current.label or current.op
-        fed_by = tuple(map(str, fed[current]))
-        made[current, levels] = equal(PathTree(name, fed_by, tuple(children.values()), ends=not steps))
-        stack.pop()
-    return made[start]
+
+    def inner(place: tuple[Node, int]) -> list[tuple[Node, int]]:
+        node, levels = place
+        return [(each, max(levels - 1, 0)) for each in below(node)] if levels or len(fed[node]) > 1 else []
+
+    def combine(place: tuple[Node, int], parts: list[PathTree]) -> PathTree:
+        node = place[0]
+        children = tuple({id(each): each for each in parts}.values())  # equal parts at one place are the same paths
+        return equal(PathTree(node.label or node.op, tuple(map(str, fed[node])), children, ends=not below(node)))
+
+    return fold((root, max(depth, 0)), inner, combine)
 
 
-def fold(tree: PathTree, combine: Callable[[PathTree, tuple[T, ...]], T]) -> T:
-    """What `combine` makes of a tree from its children's results. Equal parts are combined once."""
-    done: dict[int, T] = {}
-    stack = [tree]
-    while stack:
-        current = stack[-1]
-        if missing := [c for c in current.children if id(c) not in done]:
-            stack.extend(missing)
-            continue
-        done[id(current)] = combine(current, tuple(done[id(c)] for c in current.children))
-        stack.pop()
-    return done[id(tree)]
+def fold_tree(tree: PathTree, combine: Callable[[PathTree, list[T]], T]) -> T:
+    """Combine a tree from its children's results up. Equal parts, which are one object, are combined once."""
+    parts: dict[int, PathTree] = {id(tree): tree}
+
+    def inner(place: int) -> list[int]:
+        parts.update((id(each), each) for each in parts[place].children)
+        return [id(each) for each in parts[place].children]
+
+    return fold(id(tree), inner, lambda place, made: combine(parts[place], made))
 
 
 def size(tree: PathTree) -> int:
     """How many lines the whole tree has."""
-    return fold(tree, lambda _, below: 1 + sum(below))
+    return fold_tree(tree, lambda _, below: 1 + sum(below))
 
 
 def merged(tree: PathTree) -> PathTree:
     """The tree with steps at the same place merged if they are fed in the same way, all the way down."""
     equal = Equal()
 
-    def combine(current: PathTree, children: tuple[PathTree, ...]) -> PathTree:
+    def combine(current: PathTree, children: list[PathTree]) -> PathTree:
         alike: dict[Hashable, list[PathTree]] = {}
         for child in children:
             key = (child.sources, child.ends, child.note, *map(id, child.children))
@@ -105,7 +97,7 @@ def merged(tree: PathTree) -> PathTree:
         ]
         return equal(replace(current, children=tuple(groups)))
 
-    return fold(tree, combine)
+    return fold_tree(tree, combine)
 
 
 def fitted(tree: PathTree, limit: int) -> PathTree:
@@ -121,7 +113,7 @@ def fitted(tree: PathTree, limit: int) -> PathTree:
     if size(alike) <= limit:
         return alike
     sizes: dict[int, int] = {}
-    fold(alike, lambda current, inner: sizes.setdefault(id(current), 1 + sum(inner)))
+    fold_tree(alike, lambda current, inner: sizes.setdefault(id(current), 1 + sum(inner)))
     lines = [(alike, "")]  # each with its path; those of the children of line i are at below[i]
     below: dict[int, range] = {}
     notes: dict[int, str] = {}

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scrub.graph.heads import restrict
 from scrub.graph.node import Node, node, walk
 from scrub.graph.ops import OPS
 
@@ -52,18 +53,15 @@ def share_heads(roots: Sequence[Node]) -> dict[Node, Node]:
 
 
 def _group(current: Node, groups: dict[Node, _Group]) -> _Group | None:
-    """What a value is of a whole, if all of its inputs that carry heads are the same heads of theirs."""
+    """Recognise some heads of a whole: the same operation on the wholes of its inputs, restricted, is the value."""
     if current.op == "take_heads":
         weight, indices = current.inputs[0], current.arguments["indices"]
         shape = weight.arguments.get("shape")
         return _Group(weight, indices, shape[0]) if isinstance(indices, tuple) and isinstance(shape, tuple) else None
-    carry = [at for at in OPS[current.op].head_inputs(len(current.inputs)) if at < len(current.inputs)]
-    if not carry or current.op == "output":  # which sums over heads
+    carry = OPS[current.op].head_inputs(len(current.inputs))
+    theirs = {at: groups.get(current.inputs[at]) for at in carry}
+    if not carry or None in theirs.values() or current.op == "output":  # which sums over heads
         return None
-    theirs = [groups.get(current.inputs[at]) for at in carry]
-    first = theirs[0]
-    if first is None or any(each is None or each.indices != first.indices for each in theirs):
-        return None
-    wholes = {at: each.whole for at, each in zip(carry, theirs, strict=True) if each}
-    inputs = tuple(wholes.get(at, each) for at, each in enumerate(current.inputs))
-    return _Group(current.with_inputs(inputs), first.indices, first.heads)
+    inputs = (groups[each].whole if at in theirs else each for at, each in enumerate(current.inputs))
+    whole, first = current.with_inputs(tuple(inputs)), groups[current.inputs[carry[0]]]
+    return _Group(whole, first.indices, first.heads) if restrict(whole, first.indices) is current else None

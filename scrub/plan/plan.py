@@ -13,10 +13,12 @@ from scrub.plan.fuse import fuse_attention
 from scrub.plan.heads import share_heads
 from scrub.plan.lowrank import share_logits
 from scrub.plan.order import in_order
+from scrub.plan.place import Place
 from scrub.plan.rows import select_rows
 from scrub.plan.simplify import simplify
 
 PER_RUN = frozenset({"param", "position", "held"})  # leaves that are the same in every batch
+HERE = Place()
 
 
 @dataclass(frozen=True)
@@ -55,16 +57,16 @@ class Plan:
             lines.append(f"{call:<60} # {'; '.join(n for n in notes if n)}".rstrip(" #"))
         return lines
 
-    def once(self, leaves: Mapping[Node, Tensor]) -> dict[int, Tensor]:
-        """The values that are the same in every batch."""
+    def once(self, leaves: Mapping[Node, Tensor], place: Place = HERE) -> dict[int, Tensor]:
+        """Compute the values that are the same in every batch."""
         kept: dict[int, Tensor] = {}
         for at, step in enumerate(self.steps):
             if step.per_run:
-                kept[at] = compute(step, kept, leaves)
+                kept[at] = compute(step, kept, leaves, place)
         return kept
 
-    def run(self, once: Mapping[int, Tensor], leaves: Mapping[Node, Tensor]) -> dict[str, Tensor]:
-        """The outputs for one batch.
+    def run(self, once: Mapping[int, Tensor], leaves: Mapping[Node, Tensor], place: Place = HERE) -> dict[str, Tensor]:
+        """Compute the outputs for one batch.
 
         `once` is what :meth:`once` gave; `leaves` binds the other leaves: tokens [batch, position] of each
         source, donor, selected, target. The values that aren't needed any more are freed on the way.
@@ -72,7 +74,7 @@ class Plan:
         values = dict(once)
         for at, step in enumerate(self.steps):
             if not step.per_run:
-                values[at] = compute(step, values, leaves)
+                values[at] = compute(step, values, leaves, place)
                 for each in step.frees:
                     del values[each]
         return {name: values[at] for name, at in self.outputs.items()}
@@ -125,9 +127,10 @@ def _simpler(values: Sequence[Node]) -> dict[Node, Node]:
     return {value: together.get(stands, stands) for value, stands in less.items()}
 
 
-def compute(step: Step, values: Mapping[int, Tensor], leaves: Mapping[Node, Tensor]) -> Tensor:
-    """The value of one step, from the values of its inputs, or bound to it if it is a leaf."""
-    run = OPS[step.node.op].run
-    if run is None:
+def compute(step: Step, values: Mapping[int, Tensor], leaves: Mapping[Node, Tensor], place: Place = HERE) -> Tensor:
+    """Compute one step from the values of its inputs, or take what is bound to it if it is a leaf."""
+    op = OPS[step.node.op]
+    if op.run is None:
         return leaves[step.node]
-    return run(*(values[i] for i in step.inputs), **step.node.arguments)
+    choices = {"at_once": place.numbers_at_once} if op.blocks else {}
+    return op.run(*(values[i] for i in step.inputs), **step.node.arguments, **choices)

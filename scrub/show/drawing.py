@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 
 from scrub.paths.sources import Source
-from scrub.paths.tree import PathTree, fitted, fold, merged
+from scrub.paths.tree import PathTree, fitted, fold_tree, merged
 from scrub.show.layout import LINE, MARGIN, PAD_Y, Box, Edge, Layout, lay_out, text_width
 from scrub.show.sources import LOOKS, MIXED, Ink, css, styles
 from scrub.text.wording import printable
@@ -134,7 +134,7 @@ def _says(box: Box) -> str:
 
 def _legend(tree: PathTree) -> list[tuple[str | None, str]]:
     """Each source, or None for a mixture, and what is said of it."""
-    mixed = fold(tree, lambda current, below: len(current.sources) > 1 or any(below))
+    mixed = fold_tree(tree, lambda current, below: len(current.sources) > 1 or any(below))
     entries: list[tuple[str | None, str]] = []
     for source in tree.sources:
         name = Source.parse(source).input_name

@@ -22,14 +22,14 @@ from scrub.graph.node import Node
 from scrub.models.model import Model
 from scrub.paths.hashes import hash_graph, hash_of
 from scrub.paths.rules import held
-from scrub.plan.running import Running
+from scrub.plan.runner import Runner
 from scrub.study.binding import bind
 from scrub.study.draws import Pairing, pair_up
 from scrub.study.experiments import Experiments, Name
 from scrub.study.gates import Gates, check_gates
 from scrub.study.held import Arrays, held_values
 from scrub.study.metric import Metric
-from scrub.study.settings import DTYPES, Settings
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 from scrub.text.progress import batches_bar
 
@@ -85,12 +85,12 @@ class Evaluator:
         quiet: bool = False,
         receipt: Receipt | None = None,
     ) -> None:
-        self.model = model.to(DTYPES[settings.dtype], settings.where)
+        self.model = model.to(settings.torch_dtype, settings.where)
         self.experiments, self.metrics, self.settings = experiments, tuple(metrics), settings
         self._reference, self._arrays, self._quiet, self._receipt = reference, arrays, quiet, receipt
         self._gates: Gates | None = None
         self._held: dict[int, dict[Node, Tensor]] = {}
-        self._runners: dict[int, Running] = {}
+        self._runners: dict[int, Runner] = {}
 
     @cached_property
     def _chunks(self) -> list[Experiments]:
@@ -107,12 +107,12 @@ class Evaluator:
             self._held[chunk] = held_values(leaves, self.model, rows, self._arrays)
         return self._held[chunk]
 
-    def _runner(self, chunk: int, pairing: Pairing) -> Running:
+    def _runner(self, chunk: int, pairing: Pairing) -> Runner:
         """The plan of some of the experiments."""
         if chunk not in self._runners:
             outputs, positions = self._chunks[chunk].outputs(self.metrics), pairing.examples.context
             values = self._values(chunk, pairing)
-            self._runners[chunk] = Running(outputs, self.model.params, positions, self.model.device, values)
+            self._runners[chunk] = Runner(outputs, self.model.params, positions, self.model.device, values)
         return self._runners[chunk]
 
     def basis(self, examples: Examples) -> str:
@@ -138,7 +138,7 @@ class Evaluator:
         return graphs <= receipt.experiments and receipt.basis == self.basis(examples)
 
     def _passed(self, pairing: Pairing) -> Gates:
-        dtype = DTYPES[self.settings.dtype]
+        dtype = self.settings.torch_dtype
         with batches_bar(self.settings.progress) as bar:
             bar.add_task(f"gates of {len(self.experiments)} experiments", total=None)
             found = [

@@ -99,7 +99,9 @@ class Experiments:
     def outputs(self, metrics: Sequence[Metric]) -> dict[str, Node]:
         """Name the nodes that measure them: METRIC:EXPERIMENT, experiment by experiment."""
         reference = self.unscrubbed.graph
-        return {f"{metric.name}:{each.name}": metric.of(each.graph, reference) for each in self for metric in metrics}
+        return {
+            f"{metric.name}:{each.name}": metric.nodes(each.graph, reference) for each in self for metric in metrics
+        }
 
 
 def experiments(

@@ -28,8 +28,9 @@ from torch import Tensor
 from scrub.graph.node import Node, node, rewrite, walk
 from scrub.models.model import Model
 from scrub.paths.rules import Rule, draws, held, held_by, resample
-from scrub.paths.sources import Draw, Like, X, Y, ordered
-from scrub.plan.running import Running
+from scrub.paths.sources import Draw, Like, Source, X, Y, ordered
+from scrub.paths.sources import Held as HeldSource
+from scrub.plan.runner import Runner
 from scrub.study.binding import bind
 from scrub.study.draws import Pairing
 from scrub.study.experiments import Experiment, Experiments
@@ -97,11 +98,11 @@ def check_gates(
 
 
 class _Without:
-    """An experiment without one of its rules, each graph built once."""
+    """An experiment without one of its rules, each graph built once. A rule may stand there twice."""
 
     def __init__(self, of: Experiment) -> None:
         self.of = of
-        self.graphs = {rule: self._graph(at) for at, rule in enumerate(of.rules)}
+        self.graphs = [(rule, self._graph(at)) for at, rule in enumerate(of.rules)]
 
     def _graph(self, at: int) -> Node | None:
         """The graph without a rule; None if the others can't be alone, as with half of a whole pattern."""
@@ -113,7 +114,7 @@ class _Without:
     @property
     def idle(self) -> list[Rule]:
         """The rules without which the graph would be the same."""
-        return [rule for rule, graph in self.graphs.items() if graph is self.of.graph]
+        return [rule for rule, graph in self.graphs if graph is self.of.graph]
 
 
 def idle_rules(experiment: Experiment) -> list[Rule]:
@@ -133,13 +134,14 @@ def ineffective(of: Iterable[_Without], basis: _Basis, pairing: Pairing, values:
     changed: dict[str, str] = {}
     for each in of:
         graphs[each.of.name] = each.of.graph
-        for rule, without in each.graphs.items():
+        for rule, without in each.graphs:
             if without is None or without is each.of.graph:
                 continue
             if values is None or values.keys() >= set(held([without])):  # what it holds then may have no value
                 name = f"{each.of.name}: the rule '{rule}'"
                 graphs[name], changed[name] = without, each.of.name
-    found = basis.losses(graphs, pairing, values)
+    # a rule that changes the loss changes the target's logit, which costs no unembedding
+    found = _Look(basis, {name: _target_logit(graph) for name, graph in graphs.items()}, pairing, values)()
     silent = [
         name for name, whole in changed.items() if float((found[name] - found[whole]).abs().max()) < ROUNDING_NATS
     ]
@@ -176,15 +178,24 @@ class _Basis:
     """
 
     def __init__(self, model: Model, few: Pairing, dtype: torch.dtype) -> None:
-        self._model, self._dtype, self._few = model, dtype, few
+        self.model, self.dtype = model, dtype
         rows = {row for partners in few.partners.values() for row in np.unique(partners[few.order])}
-        self._ids = np.unique(few.pool[sorted({*rows, *few.order.tolist()})])
+        self.ids = np.unique(few.pool[sorted({*rows, *few.order.tolist()})])
         self._converted: dict[str, Tensor] = {}
 
+    def losses(
+        self, graphs: Graphs, pairing: Pairing, values: Held | None, simplified: bool = True
+    ) -> dict[Any, Tensor]:
+        """The losses at the scored positions of the examples that are computed, [position]."""
+        return _Look(self, {name: losses(graph) for name, graph in graphs.items()}, pairing, values, simplified)()
+
     def deviation(self, graphs: Graphs, pairing: Pairing, simplified: bool = True) -> float:
-        """The largest deviation of any graph's losses from the first's. Raises GateError above the tolerance."""
-        (first, wanted), *others = self.losses(graphs, pairing, simplified=simplified).items()
-        tolerance, worst = TOLERANCE_NATS[self._dtype], 0.0
+        """The largest deviation of any graph's losses from the first's. Raises GateError above the tolerance.
+
+        Held components give what they give by themselves.
+        """
+        (first, wanted), *others = self.losses(graphs, pairing, None, simplified).items()
+        tolerance, worst = TOLERANCE_NATS[self.dtype], 0.0
         for name, value in others:
             deviation = float((value - wanted).abs().max())
             worst = max(worst, deviation)
@@ -195,67 +206,86 @@ class _Basis:
                 )
         return worst
 
-    def losses(
-        self,
-        graphs: Graphs,
-        pairing: Pairing,
-        values: Held | None = None,
-        poisoned: Draw | None = None,
-        simplified: bool = True,
-    ) -> dict[str, Tensor]:
-        """The losses at the scored positions of the examples that are computed, [position].
-
-        The sequences of a poisoned source are one that is embedded as NaN. Without `values`, held components give what
-        they give by themselves.
-        """
-        of_few = {name: self._with_few_tokens(losses(graph)) for name, graph in graphs.items()}
-        seen = _seen(pairing, self._ids, poisoned)
-        device = self._model.device
-        leaves = {leaf: stands_for(leaf) for leaf in held(of_few.values())}
-        at = (
-            self._own_values(leaves, seen)
-            if values is None
-            else {leaf: values[leaf].to(device, self._dtype) for leaf in leaves}
-        )
-        running = Running(
-            of_few, self._params(of_few.values()), seen.examples.context, device, at, simplified=simplified
-        )
-        bound, real = bind(running.leaves, seen, seen.order, device)
-        return {name: value[..., 0][real] for name, value in running(bound).items()}
-
-    def _own_values(self, leaves: Mapping[Node, Node], pairing: Pairing) -> dict[Node, Tensor]:
-        """What the components that leaves stand for give by themselves."""
-        outputs = {str(number): self._with_few_tokens(of) for number, of in enumerate(leaves.values())}
-        device = self._model.device
-        running = Running(outputs, self._params(outputs.values()), pairing.examples.context, device, selected=False)
-        found = running(bind(running.leaves, pairing, pairing.order, device)[0])
-        return {leaf: found[str(number)] for number, leaf in enumerate(leaves)}
-
-    def _with_few_tokens(self, root: Node) -> Node:
-        """The graph that embeds by the rows of a few tokens; the same table may be the unembedding, which stays."""
-
-        def build(current: Node) -> Node:
-            if current.op != "embed" or current.inputs[0].op != "tokens":
-                return current
-            tokens, table = current.inputs
-            name = f"{table.arguments['name']}{FEW_TOKENS}"
-            return current.with_inputs((tokens, node("param", name=name, shape=table.arguments["shape"])))
-
-        return rewrite([root], build)[root]
-
-    def _params(self, roots: Iterable[Node]) -> Mapping[str, Tensor]:
+    def params(self, roots: Iterable[Node]) -> Mapping[str, Tensor]:
         """The parameters that some graphs read, converted once each."""
         names = {str(each.arguments["name"]) for each in walk(roots) if each.op == "param"}
         for name in names - self._converted.keys():
-            table = self._model.params[name.removesuffix(FEW_TOKENS)]
+            table = self.model.params[name.removesuffix(FEW_TOKENS)]
             if name.endswith(FEW_TOKENS):
-                rows = table[torch.from_numpy(self._ids).to(table.device)].to(self._dtype)
+                rows = table[torch.from_numpy(self.ids).to(table.device)].to(self.dtype)
                 table = torch.cat([rows, rows.new_full((1, *rows.shape[1:]), torch.nan)])
-            self._converted[name] = table.to(self._dtype)
+            self._converted[name] = table.to(self.dtype)
         return self._converted
 
 
-def _seen(pairing: Pairing, ids: np.ndarray, poisoned: Draw | None) -> Pairing:
+class _Look:
+    """Outputs of graphs at the scored positions of a few examples, from one plan for whatever is poisoned.
+
+    Without `values`, held components give what they give by themselves.
+    """
+
+    def __init__(
+        self, basis: _Basis, outputs: Graphs, pairing: Pairing, values: Held | None, simplified: bool = True
+    ) -> None:
+        self._basis, self._pairing = basis, pairing
+        self._outputs = _by_few_tokens(outputs)
+        leaves = {leaf: stands_for(leaf) for leaf in held(self._outputs.values())}
+        self._values = self._own(leaves) if values is None else {leaf: values[leaf] for leaf in leaves}
+        self._simplified = simplified
+        self._runner = self._made(self._values)
+
+    def __call__(self, poisoned: Source | None = None) -> dict[Any, Tensor]:
+        """Compute them, [position]. What a poisoned source feeds, or holds, is NaN."""
+        runner = self._runner
+        if isinstance(poisoned, HeldSource):
+            runner = self._made(
+                {
+                    leaf: torch.full_like(value, torch.nan) if held_by(leaf) == poisoned else value
+                    for leaf, value in self._values.items()
+                }
+            )
+        seen = _seen(self._pairing, self._basis.ids, poisoned if isinstance(poisoned, Draw) else None)
+        bound, real = bind(runner.leaves, seen, seen.order, self._basis.model.device)
+        return {name: value[..., 0][real] for name, value in runner(bound).items()}
+
+    def _made(self, values: Held) -> Runner:
+        device, dtype = self._basis.model.device, self._basis.dtype
+        return Runner(
+            self._outputs,
+            self._basis.params(self._outputs.values()),
+            self._pairing.examples.context,
+            device,
+            {leaf: value.to(device, dtype) for leaf, value in values.items()},
+            simplified=self._simplified,
+        )
+
+    def _own(self, leaves: Mapping[Node, Node]) -> Held:
+        """What the components that leaves stand for give by themselves."""
+        if not leaves:
+            return {}
+        outputs = _by_few_tokens({str(number): of for number, of in enumerate(leaves.values())})
+        params, device = self._basis.params(outputs.values()), self._basis.model.device
+        runner = Runner(outputs, params, self._pairing.examples.context, device, selected=False)
+        seen = _seen(self._pairing, self._basis.ids)
+        found = runner(bind(runner.leaves, seen, seen.order, device)[0])
+        return {leaf: found[str(number)] for number, leaf in enumerate(leaves)}
+
+
+def _by_few_tokens(outputs: Graphs) -> Graphs:
+    """The graphs that embed by the rows of a few tokens; the same table may be the unembedding, which stays."""
+
+    def build(current: Node) -> Node:
+        if current.op != "embed" or current.inputs[0].op != "tokens":
+            return current
+        tokens, table = current.inputs
+        name = f"{table.arguments['name']}{FEW_TOKENS}"
+        return current.with_inputs((tokens, node("param", name=name, shape=table.arguments["shape"])))
+
+    rebuilt = rewrite([each.value for each in outputs.values()], build)  # without labels, which tell equal values apart
+    return {name: rebuilt[each.value] for name, each in outputs.items()}
+
+
+def _seen(pairing: Pairing, ids: np.ndarray, poisoned: Draw | None = None) -> Pairing:
     """The pairing with tokens as numbers of rows of a few, and behind the pool a row that is NaN.
 
     That stands in for every sequence of a poisoned source.
@@ -273,29 +303,27 @@ def _check_sources(experiments: Experiments, basis: _Basis, pairing: Pairing, va
     partners = pairing.partners
     if Y in partners and (partners[Y] == partners[X]).any():
         raise GateError("a sequence is its own other: what is resampled must come from another")
-    graphs = {e.name: e.graph for e in experiments}
-    fed = {each.name: each.draws for each in experiments}
-    for source in ordered(experiments.draws):
-        assert isinstance(source, Draw)
-        found = basis.losses(graphs, pairing, values, source)
-        _check_carried(found, str(source), {name for name, feeds in fed.items() if source in feeds})
-    leaves = {e.name: {held_by(leaf) for leaf in held([e.graph])} for e in experiments}
-    for held_at in ordered(set().union(*leaves.values())):
-        poisoned = {
-            leaf: torch.full_like(value, torch.nan) if held_by(leaf) == held_at else value
-            for leaf, value in values.items()
-        }
-        found = basis.losses(graphs, pairing, poisoned)
-        _check_carried(found, str(held_at), {name for name, feeds in leaves.items() if held_at in feeds})
-    if not (probed := dict(_probes(experiments))):
+    pairing = replace(pairing, order=pairing.order[:1])  # what carries what is the same for every example
+    # the target's logit, since it is NaN where any of its row is, and costs no unembedding
+    look = _Look(basis, {e.name: _target_logit(e.graph) for e in experiments}, pairing, values)
+    fed: dict[str, Set[Source]] = {
+        each.name: {*each.draws, *(held_by(leaf) for leaf in held([each.graph]))} for each in experiments
+    }
+    for source in ordered(set[Source]().union(*fed.values())):
+        _check_carried(look(source), str(source), {name for name, feeds in fed.items() if source in feeds})
+    if not (probed := {name: _target_logit(graph) for name, graph in _probes(experiments)}):
         return
     with_probe = replace(pairing, partners={**partners, PROBE: partners[X]})
-    for name, value in basis.losses(probed, with_probe, values, PROBE).items():
+    for name, value in _Look(basis, probed, with_probe, values)(PROBE).items():
         if not value.isnan().any():
             raise GateError(f"{name}: the paths of this rule carry nothing of what feeds them")
 
 
-def _check_carried(found: Mapping[str, Tensor], source: str, fed: Set[str]) -> None:
+def _target_logit(logits: Node) -> Node:
+    return node("pick", logits, node("target"))
+
+
+def _check_carried(found: Mapping[Any, Tensor], source: str, fed: Set[str]) -> None:
     """Raise GateError unless NaN came out of exactly the experiments that the source feeds."""
     for name, value in found.items():
         if bool(value.isnan().any()) != (name in fed):

@@ -1,31 +1,50 @@
 """Metrics: what is measured of every experiment at every scored position, as nodes on its logits.
 
-Adding one is a row here, or a `Metric` of one's own. Loss, change and KL are what every study measures; the others are
-asked for.
+Adding one is a row here, or a `Metric` of one's own. A study measures one metric, by default the loss; how much that
+changes at a position; and the KL divergence from the unscrubbed model's predictions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from types import CodeType
 
 from scrub.graph.node import Node, node
+from scrub.paths.hashes import hash_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Metric:
     """A number [batch, position, 1] made of an experiment's logits and the unscrubbed model's, with its name and unit.
 
-    `Metric("logit", "logits", lambda logits, unscrubbed: node("pick", logits, node("target")))`
+    `Metric("logit", "logits", lambda logits, unscrubbed: node("pick", logits, node("target")))`. Two are equal if their
+    names, units and the code of their `nodes` are.
     """
 
     name: str
     unit: str
     nodes: Callable[[Node, Node], Node]
 
-    def of(self, logits: Node, unscrubbed: Node) -> Node:
-        """Make the node that computes it for one experiment."""
-        return self.nodes(logits, unscrubbed)
+    @cached_property
+    def digest(self) -> str:
+        """The hash of what it computes: results of changed code are other results."""
+        code = getattr(self.nodes, "__code__", None)
+        closure = [repr(cell.cell_contents) for cell in getattr(self.nodes, "__closure__", None) or ()]
+        return hash_of(self.name, self.unit, _code(code) if isinstance(code, CodeType) else repr(self.nodes), closure)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Metric) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+def _code(code: CodeType) -> list[object]:
+    """What a function does, whichever file and line it stands in."""
+    constants = [_code(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts]
+    return [code.co_code.hex(), constants, list(code.co_names)]
 
 
 def losses(logits: Node) -> Node:
@@ -47,9 +66,17 @@ def divergence(logits: Node, unscrubbed: Node) -> Node:
 
 
 LOSS = Metric("loss", "nats", lambda logits, _: losses(logits))
-CHANGE = Metric("change", "nats", lambda of, unscrubbed: node("absolute", node("sub", losses(of), losses(unscrubbed))))
 KL = Metric("kl", "nats", divergence)
 LOGIT = Metric("logit", "logits", lambda logits, _: node("pick", logits, node("target")))
 MEAN_LOGIT = Metric("mean logit", "logits", lambda logits, _: node("mean_logit", logits))
 
-STUDIED = (LOSS, CHANGE, KL)  # what every study measures
+ROLES = ("loss", "change", "kl")  # what results call those of a study, whichever its metric
+
+
+def studied(metric: Metric = LOSS) -> tuple[Metric, Metric, Metric]:
+    """What a study measures: its metric, the absolute change of that from the unscrubbed model's, and the KL."""
+
+    def change(of: Node, unscrubbed: Node) -> Node:
+        return node("absolute", node("sub", metric.nodes(of, unscrubbed), metric.nodes(unscrubbed, unscrubbed)))
+
+    return metric, Metric("change", metric.unit, change), KL

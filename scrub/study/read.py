@@ -13,7 +13,7 @@ from scrub.data.examples import Scored, Tokens
 from scrub.graph.node import Node
 from scrub.models.model import Model
 from scrub.plan.memory import peak_numbers
-from scrub.plan.running import Running
+from scrub.plan.runner import Runner
 
 NUMBERS_AT_ONCE = 1 << 27  # that are in memory at once
 
@@ -28,7 +28,7 @@ def read(
     are computed together as fit into NUMBERS_AT_ONCE, by the plan's own account.
     """
     positions = tokens.shape[1] - 1
-    running = Running(outputs, model.params, positions, model.device, selected=scored is not None)
+    runner = Runner(outputs, model.params, positions, model.device, selected=scored is not None)
     most = positions if scored is None else int(scored.sum(1).max())
 
     def bind(here: slice) -> tuple[Int[Tensor, "batch row"], dict[Node, Tensor]]:
@@ -37,9 +37,9 @@ def read(
         rows = torch.arange(positions)[None] if order is None else torch.from_numpy(order)
         rows = rows.to(model.device).expand(len(batch), -1)
         feeds = {"tokens": batch[:, :-1], "target": batch[:, 1:, None], "selected": rows}
-        return rows, {leaf: feeds[leaf.op] for leaf in running.leaves if leaf.op in feeds}
+        return rows, {leaf: feeds[leaf.op] for leaf in runner.leaves if leaf.op in feeds}
 
-    at_once = max(1, NUMBERS_AT_ONCE // peak_numbers(running.plan, running.once, bind(slice(1))[1]))
+    at_once = max(1, NUMBERS_AT_ONCE // peak_numbers(runner, bind(slice(1))[1]))
     for start in range(0, len(tokens), at_once):
         rows, bound = bind(slice(start, start + at_once))
-        yield rows, running(bound)
+        yield rows, runner(bound)

@@ -53,6 +53,7 @@ class Result:
     `loss` has a line for every experiment and the model-free bigram, `change` (absolute change of the loss
     of a token) and `kl` one for every experiment; `positions` counts what was summed. `context` is the number of
     positions a sequence, where it isn't the model's own; `published` has percentages by experiment, for this model.
+    Where a study measures another `metric`, that stands in place of the loss, in its `unit`; a bigram has none.
     """
 
     study: str
@@ -68,6 +69,8 @@ class Result:
     gates: Gates
     context: int | None = None
     published: Mapping[str, float] = field(default_factory=dict)
+    metric: str = "loss"
+    unit: str = "nats"
 
     @cached_property
     def _bootstrap(self) -> Bootstrap:
@@ -123,11 +126,12 @@ class Result:
         """What a reader of the numbers must know: the gates' warnings, and where the scale itself is uncertain."""
         gap, scored = self.gap, int(np.count_nonzero(self.positions))
         found = list(self.gates.warnings)
-        if gap.low <= 0:
-            apart = PLAIN.number(gap.estimate, 2, unit="nats", kind="g")
+        if gap.low <= 0 and (self.metric == "loss" or gap.high >= 0):  # others may be better where they are higher
+            apart = PLAIN.number(gap.estimate, 2, unit=self.unit, kind="g")
             found.append(
-                f"baseline - unscrubbed is {apart}, {PLAIN.ends(gap, 2, kind='g')}: that is not "
-                "clearly above 0, so percentages of it are not to be trusted; take more sequences, or other positions"
+                f"baseline - unscrubbed is {apart}, {PLAIN.ends(gap, 2, kind='g')}: that "
+                "is not clearly apart from 0, so percentages of it are not to be trusted; take more sequences or "
+                "other positions"
             )
         if scored < FEW:
             found.append(f"only {scored} sequences have selected positions: intervals are too narrow; take more")
@@ -135,15 +139,15 @@ class Result:
 
     def checked(self) -> Result:
         """This result. Raises GateError where a loss is no number, or the baseline leaves nothing to recover."""
-        for kind, of in (("loss", self.loss), ("KL", self.kl)):
+        for kind, of in ((self.metric, self.loss), ("KL", self.kl)):
             for name, sums in of.items():
                 if not np.isfinite(sums).all():
                     raise GateError(f"the {kind} of {name} is no finite number: use a dtype of more range or precision")
         change = self.interval("change", BASELINE).estimate
         if change <= NOTHING or self.gap.estimate == 0:
             raise GateError(
-                f"the baseline gives the unscrubbed loss (they differ by {change:.0e} nats a token): a percentage of "
-                "nothing means nothing, so take a baseline or positions where what is resampled matters"
+                f"the baseline gives the unscrubbed {self.metric} (they differ by {change:.0e} {self.unit} a token): a "
+                "percentage of nothing means nothing, so take a baseline or positions where what is resampled matters"
             )
         return self
 
@@ -166,7 +170,8 @@ class Result:
     @property
     def losses(self) -> dict[str, Interval]:
         """The mean losses of the anchors, in nats a token."""
-        return {name: self.interval("loss", name) for name in (UNSCRUBBED, BASELINE, ALL_SCRUBBED, BIGRAM)}
+        names = (UNSCRUBBED, BASELINE, ALL_SCRUBBED, BIGRAM)
+        return {name: self.interval("loss", name) for name in names if name in self.loss}
 
     def frame(self) -> pd.DataFrame:
         """The table as a data frame: losses and KL in nats a token, recovered and its interval in percent.
@@ -186,7 +191,7 @@ class Result:
         )
         if self.published:
             frame["published"] = pd.array([row.published for row in rows], "float64")
-        return frame
+        return frame if self.metric == "loss" else frame.assign(metric=self.metric, unit=self.unit)
 
     def to_dict(self) -> dict[str, Any]:
         """What --json writes."""

@@ -20,11 +20,11 @@ from scrub.study.evaluate import Evaluator, Receipt
 from scrub.study.experiments import Experiments, Name, experiments
 from scrub.study.gates import Gates
 from scrub.study.hypothesis import ALL, Hypothesis
-from scrub.study.metric import STUDIED
+from scrub.study.metric import LOSS, ROLES, Metric, studied
 from scrub.study.parameters import Parameters
 from scrub.study.result import BIGRAM, Result
 from scrub.study.selection import scored_at
-from scrub.study.settings import DTYPES, SEQUENCES, Settings
+from scrub.study.settings import SEQUENCES, Settings
 from scrub.study.study import Study, Wanted, load_study
 from scrub.text.errors import ScrubError
 from scrub.text.looks import look
@@ -57,13 +57,18 @@ class Trial:
         """The features that the sources of the experiments agree on, each the one for this model."""
         return _features(self.hypotheses, self.model.name, self.experiments.draws)
 
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What is measured of every experiment: the study's metric, its change, and the KL."""
+        return studied(self.study.metric)
+
     def plan(self) -> Plan:
         """Compile the plan of all experiments together. Printing it shows what runs."""
-        return compile_plan(self.experiments.outputs(STUDIED))
+        return compile_plan(self.experiments.outputs(self.metrics))
 
     def evaluator(self, receipt: Receipt | None = None) -> Evaluator:
         """Make the evaluator of all experiments, which passes the gates before it gives a number."""
-        return Evaluator(self.model, self.experiments, STUDIED, self.settings, receipt=receipt)
+        return Evaluator(self.model, self.experiments, self.metrics, self.settings, receipt=receipt)
 
     def pairing(self, draw: int) -> Pairing:
         """Draw one pairing of the examples."""
@@ -73,7 +78,7 @@ class Trial:
     @property
     def published(self) -> dict[str, float]:
         """What was published for each experiment, in percent recovered, if it was for this model."""
-        if self.model.name.rpartition("/")[2] != self.study.published_model:
+        if self.model.name.rpartition("/")[2] != self.study.published_model or self.study.metric != LOSS:
             return {}
         asked = ((e.name, e.hypothesis.published.get(e.part)) for e in self.experiments if e.hypothesis)
         return {name: percent for name, percent in asked if percent is not None}
@@ -103,10 +108,12 @@ class Trial:
             on = f", draw {number + 1} of {settings.draws}" if settings.draws > 1 else ""
             for key, values in made(self.pairing(number), on=on).sums.items():
                 sums[key] = sums[key] + values if key in sums else values
-        by_metric: dict[str, dict[str, np.ndarray]] = {each.name: {} for each in STUDIED}
+        names = dict(zip((each.name for each in self.metrics), ROLES, strict=True))
+        by_role: dict[str, dict[str, np.ndarray]] = {role: {} for role in ROLES}
         for (metric, name), values in sums.items():
-            by_metric[metric][name] = values
-        bigram = (self.examples.bigram_losses() * self.examples.scored).sum(1) * settings.draws
+            by_role[names[metric]][name] = values
+        if self.study.metric == LOSS:
+            by_role["loss"][BIGRAM] = (self.examples.bigram_losses() * self.examples.scored).sum(1) * settings.draws
         result = Result(
             study=self.study.name,
             model=self.model.name,
@@ -114,13 +121,15 @@ class Trial:
             draws=settings.draws,
             seed=settings.seed,
             rows=[(each.hypothesis.name, each.part) for each in self.experiments if each.hypothesis],
-            loss={**by_metric["loss"], BIGRAM: bigram},
-            change=by_metric["change"],
-            kl=by_metric["kl"],
+            loss=by_role["loss"],
+            change=by_role["change"],
+            kl=by_role["kl"],
             positions=self.examples.counts * settings.draws,
             gates=made.check(self.pairing(0)),
             context=self.examples.context if self.examples.context != self.model.n_ctx else None,
             published=self.published,
+            metric=self.study.metric.name,
+            unit=self.study.metric.unit,
         )
         return result.checked()
 
@@ -131,16 +140,19 @@ def prepare(
     data: Data | None = None,
     settings: Settings | None = None,
     parameters: Parameters | None = None,
+    metric: Metric | None = None,
 ) -> Trial:
     """Load whatever a study needs, and build its experiments: `prepare("induction").run()`.
 
-    `data` are a name, a path, or tokens in memory, as an array or tensor [example, position + 1] or with a mask of the
-    positions to score behind it. `parameters` are values of the hypotheses' parameters, instead of their defaults: see
-    :func:`load_study`. Raises ScrubError for any mistake in it.
+    `data` are a name, a path, or tokens in memory: an array or tensor [example, position + 1], or (that, a mask of the
+    positions to score), or examples, which say themselves what is scored. `parameters` are values of the hypotheses'
+    parameters, instead of their defaults: see :func:`load_study`. `metric` is measured instead of the study's.
+    Raises ScrubError for any mistake in it.
     """
     settings = settings or Settings()
     study, hypotheses = load_study(wanted, parameters)
-    device, dtype = settings.where, DTYPES[settings.dtype]
+    study = study if metric is None else study.by(metric)
+    device, dtype = settings.where, settings.torch_dtype
     loaded = model.to(dtype, device) if isinstance(model, Model) else load_model(model or study.model, dtype, device)
     return prepare_study(study, hypotheses, loaded, data, settings)
 
@@ -161,7 +173,7 @@ def prepare_study(
         context=settings.context or (study.context and min(study.context, model.n_ctx)),
         fewer=settings.sequences is None,
     )
-    masked = isinstance(data, tuple) and settings.positions is None
+    masked = isinstance(data, tuple | Examples) and settings.positions is None  # they say what is scored
     if not masked:
         examples = replace(examples, scored=scored_at(settings.positions or study.positions, examples, study.data))
     return Trial(study, hypotheses, model, examples, built, settings)
@@ -173,12 +185,13 @@ def run(
     data: Data | None = None,
     settings: Settings | None = None,
     parameters: Parameters | None = None,
+    metric: Metric | None = None,
 ) -> Result:
     """Run studies or hypotheses, by path, by name, or themselves: `run("induction")`.
 
     See :func:`prepare` and :meth:`Trial.run`.
     """
-    return prepare(wanted, model, data, settings, parameters).run()
+    return prepare(wanted, model, data, settings, parameters, metric).run()
 
 
 def _features(hypotheses: Sequence[Hypothesis], model: str, sources: Iterable[Draw]) -> dict[str, Feature]:

@@ -12,16 +12,8 @@ from scrub.data.load import WHITELIST as FILE
 from scrub.data.load import whitelist_of
 from scrub.data.whitelist import rank_in_group
 from scrub.models.find import locate
+from scrub.study.settings import EVERY, REPEATS
 from scrub.text.errors import ScrubError
-
-WHITELIST, REPEATS, EVERY = "whitelist", "repeats", "all"
-POSITIONS = (WHITELIST, REPEATS, EVERY)
-
-
-def check_positions(positions: str) -> None:
-    """Raise ScrubError unless that is a way of selecting positions."""
-    if positions not in POSITIONS:
-        raise ScrubError(f"positions are {', '.join(map(repr, POSITIONS[:-1]))} or {EVERY!r}, not {positions!r}")
 
 
 def scored_at(positions: str, examples: Examples, study_data: str) -> Scored:

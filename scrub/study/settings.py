@@ -1,17 +1,23 @@
-"""How a study runs: how much of the data, on which device, in which type."""
+"""How a study runs: how much of the data, on which device, in which type.
+
+Nothing here imports torch before it is needed: command lines ask which options there are.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-
-from scrub.study.selection import check_positions
 from scrub.text.errors import ScrubError
 
+if TYPE_CHECKING:
+    import torch
+
 SEQUENCES = 512
-DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
+DTYPES = ("float32", "float64", "bfloat16")  # as torch calls them
 USUAL_POSITIONS = 300  # of the sequences that a batch counts: of shorter ones, such as prompts, it has more
+WHITELIST, REPEATS, EVERY = "whitelist", "repeats", "all"
+POSITIONS = (WHITELIST, REPEATS, EVERY)
 _RANGES = {
     "sequences": (2, 10**9),
     "draws": (1, 10**6),
@@ -55,10 +61,26 @@ class Settings:
     @property
     def where(self) -> str:
         """The device that `device` means here. Raises ScrubError if there is none."""
+        import torch
+
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ScrubError("there is no CUDA device here: use --device cpu (or auto)")
         return ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
 
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The type that `dtype` names."""
+        import torch
+
+        found: torch.dtype = getattr(torch, self.dtype)
+        return found
+
     def at_once(self, positions: int) -> int:
         """How many sequences of so many positions are computed together: shorter ones are many."""
         return self.batch * max(1, USUAL_POSITIONS // positions)
+
+
+def check_positions(positions: str) -> None:
+    """Raise ScrubError unless that is a way of selecting positions."""
+    if positions not in POSITIONS:
+        raise ScrubError(f"positions are {', '.join(map(repr, POSITIONS[:-1]))} or {EVERY!r}, not {positions!r}")

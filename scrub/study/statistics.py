@@ -56,7 +56,8 @@ def recovered(
     Losses in nats. It can be negative or exceed 100 (Chan et al. 2022, Causal scrubbing, appendix).
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(100 * ((baseline - scrubbed) / (baseline - unscrubbed)))  # so that what keeps all is 100
+        # so that what keeps all is 100, and what keeps nothing 0 and not -0
+        return np.asarray(100 * ((baseline - scrubbed) / (baseline - unscrubbed)) + 0.0)
 
 
 def share_above_zero(values: Float[np.ndarray, " one_plus_resample"]) -> float:

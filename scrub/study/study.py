@@ -15,11 +15,13 @@ from typing import TypeVar
 from scrub.models.find import find
 from scrub.paths.rules import Rule
 from scrub.study.hypothesis import Hypothesis
+from scrub.study.metric import LOSS, Metric
 from scrub.study.parameters import Parameters, unknown_parameter
-from scrub.study.selection import check_positions
+from scrub.study.settings import check_positions
 from scrub.text.errors import ScrubError
 
 Wanted = str | Path | Hypothesis | Sequence[str | Path | Hypothesis]
+DIGITS = 8  # of a metric's hash, in the names of studies
 Declared = TypeVar("Declared", "Study", Hypothesis)
 
 
@@ -32,6 +34,7 @@ class Study:
     earlier in its sequence) or "all". `context` is the number of positions of a sequence, where the model reads more
     and the run doesn't say another. `hypotheses` are names of modules in the study's folder, or the
     hypotheses themselves. `published_model` is the name of the model that their published percentages are of.
+    `metric` is what percentages are of: the loss, or one of your own.
     """
 
     baseline: str
@@ -41,12 +44,22 @@ class Study:
     positions: str = "whitelist"
     context: int | None = None
     published_model: str | None = None
+    metric: Metric = LOSS
     name: str = ""
 
     def __post_init__(self) -> None:
         check_positions(self.positions)
         if self.context is not None and self.context < 1:
             raise ScrubError(f"the study's context is {self.context} positions: give at least 1, or leave it out")
+
+    def called(self, name: str) -> Study:
+        """The study under a name, to which that of a metric which isn't the loss is added: numbers don't mix."""
+        by = "" if self.metric == LOSS else f" by {self.metric.name}@{self.metric.digest[:DIGITS]}"
+        return replace(self, name=f"{name}{by}")
+
+    def by(self, metric: Metric) -> Study:
+        """The study of another metric."""
+        return replace(self, metric=metric).called(self.name.partition(" by ")[0])
 
     @property
     def baseline_rules(self) -> tuple[Rule, ...]:
@@ -114,7 +127,7 @@ def _load_folder(folder: Path) -> tuple[Study, list[Hypothesis]]:
         raise ScrubError(
             f"{folder} is no study: it has no study.py (its modules: {modules}); name one of its modules, or add one"
         )
-    study = replace(_declared(file, "study", Study), name=folder.resolve().name)
+    study = _declared(file, "study", Study).called(folder.resolve().name)
     hypotheses = []
     for each in study.hypotheses:
         if isinstance(each, Hypothesis):
@@ -131,7 +144,7 @@ def _load_folder(folder: Path) -> tuple[Study, list[Hypothesis]]:
 def _load_file(file: Path) -> tuple[Study, list[Hypothesis]]:
     hypothesis = _hypothesis(file)
     if (beside := file.parent / "study.py").is_file():
-        return replace(_declared(beside, "study", Study), name=file.resolve().parent.name), [hypothesis]
+        return _declared(beside, "study", Study).called(file.resolve().parent.name), [hypothesis]
     return _study_of(hypothesis, str(file)), [hypothesis]
 
 
@@ -146,7 +159,7 @@ def _study_of(hypothesis: Hypothesis, where: str) -> Study:
         folder = find("hypotheses", hypothesis.study)
     except ScrubError as error:
         raise ScrubError(f"{where} names the study {hypothesis.study!r}: {error}") from error
-    return replace(_declared(folder / "study.py", "study", Study), name=folder.resolve().name)
+    return _declared(folder / "study.py", "study", Study).called(folder.resolve().name)
 
 
 def _hypothesis(file: Path) -> Hypothesis:

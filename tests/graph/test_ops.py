@@ -175,38 +175,73 @@ def test_the_divergence_of_predictions() -> None:
     torch.testing.assert_close(found[..., 0], expected, rtol=0, atol=1e-12)
 
 
+EVERYWHERE = positions().expand(B, Q)
+STREAM, LOGITS = random_tensor(G, B, Q, M), random_tensor(G, B, Q, V)
+HEADS, VALUES, PATTERN = random_tensor(G, B, H, Q, D), random_tensor(G, B, H, K, D), pattern()
+TABLE, GAIN, BIAS = random_tensor(G, V, M), random_tensor(G, M), random_tensor(G, M)
+OUTPUT, INTO_HEADS = random_tensor(G, H, M, D), random_tensor(G, H, D, M)
+TARGET = torch.randint(V, (B, Q, 1), generator=G)
+EPS = {"eps": 1e-5}
+CHANGED = [LOGITS, HEADS, random_tensor(G, H * D + 1, V), random_tensor(G, B, Q, 1)]
+
+EXAMPLES: dict[str, tuple[list[torch.Tensor], dict[str, object]]] = {  # of every operation: inputs, static arguments
+    "embed": ([EVERYWHERE, TABLE], {}),
+    "add": ([HEADS, VALUES, HEADS], {}),
+    "add_bias": ([STREAM, BIAS], {}),
+    "sub": ([HEADS, VALUES], {}),
+    "layer_norm": ([STREAM, GAIN, BIAS], EPS),
+    "take_heads": ([INTO_HEADS], {"indices": (4, 0, 2)}),
+    "select_heads": ([HEADS], {"indices": (4, 0, 2)}),
+    "project": ([STREAM, INTO_HEADS, random_tensor(G, H, D)], {}),
+    "attention_pattern": ([HEADS, VALUES, EVERYWHERE], {}),
+    "attention": ([HEADS, VALUES, random_tensor(G, B, H, K, D)], {}),
+    "attend": ([PATTERN, VALUES], {}),
+    "attend_masked": ([PATTERN, VALUES, EVERYWHERE], {"mask": "last three"}),
+    "output": ([HEADS, OUTPUT], {}),
+    "linear": ([STREAM, random_tensor(G, W, M), random_tensor(G, W)], {}),
+    "activate": ([STREAM], {"kind": "gelu_tanh"}),
+    "unembed": ([STREAM, TABLE], {}),
+    "gather_rows": ([PATTERN, torch.randint(B, (B, Q), generator=G)], {}),
+    "at_positions": ([HEADS, EVERYWHERE], {"positions": "1, 3..4", "inside": False}),
+    "select": ([STREAM, torch.randint(Q, (B, 4), generator=G)], {}),
+    "log_normaliser": ([LOGITS], {}),
+    "mean_logit": ([LOGITS], {}),
+    "mean_row": ([TABLE], {}),
+    "pick": ([LOGITS, TARGET], {}),
+    "pick_unembedded": ([STREAM, TABLE, TARGET], {}),
+    "probabilities": ([LOGITS], {}),
+    "expect": ([LOGITS.softmax(-1), LOGITS], {}),
+    "mean_embedding": ([LOGITS.softmax(-1), TABLE], {}),
+    "dot": ([STREAM, random_tensor(G, B, Q, M)], {}),
+    "absolute": ([random_tensor(G, B, H, Q, D)], {}),
+    "centre": ([STREAM], {}),
+    "inverse_deviation": ([STREAM], EPS),
+    "scale_columns": ([TABLE, GAIN], {}),
+    "fold_output": ([OUTPUT, TABLE, random_tensor(G, V)], {}),
+    "fold_bias": ([TABLE, BIAS], {}),
+    "log_normaliser_changed": (CHANGED, {}),
+    "unembed_changed": (CHANGED, {}),
+}
+
+
+def example(op: str) -> tuple[list[torch.Tensor], dict[str, object]]:
+    assert op in EXAMPLES, f"say in EXAMPLES what {op} takes, so that its rows, heads and gradients are tested"
+    return EXAMPLES[op]
+
+
 @pytest.mark.parametrize("op", [name for name, op in OPS.items() if op.head_inputs(3)])
 def test_the_heads_of_the_table_are_heads(op: str) -> None:
     """Every operation that says which inputs carry its heads gives some of its heads from some of theirs."""
-    q, k, v = (random_tensor(G, B, H, Q, D) for _ in range(3))
-    inputs: dict[str, list[torch.Tensor]] = {
-        "add": [q, v, q],
-        "sub": [q, v],
-        "at_positions": [q, positions()],
-        "take_heads": [random_tensor(G, H, D, M)],
-        "select_heads": [q],
-        "project": [random_tensor(G, B, Q, M), random_tensor(G, H, D, M), random_tensor(G, H, D)],
-        "attention_pattern": [q, k, positions()],
-        "attention": [q, k, v],
-        "attend": [pattern(), v],
-        "attend_masked": [pattern(), v, positions()],
-        "output": [v, random_tensor(G, H, M, D)],
-        "gather_rows": [pattern(), torch.randint(B, (B, Q), generator=G)],
-    }
-    assert op in inputs, f"say here what {op} takes, so that its heads are tested"
-
-    carry = OPS[op].head_inputs(len(inputs[op]))
+    inputs, static = example(op)
+    carry = OPS[op].head_inputs(len(inputs))
 
     def of(heads: list[int]) -> torch.Tensor:
         """The result of these heads alone."""
         some = [
             each.index_select(1 if each.shape[0] == B else 0, torch.tensor(heads)) if at in carry else each
-            for at, each in enumerate(inputs[op])
+            for at, each in enumerate(inputs)
         ]
-        static = {"take_heads": {"indices": tuple(range(len(heads)))}, "attend_masked": {"mask": "last three"}}
-        static |= {"select_heads": {"indices": tuple(range(len(heads)))}}
-        static |= {"at_positions": {"positions": "2..3", "inside": True}}
-        return run(op, *some, **static.get(op, {}))
+        return run(op, *some, **static | ({"indices": tuple(range(len(heads)))} if "indices" in static else {}))
 
     whole, parts = of([0, 1, 2, 3, 4]), [of([3, 1]), of([0, 4, 2])]
     if op == "output":  # which sums over heads
@@ -220,53 +255,33 @@ def test_the_heads_of_the_table_are_heads(op: str) -> None:
 @pytest.mark.parametrize("op", [name for name, op in OPS.items() if op.run is not None and op.row_inputs(3)])
 def test_the_rows_of_the_table_are_rows(op: str) -> None:
     """Every operation that says which inputs' rows are its own works row by row."""
-    rows = torch.randint(Q, (B, 4), generator=G)
-    stream, logits = random_tensor(G, B, Q, M), random_tensor(G, B, Q, V)
-    z, v = random_tensor(G, B, H, Q, D), random_tensor(G, B, H, K, D)
-    everywhere = positions().expand(B, Q)
-    target = torch.randint(V, (B, Q, 1), generator=G)
-    inputs: dict[str, list[torch.Tensor]] = {
-        "add": [stream, random_tensor(G, B, Q, M), stream],
-        "sub": [z, v],
-        "layer_norm": [stream, random_tensor(G, M), random_tensor(G, M)],
-        "project": [stream, random_tensor(G, H, D, M), random_tensor(G, H, D)],
-        "select_heads": [z],
-        "attention_pattern": [z, v, everywhere],
-        "attend": [pattern(), v],
-        "attend_masked": [pattern(), v, everywhere],
-        "at_positions": [z, everywhere],
-        "output": [z, random_tensor(G, H, M, D)],
-        "unembed": [stream, random_tensor(G, V, M)],
-        "add_bias": [stream, random_tensor(G, M)],
-        "linear": [stream, random_tensor(G, W, M), random_tensor(G, W)],
-        "activate": [stream],
-        "log_normaliser": [logits],
-        "mean_logit": [logits],
-        "pick": [logits, target],
-        "probabilities": [logits],
-        "expect": [logits.softmax(-1), logits],
-        "mean_embedding": [logits.softmax(-1), random_tensor(G, V, M)],
-        "dot": [stream, random_tensor(G, B, Q, M)],
-        "centre": [stream],
-        "inverse_deviation": [stream],
-        "pick_unembedded": [stream, random_tensor(G, V, M), target],
-        "unembed_changed": [logits, z, random_tensor(G, H * D + 1, V), stream[..., :1]],
-    }
-    inputs["log_normaliser_changed"] = inputs["unembed_changed"]
-    eps: dict[str, object] = {"eps": 1e-5}
-    static: dict[str, object] = {
-        "layer_norm": eps,
-        "inverse_deviation": eps,
-        "attend_masked": {"mask": "last three"},
-        "at_positions": {"positions": "1, 3..4", "inside": False},
-        "activate": {"kind": "gelu_tanh"},
-        "select_heads": {"indices": (4, 0, 2)},
-    }.get(op, {})
-    assert op in inputs, f"say here what {op} takes, so that its rows are tested"
-    given = inputs[op]
+    (inputs, static), rows = example(op), torch.randint(Q, (B, 4), generator=G)
     chosen = [
-        (rows if each is everywhere else run("select", each, rows)) if at in OPS[op].row_inputs(len(given)) else each
-        for at, each in enumerate(given)
+        (rows if each is EVERYWHERE else run("select", each, rows)) if at in OPS[op].row_inputs(len(inputs)) else each
+        for at, each in enumerate(inputs)
     ]
-    whole = run(op, *given, **static)
+    whole = run(op, *inputs, **static)
     torch.testing.assert_close(run(op, *chosen, **static), run("select", whole, rows), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("op", [name for name, op in OPS.items() if op.run is not None])
+def test_gradients_flow_through_every_operation(op: str) -> None:
+    """To every input that is no whole number, as finite differences have it; and they change no result."""
+    inputs, static = example(op)
+    bound = [each.detach().clone().requires_grad_(each.is_floating_point()) for each in inputs]
+    assert torch.autograd.gradcheck(lambda *given: run(op, *given, **static), bound)
+    torch.testing.assert_close(run(op, *bound, **static), run(op, *inputs, **static), rtol=0, atol=1e-14)
+
+
+def test_gradients_flow_through_attention_at_many_positions() -> None:
+    """Which is another operation of torch than at few."""
+    slots = [random_tensor(G, 2, 1, 37, D).requires_grad_() for _ in range(3)]
+    assert torch.autograd.gradcheck(lambda *given: run("attention", *given), slots)
+
+
+@pytest.mark.parametrize("op", [name for name, op in OPS.items() if op.blocks])
+@pytest.mark.parametrize("at_once", [1, V, 2 * V, 5 * V + 1, 10**6])
+def test_blocks_of_any_size_give_the_same(op: str, at_once: int) -> None:
+    inputs, static = example(op)
+    whole = run(op, *inputs, **static)
+    torch.testing.assert_close(run(op, *inputs, at_once=at_once, **static), whole, rtol=0, atol=1e-12)

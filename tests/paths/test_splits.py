@@ -6,9 +6,10 @@ import pytest
 import torch
 from small import ROLES, Small, paths, rules, small, small_gpt2
 
+from scrub.graph.heads import head_indices
 from scrub.graph.node import Node, walk
 from scrub.paths.locate import below
-from scrub.paths.splits import Roles, Split, head_indices, role_splits
+from scrub.paths.splits import Roles, Split, role_splits
 from scrub.plan.plan import compile_plan
 from scrub.text.errors import ScrubError
 

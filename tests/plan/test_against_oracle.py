@@ -19,7 +19,7 @@ from scrub.graph.node import Node
 from scrub.paths.rules import Rule, resample
 from scrub.paths.splits import Split
 from scrub.plan.plan import compile_plan
-from scrub.study.experiments import divergence, losses
+from scrub.study.metric import divergence, losses
 from scrub.text.errors import ScrubError
 
 Spec = tuple[str, str, list[str]]

@@ -10,9 +10,10 @@ import torch
 from small import Small, rules, small, small_gpt2
 
 import scrub.plan.plan
-from scrub.graph.node import Node, walk
+from scrub.graph.heads import restrict
+from scrub.graph.node import Node, node, walk
 from scrub.plan.plan import compile_plan
-from scrub.study.experiments import losses
+from scrub.study.metric import losses
 
 MADE = [small(biases=("q", "k", "v", "o", "unembed")), small_gpt2()]
 
@@ -52,3 +53,13 @@ def test_a_layer_is_projected_once_for_all_of_its_heads(model: Small) -> None:
     outputs = {f"{h}": rules(model.split(f"**/a0 by heads {h}"), f"**/a0.{h} -> zero") for h in heads}
     of_layer_1 = 3 * len(heads)  # which reads another stream in each experiment
     assert operations(outputs)["project"] == 3 + of_layer_1
+
+
+def test_a_pattern_on_the_values_of_another_head_is_no_part_of_its_layer() -> None:
+    z = next(each for each in walk([MADE[0].graph.value]) if each.op == "attend")
+    (pattern, v), heads = z.inputs, range(MADE[0].config.n_heads)
+    own = {f"{h}": node("attend", restrict(pattern, (h,)), restrict(v, (h,))) for h in heads}
+    crossed = {f"{h}": node("attend", restrict(pattern, (h,)), restrict(v, (h - 1,))) for h in heads[1:]}
+    found, expected = MADE[0].run(own | {f"crossed {h}": each for h, each in crossed.items()}), MADE[0].run(crossed)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[f"crossed {name}"], value, rtol=0, atol=1e-12)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 from story import assert_sound
-from transformers import AutoTokenizer, GPT2LMHeadModel
 
 import scrub
 from scrub.measure.heads.roles import measure
@@ -26,6 +25,8 @@ def result(prepared: Prepared) -> scrub.Result:
 
 
 def test_transformers_loads_it_as_it_is(prepared: Prepared) -> None:
+    from transformers import AutoTokenizer, GPT2LMHeadModel
+
     folder = find("models", "gpt2-mini")
     theirs, report = GPT2LMHeadModel.from_pretrained(folder, output_loading_info=True)
     assert not any(report.values())

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from tokenizers import Tokenizer
 
+from scrub.data.examples import FIRST, QUERY, TARGET, Examples
+
 
 def token_text(token: int, tokenizer: Tokenizer | None) -> str:
     """The text of one token by itself, or its number."""
@@ -27,3 +29,15 @@ def token_texts(tokens: Iterable[int], tokenizer: Tokenizer | None) -> list[str]
         found.append(text.removeprefix(before) if whole else token_text(token, tokenizer))
         before = text
     return found
+
+
+def position_texts(prompts: Examples, tokenizer: Tokenizer | None) -> list[str]:
+    """Say what stands at each position: the token of a single prompt, else what it is of the layout of all."""
+    if len(prompts) == 1:
+        return token_texts(prompts.inputs[0], tokenizer)
+    names = [str(at) for at in range(prompts.context)]
+    for name, called in (("first A", FIRST), ("B", TARGET), ("query", QUERY)):
+        at = prompts.positions[called]
+        if (at == at[0]).all():
+            names[at[0]] += f" {name}"
+    return names

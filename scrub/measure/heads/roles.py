@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,11 @@ from scrub.data.repeated import common_tokens, repeated_tokens
 from scrub.measure.heads.attention import measure_losses
 from scrub.measure.heads.score import HeadScore, head_name
 from scrub.measure.heads.scores import score_heads
+from scrub.models.checkpoints import write_config
+from scrub.models.hub import own_config
 from scrub.models.model import Model
 from scrub.study.statistics import Bootstrap
+from scrub.text.files import make_folder
 from scrub.text.numbers import Interval
 
 # what roles call the scores that they rest on
@@ -114,6 +118,18 @@ def measure_targets(model: Model, examples: Examples, seed: int = 0) -> dict[str
     """Attention of every head to what roles are about, by target."""
     found = score_heads(model, examples, TARGETS.values(), seed)
     return {target: found[name] for target, name in TARGETS.items()}
+
+
+def write_roles(model: str, measured: Measured, measured_on: str) -> Path:
+    """Write the roles of a model's heads, and the scores that they rest on, into its config.json, whose path it is.
+
+    Raises ScrubError if there is no such model, or it can't be written.
+    """
+    path, fields = own_config(model)
+    scores = {"measured_on": measured_on, **measured.scores()}
+    make_folder(path.parent)
+    write_config(path, {**fields, "roles": measured.roles(), "role_scores": scores})
+    return path
 
 
 def _mean(values: np.ndarray) -> Interval:

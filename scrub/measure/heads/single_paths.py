@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 
+from scrub.graph.heads import head_indices
 from scrub.graph.node import Node, walk
 from scrub.measure.heads.score import Head, head_name
 from scrub.paths.locate import below
@@ -23,7 +24,7 @@ from scrub.paths.pattern import Pattern
 from scrub.paths.rules import Rule
 from scrub.paths.scope import SLOTS
 from scrub.paths.sources import Source, X, Y
-from scrub.paths.splits import Split, head_indices
+from scrub.paths.splits import Split
 from scrub.study.experiments import UNSCRUBBED, Experiment, Name, build
 from scrub.text.errors import ScrubError
 

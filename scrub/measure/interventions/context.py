@@ -16,6 +16,7 @@ from scrub.measure.interventions.effects import measure_effects
 from scrub.measure.interventions.intervention import feed
 from scrub.models.model import Model
 from scrub.paths.sites import heads, read_sites
+from scrub.paths.sources import Y
 from scrub.paths.splits import attention_heads
 from scrub.study.draws import pair
 from scrub.study.metric import LOSS
@@ -50,7 +51,7 @@ def context_sensitivity(
     scored = np.repeat((np.arange(positions) >= cut + near)[None], len(text), axis=0)
     other = text.copy()
     other[:, 1:cut] = text[pair(len(text), asked.seed, 0)][:, 1:cut]
-    interventions = [feed(name, read_sites(name, model.graph, model.roles), "y") for name in heads(model.graph)]
+    interventions = [feed(name, read_sites(name, model.graph, model.roles), Y) for name in heads(model.graph)]
     examples = Examples(text, scored)
     effects = measure_effects(model, interventions, examples, other=other, settings=asked)
     rise = effects.sums(effects.above_unchanged(effects.values[LOSS.name])[1:])

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from scrub.graph.node import Node
+from scrub.paths.pattern import Pattern
 from scrub.paths.rules import Rule
 from scrub.paths.sites import Site, components, read_sites, splits_of
-from scrub.paths.sources import ATTEND
+from scrub.paths.sources import Mean, Source, Y, Zero
 from scrub.paths.splits import Roles, Split, attention_heads, heads_of
 from scrub.study.experiments import Experiment, Name, build
 from scrub.text.errors import ScrubError
 
-SOURCES = {"zero": "zero", "mean": "mean", "resample": "y"}  # what ablates a site, by how
+SOURCES: Mapping[str, Source] = {"zero": Zero(), "mean": Mean(), "resample": Y}  # what ablates a site, by how
 
 
 @dataclass(frozen=True)
@@ -21,25 +22,24 @@ class Intervention:
     """What is done to a model in one experiment: its splits and rules, as a hypothesis writes them."""
 
     name: str
-    splits: tuple[str, ...]
-    rules: tuple[str, ...]
+    splits: tuple[Split, ...]
+    rules: tuple[Rule, ...]
 
     def experiment(self, graph: Node, roles: Roles) -> Experiment:
         """The experiment. Raises ScrubError for a split or rule that matches nothing."""
         before = graph
         try:
             for split in self.splits:
-                before = Split.parse(split).apply(before, roles)
-            return build(Name(self.name), before, [Rule.parse(rule) for rule in self.rules])
+                before = split.apply(before, roles)
+            return build(Name(self.name), before, self.rules)
         except ScrubError as error:
             raise ScrubError(f"{self.name}: {error}") from error
 
 
-def feed(name: str, sites: Sequence[Site], source: str) -> Intervention:
-    """Sites fed by a source: `y`, `zero`, `mean` or `array NAME`."""
-    return Intervention(
-        name, tuple(splits_of(sites)), tuple(f"{pattern} -> {source}" for site in sites for pattern in site.patterns)
-    )
+def feed(name: str, sites: Sequence[Site], source: Source) -> Intervention:
+    """Feed sites by a source: `feed("a1.3", read_sites("a1.3", graph, roles), Zero())`."""
+    rules = tuple(Rule(pattern, source) for site in sites for pattern in site.patterns)
+    return Intervention(name, tuple(splits_of(sites)), rules)
 
 
 def ablate_sites(
@@ -67,15 +67,14 @@ def ablate_sites(
         raise ScrubError(f"attention can't be forced at {wrong[0]!r}: name heads, as in a0.0, or a layer, as in a0")
     if how not in SOURCES and (streams := [site.text for site in named if site.written]):
         raise ScrubError(f"{streams[0]!r} is a sum of components, so no one array stands there: name a component")
-    source = SOURCES.get(how, how)
+    source = SOURCES[how] if how in SOURCES else Source.parse(how)
     forced.sort(key=lambda each: bool(each[0].groups))  # what is asked of some heads wins over that of their layer
     every = [*named, *(site for site, _ in forced)]
     splits = splits_of(every)
     cut = _others(every, graph, roles) if only else []
-    rules = [
-        f"{pattern} -> {source}" for pattern in (cut if only else [each for site in named for each in site.patterns])
-    ]
-    rules += [f"{site.attention} -> {ATTEND}{by}" for site, by in forced]
+    patterns = cut if only else [each for site in named for each in site.patterns]
+    rules = [Rule(pattern, source) for pattern in patterns]
+    rules += [Rule(site.attention, Source.parse(f"attend {by}")) for site, by in forced]
     return Intervention(name, tuple(splits), tuple(rules))
 
 
@@ -83,7 +82,7 @@ def _not_heads(site: Site) -> bool:
     return len(site.steps) != 1 or not site.steps[0].startswith("a") or site.positions is not None
 
 
-def _others(kept: Sequence[Site], graph: Node, roles: Roles) -> list[str]:
+def _others(kept: Sequence[Site], graph: Node, roles: Roles) -> list[Pattern]:
     """Patterns for every head and MLP but those that are kept."""
     if wrong := [site.text for site in kept if len(site.steps) != 1 or site.positions is not None]:
         raise ScrubError(f"{wrong[0]!r} can't be what alone stays: name heads, layers or MLPs, at all positions")
@@ -93,4 +92,4 @@ def _others(kept: Sequence[Site], graph: Node, roles: Roles) -> list[str]:
     all_named = {layer for layer, named in some.items() if len(named) == len(attention_heads(graph)[int(layer[1:])])}
     whole = {"emb", *all_named, *(site.steps[0] for site in kept)}
     others = [each for each in components(graph) if each not in whole]
-    return [f"**/{each}.rest" if each in some else f"**/{each}" for each in others]
+    return [Pattern(f"**/{each}.rest" if each in some else f"**/{each}") for each in others]

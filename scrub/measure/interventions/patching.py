@@ -20,7 +20,9 @@ from scrub.data.examples import PAIRS, Examples, Tokens
 from scrub.measure.interventions.effects import Effects, measure_effects
 from scrub.measure.interventions.intervention import Intervention, feed
 from scrub.models.model import Model
+from scrub.paths.rules import Rule
 from scrub.paths.sites import expanded, heads, read_sites
+from scrub.paths.sources import Y
 from scrub.study.metric import LOSS
 from scrub.study.settings import Settings
 from scrub.study.statistics import Bootstrap, recovered
@@ -93,7 +95,7 @@ class Patching:
         if not self._differ(measure):
             return [Interval(np.nan, np.nan, np.nan)] * len(self.sites)
         clean, corrupted = means[self._clean], means[1 - self._clean]
-        return [Bootstrap.interval(recovered(each, corrupted, clean) + 0.0) for each in means[2:]]  # and no -0
+        return [Bootstrap.interval(recovered(each, corrupted, clean)) for each in means[2:]]
 
     def frame(self) -> pd.DataFrame:
         """A row for each patch: its site and position, and for both measures the mean with it and the percent that it
@@ -174,10 +176,10 @@ def patch(
         )
     count = into.context
     found = [(text, at) for text in texts for at in (range(count) if every_position else [None])]
-    interventions = [Intervention(EVERYTHING, (), ("** -> y",))]
+    interventions = [Intervention(EVERYTHING, (), (Rule.parse("** -> y"),))]
     for text, at in found:
         span = positions if at is None else str(at)
-        interventions.append(feed(named(text, at), read_sites(text, model.graph, model.roles, span), "y"))
+        interventions.append(feed(named(text, at), read_sites(text, model.graph, model.roles, span), Y))
     effects = measure_effects(model, interventions, into, settings=settings)
     return Patching(model, clean, effects, direction, found)
 

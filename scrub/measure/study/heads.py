@@ -29,7 +29,7 @@ from scrub.measure.predictions import Predicted
 from scrub.models.model import Model
 from scrub.study.draws import pair
 from scrub.study.gates import Gates
-from scrub.study.settings import DTYPES, Settings
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 from scrub.text.frames import interval_columns
@@ -176,7 +176,7 @@ def study_heads(
     Raises ScrubError for what doesn't fit, and GateError if a gate fails.
     """
     asked = settings or Settings()
-    model = model.to(DTYPES[asked.dtype], asked.where)
+    model = model.to(asked.torch_dtype, asked.where)
     if model.tokenizer is None and prompt == PUBLISHED:
         prompt = None
     if prompt is None and expected is not None:

@@ -15,7 +15,7 @@ from scrub.measure.interventions.ablation import ablate
 from scrub.measure.interventions.context import NEAR, context_sensitivity
 from scrub.measure.study.heads import HeadStudy
 from scrub.models.model import Model
-from scrub.study.settings import DTYPES, Settings
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 
 
@@ -52,7 +52,7 @@ def causal_scores(
     Raises ScrubError for what doesn't fit (see :func:`context_sensitivity`), and GateError if a gate fails.
     """
     asked = settings or Settings()
-    model = model.to(DTYPES[asked.dtype], asked.where)
+    model = model.to(asked.torch_dtype, asked.where)
     ablation = ablate(model, text, "heads", how=how, settings=asked)
     found = [replace(ablation.head_score(name), name=name) for name in ABLATIONS]
     near = min(near, (text.shape[1] - 1) // 4)

@@ -2,60 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
 import pandas as pd
-from rich.console import Console
 
 from scrub.store.comparisons.comparison import chance
 from scrub.store.results.stored import StudyResults
 from scrub.study.experiments import ALL_SCRUBBED
 from scrub.study.hypothesis import ALL
 from scrub.study.result import BIGRAM, Result
-from scrub.text.files import shown
 from scrub.text.frames import with_cells
 from scrub.text.numbers import PLAIN
 from scrub.text.tables import Column, FrameTable
-
-if TYPE_CHECKING:
-    from scrub.store.sweeps.sweep import Swept
-
-COLUMNS, MORE_COLUMNS = 96, 12  # of a terminal that doesn't say, and more where there are published percentages
-
-
-def print_result(result: Result) -> None:
-    """Print what was run on what, the anchors and the rows, to standard output."""
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, width=COLUMNS + (MORE_COLUMNS if result.published else 0))
-    _warn(f"warning: {text}" for text in result.warnings)
-    console.print(result.heading)
-    worst = max(result.gates.deviations.values())
-    console.print(f"gates passed: largest deviation {worst:.0e} nats; brackets are 95 % intervals over sequences\n")
-    console.print(anchors_table(result))
-    console.print(rows_table(result))
-
-
-def print_sweep(swept: Swept) -> None:
-    """Print what a sweep gave, a table for each study, model and data, and on standard error what failed."""
-    console = Console(highlight=False, markup=False)
-    for stored in swept.studies():
-        _warn(f"warning: {stored.result.study} on {stored.result.model}: {text}" for text in stored.result.warnings)
-        table = parts_table(stored)
-        width = max(console.width, console.measure(table, options=console.options.update(max_width=10**4)).maximum)
-        console.print(f"{stored.heading}; percent recovered, with 95 % intervals over sequences", soft_wrap=True)
-        Console(highlight=False, markup=False, width=width).print(table)
-    blocks = f"{swept.computed:,} blocks were computed" if swept.computed else "nothing had to be computed"
-    console.print(f"{blocks}; the results are in {shown(swept.results.folder)}", soft_wrap=True)
-    _warn(f"warning: {note}" for note in swept.notes)
-    _warn(f"failed: {failure}" for failure in swept.failures)
-
-
-def _warn(lines: Iterable[str]) -> None:
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    for line in lines:
-        console.print(line, style="yellow")
 
 
 def parts_table(stored: StudyResults) -> FrameTable:
@@ -91,8 +47,8 @@ def anchors_table(result: Result) -> FrameTable:
         for name, loss in result.losses.items()
     ]
     frame = pd.DataFrame([*rows, ("baseline - unscrubbed", result.gap, "")], columns=["anchor", "loss", "recovered"])
-    columns = [Column("anchor"), Column("loss", "loss, nats", 3), Column("recovered", "recovered, %", 1)]
-    return FrameTable(frame, columns)
+    loss = Column("loss", f"{result.metric}, {result.unit}", 3)
+    return FrameTable(frame, [Column("anchor"), loss, Column("recovered", "recovered, %", 1)])
 
 
 def rows_table(result: Result) -> FrameTable:
@@ -111,7 +67,7 @@ def rows_table(result: Result) -> FrameTable:
         recovered,
         *([Column("published", digits=6, kind="g", missing="")] if result.published else []),
         Column("gain", "over the one before", 1, sign=True, missing=""),
-        Column("loss", digits=3),
+        Column("loss", result.metric, 3),
         Column("mean_abs_change", "|change|", 3),
         Column("kl", "KL", 3),
     ]

@@ -15,14 +15,14 @@ from scrub.data.examples import Examples
 from scrub.store.results.folder import Results
 from scrub.store.results.schema import Cell, Setting, cells_of
 from scrub.store.results.stored import Described, StudyResults
-from scrub.study.experiments import ANCHORS, Name
+from scrub.study.experiments import ANCHORS, UNSCRUBBED, Name
 from scrub.study.gates import Gates
-from scrub.study.metric import STUDIED
+from scrub.study.metric import ROLES
 from scrub.study.result import BIGRAM, Result
 
 Pairing = tuple[int, int]  # seed and draw
 SHORT = 8  # digits of a hash that tell versions of a hypothesis apart
-_SUMS = [f"{metric.name}_sum" for metric in STUDIED]
+_SUMS = [f"{role}_sum" for role in ROLES]
 _COLUMNS = ["cell", "sequence", "scored", *_SUMS, "device", "torch_version", "time"]
 
 
@@ -34,13 +34,13 @@ def read_study(results: Results, cells: Mapping[str, Cell], pairings: Sequence[P
     mean nothing (see Result.checked).
     """
     whole = {n: cell for n, cell in cells.items() if all(results.holds(cell, *each) for each in pairings)}
-    if not whole.keys() >= {*ANCHORS, BIGRAM}:
+    if not whole.keys() >= {*ANCHORS}:
         return None
-    setting = whole[BIGRAM].setting
+    setting = whole[UNSCRUBBED].setting
     keys = {name: [cell.key(*pairing) for pairing in pairings] for name, cell in whole.items()}
     rows = _rows(results, [key for some in keys.values() for key in some])
     sums = {name: np.sum([rows[key][_SUMS].to_numpy() for key in some], axis=0) for name, some in keys.items()}
-    loss, change, kl = ({name: each[:, at] for name, each in sums.items()} for at in range(len(STUDIED)))
+    loss, change, kl = ({name: each[:, at] for name, each in sums.items()} for at in range(len(ROLES)))
     about = [each for each in results.studies() if Setting(**each["setting"]) == setting]
     described = _described(about, whole)
     n_ctx = about[-1]["n_ctx"] if about else setting.context
@@ -54,9 +54,10 @@ def read_study(results: Results, cells: Mapping[str, Cell], pairings: Sequence[P
         loss=loss,
         change={name: each for name, each in change.items() if name != BIGRAM},
         kl={name: each for name, each in kl.items() if name != BIGRAM},
-        positions=rows[keys[BIGRAM][0]]["scored"].to_numpy() * len(pairings),
+        positions=rows[keys[UNSCRUBBED][0]]["scored"].to_numpy() * len(pairings),
         gates=_gates(about, whole),
         context=None if n_ctx == setting.context else setting.context,
+        **(about[-1].get("metric", {}) if about else {}),
         published={Name(name, part): p for name, each in described.items() for part, p in each.published.items()},
     )
     examples, texts = _examples(results, setting)

@@ -12,12 +12,14 @@ from uuid import uuid4
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from scrub.models.model import load_graph
+from scrub.models.model import Model, load_graph, load_model
 from scrub.store.sweeps.job import Job
 from scrub.study.experiments import check_parts
 from scrub.study.hypothesis import ALL, Hypothesis
+from scrub.study.metric import Metric
 from scrub.study.null import random_hypotheses
 from scrub.study.parameters import unknown_parameter
+from scrub.study.run import Trial, prepare_study
 from scrub.study.settings import Settings
 from scrub.study.study import Study, load_study
 from scrub.text.errors import ScrubError
@@ -27,7 +29,7 @@ from scrub.text.wording import first_mistake
 
 def _listed(value: Any) -> Any:
     """One value where several may stand is a list of it."""
-    return [value] if isinstance(value, str | int | float | Path | Hypothesis) else value
+    return [value] if isinstance(value, str | int | float | Path | Hypothesis | Model) else value
 
 
 def _has_truth(value: Any) -> bool:
@@ -42,21 +44,23 @@ Group = tuple[Study, tuple[Hypothesis, ...]]
 class Grid(BaseModel):
     """What a sweep runs: every study on every model and data, for every seed, draw and value of a parameter.
 
-    `studies` are study folders, hypothesis files, names of either, or hypotheses themselves. Without `models` and
-    `data` each study's own are taken. `parameters` are the values to try, by name; without them those are tried that
-    a hypothesis declares. `null` adds that many random hypotheses of the same size to each. The other fields are
-    those of :class:`scrub.Settings`.
+    `studies` are study folders, hypothesis files, names of either, or hypotheses themselves; `models` are paths, names,
+    or models in memory. Without `models` and `data` each study's own are taken. `metric` is measured instead of the
+    studies' own. `parameters` are the values to try, by name; without them those are tried that a hypothesis declares.
+    `null` adds that many random hypotheses of the same size to each. The other fields are those of
+    :class:`scrub.Settings`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     studies: Annotated[tuple[str | Path | Hypothesis, ...], BeforeValidator(_listed), Field(min_length=1)]
-    models: Names = ()
+    models: Annotated[tuple[str | Model, ...], BeforeValidator(_listed)] = ()
     data: Names = ()
     seeds: Annotated[tuple[int, ...], BeforeValidator(_listed), Field(min_length=1)] = (0,)
     draws: int = 1
     parameters: dict[str, Annotated[tuple[str | int | float, ...], BeforeValidator(_listed)]] = {}
     null: Annotated[int, Field(ge=0)] = 0
+    metric: Metric | None = None
     parts: Names | None = None
     sequences: int | None = None
     positions: str | None = None
@@ -91,6 +95,13 @@ class Grid(BaseModel):
         names = set(Settings.__dataclass_fields__) & set(Grid.model_fields)
         return Settings(**{name: getattr(self, name) for name in names}, seed=seed, progress=False)
 
+    def trial(self) -> Trial:
+        """Make its one study ready, as it runs with the first seed. Raises ScrubError for any mistake in it."""
+        study, hypotheses = load_study(list(self.studies), self.parameters, swept=True)
+        settings = self.settings(self.seeds[0])
+        model = load_model(next(iter(self.models), study.model), settings.torch_dtype, settings.where)
+        return prepare_study(study, hypotheses, model, next(iter(self.data), None), settings)
+
     def jobs(self) -> list[Job]:
         """The jobs, in order. Raises ScrubError for what can't be loaded, or isn't there."""
         seeds = tuple(dict.fromkeys(self.seeds))
@@ -98,19 +109,19 @@ class Grid(BaseModel):
         own = self._groups()
         sweep, found = uuid4().hex, []
         for model, data in product(self.models or (None,), self.data or (None,)):
-            shared: dict[tuple[object, ...], list[Group]] = {}
+            shared: dict[tuple[str | Model, tuple[object, ...]], list[Group]] = {}
             for study, hypotheses in own:
-                reads = (model or study.model, data, study.model, study.data, study.positions, study.context)
-                shared.setdefault(reads, []).append((study, hypotheses))
-            for (name, *_), groups in shared.items():
-                everything, notes = self._with_null(groups, str(name))
+                reads = (study.model, study.data, study.positions, study.context, study.metric)
+                shared.setdefault((model or study.model, reads), []).append((study, hypotheses))
+            for (its_model, _), groups in shared.items():
+                everything, notes = self._with_null(groups, its_model)
                 for number, some in enumerate(_apart(everything)):
                     first = number == 0
                     told = notes if first else ()
-                    found.append(Job(sweep, uuid4().hex, some, str(name), data, settings, seeds, first, told))
+                    found.append(Job(sweep, uuid4().hex, some, its_model, data, settings, seeds, first, told))
         return found
 
-    def _with_null(self, groups: Sequence[Group], model: str) -> tuple[tuple[Group, ...], tuple[str, ...]]:
+    def _with_null(self, groups: Sequence[Group], model: str | Model) -> tuple[tuple[Group, ...], tuple[str, ...]]:
         """The groups with random hypotheses of the same size, and for which hypotheses there is none, and why."""
         if not self.null:
             return tuple(groups), ()
@@ -146,6 +157,7 @@ class Grid(BaseModel):
         for name, wanted in by_study.items():
             given = {each: values for each, values in self.parameters.items() if each in declared[name]}
             study, hypotheses = load_study(wanted, given, swept=True)
+            study = study if self.metric is None else study.by(self.metric)
             groups.append((replace(study, hypotheses=()), tuple(hypotheses)))
         check_parts([each for _, hypotheses in groups for each in hypotheses], self.parts)
         return groups

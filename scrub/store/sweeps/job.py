@@ -5,9 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
+from scrub.data.examples import Examples
+from scrub.models.model import Model
+from scrub.store.sweeps.sharing import LARGE
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.settings import Settings
 from scrub.study.study import Study
+
+LARGE.update({Model, Examples})
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What all experiments of a job read, when it has been read."""
+
+    model: Model
+    examples: Examples
 
 
 @dataclass(frozen=True)
@@ -16,24 +29,31 @@ class Job:
 
     They share one plan. `seeds` are those of the pairings, of which there are `settings.draws` for each. `sweep` names
     the sweep, and `key` the job, so that a worker knows what it has ready. `anchors` is False where another job keeps
-    those of its studies.
+    those of its studies. `model` and `data` are what was asked for; `material` is what they are, for workers that don't
+    see the files of this process.
     """
 
     sweep: str
     key: str
     studies: tuple[tuple[Study, tuple[Hypothesis, ...]], ...]
-    model: str
+    model: str | Model
     data: str | None
     settings: Settings
     seeds: tuple[int, ...]
     anchors: bool = True
     notes: tuple[str, ...] = ()  # what a reader of its results must know
+    material: Material | None = None
 
     @property
     def name(self) -> str:
         """What a reader of the progress sees."""
         studies = ", ".join(study.name for study, _ in self.studies)
-        return f"{studies} on {self.model}{f', {self.data}' if self.data else ''}"
+        return f"{studies} on {self.model_name}{f', {self.data}' if self.data else ''}"
+
+    @property
+    def model_name(self) -> str:
+        """The name of the model, be it in memory or not."""
+        return self.model.name if isinstance(self.model, Model) else self.model
 
     @property
     def pairings(self) -> list[tuple[int, int]]:

@@ -15,14 +15,15 @@ from scrub.models.model import Model, load_model
 from scrub.paths.hashes import hash_array, hash_graph
 from scrub.store.results.schema import Cell, Setting
 from scrub.store.sweeps.failure import Cause, Owner
-from scrub.store.sweeps.job import Job
+from scrub.store.sweeps.job import Job, Material
 from scrub.study.draws import Pairing, classes_of
 from scrub.study.evaluate import Evaluator, Receipt
 from scrub.study.experiments import Experiment, Experiments, Name, anchors, parts_of
 from scrub.study.hypothesis import Hypothesis
+from scrub.study.metric import LOSS
 from scrub.study.result import BIGRAM
 from scrub.study.run import Trial, prepare_study
-from scrub.study.settings import DTYPES, Settings
+from scrub.study.settings import Settings
 from scrub.study.study import Study
 from scrub.text.errors import ScrubError
 
@@ -37,7 +38,7 @@ class Ready:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.model, self._weights_hash = _load(job.sweep, job.model, job.settings)
+        self.model = _load(job.sweep, job.material.model if job.material else job.model, job.settings)
         self.wrong: dict[Owner, Cause] = {}
         self.studies: list[Trial] = []
         self._classes: dict[str, str] = {}  # the hash of what every feature says
@@ -58,7 +59,11 @@ class Ready:
             if self.studies:
                 first = self.studies[0]
                 return replace(first, study=study, experiments=anchors(study, self.model.graph, self.model.roles))
-            return prepare_study(study, (), self.model, self.job.data, replace(self.job.settings, parts=None))
+            settings = replace(self.job.settings, parts=None)
+            if self.job.material is None:
+                return prepare_study(study, (), self.model, self.job.data, settings)
+            built = anchors(study, self.model.graph, self.model.roles)
+            return Trial(study, (), self.model, self.job.material.examples, built, settings)
         except Exception as error:
             self.wrong[study.name, ""] = Cause.of(error)
             if len(self.wrong) == len(self.job.studies):
@@ -138,7 +143,8 @@ class Ready:
             setting = replace(self._shared, study=study.study.name)
             for each in study.experiments:
                 found[each.name] = _cell(setting, each, hash_graph(each.graph, self._classes))
-            found[bigram_of(study.study)] = Cell(setting, BIGRAM, "", "", "{}", hash_array(self.bigram))
+            if study.study.metric == LOSS:
+                found[bigram_of(study.study)] = Cell(setting, BIGRAM, "", "", "{}", hash_array(self.bigram))
         return found
 
     @cached_property
@@ -148,7 +154,7 @@ class Ready:
             study="",
             model=p.model.name,
             data=p.examples.name,
-            weights_hash=self._weights_hash,
+            weights_hash=self.model.weights_hash,
             tokens_hash=hash_array(p.examples.tokens),
             selection_hash=hash_array(p.examples.scored),
             sequences=len(p.examples),
@@ -171,10 +177,16 @@ def bigram_of(study: Study) -> str:
 
 
 @lru_cache(maxsize=1)
-def _load(_sweep: str, name: str, settings: Settings) -> tuple[Model, str]:
-    """A model and the hash of its weights, for all jobs of a sweep. Another sweep loads it anew: files may change."""
-    model = load_model(name, DTYPES[settings.dtype], settings.where)
-    return model, model.weights_hash
+def _load(_sweep: str, model: str | Model, settings: Settings) -> Model:
+    """A model, for all jobs of a sweep. Another sweep loads it anew: files may change."""
+    return load_model(model, settings.torch_dtype, settings.where)
+
+
+def read(job: Job) -> Job:
+    """Read what a job needs, for workers that don't see the files of this process. Raises what is wrong with it."""
+    settings = replace(job.settings, device="cpu")  # where there may be no GPU
+    trial = Ready(replace(job, settings=settings, studies=tuple((study, ()) for study, _ in job.studies))).trial
+    return replace(job, material=Material(trial.model, trial.examples))
 
 
 _last: dict[str, Ready] = {}

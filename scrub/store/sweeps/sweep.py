@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -23,13 +23,13 @@ from scrub.store.results.folder import Results
 from scrub.store.results.read import read_study
 from scrub.store.results.schema import Cell, Setting
 from scrub.store.results.stored import StudyResults
-from scrub.store.sweeps.failure import Cause, Done, Failure, Owner
+from scrub.store.sweeps.failure import Cause, Failure, Owner
 from scrub.store.sweeps.grid import Grid
 from scrub.store.sweeps.job import Job
 from scrub.store.sweeps.progress import Progress
-from scrub.store.sweeps.tasks import Block, Check, Look, Task, failure_of
+from scrub.store.sweeps.tasks import Block, Check, Look, Read, Task, failure_of
 from scrub.store.sweeps.work import Survey
-from scrub.store.sweeps.workers import WorkerDied, Workers, WorkersLost, local_workers
+from scrub.store.sweeps.workers import NodeLost, WorkerDied, Workers, WorkersLost, local_workers
 from scrub.study.draws import BLOCK
 from scrub.study.evaluate import Receipt
 from scrub.study.hypothesis import Hypothesis
@@ -104,9 +104,9 @@ def sweep(
     other fields of :class:`Grid`, as in `sweep("induction", seeds=[0, 1], draws=3)`.
 
     `workers` processes compute it, by default one for each core or GPU; the numbers don't depend on how many. `ray` is
-    the address of a Ray cluster to run on instead, where the device is the CPU unless it is said. What fails is kept
-    as a row, and the rest goes on. Raises ScrubError for a mistake in the grid, or where the results can't be
-    written; what was finished is kept.
+    the address of a Ray cluster to run on instead, where the device is the CPU unless it is said; its nodes need none
+    of the files that are here. What fails is kept as a row, and the rest goes on. Raises ScrubError for a mistake in
+    the grid, or where the results can't be written; what was finished is kept.
     """
     whole = studies if isinstance(studies, Grid) else Grid.make(studies=studies, **grid)
     settings = whole.settings()
@@ -133,7 +133,7 @@ class _Sweep:
     def __init__(self, results: Results, workers: Workers, bar: Progress) -> None:
         self.results, self.workers, self.bar = results, workers, bar
         self.waiting: deque[Task] = deque()
-        self.running: dict[Future[Any], tuple[int, Task]] = {}
+        self.running: dict[Future[Any], tuple[int | None, Task]] = {}
         self.claims: dict[Task, FileLock] = {}
         self.idle = list(range(workers.count))
         self.last: dict[int, str] = {}  # the job that each worker has ready
@@ -146,7 +146,7 @@ class _Sweep:
         """Run all jobs to their end."""
         self.results.refresh()
         self.swept.notes = list(dict.fromkeys(note for job in jobs for note in job.notes))
-        self._queue([Look(job) for job in jobs])
+        self._queue([Look(job) if self.workers.sees_files else Read(job) for job in jobs])
         try:
             while self.waiting or self.running:
                 while self.idle and self._start():
@@ -175,7 +175,12 @@ class _Sweep:
         return False
 
     def _begin(self, task: Task, worker: int) -> bool:
-        """Begin a task, or see that nothing of it is left to do. False if another sweep is at it."""
+        """Begin a task, or see that nothing of it is left to do. False if it is another's turn, here or elsewhere."""
+        if isinstance(task, Read):
+            if any(isinstance(other, Read) for _, other in self.running.values()):
+                return False  # what was read stays in memory until its job is done, so nothing is read before its time
+            self.running[task.begin()] = (None, task)
+            return True
         if isinstance(task, Block):
             claim = self.results.claim(task.name)
             if claim is None:
@@ -209,12 +214,16 @@ class _Sweep:
     def _finish(self, future: Future[Any]) -> None:
         """Keep what a task gave, or see to its failure."""
         worker, task = self.running.pop(future)
-        self.idle.append(worker)
         error = future.exception()
         again: Sequence[Task] = ()
         if isinstance(error, WorkersLost):
             raise error
-        if isinstance(error, WorkerDied):
+        if worker is not None and not isinstance(error, NodeLost):
+            self.idle.append(worker)
+        if isinstance(error, NodeLost):
+            again = [task]
+            self.swept.notes = list(dict.fromkeys([*self.swept.notes, f"{error}: the sweep went on without it"]))
+        elif isinstance(error, WorkerDied) and not isinstance(task, Read):
             again = self._died(task, error)
         elif error is not None:
             self._fail(task, dict.fromkeys(task.job.whole, Cause.of(error)))
@@ -225,8 +234,11 @@ class _Sweep:
         self._end(worker, task, len(again))
         self._queue(again)
 
-    def _keep(self, task: Task, done: Done[Any]) -> None:
+    def _keep(self, task: Task, done: Any) -> None:
         """Keep what a task gave, and go on with what follows from it."""
+        if isinstance(task, Read):
+            self._queue([Look(done)])
+            return
         self._fail(task, done.wrong)
         if isinstance(task, Block):
             if done.value.num_rows:
@@ -242,7 +254,7 @@ class _Sweep:
             self._surveyed(task.job, done.value)
 
     def _surveyed(self, job: Job, survey: Survey) -> None:
-        self.swept.surveys.append((job, survey))
+        self.swept.surveys.append((replace(job, material=None), survey))
         blocks = self._missing_blocks(job, survey)
         self.bar.expect(job.key, len(blocks))
         # what is known by name and complete was here before: it needs no gates again, but is what was run last
@@ -259,12 +271,12 @@ class _Sweep:
     def _queue(self, tasks: Sequence[Task]) -> None:
         """Put tasks in front of those that wait: a job is brought to its end before another begins."""
         for task in tasks:
-            if type(task) is Look:  # until it is looked at, a guess
+            if type(task) in {Read, Look}:  # until it is looked at, a guess
                 blocks = -(-(task.job.settings.sequences or SEQUENCES) // BLOCK)
                 self.bar.expect(task.job.key, len(task.job.pairings) * blocks)
         self.waiting.extendleft(reversed(tasks))
 
-    def _died(self, task: Task, error: WorkerDied) -> Sequence[Task]:
+    def _died(self, task: Look | Check | Block, error: WorkerDied) -> Sequence[Task]:
         """What to do once more. One death may have nothing to do with the task; after two, halves find who it is."""
         if task not in self.again:
             self.again.add(task)

@@ -6,16 +6,38 @@ import json
 from collections.abc import Collection
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from threading import Thread
 from typing import Any, ClassVar
 
 from scrub.paths.hashes import hash_of
 from scrub.store.results.schema import Cell
-from scrub.store.sweeps import work
+from scrub.store.sweeps import ready, work
 from scrub.store.sweeps.failure import Cause, Failure, Owner
 from scrub.store.sweeps.job import Job
 from scrub.store.sweeps.work import Survey
 from scrub.store.sweeps.workers import Workers
 from scrub.study.evaluate import Receipt
+
+
+@dataclass(eq=False)
+class Read:
+    """Read what a job needs in this process, for workers that don't see its files."""
+
+    job: Job
+    stage: ClassVar[str] = "lower"
+
+    def begin(self) -> Future[Any]:
+        """Begin it, in a thread that doesn't outlive the program."""
+        future: Future[Any] = Future()
+
+        def read() -> None:
+            try:
+                future.set_result(ready.read(self.job))
+            except Exception as error:
+                future.set_exception(error)
+
+        Thread(target=read, daemon=True).start()
+        return future
 
 
 @dataclass(eq=False)
@@ -119,12 +141,12 @@ class Block:
         return f"{self.job.name}{seeds}, draw {self.draw}: block {self.block + 1} of {self._cell.blocks}"
 
 
-Task = Look | Check | Block
+Task = Read | Look | Check | Block
 
 
 def failure_of(task: Task, owner: Owner, cause: Cause) -> Failure:
     """The failure of a hypothesis, or of a whole study, in a task."""
     study, hypothesis = owner
     values = next((h.values for s, h in task.job.hypotheses if (s.name, h.name) == owner), {})
-    about = study, hypothesis, json.dumps(dict(values)), task.job.model, task.job.data or "", task.stage, cause
+    about = study, hypothesis, json.dumps(dict(values)), task.job.model_name, task.job.data or "", task.stage, cause
     return Failure(*about, task.seed, task.draw, task.block) if isinstance(task, Block) else Failure(*about)

@@ -28,7 +28,7 @@ from scrub.study.draws import BLOCK, Pairing
 from scrub.study.evaluate import Evaluation, Receipt
 from scrub.study.experiments import Name
 from scrub.study.gates import Gates
-from scrub.study.metric import LOSS, STUDIED
+from scrub.study.metric import LOSS, ROLES
 from scrub.study.run import Trial
 from scrub.text.errors import GateError, ScrubError
 
@@ -131,7 +131,7 @@ def _measured(
     only = tuple(name for name in names if name not in bigrams)
     pairing = made.pairing(seed, draw, only)
     members = pairing.order[block * BLOCK : (block + 1) * BLOCK]
-    found = made.evaluator(only, receipt)(pairing, members, values_of=[LOSS.name])
+    found = made.evaluator(only, receipt)(pairing, members, values_of=[made.trial.metrics[0].name])
     shared = {
         "block": block,
         "seed": seed,
@@ -144,7 +144,9 @@ def _measured(
     for name in names:
         cell = made.cells[name]
         losses = (
-            _bigram(made, members) if name in bigrams else _losses(Name(name), found, pairing.examples.counts[members])
+            _bigram(made, members)
+            if name in bigrams
+            else _losses(Name(name), found, made.trial, pairing.examples.counts[members])
         )
         if infinite := [measure for measure, values in losses.sums.items() if not np.isfinite(values).all()]:
             reason = f"the {infinite[0]} of {name} is no finite number: use a dtype of more range or precision"
@@ -165,9 +167,9 @@ class _Losses:
     tokens: Sequence[Float[np.ndarray, " _"]]
 
 
-def _losses(name: Name, found: Evaluation, counts: Int[np.ndarray, " member"]) -> _Losses:
-    sums = {metric.name: found.sums[metric.name, name] for metric in STUDIED}
-    return _Losses(sums, np.split(found.values[LOSS.name, name], counts.cumsum()[:-1]))
+def _losses(name: Name, found: Evaluation, trial: Trial, counts: Int[np.ndarray, " member"]) -> _Losses:
+    sums = {role: found.sums[metric.name, name] for role, metric in zip(ROLES, trial.metrics, strict=True)}
+    return _Losses(sums, np.split(found.values[trial.metrics[0].name, name], counts.cumsum()[:-1]))
 
 
 def _bigram(made: Ready, members: Int[np.ndarray, " member"]) -> _Losses:
@@ -188,7 +190,7 @@ def _table(
         "sequence": members,
         "other": pairing.partners[Y][members],
         "scored": pairing.examples.counts[members],
-        **{f"{metric.name}_sum": losses.sums.get(metric.name, [None] * len(members)) for metric in STUDIED},
+        **{f"{role}_sum": losses.sums.get(role, [None] * len(members)) for role in ROLES},
         "token_losses": [each.astype(np.float32) for each in losses.tokens],
     }
     return pa.table({name: columns[name] for name in LOSSES.names}, schema=LOSSES)
@@ -244,5 +246,6 @@ def _described(trial: Trial, made: Ready, gates: Gates, wrong: Collection[Owner]
         "n_ctx": made.model.n_ctx,
         "anchors": {cell.experiment: cell.hypothesis_hash for cell in cells.values() if not cell.hypothesis},
         "hypotheses": described,
+        **({} if (m := trial.study.metric) == LOSS else {"metric": {"metric": m.name, "unit": m.unit}}),
         "gates": {"deviations": dict(gates.deviations), "warnings": list(gates.warnings)},
     }

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from gpt2_double import double
+from scrub.measure.heads.places import Places
 from small import Small, small_gpt2
 from torch import Tensor, nn
 
-from scrub.measure.heads.places import Places
 from scrub.models.model import Model, make_model
-from scrub.study.run import Settings
+from scrub.study.settings import Settings
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
 
 LAYERS, HEADS, D_HEAD, POSITIONS, SEQUENCES, VOCAB = 3, 3, 5, 7, 5, 13
 EXACT = Settings(dtype="float64", device="cpu", progress=False, batch=2)
@@ -37,7 +42,11 @@ class Hooked:
         shape = {"n_heads": HEADS, "d_head": D_HEAD, "d_model": HEADS * D_HEAD, "n_ctx": POSITIONS, "vocab_size": VOCAB}
         self.ours = ours or small_gpt2(LAYERS, seed, d_mlp=23, **shape)
         self.model: Model = make_model("random", self.ours.config, self.ours.params)
-        self.theirs = double(self.ours)
+
+    @cached_property
+    def theirs(self) -> GPT2LMHeadModel:
+        """The one in transformers."""
+        return double(self.ours)
 
     def run(self, tokens: Tensor, changes: Mapping[Point, Change] | None = None) -> Run:
         """A run on sequences of inputs, with what stands at some points changed."""

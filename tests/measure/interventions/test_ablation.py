@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -25,12 +26,12 @@ from hooked import (
     put,
     tokens_of,
 )
+from scrub.measure.heads.places import Places
 from small import small
 from torch import Tensor
 
 from scrub.data.prompts.prompts import Prompts
 from scrub.measure.heads.definitions import ABLATIONS, DEFINITIONS
-from scrub.measure.heads.places import Places
 from scrub.measure.interventions import effects as module
 from scrub.measure.interventions.ablation import DIFFERENTIAL, EFFECT, LOG_EFFECT, SHIFT, Ablation, ablate
 from scrub.models.model import make_model
@@ -39,10 +40,15 @@ from scrub.text.errors import ScrubError
 HOOKED = Hooked()
 PLACES = places_of(1)
 X = torch.from_numpy(PLACES.tokens[:, :-1])
-UNCHANGED = Read.of(HOOKED.run(X).logits, PLACES)
 SPAN = [1, 4, 5]
 FORCED = torch.rand(POSITIONS, POSITIONS, generator=torch.Generator().manual_seed(5), dtype=torch.float64).tril() + 0.1
 FORCED = FORCED.tril() / FORCED.tril().sum(1, keepdim=True)
+
+
+@cache
+def unchanged() -> Read:
+    """What the model predicts."""
+    return Read.of(HOOKED.run(X).logits, PLACES)
 
 
 def check(found: Ablation, name: str, logits: Tensor) -> None:
@@ -50,8 +56,8 @@ def check(found: Ablation, name: str, logits: Tensor) -> None:
     row, read = 1 + found.names.index(name), Read.of(logits, PLACES)
     for measure, expected in (("loss", read.loss), ("logit", read.logit), ("mean logit", read.mean_logit)):
         np.testing.assert_allclose(found.effects.values[measure][row], expected, rtol=0, atol=1e-9)
-    np.testing.assert_allclose(found.effects.values["loss"][0], UNCHANGED.loss, rtol=0, atol=1e-9)
-    assert np.abs(read.loss - UNCHANGED.loss).max() > 1e-4
+    np.testing.assert_allclose(found.effects.values["loss"][0], unchanged().loss, rtol=0, atol=1e-9)
+    assert np.abs(read.loss - unchanged().loss).max() > 1e-4
 
 
 @contextmanager
@@ -222,7 +228,7 @@ def test_a_head_attends_as_it_is_told_beside_its_layer() -> None:
 
 def test_what_is_told_of_an_ablation(zeros: Ablation) -> None:
     first = HOOKED.theirs.transformer.h[0].attn.c_proj.weight
-    before = UNCHANGED
+    before = unchanged()
     with zeroed((first, columns(2))):
         after = Read.of(HOOKED.run(X).logits, PLACES)
     row = zeros.frame().set_index("ablated").loc["a0.2"]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 import torch
 from hooked import EXACT, Read
 from lens_double import lens
+from scrub.measure.heads.places import Places
 from small import small
 from torch import Tensor
-from transformer_lens.hook_points import HookPoint
 
-from scrub.measure.heads.places import Places
 from scrub.measure.interventions.ablation import ablate
 from scrub.models.model import make_model
+
+if TYPE_CHECKING:
+    from transformer_lens.hook_points import HookPoint
 
 pytestmark = pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated:DeprecationWarning")
 SPAN = [1, 3, 4]

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel
 
 from scrub.data.prompts.prompts import Prompts
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
 
 LAYERS, HEADS, D_HEAD, POSITIONS = 3, 5, 7, 31
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -37,6 +40,8 @@ def columns(head: int) -> slice:
 
 def save(folder: Path, layers: int = LAYERS, tokenizer: bool = True) -> GPT2LMHeadModel:
     """Write a model whose attention isn't flat, and whose norms and biases do something; it goes on in float64."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
     size = letters().get_vocab_size()
     model = GPT2LMHeadModel(
         GPT2Config(

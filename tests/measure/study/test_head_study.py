@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 from plain import HEADS, LAYERS, NAMES, POSITIONS, instead, metrics, run
 from published_heads import TEXT, apart, published
-from transformers import GPT2LMHeadModel
+from scrub.study.pairing import pair
 
 import scrub
 from scrub.measure.interventions.context import context_sensitivity
 from scrub.measure.study.heads import ABLATION, ATTENTION, DIRECT, METRICS, PUBLISHED, HeadStudy, Metrics, study_heads
 from scrub.models.model import Model
-from scrub.study.pairing import pair
-from scrub.study.run import Settings
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
 
 EVERY = [(layer, head) for layer in range(LAYERS) for head in range(HEADS)]
 

@@ -12,7 +12,7 @@ from scrub.graph.node import walk
 from scrub.models.checkpoints.checks import parameter_shapes
 from scrub.models.families.attention_only import Config
 from scrub.plan.plan import compile_plan
-from scrub.study.experiments import divergence, losses
+from scrub.study.metric import divergence, losses
 
 KINDS = ("q", "k", "v", "o", "unembed")
 SPLITS = ("**/a0 by heads prev self", "**/a1 by heads ind", '**/a1.ind/k/a0.prev by mask "previous"')

@@ -14,7 +14,8 @@ from scrub.store.comparisons.comparison import compare
 from scrub.store.comparisons.moved import LEVELS, moved
 from scrub.store.results.stored import StudyResults
 from scrub.study.gates import Gates
-from scrub.study.run import Prepared, Settings, prepare
+from scrub.study.run import Prepared, prepare
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 
 EVERY = 10_000

@@ -12,16 +12,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.torch import load_file, save_file
+from scrub.study.measuring import Measuring
 from sweeping import KEEP, LIKE, WINDOW, make_study, rows, same_bits
 
 import scrub.study.run
-from scrub.show.tables.run import print_sweep
+from scrub.cli.sweep import print_sweep
 from scrub.store.sweeps import ready, work
 from scrub.store.sweeps import sweep as engine
 from scrub.store.sweeps.sweep import Swept, sweep
 from scrub.store.sweeps.workers import WorkerDied, Workers, local_workers
 from scrub.study.experiments import Experiment
-from scrub.study.measuring import Measuring
 from scrub.text.errors import GateError
 
 FAST: dict[str, Any] = {"sequences": 37, "dtype": "float64", "progress": False}
@@ -225,7 +225,7 @@ class Mortal:
     """Workers in this process, of which one dies with certain tasks."""
 
     def __init__(self, deadly: Callable[[tuple[str, ...]], bool]) -> None:
-        self.count = 2
+        self.count, self.sees_files = 2, True
         self.deadly = deadly
         self.deaths = 0
         self.plain = local_workers(1, "cpu")

@@ -1,0 +1,35 @@
+"""Which heads an operation is made of, and the same operation on some of them: the table says what carries them."""
+
+from __future__ import annotations
+
+from scrub.graph.node import Node, node
+from scrub.graph.ops import OPS, Heads
+
+
+def head_indices(component: Node) -> Heads:
+    """Number the heads that an attention component is made of, as its layer does."""
+    if component.op == "take_heads":
+        inner, indices = head_indices(component.inputs[0]), component.arguments["indices"]
+        assert isinstance(indices, tuple)
+        return tuple(inner[i] for i in indices)
+    if component.op == "param":
+        shape = component.arguments["shape"]
+        assert isinstance(shape, tuple)
+        return tuple(range(shape[0]))
+    return head_indices(component.inputs[OPS[component.op].head_inputs(len(component.inputs))[0]])
+
+
+def restrict(whole: Node, kept: Heads) -> Node:
+    """Apply an operation to some of its heads, counted from 0 among those that it has."""
+    if whole.op == "param":
+        return node("take_heads", whole, indices=kept)
+    if whole.op == "take_heads":
+        indices = whole.arguments["indices"]
+        assert isinstance(indices, tuple)
+        return node("take_heads", whole.inputs[0], indices=tuple(indices[i] for i in kept))
+    op, inputs = OPS[whole.op], list(whole.inputs)
+    carry = op.head_inputs(len(inputs))
+    counts = [len(head_indices(inputs[at])) for at in carry]
+    for at, heads in zip(carry, op.restrict(counts, kept), strict=True):
+        inputs[at] = restrict(inputs[at], heads)
+    return whole.with_inputs(tuple(inputs))

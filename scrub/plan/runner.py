@@ -1,0 +1,60 @@
+"""A plan made ready to run, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from scrub.graph.node import Node
+from scrub.plan.leaves import constants, leaves_of
+from scrub.plan.place import Place
+from scrub.plan.plan import compile_plan
+
+
+class Runner:
+    """The plan of some outputs, with what is the same in every batch computed once.
+
+    `positions` is the number of positions of a sequence; `held` the values of the leaves at which a component is held.
+    With `grad`, gradients flow to whatever is bound and asks for one: parameters, held values. What is the same in
+    every batch is then computed with each, so that each has a graph of its own to go back through.
+    See :func:`scrub.plan.plan.compile_plan` for `selected` and `simplified`.
+    """
+
+    def __init__(
+        self,
+        outputs: Mapping[str, Node],
+        params: Mapping[str, Tensor],
+        positions: int,
+        device: torch.device | str = "cpu",
+        held: Mapping[Node, Tensor] | None = None,
+        selected: bool = True,
+        simplified: bool = True,
+        grad: bool = False,
+    ) -> None:
+        self.place = Place(str(device), grad)
+        self.plan = compile_plan(outputs, selected, simplified)
+        self.leaves = leaves_of(self.plan)
+        self._constants = {**constants(self.leaves, params, positions, device), **(held or {})}
+        self._kept = None if grad else self._compute_once()
+
+    @property
+    def device(self) -> str:
+        """Name the device that leaves are bound on."""
+        return self.place.device
+
+    @property
+    def once(self) -> dict[int, Tensor]:
+        """The values that are the same in every batch."""
+        return self._compute_once() if self._kept is None else self._kept
+
+    def __call__(self, bound: Mapping[Node, Tensor]) -> dict[str, Tensor]:
+        """Compute the outputs for one batch, from the other leaves: tokens, donors, selected rows, targets."""
+        once = self.once
+        with torch.inference_mode(not self.place.grad):
+            return self.plan.run(once, bound, self.place)
+
+    def _compute_once(self) -> dict[int, Tensor]:
+        with torch.inference_mode(not self.place.grad):
+            return self.plan.once(self._constants, self.place)
