@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from scrub.store.comparisons.comparison import FORMAT, chance, resampled_difference
@@ -15,10 +15,12 @@ from scrub.store.results.stored import Described, StudyResults
 from scrub.study.hypothesis import ALL
 from scrub.study.null import Standing
 from scrub.study.parameters import Value
-from scrub.study.statistics import Bootstrap, Interval
+from scrub.study.statistics import Bootstrap
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
+from scrub.text.frames import interval_columns, json_text, plain
 from scrub.text.looks import Shown
+from scrub.text.numbers import Interval
 
 VERSION = "@"  # between the name of a hypothesis that changed since, and the hash of what it was
 _HASHES = ("weights_hash", "tokens_hash", "selection_hash")
@@ -65,6 +67,28 @@ class Board:
         when = [f"last run {last[:16].replace('T', ' ')}"] if last else []
         return ", ".join([*filter(None, [self.about["dtype"]]), *version, *hashes, *when])
 
+    def frame(self) -> pd.DataFrame:
+        """A row for each place: what it recovers and is behind by in percent, and losses and KL in nats a token."""
+        places, chances = self.places, [place.chance for place in self.places]
+        return pd.DataFrame(
+            {
+                "rank": range(1, len(places) + 1),
+                "hypothesis": [place.hypothesis for place in places],
+                "parameters": [dict(place.parameters) for place in places],
+                **interval_columns("recovered", (place.recovered for place in places), "low", "high"),
+                **interval_columns("behind", (place.behind for place in places), "behind_low", "behind_high"),
+                "overlaps_leader": [place.overlaps for place in places],
+                "loss": [place.loss.estimate for place in places],
+                "kl": [place.kl.estimate for place in places],
+                "pairings": [place.pairings for place in places],
+                "random": pd.array([among.count if among else pd.NA for among in chances], dtype="Int64"),
+                "above_random": [among.above if among else np.nan for among in chances],
+                "p_random": [among.p if among else np.nan for among in chances],
+                "hash": [place.hash for place in places],
+                "time": [place.time for place in places],
+            }
+        )
+
 
 @dataclass(frozen=True)
 class Leaderboard(Shown):
@@ -76,16 +100,18 @@ class Leaderboard(Shown):
 
     def frame(self) -> pd.DataFrame:
         """A line for each hypothesis of each board, numbered from 0."""
-        return pd.DataFrame([{"board": at, **line} for at, board in enumerate(self.boards) for line in _lines(board)])
+        frames = [board.frame().assign(board=at) for at, board in enumerate(self.boards)]
+        whole = pd.concat(frames, ignore_index=True)
+        return whole[["board", *whole.columns.drop("board")]]
 
     def to_dict(self) -> dict[str, Any]:
         """What --json writes: losses and KL in nats a token, the rest in percent."""
-        boards = [{"about": dict(board.about), "rows": list(_lines(board))} for board in self.boards]
+        boards = [{"about": dict(board.about), "rows": plain(board.frame())} for board in self.boards]
         return {"format": FORMAT, "study": self.study, "part": self.part, "boards": boards}
 
     def to_json(self) -> str:
         """What --json writes, as text."""
-        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+        return json_text(self.to_dict(), indent=2)
 
 
 def leaderboard(known: Sequence[StudyResults], study: str, part: str = ALL, versions: bool = False) -> Leaderboard:
@@ -152,28 +178,3 @@ def _place(
         described.hashes.get(part, "") if described else "",
         own.about.get("time", ""),
     )
-
-
-def _lines(board: Board) -> Iterator[dict[str, Any]]:
-    for rank, place in enumerate(board.places, 1):
-        behind, among = place.behind, place.chance
-        yield {
-            "rank": rank,
-            "hypothesis": place.hypothesis,
-            "parameters": dict(place.parameters),
-            "recovered": place.recovered.estimate,
-            "low": place.recovered.low,
-            "high": place.recovered.high,
-            "behind": behind and behind.estimate,
-            "behind_low": behind and behind.low,
-            "behind_high": behind and behind.high,
-            "overlaps_leader": place.overlaps,
-            "loss": place.loss.estimate,
-            "kl": place.kl.estimate,
-            "pairings": place.pairings,
-            "random": among and among.count,
-            "above_random": among and among.above,
-            "p_random": among and among.p,
-            "hash": place.hash,
-            "time": place.time,
-        }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -15,10 +14,12 @@ from jaxtyping import Bool, Float, Int
 from scrub.store.comparisons.comparison import FORMAT, check_names, resampled_difference, same_experiment
 from scrub.store.results.stored import StudyResults
 from scrub.study.experiments import ANCHORS, BASELINE, UNSCRUBBED
-from scrub.study.statistics import Bootstrap, Interval
+from scrub.study.statistics import Bootstrap
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
+from scrub.text.frames import json_text, plain
 from scrub.text.looks import Shown
+from scrub.text.numbers import Interval
 
 BEFORE_TOKENS, AFTER_TOKENS = 24, 12  # of context on either side of a scored one
 TOP = 10
@@ -136,11 +137,12 @@ class Moved(Shown):
 
     def to_dict(self) -> dict[str, Any]:
         """All levels: losses and gains in nats, points in percent recovered, shares from 0 to 1."""
-        return {"format": FORMAT, **asdict(self)}
+        found: dict[str, Any] = plain(self)
+        return {"format": FORMAT, **found}
 
     def to_json(self) -> str:
         """The same as text."""
-        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+        return json_text(self.to_dict(), indent=2)
 
 
 def moved(stored: StudyResults, refined: str, over: str, part: str = "all", top: int = TOP) -> Moved:
