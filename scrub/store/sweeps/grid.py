@@ -62,9 +62,10 @@ class Grid(BaseModel):
 
     `studies` are study folders, hypothesis files, names of either, or hypotheses themselves; `models` are paths, names,
     or models themselves; `data` paths, names, or tokens in memory: an array or tensor [example, position + 1], or that
-    with a mask of the positions that are scored. Without `models` and `data` each study's own are taken. `metric`
-    is measured instead of the studies' own. `parameters` are the values to try, by name; without them those are tried that a hypothesis declares. `null` adds that many
-    random hypotheses of the same size to each. The other fields are those of :class:`scrub.Settings`.
+    with a mask of the positions that are scored. Without `models` and `data` each study's own are taken. `metric` is
+    measured instead of the studies' own. `parameters` are the values to try, by name; without them those are tried that
+    a hypothesis declares. `null` adds that many random hypotheses of the same size to each. The other fields are those
+    of :class:`scrub.Settings`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
