@@ -14,8 +14,9 @@ from scipy import stats
 from scrub.study import statistics
 from scrub.study.gates import Gates
 from scrub.study.result import BIGRAM, Result
-from scrub.study.statistics import Bootstrap, Interval, recovered
+from scrub.study.statistics import Bootstrap, recovered
 from scrub.text.errors import GateError
+from scrub.text.numbers import Interval
 
 FEW = 200  # resamples, where a test draws many data sets
 

@@ -20,6 +20,9 @@ from scrub.study.settings import Settings
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
+
 LAYERS, HEADS, D_HEAD, POSITIONS, SEQUENCES, VOCAB = 3, 3, 5, 7, 5, 13
 EXACT = Settings(dtype="float64", device="cpu", progress=False, batch=2)
 Point = tuple[str, int]  # what is changed, and in which layer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def pairs(seed: int = 3, sequences: int = SEQUENCES) -> Examples:
     changed = tokens.copy()
     for at in (2, 4):
         changed[:, at] = (changed[:, at] + np.random.default_rng(seed).integers(1, VOCAB, sequences)) % VOCAB
-    chances = [HOOKED.run(torch.from_numpy(each)).logits[:, -1].softmax(-1) for each in (tokens, changed)]
+    chances = [HOOKED.model(torch.from_numpy(each))[:, -1].softmax(-1) for each in (tokens, changed)]
     expected = (chances[0] - chances[1]).argmax(-1).numpy()
     about = (expected, np.full(sequences, 1), np.full(sequences, POSITIONS - 1), ("",) * sequences)
     other = np.concatenate([changed, expected[:, None]], axis=1)
@@ -104,25 +105,34 @@ def expected(into: Run, other: Run) -> dict[str, Changes]:
     }
 
 
-def other_tokens(run: Run) -> torch.Tensor:
+@cache
+def run(tokens: str) -> Run:
+    """The hooked model's run on the "clean" or the "corrupted" prompts."""
+    return HOOKED.run({"clean": CLEAN, "corrupted": CORRUPTED}[tokens])
+
+
+def on(direction: str) -> tuple[Run, Run]:
+    """The run into which is patched, and the other one."""
+    runs = run("corrupted"), run("clean")
+    return runs if direction == INTO_CORRUPTED else runs[::-1]
+
+
+def other_tokens(of: Run) -> torch.Tensor:
     """The tokens that a run of this file reads."""
-    return RUNS[id(run)]
+    return CLEAN if of is run("clean") else CORRUPTED
 
 
 CLEAN, CORRUPTED = (torch.from_numpy(each.inputs) for each in (PAIRS, PAIRS.swapped()))
-ON = {INTO_CORRUPTED: (HOOKED.run(CORRUPTED), HOOKED.run(CLEAN))}
-RUNS = dict(zip(map(id, ON[INTO_CORRUPTED]), (CORRUPTED, CLEAN), strict=True))
-ON[INTO_CLEAN] = ON[INTO_CORRUPTED][::-1]
 
 
 @pytest.fixture(scope="module", params=DIRECTIONS)
 def found(request: pytest.FixtureRequest) -> Patching:
-    sites = list(expected(*ON[request.param]))[:: 1 if request.param == INTO_CORRUPTED else 4]
+    sites = list(expected(*on(request.param)))[:: 1 if request.param == INTO_CORRUPTED else 4]
     return patch(HOOKED.model, PAIRS, [*sites, *NOTHING, "streams"], request.param, settings=EXACT)
 
 
 def test_every_patch_is_what_hooks_patch(found: Patching) -> None:
-    into, other = ON[found.direction]
+    into, other = on(found.direction)
     tokens = other_tokens(into)
     changes = expected(into, other)
     assert len(changes.keys() & {*found.names}) > 4
@@ -137,7 +147,7 @@ def test_every_patch_is_what_hooks_patch(found: Patching) -> None:
 
 def test_recovered_is_between_corrupted_and_clean(found: Patching) -> None:
     """(patched - corrupted) / (clean - corrupted), whichever way is patched."""
-    (into, other), name = ON[found.direction], "a0"
+    (into, other), name = on(found.direction), "a0"
     corrupted, clean = (into, other) if found.direction == INTO_CORRUPTED else (other, into)
     patched = HOOKED.run(other_tokens(into), expected(into, other)[name])
     logs = [-Read.of(each.logits, PAIRS).loss for each in (patched, corrupted, clean)]
@@ -167,7 +177,7 @@ def test_what_patches_all_is_the_other_run_and_what_patches_nothing_is_the_one_t
 def test_every_position_of_every_site_is_one_table() -> None:
     sites = ["stream 1", "m2"]
     found = patch(HOOKED.model, PAIRS, sites, every_position=True, settings=EXACT)
-    into, other = ON[INTO_CORRUPTED]
+    into, other = on(INTO_CORRUPTED)
     corrupted, clean = (np.exp(-Read.of(run.logits, PAIRS).loss).mean() for run in (into, other))
     grid = found.grid()
     assert (list(grid.index), list(grid.columns)) == (sites, list(range(POSITIONS)))
@@ -181,7 +191,7 @@ def test_every_position_of_every_site_is_one_table() -> None:
 
 
 def test_every_head_is_one_table() -> None:
-    into, other = ON[INTO_CORRUPTED]
+    into, other = on(INTO_CORRUPTED)
     grid = patch(HOOKED.model, PAIRS, settings=EXACT).grid(LOG_PROBABILITY)
     assert (grid.index.name, grid.columns.name, grid.shape) == ("layer", "head", (LAYERS, HEADS))
     corrupted, clean = (-Read.of(run.logits, PAIRS).loss.mean() for run in (into, other))
@@ -238,7 +248,7 @@ def test_sequences_with_a_mask_are_pairs_too() -> None:
     clean, corrupted = PAIRS.tokens, PAIRS.swapped().tokens
     examples = Examples(corrupted, np.isin(np.arange(POSITIONS), [0, 6])[None].repeat(SEQUENCES, 0))
     found = patch(HOOKED.model, (clean, corrupted, examples.scored), ["m0"], settings=EXACT)
-    into, other = ON[INTO_CORRUPTED]
+    into, other = on(INTO_CORRUPTED)
     patched = HOOKED.run(CORRUPTED, {("mlp", 0): put(other.at["mlp", 0])})
     means = [np.exp(-Read.of(run.logits, examples).loss).mean() for run in (patched, into, other)]
     assert found.recovered()[0].estimate == pytest.approx(100 * (means[0] - means[1]) / (means[2] - means[1]))
