@@ -44,6 +44,7 @@ __all__ = [
     "CONFIG",
     "TENSORS",
     "TOKENIZER",
+    "Checkpoint",
     "find_layout",
     "open_checkpoint",
     "open_state_dict",

@@ -42,7 +42,7 @@ def read_text(path: Path, what: str = "JSON") -> str:
         raise ScrubError(f"{shown(path)} is no {what}: byte {error.start} isn't UTF-8; take another copy") from error
 
 
-def parse(path: Path, text: str) -> object:
+def parse(path: Path | str, text: str) -> object:
     """The value of a JSON text. Raises ScrubError if it is none, has a field twice, or a number that isn't one."""
     try:
         parsed: object = json.loads(text, object_pairs_hook=_fields, parse_constant=_no_number)

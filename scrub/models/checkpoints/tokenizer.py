@@ -31,15 +31,31 @@ def read_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
     Raises ScrubError if it can't be read, or if the tokens are others.
     """
     tokenizer = _parse_tokenizer(path)
+    _check(tokenizer, vocab_size, shown(path), f"{CONFIG} beside it")
+    return tokenizer
+
+
+def fitting_tokenizer(given: Any, vocab_size: int) -> Tokenizer:
+    """Take a tokenizer in memory, of tokenizers, or of transformers, which has such a one inside.
+
+    Raises ScrubError if it is none, or has others than a model's tokens: see :func:`read_tokenizer`.
+    """
+    tokenizer = getattr(given, "backend_tokenizer", given)
+    if not isinstance(tokenizer, Tokenizer):
+        raise ScrubError(f"{short(given)} is no tokenizer: give one of tokenizers, or a fast one of transformers")
+    _check(tokenizer, vocab_size, "the tokenizer", "the model's config")
+    return tokenizer
+
+
+def _check(tokenizer: Tokenizer, vocab_size: int, called: str, config: str) -> None:
     ids = tokenizer.get_vocab(with_added_tokens=True).values()
     size, last = len(set(ids)), max(ids, default=-1)
     if not max(vocab_size - MOST_PADDING, vocab_size // 2) < size <= vocab_size or last != size - 1:
         gaps = f" with ids up to {last}" if last != size - 1 else ""
         raise ScrubError(
-            f"{shown(path)} has {size} tokens{gaps}, but {CONFIG} beside it says vocab_size {vocab_size}: "
+            f"{called} has {size} tokens{gaps}, but {config} says vocab_size {vocab_size}: "
             "take the tokenizer that the model was trained with"
         )
-    return tokenizer
 
 
 def begin_token(folder: Path) -> int | None:

@@ -69,6 +69,11 @@ def layer_norm(x: Node, name: str, config: TransformerConfig) -> Node:
     return node("layer_norm", x, weight, bias, eps=config.layer_norm_eps)
 
 
+def family_of(config: ModelConfig) -> str:
+    """The name of the family that a config is of."""
+    return next(name for name, family in architectures().items() if isinstance(config, family.Config))
+
+
 def architectures() -> dict[str, ModuleType]:
     """The families by name."""
     modules = (import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))

@@ -75,8 +75,8 @@ def read(source: Source, fields: Mapping[str, object], overrides: Mapping[str, o
         people["bos_token_id"] = begin
     if "bos_token_id" not in people:
         raise ScrubError(
-            f"{shown(source.config)} has no field 'bos_token_id', and no {TOKENIZER_CONFIG} beside it says the token in "
-            "front of every sequence: add the field"
+            f"{shown(source.config)} has no field 'bos_token_id', and no {TOKENIZER_CONFIG} beside it says the token "
+            "in front of every sequence: add the field"
         )
     weights, stored = source.tensors(None)
     return read_state(source.config, weights, stored, said, people)
