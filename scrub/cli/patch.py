@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scrub.cli import options
-from scrub.cli.filling import Filled, Words
+from scrub.cli.fields import Options, Words
 from scrub.cli.given import one_input
 from scrub.cli.outputs import check_chart, check_outputs, json_text, write_outputs
 from scrub.cli.terminal import console, gates_line, warn
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from scrub.models.model import Model
 
 SHOWN_COLUMNS = 24  # of a table of percentages
-_DRAWN = {
+_RECIPE = {
     "kind": Words(options.KINDS, "Pairs that are drawn: letters.", "--prompts"),
     "count": Words("N", "How many pairs."),
 }
@@ -55,13 +55,13 @@ def patch(
         str | None, typer.Option(metavar="TOKEN", help="The answer, instead of what the clean prompt repeats.")
     ] = None,
     *,
-    drawn: Annotated[
-        options.Drawn, Filled(options.DRAWN, "kind count length bos where", defaults={"count": 20}, words=_DRAWN)
+    recipe: Annotated[
+        options.Recipe, Options(options.RECIPE, "kind count length bos where", defaults={"count": 20}, words=_RECIPE)
     ],
     back: Annotated[
         bool, typer.Option("--back", help="Corrupted into clean, instead of clean into corrupted.")
     ] = False,
-    settings: Annotated[Settings, Filled(options.SETTINGS, "seed batch device dtype")],
+    settings: Annotated[Settings, Options(options.SETTINGS, "seed batch device dtype")],
     json: options.Json = None,
     plot: options.Chart = None,
 ) -> None:
@@ -76,7 +76,7 @@ def patch(
     swept = {"heads": heads, "layers": layers, "streams": streams}
     named = [*(sites or ()), *(name for name, asked in swept.items() if asked)]
     loaded = load_model(model)
-    pairs = _pairs(loaded, clean, corrupted, expected, drawn, settings.seed)
+    pairs = _pairs(loaded, clean, corrupted, expected, recipe, settings.seed)
     texts = position_texts(pairs, loaded.tokenizer)
     direction = INTO_CLEAN if back else INTO_CORRUPTED
     found = patched(
@@ -104,18 +104,18 @@ def patch(
 
 
 def _pairs(
-    model: Model, clean: str | None, corrupted: str | None, expected: str | None, drawn: options.Drawn, seed: int
+    model: Model, clean: str | None, corrupted: str | None, expected: str | None, recipe: options.Recipe, seed: int
 ) -> Examples:
     from scrub.data.prompts.generate import given_pair
 
     if (clean is None) != (corrupted is None):
         raise ScrubError("a typed pair is a clean and a corrupted prompt: give both --clean and --corrupted")
-    one_input(prompts=drawn.kind, clean=clean)
+    one_input(prompts=recipe.kind, clean=clean)
     if clean is not None and corrupted is not None:
-        return given_pair(model, clean, corrupted, expected, drawn.bos)
+        return given_pair(model, clean, corrupted, expected, recipe.bos)
     if expected is not None:
         raise ScrubError("--expected says what comes after a prompt that is typed: give it with --clean")
-    return drawn.pairs(model, seed)
+    return recipe.pairs(model, seed)
 
 
 def _chart(found: Patching, texts: list[str], suffix: str) -> bytes:
@@ -125,7 +125,7 @@ def _chart(found: Patching, texts: list[str], suffix: str) -> bytes:
 
 
 def _table(found: Patching, back: bool) -> Table:
-    """A row for each patch, first what the clean run brings back most, or the corrupted run takes away most."""
+    """Make a row for each patch, first what the clean run brings back most, or the corrupted run takes away most."""
     from scrub.measure.interventions.patching import LOG_PROBABILITY, MEASURES
 
     rows = table("patched")
@@ -143,7 +143,7 @@ def _table(found: Patching, back: bool) -> Table:
 
 
 def _grid(found: Patching, texts: list[str]) -> Table:
-    """Percent recovered, site by position."""
+    """Make a table of percent recovered, site by position."""
     from scrub.text.tokens import visible
 
     grid = found.grid()
@@ -160,7 +160,7 @@ def _grid(found: Patching, texts: list[str]) -> Table:
 
 
 def _content(found: Patching, pairs: Examples) -> dict[str, Any]:
-    """What `--json` writes."""
+    """Collect what `--json` writes."""
     return {
         "format": 1,
         "model": found.model.name,

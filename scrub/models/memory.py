@@ -36,7 +36,7 @@ def _parts(spec: Any) -> tuple[object, Mapping[str, object]]:
 
 
 def _fields(name: str, config: Any) -> dict[str, object]:
-    """The fields that a file of this config would have."""
+    """Read the fields that a file of this config would have."""
     if isinstance(config, ModelConfig):
         fields: object = {"architecture": family_of(config), **config.model_dump(mode="json")}
     elif callable(getattr(config, "to_diff_dict", None)):  # as transformers saves it
@@ -57,7 +57,7 @@ def _fields(name: str, config: Any) -> dict[str, object]:
 
 
 def _name(spec: Any, config: Any) -> str:
-    """What a model calls itself: where it was loaded from, or else its class or family."""
+    """Name a model as it calls itself: where it was loaded from, or else its class or family."""
     named = ("name_or_path", "architecture", "model_type")
     said = config if isinstance(config, Mapping) else {field: getattr(config, field, None) for field in named}
     if isinstance(place := said.get("name_or_path"), str) and place:

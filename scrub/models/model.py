@@ -20,7 +20,7 @@ from scrub.models.checkpoints import Checkpoint, open_checkpoint, write_checkpoi
 from scrub.models.checkpoints.checks import parameter_shapes
 from scrub.models.checkpoints.tokenizer import fitting_tokenizer, read_tokenizer, tokenizer_file
 from scrub.models.families import ModelConfig, architectures, family_of
-from scrub.models.hub import Found, find_model
+from scrub.models.hub import ModelPlace, find_model
 from scrub.models.memory import open_object
 from scrub.paths.hashes import hash_weights
 from scrub.plan.leaves import bind_model, leaves_of
@@ -93,7 +93,7 @@ class Model:
         return compile_plan({"logits": self.graph}, selected=False)
 
     def __call__(self, tokens: Tensor) -> Float[Tensor, "batch position vocab"]:
-        """The logits that predict the token after each position, from token ids [batch, position].
+        """Compute the logits that predict the token after each position, from token ids [batch, position].
 
         Raises ScrubError for tokens that aren't whole numbers [batch, position], are outside the vocabulary, or are
         more than n_ctx in a sequence.
@@ -111,7 +111,7 @@ class Model:
         return self.plan.run(self.plan.once(leaves), leaves)["logits"]
 
     def to(self, dtype: torch.dtype | None = None, device: str | torch.device | None = None) -> Model:
-        """The same model in another floating-point type, or on another device."""
+        """Give the same model in another floating-point type, or on another device."""
         params = _moved(self.params, dtype and _computable(dtype), device)
         same = all(params[name] is value for name, value in self.params.items())
         return self if same else replace(self, params=params)  # what is known of it stays known
@@ -161,8 +161,8 @@ def load_graph(spec: Spec) -> tuple[Node, dict[str, tuple[tuple[int, int], ...]]
     return checkpoint.graph, {role: tuple(heads) for role, heads in checkpoint.config.roles.items()}
 
 
-def _opened(spec: Spec) -> tuple[str, Checkpoint, Found | None]:
-    """What is known of a model but its parameters, and where its files are, if it has some."""
+def _opened(spec: Spec) -> tuple[str, Checkpoint, ModelPlace | None]:
+    """Open all of a model but its parameters, and say where its files are, if it has some."""
     if not isinstance(spec, str | Path):
         return *open_object(spec), None
     found = find_model(spec)
@@ -170,7 +170,7 @@ def _opened(spec: Spec) -> tuple[str, Checkpoint, Found | None]:
 
 
 def lower(config: ModelConfig) -> Node:
-    """The graph of a model from its config."""
+    """Make the graph of a model from its config."""
     graph: Node = architectures()[family_of(config)].lower(config)
     return graph
 
@@ -178,7 +178,7 @@ def lower(config: ModelConfig) -> Node:
 def make_model(
     name: str, config: ModelConfig, params: Mapping[str, Tensor], tokenizer: Tokenizer | None = None
 ) -> Model:
-    """A model from a config of its family and its parameters, such as training makes.
+    """Make a model of a config of its family and its parameters: `make_model("mine", config, params)`.
 
     Raises ScrubError if the parameters aren't those that the config asks for.
     """
@@ -204,7 +204,7 @@ def save_model(model: Model, folder: str | Path) -> None:
 
 
 def _array(tensor: Tensor) -> tuple[np.ndarray, torch.dtype]:
-    """A parameter as an array; numpy has no bfloat16, but its bits."""
+    """Take a parameter as an array; numpy has no bfloat16, but its bits."""
     here = tensor.detach().cpu().contiguous()
     return (here.view(torch.int16) if here.dtype == torch.bfloat16 else here).numpy(), here.dtype
 

@@ -194,7 +194,7 @@ class Anatomy:
 
     @classmethod
     def of(cls, graph: Node) -> Anatomy:
-        """Find those of a model. Raises ScrubError unless its last norm is a LayerNorm, as the formulas here have it."""
+        """Find those of a model. Raises ScrubError unless its last norm is a LayerNorm."""
         nodes = list(walk([graph]))
         (unembedding,) = (each for each in nodes if each.op == "unembed")
         if (last := unembedding.inputs[0].op) != "layer_norm":
