@@ -105,7 +105,7 @@ def test_only_what_is_given() -> None:
 def test_every_field_has_words() -> None:
     """A field that is added to a class has an option as soon as its table has words for it: so it has to."""
     assert options.SETTINGS.keys() == {each.name for each in dataclasses.fields(Settings)} - {"progress"}
-    assert options.GRID.keys() == Grid.model_fields.keys() - {"studies"}
+    assert options.GRID.keys() == Grid.model_fields.keys() - {"studies", "metric"}
     assert WHITELIST_SETTINGS.keys() == {each.name for each in dataclasses.fields(WhitelistSettings)}
     assert options.RECIPE.keys() == {each.name for each in dataclasses.fields(options.Recipe)}
     assert TRAINING.keys() <= {each.name for each in dataclasses.fields(training.Settings)}
