@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from scrub.study.statistics import COVERAGE
+from scrub.study.statistics import COVERAGE_PERCENT
 from scrub.text.errors import ScrubError
 
 DRAWS = 400
@@ -30,7 +30,7 @@ class Chance:
     @cached_property
     def range(self) -> tuple[float, float]:
         """The range that holds 95 % of them."""
-        edge = (100 - COVERAGE) / 2
+        edge = (100 - COVERAGE_PERCENT) / 2
         low, high = np.percentile(self.draws, [edge, 100 - edge])
         return float(low), float(high)
 
