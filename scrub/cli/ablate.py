@@ -10,20 +10,17 @@ import typer
 from scrub.cli import options
 from scrub.cli.filling import Filled, Words
 from scrub.cli.given import given_arrays, given_pairs, one_input
-from scrub.cli.outputs import check_chart, check_outputs, json_text, write_outputs
+from scrub.cli.outputs import check_chart, check_outputs, write_outputs
 from scrub.cli.terminal import console, gates_line
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
-from scrub.text.tables import table, with_interval
+from scrub.text.numbers import PLAIN
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from scrub.data.examples import Examples
     from scrub.measure.interventions.ablation import Ablation
     from scrub.models.model import Model
 
-SHOWN_TOKENS = 10  # of each experiment, those whose loss changes most
 _SCORED = Words(
     "whitelist|repeats|all",
     "Which positions of text are scored: those whose token is on the data's whitelist, those whose token stands "
@@ -86,6 +83,8 @@ def ablate(
     """Loss and probability of the target before and after each ablation, on prompts or on text."""
     from scrub.measure.interventions.ablation import ablate as ablated
     from scrub.models.model import load_model
+    from scrub.show.tables.measured import ablated_tokens, ablation_table
+    from scrub.text.frames import json_text
 
     check_outputs(json, plot)
     check_chart(plot)
@@ -115,11 +114,12 @@ def ablate(
     out.print(f"{loaded.name}, ablated: {found.how}; on {on}", soft_wrap=True)
     out.print(gates_line(found.effects.gates, "sequences" if prompt is None else None))
     out.print(
-        f"before: loss {with_interval(before['loss'], 3)} nats, P(target) {with_interval(before['probability'], 3)}"
+        f"before: loss {PLAIN.with_interval(before['loss'], 3)} nats, "
+        f"P(target) {PLAIN.with_interval(before['probability'], 3)}"
     )
-    out.print(_table(found))
+    out.print(ablation_table(found))
     if tokens:
-        out.print(_tokens(found))
+        out.print(ablated_tokens(found))
 
 
 def _examples(
@@ -156,43 +156,6 @@ def _chart(found: Ablation, suffix: str) -> bytes:
     return ablation_chart(found).content(suffix)
 
 
-def _table(found: Ablation) -> Table:
-    """A row for each experiment, the largest rise of the loss first."""
-    from scrub.measure.interventions.ablation import DIFFERENTIAL, EFFECT, LOG_EFFECT, SHIFT
-
-    rows = table("ablated")
-    titles = ("loss after", "rise", "P(target) after", "P before - after", "uniform shift", "differential effect")
-    for title in titles:
-        rows.add_column(title, justify="right")
-    effects = found.effects
-    columns = [
-        effects.interval(effects.values["loss"][1:]),
-        effects.interval(found.change(LOG_EFFECT)),
-        effects.interval(effects.probability[1:]),
-        *(effects.interval(found.change(kind)) for kind in (EFFECT, SHIFT, DIFFERENTIAL)),
-    ]
-    for row in sorted(range(len(found.names)), key=lambda at: -columns[1][at].estimate):
-        rows.add_row(found.names[row], *(with_interval(each[row], 3) for each in columns))
-    return rows
-
-
-def _tokens(found: Ablation) -> Table:
-    """The tokens whose loss changes most in each experiment."""
-    from scrub.text.tokens import marked
-
-    rows = table("ablated")
-    for title in ("sequence", "position", "token", "target", "loss before", "loss after", "rise"):
-        rows.add_column(title, justify="left" if title in {"token", "target"} else "right")
-    for name in found.names:
-        frame = found.tokens(name)
-        most = frame["rise"].abs().sort_values(ascending=False, kind="stable").index[:SHOWN_TOKENS]
-        for each in frame.loc[most].to_dict(orient="records"):
-            losses = (f"{each[title]:.3f}" for title in ("loss before", "loss after", "rise"))
-            texts = (marked(each[title]) for title in ("token", "target"))
-            rows.add_row(name, str(each["sequence"]), str(each["position"]), *texts, *losses)
-    return rows
-
-
 def _content(found: Ablation, on: str, tokens: bool) -> dict[str, Any]:
     """What `--json` writes: losses in nats, shifts in logits; the ends of one prompt's intervals are the estimate."""
     effects = found.effects
@@ -204,8 +167,8 @@ def _content(found: Ablation, on: str, tokens: bool) -> dict[str, Any]:
         "seed": effects.seed,
         "sequences": len(effects.counts),
         "positions": int(effects.counts.sum()),
-        "before": {name: vars(each) for name, each in found.before.items()},
-        "gates": dict(effects.gates.deviations),
-        "rows": found.frame().to_dict(orient="records"),
-        **({"tokens": {name: found.tokens(name).to_dict(orient="records") for name in found.names}} if tokens else {}),
+        "before": found.before,
+        "gates": effects.gates.deviations,
+        "rows": found.frame(),
+        **({"tokens": {name: found.tokens(name) for name in found.names}} if tokens else {}),
     }

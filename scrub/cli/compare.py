@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from scrub.cli import options
-from scrub.cli.outputs import check_outputs, json_text, write_outputs
+from scrub.cli.outputs import check_outputs, write_outputs
 from scrub.text.errors import ScrubError
 
 TOP_TOKENS = 5
@@ -43,6 +43,7 @@ def compare(
     """Compare hypotheses of a study on the same sequences, running what the results folder doesn't hold yet."""
     from scrub.cli.terminal import console, warn
     from scrub.store.comparisons.named import stored_named, swept_named
+    from scrub.text.frames import json_text
 
     check_outputs(json)
     wanted = list(dict.fromkeys([*([against] if against is not None else []), *names]))

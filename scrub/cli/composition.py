@@ -11,7 +11,6 @@ from scrub.cli import options
 from scrub.cli.given import given_heads
 from scrub.cli.outputs import check_outputs, write_outputs
 from scrub.cli.terminal import console
-from scrub.text.tables import table
 
 if TYPE_CHECKING:
     from scrub.measure.weights.links import Links
@@ -68,16 +67,11 @@ def readers(
 
 def _tell(found: Links, top: int, json: Path | None) -> None:
     """Write the scores, and print a table of the largest."""
+    from scrub.show.tables.measured import links_table
+
     write_outputs({json: lambda _: found.to_json()})
-    rows = table("from", "to", "slot")
-    for title in ("score", "random [95 %]", "above random", "draws below"):
-        rows.add_column(title, justify="right", no_wrap=True)
-    for row in found.frame().head(top).to_dict("records"):
-        random = f"{row['baseline']:.4f} [{row['low']:.4f}, {row['high']:.4f}]"
-        numbers = (f"{row['score']:.4f}", random, f"{row['above']:+.4f}", f"{row['draws_below']:.1%}")
-        rows.add_row(row["from"], row["to"], row["slot"], *numbers)
     out = console()
     shown = min(top, len(found.links))
     out.print(f"{found.model}: {found.name}, the largest {shown} of {len(found.links):,}", soft_wrap=True)
     out.print(f"{found.source}; random: Gaussian matrices of the same shapes", soft_wrap=True)
-    out.print(rows)
+    out.print(links_table(found, top))

@@ -11,7 +11,7 @@ from scrub.cli import options
 from scrub.cli.filling import Filled, Words
 from scrub.cli.given import listed
 from scrub.cli.new import hypothesis_path, write_new
-from scrub.cli.outputs import check_outputs, json_text, write_outputs
+from scrub.cli.outputs import check_outputs, write_outputs
 from scrub.cli.roles import CONTEXT_POSITIONS
 from scrub.cli.terminal import console, gates_line
 from scrub.study.settings import Settings
@@ -83,6 +83,7 @@ def heads(
     from scrub.measure.study.heads import study_heads
     from scrub.measure.study.scores import causal_scores, check_lags, read_scores
     from scrub.models.model import load_model
+    from scrub.text.frames import json_text
 
     suffixes, lag = _check_outputs(json, pictures, formats), list(dict.fromkeys(lag or ()))
     module = hypothesis_path(hypothesis) if hypothesis is not None else None
@@ -182,16 +183,16 @@ def _print_study(out: Console, study: HeadStudy) -> None:
 
     out.print(study.heading, soft_wrap=True)
     out.print(gates_line(study.gates, "prompts" if len(study.many.prompts) > 1 else None) + "\n", soft_wrap=True)
-    for each in study_tables(study, out, out.options):
-        out.print(each)
+    for table in study_tables(study, out, out.options):
+        out.print(table)
 
 
 def _print_scores(out: Console, scores: list[HeadScore], on: str) -> None:
     from scrub.show.tables.heads import scores_tables
 
     out.print(f"text: {on}", soft_wrap=True)
-    for each in scores_tables(scores, out, out.options):
-        out.print(each)
+    for table in scores_tables(scores):
+        out.print(table)
 
 
 def _content(study: HeadStudy, scores: list[HeadScore], seed: int) -> dict[str, Any]:
@@ -203,24 +204,24 @@ def _content(study: HeadStudy, scores: list[HeadScore], seed: int) -> dict[str, 
         "heading": study.heading,
         "how": study.many.how,
         "seed": seed,
-        "gates": dict(study.gates.deviations),
+        "gates": study.gates.deviations,
         "prompt": one
         and {"text": one.prompts.texts[0], "expected": study.expected, "probability": one.probability.estimate},
         "prompts": {
             "kind": study.layout.kind,
             "count": len(study.many.prompts),
-            "probability": vars(study.many.probability),
+            "probability": study.many.probability,
         },
-        "heads": study.frame().to_dict(orient="records"),
-        "top": {name: [list(head) for head in heads] for name, heads in agreement.sets.items()},
-        "overlaps": agreement.overlap_frame().to_dict(orient="records"),
-        "correlations": agreement.correlation_frame().to_dict(orient="records"),
-        "overlaps over prompts": many.overlap_frame().to_dict(orient="records"),
-        "correlations over prompts": many.correlation_frame().to_dict(orient="records"),
+        "heads": study.frame(),
+        "top": agreement.sets,
+        "overlaps": agreement.overlap_frame(),
+        "correlations": agreement.correlation_frame(),
+        "overlaps over prompts": many.overlap_frame(),
+        "correlations over prompts": many.correlation_frame(),
         "scores": [
             {
                 **{said: getattr(each, said) for said in ("name", "unit", "on", "source")},
-                "heads": each.frame().to_dict(orient="records"),
+                "heads": each.frame(),
             }
             for each in scores
         ],

@@ -11,11 +11,10 @@ import typer
 from scrub.cli import options
 from scrub.cli.filling import Filled, Words
 from scrub.cli.given import given_heads, listed
-from scrub.cli.outputs import check_outputs, json_text, write_outputs
+from scrub.cli.outputs import check_outputs, write_outputs
 from scrub.cli.terminal import console, gates_line, warn
 from scrub.study.settings import REPEATS, Settings
 from scrub.text.errors import ScrubError
-from scrub.text.tables import table
 
 if TYPE_CHECKING:
     from scrub.measure.heads.mechanism import Mechanism
@@ -57,6 +56,7 @@ def mechanism(
     from scrub.measure.heads.mechanism import mechanism as measure
     from scrub.models.model import load_model
     from scrub.study.selection import scored_at
+    from scrub.text.frames import json_text
 
     tested = listed("--slots", slots, "slot", "as in q,k,v") or ()
     under = listed("--masks", masks, "mask", "as in previous,current") or ()
@@ -80,18 +80,13 @@ def mechanism(
 
 def _tell(found: Mechanism, on: str, top: int) -> None:
     """Print the best paths of each slot, and what they say."""
+    from scrub.show.tables.measured import mechanism_table
+
     warn(found.gates.warnings)
     out = console()
     count = f"{found.sequences} sequences, {found.positions:,} positions"
     out.print(f"head {found.head} of {found.model} on {on}: {count}; single paths into it", soft_wrap=True)
     out.print(gates_line(found.gates, "sequences"))
-    rows = table("slot", "path that is real")
-    rows.add_column("recovered, %", justify="right", no_wrap=True)
-    rows.add_column("loss", justify="right")
-    for slots in found.gaps:
-        for number, each in enumerate(found.of(slots)[:top]):
-            rows.add_row("" if number else slots, each.path, str(each.recovered), f"{each.loss.estimate:.3f}")
-        rows.add_section()
-    out.print(rows)
+    out.print(mechanism_table(found, top))
     for sentence in found.conclusions():
         out.print(sentence, soft_wrap=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -34,16 +32,3 @@ def write_outputs(made: Mapping[Path | None, Callable[[Path], str | bytes]]) -> 
     contents = {path: make(path) for path, make in made.items() if path is not None}
     for path, content in contents.items():
         write_atomically(path, content)
-
-
-def json_text(content: object, indent: int = 1) -> str:
-    """Make the text of a JSON file; what is no number is null."""
-    return json.dumps(_plain(content), indent=indent, allow_nan=False) + "\n"
-
-
-def _plain(content: object) -> object:
-    if isinstance(content, Mapping):
-        return {name: _plain(value) for name, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_plain(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content

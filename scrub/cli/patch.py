@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,20 +9,17 @@ import typer
 from scrub.cli import options
 from scrub.cli.filling import Filled, Words
 from scrub.cli.given import one_input
-from scrub.cli.outputs import check_chart, check_outputs, json_text, write_outputs
+from scrub.cli.outputs import check_chart, check_outputs, write_outputs
 from scrub.cli.terminal import console, gates_line, warn
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
-from scrub.text.tables import table, with_interval
+from scrub.text.numbers import PLAIN
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from scrub.data.examples import Examples
     from scrub.measure.interventions.patching import Patching
     from scrub.models.model import Model
 
-SHOWN_COLUMNS = 24  # of a table of percentages
 _DRAWN = {
     "kind": Words(options.KINDS, "Pairs that are drawn: letters.", "--prompts"),
     "count": Words("N", "How many pairs."),
@@ -70,6 +66,8 @@ def patch(
     from scrub.measure.interventions.patching import INTO_CLEAN, INTO_CORRUPTED
     from scrub.measure.interventions.patching import patch as patched
     from scrub.models.model import load_model
+    from scrub.show.tables.measured import patching_grid, patching_table
+    from scrub.text.frames import json_text
 
     check_outputs(json, plot)
     check_chart(plot)
@@ -96,11 +94,11 @@ def patch(
     out.print(gates_line(found.effects.gates, None if one else "pairs"))
     for name, ends in (("clean", found.clean), ("corrupted", found.corrupted)):
         said = (
-            f"{'P' if each == 'probability' else 'log P'}(answer) {with_interval(value, 3)}"
+            f"{'P' if each == 'probability' else 'log P'}(answer) {PLAIN.with_interval(value, 3)}"
             for each, value in ends.items()
         )
         out.print(f"{name}: {', '.join(said)}")
-    out.print(_grid(found, texts) if every_position else _table(found, back))
+    out.print(patching_grid(found, texts) if every_position else patching_table(found, back))
 
 
 def _pairs(
@@ -124,54 +122,19 @@ def _chart(found: Patching, texts: list[str], suffix: str) -> bytes:
     return patching_chart(found, tokens=texts).content(suffix)
 
 
-def _table(found: Patching, back: bool) -> Table:
-    """A row for each patch, first what the clean run brings back most, or the corrupted run takes away most."""
-    from scrub.measure.interventions.patching import LOG_PROBABILITY, MEASURES
-
-    rows = table("patched")
-    for title in ("P(answer)", "recovered, %", "log P(answer)", "recovered, %"):
-        rows.add_column(title, justify="right")
-    columns = [each for measure in MEASURES for each in (found.patched(measure), found.recovered(measure))]
-    by = [
-        each.estimate
-        for each in (columns[1] if not math.isnan(columns[1][0].estimate) else found.patched(LOG_PROBABILITY))
-    ]
-    for row in sorted(range(len(by)), key=by.__getitem__, reverse=not back):
-        values = (with_interval(each[row], 3 - 2 * (at % 2)) for at, each in enumerate(columns))
-        rows.add_row(found.names[row], *values)
-    return rows
-
-
-def _grid(found: Patching, texts: list[str]) -> Table:
-    """Percent recovered, site by position."""
-    from scrub.text.tokens import visible
-
-    grid = found.grid()
-    shown = [int(each) for each in grid.columns[:SHOWN_COLUMNS]]
-    rows = table("recovered, %")
-    for position in shown:
-        text = visible(texts[position])
-        rows.add_column(text if text.startswith(str(position)) else f"{position} {text}", justify="right")
-    for site, row in grid.iterrows():
-        rows.add_row(str(site), *(f"{row[position] + 0:.0f}" for position in shown))
-    if len(shown) < len(grid.columns):
-        rows.caption = f"and {len(grid.columns) - len(shown):,} more positions"
-    return rows
-
-
 def _content(found: Patching, pairs: Examples) -> dict[str, Any]:
-    """What `--json` writes."""
+    """What `--json` writes; what is no number is null."""
     return {
         "format": 1,
         "model": found.model.name,
         "direction": found.direction,
         "kind": pairs.name,
         "pairs": len(pairs),
-        "clean": {name: vars(each) for name, each in found.clean.items()},
-        "corrupted": {name: vars(each) for name, each in found.corrupted.items()},
+        "clean": found.clean,
+        "corrupted": found.corrupted,
         "seed": found.effects.seed,
-        "gates": dict(found.effects.gates.deviations),
+        "gates": found.effects.gates.deviations,
         "warnings": found.warnings,
         "prompts": [{"clean": a, "corrupted": b} for a, b in zip(pairs.texts, pairs.other_texts, strict=True)],
-        "rows": found.frame().to_dict(orient="records"),
+        "rows": found.frame(),
     }

@@ -8,7 +8,7 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.terminal import console
-from scrub.text.tables import table, with_interval
+from scrub.text.numbers import PLAIN
 
 CONTEXT_POSITIONS = 300  # that attention is measured on
 
@@ -28,22 +28,19 @@ def roles(
     from scrub.data.for_model import examples_for
     from scrub.measure.heads.roles import RULES, measure, write_roles
     from scrub.models.model import load_model
+    from scrub.show.tables.measured import roles_table
 
     loaded = load_model(model)
     text = examples_for(loaded, data, sequences, context=min(context, loaded.n_ctx))
     positions = text.tokens.shape[1] - 1
     measured = measure(loaded, text.tokens, sequences)
-    frame = measured.frame()
-    rows = table(*frame.columns)
-    for row in frame.itertuples(index=False):
-        rows.add_row(*(each if isinstance(each, str) else with_interval(each, 2) for each in row))
     out = console()
     measured_on = f"{text.name}: {sequences} sequences of {positions} positions"
     out.print(f"{loaded.name} on {measured_on}; attention as a fraction, 95 % intervals")
-    out.print(rows)
-    out.print(f"loss on text, nats a token: {with_interval(measured.loss, 3)}")
+    out.print(roles_table(measured))
+    out.print(f"loss on text, nats a token: {PLAIN.with_interval(measured.loss, 3)}")
     for name, (first, second) in measured.halves.items():
-        halves = f"first half {with_interval(first, 3)}, second half {with_interval(second, 3)}"
+        halves = f"first half {PLAIN.with_interval(first, 3)}, second half {PLAIN.with_interval(second, 3)}"
         out.print(f"loss on {name} random tokens: {halves}")
     for role, (target, where, least) in RULES.items():
         heads = ", ".join(f"{at}.{head}" for at, head in measured.roles().get(role, ())) or "none"

@@ -30,6 +30,7 @@ def run(
     plot: Annotated[Path | None, options.file("--plot", "Write the plot of the table: .png, .svg or .pdf.")] = None,
 ) -> None:
     """Percent of loss recovered by every part of every hypothesis, with intervals and anchors."""
+
     from scrub.study.pairs import pairs_file
     from scrub.study.run import prepare
 
@@ -55,7 +56,7 @@ def _check_plot(suffix: str) -> None:
 
 
 def _plot(result: Result, suffix: str) -> bytes:
-    from scrub.show.plots import plot_bytes
+    from scrub.show.charts.recovery import plot_bytes
 
     return plot_bytes(result, suffix)
 

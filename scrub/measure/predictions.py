@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +13,10 @@ from scrub.data.prompts.prompts import prompt_frame
 from scrub.models.model import Model
 from scrub.study.metric import losses
 from scrub.study.read import read
-from scrub.study.statistics import Bootstrap, Interval
+from scrub.study.statistics import Bootstrap
+from scrub.text.frames import json_text
 from scrub.text.looks import Shown
+from scrub.text.numbers import Interval
 
 
 def probabilities(model: Model, prompts: Examples) -> Float[np.ndarray, " prompt"]:
@@ -63,8 +64,8 @@ class Predicted(Shown):
             if prompts.other is not None:
                 row["corrupted_tokens"] = prompts.other[at, :-1].tolist()
                 row["changed"] = prompts.changed[at].nonzero()[0].tolist()
-        means = {name: vars(each) for name, each in self.means.items()}
+        means = self.means
         if len(prompts) == 1:
-            means = {name: {**each, "low": None, "high": None} for name, each in means.items()}
+            means = {name: Interval(each.estimate, np.nan, np.nan) for name, each in means.items()}
         about = {"model": self.model.name, "kind": prompts.name, "seed": self.seed, "pairs": prompts.other is not None}
-        return json.dumps({"format": 1, **about, "means": means, "prompts": rows}, indent=1, allow_nan=False) + "\n"
+        return json_text({"format": 1, **about, "means": means, "prompts": rows})

@@ -6,7 +6,7 @@ from scrub.text.looks import register
 def register_looks() -> None:
     """Say how results look. Nothing is imported for that: each function is, when something is shown by it."""
     tables, charts = "scrub.show.tables", "scrub.show.charts"
-    register("scrub.study.result.Result", plot="scrub.show.plots:plot_recovery")
+    register("scrub.study.result.Result", plot=f"{charts}.recovery:plot")
     register("scrub.study.run.Trial", picture="scrub.show.picture:picture")
     register("scrub.measure.predictions.Predicted", tables=f"{tables}.prompts:prediction_tables")
     study = {"tables": f"{tables}.heads:shown_study", "charts": f"{charts}.heads:study_charts"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,9 +13,11 @@ from jaxtyping import Float, Int
 
 from scrub.study.experiments import ALL_SCRUBBED, BASELINE, UNSCRUBBED, Name
 from scrub.study.gates import Gates
-from scrub.study.statistics import Bootstrap, Interval, recovered
+from scrub.study.statistics import Bootstrap, recovered
 from scrub.text.errors import GateError
+from scrub.text.frames import interval_columns, json_text, plain
 from scrub.text.looks import look
+from scrub.text.numbers import PLAIN, Interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -127,8 +128,9 @@ class Result:
         gap, scored = self.gap, int(np.count_nonzero(self.positions))
         warnings = list(self.gates.warnings)
         if gap.low <= 0 and (self.metric == "loss" or gap.high >= 0):  # others may be better where they are higher
+            apart = PLAIN.number(gap.estimate, 2, unit=self.unit, kind="g")
             warnings.append(
-                f"baseline - unscrubbed is {gap.estimate:.2g} {self.unit}, [{gap.low:.2g}, {gap.high:.2g}]: that "
+                f"baseline - unscrubbed is {apart}, {PLAIN.ends(gap, 2, kind='g')}: that "
                 "is not clearly apart from 0, so percentages of it are not to be trusted; take more sequences or "
                 "other positions"
             )
@@ -177,7 +179,20 @@ class Result:
 
         A column `published` is there where percentages were published for the model.
         """
-        return pd.DataFrame(self._flat_rows())
+        rows = self.table
+        frame = pd.DataFrame(
+            {
+                "hypothesis": [row.hypothesis for row in rows],
+                "part": [row.part for row in rows],
+                "loss": [row.loss.estimate for row in rows],
+                **interval_columns("recovered", (row.recovered for row in rows), "low", "high"),
+                "mean_abs_change": [row.mean_abs_change.estimate for row in rows],
+                "kl": [row.kl.estimate for row in rows],
+            }
+        )
+        if self.published:
+            frame["published"] = pd.array([row.published for row in rows], "float64")
+        return frame if self.metric == "loss" else frame.assign(metric=self.metric, unit=self.unit)
 
     def to_dict(self) -> dict[str, Any]:
         """Make what --json writes."""
@@ -191,34 +206,17 @@ class Result:
             "draws": self.draws,
             "seed": self.seed,
             "losses": {name: interval.estimate for name, interval in self.losses.items()},
-            "rows": self._flat_rows(),
+            "rows": plain(self.frame()),
         }
 
     def to_json(self) -> str:
         """Write what --json writes, as text."""
-        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+        return json_text(self.to_dict(), indent=2)
 
     def plot(self) -> Figure:
         """Plot the percent of loss recovered across the hypotheses, a line for each part, with intervals."""
         figure: Figure = look(self, "plot")(self)
         return figure
-
-    def _flat_rows(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "hypothesis": row.hypothesis,
-                "part": row.part,
-                "loss": row.loss.estimate,
-                "recovered": row.recovered.estimate,
-                "low": row.recovered.low,
-                "high": row.recovered.high,
-                "mean_abs_change": row.mean_abs_change.estimate,
-                "kl": row.kl.estimate,
-                **({"published": row.published} if self.published else {}),
-                **({} if self.metric == "loss" else {"metric": self.metric, "unit": self.unit}),
-            }
-            for row in self.table
-        ]
 
     def _repr_html_(self) -> str:
         return str(self.frame().style.format(precision=2).hide(axis="index").to_html())

@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from scrub.text.numbers import Interval
+
 RESAMPLES = 2000
 COVERAGE_PERCENT = 95.0
 SMALLEST_P = 2 / (RESAMPLES + 1)  # that so many resamples can give, two-sided
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate and the ends of its 95 % bootstrap interval."""
-
-    estimate: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.estimate:.1f} [{self.low:.1f}, {self.high:.1f}]"
 
 
 class Bootstrap:

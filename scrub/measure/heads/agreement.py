@@ -13,8 +13,9 @@ from jaxtyping import Bool, Float
 from scipy.stats import rankdata
 
 from scrub.measure.heads.score import Head, HeadScore, head_name
-from scrub.study.statistics import Bootstrap, Interval
+from scrub.study.statistics import Bootstrap
 from scrub.text.errors import ScrubError
+from scrub.text.numbers import Interval
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,8 +35,10 @@ from scrub.study.experiments import UNSCRUBBED, Experiment, Experiments
 from scrub.study.gates import Gates
 from scrub.study.metric import LOSS
 from scrub.study.settings import Settings
-from scrub.study.statistics import Bootstrap, Interval, recovered
+from scrub.study.statistics import Bootstrap, recovered
 from scrub.text.errors import ScrubError
+from scrub.text.frames import plain
+from scrub.text.numbers import PLAIN, Interval
 
 BEST = 3  # paths of each slot that are tried with those of the other slots
 NAMES = {"q": "queries", "k": "keys", "v": "values"}
@@ -101,18 +104,21 @@ class Mechanism:
         """What the scores say of the head, in sentences."""
         return [*(_about(self, slots) for slots in self.gaps), _BEHAVIOURAL]
 
-    def numbers(self) -> dict[str, object]:
+    def numbers(self) -> dict[str, Any]:
         """All numbers, of types that JSON has."""
-        return {
-            "head": self.head,
-            "sequences": self.sequences,
-            "positions": self.positions,
-            "unscrubbed": vars(self.unscrubbed),
-            "gaps": {slots: vars(gap) for slots, gap in self.gaps.items()},
-            "previous": dict(self.previous),
-            "rows": self.frame().to_dict("records"),
-            "conclusions": self.conclusions(),
-        }
+        numbers: dict[str, Any] = plain(
+            {
+                "head": self.head,
+                "sequences": self.sequences,
+                "positions": self.positions,
+                "unscrubbed": self.unscrubbed,
+                "gaps": self.gaps,
+                "previous": self.previous,
+                "rows": self.frame(),
+                "conclusions": self.conclusions(),
+            }
+        )
+        return numbers
 
 
 _BEHAVIOURAL = (
@@ -138,7 +144,7 @@ def _about(of: Mechanism, slots: str) -> str:
 
 
 def _nats(value: Interval) -> str:
-    return f"{value.estimate:.3f} [{value.low:.3f}, {value.high:.3f}] nats"
+    return f"{PLAIN.with_ends(value, 3)} nats"
 
 
 def is_standard(slot: str, path: str, previous: Mapping[str, float]) -> bool:

@@ -17,8 +17,9 @@ from scrub.measure.heads.scores import score_heads
 from scrub.models.checkpoints import write_config
 from scrub.models.hub import own_config
 from scrub.models.model import Model
-from scrub.study.statistics import Bootstrap, Interval
+from scrub.study.statistics import Bootstrap
 from scrub.text.files import make_folder
+from scrub.text.numbers import Interval
 
 # what roles call the scores that they rest on
 TARGETS = {"previous": "previous token", "current": "same token", "induction": "prefix matching"}

@@ -11,8 +11,10 @@ from jaxtyping import Float, Int
 
 from scrub.models.model import Model
 from scrub.paths.splits import attention_heads
-from scrub.study.statistics import Bootstrap, Interval
+from scrub.study.statistics import Bootstrap
 from scrub.text.errors import ScrubError
+from scrub.text.frames import interval_columns
+from scrub.text.numbers import Interval
 
 Head = tuple[int, int]  # layer, head
 
@@ -60,8 +62,8 @@ class HeadScore:
 
     def frame(self) -> pd.DataFrame:
         """A row for every head: layer, head, the mean and the ends of its interval."""
-        rows = [(*head, *vars(self.interval(head)).values()) for head in self.heads]
-        return pd.DataFrame(rows, columns=["layer", "head", "estimate", "low", "high"])
+        frame = pd.DataFrame(self.heads, columns=["layer", "head"])
+        return frame.assign(**interval_columns("estimate", map(self.interval, self.heads), "low", "high"))
 
 
 def head_name(head: Head) -> str:

@@ -22,8 +22,9 @@ from scrub.paths.splits import attention_heads
 from scrub.study.held import Arrays
 from scrub.study.metric import LOGIT, LOSS, MEAN_LOGIT
 from scrub.study.settings import Settings
-from scrub.study.statistics import Interval
 from scrub.text.errors import ScrubError
+from scrub.text.frames import interval_columns
+from scrub.text.numbers import Interval
 
 EFFECT, LOG_EFFECT, SHIFT, DIFFERENTIAL = ABLATIONS  # the scores that an ablation gives
 BEFORE = 0  # the row of the unchanged model
@@ -89,14 +90,17 @@ class Ablation:
         """A row for each experiment: loss and P(target) before and after, and every score in ABLATIONS, with the ends
         of their intervals. The effect in log probability is the rise of the loss."""
         loss, probability = self.before["loss"], self.before["probability"]
-        rows = pd.DataFrame({"ablated": self.names, "loss before": loss.estimate})
-        _put(rows, "loss after", self.effects.interval(self.effects.values[LOSS.name][1:]))
-        _put(rows, LOG_EFFECT, self.effects.interval(self.change(LOG_EFFECT)))
-        rows["probability before"] = probability.estimate
-        _put(rows, "probability after", self.effects.interval(self.effects.probability[1:]))
+        columns = {
+            "ablated": self.names,
+            "loss before": loss.estimate,
+            **interval_columns("loss after", self.effects.interval(self.effects.values[LOSS.name][1:])),
+            **interval_columns(LOG_EFFECT, self.effects.interval(self.change(LOG_EFFECT))),
+            "probability before": probability.estimate,
+            **interval_columns("probability after", self.effects.interval(self.effects.probability[1:])),
+        }
         for kind in (EFFECT, SHIFT, DIFFERENTIAL):
-            _put(rows, kind, self.effects.interval(self.change(kind)))
-        return rows
+            columns |= interval_columns(kind, self.effects.interval(self.change(kind)))
+        return pd.DataFrame(columns)
 
     def tokens(self, experiment: str) -> pd.DataFrame:
         """A row for each scored position: its sequence, position and token, the target that comes next, and the loss of
@@ -181,9 +185,3 @@ def _said(how: str, positions: str | None, attend: Mapping[str, str], only: bool
     where = f" at positions {positions}" if positions else ""
     said = [f"{how}{where}{', all but what is named' if only else ''}"] if ablates else []
     return "; ".join([*said, *(f"{heads} attending by {pattern}" for heads, pattern in attend.items())])
-
-
-def _put(rows: pd.DataFrame, name: str, found: Sequence[Interval]) -> None:
-    """Add a column with its interval's ends beside it."""
-    for column, ends in ((name, "estimate"), (f"{name}, low", "low"), (f"{name}, high", "high")):
-        rows[column] = [getattr(each, ends) for each in found]

@@ -19,8 +19,9 @@ from scrub.study.gates import Gates
 from scrub.study.held import Arrays
 from scrub.study.metric import LOGIT, LOSS, MEAN_LOGIT
 from scrub.study.settings import Settings
-from scrub.study.statistics import Bootstrap, Interval
+from scrub.study.statistics import Bootstrap
 from scrub.text.errors import ScrubError
+from scrub.text.numbers import Interval
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,10 @@ from scrub.paths.sites import expanded, heads, read_sites
 from scrub.paths.sources import Y
 from scrub.study.metric import LOSS
 from scrub.study.settings import Settings
-from scrub.study.statistics import Bootstrap, Interval, recovered
+from scrub.study.statistics import Bootstrap, recovered
 from scrub.text.errors import ScrubError
+from scrub.text.frames import interval_columns
+from scrub.text.numbers import PLAIN, Interval
 
 PROBABILITY, LOG_PROBABILITY = "probability", "log probability"  # what recovery is measured in
 MEASURES = (PROBABILITY, LOG_PROBABILITY)
@@ -71,7 +73,8 @@ class Patching:
         """One for each measure in which clean and corrupted prompts don't differ, so that nothing can be recovered."""
         return [
             f"the clean and the corrupted prompts give the answer the same {measure}, as far as can be told "
-            f"({_ends(self.clean[measure])} and {_ends(self.corrupted[measure])}): no percent of nothing is recovered; "
+            f"({PLAIN.with_ends(self.clean[measure], 4, kind='g')} and "
+            f"{PLAIN.with_ends(self.corrupted[measure], 4, kind='g')}): no percent of nothing is recovered; "
             "take prompts that the model tells apart, or more of them"
             for measure in MEASURES
             if not self._differ(measure)
@@ -102,9 +105,8 @@ class Patching:
         if any(each is not None for each in position):
             rows["position"] = position
         for measure in MEASURES:
-            for title, found in ((measure, self.patched(measure)), (f"{measure} recovered", self.recovered(measure))):
-                for column, ends in ((title, "estimate"), (f"{title}, low", "low"), (f"{title}, high", "high")):
-                    rows[column] = [getattr(each, ends) for each in found]
+            found = interval_columns(measure, self.patched(measure))
+            rows = rows.assign(**found, **interval_columns(f"{measure} recovered", self.recovered(measure)))
         return rows
 
     def grid(self, measure: str = PROBABILITY) -> pd.DataFrame:
@@ -215,7 +217,3 @@ def _table(
     for value, row, column in zip(values, rows, columns, strict=True):
         table[down_names.index(row), across_names.index(column)] = value
     return pd.DataFrame(table, index=pd.Index(down_names, name=down), columns=pd.Index(across_names, name=across))
-
-
-def _ends(value: Interval) -> str:
-    return f"{value.estimate:.4g} [{value.low:.4g}, {value.high:.4g}]"

@@ -30,10 +30,11 @@ from scrub.models.model import Model
 from scrub.study.draws import pair
 from scrub.study.gates import Gates
 from scrub.study.settings import Settings
-from scrub.study.statistics import Interval
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
+from scrub.text.frames import interval_columns
 from scrub.text.looks import Shown, look
+from scrub.text.numbers import PLAIN, Interval
 
 if TYPE_CHECKING:
     from scrub.show.charts.chart import Chart
@@ -128,25 +129,21 @@ class HeadStudy(Shown):
     def heading(self) -> str:
         """What was measured on what, on one line."""
         many, chance = self.many, self.many.probability
-        ends = "" if chance.low == chance.high else f" [{100 * chance.low:.1f}, {100 * chance.high:.1f}]"
-        said = f"{many.on}: P(expected) {100 * chance.estimate:.1f} %{ends}; ablation: {many.how}"
+        said = f"{many.on}: P(expected) {PLAIN.with_interval(chance * 100, 1, unit='%')}; ablation: {many.how}"
         if self.one is None:
             return f"{self.model.name} on {said}"
-        known = f"P({one_line(self.expected)}) {100 * self.one.probability.estimate:.1f} %"
+        known = f"P({one_line(self.expected)}) {PLAIN.number(100 * self.one.probability.estimate, unit='%')}"
         return f"{self.model.name} on {self.one.prompts.texts[0]!r}: {known}; beside it {said}"
 
     def frame(self) -> pd.DataFrame:
         """A row for every head: each metric on the one prompt, and over many with the ends of its interval."""
-        rows = []
-        for head in self.many.scores[ATTENTION].heads:
-            row: dict[str, object] = {"layer": head[0], "head": head[1]}
-            for name, score in self.many.scores.items():
-                if self.one is not None:
-                    row[f"{name}, one prompt"] = self.one.scores[name].means[head]
-                found = score.interval(head)
-                row |= {name: found.estimate, f"{name}, low": found.low, f"{name}, high": found.high}
-            rows.append(row)
-        return pd.DataFrame(rows)
+        heads = self.many.scores[ATTENTION].heads
+        frame = pd.DataFrame(heads, columns=["layer", "head"])
+        for name, score in self.many.scores.items():
+            if self.one is not None:
+                frame[f"{name}, one prompt"] = self.one.scores[name].means.ravel()
+            frame = frame.assign(**interval_columns(name, map(score.interval, heads)))
+        return frame
 
     def charts(self, scores: Sequence[HeadScore] = (), settings: Settings | None = None) -> dict[str, Chart]:
         """The whole set of charts by name, with a map and the top of each of `scores`.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -12,6 +11,7 @@ from jaxtyping import Float
 
 from scrub.study.statistics import COVERAGE_PERCENT
 from scrub.text.errors import ScrubError
+from scrub.text.frames import json_text
 
 DRAWS = 400
 
@@ -78,7 +78,7 @@ class Links:
     def to_json(self) -> str:
         """All numbers, and where the definition is from."""
         about = {"format": 1, "model": self.model, "name": self.name, "source": self.source}
-        return json.dumps({**about, "rows": self.frame().to_dict("records")}, indent=1) + "\n"
+        return json_text({**about, "rows": self.frame()})
 
     def between(self, writer: str | None = None, reader: str | None = None) -> Links:
         """The scores of one writer, of one reader, or of both. Raises ScrubError if there is none."""

@@ -33,6 +33,8 @@ from scrub.models.checkpoints.names import (
     weights_file,
 )
 from scrub.models.checkpoints.reading import check_file, read_fields, unreadable
+from scrub.models.checkpoints.source import Source, in_folder, in_memory
+from scrub.models.checkpoints.stored import Where
 from scrub.models.families import ModelConfig, architectures
 from scrub.text.errors import ScrubError
 from scrub.text.files import shown, unwritable, write_atomically
@@ -44,6 +46,7 @@ __all__ = [
     "TOKENIZER",
     "find_layout",
     "open_checkpoint",
+    "open_state_dict",
     "wanted_files",
     "write_checkpoint",
     "write_config",
@@ -72,8 +75,26 @@ def open_checkpoint(folder: Path, overrides: Mapping[str, object] | None = None)
     Raises ScrubError if it is of no layout, or for anything that is wrong with its files.
     """
     layout, fields = _layout_of(folder)
-    checkpoint: Checkpoint = layout.read(folder, fields, overrides or {})
-    check_roles(folder / CONFIG, checkpoint.config, checkpoint.graph)
+    return _read(layout, in_folder(folder), fields, overrides or {})
+
+
+def open_state_dict(name: str, fields: Mapping[str, object], state: Mapping[str, object]) -> Checkpoint:
+    """What a config and a state dict in memory hold, in whichever layout the config's fields are of.
+
+    Errors call the model by the name. Raises ScrubError as :func:`open_checkpoint` does.
+    """
+    source = in_memory(name, state)
+    layout = find_layout((), fields)
+    if layout is None:
+        raise _no_layout(source.config, fields)
+    return _read(layout, source, fields, {})
+
+
+def _read(
+    layout: ModuleType, source: Source, fields: Mapping[str, object], overrides: Mapping[str, object]
+) -> Checkpoint:
+    checkpoint: Checkpoint = layout.read(source, fields, overrides)
+    check_roles(source.config, checkpoint.config, checkpoint.graph)
     return checkpoint
 
 
@@ -132,10 +153,14 @@ def _layout_of(folder: Path) -> tuple[ModuleType, dict[str, object]]:
     if found := find_layout(names, fields):
         return found, fields
     check_file(path)
+    raise _no_layout(path, fields)
+
+
+def _no_layout(where: Where, fields: Mapping[str, object]) -> ScrubError:
     named = fields.get("architecture")
     wrong = "has no field 'architecture'" if named is None else f"is of the unknown architecture {short(named)}"
-    raise ScrubError(
-        f"{shown(path)} {wrong}: scrub knows {', '.join(sorted(architectures()))}, "
+    return ScrubError(
+        f"{shown(where)} {wrong}: scrub knows {', '.join(sorted(architectures()))}, "
         f"and the layouts {', '.join(sorted(layout.NAME for layout in layouts()))}"
     )
 

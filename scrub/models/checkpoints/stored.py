@@ -1,6 +1,7 @@
-"""Tensors in files, by their headers: safetensors, files of torch.save, and either in shards. Nothing is unpickled.
+"""Tensors in files, by their headers, or in memory: safetensors, files of torch.save, shards of either, state dicts.
 
-Values are read one tensor at a time, when they are asked for, so that a large model is in memory once.
+Nothing is unpickled. Values are read one tensor at a time, when they are asked for, so that a large model is in memory
+once.
 """
 
 from __future__ import annotations
@@ -39,12 +40,15 @@ _FOREIGN = {  # what a file begins with that is something else; a safetensors fi
 _ZIP = b"PK\x03\x04"
 
 
+Where = Path | str  # a file, or what an error calls something in memory
+
+
 @dataclass(frozen=True)
 class Stored:
-    """A tensor in a file. `read` gives its values; it raises ScrubError if the file is damaged there."""
+    """A tensor in a file or in memory. `read` gives its values; it raises ScrubError if a file is damaged there."""
 
     name: str
-    path: Path
+    path: Where
     dtype: str  # as the file calls it
     shape: tuple[int, ...]
     read: Callable[[], Tensor]
@@ -138,13 +142,16 @@ def _open_torch(path: Path) -> dict[str, Stored]:
         raise unreadable(path, error) from error
     except Exception as error:  # every kind of damage has its own class
         raise ScrubError(f"{shown(path)} {_not_torch(path, error)}") from error
-    if not isinstance(data, Mapping) or not all(isinstance(name, str) and is_plain(data[name]) for name in data):
-        raise ScrubError(
-            f"{shown(path)} holds something else than tensors by name: expected torch.save(model.state_dict())"
-        )
+    return open_state(path, data, "expected torch.save(model.state_dict())")
+
+
+def open_state(where: Where, state: object, expected: str) -> dict[str, Stored]:
+    """The tensors of a state dict. Raises ScrubError for anything else, which tells what is `expected`."""
+    if not isinstance(state, Mapping) or not all(isinstance(name, str) and is_plain(state[name]) for name in state):
+        raise ScrubError(f"{shown(where)} holds something else than tensors by name: {expected}")
     return {
-        name: Stored(name, path, dtype_name(value.dtype), tuple(value.shape), value.detach)
-        for name, value in data.items()
+        name: Stored(name, where, dtype_name(value.dtype), tuple(value.shape), value.detach)
+        for name, value in state.items()
     }
 
 
@@ -172,7 +179,7 @@ def is_plain(value: object) -> bool:
     if type(value) not in {Tensor, torch.nn.Parameter}:
         return False
     assert isinstance(value, Tensor)
-    if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized:
+    if value.layout is not torch.strided or value.device.type == "meta" or value.is_quantized:
         return False
     return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
 

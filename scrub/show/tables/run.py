@@ -1,85 +1,74 @@
-"""The tables of a result in the terminal."""
+"""The tables of a result, and of the results of a sweep."""
 
 from __future__ import annotations
 
-from rich import box
-from rich.table import Table
-from rich.text import Text
+import pandas as pd
 
 from scrub.store.comparisons.comparison import chance
 from scrub.store.results.stored import StudyResults
 from scrub.study.experiments import ALL_SCRUBBED
-from scrub.study.null import Standing
+from scrub.study.hypothesis import ALL
 from scrub.study.result import BIGRAM, Result
-from scrub.study.statistics import Interval
+from scrub.text.frames import with_cells
+from scrub.text.numbers import PLAIN
+from scrub.text.tables import Column, FrameTable
 
 
-def parts_table(stored: StudyResults) -> Table:
-    """Percent recovered by the parts of every hypothesis; of random ones only where the others stand among them."""
+def parts_table(stored: StudyResults) -> FrameTable:
+    """Put the parts of every hypothesis side by side; beside them, where there are random ones, which it is above."""
     rows = [row for row in stored.result.table if not stored.hypotheses[row.hypothesis].null_of]
+    stands = {(row.hypothesis, row.part): chance(stored, row.hypothesis, row.part) for row in rows}
     parts = list(dict.fromkeys(row.part for row in rows))
-    chances = {(row.hypothesis, row.part): chance(stored, row.hypothesis, row.part) for row in rows}
-    tested = [part for part in parts if any(chances.get((row.hypothesis, part)) for row in rows)]
-    table = Table("hypothesis", box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in (*parts, *(f"{part} against random" for part in tested)):
-        table.add_column(title, justify="right", no_wrap=True)
-    for name in dict.fromkeys(row.hypothesis for row in rows):
-        recovered = {row.part: str(row.recovered) for row in rows if row.hypothesis == name}
-        stands = [_stands(chances.get((name, part))) for part in tested]
-        table.add_row(name, *(recovered.get(part, "") for part in parts), *stands)
-    return table
+    tested = [part for part in parts if any(among and of == part for (_, of), among in stands.items())]
+    cells: dict[str, dict[str, object]] = {}
+    for row in rows:
+        line, among = cells.setdefault(row.hypothesis, {}), stands[row.hypothesis, row.part]
+        line[row.part] = row.recovered
+        if among:
+            line[_against(row.part)] = f"above {among.beaten} of {among.count}, p = {among.p:.2g}"
+    columns = [Column(part, digits=1, missing="") for part in parts]
+    frame = pd.DataFrame([{"hypothesis": name, **line} for name, line in cells.items()])
+    return FrameTable(frame, [Column("hypothesis"), *columns, *(Column(_against(part), left=False) for part in tested)])
 
 
-def _stands(among: Standing | None) -> str:
-    return f"above {among.beaten} of {among.count}, p = {among.p:.2g}" if among else ""
+def _against(part: str) -> str:
+    return f"{part} against random"
 
 
-def anchors_table(result: Result) -> Table:
-    """Loss and percent recovered of what a result is compared with."""
-    table = Table("anchor", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(f"{result.metric}, {result.unit}", justify="right")
-    table.add_column("recovered, %", justify="right")
-    for name, loss in result.losses.items():
-        recovered = result.recovered(name)
-        exact = name not in {ALL_SCRUBBED, BIGRAM}  # 100 and 0 by definition: no interval
-        table.add_row(
+def anchors_table(result: Result) -> FrameTable:
+    """List the losses that the scale hangs on, and what they recover: two are 0 and 100 by definition."""
+    recovered = {name: result.recovered(name) for name in result.losses}
+    rows = [
+        (
             name.replace("_", " "),
-            _with_interval(loss, 3),
-            f"{recovered.estimate:.0f}" if exact else _with_interval(recovered, 1),
+            loss,
+            recovered[name] if name in {ALL_SCRUBBED, BIGRAM} else PLAIN.number(recovered[name].estimate, 0),
         )
-    table.add_row("baseline - unscrubbed", _with_interval(result.gap, 3), "")
-    return table
+        for name, loss in result.losses.items()
+    ]
+    frame = pd.DataFrame([*rows, ("baseline - unscrubbed", result.gap, "")], columns=["anchor", "loss", "recovered"])
+    loss = Column("loss", f"{result.metric}, {result.unit}", 3)
+    return FrameTable(frame, [Column("anchor"), loss, Column("recovered", "recovered, %", 1)])
 
 
-def rows_table(result: Result) -> Table:
-    """What every part of every hypothesis recovers, and how much more than the one before."""
-    table = Table("hypothesis", "part", box=box.SIMPLE_HEAD, pad_edge=False)
-    published = ("published",) if result.published else ()
-    for title in ("recovered, %", *published, "over the one before", result.metric, "|change|", "KL"):
-        table.add_column(title, justify="right")
-    before: dict[str, str] = {}
-    shown = ""
-    for row in result.table:
-        if shown and row.hypothesis != shown:
-            table.add_section()
-        experiment = f"{row.hypothesis}/{row.part}"
-        gain = ""
-        if row.part in before:
-            step = result.improvement(experiment, before[row.part])
-            gain = f"{step.estimate:+.1f} [{step.low:+.1f}, {step.high:+.1f}]"
-        table.add_row(
-            row.hypothesis if row.hypothesis != shown else "",
-            row.part,
-            Text(_with_interval(row.recovered, 1), style="bold" if row.part == "all" else ""),
-            *(["" if row.published is None else f"{row.published:g}"] if published else []),
-            gain,
-            f"{row.loss.estimate:.3f}",
-            f"{row.mean_abs_change.estimate:.3f}",
-            f"{row.kl.estimate:.3f}",
-        )
-        shown, before[row.part] = row.hypothesis, experiment
-    return table
-
-
-def _with_interval(value: Interval, digits: int) -> str:
-    return f"{value.estimate:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+def rows_table(result: Result) -> FrameTable:
+    """List the parts of every hypothesis: what each recovers, and how much more than the one before it."""
+    gains, before = [], dict[str, str]()
+    for hypothesis, part in result.rows:
+        experiment = f"{hypothesis}/{part}"
+        gains.append(result.improvement(experiment, before[part]) if part in before else None)
+        before[part] = experiment
+    recovered = Column(
+        "recovered", "recovered, %", 1, ends=("low", "high"), style=lambda row: "bold" if row["part"] == ALL else ""
+    )
+    columns = [
+        Column("hypothesis"),
+        Column("part"),
+        recovered,
+        *([Column("published", digits=6, kind="g", missing="")] if result.published else []),
+        Column("gain", "over the one before", 1, sign=True, missing=""),
+        Column("loss", result.metric, 3),
+        Column("mean_abs_change", "|change|", 3),
+        Column("kl", "KL", 3),
+    ]
+    return FrameTable(with_cells(result.frame(), {"gain": gains}), columns, by="hypothesis")

@@ -42,8 +42,8 @@ def test_probabilities_are_those_of_each_prompt_alone(monkeypatch: pytest.Monkey
 
 def test_the_table_marks_target_query_and_what_was_changed() -> None:
     pair = given_pair(MODEL, "D A B C A", "D A E C A", bos=False)
-    lines = printed(prompt_table(pair, MODEL.tokenizer, {"P": ["0.5"]})).splitlines()
-    assert lines[3].split() == ["D", "A«·B»", "C«·A»", "1", "2", "4", "«·B»", "0.5"]
+    lines = printed(prompt_table(pair, MODEL.tokenizer, {"P": np.array([0.5])})).splitlines()
+    assert lines[3].split() == ["D", "A«·B»", "C«·A»", "1", "2", "4", "«·B»", "0.5000"]
     assert lines[4].split() == ["D", "A«·E»", "C", "A"]
     assert (
         printed(prompt_table(repeated_prompts(MODEL, count=23), MODEL.tokenizer)).splitlines()[-1].strip()

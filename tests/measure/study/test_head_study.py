@@ -11,7 +11,6 @@ import pytest
 import torch
 from plain import HEADS, LAYERS, NAMES, POSITIONS, instead, metrics, run
 from published_heads import TEXT, apart, published
-from scrub.study.pairing import pair
 
 import scrub
 from scrub.measure.interventions.context import context_sensitivity

@@ -20,7 +20,7 @@ from scrub import ScrubError, prepare
 from scrub.show.reports.report import Report, command, make_report
 from scrub.store.results.stored import StudyResults
 from scrub.study.run import Prepared
-from scrub.study.statistics import Interval
+from scrub.text.numbers import Interval
 
 MINUS = "\N{MINUS SIGN}"
 Studied = tuple[StudyResults, Prepared]

@@ -2,7 +2,8 @@
 
 A file has NAME; RANK (where several layouts claim a folder, the lowest wins); WEIGHTS, the file of weights that only
 this layout has, or None; claims(names, fields), whether a folder with files of these names, and with these fields
-in its config.json, is of this layout; and read(folder, fields, overrides), which gives a :class:`Checkpoint`.
+in its config.json, is of this layout; and read(source, fields, overrides), which gives a :class:`Checkpoint` of those
+files, or of a config and a state dict in memory (see source.py).
 A layout that models are saved in also has FAMILIES, the names of those families (None: all others), and
 write(family, config, params), which gives the fields of config.json and the tensors.
 """
@@ -25,7 +26,7 @@ from scrub.models.families import ModelConfig
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a folder holds: a config, the graph that follows, and tensors whose names and shapes are checked.
+    """What a source holds: a config, the graph that follows, and tensors whose names and shapes are checked.
 
     `params(dtype)` reads the values, by the names of the graph's parameters; it raises ScrubError if one is a NaN,
     infinite, or more than the type can hold.

@@ -1,4 +1,4 @@
-"""GPT-2 as transformers saves it: `GPT2LMHeadModel.save_pretrained`, in one file or in shards.
+"""GPT-2 as transformers has it, and saves it: `GPT2LMHeadModel.save_pretrained`, in one file or in shards.
 
 config.json says model_type "gpt2". The weights of its Conv1D layers are [in, out], and c_attn has q, k and v side by
 side, each with its heads side by side: https://huggingface.co/docs/transformers/model_doc/gpt2
@@ -9,17 +9,24 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from scrub.models.checkpoints.checks import Shapes, check_config, check_tensors, read_values, without_fields
+from scrub.models.checkpoints.checks import (
+    Shapes,
+    asks,
+    check_config,
+    check_tensors,
+    read_parts,
+    read_values,
+    without_fields,
+)
 from scrub.models.checkpoints.layouts import Checkpoint
-from scrub.models.checkpoints.names import CONFIG
-from scrub.models.checkpoints.stored import Stored, open_weights
+from scrub.models.checkpoints.source import Source
+from scrub.models.checkpoints.stored import Stored, Where
 from scrub.models.families import ModelConfig, gpt2
 from scrub.text.errors import ScrubError
 from scrub.text.files import shown
@@ -71,13 +78,12 @@ def claims(names: Collection[str], fields: Mapping[str, object]) -> bool:
     return "model_type" in fields
 
 
-def read(folder: Path, fields: Mapping[str, object], overrides: Mapping[str, object]) -> Checkpoint:
-    """The GPT-2 of a folder. Raises ScrubError for anything that is wrong with its files, or isn't GPT-2."""
-    path = folder / CONFIG
-    said = _said(path, {**fields, **overrides})
-    config = check_config(path, gpt2, {**_for_people(fields, said), **_shape(said), **overrides})
+def read(source: Source, fields: Mapping[str, object], overrides: Mapping[str, object]) -> Checkpoint:
+    """Read a GPT-2. Raises ScrubError for anything that is wrong with its config or tensors, or isn't GPT-2."""
+    said = _said(source.config, {**fields, **overrides})
+    config = check_config(source.config, gpt2, {**_for_people(fields, said), **_shape(said), **overrides})
     assert isinstance(config, gpt2.Config)
-    weights, stored = open_weights(folder)
+    weights, stored = source.tensors(None)
     named = {_without_prefix(name, stored): each for name, each in stored.items()}
     tensors = {name: each for name, each in named.items() if not _MASKS.fullmatch(name)}
     shapes = _shapes(config)
@@ -127,7 +133,7 @@ def _without_prefix(name: str, stored: Mapping[str, Stored]) -> str:
     return name if without in stored else without  # a file with both names is refused
 
 
-def _said(path: Path, fields: Mapping[str, object]) -> Fields:
+def _said(path: Where, fields: Mapping[str, object]) -> Fields:
     if fields["model_type"] != "gpt2":
         raise ScrubError(
             f"{shown(path)} is of the model_type {short(fields['model_type'])}: "
@@ -206,27 +212,33 @@ def _params(
     c: gpt2.Config, scale: Callable[[int], float], stored: Mapping[str, Stored], dtype: torch.dtype
 ) -> dict[str, Tensor]:
     """The parameters of the graph; what multiplies a layer's scores is a part of its queries."""
-    heads = (c.n_heads, c.d_head, -1)
 
-    def take(name: str) -> Tensor:
-        return read_values(stored[name], dtype)
+    heads = (c.n_heads, c.d_head)
 
-    params = {ours: take(theirs) for ours, theirs in _same_names(c).items()}
-    if c.tied and _HEAD in stored and not take(_HEAD).equal(params["embed.weight"]):
+    def turned(name: str) -> Tensor:
+        return read_values(stored[name], dtype, lambda weight: weight.mT)
+
+    params = {ours: read_values(stored[theirs], dtype) for ours, theirs in _same_names(c).items()}
+    if c.tied and _HEAD in stored and not stored[_HEAD].read().to(dtype).equal(params["embed.weight"]):
+        where = stored[_HEAD].path
         raise ScrubError(
-            f"{shown(stored[_HEAD].path)}: {_HEAD} differs from {stored['wte.weight'].name}, but {CONFIG} beside it "
-            "says that they are tied: set tie_word_embeddings to false if the model has both"
+            f"{shown(where)}: {_HEAD} differs from {stored['wte.weight'].name}, but {asks(where)} says that they are "
+            "tied: set tie_word_embeddings to false if the model has both"
         )
     for at in range(c.n_layers):
         ours, theirs = f"layers.{at}", f"h.{at}"
-        weight, bias = take(f"{theirs}.attn.c_attn.weight").mT.contiguous(), take(f"{theirs}.attn.c_attn.bias")
-        for slot, w, b in zip("qkv", weight.chunk(3), bias.chunk(3), strict=True):
-            factor = scale(at) if slot == "q" else 1.0
-            params[f"{ours}.w{slot}"] = w.view(heads) * factor
-            params[f"{ours}.b{slot}"] = b.view(heads[:2]) * factor
-        params[f"{ours}.wo"] = take(f"{theirs}.attn.c_proj.weight").view(heads).mT.contiguous()
-        params[f"{ours}.w_in"] = take(f"{theirs}.mlp.c_fc.weight").mT.contiguous()
-        params[f"{ours}.w_out"] = take(f"{theirs}.mlp.c_proj.weight").mT.contiguous()
+        weights = read_parts(stored[f"{theirs}.attn.c_attn.weight"], dtype, lambda weight: weight.mT.chunk(3))
+        biases = read_parts(stored[f"{theirs}.attn.c_attn.bias"], dtype, lambda bias: bias.chunk(3))
+        for slot, weight, bias in zip("qkv", weights, biases, strict=True):
+            if slot == "q" and scale(at) != 1:
+                weight, bias = weight.mul_(scale(at)), bias.mul_(scale(at))  # noqa: PLW2901
+            params[f"{ours}.w{slot}"] = weight.view(*heads, -1)
+            params[f"{ours}.b{slot}"] = bias.view(heads)
+        params[f"{ours}.wo"] = read_values(
+            stored[f"{theirs}.attn.c_proj.weight"], dtype, lambda weight: weight.view(*heads, -1).mT
+        )
+        params[f"{ours}.w_in"] = turned(f"{theirs}.mlp.c_fc.weight")
+        params[f"{ours}.w_out"] = turned(f"{theirs}.mlp.c_proj.weight")
     return params
 
 

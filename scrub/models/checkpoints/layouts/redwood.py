@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from scrub.models.checkpoints.layouts import Checkpoint, transformer_lens
 from scrub.models.checkpoints.names import TENSORS
-from scrub.models.checkpoints.stored import Stored, open_tensors
+from scrub.models.checkpoints.source import Source
+from scrub.models.checkpoints.stored import Stored, Where
 from scrub.text.errors import ScrubError
 from scrub.text.files import shown
 from scrub.text.wording import first_mistake, short
@@ -35,14 +35,13 @@ def claims(names: Collection[str], fields: Mapping[str, object]) -> bool:
     return WEIGHTS in names and not (TENSORS in names and "model_type" in fields)
 
 
-def read(folder: Path, fields: Mapping[str, object], overrides: Mapping[str, object]) -> Checkpoint:
-    """The model of a folder, its sizes from the tensors. Raises ScrubError for anything that is wrong with them.
+def read(source: Source, fields: Mapping[str, object], overrides: Mapping[str, object]) -> Checkpoint:
+    """Read the model, its sizes from the tensors. Raises ScrubError for anything that is wrong with them.
 
     The matrices may be the other way round, as [out, in], where their shapes tell.
     """
     del fields
-    path = folder / WEIGHTS
-    stored = open_tensors(path)
+    path, stored = source.tensors(WEIGHTS)
     said = _sizes(path, stored)
     expected = transformer_lens.shapes(said)
     upright = {name: _upright(each, expected.get(name, each.shape)) for name, each in stored.items()}
@@ -50,7 +49,7 @@ def read(folder: Path, fields: Mapping[str, object], overrides: Mapping[str, obj
     return transformer_lens.read_state(path, path, upright, said, {"bos_token_id": begin, **KNOWN, **overrides})
 
 
-def _sizes(path: Path, stored: Mapping[str, Stored]) -> transformer_lens.Fields:
+def _sizes(path: Where, stored: Mapping[str, Stored]) -> transformer_lens.Fields:
     def shape(name: str, axes: int) -> list[int]:
         if name not in stored or len(stored[name].shape) != axes:
             found = short(list(stored[name].shape)) if name in stored else "not there"

@@ -1,4 +1,4 @@
-"""Attention-only models as TransformerLens saves them: `torch.save(model.state_dict())` and a config.json beside it.
+"""Attention-only models of TransformerLens: `torch.save(model.state_dict())` and a config.json beside it.
 
 config.json has d_vocab: it is a HookedTransformerConfig's fields, or those of the models that TransformerLens's author
 trained (https://huggingface.co/NeelNanda). W_Q, W_K and W_V are [heads, d_model, d_head], W_O [heads, d_head, d_model],
@@ -11,7 +11,6 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from math import isclose
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -20,9 +19,9 @@ from torch import Tensor
 
 from scrub.models.checkpoints.checks import Shapes, check_config, check_tensors, read_values, without_fields
 from scrub.models.checkpoints.layouts import Checkpoint
-from scrub.models.checkpoints.names import CONFIG, TOKENIZER_CONFIG
-from scrub.models.checkpoints.stored import Stored, open_weights
-from scrub.models.checkpoints.tokenizer import begin_token
+from scrub.models.checkpoints.names import TOKENIZER_CONFIG
+from scrub.models.checkpoints.source import Source
+from scrub.models.checkpoints.stored import Stored, Where
 from scrub.models.families import attention_only
 from scrub.text.errors import ScrubError
 from scrub.text.files import shown
@@ -68,24 +67,23 @@ def claims(names: Collection[str], fields: Mapping[str, object]) -> bool:
     return "d_vocab" in fields
 
 
-def read(folder: Path, fields: Mapping[str, object], overrides: Mapping[str, object]) -> Checkpoint:
-    """The attention-only model of a folder. Raises ScrubError for anything that is wrong with its files."""
-    path = folder / CONFIG
-    said = _said(path, fields)
+def read(source: Source, fields: Mapping[str, object], overrides: Mapping[str, object]) -> Checkpoint:
+    """Read an attention-only model. Raises ScrubError for anything that is wrong with its config or tensors."""
+    said = _said(source.config, fields)
     people = without_fields(fields, [*_READ, *_plain_values(said), "architecture"]) | dict(overrides)
-    if "bos_token_id" not in people and (begin := begin_token(folder)) is not None:
+    if "bos_token_id" not in people and (begin := source.begin()) is not None:
         people["bos_token_id"] = begin
     if "bos_token_id" not in people:
         raise ScrubError(
-            f"{shown(path)} has no field 'bos_token_id', and no {TOKENIZER_CONFIG} beside it says the token in front "
-            "of every sequence: add the field"
+            f"{shown(source.config)} has no field 'bos_token_id', and no {TOKENIZER_CONFIG} beside it says the token in "
+            "front of every sequence: add the field"
         )
-    weights, stored = open_weights(folder)
-    return read_state(path, weights, stored, said, people)
+    weights, stored = source.tensors(None)
+    return read_state(source.config, weights, stored, said, people)
 
 
 def read_state(
-    path: Path, weights: Path, stored: Mapping[str, Stored], said: Fields, people: Mapping[str, object]
+    path: Where, weights: Where, stored: Mapping[str, Stored], said: Fields, people: Mapping[str, object]
 ) -> Checkpoint:
     """The model of a state dict, with the fields of a config that it doesn't hold; biases of zeros are left out."""
     tensors = {name: each for name, each in stored.items() if not _BUFFERS.fullmatch(name)}
@@ -127,7 +125,7 @@ def shapes(said: Fields) -> Shapes:
     }
 
 
-def _said(path: Path, fields: Mapping[str, object]) -> Fields:
+def _said(path: Where, fields: Mapping[str, object]) -> Fields:
     what = f"{shown(path)} is no config of an attention-only model that scrub reads"
     if not fields.get("attn_only", True):
         raise ScrubError(f"{what}: attn_only is {short(fields['attn_only'])}, so it has MLPs")
@@ -183,6 +181,9 @@ def _params(c: attention_only.Config, stored: Mapping[str, Stored], dtype: torch
     def take(name: str) -> Tensor:
         return read_values(stored[name], dtype)
 
+    def turned(name: str) -> Tensor:
+        return read_values(stored[name], dtype, lambda weight: weight.mT)
+
     def norm(ours: str, theirs: str) -> Iterator[tuple[str, Tensor]]:
         yield f"{ours}.weight", take(f"{theirs}.w") if f"{theirs}.w" in stored else torch.ones(c.d_model, dtype=dtype)
         yield f"{ours}.bias", take(f"{theirs}.b") if f"{theirs}.b" in stored else torch.zeros(c.d_model, dtype=dtype)
@@ -192,11 +193,11 @@ def _params(c: attention_only.Config, stored: Mapping[str, Stored], dtype: torch
         "pos.weight": take("pos_embed.W_pos"),
         **dict(norm("final_ln", "ln_final")),
     }
-    params["unembed.weight"] = take("unembed.W_U").mT.contiguous()
+    params["unembed.weight"] = turned("unembed.W_U")
     for at in range(c.n_layers):
         ours, theirs = f"layers.{at}", f"blocks.{at}"
         params |= dict(norm(f"{ours}.ln", f"{theirs}.ln1"))
-        params |= {f"{ours}.w{slot}": take(f"{theirs}.attn.W_{slot.upper()}").mT.contiguous() for slot in "qkvo"}
+        params |= {f"{ours}.w{slot}": turned(f"{theirs}.attn.W_{slot.upper()}") for slot in "qkvo"}
         for kind in c.biases:
             if kind != "unembed":
                 name = f"{theirs}.{_BIASES[kind]}"
