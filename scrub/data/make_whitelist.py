@@ -1,4 +1,4 @@
-"""Making the whitelist of some data."""
+"""Make the whitelist of some data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a whitelist is made. Nothing here imports numpy or torch: command lines ask which options there are."""
+"""Settings of a whitelist. Nothing here imports numpy or torch: command lines ask which options there are."""
 
 from __future__ import annotations
 
