@@ -9,7 +9,7 @@ from scrub.data.card import STDLIB
 from scrub.data.fixed import MASK, TOKENS, read_fixed
 from scrub.data.load import fixed_folder, place
 from scrub.data.rows import rows
-from scrub.models.hub import PATIENCE, bring, is_hub_id
+from scrub.models.hub import PATIENCE_SECONDS, bring, is_hub_id
 from scrub.text.errors import ScrubError
 
 MAX_BYTES = 20 * 10**9  # of a data set that is brought as a whole
@@ -43,7 +43,7 @@ def _check_size(hub_id: str) -> None:
 
     size = 0
     with suppress(Exception):  # what is wrong is told when it is brought
-        files = HfApi().dataset_info(hub_id, files_metadata=True, timeout=PATIENCE).siblings or ()
+        files = HfApi().dataset_info(hub_id, files_metadata=True, timeout=PATIENCE_SECONDS).siblings or ()
         size = sum(file.size or 0 for file in files)
     if size > MAX_BYTES:
         raise ScrubError(

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from tokenizers import Tokenizer
 
 from scrub.data.bigram import Bigram, Floats, Tokens, pairs
-from scrub.data.listing import Listing
+from scrub.data.settings import WhitelistSettings
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line, write_atomically
 
@@ -123,9 +123,9 @@ def build_whitelist(
     tokens: Tokens,
     bigram: Bigram,
     strings: list[str],
-    beta: float = Listing.beta,
+    beta: float = WhitelistSettings.beta,
     threshold: float | None = None,
-    share: float = Listing.share,
+    share: float = WhitelistSettings.share,
 ) -> Whitelist:
     """Build the whitelist of a corpus, int64 [sequences, tokens]; `strings` names every token of the vocabulary.
 

@@ -12,7 +12,7 @@ import numpy as np
 from scrub.data.examples import Examples
 from scrub.data.for_model import Data, examples_for
 from scrub.graph.node import Node
-from scrub.models.model import Model, load_model
+from scrub.models.model import Model, Spec, load_model
 from scrub.paths.sources import Draw, X, Y
 from scrub.plan.plan import Plan, compile_plan
 from scrub.study.draws import Feature, Pairing, pair_up
@@ -136,7 +136,7 @@ class Trial:
 
 def prepare(
     wanted: Wanted,
-    model: str | Path | Model | None = None,
+    model: Spec | None = None,
     data: Data | None = None,
     settings: Settings | None = None,
     parameters: Parameters | None = None,
@@ -144,16 +144,16 @@ def prepare(
 ) -> Trial:
     """Load whatever a study needs, and build its experiments: `prepare("induction").run()`.
 
-    `data` are a name, a path, or tokens in memory: an array or tensor [example, position + 1], or (that, a mask of the
-    positions to score), or examples, which say themselves what is scored. `parameters` are values of the hypotheses'
-    parameters, instead of their defaults: see :func:`load_study`. `metric` is measured instead of the study's.
+    `model` is whatever :func:`load_model` takes. `data` are a name, a path, or tokens in memory: an array or tensor
+    [example, position + 1], or (that, a mask of the positions to score), or examples, which say themselves what is
+    scored. `parameters` are values of the hypotheses' parameters, instead of their defaults: see :func:`load_study`.
+    `metric` is measured instead of the study's.
     Raises ScrubError for any mistake in it.
     """
     settings = settings or Settings()
     study, hypotheses = load_study(wanted, parameters)
     study = study if metric is None else study.by(metric)
-    device, dtype = settings.where, settings.torch_dtype
-    loaded = model.to(dtype, device) if isinstance(model, Model) else load_model(model or study.model, dtype, device)
+    loaded = load_model(study.model if model is None else model, settings.torch_dtype, settings.where)
     return prepare_study(study, hypotheses, loaded, data, settings)
 
 
@@ -181,7 +181,7 @@ def prepare_study(
 
 def run(
     wanted: Wanted,
-    model: str | Path | Model | None = None,
+    model: Spec | None = None,
     data: Data | None = None,
     settings: Settings | None = None,
     parameters: Parameters | None = None,

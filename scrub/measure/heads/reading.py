@@ -19,6 +19,7 @@ from scrub.graph.ops import centre
 from scrub.measure.heads.attention import pattern_nodes
 from scrub.measure.heads.definitions import lag_of
 from scrub.models.model import Model
+from scrub.text.errors import ScrubError
 
 PATTERN, Z, SCALE, PREDICTION = "pattern", "z", "scale", "prediction"  # what a score may need of a run
 
@@ -193,9 +194,14 @@ class Anatomy:
 
     @classmethod
     def of(cls, graph: Node) -> Anatomy:
-        """Find those of a model."""
+        """Find those of a model. Raises ScrubError unless its last norm is a LayerNorm."""
         nodes = list(walk([graph]))
         (unembedding,) = (n for n in nodes if n.op == "unembed")
+        if (last := unembedding.inputs[0].op) != "layer_norm":
+            raise ScrubError(
+                f"scores of heads are read through a LayerNorm in front of the unembedding, but there the model has "
+                f"{last!r}: take a model that has one"
+            )
         return cls(tuple(n for n in nodes if n.op == "output"), unembedding, graph)
 
     def outputs(self, needs: frozenset[str]) -> dict[str, Node]:

@@ -75,7 +75,7 @@ def test_the_published_experiment_without_a_network(
     published.repositories.clear()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     ready = prepare("induction/naive", name)
-    assert (ready.data.name, ready.context, len(ready.data.tokens)) == ("redwood_attn_2l", POSITIONS, ROWS)
+    assert (ready.examples.name, ready.examples.context, len(ready.examples)) == ("redwood_attn_2l", POSITIONS, ROWS)
 
 
 def test_data_alone(published: Hub, fetch: Fetch) -> None:

@@ -8,7 +8,7 @@ from scrub.text.errors import ScrubError
 
 
 @dataclass(frozen=True)
-class Listing:
+class WhitelistSettings:
     """Settings of how the tokens of a whitelist are counted and chosen. Raises ScrubError for a number out of range."""
 
     beta: float = 1.0  # nats of log-odds that one earlier occurrence is worth
