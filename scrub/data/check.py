@@ -44,7 +44,7 @@ def _check_size(hub_id: str) -> None:
     size = 0
     with suppress(Exception):  # what is wrong is told when it is brought
         files = HfApi().dataset_info(hub_id, files_metadata=True, timeout=PATIENCE_SECONDS).siblings or ()
-        size = sum(each.size or 0 for each in files)
+        size = sum(file.size or 0 for file in files)
     if size > MAX_BYTES:
         raise ScrubError(
             f"{hub_id} has {size / 1e9:,.0f} GB of files, more than {MAX_BYTES / 1e9:.0f}: bring a part of it with "

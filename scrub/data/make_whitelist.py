@@ -20,10 +20,10 @@ def make_whitelist(data: str, model: str = "attn2l", settings: WhitelistSettings
     settings = settings or WhitelistSettings()
     loaded = load_model(model)
     tokenizer = loaded.tokenizer
-    found = examples_for(loaded, data, settings.sequences, settings.split, context=settings.context).tokens
-    if len(found) < 2:
+    tokens = examples_for(loaded, data, settings.sequences, settings.split, context=settings.context).tokens
+    if len(tokens) < 2:
         raise ScrubError(f"the data {one_line(data)!r} hold 1 sequence: a whitelist needs at least 2")
     ids = range(loaded.vocab_size)
-    names = [(tokenizer.id_to_token(each) if tokenizer else None) or str(each) for each in ids]
-    statistics = Bigram.fit(found[::2], loaded.vocab_size)
-    return build_whitelist(found[1::2], statistics, names, settings.beta, settings.threshold, settings.share)
+    names = [(tokenizer.id_to_token(token) if tokenizer else None) or str(token) for token in ids]
+    statistics = Bigram.fit(tokens[::2], loaded.vocab_size)
+    return build_whitelist(tokens[1::2], statistics, names, settings.beta, settings.threshold, settings.share)

@@ -9,7 +9,7 @@ from scrub.text.errors import ScrubError
 
 @dataclass(frozen=True)
 class WhitelistSettings:
-    """How the tokens of a whitelist are counted and chosen. Raises ScrubError for a number out of range."""
+    """Settings of how the tokens of a whitelist are counted and chosen. Raises ScrubError for a number out of range."""
 
     beta: float = 1.0  # nats of log-odds that one earlier occurrence is worth
     threshold: float | None = None  # least gain in nats; by default such that `share` of the positions is selected

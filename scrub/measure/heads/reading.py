@@ -196,13 +196,13 @@ class Anatomy:
     def of(cls, graph: Node) -> Anatomy:
         """Find those of a model. Raises ScrubError unless its last norm is a LayerNorm."""
         nodes = list(walk([graph]))
-        (unembedding,) = (each for each in nodes if each.op == "unembed")
+        (unembedding,) = (n for n in nodes if n.op == "unembed")
         if (last := unembedding.inputs[0].op) != "layer_norm":
             raise ScrubError(
                 f"scores of heads are read through a LayerNorm in front of the unembedding, but there the model has "
                 f"{last!r}: take a model that has one"
             )
-        return cls(tuple(each for each in nodes if each.op == "output"), unembedding, graph)
+        return cls(tuple(n for n in nodes if n.op == "output"), unembedding, graph)
 
     def outputs(self, needs: frozenset[str]) -> dict[str, Node]:
         """Name what a plan has to compute: `pattern L` and `z L` of every layer, scale, prediction."""
