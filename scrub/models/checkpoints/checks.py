@@ -13,7 +13,7 @@ from torch import Tensor
 
 from scrub.graph.node import Node, walk
 from scrub.models.checkpoints.names import CONFIG
-from scrub.models.checkpoints.stored import Stored, Where
+from scrub.models.checkpoints.stored import StoredTensor, Where
 from scrub.models.families import ModelConfig
 from scrub.paths.splits import attention_heads
 from scrub.text.errors import ScrubError
@@ -28,7 +28,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def parameter_shapes(graph: Node) -> dict[str, tuple[int, ...]]:
-    """The tensors that a model's graph reads: their shapes by name."""
+    """List the tensors that a model's graph reads: their shapes by name."""
     shapes: dict[str, tuple[int, ...]] = {}
     for each in walk([graph]):
         if each.op == "param":
@@ -40,7 +40,7 @@ def parameter_shapes(graph: Node) -> dict[str, tuple[int, ...]]:
 
 
 def check_config(path: Where, family: ModuleType, fields: Mapping[str, object]) -> ModelConfig:
-    """The config of a family. Raises ScrubError if a field is missing or wrong."""
+    """Read the config of a family. Raises ScrubError if a field is missing or wrong."""
     try:
         config: ModelConfig = family.Config.model_validate_json(json.dumps(fields))
     except ValidationError as error:
@@ -63,7 +63,9 @@ def check_roles(path: Where, config: ModelConfig, graph: Node) -> None:
                 raise ScrubError(f"{where}, but {has}")
 
 
-def check_tensors(path: Where, stored: Mapping[str, Stored], expected: Shapes, optional: Shapes | None = None) -> None:
+def check_tensors(
+    path: Where, stored: Mapping[str, StoredTensor], expected: Shapes, optional: Shapes | None = None
+) -> None:
     """Raise ScrubError unless the tensors are those that a config asks for, of these shapes, as floating point.
 
     `path` is what names them: their file, or its index. `optional` ones may be there.
@@ -90,11 +92,13 @@ def check_tensors(path: Where, stored: Mapping[str, Stored], expected: Shapes, o
 
 
 def asks(where: Where) -> str:
-    """What the config is called that belongs to some tensors."""
+    """Name the config that belongs to some tensors."""
     return f"{CONFIG} beside it" if isinstance(where, Path) else "its config"
 
 
-def read_values(each: Stored, dtype: torch.dtype, seen: Callable[[Tensor], Tensor] = lambda value: value) -> Tensor:
+def read_values(
+    each: StoredTensor, dtype: torch.dtype, seen: Callable[[Tensor], Tensor] = lambda value: value
+) -> Tensor:
     """Read the values of a tensor in `dtype`, copied once, into memory of their own; `seen` turns their axes before.
 
     Raises ScrubError if one is a NaN or infinite, or if `dtype` can't hold it.
@@ -103,7 +107,7 @@ def read_values(each: Stored, dtype: torch.dtype, seen: Callable[[Tensor], Tenso
     return found
 
 
-def read_parts(each: Stored, dtype: torch.dtype, cut: Callable[[Tensor], Sequence[Tensor]]) -> list[Tensor]:
+def read_parts(each: StoredTensor, dtype: torch.dtype, cut: Callable[[Tensor], Sequence[Tensor]]) -> list[Tensor]:
     """Read a tensor as :func:`read_values` does, in the parts that it is cut into, each with memory of its own."""
     stored = each.read()
     parts = [part.to(dtype, copy=True, memory_format=torch.contiguous_format) for part in cut(stored)]
@@ -121,6 +125,6 @@ def read_parts(each: Stored, dtype: torch.dtype, cut: Callable[[Tensor], Sequenc
 
 
 def without_fields(fields: Mapping[str, object], names: Iterable[str]) -> dict[str, object]:
-    """The fields that have other names."""
+    """Take the fields that have other names."""
     left_out = set(names)
     return {name: value for name, value in fields.items() if name not in left_out}

@@ -16,7 +16,7 @@ from scrub.graph.node import Node
 from scrub.store.comparisons.changes import Change, changes
 from scrub.store.results.stored import StudyResults
 from scrub.study.null import Standing, standing
-from scrub.study.result import NOTHING, Result, Row
+from scrub.study.result import NOTHING_NATS, Result, Row
 from scrub.study.statistics import RESAMPLES, SMALLEST_P, Bootstrap, holm, p_value, share_above_zero
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
@@ -260,7 +260,7 @@ def same_experiment(stored: StudyResults, one: str, other: str) -> bool:
     if hashes[0] and hashes[0] == hashes[1]:
         return True
     apart = np.abs(result.loss[one] - result.loss[other])
-    return bool((apart <= NOTHING * result.positions).all())
+    return bool((apart <= NOTHING_NATS * result.positions).all())
 
 
 def _hash(stored: StudyResults, experiment: str) -> str:

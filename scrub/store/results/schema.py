@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from scrub.paths.hashes import hash_of
-from scrub.study.draws import BLOCK
+from scrub.study.draws import BLOCK_SEQUENCES
 from scrub.study.experiments import Name
 
 FORMAT = 1
@@ -70,7 +70,7 @@ class Cell:
     @property
     def blocks(self) -> int:
         """The number of blocks that its sequences fall into."""
-        return -(-self.setting.sequences // BLOCK)
+        return -(-self.setting.sequences // BLOCK_SEQUENCES)
 
 
 def cells_of(study: Mapping[str, Any]) -> list[Cell]:

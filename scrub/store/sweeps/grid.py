@@ -115,6 +115,7 @@ class Grid(BaseModel):
     def trial(self) -> Trial:
         """Make its one study ready, as it runs with the first seed. Raises ScrubError for any mistake in it."""
         study, hypotheses = load_study(list(self.studies), self.parameters, swept=True)
+        study = study if self.metric is None else study.by(self.metric)
         settings = self.settings(self.seeds[0])
         model = load_model(next(iter(self.models), study.model), settings.torch_dtype, settings.where)
         return prepare_study(study, hypotheses, model, next(iter(self.data), None), settings)

@@ -146,7 +146,7 @@ class _Actors(Remote[Any]):
                 scheduling_strategy=self._on(self._nodes[worker])
             ).remote()
             self._placing[worker] = time.monotonic(), actor.__ray_ready__.remote().future()
-        reply: Future[bytes] = self._actors[worker].run.remote(str(Path.cwd()), sys.path, task, places).future()
+        reply: Future[bytes] = self._actors[worker].run.remote(_folder(), sys.path, task, places).future()
         return reply
 
     def _died(self, worker: int, future: Future[Any], error: BaseException) -> None:
@@ -218,10 +218,15 @@ class _Actors(Remote[Any]):
         self._give_up(self._lost)
 
 
+def _folder() -> str:
+    """The folder that paths begin at here."""
+    return str(Path.cwd())
+
+
 @contextmanager
 def _own_modules_by_value() -> Iterator[None]:
     """Pickle the user's own modules, those in the working folder, by value: a node may not have them."""
-    here, installed = f"{Path().absolute()}{os.sep}", tuple(sysconfig.get_paths().values())
+    here, installed = f"{Path.cwd()}{os.sep}", tuple(sysconfig.get_paths().values())
     others = {"__main__", "scrub", *cloudpickle.list_registry_pickle_by_value()}
     own = [
         module

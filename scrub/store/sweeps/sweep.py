@@ -30,7 +30,7 @@ from scrub.store.sweeps.progress import Progress
 from scrub.store.sweeps.tasks import Block, Check, Look, Read, Task
 from scrub.store.sweeps.work import Survey
 from scrub.store.sweeps.workers import NodeLost, WorkerDied, Workers, WorkersLost, local_workers
-from scrub.study.draws import BLOCK
+from scrub.study.draws import BLOCK_SEQUENCES
 from scrub.study.evaluate import Receipt
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.settings import SEQUENCES
@@ -273,7 +273,7 @@ class _Sweep:
         """Put tasks in front of those that wait: a job is brought to its end before another begins."""
         for task in tasks:
             if type(task) in {Read, Look}:  # until it is looked at, a guess
-                blocks = -(-(task.job.settings.sequences or SEQUENCES) // BLOCK)
+                blocks = -(-(task.job.settings.sequences or SEQUENCES) // BLOCK_SEQUENCES)
                 self.bar.expect(task.job.key, len(task.job.pairings) * blocks)
         self.waiting.extendleft(reversed(tasks))
 

@@ -118,7 +118,7 @@ def test_percentages_are_those_of_the_oracles_losses() -> None:
 
 def test_a_path_that_is_everything_recovers_100_and_one_that_is_nothing_0(monkeypatch: pytest.MonkeyPatch) -> None:
     """Layer 0 writes nothing: keys are the embedding's, and paths through its heads carry nothing."""
-    monkeypatch.setattr("scrub.measure.heads.mechanism.BEST", 1)
+    monkeypatch.setattr("scrub.measure.heads.mechanism.BEST_PATHS", 1)
     case = small("shortformer", n_heads=2)
     params = {**case.params, "layers.0.wo": torch.zeros_like(case.params["layers.0.wo"])}
     found = mechanism(make_model("small", case.config, params), *sample(5, 7, 13), (1, 0), settings=EXACT)
@@ -174,7 +174,7 @@ def by_hand() -> Mechanism:
     selected = np.zeros((12, LENGTH), bool)
     selected[:, 10:] = True
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scrub.measure.heads.mechanism.BEST", 1)
+        patch.setattr("scrub.measure.heads.mechanism.BEST_PATHS", 1)
         return mechanism(induction(), np.stack(rows), selected, (1, 0), masks=("previous", "current"), settings=EXACT)
 
 
@@ -222,6 +222,6 @@ def test_mistakes(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         with pytest.raises(ScrubError, match=text):
             mechanism(model, tokens, selected, **fields)  # type: ignore[arg-type]
-    monkeypatch.setattr(single_paths, "MOST", 15)
+    monkeypatch.setattr(single_paths, "MAX_PATHS", 15)
     with pytest.raises(ScrubError, match=r"a1\.0/q has more than 15 paths of at most 2 components: lower the depth"):
         mechanism(model, tokens, selected, (1, 0))

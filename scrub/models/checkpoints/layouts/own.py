@@ -21,10 +21,10 @@ from scrub.models.checkpoints.checks import (
     read_values,
     without_fields,
 )
+from scrub.models.checkpoints.container import Container
 from scrub.models.checkpoints.layouts import Checkpoint
 from scrub.models.checkpoints.names import TENSORS
-from scrub.models.checkpoints.source import Source
-from scrub.models.checkpoints.stored import Stored, Where
+from scrub.models.checkpoints.stored import StoredTensor, Where
 from scrub.models.families import ModelConfig, architectures
 
 NAME, RANK, WEIGHTS = "own", 1, None
@@ -32,22 +32,24 @@ FAMILIES = None  # those that no other layout is for
 
 
 def claims(names: Collection[str], fields: Mapping[str, object]) -> bool:
-    """Whether config.json names a family of scrub's."""
+    """Tell whether config.json names a family of scrub's."""
     del names
     return fields.get("architecture") in list(architectures())
 
 
-def read(source: Source, fields: Mapping[str, object], overrides: Mapping[str, object]) -> Checkpoint:
+def read(container: Container, fields: Mapping[str, object], overrides: Mapping[str, object]) -> Checkpoint:
     """Read a model; its tensors must be exactly the graph's. Raises ScrubError for anything that is wrong with it."""
     family = architectures()[str(fields["architecture"])]
-    config = check_config(source.config, family, {**without_fields(fields, ["architecture"]), **overrides})
+    config = check_config(container.config, family, {**without_fields(fields, ["architecture"]), **overrides})
     graph = family.lower(config)
     return Checkpoint(
-        config, graph, lambda dtype: read_tensors(*source.tensors(TENSORS), parameter_shapes(graph), dtype)
+        config, graph, lambda dtype: read_tensors(*container.tensors(TENSORS), parameter_shapes(graph), dtype)
     )
 
 
-def read_tensors(where: Where, stored: Mapping[str, Stored], shapes: Shapes, dtype: torch.dtype) -> dict[str, Tensor]:
+def read_tensors(
+    where: Where, stored: Mapping[str, StoredTensor], shapes: Shapes, dtype: torch.dtype
+) -> dict[str, Tensor]:
     """Read tensors, which must be exactly those of `shapes`, in `dtype`.
 
     Raises ScrubError if one is missing or there is one too many, or if one has another shape, isn't stored as a type
@@ -60,7 +62,7 @@ def read_tensors(where: Where, stored: Mapping[str, Stored], shapes: Shapes, dty
 def write(
     family: str, config: ModelConfig, params: Mapping[str, Tensor]
 ) -> tuple[dict[str, object], Mapping[str, Tensor]]:
-    """The fields of config.json, without those that say nothing, and the tensors."""
+    """Make the fields of config.json, without those that say nothing, and the tensors."""
     said = config.model_dump(mode="json", exclude_defaults=True)
     roles = config.model_dump(mode="json", include={"roles"})
     return {"architecture": family, **said, **roles}, params
