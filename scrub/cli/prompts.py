@@ -42,7 +42,7 @@ def prompts(
     if text is None and expected is not None:
         raise ScrubError("--expected says what comes after a prompt that is typed: give it with --text")
     if text is not None and pairs:
-        raise ScrubError("--pairs corrupts prompts that are recipe: leave it out, or --text")
+        raise ScrubError("--pairs corrupts prompts that are drawn: leave it out, or --text")
     check_outputs(json)
     loaded = load_model(model)
     found: Examples
