@@ -102,7 +102,7 @@ def test_a_data_set_saved_to_disk_and_a_table(tokenizer: Tokenizer) -> None:
 
 
 def test_a_long_stream_is_read_only_as_far_as_needed(tokenizer: Tokenizer) -> None:
-    from scrub.data.load import POOL, ROWS_AT_ONCE, read_windows
+    from scrub.data.load import POOL_FACTOR, ROWS_AT_ONCE, read_windows
 
     read = 0
 
@@ -113,7 +113,7 @@ def test_a_long_stream_is_read_only_as_far_as_needed(tokenizer: Tokenizer) -> No
             yield f"{read:07d}"
 
     windows = read_windows(endless(), "endless", N_CTX, BEGIN, VOCABULARY, tokenizer, count=ROWS_AT_ONCE)
-    assert len(windows) == read == POOL * ROWS_AT_ONCE
+    assert len(windows) == read == POOL_FACTOR * ROWS_AT_ONCE
 
 
 def test_lines_of_a_text_file_are_joined(tokenizer: Tokenizer) -> None:
