@@ -107,4 +107,4 @@ def roles_table(measured: Measured) -> FrameTable:
 
 def _interval(name: str, title: str, digits: int) -> Column:
     """A column with the ends of its interval as frames name them (see interval_columns)."""
-    return Column(name, title, digits, ends=(f"{name}, low", f"{name}, high"))
+    return Column(name, title, digits, ends=(f"{name}, low", f"{name}, high"), lone=True)
