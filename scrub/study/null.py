@@ -32,8 +32,8 @@ from scrub.study.hypothesis import Hypothesis
 from scrub.study.study import Study
 from scrub.text.errors import ScrubError
 
-MAX_PATHS = 1000  # paths through the same layers that are told apart by single heads
-FEW_HYPOTHESES = 20  # different hypotheses of one size, below which a claim of rarity rests on too little
+MAX_PATHS = 1000  # through the same layers: more would be too many to tell apart by single heads
+FEW_HYPOTHESES = 20  # of one size, below which a claim of rarity rests on too little
 
 Feeds = dict[Place, Source]  # what feeds each path
 

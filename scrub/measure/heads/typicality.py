@@ -12,9 +12,7 @@ from scrub.models.model import Model
 from scrub.text.errors import ScrubError
 
 MIN_OCCURRENCES = 100  # of a token: the mean over fewer says little
-DEPARTS_FRACTION = (
-    0.5  # of the head's mean attention to the previous position: a token that brings it below is atypical
-)
+DEPARTS_FRACTION = 0.5  # of the head's mean attention to the previous position: a token below is atypical
 MAX_TOKENS = 12  # of each kind
 
 
