@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from scrub.data.examples import Examples
 from scrub.models.model import Model, load_graph, load_model
-from scrub.store.sweeps.job import Given, Job
+from scrub.store.sweeps.job import Given, Job, data_of
 from scrub.study.experiments import check_parts
 from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.study.metric import Metric
@@ -34,18 +34,19 @@ def _listed(value: Any) -> Any:
 
 
 def _given(value: Any) -> Any:
-    """List data: names as they are, tokens in memory as examples, alone in a tuple where they come with a mask."""
+    """List data: names as they are, tokens in memory as examples, alone in a tuple if they say no positions."""
     if isinstance(value, str | Path | Mapping):
         return [value]
-    several = isinstance(value, list | tuple) and (not value or isinstance(value, list) or isinstance(value[0], str))
-    return [
-        each
-        if isinstance(each, str | Path)
-        else (Examples.of(*each),)
-        if isinstance(each, tuple)
-        else Examples.of(each)
-        for each in (value if several else [value])
-    ]
+    several = isinstance(value, list) or (isinstance(value, tuple) and all(isinstance(each, str) for each in value))
+    return [each if isinstance(each, str | Path) else _in_memory(each) for each in (value if several else [value])]
+
+
+def _in_memory(data: Any) -> Examples | tuple[Examples]:
+    if isinstance(data, tuple) and len(data) != 2:
+        raise ScrubError(f"data in memory are tokens, or (tokens, mask of positions), and no tuple of {len(data)}")
+    return (
+        Examples.of(*data) if isinstance(data, tuple) else data if isinstance(data, Examples) else (Examples.of(data),)
+    )
 
 
 def _has_truth(value: Any) -> bool:
@@ -118,7 +119,7 @@ class Grid(BaseModel):
         study = study if self.metric is None else study.by(self.metric)
         settings = self.settings(self.seeds[0])
         model = load_model(next(iter(self.models), study.model), settings.torch_dtype, settings.where)
-        return prepare_study(study, hypotheses, model, next(iter(self.data), None), settings)
+        return prepare_study(study, hypotheses, model, data_of(next(iter(self.data), None)), settings)
 
     def jobs(self) -> list[Job]:
         """Divide the grid into jobs, in order. Raises ScrubError for what can't be loaded, or isn't there."""

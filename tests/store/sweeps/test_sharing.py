@@ -104,7 +104,7 @@ def test_tokens_in_memory_with_their_own_mask(sweeping: Path) -> None:  # noqa: 
         swept = [
             sweep("one", results=f"{masked}{n}", data=data, workers=n, **{**FAST, "sequences": None}) for n in (1, 2)
         ]
-        assert not any(each.failures for each in swept)
+        assert not [failure for each in swept for failure in each.failures]
         same_bits(Path(f"{masked}1"), Path(f"{masked}2"))
         (stored,) = swept[0].studies()
         assert (stored.examples.tokens == tokens).all()
