@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from scrub.data.examples import Examples
-from scrub.models.model import Model, load_graph, load_model
+from scrub.models.model import Model, Spec, load_graph, load_model
 from scrub.store.sweeps.job import Given, Job, data_of
 from scrub.study.experiments import check_parts
 from scrub.study.hypothesis import ALL, Hypothesis
@@ -30,7 +30,13 @@ from scrub.text.wording import first_mistake
 
 def _listed(value: Any) -> Any:
     """Make a list of one value, where several may stand."""
-    return [value] if isinstance(value, str | int | float | Path | Hypothesis | Model) else value
+    return [value] if isinstance(value, str | int | float | Path | Hypothesis) else value
+
+
+def _models(value: Any) -> Any:
+    """Make a list of one model, where several may stand; (config, state dict) is one."""
+    one = isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Mapping)
+    return [value] if one or not isinstance(value, list | tuple) else value
 
 
 def _given(value: Any) -> Any:
@@ -50,8 +56,9 @@ def _in_memory(data: Any) -> Examples | tuple[Examples]:
 
 
 def _has_truth(value: Any) -> bool:
+    """Find truth values among some, and in lists of them; what a model in memory is made of may have some."""
     inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
-    return isinstance(value, bool) or any(map(_has_truth, inside))
+    return isinstance(value, bool) or any(_has_truth(each) for each in inside if not isinstance(each, Mapping))
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
@@ -62,17 +69,17 @@ class Grid(BaseModel):
     """A grid to sweep: every study on every model and data, for every seed, draw and value of a parameter.
 
     `studies` are study folders, hypothesis files, names of either, or hypotheses themselves; `models` are paths, names,
-    or models themselves; `data` paths, names, or tokens in memory: an array or tensor [example, position + 1], or that
-    with a mask of the positions that are scored. Without `models` and `data` each study's own are taken. `metric` is
-    measured instead of the studies' own. `parameters` are the values to try, by name; without them those are tried that
-    a hypothesis declares. `null` adds that many random hypotheses of the same size to each. The other fields are those
-    of :class:`scrub.Settings`.
+    or models in memory, as :func:`scrub.load_model` takes them; `data` paths, names, or tokens in memory: an array or
+    tensor [example, position + 1], or that with a mask of the positions that are scored. Without `models` and `data`
+    each study's own are taken. `metric` is measured instead of the studies' own. `parameters` are the values to try, by
+    name; without them those are tried that a hypothesis declares. `null` adds that many random hypotheses of the same
+    size to each. The other fields are those of :class:`scrub.Settings`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     studies: Annotated[tuple[str | Path | Hypothesis, ...], BeforeValidator(_listed), Field(min_length=1)]
-    models: Annotated[tuple[str | Model, ...], BeforeValidator(_listed)] = ()
+    models: Annotated[tuple[Spec, ...], BeforeValidator(_models)] = ()
     data: Annotated[tuple[Given, ...], BeforeValidator(_given)] = ()
     seeds: Annotated[tuple[int, ...], BeforeValidator(_listed), Field(min_length=1)] = (0,)
     draws: int = 1
@@ -127,7 +134,8 @@ class Grid(BaseModel):
         settings, *_ = [self.settings(seed) for seed in seeds]  # each is checked
         own = self._groups()
         sweep, found = uuid4().hex, []
-        for model, data in product(self.models or (None,), self.data or (None,)):
+        models = [str(m) if isinstance(m, str | Path) else load_model(m, settings.torch_dtype) for m in self.models]
+        for model, data in product(models or (None,), self.data or (None,)):
             shared: dict[tuple[str | Model, tuple[object, ...]], list[Group]] = {}
             for study, hypotheses in own:
                 reads = (study.model, study.data, study.positions, study.context, study.metric)
