@@ -13,8 +13,8 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from scrub.data.examples import Examples
-from scrub.models.model import Model, load_graph, load_model
-from scrub.store.sweeps.job import Given, Job
+from scrub.models.model import Model, Spec, load_graph, load_model
+from scrub.store.sweeps.job import Given, Job, data_of
 from scrub.study.experiments import check_parts
 from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.study.metric import Metric
@@ -30,27 +30,35 @@ from scrub.text.wording import first_mistake
 
 def _listed(value: Any) -> Any:
     """Make a list of one value, where several may stand."""
-    return [value] if isinstance(value, str | int | float | Path | Hypothesis | Model) else value
+    return [value] if isinstance(value, str | int | float | Path | Hypothesis) else value
+
+
+def _models(value: Any) -> Any:
+    """Make a list of one model, where several may stand; (config, state dict) is one."""
+    one = isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Mapping)
+    return [value] if one or not isinstance(value, list | tuple) else value
 
 
 def _given(value: Any) -> Any:
-    """List data: names as they are, tokens in memory as examples, alone in a tuple where they come with a mask."""
+    """List data: names as they are, tokens in memory as examples, alone in a tuple if they say no positions."""
     if isinstance(value, str | Path | Mapping):
         return [value]
-    several = isinstance(value, list | tuple) and (not value or isinstance(value, list) or isinstance(value[0], str))
-    return [
-        each
-        if isinstance(each, str | Path)
-        else (Examples.of(*each),)
-        if isinstance(each, tuple)
-        else Examples.of(each)
-        for each in (value if several else [value])
-    ]
+    several = isinstance(value, list) or (isinstance(value, tuple) and all(isinstance(each, str) for each in value))
+    return [each if isinstance(each, str | Path) else _in_memory(each) for each in (value if several else [value])]
+
+
+def _in_memory(data: Any) -> Examples | tuple[Examples]:
+    if isinstance(data, tuple) and len(data) != 2:
+        raise ScrubError(f"data in memory are tokens, or (tokens, mask of positions), and no tuple of {len(data)}")
+    return (
+        Examples.of(*data) if isinstance(data, tuple) else data if isinstance(data, Examples) else (Examples.of(data),)
+    )
 
 
 def _has_truth(value: Any) -> bool:
+    """Find truth values among some, and in lists of them; what a model in memory is made of may have some."""
     inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
-    return isinstance(value, bool) or any(map(_has_truth, inside))
+    return isinstance(value, bool) or any(_has_truth(each) for each in inside if not isinstance(each, Mapping))
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
@@ -61,17 +69,17 @@ class Grid(BaseModel):
     """A grid to sweep: every study on every model and data, for every seed, draw and value of a parameter.
 
     `studies` are study folders, hypothesis files, names of either, or hypotheses themselves; `models` are paths, names,
-    or models themselves; `data` paths, names, or tokens in memory: an array or tensor [example, position + 1], or that
-    with a mask of the positions that are scored. Without `models` and `data` each study's own are taken. `metric` is
-    measured instead of the studies' own. `parameters` are the values to try, by name; without them those are tried that
-    a hypothesis declares. `null` adds that many random hypotheses of the same size to each. The other fields are those
-    of :class:`scrub.Settings`.
+    or models in memory, as :func:`scrub.load_model` takes them; `data` paths, names, or tokens in memory: an array or
+    tensor [example, position + 1], or that with a mask of the positions that are scored. Without `models` and `data`
+    each study's own are taken. `metric` is measured instead of the studies' own. `parameters` are the values to try, by
+    name; without them those are tried that a hypothesis declares. `null` adds that many random hypotheses of the same
+    size to each. The other fields are those of :class:`scrub.Settings`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     studies: Annotated[tuple[str | Path | Hypothesis, ...], BeforeValidator(_listed), Field(min_length=1)]
-    models: Annotated[tuple[str | Model, ...], BeforeValidator(_listed)] = ()
+    models: Annotated[tuple[Spec, ...], BeforeValidator(_models)] = ()
     data: Annotated[tuple[Given, ...], BeforeValidator(_given)] = ()
     seeds: Annotated[tuple[int, ...], BeforeValidator(_listed), Field(min_length=1)] = (0,)
     draws: int = 1
@@ -118,7 +126,7 @@ class Grid(BaseModel):
         study = study if self.metric is None else study.by(self.metric)
         settings = self.settings(self.seeds[0])
         model = load_model(next(iter(self.models), study.model), settings.torch_dtype, settings.where)
-        return prepare_study(study, hypotheses, model, next(iter(self.data), None), settings)
+        return prepare_study(study, hypotheses, model, data_of(next(iter(self.data), None)), settings)
 
     def jobs(self) -> list[Job]:
         """Divide the grid into jobs, in order. Raises ScrubError for what can't be loaded, or isn't there."""
@@ -126,7 +134,8 @@ class Grid(BaseModel):
         settings, *_ = [self.settings(seed) for seed in seeds]  # each is checked
         own = self._groups()
         sweep, found = uuid4().hex, []
-        for model, data in product(self.models or (None,), self.data or (None,)):
+        models = [str(m) if isinstance(m, str | Path) else load_model(m, settings.torch_dtype) for m in self.models]
+        for model, data in product(models or (None,), self.data or (None,)):
             shared: dict[tuple[str | Model, tuple[object, ...]], list[Group]] = {}
             for study, hypotheses in own:
                 reads = (study.model, study.data, study.positions, study.context, study.metric)

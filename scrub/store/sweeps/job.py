@@ -8,6 +8,7 @@ from typing import TypeAlias
 from uuid import uuid4
 
 from scrub.data.examples import Examples
+from scrub.data.for_model import Data
 from scrub.models.model import Model
 from scrub.store.sweeps.failure import Owner
 from scrub.store.sweeps.sharing import LARGE
@@ -16,7 +17,12 @@ from scrub.study.settings import Settings
 from scrub.study.study import Study
 
 LARGE.update({Model, Examples})
-Given: TypeAlias = str | Examples | tuple[Examples]  # data by name, or in memory: alone in a tuple, with its own mask
+Given: TypeAlias = str | Examples | tuple[Examples]  # data by name, or in memory; in a tuple, if the study says where
+
+
+def data_of(given: Given | None) -> Data | None:
+    """Give data as studies take them: tokens for which nobody said which positions are scored are an array again."""
+    return given[0].tokens if isinstance(given, tuple) else given
 
 
 @dataclass(frozen=True, eq=False)

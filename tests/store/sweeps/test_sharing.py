@@ -94,6 +94,10 @@ def test_two_models_of_one_name_are_told_apart_by_their_weights(model: Model) ->
     first, second = sweep("one", models=[model, other], workers=1, **FAST).studies()
     assert first.about["weights_hash"] != second.about["weights_hash"]
     assert first.result.loss["baseline"].tolist() != second.result.loss["baseline"].tolist()
+    tokens = np.random.default_rng(3).integers(0, 11, (37, 8))
+    made = sweep("one", results="made", models=(other.config, dict(other.params)), data=tokens, workers=1, **FAST)
+    (third,) = made.studies()
+    assert third.about["weights_hash"] == second.about["weights_hash"]
 
 
 def test_tokens_in_memory_with_their_own_mask(sweeping: Path) -> None:  # noqa: ARG001 - where it runs
@@ -104,7 +108,7 @@ def test_tokens_in_memory_with_their_own_mask(sweeping: Path) -> None:  # noqa: 
         swept = [
             sweep("one", results=f"{masked}{n}", data=data, workers=n, **{**FAST, "sequences": None}) for n in (1, 2)
         ]
-        assert not any(each.failures for each in swept)
+        assert not [failure for each in swept for failure in each.failures]
         same_bits(Path(f"{masked}1"), Path(f"{masked}2"))
         (stored,) = swept[0].studies()
         assert (stored.examples.tokens == tokens).all()
