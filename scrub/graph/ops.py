@@ -85,8 +85,8 @@ def add_bias(x: Float[Tensor, "... width"], bias: Float[Tensor, " width"]) -> Fl
 
 def add(*terms: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     total = terms[0] + terms[1] if len(terms) > 1 else terms[0]
-    for term in terms[2:]:
-        total += term
+    for term in terms[2:]:  # in place, unless the first are held, which is one sequence for all
+        total = total.add_(term) if total.shape == term.shape else total + term
     return total
 
 
