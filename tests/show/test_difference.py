@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from small import ROLES, paths, rules, small, small_gpt2
 
 from scrub.graph.node import Node, walk
-from scrub.paths.difference import Line, coloured, difference, lines, plain
+from scrub.paths.difference import Line, difference, lines, plain
 from scrub.paths.splits import Split, role_splits
 from scrub.paths.tree import fold_tree
+from scrub.show.difference import coloured
 from scrub.study.hypothesis import split_roles
 from scrub.text.errors import ScrubError
 

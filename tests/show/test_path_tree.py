@@ -12,6 +12,7 @@ from small import paths, rules, small, small_gpt2
 
 from scrub.graph.node import node, walk
 from scrub.paths.listing import LINES, plain
+from scrub.paths.sources import X, Y
 from scrub.paths.tree import PathTree, fitted, fold_tree, merged, path_tree, size
 from scrub.show.drawing import BOXES
 from scrub.show.picture import picture
@@ -174,7 +175,7 @@ def test_what_fits_is_left_as_it_is() -> None:
 
 def test_depth_is_no_limit() -> None:
     norm = [node("param", name=f"ln.{name}", shape=(11,)) for name in ("weight", "bias")]
-    inputs = [node("tokens", source=source, label="emb") for source in ("x", "y")]
+    inputs = [node("tokens", source=source, label="emb") for source in (X, Y)]
     chain = node("add", *inputs)
     for step in range(1500):
         chain = node("layer_norm", chain, *norm, eps=1e-5, label=f"s{step}")

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from scrub.paths.sources import meaning, ordered
+from scrub.paths.sources import Source, ordered
 from scrub.show.sources import NEUTRAL, OTHER_LOOK, REFERENCE_LOOK, Look, looks
 from scrub.text.wording import printable
 
@@ -65,8 +65,9 @@ def test_dashes_differ_too() -> None:
 
 
 def test_the_order_of_sources() -> None:
-    assert ordered(["rows like b", "y", "like a", "x", "y"]) == ("x", "y", "like a", "rows like b")
-    assert meaning("rows like typicality") == "each row agrees with x on typicality"
+    sources = [Source.parse(text) for text in ("rows like b", "y", "like a", "x", "y")]
+    assert list(map(str, ordered(sources))) == ["x", "y", "like a", "rows like b"]
+    assert Source.parse("rows like typicality").meaning == "each row agrees with x on typicality"
 
 
 def test_printable_leaves_what_can_be_seen() -> None:

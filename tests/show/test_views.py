@@ -8,6 +8,7 @@ from small import small
 
 from scrub.graph.node import node, walk
 from scrub.graph.views import listing, to_networkx
+from scrub.paths.sources import X
 
 
 def test_every_node_is_there_once_with_what_it_is() -> None:
@@ -35,7 +36,7 @@ def test_the_edges_give_back_the_inputs_of_every_node() -> None:
 
 
 def test_an_input_that_is_read_twice_keeps_both_places() -> None:
-    leaf = node("tokens", source="x")
+    leaf = node("tokens", source=X)
     graph = to_networkx(node("add", leaf, leaf))
     assert graph.edges[0, 1]["inputs"] == (0, 1)
 

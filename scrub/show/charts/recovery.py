@@ -112,7 +112,7 @@ def _width(names: Sequence[str]) -> float:
 
 
 def _look(at: int, part: str, theme: Theme) -> dict[str, Any]:
-    """The look of a part, that of all of them the same in every study."""
+    """Give a part its look, that of all of them the same in every study."""
     looks = [look for look in range(len(theme.colours)) if look != _WHOLE]
     at = _WHOLE if part == ALL else looks[at % len(looks)]
     return {

@@ -106,5 +106,5 @@ def roles_table(measured: Measured) -> FrameTable:
 
 
 def _interval(name: str, title: str, digits: int) -> Column:
-    """A column with the ends of its interval as frames name them (see interval_columns)."""
+    """Make a column with the ends of its interval as frames name them (see interval_columns)."""
     return Column(name, title, digits, ends=(f"{name}, low", f"{name}, high"))
