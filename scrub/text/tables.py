@@ -30,7 +30,8 @@ class Column:
     they have one (see :class:`Typography`); or intervals: estimates whose ends are in two other columns, or objects.
     `cell` makes them of a whole row instead: two texts where the second may stand below the first. What is missing is
     a dash among numbers and nothing among texts, or `missing`. A `mark` stands last. `narrow` is the title where there
-    is little room. Texts are at the `left`, numbers aren't.
+    is little room. Texts are at the `left`, numbers aren't. Exact numbers, whose interval has no width, can stand
+    `alone`.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Column:
     style: Callable[[Row], str] | None = None
     narrow: str | None = None
     left: bool | None = None
+    alone: bool = False
 
     @property
     def justify(self) -> Literal["left", "right"]:
@@ -71,8 +73,9 @@ class Column:
         if self.digits is None or not isinstance(estimate, (int, float)):
             return str(value) if isinstance(value, (int, float)) else value, ""
         written = typography.number(estimate * self.factor, self.digits, self.sign, self.unit, self.kind)
-        exact = not isinstance(value, Interval) or value.exact
-        return written, "" if exact else typography.ends(value * self.factor, self.digits, self.sign, self.kind)
+        if not isinstance(value, Interval) or not value.bounded or (self.alone and value.exact):
+            return written, ""
+        return written, typography.ends(value * self.factor, self.digits, self.sign, self.kind)
 
     def text(self, row: Row, wide: bool = True) -> Text:
         """Write the cell of a row for a terminal, the ends of its interval behind it or, unless `wide`, below it."""

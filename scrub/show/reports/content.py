@@ -109,7 +109,7 @@ class Content:
 
     def _matrix(self) -> Grid:
         recovered = {name: {row.part: row.recovered for row in rows} for name, rows in self._rows.items()}
-        frame = pd.DataFrame({"hypothesis": self.names})
+        frame = pd.DataFrame({"hypothesis": self.names}, dtype=object)
         frame = with_cells(frame, {part: [recovered[name].get(part) for name in self.names] for part in self._parts})
         link = Column("hypothesis", cell=lambda row: Span(row["hypothesis"], "link", self._anchor(row["hypothesis"])))
         columns = [link, *(Column(part, digits=1, missing="") for part in self._parts)]
@@ -251,17 +251,18 @@ class Content:
     def _trust(self, command: str) -> Section:
         """List the gates, inputs and versions, and hashes, and the command that makes the report again."""
         deviations = self.result.gates.deviations
-        seen = pd.DataFrame({"between": [*deviations], "deviation": [f"{each:.1e}" for each in deviations.values()]})
+        said = [f"{each:.1e}" for each in deviations.values()]
+        seen = pd.DataFrame({"between": [*deviations], "deviation": said}, dtype=object)  # any text, not only UTF-8
         gates = FrameTable(seen, [Column("between"), Column("deviation", "nats a token", left=False)])
         about = {
             "scored positions": self._trial.settings.positions or self._trial.study.positions,
             **self._stored.about,
         }
-        inputs = pd.DataFrame({"what": [*about], "which": [*about.values()]})
+        inputs = pd.DataFrame({"what": [*about], "which": [*about.values()]}, dtype=object)
         which = Column("which", cell=lambda row: Span(row["which"], "code"))
         hashes = [(name, part, found) for name in self.names for part, found in self._described(name).hashes.items()]
         hashed = FrameTable(
-            pd.DataFrame(hashes, columns=["hypothesis", "part", "hash"]),
+            pd.DataFrame(hashes, columns=["hypothesis", "part", "hash"], dtype=object),
             [Column("hypothesis"), Column("part"), Column("hash", cell=lambda row: Span(row["hash"], "code"))],
         )
         caption = "Before any number was kept, the run passed its gates. The largest deviations that they saw:"
@@ -320,7 +321,7 @@ def _steps(steps: list[Step]) -> FrameTable:
         for step in steps
     ]
     titles = {"mark": "", "path": "path", "before": "fed before", "after": "fed now"}
-    return FrameTable(pd.DataFrame(rows), [Column(name, title) for name, title in titles.items()])
+    return FrameTable(pd.DataFrame(rows, dtype=object), [Column(name, title) for name, title in titles.items()])
 
 
 def _path(step: Step) -> Span:

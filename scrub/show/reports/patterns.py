@@ -74,7 +74,9 @@ def _means(
     """List the mean attention of each head to each target, as fractions."""
     attention = measure_targets(model, Examples.of(tokens), seed)
     heads = [(head, role) for role, some in roles.items() for head in some]
-    frame = pd.DataFrame({"head": [head_name(head) for head, _ in heads], "role": [role for _, role in heads]})
+    frame = pd.DataFrame(
+        {"head": [head_name(head) for head, _ in heads], "role": [role for _, role in heads]}, dtype=object
+    )
     cells = {target: [score.interval(head) for head, _ in heads] for target, score in attention.items()}
     columns = [Column("head"), Column("role"), *(Column(target, title, 2) for target, title in _TARGETS.items())]
     return Grid(FrameTable(with_cells(frame, cells), columns), "Mean attention of the heads")

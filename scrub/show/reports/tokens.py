@@ -72,7 +72,7 @@ class Tokens:
         frame = pd.DataFrame(
             {
                 "position": range(len(texts) - 1),
-                "token": texts[1:],
+                "token": [label(text) for text in texts[1:]],
                 "loss": losses[sequence, : len(texts) - 1],
                 "unscrubbed": self._unscrubbed[sequence, : len(texts) - 1],
             }
@@ -80,7 +80,7 @@ class Tokens:
         running = [Span(flowing(texts[0] + self._between), "unscored")]  # nothing predicts it
         for at, (text, *pair) in enumerate(zip(texts[1:], frame["unscrubbed"], frame["loss"], strict=True)):
             running.append(_running(text + self._between, at, *pair))
-        token = Column("token", cell=lambda row: Span(label(row["token"]), "token"))
+        token = Column("token", cell=lambda row: Span(row["token"], "token"))
         numbers = [Column(column, title, 3, column == "change") for column, title in _NUMBERS.items()]
         table = FrameTable(frame[frame["change"].notna()], [Column("position", digits=0), token, *numbers])
         title = f"Sequence {sequence}"
@@ -106,7 +106,7 @@ class Tokens:
                 {
                     "side": "worse" if change[at] > 0 else "better",
                     "before": visible(self._between.join(self.text(int(token)) for token in before)),
-                    "token": self.text(int(line[position + 1])),
+                    "token": label(self.text(int(line[position + 1]))),
                     "change": change[at],
                     "unscrubbed": self._unscrubbed[sequence, position],
                     "loss": losses[sequence, position],
@@ -127,7 +127,7 @@ def _changed_columns() -> Sequence[Column]:
     return [
         Column("side", ""),
         Column("before", "text before", left=False, cell=lambda row: before(row["before"])),
-        Column("token", cell=lambda row: Span(label(row["token"]), "token")),
+        Column("token", cell=lambda row: Span(row["token"], "token")),
         *(Column(column, title, 2, column == "change") for column, title in _NUMBERS.items()),
         Column("at", "sequence:position", left=False),
     ]
