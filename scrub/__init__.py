@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from scrub.data.examples import Examples
     from scrub.data.prompts.generate import given_prompt, prompt_pairs, repeated_prompts
     from scrub.graph.node import node
-    from scrub.graph.views import listing, to_networkx
     from scrub.measure.heads.scores import score_heads
     from scrub.measure.interventions.ablation import Ablation, ablate
     from scrub.measure.interventions.patching import Patching, patch
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from scrub.models.model import Model, load_model
     from scrub.show.charts.interventions import ablation_chart, patching_chart
     from scrub.show.reports.report import Report, make_report
+    from scrub.show.views import listing, to_networkx
     from scrub.store.comparisons.comparison import Comparison, compare
     from scrub.store.comparisons.leaderboard import Leaderboard, leaderboard
     from scrub.store.comparisons.moved import Moved, moved
@@ -86,7 +86,7 @@ _HOMES = {
     "scrub.text.errors": ("GateError", "ScrubError"),
     "scrub.data.examples": ("Examples",),
     "scrub.graph.node": ("node",),
-    "scrub.graph.views": ("listing", "to_networkx"),
+    "scrub.show.views": ("listing", "to_networkx"),
     "scrub.measure.study.heads": ("HeadStudy", "study_heads"),
     "scrub.measure.interventions.ablation": ("Ablation", "ablate"),
     "scrub.measure.interventions.patching": ("Patching", "patch"),

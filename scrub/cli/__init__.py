@@ -88,7 +88,7 @@ def _say(message: str, status: int) -> int:
 
 
 class _Interrupts:
-    """Makes sure that an interrupt ends the program, and that one line tells of it."""
+    """Make sure that an interrupt ends the program, and that one line tells of it."""
 
     def __init__(self) -> None:
         self.seen = False

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scrub.cli import options
-from scrub.cli.filling import Filled, Words
+from scrub.cli.fields import Options, Words
 from scrub.cli.given import given_arrays, given_pairs, one_input
 from scrub.cli.outputs import check_chart, check_outputs, write_outputs
 from scrub.cli.terminal import console, gates_line
@@ -26,7 +26,7 @@ _SCORED = Words(
     "Which positions of text are scored: those whose token is on the data's whitelist, those whose token stands "
     "earlier in its sequence, or all; by default from position 2 on.",
 )
-_DRAWN = Words(options.KINDS, "On prompts that are drawn.", "--prompts")
+_RECIPE = Words(options.KINDS, "On prompts that are drawn.", "--prompts")
 
 
 def ablate(
@@ -62,14 +62,14 @@ def ablate(
     ] = None,
     expected: options.Expected = None,
     *,
-    drawn: Annotated[
-        options.Drawn,
-        Filled(options.DRAWN, "kind count length bos", defaults={"count": 50}, words={"kind": _DRAWN}),
+    recipe: Annotated[
+        options.Recipe,
+        Options(options.RECIPE, "kind count length bos", defaults={"count": 50}, words={"kind": _RECIPE}),
     ],
     data: options.Text = None,
     settings: Annotated[
         Settings,
-        Filled(
+        Options(
             options.SETTINGS,
             "sequences positions context split column seed batch device dtype",
             defaults={"sequences": 64},
@@ -91,7 +91,7 @@ def ablate(
     forced, arrays = given_pairs("--attend", attend, "SITE=PATTERN", "a0.0='lag 100'"), given_arrays(array)
     named = [*(sites or ()), *(["heads"] if heads else []), *(["layers"] if layers else [])]
     loaded = load_model(model)
-    examples, on = _examples(loaded, data, prompt, expected, drawn, settings)
+    examples, on = _examples(loaded, data, prompt, expected, recipe, settings)
     found = ablated(
         loaded,
         examples,
@@ -123,25 +123,25 @@ def ablate(
 
 
 def _examples(
-    model: Model, data: str | None, prompt: str | None, expected: str | None, drawn: options.Drawn, settings: Settings
+    model: Model, data: str | None, prompt: str | None, expected: str | None, recipe: options.Recipe, settings: Settings
 ) -> tuple[Examples, str]:
-    """Where losses are scored, and what that is in words."""
+    """Get the examples whose losses are scored, and say what they are."""
     from scrub.data.for_model import DEFAULT, examples_for
     from scrub.data.prompts.generate import given_prompt
     from scrub.study.selection import scored_at
 
-    one_input(data=data, prompt=prompt, prompts=drawn.kind)
+    one_input(data=data, prompt=prompt, prompts=recipe.kind)
     if expected is not None and prompt is None:
         raise ScrubError("--expected says what comes after a prompt that is typed: give it with --prompt")
-    if (prompt or drawn.kind) and settings.positions:
+    if (prompt or recipe.kind) and settings.positions:
         raise ScrubError("--positions selects positions of text, but prompts are scored at their query: leave one out")
-    if drawn.bos is not None and prompt is None and drawn.kind is None:
+    if recipe.bos is not None and prompt is None and recipe.kind is None:
         raise ScrubError("--bos says how prompts begin, but text begins as the model reads it: give it with prompts")
     if prompt is not None:
-        return given_prompt(model, prompt, expected, drawn.bos), f"the prompt {prompt!r}"
-    if drawn.kind is not None:
-        prompts = drawn.prompts(model, settings.seed)
-        return prompts, f"{drawn.count} prompts of {prompts.name}"
+        return given_prompt(model, prompt, expected, recipe.bos), f"the prompt {prompt!r}"
+    if recipe.kind is not None:
+        prompts = recipe.prompts(model, settings.seed)
+        return prompts, f"{recipe.count} prompts of {prompts.name}"
     text = examples_for(model, data, settings.sequences, settings.split, settings.column, context=settings.context)
     if settings.positions is None:
         examples = text.later()
@@ -157,7 +157,7 @@ def _chart(found: Ablation, suffix: str) -> bytes:
 
 
 def _content(found: Ablation, on: str, tokens: bool) -> dict[str, Any]:
-    """What `--json` writes: losses in nats, shifts in logits; the ends of one prompt's intervals are the estimate."""
+    """Collect what `--json` writes: losses in nats, shifts in logits; one prompt's intervals end at the estimate."""
     effects = found.effects
     return {
         "format": 1,

@@ -25,7 +25,7 @@ from scrub.cli import (
     train,
     whitelist,
 )
-from scrub.cli.filling import command
+from scrub.cli.fields import command
 
 app = typer.Typer(
     help="Causal scrubbing of transformers on explicit computational graphs.",

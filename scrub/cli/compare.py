@@ -42,7 +42,7 @@ def compare(
 ) -> None:
     """Compare hypotheses of a study on the same sequences, running what the results folder doesn't hold yet."""
     from scrub.cli.terminal import console, warn
-    from scrub.store.comparisons.named import stored_named, swept_named
+    from scrub.store.comparisons.lineup import stored_lineup, swept_lineup
     from scrub.text.frames import json_text
 
     check_outputs(json)
@@ -54,9 +54,9 @@ def compare(
         if computing:
             raise ScrubError(f"--stored computes nothing, so {computing[0]} has no meaning: leave one of the two out")
         about = {said: _one(given[name]) for name, said in _LOOKED_UP.items() if name in given}
-        found = stored_named(results, wanted, leads, study, about)
+        found = stored_lineup(results, wanted, leads, study, about)
     else:
-        found = swept_named(results, wanted, leads, study, given, workers, ray)
+        found = swept_lineup(results, wanted, leads, study, given, workers, ray)
     comparison = found.compare(given.get("parts"))
     moves = found.moved(comparison, top)
     content = {**comparison.to_dict(), "moved": [each.to_dict() for each in moves]}

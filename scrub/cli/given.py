@@ -13,12 +13,12 @@ from scrub.text.files import shown
 
 
 def split_parts(parts: str | None) -> tuple[str, ...] | None:
-    """The parts of `--parts q,k`, or None for all. Raises ScrubError if there is none."""
+    """Read `--parts q,k`; None is all parts. Raises ScrubError if there is none."""
     return listed("--parts", parts, "part", "as in q,k")
 
 
 def listed(option: str, text: str | None, what: str, example: str) -> tuple[str, ...] | None:
-    """What stands between the commas of an option, or None without it. Raises ScrubError if there is nothing."""
+    """Read what stands between the commas of an option, or None without it. Raises ScrubError if nothing does."""
     if text is None:
         return None
     found = tuple(each.strip() for each in text.split(",") if each.strip())
@@ -28,7 +28,7 @@ def listed(option: str, text: str | None, what: str, example: str) -> tuple[str,
 
 
 def given_seeds(text: str | None) -> tuple[int, ...] | None:
-    """The seeds of `--seed 0,1`, or None without it. Raises ScrubError for what is no number."""
+    """Read the seeds of `--seed 0,1`, or None without it. Raises ScrubError for what is no number."""
     found = listed("--seed", text, "seed", "as in 0,1")
     if found is None:
         return None
@@ -38,7 +38,7 @@ def given_seeds(text: str | None) -> tuple[int, ...] | None:
 
 
 def given_heads(text: str, roles: Mapping[str, Sequence[tuple[int, int]]]) -> list[tuple[int, int]]:
-    """The (layer, head) pairs of `1.3`, also as the site `a1.3`, or those of a role.
+    """Read a head such as `1.3`, also as the site `a1.3`, or a role, as (layer, head) pairs.
 
     Raises ScrubError for what is neither.
     """
@@ -51,7 +51,7 @@ def given_heads(text: str, roles: Mapping[str, Sequence[tuple[int, int]]]) -> li
 
 
 def given_parameters(texts: list[str] | None) -> dict[str, tuple[str | int | float, ...]]:
-    """The values of each `--set NAME=VALUE,...`, numbers as numbers. Commas between braces don't end a value.
+    """Read each `--set NAME=VALUE,...`, numbers as numbers. Commas between braces don't end a value.
 
     Raises ScrubError for a text that isn't of this form.
     """
@@ -66,7 +66,7 @@ def given_parameters(texts: list[str] | None) -> dict[str, tuple[str | int | flo
 
 
 def given_pairs(option: str, texts: list[str] | None, form: str, example: str) -> dict[str, str]:
-    """What an option gives to each name, as `--attend SITE=PATTERN`. Raises ScrubError for a text of another form."""
+    """Read options such as `--attend SITE=PATTERN`, by name. Raises ScrubError for a text of another form."""
     found: dict[str, str] = {}
     for text in texts or ():
         name, equals, value = (part.strip() for part in text.partition("="))
@@ -77,7 +77,7 @@ def given_pairs(option: str, texts: list[str] | None, form: str, example: str) -
 
 
 def given_arrays(texts: list[str] | None) -> dict[str, Any]:
-    """The arrays of `--array NAME=FILE.npy`. Nothing is unpickled. Raises ScrubError for what holds no numbers."""
+    """Read the arrays of `--array NAME=FILE.npy`, unpickling nothing. Raises ScrubError for what holds no numbers."""
     import numpy as np
 
     found = {}

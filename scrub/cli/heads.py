@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scrub.cli import options
-from scrub.cli.filling import Filled, Words
+from scrub.cli.fields import Options, Words
 from scrub.cli.given import listed
 from scrub.cli.new import hypothesis_path, write_new
 from scrub.cli.outputs import check_outputs, write_outputs
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from scrub.models.model import Model
 
 PROMPT = "J A M P R X J A M P R"  # that of the published study; scrub.measure.study.heads would import torch
-_DRAWN = {
+_RECIPE = {
     "kind": Words(options.KINDS, "What drawn prompts are made of: letters, or random tokens without a tokenizer."),
     "count": Words("N", "How many prompts are drawn, of the same layout."),
 }
@@ -38,7 +38,7 @@ def heads(
     prompt: Annotated[str, typer.Option(metavar="TEXT", help="A prompt that repeats itself.")] = PROMPT,
     expected: options.Expected = None,
     *,
-    drawn: Annotated[options.Drawn, Filled(options.DRAWN, "kind count bos", defaults={"count": 64}, words=_DRAWN)],
+    recipe: Annotated[options.Recipe, Options(options.RECIPE, "kind count bos", defaults={"count": 64}, words=_RECIPE)],
     how: Annotated[str, typer.Option(metavar="zero|mean|resample", help="How heads are ablated.")] = "zero",
     top: Annotated[int, typer.Option(metavar="N", help="Heads in each table.", min=1)] = 10,
     scores: Annotated[
@@ -54,7 +54,7 @@ def heads(
     data: options.Text = None,
     settings: Annotated[
         Settings,
-        Filled(
+        Options(
             options.SETTINGS,
             "sequences context seed batch device dtype",
             defaults={"sequences": 64, "context": CONTEXT_POSITIONS},
@@ -99,11 +99,11 @@ def heads(
         loaded,
         prompt,
         expected=expected,
-        kind=drawn.kind and drawn.spelled,
-        count=drawn.count,
+        kind=recipe.kind and recipe.spelled,
+        count=recipe.count,
         how=how,
         top=top,
-        bos=drawn.bos,
+        bos=recipe.bos,
         settings=settings,
     )
     out = console()
@@ -130,7 +130,7 @@ def heads(
 
 
 def _check_outputs(json: Path | None, pictures: Path | None, formats: str) -> tuple[str, ...]:
-    """The suffixes of the charts. Raises ScrubError before anything is computed that couldn't be written."""
+    """Read the suffixes of the charts. Raises ScrubError before anything is computed that couldn't be written."""
     check_outputs(json)
     if pictures is None:
         return ()
@@ -196,7 +196,7 @@ def _print_scores(out: Console, scores: list[HeadScore], on: str) -> None:
 
 
 def _content(study: HeadStudy, scores: list[HeadScore], seed: int) -> dict[str, Any]:
-    """What `--json` writes: fractions, probabilities, nats and logits."""
+    """Collect what `--json` writes: fractions, probabilities, nats and logits."""
     one, many, agreement = study.one, study.many.agreement, study.first.agreement
     return {
         "format": 1,

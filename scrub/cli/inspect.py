@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scrub.cli import options
-from scrub.cli.filling import Filled
+from scrub.cli.fields import Options
 from scrub.cli.given import given_parameters, split_parts
 from scrub.cli.outputs import check_outputs
 from scrub.cli.terminal import console, warn
@@ -27,7 +27,7 @@ def check(
     data: options.DataName = None,
     *,
     settings: Annotated[
-        Settings, Filled(options.SETTINGS, "sequences seed dtype parts positions column split context")
+        Settings, Options(options.SETTINGS, "sequences seed dtype parts positions column split context")
     ],
     parameters: options.Parameters = None,
 ) -> None:

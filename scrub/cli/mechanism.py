@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scrub.cli import options
-from scrub.cli.filling import Filled, Words
+from scrub.cli.fields import Options, Words
 from scrub.cli.given import given_heads, listed
 from scrub.cli.outputs import check_outputs, write_outputs
 from scrub.cli.terminal import console, gates_line, warn
@@ -41,7 +41,7 @@ def mechanism(
     *,
     settings: Annotated[
         Settings,
-        Filled(
+        Options(
             options.SETTINGS,
             "sequences positions context seed batch",
             defaults={"sequences": 64, "positions": REPEATS},

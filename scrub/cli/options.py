@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scrub.cli.filling import Given, Words
+from scrub.cli.fields import Overrides, Words
 from scrub.cli.given import given_parameters, given_seeds, split_parts
 from scrub.study.settings import Settings
 
@@ -63,7 +63,7 @@ GRID = {
         for name in ("parts", "positions", "context", "split", "column", "batch", "device", "dtype")
     },
 }
-DRAWN = {
+RECIPE = {
     "kind": Words(KINDS, "What they are made of."),
     "count": Words("N", "How many prompts."),
     "length": Words("N", "Words of the draw that prompts repeat."),
@@ -76,8 +76,8 @@ DRAWN = {
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """Prompts that are drawn."""
+class Recipe:
+    """How prompts are drawn."""
 
     kind: str | None = None
     count: int = 1
@@ -92,19 +92,19 @@ class Drawn:
         return (self.kind or "letters").replace("-", " ")
 
     def prompts(self, model: Loaded, seed: int) -> Examples:
-        """The prompts. Raises ScrubError if they can't be drawn."""
+        """Draw the prompts. Raises ScrubError if that can't be done."""
         from scrub.data.prompts.generate import repeated_prompts
 
         return repeated_prompts(model, self.spelled, self.count, self.length, seed, self.bos, self.query)
 
     def pairs(self, model: Loaded, seed: int) -> Examples:
-        """The prompts, and corrupted ones. Raises ScrubError if they can't be drawn."""
+        """Draw the prompts, and corrupted ones. Raises ScrubError if that can't be done."""
         from scrub.data.prompts.generate import prompt_pairs
 
         return prompt_pairs(model, self.spelled, self.count, self.length, seed, self.bos, self.query, self.where)
 
 
-GivenGrid = Annotated[dict[str, Any], Given(GRID, like=Settings)]  # fields of scrub.Grid
+GivenGrid = Annotated[dict[str, Any], Overrides(GRID, like=Settings)]  # fields of scrub.Grid
 
 Paths = Annotated[
     list[str], typer.Argument(metavar="PATH...", help="A study folder, hypothesis files, or shipped names.")
@@ -139,7 +139,7 @@ Ray = Annotated[
 
 
 def file(option: str, text: str) -> Any:
-    """An option for a file to write."""
+    """Make an option for a file to write."""
     return typer.Option(option, metavar="FILE", help=text)
 
 

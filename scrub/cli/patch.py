@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scrub.cli import options
-from scrub.cli.filling import Filled, Words
+from scrub.cli.fields import Options, Words
 from scrub.cli.given import one_input
 from scrub.cli.outputs import check_chart, check_outputs, write_outputs
 from scrub.cli.terminal import console, gates_line, warn
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from scrub.measure.interventions.patching import Patching
     from scrub.models.model import Model
 
-_DRAWN = {
+_RECIPE = {
     "kind": Words(options.KINDS, "Pairs that are drawn: letters.", "--prompts"),
     "count": Words("N", "How many pairs."),
 }
@@ -51,13 +51,13 @@ def patch(
         str | None, typer.Option(metavar="TOKEN", help="The answer, instead of what the clean prompt repeats.")
     ] = None,
     *,
-    drawn: Annotated[
-        options.Drawn, Filled(options.DRAWN, "kind count length bos where", defaults={"count": 20}, words=_DRAWN)
+    recipe: Annotated[
+        options.Recipe, Options(options.RECIPE, "kind count length bos where", defaults={"count": 20}, words=_RECIPE)
     ],
     back: Annotated[
         bool, typer.Option("--back", help="Corrupted into clean, instead of clean into corrupted.")
     ] = False,
-    settings: Annotated[Settings, Filled(options.SETTINGS, "seed batch device dtype")],
+    settings: Annotated[Settings, Options(options.SETTINGS, "seed batch device dtype")],
     json: options.Json = None,
     plot: options.Chart = None,
 ) -> None:
@@ -74,7 +74,7 @@ def patch(
     swept = {"heads": heads, "layers": layers, "streams": streams}
     named = [*(sites or ()), *(name for name, asked in swept.items() if asked)]
     loaded = load_model(model)
-    pairs = _pairs(loaded, clean, corrupted, expected, drawn, settings.seed)
+    pairs = _pairs(loaded, clean, corrupted, expected, recipe, settings.seed)
     texts = position_texts(pairs, loaded.tokenizer)
     direction = INTO_CLEAN if back else INTO_CORRUPTED
     found = patched(
@@ -102,18 +102,18 @@ def patch(
 
 
 def _pairs(
-    model: Model, clean: str | None, corrupted: str | None, expected: str | None, drawn: options.Drawn, seed: int
+    model: Model, clean: str | None, corrupted: str | None, expected: str | None, recipe: options.Recipe, seed: int
 ) -> Examples:
     from scrub.data.prompts.generate import given_pair
 
     if (clean is None) != (corrupted is None):
         raise ScrubError("a typed pair is a clean and a corrupted prompt: give both --clean and --corrupted")
-    one_input(prompts=drawn.kind, clean=clean)
+    one_input(prompts=recipe.kind, clean=clean)
     if clean is not None and corrupted is not None:
-        return given_pair(model, clean, corrupted, expected, drawn.bos)
+        return given_pair(model, clean, corrupted, expected, recipe.bos)
     if expected is not None:
         raise ScrubError("--expected says what comes after a prompt that is typed: give it with --clean")
-    return drawn.pairs(model, seed)
+    return recipe.pairs(model, seed)
 
 
 def _chart(found: Patching, texts: list[str], suffix: str) -> bytes:
@@ -123,7 +123,7 @@ def _chart(found: Patching, texts: list[str], suffix: str) -> bytes:
 
 
 def _content(found: Patching, pairs: Examples) -> dict[str, Any]:
-    """What `--json` writes; what is no number is null."""
+    """Collect what `--json` writes."""
     return {
         "format": 1,
         "model": found.model.name,

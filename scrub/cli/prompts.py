@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scrub.cli import options
-from scrub.cli.filling import Filled, Words
+from scrub.cli.fields import Options, Words
 from scrub.cli.outputs import check_outputs, write_outputs
 from scrub.cli.terminal import console
 from scrub.text.errors import ScrubError
@@ -16,7 +16,7 @@ from scrub.text.errors import ScrubError
 if TYPE_CHECKING:
     from scrub.data.examples import Examples
 
-_DRAWN = {
+_RECIPE = {
     "length": Words("N", "Words of the draw that is repeated."),
     "where": Words("target|prefix", "Where pairs differ."),
 }
@@ -25,7 +25,7 @@ _DRAWN = {
 def prompts(
     model: options.Model,
     *,
-    drawn: Annotated[options.Drawn, Filled(options.DRAWN, defaults={"kind": "letters", "count": 5}, words=_DRAWN)],
+    recipe: Annotated[options.Recipe, Options(options.RECIPE, defaults={"kind": "letters", "count": 5}, words=_RECIPE)],
     seed: Annotated[int, typer.Option(metavar="N", help="Determines the prompts.")] = 0,
     text: Annotated[
         str | None, typer.Option(metavar="TEXT", help="This prompt instead, as in 'J A M P R X J A M P R'.")
@@ -47,9 +47,9 @@ def prompts(
     loaded = load_model(model)
     found: Examples
     if text is not None:
-        found = given_prompt(loaded, text, expected, drawn.bos)
+        found = given_prompt(loaded, text, expected, recipe.bos)
     else:
-        found = drawn.pairs(loaded, seed) if pairs else drawn.prompts(loaded, seed)
+        found = recipe.pairs(loaded, seed) if pairs else recipe.prompts(loaded, seed)
     predicted = Predicted.of(loaded, found, seed)
     write_outputs({json: lambda _: predicted.to_json()})
     console().print(predicted)

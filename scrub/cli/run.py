@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from scrub.cli import options
-from scrub.cli.filling import Filled
+from scrub.cli.fields import Options
 from scrub.cli.given import given_parameters
 from scrub.cli.outputs import check_outputs, write_outputs
 from scrub.cli.terminal import console, gates_line, warn
@@ -23,7 +23,7 @@ def run(
     model: options.ModelName = None,
     data: options.DataName = None,
     *,
-    settings: Annotated[Settings, Filled(options.SETTINGS)],
+    settings: Annotated[Settings, Options(options.SETTINGS)],
     parameters: options.Parameters = None,
     json: options.Json = None,
     pairs_out: Annotated[Path | None, options.file("--pairs-out", "Write the tokens that were used here.")] = None,

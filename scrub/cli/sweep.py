@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from scrub.cli import options
-from scrub.cli.filling import Given, Words
+from scrub.cli.fields import Overrides, Words
 from scrub.cli.given import listed
 from scrub.cli.terminal import console, warn
 from scrub.study.settings import Settings
@@ -36,7 +36,7 @@ def sweep(
         Path | None, options.file("--grid", "A YAML file of the grid; what is given here too wins over it.")
     ] = None,
     *,
-    given: Annotated[dict[str, Any], Given(options.GRID, words=_SEVERAL, like=Settings)],
+    given: Annotated[dict[str, Any], Overrides(options.GRID, words=_SEVERAL, like=Settings)],
     results: options.Results = Path("results"),
     workers: options.Workers = None,
     ray: options.Ray = None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scrub.cli.filling import Filled, Words
+from scrub.cli.fields import Options, Words
 from scrub.text.errors import ScrubError
 from scrub.text.files import make_folder, one_line
 from scrub.training.settings import SHAPED, Settings
@@ -37,7 +37,7 @@ def train(
         str, typer.Option(help="Model whose tokenizer to take; without one, it is trained first.")
     ] = "",
     *,
-    settings: Annotated[Settings, Filled(SETTINGS)],
+    settings: Annotated[Settings, Options(SETTINGS)],
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves torch's choice.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     resume: Annotated[str, typer.Option(help="Checkpoint in the folder to go on from.")] = "",

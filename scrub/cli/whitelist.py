@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from scrub.cli.filling import Filled, Words
+from scrub.cli.fields import Options, Words
 from scrub.cli.outputs import check_outputs
-from scrub.data.listing import Listing
+from scrub.data.settings import WhitelistSettings
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 
-LISTING = {
+WHITELIST_SETTINGS = {
     "beta": Words(None, "Log-odds that one earlier occurrence is worth, in nats."),
     "threshold": Words(None, "Least gain in nats; by default, as --share says."),
     "share": Words(None, "Fraction of the positions to select."),
@@ -28,11 +28,11 @@ def whitelist(
     model: Annotated[str, typer.Option(help="The model whose tokenizer cuts the text.")] = "attn2l",
     out: Annotated[Path | None, typer.Option(help="Where to write it; by default beside the data's card.")] = None,
     *,
-    listing: Annotated[Listing, Filled(LISTING)],
+    settings: Annotated[WhitelistSettings, Options(WHITELIST_SETTINGS)],
 ) -> None:
     """Make the whitelist of tokens after which induction helps."""
     from scrub.data.load import WHITELIST
-    from scrub.data.making import make_whitelist
+    from scrub.data.make_whitelist import make_whitelist
     from scrub.models.find import locate
 
     folder = locate("data", data)
@@ -40,7 +40,7 @@ def whitelist(
         raise ScrubError(f"the data {one_line(data)!r} have no folder of their own: say with --out where to write")
     path = out or Path(str(folder)) / WHITELIST
     check_outputs(path)
-    made = make_whitelist(data, model, listing)
+    made = make_whitelist(data, model, settings)
     made.save(path)
     typer.echo(
         f"{path}: {len(made.tokens)} tokens, at {made.selected / made.positions:.1%} of {made.positions:,} positions; "

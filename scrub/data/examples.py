@@ -1,4 +1,4 @@
-"""Examples: what a behaviour is measured on, wherever it comes from.
+"""Examples of a behaviour, wherever they come from.
 
 Text, prompts, pairs of them, fixed rows, and arrays in memory all become one thing: tokens, the positions that are
 scored, what is to be predicted there, and the other of each example where it comes with one.
@@ -32,7 +32,7 @@ Scored: TypeAlias = Bool[np.ndarray, "example position"]
 
 @dataclass(frozen=True)
 class Origin:
-    """Where text comes from: the folder of its card and whitelist, its tokenizer, and a bigram of other text of it."""
+    """Origin of text: the folder of its card and whitelist, its tokenizer, and a bigram of other text of it."""
 
     vocab_size: int
     folder: Path | None = None
@@ -45,6 +45,7 @@ class Origin:
 class Examples:
     """Tokens [example, position + 1], each with the token to predict behind it, and the positions that are scored.
 
+    `Examples.of(np.array([[0, 5, 6, 5, 6]]))` are one, and `Examples(clean, scored, other=corrupted)` pairs.
     `kind` is one of TEXT, PROMPTS, REPEATED and PAIRS; `name` is the data's, or says what prompts are made of. `other`
     are the tokens that each example is paired with, if it comes with some. `positions` has positions by name, one for
     each example; `copied` for each position the earlier one of the token to predict (NOWHERE where there is none);
@@ -68,17 +69,17 @@ class Examples:
 
     @property
     def inputs(self) -> Int[np.ndarray, "example position"]:
-        """What the model reads."""
+        """The tokens that the model reads."""
         return np.asarray(self.tokens[:, :-1])
 
     @property
     def context(self) -> int:
-        """How many positions each example has."""
+        """The number of positions of each example."""
         return int(self.scored.shape[1])
 
     @cached_property
     def counts(self) -> Int[np.ndarray, " example"]:
-        """How many positions of each example are scored."""
+        """The number of scored positions of each example."""
         return np.asarray(self.scored.sum(1))
 
     @property
@@ -88,22 +89,22 @@ class Examples:
 
     @property
     def changed(self) -> Bool[np.ndarray, "example position"]:
-        """Where each example differs from its other. Raises ScrubError if it comes with none."""
+        """The positions where each example differs from its other. Raises ScrubError if it comes with none."""
         return np.asarray(self.inputs != self.swapped().inputs)
 
     @cached_property
     def digest(self) -> str:
         """The hash of everything that a number depends on."""
         arrays = [self.tokens, self.scored, *([] if self.other is None else [self.other])]
-        named = {name: hash_array(each) for name, each in self.targets.items()}
-        return hash_of([hash_array(each) for each in arrays], named)
+        named = {name: hash_array(array) for name, array in self.targets.items()}
+        return hash_of([hash_array(array) for array in arrays], named)
 
     @classmethod
     def of(cls, on: Examples | Any, scored: Any = None) -> Examples:
         """Make examples of tokens in memory: an array or tensor [example, position + 1], of text.
 
         `scored` is a mask [example, position]; without it, every position from FIRST_QUERY on is scored. Examples stay
-        as they are. `Examples.of(np.array([[0, 5, 6, 5, 6]]))`. Raises ScrubError for what is no such array.
+        as they are. Raises ScrubError for what is no such array.
         """
         if isinstance(on, Examples):
             return on if scored is None else replace(on, scored=_mask(scored, on.tokens))
@@ -113,19 +114,19 @@ class Examples:
 
     @classmethod
     def of_repeated(cls, tokens: Tokens) -> Examples:
-        """The second half of repeated random tokens (:func:`scrub.data.repeated.repeated_tokens`)."""
+        """Score the second half of repeated random tokens (:func:`scrub.data.repeated.repeated_tokens`)."""
         copied = second_half(tokens).target
         return cls(tokens, copied != NOWHERE, REPEATED, copied=copied)
 
     def later(self, first_query: int = FIRST_QUERY) -> Examples:
-        """The same, scored from a position on."""
+        """Score the same examples from a position on."""
         return Examples.of(replace(self), np.repeat((np.arange(self.context) >= first_query)[None], len(self), axis=0))
 
     def some(self, members: Int[np.ndarray, " member"]) -> Examples:
-        """Some of the examples, by their numbers."""
+        """Choose some of the examples, by their numbers."""
 
         def chosen(mapping: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-            return {name: each[members] for name, each in mapping.items()}
+            return {name: array[members] for name, array in mapping.items()}
 
         return replace(
             self,
@@ -140,7 +141,7 @@ class Examples:
         )
 
     def followed_by(self, others: Examples) -> Examples:
-        """These prompts, and behind them others of the same length."""
+        """Put other prompts of the same length behind these."""
         return replace(
             self,
             tokens=np.concatenate([self.tokens, others.tokens]),
@@ -153,7 +154,7 @@ class Examples:
         )
 
     def swapped(self) -> Examples:
-        """The others as the examples, and these as their others. Raises ScrubError if they come with none."""
+        """Swap examples and their others, as clean and corrupted prompts. Raises ScrubError if they come with none."""
         if self.other is None:
             raise ScrubError(f"these {self.kind} come without others: give pairs")
         return replace(self, tokens=self.other, other=self.tokens, texts=self.other_texts, other_texts=self.texts)
@@ -170,7 +171,7 @@ class Examples:
             raise ScrubError(f"the {self.kind} have a token that {model} doesn't: its ids are 0 to {vocab_size - 1}")
 
     def bigram_losses(self) -> Float[np.ndarray, "example position"]:
-        """Loss of a bigram predictor at each position, in nats a token; no model takes part.
+        """Compute the loss of a bigram predictor at each position, in nats a token; no model takes part.
 
         Its statistics are those of other text of the same data where there is some (for stdlib, the training side).
         Otherwise they are of these examples: each half is predicted from the other half.
@@ -185,7 +186,7 @@ class Examples:
 
 
 def _array(given: Any, what: str) -> np.ndarray:
-    """An array of what a user gives, which may be anything. Raises ScrubError if it makes none."""
+    """Make an array of what a user gives, which may be anything. Raises ScrubError if it makes none."""
     if isinstance(given, torch.Tensor):
         return given.detach().cpu().numpy()
     try:

@@ -19,16 +19,16 @@ from scrub.text.errors import ScrubError
 from scrub.text.files import first_sentence, shown
 
 TOKENS, MASK = "validation_data.pt", "mask_repeat_candidates.pkl"
-LEAST = 2  # tokens of a row: one to read, one to predict
+MIN_TOKENS = 2  # of a row: one to read, one to predict
 
 
 def holds_fixed(folder: Path) -> bool:
-    """Whether a folder holds such rows."""
+    """Tell whether a folder holds such rows."""
     return (folder / TOKENS).is_file()
 
 
 def fixed_files(names: Sequence[str]) -> list[str]:
-    """Of the files of a repository, those that hold such rows."""
+    """Choose of the files of a repository those that hold such rows."""
     return [TOKENS, *([MASK] if MASK in names else [])] if TOKENS in names else []
 
 
@@ -41,9 +41,10 @@ def read_fixed(folder: Path) -> tuple[Tokens, Scored | None]:
     tokens = _tensor(path)
     if tokens.dtype.is_floating_point or tokens.dtype.is_complex or tokens.dtype == torch.bool:
         raise ScrubError(f"{shown(path)} holds {_kind(tokens)}: token ids are whole numbers, so save them as such")
-    if tokens.ndim != 2 or tokens.shape[1] < LEAST or not len(tokens):
+    if tokens.ndim != 2 or tokens.shape[1] < MIN_TOKENS or not len(tokens):
         raise ScrubError(
-            f"{shown(path)} holds {_kind(tokens)}: expected token ids [sequence, token], at least {LEAST} tokens a row"
+            f"{shown(path)} holds {_kind(tokens)}: expected token ids [sequence, token], "
+            f"at least {MIN_TOKENS} tokens a row"
         )
     ids = tokens.to(torch.int64).numpy()
     return ids, _mask(folder / MASK, len(ids), ids.shape[1]) if (folder / MASK).exists() else None
@@ -61,18 +62,18 @@ def _mask(path: Path, sequences: int, length: int) -> Scored:
 
 def _tensor(path: Path) -> Tensor:
     try:
-        found = load_torch(path)
+        tensor = load_torch(path)
     except Exception as error:  # every way of being no such file has its own class
         why = first_sentence(error) if path.stat().st_size else "it is empty"
         raise ScrubError(
             f"{shown(path)} can't be read as a tensor of torch.save ({why}): take another copy; "
             "scrub unpickles nothing, since that could run anything"
         ) from error
-    if not isinstance(found, Tensor):
-        raise ScrubError(f"{shown(path)} holds a {type(found).__name__}: expected one tensor, so save it alone")
-    if not is_plain(found):
+    if not isinstance(tensor, Tensor):
+        raise ScrubError(f"{shown(path)} holds a {type(tensor).__name__}: expected one tensor, so save it alone")
+    if not is_plain(tensor):
         raise ScrubError(f"{shown(path)} holds a tensor without all of its values: save it dense, and its own copy")
-    return found.detach()
+    return tensor.detach()
 
 
 def _kind(tensor: Tensor) -> str:

@@ -54,8 +54,8 @@ def examples_for(
 def _in_memory(model: Model, data: Any, count: int | None) -> Examples:
     if isinstance(data, tuple) and len(data) != 2:
         raise ScrubError(f"data in memory are tokens, or (tokens, mask of positions), and no tuple of {len(data)}")
-    found = Examples.of(*data) if isinstance(data, tuple) else Examples.of(data)
-    found.check(model.n_ctx, model.vocab_size, model.name)
-    if count is not None and count > len(found):
-        raise ScrubError(f"{count} sequences were asked for, but there are {len(found)} in memory: ask for fewer")
-    return found if count is None else found.some(np.arange(count))
+    examples = Examples.of(*data) if isinstance(data, tuple) else Examples.of(data)
+    examples.check(model.n_ctx, model.vocab_size, model.name)
+    if count is not None and count > len(examples):
+        raise ScrubError(f"{count} sequences were asked for, but there are {len(examples)} in memory: ask for fewer")
+    return examples if count is None else examples.some(np.arange(count))

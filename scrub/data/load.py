@@ -24,10 +24,10 @@ from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 
 WHITELIST = "whitelist.json"
-POOL = 4  # windows that are read for each one that is wanted, so that these are a sample of a longer stretch
+POOL_FACTOR = 4  # windows read for each one wanted, so that these are a sample of a longer stretch
 ROWS_AT_ONCE = 256
 LOCAL = f"give --data the path of a local folder with {TOKENS} and {MASK}"
-LONGEST_SEARCH = 200_000  # rows without a single whole window, after which the search ends
+MAX_ROWS_SEARCHED = 200_000  # without a single whole window
 
 
 def whitelist_of(origin: Origin | None, name: str) -> Whitelist:
@@ -38,9 +38,9 @@ def whitelist_of(origin: Origin | None, name: str) -> Whitelist:
             f"the data {one_line(name)!r} have no {WHITELIST}: make one with `scrub whitelist`, "
             "or select others (--positions repeats, or all)"
         )
-    found = Whitelist.load(path)
-    found.check(origin.tokenizer, origin.vocab_size, path)
-    return found
+    whitelist = Whitelist.load(path)
+    whitelist.check(origin.tokenizer, origin.vocab_size, path)
+    return whitelist
 
 
 def load_examples(
@@ -88,8 +88,8 @@ def load_examples(
         length, windows = tokens.shape[1] - 1, list(tokens)
         mask = None if scored is None else scored[:count]
     else:
-        found = rows(folder if folder is not None else spec, column, split)
-        windows = read_windows(found, spec, length, bos_token_id, vocab_size, tokenizer, count)
+        stream = rows(folder if folder is not None else spec, column, split)
+        windows = read_windows(stream, spec, length, bos_token_id, vocab_size, tokenizer, count)
     if len(windows) < (2 if fewer else count or 1):
         raise ScrubError(
             f"the data {one_line(spec)!r} hold {len(windows)} different sequences of {length} tokens, "
@@ -100,7 +100,7 @@ def load_examples(
 
 
 def place(spec: str | Path) -> tuple[Path | None, Source | None]:
-    """The file or folder that a name of data means, if it means one, and what its card says they are made of.
+    """Find the file or folder that a name of data means, if any, and what its card says they are made of.
 
     OWNER/NAME on the hub has no folder here, but the source of the named data whose card names that repository.
     """
@@ -108,12 +108,12 @@ def place(spec: str | Path) -> tuple[Path | None, Source | None]:
     if folder is not None:
         return folder, declared_source(folder) if folder.is_dir() else None
     folders = (locate("data", f"data/{name}") for name in known("data"))
-    sources = (declared_source(each) for each in folders if each is not None and each.is_dir())
-    return None, next((each for each in sources if each is not None and each.hub == str(spec)), None)
+    sources = (declared_source(path) for path in folders if path is not None and path.is_dir())
+    return None, next((source for source in sources if source is not None and source.hub == str(spec)), None)
 
 
 def fixed_folder(inside: Path | None, source: Source | None, beside: Path | None = None) -> Path | None:
-    """The folder that holds the fixed rows, brought from the hub if there is none here; None for other data."""
+    """Find the folder that holds the fixed rows, brought from the hub if there is none here; None for other data."""
     if inside is not None and holds_fixed(inside):
         return inside
     if source is None or source.kind != FIXED:
@@ -124,7 +124,7 @@ def fixed_folder(inside: Path | None, source: Source | None, beside: Path | None
 def _fixed(
     folder: Path, spec: str | Path, n_ctx: int, context: int | None, vocab_size: int
 ) -> tuple[Tokens, Scored | None]:
-    """The fixed rows of a folder up to the context, without repetitions, in an order that is a fair sample."""
+    """Read the fixed rows of a folder up to the context, without repetitions, in an order that is a fair sample."""
     tokens, scored = read_fixed(folder)
     there = tokens.shape[1] - 1
     _check_vocabulary(tokens.ravel(), spec, vocab_size)
@@ -147,31 +147,31 @@ def read_windows(
     tokenizer: Tokenizer | None,
     count: int | None,
 ) -> list[Ids]:
-    """The distinct windows of a stream of rows; reading stops at POOL times as many as are wanted."""
-    found: list[Ids] = []
+    """Read the distinct windows of a stream of rows; reading stops at POOL_FACTOR times as many as are wanted."""
+    windows: list[Ids] = []
     seen, longest = 0, 0
     stream = iter(source)
     while batch := list(islice(stream, ROWS_AT_ONCE)):
         for ids in _as_ids(batch, spec, tokenizer):
             _check_vocabulary(ids, spec, vocab_size)
             longest = max(longest, len(ids))
-            found.extend(cut(ids, n_ctx, bos_token_id))
+            windows.extend(cut(ids, n_ctx, bos_token_id))
         seen += len(batch)
-        if (count is not None and len(found) >= POOL * count) or (not found and seen >= LONGEST_SEARCH):
+        if (count is not None and len(windows) >= POOL_FACTOR * count) or (not windows and seen >= MAX_ROWS_SEARCHED):
             break
-    if not found:
+    if not windows:
         raise ScrubError(
             f"the sequences of {one_line(spec)!r} are shorter than the context: the longest of {seen} has {longest} "
             f"tokens, but a model with a context of {n_ctx} needs {n_ctx}: give longer ones, or a --context"
         )
-    return distinct(found)
+    return distinct(windows)
 
 
 def _as_ids(batch: list[Row], spec: str | Path, tokenizer: Tokenizer | None) -> list[Ids]:
     if isinstance(batch[0], str):
         texts = [str(row) for row in batch]
         encodings = _tokenizer_for(spec, tokenizer).encode_batch_fast(texts, add_special_tokens=False)
-        return [np.array(each.ids, dtype=np.int64) for each in encodings]
+        return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
     return [np.asarray(row) for row in batch]
 
 

@@ -12,13 +12,14 @@ head may serve several query heads). That is all that rewrites need to know of a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -75,7 +76,7 @@ class Op:
 def embed(
     tokens: Int[Tensor, "batch position"], table: Float[Tensor, "vocab d_model"]
 ) -> Float[Tensor, "batch position d_model"]:
-    return table[tokens]
+    return functional.embedding(tokens, table)
 
 
 def add_bias(x: Float[Tensor, "... width"], bias: Float[Tensor, " width"]) -> Float[Tensor, "... width"]:
@@ -83,9 +84,9 @@ def add_bias(x: Float[Tensor, "... width"], bias: Float[Tensor, " width"]) -> Fl
 
 
 def add(*terms: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
+    total = terms[0] + terms[1] if len(terms) > 1 else terms[0]
+    for term in terms[2:]:
+        total += term
     return total
 
 
@@ -120,9 +121,11 @@ def take_heads(weight: Float[Tensor, "head ..."], *, indices: tuple[int, ...]) -
 
 
 def select_heads(x: Float[Tensor, "batch head ..."], *, indices: tuple[int, ...]) -> Float[Tensor, "batch some ..."]:
-    """Some heads of what is computed; those that stand side by side without a copy."""
-    first, last = indices[0], indices[-1]
-    return x[:, first : last + 1] if indices == tuple(range(first, last + 1)) else x[:, on_device(indices, x.device)]
+    """Take some heads of what is computed; those that stand side by side without a copy."""
+    starts = [at for at, head in enumerate(indices) if at == 0 or head != indices[at - 1] + 1]
+    ends = [*starts[1:], len(indices)]
+    runs = [x[:, indices[start] : indices[end - 1] + 1] for start, end in zip(starts, ends, strict=True)]
+    return runs[0] if len(runs) == 1 else torch.cat(runs, 1)
 
 
 def project(
@@ -140,7 +143,7 @@ def attention_pattern(
     position: Int[Tensor, "#batch query"],
 ) -> Float[Tensor, "batch head query key"]:
     """softmax(q k / sqrt(d_head)) over the keys at or before each query's position."""
-    scores: Tensor = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    scores: Tensor = (q * q.shape[-1] ** -0.5) @ k.contiguous().transpose(-1, -2)
     later = on_device(range(k.shape[-2]), k.device) > position[:, None, :, None]
     scores += scores.new_zeros(later.shape).masked_fill_(later, -torch.inf)
     # in place where nothing will ask for a gradient: fresh memory for every pattern costs as much as the softmax
@@ -154,14 +157,22 @@ def attend(
 
 
 def attention(
-    q: Float[Tensor, "#batch head position d_head"],
-    k: Float[Tensor, "#batch head position d_head"],
-    v: Float[Tensor, "#batch head position d_head"],
-) -> Float[Tensor, "batch head position d_head"]:
-    """attend(attention_pattern(q, k), v) at every position, without a pattern in memory."""
-    if q.shape[-2] < SHORT:
-        return attend(attention_pattern(q, k, on_device(range(q.shape[-2]), q.device)[None]), v)
-    return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+    q: Float[Tensor, "#batch head query d_head"],
+    k: Float[Tensor, "#batch head key d_head"],
+    v: Float[Tensor, "#batch head key d_head"],
+    reach: Bool[Tensor, "#batch query key"] | None = None,
+) -> Float[Tensor, "batch head query d_head"]:
+    """attend(attention_pattern(q, k), v) without a pattern in memory: at every position, or where keys are in reach."""
+    if reach is None and q.shape[-2] < SHORT:
+        everywhere = on_device(range(q.shape[-2]), q.device)[None]
+        reach = in_reach(everywhere, everywhere)
+    mask = None if reach is None else reach[:, None]
+    return functional.scaled_dot_product_attention(q, k, v, mask, is_causal=reach is None)
+
+
+def in_reach(query: Int[Tensor, "#batch query"], key: Int[Tensor, "1 key"]) -> Bool[Tensor, "#batch query key"]:
+    """Tell which keys a query may read: those at or before its position."""
+    return key[:, None] <= query[..., None]
 
 
 def attend_masked(
@@ -182,8 +193,7 @@ def attend_masked(
     weight = pattern.gather(-1, at) * inside[:, None]
     total = torch.zeros_like(v[:, :, :1]).expand(batch, heads, queries, v.shape[-1]).contiguous()
     for each in range(few):
-        rows = keys[:, None, :, each, None].expand(batch, heads, queries, v.shape[-1])
-        total.addcmul_(weight[..., each, None], v.gather(-2, rows))
+        total.addcmul_(weight[..., each, None], select(v, keys[..., each]))
     return total
 
 
@@ -214,10 +224,9 @@ def at_positions(
 
 
 def select(x: Tensor, rows: Int[Tensor, "batch some"]) -> Tensor:
-    """The given rows (position axis) of every sequence."""
-    index = rows.reshape(rows.shape[0], *(1,) * (x.ndim - 3), rows.shape[1], 1)
-    x = x.expand(rows.shape[0], *x.shape[1:])
-    return x.gather(-2, index.expand(*x.shape[:-2], rows.shape[1], x.shape[-1]))
+    """Take the given rows (position axis) of every sequence."""
+    sequence = on_device(range(len(rows)), rows.device)[:, None]
+    return x.expand(len(rows), *x.shape[1:]).movedim(-2, 1)[sequence, rows].movedim(1, -2)
 
 
 def unembed(
@@ -226,8 +235,27 @@ def unembed(
     return x @ weight.T
 
 
-def log_normaliser(logits: Float[Tensor, "batch position vocab"]) -> Float[Tensor, "batch position 1"]:
-    return logits.logsumexp(-1, keepdim=True)
+def log_normaliser(
+    logits: Float[Tensor, "batch position vocab"], *, at_once: int | None = None
+) -> Float[Tensor, "batch position 1"]:
+    found = [_log_normaliser(some, into) for some, into in _blocks(at_once, logits.flatten(0, 1))]
+    return torch.cat(found).view(*logits.shape[:2], 1)
+
+
+def _log_normaliser(logits: Float[Tensor, "row vocab"], into: Tensor | None) -> Float[Tensor, "row 1"]:
+    most = logits.detach().amax(-1, keepdim=True)
+    return torch.sub(logits, most, out=into).exp_().sum(-1, keepdim=True).log_().add_(most)
+
+
+def _blocks(at_once: int | None, wide: Float[Tensor, "row width"], *others: Float[Tensor, "row _"]) -> Iterator[Any]:
+    """Give some rows of each tensor at a time, and memory for as many rows of the first, which is used again and again.
+
+    There is no memory (None) where a gradient will need what is put there.
+    """
+    count = max(1, at_once // wide.shape[1]) if at_once else len(wide)
+    again = None if any(each.requires_grad for each in (wide, *others)) else torch.empty_like(wide[:count])
+    for some in zip(*(torch.split(each, count) for each in (wide, *others)), strict=True):
+        yield *some, None if again is None else again[: len(some[0])]
 
 
 def mean_logit(logits: Float[Tensor, "batch position vocab"]) -> Float[Tensor, "batch position 1"]:
@@ -250,7 +278,7 @@ def pick_unembedded(
     target: Int[Tensor, "batch position 1"],
 ) -> Float[Tensor, "batch position 1"]:
     """The logit of the target alone."""
-    return (x * table[target[..., 0]]).sum(-1, keepdim=True)
+    return dot(x, embed(target[..., 0], table))
 
 
 def probabilities(logits: Float[Tensor, "batch position vocab"]) -> Float[Tensor, "batch position vocab"]:
@@ -308,8 +336,7 @@ def unembed_changed(
     scale: Float[Tensor, "batch position 1"],
 ) -> Float[Tensor, "batch position vocab"]:
     """(logits + z folded) scale + bias: see scrub/plan/lowrank.py."""
-    flat = torch.cat([rearrange(z, "b h p d -> b p (h d)") * scale, torch.ones_like(scale)], -1)
-    return (logits * scale).flatten(0, 1).addmm_(flat.flatten(0, 1), folded).view(*scale.shape[:2], -1)
+    return _changed(*_rows_changed(logits, z, scale), folded).view(*scale.shape[:2], -1)
 
 
 def log_normaliser_changed(
@@ -321,13 +348,28 @@ def log_normaliser_changed(
     at_once: int | None = None,
 ) -> Float[Tensor, "batch position 1"]:
     """The log normaliser of unembed_changed, some rows at a time: its logits never leave the cache."""
-    batch, positions, vocab = len(scale), *logits.shape[1:]
-    count = max(1, at_once // vocab) if at_once else batch * positions
-    logits, z = logits.expand(batch, -1, -1), z.expand(batch, -1, -1, -1)
-    rows = (logits.reshape(-1, 1, vocab), rearrange(z, "b h p d -> (b p) h 1 d"), scale.view(-1, 1, 1))
-    parts = zip(*(torch.split(each, count) for each in rows), strict=True)
-    found = [log_normaliser(unembed_changed(shared, own, folded, scales)) for shared, own, scales in parts]
-    return torch.cat(found).view(batch, positions, 1)
+    found = []
+    for some, own, scales, into in _blocks(at_once, *_rows_changed(logits, z, scale)):
+        found.append(_log_normaliser(_changed(some, own, scales, folded, into), into))
+    return torch.cat(found).view(scale.shape)
+
+
+def _rows_changed(logits: Tensor, z: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Lay out the inputs of unembed_changed as rows."""
+    batch = len(scale)
+    flat = rearrange(z.expand(batch, -1, -1, -1), "b h p d -> (b p) (h d)")
+    return logits.expand(batch, -1, -1).flatten(0, 1), flat, scale.flatten(0, 1)
+
+
+def _changed(
+    logits: Float[Tensor, "row vocab"],
+    z: Float[Tensor, "row width"],
+    scale: Float[Tensor, "row 1"],
+    folded: Float[Tensor, "width_plus_one vocab"],
+    into: Tensor | None = None,
+) -> Float[Tensor, "row vocab"]:
+    z = torch.cat([z * scale, torch.ones_like(scale)], -1)
+    return torch.mul(logits, scale, out=into).addmm_(z, folded)
 
 
 def absolute(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -359,7 +401,8 @@ OPS: dict[str, Op] = {
     "select_heads": Op(select_heads, ONE, ("indices",), rows=(0,), heads=(0,)),
     "project": Op(project, range(2, 4), rows=(0,), heads=(1, 2)),
     "attention_pattern": Op(attention_pattern, THREE, rows=(0, 2), heads=(0, 1)),
-    "attention": Op(attention, THREE, heads=(0, 1, 2)),
+    "attention": Op(attention, range(3, 5), heads=(0, 1, 2)),
+    "in_reach": Op(in_reach, TWO, rows=(0,)),
     "attend": Op(attend, TWO, rows=(0,), heads=(0, 1)),
     "attend_masked": Op(attend_masked, THREE, ("mask",), rows=(0, 2), heads=(0, 1)),
     "output": Op(output, TWO, rows=(0,), heads=(0, 1)),
@@ -370,7 +413,7 @@ OPS: dict[str, Op] = {
     "gather_rows": Op(gather_rows, TWO, heads=(0,)),
     "at_positions": Op(at_positions, TWO, ("positions", "inside"), rows=(0, 1), heads=(0,)),
     "select": Op(select, TWO),
-    "log_normaliser": Op(log_normaliser, ONE, rows=(0,)),
+    "log_normaliser": Op(log_normaliser, ONE, rows=(0,), blocks=True),
     "mean_logit": Op(mean_logit, ONE, rows=(0,)),
     "mean_row": Op(mean_row, ONE),
     "pick": Op(pick, TWO, rows=(0, 1)),

@@ -1,4 +1,4 @@
-"""How probable a model finds the expected tokens of prompts."""
+"""Measure how probable a model finds the expected tokens of prompts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from scrub.text.numbers import Interval
 def probabilities(model: Model, prompts: Examples) -> Float[np.ndarray, " prompt"]:
     """Compute the probability of each prompt's expected token, after the query."""
     batches = read(model, {"loss": losses(model.graph)}, prompts.tokens, prompts.scored)
-    return np.concatenate([np.exp(-found["loss"][:, 0, 0].double().cpu().numpy()) for _, found in batches])
+    return np.concatenate([np.exp(-batch["loss"][:, 0, 0].double().cpu().numpy()) for _, batch in batches])
 
 
 @dataclass(frozen=True)
@@ -45,18 +45,18 @@ class Predicted(Shown):
     def means(self) -> dict[str, Interval]:
         """The mean over prompts, of clean and of corrupted ones, with its 95 % interval; one prompt has none."""
         return {
-            name: Bootstrap.interval(Bootstrap(np.ones(len(each), dtype=np.int64), self.seed).means(each[None])[0])
-            for name, each in (("clean", self.clean), ("corrupted", self.corrupted))
-            if each is not None
+            name: Bootstrap.interval(Bootstrap(np.ones(len(values), dtype=np.int64), self.seed).means(values[None])[0])
+            for name, values in (("clean", self.clean), ("corrupted", self.corrupted))
+            if values is not None
         }
 
     def frame(self) -> pd.DataFrame:
-        """The prompts' own frame, with the probabilities beside it."""
+        """List the prompts' own frame, with the probabilities beside it."""
         frame = prompt_frame(self.prompts, self.model.tokenizer).assign(probability=self.clean)
         return frame if self.corrupted is None else frame.assign(corrupted_probability=self.corrupted)
 
     def to_json(self) -> str:
-        """What `--json` writes: each prompt's row of the frame, its tokens, and the means; no interval is null."""
+        """Write what `--json` writes: each prompt's row of the frame, its tokens, the means; no interval is null."""
         prompts = self.prompts
         rows = self.frame().to_dict(orient="records")
         for at, row in enumerate(rows):
@@ -66,6 +66,6 @@ class Predicted(Shown):
                 row["changed"] = prompts.changed[at].nonzero()[0].tolist()
         means = self.means
         if len(prompts) == 1:
-            means = {name: Interval(each.estimate, np.nan, np.nan) for name, each in means.items()}
+            means = {name: Interval(mean.estimate, np.nan, np.nan) for name, mean in means.items()}
         about = {"model": self.model.name, "kind": prompts.name, "seed": self.seed, "pairs": prompts.other is not None}
         return json_text({"format": 1, **about, "means": means, "prompts": rows})

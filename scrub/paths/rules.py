@@ -39,12 +39,12 @@ class Rule:
 
     @property
     def holds(self) -> bool:
-        """Whether it holds what it feeds at a value, and draws no sequence."""
+        """True if it holds what it feeds at a value, and draws no sequence."""
         return isinstance(self.source, Held)
 
 
 class _Done(Enum):
-    """What a rule needs no more steps for."""
+    """Reasons why a rule needs no more steps."""
 
     MATCHED = "matched"
     DEAD = "dead"  # it can't match any more, or a later rule has matched already
@@ -56,7 +56,7 @@ RuleState = tuple[State | _Done, ...]
 
 
 def resample(root: Node, rules: Sequence[Rule]) -> Node:
-    """The graph in which every input is fed by the last rule that matches its path; by x where none does.
+    """Feed every input by the last rule that matches its path; by x where none does.
 
     Where the last rule that matches a component or slot holds it at a value, a leaf stands there, and no rule for what
     it reads counts. Raises ScrubError where rows of donors, or a pattern to attend by, would feed anything but a whole
@@ -89,7 +89,7 @@ def resample(root: Node, rules: Sequence[Rule]) -> Node:
 
 
 def _advanced(rules: Sequence[Rule], state: RuleState, step: str) -> RuleState:
-    """What every rule's pattern has read after one more step."""
+    """Read one more step with every rule's pattern."""
     after: list[State | _Done] = []
     for rule, before in zip(rules, state, strict=True):
         if isinstance(before, _Done):
@@ -104,8 +104,8 @@ def _advanced(rules: Sequence[Rule], state: RuleState, step: str) -> RuleState:
 
 
 def _attending(before: Node, here: Node) -> Node:
-    """The pattern to attend by, where q and k are both held by it."""
-    by = {_attends_by(each) for each in here.inputs[:2]}
+    """Put the pattern to attend by where q and k are both held by it."""
+    by = {_attends_by(slot) for slot in here.inputs[:2]}
     source = by.pop()
     return here if by or source is None else node("held", of=before.value, source=source)
 
@@ -116,8 +116,8 @@ def _attends_by(current: Node) -> Attend | None:
 
 
 def _none_left(root: Node) -> Node:
-    """The graph, if a pattern to attend by stands for nothing but attention patterns."""
-    if wrong := next((source for each in walk([root]) if (source := _attends_by(each))), None):
+    """Return the graph if a pattern to attend by stands for nothing but attention patterns, else raise ScrubError."""
+    if wrong := next((source for n in walk([root]) if (source := _attends_by(n))), None):
         raise ScrubError(
             f"'{wrong}' stands for a whole attention pattern: feed it to both q and k of a head and to nothing else, "
             f"as in '**/a1.3/{{q,k}} -> {wrong}'"
@@ -126,15 +126,14 @@ def _none_left(root: Node) -> Node:
 
 
 def held(roots: Iterable[Node]) -> list[Node]:
-    """The leaves of some graphs at which a component or slot is held at a value."""
-    return list({each.value: None for each in walk(roots) if each.op == "held"})
+    """Find the leaves of some graphs at which a component or slot is held at a value."""
+    return list({leaf.value: None for leaf in walk(roots) if leaf.op == "held"})
 
 
 def draws(root: Node) -> set[Draw]:
     """Find the sources of sequences that feed a graph."""
-    return {
-        source for each in walk([root]) if each.op == "tokens" and isinstance(source := each.arguments["source"], Draw)
-    }
+    leaves = (leaf.arguments["source"] for leaf in walk([root]) if leaf.op == "tokens")
+    return {source for source in leaves if isinstance(source, Draw)}
 
 
 def held_by(leaf: Node) -> Held:
@@ -145,7 +144,7 @@ def held_by(leaf: Node) -> Held:
 
 
 class _Place(Enum):
-    """Where a node stands relative to the attention patterns that are computed on donor sequences."""
+    """Place of a node relative to the attention patterns that are computed on donor sequences."""
 
     OUTSIDE = "outside"
     WHOLE = "whole"  # such a pattern itself: its rows are gathered
@@ -155,12 +154,12 @@ class _Place(Enum):
 def _gather_donors(root: Node) -> Node:
     """Put the gathering of rows above the attention patterns that are computed on donor sequences."""
     fed: dict[Node, frozenset[Draw]] = {}
-    for each in walk([root]):
-        own = draws(each) if each.op == "tokens" else set()
-        fed[each] = frozenset(own.union(*(fed[i] for i in each.inputs)))
+    for current in walk([root]):
+        own = draws(current) if current.op == "tokens" else set()
+        fed[current] = frozenset(own.union(*(fed[i] for i in current.inputs)))
 
     def by_row(current: Node) -> Draw | None:
-        """The source of donors, if a node is fed by that and nothing else."""
+        """Find the source of donors, if a node is fed by that and nothing else."""
         source = next(iter(fed[current]), None)
         return source if len(fed[current]) == 1 and source is not None and source.by_row else None
 

@@ -1,4 +1,4 @@
-"""Sources: what feeds the inputs at the ends of paths, and what stands for a component that is held at a value.
+"""Sources, which feed the inputs at the ends of paths, or stand for a component that is held at a value.
 
 Two families. A `Draw` feeds sequences: another row for each reference sequence or, for whole attention patterns, for
 each of its positions. A `Held` source stands for whatever a component, a slot or an attention pattern gives. A kind is
@@ -30,15 +30,15 @@ class Pool(Protocol):
     """The sequences of one pairing, as far as a draw has to know them (scrub/study/draws.py)."""
 
     def itself(self) -> Rows:
-        """Every sequence for itself."""
+        """Draw every sequence for itself."""
         ...
 
     def other(self) -> Rows:
-        """The other of every sequence."""
+        """Draw the other of every sequence."""
         ...
 
     def agreeing(self, feature: str, by_row: bool) -> Rows:
-        """Another that agrees with each sequence on a feature, or `by_row` with each of its positions."""
+        """Draw a donor that agrees with each sequence on a feature, or `by_row` with each of its positions."""
         ...
 
 
@@ -52,16 +52,16 @@ class Stand(Protocol):
         ...
 
     def mean(self) -> Float[Tensor, "1 ..."]:
-        """The mean over some sequences of what the component itself gives, at each position."""
+        """Average what the component itself gives over some sequences, at each position."""
         ...
 
     def array(self, name: str, attends: bool) -> Float[Tensor, "1 ..."]:
-        """An array of the user's. Raises ScrubError if it doesn't fit there."""
+        """Look up an array of the user's. Raises ScrubError if it doesn't fit there."""
         ...
 
 
 class Source:
-    """What a rule feeds. `written` is how its kind is written in a rule, `rank` where it stands among others."""
+    """A source, which a rule feeds. `written` is its kind's text in a rule, `rank` where it stands among others."""
 
     kinds: ClassVar[list[type[Source]]] = []
     written: ClassVar[str] = ""
@@ -94,12 +94,12 @@ class Source:
 
     @property
     def meaning(self) -> str:
-        """What it is, in words."""
+        """The meaning in words."""
         return str(self)
 
     @property
     def input_name(self) -> str:
-        """What the literature's drawings call the input: `emb` for the reference, `emb2` for the other."""
+        """The name of the input in the literature's drawings: `emb` for the reference, `emb2` for the other."""
         return str(self)
 
 
@@ -137,7 +137,7 @@ class Reference(Draw):
 
 @dataclass(frozen=True, repr=False)
 class Other(Draw):
-    """The sequence that the reference is paired with."""
+    """The sequence that the reference is paired with: resample ablation, or the other run of a patch."""
 
     written = "y"
     rank = 1
@@ -157,8 +157,8 @@ class Like(Draw):
 
     @classmethod
     def read(cls, text: str) -> Like | None:
-        found = re.fullmatch(cls.written.replace("FEATURE", r"([A-Za-z_]\w*)"), text)
-        return cls(found[1]) if found else None
+        match = re.fullmatch(cls.written.replace("FEATURE", r"([A-Za-z_]\w*)"), text)
+        return cls(match[1]) if match else None
 
     def __str__(self) -> str:
         return self.written.replace("FEATURE", self.feature)
@@ -184,7 +184,7 @@ class RowsLike(Like):
 
 @dataclass(frozen=True, repr=False)
 class Zero(Held):
-    """Nothing."""
+    """Zero ablation."""
 
     written = "zero"
 
@@ -194,7 +194,7 @@ class Zero(Held):
 
 @dataclass(frozen=True, repr=False)
 class Mean(Held):
-    """What the component itself gives, in the mean over some sequences, at each position by itself."""
+    """Mean ablation: what the component itself gives, in the mean over some sequences, at each position by itself."""
 
     written = "mean"
 
@@ -211,8 +211,8 @@ class Array(Held):
 
     @classmethod
     def read(cls, text: str) -> Array | None:
-        found = re.fullmatch(r"array ([A-Za-z_]\w*)", text)
-        return cls(found[1]) if found else None
+        match = re.fullmatch(r"array ([A-Za-z_]\w*)", text)
+        return cls(match[1]) if match else None
 
     def __str__(self) -> str:
         return f"array {self.name}"

@@ -1,4 +1,4 @@
-"""Attention in one operation where nothing else reads its pattern, which then is never in memory as a whole."""
+"""Attention in one operation where nothing else reads its pattern, which then is never in memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scrub.graph.node import Node, node, walk
 
 
 def fuse_attention(roots: Sequence[Node]) -> dict[Node, Node]:
-    """What stands for every value. Only attention at all positions is fused: a selection has few rows anyway."""
+    """Map each node to one that attends in one operation; which keys selected rows may read is worked out once."""
     readers = Counter(i for each in walk(roots) for i in each.inputs)
     readers.update(roots)
     fused: dict[Node, Node] = {}
@@ -17,6 +17,8 @@ def fuse_attention(roots: Sequence[Node]) -> dict[Node, Node]:
         here = current.with_inputs(tuple(fused[i] for i in current.inputs))
         if current.op == "attend" and current.inputs[0].op == "attention_pattern" and readers[current.inputs[0]] == 1:
             (q, k, position), v = here.inputs[0].inputs, here.inputs[1]
-            here = node("attention", q, k, v) if position.op == "position" else here
+            everywhere = node("position")
+            reach = () if position is everywhere else (node("in_reach", position, everywhere),)
+            here = node("attention", q, k, v, *reach)
         fused[current] = here
     return fused

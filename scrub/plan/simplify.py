@@ -1,99 +1,77 @@
 """Algebra that saves work and changes no number: what a split took apart and nothing told apart, and the like.
 
-Each rule is an identity of exact arithmetic between values. What is left of a split whose two terms are
-fed alike becomes the unsplit component again, so that experiments share it.
+Each rule is an identity of exact arithmetic, written as operations of the table; a name is any value or static
+argument, and the same one wherever it stands. What is left of a split whose two terms are fed alike becomes the
+unsplit component again, so that experiments share it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import ast
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from scrub.graph.node import Node, node, rewrite
 
-Identity = Callable[[Node], Node | None]
-
-
-def merge_outputs(current: Node) -> Node | None:
-    """output(a, W) + output(b, W) = output(a + b, W)"""
-    if current.op == "add" and len(current.inputs) == 2 and all(i.op == "output" for i in current.inputs):
-        (a, weight), (b, same) = (i.inputs for i in current.inputs)
-        if weight is same:
-            return node("output", simplest(node("add", a, b)), weight)
-    return None
-
-
-def undo_split(current: Node) -> Node | None:
-    """a + (z - a) = z"""
-    if current.op == "add" and len(current.inputs) == 2:
-        a, b = current.inputs
-        if b.op == "sub" and b.inputs[1] is a:
-            return b.inputs[0]
-    return None
-
-
-def undo_positions(current: Node) -> Node | None:
-    """what is inside + what is outside = x"""
-    if current.op == "add" and len(current.inputs) == 2:
-        a, b = current.inputs
-        if a.op == b.op == "at_positions" and a.inputs == b.inputs:
-            (one, other) = (dict(each.static) for each in (a, b))
-            if one["positions"] == other["positions"] and one["inside"] != other["inside"]:
-                return a.inputs[0]
-    return None
-
-
-def merge_masked(current: Node) -> Node | None:
-    """attend_masked(P, v) + (z - attend_masked(P, w)) = z + attend_masked(P, v - w)"""
-    if current.op == "add" and len(current.inputs) == 2:
-        a, b = current.inputs
-        if a.op == "attend_masked" and b.op == "sub" and b.inputs[1].op == "attend_masked":
-            (pattern, v, position), (same, w, _) = a.inputs, b.inputs[1].inputs
-            if pattern is same and a.static == b.inputs[1].static:
-                masked = a.with_inputs((pattern, node("sub", v, w), position))
-                return node("add", b.inputs[0], masked)
-    return None
-
-
-def expect_before_unembedding(current: Node) -> Node | None:
-    """sum_v p_v (x W)_v = x . (W p): one product with W for a distribution, instead of one for each x"""
-    if current.op == "expect" and current.inputs[1].op == "unembed":
-        weight, (x, table) = current.inputs[0], current.inputs[1].inputs
-        return node("dot", x, node("mean_embedding", weight, table))
-    return None
-
-
-def mean_before_unembedding(current: Node) -> Node | None:
-    """mean_v (x W)_v = x . mean_v W_v"""
-    if current.op == "mean_logit" and current.inputs[0].op == "unembed":
-        x, table = current.inputs[0].inputs
-        return node("linear", x, node("mean_row", table))
-    return None
-
-
-def pick_before_unembedding(current: Node) -> Node | None:
-    """(x W)_target = x . W_target"""
-    if current.op == "pick" and current.inputs[0].op == "unembed":
-        (x, table), target = current.inputs[0].inputs, current.inputs[1]
-        return node("pick_unembedded", x, table, target)
-    return None
-
-
-IDENTITIES: tuple[Identity, ...] = (
-    undo_split,
-    undo_positions,
-    merge_masked,
-    merge_outputs,
-    expect_before_unembedding,
-    pick_before_unembedding,
-    mean_before_unembedding,
+INSIDE = "at_positions(x, at, positions=some, inside=True)"
+OUTSIDE = "at_positions(x, at, positions=some, inside=False)"
+IDENTITIES = (
+    ("add(a, sub(z, a))", "z"),
+    (f"add({INSIDE}, {OUTSIDE})", "x"),
+    (f"add({OUTSIDE}, {INSIDE})", "x"),
+    (
+        "add(attend_masked(p, v, at, mask=m), sub(z, attend_masked(p, w, at, mask=m)))",
+        "add(z, attend_masked(p, sub(v, w), at, mask=m))",
+    ),
+    ("add(output(a, weight), output(b, weight))", "output(add(a, b), weight)"),
+    # whatever is linear in the logits needs no logits: one product with the table for all of them together, or none
+    ("expect(p, unembed(x, table))", "dot(x, mean_embedding(p, table))"),
+    ("pick(unembed(x, table), target)", "pick_unembedded(x, table, target)"),
+    ("mean_logit(unembed(x, table))", "linear(x, mean_row(table))"),
 )
 
 
-def simplest(current: Node) -> Node:
-    """The node by the first identity that fits it, or itself."""
-    return next((found for identity in IDENTITIES if (found := identity(current)) is not None), current)
+class _Form:
+    """One side of an identity, read: a name (or True or False), or an operation on forms."""
+
+    def __init__(self, text: ast.expr) -> None:
+        called = text if isinstance(text, ast.Call) else None
+        self.text = ast.unparse(called.func if called else text)
+        self.inputs = [_Form(each) for each in called.args] if called else None
+        self.static = {str(each.arg): _Form(each.value) for each in called.keywords} if called else {}
+
+    def fits(self, value: object, bound: dict[str, object]) -> bool:
+        """Compare a value with the form, and note what the names of the form stand for."""
+        if self.inputs is None:
+            return bound.setdefault(self.text, value) == value
+        return (
+            isinstance(value, Node)
+            and (value.op, len(value.inputs)) == (self.text, len(self.inputs))
+            and all(form.fits(each, bound) for form, each in zip(self.inputs, value.inputs, strict=True))
+            and all(form.fits(value.arguments[name], bound) for name, form in self.static.items())
+        )
+
+    def build(self, bound: Mapping[str, Any]) -> Any:
+        """Make what the form says of what its names stand for."""
+        if self.inputs is None:
+            return bound[self.text]
+        static = {name: form.build(bound) for name, form in self.static.items()}
+        return simplest(node(self.text, *(form.build(bound) for form in self.inputs), **static))
+
+
+FORMS = [[_Form(ast.parse(side, mode="eval").body) for side in sides] for sides in IDENTITIES]
 
 
 def simplify(roots: Iterable[Node]) -> dict[Node, Node]:
-    """What stands for every value: the same with less work."""
+    """Map each node to an equal, cheaper one."""
     return rewrite(roots, simplest)
+
+
+def simplest(current: Node) -> Node:
+    """Apply the first identity that fits a node, if there is one."""
+    for left, right in FORMS:
+        bound: dict[str, Any] = {"True": True, "False": False}
+        if left.fits(current, bound):
+            found: Node = right.build(bound)
+            return found
+    return current

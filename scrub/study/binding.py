@@ -17,9 +17,9 @@ from scrub.study.draws import Pairing
 def bind(
     leaves: Iterable[Node], pairing: Pairing, members: Int[np.ndarray, " member"], device: torch.device | str = "cpu"
 ) -> tuple[dict[Node, Tensor], Bool[Tensor, "batch some"]]:
-    """Bind a plan's leaves (not parameters) for one batch, and say which scored rows are real.
+    """Bind a plan's leaves (not parameters) for one batch, and say which scored rows are real, not padding.
 
-    Examples have different numbers of scored positions: the rows are filled up to the largest.
+    Examples have different numbers of scored positions: the rows are padded to the largest.
     """
     examples = pairing.examples
     inputs = pairing.pool[:, :-1]

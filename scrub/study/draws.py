@@ -1,6 +1,6 @@
-"""Which other sequence every reference sequence is paired with, and which donors agree with it.
+"""Draw the donors whose tokens stand in for each example's: resampling, freely or among those that agree with it.
 
-All of it is determined by the seed and the number of the draw, never by the batch size.
+The seed and the number of the draw determine all of it, never the batch size.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from scrub.text.errors import ScrubError
 # What a `like FEATURE` source agrees on: classes [sequence] or [sequence, position] of input tokens.
 Feature = Callable[[Int[np.ndarray, "sequence position"], Tokenizer | None], np.ndarray]
 
-BLOCK = 32  # donors are drawn among this many sequences, so that a batch computes few of their patterns
+BLOCK_SEQUENCES = 32  # donors are drawn among this many sequences, so that a batch computes few of their patterns
 
 
 def generator(seed: int, draw: int, purpose: str) -> np.random.Generator:
-    """The random generator for one purpose of one draw."""
+    """Make the random generator for one purpose of one draw."""
     return np.random.default_rng([seed, draw, *purpose.encode()])
 
 
 def pair(sequences: int, seed: int, draw: int) -> Int[np.ndarray, " sequence"]:
-    """The other of every sequence: the next one on a random cycle through all, so never itself."""
+    """Pair every sequence with the next one on a random cycle through all, so never with itself."""
     cycle = generator(seed, draw, "pairs").permutation(sequences)
     other = np.empty(sequences, dtype=np.int64)
     other[cycle] = np.roll(cycle, -1)
@@ -36,15 +36,15 @@ def pair(sequences: int, seed: int, draw: int) -> Int[np.ndarray, " sequence"]:
 
 
 def blocks(sequences: int, seed: int, draw: int) -> list[Int[np.ndarray, " member"]]:
-    """A random partition of the sequences into blocks of BLOCK; the last may be smaller."""
+    """Partition the sequences at random into blocks of BLOCK_SEQUENCES; the last may be smaller."""
     order = generator(seed, draw, "blocks").permutation(sequences)
-    return [order[start : start + BLOCK] for start in range(0, sequences, BLOCK)]
+    return [order[start : start + BLOCK_SEQUENCES] for start in range(0, sequences, BLOCK_SEQUENCES)]
 
 
 def row_donors(
     classes: Int[np.ndarray, "sequence position"], seed: int, draw: int, feature: str
 ) -> Int[np.ndarray, "sequence position"]:
-    """For every position of every sequence, another sequence of the same class at that position.
+    """Draw a donor for every position of every sequence: another sequence of the same class at that position.
 
     Drawn uniformly among those of its block; where none of them agrees, among all sequences; where no
     other agrees at all, the sequence itself is the only draw there is.
@@ -69,11 +69,11 @@ def row_donors(
 def sequence_donors(
     classes: Int[np.ndarray, " sequence"], seed: int, draw: int, feature: str
 ) -> Int[np.ndarray, " sequence"]:
-    """For every sequence, another of the same class, each the donor of one; alone in its class, itself."""
+    """Draw a donor of the same class for every sequence, each the donor of one; alone in its class, itself."""
     rng = generator(seed, draw, f"donors {feature}")
     donors = np.arange(len(classes))
-    for each in np.unique(classes):
-        cycle = rng.permutation(np.flatnonzero(classes == each))
+    for class_ in np.unique(classes):
+        cycle = rng.permutation(np.flatnonzero(classes == class_))
         donors[cycle] = np.roll(cycle, -1)
     return donors
 
@@ -96,7 +96,7 @@ class Pairing:
             yield self.order[start : start + size]
 
     def itself(self, source: Draw) -> Rows:
-        """What the partners of a source would be if it drew every example for itself."""
+        """Give the partners that a source would have if it drew every example for itself."""
         shape = self.partners[source].shape
         rows = np.arange(len(self.examples))
         return rows if len(shape) == 1 else np.broadcast_to(rows[:, None], shape)
@@ -125,7 +125,7 @@ def pair_up(
 
 @dataclass(frozen=True)
 class _Pool:
-    """What draws may ask for: see :class:`scrub.paths.sources.Pool`."""
+    """A pool of donors, which sources draw from: see :class:`scrub.paths.sources.Pool`."""
 
     examples: Examples
     features: Mapping[str, Feature]

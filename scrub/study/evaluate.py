@@ -33,14 +33,14 @@ from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 from scrub.text.progress import batches_bar
 
-PLAN_EXPERIMENTS = 256  # in one plan
+PLAN_EXPERIMENTS = 256  # at most in one plan
 
 Members = Int[np.ndarray, " member"]
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What has passed the gates: experiments by the hash of their graphs, on weights, examples, dtype and device."""
+    """Proof that experiments, by the hash of their graphs, passed the gates on weights, examples, dtype and device."""
 
     gates: Gates
     basis: str
@@ -49,7 +49,7 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured of experiments, the unscrubbed model's first, and what the gates saw.
+    """Measurements of experiments, the unscrubbed model's first, and what the gates saw.
 
     `sums` holds for each (metric, experiment) the sum over each example's scored positions, in the metric's unit;
     `values`, of the metrics that were asked for, every scored position, those of one example after those of another.
@@ -61,7 +61,7 @@ class Evaluation:
     gates: Gates
 
     def rows(self, metric: str) -> Float[np.ndarray, "experiment scored"]:
-        """Every scored position of every experiment. Raises KeyError unless the metric's values were kept."""
+        """Stack every scored position of every experiment. Raises KeyError unless the metric's values were kept."""
         return np.stack([self.values[metric, name] for name in self.names])
 
 
@@ -100,15 +100,15 @@ class Evaluator:
         return [replace(self.experiments, scrubbed=chunk) for chunk in chunks]
 
     def _values(self, chunk: int, pairing: Pairing) -> dict[Node, Tensor]:
-        """What the components of a plan's experiments are held at."""
+        """Make the values that the components of a plan's experiments are held at, once."""
         if chunk not in self._held:
-            leaves = held(each.graph for each in self._chunks[chunk])
+            leaves = held(experiment.graph for experiment in self._chunks[chunk])
             rows = pairing.examples.tokens if self._reference is None else self._reference
             self._held[chunk] = held_values(leaves, self.model, rows, self._arrays)
         return self._held[chunk]
 
     def _runner(self, chunk: int, pairing: Pairing) -> Runner:
-        """The plan of some of the experiments."""
+        """Compile the plan of some of the experiments, once."""
         if chunk not in self._runners:
             outputs, positions = self._chunks[chunk].outputs(self.metrics), pairing.examples.context
             values = self._values(chunk, pairing)
@@ -116,7 +116,7 @@ class Evaluator:
         return self._runners[chunk]
 
     def basis(self, examples: Examples) -> str:
-        """What the gates are passed on: the hash of weights, examples, dtype and device."""
+        """Hash what the gates are passed on: weights, examples, dtype and device."""
         return hash_of(self.model.weights_hash, examples.digest, self.settings.dtype, self.settings.where)
 
     def check(self, pairing: Pairing) -> Gates:
@@ -134,18 +134,18 @@ class Evaluator:
         )
 
     def _covered(self, receipt: Receipt, examples: Examples) -> bool:
-        graphs = {hash_graph(each.graph, {}) for each in self.experiments}
+        graphs = {hash_graph(experiment.graph, {}) for experiment in self.experiments}
         return graphs <= receipt.experiments and receipt.basis == self.basis(examples)
 
     def _passed(self, pairing: Pairing) -> Gates:
         dtype = self.settings.torch_dtype
         with batches_bar(self.settings.progress) as bar:
             bar.add_task(f"gates of {len(self.experiments)} experiments", total=None)
-            found = [
+            gates = [
                 check_gates(of, self.model, pairing, dtype, self._values(chunk, pairing), self._quiet)
                 for chunk, of in enumerate(self._chunks)
             ]
-        return Gates.joined(found)
+        return Gates.joined(gates)
 
     def __call__(
         self, pairing: Pairing, members: Members | None = None, values_of: Collection[str] = (), on: str = ""
@@ -166,21 +166,21 @@ class Evaluator:
             task = bar.add_task(what, total=len(batches) * len(self._chunks))
             for chunk, of in enumerate(self._chunks):
                 runner = self._runner(chunk, pairing)
-                keep = _Kept(
+                totals = _Totals(
                     pairing.examples, order if members is not None else None, of.names, self.metrics, values_of
                 )
                 for batch in batches:
                     with enough_memory(len(batch)):
                         bound, real = bind(runner.leaves, pairing, batch, self.model.device)
-                        keep.add(batch, runner(bound), real)
+                        totals.add(batch, runner(bound), real)
                     bar.advance(task)
-                sums |= keep.sums
-                values |= keep.values
+                sums |= totals.sums
+                values |= totals.values
         return Evaluation(self.experiments.names, sums, values, gates)
 
 
-class _Kept:
-    """What is kept of the batches: sums by example, and every scored position of some metrics."""
+class _Totals:
+    """Sums by example over all batches, and every scored position of some metrics."""
 
     def __init__(
         self,
@@ -200,12 +200,12 @@ class _Kept:
         self.sums = {key: np.zeros(len(there)) for key in keys}
         self.values = {key: np.empty(int(counts.sum())) for key in keys if key[0] in values_of}
 
-    def add(self, batch: Members, found: Mapping[str, Tensor], real: Tensor) -> None:
-        """Keep what was found of a batch; rows that aren't real were only there to fill up."""
+    def add(self, batch: Members, outputs: Mapping[str, Tensor], real: Tensor) -> None:
+        """Add what was measured of a batch; rows that aren't real are padding."""
         rows = self._row[batch]
         at = np.concatenate([np.arange(self._start[row], self._start[row] + self._count[row]) for row in rows])
         for key, sums in self.sums.items():
-            value = found[":".join(key)][..., 0].double()
+            value = outputs[":".join(key)][..., 0].double()
             sums[rows] = (value * real).sum(1).cpu().numpy()
             if key in self.values:
                 self.values[key][at] = value[real].cpu().numpy()

@@ -85,23 +85,21 @@ class Experiments:
     @property
     def names(self) -> list[Name]:
         """The name of each, the unscrubbed model's first."""
-        return [each.name for each in self]
+        return [experiment.name for experiment in self]
 
     @property
     def draws(self) -> set[Draw]:
         """The sources of sequences that feed any of them."""
-        return set().union(*(each.draws for each in self))
+        return set().union(*(experiment.draws for experiment in self))
 
     def only(self, names: Collection[str]) -> Experiments:
-        """The unscrubbed model and those of these names."""
-        return replace(self, scrubbed=tuple(each for each in self.scrubbed if each.name in names))
+        """Keep the unscrubbed model and the experiments of these names."""
+        return replace(self, scrubbed=tuple(experiment for experiment in self.scrubbed if experiment.name in names))
 
     def outputs(self, metrics: Sequence[Metric]) -> dict[str, Node]:
         """Name the nodes that measure them: METRIC:EXPERIMENT, experiment by experiment."""
         reference = self.unscrubbed.graph
-        return {
-            f"{metric.name}:{each.name}": metric.nodes(each.graph, reference) for each in self for metric in metrics
-        }
+        return {f"{metric.name}:{e.name}": metric.nodes(e.graph, reference) for e in self for metric in metrics}
 
 
 def experiments(
@@ -111,25 +109,25 @@ def experiments(
 
     Raises ScrubError for a rule or split that matches nothing, or a part that no hypothesis has.
     """
-    found = anchors(study, model, roles)
+    made = anchors(study, model, roles)
     check_parts(hypotheses, parts)
-    more = [each for hypothesis in hypotheses for each in parts_of(hypothesis, model, roles, parts)]
-    return replace(found, scrubbed=(*found.scrubbed, *more))
+    more = [part for hypothesis in hypotheses for part in parts_of(hypothesis, model, roles, parts)]
+    return replace(made, scrubbed=(*made.scrubbed, *more))
 
 
 def anchors(study: Study, model: Node, roles: Roles) -> Experiments:
     """Build the unscrubbed model, the baseline, and the model with everything scrubbed. Raises ScrubError as above."""
     split = split_roles(model, roles)
     everything = (Rule.parse("** -> y"),)
-    found = []
+    built = []
     for name, rules in ((BASELINE, study.baseline_rules), (ALL_SCRUBBED, everything)):
         try:
-            found.append(build(name, split, rules))
+            built.append(build(name, split, rules))
         except ScrubError as error:
             raise ScrubError(f"{name} of the study {study.name!r}: {error}{_unknown(roles)}") from error
-    if found[0].graph is split:
+    if built[0].graph is split:
         raise ScrubError("the baseline is the unscrubbed model: 0 % and 100 % must differ, so resample something in it")
-    return Experiments(build(UNSCRUBBED, split), tuple(found))
+    return Experiments(build(UNSCRUBBED, split), tuple(built))
 
 
 def parts_of(hypothesis: Hypothesis, model: Node, roles: Roles, parts: Sequence[str] | None = None) -> list[Experiment]:
@@ -154,5 +152,5 @@ def check_parts(hypotheses: Sequence[Hypothesis], parts: Sequence[str] | None) -
 
 
 def _unknown(roles: Roles) -> str:
-    """What a mistake may come from where a model's roles aren't known."""
+    """Say what a mistake may come from where a model's roles aren't known."""
     return "" if roles else "; this model's heads have no roles yet: `scrub roles MODEL --write` measures them"

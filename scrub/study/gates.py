@@ -43,21 +43,21 @@ EXAMPLES, POSITIONS = 2, 16  # that the gates look at: positions late in a seque
 ROUNDING_NATS = 1e-12  # a change below it is rounding in float64
 OWN_FRACTION = 0.01  # of a source's draws that may be the reference itself without a warning
 PROBE = Like("_probe")  # stands in for a rule's source, so that what comes of that rule alone is seen
-FEW_TOKENS = ", rows of a few tokens"  # behind the name of an embedding
+FEW_TOKENS_SUFFIX = ", rows of a few tokens"  # of the name of an embedding, whose table may be the unembedding too
 Graphs = Mapping[Any, Node]  # by name
 Held = Mapping[Node, Tensor]  # the values of leaves at which a component is held
 
 
 @dataclass(frozen=True)
 class Gates:
-    """What the gates saw: the largest deviations in nats, by name, and warnings."""
+    """Outcome of the gates: the largest deviations in nats, by name, and warnings."""
 
     deviations: Mapping[str, float]
     warnings: tuple[str, ...]
 
     @classmethod
     def joined(cls, parts: Sequence[Gates]) -> Gates:
-        """Join what the gates saw of several plans: the largest deviations, and all warnings once."""
+        """Join the outcomes for several plans: the largest deviations, and all warnings once."""
         deviations: dict[str, float] = {}
         for name, value in (item for part in parts for item in part.deviations.items()):
             deviations[name] = max(value, deviations.get(name, 0.0))
@@ -90,22 +90,22 @@ def check_gates(
         deviations[f"scrubbed with y = x and unscrubbed, {name}"] = basis.deviation(graphs, all_x)
     _check_sources(experiments, bases[dtype], few, values or {})
     # a rule that does nothing is worth knowing where somebody wrote it; random ones have many, and it costs to see
-    written = [each for each in experiments if not (quiet or (each.hypothesis and each.hypothesis.null_of))]
-    rules = [_Without(each) for each in written]
+    written = [e for e in experiments if not (quiet or (e.hypothesis and e.hypothesis.null_of))]
+    rules = [_Without(experiment) for experiment in written]
     return Gates(
         deviations, (*idle(rules), *ineffective(rules, bases[torch.float64], few, values), *own_draws(pairing))
     )
 
 
 class _Without:
-    """An experiment without one of its rules, each graph built once. A rule may stand there twice."""
+    """An experiment without one of its rules at a time, each graph built once. A rule may stand there twice."""
 
     def __init__(self, of: Experiment) -> None:
         self.of = of
         self.graphs = [(rule, self._graph(at)) for at, rule in enumerate(of.rules)]
 
     def _graph(self, at: int) -> Node | None:
-        """The graph without a rule; None if the others can't be alone, as with half of a whole pattern."""
+        """Build the graph without a rule; None if the others can't be alone, as with half of a whole pattern."""
         try:
             return resample(self.of.before, (*self.of.rules[:at], *self.of.rules[at + 1 :]))
         except ScrubError:
@@ -124,46 +124,45 @@ def idle_rules(experiment: Experiment) -> list[Rule]:
 
 def idle(of: Iterable[_Without]) -> list[str]:
     """Warn of every rule without which its experiment would be the same."""
-    found = {f"{each.of.name}: the rule '{rule}'": None for each in of for rule in each.idle}
-    return [f"{name} changes nothing: its paths are fed so without it" for name in found]
+    names = {f"{without.of.name}: the rule '{rule}'": None for without in of for rule in without.idle}
+    return [f"{name} changes nothing: its paths are fed so without it" for name in names]
 
 
 def ineffective(of: Iterable[_Without], basis: _Basis, pairing: Pairing, values: Held | None = None) -> list[str]:
     """Warn of every rule without which no loss would differ, though other paths are fed."""
     graphs: dict[str, Node] = {}
     changed: dict[str, str] = {}
-    for each in of:
-        graphs[each.of.name] = each.of.graph
-        for rule, without in each.graphs:
-            if without is None or without is each.of.graph:
+    for without in of:
+        whole = without.of
+        graphs[whole.name] = whole.graph
+        for rule, graph in without.graphs:
+            if graph is None or graph is whole.graph:
                 continue
-            if values is None or values.keys() >= set(held([without])):  # what it holds then may have no value
-                name = f"{each.of.name}: the rule '{rule}'"
-                graphs[name], changed[name] = without, each.of.name
+            if values is None or values.keys() >= set(held([graph])):  # what it holds then may have no value
+                name = f"{whole.name}: the rule '{rule}'"
+                graphs[name], changed[name] = graph, whole.name
     # a rule that changes the loss changes the target's logit, which costs no unembedding
-    found = _Look(basis, {name: _target_logit(graph) for name, graph in graphs.items()}, pairing, values)()
-    silent = [
-        name for name, whole in changed.items() if float((found[name] - found[whole]).abs().max()) < ROUNDING_NATS
-    ]
+    logits = _Look(basis, {name: _target_logit(graph) for name, graph in graphs.items()}, pairing, values)()
+    silent = [name for name, of in changed.items() if float((logits[name] - logits[of]).abs().max()) < ROUNDING_NATS]
     return [f"{name} changes no loss: what it feeds carries nothing to the positions looked at" for name in silent]
 
 
 def own_draws(pairing: Pairing) -> list[str]:
     """Warn of every source that often draws the reference itself: what it feeds is then not resampled."""
-    found = []
+    warnings = []
     for source in ordered(pairing.partners.keys() - {X, Y}):
         assert isinstance(source, Draw)
         share = float((pairing.partners[source] == pairing.itself(source)).mean())
         if share > OWN_FRACTION:
-            found.append(
+            warnings.append(
                 f"'{source}' draws the reference itself in {share:.0%} of places, where no other sequence agrees with "
                 "it: nothing is resampled there; take more sequences, or a feature with fewer classes"
             )
-    return found
+    return warnings
 
 
 def _few(pairing: Pairing) -> Pairing:
-    """The pairing with only the examples computed that have most scored positions, and of them the last few."""
+    """Narrow a pairing to the examples with most scored positions, and of those to the last few."""
     scored = pairing.examples.scored
     most = np.argsort(-scored.sum(1), kind="stable")[:EXAMPLES]
     from_the_end = scored[:, ::-1].cumsum(1)[:, ::-1]
@@ -186,11 +185,11 @@ class _Basis:
     def losses(
         self, graphs: Graphs, pairing: Pairing, values: Held | None, simplified: bool = True
     ) -> dict[Any, Tensor]:
-        """The losses at the scored positions of the examples that are computed, [position]."""
+        """Compute the losses at the scored positions of the examples in the pairing's order, [position]."""
         return _Look(self, {name: losses(graph) for name, graph in graphs.items()}, pairing, values, simplified)()
 
     def deviation(self, graphs: Graphs, pairing: Pairing, simplified: bool = True) -> float:
-        """The largest deviation of any graph's losses from the first's. Raises GateError above the tolerance.
+        """Measure the largest deviation of any graph's losses from the first's. Raises GateError above the tolerance.
 
         Held components give what they give by themselves.
         """
@@ -207,11 +206,11 @@ class _Basis:
         return worst
 
     def params(self, roots: Iterable[Node]) -> Mapping[str, Tensor]:
-        """The parameters that some graphs read, converted once each."""
-        names = {str(each.arguments["name"]) for each in walk(roots) if each.op == "param"}
+        """Convert the parameters that some graphs read, once each."""
+        names = {str(leaf.arguments["name"]) for leaf in walk(roots) if leaf.op == "param"}
         for name in names - self._converted.keys():
-            table = self.model.params[name.removesuffix(FEW_TOKENS)]
-            if name.endswith(FEW_TOKENS):
+            table = self.model.params[name.removesuffix(FEW_TOKENS_SUFFIX)]
+            if name.endswith(FEW_TOKENS_SUFFIX):
                 rows = table[torch.from_numpy(self.ids).to(table.device)].to(self.dtype)
                 table = torch.cat([rows, rows.new_full((1, *rows.shape[1:]), torch.nan)])
             self._converted[name] = table.to(self.dtype)
@@ -260,33 +259,35 @@ class _Look:
         )
 
     def _own(self, leaves: Mapping[Node, Node]) -> Held:
-        """What the components that leaves stand for give by themselves."""
+        """Compute what the components that leaves stand for give by themselves."""
         if not leaves:
             return {}
         outputs = _by_few_tokens({str(number): of for number, of in enumerate(leaves.values())})
         params, device = self._basis.params(outputs.values()), self._basis.model.device
         runner = Runner(outputs, params, self._pairing.examples.context, device, selected=False)
         seen = _seen(self._pairing, self._basis.ids)
-        found = runner(bind(runner.leaves, seen, seen.order, device)[0])
-        return {leaf: found[str(number)] for number, leaf in enumerate(leaves)}
+        values = runner(bind(runner.leaves, seen, seen.order, device)[0])
+        return {leaf: values[str(number)] for number, leaf in enumerate(leaves)}
 
 
 def _by_few_tokens(outputs: Graphs) -> Graphs:
-    """The graphs that embed by the rows of a few tokens; the same table may be the unembedding, which stays."""
+    """Make graphs embed by the rows of a few tokens; a tied unembedding stays, or NaN would enter every softmax."""
 
     def build(current: Node) -> Node:
         if current.op != "embed" or current.inputs[0].op != "tokens":
             return current
         tokens, table = current.inputs
-        name = f"{table.arguments['name']}{FEW_TOKENS}"
+        name = f"{table.arguments['name']}{FEW_TOKENS_SUFFIX}"
         return current.with_inputs((tokens, node("param", name=name, shape=table.arguments["shape"])))
 
-    rebuilt = rewrite([each.value for each in outputs.values()], build)  # without labels, which tell equal values apart
-    return {name: rebuilt[each.value] for name, each in outputs.items()}
+    rebuilt = rewrite(
+        [graph.value for graph in outputs.values()], build
+    )  # without labels, which tell equal values apart
+    return {name: rebuilt[graph.value] for name, graph in outputs.items()}
 
 
 def _seen(pairing: Pairing, ids: np.ndarray, poisoned: Draw | None = None) -> Pairing:
-    """The pairing with tokens as numbers of rows of a few, and behind the pool a row that is NaN.
+    """Renumber a pairing's tokens as rows of a few, and put a row that is NaN behind the pool.
 
     That stands in for every sequence of a poisoned source.
     """
@@ -307,7 +308,7 @@ def _check_sources(experiments: Experiments, basis: _Basis, pairing: Pairing, va
     # the target's logit, since it is NaN where any of its row is, and costs no unembedding
     look = _Look(basis, {e.name: _target_logit(e.graph) for e in experiments}, pairing, values)
     fed: dict[str, Set[Source]] = {
-        each.name: {*each.draws, *(held_by(leaf) for leaf in held([each.graph]))} for each in experiments
+        e.name: {*e.draws, *(held_by(leaf) for leaf in held([e.graph]))} for e in experiments
     }
     for source in ordered(set[Source]().union(*fed.values())):
         _check_carried(look(source), str(source), {name for name, feeds in fed.items() if source in feeds})
@@ -323,9 +324,9 @@ def _target_logit(logits: Node) -> Node:
     return node("pick", logits, node("target"))
 
 
-def _check_carried(found: Mapping[Any, Tensor], source: str, fed: Set[str]) -> None:
+def _check_carried(outputs: Mapping[Any, Tensor], source: str, fed: Set[str]) -> None:
     """Raise GateError unless NaN came out of exactly the experiments that the source feeds."""
-    for name, value in found.items():
+    for name, value in outputs.items():
         if bool(value.isnan().any()) != (name in fed):
             raise GateError(
                 f"{name} {'does not carry' if name in fed else 'carries'} the source '{source}', "
@@ -334,12 +335,12 @@ def _check_carried(found: Mapping[Any, Tensor], source: str, fed: Set[str]) -> N
 
 
 def _probes(experiments: Iterable[Experiment]) -> Iterator[tuple[str, Node]]:
-    """For every rule that resamples whole sequences: its experiment, with a source of its own in that rule."""
-    for each in experiments:
-        for at, rule in enumerate(each.rules):
+    """Give a source of its own to every rule that resamples whole sequences, one rule at a time."""
+    for experiment in experiments:
+        for at, rule in enumerate(experiment.rules):
             if not isinstance(rule.source, Draw) or rule.source == X or rule.source.by_row:
                 continue
-            rules = [*each.rules[:at], Rule(rule.pattern, PROBE), *each.rules[at + 1 :]]
-            graph = resample(each.before, rules)
+            rules = [*experiment.rules[:at], Rule(rule.pattern, PROBE), *experiment.rules[at + 1 :]]
+            graph = resample(experiment.before, rules)
             if PROBE in draws(graph):  # else other rules win everywhere, which is a warning
-                yield f"{each.name}: {rule}", graph
+                yield f"{experiment.name}: {rule}", graph

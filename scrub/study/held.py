@@ -40,30 +40,30 @@ def held_values(
             "a mean over one sequence is that sequence itself, and ablates nothing: give more sequences or prompts, "
             "or ablate by zero or resample"
         )
-    found = _means(means, model, reference) if means else {}
+    values = _means(means, model, reference) if means else {}
     for leaf in leaves:
-        if leaf not in found:
+        if leaf not in values:
             stand = _Stand(shapes[leaf], arrays or {})
-            found[leaf] = _at_positions(stands_for(leaf), held_by(leaf).value(stand))
-    return found
+            values[leaf] = _at_positions(stands_for(leaf), held_by(leaf).value(stand))
+    return values
 
 
 def stands_for(leaf: Node) -> Node:
-    """The node that a leaf stands for."""
+    """Give the node that a leaf stands for."""
     of = leaf.arguments["of"]
     assert isinstance(of, Node)
     return of
 
 
 def _at_positions(of: Node, value: Tensor) -> Tensor:
-    """The value at the positions that a component was split by, if it was: zeros elsewhere, as the component has."""
+    """Keep a value at the positions that a component was split by, if it was: zeros elsewhere, as the component has."""
     if of.op != "at_positions":
         return value
     return at_positions(value, torch.arange(value.shape[-2], device=value.device)[None], **of.arguments)  # type: ignore[arg-type]
 
 
 def _means(leaves: Sequence[Node], model: Model, reference: Tokens) -> dict[Node, Tensor]:
-    """The mean over some sequences of what leaves stand for, with an axis for one sequence."""
+    """Average what leaves stand for over some sequences, with an axis for one sequence."""
     totals: dict[str, Tensor] = {}
     for _, batch in read(model, {str(at): stands_for(leaf) for at, leaf in enumerate(leaves)}, reference):
         for name, value in batch.items():
@@ -74,7 +74,7 @@ def _means(leaves: Sequence[Node], model: Model, reference: Tokens) -> dict[Node
 
 @dataclass(frozen=True)
 class _Stand:
-    """What a held value may be made of: see :class:`scrub.paths.sources.Stand`. Means are made for all at once."""
+    """The place of one held value: see :class:`scrub.paths.sources.Stand`. Means are made for all places at once."""
 
     like: Float[Tensor, "1 ..."]
     arrays: Arrays

@@ -42,8 +42,8 @@ class Metric:
 
 
 def _code(code: CodeType) -> list[object]:
-    """What a function does, whichever file and line it stands in."""
-    constants = [_code(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts]
+    """List what a function does, whichever file and line it stands in."""
+    constants = [_code(constant) if isinstance(constant, CodeType) else repr(constant) for constant in code.co_consts]
     return [code.co_code.hex(), constants, list(code.co_names)]
 
 
@@ -74,7 +74,7 @@ ROLES = ("loss", "change", "kl")  # what results call those of a study, whicheve
 
 
 def studied(metric: Metric = LOSS) -> tuple[Metric, Metric, Metric]:
-    """What a study measures: its metric, the absolute change of that from the unscrubbed model's, and the KL."""
+    """List what a study measures: its metric, the absolute change of that from the unscrubbed model's, and the KL."""
 
     def change(of: Node, unscrubbed: Node) -> Node:
         return node("absolute", node("sub", metric.nodes(of, unscrubbed), metric.nodes(unscrubbed, unscrubbed)))

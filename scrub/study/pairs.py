@@ -20,11 +20,11 @@ def pairs_file(trial: Trial) -> bytes:
     examples = trial.examples
     arrays = {
         "reference": np.concatenate([examples.tokens for _ in pairings]),
-        "other": np.concatenate([each.pool[each.partners[Y]] for each in pairings]),
+        "other": np.concatenate([pairing.pool[pairing.partners[Y]] for pairing in pairings]),
         "selected": np.concatenate([examples.scored for _ in pairings]),
     }
     for source in ordered(pairings[0].partners.keys() - {X, Y}):
-        rows = (each.partners[source] + at * len(examples) for at, each in enumerate(pairings))
+        rows = (pairing.partners[source] + at * len(examples) for at, pairing in enumerate(pairings))
         arrays[str(source)] = np.concatenate(list(rows))
     about = {"model": trial.model.name, "data": examples.name, "seed": str(trial.settings.seed)}
     return save(arrays, about)

@@ -15,7 +15,7 @@ from scrub.models.model import Model
 from scrub.plan.memory import peak_numbers
 from scrub.plan.runner import Runner
 
-NUMBERS_AT_ONCE = 1 << 27  # that are in memory at once
+NUMBERS_AT_ONCE = 1 << 27  # in memory: 512 MiB of float32
 
 
 def read(
@@ -23,9 +23,9 @@ def read(
 ) -> Iterator[tuple[Int[Tensor, "batch row"], dict[str, Tensor]]]:
     """Compute nodes of a model on tokens [example, position + 1], a batch at a time: the rows, and the values there.
 
-    Rows are all positions or, with `scored`, those of each example, filled up with others of its own to the largest
-    number of any. `for rows, found in read(model, {"logits": model.graph}, tokens): found["logits"]`. As many examples
-    are computed together as fit into NUMBERS_AT_ONCE, by the plan's own account.
+    Rows are all positions or, with `scored`, those of each example, padded with others of its own to the largest
+    number of any. `for rows, values in read(model, {"logits": model.graph}, tokens): values["logits"]`. As many
+    examples are computed together as fit into NUMBERS_AT_ONCE, by the plan's own account.
     """
     positions = tokens.shape[1] - 1
     runner = Runner(outputs, model.params, positions, model.device, selected=scored is not None)

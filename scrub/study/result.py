@@ -1,4 +1,4 @@
-"""What a run found: losses by sequence, and the table, data frame and JSON that are made of them."""
+"""The result of a run: losses by sequence, and the table, data frame and JSON that are made of them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 BIGRAM = Name("bigram")
 FORMAT = 1
-NOTHING = 1e-6  # nats a token that the baseline must change the loss by, or there is nothing to recover
-FEW = 20  # sequences with selected positions, below which intervals are too narrow
+NOTHING_NATS = 1e-6  # a token: a baseline that changes the loss by no more leaves nothing to recover
+FEW_SEQUENCES = 20  # with selected positions: of fewer, intervals are too narrow
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Row:
 class Result:
     """The sums over each sequence's selected positions, in nats, over all draws.
 
+    `run("induction/naive").recovered("naive/all")` is an interval in percent; `frame()` and `to_json()` hold the table.
     `loss` has a line for every experiment and the model-free bigram, `change` (absolute change of the loss
     of a token) and `kl` one for every experiment; `positions` counts what was summed. `context` is the number of
     positions a sequence, where it isn't the model's own; `published` has percentages by experiment, for this model.
@@ -85,31 +86,31 @@ class Result:
         return dict(zip(keys, means, strict=True))
 
     def interval(self, measure: str, experiment: str) -> Interval:
-        """The mean loss, change or KL of an experiment, in nats a token, with its interval."""
+        """Estimate the mean loss, change or KL of an experiment, in nats a token, with its interval."""
         return Bootstrap.interval(self._means[measure, experiment])
 
     def resampled_recovery(self, experiment: str) -> Float[np.ndarray, " resample"]:
-        """Percent of loss recovered by an experiment: the estimate, then its resamples."""
+        """Compute the percent of loss recovered by an experiment: the estimate, then its resamples."""
         scrubbed, baseline, unscrubbed = (self._means["loss", n] for n in (experiment, BASELINE, UNSCRUBBED))
         return recovered(scrubbed, baseline, unscrubbed)
 
     def recovered(self, experiment: str) -> Interval:
-        """Percent of loss recovered by an experiment, with its interval."""
+        """Estimate the percent of loss recovered by an experiment, with its interval."""
         return Bootstrap.interval(self.resampled_recovery(experiment))
 
     def improvement(self, refined: str, over: str) -> Interval:
-        """How many percent more one experiment recovers than another, paired on the same sequences."""
+        """Estimate how many percent more one experiment recovers than another, paired on the same sequences."""
         return Bootstrap.interval(self.resampled_recovery(refined) - self.resampled_recovery(over))
 
     @property
     def heading(self) -> str:
-        """What was run on what, in one line."""
+        """The study, model, data, draws and seed, in one line."""
         draws = f", {self.draws} draws" if self.draws > 1 else ""
         return f"{self.measured_on}{draws}, seed {self.seed}"
 
     @property
     def measured_on(self) -> str:
-        """What was run on what, whichever the pairings."""
+        """The study, model and data, whichever the pairings."""
         length = f" of {self.context} positions" if self.context is not None else ""
         return (
             f"{self.study} on {self.model}, {self.data}: {len(self.positions)} sequences{length}, "
@@ -123,28 +124,28 @@ class Result:
 
     @property
     def warnings(self) -> list[str]:
-        """What a reader of the numbers must know: the gates' warnings, and where the scale itself is uncertain."""
+        """The gates' warnings, and those of a scale that is itself uncertain."""
         gap, scored = self.gap, int(np.count_nonzero(self.positions))
-        found = list(self.gates.warnings)
+        warnings = list(self.gates.warnings)
         if gap.low <= 0 and (self.metric == "loss" or gap.high >= 0):  # others may be better where they are higher
             apart = PLAIN.number(gap.estimate, 2, unit=self.unit, kind="g")
-            found.append(
+            warnings.append(
                 f"baseline - unscrubbed is {apart}, {PLAIN.ends(gap, 2, kind='g')}: that "
                 "is not clearly apart from 0, so percentages of it are not to be trusted; take more sequences or "
                 "other positions"
             )
-        if scored < FEW:
-            found.append(f"only {scored} sequences have selected positions: intervals are too narrow; take more")
-        return found
+        if scored < FEW_SEQUENCES:
+            warnings.append(f"only {scored} sequences have selected positions: intervals are too narrow; take more")
+        return warnings
 
     def checked(self) -> Result:
-        """This result. Raises GateError where a loss is no number, or the baseline leaves nothing to recover."""
+        """Return this result, or raise GateError where a loss is NaN or the baseline leaves nothing to recover."""
         for kind, of in ((self.metric, self.loss), ("KL", self.kl)):
             for name, sums in of.items():
                 if not np.isfinite(sums).all():
                     raise GateError(f"the {kind} of {name} is no finite number: use a dtype of more range or precision")
         change = self.interval("change", BASELINE).estimate
-        if change <= NOTHING or self.gap.estimate == 0:
+        if change <= NOTHING_NATS or self.gap.estimate == 0:
             raise GateError(
                 f"the baseline gives the unscrubbed {self.metric} (they differ by {change:.0e} {self.unit} a token): a "
                 "percentage of nothing means nothing, so take a baseline or positions where what is resampled matters"
@@ -174,7 +175,7 @@ class Result:
         return {name: self.interval("loss", name) for name in names if name in self.loss}
 
     def frame(self) -> pd.DataFrame:
-        """The table as a data frame: losses and KL in nats a token, recovered and its interval in percent.
+        """Make the table a data frame: losses and KL in nats a token, recovered and its interval in percent.
 
         A column `published` is there where percentages were published for the model.
         """
@@ -194,7 +195,7 @@ class Result:
         return frame if self.metric == "loss" else frame.assign(metric=self.metric, unit=self.unit)
 
     def to_dict(self) -> dict[str, Any]:
-        """What --json writes."""
+        """Make what --json writes."""
         return {
             "format": FORMAT,
             "model": self.model,
@@ -209,11 +210,11 @@ class Result:
         }
 
     def to_json(self) -> str:
-        """What --json writes, as text."""
+        """Write what --json writes, as text."""
         return json_text(self.to_dict(), indent=2)
 
     def plot(self) -> Figure:
-        """The percent of loss recovered across the hypotheses, a line for each part, with intervals."""
+        """Plot the percent of loss recovered across the hypotheses, a line for each part, with intervals."""
         figure: Figure = look(self, "plot")(self)
         return figure
 

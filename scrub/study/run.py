@@ -1,4 +1,4 @@
-"""Running a study: one plan for all of its experiments, on one model and the examples that are scored."""
+"""Run a study: one plan for all of its experiments, on one model and the examples that are scored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from scrub.data.examples import Examples
 from scrub.data.for_model import Data, examples_for
 from scrub.graph.node import Node
-from scrub.models.model import Model, load_model
+from scrub.models.model import Model, Spec, load_model
 from scrub.paths.sources import Draw, X, Y
 from scrub.plan.plan import Plan, compile_plan
 from scrub.study.draws import Feature, Pairing, pair_up
@@ -50,7 +50,7 @@ class Trial:
     @property
     def graphs(self) -> dict[str, Node]:
         """The graph of every experiment by its name, as :func:`scrub.compare` takes them."""
-        return {each.name: each.graph for each in self.experiments}
+        return {experiment.name: experiment.graph for experiment in self.experiments}
 
     @property
     def features(self) -> dict[str, Feature]:
@@ -59,7 +59,7 @@ class Trial:
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """What is measured of every experiment: the study's metric, its change, and the KL."""
+        """The metrics of every experiment: the study's own, its change, and the KL."""
         return studied(self.study.metric)
 
     def plan(self) -> Plan:
@@ -77,7 +77,7 @@ class Trial:
 
     @property
     def published(self) -> dict[str, float]:
-        """What was published for each experiment, in percent recovered, if it was for this model."""
+        """The percentages recovered that were published for each experiment, if they were for this model."""
         if self.model.name.rpartition("/")[2] != self.study.published_model or self.study.metric != LOSS:
             return {}
         asked = ((e.name, e.hypothesis.published.get(e.part)) for e in self.experiments if e.hypothesis)
@@ -85,12 +85,12 @@ class Trial:
 
     def show(self, hypothesis: str, part: str = ALL) -> Picture:
         """Draw one experiment. Raises ScrubError if there is none of that name."""
-        names = {each.name: each for each in self.experiments if each.hypothesis}
+        names = {experiment.name: experiment for experiment in self.experiments if experiment.hypothesis}
         wanted = Name(hypothesis, part)
-        found = names.get(wanted)
-        if found is None or found.hypothesis is None:
+        experiment = names.get(wanted)
+        if experiment is None or experiment.hypothesis is None:
             raise ScrubError(f"there is no experiment {wanted}: there are {', '.join(names)}")
-        made: Picture = look(self, "picture")(found.graph, f"{hypothesis}: {part}", found.hypothesis.claim)
+        made: Picture = look(self, "picture")(experiment.graph, f"{hypothesis}: {part}", experiment.hypothesis.claim)
         return made
 
     def gates(self) -> Gates:
@@ -108,7 +108,7 @@ class Trial:
             on = f", draw {number + 1} of {settings.draws}" if settings.draws > 1 else ""
             for key, values in made(self.pairing(number), on=on).sums.items():
                 sums[key] = sums[key] + values if key in sums else values
-        names = dict(zip((each.name for each in self.metrics), ROLES, strict=True))
+        names = dict(zip((metric.name for metric in self.metrics), ROLES, strict=True))
         by_role: dict[str, dict[str, np.ndarray]] = {role: {} for role in ROLES}
         for (metric, name), values in sums.items():
             by_role[names[metric]][name] = values
@@ -120,7 +120,7 @@ class Trial:
             data=self.examples.name,
             draws=settings.draws,
             seed=settings.seed,
-            rows=[(each.hypothesis.name, each.part) for each in self.experiments if each.hypothesis],
+            rows=[(e.hypothesis.name, e.part) for e in self.experiments if e.hypothesis],
             loss=by_role["loss"],
             change=by_role["change"],
             kl=by_role["kl"],
@@ -136,7 +136,7 @@ class Trial:
 
 def prepare(
     wanted: Wanted,
-    model: str | Path | Model | None = None,
+    model: Spec | None = None,
     data: Data | None = None,
     settings: Settings | None = None,
     parameters: Parameters | None = None,
@@ -144,16 +144,16 @@ def prepare(
 ) -> Trial:
     """Load whatever a study needs, and build its experiments: `prepare("induction").run()`.
 
-    `data` are a name, a path, or tokens in memory: an array or tensor [example, position + 1], or (that, a mask of the
-    positions to score), or examples, which say themselves what is scored. `parameters` are values of the hypotheses'
-    parameters, instead of their defaults: see :func:`load_study`. `metric` is measured instead of the study's.
+    `model` is whatever :func:`load_model` takes. `data` are a name, a path, or tokens in memory: an array or tensor
+    [example, position + 1], or (that, a mask of the positions to score), or examples, which say themselves what is
+    scored. `parameters` are values of the hypotheses' parameters, instead of their defaults: see :func:`load_study`.
+    `metric` is measured instead of the study's.
     Raises ScrubError for any mistake in it.
     """
     settings = settings or Settings()
     study, hypotheses = load_study(wanted, parameters)
     study = study if metric is None else study.by(metric)
-    device, dtype = settings.where, settings.torch_dtype
-    loaded = model.to(dtype, device) if isinstance(model, Model) else load_model(model or study.model, dtype, device)
+    loaded = load_model(study.model if model is None else model, settings.torch_dtype, settings.where)
     return prepare_study(study, hypotheses, loaded, data, settings)
 
 
@@ -181,7 +181,7 @@ def prepare_study(
 
 def run(
     wanted: Wanted,
-    model: str | Path | Model | None = None,
+    model: Spec | None = None,
     data: Data | None = None,
     settings: Settings | None = None,
     parameters: Parameters | None = None,
@@ -195,18 +195,18 @@ def run(
 
 
 def _features(hypotheses: Sequence[Hypothesis], model: str, sources: Iterable[Draw]) -> dict[str, Feature]:
-    """The features that the sources of some experiments agree on, each the one for this model."""
+    """Choose the features that the sources of some experiments agree on, each the one for this model."""
     wanted = {source.feature for source in sources if source.feature}
-    found: dict[str, Feature] = {}
+    features: dict[str, Feature] = {}
     for hypothesis in hypotheses:
         for name in hypothesis.features:
             if name in wanted:
                 feature = hypothesis.feature(name, model)
-                if found.setdefault(name, feature) != feature:
+                if features.setdefault(name, feature) != feature:
                     raise ScrubError(f"two hypotheses mean different features by {name!r}: give one another name")
-    return found
+    return features
 
 
 def default_data(study: Study, model: Model) -> str:
-    """The study's data; for another model than the study's, those that the model names, if it names some."""
+    """Choose the study's data; for another model than the study's, those that the model names, if it names some."""
     return study.data if model.name == study.model else model.config.data or study.data

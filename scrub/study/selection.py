@@ -1,4 +1,4 @@
-"""Which positions a study scores."""
+"""Select the positions that a study scores."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def scored_at(positions: str, examples: Examples, study_data: str) -> Scored:
 
 
 def repeats(inputs: Int[np.ndarray, "sequence position"]) -> Bool[np.ndarray, "sequence position"]:
-    """The positions whose token stands earlier in its sequence."""
+    """Find the positions whose token stands earlier in its sequence."""
     rows = np.arange(len(inputs))[:, None]
     return rank_in_group(rows * (int(inputs.max(initial=0)) + 1) + inputs) > 0
 

@@ -1,4 +1,4 @@
-"""How a study runs: how much of the data, on which device, in which type.
+"""Settings of a run: how much of the data, on which device, in which type.
 
 Nothing here imports torch before it is needed: command lines ask which options there are.
 """
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 SEQUENCES = 512
-DTYPES = ("float32", "float64", "bfloat16")  # as torch calls them
+DTYPES = ("float32", "float64", "bfloat16")
 USUAL_POSITIONS = 300  # of the sequences that a batch counts: of shorter ones, such as prompts, it has more
 WHITELIST, REPEATS, EVERY = "whitelist", "repeats", "all"
 POSITIONS = (WHITELIST, REPEATS, EVERY)
@@ -29,7 +29,10 @@ _RANGES = {
 
 @dataclass(frozen=True)
 class Settings:
-    """How to run. Raises ScrubError for a number out of range, or an unknown device or dtype."""
+    """Settings of a run, as in `Settings(sequences=64, dtype="float64")`.
+
+    Raises ScrubError for a number out of range, or an unknown device or dtype.
+    """
 
     sequences: int | None = None  # by default SEQUENCES, or as many as there are if the data hold fewer
     draws: int = 1
@@ -72,11 +75,11 @@ class Settings:
         """The type that `dtype` names."""
         import torch
 
-        found: torch.dtype = getattr(torch, self.dtype)
-        return found
+        dtype: torch.dtype = getattr(torch, self.dtype)
+        return dtype
 
     def at_once(self, positions: int) -> int:
-        """How many sequences of so many positions are computed together: shorter ones are many."""
+        """Count the sequences of so many positions that are computed together: shorter ones are many."""
         return self.batch * max(1, USUAL_POSITIONS // positions)
 
 

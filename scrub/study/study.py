@@ -21,7 +21,7 @@ from scrub.study.settings import check_positions
 from scrub.text.errors import ScrubError
 
 Wanted = str | Path | Hypothesis | Sequence[str | Path | Hypothesis]
-DIGITS = 8  # of a metric's hash, in the names of studies
+DIGEST_DIGITS = 8  # in the name of a study with a metric of one's own
 Declared = TypeVar("Declared", "Study", Hypothesis)
 
 
@@ -29,6 +29,7 @@ Declared = TypeVar("Declared", "Study", Hypothesis)
 class Study:
     """One behaviour (model, data, selected positions, baseline) and the hypotheses about it, in order.
 
+    `Study(baseline="a1.ind/** -> y", model="attn2l", positions="repeats", hypotheses=("naive",))`.
     `baseline` are the path rules of the 0 % anchor. `positions` is "whitelist" (those whose token is on
     the data's whitelist, or those of the mask that the data come with), "repeats" (those whose token stands
     earlier in its sequence) or "all". `context` is the number of positions of a sequence, where the model reads more
@@ -53,12 +54,12 @@ class Study:
             raise ScrubError(f"the study's context is {self.context} positions: give at least 1, or leave it out")
 
     def called(self, name: str) -> Study:
-        """The study under a name, to which that of a metric which isn't the loss is added: numbers don't mix."""
-        by = "" if self.metric == LOSS else f" by {self.metric.name}@{self.metric.digest[:DIGITS]}"
+        """Name the study; a metric that isn't the loss is in its name, so that numbers don't mix."""
+        by = "" if self.metric == LOSS else f" by {self.metric.name}@{self.metric.digest[:DIGEST_DIGITS]}"
         return replace(self, name=f"{name}{by}")
 
     def by(self, metric: Metric) -> Study:
-        """The study of another metric."""
+        """Give the study another metric."""
         return replace(self, metric=metric).called(self.name.partition(" by ")[0])
 
     @property
@@ -75,8 +76,9 @@ class Study:
 def load_study(
     wanted: Wanted, parameters: Parameters | None = None, swept: bool = False
 ) -> tuple[Study, list[Hypothesis]]:
-    """A study and the hypotheses to run: study folders, hypothesis files, names of either, or hypotheses themselves.
+    """Load a study and the hypotheses to run: folders of studies, hypothesis files, names, or hypotheses themselves.
 
+    `study, hypotheses = load_study(["induction/naive", "induction/refined_1"])`.
     `parameters` are values of parameters by name: each hypothesis that declares one stands there once for every
     combination. Parameters without a value here have their default, or, `swept`, every value that is declared.
     Raises ScrubError if a path is none, a module can't be used, they belong to different studies, or no hypothesis has
@@ -84,14 +86,14 @@ def load_study(
     """
     study: Study | None = None
     hypotheses: list[Hypothesis] = []
-    for each in [wanted] if isinstance(wanted, str | Path | Hypothesis) else wanted:
-        if isinstance(each, Hypothesis):
-            theirs, more = _study_of(each, each.name or "the hypothesis"), [each.named(each.name or "hypothesis")]
+    for one in [wanted] if isinstance(wanted, str | Path | Hypothesis) else wanted:
+        if isinstance(one, Hypothesis):
+            theirs, more = _study_of(one, one.name or "the hypothesis"), [one.named(one.name or "hypothesis")]
         else:
-            found = find("hypotheses", str(each))
-            theirs, more = _load_folder(found) if found.is_dir() else _load_file(found)
+            path = find("hypotheses", str(one))
+            theirs, more = _load_folder(path) if path.is_dir() else _load_file(path)
         if study is not None and replace(study, hypotheses=()) != replace(theirs, hypotheses=()):
-            what = each.name or "the hypothesis" if isinstance(each, Hypothesis) else each
+            what = one.name or "the hypothesis" if isinstance(one, Hypothesis) else one
             raise ScrubError(
                 f"{what} belongs to the study {theirs.name!r} and what stands before it "
                 f"to {study.name!r}: numbers of two studies don't compare, so run them one at a time"
@@ -108,16 +110,16 @@ def load_study(
 
 
 def _concrete(hypotheses: Sequence[Hypothesis], given: Parameters, swept: bool) -> list[Hypothesis]:
-    """The hypotheses with the values that were given for their parameters."""
-    declared = {name for each in hypotheses for name in each.parameters}
+    """Fill in the values that were given for the hypotheses' parameters."""
+    declared = {name for hypothesis in hypotheses for name in hypothesis.parameters}
     if unknown := [name for name in given if name not in declared]:
         raise unknown_parameter(unknown[0], declared, "these hypotheses")
-    found: list[Hypothesis] = []
-    for each in hypotheses:
-        theirs = {name: values for name, values in given.items() if name in each.parameters}
-        defaults = {} if swept else {name: values[:1] for name, values in each.parameters.items()}
-        found += each.grid({**defaults, **theirs}) if theirs or swept else [each]
-    return found
+    concrete: list[Hypothesis] = []
+    for hypothesis in hypotheses:
+        theirs = {name: values for name, values in given.items() if name in hypothesis.parameters}
+        defaults = {} if swept else {name: values[:1] for name, values in hypothesis.parameters.items()}
+        concrete += hypothesis.grid({**defaults, **theirs}) if theirs or swept else [hypothesis]
+    return concrete
 
 
 def _load_folder(folder: Path) -> tuple[Study, list[Hypothesis]]:
@@ -129,15 +131,17 @@ def _load_folder(folder: Path) -> tuple[Study, list[Hypothesis]]:
         )
     study = _declared(file, "study", Study).called(folder.resolve().name)
     hypotheses = []
-    for each in study.hypotheses:
-        if isinstance(each, Hypothesis):
-            if not each.name:
+    for listed in study.hypotheses:
+        if isinstance(listed, Hypothesis):
+            if not listed.name:
                 raise ScrubError(f"{file} holds a hypothesis without a name: pass one, as in Hypothesis(..., name='k')")
-            hypotheses.append(each)
-        elif (module := folder / f"{each}.py").is_file():
+            hypotheses.append(listed)
+        elif (module := folder / f"{listed}.py").is_file():
             hypotheses.append(_hypothesis(module))
         else:
-            raise ScrubError(f"{file} lists the hypothesis {each!r}, but there is no {module}: add it, or take it out")
+            raise ScrubError(
+                f"{file} lists the hypothesis {listed!r}, but there is no {module}: add it, or take it out"
+            )
     return study, hypotheses
 
 
@@ -149,7 +153,7 @@ def _load_file(file: Path) -> tuple[Study, list[Hypothesis]]:
 
 
 def _study_of(hypothesis: Hypothesis, where: str) -> Study:
-    """The study that a hypothesis names."""
+    """Load the study that a hypothesis names."""
     if hypothesis.study is None:
         raise ScrubError(
             f"{where} belongs to no study: put it into a folder with a study.py, "
@@ -169,12 +173,12 @@ def _hypothesis(file: Path) -> Hypothesis:
 
 
 def _declared(file: Path, name: str, kind: type[Declared], module: ModuleType | None = None) -> Declared:
-    found = getattr(module or load_module(file), name, None)
-    if not isinstance(found, kind):
+    value = getattr(module or load_module(file), name, None)
+    if not isinstance(value, kind):
         raise ScrubError(
             f"{file} declares no {name}: it must set {name} = {kind.__name__}(...) ('scrub new' writes one)"
         )
-    return found
+    return value
 
 
 def load_module(file: Path) -> ModuleType:

@@ -18,14 +18,14 @@ class Interval:
     high: float
 
     @property
-    def bounded(self) -> bool:
+    def known(self) -> bool:
         """Whether both ends are numbers."""
         return math.isfinite(self.low) and math.isfinite(self.high)
 
     @property
     def exact(self) -> bool:
         """Whether there is no interval around the estimate: both ends are one number, or are none."""
-        return self.low == self.high or not self.bounded
+        return self.low == self.high or not self.known
 
     def __mul__(self, factor: float) -> Interval:
         return Interval(self.estimate * factor, self.low * factor, self.high * factor)

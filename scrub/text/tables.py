@@ -28,10 +28,10 @@ class Column:
 
     Cells are texts, or numbers with so many `digits`, multiplied by `factor`, the unit behind them and with a sign if
     they have one (see :class:`Typography`); or intervals: estimates whose ends are in two other columns, or objects.
+    Where one of one prompt may be there, which is `lone`, an interval of no width is written as its estimate.
     `cell` makes them of a whole row instead: two texts where the second may stand below the first. What is missing is
     a dash among numbers and nothing among texts, or `missing`. A `mark` stands last. `narrow` is the title where there
-    is little room. Texts are at the `left`, numbers aren't. Exact numbers, whose interval has no width, can stand
-    `alone`.
+    is little room. Texts are at the `left`, numbers aren't.
     """
 
     name: str
@@ -42,13 +42,13 @@ class Column:
     kind: str = "f"
     factor: float = 1.0
     ends: tuple[str, str] | None = None
+    lone: bool = False
     cell: Callable[[Row], Any] | None = None
     missing: str | None = None
     mark: Callable[[Row], str] | None = None
     style: Callable[[Row], str] | None = None
     narrow: str | None = None
     left: bool | None = None
-    alone: bool = False
 
     @property
     def justify(self) -> Literal["left", "right"]:
@@ -73,7 +73,7 @@ class Column:
         if self.digits is None or not isinstance(estimate, (int, float)):
             return str(value) if isinstance(value, (int, float)) else value, ""
         written = typography.number(estimate * self.factor, self.digits, self.sign, self.unit, self.kind)
-        if not isinstance(value, Interval) or not value.bounded or (self.alone and value.exact):
+        if not isinstance(value, Interval) or not value.known or (self.lone and value.exact):
             return written, ""
         return written, typography.ends(value * self.factor, self.digits, self.sign, self.kind)
 

@@ -8,9 +8,9 @@ import pytest
 
 from scrub.cli.whitelist import whitelist
 from scrub.data.bigram import Bigram
-from scrub.data.listing import Listing
 from scrub.data.load import load_examples, whitelist_of
-from scrub.data.making import make_whitelist
+from scrub.data.make_whitelist import make_whitelist
+from scrub.data.settings import WhitelistSettings
 from scrub.data.whitelist import Whitelist, gains
 from scrub.models.families.attention_only import Config, lower
 from scrub.models.model import make_model, save_model
@@ -38,7 +38,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("project")
 def test_written_where_studies_look(capsys: pytest.CaptureFixture[str]) -> None:
-    whitelist("ids", "small", listing=Listing(threshold=0.1))
+    whitelist("ids", "small", settings=WhitelistSettings(threshold=0.1))
     options = {"n_ctx": 40, "bos_token_id": 0, "vocab_size": 23}
     sequences = load_examples("ids", **options)
     found = whitelist_of(sequences.origin, sequences.name)
@@ -53,17 +53,17 @@ def test_written_where_studies_look(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_elsewhere_on_request(project: Path) -> None:
-    whitelist("ids", "small", out=project / "list.json", listing=Listing(sequences=20))
+    whitelist("ids", "small", out=project / "list.json", settings=WhitelistSettings(sequences=20))
     assert Whitelist.load(project / "list.json").sequences == 10
 
 
 @pytest.mark.usefixtures("project")
 def test_mistakes() -> None:
     with pytest.raises(ScrubError, match="beta is 0"):
-        Listing(beta=0.0)
+        WhitelistSettings(beta=0.0)
     with pytest.raises(ScrubError, match=r"the share is 1\.5"):
-        Listing(share=1.5)
+        WhitelistSettings(share=1.5)
     with pytest.raises(ScrubError, match="needs at least 2"):
-        make_whitelist("ids", "small", Listing(sequences=1))
+        make_whitelist("ids", "small", WhitelistSettings(sequences=1))
     with pytest.raises(ScrubError, match="say with --out where to write"):
-        whitelist("data/ids/train.jsonl", "small", listing=Listing())
+        whitelist("data/ids/train.jsonl", "small", settings=WhitelistSettings())

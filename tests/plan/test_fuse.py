@@ -73,10 +73,11 @@ def test_a_pattern_under_a_mask_stays(model: Small) -> None:
     check_numbers(model, {"split": split})
 
 
-def test_selected_rows_are_not_fused(model: Small) -> None:
-    """The last layer has few rows; those below it are needed in full."""
-    outputs = {"loss": losses(model.graph)}
-    assert attention(outputs, selected=True) == {"attention": 2, "attention_pattern": 1, "attend": 1}
+def test_selected_rows_are_fused_and_share_their_mask(model: Small) -> None:
+    """The last layer attends at selected rows alone; those below it are needed in full."""
+    outputs = {"loss": losses(model.graph), "scrubbed": losses(rules(model.graph, "a2/q/** -> y"))}
+    assert attention(outputs, selected=True) == {"attention": 2 + 2 + 2}
+    assert [step.node.op for step in compile_plan(outputs).steps].count("in_reach") == 1
     rows = model.inputs["selected"][..., None]
     found = model.run(outputs, selected=True)["loss"]
     torch.testing.assert_close(found, model.naive(outputs["loss"]).gather(1, rows), rtol=0, atol=1e-12)

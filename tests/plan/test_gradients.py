@@ -13,7 +13,7 @@ from scrub.graph.node import Node
 from scrub.paths.rules import held
 from scrub.plan.plan import PER_RUN
 from scrub.plan.runner import Runner
-from scrub.study.experiments import divergence, losses
+from scrub.study.metric import divergence, losses
 
 STEP = 1e-6
 MADE = [small(biases=("q", "k", "v", "o")), small_gpt2()]

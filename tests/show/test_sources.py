@@ -65,9 +65,10 @@ def test_dashes_differ_too() -> None:
 
 
 def test_the_order_of_sources() -> None:
-    sources = [Source.parse(text) for text in ("rows like b", "y", "like a", "x", "y")]
-    assert list(map(str, ordered(sources))) == ["x", "y", "like a", "rows like b"]
+    parsed = map(Source.parse, ["rows like b", "y", "like a", "x", "zero", "y"])
+    assert [str(each) for each in ordered(parsed)] == ["x", "y", "like a", "rows like b", "zero"]
     assert Source.parse("rows like typicality").meaning == "each row agrees with x on typicality"
+    assert [Source.parse(text).meaning for text in ("x", "y", "mean")] == ["reference", "other", "mean"]
 
 
 def test_printable_leaves_what_can_be_seen() -> None:

@@ -7,8 +7,7 @@ import networkx as nx
 from small import small
 
 from scrub.graph.node import node, walk
-from scrub.graph.views import listing, to_networkx
-from scrub.paths.sources import X
+from scrub.show.views import listing, to_networkx
 
 
 def test_every_node_is_there_once_with_what_it_is() -> None:

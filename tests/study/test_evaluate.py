@@ -25,7 +25,7 @@ from scrub.study.evaluate import Evaluator, evaluate
 from scrub.study.experiments import UNSCRUBBED, Experiment, Experiments, Name, build
 from scrub.study.gates import check_gates
 from scrub.study.hypothesis import split_roles
-from scrub.study.metric import LOGIT, LOSS, STUDIED, Metric
+from scrub.study.metric import LOGIT, LOSS, Metric, studied
 from scrub.study.settings import Settings
 from scrub.text.errors import GateError, ScrubError
 
@@ -93,7 +93,7 @@ def test_a_metric_of_ones_own_beside_the_loss(model: Model, examples: Examples, 
 @pytest.mark.usefixtures("passed")
 def test_some_examples_in_any_order_are_what_they_are_among_all(model: Model, examples: Examples) -> None:
     of = experiments(model, *RULES)
-    made, pairing = Evaluator(model, of, STUDIED, SETTINGS), pair_up(examples, of.draws)
+    made, pairing = Evaluator(model, of, studied(), SETTINGS), pair_up(examples, of.draws)
     every = made(pairing, values_of=["loss", "kl"])
     members = np.array([7, 2, 11, 0, 5])
     some = made(pairing, members, values_of=["loss", "kl"])
@@ -109,9 +109,9 @@ def test_experiments_of_many_plans_are_those_of_one(
     model: Model, examples: Examples, passed: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of = experiments(model, *RULES)
-    together = evaluate(model, of, examples, STUDIED, SETTINGS)
+    together = evaluate(model, of, examples, studied(), SETTINGS)
     monkeypatch.setattr(scrub.study.evaluate, "PLAN_EXPERIMENTS", 4)
-    apart = evaluate(model, of, examples, STUDIED, SETTINGS)
+    apart = evaluate(model, of, examples, studied(), SETTINGS)
     assert passed == [list(RULES), list(RULES[:4]), list(RULES[4:])]
     assert apart.names == together.names
     assert apart.sums.keys() == together.sums.keys()

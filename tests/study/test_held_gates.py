@@ -27,7 +27,6 @@ from scrub.study.experiments import UNSCRUBBED, Experiment, Experiments, Name, b
 from scrub.study.gates import Gates, check_gates
 from scrub.study.held import stands_for
 from scrub.study.hypothesis import Hypothesis
-from scrub.study.metric import losses
 from scrub.study.study import Study
 from scrub.text.errors import GateError, ScrubError
 
@@ -192,12 +191,12 @@ def test_a_leaf_that_stands_at_the_wrong_place(model: Model) -> None:
 
 
 def test_own_values_that_are_not_its_own(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = scrub.study.gates._Basis._own_values
+    whole = scrub.study.gates._Look._own
 
     def wrong(*arguments: object) -> dict[Node, Tensor]:
         return {leaf: value * 1.01 for leaf, value in whole(*arguments).items()}  # type: ignore[arg-type]
 
-    monkeypatch.setattr(scrub.study.gates._Basis, "_own_values", wrong)
+    monkeypatch.setattr(scrub.study.gates._Look, "_own", wrong)
     with pytest.raises(GateError, match="with every source bound to x gives another loss than the model"):
         gates(model, experiment(model, ["a0 -> mean"]))
 
@@ -210,7 +209,9 @@ def test_what_is_held_is_computed_all_the_same(model: Model, monkeypatch: pytest
         of = current.arguments.get("of")
         return of if isinstance(of, Node) else current
 
-    monkeypatch.setattr(scrub.study.gates, "losses", lambda graph: losses(rewrite([graph], own)[graph]))
+    for name in ("losses", "_target_logit"):
+        read = getattr(scrub.study.gates, name)
+        monkeypatch.setattr(scrub.study.gates, name, lambda graph, read=read: read(rewrite([graph], own)[graph]))
     source = rule.partition("-> ")[2]
     with pytest.raises(GateError, match=f"does not carry the source '{source}'"):
         gates(model, experiment(model, [rule]), experiment(model, ["a0 -> y"]))

@@ -178,7 +178,7 @@ def test_rows_of_donors_stay_where_they_are() -> None:
 
 
 def test_groups_stay_together_where_single_heads_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(null, "MOST", 14)
+    monkeypatch.setattr(null, "MAX_PATHS", 14)
     size = Size(STUDY, named(PAIR), "k", MODEL, ROLES)
     assert size.distinct == 36  # 2 of 9 slots
     assert "by heads" not in size.shuffled(np.random.default_rng(0), 1).rules

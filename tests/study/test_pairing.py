@@ -12,7 +12,7 @@ from scipy import stats
 
 from scrub.data.examples import Examples
 from scrub.paths.sources import Like, RowsLike, Source, X, Y
-from scrub.study.draws import BLOCK, Feature, Pairing, blocks, pair, pair_up, row_donors, sequence_donors
+from scrub.study.draws import BLOCK_SEQUENCES, Feature, Pairing, blocks, pair, pair_up, row_donors, sequence_donors
 from scrub.text.errors import ScrubError
 
 COUNTS = st.integers(2, 97)
@@ -87,7 +87,7 @@ def test_batches_hold_every_sequence_once(count: int, size: int) -> None:
 def test_blocks_are_a_partition(count: int, seed: int, number: int) -> None:
     found = blocks(count, seed, number)
     assert sorted(np.concatenate(found)) == list(range(count))
-    assert all(len(block) == BLOCK for block in found[:-1])
+    assert all(len(block) == BLOCK_SEQUENCES for block in found[:-1])
 
 
 @given(COUNTS, st.integers(1, 9), SEEDS)
@@ -102,15 +102,15 @@ def test_row_donors_agree_and_are_others(count: int, kinds: int, seed: int) -> N
 
 
 def test_row_donors_come_from_the_block_where_it_has_one() -> None:
-    classes = classes_of(3 * BLOCK, 2, seed=0)
+    classes = classes_of(3 * BLOCK_SEQUENCES, 2, seed=0)
     donors = row_donors(classes, 7, 1, "f")
-    for block in blocks(3 * BLOCK, 7, 1):
+    for block in blocks(3 * BLOCK_SEQUENCES, 7, 1):
         assert np.isin(donors[block], block).all()  # of 32 with two classes, some agree for sure
 
 
 def test_row_donors_are_sought_elsewhere_where_the_block_has_none() -> None:
-    classes = np.zeros((2 * BLOCK, 1), dtype=np.int64)
-    first, second = (block[0] for block in blocks(2 * BLOCK, 0, 0))
+    classes = np.zeros((2 * BLOCK_SEQUENCES, 1), dtype=np.int64)
+    first, second = (block[0] for block in blocks(2 * BLOCK_SEQUENCES, 0, 0))
     classes[[first, second]] = 1  # the only two of their class, in different blocks
     donors = row_donors(classes, 0, 0, "f")
     assert (donors[first, 0], donors[second, 0]) == (second, first)

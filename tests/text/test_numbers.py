@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from io import StringIO
 
 import numpy as np
@@ -36,7 +37,7 @@ COLUMNS = [
         unit="%",
         ends=("gain, low", "gain, high"),
         narrow="gain,\n%",
-        alone=True,
+        lone=True,
     ),
     Column("count", digits=0, mark=lambda row: "*" if row["count"] > 2 else " "),
 ]
@@ -82,8 +83,10 @@ def test_a_table_shows_sections_intervals_and_marks() -> None:
     assert [row.split() for row in rows] == [
         ["q", "-1.00", "+50.0", "%", "[-1.0,", "+100.0]", "1"],
         ["0.25", "-", "2"],
-        ["k", "-", "+200.0", "%", "3*"],
+        ["k", "-", "+200.0", "%", "[+200.0,", "+200.0]", "3*"],
     ]
+    lone = [replace(column, lone=column.name == "gain") for column in COLUMNS]  # one prompt has no interval
+    assert printed(FrameTable(FRAME, lone), 200)[-1].split() == ["k", "-", "+200.0", "%", "3*"]
     assert printed(FrameTable(FRAME, COLUMNS, "title", "caption"), 200)[0] == "title"
     assert printed(FrameTable(FRAME, COLUMNS, caption="caption"), 200)[-1] == "caption"
 

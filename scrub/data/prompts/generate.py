@@ -22,22 +22,23 @@ from scrub.text.files import one_line
 
 GIVEN = "given"
 WHERE = ("target", "prefix")
-LENGTH = 6  # of the draw in `J A M P R X J A M P R`
+DRAW_WORDS = 6  # as in `J A M P R X J A M P R`
 SEEDS = 1 << 32
-MOST = 100_000  # prompts, more than any interval needs
+MAX_PROMPTS = 100_000  # more than any interval needs
 
 
 def repeated_prompts(
     model: Model,
     kind: str = "letters",
     count: int = 1,
-    length: int = LENGTH,
+    length: int = DRAW_WORDS,
     seed: int = 0,
     bos: bool | None = None,
     query: int | None = None,
 ) -> Examples:
-    """Draws of `length` different words, each followed by its own words again up to that with number `query`.
+    """Draw `length` different words for each prompt, and repeat them up to the one with number `query`.
 
+    `repeated_prompts(model, "words", count=64)`.
     Behind it the word that came next in the draw is expected: of `J A M P R X J A M P R`, with the length 6, the query
     is R and X is expected. Without `query` it is the last but one, as there; the last one expects the draw's first word
     again. Prompts begin with the begin token if `bos`, or if that is None and the model's own library puts it there.
@@ -52,7 +53,7 @@ def prompt_pairs(
     model: Model,
     kind: str = "letters",
     count: int = 1,
-    length: int = LENGTH,
+    length: int = DRAW_WORDS,
     seed: int = 0,
     bos: bool | None = None,
     query: int | None = None,
@@ -60,6 +61,7 @@ def prompt_pairs(
 ) -> Examples:
     """Pair the prompts of :func:`repeated_prompts` with corrupted ones, their others, that differ at one position.
 
+    `prompt_pairs(model, count=64)` are clean, and their `swapped()` corrupted.
     There another word stands, which stands nowhere else in the prompt: at the target, so that there is nothing to copy,
     or (`where="prefix"`) at the first occurrence of the query, so that there is nothing to match.
     Raises ScrubError as :func:`repeated_prompts` does.
@@ -77,7 +79,7 @@ def prompt_pairs(
 
 
 def given_prompt(model: Model, text: str, expected: str | None = None, bos: bool | None = None) -> Examples:
-    """The prompt that a user types, such as `J A M P R X J A M P R`: the query is its last token.
+    """Read a prompt that a user types, `given_prompt(model, "J A M P R X J A M P R")`: the query is its last token.
 
     `expected` is the text of the token that should come next, blank and all; without it, it is what came after the
     earlier occurrences of the query's token. Of several occurrences that it came after, the first one counts.
@@ -105,7 +107,7 @@ def given_prompt(model: Model, text: str, expected: str | None = None, bos: bool
 def given_pair(
     model: Model, clean: str, corrupted: str, expected: str | None = None, bos: bool | None = None
 ) -> Examples:
-    """A clean and a corrupted prompt that a user types; positions and the expected token are those of the clean one.
+    """Read a clean and a corrupted prompt that a user types; positions and expected token are those of the clean one.
 
     Raises ScrubError as :func:`given_prompt` does for the clean one, and for two that aren't of as many tokens, or
     don't differ.
@@ -120,7 +122,7 @@ def given_pair(
 
 
 def _paired(clean: Examples, tokens: Int[np.ndarray, "prompt position"], texts: tuple[str, ...]) -> Examples:
-    """Clean prompts, and as their others the corrupted ones of these tokens, which expect the clean answer."""
+    """Give clean prompts the corrupted ones of these tokens as their others, which expect the clean answer."""
     other = np.concatenate([tokens, clean.expected[:, None]], axis=1)
     return replace(clean, other=other, other_texts=texts)
 
@@ -135,7 +137,7 @@ def _drawn(
     query: int | None,
     spare: int = 0,
 ) -> tuple[Examples, Int[np.ndarray, "prompt word"], int]:
-    """Prompts, the numbers of their words, and that of the query in the draw. `spare` words are left undrawn."""
+    """Draw prompts, the numbers of their words, and that of the query in the draw; `spare` words stay undrawn."""
     known = vocabulary(model, kind)
     at = length - 2 if query is None else query
     _check_layout(count, length, seed, at)
@@ -162,8 +164,8 @@ def _drawn(
 
 
 def _check_layout(count: int, length: int, seed: int, query: int) -> None:
-    if not 1 <= count <= MOST:
-        raise ScrubError(f"{count} prompts can't be drawn: take 1 to {MOST:,}")
+    if not 1 <= count <= MAX_PROMPTS:
+        raise ScrubError(f"{count} prompts can't be drawn: take 1 to {MAX_PROMPTS:,}")
     if length < 2:
         raise ScrubError(f"a draw of {length} words has nothing to expect: take a length of at least 2")
     if not 0 <= query < length:
@@ -175,7 +177,7 @@ def _check_layout(count: int, length: int, seed: int, query: int) -> None:
 def _spelled(
     model: Model, known: Vocabulary, words: Int[np.ndarray, "prompt word"], begins: bool
 ) -> tuple[Int[np.ndarray, "prompt position"], tuple[str, ...]]:
-    """The tokens and the texts of prompts of these words. Raises ScrubError if the text has other tokens."""
+    """Spell prompts of these words, as tokens and as texts. Raises ScrubError if the text has other tokens."""
     tokens = known.later[words]
     tokens[:, 0] = known.first[words[:, 0]]
     _check_length(model, tokens.shape[1] + begins)
@@ -184,7 +186,7 @@ def _spelled(
     else:
         assert model.tokenizer is not None
         texts = tuple(" ".join(known.words[word] for word in row) for row in words)
-        typed = [each.ids for each in model.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+        typed = [text.ids for text in model.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
         if typed != tokens.tolist():
             raise ScrubError(f"the tokenizer of {model.name} makes one token of several {known.kind}: take {RANDOM}")
     return _begun(model, tokens, begins), texts
@@ -196,8 +198,8 @@ def _typed(model: Model, text: str, bos: bool | None) -> list[int]:
         raise ScrubError("the prompt is empty: type a text as in 'J A M P R X J A M P R'")
     begins = _begins(model, bos)
     _check_length(model, len(tokens) + begins)
-    found: list[int] = _begun(model, np.array([tokens]), begins)[0].tolist()
-    return found
+    prompt: list[int] = _begun(model, np.array([tokens]), begins)[0].tolist()
+    return prompt
 
 
 def _one_token(model: Model, text: str) -> int:

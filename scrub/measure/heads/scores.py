@@ -31,11 +31,11 @@ def score_heads(
     seed: int = 0,
     progress: bool = False,
 ) -> dict[str, HeadScore]:
-    """Scores of every head of an unsplit model by name, each with what it was in every sequence.
+    """Score every head of an unsplit model by name, keeping what each score was in every sequence.
 
-    `on` are examples: prompts (scored at their query), text, or tokens of text (scored from position 2 on). `names` are
-    of READINGS, or
-    `lag 100`; by default all of READINGS that can be measured there. `seed` is that of the intervals' resamples.
+    `score_heads(model, prompts, ["direct effect"])["direct effect"].top(5)`. `on` are examples: prompts (scored at
+    their query), text, or tokens of text (scored from position 2 on). `names` are of READINGS, or `lag 100`; by default
+    all of READINGS that can be measured there. `seed` is that of the intervals' resamples.
     Raises ScrubError for a name that is none or isn't measured there, and for sequences that the model can't read.
     """
     examples = Examples.of(on)
@@ -43,7 +43,7 @@ def score_heads(
     asked = _asked(examples, names)
     if not asked:
         return {}
-    wanted = [each.name for each in asked]
+    wanted = [score.name for score in asked]
     sums: dict[str, list[np.ndarray]] = {name: [] for name in wanted}
     counts: dict[str, list[np.ndarray]] = {name: [] for name in wanted}
     with batches_bar(progress) as bar:
@@ -55,8 +55,8 @@ def score_heads(
                 counts[name].append(counted)
             bar.advance(task, len(real))
     return {
-        each.name: each.score(examples.kind, np.concatenate(sums[each.name]), np.concatenate(counts[each.name]), seed)
-        for each in asked
+        of.name: of.score(examples.kind, np.concatenate(sums[of.name]), np.concatenate(counts[of.name]), seed)
+        for of in asked
     }
 
 
@@ -65,38 +65,39 @@ def _asked(examples: Examples, names: Iterable[str] | None) -> list[Definition]:
         return [DEFINITIONS[name] for name in READINGS if examples.kind in DEFINITIONS[name].on]
     asked = [definition(name) for name in dict.fromkeys(names)]
     positions = examples.context
-    for each in asked:
-        if each.name not in READINGS and lag_of(each.name) is None:
-            raise ScrubError(f"{each.name!r} isn't read from the unchanged model: read are {', '.join(READINGS)}")
-        if examples.kind not in each.on:
+    for score in asked:
+        if score.name not in READINGS and lag_of(score.name) is None:
+            raise ScrubError(f"{score.name!r} isn't read from the unchanged model: read are {', '.join(READINGS)}")
+        if examples.kind not in score.on:
             raise ScrubError(
-                f"{each.name!r} is measured on {' and '.join(each.on)}, not on {examples.kind}: leave it out"
+                f"{score.name!r} is measured on {' and '.join(score.on)}, not on {examples.kind}: leave it out"
             )
-        if (lag_of(each.name) or 0) >= positions:
-            raise ScrubError(f"{each.name!r} looks further back than the {positions} positions of the {examples.kind}")
+        if (lag_of(score.name) or 0) >= positions:
+            raise ScrubError(f"{score.name!r} looks further back than the {positions} positions of the {examples.kind}")
     return asked
 
 
 def _rows(
     model: Model, examples: Examples, needs: frozenset[str]
 ) -> Iterator[tuple[Rows, list[LayerRun], Bool[Tensor, "batch row"]]]:
-    """Each batch's scored rows, what every layer did there, and which rows are real: others only fill up."""
+    """Read each batch's scored rows, what every layer did there, and which rows are real, not padding."""
     anatomy = Anatomy.of(model.graph)
     ending, weights = anatomy.ending(model), anatomy.weights(model)
     copied = np.full_like(examples.inputs, NOWHERE) if examples.copied is None else examples.copied
     most, start = int(examples.counts.max()), 0
-    for query, found in read(model, anatomy.outputs(needs), examples.tokens, examples.scored):
+    for query, values in read(model, anatomy.outputs(needs), examples.tokens, examples.scored):
         here = slice(start, start + len(query))
         start += len(query)
         tokens, to = (
-            torch.from_numpy(np.ascontiguousarray(each[here])).long().to(model.device)
-            for each in (examples.tokens, copied)
+            torch.from_numpy(np.ascontiguousarray(array[here])).long().to(model.device)
+            for array in (examples.tokens, copied)
         )
         real = torch.from_numpy(np.arange(most)[None] < examples.counts[here][:, None]).to(model.device)
         following, to = tokens[:, 1:].gather(1, query), to.gather(1, query)
-        rows = Rows(tokens[:, :-1], query, following, to, ending, found.get(SCALE), found.get(PREDICTION))
+        rows = Rows(tokens[:, :-1], query, following, to, ending, values.get(SCALE), values.get(PREDICTION))
         layers = [
-            LayerRun(found.get(f"{PATTERN} {at}"), found.get(f"{Z} {at}"), weight) for at, weight in enumerate(weights)
+            LayerRun(values.get(f"{PATTERN} {at}"), values.get(f"{Z} {at}"), weight)
+            for at, weight in enumerate(weights)
         ]
         yield rows, layers, real
 

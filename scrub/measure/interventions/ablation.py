@@ -27,13 +27,14 @@ from scrub.text.frames import interval_columns
 from scrub.text.numbers import Interval
 
 EFFECT, LOG_EFFECT, SHIFT, DIFFERENTIAL = ABLATIONS  # the scores that an ablation gives
-BEFORE = 0  # the row of the unchanged model
+UNCHANGED_ROW = 0  # of every array of effects
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """What ablations do to the predictions of a model: `before` is the unchanged model, `after` the ablated one.
+    """Effects of ablations on the predictions of a model: `before` is the unchanged model, `after` the ablated one.
 
+    `ablate(model, text, ["a1.3", "m0"]).frame()` is a row for each, and `tokens("a1.3")` one for each token.
     `how` says what was done, as in "zero" or "mean at positions 4..7". Intervals are 95 % bootstraps over sequences,
     the same resamples before and after; one sequence has none: its ends are the estimate.
     """
@@ -50,11 +51,11 @@ class Ablation:
     @property
     def before(self) -> dict[str, Interval]:
         """The loss and the probability of the target in the unchanged model."""
-        values = np.stack([self.effects.values[LOSS.name][BEFORE], self.effects.probability[BEFORE]])
+        values = np.stack([self.effects.values[LOSS.name][UNCHANGED_ROW], self.effects.probability[UNCHANGED_ROW]])
         return dict(zip(("loss", "probability"), self.effects.interval(values), strict=True))
 
     def change(self, kind: str) -> Float[np.ndarray, "experiment scored"]:
-        """One of the scores in ABLATIONS at every scored position, a row for each experiment.
+        """Score every scored position by one of ABLATIONS, a row for each experiment.
 
         The effects are before less after, above 0 where the model loses what it had; the uniform shift is that of the
         mean logit, and the differential effect that of the target's logit above it, both after less before. Raises
@@ -62,19 +63,19 @@ class Ablation:
         """
         values = self.effects.values
         if kind == EFFECT:
-            found = -self.effects.probability
+            values_of = -self.effects.probability
         elif kind == LOG_EFFECT:  # the loss is -log P
-            found = values[LOSS.name]
+            values_of = values[LOSS.name]
         elif kind == SHIFT:
-            found = values[MEAN_LOGIT.name]
+            values_of = values[MEAN_LOGIT.name]
         elif kind == DIFFERENTIAL:
-            found = values[LOGIT.name] - values[MEAN_LOGIT.name]
+            values_of = values[LOGIT.name] - values[MEAN_LOGIT.name]
         else:
             raise ScrubError(f"an ablation has no score {kind!r}: it has {', '.join(ABLATIONS)}")
-        return self.effects.above_unchanged(found)[1:]
+        return self.effects.above_unchanged(values_of)[1:]
 
     def head_score(self, kind: str = EFFECT) -> HeadScore:
-        """One of the scores in ABLATIONS for every head. Raises ScrubError unless each head was ablated by itself."""
+        """Score every head by one of ABLATIONS. Raises ScrubError unless each head was ablated by itself."""
         change, layers = self.change(kind), attention_heads(self.model.graph)
         names = heads(self.model.graph)
         if missing := [name for name in names if name not in self.names]:
@@ -87,8 +88,10 @@ class Ablation:
         return replace(score, name=f"{kind} ({self.how})")
 
     def frame(self) -> pd.DataFrame:
-        """A row for each experiment: loss and P(target) before and after, and every score in ABLATIONS, with the ends
-        of their intervals. The effect in log probability is the rise of the loss."""
+        """List for each experiment loss and P(target) before and after, and every score in ABLATIONS, with intervals.
+
+        The effect in log probability is the rise of the loss.
+        """
         loss, probability = self.before["loss"], self.before["probability"]
         columns = {
             "ablated": self.names,
@@ -103,14 +106,16 @@ class Ablation:
         return pd.DataFrame(columns)
 
     def tokens(self, experiment: str) -> pd.DataFrame:
-        """A row for each scored position: its sequence, position and token, the target that comes next, and the loss of
-        that before and after. Raises ScrubError for an experiment that there is not."""
+        """List for each scored position its token, the target that comes next, and the loss of that before and after.
+
+        Raises ScrubError for an experiment that there is not.
+        """
         if experiment not in self.names:
             raise ScrubError(f"there is no experiment {experiment!r}: there are {', '.join(self.names)}")
         examples, losses = self.effects.examples, self.effects.values[LOSS.name]
         sequence, position = np.nonzero(examples.scored)
         texts = {int(t): token_text(int(t), self.model.tokenizer) for t in np.unique(examples.tokens)}
-        before, after = losses[BEFORE], losses[1 + self.names.index(experiment)]
+        before, after = losses[UNCHANGED_ROW], losses[1 + self.names.index(experiment)]
         return pd.DataFrame(
             {
                 "sequence": sequence,
@@ -138,8 +143,9 @@ def ablate(
     arrays: Arrays | None = None,
     settings: Settings | None = None,
 ) -> Ablation:
-    """Ablate sites of a model, one experiment after another, all in one plan.
+    """Ablate sites of a model by zero, by the mean or by resampling, one experiment after another, all in one plan.
 
+    `ablate(model, text, ["a1.3", "a1.3+m0"], how="mean").frame()`.
     `what` is "heads", "layers" (attention and MLPs), "attention", "mlps" or "streams", one experiment for each of them;
     or texts of sites, one experiment for each: `a1.3`, or several at once as in `a1.3+a0.1@4..7` (see
     scrub/paths/sites.py). By default it is "heads", or nothing but what `attend` does.
@@ -173,7 +179,7 @@ def ablate(
 
 
 def _name(text: str, attend: Mapping[str, str], only: bool) -> str:
-    """What an experiment is called: what is ablated, or what alone is kept."""
+    """Name an experiment: what is ablated, or what alone is kept."""
     forced = ", ".join(f"{heads} by {pattern}" for heads, pattern in attend.items())
     if not text:
         return f"only {forced}" if only else forced
@@ -181,7 +187,7 @@ def _name(text: str, attend: Mapping[str, str], only: bool) -> str:
 
 
 def _said(how: str, positions: str | None, attend: Mapping[str, str], only: bool, ablates: bool) -> str:
-    """How everything was ablated, and what was done besides."""
+    """Say how everything was ablated, and what was done besides."""
     where = f" at positions {positions}" if positions else ""
     said = [f"{how}{where}{', all but what is named' if only else ''}"] if ablates else []
     return "; ".join([*said, *(f"{heads} attending by {pattern}" for heads, pattern in attend.items())])

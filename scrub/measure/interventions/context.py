@@ -1,4 +1,4 @@
-"""Context sensitivity: what a head's far context is worth to the predictions that have much context.
+"""Context sensitivity: the worth of a head's far context to the predictions that have much context.
 
 The head alone runs on a sequence whose beginning is another sequence's, while all others run on the real one. It is
 scored where at least so many real tokens (the near context) stand between the cut and the position: what it loses
@@ -23,16 +23,16 @@ from scrub.study.metric import LOSS
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 
-NEAR = 32  # positions of real context, at least
+NEAR_POSITIONS = 32  # of real context, at least
 
 
 def context_sensitivity(
     model: Model,
     text: Tokens,
-    near: int = NEAR,
+    near: int = NEAR_POSITIONS,
     settings: Settings | None = None,
 ) -> HeadScore:
-    """How much the in-context loss rises, in nats, when a head's far context is another sequence's, for every head.
+    """Measure for every head how much the loss rises, in nats, when its far context is another sequence's.
 
     Sequences are cut in the middle: what is before it, but for the begin token, is the other sequence's where the head
     reads; positions from `near` behind the cut on are scored.

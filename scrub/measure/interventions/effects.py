@@ -1,4 +1,4 @@
-"""What interventions do: at every scored position the loss, and the logits if asked, beside the unchanged model."""
+"""Effects of interventions: at every scored position the loss, and the logits if asked, beside the unchanged model."""
 
 from __future__ import annotations
 
@@ -60,18 +60,17 @@ class Effects:
         return means
 
     def interval(self, values: Float[np.ndarray, "some scored"]) -> list[Interval]:
-        """Average each over all positions, with its 95 % interval over examples. One example has none: both of its
-        ends are the mean."""
-        return [Bootstrap.interval(each) for each in self.resampled(values)]
+        """Average each over all positions, with its 95 % interval over examples; of one, both ends are the mean."""
+        return [Bootstrap.interval(means) for means in self.resampled(values)]
 
     def of(self, members: Int[np.ndarray, " member"]) -> Effects:
-        """The same effects on some of the examples, by their numbers in ascending order."""
+        """Keep the effects on some of the examples, by their numbers in ascending order."""
         kept = np.repeat(np.isin(np.arange(len(self.counts)), members), self.counts)
-        values = {metric: found[:, kept] for metric, found in self.values.items()}
+        values = {metric: array[:, kept] for metric, array in self.values.items()}
         return replace(self, examples=self.examples.some(members), values=values)
 
     def above_unchanged(self, values: Float[np.ndarray, "experiment scored"]) -> Float[np.ndarray, "experiment scored"]:
-        """Each experiment less the unchanged model."""
+        """Subtract the unchanged model from each experiment."""
         return np.asarray(values - values[:1])
 
 
@@ -95,7 +94,7 @@ def measure_effects(
     """
     asked = settings or Settings()
     examples.check(model.n_ctx, model.vocab_size, model.name)
-    every = tuple(each.experiment(model.graph, model.roles) for each in interventions)
+    every = tuple(intervention.experiment(model.graph, model.roles) for intervention in interventions)
     experiments = Experiments(build(UNSCRUBBED, model.graph), every)
     _check_names(experiments.names)
     _check_positions(experiments, examples)
@@ -104,20 +103,20 @@ def measure_effects(
             raise ScrubError(f"there are {len(other)} other sequences for {len(examples)}: give one for each")
         examples = replace(examples, other=_fitting(other, examples, "other"))
     metrics = (LOSS, LOGIT, MEAN_LOGIT) if logits else (LOSS,)
-    found = evaluate(
+    measured = evaluate(
         model,
         experiments,
         examples,
         metrics,
         asked,
-        values_of=[each.name for each in metrics],
+        values_of=[metric.name for metric in metrics],
         reference=None if reference is None else _fitting(reference, examples, "reference"),
         arrays=arrays,
         quiet=True,
         on=f" on {examples.kind}",
     )
-    values = {each.name: found.rows(each.name) for each in metrics}
-    return Effects(examples, experiments.names, values, found.gates, asked.seed)
+    values = {metric.name: measured.rows(metric.name) for metric in metrics}
+    return Effects(examples, experiments.names, values, measured.gates, asked.seed)
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -14,19 +14,19 @@ from scrub.paths.splits import Roles, Split, attention_heads, heads_of
 from scrub.study.experiments import Experiment, Name, build
 from scrub.text.errors import ScrubError
 
-SOURCES: Mapping[str, Source] = {"zero": Zero(), "mean": Mean(), "resample": Y}  # what ablates a site, by how
+SOURCES: Mapping[str, Source] = {"zero": Zero(), "mean": Mean(), "resample": Y}  # of zero, mean, resample ablation
 
 
 @dataclass(frozen=True)
 class Intervention:
-    """What is done to a model in one experiment: its splits and rules, as a hypothesis writes them."""
+    """One experiment on a model: its splits and rules, as a hypothesis writes them."""
 
     name: str
     splits: tuple[Split, ...]
     rules: tuple[Rule, ...]
 
     def experiment(self, graph: Node, roles: Roles) -> Experiment:
-        """The experiment. Raises ScrubError for a split or rule that matches nothing."""
+        """Build the experiment. Raises ScrubError for a split or rule that matches nothing."""
         before = graph
         try:
             for split in self.splits:
@@ -53,7 +53,7 @@ def ablate_sites(
     only: bool = False,
     positions: str | None = None,
 ) -> Intervention:
-    """The ablation of sites (`a1.3+m0`), with the attention of heads forced to patterns (`{"a0.0": "lag 100"}`).
+    """Ablate sites (`a1.3+m0`), and force the attention of heads to patterns (`{"a0.0": "lag 100"}`).
 
     With `only`, what is named is what stays: every other head and MLP is ablated instead, and the embedding stays.
     Heads that are named attend as they are told to, also where all of their layer is told another pattern.
@@ -68,11 +68,11 @@ def ablate_sites(
     if how not in SOURCES and (streams := [site.text for site in named if site.written]):
         raise ScrubError(f"{streams[0]!r} is a sum of components, so no one array stands there: name a component")
     source = SOURCES[how] if how in SOURCES else Source.parse(how)
-    forced.sort(key=lambda each: bool(each[0].groups))  # what is asked of some heads wins over that of their layer
+    forced.sort(key=lambda pair: bool(pair[0].groups))  # what is asked of some heads wins over that of their layer
     every = [*named, *(site for site, _ in forced)]
     splits = splits_of(every)
     cut = _others(every, graph, roles) if only else []
-    patterns = cut if only else [each for site in named for each in site.patterns]
+    patterns = cut if only else [pattern for site in named for pattern in site.patterns]
     rules = [Rule(pattern, source) for pattern in patterns]
     rules += [Rule(site.attention, Source.parse(f"attend {by}")) for site, by in forced]
     return Intervention(name, tuple(splits), tuple(rules))
@@ -83,7 +83,7 @@ def _not_heads(site: Site) -> bool:
 
 
 def _others(kept: Sequence[Site], graph: Node, roles: Roles) -> list[Pattern]:
-    """Patterns for every head and MLP but those that are kept."""
+    """Write patterns for every head and MLP but those that are kept."""
     if wrong := [site.text for site in kept if len(site.steps) != 1 or site.positions is not None]:
         raise ScrubError(f"{wrong[0]!r} can't be what alone stays: name heads, layers or MLPs, at all positions")
     some: dict[str, set[int]] = {}
@@ -91,5 +91,5 @@ def _others(kept: Sequence[Site], graph: Node, roles: Roles) -> list[Pattern]:
         some.setdefault(layer, set()).update(heads_of(int(layer[1:]), name, roles))
     all_named = {layer for layer, named in some.items() if len(named) == len(attention_heads(graph)[int(layer[1:])])}
     whole = {"emb", *all_named, *(site.steps[0] for site in kept)}
-    others = [each for each in components(graph) if each not in whole]
-    return [Pattern(f"**/{each}.rest" if each in some else f"**/{each}") for each in others]
+    others = [label for label in components(graph) if label not in whole]
+    return [Pattern(f"**/{label}.rest" if label in some else f"**/{label}") for label in others]

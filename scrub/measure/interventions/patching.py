@@ -1,4 +1,4 @@
-"""Patching: what of a clean prompt's answer comes back where one place of the corrupted run is the clean run's.
+"""Activation and path patching: put one place of the clean run into the corrupted one, and see the answer come back.
 
 A patch is the rule `SITE -> y`, with the prompt that is run as x and the other one as y: see
 scrub/paths/sites.py for what a site may be. It is activation patching where the site is a component, a slot or
@@ -35,7 +35,7 @@ MEASURES = (PROBABILITY, LOG_PROBABILITY)
 INTO_CORRUPTED, INTO_CLEAN = "clean into corrupted", "corrupted into clean"
 DIRECTIONS = (INTO_CORRUPTED, INTO_CLEAN)
 EVERYTHING = "everything"  # the patch that makes one run the other
-LEAST = 1e-4  # of probability or nats, that clean and corrupted must differ by: what float32 is trusted to, as in gates
+MIN_DIFFERENCE = 1e-4  # of clean and corrupted, in probability or nats: what float32 is trusted to, as in gates
 Pairs = Examples | tuple[Tokens, Tokens, Bool[np.ndarray, "sequence position"]]
 
 
@@ -43,6 +43,7 @@ Pairs = Examples | tuple[Tokens, Tokens, Bool[np.ndarray, "sequence position"]]
 class Patching:
     """The answer's probability with one place patched after another, between those of both prompts.
 
+    `patch(model, pairs, ["a1.3", "stream 1"]).recovered()` is an interval in percent for each.
     `sites` has for each patch the text of its site and, if every position was patched by itself, the position.
     Intervals are 95 % bootstraps over pairs; one pair has none: its ends are the estimate.
     """
@@ -56,7 +57,7 @@ class Patching:
     @property
     def names(self) -> list[str]:
         """The patches, in order."""
-        return [named(*each) for each in self.sites]
+        return [named(*site) for site in self.sites]
 
     @property
     def clean(self) -> dict[str, Interval]:
@@ -81,40 +82,42 @@ class Patching:
         ]
 
     def patched(self, measure: str = PROBABILITY) -> list[Interval]:
-        """The mean probability of the answer, or its logarithm, with each patch."""
-        return [Bootstrap.interval(each) for each in self._means(measure)[2:]]
+        """Estimate the mean probability of the answer, or its logarithm, with each patch."""
+        return [Bootstrap.interval(means) for means in self._means(measure)[2:]]
 
     def recovered(self, measure: str = PROBABILITY) -> list[Interval]:
-        """100 (patched - corrupted) / (clean - corrupted) for each patch, of means over pairs, in percent.
+        """Estimate 100 (patched - corrupted) / (clean - corrupted) for each patch, of means over pairs, in percent.
 
-        Numerator and denominator are resampled together. It can be negative or exceed 100, and is no number where clean
-        and corrupted prompts don't differ: by less than LEAST, or by less than the interval of the difference can tell
-        from 0. Raises ScrubError for a measure that is none of MEASURES.
+        Numerator and denominator are resampled together. It can be negative or exceed 100, and is NaN where clean
+        and corrupted prompts don't differ: by less than MIN_DIFFERENCE, or by less than the interval of the difference
+        can tell from 0. Raises ScrubError for a measure that is none of MEASURES.
         """
         means = self._means(measure)
         if not self._differ(measure):
             return [Interval(np.nan, np.nan, np.nan)] * len(self.sites)
         clean, corrupted = means[self._clean], means[1 - self._clean]
-        return [Bootstrap.interval(recovered(each, corrupted, clean)) for each in means[2:]]
+        return [Bootstrap.interval(recovered(patched, corrupted, clean)) for patched in means[2:]]
 
     def frame(self) -> pd.DataFrame:
-        """A row for each patch: its site and position, and for both measures the mean with it and the percent that it
-        recovers, with the ends of their intervals."""
+        """List for each patch its site and position, and for both measures the mean and the percent recovered.
+
+        Beside each are the ends of its interval.
+        """
         site, position = zip(*self.sites, strict=True)
         rows = pd.DataFrame({"site": site})
-        if any(each is not None for each in position):
+        if any(at is not None for at in position):
             rows["position"] = position
         for measure in MEASURES:
-            found = interval_columns(measure, self.patched(measure))
-            rows = rows.assign(**found, **interval_columns(f"{measure} recovered", self.recovered(measure)))
+            means = interval_columns(measure, self.patched(measure))
+            rows = rows.assign(**means, **interval_columns(f"{measure} recovered", self.recovered(measure)))
         return rows
 
     def grid(self, measure: str = PROBABILITY) -> pd.DataFrame:
-        """Percent recovered as a table: layer by head if each head was patched, or site by position if each was.
+        """Lay percent recovered out: layer by head if each head was patched, or site by position if each was.
 
         Raises ScrubError if the patches are neither.
         """
-        values = [each.estimate for each in self.recovered(measure)]
+        values = [interval.estimate for interval in self.recovered(measure)]
         sites = [site for site, _ in self.sites]
         if all(position is not None for _, position in self.sites):
             at = [position for _, position in self.sites]
@@ -126,13 +129,13 @@ class Patching:
 
     @property
     def _clean(self) -> int:
-        """Which of the first two experiments, nothing and everything patched, is the clean run."""
+        """The number of the clean run among the first two experiments, nothing and everything patched."""
         return 0 if self.direction == INTO_CLEAN else 1
 
     @cached_property
     def _by_measure(self) -> dict[str, Float[np.ndarray, "experiment one_plus_resample"]]:
         values = {PROBABILITY: self.effects.probability, LOG_PROBABILITY: -self.effects.values[LOSS.name]}
-        return {measure: self.effects.resampled(each) for measure, each in values.items()}
+        return {measure: self.effects.resampled(array) for measure, array in values.items()}
 
     def _means(self, measure: str) -> Float[np.ndarray, "experiment one_plus_resample"]:
         if measure not in MEASURES:
@@ -142,7 +145,7 @@ class Patching:
     def _differ(self, measure: str) -> bool:
         means = self._means(measure)
         gap = Bootstrap.interval(means[self._clean] - means[1 - self._clean])
-        return abs(gap.estimate) >= LEAST and not gap.low <= 0 <= gap.high
+        return abs(gap.estimate) >= MIN_DIFFERENCE and not gap.low <= 0 <= gap.high
 
 
 def patch(
@@ -157,6 +160,7 @@ def patch(
 ) -> Patching:
     """Patch sites of one run with what they are in another, one after another, all in one plan.
 
+    `patch(model, prompt_pairs(model, count=16), "heads").grid()`.
     `pairs` are clean and corrupted prompts, or the tokens of both [sequence, position + 1] with a mask of the positions
     whose next token, the same in both, is the answer. `sites` are "heads", "layers" (attention and MLPs), "attention",
     "mlps", "streams", "a1.3/k/*" (every edge into a slot), or texts as in scrub/paths/sites.py: `a1.3`,
@@ -175,22 +179,22 @@ def patch(
             "every position is patched by itself, so name none: leave the positions out, or every position"
         )
     count = into.context
-    found = [(text, at) for text in texts for at in (range(count) if every_position else [None])]
+    places = [(text, at) for text in texts for at in (range(count) if every_position else [None])]
     interventions = [Intervention(EVERYTHING, (), (Rule.parse("** -> y"),))]
-    for text, at in found:
+    for text, at in places:
         span = positions if at is None else str(at)
         interventions.append(feed(named(text, at), read_sites(text, model.graph, model.roles, span), Y))
     effects = measure_effects(model, interventions, into, settings=settings)
-    return Patching(model, clean, effects, direction, found)
+    return Patching(model, clean, effects, direction, places)
 
 
 def named(site: str, position: int | None) -> str:
-    """What a patch is called."""
+    """Name a patch."""
     return site if position is None else f"{site}@{position}"
 
 
 def _paired(pairs: Pairs) -> Examples:
-    """The clean examples with the corrupted ones as their others. Raises ScrubError if they don't fit each other."""
+    """Pair the clean examples with the corrupted ones as their others. Raises ScrubError if they don't fit."""
     if isinstance(pairs, Examples):
         pairs.swapped()  # which there must be
         return pairs
@@ -210,8 +214,8 @@ def _paired(pairs: Pairs) -> Examples:
 def _table(
     values: Sequence[float], rows: Sequence[object], columns: Sequence[object], down: str, across: str
 ) -> pd.DataFrame:
-    """Values by row and column, both in the order in which they first stand."""
-    places = (list(dict.fromkeys(each)) for each in (rows, columns))
+    """Lay values out by row and column, both in the order in which they first stand."""
+    places = (list(dict.fromkeys(names)) for names in (rows, columns))
     down_names, across_names = places
     table = np.full((len(down_names), len(across_names)), np.nan)
     for value, row, column in zip(values, rows, columns, strict=True):

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from scrub.data.examples import FIRST, QUERY, Examples, Tokens
-from scrub.data.prompts.generate import LENGTH, given_prompt, prompt_pairs, repeated_prompts
+from scrub.data.prompts.generate import DRAW_WORDS, given_prompt, prompt_pairs, repeated_prompts
 from scrub.data.prompts.texts import token_text
 from scrub.data.prompts.vocabulary import RANDOM, vocabulary
 from scrub.measure.heads.agreement import Agreement
@@ -43,12 +43,12 @@ PUBLISHED = "J A M P R X J A M P R"  # the prompt of the published study
 ATTENTION, DIRECT, ABLATION = "attention to target", "direct effect", "ablation effect"
 METRICS = (ATTENTION, DIRECT, ABLATION)
 SHORT = {ATTENTION: "attention", DIRECT: "direct", ABLATION: "ablation"}  # what tables and files call them
-MANY = 64  # prompts
+DRAWN_PROMPTS = 64
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What drawn prompts are like: `length` different words of a kind, and again those up to the number `query`."""
+    """Layout of drawn prompts: `length` different words of a kind, and again those up to the number `query`."""
 
     kind: str
     length: int
@@ -56,11 +56,11 @@ class Layout:
     bos: bool | None
 
     def prompts(self, model: Model, count: int, seed: int) -> Examples:
-        """So many prompts. Raises ScrubError if the model has too few words, or reads fewer tokens."""
+        """Draw so many prompts. Raises ScrubError if the model has too few words, or reads fewer tokens."""
         return repeated_prompts(model, self.kind, count, self.length, seed, self.bos, self.query)
 
     def pairs(self, model: Model, count: int, seed: int) -> Examples:
-        """The same prompts, each with a corrupted one; of random tokens if no word is left to corrupt one with."""
+        """Draw the same prompts, each with a corrupted one; of random tokens if no word is left to corrupt one with."""
         kind = self.kind if len(vocabulary(model, self.kind)) > self.length else RANDOM
         return prompt_pairs(model, kind, count, self.length, seed, self.bos, self.query)
 
@@ -79,7 +79,7 @@ class Metrics:
 
     @property
     def causal(self) -> list[HeadScore]:
-        """What the ablation of each head does: to P and to log P of the target, and to the logits."""
+        """The effects of ablating each head: on P and on log P of the target, and on the logits."""
         return [self.scores[name] for name in ABLATIONS]
 
     @cached_property
@@ -92,7 +92,7 @@ class Metrics:
 class HeadStudy(Shown):
     """A study of heads: the metrics on `one` prompt, if there is one, and over `many`, which are of `layout`.
 
-    Printed by rich, or shown in a notebook, it is its tables.
+    `study_heads(model).first.scores["direct effect"].top(3)`. Printed by rich, or in a notebook, it is its tables.
     """
 
     model: Model
@@ -102,7 +102,7 @@ class HeadStudy(Shown):
 
     @property
     def first(self) -> Metrics:
-        """What its tables are ordered by: the one prompt, or else the many."""
+        """The metrics that its tables are ordered by: on the one prompt, or else over many."""
         return self.one or self.many
 
     @property
@@ -112,10 +112,10 @@ class HeadStudy(Shown):
 
     @property
     def gates(self) -> Gates:
-        """What the gates saw: the larger deviation of both ablations."""
+        """The outcome of the gates: the larger deviation of both ablations."""
         seen = [metrics.ablation.effects.gates for metrics in self.both]
         return replace(
-            seen[0], deviations={name: max(each.deviations[name] for each in seen) for name in seen[0].deviations}
+            seen[0], deviations={name: max(gates.deviations[name] for gates in seen) for name in seen[0].deviations}
         )
 
     @property
@@ -127,7 +127,7 @@ class HeadStudy(Shown):
 
     @property
     def heading(self) -> str:
-        """What was measured on what, on one line."""
+        """The model, prompts and ablation, on one line."""
         many, chance = self.many, self.many.probability
         said = f"{many.on}: P(expected) {PLAIN.with_interval(chance * 100, 1, unit='%')}; ablation: {many.how}"
         if self.one is None:
@@ -136,7 +136,7 @@ class HeadStudy(Shown):
         return f"{self.model.name} on {self.one.prompts.texts[0]!r}: {known}; beside it {said}"
 
     def frame(self) -> pd.DataFrame:
-        """A row for every head: each metric on the one prompt, and over many with the ends of its interval."""
+        """List for every head each metric on the one prompt, and over many with the ends of its interval."""
         heads = self.many.scores[ATTENTION].heads
         frame = pd.DataFrame(heads, columns=["layer", "head"])
         for name, score in self.many.scores.items():
@@ -146,12 +146,12 @@ class HeadStudy(Shown):
         return frame
 
     def charts(self, scores: Sequence[HeadScore] = (), settings: Settings | None = None) -> dict[str, Chart]:
-        """The whole set of charts by name, with a map and the top of each of `scores`.
+        """Draw the whole set of charts by name, with a map and the top of each of `scores`.
 
         See :func:`scrub.show.charts.heads.study_charts`, which runs what the study itself doesn't hold.
         """
-        found: dict[str, Chart] = look(self, "charts")(self, scores, settings)
-        return found
+        charts: dict[str, Chart] = look(self, "charts")(self, scores, settings)
+        return charts
 
 
 def study_heads(
@@ -160,14 +160,15 @@ def study_heads(
     *,
     expected: str | None = None,
     kind: str | None = None,
-    count: int = MANY,
+    count: int = DRAWN_PROMPTS,
     how: str = "zero",
     top: int = 10,
     bos: bool | None = None,
     settings: Settings | None = None,
 ) -> HeadStudy:
-    """Attention to the target, direct effect and ablation effect of every head, on a prompt and over many.
+    """Measure attention to the target, direct logit attribution and ablation of every head, on a prompt and over many.
 
+    `study_heads(model, "J A M P R X J A M P R", count=16)`.
     `prompt` repeats itself, as the published one does, and expects what it repeats, or `expected`; None leaves it out,
     and so does a model without a tokenizer that of the published study. `count` prompts of its length and layout are
     drawn of `kind`, by default letters, or random tokens for a model without a tokenizer. `how` heads are ablated:
@@ -210,7 +211,7 @@ def _check_ablation(how: str, count: int, given: Examples | None, drawn: Example
 
 
 def _layout(model: Model, given: Examples | None, kind: str | None, bos: bool | None) -> Layout:
-    """The layout of a given prompt, as far as it can be drawn.
+    """Find the layout of a given prompt, as far as it can be drawn.
 
     A prompt that is no draw and its repetition, or of more words than there are, stands beside prompts of the published
     layout.
@@ -224,13 +225,13 @@ def _layout(model: Model, given: Examples | None, kind: str | None, bos: bool | 
         )
         if query < length <= len(vocabulary(model, kind)) and length > 1:
             return Layout(kind, length, query, bos)
-    return Layout(kind, LENGTH, None, bos)
+    return Layout(kind, DRAW_WORDS, None, bos)
 
 
 def _ablations(
     model: Model, given: Examples | None, drawn: Examples, how: str, settings: Settings
 ) -> tuple[Ablation | None, Ablation]:
-    """The ablation of every head on a given prompt and on drawn ones: of equal length, in one plan behind its gates."""
+    """Ablate every head on a given prompt and on drawn ones: of equal length, in one plan behind its gates."""
 
     def ablated(prompts: Examples, other: Tokens | None = None) -> Ablation:
         reference = drawn.tokens if how == "mean" else None
@@ -251,5 +252,5 @@ def _metrics(model: Model, prompts: Examples, ablation: Ablation, how: str, top:
     causal = {name: replace(ablation.head_score(name), name=name) for name in ABLATIONS}
     on = repr(prompts.texts[0]) if len(prompts) == 1 else f"{len(prompts)} prompts of {prompts.name}"
     named = {name: replace(score, on=on) for name, score in {**scores, **causal}.items()}
-    found = Predicted.of(model, prompts, settings.seed).means["clean"]
-    return Metrics(prompts, found, named, on, how, ablation, top)
+    probability = Predicted.of(model, prompts, settings.seed).means["clean"]
+    return Metrics(prompts, probability, named, on, how, ablation, top)

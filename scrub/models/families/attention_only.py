@@ -26,7 +26,7 @@ class Config(TransformerConfig):
 
 
 def lower(config: Config) -> Node:
-    """The graph of the model: logits [batch, position, vocab] from tokens [batch, position]."""
+    """Make the graph of the model: logits [batch, position, vocab] from tokens [batch, position]."""
     c = config
     position = node("position")
     place = node("embed", position, param("pos.weight", c.n_ctx, c.d_model))

@@ -26,7 +26,7 @@ class Config(TransformerConfig):
 
 
 def lower(config: Config) -> Node:
-    """The graph of the model: logits [batch, position, vocab] from tokens [batch, position].
+    """Make the graph of the model: logits [batch, position, vocab] from tokens [batch, position].
 
     The components are `emb`, `aL` and `mL` of every layer, and `out`. The position embedding is a constant, and so
     are the biases of attention's output, which belong to no head: they are part of the wires.

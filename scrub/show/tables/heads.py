@@ -66,9 +66,9 @@ def _heads(title: str, heads: Sequence[Head], scores: Mapping[str, HeadScore]) -
         frame = with_cells(frame, {titled: map(score.interval, heads)})
         broken = "\n".join(fill(line, TITLE_CHARACTERS) for line in titled.split("\n"))
         if score.unit == _PERCENT:
-            columns.append(Column(titled, broken, 1, unit="%", factor=100, alone=True))
+            columns.append(Column(titled, broken, 1, unit="%", factor=100, lone=True))
         else:
-            columns.append(Column(titled, broken, _DIGITS.get(score.unit, 2), sign=True, alone=True))
+            columns.append(Column(titled, broken, _DIGITS.get(score.unit, 2), sign=True, lone=True))
     return FrameTable(frame, columns, title)
 
 
@@ -90,9 +90,9 @@ def _overlaps(study: HeadStudy) -> FrameTable:
     ]
     columns = [
         Column("scores", f"overlap of the top {len(agreement.sets[ATTENTION])} heads"),
-        Column("count", "this prompt" if study.one else many, 0, alone=True),
+        Column("count", "this prompt" if study.one else many, 0, lone=True),
         Column("chance", "by chance", 1),
-        *([Column("many", many, 0, alone=True)] if study.one else []),
+        *([Column("many", many, 0, lone=True)] if study.one else []),
         Column("which"),
     ]
     return FrameTable(pd.DataFrame(rows), columns)
@@ -105,7 +105,7 @@ def _correlations(study: HeadStudy) -> FrameTable:
         title: [agreement.correlation(*pair) for pair in pairs] for title, agreement in titles.items()
     }
     frame = pd.DataFrame({"scores": map(_and, pairs), **correlations})
-    columns = [Column(title, digits=2, sign=True, alone=True) for title in titles]
+    columns = [Column(title, digits=2, sign=True, lone=True) for title in titles]
     return FrameTable(frame, [Column("scores", "rank correlation over all heads"), *columns])
 
 

@@ -16,7 +16,7 @@ from scrub.graph.node import Node
 from scrub.store.comparisons.changes import Change, changes
 from scrub.store.results.stored import StudyResults
 from scrub.study.null import Standing, standing
-from scrub.study.result import NOTHING, Result, Row
+from scrub.study.result import NOTHING_NATS, Result, Row
 from scrub.study.statistics import RESAMPLES, SMALLEST_P, Bootstrap, holm, p_value, share_above_zero
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
@@ -106,7 +106,7 @@ class Comparison(Shown):
         return found
 
     def difference(self, refined: str, over: str, part: str) -> Difference:
-        """One of the differences. Raises ScrubError if there is none such."""
+        """Find one of the differences. Raises ScrubError if there is none such."""
         for each in self.differences:
             if (each.refined, each.over, each.part) == (refined, over, part):
                 return each
@@ -219,7 +219,7 @@ def check_names(stored: StudyResults, names: Sequence[str]) -> None:
 
 
 def chance(stored: StudyResults, name: str, part: str) -> Standing | None:
-    """Where a hypothesis stands among the random ones of its size, or None if there are none."""
+    """Tell where a hypothesis stands among the random ones of its size; None if there are none."""
     rows, known = set(stored.result.rows), stored.hypotheses
     randoms = [each for each, described in known.items() if described.null_of == name and (each, part) in rows]
     if not randoms:
@@ -231,7 +231,7 @@ def chance(stored: StudyResults, name: str, part: str) -> Standing | None:
 
 
 def _pairs(result: Result, names: Sequence[str], part: str, against: str | None) -> Iterator[tuple[str, str]]:
-    """Which hypotheses are compared in a part: those that have it."""
+    """Pair the hypotheses that are compared in a part: those that have it."""
     having = [name for name in names if (name, part) in set(result.rows)]
     for before, name in pairwise(having):
         if against is None:
@@ -241,7 +241,7 @@ def _pairs(result: Result, names: Sequence[str], part: str, against: str | None)
 
 
 def _difference(stored: StudyResults, refined: str, over: str, part: str) -> Difference:
-    """The difference of two hypotheses in a part, not adjusted yet."""
+    """Compute the difference of two hypotheses in a part, not adjusted yet."""
     ours, theirs = f"{refined}/{part}", f"{over}/{part}"
     values = resampled_difference(stored, ours, theirs)
     same, p = same_experiment(stored, ours, theirs), p_value(values)
@@ -249,21 +249,21 @@ def _difference(stored: StudyResults, refined: str, over: str, part: str) -> Dif
 
 
 def resampled_difference(stored: StudyResults, refined: str, over: str) -> Float[np.ndarray, " one_plus_resample"]:
-    """How many percent more one experiment recovers than another: the estimate, then its resamples. 0 if the same."""
+    """Compute how many percent more one experiment recovers than another: the estimate, then its resamples."""
     values = stored.result.resampled_recovery(refined) - stored.result.resampled_recovery(over)
     return np.zeros_like(values) if same_experiment(stored, refined, over) else values
 
 
 def same_experiment(stored: StudyResults, one: str, other: str) -> bool:
-    """Whether two names are the same experiment: the same graph, or the same losses but for rounding."""
+    """Tell whether two names are the same experiment: the same graph, or the same losses but for rounding."""
     result, hashes = stored.result, [_hash(stored, name) for name in (one, other)]
     if hashes[0] and hashes[0] == hashes[1]:
         return True
     apart = np.abs(result.loss[one] - result.loss[other])
-    return bool((apart <= NOTHING * result.positions).all())
+    return bool((apart <= NOTHING_NATS * result.positions).all())
 
 
 def _hash(stored: StudyResults, experiment: str) -> str:
-    """Of an experiment's graph, or nothing where that isn't known."""
+    """Find the hash of an experiment's graph; nothing where that isn't known."""
     hypothesis, _, part = experiment.rpartition("/")
     return stored.hypotheses[hypothesis].hashes.get(part, "") if hypothesis in stored.hypotheses else ""

@@ -115,7 +115,7 @@ class Leaderboard(Shown):
 
 
 def leaderboard(known: Sequence[StudyResults], study: str, part: str = ALL, versions: bool = False) -> Leaderboard:
-    """Everything that is known of a study, in order of what it recovers in a part.
+    """Order everything that is known of a study by what it recovers in a part.
 
     A hypothesis that changed is there as it was last; with `versions` as it was before too, as NAME@HASH. Random
     hypotheses aren't, but each says where it stands among those of its size. Raises ScrubError if nothing is known
@@ -134,13 +134,13 @@ def leaderboard(known: Sequence[StudyResults], study: str, part: str = ALL, vers
 
 
 def _basis(of: StudyResults) -> tuple[str, ...]:
-    """What numbers must have in common to compare."""
+    """Collect what numbers must have in common to compare."""
     own = {"model": of.result.model, "data": of.result.data, "sequences": str(len(of.result.positions))}
     return tuple(own.get(name) or of.about.get(name, "") for name in _SAME)
 
 
 def _board(known: Sequence[StudyResults], part: str, versions: bool) -> Board:
-    """The board of results that compare; of a hypothesis in several of them, those with most pairings."""
+    """Make the board of results that compare; of a hypothesis in several of them, those with most pairings."""
     best: dict[str, StudyResults] = {}
     for each in sorted(known, key=lambda each: len(each.pairings)):
         having = {name for name, theirs in each.result.rows if theirs == part}
@@ -152,14 +152,14 @@ def _board(known: Sequence[StudyResults], part: str, versions: bool) -> Board:
 
 
 def _listed(name: str, described: Described | None, versions: bool) -> bool:
-    """Whether a hypothesis has a place: no random one does, and one that changed only if versions are asked for."""
+    """Tell whether a hypothesis has a place: no random one does, and one that changed only with `versions`."""
     return not (described and described.null_of) and (versions or VERSION not in name)
 
 
 def _place(
     name: str, own: StudyResults, leader: str, leaders: StudyResults, known: Sequence[StudyResults], part: str
 ) -> Place:
-    """The place of a hypothesis; how far it is behind the leader is over the pairings that both have."""
+    """Make the place of a hypothesis, behind the leader by the pairings that both have."""
     experiment, described = f"{name}/{part}", own.hypotheses.get(name)
     recovered, first = own.result.recovered(experiment), leaders.result.recovered(f"{leader}/{part}")
     both = [each for each in known if {(name, part), (leader, part)} <= set(each.result.rows) and name != leader]

@@ -1,4 +1,4 @@
-"""Reading a results folder: a study's results, put together from the cells that are asked for."""
+"""Read a results folder: a study's results, put together from the cells that are asked for."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from scrub.study.metric import ROLES
 from scrub.study.result import BIGRAM, Result
 
 Pairing = tuple[int, int]  # seed and draw
-SHORT = 8  # digits of a hash that tell versions of a hypothesis apart
+_VERSION_DIGITS = 8  # of a hash, which tell versions of a hypothesis apart
 _SUMS = [f"{role}_sum" for role in ROLES]
 _COLUMNS = ["cell", "sequence", "scored", *_SUMS, "device", "torch_version", "time"]
 
 
 def read_study(results: Results, cells: Mapping[str, Cell], pairings: Sequence[Pairing]) -> StudyResults | None:
-    """What a folder holds of some cells of one setting with some pairings.
+    """Read what a folder holds of some cells of one setting with some pairings.
 
     `cells` are by the names that their experiments shall have: an anchor's, or HYPOTHESIS/PART. Those that aren't there
     in full are left out; None if an anchor isn't. Raises ScrubError if a file can't be read, GateError if the numbers
@@ -68,7 +68,7 @@ def read_study(results: Results, cells: Mapping[str, Cell], pairings: Sequence[P
 
 
 def known(results: Results, study: str | None = None, every: bool = False) -> list[StudyResults]:
-    """Everything that a folder holds, of one study or of all: what is in one setting and shares pairings, together.
+    """Read all that a folder holds, of one study or of all: what is in one setting and shares pairings, together.
 
     What has some pairings in common with others is there with these, and with all of its own too.
     Of a hypothesis that was changed, what was run last; with `every` the others too, as NAME@HASH. Of random
@@ -82,7 +82,7 @@ def known(results: Results, study: str | None = None, every: bool = False) -> li
         cells = {name: cell for name, (*_, cell) in versions.items() if not cell.hypothesis or cell in now}
         if every:
             older = [cell for cell in everyone if cell.hypothesis and cell not in now]
-            cells |= {f"{cell.hypothesis}@{cell.hypothesis_hash[:SHORT]}/{cell.part}": cell for cell in older}
+            cells |= {f"{cell.hypothesis}@{cell.hypothesis_hash[:_VERSION_DIGITS]}/{cell.part}": cell for cell in older}
         anchors = {name: cell for name, cell in cells.items() if not cell.hypothesis}
         has = {name: _pairings(results, cell) for name, cell in cells.items() if cell.hypothesis}
         for pairings in _shared(has.values()):
@@ -93,7 +93,7 @@ def known(results: Results, study: str | None = None, every: bool = False) -> li
 
 
 def _now(about: Sequence[Mapping[str, Any]]) -> set[Cell]:
-    """The cells of hypotheses as they are now: as they were run last.
+    """Find the cells of hypotheses as they are now: as they were run last.
 
     Not every part need have been run then. One that was run before still counts if the rules were the same, but for
     comments and spaces, and no part that was run both times had another hash.
@@ -114,7 +114,7 @@ def _now(about: Sequence[Mapping[str, Any]]) -> set[Cell]:
 
 
 def _versions(results: Results, study: str | None) -> dict[Setting, dict[str, list[Cell]]]:
-    """The cells of every setting by their experiments' names, the one that was run last at the end.
+    """Sort the cells of every setting by their experiments' names, the one that was run last at the end.
 
     Random hypotheses are there once, and only if they were drawn for the last version of their original.
     """
@@ -143,12 +143,12 @@ def _versions(results: Results, study: str | None) -> dict[Setting, dict[str, li
 
 
 def _pairings(results: Results, cell: Cell) -> frozenset[Pairing]:
-    """The pairings with which a cell is there in full."""
+    """List the pairings with which a cell is there in full."""
     return frozenset(pairing for pairing in results.pairings if results.holds(cell, *pairing))
 
 
 def _shared(has: Iterable[frozenset[Pairing]]) -> list[frozenset[Pairing]]:
-    """Every set of pairings that is all that some cells have in common, those of most pairings first."""
+    """List every set of pairings that is all that some cells have in common, those of most pairings first."""
     found: set[frozenset[Pairing]] = set()
     for each in set(has):
         found |= {each, *(each & other for other in found)}
@@ -161,13 +161,13 @@ def _owner(name: str, cell: Cell) -> str:
 
 
 def _rows(results: Results, keys: Sequence[str], columns: Sequence[str] = _COLUMNS) -> dict[str, pd.DataFrame]:
-    """The rows of some cells by their keys, sorted by sequence."""
+    """Read the rows of some cells by their keys, sorted by sequence."""
     table = results.losses(keys, columns).drop_duplicates(["cell", "sequence"]).sort_values("sequence")
     return {str(key): rows for key, rows in table.groupby("cell", observed=True)}
 
 
 def _described(about: Iterable[Mapping[str, Any]], cells: Mapping[str, Cell]) -> dict[str, Described]:
-    """What the hypotheses of some cells say, by the names that they have there."""
+    """Collect what the hypotheses of some cells say, by the names that they have there."""
     wanted: dict[str, dict[str, Cell]] = {}
     for name, cell in cells.items():
         if cell.hypothesis:
@@ -189,7 +189,7 @@ def _described(about: Iterable[Mapping[str, Any]], cells: Mapping[str, Cell]) ->
 
 
 def _gates(about: Iterable[Mapping[str, Any]], cells: Mapping[str, Cell]) -> Gates:
-    """What the gates saw of some cells, by whichever runs: the largest deviations, and all warnings."""
+    """Join what the gates saw of some cells, in whichever runs: the largest deviations, and all warnings."""
     wanted = set(cells.values())
     deviations: dict[str, float] = {}
     warnings: dict[str, None] = {}
@@ -202,7 +202,7 @@ def _gates(about: Iterable[Mapping[str, Any]], cells: Mapping[str, Cell]) -> Gat
 
 
 def _examples(results: Results, setting: Setting) -> tuple[Examples, dict[int, str]]:
-    """The reference sequences, and the text of every token that occurs in them."""
+    """Read the reference sequences, and the text of every token that occurs in them."""
     table = results.inputs(setting)
     tokens = np.array(table["tokens"].to_pylist(), dtype=np.int64)
     texts = dict(zip(tokens.ravel().tolist(), (t for row in table["texts"].to_pylist() for t in row), strict=True))
@@ -224,7 +224,7 @@ def _token_losses(
 
 
 def _basis(setting: Setting, rows: Iterable[pd.DataFrame]) -> dict[str, str]:
-    """What the numbers rest on, by name."""
+    """Say what the numbers rest on, by name."""
     table = pd.concat(rows)
     several = {name: ", ".join(sorted(set(table[name].astype(str)))) for name in ("device", "torch_version")}
     last = table["time"].max().isoformat(timespec="seconds")

@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 _ANSWER_SECONDS = 5.0  # for whoever listens at an address to take a connection
 _WATCH_SECONDS = 1.0  # how often the cluster is looked at
-_MISSED = 3  # so many looks in a row that find nothing: the cluster is gone
+_MISSED_LOOKS = 3  # in a row, after which the cluster is gone
 _PLACE_SECONDS = 120.0  # for an actor to be placed: others may use the cluster, and its node then has no room
 
 # Read when Ray is imported. What its daemons have to say of a death comes as WorkerDied, not on standard output.
@@ -50,7 +50,7 @@ _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS_SKIP_REGEX": ".*"}
 
 
 def ray_workers(address: str, device: str) -> Workers:
-    """Workers on a Ray cluster, one for each of its CPUs (its GPUs, if the device is "cuda").
+    """Make workers on a Ray cluster, one for each of its CPUs (its GPUs, if the device is "cuda").
 
     Args:
         address: as ray.init takes it: "auto", "host:6379", "ray://host:10001", or "local" for a cluster on this machine
@@ -83,7 +83,7 @@ def ray_workers(address: str, device: str) -> Workers:
 
 
 class _Actor:
-    """What runs in a process of the cluster."""
+    """A process of the cluster, which performs tasks."""
 
     def run(self, folder: str, modules: list[str], task: bytes, places: dict[str, Any]) -> bytes:
         """Perform a task, in the folder and with the modules of whoever sent it, where this machine has those."""
@@ -130,7 +130,6 @@ class _Actors(Remote[Any]):
         threading.Thread(target=self._watch, daemon=True).start()
 
     def submit(self, worker: int, function: Callable[..., T], *arguments: object) -> Future[T]:
-        """Run function(*arguments) in a worker, see :class:`Workers`."""
         with _own_modules_by_value():
             return super().submit(worker, function, *arguments)
 
@@ -147,7 +146,7 @@ class _Actors(Remote[Any]):
                 scheduling_strategy=self._on(self._nodes[worker])
             ).remote()
             self._placing[worker] = time.monotonic(), actor.__ray_ready__.remote().future()
-        reply: Future[bytes] = self._actors[worker].run.remote(str(Path.cwd()), sys.path, task, places).future()
+        reply: Future[bytes] = self._actors[worker].run.remote(_folder(), sys.path, task, places).future()
         return reply
 
     def _died(self, worker: int, future: Future[Any], error: BaseException) -> None:
@@ -179,7 +178,7 @@ class _Actors(Remote[Any]):
             if self._home in alive:
                 missed = 0
                 self._look(alive)
-            elif missed >= _MISSED:
+            elif missed >= _MISSED_LOOKS:
                 self._lose("went away")
             if self._lost:
                 return
@@ -206,7 +205,7 @@ class _Actors(Remote[Any]):
         return f'the node {node[:8]} ({self._hosts[node]}) of the Ray cluster "{one_line(self._address)}"'
 
     def _alive(self) -> set[str]:
-        """The nodes that are alive; none if the cluster's head doesn't answer."""
+        """List the nodes that are alive; none if the cluster's head doesn't answer."""
         try:
             _knock(self._listens)
             return {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
@@ -219,10 +218,15 @@ class _Actors(Remote[Any]):
         self._give_up(self._lost)
 
 
+def _folder() -> str:
+    """The folder that paths begin at here."""
+    return str(Path.cwd())
+
+
 @contextmanager
 def _own_modules_by_value() -> Iterator[None]:
-    """The user's own modules, those in the working folder, travel by value: a node may not have them."""
-    here, installed = f"{Path().absolute()}{os.sep}", tuple(sysconfig.get_paths().values())
+    """Pickle the user's own modules, those in the working folder, by value: a node may not have them."""
+    here, installed = f"{Path.cwd()}{os.sep}", tuple(sysconfig.get_paths().values())
     others = {"__main__", "scrub", *cloudpickle.list_registry_pickle_by_value()}
     own = [
         module
@@ -241,7 +245,7 @@ def _own_modules_by_value() -> Iterator[None]:
 
 
 def _how(error: BaseException) -> str:
-    """How an actor died. Ray's own text is long; what happened stands behind these words, in most of its errors."""
+    """Tell how an actor died. Ray's text is long; what happened stands behind these words, in most of its errors."""
     _, found, detail = str(error).partition("Worker exit detail:")
     return f"its Ray actor died: {one_line(detail).partition('. ')[0] if found else first_sentence(error)}"
 
@@ -266,7 +270,7 @@ def _connect(ray: ModuleType, address: str) -> None:
 
 
 def _listener(address: str) -> str | None:
-    """The host:port that an address names, if it does."""
+    """Read the host:port that an address names, if it does."""
     return None if address in {"auto", "local"} else address.removeprefix("ray://")
 
 

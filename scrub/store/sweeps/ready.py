@@ -15,7 +15,7 @@ from scrub.models.model import Model, load_model
 from scrub.paths.hashes import hash_array, hash_graph
 from scrub.store.results.schema import Cell, Setting
 from scrub.store.sweeps.failure import Cause, Owner
-from scrub.store.sweeps.job import Job, Material
+from scrub.store.sweeps.job import Job, Material, data_of
 from scrub.study.draws import Pairing, classes_of
 from scrub.study.evaluate import Evaluator, Receipt
 from scrub.study.experiments import Experiment, Experiments, Name, anchors, parts_of
@@ -61,7 +61,7 @@ class Ready:
                 return replace(first, study=study, experiments=anchors(study, self.model.graph, self.model.roles))
             settings = replace(self.job.settings, parts=None)
             if self.job.material is None:
-                return prepare_study(study, (), self.model, self.job.data, settings)
+                return prepare_study(study, (), self.model, data_of(self.job.data), settings)
             built = anchors(study, self.model.graph, self.model.roles)
             return Trial(study, (), self.model, self.job.material.examples, built, settings)
         except Exception as error:

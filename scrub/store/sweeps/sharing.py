@@ -1,4 +1,4 @@
-"""Tasks as bytes, in which models and sequences are only named: each travels to a process once, however many tasks.
+"""Pickle tasks so that models and sequences in them are only named: each travels to a process once.
 
 What is large is written apart, its arrays as they lie in memory, to where a process can map it: all processes of a
 machine then share one copy of the weights. Where that is, whoever sends the tasks decides: in a file, for processes of
@@ -56,7 +56,7 @@ class Sender(Generic[Place]):
 
 
 def unpickled(task: bytes, places: Mapping[str, Place], read: Callable[[Place], Pieces]) -> Any:
-    """The task that was pickled; what is large in it is read from its place, unless this process has it."""
+    """Unpickle a task; what is large in it is read from its place, unless this process has it."""
     return _Unpickler(BytesIO(task), lambda name: read(places[name])).load()
 
 
@@ -72,7 +72,7 @@ def write_pieces(path: Path, pieces: Pieces) -> tuple[Path, list[Span]]:
 
 
 def map_pieces(place: tuple[Path, list[Span]]) -> Pieces:
-    """The pieces of a file, mapped: they are in memory once, unless somebody writes into his."""
+    """Map the pieces of a file, so that they are in memory once, unless a process writes into its own."""
     path, spans = place
     with path.open("rb") as file:
         mapped = memoryview(mmap(file.fileno(), 0, access=ACCESS_COPY))

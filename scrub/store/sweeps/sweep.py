@@ -1,4 +1,4 @@
-"""Running a sweep: jobs fall into blocks, workers compute them, and each that is finished is kept at once.
+"""Run a sweep: jobs fall into blocks, workers compute them, and each that is finished is kept at once.
 
 What a block gives is determined by its job and by what of it is there before, so the numbers are the same to the last
 bit whatever the number of workers, and whenever it was killed and begun again. (A hypothesis that kills its workers
@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -27,16 +27,16 @@ from scrub.store.sweeps.failure import Cause, Failure, Owner
 from scrub.store.sweeps.grid import Grid
 from scrub.store.sweeps.job import Job
 from scrub.store.sweeps.progress import Progress
-from scrub.store.sweeps.tasks import Block, Check, Look, Read, Task, failure_of
+from scrub.store.sweeps.tasks import Block, Check, Look, Read, Task
 from scrub.store.sweeps.work import Survey
 from scrub.store.sweeps.workers import NodeLost, WorkerDied, Workers, WorkersLost, local_workers
-from scrub.study.draws import BLOCK
+from scrub.study.draws import BLOCK_SEQUENCES
 from scrub.study.evaluate import Receipt
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.settings import SEQUENCES
 from scrub.text.errors import GateError, ScrubError
 
-_PATIENCE = 0.5  # seconds until blocks that another sweep has are looked at again
+_PATIENCE_SECONDS = 0.5  # until blocks that another sweep has are looked at again
 
 
 @dataclass
@@ -50,11 +50,11 @@ class Swept:
     notes: list[str] = field(default_factory=list)  # what a reader of the results must know
 
     def studies(self) -> list[StudyResults]:
-        """The results of each study on each model and data, of what didn't fail."""
+        """Read the results of each study on each model and data, but for what failed."""
         return list(self._read[0].values())
 
     def only(self) -> StudyResults:
-        """The results of the one study that was run on one model and data.
+        """Read the results of the one study that was run on one model and data.
 
         Raises what a hypothesis failed with, and ScrubError if there were several studies, models or data.
         """
@@ -68,7 +68,7 @@ class Swept:
 
     @property
     def meaningless(self) -> dict[Setting, GateError]:
-        """Why those of some settings mean nothing."""
+        """The settings whose results mean nothing, and why."""
         return self._read[1]
 
     @cached_property
@@ -152,15 +152,16 @@ class _Sweep:
                 while self.idle and self._start():
                     pass
                 if self.running:
-                    for future in wait(self.running, _PATIENCE, FIRST_COMPLETED).done:
+                    for future in wait(self.running, _PATIENCE_SECONDS, FIRST_COMPLETED).done:
                         self._finish(future)
                 elif self.waiting:  # all of it is with another sweep
-                    time.sleep(_PATIENCE)
+                    time.sleep(_PATIENCE_SECONDS)
         finally:
             for claim in self.claims.values():
                 claim.release()
         for setting, error in self.swept.meaningless.items():
-            self._tell(Failure(setting.study, "", "{}", setting.model, setting.data, "read", Cause.of(error)))
+            cause, about = Cause.of(error), (setting.study, "", "{}", setting.model, setting.data)
+            self._tell(Failure(cause.kind, cause.reason, *about, stage="read"))
         return self.swept
 
     def _start(self) -> bool:
@@ -179,7 +180,7 @@ class _Sweep:
         if isinstance(task, Read):
             if any(isinstance(other, Read) for _, other in self.running.values()):
                 return False  # what was read stays in memory until its job is done, so nothing is read before its time
-            self.running[task.begin()] = (None, task)
+            self.running[task.submit(self.workers, worker)] = (None, task)
             return True
         if isinstance(task, Block):
             claim = self.results.claim(task.name)
@@ -198,7 +199,7 @@ class _Sweep:
         return True
 
     def _missing(self, block: Block) -> tuple[str, ...]:
-        """The cells of a block that aren't there yet, but for those that are left out."""
+        """List the cells of a block that aren't there yet, but for those that are left out."""
         return tuple(
             name
             for name in block.names
@@ -223,7 +224,7 @@ class _Sweep:
         if isinstance(error, NodeLost):
             again = [task]
             self.swept.notes = list(dict.fromkeys([*self.swept.notes, f"{error}: the sweep went on without it"]))
-        elif isinstance(error, WorkerDied) and not isinstance(task, Read):
+        elif isinstance(error, WorkerDied):
             again = self._died(task, error)
         elif error is not None:
             self._fail(task, dict.fromkeys(task.job.whole, Cause.of(error)))
@@ -272,12 +273,12 @@ class _Sweep:
         """Put tasks in front of those that wait: a job is brought to its end before another begins."""
         for task in tasks:
             if type(task) in {Read, Look}:  # until it is looked at, a guess
-                blocks = -(-(task.job.settings.sequences or SEQUENCES) // BLOCK)
+                blocks = -(-(task.job.settings.sequences or SEQUENCES) // BLOCK_SEQUENCES)
                 self.bar.expect(task.job.key, len(task.job.pairings) * blocks)
         self.waiting.extendleft(reversed(tasks))
 
-    def _died(self, task: Look | Check | Block, error: WorkerDied) -> Sequence[Task]:
-        """What to do once more. One death may have nothing to do with the task; after two, halves find who it is."""
+    def _died(self, task: Task, error: WorkerDied) -> Sequence[Task]:
+        """Choose what is tried again. One death may be no fault of the task's; after two, halves find whose it is."""
         if task not in self.again:
             self.again.add(task)
             return [task]
@@ -292,12 +293,12 @@ class _Sweep:
         return halves
 
     def _fail(self, task: Task, causes: Mapping[Owner, Cause]) -> None:
-        """Keep failures as rows: of each hypothesis the first."""
+        """Keep failures as rows, of each hypothesis the first."""
         for owner, cause in causes.items():
             if (task.job.key, owner) not in self.failed:
                 self.failed.add((task.job.key, owner))
-                self._tell(failure_of(task, owner, cause))
+                self._tell(task.failure(owner, cause))
 
     def _tell(self, failure: Failure) -> None:
-        self.results.add_failure(failure.row())
+        self.results.add_failure(asdict(failure))
         self.swept.failures.append(failure)

@@ -24,7 +24,7 @@ from scrub.store.results.schema import INPUTS, LOSSES, Cell, Setting
 from scrub.store.sweeps.failure import Cause, Done, Owner, salvage
 from scrub.store.sweeps.job import Job
 from scrub.store.sweeps.ready import Ready, bigram_of, ready
-from scrub.study.draws import BLOCK, Pairing
+from scrub.study.draws import BLOCK_SEQUENCES, Pairing
 from scrub.study.evaluate import Evaluation, Receipt
 from scrub.study.experiments import Name
 from scrub.study.gates import Gates
@@ -130,7 +130,7 @@ def _measured(
     bigrams = {bigram_of(each.study) for each in made.studies}
     only = tuple(name for name in names if name not in bigrams)
     pairing = made.pairing(seed, draw, only)
-    members = pairing.order[block * BLOCK : (block + 1) * BLOCK]
+    members = pairing.order[block * BLOCK_SEQUENCES : (block + 1) * BLOCK_SEQUENCES]
     found = made.evaluator(only, receipt)(pairing, members, values_of=[made.trial.metrics[0].name])
     shared = {
         "block": block,

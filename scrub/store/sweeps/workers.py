@@ -23,8 +23,7 @@ from functools import partial
 from multiprocessing.resource_tracker import ensure_running
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from uuid import uuid4
 
 import cloudpickle
@@ -45,7 +44,7 @@ _WATCH_SECONDS = 0.5  # how often a worker looks whether its parent is still the
 
 
 class WorkerDied(Exception):  # noqa: N818 - what happened, and not always anybody's error
-    """The process that ran a task died: it was killed, ran out of memory, exited. Says in one line how."""
+    """The process that ran a task died: it was killed, ran out of memory, exited. The text says how, in one line."""
 
 
 class NodeLost(Exception):  # noqa: N818
@@ -53,36 +52,38 @@ class NodeLost(Exception):  # noqa: N818
 
 
 class WorkersLost(ScrubError):  # noqa: N818
-    """All of the workers are gone for good. Says in one line what to do."""
+    """All of the workers are gone for good. The text says what to do, in one line."""
 
 
-class Workers(Protocol):
+class Workers(ABC):
     """A number of workers, each of which runs one task at a time. They start with their first task."""
 
-    count: int  # how many tasks run at once, at least 1
-    sees_files: bool  # whether a path means the same to a task as it means here
+    sees_files = True  # whether a path means the same to a task as it means here
 
+    def __init__(self, count: int) -> None:
+        self.count = count  # how many tasks run at once, at least 1
+
+    @abstractmethod
     def submit(self, worker: int, function: Callable[..., T], *arguments: object) -> Future[T]:
         """Run function(*arguments) in a worker (0 <= worker < count) that has no task at the moment.
 
         The future raises what the task raised, WorkerDied if its process died (the next task gets a new one), NodeLost
         if there is no such worker any more, or WorkersLost, which this method may raise too.
         """
-        ...
 
+    @abstractmethod
     def close(self) -> None:
         """End the workers, at once: a task that still runs ends as WorkerDied."""
-        ...
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def local_workers(count: int | None, device: str) -> Workers:
-    """Workers on this machine.
+    """Make workers on this machine.
 
     Args:
         count: how many; by default one for each core that this process may use, or for each GPU.
@@ -101,7 +102,7 @@ def local_workers(count: int | None, device: str) -> Workers:
         from loky import cpu_count
 
         count = int(cpu_count())  # what affinity and the container's quota leave to this process
-    return _ThisProcess() if count == 1 else _Processes([{} for _ in range(count)])
+    return _ThisProcess(1) if count == 1 else _Processes([{} for _ in range(count)])
 
 
 def perform(task: bytes, places: Mapping[str, Place], read: Callable[[Place], Pieces]) -> bytes:
@@ -117,16 +118,15 @@ def perform(task: bytes, places: Mapping[str, Place], read: Callable[[Place], Pi
         return _pickled_error(error)
 
 
-class Remote(ABC, Generic[Place]):
+class Remote(Workers, Generic[Place]):
     """Workers that are other processes: a task and its answer travel as bytes."""
 
     def __init__(self, count: int) -> None:
-        self.count = count
+        super().__init__(count)
         self._sender = Sender(self._put)
         self._waiting: dict[int, Future[Any]] = {}  # worker -> what its task will give
 
     def submit(self, worker: int, function: Callable[..., T], *arguments: object) -> Future[T]:
-        """Run function(*arguments) in a worker, see :class:`Workers`."""
         future: Future[T] = Future()
         future.set_running_or_notify_cancel()  # a task that was sent can't be cancelled
         try:
@@ -139,15 +139,8 @@ class Remote(ABC, Generic[Place]):
         return future
 
     def close(self) -> None:
-        """End the workers, at once."""
         self._end()
         self._give_up(WorkerDied(CLOSED))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @abstractmethod
     def _put(self, pieces: Pieces) -> Place:
@@ -178,15 +171,13 @@ class Remote(ABC, Generic[Place]):
         settle(future, None, value) if fine else settle(future, value)
 
     def _give_up(self, error: Exception) -> None:
-        """Whoever waits for a task is told why there won't be an answer."""
+        """Tell whoever waits for a task why there won't be an answer."""
         for future in list(self._waiting.values()):
             settle(future, error)
 
 
-class _ThisProcess:
+class _ThisProcess(Workers):
     """One worker that is this very process: the future is done when `submit` returns."""
-
-    count, sees_files = 1, True
 
     def submit(self, worker: int, function: Callable[..., T], *arguments: object) -> Future[T]:  # noqa: ARG002
         future: Future[T] = Future()
@@ -198,19 +189,11 @@ class _ThisProcess:
         return future
 
     def close(self) -> None:
-        """There is nothing to end."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        """Do nothing: there is nothing to end."""
 
 
 class _Processes(Remote[tuple[Path, list[Span]]]):
     """A pool of one process for each worker, so that a death takes one task with it and no other."""
-
-    sees_files = True
 
     def __init__(self, environments: list[dict[str, str]]) -> None:
         super().__init__(len(environments))
@@ -246,7 +229,7 @@ class _Processes(Remote[tuple[Path, list[Span]]]):
         settle(future, WorkerDied(self._how(error)))
 
     def _how(self, error: BaseException) -> str:
-        """How a process died, of which its pool says that much."""
+        """Tell how a process died, from what its pool says of that."""
         if self._closed:
             return CLOSED
         how = re.search(r"exit codes of the workers are \{(\w+)\((-?\d+)\)", str(error))
@@ -274,13 +257,13 @@ def _call(function: Callable[..., T], arguments: tuple[object, ...]) -> T:
 
 
 def settle(future: Future[Any], error: BaseException | None, value: object = None) -> None:
-    """Say what a future gives, unless it was said already: by close(), say, while an answer arrived."""
+    """Settle a future, unless it was settled before: by close(), say, while an answer arrived."""
     with suppress(InvalidStateError):
         future.set_result(value) if error is None else future.set_exception(error)
 
 
 def _pickled_error(error: BaseException) -> bytes:
-    """(False, error), or an error of the same text where this one doesn't survive pickling."""
+    """Pickle (False, error), or an error of the same text where this one doesn't survive pickling."""
     try:
         pickled: bytes = cloudpickle.dumps((False, error))
         pickle.loads(pickled)
@@ -291,7 +274,7 @@ def _pickled_error(error: BaseException) -> bytes:
 
 
 def _gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """List the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     import torch
 
     found = torch.cuda.device_count()  # which doesn't start CUDA in this process
@@ -316,7 +299,7 @@ def _one_thread() -> Iterator[None]:
 
 @contextmanager
 def _sigint_later() -> Iterator[None]:
-    """Ctrl-C waits, and processes that are started here never get it."""
+    """Let Ctrl-C wait; processes that are started meanwhile never get it."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -329,7 +312,7 @@ def _sigint_later() -> Iterator[None]:
 
 
 def _begin(parent: int) -> None:
-    """What a worker process does first."""
+    """Prepare a worker process, before its first task."""
     from tqdm import tqdm
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from gpt2_double import double
-from scrub.measure.heads.places import Places
 from small import Small, small_gpt2
 from torch import Tensor, nn
 
+from scrub.data.examples import Examples
 from scrub.models.model import Model, make_model
 from scrub.study.settings import Settings
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -122,9 +125,9 @@ class Read:
     mean_logit: np.ndarray
 
     @staticmethod
-    def of(logits: Tensor, places: Places) -> Read:
-        target = torch.from_numpy(places.tokens[:, 1:])
-        scored = torch.from_numpy(np.asarray(places.scored))
+    def of(logits: Tensor, examples: Examples) -> Read:
+        target = torch.from_numpy(examples.tokens[:, 1:])
+        scored = torch.from_numpy(np.asarray(examples.scored))
         logit = logits.gather(-1, target[..., None])[..., 0]
         found = (logits.logsumexp(-1) - logit, logit, logits.mean(-1))
         return Read(*(each[scored].numpy() for each in found))
@@ -135,9 +138,9 @@ def tokens_of(seed: int, sequences: int = SEQUENCES) -> np.ndarray:
     return np.random.default_rng(seed).integers(VOCAB, size=(sequences, POSITIONS + 1))
 
 
-def places_of(seed: int) -> Places:
+def examples_of(seed: int) -> Examples:
     """Random sequences of which some positions are scored: in one of them none, in one all."""
     rng = np.random.default_rng(seed + 100)
     scored = rng.random((SEQUENCES, POSITIONS)) < 0.5
     scored[1], scored[2] = False, True
-    return Places("text", tokens_of(seed), scored)
+    return Examples(tokens_of(seed), scored)

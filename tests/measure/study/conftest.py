@@ -16,6 +16,9 @@ from scrub.study.settings import Settings
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
+
 EXACT = Settings(dtype="float64", device="cpu", progress=False, batch=3)
 
 

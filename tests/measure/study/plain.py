@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 
-from scrub.data.prompts.prompts import Prompts
+from scrub.data.examples import QUERY, TARGET, Examples
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -105,11 +105,12 @@ def instead(head: tuple[int, int], values: list[Tensor] | None) -> Change:
 
 
 def metrics(
-    model: GPT2LMHeadModel, prompts: Prompts, values: list[Tensor] | None = None
+    model: GPT2LMHeadModel, prompts: Examples, values: list[Tensor] | None = None
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """P(expected) [prompt], and every metric [prompt, layer, head]; ablated heads have read `values`, or nothing."""
-    whole, every = run(model, prompts.tokens), np.arange(len(prompts))
-    expected, query, target = (torch.from_numpy(each) for each in (prompts.expected, prompts.second, prompts.target))
+    whole, every = run(model, prompts.inputs), np.arange(len(prompts))
+    places = (prompts.positions[QUERY], prompts.positions[TARGET])
+    expected, query, target = (torch.from_numpy(each) for each in (prompts.expected, *places))
     here = whole.logits[every, query]
     gradient = torch.nn.functional.one_hot(expected, here.shape[-1]) - here.softmax(-1)
     stream, norm = whole.stream[every, query], model.transformer.ln_f
@@ -123,7 +124,7 @@ def metrics(
             centred = written - written.mean(-1, keepdim=True)
             found["attention to target"][cell] = whole.patterns[at][every, head, query, target]
             found["direct effect"][cell] = ((centred * scale) @ model.lm_head.weight.T * gradient).sum(-1)
-            after = run(model, prompts.tokens, instead((at, head), values)).logits[every, query]
+            after = run(model, prompts.inputs, instead((at, head), values)).logits[every, query]
             p, q = here.softmax(-1)[every, expected], after.softmax(-1)[every, expected]
             shift = (after - here).mean(-1)
             found["ablation effect"][cell] = p - q

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from plain import HEADS, POSITIONS
 
-from scrub.measure.heads.definitions import ABLATIONS, CONTEXT, DEFINITIONS, PROMPTS, REPEATED, TEXT
+from scrub.data.examples import PROMPTS, REPEATED, TEXT
+from scrub.measure.heads.definitions import ABLATIONS, CONTEXT, DEFINITIONS
 from scrub.measure.heads.reading import READINGS
 from scrub.measure.heads.score import HeadScore
 from scrub.measure.heads.scores import score_heads

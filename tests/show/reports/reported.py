@@ -9,7 +9,9 @@ import numpy as np
 import torch
 
 from scrub import Hypothesis, Settings, prepare
+from scrub.plan.leaves import constants, leaves_of
 from scrub.store.results.stored import Described, StudyResults
+from scrub.study.binding import bind
 from scrub.study.gates import Gates
 from scrub.study.result import BIGRAM, Result
 from scrub.study.run import Trial
@@ -38,11 +40,20 @@ HOSTILE = (
 
 
 def measured(trial: Trial) -> StudyResults:
-    """A run's result with its losses token by token."""
-    found = trial.evaluator()(trial.pairing(0), values_of={"loss"})
-    losses = {name: np.full(trial.examples.scored.shape, np.nan) for name in found.names}
-    for name, values in losses.items():
-        values[trial.examples.scored] = found.values["loss", name]
+    """A run's result with its losses token by token, each run anew, one experiment at a time."""
+    names = [each.name for each in trial.experiments]
+    losses = {name: np.full(trial.examples.scored.shape, np.nan) for name in names}
+    plan, pairing = trial.plan(), trial.pairing(0)
+    leaves = leaves_of(plan)
+    with torch.inference_mode():
+        once = plan.once(constants(leaves, trial.model.params, trial.examples.context))
+        for members in pairing.batches(7):
+            bound, real = bind(leaves, pairing, members)
+            found = plan.run(once, bound)
+            for name in names:
+                for row, sequence in enumerate(members):
+                    values = found[f"loss:{name}"][row, real[row], 0].double().numpy()
+                    losses[name][sequence, trial.examples.scored[sequence]] = values
     return _stored(trial, trial.run(), losses, texts_of(trial))
 
 

@@ -187,13 +187,13 @@ def test_thirty_hypotheses_on_long_sequences_stay_readable_and_small() -> None:
     stored = invented(trial)
     times = math.ceil(1024 / trial.examples.context)  # as in GPT-2, every position scored
     tokens = np.concatenate([stored.examples.tokens[:, :1], np.tile(stored.examples.tokens[:, 1:], times)], 1)
-    selected = np.ones((len(tokens), tokens.shape[1] - 1), bool)
+    scored = np.ones((len(tokens), tokens.shape[1] - 1), bool)
 
     def losses(experiment: str) -> np.ndarray:
-        return np.random.default_rng(len(experiment)).exponential(size=selected.shape)
+        return np.random.default_rng(len(experiment)).exponential(size=scored.shape)
 
     config = trial.model.config.model_copy(update={"roles": {}})  # it reads no sequence so long
-    examples = replace(stored.examples, tokens=tokens, scored=selected)
+    examples = replace(stored.examples, tokens=tokens, scored=scored)
     without = replace(trial, model=replace(trial.model, config=config))
     report = make_report(replace(stored, examples=examples, token_losses=losses), without)
     root = parsed(report.html)
@@ -207,8 +207,8 @@ def test_thirty_hypotheses_on_long_sequences_stay_readable_and_small() -> None:
 
 def test_a_hypothesis_that_is_only_stored_has_its_paths_as_text(study: Studied) -> None:
     stored, trial = study
-    kept = [name for name in trial.experiments.names if not name.startswith("refined_1/")]
-    without = replace(trial, experiments=trial.experiments.only(kept))
+    kept = trial.experiments.only([each for each in trial.graphs if not each.startswith("refined_1/")])
+    without = replace(trial, experiments=kept)
     report = make_report(stored, without)
     paths = stored.hypotheses["refined_1"].paths["all"]
     assert " ".join(paths.split()) in text_of(parsed(report.html))

@@ -12,6 +12,7 @@ from rich.console import Console
 from scrub.data.examples import Examples
 from scrub.store.results.stored import Described, StudyResults
 from scrub.study.gates import Gates
+from scrub.study.metric import LOSS
 from scrub.study.result import Result
 from scrub.study.run import Trial
 
@@ -100,19 +101,20 @@ def said(found: object, width: int = 130) -> str:
 
 def ran(trial: Trial) -> StudyResults:
     """The results of a study that runs here and now, in one pairing, without a folder in between."""
-    tokens, scored = trial.examples.tokens, trial.examples.scored
-    found = trial.evaluator()(trial.pairing(0), values_of={"loss"})
-    losses = {name: np.full(scored.shape, np.nan) for name in found.names}
+    examples, made = trial.examples, trial.evaluator()
+    losses = {each.name: np.full(examples.scored.shape, np.nan) for each in trial.experiments}
+    found = made(trial.pairing(0), np.arange(len(examples)), values_of=[LOSS.name])
     for name, values in losses.items():
-        values[scored] = found.values["loss", name]
+        values[examples.scored] = found.values[LOSS.name, name]
     tokenizer = trial.model.tokenizer
     assert tokenizer is not None
-    texts = {int(token): tokenizer.decode([int(token)], skip_special_tokens=False) for token in np.unique(tokens)}
+    different = np.unique(examples.tokens)
+    texts = {int(token): tokenizer.decode([int(token)], skip_special_tokens=False) for token in different}
     described = [Described(each.name, each.claim, each.rules) for each in trial.hypotheses]
     hypotheses = {each.name: each for each in described}
     return StudyResults(
         trial.run(),
-        trial.examples,
+        examples,
         texts,
         hypotheses,
         losses.__getitem__,

@@ -211,14 +211,13 @@ def test_a_connection_that_is_there_is_used_and_left(workers: Workers) -> None:
 @pytest.fixture
 def unseen(workers: Workers, sweeping: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose folder no node sees, so that they run in empty ones of their own."""
-    for worker in range(2):
-        with contextlib.suppress(WorkerDied):  # those that are there may have seen another
-            result(workers, os._exit, 3, worker=worker)
-    monkeypatch.setattr(Path, "cwd", lambda: sweeping / "only" / "here")
+    monkeypatch.setattr(far, "_folder", lambda: str(sweeping / "only" / "here"))
     monkeypatch.setattr(engine, "_workers", lambda *_: nullcontext(workers))  # the cluster has room for those alone
-    folders = {str(result(workers, os.getcwd, worker=worker)) for worker in range(2)}
-    assert {Path(folder).name for folder in folders} == {"first", "second"}
-    assert not any(list(Path(folder).iterdir()) for folder in folders)
+    for worker in range(2):
+        if Path(str(result(workers, os.getcwd, worker=worker))).name not in {"first", "second"}:
+            with contextlib.suppress(WorkerDied):  # it was in another test's folder
+                result(workers, os._exit, 3, worker=worker)
+        assert result(workers, os.listdir, worker=worker) == []
     return sweeping
 
 
@@ -234,37 +233,29 @@ hypothesis = Hypothesis("v  a1.ind/v/**  -> like letter", features={"letter": le
 def test_a_sweep_on_nodes_that_see_no_file_has_the_bits_of_one_here(
     unseen: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The user's own model, data and hypotheses, of which one takes its feature from another module of theirs."""
+    """The user's own model, one in memory, data and hypotheses, of which one has a feature of another module of theirs.
+
+    What can't be read here is a failure, as it is where workers read it themselves.
+    """
     make_study(unseen, "two", keep=KEEP, like=LIKE, helped=HELPED)
+    file = make_study(unseen, "bad", keep=KEEP) / "study.py"
+    file.write_text(file.read_text().replace('data="words"', 'data="lost"'))
     (unseen / "letters.py").write_text("def letter(tokens, tokenizer):\n    return tokens[:, 3] % 3\n")
     monkeypatch.syspath_prepend(unseen)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.setitem(sys.modules, "letters", import_module("letters"))
     (unseen / "letters.py").unlink()
-    assert not sweep(["one", "two"], results="far", ray="auto", **GRID).failures
-    monkeypatch.setattr(engine, "_workers", lambda *_: local_workers(1, "cpu"))
-    assert not sweep(["one", "two"], results="here", **GRID).failures
-    same_bits(unseen / "far", unseen / "here")
-
-
-def test_what_a_node_cannot_be_given_is_a_failure_here(unseen: Path) -> None:
-    make_study(unseen, "bad", keep=KEEP)
-    file = unseen / "hypotheses/bad/study.py"
-    file.write_text(file.read_text().replace('data="words"', 'data="lost"'))
-    swept = sweep(["bad", "one"], results="far", ray="auto", **GRID)
-    assert [(f.study, f.hypothesis, f.stage, f.kind) for f in swept.failures] == [("bad", "", "lower", "mistake")]
-    assert "there is no data 'lost'" in swept.failures[0].reason
-    assert [stored.result.study for stored in swept.studies()] == ["one"]
-
-
-def test_a_model_in_memory_goes_to_the_nodes(unseen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = replace(load_model("tiny", torch.float64), name="mine", folder=None)
-    shutil.rmtree(unseen / "models")
-    assert not sweep("one", results="far", models=model, ray="auto", **GRID).failures
+    grid = {"studies": ["one", "bad", "two"], "models": ["tiny", model], **GRID}
+    swept = sweep(results="far", ray="auto", **grid)
     monkeypatch.setattr(engine, "_workers", lambda *_: local_workers(1, "cpu"))
-    assert not sweep("one", results="here", models=model, **GRID).failures
+    plain = sweep(results="here", **grid)
+    for each in (swept, plain):
+        failures = {(failure.study, failure.hypothesis, failure.model, failure.stage) for failure in each.failures}
+        assert failures == {("bad", "", "tiny", "lower"), ("bad", "", "mine", "lower")}
+        assert all("there is no data 'lost'" in failure.reason for failure in each.failures)
     same_bits(unseen / "far", unseen / "here")
-    assert set(rows(unseen / "far")["model"]) == {"mine"}
+    assert set(rows(unseen / "far")["model"]) == {"tiny", "mine"}
 
 
 def test_a_cluster_without_gpus_is_refused(workers: Workers) -> None:  # noqa: ARG001 - connected
@@ -333,6 +324,7 @@ def test_a_lost_node_costs_its_tasks_and_the_sweep_goes_on(  # the last one: the
 
     with monkeypatch.context() as patched:
         patched.setattr(Results, "add_losses", add_losses)
+        patched.setattr(engine._Sweep, "_died", lambda *_: pytest.fail("no task is to blame for it"))
         swept = sweep("one", results="far", ray="auto", **{**GRID, "draws": 8})
     assert not swept.failures
     assert swept.computed == 16

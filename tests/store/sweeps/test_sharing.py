@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from sweeping import rows, same_bits
@@ -17,6 +18,7 @@ from scrub.models.model import Model, load_model
 from scrub.store.sweeps import job  # noqa: F401 - which says what is large
 from scrub.store.sweeps.sharing import Pieces, Sender, map_pieces, unpickled, write_pieces
 from scrub.store.sweeps.sweep import sweep
+from scrub.text.errors import ScrubError
 
 FAST: dict[str, Any] = {"sequences": 37, "dtype": "float64", "progress": False}
 
@@ -92,3 +94,29 @@ def test_two_models_of_one_name_are_told_apart_by_their_weights(model: Model) ->
     first, second = sweep("one", models=[model, other], workers=1, **FAST).studies()
     assert first.about["weights_hash"] != second.about["weights_hash"]
     assert first.result.loss["baseline"].tolist() != second.result.loss["baseline"].tolist()
+    tokens = np.random.default_rng(3).integers(0, 11, (37, 8))
+    made = sweep("one", results="made", models=(other.config, dict(other.params)), data=tokens, workers=1, **FAST)
+    (third,) = made.studies()
+    assert third.about["weights_hash"] == second.about["weights_hash"]
+
+
+def test_tokens_in_memory_with_their_own_mask(sweeping: Path) -> None:  # noqa: ARG001 - where it runs
+    rng = np.random.default_rng(3)
+    tokens, mask = rng.integers(0, 11, (37, 8)), rng.random((37, 7)) < 0.4
+    for data in ((tokens, mask), torch.tensor(tokens)):
+        masked = isinstance(data, tuple)
+        swept = [
+            sweep("one", results=f"{masked}{n}", data=data, workers=n, **{**FAST, "sequences": None}) for n in (1, 2)
+        ]
+        assert not [failure for each in swept for failure in each.failures]
+        same_bits(Path(f"{masked}1"), Path(f"{masked}2"))
+        (stored,) = swept[0].studies()
+        assert (stored.examples.tokens == tokens).all()
+        assert (stored.examples.scored == (mask if masked else True)).all()
+    failed = sweep("one", data=[tokens + 1000, "words"], workers=1, **FAST)
+    assert [(failure.data, failure.stage, failure.kind) for failure in failed.failures] == [
+        ("tokens", "lower", "mistake")
+    ]
+    assert len(failed.studies()) == 1
+    with pytest.raises(ScrubError, match="tokens in memory"):
+        sweep("one", data=tokens * 0.5, workers=1, **FAST)

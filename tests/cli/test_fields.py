@@ -14,10 +14,10 @@ import pytest
 import typer
 
 from scrub.cli import _status, options
-from scrub.cli.filling import Filled, Given, Words, command
+from scrub.cli.fields import Options, Overrides, Words, command
 from scrub.cli.train import SETTINGS as TRAINING
-from scrub.cli.whitelist import LISTING
-from scrub.data.listing import Listing
+from scrub.cli.whitelist import WHITELIST_SETTINGS
+from scrub.data.settings import WhitelistSettings
 from scrub.store.sweeps.grid import Grid
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
@@ -55,10 +55,10 @@ def run(function: Callable[..., None], *words: str) -> None:
     app(list(words), standalone_mode=False)
 
 
-def baked(by: Filled, *words: str) -> Any:
+def baked(by: Options, *words: str) -> Any:
     """The cake that a command with such options gets, or what of one is given."""
     found: list[Any] = []
-    kind: Any = dict[str, Any] if isinstance(by, Given) else Cake
+    kind: Any = dict[str, Any] if isinstance(by, Overrides) else Cake
 
     def bake(name: str, *, cake: kind, times: int = 1) -> None:  # type: ignore[valid-type]
         found.append((name, cake, times))
@@ -72,12 +72,12 @@ def baked(by: Filled, *words: str) -> Any:
 
 def test_an_object_is_filled() -> None:
     words = ("--eggs", "3", "--sugar", "0.25", "--on-top", "blue", "--layers", "jam,cream", "--vegan")
-    assert baked(Filled(WORDS), *words) == Cake(3, 0.25, "blue", ("jam", "cream"), True)
-    assert baked(Filled(WORDS), "--eggs", "3") == Cake(3)
+    assert baked(Options(WORDS), *words) == Cake(3, 0.25, "blue", ("jam", "cream"), True)
+    assert baked(Options(WORDS), "--eggs", "3") == Cake(3)
 
 
 def test_a_command_names_what_it_takes_and_says_other_defaults(capsys: pytest.CaptureFixture[str]) -> None:
-    by = Filled(WORDS, "sugar eggs", defaults={"eggs": 7}, words={"sugar": Words("CUPS", "Not much.")})
+    by = Options(WORDS, "sugar eggs", defaults={"eggs": 7}, words={"sugar": Words("CUPS", "Not much.")})
     assert baked(by) == Cake(7)
     with pytest.raises(typer.TyperException, match="--on-top"):
         baked(by, "--on-top", "blue")
@@ -93,11 +93,11 @@ def test_a_command_names_what_it_takes_and_says_other_defaults(capsys: pytest.Ca
 
 def test_what_must_be_given() -> None:
     with pytest.raises(typer.TyperException, match="eggs"):
-        baked(Filled(WORDS))
+        baked(Options(WORDS))
 
 
 def test_only_what_is_given() -> None:
-    by = Given({**WORDS, "pans": Words("N", "How many.", kind=int)}, like=Cake)
+    by = Overrides({**WORDS, "pans": Words("N", "How many.", kind=int)}, like=Cake)
     assert baked(by) == {}
     assert baked(by, "--eggs", "13", "--pans", "2", "--layers", "jam") == {"eggs": 13, "pans": 2, "layers": ("jam",)}
 
@@ -105,9 +105,9 @@ def test_only_what_is_given() -> None:
 def test_every_field_has_words() -> None:
     """A field that is added to a class has an option as soon as its table has words for it: so it has to."""
     assert options.SETTINGS.keys() == {each.name for each in dataclasses.fields(Settings)} - {"progress"}
-    assert options.GRID.keys() == Grid.model_fields.keys() - {"studies"}
-    assert LISTING.keys() == {each.name for each in dataclasses.fields(Listing)}
-    assert options.DRAWN.keys() == {each.name for each in dataclasses.fields(options.Drawn)}
+    assert options.GRID.keys() == Grid.model_fields.keys() - {"studies", "metric"}
+    assert WHITELIST_SETTINGS.keys() == {each.name for each in dataclasses.fields(WhitelistSettings)}
+    assert options.RECIPE.keys() == {each.name for each in dataclasses.fields(options.Recipe)}
     assert TRAINING.keys() <= {each.name for each in dataclasses.fields(training.Settings)}
 
 

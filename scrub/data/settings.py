@@ -1,4 +1,4 @@
-"""How a whitelist is made. Nothing here imports numpy or torch: command lines ask which options there are."""
+"""Settings of a whitelist. Nothing here imports numpy or torch: command lines ask which options there are."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from scrub.text.errors import ScrubError
 
 
 @dataclass(frozen=True)
-class Listing:
-    """How the tokens of a whitelist are counted and chosen. Raises ScrubError for a number out of range."""
+class WhitelistSettings:
+    """Settings of how the tokens of a whitelist are counted and chosen. Raises ScrubError for a number out of range."""
 
     beta: float = 1.0  # nats of log-odds that one earlier occurrence is worth
     threshold: float | None = None  # least gain in nats; by default such that `share` of the positions is selected

@@ -23,7 +23,7 @@ from scrub.text.files import one_line
 
 
 @dataclass(frozen=True)
-class Named:
+class Lineup:
     """Results that hold some hypotheses, the names of these there in the order asked for, and their graphs if known.
 
     If it `leads`, all others are compared with the first, and not each with the one before it.
@@ -46,9 +46,9 @@ class Named:
         return [moved(self.results, *pair, part, top) for pair, part in parts.items()] if top else []
 
 
-def stored_named(
+def stored_lineup(
     folder: Path, names: Sequence[str], leads: bool, study: str | None, about: Mapping[str, object]
-) -> Named:
+) -> Lineup:
     """Take what a results folder holds of all hypotheses together, and of what it is `about`, as in its model.
 
     Raises ScrubError if it holds no such results.
@@ -58,10 +58,10 @@ def stored_named(
     if everything and not fitting:
         said = ", ".join(f"{name} {one_line(value)}" for name, value in about.items())
         raise ScrubError(f"{folder} holds nothing of {said}: leave --stored out to run what is missing")
-    return Named(*stored_with(fitting, names, study), leads)
+    return Lineup(*stored_with(fitting, names, study), leads)
 
 
-def swept_named(
+def swept_lineup(
     folder: Path,
     names: Sequence[str],
     leads: bool,
@@ -69,7 +69,7 @@ def swept_named(
     fields: Mapping[str, object],
     workers: int | None = None,
     ray: str | None = None,
-) -> Named:
+) -> Lineup:
     """Run what a results folder doesn't hold of some hypotheses; `fields` are those of the grid besides.
 
     Raises ScrubError for hypotheses that aren't there, or don't compare.
@@ -81,7 +81,7 @@ def swept_named(
     check_several(plain)
     if leads:
         plain.sort(key=lambda name: _stem(name) != Path(paths[0]).stem)
-    return Named(sweep(grid, folder, workers, ray).only(), plain, leads, graphs)
+    return Lineup(sweep(grid, folder, workers, ray).only(), plain, leads, graphs)
 
 
 def _once(paths: list[str]) -> list[str]:

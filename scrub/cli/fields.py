@@ -1,6 +1,6 @@
 """Options that are derived from the class that they fill: its fields say their types and defaults.
 
-A command has a parameter such as `settings: Annotated[Settings, Filled(SETTINGS, "sequences seed")]`. On the command
+A command has a parameter such as `settings: Annotated[Settings, Options(SETTINGS, "sequences seed")]`. On the command
 line an option stands for each of these fields, and the command is given the filled object. What an option is called,
 and its help, are the words for its field: one table for a class, from which a command may differ.
 """
@@ -30,7 +30,7 @@ class Words:
     read: Callable[[Any], Any] | None = None
 
     def called(self, field: str) -> str:
-        """The name of the option for a field."""
+        """Name the option for a field."""
         return self.name or f"--{field}"
 
     @property
@@ -50,7 +50,7 @@ class Words:
 
 
 @dataclass(frozen=True)
-class Filled:
+class Options:
     """An object that options fill: all fields of the table, or those named, in that order.
 
     `defaults` win over those of the class, `words` over those of the table.
@@ -79,7 +79,7 @@ class Filled:
 
 
 @dataclass(frozen=True)
-class Given(Filled):
+class Overrides(Options):
     """The fields that are given, by name, of an object that is also filled from elsewhere.
 
     `like` has fields of the same names and types: so the object's own class needn't be imported for its help.
@@ -104,9 +104,9 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of the objects that it takes, and it the filled objects."""
     hints = get_type_hints(function, include_extras=True)
     parameters: list[inspect.Parameter] = []
-    filled: dict[str, tuple[Filled, type]] = {}
+    filled: dict[str, tuple[Options, type]] = {}
     for name, each in inspect.signature(function).parameters.items():
-        by = next((each for each in getattr(hints[name], "__metadata__", ()) if isinstance(each, Filled)), None)
+        by = next((each for each in getattr(hints[name], "__metadata__", ()) if isinstance(each, Options)), None)
         if by is None:
             parameters.append(each.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
         else:

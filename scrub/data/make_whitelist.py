@@ -1,29 +1,29 @@
-"""Making the whitelist of some data."""
+"""Make the whitelist of some data."""
 
 from __future__ import annotations
 
 from scrub.data.bigram import Bigram
 from scrub.data.for_model import examples_for
-from scrub.data.listing import Listing
+from scrub.data.settings import WhitelistSettings
 from scrub.data.whitelist import Whitelist, build_whitelist
 from scrub.models.model import load_model
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 
 
-def make_whitelist(data: str, model: str = "attn2l", listing: Listing | None = None) -> Whitelist:
+def make_whitelist(data: str, model: str = "attn2l", settings: WhitelistSettings | None = None) -> Whitelist:
     """Make the whitelist of some data for a model's tokenizer.
 
     Bigram statistics come from every other sequence of the split, gains from those between, so that no pair is
     judged by statistics that it is part of. Raises ScrubError for data that can't be had or are too few.
     """
-    listing = listing or Listing()
+    settings = settings or WhitelistSettings()
     loaded = load_model(model)
     tokenizer = loaded.tokenizer
-    found = examples_for(loaded, data, listing.sequences, listing.split, context=listing.context).tokens
-    if len(found) < 2:
+    tokens = examples_for(loaded, data, settings.sequences, settings.split, context=settings.context).tokens
+    if len(tokens) < 2:
         raise ScrubError(f"the data {one_line(data)!r} hold 1 sequence: a whitelist needs at least 2")
     ids = range(loaded.vocab_size)
-    names = [(tokenizer.id_to_token(each) if tokenizer else None) or str(each) for each in ids]
-    statistics = Bigram.fit(found[::2], loaded.vocab_size)
-    return build_whitelist(found[1::2], statistics, names, listing.beta, listing.threshold, listing.share)
+    names = [(tokenizer.id_to_token(token) if tokenizer else None) or str(token) for token in ids]
+    statistics = Bigram.fit(tokens[::2], loaded.vocab_size)
+    return build_whitelist(tokens[1::2], statistics, names, settings.beta, settings.threshold, settings.share)
