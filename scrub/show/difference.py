@@ -12,7 +12,7 @@ from scrub.show.sources import looks
 
 
 def coloured(tree: PathTree, limit: int = LINES) -> Text:
-    """A difference as text, each source in its colour, and what is in one graph alone in red or green."""
+    """Write a difference as text, each source in its colour, and what is in one graph alone in red or green."""
     text = Text()
     shown = lines(tree, limit)
     inks = {name: look.terminal for name, look in looks({s for e in shown for s in (e.before, e.after) if s}).items()}

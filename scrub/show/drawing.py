@@ -18,7 +18,7 @@ _CLASS = "scrub-drawing"
 
 
 def svg(tree: PathTree, title: str = "", boxes: int = BOXES) -> str:
-    """The drawing of a tree. Parts that are fed alike share a box; at most about `boxes` are drawn."""
+    """Draw a tree. Parts that are fed alike share a box; at most about `boxes` are drawn."""
     shown = fitted(merged(tree), boxes)
     layout, names = lay_out(shown), styles(tree.sources)
     title = printable(title)
@@ -47,7 +47,7 @@ def svg(tree: PathTree, title: str = "", boxes: int = BOXES) -> str:
 
 
 def _style(names: Iterable[str]) -> str:
-    """The colours on light ground, and on dark ground where the reader prefers that."""
+    """Write the colours for light ground, and for dark ground where the reader prefers that."""
     names = [*names, MIXED]
     dashes = {name: LOOKS[name].dash for name in names}
     mono = 'ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace'
@@ -81,7 +81,7 @@ def _colour(sources: Sequence[str], names: Mapping[str, str]) -> str:
 
 
 def _lines(layout: Layout, names: Mapping[str, str]) -> Iterator[str]:
-    """The lines, those that lie on top of others last, each on a halo that bridges what it crosses."""
+    """Draw the lines, those that lie on top of others last, each on a halo that bridges what it crosses."""
     for rail in layout.rails:
         name = names[rail.source]
         yield f'<path class="line {name}" d="M{_n(rail.left)} {_n(rail.y)}H{_n(rail.right)}"/>'
@@ -125,7 +125,7 @@ def _box(box: Box, names: Mapping[str, str]) -> Iterator[str]:
 
 
 def _says(box: Box) -> str:
-    """What a box is in full: its path and what feeds it."""
+    """Say what a box is in full: its path and what feeds it."""
     if box.tree is None:
         return printable(f"{box.path}: {Source.parse(box.path).meaning}")
     fed = " and ".join(box.sources) or "no input"
@@ -133,7 +133,7 @@ def _says(box: Box) -> str:
 
 
 def _legend(tree: PathTree) -> list[tuple[str | None, str]]:
-    """Each source, or None for a mixture, and what is said of it."""
+    """List each source, or None for a mixture, and what is said of it."""
     mixed = fold_tree(tree, lambda current, below: len(current.sources) > 1 or any(below))
     entries: list[tuple[str | None, str]] = []
     for source in tree.sources:
@@ -145,7 +145,7 @@ def _legend(tree: PathTree) -> list[tuple[str | None, str]]:
 
 
 def _spread(entries: Sequence[tuple[str | None, str]], width: float) -> Iterator[tuple[float, int, str | None, str]]:
-    """The legend in rows: each entry with its left edge and its row."""
+    """Break the legend into rows: each entry with its left edge and its row."""
     left, row = MARGIN, 0
     for source, text in entries:
         wide = _SWATCH + 8 + text_width(text) * 0.88

@@ -45,7 +45,7 @@ class Theme:
     diverging: tuple[str, ...]
 
     def scale(self, diverging: bool) -> Colormap:
-        """The colours of numbers; what isn't a number is hatched by who draws it, on the ground."""
+        """Give the colours of numbers; what isn't a number is hatched by who draws it, on the ground."""
         colours = self.diverging if diverging else self.sequential
         found = LinearSegmentedColormap.from_list("diverging" if diverging else "sequential", colours)
         return found.with_extremes(bad=self.ground)
@@ -140,14 +140,14 @@ def check_format(suffix: str, formats: Sequence[str] = FORMATS) -> None:
 
 
 def figure_bytes(figure: Figure, suffix: str) -> bytes:
-    """A figure as a file: the same bytes for the same figure."""
+    """Write a figure as a file: the same bytes for the same figure."""
     if suffix == ".svg":
         return b'<?xml version="1.0" encoding="utf-8"?>\n' + figure_svg(figure).encode()
     return _saved(figure, suffix, {"CreationDate": None} if suffix == ".pdf" else None)
 
 
 def figure_svg(figure: Figure, name: str = "scrub", says: str = "") -> str:
-    """A figure as an SVG element with its tips, for a file or for a page.
+    """Write a figure as an SVG element with its tips, for a file or for a page.
 
     `name` sets the ids within it apart from those of other figures of a page; `says` is the text that stands for it.
     """
@@ -155,7 +155,7 @@ def figure_svg(figure: Figure, name: str = "scrub", says: str = "") -> str:
 
 
 def themed_svg(draw: Callable[[Theme], Figure], name: str = "scrub", says: str = "") -> str:
-    """A figure as one SVG element, light or dark as the reader prefers: it is drawn in both themes, and what differs in
+    """Write a figure as one SVG element, light or dark as the reader prefers: it is drawn in both, and what differs in
     nothing but its colours is there once. `name` and `says` are those of :func:`figure_svg`.
     """
     light, dark = (_parsed(draw(theme), name) for theme in (LIGHT, DARK))
@@ -186,7 +186,7 @@ def _join(light: ElementTree.Element, dark: ElementTree.Element, styles: dict[tu
 
 
 def _parsed(figure: Figure, name: str) -> ElementTree.Element:
-    """A figure as SVG, with its tips and without what would reach beyond it in a page."""
+    """Read a figure's SVG, with its tips and without what would reach beyond it in a page."""
     root = ElementTree.fromstring(_saved(figure, ".svg", {"Date": None}, name))
     tips = figure.tips if isinstance(figure, Plot) else {}
     for group in list(root.iter(f"{{{_SVG}}}g")):

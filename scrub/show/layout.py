@@ -99,17 +99,17 @@ class Layout:
 
 
 def text_width(text: str) -> float:
-    """The width of a line of text: wide characters take two columns."""
+    """Measure a line of text: wide characters take two columns."""
     return CHARACTER * sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def is_wire(tree: PathTree) -> bool:
-    """Whether a part is only a line: the residual stream straight from the token embedding."""
+    """Say whether a part is only a line: the residual stream straight from the token embedding."""
     return tree.ends and tree.steps == ("emb",) and len(tree.sources) == 1
 
 
 def box_lines(tree: PathTree) -> tuple[str, ...]:
-    """The text of a box: its steps, short ones on one line, long ones cut."""
+    """Write the text of a box: its steps, short ones on one line, long ones cut."""
     steps = [printable(step) for step in tree.steps]
     short = ", ".join(steps)
     lines = [short] if len(short) <= SHORT else steps
@@ -183,7 +183,7 @@ class _Placing:
 def _edges(
     trees: Sequence[PathTree], xs: Sequence[float], y0: float, middle: float, spread: float, y1: float
 ) -> list[Edge]:
-    """The lines from the children of a box into its bottom, in lanes where none crosses another.
+    """Lead the lines from the children of a box into its bottom, in lanes where none crosses another.
 
     Of those that come from the left, the leftmost runs highest; of those from the right, the rightmost.
     """
@@ -198,7 +198,7 @@ def _edges(
 
 
 def _inputs(sources: Sequence[str], middle: float, top: float) -> list[Box]:
-    """The boxes of the inputs, side by side at the bottom."""
+    """Place the boxes of the inputs, side by side at the bottom."""
     named = [(source, Source.parse(source)) for source in sources]
     lines = [[at.input_name] if at.input_name == s else [at.input_name, f"{s}, {at.meaning}"] for s, at in named]
     widths = [max(text_width(printable(line)) for line in each) + 4 * PAD_X for each in lines]
@@ -212,7 +212,7 @@ def _inputs(sources: Sequence[str], middle: float, top: float) -> list[Box]:
 
 
 def _feed(box: Box, ends: Sequence[Drop]) -> float:
-    """Where an input's line leaves its box: near the middle, but not just beside a line that comes down."""
+    """Choose where an input's line leaves its box: near the middle, but not just beside a line that comes down."""
     steps = int((box.width / 2 - PAD_X) // 4)
     own = [end.x for end in ends if end.source == box.path and abs(end.x - box.middle) <= 4 * steps]
     places = [*own, *(box.middle + 4 * step for step in range(-steps, steps + 1))]

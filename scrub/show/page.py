@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from markupsafe import Markup
 
@@ -18,7 +18,6 @@ from scrub.text.tables import Column, FrameTable, Row
 class Prose:
     """A paragraph; its kind is a style, such as "claim", "caption" or "warning"."""
 
-    form: ClassVar = "prose"
     line: Line
     kind: str = ""
     only: str = ""  # the one form of the page, "html" or "markdown", that has it
@@ -28,7 +27,6 @@ class Prose:
 class Heading:
     """A heading within a section."""
 
-    form: ClassVar = "heading"
     line: Line
     only: str = ""
 
@@ -37,7 +35,6 @@ class Heading:
 class Code:
     """Lines of code; where they are of a difference, each begins with its mark and a blank."""
 
-    form: ClassVar = "code"
     text: str
     language: str = ""
     only: str = ""
@@ -50,7 +47,6 @@ class Grid:
     Unless `named`, its first column doesn't name its rows; unless `titled`, it has no titles in HTML.
     """
 
-    form: ClassVar = "grid"
     table: FrameTable
     label: str
     caption: Line = ""
@@ -93,7 +89,6 @@ def _cell(column: Column, row: Row, shared: str) -> Cell:
 class Image:
     """A picture, by what stands for it, and with its caption: SVG in HTML, in Markdown the name of a file."""
 
-    form: ClassVar = "image"
     svg: Markup
     says: str
     caption: Line = ""
@@ -107,7 +102,6 @@ class Image:
 class Passage:
     """Running text, each piece in its style, and how many tokens follow."""
 
-    form: ClassVar = "passage"
     label: str
     line: Line
     left_out: int
@@ -118,7 +112,6 @@ class Passage:
 class Paths:
     """A tree of paths that opens and closes. `names` are the styles of its sources."""
 
-    form: ClassVar = "paths"
     tree: PathTree
     names: Mapping[str, str]
     only: str = "html"
@@ -128,7 +121,6 @@ class Paths:
 class Fold:
     """Blocks behind a summary that opens; in Markdown, if it is `titled`, below a heading."""
 
-    form: ClassVar = "fold"
     summary: str
     blocks: Sequence[Block]
     opened: bool = False
@@ -141,7 +133,6 @@ class Fold:
 class Abreast:
     """Groups of blocks side by side, as many as there is room for."""
 
-    form: ClassVar = "abreast"
     groups: Sequence[Sequence[Block]]
     only: str = ""
 

@@ -35,19 +35,19 @@ class Picture:
     claim: str = ""
 
     def text(self) -> str:
-        """The tree without colour, under the title, over the sources: the same for the same tree, to be diffed."""
+        """Write the tree without colour, under the title, over the sources: always the same, to be diffed."""
         return listed(self.tree, self.title)
 
     def svg(self) -> str:
-        """The drawing."""
+        """Draw it."""
         return drawing.svg(self.tree, self.title)
 
     def html(self) -> str:
-        """A page with the drawing and the tree, which needs nothing else."""
+        """Make a page with the drawing and the tree, which needs nothing else."""
         return _page([self]).html()
 
     def blocks(self, opened: bool = False, file: str = "") -> list[Block]:
-        """The drawing and, behind a heading that opens, the tree of paths, for a page."""
+        """Show the drawing and, behind a heading that opens, the tree of paths, in a page."""
         # what the drawing is made of is markup whose labels it has escaped
         drawn = Image(Markup(self.svg()), f"The paths of {self.title}", kind="drawing", file=file)
         paths = Paths(fitted(self.tree, PAGE_LINES), styles(self.tree.sources))
@@ -79,7 +79,7 @@ class Picture:
 
 
 def picture(root: Node, title: str = "", claim: str = "", depth: int = 1) -> Picture:
-    """The picture of a graph, scrubbed or not.
+    """Picture a graph, scrubbed or not.
 
     Parts that one source feeds are collapsed, but for the first `depth` steps from the output.
     """
@@ -87,12 +87,12 @@ def picture(root: Node, title: str = "", claim: str = "", depth: int = 1) -> Pic
 
 
 def paragraphs(text: str) -> list[str]:
-    """The paragraphs of prose, each on a line."""
+    """Break prose into paragraphs, each on a line."""
     return [" ".join(part.split()) for part in re.split(r"\n\s*\n", text) if part.strip()]
 
 
 def _page(pictures: Sequence[Picture]) -> Page:
-    """A page of pictures: of each the claim, the drawing, and the tree of paths with parts that open and close."""
+    """Make a page of pictures: of each the claim, the drawing, and the tree of paths with parts that open and close."""
     claims = [[Prose(text, "claim") for text in paragraphs(each.claim)] for each in pictures]
     sections = [
         Section(f"p{at + 1}", each.title, [*claims[at], *each.blocks(len(pictures) == 1)])

@@ -56,12 +56,12 @@ _STYLED, _TIPPED = (
 
 
 def html_page(template: str, **values: object) -> str:
-    """A template as HTML, every value in it escaped."""
+    """Write a template as HTML, every value in it escaped."""
     return _render(template, values, printable, html_line)
 
 
 def markdown_page(template: str, **values: object) -> str:
-    """A template as Markdown, every value in it escaped."""
+    """Write a template as Markdown, every value in it escaped."""
     return _render(template, values, markdown, markdown_line)
 
 
@@ -105,7 +105,7 @@ def _pieces(line: Line) -> Iterator[Piece]:
 
 
 def markdown(text: str) -> Markup:
-    """Text on one line of Markdown (GitHub's or CommonMark) that can't be read as markup, nor as HTML."""
+    """Write text on one line of Markdown (GitHub's or CommonMark), never to be read as markup, nor as HTML."""
     line = printable(" ".join(text.split()))
     line = _MARKUP.sub(r"\\\g<0>", line)
     line = _FIRST.sub(lambda m: f"{m[1]}\\{m[2]}" if m[1] else f"\\{m[3]}", line)
@@ -113,7 +113,7 @@ def markdown(text: str) -> Markup:
 
 
 def fenced(text: str, language: str = "") -> Markup:
-    """Text in a block of code of Markdown, whatever backticks are in it."""
+    """Put text into a block of code of Markdown, whatever backticks are in it."""
     lines = [printable(line.replace("\t", "    ")) for line in text.split("\n")]
     longest = max((len(run) for run in re.findall("`+", "\n".join(lines))), default=0)
     fence = "`" * max(3, longest + 1)
@@ -123,7 +123,7 @@ def fenced(text: str, language: str = "") -> Markup:
 def _render(
     template: str, values: dict[str, object], text: Callable[[str], str], line: Callable[[Line], Markup]
 ) -> str:
-    """A template of this package, with everything that it prints made text first and then escaped."""
+    """Fill a template of this package, with everything that it prints made text first and then escaped."""
     environment = Environment(
         loader=PackageLoader("scrub.show"),
         autoescape=True,
@@ -132,6 +132,6 @@ def _render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"line": line, "fenced": fenced}
+    environment.filters |= {"line": line, "fenced": fenced, "form": lambda block: type(block).__name__.lower()}
     environment.globals |= {"newline": Markup("\n"), "colours": _COLOURS}  # a line break as a value would be visible
     return environment.get_template(template).render(values)

@@ -10,7 +10,7 @@ from scrub.show.sources import looks
 
 
 def coloured(tree: PathTree, lines: int = LINES) -> Text:
-    """The same text with each step in the colour of the source that feeds it."""
+    """Write the tree with each step in the colour of the source that feeds it."""
     colours = {source: look.terminal for source, look in looks(tree.sources).items()}
     text = Text()
     for number, (guides, name, said, shown) in enumerate(tree_lines(fitted(tree, lines))):

@@ -67,29 +67,29 @@ def make_folder(folder: Path) -> None:
 
 
 def shown(path: str | Path) -> str:
-    """A path for an error message: line breaks and what a terminal would obey are escaped."""
+    """Write a path for an error message: line breaks and what a terminal would obey are escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path))
 
 
 def one_line(text: object) -> str:
-    """Anyone's text for an error message, on one line."""
+    """Write anyone's text for an error message, on one line."""
     return shown(" ".join(str(text).split()))
 
 
 def first_sentence(error: BaseException) -> str:
-    """The first line of what a library raised, for an error message."""
+    """Quote the first line of what a library raised, for an error message."""
     return one_line(str(error).partition("\n")[0])[:120] or type(error).__name__
 
 
 def unwritable(path: str | Path, error: OSError | ValueError) -> ScrubError:
-    """The one line that says why a path can't be written, and what to do."""
+    """Say in one line why a path can't be written, and what to do."""
     reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
     advice = next((text for kind, text in _ADVICE.items() if isinstance(error, kind)), "give another path")
     return ScrubError(f"{shown(path)} can't be written: {one_line(reason)}: {advice}")
 
 
 def _target(path: Path) -> Path | None:
-    """The file to replace, or None where there is a device or a pipe, which can't be replaced."""
+    """Find the file to replace, or None where there is a device or a pipe, which can't be replaced."""
     if not path.exists():
         return Path(os.path.realpath(path))
     if path.is_dir():

@@ -11,7 +11,7 @@ _BLOCK = '<pre style="white-space:pre;overflow-x:auto;line-height:normal;font-fa
 
 
 def as_html(shown: RenderableType) -> str:
-    """What a terminal of that many characters would show. Its text is escaped."""
+    """Show what a terminal of that many characters would. Its text is escaped."""
     console = Console(record=True, file=StringIO(), width=WIDTH, color_system="truecolor", force_jupyter=False)
     console.print(shown, highlight=False, markup=False)
     return console.export_html(inline_styles=True, code_format=_BLOCK)

@@ -7,7 +7,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 def batches_bar(shown: bool = True) -> Progress:
-    """A bar that counts batches, on stderr; nothing where nobody watches."""
+    """Make a bar that counts batches, on stderr; nothing where nobody watches."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("batches"))
     console = Console(stderr=True)
     seen = shown and (console.is_terminal or console.is_jupyter)

@@ -104,7 +104,7 @@ class FrameTable:
     by: str = ""
 
     def rows(self) -> Iterator[tuple[bool, Row]]:
-        """Every row, and whether a section begins with it."""
+        """Give every row, and whether a section begins with it."""
         before: object = None
         for at, row in enumerate(self.frame.to_dict("records")):
             begins = bool(self.by) and (at == 0 or row[self.by] != before)

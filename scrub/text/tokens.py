@@ -13,18 +13,18 @@ _ELLIPSIS = "…"
 
 
 def visible(text: str, spaces: bool = False) -> str:
-    """Text on one line: line breaks and tabs are signs, and so are `spaces` if asked; nothing in it is invisible."""
+    """Write text on one line: line breaks and tabs are signs, and so are `spaces` if asked; nothing is invisible."""
     shown = printable(text.translate(_BLANKS))
     return shown.replace(" ", "·") if spaces else shown
 
 
 def marked(text: str) -> str:
-    """A token by itself: between marks, so that its blanks are seen."""
+    """Write a token by itself: between marks, so that its blanks are seen."""
     return f"{_MARKS[0]}{visible(text, spaces=True)}{_MARKS[1]}"
 
 
 def in_context(before: str, target: str, after: str, width: int, style: str = "bold") -> Text:
-    """A token between marks, with as much of the text around it as fits into so many cells, more of it before."""
+    """Write a token between marks, with as much of the text around it as fits into so many cells, more of it before."""
     token = marked(target)
     room = max(0, width - cell_len(token))
     left, right = visible(before), visible(after)
@@ -33,7 +33,7 @@ def in_context(before: str, target: str, after: str, width: int, style: str = "b
 
 
 def start(text: str, width: int) -> str:
-    """The beginning of a text on one line, cut to so many cells."""
+    """Write the beginning of a text on one line, cut to so many cells."""
     return _start(visible(text), width)
 
 

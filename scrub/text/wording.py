@@ -17,35 +17,35 @@ _LONGEST = 100  # characters
 
 
 def short(value: object, quoted: bool = True) -> str:
-    """Anyone's value, cut where it is long."""
+    """Write anyone's value, cut where it is long."""
     text = one_line(repr(value) if quoted else value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def few(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
+    """List the first names, and how many more there are."""
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     return ", ".join(names[:_MOST_NAMES]) + more
 
 
 def numbers(known: Iterable[int]) -> str:
-    """Numbers, as a range where they are one."""
+    """Write numbers, as a range where they are one."""
     known = sorted(known)
     return f"{known[0]} to {known[-1]}" if known == list(range(known[0], known[-1] + 1)) else ", ".join(map(str, known))
 
 
 def kind(value: object) -> str:
-    """What JSON calls a value that is no object."""
+    """Name a value that is no object as JSON does."""
     return {list: "a list", str: "a string", type(None): "null", bool: "a boolean"}.get(type(value), "a number")
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """float32, not torch.float32."""
+    """Name a dtype float32, not torch.float32."""
     return str(dtype).removeprefix("torch.")
 
 
 def first_mistake(error: ValidationError) -> str:
-    """The first field that is wrong, and how many more there are."""
+    """Tell the first field that is wrong, and how many more there are."""
     errors = error.errors(include_url=False)
     first = errors[0]
     field = ".".join(str(part) for part in first["loc"])
@@ -59,7 +59,7 @@ def first_mistake(error: ValidationError) -> str:
 
 
 def printable(text: str) -> str:
-    """Text with everything that isn't a visible character replaced: labels can hold any text."""
+    """Replace everything in a text that isn't a visible character: labels can hold any text."""
     return "".join("\N{REPLACEMENT CHARACTER}" if _unprintable(c) else c for c in text)
 
 

@@ -16,14 +16,14 @@ from matplotlib.text import Text
 from scrub.measure.heads.agreement import Agreement
 from scrub.measure.heads.score import HeadScore
 from scrub.measure.weights.links import Chance, Link, Links, links
-from scrub.show.charts.ablation import loss_bars, token_strip
 from scrub.show.charts.agreement import overlap_map, score_scatter
 from scrub.show.charts.attention import attention_map
 from scrub.show.charts.bars import head_bars, metric_bars
 from scrub.show.charts.chart import Chart
 from scrub.show.charts.composition import composition_graph, link_bars
 from scrub.show.charts.heatmap import head_map
-from scrub.show.charts.patching import recovery_bars, recovery_map
+from scrub.show.charts.interventions import loss_bars, recovery_bars, recovery_map
+from scrub.show.charts.strip import token_strip
 from scrub.text.numbers import MINUS, Interval
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -13,13 +13,13 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from scrub.measure.heads.agreement import Agreement
 from scrub.measure.heads.score import head_name
-from scrub.show.charts.ablation import loss_bars, token_strip
 from scrub.show.charts.agreement import overlap_map, score_scatter
 from scrub.show.charts.attention import SHOWN_FROM, attention_map
 from scrub.show.charts.bars import head_bars, metric_bars
 from scrub.show.charts.composition import composition_graph
 from scrub.show.charts.heatmap import Side, head_map, heat_map
-from scrub.show.charts.patching import recovery_bars, recovery_map
+from scrub.show.charts.interventions import loss_bars, recovery_bars, recovery_map
+from scrub.show.charts.strip import token_strip
 from scrub.show.figure import LIGHT
 from scrub.text.errors import ScrubError
 from scrub.text.numbers import MINUS, Interval

@@ -16,11 +16,11 @@ from matplotlib.axis import Axis
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from scrub.show.charts.ablation import token_strip
 from scrub.show.charts.attention import attention_map
 from scrub.show.charts.chart import CHART_FORMATS, Chart, every
 from scrub.show.charts.composition import composition_graph
-from scrub.show.charts.patching import recovery_map
+from scrub.show.charts.interventions import recovery_map
+from scrub.show.charts.strip import token_strip
 from scrub.show.figure import DARK, LIGHT, figure_bytes
 from scrub.text.errors import ScrubError
 from scrub.text.wording import printable

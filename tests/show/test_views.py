@@ -35,7 +35,7 @@ def test_the_edges_give_back_the_inputs_of_every_node() -> None:
 
 
 def test_an_input_that_is_read_twice_keeps_both_places() -> None:
-    leaf = node("tokens", source="x")
+    leaf = node("tokens", source=X)
     graph = to_networkx(node("add", leaf, leaf))
     assert graph.edges[0, 1]["inputs"] == (0, 1)
 

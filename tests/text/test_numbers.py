@@ -28,7 +28,17 @@ FRAME = pd.DataFrame(
 COLUMNS = [
     Column("part"),
     Column("loss", "loss, nats", 2),
-    Column("gain", "gain, %", 1, sign=True, factor=100, unit="%", ends=("gain, low", "gain, high"), narrow="gain,\n%"),
+    Column(
+        "gain",
+        "gain, %",
+        1,
+        sign=True,
+        factor=100,
+        unit="%",
+        ends=("gain, low", "gain, high"),
+        narrow="gain,\n%",
+        lone=True,
+    ),
     Column("count", digits=0, mark=lambda row: "*" if row["count"] > 2 else " "),
 ]
 

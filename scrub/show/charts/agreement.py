@@ -26,7 +26,7 @@ NEAR_POINTS = 4.0  # how far a name is from its point
 
 
 def overlap_map(agreement: Agreement, title: str = "", caption: str = "") -> Chart:
-    """How many heads are in the top sets of every two scores, as a small table; the heads are in the tips."""
+    """Show how many heads are in the top sets of every two scores, as a small table; the heads are in the tips."""
     names, sets = list(agreement.scores), agreement.sets
     shared = {pair: [head for head in sets[pair[0]] if head in sets[pair[1]]] for pair in product(names, repeat=2)}
     said = {pair: ", ".join(map(head_name, heads)) or "none" for pair, heads in shared.items()}
@@ -50,7 +50,7 @@ def overlap_map(agreement: Agreement, title: str = "", caption: str = "") -> Cha
 def score_scatter(
     agreement: Agreement, across: str, up: str, named: int = 10, title: str = "", caption: str = ""
 ) -> Chart:
-    """Two scores of every head against each other; heads that are among the top `named` of one are named.
+    """Draw two scores of every head against each other; heads among the top `named` of one are named.
 
     Raises ScrubError for a name that is none of the scores.
     """
@@ -148,7 +148,7 @@ class _Points:
 
 
 def _around(x: float, y: float, width: float) -> Iterator[tuple[float, Bbox, tuple[float, float]]]:
-    """Places for a text around a point, the nearest first: how far, its box, and its left middle from the point."""
+    """Give places for a text around a point, nearest first: how far, its box, and its left middle from the point."""
     for far in (NEAR_POINTS, 9.0, 15.0, 22.0):
         for right, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)):
             left = far if right > 0 else -far - width if right < 0 else -width / 2

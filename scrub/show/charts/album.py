@@ -47,5 +47,5 @@ def write_album(
 
 
 def file_name(text: str) -> str:
-    """A text as a part of a file's name."""
+    """Turn a text into a part of a file's name."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "chart"

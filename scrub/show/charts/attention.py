@@ -36,7 +36,7 @@ def attention_map(
     title: str = "",
     caption: str = "",
 ) -> Chart:
-    """Where each position of one sequence attends to: a row for each query, a column for each key.
+    """Draw where each position of one sequence attends to: a row for each query, a column for each key.
 
     `patterns` are fractions, each row adding up to 1. The query and the key of interest are marked on both axes, and
     by an outline where they meet; a position may be given as a negative number, from the end. Raises ScrubError unless
@@ -77,7 +77,7 @@ class _Patterns:
     key: int | None
 
     def frame(self) -> pd.DataFrame:
-        """A row for every cell that isn't blank."""
+        """List every cell that isn't blank."""
         texts = [visible(token) for token in self.tokens]
         return pd.DataFrame(
             [

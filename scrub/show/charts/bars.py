@@ -16,6 +16,7 @@ from scrub.show.charts.chart import Chart, digits_of
 from scrub.show.charts.heatmap import about
 from scrub.show.figure import Plot, Theme
 from scrub.text.errors import ScrubError
+from scrub.text.frames import interval_columns
 from scrub.text.numbers import PAGE, Interval, unit_name
 from scrub.text.wording import printable
 
@@ -39,6 +40,10 @@ class Bars:
     strong: Bool[np.ndarray, " bar"] | None = None
     lines: Sequence[tuple[float, str]] = ()
     band: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.names) != len(self.intervals):
+            raise ScrubError(f"{len(self.intervals)} bars can't have {len(self.names)} names: give one for each")
 
     @property
     def ends(self) -> Float[np.ndarray, "bar estimate_low_high"]:
@@ -120,7 +125,7 @@ class Bars:
 
 
 def bars_figure(theme: Theme, panels: Sequence[Bars], titles: Sequence[str] = ()) -> Plot:
-    """Bars of the same things side by side, as a figure."""
+    """Draw bars of the same things side by side, as a figure."""
     longest = max((len(name) for name in panels[0].names), default=0)
     width = 4.2 if len(panels) == 1 else 3.0 * len(panels)
     figure = Plot(theme, width + 0.4 + 0.075 * longest, len(panels[0].names) * BAR_INCHES + 0.9 + 0.25 * bool(titles))
@@ -133,21 +138,30 @@ def bars_figure(theme: Theme, panels: Sequence[Bars], titles: Sequence[str] = ()
     return figure
 
 
+def bars_chart(bars: Bars, what: str, title: str, caption: str, frame: pd.DataFrame | None = None) -> Chart:
+    """Make a chart of bars, with a line on their intervals; its values have their names as the column `what`, unless
+    there is a frame of them already. Raises ScrubError if there is none.
+    """
+    if not bars.names:
+        raise ScrubError(f"there is nothing to draw in {title!r}: give at least one bar")
+    if frame is None:
+        frame = pd.DataFrame({what: bars.names, **interval_columns("estimate", bars.intervals, "low", "high")})
+    return Chart(title, f"{caption}{bars.says}", frame, lambda theme: bars_figure(theme, [bars]))
+
+
 def head_bars(score: HeadScore, count: int = 10, title: str = "", caption: str = "") -> Chart:
-    """The heads of the largest means of a score, the largest on top, with 95 % intervals."""
+    """Draw the heads of the largest means of a score, the largest on top, with 95 % intervals."""
     heads = score.top(count)
-    bars = Bars([head_name(head) for head in heads], [score.interval(head) for head in heads], score.unit)
-    frame = _frame(heads).assign(**{key: bars.ends[:, at] for at, key in enumerate(("estimate", "low", "high"))})
-    return Chart(
-        title or f"{score.name}, top {len(heads)}, {score.on}",
-        caption or f"{about(score)}{bars.says}",
-        frame,
-        lambda theme: bars_figure(theme, [bars]),
+    intervals = [score.interval(head) for head in heads]
+    frame = _frame(heads).assign(**interval_columns("estimate", intervals, "low", "high"))
+    bars = Bars(frame["name"].tolist(), intervals, score.unit)
+    return bars_chart(
+        bars, "name", title or f"{score.name}, top {len(heads)}, {score.on}", caption or about(score), frame
     )
 
 
 def metric_bars(scores: Sequence[HeadScore], count: int = 10, title: str = "", caption: str = "") -> Chart:
-    """Several scores of the same heads side by side: of every head that is among the largest of any of them.
+    """Draw several scores of the same heads side by side: of every head that is among the largest of any of them.
 
     First those of the first score, then what each other adds; in each panel the others' heads are faint.
     Raises ScrubError if the scores aren't of the same heads, or if there is none.
@@ -167,8 +181,8 @@ def metric_bars(scores: Sequence[HeadScore], count: int = 10, title: str = "", c
     ]
     frame = _frame(heads)
     for score, bars in zip(scores, panels, strict=True):
-        for at, key in enumerate(("", " low", " high")):
-            frame[f"{score.name}{key}"] = bars.ends[:, at]
+        columns = interval_columns(score.name, bars.intervals, f"{score.name} low", f"{score.name} high")
+        frame = frame.assign(**columns)
     names = [score.name for score in scores]
     on = ", ".join(dict.fromkeys(score.on for score in scores))
     return Chart(

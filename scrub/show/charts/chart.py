@@ -41,7 +41,7 @@ class Chart:
     draw: Callable[[Theme], Plot]
 
     def figure(self, theme: Theme = LIGHT, titled: bool = True) -> Plot:
-        """The chart as a new matplotlib figure."""
+        """Draw the chart as a new matplotlib figure."""
         figure = self.draw(theme)
         if titled and self.title:
             lines = fill(printable(self.title), max(12, int(figure.get_figwidth() * _LETTERS)))
@@ -50,14 +50,14 @@ class Chart:
         return figure
 
     def image(self, name: str, caption: Line = "", file: str = "", says: str = "") -> Image:
-        """The chart without its title as a picture of a page, in which no other has that name."""
+        """Draw the chart without its title, as a picture of a page in which no other has that name."""
         says = says or self.title
         svg = themed_svg(lambda theme: self.figure(theme, titled=False), name, says)
         # what matplotlib writes is escaped, and its tips by the writer of XML
         return Image(Markup(svg), says, caption, file=file, label=f"Chart: {self.title}")
 
     def blocks(self, name: str, files: Sequence[str] = ()) -> list[Block]:
-        """The chart with its caption, the files beside it and its values, as a section of a page."""
+        """Show the chart with its caption, the files beside it and its values, as a section of a page."""
         links = [piece for file in files for piece in (", ", Span(file, "file", file))][1:]
         columns = [_column(str(column), kind.kind) for column, kind in self.values.dtypes.items()]
         table = FrameTable(self.values.head(SHOWN_ROWS), columns)
@@ -70,7 +70,7 @@ class Chart:
         ]
 
     def content(self, suffix: str) -> bytes:
-        """The chart as a file of that suffix: .png, .svg, .pdf, .html or, its values, .csv.
+        """Write the chart as a file of that suffix: .png, .svg, .pdf, .html or, its values, .csv.
 
         A page needs nothing else, and has the values as a table. Raises ScrubError for another suffix.
         """
@@ -93,17 +93,17 @@ class Chart:
 
 
 def _column(name: str, kind: str) -> Column:
-    """A column of values, numbers with four digits that count."""
+    """Make the column of some values, numbers with four digits that count."""
     return Column(name, digits=4 if kind == "f" else None, kind="g", missing="n/a", left=kind not in "fiu")
 
 
 def token_labels(tokens: Iterable[str], width: int = TOKEN_CELLS) -> list[str]:
-    """The texts of tokens for an axis: on one line, blanks as signs, cut to so many cells."""
+    """Write tokens for an axis: on one line, blanks as signs, cut to so many cells."""
     return [start(visible(token, spaces=True), width) for token in tokens]
 
 
 def digits_of(values: Any) -> int:
-    """How many digits after the point tell values of this size apart: about two that count, of the largest."""
+    """Count the digits after the point that tell values of this size apart: about two that count, of the largest."""
     sizes = np.abs(np.asarray(values, dtype=np.float64))
     largest = float(np.max(sizes[np.isfinite(sizes)], initial=0.0))
     if largest == 0:
@@ -112,12 +112,12 @@ def digits_of(values: Any) -> int:
 
 
 def contrast(colour: Any) -> str:
-    """The colour of text on a colour: dark on what is bright, by its relative luminance."""
+    """Choose the colour of text on a colour: dark on what is bright, by its relative luminance."""
     red, green, blue = (part**2.2 for part in to_rgb(colour))
     return "#10151c" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.28 else "#ffffff"
 
 
 def every(count: int, at_most: int, always: Sequence[int] = ()) -> list[int]:
-    """Which of so many places have a tick, where there is room for so many; some always, their neighbours then not."""
+    """Choose which of so many places have a tick, with room for so many; some always, their neighbours then not."""
     step = max(1, math.ceil(count / max(1, at_most)))
     return sorted({at for at in range(0, count, step) if all(abs(at - each) >= step for each in always)} | {*always})

@@ -13,7 +13,7 @@ from matplotlib.patches import FancyArrowPatch
 
 from scrub.measure.heads.score import Head, head_name
 from scrub.measure.weights.links import Links
-from scrub.show.charts.bars import Bars, bars_figure
+from scrub.show.charts.bars import Bars, bars_chart
 from scrub.show.charts.chart import Chart
 from scrub.show.figure import Plot, Theme
 from scrub.text.errors import ScrubError
@@ -26,7 +26,7 @@ _HEAD = re.compile(r"(\d+)\.(\d+)")
 
 
 def composition_graph(links: Links, count: int = 40, title: str = "", caption: str = "") -> Chart:
-    """The edges between heads whose composition is most above that of random matrices, layer 0 at the bottom.
+    """Draw the edges between heads whose composition is most above that of random matrices, layer 0 at the bottom.
 
     An edge goes from the head that writes to the head that reads; its colour and dashes say into which slot, its width
     how far it is above. Raises ScrubError if there is no link between heads.
@@ -50,7 +50,7 @@ def composition_graph(links: Links, count: int = 40, title: str = "", caption: s
 
 
 def link_bars(links: Links, count: int = 15, title: str = "", caption: str = "") -> Chart:
-    """The strongest of some scores of what reads what, such as the later readers of a head, over random matrices' mean.
+    """Draw the strongest scores of what reads what, such as later readers of a head, over random matrices' mean.
 
     Raises ScrubError if there is none.
     """
@@ -59,20 +59,14 @@ def link_bars(links: Links, count: int = 15, title: str = "", caption: str = "")
         raise ScrubError(f"there is nothing to draw in {links.name} of {links.model}: no component reads another there")
     names = [f"{row['from']} → {row['to']} {row['slot']}".rstrip() for _, row in frame.iterrows()]
     random = sorted(set(frame["baseline"]))
-    bars = Bars(
-        names,
-        [Interval(score, score, score) for score in frame["score"]],
-        "fraction",
-        lines=((random[0], "random"),) if len(random) == 1 else (),
+    lines = ((random[0], "random"),) if len(random) == 1 else ()
+    bars = Bars(names, [Interval(score, score, score) for score in frame["score"]], "fraction", lines=lines)
+    said = (
+        "What the component on the right reads of what the one on the left writes, by their weights alone. Random is "
+        f"the mean of random matrices. Definition: {links.source}."
     )
-    return Chart(
-        title or f"{links.name} of {links.model}, the {len(frame)} strongest",
-        caption
-        or f"What the component on the right reads of what the one on the left writes, by their weights alone. "
-        f"Random is the mean of random matrices. Definition: {links.source}.",
-        frame,
-        lambda theme: bars_figure(theme, [bars]),
-    )
+    name = f"{links.name} of {links.model}, the {len(frame)} strongest"
+    return bars_chart(bars, "link", title or name, caption or said, frame)
 
 
 def _is_head(name: str) -> bool:

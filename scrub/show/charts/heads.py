@@ -16,7 +16,6 @@ from scrub.measure.interventions.patching import patch
 from scrub.measure.study.heads import ABLATION, ATTENTION, METRICS, SHORT, HeadStudy
 from scrub.measure.weights.composition import composition
 from scrub.measure.weights.virtual_weights import layer_readers
-from scrub.show.charts.ablation import token_strip
 from scrub.show.charts.agreement import overlap_map, score_scatter
 from scrub.show.charts.album import file_name
 from scrub.show.charts.attention import attention_map
@@ -25,6 +24,7 @@ from scrub.show.charts.chart import Chart
 from scrub.show.charts.composition import composition_graph, link_bars
 from scrub.show.charts.heatmap import head_map
 from scrub.show.charts.interventions import ablation_chart, patching_chart
+from scrub.show.charts.strip import token_strip
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 
@@ -36,7 +36,7 @@ _WHOSE = {ATTENTION: "attend to the target most", ABLATION: "matter most when ab
 def study_charts(
     study: HeadStudy, scores: Sequence[HeadScore] = (), settings: Settings | None = None
 ) -> dict[str, Chart]:
-    """The whole set for a model, by names for files: metrics and how they agree, attention, ablation, patching,
+    """Draw the whole set for a model, by names for files: metrics and how they agree, attention, ablation, patching,
     composition, and a map and the top of each of `scores`.
 
     Runs the ablation of layers and of tokens, and the patching, which the study itself doesn't hold. Raises ScrubError
@@ -61,7 +61,7 @@ def study_charts(
 
 
 def _metrics(study: HeadStudy) -> dict[str, Chart]:
-    """Each metric of every head, side by side and against each other; over many prompts too beside a single one."""
+    """Draw each metric of every head, side by side and against each other; beside a single prompt over many too."""
     first, agreement = study.first, study.first.agreement
     found = {"metrics": metric_bars(list(agreement.scores.values()), first.top), "overlap": overlap_map(agreement)}
     for name in METRICS:
@@ -74,7 +74,7 @@ def _metrics(study: HeadStudy) -> dict[str, Chart]:
 
 
 def _patterns(study: HeadStudy, name: str) -> Chart:
-    """Where the heads look that are the largest by a metric, in the one prompt or the first of many."""
+    """Draw where the heads look that are the largest by a metric, in the one prompt or the first of many."""
     prompts, heads = study.first.prompts, study.first.scores[name].top(SHOWN)
     patterns = attention_patterns(study.model, prompts.tokens[:1], heads)
     return attention_map(
@@ -88,7 +88,7 @@ def _patterns(study: HeadStudy, name: str) -> Chart:
 
 
 def _tokens(study: HeadStudy, settings: Settings) -> Chart:
-    """How the head that matters most changes the loss of every token of the prompt."""
+    """Draw how the head that matters most changes the loss of every token of the prompt."""
     prompts = study.first.prompts
     site = f"a{head_name(study.first.scores[ABLATION].top(1)[0])}"
     found = ablate(study.model, Examples.of(prompts.tokens[:1]).later(0), [site], settings=settings)
@@ -101,7 +101,7 @@ def _tokens(study: HeadStudy, settings: Settings) -> Chart:
 
 
 def _patching(study: HeadStudy, settings: Settings) -> dict[str, Chart]:
-    """Clean into corrupted: every head, and the residual stream at every position."""
+    """Patch clean into corrupted: every head, and the residual stream at every position."""
     pairs = study.layout.pairs(study.model, PAIRS, settings.seed)
     names = [str(at) for at in range(pairs.context)]
     for name, at in (("A", FIRST), ("B", TARGET), ("query", QUERY)):
@@ -112,7 +112,7 @@ def _patching(study: HeadStudy, settings: Settings) -> dict[str, Chart]:
 
 
 def _weights(study: HeadStudy) -> dict[str, Chart]:
-    """Which heads can read each other, and which layers: in models of several layers."""
+    """Draw which heads can read each other, and which layers: in models of several layers."""
     links = composition(study.model)
     if not links.links:
         return {}

@@ -37,7 +37,7 @@ class Side:
 
 
 def head_map(score: HeadScore, marked: int = 5, title: str = "", caption: str = "") -> Chart:
-    """A score of every head, a row for each layer, the largest outlined."""
+    """Draw a score of every head, a row for each layer, the largest outlined."""
     layers, heads = score.sums.shape[1:]
     frame = score.frame()
     ends = frame[["low", "high"]].to_numpy().reshape(layers, heads, 2)
@@ -71,7 +71,7 @@ def heat_map(
     title: str = "",
     caption: str = "",
 ) -> Chart:
-    """A table of numbers in colours, with the numbers where there is room; cells that are no number are hatched.
+    """Draw numbers as a table in colours, written where there is room; cells that are no number are hatched.
 
     `diverging` colours have 0 in their middle; by default they are used where there are numbers below 0. Colours reach
     their ends at `limit`, or at the largest number. `marked` cells are outlined. `names` are what tips call the cells,
@@ -95,7 +95,7 @@ def heat_map(
 
 
 def about(score: HeadScore) -> str:
-    """What was measured on what, and where the definition is from."""
+    """Say what was measured on what, and where the definition is from."""
     source = f" Definition: {score.source}." if score.source else ""
     return f"{score.name} ({unit_name(score.unit)}) of every head, {score.on}.{source}"
 

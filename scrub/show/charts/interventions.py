@@ -4,32 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import pandas as pd
+
 from scrub.data.examples import PROMPTS, Examples
 from scrub.data.prompts.generate import GIVEN
 from scrub.measure.interventions.ablation import EFFECT, Ablation
 from scrub.measure.interventions.patching import PROBABILITY, Patching
 from scrub.paths.sites import STREAM, heads
-from scrub.show.charts.ablation import loss_bars
-from scrub.show.charts.chart import Chart
-from scrub.show.charts.heatmap import head_map
-from scrub.show.charts.patching import recovery_bars, recovery_map
+from scrub.show.charts.bars import Bars, bars_chart
+from scrub.show.charts.chart import Chart, token_labels
+from scrub.show.charts.heatmap import Side, head_map, heat_map
 from scrub.study.metric import LOSS
+from scrub.text.frames import interval_columns
+from scrub.text.numbers import Interval
 
-LONGEST = 40  # bars, the largest on top
+LONGEST_BARS = 40  # of a chart, the largest on top
+WHOLE_PERCENT = 100.0  # recovered where the clean input is
+_RECOVERED = (
+    "Recovered is (patched - corrupted) / (clean - corrupted): 0 % is the corrupted prompt, 100 % the clean one."
+)
 
 
 def ablation_chart(found: Ablation, kind: str = EFFECT) -> Chart:
-    """A score of every head if each was ablated, or the loss before and after each ablation, the largest on top."""
+    """Draw a score of every head if each was ablated, or the loss before and after each ablation, largest on top."""
     if set(heads(found.model.graph)) <= set(found.names):
         return head_map(found.head_score(kind))
     after = found.effects.interval(found.effects.values[LOSS.name][1:])
-    order = sorted(range(len(after)), key=lambda at: -after[at].estimate)[:LONGEST]
+    order = sorted(range(len(after)), key=lambda at: -after[at].estimate)[:LONGEST_BARS]
     title = f"loss before and after ablation ({found.how}), {_on(found.effects.examples)}"
     return loss_bars([found.names[at] for at in order], [after[at] for at in order], found.before["loss"], title)
 
 
 def patching_chart(found: Patching, measure: str = PROBABILITY, tokens: Sequence[str] | None = None) -> Chart:
-    """Percent recovered as a table where it is one (see :meth:`Patching.grid`), else as bars, the largest on top.
+    """Draw percent recovered as a table where it is one (see :meth:`Patching.grid`), else as bars, the largest on top.
 
     `tokens` are the texts of the positions, where every position was patched.
     """
@@ -37,19 +45,70 @@ def patching_chart(found: Patching, measure: str = PROBABILITY, tokens: Sequence
     title = f"{_what(found)}, {found.direction}: {measure} recovered, {_pairs(found.pairs)}"
     if not every_position and [site for site, _ in found.sites] != heads(found.model.graph):
         recovered = found.recovered(measure)
-        order = sorted(range(len(recovered)), key=lambda at: -recovered[at].estimate)[:LONGEST]
+        order = sorted(range(len(recovered)), key=lambda at: -recovered[at].estimate)[:LONGEST_BARS]
         return recovery_bars([found.names[at] for at in order], [recovered[at] for at in order], title)
     return recovery_map(found.grid(measure), tokens if every_position else None, title)
 
 
+def loss_bars(
+    names: Sequence[str],
+    after: Sequence[Interval],
+    before: Interval,
+    title: str = "",
+    caption: str = "",
+    unit: str = "nats",
+) -> Chart:
+    """Draw the loss after each ablation, with 95 % intervals, as bars that begin at the loss before.
+
+    Raises ScrubError unless there is a name for each, and at least one.
+    """
+    lines, band = ((before.estimate, "before"),), (before.low, before.high)
+    bars = Bars(list(names), list(after), unit, start=before.estimate, lines=lines, band=band)
+    ends = interval_columns("estimate", [before, *after], "low", "high")
+    said = "The loss after each ablation; bars begin at the loss before"
+    said += "." if before.exact else ", the band around which is its 95 % interval."
+    frame = pd.DataFrame({"ablated": ["(nothing)", *names], **ends})
+    return bars_chart(bars, "ablated", title or "loss before and after ablation", caption or said, frame)
+
+
+def recovery_map(grid: pd.DataFrame, tokens: Sequence[str] | None = None, title: str = "", caption: str = "") -> Chart:
+    """Draw percent recovered as a table with named axes, such as :meth:`Patching.grid` gives: layer by head, or site by
+    position, whose `tokens` may be given. Raises ScrubError unless there is a token for each column.
+    """
+    values = grid.to_numpy(dtype=np.float64)
+    columns = [str(each) for each in grid.columns] if tokens is None else token_labels(tokens)
+    rows, down, across = [str(each) for each in grid.index], str(grid.index.name), str(grid.columns.name)
+    largest = float(np.nanmax(np.abs(values), initial=0.0)) if np.isfinite(values).any() else 0.0
+    return heat_map(
+        values,
+        Side(down, rows),
+        Side(across, columns, upright=tokens is not None),
+        unit="percent",
+        diverging=True,
+        limit=max(WHOLE_PERCENT, largest),
+        names=None if tokens is None else [_places(row, columns) for row in rows],
+        title=title or "recovered by patching",
+        caption=caption or _RECOVERED,
+    )
+
+
+def recovery_bars(names: Sequence[str], recovered: Sequence[Interval], title: str = "", caption: str = "") -> Chart:
+    """Draw percent recovered by each patch, with 95 % intervals, between lines for corrupted and clean.
+
+    Raises ScrubError unless there is a name for each, and at least one.
+    """
+    bars = Bars(list(names), list(recovered), "percent", lines=((0.0, "corrupted"), (WHOLE_PERCENT, "clean")))
+    return bars_chart(bars, "patched", title or "recovered by patching", caption or _RECOVERED)
+
+
 def _on(examples: Examples) -> str:
-    """How many of what the losses are of."""
+    """Say how many of what the losses are of."""
     count, kind = len(examples), examples.kind
     return _counted(count, "prompt") if kind == PROMPTS else f"{_counted(count, 'sequence')} of {kind}"
 
 
 def _what(found: Patching) -> str:
-    """What was patched, in a word if it is all of a kind."""
+    """Say what was patched, in a word if it is all of a kind."""
     sites = list(dict.fromkeys(site for site, _ in found.sites))
     every = ", position by position" if found.sites[0][1] is not None else ""
     if sites == heads(found.model.graph):
@@ -60,7 +119,7 @@ def _what(found: Patching) -> str:
 
 
 def _pairs(pairs: Examples) -> str:
-    """How many pairs of what."""
+    """Say how many pairs of what there are."""
     if pairs.kind == PROMPTS:
         return f"{_counted(len(pairs), 'pair')} of {'prompts' if pairs.name == GIVEN else pairs.name}"
     return _counted(len(pairs), "pair")
@@ -68,3 +127,7 @@ def _pairs(pairs: Examples) -> str:
 
 def _counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _places(site: str, labels: Sequence[str]) -> list[str]:
+    return [f"{site}, position {at} {label}" for at, label in enumerate(labels)]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from scrub.show.charts.chart import Chart
@@ -13,6 +14,7 @@ from scrub.show.figure import Plot, Theme, check_format
 from scrub.study.experiments import Name
 from scrub.study.hypothesis import ALL
 from scrub.study.result import Result
+from scrub.text.frames import interval_columns
 from scrub.text.numbers import PAGE
 from scrub.text.wording import printable
 
@@ -35,10 +37,16 @@ def recovery_chart(
     """
     if published is None:
         published, published_for = result.published, result.model
-    values = result.frame()[["hypothesis", "part", "recovered", "low", "high"]]
+    rows = result.table
+    values = pd.DataFrame(
+        {
+            "hypothesis": [printable(row.hypothesis) for row in rows],
+            "part": [printable(row.part) for row in rows],
+            **interval_columns("recovered", (row.recovered for row in rows), "low", "high"),
+        }
+    )
     if published:
-        names = (Name(row.hypothesis, row.part) for row in result.table)
-        values = values.assign(published=[published.get(name, float("nan")) for name in names])
+        values["published"] = [published.get(row.name, float("nan")) for row in rows]
     drawn = _Recovery(result, published, f"published, for {published_for}" if published_for else "published")
     return Chart(title, "Percent of loss recovered, a line for each part, with 95 % intervals.", values, drawn.draw)
 
@@ -112,7 +120,7 @@ def _width(names: Sequence[str]) -> float:
 
 
 def _look(at: int, part: str, theme: Theme) -> dict[str, Any]:
-    """The look of a part, that of all of them the same in every study."""
+    """Give a part its look, that of all of them the same in every study."""
     looks = [look for look in range(len(theme.colours)) if look != _WHOLE]
     at = _WHOLE if part == ALL else looks[at % len(looks)]
     return {

@@ -52,7 +52,7 @@ class Content:
         self._published: dict[str, float] = {name: known for name, known in there.items() if known is not None}
 
     def page(self, attention: Sequence[Block], command: str) -> Page:
-        """The report as a page."""
+        """Make the report as a page."""
         result = self.result
         warnings = [Prose([Span("Warning:", "b"), f" {text}"], "warning") for text in result.warnings]
         intro: Line = [
@@ -75,14 +75,14 @@ class Content:
         return self._stored.hypotheses.get(name) or Described(name, "", "")
 
     def _whole(self, name: str) -> Row:
-        """All parts of a hypothesis together, or the last."""
+        """Find the row of all parts of a hypothesis together, or the last."""
         return next((row for row in self._rows[name] if row.part == ALL), self._rows[name][-1])
 
     def _anchor(self, name: str) -> str:
         return f"h{self.names.index(name) + 1}"
 
     def _story(self) -> Section:
-        """The hypotheses side by side, and the anchors of the scale."""
+        """Show the hypotheses side by side, and the anchors of the scale."""
         published_for = self._trial.study.published_model or ""
         chart = recovery_chart(self.result, self._published, published_for, "loss recovered across the hypotheses")
         said = f"{chart.caption.removesuffix('.')}; the grey lines are the anchors at 0 and 100."
@@ -109,7 +109,7 @@ class Content:
 
     def _matrix(self) -> Grid:
         recovered = {name: {row.part: row.recovered for row in rows} for name, rows in self._rows.items()}
-        frame = pd.DataFrame({"hypothesis": self.names})
+        frame = pd.DataFrame({"hypothesis": self.names}, dtype=object)
         frame = with_cells(frame, {part: [recovered[name].get(part) for name in self.names] for part in self._parts})
         link = Column("hypothesis", cell=lambda row: Span(row["hypothesis"], "link", self._anchor(row["hypothesis"])))
         columns = [link, *(Column(part, digits=1, missing="") for part in self._parts)]
@@ -165,7 +165,7 @@ class Content:
             over |= {row.part: name for row in self._rows[name]}
 
     def _chance(self, whole: Row) -> Iterator[Prose]:
-        """Where a hypothesis stands among random ones of the same size, and the best of these."""
+        """Say where a hypothesis stands among random ones of the same size, and the best of these."""
         standing = chance(self._stored, whole.hypothesis, whole.part)
         if standing is not None:
             known = self._stored.result.table
@@ -206,7 +206,7 @@ class Content:
         return Grid(table, f"Numbers of {name}", unwritten={"bar"})
 
     def _bar(self, interval: Interval) -> Markup:
-        """An interval on a scale that holds every estimate of the report, with ticks at 0 and 100 %."""
+        """Draw an interval on a scale that holds every estimate of the report, with ticks at 0 and 100 %."""
         estimates = [row.recovered.estimate for row in self.result.table]
         low, high = min([0.0, *estimates]), max([100.0, *estimates])
 
@@ -222,7 +222,7 @@ class Content:
         )
 
     def _drawings(self) -> dict[str, list[Block]]:
-        """The drawings of each hypothesis, the whole first; of whole hypotheses only where all would be too much."""
+        """Draw each hypothesis, the whole first; only whole hypotheses where all parts would be too much."""
         drawn = {name: {row.part: self._picture(row) for row in self._rows[name]} for name in self.names}
         size = sum(len(svg) for parts in drawn.values() for part, (_, svg) in parts.items() if part != ALL)
         blocks: dict[str, list[Block]] = {}
@@ -242,26 +242,27 @@ class Content:
         return blocks
 
     def _picture(self, row: Row) -> tuple[Picture | None, str]:
-        """The picture of a part and its drawing, or its paths as text where the graph isn't there any more."""
+        """Picture a part and draw it, or give its paths as text where the graph isn't there any more."""
         if row.name not in self._trial.graphs:
             return None, self._described(row.hypothesis).paths.get(row.part, "")
         picture = self._trial.show(row.hypothesis, row.part)
         return picture, picture.svg()
 
     def _trust(self, command: str) -> Section:
-        """The gates, inputs and versions, and hashes, and the command that makes the report again."""
+        """List the gates, inputs and versions, and hashes, and the command that makes the report again."""
         deviations = self.result.gates.deviations
-        seen = pd.DataFrame({"between": [*deviations], "deviation": [f"{each:.1e}" for each in deviations.values()]})
+        said = [f"{each:.1e}" for each in deviations.values()]
+        seen = pd.DataFrame({"between": [*deviations], "deviation": said}, dtype=object)  # any text, not only UTF-8
         gates = FrameTable(seen, [Column("between"), Column("deviation", "nats a token", left=False)])
         about = {
             "scored positions": self._trial.settings.positions or self._trial.study.positions,
             **self._stored.about,
         }
-        inputs = pd.DataFrame({"what": [*about], "which": [*about.values()]})
+        inputs = pd.DataFrame({"what": [*about], "which": [*about.values()]}, dtype=object)
         which = Column("which", cell=lambda row: Span(row["which"], "code"))
         hashes = [(name, part, found) for name in self.names for part, found in self._described(name).hashes.items()]
         hashed = FrameTable(
-            pd.DataFrame(hashes, columns=["hypothesis", "part", "hash"]),
+            pd.DataFrame(hashes, columns=["hypothesis", "part", "hash"], dtype=object),
             [Column("hypothesis"), Column("part"), Column("hash", cell=lambda row: Span(row["hash"], "code"))],
         )
         caption = "Before any number was kept, the run passed its gates. The largest deviations that they saw:"
@@ -279,7 +280,7 @@ class Content:
 
 
 def _headline(whole: Row, gains: Mapping[str, tuple[str, Interval]]) -> Line:
-    """What all parts together recover, and how much more than before."""
+    """Say what all parts together recover, and how much more than before."""
     recovered = PAGE.number(whole.recovered.estimate)
     said = "All parts together recover " if whole.part == ALL else f"{whole.part} recovers "
     line: list[str | Span] = [said, Span(f"{recovered} %", "b"), " ", Span(PAGE.ends(whole.recovered), "ci")]
@@ -296,7 +297,7 @@ def _parameters(described: Described) -> Iterator[Prose]:
 
 
 def _change(change: Change, part: str) -> Iterator[Block]:
-    """What changed in the declaration, and in the paths of a part."""
+    """Show what changed in the declaration, and in the paths of a part."""
     yield Heading(f"What changed against {change.over}")
     if change.nothing:
         yield Prose("The two declare the same.")
@@ -320,11 +321,11 @@ def _steps(steps: list[Step]) -> FrameTable:
         for step in steps
     ]
     titles = {"mark": "", "path": "path", "before": "fed before", "after": "fed now"}
-    return FrameTable(pd.DataFrame(rows), [Column(name, title) for name, title in titles.items()])
+    return FrameTable(pd.DataFrame(rows, dtype=object), [Column(name, title) for name, title in titles.items()])
 
 
 def _path(step: Step) -> Span:
-    """The steps of a line below those that they are indented under, in Markdown the whole path."""
+    """Write the steps of a line below those that they are indented under, in Markdown the whole path."""
     note = f" … {step.note}" if step.note else ""
     return Span(f"{'  ' * step.depth}{', '.join(step.steps)}{note}", "steps", plain=f"{step.path}{note}")
 

@@ -71,17 +71,19 @@ def pattern_blocks(model: Model, examples: Examples, tokens: Tokens, seed: int) 
 def _means(
     model: Model, roles: Mapping[str, Sequence[Head]], tokens: Int[np.ndarray, "sequence position"], seed: int
 ) -> Grid:
-    """The mean attention of each head to each target, as fractions."""
+    """List the mean attention of each head to each target, as fractions."""
     attention = measure_targets(model, Examples.of(tokens), seed)
     heads = [(head, role) for role, some in roles.items() for head in some]
-    frame = pd.DataFrame({"head": [head_name(head) for head, _ in heads], "role": [role for _, role in heads]})
+    frame = pd.DataFrame(
+        {"head": [head_name(head) for head, _ in heads], "role": [role for _, role in heads]}, dtype=object
+    )
     cells = {target: [score.interval(head) for head, _ in heads] for target, score in attention.items()}
     columns = [Column("head"), Column("role"), *(Column(target, title, 2) for target, title in _TARGETS.items())]
     return Grid(FrameTable(with_cells(frame, cells), columns), "Mean attention of the heads")
 
 
 def _pattern(role: str, head: Head, weights: Float[np.ndarray, "query key"], texts: Sequence[str]) -> Iterator[Block]:
-    """A head's pattern on the sequence that is shown, drawn and as numbers."""
+    """Show a head's pattern on the sequence that is shown, drawn and as numbers."""
     name = head_name(head)
     query = int(weights.max(1).argmax())
     key = int(weights[query].argmax())
@@ -102,7 +104,7 @@ def _pattern(role: str, head: Head, weights: Float[np.ndarray, "query key"], tex
 
 
 def _keys(row: Float[np.ndarray, " key"], labels: Sequence[str]) -> Line:
-    """The keys that a query attends to most: of each the position, the token, and how much."""
+    """Write the keys that a query attends to most: of each the position, the token, and how much."""
     keys = [int(key) for key in np.argsort(-row, kind="stable")[:SHOWN_KEYS] if row[key] >= SHOWN_FROM]
     pieces: list[str | Span] = []
     for key in keys:
@@ -112,6 +114,6 @@ def _keys(row: Float[np.ndarray, " key"], labels: Sequence[str]) -> Line:
 
 
 def _most_repeating(examples: Examples, positions: int) -> int:
-    """The sequence that has most to induct from: scored positions in its beginning whose token was there before."""
+    """Choose the sequence with most to induct from: scored positions in its beginning whose token was there before."""
     repeated = repeats(examples.tokens[:CHOSEN_SEQUENCES, :positions])
     return int(np.argmax((repeated & examples.scored[:CHOSEN_SEQUENCES, :positions]).sum(1)))

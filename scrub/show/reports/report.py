@@ -49,7 +49,7 @@ class Report:
 
 
 def files_of(path: str | Path) -> tuple[Path, Path, Path]:
-    """The page, the Markdown and the folder of its images that a report is written to, by the path of any of them.
+    """Name the page, the Markdown and the folder of images that a report is written to, by the path of any of them.
 
     Raises ScrubError for a path that names no file.
     """
@@ -62,7 +62,7 @@ def files_of(path: str | Path) -> tuple[Path, Path, Path]:
 
 
 def make_report(stored: StudyResults, trial: Trial) -> Report:
-    """The report of a study's results.
+    """Report on a study's results.
 
     The graphs for the drawings, and the model whose attention is measured, are those of the study made ready.
     """
@@ -73,7 +73,7 @@ def make_report(stored: StudyResults, trial: Trial) -> Report:
 
 
 def command(stored: StudyResults, trial: Trial) -> str:
-    """The command that makes the report again."""
+    """Write the command that makes the report again."""
     study, settings, model = trial.study, trial.settings, trial.model.name
     names = [each.name for each in trial.hypotheses]
     declared = [each if isinstance(each, str) else each.name for each in study.hypotheses]

@@ -66,13 +66,13 @@ class Tokens:
         return blocks + [block for sequence in self.shown for block in self._passage(sequence, losses)]
 
     def _passage(self, sequence: int, losses: Float[np.ndarray, "sequence position"]) -> list[Block]:
-        """A sequence, or its first part, as running text and as numbers."""
+        """Show a sequence, or its first part, as running text and as numbers."""
         line = self._stored.examples.tokens[sequence]
         texts = [self.text(int(token)) for token in line[: self._positions + 1]]
         frame = pd.DataFrame(
             {
                 "position": range(len(texts) - 1),
-                "token": texts[1:],
+                "token": [label(text) for text in texts[1:]],
                 "loss": losses[sequence, : len(texts) - 1],
                 "unscrubbed": self._unscrubbed[sequence, : len(texts) - 1],
             }
@@ -80,7 +80,7 @@ class Tokens:
         running = [Span(flowing(texts[0] + self._between), "unscored")]  # nothing predicts it
         for at, (text, *pair) in enumerate(zip(texts[1:], frame["unscrubbed"], frame["loss"], strict=True)):
             running.append(_running(text + self._between, at, *pair))
-        token = Column("token", cell=lambda row: Span(label(row["token"]), "token"))
+        token = Column("token", cell=lambda row: Span(row["token"], "token"))
         numbers = [Column(column, title, 3, column == "change") for column, title in _NUMBERS.items()]
         table = FrameTable(frame[frame["change"].notna()], [Column("position", digits=0), token, *numbers])
         title = f"Sequence {sequence}"
@@ -92,7 +92,7 @@ class Tokens:
         ]
 
     def _most(self, losses: Float[np.ndarray, "sequence position"]) -> pd.DataFrame:
-        """The scored tokens whose losses rose most, then those whose losses fell most, with the text before them."""
+        """List the scored tokens whose losses rose most, then those that fell most, with the text before them."""
         change = (losses - self._unscrubbed).ravel()
         order = [int(at) for at in np.argsort(change, kind="stable") if np.isfinite(change[at])]
         hurt = [at for at in order[::-1][:MOST_CHANGED] if change[at] > 0]
@@ -106,7 +106,7 @@ class Tokens:
                 {
                     "side": "worse" if change[at] > 0 else "better",
                     "before": visible(self._between.join(self.text(int(token)) for token in before)),
-                    "token": self.text(int(line[position + 1])),
+                    "token": label(self.text(int(line[position + 1]))),
                     "change": change[at],
                     "unscrubbed": self._unscrubbed[sequence, position],
                     "loss": losses[sequence, position],
@@ -116,7 +116,7 @@ class Tokens:
         return pd.DataFrame(rows, columns=["side", "before", "token", *_NUMBERS, "at"])
 
     def text(self, token: int) -> str:
-        """The text of a token, or its number."""
+        """Give the text of a token, or its number."""
         return self._stored.texts.get(token, str(token))
 
 
@@ -127,14 +127,14 @@ def _changed_columns() -> Sequence[Column]:
     return [
         Column("side", ""),
         Column("before", "text before", left=False, cell=lambda row: before(row["before"])),
-        Column("token", cell=lambda row: Span(label(row["token"]), "token")),
+        Column("token", cell=lambda row: Span(row["token"], "token")),
         *(Column(column, title, 2, column == "change") for column, title in _NUMBERS.items()),
         Column("at", "sequence:position", left=False),
     ]
 
 
 def _running(text: str, position: int, unscrubbed: float, loss: float) -> Span:
-    """A token in running text, in the colour of the change of its loss if it is scored."""
+    """Write a token in running text, in the colour of the change of its loss if it is scored."""
     change = loss - unscrubbed
     if math.isnan(change):
         return Span(flowing(text), "unscored")
@@ -145,7 +145,7 @@ def _running(text: str, position: int, unscrubbed: float, loss: float) -> Span:
 
 
 def _colours() -> list[Span]:
-    """What the colours of tokens mean."""
+    """Say what the colours of tokens mean."""
     levels = list(enumerate(STEP_NATS, 1))
     down = [Span(f"≤ {MINUS}{nats}", f"t down{level}") for level, nats in reversed(levels)]
     up = [Span(f"≥ {nats}", f"t up{level}") for level, nats in levels]
@@ -154,11 +154,11 @@ def _colours() -> list[Span]:
 
 
 def label(text: str) -> str:
-    """A token by itself, on one line, its blanks seen."""
+    """Write a token by itself, on one line, its blanks seen."""
     shown = visible(text, spaces=True)
     return shown if len(shown) <= LONGEST_CHARACTERS else shown[: LONGEST_CHARACTERS - 1] + "…"
 
 
 def flowing(text: str) -> Markup:
-    """A token as it stands in running text: a line break is seen and breaks the line."""
+    """Write a token as it stands in running text: a line break is seen and breaks the line."""
     return Markup("↵<br>").join(visible(line) for line in text.split("\n"))

@@ -28,7 +28,7 @@ CONTEXT_CELLS = 72  # of text around a token, at the most
 
 
 def comparison_tables(of: Comparison, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
-    """The table of what each recovers with the differences, what these mean, and what changed."""
+    """Show what each recovers with the differences, what these mean, and what changed."""
     yield Text(one_line(of.heading))
     yield Text()
     yield _comparison(of)
@@ -44,7 +44,7 @@ def comparison_tables(of: Comparison, _console: Console, _options: ConsoleOption
 
 
 def moved_tables(of: Moved, _console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-    """The tokens, sequences and kinds of tokens, each with what share of everything those that are shown hold."""
+    """List tokens, sequences and kinds of tokens, each with what share of everything those that are shown hold."""
     whole = PLAIN.with_interval(of.recovered, 1, sign=True)
     yield Text(f"where the loss moved: {one_line(of.refined)} over {one_line(of.over)}, {of.part}", style="bold")
     yield Text(f"{whole} points of percent recovered, over {of.scored:,} tokens; gains in nats", style="dim")
@@ -59,7 +59,7 @@ def moved_tables(of: Moved, _console: Console, options: ConsoleOptions) -> Itera
 
 
 def leaderboard_tables(of: Leaderboard, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
-    """A table for each board, under a line that says what its numbers were computed of."""
+    """Show a table for each board, under a line that says what its numbers were computed of."""
     for at, board in enumerate(of.boards):
         if at:
             yield Text()

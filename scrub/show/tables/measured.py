@@ -101,10 +101,12 @@ def mechanism_table(mechanism: Mechanism, top: int) -> FrameTable:
 def roles_table(measured: Measured) -> FrameTable:
     """List what every head attends to, and its role."""
     frame = measured.frame()
-    columns = [Column(name, digits=None if name in {"head", "role"} else 2, left=True) for name in frame.columns]
+    columns = [
+        Column(name, digits=None if name in {"head", "role"} else 2, left=True, lone=True) for name in frame.columns
+    ]
     return FrameTable(frame, columns)
 
 
 def _interval(name: str, title: str, digits: int) -> Column:
-    """A column with the ends of its interval as frames name them (see interval_columns)."""
+    """Make a column with the ends of its interval as frames name them (see interval_columns)."""
     return Column(name, title, digits, ends=(f"{name}, low", f"{name}, high"), lone=True)

@@ -1,4 +1,4 @@
-"""What ablation costs: the loss before and after of each layer or head, and of each token of a text."""
+"""A text, token by token, each in the colour of a number, such as the change of its loss."""
 
 from __future__ import annotations
 
@@ -13,44 +13,14 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import Normalize
 from rich.cells import cell_len
 
-from scrub.show.charts.bars import Bars, bars_figure
 from scrub.show.charts.chart import Chart, contrast, digits_of, token_labels
 from scrub.show.figure import Plot, Theme
 from scrub.text.errors import ScrubError
-from scrub.text.frames import interval_columns
-from scrub.text.numbers import PAGE, Interval, unit_name
+from scrub.text.numbers import PAGE, unit_name
 from scrub.text.tokens import visible
 
 LINE_CELLS = 92  # of text in a line
 LETTER_INCHES, LINE_INCHES = 0.105, 0.42
-
-
-def loss_bars(
-    names: Sequence[str],
-    after: Sequence[Interval],
-    before: Interval,
-    title: str = "",
-    caption: str = "",
-    unit: str = "nats",
-) -> Chart:
-    """The loss after each ablation, with 95 % intervals, as bars that begin at the loss before.
-
-    Raises ScrubError unless there is a name for each, and at least one.
-    """
-    if len(names) != len(after) or not names:
-        raise ScrubError(f"{len(after)} ablations can't have {len(names)} names: give one for each")
-    line = (before.estimate, "before")
-    bars = Bars(list(names), list(after), unit, start=before.estimate, lines=(line,), band=(before.low, before.high))
-    ends = interval_columns("estimate", [before, *after], "low", "high")
-    frame = pd.DataFrame({"ablated": ["(nothing)", *names], **ends})
-    return Chart(
-        title or "loss before and after ablation",
-        caption
-        or "The loss after each ablation; bars begin at the loss before."
-        + (" Lines, and the band around the loss before, are 95 % intervals." if bars.says else ""),
-        frame,
-        lambda theme: bars_figure(theme, [bars]),
-    )
 
 
 def token_strip(
@@ -61,7 +31,7 @@ def token_strip(
     title: str = "",
     caption: str = "",
 ) -> Chart:
-    """A text, token by token, each in the colour of a number such as the change of its loss, which stands below it.
+    """Draw a text, each token in the colour of a number such as the change of its loss, which stands below it.
 
     Blue is above 0 and orange below; tokens without a number (NaN) have no colour. Colours reach their ends at
     `limit`, or at the largest number. Raises ScrubError unless there is a number for each token.
@@ -124,7 +94,7 @@ class _Strip:
 
 
 def _flow(widths: Sequence[float]) -> tuple[list[tuple[float, float, float]], int, float]:
-    """Where boxes of these widths stand in lines, as x, line and width; how many lines, and how wide the widest is."""
+    """Break boxes of these widths into lines: the x, line and width of each; how many lines, and the widest."""
     places: list[tuple[float, float, float]] = []
     x, line = 0.0, 0
     for width in widths:
