@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional
 
@@ -53,6 +53,7 @@ class Op:
     arity: range  # how many inputs it may have
     static: tuple[str, ...] = ()
     rows: tuple[int, ...] | None = ()  # None for all inputs
+    together: bool = False  # whether rows of a sequence stay together: other inputs belong to the same sequence
     heads: tuple[int, ...] | None = ()  # None for all inputs
     restrict: Callable[[Sequence[int], Heads], Sequence[Heads]] = alike  # given how many heads each of `heads` has
     blocks: bool = False  # whether it takes `at_once`, how many numbers to work on at once: all, unless a place says so
@@ -160,19 +161,20 @@ def attention(
     q: Float[Tensor, "#batch head query d_head"],
     k: Float[Tensor, "#batch head key d_head"],
     v: Float[Tensor, "#batch head key d_head"],
-    reach: Bool[Tensor, "#batch query key"] | None = None,
+    reach: Float[Tensor, "#batch query key"] | None = None,
 ) -> Float[Tensor, "batch head query d_head"]:
     """attend(attention_pattern(q, k), v) without a pattern in memory: at every position, or where keys are in reach."""
     if reach is None and q.shape[-2] < SHORT:
         everywhere = on_device(range(q.shape[-2]), q.device)[None]
         reach = in_reach(everywhere, everywhere)
-    mask = None if reach is None else reach[:, None]
+    mask = None if reach is None else reach[:, None].to(q.dtype)
     return functional.scaled_dot_product_attention(q, k, v, mask, is_causal=reach is None)
 
 
-def in_reach(query: Int[Tensor, "#batch query"], key: Int[Tensor, "1 key"]) -> Bool[Tensor, "#batch query key"]:
-    """Tell which keys a query may read: those at or before its position."""
-    return key[:, None] <= query[..., None]
+def in_reach(query: Int[Tensor, "#batch query"], key: Int[Tensor, "1 key"]) -> Float[Tensor, "#batch query key"]:
+    """Give what is added to the scores of keys: nothing at or before the query's position, -inf after it."""
+    later = key[:, None] > query[..., None]
+    return torch.zeros_like(later, dtype=torch.float32).masked_fill_(later, -torch.inf)
 
 
 def attend_masked(
@@ -188,12 +190,12 @@ def attend_masked(
     pattern, v = pattern.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)
     heads, queries = pattern.shape[1:3]
     few = keys.shape[-1]
-    keys = keys.expand(batch, queries, few)
+    keys, sequence = keys.expand(batch, queries, few), on_device(range(batch), v.device)[:, None]
     at = keys[:, None].expand(batch, heads, queries, few)
     weight = pattern.gather(-1, at) * inside[:, None]
     total = torch.zeros_like(v[:, :, :1]).expand(batch, heads, queries, v.shape[-1]).contiguous()
     for each in range(few):
-        total.addcmul_(weight[..., each, None], select(v, keys[..., each]))
+        total.addcmul_(weight[..., each, None], take_rows(v, sequence, keys[..., each]))
     return total
 
 
@@ -223,10 +225,27 @@ def at_positions(
     return x * kept.reshape(len(kept), *(1,) * (x.ndim - 3), kept.shape[1], 1)
 
 
-def select(x: Tensor, rows: Int[Tensor, "batch some"]) -> Tensor:
-    """Take the given rows (position axis) of every sequence."""
-    sequence = on_device(range(len(rows)), rows.device)[:, None]
-    return x.expand(len(rows), *x.shape[1:]).movedim(-2, 1)[sequence, rows].movedim(1, -2)
+def take_rows(x: Tensor, sequence: Int[Tensor, "#batch #row"], row: Int[Tensor, "batch row"]) -> Tensor:
+    """Take rows (position axis) of sequences. What is held is one sequence, which stands for all."""
+    found = x.movedim(-2, 1).flatten(0, 1).index_select(0, (sequence % len(x) * x.shape[-2] + row).flatten())
+    return found.unflatten(0, row.shape).movedim(1, -2)
+
+
+def pack(x: Tensor, rows: Int[Tensor, "3 row"], *, of: str) -> Shaped[Tensor, "1 *head row width"]:
+    """Lay the selected rows of all sequences one after the other, from all positions or from those that are filled."""
+    return take_rows(x, rows[:1], rows[1:2] if of == "filled" else rows[2:])
+
+
+def fill(
+    x: Float[Tensor, "1 *head row width"], rows: Int[Tensor, "3 row"], selected: Int[Tensor, "batch some"]
+) -> Float[Tensor, "batch *head some width"]:
+    """Lay the selected rows of each sequence together, filled with zeros to the same number of rows."""
+    filled = x.new_zeros(*selected.shape, *x.shape[1:-2], x.shape[-1])
+    return filled.index_put_((rows[0], rows[1]), x[0].movedim(-2, 0)).movedim(1, -2)
+
+
+def row_positions(rows: Int[Tensor, "3 row"]) -> Int[Tensor, "1 row"]:
+    return rows[2:]
 
 
 def unembed(
@@ -252,7 +271,7 @@ def _blocks(at_once: int | None, wide: Float[Tensor, "row width"], *others: Floa
 
     There is no memory (None) where a gradient will need what is put there.
     """
-    count = max(1, at_once // wide.shape[1]) if at_once else len(wide)
+    count = max(1, at_once // wide.shape[1] if at_once else len(wide))
     again = None if any(each.requires_grad for each in (wide, *others)) else torch.empty_like(wide[:count])
     for some in zip(*(torch.split(each, count) for each in (wide, *others)), strict=True):
         yield *some, None if again is None else again[: len(some[0])]
@@ -385,7 +404,10 @@ OPS: dict[str, Op] = {
     "donor": Op(None, NONE, ("source",)),  # [batch, position], see gather_rows
     "position": Op(None, NONE),  # [1, position]
     "held": Op(None, NONE, ("of", "source")),  # stands for the node `of`, with its shape but one sequence: see rules.py
-    "selected": Op(None, NONE),  # [batch, some]
+    "selected": Op(None, NONE),  # [batch, some]: positions, filled to the same number in every sequence
+    "rows": Op(
+        None, NONE
+    ),  # [3, row]: the sequence of each selected row, which of its selected it is, and its position
     "target": Op(None, NONE),  # [batch, position, 1]
     # the model
     "embed": Op(embed, TWO),
@@ -396,11 +418,11 @@ OPS: dict[str, Op] = {
     "take_heads": Op(take_heads, ONE, ("indices",), heads=(0,)),
     "select_heads": Op(select_heads, ONE, ("indices",), rows=(0,), heads=(0,)),
     "project": Op(project, range(2, 4), rows=(0,), heads=(1, 2)),
-    "attention_pattern": Op(attention_pattern, THREE, rows=(0, 2), heads=(0, 1)),
+    "attention_pattern": Op(attention_pattern, THREE, rows=(0, 2), heads=(0, 1), together=True),
     "attention": Op(attention, range(3, 5), heads=(0, 1, 2)),
     "in_reach": Op(in_reach, TWO, rows=(0,)),
-    "attend": Op(attend, TWO, rows=(0,), heads=(0, 1)),
-    "attend_masked": Op(attend_masked, THREE, ("mask",), rows=(0, 2), heads=(0, 1)),
+    "attend": Op(attend, TWO, rows=(0,), heads=(0, 1), together=True),
+    "attend_masked": Op(attend_masked, THREE, ("mask",), rows=(0, 2), heads=(0, 1), together=True),
     "output": Op(output, TWO, rows=(0,), heads=(0, 1)),
     "linear": Op(linear, range(2, 4), rows=(0,)),
     "activate": Op(activate, ONE, ("kind",), rows=(0,)),
@@ -408,7 +430,9 @@ OPS: dict[str, Op] = {
     # what a study does with it
     "gather_rows": Op(gather_rows, TWO, heads=(0,)),
     "at_positions": Op(at_positions, TWO, ("positions", "inside"), rows=(0, 1), heads=(0,)),
-    "select": Op(select, TWO),
+    "pack": Op(pack, TWO, ("of",)),
+    "fill": Op(fill, THREE),
+    "row_positions": Op(row_positions, ONE),
     "log_normaliser": Op(log_normaliser, ONE, rows=(0,), blocks=True),
     "mean_logit": Op(mean_logit, ONE, rows=(0,)),
     "mean_row": Op(mean_row, ONE),

@@ -14,7 +14,7 @@ from scrub.plan.heads import share_heads
 from scrub.plan.lowrank import share_logits
 from scrub.plan.order import in_order
 from scrub.plan.place import Place
-from scrub.plan.rows import select_rows
+from scrub.plan.rows import fill, select_rows
 from scrub.plan.simplify import simplify
 
 PER_RUN = frozenset({"param", "position", "held"})  # leaves that are the same in every batch
@@ -88,7 +88,7 @@ def compile_plan(outputs: Mapping[str, Node], selected: bool = True, simplified:
     values = [output.value for output in outputs.values()]
     simpler = _simpler(values) if simplified else {each: each for each in walk(values)}
     rows = select_rows([simpler[value] for value in values]) if selected else {}
-    wanted = [rows.get(simpler[value], simpler[value]) for value in values]
+    wanted = [fill(rows[simpler[value]]) if rows else simpler[value] for value in values]
     shared = share_logits(wanted)
     fused = fuse_attention([shared[value] for value in wanted]) if simplified else {}
     final = {value: fused.get(stands, stands) for value, stands in shared.items()}

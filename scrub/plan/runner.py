@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from scrub.graph.node import Node
-from scrub.plan.leaves import constants, leaves_of
+from scrub.plan.leaves import constants, every_row, leaves_of
 from scrub.plan.place import Place
 from scrub.plan.plan import compile_plan
+from scrub.plan.rows import ROWS, SELECTED
 
 
 class Runner:
@@ -45,7 +46,12 @@ class Runner:
         return self.place.device
 
     def __call__(self, bound: Mapping[Node, Tensor]) -> dict[str, Tensor]:
-        """Compute the outputs for one batch, from the other leaves: tokens, donors, selected rows, targets."""
+        """Compute the outputs for one batch, from the other leaves: tokens, donors, selected rows, targets.
+
+        Where rows aren't bound, all selected positions are wanted.
+        """
+        if ROWS in self.leaves and ROWS not in bound:
+            bound = {**bound, ROWS: every_row(bound[SELECTED])}
         once = self._compute_once() if self._once is None else self._once
         with torch.inference_mode(not self.place.grad):
             return self.plan.run(once, bound, self.place)
