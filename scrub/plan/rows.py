@@ -33,19 +33,15 @@ def select_rows(roots: Iterable[Node]) -> dict[Node, Node]:
     for current in order:
         op = OPS[current.op]
         rows = op.row_inputs(len(current.inputs))
-        if current.op == "position":
-            packed[current] = node("row_positions", ROWS)
-        elif current in in_full or not rows:
+        if current in in_full or not rows:
             packed[current] = node("pack", current, ROWS, of="all")
-        elif op.together:
-            for each in (current.inputs[at] for at in rows):
-                filled.setdefault(each, fill(packed[each]))
-            inputs = (filled[each] if at in rows else each for at, each in enumerate(current.inputs))
-            filled[current] = current.with_inputs(tuple(inputs))
+            continue
+        if op.together:
+            filled = {each: fill(packed[each]) for each in current.inputs if each in packed} | filled
+        laid = filled if op.together else packed
+        laid[current] = current.with_inputs(tuple(laid[i] if at in rows else i for at, i in enumerate(current.inputs)))
+        if op.together:
             packed[current] = node("pack", filled[current], ROWS, of="filled")
-        else:
-            inputs = (packed[each] if at in rows else each for at, each in enumerate(current.inputs))
-            packed[current] = current.with_inputs(tuple(inputs))
     return packed
 
 

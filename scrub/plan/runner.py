@@ -1,17 +1,33 @@
-"""A plan made ready to run, batch by batch."""
+"""A plan made ready to run, batch by batch, and what suits the place where it runs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from scrub.graph.node import Node
 from scrub.plan.leaves import constants, every_row, leaves_of
-from scrub.plan.place import Place
 from scrub.plan.plan import compile_plan
 from scrub.plan.rows import ROWS, SELECTED
+
+NUMBERS_IN_CACHE = 1 << 18  # that a core works on fastest: they stay in its cache from one operation to the next
+NUMBERS_ON_CARD = 1 << 27  # fewer leave a GPU waiting for the next operation
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a plan runs, which decides how: on a device, with gradients or without."""
+
+    device: str = "cpu"
+    grad: bool = False
+
+    @property
+    def numbers_at_once(self) -> int:
+        """How many numbers an operation works on at once, where it has the choice."""
+        return NUMBERS_IN_CACHE if self.device.startswith("cpu") else NUMBERS_ON_CARD
 
 
 class Runner:
@@ -34,16 +50,11 @@ class Runner:
         simplified: bool = True,
         grad: bool = False,
     ) -> None:
-        self.place = Place(str(device), grad)
+        self.device, self.place = str(device), Place(str(device), grad)
         self.plan = compile_plan(outputs, selected, simplified)
         self.leaves = leaves_of(self.plan)
         self._constants = {**constants(self.leaves, params, positions, device), **(held or {})}
-        self._once = None if grad else self._compute_once()
-
-    @property
-    def device(self) -> str:
-        """Name the device that leaves are bound on."""
-        return self.place.device
+        self._once: dict[int, Tensor] | None = None
 
     def __call__(self, bound: Mapping[Node, Tensor]) -> dict[str, Tensor]:
         """Compute the outputs for one batch, from the other leaves: tokens, donors, selected rows, targets.
@@ -52,10 +63,8 @@ class Runner:
         """
         if ROWS in self.leaves and ROWS not in bound:
             bound = {**bound, ROWS: every_row(bound[SELECTED])}
-        once = self._compute_once() if self._once is None else self._once
+        at_once = self.place.numbers_at_once
         with torch.inference_mode(not self.place.grad):
-            return self.plan.run(once, bound, self.place)
-
-    def _compute_once(self) -> dict[int, Tensor]:
-        with torch.inference_mode(not self.place.grad):
-            return self.plan.once(self._constants, self.place)
+            if self._once is None or self.place.grad:
+                self._once = self.plan.once(self._constants, at_once)
+            return self.plan.run(self._once, bound, at_once)
