@@ -25,7 +25,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from scrub.models.model import load_model
 from scrub.plan.leaves import constants, leaves_of
 from scrub.plan.plan import compile_plan
-from scrub.study.run import DTYPES
+from scrub.study.settings import DTYPES
 
 SHAPES = {
     "gpt2": {"n_layer": 12, "n_embd": 768, "n_head": 12, "vocab_size": 50257, "n_positions": 1024},
@@ -46,6 +46,12 @@ class Case:
     dtype: str
     device: str
 
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """What torch calls the type."""
+        found: torch.dtype = getattr(torch, self.dtype)
+        return found
+
     def tokens(self, vocabulary: int) -> Tensor:
         """Random tokens [batch, position]."""
         generator = torch.Generator().manual_seed(0)
@@ -54,7 +60,7 @@ class Case:
 
 def theirs(case: Case) -> Forward:
     """A forward pass of transformers' model."""
-    model = GPT2LMHeadModel.from_pretrained(case.folder, attn_implementation=case.attention, dtype=DTYPES[case.dtype])
+    model = GPT2LMHeadModel.from_pretrained(case.folder, attn_implementation=case.attention, dtype=case.torch_dtype)
     model = model.eval().to(case.device)
     tokens = case.tokens(model.config.vocab_size)
     return lambda: model(tokens, use_cache=False).logits
@@ -62,7 +68,7 @@ def theirs(case: Case) -> Forward:
 
 def ours(case: Case) -> Forward:
     """A forward pass of the graph."""
-    model = load_model(case.folder, DTYPES[case.dtype], case.device)
+    model = load_model(case.folder, case.torch_dtype, case.device)
     plan = compile_plan({"logits": model.graph}, selected=False, simplified=case.attention == "sdpa")
     leaves = leaves_of(plan)
     once = plan.once(constants(leaves, model.params, case.positions, case.device))

@@ -11,17 +11,16 @@ from functools import partial
 from typing import Annotated
 
 import numpy as np
-import torch
 import typer
 from study import report
 
 from scrub import Settings, load_model
-from scrub.data.load import Sequences
+from scrub.data.examples import Examples
 from scrub.models.families import gpt2
 from scrub.models.model import Model, make_model
 from scrub.study.experiments import experiments
 from scrub.study.hypothesis import Hypothesis
-from scrub.study.run import Prepared
+from scrub.study.run import Trial
 from scrub.study.study import Study
 from scrub.training.parameters import initial_parameters
 from scrub.training.shapes import SHAPES
@@ -110,7 +109,7 @@ def random_model(shape: str) -> Model:
     return make_model(shape, config, initial_parameters(gpt2.lower(config), 0))
 
 
-def prepared(shape: str, model: str | None, sequences: int, positions: int | None, batch: int) -> Prepared:
+def trial(shape: str, model: str | None, sequences: int, positions: int | None, batch: int) -> Trial:
     """The study on random sequences of `positions` tokens."""
     settings = Settings(sequences, batch=batch)
     loaded = (load_model(model) if model else random_model(shape)).to(device=settings.where)
@@ -118,15 +117,9 @@ def prepared(shape: str, model: str | None, sequences: int, positions: int | Non
     tokens = generator.integers(loaded.vocab_size, size=(sequences, (positions or loaded.n_ctx) + 1))
     hypotheses = [Hypothesis(rules, name=name) for name, rules in HYPOTHESES.items()]
     study = Study(baseline="**/a*.ind -> y", name="gpt2")
-    return Prepared(
-        study,
-        hypotheses,
-        loaded,
-        Sequences("random", torch.from_numpy(tokens), loaded.vocab_size),
-        generator.random((sequences, tokens.shape[1] - 1)) < QUARTER,
-        experiments(study, hypotheses, loaded.graph, loaded.roles),
-        settings,
-    )
+    examples = Examples(tokens, generator.random((sequences, tokens.shape[1] - 1)) < QUARTER, name="random")
+    of = experiments(study, hypotheses, loaded.graph, loaded.roles)
+    return Trial(study, hypotheses, loaded, examples, of, settings)
 
 
 def main(
@@ -139,7 +132,7 @@ def main(
     alone: Annotated[bool, typer.Option(help="Also run every experiment on its own.")] = True,
 ) -> None:
     """Time a study of 20 GPT-2 experiments in multiples of a plain forward pass."""
-    make = partial(prepared, shape, model, sequences, positions, batch)
+    make = partial(trial, shape, model, sequences, positions, batch)
     report(model or shape, make, repeats, alone)
 
 

@@ -6,7 +6,7 @@ python benchmarks/interventions.py --model gpt2-mini --sequences 8 --repeats 3
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -14,17 +14,19 @@ from measuring import Work, alternate, ratio
 from rich.console import Console
 
 from scrub import load_model
-from scrub.data.for_model import sequences_for
+from scrub.data.examples import Tokens
+from scrub.data.for_model import examples_for
 from scrub.data.prompts.generate import prompt_pairs
 from scrub.graph.node import Node
-from scrub.measure.heads.places import Tokens
-from scrub.measure.interventions.intervention import ablate_sites, feed, unchanged
-from scrub.measure.interventions.values import held_values
+from scrub.measure.interventions.intervention import ablate_sites, feed
 from scrub.models.model import Model
-from scrub.paths.rules import OTHER, held
+from scrub.paths.rules import held
 from scrub.paths.sites import heads, read_sites
+from scrub.paths.sources import Source, Y, Zero
 from scrub.plan.runner import Runner
-from scrub.study.experiments import Experiment, losses
+from scrub.study.experiments import UNSCRUBBED, Experiments, build
+from scrub.study.held import held_values
+from scrub.study.metric import LOSS
 from scrub.training.loss import Objective
 
 
@@ -33,20 +35,20 @@ def plain(model: Model, tokens: Tokens) -> Work:
     return partial(Objective(model.graph).token_losses, model.params, torch.from_numpy(tokens))
 
 
-def experiments(model: Model, source: str) -> list[Experiment]:
+def experiments(model: Model, source: Source) -> Experiments:
     """The unchanged model, and every head ablated, or fed by the other sequence."""
-    found = [unchanged(model.graph)]
+    found = []
     for name in heads(model.graph):
         sites = read_sites(name, model.graph, model.roles)
-        each = feed(name, sites, OTHER) if source == OTHER else ablate_sites(name, model.graph, {}, sites=name)
+        each = feed(name, sites, Y) if source == Y else ablate_sites(name, model.graph, {}, sites=name)
         found.append(each.experiment(model.graph, model.roles))
-    return found
+    return Experiments(build(UNSCRUBBED, model.graph), tuple(found))
 
 
-def together(model: Model, tokens: Tokens, other: Tokens, source: str, last: bool) -> tuple[Work, int]:
+def together(model: Model, tokens: Tokens, other: Tokens, source: Source, last: bool) -> tuple[Work, int]:
     """All heads in one plan, and its number of values; the loss of the last position, or of all."""
     every = experiments(model, source)
-    outputs: Mapping[str, Node] = {each.name: losses(each.graph) for each in every}
+    outputs = every.outputs([LOSS])
     values = held_values(held(each.graph for each in every), model, tokens)
     positions = tokens.shape[1] - 1
     running = Runner(outputs, model.params, positions, held=values)
@@ -55,7 +57,7 @@ def together(model: Model, tokens: Tokens, other: Tokens, source: str, last: boo
     bound: dict[Node, torch.Tensor] = {}
     for leaf in running.leaves:
         if leaf.op == "tokens":
-            bound[leaf] = (fed if leaf.arguments["source"] == OTHER else rows)[:, :-1]
+            bound[leaf] = (fed if leaf.arguments["source"] == Y else rows)[:, :-1]
         elif leaf.op in {"target", "selected"}:
             bound[leaf] = rows[:, 1:, None] if leaf.op == "target" else selected
     return partial(running, bound), len(running.plan.steps)
@@ -71,16 +73,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     model, say = load_model(options.model), Console(highlight=False).print
-    text = sequences_for(model, None, options.sequences, context=min(options.context, model.n_ctx)).tokens.numpy()
+    text = examples_for(model, None, options.sequences, context=min(options.context, model.n_ctx)).tokens
     pairs = prompt_pairs(model, count=options.sequences)
     count = len(heads(model.graph))
     say(f"{model.name}: {count} heads, {options.sequences} sequences, {options.repeats} rounds")
     with torch.inference_mode():
         for name, tokens, other, last in (
-            ("prompts, the last position", pairs.corrupted.rows, pairs.clean.rows, True),
+            ("prompts, the last position", pairs.swapped().tokens, pairs.tokens, True),
             (f"text of {text.shape[1] - 1} positions, all of them", text, text[::-1].copy(), False),
         ):
-            (zero, zeroed), (patch, patched) = (together(model, tokens, other, s, last) for s in ("zero", OTHER))
+            (zero, zeroed), (patch, patched) = (together(model, tokens, other, s, last) for s in (Zero(), Y))
             seconds = alternate([plain(model, tokens), zero, patch], options.repeats)
             for what, at, steps in (("ablating", 1, zeroed), ("patching", 2, patched)):
                 cost = ratio(seconds[:, at], seconds[:, 0])

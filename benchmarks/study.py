@@ -27,18 +27,18 @@ from scrub.graph.node import Node
 from scrub.plan.leaves import constants, leaves_of
 from scrub.plan.plan import Plan, compile_plan, compute
 from scrub.study.binding import bind
-from scrub.study.experiments import losses
-from scrub.study.run import Prepared
+from scrub.study.metric import losses
+from scrub.study.run import Trial
 from scrub.training.loss import Objective
 
-Make = Callable[[], Prepared]
+Make = Callable[[], Trial]
 
 
 def plain(make: Make) -> Work:
     """One forward pass over all sequences, with the loss of every position."""
-    prepared = make()
-    model, batch = prepared.model, prepared.settings.batch
-    objective, tokens = Objective(model.graph), prepared.data.tokens.to(model.device)
+    trial = make()
+    model, batch = trial.model, _batch(trial)
+    objective, tokens = Objective(model.graph), torch.from_numpy(trial.examples.tokens).to(model.device)
 
     def work() -> None:
         for start in range(0, len(tokens), batch):
@@ -49,14 +49,14 @@ def plain(make: Make) -> Work:
 
 def together(make: Make) -> Work:
     """The whole study over all sequences, as `scrub run` computes it."""
-    prepared = make()
-    return _all_batches(prepared, prepared.plan())
+    trial = make()
+    return _all_batches(trial, trial.plan())
 
 
 def alone(make: Make) -> Work:
     """The losses of the experiments one after the other."""
-    prepared = make()
-    works = [_all_batches(prepared, compile_plan({"loss": losses(each.graph)})) for each in prepared.experiments]
+    trial = make()
+    works = [_all_batches(trial, compile_plan({"loss": losses(each.graph)})) for each in trial.experiments]
 
     def work() -> None:
         for each in works:
@@ -65,21 +65,26 @@ def alone(make: Make) -> Work:
     return work
 
 
-def _all_batches(prepared: Prepared, plan: Plan) -> Work:
-    draw, device, leaves = prepared.draw(0), prepared.settings.where, leaves_of(plan)
-    once = _once(prepared, plan)
+def _batch(trial: Trial) -> int:
+    """How many sequences are computed at once."""
+    return trial.settings.at_once(trial.examples.context)
+
+
+def _all_batches(trial: Trial, plan: Plan) -> Work:
+    pairing, device, leaves = trial.pairing(0), trial.settings.where, leaves_of(plan)
+    once = _once(trial, plan)
 
     def work() -> None:
-        for members in draw.batches(prepared.settings.batch):
-            bound, _ = bind(leaves, draw, members, device)
+        for members in pairing.batches(_batch(trial)):
+            bound, _ = bind(leaves, pairing, members, device)
             plan.run(once, bound)
 
     return work
 
 
-def _once(prepared: Prepared, plan: Plan) -> dict[int, Tensor]:
-    positions = prepared.selected.shape[1]
-    return plan.once(constants(leaves_of(plan), prepared.model.params, positions, prepared.settings.where))
+def _once(trial: Trial, plan: Plan) -> dict[int, Tensor]:
+    positions = trial.examples.context
+    return plan.once(constants(leaves_of(plan), trial.model.params, positions, trial.settings.where))
 
 
 def breakdown(plan: Plan, once: Mapping[int, Tensor], leaves: Mapping[Node, Tensor]) -> Counter[str]:
@@ -96,26 +101,26 @@ def breakdown(plan: Plan, once: Mapping[int, Tensor], leaves: Mapping[Node, Tens
     return spent
 
 
-def where_it_goes(prepared: Prepared) -> Counter[str]:
+def where_it_goes(trial: Trial) -> Counter[str]:
     """Seconds by operation, for the first batch of a study."""
-    plan, draw = prepared.plan(), prepared.draw(0)
-    bound, _ = bind(leaves_of(plan), draw, next(draw.batches(prepared.settings.batch)), prepared.settings.where)
-    return breakdown(plan, _once(prepared, plan), bound)
+    plan, pairing = trial.plan(), trial.pairing(0)
+    bound, _ = bind(leaves_of(plan), pairing, next(pairing.batches(_batch(trial))), trial.settings.where)
+    return breakdown(plan, _once(trial, plan), bound)
 
 
 def report(name: str, make: Make, repeats: int, with_alone: bool) -> None:
     """Measure a study, and print it. `make` makes it ready, here and in processes of their own (it is pickled)."""
-    prepared = make()
+    trial = make()
     makers = [plain, together, alone] if with_alone else [plain, together]
     with torch.inference_mode():
-        seconds = alternate([maker(lambda: prepared) for maker in makers], repeats)
-        spent = where_it_goes(prepared)
+        seconds = alternate([maker(lambda: trial) for maker in makers], repeats)
+        spent = where_it_goes(trial)
     memory = peaks([partial(maker, make) for maker in makers])
     console = Console()
     console.print(
-        f"{name}: {len(prepared.experiments)} experiments and anchors, {len(prepared.data.tokens)} sequences, "
-        f"batch {prepared.settings.batch}, {prepared.selected.mean():.0%} of the positions selected, "
-        f"{len(prepared.plan().steps)} values in the plan, {torch.get_num_threads()} thread(s)"
+        f"{name}: {len(trial.experiments)} experiments and anchors, {len(trial.examples)} sequences, "
+        f"batch {_batch(trial)}, {trial.examples.scored.mean():.0%} of the positions selected, "
+        f"{len(trial.plan().steps)} values in the plan, {torch.get_num_threads()} thread(s)"
     )
     table = Table("", "seconds", "ratio [95 %]", "peak MiB", "ratio")
     for at, maker in enumerate(makers):

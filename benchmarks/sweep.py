@@ -15,7 +15,8 @@ from measuring import alternate, ratio
 from rich.console import Console
 
 from scrub.store.sweeps.sweep import sweep
-from scrub.study.run import Settings, run
+from scrub.study.run import run
+from scrub.study.settings import Settings
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 from scrub.show import register_looks
 
 if TYPE_CHECKING:
+    from scrub.data.examples import Examples
     from scrub.data.prompts.generate import given_prompt, prompt_pairs, repeated_prompts
+    from scrub.graph.node import node
     from scrub.measure.heads.scores import score_heads
     from scrub.measure.interventions.ablation import Ablation, ablate
     from scrub.measure.interventions.patching import Patching, patch
@@ -24,19 +26,23 @@ if TYPE_CHECKING:
     from scrub.store.sweeps.grid import Grid
     from scrub.store.sweeps.sweep import Swept, sweep
     from scrub.study.hypothesis import Hypothesis, TokenFeature
+    from scrub.study.metric import Metric
     from scrub.study.result import Result
-    from scrub.study.run import Settings, prepare, run
+    from scrub.study.run import prepare, run
+    from scrub.study.settings import Settings
     from scrub.study.study import Study, load_study
     from scrub.text.errors import GateError, ScrubError
 
 __all__ = [
     "Ablation",
     "Comparison",
+    "Examples",
     "GateError",
     "Grid",
     "HeadStudy",
     "Hypothesis",
     "Leaderboard",
+    "Metric",
     "Model",
     "Moved",
     "Patching",
@@ -60,6 +66,7 @@ __all__ = [
     "load_study",
     "make_report",
     "moved",
+    "node",
     "patch",
     "patching_chart",
     "prepare",
@@ -77,6 +84,8 @@ _HOMES = {
     "scrub.store.comparisons.leaderboard": ("Leaderboard", "leaderboard"),
     "scrub.store.comparisons.moved": ("Moved", "moved"),
     "scrub.text.errors": ("GateError", "ScrubError"),
+    "scrub.data.examples": ("Examples",),
+    "scrub.graph.node": ("node",),
     "scrub.show.views": ("listing", "to_networkx"),
     "scrub.measure.study.heads": ("HeadStudy", "study_heads"),
     "scrub.measure.interventions.ablation": ("Ablation", "ablate"),
@@ -90,8 +99,10 @@ _HOMES = {
     "scrub.store.results.stored": ("StudyResults",),
     "scrub.show.charts.interventions": ("ablation_chart", "patching_chart"),
     "scrub.study.hypothesis": ("Hypothesis", "TokenFeature"),
+    "scrub.study.metric": ("Metric",),
     "scrub.study.result": ("Result",),
-    "scrub.study.run": ("Settings", "prepare", "run"),
+    "scrub.study.run": ("prepare", "run"),
+    "scrub.study.settings": ("Settings",),
     "scrub.study.study": ("Study", "load_study"),
     "scrub.store.sweeps.grid": ("Grid",),
     "scrub.store.sweeps.sweep": ("Swept", "sweep"),

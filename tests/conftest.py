@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,6 +14,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # of programs that tests start to
 import torch
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 
 def with_shapes() -> list[str]:
@@ -41,18 +44,36 @@ settings.register_profile("explore", max_examples=1000, print_blob=True, **_quic
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
-LONGEST = ("test_readme", "test_notebook", "test_benchmarks")  # of whole programs, one after another
+LONGEST = ("test_ray", "test_readme", "test_killed", "test_gpt2_induction", "test_notebook", "test_failures")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest tests begin first: at the end one process would run them while the other waits."""
-    items.sort(key=lambda item: not item.path.stem.startswith(LONGEST))
+    """The longest files begin first: at the end one process would run them while the other waits."""
+    items.sort(key=lambda item: LONGEST.index(name) if (name := item.path.stem) in LONGEST else len(LONGEST))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
+    """All tests of a file run in one process: what they share is made once, and few need what is slow to import."""
+    config.option.loadscopereorder = False  # but for the longest, in the order of folders
+    return LoadFileScheduling(config, log)
 
 
 @pytest.fixture(params=["shortformer", "standard", "gpt2"])
 def model(request: pytest.FixtureRequest) -> Small:
     """A random two-layer model in float64, whose sizes are distinct primes."""
     return small_gpt2() if request.param == "gpt2" else small(positions=request.param)
+
+
+@pytest.fixture
+def read_at_once(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Read so many examples of a model together, whatever memory they need."""
+
+    def read(examples: int) -> None:
+        monkeypatch.setattr("scrub.study.read.peak_numbers", lambda *_: 1)
+        monkeypatch.setattr("scrub.study.read.NUMBERS_AT_ONCE", examples)
+
+    return read
 
 
 @pytest.fixture(scope="session")

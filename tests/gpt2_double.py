@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from small import Small
 from torch import Tensor, nn
-from transformers import GPT2Config, GPT2LMHeadModel
 
 from scrub.models.families.gpt2 import Config
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
 
 ACTIVATIONS = {"gelu_tanh": "gelu_new", "gelu": "gelu", "relu": "relu"}
 Change = Callable[[Tensor], Tensor]
@@ -18,6 +21,8 @@ Change = Callable[[Tensor], Tensor]
 
 def double(model: Small, attention: str = "eager") -> GPT2LMHeadModel:
     """The model in transformers. Its Conv1D modules compute x @ weight + bias, with all heads side by side."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
     c, p = model.config, model.params
     assert isinstance(c, Config)
     config = GPT2Config(

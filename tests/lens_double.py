@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from small import Small
-from transformer_lens import HookedTransformer, HookedTransformerConfig
+
+if TYPE_CHECKING:
+    from transformer_lens import HookedTransformer
 
 
 def lens(model: Small) -> HookedTransformer:
     """The same model in TransformerLens, with the hooks of split inputs switched on."""
+    from transformer_lens import HookedTransformer, HookedTransformerConfig
+
     c = model.config
     config = HookedTransformerConfig(
         **{name: getattr(c, name) for name in ("n_layers", "n_heads", "d_model", "d_head", "n_ctx")},

@@ -2,39 +2,94 @@
 
 from __future__ import annotations
 
-import subprocess
+import runpy
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 FOLDER = Path(__file__).parent.parent / "benchmarks"
+MEBI = 1 << 20
+Program = Callable[..., str]
 
 
-def printed(script: str, *options: str) -> str:
-    command = [sys.executable, str(FOLDER / script), "--repeats", "1", *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def benchmarks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The folder's modules can be imported, as where a script there is started, and are gone afterwards."""
+    monkeypatch.syspath_prepend(FOLDER)
+    yield
+    for path in FOLDER.glob("*.py"):
+        sys.modules.pop(path.stem, None)
 
 
-def test_forward_compares_both_kinds_of_attention_and_finds_the_same_logits() -> None:
+@pytest.fixture
+def printed(
+    benchmarks: None,  # noqa: ARG001 - to import them
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Program:
+    """Runs a script in this process, where memory isn't measured, and gives what it prints."""
+    import measuring
+
+    def unmeasured(makes: Sequence[Callable[[], Callable[[], object]]]) -> list[int]:
+        for make in makes:
+            make()()
+        return [MEBI] * len(makes)
+
+    def run(script: str, *options: str) -> str:
+        monkeypatch.setattr(sys, "argv", [script, "--repeats", "1", *options])
+        status: object = 0
+        try:
+            runpy.run_path(str(FOLDER / script), run_name="__main__")
+        except SystemExit as ended:
+            status = ended.code
+        said = capsys.readouterr()
+        assert not status, said.err
+        return said.out
+
+    monkeypatch.setattr(measuring, "peaks", unmeasured)
+    return run
+
+
+def test_forward_compares_both_kinds_of_attention_and_finds_the_same_logits(printed: Program) -> None:
     text = printed("forward.py", "--shape", "tiny", "--positions", "7")
     assert "sdpa" in text
     assert "eager" in text
     assert float(text.partition("logits at most ")[2].split()[0]) < 1e-4
 
 
-def test_a_study_of_twenty_experiments_and_three_anchors() -> None:
+def test_a_study_of_twenty_experiments_and_three_anchors(printed: Program) -> None:
     text = printed("gpt2_study.py", "--shape", "tiny", "--sequences", "3")
     assert "23 experiments and anchors, 3 sequences" in text
     assert all(row in text for row in ("plain forward", "study", "each alone", "where it goes"))
 
 
-def test_a_sweep_beside_a_run() -> None:
-    text = printed("sweep.py", "--study", "induction/naive", "--sequences", "2")
-    assert text.count(" runs\n") == 2
+@pytest.mark.usefixtures("in_project")
+def test_a_study_by_its_name(printed: Program) -> None:
+    assert "7 experiments and anchors, 3 sequences" in printed("study.py", "induction/naive", "--sequences", "3")
 
 
-def test_every_head_ablated_and_patched() -> None:
+@pytest.mark.usefixtures("in_project")
+def test_a_sweep_beside_a_run(printed: Program) -> None:
+    assert printed("sweep.py", "--study", "induction/naive", "--sequences", "2").count(" runs\n") == 2
+
+
+def test_every_head_ablated_and_patched(printed: Program) -> None:
     text = printed("interventions.py", "--model", "attn2l", "--sequences", "2", "--context", "7")
     assert "16 heads, 2 sequences" in text
     assert text.count("ablating every head") == text.count("patching every head") == 2
+
+
+def numbers() -> Callable[[], object]:
+    return lambda: np.ones(16 * MEBI, np.uint8).sum()
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is measured on Linux")
+@pytest.mark.usefixtures("benchmarks")
+def test_peak_memory_is_measured_in_a_process_of_its_own() -> None:
+    from measuring import peaks
+
+    (peak,) = peaks([numbers])
+    assert 15 * MEBI < peak < 17 * MEBI  # whole pages, of which a few were there

@@ -43,7 +43,6 @@ def _status(arguments: list[str]) -> int:
     from scrub.cli.app import app
     from scrub.text.errors import GateError, ScrubError
 
-    usage_error = typer.BadParameter.__mro__[2]  # click's ClickException, of which typer has its own from 0.26 on
     try:
         command = typer.main.get_command(app)
         with command.make_context("scrub", arguments) as context:
@@ -63,10 +62,11 @@ def _status(arguments: list[str]) -> int:
     except OSError as error:
         _discard_output()
         return _say(f"{error.filename or 'the output'} can't be used: {error.strerror or error}", MISTAKE)
-    except Exception as error:
-        if not isinstance(error, usage_error):
-            raise
-        return _misused(error)
+    except typer.TyperException as error:
+        if not arguments:  # the message is the help then
+            sys.stderr.write(f"{error.format_message()}\n")
+            return MISTAKE
+        return _say(f"{error.format_message().rstrip('.')} ('scrub --help' tells what there is)", MISTAKE)
     return 0
 
 
@@ -74,14 +74,6 @@ def _discard_output() -> None:
     """Let what is still to be written go nowhere, or Python complains of it at exit."""
     with contextlib.suppress(OSError, ValueError):  # of a stdout that is no file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _misused(error: Exception) -> int:
-    message = str(getattr(error, "format_message", error.__str__)())
-    if type(error).__name__ == "NoArgsIsHelpError":
-        sys.stderr.write(f"{message}\n")
-        return MISTAKE
-    return _say(f"{message.rstrip('.')} ('scrub --help' tells what there is)", MISTAKE)
 
 
 def _interrupted(arguments: list[str]) -> int:
@@ -96,7 +88,7 @@ def _say(message: str, status: int) -> int:
 
 
 class _Interrupts:
-    """Makes sure that an interrupt ends the program, and that one line tells of it."""
+    """Make sure that an interrupt ends the program, and that one line tells of it."""
 
     def __init__(self) -> None:
         self.seen = False

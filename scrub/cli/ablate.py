@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-import json as text_of
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from scrub.cli import options
+from scrub.cli.fields import Options, Words
+from scrub.cli.given import given_arrays, given_pairs, one_input
+from scrub.cli.outputs import check_chart, check_outputs, write_outputs
 from scrub.cli.terminal import console, gates_line
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
-from scrub.text.files import shown, write_atomically
-from scrub.text.tables import table, with_interval
+from scrub.text.numbers import PLAIN
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from scrub.measure.heads.places import Places
+    from scrub.data.examples import Examples
     from scrub.measure.interventions.ablation import Ablation
     from scrub.models.model import Model
 
-MOST = 10  # tokens of each experiment, those whose loss changes most
-_SCORED = typer.Option(
-    metavar="whitelist|repeats|all",
-    help="Which positions of text are scored: those whose token is on the data's whitelist, those whose token stands "
+_SCORED = Words(
+    "whitelist|repeats|all",
+    "Which positions of text are scored: those whose token is on the data's whitelist, those whose token stands "
     "earlier in its sequence, or all; by default from position 2 on.",
 )
+_RECIPE = Words(options.KINDS, "On prompts that are drawn.", "--prompts")
 
 
 def ablate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name, path or hub id.")],
+    model: options.Model,
     sites: Annotated[
         list[str] | None,
         typer.Argument(
@@ -39,14 +39,10 @@ def ablate(
             "'stream 1', at positions as in a1.3@4..7, several at once as in a1.3+a0.1. By default every head.",
         ),
     ] = None,
-    heads: Annotated[bool, typer.Option("--heads", help="Every head, one by one.")] = False,
-    layers: Annotated[
-        bool, typer.Option("--layers", help="Every layer of attention and every MLP, one by one.")
-    ] = False,
+    heads: options.Heads = False,
+    layers: options.Layers = False,
     how: Annotated[str, typer.Option(metavar="zero|mean|resample", help="What stands there instead.")] = "zero",
-    at: Annotated[
-        str | None, typer.Option("--at", metavar="4..7", help="Only at these positions, where a site names none.")
-    ] = None,
+    at: options.At = None,
     attend: Annotated[
         list[str] | None,
         typer.Option(
@@ -64,47 +60,41 @@ def ablate(
     prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="On this prompt, as in 'J A M P R X J A M P R'.")
     ] = None,
-    expected: Annotated[
-        str | None, typer.Option(metavar="TOKEN", help="Expect this after TEXT, instead of what it repeats.")
-    ] = None,
-    prompts: Annotated[
-        str | None, typer.Option(metavar="letters|words|digits|random-tokens", help="On prompts that are drawn.")
-    ] = None,
-    count: Annotated[int, typer.Option(metavar="N", help="How many prompts.")] = 50,
-    length: Annotated[int, typer.Option(metavar="N", help="Words of the draw that prompts repeat.")] = 6,
-    bos: options.Bos = None,
+    expected: options.Expected = None,
+    *,
+    recipe: Annotated[
+        options.Recipe,
+        Options(options.RECIPE, "kind count length bos", defaults={"count": 50}, words={"kind": _RECIPE}),
+    ],
     data: options.Text = None,
-    sequences: options.Sequences = 64,
-    positions: Annotated[str | None, _SCORED] = None,
-    context: options.Context = None,
-    split: options.Split = None,
-    column: options.Column = None,
-    seed: options.Seed = 0,
-    batch: options.Batch = 8,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "float32",
+    settings: Annotated[
+        Settings,
+        Options(
+            options.SETTINGS,
+            "sequences positions context split column seed batch device dtype",
+            defaults={"sequences": 64},
+            words={**options.TEXT, "positions": _SCORED},
+        ),
+    ],
     tokens: Annotated[bool, typer.Option("--tokens", help="Tell whose loss changes most, token by token.")] = False,
-    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers here.")] = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Write a chart: .png, .svg, .pdf, .html or .csv.")
-    ] = None,
+    json: options.Json = None,
+    plot: options.Chart = None,
 ) -> None:
     """Loss and probability of the target before and after each ablation, on prompts or on text."""
     from scrub.measure.interventions.ablation import ablate as ablated
     from scrub.models.model import load_model
-    from scrub.study.run import Settings
+    from scrub.show.tables.measured import ablated_tokens, ablation_table
+    from scrub.text.frames import json_text
 
-    options.check_outputs(json, plot)
-    settings = Settings(
-        sequences, 1, seed, batch, device, dtype, positions=positions, split=split, column=column, context=context
-    )
-    forced, arrays = _assigned("--attend", attend, "SITE=PATTERN", "a0.0='lag 100'"), _arrays(array)
+    check_outputs(json, plot)
+    check_chart(plot)
+    forced, arrays = given_pairs("--attend", attend, "SITE=PATTERN", "a0.0='lag 100'"), given_arrays(array)
     named = [*(sites or ()), *(["heads"] if heads else []), *(["layers"] if layers else [])]
     loaded = load_model(model)
-    places, on = _places(loaded, settings, data, prompt, expected, prompts, count, length, bos)
+    examples, on = _examples(loaded, data, prompt, expected, recipe, settings)
     found = ablated(
         loaded,
-        places,
+        examples,
         named or None,
         how=how,
         positions=at,
@@ -113,136 +103,61 @@ def ablate(
         arrays=arrays,
         settings=settings,
     )
-    contents: dict[Path, str | bytes] = {}  # all of them before any is written
-    if json is not None:
-        contents[json] = text_of.dumps(_content(found, on, tokens), indent=1, allow_nan=False) + "\n"
-    if plot is not None:
-        from scrub.show.charts.interventions import ablation_chart
-
-        contents[plot] = ablation_chart(found).content(plot.suffix.lower())
-    for path, content in contents.items():
-        write_atomically(path, content)
+    write_outputs(
+        {
+            json: lambda _: json_text(_content(found, on, tokens)),
+            plot: lambda path: _chart(found, path.suffix.lower()),
+        }
+    )
     out = console()
     before = found.before
     out.print(f"{loaded.name}, ablated: {found.how}; on {on}", soft_wrap=True)
     out.print(gates_line(found.effects.gates, "sequences" if prompt is None else None))
     out.print(
-        f"before: loss {with_interval(before['loss'], 3)} nats, P(target) {with_interval(before['probability'], 3)}"
+        f"before: loss {PLAIN.with_interval(before['loss'], 3)} nats, "
+        f"P(target) {PLAIN.with_interval(before['probability'], 3)}"
     )
-    out.print(_table(found))
+    out.print(ablation_table(found))
     if tokens:
-        out.print(_tokens(found))
+        out.print(ablated_tokens(found))
 
 
-def _assigned(option: str, texts: list[str] | None, form: str, example: str) -> dict[str, str]:
-    """What an option gives to each name, as `--attend SITE=PATTERN`. Raises ScrubError for a text of another form."""
-    found: dict[str, str] = {}
-    for text in texts or ():
-        name, equals, value = (part.strip() for part in text.partition("="))
-        if not (name and equals and value) or name in found:
-            raise ScrubError(f"{option} {text!r} gives nothing: write {form}, each once, as in {example}")
-        found[name] = value
-    return found
+def _examples(
+    model: Model, data: str | None, prompt: str | None, expected: str | None, recipe: options.Recipe, settings: Settings
+) -> tuple[Examples, str]:
+    """Get the examples whose losses are scored, and say what they are."""
+    from scrub.data.for_model import DEFAULT, examples_for
+    from scrub.data.prompts.generate import given_prompt
+    from scrub.study.selection import scored_at
 
-
-def _arrays(texts: list[str] | None) -> dict[str, Any]:
-    """The arrays of `--array NAME=FILE.npy`. Nothing is unpickled. Raises ScrubError for what holds no numbers."""
-    import numpy as np
-
-    found = {}
-    for name, file in _assigned("--array", texts, "NAME=FILE.npy", "mine=pattern.npy").items():
-        try:
-            with Path(file).open("rb") as opened:
-                read = np.lib.format.read_array(opened, allow_pickle=False)
-            if read.dtype.kind not in "biuf":
-                raise ValueError(f"of {read.dtype}")
-            found[name] = read
-        except OSError as error:
-            raise ScrubError(f"{shown(file)} can't be read: {error.strerror}: give a file of numpy.save") from error
-        except (ValueError, EOFError, MemoryError) as error:
-            raise ScrubError(
-                f"{shown(file)} holds no array of numbers: give a file that numpy.save wrote of one"
-            ) from error
-    return found
-
-
-def _places(
-    model: Model,
-    settings: Any,
-    data: str | None,
-    prompt: str | None,
-    expected: str | None,
-    kind: str | None,
-    count: int,
-    length: int,
-    bos: bool | None,
-) -> tuple[Places, str]:
-    """Where losses are scored, and what that is in words."""
-    from scrub.data.for_model import DEFAULT, sequences_for
-    from scrub.data.prompts.generate import given_prompt, repeated_prompts
-    from scrub.measure.heads.definitions import TEXT
-    from scrub.measure.heads.places import Places
-    from scrub.study.selection import select_positions
-
-    options.one_input(data=data, prompt=prompt, prompts=kind)
+    one_input(data=data, prompt=prompt, prompts=recipe.kind)
     if expected is not None and prompt is None:
         raise ScrubError("--expected says what comes after a prompt that is typed: give it with --prompt")
-    if (prompt or kind) and settings.positions:
+    if (prompt or recipe.kind) and settings.positions:
         raise ScrubError("--positions selects positions of text, but prompts are scored at their query: leave one out")
-    if bos is not None and prompt is None and kind is None:
+    if recipe.bos is not None and prompt is None and recipe.kind is None:
         raise ScrubError("--bos says how prompts begin, but text begins as the model reads it: give it with prompts")
     if prompt is not None:
-        return Places.of_prompts(given_prompt(model, prompt, expected, bos)), f"the prompt {prompt!r}"
-    if kind is not None:
-        drawn = repeated_prompts(model, kind.replace("-", " "), count, length, settings.seed, bos)
-        return Places.of_prompts(drawn), f"{count} prompts of {drawn.kind}"
-    text = sequences_for(model, data, settings.sequences, settings.split, settings.column, context=settings.context)
+        return given_prompt(model, prompt, expected, recipe.bos), f"the prompt {prompt!r}"
+    if recipe.kind is not None:
+        prompts = recipe.prompts(model, settings.seed)
+        return prompts, f"{recipe.count} prompts of {prompts.name}"
+    text = examples_for(model, data, settings.sequences, settings.split, settings.column, context=settings.context)
     if settings.positions is None:
-        places = Places.of(text)
+        examples = text.later()
     else:
-        places = Places(TEXT, text.tokens.numpy(), select_positions(settings.positions, text, data or DEFAULT))
-    return places, f"{text.name}: {len(places.tokens):,} sequences, {int(places.scored.sum()):,} scored positions"
+        examples = replace(text, scored=scored_at(settings.positions, text, data or DEFAULT))
+    return examples, f"{text.name}: {len(examples):,} sequences, {int(examples.scored.sum()):,} scored positions"
 
 
-def _table(found: Ablation) -> Table:
-    """A row for each experiment, the largest rise of the loss first."""
-    from scrub.measure.interventions.ablation import DIFFERENTIAL, EFFECT, LOG_EFFECT, SHIFT
+def _chart(found: Ablation, suffix: str) -> bytes:
+    from scrub.show.charts.interventions import ablation_chart
 
-    rows = table("ablated")
-    titles = ("loss after", "rise", "P(target) after", "P before - after", "uniform shift", "differential effect")
-    for title in titles:
-        rows.add_column(title, justify="right")
-    effects = found.effects
-    columns = [
-        effects.interval(effects.values["loss"][1:]),
-        effects.interval(found.change(LOG_EFFECT)),
-        effects.interval(effects.probability[1:]),
-        *(effects.interval(found.change(kind)) for kind in (EFFECT, SHIFT, DIFFERENTIAL)),
-    ]
-    for row in sorted(range(len(found.names)), key=lambda at: -columns[1][at].estimate):
-        rows.add_row(found.names[row], *(with_interval(each[row], 3) for each in columns))
-    return rows
-
-
-def _tokens(found: Ablation) -> Table:
-    """The tokens whose loss changes most in each experiment."""
-    from scrub.text.tokens import marked
-
-    rows = table("ablated")
-    for title in ("sequence", "position", "token", "target", "loss before", "loss after", "rise"):
-        rows.add_column(title, justify="left" if title in {"token", "target"} else "right")
-    for name in found.names:
-        frame = found.tokens(name)
-        most = frame["rise"].abs().sort_values(ascending=False, kind="stable").index[:MOST]
-        for each in frame.loc[most].to_dict(orient="records"):
-            losses = (f"{each[title]:.3f}" for title in ("loss before", "loss after", "rise"))
-            texts = (marked(each[title]) for title in ("token", "target"))
-            rows.add_row(name, str(each["sequence"]), str(each["position"]), *texts, *losses)
-    return rows
+    return ablation_chart(found).content(suffix)
 
 
 def _content(found: Ablation, on: str, tokens: bool) -> dict[str, Any]:
-    """What `--json` writes: losses in nats, shifts in logits; the ends of one prompt's intervals are the estimate."""
+    """Collect what `--json` writes: losses in nats, shifts in logits; one prompt's intervals end at the estimate."""
     effects = found.effects
     return {
         "format": 1,
@@ -252,8 +167,8 @@ def _content(found: Ablation, on: str, tokens: bool) -> dict[str, Any]:
         "seed": effects.seed,
         "sequences": len(effects.counts),
         "positions": int(effects.counts.sum()),
-        "before": {name: vars(each) for name, each in found.before.items()},
-        "gates": dict(effects.gates.deviations),
-        "rows": found.frame().to_dict(orient="records"),
-        **({"tokens": {name: found.tokens(name).to_dict(orient="records") for name in found.names}} if tokens else {}),
+        "before": found.before,
+        "gates": effects.gates.deviations,
+        "rows": found.frame(),
+        **({"tokens": {name: found.tokens(name) for name in found.names}} if tokens else {}),
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import typer
 
 from scrub.cli import (
@@ -20,9 +22,10 @@ from scrub.cli import (
     roles,
     run,
     sweep,
+    train,
+    whitelist,
 )
-from scrub.data.command import whitelist
-from scrub.training.command import train
+from scrub.cli.fields import command
 
 app = typer.Typer(
     help="Causal scrubbing of transformers on explicit computational graphs.",
@@ -31,24 +34,28 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-app.command("run")(run.run)
-app.command("sweep")(sweep.sweep)
-app.command("compare")(compare.compare)
-app.command("leaderboard")(leaderboard.leaderboard)
-app.command("report")(report.report)
-app.command("check")(inspect.check)
-app.command("show")(inspect.show)
-app.command("plan")(inspect.plan)
-app.command("new")(new.new)
-app.command("fetch")(fetch.fetch)
-app.command("heads")(heads.heads)
-app.command("roles")(roles.roles)
-app.command("typicality")(roles.typicality)
-app.command("composition")(composition.composition)
-app.command("readers")(composition.readers)
-app.command("mechanism")(mechanism.mechanism)
-app.command("prompts")(prompts.prompts)
-app.command("ablate")(ablate.ablate)
-app.command("patch")(patch.patch)
-app.command("whitelist")(whitelist)
-app.command("train")(train)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "run": run.run,
+    "sweep": sweep.sweep,
+    "compare": compare.compare,
+    "leaderboard": leaderboard.leaderboard,
+    "report": report.report,
+    "check": inspect.check,
+    "show": inspect.show,
+    "plan": inspect.plan,
+    "new": new.new,
+    "fetch": fetch.fetch,
+    "heads": heads.heads,
+    "roles": roles.roles,
+    "typicality": roles.typicality,
+    "composition": composition.composition,
+    "readers": composition.readers,
+    "mechanism": mechanism.mechanism,
+    "prompts": prompts.prompts,
+    "ablate": ablate.ablate,
+    "patch": patch.patch,
+    "whitelist": whitelist.whitelist,
+    "train": train.train,
+}
+for name, function in COMMANDS.items():
+    app.command(name)(command(function))

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import json as text_of
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from scrub.cli import options
+from scrub.cli.outputs import check_outputs, write_outputs
 from scrub.text.errors import ScrubError
-from scrub.text.files import check_writable, one_line, write_atomically
 
-if TYPE_CHECKING:
-    from scrub.graph.node import Node
-    from scrub.store.comparisons.comparison import Comparison
-    from scrub.store.comparisons.moved import Moved
-    from scrub.store.results.stored import StudyResults
-    from scrub.store.sweeps.grid import Grid
-
-TOP = 5
+TOP_TOKENS = 5
+_LOOKED_UP = {"models": "model", "data": "data", "dtype": "dtype", "sequences": "sequences"}  # in stored results
+_READ = {*_LOOKED_UP, "parts"}  # options that choose among them
 
 
 def compare(
@@ -34,151 +27,44 @@ def compare(
     study: Annotated[
         str | None, typer.Option("--study", metavar="NAME", help="Whose modules bare names mean, if several have them.")
     ] = None,
-    model: options.ModelName = None,
-    data: options.DataName = None,
-    sequences: options.StudySequences = None,
-    draws: options.DrawsIfGiven = None,
-    seed: options.Seeds = None,
-    parameters: options.Parameters = None,
-    null: options.Null = None,
-    parts: options.Parts = None,
-    positions: options.Positions = None,
-    context: options.Context = None,
-    split: options.Split = None,
-    column: options.Column = None,
-    batch: options.BatchIfGiven = None,
-    device: options.DeviceIfGiven = None,
-    dtype: options.DtypeIfGiven = None,
+    *,
+    given: options.GivenGrid,
     top: Annotated[
         int, typer.Option(metavar="N", min=0, help="How many tokens and sequences that moved most to show; 0 for none.")
-    ] = TOP,
+    ] = TOP_TOKENS,
     stored: Annotated[
         bool, typer.Option("--stored", help="Compute nothing: use only what the results folder holds.")
     ] = False,
-    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers here.")] = None,
+    json: options.Json = None,
     results: options.Results = Path("results"),
     workers: options.Workers = None,
     ray: options.Ray = None,
 ) -> None:
     """Compare hypotheses of a study on the same sequences, running what the results folder doesn't hold yet."""
     from scrub.cli.terminal import console, warn
-    from scrub.store.comparisons.comparison import check_several
-    from scrub.store.comparisons.comparison import compare as compared
-    from scrub.store.comparisons.names import paths_of
+    from scrub.store.comparisons.lineup import stored_lineup, swept_lineup
+    from scrub.text.frames import json_text
 
-    if json is not None:
-        check_writable(json)
-    only = options.split_parts(parts)
+    check_outputs(json)
     wanted = list(dict.fromkeys([*([against] if against is not None else []), *names]))
-    computing: dict[str, Any] = {
-        "draws": draws,
-        "seeds": options.given_seeds(seed),
-        "parameters": options.given_parameters(parameters) or None,
-        "null": null,
-        "positions": positions,
-        "context": context,
-        "split": split,
-        "column": column,
-        "batch": batch,
-        "device": device,
-    }
-    graphs: Mapping[str, Node] = {}
+    leads = against is not None
     if stored:
-        given = [name for name, value in {**computing, "workers": workers, "ray": ray}.items() if value is not None]
-        if given:
-            option = {"seeds": "seed", "parameters": "set"}.get(given[0], given[0])
-            raise ScrubError(f"--stored computes nothing, so --{option} has no meaning: leave one of the two out")
-        about = {"model": model, "data": data, "dtype": dtype, "sequences": sequences}
-        found, plain = _stored(results, wanted, study, {name: value for name, value in about.items() if value})
+        computing = [words.called(name) for name, words in options.GRID.items() if name in {*given} - _READ]
+        computing += [f"--{name}" for name, value in (("workers", workers), ("ray", ray)) if value is not None]
+        if computing:
+            raise ScrubError(f"--stored computes nothing, so {computing[0]} has no meaning: leave one of the two out")
+        about = {said: _one(given[name]) for name, said in _LOOKED_UP.items() if name in given}
+        found = stored_lineup(results, wanted, leads, study, about)
     else:
-        from scrub.store.sweeps.grid import Grid
-        from scrub.store.sweeps.sweep import sweep
-
-        paths = paths_of(wanted, study, _studies_in(results))
-        grid = Grid.make(
-            studies=_once(paths) if against is not None else paths,
-            models=(model,) if model else None,
-            data=(data,) if data else None,
-            sequences=sequences,
-            dtype=dtype,
-            parts=only,
-            **computing,
-        )
-        plain, graphs = _lowered(grid)
-        check_several(plain)
-        if against is not None:
-            plain.sort(key=lambda name: _stem(name) != Path(paths[0]).stem)
-        found = sweep(grid, results, workers, ray).only()
-    leader = plain[0] if against is not None else None
-    comparison = compared(found, plain, leader, only, graphs)
-    moves = _moves(found, comparison, top)
-    if json is not None:
-        content = {**comparison.to_dict(), "moved": [each.to_dict() for each in moves]}
-        write_atomically(json, text_of.dumps(content, indent=2, allow_nan=False) + "\n")
-    warn(found.result.warnings)
+        found = swept_lineup(results, wanted, leads, study, given, workers, ray)
+    comparison = found.compare(given.get("parts"))
+    moves = found.moved(comparison, top)
+    content = {**comparison.to_dict(), "moved": [each.to_dict() for each in moves]}
+    write_outputs({json: lambda _: json_text(content, indent=2)})
+    warn(found.results.result.warnings)
     for each in (comparison, *moves):
         console().print(each, "", sep="\n")
 
 
-def _studies_in(results: Path) -> list[str]:
-    """The studies that a results folder holds something of, if it is there."""
-    from scrub.store.comparisons.names import studies_of
-    from scrub.store.results.folder import MARK, Results
-
-    return studies_of(Results(results)) if (results / MARK).is_file() else []
-
-
-def _stored(
-    folder: Path, names: list[str], study: str | None, about: Mapping[str, object]
-) -> tuple[StudyResults, list[str]]:
-    """What the folder holds of all hypotheses together, and their names there."""
-    from scrub.store.comparisons.names import stored_with
-    from scrub.store.results.folder import Results
-    from scrub.store.results.read import known
-
-    everything = known(Results(folder), every=True)
-    fitting = [e for e in everything if all(e.about.get(name) == str(value) for name, value in about.items())]
-    if everything and not fitting:
-        said = ", ".join(f"{name} {one_line(value)}" for name, value in about.items())
-        raise ScrubError(f"{folder} holds nothing of {said}: leave --stored out to run what is missing")
-    return stored_with(fitting, names, study)
-
-
-def _once(paths: list[str]) -> list[str]:
-    """The paths without the first, if it is one of the hypotheses of the others, as in a study of its own."""
-    from scrub.study.study import load_study
-
-    first, *others = paths
-    within = {_stem(each.name) for each in load_study(others, swept=True)[1]} if others else set()
-    return others if Path(first).stem in within else paths
-
-
-def _stem(name: str) -> str:
-    """The name of a hypothesis without the values of its parameters."""
-    return name.partition("(")[0]
-
-
-def _lowered(grid: Grid) -> tuple[list[str], dict[str, Node]]:
-    """The names of the hypotheses of a grid, in order, and the graphs of their experiments."""
-    from scrub.models.model import load_graph
-    from scrub.study.experiments import experiments
-
-    jobs = grid.model_copy(update={"null": 0}).jobs()
-    groups = [group for job in jobs for group in job.studies]
-    if len(groups) > 1:
-        named = " and ".join(dict.fromkeys(study.name for study, _ in groups))
-        raise ScrubError(f"these hypotheses belong to {named}: numbers of two studies don't compare, so name one's")
-    ((study, hypotheses),) = groups
-    graph, roles = load_graph(jobs[0].model)
-    lowered = experiments(study, hypotheses, graph, roles, grid.parts)
-    return [each.name for each in hypotheses], {each.name: each.graph for each in lowered}
-
-
-def _moves(found: StudyResults, comparison: Comparison, top: int) -> list[Moved]:
-    """Where the loss moved in each pair: in all parts together, or in the last that both have."""
-    from scrub.store.comparisons.moved import moved
-
-    parts: dict[tuple[str, str], str] = {}
-    for each in comparison.differences:
-        parts[each.refined, each.over] = each.part
-    return [moved(found, *pair, part, top) for pair, part in parts.items()] if top else []
+def _one(value: Any) -> Any:
+    return value[0] if isinstance(value, tuple) else value

@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scrub.cli import options
-from scrub.text.files import check_writable, write_atomically
+from scrub.cli.given import given_heads
+from scrub.cli.outputs import check_outputs, write_outputs
+from scrub.cli.terminal import console
 
 if TYPE_CHECKING:
     from scrub.measure.weights.links import Links
 
-Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all scores here.")]
+Json = Annotated[Path | None, options.file("--json", "Write all scores here.")]
 Top = Annotated[int, typer.Option(metavar="N", help="How many scores are printed: the largest.", min=1)]
 Draws = Annotated[int, typer.Option(metavar="N", help="Random matrices to compare with.", min=2)]
 Seed = Annotated[int, typer.Option(metavar="N", help="Determines the random matrices.", min=0)]
 
 
 def composition(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name, path or hub id.")],
+    model: options.Model,
     to: Annotated[
         str | None, typer.Option("--to", metavar="HEAD", help="Only what this head reads, as in 1.3.")
     ] = None,
@@ -34,14 +36,13 @@ def composition(
     from scrub.measure.weights.composition import composition as measure
     from scrub.models.model import load_model
 
-    if json is not None:
-        check_writable(json)
+    check_outputs(json)
     found = measure(load_model(model), draws, seed).between(from_, to)
     _tell(found, top, json)
 
 
 def readers(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name, path or hub id.")],
+    model: options.Model,
     head: Annotated[
         str | None, typer.Argument(metavar="[HEAD]", help="What reads this head, as in 0.1: by default, whole layers.")
     ] = None,
@@ -55,34 +56,22 @@ def readers(
     from scrub.measure.weights.virtual_weights import readers as measure
     from scrub.models.model import load_model
 
-    if json is not None:
-        check_writable(json)
+    check_outputs(json)
     loaded = load_model(model)
     if head is None:
         found = layer_readers(loaded, draws, seed)
     else:
-        found = measure(loaded, options.given_heads(head, {})[0], draws, seed)
+        found = measure(loaded, given_heads(head, {})[0], draws, seed)
     _tell(found, top, json)
 
 
 def _tell(found: Links, top: int, json: Path | None) -> None:
     """Write the scores, and print a table of the largest."""
-    from rich import box
-    from rich.table import Table
+    from scrub.show.tables.measured import links_table
 
-    from scrub.cli.terminal import console
-
-    if json is not None:
-        write_atomically(json, found.to_json())
-    table = Table("from", "to", "slot", box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("score", "random [95 %]", "above random", "draws below"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for row in found.frame().head(top).to_dict("records"):
-        random = f"{row['baseline']:.4f} [{row['low']:.4f}, {row['high']:.4f}]"
-        numbers = (f"{row['score']:.4f}", random, f"{row['above']:+.4f}", f"{row['draws_below']:.1%}")
-        table.add_row(row["from"], row["to"], row["slot"], *numbers)
+    write_outputs({json: lambda _: found.to_json()})
     out = console()
     shown = min(top, len(found.links))
     out.print(f"{found.model}: {found.name}, the largest {shown} of {len(found.links):,}", soft_wrap=True)
     out.print(f"{found.source}; random: Gaussian matrices of the same shapes", soft_wrap=True)
-    out.print(table)
+    out.print(links_table(found, top))

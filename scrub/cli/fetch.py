@@ -32,7 +32,7 @@ def fetch(
 
 
 def _meant(name: str) -> tuple[list[str], list[str]]:
-    """The models and the data that a name means: one, or one of each."""
+    """Tell the models and the data that a name means: one, or one of each."""
     from scrub.models.find import known, locate
     from scrub.models.hub import holds_model, is_hub_id, on_hub
 
@@ -55,7 +55,7 @@ def _meant(name: str) -> tuple[list[str], list[str]]:
 
 
 def _fetch_model(name: str) -> dict[str, Path | None]:
-    """Bring a model and load it. The data that it names, if any, and the model's folder."""
+    """Bring a model and load it; give the data that it names, if any, with the model's folder."""
     from scrub.models.model import load_model
 
     loaded = load_model(name)

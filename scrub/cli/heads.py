@@ -2,49 +2,45 @@
 
 from __future__ import annotations
 
-import json as text_of
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scrub.cli import options, roles
+from scrub.cli import options
+from scrub.cli.fields import Options, Words
+from scrub.cli.given import listed
 from scrub.cli.new import hypothesis_path, write_new
-from scrub.cli.roles import CONTEXT
+from scrub.cli.outputs import check_outputs, write_outputs
+from scrub.cli.roles import CONTEXT_POSITIONS
 from scrub.cli.terminal import console, gates_line
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
-from scrub.text.files import check_writable, make_folder, write_atomically
+from scrub.text.files import make_folder
 
 if TYPE_CHECKING:
-    import pandas as pd
     from rich.console import Console
 
-    from scrub.data.load import Sequences
+    from scrub.data.examples import Examples
     from scrub.measure.heads.score import HeadScore
     from scrub.measure.study.heads import HeadStudy
     from scrub.models.model import Model
 
 PROMPT = "J A M P R X J A M P R"  # that of the published study; scrub.measure.study.heads would import torch
+_RECIPE = {
+    "kind": Words(options.KINDS, "What drawn prompts are made of: letters, or random tokens without a tokenizer."),
+    "count": Words("N", "How many prompts are drawn, of the same layout."),
+}
 
 
 def heads(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name, path or hub id.")],
+    model: options.Model,
     prompt: Annotated[str, typer.Option(metavar="TEXT", help="A prompt that repeats itself.")] = PROMPT,
-    expected: Annotated[
-        str | None, typer.Option(metavar="TOKEN", help="Expect this after TEXT, instead of what it repeats.")
-    ] = None,
-    kind: Annotated[
-        str | None,
-        typer.Option(
-            metavar="letters|words|digits|random-tokens",
-            help="What drawn prompts are made of: letters, or random tokens without a tokenizer.",
-        ),
-    ] = None,
-    count: Annotated[int, typer.Option(metavar="N", help="How many prompts are drawn, of the same layout.")] = 64,
+    expected: options.Expected = None,
+    *,
+    recipe: Annotated[options.Recipe, Options(options.RECIPE, "kind count bos", defaults={"count": 64}, words=_RECIPE)],
     how: Annotated[str, typer.Option(metavar="zero|mean|resample", help="How heads are ablated.")] = "zero",
     top: Annotated[int, typer.Option(metavar="N", help="Heads in each table.", min=1)] = 10,
-    bos: options.Bos = None,
     scores: Annotated[
         bool, typer.Option("--scores", help="All scores of all heads too: on prompts, repeated random tokens, text.")
     ] = False,
@@ -56,13 +52,16 @@ def heads(
         list[int] | None, typer.Option(metavar="N", help="Attention to N positions back too, as in --lag 100.", min=0)
     ] = None,
     data: options.Text = None,
-    sequences: options.Sequences = 64,
-    context: Annotated[int, typer.Option(metavar="N", help="Positions of text, at most the model's.")] = CONTEXT,
-    seed: options.Seed = 0,
-    batch: options.Batch = 8,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "float32",
-    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all numbers here.")] = None,
+    settings: Annotated[
+        Settings,
+        Options(
+            options.SETTINGS,
+            "sequences context seed batch device dtype",
+            defaults={"sequences": 64, "context": CONTEXT_POSITIONS},
+            words={**options.TEXT, "context": Words("N", "Positions of text, at most the model's.")},
+        ),
+    ],
+    json: Annotated[Path | None, options.file("--json", "Write all numbers here.")] = None,
     pictures: Annotated[
         Path | None, typer.Option("--pictures", metavar="DIR", help="Write the whole set of charts here, and a page.")
     ] = None,
@@ -80,43 +79,42 @@ def heads(
     ] = None,
 ) -> None:
     """The top heads by attention, direct effect and ablation effect on a prompt, and how far the three agree."""
-    from scrub.data.for_model import sequences_for
+    from scrub.data.for_model import examples_for
     from scrub.measure.study.heads import study_heads
     from scrub.measure.study.scores import causal_scores, check_lags, read_scores
     from scrub.models.model import load_model
-    from scrub.study.run import Settings
+    from scrub.text.frames import json_text
 
     suffixes, lag = _check_outputs(json, pictures, formats), list(dict.fromkeys(lag or ()))
     module = hypothesis_path(hypothesis) if hypothesis is not None else None
-    settings = Settings(sequences, 1, seed, batch, device, dtype)
     loaded = load_model(model)
     _check_roles(loaded, model, write_roles, module)
     wanted, printed = bool(scores or effects or lag or pictures), bool(scores or effects or lag)
     text = None
     if wanted or write_roles:
-        text = sequences_for(loaded, data, sequences, context=min(context, loaded.n_ctx), fewer=True)
+        context = min(settings.context or CONTEXT_POSITIONS, loaded.n_ctx)
+        text = examples_for(loaded, data, settings.sequences, context=context, fewer=True)
         check_lags(lag, text.tokens.shape[1] - 1)
     study = study_heads(
         loaded,
         prompt,
         expected=expected,
-        kind=kind and kind.replace("-", " "),
-        count=count,
+        kind=recipe.kind and recipe.spelled,
+        count=recipe.count,
         how=how,
         top=top,
-        bos=bos,
+        bos=recipe.bos,
         settings=settings,
     )
     out = console()
     _print_study(out, study)
     found: list[HeadScore] = []
     if wanted and text is not None:
-        found = read_scores(study, text.tokens.numpy(), lag, settings)
-        found += causal_scores(study.model, text.tokens.numpy(), how, settings=settings) if effects else []
+        found = read_scores(study, text.tokens, lag, settings)
+        found += causal_scores(study.model, text.tokens, how, settings=settings) if effects else []
     if printed and text is not None:
         _print_scores(out, found, _on(text))
-    if json is not None:
-        write_atomically(json, text_of.dumps(_content(study, found, seed), indent=1, allow_nan=False) + "\n")
+    write_outputs({json: lambda _: json_text(_content(study, found, settings.seed))})
     if pictures is not None:
         from scrub.show.charts.album import write_album
 
@@ -132,22 +130,19 @@ def heads(
 
 
 def _check_outputs(json: Path | None, pictures: Path | None, formats: str) -> tuple[str, ...]:
-    """The suffixes of the charts. Raises ScrubError before anything is computed that couldn't be written."""
-    if json is not None:
-        check_writable(json)
+    """Read the suffixes of the charts. Raises ScrubError before anything is computed that couldn't be written."""
+    check_outputs(json)
     if pictures is None:
         return ()
     from scrub.show.charts.album import INDEX
     from scrub.show.charts.chart import CHART_FORMATS
     from scrub.show.figure import check_format
 
-    suffixes = tuple(
-        f".{each.lstrip('.')}" for each in options.listed("--formats", formats, "format", "as in svg,png") or ()
-    )
+    suffixes = tuple(f".{each.lstrip('.')}" for each in listed("--formats", formats, "format", "as in svg,png") or ())
     for suffix in suffixes:
         check_format(suffix, CHART_FORMATS)
     make_folder(pictures)
-    check_writable(pictures / INDEX)
+    check_outputs(pictures / INDEX)
     return suffixes
 
 
@@ -158,7 +153,7 @@ def _check_roles(loaded: Model, model: str, write: bool, module: Path | None) ->
     if write:
         path, _ = own_config(model)
         if path.parent.is_dir():
-            check_writable(path)
+            check_outputs(path)
     elif module is not None and not any(loaded.roles.values()):
         raise ScrubError(
             f"no head of {loaded.name} has a role in its config.json, by which a hypothesis names heads: write them "
@@ -166,20 +161,20 @@ def _check_roles(loaded: Model, model: str, write: bool, module: Path | None) ->
         )
 
 
-def _write_roles(out: Console, loaded: Model, model: str, text: Sequences) -> None:
+def _write_roles(out: Console, loaded: Model, model: str, text: Examples) -> None:
     """Measure the roles of a model's heads, and write them into its config.json."""
-    from scrub.measure.heads.roles import measure
+    from scrub.measure.heads.roles import measure, write_roles
 
-    measured = measure(loaded, text.tokens.numpy(), len(text.tokens))
+    measured = measure(loaded, text.tokens, len(text.tokens))
     if not measured.roles():
         raise ScrubError(
             f"no head of {loaded.name} shows a role on {text.name}, so none is written: 'scrub roles {model}' tells "
             "what each attends to"
         )
-    out.print(f"wrote the roles into {roles.write_roles(model, measured, _on(text))}", soft_wrap=True)
+    out.print(f"wrote the roles into {write_roles(model, measured, _on(text))}", soft_wrap=True)
 
 
-def _on(text: Sequences) -> str:
+def _on(text: Examples) -> str:
     return f"{text.name}: {len(text.tokens)} sequences of {text.tokens.shape[1] - 1} positions"
 
 
@@ -188,20 +183,20 @@ def _print_study(out: Console, study: HeadStudy) -> None:
 
     out.print(study.heading, soft_wrap=True)
     out.print(gates_line(study.gates, "prompts" if len(study.many.prompts) > 1 else None) + "\n", soft_wrap=True)
-    for each in study_tables(study, out, out.options):
-        out.print(each)
+    for table in study_tables(study, out, out.options):
+        out.print(table)
 
 
 def _print_scores(out: Console, scores: list[HeadScore], on: str) -> None:
     from scrub.show.tables.heads import scores_tables
 
     out.print(f"text: {on}", soft_wrap=True)
-    for each in scores_tables(scores, out, out.options):
-        out.print(each)
+    for table in scores_tables(scores):
+        out.print(table)
 
 
 def _content(study: HeadStudy, scores: list[HeadScore], seed: int) -> dict[str, Any]:
-    """What `--json` writes: fractions, probabilities, nats and logits; what is no number is null."""
+    """Collect what `--json` writes: fractions, probabilities, nats and logits."""
     one, many, agreement = study.one, study.many.agreement, study.first.agreement
     return {
         "format": 1,
@@ -209,32 +204,25 @@ def _content(study: HeadStudy, scores: list[HeadScore], seed: int) -> dict[str, 
         "heading": study.heading,
         "how": study.many.how,
         "seed": seed,
-        "gates": dict(study.gates.deviations),
+        "gates": study.gates.deviations,
         "prompt": one
         and {"text": one.prompts.texts[0], "expected": study.expected, "probability": one.probability.estimate},
         "prompts": {
             "kind": study.layout.kind,
             "count": len(study.many.prompts),
-            "probability": vars(study.many.probability),
+            "probability": study.many.probability,
         },
-        "heads": _rows(study.frame()),
-        "top": {name: [list(head) for head in heads] for name, heads in agreement.sets.items()},
-        "overlaps": _rows(agreement.overlap_frame()),
-        "correlations": _rows(agreement.correlation_frame()),
-        "overlaps over prompts": _rows(many.overlap_frame()),
-        "correlations over prompts": _rows(many.correlation_frame()),
+        "heads": study.frame(),
+        "top": agreement.sets,
+        "overlaps": agreement.overlap_frame(),
+        "correlations": agreement.correlation_frame(),
+        "overlaps over prompts": many.overlap_frame(),
+        "correlations over prompts": many.correlation_frame(),
         "scores": [
             {
                 **{said: getattr(each, said) for said in ("name", "unit", "on", "source")},
-                "heads": _rows(each.frame()),
+                "heads": each.frame(),
             }
             for each in scores
         ],
     }
-
-
-def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [
-        {str(name): None if isinstance(each, float) and math.isnan(each) else each for name, each in row.items()}
-        for row in frame.to_dict(orient="records")
-    ]

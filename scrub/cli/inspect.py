@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from scrub.cli import options
-from scrub.cli.options import given_parameters, split_parts
+from scrub.cli.fields import Options
+from scrub.cli.given import given_parameters, split_parts
+from scrub.cli.outputs import check_outputs
+from scrub.cli.terminal import console, warn
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
-from scrub.text.files import check_writable
 
 if TYPE_CHECKING:
-    from scrub.study.experiments import Experiment
+    from scrub.study.experiments import Experiments
 
 ALL = "all"
 
@@ -23,39 +25,23 @@ def check(
     paths: options.Paths,
     model: options.ModelName = None,
     data: options.DataName = None,
-    sequences: options.StudySequences = None,
-    seed: options.Seed = 0,
-    dtype: options.Dtype = "float32",
-    parts: options.Parts = None,
-    positions: options.Positions = None,
-    column: options.Column = None,
-    split: options.Split = None,
-    context: options.Context = None,
+    *,
+    settings: Annotated[
+        Settings, Options(options.SETTINGS, "sequences seed dtype parts positions column split context")
+    ],
     parameters: options.Parameters = None,
 ) -> None:
     """Run only the gates: splits change no number, y = x changes nothing, rules change something, y is carried."""
-    from scrub.study.run import Settings, prepare
+    from scrub.study.run import prepare
 
-    only = split_parts(parts)
-    settings = Settings(
-        sequences,
-        seed=seed,
-        dtype=dtype,
-        parts=only,
-        positions=positions,
-        split=split,
-        column=column,
-        context=context,
-    )
-    prepared = prepare(paths, model, data, settings, given_parameters(parameters))
-    gates = prepared.gates()
-    for text in gates.warnings:
-        typer.echo(f"warning: {text}", err=True)
+    trial = prepare(paths, model, data, settings, given_parameters(parameters))
+    gates = trial.gates()
+    warn(gates.warnings)
     for name, deviation in gates.deviations.items():
         typer.echo(f"ok  {name}: at most {deviation:.1e} nats apart")
-    fed = sum(len(each.sources) for each in prepared.experiments)
+    fed = sum(len(each.draws) for each in trial.experiments)
     typer.echo(f"ok  every source is carried where it feeds, and nowhere else ({fed} feeds)")
-    typer.echo(f"{len(prepared.experiments)} experiments of {len(prepared.hypotheses)} hypotheses pass every gate")
+    typer.echo(f"{len(trial.experiments)} experiments of {len(trial.hypotheses)} hypotheses pass every gate")
 
 
 def plan(
@@ -66,25 +52,22 @@ def plan(
 ) -> None:
     """Print the plan: every value that a run computes, in order, and when it is freed."""
     from scrub.plan.plan import compile_plan
-    from scrub.study.experiments import measured
+    from scrub.study.metric import studied
 
-    typer.echo(str(compile_plan(measured(_experiments(paths, model, parts, parameters)))))
+    typer.echo(str(compile_plan(_experiments(paths, model, parts, parameters).outputs(studied()))))
 
 
 def show(
     paths: options.Paths,
     model: options.ModelName = None,
     parts: Annotated[str, typer.Option(metavar="q,k,v,all", help="These parts, each a tree.")] = ALL,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Write one drawing: .svg, .html or .txt.")
-    ] = None,
+    out: Annotated[Path | None, options.file("--out", "Write one drawing: .svg, .html or .txt.")] = None,
     parameters: options.Parameters = None,
 ) -> None:
     """Print hypotheses as trees of paths, coloured by what feeds them: x the reference, y the other."""
     from scrub.show.picture import Picture, picture
 
-    if out is not None:
-        check_writable(out)
+    check_outputs(out)
     pictures: list[Picture] = []
     for each in _experiments(paths, model, parts, parameters):
         if each.hypothesis is not None:
@@ -97,15 +80,13 @@ def show(
         pictures[0].save(out)
         typer.echo(f"wrote {out}")
         return
-    console = Console(highlight=False, markup=False)
+    screen = console(None)
     for drawn in pictures:
-        console.print(drawn)
-        console.print()
+        screen.print(drawn)
+        screen.print()
 
 
-def _experiments(
-    paths: list[str], model: str | None, parts: str | None, parameters: list[str] | None
-) -> list[Experiment]:
+def _experiments(paths: list[str], model: str | None, parts: str | None, parameters: list[str] | None) -> Experiments:
     from scrub.models.model import load_model
     from scrub.study.experiments import experiments
     from scrub.study.study import load_study

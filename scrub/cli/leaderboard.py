@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from scrub.cli import options
+from scrub.cli.outputs import check_outputs, write_outputs
 from scrub.text.errors import ScrubError
-from scrub.text.files import check_writable, one_line, write_atomically
+from scrub.text.files import one_line
 
 
 def leaderboard(
@@ -18,7 +19,7 @@ def leaderboard(
     ] = None,
     part: Annotated[str, typer.Option(metavar="q|k|v|all", help="Which part to order by.")] = "all",
     versions: Annotated[bool, typer.Option("--all", help="Hypotheses that changed since too, as NAME@HASH.")] = False,
-    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers here.")] = None,
+    json: options.Json = None,
     results: options.Results = Path("results"),
 ) -> None:
     """Everything known of a study, in order of what it recovers: a table for all numbers that compare."""
@@ -28,8 +29,7 @@ def leaderboard(
     from scrub.store.results.folder import Results
     from scrub.store.results.read import known
 
-    if json is not None:
-        check_writable(json)
+    check_outputs(json)
     folder = Results(results)
     studies = studies_of(folder)
     if study is None and len(studies) != 1:
@@ -40,6 +40,5 @@ def leaderboard(
         raise ScrubError(f"{results} holds nothing of the study {one_line(study)!r}: there is {there}")
     wanted = study or studies[0]
     found = ordered(known(folder, wanted, every=versions), wanted, part, versions)
-    if json is not None:
-        write_atomically(json, found.to_json())
+    write_outputs({json: lambda _: found.to_json()})
     console().print(found)

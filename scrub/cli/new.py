@@ -35,7 +35,7 @@ def new(
 
 
 def hypothesis_path(name: str) -> Path:
-    """Where a hypothesis of this name, or with this path, goes. Raises ScrubError if it can't, or one is there."""
+    """Find where a hypothesis of this name or path goes. Raises ScrubError if it can't, or if one is there."""
     path = Path(name) if name.endswith(".py") else Path("hypotheses") / f"{name}.py"
     if ".." in path.parts and not name.endswith(".py"):
         raise ScrubError(f"{name!r} leads out of hypotheses/: give a name, or the path of a .py file")

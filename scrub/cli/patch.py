@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import json as text_of
-import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from scrub.cli import options
+from scrub.cli.fields import Options, Words
+from scrub.cli.given import one_input
+from scrub.cli.outputs import check_chart, check_outputs, write_outputs
 from scrub.cli.terminal import console, gates_line, warn
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
-from scrub.text.files import write_atomically
-from scrub.text.tables import table, with_interval
+from scrub.text.numbers import PLAIN
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from scrub.data.prompts.prompts import PromptPairs
+    from scrub.data.examples import Examples
     from scrub.measure.interventions.patching import Patching
     from scrub.models.model import Model
 
-NARROW = 24  # columns of a table of percentages that are shown
+_RECIPE = {
+    "kind": Words(options.KINDS, "Pairs that are drawn: letters.", "--prompts"),
+    "count": Words("N", "How many pairs."),
+}
 
 
 def patch(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name, path or hub id.")],
+    model: options.Model,
     sites: Annotated[
         list[str] | None,
         typer.Argument(
@@ -35,14 +36,10 @@ def patch(
             "(every edge into a slot), 'stream 1', at positions as in a1.3@4..7. By default every head.",
         ),
     ] = None,
-    heads: Annotated[bool, typer.Option("--heads", help="Every head, one by one.")] = False,
-    layers: Annotated[
-        bool, typer.Option("--layers", help="Every layer of attention and every MLP, one by one.")
-    ] = False,
+    heads: options.Heads = False,
+    layers: options.Layers = False,
     streams: Annotated[bool, typer.Option("--streams", help="The residual stream in front of each layer.")] = False,
-    at: Annotated[
-        str | None, typer.Option("--at", metavar="4..7", help="Only at these positions, where a site names none.")
-    ] = None,
+    at: options.At = None,
     every_position: Annotated[
         bool, typer.Option("--every-position", help="Patch each site at every position by itself.")
     ] = False,
@@ -53,159 +50,91 @@ def patch(
     expected: Annotated[
         str | None, typer.Option(metavar="TOKEN", help="The answer, instead of what the clean prompt repeats.")
     ] = None,
-    prompts: Annotated[
-        str | None, typer.Option(metavar="letters|words|digits|random-tokens", help="Pairs that are drawn: letters.")
-    ] = None,
-    count: Annotated[int, typer.Option(metavar="N", help="How many pairs.")] = 20,
-    length: Annotated[int, typer.Option(metavar="N", help="Words of the draw that prompts repeat.")] = 6,
-    bos: options.Bos = None,
-    where: Annotated[str, typer.Option(metavar="target|prefix", help="Where drawn pairs differ.")] = "target",
+    *,
+    recipe: Annotated[
+        options.Recipe, Options(options.RECIPE, "kind count length bos where", defaults={"count": 20}, words=_RECIPE)
+    ],
     back: Annotated[
         bool, typer.Option("--back", help="Corrupted into clean, instead of clean into corrupted.")
     ] = False,
-    seed: options.Seed = 0,
-    batch: options.Batch = 8,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "float32",
-    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers here.")] = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Write a chart: .png, .svg, .pdf, .html or .csv.")
-    ] = None,
+    settings: Annotated[Settings, Options(options.SETTINGS, "seed batch device dtype")],
+    json: options.Json = None,
+    plot: options.Chart = None,
 ) -> None:
     """Percent of the answer's probability that each patch brings back, of clean and corrupted prompts."""
+    from scrub.data.prompts.texts import position_texts
     from scrub.measure.interventions.patching import INTO_CLEAN, INTO_CORRUPTED
     from scrub.measure.interventions.patching import patch as patched
     from scrub.models.model import load_model
-    from scrub.study.run import Settings
+    from scrub.show.tables.measured import patching_grid, patching_table
+    from scrub.text.frames import json_text
 
-    options.check_outputs(json, plot)
-    settings = Settings(seed=seed, batch=batch, device=device, dtype=dtype)
+    check_outputs(json, plot)
+    check_chart(plot)
     swept = {"heads": heads, "layers": layers, "streams": streams}
     named = [*(sites or ()), *(name for name, asked in swept.items() if asked)]
     loaded = load_model(model)
-    pairs = _pairs(loaded, clean, corrupted, expected, prompts, count, length, seed, where, bos)
+    pairs = _pairs(loaded, clean, corrupted, expected, recipe, settings.seed)
+    texts = position_texts(pairs, loaded.tokenizer)
     direction = INTO_CLEAN if back else INTO_CORRUPTED
     found = patched(
         loaded, pairs, named or "heads", direction, positions=at, every_position=every_position, settings=settings
     )
-    contents: dict[Path, str | bytes] = {}  # all of them before any is written
-    if json is not None:
-        contents[json] = text_of.dumps(_content(found, pairs), indent=1, allow_nan=False) + "\n"
-    if plot is not None:
-        from scrub.show.charts.interventions import patching_chart
-
-        contents[plot] = patching_chart(found, tokens=_texts(loaded, pairs)).content(plot.suffix.lower())
-    for path, content in contents.items():
-        write_atomically(path, content)
+    write_outputs(
+        {
+            json: lambda _: json_text(_content(found, pairs)),
+            plot: lambda path: _chart(found, texts, path.suffix.lower()),
+        }
+    )
     warn(found.warnings)
     out = console()
     one = len(pairs) == 1
-    what = (
-        f"{pairs.clean.texts[0]!r} and {pairs.corrupted.texts[0]!r}" if one else f"{count} pairs of {pairs.clean.kind}"
-    )
+    what = f"{pairs.texts[0]!r} and {pairs.other_texts[0]!r}" if one else f"{len(pairs)} pairs of {pairs.name}"
     out.print(f"{loaded.name}, {found.direction}: {what}", soft_wrap=True)
     out.print(gates_line(found.effects.gates, None if one else "pairs"))
     for name, ends in (("clean", found.clean), ("corrupted", found.corrupted)):
         said = (
-            f"{'P' if each == 'probability' else 'log P'}(answer) {with_interval(value, 3)}"
+            f"{'P' if each == 'probability' else 'log P'}(answer) {PLAIN.with_interval(value, 3)}"
             for each, value in ends.items()
         )
         out.print(f"{name}: {', '.join(said)}")
-    out.print(_grid(found, _texts(loaded, pairs)) if every_position else _table(found, back))
+    out.print(patching_grid(found, texts) if every_position else patching_table(found, back))
 
 
 def _pairs(
-    model: Model,
-    clean: str | None,
-    corrupted: str | None,
-    expected: str | None,
-    kind: str | None,
-    count: int,
-    length: int,
-    seed: int,
-    where: str,
-    bos: bool | None,
-) -> PromptPairs:
-    from scrub.data.prompts.generate import given_pair, prompt_pairs
+    model: Model, clean: str | None, corrupted: str | None, expected: str | None, recipe: options.Recipe, seed: int
+) -> Examples:
+    from scrub.data.prompts.generate import given_pair
 
     if (clean is None) != (corrupted is None):
         raise ScrubError("a typed pair is a clean and a corrupted prompt: give both --clean and --corrupted")
-    options.one_input(prompts=kind, clean=clean)
+    one_input(prompts=recipe.kind, clean=clean)
     if clean is not None and corrupted is not None:
-        return given_pair(model, clean, corrupted, expected, bos)
+        return given_pair(model, clean, corrupted, expected, recipe.bos)
     if expected is not None:
         raise ScrubError("--expected says what comes after a prompt that is typed: give it with --clean")
-    return prompt_pairs(model, (kind or "letters").replace("-", " "), count, length, seed, bos, where=where)
+    return recipe.pairs(model, seed)
 
 
-def _texts(model: Model, pairs: PromptPairs) -> list[str]:
-    """What stands at each position: the token of a single pair, else what it is of the layout."""
-    from scrub.data.prompts.texts import token_texts
+def _chart(found: Patching, texts: list[str], suffix: str) -> bytes:
+    from scrub.show.charts.interventions import patching_chart
 
-    clean = pairs.clean
-    if len(pairs) == 1:
-        return token_texts(clean.tokens[0], model.tokenizer)
-    names = [str(at) for at in range(clean.tokens.shape[1])]
-    for name, at in (("first A", clean.first), ("B", clean.target), ("query", clean.second)):
-        if (at == at[0]).all():
-            names[at[0]] += f" {name}"
-    return names
+    return patching_chart(found, tokens=texts).content(suffix)
 
 
-def _table(found: Patching, back: bool) -> Table:
-    """A row for each patch, first what the clean run brings back most, or the corrupted run takes away most."""
-    from scrub.measure.interventions.patching import LOG_PROBABILITY, MEASURES
-
-    rows = table("patched")
-    for title in ("P(answer)", "recovered, %", "log P(answer)", "recovered, %"):
-        rows.add_column(title, justify="right")
-    columns = [each for measure in MEASURES for each in (found.patched(measure), found.recovered(measure))]
-    by = [
-        each.estimate
-        for each in (columns[1] if not math.isnan(columns[1][0].estimate) else found.patched(LOG_PROBABILITY))
-    ]
-    for row in sorted(range(len(by)), key=by.__getitem__, reverse=not back):
-        values = (with_interval(each[row], 3 - 2 * (at % 2)) for at, each in enumerate(columns))
-        rows.add_row(found.names[row], *values)
-    return rows
-
-
-def _grid(found: Patching, texts: list[str]) -> Table:
-    """Percent recovered, site by position."""
-    from scrub.text.tokens import visible
-
-    grid = found.grid()
-    shown = [int(each) for each in grid.columns[:NARROW]]
-    rows = table("recovered, %")
-    for position in shown:
-        text = visible(texts[position])
-        rows.add_column(text if text.startswith(str(position)) else f"{position} {text}", justify="right")
-    for site, row in grid.iterrows():
-        rows.add_row(str(site), *(f"{row[position] + 0:.0f}" for position in shown))
-    if len(shown) < len(grid.columns):
-        rows.caption = f"and {len(grid.columns) - len(shown):,} more positions"
-    return rows
-
-
-def _content(found: Patching, pairs: PromptPairs) -> dict[str, Any]:
-    """What `--json` writes; what is no number is null."""
-    rows = [
-        {name: None if isinstance(each, float) and math.isnan(each) else each for name, each in row.items()}
-        for row in found.frame().to_dict(orient="records")
-    ]
+def _content(found: Patching, pairs: Examples) -> dict[str, Any]:
+    """Collect what `--json` writes."""
     return {
         "format": 1,
         "model": found.model.name,
         "direction": found.direction,
-        "kind": pairs.clean.kind,
+        "kind": pairs.name,
         "pairs": len(pairs),
-        "clean": {name: vars(each) for name, each in found.clean.items()},
-        "corrupted": {name: vars(each) for name, each in found.corrupted.items()},
+        "clean": found.clean,
+        "corrupted": found.corrupted,
         "seed": found.effects.seed,
-        "gates": dict(found.effects.gates.deviations),
+        "gates": found.effects.gates.deviations,
         "warnings": found.warnings,
-        "prompts": [
-            {"clean": a, "corrupted": b} for a, b in zip(pairs.clean.texts, pairs.corrupted.texts, strict=True)
-        ],
-        "rows": rows,
+        "prompts": [{"clean": a, "corrupted": b} for a, b in zip(pairs.texts, pairs.other_texts, strict=True)],
+        "rows": found.frame(),
     }

@@ -8,39 +8,34 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scrub.cli import options
+from scrub.cli.fields import Options, Words
+from scrub.cli.outputs import check_outputs, write_outputs
+from scrub.cli.terminal import console
 from scrub.text.errors import ScrubError
-from scrub.text.files import check_writable, write_atomically
 
 if TYPE_CHECKING:
-    from scrub.data.prompts.prompts import PromptPairs, Prompts
-    from scrub.models.model import Model
+    from scrub.data.examples import Examples
+
+_RECIPE = {
+    "length": Words("N", "Words of the draw that is repeated."),
+    "where": Words("target|prefix", "Where pairs differ."),
+}
 
 
 def prompts(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name, path or hub id.")],
-    kind: Annotated[
-        str, typer.Option(metavar="letters|words|digits|random-tokens", help="What they are made of.")
-    ] = "letters",
-    count: Annotated[int, typer.Option(metavar="N", help="How many prompts.")] = 5,
-    length: Annotated[int, typer.Option(metavar="N", help="Words of the draw that is repeated.")] = 6,
-    query: Annotated[
-        int | None, typer.Option(metavar="N", help="End with this word of the draw, from 0: the last but one.")
-    ] = None,
+    model: options.Model,
+    *,
+    recipe: Annotated[options.Recipe, Options(options.RECIPE, defaults={"kind": "letters", "count": 5}, words=_RECIPE)],
     seed: Annotated[int, typer.Option(metavar="N", help="Determines the prompts.")] = 0,
     text: Annotated[
         str | None, typer.Option(metavar="TEXT", help="This prompt instead, as in 'J A M P R X J A M P R'.")
     ] = None,
-    expected: Annotated[
-        str | None, typer.Option(metavar="TOKEN", help="Expect this after TEXT, instead of what it repeats.")
-    ] = None,
+    expected: options.Expected = None,
     pairs: Annotated[bool, typer.Option("--pairs", help="Clean prompts and corrupted ones.")] = False,
-    where: Annotated[str, typer.Option(metavar="target|prefix", help="Where pairs differ.")] = "target",
-    bos: options.Bos = None,
-    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write tokens and numbers here.")] = None,
+    json: Annotated[Path | None, options.file("--json", "Write tokens and numbers here.")] = None,
 ) -> None:
     """Print prompts that repeat themselves, where what stands, and how probable the model finds the expected token."""
-    from scrub.cli.terminal import console
-    from scrub.data.prompts.generate import given_prompt, prompt_pairs, repeated_prompts
+    from scrub.data.prompts.generate import given_prompt
     from scrub.measure.predictions import Predicted
     from scrub.models.model import load_model
 
@@ -48,17 +43,13 @@ def prompts(
         raise ScrubError("--expected says what comes after a prompt that is typed: give it with --text")
     if text is not None and pairs:
         raise ScrubError("--pairs corrupts prompts that are drawn: leave it out, or --text")
-    if json is not None:
-        check_writable(json)
+    check_outputs(json)
     loaded = load_model(model)
-    drawn: tuple[Model, str, int, int, int, bool | None, int | None]
-    drawn = (loaded, kind.replace("-", " "), count, length, seed, bos, query)
-    found: Prompts | PromptPairs
+    found: Examples
     if text is not None:
-        found = given_prompt(loaded, text, expected, bos)
+        found = given_prompt(loaded, text, expected, recipe.bos)
     else:
-        found = prompt_pairs(*drawn, where) if pairs else repeated_prompts(*drawn)
+        found = recipe.pairs(loaded, seed) if pairs else recipe.prompts(loaded, seed)
     predicted = Predicted.of(loaded, found, seed)
-    if json is not None:
-        write_atomically(json, predicted.to_json())
+    write_outputs({json: lambda _: predicted.to_json()})
     console().print(predicted)

@@ -2,88 +2,68 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from scrub.cli import options
-from scrub.text.files import make_folder
+from scrub.cli.terminal import console
+from scrub.text.numbers import PLAIN
 
-if TYPE_CHECKING:
-    from scrub.measure.heads.roles import Measured
-
-WIDTH = 130
-CONTEXT = 300  # positions that attention is measured on
+CONTEXT_POSITIONS = 300  # that attention is measured on
 
 
 def roles(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name, path or hub id.")],
+    model: options.Model,
     data: options.Text = None,
     sequences: options.Sequences = 64,
-    context: Annotated[int, typer.Option(metavar="N", help="Positions a sequence, at most the model's.")] = CONTEXT,
+    context: Annotated[
+        int, typer.Option(metavar="N", help="Positions a sequence, at most the model's.")
+    ] = CONTEXT_POSITIONS,
     write: Annotated[
         bool, typer.Option("--write", help="Write the roles, and the scores that they rest on, into config.json.")
     ] = False,
 ) -> None:
     """Measure what every head attends to, on text and on repeated random tokens, and name the heads with a role."""
-    from scrub.data.for_model import sequences_for
-    from scrub.measure.heads.roles import RULES, measure
+    from scrub.data.for_model import examples_for
+    from scrub.measure.heads.roles import RULES, measure, write_roles
     from scrub.models.model import load_model
+    from scrub.show.tables.measured import roles_table
 
     loaded = load_model(model)
-    text = sequences_for(loaded, data, sequences, context=min(context, loaded.n_ctx))
+    text = examples_for(loaded, data, sequences, context=min(context, loaded.n_ctx))
     positions = text.tokens.shape[1] - 1
-    measured = measure(loaded, text.tokens.numpy(), sequences)
-    frame = measured.frame()
-    table = Table(*frame.columns, box=box.SIMPLE_HEAD, pad_edge=False)
-    for row in frame.itertuples(index=False):
-        table.add_row(*(v if isinstance(v, str) else f"{v.estimate:.2f} [{v.low:.2f}, {v.high:.2f}]" for v in row))
-    console = Console(highlight=False, markup=False)
-    console = console if console.is_terminal else Console(highlight=False, markup=False, width=WIDTH)
+    measured = measure(loaded, text.tokens, sequences)
+    out = console()
     measured_on = f"{text.name}: {sequences} sequences of {positions} positions"
-    console.print(f"{loaded.name} on {measured_on}; attention as a fraction, 95 % intervals")
-    console.print(table)
-    console.print(f"loss on text, nats a token: {_nats(measured.loss)}")
+    out.print(f"{loaded.name} on {measured_on}; attention as a fraction, 95 % intervals")
+    out.print(roles_table(measured))
+    out.print(f"loss on text, nats a token: {PLAIN.with_interval(measured.loss, 3)}")
     for name, (first, second) in measured.halves.items():
-        console.print(f"loss on {name} random tokens: first half {_nats(first)}, second half {_nats(second)}")
+        halves = f"first half {PLAIN.with_interval(first, 3)}, second half {PLAIN.with_interval(second, 3)}"
+        out.print(f"loss on {name} random tokens: {halves}")
     for role, (target, where, least) in RULES.items():
         heads = ", ".join(f"{at}.{head}" for at, head in measured.roles().get(role, ())) or "none"
-        console.print(f"{role}: {heads} (attention to {target} on {where} at least {least})")
+        out.print(f"{role}: {heads} (attention to {target} on {where} at least {least})")
     if write:
-        console.print(f"wrote the roles into {write_roles(model, measured, measured_on)}")
-
-
-def write_roles(model: str, measured: Measured, measured_on: str) -> Path:
-    """Write the roles of a model's heads, and the scores that they rest on, into its config.json, whose path it is."""
-    from scrub.models.checkpoints import write_config
-    from scrub.models.hub import own_config
-
-    path, fields = own_config(model)
-    scores = {"measured_on": measured_on, **measured.scores()}
-    make_folder(path.parent)
-    write_config(path, {**fields, "roles": measured.roles(), "role_scores": scores})
-    return path
+        out.print(f"wrote the roles into {write_roles(model, measured, measured_on)}")
 
 
 def typicality(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name, path or hub id.")],
+    model: options.Model,
     data: options.Text = None,
     sequences: options.Sequences = 512,
     split: Annotated[str, typer.Option(metavar="NAME", help="The data's split: one that no study scores.")] = "train",
     role: Annotated[str, typer.Option(help="Of the head with this role.")] = "prev",
 ) -> None:
     """The tokens around which a previous-token head looks elsewhere, as a TokenFeature for a hypothesis."""
-    from scrub.data.for_model import sequences_for
+    from scrub.data.for_model import examples_for
     from scrub.measure.heads.typicality import measure_typicality
     from scrub.models.model import load_model
 
     loaded = load_model(model)
-    text = sequences_for(loaded, data, sequences, split)
-    found = measure_typicality(loaded, text.tokens.numpy(), role)
+    text = examples_for(loaded, data, sequences, split)
+    found = measure_typicality(loaded, text.tokens, role)
     typer.echo(
         f"# mean attention to the previous position: {found.mean:.2f}; atypical positions: {found.atypical:.1%};"
     )
@@ -93,10 +73,3 @@ def typicality(
             typer.echo(f"#   {name} {each.text!r}: {each.attention:.2f} ({each.seen} times)")
     texts = {name: tuple(each.text for each in getattr(found, name)) for name in ("current", "previous")}
     typer.echo(f"typicality = TokenFeature(current={texts['current']!r}, previous={texts['previous']!r})")
-
-
-def _nats(value: object) -> str:
-    from scrub.study.statistics import Interval
-
-    assert isinstance(value, Interval)
-    return f"{value.estimate:.3f} [{value.low:.3f}, {value.high:.3f}]"

@@ -3,65 +3,71 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
-
-import typer
+from typing import TYPE_CHECKING, Annotated
 
 from scrub.cli import options
-from scrub.cli.options import given_parameters, split_parts
-from scrub.text.errors import ScrubError
-from scrub.text.files import check_writable, write_atomically
+from scrub.cli.fields import Options
+from scrub.cli.given import given_parameters
+from scrub.cli.outputs import check_outputs, write_outputs
+from scrub.cli.terminal import console, gates_line, warn
+from scrub.study.settings import Settings
+
+if TYPE_CHECKING:
+    from scrub.study.result import Result
+
+COLUMNS, MORE_COLUMNS = 96, 12  # of what goes into a file or a pipe, and more where there are published percentages
 
 
 def run(
     paths: options.Paths,
     model: options.ModelName = None,
     data: options.DataName = None,
-    sequences: options.StudySequences = None,
-    draws: options.Draws = 1,
-    seed: options.Seed = 0,
-    batch: options.Batch = 8,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "float32",
-    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers here.")] = None,
-    pairs_out: Annotated[
-        Path | None, typer.Option("--pairs-out", metavar="FILE", help="Write the tokens that were used here.")
-    ] = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Write the plot of the table: .png, .svg or .pdf.")
-    ] = None,
-    parts: options.Parts = None,
-    positions: options.Positions = None,
-    column: options.Column = None,
-    split: options.Split = None,
-    context: options.Context = None,
+    *,
+    settings: Annotated[Settings, Options(options.SETTINGS)],
     parameters: options.Parameters = None,
+    json: options.Json = None,
+    pairs_out: Annotated[Path | None, options.file("--pairs-out", "Write the tokens that were used here.")] = None,
+    plot: Annotated[Path | None, options.file("--plot", "Write the plot of the table: .png, .svg or .pdf.")] = None,
 ) -> None:
     """Percent of loss recovered by every part of every hypothesis, with intervals and anchors."""
-    from scrub.show.figure import check_format
-    from scrub.show.plots import plot_bytes
-    from scrub.show.tables.run import print_result
-    from scrub.study.pairs import pairs_file
-    from scrub.study.run import Settings, prepare, run_prepared
 
-    outputs = [path for path in (json, pairs_out, plot) if path is not None]
-    for path in outputs:
-        check_writable(path)
-    if len({path.resolve() for path in outputs}) < len(outputs):
-        raise ScrubError("two outputs have the same path: one would replace the other, so give each its own")
+    from scrub.study.pairs import pairs_file
+    from scrub.study.run import prepare
+
+    check_outputs(json, pairs_out, plot)
     if plot is not None:
-        check_format(plot.suffix)
-    only = split_parts(parts)
-    settings = Settings(sequences, draws, seed, batch, device, dtype, only, positions, split, column, context)
-    prepared = prepare(paths, model, data, settings, given_parameters(parameters))
-    result = run_prepared(prepared)
-    contents: dict[Path, str | bytes] = {}  # all of them before any is written
-    if json is not None:
-        contents[json] = result.to_json()
-    if pairs_out is not None:
-        contents[pairs_out] = pairs_file(prepared)
-    if plot is not None:
-        contents[plot] = plot_bytes(result, plot.suffix)
-    for path, content in contents.items():
-        write_atomically(path, content)
-    print_result(result)
+        _check_plot(plot.suffix)
+    trial = prepare(paths, model, data, settings, given_parameters(parameters))
+    result = trial.run()
+    write_outputs(
+        {
+            json: lambda _: result.to_json(),
+            pairs_out: lambda _: pairs_file(trial),
+            plot: lambda path: _plot(result, path.suffix),
+        }
+    )
+    _tell(result)
+
+
+def _check_plot(suffix: str) -> None:
+    from scrub.show.figure import check_format
+
+    check_format(suffix)
+
+
+def _plot(result: Result, suffix: str) -> bytes:
+    from scrub.show.charts.recovery import plot_bytes
+
+    return plot_bytes(result, suffix)
+
+
+def _tell(result: Result) -> None:
+    """Print what was run on what, the anchors and the rows."""
+    from scrub.show.tables.run import anchors_table, rows_table
+
+    warn(result.warnings)
+    out = console(COLUMNS + (MORE_COLUMNS if result.published else 0))
+    out.print(result.heading)
+    out.print(f"{gates_line(result.gates, 'sequences')}\n")
+    out.print(anchors_table(result))
+    out.print(rows_table(result))

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
 from scrub.cli import options
+from scrub.cli.fields import Overrides, Words
+from scrub.cli.given import listed
+from scrub.cli.terminal import console, warn
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
+from scrub.text.files import shown
+
+if TYPE_CHECKING:
+    from scrub.store.sweeps.sweep import Swept
 
 FAILED = 3  # exit status: it ran, but some of it failed
+_NAMES = "NAME,...", "Names, paths or hub ids, instead of the studies' own."
+_SEVERAL = {
+    "models": Words(*_NAMES, "--model", read=lambda text: listed("--model", text, "model", "as in attn2l")),
+    "data": Words(*_NAMES, read=lambda text: listed("--data", text, "data", "as in stdlib")),
+}
 
 
 def sweep(
@@ -19,56 +33,39 @@ def sweep(
         typer.Argument(metavar="PATH...", help="Study folders, hypothesis files, or shipped names."),
     ] = None,
     grid: Annotated[
-        Path | None,
-        typer.Option("--grid", metavar="FILE", help="A YAML file of the grid; what is given here too wins over it."),
+        Path | None, options.file("--grid", "A YAML file of the grid; what is given here too wins over it.")
     ] = None,
-    model: options.Models = None,
-    data: options.SeveralData = None,
-    seed: options.Seeds = None,
-    draws: options.DrawsIfGiven = None,
-    parameters: options.Parameters = None,
-    null: options.Null = None,
-    parts: options.Parts = None,
-    sequences: options.StudySequences = None,
-    positions: options.Positions = None,
-    context: options.Context = None,
-    split: options.Split = None,
-    column: options.Column = None,
-    batch: options.BatchIfGiven = None,
-    device: options.DeviceIfGiven = None,
-    dtype: options.DtypeIfGiven = None,
+    *,
+    given: Annotated[dict[str, Any], Overrides(options.GRID, words=_SEVERAL, like=Settings)],
     results: options.Results = Path("results"),
     workers: options.Workers = None,
     ray: options.Ray = None,
 ) -> None:
     """Run every study on every model and data, with every seed, draw and parameter, but for what is there already."""
-    from scrub.show.tables.run import print_sweep
     from scrub.store.sweeps.grid import Grid, read_grid
     from scrub.store.sweeps.sweep import sweep as run
 
-    given = {
-        "studies": paths or None,
-        "models": options.listed("--model", model, "model", "as in attn2l"),
-        "data": options.listed("--data", data, "data", "as in stdlib"),
-        "seeds": options.given_seeds(seed),
-        "draws": draws,
-        "parameters": options.given_parameters(parameters) or None,
-        "null": null,
-        "parts": options.split_parts(parts),
-        "sequences": sequences,
-        "positions": positions,
-        "context": context,
-        "split": split,
-        "column": column,
-        "batch": batch,
-        "device": device,
-        "dtype": dtype,
-    }
-    named = {name: value for name, value in given.items() if value is not None}
-    fields = {**(read_grid(grid) if grid else {}), **named}
+    fields = {**(read_grid(grid) if grid else {}), **({"studies": paths} if paths else {}), **given}
     if not fields.get("studies"):
         raise ScrubError("there is nothing to run: name a study, as in 'scrub sweep induction', or give --grid FILE")
     swept = run(Grid.make(**fields), results, workers, ray)
     print_sweep(swept)
     if swept.failures:
         raise typer.Exit(FAILED)
+
+
+def print_sweep(swept: Swept) -> None:
+    """Print a table for each study, model and data, and on standard error what failed."""
+    from scrub.show.tables.run import parts_table
+
+    out = console(None)
+    for stored in swept.studies():
+        warn(f"{stored.result.study} on {stored.result.model}: {text}" for text in stored.result.warnings)
+        table = parts_table(stored)
+        columns = max(out.width, out.measure(table, options=out.options.update(max_width=10**4)).maximum)
+        out.print(f"{stored.heading}; percent recovered, with 95 % intervals over sequences", soft_wrap=True)
+        Console(highlight=False, markup=False, width=columns).print(table)
+    blocks = f"{swept.computed:,} blocks were computed" if swept.computed else "nothing had to be computed"
+    out.print(f"{blocks}; the results are in {shown(swept.results.folder)}", soft_wrap=True)
+    warn(swept.notes)
+    warn(map(str, swept.failures), "failed")

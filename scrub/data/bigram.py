@@ -10,7 +10,7 @@ Floats = NDArray[np.float64]
 
 
 def pairs(tokens: Tokens) -> tuple[Tokens, Tokens]:
-    """Each token that has a successor in its sequence, and the successor: int64 [sequences, tokens - 1] each."""
+    """Pair each token that has a successor in its sequence with that: int64 [sequences, tokens - 1] each."""
     return tokens[:, :-1], tokens[:, 1:]
 
 
@@ -32,7 +32,7 @@ class Bigram:
     @classmethod
     def fit(cls, tokens: Tokens, vocab_size: int) -> "Bigram":
         """Count the consecutive pairs of sequences, int64 [sequences, tokens]; the begin token is a token like any."""
-        first, second = (each.ravel() for each in pairs(np.asarray(tokens, dtype=np.int64)))
+        first, second = (side.ravel() for side in pairs(np.asarray(tokens, dtype=np.int64)))
         keys, counts = np.unique(first * vocab_size + second, return_counts=True)
         overall = np.bincount(second, minlength=vocab_size) + 1.0
         return cls(
@@ -49,16 +49,16 @@ class Bigram:
         return len(self.unigram)
 
     def probabilities(self, tokens: Tokens) -> Floats:
-        """P(successor | token) of every pair of the sequences, float64 [sequences, tokens - 1]."""
+        """Estimate P(successor | token) of every pair of the sequences, float64 [sequences, tokens - 1]."""
         first, second = pairs(np.asarray(tokens, dtype=np.int64))
         wanted = first * self.vocab_size + second
-        found = np.minimum(np.searchsorted(self.keys, wanted), max(0, len(self.keys) - 1))
-        hits = self.keys[found] == wanted if len(self.keys) else np.zeros(wanted.shape, dtype=bool)
-        seen = np.where(hits, self.counts[found] if len(self.keys) else 0, 0)
+        places = np.minimum(np.searchsorted(self.keys, wanted), max(0, len(self.keys) - 1))
+        hits = self.keys[places] == wanted if len(self.keys) else np.zeros(wanted.shape, dtype=bool)
+        seen = np.where(hits, self.counts[places] if len(self.keys) else 0, 0)
         # A token that begins no pair has nothing but the overall frequencies.
         reserved = np.where(self.totals[first] > 0, self.distinct[first], 1)
         return (seen + reserved * self.unigram[second]) / (self.totals[first] + reserved)
 
     def losses(self, tokens: Tokens) -> Floats:
-        """Loss of predicting each successor, in nats, float64 [sequences, tokens - 1]."""
+        """Compute the loss of predicting each successor, in nats, float64 [sequences, tokens - 1]."""
         return -np.log(self.probabilities(tokens))

@@ -19,14 +19,14 @@ SOURCES = (STDLIB, FIXED)  # what `scrub: {source: ...}` may name
 
 @dataclass(frozen=True)
 class Source:
-    """What data are made of: the standard library's text, or fixed rows of a repository of a model on the hub."""
+    """Origin of data: the standard library's text, or fixed rows of a repository of a model on the hub."""
 
     kind: str
     hub: str = ""  # OWNER/NAME, for fixed rows
 
 
 def read_front_matter(folder: Path) -> dict[str, Any]:
-    """The fields between the two lines of dashes at the top of a folder's card; none if it has no card."""
+    """Read the fields between the two lines of dashes at the top of a folder's card; none if it has no card."""
     path = folder / CARD
     if not path.is_file():
         return {}
@@ -42,7 +42,7 @@ def read_front_matter(folder: Path) -> dict[str, Any]:
 
 
 def declared_source(folder: Path) -> Source | None:
-    """What the folder's card says the data are made of, or None for files in the folder.
+    """Read what the folder's card says the data are made of; None for files in the folder.
 
     Raises ScrubError for a source that scrub doesn't know, or for fixed rows of no repository.
     """

@@ -9,10 +9,10 @@ from scrub.data.card import STDLIB
 from scrub.data.fixed import MASK, TOKENS, read_fixed
 from scrub.data.load import fixed_folder, place
 from scrub.data.rows import rows
-from scrub.models.hub import PATIENCE, bring, is_hub_id
+from scrub.models.hub import PATIENCE_SECONDS, bring, is_hub_id
 from scrub.text.errors import ScrubError
 
-LARGEST = 20 * 10**9  # bytes of a data set that is brought as a whole
+MAX_BYTES = 20 * 10**9  # of a data set that is brought as a whole
 
 
 def check_data(spec: str, beside: Path | None = None) -> tuple[Path | None, str]:
@@ -25,10 +25,10 @@ def check_data(spec: str, beside: Path | None = None) -> tuple[Path | None, str]
         return folder, "the source of the standard library of the Python that runs this: there is nothing to bring"
     inside = folder if folder is not None and folder.is_dir() else None
     if (where := fixed_folder(inside, source, beside)) is not None:
-        found = read_fixed(where)
-        count, length = found.tokens.shape
-        scored = f"{int(found.selected.sum()):,} positions by {MASK}" if found.selected is not None else f"no {MASK}"
-        return where, f"{TOKENS} holds {count:,} sequences of {length} tokens, ids up to {found.tokens.max()}; {scored}"
+        tokens, mask = read_fixed(where)
+        scored = f"no {MASK}" if mask is None else f"{int(mask.sum()):,} positions by {MASK}"
+        shape = f"{len(tokens):,} sequences of {tokens.shape[1]} tokens"
+        return where, f"{TOKENS} holds {shape}, ids up to {tokens.max()}; {scored}"
     if folder is None and is_hub_id(spec) and not spec.startswith("data/"):
         _check_size(spec)
         folder = bring(spec, _all, "give --data the path of a local folder with its files", "dataset")
@@ -43,11 +43,11 @@ def _check_size(hub_id: str) -> None:
 
     size = 0
     with suppress(Exception):  # what is wrong is told when it is brought
-        files = HfApi().dataset_info(hub_id, files_metadata=True, timeout=PATIENCE).siblings or ()
-        size = sum(each.size or 0 for each in files)
-    if size > LARGEST:
+        files = HfApi().dataset_info(hub_id, files_metadata=True, timeout=PATIENCE_SECONDS).siblings or ()
+        size = sum(file.size or 0 for file in files)
+    if size > MAX_BYTES:
         raise ScrubError(
-            f"{hub_id} has {size / 1e9:,.0f} GB of files, more than {LARGEST / 1e9:.0f}: bring a part of it with "
+            f"{hub_id} has {size / 1e9:,.0f} GB of files, more than {MAX_BYTES / 1e9:.0f}: bring a part of it with "
             "'hf download --repo-type dataset --include', and give the path of its folder"
         )
 

@@ -15,7 +15,7 @@ Shingles = NDArray[np.uint64]
 
 
 def shingles(text: str) -> Shingles:
-    """The sorted distinct hashes of the pairs of consecutive lines of a text, blank lines and indentation left out."""
+    """Hash the pairs of consecutive lines of a text, blank lines and indentation left out: sorted, each once."""
     lines = [line for line in map(str.strip, text.splitlines()) if line]
     pairs = {f"{first}\n{second}" for first, second in pairwise(lines)} or set(lines)
     digests = b"".join(hashlib.blake2b(pair.encode(), digest_size=8).digest() for pair in pairs)
@@ -23,14 +23,14 @@ def shingles(text: str) -> Shingles:
 
 
 def jaccard(first: Shingles, second: Shingles) -> float:
-    """Size of the intersection over size of the union (a fraction; 0 if both are empty)."""
+    """Divide the size of the intersection by that of the union (a fraction; 0 if both are empty)."""
     common = np.intersect1d(first, second, assume_unique=True).size
     union = first.size + second.size - common
     return common / union if union else 0.0
 
 
 def signature(hashes: Shingles) -> Shingles:
-    """MinHash signature, uint64 [BANDS * ROWS]: the least hash under each of as many random permutations."""
+    """Compute the MinHash, uint64 [BANDS * ROWS]: the least hash under each of as many random permutations."""
     generator = np.random.default_rng(SEED)
     odd = generator.integers(0, 2**63, (BANDS * ROWS, 1), dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     shift = generator.integers(0, 2**63, (BANDS * ROWS, 1), dtype=np.uint64)
@@ -40,11 +40,11 @@ def signature(hashes: Shingles) -> Shingles:
 
 
 def candidates(hashes: Sequence[Shingles]) -> Iterator[tuple[int, int]]:
-    """Pairs of texts (as indices, first < second) that agree on some whole band of their signatures."""
+    """Find the pairs of texts (as indices, first < second) that agree on some whole band of their signatures."""
     buckets: dict[tuple[int, bytes], list[int]] = defaultdict(list)
-    for index, each in enumerate(hashes):
-        if each.size:
-            for band, rows in enumerate(signature(each).reshape(BANDS, ROWS)):
+    for index, of in enumerate(hashes):
+        if of.size:
+            for band, rows in enumerate(signature(of).reshape(BANDS, ROWS)):
                 buckets[band, rows.tobytes()].append(index)
     seen: set[tuple[int, int]] = set()
     for bucket in buckets.values():
@@ -57,7 +57,7 @@ def candidates(hashes: Sequence[Shingles]) -> Iterator[tuple[int, int]]:
 
 
 def clusters(texts: Sequence[str], threshold: float = 0.5) -> list[int]:
-    """For every text, the index of the first text of its cluster of near-duplicates (itself, if it has none).
+    """Find for every text the first one (by index) of its cluster of near-duplicates (itself, if it has none).
 
     Two texts are near-duplicates if the Jaccard similarity of their shingles is at least `threshold`; clusters are
     the connected components, so that no two near-duplicates ever end in different clusters.

@@ -8,54 +8,32 @@ is unpickled: torch reads tensors from such files, and refuses whatever else the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Int
 from torch import Tensor
 
-from scrub.data.windows import order_of_content
+from scrub.data.examples import Scored, Tokens
 from scrub.models.checkpoints.stored import is_plain, load_torch
 from scrub.text.errors import ScrubError
 from scrub.text.files import first_sentence, shown
 
 TOKENS, MASK = "validation_data.pt", "mask_repeat_candidates.pkl"
-LEAST = 2  # tokens of a row: one to read, one to predict
-
-
-@dataclass(frozen=True)
-class FixedRows:
-    """Rows of token ids, and the positions of them that are scored, if that is said."""
-
-    tokens: Int[np.ndarray, "sequence token"]  # int64
-    selected: Bool[np.ndarray, "sequence position"] | None  # a position less than there are tokens
-
-    @property
-    def context(self) -> int:
-        """The number of positions of each row."""
-        return int(self.tokens.shape[1]) - 1
-
-    def distinct(self, context: int) -> FixedRows:
-        """The beginnings of the rows up to a context, without repetitions, in an order that is a fair sample."""
-        tokens = self.tokens[:, : context + 1]
-        order = order_of_content(tokens)
-        return FixedRows(tokens[order], None if self.selected is None else self.selected[order, :context])
+MIN_TOKENS = 2  # of a row: one to read, one to predict
 
 
 def holds_fixed(folder: Path) -> bool:
-    """Whether a folder holds such rows."""
+    """Tell whether a folder holds such rows."""
     return (folder / TOKENS).is_file()
 
 
 def fixed_files(names: Sequence[str]) -> list[str]:
-    """Of the files of a repository, those that hold such rows."""
+    """Choose of the files of a repository those that hold such rows."""
     return [TOKENS, *([MASK] if MASK in names else [])] if TOKENS in names else []
 
 
-def read_fixed(folder: Path) -> FixedRows:
-    """The rows in a folder.
+def read_fixed(folder: Path) -> tuple[Tokens, Scored | None]:
+    """Read the rows in a folder, and the positions of them that are scored, if that is said.
 
     Raises ScrubError if a file is no tensor of torch.save, or has another shape or type than it should have.
     """
@@ -63,15 +41,16 @@ def read_fixed(folder: Path) -> FixedRows:
     tokens = _tensor(path)
     if tokens.dtype.is_floating_point or tokens.dtype.is_complex or tokens.dtype == torch.bool:
         raise ScrubError(f"{shown(path)} holds {_kind(tokens)}: token ids are whole numbers, so save them as such")
-    if tokens.ndim != 2 or tokens.shape[1] < LEAST or not len(tokens):
+    if tokens.ndim != 2 or tokens.shape[1] < MIN_TOKENS or not len(tokens):
         raise ScrubError(
-            f"{shown(path)} holds {_kind(tokens)}: expected token ids [sequence, token], at least {LEAST} tokens a row"
+            f"{shown(path)} holds {_kind(tokens)}: expected token ids [sequence, token], "
+            f"at least {MIN_TOKENS} tokens a row"
         )
     ids = tokens.to(torch.int64).numpy()
-    return FixedRows(ids, _mask(folder / MASK, len(ids), ids.shape[1]) if (folder / MASK).exists() else None)
+    return ids, _mask(folder / MASK, len(ids), ids.shape[1]) if (folder / MASK).exists() else None
 
 
-def _mask(path: Path, sequences: int, length: int) -> Bool[np.ndarray, "sequence position"]:
+def _mask(path: Path, sequences: int, length: int) -> Scored:
     mask = _tensor(path)
     if mask.dtype != torch.bool or mask.ndim != 2 or len(mask) != sequences or length - mask.shape[1] not in {0, 1}:
         raise ScrubError(
@@ -83,18 +62,18 @@ def _mask(path: Path, sequences: int, length: int) -> Bool[np.ndarray, "sequence
 
 def _tensor(path: Path) -> Tensor:
     try:
-        found = load_torch(path)
+        tensor = load_torch(path)
     except Exception as error:  # every way of being no such file has its own class
         why = first_sentence(error) if path.stat().st_size else "it is empty"
         raise ScrubError(
             f"{shown(path)} can't be read as a tensor of torch.save ({why}): take another copy; "
             "scrub unpickles nothing, since that could run anything"
         ) from error
-    if not isinstance(found, Tensor):
-        raise ScrubError(f"{shown(path)} holds a {type(found).__name__}: expected one tensor, so save it alone")
-    if not is_plain(found):
+    if not isinstance(tensor, Tensor):
+        raise ScrubError(f"{shown(path)} holds a {type(tensor).__name__}: expected one tensor, so save it alone")
+    if not is_plain(tensor):
         raise ScrubError(f"{shown(path)} holds a tensor without all of its values: save it dense, and its own copy")
-    return found.detach()
+    return tensor.detach()
 
 
 def _kind(tensor: Tensor) -> str:

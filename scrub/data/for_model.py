@@ -1,31 +1,42 @@
-"""Data as a model reads them."""
+"""Data as a model reads them, wherever they come from: a name, a path, or tokens in memory."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, TypeAlias
 
-from scrub.data.load import Sequences, load_sequences
+import numpy as np
+
+from scrub.data.examples import Examples
+from scrub.data.load import load_examples
 from scrub.models.model import Model
+from scrub.text.errors import ScrubError
 
 DEFAULT = "stdlib"  # for a model that names no data of its own
 
+Data: TypeAlias = str | Path | Examples | Any  # Any: an array or tensor of tokens, or (tokens, mask of positions)
 
-def sequences_for(
+
+def examples_for(
     model: Model,
-    spec: str | Path | None,
+    data: Data | None,
     count: int | None,
     split: str | None = None,
     column: str | None = None,
     *,
     context: int | None = None,
     fewer: bool = False,
-) -> Sequences:
-    """Sequences for a model, by its tokenizer; without a name, of the data that it names, or else of the default.
+) -> Examples:
+    """Load examples for a model, by its tokenizer; without a name, of the data that it names, or else of the default.
 
-    They are as long as the model's context, or as is asked for. See :func:`scrub.data.load.load_sequences`.
+    They are as long as the model's context, or as is asked for. See :func:`scrub.data.load.load_examples`. Tokens in
+    memory (see :meth:`Examples.of`), and (tokens, mask) of them, are taken as they are, the first `count` of them.
+    Raises ScrubError for what can't be loaded, or isn't what the model reads.
     """
-    wanted = spec if spec is not None else model.config.data or DEFAULT
-    return load_sequences(
+    if data is not None and not isinstance(data, str | Path):
+        return _in_memory(model, data, count)
+    wanted = data if data is not None else model.config.data or DEFAULT
+    return load_examples(
         wanted,
         n_ctx=model.n_ctx,
         bos_token_id=model.bos_token_id,
@@ -38,3 +49,13 @@ def sequences_for(
         column=column,
         beside=model.folder if str(wanted) == model.config.data else None,
     )
+
+
+def _in_memory(model: Model, data: Any, count: int | None) -> Examples:
+    if isinstance(data, tuple) and len(data) != 2:
+        raise ScrubError(f"data in memory are tokens, or (tokens, mask of positions), and no tuple of {len(data)}")
+    examples = Examples.of(*data) if isinstance(data, tuple) else Examples.of(data)
+    examples.check(model.n_ctx, model.vocab_size, model.name)
+    if count is not None and count > len(examples):
+        raise ScrubError(f"{count} sequences were asked for, but there are {len(examples)} in memory: ask for fewer")
+    return examples if count is None else examples.some(np.arange(count))

@@ -26,20 +26,20 @@ SIDES = ("train", "validation")
 
 
 def default_cache() -> Path:
-    """Where prepared sequences are kept between runs."""
+    """Find the folder where prepared sequences are kept between runs."""
     return Path(platformdirs.user_cache_dir("scrub")) / "stdlib"
 
 
 def encode_texts(tokenizer: Tokenizer, texts: list[str], n_ctx: int, bos_token_id: int) -> list[Ids]:
-    """The distinct windows of some texts, each text on its own."""
+    """Cut texts, each on its own, into their distinct windows."""
     encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-    return distinct(window for each in encodings for window in cut(np.array(each.ids), n_ctx, bos_token_id))
+    return distinct(window for text in encodings for window in cut(np.array(text.ids), n_ctx, bos_token_id))
 
 
 def stdlib_windows(
     tokenizer: Tokenizer, n_ctx: int, bos_token_id: int, side: str = "validation", cache: Path | None = None
 ) -> Ids:
-    """All sequences of one side of the running Python's standard library, int64 [sequences, n_ctx + 1].
+    """Cut into sequences one side of the running Python's standard library, int64 [sequences, n_ctx + 1].
 
     The split is by the path of the file, near-duplicate files on one side. The order is a fair sample.
     """
@@ -51,7 +51,7 @@ def stdlib_windows(
 def stdlib_bigram(
     tokenizer: Tokenizer, n_ctx: int, bos_token_id: int, vocab_size: int, cache: Path | None = None
 ) -> Bigram:
-    """The bigram statistics of the training side."""
+    """Count the bigrams of the training side."""
     return Bigram.fit(stdlib_windows(tokenizer, n_ctx, bos_token_id, "train", cache), vocab_size)
 
 
@@ -83,6 +83,6 @@ def _key(paths: list[Path], tokenizer: Tokenizer, n_ctx: int, bos_token_id: int)
     state = hashlib.sha256(f"{VERSION} {platform.python_version()} {n_ctx} {bos_token_id}\n".encode())
     state.update(tokenizer.to_str().encode())
     for path in paths:
-        found = path.stat()
-        state.update(f"{path} {found.st_size} {found.st_mtime_ns}\n".encode())
+        file = path.stat()
+        state.update(f"{path} {file.st_size} {file.st_mtime_ns}\n".encode())
     return state.hexdigest()[:32]

@@ -3,76 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
-from torch import Tensor
 
-from scrub.data.bigram import Bigram
 from scrub.data.card import FIXED, STDLIB, Source, declared_source
-from scrub.data.fixed import MASK, TOKENS, FixedRows, fixed_files, holds_fixed, read_fixed
+from scrub.data.examples import Examples, Origin, Scored, Tokens
+from scrub.data.fixed import MASK, TOKENS, fixed_files, holds_fixed, read_fixed
 from scrub.data.library import stdlib_bigram, stdlib_windows
 from scrub.data.rows import Row, rows
 from scrub.data.whitelist import Whitelist
-from scrub.data.windows import Ids, cut, distinct, stack
+from scrub.data.windows import Ids, cut, distinct, order_of_content, stack
 from scrub.models.find import known, locate
 from scrub.models.hub import bring
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 
 WHITELIST = "whitelist.json"
-POOL = 4  # windows that are read for each one that is wanted, so that these are a sample of a longer stretch
+POOL_FACTOR = 4  # windows read for each one wanted, so that these are a sample of a longer stretch
 ROWS_AT_ONCE = 256
 LOCAL = f"give --data the path of a local folder with {TOKENS} and {MASK}"
-LONGEST_SEARCH = 200_000  # rows without a single whole window, after which the search ends
+MAX_ROWS_SEARCHED = 200_000  # without a single whole window
 
 
-@dataclass(frozen=True)
-class Sequences:
-    """Sequences to run a model on, and what belongs to their data."""
-
-    name: str
-    tokens: Int[Tensor, "sequence token"]  # int64; each is a begin token and one more for each position
-    vocab_size: int
-    folder: Path | None = None  # of the data's card and whitelist
-    selected: Bool[np.ndarray, "sequence position"] | None = field(default=None, repr=False)  # by the data's own mask
-    background: Bigram | None = field(default=None, repr=False)  # from text that is in none of the sequences
-    tokenizer: Tokenizer | None = field(default=None, repr=False)
-
-    def bigram_losses(self) -> Float[Tensor, "sequence position"]:
-        """Loss of a bigram predictor at each position, in nats a token, float64; no model takes part.
-
-        Its statistics are those of other text of the same data where there is some (for stdlib, the training
-        side). Otherwise they are of these sequences: each half is predicted from the other half.
-        """
-        tokens = self.tokens.numpy()
-        if self.background is not None:
-            return torch.from_numpy(self.background.losses(tokens))
-        losses = np.empty((len(tokens), tokens.shape[1] - 1))
-        for half in (0, 1):
-            losses[half::2] = Bigram.fit(tokens[1 - half :: 2], self.vocab_size).losses(tokens[half::2])
-        return torch.from_numpy(losses)
-
-    def whitelist(self) -> Whitelist:
-        """The data's whitelist of tokens. Raises ScrubError if there is none, or if it is another tokenizer's."""
-        path = self.folder / WHITELIST if self.folder else None
-        if path is None or not path.is_file():
-            raise ScrubError(
-                f"the data {one_line(self.name)!r} have no {WHITELIST}: make one with `scrub whitelist`, "
-                "or select others (--positions repeats, or all)"
-            )
-        found = Whitelist.load(path)
-        found.check(self.tokenizer, self.vocab_size, path)
-        return found
+def whitelist_of(origin: Origin | None, name: str) -> Whitelist:
+    """Read the whitelist of some data. Raises ScrubError if there is none, or if it is another tokenizer's."""
+    path = origin.folder / WHITELIST if origin is not None and origin.folder else None
+    if origin is None or path is None or not path.is_file():
+        raise ScrubError(
+            f"the data {one_line(name)!r} have no {WHITELIST}: make one with `scrub whitelist`, "
+            "or select others (--positions repeats, or all)"
+        )
+    whitelist = Whitelist.load(path)
+    whitelist.check(origin.tokenizer, origin.vocab_size, path)
+    return whitelist
 
 
-def load_sequences(
+def load_examples(
     spec: str | Path,
     *,
     n_ctx: int,
@@ -86,8 +57,8 @@ def load_sequences(
     split: str | None = None,
     cache: Path | None = None,
     beside: Path | None = None,
-) -> Sequences:
-    """Sequences of a begin token and one more for each position, all different, in an order that is a fair sample.
+) -> Examples:
+    """Load examples of a begin token and one more for each position, all different, in an order that is a fair sample.
 
     `spec` is the name of a folder in ./data or shipped with scrub, a path, or OWNER/NAME[:CONFIG] on the hub. Text
     needs the model's tokenizer; a column of token ids needs none. `count` sequences are given, or all there are; with
@@ -103,7 +74,7 @@ def load_sequences(
         )
     folder, source = place(spec)
     inside = folder if folder is not None and folder.is_dir() else None
-    length, background, selected = context or n_ctx, None, None
+    length, background, mask = context or n_ctx, None, None
     if source is not None and source.kind == STDLIB:
         if column is not None:
             raise ScrubError(f"the data {one_line(spec)!r} are source files and have no columns: leave --column out")
@@ -113,23 +84,23 @@ def load_sequences(
     elif (where := fixed_folder(inside, source, beside)) is not None:
         if column is not None or split is not None:
             raise ScrubError(f"the data {one_line(spec)!r} are fixed rows: leave --column and --split out")
-        fixed = _fixed(where, spec, n_ctx, context, vocab_size)
-        length, windows = fixed.context, list(fixed.tokens)
-        selected = None if fixed.selected is None else fixed.selected[:count]
+        tokens, scored = _fixed(where, spec, n_ctx, context, vocab_size)
+        length, windows = tokens.shape[1] - 1, list(tokens)
+        mask = None if scored is None else scored[:count]
     else:
-        found = rows(folder if folder is not None else spec, column, split)
-        windows = read_windows(found, spec, length, bos_token_id, vocab_size, tokenizer, count)
+        stream = rows(folder if folder is not None else spec, column, split)
+        windows = read_windows(stream, spec, length, bos_token_id, vocab_size, tokenizer, count)
     if len(windows) < (2 if fewer else count or 1):
         raise ScrubError(
             f"the data {one_line(spec)!r} hold {len(windows)} different sequences of {length} tokens, "
             f"but {'at least 2' if fewer else count or 'at least 1'} were asked for: ask for fewer, or give more data"
         )
-    chosen = torch.from_numpy(stack(windows[:count], length))
-    return Sequences(str(spec), chosen, vocab_size, inside, selected, background, tokenizer)
+    origin = Origin(vocab_size, inside, tokenizer, background, mask is not None)
+    return replace(Examples.of(stack(windows[:count], length), mask), name=str(spec), origin=origin)
 
 
 def place(spec: str | Path) -> tuple[Path | None, Source | None]:
-    """The file or folder that a name of data means, if it means one, and what its card says they are made of.
+    """Find the file or folder that a name of data means, if any, and what its card says they are made of.
 
     OWNER/NAME on the hub has no folder here, but the source of the named data whose card names that repository.
     """
@@ -137,12 +108,12 @@ def place(spec: str | Path) -> tuple[Path | None, Source | None]:
     if folder is not None:
         return folder, declared_source(folder) if folder.is_dir() else None
     folders = (locate("data", f"data/{name}") for name in known("data"))
-    sources = (declared_source(each) for each in folders if each is not None and each.is_dir())
-    return None, next((each for each in sources if each is not None and each.hub == str(spec)), None)
+    sources = (declared_source(path) for path in folders if path is not None and path.is_dir())
+    return None, next((source for source in sources if source is not None and source.hub == str(spec)), None)
 
 
 def fixed_folder(inside: Path | None, source: Source | None, beside: Path | None = None) -> Path | None:
-    """The folder that holds the fixed rows, brought from the hub if there is none here; None for other data."""
+    """Find the folder that holds the fixed rows, brought from the hub if there is none here; None for other data."""
     if inside is not None and holds_fixed(inside):
         return inside
     if source is None or source.kind != FIXED:
@@ -150,16 +121,21 @@ def fixed_folder(inside: Path | None, source: Source | None, beside: Path | None
     return beside if beside is not None and holds_fixed(beside) else bring(source.hub, fixed_files, LOCAL)
 
 
-def _fixed(folder: Path, spec: str | Path, n_ctx: int, context: int | None, vocab_size: int) -> FixedRows:
-    """The fixed rows of a folder, up to the context."""
-    found = read_fixed(folder)
-    _check_vocabulary(found.tokens.ravel(), spec, vocab_size)
-    if (context or found.context) > min(n_ctx, found.context):
+def _fixed(
+    folder: Path, spec: str | Path, n_ctx: int, context: int | None, vocab_size: int
+) -> tuple[Tokens, Scored | None]:
+    """Read the fixed rows of a folder up to the context, without repetitions, in an order that is a fair sample."""
+    tokens, scored = read_fixed(folder)
+    there = tokens.shape[1] - 1
+    _check_vocabulary(tokens.ravel(), spec, vocab_size)
+    if (context or there) > min(n_ctx, there):
         raise ScrubError(
-            f"the rows of {one_line(spec)!r} have {found.context} positions, and the model reads at most {n_ctx}: "
-            f"give --context at most {min(n_ctx, found.context)}"
+            f"the rows of {one_line(spec)!r} have {there} positions, and the model reads at most {n_ctx}: "
+            f"give --context at most {min(n_ctx, there)}"
         )
-    return found.distinct(context or found.context)
+    length = context or there
+    order = order_of_content(tokens[:, : length + 1])
+    return tokens[order, : length + 1], None if scored is None else scored[order, :length]
 
 
 def read_windows(
@@ -171,31 +147,31 @@ def read_windows(
     tokenizer: Tokenizer | None,
     count: int | None,
 ) -> list[Ids]:
-    """The distinct windows of a stream of rows; reading stops at POOL times as many as are wanted."""
-    found: list[Ids] = []
+    """Read the distinct windows of a stream of rows; reading stops at POOL_FACTOR times as many as are wanted."""
+    windows: list[Ids] = []
     seen, longest = 0, 0
     stream = iter(source)
     while batch := list(islice(stream, ROWS_AT_ONCE)):
         for ids in _as_ids(batch, spec, tokenizer):
             _check_vocabulary(ids, spec, vocab_size)
             longest = max(longest, len(ids))
-            found.extend(cut(ids, n_ctx, bos_token_id))
+            windows.extend(cut(ids, n_ctx, bos_token_id))
         seen += len(batch)
-        if (count is not None and len(found) >= POOL * count) or (not found and seen >= LONGEST_SEARCH):
+        if (count is not None and len(windows) >= POOL_FACTOR * count) or (not windows and seen >= MAX_ROWS_SEARCHED):
             break
-    if not found:
+    if not windows:
         raise ScrubError(
             f"the sequences of {one_line(spec)!r} are shorter than the context: the longest of {seen} has {longest} "
             f"tokens, but a model with a context of {n_ctx} needs {n_ctx}: give longer ones, or a --context"
         )
-    return distinct(found)
+    return distinct(windows)
 
 
 def _as_ids(batch: list[Row], spec: str | Path, tokenizer: Tokenizer | None) -> list[Ids]:
     if isinstance(batch[0], str):
         texts = [str(row) for row in batch]
         encodings = _tokenizer_for(spec, tokenizer).encode_batch_fast(texts, add_special_tokens=False)
-        return [np.array(each.ids, dtype=np.int64) for each in encodings]
+        return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
     return [np.asarray(row) for row in batch]
 
 

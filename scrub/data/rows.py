@@ -31,13 +31,13 @@ PREFERRED_SPLITS = ("validation", "test", "train")  # a study looks at text that
 TEXT_COLUMNS = ("text", "content", "document")
 ID_COLUMNS = ("input_ids", "tokens", "token_ids", "ids")
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(:[\w.-]+)?", re.ASCII)
-BLOCK = 2**16  # characters of consecutive lines that are read as one text
+BLOCK_CHARACTERS = 2**16  # of consecutive lines that are read as one text
 
 Row = str | Ids
 
 
 def rows(spec: str | Path, column: str | None = None, split: str | None = None) -> Iterator[Row]:
-    """The texts, or the arrays of token ids, of a data set: a local file or folder, or a data set on the hub.
+    """Read the texts, or the arrays of token ids, of a data set: a local file or folder, or a data set on the hub.
 
     A hub id may name a configuration: OWNER/NAME:CONFIG. Without a column, the obvious one is taken.
     Raises ScrubError for anything that can't be had.
@@ -47,24 +47,24 @@ def rows(spec: str | Path, column: str | None = None, split: str | None = None) 
         find("data", spec)  # raises, with the names that there are
     opened = open_local(path, split) if path.exists() else open_hub(str(spec), split)
     with told(str(spec)):
-        found = guarded(read_column(opened, column, str(spec)), str(spec))
-    return join_lines(found) if path.exists() and kinds_in(path) == {"text"} else found
+        items = guarded(read_column(opened, column, str(spec)), str(spec))
+    return join_lines(items) if path.exists() and kinds_in(path) == {"text"} else items
 
 
 def builder_of(path: Path) -> str | None:
-    """The loader of a file, by its name; None if there is none."""
+    """Find the loader of a file by its name; None if there is none."""
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in COMPRESSED]
     return BUILDERS.get(suffixes[-1]) if suffixes else None
 
 
 def kinds_in(path: Path) -> set[str]:
-    """The loaders of a file, or of the files in a folder."""
-    files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
-    return {kind for each in files if (kind := builder_of(each)) is not None}
+    """Find the loaders of a file, or of the files in a folder."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return {kind for file in files if (kind := builder_of(file)) is not None}
 
 
 def open_local(path: Path, split: str | None) -> Iterable[dict[str, Any]]:
-    """The rows of a local file or folder, as a stream."""
+    """Open the rows of a local file or folder, as a stream."""
     from datasets import load_dataset, load_from_disk
 
     where, known = one_line(path), ", ".join(sorted(BUILDERS))
@@ -89,7 +89,7 @@ def open_local(path: Path, split: str | None) -> Iterable[dict[str, Any]]:
 
 @contextmanager
 def told(where: str) -> Iterator[None]:
-    """Turns what the `datasets` library raises about the data `where` into a ScrubError of one line.
+    """Turn what the `datasets` library raises about the data `where` into a ScrubError of one line.
 
     What the library would log about it is left out: the line says it.
     """
@@ -107,9 +107,9 @@ def told(where: str) -> Iterator[None]:
         logging.set_verbosity(before)
 
 
-def guarded(found: Iterable[Any], where: str) -> Iterator[Any]:
-    """The same items; an error on the way becomes a ScrubError."""
-    stream, end = iter(found), object()
+def guarded(items: Iterable[Any], where: str) -> Iterator[Any]:
+    """Pass items on; an error on the way becomes a ScrubError."""
+    stream, end = iter(items), object()
     while True:
         with told(where):
             item = next(stream, end)
@@ -119,11 +119,11 @@ def guarded(found: Iterable[Any], where: str) -> Iterator[Any]:
 
 
 def explain(where: str, error: Exception) -> str:
-    """One line about an error of the `datasets` library: its own first line, and what to do."""
+    """Say in one line what an error of the `datasets` library says first, and what to do."""
     chained: list[BaseException] = [error]
     while (cause := chained[-1].__cause__ or chained[-1].__context__) is not None and len(chained) < 8:
         chained.append(cause)
-    kinds = {kind.__name__ for each in chained for kind in type(each).__mro__}
+    kinds = {kind.__name__ for link in chained for kind in type(link).__mro__}
     first = one_line(str(error).strip().partition("\n")[0])[:160] or type(error).__name__
     local = "give --data a local .txt, .jsonl or .parquet file, or 'stdlib'"
     if kinds & {"ConnectionError", "ConnectError", "OfflineModeIsEnabled", "TimeoutException", "ConnectTimeout"}:
@@ -136,7 +136,7 @@ def explain(where: str, error: Exception) -> str:
 
 
 def open_hub(spec: str, split: str | None) -> Iterable[dict[str, Any]]:
-    """The rows of a data set on the hub, as a stream."""
+    """Open the rows of a data set on the hub, as a stream."""
     from datasets import load_dataset
     from huggingface_hub import HfApi
     from huggingface_hub.errors import OfflineModeIsEnabled
@@ -150,7 +150,7 @@ def open_hub(spec: str, split: str | None) -> Iterable[dict[str, Any]]:
 
 
 def pick_split(splits: Any, split: str | None, where: str) -> Iterable[dict[str, Any]]:
-    """One split of a data set that has several: the one asked for, or else the one least likely trained on."""
+    """Pick one split of a data set that has several: the one asked for, or the one least likely trained on."""
     if not hasattr(splits, "keys"):
         return splits  # type: ignore[no-any-return]
     names = list(splits.keys())
@@ -160,9 +160,9 @@ def pick_split(splits: Any, split: str | None, where: str) -> Iterable[dict[str,
     return splits[wanted]  # type: ignore[no-any-return]
 
 
-def read_column(found: Iterable[dict[str, Any]], column: str | None, where: str) -> Iterable[Row]:
-    """The texts or ids of one column."""
-    stream = iter(found)
+def read_column(items: Iterable[dict[str, Any]], column: str | None, where: str) -> Iterable[Row]:
+    """Read the texts or ids of one column."""
+    stream = iter(items)
     first = next(stream, None)
     if first is None:
         raise ScrubError(f"the data {one_line(where)!r} have no rows: give others")
@@ -181,7 +181,7 @@ def read_column(found: Iterable[dict[str, Any]], column: str | None, where: str)
 
 
 def guess_column(row: dict[str, Any], where: str) -> str:
-    """The column that holds the tokens or the text: one by a usual name, or the only one of its kind."""
+    """Guess the column that holds the tokens or the text: one by a usual name, or the only one of its kind."""
     texts = [name for name, value in row.items() if isinstance(value, str)]
     arrays = [name for name, value in row.items() if is_ids(value)]
     for usual in (*ID_COLUMNS, *TEXT_COLUMNS):
@@ -196,12 +196,12 @@ def guess_column(row: dict[str, Any], where: str) -> str:
 
 
 def is_ids(value: Any) -> bool:
-    """Whether a value is an array of whole numbers."""
+    """Tell whether a value is an array of whole numbers."""
     return isinstance(value, list | np.ndarray) and len(value) > 0 and np.asarray(value).dtype.kind in "iu"
 
 
 def as_ids(value: Any, column: str, where: str) -> Ids:
-    """A row's token ids, int64 [tokens]; the rows of a grid follow each other."""
+    """Make a row's token ids, int64 [tokens]; the rows of a grid follow each other."""
     try:
         array = np.asarray(value)
     except ValueError:
@@ -213,13 +213,13 @@ def as_ids(value: Any, column: str, where: str) -> Ids:
 
 
 def join_lines(lines: Iterable[Row]) -> Iterator[str]:
-    """Consecutive lines joined to blocks of at least BLOCK characters: a line alone is shorter than a context."""
+    """Join consecutive lines to blocks of BLOCK_CHARACTERS or more: a line alone is shorter than a context."""
     block: list[str] = []
     size = 0
     for line in lines:
         block.append(str(line))
         size += len(line) + 1
-        if size >= BLOCK:
+        if size >= BLOCK_CHARACTERS:
             yield "\n".join(block)
             block, size = [], 0
     if block:

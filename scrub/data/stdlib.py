@@ -11,8 +11,8 @@ from scrub.data.duplicates import clusters
 
 SKIPPED_FOLDERS = {"site-packages", "dist-packages", "__pycache__", "encodings", "pydoc_data", "lib-dynload"}
 SKIPPED_PREFIXES = ("_sysconfigdata", "config-")  # written by the build: full of that machine's paths
-MOST_DIGITS = 0.2  # fraction of a file's characters; above, the file is a table
-VALIDATION = 0.1  # fraction of the paths
+MAX_DIGIT_FRACTION = 0.2  # of a file's characters; above, the file is a table
+VALIDATION_FRACTION = 0.1  # of the paths
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ class SourceFile:
 
     @property
     def is_test(self) -> bool:
-        """Whether the file belongs to the `test` package or to another package's tests."""
+        """True if the file belongs to the `test` package or to another package's tests."""
         return bool({"test", "tests", "idle_test"} & set(self.path.split("/")[:-1]))
 
 
 def read_source(path: Path) -> str | None:
-    """The text of a Python file by its own declared encoding, newlines as "\\n"; None if it is unfit to read.
+    """Read a Python file by its own declared encoding, newlines as "\\n"; None if it is unfit to read.
 
     Unfit are files that don't decode, that hold no text, and tables of numbers.
     """
@@ -38,13 +38,13 @@ def read_source(path: Path) -> str | None:
             text = file.read()
     except (SyntaxError, UnicodeDecodeError, LookupError, OSError):
         return None
-    if not text.strip() or sum(map(text.count, "0123456789")) > MOST_DIGITS * len(text):
+    if not text.strip() or sum(map(text.count, "0123456789")) > MAX_DIGIT_FRACTION * len(text):
         return None
     return text
 
 
 def source_paths(root: Path, skipped: set[str] = SKIPPED_FOLDERS) -> Iterator[Path]:
-    """The Python files under a root that are written by people, sorted by path."""
+    """Find the Python files under a root that are written by people, sorted by path."""
     for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).as_posix()):
         parts = path.relative_to(root).parts
         if not skipped & set(parts) and not any(part.startswith(SKIPPED_PREFIXES) for part in parts):
@@ -52,7 +52,7 @@ def source_paths(root: Path, skipped: set[str] = SKIPPED_FOLDERS) -> Iterator[Pa
 
 
 def source_files(root: Path) -> Iterator[SourceFile]:
-    """The readable Python files under a root, sorted by path."""
+    """Read the readable Python files under a root, sorted by path."""
     for path in source_paths(root):
         text = read_source(path)
         if text is not None:
@@ -60,12 +60,12 @@ def source_files(root: Path) -> Iterator[SourceFile]:
 
 
 def hash_fraction(text: str) -> float:
-    """A number in [0, 1) that depends on the text alone, on every machine and in every run."""
+    """Hash a text to a number in [0, 1), the same on every machine and in every run."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
 
 
 def split(files: list[SourceFile]) -> tuple[list[SourceFile], list[SourceFile]]:
-    """Training and validation side of a list of files.
+    """Split a list of files into a training and a validation side.
 
     A cluster of near-duplicates takes the side of its first member, ordered with tests last, so that the side of a
     module doesn't depend on whether the test package is installed.
@@ -74,11 +74,11 @@ def split(files: list[SourceFile]) -> tuple[list[SourceFile], list[SourceFile]]:
     training: list[SourceFile] = []
     validation: list[SourceFile] = []
     for file, canonical in zip(ordered, clusters([file.text for file in ordered]), strict=True):
-        held_out = hash_fraction(ordered[canonical].path) < VALIDATION
+        held_out = hash_fraction(ordered[canonical].path) < VALIDATION_FRACTION
         (validation if held_out else training).append(file)
     return training, validation
 
 
 def stdlib_split(root: Path | None = None) -> tuple[list[SourceFile], list[SourceFile]]:
-    """Training and validation side of the standard library (of the running Python, if no root is given)."""
+    """Split the standard library (of the running Python, if no root is given) into training and validation side."""
     return split(list(source_files(root or Path(sysconfig.get_path("stdlib")))))

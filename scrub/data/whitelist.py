@@ -12,15 +12,13 @@ from pydantic import TypeAdapter, ValidationError
 from tokenizers import Tokenizer
 
 from scrub.data.bigram import Bigram, Floats, Tokens, pairs
+from scrub.data.settings import WhitelistSettings
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line, write_atomically
 
-BETA = 1.0  # nats of log-odds that one earlier occurrence is worth
-SHARE = 0.25  # fraction of the positions that the threshold should select
-
 
 def earlier_counts(tokens: Tokens) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For each pair AB, how many earlier A's of its sequence were followed by B, and how many by something else.
+    """Count for each pair AB the earlier A's of its sequence that were followed by B, and by something else.
 
     Both are int64 [sequences, tokens - 1].
     """
@@ -33,7 +31,7 @@ def earlier_counts(tokens: Tokens) -> tuple[NDArray[np.int64], NDArray[np.int64]
 
 
 def rank_in_group(keys: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many earlier entries, in reading order, hold the same key."""
+    """Count the earlier entries, in reading order, that hold the same key."""
     flat = keys.ravel()
     order = np.argsort(flat, kind="stable")
     ordered = flat[order]
@@ -45,7 +43,7 @@ def rank_in_group(keys: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def heuristic_losses(tokens: Tokens, bigram: Bigram, beta: float) -> Floats:
-    """Loss of the induction heuristic on each pair, in nats, float64 [sequences, tokens - 1].
+    """Compute the loss of the induction heuristic on each pair, in nats, float64 [sequences, tokens - 1].
 
     The log-odds of B against not-B start from the bigram's; every earlier A that was followed by B adds beta, every
     other earlier A takes beta away.
@@ -58,7 +56,7 @@ def heuristic_losses(tokens: Tokens, bigram: Bigram, beta: float) -> Floats:
 
 
 def gains(tokens: Tokens, bigram: Bigram, beta: float) -> tuple[Floats, NDArray[np.int64]]:
-    """Per token A: the bigram's mean loss minus the heuristic's over all pairs AB, in nats, and the number of pairs.
+    """Average for each token A the bigram's loss less the heuristic's over all pairs AB, in nats, and count the pairs.
 
     float64 [vocabulary] and int64 [vocabulary]; the gain of a token that begins no pair is minus infinity.
     """
@@ -106,12 +104,12 @@ class Whitelist:
             )
 
     def select(self, tokens: Tokens) -> NDArray[np.bool_]:
-        """The positions whose token is listed and whose successor is scored: bool [sequences, tokens - 1]."""
+        """Select the positions whose token is listed and whose successor is scored: bool [sequences, tokens - 1]."""
         return np.isin(np.asarray(tokens)[:, :-1], self.tokens)
 
 
 def threshold_for(gain: Floats, counts: NDArray[np.int64], share: float) -> float:
-    """The largest threshold, in nats and not below 0, under which at least `share` of the positions are selected."""
+    """Find the largest threshold, in nats and not below 0, that selects at least `share` of the positions."""
     order = np.argsort(-gain, kind="stable")
     reached = np.cumsum(counts[order]) >= share * counts.sum()
     last = order[int(np.argmax(reached))] if reached.any() else order[-1]
@@ -125,11 +123,11 @@ def build_whitelist(
     tokens: Tokens,
     bigram: Bigram,
     strings: list[str],
-    beta: float = BETA,
+    beta: float = WhitelistSettings.beta,
     threshold: float | None = None,
-    share: float = SHARE,
+    share: float = WhitelistSettings.share,
 ) -> Whitelist:
-    """The whitelist of a corpus, int64 [sequences, tokens]; `strings` names every token of the vocabulary.
+    """Build the whitelist of a corpus, int64 [sequences, tokens]; `strings` names every token of the vocabulary.
 
     Without a threshold, the one that selects about `share` of the positions.
     """

@@ -12,7 +12,7 @@ Ids = NDArray[np.int64]
 
 
 def cut(ids: Ids, n_ctx: int, bos_token_id: int) -> Ids:
-    """Consecutive windows of n_ctx tokens, each behind a begin token: int64 [windows, n_ctx + 1].
+    """Cut into consecutive windows of n_ctx tokens, each behind a begin token: int64 [windows, n_ctx + 1].
 
     A begin token that stands in front already is taken as such; the remainder behind the last window is dropped.
     """
@@ -24,13 +24,13 @@ def cut(ids: Ids, n_ctx: int, bos_token_id: int) -> Ids:
 
 
 def with_begin(windows: NDArray[np.integer], bos_token_id: int) -> Ids:
-    """Windows [count, n_ctx], each behind a begin token: int64 [count, n_ctx + 1]."""
+    """Put a begin token in front of windows [count, n_ctx]: int64 [count, n_ctx + 1]."""
     begin = np.full((len(windows), 1), bos_token_id, dtype=np.int64)
     return np.concatenate([begin, windows], axis=1, dtype=np.int64)
 
 
 def order_of_content(windows: Sequence[Ids] | Ids) -> list[int]:
-    """Which of the windows to take, and in which order: without exact repetitions, by a hash of their tokens.
+    """Order windows by a hash of their tokens, without exact repetitions: their numbers.
 
     The order doesn't depend on where the windows came from, so the first N of them are a fair sample of all.
     """
@@ -39,11 +39,11 @@ def order_of_content(windows: Sequence[Ids] | Ids) -> list[int]:
 
 
 def distinct(windows: Iterable[Ids]) -> list[Ids]:
-    """The windows without exact repetitions, in the order of :func:`order_of_content`."""
-    found = list(windows)
-    return [found[at] for at in order_of_content(found)]
+    """Drop exact repetitions of windows; the rest stand in the order of :func:`order_of_content`."""
+    every = list(windows)
+    return [every[at] for at in order_of_content(every)]
 
 
 def stack(windows: list[Ids], n_ctx: int) -> Ids:
-    """Windows as one array, int64 [windows, n_ctx + 1], also if there is none."""
+    """Stack windows to one array, int64 [windows, n_ctx + 1], also if there is none."""
     return np.stack(windows) if windows else np.zeros((0, n_ctx + 1), dtype=np.int64)

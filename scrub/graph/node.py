@@ -8,13 +8,15 @@ carry a label, the step that paths match. Labels are left out of the identity of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from scrub.graph.ops import OPS
 
 State = TypeVar("State", bound=Hashable)
+Place = TypeVar("Place", bound=Hashable)
+Made = TypeVar("Made")
 Static = tuple[tuple[str, Hashable], ...]
 
 _interned: WeakValueDictionary[tuple[Hashable, ...], Node] = WeakValueDictionary()
@@ -99,6 +101,32 @@ def walk(roots: Iterable[Node]) -> Iterator[Node]:
             stack.extend((i, False) for i in reversed(current.inputs))
 
 
+def fold(start: Place, below: Callable[[Place], Sequence[Place]], combine: Callable[[Place, list[Made]], Made]) -> Made:
+    """Combine whatever lies below a place, from the furthest places up, each of them once.
+
+    `below(place)` lists what lies one step further, `combine(place, made)` makes something of what was made of those.
+    Everything that walks a graph along its paths is this. Iterative: depth is no limit.
+    """
+    made: dict[Place, Made] = {}
+    waiting: dict[Place, Sequence[Place]] = {}  # what lies below a place that waits for it
+    stack = [start]
+    while stack:
+        place = stack[-1]
+        if place in made:
+            stack.pop()
+            continue
+        inner = waiting.pop(place, None)
+        if inner is None:
+            inner = below(place)
+            if missing := [each for each in inner if each not in made]:
+                waiting[place] = inner
+                stack.extend(missing)
+                continue
+        made[place] = combine(place, [made[each] for each in inner])
+        stack.pop()
+    return made[start]
+
+
 def unroll(
     root: Node,
     state: State,
@@ -109,24 +137,14 @@ def unroll(
 
     `advance(state, node)` is the state after stepping into a node below; `build(node, state, inputs)` is
     what stands for that node there. Memoised on (node, state), so the graph is unrolled into paths
-    only as far as the states tell paths apart. Iterative: depth is no limit.
+    only as far as the states tell paths apart.
     """
-    memo: dict[tuple[Node, State], Node] = {}
+
+    def below(place: tuple[Node, State]) -> list[tuple[Node, State]]:
+        return [(each, advance(place[1], each)) for each in place[0].inputs]
+
     start = (root, state)  # the root is the output, where every path begins: no step leads into it
-    stack = [start]
-    while stack:
-        current, here = stack[-1]
-        if (current, here) in memo:
-            stack.pop()
-            continue
-        below = [(i, advance(here, i)) for i in current.inputs]
-        missing = [key for key in below if key not in memo]
-        if missing:
-            stack.extend(missing)
-            continue
-        memo[current, here] = build(current, here, tuple(memo[key] for key in below))
-        stack.pop()
-    return memo[start]
+    return fold(start, below, lambda place, inputs: build(*place, tuple(inputs)))
 
 
 def rewrite(roots: Iterable[Node], build: Callable[[Node], Node]) -> dict[Node, Node]:

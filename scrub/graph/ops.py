@@ -79,7 +79,7 @@ def add_bias(x: Float[Tensor, "... width"], bias: Float[Tensor, " width"]) -> Fl
 
 def add(*terms: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     total = terms[0] + terms[1] if len(terms) > 1 else terms[0]
-    for term in terms[2:]:  # in place, unless the first are held, for one sequence
+    for term in terms[2:]:  # in place, unless the first are held, which is one sequence for all
         total = total.add_(term) if total.shape == term.shape else total + term
     return total
 
@@ -332,7 +332,8 @@ def log_normalisers_changed(
     shared = shared.expand(len(changes_and_scales[0]), -1, -1).flatten(0, 1)
     rows = max(1, at_once // (count * vocab) if at_once else len(shared))
     # the same memory for all blocks, unless a gradient will need what was there
-    again = None if change.requires_grad or shared.requires_grad else shared.new_empty(rows, count, vocab)
+    grad = any(each.requires_grad for each in (shared, folded, change, scale))
+    again = None if grad else shared.new_empty(rows, count, vocab)
     found = []
     for some, own, factor in zip(*(torch.split(each, rows) for each in (shared, change, scale)), strict=True):
         logits = torch.mul(some[:, None], factor, out=None if again is None else again[: len(some)])
@@ -348,6 +349,10 @@ def part(whole: Float[Tensor, "part *shape"], *, index: int) -> Float[Tensor, "*
 
 def multiply(left: Float[Tensor, "..."], right: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     return left * right
+
+
+def absolute(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    return x.abs()
 
 
 def dot(
@@ -397,6 +402,7 @@ OPS: dict[str, Op] = {
     "probabilities": Op(probabilities, ONE, rows=(0,)),
     "expect": Op(dot, TWO, rows=(0, 1)),  # of logits, under a distribution
     "mean_embedding": Op(mean_embedding, TWO, rows=(0,)),
+    "absolute": Op(absolute, ONE, rows=(0,), heads=(0,)),
     "dot": Op(dot, TWO, rows=(0, 1)),
     "centre": Op(centre, ONE, rows=(0,)),
     "inverse_deviation": Op(inverse_deviation, ONE, ("eps",), rows=(0,)),

@@ -17,7 +17,7 @@ _MOST_NAMES = 12  # that an error lists
 
 
 def find(kind: Kind, name: str | Path) -> Path:
-    """The file or folder of a model, of data, or of a hypothesis.
+    """Find the file or folder of a model, of data, or of a hypothesis.
 
     A path is taken as given if there is something. Otherwise `name` is looked up in the user's project
     (`KIND/NAME` in the working directory; for hypotheses `KIND/NAME.py` too), then among what scrub ships.
@@ -30,7 +30,7 @@ def find(kind: Kind, name: str | Path) -> Path:
 
 
 def locate(kind: Kind, name: str | Path) -> Path | None:
-    """What :func:`find` finds, or None."""
+    """Find what :func:`find` finds, or None."""
     if not str(name).strip():
         return None
     as_given = Path(name)
@@ -46,12 +46,12 @@ def locate(kind: Kind, name: str | Path) -> Path | None:
 
 
 def known(kind: Kind) -> list[str]:
-    """The names that can be given, sorted: those of the user's project and the shipped ones."""
+    """List the names that can be given: those of the user's project and the shipped ones."""
     return sorted({name for folder in _folders(kind) for name in _names(kind, folder)})
 
 
 def shipped(kind: Kind) -> Path | None:
-    """The folder of what scrub ships: inside an installed package, or beside the package in a checkout."""
+    """Find the folder of what scrub ships: inside an installed package, or beside the package in a checkout."""
     if (_PACKAGE / "shipped").is_dir():
         return _PACKAGE / "shipped" / kind
     checkout = _PACKAGE.parent
@@ -90,7 +90,7 @@ def _missing(kind: Kind, name: str | Path) -> str:
 
 
 def _near(kind: Kind, name: str) -> list[str]:
-    """The names that are near one that isn't there. `STUDY/MODULE` is near modules of that study if it is there."""
+    """List the names near one that isn't there. `STUDY/MODULE` is near modules of that study if it is there."""
     names = {each: each for each in known(kind)}
     study, _, last = name.rpartition("/")
     if kind == "hypotheses":

@@ -28,16 +28,16 @@ from scrub.text.files import first_sentence, one_line, shown
 
 HUB, COPY = "hub", "copy_has"  # the fields of a pointer that aren't the model's
 LOCAL = "give --model the path of a local folder with its files"
-PATIENCE = 10  # seconds to wait for the hub's answer
+PATIENCE_SECONDS = 10  # until the hub has to have answered
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
-_LARGEST_POINTER = 2**20  # bytes
+_LARGEST_POINTER_BYTES = 2**20
 
 Repository = Literal["model", "dataset"]
 Wanted = Callable[[list[str]], Sequence[str]]  # of the names of a repository's files, those to bring
 
 
 @dataclass(frozen=True)
-class Found:
+class ModelPlace:
     """Where a model's files are, its name, and the fields of its config that are said elsewhere."""
 
     name: str
@@ -71,12 +71,12 @@ class Pointer:
 
 
 def is_hub_id(text: str) -> bool:
-    """Whether a text can be OWNER/NAME on the hub."""
+    """Tell whether a text can be OWNER/NAME on the hub."""
     return _HUB_ID.fullmatch(text) is not None
 
 
-def find_model(spec: str | Path) -> Found:
-    """The name and the folder of a model; a repository on the hub is brought here if it is nowhere else.
+def find_model(spec: str | Path) -> ModelPlace:
+    """Find the name and the folder of a model; a repository on the hub is brought here if it is nowhere else.
 
     A pointer is followed. A repository, or a local copy of one, that a pointer names has the pointer's fields too.
     Raises ScrubError if there is no such model, or its files can't be had.
@@ -90,12 +90,12 @@ def find_model(spec: str | Path) -> Found:
     if (pointer := read_pointer(folder)) is not None:
         return _from_hub(folder.resolve().name, pointer.hub_id, pointer.overrides)
     if (pointer := _copied(folder)) is not None:
-        return Found(pointer.folder.name, folder, pointer.overrides)
-    return Found(folder.resolve().name, folder)
+        return ModelPlace(pointer.folder.name, folder, pointer.overrides)
+    return ModelPlace(folder.resolve().name, folder)
 
 
 def own_config(spec: str | Path) -> tuple[Path, dict[str, object]]:
-    """The config.json to change in order to say more of a model (its roles), and the fields that it has or must get.
+    """Find the config.json to change so as to say more of a model (its roles), and the fields that it has or must get.
 
     For a model with a folder of its own, the one there. For a repository on the hub, a local copy of one, or a shipped
     pointer: a pointer in the user's project, ./models/NAME/config.json, which need not be there yet. Raises ScrubError
@@ -118,28 +118,28 @@ def own_config(spec: str | Path) -> tuple[Path, dict[str, object]]:
 
 
 def read_pointer(folder: Path) -> Pointer | None:
-    """The pointer that a model's folder holds, or None if it holds none (what is wrong with it is told on loading)."""
+    """Read the pointer that a model's folder holds, if any (what is wrong with it is told on loading)."""
     fields = _json_fields(folder / CONFIG)
     return Pointer(folder, fields) if HUB in fields else None
 
 
 def holds_model(path: Path) -> bool:
-    """Whether a path is a folder that holds a model, perhaps a broken one, or a pointer to one."""
+    """Tell whether a path is a folder that holds a model, perhaps a broken one, or a pointer to one."""
     return bool({CONFIG, TENSORS} & _names_in(path)) or _copied(path) is not None
 
 
 def on_hub(hub_id: str) -> Repository:
-    """Whether a repository on the hub holds a model or a data set: a model, where that can't be known."""
+    """Tell whether a repository on the hub holds a model or a data set: a model, where that can't be known."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
-        HfApi().model_info(hub_id, timeout=PATIENCE)
+        HfApi().model_info(hub_id, timeout=PATIENCE_SECONDS)
     except GatedRepoError:
         return "model"
     except RepositoryNotFoundError:
         with suppress(Exception):
-            HfApi().dataset_info(hub_id, timeout=PATIENCE)
+            HfApi().dataset_info(hub_id, timeout=PATIENCE_SECONDS)
             return "dataset"
     except Exception:  # no network: what the cache has tells
         return "dataset" if _cached(hub_id, "dataset") and not _cached(hub_id, "model") else "model"
@@ -147,7 +147,7 @@ def on_hub(hub_id: str) -> Repository:
 
 
 def bring(hub_id: str, wanted: Wanted, local: str, kind: Repository = "model") -> Path:
-    """The local folder of a repository on the hub, with the wanted ones of its files.
+    """Bring the wanted files of a repository on the hub into a local folder, which is given.
 
     They are kept in the hub's cache, from where they are taken if there is no network, or under HF_HUB_OFFLINE.
     `local` says how to do without the hub. Raises ScrubError if the repository isn't there or asks for a licence,
@@ -156,7 +156,7 @@ def bring(hub_id: str, wanted: Wanted, local: str, kind: Repository = "model") -
     from huggingface_hub import HfApi, snapshot_download
 
     try:
-        info = HfApi().repo_info(hub_id, repo_type=kind, timeout=PATIENCE)
+        info = HfApi().repo_info(hub_id, repo_type=kind, timeout=PATIENCE_SECONDS)
     except Exception as error:  # every kind of network failure has its own class
         kept = _cached(hub_id, kind)
         if kept is None or not wanted(files_in(kept)):
@@ -176,18 +176,18 @@ def bring(hub_id: str, wanted: Wanted, local: str, kind: Repository = "model") -
 
 
 def files_in(folder: Path) -> list[str]:
-    """The files of a folder and of those in it, as the hub names them."""
+    """List the files of a folder and of those in it, as the hub names them."""
     return sorted(each.relative_to(folder).as_posix() for each in folder.rglob("*") if each.is_file())
 
 
-def _from_hub(name: str, hub_id: str, overrides: Mapping[str, object]) -> Found:
-    """A model on the hub, brought here; its tokenizer may be in a repository of its own, which config.json can name."""
+def _from_hub(name: str, hub_id: str, overrides: Mapping[str, object]) -> ModelPlace:
+    """Bring a model on the hub here; its tokenizer may be in a repository of its own, which config.json can name."""
     folder = bring(hub_id, wanted_files, LOCAL)
     fields = _json_fields(folder / CONFIG)
     named = None if tokenizer_file(folder) else fields.get("tokenizer_name")
     where = overrides.get("tokenizer", named)  # null in a pointer: none
     if where is None:
-        return Found(name, folder, overrides)
+        return ModelPlace(name, folder, overrides)
     if not isinstance(where, str) or not is_hub_id(where):
         raise ScrubError(
             f"{name} has the tokenizer {one_line(repr(where))[:100]}, which is no repository on the hub: "
@@ -196,12 +196,12 @@ def _from_hub(name: str, hub_id: str, overrides: Mapping[str, object]) -> Found:
     tokenizer = bring(where, _wanted_of_tokenizer, LOCAL)
     if not {"bos_token_id"} & (overrides.keys() | fields.keys()) and (begin := begin_token(tokenizer)) is not None:
         overrides = {**overrides, "bos_token_id": begin}
-    return Found(name, folder, overrides, tokenizer)
+    return ModelPlace(name, folder, overrides, tokenizer)
 
 
 @contextmanager
 def _bars_for_people() -> Iterator[None]:
-    """The hub's progress bars only where somebody watches them: in a file of errors they are noise."""
+    """Show the hub's progress bars only where somebody watches them: in a file of errors they are noise."""
     from huggingface_hub.constants import HF_HUB_DISABLE_PROGRESS_BARS
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
@@ -222,13 +222,13 @@ def _wanted_of_tokenizer(names: list[str]) -> list[str]:
 
 
 def _hub_id(spec: str | Path) -> str | None:
-    """The repository that a name means, where it means no folder."""
+    """Read a name as that of a repository, where it means no folder."""
     text = str(spec)
     return text if is_hub_id(text) and not text.startswith("models/") and locate("models", spec) is None else None
 
 
 def _pointers() -> Iterator[Pointer]:
-    """The pointers that have names, the user's own first."""
+    """List the pointers that have names, the user's own first."""
     for name in known("models"):
         folder = locate("models", f"models/{name}")
         if folder is not None and (pointer := read_pointer(folder)) is not None:
@@ -240,14 +240,14 @@ def _pointer_to(hub_id: str) -> Pointer | None:
 
 
 def _copied(folder: Path) -> Pointer | None:
-    """The pointer to the repository that a folder is a copy of, by the file that only its layout has."""
+    """Find the pointer to the repository that a folder is a copy of, by the file that only its layout has."""
     layout = find_layout(_names_in(folder), _json_fields(folder / CONFIG))
     mark = layout.WEIGHTS if layout else None
     return next((each for each in _pointers() if mark and each.fields.get(COPY) == mark), None)
 
 
 def _names_in(folder: Path) -> set[str]:
-    """The names in a folder; none if it is no folder, or can't be read."""
+    """List the names in a folder; none if it is no folder, or can't be read."""
     try:
         return {each.name for each in folder.iterdir()}
     except OSError:
@@ -255,9 +255,9 @@ def _names_in(folder: Path) -> set[str]:
 
 
 def _json_fields(path: Path) -> dict[str, object]:
-    """The fields of a JSON file, or none if it is no such file."""
+    """Read the fields of a JSON file, or none if it is no such file."""
     try:
-        if not path.is_file() or path.stat().st_size > _LARGEST_POINTER:  # a device or a pipe may never end
+        if not path.is_file() or path.stat().st_size > _LARGEST_POINTER_BYTES:  # a device or a pipe may never end
             return {}
         fields = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -266,7 +266,7 @@ def _json_fields(path: Path) -> dict[str, object]:
 
 
 def _cached(hub_id: str, kind: Repository) -> Path | None:
-    """The folder of what the hub's cache holds of a repository, perhaps not all of it."""
+    """Find the folder of what the hub's cache holds of a repository, perhaps not all of it."""
     from huggingface_hub import snapshot_download
 
     try:
@@ -276,7 +276,7 @@ def _cached(hub_id: str, kind: Repository) -> Path | None:
 
 
 def _why(hub_id: str, kind: Repository, error: Exception, local: str) -> str:
-    """One line about what the hub's library raised."""
+    """Say in one line what the hub's library raised."""
     from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
@@ -300,7 +300,7 @@ def _why(hub_id: str, kind: Repository, error: Exception, local: str) -> str:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what led to it."""
+    """Go through an error and what led to it."""
     for _ in range(16):
         if error is None:
             return

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from scrub.graph.node import Node
-from scrub.models.checkpoints import open_checkpoint, write_checkpoint
+from scrub.models.checkpoints import Checkpoint, open_checkpoint, write_checkpoint
 from scrub.models.checkpoints.checks import parameter_shapes
-from scrub.models.checkpoints.tokenizer import read_tokenizer, tokenizer_file
-from scrub.models.families import ModelConfig, architectures
-from scrub.models.hub import find_model
+from scrub.models.checkpoints.tokenizer import fitting_tokenizer, read_tokenizer, tokenizer_file
+from scrub.models.families import ModelConfig, architectures, family_of
+from scrub.models.hub import ModelPlace, find_model
+from scrub.models.memory import open_object
+from scrub.paths.hashes import hash_weights
 from scrub.plan.leaves import bind_model, leaves_of
 from scrub.plan.plan import Plan, compile_plan
 from scrub.text.errors import ScrubError
 from scrub.text.files import first_sentence, make_folder
+
+Spec: TypeAlias = Any  # str | Path | Model, a transformers model, or (config, state dict)
 
 _COMPUTABLE = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -76,12 +83,17 @@ class Model:
         return next(iter(self.params.values())).device
 
     @cached_property
+    def weights_hash(self) -> str:
+        """The hash of its parameters by name, the same in whichever precision they were loaded without loss."""
+        return hash_weights(self.params)
+
+    @cached_property
     def plan(self) -> Plan:
         """The plan of its logits at all positions."""
         return compile_plan({"logits": self.graph}, selected=False)
 
     def __call__(self, tokens: Tensor) -> Float[Tensor, "batch position vocab"]:
-        """The logits that predict the token after each position, from token ids [batch, position].
+        """Compute the logits that predict the token after each position, from token ids [batch, position].
 
         Raises ScrubError for tokens that aren't whole numbers [batch, position], are outside the vocabulary, or are
         more than n_ctx in a sequence.
@@ -99,43 +111,74 @@ class Model:
         return self.plan.run(self.plan.once(leaves), leaves)["logits"]
 
     def to(self, dtype: torch.dtype | None = None, device: str | torch.device | None = None) -> Model:
-        """The same model in another floating-point type, or on another device."""
-        return replace(self, params=_moved(self.params, dtype and _computable(dtype), device))
+        """Give the same model in another floating-point type, or on another device."""
+        params = _moved(self.params, dtype and _computable(dtype), device)
+        same = all(params[name] is value for name, value in self.params.items())
+        return self if same else replace(self, params=params)  # what is known of it stays known
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # the graph is made again, since a deep one can't be pickled; the parameters are arrays, which processes share
+        arrays = {name: _array(value) for name, value in self.params.items()}
+        known = {"weights_hash": self.weights_hash}
+        return _from_arrays, (self.name, self.config, arrays, self.tokenizer, self.folder), known
 
 
-def load_model(spec: str | Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> Model:
-    """Load a model: `spec` is a path, the name of one in ./models or shipped with scrub, or OWNER/NAME on the hub.
+def load_model(
+    spec: Spec,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+    *,
+    name: str | None = None,
+    tokenizer: Any = None,
+) -> Model:
+    """Load a model: `load_model("attn2l")`, `load_model("gpt2", torch.float64)`, `load_model(transformers_model)`.
 
-    Its files may be of any layout in scrub/models/checkpoints/layouts. It computes in `dtype`, however it is stored.
-    Raises ScrubError, in one line, if there is none, if the hub can't be reached, or for anything that is wrong with
-    the model's files.
+    `spec` is a path, the name of one in ./models or shipped with scrub, or OWNER/NAME on the hub. Its files may be of
+    any layout in scrub/models/checkpoints/layouts. Or it is in memory: a Model, a transformers GPT2LMHeadModel, or
+    (config, state dict) with the fields and tensors of such files, which are copied once. It computes in `dtype`,
+    however it is stored. `name` and `tokenizer` (of tokenizers, or of transformers) win over what it comes with; what
+    transformers has in memory comes without one.
+    Raises ScrubError, in one line, if there is none, if the hub can't be reached, or if anything is wrong with it.
     """
-    found = find_model(spec)
-    name, folder = found.name, found.folder
-    checkpoint = open_checkpoint(folder, found.overrides)
-    params = checkpoint.params(_computable(dtype))
-    vocabulary = tokenizer_file(found.tokenizer or folder)
-    tokenizer = read_tokenizer(vocabulary, checkpoint.config.vocab_size) if vocabulary else None
-    return Model(name, checkpoint.config, checkpoint.graph, _moved(params, dtype, device), tokenizer, folder)
+    if isinstance(spec, Model):
+        model = spec.to(dtype, device)
+    else:
+        called, checkpoint, found = _opened(spec)
+        params = _moved(checkpoint.params(_computable(dtype)), dtype, device)
+        file = tokenizer_file(found.tokenizer or found.folder) if found else None
+        own = read_tokenizer(file, checkpoint.config.vocab_size) if file else None
+        model = Model(called, checkpoint.config, checkpoint.graph, params, own, found.folder if found else None)
+    if tokenizer is not None:
+        model = replace(model, tokenizer=fitting_tokenizer(tokenizer, model.vocab_size))
+    return model if name is None else replace(model, name=name)
 
 
-def load_graph(spec: str | Path) -> tuple[Node, dict[str, tuple[tuple[int, int], ...]]]:
-    """The graph and the roles of a model, without its parameters. See :func:`load_model`."""
+def load_graph(spec: Spec) -> tuple[Node, dict[str, tuple[tuple[int, int], ...]]]:
+    """Load the graph and the roles of a model, without its parameters. See :func:`load_model`."""
+    if isinstance(spec, Model):
+        return spec.graph, spec.roles
+    _, checkpoint, _ = _opened(spec)
+    return checkpoint.graph, {role: tuple(heads) for role, heads in checkpoint.config.roles.items()}
+
+
+def _opened(spec: Spec) -> tuple[str, Checkpoint, ModelPlace | None]:
+    """Open all of a model but its parameters, and say where its files are, if it has some."""
+    if not isinstance(spec, str | Path):
+        return *open_object(spec), None
     found = find_model(spec)
-    config = open_checkpoint(found.folder, found.overrides).config
-    return lower(config), {role: tuple(heads) for role, heads in config.roles.items()}
+    return found.name, open_checkpoint(found.folder, found.overrides), found
 
 
 def lower(config: ModelConfig) -> Node:
-    """The graph of a model from its config."""
-    graph: Node = architectures()[_family(config)].lower(config)
+    """Make the graph of a model from its config."""
+    graph: Node = architectures()[family_of(config)].lower(config)
     return graph
 
 
 def make_model(
     name: str, config: ModelConfig, params: Mapping[str, Tensor], tokenizer: Tokenizer | None = None
 ) -> Model:
-    """A model from a config of its family and its parameters, such as training makes.
+    """Make a model of a config of its family and its parameters: `make_model("mine", config, params)`.
 
     Raises ScrubError if the parameters aren't those that the config asks for.
     """
@@ -157,11 +200,26 @@ def save_model(model: Model, folder: str | Path) -> None:
     """
     folder = Path(folder)
     make_folder(folder)
-    write_checkpoint(folder, _family(model.config), model.config, model.params, model.tokenizer)
+    write_checkpoint(folder, family_of(model.config), model.config, model.params, model.tokenizer)
 
 
-def _family(config: ModelConfig) -> str:
-    return next(name for name, family in architectures().items() if isinstance(config, family.Config))
+def _array(tensor: Tensor) -> tuple[np.ndarray, torch.dtype]:
+    """Take a parameter as an array; numpy has no bfloat16, but its bits."""
+    here = tensor.detach().cpu().contiguous()
+    return (here.view(torch.int16) if here.dtype == torch.bfloat16 else here).numpy(), here.dtype
+
+
+def _from_arrays(
+    name: str,
+    config: ModelConfig,
+    arrays: Mapping[str, tuple[np.ndarray, torch.dtype]],
+    tokenizer: Tokenizer | None,
+    folder: Path | None,
+) -> Model:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nor does anybody write to it
+        params = {each: torch.from_numpy(array).view(dtype) for each, (array, dtype) in arrays.items()}
+    return Model(name, config, lower(config), params, tokenizer, folder)
 
 
 def _computable(dtype: torch.dtype) -> torch.dtype:

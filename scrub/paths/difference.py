@@ -1,4 +1,4 @@
-"""What changed between two scrubbed graphs of a model, as paths.
+"""Differences between two scrubbed graphs of a model, as paths.
 
 A difference is a tree of paths in which each line that ends says what changed there: `y -> x` where everything below is
 fed by y in the first graph and by x in the second; `y ->` where the path is in the first alone, since the second splits
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from scrub.graph.node import Node
+from scrub.graph.node import Node, fold
 from scrub.paths.locate import below
 from scrub.paths.tree import Equal, PathTree, fitted, merged, sources_by_node
 from scrub.text.wording import printable
@@ -42,12 +42,12 @@ class Line:
 
     @property
     def change(self) -> str:
-        """What feeds it, in the first graph and in the second."""
+        """The source in the first graph and that in the second."""
         return " -> ".join(filter(None, (self.before, self.after)))
 
 
 def difference(first: Node, second: Node) -> PathTree:
-    """The tree of what changed from one graph to another: without a line below the root if nothing did.
+    """Make the tree of what changed from one graph to another: without a line below the root if nothing did.
 
     Its sources are changes. Equal parts are one object and equal places of both graphs are compared once, so that
     graphs of deep models are never written out.
@@ -59,63 +59,53 @@ class _Difference:
     """A walk over both graphs at once, memoised on pairs of nodes at the same place."""
 
     def __init__(self, first: Node, second: Node) -> None:
-        self._fed = (sources_by_node(first), sources_by_node(second))
+        self._fed = tuple({n: tuple(map(str, fed)) for n, fed in sources_by_node(g).items()} for g in (first, second))
         self._equal = Equal()
         self._steps: dict[Node, dict[Name, Node]] = {}
         start: Pair = (first, second)
-        made: dict[Pair, PathTree | None] = {}
-        stack = [start]
-        while stack:
-            pair = stack[-1]
-            inner = self._below(pair)
-            if missing := [each for each in inner if each not in made]:
-                stack.extend(missing)
-                continue
-            made[pair] = self._tree(pair, [made[each] for each in inner])
-            stack.pop()
-        found = made[start] or PathTree(first.label or first.op, ())
-        every = (PathTree("**", found.sources),) if found.sources else found.children  # one source feeds all of each
-        self.tree = replace(found, sources=(), children=every)
+        tree = fold(start, self._below, self._tree) or PathTree(first.label or first.op, ())
+        every = (PathTree("**", tree.sources),) if tree.sources else tree.children  # one source feeds all of each
+        self.tree = replace(tree, sources=(), children=every)
 
     def _sources(self, pair: Pair) -> tuple[tuple[str, ...], tuple[str, ...]]:
         first, second = ((fed[node] if node else ()) for fed, node in zip(self._fed, pair, strict=True))
         return first, second
 
     def _below(self, pair: Pair) -> list[Pair]:
-        """The places one step further where something may have changed, the parts of a component side by side.
+        """List the places one step further where something may have changed, the parts of a component side by side.
 
         Of those, parts in the first graph alone come first, then those in the second alone.
         """
         if pair[0] is pair[1] or all(len(fed) < 2 for fed in self._sources(pair)):
             return []
-        ours, theirs = (self._named(each) for each in pair)
+        ours, theirs = (self._named(node) for node in pair)
         components: dict[str, list[Name]] = {}
         for name in dict.fromkeys((*ours, *theirs)):
             components.setdefault(name[0].partition("[")[0], []).append(name)
-        found: list[Pair] = []
+        places: list[Pair] = []
         for names in components.values():
             parts = [(ours.get(name), theirs.get(name)) for name in names]
-            first, second = (set().union(*each) for each in zip(*map(self._sources, parts), strict=True))
+            first, second = (set().union(*fed) for fed in zip(*map(self._sources, parts), strict=True))
             if first != second or len(first) > 1:  # else one source feeds the whole component, however it is split
-                found += sorted(parts, key=lambda part: (None not in part, part[0] is None))
-        return found
+                places += sorted(parts, key=lambda part: (None not in part, part[0] is None))
+        return places
 
     def _named(self, node: Node | None) -> Mapping[Name, Node]:
-        """The steps below a node by name, and number where several have one name."""
+        """Find the steps below a node by name, and number where several have one name."""
         if node is None:
             return {}
         if node not in self._steps:
-            found: dict[Name, Node] = {}
-            for each in below(node):
-                name, number = each.label or each.op, 0
-                while (name, number) in found:
+            steps: dict[Name, Node] = {}
+            for step in below(node):
+                name, number = step.label or step.op, 0
+                while (name, number) in steps:
                     number += 1
-                found[name, number] = each
-            self._steps[node] = found
+                steps[name, number] = step
+            self._steps[node] = steps
         return self._steps[node]
 
     def _tree(self, pair: Pair, parts: list[PathTree | None]) -> PathTree | None:
-        """What changed at one place, from what changed below it."""
+        """Say what changed at one place, from what changed below it."""
         node = pair[0] or pair[1]
         assert node is not None
         name, (before, after) = node.label or node.op, self._sources(pair)
@@ -123,7 +113,7 @@ class _Difference:
             return None
         if len(before) < 2 and len(after) < 2:
             return None if before == after else self._equal(PathTree(name, (_change(before, after),)))
-        children = {id(each): each for each in parts if each is not None}
+        children = {id(part): part for part in parts if part is not None}
         sources = () if None not in pair else tuple(dict.fromkeys(s for c in children.values() for s in c.sources))
         return self._equal(PathTree(name, sources, tuple(children.values()))) if children else None
 
@@ -133,22 +123,22 @@ def _change(before: tuple[str, ...], after: tuple[str, ...]) -> str:
 
 
 def lines(tree: PathTree, limit: int = LINES) -> list[Line]:
-    """The lines of a difference, with steps merged that changed alike, and cut to about that many. None if none did."""
-    found: list[Line] = []
+    """List the lines of a difference, with steps merged that changed alike, and cut to about that many."""
+    shown: list[Line] = []
     stack = [(fitted(merged(tree), limit), -1, "")]
     while stack:
         current, depth, path = stack.pop()
         if depth >= 0:
-            found.append(_line(current, depth, path))
+            shown.append(_line(current, depth, path))
         if current.note and (current.children or depth < 0):  # what is left out stands where it would
             stack.append((PathTree("", (), note=current.note), depth + 1, path))
-        stack += [(each, depth + 1, f"{path}/{each.pattern}".lstrip("/")) for each in reversed(current.children)]
-    return found
+        stack += [(c, depth + 1, f"{path}/{c.pattern}".lstrip("/")) for c in reversed(current.children)]
+    return shown
 
 
 def _line(tree: PathTree, depth: int, path: str) -> Line:
     ends = [change.partition("->")[::2] for change in tree.sources]
-    before, after = ({each[side].strip() for each in ends} for side in (0, 1))
+    before, after = ({end[side].strip() for end in ends} for side in (0, 1))
     mark = COMMON if not ends else ONLY_SECOND if before == {""} else ONLY_FIRST if after == {""} else MOVED
     leaf = not tree.children and len(ends) == 1
     steps = tree.steps if tree.step else ()
@@ -156,20 +146,20 @@ def _line(tree: PathTree, depth: int, path: str) -> Line:
 
 
 def plain(tree: PathTree, limit: int = LINES) -> str:
-    """The difference as text, one line each: mark, path, and what feeds it in the first graph and in the second."""
-    return "\n".join(f"{head(each)}{fed(each)}{note(each)}" for each in lines(tree, limit))
+    """Write the difference as text, one line each: mark, path, and what feeds it in both graphs."""
+    return "\n".join(f"{head(line)}{fed(line)}{note(line)}" for line in lines(tree, limit))
 
 
 def head(line: Line) -> str:
-    """The mark and the steps of a line, indented."""
+    """Write the mark and the steps of a line, indented."""
     return f"{line.mark} {'  ' * line.depth}{printable(', '.join(line.steps))}"
 
 
 def fed(line: Line) -> str:
-    """What feeds it, before and after."""
+    """Write what feeds it, before and after."""
     return "  " * bool(line.change) + printable(line.change)
 
 
 def note(line: Line) -> str:
-    """What isn't shown there."""
+    """Write what isn't shown there."""
     return f"{'  ' * bool(line.steps)}… {printable(line.note)}" if line.note else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from scrub.paths.sources import meaning
+from scrub.paths.sources import Source
 from scrub.paths.tree import PathTree, fitted
 from scrub.text.wording import printable
 
@@ -12,22 +12,22 @@ LINES = 400
 
 
 def plain(tree: PathTree, lines: int = LINES) -> str:
-    """The tree without colour, one step a line, cut to about that many lines."""
+    """Write the tree without colour, one step a line, cut to about that many lines."""
     return "\n".join(guides + name + said for guides, name, said, _ in tree_lines(fitted(tree, lines)))
 
 
 def legend(tree: PathTree) -> list[str]:
-    """What each source of the tree is, one line each."""
-    return [printable(f"{source} = {meaning(source)}") for source in tree.sources]
+    """Say what each source of the tree is, one line each."""
+    return [printable(f"{source} = {Source.parse(source).meaning}") for source in tree.sources]
 
 
 def listed(tree: PathTree, title: str = "") -> str:
-    """The tree under a title, over its sources: the same for the same tree, to be diffed."""
+    """Write the tree under a title, over its sources: the same for the same tree, to be diffed."""
     return "\n".join([*([printable(title)] if title else []), plain(tree), *legend(tree)]) + "\n"
 
 
 def tree_lines(tree: PathTree) -> Iterator[tuple[str, str, str, PathTree]]:
-    """Each line's guides, its step, what is said of it, and the part of the tree that it shows."""
+    """List each line's guides, its step, what is said of it, and the part of the tree that it shows."""
     stack = [(tree, "", "")]
     while stack:
         current, guides, indent = stack.pop()

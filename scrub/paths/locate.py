@@ -1,4 +1,4 @@
-"""Where a pattern matches in a graph, and which paths come nearest where it doesn't."""
+"""Find where a pattern matches in a graph, and which paths come nearest where it doesn't."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from scrub.text.errors import ScrubError
 
 
 def below(node: Node) -> list[Node]:
-    """The labelled nodes one step further from the output, in order: residual additions are wires."""
-    found: dict[Node, None] = {}
+    """Find the labelled nodes one step further from the output, in order: residual additions are wires."""
+    nodes: dict[Node, None] = {}
     seen: set[Node] = set()
     stack = list(reversed(node.inputs))
     while stack:
         current = stack.pop()
         if current.label is not None:
-            found[current] = None
+            nodes[current] = None
         elif current not in seen:
             seen.add(current)
             stack.extend(reversed(current.inputs))
-    return list(found)
+    return list(nodes)
 
 
 def locate(pattern: Pattern, root: Node) -> list[str]:
-    """One path for each place (node and state) that the pattern matches.
+    """Find one path for each place (node and state) that the pattern matches.
 
     Raises ScrubError, naming the nearest paths there are, if it matches none.
     """

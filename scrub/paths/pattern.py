@@ -36,14 +36,14 @@ class Pattern:
         return self._closure({0})
 
     def advance(self, state: State, step: str) -> State:
-        """The state after one more step of a path; empty where the pattern can't match any more."""
+        """Give the state after one more step of a path; empty where the pattern can't match any more."""
         if (state, step) not in self._after:
             self._after[state, step] = self._advance(state, step)
         return self._after[state, step]
 
     @cached_property
     def _after(self) -> dict[tuple[State, str], State]:
-        """What is known of :meth:`advance`: a deep model has few different steps, in many places."""
+        """The known results of :meth:`advance`: a deep model has few different steps, in many places."""
         return {}
 
     def _advance(self, state: State, step: str) -> State:
@@ -58,7 +58,7 @@ class Pattern:
         return self._closure(after)
 
     def accepts(self, state: State) -> bool:
-        """Whether the pattern matches the path that has been read."""
+        """Tell whether the pattern matches the path that has been read."""
         return len(self.steps) in state
 
     def _closure(self, state: set[int]) -> State:
@@ -78,7 +78,7 @@ def _step(text: str, whole: str) -> re.Pattern[str] | None:
     regex = ""
     for part in re.split(r"(\{[^{}]*\})", text):
         if part.startswith("{") and part.endswith("}"):
-            regex += "(?:" + "|".join(_glob(each.strip()) for each in part[1:-1].split(",")) + ")"
+            regex += "(?:" + "|".join(_glob(choice.strip()) for choice in part[1:-1].split(",")) + ")"
         elif "{" in part or "}" in part:
             raise ScrubError(f"the braces of the path pattern {whole!r} don't close: write alternatives as '{{q,k}}'")
         else:
@@ -87,4 +87,4 @@ def _step(text: str, whole: str) -> re.Pattern[str] | None:
 
 
 def _glob(text: str) -> str:
-    return ".*".join(re.escape(each) for each in text.split("*"))
+    return ".*".join(map(re.escape, text.split("*")))

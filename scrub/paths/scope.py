@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from scrub.graph.heads import head_indices
-from scrub.graph.node import Node
+from scrub.graph.node import Node, fold
 from scrub.paths.locate import below
 from scrub.paths.pattern import Pattern, State
-from scrub.paths.rules import OTHER, REFERENCE, Rule, sources
+from scrub.paths.rules import Rule, draws
+from scrub.paths.sources import Source, X, Y
 from scrub.text.errors import ScrubError
 
 SLOTS = ("q", "k", "v")
@@ -22,7 +23,7 @@ SLOTS = ("q", "k", "v")
 
 @dataclass(frozen=True)
 class Step:
-    """A step of a path, and which heads of its layer it is, if it is attention."""
+    """A step of a path, and the heads of its layer that it is, if it is attention."""
 
     label: str
     heads: tuple[int, ...] = ()
@@ -47,13 +48,13 @@ class Place:
         return tuple(step.layer for step in (*above, *self.steps) if step.label not in SLOTS)
 
     def pattern(self, *below: str) -> str:
-        """The path pattern of this place and some steps below it."""
+        """Write the path pattern of this place and some steps below it."""
         return "/".join(filter(None, (self.entry, *(step.label for step in self.steps), *below)))
 
 
 @dataclass(frozen=True)
 class Walker:
-    """Where a walk from the output is: a node, what each entry's pattern has read, and whether it passed an entry."""
+    """State of a walk from the output: a node, what each entry's pattern has read, and the entry it passed, if any."""
 
     node: Node
     states: tuple[State, ...]
@@ -68,23 +69,23 @@ class Scope:
 
     def __init__(self, baseline: Iterable[Rule], graph: Node) -> None:
         rules = list(baseline)
-        if kept := [rule for rule in rules if rule.source != OTHER]:
+        if kept := [rule for rule in rules if rule.source != Y]:
             raise ScrubError(
                 f"the baseline's rule '{kept[0]}' keeps paths: random hypotheses need a baseline that only resamples"
             )
         self._graph = graph
         self._whole = any(rule.pattern.text == "**" for rule in rules)
         self._entries = [] if self._whole else [Pattern(rule.pattern.text.removesuffix("/**")) for rule in rules]
-        self._fed: dict[Walker, frozenset[str]] = {}
+        self._fed: dict[Walker, frozenset[Source]] = {}
         self._below: dict[Walker, list[Walker]] = {}
 
     @cached_property
     def start(self) -> Walker:
         """The output."""
-        return Walker(self._graph, tuple(each.start for each in self._entries), "" if self._whole else None)
+        return Walker(self._graph, tuple(entry.start for entry in self._entries), "" if self._whole else None)
 
     def below(self, at: Walker) -> list[Walker]:
-        """One step further, but not into another entry below an entry."""
+        """Go one step further, but not into another entry below an entry."""
         if at not in self._below:
             self._below[at] = list(self._step(at))
         return self._below[at]
@@ -98,35 +99,32 @@ class Scope:
                 yield Walker(child, states, entered[0] if entered else at.entry)
 
     def entries(self) -> list[Walker]:
-        """Every entry, wherever it is read."""
-        found: dict[Walker, None] = {}
+        """Find every entry, wherever it is read."""
+        entries: dict[Walker, None] = {}
         seen, stack = {self.start}, [self.start]
         while stack:
             current = stack.pop()
             if current.entry is not None:
-                found[current] = None
+                entries[current] = None
                 continue
-            new = [each for each in self.below(current) if each not in seen]
+            new = [walker for walker in self.below(current) if walker not in seen]
             seen.update(new)
             stack += reversed(new)
-        return list(found)
+        return list(entries)
 
-    def fed(self, at: Walker) -> frozenset[str]:
-        """What feeds everything below, but for what another entry reads."""
-        stack = [at]
-        while stack:
-            current = stack[-1]
-            inner = self.below(current)
-            if missing := [each for each in inner if each not in self._fed]:
-                stack.extend(missing)
-                continue
-            here = frozenset() if below(current.node) else frozenset(sources(current.node))
-            self._fed[current] = here.union(*(self._fed[each] for each in inner))
-            stack.pop()
-        return self._fed[at]
+    def fed(self, at: Walker) -> frozenset[Source]:
+        """Find what feeds everything below, but for what another entry reads."""
+
+        def combine(place: Walker, inner: list[frozenset[Source]]) -> frozenset[Source]:
+            if place not in self._fed:
+                here = frozenset() if below(place.node) else frozenset[Source](draws(place.node))
+                self._fed[place] = here.union(*inner)
+            return self._fed[place]
+
+        return fold(at, lambda place: [] if place in self._fed else self.below(place), combine)
 
     def reached_by(self, rule: Rule) -> bool:
-        """Whether a rule speaks of the scope, and not only of what lies outside or is read by a second entry."""
+        """Tell whether a rule speaks of the scope, and not only of what lies outside or is read by a second entry."""
         seen = {(self.start, rule.pattern.start)}
         stack = list(seen)
         while stack:
@@ -141,41 +139,41 @@ class Scope:
                     stack.append(key)
         return False
 
-    def units(self) -> tuple[dict[Place, str], list[Place]]:
-        """The places that one source feeds, with that source, and the inputs of entries that they lie below.
+    def units(self) -> tuple[dict[Place, Source], list[Place]]:
+        """List the places that one source feeds, with that source, and the inputs of entries that they lie below.
 
         An input that the experiment leaves to the reference whole is no part of it. Places whose paths pass the same
         layers are unrolled equally far: until one source feeds each, and those that are fed differently have the same
         steps directly below. Raises ScrubError where the rules tell apart what reads an entry.
         """
         for by_label in (False, True):  # one pattern for all entries, if they are fed alike
-            found = self._units(by_label)
-            if found is not None:
-                return found
+            units = self._units(by_label)
+            if units is not None:
+                return units
         raise ScrubError(
             "the rules tell apart which path an entry of the study is read by: random hypotheses of the same size are "
             "drawn for rules that hold wherever it is read, as the baseline's do"
         )
 
-    def _units(self, by_label: bool) -> tuple[dict[Place, str], list[Place]] | None:
+    def _units(self, by_label: bool) -> tuple[dict[Place, Source], list[Place]] | None:
         inputs: dict[Place, set[Walker]] = {}
-        for each in self.entries():
-            above, slash, last = (each.entry or "").rpartition("/")
-            entry = above + slash + (each.node.label or "") if by_label and last else each.entry or ""
-            slots = [w for w in self.below(each) if w.node.label in SLOTS]
-            for walker in slots or [each]:
+        for at in self.entries():
+            above, slash, last = (at.entry or "").rpartition("/")
+            entry = above + slash + (at.node.label or "") if by_label and last else at.entry or ""
+            slots = [w for w in self.below(at) if w.node.label in SLOTS]
+            for walker in slots or [at]:
                 steps = (Step(walker.node.label or ""),) if slots else ()
                 inputs.setdefault(Place(entry, steps), set()).add(walker)
-        touched = [place for place, there in inputs.items() if self._sources(there) != {REFERENCE}]
+        touched = [place for place, there in inputs.items() if self._sources(there) != {X}]
         level = {place: inputs[place] for place in touched}
-        units: dict[Place, str] = {}
+        units: dict[Place, Source] = {}
         while level:
             unrolled = self._unrolled(level)
             deeper: dict[Place, set[Walker]] = {}
             for place, there in level.items():
                 inner = [child for walker in there for child in self.below(walker)]
                 if place.layers not in unrolled or not inner:
-                    (source, *more) = self._sources(there) or {REFERENCE}
+                    (source, *more) = self._sources(there) or {X}
                     if more:
                         return None
                     units[place] = source
@@ -188,18 +186,18 @@ class Scope:
         return units, touched
 
     def _unrolled(self, level: Mapping[Place, Iterable[Walker]]) -> set[tuple[str, ...]]:
-        """The layers of the places of one depth that one step more has to tell apart."""
-        fed: dict[tuple[str, ...], set[str]] = {}
+        """Find the layers of the places of one depth that one step more has to tell apart."""
+        fed: dict[tuple[str, ...], set[Source]] = {}
         steps: dict[tuple[str, ...], set[frozenset[str | None]]] = {}
-        found = set()
+        mixed = set()
         for place, there in level.items():
             here = self._sources(there)
             fed.setdefault(place.layers, set()).update(here)
             inner = frozenset(child.node.label for walker in there for child in self.below(walker))
             steps.setdefault(place.layers, set()).add(inner)
             if len(here) > 1:
-                found.add(place.layers)
-        return found | {layers for layers in fed if len(fed[layers]) > 1 and len(steps[layers]) > 1}
+                mixed.add(place.layers)
+        return mixed | {layers for layers in fed if len(fed[layers]) > 1 and len(steps[layers]) > 1}
 
-    def _sources(self, there: Iterable[Walker]) -> set[str]:
+    def _sources(self, there: Iterable[Walker]) -> set[Source]:
         return set().union(*map(self.fed, there))

@@ -1,4 +1,4 @@
-"""Sites: where an intervention is made, written as the end of a path.
+"""Sites of interventions, written as the end of a path.
 
 `a1.3` is a head, `a1` a layer of heads, `m0` an MLP, `emb` the embedding; `a1.3/k` a slot; `a1.3/k/a0.1` an edge, from
 what writes (the last step) into what reads; `stream 2` the residual stream that enters layer 2, as all that is read
@@ -18,7 +18,8 @@ from dataclasses import dataclass, replace
 from scrub.graph.masks import spans
 from scrub.graph.node import Node
 from scrub.paths.locate import below
-from scrub.paths.splits import Roles, attention_heads
+from scrub.paths.pattern import Pattern
+from scrub.paths.splits import Roles, Split, attention_heads
 from scrub.text.errors import ScrubError
 
 STREAM = "stream "
@@ -37,54 +38,56 @@ class Site:
     positions: str | None = None
 
     @property
-    def inner(self) -> list[str]:
+    def inner(self) -> list[Pattern]:
         """The patterns of the site at all positions: on every path that it is the end of."""
         written = _alternatives(self.written)
         if not self.written:
-            return ["/".join(["**", *(_alternatives([step]) for step in self.steps)])]
-        heads, mlps = ([each for each in self.readers if each[0] == kind] for kind in "am")
-        slots = [f"**/{_alternatives(heads)}/{{q,k,v}}/{written}"] if heads else []
-        return [written, *slots, *([f"**/{_alternatives(mlps)}/{written}"] if mlps else [])]
+            return [Pattern("/".join(["**", *(_alternatives([step]) for step in self.steps)]))]
+        heads, mlps = ([label for label in self.readers if label[0] == kind] for kind in "am")
+        texts = [written]
+        texts += [f"**/{_alternatives(heads)}/{{q,k,v}}/{written}"] if heads else []
+        texts += [f"**/{_alternatives(mlps)}/{written}"] if mlps else []
+        return [Pattern(text) for text in texts]
 
     @property
-    def patterns(self) -> list[str]:
+    def patterns(self) -> list[Pattern]:
         """The patterns of the site, once it is split."""
-        return self.inner if self.positions is None else [f"{each}[{self.positions}]" for each in self.inner]
+        return self.inner if self.positions is None else [Pattern(f"{site}[{self.positions}]") for site in self.inner]
 
     @property
-    def splits(self) -> list[str]:
+    def splits(self) -> list[Split]:
         """The splits that tell its positions apart."""
-        return [] if self.positions is None else [f"{each} by positions {self.positions}" for each in self.inner]
+        return [] if self.positions is None else [Split(site, "positions", (self.positions,)) for site in self.inner]
 
     @property
-    def attention(self) -> str:
+    def attention(self) -> Pattern:
         """The pattern of the slots that make the attention pattern of heads or a layer, where those are split too."""
-        return f"**/{_alternatives([*self.steps, f'{self.steps[-1]}[*]'])}/{{q,k}}"
+        return Pattern(f"**/{_alternatives([*self.steps, f'{self.steps[-1]}[*]'])}/{{q,k}}")
 
     @property
     def groups(self) -> list[tuple[str, str]]:
         """The (layer, heads) that it has to be told apart by: ("a1", "3")."""
         named = (re.fullmatch(r"(a\d+)\.(.+)", step) for step in self.steps)
-        return [(found[1], found[2]) for found in named if found]
+        return [(match[1], match[2]) for match in named if match]
 
 
 def components(graph: Node) -> list[str]:
-    """What writes into the residual stream of an unsplit model, in order: emb, a0, m0, a1, ..."""
-    return [str(each.label) for each in below(graph)]
+    """List what writes into the residual stream of an unsplit model, in order: emb, a0, m0, a1, ..."""
+    return [str(component.label) for component in below(graph)]
 
 
 def heads(graph: Node) -> list[str]:
-    """Every head of an unsplit model, as a site."""
-    return [f"a{layer}.{head}" for layer, found in sorted(attention_heads(graph).items()) for head in found]
+    """List every head of an unsplit model, as a site."""
+    return [f"a{layer}.{head}" for layer, of in sorted(attention_heads(graph).items()) for head in of]
 
 
 def streams(graph: Node) -> list[str]:
-    """The residual stream in front of every layer of an unsplit model, and the final one."""
+    """List the residual stream in front of every layer of an unsplit model, and the final one."""
     return [f"{STREAM}{layer}" for layer in range(len(attention_heads(graph)) + 1)]
 
 
 def sweep(what: str, graph: Node) -> list[str]:
-    """The sites of a sweep over an unsplit model, by what it is over, or of `a1.3/k/*`, all edges into a slot or MLP.
+    """List the sites of a sweep over an unsplit model, by its name, or of `a1.3/k/*`, all edges into a slot or MLP.
 
     Heads are edges one by one. Raises ScrubError if there is no such sweep of the model.
     """
@@ -92,8 +95,8 @@ def sweep(what: str, graph: Node) -> list[str]:
     kinds = {
         "heads": heads(graph),
         "layers": written[1:],
-        "attention": [each for each in written if each[0] == "a"],
-        "mlps": [each for each in written if each[0] == "m"],
+        "attention": [label for label in written if label[0] == "a"],
+        "mlps": [label for label in written if label[0] == "m"],
         "streams": streams(graph),
     }
     reader, star, rest = what.rpartition("/*")
@@ -103,54 +106,54 @@ def sweep(what: str, graph: Node) -> list[str]:
             raise ScrubError(f"{what!r} is no sweep over edges: write a1.3/k/* for those into a slot, m1/* into an MLP")
         before = written[: written.index(layer)]
         of = [f"{reader}/{site}" for site in heads(graph) if site.partition(".")[0] in before]
-        return [f"{reader}/{each}" for each in before if each[0] != "a"] + of
+        return [f"{reader}/{label}" for label in before if label[0] != "a"] + of
     if not kinds.get(what):
-        known = ", ".join(repr(each) for each, found in kinds.items() if found)
+        known = ", ".join(repr(kind) for kind, sites in kinds.items() if sites)
         raise ScrubError(f"there is no sweep over {what!r} here: there are {known}, and edges as in 'a1.3/k/*'")
     return kinds[what]
 
 
 def expanded(what: str | Sequence[str], graph: Node) -> list[str]:
-    """The texts of sites, one for each experiment: whatever names a sweep gives all of its sites.
+    """List the texts of sites, one for each experiment: whatever names a sweep gives all of its sites.
 
     Raises ScrubError if there is none, or as :func:`sweep` does.
     """
     asked = [what] if isinstance(what, str) else list(what)
-    found = [each for text in asked for each in (sweep(text, graph) if _SWEEP.search(text) else [text])]
-    if not found or not all(each.strip() for each in found):
+    sites = [site for text in asked for site in (sweep(text, graph) if _SWEEP.search(text) else [text])]
+    if not sites or not all(site.strip() for site in sites):
         raise ScrubError("no site is named: name some, as in a1.3, or 'heads'")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(sites))
 
 
 def read_sites(text: str, graph: Node, roles: Roles, positions: str | None = None) -> list[Site]:
-    """The sites of a text, at some positions if it names none itself.
+    """Read the sites of a text, at some positions if it names none itself.
 
     Raises ScrubError for what is no site of the model (`graph` is unsplit), or sites that can't be told apart.
     """
     if positions is not None:
         spans(positions)
-    found = [_site(part.strip(), graph, roles, positions) for part in text.split("+")]
-    for site in found:
-        if site.positions is not None and (same := next((e for e in found if _overlap(site, e)), None)):
+    sites = [_site(part.strip(), graph, roles, positions) for part in text.split("+")]
+    for site in sites:
+        if site.positions is not None and (same := next((e for e in sites if _overlap(site, e)), None)):
             raise ScrubError(
                 f"{site.text!r} and {same.text!r} can't be told apart in one experiment: name positions of the same "
                 "component together, as in a1.3@4,7..9, or make an experiment of each"
             )
-    return found
+    return sites
 
 
-def splits_of(sites: Iterable[Site]) -> list[str]:
-    """The splits that tell these sites apart from the rest of the model."""
+def splits_of(sites: Iterable[Site]) -> list[Split]:
+    """List the splits that tell these sites apart from the rest of the model."""
     groups: dict[str, dict[str, None]] = {}
     for site in sites:
         for layer, name in site.groups:
             groups.setdefault(layer, {})[name] = None
-    found = [f"**/{layer} by heads {' '.join(names)}" for layer, names in groups.items()]
-    return found + list(dict.fromkeys(split for site in sites for split in site.splits))
+    by_heads = [Split(Pattern(f"**/{layer}"), "heads", tuple(names)) for layer, names in groups.items()]
+    return by_heads + list(dict.fromkeys(split for site in sites for split in site.splits))
 
 
 def _overlap(site: Site, other: Site) -> bool:
-    """Whether what is split of a site by positions stands in the other too."""
+    """Tell whether what is split of a site by positions stands in the other too."""
     if site is other:
         return False
     last = next((step for step in reversed(site.steps) if step not in _SLOTS), "")
@@ -192,7 +195,7 @@ def _there(step: str, graph: Node, roles: Roles, written: Sequence[str]) -> bool
 
 
 def _before(where: str, text: str, graph: Node, written: Sequence[str]) -> tuple[str, ...]:
-    """The components that are written before a layer."""
+    """List the components that are written before a layer."""
     layers, number = len(attention_heads(graph)), where.removeprefix(STREAM).strip()
     if not (number.isdecimal() and len(number) < 5 and int(number) <= layers):
         raise ScrubError(
@@ -203,6 +206,6 @@ def _before(where: str, text: str, graph: Node, written: Sequence[str]) -> tuple
 
 
 def _alternatives(steps: Sequence[str]) -> str:
-    """A pattern of one step for any of these; a whole layer is also any group of its heads."""
+    """Write a pattern of one step for any of these; a whole layer is also any group of its heads."""
     texts = [text for step in steps for text in ([step, f"{step}.*"] if re.fullmatch(r"a\d+", step) else [step])]
     return texts[0] if len(texts) == 1 else "{" + ",".join(texts) + "}"

@@ -1,24 +1,274 @@
-"""What feeds the inputs at the ends of paths: their order, and their names in words."""
+"""Sources, which feed the inputs at the ends of paths, or stand for a component that is held at a value.
+
+Two families. A `Draw` feeds sequences: another row for each reference sequence or, for whole attention patterns, for
+each of its positions. A `Held` source stands for whatever a component, a slot or an attention pattern gives. A kind is
+a class that reads and writes its own text, and says how it draws, or which value it has: making it adds the kind.
+"""
 
 from __future__ import annotations
 
+import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
-from scrub.paths.rules import OTHER, REFERENCE
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from scrub.graph.masks import MASKS
+from scrub.text.errors import ScrubError
+
+Kind = TypeVar("Kind", bound="Source")
+Rows = Int[np.ndarray, "sequence *position"]  # which row stands in for each sequence, or for each of its positions
 
 
-def ordered(sources: Iterable[str]) -> tuple[str, ...]:
-    """The reference first, then the other, then the draws by name."""
-    return tuple(sorted(set(sources), key=lambda s: ({REFERENCE: 0, OTHER: 1}.get(s, 2), s)))
+@runtime_checkable
+class Pool(Protocol):
+    """The sequences of one pairing, as far as a draw has to know them (scrub/study/draws.py)."""
+
+    def itself(self) -> Rows:
+        """Draw every sequence for itself."""
+        ...
+
+    def other(self) -> Rows:
+        """Draw the other of every sequence."""
+        ...
+
+    def agreeing(self, feature: str, by_row: bool) -> Rows:
+        """Draw a donor that agrees with each sequence on a feature, or `by_row` with each of its positions."""
+        ...
 
 
-def meaning(source: str) -> str:
-    """What a source is, in words."""
-    kind, _, feature = source.rpartition("like ")
-    known = {REFERENCE: "reference", OTHER: "other"}
-    return known.get(source) or f"{'each row' if kind else 'a draw that'} agrees with x on {feature}"
+@runtime_checkable
+class Stand(Protocol):
+    """The place of a held value, and what it may be made of (scrub/study/held.py)."""
+
+    @property
+    def like(self) -> Float[Tensor, "1 ..."]:
+        """A tensor of its shape and type."""
+        ...
+
+    def mean(self) -> Float[Tensor, "1 ..."]:
+        """Average what the component itself gives over some sequences, at each position."""
+        ...
+
+    def array(self, name: str, attends: bool) -> Float[Tensor, "1 ..."]:
+        """Look up an array of the user's. Raises ScrubError if it doesn't fit there."""
+        ...
 
 
-def input_name(source: str) -> str:
-    """What the literature's drawings call the input: `emb` for the reference, `emb2` for the other."""
-    return {REFERENCE: "emb", OTHER: "emb2"}.get(source, source)
+class Source:
+    """A source, which a rule feeds. `written` is its kind's text in a rule, `rank` where it stands among others."""
+
+    kinds: ClassVar[list[type[Source]]] = []
+    written: ClassVar[str] = ""
+    rank: ClassVar[int] = 2
+
+    def __init_subclass__(cls) -> None:
+        if cls.written:
+            cls.kinds.append(cls)
+
+    @staticmethod
+    def parse(text: str) -> Source:
+        """Read a source: `Source.parse("like typicality")`. Raises ScrubError if it is none."""
+        said = " ".join(text.split())
+        for kind in Source.kinds:
+            if (source := kind.read(said)) is not None:
+                return source
+        draws, holds = (_either(kind for kind in Source.kinds if issubclass(kind, of)) for of in (Draw, Held))
+        raise ScrubError(f"there is no source {said!r}: use {draws}, and in an intervention {holds}")
+
+    @classmethod
+    def read(cls, text: str) -> Source | None:
+        """Read a source of this kind; None for any other text. Kinds with an argument read more than their name."""
+        return cls() if text == cls.written else None
+
+    def __str__(self) -> str:
+        return self.written
+
+    def __repr__(self) -> str:
+        return repr(str(self))  # hashes of graphs are made of it
+
+    @property
+    def meaning(self) -> str:
+        """The meaning in words."""
+        return str(self)
+
+    @property
+    def input_name(self) -> str:
+        """The name of the input in the literature's drawings: `emb` for the reference, `emb2` for the other."""
+        return str(self)
+
+
+class Draw(Source, ABC):
+    """A source of sequences. What it draws agrees on its `feature`, if it has one, in each row if it is `by_row`."""
+
+    by_row: bool = False
+    feature: str = ""
+
+    @abstractmethod
+    def rows(self, pool: Pool) -> Rows:
+        """Draw from the pool what stands in for each sequence."""
+
+
+class Held(Source, ABC):
+    """A source that stands for a component, whatever that reads."""
+
+    @abstractmethod
+    def value(self, stand: Stand) -> Float[Tensor, "1 ..."]:
+        """Make the value, the same for every sequence."""
+
+
+@dataclass(frozen=True, repr=False)
+class Reference(Draw):
+    """The sequence that is scored."""
+
+    written = "x"
+    rank = 0
+    meaning = "reference"
+    input_name = "emb"
+
+    def rows(self, pool: Pool) -> Rows:
+        return pool.itself()
+
+
+@dataclass(frozen=True, repr=False)
+class Other(Draw):
+    """The sequence that the reference is paired with: resample ablation, or the other run of a patch."""
+
+    written = "y"
+    rank = 1
+    meaning = "other"
+    input_name = "emb2"
+
+    def rows(self, pool: Pool) -> Rows:
+        return pool.other()
+
+
+@dataclass(frozen=True, repr=False)
+class Like(Draw):
+    """A sequence that agrees with the reference on a feature."""
+
+    written = "like FEATURE"
+    feature: str
+
+    @classmethod
+    def read(cls, text: str) -> Like | None:
+        match = re.fullmatch(cls.written.replace("FEATURE", r"([A-Za-z_]\w*)"), text)
+        return cls(match[1]) if match else None
+
+    def __str__(self) -> str:
+        return self.written.replace("FEATURE", self.feature)
+
+    @property
+    def meaning(self) -> str:
+        return f"{'each row' if self.by_row else 'a draw that'} agrees with x on {self.feature}"
+
+    def rows(self, pool: Pool) -> Rows:
+        return pool.agreeing(self.feature, self.by_row)
+
+
+@dataclass(frozen=True, repr=False)
+class RowsLike(Like):
+    """For whole attention patterns: each row from a sequence that agrees with the reference at that position.
+
+    A feature for rows should have few classes: the rarer a class, the more donors a batch computes.
+    """
+
+    written = "rows like FEATURE"
+    by_row = True
+
+
+@dataclass(frozen=True, repr=False)
+class Zero(Held):
+    """Zero ablation."""
+
+    written = "zero"
+
+    def value(self, stand: Stand) -> Float[Tensor, "1 ..."]:
+        return torch.zeros_like(stand.like)
+
+
+@dataclass(frozen=True, repr=False)
+class Mean(Held):
+    """Mean ablation: what the component itself gives, in the mean over some sequences, at each position by itself."""
+
+    written = "mean"
+
+    def value(self, stand: Stand) -> Float[Tensor, "1 ..."]:
+        return stand.mean()
+
+
+@dataclass(frozen=True, repr=False)
+class Array(Held):
+    """An array of the user's."""
+
+    written = "array NAME"
+    name: str
+
+    @classmethod
+    def read(cls, text: str) -> Array | None:
+        match = re.fullmatch(r"array ([A-Za-z_]\w*)", text)
+        return cls(match[1]) if match else None
+
+    def __str__(self) -> str:
+        return f"array {self.name}"
+
+    def value(self, stand: Stand) -> Float[Tensor, "1 ..."]:
+        return stand.array(self.name, attends=False)
+
+
+@dataclass(frozen=True, repr=False)
+class Attend(Held):
+    """A pattern to attend by: of the keys of a mask, `uniform` over all so far, `identity`, or an array.
+
+    It stands for a whole attention pattern, so a rule feeds it to both q and k of a head and to nothing else. Where a
+    mask has no key (`lag 100` at the first hundred positions), the first position is attended to.
+    """
+
+    written = "attend MASK"
+    by: str
+
+    @classmethod
+    def read(cls, text: str) -> Attend | None:
+        word, _, by = text.partition(" ")
+        if word != "attend" or not by:
+            return None
+        if by not in {"uniform", "identity"} and Array.read(by) is None:
+            MASKS[by]  # which says what there is
+        return cls(by)
+
+    def __str__(self) -> str:
+        return f"attend {self.by}"
+
+    def value(self, stand: Stand) -> Float[Tensor, "1 ..."]:
+        if (array := Array.read(self.by)) is not None:
+            return stand.array(array.name, attends=True)
+        return self.pattern(stand.like.shape[-1]).to(stand.like).expand_as(stand.like)
+
+    def pattern(self, positions: int) -> Float[Tensor, "query key"]:
+        """Spread attention evenly over the keys that are attended to."""
+        if self.by == "uniform":
+            return torch.ones(positions, positions).double().tril() / torch.arange(1, positions + 1)[:, None]
+        if self.by == "identity":
+            return torch.eye(positions).double()
+        keys, inside = MASKS[self.by].keys(torch.arange(positions)[None])
+        pattern = torch.zeros(positions, positions).double().scatter_add_(1, keys[0], inside[0].double())
+        pattern[pattern.sum(1) == 0, 0] = 1
+        return pattern / pattern.sum(1, keepdim=True)
+
+
+X, Y = Reference(), Other()
+
+
+def ordered(sources: Iterable[Kind]) -> tuple[Kind, ...]:
+    """Sort sources: the reference first, then the other, then the rest by name."""
+    return tuple(sorted(set(sources), key=lambda source: (source.rank, str(source))))
+
+
+def _either(kinds: Iterable[type[Source]]) -> str:
+    texts = [kind.written if " " not in kind.written else f"'{kind.written}'" for kind in kinds]
+    return " or ".join(filter(None, (", ".join(texts[:-1]), texts[-1])))

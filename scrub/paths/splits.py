@@ -54,7 +54,7 @@ class Split:
         return cls(Pattern(pattern), kind, names)
 
     def apply(self, root: Node, roles: Roles) -> Node:
-        """The same model with the components at the end of the matching paths written as sums.
+        """Write the components at the end of the matching paths as sums, in a model that computes the same.
 
         Raises ScrubError if the pattern matches no path, or a component that can't be split so.
         """
@@ -64,13 +64,14 @@ class Split:
 
         def build(current: Node, state: State, inputs: tuple[Node, ...]) -> Node:
             here = current.with_inputs(inputs)
+            # its own path must match: covering what lies below, as rules do, would split all of that
             if current.label is None or not self.pattern.accepts(state):
                 return here
             return node("add", *self._terms(here, roles))
 
         split = unroll(root, self.pattern.start, advance, build)
         if split is root:
-            locate(self.pattern, root)  # which finds nothing, and says what comes nearest
+            locate(self.pattern, root)  # finds nothing, and says what comes nearest: slow, so asked last
         return split
 
     def _terms(self, whole: Node, roles: Roles) -> list[Node]:
@@ -98,7 +99,7 @@ class Split:
 
 
 def role_splits(roles: Roles) -> list[Split]:
-    """The splits of every layer into the groups of heads that have a role in it, and the rest."""
+    """Split every layer into the groups of heads that have a role in it, and the rest."""
     layers = sorted({layer for heads in roles.values() for layer, _ in heads})
     return [
         Split(
@@ -111,14 +112,14 @@ def role_splits(roles: Roles) -> list[Split]:
 
 
 def heads_of(layer: int, name: str, roles: Roles) -> list[int]:
-    """The heads of a layer that a name of a split means: one by its number, or those of a role."""
+    """Find the heads of a layer that a name of a split means: one by its number, or those of a role."""
     return [int(name)] if name.isdecimal() else [head for at, head in roles.get(name, ()) if at == layer]
 
 
 def attention_heads(graph: Node) -> dict[int, tuple[int, ...]]:
-    """The heads of each attention layer of a model that isn't split."""
-    layers = ((each, re.fullmatch(r"a(\d+)", each.label or "")) for each in walk([graph]))
-    return {int(matched[1]): head_indices(each) for each, matched in layers if matched}
+    """Find the heads of each attention layer of a model that isn't split."""
+    layers = ((layer, re.fullmatch(r"a(\d+)", layer.label or "")) for layer in walk([graph]))
+    return {int(matched[1]): head_indices(layer) for layer, matched in layers if matched}
 
 
 def _by_heads(whole: Node, names: Sequence[str], roles: Roles) -> list[Node]:
@@ -150,7 +151,7 @@ def _by_heads(whole: Node, names: Sequence[str], roles: Roles) -> list[Node]:
 
 
 def _by_positions(whole: Node, positions: str) -> list[Node]:
-    """What a component or slot gives at some positions, and at the rest."""
+    """Split what a component or slot gives into some positions and the rest."""
     rows, position = whole.labelled(None), node("position")
     return [
         node("at_positions", rows, position, positions=positions, inside=inside, label=f"{whole.label}[{name}]")

@@ -10,17 +10,17 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from scrub.graph.node import Node, walk
+from scrub.graph.node import Node, fold, walk
 from scrub.paths.locate import below
-from scrub.paths.rules import sources
-from scrub.paths.sources import ordered
+from scrub.paths.rules import draws
+from scrub.paths.sources import Source, ordered
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class PathTree:
-    """A step of a path, the sources that feed it, and the steps below it.
+    """A step of a path, the sources that feed it, as text, and the steps below it.
 
     It has no children where a single source feeds it: they would all be alike. `ends` says that the
     model has no further step there: it is the end of a path. `also` are other steps at the same place
@@ -47,68 +47,61 @@ class PathTree:
 
 
 def path_tree(root: Node, depth: int = 1) -> PathTree:
-    """The tree of a graph's paths from the output.
+    """Make the tree of a graph's paths from the output.
 
     The first `depth` steps are unrolled even where a single source feeds them.
     """
     fed = sources_by_node(root)
     equal = Equal()
-    made: dict[tuple[Node, int], PathTree] = {}
-    start = (root, max(depth, 0))
-    stack = [start]
-    while stack:
-        current, levels = stack[-1]
-        steps = below(current)
-        inner = [(n, max(levels - 1, 0)) for n in steps] if levels or len(fed[current]) > 1 else []
-        if missing := [key for key in inner if key not in made]:
-            stack.extend(missing)
-            continue
-        children = {id(made[key]): made[key] for key in inner}  # equal parts at one place are the same paths
-        name = current.label or current.op
-        made[current, levels] = equal(PathTree(name, fed[current], tuple(children.values()), ends=not steps))
-        stack.pop()
-    return made[start]
+
+    def inner(place: tuple[Node, int]) -> list[tuple[Node, int]]:
+        node, levels = place
+        return [(lower, max(levels - 1, 0)) for lower in below(node)] if levels or len(fed[node]) > 1 else []
+
+    def combine(place: tuple[Node, int], parts: list[PathTree]) -> PathTree:
+        node = place[0]
+        children = tuple({id(part): part for part in parts}.values())  # equal parts at one place are the same paths
+        return equal(PathTree(node.label or node.op, tuple(map(str, fed[node])), children, ends=not below(node)))
+
+    return fold((root, max(depth, 0)), inner, combine)
 
 
-def fold(tree: PathTree, combine: Callable[[PathTree, tuple[T, ...]], T]) -> T:
-    """What `combine` makes of a tree from its children's results. Equal parts are combined once."""
-    done: dict[int, T] = {}
-    stack = [tree]
-    while stack:
-        current = stack[-1]
-        if missing := [c for c in current.children if id(c) not in done]:
-            stack.extend(missing)
-            continue
-        done[id(current)] = combine(current, tuple(done[id(c)] for c in current.children))
-        stack.pop()
-    return done[id(tree)]
+def fold_tree(tree: PathTree, combine: Callable[[PathTree, list[T]], T]) -> T:
+    """Combine a tree from its children's results up. Equal parts, which are one object, are combined once."""
+    parts: dict[int, PathTree] = {id(tree): tree}
+
+    def inner(place: int) -> list[int]:
+        parts.update((id(child), child) for child in parts[place].children)
+        return [id(child) for child in parts[place].children]
+
+    return fold(id(tree), inner, lambda place, made: combine(parts[place], made))
 
 
 def size(tree: PathTree) -> int:
-    """How many lines the whole tree has."""
-    return fold(tree, lambda _, below: 1 + sum(below))
+    """Count the lines of the whole tree."""
+    return fold_tree(tree, lambda _, below: 1 + sum(below))
 
 
 def merged(tree: PathTree) -> PathTree:
-    """The tree with steps at the same place merged if they are fed in the same way, all the way down."""
+    """Merge steps at the same place that are fed in the same way, all the way down."""
     equal = Equal()
 
-    def combine(current: PathTree, children: tuple[PathTree, ...]) -> PathTree:
+    def combine(current: PathTree, children: list[PathTree]) -> PathTree:
         alike: dict[Hashable, list[PathTree]] = {}
         for child in children:
             key = (child.sources, child.ends, child.note, *map(id, child.children))
             alike.setdefault(key, []).append(child)
         groups = [
-            equal(replace(first, also=tuple(step for each in (first, *rest) for step in each.steps)[1:]))
+            equal(replace(first, also=tuple(step for part in (first, *rest) for step in part.steps)[1:]))
             for first, *rest in alike.values()
         ]
         return equal(replace(current, children=tuple(groups)))
 
-    return fold(tree, combine)
+    return fold_tree(tree, combine)
 
 
 def fitted(tree: PathTree, limit: int) -> PathTree:
-    """The tree in at most about `limit` lines: as it is, else merged, else cut as well.
+    """Fit the tree into at most about `limit` lines: as it is, else merged, else cut as well.
 
     When it is cut, a part that stands in it twice is unrolled where it comes first, nearest the output;
     elsewhere a note says where that is, on one line for all that stand there side by side. What is still too
@@ -120,7 +113,7 @@ def fitted(tree: PathTree, limit: int) -> PathTree:
     if size(alike) <= limit:
         return alike
     sizes: dict[int, int] = {}
-    fold(alike, lambda current, inner: sizes.setdefault(id(current), 1 + sum(inner)))
+    fold_tree(alike, lambda current, inner: sizes.setdefault(id(current), 1 + sum(inner)))
     lines = [(alike, "")]  # each with its path; those of the children of line i are at below[i]
     below: dict[int, range] = {}
     notes: dict[int, str] = {}
@@ -146,29 +139,29 @@ def fitted(tree: PathTree, limit: int) -> PathTree:
 
 
 def _inner(tree: PathTree) -> tuple[int, ...]:
-    """What stands below a part of an interned tree: the same where, and only where, the same does."""
+    """Identify what stands below a part of an interned tree: equal where, and only where, the same does."""
     return tuple(map(id, tree.children))
 
 
 def _gathered(parts: Sequence[PathTree], first: Mapping[tuple[int, ...], str], top: str) -> list[PathTree]:
-    """Parts of which those share a line that are unrolled side by side elsewhere, under the same steps.
+    """Gather the parts on one line that are unrolled side by side elsewhere, under the same steps.
 
     Every component of a deep model reads most of those before it, so nearly all lines would be such. `top` is the
     name of the output.
     """
-    found: list[PathTree] = []
+    gathered: list[PathTree] = []
     places: dict[tuple[str, tuple[str, ...]], int] = {}
-    for each in parts:
-        parent, _, step = first.get(_inner(each), "").rpartition("/")
-        if not each.children or step != each.pattern:
-            found.append(each)
-        elif (key := (parent, each.sources)) in places:
+    for part in parts:
+        parent, _, step = first.get(_inner(part), "").rpartition("/")
+        if not part.children or step != part.pattern:
+            gathered.append(part)
+        elif (key := (parent, part.sources)) in places:
             at = places[key]
-            found[at] = replace(found[at], also=(*found[at].also, *each.steps))
+            gathered[at] = replace(gathered[at], also=(*gathered[at].also, *part.steps))
         else:
-            places[key] = len(found)
-            found.append(replace(each, children=(), note=f"as below {parent or top}"))
-    return found
+            places[key] = len(gathered)
+            gathered.append(replace(part, children=(), note=f"as below {parent or top}"))
+    return gathered
 
 
 class Equal:
@@ -182,10 +175,10 @@ class Equal:
         return self._known.setdefault(key, tree)
 
 
-def sources_by_node(root: Node) -> dict[Node, tuple[str, ...]]:
-    """The sources that feed each node of a graph, the reference first."""
-    found: dict[Node, frozenset[str]] = {}
-    for each in walk([root]):
-        here = frozenset(sources(each)) if not each.inputs else frozenset()
-        found[each] = here.union(*(found[i] for i in each.inputs))
-    return {each: ordered(here) for each, here in found.items()}
+def sources_by_node(root: Node) -> dict[Node, tuple[Source, ...]]:
+    """Find the sources that feed each node of a graph, the reference first."""
+    fed: dict[Node, frozenset[Source]] = {}
+    for node in walk([root]):
+        here = frozenset(draws(node)) if not node.inputs else frozenset()
+        fed[node] = here.union(*(fed[i] for i in node.inputs))
+    return {node: ordered(here) for node, here in fed.items()}

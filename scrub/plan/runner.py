@@ -50,11 +50,21 @@ class Runner:
         simplified: bool = True,
         grad: bool = False,
     ) -> None:
-        self.device, self.place = str(device), Place(str(device), grad)
+        self.place = Place(str(device), grad)
         self.plan = compile_plan(outputs, selected, simplified)
         self.leaves = leaves_of(self.plan)
         self._constants = {**constants(self.leaves, params, positions, device), **(held or {})}
-        self._once: dict[int, Tensor] | None = None
+        self._kept = None if grad else self._compute_once()
+
+    @property
+    def device(self) -> str:
+        """Name the device that leaves are bound on."""
+        return self.place.device
+
+    @property
+    def once(self) -> dict[int, Tensor]:
+        """The values that are the same in every batch."""
+        return self._compute_once() if self._kept is None else self._kept
 
     def __call__(self, bound: Mapping[Node, Tensor]) -> dict[str, Tensor]:
         """Compute the outputs for one batch, from the other leaves: tokens, donors, selected rows, targets.
@@ -63,8 +73,10 @@ class Runner:
         """
         if ROWS in self.leaves and ROWS not in bound:
             bound = {**bound, ROWS: every_row(bound[SELECTED])}
-        at_once = self.place.numbers_at_once
+        once = self.once
         with torch.inference_mode(not self.place.grad):
-            if self._once is None or self.place.grad:
-                self._once = self.plan.once(self._constants, at_once)
-            return self.plan.run(self._once, bound, at_once)
+            return self.plan.run(once, bound, self.place.numbers_at_once)
+
+    def _compute_once(self) -> dict[int, Tensor]:
+        with torch.inference_mode(not self.place.grad):
+            return self.plan.once(self._constants, self.place.numbers_at_once)

@@ -6,10 +6,10 @@ from scrub.text.looks import register
 def register_looks() -> None:
     """Say how results look. Nothing is imported for that: each function is, when something is shown by it."""
     tables, charts = "scrub.show.tables", "scrub.show.charts"
-    register("scrub.study.result.Result", plot="scrub.show.plots:plot_recovery")
-    register("scrub.study.run.Prepared", picture="scrub.show.picture:picture")
+    register("scrub.study.result.Result", plot=f"{charts}.recovery:plot")
+    register("scrub.study.run.Trial", picture="scrub.show.picture:picture")
     register("scrub.measure.predictions.Predicted", tables=f"{tables}.prompts:prediction_tables")
-    study = {"tables": f"{tables}.heads:study_tables", "charts": f"{charts}.heads:study_charts"}
+    study = {"tables": f"{tables}.heads:shown_study", "charts": f"{charts}.heads:study_charts"}
     register("scrub.measure.study.heads.HeadStudy", **study)
     register("scrub.store.comparisons.comparison.Comparison", tables=f"{tables}.comparisons:comparison_tables")
     register("scrub.store.comparisons.moved.Moved", tables=f"{tables}.comparisons:moved_tables")

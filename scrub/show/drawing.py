@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 
-from scrub.paths.sources import input_name, meaning
-from scrub.paths.tree import PathTree, fitted, fold, merged
+from scrub.paths.sources import Source
+from scrub.paths.tree import PathTree, fitted, fold_tree, merged
 from scrub.show.layout import LINE, MARGIN, PAD_Y, Box, Edge, Layout, lay_out, text_width
-from scrub.show.sources import NEUTRAL, Ink, Look, looks
+from scrub.show.sources import LOOKS, MIXED, Ink, css, styles
 from scrub.text.wording import printable
 
 BOXES = 90  # nobody reads a drawing of more
@@ -20,8 +20,7 @@ _CLASS = "scrub-drawing"
 def svg(tree: PathTree, title: str = "", boxes: int = BOXES) -> str:
     """The drawing of a tree. Parts that are fed alike share a box; at most about `boxes` are drawn."""
     shown = fitted(merged(tree), boxes)
-    layout, palette = lay_out(shown), looks(tree.sources)
-    names = {source: f"source-{at}" for at, source in enumerate(palette)}
+    layout, names = lay_out(shown), styles(tree.sources)
     title = printable(title)
     title = title if len(title) <= 100 else title[:99] + "…"
     width = max(layout.width, text_width(title) * 1.25 + 2 * MARGIN, 430.0)
@@ -33,7 +32,7 @@ def svg(tree: PathTree, title: str = "", boxes: int = BOXES) -> str:
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" class="{_CLASS}" width="{_n(width)}" height="{_n(height)}" '
             f'viewBox="0 0 {_n(width)} {_n(height)}" role="img" aria-label="{escape(title or "tree of paths")}">',
-            f"<style>{_style(palette, names)}</style>",
+            f"<style>{_style(names.values())}</style>",
             f'<rect class="ground" width="{_n(width)}" height="{_n(height)}" rx="10"/>',
             *([f'<text class="title" x="{_n(MARGIN)}" y="{_n(MARGIN + 14)}">{escape(title)}</text>'] if title else []),
             *_legend_lines(entries, width, MARGIN + (_TITLE if title else 0.0), names),
@@ -47,12 +46,10 @@ def svg(tree: PathTree, title: str = "", boxes: int = BOXES) -> str:
     )
 
 
-def _style(palette: Mapping[str, Look], names: Mapping[str, str]) -> str:
+def _style(names: Iterable[str]) -> str:
     """The colours on light ground, and on dark ground where the reader prefers that."""
-    dashes = [f".{_CLASS} .line.{names[s]}{{stroke-dasharray:{look.dash}}}" for s, look in palette.items() if look.dash]
-    inks = {names[source]: look for source, look in palette.items()} | {"mixed": NEUTRAL}
-    light = _colours(_LIGHT, {name: look.light for name, look in inks.items()})
-    dark = _colours(_DARK, {name: look.dark for name, look in inks.items()})
+    names = [*names, MIXED]
+    dashes = {name: LOOKS[name].dash for name in names}
     mono = 'ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace'
     sans = 'system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue","Noto Sans",sans-serif'
     return "".join(
@@ -62,26 +59,25 @@ def _style(palette: Mapping[str, Look], names: Mapping[str, str]) -> str:
             f".{_CLASS} .middle{{text-anchor:middle}}.{_CLASS} .input{{font-weight:600}}",
             f".{_CLASS} .line{{fill:none;stroke-width:1.6}}.{_CLASS} .halo{{fill:none;stroke-width:6}}",
             f".{_CLASS} .box{{stroke-width:1.4}}.{_CLASS} .cut{{stroke-dasharray:3 3}}",
-            *dashes,
-            light,
-            f"@media(prefers-color-scheme:dark){{{dark}}}",
+            *(f".{_CLASS} .line.{name}{{stroke-dasharray:{dash}}}" for name, dash in dashes.items() if dash),
+            css(_inked, names, (_ground(*_LIGHT), _ground(*_DARK))),
         ]
     )
 
 
-def _colours(ground: tuple[str, str], inks: Mapping[str, Ink]) -> str:
-    rules = [
-        f".{_CLASS} .ground{{fill:{ground[0]}}}.{_CLASS} .halo{{stroke:{ground[0]}}}.{_CLASS} text{{fill:{ground[1]}}}"
-    ]
-    for name, ink in inks.items():
-        rules.append(f".{_CLASS} .line.{name}{{stroke:{ink.line}}}.{_CLASS} .dot.{name}{{fill:{ink.line}}}")
-        rules.append(f".{_CLASS} .box.{name}{{fill:{ink.fill};stroke:{ink.line}}}")
-        rules.append(f".{_CLASS} text.{name}{{fill:{ink.text}}}")
-    return "".join(rules)
+def _ground(ground: str, text: str) -> str:
+    return f".{_CLASS} .ground{{fill:{ground}}}.{_CLASS} .halo{{stroke:{ground}}}.{_CLASS} text{{fill:{text}}}"
+
+
+def _inked(name: str, ink: Ink) -> str:
+    return (
+        f".{_CLASS} .line.{name}{{stroke:{ink.line}}}.{_CLASS} .dot.{name}{{fill:{ink.line}}}"
+        f".{_CLASS} .box.{name}{{fill:{ink.fill};stroke:{ink.line}}}.{_CLASS} text.{name}{{fill:{ink.text}}}"
+    )
 
 
 def _colour(sources: Sequence[str], names: Mapping[str, str]) -> str:
-    return names[sources[0]] if len(sources) == 1 else "mixed"
+    return names[sources[0]] if len(sources) == 1 else MIXED
 
 
 def _lines(layout: Layout, names: Mapping[str, str]) -> Iterator[str]:
@@ -131,19 +127,21 @@ def _box(box: Box, names: Mapping[str, str]) -> Iterator[str]:
 def _says(box: Box) -> str:
     """What a box is in full: its path and what feeds it."""
     if box.tree is None:
-        return printable(f"{box.path}: {meaning(box.path)}")
+        return printable(f"{box.path}: {Source.parse(box.path).meaning}")
     fed = " and ".join(box.sources) or "no input"
     return printable(f"{box.path or box.tree.pattern}, fed by {fed}")
 
 
 def _legend(tree: PathTree) -> list[tuple[str | None, str]]:
     """Each source, or None for a mixture, and what is said of it."""
-    mixed = fold(tree, lambda current, below: len(current.sources) > 1 or any(below))
+    mixed = fold_tree(tree, lambda current, below: len(current.sources) > 1 or any(below))
     entries: list[tuple[str | None, str]] = []
     for source in tree.sources:
-        name = input_name(source)
-        entries.append((source, printable(f"{source}: {meaning(source)}" + f" ({name})" * (name != source))))
-    return [*entries, *([(None, "mixed")] if mixed else [])]
+        name = Source.parse(source).input_name
+        entries.append(
+            (source, printable(f"{source}: {Source.parse(source).meaning}" + f" ({name})" * (name != source)))
+        )
+    return [*entries, *([(None, MIXED)] if mixed else [])]
 
 
 def _spread(entries: Sequence[tuple[str | None, str]], width: float) -> Iterator[tuple[float, int, str | None, str]]:
@@ -161,7 +159,7 @@ def _legend_lines(
     entries: Sequence[tuple[str | None, str]], width: float, top: float, names: Mapping[str, str]
 ) -> Iterator[str]:
     for left, row, source, text in _spread(entries, width):
-        name = "mixed" if source is None else names[source]
+        name = MIXED if source is None else names[source]
         y = top + _ROW * row + 4
         yield f'<path class="line {name}" d="M{_n(left)} {_n(y)}h{_n(_SWATCH)}"/>'
         yield f'<rect class="box {name}" x="{_n(left + 8)}" y="{_n(y - 6)}" width="14" height="12" rx="3"/>'

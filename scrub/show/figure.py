@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -12,9 +12,12 @@ from xml.etree import ElementTree
 
 import matplotlib as mpl
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from scrub.text.errors import ScrubError
 from scrub.text.wording import printable
@@ -23,6 +26,8 @@ FORMATS = (".png", ".svg", ".pdf")
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _SHAPES = {f"{{{_SVG}}}{name}" for name in ("path", "use", "image")}
 _REFERENCE = re.compile(r"#([^\s)'\"]+)")
+_HERE = "display:inline", "display:none"
+_PLACES, _LONG = {"d", "x", "y", "width", "height", "transform"}, re.compile(r"-?\d+\.\d{3,}")
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ DARK = Theme(
 
 
 class Plot(Figure):
-    """A figure that a notebook shows by itself: matplotlib sees to that only where pyplot was imported.
+    """A figure in a theme that a notebook shows by itself: matplotlib sees to that only where pyplot was imported.
 
     `tips` are texts that a reader sees where the pointer rests, in an SVG: see :meth:`tip`.
     """
@@ -74,6 +79,7 @@ class Plot(Figure):
     def __init__(self, theme: Theme, width: float, height: float) -> None:
         super().__init__(figsize=(width, height), layout="constrained", facecolor=theme.ground)
         FigureCanvasAgg(self)
+        self.theme = theme
         self.tips: dict[str, Sequence[str]] = {}
 
     def tip(self, artist: Artist, texts: str | Sequence[str]) -> None:
@@ -81,6 +87,45 @@ class Plot(Figure):
         name = f"tip{len(self.tips)}"
         artist.set_gid(name)
         self.tips[name] = [texts] if isinstance(texts, str) else list(texts)
+
+    def write(self, axes: Axes, x: float, y: float, text: str, **style: Any) -> Text:
+        """Write a text within axes, which have room for it: no layout makes more."""
+        style = {"ha": "center", "va": "center", "color": self.theme.text, **style}
+        written = axes.text(x, y, text, parse_math=False, **style)
+        written.set_in_layout(False)
+        return written
+
+    def name(self, axes: Axes, title: str) -> None:
+        """Write the title of one of several axes."""
+        axes.set_title(printable(title), fontsize=9, loc="left", color=self.theme.text, parse_math=False)
+
+    def dress(self, axes: Axes, spines: Sequence[str] = ("left", "bottom"), ticks: bool = True) -> None:
+        """Give axes the colours of the theme, only these spines, and ticks or only their labels."""
+        axes.set_facecolor(self.theme.ground)
+        axes.tick_params(colors=self.theme.text, labelsize=8)
+        if not ticks:
+            axes.tick_params(length=0)
+        for side, spine in axes.spines.items():
+            spine.set_visible(side in spines)
+            spine.set_color(self.theme.faint)
+        for label in (axes.xaxis.label, axes.yaxis.label):
+            label.set(color=self.theme.text, fontsize=8.5)
+            label.set_parse_math(False)
+
+    def key(self, columns: int, *entries: Any, **style: Any) -> None:
+        """Add a legend below everything, of what has a label or of some entries and their names."""
+        style = {"frameon": False, "fontsize": 8, "labelcolor": self.theme.text, **style}
+        legend = self.legend(*entries, loc="outside lower left", ncols=columns, **style)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+
+    def scale(self, colours: ScalarMappable, axes: Axes | list[Axes], label: str, **where: Any) -> None:
+        """Add the scale of some colours."""
+        bar = self.colorbar(colours, ax=axes, **where)
+        bar.set_label(printable(label), color=self.theme.text, fontsize=8.5)
+        bar.ax.tick_params(colors=self.theme.text, labelsize=7.5)
+        for spine in bar.ax.spines.values():
+            spine.set_color(self.theme.faint)
 
     def _repr_png_(self) -> bytes:
         return figure_bytes(self, ".png")
@@ -106,11 +151,51 @@ def figure_svg(figure: Figure, name: str = "scrub", says: str = "") -> str:
 
     `name` sets the ids within it apart from those of other figures of a page; `says` is the text that stands for it.
     """
+    return _written(_parsed(figure, name), says)
+
+
+def themed_svg(draw: Callable[[Theme], Figure], name: str = "scrub", says: str = "") -> str:
+    """A figure as one SVG element, light or dark as the reader prefers: it is drawn in both themes, and what differs in
+    nothing but its colours is there once. `name` and `says` are those of :func:`figure_svg`.
+    """
+    light, dark = (_parsed(draw(theme), name) for theme in (LIGHT, DARK))
+    styles: dict[tuple[str, str], str] = {}
+    _join(light, dark, styles, re.sub(r"[^A-Za-z0-9]+", "-", name))
+    rules = ["".join(f".{style}{{{pair[ground]}}}" for pair, style in styles.items()) for ground in (0, 1)]
+    sheet = ElementTree.Element(f"{{{_SVG}}}style")
+    sheet.text = f"{rules[0]}@media screen and (prefers-color-scheme:dark){{{rules[1]}}}"
+    light.insert(0, sheet)
+    return _written(light, says)
+
+
+def _join(light: ElementTree.Element, dark: ElementTree.Element, styles: dict[tuple[str, str], str], name: str) -> None:
+    """Give elements whose styles differ a class instead; keep both of what differs in anything else, such as images."""
+    pair = light.attrib.pop("style", ""), dark.attrib.pop("style", "")
+    if pair[0] == pair[1]:
+        light.attrib |= {"style": pair[0]} if pair[0] else {}
+    else:
+        light.set("class", styles.setdefault(pair, f"{name}-{len(styles)}"))
+    for one, other in list(zip(light, dark, strict=True)):
+        bare = [{key: value for key, value in each.attrib.items() if key != "style"} for each in (one, other)]
+        if bare[0] == bare[1]:
+            _join(one, other, styles, name)
+        else:
+            for each, shown in ((one, _HERE), (other, _HERE[::-1])):
+                each.set("class", styles.setdefault(shown, f"{name}-{len(styles)}"))
+            light.insert(list(light).index(one) + 1, other)
+
+
+def _parsed(figure: Figure, name: str) -> ElementTree.Element:
+    """A figure as SVG, with its tips and without what would reach beyond it in a page."""
     root = ElementTree.fromstring(_saved(figure, ".svg", {"Date": None}, name))
     tips = figure.tips if isinstance(figure, Plot) else {}
     for group in list(root.iter(f"{{{_SVG}}}g")):
         _add_tips(group, tips.get(group.get("id", ""), ()))
     _tidy(root)
+    return root
+
+
+def _written(root: ElementTree.Element, says: str) -> str:
     if says:
         root.attrib |= {"role": "img", "aria-label": printable(says)}
     ElementTree.register_namespace("", _SVG)
@@ -128,15 +213,29 @@ def _add_tips(group: ElementTree.Element, texts: Sequence[str]) -> None:
 
 
 def _tidy(root: ElementTree.Element) -> None:
-    """Take out what would reach beyond the element in a page: a style for everything, and ids that nothing needs."""
+    """Take out what would reach beyond the element in a page: a style for everything, and ids that nothing needs.
+
+    Numbers are as long as can be seen, and lines aren't indented.
+    """
     for parent in list(root.iter()):
         for child in [each for each in parent if each.tag in {f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"}]:
             parent.remove(child)
     root.set("style", "stroke-linejoin:round;stroke-linecap:butt")  # what that style said
     used = {found for each in root.iter() for value in each.attrib.values() for found in _REFERENCE.findall(value)}
-    for each in root.iter():
-        if each.get("id") not in used:
-            each.attrib.pop("id", None)
+    for element in root.iter():
+        if element.get("id") not in used:
+            element.attrib.pop("id", None)
+        for name in _PLACES & element.attrib.keys():
+            element.set(name, _LONG.sub(_short, element.attrib[name]))
+        if "d" in element.attrib:
+            element.set("d", re.sub(r" *([A-Za-z]) *", r"\1", element.attrib["d"]))
+        element.text, element.tail = (
+            None if blank and "\n" in blank and not blank.strip() else blank for blank in (element.text, element.tail)
+        )
+
+
+def _short(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
 
 
 def _saved(figure: Figure, suffix: str, metadata: dict[str, None] | None, salt: str = "scrub") -> bytes:

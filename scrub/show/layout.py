@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from scrub.paths.sources import input_name, meaning, ordered
+from scrub.paths.sources import Source, ordered
 from scrub.paths.tree import PathTree
 from scrub.text.wording import printable
 
@@ -199,7 +199,8 @@ def _edges(
 
 def _inputs(sources: Sequence[str], middle: float, top: float) -> list[Box]:
     """The boxes of the inputs, side by side at the bottom."""
-    lines = [[input_name(s)] if input_name(s) == s else [input_name(s), f"{s}, {meaning(s)}"] for s in sources]
+    named = [(source, Source.parse(source)) for source in sources]
+    lines = [[at.input_name] if at.input_name == s else [at.input_name, f"{s}, {at.meaning}"] for s, at in named]
     widths = [max(text_width(printable(line)) for line in each) + 4 * PAD_X for each in lines]
     left = middle - (sum(widths) + 2 * GAP_X * (len(widths) - 1)) / 2
     boxes = []
@@ -227,7 +228,7 @@ def lay_out(tree: PathTree) -> Layout:
     placing = _Placing()
     placing.place(part, "", MARGIN, MARGIN)
     lowest = max([box.bottom for box in placing.boxes] + [end.bottom for end in placing.ends])
-    fed = ordered({end.source for end in placing.ends})
+    fed = [str(each) for each in ordered(Source.parse(end.source) for end in placing.ends)]
     y = {source: lowest + RAIL * (at + 1) for at, source in enumerate(fed)}
     inputs = _inputs(fed, MARGIN + part.width / 2, lowest + RAIL * (len(fed) + 2))
     shift = MARGIN - min([MARGIN, *(box.left for box in inputs)])

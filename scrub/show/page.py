@@ -1,113 +1,194 @@
-"""Drawings with their trees of paths as one page of HTML that needs nothing else and loads nothing."""
+"""Pages as data: sections of blocks, which are written as HTML that needs nothing else, or as Markdown."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, NamedTuple, TypeAlias
 
-from scrub.paths.tree import PathTree, fitted
-from scrub.show.drawing import svg
-from scrub.show.sources import NEUTRAL, Look, looks
-from scrub.text.wording import printable
+from markupsafe import Markup
 
-ROWS = 600
-_PAGE = """
-:root{color-scheme:light dark}
-body{margin:2rem auto;padding:0 1.5rem;max-width:84rem;background:#f4f6f9;color:#1d2330;
-font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue","Noto Sans",sans-serif}
-section{margin-bottom:3.5rem}h1{font-size:1.4rem;margin:0 0 .4rem}.claim{max-width:46rem;margin:0 0 1rem}
-@media(prefers-color-scheme:dark){body{background:#0a0d12;color:#e9edf3}}
-"""
-STYLE = """
-.paths>summary{cursor:pointer;font-weight:600;margin:1.2rem 0 .5rem}
-.drawing{overflow-x:auto;margin:0}.drawing svg{display:block}
-.tree{font:13px/1.7 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;
-background:#fff;border-radius:10px;padding:1rem 1.5rem;overflow-x:auto}
-.tree details>*:not(summary){margin-left:.45rem;padding-left:1.1rem;border-left:1px solid #c9d0da}
-.tree summary{cursor:pointer}.tree summary:hover{text-decoration:underline}.tree .note{opacity:.7}
-.tree .step{padding:.05rem .4rem;border:1px solid;border-radius:5px;white-space:pre}
-@media(prefers-color-scheme:dark){.tree{background:#10151c}
-.tree details>*:not(summary){border-color:#3a4352}}
-"""
+from scrub.paths.tree import PathTree
+from scrub.show.rendering import Line, html_page, markdown_page
+from scrub.text.numbers import PAGE
+from scrub.text.tables import Column, FrameTable, Row
+
+
+@dataclass(frozen=True)
+class Prose:
+    """A paragraph; its kind is a style, such as "claim", "caption" or "warning"."""
+
+    form: ClassVar = "prose"
+    line: Line
+    kind: str = ""
+    only: str = ""  # the one form of the page, "html" or "markdown", that has it
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading within a section."""
+
+    form: ClassVar = "heading"
+    line: Line
+    only: str = ""
+
+
+@dataclass(frozen=True)
+class Code:
+    """Lines of code; where they are of a difference, each begins with its mark and a blank."""
+
+    form: ClassVar = "code"
+    text: str
+    language: str = ""
+    only: str = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table. `label` says what it holds to who can't see it; columns of `unwritten` are only in HTML.
+
+    Unless `named`, its first column doesn't name its rows; unless `titled`, it has no titles in HTML.
+    """
+
+    form: ClassVar = "grid"
+    table: FrameTable
+    label: str
+    caption: Line = ""
+    kind: str = ""
+    named: bool = True
+    titled: bool = True
+    unwritten: Collection[str] = ()
+    only: str = ""
+
+    @property
+    def rows(self) -> list[list[Cell]]:
+        """Its cells; what the rows of a section share is written once."""
+        columns, by = self.table.columns, self.table.by
+        return [
+            [_cell(column, row, by if not begins else "") for column in columns] for begins, row in self.table.rows()
+        ]
+
+    @property
+    def spread(self) -> list[bool]:
+        """Which columns have the ends of their intervals in cells of their own; in a matrix they are below."""
+        return [any(cell.ends for cell in cells) and self.kind != "matrix" for cells in zip(*self.rows, strict=True)]
+
+
+class Cell(NamedTuple):
+    """A cell: its column, what it says, the ends of its interval, and its style."""
+
+    column: Column
+    value: object
+    ends: str = ""
+    style: str = ""
+
+
+def _cell(column: Column, row: Row, shared: str) -> Cell:
+    if column.name == shared:
+        return Cell(column, "")
+    return Cell(column, *column.written(row, PAGE), column.style(row) if column.style else "")
+
+
+@dataclass(frozen=True)
+class Image:
+    """A picture, by what stands for it, and with its caption: SVG in HTML, in Markdown the name of a file."""
+
+    form: ClassVar = "image"
+    svg: Markup
+    says: str
+    caption: Line = ""
+    kind: str = "chart"
+    file: str = ""
+    label: str = ""  # of where it is scrolled, if it may be wide
+    only: str = ""
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Running text, each piece in its style, and how many tokens follow."""
+
+    form: ClassVar = "passage"
+    label: str
+    line: Line
+    left_out: int
+    only: str = "html"
+
+
+@dataclass(frozen=True)
+class Paths:
+    """A tree of paths that opens and closes. `names` are the styles of its sources."""
+
+    form: ClassVar = "paths"
+    tree: PathTree
+    names: Mapping[str, str]
+    only: str = "html"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Blocks behind a summary that opens; in Markdown, if it is `titled`, below a heading."""
+
+    form: ClassVar = "fold"
+    summary: str
+    blocks: Sequence[Block]
+    opened: bool = False
+    titled: bool = False
+    kind: str = ""
+    only: str = ""
+
+
+@dataclass(frozen=True)
+class Abreast:
+    """Groups of blocks side by side, as many as there is room for."""
+
+    form: ClassVar = "abreast"
+    groups: Sequence[Sequence[Block]]
+    only: str = ""
+
+
+Block: TypeAlias = Prose | Heading | Code | Grid | Image | Passage | Paths | Fold | Abreast
 
 
 @dataclass(frozen=True)
 class Section:
-    """One picture of a page."""
+    """A part of a page, with a place in its contents, where `aside` stands beside its title."""
 
-    tree: PathTree
-    title: str = ""
-    claim: str = ""
-
-
-def html(sections: Sequence[Section]) -> str:
-    """The page: of each section the claim, the drawing, and the tree of paths with parts that open and close."""
-    heading = ", ".join(printable(each.title) for each in sections if each.title) or "tree of paths"
-    return "\n".join(
-        [
-            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-            """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">""",
-            '<meta name="viewport" content="width=device-width,initial-scale=1">',
-            f"<title>{escape(heading)}</title>",
-            f"<style>{_PAGE}{STYLE}</style>\n</head>\n<body>",
-            *(line for each in sections for line in _section(each, len(sections) == 1)),
-            "</body>\n</html>\n",
-        ]
-    )
+    anchor: str
+    title: str
+    blocks: Sequence[Block]
+    aside: Markup = field(default_factory=Markup)
+    note: str = ""  # beside the title in the contents of Markdown
 
 
-def _section(of: Section, opened: bool) -> Iterator[str]:
-    yield "<section>"
-    if of.title:
-        yield f"<h1>{escape(printable(of.title))}</h1>"
-    for paragraph in re.split(r"\n\s*\n", of.claim.strip()) if of.claim else ():
-        yield f'<p class="claim">{escape(printable(" ".join(paragraph.split())))}</p>'
-    yield drawing(of.tree, opened)
-    yield "</section>"
+@dataclass(frozen=True)
+class Page:
+    """A page. One of a single section has no contents, and the section no title beside its own."""
+
+    title: str
+    sections: Sequence[Section]
+    lead: str = ""
+    name: str = ""  # over the contents, if it isn't the title
+    intro: Sequence[Block] = ()
+
+    @property
+    def images(self) -> dict[str, bytes]:
+        """The files of its images, as Markdown refers to them."""
+        return dict(_files([*self.intro, *(block for section in self.sections for block in section.blocks)]))
+
+    def html(self) -> str:
+        """Write it as HTML that loads nothing, light or dark as the reader prefers."""
+        return html_page("page.html", page=self)
+
+    def markdown(self, folder: str) -> str:
+        """Write it as Markdown, whose images are in a folder."""
+        return markdown_page("page.md", page=self, folder=Markup(folder))
 
 
-def drawing(tree: PathTree, opened: bool = False, title: str = "") -> str:
-    """The drawing and, behind a heading that opens, the tree of paths, for a page that has the STYLE."""
-    palette = looks(tree.sources)
-    names = {source: f"source-{at}" for at, source in enumerate(palette)}
-    return "\n".join(
-        [
-            f"<style>{_colours(palette, names)}</style>",
-            f'<figure class="drawing">\n{svg(tree, title)}</figure>',
-            f"<details class=paths{' open' * opened}>\n<summary>Paths, from the output to the inputs</summary>",
-            '<div class="tree">',
-            *_rows(fitted(tree, ROWS), names),
-            "</div>\n</details>",
-        ]
-    )
-
-
-def _colours(palette: Mapping[str, Look], names: Mapping[str, str]) -> str:
-    inks = {names[source]: look for source, look in palette.items()} | {"mixed": NEUTRAL}
-
-    def rules(theme: str) -> str:
-        found = []
-        for name, look in inks.items():
-            ink = look.dark if theme == "dark" else look.light
-            found.append(f".step.{name}{{color:{ink.text};background:{ink.fill};border-color:{ink.line}}}")
-        return "".join(found)
-
-    return f"{rules('light')}@media(prefers-color-scheme:dark){{{rules('dark')}}}\n"
-
-
-def _rows(tree: PathTree, names: Mapping[str, str]) -> Iterator[str]:
-    name = names[tree.sources[0]] if len(tree.sources) == 1 else "mixed"
-    line = f'<span class="step {name}">{escape(printable(", ".join(tree.steps)))}</span>'
-    if len(tree.sources) == 1:
-        line += f" {escape(printable(tree.sources[0]))}"
-    if tree.note:
-        line += f' <span class="note">… {escape(printable(tree.note))}</span>'
-    if tree.children:
-        yield f"<details open><summary>{line}</summary>"
-        for child in tree.children:
-            yield from _rows(child, names)
-        yield "</details>"
-    else:
-        yield f"<div>{line}</div>"
+def _files(blocks: Iterable[Block]) -> Iterator[tuple[str, bytes]]:
+    for block in blocks:
+        if isinstance(block, Image):
+            yield block.file, block.svg.encode()
+        elif isinstance(block, Fold):
+            yield from _files(block.blocks)
+        elif isinstance(block, Abreast):
+            yield from _files(inner for group in block.groups for inner in group)

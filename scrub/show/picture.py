@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from markupsafe import Markup
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from scrub.graph.node import Node
 from scrub.paths.listing import legend, listed
-from scrub.paths.tree import PathTree, path_tree
-from scrub.show import drawing, page
+from scrub.paths.tree import PathTree, fitted, path_tree
+from scrub.show import drawing
+from scrub.show.page import Block, Fold, Image, Page, Paths, Prose, Section
+from scrub.show.sources import styles
 from scrub.show.text import coloured
 from scrub.text.errors import ScrubError
 from scrub.text.files import shown, write_atomically
 from scrub.text.wording import printable
 
 FORMS = (".svg", ".html", ".txt")
+PAGE_LINES = 600  # of the tree of paths in a page
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,14 @@ class Picture:
 
     def html(self) -> str:
         """A page with the drawing and the tree, which needs nothing else."""
-        return page.html([page.Section(self.tree, self.title, self.claim)])
+        return _page([self]).html()
+
+    def blocks(self, opened: bool = False, file: str = "") -> list[Block]:
+        """The drawing and, behind a heading that opens, the tree of paths, for a page."""
+        # what the drawing is made of is markup whose labels it has escaped
+        drawn = Image(Markup(self.svg()), f"The paths of {self.title}", kind="drawing", file=file)
+        paths = Paths(fitted(self.tree, PAGE_LINES), styles(self.tree.sources))
+        return [drawn, Fold("Paths, from the output to the inputs", [paths], opened, only="html")]
 
     def save(self, path: str | Path) -> None:
         """Write the picture in the form that the path ends in: .svg, .html or .txt.
@@ -74,6 +86,21 @@ def picture(root: Node, title: str = "", claim: str = "", depth: int = 1) -> Pic
     return Picture(path_tree(root, depth), title, claim)
 
 
+def paragraphs(text: str) -> list[str]:
+    """The paragraphs of prose, each on a line."""
+    return [" ".join(part.split()) for part in re.split(r"\n\s*\n", text) if part.strip()]
+
+
+def _page(pictures: Sequence[Picture]) -> Page:
+    """A page of pictures: of each the claim, the drawing, and the tree of paths with parts that open and close."""
+    claims = [[Prose(text, "claim") for text in paragraphs(each.claim)] for each in pictures]
+    sections = [
+        Section(f"p{at + 1}", each.title, [*claims[at], *each.blocks(len(pictures) == 1)])
+        for at, each in enumerate(pictures)
+    ]
+    return Page(", ".join(each.title for each in pictures if each.title) or "tree of paths", sections)
+
+
 def save(pictures: Sequence[Picture], path: str | Path) -> None:
     """Write pictures into one file, in the form that the path ends in: .svg (only one), .html or .txt.
 
@@ -83,7 +110,7 @@ def save(pictures: Sequence[Picture], path: str | Path) -> None:
     if form not in FORMS:
         raise ScrubError(f"{shown(path)} is no kind of picture: give a path that ends in {', '.join(FORMS)}")
     if form == ".html":
-        content = page.html([page.Section(each.tree, each.title, each.claim) for each in pictures])
+        content = _page(pictures).html()
     elif form == ".txt":
         content = "\n".join(each.text() for each in pictures)
     elif len(pictures) == 1:

@@ -6,11 +6,10 @@ the two stay far apart under every common colour blindness, and lines differ in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from scrub.paths.rules import OTHER, REFERENCE
-from scrub.paths.sources import ordered
+from scrub.paths.sources import X, Y
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,30 @@ DRAW_LOOKS = (  # draws that agree with the reference on a feature
 )
 
 
+MIXED = "mixed"  # the style of what several sources feed
+
+
 def looks(sources: Iterable[str]) -> dict[str, Look]:
-    """The look of each source of a picture. Draws beyond the third use the same looks again."""
-    found = {REFERENCE: REFERENCE_LOOK, OTHER: OTHER_LOOK}
-    draws = [s for s in ordered(sources) if s not in found]
-    return {**found, **{s: DRAW_LOOKS[at % len(DRAW_LOOKS)] for at, s in enumerate(draws)}}
+    """Give each source of a picture its look. Draws beyond the third use the same looks again."""
+    return {source: LOOKS[style] for source, style in styles(sources).items()}
+
+
+def styles(sources: Iterable[str]) -> dict[str, str]:
+    """Name the look of each source: the name of its style in drawings and pages, the reference's and other's first."""
+    draws = sorted(set(sources) - {str(X), str(Y)})
+    return {source: _STYLES[at if at < 2 else 2 + (at - 2) % 3] for at, source in enumerate([str(X), str(Y), *draws])}
+
+
+def css(rules: Callable[[str, Ink], str], names: Iterable[str], grounds: tuple[str, str] = ("", "")) -> str:
+    """Write the rules of some styles for light ground and, where the reader prefers that, for dark ground.
+
+    Before them stand what else holds on the one and on the other ground.
+    """
+    known = list(dict.fromkeys(names))
+    light = grounds[0] + "".join(rules(name, LOOKS[name].light) for name in known)
+    dark = grounds[1] + "".join(rules(name, LOOKS[name].dark) for name in known)
+    return f"{light}@media(prefers-color-scheme:dark){{{dark}}}"
+
+
+_STYLES = tuple(f"source-{at}" for at in range(2 + len(DRAW_LOOKS)))
+LOOKS = {**dict(zip(_STYLES, (REFERENCE_LOOK, OTHER_LOOK, *DRAW_LOOKS), strict=True)), MIXED: NEUTRAL}

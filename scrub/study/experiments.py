@@ -1,74 +1,141 @@
-"""The experiments of a study as graphs, and what is measured of each."""
+"""The experiments of a study as graphs: how each is built, and what it is called."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from scrub.graph.node import Node, node
+from scrub.graph.node import Node
 from scrub.paths.locate import locate
-from scrub.paths.rules import Rule, resample, sources
+from scrub.paths.rules import Rule, draws, resample
+from scrub.paths.sources import Draw
 from scrub.paths.splits import Roles
 from scrub.study.hypothesis import Hypothesis, split_roles
+from scrub.study.metric import Metric
 from scrub.study.study import Study
 from scrub.text.errors import ScrubError
 
-UNSCRUBBED, BASELINE, ALL_SCRUBBED = "unscrubbed", "baseline", "all_scrubbed"
+
+class Name(str):
+    """The name of an experiment: HYPOTHESIS/PART, or what an anchor or intervention is called. It is that text.
+
+    `Name("naive", "q")` is "naive/q", and says of which hypothesis and part it is.
+    """
+
+    __slots__ = ("hypothesis", "part")
+
+    hypothesis: str
+    part: str
+
+    def __new__(cls, hypothesis: str, part: str = "") -> Name:
+        name = super().__new__(cls, f"{hypothesis}/{part}" if part else hypothesis)
+        name.hypothesis, name.part = hypothesis, part
+        return name
+
+    def __getnewargs__(self) -> tuple[str, str]:  # type: ignore[override]
+        return self.hypothesis, self.part
+
+
+UNSCRUBBED, BASELINE, ALL_SCRUBBED = Name("unscrubbed"), Name("baseline"), Name("all_scrubbed")
 ANCHORS = (UNSCRUBBED, BASELINE, ALL_SCRUBBED)
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One scrubbed graph. `name` is an anchor's, or hypothesis/part; `before` is the graph it resamples."""
+    """One scrubbed graph; `before` is the graph that its rules resample."""
 
-    name: str
+    name: Name
     before: Node
     rules: tuple[Rule, ...]
     graph: Node
     hypothesis: Hypothesis | None = None
-    part: str = ""
 
     @property
-    def sources(self) -> set[str]:
-        """What feeds it."""
-        return sources(self.graph)
+    def part(self) -> str:
+        """The part of its hypothesis that it is; empty for an anchor or intervention."""
+        return self.name.part
+
+    @property
+    def draws(self) -> set[Draw]:
+        """The sources of sequences that feed it."""
+        return draws(self.graph)
+
+
+def build(name: Name, before: Node, rules: Sequence[Rule] = (), hypothesis: Hypothesis | None = None) -> Experiment:
+    """Build an experiment from a split graph and rules. Raises ScrubError for a rule that matches no path."""
+    for rule in rules:
+        locate(rule.pattern, before)
+    return Experiment(name, before, tuple(rules), resample(before, rules) if rules else before, hypothesis)
+
+
+@dataclass(frozen=True)
+class Experiments:
+    """The unscrubbed model, and what is done to it: `scrubbed` are anchors, parts of hypotheses, or interventions."""
+
+    unscrubbed: Experiment
+    scrubbed: tuple[Experiment, ...]
+
+    def __iter__(self) -> Iterator[Experiment]:
+        yield self.unscrubbed
+        yield from self.scrubbed
+
+    def __len__(self) -> int:
+        return 1 + len(self.scrubbed)
+
+    @property
+    def names(self) -> list[Name]:
+        """The name of each, the unscrubbed model's first."""
+        return [experiment.name for experiment in self]
+
+    @property
+    def draws(self) -> set[Draw]:
+        """The sources of sequences that feed any of them."""
+        return set().union(*(experiment.draws for experiment in self))
+
+    def only(self, names: Collection[str]) -> Experiments:
+        """Keep the unscrubbed model and the experiments of these names."""
+        return replace(self, scrubbed=tuple(experiment for experiment in self.scrubbed if experiment.name in names))
+
+    def outputs(self, metrics: Sequence[Metric]) -> dict[str, Node]:
+        """Name the nodes that measure them: METRIC:EXPERIMENT, experiment by experiment."""
+        reference = self.unscrubbed.graph
+        return {f"{metric.name}:{e.name}": metric.nodes(e.graph, reference) for e in self for metric in metrics}
 
 
 def experiments(
     study: Study, hypotheses: Sequence[Hypothesis], model: Node, roles: Roles, parts: Sequence[str] | None = None
-) -> list[Experiment]:
-    """The anchors and every part of every hypothesis, in order.
+) -> Experiments:
+    """Build the anchors and every part of every hypothesis, in order.
 
     Raises ScrubError for a rule or split that matches nothing, or a part that no hypothesis has.
     """
-    found = anchors(study, model, roles)
+    made = anchors(study, model, roles)
     check_parts(hypotheses, parts)
-    for hypothesis in hypotheses:
-        found += parts_of(hypothesis, model, roles, parts)
-    return found
+    more = [part for hypothesis in hypotheses for part in parts_of(hypothesis, model, roles, parts)]
+    return replace(made, scrubbed=(*made.scrubbed, *more))
 
 
-def anchors(study: Study, model: Node, roles: Roles) -> list[Experiment]:
-    """The unscrubbed model, the baseline, and the model with everything scrubbed. Raises ScrubError as above."""
+def anchors(study: Study, model: Node, roles: Roles) -> Experiments:
+    """Build the unscrubbed model, the baseline, and the model with everything scrubbed. Raises ScrubError as above."""
     split = split_roles(model, roles)
     everything = (Rule.parse("** -> y"),)
-    found = [Experiment(UNSCRUBBED, split, (), split)]
+    built = []
     for name, rules in ((BASELINE, study.baseline_rules), (ALL_SCRUBBED, everything)):
         try:
-            found.append(_experiment(name, split, rules))
+            built.append(build(name, split, rules))
         except ScrubError as error:
             raise ScrubError(f"{name} of the study {study.name!r}: {error}{_unknown(roles)}") from error
-    if found[1].graph is split:
+    if built[0].graph is split:
         raise ScrubError("the baseline is the unscrubbed model: 0 % and 100 % must differ, so resample something in it")
-    return found
+    return Experiments(build(UNSCRUBBED, split), tuple(built))
 
 
 def parts_of(hypothesis: Hypothesis, model: Node, roles: Roles, parts: Sequence[str] | None = None) -> list[Experiment]:
-    """Every part of a hypothesis, or those of some that it has. Raises ScrubError as above."""
+    """Build every part of a hypothesis, or those of some that it has. Raises ScrubError as above."""
     try:
         before = hypothesis.split(model, roles)
         return [
-            _experiment(f"{hypothesis.name}/{part}", before, hypothesis.part(part), hypothesis, part)
+            build(Name(hypothesis.name, part), before, hypothesis.part(part), hypothesis)
             for part in hypothesis.parts
             if parts is None or part in parts
         ]
@@ -85,41 +152,5 @@ def check_parts(hypotheses: Sequence[Hypothesis], parts: Sequence[str] | None) -
 
 
 def _unknown(roles: Roles) -> str:
-    """What a mistake may come from where a model's roles aren't known."""
+    """Say what a mistake may come from where a model's roles aren't known."""
     return "" if roles else "; this model's heads have no roles yet: `scrub roles MODEL --write` measures them"
-
-
-def _experiment(
-    name: str, before: Node, rules: tuple[Rule, ...], hypothesis: Hypothesis | None = None, part: str = ""
-) -> Experiment:
-    for rule in rules:
-        locate(rule.pattern, before)
-    return Experiment(name, before, rules, resample(before, rules), hypothesis, part)
-
-
-def losses(logits: Node) -> Node:
-    """The loss of every position, in nats: log sum exp of the logits less the target's."""
-    return node("sub", node("log_normaliser", logits), node("pick", logits, node("target")))
-
-
-def divergence(logits: Node, unscrubbed: Node) -> Node:
-    """KL(unscrubbed || scrubbed) of the predictions at every position, in nats.
-
-    It is the difference of two cross entropies, so graphs that are the same give exactly 0.
-    """
-    weight = node("probabilities", unscrubbed)
-
-    def cross_entropy(of: Node) -> Node:
-        return node("sub", node("log_normaliser", of), node("expect", weight, of))
-
-    return node("sub", cross_entropy(logits), cross_entropy(unscrubbed))
-
-
-def measured(of: Sequence[Experiment]) -> dict[str, Node]:
-    """The outputs of the plan: `loss:NAME` and `kl:NAME` for every experiment."""
-    unscrubbed = of[0].graph
-    outputs: dict[str, Node] = {}
-    for each in of:
-        outputs[f"loss:{each.name}"] = losses(each.graph)
-        outputs[f"kl:{each.name}"] = divergence(each.graph, unscrubbed)
-    return outputs

@@ -1,255 +1,332 @@
-"""The gates that every run passes before it prints a number.
+"""The gates that every number passes.
 
 1. Every split graph computes the model's own loss.
 2. With every source bound to x, every experiment gives the unscrubbed loss.
 3. Every rule changes something; one that doesn't is a warning, where somebody wrote it.
-4. Resampled paths really carry what they say: where a source's sequences are replaced by one whose embedding
-   is not a number, that comes out of exactly the experiments that the source feeds, and out of every single
-   rule that has it. No sequence is its own other; a source that often has to draw the reference itself,
-   because nothing else agrees with it, is a warning. A value at which components are held is what is not a
-   number too, and comes out of exactly the experiments that it is held in.
+4. Resampled paths really carry what they say: where a source's sequences are replaced by one whose embedding is NaN,
+   NaN comes out of exactly the experiments that the source feeds, and out of every single rule that has it. No sequence
+   is its own other; a source that often has to draw the reference itself, because nothing else agrees with it, is a
+   warning. A value at which components are held is NaN too, and comes out of exactly the experiments it is held in.
 
 Where an intervention holds a component at a value, gate 2 holds it at what the component itself gives on x.
+
+The first two are passed in float64, where the tolerance is tight, and in the type that is measured in, on its device;
+the last in that type. They look at a few late positions of two examples, so of the embedding only the rows of those
+tokens are converted: a model's own parameters are copied once, to float64, and not where it is in float64 already.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from scrub.graph.node import Node, node, rewrite
-from scrub.paths.rules import OTHER, REFERENCE, Rule, held, resample, sources
+from scrub.graph.node import Node, node, rewrite, walk
+from scrub.models.model import Model
+from scrub.paths.rules import Rule, draws, held, held_by, resample
+from scrub.paths.sources import Draw, Like, Source, X, Y, ordered
+from scrub.paths.sources import Held as HeldSource
 from scrub.plan.runner import Runner
-from scrub.study.binding import Draw, bind
-from scrub.study.experiments import Experiment, losses
+from scrub.study.binding import bind
+from scrub.study.draws import Pairing
+from scrub.study.experiments import Experiment, Experiments
+from scrub.study.held import stands_for
+from scrub.study.metric import losses
 from scrub.text.errors import GateError, ScrubError
 
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.5}  # nats, largest of any position
-SEQUENCES, POSITIONS = 2, 16  # that the gates look at: positions late in a sequence have most context
-NOTHING = 1e-12  # nats; a change below it is rounding in float64
-OWN = 0.01  # fraction of a source's draws that may be the reference itself without a warning
-LENGTHENED = " with one token more"  # after the name of an embedding
-PROBE = "like _probe"
+TOLERANCE_NATS = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.5}  # largest of any position
+EXAMPLES, POSITIONS = 2, 16  # that the gates look at: positions late in a sequence have most context
+ROUNDING_NATS = 1e-12  # a change below it is rounding in float64
+OWN_FRACTION = 0.01  # of a source's draws that may be the reference itself without a warning
+PROBE = Like("_probe")  # stands in for a rule's source, so that what comes of that rule alone is seen
+FEW_TOKENS_SUFFIX = ", rows of a few tokens"  # of the name of an embedding, whose table may be the unembedding too
+Graphs = Mapping[Any, Node]  # by name
 Held = Mapping[Node, Tensor]  # the values of leaves at which a component is held
 
 
 @dataclass(frozen=True)
 class Gates:
-    """What the gates saw: the largest deviations in nats, by name, and warnings."""
+    """Outcome of the gates: the largest deviations in nats, by name, and warnings."""
 
     deviations: Mapping[str, float]
     warnings: tuple[str, ...]
 
+    @classmethod
+    def joined(cls, parts: Sequence[Gates]) -> Gates:
+        """Join the outcomes for several plans: the largest deviations, and all warnings once."""
+        deviations: dict[str, float] = {}
+        for name, value in (item for part in parts for item in part.deviations.items()):
+            deviations[name] = max(value, deviations.get(name, 0.0))
+        return cls(deviations, tuple(dict.fromkeys(text for part in parts for text in part.warnings)))
+
 
 def check_gates(
-    experiments: Sequence[Experiment],
-    model: Node,
-    params: Mapping[str, Tensor],
-    draw: Draw,
-    dtypes: Sequence[torch.dtype],
+    experiments: Experiments,
+    model: Model,
+    pairing: Pairing,
+    dtype: torch.dtype,
     values: Held | None = None,
     quiet: bool = False,
 ) -> Gates:
-    """Pass every gate on a few sequences of the draw, or raise GateError. `values` are those of held components.
+    """Pass every gate on a few examples of a pairing, or raise GateError. `values` are those of held components.
 
-    If `quiet`, no rule is warned of that changes nothing: in a sweep over sites many do, which its numbers show.
+    The model is in `dtype`, on its device. If `quiet`, no rule is warned of that changes nothing.
     """
-    few = _few(draw)
+    few = _few(pairing)
+    all_x = replace(few, partners={source: few.itself(source) for source in few.partners})
     deviations: dict[str, float] = {}
-    for dtype in dtypes:
-        typed = {name: value.to("cpu", dtype) for name, value in params.items()}
-        kind = str(dtype).removeprefix("torch.")
+    bases = {kind: _Basis(model, few, kind) for kind in dict.fromkeys([torch.float64, dtype])}
+    for kind, basis in bases.items():
+        name = str(kind).removeprefix("torch.")
+        own = {"model": model.graph}
         splits = {f"split of {e.name}": e.before for e in experiments}
-        own = {"model": model}
         # as written: simplified, a split that nothing tells apart would be the model again, and prove nothing
-        deviations[f"split graph and model, {kind}"] = _compare(own | splits, typed, few, TOLERANCE[dtype], False)
-        all_x = replace(few, partners={source: _itself(few, source) for source in few.partners})
+        deviations[f"split graph and model, {name}"] = basis.deviation(own | splits, few, simplified=False)
         graphs = own | {f"{e.name} with every source bound to x": e.graph for e in experiments}
-        deviations[f"scrubbed with y = x and unscrubbed, {kind}"] = _compare(graphs, typed, all_x, TOLERANCE[dtype])
-    single, double = (
-        {name: value.to("cpu", t) for name, value in params.items()} for t in (torch.float32, torch.float64)
-    )
-    _check_sources(experiments, single, few, values or {})
+        deviations[f"scrubbed with y = x and unscrubbed, {name}"] = basis.deviation(graphs, all_x)
+    _check_sources(experiments, bases[dtype], few, values or {})
     # a rule that does nothing is worth knowing where somebody wrote it; random ones have many, and it costs to see
-    written = [each for each in experiments if not (quiet or (each.hypothesis and each.hypothesis.null_of))]
-    return Gates(deviations, (*idle(written), *ineffective(written, double, few, values), *own_draws(draw)))
+    written = [e for e in experiments if not (quiet or (e.hypothesis and e.hypothesis.null_of))]
+    rules = [_Without(experiment) for experiment in written]
+    return Gates(
+        deviations, (*idle(rules), *ineffective(rules, bases[torch.float64], few, values), *own_draws(pairing))
+    )
 
 
-def idle(experiments: Iterable[Experiment]) -> list[str]:
-    """A warning for every rule without which its experiment would be the same."""
-    found = {f"{each.name}: the rule '{rule}'": None for each in experiments for rule in idle_rules(each)}
-    return [f"{name} changes nothing: its paths are fed so without it" for name in found]
+class _Without:
+    """An experiment without one of its rules at a time, each graph built once. A rule may stand there twice."""
+
+    def __init__(self, of: Experiment) -> None:
+        self.of = of
+        self.graphs = [(rule, self._graph(at)) for at, rule in enumerate(of.rules)]
+
+    def _graph(self, at: int) -> Node | None:
+        """Build the graph without a rule; None if the others can't be alone, as with half of a whole pattern."""
+        try:
+            return resample(self.of.before, (*self.of.rules[:at], *self.of.rules[at + 1 :]))
+        except ScrubError:
+            return None
+
+    @property
+    def idle(self) -> list[Rule]:
+        """The rules without which the graph would be the same."""
+        return [rule for rule, graph in self.graphs if graph is self.of.graph]
 
 
 def idle_rules(experiment: Experiment) -> list[Rule]:
-    """The rules without which the experiment's graph would be the same."""
-    return [rule for at, rule in enumerate(experiment.rules) if _without(experiment, at) is experiment.graph]
+    """List the rules without which an experiment's graph would be the same."""
+    return _Without(experiment).idle
 
 
-def ineffective(
-    experiments: Iterable[Experiment], params: Mapping[str, Tensor], draw: Draw, values: Held | None = None
-) -> list[str]:
-    """A warning for every rule without which no loss would differ, though other paths are fed."""
+def idle(of: Iterable[_Without]) -> list[str]:
+    """Warn of every rule without which its experiment would be the same."""
+    names = {f"{without.of.name}: the rule '{rule}'": None for without in of for rule in without.idle}
+    return [f"{name} changes nothing: its paths are fed so without it" for name in names]
+
+
+def ineffective(of: Iterable[_Without], basis: _Basis, pairing: Pairing, values: Held | None = None) -> list[str]:
+    """Warn of every rule without which no loss would differ, though other paths are fed."""
     graphs: dict[str, Node] = {}
     changed: dict[str, str] = {}
-    for each in experiments:
-        graphs[each.name] = each.graph
-        for at, rule in enumerate(each.rules):
-            without = _without(each, at)
-            if without is None or without is each.graph:
+    for without in of:
+        whole = without.of
+        graphs[whole.name] = whole.graph
+        for rule, graph in without.graphs:
+            if graph is None or graph is whole.graph:
                 continue
-            if values is None or values.keys() >= set(held([without])):  # what it holds then may have no value
-                name = f"{each.name}: the rule '{rule}'"
-                graphs[name], changed[name] = without, each.name
-    found = _run(graphs, params, draw, values)
-    silent = [name for name, whole in changed.items() if float((found[name] - found[whole]).abs().max()) < NOTHING]
+            if values is None or values.keys() >= set(held([graph])):  # what it holds then may have no value
+                name = f"{whole.name}: the rule '{rule}'"
+                graphs[name], changed[name] = graph, whole.name
+    # a rule that changes the loss changes the target's logit, which costs no unembedding
+    logits = _Look(basis, {name: _target_logit(graph) for name, graph in graphs.items()}, pairing, values)()
+    silent = [name for name, of in changed.items() if float((logits[name] - logits[of]).abs().max()) < ROUNDING_NATS]
     return [f"{name} changes no loss: what it feeds carries nothing to the positions looked at" for name in silent]
 
 
-def _without(experiment: Experiment, at: int) -> Node | None:
-    """The experiment without one of its rules; None if the others can't be alone, as with half of a whole pattern."""
-    try:
-        return resample(experiment.before, (*experiment.rules[:at], *experiment.rules[at + 1 :]))
-    except ScrubError:
-        return None
-
-
-def own_draws(draw: Draw) -> list[str]:
-    """A warning for every source that often draws the reference itself: what it feeds is then not resampled."""
-    found = []
-    for source in sorted(draw.partners.keys() - {REFERENCE, OTHER}):
-        share = float((draw.partners[source] == _itself(draw, source)).mean())
-        if share > OWN:
-            found.append(
+def own_draws(pairing: Pairing) -> list[str]:
+    """Warn of every source that often draws the reference itself: what it feeds is then not resampled."""
+    warnings = []
+    for source in ordered(pairing.partners.keys() - {X, Y}):
+        assert isinstance(source, Draw)
+        share = float((pairing.partners[source] == pairing.itself(source)).mean())
+        if share > OWN_FRACTION:
+            warnings.append(
                 f"'{source}' draws the reference itself in {share:.0%} of places, where no other sequence agrees with "
                 "it: nothing is resampled there; take more sequences, or a feature with fewer classes"
             )
-    return found
+    return warnings
 
 
-def _few(draw: Draw) -> Draw:
-    """The draw with only the sequences computed that have most selected positions, and of them the last few."""
-    most = np.argsort(-draw.selected.sum(1), kind="stable")[:SEQUENCES]
-    from_the_end = draw.selected[:, ::-1].cumsum(1)[:, ::-1]
-    return replace(draw, order=most, selected=draw.selected & (from_the_end <= POSITIONS))
+def _few(pairing: Pairing) -> Pairing:
+    """Narrow a pairing to the examples with most scored positions, and of those to the last few."""
+    scored = pairing.examples.scored
+    most = np.argsort(-scored.sum(1), kind="stable")[:EXAMPLES]
+    from_the_end = scored[:, ::-1].cumsum(1)[:, ::-1]
+    late = replace(pairing.examples, scored=scored & (from_the_end <= POSITIONS))
+    return replace(pairing, examples=late, order=most)
 
 
-def _itself(draw: Draw, source: str) -> np.ndarray:
-    itself = np.arange(len(draw.tokens))
-    shape = draw.partners[source].shape
-    return itself if len(shape) == 1 else np.broadcast_to(itself[:, None], shape)
+class _Basis:
+    """A model in one type, of whose embeddings only the rows of the tokens that the gates look at are there.
 
-
-def _run(
-    graphs: Mapping[str, Node],
-    params: Mapping[str, Tensor],
-    draw: Draw,
-    values: Held | None = None,
-    poisoned: str | None = None,
-    simplified: bool = True,
-) -> dict[str, Tensor]:
-    """The losses at the selected positions of the draw's sequences, [position].
-
-    The sequences of a poisoned source are replaced by one that is embedded as what is not a number. Without `values`,
-    held components give what they give by themselves.
+    One more row of them is NaN: a pool row of that token alone poisons whatever it feeds. It can't be predicted.
     """
-    outputs = {name: losses(graph) for name, graph in graphs.items()}
-    if poisoned is not None:
-        outputs, params = _lengthened(outputs, params)
-        draw = _with_poison(draw, poisoned, min(len(params[name]) for name in params if name.endswith(LENGTHENED)) - 1)
-    dtype = next(iter(params.values())).dtype
-    typed = _own_values(held(outputs.values()), params, draw) if values is None else _typed(values, dtype)
-    running = Runner(outputs, params, draw.selected.shape[1], held=typed, simplified=simplified)
-    bound, real = bind(running.leaves, draw, draw.order)
-    return {name: value[..., 0][real] for name, value in running(bound).items()}
+
+    def __init__(self, model: Model, few: Pairing, dtype: torch.dtype) -> None:
+        self.model, self.dtype = model, dtype
+        rows = {row for partners in few.partners.values() for row in np.unique(partners[few.order])}
+        self.ids = np.unique(few.pool[sorted({*rows, *few.order.tolist()})])
+        self._converted: dict[str, Tensor] = {}
+
+    def losses(
+        self, graphs: Graphs, pairing: Pairing, values: Held | None, simplified: bool = True
+    ) -> dict[Any, Tensor]:
+        """Compute the losses at the scored positions of the examples in the pairing's order, [position]."""
+        return _Look(self, {name: losses(graph) for name, graph in graphs.items()}, pairing, values, simplified)()
+
+    def deviation(self, graphs: Graphs, pairing: Pairing, simplified: bool = True) -> float:
+        """Measure the largest deviation of any graph's losses from the first's. Raises GateError above the tolerance.
+
+        Held components give what they give by themselves.
+        """
+        (first, wanted), *others = self.losses(graphs, pairing, None, simplified).items()
+        tolerance, worst = TOLERANCE_NATS[self.dtype], 0.0
+        for name, value in others:
+            deviation = float((value - wanted).abs().max())
+            worst = max(worst, deviation)
+            if not deviation <= tolerance:
+                raise GateError(
+                    f"the {name} gives another loss than the {first}: by {deviation:.2e} nats at a position, where "
+                    f"{tolerance:.0e} is allowed in {wanted.dtype}; no number of this run can be trusted"
+                )
+        return worst
+
+    def params(self, roots: Iterable[Node]) -> Mapping[str, Tensor]:
+        """Convert the parameters that some graphs read, once each."""
+        names = {str(leaf.arguments["name"]) for leaf in walk(roots) if leaf.op == "param"}
+        for name in names - self._converted.keys():
+            table = self.model.params[name.removesuffix(FEW_TOKENS_SUFFIX)]
+            if name.endswith(FEW_TOKENS_SUFFIX):
+                rows = table[torch.from_numpy(self.ids).to(table.device)].to(self.dtype)
+                table = torch.cat([rows, rows.new_full((1, *rows.shape[1:]), torch.nan)])
+            self._converted[name] = table.to(self.dtype)
+        return self._converted
 
 
-def _own_values(leaves: Sequence[Node], params: Mapping[str, Tensor], draw: Draw) -> dict[Node, Tensor]:
-    """What the components that leaves stand for give by themselves, on the draw's sequences."""
-    of = {str(at): leaf.arguments["of"] for at, leaf in enumerate(leaves)}
-    outputs = {name: each for name, each in of.items() if isinstance(each, Node)}
-    running = Runner(outputs, params, draw.selected.shape[1], selected=False)
-    found = running(bind(running.leaves, draw, draw.order)[0])
-    return {leaf: found[str(at)] for at, leaf in enumerate(leaves)}
+class _Look:
+    """Outputs of graphs at the scored positions of a few examples, from one plan for whatever is poisoned.
+
+    Without `values`, held components give what they give by themselves.
+    """
+
+    def __init__(
+        self, basis: _Basis, outputs: Graphs, pairing: Pairing, values: Held | None, simplified: bool = True
+    ) -> None:
+        self._basis, self._pairing = basis, pairing
+        self._outputs = _by_few_tokens(outputs)
+        leaves = {leaf: stands_for(leaf) for leaf in held(self._outputs.values())}
+        self._values = self._own(leaves) if values is None else {leaf: values[leaf] for leaf in leaves}
+        self._simplified = simplified
+        self._runner = self._made(self._values)
+
+    def __call__(self, poisoned: Source | None = None) -> dict[Any, Tensor]:
+        """Compute them, [position]. What a poisoned source feeds, or holds, is NaN."""
+        runner = self._runner
+        if isinstance(poisoned, HeldSource):
+            runner = self._made(
+                {
+                    leaf: torch.full_like(value, torch.nan) if held_by(leaf) == poisoned else value
+                    for leaf, value in self._values.items()
+                }
+            )
+        seen = _seen(self._pairing, self._basis.ids, poisoned if isinstance(poisoned, Draw) else None)
+        bound, real = bind(runner.leaves, seen, seen.order, self._basis.model.device)
+        return {name: value[..., 0][real] for name, value in runner(bound).items()}
+
+    def _made(self, values: Held) -> Runner:
+        device, dtype = self._basis.model.device, self._basis.dtype
+        return Runner(
+            self._outputs,
+            self._basis.params(self._outputs.values()),
+            self._pairing.examples.context,
+            device,
+            {leaf: value.to(device, dtype) for leaf, value in values.items()},
+            simplified=self._simplified,
+        )
+
+    def _own(self, leaves: Mapping[Node, Node]) -> Held:
+        """Compute what the components that leaves stand for give by themselves."""
+        if not leaves:
+            return {}
+        outputs = _by_few_tokens({str(number): of for number, of in enumerate(leaves.values())})
+        params, device = self._basis.params(outputs.values()), self._basis.model.device
+        runner = Runner(outputs, params, self._pairing.examples.context, device, selected=False)
+        seen = _seen(self._pairing, self._basis.ids)
+        values = runner(bind(runner.leaves, seen, seen.order, device)[0])
+        return {leaf: values[str(number)] for number, leaf in enumerate(leaves)}
 
 
-def _typed(values: Held, dtype: torch.dtype) -> dict[Node, Tensor]:
-    return {leaf: value.to("cpu", dtype) for leaf, value in values.items()}
-
-
-def _lengthened(outputs: Mapping[str, Node], params: Mapping[str, Tensor]) -> tuple[dict[str, Node], dict[str, Tensor]]:
-    """The graphs with one more token, which is embedded as what is not a number. It can't be predicted."""
-    longer = dict(params)
+def _by_few_tokens(outputs: Graphs) -> Graphs:
+    """Make graphs embed by the rows of a few tokens; a tied unembedding stays, or NaN would enter every softmax."""
 
     def build(current: Node) -> Node:
         if current.op != "embed" or current.inputs[0].op != "tokens":
             return current
         tokens, table = current.inputs
-        name = str(table.arguments["name"])  # the same table may be the unembedding, which stays as it is
-        row = params[name].new_full((1, *params[name].shape[1:]), torch.nan)
-        longer[name + LENGTHENED] = torch.cat([params[name], row])
-        return current.with_inputs((tokens, node("param", name=name + LENGTHENED, shape=table.arguments["shape"])))
+        name = f"{table.arguments['name']}{FEW_TOKENS_SUFFIX}"
+        return current.with_inputs((tokens, node("param", name=name, shape=table.arguments["shape"])))
 
-    rebuilt = rewrite(outputs.values(), build)
-    return {name: rebuilt[each] for name, each in outputs.items()}, longer
-
-
-def _with_poison(draw: Draw, source: str, token: int) -> Draw:
-    """The draw with one more sequence, all of one token, that stands in for every sequence of a source."""
-    poison = np.full_like(draw.tokens[:1], token)
-    partners = {**draw.partners, source: np.full_like(draw.partners[source], len(draw.tokens))}
-    selected = np.concatenate([draw.selected, np.zeros_like(draw.selected[:1])])
-    return replace(draw, tokens=np.concatenate([draw.tokens, poison]), selected=selected, partners=partners)
+    rebuilt = rewrite(
+        [graph.value for graph in outputs.values()], build
+    )  # without labels, which tell equal values apart
+    return {name: rebuilt[graph.value] for name, graph in outputs.items()}
 
 
-def _compare(
-    graphs: Mapping[str, Node], params: Mapping[str, Tensor], draw: Draw, tolerance: float, simplified: bool = True
-) -> float:
-    """The largest deviation of any graph's losses from the first's. Raises GateError above the tolerance."""
-    found = _run(graphs, params, draw, simplified=simplified)
-    (first, wanted), *others = found.items()
-    worst = 0.0
-    for name, value in others:
-        deviation = float((value - wanted).abs().max())
-        worst = max(worst, deviation)
-        if not deviation <= tolerance:
-            raise GateError(
-                f"the {name} gives another loss than the {first}: by {deviation:.2e} nats at a position, where "
-                f"{tolerance:.0e} is allowed in {wanted.dtype}; no number of this run can be trusted"
-            )
-    return worst
+def _seen(pairing: Pairing, ids: np.ndarray, poisoned: Draw | None = None) -> Pairing:
+    """Renumber a pairing's tokens as rows of a few, and put a row that is NaN behind the pool.
+
+    That stands in for every sequence of a poisoned source.
+    """
+    numbers = np.searchsorted(ids, np.clip(pairing.pool, ids[0], ids[-1]))
+    poison = np.full_like(numbers[:1], len(ids))
+    partners = dict(pairing.partners)
+    if poisoned is not None:
+        partners[poisoned] = np.full_like(partners[poisoned], len(numbers))
+    return replace(pairing, pool=np.concatenate([numbers, poison]), partners=partners)
 
 
-def _check_sources(experiments: Sequence[Experiment], params: Mapping[str, Tensor], draw: Draw, values: Held) -> None:
-    """Feed a source with what is not a number, and see that come out where, and only where, the source feeds."""
-    if OTHER in draw.partners and (draw.partners[OTHER] == draw.partners[REFERENCE]).any():
+def _check_sources(experiments: Experiments, basis: _Basis, pairing: Pairing, values: Held) -> None:
+    """Feed a source with NaN, and see that come out where, and only where, the source feeds."""
+    partners = pairing.partners
+    if Y in partners and (partners[Y] == partners[X]).any():
         raise GateError("a sequence is its own other: what is resampled must come from another")
-    for source in sorted({s for e in experiments for s in e.sources}):
-        found = _run({e.name: e.graph for e in experiments}, params, draw, values, source)
-        _check_carried(found, source, {e.name for e in experiments if source in e.sources})
-    leaves = {e.name: {str(leaf.arguments["source"]) for leaf in held([e.graph])} for e in experiments}
-    for source in sorted(set().union(*leaves.values())):
-        poisoned = {
-            leaf: torch.full_like(value, torch.nan) if leaf.arguments["source"] == source else value
-            for leaf, value in values.items()
-        }
-        found = _run({e.name: e.graph for e in experiments}, params, draw, poisoned)
-        _check_carried(found, source, {name for name, feeds in leaves.items() if source in feeds})
-    if not (probed := dict(_probes(experiments))):
+    pairing = replace(pairing, order=pairing.order[:1])  # what carries what is the same for every example
+    # the target's logit, since it is NaN where any of its row is, and costs no unembedding
+    look = _Look(basis, {e.name: _target_logit(e.graph) for e in experiments}, pairing, values)
+    fed: dict[str, Set[Source]] = {
+        e.name: {*e.draws, *(held_by(leaf) for leaf in held([e.graph]))} for e in experiments
+    }
+    for source in ordered(set[Source]().union(*fed.values())):
+        _check_carried(look(source), str(source), {name for name, feeds in fed.items() if source in feeds})
+    if not (probed := {name: _target_logit(graph) for name, graph in _probes(experiments)}):
         return
-    with_probe = replace(draw, partners={**draw.partners, PROBE: draw.partners[OTHER]})
-    for name, value in _run(probed, params, with_probe, values, PROBE).items():
+    with_probe = replace(pairing, partners={**partners, PROBE: partners[X]})
+    for name, value in _Look(basis, probed, with_probe, values)(PROBE).items():
         if not value.isnan().any():
             raise GateError(f"{name}: the paths of this rule carry nothing of what feeds them")
 
 
-def _check_carried(found: Mapping[str, Tensor], source: str, fed: Set[str]) -> None:
-    """Raise GateError unless what is not a number came out of exactly the experiments that the source feeds."""
-    for name, value in found.items():
+def _target_logit(logits: Node) -> Node:
+    return node("pick", logits, node("target"))
+
+
+def _check_carried(outputs: Mapping[Any, Tensor], source: str, fed: Set[str]) -> None:
+    """Raise GateError unless NaN came out of exactly the experiments that the source feeds."""
+    for name, value in outputs.items():
         if bool(value.isnan().any()) != (name in fed):
             raise GateError(
                 f"{name} {'does not carry' if name in fed else 'carries'} the source '{source}', "
@@ -258,12 +335,12 @@ def _check_carried(found: Mapping[str, Tensor], source: str, fed: Set[str]) -> N
 
 
 def _probes(experiments: Iterable[Experiment]) -> Iterator[tuple[str, Node]]:
-    """For every rule that resamples whole sequences: its experiment, with a source of its own in that rule."""
-    for each in experiments:
-        for at, rule in enumerate(each.rules):
-            if rule.source == REFERENCE or rule.holds or rule.source.startswith("rows "):
+    """Give a source of its own to every rule that resamples whole sequences, one rule at a time."""
+    for experiment in experiments:
+        for at, rule in enumerate(experiment.rules):
+            if not isinstance(rule.source, Draw) or rule.source == X or rule.source.by_row:
                 continue
-            rules = [*each.rules[:at], Rule(rule.pattern, PROBE), *each.rules[at + 1 :]]
-            graph = resample(each.before, rules)
-            if PROBE in sources(graph):  # else other rules win everywhere, which is a warning
-                yield f"{each.name}: {rule}", graph
+            rules = [*experiment.rules[:at], Rule(rule.pattern, PROBE), *experiment.rules[at + 1 :]]
+            graph = resample(experiment.before, rules)
+            if PROBE in draws(graph):  # else other rules win everywhere, which is a warning
+                yield f"{experiment.name}: {rule}", graph

@@ -15,7 +15,7 @@ the value of a parameter that the hypothesis declares: `Hypothesis(..., paramete
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
@@ -31,14 +31,14 @@ from tokenizers import Tokenizer
 from scrub.graph.node import Node
 from scrub.paths.locate import locate
 from scrub.paths.rules import Rule, resample
+from scrub.paths.sources import Draw
 from scrub.paths.splits import Roles, Split, role_splits
+from scrub.study.draws import Feature
 from scrub.study.parameters import Parameters, Value, checked, filled, marks, suffix, unknown_parameter
 from scrub.text.errors import ScrubError
 
 SPLITS, ALL = "splits", "all"
 
-# What a `like FEATURE` source agrees on: classes [sequence] or [sequence, position] of input tokens.
-Feature = Callable[[Int[np.ndarray, "sequence position"], Tokenizer | None], np.ndarray]
 Features = Mapping[str, Feature | Mapping[str, Feature]]  # by name; where models differ, by the model's name inside
 
 
@@ -46,6 +46,7 @@ Features = Mapping[str, Feature | Mapping[str, Feature]]  # by name; where model
 class Hypothesis:
     """A belief about a model: what it says (`claim`) and the declaration that tests it (`rules`).
 
+    `Hypothesis("v  a1.ind/v/a0.*/** -> y", study="induction")`: the values of induction heads need no layer-0 head.
     `features` are what its `like` sources agree on: each a function, or one for each model, by the model's
     name. `study` is the name of the study whose behaviour it is tested on, unless it lies in a study's own
     folder. `published` are percentages recovered that were published for it, by part. `parameters` are the values
@@ -79,8 +80,9 @@ class Hypothesis:
                 f"the rule '{held[0]}' ablates, and a hypothesis resamples: feed x, y or 'like FEATURE', or run it as "
                 "an intervention ('scrub ablate')"
             )
-        asked = {rule.source.rpartition("like ")[2] for rules in self.parts.values() for rule in rules}
-        if missing := sorted(asked - {"x", "y"} - set(self.features)):
+        sources = {rule.source for rules in self.parts.values() for rule in rules}
+        asked = {source.feature for source in sources if isinstance(source, Draw) and source.feature}
+        if missing := sorted(asked - set(self.features)):
             raise ScrubError(
                 f"a rule draws like {missing[0]!r}, which is no feature of the hypothesis: "
                 f"pass features={{{missing[0]!r}: ...}}"
@@ -126,26 +128,26 @@ class Hypothesis:
         return parts | {ALL: tuple(rule for rules in parts.values() for rule in rules)} if parts else {}
 
     def feature(self, name: str, model: str) -> Feature:
-        """A feature for a model, named as in `--model`. Raises ScrubError if there are some, but none for this one."""
-        found = self.features[name]
-        if callable(found):
-            return found
+        """Choose the feature for a model, named as in `--model`. Raises ScrubError if there is none for this one."""
+        choices = self.features[name]
+        if callable(choices):
+            return choices
         short = model.rpartition("/")[2]
-        if short not in found:
+        if short not in choices:
             raise ScrubError(
-                f"{self.path or self.name} has the feature {name!r} for {', '.join(found)}, but none for {short}: "
+                f"{self.path or self.name} has the feature {name!r} for {', '.join(choices)}, but none for {short}: "
                 f"measure it ('scrub typicality {model}'), add it to the module, or run hypotheses without a feature"
             )
-        return found[short]
+        return choices[short]
 
     def part(self, name: str) -> tuple[Rule, ...]:
-        """The rules of one part. Raises ScrubError if there is no such part."""
+        """Give the rules of one part. Raises ScrubError if there is no such part."""
         if name not in self.parts:
             raise ScrubError(f"{self.name or 'the hypothesis'} has no part {name!r}: it has {', '.join(self.parts)}")
         return self.parts[name]
 
     def with_parameters(self, **values: Value) -> Hypothesis:
-        """The hypothesis with these values of its parameters, and the defaults of the others, in its name.
+        """Fill in these values of the parameters, and the defaults of the others; the name says which.
 
         Raises ScrubError for a parameter that it doesn't declare, or a value that makes the rules unreadable.
         """
@@ -155,7 +157,7 @@ class Hypothesis:
             checked(name, (value,))
         chosen = {**self.values, **values}
         name = (self.name or "hypothesis") + suffix(chosen)
-        default = all(str(chosen[each]) == str(self.values[each]) for each in values)
+        default = all(str(chosen[key]) == str(self.values[key]) for key in values)
         try:
             concrete = replace(
                 self,
@@ -172,18 +174,18 @@ class Hypothesis:
         return concrete
 
     def grid(self, values: Parameters | None = None) -> list[Hypothesis]:
-        """A hypothesis for every combination of the parameters' values: those given, else those declared.
+        """List a hypothesis for every combination of the parameters' values: those given, else those declared.
 
         Raises ScrubError as :meth:`with_parameters` does.
         """
         if unknown := [name for name in values or {} if name not in self.parameters]:
             raise unknown_parameter(unknown[0], self.parameters, self.name or "the hypothesis")
-        axes = {name: checked(name, each) for name, each in {**self.parameters, **(values or {})}.items()}
-        combinations = (dict(zip(axes, each, strict=True)) for each in product(*axes.values()))
-        return [self.with_parameters(**each) for each in combinations] if axes else [self]
+        axes = {name: checked(name, choices) for name, choices in {**self.parameters, **(values or {})}.items()}
+        combinations = (dict(zip(axes, choice, strict=True)) for choice in product(*axes.values()))
+        return [self.with_parameters(**chosen) for chosen in combinations] if axes else [self]
 
     def split(self, model: Node, roles: Roles) -> Node:
-        """The model, split into its roles and along the hypothesis' paths: the same numbers.
+        """Split the model into its roles and along the hypothesis' paths: the same numbers.
 
         Raises ScrubError for a split that can't be made.
         """
@@ -193,7 +195,7 @@ class Hypothesis:
         return with_roles
 
     def scrub(self, model: Node, roles: Roles, part: str = ALL) -> Node:
-        """The graph of one experiment. Raises ScrubError for a rule that matches no path."""
+        """Build the graph of one experiment. Raises ScrubError for a rule that matches no path."""
         graph = self.split(model, roles)
         rules = self.part(part)
         for rule in rules:
@@ -201,12 +203,12 @@ class Hypothesis:
         return resample(graph, rules)
 
     def named(self, name: str, path: Path | None = None, claim: str = "") -> Hypothesis:
-        """The same hypothesis under a name, with the claim if it has none of its own."""
+        """Name the hypothesis, and give it the claim if it has none of its own."""
         return replace(self, name=name, path=path, claim=self.claim or claim)
 
 
 def split_roles(model: Node, roles: Roles) -> Node:
-    """The model with every layer that has roles split into their groups of heads."""
+    """Split every layer of the model that has roles into their groups of heads."""
     for split in role_splits(roles):
         model = split.apply(model, roles)
     return model
@@ -216,6 +218,7 @@ def split_roles(model: Node, roles: Roles) -> Node:
 class TokenFeature:
     """Two classes of positions: 1 where the current or the previous token is among those given, else 0.
 
+    `Hypothesis("q  a1.ind/q/** -> rows like comma", features={"comma": TokenFeature(current=[","])})`.
     Tokens are given as text, or by their ids, which need no tokenizer. Raises ScrubError, when it is asked, for a text
     that is no single token.
     """
@@ -233,7 +236,7 @@ class TokenFeature:
 
 
 def _ids(tokens: Sequence[str | int], tokenizer: Tokenizer | None) -> list[int]:
-    """The ids of tokens; a text can be several tokens' text."""
+    """Look up the ids of tokens; a text can be several tokens' text."""
     texts = [token for token in tokens if isinstance(token, str)]
     ids = [token for token in tokens if not isinstance(token, str)]
     if not texts:

@@ -4,7 +4,7 @@ The size of a hypothesis: how many paths it keeps (feeds with the reference, or 
 through each sequence of layers. A random one keeps as many through the same layers, whichever heads, slots and parts of
 splits those pass. The paths are those of the study's scope (`scrub/paths/scope.py`), without the inputs of its entries
 that the part leaves alone: told apart as far as the rules and splits do, equally far where they pass the same layers,
-and by single heads in the layers where some are kept and some are not. Where that would be more than `MOST` paths
+and by single heads in the layers where some are kept and some are not. Where that would be more than `MAX_PATHS` paths
 through the same layers (deep models), groups of heads stay together and count as one.
 
 Which paths are kept is shuffled uniformly. `rows like F` stays where it is, since it feeds whole attention patterns.
@@ -25,23 +25,23 @@ from jaxtyping import Float
 
 from scrub.graph.node import Node
 from scrub.paths.pattern import Pattern
-from scrub.paths.rules import OTHER
 from scrub.paths.scope import Place, Scope, Step
+from scrub.paths.sources import Draw, Source, Y, ordered
 from scrub.paths.splits import Roles, Split
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.study import Study
 from scrub.text.errors import ScrubError
 
-MOST = 1000  # paths through the same layers that are told apart by single heads
-FEW = 20  # different hypotheses of one size, below which a claim of rarity rests on too little
+MAX_PATHS = 1000  # through the same layers: more would be too many to tell apart by single heads
+FEW_HYPOTHESES = 20  # of one size, below which a claim of rarity rests on too little
 
-Feeds = dict[Place, str]  # what feeds each path
+Feeds = dict[Place, Source]  # what feeds each path
 
 
 def random_hypotheses(
     study: Study, hypothesis: Hypothesis, part: str, model: Node, roles: Roles, count: int, seed: int
 ) -> list[Hypothesis]:
-    """Random hypotheses of the size of one part, independent and uniform: the same one may come twice, or the original.
+    """Draw random hypotheses of the size of one part, uniformly: the same one may come twice, or the original.
 
     They are named NAME~PART~1 and so on, and have that part alone.
     Raises ScrubError if there is none but itself, or its rules can't be told path by path.
@@ -53,7 +53,7 @@ def random_hypotheses(
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a hypothesis stands among random ones: the share that it beats, of how many, and the p-value."""
+    """Rank of a hypothesis among random ones: the share that it beats, of how many, and the p-value."""
 
     above: float
     count: int
@@ -61,12 +61,12 @@ class Standing:
 
     @property
     def beaten(self) -> int:
-        """How many of the random ones it is above."""
+        """The number of random ones that it is above."""
         return round(self.above * self.count)
 
 
 def standing(ours: float, null: Float[np.ndarray, " draw"]) -> Standing:
-    """Where a score stands among those of random hypotheses, the more the better.
+    """Rank a score among those of random hypotheses, the more the better.
 
     p = (1 + #{null >= ours}) / (N + 1), which is never 0: the original is one of the possible draws (Phipson and Smyth
     2010, Permutation p-values should never be zero). Raises ScrubError if there is no random one.
@@ -99,6 +99,7 @@ class Size:
         self._after = [rule for at, rule in others if at > first]
         for split in self._splits:
             graph = split.apply(graph, roles)
+        # nothing else would show that the rules path by path say what the original ones did
         if self.told(self.feeds, hypothesis.name).scrub(model, roles, part) is not graph:
             raise ScrubError(
                 f"the rules of {hypothesis.name}/{part} can't be told path by path: random hypotheses of its "
@@ -108,20 +109,20 @@ class Size:
     @cached_property
     def classes(self) -> Mapping[tuple[str, ...], list[Place]]:
         """The paths that are shuffled, by the layers that they pass."""
-        found: dict[tuple[str, ...], list[Place]] = {}
+        classes: dict[tuple[str, ...], list[Place]] = {}
         for place, source in self.feeds.items():
-            if not source.startswith("rows "):
-                found.setdefault(place.layers, []).append(place)
-        return found
+            if not (isinstance(source, Draw) and source.by_row):
+                classes.setdefault(place.layers, []).append(place)
+        return classes
 
     @property
     def distinct(self) -> int:
-        """How many different hypotheses of this size there are."""
+        """The number of different hypotheses of this size."""
         counts = [Counter(self.feeds[place] for place in places) for places in self.classes.values()]
-        return prod(factorial(each.total()) // prod(map(factorial, each.values())) for each in counts)
+        return prod(factorial(count.total()) // prod(map(factorial, count.values())) for count in counts)
 
     def shuffled(self, rng: np.random.Generator, number: int) -> Hypothesis:
-        """A random hypothesis of this size."""
+        """Draw a random hypothesis of this size."""
         feeds = dict(self.feeds)
         for places in self.classes.values():
             order = rng.permutation(len(places))
@@ -129,19 +130,19 @@ class Size:
         return self.told(feeds, f"{self.hypothesis.name}~{self.part}~{number}")
 
     def told(self, feeds: Feeds, name: str) -> Hypothesis:
-        """The hypothesis that feeds the paths so, and all else as the original does."""
+        """Write the hypothesis that feeds the paths so, and all else as the original does."""
         rules = list(map(str, self._before))
         for input_ in self._inputs:
-            rules.append(f"{input_.pattern('**')} -> {OTHER}")
-            inside = [each for each in feeds if _lies_below(each, input_)]
-            for source in sorted({feeds[each] for each in inside} - {OTHER}):
-                kept = [each for each in inside if feeds[each] == source]
+            rules.append(f"{input_.pattern('**')} -> {Y}")
+            inside = [place for place in feeds if _lies_below(place, input_)]
+            for source in ordered({feeds[place] for place in inside} - {Y}):
+                kept = [place for place in inside if feeds[place] == source]
                 rules += [f"{pattern} -> {source}" for pattern in _patterns(kept)]
         rules += map(str, self._after)
         splits = [*map(str, self.hypothesis.splits), *map(str, self._splits)]
         sections = {"splits": splits, self.part: rules}
         others = f"{self.distinct:,}" if self.distinct < 10**6 else f"about {Decimal(self.distinct):.0e}"
-        few = ", too few for a small p-value" if self.distinct < FEW else ""
+        few = ", too few for a small p-value" if self.distinct < FEW_HYPOTHESES else ""
         return Hypothesis(
             "\n".join(_section(title, lines) for title, lines in sections.items() if lines),
             claim=f"Random: as many paths through the same layers as {self.hypothesis.name}/{self.part} keeps, one of "
@@ -158,14 +159,14 @@ def _section(title: str, lines: Sequence[str]) -> str:
 
 
 def _taken_apart(feeds: Feeds) -> dict[Place, None]:
-    """The groups of several heads that are taken apart: where paths through the same layers are fed differently."""
+    """Choose the groups of several heads to take apart: where paths through the same layers are fed differently."""
     classes: dict[tuple[str, ...], list[Place]] = {}
     for place in feeds:
         classes.setdefault(place.layers, []).append(place)
     apart: dict[Place, None] = {}  # in an order of its own: that of a set differs from run to run
     for places in classes.values():
         singles = sum(prod(len(step.heads) or 1 for step in place.steps) for place in places)
-        if len({feeds[place] for place in places}) > 1 and singles <= MOST:
+        if len({feeds[place] for place in places}) > 1 and singles <= MAX_PATHS:
             apart |= {above: None for place in places for above in _above(place) if len(above.steps[-1].heads) > 1}
     return apart
 
@@ -175,7 +176,7 @@ def _above(place: Place) -> list[Place]:
 
 
 def _singles(place: Place, apart: Container[Place]) -> Iterable[Place]:
-    """The paths that one is, when groups of heads are taken apart."""
+    """List the paths that one is, when groups of heads are taken apart."""
     choices = [
         [_single(step, head) for head in step.heads] if above in apart else [step]
         for step, above in zip(place.steps, _above(place), strict=True)
@@ -189,7 +190,7 @@ def _single(step: Step, head: int) -> Step:
 
 
 def _by_heads(apart: Iterable[Place]) -> list[Split]:
-    """The splits into single heads, the furthest down first, so that those above them are still whole in their paths.
+    """Write the splits into single heads, the furthest down first: those above are still whole in their paths.
 
     Each goes through the whole graph, so groups of the same heads share one.
     """
@@ -208,8 +209,8 @@ def _lies_below(place: Place, above: Place) -> bool:
 
 
 def _patterns(places: Sequence[Place]) -> list[str]:
-    """Path patterns of exactly these places: those that differ in one step are written as alternatives of it."""
-    paths: list[tuple[Step, ...]] = [(Step(each.entry), *each.steps) for each in places]
+    """Write path patterns of exactly these places: those that differ in one step are written as alternatives of it."""
+    paths: list[tuple[Step, ...]] = [(Step(place.entry), *place.steps) for place in places]
     labels: list[tuple[tuple[str, ...], ...]] = [tuple((step.label,) for step in path) for path in paths]
     for at in range(max(map(len, labels), default=0)):
         alike: dict[object, tuple[tuple[str, ...], ...]] = {}

@@ -5,25 +5,26 @@ from __future__ import annotations
 import numpy as np
 from safetensors.numpy import save
 
-from scrub.paths.rules import OTHER, REFERENCE
-from scrub.study.run import Prepared
+from scrub.paths.sources import X, Y, ordered
+from scrub.study.run import Trial
 
 
-def pairs_file(prepared: Prepared) -> bytes:
-    """A safetensors file of `reference` and `other`, int64 [sequence, context + 1], and `selected`, bool
+def pairs_file(trial: Trial) -> bytes:
+    """Write a safetensors file of `reference` and `other`, int64 [sequence, context + 1], and `selected`, bool
     [sequence, context]. The draws stand one after another along the sequences.
 
     Sources that agree with the reference on a feature are there by name: `like FEATURE`, int64 [sequence], and
     `rows like FEATURE`, int64 [sequence, context], say which row of `reference` was the donor.
     """
-    draws = [prepared.draw(number) for number in range(prepared.settings.draws)]
+    pairings = [trial.pairing(number) for number in range(trial.settings.draws)]
+    examples = trial.examples
     arrays = {
-        "reference": np.concatenate([draw.tokens for draw in draws]),
-        "other": np.concatenate([draw.tokens[draw.partners[OTHER]] for draw in draws]),
-        "selected": np.concatenate([draw.selected for draw in draws]),
+        "reference": np.concatenate([examples.tokens for _ in pairings]),
+        "other": np.concatenate([pairing.pool[pairing.partners[Y]] for pairing in pairings]),
+        "selected": np.concatenate([examples.scored for _ in pairings]),
     }
-    count = len(prepared.data.tokens)
-    for source in sorted(draws[0].partners.keys() - {REFERENCE, OTHER}):
-        arrays[source] = np.concatenate([draw.partners[source] + at * count for at, draw in enumerate(draws)])
-    about = {"model": prepared.model.name, "data": prepared.data.name, "seed": str(prepared.settings.seed)}
+    for source in ordered(pairings[0].partners.keys() - {X, Y}):
+        rows = (pairing.partners[source] + at * len(examples) for at, pairing in enumerate(pairings))
+        arrays[str(source)] = np.concatenate(list(rows))
+    about = {"model": trial.model.name, "data": examples.name, "seed": str(trial.settings.seed)}
     return save(arrays, about)

@@ -19,7 +19,7 @@ _PLAIN = ' {}*[]+"'  # what names of hypotheses show as it is, beside letters, d
 
 
 def checked(name: str, values: Any) -> tuple[Value, ...]:
-    """The values of one parameter. Raises ScrubError if there are none, or one that can't stand in a rule."""
+    """Check the values of one parameter. Raises ScrubError if there are none, or one that can't stand in a rule."""
     if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
         raise ScrubError(f"{name!r} can't name a parameter: use letters, digits and _, and begin with a letter")
     if isinstance(values, str) or not isinstance(values, Sequence):
@@ -37,12 +37,12 @@ def checked(name: str, values: Any) -> tuple[Value, ...]:
 
 
 def marks(text: str) -> set[str]:
-    """The names of the parameters that a declaration uses. Comments don't count."""
+    """Find the names of the parameters that a declaration uses. Comments don't count."""
     return {name for line in text.splitlines() for name in _MARK.findall(line.partition("#")[0])}
 
 
 def filled(text: str, values: Mapping[str, Value]) -> str:
-    """A declaration with values in place of `$name`, its comments as they are.
+    """Put values in place of `$name` in a declaration, its comments as they are.
 
     Raises ScrubError for a name that isn't there.
     """
@@ -59,7 +59,7 @@ def filled(text: str, values: Mapping[str, Value]) -> str:
 
 
 def suffix(values: Mapping[str, Value]) -> str:
-    """What follows the name of a hypothesis with these values, as in `(positions=2)`.
+    """Write what follows the name of a hypothesis with these values, as in `(positions=2)`.
 
     No two choices of values give the same, and none has a '/', so that NAME/PART stays readable: what would be in the
     way is written as in an address, '/' as %2F.
@@ -68,7 +68,7 @@ def suffix(values: Mapping[str, Value]) -> str:
 
 
 def unknown_parameter(name: str, known: Iterable[str], whose: str) -> ScrubError:
-    """The mistake of naming a parameter that isn't there."""
+    """Make the error for a parameter that isn't there."""
     names = sorted(known)
     near = get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""

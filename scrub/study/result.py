@@ -1,8 +1,7 @@
-"""What a run found: losses by sequence, and the table, data frame and JSON that are made of them."""
+"""The result of a run: losses by sequence, and the table, data frame and JSON that are made of them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,19 +11,21 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from scrub.study.experiments import ALL_SCRUBBED, BASELINE, UNSCRUBBED
+from scrub.study.experiments import ALL_SCRUBBED, BASELINE, UNSCRUBBED, Name
 from scrub.study.gates import Gates
-from scrub.study.statistics import Bootstrap, Interval, recovered
+from scrub.study.statistics import Bootstrap, recovered
 from scrub.text.errors import GateError
+from scrub.text.frames import interval_columns, json_text, plain
 from scrub.text.looks import look
+from scrub.text.numbers import PLAIN, Interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BIGRAM = "bigram"
+BIGRAM = Name("bigram")
 FORMAT = 1
-NOTHING = 1e-6  # nats a token that the baseline must change the loss by, or there is nothing to recover
-FEW = 20  # sequences with selected positions, below which intervals are too narrow
+NOTHING_NATS = 1e-6  # a token: a baseline that changes the loss by no more leaves nothing to recover
+FEW_SEQUENCES = 20  # with selected positions: of fewer, intervals are too narrow
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,21 @@ class Row:
     kl: Interval
     published: float | None = None  # recovered, where that was published for this model
 
+    @property
+    def name(self) -> Name:
+        """The name of its experiment."""
+        return Name(self.hypothesis, self.part)
+
 
 @dataclass(frozen=True)
 class Result:
     """The sums over each sequence's selected positions, in nats, over all draws.
 
+    `run("induction/naive").recovered("naive/all")` is an interval in percent; `frame()` and `to_json()` hold the table.
     `loss` has a line for every experiment and the model-free bigram, `change` (absolute change of the loss
     of a token) and `kl` one for every experiment; `positions` counts what was summed. `context` is the number of
     positions a sequence, where it isn't the model's own; `published` has percentages by experiment, for this model.
+    Where a study measures another `metric`, that stands in place of the loss, in its `unit`; a bigram has none.
     """
 
     study: str
@@ -62,6 +70,8 @@ class Result:
     gates: Gates
     context: int | None = None
     published: Mapping[str, float] = field(default_factory=dict)
+    metric: str = "loss"
+    unit: str = "nats"
 
     @cached_property
     def _bootstrap(self) -> Bootstrap:
@@ -76,31 +86,31 @@ class Result:
         return dict(zip(keys, means, strict=True))
 
     def interval(self, measure: str, experiment: str) -> Interval:
-        """The mean loss, change or KL of an experiment, in nats a token, with its interval."""
+        """Estimate the mean loss, change or KL of an experiment, in nats a token, with its interval."""
         return Bootstrap.interval(self._means[measure, experiment])
 
     def resampled_recovery(self, experiment: str) -> Float[np.ndarray, " resample"]:
-        """Percent of loss recovered by an experiment: the estimate, then its resamples."""
+        """Compute the percent of loss recovered by an experiment: the estimate, then its resamples."""
         scrubbed, baseline, unscrubbed = (self._means["loss", n] for n in (experiment, BASELINE, UNSCRUBBED))
         return recovered(scrubbed, baseline, unscrubbed)
 
     def recovered(self, experiment: str) -> Interval:
-        """Percent of loss recovered by an experiment, with its interval."""
+        """Estimate the percent of loss recovered by an experiment, with its interval."""
         return Bootstrap.interval(self.resampled_recovery(experiment))
 
     def improvement(self, refined: str, over: str) -> Interval:
-        """How many percent more one experiment recovers than another, paired on the same sequences."""
+        """Estimate how many percent more one experiment recovers than another, paired on the same sequences."""
         return Bootstrap.interval(self.resampled_recovery(refined) - self.resampled_recovery(over))
 
     @property
     def heading(self) -> str:
-        """What was run on what, in one line."""
+        """The study, model, data, draws and seed, in one line."""
         draws = f", {self.draws} draws" if self.draws > 1 else ""
         return f"{self.measured_on}{draws}, seed {self.seed}"
 
     @property
     def measured_on(self) -> str:
-        """What was run on what, whichever the pairings."""
+        """The study, model and data, whichever the pairings."""
         length = f" of {self.context} positions" if self.context is not None else ""
         return (
             f"{self.study} on {self.model}, {self.data}: {len(self.positions)} sequences{length}, "
@@ -114,29 +124,31 @@ class Result:
 
     @property
     def warnings(self) -> list[str]:
-        """What a reader of the numbers must know: the gates' warnings, and where the scale itself is uncertain."""
+        """The gates' warnings, and those of a scale that is itself uncertain."""
         gap, scored = self.gap, int(np.count_nonzero(self.positions))
-        found = list(self.gates.warnings)
-        if gap.low <= 0:
-            found.append(
-                f"baseline - unscrubbed is {gap.estimate:.2g} nats, [{gap.low:.2g}, {gap.high:.2g}]: that is not "
-                "clearly above 0, so percentages of it are not to be trusted; take more sequences, or other positions"
+        warnings = list(self.gates.warnings)
+        if gap.low <= 0 and (self.metric == "loss" or gap.high >= 0):  # others may be better where they are higher
+            apart = PLAIN.number(gap.estimate, 2, unit=self.unit, kind="g")
+            warnings.append(
+                f"baseline - unscrubbed is {apart}, {PLAIN.ends(gap, 2, kind='g')}: that "
+                "is not clearly apart from 0, so percentages of it are not to be trusted; take more sequences or "
+                "other positions"
             )
-        if scored < FEW:
-            found.append(f"only {scored} sequences have selected positions: intervals are too narrow; take more")
-        return found
+        if scored < FEW_SEQUENCES:
+            warnings.append(f"only {scored} sequences have selected positions: intervals are too narrow; take more")
+        return warnings
 
     def checked(self) -> Result:
-        """This result. Raises GateError where a loss is no number, or the baseline leaves nothing to recover."""
-        for kind, of in (("loss", self.loss), ("KL", self.kl)):
+        """Return this result, or raise GateError where a loss is NaN or the baseline leaves nothing to recover."""
+        for kind, of in ((self.metric, self.loss), ("KL", self.kl)):
             for name, sums in of.items():
                 if not np.isfinite(sums).all():
                     raise GateError(f"the {kind} of {name} is no finite number: use a dtype of more range or precision")
         change = self.interval("change", BASELINE).estimate
-        if change <= NOTHING or self.gap.estimate == 0:
+        if change <= NOTHING_NATS or self.gap.estimate == 0:
             raise GateError(
-                f"the baseline gives the unscrubbed loss (they differ by {change:.0e} nats a token): a percentage of "
-                "nothing means nothing, so take a baseline or positions where what is resampled matters"
+                f"the baseline gives the unscrubbed {self.metric} (they differ by {change:.0e} {self.unit} a token): a "
+                "percentage of nothing means nothing, so take a baseline or positions where what is resampled matters"
             )
         return self
 
@@ -145,31 +157,45 @@ class Result:
         """A row for every part of every hypothesis, in order."""
         return [
             Row(
-                hypothesis,
-                part,
-                self.interval("loss", f"{hypothesis}/{part}"),
-                self.recovered(f"{hypothesis}/{part}"),
-                self.interval("change", f"{hypothesis}/{part}"),
-                self.interval("kl", f"{hypothesis}/{part}"),
-                self.published.get(f"{hypothesis}/{part}"),
+                name.hypothesis,
+                name.part,
+                self.interval("loss", name),
+                self.recovered(name),
+                self.interval("change", name),
+                self.interval("kl", name),
+                self.published.get(name),
             )
-            for hypothesis, part in self.rows
+            for name in (Name(*row) for row in self.rows)
         ]
 
     @property
     def losses(self) -> dict[str, Interval]:
         """The mean losses of the anchors, in nats a token."""
-        return {name: self.interval("loss", name) for name in (UNSCRUBBED, BASELINE, ALL_SCRUBBED, BIGRAM)}
+        names = (UNSCRUBBED, BASELINE, ALL_SCRUBBED, BIGRAM)
+        return {name: self.interval("loss", name) for name in names if name in self.loss}
 
     def frame(self) -> pd.DataFrame:
-        """The table as a data frame: losses and KL in nats a token, recovered and its interval in percent.
+        """Make the table a data frame: losses and KL in nats a token, recovered and its interval in percent.
 
         A column `published` is there where percentages were published for the model.
         """
-        return pd.DataFrame(self._flat_rows())
+        rows = self.table
+        frame = pd.DataFrame(
+            {
+                "hypothesis": [row.hypothesis for row in rows],
+                "part": [row.part for row in rows],
+                "loss": [row.loss.estimate for row in rows],
+                **interval_columns("recovered", (row.recovered for row in rows), "low", "high"),
+                "mean_abs_change": [row.mean_abs_change.estimate for row in rows],
+                "kl": [row.kl.estimate for row in rows],
+            }
+        )
+        if self.published:
+            frame["published"] = pd.array([row.published for row in rows], "float64")
+        return frame if self.metric == "loss" else frame.assign(metric=self.metric, unit=self.unit)
 
     def to_dict(self) -> dict[str, Any]:
-        """What --json writes."""
+        """Make what --json writes."""
         return {
             "format": FORMAT,
             "model": self.model,
@@ -180,33 +206,17 @@ class Result:
             "draws": self.draws,
             "seed": self.seed,
             "losses": {name: interval.estimate for name, interval in self.losses.items()},
-            "rows": self._flat_rows(),
+            "rows": plain(self.frame()),
         }
 
     def to_json(self) -> str:
-        """What --json writes, as text."""
-        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+        """Write what --json writes, as text."""
+        return json_text(self.to_dict(), indent=2)
 
     def plot(self) -> Figure:
-        """The percent of loss recovered across the hypotheses, a line for each part, with intervals."""
+        """Plot the percent of loss recovered across the hypotheses, a line for each part, with intervals."""
         figure: Figure = look(self, "plot")(self)
         return figure
-
-    def _flat_rows(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "hypothesis": row.hypothesis,
-                "part": row.part,
-                "loss": row.loss.estimate,
-                "recovered": row.recovered.estimate,
-                "low": row.recovered.low,
-                "high": row.recovered.high,
-                "mean_abs_change": row.mean_abs_change.estimate,
-                "kl": row.kl.estimate,
-                **({"published": row.published} if self.published else {}),
-            }
-            for row in self.table
-        ]
 
     def _repr_html_(self) -> str:
         return str(self.frame().style.format(precision=2).hide(axis="index").to_html())

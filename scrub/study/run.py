@@ -1,261 +1,212 @@
-"""Running a study: one plan for all of its experiments, batch by batch, sequence by sequence into sums."""
+"""Run a study: one plan for all of its experiments, on one model and the examples that are scored."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from jaxtyping import Bool
 
-from scrub.data.for_model import sequences_for
-from scrub.data.load import Sequences
+from scrub.data.examples import Examples
+from scrub.data.for_model import Data, examples_for
 from scrub.graph.node import Node
-from scrub.models.model import Model, load_model
+from scrub.models.model import Model, Spec, load_model
+from scrub.paths.sources import Draw, X, Y
 from scrub.plan.plan import Plan, compile_plan
-from scrub.study.binding import Draw, make_draw
-from scrub.study.experiments import UNSCRUBBED, Experiment, experiments, measured
-from scrub.study.gates import Gates, check_gates
-from scrub.study.hypothesis import ALL, Feature, Hypothesis
-from scrub.study.measuring import MEASURES, Measuring
+from scrub.study.draws import Feature, Pairing, pair_up
+from scrub.study.evaluate import Evaluator, Receipt
+from scrub.study.experiments import Experiments, Name, experiments
+from scrub.study.gates import Gates
+from scrub.study.hypothesis import ALL, Hypothesis
+from scrub.study.metric import LOSS, ROLES, Metric, studied
 from scrub.study.parameters import Parameters
 from scrub.study.result import BIGRAM, Result
-from scrub.study.selection import check_positions, select_positions
+from scrub.study.selection import scored_at
+from scrub.study.settings import SEQUENCES, Settings
 from scrub.study.study import Study, Wanted, load_study
 from scrub.text.errors import ScrubError
 from scrub.text.looks import look
-from scrub.text.progress import batches_bar
 
 if TYPE_CHECKING:
     from scrub.show.picture import Picture
 
-SEQUENCES = 512
-DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
-_RANGES = {
-    "sequences": (2, 10**9),
-    "draws": (1, 10**6),
-    "seed": (0, (1 << 32) - 1),
-    "batch": (1, 10**9),
-    "context": (1, 10**9),
-}
-
 
 @dataclass(frozen=True)
-class Settings:
-    """How to run. Raises ScrubError for a number out of range, or an unknown device or dtype."""
+class Trial:
+    """A study on a model and examples: every experiment is a graph, and nothing is measured yet.
 
-    sequences: int | None = None  # by default SEQUENCES, or as many as there are if the data hold fewer
-    draws: int = 1
-    seed: int = 0
-    batch: int = 8
-    device: str = "auto"
-    dtype: str = "float32"
-    parts: tuple[str, ...] | None = None
-    positions: str | None = None  # instead of the study's: "whitelist", "repeats" or "all"
-    split: str | None = None  # of the data, instead of the one least likely trained on
-    column: str | None = None  # of the data, where there are several
-    context: int | None = None  # positions a sequence; by default the model's n_ctx, or what fixed rows have
-    progress: bool = True
-
-    def __post_init__(self) -> None:
-        for name, (least, most) in _RANGES.items():
-            value = getattr(self, name)
-            if value is not None and not least <= value <= most:
-                raise ScrubError(f"{name} is {value}, but must be from {least} to {most}")
-        if self.parts is not None and not self.parts:
-            raise ScrubError("no part was named: name some, as in q,k, or leave the option out")
-        if self.positions is not None:
-            check_positions(self.positions)
-        if self.dtype not in DTYPES:
-            raise ScrubError(f"there is no dtype {self.dtype!r}: use one of {', '.join(DTYPES)}")
-        if self.device not in {"auto", "cpu", "cuda"}:
-            raise ScrubError(f"there is no device {self.device!r}: use auto, cpu or cuda")
-
-    @property
-    def where(self) -> str:
-        """The device that `device` means here. Raises ScrubError if there is none."""
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise ScrubError("there is no CUDA device here: use --device cpu (or auto)")
-        return ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A study made ready: the model, the sequences, the selected positions, and every experiment as a graph."""
+    :func:`prepare` makes one. `trial.run()` gives the result, `trial.plan()` prints as what runs.
+    """
 
     study: Study
     hypotheses: Sequence[Hypothesis]
     model: Model
-    data: Sequences
-    selected: Bool[np.ndarray, "sequence position"]  # the positions that are scored
-    experiments: Sequence[Experiment]
+    examples: Examples
+    experiments: Experiments
     settings: Settings
-
-    @property
-    def context(self) -> int:
-        """The number of positions of every sequence."""
-        return int(self.selected.shape[1])
 
     @property
     def graphs(self) -> dict[str, Node]:
         """The graph of every experiment by its name, as :func:`scrub.compare` takes them."""
-        return {each.name: each.graph for each in self.experiments}
-
-    @property
-    def feeds(self) -> set[str]:
-        """The sources that feed any of the experiments."""
-        return {source for each in self.experiments for source in each.sources}
+        return {experiment.name: experiment.graph for experiment in self.experiments}
 
     @property
     def features(self) -> dict[str, Feature]:
-        """The features that those sources agree on, each the one for this model."""
-        return _features(self.hypotheses, self.model.name, self.feeds)
+        """The features that the sources of the experiments agree on, each the one for this model."""
+        return _features(self.hypotheses, self.model.name, self.experiments.draws)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The metrics of every experiment: the study's own, its change, and the KL."""
+        return studied(self.study.metric)
 
     def plan(self) -> Plan:
-        """The plan of all experiments together. Printing it shows what runs."""
-        return compile_plan(measured(self.experiments))
+        """Compile the plan of all experiments together. Printing it shows what runs."""
+        return compile_plan(self.experiments.outputs(self.metrics))
 
-    def measuring(self, only: Iterable[str] | None = None) -> Measuring:
-        """The plan of all experiments, or of the unscrubbed model and those named, ready to measure batches."""
-        wanted = None if only is None else {UNSCRUBBED, *only}
-        chosen = [each for each in self.experiments if wanted is None or each.name in wanted]
-        return Measuring(chosen, self.model.params, self.context, self.settings.where)
+    def evaluator(self, receipt: Receipt | None = None) -> Evaluator:
+        """Make the evaluator of all experiments, which passes the gates before it gives a number."""
+        return Evaluator(self.model, self.experiments, self.metrics, self.settings, receipt=receipt)
 
-    def draw(self, number: int) -> Draw:
-        """One pairing of the sequences."""
-        tokenizer, seed = self.model.tokenizer, self.settings.seed
-        return make_draw(self.data.tokens.numpy(), self.selected, self.feeds, self.features, tokenizer, seed, number)
+    def pairing(self, draw: int) -> Pairing:
+        """Draw one pairing of the examples."""
+        sources = {X, Y, *self.experiments.draws}
+        return pair_up(self.examples, sources, self.features, self.model.tokenizer, self.settings.seed, draw)
 
     @property
     def published(self) -> dict[str, float]:
-        """What was published for each experiment, in percent recovered, if it was for this model."""
-        if self.model.name.rpartition("/")[2] != self.study.published_model:
+        """The percentages recovered that were published for each experiment, if they were for this model."""
+        if self.model.name.rpartition("/")[2] != self.study.published_model or self.study.metric != LOSS:
             return {}
         asked = ((e.name, e.hypothesis.published.get(e.part)) for e in self.experiments if e.hypothesis)
         return {name: percent for name, percent in asked if percent is not None}
 
     def show(self, hypothesis: str, part: str = ALL) -> Picture:
-        """A drawing of one experiment. Raises ScrubError if there is none of that name."""
-        names = {each.name: each for each in self.experiments if each.hypothesis}
-        found = names.get(f"{hypothesis}/{part}")
-        if found is None or found.hypothesis is None:
-            raise ScrubError(f"there is no experiment {hypothesis}/{part}: there are {', '.join(names)}")
-        made: Picture = look(self, "picture")(found.graph, f"{hypothesis}: {part}", found.hypothesis.claim)
+        """Draw one experiment. Raises ScrubError if there is none of that name."""
+        names = {experiment.name: experiment for experiment in self.experiments if experiment.hypothesis}
+        wanted = Name(hypothesis, part)
+        experiment = names.get(wanted)
+        if experiment is None or experiment.hypothesis is None:
+            raise ScrubError(f"there is no experiment {wanted}: there are {', '.join(names)}")
+        made: Picture = look(self, "picture")(experiment.graph, f"{hypothesis}: {part}", experiment.hypothesis.claim)
         return made
-
-    def run(self) -> Result:
-        """Pass the gates, then measure everything. Raises GateError if a gate fails."""
-        return run_prepared(self)
 
     def gates(self) -> Gates:
         """Pass the gates, or raise GateError."""
-        dtypes = dict.fromkeys([torch.float64, torch.float32, DTYPES[self.settings.dtype]])
-        return check_gates(self.experiments, self.model.graph, self.model.params, self.draw(0), list(dtypes))
+        return self.evaluator().check(self.pairing(0))
+
+    def run(self) -> Result:
+        """Pass the gates, then measure every experiment on every example of every draw.
+
+        Memory is bounded by the batch: of each example only sums are kept. Raises GateError if a gate fails.
+        """
+        settings, made = self.settings, self.evaluator()
+        sums: dict[tuple[str, Name], np.ndarray] = {}
+        for number in range(settings.draws):
+            on = f", draw {number + 1} of {settings.draws}" if settings.draws > 1 else ""
+            for key, values in made(self.pairing(number), on=on).sums.items():
+                sums[key] = sums[key] + values if key in sums else values
+        names = dict(zip((metric.name for metric in self.metrics), ROLES, strict=True))
+        by_role: dict[str, dict[str, np.ndarray]] = {role: {} for role in ROLES}
+        for (metric, name), values in sums.items():
+            by_role[names[metric]][name] = values
+        if self.study.metric == LOSS:
+            by_role["loss"][BIGRAM] = (self.examples.bigram_losses() * self.examples.scored).sum(1) * settings.draws
+        result = Result(
+            study=self.study.name,
+            model=self.model.name,
+            data=self.examples.name,
+            draws=settings.draws,
+            seed=settings.seed,
+            rows=[(e.hypothesis.name, e.part) for e in self.experiments if e.hypothesis],
+            loss=by_role["loss"],
+            change=by_role["change"],
+            kl=by_role["kl"],
+            positions=self.examples.counts * settings.draws,
+            gates=made.check(self.pairing(0)),
+            context=self.examples.context if self.examples.context != self.model.n_ctx else None,
+            published=self.published,
+            metric=self.study.metric.name,
+            unit=self.study.metric.unit,
+        )
+        return result.checked()
 
 
 def prepare(
     wanted: Wanted,
-    model: str | Path | Model | None = None,
-    data: str | Path | None = None,
+    model: Spec | None = None,
+    data: Data | None = None,
     settings: Settings | None = None,
     parameters: Parameters | None = None,
-) -> Prepared:
-    """Load whatever a study needs, and lower its experiments. Raises ScrubError for any mistake in it.
+    metric: Metric | None = None,
+) -> Trial:
+    """Load whatever a study needs, and build its experiments: `prepare("induction").run()`.
 
-    `parameters` are values of the hypotheses' parameters, instead of their defaults: see :func:`load_study`.
+    `model` is whatever :func:`load_model` takes. `data` are a name, a path, or tokens in memory: an array or tensor
+    [example, position + 1], or (that, a mask of the positions to score), or examples, which say themselves what is
+    scored. `parameters` are values of the hypotheses' parameters, instead of their defaults: see :func:`load_study`.
+    `metric` is measured instead of the study's.
+    Raises ScrubError for any mistake in it.
     """
     settings = settings or Settings()
     study, hypotheses = load_study(wanted, parameters)
-    device, dtype = settings.where, DTYPES[settings.dtype]
-    loaded = model.to(dtype, device) if isinstance(model, Model) else load_model(model or study.model, dtype, device)
+    study = study if metric is None else study.by(metric)
+    loaded = load_model(study.model if model is None else model, settings.torch_dtype, settings.where)
     return prepare_study(study, hypotheses, loaded, data, settings)
 
 
 def prepare_study(
-    study: Study, hypotheses: Sequence[Hypothesis], model: Model, data: str | Path | None, settings: Settings
-) -> Prepared:
-    """Lower the experiments of a study on a model, and read the data. Raises ScrubError for any mistake in it."""
-    lowered = experiments(study, hypotheses, model.graph, model.roles, settings.parts)
-    _features(hypotheses, model.name, {source for each in lowered for source in each.sources})
-    sequences = sequences_for(
+    study: Study, hypotheses: Sequence[Hypothesis], model: Model, data: Data | None, settings: Settings
+) -> Trial:
+    """Build the experiments of a study on a model, and read the data. Raises ScrubError for any mistake in it."""
+    built = experiments(study, hypotheses, model.graph, model.roles, settings.parts)
+    _features(hypotheses, model.name, built.draws)
+    there = data is not None and not isinstance(data, str | Path)  # in memory: all of it is meant
+    examples = examples_for(
         model,
-        data or default_data(study, model),
-        settings.sequences or SEQUENCES,
+        default_data(study, model) if data is None else data,
+        settings.sequences if there else settings.sequences or SEQUENCES,
         settings.split,
         settings.column,
         context=settings.context or (study.context and min(study.context, model.n_ctx)),
         fewer=settings.sequences is None,
     )
-    selected = select_positions(settings.positions or study.positions, sequences, study.data)
-    return Prepared(study, hypotheses, model, sequences, selected, lowered, settings)
+    masked = isinstance(data, tuple | Examples) and settings.positions is None  # they say what is scored
+    if not masked:
+        examples = replace(examples, scored=scored_at(settings.positions or study.positions, examples, study.data))
+    return Trial(study, hypotheses, model, examples, built, settings)
 
 
 def run(
     wanted: Wanted,
-    model: str | Path | Model | None = None,
-    data: str | Path | None = None,
+    model: Spec | None = None,
+    data: Data | None = None,
     settings: Settings | None = None,
     parameters: Parameters | None = None,
+    metric: Metric | None = None,
 ) -> Result:
-    """Run studies or hypotheses: by path, by name, or themselves. See :func:`prepare` and :meth:`Prepared.run`."""
-    return prepare(wanted, model, data, settings, parameters).run()
+    """Run studies or hypotheses, by path, by name, or themselves: `run("induction")`.
 
-
-def run_prepared(prepared: Prepared) -> Result:
-    """Pass the gates, then measure every experiment on every sequence of every draw.
-
-    Memory is bounded by the batch: of each sequence only sums are kept. Raises GateError if a gate fails.
+    See :func:`prepare` and :meth:`Trial.run`.
     """
-    settings, count = prepared.settings, len(prepared.data.tokens)
-    names = [each.name for each in prepared.experiments]
-    gates = prepared.gates()
-    sums = {measure: {name: np.zeros(count) for name in names} for measure in MEASURES}
-    measuring = prepared.measuring()
-    batches = -(-count // settings.batch) * settings.draws
-    with batches_bar(settings.progress) as bar:
-        task = bar.add_task(f"{len(names)} experiments", total=batches)
-        for number in range(settings.draws):
-            draw = prepared.draw(number)
-            for members in draw.batches(settings.batch):
-                batch = measuring.measure(draw, members)
-                for (measure, name), values in batch.sums.items():
-                    sums[measure][name][members] += values
-                bar.advance(task)
-    bigram = (prepared.data.bigram_losses().numpy() * prepared.selected).sum(1) * settings.draws
-    result = Result(
-        study=prepared.study.name,
-        model=prepared.model.name,
-        data=prepared.data.name,
-        draws=settings.draws,
-        seed=settings.seed,
-        rows=[(e.hypothesis.name, e.part) for e in prepared.experiments if e.hypothesis],
-        loss={**sums["loss"], BIGRAM: bigram},
-        change=sums["change"],
-        kl=sums["kl"],
-        positions=prepared.selected.sum(1) * settings.draws,
-        gates=gates,
-        context=prepared.context if prepared.context != prepared.model.n_ctx else None,
-        published=prepared.published,
-    )
-    return result.checked()
+    return prepare(wanted, model, data, settings, parameters, metric).run()
 
 
-def _features(hypotheses: Sequence[Hypothesis], model: str, feeds: Iterable[str]) -> dict[str, Feature]:
-    """The features that the sources of some experiments agree on, each the one for this model."""
-    wanted = {source.rpartition("like ")[2] for source in feeds if "like " in source}
-    found: dict[str, Feature] = {}
+def _features(hypotheses: Sequence[Hypothesis], model: str, sources: Iterable[Draw]) -> dict[str, Feature]:
+    """Choose the features that the sources of some experiments agree on, each the one for this model."""
+    wanted = {source.feature for source in sources if source.feature}
+    features: dict[str, Feature] = {}
     for hypothesis in hypotheses:
         for name in hypothesis.features:
             if name in wanted:
                 feature = hypothesis.feature(name, model)
-                if found.setdefault(name, feature) != feature:
+                if features.setdefault(name, feature) != feature:
                     raise ScrubError(f"two hypotheses mean different features by {name!r}: give one another name")
-    return found
+    return features
 
 
 def default_data(study: Study, model: Model) -> str:
-    """The study's data; for another model than the study's, those that the model names, if it names some."""
+    """Choose the study's data; for another model than the study's, those that the model names, if it names some."""
     return study.data if model.name == study.model else model.config.data or study.data

@@ -21,8 +21,8 @@ Roles = Mapping[str, Sequence[tuple[int, int]]]
 
 READER, COPIER = "ind", "prev"  # the role whose inputs a skeleton is about, and the one that its keys read
 FIRST = "naive"  # the first hypothesis of a study of one's own
-WIDTH = 110  # of the prose
-CONTEXT = 300  # positions a sequence, of a study of one's own
+WIDTH_CHARACTERS = 110
+CONTEXT_POSITIONS = 300  # a sequence, of a study of one's own
 _NAMES = {"ind": "induction heads", "prev": "previous-token heads", "self": "current-token heads"}
 _GUIDE = """\
     # A path is a walk from the output back to an input: a1.ind/k/a0.prev/v/emb is the value path of the
@@ -45,7 +45,7 @@ _GUIDE = """\
 
 
 def general() -> str:
-    """A commented hypothesis module about the model of the study `induction`."""
+    """Write a commented hypothesis module about the model of the study `induction`."""
     claim = (
         "What you believe, in prose: one or two sentences that could turn out to be false.\n\n"
         "Here: the values of the induction heads are made of token embeddings alone; nothing that layer 0 adds to\n"
@@ -55,7 +55,7 @@ def general() -> str:
 
 
 def skeleton(roles: Roles, model_name: str, components: Collection[str], study: str | None = None) -> str:
-    """A commented hypothesis module about what the heads with a role read from one another.
+    """Write a commented hypothesis module about what the heads with a role read from one another.
 
     Its rules are valid for a model with these roles in its config and these `components`, such as `emb` and `m0`. They
     are about the induction heads, or else the heads of the role that lies highest: their keys come from
@@ -64,9 +64,9 @@ def skeleton(roles: Roles, model_name: str, components: Collection[str], study: 
     Raises ScrubError if no head has a role.
     """
     reader, below = _layout(roles, model_name)
-    found = "; ".join(f"{role}: {_heads(heads)}" for role, heads in roles.items() if heads)
+    known_heads = "; ".join(f"{role}: {_heads(heads)}" for role, heads in roles.items() if heads)
     opening = f"What the {_called(reader)} of {model_name} read, as a first guess to refine."
-    heads = f"Heads found, as LAYER.HEAD: {found}."
+    heads = f"Heads found, as LAYER.HEAD: {known_heads}."
     if max(layer for layer, _ in roles[reader]) == 0:
         belief = "They lie in layer 0, below everything. Where they look doesn't depend on the token at the query."
         return _module(_prose(opening, heads, belief), [f"q   **/a*.{reader}/q/**  -> y"], study)
@@ -80,7 +80,7 @@ def skeleton(roles: Roles, model_name: str, components: Collection[str], study: 
 
 
 def study_module(name: str, roles: Roles, model_name: str, data: str) -> str:
-    """The study.py of a study of one's own, whose first hypothesis is a skeleton."""
+    """Write the study.py of a study of one's own, whose first hypothesis is a skeleton."""
     reader, _ = _layout(roles, model_name)
     claim = _prose(
         f"What do the {_called(reader)} of {model_name} read?",
@@ -95,7 +95,7 @@ study = Study(
     model={_quoted(model_name)},
     data={_quoted(data)},
     positions="repeats",  # or "all", or "whitelist"
-    context={CONTEXT},
+    context={CONTEXT_POSITIONS},
     baseline="**/a*.{reader}/** -> y",
     hypotheses=({_quoted(name)},),
 )
@@ -103,14 +103,14 @@ study = Study(
 
 
 def skeleton_files(path: Path, model: Model, spec: str, roles: Roles | None = None) -> dict[Path, str]:
-    """The files to write for a skeleton about a model that is named `spec`: its module, at `path` (NAME.py).
+    """Write the files of a skeleton about a model that is named `spec`: its module, at `path` (NAME.py).
 
     Where no study that can be found is about this model, the module goes into a folder NAME, with a study.py beside
     it. `roles` are those that its config says, or will say.
     Raises ScrubError if no head has a role.
     """
     roles = model.roles if roles is None else roles
-    components = {each.label for each in walk([model.graph]) if each.label}
+    components = {node.label for node in walk([model.graph]) if node.label}
     study = _study_about(spec) if _layout(roles, spec)[0] == READER else None
     if study is not None:
         return {path: skeleton(roles, spec, components, study)}
@@ -122,7 +122,7 @@ def skeleton_files(path: Path, model: Model, spec: str, roles: Roles | None = No
 
 
 def _layout(roles: Roles, model_name: str) -> tuple[str, list[str]]:
-    """The role that is read about, and the other roles of which a head lies below one of its heads."""
+    """Choose the role that is read about, and the other roles of which a head lies below one of its heads."""
     highest = {role: max(layer for layer, _ in heads) for role, heads in roles.items() if heads}
     if not highest:
         raise ScrubError(
@@ -135,12 +135,12 @@ def _layout(roles: Roles, model_name: str) -> tuple[str, list[str]]:
 
 
 def _rules(reader: str, near: Sequence[str], copies: bool) -> list[str]:
-    """The lines of a declaration: all that the reader's slots read is other, but for what is kept."""
+    """Write the lines of a declaration: all that the reader's slots read is other, but for what is kept."""
     at = f"**/a*.{reader}"
     kept = {slot: f"{at}/{slot}/{_either(near)}" for slot in "qkv"}
     if copies:
         kept["k"] = f"{at}/k/a*.{COPIER}[previous]/v/**"
-    width = max(len(each) for each in kept.values())
+    width = max(map(len, kept.values()))
     lines = [f'splits  {f"{at}/k/a*.{COPIER}":{width}}  by mask "previous"'] if copies else []
     for slot, path in kept.items():
         lines += [f"{slot:8}{f'{at}/{slot}/**':{width}}  -> y", f"{'':8}{path:{width}}  -> x"]
@@ -159,7 +159,7 @@ def _module(claim: str, rules: Sequence[str], study: str | None) -> str:
 
 
 def _study_about(model_name: str) -> str | None:
-    """The name of a study of a model's induction heads: the user's own first, then the shipped ones."""
+    """Find a study of a model's induction heads: the user's own first, then the shipped ones."""
     for name in known("hypotheses"):
         try:
             if (find("hypotheses", name) / "study.py").is_file():
@@ -172,9 +172,12 @@ def _study_about(model_name: str) -> str | None:
 
 
 def _prose(*paragraphs: str) -> str:
-    """Text for a docstring, whatever a model is called."""
-    safe = (one_line(each).replace("\\", "\\\\").replace('"""', "'''") for each in paragraphs)
-    return "\n\n".join(fill(each, WIDTH, break_long_words=False, break_on_hyphens=False) for each in safe) + "\n"
+    """Fold paragraphs for a docstring, whatever a model is called."""
+    safe = (one_line(text).replace("\\", "\\\\").replace('"""', "'''") for text in paragraphs)
+    return (
+        "\n\n".join(fill(text, WIDTH_CHARACTERS, break_long_words=False, break_on_hyphens=False) for text in safe)
+        + "\n"
+    )
 
 
 def _quoted(text: str) -> str:

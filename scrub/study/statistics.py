@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from scrub.text.numbers import Interval
+
 RESAMPLES = 2000
-COVERAGE = 95.0
+COVERAGE_PERCENT = 95.0
 SMALLEST_P = 2 / (RESAMPLES + 1)  # that so many resamples can give, two-sided
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate and the ends of its 95 % bootstrap interval."""
-
-    estimate: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.estimate:.1f} [{self.low:.1f}, {self.high:.1f}]"
 
 
 class Bootstrap:
@@ -38,7 +27,7 @@ class Bootstrap:
         self.seed = seed
 
     def means(self, sums: Float[np.ndarray, "kind sequence"]) -> Float[np.ndarray, "kind one_plus_resample"]:
-        """Means a position of what was summed over each sequence's positions: the estimate, then the resamples."""
+        """Average over positions what was summed over each sequence's: the estimate, then the resamples."""
         stacked = np.vstack([sums, self.positions[None]])
         count = len(self.positions)
         rng = np.random.default_rng([self.seed, *b"bootstrap"])
@@ -50,8 +39,8 @@ class Bootstrap:
 
     @staticmethod
     def interval(values: Float[np.ndarray, " one_plus_resample"]) -> Interval:
-        """The estimate and the percentile interval of its resamples."""
-        edge = (100 - COVERAGE) / 2
+        """Pair the estimate with the percentile interval of its resamples."""
+        edge = (100 - COVERAGE_PERCENT) / 2
         finite = _finite(values)
         low, high = np.percentile(finite, [edge, 100 - edge]) if len(finite) else (np.nan, np.nan)
         return Interval(float(values[0]), float(low), float(high))
@@ -62,22 +51,23 @@ def recovered(
     baseline: Float[np.ndarray, " resample"],
     unscrubbed: Float[np.ndarray, " resample"],
 ) -> Float[np.ndarray, " resample"]:
-    """Percent of loss recovered: 100 (L_baseline - L_scrubbed) / (L_baseline - L_unscrubbed).
+    """Compute the percent of loss recovered: 100 (L_baseline - L_scrubbed) / (L_baseline - L_unscrubbed).
 
     Losses in nats. It can be negative or exceed 100 (Chan et al. 2022, Causal scrubbing, appendix).
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(100 * ((baseline - scrubbed) / (baseline - unscrubbed)))  # so that what keeps all is 100
+        # so that what keeps all is 100, and what keeps nothing 0 and not -0
+        return np.asarray(100 * ((baseline - scrubbed) / (baseline - unscrubbed)) + 0.0)
 
 
 def share_above_zero(values: Float[np.ndarray, " one_plus_resample"]) -> float:
-    """The share of resamples above 0: how probable it is that what was estimated is."""
+    """Count the share of resamples above 0: how probable it is that what was estimated is."""
     resamples = _finite(values)
     return float(np.mean(resamples > 0)) if len(resamples) else float("nan")
 
 
 def p_value(values: Float[np.ndarray, " one_plus_resample"]) -> float:
-    """The two-sided p-value of no difference: the level at which the percentile interval just reaches 0.
+    """Compute the two-sided p-value of no difference: the level at which the percentile interval just reaches 0.
 
     The smaller tail beyond 0, doubled, with one added so that it is never less than `SMALLEST_P` (Davison and Hinkley
     1997, section 4.2): of that, all that can be said is that p is at most so large.
@@ -88,8 +78,10 @@ def p_value(values: Float[np.ndarray, " one_plus_resample"]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Each p-value adjusted for there being several: whichever are called small, at most one set in twenty holds a
-    difference that isn't there, if small is below 0.05 (Holm 1979, A simple sequentially rejective procedure).
+    """Adjust each p-value for there being several.
+
+    Whichever are called small, at most one set in twenty holds a difference that isn't there, if small is below 0.05
+    (Holm 1979, A simple sequentially rejective procedure).
     """
     adjusted, largest = [0.0] * len(p_values), 0.0
     for rank, at in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
@@ -99,5 +91,5 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _finite(values: Float[np.ndarray, " one_plus_resample"]) -> Float[np.ndarray, " resample"]:
-    """The resamples that are numbers: one that holds no position counts for nothing."""
+    """Drop the resamples that are NaN: one that holds no position counts for nothing."""
     return np.asarray(values[1:][np.isfinite(values[1:])])

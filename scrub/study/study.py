@@ -15,11 +15,13 @@ from typing import TypeVar
 from scrub.models.find import find
 from scrub.paths.rules import Rule
 from scrub.study.hypothesis import Hypothesis
+from scrub.study.metric import LOSS, Metric
 from scrub.study.parameters import Parameters, unknown_parameter
-from scrub.study.selection import check_positions
+from scrub.study.settings import check_positions
 from scrub.text.errors import ScrubError
 
 Wanted = str | Path | Hypothesis | Sequence[str | Path | Hypothesis]
+DIGEST_DIGITS = 8  # in the name of a study with a metric of one's own
 Declared = TypeVar("Declared", "Study", Hypothesis)
 
 
@@ -27,11 +29,13 @@ Declared = TypeVar("Declared", "Study", Hypothesis)
 class Study:
     """One behaviour (model, data, selected positions, baseline) and the hypotheses about it, in order.
 
+    `Study(baseline="a1.ind/** -> y", model="attn2l", positions="repeats", hypotheses=("naive",))`.
     `baseline` are the path rules of the 0 % anchor. `positions` is "whitelist" (those whose token is on
     the data's whitelist, or those of the mask that the data come with), "repeats" (those whose token stands
     earlier in its sequence) or "all". `context` is the number of positions of a sequence, where the model reads more
     and the run doesn't say another. `hypotheses` are names of modules in the study's folder, or the
     hypotheses themselves. `published_model` is the name of the model that their published percentages are of.
+    `metric` is what percentages are of: the loss, or one of your own.
     """
 
     baseline: str
@@ -41,12 +45,22 @@ class Study:
     positions: str = "whitelist"
     context: int | None = None
     published_model: str | None = None
+    metric: Metric = LOSS
     name: str = ""
 
     def __post_init__(self) -> None:
         check_positions(self.positions)
         if self.context is not None and self.context < 1:
             raise ScrubError(f"the study's context is {self.context} positions: give at least 1, or leave it out")
+
+    def called(self, name: str) -> Study:
+        """Name the study; a metric that isn't the loss is in its name, so that numbers don't mix."""
+        by = "" if self.metric == LOSS else f" by {self.metric.name}@{self.metric.digest[:DIGEST_DIGITS]}"
+        return replace(self, name=f"{name}{by}")
+
+    def by(self, metric: Metric) -> Study:
+        """Give the study another metric."""
+        return replace(self, metric=metric).called(self.name.partition(" by ")[0])
 
     @property
     def baseline_rules(self) -> tuple[Rule, ...]:
@@ -62,8 +76,9 @@ class Study:
 def load_study(
     wanted: Wanted, parameters: Parameters | None = None, swept: bool = False
 ) -> tuple[Study, list[Hypothesis]]:
-    """A study and the hypotheses to run: study folders, hypothesis files, names of either, or hypotheses themselves.
+    """Load a study and the hypotheses to run: folders of studies, hypothesis files, names, or hypotheses themselves.
 
+    `study, hypotheses = load_study(["induction/naive", "induction/refined_1"])`.
     `parameters` are values of parameters by name: each hypothesis that declares one stands there once for every
     combination. Parameters without a value here have their default, or, `swept`, every value that is declared.
     Raises ScrubError if a path is none, a module can't be used, they belong to different studies, or no hypothesis has
@@ -71,14 +86,14 @@ def load_study(
     """
     study: Study | None = None
     hypotheses: list[Hypothesis] = []
-    for each in [wanted] if isinstance(wanted, str | Path | Hypothesis) else wanted:
-        if isinstance(each, Hypothesis):
-            theirs, more = _study_of(each, each.name or "the hypothesis"), [each.named(each.name or "hypothesis")]
+    for one in [wanted] if isinstance(wanted, str | Path | Hypothesis) else wanted:
+        if isinstance(one, Hypothesis):
+            theirs, more = _study_of(one, one.name or "the hypothesis"), [one.named(one.name or "hypothesis")]
         else:
-            found = find("hypotheses", str(each))
-            theirs, more = _load_folder(found) if found.is_dir() else _load_file(found)
+            path = find("hypotheses", str(one))
+            theirs, more = _load_folder(path) if path.is_dir() else _load_file(path)
         if study is not None and replace(study, hypotheses=()) != replace(theirs, hypotheses=()):
-            what = each.name or "the hypothesis" if isinstance(each, Hypothesis) else each
+            what = one.name or "the hypothesis" if isinstance(one, Hypothesis) else one
             raise ScrubError(
                 f"{what} belongs to the study {theirs.name!r} and what stands before it "
                 f"to {study.name!r}: numbers of two studies don't compare, so run them one at a time"
@@ -95,16 +110,16 @@ def load_study(
 
 
 def _concrete(hypotheses: Sequence[Hypothesis], given: Parameters, swept: bool) -> list[Hypothesis]:
-    """The hypotheses with the values that were given for their parameters."""
-    declared = {name for each in hypotheses for name in each.parameters}
+    """Fill in the values that were given for the hypotheses' parameters."""
+    declared = {name for hypothesis in hypotheses for name in hypothesis.parameters}
     if unknown := [name for name in given if name not in declared]:
         raise unknown_parameter(unknown[0], declared, "these hypotheses")
-    found: list[Hypothesis] = []
-    for each in hypotheses:
-        theirs = {name: values for name, values in given.items() if name in each.parameters}
-        defaults = {} if swept else {name: values[:1] for name, values in each.parameters.items()}
-        found += each.grid({**defaults, **theirs}) if theirs or swept else [each]
-    return found
+    concrete: list[Hypothesis] = []
+    for hypothesis in hypotheses:
+        theirs = {name: values for name, values in given.items() if name in hypothesis.parameters}
+        defaults = {} if swept else {name: values[:1] for name, values in hypothesis.parameters.items()}
+        concrete += hypothesis.grid({**defaults, **theirs}) if theirs or swept else [hypothesis]
+    return concrete
 
 
 def _load_folder(folder: Path) -> tuple[Study, list[Hypothesis]]:
@@ -114,29 +129,31 @@ def _load_folder(folder: Path) -> tuple[Study, list[Hypothesis]]:
         raise ScrubError(
             f"{folder} is no study: it has no study.py (its modules: {modules}); name one of its modules, or add one"
         )
-    study = replace(_declared(file, "study", Study), name=folder.resolve().name)
+    study = _declared(file, "study", Study).called(folder.resolve().name)
     hypotheses = []
-    for each in study.hypotheses:
-        if isinstance(each, Hypothesis):
-            if not each.name:
+    for listed in study.hypotheses:
+        if isinstance(listed, Hypothesis):
+            if not listed.name:
                 raise ScrubError(f"{file} holds a hypothesis without a name: pass one, as in Hypothesis(..., name='k')")
-            hypotheses.append(each)
-        elif (module := folder / f"{each}.py").is_file():
+            hypotheses.append(listed)
+        elif (module := folder / f"{listed}.py").is_file():
             hypotheses.append(_hypothesis(module))
         else:
-            raise ScrubError(f"{file} lists the hypothesis {each!r}, but there is no {module}: add it, or take it out")
+            raise ScrubError(
+                f"{file} lists the hypothesis {listed!r}, but there is no {module}: add it, or take it out"
+            )
     return study, hypotheses
 
 
 def _load_file(file: Path) -> tuple[Study, list[Hypothesis]]:
     hypothesis = _hypothesis(file)
     if (beside := file.parent / "study.py").is_file():
-        return replace(_declared(beside, "study", Study), name=file.resolve().parent.name), [hypothesis]
+        return _declared(beside, "study", Study).called(file.resolve().parent.name), [hypothesis]
     return _study_of(hypothesis, str(file)), [hypothesis]
 
 
 def _study_of(hypothesis: Hypothesis, where: str) -> Study:
-    """The study that a hypothesis names."""
+    """Load the study that a hypothesis names."""
     if hypothesis.study is None:
         raise ScrubError(
             f"{where} belongs to no study: put it into a folder with a study.py, "
@@ -146,7 +163,7 @@ def _study_of(hypothesis: Hypothesis, where: str) -> Study:
         folder = find("hypotheses", hypothesis.study)
     except ScrubError as error:
         raise ScrubError(f"{where} names the study {hypothesis.study!r}: {error}") from error
-    return replace(_declared(folder / "study.py", "study", Study), name=folder.resolve().name)
+    return _declared(folder / "study.py", "study", Study).called(folder.resolve().name)
 
 
 def _hypothesis(file: Path) -> Hypothesis:
@@ -156,12 +173,12 @@ def _hypothesis(file: Path) -> Hypothesis:
 
 
 def _declared(file: Path, name: str, kind: type[Declared], module: ModuleType | None = None) -> Declared:
-    found = getattr(module or load_module(file), name, None)
-    if not isinstance(found, kind):
+    value = getattr(module or load_module(file), name, None)
+    if not isinstance(value, kind):
         raise ScrubError(
             f"{file} declares no {name}: it must set {name} = {kind.__name__}(...) ('scrub new' writes one)"
         )
-    return found
+    return value
 
 
 def load_module(file: Path) -> ModuleType:

@@ -1,43 +1,136 @@
-"""Tables of text, as a terminal or a notebook shows them: their style, numbers with intervals, and what fits."""
+"""Tables: a data frame, and how each of its columns is written. Terminals, notebooks and pages show the same one."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich import box
+from rich.console import Console, ConsoleOptions
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
+
+from scrub.text.numbers import PLAIN, Interval, Typography
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions
-
-    from scrub.study.statistics import Interval
+    import pandas as pd
 
 _ENDLESS = 10_000  # characters, wider than any table
+Row = Mapping[str, Any]
 
 
-def table(*titles: str) -> Table:
-    """An empty table without lines but under its titles."""
-    return Table(*titles, box=box.SIMPLE_HEAD, pad_edge=False)
+@dataclass(frozen=True)
+class Column:
+    """How a table writes a column of a data frame.
 
-
-def with_interval(value: Interval, digits: int, sign: bool = False, unit: str = "", wide: bool = True) -> str:
-    """An estimate with its interval, or alone if it has none; a dash for what is no number.
-
-    The interval stands behind it or, unless `wide`, below it.
+    Cells are texts, or numbers with so many `digits`, multiplied by `factor`, the unit behind them and with a sign if
+    they have one (see :class:`Typography`); or intervals: estimates whose ends are in two other columns, or objects.
+    Where one of one prompt may be there, which is `lone`, an interval of no width is written as its estimate.
+    `cell` makes them of a whole row instead: two texts where the second may stand below the first. What is missing is
+    a dash among numbers and nothing among texts, or `missing`. A `mark` stands last. `narrow` is the title where there
+    is little room. Texts are at the `left`, numbers aren't.
     """
-    if math.isnan(value.estimate):
-        return "-"
-    form = f"{'+' if sign else ''}z.{digits}f"  # no negative zero
-    said = f"{value.estimate:{form}}{unit}"
-    if value.low == value.high:
-        return said
-    return f"{said}{' ' if wide else chr(10)}[{value.low:{form}}, {value.high:{form}}]"
+
+    name: str
+    title: str | None = None
+    digits: int | None = None
+    sign: bool = False
+    unit: str = ""
+    kind: str = "f"
+    factor: float = 1.0
+    ends: tuple[str, str] | None = None
+    lone: bool = False
+    cell: Callable[[Row], Any] | None = None
+    missing: str | None = None
+    mark: Callable[[Row], str] | None = None
+    style: Callable[[Row], str] | None = None
+    narrow: str | None = None
+    left: bool | None = None
+
+    @property
+    def justify(self) -> Literal["left", "right"]:
+        """Where its cells stand."""
+        return "left" if (self.digits is None if self.left is None else self.left) else "right"
+
+    def titled(self, wide: bool = True) -> str:
+        """Its title."""
+        title = self.name if self.title is None else self.title
+        return title if wide or self.narrow is None else self.narrow
+
+    def written(self, row: Row, typography: Typography = PLAIN) -> tuple[Any, str]:
+        """Write the cell of a row, and the ends of its interval, if it is one."""
+        value = self.cell(row) if self.cell else row[self.name]
+        if isinstance(value, tuple):
+            return value
+        if self.ends is not None:
+            value = Interval(value, *(row[end] for end in self.ends))
+        estimate = value.estimate if isinstance(value, Interval) else value
+        if estimate is None or (isinstance(estimate, float) and math.isnan(estimate)):
+            return ("" if self.digits is None else typography.missing) if self.missing is None else self.missing, ""
+        if self.digits is None or not isinstance(estimate, (int, float)):
+            return str(value) if isinstance(value, (int, float)) else value, ""
+        written = typography.number(estimate * self.factor, self.digits, self.sign, self.unit, self.kind)
+        if not isinstance(value, Interval) or not value.known or (self.lone and value.exact):
+            return written, ""
+        return written, typography.ends(value * self.factor, self.digits, self.sign, self.kind)
+
+    def text(self, row: Row, wide: bool = True) -> Text:
+        """Write the cell of a row for a terminal, the ends of its interval behind it or, unless `wide`, below it."""
+        value, ends = self.written(row)
+        mark = self.mark(row) if self.mark else ""
+        if not isinstance(value, Text):
+            value = Text(
+                f"{value} {ends}{mark}" if ends and wide else f"{value}{mark}\n{ends}" if ends else value + mark
+            )
+        if self.style:
+            value.stylize(self.style(row))
+        return value
 
 
-def fitting(make: Callable[[bool], Table], console: Console, options: ConsoleOptions) -> Table:
-    """The table with everything on one line, or the narrow one if it is wider than there is room."""
-    needed = Measurement.get(console, options.update(width=_ENDLESS), make(True)).maximum
-    return make(needed <= options.max_width)
+@dataclass(frozen=True)
+class FrameTable:
+    """A table of a data frame; of its columns, those that are given. Rich prints it narrow where it would be too wide.
+
+    Where the column `by` changes, a section begins, and only there it is written.
+    """
+
+    frame: pd.DataFrame
+    columns: Sequence[Column]
+    title: str = ""
+    caption: str = ""
+    by: str = ""
+
+    def rows(self) -> Iterator[tuple[bool, Row]]:
+        """Every row, and whether a section begins with it."""
+        before: object = None
+        for at, row in enumerate(self.frame.to_dict("records")):
+            begins = bool(self.by) and (at == 0 or row[self.by] != before)
+            before = row[self.by] if self.by else None
+            yield begins, {str(name): value for name, value in row.items()}
+
+    def rich(self, wide: bool = True) -> Table:
+        """Make a table for terminals, with everything of a cell on one line if it is `wide`."""
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
+        table.title, table.caption = (
+            Text(self.title) if self.title else None,
+            Text(self.caption) if self.caption else None,
+        )
+        for column in self.columns:
+            table.add_column(Text(column.titled(wide)), justify=column.justify, overflow="fold")
+        for begins, row in self.rows():
+            if begins and table.row_count:
+                table.add_section()
+            again = self.by if not begins else ""
+            table.add_row(*(Text() if column.name == again else column.text(row, wide) for column in self.columns))
+        return table
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement.get(console, options, self.rich())
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
+        wide = self.rich()
+        needed = Measurement.get(console, options.update(width=_ENDLESS), wide).maximum
+        yield wide if needed <= options.max_width else self.rich(wide=False)

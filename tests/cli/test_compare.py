@@ -231,7 +231,7 @@ def test_a_bare_name_that_two_studies_have(scrub: Scrub, own: Path, filled: Path
 
 @pytest.mark.usefixtures("own")
 def test_a_failed_gate_is_status_1(scrub: Scrub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gates, "TOLERANCE", dict.fromkeys(gates.TOLERANCE, -1.0))
+    monkeypatch.setattr(gates, "TOLERANCE_NATS", dict.fromkeys(gates.TOLERANCE_NATS, -1.0))
     said = scrub("compare induction/naive refined_1 --parts k", SMALL, "--results", tmp_path / "r")
     assert said.status == 1
     assert said.err.startswith("scrub: a gate failed:")

@@ -258,7 +258,7 @@ def test_no_memory_for_a_batch(scrub: Scrub, monkeypatch: pytest.MonkeyPatch) ->
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes\nmore lines")
 
     monkeypatch.setattr(Plan, "run", run)
-    monkeypatch.setattr("scrub.study.run.Prepared.gates", lambda _: None)
+    monkeypatch.setattr("scrub.study.evaluate.Evaluator.check", lambda *_: None)
     said = scrub("run induction/naive --sequences 31 --batch 31")
     assert (said.status, said.out, said.err.count("\n")) == (2, "", 1)
     assert "a batch of 31 sequences needs more memory than there is: take a smaller batch" in said.err

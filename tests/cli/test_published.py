@@ -55,7 +55,7 @@ def test_every_hypothesis_beside_what_was_published(scrub: Scrub, copy: Path, tm
         for part, percent in zip(("q", "k", "v", "all"), percents, strict=True)
     }
     for row in found["rows"]:
-        assert re.search(rf"{row['part']} +{row['recovered']:.1f} \[.*?\] +{row['published']} ", said.out), row
+        assert re.search(rf"{row['part']} +{row['recovered']:.1f} \[.*?\] +{row['published']:g} ", said.out), row
     assert f"redwood_attn_2l: {ROWS} sequences of {POSITIONS} positions, {found['positions']} selected" in said.out
 
     pairs = load_file(tmp_path / "o.safetensors")
@@ -111,10 +111,10 @@ def test_whose_data_are_taken(tmp_path: Path, project: Path) -> None:
     rows = write_data(tmp_path / "rows", redwood.tokens_and_mask(positions=11)[0] % 31, None)
     (other / "config.json").write_text(json.dumps({**fields, "data": str(rows)}))
     few = Settings(sequences=23, positions="all")
-    assert prepare("induction/naive", settings=few).data.name == "words"
-    assert prepare("induction/naive", other, settings=few).data.name == str(rows)
-    assert prepare("induction/naive", other, "words", few).data.name == "words"
-    assert prepare("induction/naive", "standard", settings=few).data.name == "words"
+    assert prepare("induction/naive", settings=few).examples.name == "words"
+    assert prepare("induction/naive", other, settings=few).examples.name == str(rows)
+    assert prepare("induction/naive", other, "words", few).examples.name == "words"
+    assert prepare("induction/naive", "standard", settings=few).examples.name == "words"
 
 
 def test_a_feature_for_each_model(scrub: Scrub) -> None:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
+from scrub.cli.whitelist import whitelist
 from scrub.data.bigram import Bigram
-from scrub.data.command import make_whitelist, whitelist
-from scrub.data.load import load_sequences
+from scrub.data.load import load_examples, whitelist_of
+from scrub.data.make_whitelist import make_whitelist
+from scrub.data.settings import WhitelistSettings
 from scrub.data.whitelist import Whitelist, gains
 from scrub.models.families.attention_only import Config, lower
 from scrub.models.model import make_model, save_model
@@ -37,32 +38,32 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("project")
 def test_written_where_studies_look(capsys: pytest.CaptureFixture[str]) -> None:
-    whitelist("ids", "small", threshold=0.1)
+    whitelist("ids", "small", settings=WhitelistSettings(threshold=0.1))
     options = {"n_ctx": 40, "bos_token_id": 0, "vocab_size": 23}
-    sequences = load_sequences("ids", **options)
-    found = sequences.whitelist()
+    sequences = load_examples("ids", **options)
+    found = whitelist_of(sequences.origin, sequences.name)
     assert 1 in found.tokens
     assert 2 not in found.tokens
     assert "beta 1, threshold 0.1 nats" in capsys.readouterr().out
-    tokens = sequences.tokens.numpy()
+    tokens = sequences.tokens
     gain, counts = gains(tokens[1::2], Bigram.fit(tokens[::2], 23), 1.0)
     assert found.tokens == np.flatnonzero(gain > 0.1).tolist()
     assert (found.sequences, found.positions) == (30, counts.sum())
-    assert torch.from_numpy(found.select(tokens)).shape == (60, 40)
+    assert found.select(tokens).shape == (60, 40)
 
 
 def test_elsewhere_on_request(project: Path) -> None:
-    whitelist("ids", "small", out=project / "list.json", sequences=20)
+    whitelist("ids", "small", out=project / "list.json", settings=WhitelistSettings(sequences=20))
     assert Whitelist.load(project / "list.json").sequences == 10
 
 
 @pytest.mark.usefixtures("project")
 def test_mistakes() -> None:
     with pytest.raises(ScrubError, match="beta is 0"):
-        make_whitelist("ids", "small", beta=0.0)
+        WhitelistSettings(beta=0.0)
     with pytest.raises(ScrubError, match=r"the share is 1\.5"):
-        make_whitelist("ids", "small", share=1.5)
+        WhitelistSettings(share=1.5)
     with pytest.raises(ScrubError, match="needs at least 2"):
-        make_whitelist("ids", "small", count=1)
+        make_whitelist("ids", "small", WhitelistSettings(sequences=1))
     with pytest.raises(ScrubError, match="say with --out where to write"):
-        whitelist("data/ids/train.jsonl", "small")
+        whitelist("data/ids/train.jsonl", "small", settings=WhitelistSettings())

@@ -14,8 +14,9 @@ import torch
 from redwood import MASK, N_CTX, POSITIONS, ROWS, TOKENS, VOCABULARY, tokens_and_mask, write_data
 from torch import Tensor
 
+from scrub.data.examples import Examples
 from scrub.data.fixed import read_fixed
-from scrub.data.load import Sequences, load_sequences
+from scrub.data.load import load_examples
 from scrub.data.windows import distinct
 from scrub.text.errors import ScrubError
 
@@ -25,15 +26,15 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def load(spec: str | Path, **options: Any) -> Sequences:
-    return load_sequences(spec, **{"n_ctx": N_CTX, "bos_token_id": 0, "vocab_size": VOCABULARY} | options)
+def load(spec: str | Path, **options: Any) -> Examples:
+    return load_examples(spec, **{"n_ctx": N_CTX, "bos_token_id": 0, "vocab_size": VOCABULARY} | options)
 
 
 def by_row(
-    tokens: Tensor, selected: np.ndarray | Tensor, context: int = POSITIONS
+    tokens: np.ndarray | Tensor, scored: np.ndarray | Tensor, context: int = POSITIONS
 ) -> dict[tuple[int, ...], list[bool]]:
-    """The selected positions of each row, which tells the row."""
-    pairs = zip(tokens.tolist(), np.asarray(selected).tolist(), strict=True)
+    """The scored positions of each row, which tells the row."""
+    pairs = zip(tokens.tolist(), np.asarray(scored).tolist(), strict=True)
     return {tuple(row[: context + 1]): mask[:context] for row, mask in pairs}
 
 
@@ -47,11 +48,12 @@ def test_rows_are_taken_as_they_are(mask: str, dtype: torch.dtype) -> None:
         "a parameter": torch.nn.Parameter(scored, requires_grad=False),
     }
     found = load(write_data(Path("rows"), tokens.to(dtype), kept[mask]))
-    assert found.tokens.dtype == torch.int64
+    assert found.tokens.dtype == np.int64
     assert found.tokens.shape == (ROWS, POSITIONS + 1), "neither cut to n_ctx nor behind another begin token"
-    assert found.selected is not None
-    assert found.selected.shape == (ROWS, POSITIONS)
-    assert by_row(found.tokens, found.selected) == by_row(tokens, scored)
+    assert found.origin is not None
+    assert found.origin.masked
+    assert found.scored.shape == (ROWS, POSITIONS)
+    assert by_row(found.tokens, found.scored) == by_row(tokens, scored)
     assert found.tokens.tolist() == [list(row) for row in distinct(tokens.numpy())], "in the order of other data"
 
 
@@ -59,13 +61,13 @@ def test_old_files_of_torch() -> None:
     tokens, mask = tokens_and_mask()
     write_data(Path("rows"), tokens, mask)
     torch.save(mask, Path("rows") / MASK, _use_new_zipfile_serialization=False)
-    assert np.array_equal(read_fixed(Path("rows")).selected, mask[:, :-1].numpy())
+    assert np.array_equal(read_fixed(Path("rows"))[1], mask[:, :-1].numpy())
 
 
 def test_repetitions_are_dropped_with_their_masks() -> None:
     tokens, mask = tokens_and_mask(rows=17)
     found = load(write_data(Path("rows"), tokens.repeat(3, 1), mask.repeat(3, 1)))
-    assert by_row(found.tokens, found.selected) == by_row(tokens, mask)
+    assert by_row(found.tokens, found.scored) == by_row(tokens, mask)
     assert len(found.tokens) == 17
 
 
@@ -73,23 +75,26 @@ def test_fewer_and_shorter() -> None:
     tokens, mask = tokens_and_mask()
     folder = write_data(Path("rows"), tokens, mask)
     whole, some = load(folder), load(folder, count=7)
-    assert torch.equal(some.tokens, whole.tokens[:7])
-    assert np.array_equal(some.selected, whole.selected[:7])
+    assert np.array_equal(some.tokens, whole.tokens[:7])
+    assert np.array_equal(some.scored, whole.scored[:7])
     short = load(folder, context=5)
     assert short.tokens.shape == (ROWS, 6)
-    assert by_row(short.tokens, short.selected, 5) == by_row(tokens, mask, 5)
+    assert by_row(short.tokens, short.scored, 5) == by_row(tokens, mask, 5)
     assert len(load(folder, count=ROWS + 1, fewer=True).tokens) == ROWS
     with pytest.raises(ScrubError, match=f"hold {ROWS} different sequences of {POSITIONS} tokens, but {ROWS + 1} were"):
         load(folder, count=ROWS + 1)
 
 
 def test_without_a_mask() -> None:
-    assert load(write_data(Path("rows"), tokens_and_mask()[0], None)).selected is None
+    origin = load(write_data(Path("rows"), tokens_and_mask()[0], None)).origin
+    assert origin is not None
+    assert not origin.masked
 
 
 def test_a_bigram_of_the_other_half_is_the_anchor() -> None:
     found = load(write_data(Path("rows"), *tokens_and_mask()))
-    assert found.background is None
+    assert found.origin is not None
+    assert found.origin.background is None
     assert found.bigram_losses().shape == (ROWS, POSITIONS)
 
 

@@ -6,7 +6,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from scrub.data import library
-from scrub.data.load import load_sequences
+from scrub.data.load import load_examples
 from scrub.data.stdlib import hash_fraction
 from scrub.text.errors import ScrubError
 from scrub.training.tokenizer import train_tokenizer
@@ -73,13 +73,14 @@ def test_loading_by_the_name_of_a_card(tokenizer: Tokenizer, tmp_path: Path, mon
     Path("data/mine").mkdir(parents=True)
     Path("data/mine/README.md").write_text("---\nscrub:\n  source: stdlib\n---\n")
     options = {"n_ctx": N_CTX, "bos_token_id": 0, "vocab_size": 257, "cache": tmp_path / "cache"}
-    found = load_sequences("mine", tokenizer=tokenizer, count=10, **options)
+    found = load_examples("mine", tokenizer=tokenizer, count=10, **options)
     assert found.tokens.shape == (10, N_CTX + 1)
-    assert found.background is not None
+    assert found.origin is not None
+    assert found.origin.background is not None
     assert found.bigram_losses().shape == (10, N_CTX)
     with pytest.raises(ScrubError, match="but 9999 were asked for"):
-        load_sequences("mine", tokenizer=tokenizer, count=9999, **options)
+        load_examples("mine", tokenizer=tokenizer, count=9999, **options)
     with pytest.raises(ScrubError, match="are text, but the model has no tokenizer"):
-        load_sequences("mine", **options)
+        load_examples("mine", **options)
     with pytest.raises(ScrubError, match="stdlib has no split 'dev': it has train, validation"):
-        load_sequences("mine", tokenizer=tokenizer, split="dev", **options)
+        load_examples("mine", tokenizer=tokenizer, split="dev", **options)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from scrub.data.load import Sequences, load_sequences
+from scrub.data.examples import Examples
+from scrub.data.load import load_examples, whitelist_of
 from scrub.data.rows import rows
 from scrub.data.whitelist import Whitelist
 from scrub.data.windows import cut, distinct
@@ -34,8 +35,8 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def load(spec: str, **options: Any) -> Sequences:
-    return load_sequences(spec, **{"n_ctx": N_CTX, "bos_token_id": BEGIN, "vocab_size": VOCABULARY} | options)
+def load(spec: str, **options: Any) -> Examples:
+    return load_examples(spec, **{"n_ctx": N_CTX, "bos_token_id": BEGIN, "vocab_size": VOCABULARY} | options)
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> str:
@@ -44,7 +45,7 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> str:
     return str(path)
 
 
-def texts(sequences: Sequences, tokenizer: Tokenizer) -> set[str]:
+def texts(sequences: Examples, tokenizer: Tokenizer) -> set[str]:
     return {"".join(tokenizer.id_to_token(token) for token in row[1:]) for row in sequences.tokens.tolist()}
 
 
@@ -67,7 +68,7 @@ def test_ids_need_no_tokenizer() -> None:
     path = write_rows(Path("ids.jsonl"), [{"x": list(range(row, row + 9)), "kind": "grid"} for row in range(1, 12)])
     sequences = load(path)
     assert sorted(sequences.tokens.tolist()) == [[0, *range(row, row + 7)] for row in range(1, 12)]
-    assert sequences.tokens.dtype.is_floating_point is False
+    assert sequences.tokens.dtype == np.int64
     assert load(path, count=3).tokens.tolist() == sequences.tokens.tolist()[:3]
 
 
@@ -101,7 +102,7 @@ def test_a_data_set_saved_to_disk_and_a_table(tokenizer: Tokenizer) -> None:
 
 
 def test_a_long_stream_is_read_only_as_far_as_needed(tokenizer: Tokenizer) -> None:
-    from scrub.data.load import POOL, ROWS_AT_ONCE, read_windows
+    from scrub.data.load import POOL_FACTOR, ROWS_AT_ONCE, read_windows
 
     read = 0
 
@@ -112,7 +113,7 @@ def test_a_long_stream_is_read_only_as_far_as_needed(tokenizer: Tokenizer) -> No
             yield f"{read:07d}"
 
     windows = read_windows(endless(), "endless", N_CTX, BEGIN, VOCABULARY, tokenizer, count=ROWS_AT_ONCE)
-    assert len(windows) == read == POOL * ROWS_AT_ONCE
+    assert len(windows) == read == POOL_FACTOR * ROWS_AT_ONCE
 
 
 def test_lines_of_a_text_file_are_joined(tokenizer: Tokenizer) -> None:
@@ -188,16 +189,16 @@ def test_whitelist_of_another_tokenizer_is_refused(tokenizer: Tokenizer) -> None
     write_rows(Path("data/mine/train.jsonl"), [{"text": "abcdefg"}])
     sequences = load("mine", tokenizer=tokenizer)
     with pytest.raises(ScrubError, match=r"have no whitelist\.json"):
-        sequences.whitelist()
+        whitelist_of(sequences.origin, sequences.name)
     fitting = Whitelist([5], [tokenizer.id_to_token(5)], 1.0, 0.1, 1, 1, 1)
     fitting.save(Path("data/mine/whitelist.json"))
-    assert sequences.whitelist() == fitting
+    assert whitelist_of(sequences.origin, sequences.name) == fitting
     Whitelist([5], ["other"], 1.0, 0.1, 1, 1, 1).save(Path("data/mine/whitelist.json"))
     with pytest.raises(ScrubError, match="another tokenizer"):
-        sequences.whitelist()
+        whitelist_of(sequences.origin, sequences.name)
     Path("data/mine/whitelist.json").write_text("{}")
     with pytest.raises(ScrubError, match="is no whitelist"):
-        sequences.whitelist()
+        whitelist_of(sequences.origin, sequences.name)
 
 
 def test_bigram_losses_never_look_at_their_own_half() -> None:

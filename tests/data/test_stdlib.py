@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scrub.data.stdlib import VALIDATION, SourceFile, hash_fraction, read_source, source_files, split
+from scrub.data.stdlib import VALIDATION_FRACTION, SourceFile, hash_fraction, read_source, source_files, split
 
 
 def distinct_text(seed: int) -> str:
@@ -18,7 +18,7 @@ def files() -> list[SourceFile]:
 
 def test_split_is_a_partition_by_the_hash_of_the_path(files: list[SourceFile]) -> None:
     training, validation = split(files)
-    assert {file.path for file in validation} == {f.path for f in files if hash_fraction(f.path) < VALIDATION}
+    assert {file.path for file in validation} == {f.path for f in files if hash_fraction(f.path) < VALIDATION_FRACTION}
     assert sorted(file.path for file in training + validation) == sorted(file.path for file in files)
     assert 5 <= len(validation) <= 30
 

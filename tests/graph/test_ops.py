@@ -179,7 +179,6 @@ def test_selected_rows_of_any_layout_are_packed_and_filled(shape: tuple[int, ...
     assert not filled[1].any()
     assert not filled[2, ..., 2, :].any()
     assert torch.equal(run("pack", filled, PACKED, of="filled"), packed)
-    assert run("row_positions", PACKED).tolist() == [[1, 4, 6, 2, 3]]
 
 
 def test_the_loss_is_cross_entropy() -> None:
@@ -209,7 +208,8 @@ TARGET = torch.randint(V, (B, Q, 1), generator=G)
 EPS = {"eps": 1e-5}
 SELECTED = torch.tensor([[1, 4, 6], [0, 0, 0], [2, 3, 0]])  # of which the second sequence has none, and the third two
 PACKED = torch.tensor([[0, 0, 0, 2, 2], [0, 1, 2, 0, 1], [1, 4, 6, 2, 3]])
-CHANGED = [LOGITS, HEADS, random_tensor(G, H * D + 1, V), random_tensor(G, B, Q, 1)]
+FOLDED = random_tensor(G, H * D + 1, V)
+CHANGES, SCALES = ([random_tensor(G, B, Q, width) for _ in range(2)] for width in (H * D + 1, 1))
 
 EXAMPLES: dict[str, tuple[list[torch.Tensor], dict[str, object]]] = {  # of every operation: inputs, static arguments
     "embed": ([EVERYWHERE, TABLE], {}),
@@ -233,23 +233,26 @@ EXAMPLES: dict[str, tuple[list[torch.Tensor], dict[str, object]]] = {  # of ever
     "at_positions": ([HEADS, EVERYWHERE], {"positions": "1, 3..4", "inside": False}),
     "pack": ([HEADS, PACKED], {"of": "all"}),
     "fill": ([random_tensor(G, 1, H, PACKED.shape[1], D), PACKED, SELECTED], {}),
-    "row_positions": ([PACKED], {}),
     "log_normaliser": ([LOGITS], {}),
     "mean_logit": ([LOGITS], {}),
     "mean_row": ([TABLE], {}),
     "pick": ([LOGITS, TARGET], {}),
-    "pick_unembedded": ([STREAM, TABLE, TARGET], {}),
+    "look_up": ([TARGET, TABLE], {}),
     "probabilities": ([LOGITS], {}),
     "expect": ([LOGITS.softmax(-1), LOGITS], {}),
     "mean_embedding": ([LOGITS.softmax(-1), TABLE], {}),
     "dot": ([STREAM, random_tensor(G, B, Q, M)], {}),
+    "absolute": ([random_tensor(G, B, H, Q, D)], {}),
     "centre": ([STREAM], {}),
     "inverse_deviation": ([STREAM], EPS),
-    "scale_columns": ([TABLE, GAIN], {}),
     "fold_output": ([OUTPUT, TABLE, random_tensor(G, V)], {}),
     "fold_bias": ([TABLE, BIAS], {}),
-    "log_normaliser_changed": (CHANGED, {}),
-    "unembed_changed": (CHANGED, {}),
+    "transpose": ([TABLE], {}),
+    "change": ([HEADS, SCALES[0]], {}),
+    "changed": ([LOGITS, CHANGES[0], FOLDED, SCALES[0]], {}),
+    "log_normalisers_changed": ([LOGITS, FOLDED, *CHANGES, *SCALES], {}),
+    "part": ([random_tensor(G, 2, B, Q, 1)], {"index": 1}),
+    "multiply": ([STREAM, random_tensor(G, B, Q, 1)], {}),
 }
 
 

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models
 from torch import Tensor
 
 from scrub.models.checkpoints.layouts import layouts
-from scrub.models.checkpoints.tokenizer import MOST_PADDING, read_tokenizer
+from scrub.models.checkpoints.tokenizer import MOST_PADDING_ROWS, read_tokenizer
 from scrub.models.families import architectures
 from scrub.models.model import load_model
 from scrub.text.errors import ScrubError
@@ -374,7 +374,7 @@ def test_a_much_smaller_tokenizer_is_another_models(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     for size in (4096 - 1023, 4096 - 1024):
         path.write_text(Tokenizer(models.WordLevel({f"t{i}": i for i in range(size)}, unk_token="t0")).to_str())
-        if size > 4096 - MOST_PADDING:
+        if size > 4096 - MOST_PADDING_ROWS:
             assert read_tokenizer(path, 4096).get_vocab_size() == size
         else:
             with pytest.raises(ScrubError, match=f"has {size} tokens, but config.json beside it says vocab_size 4096"):

@@ -8,7 +8,8 @@ from small import Small, rules, small, small_gpt2
 
 from scrub.graph.node import Node, node, walk
 from scrub.paths.locate import below
-from scrub.paths.rules import Rule, held, sources
+from scrub.paths.rules import Rule, draws, held
+from scrub.paths.sources import Source, X
 from scrub.text.errors import ScrubError
 
 GROUPS = ("**/a0 by heads prev", "**/a1 by heads ind")
@@ -132,7 +133,7 @@ def test_what_is_held_stands_for_the_unchanged_component(graph: Node) -> None:
     unchanged = {str(each.label): each for each in below(graph)}
     assert of(rest) is unchanged["a1.rest"].value
     assert of(key) is next(each for each in below(unchanged["a1.ind"]) if each.label == "k").value
-    assert sources(of(key)) == {"x"}
+    assert draws(of(key)) == {X}
     assert [each.label for each in below(scrubbed)] == list(unchanged)
 
 
@@ -147,7 +148,7 @@ def test_held_at_one_value_in_many_places_is_one_leaf() -> None:
 def test_a_pattern_is_held_as_a_whole(graph: Node, source: str) -> None:
     scrubbed = rules(graph, f"a1.ind/{{q,k}} -> {source}")
     (leaf,) = held([scrubbed])
-    assert leaf.arguments["source"] == source
+    assert leaf.arguments["source"] == Source.parse(source)
     assert of(leaf).op == "attention_pattern"
     attention = next(each for each in below(scrubbed) if each.label == "a1.ind")
     assert [each.label for each in below(attention)] == ["v"]

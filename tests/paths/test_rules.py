@@ -7,7 +7,8 @@ import torch
 from small import Small, paths, rules, small
 
 from scrub.graph.node import Node, walk
-from scrub.paths.rules import Rule, sources
+from scrub.paths.rules import Rule, draws
+from scrub.paths.sources import Y
 from scrub.text.errors import ScrubError
 
 GROUPS = ("**/a0 by heads prev", "**/a1 by heads ind")
@@ -116,7 +117,7 @@ def test_keeping_everything_is_the_unscrubbed_model_to_the_bit(model: Small) -> 
 def test_keeping_nothing_is_the_model_on_the_other_to_the_bit(model: Small) -> None:
     split = model.split(*GROUPS, 'a1.ind/q/a0.rest by mask "last three"')
     nothing = rules(split, "a1.ind/k -> x", "** -> y")
-    assert sources(nothing) == {"y"}
+    assert draws(nothing) == {Y}
     swapped = Small(model.config, model.params, {"x": model.inputs["y"]})
     assert torch.equal(model.logits(nothing), swapped.logits(split))
     baseline = rules(split, "a1.ind -> y")
@@ -151,7 +152,7 @@ def test_rows_of_donors_are_gathered_once_from_whole_patterns(
         pattern, donor = each.inputs
         assert pattern.op == "attention_pattern"
         assert not any(inner.op in {"gather_rows", "donor"} for inner in walk([pattern]))
-        assert sources(pattern) == {donor.arguments["source"]}
+        assert draws(pattern) == {donor.arguments["source"]}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from small import Small, rules, small, small_gpt2
 
 from scrub.graph.node import Node, walk
 from scrub.plan.plan import compile_plan
-from scrub.study.experiments import losses
+from scrub.study.metric import losses
 
 FUSED = {"attention"}
 APART = {"attention_pattern", "attend"}

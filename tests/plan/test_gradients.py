@@ -13,7 +13,7 @@ from scrub.graph.node import Node
 from scrub.paths.rules import held
 from scrub.plan.plan import PER_RUN
 from scrub.plan.runner import Runner
-from scrub.study.experiments import divergence, losses
+from scrub.study.metric import divergence, losses
 
 STEP = 1e-6
 MADE = [small(biases=("q", "k", "v", "o")), small_gpt2()]
@@ -41,7 +41,7 @@ def test_the_gradient_of_a_whole_plan_is_that_of_finite_differences(model: Small
     values = {leaf: model.bind(leaf).clone().requires_grad_() for leaf in held(outputs.values())}
     assert values
     runner = Runner(outputs, params, model.config.n_ctx, held=values, selected=selected, grad=True)
-    assert {"log_normaliser_changed", "inverse_deviation"} <= {step.node.op for step in runner.plan.steps}
+    assert {"log_normalisers_changed", "inverse_deviation"} <= {step.node.op for step in runner.plan.steps}
     bound = {leaf: model.bind(leaf) for leaf in runner.leaves}
     sum_of(runner(batch_of(bound)), weights).backward()
 

@@ -21,8 +21,8 @@ from scrub.paths.locate import locate
 from scrub.paths.pattern import Pattern
 from scrub.paths.rules import Rule, resample
 from scrub.plan.plan import compile_plan
-from scrub.study.experiments import divergence, losses
 from scrub.study.hypothesis import split_roles
+from scrub.study.metric import divergence, losses
 
 XL = 48  # layers of the largest GPT-2
 DEPTHS = (4, 8, 12)

@@ -13,7 +13,7 @@ import scrub.plan.plan
 from scrub.graph.heads import restrict
 from scrub.graph.node import Node, node, walk
 from scrub.plan.plan import compile_plan
-from scrub.study.experiments import losses
+from scrub.study.metric import losses
 
 MADE = [small(biases=("q", "k", "v", "o", "unembed")), small_gpt2()]
 

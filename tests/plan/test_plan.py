@@ -20,7 +20,7 @@ from scrub.paths.splits import Split
 from scrub.plan.leaves import leaves_of
 from scrub.plan.plan import Plan, compile_plan
 from scrub.plan.rows import select_rows
-from scrub.study.experiments import divergence, losses
+from scrub.study.metric import divergence, losses
 
 GROUPS = (
     "**/a0 by heads prev self",

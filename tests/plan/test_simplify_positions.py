@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from scrub.graph.node import Node, node
+from scrub.paths.sources import Other, Reference
 from scrub.plan.simplify import simplest
 
-X, Y, POSITION = node("tokens", source="x"), node("tokens", source="y"), node("position")
+X, Y = node("tokens", source=Reference()), node("tokens", source=Other())
+POSITION = node("position")
 
 
 def part(of: Node, positions: str, inside: bool) -> Node:

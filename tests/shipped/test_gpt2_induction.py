@@ -5,36 +5,37 @@ from __future__ import annotations
 import pytest
 import torch
 from story import assert_sound
-from transformers import AutoTokenizer, GPT2LMHeadModel
 
 import scrub
 from scrub.measure.heads.roles import measure
 from scrub.models.find import find
-from scrub.study.run import Prepared
+from scrub.study.run import Trial
 
 SEQUENCES = 24
 
 
 @pytest.fixture(scope="module")
-def prepared() -> Prepared:
+def trial() -> Trial:
     return scrub.prepare("gpt2_induction", settings=scrub.Settings(sequences=SEQUENCES, progress=False))
 
 
 @pytest.fixture(scope="module")
-def result(prepared: Prepared) -> scrub.Result:
-    return prepared.run()
+def result(trial: Trial) -> scrub.Result:
+    return trial.run()
 
 
-def test_transformers_loads_it_as_it_is(prepared: Prepared) -> None:
+def test_transformers_loads_it_as_it_is(trial: Trial) -> None:
+    from transformers import AutoTokenizer, GPT2LMHeadModel
+
     folder = find("models", "gpt2-mini")
     theirs, report = GPT2LMHeadModel.from_pretrained(folder, output_loading_info=True)
     assert not any(report.values())
-    tokens = prepared.data.tokens[:3, :-1]
+    tokens = torch.from_numpy(trial.examples.inputs[:3])
     with torch.inference_mode():
-        torch.testing.assert_close(prepared.model(tokens), theirs.eval()(tokens).logits, atol=1e-4, rtol=0)
+        torch.testing.assert_close(trial.model(tokens), theirs.eval()(tokens).logits, atol=1e-4, rtol=0)
     text = "def induction(self):\n    return self"
     ids = AutoTokenizer.from_pretrained(folder)(text, add_special_tokens=False)["input_ids"]
-    assert ids == prepared.model.tokenizer.encode(text, add_special_tokens=False).ids
+    assert ids == trial.model.tokenizer.encode(text, add_special_tokens=False).ids
     assert sum(file.stat().st_size for file in folder.iterdir()) < 12e6
 
 
@@ -56,8 +57,8 @@ def test_mlp_0_makes_the_difference(result: scrub.Result) -> None:
     assert recovered["refined_4/all"] > 70
 
 
-def test_roles_are_the_measured_ones(prepared: Prepared) -> None:
-    measured = measure(prepared.model, prepared.data.tokens.numpy(), SEQUENCES)
-    assert {role: tuple(heads) for role, heads in measured.roles().items()} == prepared.model.roles
+def test_roles_are_the_measured_ones(trial: Trial) -> None:
+    measured = measure(trial.model, trial.examples.tokens, SEQUENCES)
+    assert {role: tuple(heads) for role, heads in measured.roles().items()} == trial.model.roles
     first, second = measured.halves["repeated"]
     assert second.high < first.low - 2

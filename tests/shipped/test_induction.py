@@ -34,7 +34,7 @@ def test_parts_that_are_declared_alike_recover_alike(result: scrub.Result) -> No
 
 def test_roles_are_the_measured_ones() -> None:
     model = scrub.load_model("attn2l")
-    text = scrub.prepare("induction", model, settings=scrub.Settings(sequences=SEQUENCES)).data.tokens.numpy()
+    text = scrub.prepare("induction", model, settings=scrub.Settings(sequences=SEQUENCES)).examples.tokens
     measured = measure(model, text, SEQUENCES)
     assert {role: tuple(heads) for role, heads in measured.roles().items()} == model.roles
     first, second = measured.halves["repeated"]

@@ -24,8 +24,7 @@ from scrub.show.charts.chart import Chart
 from scrub.show.charts.composition import composition_graph, link_bars
 from scrub.show.charts.heatmap import head_map
 from scrub.show.charts.patching import recovery_bars, recovery_map
-from scrub.show.rendering import MINUS
-from scrub.study.statistics import Interval
+from scrub.text.numbers import MINUS, Interval
 
 SVG = "{http://www.w3.org/2000/svg}"
 TOKENS = [" def", " area", "(", "width", ",", " height", "):", "\n        ", " return", " $x_1$", " 漢字"]

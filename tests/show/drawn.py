@@ -5,7 +5,7 @@ from __future__ import annotations
 from small import ROLES, rules, small
 
 from scrub.graph.node import Node, node
-from scrub.paths.rules import REFERENCE
+from scrub.paths.sources import Source
 from scrub.paths.splits import role_splits
 from scrub.paths.tree import PathTree, path_tree
 
@@ -47,7 +47,7 @@ def deep(*texts: str, n_layers: int = 12) -> Node:
 def hostile() -> Node:
     """A graph whose labels hold anything, fed by x, y and three draws."""
     table = node("param", name="embed.weight", shape=(13, 11))
-    sources = [REFERENCE, "y", "like f", "rows like f", "like g"]
+    sources = [Source.parse(text) for text in ("x", "y", "like f", "rows like f", "like g")]
     inputs = [node("embed", node("tokens", source=source), table, label="emb") for source in sources]
     norm = [node("param", name=f"ln.{name}", shape=(11,)) for name in ("weight", "bias")]
     parts = [

@@ -15,15 +15,14 @@ from scrub.measure.heads.agreement import Agreement
 from scrub.measure.heads.score import head_name
 from scrub.show.charts.ablation import loss_bars, token_strip
 from scrub.show.charts.agreement import overlap_map, score_scatter
-from scrub.show.charts.attention import LEAST, attention_map
+from scrub.show.charts.attention import SHOWN_FROM, attention_map
 from scrub.show.charts.bars import head_bars, metric_bars
 from scrub.show.charts.composition import composition_graph
 from scrub.show.charts.heatmap import Side, head_map, heat_map
 from scrub.show.charts.patching import recovery_bars, recovery_map
 from scrub.show.figure import LIGHT
-from scrub.show.rendering import MINUS
-from scrub.study.statistics import Interval
 from scrub.text.errors import ScrubError
+from scrub.text.numbers import MINUS, Interval
 
 
 def bars(axes: Any) -> list[Rectangle]:
@@ -52,7 +51,7 @@ def test_one_head_and_cells_without_a_number() -> None:
     chart = heat_map(values, Side("layer", ["0"]), Side("position", list("abc")), unit="nats")
     assert [mark.get_xy() for mark in labelled(chart.figure(), "no number")] == [(1, 0)]
     assert [text.get_text() for text in chart.figure().axes[0].texts] == ["1", "\N{MINUS SIGN}3"]
-    assert tips(chart)[1] == "layer 0, position b: n/a nats"
+    assert tips(chart)[1] == "layer 0, position b: n/a"
     with pytest.raises(ScrubError, match="1 x 3 numbers can't have 1 x 2 labels"):
         heat_map(values, Side("", ["0"]), Side("", ["a", "b"]))
 
@@ -97,8 +96,8 @@ def test_attention_of_each_head() -> None:
         (cells,) = [each for each in axes.collections if isinstance(each, PolyCollection)]
         corners = [path.vertices.min(0) for path in cells.get_paths()]
         for (x, y), weight in zip(corners, cells.get_array(), strict=True):
-            assert weight == pattern[int(y), int(x)] >= LEAST
-        assert len(corners) == (pattern >= LEAST).sum()
+            assert weight == pattern[int(y), int(x)] >= SHOWN_FROM
+        assert len(corners) == (pattern >= SHOWN_FROM).sum()
         (meeting,) = (each for each in axes.patches if each.get_label() == "query and key")
         assert meeting.get_xy() == (4, 10)
     values = [said(tip.replace(": ", "; ", 1)) for tip in tips(chart) if "): " in tip]

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from small import ROLES, paths, rules, small, small_gpt2
 
 from scrub.graph.node import Node, walk
-from scrub.paths.difference import Line, coloured, difference, lines, plain
+from scrub.paths.difference import Line, difference, lines, plain
 from scrub.paths.splits import Split, role_splits
-from scrub.paths.tree import fold
+from scrub.paths.tree import fold_tree
+from scrub.show.difference import coloured
 from scrub.study.hypothesis import split_roles
 from scrub.text.errors import ScrubError
 
@@ -165,7 +166,7 @@ def test_a_gpt2_of_twelve_layers_is_bounded(limit: int) -> None:
     pair = rules(model, texts[0]), rules(second, *texts, "**/a*.ind/k/a*.prev[identity]/v/** -> x")
     tree = difference(*pair)
     distinct: set[int] = set()
-    fold(tree, lambda current, _: distinct.add(id(current)))
+    fold_tree(tree, lambda current, _: distinct.add(id(current)))
     assert len(distinct) < sum(each.label is not None for each in walk(pair))
     shown = plain(tree, limit).splitlines()
     assert 1 <= len(shown) < 1.5 * limit + 2

@@ -11,7 +11,7 @@ import drawn
 import pytest
 from small import ROLES, rules, small
 
-from scrub.paths.tree import PathTree, fitted, fold, merged, path_tree
+from scrub.paths.tree import PathTree, fitted, fold_tree, merged, path_tree
 from scrub.show.drawing import svg
 from scrub.show.layout import Box, Layout, is_wire, lay_out, text_width
 from scrub.show.sources import OTHER_LOOK, REFERENCE_LOOK
@@ -107,7 +107,7 @@ def test_every_line_of_the_tree_is_drawn_once_and_every_end_reaches_its_rail(tre
         here = (not is_wire(current), is_wire(current), not current.children and len(current.sources) == 1)
         return tuple(sum(column) for column in zip(here, *below, strict=True))  # type: ignore[return-value]
 
-    boxes, wires, ends = fold(shown, count)
+    boxes, wires, ends = fold_tree(shown, count)
     assert len([box for box in layout.boxes if box.tree]) == boxes
     assert len(layout.edges) == boxes + wires - 1
     assert len(layout.drops) == ends

@@ -12,7 +12,8 @@ from small import paths, rules, small, small_gpt2
 
 from scrub.graph.node import node, walk
 from scrub.paths.listing import LINES, plain
-from scrub.paths.tree import PathTree, fitted, fold, merged, path_tree, size
+from scrub.paths.sources import X, Y
+from scrub.paths.tree import PathTree, fitted, fold_tree, merged, path_tree, size
 from scrub.show.drawing import BOXES
 from scrub.show.picture import picture
 from scrub.study.hypothesis import split_roles
@@ -120,7 +121,7 @@ def test_twelve_layers_do_not_explode_where_it_is_not() -> None:
     tree = path_tree(drawn.deep("**/a5.3/k/a4.2/v/** -> y"))
     assert size(tree) == 95573  # 4096 ways from the output to a5.3, each drawn in full
     distinct: set[int] = set()
-    fold(tree, lambda current, _: distinct.add(id(current)))
+    fold_tree(tree, lambda current, _: distinct.add(id(current)))
     assert len(distinct) < 200
     assert time.monotonic() - began < 5
 
@@ -133,7 +134,7 @@ def test_a_gpt2_of_twelve_layers_is_as_large_as_its_graph_and_not_as_its_paths(t
     graph = rules(split_roles(small_gpt2(n_layers=12).graph, roles), text)
     whole = picture(graph)
     distinct: set[int] = set()
-    fold(whole.tree, lambda current, _: distinct.add(id(current)))
+    fold_tree(whole.tree, lambda current, _: distinct.add(id(current)))
     assert len(distinct) <= sum(each.label is not None for each in walk([graph]))
     lines, shown, boxes = size(whole.tree), len(whole.text().splitlines()), whole.svg().count("<rect")
     assert lines > 10**6  # if it were written out
@@ -148,7 +149,7 @@ def test_what_does_not_fit_is_cut_and_says_so(limit: int) -> None:
     tree = fitted(whole, limit)
     assert size(tree) <= limit
     parts: list[PathTree] = []
-    fold(tree, lambda current, _: parts.append(current))
+    fold_tree(tree, lambda current, _: parts.append(current))
     assert any(part.note.endswith(" more") for part in parts) == (limit < 100)
     elsewhere = [part for part in parts if part.note.startswith("as ")]
     assert bool(elsewhere) == (limit > 7)
@@ -174,7 +175,7 @@ def test_what_fits_is_left_as_it_is() -> None:
 
 def test_depth_is_no_limit() -> None:
     norm = [node("param", name=f"ln.{name}", shape=(11,)) for name in ("weight", "bias")]
-    inputs = [node("tokens", source=source, label="emb") for source in ("x", "y")]
+    inputs = [node("tokens", source=source, label="emb") for source in (X, Y)]
     chain = node("add", *inputs)
     for step in range(1500):
         chain = node("layer_norm", chain, *norm, eps=1e-5, label=f"s{step}")

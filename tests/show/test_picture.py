@@ -107,7 +107,7 @@ def test_the_page_loads_nothing() -> None:
     assert not {"script", "link", "img", "iframe", "object", "a"} & set(page.tags)
     assert not {"src", "href", "xlink:href"} & {name for name, _ in page.attributes}
     assert "url(" not in naive().html()
-    assert ("content", "default-src 'none'; style-src 'unsafe-inline'") in page.attributes
+    assert ("content", "default-src 'none'; style-src 'unsafe-inline'; img-src data:") in page.attributes
 
 
 def test_nothing_that_a_label_holds_becomes_markup() -> None:

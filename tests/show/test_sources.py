@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from scrub.paths.sources import meaning, ordered
+from scrub.paths.sources import Source, ordered
 from scrub.show.sources import NEUTRAL, OTHER_LOOK, REFERENCE_LOOK, Look, looks
 from scrub.text.wording import printable
 
@@ -65,8 +65,10 @@ def test_dashes_differ_too() -> None:
 
 
 def test_the_order_of_sources() -> None:
-    assert ordered(["rows like b", "y", "like a", "x", "y"]) == ("x", "y", "like a", "rows like b")
-    assert meaning("rows like typicality") == "each row agrees with x on typicality"
+    parsed = map(Source.parse, ["rows like b", "y", "like a", "x", "zero", "y"])
+    assert [str(each) for each in ordered(parsed)] == ["x", "y", "like a", "rows like b", "zero"]
+    assert Source.parse("rows like typicality").meaning == "each row agrees with x on typicality"
+    assert [Source.parse(text).meaning for text in ("x", "y", "mean")] == ["reference", "other", "mean"]
 
 
 def test_printable_leaves_what_can_be_seen() -> None:

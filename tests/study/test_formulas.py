@@ -21,8 +21,8 @@ from safetensors.torch import load, load_file
 from torch import Tensor
 
 from scrub.cli import _status
+from scrub.study.evaluate import Evaluator
 from scrub.study.gates import Gates
-from scrub.study.run import Prepared
 
 SEQUENCES, DRAWS = 23, 2
 PREV, SELF, REST = [1], [0, 4], [2, 3]  # layer 0
@@ -213,7 +213,7 @@ def both(request: pytest.FixtureRequest, project: Path, tmp_path_factory: pytest
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
         if request.param == "standard":  # gates are passed once
-            patch.setattr(Prepared, "gates", lambda _: Gates({"none": 0.0}, ()))
+            patch.setattr(Evaluator, "check", lambda *_: Gates({"none": 0.0}, ()))
         words = f"run induction --model {request.param} --sequences {SEQUENCES} --draws {DRAWS} --seed 3 --batch 11"
         files = f"--dtype float64 --json {out}/run.json --pairs-out {out}/pairs.safetensors"
         assert _status(f"{words} {files}".split()) == 0

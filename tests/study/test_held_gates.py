@@ -14,20 +14,22 @@ from torch import Tensor
 
 import scrub.paths.rules
 import scrub.study.gates
+from scrub.data.examples import Examples
 from scrub.graph.node import Node, node, rewrite
 from scrub.graph.ops import OPS
 from scrub.models.families.attention_only import Config
 from scrub.models.model import Model, make_model
-from scrub.paths.rules import Rule, held, resample
+from scrub.paths.rules import Rule, draws, held
+from scrub.paths.sources import RowsLike, X, Y
 from scrub.paths.splits import Split
-from scrub.study.binding import Draw, make_draw
-from scrub.study.experiments import Experiment, losses
+from scrub.study.draws import Pairing, pair_up
+from scrub.study.experiments import UNSCRUBBED, Experiment, Experiments, Name, build
 from scrub.study.gates import Gates, check_gates
+from scrub.study.held import stands_for
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.study import Study
 from scrub.text.errors import GateError, ScrubError
 
-DTYPES = (torch.float64, torch.float32)
 POSITIONS = "**/a0 by positions 2..4"
 
 
@@ -36,26 +38,24 @@ def model() -> Model:
     return tiny_model()
 
 
-def drawn(positions: int, vocab: int = 31, count: int = 7) -> Draw:
-    """Random sequences with every position selected, each with an other."""
+def drawn(positions: int, vocab: int = 31, count: int = 7) -> Pairing:
+    """Random sequences with every position scored, each with an other."""
     tokens = np.random.default_rng(positions).integers(1, vocab, (count, positions + 1))
-    return make_draw(tokens, np.ones((count, positions), bool), ["y"], {}, None, 0, 0)
+    return pair_up(Examples(tokens, np.ones((count, positions), bool)), [X, Y])
 
 
 def experiment(model: Model, rules: Sequence[str], splits: Sequence[str] = ()) -> Experiment:
     before = model.graph
     for text in splits:
         before = Split.parse(text).apply(before, model.roles)
-    parsed = tuple(Rule.parse(text) for text in rules)
-    return Experiment(" + ".join(rules), before, parsed, resample(before, parsed))
+    return build(Name(" + ".join(rules)), before, [Rule.parse(text) for text in rules])
 
 
 def zeros(graphs: Sequence[Experiment], model: Model, positions: int) -> dict[Node, Tensor]:
     """Zeros for every component, patterns that look at the current position, whatever is written at the leaf."""
     values = {}
     for leaf in held(each.graph for each in graphs):
-        of = leaf.arguments["of"]
-        assert isinstance(of, Node)
+        of = stands_for(leaf)
         if of.op == "attention_pattern":
             values[leaf] = torch.eye(positions).expand(1, heads_of(of), -1, -1)
         elif of.op == "project":
@@ -74,9 +74,16 @@ def heads_of(of: Node) -> int:
     return int(of.arguments["shape"][0])  # type: ignore[index]
 
 
+def check(
+    model: Model, graphs: Sequence[Experiment], pairing: Pairing, values: dict[Node, Tensor] | None = None
+) -> Gates:
+    """The gates, in float64 and in float32."""
+    together = Experiments(build(UNSCRUBBED, model.graph), tuple(graphs))
+    return check_gates(together, model.to(torch.float32), pairing, torch.float32, values)
+
+
 def gates(model: Model, *graphs: Experiment, positions: int = 11) -> Gates:
-    values = zeros(graphs, model, positions)
-    return check_gates(graphs, model.graph, model.params, drawn(positions), DTYPES, values)
+    return check(model, graphs, drawn(positions), zeros(graphs, model, positions))
 
 
 HELD = [
@@ -102,7 +109,7 @@ def test_what_holds_passes(model: Model, rules: list[str], splits: list[str]) ->
 
 def test_everything_held_reads_no_sequence(model: Model) -> None:
     nothing = experiment(model, ["** -> zero"])
-    assert nothing.sources == set()
+    assert nothing.draws == set()
     assert gates(model, nothing).warnings == ()
 
 
@@ -124,19 +131,19 @@ def test_rules_that_others_hide_warn(model: Model, rules: list[str], idle: list[
 
 def test_two_rules_for_the_rows_of_one_pattern_pass(model: Model) -> None:
     rules = ["a1/q -> rows like f", "a1/k -> rows like f"]
-    draw = drawn(11)
+    pairing = drawn(11)
     donors = (np.arange(7)[:, None] + 1 + np.arange(11)) % 7
-    draw = replace(draw, partners={**draw.partners, "rows like f": donors})
-    found = check_gates([experiment(model, rules)], model.graph, model.params, draw, DTYPES)
+    pairing = replace(pairing, partners={**pairing.partners, RowsLike("f"): donors})
+    found = check(model, [experiment(model, rules)], pairing)
     assert not any("changes" in text for text in found.warnings)
 
 
 def test_held_values_that_do_nothing_warn(model: Model) -> None:
     """Attention that is held at what it is anyway: the first position attends to itself."""
     quiet = experiment(model, ["a1[0]/v -> zero"], ["a1 by positions 0"])
-    draw = replace(drawn(11), selected=np.arange(11)[None].repeat(7, 0) > 0)
-    values = zeros([quiet], model, 11)
-    (text,) = check_gates([quiet], model.graph, model.params, draw, DTYPES, values).warnings
+    pairing = drawn(11)
+    later = replace(pairing, examples=pairing.examples.later(1))
+    (text,) = check(model, [quiet], later, zeros([quiet], model, 11)).warnings
     assert "'a1[0]/v -> zero' changes no loss" in text
 
 
@@ -168,7 +175,7 @@ def test_a_leaf_that_stands_for_something_else(
     moved(monkeypatch, (patterns[0] if other == "pattern" else labelled[other]).value)
     wrong = experiment(model, [rule])
     with pytest.raises(GateError, match="with every source bound to x gives another loss than the model"):
-        check_gates([wrong], model.graph, model.params, drawn(11), DTYPES, {})
+        check(model, [wrong], drawn(11), {})
 
 
 def test_a_leaf_that_stands_at_the_wrong_place(model: Model) -> None:
@@ -180,16 +187,16 @@ def test_a_leaf_that_stands_at_the_wrong_place(model: Model) -> None:
     )
     swapped = rewrite([model.graph], lambda each: leaf if each is queries else each)[model.graph]
     with pytest.raises(GateError, match="with every source bound to x gives another loss than the model"):
-        check_gates([replace(right, graph=swapped)], model.graph, model.params, drawn(11), DTYPES, {})
+        check(model, [replace(right, graph=swapped)], drawn(11), {})
 
 
 def test_own_values_that_are_not_its_own(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = scrub.study.gates._own_values
+    whole = scrub.study.gates._Look._own
 
     def wrong(*arguments: object) -> dict[Node, Tensor]:
         return {leaf: value * 1.01 for leaf, value in whole(*arguments).items()}  # type: ignore[arg-type]
 
-    monkeypatch.setattr(scrub.study.gates, "_own_values", wrong)
+    monkeypatch.setattr(scrub.study.gates._Look, "_own", wrong)
     with pytest.raises(GateError, match="with every source bound to x gives another loss than the model"):
         gates(model, experiment(model, ["a0 -> mean"]))
 
@@ -202,7 +209,9 @@ def test_what_is_held_is_computed_all_the_same(model: Model, monkeypatch: pytest
         of = current.arguments.get("of")
         return of if isinstance(of, Node) else current
 
-    monkeypatch.setattr(scrub.study.gates, "losses", lambda graph: losses(rewrite([graph], own)[graph]))
+    for name in ("losses", "_target_logit"):
+        read = getattr(scrub.study.gates, name)
+        monkeypatch.setattr(scrub.study.gates, name, lambda graph, read=read: read(rewrite([graph], own)[graph]))
     source = rule.partition("-> ")[2]
     with pytest.raises(GateError, match=f"does not carry the source '{source}'"):
         gates(model, experiment(model, [rule]), experiment(model, ["a0 -> y"]))
@@ -224,24 +233,24 @@ def test_a_split_by_positions_that_loses_a_row(
 
     monkeypatch.setitem(OPS, "at_positions", replace(whole, run=loses))
     with pytest.raises(GateError, match="the split of nothing gives another loss than the model"):
-        gates(model, replace(experiment(model, [], [split]), name="nothing"))
+        gates(model, replace(experiment(model, [], [split]), name=Name("nothing")))
 
 
 def test_a_split_by_positions_that_forgets_the_rest(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     terms = Split._terms
     monkeypatch.setattr(Split, "_terms", lambda self, whole, roles: terms(self, whole, roles)[:1])
-    with pytest.raises(GateError, match="the split of **/a0 -> y gives another loss".replace("*", r"\*")):
-        gates(model, experiment(model, ["**/a0 -> y"], []), experiment(model, ["**/a0 -> y"], [POSITIONS]))
+    with pytest.raises(GateError, match=r"the split of \*\*/a0\* -> y gives another loss"):
+        gates(model, experiment(model, ["**/a0 -> y"], []), experiment(model, ["**/a0* -> y"], [POSITIONS]))
 
 
 def test_a_source_that_a_held_component_should_hide(model: Model) -> None:
     """Zero instead of y, and y is there all the same; and the other way around."""
     zero, other = experiment(model, ["a0 -> zero"]), experiment(model, ["a0 -> y"])
     assert gates(model, zero, other).warnings == ()
-    assert zero.sources == {"x"}
-    assert other.sources == {"x", "y"}
-    hidden = resample(resample(model.graph, [Rule.parse("a0 -> y")]), [Rule.parse("**/a0 -> zero")])
-    assert scrub.paths.rules.sources(hidden) == {"x"}
+    assert zero.draws == {X}
+    assert other.draws == {X, Y}
+    hidden = build(Name("hidden"), other.graph, [Rule.parse("**/a0 -> zero")])
+    assert draws(hidden.graph) == {X}
 
 
 # what is not a number

@@ -30,9 +30,9 @@ def test_a_folder_of_ones_own(folder: Path) -> None:
     assert (study.name, study.positions, study.baseline) == ("mine", "all", "** -> y")
     assert [(each.name, each.claim) for each in hypotheses] == [("one", "What one says."), ("two", "")]
     assert hypotheses[0].path == folder / "one.py"
-    ready = prepare(folder, settings=Settings(sequences=13))
-    assert [each.name for each in ready.experiments[3:]] == ["one/k", "one/all", "two/k", "two/all"]
-    assert ready.selected.all()
+    trial = prepare(folder, settings=Settings(sequences=13))
+    assert [each.name for each in trial.experiments.scrubbed[2:]] == ["one/k", "one/all", "two/k", "two/all"]
+    assert trial.examples.scored.all()
 
 
 def test_the_name_of_a_study_is_its_folders(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

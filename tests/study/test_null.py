@@ -19,7 +19,8 @@ from small import ROLES, paths, small, small_gpt2
 from scrub import Hypothesis, ScrubError, load_model, load_study
 from scrub.graph.node import Node
 from scrub.study import null
-from scrub.study.experiments import experiments, losses
+from scrub.study.experiments import experiments
+from scrub.study.metric import losses
 from scrub.study.null import Size, random_hypotheses, standing
 from scrub.study.study import Study
 
@@ -164,7 +165,7 @@ def test_what_a_random_one_is() -> None:
     assert len(seeds) == 5
     (whole,) = random_hypotheses(STUDY, hypothesis, "all", MODEL, ROLES, 1, 7)
     lowered = experiments(STUDY, [first, second, whole], MODEL, ROLES)
-    assert [each.name for each in lowered[3:]] == ["keys~k~1/k", "keys~k~2/k", "keys~all~1/all"]
+    assert [each.name for each in lowered.scrubbed[2:]] == ["keys~k~1/k", "keys~k~2/k", "keys~all~1/all"]
 
 
 def test_rows_of_donors_stay_where_they_are() -> None:
@@ -177,7 +178,7 @@ def test_rows_of_donors_stay_where_they_are() -> None:
 
 
 def test_groups_stay_together_where_single_heads_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(null, "MOST", 14)
+    monkeypatch.setattr(null, "MAX_PATHS", 14)
     size = Size(STUDY, named(PAIR), "k", MODEL, ROLES)
     assert size.distinct == 36  # 2 of 9 slots
     assert "by heads" not in size.shuffled(np.random.default_rng(0), 1).rules

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import scrub
-from scrub.study.hypothesis import Feature
+from scrub.study.draws import Feature
 
 
 @pytest.mark.parametrize(

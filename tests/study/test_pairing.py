@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from scrub.paths.rules import OTHER, REFERENCE
-from scrub.study.binding import Draw, make_draw
-from scrub.study.pairing import BLOCK, blocks, pair, row_donors, sequence_donors
+from scrub.data.examples import Examples
+from scrub.paths.sources import Like, RowsLike, Source, X, Y
+from scrub.study.draws import BLOCK_SEQUENCES, Feature, Pairing, blocks, pair, pair_up, row_donors, sequence_donors
 from scrub.text.errors import ScrubError
 
 COUNTS = st.integers(2, 97)
@@ -29,11 +29,11 @@ def tokens_of(count: int) -> np.ndarray:
     return np.random.default_rng(count).integers(0, 31, (count, LENGTH + 1))
 
 
-def draw_of(count: int, feeds: set[str], seed: int = 0, number: int = 0) -> Draw:
-    tokens = tokens_of(count)
+def pairing_of(count: int, sources: set[str], seed: int = 0, number: int = 0) -> Pairing:
     features = {"parity": lambda ids, _: ids % 2, "start": lambda ids, _: ids[:, 0] % 3}
-    selected = np.random.default_rng(1).random((count, LENGTH)) < 0.3
-    return make_draw(tokens, selected, feeds, features, None, seed, number)
+    scored = np.random.default_rng(1).random((count, LENGTH)) < 0.3
+    examples = Examples(tokens_of(count), scored)
+    return pair_up(examples, {Source.parse(each) for each in sources}, features, None, seed, number)
 
 
 @given(COUNTS, SEEDS, st.integers(0, 5))
@@ -64,20 +64,21 @@ def test_draws_are_independent() -> None:
 
 def test_the_same_pairs_whatever_is_run() -> None:
     """Neither another experiment's sources nor the features change who is whose other."""
-    feeds: list[set[str]] = [{"x"}, {"x", "y"}, {"x", "y", "like start", "rows like parity"}]
-    alone, usual, more = (draw_of(41, each, seed=3, number=2) for each in feeds)
-    for draw in (alone, usual, more):
-        assert np.array_equal(draw.partners[OTHER], pair(41, 3, 2))
-        assert np.array_equal(draw.partners[REFERENCE], np.arange(41))
-        assert np.array_equal(draw.order, alone.order)
-    assert set(more.partners) == {"x", "y", "like start", "rows like parity"}
-    again = draw_of(41, {"rows like parity"}, seed=3, number=2)
-    assert np.array_equal(again.partners["rows like parity"], more.partners["rows like parity"])
+    asked: list[set[str]] = [{"y"}, {"x", "y"}, {"x", "y", "like start", "rows like parity"}]
+    alone, usual, more = (pairing_of(41, each, seed=3, number=2) for each in asked)
+    for pairing in (alone, usual, more):
+        assert np.array_equal(pairing.partners[Y], pair(41, 3, 2))
+        assert np.array_equal(pairing.partners.get(X, np.arange(41)), np.arange(41))
+        assert np.array_equal(pairing.order, alone.order)
+    assert [set(each.partners) for each in (alone, usual)] == [{Y}, {X, Y}]
+    assert set(more.partners) == {X, Y, Like("start"), RowsLike("parity")}
+    again = pairing_of(41, {"rows like parity"}, seed=3, number=2)
+    assert np.array_equal(again.partners[RowsLike("parity")], more.partners[RowsLike("parity")])
 
 
 @given(COUNTS, st.integers(1, 12))
 def test_batches_hold_every_sequence_once(count: int, size: int) -> None:
-    batches = list(draw_of(count, {"y"}).batches(size))
+    batches = list(pairing_of(count, {"y"}).batches(size))
     assert sorted(np.concatenate(batches)) == list(range(count))
     assert all(len(batch) == size for batch in batches[:-1])
 
@@ -86,7 +87,7 @@ def test_batches_hold_every_sequence_once(count: int, size: int) -> None:
 def test_blocks_are_a_partition(count: int, seed: int, number: int) -> None:
     found = blocks(count, seed, number)
     assert sorted(np.concatenate(found)) == list(range(count))
-    assert all(len(block) == BLOCK for block in found[:-1])
+    assert all(len(block) == BLOCK_SEQUENCES for block in found[:-1])
 
 
 @given(COUNTS, st.integers(1, 9), SEEDS)
@@ -101,15 +102,15 @@ def test_row_donors_agree_and_are_others(count: int, kinds: int, seed: int) -> N
 
 
 def test_row_donors_come_from_the_block_where_it_has_one() -> None:
-    classes = classes_of(3 * BLOCK, 2, seed=0)
+    classes = classes_of(3 * BLOCK_SEQUENCES, 2, seed=0)
     donors = row_donors(classes, 7, 1, "f")
-    for block in blocks(3 * BLOCK, 7, 1):
+    for block in blocks(3 * BLOCK_SEQUENCES, 7, 1):
         assert np.isin(donors[block], block).all()  # of 32 with two classes, some agree for sure
 
 
 def test_row_donors_are_sought_elsewhere_where_the_block_has_none() -> None:
-    classes = np.zeros((2 * BLOCK, 1), dtype=np.int64)
-    first, second = (block[0] for block in blocks(2 * BLOCK, 0, 0))
+    classes = np.zeros((2 * BLOCK_SEQUENCES, 1), dtype=np.int64)
+    first, second = (block[0] for block in blocks(2 * BLOCK_SEQUENCES, 0, 0))
     classes[[first, second]] = 1  # the only two of their class, in different blocks
     donors = row_donors(classes, 0, 0, "f")
     assert (donors[first, 0], donors[second, 0]) == (second, first)
@@ -154,9 +155,9 @@ def test_sequence_donors_agree_and_are_others(count: int, kinds: int, seed: int)
         (lambda ids, _: [*ids, [1]], "the feature 'f' fails: ValueError: .* mend it"),
     ],
 )
-def test_a_feature_that_is_none(feature: object, message: str) -> None:
+def test_a_feature_that_is_none(feature: Feature, message: str) -> None:
     with pytest.raises(ScrubError, match=message):
-        make_draw(tokens_of(5), np.ones((5, LENGTH), bool), {"rows like f"}, {"f": feature}, None, 0, 0)
+        pair_up(Examples.of(tokens_of(5)), [RowsLike("f")], {"f": feature})
 
 
 def test_a_feature_cannot_change_the_tokens() -> None:
@@ -165,5 +166,22 @@ def test_a_feature_cannot_change_the_tokens() -> None:
         return ids
 
     tokens = tokens_of(5)
-    make_draw(tokens, np.ones((5, LENGTH), bool), {"rows like f"}, {"f": careless}, None, 0, 0)
+    pair_up(Examples.of(tokens), [RowsLike("f")], {"f": careless})
     assert np.array_equal(tokens, tokens_of(5))
+
+
+def test_examples_that_come_with_others_are_paired_with_those() -> None:
+    """In the order in which they came, whatever the seed; the others are behind the examples."""
+    tokens, other = tokens_of(5), tokens_of(5)[:, ::-1].copy()
+    for seed in range(3):
+        pairing = pair_up(Examples(tokens, tokens[:, 1:] > 9, other=other), [X, Y], seed=seed)
+        assert np.array_equal(pairing.pool[pairing.partners[X]], tokens)
+        assert np.array_equal(pairing.pool[pairing.partners[Y]], other)
+        assert sorted(pairing.order) == list(range(5))
+
+
+def test_one_example_has_no_other() -> None:
+    one = Examples.of(tokens_of(2)[:1])
+    assert pair_up(one, [X]).partners[X].tolist() == [0]
+    with pytest.raises(ScrubError, match="one sequence has no other to resample from"):
+        pair_up(one, [X, Y])

@@ -12,7 +12,7 @@ from project import SHIPPED, tiny_model
 from small import paths
 
 from scrub import Hypothesis, ScrubError, Settings, load_study, prepare
-from scrub.cli.options import given_parameters
+from scrub.cli.given import given_parameters
 from scrub.study.parameters import suffix
 
 WINDOW = """
@@ -166,12 +166,12 @@ def test_modules_run_with_the_values_that_were_given(module: Path) -> None:
     assert names({"positions": (3, 2)}) == ["naive", "window(positions=3,slot=k)", "window(positions=2,slot=k)"]
     assert len(names({"positions": (3, 2)}, True)) == 1 + 4
     assert len(names({}, True)) == 1 + 6
-    prepared = prepare(module, settings=Settings(sequences=5), parameters={"slot": ("q",)})
-    assert [each.name for each in prepared.experiments[3:]] == [
+    trial = prepare(module, settings=Settings(sequences=5), parameters={"slot": ("q",)})
+    assert [each.name for each in trial.experiments.scrubbed[2:]] == [
         "window(positions=1,slot=q)/keys",
         "window(positions=1,slot=q)/all",
     ]
-    assert prepared.hypotheses[0].claim == "The last 1."
+    assert trial.hypotheses[0].claim == "The last 1."
 
 
 def test_mistakes_in_what_is_given(module: Path) -> None:

@@ -11,15 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from project import ROWS
+from project import N_CTX, ROWS
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import scrub.study.binding
-import scrub.study.measuring
+import scrub.study.evaluate
+import scrub.study.settings
+from scrub.paths.sources import RowsLike, Y
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.result import Result
-from scrub.study.run import Prepared, Settings, prepare, run, run_prepared
+from scrub.study.run import Trial, prepare, run
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 
 SEQUENCES = 29
@@ -35,7 +38,7 @@ def settings(**changes: Any) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def prepared(project: object) -> Callable[[str], Prepared]:
+def trials(project: object) -> Callable[[str], Trial]:
     """The study, made ready once in each dtype."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(str(project))
@@ -43,8 +46,14 @@ def prepared(project: object) -> Callable[[str], Prepared]:
     return ready.__getitem__
 
 
-def again(prepared: Prepared, **changes: Any) -> Result:
-    return run_prepared(replace(prepared, settings=replace(prepared.settings, **changes)))
+@pytest.fixture
+def batches_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch counts these short sequences: else many of them are computed for one."""
+    monkeypatch.setattr(scrub.study.settings, "USUAL_POSITIONS", N_CTX)
+
+
+def again(trial: Trial, **changes: Any) -> Result:
+    return replace(trial, settings=replace(trial.settings, **changes)).run()
 
 
 def numbers(result: Result) -> np.ndarray:
@@ -52,19 +61,19 @@ def numbers(result: Result) -> np.ndarray:
     return np.stack([sums for of in (result.loss, result.change, result.kl) for sums in of.values()])
 
 
-@pytest.mark.usefixtures("open_gates")
+@pytest.mark.usefixtures("open_gates", "batches_are_exact")
 @pytest.mark.parametrize(
     ("dtype", "allowed", "sizes"), [("float64", 1e-6, (1, 7, 1000)), ("float32", 1e-4, (3, 13, SEQUENCES - 1))]
 )
 def test_the_batch_makes_no_difference(
-    prepared: Callable[[str], Prepared], dtype: str, allowed: float, sizes: tuple[int, ...]
+    trials: Callable[[str], Trial], dtype: str, allowed: float, sizes: tuple[int, ...]
 ) -> None:
     """Batches of one, primes, all and more than all, of experiments that draw rows from donors too."""
-    ready = prepared(dtype)
-    assert any("rows like typicality" in each.sources for each in ready.experiments)
-    one = again(ready, batch=SEQUENCES)
+    trial = trials(dtype)
+    assert RowsLike("typicality") in trial.experiments.draws
+    one = again(trial, batch=SEQUENCES)
     for size in sizes:
-        other = again(ready, batch=size)
+        other = again(trial, batch=size)
         positions = np.maximum(one.positions, 1)
         assert np.abs((numbers(other) - numbers(one)) / positions).max() < allowed, size
         assert other.table[3].loss.estimate == pytest.approx(one.table[3].loss.estimate, abs=allowed)
@@ -72,8 +81,8 @@ def test_the_batch_makes_no_difference(
 
 
 @pytest.mark.usefixtures("open_gates")
-def test_the_dtype_makes_little_difference(prepared: Callable[[str], Prepared]) -> None:
-    full, half = again(prepared("float64")), again(prepared("float32"))
+def test_the_dtype_makes_little_difference(trials: Callable[[str], Trial]) -> None:
+    full, half = again(trials("float64")), again(trials("float32"))
     gap = np.abs(numbers(full) - numbers(half)).max()
     assert 1e-9 < gap < 1e-3
 
@@ -97,22 +106,22 @@ def test_what_else_runs_makes_no_difference() -> None:
 
 
 @pytest.mark.usefixtures("open_gates")
-def test_draws_are_averaged(prepared: Callable[[str], Prepared]) -> None:
+def test_draws_are_averaged(trials: Callable[[str], Trial]) -> None:
     """The sums of three draws are those of three runs, one a draw, and the labels stay the reference's."""
-    ready = prepared("float64")
-    three = again(ready, draws=3)
+    trial = trials("float64")
+    three = again(trial, draws=3)
 
-    class Only(Prepared):
+    class Only(Trial):
         number = 0
 
-        def draw(self, number: int) -> Any:  # noqa: ARG002
-            return ready.draw(self.number)
+        def pairing(self, draw: int) -> Any:  # noqa: ARG002
+            return trial.pairing(self.number)
 
     runs = []
     for number in range(3):
-        single = Only(**{field: getattr(ready, field) for field in ready.__dataclass_fields__})
+        single = Only(**{field: getattr(trial, field) for field in trial.__dataclass_fields__})
         object.__setattr__(single, "number", number)
-        runs.append(run_prepared(single))
+        runs.append(single.run())
     for name, sums in three.loss.items():
         assert np.allclose(sums, sum(each.loss[name] for each in runs), atol=1e-9), name
     assert not np.allclose(runs[0].loss["baseline"], runs[1].loss["baseline"])
@@ -120,7 +129,7 @@ def test_draws_are_averaged(prepared: Callable[[str], Prepared]) -> None:
     assert three.losses["unscrubbed"].estimate == pytest.approx(runs[0].losses["unscrubbed"].estimate)
     found = three.to_dict()
     assert (found["draws"], found["sequences"]) == (3, SEQUENCES)
-    assert found["positions"] == runs[0].to_dict()["positions"] == int(ready.selected.sum())
+    assert found["positions"] == runs[0].to_dict()["positions"] == int(trial.examples.scored.sum())
 
 
 def scored(*hypotheses: tuple[str, str], dtype: str = "float64") -> Result:
@@ -154,16 +163,16 @@ def test_keeping_everything_is_100_and_nothing_0(dtype: str) -> None:
 
 
 @pytest.mark.usefixtures("open_gates")
-def test_anchors(prepared: Callable[[str], Prepared]) -> None:
+def test_anchors(trials: Callable[[str], Trial]) -> None:
     """The unscrubbed model is the model; all scrubbed is the model on the other sequence, scored on x's labels."""
-    ready = prepared("float64")
-    found, draw = again(ready), ready.draw(0)
-    x, selected = torch.from_numpy(draw.tokens), ready.selected
-    for name, inputs in (("unscrubbed", x), ("all_scrubbed", x[draw.partners["y"]])):
-        log_p = ready.model(inputs[:, :-1]).log_softmax(-1)
+    trial = trials("float64")
+    found, pairing = again(trial), trial.pairing(0)
+    x, selected = torch.from_numpy(trial.examples.tokens), trial.examples.scored
+    for name, inputs in (("unscrubbed", x), ("all_scrubbed", x[pairing.partners[Y]])):
+        log_p = trial.model(inputs[:, :-1]).log_softmax(-1)
         losses = -log_p.gather(-1, x[:, 1:, None])[..., 0].numpy()
         assert np.allclose(found.loss[name], (losses * selected).sum(1), atol=1e-9), name
-    assert np.allclose(found.loss["bigram"], (ready.data.bigram_losses().numpy() * selected).sum(1))
+    assert np.allclose(found.loss["bigram"], (trial.examples.bigram_losses() * selected).sum(1))
     assert (found.recovered("unscrubbed").estimate, found.recovered("baseline").estimate) == (100, 0)
     assert np.array_equal(found.positions, selected.sum(1))
 
@@ -202,7 +211,7 @@ class Watch(TorchDispatchMode):
         return sum(each.nbytes() for each in storages.values())
 
 
-@pytest.mark.usefixtures("open_gates")
+@pytest.mark.usefixtures("open_gates", "batches_are_exact")
 def test_memory_is_bounded_by_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing piles up from batch to batch or draw to draw, a batch's values go when they were used, and a larger
     batch needs more.
@@ -210,7 +219,7 @@ def test_memory_is_bounded_by_the_batch(monkeypatch: pytest.MonkeyPatch) -> None
     peaks = {}
     for batch in (7, 56):
         asked = settings(sequences=56, batch=batch, draws=2, parts=("k",), positions="all")
-        ready = prepare("induction/refined_5", settings=asked)
+        trial = prepare("induction/refined_5", settings=asked)
         between: list[int] = []
 
         def bind(*arguments: Any, watch: Watch, between: list[int] = between) -> Any:
@@ -218,8 +227,8 @@ def test_memory_is_bounded_by_the_batch(monkeypatch: pytest.MonkeyPatch) -> None
             return scrub.study.binding.bind(*arguments)
 
         with Watch() as watch:
-            monkeypatch.setattr(scrub.study.measuring, "bind", partial(bind, watch=watch))
-            run_prepared(ready)
+            monkeypatch.setattr(scrub.study.evaluate, "bind", partial(bind, watch=watch))
+            trial.run()
         assert len(between) == 2 * 56 / batch
         assert max(between[1:]) < 1.5 * between[1], between  # at the end of the first batch, its outputs are alive
         assert watch.peak - between[0] < watch.made / len(between) / 3
@@ -246,17 +255,21 @@ def test_numbers_out_of_range() -> None:
             settings(**changes)
 
 
+def test_a_batch_of_short_sequences_has_more() -> None:
+    assert [settings(batch=8).at_once(positions) for positions in (11, 150, 300, 301, 1024)] == [216, 16, 8, 8, 8]
+
+
 def test_too_few_sequences() -> None:
     with pytest.raises(ScrubError, match=rf"hold \d\d different sequences of 11 tokens, but {ROWS + 1} were asked for"):
         prepare("induction", settings=settings(sequences=ROWS + 1))
 
 
-def test_prepared_study_shows_and_plans(prepared: Callable[[str], Prepared]) -> None:
-    ready = prepared("float64")
-    assert "a0.prev[previous]" in ready.show("naive", "k").text()
-    assert str(ready.plan()).count("\n") > 100
+def test_a_trial_shows_and_plans(trials: Callable[[str], Trial]) -> None:
+    trial = trials("float64")
+    assert "a0.prev[previous]" in trial.show("naive", "k").text()
+    assert str(trial.plan()).count("\n") > 100
     with pytest.raises(ScrubError, match=r"there is no experiment naive/z: there are naive/q"):
-        ready.show("naive", "z")
+        trial.show("naive", "z")
 
 
 @pytest.mark.usefixtures("open_gates")

@@ -18,7 +18,8 @@ from scrub.models.families import ModelConfig, attention_only, gpt2
 from scrub.models.model import Model, load_model, make_model, save_model
 from scrub.study.experiments import BASELINE, experiments
 from scrub.study.hypothesis import Hypothesis
-from scrub.study.run import Settings, prepare
+from scrub.study.run import prepare
+from scrub.study.settings import Settings
 from scrub.study.skeleton import Roles, general, skeleton, skeleton_files
 from scrub.study.study import load_study
 from scrub.text.errors import ScrubError
@@ -89,10 +90,10 @@ def test_it_passes_the_gates_and_runs(
 ) -> None:
     folder = written(with_roles(family, ROLES[roles]), tmp_path)
     monkeypatch.chdir(tmp_path)
-    prepared = prepare([folder], data=project / "data" / "words", settings=Settings(sequences=17, dtype="float64"))
-    prepared.gates()
+    trial = prepare([folder], data=project / "data" / "words", settings=Settings(sequences=17, dtype="float64"))
+    trial.gates()
     parts = ["q", "k", "v", "all"]
-    assert [row.part for row in prepared.run().table] == parts
+    assert [row.part for row in trial.run().table] == parts
 
 
 @pytest.mark.parametrize("family", FAMILIES)

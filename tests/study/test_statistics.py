@@ -14,8 +14,9 @@ from scipy import stats
 from scrub.study import statistics
 from scrub.study.gates import Gates
 from scrub.study.result import BIGRAM, Result
-from scrub.study.statistics import Bootstrap, Interval, recovered
+from scrub.study.statistics import Bootstrap, recovered
 from scrub.text.errors import GateError
+from scrub.text.numbers import Interval
 
 FEW = 200  # resamples, where a test draws many data sets
 
@@ -189,7 +190,7 @@ def test_an_uncertain_scale_warns() -> None:
     unscrubbed, noise = rng.normal(5, 1, 40), rng.normal(0.01, 1, 40)
     losses = {"unscrubbed": unscrubbed, "baseline": unscrubbed + noise, "h/k": unscrubbed}
     (warning,) = result(losses, [1] * 40).checked().warnings
-    assert "not clearly above 0, so percentages of it are not to be trusted" in warning
+    assert "not clearly apart from 0, so percentages of it are not to be trusted" in warning
     worse = {"unscrubbed": unscrubbed, "baseline": unscrubbed - 1, "h/k": unscrubbed}
     (warning,) = result(worse, [1] * 40).checked().warnings
     assert "is -1 nats" in warning

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import GPT2LMHeadModel
 
+from scrub.cli.train import train
 from scrub.data.stdlib import SourceFile
 from scrub.graph.node import walk
 from scrub.models.families import gpt2
 from scrub.models.model import load_model
 from scrub.text.errors import ScrubError
 from scrub.training import prepare
-from scrub.training.command import train
 from scrub.training.corpus import Corpus
+from scrub.training.settings import SHAPED, Settings
 from scrub.training.shapes import SHAPES
 
 FILES = [SourceFile(f"{name}.py", f"def {name}(x):\n    return [{name}, x]\n" * 9) for name in ("one", "two", "three")]
@@ -35,8 +35,11 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> gpt2.Config:
 
 
 def test_a_gpt2_with_the_tokenizer_of_another_model(tmp_path: Path, stand_in: gpt2.Config) -> None:
+    from transformers import GPT2LMHeadModel
+
     folder = tmp_path / "run"
-    train(folder, shape="gpt2-mini", tokenizer="attn2l", tokens=5 * 14, decay_tokens=14, batch=2)
+    settings = Settings(tokens=5 * 14, decay_tokens=14, batch=2)
+    train(folder, shape="gpt2-mini", tokenizer="attn2l", settings=settings)
     entries = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [entry["tokens"] for entry in entries] == [0, 70, 70]
     assert 0 < entries[1]["validation"] < 20
@@ -66,19 +69,22 @@ def test_going_on_from_a_checkpoint(tmp_path: Path) -> None:
     for name, stops in (("whole", (56,)), ("parts", (28, 56))):
         for at, tokens in enumerate(stops):
             resume = "checkpoint.safetensors" if at else ""
-            options = {"tokens": tokens, "decay_tokens": 1, "batch": 2, "resume": resume}
-            train(tmp_path / name, shape="gpt2-mini", tokenizer="attn2l", **options)
+            settings = Settings(tokens=tokens, decay_tokens=1, batch=2)
+            train(tmp_path / name, shape="gpt2-mini", tokenizer="attn2l", settings=settings, resume=resume)
     whole, parts = (load_file(tmp_path / name / "checkpoint.safetensors") for name in ("whole", "parts"))
     assert whole.keys() == parts.keys()
     for name, value in whole.items():
         assert torch.equal(value, parts[name]), name
 
 
+def test_the_shapes_are_those_that_help_names():
+    assert list(SHAPES) == list(SHAPED)
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         ({"device": "tpu"}, "there is no device 'tpu' here"),
-        ({"tokens": 0}, "tokens is 0"),
         ({"shape": "gpt5"}, "there is no shape 'gpt5': train one of attn2l, gpt2-mini"),
         ({"shape": "gpt2-mini\n"}, "there is no shape 'gpt2-mini"),
         ({"tokenizer": "nobody"}, "nobody"),
@@ -89,7 +95,7 @@ def test_mistakes(tmp_path: Path, options: dict[str, object], says: str, monkeyp
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models" / "short").mkdir(parents=True)  # a model without a tokenizer
     with pytest.raises(ScrubError) as caught:
-        train(tmp_path / "run", **options)
+        train(tmp_path / "run", settings=Settings(), **options)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
@@ -100,11 +106,11 @@ def test_a_tokenizer_that_does_not_fit_the_shape(tmp_path: Path, monkeypatch: py
     shutil.copytree(load_model("attn2l").folder or "", tmp_path / "models" / "mine")
     monkeypatch.setitem(SHAPES, "gpt2-mini", SHAPES["gpt2-mini"].model_copy(update={"vocab_size": 4095}))
     with pytest.raises(ScrubError, match="4095"):
-        train(tmp_path / "run", shape="gpt2-mini", tokenizer="mine")
+        train(tmp_path / "run", shape="gpt2-mini", tokenizer="mine", settings=Settings())
     assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_that_cant_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ScrubError, match="can't be made"):
-        train(tmp_path / "file" / "run")
+        train(tmp_path / "file" / "run", settings=Settings())

@@ -1,1 +1,1 @@
-"""Prompts whose next token an earlier part of them tells: their texts, tokens, and where what stands."""
+"""Prompts whose next token an earlier part of them tells: drawn or typed, alone or in pairs."""

@@ -7,11 +7,13 @@ prompt is another token than the same word later, for a tokenizer that takes the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Int
 
-from scrub.data.prompts.prompts import PromptPairs, Prompts
+from scrub.data.examples import Examples
+from scrub.data.prompts.prompts import as_prompts
 from scrub.data.prompts.texts import token_text, token_texts
 from scrub.data.prompts.vocabulary import RANDOM, Vocabulary, vocabulary
 from scrub.models.model import Model
@@ -20,22 +22,23 @@ from scrub.text.files import one_line
 
 GIVEN = "given"
 WHERE = ("target", "prefix")
-LENGTH = 6  # of the draw in `J A M P R X J A M P R`
+DRAW_WORDS = 6  # as in `J A M P R X J A M P R`
 SEEDS = 1 << 32
-MOST = 100_000  # prompts, more than any interval needs
+MAX_PROMPTS = 100_000  # more than any interval needs
 
 
 def repeated_prompts(
     model: Model,
     kind: str = "letters",
     count: int = 1,
-    length: int = LENGTH,
+    length: int = DRAW_WORDS,
     seed: int = 0,
     bos: bool | None = None,
     query: int | None = None,
-) -> Prompts:
-    """Draws of `length` different words, each followed by its own words again up to that with number `query`.
+) -> Examples:
+    """Draw `length` different words for each prompt, and repeat them up to the one with number `query`.
 
+    `repeated_prompts(model, "words", count=64)`.
     Behind it the word that came next in the draw is expected: of `J A M P R X J A M P R`, with the length 6, the query
     is R and X is expected. Without `query` it is the last but one, as there; the last one expects the draw's first word
     again. Prompts begin with the begin token if `bos`, or if that is None and the model's own library puts it there.
@@ -50,14 +53,15 @@ def prompt_pairs(
     model: Model,
     kind: str = "letters",
     count: int = 1,
-    length: int = LENGTH,
+    length: int = DRAW_WORDS,
     seed: int = 0,
     bos: bool | None = None,
     query: int | None = None,
     where: str = "target",
-) -> PromptPairs:
-    """The prompts of :func:`repeated_prompts`, and corrupted ones that differ from them at one position.
+) -> Examples:
+    """Pair the prompts of :func:`repeated_prompts` with corrupted ones, their others, that differ at one position.
 
+    `prompt_pairs(model, count=64)` are clean, and their `swapped()` corrupted.
     There another word stands, which stands nowhere else in the prompt: at the target, so that there is nothing to copy,
     or (`where="prefix"`) at the first occurrence of the query, so that there is nothing to match.
     Raises ScrubError as :func:`repeated_prompts` does.
@@ -71,11 +75,11 @@ def prompt_pairs(
     changed = words.copy()
     changed[:, at if where == "prefix" else at + 1] = others
     tokens, texts = _spelled(model, known, changed, _begins(model, bos))
-    return PromptPairs(clean, Prompts(kind, tokens, clean.expected, clean.first, clean.second, texts))
+    return _paired(clean, tokens, texts)
 
 
-def given_prompt(model: Model, text: str, expected: str | None = None, bos: bool | None = None) -> Prompts:
-    """The prompt that a user types, such as `J A M P R X J A M P R`: the query is its last token.
+def given_prompt(model: Model, text: str, expected: str | None = None, bos: bool | None = None) -> Examples:
+    """Read a prompt that a user types, `given_prompt(model, "J A M P R X J A M P R")`: the query is its last token.
 
     `expected` is the text of the token that should come next, blank and all; without it, it is what came after the
     earlier occurrences of the query's token. Of several occurrences that it came after, the first one counts.
@@ -97,24 +101,30 @@ def given_prompt(model: Model, text: str, expected: str | None = None, bos: bool
         raise ScrubError(f"{last!r} stands before {could} in {text!r}: say which one is expected")
     answer = after[0] if expected is None else _one_token(model, expected)
     first = next((at for at in earlier if tokens[at + 1] == answer), earlier[0])
-    return Prompts(GIVEN, np.array([tokens]), np.array([answer]), np.array([first]), np.array([second]), (text,))
+    return as_prompts(GIVEN, np.array([tokens]), np.array([answer]), np.array([first]), np.array([second]), (text,))
 
 
 def given_pair(
     model: Model, clean: str, corrupted: str, expected: str | None = None, bos: bool | None = None
-) -> PromptPairs:
-    """A clean and a corrupted prompt that a user types; positions and the expected token are those of the clean one.
+) -> Examples:
+    """Read a clean and a corrupted prompt that a user types; positions and expected token are those of the clean one.
 
     Raises ScrubError as :func:`given_prompt` does for the clean one, and for two that aren't of as many tokens, or
     don't differ.
     """
     given = given_prompt(model, clean, expected, bos)
     tokens = np.array([_typed(model, corrupted, bos)])
-    if tokens.shape != given.tokens.shape or (tokens == given.tokens).all():
-        counts = f"{given.tokens.shape[1]} and {tokens.shape[1]} tokens"
-        what = "the same tokens" if tokens.shape == given.tokens.shape else counts
+    if tokens.shape != given.inputs.shape or (tokens == given.inputs).all():
+        counts = f"{given.context} and {tokens.shape[1]} tokens"
+        what = "the same tokens" if tokens.shape == given.inputs.shape else counts
         raise ScrubError(f"the clean and the corrupted prompt have {what}: type two of one length that differ")
-    return PromptPairs(given, Prompts(GIVEN, tokens, given.expected, given.first, given.second, (corrupted,)))
+    return _paired(given, tokens, (corrupted,))
+
+
+def _paired(clean: Examples, tokens: Int[np.ndarray, "prompt position"], texts: tuple[str, ...]) -> Examples:
+    """Give clean prompts the corrupted ones of these tokens as their others, which expect the clean answer."""
+    other = np.concatenate([tokens, clean.expected[:, None]], axis=1)
+    return replace(clean, other=other, other_texts=texts)
 
 
 def _drawn(
@@ -126,8 +136,8 @@ def _drawn(
     bos: bool | None,
     query: int | None,
     spare: int = 0,
-) -> tuple[Prompts, Int[np.ndarray, "prompt word"], int]:
-    """Prompts, the numbers of their words, and that of the query in the draw. `spare` words are left undrawn."""
+) -> tuple[Examples, Int[np.ndarray, "prompt word"], int]:
+    """Draw prompts, the numbers of their words, and that of the query in the draw; `spare` words stay undrawn."""
     known = vocabulary(model, kind)
     at = length - 2 if query is None else query
     _check_layout(count, length, seed, at)
@@ -150,12 +160,12 @@ def _drawn(
             "again: take the query 1 or a later one"
         )
     expected = known.later[draws[:, (at + 1) % length]]
-    return Prompts(kind, tokens, expected, first, second, texts), words, at
+    return as_prompts(kind, tokens, expected, first, second, texts), words, at
 
 
 def _check_layout(count: int, length: int, seed: int, query: int) -> None:
-    if not 1 <= count <= MOST:
-        raise ScrubError(f"{count} prompts can't be drawn: take 1 to {MOST:,}")
+    if not 1 <= count <= MAX_PROMPTS:
+        raise ScrubError(f"{count} prompts can't be drawn: take 1 to {MAX_PROMPTS:,}")
     if length < 2:
         raise ScrubError(f"a draw of {length} words has nothing to expect: take a length of at least 2")
     if not 0 <= query < length:
@@ -167,7 +177,7 @@ def _check_layout(count: int, length: int, seed: int, query: int) -> None:
 def _spelled(
     model: Model, known: Vocabulary, words: Int[np.ndarray, "prompt word"], begins: bool
 ) -> tuple[Int[np.ndarray, "prompt position"], tuple[str, ...]]:
-    """The tokens and the texts of prompts of these words. Raises ScrubError if the text has other tokens."""
+    """Spell prompts of these words, as tokens and as texts. Raises ScrubError if the text has other tokens."""
     tokens = known.later[words]
     tokens[:, 0] = known.first[words[:, 0]]
     _check_length(model, tokens.shape[1] + begins)
@@ -176,7 +186,7 @@ def _spelled(
     else:
         assert model.tokenizer is not None
         texts = tuple(" ".join(known.words[word] for word in row) for row in words)
-        typed = [each.ids for each in model.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+        typed = [text.ids for text in model.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
         if typed != tokens.tolist():
             raise ScrubError(f"the tokenizer of {model.name} makes one token of several {known.kind}: take {RANDOM}")
     return _begun(model, tokens, begins), texts
@@ -188,8 +198,8 @@ def _typed(model: Model, text: str, bos: bool | None) -> list[int]:
         raise ScrubError("the prompt is empty: type a text as in 'J A M P R X J A M P R'")
     begins = _begins(model, bos)
     _check_length(model, len(tokens) + begins)
-    found: list[int] = _begun(model, np.array([tokens]), begins)[0].tolist()
-    return found
+    prompt: list[int] = _begun(model, np.array([tokens]), begins)[0].tolist()
+    return prompt
 
 
 def _one_token(model: Model, text: str) -> int:

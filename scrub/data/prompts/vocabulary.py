@@ -1,4 +1,4 @@
-"""What prompts are made of: letters, words or digits that are one token each, or any tokens."""
+"""Words that prompts are made of: letters, words or digits that are one token each, or any tokens."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Vocabulary:
 
 
 def vocabulary(model: Model, kind: str) -> Vocabulary:
-    """What prompts of a kind (`KINDS`) are made of for a model.
+    """List what prompts of a kind (`KINDS`) are made of for a model.
 
     Words are those of a list that are a single token of its own both where a text begins and after a blank. Random
     tokens are all but special ones and the begin token; they need no tokenizer.
@@ -84,9 +84,9 @@ def vocabulary(model: Model, kind: str) -> Vocabulary:
         return Vocabulary(kind, (), ids, ids)
     if model.tokenizer is None:
         raise ScrubError(f"{model.name} has no tokenizer, which {kind} need: take {RANDOM}")
-    found = _single_tokens(model.tokenizer, _WORDS[kind])
-    pairs = np.array(list(found.values()), dtype=np.int64).reshape(-1, 2)
-    return Vocabulary(kind, tuple(found), pairs[:, 0], pairs[:, 1])
+    tokens = _single_tokens(model.tokenizer, _WORDS[kind])
+    pairs = np.array(list(tokens.values()), dtype=np.int64).reshape(-1, 2)
+    return Vocabulary(kind, tuple(tokens), pairs[:, 0], pairs[:, 1])
 
 
 def _plain_tokens(model: Model) -> Int[np.ndarray, " token"]:
@@ -98,16 +98,16 @@ def _plain_tokens(model: Model) -> Int[np.ndarray, " token"]:
 
 
 def _single_tokens(tokenizer: Tokenizer, words: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """The words that are one token, at the beginning of a text and after a blank, and these two tokens.
+    """Find the words that are one token, at the beginning of a text and after a blank, and these two tokens.
 
     A token that spells something else, such as one that stands for everything unknown, is no word's own.
     """
     encodings = tokenizer.encode_batch([f"{word} {word}" for word in words], add_special_tokens=False)
-    ids = {word: tuple(each.ids) for word, each in zip(words, encodings, strict=True)}
+    ids = {word: tuple(encoding.ids) for word, encoding in zip(words, encodings, strict=True)}
     return {word: (pair[0], pair[1]) for word, pair in ids.items() if len(pair) == 2 and _spell(tokenizer, pair, word)}
 
 
 def _spell(tokenizer: Tokenizer, pair: Sequence[int], word: str) -> bool:
-    """Whether both tokens spell a word; a tokenizer may ignore case."""
+    """Tell whether both tokens spell a word; a tokenizer may ignore case."""
     text = str(tokenizer.decode(list(pair), skip_special_tokens=False))
     return text.casefold().split() == [word.casefold()] * 2

@@ -1,4 +1,4 @@
-"""How far scores agree on which heads matter: the overlaps of their top sets, and rank correlations over all heads."""
+"""Agreement of scores on which heads matter: the overlaps of their top sets, and rank correlations over all heads."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from jaxtyping import Bool, Float
 from scipy.stats import rankdata
 
 from scrub.measure.heads.score import Head, HeadScore, head_name
-from scrub.study.statistics import Bootstrap, Interval
+from scrub.study.statistics import Bootstrap
 from scrub.text.errors import ScrubError
+from scrub.text.numbers import Interval
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Agreement:
         return {name: score.top(self.top) for name, score in self.scores.items()}
 
     def overlap(self, *names: str) -> Overlap:
-        """The heads that are in the top sets of all of these scores. Raises ScrubError for a name that is none."""
+        """Find the heads that are in the top sets of all of these scores. Raises ScrubError for a name that is none."""
         self._known(names)
         first, *others = (self.sets[name] for name in names)
         inside = np.logical_and.reduce([self._members[name] for name in names])
@@ -83,9 +84,9 @@ class Agreement:
         return [self.overlap(*group) for group in groups]
 
     def correlation(self, left: str, right: str) -> Interval:
-        """Spearman's rank correlation of two scores over all heads (Spearman 1904). Ties have their mean rank.
+        """Correlate the ranks of two scores over all heads (Spearman 1904). Ties have their mean rank.
 
-        It is no number where a score is the same for all heads. Raises ScrubError for a name that is none.
+        It is NaN where a score is the same for all heads. Raises ScrubError for a name that is none.
         """
         self._known((left, right))
         x, y = (self._ranks[name] - self._ranks[name].mean(0) for name in (left, right))
@@ -93,34 +94,34 @@ class Agreement:
             return Bootstrap.interval((x * y).sum(0) / np.sqrt((x * x).sum(0) * (y * y).sum(0)))
 
     def top_frame(self, name: str) -> pd.DataFrame:
-        """The top heads under one score, the largest first: a row for each, and its interval under every score."""
+        """List the top heads under one score, the largest first, each with its interval under every score."""
         self._known((name,))
         order = [name, *(other for other in self.scores if other != name)]
         return pd.DataFrame(
             [
-                {"head": head_name(head), **{each: self.scores[each].interval(head) for each in order}}
+                {"head": head_name(head), **{other: self.scores[other].interval(head) for other in order}}
                 for head in self.sets[name]
             ]
         )
 
     def overlap_frame(self) -> pd.DataFrame:
-        """A row for every two scores, and one for all together: the overlap, its interval, by chance, and the heads."""
+        """List the overlap of every two scores, and of all together: its interval, by chance, and the heads."""
         return pd.DataFrame(
             [
                 {
-                    "scores": " and ".join(each.scores),
-                    "overlap": int(each.count.estimate),
-                    "low": each.count.low,
-                    "high": each.count.high,
-                    "by chance": each.by_chance,
-                    "heads": ", ".join(map(head_name, each.heads)),
+                    "scores": " and ".join(overlap.scores),
+                    "overlap": int(overlap.count.estimate),
+                    "low": overlap.count.low,
+                    "high": overlap.count.high,
+                    "by chance": overlap.by_chance,
+                    "heads": ", ".join(map(head_name, overlap.heads)),
                 }
-                for each in self.overlaps
+                for overlap in self.overlaps
             ]
         )
 
     def correlation_frame(self) -> pd.DataFrame:
-        """A row for every two scores: their rank correlation and the ends of its interval."""
+        """List the rank correlation of every two scores, with the ends of its interval."""
         pairs = list(combinations(self.scores, 2))
         rows = [(" and ".join(pair), *vars(self.correlation(*pair)).values()) for pair in pairs]
         return pd.DataFrame(rows, columns=["scores", "correlation", "low", "high"])
@@ -139,10 +140,10 @@ class Agreement:
 
     @cached_property
     def _members(self) -> dict[str, Bool[np.ndarray, "head one_plus_resample"]]:
-        """Which heads are in the top set; of equal ones the first, as in :meth:`HeadScore.top`."""
+        """The heads in the top set; of equal ones the first, as in :meth:`HeadScore.top`."""
         return {name: rankdata(-v, "ordinal", axis=0) <= self.top for name, v in self._resampled.items()}
 
     @cached_property
     def _finite(self) -> dict[str, Bool[np.ndarray, " one_plus_resample"]]:
-        """Which resamples hold any place at all."""
+        """The resamples that hold any place at all."""
         return {name: np.isfinite(values).all(0) for name, values in self._resampled.items()}

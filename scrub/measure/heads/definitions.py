@@ -1,4 +1,4 @@
-"""What every score of a head is: in one sentence, with its unit and the paper or post that it is from."""
+"""Definitions of the scores of heads: each in one sentence, with its unit and the paper or post that it is from."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from scrub.data.examples import PROMPTS, REPEATED, TEXT
 from scrub.measure.heads.score import HeadScore
 from scrub.text.errors import ScrubError
 
-PROMPTS, REPEATED, TEXT = "prompts", "repeated random tokens", "text"
 CLARK = "Clark et al. 2019, What Does BERT Look At?, section 3.1"
 OLSSON = "Olsson et al. 2022, In-context Learning and Induction Heads"
 MCGRATH = "McGrath et al. 2023, The Hydra Effect: Emergent Self-repair in Language Model Computations"
@@ -23,7 +23,7 @@ STUDY = "the study Induction Head Analysis: Attention vs Causal Importance (GPT-
 
 @dataclass(frozen=True)
 class Definition:
-    """What a score is. `on` are the kinds of sequences that it can be measured on."""
+    """Definition of a score. `on` are the kinds of sequences that it can be measured on."""
 
     name: str
     says: str
@@ -38,7 +38,7 @@ class Definition:
         counts: Int[np.ndarray, " sequence"],
         seed: int = 0,
     ) -> HeadScore:
-        """What was measured by this definition."""
+        """Make a score of what was measured by this definition."""
         return HeadScore(self.name, self.unit, self.source, on, sums, counts, seed)
 
 
@@ -141,13 +141,13 @@ _LAG = re.compile(r"lag (\d{1,9})")
 
 
 def lag_of(name: str) -> int | None:
-    """The N of `lag N`, or None for another score."""
-    found = _LAG.fullmatch(name)
-    return int(found[1]) if found else None
+    """Read the N of `lag N`; None for another score."""
+    match = _LAG.fullmatch(name)
+    return int(match[1]) if match else None
 
 
 def definition(name: str) -> Definition:
-    """The definition of a score; `lag 100` is one for every number. Raises ScrubError if there is none."""
+    """Look up the definition of a score; `lag 100` is one for every number. Raises ScrubError if there is none."""
     if (lag := lag_of(name)) is not None:
         return replace(LAG, name=f"lag {lag}", says=LAG.says.replace("N", str(lag)))
     if name not in DEFINITIONS or name == LAG.name:
@@ -157,12 +157,14 @@ def definition(name: str) -> Definition:
 
 
 def definitions_frame(of: Iterable[Definition] = DEFINITIONS.values()) -> pd.DataFrame:
-    """A row for each definition: name, what it is, unit, source, what it is measured on."""
-    return pd.DataFrame([{**asdict(each), "on": ", ".join(each.on)} for each in of])
+    """List definitions, a row for each: name, what it is, unit, source, what it is measured on."""
+    return pd.DataFrame([{**asdict(score), "on": ", ".join(score.on)} for score in of])
 
 
 def definitions_markdown(of: Iterable[Definition] = DEFINITIONS.values()) -> str:
-    """The definitions as a Markdown table."""
+    """Write the definitions as a Markdown table."""
     lines = ["| score | what it is | unit | measured on | source |", "|---|---|---|---|---|"]
-    lines += [f"| {each.name} | {each.says} | {each.unit} | {', '.join(each.on)} | {each.source} |" for each in of]
+    lines += [
+        f"| {score.name} | {score.says} | {score.unit} | {', '.join(score.on)} | {score.source} |" for score in of
+    ]
     return "\n".join(lines) + "\n"

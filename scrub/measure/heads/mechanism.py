@@ -17,36 +17,37 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Bool, Float, Int
 
+from scrub.data.examples import Examples
 from scrub.measure.heads.attention import attention_to_previous
 from scrub.measure.heads.roles import RULES
 from scrub.measure.heads.score import Head, check_head, head_name
 from scrub.measure.heads.single_paths import Paths, SinglePaths, path_name, resampled_name
 from scrub.models.model import Model
 from scrub.paths.scope import SLOTS
-from scrub.study.binding import Draw, make_draw
-from scrub.study.experiments import UNSCRUBBED, Experiment
-from scrub.study.gates import Gates, check_gates
-from scrub.study.measuring import Measuring
-from scrub.study.statistics import Bootstrap, Interval, recovered
+from scrub.study.evaluate import evaluate
+from scrub.study.experiments import UNSCRUBBED, Experiment, Experiments
+from scrub.study.gates import Gates
+from scrub.study.metric import LOSS
+from scrub.study.settings import Settings
+from scrub.study.statistics import Bootstrap, recovered
 from scrub.text.errors import ScrubError
-from scrub.text.progress import batches_bar
+from scrub.text.frames import plain
+from scrub.text.numbers import PLAIN, Interval
 
-GATED = (torch.float64, torch.float32)  # that the gates are passed in
-AT_ONCE = 48  # experiments of one plan: bounds the memory
-BEST = 3  # paths of each slot that are tried with those of the other slots
+BEST_PATHS = 3  # of each slot that are tried with those of the other slots
 NAMES = {"q": "queries", "k": "keys", "v": "values"}
-CANDIDATES = 8  # heads on the best key paths whose attention to the previous token is measured
+CANDIDATE_HEADS = 8  # on the best key paths whose attention to the previous token is measured
 
 
 @dataclass(frozen=True)
 class PathScore:
-    """What is recovered (percent) where these slots read one path each, and the loss then, in nats."""
+    """Score of one path into each of these slots: percent recovered, and the loss then, in nats."""
 
     paths: Paths
     recovered: Interval
@@ -82,39 +83,44 @@ class Mechanism:
     gates: Gates
 
     def frame(self) -> pd.DataFrame:
-        """A row for every hypothesis: slots, path, percent recovered with its 95 % interval, loss in nats."""
-        rows = [(each.slots, each.path, *vars(each.recovered).values(), each.loss.estimate) for each in self.scores]
+        """List every hypothesis: slots, path, percent recovered with its 95 % interval, loss in nats."""
+        rows = [
+            (score.slots, score.path, *vars(score.recovered).values(), score.loss.estimate) for score in self.scores
+        ]
         return pd.DataFrame(rows, columns=["slots", "path", "recovered", "low", "high", "loss"])
 
     def of(self, slots: str) -> list[PathScore]:
-        """The hypotheses about some slots, the best first."""
-        return [each for each in self.scores if each.slots == slots]
+        """List the hypotheses about some slots, the best first."""
+        return [score for score in self.scores if score.slots == slots]
 
     def standard(self, slots: str) -> PathScore | None:
-        """The best of those about some slots that are the standard picture; None where there is none."""
+        """Find the best of those about some slots that are the standard picture; None where there is none."""
         fits = (
-            each
-            for each in self.of(slots)
-            if all(is_standard(slot, path, self.previous) for slot, path in each.paths.items())
+            score
+            for score in self.of(slots)
+            if all(is_standard(slot, path, self.previous) for slot, path in score.paths.items())
         )
         return next(fits, None)
 
     def conclusions(self) -> list[str]:
-        """What the scores say of the head, in sentences."""
+        """Say in sentences what the scores mean for the head."""
         return [*(_about(self, slots) for slots in self.gaps), _BEHAVIOURAL]
 
-    def numbers(self) -> dict[str, object]:
-        """All numbers, of types that JSON has."""
-        return {
-            "head": self.head,
-            "sequences": self.sequences,
-            "positions": self.positions,
-            "unscrubbed": vars(self.unscrubbed),
-            "gaps": {slots: vars(gap) for slots, gap in self.gaps.items()},
-            "previous": dict(self.previous),
-            "rows": self.frame().to_dict("records"),
-            "conclusions": self.conclusions(),
-        }
+    def numbers(self) -> dict[str, Any]:
+        """List all numbers, in types that JSON has."""
+        numbers: dict[str, Any] = plain(
+            {
+                "head": self.head,
+                "sequences": self.sequences,
+                "positions": self.positions,
+                "unscrubbed": self.unscrubbed,
+                "gaps": self.gaps,
+                "previous": self.previous,
+                "rows": self.frame(),
+                "conclusions": self.conclusions(),
+            }
+        )
+        return numbers
 
 
 _BEHAVIOURAL = (
@@ -125,7 +131,7 @@ _BEHAVIOURAL = (
 
 
 def _about(of: Mechanism, slots: str) -> str:
-    """What is recovered along the best path of a slot, or of each, and along that of the standard picture."""
+    """Say how much the best path of a slot, or of each, recovers, and that of the standard picture."""
     best, standard, gap = of.of(slots)[0], of.standard(slots), of.gaps[slots]
     names = NAMES.get(slots, "all three together")
     if gap.low <= 0:
@@ -140,11 +146,11 @@ def _about(of: Mechanism, slots: str) -> str:
 
 
 def _nats(value: Interval) -> str:
-    return f"{value.estimate:.3f} [{value.low:.3f}, {value.high:.3f}] nats"
+    return f"{PLAIN.with_ends(value, 3)} nats"
 
 
 def is_standard(slot: str, path: str, previous: Mapping[str, float]) -> bool:
-    """Whether a path is that of the standard picture: keys by a previous-token head, all else the embedding."""
+    """Tell whether a path is that of the standard picture: keys by a previous-token head, all else the embedding."""
     if slot != "k":
         return "/" not in path
     return previous.get(_moved_by(path) or "", 0.0) >= RULES["prev"][2]
@@ -159,9 +165,7 @@ def mechanism(
     slots: Sequence[str] = SLOTS,
     depth: int = 2,
     masks: Sequence[str] = (),
-    seed: int = 0,
-    batch: int = 8,
-    progress: bool = False,
+    settings: Settings | None = None,
 ) -> Mechanism:
     """Measure every single-path hypothesis of a head's slots, and the best of each slot together.
 
@@ -175,12 +179,12 @@ def mechanism(
             f"slots are some of {', '.join(SLOTS)}, and a depth is at least 1: not {', '.join(slots)}, {depth}"
         )
     slots = [slot for slot in SLOTS if slot in slots]
-    found = SinglePaths(model.graph, head, depth, masks)
-    draw = make_draw(tokens, selected, (), {}, model.tokenizer, seed, 0)
-    run = _Run(model, draw, found, batch, seed, progress)
+    paths = SinglePaths(model.graph, head, depth, masks)
+    settings = settings or Settings(dtype=str(model.dtype).removeprefix("torch."), device=model.device.type)
+    run = _Run(model, Examples.of(tokens, selected), paths, settings)
     scores: dict[str, list[PathScore]] = {}
     for slot in slots:
-        scores[slot] = run.scores([{slot: path} for path in found.paths(slot)])
+        scores[slot] = run.scores([{slot: path} for path in paths.paths(slot)])
     previous = _attention_to_previous(model, tokens, scores.get("k", ()))
     if len(slots) == len(SLOTS):
         scores[" ".join(slots)] = run.scores(list(_together(scores, previous)))
@@ -191,34 +195,30 @@ def mechanism(
         positions=int(selected.sum()),
         unscrubbed=Bootstrap.interval(run.means[UNSCRUBBED]),
         gaps={tested: run.gap(tested) for tested in scores},
-        scores=tuple(each for some in scores.values() for each in some),
+        scores=tuple(score for some in scores.values() for score in some),
         previous=previous,
-        gates=Gates(run.deviations, tuple(run.warnings)),
+        gates=Gates.joined(run.gates),
     )
 
 
 class _Run:
-    """Measures hypotheses, some in each plan, all on the same pairs and with the same resamples of sequences."""
+    """A run of hypotheses, all on the same pairs and with the same resamples of examples."""
 
-    def __init__(self, model: Model, draw: Draw, found: SinglePaths, batch: int, seed: int, progress: bool) -> None:
-        self._model, self._draw, self._found = model, draw, found
-        self._batch, self._progress = batch, progress
-        self._bootstrap = Bootstrap(draw.selected.sum(1), seed)
+    def __init__(self, model: Model, examples: Examples, paths: SinglePaths, settings: Settings) -> None:
+        self._model, self._examples, self._paths, self._settings = model, examples, paths, settings
+        self._bootstrap = Bootstrap(examples.counts, settings.seed)
         self.means: dict[str, Float[np.ndarray, " one_plus_resample"]] = {}
-        self.deviations: dict[str, float] = {}
-        self.warnings: list[str] = []
+        self.gates: list[Gates] = []
 
     def scores(self, hypotheses: Sequence[Paths]) -> list[PathScore]:
-        """The scores of hypotheses about the same slots, the best first."""
-        anchors = [self._found.unscrubbed, self._found.resampled(hypotheses[0])]
-        for start in range(0, len(hypotheses), AT_ONCE):
-            experiments = [self._found.keeping(paths) for paths in hypotheses[start : start + AT_ONCE]]
-            self._measure([*anchors, *experiments])
-        scores = [self._score(paths, anchors[1].name) for paths in hypotheses]
-        return sorted(scores, key=lambda each: -each.recovered.estimate)
+        """Score hypotheses about the same slots, the best first."""
+        resampled = self._paths.resampled(hypotheses[0])
+        self._measure([resampled, *(self._paths.keeping(paths) for paths in hypotheses)])
+        scores = [self._score(paths, resampled.name) for paths in hypotheses]
+        return sorted(scores, key=lambda score: -score.recovered.estimate)
 
     def gap(self, slots: str) -> Interval:
-        """The nats that resampling all that some slots read costs."""
+        """Estimate the nats that resampling all that some slots read costs."""
         return Bootstrap.interval(self.means[resampled_name(slots.split())] - self.means[UNSCRUBBED])
 
     def _score(self, paths: Paths, resampled: str) -> PathScore:
@@ -226,35 +226,25 @@ class _Run:
         share = recovered(loss, self.means[resampled], self.means[UNSCRUBBED])
         return PathScore(paths, Bootstrap.interval(share), Bootstrap.interval(loss))
 
-    def _measure(self, experiments: Sequence[Experiment]) -> None:
-        """Pass the gates, then keep the mean loss of each experiment, with its resamples."""
-        params, draw = self._model.params, self._draw
-        gates = check_gates(experiments, self._model.graph, params, draw, GATED)
-        for name, deviation in gates.deviations.items():
-            self.deviations[name] = max(deviation, self.deviations.get(name, 0.0))
-        self.warnings += gates.warnings
-        measuring = Measuring(experiments, params, draw.selected.shape[1], str(self._model.device))
-        sums = np.zeros((len(experiments), len(draw.tokens)))
-        with batches_bar(self._progress) as bar:
-            task = bar.add_task(f"{len(experiments)} experiments", total=-(-len(draw.order) // self._batch))
-            for members in draw.batches(self._batch):
-                found = measuring.measure(draw, members).sums
-                sums[:, members] = [found["loss", each.name] for each in experiments]
-                bar.advance(task)
-        names = [each.name for each in experiments]
-        self.means |= dict(zip(names, self._bootstrap.means(sums), strict=True))
+    def _measure(self, scrubbed: Sequence[Experiment]) -> None:
+        """Keep the mean loss of each experiment, with its resamples."""
+        experiments = Experiments(self._paths.unscrubbed, tuple(scrubbed))
+        measured = evaluate(self._model, experiments, self._examples, [LOSS], self._settings)
+        self.gates.append(measured.gates)
+        sums = np.stack([measured.sums[LOSS.name, name] for name in measured.names])
+        self.means |= dict(zip(measured.names, self._bootstrap.means(sums), strict=True))
 
 
 def _together(scores: Mapping[str, Sequence[PathScore]], previous: Mapping[str, float]) -> Iterator[Paths]:
-    """The best paths of each slot in every combination; the standard picture among them, where there is one."""
+    """Combine the best paths of each slot in every way; the standard picture among them, where there is one."""
     best = {}
     for slot, some in scores.items():
         alike: dict[str, str] = {}  # of a path and its parts under masks, the best
-        for each in some:
-            alike.setdefault(re.sub(r"\[.*?\]", "", each.paths[slot]), each.paths[slot])
+        for score in some:
+            alike.setdefault(re.sub(r"\[.*?\]", "", score.paths[slot]), score.paths[slot])
         paths = list(alike.values())
         standard = [path for path in paths if is_standard(slot, path, previous)]
-        best[slot] = list(dict.fromkeys([*paths[:BEST], *standard[:1]]))
+        best[slot] = list(dict.fromkeys([*paths[:BEST_PATHS], *standard[:1]]))
     for together in product(*best.values()):
         yield dict(zip(best, together, strict=True))
 
@@ -262,16 +252,16 @@ def _together(scores: Mapping[str, Sequence[PathScore]], previous: Mapping[str, 
 def _attention_to_previous(
     model: Model, tokens: Int[np.ndarray, "sequence position_plus_one"], scores: Sequence[PathScore]
 ) -> dict[str, float]:
-    """The mean attention to the previous position of the heads that the best key paths' values pass."""
-    heads = dict.fromkeys(filter(None, (_moved_by(each.paths["k"]) for each in scores)))
-    found = {}
-    for name in list(heads)[:CANDIDATES]:
+    """Measure the mean attention to the previous position of the heads that the best key paths' values pass."""
+    heads = dict.fromkeys(filter(None, (_moved_by(score.paths["k"]) for score in scores)))
+    attention = {}
+    for name in list(heads)[:CANDIDATE_HEADS]:
         layer, head = map(int, name.split("."))
-        found[name] = float(attention_to_previous(model, tokens, layer, head)[:, 1:].mean())
-    return found
+        attention[name] = float(attention_to_previous(model, tokens, layer, head)[:, 1:].mean())
+    return attention
 
 
 def _moved_by(path: str) -> str | None:
-    """The head, such as 0.1, of a path that is an input's value path through one head."""
+    """Find the head, such as 0.1, of a path that is an input's value path through one head."""
     steps = path.split("/")
     return steps[0].removeprefix("a").partition("[")[0] if len(steps) == 3 and steps[1] == "v" else None

@@ -1,4 +1,4 @@
-"""How scores are read from one run of the unchanged model: what each head attends to, and what it writes.
+"""Read scores from one run of the unchanged model: what each head attends to, and what it writes.
 
 A score is read row by row, a row being one query of one sequence, and layer by layer. Whatever a head writes is its own
 term of the residual stream, z W_O: the biases of attention's output belong to no head.
@@ -19,20 +19,21 @@ from scrub.graph.ops import centre
 from scrub.measure.heads.attention import pattern_nodes
 from scrub.measure.heads.definitions import lag_of
 from scrub.models.model import Model
+from scrub.text.errors import ScrubError
 
 PATTERN, Z, SCALE, PREDICTION = "pattern", "z", "scale", "prediction"  # what a score may need of a run
 
 
 @dataclass(frozen=True)
 class LayerRun:
-    """What a layer did at the rows of a batch, as far as it is needed, and its W_O."""
+    """Run of a layer at the rows of a batch, as far as it is needed, and its W_O."""
 
     pattern: Float[Tensor, "batch head row key"] | None
     z: Float[Tensor, "batch head row d_head"] | None
     weight: Float[Tensor, "head d_model d_head"]
 
     def along(self, directions: Float[Tensor, "batch some d_model"]) -> Float[Tensor, "batch head some d_head"]:
-        """Directions of the residual stream as each head's output sees them: z times this is z W_O times those."""
+        """Map directions of the residual stream to those of each head's z: z times these is z W_O times those."""
         return einsum(directions, self.weight, "batch some d_model, head d_model d_head -> batch head some d_head")
 
 
@@ -71,7 +72,7 @@ class Ending:
     gain: Float[Tensor, " d_model"]
 
     def before(self, directions: Float[Tensor, "batch some d_model"]) -> Float[Tensor, "batch some d_model"]:
-        """Directions behind the LayerNorm as directions in front of it, its division left out.
+        """Map directions behind the LayerNorm to directions in front of it, its division left out.
 
         LayerNorm subtracts the mean, divides and multiplies by the gain, all of which are symmetric.
         """
@@ -84,14 +85,14 @@ Reader = Callable[[LayerRun], Float[Tensor, "batch head row"]]
 
 @dataclass(frozen=True)
 class Reading:
-    """How a score is read: what it needs of a run, and of a batch's rows those that count and a reader of layers."""
+    """Recipe for a score: what it needs of a run, and of a batch's rows those that count and a reader of layers."""
 
     needs: frozenset[str]
     prepare: Callable[[Rows], tuple[Counted, Reader]]
 
 
 def attention_to(keys: Callable[[Rows], Bool[Tensor, "batch row key"]]) -> Reading:
-    """Attention to some keys of each row; rows that have none don't count."""
+    """Read the attention to some keys of each row; rows that have none don't count."""
 
     def prepare(rows: Rows) -> tuple[Counted, Reader]:
         wanted = keys(rows)
@@ -108,33 +109,33 @@ def attention_to(keys: Callable[[Rows], Bool[Tensor, "batch row key"]]) -> Readi
 
 
 def same_token(rows: Rows) -> Bool[Tensor, "batch row key"]:
-    """The copies of the query's token so far, its own position included."""
+    """Mark the copies of the query's token so far, its own position included."""
     return (rows.inputs[:, None] == rows.token[..., None]) & (rows.key <= rows.query[..., None])
 
 
 def prefix_matching(rows: Rows) -> Bool[Tensor, "batch row key"]:
-    """The positions after the earlier copies of the query's token."""
+    """Mark the positions after the earlier copies of the query's token."""
     before = rows.inputs.roll(1, 1)[:, None]  # the token before each key; there is none before key 0
     return (before == rows.token[..., None]) & (rows.key > 0) & (rows.key <= rows.query[..., None])
 
 
 def lag(count: int) -> Callable[[Rows], Bool[Tensor, "batch row key"]]:
-    """The position so many before the query."""
+    """Mark the position so many before the query."""
     return lambda rows: rows.key == rows.query[..., None] - count
 
 
 def first_position(rows: Rows) -> Bool[Tensor, "batch row key"]:
-    """Position 0, from later ones."""
+    """Mark position 0, from later ones."""
     return (rows.key == 0) & (rows.query[..., None] > 0)
 
 
 def target(rows: Rows) -> Bool[Tensor, "batch row key"]:
-    """The position behind the first occurrence; NOWHERE is no key."""
+    """Mark the position behind the first occurrence; NOWHERE is no key."""
     return rows.key == rows.target[..., None]
 
 
 def copying(rows: Rows) -> tuple[Counted, Reader]:
-    """The logit of the attended token less the mean of all others, from the head's own output: see DEFINITIONS.
+    """Read what the head's own output adds to the logit of the attended token above all others: see DEFINITIONS.
 
     The mean over others is left over from the mean over all V tokens: l - (V m - l) / (V - 1) = (l - m) V / (V - 1).
     """
@@ -153,7 +154,7 @@ def copying(rows: Rows) -> tuple[Counted, Reader]:
 
 
 def direct_effect(rows: Rows) -> tuple[Counted, Reader]:
-    """The head's own output along the gradient of log P(target), one-hot minus probabilities: see DEFINITIONS."""
+    """Read the direct logit attribution along the gradient of log P(target), one-hot less probabilities."""
     assert rows.prediction is not None
     assert rows.scale is not None
     directions = rows.ending.before(rows.ending.table[rows.following] - rows.prediction) * rows.scale
@@ -178,7 +179,7 @@ READINGS: Mapping[str, Reading] = {
 
 
 def reading(name: str) -> Reading:
-    """How the score of that name is read."""
+    """Look up how the score of that name is read."""
     count = lag_of(name)
     return READINGS[name] if count is None else attention_to(lag(count))
 
@@ -193,30 +194,35 @@ class Anatomy:
 
     @classmethod
     def of(cls, graph: Node) -> Anatomy:
-        """Those of a model."""
+        """Find those of a model. Raises ScrubError unless its last norm is a LayerNorm."""
         nodes = list(walk([graph]))
-        (unembedding,) = (each for each in nodes if each.op == "unembed")
-        return cls(tuple(each for each in nodes if each.op == "output"), unembedding, graph)
+        (unembedding,) = (n for n in nodes if n.op == "unembed")
+        if (last := unembedding.inputs[0].op) != "layer_norm":
+            raise ScrubError(
+                f"scores of heads are read through a LayerNorm in front of the unembedding, but there the model has "
+                f"{last!r}: take a model that has one"
+            )
+        return cls(tuple(n for n in nodes if n.op == "output"), unembedding, graph)
 
     def outputs(self, needs: frozenset[str]) -> dict[str, Node]:
-        """What a plan has to compute, by name: `pattern L` and `z L` of every layer, scale, prediction."""
-        found: dict[str, Node] = {}
+        """Name what a plan has to compute: `pattern L` and `z L` of every layer, scale, prediction."""
+        outputs: dict[str, Node] = {}
         for at, (layer, pattern) in enumerate(zip(self.layers, pattern_nodes(self.logits), strict=True)):
-            found |= {f"{PATTERN} {at}": pattern} if PATTERN in needs else {}
-            found |= {f"{Z} {at}": layer.inputs[0]} if Z in needs else {}
+            outputs |= {f"{PATTERN} {at}": pattern} if PATTERN in needs else {}
+            outputs |= {f"{Z} {at}": layer.inputs[0]} if Z in needs else {}
         normed, table = self.unembedding.inputs
         if SCALE in needs:
-            found[SCALE] = node("inverse_deviation", normed.inputs[0], eps=normed.arguments["eps"])
+            outputs[SCALE] = node("inverse_deviation", normed.inputs[0], eps=normed.arguments["eps"])
         if PREDICTION in needs:
-            found[PREDICTION] = node("mean_embedding", node("probabilities", self.logits), table)
-        return found
+            outputs[PREDICTION] = node("mean_embedding", node("probabilities", self.logits), table)
+        return outputs
 
     def weights(self, model: Model) -> list[Float[Tensor, "head d_model d_head"]]:
-        """W_O of every layer."""
+        """Look up W_O of every layer."""
         return [model.params[str(layer.inputs[1].arguments["name"])] for layer in self.layers]
 
     def ending(self, model: Model) -> Ending:
-        """The final LayerNorm and unembedding."""
+        """Look up the final LayerNorm and unembedding."""
         normed, table = self.unembedding.inputs
         gain = normed.inputs[1]
-        return Ending(*(model.params[str(each.arguments["name"])] for each in (table, gain)))
+        return Ending(*(model.params[str(leaf.arguments["name"])] for leaf in (table, gain)))

@@ -1,31 +1,36 @@
-"""The roles of heads, from what they attend to."""
+"""Give heads roles by what they attend to."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from scrub.data.prompts.repeated import common_tokens, repeated_tokens
+from scrub.data.examples import Examples
+from scrub.data.repeated import common_tokens, repeated_tokens
 from scrub.measure.heads.attention import measure_losses
-from scrub.measure.heads.places import Places
 from scrub.measure.heads.score import HeadScore, head_name
 from scrub.measure.heads.scores import score_heads
+from scrub.models.checkpoints import write_config
+from scrub.models.hub import own_config
 from scrub.models.model import Model
-from scrub.study.statistics import Bootstrap, Interval
+from scrub.study.statistics import Bootstrap
+from scrub.text.files import make_folder
+from scrub.text.numbers import Interval
 
 # what roles call the scores that they rest on
 TARGETS = {"previous": "previous token", "current": "same token", "induction": "prefix matching"}
 # role -> what it attends to, where that is measured, and the least attention that makes a head one
 RULES = {"prev": ("previous", "text", 0.4), "self": ("current", "text", 0.45), "ind": ("induction", "repeated", 0.2)}
-COMMON = 500  # tokens that repeated sequences are drawn from
+COMMON_TOKENS = 500  # that repeated sequences are drawn from: a model hardly knows most of its vocabulary
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What the heads of a model attend to on text and on repeated random tokens, and its losses there.
+    """Attention of a model's heads on text and on repeated random tokens, and its losses there.
 
     `halves` are the losses in nats on the first and second half of repeated sequences of common tokens.
     """
@@ -36,7 +41,7 @@ class Measured:
     halves: dict[str, tuple[Interval, Interval]]
 
     def roles(self) -> dict[str, list[tuple[int, int]]]:
-        """The heads of each role.
+        """Find the heads of each role.
 
         An induction head lies above a previous-token head, whose output its keys read; the other two roles
         are those of heads in the layers below the highest induction head. A head has one role: the rarer wins.
@@ -49,10 +54,10 @@ class Measured:
         for role in ("prev", "self"):
             heads[role] = [head for head in heads[role] if head[0] < highest and head not in taken]
             taken.update(heads[role])
-        return {role: found for role, found in heads.items() if found}
+        return {role: those for role, those in heads.items() if those}
 
     def frame(self) -> pd.DataFrame:
-        """A row for every head: attention (fractions) to each target with its interval, and its role."""
+        """List every head's attention (fractions) to each target with its interval, and its role."""
         roles = {head: role for role, heads in self.roles().items() for head in heads}
         rows = []
         for head in self.attention["text"]["previous"].heads:
@@ -63,22 +68,22 @@ class Measured:
         return pd.DataFrame(rows)
 
     def scores(self) -> dict[str, dict[str, object]]:
-        """What every role rests on: the rule, and of each of its heads the attention with its 95 % interval."""
-        found: dict[str, dict[str, object]] = {}
+        """List what every role rests on: the rule, and of each of its heads the attention with its 95 % interval."""
+        scores: dict[str, dict[str, object]] = {}
         for role, heads in self.roles().items():
             target, where, least = RULES[role]
             intervals = {head_name(head): self.attention[where][target].interval(head) for head in heads}
             shown = {
-                head: [round(value, 4) for value in (each.estimate, each.low, each.high)]
-                for head, each in intervals.items()
+                head: [round(value, 4) for value in (interval.estimate, interval.low, interval.high)]
+                for head, interval in intervals.items()
             }
-            found[role] = {"attention_to": target, "on": where, "at_least": least, "heads": shown}
-        return found
+            scores[role] = {"attention_to": target, "on": where, "at_least": least, "heads": shown}
+        return scores
 
     def _above(self, role: str) -> list[tuple[int, int]]:
         target, where, least = RULES[role]
-        found = np.argwhere(self.attention[where][target].means >= least)
-        return [(int(layer), int(head)) for layer, head in found]
+        above = np.argwhere(self.attention[where][target].means >= least)
+        return [(int(layer), int(head)) for layer, head in above]
 
 
 _COLUMNS = [
@@ -94,25 +99,37 @@ def measure(model: Model, text: Int[np.ndarray, "sequence position_plus_one"], s
     """Measure every head of a model on text, and on repeated random tokens: the text's common ones, and any."""
     text = text[:sequences]
     candidates = {
-        "repeated": common_tokens(text, model.bos_token_id, COMMON),
+        "repeated": common_tokens(text, model.bos_token_id, COMMON_TOKENS),
         "uniform": np.setdiff1d(np.arange(model.vocab_size), [model.bos_token_id]),
     }
-    attention = {"text": measure_targets(model, Places.of_text(text))}
+    attention = {"text": measure_targets(model, Examples.of(text))}
     halves = {}
     for name, tokens in candidates.items():
         drawn = repeated_tokens(tokens, text.shape[1] - 1, model.bos_token_id, sequences, seed=0)
         half = drawn.shape[1] // 2
-        attention[name] = measure_targets(model, Places.of_repeated(drawn))
-        found = measure_losses(model, drawn)
+        attention[name] = measure_targets(model, Examples.of_repeated(drawn))
+        losses = measure_losses(model, drawn)
         # the first token of either half follows the begin token, or a copy of the last: nothing predicts it
-        halves[name] = (_mean(found[:, 1:half]), _mean(found[:, half + 1 :]))
+        halves[name] = (_mean(losses[:, 1:half]), _mean(losses[:, half + 1 :]))
     return Measured(model, attention, _mean(measure_losses(model, text)), halves)
 
 
-def measure_targets(model: Model, places: Places, seed: int = 0) -> dict[str, HeadScore]:
-    """Attention of every head to what roles are about, by target."""
-    found = score_heads(model, places, TARGETS.values(), seed)
-    return {target: found[name] for target, name in TARGETS.items()}
+def measure_targets(model: Model, examples: Examples, seed: int = 0) -> dict[str, HeadScore]:
+    """Measure the attention of every head to what roles are about, by target."""
+    scores = score_heads(model, examples, TARGETS.values(), seed)
+    return {target: scores[name] for target, name in TARGETS.items()}
+
+
+def write_roles(model: str, measured: Measured, measured_on: str) -> Path:
+    """Write the roles of a model's heads, and the scores that they rest on, into its config.json, whose path it is.
+
+    Raises ScrubError if there is no such model, or it can't be written.
+    """
+    path, fields = own_config(model)
+    scores = {"measured_on": measured_on, **measured.scores()}
+    make_folder(path.parent)
+    write_config(path, {**fields, "roles": measured.roles(), "role_scores": scores})
+    return path
 
 
 def _mean(values: np.ndarray) -> Interval:

@@ -11,8 +11,10 @@ from jaxtyping import Float, Int
 
 from scrub.models.model import Model
 from scrub.paths.splits import attention_heads
-from scrub.study.statistics import Bootstrap, Interval
+from scrub.study.statistics import Bootstrap
 from scrub.text.errors import ScrubError
+from scrub.text.frames import interval_columns
+from scrub.text.numbers import Interval
 
 Head = tuple[int, int]  # layer, head
 
@@ -50,22 +52,22 @@ class HeadScore:
         return Bootstrap(self.counts, self.seed).means(flat).reshape(*self.sums.shape[1:], -1)
 
     def interval(self, head: Head) -> Interval:
-        """The mean of one head, with its 95 % interval over sequences. One sequence has none: its ends are the mean."""
+        """Estimate the mean of one head, with its 95 % interval over sequences; of one, its ends are the mean."""
         return Bootstrap.interval(self.resampled[head])
 
     def top(self, count: int) -> list[Head]:
-        """The heads of the largest means, the largest first."""
+        """List the heads of the largest means, the largest first."""
         order = np.argsort(-self.means.ravel(), kind="stable")[:count]
         return [self.heads[at] for at in order]
 
     def frame(self) -> pd.DataFrame:
-        """A row for every head: layer, head, the mean and the ends of its interval."""
-        rows = [(*head, *vars(self.interval(head)).values()) for head in self.heads]
-        return pd.DataFrame(rows, columns=["layer", "head", "estimate", "low", "high"])
+        """List every head: layer, head, the mean and the ends of its interval."""
+        frame = pd.DataFrame(self.heads, columns=["layer", "head"])
+        return frame.assign(**interval_columns("estimate", map(self.interval, self.heads), "low", "high"))
 
 
 def head_name(head: Head) -> str:
-    """`1.6` is head 6 of layer 1, as in `a1.6`."""
+    """Name a head: `1.6` is head 6 of layer 1, as in `a1.6`."""
     return f"{head[0]}.{head[1]}"
 
 

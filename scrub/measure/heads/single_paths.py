@@ -21,25 +21,26 @@ from scrub.graph.node import Node, walk
 from scrub.measure.heads.score import Head, head_name
 from scrub.paths.locate import below
 from scrub.paths.pattern import Pattern
-from scrub.paths.rules import OTHER, REFERENCE, Rule, resample
+from scrub.paths.rules import Rule
 from scrub.paths.scope import SLOTS
+from scrub.paths.sources import Source, X, Y
 from scrub.paths.splits import Split
-from scrub.study.experiments import UNSCRUBBED, Experiment
+from scrub.study.experiments import UNSCRUBBED, Experiment, Name, build
 from scrub.text.errors import ScrubError
 
-MOST = 5000  # paths of a slot, above which they take hours
+MAX_PATHS = 5000  # of a slot: more take hours
 Paths = Mapping[str, str]  # slot -> the path below it that is real
 
 
 def paths_below(node: Node, depth: int) -> Iterator[str]:
-    """Every path from a node to an input through at most `depth` components, the input's own counted."""
-    for each in below(node):
-        label, left = each.label or "", depth - (each.label not in SLOTS)
-        if not below(each):
+    """List every path from a node to an input through at most `depth` components, the input's own counted."""
+    for lower in below(node):
+        label, left = lower.label or "", depth - (lower.label not in SLOTS)
+        if not below(lower):
             if left >= 0:
                 yield label
         elif left > 0:
-            for path in paths_below(each, left):
+            for path in paths_below(lower, left):
                 yield f"{label}/{path}"
 
 
@@ -57,39 +58,38 @@ class SinglePaths:
     @cached_property
     def unscrubbed(self) -> Experiment:
         """The model, with the head apart from the others of its layer."""
-        return Experiment(UNSCRUBBED, self._whole, (), self._whole)
+        return build(UNSCRUBBED, self._whole)
 
     def resampled(self, slots: Iterable[str]) -> Experiment:
-        """All that some slots read is resampled: what single paths start from."""
-        rules = tuple(self._rule(f"{slot}/**", OTHER) for slot in slots)
-        return Experiment(resampled_name(slots), self._whole, rules, resample(self._whole, rules))
+        """Resample all that some slots read, which is what single paths start from."""
+        return build(resampled_name(slots), self._whole, [self._rule(f"{slot}/**", Y) for slot in slots])
 
     def paths(self, slot: str) -> list[str]:
-        """Every path below a slot, those along a part of a head's attention too.
+        """List every path below a slot, those along a part of a head's attention too.
 
         Raises ScrubError if there are more than can be measured.
         """
-        node = next(each for each in below(self._head_of((slot,))) if each.label == slot)
-        found: list[str] = []
+        node = next(n for n in below(self._head_of((slot,))) if n.label == slot)
+        paths: list[str] = []
         for path in paths_below(node, self._depth):
-            found += [path, *self._masked(path)]
-            if len(found) > MOST:
+            paths += [path, *self._masked(path)]
+            if len(paths) > MAX_PATHS:
                 raise ScrubError(
-                    f"{self.entry.removeprefix('**/')}/{slot} has more than {MOST} paths of at most {self._depth} "
+                    f"{self.entry.removeprefix('**/')}/{slot} has more than {MAX_PATHS} paths of at most {self._depth} "
                     "components: lower the depth"
                 )
-        return found
+        return paths
 
     def keeping(self, paths: Paths) -> Experiment:
-        """What some slots read is resampled, but for one path of each."""
+        """Resample what some slots read, but for one path of each."""
         before = self._graph(tuple(paths))
         for slot, path in paths.items():
             if (masked := _mask(path)) is not None:
                 component, mask = masked
                 before = Split(Pattern(f"{self.entry}/{slot}/{component}"), "mask", (mask,)).apply(before, {})
-        rules = [self._rule(f"{slot}/**", OTHER) for slot in paths]
-        rules += [self._rule(f"{slot}/{path}", REFERENCE) for slot, path in paths.items()]
-        return Experiment(path_name(paths), before, tuple(rules), resample(before, rules))
+        rules = [self._rule(f"{slot}/**", Y) for slot in paths]
+        rules += [self._rule(f"{slot}/{path}", X) for slot, path in paths.items()]
+        return build(path_name(paths), before, rules)
 
     def _masked(self, path: str) -> list[str]:
         steps = path.split("/")
@@ -98,10 +98,10 @@ class SinglePaths:
         return ["/".join([*steps[:-3], f"{steps[-3]}[{mask}]", *steps[-2:]]) for mask in self._masks]
 
     def _graph(self, slots: tuple[str, ...]) -> Node:
-        """The model with every attention layer that these slots' paths pass split into single heads, there only."""
+        """Split every attention layer that these slots' paths pass into single heads, there only."""
         if slots not in self._split:
             graph = self._graph(slots[:-1])
-            slot = next(each for each in below(self._head) if each.label == slots[-1])
+            slot = next(n for n in below(self._head) if n.label == slots[-1])
             direct = self._depth <= 2  # of paths that pass one component, only that is split
             for layer in below(slot) if direct else walk([slot]):
                 if layer.op == "output" and self._depth > 1:
@@ -115,21 +115,21 @@ class SinglePaths:
     def _head_of(self, slots: tuple[str, ...]) -> Node:
         return next(n for n in walk([self._graph(slots)]) if n.label == self._head.label)
 
-    def _rule(self, path: str, source: str) -> Rule:
+    def _rule(self, path: str, source: Source) -> Rule:
         return Rule(Pattern(f"{self.entry}/{path}"), source)
 
 
-def resampled_name(slots: Iterable[str]) -> str:
-    """The name of the experiment that resamples all that some slots read."""
-    return f"{' '.join(slots)} resampled"
+def resampled_name(slots: Iterable[str]) -> Name:
+    """Name the experiment that resamples all that some slots read."""
+    return Name(f"{' '.join(slots)} resampled")
 
 
-def path_name(paths: Paths) -> str:
-    """`k/a0.1/v/emb`, or several."""
-    return " ".join(f"{slot}/{path}" for slot, path in paths.items())
+def path_name(paths: Paths) -> Name:
+    """Name the experiment of these paths: `k/a0.1/v/emb`, or several."""
+    return Name(" ".join(f"{slot}/{path}" for slot, path in paths.items()))
 
 
 def _mask(path: str) -> tuple[str, str] | None:
-    """The path down to a component of which only a part is meant, and the mask of that part."""
+    """Find the path down to a component of which only a part is meant, and the mask of that part."""
     before, bracket, after = path.partition("[")
     return (before, after.partition("]")[0]) if bracket else None

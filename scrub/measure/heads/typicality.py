@@ -1,4 +1,4 @@
-"""Where a previous-token head departs from the previous token: the tokens around which it looks elsewhere."""
+"""Find the tokens around which a previous-token head looks elsewhere."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from scrub.measure.heads.attention import attention_to_previous
 from scrub.models.model import Model
 from scrub.text.errors import ScrubError
 
-LEAST_SEEN = 100  # occurrences, below which a token's mean says little
-DEPARTS = 0.5  # of the head's mean attention to the previous position: a token that brings it below is atypical
-MOST = 12  # tokens of each kind
+MIN_OCCURRENCES = 100  # of a token: the mean over fewer says little
+DEPARTS_FRACTION = 0.5  # of the head's mean attention to the previous position: a token below is atypical
+MAX_TOKENS = 12  # of each kind
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ def _departures(
     flat = tokens.ravel()
     seen = np.bincount(flat, minlength=model.vocab_size)
     means = np.bincount(flat, weights=attention.ravel(), minlength=model.vocab_size) / np.maximum(seen, 1)
-    below = np.flatnonzero((seen >= LEAST_SEEN) & (means < DEPARTS * attention.mean()))
+    below = np.flatnonzero((seen >= MIN_OCCURRENCES) & (means < DEPARTS_FRACTION * attention.mean()))
     missing = seen[below] * (attention.mean() - means[below])  # the attention that is elsewhere because of it
-    most = below[np.argsort(-missing, kind="stable")[:MOST]]
+    most = below[np.argsort(-missing, kind="stable")[:MAX_TOKENS]]
     assert model.tokenizer is not None
     return tuple(
         Departure(

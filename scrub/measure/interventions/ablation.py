@@ -4,35 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from scrub.data.load import Sequences
-from scrub.data.prompts.prompts import Prompts
+from scrub.data.examples import Examples, Tokens
 from scrub.data.prompts.texts import token_text
 from scrub.measure.heads.definitions import ABLATIONS, definition
-from scrub.measure.heads.places import Places, Tokens
 from scrub.measure.heads.score import HeadScore
-from scrub.measure.interventions.effects import LOGIT, LOSS, MEAN_LOGIT, Effects, measure_effects
+from scrub.measure.interventions.effects import Effects, measure_effects
 from scrub.measure.interventions.intervention import ablate_sites
-from scrub.measure.interventions.values import Arrays
 from scrub.models.model import Model
 from scrub.paths.sites import expanded, heads
 from scrub.paths.splits import attention_heads
-from scrub.study.run import Settings
-from scrub.study.statistics import Interval
+from scrub.study.held import Arrays
+from scrub.study.metric import LOGIT, LOSS, MEAN_LOGIT
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
+from scrub.text.frames import interval_columns
+from scrub.text.numbers import Interval
 
 EFFECT, LOG_EFFECT, SHIFT, DIFFERENTIAL = ABLATIONS  # the scores that an ablation gives
-BEFORE = 0  # the row of the unchanged model
+UNCHANGED_ROW = 0  # of every array of effects
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """What ablations do to the predictions of a model: `before` is the unchanged model, `after` the ablated one.
+    """Effects of ablations on the predictions of a model: `before` is the unchanged model, `after` the ablated one.
 
+    `ablate(model, text, ["a1.3", "m0"]).frame()` is a row for each, and `tokens("a1.3")` one for each token.
     `how` says what was done, as in "zero" or "mean at positions 4..7". Intervals are 95 % bootstraps over sequences,
     the same resamples before and after; one sequence has none: its ends are the estimate.
     """
@@ -49,11 +51,11 @@ class Ablation:
     @property
     def before(self) -> dict[str, Interval]:
         """The loss and the probability of the target in the unchanged model."""
-        values = np.stack([self.effects.values[LOSS][BEFORE], self.effects.probability[BEFORE]])
+        values = np.stack([self.effects.values[LOSS.name][UNCHANGED_ROW], self.effects.probability[UNCHANGED_ROW]])
         return dict(zip(("loss", "probability"), self.effects.interval(values), strict=True))
 
     def change(self, kind: str) -> Float[np.ndarray, "experiment scored"]:
-        """One of the scores in ABLATIONS at every scored position, a row for each experiment.
+        """Score every scored position by one of ABLATIONS, a row for each experiment.
 
         The effects are before less after, above 0 where the model loses what it had; the uniform shift is that of the
         mean logit, and the differential effect that of the target's logit above it, both after less before. Raises
@@ -61,19 +63,19 @@ class Ablation:
         """
         values = self.effects.values
         if kind == EFFECT:
-            found = -self.effects.probability
+            values_of = -self.effects.probability
         elif kind == LOG_EFFECT:  # the loss is -log P
-            found = values[LOSS]
+            values_of = values[LOSS.name]
         elif kind == SHIFT:
-            found = values[MEAN_LOGIT]
+            values_of = values[MEAN_LOGIT.name]
         elif kind == DIFFERENTIAL:
-            found = values[LOGIT] - values[MEAN_LOGIT]
+            values_of = values[LOGIT.name] - values[MEAN_LOGIT.name]
         else:
             raise ScrubError(f"an ablation has no score {kind!r}: it has {', '.join(ABLATIONS)}")
-        return self.effects.above_unchanged(found)[1:]
+        return self.effects.above_unchanged(values_of)[1:]
 
     def head_score(self, kind: str = EFFECT) -> HeadScore:
-        """One of the scores in ABLATIONS for every head. Raises ScrubError unless each head was ablated by itself."""
+        """Score every head by one of ABLATIONS. Raises ScrubError unless each head was ablated by itself."""
         change, layers = self.change(kind), attention_heads(self.model.graph)
         names = heads(self.model.graph)
         if missing := [name for name in names if name not in self.names]:
@@ -82,37 +84,44 @@ class Ablation:
             )
         sums = self.effects.sums(change)[[self.names.index(name) for name in names]]
         shaped = sums.T.reshape(-1, len(layers), len(names) // len(layers))
-        score = definition(kind).score(self.effects.places.on, shaped, self.effects.counts, self.effects.seed)
+        score = definition(kind).score(self.effects.examples.kind, shaped, self.effects.counts, self.effects.seed)
         return replace(score, name=f"{kind} ({self.how})")
 
     def frame(self) -> pd.DataFrame:
-        """A row for each experiment: loss and P(target) before and after, and every score in ABLATIONS, with the ends
-        of their intervals. The effect in log probability is the rise of the loss."""
+        """List for each experiment loss and P(target) before and after, and every score in ABLATIONS, with intervals.
+
+        The effect in log probability is the rise of the loss.
+        """
         loss, probability = self.before["loss"], self.before["probability"]
-        rows = pd.DataFrame({"ablated": self.names, "loss before": loss.estimate})
-        _put(rows, "loss after", self.effects.interval(self.effects.values[LOSS][1:]))
-        _put(rows, LOG_EFFECT, self.effects.interval(self.change(LOG_EFFECT)))
-        rows["probability before"] = probability.estimate
-        _put(rows, "probability after", self.effects.interval(self.effects.probability[1:]))
+        columns = {
+            "ablated": self.names,
+            "loss before": loss.estimate,
+            **interval_columns("loss after", self.effects.interval(self.effects.values[LOSS.name][1:])),
+            **interval_columns(LOG_EFFECT, self.effects.interval(self.change(LOG_EFFECT))),
+            "probability before": probability.estimate,
+            **interval_columns("probability after", self.effects.interval(self.effects.probability[1:])),
+        }
         for kind in (EFFECT, SHIFT, DIFFERENTIAL):
-            _put(rows, kind, self.effects.interval(self.change(kind)))
-        return rows
+            columns |= interval_columns(kind, self.effects.interval(self.change(kind)))
+        return pd.DataFrame(columns)
 
     def tokens(self, experiment: str) -> pd.DataFrame:
-        """A row for each scored position: its sequence, position and token, the target that comes next, and the loss of
-        that before and after. Raises ScrubError for an experiment that there is not."""
+        """List for each scored position its token, the target that comes next, and the loss of that before and after.
+
+        Raises ScrubError for an experiment that there is not.
+        """
         if experiment not in self.names:
             raise ScrubError(f"there is no experiment {experiment!r}: there are {', '.join(self.names)}")
-        places, losses = self.effects.places, self.effects.values[LOSS]
-        sequence, position = np.nonzero(places.scored)
-        texts = {int(t): token_text(int(t), self.model.tokenizer) for t in np.unique(places.tokens)}
-        before, after = losses[BEFORE], losses[1 + self.names.index(experiment)]
+        examples, losses = self.effects.examples, self.effects.values[LOSS.name]
+        sequence, position = np.nonzero(examples.scored)
+        texts = {int(t): token_text(int(t), self.model.tokenizer) for t in np.unique(examples.tokens)}
+        before, after = losses[UNCHANGED_ROW], losses[1 + self.names.index(experiment)]
         return pd.DataFrame(
             {
                 "sequence": sequence,
                 "position": position,
-                "token": [texts[int(t)] for t in places.tokens[sequence, position]],
-                "target": [texts[int(t)] for t in places.tokens[sequence, position + 1]],
+                "token": [texts[int(t)] for t in examples.tokens[sequence, position]],
+                "target": [texts[int(t)] for t in examples.tokens[sequence, position + 1]],
                 "loss before": before,
                 "loss after": after,
                 "rise": after - before,
@@ -122,7 +131,7 @@ class Ablation:
 
 def ablate(
     model: Model,
-    on: Places | Prompts | Sequences | Tokens,
+    on: Examples | Any,
     what: str | Sequence[str] | None = None,
     *,
     how: str = "zero",
@@ -134,8 +143,9 @@ def ablate(
     arrays: Arrays | None = None,
     settings: Settings | None = None,
 ) -> Ablation:
-    """Ablate sites of a model, one experiment after another, all in one plan.
+    """Ablate sites of a model by zero, by the mean or by resampling, one experiment after another, all in one plan.
 
+    `ablate(model, text, ["a1.3", "a1.3+m0"], how="mean").frame()`.
     `what` is "heads", "layers" (attention and MLPs), "attention", "mlps" or "streams", one experiment for each of them;
     or texts of sites, one experiment for each: `a1.3`, or several at once as in `a1.3+a0.1@4..7` (see
     scrub/paths/sites.py). By default it is "heads", or nothing but what `attend` does.
@@ -147,7 +157,7 @@ def ablate(
     Losses are scored at the query of prompts, from position 2 on of text, or at places of your own.
     Raises ScrubError for what doesn't fit, and GateError if a gate fails.
     """
-    places = Places.of(on)
+    examples = Examples.of(on)
     texts = expanded(what, model.graph) if what is not None else [""] if attend else heads(model.graph)
     interventions = [
         ablate_sites(
@@ -163,13 +173,13 @@ def ablate(
         for text in texts
     ]
     effects = measure_effects(
-        model, interventions, places, other=other, reference=reference, arrays=arrays, logits=True, settings=settings
+        model, interventions, examples, other=other, reference=reference, arrays=arrays, logits=True, settings=settings
     )
     return Ablation(model, effects, _said(how, positions, attend or {}, only, only or any(texts)))
 
 
 def _name(text: str, attend: Mapping[str, str], only: bool) -> str:
-    """What an experiment is called: what is ablated, or what alone is kept."""
+    """Name an experiment: what is ablated, or what alone is kept."""
     forced = ", ".join(f"{heads} by {pattern}" for heads, pattern in attend.items())
     if not text:
         return f"only {forced}" if only else forced
@@ -177,13 +187,7 @@ def _name(text: str, attend: Mapping[str, str], only: bool) -> str:
 
 
 def _said(how: str, positions: str | None, attend: Mapping[str, str], only: bool, ablates: bool) -> str:
-    """How everything was ablated, and what was done besides."""
+    """Say how everything was ablated, and what was done besides."""
     where = f" at positions {positions}" if positions else ""
     said = [f"{how}{where}{', all but what is named' if only else ''}"] if ablates else []
     return "; ".join([*said, *(f"{heads} attending by {pattern}" for heads, pattern in attend.items())])
-
-
-def _put(rows: pd.DataFrame, name: str, found: Sequence[Interval]) -> None:
-    """Add a column with its interval's ends beside it."""
-    for column, ends in ((name, "estimate"), (f"{name}, low", "low"), (f"{name}, high", "high")):
-        rows[column] = [getattr(each, ends) for each in found]

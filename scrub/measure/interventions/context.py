@@ -1,4 +1,4 @@
-"""Context sensitivity: what a head's far context is worth to the predictions that have much context.
+"""Context sensitivity: the worth of a head's far context to the predictions that have much context.
 
 The head alone runs on a sequence whose beginning is another sequence's, while all others run on the real one. It is
 scored where at least so many real tokens (the near context) stand between the cut and the position: what it loses
@@ -9,28 +9,30 @@ from __future__ import annotations
 
 import numpy as np
 
-from scrub.measure.heads.definitions import CONTEXT, TEXT, definition
-from scrub.measure.heads.places import Places, Tokens
+from scrub.data.examples import TEXT, Examples, Tokens
+from scrub.measure.heads.definitions import CONTEXT, definition
 from scrub.measure.heads.score import HeadScore
-from scrub.measure.interventions.effects import LOSS, measure_effects
+from scrub.measure.interventions.effects import measure_effects
 from scrub.measure.interventions.intervention import feed
 from scrub.models.model import Model
 from scrub.paths.sites import heads, read_sites
+from scrub.paths.sources import Y
 from scrub.paths.splits import attention_heads
-from scrub.study.pairing import pair
-from scrub.study.run import Settings
+from scrub.study.draws import pair
+from scrub.study.metric import LOSS
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 
-NEAR = 32  # positions of real context, at least
+NEAR_POSITIONS = 32  # of real context, at least
 
 
 def context_sensitivity(
     model: Model,
     text: Tokens,
-    near: int = NEAR,
+    near: int = NEAR_POSITIONS,
     settings: Settings | None = None,
 ) -> HeadScore:
-    """How much the in-context loss rises, in nats, when a head's far context is another sequence's, for every head.
+    """Measure for every head how much the loss rises, in nats, when its far context is another sequence's.
 
     Sequences are cut in the middle: what is before it, but for the begin token, is the other sequence's where the head
     reads; positions from `near` behind the cut on are scored.
@@ -49,9 +51,9 @@ def context_sensitivity(
     scored = np.repeat((np.arange(positions) >= cut + near)[None], len(text), axis=0)
     other = text.copy()
     other[:, 1:cut] = text[pair(len(text), asked.seed, 0)][:, 1:cut]
-    interventions = [feed(name, read_sites(name, model.graph, model.roles), "y") for name in heads(model.graph)]
-    places = Places(TEXT, text, scored)
-    effects = measure_effects(model, interventions, places, other=other, settings=asked)
-    rise = effects.sums(effects.above_unchanged(effects.values[LOSS])[1:])
+    interventions = [feed(name, read_sites(name, model.graph, model.roles), Y) for name in heads(model.graph)]
+    examples = Examples(text, scored)
+    effects = measure_effects(model, interventions, examples, other=other, settings=asked)
+    rise = effects.sums(effects.above_unchanged(effects.values[LOSS.name])[1:])
     layers = len(attention_heads(model.graph))
     return definition(CONTEXT).score(TEXT, rise.T.reshape(len(text), layers, -1), effects.counts, asked.seed)

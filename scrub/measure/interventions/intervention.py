@@ -6,48 +6,40 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from scrub.graph.node import Node
-from scrub.paths.locate import locate
-from scrub.paths.rules import ATTEND, OTHER, Rule, resample
+from scrub.paths.pattern import Pattern
+from scrub.paths.rules import Rule
 from scrub.paths.sites import Site, components, read_sites, splits_of
+from scrub.paths.sources import Mean, Source, Y, Zero
 from scrub.paths.splits import Roles, Split, attention_heads, heads_of
-from scrub.study.experiments import UNSCRUBBED, Experiment
+from scrub.study.experiments import Experiment, Name, build
 from scrub.text.errors import ScrubError
 
-SOURCES = {"zero": "zero", "mean": "mean", "resample": OTHER}  # what ablates a site, by how
+SOURCES: Mapping[str, Source] = {"zero": Zero(), "mean": Mean(), "resample": Y}  # of zero, mean, resample ablation
 
 
 @dataclass(frozen=True)
 class Intervention:
-    """What is done to a model in one experiment: its splits and rules, as a hypothesis writes them."""
+    """One experiment on a model: its splits and rules, as a hypothesis writes them."""
 
     name: str
-    splits: tuple[str, ...]
-    rules: tuple[str, ...]
+    splits: tuple[Split, ...]
+    rules: tuple[Rule, ...]
 
     def experiment(self, graph: Node, roles: Roles) -> Experiment:
-        """The experiment. Raises ScrubError for a split or rule that matches nothing."""
+        """Build the experiment. Raises ScrubError for a split or rule that matches nothing."""
         before = graph
         try:
             for split in self.splits:
-                before = Split.parse(split).apply(before, roles)
-            rules = tuple(Rule.parse(rule) for rule in self.rules)
-            for rule in rules:
-                locate(rule.pattern, before)
-            return Experiment(self.name, before, rules, resample(before, rules))
+                before = split.apply(before, roles)
+            return build(Name(self.name), before, self.rules)
         except ScrubError as error:
             raise ScrubError(f"{self.name}: {error}") from error
 
 
-def unchanged(graph: Node) -> Experiment:
-    """The model with nothing done to it."""
-    return Experiment(UNSCRUBBED, graph, (), graph)
-
-
-def feed(name: str, sites: Sequence[Site], source: str) -> Intervention:
-    """Sites fed by a source: `y`, `zero`, `mean` or `array NAME`."""
-    return Intervention(
-        name, tuple(splits_of(sites)), tuple(f"{pattern} -> {source}" for site in sites for pattern in site.patterns)
-    )
+def feed(name: str, sites: Sequence[Site], source: Source) -> Intervention:
+    """Feed sites by a source: `feed("a1.3", read_sites("a1.3", graph, roles), Zero())`."""
+    rules = tuple(Rule(pattern, source) for site in sites for pattern in site.patterns)
+    return Intervention(name, tuple(splits_of(sites)), rules)
 
 
 def ablate_sites(
@@ -61,7 +53,7 @@ def ablate_sites(
     only: bool = False,
     positions: str | None = None,
 ) -> Intervention:
-    """The ablation of sites (`a1.3+m0`), with the attention of heads forced to patterns (`{"a0.0": "lag 100"}`).
+    """Ablate sites (`a1.3+m0`), and force the attention of heads to patterns (`{"a0.0": "lag 100"}`).
 
     With `only`, what is named is what stays: every other head and MLP is ablated instead, and the embedding stays.
     Heads that are named attend as they are told to, also where all of their layer is told another pattern.
@@ -75,15 +67,14 @@ def ablate_sites(
         raise ScrubError(f"attention can't be forced at {wrong[0]!r}: name heads, as in a0.0, or a layer, as in a0")
     if how not in SOURCES and (streams := [site.text for site in named if site.written]):
         raise ScrubError(f"{streams[0]!r} is a sum of components, so no one array stands there: name a component")
-    source = SOURCES.get(how, how)
-    forced.sort(key=lambda each: bool(each[0].groups))  # what is asked of some heads wins over that of their layer
+    source = SOURCES[how] if how in SOURCES else Source.parse(how)
+    forced.sort(key=lambda pair: bool(pair[0].groups))  # what is asked of some heads wins over that of their layer
     every = [*named, *(site for site, _ in forced)]
     splits = splits_of(every)
     cut = _others(every, graph, roles) if only else []
-    rules = [
-        f"{pattern} -> {source}" for pattern in (cut if only else [each for site in named for each in site.patterns])
-    ]
-    rules += [f"{site.attention} -> {ATTEND}{by}" for site, by in forced]
+    patterns = cut if only else [pattern for site in named for pattern in site.patterns]
+    rules = [Rule(pattern, source) for pattern in patterns]
+    rules += [Rule(site.attention, Source.parse(f"attend {by}")) for site, by in forced]
     return Intervention(name, tuple(splits), tuple(rules))
 
 
@@ -91,8 +82,8 @@ def _not_heads(site: Site) -> bool:
     return len(site.steps) != 1 or not site.steps[0].startswith("a") or site.positions is not None
 
 
-def _others(kept: Sequence[Site], graph: Node, roles: Roles) -> list[str]:
-    """Patterns for every head and MLP but those that are kept."""
+def _others(kept: Sequence[Site], graph: Node, roles: Roles) -> list[Pattern]:
+    """Write patterns for every head and MLP but those that are kept."""
     if wrong := [site.text for site in kept if len(site.steps) != 1 or site.positions is not None]:
         raise ScrubError(f"{wrong[0]!r} can't be what alone stays: name heads, layers or MLPs, at all positions")
     some: dict[str, set[int]] = {}
@@ -100,5 +91,5 @@ def _others(kept: Sequence[Site], graph: Node, roles: Roles) -> list[str]:
         some.setdefault(layer, set()).update(heads_of(int(layer[1:]), name, roles))
     all_named = {layer for layer, named in some.items() if len(named) == len(attention_heads(graph)[int(layer[1:])])}
     whole = {"emb", *all_named, *(site.steps[0] for site in kept)}
-    others = [each for each in components(graph) if each not in whole]
-    return [f"**/{each}.rest" if each in some else f"**/{each}" for each in others]
+    others = [label for label in components(graph) if label not in whole]
+    return [Pattern(f"**/{label}.rest" if label in some else f"**/{label}") for label in others]

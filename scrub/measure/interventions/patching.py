@@ -1,4 +1,4 @@
-"""Patching: what of a clean prompt's answer comes back where one place of the corrupted run is the clean run's.
+"""Activation and path patching: put one place of the clean run into the corrupted one, and see the answer come back.
 
 A patch is the rule `SITE -> y`, with the prompt that is run as x and the other one as y: see
 scrub/paths/sites.py for what a site may be. It is activation patching where the site is a component, a slot or
@@ -16,36 +16,40 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from scrub.data.prompts.prompts import PromptPairs
-from scrub.measure.heads.places import Places, Tokens
-from scrub.measure.interventions.effects import LOSS, Effects, measure_effects
+from scrub.data.examples import PAIRS, Examples, Tokens
+from scrub.measure.interventions.effects import Effects, measure_effects
 from scrub.measure.interventions.intervention import Intervention, feed
 from scrub.models.model import Model
+from scrub.paths.rules import Rule
 from scrub.paths.sites import expanded, heads, read_sites
-from scrub.study.run import Settings
-from scrub.study.statistics import Bootstrap, Interval, recovered
+from scrub.paths.sources import Y
+from scrub.study.metric import LOSS
+from scrub.study.settings import Settings
+from scrub.study.statistics import Bootstrap, recovered
 from scrub.text.errors import ScrubError
+from scrub.text.frames import interval_columns
+from scrub.text.numbers import PLAIN, Interval
 
 PROBABILITY, LOG_PROBABILITY = "probability", "log probability"  # what recovery is measured in
 MEASURES = (PROBABILITY, LOG_PROBABILITY)
 INTO_CORRUPTED, INTO_CLEAN = "clean into corrupted", "corrupted into clean"
 DIRECTIONS = (INTO_CORRUPTED, INTO_CLEAN)
-PAIRS = "pairs of sequences"
 EVERYTHING = "everything"  # the patch that makes one run the other
-LEAST = 1e-4  # of probability or nats, that clean and corrupted must differ by: what float32 is trusted to, as in gates
-Pairs = PromptPairs | tuple[Tokens, Tokens, Bool[np.ndarray, "sequence position"]]
+MIN_DIFFERENCE = 1e-4  # of clean and corrupted, in probability or nats: what float32 is trusted to, as in gates
+Pairs = Examples | tuple[Tokens, Tokens, Bool[np.ndarray, "sequence position"]]
 
 
 @dataclass(frozen=True)
 class Patching:
     """The answer's probability with one place patched after another, between those of both prompts.
 
+    `patch(model, pairs, ["a1.3", "stream 1"]).recovered()` is an interval in percent for each.
     `sites` has for each patch the text of its site and, if every position was patched by itself, the position.
     Intervals are 95 % bootstraps over pairs; one pair has none: its ends are the estimate.
     """
 
     model: Model
-    pairs: Pairs
+    pairs: Examples  # clean, with the corrupted ones as their others
     effects: Effects
     direction: str
     sites: Sequence[tuple[str, int | None]]
@@ -53,7 +57,7 @@ class Patching:
     @property
     def names(self) -> list[str]:
         """The patches, in order."""
-        return [named(*each) for each in self.sites]
+        return [named(*site) for site in self.sites]
 
     @property
     def clean(self) -> dict[str, Interval]:
@@ -70,48 +74,50 @@ class Patching:
         """One for each measure in which clean and corrupted prompts don't differ, so that nothing can be recovered."""
         return [
             f"the clean and the corrupted prompts give the answer the same {measure}, as far as can be told "
-            f"({_ends(self.clean[measure])} and {_ends(self.corrupted[measure])}): no percent of nothing is recovered; "
+            f"({PLAIN.with_ends(self.clean[measure], 4, kind='g')} and "
+            f"{PLAIN.with_ends(self.corrupted[measure], 4, kind='g')}): no percent of nothing is recovered; "
             "take prompts that the model tells apart, or more of them"
             for measure in MEASURES
             if not self._differ(measure)
         ]
 
     def patched(self, measure: str = PROBABILITY) -> list[Interval]:
-        """The mean probability of the answer, or its logarithm, with each patch."""
-        return [Bootstrap.interval(each) for each in self._means(measure)[2:]]
+        """Estimate the mean probability of the answer, or its logarithm, with each patch."""
+        return [Bootstrap.interval(means) for means in self._means(measure)[2:]]
 
     def recovered(self, measure: str = PROBABILITY) -> list[Interval]:
-        """100 (patched - corrupted) / (clean - corrupted) for each patch, of means over pairs, in percent.
+        """Estimate 100 (patched - corrupted) / (clean - corrupted) for each patch, of means over pairs, in percent.
 
-        Numerator and denominator are resampled together. It can be negative or exceed 100, and is no number where clean
-        and corrupted prompts don't differ: by less than LEAST, or by less than the interval of the difference can tell
-        from 0. Raises ScrubError for a measure that is none of MEASURES.
+        Numerator and denominator are resampled together. It can be negative or exceed 100, and is NaN where clean
+        and corrupted prompts don't differ: by less than MIN_DIFFERENCE, or by less than the interval of the difference
+        can tell from 0. Raises ScrubError for a measure that is none of MEASURES.
         """
         means = self._means(measure)
         if not self._differ(measure):
             return [Interval(np.nan, np.nan, np.nan)] * len(self.sites)
         clean, corrupted = means[self._clean], means[1 - self._clean]
-        return [Bootstrap.interval(recovered(each, corrupted, clean) + 0.0) for each in means[2:]]  # and no -0
+        return [Bootstrap.interval(recovered(patched, corrupted, clean)) for patched in means[2:]]
 
     def frame(self) -> pd.DataFrame:
-        """A row for each patch: its site and position, and for both measures the mean with it and the percent that it
-        recovers, with the ends of their intervals."""
+        """List for each patch its site and position, and for both measures the mean and the percent recovered.
+
+        Beside each are the ends of its interval.
+        """
         site, position = zip(*self.sites, strict=True)
         rows = pd.DataFrame({"site": site})
-        if any(each is not None for each in position):
+        if any(at is not None for at in position):
             rows["position"] = position
         for measure in MEASURES:
-            for title, found in ((measure, self.patched(measure)), (f"{measure} recovered", self.recovered(measure))):
-                for column, ends in ((title, "estimate"), (f"{title}, low", "low"), (f"{title}, high", "high")):
-                    rows[column] = [getattr(each, ends) for each in found]
+            means = interval_columns(measure, self.patched(measure))
+            rows = rows.assign(**means, **interval_columns(f"{measure} recovered", self.recovered(measure)))
         return rows
 
     def grid(self, measure: str = PROBABILITY) -> pd.DataFrame:
-        """Percent recovered as a table: layer by head if each head was patched, or site by position if each was.
+        """Lay percent recovered out: layer by head if each head was patched, or site by position if each was.
 
         Raises ScrubError if the patches are neither.
         """
-        values = [each.estimate for each in self.recovered(measure)]
+        values = [interval.estimate for interval in self.recovered(measure)]
         sites = [site for site, _ in self.sites]
         if all(position is not None for _, position in self.sites):
             at = [position for _, position in self.sites]
@@ -123,13 +129,13 @@ class Patching:
 
     @property
     def _clean(self) -> int:
-        """Which of the first two experiments, nothing and everything patched, is the clean run."""
+        """The number of the clean run among the first two experiments, nothing and everything patched."""
         return 0 if self.direction == INTO_CLEAN else 1
 
     @cached_property
     def _by_measure(self) -> dict[str, Float[np.ndarray, "experiment one_plus_resample"]]:
-        values = {PROBABILITY: self.effects.probability, LOG_PROBABILITY: -self.effects.values[LOSS]}
-        return {measure: self.effects.resampled(each) for measure, each in values.items()}
+        values = {PROBABILITY: self.effects.probability, LOG_PROBABILITY: -self.effects.values[LOSS.name]}
+        return {measure: self.effects.resampled(array) for measure, array in values.items()}
 
     def _means(self, measure: str) -> Float[np.ndarray, "experiment one_plus_resample"]:
         if measure not in MEASURES:
@@ -139,7 +145,7 @@ class Patching:
     def _differ(self, measure: str) -> bool:
         means = self._means(measure)
         gap = Bootstrap.interval(means[self._clean] - means[1 - self._clean])
-        return abs(gap.estimate) >= LEAST and not gap.low <= 0 <= gap.high
+        return abs(gap.estimate) >= MIN_DIFFERENCE and not gap.low <= 0 <= gap.high
 
 
 def patch(
@@ -154,6 +160,7 @@ def patch(
 ) -> Patching:
     """Patch sites of one run with what they are in another, one after another, all in one plan.
 
+    `patch(model, prompt_pairs(model, count=16), "heads").grid()`.
     `pairs` are clean and corrupted prompts, or the tokens of both [sequence, position + 1] with a mask of the positions
     whose next token, the same in both, is the answer. `sites` are "heads", "layers" (attention and MLPs), "attention",
     "mlps", "streams", "a1.3/k/*" (every edge into a slot), or texts as in scrub/paths/sites.py: `a1.3`,
@@ -164,32 +171,33 @@ def patch(
     """
     if direction not in DIRECTIONS:
         raise ScrubError(f"nothing is patched {direction!r}: it is 'clean into corrupted' or 'corrupted into clean'")
-    clean, corrupted = _both(pairs)
-    into, other = (corrupted, clean) if direction == INTO_CORRUPTED else (clean, corrupted)
+    clean = _paired(pairs)
+    into = clean.swapped() if direction == INTO_CORRUPTED else clean
     texts = expanded(sites, model.graph)
     if every_position and (positions is not None or any("@" in text for text in texts)):
         raise ScrubError(
             "every position is patched by itself, so name none: leave the positions out, or every position"
         )
-    count = into.scored.shape[1]
-    found = [(text, at) for text in texts for at in (range(count) if every_position else [None])]
-    interventions = [Intervention(EVERYTHING, (), ("** -> y",))]
-    for text, at in found:
+    count = into.context
+    places = [(text, at) for text in texts for at in (range(count) if every_position else [None])]
+    interventions = [Intervention(EVERYTHING, (), (Rule.parse("** -> y"),))]
+    for text, at in places:
         span = positions if at is None else str(at)
-        interventions.append(feed(named(text, at), read_sites(text, model.graph, model.roles, span), "y"))
-    effects = measure_effects(model, interventions, into, other=other.tokens, settings=settings)
-    return Patching(model, pairs, effects, direction, found)
+        interventions.append(feed(named(text, at), read_sites(text, model.graph, model.roles, span), Y))
+    effects = measure_effects(model, interventions, into, settings=settings)
+    return Patching(model, clean, effects, direction, places)
 
 
 def named(site: str, position: int | None) -> str:
-    """What a patch is called."""
+    """Name a patch."""
     return site if position is None else f"{site}@{position}"
 
 
-def _both(pairs: Pairs) -> tuple[Places, Places]:
-    """The clean and the corrupted sequences. Raises ScrubError if they don't fit each other."""
-    if isinstance(pairs, PromptPairs):
-        return Places.of_prompts(pairs.clean), Places.of_prompts(pairs.corrupted)
+def _paired(pairs: Pairs) -> Examples:
+    """Pair the clean examples with the corrupted ones as their others. Raises ScrubError if they don't fit."""
+    if isinstance(pairs, Examples):
+        pairs.swapped()  # which there must be
+        return pairs
     clean, corrupted, scored = pairs
     if clean.shape != corrupted.shape or scored.shape != (len(clean), clean.shape[1] - 1):
         raise ScrubError(
@@ -200,20 +208,16 @@ def _both(pairs: Pairs) -> tuple[Places, Places]:
         raise ScrubError(
             "the clean and the corrupted sequences go on differently after a scored position: the answer must be one"
         )
-    return Places(PAIRS, clean, scored), Places(PAIRS, corrupted, scored)
+    return Examples(clean, scored, PAIRS, other=corrupted)
 
 
 def _table(
     values: Sequence[float], rows: Sequence[object], columns: Sequence[object], down: str, across: str
 ) -> pd.DataFrame:
-    """Values by row and column, both in the order in which they first stand."""
-    places = (list(dict.fromkeys(each)) for each in (rows, columns))
+    """Lay values out by row and column, both in the order in which they first stand."""
+    places = (list(dict.fromkeys(names)) for names in (rows, columns))
     down_names, across_names = places
     table = np.full((len(down_names), len(across_names)), np.nan)
     for value, row, column in zip(values, rows, columns, strict=True):
         table[down_names.index(row), across_names.index(column)] = value
     return pd.DataFrame(table, index=pd.Index(down_names, name=down), columns=pd.Index(across_names, name=across))
-
-
-def _ends(value: Interval) -> str:
-    return f"{value.estimate:.4g} [{value.low:.4g}, {value.high:.4g}]"

@@ -15,26 +15,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scrub.data.prompts.generate import LENGTH, given_prompt, prompt_pairs, repeated_prompts
-from scrub.data.prompts.prompts import PromptPairs, Prompts
+from scrub.data.examples import FIRST, QUERY, Examples, Tokens
+from scrub.data.prompts.generate import DRAW_WORDS, given_prompt, prompt_pairs, repeated_prompts
 from scrub.data.prompts.texts import token_text
 from scrub.data.prompts.vocabulary import RANDOM, vocabulary
 from scrub.measure.heads.agreement import Agreement
 from scrub.measure.heads.definitions import ABLATIONS
-from scrub.measure.heads.places import Tokens
 from scrub.measure.heads.score import HeadScore
 from scrub.measure.heads.scores import score_heads
 from scrub.measure.interventions.ablation import Ablation, ablate
 from scrub.measure.interventions.intervention import SOURCES
 from scrub.measure.predictions import Predicted
 from scrub.models.model import Model
+from scrub.study.draws import pair
 from scrub.study.gates import Gates
-from scrub.study.pairing import pair
-from scrub.study.run import DTYPES, Settings
-from scrub.study.statistics import Interval
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
+from scrub.text.frames import interval_columns
 from scrub.text.looks import Shown, look
+from scrub.text.numbers import PLAIN, Interval
 
 if TYPE_CHECKING:
     from scrub.show.charts.chart import Chart
@@ -43,24 +43,24 @@ PUBLISHED = "J A M P R X J A M P R"  # the prompt of the published study
 ATTENTION, DIRECT, ABLATION = "attention to target", "direct effect", "ablation effect"
 METRICS = (ATTENTION, DIRECT, ABLATION)
 SHORT = {ATTENTION: "attention", DIRECT: "direct", ABLATION: "ablation"}  # what tables and files call them
-MANY = 64  # prompts
+DRAWN_PROMPTS = 64
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What drawn prompts are like: `length` different words of a kind, and again those up to the number `query`."""
+    """Layout of drawn prompts: `length` different words of a kind, and again those up to the number `query`."""
 
     kind: str
     length: int
     query: int | None
     bos: bool | None
 
-    def prompts(self, model: Model, count: int, seed: int) -> Prompts:
-        """So many prompts. Raises ScrubError if the model has too few words, or reads fewer tokens."""
+    def prompts(self, model: Model, count: int, seed: int) -> Examples:
+        """Draw so many prompts. Raises ScrubError if the model has too few words, or reads fewer tokens."""
         return repeated_prompts(model, self.kind, count, self.length, seed, self.bos, self.query)
 
-    def pairs(self, model: Model, count: int, seed: int) -> PromptPairs:
-        """The same prompts, each with a corrupted one; of random tokens if no word is left to corrupt one with."""
+    def pairs(self, model: Model, count: int, seed: int) -> Examples:
+        """Draw the same prompts, each with a corrupted one; of random tokens if no word is left to corrupt one with."""
         kind = self.kind if len(vocabulary(model, self.kind)) > self.length else RANDOM
         return prompt_pairs(model, kind, count, self.length, seed, self.bos, self.query)
 
@@ -69,7 +69,7 @@ class Layout:
 class Metrics:
     """The metrics of every head on some prompts, by name, and how probable the expected tokens are."""
 
-    prompts: Prompts
+    prompts: Examples
     probability: Interval
     scores: Mapping[str, HeadScore]  # METRICS, and what the ablation says of the logits
     on: str  # what they were measured on, in words
@@ -79,7 +79,7 @@ class Metrics:
 
     @property
     def causal(self) -> list[HeadScore]:
-        """What the ablation of each head does: to P and to log P of the target, and to the logits."""
+        """The effects of ablating each head: on P and on log P of the target, and on the logits."""
         return [self.scores[name] for name in ABLATIONS]
 
     @cached_property
@@ -92,7 +92,7 @@ class Metrics:
 class HeadStudy(Shown):
     """A study of heads: the metrics on `one` prompt, if there is one, and over `many`, which are of `layout`.
 
-    Printed by rich, or shown in a notebook, it is its tables.
+    `study_heads(model).first.scores["direct effect"].top(3)`. Printed by rich, or in a notebook, it is its tables.
     """
 
     model: Model
@@ -102,7 +102,7 @@ class HeadStudy(Shown):
 
     @property
     def first(self) -> Metrics:
-        """What its tables are ordered by: the one prompt, or else the many."""
+        """The metrics that its tables are ordered by: on the one prompt, or else over many."""
         return self.one or self.many
 
     @property
@@ -112,10 +112,10 @@ class HeadStudy(Shown):
 
     @property
     def gates(self) -> Gates:
-        """What the gates saw: the larger deviation of both ablations."""
+        """The outcome of the gates: the larger deviation of both ablations."""
         seen = [metrics.ablation.effects.gates for metrics in self.both]
         return replace(
-            seen[0], deviations={name: max(each.deviations[name] for each in seen) for name in seen[0].deviations}
+            seen[0], deviations={name: max(gates.deviations[name] for gates in seen) for name in seen[0].deviations}
         )
 
     @property
@@ -127,35 +127,31 @@ class HeadStudy(Shown):
 
     @property
     def heading(self) -> str:
-        """What was measured on what, on one line."""
+        """The model, prompts and ablation, on one line."""
         many, chance = self.many, self.many.probability
-        ends = "" if chance.low == chance.high else f" [{100 * chance.low:.1f}, {100 * chance.high:.1f}]"
-        said = f"{many.on}: P(expected) {100 * chance.estimate:.1f} %{ends}; ablation: {many.how}"
+        said = f"{many.on}: P(expected) {PLAIN.with_interval(chance * 100, 1, unit='%')}; ablation: {many.how}"
         if self.one is None:
             return f"{self.model.name} on {said}"
-        known = f"P({one_line(self.expected)}) {100 * self.one.probability.estimate:.1f} %"
+        known = f"P({one_line(self.expected)}) {PLAIN.number(100 * self.one.probability.estimate, unit='%')}"
         return f"{self.model.name} on {self.one.prompts.texts[0]!r}: {known}; beside it {said}"
 
     def frame(self) -> pd.DataFrame:
-        """A row for every head: each metric on the one prompt, and over many with the ends of its interval."""
-        rows = []
-        for head in self.many.scores[ATTENTION].heads:
-            row: dict[str, object] = {"layer": head[0], "head": head[1]}
-            for name, score in self.many.scores.items():
-                if self.one is not None:
-                    row[f"{name}, one prompt"] = self.one.scores[name].means[head]
-                found = score.interval(head)
-                row |= {name: found.estimate, f"{name}, low": found.low, f"{name}, high": found.high}
-            rows.append(row)
-        return pd.DataFrame(rows)
+        """List for every head each metric on the one prompt, and over many with the ends of its interval."""
+        heads = self.many.scores[ATTENTION].heads
+        frame = pd.DataFrame(heads, columns=["layer", "head"])
+        for name, score in self.many.scores.items():
+            if self.one is not None:
+                frame[f"{name}, one prompt"] = self.one.scores[name].means.ravel()
+            frame = frame.assign(**interval_columns(name, map(score.interval, heads)))
+        return frame
 
     def charts(self, scores: Sequence[HeadScore] = (), settings: Settings | None = None) -> dict[str, Chart]:
-        """The whole set of charts by name, with a map and the top of each of `scores`.
+        """Draw the whole set of charts by name, with a map and the top of each of `scores`.
 
         See :func:`scrub.show.charts.heads.study_charts`, which runs what the study itself doesn't hold.
         """
-        found: dict[str, Chart] = look(self, "charts")(self, scores, settings)
-        return found
+        charts: dict[str, Chart] = look(self, "charts")(self, scores, settings)
+        return charts
 
 
 def study_heads(
@@ -164,14 +160,15 @@ def study_heads(
     *,
     expected: str | None = None,
     kind: str | None = None,
-    count: int = MANY,
+    count: int = DRAWN_PROMPTS,
     how: str = "zero",
     top: int = 10,
     bos: bool | None = None,
     settings: Settings | None = None,
 ) -> HeadStudy:
-    """Attention to the target, direct effect and ablation effect of every head, on a prompt and over many.
+    """Measure attention to the target, direct logit attribution and ablation of every head, on a prompt and over many.
 
+    `study_heads(model, "J A M P R X J A M P R", count=16)`.
     `prompt` repeats itself, as the published one does, and expects what it repeats, or `expected`; None leaves it out,
     and so does a model without a tokenizer that of the published study. `count` prompts of its length and layout are
     drawn of `kind`, by default letters, or random tokens for a model without a tokenizer. `how` heads are ablated:
@@ -180,7 +177,7 @@ def study_heads(
     Raises ScrubError for what doesn't fit, and GateError if a gate fails.
     """
     asked = settings or Settings()
-    model = model.to(DTYPES[asked.dtype], asked.where)
+    model = model.to(asked.torch_dtype, asked.where)
     if model.tokenizer is None and prompt == PUBLISHED:
         prompt = None
     if prompt is None and expected is not None:
@@ -198,7 +195,7 @@ def study_heads(
     )
 
 
-def _check_ablation(how: str, count: int, given: Prompts | None, drawn: Prompts) -> None:
+def _check_ablation(how: str, count: int, given: Examples | None, drawn: Examples) -> None:
     """Raise ScrubError unless heads can be ablated so, on the drawn prompts and beside them on a given one."""
     if how not in SOURCES:
         raise ScrubError(f"heads aren't ablated by {one_line(how)!r} here: take one of {', '.join(SOURCES)}")
@@ -206,15 +203,15 @@ def _check_ablation(how: str, count: int, given: Prompts | None, drawn: Prompts)
         return
     if count < 2:
         raise ScrubError(f"one prompt has no others to ablate by {how}: draw at least 2, or ablate by zero")
-    if given is not None and given.tokens.shape != drawn.tokens[:1].shape:
+    if given is not None and given.context != drawn.context:
         raise ScrubError(
-            f"the prompt has {given.tokens.shape[1]} tokens and those that are drawn {drawn.tokens.shape[1]}, so "
+            f"the prompt has {given.context} tokens and those that are drawn {drawn.context}, so "
             f"these can't {'stand in for it' if how == 'resample' else 'give the mean'}: ablate by zero"
         )
 
 
-def _layout(model: Model, given: Prompts | None, kind: str | None, bos: bool | None) -> Layout:
-    """The layout of a given prompt, as far as it can be drawn.
+def _layout(model: Model, given: Examples | None, kind: str | None, bos: bool | None) -> Layout:
+    """Find the layout of a given prompt, as far as it can be drawn.
 
     A prompt that is no draw and its repetition, or of more words than there are, stands beside prompts of the published
     layout.
@@ -222,35 +219,38 @@ def _layout(model: Model, given: Prompts | None, kind: str | None, bos: bool | N
     kind = kind or ("letters" if model.tokenizer is not None else RANDOM)
     if given is not None:
         begins = model.config.bos_before_prompts if bos is None else bos
-        length, query = int(given.second[0] - given.first[0]), int(given.first[0]) - begins
+        length, query = (
+            int(given.positions[QUERY][0] - given.positions[FIRST][0]),
+            int(given.positions[FIRST][0]) - begins,
+        )
         if query < length <= len(vocabulary(model, kind)) and length > 1:
             return Layout(kind, length, query, bos)
-    return Layout(kind, LENGTH, None, bos)
+    return Layout(kind, DRAW_WORDS, None, bos)
 
 
 def _ablations(
-    model: Model, given: Prompts | None, drawn: Prompts, how: str, settings: Settings
+    model: Model, given: Examples | None, drawn: Examples, how: str, settings: Settings
 ) -> tuple[Ablation | None, Ablation]:
-    """The ablation of every head on a given prompt and on drawn ones: of equal length, in one plan behind its gates."""
+    """Ablate every head on a given prompt and on drawn ones: of equal length, in one plan behind its gates."""
 
-    def ablated(prompts: Prompts, other: Tokens | None = None) -> Ablation:
-        reference = drawn.rows if how == "mean" else None
+    def ablated(prompts: Examples, other: Tokens | None = None) -> Ablation:
+        reference = drawn.tokens if how == "mean" else None
         return ablate(model, prompts, "heads", how=how, other=other, reference=reference, settings=settings)
 
     if given is None:
         return None, ablated(drawn)
-    if given.tokens.shape[1] != drawn.tokens.shape[1]:
+    if given.context != drawn.context:
         return ablated(given), ablated(drawn)
-    others = drawn.rows[np.concatenate([[0], pair(len(drawn), settings.seed, 0)])] if how == "resample" else None
+    others = drawn.tokens[np.concatenate([[0], pair(len(drawn), settings.seed, 0)])] if how == "resample" else None
     both = ablated(given.followed_by(drawn), others)
     one, many = np.array([0]), np.arange(1, 1 + len(drawn))
     return replace(both, effects=both.effects.of(one)), replace(both, effects=both.effects.of(many))
 
 
-def _metrics(model: Model, prompts: Prompts, ablation: Ablation, how: str, top: int, settings: Settings) -> Metrics:
+def _metrics(model: Model, prompts: Examples, ablation: Ablation, how: str, top: int, settings: Settings) -> Metrics:
     scores = score_heads(model, prompts, [ATTENTION, DIRECT], settings.seed)
     causal = {name: replace(ablation.head_score(name), name=name) for name in ABLATIONS}
-    on = repr(prompts.texts[0]) if len(prompts) == 1 else f"{len(prompts)} prompts of {prompts.kind}"
+    on = repr(prompts.texts[0]) if len(prompts) == 1 else f"{len(prompts)} prompts of {prompts.name}"
     named = {name: replace(score, on=on) for name, score in {**scores, **causal}.items()}
-    found = Predicted.of(model, prompts, settings.seed).means["clean"]
-    return Metrics(prompts, found, named, on, how, ablation, top)
+    probability = Predicted.of(model, prompts, settings.seed).means["clean"]
+    return Metrics(prompts, probability, named, on, how, ablation, top)

@@ -5,37 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from scrub.data.prompts.repeated import common_tokens, repeated_tokens
+from scrub.data.examples import Examples, Tokens
+from scrub.data.repeated import common_tokens, repeated_tokens
 from scrub.measure.heads.definitions import ABLATIONS
-from scrub.measure.heads.places import Places, Tokens
-from scrub.measure.heads.roles import COMMON
+from scrub.measure.heads.roles import COMMON_TOKENS
 from scrub.measure.heads.score import HeadScore
 from scrub.measure.heads.scores import score_heads
 from scrub.measure.interventions.ablation import ablate
-from scrub.measure.interventions.context import NEAR, context_sensitivity
+from scrub.measure.interventions.context import NEAR_POSITIONS, context_sensitivity
 from scrub.measure.study.heads import HeadStudy
 from scrub.models.model import Model
-from scrub.study.run import DTYPES, Settings
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 
 
 def read_scores(
     study: HeadStudy, text: Tokens, lags: Sequence[int] = (), settings: Settings | None = None
 ) -> list[HeadScore]:
-    """All scores that are read from the unchanged model, and those of the study's ablation: of prompts, repeated random
-    tokens of the text's common ones, and text, in this order. `lags` are asked for besides.
+    """Read all scores from the unchanged model, beside those of the study's ablation.
 
-    Raises ScrubError for sequences that the model can't read, or a lag that none of them reaches.
+    They are of prompts, repeated random tokens of the text's common ones, and text, in this order. `lags` are asked for
+    besides. Raises ScrubError for sequences that the model can't read, or a lag that none of them reaches.
     """
     asked = settings or Settings()
     model, positions = study.model, text.shape[1] - 1
-    candidates = common_tokens(text, model.bos_token_id, COMMON)
+    candidates = common_tokens(text, model.bos_token_id, COMMON_TOKENS)
     repeated = repeated_tokens(candidates, positions, model.bos_token_id, len(text), asked.seed)
-    of_prompts = _read(model, Places.of_prompts(study.many.prompts), [], asked)
-    found = [*(replace(score, on=study.many.on) for score in of_prompts), *study.many.causal]
-    for places in (Places.of_repeated(repeated), Places.of_text(text)):
-        found += _read(model, places, lags, asked)
-    return found
+    of_prompts = _read(model, study.many.prompts, [], asked)
+    scores = [*(replace(score, on=study.many.on) for score in of_prompts), *study.many.causal]
+    for examples in (Examples.of_repeated(repeated), Examples.of(text)):
+        scores += _read(model, examples, lags, asked)
+    return scores
 
 
 def check_lags(lags: Sequence[int], positions: int) -> None:
@@ -45,22 +45,22 @@ def check_lags(lags: Sequence[int], positions: int) -> None:
 
 
 def causal_scores(
-    model: Model, text: Tokens, how: str = "zero", near: int = NEAR, settings: Settings | None = None
+    model: Model, text: Tokens, how: str = "zero", near: int = NEAR_POSITIONS, settings: Settings | None = None
 ) -> list[HeadScore]:
-    """What ablating each head does to the predictions of text, and how much each head's far context is worth there.
+    """Ablate each head on text, and measure how much its far context is worth there.
 
     Raises ScrubError for what doesn't fit (see :func:`context_sensitivity`), and GateError if a gate fails.
     """
     asked = settings or Settings()
-    model = model.to(DTYPES[asked.dtype], asked.where)
+    model = model.to(asked.torch_dtype, asked.where)
     ablation = ablate(model, text, "heads", how=how, settings=asked)
-    found = [replace(ablation.head_score(name), name=name) for name in ABLATIONS]
+    scores = [replace(ablation.head_score(name), name=name) for name in ABLATIONS]
     near = min(near, (text.shape[1] - 1) // 4)
-    return [*found, context_sensitivity(model, text, near, settings=asked)]
+    return [*scores, context_sensitivity(model, text, near, settings=asked)]
 
 
-def _read(model: Model, places: Places, lags: Iterable[int], settings: Settings) -> list[HeadScore]:
-    found = score_heads(model, places, seed=settings.seed, progress=settings.progress)
+def _read(model: Model, examples: Examples, lags: Iterable[int], settings: Settings) -> list[HeadScore]:
+    scores = score_heads(model, examples, seed=settings.seed, progress=settings.progress)
     asked = [f"lag {lag}" for lag in lags]
-    more = score_heads(model, places, asked, settings.seed, settings.progress) if asked else {}
-    return [*found.values(), *more.values()]
+    more = score_heads(model, examples, asked, settings.seed, settings.progress) if asked else {}
+    return [*scores.values(), *more.values()]

@@ -1,4 +1,4 @@
-"""Q-, K- and V-composition: how much of what one head writes another head reads.
+"""Q-, K- and V-composition: the share of what one head writes another head reads.
 
 With W_QK = W_Q^T W_K and W_OV = W_O W_V of each head, the score of head 2 above head 1 is, in Frobenius norms,
 
@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scrub.measure.weights.links import DRAWS, Chance, Link, Links, links
+from scrub.measure.weights.links import RANDOM_DRAWS, Chance, Link, Links, links
 from scrub.measure.weights.matrices import Layer, attention_layers
 from scrub.models.model import Model
 
@@ -46,31 +46,31 @@ class Factor:
 Factors = dict[str, Factor]  # q, k, v, and o, which is W_O^T
 
 
-def composition(model: Model, draws: int = DRAWS, seed: int = 0) -> Links:
-    """The composition scores of every pair of heads of which one reads the other, all slots, the largest first.
+def composition(model: Model, draws: int = RANDOM_DRAWS, seed: int = 0) -> Links:
+    """Score the composition of every pair of heads of which one reads the other, all slots, the largest first.
 
     Beside each is the same score of Gaussian matrices of the same shapes, `draws` times. Raises ScrubError for a model
     whose components don't read the residual stream through a LayerNorm.
     """
     layers = [(layer, _factors(layer)) for layer in attention_layers(model)]
     chances: dict[tuple[int, int, int], Chance] = {}
-    found = []
+    scores = []
     for reader, reads in layers:
         for writer, writes in layers:
             shape = (reader.wo.shape[1], reader.wo.shape[2], writer.wo.shape[2])
-            slots = [slot for slot, each in reader.slots.items() if writer.component in each.reads]
+            slots = [slot for slot, input_ in reader.slots.items() if writer.component in input_.reads]
             if slots and shape not in chances:
                 chances[shape] = _chance(shape, draws, seed)
-            found += [
+            scores += [
                 Link(writer.name(of), reader.name(to), slot, float(score), chances[shape])
                 for slot in slots
                 for (to, of), score in np.ndenumerate(composition_scores(slot, reads, writes).cpu().numpy())
             ]
-    return links(model.name, "composition", SOURCE, found)
+    return links(model.name, "composition", SOURCE, scores)
 
 
 def composition_scores(slot: str, reader: Factors, writer: Factors) -> Float[Tensor, "reader writer"]:
-    """|A^T B W_OV| / (|A^T B| |W_OV|) of every pair, with A and B such that B is what the slot reads with.
+    """Compute |A^T B W_OV| / (|A^T B| |W_OV|) of every pair, where B is what the slot reads with.
 
     No product is of d_model x d_model.
     """
@@ -91,7 +91,7 @@ def _norm(matrices: Float[Tensor, "... row column"]) -> Float[Tensor, "..."]:
 
 
 def _chance(shape: tuple[int, int, int], draws: int, seed: int) -> Chance:
-    """The score of Gaussian matrices of heads of this d_model, and d_head of each: the same for all slots."""
+    """Score Gaussian matrices of heads of this d_model, and d_head of each: the same for all slots."""
     d_model, reader, writer = shape
     generator = torch.Generator().manual_seed(seed)
 

@@ -1,8 +1,7 @@
-"""How strongly one component reads another, by their weights, beside the same score of random matrices."""
+"""Scores of how strongly one component reads another, by their weights, beside those of random matrices."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -10,10 +9,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from scrub.study.statistics import COVERAGE
+from scrub.study.statistics import COVERAGE_PERCENT
 from scrub.text.errors import ScrubError
+from scrub.text.frames import json_text
 
-DRAWS = 400
+RANDOM_DRAWS = 400
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,16 @@ class Chance:
     @cached_property
     def range(self) -> tuple[float, float]:
         """The range that holds 95 % of them."""
-        edge = (100 - COVERAGE) / 2
+        edge = (100 - COVERAGE_PERCENT) / 2
         low, high = np.percentile(self.draws, [edge, 100 - edge])
         return float(low), float(high)
 
     def below(self, score: float) -> float:
-        """The fraction of them below a score."""
+        """Count the fraction of them below a score."""
         return int(np.searchsorted(self.draws, score)) / len(self.draws)
 
     def summary(self, score: float) -> tuple[float, float, float, float, float]:
-        """Mean and range, and how far above the mean and what fraction of draws a score is."""
+        """Give mean and range, and how far above the mean and what fraction of draws a score is."""
         return self.mean, *self.range, score - self.mean, self.below(score)
 
 
@@ -64,25 +64,25 @@ class Links:
     links: tuple[Link, ...]
 
     def frame(self) -> pd.DataFrame:
-        """A row for every score, the largest first.
+        """List every score, the largest first.
 
         `baseline` is the mean score of random matrices, `low` and `high` the range of 95 % of them, `above` what the
         score is above that mean, and `draws_below` the fraction of random matrices that score less.
         """
         rows = [
-            (each.writer, each.reader, each.slot, each.score, *each.chance.summary(each.score)) for each in self.links
+            (link.writer, link.reader, link.slot, link.score, *link.chance.summary(link.score)) for link in self.links
         ]
         columns = ["from", "to", "slot", "score", "baseline", "low", "high", "above", "draws_below"]
         return pd.DataFrame(rows, columns=columns)
 
     def to_json(self) -> str:
-        """All numbers, and where the definition is from."""
+        """Write all numbers, and where the definition is from."""
         about = {"format": 1, "model": self.model, "name": self.name, "source": self.source}
-        return json.dumps({**about, "rows": self.frame().to_dict("records")}, indent=1) + "\n"
+        return json_text({**about, "rows": self.frame()})
 
     def between(self, writer: str | None = None, reader: str | None = None) -> Links:
-        """The scores of one writer, of one reader, or of both. Raises ScrubError if there is none."""
-        wanted = tuple(each for each in self.links if writer in {None, each.writer} and reader in {None, each.reader})
+        """Keep the scores of one writer, of one reader, or of both. Raises ScrubError if there is none."""
+        wanted = tuple(link for link in self.links if writer in {None, link.writer} and reader in {None, link.reader})
         if not wanted:
             asked = " ".join(text for text in (writer and f"from {writer}", reader and f"to {reader}") if text)
             some = f"{self.links[0].writer} to {self.links[0].reader}" if self.links else "none at all"
@@ -90,6 +90,6 @@ class Links:
         return replace(self, links=wanted)
 
 
-def links(model: str, name: str, source: str, found: list[Link]) -> Links:
-    """Scores with the largest first."""
-    return Links(model, name, source, tuple(sorted(found, key=lambda each: -each.score)))
+def links(model: str, name: str, source: str, scores: list[Link]) -> Links:
+    """Sort scores, the largest first."""
+    return Links(model, name, source, tuple(sorted(scores, key=lambda link: -link.score)))

@@ -25,7 +25,7 @@ _READS = ("project", "linear", "unembed")
 
 @dataclass(frozen=True)
 class Reader:
-    """What reads the residual stream: a slot of all heads of a layer, an MLP, or the unembedding.
+    """A reader of the residual stream: a slot of all heads of a layer, an MLP, or the unembedding.
 
     `matrix` [head, width, d_model] in float64, LayerNorm's gain and centring folded into it; an MLP and the unembedding
     are one head. `reads` are the labels of the components that write into what it reads.
@@ -46,43 +46,43 @@ class Layer:
     wo: Float[Tensor, "head d_model d_head"]
 
     def name(self, head: int) -> str:
-        """A head's name: 1.6 in the component a1."""
+        """Name a head: 1.6 in the component a1."""
         return f"{self.component.removeprefix('a')}.{head}"
 
 
 def attention_layers(model: Model) -> list[Layer]:
-    """The attention layers, in order. Raises ScrubError as :func:`stream_readers` does."""
+    """Find the attention layers, in order. Raises ScrubError as :func:`stream_readers` does."""
     readers = stream_readers(model)
     return [
         Layer(
-            each.label or "",
-            {reader.slot: reader for reader in readers if reader.component == each.label},
-            _param(model, each.inputs[1]),
+            output.label or "",
+            {reader.slot: reader for reader in readers if reader.component == output.label},
+            _param(model, output.inputs[1]),
         )
-        for each in walk([model.graph])
-        if each.op == "output"
+        for output in walk([model.graph])
+        if output.op == "output"
     ]
 
 
 def stream_readers(model: Model) -> list[Reader]:
-    """Everything that reads the residual stream, in order of computation.
+    """Find everything that reads the residual stream, in order of computation.
 
     Raises ScrubError for a component that doesn't read it through a LayerNorm.
     """
-    found = []
-    for each in walk([model.graph]):
-        if each.label is None or each.op in {"embed", "project"}:
+    readers = []
+    for node in walk([model.graph]):
+        if node.label is None or node.op in {"embed", "project"}:
             continue
-        slots = [(slot.label or "", slot) for slot in below(each)] if each.op == "output" else [("", each)]
+        slots = [(slot.label or "", slot) for slot in below(node)] if node.op == "output" else [("", node)]
         for name, slot in slots:
             reads = frozenset(component.label or "" for component in below(slot))
-            found.append(Reader(each.label, name, _reading(model, slot), reads))
-    return found
+            readers.append(Reader(node.label, name, _reading(model, slot), reads))
+    return readers
 
 
 def _reading(model: Model, component: Node) -> Float[Tensor, "head width d_model"]:
-    """The matrix by which a component reads the stream, from its label down to the LayerNorm."""
-    found: dict[Node, Float[Tensor, "head width d_model"]] = {}
+    """Find the matrix by which a component reads the stream, from its label down to the LayerNorm."""
+    matrices: dict[Node, Float[Tensor, "head width d_model"]] = {}
     stack = [component]
     while stack:
         current = stack.pop()
@@ -91,19 +91,19 @@ def _reading(model: Model, component: Node) -> Float[Tensor, "head width d_model
             weight = _param(model, current.inputs[1])
             folded = weight * _param(model, norm.inputs[1])
             folded = folded - folded.mean(-1, keepdim=True)
-            found[current] = folded if folded.ndim == 3 else folded[None]
+            matrices[current] = folded if folded.ndim == 3 else folded[None]
         else:
-            stack += [each for each in current.inputs if each.label is None]
-    if not found:
+            stack += [input_ for input_ in current.inputs if input_.label is None]
+    if not matrices:
         raise ScrubError(f"{model.name}: {component.label!r} reads the residual stream through no LayerNorm: not known")
-    return torch.cat(list(found.values()), 1)
+    return torch.cat(list(matrices.values()), 1)
 
 
 def _layer_norm(read: Node) -> Node | None:
-    """The LayerNorm whose output is read, a constant added to it or not."""
+    """Find the LayerNorm whose output is read, a constant added to it or not."""
     if read.op == "layer_norm":
         return read
-    normed = (each for each in read.inputs if read.op in _WIRES and each.op == "layer_norm")
+    normed = (input_ for input_ in read.inputs if read.op in _WIRES and input_.op == "layer_norm")
     return next(normed, None)
 
 

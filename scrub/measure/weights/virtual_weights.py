@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scrub.measure.heads.score import Head, check_head, head_name
-from scrub.measure.weights.links import DRAWS, Chance, Link, Links, links
+from scrub.measure.weights.links import RANDOM_DRAWS, Chance, Link, Links, links
 from scrub.measure.weights.matrices import Layer, Reader, attention_layers, stream_readers
 from scrub.models.model import Model
 
@@ -33,29 +33,29 @@ SOURCE = (
 Gram = Float[Tensor, "d_model d_model"]
 
 
-def readers(model: Model, head: Head, draws: int = DRAWS, seed: int = 0) -> Links:
-    """How much each later component reads of what a head writes, the largest first.
+def readers(model: Model, head: Head, draws: int = RANDOM_DRAWS, seed: int = 0) -> Links:
+    """Score how much each later component reads of what a head writes, the largest first.
 
     A row for each slot of each later head, each later MLP, and the unembedding `out`. Beside each is the score of
     Gaussian matrices of the reader's shape, `draws` times. Raises ScrubError for a head that the model doesn't have, or
     a model whose components don't read the residual stream through a LayerNorm.
     """
     check_head(model, head)
-    layer = next(each for each in attention_layers(model) if each.name(head[1]) == head_name(head))
+    layer = next(candidate for candidate in attention_layers(model) if candidate.name(head[1]) == head_name(head))
     return _readers(model, {head_name(head): (layer, slice(head[1], head[1] + 1))}, False, draws, seed)
 
 
-def layer_readers(model: Model, draws: int = DRAWS, seed: int = 0) -> Links:
-    """The same of layers of attention: all heads of `a0` together, as read by all heads of each slot of `a1`."""
-    layers = {each.component: (each, slice(None)) for each in attention_layers(model)}
+def layer_readers(model: Model, draws: int = RANDOM_DRAWS, seed: int = 0) -> Links:
+    """Score the same for layers of attention: all heads of `a0` together, as read by all heads of each slot of `a1`."""
+    layers = {layer.component: (layer, slice(None)) for layer in attention_layers(model)}
     return _readers(model, layers, True, draws, seed)
 
 
 def _readers(model: Model, writers: dict[str, tuple[Layer, slice]], together: bool, draws: int, seed: int) -> Links:
     written = {name: _outer(layer, heads) for name, (layer, heads) in writers.items()}
-    squares = {name: torch.linalg.eigvalsh(each).clamp(min=0).cpu().numpy() for name, each in written.items()}
+    squares = {name: torch.linalg.eigvalsh(gram).clamp(min=0).cpu().numpy() for name, gram in written.items()}
     chances: dict[tuple[int, str], Chance] = {}
-    found = []
+    scores = []
     for reader in stream_readers(model):
         read = [name for name, (layer, _) in writers.items() if layer.component in reader.reads]
         for name, matrix in _matrices(reader, together) if read else ():
@@ -63,12 +63,12 @@ def _readers(model: Model, writers: dict[str, tuple[Layer, slice]], together: bo
             for writer in read:
                 if (width, writer) not in chances:
                     chances[width, writer] = _chance(width, squares[writer], draws, seed)
-                found.append(Link(writer, name, reader.slot, _score(gram, written[writer]), chances[width, writer]))
-    return links(model.name, "virtual weights", SOURCE, found)
+                scores.append(Link(writer, name, reader.slot, _score(gram, written[writer]), chances[width, writer]))
+    return links(model.name, "virtual weights", SOURCE, scores)
 
 
 def _matrices(reader: Reader, together: bool) -> Iterator[tuple[str, Float[Tensor, "width d_model"]]]:
-    """What reads, by name: all heads of a slot at once, or each."""
+    """List the matrices that read, by name: all heads of a slot at once, or each."""
     if reader.slot and not together:
         for head, matrix in enumerate(reader.matrix):
             yield f"{reader.component.removeprefix('a')}.{head}", matrix
@@ -79,18 +79,18 @@ def _matrices(reader: Reader, together: bool) -> Iterator[tuple[str, Float[Tenso
 
 
 def _outer(layer: Layer, heads: slice) -> Gram:
-    """W_OV W_OV^T, added up over heads."""
+    """Add up W_OV W_OV^T over heads."""
     wo, wv = layer.wo[heads], layer.slots["v"].matrix[heads]
     return (wo @ (wv @ wv.mT) @ wo.mT).sum(0)
 
 
 def _score(read: Gram, written: Gram) -> float:
-    """|W_read W| / (|W_read| |W|), from W_read^T W_read and W W^T."""
+    """Compute |W_read W| / (|W_read| |W|) from W_read^T W_read and W W^T."""
     return float(((read * written).sum() / (read.trace() * written.trace())).clamp(min=0).sqrt())
 
 
 def _chance(width: int, squares: Float[np.ndarray, " d_model"], draws: int, seed: int) -> Chance:
-    """The score of Gaussian matrices [width, d_model] that read a matrix with these squared singular values.
+    """Score Gaussian matrices [width, d_model] that read a matrix with these squared singular values.
 
     Turned into the basis of its singular vectors a Gaussian matrix is one again, and the square of each of its columns
     is a chi-squared number of `width` degrees of freedom: those are all that the score needs.

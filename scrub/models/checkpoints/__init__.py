@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from scrub.models.checkpoints.checks import DTYPES, STORED, check_roles
+from scrub.models.checkpoints.container import Container, in_folder, in_memory
 from scrub.models.checkpoints.layouts import Checkpoint, layouts
 from scrub.models.checkpoints.names import (
     CONFIG,
@@ -33,6 +34,7 @@ from scrub.models.checkpoints.names import (
     weights_file,
 )
 from scrub.models.checkpoints.reading import check_file, read_fields, unreadable
+from scrub.models.checkpoints.stored import Where
 from scrub.models.families import ModelConfig, architectures
 from scrub.text.errors import ScrubError
 from scrub.text.files import shown, unwritable, write_atomically
@@ -42,8 +44,10 @@ __all__ = [
     "CONFIG",
     "TENSORS",
     "TOKENIZER",
+    "Checkpoint",
     "find_layout",
     "open_checkpoint",
+    "open_state_dict",
     "wanted_files",
     "write_checkpoint",
     "write_config",
@@ -51,7 +55,7 @@ __all__ = [
 
 
 def wanted_files(names: Iterable[str]) -> list[str]:
-    """Of the files of a repository, those that a model needs: its config, its tokenizer, its weights once.
+    """Pick the files of a repository that a model needs: its config, its tokenizer, its weights once.
 
     Raises ScrubError if there are several files of weights, and nothing says which.
     """
@@ -62,18 +66,36 @@ def wanted_files(names: Iterable[str]) -> list[str]:
 
 
 def find_layout(names: Collection[str], fields: Mapping[str, object]) -> ModuleType | None:
-    """The layout of a folder with files of these names, and with these fields in its config.json, or None."""
+    """Find the layout of a folder with files of these names, and these fields in its config.json, or None."""
     return next((layout for layout in layouts() if layout.claims(names, fields)), None)
 
 
 def open_checkpoint(folder: Path, overrides: Mapping[str, object] | None = None) -> Checkpoint:
-    """What a folder holds, whatever its layout; `overrides` are fields of the config that win over the folder's.
+    """Open a folder, whatever its layout; `overrides` are fields of the config that win over the folder's.
 
     Raises ScrubError if it is of no layout, or for anything that is wrong with its files.
     """
     layout, fields = _layout_of(folder)
-    checkpoint: Checkpoint = layout.read(folder, fields, overrides or {})
-    check_roles(folder / CONFIG, checkpoint.config, checkpoint.graph)
+    return _read(layout, in_folder(folder), fields, overrides or {})
+
+
+def open_state_dict(name: str, fields: Mapping[str, object], state: Mapping[str, object]) -> Checkpoint:
+    """Open a config and a state dict in memory, in whichever layout the config's fields are of.
+
+    Errors call the model by the name. Raises ScrubError as :func:`open_checkpoint` does.
+    """
+    container = in_memory(name, state)
+    layout = find_layout((), fields)
+    if layout is None:
+        raise _no_layout(container.config, fields)
+    return _read(layout, container, fields, {})
+
+
+def _read(
+    layout: ModuleType, container: Container, fields: Mapping[str, object], overrides: Mapping[str, object]
+) -> Checkpoint:
+    checkpoint: Checkpoint = layout.read(container, fields, overrides)
+    check_roles(container.config, checkpoint.config, checkpoint.graph)
     return checkpoint
 
 
@@ -122,7 +144,7 @@ def _on_one_line(numbers: re.Match[str]) -> str:
 
 
 def _layout_of(folder: Path) -> tuple[ModuleType, dict[str, object]]:
-    """The layout of a folder, and the fields of its config.json."""
+    """Find the layout of a folder, and read the fields of its config.json."""
     path = folder / CONFIG
     try:
         names = {each.name for each in folder.iterdir()}
@@ -132,14 +154,18 @@ def _layout_of(folder: Path) -> tuple[ModuleType, dict[str, object]]:
     if found := find_layout(names, fields):
         return found, fields
     check_file(path)
+    raise _no_layout(path, fields)
+
+
+def _no_layout(where: Where, fields: Mapping[str, object]) -> ScrubError:
     named = fields.get("architecture")
     wrong = "has no field 'architecture'" if named is None else f"is of the unknown architecture {short(named)}"
-    raise ScrubError(
-        f"{shown(path)} {wrong}: scrub knows {', '.join(sorted(architectures()))}, "
+    return ScrubError(
+        f"{shown(where)} {wrong}: scrub knows {', '.join(sorted(architectures()))}, "
         f"and the layouts {', '.join(sorted(layout.NAME for layout in layouts()))}"
     )
 
 
 def _written() -> list[ModuleType]:
-    """The layouts that models are saved in, the one for all families last."""
+    """List the layouts that models are saved in, the one for all families last."""
     return sorted((each for each in layouts() if hasattr(each, "FAMILIES")), key=lambda each: each.FAMILIES is None)

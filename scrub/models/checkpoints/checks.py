@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from scrub.graph.node import Node, walk
 from scrub.models.checkpoints.names import CONFIG
-from scrub.models.checkpoints.stored import Stored
+from scrub.models.checkpoints.stored import StoredTensor, Where
 from scrub.models.families import ModelConfig
 from scrub.paths.splits import attention_heads
 from scrub.text.errors import ScrubError
@@ -24,12 +24,11 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)  # that a checkpoint hol
 STORED = "float32, bfloat16 or float16"
 
 _STORED = {"F32", "BF16", "F16", *map(dtype_name, DTYPES)}  # as safetensors and torch call them
-_OTHERS = "the two files belong to different models"
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 def parameter_shapes(graph: Node) -> dict[str, tuple[int, ...]]:
-    """The tensors that a model's graph reads: their shapes by name."""
+    """List the tensors that a model's graph reads: their shapes by name."""
     shapes: dict[str, tuple[int, ...]] = {}
     for each in walk([graph]):
         if each.op == "param":
@@ -40,8 +39,8 @@ def parameter_shapes(graph: Node) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def check_config(path: Path, family: ModuleType, fields: Mapping[str, object]) -> ModelConfig:
-    """The config of a family. Raises ScrubError if a field is missing or wrong."""
+def check_config(path: Where, family: ModuleType, fields: Mapping[str, object]) -> ModelConfig:
+    """Read the config of a family. Raises ScrubError if a field is missing or wrong."""
     try:
         config: ModelConfig = family.Config.model_validate_json(json.dumps(fields))
     except ValidationError as error:
@@ -50,7 +49,7 @@ def check_config(path: Path, family: ModuleType, fields: Mapping[str, object]) -
     return config
 
 
-def check_roles(path: Path, config: ModelConfig, graph: Node) -> None:
+def check_roles(path: Where, config: ModelConfig, graph: Node) -> None:
     """Raise ScrubError if a role names a layer or a head that the model doesn't have."""
     there = attention_heads(graph)
     for role, heads in config.roles.items():
@@ -64,39 +63,55 @@ def check_roles(path: Path, config: ModelConfig, graph: Node) -> None:
                 raise ScrubError(f"{where}, but {has}")
 
 
-def check_tensors(path: Path, stored: Mapping[str, Stored], expected: Shapes, optional: Shapes | None = None) -> None:
+def check_tensors(
+    path: Where, stored: Mapping[str, StoredTensor], expected: Shapes, optional: Shapes | None = None
+) -> None:
     """Raise ScrubError unless the tensors are those that a config asks for, of these shapes, as floating point.
 
     `path` is what names them: their file, or its index. `optional` ones may be there.
     """
+    config, other = asks(path), f"the two{' files' if isinstance(path, Path) else ''} belong to different models"
     known = {**expected, **(optional or {})}
     if missing := [name for name in expected if name not in stored]:
-        raise ScrubError(f"{shown(path)} misses {few(missing)}, which {CONFIG} beside it asks for: {_OTHERS}")
+        raise ScrubError(f"{shown(path)} misses {few(missing)}, which {config} asks for: {other}")
     if extra := sorted(stored.keys() - known.keys()):
         raise ScrubError(
             f"{shown(path)} holds {few([short(stored[name].name) for name in extra])}, "
-            f"which {CONFIG} beside it has no place for: {_OTHERS}"
+            f"which {config} has no place for: {other}"
         )
     for name, each in stored.items():
         if each.shape != known[name]:
             raise ScrubError(
-                f"{shown(each.path)}: {each.name} is {short(list(each.shape))}, but {CONFIG} beside it asks for "
-                f"{short(list(known[name]))}: {_OTHERS}, or an axis is transposed"
+                f"{shown(each.path)}: {each.name} is {short(list(each.shape))}, but {config} asks for "
+                f"{short(list(known[name]))}: {other}, or an axis is transposed"
             )
-        if each.dtype not in _STORED:
+        if each.dtype not in _STORED and (isinstance(path, Path) or each.dtype != "float64"):
             raise ScrubError(
                 f"{shown(each.path)}: {each.name} is stored as {each.dtype}: expected {STORED}, so convert it first"
             )
 
 
-def read_values(each: Stored, dtype: torch.dtype) -> Tensor:
-    """The values of a tensor in `dtype`, in memory of their own.
+def asks(where: Where) -> str:
+    """Name the config that belongs to some tensors."""
+    return f"{CONFIG} beside it" if isinstance(where, Path) else "its config"
+
+
+def read_values(
+    each: StoredTensor, dtype: torch.dtype, seen: Callable[[Tensor], Tensor] = lambda value: value
+) -> Tensor:
+    """Read the values of a tensor in `dtype`, copied once, into memory of their own; `seen` turns their axes before.
 
     Raises ScrubError if one is a NaN or infinite, or if `dtype` can't hold it.
     """
+    (found,) = read_parts(each, dtype, lambda value: [seen(value)])
+    return found
+
+
+def read_parts(each: StoredTensor, dtype: torch.dtype, cut: Callable[[Tensor], Sequence[Tensor]]) -> list[Tensor]:
+    """Read a tensor as :func:`read_values` does, in the parts that it is cut into, each with memory of its own."""
     stored = each.read()
-    value = stored.to(dtype, copy=True)
-    if not value.isfinite().all():
+    parts = [part.to(dtype, copy=True, memory_format=torch.contiguous_format) for part in cut(stored)]
+    if not all(part.isfinite().all() for part in parts):
         bad = int((~stored.isfinite()).sum())
         if not bad:
             raise ScrubError(
@@ -106,10 +121,10 @@ def read_values(each: Stored, dtype: torch.dtype) -> Tensor:
             f"{shown(each.path)}: {each.name} holds {bad} of {stored.numel()} values that are NaN or infinite: "
             "training diverged, or the file is damaged; take another checkpoint"
         )
-    return value
+    return parts
 
 
 def without_fields(fields: Mapping[str, object], names: Iterable[str]) -> dict[str, object]:
-    """The fields that have other names."""
+    """Take the fields that have other names."""
     left_out = set(names)
     return {name: value for name, value in fields.items() if name not in left_out}

@@ -22,13 +22,13 @@ _WEIGHTS = (TENSORS, TENSORS + INDEX, _TORCH, _TORCH + INDEX, "*.safetensors", "
 
 
 def tokenizer_files(names: Collection[str]) -> tuple[str, ...]:
-    """The files of a folder that its tokenizer is in: tokenizer.json, or else vocab.json and merges.txt, or none."""
+    """Pick the files that a tokenizer is in: tokenizer.json, or else vocab.json and merges.txt, or none."""
     known = ((TOKENIZER,), (VOCABULARY, MERGES))
     return next((files for files in known if all(name in names for name in files)), ())
 
 
 def weights_file(names: Iterable[str]) -> str | None:
-    """The file of a folder that holds the weights, or their index, or None: one of safetensors where there is one.
+    """Pick the file that holds the weights, or their index, or None: one of safetensors where there is one.
 
     Raises ScrubError if there are several, and nothing says which.
     """

@@ -10,7 +10,7 @@ from scrub.text.errors import ScrubError
 from scrub.text.files import shown
 from scrub.text.wording import kind, short
 
-_LARGEST_JSON = 64 * 2**20  # bytes; the tokenizers that people use have up to 20 million
+_LARGEST_JSON_BYTES = 64 * 2**20  # the tokenizers that people use have up to 20 million
 
 
 def check_file(path: Path) -> None:
@@ -25,16 +25,18 @@ def check_file(path: Path) -> None:
 
 
 def unreadable(path: Path, error: OSError) -> ScrubError:
-    """The one line that says why a path can't be read."""
+    """Say in one line why a path can't be read."""
     return ScrubError(f"{shown(path)} can't be read: {error.strerror or error}: check that you may read it")
 
 
 def read_text(path: Path, what: str = "JSON") -> str:
-    """The text of a JSON file, or of another small one. Raises ScrubError if it can't be read, or is too large."""
+    """Read the text of a JSON file, or of another small one. Raises ScrubError if it can't be read, or is too large."""
     check_file(path)
     try:
-        if path.stat().st_size > _LARGEST_JSON:
-            raise ScrubError(f"{shown(path)} has over {_LARGEST_JSON >> 20} MiB, so it is something else: replace it")
+        if path.stat().st_size > _LARGEST_JSON_BYTES:
+            raise ScrubError(
+                f"{shown(path)} has over {_LARGEST_JSON_BYTES >> 20} MiB, so it is something else: replace it"
+            )
         return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise unreadable(path, error) from error
@@ -42,8 +44,8 @@ def read_text(path: Path, what: str = "JSON") -> str:
         raise ScrubError(f"{shown(path)} is no {what}: byte {error.start} isn't UTF-8; take another copy") from error
 
 
-def parse(path: Path, text: str) -> object:
-    """The value of a JSON text. Raises ScrubError if it is none, has a field twice, or a number that isn't one."""
+def parse(path: Path | str, text: str) -> object:
+    """Parse a JSON text. Raises ScrubError if it is none, has a field twice, or a number that isn't one."""
     try:
         parsed: object = json.loads(text, object_pairs_hook=_fields, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
@@ -52,7 +54,7 @@ def parse(path: Path, text: str) -> object:
 
 
 def read_fields(path: Path, what: str = "config") -> dict[str, object]:
-    """The fields of a JSON file. Raises ScrubError if it holds anything else; `what` is what it is expected to be."""
+    """Read the fields of a JSON file. Raises ScrubError if it is anything else than `what` it is expected to be."""
     data = parse(path, read_text(path))
     if not isinstance(data, dict):
         raise ScrubError(f"{shown(path)} is no {what}: expected a JSON object with fields, found {kind(data)}")

@@ -1,6 +1,7 @@
-"""Tensors in files, by their headers: safetensors, files of torch.save, and either in shards. Nothing is unpickled.
+"""Tensors in files, by their headers, or in memory: safetensors, files of torch.save, shards of either, state dicts.
 
-Values are read one tensor at a time, when they are asked for, so that a large model is in memory once.
+Nothing is unpickled. Values are read one tensor at a time, when they are asked for, so that a large model is in memory
+once.
 """
 
 from __future__ import annotations
@@ -39,19 +40,22 @@ _FOREIGN = {  # what a file begins with that is something else; a safetensors fi
 _ZIP = b"PK\x03\x04"
 
 
+Where = Path | str  # a file, or what an error calls something in memory
+
+
 @dataclass(frozen=True)
-class Stored:
-    """A tensor in a file. `read` gives its values; it raises ScrubError if the file is damaged there."""
+class StoredTensor:
+    """A tensor in a file or in memory. `read` gives its values; it raises ScrubError if a file is damaged there."""
 
     name: str
-    path: Path
+    path: Where
     dtype: str  # as the file calls it
     shape: tuple[int, ...]
     read: Callable[[], Tensor]
 
 
-def open_weights(folder: Path) -> tuple[Path, dict[str, Stored]]:
-    """The file of a folder's weights, or their index, and the tensors in it by name.
+def open_weights(folder: Path) -> tuple[Path, dict[str, StoredTensor]]:
+    """Open a folder's weights: their file, or their index, and the tensors in it by name.
 
     Raises ScrubError if there is none, if there are several and nothing says which, if a shard is missing, or if a
     file is damaged, or is something else.
@@ -60,19 +64,19 @@ def open_weights(folder: Path) -> tuple[Path, dict[str, Stored]]:
     return path, _open_shards(path) if path.name.endswith(INDEX) else open_tensors(path)
 
 
-def open_tensors(path: Path) -> dict[str, Stored]:
-    """The tensors of one file: safetensors if its name says so, else of torch.save. Raises ScrubError."""
+def open_tensors(path: Path) -> dict[str, StoredTensor]:
+    """Open the tensors of one file: safetensors if its name says so, else of torch.save. Raises ScrubError."""
     check_file(path)
     return _open_safetensors(path) if path.suffix == ".safetensors" else _open_torch(path)
 
 
-def _open_shards(path: Path) -> dict[str, Stored]:
+def _open_shards(path: Path) -> dict[str, StoredTensor]:
     places = read_fields(path, "index").get("weight_map")
     if not isinstance(places, Mapping) or not all(isinstance(place, str) for place in places.values()):
         raise ScrubError(
             f"{shown(path)} is no index: expected a field 'weight_map' with the file of each tensor; take another copy"
         )
-    shards: dict[str, dict[str, Stored]] = {}
+    shards: dict[str, dict[str, StoredTensor]] = {}
     for name in sorted(set(places.values())):
         if Path(name).name != name or "\\" in name or name in {"", ".", ".."}:
             raise ScrubError(
@@ -89,12 +93,12 @@ def _open_shards(path: Path) -> dict[str, Stored]:
     return {name: shards[place][name] for name, place in places.items()}
 
 
-def _open_safetensors(path: Path) -> dict[str, Stored]:
+def _open_safetensors(path: Path) -> dict[str, StoredTensor]:
     with _intact(path):
         file: Any = safe_open(path, framework="pt")  # open as long as a tensor may be read
         headers = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no dict
         return {
-            name: Stored(name, path, each.get_dtype(), tuple(each.get_shape()), partial(_read, path, file, name))
+            name: StoredTensor(name, path, each.get_dtype(), tuple(each.get_shape()), partial(_read, path, file, name))
             for name, each in headers.items()
         }
 
@@ -131,25 +135,28 @@ def _not_safetensors(path: Path, error: BaseException) -> str:
     return f"is no intact safetensors file ({why}): it is damaged or truncated; take another copy"
 
 
-def _open_torch(path: Path) -> dict[str, Stored]:
+def _open_torch(path: Path) -> dict[str, StoredTensor]:
     try:
         data = load_torch(path)
     except PermissionError as error:
         raise unreadable(path, error) from error
     except Exception as error:  # every kind of damage has its own class
         raise ScrubError(f"{shown(path)} {_not_torch(path, error)}") from error
-    if not isinstance(data, Mapping) or not all(isinstance(name, str) and is_plain(data[name]) for name in data):
-        raise ScrubError(
-            f"{shown(path)} holds something else than tensors by name: expected torch.save(model.state_dict())"
-        )
+    return open_state(path, data, "expected torch.save(model.state_dict())")
+
+
+def open_state(where: Where, state: object, expected: str) -> dict[str, StoredTensor]:
+    """Open the tensors of a state dict. Raises ScrubError for anything else, which tells what is `expected`."""
+    if not isinstance(state, Mapping) or not all(isinstance(name, str) and is_plain(state[name]) for name in state):
+        raise ScrubError(f"{shown(where)} holds something else than tensors by name: {expected}")
     return {
-        name: Stored(name, path, dtype_name(value.dtype), tuple(value.shape), value.detach)
-        for name, value in data.items()
+        name: StoredTensor(name, where, dtype_name(value.dtype), tuple(value.shape), value.detach)
+        for name, value in state.items()
     }
 
 
 def load_torch(path: Path) -> object:
-    """What a file of torch.save holds: tensors, numbers, containers of them. Values stay in the file until used.
+    """Read a file of torch.save: tensors, numbers, containers of them. Values stay in the file until used.
 
     Raises whatever torch does, or RuntimeError for an archive that is compressed, which may be huge in memory, and
     whose bytes torch would take for values.
@@ -168,11 +175,11 @@ def load_torch(path: Path) -> object:
 
 
 def is_plain(value: object) -> bool:
-    """Whether it is an ordinary tensor: no subclass, not sparse or quantized, and as many values stored as it says."""
+    """Tell whether it is an ordinary tensor: no subclass, not sparse or quantized, all of its values stored."""
     if type(value) not in {Tensor, torch.nn.Parameter}:
         return False
     assert isinstance(value, Tensor)
-    if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized:
+    if value.layout is not torch.strided or value.device.type == "meta" or value.is_quantized:
         return False
     return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
 

@@ -13,37 +13,53 @@ from scrub.text.errors import ScrubError
 from scrub.text.files import shown
 from scrub.text.wording import short
 
-MOST_PADDING = 1024  # rows of an embedding that stand for no token: Megatron pads to multiples of 128 times its ranks
+MOST_PADDING_ROWS = 1024  # of an embedding, for no token: Megatron pads to multiples of 128 times its ranks
 _END = "<|endoftext|>"  # GPT-2's only special token
 
 
 def tokenizer_file(folder: Path) -> Path | None:
-    """The file that says what a folder's tokenizer is, or None. A link to nothing is one, so that reading it fails."""
+    """Find the file that says what a folder's tokenizer is. A link to nothing is one, so that reading it fails."""
     files = tokenizer_files({each.name for each in folder.iterdir()})
     return folder / files[0] if files else None
 
 
 def read_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
-    """The tokenizer of a tokenizer.json, or of a vocab.json with its merges.txt beside it: GPT-2's byte-level BPE.
+    """Read a tokenizer.json, or a vocab.json with its merges.txt beside it: GPT-2's byte-level BPE.
 
     Its tokens are 0 to vocab_size - 1. People pad vocabularies to round numbers, so it may have fewer, but the ids
-    that stand for no token are then the last ones, fewer than MOST_PADDING and fewer than half.
+    that stand for no token are then the last ones, fewer than MOST_PADDING_ROWS and fewer than half.
     Raises ScrubError if it can't be read, or if the tokens are others.
     """
     tokenizer = _parse_tokenizer(path)
-    ids = tokenizer.get_vocab(with_added_tokens=True).values()
-    size, last = len(set(ids)), max(ids, default=-1)
-    if not max(vocab_size - MOST_PADDING, vocab_size // 2) < size <= vocab_size or last != size - 1:
-        gaps = f" with ids up to {last}" if last != size - 1 else ""
-        raise ScrubError(
-            f"{shown(path)} has {size} tokens{gaps}, but {CONFIG} beside it says vocab_size {vocab_size}: "
-            "take the tokenizer that the model was trained with"
-        )
+    _check(tokenizer, vocab_size, shown(path), f"{CONFIG} beside it")
     return tokenizer
 
 
+def fitting_tokenizer(given: Any, vocab_size: int) -> Tokenizer:
+    """Take a tokenizer in memory, of tokenizers, or of transformers, which has such a one inside.
+
+    Raises ScrubError if it is none, or has others than a model's tokens: see :func:`read_tokenizer`.
+    """
+    tokenizer = getattr(given, "backend_tokenizer", given)
+    if not isinstance(tokenizer, Tokenizer):
+        raise ScrubError(f"{short(given)} is no tokenizer: give one of tokenizers, or a fast one of transformers")
+    _check(tokenizer, vocab_size, "the tokenizer", "the model's config")
+    return tokenizer
+
+
+def _check(tokenizer: Tokenizer, vocab_size: int, called: str, config: str) -> None:
+    ids = tokenizer.get_vocab(with_added_tokens=True).values()
+    size, last = len(set(ids)), max(ids, default=-1)
+    if not max(vocab_size - MOST_PADDING_ROWS, vocab_size // 2) < size <= vocab_size or last != size - 1:
+        gaps = f" with ids up to {last}" if last != size - 1 else ""
+        raise ScrubError(
+            f"{called} has {size} tokens{gaps}, but {config} says vocab_size {vocab_size}: "
+            "take the tokenizer that the model was trained with"
+        )
+
+
 def begin_token(folder: Path) -> int | None:
-    """The id of the token that tokenizer_config.json says is in front of every sequence, or None."""
+    """Read the id of the token that tokenizer_config.json says is in front of every sequence, or None."""
     path, tokenizer = folder / TOKENIZER_CONFIG, tokenizer_file(folder)
     if tokenizer is None or not path.exists():
         return None
@@ -73,7 +89,7 @@ def _parse_tokenizer(path: Path) -> Tokenizer:
 
 
 def _byte_level(vocabulary: Any, merges: str) -> Tokenizer:
-    """GPT-2's kind of tokenizer: the ids of its tokens, and on each line two tokens to merge, the first ones first."""
+    """Make a tokenizer of GPT-2's kind of its tokens' ids, and lines of two tokens to merge, the first ones first."""
     lines = (line.rstrip("\r") for line in merges.split("\n"))
     pairs: Any = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
     tokenizer = Tokenizer(models.BPE(vocabulary, pairs))

@@ -59,17 +59,22 @@ class TransformerConfig(ModelConfig):
 
 
 def param(name: str, *shape: int) -> Node:
-    """A parameter of a model."""
+    """Make the node of a parameter."""
     return node("param", name=name, shape=shape)
 
 
 def layer_norm(x: Node, name: str, config: TransformerConfig) -> Node:
-    """LayerNorm with the parameters NAME.weight and NAME.bias [d_model]."""
+    """Make a LayerNorm with the parameters NAME.weight and NAME.bias [d_model]."""
     weight, bias = param(f"{name}.weight", config.d_model), param(f"{name}.bias", config.d_model)
     return node("layer_norm", x, weight, bias, eps=config.layer_norm_eps)
 
 
+def family_of(config: ModelConfig) -> str:
+    """Name the family that a config is of."""
+    return next(name for name, family in architectures().items() if isinstance(config, family.Config))
+
+
 def architectures() -> dict[str, ModuleType]:
-    """The families by name."""
+    """List the families by name."""
     modules = (import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
     return {module.NAME: module for module in modules}

@@ -13,6 +13,7 @@ from typing import Literal
 
 from scrub.graph.node import Node, node
 from scrub.models.families import TransformerConfig, layer_norm, param
+from scrub.paths.sources import X
 
 NAME = "attention_only"
 
@@ -25,11 +26,11 @@ class Config(TransformerConfig):
 
 
 def lower(config: Config) -> Node:
-    """The graph of the model: logits [batch, position, vocab] from tokens [batch, position]."""
+    """Make the graph of the model: logits [batch, position, vocab] from tokens [batch, position]."""
     c = config
     position = node("position")
     place = node("embed", position, param("pos.weight", c.n_ctx, c.d_model))
-    stream = node("embed", node("tokens", source="x"), param("embed.weight", c.vocab_size, c.d_model), label="emb")
+    stream = node("embed", node("tokens", source=X), param("embed.weight", c.vocab_size, c.d_model), label="emb")
     if c.positions == "standard":
         stream = node("add", stream, place)
     for layer in range(c.n_layers):

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from scrub.graph.node import Node, node
 from scrub.models.families import TransformerConfig, layer_norm, param
+from scrub.paths.sources import X
 
 NAME = "gpt2"
 
@@ -25,7 +26,7 @@ class Config(TransformerConfig):
 
 
 def lower(config: Config) -> Node:
-    """The graph of the model: logits [batch, position, vocab] from tokens [batch, position].
+    """Make the graph of the model: logits [batch, position, vocab] from tokens [batch, position].
 
     The components are `emb`, `aL` and `mL` of every layer, and `out`. The position embedding is a constant, and so
     are the biases of attention's output, which belong to no head: they are part of the wires.
@@ -33,7 +34,7 @@ def lower(config: Config) -> Node:
     c = config
     position = node("position")
     table = param("embed.weight", c.vocab_size, c.d_model)
-    stream = node("embed", node("tokens", source="x"), table, label="emb")
+    stream = node("embed", node("tokens", source=X), table, label="emb")
     stream = node("add", stream, node("embed", position, param("pos.weight", c.n_ctx, c.d_model)))
     for layer in range(c.n_layers):
         name = f"layers.{layer}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,15 +14,15 @@ from matplotlib.colors import Normalize
 from rich.cells import cell_len
 
 from scrub.show.charts.bars import Bars, bars_figure
-from scrub.show.charts.chart import Chart, colour_bar, contrast, digits_of, in_words, token_labels
+from scrub.show.charts.chart import Chart, contrast, digits_of, token_labels
 from scrub.show.figure import Plot, Theme
-from scrub.show.rendering import number
-from scrub.study.statistics import Interval
 from scrub.text.errors import ScrubError
+from scrub.text.frames import interval_columns
+from scrub.text.numbers import PAGE, Interval, unit_name
 from scrub.text.tokens import visible
 
-LINE = 92  # cells of text in a line
-CELL, ROW = 0.105, 0.42  # inches of a letter, and of a line
+LINE_CELLS = 92  # of text in a line
+LETTER_INCHES, LINE_INCHES = 0.105, 0.42
 
 
 def loss_bars(
@@ -42,10 +41,8 @@ def loss_bars(
         raise ScrubError(f"{len(after)} ablations can't have {len(names)} names: give one for each")
     line = (before.estimate, "before")
     bars = Bars(list(names), list(after), unit, start=before.estimate, lines=(line,), band=(before.low, before.high))
-    frame = pd.DataFrame(
-        [("(nothing)", *vars(before).values()), *zip(names, *bars.ends.T, strict=True)],
-        columns=["ablated", "estimate", "low", "high"],
-    )
+    ends = interval_columns("estimate", [before, *after], "low", "high")
+    frame = pd.DataFrame({"ablated": ["(nothing)", *names], **ends})
     return Chart(
         title or "loss before and after ablation",
         caption
@@ -92,11 +89,11 @@ class _Strip:
     def draw(self, theme: Theme) -> Plot:
         digits = digits_of(self.values) + 1
         labels = token_labels(self.tokens)
-        numbers = [number(value, digits, sign=True) if np.isfinite(value) else "" for value in self.values]
+        numbers = [PAGE.number(value, digits, sign=True) if np.isfinite(value) else "" for value in self.values]
         places, lines, widest = _flow(
             [max(cell_len(a), len(b) * 0.75) + 0.8 for a, b in zip(labels, numbers, strict=True)]
         )
-        figure = Plot(theme, max(3.0, widest * CELL) + 0.2, lines * ROW + 1.05)
+        figure = Plot(theme, max(3.0, widest * LETTER_INCHES) + 0.2, lines * LINE_INCHES + 1.05)
         axes = figure.subplots()
         norm = Normalize(-self.reach, self.reach)
         colours = ScalarMappable(norm, theme.scale(diverging=True))
@@ -113,29 +110,17 @@ class _Strip:
         figure.tip(cells, [self._tip(at, digits) for at in range(len(self.tokens))])
         for at, (x, y, width) in enumerate(places):
             colour = contrast(colours.to_rgba(self.values[at])) if numbers[at] else theme.text
-            style: dict[str, Any] = {"ha": "center", "va": "center", "color": colour, "family": "monospace"}
             for text, below, size in ((labels[at], 0.3, 8.0), (numbers[at], 0.66, 6.0)):
-                written = axes.text(x + width / 2, y + below, text, fontsize=size, parse_math=False, **style)
-                written.set_in_layout(False)
-        axes.set(xlim=(0, max(widest, 3.0 / CELL)), ylim=(lines, -0.05))
+                figure.write(axes, x + width / 2, y + below, text, fontsize=size, color=colour, family="monospace")
+        axes.set(xlim=(0, max(widest, 3.0 / LETTER_INCHES)), ylim=(lines, -0.05))
         axes.set_axis_off()
-        colour_bar(
-            figure,
-            colours,
-            axes,
-            f"change, {self.unit}",
-            theme,
-            location="bottom",
-            fraction=0.06,
-            pad=0.03,
-            shrink=0.4,
-            aspect=30,
-            anchor=(0, 1),
-        )
+        where = {"location": "bottom", "fraction": 0.06, "pad": 0.03, "shrink": 0.4, "aspect": 30, "anchor": (0, 1)}
+        figure.scale(colours, axes, f"change, {self.unit}", **where)
         return figure
 
     def _tip(self, at: int, digits: int) -> str:
-        return f"{visible(self.tokens[at])!r} ({at}): {in_words(float(self.values[at]), digits + 1, self.unit)}"
+        value = PAGE.number(float(self.values[at]), digits + 1, unit=unit_name(self.unit))
+        return f"{visible(self.tokens[at])!r} ({at}): {value}"
 
 
 def _flow(widths: Sequence[float]) -> tuple[list[tuple[float, float, float]], int, float]:
@@ -143,7 +128,7 @@ def _flow(widths: Sequence[float]) -> tuple[list[tuple[float, float, float]], in
     places: list[tuple[float, float, float]] = []
     x, line = 0.0, 0
     for width in widths:
-        if x and x + width > LINE:
+        if x and x + width > LINE_CELLS:
             x, line = 0.0, line + 1
         places.append((x, float(line), width))
         x += width

@@ -14,13 +14,15 @@ from matplotlib.transforms import Bbox
 
 from scrub.measure.heads.agreement import Agreement
 from scrub.measure.heads.score import head_name
-from scrub.show.charts.chart import Chart, digits_of, dress, in_words, unit_name
+from scrub.show.charts.chart import Chart, digits_of
 from scrub.show.charts.heatmap import Side, heat_map
 from scrub.show.figure import Plot, Theme
+from scrub.text.numbers import PAGE, unit_name
 from scrub.text.wording import printable
 
-SIZE = 4.6, 4.2  # inches
-LETTER, HEIGHT, NEAR = 4.4, 9.0, 4.0  # points: a letter's width and height, and how far a name is from its point
+SIZE_INCHES = 4.6, 4.2
+LETTER_POINTS, HEIGHT_POINTS = 4.4, 9.0  # a letter's width and height
+NEAR_POINTS = 4.0  # how far a name is from its point
 
 
 def overlap_map(agreement: Agreement, title: str = "", caption: str = "") -> Chart:
@@ -66,13 +68,12 @@ def score_scatter(
         (f"top {len(tops[0])} of {across}", f"top {len(tops[1])} of {up}", "top of both", "other heads"),
     )
     on = ", ".join(dict.fromkeys(score.on for score in scores))
-    ends = (correlation.low, correlation.high)
-    said = in_words(correlation.estimate, 2, "", ends)
+    said = PAGE.with_interval(correlation, 2)
     return Chart(
         title or f"{across} and {up}: rank correlation {said}",
         caption
         or f"A point for each head; those among the top {named} of a score are named. "
-        f"Spearman's rank correlation is {said}{', with its 95 % interval' if ends[0] < ends[1] else ''}. "
+        f"Spearman's rank correlation is {said}{'' if correlation.exact else ', with its 95 % interval'}. "
         f"Measured on {on}.",
         frame,
         points.draw,
@@ -90,7 +91,7 @@ class _Points:
     meanings: tuple[str, str, str, str]
 
     def draw(self, theme: Theme) -> Plot:
-        figure = Plot(theme, *SIZE)
+        figure = Plot(theme, *SIZE_INCHES)
         axes = figure.subplots()
         digits = [digits_of(values) + 2 for values in self.places.T]
         looks = [(0, theme.faint, "o", 9), (1, theme.colours[0], "o", 26), (2, theme.colours[1], "s", 24)]
@@ -107,18 +108,16 @@ class _Points:
         axes.margins(0.08)
         axes.set_xlabel(printable(self.titles[0]))
         axes.set_ylabel(printable(self.titles[1]))
-        dress(axes, theme)
-        legend = figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=7.5, labelcolor=theme.text)
-        for text in legend.get_texts():
-            text.set_parse_math(False)
-        self._name(figure, axes, theme)
+        figure.dress(axes)
+        figure.key(2, fontsize=7.5)
+        self._name(figure, axes)
         return figure
 
     def _tip(self, at: int, digits: list[int]) -> str:
         values = zip(self.titles, self.places[at], digits, strict=True)
-        return f"{self.names[at]}: " + "; ".join(f"{title}: {in_words(float(v), d, '')}" for title, v, d in values)
+        return f"{self.names[at]}: " + "; ".join(f"{title}: {PAGE.number(float(v), d)}" for title, v, d in values)
 
-    def _name(self, figure: Plot, axes: Axes, theme: Theme) -> None:
+    def _name(self, figure: Plot, axes: Axes) -> None:
         """Name points, each where no other name or point is, those of both tops first; without room it has no name."""
         if engine := figure.get_layout_engine():
             engine.execute(figure)
@@ -128,7 +127,7 @@ class _Points:
         limits = Bbox(axes.get_window_extent().get_points() * scale)
         chosen = [at for at, kind in enumerate(self.kinds) if kind and np.isfinite(self.places[at]).all()]
         for at in sorted(chosen, key=lambda each: (-self.kinds[each], each)):
-            for far, box, shift in _around(spots[at, 0], spots[at, 1], len(self.names[at]) * LETTER):
+            for far, box, shift in _around(spots[at, 0], spots[at, 1], len(self.names[at]) * LETTER_POINTS):
                 free = not any(box.overlaps(other) for other in taken)
                 if free and limits.x0 <= box.x0 and box.x1 <= limits.x1 and limits.y0 <= box.y0 and box.y1 <= limits.y1:
                     taken.append(box)
@@ -137,12 +136,12 @@ class _Points:
                         (float(self.places[at, 0]), float(self.places[at, 1])),
                         shift,
                         textcoords="offset points",
-                        arrowprops={"arrowstyle": "-", "color": theme.faint, "linewidth": 0.5, "shrinkA": 0}
-                        if far > NEAR
+                        arrowprops={"arrowstyle": "-", "color": figure.theme.faint, "linewidth": 0.5, "shrinkA": 0}
+                        if far > NEAR_POINTS
                         else None,
                         fontsize=7,
                         va="center",
-                        color=theme.text,
+                        color=figure.theme.text,
                     )
                     text.set_in_layout(False)
                     break
@@ -150,8 +149,8 @@ class _Points:
 
 def _around(x: float, y: float, width: float) -> Iterator[tuple[float, Bbox, tuple[float, float]]]:
     """Places for a text around a point, the nearest first: how far, its box, and its left middle from the point."""
-    for far in (NEAR, 9.0, 15.0, 22.0):
+    for far in (NEAR_POINTS, 9.0, 15.0, 22.0):
         for right, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)):
             left = far if right > 0 else -far - width if right < 0 else -width / 2
-            middle = up * (far + HEIGHT / 3)
-            yield far, Bbox.from_bounds(x + left, y + middle - HEIGHT / 2, width, HEIGHT), (left, middle)
+            middle = up * (far + HEIGHT_POINTS / 3)
+            yield far, Bbox.from_bounds(x + left, y + middle - HEIGHT_POINTS / 2, width, HEIGHT_POINTS), (left, middle)

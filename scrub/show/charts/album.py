@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scrub.show.charts.chart import CHART_FORMATS, Chart
-from scrub.show.charts.page import page
 from scrub.show.figure import check_format
+from scrub.show.page import Page, Section
 from scrub.text.errors import ScrubError
 from scrub.text.files import make_folder, shown, write_atomically
 
@@ -38,8 +38,11 @@ def write_album(
         for suffix in formats:
             written.append(folder / f"{name}{suffix}")
             write_atomically(written[-1], chart.content(suffix))
-    files = {name: tuple(f"{name}{suffix}" for suffix in formats) for name in charts}
-    write_atomically(folder / INDEX, page(charts, title, files, lead))
+    sections = [
+        Section(name, chart.title, chart.blocks(name, [f"{name}{suffix}" for suffix in formats]))
+        for name, chart in charts.items()
+    ]
+    write_atomically(folder / INDEX, Page(title, sections, lead).html())
     return [folder / INDEX, *written]
 
 

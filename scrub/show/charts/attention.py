@@ -13,19 +13,19 @@ from matplotlib.collections import PolyCollection
 from matplotlib.patches import Polygon, Rectangle
 
 from scrub.measure.heads.score import Head, head_name
-from scrub.show.charts.chart import Chart, colour_bar, dress, every, token_labels
+from scrub.show.charts.chart import Chart, every, token_labels
 from scrub.show.figure import Plot, Theme
-from scrub.show.rendering import number
 from scrub.text.errors import ScrubError
+from scrub.text.numbers import PAGE
 from scrub.text.tokens import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LEAST = 0.02  # attention, below which a cell stays blank
-CELL, TICK, LETTER = 0.17, 0.125, 0.07  # inches of a cell, between labels, and of a letter
-SMALLEST, LARGEST, WIDEST = 2.0, 5.2, 15.0  # inches of one pattern, and of a row of them
-VECTORS = 6000  # cells, above which they are drawn as an image, without tips
+SHOWN_FROM = 0.02  # attention, below which a cell stays blank
+CELL_INCHES, TICK_INCHES, LETTER_INCHES = 0.17, 0.125, 0.07  # of a cell, between labels, and of a letter
+SMALLEST_INCHES, LARGEST_INCHES, WIDEST_INCHES = 2.0, 5.2, 15.0  # of one pattern, and of a row of them
+VECTOR_CELLS = 6000  # above which they are drawn as an image, without tips
 
 
 def attention_map(
@@ -60,7 +60,7 @@ def attention_map(
     return Chart(
         title or f"attention of {', '.join(map(head_name, found))}",
         caption
-        or f"Each row is a position that attends, each column one that is attended to; below {LEAST} a cell "
+        or f"Each row is a position that attends, each column one that is attended to; below {SHOWN_FROM} a cell "
         "stays blank.",
         drawn.frame(),
         drawn.draw,
@@ -83,41 +83,41 @@ class _Patterns:
             [
                 (head_name(head), query, texts[query], key, texts[key], pattern[query, key])
                 for head, pattern in self.patterns.items()
-                for query, key in np.argwhere(pattern >= LEAST)
+                for query, key in np.argwhere(pattern >= SHOWN_FROM)
             ],
             columns=["head", "query", "query token", "key", "key token", "attention"],
         )
 
     def draw(self, theme: Theme) -> Plot:
-        panel = float(np.clip(len(self.tokens) * CELL, SMALLEST, LARGEST))
-        margin = max(map(len, token_labels(self.tokens))) * LETTER + 0.2
-        across = max(1, min(len(self.patterns), int(WIDEST / (panel + 0.2))))
+        panel = float(np.clip(len(self.tokens) * CELL_INCHES, SMALLEST_INCHES, LARGEST_INCHES))
+        margin = max(map(len, token_labels(self.tokens))) * LETTER_INCHES + 0.2
+        across = max(1, min(len(self.patterns), int(WIDEST_INCHES / (panel + 0.2))))
         down = -(-len(self.patterns) // across)
         figure = Plot(theme, across * (panel + 0.2) + margin + 1.0, down * (panel + 0.35) + margin + 0.75)
         figure.set_layout_engine("compressed")  # for axes of a fixed aspect
         axes = figure.subplots(down, across, squeeze=False).ravel().tolist()
-        cells = sum(int((pattern >= LEAST).sum()) for pattern in self.patterns.values())
+        cells = sum(int((pattern >= SHOWN_FROM).sum()) for pattern in self.patterns.values())
         for at, (head, pattern) in enumerate(self.patterns.items()):
-            drawn = self._cells(figure, axes[at], head, pattern, theme, cells > VECTORS)
+            drawn = self._cells(figure, axes[at], head, pattern, theme, cells > VECTOR_CELLS)
             self._mark(axes[at], theme)
-            axes[at].set_title(f"head {head_name(head)}", fontsize=9, loc="left", color=theme.text)
-        self._label(axes, across, panel, theme)
+            figure.name(axes[at], f"head {head_name(head)}")
+        self._label(figure, axes, across, panel)
         for spare in axes[len(self.patterns) :]:
             spare.set_visible(False)
-        colour_bar(figure, drawn, axes, "attention", theme, fraction=0.03, pad=0.01, aspect=20)
+        figure.scale(drawn, axes, "attention", fraction=0.03, pad=0.01, aspect=20)
         return figure
 
     def _cells(
         self, figure: Plot, axes: Axes, head: Head, pattern: np.ndarray, theme: Theme, image: bool
     ) -> PolyCollection:
-        length, places = len(self.tokens), np.argwhere(pattern >= LEAST)
+        length, places = len(self.tokens), np.argwhere(pattern >= SHOWN_FROM)
         # around what a causal head can attend to
         stairs = [(0, 0), *((x, y) for at in range(length) for x, y in ((at + 1, at), (at + 1, at + 1))), (0, length)]
         axes.add_patch(Polygon(stairs, fill=False, edgecolor=theme.faint, linewidth=0.5, label="causal"))
         corners = np.array([(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)])
         cells = PolyCollection(
             list(places[:, None, ::-1] + corners),
-            array=pattern[pattern >= LEAST],
+            array=pattern[pattern >= SHOWN_FROM],
             cmap=theme.scale(diverging=False),
             clim=(0, 1),
             rasterized=image,
@@ -130,7 +130,7 @@ class _Patterns:
 
     def _tip(self, head: Head, query: int, key: int, pattern: Float[np.ndarray, "query key"]) -> str:
         names = [f"{visible(self.tokens[at])!r} ({at})" for at in (query, key)]
-        return f"{head_name(head)}: {names[0]} to {names[1]}: {number(float(pattern[query, key]), 3)}"
+        return f"{head_name(head)}: {names[0]} to {names[1]}: {PAGE.number(float(pattern[query, key]), 3)}"
 
     def _mark(self, axes: Axes, theme: Theme) -> None:
         length, colour = len(self.tokens), theme.colours[1]
@@ -147,21 +147,21 @@ class _Patterns:
             meeting.set_label("query and key")
             axes.add_patch(meeting)
 
-    def _label(self, axes: Sequence[Axes], across: int, panel: float, theme: Theme) -> None:
+    def _label(self, figure: Plot, axes: Sequence[Axes], across: int, panel: float) -> None:
         labels = token_labels(self.tokens)
         marked = {"x": self.key, "y": self.query}
         for at, each in enumerate(axes):
             lowest, first = at >= len(self.patterns) - across, at % across == 0
-            dress(each, theme, ())
+            figure.dress(each, (), ticks=False)
             for which, axis in (("x", each.xaxis), ("y", each.yaxis)):
                 position = marked[which]
-                ticks = every(len(labels), int(panel / TICK), () if position is None else (position,))
+                ticks = every(len(labels), int(panel / TICK_INCHES), () if position is None else (position,))
                 axis.set_ticks([tick + 0.5 for tick in ticks], [labels[tick] for tick in ticks])
                 for tick, label in zip(ticks, axis.get_ticklabels(), strict=True):
                     label.set_parse_math(False)
                     label.set(family="monospace", rotation=90 if which == "x" else 0)
                     if tick == position:
-                        label.set(fontweight="bold", color=theme.colours[1])
-            each.tick_params(length=0, labelsize=7, labelbottom=lowest, labelleft=first)
+                        label.set(fontweight="bold", color=figure.theme.colours[1])
+            each.tick_params(labelsize=7, labelbottom=lowest, labelleft=first)
             each.set_xlabel("key" if lowest else "")
             each.set_ylabel("query" if first else "")

@@ -12,18 +12,17 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from scrub.measure.heads.score import Head, HeadScore, head_name
-from scrub.show.charts.chart import Chart, digits_of, dress, in_words, unit_name
+from scrub.show.charts.chart import Chart, digits_of
 from scrub.show.charts.heatmap import about
 from scrub.show.figure import Plot, Theme
-from scrub.show.rendering import number
-from scrub.study.statistics import Interval
 from scrub.text.errors import ScrubError
+from scrub.text.numbers import PAGE, Interval, unit_name
 from scrub.text.wording import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-BAR = 0.23  # inches from a bar to the next
+BAR_INCHES = 0.23  # from a bar to the next
 
 
 @dataclass(frozen=True)
@@ -51,44 +50,42 @@ class Bars:
         """What a caption says of the intervals: nothing if there is none, as for a single prompt."""
         return " Lines are 95 % intervals." if (self.ends[:, 1] < self.ends[:, 2]).any() else ""
 
-    def draw(self, figure: Plot, axes: Axes, theme: Theme) -> None:
+    def draw(self, figure: Plot, axes: Axes) -> None:
         """Draw them from the top down; blue above the start, orange below."""
+        theme = figure.theme
         digits = digits_of(self.ends) + 1
         signed = bool((self.ends[:, 0] < 0).any())
         low, high = self._reach()
         margin = (high - low) * 0.02
         for at, (estimate, lower, upper) in enumerate(self.ends):
             if not np.isfinite(estimate):
-                axes.text(self.start + margin, at, "n/a", va="center", fontsize=7.5, color=theme.text)
+                figure.write(axes, self.start + margin, at, "n/a", ha="left", fontsize=7.5)
                 continue
             strong = self.strong is None or bool(self.strong[at])
             colour = theme.colours[0] if estimate >= self.start else theme.colours[1]
             (bar,) = axes.barh(
                 at, estimate - self.start, left=self.start, height=0.72, color=colour, alpha=1 if strong else 0.35
             )
-            said = in_words(estimate, digits + 1, self.unit, (lower, upper))
+            said = PAGE.with_interval(self.intervals[at], digits + 1, unit=unit_name(self.unit))
             figure.tip(bar, f"{printable(self.names[at])}: {said}")
             if lower < upper:
                 axes.plot([lower, upper], [at, at], color=theme.text, linewidth=1.1, solid_capstyle="butt")
             right = estimate >= self.start
-            written = axes.text(
+            figure.write(
+                axes,
                 max(estimate, upper) + margin if right else min(estimate, lower) - margin,
                 at,
-                number(estimate, digits, signed),
+                PAGE.number(estimate, digits, signed),
                 ha="left" if right else "right",
-                va="center",
                 fontsize=7.5,
-                color=theme.text,
                 alpha=1 if strong else 0.65,
                 bbox={"facecolor": theme.ground, "edgecolor": "none", "pad": 0.6},
-                parse_math=False,
             )
-            written.set_in_layout(False)  # its room is within the axes
         wide = (high - low) * 0.2  # room for the numbers
         axes.set_xlim(low - (wide if low < self.start else 0), high + wide)
         axes.axvline(self.start, color=theme.faint, linewidth=0.8, zorder=0.5)
         self._compare(axes, theme)
-        self._label(axes, theme)
+        self._label(figure, axes)
 
     def _compare(self, axes: Axes, theme: Theme) -> None:
         if self.band and self.band[0] < self.band[1]:
@@ -113,12 +110,12 @@ class Bars:
         low, high = float(found.min()), float(found.max())
         return (low, high) if high > low else (low, low + 1.0)
 
-    def _label(self, axes: Axes, theme: Theme) -> None:
+    def _label(self, figure: Plot, axes: Axes) -> None:
         axes.set_ylim(len(self.names) - 0.4, -0.6)
         axes.set_yticks(range(len(self.names)), [printable(each) for each in self.names], parse_math=False)
         axes.set_xlabel(unit_name(self.unit))
         axes.locator_params(axis="x", nbins=5)
-        dress(axes, theme, ("bottom",))
+        figure.dress(axes, ("bottom",))
         axes.tick_params(axis="y", length=0)
 
 
@@ -126,11 +123,11 @@ def bars_figure(theme: Theme, panels: Sequence[Bars], titles: Sequence[str] = ()
     """Bars of the same things side by side, as a figure."""
     longest = max((len(name) for name in panels[0].names), default=0)
     width = 4.2 if len(panels) == 1 else 3.0 * len(panels)
-    figure = Plot(theme, width + 0.4 + 0.075 * longest, len(panels[0].names) * BAR + 0.9 + 0.25 * bool(titles))
+    figure = Plot(theme, width + 0.4 + 0.075 * longest, len(panels[0].names) * BAR_INCHES + 0.9 + 0.25 * bool(titles))
     for at, (axes, bars) in enumerate(zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True)):
-        bars.draw(figure, axes, theme)
+        bars.draw(figure, axes)
         if titles:
-            axes.set_title(printable(titles[at]), fontsize=9, loc="left", color=theme.text, parse_math=False)
+            figure.name(axes, titles[at])
         if at:
             axes.tick_params(labelleft=False)
     return figure

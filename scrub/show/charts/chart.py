@@ -7,27 +7,25 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 from matplotlib.colors import to_rgb
 
-from scrub.show.charts.page import page
-from scrub.show.figure import FORMATS, LIGHT, Plot, Theme, check_format, figure_bytes, figure_svg
-from scrub.show.rendering import number
+from scrub.show.figure import FORMATS, LIGHT, Plot, Theme, check_format, figure_bytes, figure_svg, themed_svg
+from scrub.show.page import Block, Fold, Grid, Image, Page, Prose, Section
+from scrub.show.rendering import Line, Span
 from scrub.text.files import write_atomically
+from scrub.text.tables import Column, FrameTable
 from scrub.text.tokens import start, visible
 from scrub.text.wording import printable
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.cm import ScalarMappable
-
 CHART_FORMATS = (*FORMATS, ".html", ".csv")
-TOKEN = 12  # cells of a terminal that a token's label has at most
+TOKEN_CELLS = 12  # of a terminal, that a token's label has at most
+SHOWN_ROWS = 400  # of a table in a page, at most
 _LETTERS = 12.5  # of a title in an inch
-_UNITS = {"percent": "%"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,9 +49,25 @@ class Chart:
             title.set_parse_math(False)
         return figure
 
-    def svg(self, theme: Theme = LIGHT, name: str = "scrub") -> str:
-        """The chart without its title as an SVG element of a page, in which no other has that name."""
-        return figure_svg(self.figure(theme, titled=False), name, self.title)
+    def image(self, name: str, caption: Line = "", file: str = "", says: str = "") -> Image:
+        """The chart without its title as a picture of a page, in which no other has that name."""
+        says = says or self.title
+        svg = themed_svg(lambda theme: self.figure(theme, titled=False), name, says)
+        # what matplotlib writes is escaped, and its tips by the writer of XML
+        return Image(Markup(svg), says, caption, file=file, label=f"Chart: {self.title}")
+
+    def blocks(self, name: str, files: Sequence[str] = ()) -> list[Block]:
+        """The chart with its caption, the files beside it and its values, as a section of a page."""
+        links = [piece for file in files for piece in (", ", Span(file, "file", file))][1:]
+        columns = [_column(str(column), kind.kind) for column, kind in self.values.dtypes.items()]
+        table = FrameTable(self.values.head(SHOWN_ROWS), columns)
+        left_out = len(self.values) - SHOWN_ROWS
+        more = [Prose(f"{left_out} more rows aren't in this table.", "caption")] if left_out > 0 else []
+        return [
+            self.image(name, f"{self.caption} Rest the pointer on a bar, cell, point or edge for its value."),
+            *([Prose(["Files: ", *links], "download")] if files else []),
+            Fold("The values", [Grid(table, f"Values of {self.title}", named=False), *more]),
+        ]
 
     def content(self, suffix: str) -> bytes:
         """The chart as a file of that suffix: .png, .svg, .pdf, .html or, its values, .csv.
@@ -64,7 +78,7 @@ class Chart:
         if suffix == ".csv":
             return self.values.to_csv(index=False, lineterminator="\n").encode()
         if suffix == ".html":
-            return page({"chart": self}, self.title).encode()
+            return Page(self.title, [Section("chart", self.title, self.blocks("chart"))]).html().encode()
         return figure_bytes(self.figure(), suffix)
 
     def save(self, path: str | Path) -> None:
@@ -78,14 +92,14 @@ class Chart:
         return figure_svg(self.figure(), says=self.title)
 
 
-def token_labels(tokens: Iterable[str], width: int = TOKEN) -> list[str]:
+def _column(name: str, kind: str) -> Column:
+    """A column of values, numbers with four digits that count."""
+    return Column(name, digits=4 if kind == "f" else None, kind="g", missing="n/a", left=kind not in "fiu")
+
+
+def token_labels(tokens: Iterable[str], width: int = TOKEN_CELLS) -> list[str]:
     """The texts of tokens for an axis: on one line, blanks as signs, cut to so many cells."""
     return [start(visible(token, spaces=True), width) for token in tokens]
-
-
-def unit_name(unit: str) -> str:
-    """A unit as an axis has it."""
-    return _UNITS.get(unit, unit)
 
 
 def digits_of(values: Any) -> int:
@@ -95,14 +109,6 @@ def digits_of(values: Any) -> int:
     if largest == 0:
         return 1
     return int(np.clip(1 - math.floor(math.log10(largest * 1.0000001)), 0, 6))
-
-
-def in_words(value: float, digits: int, unit: str, ends: tuple[float, float] | None = None) -> str:
-    """A value for a tip with its unit and, where it has one, its interval."""
-    said = f"{number(value, digits)} {unit_name(unit)}".strip()
-    if ends is None or ends[0] == ends[1] or not np.isfinite(ends).all():
-        return said
-    return f"{said} [{number(ends[0], digits)}, {number(ends[1], digits)}]"
 
 
 def contrast(colour: Any) -> str:
@@ -115,26 +121,3 @@ def every(count: int, at_most: int, always: Sequence[int] = ()) -> list[int]:
     """Which of so many places have a tick, where there is room for so many; some always, their neighbours then not."""
     step = max(1, math.ceil(count / max(1, at_most)))
     return sorted({at for at in range(0, count, step) if all(abs(at - each) >= step for each in always)} | {*always})
-
-
-def dress(axes: Axes, theme: Theme, spines: Sequence[str] = ("left", "bottom")) -> None:
-    """Give axes the colours of a theme, and only these spines."""
-    axes.set_facecolor(theme.ground)
-    axes.tick_params(colors=theme.text, labelsize=8)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in spines)
-        spine.set_color(theme.faint)
-    for label in (axes.xaxis.label, axes.yaxis.label):
-        label.set(color=theme.text, fontsize=8.5)
-        label.set_parse_math(False)
-
-
-def colour_bar(
-    figure: Plot, colours: ScalarMappable, axes: Axes | list[Axes], label: str, theme: Theme, **where: Any
-) -> None:
-    """Add the scale of some colours."""
-    bar = figure.colorbar(colours, ax=axes, **where)
-    bar.set_label(printable(label), color=theme.text, fontsize=8.5)
-    bar.ax.tick_params(colors=theme.text, labelsize=7.5)
-    for spine in bar.ax.spines.values():
-        spine.set_color(theme.faint)

@@ -14,14 +14,13 @@ from matplotlib.patches import FancyArrowPatch
 from scrub.measure.heads.score import Head, head_name
 from scrub.measure.weights.links import Links
 from scrub.show.charts.bars import Bars, bars_figure
-from scrub.show.charts.chart import Chart, dress
+from scrub.show.charts.chart import Chart
 from scrub.show.figure import Plot, Theme
-from scrub.show.rendering import number
-from scrub.study.statistics import Interval
 from scrub.text.errors import ScrubError
+from scrub.text.numbers import PAGE, Interval
 
-COLUMN, ROW, FEW = 0.62, 0.72, 1.6  # inches between heads, between layers, and between those of few layers
-NODE = 7.0  # points from a head's middle to where edges end
+HEAD_INCHES, LAYER_INCHES, FEW_INCHES = 0.62, 0.72, 1.6  # between heads, between layers, and between few layers
+NODE_POINTS = 7.0  # from a head's middle to where edges end
 _SLOTS = {"q": (0, (0, ()), 0.16), "k": (1, (0, (5, 1.5)), -0.16), "v": (2, (0, (1.5, 1)), 0.06)}  # look, bend
 _HEAD = re.compile(r"(\d+)\.(\d+)")
 
@@ -99,42 +98,40 @@ class _Graph:
 
     def draw(self, theme: Theme) -> Plot:
         layers, across = (max(head[at] for head in self.heads) + 1 for at in (0, 1))
-        figure = Plot(theme, max(4.6, across * COLUMN + 0.9), layers * (FEW if layers < 4 else ROW) + 0.8)
+        height = layers * (FEW_INCHES if layers < 4 else LAYER_INCHES)
+        figure = Plot(theme, max(4.6, across * HEAD_INCHES + 0.9), height + 0.8)
         axes = figure.subplots()
         axes.set(xlim=(-0.6, across - 0.4), ylim=(-0.55, layers - 0.45))
-        self._nodes(axes, theme)
+        self._nodes(figure, axes)
         largest = float(self.strongest["above"].max()) if len(self.strongest) else 1.0
         for _, edge in self.strongest.iloc[::-1].iterrows():  # the strongest on top
-            self._edge(figure, axes, edge, edge["above"] / largest, theme)
+            self._edge(figure, axes, edge, edge["above"] / largest)
         axes.set_yticks(range(layers))
         axes.set_xticks([])
         axes.set_ylabel("layer")
-        dress(axes, theme, ())
-        axes.tick_params(length=0)
+        figure.dress(axes, (), ticks=False)
         looks = [Line2D([], [], color=theme.colours[c], linestyle=dash, linewidth=2) for c, dash, _ in _SLOTS.values()]
         names = [f"{slot.upper()}-composition" for slot in _SLOTS]
-        style = {"frameon": False, "fontsize": 8, "handlelength": 3, "labelcolor": theme.text}
-        figure.legend(looks, names, loc="outside lower left", ncols=3, **style)
+        figure.key(3, looks, names, handlelength=3)
         return figure
 
-    def _nodes(self, axes: Axes, theme: Theme) -> None:
+    def _nodes(self, figure: Plot, axes: Axes) -> None:
+        theme = figure.theme
         joined = {_head(name) for name in (*self.strongest["from"], *self.strongest["to"])}
         for head in self.heads:
-            text = axes.text(
+            text = figure.write(
+                axes,
                 head[1],
                 head[0],
                 head_name(head),
-                ha="center",
-                va="center",
                 fontsize=7.5,
                 color=theme.text if head in joined else theme.faint,
                 zorder=5 if head in joined else 1,
             )
-            text.set_in_layout(False)
             if head in joined:
                 text.set_bbox({"boxstyle": "round,pad=0.28", "facecolor": theme.ground, "edgecolor": theme.text})
 
-    def _edge(self, figure: Plot, axes: Axes, edge: pd.Series, strength: float, theme: Theme) -> None:
+    def _edge(self, figure: Plot, axes: Axes, edge: pd.Series, strength: float) -> None:
         (start_layer, start), (end_layer, end) = _head(edge["from"]), _head(edge["to"])
         colour, dash, bend = _SLOTS[edge["slot"]]
         if start == end:  # around the heads between
@@ -144,17 +141,17 @@ class _Graph:
             (end, end_layer),
             connectionstyle=f"arc3,rad={bend}",
             arrowstyle="-|>,head_length=3,head_width=1.6",
-            shrinkA=NODE,
-            shrinkB=NODE,
+            shrinkA=NODE_POINTS,
+            shrinkB=NODE_POINTS,
             linewidth=0.5 + 3.0 * strength,
             linestyle=dash,
-            color=theme.colours[colour],
+            color=figure.theme.colours[colour],
             alpha=0.4 + 0.5 * strength,
             zorder=2 + strength,
         )
         axes.add_patch(arrow)
         figure.tip(
             arrow,
-            f"{edge['from']} into {edge['slot']} of {edge['to']}: {number(edge['score'], 3)}, "
-            f"random {number(edge['baseline'], 3)}",
+            f"{edge['from']} into {edge['slot']} of {edge['to']}: {PAGE.number(edge['score'], 3)}, "
+            f"random {PAGE.number(edge['baseline'], 3)}",
         )

@@ -7,9 +7,9 @@ from itertools import combinations
 
 import numpy as np
 
+from scrub.data.examples import FIRST, QUERY, TARGET, Examples
 from scrub.data.prompts.texts import token_texts
 from scrub.measure.heads.attention import attention_patterns
-from scrub.measure.heads.places import Places
 from scrub.measure.heads.score import HeadScore, head_name
 from scrub.measure.interventions.ablation import ablate
 from scrub.measure.interventions.patching import patch
@@ -25,7 +25,7 @@ from scrub.show.charts.chart import Chart
 from scrub.show.charts.composition import composition_graph, link_bars
 from scrub.show.charts.heatmap import head_map
 from scrub.show.charts.interventions import ablation_chart, patching_chart
-from scrub.study.run import Settings
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 
 SHOWN = 4  # attention patterns side by side
@@ -76,12 +76,12 @@ def _metrics(study: HeadStudy) -> dict[str, Chart]:
 def _patterns(study: HeadStudy, name: str) -> Chart:
     """Where the heads look that are the largest by a metric, in the one prompt or the first of many."""
     prompts, heads = study.first.prompts, study.first.scores[name].top(SHOWN)
-    patterns = attention_patterns(study.model, prompts.rows[:1], heads)
+    patterns = attention_patterns(study.model, prompts.tokens[:1], heads)
     return attention_map(
         {head: patterns[head][0] for head in heads},
-        token_texts(prompts.tokens[0], study.model.tokenizer),
-        int(prompts.second[0]),
-        int(prompts.target[0]),
+        token_texts(prompts.inputs[0], study.model.tokenizer),
+        int(prompts.positions[QUERY][0]),
+        int(prompts.positions[TARGET][0]),
         title=f"attention of the heads that {_WHOSE[name]}",
         caption=f"Of {prompts.texts[0]!r}; the query and the target are marked.",
     )
@@ -91,9 +91,9 @@ def _tokens(study: HeadStudy, settings: Settings) -> Chart:
     """How the head that matters most changes the loss of every token of the prompt."""
     prompts = study.first.prompts
     site = f"a{head_name(study.first.scores[ABLATION].top(1)[0])}"
-    found = ablate(study.model, Places.of_text(prompts.rows[:1], first_query=0), [site], settings=settings)
+    found = ablate(study.model, Examples.of(prompts.tokens[:1]).later(0), [site], settings=settings)
     return token_strip(
-        token_texts(prompts.rows[0], study.model.tokenizer),
+        token_texts(prompts.tokens[0], study.model.tokenizer),
         np.concatenate([[np.nan], found.tokens(site)["rise"].to_numpy()]),  # nothing predicts the first token
         title=f"rise of each token's loss without {site}",
         caption=f"Of {prompts.texts[0]!r} and the expected token; zero ablation of {site}, in nats.",
@@ -103,9 +103,9 @@ def _tokens(study: HeadStudy, settings: Settings) -> Chart:
 def _patching(study: HeadStudy, settings: Settings) -> dict[str, Chart]:
     """Clean into corrupted: every head, and the residual stream at every position."""
     pairs = study.layout.pairs(study.model, PAIRS, settings.seed)
-    names = [str(at) for at in range(pairs.clean.tokens.shape[1])]
-    for name, at in (("A", pairs.clean.first), ("B", pairs.clean.target), ("query", pairs.clean.second)):
-        names[int(at[0])] = name
+    names = [str(at) for at in range(pairs.context)]
+    for name, at in (("A", FIRST), ("B", TARGET), ("query", QUERY)):
+        names[int(pairs.positions[at][0])] = name
     heads = patch(study.model, pairs, "heads", settings=settings)
     streams = patch(study.model, pairs, "streams", every_position=True, settings=settings)
     return {"patching-heads": patching_chart(heads), "patching-streams": patching_chart(streams, tokens=names)}

@@ -12,19 +12,19 @@ from jaxtyping import Float
 from matplotlib.patches import Rectangle
 
 from scrub.measure.heads.score import HeadScore, head_name
-from scrub.show.charts.chart import Chart, colour_bar, contrast, digits_of, dress, every, in_words, unit_name
+from scrub.show.charts.chart import Chart, contrast, digits_of, every
 from scrub.show.figure import Plot, Theme
-from scrub.show.rendering import number
 from scrub.text.errors import ScrubError
+from scrub.text.numbers import PAGE, Interval, unit_name
 from scrub.text.wording import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.collections import QuadMesh
 
-WIDEST, TALLEST = 14.0, 10.0  # inches of all cells
-ROOM = 0.34, 0.16  # inches that a number needs in a cell
-TICK = 0.15  # inches between labels
+WIDEST_INCHES, TALLEST_INCHES = 14.0, 10.0  # of all cells
+ROOM_INCHES = 0.34, 0.16  # that a number needs in a cell
+TICK_INCHES = 0.15  # between labels
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class _Cells:
 
     def draw(self, theme: Theme) -> Plot:
         count_rows, count_columns = self.values.shape
-        width, height = min(0.46, WIDEST / count_columns), min(0.3, TALLEST / count_rows)
+        width, height = min(0.46, WIDEST_INCHES / count_columns), min(0.3, TALLEST_INCHES / count_rows)
         upright = max(map(len, self.columns.labels)) * 0.07 if self.columns.upright else 0.0
         size = max(width * count_columns, 1.2), max(height * count_rows, 0.6)
         figure = Plot(theme, size[0] + 1.7, size[1] + 1.0 + upright)
@@ -138,48 +138,31 @@ class _Cells:
         )
         figure.tip(mesh, [self._tip(row, column) for row, column in np.ndindex(*self.values.shape)])
         axes.invert_yaxis()
-        if width >= ROOM[0] and height >= ROOM[1]:
-            self._write(axes, mesh)
+        if width >= ROOM_INCHES[0] and height >= ROOM_INCHES[1]:
+            self._write(figure, axes, mesh)
         self._mark(axes, theme)
-        self._label(axes, theme, size)
-        colour_bar(
-            figure,
-            mesh,
-            axes,
-            unit_name(self.unit),
-            theme,
-            fraction=0.05,
-            pad=0.02,
-            aspect=max(4, min(20, size[1] * 8)),
-        )
+        self._label(figure, axes, size)
+        aspect = max(4, min(20, size[1] * 8))
+        figure.scale(mesh, axes, unit_name(self.unit), fraction=0.05, pad=0.02, aspect=aspect)
         return figure
 
     def _tip(self, row: int, column: int) -> str:
         name = self.names[row][column] if self.names else self._place(row, column)
-        ends = None if self.ends is None else (float(self.ends[row, column, 0]), float(self.ends[row, column, 1]))
-        return f"{name}: {in_words(float(self.values[row, column]), self.digits[1], self.unit, ends)}"
+        value = float(self.values[row, column])
+        ends = (value, value) if self.ends is None else map(float, self.ends[row, column])
+        return f"{name}: {PAGE.with_interval(Interval(value, *ends), self.digits[1], unit=unit_name(self.unit))}"
 
     def _place(self, row: int, column: int) -> str:
         return ", ".join(
             f"{side.title} {side.labels[at]}".strip() for side, at in ((self.rows, row), (self.columns, column))
         )
 
-    def _write(self, axes: Axes, mesh: QuadMesh) -> None:
+    def _write(self, figure: Plot, axes: Axes, mesh: QuadMesh) -> None:
         digits, _ = self.digits
         for (row, column), value in np.ndenumerate(self.values):
-            if not np.isfinite(value):
-                continue
-            written = axes.text(
-                column + 0.5,
-                row + 0.5,
-                number(float(value), digits),
-                ha="center",
-                va="center",
-                fontsize=6.5,
-                color=contrast(mesh.to_rgba(value)),
-                parse_math=False,
-            )
-            written.set_in_layout(False)
+            if np.isfinite(value):
+                text, colour = PAGE.number(float(value), digits), contrast(mesh.to_rgba(value))
+                figure.write(axes, column + 0.5, row + 0.5, text, fontsize=6.5, color=colour)
 
     def _mark(self, axes: Axes, theme: Theme) -> None:
         for row, column in self.marked:
@@ -191,10 +174,10 @@ class _Cells:
             hatched.set_label("no number")
             axes.add_patch(hatched)
 
-    def _label(self, axes: Axes, theme: Theme, size: tuple[float, float]) -> None:
+    def _label(self, figure: Plot, axes: Axes, size: tuple[float, float]) -> None:
         across = [printable(label) for label in self.columns.labels]
         down = [printable(label) for label in self.rows.labels]
-        widest = TICK if self.columns.upright else max(TICK, max(map(len, across)) * 0.075 + 0.05)
+        widest = TICK_INCHES if self.columns.upright else max(TICK_INCHES, max(map(len, across)) * 0.075 + 0.05)
         ticks = every(len(across), int(size[0] / widest))
         axes.set_xticks(
             [at + 0.5 for at in ticks],
@@ -203,9 +186,8 @@ class _Cells:
             family="monospace" if self.columns.upright else "sans-serif",
             parse_math=False,
         )
-        ticks = every(len(down), int(size[1] / TICK))
+        ticks = every(len(down), int(size[1] / TICK_INCHES))
         axes.set_yticks([at + 0.5 for at in ticks], [down[at] for at in ticks], parse_math=False)
         axes.set_xlabel(printable(self.columns.title))
         axes.set_ylabel(printable(self.rows.title))
-        dress(axes, theme, ())
-        axes.tick_params(length=0)
+        figure.dress(axes, (), ticks=False)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from scrub.data.examples import PROMPTS, Examples
 from scrub.data.prompts.generate import GIVEN
-from scrub.data.prompts.prompts import PromptPairs
-from scrub.measure.heads.definitions import PROMPTS
-from scrub.measure.heads.places import Places
 from scrub.measure.interventions.ablation import EFFECT, Ablation
-from scrub.measure.interventions.effects import LOSS
-from scrub.measure.interventions.patching import PROBABILITY, Pairs, Patching
+from scrub.measure.interventions.patching import PROBABILITY, Patching
 from scrub.paths.sites import STREAM, heads
 from scrub.show.charts.ablation import loss_bars
 from scrub.show.charts.chart import Chart
 from scrub.show.charts.heatmap import head_map
 from scrub.show.charts.patching import recovery_bars, recovery_map
+from scrub.study.metric import LOSS
 
 LONGEST = 40  # bars, the largest on top
 
@@ -24,10 +22,9 @@ def ablation_chart(found: Ablation, kind: str = EFFECT) -> Chart:
     """A score of every head if each was ablated, or the loss before and after each ablation, the largest on top."""
     if set(heads(found.model.graph)) <= set(found.names):
         return head_map(found.head_score(kind))
-    after = found.effects.interval(found.effects.values[LOSS][1:])
+    after = found.effects.interval(found.effects.values[LOSS.name][1:])
     order = sorted(range(len(after)), key=lambda at: -after[at].estimate)[:LONGEST]
-    places = found.effects.places
-    title = f"loss before and after ablation ({found.how}), {_on(places)}"
+    title = f"loss before and after ablation ({found.how}), {_on(found.effects.examples)}"
     return loss_bars([found.names[at] for at in order], [after[at] for at in order], found.before["loss"], title)
 
 
@@ -45,10 +42,10 @@ def patching_chart(found: Patching, measure: str = PROBABILITY, tokens: Sequence
     return recovery_map(found.grid(measure), tokens if every_position else None, title)
 
 
-def _on(places: Places) -> str:
+def _on(examples: Examples) -> str:
     """How many of what the losses are of."""
-    count = len(places.tokens)
-    return _counted(count, "prompt") if places.on == PROMPTS else f"{_counted(count, 'sequence')} of {places.on}"
+    count, kind = len(examples), examples.kind
+    return _counted(count, "prompt") if kind == PROMPTS else f"{_counted(count, 'sequence')} of {kind}"
 
 
 def _what(found: Patching) -> str:
@@ -62,11 +59,11 @@ def _what(found: Patching) -> str:
     return f"{sites[0] if len(sites) == 1 else f'{len(sites)} sites'} patched{every}"
 
 
-def _pairs(pairs: Pairs) -> str:
+def _pairs(pairs: Examples) -> str:
     """How many pairs of what."""
-    if isinstance(pairs, PromptPairs):
-        return f"{_counted(len(pairs), 'pair')} of {'prompts' if pairs.clean.kind == GIVEN else pairs.clean.kind}"
-    return f"{_counted(len(pairs[0]), 'pair')} of sequences"
+    if pairs.kind == PROMPTS:
+        return f"{_counted(len(pairs), 'pair')} of {'prompts' if pairs.name == GIVEN else pairs.name}"
+    return _counted(len(pairs), "pair")
 
 
 def _counted(count: int, what: str) -> str:

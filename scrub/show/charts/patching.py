@@ -11,8 +11,8 @@ from scrub.show.charts.bars import Bars, bars_figure
 from scrub.show.charts.chart import Chart, token_labels
 from scrub.show.charts.heatmap import Side, heat_map
 from scrub.show.figure import Plot, Theme
-from scrub.study.statistics import Interval
 from scrub.text.errors import ScrubError
+from scrub.text.numbers import Interval
 
 WHOLE = 100.0  # percent recovered where the clean input is
 _SAYS = "Recovered is (patched - corrupted) / (clean - corrupted): 0 % is the corrupted prompt, 100 % the clean one."

@@ -1,283 +1,333 @@
-"""What a report says: each hypothesis with its table, drawings, changes and tokens, as the templates print them."""
+"""What a report says: the hypotheses side by side, a chapter of each, attention, and what the numbers rest on."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from textwrap import dedent
 
+import pandas as pd
 from markupsafe import Markup
 
 from scrub.paths.difference import Line as Step
 from scrub.paths.difference import lines
-from scrub.show import page
-from scrub.show.drawing import svg
-from scrub.show.reports.patterns import Patterns
-from scrub.show.reports.tokens import Tokens, TokenView
+from scrub.show.charts.recovery import recovery_chart
+from scrub.show.page import Block, Code, Fold, Grid, Heading, Page, Prose, Section
+from scrub.show.picture import Picture, paragraphs
+from scrub.show.rendering import Line, Span
+from scrub.show.reports.tokens import Tokens
 from scrub.store.comparisons.changes import Change, changes
 from scrub.store.comparisons.comparison import chance
 from scrub.store.results.stored import Described, StudyResults
-from scrub.study.experiments import ALL_SCRUBBED
+from scrub.study.experiments import ALL_SCRUBBED, Name
 from scrub.study.hypothesis import ALL
-from scrub.study.null import Standing
-from scrub.study.result import BIGRAM, Result, Row
-from scrub.study.run import Prepared
-from scrub.study.statistics import Interval
+from scrub.study.result import BIGRAM, Row
+from scrub.study.run import Trial
+from scrub.text.frames import with_cells
+from scrub.text.numbers import MINUS, PAGE, Interval
+from scrub.text.tables import Column, FrameTable
 
-STEPS = 80  # lines of the paths that changed, at most
-DRAWINGS = 1_500_000  # characters of all drawings, above which only those of whole hypotheses are in the report
-
-
-@dataclass(frozen=True)
-class Line:
-    """A part of a hypothesis: its row, what was published, and the paired improvement over the hypothesis before it."""
-
-    row: Row
-    published: float | None
-    over: str = ""
-    improvement: Interval | None = None
+SHOWN_STEPS, OPEN_STEPS = 80, 16  # lines of the paths that changed, at most, and so many without opening them
+OPEN_DRAWINGS = 10  # hypotheses, up to which a drawing of each is seen without opening it
+DRAWN_CHARACTERS = 750_000  # of the drawings of parts, above which only those of whole hypotheses are in the report
+PLOT = "recovered.svg"
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """The tree of paths of one part: for a page, as a file, or as text where the graph isn't there any more."""
-
-    part: str
-    title: str
-    html: Markup
-    svg: str
-    text: str = ""
-    image: str = ""
-
-
-@dataclass(frozen=True)
-class Chance:
-    """Where a hypothesis stands among random ones of the same size, and the row of the best of these."""
-
-    standing: Standing
-    best: Row
-
-
-@dataclass(frozen=True)
-class Chapter:
-    """One hypothesis. `anchor` names it within the page."""
-
-    anchor: str
-    hypothesis: Described
-    lines: tuple[Line, ...]
-    drawings: tuple[Drawing, ...]
-    left_out: tuple[str, ...]  # parts that aren't drawn
-    change: Change | None
-    paths: tuple[Step, ...]  # that changed, of the whole
-    tokens: TokenView
-    chance: Chance | None
-
-    @property
-    def whole(self) -> Line:
-        """All parts together, or the last."""
-        return next((line for line in self.lines if line.row.part == ALL), self.lines[-1])
-
-    @property
-    def claim(self) -> list[str]:
-        """The paragraphs of the claim."""
-        return [" ".join(text.split()) for text in re.split(r"\n\s*\n", self.hypothesis.claim) if text.strip()]
-
-    @property
-    def declaration(self) -> str:
-        """The splits and rules, without the indentation that they share."""
-        return dedent(self.hypothesis.rules).strip("\n").rstrip()
-
-    @property
-    def over(self) -> list[str]:
-        """The hypotheses that its parts are compared with: most often the one before it."""
-        return list(dict.fromkeys(line.over for line in self.lines if line.over))
-
-    def line(self, part: str) -> Line | None:
-        """The line of a part."""
-        return next((line for line in self.lines if line.row.part == part), None)
-
-
-@dataclass(frozen=True)
-class Anchor:
-    """A loss in nats that the scale hangs on. `exact` says that it is 0 or 100 % by definition."""
-
-    name: str
-    loss: Interval
-    recovered: Interval
-    exact: bool
-
-
-@dataclass(frozen=True)
 class Content:
-    """All of a report."""
+    """What the page of a report is made of: a study's results, and the study made ready, which has the graphs."""
 
-    heading: str
-    result: Result  # without random hypotheses
-    baseline: str
-    positions: str
-    published_for: str
-    chapters: tuple[Chapter, ...]
-    tokens: Tokens
-    patterns: Patterns | None
-    about: Mapping[str, str]
-    command: str
+    def __init__(self, stored: StudyResults, trial: Trial) -> None:
+        self._stored, self._trial = stored, trial
+        names = dict.fromkeys(name for name, _ in stored.result.rows)
+        self.names = [name for name in names if not self._described(name).null_of]
+        rows = [row for row in stored.result.rows if row[0] in self.names]
+        self.result = replace(stored.result, rows=rows)
+        self.tokens = Tokens(stored, len(self.names))
+        self._rows = {name: [row for row in self.result.table if row.hypothesis == name] for name in self.names}
+        self._parts = list(dict.fromkeys(part for _, part in rows))
+        given = {each.name: each.published for each in trial.hypotheses}
+        theirs = {name: given.get(name, self._described(name).published) for name in self.names}
+        there = {row.name: theirs[row.hypothesis].get(row.part) for row in self.result.table}
+        self._published: dict[str, float] = {name: known for name, known in there.items() if known is not None}
 
-    @cached_property
-    def parts(self) -> list[str]:
-        """The parts of all hypotheses."""
-        return list(dict.fromkeys(part for _, part in self.result.rows))
-
-    @property
-    def columns(self) -> int:
-        """How many hypotheses the plot has side by side, those that were published counted twice."""
-        return len(self.chapters) + len({name.rpartition("/")[0] for name in self.published})
-
-    @property
-    def anchors(self) -> list[Anchor]:
-        """The anchors with what they recover."""
-        return [
-            Anchor(name.replace("_", " "), loss, self.result.recovered(name), name not in {ALL_SCRUBBED, BIGRAM})
-            for name, loss in self.result.losses.items()
+    def page(self, attention: Sequence[Block], command: str) -> Page:
+        """The report as a page."""
+        result = self.result
+        warnings = [Prose([Span("Warning:", "b"), f" {text}"], "warning") for text in result.warnings]
+        intro: Line = [
+            "Each hypothesis says which paths through the model matter. Every other path is fed from another sequence, "
+            "and what is left of the model's performance is the ",
+            Span("percent of loss recovered", "b"),
+            ": 100 is the unscrubbed model, 0 the baseline (",
+            Span(" ".join(self._trial.study.baseline.split()), "code"),
+            "). Brackets hold 95 % bootstrap intervals over sequences. The difference between the two anchors is "
+            f"{PAGE.with_ends(result.gap, 3)} nats a token.",
         ]
-
-    @property
-    def published(self) -> dict[str, float]:
-        """What was published, by experiment."""
-        return {
-            f"{line.row.hypothesis}/{line.row.part}": line.published
-            for chapter in self.chapters
-            for line in chapter.lines
-            if line.published is not None
-        }
-
-    @property
-    def hashed(self) -> list[tuple[str, str, str]]:
-        """The hash of every part of every hypothesis, as lowered."""
-        return [(c.hypothesis.name, part, h) for c in self.chapters for part, h in c.hypothesis.hashes.items()]
-
-    def difference(self, change: Change) -> str:
-        """What changed, as text."""
-        return "\n".join(f"{mark} {line}" for mark, line in change.lines)
-
-    @property
-    def published_own(self) -> bool:
-        """Whether that was for this very model."""
-        return self.result.model.rpartition("/")[2] == self.published_for
-
-    def place(self, value: float) -> float:
-        """Where a percentage lies on a scale from 0 to 1 that holds every estimate of the report."""
-        estimates = [line.row.recovered.estimate for chapter in self.chapters for line in chapter.lines]
-        low, high = min([0.0, *estimates]), max([100.0, *estimates])
-        return min(1.0, max(0.0, (value - low) / (high - low)))
-
-
-def content(
-    stored: StudyResults, prepared: Prepared, patterns: Patterns | None, tokens: Tokens, command: str
-) -> Content:
-    """What a report of a study says."""
-    names = told(stored)
-    result = replace(stored.result, rows=[row for row in stored.result.rows if row[0] in names])
-    return Content(
-        stored.heading,
-        result,
-        " ".join(prepared.study.baseline.split()),
-        prepared.settings.positions or prepared.study.positions,
-        prepared.study.published_model or "",
-        tuple(_chapters(stored, result, prepared, names, tokens)),
-        tokens,
-        patterns,
-        stored.about,
-        command,
-    )
-
-
-def told(stored: StudyResults) -> list[str]:
-    """The hypotheses that a report tells of, in order: all but the random ones."""
-    having = dict.fromkeys(name for name, _ in stored.result.rows)
-    return [name for name in having if not _described(stored, name).null_of]
-
-
-def _described(stored: StudyResults, name: str) -> Described:
-    return stored.hypotheses.get(name) or Described(name, "", "")
-
-
-def _chapters(
-    stored: StudyResults, result: Result, prepared: Prepared, names: Sequence[str], tokens: Tokens
-) -> list[Chapter]:
-    drawings = _drawings(stored, prepared, names)
-    graphs = {each.name: each.graph for each in prepared.experiments}
-    pairs, parts = list(zip(names[1:], names, strict=False)), list(dict.fromkeys(part for _, part in result.rows))
-    changed = {each.refined: each for each in changes(stored, pairs, graphs, parts)}
-    rows = {name: [row for row in result.table if row.hypothesis == name] for name in names}
-    published = {each.name: each.published for each in prepared.hypotheses}
-    before: dict[str, str] = {}
-    found = []
-    for at, name in enumerate(names):
-        described = _described(stored, name)
-        rows_of = tuple(_line(result, row, published.get(name, described.published), before) for row in rows[name])
-        before |= {row.part: name for row in rows[name]}
-        part = ALL if any(line.row.part == ALL for line in rows_of) else rows_of[-1].row.part
-        change = changed.get(name)
-        drawn = drawings[name]
-        found.append(
-            Chapter(
-                f"h{at + 1}",
-                described,
-                rows_of,
-                tuple(replace(each, image=_image(at + 1, name, each.part)) for each in drawn),
-                tuple(row.part for row in rows[name] if row.part not in {each.part for each in drawn}),
-                change,
-                tuple(lines(change.paths[part], STEPS)) if change and part in change.paths else (),
-                tokens.view(f"{name}/{part}", part),
-                _chance(stored, name, part),
-            )
+        patterns = Section("attention", "Attention patterns", attention)
+        sections = [self._story(), *self._chapters(), patterns, self._trust(command)]
+        lead = self._stored.heading
+        return Page(
+            f"{result.study} on {result.model}", sections, lead, result.study, [*warnings, Prose(intro, "intro")]
         )
-    return found
+
+    def _described(self, name: str) -> Described:
+        return self._stored.hypotheses.get(name) or Described(name, "", "")
+
+    def _whole(self, name: str) -> Row:
+        """All parts of a hypothesis together, or the last."""
+        return next((row for row in self._rows[name] if row.part == ALL), self._rows[name][-1])
+
+    def _anchor(self, name: str) -> str:
+        return f"h{self.names.index(name) + 1}"
+
+    def _story(self) -> Section:
+        """The hypotheses side by side, and the anchors of the scale."""
+        published_for = self._trial.study.published_model or ""
+        chart = recovery_chart(self.result, self._published, published_for, "loss recovered across the hypotheses")
+        said = f"{chart.caption.removesuffix('.')}; the grey lines are the anchors at 0 and 100."
+        if self._published:
+            named = f" for {published_for}" if published_for else ""
+            own = self.result.model.rpartition("/")[2] == published_for
+            said += f" The right panel has what was published{named}"
+            said += f"{', which is another model than this one' if named and not own else ''}."
+        alt = "Percent of loss recovered by each part across the hypotheses; the table below has the numbers."
+        drawings: Line = [
+            "In the drawings ",
+            Span("", "swatch reference"),
+            "solid blue is the reference ",
+            *(Span("x", "code"), " (", Span("emb", "code"), "), whose next tokens are scored, and "),
+            Span("", "swatch other"),
+            "dashed red the other sequence ",
+            *(Span("y", "code"), " (", Span("emb2", "code")),
+            "). A box is a component, a line a path; the inputs are at the bottom, the output on top.",
+        ]
+        image = chart.image("recovered", said, PLOT, alt)
+        return Section(
+            "story", "Across the hypotheses", [image, self._matrix(), self._scale(), Prose(drawings, "caption")]
+        )
+
+    def _matrix(self) -> Grid:
+        recovered = {name: {row.part: row.recovered for row in rows} for name, rows in self._rows.items()}
+        frame = pd.DataFrame({"hypothesis": self.names})
+        frame = with_cells(frame, {part: [recovered[name].get(part) for name in self.names] for part in self._parts})
+        link = Column("hypothesis", cell=lambda row: Span(row["hypothesis"], "link", self._anchor(row["hypothesis"])))
+        columns = [link, *(Column(part, digits=1, missing="") for part in self._parts)]
+        caption = "Percent of loss recovered by each part, with its interval."
+        return Grid(FrameTable(frame, columns), "Percent recovered by hypothesis and part", caption, "matrix")
+
+    def _scale(self) -> Grid:
+        losses = self.result.losses
+        recovered = {name: self.result.recovered(name) for name in losses}
+        exact = {name: (PAGE.number(value.estimate, 0), "by definition") for name, value in recovered.items()}
+        cells = {
+            "loss": losses.values(),
+            "recovered": [recovered[name] if name in {ALL_SCRUBBED, BIGRAM} else exact[name] for name in losses],
+        }
+        frame = with_cells(pd.DataFrame({"anchor": [name.replace("_", " ") for name in losses]}), cells)
+        columns = [Column("anchor"), Column("loss", "loss, nats a token", 3), Column("recovered", "recovered, %", 1)]
+        caption = (
+            "The anchors of the scale. A score that everything scrubbed, or a bigram that knows no model, could reach "
+            "says little."
+        )
+        return Grid(FrameTable(frame, columns), "Anchors of the scale", caption)
+
+    def _chapters(self) -> Iterator[Section]:
+        pairs = list(zip(self.names[1:], self.names, strict=False))
+        changed = {each.refined: each for each in changes(self._stored, pairs, self._trial.graphs, self._parts)}
+        drawings = self._drawings()
+        over: dict[str, str] = {}
+        for name in self.names:
+            described, whole = self._described(name), self._whole(name)
+            gains = {
+                row.part: (over[row.part], self.result.improvement(row.name, Name(over[row.part], row.part)))
+                for row in self._rows[name]
+                if row.part in over
+            }
+            declaration = dedent(described.rules).strip("\n").rstrip()
+            yield Section(
+                self._anchor(name),
+                name,
+                [
+                    *(Prose(text, "claim") for text in paragraphs(described.claim)),
+                    Prose(_headline(whole, gains), "headline"),
+                    *self._chance(whole),
+                    *_parameters(described),
+                    self._numbers(name, gains),
+                    *(_change(changed[name], whole.part) if name in changed else ()),
+                    *drawings[name],
+                    *([Fold("The declaration", [Code(declaration)])] if declaration else []),
+                    Fold("Token by token", self.tokens.blocks(whole.name, name)),
+                ],
+                self._bar(whole.recovered),
+                f"{PAGE.with_ends(whole.recovered)} %",
+            )
+            over |= {row.part: name for row in self._rows[name]}
+
+    def _chance(self, whole: Row) -> Iterator[Prose]:
+        """Where a hypothesis stands among random ones of the same size, and the best of these."""
+        standing = chance(self._stored, whole.hypothesis, whole.part)
+        if standing is not None:
+            known = self._stored.result.table
+            random = (row for row in known if self._described(row.hypothesis).null_of == whole.hypothesis)
+            best = max(row.recovered.estimate for row in random if row.part == whole.part)
+            found = next(row.recovered for row in known if row.recovered.estimate == best and row.part == whole.part)
+            yield Prose(
+                f"Against chance: it recovers more than {standing.beaten} of {standing.count} random hypotheses of the "
+                f"same size (p = {PAGE.number(standing.p, 3)}, one-sided); the best of them recovers "
+                f"{PAGE.with_ends(found)} %.",
+                "caption",
+            )
+
+    def _numbers(self, name: str, gains: Mapping[str, tuple[str, Interval]]) -> Grid:
+        rows, whole = self._rows[name], self._whole(name)
+        cells = {
+            "part": (row.part for row in rows),
+            "recovered": (row.recovered for row in rows),
+            "published": (self._published.get(row.name) for row in rows),
+            "gain": (gains.get(row.part, (None, None))[1] for row in rows),
+            "loss": (row.loss for row in rows),
+            "change": (row.mean_abs_change for row in rows),
+            "kl": (row.kl for row in rows),
+        }
+        others = ", ".join(dict.fromkeys(other for other, _ in gains.values()))
+        columns = [
+            Column("part"),
+            Column("recovered", "recovered, %", 1),
+            Column("bar", "0 to 100 %", cell=lambda row: self._bar(row["recovered"])),
+            *([Column("published", "published, %", 6, kind="g", missing="")] if self._published else []),
+            *([Column("gain", f"over {others}", 1, sign=True, missing="")] if gains else []),
+            Column("loss", "loss, nats", 3),
+            Column("change", "mean |change|, nats", 3),
+            Column("kl", "KL, nats", 3),
+        ]
+        bold = [replace(column, style=lambda row: "bold" if row["part"] == whole.part else "") for column in columns]
+        table = FrameTable(with_cells(pd.DataFrame(index=range(len(rows))), cells), bold if len(rows) > 1 else columns)
+        return Grid(table, f"Numbers of {name}", unwritten={"bar"})
+
+    def _bar(self, interval: Interval) -> Markup:
+        """An interval on a scale that holds every estimate of the report, with ticks at 0 and 100 %."""
+        estimates = [row.recovered.estimate for row in self.result.table]
+        low, high = min([0.0, *estimates]), max([100.0, *estimates])
+
+        def at(value: float) -> str:
+            return f"{120 * min(1.0, max(0.0, (value - low) / (high - low))):.1f}"
+
+        ticks = "".join(f'<path class="tick" d="M{at(tick)} 3V11"/>' for tick in (0, 100))
+        spread = f'<path class="range" d="M{at(interval.low)} 7H{at(interval.high)}"/>'
+        spot = f'<circle class="at" cx="{at(interval.estimate)}" cy="7" r="3.6"/>'
+        return Markup(  # nothing but numbers is written into it
+            f'<svg class="bar" viewBox="0 0 120 14" aria-hidden="true"><path class="axis" d="M0 7H120"/>'
+            f"{ticks}{spread}{spot if interval.estimate == interval.estimate else ''}</svg>"
+        )
+
+    def _drawings(self) -> dict[str, list[Block]]:
+        """The drawings of each hypothesis, the whole first; of whole hypotheses only where all would be too much."""
+        drawn = {name: {row.part: self._picture(row) for row in self._rows[name]} for name in self.names}
+        size = sum(len(svg) for parts in drawn.values() for part, (_, svg) in parts.items() if part != ALL)
+        blocks: dict[str, list[Block]] = {}
+        for at, (name, parts) in enumerate(drawn.items(), 1):
+            first = self._whole(name).part
+            shown = [first, *(part for part in parts if part != first and size <= DRAWN_CHARACTERS)]
+            blocks[name] = []
+            for part in shown:
+                picture, text = parts[part]
+                plain = re.sub(r"[^A-Za-z0-9]+", "-", f"{name}-{part}").strip("-")[:60]
+                inside = picture.blocks(file=f"{at:02}-{plain}.svg") if picture else [Code(text)]
+                opened = part == first and len(self.names) <= OPEN_DRAWINGS
+                blocks[name].append(Fold(f"The drawing of {part}", inside, opened, titled=True))
+            if left_out := [part for part in parts if part not in shown]:
+                said = f"The drawings of {', '.join(left_out)} would make this page too large; "
+                blocks[name].append(Prose([said, Span("scrub show", "code"), " draws them."], "caption", "html"))
+        return blocks
+
+    def _picture(self, row: Row) -> tuple[Picture | None, str]:
+        """The picture of a part and its drawing, or its paths as text where the graph isn't there any more."""
+        if row.name not in self._trial.graphs:
+            return None, self._described(row.hypothesis).paths.get(row.part, "")
+        picture = self._trial.show(row.hypothesis, row.part)
+        return picture, picture.svg()
+
+    def _trust(self, command: str) -> Section:
+        """The gates, inputs and versions, and hashes, and the command that makes the report again."""
+        deviations = self.result.gates.deviations
+        seen = pd.DataFrame({"between": [*deviations], "deviation": [f"{each:.1e}" for each in deviations.values()]})
+        gates = FrameTable(seen, [Column("between"), Column("deviation", "nats a token", left=False)])
+        about = {
+            "scored positions": self._trial.settings.positions or self._trial.study.positions,
+            **self._stored.about,
+        }
+        inputs = pd.DataFrame({"what": [*about], "which": [*about.values()]})
+        which = Column("which", cell=lambda row: Span(row["which"], "code"))
+        hashes = [(name, part, found) for name in self.names for part, found in self._described(name).hashes.items()]
+        hashed = FrameTable(
+            pd.DataFrame(hashes, columns=["hypothesis", "part", "hash"]),
+            [Column("hypothesis"), Column("part"), Column("hash", cell=lambda row: Span(row["hash"], "code"))],
+        )
+        caption = "Before any number was kept, the run passed its gates. The largest deviations that they saw:"
+        blocks: list[Block] = [
+            Heading("Gates"),
+            Grid(gates, "Deviations that the gates saw", caption),
+            Heading("Inputs and versions"),
+            Grid(FrameTable(inputs, [Column("what"), which]), "Inputs and versions", kind="about", titled=False),
+        ]
+        if hashes:
+            grid = Grid(hashed, "Hashes of the hypotheses", kind="about")
+            blocks.append(Fold("Hashes of the hypotheses as lowered", [grid]))
+        blocks += [Heading("Make it again"), Code(command, "sh")]
+        return Section("trust", "What the numbers rest on", blocks)
 
 
-def _line(result: Result, row: Row, published: Mapping[str, float], before: Mapping[str, str]) -> Line:
-    over = before.get(row.part)
-    if over is None:
-        return Line(row, published.get(row.part))
-    step = result.improvement(f"{row.hypothesis}/{row.part}", f"{over}/{row.part}")
-    return Line(row, published.get(row.part), over, step)
+def _headline(whole: Row, gains: Mapping[str, tuple[str, Interval]]) -> Line:
+    """What all parts together recover, and how much more than before."""
+    recovered = PAGE.number(whole.recovered.estimate)
+    said = "All parts together recover " if whole.part == ALL else f"{whole.part} recovers "
+    line: list[str | Span] = [said, Span(f"{recovered} %", "b"), " ", Span(PAGE.ends(whole.recovered), "ci")]
+    if whole.part in gains:
+        over, gain = gains[whole.part]
+        line += [f", {PAGE.number(gain.estimate, sign=True)} ", Span(PAGE.ends(gain, sign=True), "ci"), f" over {over}"]
+    return [*line, "."]
 
 
-def _drawings(stored: StudyResults, prepared: Prepared, names: Sequence[str]) -> dict[str, list[Drawing]]:
-    """The drawings of each hypothesis, the whole first; of whole hypotheses only where all would be too much."""
-    graphs = {each.name for each in prepared.experiments}
-    whole: dict[str, list[Drawing]] = {}
-    parts: dict[str, list[Drawing]] = {}
-    for name in names:
-        having = [part for hypothesis, part in stored.result.rows if hypothesis == name]
-        first = ALL if ALL in having else having[-1]
-        whole[name] = [_drawing(stored, prepared, name, first, f"{name}/{first}" in graphs)]
-        parts[name] = [_drawing(stored, prepared, name, p, f"{name}/{p}" in graphs) for p in having if p != first]
-    if sum(len(each.html) + len(each.text) for drawn in parts.values() for each in drawn) > DRAWINGS:
-        return whole
-    return {name: whole[name] + parts[name] for name in names}
+def _parameters(described: Described) -> Iterator[Prose]:
+    if described.parameters:
+        values = ", ".join(f"{name} = {value}" for name, value in described.parameters.items())
+        yield Prose(f"Parameters: {values}.", "caption")
 
 
-def _drawing(stored: StudyResults, prepared: Prepared, name: str, part: str, graph: bool) -> Drawing:
-    title = f"{name}: {part}"
-    if not graph:
-        return Drawing(part, title, Markup(), "", _described(stored, name).paths.get(part, ""))
-    tree = prepared.show(name, part).tree
-    # what page and drawing return is markup whose labels they have escaped
-    return Drawing(part, title, Markup(page.drawing(tree, title=title)), svg(tree, title))
+def _change(change: Change, part: str) -> Iterator[Block]:
+    """What changed in the declaration, and in the paths of a part."""
+    yield Heading(f"What changed against {change.over}")
+    if change.nothing:
+        yield Prose("The two declare the same.")
+    else:
+        yield Code("\n".join(f"{mark} {line}" for mark, line in change.lines), "diff")
+    steps = list(lines(change.paths[part], SHOWN_STEPS)) if part in change.paths else []
+    if steps:
+        caption = f"Paths of {part}, from the output down. ~ is fed by another source, + is new, {MINUS} is gone."
+        grid = Grid(_steps(steps), "Paths that changed", caption, named=False)
+        yield Fold("The paths that changed", [grid], len(steps) <= OPEN_STEPS, titled=True)
 
 
-def _image(number: int, name: str, part: str) -> str:
-    plain = re.sub(r"[^A-Za-z0-9]+", "-", f"{name}-{part}").strip("-")[:60]
-    return f"{number:02}-{plain}.svg"
+def _steps(steps: list[Step]) -> FrameTable:
+    rows = [
+        {
+            "mark": Span(step.mark.replace("-", MINUS), "code"),
+            "path": _path(step),
+            "before": _fed(step.before),
+            "after": _fed(step.after),
+        }
+        for step in steps
+    ]
+    titles = {"mark": "", "path": "path", "before": "fed before", "after": "fed now"}
+    return FrameTable(pd.DataFrame(rows), [Column(name, title) for name, title in titles.items()])
 
 
-def _chance(stored: StudyResults, name: str, part: str) -> Chance | None:
-    standing = chance(stored, name, part)
-    if standing is None:
-        return None
-    rows = (row for row in stored.result.table if row.part == part)
-    random = (row for row in rows if _described(stored, row.hypothesis).null_of == name)
-    return Chance(standing, max(random, key=lambda row: row.recovered.estimate))
+def _path(step: Step) -> Span:
+    """The steps of a line below those that they are indented under, in Markdown the whole path."""
+    note = f" … {step.note}" if step.note else ""
+    return Span(f"{'  ' * step.depth}{', '.join(step.steps)}{note}", "steps", plain=f"{step.path}{note}")
+
+
+def _fed(source: str) -> Span | str:
+    return Span(source, f"fed {({'x': 'reference', 'y': 'other'}).get(source, 'draw')}") if source else ""

@@ -2,146 +2,116 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from html import escape
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float
+import pandas as pd
+from jaxtyping import Float, Int
 
+from scrub.data.examples import Examples
 from scrub.measure.heads.attention import attention_patterns
-from scrub.measure.heads.places import Places
 from scrub.measure.heads.roles import measure_targets
-from scrub.measure.heads.score import head_name
+from scrub.measure.heads.score import Head, head_name
 from scrub.models.model import Model
-from scrub.show.layout import text_width
-from scrub.show.reports.tokens import Tokens
-from scrub.store.results.stored import Inputs
+from scrub.show.charts.attention import SHOWN_FROM, attention_map
+from scrub.show.page import Abreast, Block, Fold, Grid, Prose
+from scrub.show.rendering import Line, Span
+from scrub.show.reports.tokens import Tokens, label
 from scrub.study.selection import repeats
-from scrub.study.statistics import Interval
+from scrub.text.frames import with_cells
+from scrub.text.numbers import PAGE
+from scrub.text.tables import Column, FrameTable
 
-POSITIONS = 36  # of the sequence that is shown
-SEQUENCES = 32  # over which the means are
-HEADS = 8  # of each role that are drawn, at most
-LEAST = 0.02  # attention, below which a cell stays blank
-STRONGEST = 3  # keys of each query in the table
-CELL, LABEL, CUT = 13.0, 0.82, 10  # a cell's width; the text's size, of the drawings' text; characters of a label
-STYLE = (
-    '.scrub-pattern text{font:10px ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}'
-    ".scrub-pattern text{fill:#1d2330}"
-    ".scrub-pattern .ground{fill:#fff}.scrub-pattern .reach{fill:#eef1f5}.scrub-pattern .weight{fill:#0b5cad}"
-    "@media(prefers-color-scheme:dark){.scrub-pattern text{fill:#e9edf3}.scrub-pattern .ground{fill:#10151c}"
-    ".scrub-pattern .reach{fill:#1b222c}.scrub-pattern .weight{fill:#6bbcff}}"
-)
-
-
-@dataclass(frozen=True)
-class Query:
-    """One position of a pattern: its token, and the keys that it attends to most, as (position, token, attention)."""
-
-    position: int
-    token: str
-    keys: tuple[tuple[int, str, float], ...]
+SHOWN_POSITIONS = 36  # of the sequence that is shown
+MEAN_SEQUENCES = 32  # over which the means are
+SHOWN_HEADS = 8  # of each role that are drawn, at most
+SHOWN_KEYS = 3  # of each query in the table, those that it attends to most
+CHOSEN_SEQUENCES = 256  # among which the one that is shown is chosen
+_TARGETS = {
+    "previous": "previous token",
+    "current": "copies of the current token",
+    "induction": "after earlier copies",
+}
 
 
-@dataclass(frozen=True)
-class HeadPattern:
-    """A head's pattern on the sequence that is shown."""
-
-    layer: int
-    head: int
-    weights: Float[np.ndarray, "query key"]
-    labels: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """LAYER.HEAD."""
-        return f"{self.layer}.{self.head}"
-
-    @property
-    def queries(self) -> list[Query]:
-        """What each position attends to most."""
-        found = []
-        for at, row in enumerate(self.weights):
-            keys = [int(key) for key in np.argsort(-row, kind="stable")[:STRONGEST] if row[key] >= LEAST]
-            found.append(Query(at, self.labels[at], tuple((key, self.labels[key], float(row[key])) for key in keys)))
-        return found
-
-    def svg(self, says: str, style: bool = True) -> str:
-        """The pattern as a drawing: queries down, keys across. `says` is the text that stands for it."""
-        count = len(self.labels)
-        labels = [each if len(each) <= CUT else each[: CUT - 1] + "…" for each in self.labels]
-        margin = max(text_width(each) for each in labels) * LABEL + 10
-        size = margin + CELL * count + 6
-        lines = [
-            f'<svg xmlns="http://www.w3.org/2000/svg" class="scrub-pattern" width="{size:.0f}" height="{size:.0f}" '
-            f'viewBox="0 0 {size:.0f} {size:.0f}" role="img" aria-label="{escape(says)}">',
-            *([f"<style>{STYLE}</style>"] if style else []),
-            f'<rect class="ground" width="{size:.0f}" height="{size:.0f}"/>',
-        ]
-        for at, label in enumerate(labels):
-            middle = margin + CELL * (at + 0.5)
-            lines.append(f'<text x="{margin - 5:.1f}" y="{middle + 3.5:.1f}" text-anchor="end">{escape(label)}</text>')
-            turn = f'transform="translate({middle + 3.5:.1f} {margin - 5:.1f}) rotate(-90)"'
-            lines.append(f"<text {turn}>{escape(label)}</text>")
-            width = CELL * (at + 1)
-            lines.append(
-                f'<rect class="reach" x="{margin:.1f}" y="{margin + CELL * at:.1f}" width="{width:.1f}" height="12"/>'
-            )
-        for query, key in np.argwhere(self.weights >= LEAST):
-            weight = float(self.weights[query, key])
-            said = f"{self.labels[query]} to {self.labels[key]}: {weight:.2f}"
-            lines.append(
-                f'<rect class="weight" x="{margin + CELL * key:.1f}" y="{margin + CELL * query:.1f}" width="12" '
-                f'height="12" fill-opacity="{weight:.2f}"><title>{escape(said)}</title></rect>'
-            )
-        return "\n".join([*lines, "</svg>"])
-
-
-@dataclass(frozen=True)
-class HeadMeans:
-    """The mean attention of a head to each target, as fractions."""
-
-    name: str
-    role: str
-    means: dict[str, Interval]
-
-
-@dataclass(frozen=True)
-class Patterns:
-    """What the heads with a role attend to: in the mean over `sequences`, and on one sequence, by role."""
-
-    sequence: int
-    sequences: int
-    positions: int
-    by_role: dict[str, tuple[HeadPattern, ...]]
-    means: tuple[HeadMeans, ...]
-    left_out: int  # heads that aren't drawn
-
-
-def measure_patterns(model: Model, inputs: Inputs, tokens: Tokens, seed: int) -> Patterns | None:
-    """Measure the heads with a role, or None where the model has no roles."""
+def pattern_blocks(model: Model, examples: Examples, tokens: Tokens, seed: int) -> list[Block]:
+    """Measure the heads with a role, and tell of them."""
     roles = {role: heads for role, heads in model.roles.items() if heads}
     if not roles:
-        return None
-    drawn = {role: heads[:HEADS] for role, heads in roles.items()}
-    positions = min(POSITIONS, inputs.selected.shape[1])
-    chosen = _most_repeating(inputs, positions)
-    line = inputs.tokens[chosen : chosen + 1, : positions + 1]
-    found = attention_patterns(model, line, dict.fromkeys(head for heads in drawn.values() for head in heads))
-    labels = tuple(tokens.labels([int(token) for token in line[0, :-1]]))
-    by_role = {role: tuple(HeadPattern(*h, found[h][0], labels) for h in heads) for role, heads in drawn.items()}
-    some = inputs.tokens[:SEQUENCES]
-    attention = measure_targets(model, Places.of_text(some), seed)
-    means = tuple(
-        HeadMeans(head_name(head), role, {target: score.interval(head) for target, score in attention.items()})
-        for role, heads in roles.items()
-        for head in heads
+        said = " measures them."
+        return [Prose(["This model's heads have no roles yet; ", Span("scrub roles MODEL --write", "code"), said])]
+    drawn = {role: heads[:SHOWN_HEADS] for role, heads in roles.items()}
+    positions = min(SHOWN_POSITIONS, examples.scored.shape[1])
+    chosen = _most_repeating(examples, positions)
+    line = examples.tokens[chosen : chosen + 1, : positions + 1]
+    patterns = attention_patterns(model, line, dict.fromkeys(head for heads in drawn.values() for head in heads))
+    texts = [tokens.text(int(token)) for token in line[0, :-1]]
+    left_out = sum(map(len, roles.values())) - sum(map(len, drawn.values()))
+    some = examples.tokens[:MEAN_SEQUENCES]
+    caption = (
+        f"Below: the first {positions} positions of sequence {chosen}, the one that has most to induct from there. "
+        "Each row is a position that attends, each column one that is attended to; the fuller the colour, the more "
+        f"attention (full is 1, below {SHOWN_FROM} is blank)."
     )
-    every = sum(len(heads) for heads in roles.values())
-    return Patterns(chosen, len(some), positions, by_role, means, every - sum(map(len, drawn.values())))
+    blocks: list[Block] = [
+        Prose(
+            "What the heads with a role attend to on the unscrubbed model, in the mean over "
+            f"{len(some)} sequences, as fractions of their attention."
+        ),
+        _means(model, roles, some, seed),
+        Prose(caption + (f" {left_out} more heads are only in the table." if left_out else ""), "caption"),
+        Prose("Hover for a number.", "caption", "html"),
+    ]
+    for role, heads in drawn.items():
+        shown = [list(_pattern(role, head, patterns[head][0], texts)) for head in heads]
+        blocks.append(Fold(f"{role} ({len(heads)})", [Abreast(shown)], role == next(iter(drawn)), titled=True))
+    return blocks
 
 
-def _most_repeating(inputs: Inputs, positions: int) -> int:
+def _means(
+    model: Model, roles: Mapping[str, Sequence[Head]], tokens: Int[np.ndarray, "sequence position"], seed: int
+) -> Grid:
+    """The mean attention of each head to each target, as fractions."""
+    attention = measure_targets(model, Examples.of(tokens), seed)
+    heads = [(head, role) for role, some in roles.items() for head in some]
+    frame = pd.DataFrame({"head": [head_name(head) for head, _ in heads], "role": [role for _, role in heads]})
+    cells = {target: [score.interval(head) for head, _ in heads] for target, score in attention.items()}
+    columns = [Column("head"), Column("role"), *(Column(target, title, 2) for target, title in _TARGETS.items())]
+    return Grid(FrameTable(with_cells(frame, cells), columns), "Mean attention of the heads")
+
+
+def _pattern(role: str, head: Head, weights: Float[np.ndarray, "query key"], texts: Sequence[str]) -> Iterator[Block]:
+    """A head's pattern on the sequence that is shown, drawn and as numbers."""
+    name = head_name(head)
+    query = int(weights.max(1).argmax())
+    key = int(weights[query].argmax())
+    says = (
+        f"Attention of head {name} over {len(texts)} positions: strongest from position {query} to position {key}, "
+        f"{PAGE.number(float(weights[query, key]), 2)}. The table below it has the numbers."
+    )
+    plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in role)
+    chart = attention_map({head: weights}, texts, title=f"attention of head {name}")
+    labels = [label(text) for text in texts]
+    frame = pd.DataFrame({"position": range(len(texts)), "token": labels})
+    most = Column("keys", "attends most to (position, token, attention)", cell=lambda row: _keys(row["keys"], labels))
+    columns = [Column("position", digits=0), Column("token", cell=lambda row: Span(row["token"], "token")), most]
+    table = FrameTable(with_cells(frame, {"keys": weights}), columns)
+    yield Prose(f"Head {name}, {role}", "caption")
+    yield chart.image(f"attention-{plain}-{name}", file=f"attention-{plain}-{name}.svg", says=says)
+    yield Fold("Its numbers", [Grid(table, f"Numbers of head {name}", named=False)])
+
+
+def _keys(row: Float[np.ndarray, " key"], labels: Sequence[str]) -> Line:
+    """The keys that a query attends to most: of each the position, the token, and how much."""
+    keys = [int(key) for key in np.argsort(-row, kind="stable")[:SHOWN_KEYS] if row[key] >= SHOWN_FROM]
+    pieces: list[str | Span] = []
+    for key in keys:
+        end = "" if key == keys[-1] else ", "
+        pieces += [f"{key} ", Span(labels[key], "token"), f" {PAGE.number(float(row[key]), 2)}{end}"]
+    return pieces
+
+
+def _most_repeating(examples: Examples, positions: int) -> int:
     """The sequence that has most to induct from: scored positions in its beginning whose token was there before."""
-    repeated = repeats(inputs.tokens[:256, :positions])
-    return int(np.argmax((repeated & inputs.selected[:256, :positions]).sum(1)))
+    repeated = repeats(examples.tokens[:CHOSEN_SEQUENCES, :positions])
+    return int(np.argmax((repeated & examples.scored[:CHOSEN_SEQUENCES, :positions]).sum(1)))

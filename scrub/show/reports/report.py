@@ -10,23 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from markupsafe import Markup
-
-from scrub.show.figure import DARK, LIGHT, Theme, figure_bytes
-from scrub.show.page import STYLE as DRAWING_STYLE
-from scrub.show.plots import plot_recovery
-from scrub.show.rendering import html_page, markdown_page
-from scrub.show.reports.content import Content, content, told
-from scrub.show.reports.patterns import STYLE as PATTERN_STYLE
-from scrub.show.reports.patterns import HeadPattern, measure_patterns
-from scrub.show.reports.tokens import STEPS, Tokens
+from scrub.show.reports.content import Content
+from scrub.show.reports.patterns import pattern_blocks
 from scrub.store.results.stored import StudyResults
-from scrub.study.run import SEQUENCES, Prepared, default_data
+from scrub.study.run import Trial, default_data
+from scrub.study.settings import SEQUENCES
 from scrub.text.errors import ScrubError
 from scrub.text.files import make_folder, shown, write_atomically
 
 FOLDER = "report_files"  # of the images, as `Report.markdown` has it; `save` names it after the file
-PLOT, PLOT_DARK = "recovered.svg", "recovered-dark.svg"
 
 
 @dataclass(frozen=True)
@@ -69,43 +61,30 @@ def files_of(path: str | Path) -> tuple[Path, Path, Path]:
     return page, markdown, folder
 
 
-def make_report(stored: StudyResults, prepared: Prepared) -> Report:
+def make_report(stored: StudyResults, trial: Trial) -> Report:
     """The report of a study's results.
 
     The graphs for the drawings, and the model whose attention is measured, are those of the study made ready.
     """
-    tokens = Tokens(stored, len(told(stored)))
-    patterns = measure_patterns(prepared.model, stored.inputs, tokens, stored.result.seed)
-    of = content(stored, prepared, patterns, tokens, command(stored, prepared))
-    plots = {theme: _plot(of, theme) for theme in (LIGHT, DARK)}
-    values = {"of": of, "steps": STEPS, "says": says}
-    style = Markup(DRAWING_STYLE + PATTERN_STYLE)
-    html = html_page(
-        "page.html",
-        **values,
-        drawing_style=style,
-        plot=_data_uri(plots[LIGHT]),
-        plot_dark=_data_uri(plots[DARK]),
-        pattern=lambda each: Markup(each.svg(says(each), style=False)),
-    )
-    written = markdown_page("page.md", **values, folder=Markup(FOLDER), pattern_file=pattern_file)
-    images = {PLOT: plots[LIGHT], PLOT_DARK: plots[DARK], **dict(_images(of))}
-    return Report(html, written, images)
+    content = Content(stored, trial)
+    attention = pattern_blocks(trial.model, stored.examples, content.tokens, stored.result.seed)
+    page = content.page(attention, command(stored, trial))
+    return Report(page.html(), page.markdown(FOLDER), page.images)
 
 
-def command(stored: StudyResults, prepared: Prepared) -> str:
+def command(stored: StudyResults, trial: Trial) -> str:
     """The command that makes the report again."""
-    study, settings, model = prepared.study, prepared.settings, prepared.model.name
-    names = [each.name for each in prepared.hypotheses]
+    study, settings, model = trial.study, trial.settings, trial.model.name
+    names = [each.name for each in trial.hypotheses]
     declared = [each if isinstance(each, str) else each.name for each in study.hypotheses]
-    words = ["scrub", "report", *([study.name] if names == declared else _wanted(prepared))]
+    words = ["scrub", "report", *([study.name] if names == declared else _wanted(trial))]
     seeds = list(dict.fromkeys(seed for seed, _ in stored.pairings))
     draws = len(stored.pairings) // len(seeds)
     random = Counter(each.null_of for each in stored.hypotheses.values() if each.null_of)
     options: dict[str, object] = {
         "model": model if model != study.model else None,
-        "data": prepared.data.name if prepared.data.name != default_data(study, prepared.model) else None,
-        "sequences": len(prepared.data.tokens) if len(prepared.data.tokens) != SEQUENCES else None,
+        "data": trial.examples.name if trial.examples.name != default_data(study, trial.model) else None,
+        "sequences": len(trial.examples) if len(trial.examples) != SEQUENCES else None,
         "draws": draws if draws != 1 else None,
         "seed": ",".join(map(str, seeds)),
         "null": max(random.values(), default=None),
@@ -118,57 +97,23 @@ def command(stored: StudyResults, prepared: Prepared) -> str:
     }
     for name, value in options.items():
         words += [f"--{name}", str(value)] if value is not None else []
-    for name, values in _parameters(stored, prepared).items():
+    for name, values in _parameters(stored, trial).items():
         words += ["--set", f"{name}={','.join(map(str, values))}"]
     return shlex.join(words)
 
 
-def _wanted(prepared: Prepared) -> Iterator[str]:
-    for each in prepared.hypotheses:
-        inside = each.path is not None and each.path.parent.name == prepared.study.name
-        yield f"{prepared.study.name}/{each.path.stem}" if inside and each.path else str(each.path or each.name)
+def _wanted(trial: Trial) -> Iterator[str]:
+    for each in trial.hypotheses:
+        inside = each.path is not None and each.path.parent.name == trial.study.name
+        yield f"{trial.study.name}/{each.path.stem}" if inside and each.path else str(each.path or each.name)
 
 
-def _parameters(stored: StudyResults, prepared: Prepared) -> dict[str, list[object]]:
+def _parameters(stored: StudyResults, trial: Trial) -> dict[str, list[object]]:
     found: dict[str, list[object]] = {}
-    for each in prepared.hypotheses:
+    for each in trial.hypotheses:
         described = stored.hypotheses.get(each.name)
         for name, value in (described.parameters if described else {}).items():
             values = found.setdefault(name, [])
             if value not in values:
                 values.append(value)
     return found
-
-
-def says(pattern: HeadPattern) -> str:
-    """The text that stands for the drawing of a pattern."""
-    strongest = pattern.weights.max(1).argmax()
-    key = pattern.weights[strongest].argmax()
-    return (
-        f"Attention of head {pattern.name} over {len(pattern.labels)} positions: strongest from position {strongest} "
-        f"to position {key}, {pattern.weights[strongest, key]:.2f}. The table below it has the numbers."
-    )
-
-
-def pattern_file(role: str, pattern: HeadPattern) -> str:
-    """The name of a pattern's image."""
-    plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in role)
-    return f"attention-{plain}-{pattern.name}.svg"
-
-
-def _plot(of: Content, theme: Theme) -> bytes:
-    return figure_bytes(plot_recovery(of.result, of.published, of.published_for, theme), ".svg")
-
-
-def _images(of: Content) -> Iterator[tuple[str, bytes]]:
-    for chapter in of.chapters:
-        for drawing in chapter.drawings:
-            if drawing.svg:
-                yield drawing.image, drawing.svg.encode()
-    for role, patterns in (of.patterns.by_role if of.patterns else {}).items():
-        for pattern in patterns:
-            yield pattern_file(role, pattern), pattern.svg(says(pattern)).encode()
-
-
-def _data_uri(svg: bytes) -> Markup:
-    return Markup("data:image/svg+xml;base64,") + b64encode(svg).decode()

@@ -4,149 +4,159 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 from markupsafe import Markup
 
+from scrub.show.page import Block, Fold, Grid, Heading, Passage, Prose
+from scrub.show.rendering import Span
 from scrub.store.results.stored import StudyResults
-from scrub.study.experiments import UNSCRUBBED
+from scrub.study.experiments import UNSCRUBBED, Name
+from scrub.text.numbers import MINUS, PAGE
+from scrub.text.tables import Column, FrameTable
 from scrub.text.tokens import visible
 
-SEQUENCES, POSITIONS = 3, 300  # that are shown of each hypothesis, at most
-BUDGET = 10_000  # tokens that are shown in all, at most: what keeps the page of many hypotheses small
-STEPS = (0.1, 0.5, 2.0)  # nats that a loss changes by, where a colour begins
-MOST = 8  # tokens in the table of those that changed most, in either direction
-CONTEXT = 12  # tokens before each of them
-LONGEST = 60  # characters of a token or of its context in a table
-
-
-@dataclass(frozen=True)
-class Change:
-    """The loss of one predicted token in nats, scrubbed and unscrubbed. `position` is the one that predicts it."""
-
-    position: int
-    loss: float
-    unscrubbed: float
-
-    @property
-    def change(self) -> float:
-        """Scrubbed less unscrubbed, in nats: above 0 where scrubbing hurts."""
-        return self.loss - self.unscrubbed
-
-    @property
-    def kind(self) -> str:
-        """`same`, or `up` or `down` with the number of STEPS that the change reaches."""
-        level = bisect_right(STEPS, abs(self.change))
-        return "same" if not level else f"{'up' if self.change > 0 else 'down'}{level}"
-
-
-@dataclass(frozen=True)
-class Token:
-    """A token of a sequence: its text as it flows in a page and by itself, and its loss where that is scored."""
-
-    flowing: Markup
-    label: str
-    scored: Change | None
-
-
-@dataclass(frozen=True)
-class Passage:
-    """A sequence, or its first part. `left_out` tokens follow."""
-
-    number: int
-    tokens: tuple[Token, ...]
-    left_out: int
-
-    @property
-    def scored(self) -> list[tuple[Token, Change]]:
-        """The scored tokens."""
-        return [(token, token.scored) for token in self.tokens if token.scored]
-
-
-@dataclass(frozen=True)
-class Most:
-    """A token whose loss changed much, with the text before it."""
-
-    sequence: int
-    before: str
-    label: str
-    scored: Change
-
-
-@dataclass(frozen=True)
-class TokenView:
-    """Of one experiment: some sequences, the same in every view, and the scored tokens that changed most."""
-
-    part: str
-    passages: tuple[Passage, ...]
-    hurt: tuple[Most, ...]
-    helped: tuple[Most, ...]
+SHOWN_SEQUENCES, SHOWN_POSITIONS = 3, 300  # of each hypothesis, at most
+SHOWN_TOKENS = 10_000  # in all, at most: what keeps the page of many hypotheses small
+STEP_NATS = (0.1, 0.5, 2.0)  # that a loss changes by, where a colour begins
+MOST_CHANGED = 8  # tokens in the table of those that changed most, in either direction
+CONTEXT_TOKENS = 12  # before each of them
+LONGEST_CHARACTERS = 60  # of a token or of its context in a table
+_NUMBERS = {"change": "change", "unscrubbed": "unscrubbed", "loss": "scrubbed"}
 
 
 class Tokens:
-    """The sequences of a study, of which views are made."""
+    """The sequences of a study, and what is said of them in every chapter: the same sequences in each."""
 
-    def __init__(self, stored: StudyResults, views: int) -> None:
+    def __init__(self, stored: StudyResults, chapters: int) -> None:
         self._stored = stored
         self._unscrubbed = stored.token_losses(UNSCRUBBED)
-        texts = stored.inputs.texts
+        texts = stored.texts
         self._between = " " if all(text == str(token) for token, text in texts.items()) else ""
         scored = np.isfinite(self._unscrubbed)
         having = np.flatnonzero(scored.any(1))
-        self.positions = min(POSITIONS, scored.shape[1])
-        count = max(1, min(SEQUENCES, BUDGET // max(1, views * self.positions)))
+        self._positions = min(SHOWN_POSITIONS, scored.shape[1])
+        count = max(1, min(SHOWN_SEQUENCES, SHOWN_TOKENS // max(1, chapters * self._positions)))
         order = np.random.default_rng([stored.result.seed, *b"report"]).permutation(having)
         self.shown = tuple(sorted(int(at) for at in order[:count]))
 
-    def view(self, experiment: str, part: str) -> TokenView:
-        """The view of one experiment."""
+    def blocks(self, experiment: Name, name: str) -> list[Block]:
+        """Tell of one experiment: the scored tokens that changed most, and some sequences with their colours."""
         losses = self._stored.token_losses(experiment)
+        most = Grid(FrameTable(self._most(losses), _changed_columns(), by="side"), "Tokens that changed most")
+        count = f"{len(self.shown)} sequence{'s' if len(self.shown) > 1 else ''}"
+        blocks: list[Block] = [
+            Prose(
+                f"{experiment.part} of {name} against the unscrubbed model. The scored tokens that changed most, in "
+                "all sequences; losses in nats, means over the pairings.",
+                "caption",
+            ),
+            most,
+            Prose(
+                f"{count} drawn by chance, the same for every hypothesis. A coloured token is one that is scored when "
+                "it is predicted; hover for its numbers. Its colour is the change of its loss, in nats:",
+                "caption",
+                "html",
+            ),
+            Prose(_colours(), "key", "html"),
+        ]
+        return blocks + [block for sequence in self.shown for block in self._passage(sequence, losses)]
+
+    def _passage(self, sequence: int, losses: Float[np.ndarray, "sequence position"]) -> list[Block]:
+        """A sequence, or its first part, as running text and as numbers."""
+        line = self._stored.examples.tokens[sequence]
+        texts = [self.text(int(token)) for token in line[: self._positions + 1]]
+        frame = pd.DataFrame(
+            {
+                "position": range(len(texts) - 1),
+                "token": texts[1:],
+                "loss": losses[sequence, : len(texts) - 1],
+                "unscrubbed": self._unscrubbed[sequence, : len(texts) - 1],
+            }
+        ).assign(change=lambda rows: rows["loss"] - rows["unscrubbed"])
+        running = [Span(flowing(texts[0] + self._between), "unscored")]  # nothing predicts it
+        for at, (text, *pair) in enumerate(zip(texts[1:], frame["unscrubbed"], frame["loss"], strict=True)):
+            running.append(_running(text + self._between, at, *pair))
+        token = Column("token", cell=lambda row: Span(label(row["token"]), "token"))
+        numbers = [Column(column, title, 3, column == "change") for column, title in _NUMBERS.items()]
+        table = FrameTable(frame[frame["change"].notna()], [Column("position", digits=0), token, *numbers])
+        title = f"Sequence {sequence}"
+        return [
+            Heading(title, "html"),
+            Prose(f"{title}, drawn by chance, its scored tokens:", only="markdown"),
+            Passage(title, running, len(line) - len(texts)),
+            Fold("Its numbers", [Grid(table, f"Numbers of sequence {sequence}", named=False)]),
+        ]
+
+    def _most(self, losses: Float[np.ndarray, "sequence position"]) -> pd.DataFrame:
+        """The scored tokens whose losses rose most, then those whose losses fell most, with the text before them."""
         change = (losses - self._unscrubbed).ravel()
         order = [int(at) for at in np.argsort(change, kind="stable") if np.isfinite(change[at])]
-        return TokenView(
-            part,
-            tuple(self._passage(at, losses) for at in self.shown),
-            tuple(self._most(at, losses) for at in order[::-1][:MOST] if change[at] > 0),
-            tuple(self._most(at, losses) for at in order[:MOST] if change[at] < 0),
-        )
-
-    def _passage(self, sequence: int, losses: Float[np.ndarray, "sequence position"]) -> Passage:
-        line = self._stored.inputs.tokens[sequence]
-        shown = [int(token) for token in line[: self.positions + 1]]
-        both = zip(losses[sequence].tolist(), self._unscrubbed[sequence].tolist(), strict=True)
-        changes = [Change(at, *pair) if math.isfinite(pair[1]) else None for at, pair in enumerate(both)]
-        texts = [self.text(token) for token in shown]
-        tokens = (
-            Token(flowing(text + self._between), label(text), scored)
-            for text, scored in zip(texts, [None, *changes], strict=False)
-        )
-        return Passage(sequence, tuple(tokens), len(line) - len(shown))
-
-    def _most(self, at: int, losses: Float[np.ndarray, "sequence position"]) -> Most:
-        sequence, position = divmod(at, losses.shape[1])
-        line = self._stored.inputs.tokens[sequence]
-        before = self._between.join(self.text(int(t)) for t in line[max(0, position + 1 - CONTEXT) : position + 1])
-        shown = visible(before)
-        shown = shown if len(shown) <= LONGEST else "…" + shown[-LONGEST:]
-        scored = Change(position, float(losses[sequence, position]), float(self._unscrubbed[sequence, position]))
-        return Most(sequence, shown, label(self.text(int(line[position + 1]))), scored)
+        hurt = [at for at in order[::-1][:MOST_CHANGED] if change[at] > 0]
+        helped = [at for at in order[:MOST_CHANGED] if change[at] < 0]
+        rows = []
+        for at in [*hurt, *helped]:
+            sequence, position = divmod(at, losses.shape[1])
+            line = self._stored.examples.tokens[sequence]
+            before = line[max(0, position + 1 - CONTEXT_TOKENS) : position + 1]
+            rows.append(
+                {
+                    "side": "worse" if change[at] > 0 else "better",
+                    "before": visible(self._between.join(self.text(int(token)) for token in before)),
+                    "token": self.text(int(line[position + 1])),
+                    "change": change[at],
+                    "unscrubbed": self._unscrubbed[sequence, position],
+                    "loss": losses[sequence, position],
+                    "at": f"{sequence}:{position}",
+                }
+            )
+        return pd.DataFrame(rows, columns=["side", "before", "token", *_NUMBERS, "at"])
 
     def text(self, token: int) -> str:
         """The text of a token, or its number."""
-        return self._stored.inputs.texts.get(token, str(token))
+        return self._stored.texts.get(token, str(token))
 
-    def labels(self, tokens: Sequence[int]) -> Iterator[str]:
-        """The text of each of some tokens, by itself."""
-        return (label(self.text(token)) for token in tokens)
+
+def _changed_columns() -> Sequence[Column]:
+    def before(text: str) -> Span:
+        return Span(text if len(text) <= LONGEST_CHARACTERS else "…" + text[-LONGEST_CHARACTERS:], "before")
+
+    return [
+        Column("side", ""),
+        Column("before", "text before", left=False, cell=lambda row: before(row["before"])),
+        Column("token", cell=lambda row: Span(label(row["token"]), "token")),
+        *(Column(column, title, 2, column == "change") for column, title in _NUMBERS.items()),
+        Column("at", "sequence:position", left=False),
+    ]
+
+
+def _running(text: str, position: int, unscrubbed: float, loss: float) -> Span:
+    """A token in running text, in the colour of the change of its loss if it is scored."""
+    change = loss - unscrubbed
+    if math.isnan(change):
+        return Span(flowing(text), "unscored")
+    numbers = f"{PAGE.number(unscrubbed, 3)} unscrubbed, {PAGE.number(loss, 3)} scrubbed"
+    level = bisect_right(STEP_NATS, abs(change))
+    kind = f"{'up' if change > 0 else 'down'}{level}" if level else "same"
+    return Span(flowing(text), f"t {kind}", tip=f"{PAGE.number(change, 3, sign=True)}: {numbers}, position {position}")
+
+
+def _colours() -> list[Span]:
+    """What the colours of tokens mean."""
+    levels = list(enumerate(STEP_NATS, 1))
+    down = [Span(f"≤ {MINUS}{nats}", f"t down{level}") for level, nats in reversed(levels)]
+    up = [Span(f"≥ {nats}", f"t up{level}") for level, nats in levels]
+    said = "solid line: worse; dotted: better; grey: not scored"
+    return [*down, Span("about the same", "t same"), *up, Span(said, "said")]
 
 
 def label(text: str) -> str:
     """A token by itself, on one line, its blanks seen."""
     shown = visible(text, spaces=True)
-    return shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…"
+    return shown if len(shown) <= LONGEST_CHARACTERS else shown[: LONGEST_CHARACTERS - 1] + "…"
 
 
 def flowing(text: str) -> Markup:

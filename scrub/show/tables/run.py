@@ -1,127 +1,74 @@
-"""The table of a result in the terminal."""
+"""The tables of a result, and of the results of a sweep."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+import pandas as pd
 
 from scrub.store.comparisons.comparison import chance
 from scrub.store.results.stored import StudyResults
 from scrub.study.experiments import ALL_SCRUBBED
-from scrub.study.null import Standing
+from scrub.study.hypothesis import ALL
 from scrub.study.result import BIGRAM, Result
-from scrub.study.statistics import Interval
-from scrub.text.files import shown
-
-if TYPE_CHECKING:
-    from scrub.store.sweeps.sweep import Swept
-
-WIDTH, MORE = 96, 12  # of the table, where the terminal doesn't say, and more where there are published percentages
+from scrub.text.frames import with_cells
+from scrub.text.numbers import PLAIN
+from scrub.text.tables import Column, FrameTable
 
 
-def print_result(result: Result) -> None:
-    """Print what was run on what, the anchors and the rows, to standard output."""
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, width=WIDTH + (MORE if result.published else 0))
-    _warn(f"warning: {text}" for text in result.warnings)
-    console.print(result.heading)
-    worst = max(result.gates.deviations.values())
-    console.print(f"gates passed: largest deviation {worst:.0e} nats; brackets are 95 % intervals over sequences\n")
-    console.print(_anchors(result))
-    console.print(_rows(result))
-
-
-def print_sweep(swept: Swept) -> None:
-    """Print what a sweep gave, a table for each study, model and data, and on standard error what failed."""
-    console = Console(highlight=False, markup=False)
-    for stored in swept.studies():
-        _warn(f"warning: {stored.result.study} on {stored.result.model}: {text}" for text in stored.result.warnings)
-        table = _by_part(stored)
-        width = max(console.width, console.measure(table, options=console.options.update(max_width=10**4)).maximum)
-        console.print(f"{stored.heading}; percent recovered, with 95 % intervals over sequences", soft_wrap=True)
-        Console(highlight=False, markup=False, width=width).print(table)
-    blocks = f"{swept.computed:,} blocks were computed" if swept.computed else "nothing had to be computed"
-    console.print(f"{blocks}; the results are in {shown(swept.results.folder)}", soft_wrap=True)
-    _warn(f"warning: {note}" for note in swept.notes)
-    _warn(f"failed: {failure}" for failure in swept.failures)
-
-
-def _by_part(stored: StudyResults) -> Table:
-    """Percent recovered by the parts of every hypothesis; of random ones only where the others stand among them."""
+def parts_table(stored: StudyResults) -> FrameTable:
+    """Put the parts of every hypothesis side by side; beside them, where there are random ones, which it is above."""
     rows = [row for row in stored.result.table if not stored.hypotheses[row.hypothesis].null_of]
+    stands = {(row.hypothesis, row.part): chance(stored, row.hypothesis, row.part) for row in rows}
     parts = list(dict.fromkeys(row.part for row in rows))
-    chances = {(row.hypothesis, row.part): chance(stored, row.hypothesis, row.part) for row in rows}
-    tested = [part for part in parts if any(chances.get((row.hypothesis, part)) for row in rows)]
-    table = Table("hypothesis", box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in (*parts, *(f"{part} against random" for part in tested)):
-        table.add_column(title, justify="right", no_wrap=True)
-    for name in dict.fromkeys(row.hypothesis for row in rows):
-        recovered = {row.part: str(row.recovered) for row in rows if row.hypothesis == name}
-        stands = [_stands(chances.get((name, part))) for part in tested]
-        table.add_row(name, *(recovered.get(part, "") for part in parts), *stands)
-    return table
+    tested = [part for part in parts if any(among and of == part for (_, of), among in stands.items())]
+    cells: dict[str, dict[str, object]] = {}
+    for row in rows:
+        line, among = cells.setdefault(row.hypothesis, {}), stands[row.hypothesis, row.part]
+        line[row.part] = row.recovered
+        if among:
+            line[_against(row.part)] = f"above {among.beaten} of {among.count}, p = {among.p:.2g}"
+    columns = [Column(part, digits=1, missing="") for part in parts]
+    frame = pd.DataFrame([{"hypothesis": name, **line} for name, line in cells.items()])
+    return FrameTable(frame, [Column("hypothesis"), *columns, *(Column(_against(part), left=False) for part in tested)])
 
 
-def _stands(among: Standing | None) -> str:
-    return f"above {among.beaten} of {among.count}, p = {among.p:.2g}" if among else ""
+def _against(part: str) -> str:
+    return f"{part} against random"
 
 
-def _warn(lines: Iterable[str]) -> None:
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    for line in lines:
-        console.print(line, style="yellow")
-
-
-def _anchors(result: Result) -> Table:
-    table = Table("anchor", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("loss, nats", justify="right")
-    table.add_column("recovered, %", justify="right")
-    for name, loss in result.losses.items():
-        recovered = result.recovered(name)
-        exact = name not in {ALL_SCRUBBED, BIGRAM}  # 100 and 0 by definition: no interval
-        table.add_row(
+def anchors_table(result: Result) -> FrameTable:
+    """List the losses that the scale hangs on, and what they recover: two are 0 and 100 by definition."""
+    recovered = {name: result.recovered(name) for name in result.losses}
+    rows = [
+        (
             name.replace("_", " "),
-            _with_interval(loss, 3),
-            f"{recovered.estimate:.0f}" if exact else _with_interval(recovered, 1),
+            loss,
+            recovered[name] if name in {ALL_SCRUBBED, BIGRAM} else PLAIN.number(recovered[name].estimate, 0),
         )
-    table.add_row("baseline - unscrubbed", _with_interval(result.gap, 3), "")
-    return table
+        for name, loss in result.losses.items()
+    ]
+    frame = pd.DataFrame([*rows, ("baseline - unscrubbed", result.gap, "")], columns=["anchor", "loss", "recovered"])
+    loss = Column("loss", f"{result.metric}, {result.unit}", 3)
+    return FrameTable(frame, [Column("anchor"), loss, Column("recovered", "recovered, %", 1)])
 
 
-def _rows(result: Result) -> Table:
-    table = Table("hypothesis", "part", box=box.SIMPLE_HEAD, pad_edge=False)
-    published = ("published",) if result.published else ()
-    for title in ("recovered, %", *published, "over the one before", "loss", "|change|", "KL"):
-        table.add_column(title, justify="right")
-    before: dict[str, str] = {}
-    shown = ""
-    for row in result.table:
-        if shown and row.hypothesis != shown:
-            table.add_section()
-        experiment = f"{row.hypothesis}/{row.part}"
-        gain = ""
-        if row.part in before:
-            step = result.improvement(experiment, before[row.part])
-            gain = f"{step.estimate:+.1f} [{step.low:+.1f}, {step.high:+.1f}]"
-        table.add_row(
-            row.hypothesis if row.hypothesis != shown else "",
-            row.part,
-            Text(_with_interval(row.recovered, 1), style="bold" if row.part == "all" else ""),
-            *(["" if row.published is None else f"{row.published:g}"] if published else []),
-            gain,
-            f"{row.loss.estimate:.3f}",
-            f"{row.mean_abs_change.estimate:.3f}",
-            f"{row.kl.estimate:.3f}",
-        )
-        shown, before[row.part] = row.hypothesis, experiment
-    return table
-
-
-def _with_interval(value: Interval, digits: int) -> str:
-    return f"{value.estimate:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+def rows_table(result: Result) -> FrameTable:
+    """List the parts of every hypothesis: what each recovers, and how much more than the one before it."""
+    gains, before = [], dict[str, str]()
+    for hypothesis, part in result.rows:
+        experiment = f"{hypothesis}/{part}"
+        gains.append(result.improvement(experiment, before[part]) if part in before else None)
+        before[part] = experiment
+    recovered = Column(
+        "recovered", "recovered, %", 1, ends=("low", "high"), style=lambda row: "bold" if row["part"] == ALL else ""
+    )
+    columns = [
+        Column("hypothesis"),
+        Column("part"),
+        recovered,
+        *([Column("published", digits=6, kind="g", missing="")] if result.published else []),
+        Column("gain", "over the one before", 1, sign=True, missing=""),
+        Column("loss", result.metric, 3),
+        Column("mean_abs_change", "|change|", 3),
+        Column("kl", "KL", 3),
+    ]
+    return FrameTable(with_cells(result.frame(), {"gain": gains}), columns, by="hypothesis")

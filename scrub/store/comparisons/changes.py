@@ -1,4 +1,4 @@
-"""What a refinement declares otherwise than the hypothesis that it is compared with."""
+"""Changes: what a refinement declares otherwise than the hypothesis that it is compared with."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Change:
         return all(mark == " " for mark, _ in self.lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """The lines as they are printed."""
+        """Give the lines as they are printed, for --json."""
         return {
             "hypothesis": self.refined,
             "over": self.over,
@@ -46,7 +46,7 @@ class Change:
 def changes(
     stored: StudyResults, pairs: Sequence[tuple[str, str]], graphs: Mapping[str, Node], parts: Sequence[str]
 ) -> tuple[Change, ...]:
-    """What changed in each (refined, other), of those that are described.
+    """Find what changed in each (refined, other), of those that are described.
 
     The `graphs` are those of hypothesis/part. Where all of a hypothesis is a part, its paths are those of the others.
     """
@@ -63,14 +63,14 @@ def changes(
 
 
 def _declared(hypothesis: Described) -> list[str]:
-    """The lines of a declaration, without comments, and the values of its parameters."""
+    """List the lines of a declaration, without comments, and the values of its parameters."""
     rules = [line.partition("#")[0].rstrip() for line in dedent(hypothesis.rules).splitlines()]
     values = [f"{name} = {value}" for name, value in hypothesis.parameters.items()]
     return [line for line in rules if line] + values
 
 
 def _marked(before: Sequence[str], after: Sequence[str]) -> list[tuple[str, str]]:
-    """Both declarations in one, lines that differ in nothing but blanks being the same."""
+    """Merge both declarations, lines that differ in nothing but blanks being the same."""
     was, now = ([" ".join(line.split()) for line in side] for side in (before, after))
     same = SequenceMatcher(None, was, now, autojunk=False)
     found: list[tuple[str, str]] = []

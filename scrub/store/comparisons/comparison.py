@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
@@ -17,11 +16,13 @@ from scrub.graph.node import Node
 from scrub.store.comparisons.changes import Change, changes
 from scrub.store.results.stored import StudyResults
 from scrub.study.null import Standing, standing
-from scrub.study.result import NOTHING, Result, Row
-from scrub.study.statistics import RESAMPLES, SMALLEST_P, Bootstrap, Interval, holm, p_value, share_above_zero
+from scrub.study.result import NOTHING_NATS, Result, Row
+from scrub.study.statistics import RESAMPLES, SMALLEST_P, Bootstrap, holm, p_value, share_above_zero
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
+from scrub.text.frames import interval_columns, json_text, plain
 from scrub.text.looks import Shown
+from scrub.text.numbers import Interval
 
 FORMAT = 1
 LEVEL = 0.05  # of the adjusted p-values, below which a difference is called one
@@ -105,7 +106,7 @@ class Comparison(Shown):
         return found
 
     def difference(self, refined: str, over: str, part: str) -> Difference:
-        """One of the differences. Raises ScrubError if there is none such."""
+        """Find one of the differences. Raises ScrubError if there is none such."""
         for each in self.differences:
             if (each.refined, each.over, each.part) == (refined, over, part):
                 return each
@@ -113,7 +114,14 @@ class Comparison(Shown):
 
     def frame(self) -> pd.DataFrame:
         """A line for each part and hypothesis: percent recovered, and the difference with another, if there is one."""
-        return pd.DataFrame(list(self._lines()))
+        rows = self.result.frame().set_index(["part", "hypothesis"])[["recovered", "low", "high"]]
+        frame = rows.loc[[(row.part, row.hypothesis) for row in self.rows]].reset_index()
+        tested = self._differences().rename(columns={"low": "difference_low", "high": "difference_high"})
+        frame = frame.merge(tested, "left", on=["part", "hypothesis"])
+        chances = [(name, part, among.count, among.above, among.p) for (name, part), among in self.chances.items()]
+        columns = ["hypothesis", "part", "random", "above_random", "p_random"]
+        found = pd.DataFrame(chances, columns=columns)
+        return frame.merge(found, "left", on=["part", "hypothesis"]) if chances else frame
 
     def to_dict(self) -> dict[str, Any]:
         """What --json writes: losses and KL in nats a token, the rest in percent."""
@@ -132,54 +140,29 @@ class Comparison(Shown):
                 for (name, part), standing in self.chances.items()
             ],
             "correction": {"method": "Holm 1979", "differences": len(self.differences), "smallest_p": SMALLEST_P},
-            "differences": [
-                {
-                    "hypothesis": each.refined,
-                    "over": each.over,
-                    "part": each.part,
-                    "difference": each.recovered.estimate,
-                    "low": each.recovered.low,
-                    "high": each.recovered.high,
-                    "probability": each.improves,
-                    "p": each.p,
-                    "p_holm": each.holm,
-                    "verdict": each.verdict,
-                }
-                for each in self.differences
-            ],
+            "differences": plain(self._differences()),
             "changes": [each.to_dict() for each in self.changes],
         }
 
     def to_json(self) -> str:
         """What --json writes, as text."""
-        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+        return json_text(self.to_dict(), indent=2)
 
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        differences = {(each.part, each.refined): each for each in self.differences}
-        for row in self.rows:
-            recovered = row.recovered
-            line: dict[str, Any] = {"part": row.part, "hypothesis": row.hypothesis, "recovered": recovered.estimate}
-            line |= {"low": recovered.low, "high": recovered.high}
-            found = differences.get((row.part, row.hypothesis))
-            line["over"] = found.over if found else None
-            for key, value in (
-                ("difference", found and found.recovered.estimate),
-                ("difference_low", found and found.recovered.low),
-                ("difference_high", found and found.recovered.high),
-                ("probability", found and found.improves),
-                ("p", found and found.p),
-                ("p_holm", found and found.holm),
-            ):
-                line[key] = np.nan if value is None else value
-            line["verdict"] = found.verdict if found else None
-            if self.chances:
-                among = self.chances.get((row.hypothesis, row.part))
-                line |= {
-                    "random": among and among.count,
-                    "above_random": among and among.above,
-                    "p_random": among and among.p,
-                }
-            yield line
+    def _differences(self) -> pd.DataFrame:
+        """A row for each difference, in percent."""
+        tested = self.differences
+        return pd.DataFrame(
+            {
+                "hypothesis": [each.refined for each in tested],
+                "over": [each.over for each in tested],
+                "part": [each.part for each in tested],
+                **interval_columns("difference", (each.recovered for each in tested), "low", "high"),
+                "probability": [each.improves for each in tested],
+                "p": [each.p for each in tested],
+                "p_holm": [each.holm for each in tested],
+                "verdict": [each.verdict for each in tested],
+            }
+        )
 
 
 def compare(
@@ -236,7 +219,7 @@ def check_names(stored: StudyResults, names: Sequence[str]) -> None:
 
 
 def chance(stored: StudyResults, name: str, part: str) -> Standing | None:
-    """Where a hypothesis stands among the random ones of its size, or None if there are none."""
+    """Tell where a hypothesis stands among the random ones of its size; None if there are none."""
     rows, known = set(stored.result.rows), stored.hypotheses
     randoms = [each for each, described in known.items() if described.null_of == name and (each, part) in rows]
     if not randoms:
@@ -248,7 +231,7 @@ def chance(stored: StudyResults, name: str, part: str) -> Standing | None:
 
 
 def _pairs(result: Result, names: Sequence[str], part: str, against: str | None) -> Iterator[tuple[str, str]]:
-    """Which hypotheses are compared in a part: those that have it."""
+    """Pair the hypotheses that are compared in a part: those that have it."""
     having = [name for name in names if (name, part) in set(result.rows)]
     for before, name in pairwise(having):
         if against is None:
@@ -258,7 +241,7 @@ def _pairs(result: Result, names: Sequence[str], part: str, against: str | None)
 
 
 def _difference(stored: StudyResults, refined: str, over: str, part: str) -> Difference:
-    """The difference of two hypotheses in a part, not adjusted yet."""
+    """Compute the difference of two hypotheses in a part, not adjusted yet."""
     ours, theirs = f"{refined}/{part}", f"{over}/{part}"
     values = resampled_difference(stored, ours, theirs)
     same, p = same_experiment(stored, ours, theirs), p_value(values)
@@ -266,21 +249,21 @@ def _difference(stored: StudyResults, refined: str, over: str, part: str) -> Dif
 
 
 def resampled_difference(stored: StudyResults, refined: str, over: str) -> Float[np.ndarray, " one_plus_resample"]:
-    """How many percent more one experiment recovers than another: the estimate, then its resamples. 0 if the same."""
+    """Compute how many percent more one experiment recovers than another: the estimate, then its resamples."""
     values = stored.result.resampled_recovery(refined) - stored.result.resampled_recovery(over)
     return np.zeros_like(values) if same_experiment(stored, refined, over) else values
 
 
 def same_experiment(stored: StudyResults, one: str, other: str) -> bool:
-    """Whether two names are the same experiment: the same graph, or the same losses but for rounding."""
+    """Tell whether two names are the same experiment: the same graph, or the same losses but for rounding."""
     result, hashes = stored.result, [_hash(stored, name) for name in (one, other)]
     if hashes[0] and hashes[0] == hashes[1]:
         return True
     apart = np.abs(result.loss[one] - result.loss[other])
-    return bool((apart <= NOTHING * result.positions).all())
+    return bool((apart <= NOTHING_NATS * result.positions).all())
 
 
 def _hash(stored: StudyResults, experiment: str) -> str:
-    """Of an experiment's graph, or nothing where that isn't known."""
+    """Find the hash of an experiment's graph; nothing where that isn't known."""
     hypothesis, _, part = experiment.rpartition("/")
     return stored.hypotheses[hypothesis].hashes.get(part, "") if hypothesis in stored.hypotheses else ""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from scrub.store.comparisons.comparison import FORMAT, chance, resampled_difference
@@ -15,10 +15,12 @@ from scrub.store.results.stored import Described, StudyResults
 from scrub.study.hypothesis import ALL
 from scrub.study.null import Standing
 from scrub.study.parameters import Value
-from scrub.study.statistics import Bootstrap, Interval
+from scrub.study.statistics import Bootstrap
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
+from scrub.text.frames import interval_columns, json_text, plain
 from scrub.text.looks import Shown
+from scrub.text.numbers import Interval
 
 VERSION = "@"  # between the name of a hypothesis that changed since, and the hash of what it was
 _HASHES = ("weights_hash", "tokens_hash", "selection_hash")
@@ -65,6 +67,28 @@ class Board:
         when = [f"last run {last[:16].replace('T', ' ')}"] if last else []
         return ", ".join([*filter(None, [self.about["dtype"]]), *version, *hashes, *when])
 
+    def frame(self) -> pd.DataFrame:
+        """A row for each place: what it recovers and is behind by in percent, and losses and KL in nats a token."""
+        places, chances = self.places, [place.chance for place in self.places]
+        return pd.DataFrame(
+            {
+                "rank": range(1, len(places) + 1),
+                "hypothesis": [place.hypothesis for place in places],
+                "parameters": [dict(place.parameters) for place in places],
+                **interval_columns("recovered", (place.recovered for place in places), "low", "high"),
+                **interval_columns("behind", (place.behind for place in places), "behind_low", "behind_high"),
+                "overlaps_leader": [place.overlaps for place in places],
+                "loss": [place.loss.estimate for place in places],
+                "kl": [place.kl.estimate for place in places],
+                "pairings": [place.pairings for place in places],
+                "random": pd.array([among.count if among else pd.NA for among in chances], dtype="Int64"),
+                "above_random": [among.above if among else np.nan for among in chances],
+                "p_random": [among.p if among else np.nan for among in chances],
+                "hash": [place.hash for place in places],
+                "time": [place.time for place in places],
+            }
+        )
+
 
 @dataclass(frozen=True)
 class Leaderboard(Shown):
@@ -76,20 +100,22 @@ class Leaderboard(Shown):
 
     def frame(self) -> pd.DataFrame:
         """A line for each hypothesis of each board, numbered from 0."""
-        return pd.DataFrame([{"board": at, **line} for at, board in enumerate(self.boards) for line in _lines(board)])
+        frames = [board.frame().assign(board=at) for at, board in enumerate(self.boards)]
+        whole = pd.concat(frames, ignore_index=True)
+        return whole[["board", *whole.columns.drop("board")]]
 
     def to_dict(self) -> dict[str, Any]:
         """What --json writes: losses and KL in nats a token, the rest in percent."""
-        boards = [{"about": dict(board.about), "rows": list(_lines(board))} for board in self.boards]
+        boards = [{"about": dict(board.about), "rows": plain(board.frame())} for board in self.boards]
         return {"format": FORMAT, "study": self.study, "part": self.part, "boards": boards}
 
     def to_json(self) -> str:
         """What --json writes, as text."""
-        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+        return json_text(self.to_dict(), indent=2)
 
 
 def leaderboard(known: Sequence[StudyResults], study: str, part: str = ALL, versions: bool = False) -> Leaderboard:
-    """Everything that is known of a study, in order of what it recovers in a part.
+    """Order everything that is known of a study by what it recovers in a part.
 
     A hypothesis that changed is there as it was last; with `versions` as it was before too, as NAME@HASH. Random
     hypotheses aren't, but each says where it stands among those of its size. Raises ScrubError if nothing is known
@@ -108,13 +134,13 @@ def leaderboard(known: Sequence[StudyResults], study: str, part: str = ALL, vers
 
 
 def _basis(of: StudyResults) -> tuple[str, ...]:
-    """What numbers must have in common to compare."""
+    """Collect what numbers must have in common to compare."""
     own = {"model": of.result.model, "data": of.result.data, "sequences": str(len(of.result.positions))}
     return tuple(own.get(name) or of.about.get(name, "") for name in _SAME)
 
 
 def _board(known: Sequence[StudyResults], part: str, versions: bool) -> Board:
-    """The board of results that compare; of a hypothesis in several of them, those with most pairings."""
+    """Make the board of results that compare; of a hypothesis in several of them, those with most pairings."""
     best: dict[str, StudyResults] = {}
     for each in sorted(known, key=lambda each: len(each.pairings)):
         having = {name for name, theirs in each.result.rows if theirs == part}
@@ -126,14 +152,14 @@ def _board(known: Sequence[StudyResults], part: str, versions: bool) -> Board:
 
 
 def _listed(name: str, described: Described | None, versions: bool) -> bool:
-    """Whether a hypothesis has a place: no random one does, and one that changed only if versions are asked for."""
+    """Tell whether a hypothesis has a place: no random one does, and one that changed only with `versions`."""
     return not (described and described.null_of) and (versions or VERSION not in name)
 
 
 def _place(
     name: str, own: StudyResults, leader: str, leaders: StudyResults, known: Sequence[StudyResults], part: str
 ) -> Place:
-    """The place of a hypothesis; how far it is behind the leader is over the pairings that both have."""
+    """Make the place of a hypothesis, behind the leader by the pairings that both have."""
     experiment, described = f"{name}/{part}", own.hypotheses.get(name)
     recovered, first = own.result.recovered(experiment), leaders.result.recovered(f"{leader}/{part}")
     both = [each for each in known if {(name, part), (leader, part)} <= set(each.result.rows) and name != leader]
@@ -152,28 +178,3 @@ def _place(
         described.hashes.get(part, "") if described else "",
         own.about.get("time", ""),
     )
-
-
-def _lines(board: Board) -> Iterator[dict[str, Any]]:
-    for rank, place in enumerate(board.places, 1):
-        behind, among = place.behind, place.chance
-        yield {
-            "rank": rank,
-            "hypothesis": place.hypothesis,
-            "parameters": dict(place.parameters),
-            "recovered": place.recovered.estimate,
-            "low": place.recovered.low,
-            "high": place.recovered.high,
-            "behind": behind and behind.estimate,
-            "behind_low": behind and behind.low,
-            "behind_high": behind and behind.high,
-            "overlaps_leader": place.overlaps,
-            "loss": place.loss.estimate,
-            "kl": place.kl.estimate,
-            "pairings": place.pairings,
-            "random": among and among.count,
-            "above_random": among and among.above,
-            "p_random": among and among.p,
-            "hash": place.hash,
-            "time": place.time,
-        }

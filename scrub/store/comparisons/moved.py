@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -15,12 +14,14 @@ from jaxtyping import Bool, Float, Int
 from scrub.store.comparisons.comparison import FORMAT, check_names, resampled_difference, same_experiment
 from scrub.store.results.stored import StudyResults
 from scrub.study.experiments import ANCHORS, BASELINE, UNSCRUBBED
-from scrub.study.statistics import Bootstrap, Interval
+from scrub.study.statistics import Bootstrap
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
+from scrub.text.frames import json_text, plain
 from scrub.text.looks import Shown
+from scrub.text.numbers import Interval
 
-BEFORE, AFTER = 24, 12  # tokens of context on either side of a scored one
+BEFORE_TOKENS, AFTER_TOKENS = 24, 12  # of context on either side of a scored one
 TOP = 10
 
 
@@ -125,7 +126,7 @@ class Moved(Shown):
     reads: Most[MovedKind]
 
     def frame(self, level: str = "tokens") -> pd.DataFrame:
-        """The `tokens`, `sequences`, `targets` (kinds by the token predicted) or `reads` (by the token read).
+        """Make a table of the `tokens`, `sequences`, `targets` (kinds of token predicted) or `reads` (kinds read).
 
         Raises ScrubError for another level.
         """
@@ -136,15 +137,16 @@ class Moved(Shown):
 
     def to_dict(self) -> dict[str, Any]:
         """All levels: losses and gains in nats, points in percent recovered, shares from 0 to 1."""
-        return {"format": FORMAT, **asdict(self)}
+        found: dict[str, Any] = plain(self)
+        return {"format": FORMAT, **found}
 
     def to_json(self) -> str:
         """The same as text."""
-        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+        return json_text(self.to_dict(), indent=2)
 
 
 def moved(stored: StudyResults, refined: str, over: str, part: str = "all", top: int = TOP) -> Moved:
-    """Where the loss moved from one hypothesis, or anchor, to another in a part: the `top` on either side.
+    """Find where the loss moved from one hypothesis, or anchor, to another in a part: the `top` on either side.
 
     Losses are means over the pairings. Raises ScrubError for a name or a part that isn't known, or a `top` below 1.
     """
@@ -165,8 +167,8 @@ def moved(stored: StudyResults, refined: str, over: str, part: str = "all", top:
         int(scored.sum()),
         gains.tokens(loss, other),
         gains.sequences(),
-        gains.kinds(stored.inputs.tokens[:, 1:]),
-        gains.kinds(stored.inputs.tokens[:, :-1]),
+        gains.kinds(stored.examples.tokens[:, 1:]),
+        gains.kinds(stored.examples.tokens[:, :-1]),
     )
 
 
@@ -191,12 +193,12 @@ class _Gains:
 
     @property
     def scale(self) -> float:
-        """Points of percent recovered a nat."""
+        """Points of percent recovered, for each nat."""
         result = self.stored.result
         return 100 * result.draws / float(result.loss[BASELINE].sum() - result.loss[UNSCRUBBED].sum())
 
     def most(self, gains: Float[np.ndarray, " one"], make: Callable[[list[int]], Iterable[T]]) -> Most[T]:
-        """Those with most gain and least."""
+        """Find those with most gain, and with least."""
         order = np.argsort(-gains, kind="stable")
 
         def side(order: Int[np.ndarray, " one"], of: Bool[np.ndarray, " one"]) -> Side[T]:
@@ -209,9 +211,9 @@ class _Gains:
     def tokens(
         self, loss: Float[np.ndarray, "sequence position"], other: Float[np.ndarray, "sequence position"]
     ) -> Most[MovedToken]:
-        """By single tokens."""
+        """Order single tokens."""
         places = np.argwhere(self.scored)
-        tokens = self.stored.inputs.tokens
+        tokens = self.stored.examples.tokens
 
         def make(chosen: list[int]) -> Iterator[MovedToken]:
             for sequence, position in places[chosen].tolist():
@@ -219,10 +221,10 @@ class _Gains:
                 yield MovedToken(
                     sequence,
                     position,
-                    before=self.text(line[max(0, position + 1 - BEFORE) : position + 1]),
+                    before=self.text(line[max(0, position + 1 - BEFORE_TOKENS) : position + 1]),
                     read=self.text(line[position : position + 1]),
                     target=self.text(line[position + 1 : position + 2]),
-                    after=self.text(line[position + 2 : position + 2 + AFTER]),
+                    after=self.text(line[position + 2 : position + 2 + AFTER_TOKENS]),
                     loss=float(loss[sequence, position]),
                     other_loss=float(other[sequence, position]),
                     gain=gain,
@@ -232,18 +234,18 @@ class _Gains:
         return self.most(self.gain[self.scored], make)
 
     def sequences(self) -> Most[MovedSequence]:
-        """By whole sequences."""
+        """Order whole sequences."""
         sums, counts = self.gain.sum(1), self.scored.sum(1)
 
         def make(chosen: list[int]) -> Iterator[MovedSequence]:
             for at in chosen:
-                gain, count, text = float(sums[at]), int(counts[at]), self.text(self.stored.inputs.tokens[at])
+                gain, count, text = float(sums[at]), int(counts[at]), self.text(self.stored.examples.tokens[at])
                 yield MovedSequence(at, text, count, gain, gain / count, gain * self.scale)
 
         return self.most(sums, make)
 
     def kinds(self, tokens: Int[np.ndarray, "sequence position"]) -> Most[MovedKind]:
-        """By the text of the token that each position has here."""
+        """Order kinds of tokens: by the text of the token that each position has here."""
         ids, where = np.unique(tokens, return_inverse=True)
         texts, groups = np.unique([self.text(ids[at : at + 1]) for at in range(len(ids))], return_inverse=True)
         group = groups[where.reshape(tokens.shape)]
@@ -260,18 +262,18 @@ class _Gains:
         return self.most(sums, make)
 
     def points(self, sums: list[Float[np.ndarray, " sequence"]]) -> list[Interval]:
-        """What some of the gains come to in points of percent recovered, with their intervals."""
+        """Turn some of the gains into points of percent recovered, with their intervals."""
         result = self.stored.result
         totals = np.stack([*(each * result.draws for each in sums), result.loss[BASELINE], result.loss[UNSCRUBBED]])
         *some, baseline, unscrubbed = Bootstrap(result.positions, result.seed).means(totals)
         return [Bootstrap.interval(100 * each / (baseline - unscrubbed)) for each in some]
 
     def text(self, tokens: Int[np.ndarray, " some"]) -> str:
-        """The text of some tokens."""
-        texts = self.stored.inputs.texts
+        """Write out some tokens."""
+        texts = self.stored.texts
         return self.between.join(texts.get(int(token), str(int(token))) for token in tokens)
 
     @cached_property
     def between(self) -> str:
-        """What stands between tokens: a blank where the model has no tokenizer, so that they are numbers."""
-        return " " if all(text == str(token) for token, text in self.stored.inputs.texts.items()) else ""
+        """The text between tokens: a blank where the model has no tokenizer, so that they are numbers."""
+        return " " if all(text == str(token) for token, text in self.stored.texts.items()) else ""

@@ -1,4 +1,4 @@
-"""Which hypotheses are meant by the names in a comparison, where a study's modules may be named without the study."""
+"""Find the hypotheses that a comparison names, where a study's modules may be named without the study."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scrub.text.files import one_line
 
 
 def paths_of(names: Sequence[str], study: str | None = None, stored: Iterable[str] = ()) -> list[str]:
-    """The names as `scrub run` takes them: `naive` becomes `induction/naive`.
+    """Complete the names, as `scrub run` takes them: `naive` becomes `induction/naive`.
 
     What is no path and no name by itself is looked up among the modules of `study`, else of the study that the other
     names belong to, else of the only one that has them all, if need be among those that are `stored`. Raises
@@ -45,7 +45,7 @@ def paths_of(names: Sequence[str], study: str | None = None, stored: Iterable[st
 def stored_with(
     known: Sequence[StudyResults], names: Sequence[str], study: str | None = None
 ) -> tuple[StudyResults, list[str]]:
-    """The results that hold all of the hypotheses, and their names there, which don't say the study.
+    """Find the results that hold all of the hypotheses, and their names there, which don't say the study.
 
     Of several, those with most sequences and pairings. Raises ScrubError if there are none.
     """
@@ -71,10 +71,10 @@ def stored_with(
 
 
 def studies_of(results: Results) -> list[str]:
-    """The studies that a results folder holds something of."""
+    """List the studies that a results folder holds something of."""
     return sorted({str(each["setting"]["study"]) for each in results.studies()})
 
 
 def _studies() -> list[str]:
-    """The names of the studies that there are."""
+    """List the studies that there are."""
     return [name for name in known("hypotheses") if locate("hypotheses", f"{name}/study.py")]

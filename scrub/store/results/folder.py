@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from scrub.store.results.hashes import hash_of
+from scrub.paths.hashes import hash_of
 from scrub.store.results.schema import FAILURES, FORMAT, Cell, Setting, cells_of
 from scrub.text.errors import ScrubError
 from scrub.text.files import (
@@ -102,7 +102,7 @@ class Results:
             )
 
     def files(self, kind: str) -> list[Path]:
-        """The finished files of one kind, sorted by name."""
+        """List the finished files of one kind, sorted by name."""
         return sorted(path for path in (self.folder / kind).glob("[!.]*") if path.suffix in {".parquet", ".json"})
 
     def refresh(self) -> None:
@@ -121,15 +121,15 @@ class Results:
                 self._blocks[cell].add(block)
 
     def has(self, cell: str, block: int) -> bool:
-        """Whether a block of a cell is there. See :meth:`refresh`."""
+        """Tell whether a block of a cell is there, as of the last :meth:`refresh`."""
         return block in self._blocks.get(cell, ())
 
     def holds(self, cell: Cell, seed: int, draw: int) -> bool:
-        """Whether a cell is there in full with a pairing. See :meth:`refresh`."""
+        """Tell whether a cell is there in full with a pairing, as of the last :meth:`refresh`."""
         return len(self._blocks.get(cell.key(seed, draw), ())) == cell.blocks
 
     def losses(self, cells: Sequence[str], columns: Sequence[str]) -> pd.DataFrame:
-        """The rows of some cells, by their keys."""
+        """Read the rows of some cells, by their keys."""
         wanted = set(cells)
         files = [self.folder / "losses" / name for name, within in self._read.items() if not wanted.isdisjoint(within)]
         keys = pa.array(list(wanted))
@@ -141,7 +141,7 @@ class Results:
         return frame
 
     def inputs(self, setting: Setting) -> pa.Table:
-        """The reference sequences of a setting."""
+        """Read the reference sequences of a setting."""
         return read_parquet(self.folder / "inputs" / f"{setting.inputs}.parquet")
 
     def add_losses(self, table: pa.Table, name: str) -> None:
@@ -182,14 +182,14 @@ class Results:
         return found is not None
 
     def studies(self) -> list[dict[str, Any]]:
-        """What was added by :meth:`add_study`, the oldest first."""
+        """Read what was added by :meth:`add_study`, the oldest first."""
         for path in self.files("studies"):
             if path.name not in self._studies:
                 self._studies[path.name] = _study(path)
         return sorted(self._studies.values(), key=lambda each: datetime.fromisoformat(each["time"]))
 
     def claim(self, name: str) -> FileLock | None:
-        """A lock on a piece of work, or None while another sweep has it. It ends with the process that has it."""
+        """Lock a piece of work; None while another sweep has it. The lock ends with the process that has it."""
         lock = FileLock(self.folder / "locks" / f"{name}.lock", timeout=0, thread_local=False)
         try:
             lock.acquire()
@@ -204,7 +204,7 @@ class Results:
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """A file of a results folder. Raises ScrubError if it is truncated, or not what it should be."""
+    """Read a file of a results folder. Raises ScrubError if it is truncated, or not what it should be."""
     try:
         with pq.ParquetFile(path) as file:
             return file.read(columns).select(columns or file.schema_arrow.names)

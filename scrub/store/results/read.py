@@ -1,4 +1,4 @@
-"""Reading a results folder: a study's results, put together from the cells that are asked for."""
+"""Read a results folder: a study's results, put together from the cells that are asked for."""
 
 from __future__ import annotations
 
@@ -11,35 +11,36 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
+from scrub.data.examples import Examples
 from scrub.store.results.folder import Results
 from scrub.store.results.schema import Cell, Setting, cells_of
-from scrub.store.results.stored import Described, Inputs, StudyResults
-from scrub.study.experiments import ANCHORS
+from scrub.store.results.stored import Described, StudyResults
+from scrub.study.experiments import ANCHORS, UNSCRUBBED, Name
 from scrub.study.gates import Gates
-from scrub.study.measuring import MEASURES
+from scrub.study.metric import ROLES
 from scrub.study.result import BIGRAM, Result
 
 Pairing = tuple[int, int]  # seed and draw
-SHORT = 8  # digits of a hash that tell versions of a hypothesis apart
-_SUMS = [f"{measure}_sum" for measure in MEASURES]
+_VERSION_DIGITS = 8  # of a hash, which tell versions of a hypothesis apart
+_SUMS = [f"{role}_sum" for role in ROLES]
 _COLUMNS = ["cell", "sequence", "scored", *_SUMS, "device", "torch_version", "time"]
 
 
 def read_study(results: Results, cells: Mapping[str, Cell], pairings: Sequence[Pairing]) -> StudyResults | None:
-    """What a folder holds of some cells of one setting with some pairings.
+    """Read what a folder holds of some cells of one setting with some pairings.
 
     `cells` are by the names that their experiments shall have: an anchor's, or HYPOTHESIS/PART. Those that aren't there
     in full are left out; None if an anchor isn't. Raises ScrubError if a file can't be read, GateError if the numbers
     mean nothing (see Result.checked).
     """
     whole = {n: cell for n, cell in cells.items() if all(results.holds(cell, *each) for each in pairings)}
-    if not whole.keys() >= {*ANCHORS, BIGRAM}:
+    if not whole.keys() >= {*ANCHORS}:
         return None
-    setting = whole[BIGRAM].setting
+    setting = whole[UNSCRUBBED].setting
     keys = {name: [cell.key(*pairing) for pairing in pairings] for name, cell in whole.items()}
     rows = _rows(results, [key for some in keys.values() for key in some])
     sums = {name: np.sum([rows[key][_SUMS].to_numpy() for key in some], axis=0) for name, some in keys.items()}
-    loss, change, kl = ({name: each[:, at] for name, each in sums.items()} for at in range(len(MEASURES)))
+    loss, change, kl = ({name: each[:, at] for name, each in sums.items()} for at in range(len(ROLES)))
     about = [each for each in results.studies() if Setting(**each["setting"]) == setting]
     described = _described(about, whole)
     n_ctx = about[-1]["n_ctx"] if about else setting.context
@@ -53,18 +54,21 @@ def read_study(results: Results, cells: Mapping[str, Cell], pairings: Sequence[P
         loss=loss,
         change={name: each for name, each in change.items() if name != BIGRAM},
         kl={name: each for name, each in kl.items() if name != BIGRAM},
-        positions=rows[keys[BIGRAM][0]]["scored"].to_numpy() * len(pairings),
+        positions=rows[keys[UNSCRUBBED][0]]["scored"].to_numpy() * len(pairings),
         gates=_gates(about, whole),
         context=None if n_ctx == setting.context else setting.context,
-        published={f"{name}/{part}": p for name, each in described.items() for part, p in each.published.items()},
+        **(about[-1].get("metric", {}) if about else {}),
+        published={Name(name, part): p for name, each in described.items() for part, p in each.published.items()},
     )
-    inputs = _inputs(results, setting)
-    losses = _token_losses(results, keys, inputs.selected)
-    return StudyResults(result.checked(), inputs, described, losses, tuple(pairings), _basis(setting, rows.values()))
+    examples, texts = _examples(results, setting)
+    losses = _token_losses(results, keys, examples.scored)
+    return StudyResults(
+        result.checked(), examples, texts, described, losses, tuple(pairings), _basis(setting, rows.values())
+    )
 
 
 def known(results: Results, study: str | None = None, every: bool = False) -> list[StudyResults]:
-    """Everything that a folder holds, of one study or of all: what is in one setting and shares pairings, together.
+    """Read all that a folder holds, of one study or of all: what is in one setting and shares pairings, together.
 
     What has some pairings in common with others is there with these, and with all of its own too.
     Of a hypothesis that was changed, what was run last; with `every` the others too, as NAME@HASH. Of random
@@ -78,7 +82,7 @@ def known(results: Results, study: str | None = None, every: bool = False) -> li
         cells = {name: cell for name, (*_, cell) in versions.items() if not cell.hypothesis or cell in now}
         if every:
             older = [cell for cell in everyone if cell.hypothesis and cell not in now]
-            cells |= {f"{cell.hypothesis}@{cell.hypothesis_hash[:SHORT]}/{cell.part}": cell for cell in older}
+            cells |= {f"{cell.hypothesis}@{cell.hypothesis_hash[:_VERSION_DIGITS]}/{cell.part}": cell for cell in older}
         anchors = {name: cell for name, cell in cells.items() if not cell.hypothesis}
         has = {name: _pairings(results, cell) for name, cell in cells.items() if cell.hypothesis}
         for pairings in _shared(has.values()):
@@ -89,7 +93,7 @@ def known(results: Results, study: str | None = None, every: bool = False) -> li
 
 
 def _now(about: Sequence[Mapping[str, Any]]) -> set[Cell]:
-    """The cells of hypotheses as they are now: as they were run last.
+    """Find the cells of hypotheses as they are now: as they were run last.
 
     Not every part need have been run then. One that was run before still counts if the rules were the same, but for
     comments and spaces, and no part that was run both times had another hash.
@@ -110,7 +114,7 @@ def _now(about: Sequence[Mapping[str, Any]]) -> set[Cell]:
 
 
 def _versions(results: Results, study: str | None) -> dict[Setting, dict[str, list[Cell]]]:
-    """The cells of every setting by their experiments' names, the one that was run last at the end.
+    """Sort the cells of every setting by their experiments' names, the one that was run last at the end.
 
     Random hypotheses are there once, and only if they were drawn for the last version of their original.
     """
@@ -139,12 +143,12 @@ def _versions(results: Results, study: str | None) -> dict[Setting, dict[str, li
 
 
 def _pairings(results: Results, cell: Cell) -> frozenset[Pairing]:
-    """The pairings with which a cell is there in full."""
+    """List the pairings with which a cell is there in full."""
     return frozenset(pairing for pairing in results.pairings if results.holds(cell, *pairing))
 
 
 def _shared(has: Iterable[frozenset[Pairing]]) -> list[frozenset[Pairing]]:
-    """Every set of pairings that is all that some cells have in common, those of most pairings first."""
+    """List every set of pairings that is all that some cells have in common, those of most pairings first."""
     found: set[frozenset[Pairing]] = set()
     for each in set(has):
         found |= {each, *(each & other for other in found)}
@@ -157,13 +161,13 @@ def _owner(name: str, cell: Cell) -> str:
 
 
 def _rows(results: Results, keys: Sequence[str], columns: Sequence[str] = _COLUMNS) -> dict[str, pd.DataFrame]:
-    """The rows of some cells by their keys, sorted by sequence."""
+    """Read the rows of some cells by their keys, sorted by sequence."""
     table = results.losses(keys, columns).drop_duplicates(["cell", "sequence"]).sort_values("sequence")
     return {str(key): rows for key, rows in table.groupby("cell", observed=True)}
 
 
 def _described(about: Iterable[Mapping[str, Any]], cells: Mapping[str, Cell]) -> dict[str, Described]:
-    """What the hypotheses of some cells say, by the names that they have there."""
+    """Collect what the hypotheses of some cells say, by the names that they have there."""
     wanted: dict[str, dict[str, Cell]] = {}
     for name, cell in cells.items():
         if cell.hypothesis:
@@ -185,7 +189,7 @@ def _described(about: Iterable[Mapping[str, Any]], cells: Mapping[str, Cell]) ->
 
 
 def _gates(about: Iterable[Mapping[str, Any]], cells: Mapping[str, Cell]) -> Gates:
-    """What the gates saw of some cells, by whichever runs: the largest deviations, and all warnings."""
+    """Join what the gates saw of some cells, in whichever runs: the largest deviations, and all warnings."""
     wanted = set(cells.values())
     deviations: dict[str, float] = {}
     warnings: dict[str, None] = {}
@@ -197,11 +201,12 @@ def _gates(about: Iterable[Mapping[str, Any]], cells: Mapping[str, Cell]) -> Gat
     return Gates(deviations, tuple(warnings))
 
 
-def _inputs(results: Results, setting: Setting) -> Inputs:
+def _examples(results: Results, setting: Setting) -> tuple[Examples, dict[int, str]]:
+    """Read the reference sequences, and the text of every token that occurs in them."""
     table = results.inputs(setting)
     tokens = np.array(table["tokens"].to_pylist(), dtype=np.int64)
     texts = dict(zip(tokens.ravel().tolist(), (t for row in table["texts"].to_pylist() for t in row), strict=True))
-    return Inputs(tokens, np.array(table["selected"].to_pylist(), dtype=bool), texts)
+    return Examples(tokens, np.array(table["selected"].to_pylist(), dtype=bool), name=setting.data), texts
 
 
 def _token_losses(
@@ -219,7 +224,7 @@ def _token_losses(
 
 
 def _basis(setting: Setting, rows: Iterable[pd.DataFrame]) -> dict[str, str]:
-    """What the numbers rest on, by name."""
+    """Say what the numbers rest on, by name."""
     table = pd.concat(rows)
     several = {name: ", ".join(sorted(set(table[name].astype(str)))) for name in ("device", "torch_version")}
     last = table["time"].max().isoformat(timespec="seconds")

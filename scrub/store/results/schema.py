@@ -15,8 +15,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from scrub.store.results.hashes import hash_of
-from scrub.study.pairing import BLOCK
+from scrub.paths.hashes import hash_of
+from scrub.study.draws import BLOCK_SEQUENCES
+from scrub.study.experiments import Name
 
 FORMAT = 1
 _TEXT = pa.dictionary(pa.int32(), pa.string())
@@ -58,7 +59,7 @@ class Cell:
     hypothesis_hash: str
 
     def key(self, seed: int, draw: int) -> str:
-        """What names this cell with one pairing, everywhere and for ever."""
+        """Name this cell with one pairing, everywhere and for ever."""
         return hash_of(asdict(self), seed, draw)
 
     @property
@@ -68,16 +69,16 @@ class Cell:
 
     @property
     def blocks(self) -> int:
-        """Into how many blocks its sequences fall."""
-        return -(-self.setting.sequences // BLOCK)
+        """The number of blocks that its sequences fall into."""
+        return -(-self.setting.sequences // BLOCK_SEQUENCES)
 
 
 def cells_of(study: Mapping[str, Any]) -> list[Cell]:
-    """The cells that a study of `studies/*.json` is about: anchors, then the parts of its hypotheses."""
+    """List the cells that a study of `studies/*.json` is about: anchors, then the parts of its hypotheses."""
     setting = Setting(**study["setting"])
     anchors = [Cell(setting, name, "", "", "{}", hashed) for name, hashed in study["anchors"].items()]
     return anchors + [
-        Cell(setting, f"{each['name']}/{part}", each["name"], part, json.dumps(each["parameters"]), hashed)
+        Cell(setting, Name(each["name"], part), each["name"], part, json.dumps(each["parameters"]), hashed)
         for each in study["hypotheses"]
         for part, hashed in each["hashes"].items()
     ]

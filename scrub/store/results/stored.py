@@ -6,22 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 
+from scrub.data.examples import Examples
 from scrub.study.parameters import Value
 from scrub.study.result import Result
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """The reference sequences: `tokens`, which positions are scored, and the text of every token that occurs.
-
-    Position i of a sequence reads token i and is scored on token i + 1. Without a tokenizer `texts` are the ids.
-    """
-
-    tokens: Int[np.ndarray, "sequence position_plus_one"]
-    selected: Bool[np.ndarray, "sequence position"]
-    texts: Mapping[int, str]
 
 
 @dataclass(frozen=True)
@@ -48,7 +37,8 @@ class StudyResults:
     """
 
     result: Result
-    inputs: Inputs
+    examples: Examples
+    texts: Mapping[int, str]  # of every token that occurs; without a tokenizer the ids
     hypotheses: Mapping[str, Described]  # by name, in the order of the result's rows
     token_losses: Callable[[str], Float[np.ndarray, "sequence position"]]
     pairings: tuple[tuple[int, int], ...]

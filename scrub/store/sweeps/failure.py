@@ -1,13 +1,13 @@
-"""What failed in a sweep: which hypotheses, at which stage, and why."""
+"""Failures in a sweep: which hypotheses, at which stage, and why."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
-from typing import Any, Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from scrub.store.sweeps.workers import WorkerDied
 from scrub.text.errors import GateError, ScrubError
@@ -15,31 +15,28 @@ from scrub.text.files import one_line
 
 T = TypeVar("T")
 Owner = tuple[str, str]  # a hypothesis, by its study and its name; without a name, all of the study
+Kind = Literal["mistake", "gate", "died", "bug"]
+_KINDS: dict[type[BaseException], Kind] = {ScrubError: "mistake", GateError: "gate", WorkerDied: "died"}
 
 
 @dataclass(frozen=True)
 class Cause:
     """Why something failed, in one line. A "bug" is what nobody foresaw."""
 
-    kind: Literal["mistake", "gate", "died", "bug"]
+    kind: Kind
     reason: str
 
     @classmethod
     def of(cls, error: BaseException) -> Cause:
-        """The cause that an error is."""
-        kinds: dict[type[BaseException], Literal["mistake", "gate", "died"]] = {
-            ScrubError: "mistake",
-            GateError: "gate",
-            WorkerDied: "died",
-        }
+        """Tell the cause from an error."""
         text = one_line(error)
-        known = next((kind for each, kind in kinds.items() if isinstance(error, each)), None)
-        return cls(known, text) if known else cls("bug", f"{type(error).__name__}: {text}")
+        known = next((kind for each, kind in _KINDS.items() if isinstance(error, each)), None)
+        return Cause(known, text) if known else Cause("bug", f"{type(error).__name__}: {text}")
 
 
 @dataclass(frozen=True)
 class Done(Generic[T]):
-    """What a task gave, and which of the hypotheses that it was about failed, and why."""
+    """What a task gave, and why those of the hypotheses that it was about failed that did."""
 
     value: T
     wrong: dict[Owner, Cause]
@@ -74,8 +71,11 @@ def salvage(
 
 
 @dataclass(frozen=True)
-class Failure:
-    """A hypothesis that couldn't be run, at which stage, and why. `hypothesis` is empty where all of them failed."""
+class Failure(Cause):
+    """A hypothesis that couldn't be run, at which stage, and why: a row of failures/*.parquet.
+
+    `hypothesis` is empty where all of its study failed.
+    """
 
     study: str
     hypothesis: str
@@ -83,28 +83,11 @@ class Failure:
     model: str
     data: str
     stage: str
-    cause: Cause
     seed: int | None = None
     draw: int | None = None
     block: int | None = None
     scrub_version: str = field(default_factory=partial(version, "scrub"))
     time: datetime = field(default_factory=partial(datetime.now, UTC))
-
-    @property
-    def kind(self) -> str:
-        """The kind of its cause."""
-        return self.cause.kind
-
-    @property
-    def reason(self) -> str:
-        """Why, in one line."""
-        return self.cause.reason
-
-    def row(self) -> dict[str, Any]:
-        """A row of failures/*.parquet."""
-        about = asdict(self)
-        cause: dict[str, Any] = about.pop("cause")
-        return cause | about
 
     def __str__(self) -> str:
         where = f", block {self.block} of draw {self.draw}" if self.block is not None else ""

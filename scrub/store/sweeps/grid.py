@@ -12,13 +12,16 @@ from uuid import uuid4
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from scrub.models.model import load_graph
-from scrub.store.sweeps.job import Job
+from scrub.data.examples import Examples
+from scrub.models.model import Model, Spec, load_graph, load_model
+from scrub.store.sweeps.job import Given, Job, data_of
 from scrub.study.experiments import check_parts
 from scrub.study.hypothesis import ALL, Hypothesis
+from scrub.study.metric import Metric
 from scrub.study.null import random_hypotheses
 from scrub.study.parameters import unknown_parameter
-from scrub.study.run import Settings
+from scrub.study.run import Trial, prepare_study
+from scrub.study.settings import Settings
 from scrub.study.study import Study, load_study
 from scrub.text.errors import ScrubError
 from scrub.text.files import first_sentence, shown
@@ -26,13 +29,36 @@ from scrub.text.wording import first_mistake
 
 
 def _listed(value: Any) -> Any:
-    """One value where several may stand is a list of it."""
+    """Make a list of one value, where several may stand."""
     return [value] if isinstance(value, str | int | float | Path | Hypothesis) else value
 
 
+def _models(value: Any) -> Any:
+    """Make a list of one model, where several may stand; (config, state dict) is one."""
+    one = isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Mapping)
+    return [value] if one or not isinstance(value, list | tuple) else value
+
+
+def _given(value: Any) -> Any:
+    """List data: names as they are, tokens in memory as examples, alone in a tuple if they say no positions."""
+    if isinstance(value, str | Path | Mapping):
+        return [value]
+    several = isinstance(value, list) or (isinstance(value, tuple) and all(isinstance(each, str) for each in value))
+    return [each if isinstance(each, str | Path) else _in_memory(each) for each in (value if several else [value])]
+
+
+def _in_memory(data: Any) -> Examples | tuple[Examples]:
+    if isinstance(data, tuple) and len(data) != 2:
+        raise ScrubError(f"data in memory are tokens, or (tokens, mask of positions), and no tuple of {len(data)}")
+    return (
+        Examples.of(*data) if isinstance(data, tuple) else data if isinstance(data, Examples) else (Examples.of(data),)
+    )
+
+
 def _has_truth(value: Any) -> bool:
+    """Find truth values among some, and in lists of them; what a model in memory is made of may have some."""
     inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
-    return isinstance(value, bool) or any(map(_has_truth, inside))
+    return isinstance(value, bool) or any(_has_truth(each) for each in inside if not isinstance(each, Mapping))
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
@@ -40,23 +66,26 @@ Group = tuple[Study, tuple[Hypothesis, ...]]
 
 
 class Grid(BaseModel):
-    """What a sweep runs: every study on every model and data, for every seed, draw and value of a parameter.
+    """A grid to sweep: every study on every model and data, for every seed, draw and value of a parameter.
 
-    `studies` are study folders, hypothesis files, names of either, or hypotheses themselves. Without `models` and
-    `data` each study's own are taken. `parameters` are the values to try, by name; without them those are tried that
-    a hypothesis declares. `null` adds that many random hypotheses of the same size to each. The other fields are
-    those of :class:`scrub.Settings`.
+    `studies` are study folders, hypothesis files, names of either, or hypotheses themselves; `models` are paths, names,
+    or models in memory, as :func:`scrub.load_model` takes them; `data` paths, names, or tokens in memory: an array or
+    tensor [example, position + 1], or that with a mask of the positions that are scored. Without `models` and `data`
+    each study's own are taken. `metric` is measured instead of the studies' own. `parameters` are the values to try, by
+    name; without them those are tried that a hypothesis declares. `null` adds that many random hypotheses of the same
+    size to each. The other fields are those of :class:`scrub.Settings`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     studies: Annotated[tuple[str | Path | Hypothesis, ...], BeforeValidator(_listed), Field(min_length=1)]
-    models: Names = ()
-    data: Names = ()
+    models: Annotated[tuple[Spec, ...], BeforeValidator(_models)] = ()
+    data: Annotated[tuple[Given, ...], BeforeValidator(_given)] = ()
     seeds: Annotated[tuple[int, ...], BeforeValidator(_listed), Field(min_length=1)] = (0,)
     draws: int = 1
     parameters: dict[str, Annotated[tuple[str | int | float, ...], BeforeValidator(_listed)]] = {}
     null: Annotated[int, Field(ge=0)] = 0
+    metric: Metric | None = None
     parts: Names | None = None
     sequences: int | None = None
     positions: str | None = None
@@ -76,42 +105,51 @@ class Grid(BaseModel):
 
     @classmethod
     def make(cls, **fields: Any) -> Grid:
-        """A grid, of fields that may be None for their defaults. Raises ScrubError for what is wrong in them."""
+        """Make a grid of fields that may be None for their defaults. Raises ScrubError for what is wrong in them."""
         try:
             return cls(**{name: value for name, value in fields.items() if value is not None})
         except ValidationError as error:
             raise ScrubError(f"the grid of the sweep: {first_mistake(error)}") from error
 
     def on(self, device: str) -> Grid:
-        """The same grid on a device."""
+        """Put the grid on a device."""
         return self.model_copy(update={"device": device})
 
     def settings(self, seed: int = 0) -> Settings:
-        """How each study runs. Raises ScrubError for a setting that is wrong."""
+        """Make the settings that each study runs with. Raises ScrubError for one that is wrong."""
         names = set(Settings.__dataclass_fields__) & set(Grid.model_fields)
         return Settings(**{name: getattr(self, name) for name in names}, seed=seed, progress=False)
 
+    def trial(self) -> Trial:
+        """Make its one study ready, as it runs with the first seed. Raises ScrubError for any mistake in it."""
+        study, hypotheses = load_study(list(self.studies), self.parameters, swept=True)
+        study = study if self.metric is None else study.by(self.metric)
+        settings = self.settings(self.seeds[0])
+        model = load_model(next(iter(self.models), study.model), settings.torch_dtype, settings.where)
+        return prepare_study(study, hypotheses, model, data_of(next(iter(self.data), None)), settings)
+
     def jobs(self) -> list[Job]:
-        """The jobs, in order. Raises ScrubError for what can't be loaded, or isn't there."""
+        """Divide the grid into jobs, in order. Raises ScrubError for what can't be loaded, or isn't there."""
         seeds = tuple(dict.fromkeys(self.seeds))
         settings, *_ = [self.settings(seed) for seed in seeds]  # each is checked
         own = self._groups()
         sweep, found = uuid4().hex, []
-        for model, data in product(self.models or (None,), self.data or (None,)):
-            shared: dict[tuple[object, ...], list[Group]] = {}
+        models = [str(m) if isinstance(m, str | Path) else load_model(m, settings.torch_dtype) for m in self.models]
+        for model, data in product(models or (None,), self.data or (None,)):
+            shared: dict[tuple[str | Model, tuple[object, ...]], list[Group]] = {}
             for study, hypotheses in own:
-                reads = (model or study.model, data, study.model, study.data, study.positions, study.context)
-                shared.setdefault(reads, []).append((study, hypotheses))
-            for (name, *_), groups in shared.items():
-                everything, notes = self._with_null(groups, str(name))
+                reads = (study.model, study.data, study.positions, study.context, study.metric)
+                shared.setdefault((model or study.model, reads), []).append((study, hypotheses))
+            for (its_model, _), groups in shared.items():
+                everything, notes = self._with_null(groups, its_model)
                 for number, some in enumerate(_apart(everything)):
                     first = number == 0
                     told = notes if first else ()
-                    found.append(Job(sweep, uuid4().hex, some, str(name), data, settings, seeds, first, told))
+                    found.append(Job(sweep, uuid4().hex, some, its_model, data, settings, seeds, first, told))
         return found
 
-    def _with_null(self, groups: Sequence[Group], model: str) -> tuple[tuple[Group, ...], tuple[str, ...]]:
-        """The groups with random hypotheses of the same size, and for which hypotheses there is none, and why."""
+    def _with_null(self, groups: Sequence[Group], model: str | Model) -> tuple[tuple[Group, ...], tuple[str, ...]]:
+        """Add random hypotheses of the same size, and say for which hypotheses there are none, and why."""
         if not self.null:
             return tuple(groups), ()
         try:
@@ -132,7 +170,7 @@ class Grid(BaseModel):
         return tuple(found), tuple(notes)
 
     def _groups(self) -> list[Group]:
-        """The studies, each with those of the hypotheses that are its own."""
+        """Load the studies, each with those of the hypotheses that are its own."""
         by_study: dict[str, list[str | Path | Hypothesis]] = {}
         declared: dict[str, set[str]] = {}
         for each in self.studies:
@@ -146,13 +184,14 @@ class Grid(BaseModel):
         for name, wanted in by_study.items():
             given = {each: values for each, values in self.parameters.items() if each in declared[name]}
             study, hypotheses = load_study(wanted, given, swept=True)
+            study = study if self.metric is None else study.by(self.metric)
             groups.append((replace(study, hypotheses=()), tuple(hypotheses)))
         check_parts([each for _, hypotheses in groups for each in hypotheses], self.parts)
         return groups
 
 
 def _apart(groups: Sequence[Group]) -> list[tuple[Group, ...]]:
-    """The groups, those after the first with what means another feature by a name: a plan can have one of them.
+    """Take groups apart where they mean different features by one name, of which a plan can have only one.
 
     All studies are in the first, which keeps their anchors.
     """
@@ -172,7 +211,7 @@ def _apart(groups: Sequence[Group]) -> list[tuple[Group, ...]]:
 
 
 def read_grid(file: str | Path) -> dict[str, Any]:
-    """The fields of a grid from a YAML file. Raises ScrubError if it can't be read."""
+    """Read the fields of a grid from a YAML file. Raises ScrubError if it can't be read."""
     try:
         content = yaml.safe_load(Path(file).read_text())
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:

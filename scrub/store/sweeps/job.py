@@ -1,13 +1,36 @@
-"""What a sweep computes together: studies on one model and one set of sequences."""
+"""Jobs of a sweep: studies that are computed together, on one model and one set of sequences."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 from uuid import uuid4
 
+from scrub.data.examples import Examples
+from scrub.data.for_model import Data
+from scrub.models.model import Model
+from scrub.store.sweeps.failure import Owner
+from scrub.store.sweeps.sharing import LARGE
 from scrub.study.hypothesis import Hypothesis
-from scrub.study.run import Settings
+from scrub.study.settings import Settings
 from scrub.study.study import Study
+
+LARGE.update({Model, Examples})
+Given: TypeAlias = str | Examples | tuple[Examples]  # data by name, or in memory; in a tuple, if the study says where
+
+
+def data_of(given: Given | None) -> Data | None:
+    """Give data as studies take them: tokens for which nobody said which positions are scored are an array again."""
+    return given[0].tokens if isinstance(given, tuple) else given
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What all experiments of a job read, when it has been read."""
+
+    model: Model
+    examples: Examples
 
 
 @dataclass(frozen=True)
@@ -16,48 +39,54 @@ class Job:
 
     They share one plan. `seeds` are those of the pairings, of which there are `settings.draws` for each. `sweep` names
     the sweep, and `key` the job, so that a worker knows what it has ready. `anchors` is False where another job keeps
-    those of its studies.
+    those of its studies. `model` and `data` are what was asked for; `material` is what they are, for workers that don't
+    see the files of this process.
     """
 
     sweep: str
     key: str
     studies: tuple[tuple[Study, tuple[Hypothesis, ...]], ...]
-    model: str
-    data: str | None
+    model: str | Model
+    data: Given | None
     settings: Settings
     seeds: tuple[int, ...]
     anchors: bool = True
     notes: tuple[str, ...] = ()  # what a reader of its results must know
+    material: Material | None = None
 
     @property
     def name(self) -> str:
-        """What a reader of the progress sees."""
+        """Name it for whoever watches the progress."""
         studies = ", ".join(study.name for study, _ in self.studies)
-        return f"{studies} on {self.model}{f', {self.data}' if self.data else ''}"
+        return f"{studies} on {self.model_name}{f', {self.data_name}' if self.data else ''}"
+
+    @property
+    def model_name(self) -> str:
+        """The name of the model, be it in memory or not."""
+        return self.model.name if isinstance(self.model, Model) else self.model
+
+    @property
+    def data_name(self) -> str:
+        """The name of the data, be they in memory or not; nothing where none were asked for."""
+        given = self.data[0] if isinstance(self.data, tuple) else self.data
+        return given.name if isinstance(given, Examples) else given or ""
 
     @property
     def pairings(self) -> list[tuple[int, int]]:
-        """The (seed, draw) of every pairing."""
+        """Every pairing, as (seed, draw)."""
         return [(seed, draw) for seed in self.seeds for draw in range(self.settings.draws)]
 
     @property
-    def hypotheses(self) -> list[tuple[Study, Hypothesis]]:
-        """Every hypothesis with its study."""
-        return [(study, hypothesis) for study, hypotheses in self.studies for hypothesis in hypotheses]
+    def hypotheses(self) -> dict[Owner, Hypothesis]:
+        """Every hypothesis, by its study and its name."""
+        return {(study.name, each.name): each for study, hypotheses in self.studies for each in hypotheses}
 
     @property
-    def whole(self) -> list[tuple[str, str]]:
-        """What names all hypotheses of each study, where all of them fail."""
+    def whole(self) -> list[Owner]:
+        """What stands for all hypotheses of each study, where all of them fail."""
         return [(study.name, "") for study, _ in self.studies]
 
-    def halves(self) -> tuple[Job, ...]:
-        """The job with each half of its hypotheses, or none where it has only one: to find which of them fails."""
-        both = self.hypotheses
-        if len(both) < 2:
-            return ()
-        return tuple(self._of(half) for half in (both[: len(both) // 2], both[len(both) // 2 :]))
-
-    def _of(self, some: list[tuple[Study, Hypothesis]]) -> Job:
-        studies = {study.name: study for study, _ in some}
-        chosen = tuple((s, tuple(h for theirs, h in some if theirs.name == name)) for name, s in studies.items())
-        return replace(self, key=uuid4().hex, studies=chosen)
+    def only(self, owners: Collection[Owner]) -> Job:
+        """Take some of its hypotheses, and the studies that have them."""
+        some = ((study, tuple(h for h in all_of if (study.name, h.name) in owners)) for study, all_of in self.studies)
+        return replace(self, key=uuid4().hex, studies=tuple((study, kept) for study, kept in some if kept))

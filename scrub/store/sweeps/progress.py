@@ -38,17 +38,17 @@ class Progress:
         self._bar.stop()
 
     def expect(self, job: str, blocks: int) -> None:
-        """How many blocks a job has, as far as is known."""
+        """Say how many blocks a job has, as far as is known."""
         self._expected[job] = blocks
         self._show()
 
     def begin(self, worker: int, task: Task) -> None:
-        """A worker begins a task."""
+        """Show that a worker begins a task."""
         self._bar.update(self._workers[worker], description=one_line(task), visible=True)
         self._bar.refresh()  # now, however short the task is
 
     def end(self, worker: int | None, task: Task, again: int = 0) -> None:
-        """A task ended, in a worker, or since nothing of it was left to do; so many more do it again."""
+        """Count a task that ended, in a worker, or since nothing was left of it to do; so many more do it again."""
         if worker is not None:
             self._bar.update(self._workers[worker], visible=False)
         if isinstance(task, Block):

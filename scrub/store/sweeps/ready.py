@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from importlib.metadata import version
@@ -12,16 +12,18 @@ import numpy as np
 from jaxtyping import Float
 
 from scrub.models.model import Model, load_model
-from scrub.store.results.hashes import hash_array, hash_graph, hash_weights
+from scrub.paths.hashes import hash_array, hash_graph
 from scrub.store.results.schema import Cell, Setting
 from scrub.store.sweeps.failure import Cause, Owner
-from scrub.store.sweeps.job import Job
-from scrub.study.binding import Draw, classes_of
-from scrub.study.experiments import Experiment, anchors, parts_of
+from scrub.store.sweeps.job import Job, Material, data_of
+from scrub.study.draws import Pairing, classes_of
+from scrub.study.evaluate import Evaluator, Receipt
+from scrub.study.experiments import Experiment, Experiments, Name, anchors, parts_of
 from scrub.study.hypothesis import Hypothesis
-from scrub.study.measuring import Measuring
+from scrub.study.metric import LOSS
 from scrub.study.result import BIGRAM
-from scrub.study.run import DTYPES, Prepared, Settings, prepare_study
+from scrub.study.run import Trial, prepare_study
+from scrub.study.settings import Settings
 from scrub.study.study import Study
 from scrub.text.errors import ScrubError
 
@@ -29,57 +31,70 @@ from scrub.text.errors import ScrubError
 class Ready:
     """A job made ready.
 
-    `studies` are those of its studies and hypotheses that can be lowered, `wrong` why the others can't. `prepared` has
-    the experiments of all studies: the names of those of a second study begin with the study's. Raises whatever is
+    `studies` are those of its studies and hypotheses that can be lowered, `wrong` why the others can't. `trial` has the
+    experiments of all studies: the names of those of a second study begin with the study's. Raises whatever is
     wrong with the model, the data or the baselines, so that nothing of the job can run.
     """
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.model, self._weights_hash = _load(job.sweep, job.model, job.settings)
+        self.model = _load(job.sweep, job.material.model if job.material else job.model, job.settings)
         self.wrong: dict[Owner, Cause] = {}
-        self.studies: list[Prepared] = []
+        self.studies: list[Trial] = []
         self._classes: dict[str, str] = {}  # the hash of what every feature says
         for study, hypotheses in job.studies:
             if bare := self._without_hypotheses(study):
                 self.studies.append(self._with(hypotheses, bare))
         everyone = [hypothesis for study in self.studies for hypothesis in study.hypotheses]
-        everything = [each for study in self.studies for each in study.experiments]
-        self.prepared = replace(self.studies[0], hypotheses=everyone, experiments=everything)
-        self._measuring: tuple[tuple[str, ...], Measuring] | None = None
-        self._draw: tuple[tuple[int, int, tuple[str, ...]], Draw] | None = None
+        first, *others = (study.experiments for study in self.studies)
+        more = [each for study in others for each in study]
+        everything = replace(first, scrubbed=(*first.scrubbed, *more))
+        self.trial = replace(self.studies[0], hypotheses=everyone, experiments=everything)
+        self._evaluator: tuple[tuple[str, ...], Evaluator] | None = None
+        self._pairing: tuple[tuple[int, int, tuple[str, ...]], Pairing] | None = None
 
-    def _without_hypotheses(self, study: Study) -> Prepared | None:
+    def _without_hypotheses(self, study: Study) -> Trial | None:
         """A study's anchors and sequences, which all studies of the job share; None where the anchors are wrong."""
         try:
             if self.studies:
                 first = self.studies[0]
                 return replace(first, study=study, experiments=anchors(study, self.model.graph, self.model.roles))
-            return prepare_study(study, (), self.model, self.job.data, replace(self.job.settings, parts=None))
+            settings = replace(self.job.settings, parts=None)
+            if self.job.material is None:
+                return prepare_study(study, (), self.model, data_of(self.job.data), settings)
+            built = anchors(study, self.model.graph, self.model.roles)
+            return Trial(study, (), self.model, self.job.material.examples, built, settings)
         except Exception as error:
             self.wrong[study.name, ""] = Cause.of(error)
             if len(self.wrong) == len(self.job.studies):
                 raise
             return None
 
-    def _with(self, hypotheses: Sequence[Hypothesis], bare: Prepared) -> Prepared:
+    def _with(self, hypotheses: Sequence[Hypothesis], bare: Trial) -> Trial:
         """A study with those of its hypotheses that can be lowered."""
-        sound, found = [], list(bare.experiments)
+        sound, found = [], list(bare.experiments.scrubbed)
         for each in hypotheses:
             try:
                 own = parts_of(each, self.model.graph, self.model.roles, self.job.settings.parts)
-                self._classes |= dict(self._classes_of(replace(bare, hypotheses=[each], experiments=own)))
+                self._classes |= dict(
+                    self._classes_of(
+                        replace(bare, hypotheses=[each], experiments=replace(bare.experiments, scrubbed=tuple(own)))
+                    )
+                )
             except Exception as error:
                 self.wrong[bare.study.name, each.name] = Cause.of(error)
             else:
                 sound.append(each)
                 found += own
         prefix = self._prefix(bare.study)
-        return replace(bare, hypotheses=sound, experiments=[replace(e, name=prefix + e.name) for e in found])
+        unscrubbed, *scrubbed = (
+            replace(e, name=Name(prefix + e.name.hypothesis, e.part)) for e in (bare.experiments.unscrubbed, *found)
+        )
+        return replace(bare, hypotheses=sound, experiments=Experiments(unscrubbed, tuple(scrubbed)))
 
-    def _classes_of(self, prepared: Prepared) -> Iterator[tuple[str, str]]:
-        inputs = prepared.data.tokens.numpy()[:, :-1]
-        for name, feature in prepared.features.items():
+    def _classes_of(self, trial: Trial) -> Iterator[tuple[str, str]]:
+        inputs = trial.examples.inputs
+        for name, feature in trial.features.items():
             first, again = (hash_array(classes_of(feature, name, inputs, self.model.tokenizer)) for _ in range(2))
             if first != again:
                 raise ScrubError(
@@ -98,24 +113,27 @@ class Ready:
             prefix = f"/{prefix}"
         return prefix
 
-    def draw(self, seed: int, number: int, only: tuple[str, ...]) -> Draw:
-        """One pairing of the sequences, for what feeds some experiments; the last is kept."""
-        if self._draw is None or self._draw[0] != (seed, number, only):
-            chosen = [each for each in self.prepared.experiments if each.name in only]
-            seeded = replace(self.prepared, experiments=chosen, settings=replace(self.prepared.settings, seed=seed))
-            self._draw = ((seed, number, only), seeded.draw(number))
-        return self._draw[1]
+    def pairing(self, seed: int, number: int, only: tuple[str, ...]) -> Pairing:
+        """Draw one pairing of the sequences, for what feeds some experiments; the last is kept."""
+        if self._pairing is None or self._pairing[0] != (seed, number, only):
+            seeded = replace(self.only(only), settings=replace(self.trial.settings, seed=seed))
+            self._pairing = ((seed, number, only), seeded.pairing(number))
+        return self._pairing[1]
 
-    def measuring(self, only: tuple[str, ...]) -> Measuring:
-        """The plan of some experiments; the last is kept."""
-        if self._measuring is None or self._measuring[0] != only:
-            self._measuring = (only, self.prepared.measuring(only))
-        return self._measuring[1]
+    def only(self, names: Collection[str]) -> Trial:
+        """The unscrubbed model and some experiments."""
+        return replace(self.trial, experiments=self.trial.experiments.only(names))
+
+    def evaluator(self, only: tuple[str, ...], receipt: Receipt | None) -> Evaluator:
+        """Make the evaluator of some experiments, which have the job's receipt; the last is kept."""
+        if self._evaluator is None or self._evaluator[0] != only:
+            self._evaluator = (only, self.only(only).evaluator(receipt))
+        return self._evaluator[1]
 
     @cached_property
     def bigram(self) -> Float[np.ndarray, "sequence position"]:
         """The losses of the model-free predictor, in nats."""
-        return self.prepared.data.bigram_losses().numpy()
+        return self.trial.examples.bigram_losses()
 
     @cached_property
     def cells(self) -> dict[str, Cell]:
@@ -125,21 +143,22 @@ class Ready:
             setting = replace(self._shared, study=study.study.name)
             for each in study.experiments:
                 found[each.name] = _cell(setting, each, hash_graph(each.graph, self._classes))
-            found[bigram_of(study.study)] = Cell(setting, BIGRAM, "", "", "{}", hash_array(self.bigram))
+            if study.study.metric == LOSS:
+                found[bigram_of(study.study)] = Cell(setting, BIGRAM, "", "", "{}", hash_array(self.bigram))
         return found
 
     @cached_property
     def _shared(self) -> Setting:
-        p = self.prepared
+        p = self.trial
         return Setting(
             study="",
             model=p.model.name,
-            data=p.data.name,
-            weights_hash=self._weights_hash,
-            tokens_hash=hash_array(p.data.tokens.numpy()),
-            selection_hash=hash_array(p.selected),
-            sequences=len(p.data.tokens),
-            context=p.context,
+            data=p.examples.name,
+            weights_hash=self.model.weights_hash,
+            tokens_hash=hash_array(p.examples.tokens),
+            selection_hash=hash_array(p.examples.scored),
+            sequences=len(p.examples),
+            context=p.examples.context,
             dtype=p.settings.dtype,
             scrub_version=version("scrub"),
         )
@@ -149,7 +168,7 @@ def _cell(setting: Setting, of: Experiment, hashed: str) -> Cell:
     if of.hypothesis is None:
         return Cell(setting, of.name.rpartition("/")[2], "", "", "{}", hashed)
     name = of.hypothesis.name
-    return Cell(setting, f"{name}/{of.part}", name, of.part, json.dumps(dict(of.hypothesis.values)), hashed)
+    return Cell(setting, Name(name, of.part), name, of.part, json.dumps(dict(of.hypothesis.values)), hashed)
 
 
 def bigram_of(study: Study) -> str:
@@ -158,10 +177,16 @@ def bigram_of(study: Study) -> str:
 
 
 @lru_cache(maxsize=1)
-def _load(_sweep: str, name: str, settings: Settings) -> tuple[Model, str]:
-    """A model and the hash of its weights, for all jobs of a sweep. Another sweep loads it anew: files may change."""
-    model = load_model(name, DTYPES[settings.dtype], settings.where)
-    return model, hash_weights(model.params)
+def _load(_sweep: str, model: str | Model, settings: Settings) -> Model:
+    """A model, for all jobs of a sweep. Another sweep loads it anew: files may change."""
+    return load_model(model, settings.torch_dtype, settings.where)
+
+
+def read(job: Job) -> Job:
+    """Read what a job needs, for workers that don't see the files of this process. Raises what is wrong with it."""
+    settings = replace(job.settings, device="cpu")  # where there may be no GPU
+    trial = Ready(replace(job, settings=settings, studies=tuple((study, ()) for study, _ in job.studies))).trial
+    return replace(job, material=Material(trial.model, trial.examples))
 
 
 _last: dict[str, Ready] = {}

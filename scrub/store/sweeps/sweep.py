@@ -1,4 +1,4 @@
-"""Running a sweep: jobs fall into blocks, workers compute them, and each that is finished is kept at once.
+"""Run a sweep: jobs fall into blocks, workers compute them, and each that is finished is kept at once.
 
 What a block gives is determined by its job and by what of it is there before, so the numbers are the same to the last
 bit whatever the number of workers, and whenever it was killed and begun again. (A hypothesis that kills its workers
@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -23,19 +23,20 @@ from scrub.store.results.folder import Results
 from scrub.store.results.read import read_study
 from scrub.store.results.schema import Cell, Setting
 from scrub.store.results.stored import StudyResults
-from scrub.store.sweeps.failure import Cause, Done, Failure, Owner
+from scrub.store.sweeps.failure import Cause, Failure, Owner
 from scrub.store.sweeps.grid import Grid
 from scrub.store.sweeps.job import Job
 from scrub.store.sweeps.progress import Progress
-from scrub.store.sweeps.tasks import Block, Check, Look, Task, failure_of
+from scrub.store.sweeps.tasks import Block, Check, Look, Read, Task
 from scrub.store.sweeps.work import Survey
-from scrub.store.sweeps.workers import WorkerDied, Workers, WorkersLost, local_workers
+from scrub.store.sweeps.workers import NodeLost, WorkerDied, Workers, WorkersLost, local_workers
+from scrub.study.draws import BLOCK_SEQUENCES
+from scrub.study.evaluate import Receipt
 from scrub.study.hypothesis import Hypothesis
-from scrub.study.pairing import BLOCK
-from scrub.study.run import SEQUENCES
+from scrub.study.settings import SEQUENCES
 from scrub.text.errors import GateError, ScrubError
 
-_PATIENCE = 0.5  # seconds until blocks that another sweep has are looked at again
+_PATIENCE_SECONDS = 0.5  # until blocks that another sweep has are looked at again
 
 
 @dataclass
@@ -49,11 +50,11 @@ class Swept:
     notes: list[str] = field(default_factory=list)  # what a reader of the results must know
 
     def studies(self) -> list[StudyResults]:
-        """The results of each study on each model and data, of what didn't fail."""
+        """Read the results of each study on each model and data, but for what failed."""
         return list(self._read[0].values())
 
     def only(self) -> StudyResults:
-        """The results of the one study that was run on one model and data.
+        """Read the results of the one study that was run on one model and data.
 
         Raises what a hypothesis failed with, and ScrubError if there were several studies, models or data.
         """
@@ -67,7 +68,7 @@ class Swept:
 
     @property
     def meaningless(self) -> dict[Setting, GateError]:
-        """Why those of some settings mean nothing."""
+        """The settings whose results mean nothing, and why."""
         return self._read[1]
 
     @cached_property
@@ -103,9 +104,9 @@ def sweep(
     other fields of :class:`Grid`, as in `sweep("induction", seeds=[0, 1], draws=3)`.
 
     `workers` processes compute it, by default one for each core or GPU; the numbers don't depend on how many. `ray` is
-    the address of a Ray cluster to run on instead, where the device is the CPU unless it is said. What fails is kept
-    as a row, and the rest goes on. Raises ScrubError for a mistake in the grid, or where the results can't be
-    written; what was finished is kept.
+    the address of a Ray cluster to run on instead, where the device is the CPU unless it is said; its nodes need none
+    of the files that are here. What fails is kept as a row, and the rest goes on. Raises ScrubError for a mistake in
+    the grid, or where the results can't be written; what was finished is kept.
     """
     whole = studies if isinstance(studies, Grid) else Grid.make(studies=studies, **grid)
     settings = whole.settings()
@@ -132,7 +133,7 @@ class _Sweep:
     def __init__(self, results: Results, workers: Workers, bar: Progress) -> None:
         self.results, self.workers, self.bar = results, workers, bar
         self.waiting: deque[Task] = deque()
-        self.running: dict[Future[Any], tuple[int, Task]] = {}
+        self.running: dict[Future[Any], tuple[int | None, Task]] = {}
         self.claims: dict[Task, FileLock] = {}
         self.idle = list(range(workers.count))
         self.last: dict[int, str] = {}  # the job that each worker has ready
@@ -145,21 +146,22 @@ class _Sweep:
         """Run all jobs to their end."""
         self.results.refresh()
         self.swept.notes = list(dict.fromkeys(note for job in jobs for note in job.notes))
-        self._queue([Look(job) for job in jobs])
+        self._queue([Look(job) if self.workers.sees_files else Read(job) for job in jobs])
         try:
             while self.waiting or self.running:
                 while self.idle and self._start():
                     pass
                 if self.running:
-                    for future in wait(self.running, _PATIENCE, FIRST_COMPLETED).done:
+                    for future in wait(self.running, _PATIENCE_SECONDS, FIRST_COMPLETED).done:
                         self._finish(future)
                 elif self.waiting:  # all of it is with another sweep
-                    time.sleep(_PATIENCE)
+                    time.sleep(_PATIENCE_SECONDS)
         finally:
             for claim in self.claims.values():
                 claim.release()
         for setting, error in self.swept.meaningless.items():
-            self._tell(Failure(setting.study, "", "{}", setting.model, setting.data, "read", Cause.of(error)))
+            cause, about = Cause.of(error), (setting.study, "", "{}", setting.model, setting.data)
+            self._tell(Failure(cause.kind, cause.reason, *about, stage="read"))
         return self.swept
 
     def _start(self) -> bool:
@@ -174,7 +176,12 @@ class _Sweep:
         return False
 
     def _begin(self, task: Task, worker: int) -> bool:
-        """Begin a task, or see that nothing of it is left to do. False if another sweep is at it."""
+        """Begin a task, or see that nothing of it is left to do. False if it is another's turn, here or elsewhere."""
+        if isinstance(task, Read):
+            if any(isinstance(other, Read) for _, other in self.running.values()):
+                return False  # what was read stays in memory until its job is done, so nothing is read before its time
+            self.running[task.submit(self.workers, worker)] = (None, task)
+            return True
         if isinstance(task, Block):
             claim = self.results.claim(task.name)
             if claim is None:
@@ -192,7 +199,7 @@ class _Sweep:
         return True
 
     def _missing(self, block: Block) -> tuple[str, ...]:
-        """The cells of a block that aren't there yet, but for those that are left out."""
+        """List the cells of a block that aren't there yet, but for those that are left out."""
         return tuple(
             name
             for name in block.names
@@ -208,12 +215,16 @@ class _Sweep:
     def _finish(self, future: Future[Any]) -> None:
         """Keep what a task gave, or see to its failure."""
         worker, task = self.running.pop(future)
-        self.idle.append(worker)
         error = future.exception()
         again: Sequence[Task] = ()
         if isinstance(error, WorkersLost):
             raise error
-        if isinstance(error, WorkerDied):
+        if worker is not None and not isinstance(error, NodeLost):
+            self.idle.append(worker)
+        if isinstance(error, NodeLost):
+            again = [task]
+            self.swept.notes = list(dict.fromkeys([*self.swept.notes, f"{error}: the sweep went on without it"]))
+        elif isinstance(error, WorkerDied):
             again = self._died(task, error)
         elif error is not None:
             self._fail(task, dict.fromkeys(task.job.whole, Cause.of(error)))
@@ -224,8 +235,11 @@ class _Sweep:
         self._end(worker, task, len(again))
         self._queue(again)
 
-    def _keep(self, task: Task, done: Done[Any]) -> None:
+    def _keep(self, task: Task, done: Any) -> None:
         """Keep what a task gave, and go on with what follows from it."""
+        if isinstance(task, Read):
+            self._queue([Look(done)])
+            return
         self._fail(task, done.wrong)
         if isinstance(task, Block):
             if done.value.num_rows:
@@ -234,14 +248,14 @@ class _Sweep:
             return  # what failed here may be there in other blocks: a plan doesn't depend on the order of blocks
         self.without.update((task.job.key, owner) for owner in done.wrong)
         if isinstance(task, Check):
-            for study in done.value:
+            for study in done.value.studies:
                 self.results.add_study(study)
-            self._queue(self._missing_blocks(task.job, task.survey))
+            self._queue(self._missing_blocks(task.job, task.survey, done.value.receipt))
         else:
             self._surveyed(task.job, done.value)
 
     def _surveyed(self, job: Job, survey: Survey) -> None:
-        self.swept.surveys.append((job, survey))
+        self.swept.surveys.append((replace(job, material=None), survey))
         blocks = self._missing_blocks(job, survey)
         self.bar.expect(job.key, len(blocks))
         # what is known by name and complete was here before: it needs no gates again, but is what was run last
@@ -249,22 +263,22 @@ class _Sweep:
             self.results.add_inputs(next(iter(survey.cells.values())).setting, survey.inputs)
             self._queue([Check(job, survey)])
 
-    def _missing_blocks(self, job: Job, survey: Survey) -> list[Block]:
+    def _missing_blocks(self, job: Job, survey: Survey, receipt: Receipt | None = None) -> list[Block]:
         blocks = next(iter(survey.cells.values())).blocks
         names = tuple(name for name, cell in survey.cells.items() if job.anchors or cell.owner)
-        every = [Block(job, survey, *pairing, at, names) for pairing in job.pairings for at in range(blocks)]
+        every = [Block(job, survey, *pairing, at, names, receipt) for pairing in job.pairings for at in range(blocks)]
         return [block for block in every if self._missing(block)]
 
     def _queue(self, tasks: Sequence[Task]) -> None:
         """Put tasks in front of those that wait: a job is brought to its end before another begins."""
         for task in tasks:
-            if type(task) is Look:  # until it is looked at, a guess
-                blocks = -(-(task.job.settings.sequences or SEQUENCES) // BLOCK)
+            if type(task) in {Read, Look}:  # until it is looked at, a guess
+                blocks = -(-(task.job.settings.sequences or SEQUENCES) // BLOCK_SEQUENCES)
                 self.bar.expect(task.job.key, len(task.job.pairings) * blocks)
         self.waiting.extendleft(reversed(tasks))
 
     def _died(self, task: Task, error: WorkerDied) -> Sequence[Task]:
-        """What to do once more. One death may have nothing to do with the task; after two, halves find who it is."""
+        """Choose what is tried again. One death may be no fault of the task's; after two, halves find whose it is."""
         if task not in self.again:
             self.again.add(task)
             return [task]
@@ -279,12 +293,12 @@ class _Sweep:
         return halves
 
     def _fail(self, task: Task, causes: Mapping[Owner, Cause]) -> None:
-        """Keep failures as rows: of each hypothesis the first."""
+        """Keep failures as rows, of each hypothesis the first."""
         for owner, cause in causes.items():
             if (task.job.key, owner) not in self.failed:
                 self.failed.add((task.job.key, owner))
-                self._tell(failure_of(task, owner, cause))
+                self._tell(task.failure(owner, cause))
 
     def _tell(self, failure: Failure) -> None:
-        self.results.add_failure(failure.row())
+        self.results.add_failure(asdict(failure))
         self.swept.failures.append(failure)

@@ -6,27 +6,30 @@ Everything here is determined by the job: which worker does it, and what that di
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
+from scrub.data.examples import Examples
 from scrub.models.model import Model
 from scrub.paths.listing import listed
+from scrub.paths.sources import Y
 from scrub.paths.tree import path_tree
 from scrub.store.results.schema import INPUTS, LOSSES, Cell, Setting
 from scrub.store.sweeps.failure import Cause, Done, Owner, salvage
 from scrub.store.sweeps.job import Job
 from scrub.store.sweeps.ready import Ready, bigram_of, ready
-from scrub.study.binding import Draw
+from scrub.study.draws import BLOCK_SEQUENCES, Pairing
+from scrub.study.evaluate import Evaluation, Receipt
+from scrub.study.experiments import Name
 from scrub.study.gates import Gates
-from scrub.study.measuring import MEASURES, Batch
-from scrub.study.pairing import BLOCK
-from scrub.study.run import Prepared
+from scrub.study.metric import LOSS, ROLES
+from scrub.study.run import Trial
 from scrub.text.errors import GateError, ScrubError
 
 
@@ -48,44 +51,52 @@ class Survey:
 def survey(job: Job) -> Done[Survey]:
     """What a job consists of, but for the hypotheses that can't be lowered. Raises what is wrong with all of it."""
     made = ready(job)
-    tokens, selected = made.prepared.data.tokens.numpy(), made.prepared.selected
-    return Done(Survey(made.cells, _inputs(tokens, selected, made.model)), made.wrong)
+    return Done(Survey(made.cells, _inputs(made.trial.examples, made.model)), made.wrong)
 
 
-def pass_gates(job: Job, cells: Mapping[str, Cell]) -> Done[list[dict[str, Any]]]:
-    """What a results folder keeps of each study, but for the hypotheses that fail. Raises what all of it fails with.
+@dataclass(frozen=True)
+class Passed:
+    """What a job that passed its gates leaves: what a results folder keeps of each study, and the receipts."""
+
+    studies: list[dict[str, Any]]
+    receipt: Receipt
+
+
+def pass_gates(job: Job, cells: Mapping[str, Cell]) -> Done[Passed]:
+    """Pass the gates of a job, but for the hypotheses that fail. Raises what all of it fails with.
 
     `cells` are those of the survey: see :func:`_changed`.
     """
     made = ready(job)
     changed = _changed(made, cells)
-    named = {each.name: made.cells[each.name].owner for each in made.prepared.experiments}
+    named = {each.name: made.cells[each.name].owner for each in made.trial.experiments}
 
-    def attempt(owners: Collection[Owner | None]) -> Gates:
-        chosen = [e for e in made.prepared.experiments if named[e.name] in {None, *owners}]
-        return replace(made.prepared, experiments=chosen).gates()
+    def attempt(owners: Collection[Owner | None]) -> Receipt:
+        trial = made.only([name for name, owner in named.items() if owner in {None, *owners}])
+        return trial.evaluator().receipt(trial.pairing(0))
 
     owners = {owner for each in cells.values() if (owner := each.owner)} - changed.keys()
     found, wrong = salvage([owner for owner in dict.fromkeys(named.values()) if owner in owners], attempt)
     wrong |= changed
-    deviations = [each.deviations for each in found]
-    largest = {name: max(each[name] for each in deviations) for name in deviations[0]}
-    gates = Gates(largest, tuple(dict.fromkeys(text for each in found for text in each.warnings)))
-    return Done([_described(study, made, gates, wrong) for study in made.studies], wrong)
+    gates = Gates.joined([each.gates for each in found])
+    receipt = Receipt(gates, found[0].basis, frozenset[str]().union(*(each.experiments for each in found)))
+    return Done(Passed([_described(study, made, gates, wrong) for study in made.studies], receipt), wrong)
 
 
-def measure(job: Job, seed: int, draw: int, block: int, cells: Mapping[str, Cell]) -> Done[pa.Table]:
+def measure(
+    job: Job, seed: int, draw: int, block: int, cells: Mapping[str, Cell], receipt: Receipt | None = None
+) -> Done[pa.Table]:
     """The rows of some cells, by their names in the plan, for one block of a pairing, but for those that fail.
 
-    `cells` are those of the survey: see :func:`_changed`. Raises what the anchors fail with: GateError where a loss of
-    theirs is no finite number, say.
+    `cells` are those of the survey: see :func:`_changed`; what the job's `receipt` covers passes no gates anew. Raises
+    what the anchors fail with: GateError where a loss of theirs is no finite number, say.
     """
     made = ready(job)
     wrong = _changed(made, cells)
 
     def attempt(owners: Collection[Owner | None]) -> pa.Table:
         chosen = tuple(name for name, cell in cells.items() if cell.owner in owners)
-        table, infinite = _measured(made, seed, draw, block, chosen)
+        table, infinite = _measured(made, seed, draw, block, chosen, receipt)
         wrong.update(infinite)
         return table
 
@@ -113,27 +124,30 @@ def _changed(made: Ready, cells: Mapping[str, Cell]) -> dict[Owner, Cause]:
 
 
 def _measured(
-    made: Ready, seed: int, draw: int, block: int, names: tuple[str, ...]
+    made: Ready, seed: int, draw: int, block: int, names: tuple[str, ...], receipt: Receipt | None
 ) -> tuple[pa.Table, dict[Owner, Cause]]:
     """The rows of some cells; and which hypotheses' losses are no finite numbers, of which there are none."""
     bigrams = {bigram_of(each.study) for each in made.studies}
     only = tuple(name for name in names if name not in bigrams)
-    pairing, measuring = made.draw(seed, draw, only), made.measuring(only)
-    members = pairing.order[block * BLOCK : (block + 1) * BLOCK]
-    size = made.job.settings.batch
-    batches = [measuring.measure(pairing, members[at : at + size]) for at in range(0, len(members), size)]
+    pairing = made.pairing(seed, draw, only)
+    members = pairing.order[block * BLOCK_SEQUENCES : (block + 1) * BLOCK_SEQUENCES]
+    found = made.evaluator(only, receipt)(pairing, members, values_of=[made.trial.metrics[0].name])
     shared = {
         "block": block,
         "seed": seed,
         "draw": draw,
-        "device": made.prepared.settings.where,
+        "device": made.trial.settings.where,
         "torch_version": version("torch"),
         "time": datetime.now(UTC),
     }
     tables, wrong = [LOSSES.empty_table()], {}
     for name in names:
         cell = made.cells[name]
-        losses = _bigram(made, members) if name in bigrams else _losses(name, batches, made.prepared.selected[members])
+        losses = (
+            _bigram(made, members)
+            if name in bigrams
+            else _losses(Name(name), found, made.trial, pairing.examples.counts[members])
+        )
         if infinite := [measure for measure, values in losses.sums.items() if not np.isfinite(values).all()]:
             reason = f"the {infinite[0]} of {name} is no finite number: use a dtype of more range or precision"
             if cell.owner is None:
@@ -153,14 +167,13 @@ class _Losses:
     tokens: Sequence[Float[np.ndarray, " _"]]
 
 
-def _losses(name: str, batches: Sequence[Batch], selected: Bool[np.ndarray, "member position"]) -> _Losses:
-    sums = {measure: np.concatenate([batch.sums[measure, name] for batch in batches]) for measure in MEASURES}
-    flat = np.concatenate([batch.losses[name] for batch in batches])
-    return _Losses(sums, np.split(flat, selected.sum(1).cumsum()[:-1]))
+def _losses(name: Name, found: Evaluation, trial: Trial, counts: Int[np.ndarray, " member"]) -> _Losses:
+    sums = {role: found.sums[metric.name, name] for role, metric in zip(ROLES, trial.metrics, strict=True)}
+    return _Losses(sums, np.split(found.values[trial.metrics[0].name, name], counts.cumsum()[:-1]))
 
 
 def _bigram(made: Ready, members: Int[np.ndarray, " member"]) -> _Losses:
-    tokens = [made.bigram[member][made.prepared.selected[member]] for member in members]
+    tokens = [made.bigram[member][made.trial.examples.scored[member]] for member in members]
     return _Losses({"loss": np.array([each.sum() for each in tokens])}, tokens)
 
 
@@ -169,27 +182,28 @@ def _flat(cell: Cell) -> dict[str, Any]:
     return {**about.pop("setting"), **about}
 
 
-def _table(about: Mapping[str, Any], pairing: Draw, members: Int[np.ndarray, " member"], losses: _Losses) -> pa.Table:
+def _table(
+    about: Mapping[str, Any], pairing: Pairing, members: Int[np.ndarray, " member"], losses: _Losses
+) -> pa.Table:
     columns = {
         **{name: [value] * len(members) for name, value in about.items()},
         "sequence": members,
-        "other": pairing.partners["y"][members],
-        "scored": pairing.selected[members].sum(1),
-        **{f"{measure}_sum": losses.sums.get(measure, [None] * len(members)) for measure in MEASURES},
+        "other": pairing.partners[Y][members],
+        "scored": pairing.examples.counts[members],
+        **{f"{role}_sum": losses.sums.get(role, [None] * len(members)) for role in ROLES},
         "token_losses": [each.astype(np.float32) for each in losses.tokens],
     }
     return pa.table({name: columns[name] for name in LOSSES.names}, schema=LOSSES)
 
 
-def _inputs(
-    tokens: Int[np.ndarray, "sequence position_plus_one"], selected: Bool[np.ndarray, "sequence position"], model: Model
-) -> pa.Table:
+def _inputs(examples: Examples, model: Model) -> pa.Table:
+    tokens = examples.tokens
     texts = {token: _text(model, token) for token in np.unique(tokens).tolist()}
     rows = {
         "sequence": range(len(tokens)),
         "tokens": list(tokens.astype(np.int32)),
         "texts": [[texts[token] for token in row] for row in tokens.tolist()],
-        "selected": list(selected),
+        "selected": list(examples.scored),
     }
     return pa.table(rows, schema=INPUTS)
 
@@ -199,20 +213,22 @@ def _text(model: Model, token: int) -> str:
     return model.tokenizer.decode([token], skip_special_tokens=False) if model.tokenizer else str(token)
 
 
-def _described(prepared: Prepared, made: Ready, gates: Gates, wrong: Collection[Owner]) -> dict[str, Any]:
+def _described(trial: Trial, made: Ready, gates: Gates, wrong: Collection[Owner]) -> dict[str, Any]:
     """What a results folder keeps of a study: what its hypotheses say, and what the gates saw."""
     cells = {
         name: cell
         for name, cell in made.cells.items()
-        if cell.setting.study == prepared.study.name and cell.owner not in wrong
+        if cell.setting.study == trial.study.name and cell.owner not in wrong
     }
-    pictures = {e.name: listed(path_tree(e.graph)) for e in prepared.experiments if e.hypothesis and e.name in cells}
+    written: dict[str, str] = {
+        e.name: listed(path_tree(e.graph)) for e in trial.experiments if e.hypothesis and e.name in cells
+    }
     described = []
-    for hypothesis in prepared.hypotheses:
-        if (prepared.study.name, hypothesis.name) in wrong:
+    for hypothesis in trial.hypotheses:
+        if (trial.study.name, hypothesis.name) in wrong:
             continue
         own = {cell.part: name for name, cell in cells.items() if cell.hypothesis == hypothesis.name}
-        known = {part: prepared.published.get(name) for part, name in own.items()}
+        known = {part: trial.published.get(name) for part, name in own.items()}
         described.append(
             {
                 "name": hypothesis.name,
@@ -221,7 +237,7 @@ def _described(prepared: Prepared, made: Ready, gates: Gates, wrong: Collection[
                 "parameters": dict(hypothesis.values),
                 "null_of": hypothesis.null_of,
                 "published": {part: percent for part, percent in known.items() if percent is not None},
-                "paths": {part: pictures[name] for part, name in own.items()},
+                "paths": {part: written[name] for part, name in own.items()},
                 "hashes": {part: cells[name].hypothesis_hash for part, name in own.items()},
             }
         )
@@ -230,5 +246,6 @@ def _described(prepared: Prepared, made: Ready, gates: Gates, wrong: Collection[
         "n_ctx": made.model.n_ctx,
         "anchors": {cell.experiment: cell.hypothesis_hash for cell in cells.values() if not cell.hypothesis},
         "hypotheses": described,
+        **({} if (m := trial.study.metric) == LOSS else {"metric": {"metric": m.name, "unit": m.unit}}),
         "gates": {"deviations": dict(gates.deviations), "warnings": list(gates.warnings)},
     }

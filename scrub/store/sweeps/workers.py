@@ -1,7 +1,8 @@
 """Workers: where tasks run, each in a process of its own, one thread each, so that numbers don't depend on how many.
 
 A task is a function and its arguments; both, and what comes back, travel as bytes (cloudpickle), so that functions of
-notebooks and scripts work, and so that whatever a task raises reaches the caller. What is known of sweeps is elsewhere.
+notebooks and scripts work, and so that whatever a task raises reaches the caller. Models and sequences travel once
+(scrub/store/sweeps/sharing.py). What is known of sweeps is elsewhere.
 """
 
 from __future__ import annotations
@@ -10,24 +11,26 @@ import os
 import pickle
 import re
 import signal
-import socket
 import sys
 import threading
 import time
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, CancelledError, Future, InvalidStateError
 from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing.resource_tracker import ensure_running
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from uuid import uuid4
 
 import cloudpickle
 
+from scrub.store.sweeps.sharing import Pieces, Place, Sender, Span, map_pieces, unpickled, write_pieces
 from scrub.text.errors import ScrubError
-from scrub.text.files import first_sentence, shown
+from scrub.text.files import first_sentence
 
 if TYPE_CHECKING:
     from loky import ProcessPoolExecutor
@@ -36,43 +39,51 @@ T = TypeVar("T")
 
 # What the libraries below torch and numpy read when they are loaded.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+CLOSED = "the workers were closed while it ran"
 _WATCH_SECONDS = 0.5  # how often a worker looks whether its parent is still there
 
 
 class WorkerDied(Exception):  # noqa: N818 - what happened, and not always anybody's error
-    """The process that ran a task died: it was killed, ran out of memory, exited. Says in one line how."""
+    """The process that ran a task died: it was killed, ran out of memory, exited. The text says how, in one line."""
+
+
+class NodeLost(Exception):  # noqa: N818
+    """The machine of a worker is gone, or has no room for it: it takes no more tasks, and the task is not to blame."""
 
 
 class WorkersLost(ScrubError):  # noqa: N818
-    """All of the workers are gone for good. Says in one line what to do."""
+    """All of the workers are gone for good. The text says what to do, in one line."""
 
 
-class Workers(Protocol):
+class Workers(ABC):
     """A number of workers, each of which runs one task at a time. They start with their first task."""
 
-    count: int  # how many tasks run at once, at least 1
+    sees_files = True  # whether a path means the same to a task as it means here
 
+    def __init__(self, count: int) -> None:
+        self.count = count  # how many tasks run at once, at least 1
+
+    @abstractmethod
     def submit(self, worker: int, function: Callable[..., T], *arguments: object) -> Future[T]:
         """Run function(*arguments) in a worker (0 <= worker < count) that has no task at the moment.
 
-        The future raises what the task raised, WorkerDied if its process died (the next task gets a new one), or
-        WorkersLost, which this method may raise too.
+        The future raises what the task raised, WorkerDied if its process died (the next task gets a new one), NodeLost
+        if there is no such worker any more, or WorkersLost, which this method may raise too.
         """
-        ...
 
+    @abstractmethod
     def close(self) -> None:
         """End the workers, at once: a task that still runs ends as WorkerDied."""
-        ...
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def local_workers(count: int | None, device: str) -> Workers:
-    """Workers on this machine.
+    """Make workers on this machine.
 
     Args:
         count: how many; by default one for each core that this process may use, or for each GPU.
@@ -91,18 +102,13 @@ def local_workers(count: int | None, device: str) -> Workers:
         from loky import cpu_count
 
         count = int(cpu_count())  # what affinity and the container's quota leave to this process
-    return _ThisProcess() if count == 1 else _Processes([{} for _ in range(count)])
+    return _ThisProcess(1) if count == 1 else _Processes([{} for _ in range(count)])
 
 
-def perform(task: bytes, folder: str | None = None) -> bytes:
-    """Run a pickled (function, arguments) in a worker; give (True, what it returned) or (False, what it raised).
-
-    With a folder, relative paths mean what they mean there; a ScrubError comes back if this machine doesn't have it.
-    """
+def perform(task: bytes, places: Mapping[str, Place], read: Callable[[Place], Pieces]) -> bytes:
+    """Run a pickled (function, arguments) in a worker; give (True, what it returned) or (False, what it raised)."""
     try:
-        if folder is not None:
-            _enter(folder)
-        function, arguments = pickle.loads(task)
+        function, arguments = unpickled(task, places, read)
         if torch := sys.modules.get("torch"):  # otherwise it starts with one thread, see ONE_THREAD
             torch.set_num_threads(1)
         answer: bytes = cloudpickle.dumps((True, _call(function, arguments)))
@@ -112,44 +118,41 @@ def perform(task: bytes, folder: str | None = None) -> bytes:
         return _pickled_error(error)
 
 
-class Remote(ABC):
+class Remote(Workers, Generic[Place]):
     """Workers that are other processes: a task and its answer travel as bytes."""
 
     def __init__(self, count: int) -> None:
-        self.count = count
+        super().__init__(count)
+        self._sender = Sender(self._put)
         self._waiting: dict[int, Future[Any]] = {}  # worker -> what its task will give
 
     def submit(self, worker: int, function: Callable[..., T], *arguments: object) -> Future[T]:
-        """Run function(*arguments) in a worker, see :class:`Workers`."""
         future: Future[T] = Future()
         future.set_running_or_notify_cancel()  # a task that was sent can't be cancelled
         try:
-            task = cloudpickle.dumps((function, arguments))
+            task, places = self._sender.pickled((function, arguments))
         except Exception as error:
             future.set_exception(error)
             return future
         self._waiting[worker] = future
-        self._send(worker, task).add_done_callback(partial(self._receive, worker, future))
+        self._send(worker, task, places).add_done_callback(partial(self._receive, worker, future))
         return future
 
     def close(self) -> None:
-        """End the workers, at once."""
         self._end()
-        self._give_up(WorkerDied("the workers were closed while it ran"))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        self._give_up(WorkerDied(CLOSED))
 
     @abstractmethod
-    def _send(self, worker: int, task: bytes) -> Future[bytes]:
+    def _put(self, pieces: Pieces) -> Place:
+        """Put what is large where all workers can read it."""
+
+    @abstractmethod
+    def _send(self, worker: int, task: bytes, places: dict[str, Place]) -> Future[bytes]:
         """Have a worker :func:`perform` a task; start the worker if it isn't there."""
 
     @abstractmethod
-    def _death(self, worker: int, error: BaseException) -> Exception:
-        """What it means that there is no answer. The next task in that worker starts another process."""
+    def _died(self, worker: int, future: Future[Any], error: BaseException) -> None:
+        """Settle, now or soon, what it means that there is no answer. The worker's next task starts another process."""
 
     @abstractmethod
     def _end(self) -> None:
@@ -159,24 +162,22 @@ class Remote(ABC):
         try:
             answer = reply.result()
         except (Exception, CancelledError) as error:
-            _settle(future, self._death(worker, error))
+            self._died(worker, future, error)
             return
         try:
             fine, value = pickle.loads(answer)
         except Exception as error:  # what it gave can be pickled, but not unpickled
             fine, value = False, error
-        _settle(future, None, value) if fine else _settle(future, value)
+        settle(future, None, value) if fine else settle(future, value)
 
     def _give_up(self, error: Exception) -> None:
-        """Whoever waits for a task is told why there won't be an answer."""
+        """Tell whoever waits for a task why there won't be an answer."""
         for future in list(self._waiting.values()):
-            _settle(future, error)
+            settle(future, error)
 
 
-class _ThisProcess:
+class _ThisProcess(Workers):
     """One worker that is this very process: the future is done when `submit` returns."""
-
-    count = 1
 
     def submit(self, worker: int, function: Callable[..., T], *arguments: object) -> Future[T]:  # noqa: ARG002
         future: Future[T] = Future()
@@ -188,33 +189,32 @@ class _ThisProcess:
         return future
 
     def close(self) -> None:
-        """There is nothing to end."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        """Do nothing: there is nothing to end."""
 
 
-class _Processes(Remote):
+class _Processes(Remote[tuple[Path, list[Span]]]):
     """A pool of one process for each worker, so that a death takes one task with it and no other."""
 
     def __init__(self, environments: list[dict[str, str]]) -> None:
         super().__init__(len(environments))
         self._environments = environments
         self._pools: dict[int, ProcessPoolExecutor] = {}
+        self._folder: TemporaryDirectory[str] | None = None  # of what is large
         self._closed = False
 
-    def _send(self, worker: int, task: bytes) -> Future[bytes]:
+    def _put(self, pieces: Pieces) -> tuple[Path, list[Span]]:
+        self._folder = self._folder or TemporaryDirectory(prefix="scrub")
+        return write_pieces(Path(self._folder.name) / uuid4().hex, pieces)
+
+    def _send(self, worker: int, task: bytes, places: dict[str, tuple[Path, list[Span]]]) -> Future[bytes]:
         if self._closed:
             raise WorkersLost("the workers were closed: make new ones")
         with _sigint_later():  # a worker is born deaf to Ctrl-C, which a terminal sends to all processes
             try:
-                return self._pool(worker).submit(perform, task)  # type: ignore[no-any-return]
+                return self._pool(worker).submit(perform, task, places, map_pieces)  # type: ignore[no-any-return]
             except BrokenExecutor:  # the process died, in the task before or since
                 del self._pools[worker]
-                return self._pool(worker).submit(perform, task)  # type: ignore[no-any-return]
+                return self._pool(worker).submit(perform, task, places, map_pieces)  # type: ignore[no-any-return]
 
     def _pool(self, worker: int) -> ProcessPoolExecutor:
         if worker not in self._pools:
@@ -225,22 +225,28 @@ class _Processes(Remote):
             self._pools[worker] = ProcessPoolExecutor(1, env=env, initializer=_begin, initargs=(os.getpid(),))
         return self._pools[worker]
 
-    def _death(self, worker: int, error: BaseException) -> Exception:  # noqa: ARG002 - its pool knows that it is broken
+    def _died(self, worker: int, future: Future[Any], error: BaseException) -> None:  # noqa: ARG002 - its pool is broken
+        settle(future, WorkerDied(self._how(error)))
+
+    def _how(self, error: BaseException) -> str:
+        """Tell how a process died, from what its pool says of that."""
         if self._closed:
-            return WorkerDied("the workers were closed while it ran")
+            return CLOSED
         how = re.search(r"exit codes of the workers are \{(\w+)\((-?\d+)\)", str(error))
         if how is None:
-            return WorkerDied(f"its worker process died: {first_sentence(error)}")
+            return f"its worker process died: {first_sentence(error)}"
         if int(how[2]) >= 0:
-            return WorkerDied(f"its worker process ended with exit status {how[2]}")
+            return f"its worker process ended with exit status {how[2]}"
         memory = ": out of memory, unless somebody killed it" if how[1] == "SIGKILL" else ""
-        return WorkerDied(f"its worker process was ended by {how[1]}{memory}")
+        return f"its worker process was ended by {how[1]}{memory}"
 
     def _end(self) -> None:
         self._closed = True
         for pool in list(self._pools.values()):
             pool.shutdown(wait=True, kill_workers=True)
         self._pools.clear()
+        if self._folder is not None:
+            self._folder.cleanup()
 
 
 def _call(function: Callable[..., T], arguments: tuple[object, ...]) -> T:
@@ -250,22 +256,14 @@ def _call(function: Callable[..., T], arguments: tuple[object, ...]) -> T:
         raise WorkerDied(f"the task called sys.exit({error.code!r})") from None
 
 
-def _enter(folder: str) -> None:
-    try:
-        os.chdir(folder)
-    except OSError as error:
-        advice = "every node must see the same files under the same paths"
-        raise ScrubError(f"{socket.gethostname()} has no folder {shown(folder)}: {advice}") from error
-
-
-def _settle(future: Future[Any], error: BaseException | None, value: object = None) -> None:
-    """Say what a future gives, unless it was said already: by close(), say, while an answer arrived."""
+def settle(future: Future[Any], error: BaseException | None, value: object = None) -> None:
+    """Settle a future, unless it was settled before: by close(), say, while an answer arrived."""
     with suppress(InvalidStateError):
         future.set_result(value) if error is None else future.set_exception(error)
 
 
 def _pickled_error(error: BaseException) -> bytes:
-    """(False, error), or an error of the same text where this one doesn't survive pickling."""
+    """Pickle (False, error), or an error of the same text where this one doesn't survive pickling."""
     try:
         pickled: bytes = cloudpickle.dumps((False, error))
         pickle.loads(pickled)
@@ -276,7 +274,7 @@ def _pickled_error(error: BaseException) -> bytes:
 
 
 def _gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """List the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     import torch
 
     found = torch.cuda.device_count()  # which doesn't start CUDA in this process
@@ -301,7 +299,7 @@ def _one_thread() -> Iterator[None]:
 
 @contextmanager
 def _sigint_later() -> Iterator[None]:
-    """Ctrl-C waits, and processes that are started here never get it."""
+    """Let Ctrl-C wait; processes that are started meanwhile never get it."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -314,7 +312,7 @@ def _sigint_later() -> Iterator[None]:
 
 
 def _begin(parent: int) -> None:
-    """What a worker process does first."""
+    """Prepare a worker process, before its first task."""
     from tqdm import tqdm
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 from worded import LETTERS, N_CTX, TOKENIZERS, byte_level, reading, word_level
 
+from scrub.data.examples import PROMPTS, Examples
 from scrub.data.prompts.generate import given_pair, given_prompt, prompt_pairs, repeated_prompts
-from scrub.data.prompts.prompts import Prompts
+from scrub.data.prompts.prompts import prompt_frame
 from scrub.data.prompts.vocabulary import RANDOM
 from scrub.models.model import Model, load_model
 from scrub.text.errors import ScrubError
@@ -36,11 +37,20 @@ WORDED = [(name, kind) for name in TOKENIZERS for kind in ("letters", "digits")]
 drawn, worded = st.sampled_from([*WORDED, ("ids", RANDOM)]), st.sampled_from(WORDED)
 
 
-def same(one: Prompts, other: Prompts) -> bool:
-    return all(np.array_equal(getattr(one, each.name), getattr(other, each.name)) for each in fields(Prompts))
+def same(one: Examples, other: Examples) -> bool:
+    """Whether everything of them is the same, but for the others of pairs."""
+    names = {each.name for each in fields(Examples)} - {"positions", "other", "other_texts"}
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in names) and all(
+        np.array_equal(one.positions[name], other.positions[name]) for name in {*one.positions, *other.positions}
+    )
 
 
-def words_of(prompts: Prompts, at: int) -> list[str]:
+def place(prompts: Examples, name: str, at: int = 0) -> int:
+    """A named position of one of the prompts."""
+    return int(prompts.positions[name][at])
+
+
+def words_of(prompts: Examples, at: int) -> list[str]:
     return prompts.texts[at].split()
 
 
@@ -51,21 +61,26 @@ def test_a_draw_and_its_own_words_again(source: tuple[str, str], layout: dict[st
     begins = 0 if layout["bos"] is False else 1
     cut = length - 1 if query is None else query + 1
     assert len(prompts) == layout["count"]
-    assert prompts.tokens.shape[1] == begins + length + cut
-    assert (prompts.tokens[:, :begins] == model.bos_token_id).all()
+    assert prompts.kind == PROMPTS
+    assert prompts.inputs.shape[1] == begins + length + cut
+    assert (prompts.inputs[:, :begins] == model.bos_token_id).all()
     for at in range(len(prompts)):
         words = words_of(prompts, at)
         draw = words[:length]
         assert len(set(draw)) == length
         assert words == [*draw, *draw[:cut]]
-        line, first, second = prompts.tokens[at].tolist(), int(prompts.first[at]), int(prompts.second[at])
+        line = prompts.inputs[at].tolist()
+        first, target, second = (place(prompts, name, at) for name in ("first", "target", "second"))
         assert second == len(line) - 1
         assert [here for here, token in enumerate(line[:-1]) if token == line[-1]] == [first], "by token"
         assert words[first - begins] == words[-1], "and by word"
-        assert line[int(prompts.target[at])] == prompts.expected[at]
-        assert draw[cut % length] == words[int(prompts.target[at]) - begins]
-    np.testing.assert_array_equal(prompts.rows[:, :-1], prompts.tokens)
-    np.testing.assert_array_equal(prompts.rows[:, -1], prompts.expected)
+        assert line[target] == prompts.expected[at]
+        assert draw[cut % length] == words[target - begins]
+        assert np.flatnonzero(prompts.scored[at]).tolist() == [second]
+        assert prompts.copied is not None
+        assert prompts.copied[at, second] == target
+    np.testing.assert_array_equal(prompts.tokens[:, :-1], prompts.inputs)
+    np.testing.assert_array_equal(prompts.tokens[:, -1], prompts.expected)
 
 
 @given(worded, layouts)
@@ -74,8 +89,7 @@ def test_a_prompt_typed_again_is_the_same(source: tuple[str, str], layout: dict[
     prompts = repeated_prompts(model, source[1], **layout)
     for at, text in enumerate(prompts.texts):
         typed = given_prompt(model, text, bos=layout["bos"])
-        for field in ("tokens", "expected", "first", "second"):
-            np.testing.assert_array_equal(getattr(typed, field)[0], getattr(prompts, field)[at], err_msg=field)
+        assert same(typed, replace(prompts.some(np.array([at])), name="given"))
         assert typed.texts == (text,)
 
 
@@ -99,32 +113,32 @@ def test_pairs_differ_exactly_where_the_answer_comes_from(
 ) -> None:
     model = MODELS[source[0]]
     pairs = prompt_pairs(model, source[1], **layout, where=where)
-    assert same(pairs.clean, repeated_prompts(model, source[1], **layout))
-    corrupted = pairs.corrupted
+    assert same(pairs, repeated_prompts(model, source[1], **layout))
+    corrupted = pairs.swapped()
     for at in range(len(pairs)):
-        clean, other = pairs.clean.tokens[at], corrupted.tokens[at]
+        clean, other = pairs.inputs[at], corrupted.inputs[at]
         different = np.flatnonzero(clean != other).tolist()
-        assert different == [int((pairs.clean.target if where == "target" else pairs.clean.first)[at])]
+        assert different == [place(pairs, "target" if where == "target" else "first", at)]
         assert np.flatnonzero(pairs.changed[at]).tolist() == different
         words, new = words_of(corrupted, at), different[0] - (layout["bos"] is not False)
         assert words.count(words[new]) == 1
-        assert words[new] not in words_of(pairs.clean, at)
+        assert words[new] not in words_of(pairs, at)
         assert other[-1] == clean[-1]
         if where == "prefix":
             assert other[-1] not in other[:-1], "nothing matches"
         else:
-            assert other[int(corrupted.target[at])] != corrupted.expected[at]
-    np.testing.assert_array_equal(corrupted.expected, pairs.clean.expected)
-    np.testing.assert_array_equal(corrupted.second, pairs.clean.second)
+            assert other[place(corrupted, "target", at)] != corrupted.expected[at]
+    np.testing.assert_array_equal(corrupted.expected, pairs.expected)
+    np.testing.assert_array_equal(corrupted.positions["second"], pairs.positions["second"])
     assert model.tokenizer is None or all(
         model.tokenizer.encode(text, add_special_tokens=False).ids == row[int(layout["bos"] is not False) :].tolist()
-        for text, row in zip(corrupted.texts, corrupted.tokens, strict=True)
+        for text, row in zip(corrupted.texts, corrupted.inputs, strict=True)
     )
 
 
 def test_more_pairs_are_the_same_pairs_first() -> None:
     few, many = (prompt_pairs(MODELS["byte level"], count=count, seed=4) for count in (3, 7))
-    np.testing.assert_array_equal(many.corrupted.tokens[:3], few.corrupted.tokens)
+    np.testing.assert_array_equal(many.swapped().tokens[:3], few.swapped().tokens)
 
 
 @pytest.mark.parametrize("name", ["attn2l", "gpt2-mini"])
@@ -132,19 +146,19 @@ def test_the_published_prompt(name: str) -> None:
     model = load_model(name)
     assert model.tokenizer is not None
     prompt = given_prompt(model, PUBLISHED, bos=False)
-    assert prompt.tokens.tolist() == [model.tokenizer.encode(PUBLISHED, add_special_tokens=False).ids]
-    assert (prompt.first.item(), prompt.target.item(), prompt.second.item()) == (4, 5, 10)
+    assert prompt.inputs.tolist() == [model.tokenizer.encode(PUBLISHED, add_special_tokens=False).ids]
+    assert [place(prompt, name) for name in ("first", "target", "second")] == [4, 5, 10]
     assert model.tokenizer.decode([prompt.expected.item()]) == " X"
     assert prompt.tokens[0, 0] != prompt.tokens[0, 6], "J has no blank in front, and then it has one"
     assert repeated_prompts(model, "letters", bos=False).tokens.shape == prompt.tokens.shape
-    assert given_prompt(model, PUBLISHED, bos=True).second.item() == 11
+    assert place(given_prompt(model, PUBLISHED, bos=True), "second") == 11
 
 
 @pytest.mark.parametrize("before", [False, True])
 def test_the_begin_token_is_what_the_model_says(before: bool) -> None:
     model = reading(byte_level(), bos_before_prompts=before)
     for found in (repeated_prompts(model), given_prompt(model, PUBLISHED.replace("R", "B").replace("X", "C"))):
-        assert found.tokens.shape[1] == 11 + before
+        assert found.inputs.shape[1] == 11 + before
         assert (found.tokens[0, 0] == 0) == before
 
 
@@ -157,21 +171,21 @@ def test_what_is_expected_can_be_said() -> None:
         return int(model.tokenizer.encode(text, add_special_tokens=False).ids[0])
 
     said = given_prompt(model, "D A B A C A", " C", bos=False)
-    assert (said.first.item(), said.expected.item()) == (3, token(" C"))
+    assert (place(said, "first"), said.expected.item()) == (3, token(" C"))
     none = given_prompt(model, "D A B A C A", " D", bos=False)
-    assert (none.first.item(), none.expected.item()) == (1, token(" D"))
+    assert (place(none, "first"), none.expected.item()) == (1, token(" D"))
     twice = given_prompt(model, "D A B A B A", bos=False)
-    assert (twice.first.item(), twice.expected.item()) == (1, token(" B"))
+    assert (place(twice, "first"), twice.expected.item()) == (1, token(" B"))
     beside = given_prompt(model, "D A A", bos=False)
-    assert (beside.first.item(), beside.target.item(), beside.expected.item()) == (1, 2, token(" A"))
+    assert (place(beside, "first"), place(beside, "target"), beside.expected.item()) == (1, 2, token(" A"))
 
 
 def test_a_pair_can_be_typed() -> None:
     model = MODELS["byte level"]
     pair = given_pair(model, "D A B C A", "D A E C A", bos=True)
-    assert same(pair.clean, given_prompt(model, "D A B C A", bos=True))
+    assert same(pair, given_prompt(model, "D A B C A", bos=True))
     assert pair.changed.nonzero()[1].tolist() == [3]
-    assert pair.corrupted.first.item() == pair.clean.first.item() == 2
+    assert place(pair.swapped(), "first") == place(pair, "first") == 2
     for other, why in [("D A B C A", "the same tokens"), ("D A", "6 and 3 tokens")]:
         with pytest.raises(ScrubError, match=f"^the clean and the corrupted prompt have {why}: type two"):
             given_pair(model, "D A B C A", other, bos=True)
@@ -180,7 +194,7 @@ def test_a_pair_can_be_typed() -> None:
 def test_frames_say_where_what_stands() -> None:
     model = MODELS["byte level"]
     pair = given_pair(model, "D A B C A", "D A E C A", bos=False)
-    row = pair.frame(model.tokenizer).iloc[0].to_dict()
+    row = prompt_frame(pair, model.tokenizer).iloc[0].to_dict()
     assert row == {
         "text": "D A B C A",
         "corrupted": "D A E C A",
@@ -192,8 +206,8 @@ def test_frames_say_where_what_stands() -> None:
         "changed": "2",
     }
     ids = repeated_prompts(MODELS["ids"], RANDOM, count=3)
-    assert ids.frame().expected.tolist() == [str(token) for token in ids.expected]
-    assert ids.texts[1] == " ".join(str(token) for token in ids.tokens[1, 1:])
+    assert prompt_frame(ids).expected.tolist() == [str(token) for token in ids.expected]
+    assert ids.texts[1] == " ".join(str(token) for token in ids.inputs[1, 1:])
 
 
 WIDE = reading(word_level(LETTERS), bos_before_prompts=False)
@@ -247,8 +261,8 @@ def test_pairs_need_a_word_more() -> None:
 
 def test_the_first_word_can_be_the_query_where_it_is_the_same_token() -> None:
     prompts = repeated_prompts(WIDE, query=0, count=3)
-    assert prompts.first.tolist() == [0, 0, 0]
-    np.testing.assert_array_equal(prompts.tokens[:, 0], prompts.tokens[:, -1])
+    assert prompts.positions["first"].tolist() == [0, 0, 0]
+    np.testing.assert_array_equal(prompts.inputs[:, 0], prompts.inputs[:, -1])
 
 
 def test_a_tokenizer_that_joins_words_is_told() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,6 @@ from scrub.cli import _status
 from scrub.data.prompts.generate import given_pair, prompt_pairs, repeated_prompts
 from scrub.data.prompts.texts import token_texts
 from scrub.data.prompts.vocabulary import RANDOM
-from scrub.measure import predictions
 from scrub.measure.predictions import Predicted, probabilities
 from scrub.models.model import load_model
 from scrub.show.tables.prompts import prompt_table
@@ -30,20 +30,20 @@ def printed(what: object) -> str:
     return capture.get()
 
 
-@pytest.mark.parametrize("at_once", [1, 1 << 26])
-def test_probabilities_are_those_of_each_prompt_alone(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
-    monkeypatch.setattr(predictions, "AT_ONCE", at_once)
+@pytest.mark.parametrize("at_once", [1, 3, 1 << 26])
+def test_probabilities_are_those_of_each_prompt_alone(read_at_once: Callable[[int], None], at_once: int) -> None:
+    read_at_once(at_once)
     prompts = repeated_prompts(MODEL, count=7)
     found = probabilities(MODEL, prompts)
-    for chance, row, token in zip(found, prompts.tokens, prompts.expected, strict=True):
+    for chance, row, token in zip(found, prompts.inputs, prompts.expected, strict=True):
         logits = MODEL(torch.from_numpy(row)[None])[0, -1].numpy()
         assert chance == pytest.approx(np.exp(logits[token]) / np.exp(logits).sum(), rel=1e-12)
 
 
 def test_the_table_marks_target_query_and_what_was_changed() -> None:
     pair = given_pair(MODEL, "D A B C A", "D A E C A", bos=False)
-    lines = printed(prompt_table(pair, MODEL.tokenizer, {"P": ["0.5"]})).splitlines()
-    assert lines[3].split() == ["D", "A«·B»", "C«·A»", "1", "2", "4", "«·B»", "0.5"]
+    lines = printed(prompt_table(pair, MODEL.tokenizer, {"P": np.array([0.5])})).splitlines()
+    assert lines[3].split() == ["D", "A«·B»", "C«·A»", "1", "2", "4", "«·B»", "0.5000"]
     assert lines[4].split() == ["D", "A«·E»", "C", "A"]
     assert (
         printed(prompt_table(repeated_prompts(MODEL, count=23), MODEL.tokenizer)).splitlines()[-1].strip()
@@ -54,7 +54,7 @@ def test_the_table_marks_target_query_and_what_was_changed() -> None:
 @pytest.mark.parametrize("kind", ["letters", RANDOM])
 def test_texts_of_tokens_are_the_text(kind: str) -> None:
     prompts = repeated_prompts(MODEL, kind, count=5, bos=False)
-    for row, text in zip(prompts.tokens, prompts.texts, strict=True):
+    for row, text in zip(prompts.inputs, prompts.texts, strict=True):
         assert len(token_texts(row, MODEL.tokenizer)) == len(row)
         assert "".join(token_texts(row, MODEL.tokenizer)) == text or kind == RANDOM
 
@@ -100,11 +100,11 @@ def test_the_command_writes_what_it_prints(capsys: pytest.CaptureFixture[str], t
     model = load_model("gpt2-mini")
     pairs = prompt_pairs(model, RANDOM, 3, 4, 5, True)
     for at, row in enumerate(found["prompts"]):
-        assert row["tokens"] == pairs.clean.tokens[at].tolist()
-        assert row["corrupted_tokens"] == pairs.corrupted.tokens[at].tolist()
+        assert row["tokens"] == pairs.inputs[at].tolist()
+        assert row["corrupted_tokens"] == pairs.swapped().inputs[at].tolist()
         assert row["expected_token"] == row["tokens"][row["target"]] != row["corrupted_tokens"][row["target"]]
         assert row["changed"] == [row["target"]]
-        assert row["probability"] == pytest.approx(probabilities(model, pairs.clean)[at])
+        assert row["probability"] == pytest.approx(probabilities(model, pairs)[at])
         assert f"{row['probability']:.4f}" in said
     mean = found["means"]["clean"]
     assert f"{mean['estimate']:.4f} [{mean['low']:.4f}, {mean['high']:.4f}]" in said

@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
 
 LAYERS, HEADS, D_HEAD, VOCAB, POSITIONS = 3, 5, 7, 53, 13
 
 
 def random_gpt2(seed: int = 0) -> GPT2LMHeadModel:
     """Weights at which attention isn't flat, and every LayerNorm and bias does something; values of float32."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
     config = GPT2Config(
         vocab_size=VOCAB, n_positions=POSITIONS, n_embd=HEADS * D_HEAD, n_layer=LAYERS, n_head=HEADS, n_inner=23,
         bos_token_id=0, eos_token_id=0, attn_implementation="eager",

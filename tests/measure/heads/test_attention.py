@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 
-from scrub.measure.heads import attention
 from scrub.measure.heads.attention import attention_patterns, pattern_nodes
 from scrub.measure.heads.roles import measure
 from scrub.models.families import gpt2
@@ -33,9 +34,9 @@ def patterns_of(model: Model, inputs: np.ndarray) -> np.ndarray:
     return np.stack([found[str(layer)].numpy() for layer in range(CONFIG.n_layers)], 1)
 
 
-@pytest.mark.parametrize("at_once", [1, 1 << 27])
-def test_patterns_of_some_heads(model: Model, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
-    monkeypatch.setattr(attention, "AT_ONCE", at_once)
+@pytest.mark.parametrize("at_once", [1, 3, 1 << 27])
+def test_patterns_of_some_heads(model: Model, read_at_once: Callable[[int], None], at_once: int) -> None:
+    read_at_once(at_once)
     tokens = np.random.default_rng(4).integers(0, 5, (7, 12))
     found = attention_patterns(model, tokens, [(2, 1), (0, 1), (2, 0)])
     wanted = patterns_of(model, tokens[:, :-1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -14,10 +16,12 @@ from scrub.measure.heads.mechanism import Mechanism, mechanism
 from scrub.measure.heads.single_paths import SinglePaths
 from scrub.models.families.attention_only import Config
 from scrub.models.model import Model, make_model
-from scrub.study.pairing import pair
+from scrub.study.draws import pair
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 
 HEADS = " ".join(map(str, range(5)))
+EXACT = Settings(dtype="float64", device="cpu", batch=2, progress=False)
 
 
 def every_path(model: Small, head: str, slot: str, depth: int) -> set[str]:
@@ -90,7 +94,7 @@ def test_percentages_are_those_of_the_oracles_losses() -> None:
     case = small("standard", n_heads=2, n_ctx=5)
     tokens, selected = sample(5, 5, 13)
     model = make_model("small", case.config, case.params)
-    found = mechanism(model, tokens, selected, (1, 1), slots=("k",), seed=7, batch=2)
+    found = mechanism(model, tokens, selected, (1, 1), slots=("k",), settings=replace(EXACT, seed=7))
     head = ("a1", "heads", ["1"])
     unscrubbed, resampled = (
         oracle_losses(case, tokens, 7, [head], rules)[torch.from_numpy(selected)].mean()
@@ -114,10 +118,10 @@ def test_percentages_are_those_of_the_oracles_losses() -> None:
 
 def test_a_path_that_is_everything_recovers_100_and_one_that_is_nothing_0(monkeypatch: pytest.MonkeyPatch) -> None:
     """Layer 0 writes nothing: keys are the embedding's, and paths through its heads carry nothing."""
-    monkeypatch.setattr("scrub.measure.heads.mechanism.BEST", 1)
+    monkeypatch.setattr("scrub.measure.heads.mechanism.BEST_PATHS", 1)
     case = small("shortformer", n_heads=2)
     params = {**case.params, "layers.0.wo": torch.zeros_like(case.params["layers.0.wo"])}
-    found = mechanism(make_model("small", case.config, params), *sample(5, 7, 13), (1, 0), batch=5)
+    found = mechanism(make_model("small", case.config, params), *sample(5, 7, 13), (1, 0), settings=EXACT)
     for slot in "qkv":
         assert found.of(slot)[0].path == "emb" or found.gaps[slot].estimate < 0
         for each in found.of(slot):
@@ -170,8 +174,8 @@ def by_hand() -> Mechanism:
     selected = np.zeros((12, LENGTH), bool)
     selected[:, 10:] = True
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scrub.measure.heads.mechanism.BEST", 1)
-        return mechanism(induction(), np.stack(rows), selected, (1, 0), masks=("previous", "current"), batch=12)
+        patch.setattr("scrub.measure.heads.mechanism.BEST_PATHS", 1)
+        return mechanism(induction(), np.stack(rows), selected, (1, 0), masks=("previous", "current"), settings=EXACT)
 
 
 def test_the_circuit_of_an_induction_head_is_found(by_hand: Mechanism) -> None:
@@ -218,6 +222,6 @@ def test_mistakes(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         with pytest.raises(ScrubError, match=text):
             mechanism(model, tokens, selected, **fields)  # type: ignore[arg-type]
-    monkeypatch.setattr(single_paths, "MOST", 15)
+    monkeypatch.setattr(single_paths, "MAX_PATHS", 15)
     with pytest.raises(ScrubError, match=r"a1\.0/q has more than 15 paths of at most 2 components: lower the depth"):
         mechanism(model, tokens, selected, (1, 0))

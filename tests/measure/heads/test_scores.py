@@ -13,21 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small import Small, small
 
-from scrub.data.prompts.prompts import Prompts
-from scrub.data.prompts.repeated import repeated_tokens
+from scrub.data.examples import PROMPTS, REPEATED, TEXT, Examples
+from scrub.data.prompts.prompts import as_prompts
+from scrub.data.repeated import repeated_tokens
 from scrub.graph.node import node, walk
-from scrub.measure.heads import definitions, scores
+from scrub.measure.heads import definitions
 from scrub.measure.heads.definitions import (
     DEFINITIONS,
-    PROMPTS,
-    REPEATED,
-    TEXT,
     Definition,
     definition,
     definitions_frame,
     definitions_markdown,
 )
-from scrub.measure.heads.places import Places
 from scrub.measure.heads.reading import READINGS
 from scrub.measure.heads.scores import score_heads
 from scrub.models.model import Model, load_model, make_model
@@ -48,25 +45,25 @@ def model(theirs: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> 
     return found
 
 
-def prompts() -> Prompts:
+def prompts() -> Examples:
     """A B ... A of different lengths between: A is at `first`, and once more in the third prompt."""
     tokens = np.array([[7, 3, 11, 2, 7], [5, 8, 2, 9, 8], [4, 4, 6, 1, 4], [1, 2, 3, 10, 10], [9, 7, 9, 5, 9]])
     first = np.array([0, 1, 1, 3, 2])
     expected = tokens[np.arange(5), first + 1]
     expected[3] = 6  # as of a corrupted prompt: another token stands at the target
-    return Prompts("given", tokens, expected, first, np.full(5, 4), ("",) * 5)
+    return as_prompts("given", tokens, expected, first, np.full(5, 4), ("",) * 5)
 
 
-def text() -> Places:
+def text() -> Examples:
     tokens = np.random.default_rng(1).integers(0, 6, (7, POSITIONS + 1))
-    return Places(TEXT, tokens, np.random.default_rng(2).random((7, POSITIONS)) < 0.6)
+    return Examples(tokens, np.random.default_rng(2).random((7, POSITIONS)) < 0.6)
 
 
-def repeated() -> Places:
-    return Places.of_repeated(repeated_tokens(np.arange(1, 9), POSITIONS, 0, 5, seed=3))
+def repeated() -> Examples:
+    return Examples.of_repeated(repeated_tokens(np.arange(1, 9), POSITIONS, 0, 5, seed=3))
 
 
-PLACES = {PROMPTS: lambda: Places.of_prompts(prompts()), TEXT: text, REPEATED: repeated}
+EXAMPLES = {PROMPTS: prompts, TEXT: text, REPEATED: repeated}
 
 
 def keys_of(name: str, tokens: Sequence[int], query: int, target: int | None) -> list[int]:
@@ -95,24 +92,26 @@ def one(name: str, run: Read, layer: int, head: int, query: int, following: int,
 
 def target_of(on: str, query: int, sequence: int) -> int | None:
     if on == PROMPTS:
-        return int(prompts().first[sequence]) + 1
+        return int(prompts().positions["first"][sequence]) + 1
     return query - (POSITIONS // 2) + 1 if on == REPEATED else None
 
 
-@pytest.mark.parametrize(("on", "at_once"), [(PROMPTS, 600), (TEXT, 10_000), (REPEATED, 1 << 27)])  # 2, 2 or all
-def test_parity(model: Model, theirs: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, on: str, at_once: int) -> None:
+@pytest.mark.parametrize(("on", "at_once"), [(PROMPTS, 2), (TEXT, 3), (REPEATED, 1 << 27)])
+def test_parity(
+    model: Model, theirs: torch.nn.Module, read_at_once: Callable[[int], None], on: str, at_once: int
+) -> None:
     """Every score, head by head, sequence by sequence."""
-    monkeypatch.setattr(scores, "AT_ONCE", at_once)
-    places = PLACES[on]()
+    read_at_once(at_once)
+    examples = EXAMPLES[on]()
     names = [name for name in NAMES if on in definition(name).on]
-    found = score_heads(model, places, names)
+    found = score_heads(model, examples, names)
     assert list(found) == names
-    sums = {name: np.zeros((len(places.tokens), LAYERS, HEADS)) for name in names}
-    counts = {name: np.zeros(len(places.tokens), int) for name in names}
-    for sequence, run in enumerate(read(theirs, places.tokens)):
-        for query in np.flatnonzero(places.scored[sequence]):
+    sums = {name: np.zeros((len(examples), LAYERS, HEADS)) for name in names}
+    counts = {name: np.zeros(len(examples), int) for name in names}
+    for sequence, run in enumerate(read(theirs, examples.tokens)):
+        for query in np.flatnonzero(examples.scored[sequence]):
             target = target_of(on, int(query), sequence)
-            following = int(places.tokens[sequence, query + 1])
+            following = int(examples.tokens[sequence, query + 1])
             for name in names:
                 values = [
                     [one(name, run, layer, head, int(query), following, target) for head in range(HEADS)]
@@ -132,7 +131,7 @@ def test_direct_effect_of_a_small_push(model: Model, theirs: torch.nn.Module) ->
     """A little more of what a head writes changes log P(target) by that much times its direct effect."""
     on = prompts()
     found = score_heads(model, on, ["direct effect"])["direct effect"]
-    for sequence, run in enumerate(read(theirs, on.rows)):
+    for sequence, run in enumerate(read(theirs, on.tokens)):
         ending, little, last = run.ending(4), 1e-5, run.stream[4]
         for layer, head in np.ndindex(LAYERS, HEADS):
             along = little * run.written[layer, head, 4]
@@ -149,7 +148,7 @@ def test_models_with_attention_alone(positions: str, biases: tuple[str, ...]) ->
     ours = small(positions=positions, biases=biases)
     model = make_model("small", ours.config, ours.params)
     rows = torch.cat([ours.inputs["x"], ours.inputs["target"][:, -1]], 1)
-    found = score_heads(model, Places(TEXT, rows.numpy(), np.ones((3, 7), dtype=bool)))
+    found = score_heads(model, Examples(rows.numpy(), np.ones((3, 7), dtype=bool)))
     written, stream = heads_write(ours)
     p, eps = ours.params, ours.config.layer_norm_eps
     deviation = (stream.var(-1, unbiased=False, keepdim=True) + eps).sqrt()
@@ -198,7 +197,7 @@ def test_attention_that_is_uniform(data: st.DataObject) -> None:
     scored[0, 3] = True
     names = [name for name in NAMES if "attention" in definition(name).says and TEXT in definition(name).on]
     names.remove("copying")
-    found = score_heads(flat, Places(TEXT, tokens, scored), names)
+    found = score_heads(flat, Examples(tokens, scored), names)
     for name in names:
         keys = [
             [keys_of(name, row, int(query), None) and len(keys_of(name, row, int(query), None)) / (query + 1)
@@ -219,27 +218,33 @@ def test_one_pass_gives_what_single_ones_do(model: Model) -> None:
         np.testing.assert_allclose(alone.resampled, score.resampled, atol=1e-12)
 
 
-def test_prompts_and_text_are_places() -> None:
-    on = Places.of_prompts(prompts())
+def test_prompts_and_text_are_examples(model: Model) -> None:
+    on = prompts()
     assert on.tokens.shape == (5, 6)
     np.testing.assert_array_equal(np.argwhere(on.scored), [[at, 4] for at in range(5)])
-    np.testing.assert_array_equal(np.argwhere(Places.of_text(on.tokens, 3).scored[0]), [[3], [4]])
+    np.testing.assert_array_equal(np.argwhere(Examples.of(on.tokens).later(3).scored[0]), [[3], [4]])
+    in_memory = torch.from_numpy(text().tokens)  # of which positions from 2 on are scored
+    for each, alike in zip(
+        score_heads(model, in_memory).values(), score_heads(model, Examples.of(in_memory)).values(), strict=True
+    ):
+        np.testing.assert_array_equal(each.sums, alike.sums)
+        assert each.counts.max() <= POSITIONS - 2
     np.testing.assert_array_equal(np.flatnonzero(repeated().scored[0]), range(7, 12))  # a begin token, 6 and 6
 
 
-MISTAKES: dict[str, tuple[Callable[[], Places], list[str] | None, str]] = {
+MISTAKES: dict[str, tuple[Callable[[], Examples], list[str] | None, str]] = {
     "no score": (text, ["prefix"], "there is no score 'prefix': there are prefix matching, copying, "),
     "no lag": (text, ["lag N"], "there is no score 'lag N', as in 'lag 100'"),
     "far back": (text, ["lag 13"], "'lag 13' looks further back than the 13 positions of the text"),
     "not there": (text, ["attention to target"], "is measured on prompts and repeated random tokens, not on text"),
-    "too long": (lambda: Places.of_text(np.zeros((2, 17), int)), None, "have 16 positions, but"),
-    "too short": (lambda: Places.of_text(np.zeros((2, 3), int)), None, "no position of the text is scored"),
-    "unknown token": (lambda: Places.of_text(np.full((2, 9), 53)), None, "its ids are 0 to 52"),
+    "too long": (lambda: Examples.of(np.zeros((2, 17), int)), None, "have 16 positions, but"),
+    "too short": (lambda: Examples.of(np.zeros((2, 3), int)), None, "no position of the text is scored"),
+    "unknown token": (lambda: Examples.of(np.full((2, 9), 53)), None, "its ids are 0 to 52"),
 }
 
 
 @pytest.mark.parametrize(("on", "names", "says"), MISTAKES.values(), ids=MISTAKES)
-def test_mistakes(model: Model, on: Callable[[], Places], names: list[str] | None, says: str) -> None:
+def test_mistakes(model: Model, on: Callable[[], Examples], names: list[str] | None, says: str) -> None:
     with pytest.raises(ScrubError) as raised:
         score_heads(model, on(), names)
     assert says in str(raised.value)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,9 +13,15 @@ from gpt2_double import double
 from small import Small, small_gpt2
 from torch import Tensor, nn
 
-from scrub.measure.heads.places import Places
+from scrub.data.examples import Examples
 from scrub.models.model import Model, make_model
-from scrub.study.run import Settings
+from scrub.study.settings import Settings
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
 
 LAYERS, HEADS, D_HEAD, POSITIONS, SEQUENCES, VOCAB = 3, 3, 5, 7, 5, 13
 EXACT = Settings(dtype="float64", device="cpu", progress=False, batch=2)
@@ -37,7 +45,11 @@ class Hooked:
         shape = {"n_heads": HEADS, "d_head": D_HEAD, "d_model": HEADS * D_HEAD, "n_ctx": POSITIONS, "vocab_size": VOCAB}
         self.ours = ours or small_gpt2(LAYERS, seed, d_mlp=23, **shape)
         self.model: Model = make_model("random", self.ours.config, self.ours.params)
-        self.theirs = double(self.ours)
+
+    @cached_property
+    def theirs(self) -> GPT2LMHeadModel:
+        """The one in transformers."""
+        return double(self.ours)
 
     def run(self, tokens: Tensor, changes: Mapping[Point, Change] | None = None) -> Run:
         """A run on sequences of inputs, with what stands at some points changed."""
@@ -113,9 +125,9 @@ class Read:
     mean_logit: np.ndarray
 
     @staticmethod
-    def of(logits: Tensor, places: Places) -> Read:
-        target = torch.from_numpy(places.tokens[:, 1:])
-        scored = torch.from_numpy(np.asarray(places.scored))
+    def of(logits: Tensor, examples: Examples) -> Read:
+        target = torch.from_numpy(examples.tokens[:, 1:])
+        scored = torch.from_numpy(np.asarray(examples.scored))
         logit = logits.gather(-1, target[..., None])[..., 0]
         found = (logits.logsumexp(-1) - logit, logit, logits.mean(-1))
         return Read(*(each[scored].numpy() for each in found))
@@ -126,9 +138,9 @@ def tokens_of(seed: int, sequences: int = SEQUENCES) -> np.ndarray:
     return np.random.default_rng(seed).integers(VOCAB, size=(sequences, POSITIONS + 1))
 
 
-def places_of(seed: int) -> Places:
+def examples_of(seed: int) -> Examples:
     """Random sequences of which some positions are scored: in one of them none, in one all."""
     rng = np.random.default_rng(seed + 100)
     scored = rng.random((SEQUENCES, POSITIONS)) < 0.5
     scored[1], scored[2] = False, True
-    return Places("text", tokens_of(seed), scored)
+    return Examples(tokens_of(seed), scored)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -21,42 +22,47 @@ from hooked import (
     Point,
     Read,
     columns,
-    places_of,
+    examples_of,
     put,
     tokens_of,
 )
 from small import small
 from torch import Tensor
 
-from scrub.data.prompts.prompts import Prompts
+from scrub.data.examples import Examples
+from scrub.data.prompts.prompts import as_prompts
 from scrub.measure.heads.definitions import ABLATIONS, DEFINITIONS
-from scrub.measure.heads.places import Places
-from scrub.measure.interventions import effects as module
 from scrub.measure.interventions.ablation import DIFFERENTIAL, EFFECT, LOG_EFFECT, SHIFT, Ablation, ablate
 from scrub.models.model import make_model
 from scrub.text.errors import ScrubError
 
 HOOKED = Hooked()
-PLACES = places_of(1)
-X = torch.from_numpy(PLACES.tokens[:, :-1])
-UNCHANGED = Read.of(HOOKED.run(X).logits, PLACES)
+EXAMPLES = examples_of(1)
+X = torch.from_numpy(EXAMPLES.tokens[:, :-1])
 SPAN = [1, 4, 5]
 FORCED = torch.rand(POSITIONS, POSITIONS, generator=torch.Generator().manual_seed(5), dtype=torch.float64).tril() + 0.1
 FORCED = FORCED.tril() / FORCED.tril().sum(1, keepdim=True)
 
 
+@cache
+def unchanged() -> Read:
+    """What the model predicts."""
+    return Read.of(HOOKED.run(X).logits, EXAMPLES)
+
+
 def check(found: Ablation, name: str, logits: Tensor) -> None:
     """An experiment predicts as these logits do, and not as the unchanged model does."""
-    row, read = 1 + found.names.index(name), Read.of(logits, PLACES)
+    row, read = 1 + found.names.index(name), Read.of(logits, EXAMPLES)
     for measure, expected in (("loss", read.loss), ("logit", read.logit), ("mean logit", read.mean_logit)):
         np.testing.assert_allclose(found.effects.values[measure][row], expected, rtol=0, atol=1e-9)
-    np.testing.assert_allclose(found.effects.values["loss"][0], UNCHANGED.loss, rtol=0, atol=1e-9)
-    assert np.abs(read.loss - UNCHANGED.loss).max() > 1e-4
+    np.testing.assert_allclose(found.effects.values["loss"][0], unchanged().loss, rtol=0, atol=1e-9)
+    assert np.abs(read.loss - unchanged().loss).max() > 1e-4
 
 
 @contextmanager
 def zeroed(*weights: tuple[Tensor, list[int] | slice]) -> Iterator[None]:
     """Rows of weights are 0 for a while."""
+    unchanged()  # is what it is before
     kept = [weight.detach().clone() for weight, _ in weights]
     with torch.no_grad():
         for weight, rows in weights:
@@ -68,7 +74,7 @@ def zeroed(*weights: tuple[Tensor, list[int] | slice]) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def zeros() -> Ablation:
-    return ablate(HOOKED.model, PLACES, ["heads", "layers", "a0.1+a2.0+m1"], settings=EXACT)
+    return ablate(HOOKED.model, EXAMPLES, ["heads", "layers", "a0.1+a2.0+m1"], settings=EXACT)
 
 
 def test_zero_ablation_is_weights_that_are_zero(zeros: Ablation) -> None:
@@ -90,7 +96,7 @@ def test_zero_ablation_is_weights_that_are_zero(zeros: Ablation) -> None:
 def test_means_are_over_the_reference_sequences_at_each_position() -> None:
     reference = tokens_of(7, sequences=11)
     sites = ["a1.2", "m0", "a0", "a2.1/k", "a1.0@1,4..5", "a0.0+m2"]
-    found = ablate(HOOKED.model, PLACES, sites, how="mean", reference=reference, settings=EXACT)
+    found = ablate(HOOKED.model, EXAMPLES, sites, how="mean", reference=reference, settings=EXACT)
     seen = HOOKED.run(torch.from_numpy(reference[:, :-1]))
     mean = {point: value.mean(0, keepdim=True) for point, value in seen.at.items()}
     changes: dict[str, dict[Point, Change]] = {
@@ -108,7 +114,7 @@ def test_means_are_over_the_reference_sequences_at_each_position() -> None:
 def test_resampling_takes_the_other_sequence() -> None:
     other = tokens_of(8)
     found = ablate(
-        HOOKED.model, PLACES, ["a1.2", "m1", "a2.0"], how="resample", positions="1,4..5", other=other, settings=EXACT
+        HOOKED.model, EXAMPLES, ["a1.2", "m1", "a2.0"], how="resample", positions="1,4..5", other=other, settings=EXACT
     )
     seen = HOOKED.run(torch.from_numpy(other[:, :-1])).at
     check(found, "a1.2", HOOKED.run(X, {("z", 1): put(seen["z", 1], columns(2), SPAN)}).logits)
@@ -117,13 +123,13 @@ def test_resampling_takes_the_other_sequence() -> None:
 
 
 def test_others_are_drawn_by_the_seed_and_never_the_sequence_itself() -> None:
-    found = ablate(HOOKED.model, PLACES, ["a0"], how="resample", settings=EXACT)
+    found = ablate(HOOKED.model, EXAMPLES, ["a0"], how="resample", settings=EXACT)
     partners = {}
     for row in range(SEQUENCES):
-        if not PLACES.scored[row].any():
+        if not EXAMPLES.scored[row].any():
             continue
-        one = replace(PLACES, tokens=PLACES.tokens[row : row + 1], scored=PLACES.scored[row : row + 1])
-        at = slice(PLACES.scored[:row].sum(), PLACES.scored[: row + 1].sum())
+        one = replace(EXAMPLES, tokens=EXAMPLES.tokens[row : row + 1], scored=EXAMPLES.scored[row : row + 1])
+        at = slice(EXAMPLES.scored[:row].sum(), EXAMPLES.scored[: row + 1].sum())
         for other in range(SEQUENCES):
             z = HOOKED.run(X[other : other + 1]).at["z", 0]
             read = Read.of(HOOKED.run(X[row : row + 1], {("z", 0): put(z)}).logits, one)
@@ -135,7 +141,9 @@ def test_others_are_drawn_by_the_seed_and_never_the_sequence_itself() -> None:
 
 def test_an_array_stands_where_the_component_was_and_at_its_positions_only() -> None:
     array = np.random.default_rng(3).normal(size=(POSITIONS, HEADS * D_HEAD))
-    found = ablate(HOOKED.model, PLACES, ["m1", "m1@1,4..5"], how="array mine", arrays={"mine": array}, settings=EXACT)
+    found = ablate(
+        HOOKED.model, EXAMPLES, ["m1", "m1@1,4..5"], how="array mine", arrays={"mine": array}, settings=EXACT
+    )
     mine = torch.from_numpy(array)[None]
     check(found, "m1", HOOKED.run(X, {("mlp", 1): put(mine)}).logits)
     check(found, "m1@1,4..5", HOOKED.run(X, {("mlp", 1): put(mine, positions=SPAN)}).logits)
@@ -172,15 +180,15 @@ PATTERNS = {"lag 3": lagged(3), "identity": lagged(0), "uniform": UNIFORM, "arra
 def test_attention_is_forced_to_a_pattern(by: str) -> None:
     forced = {"a1.1": by, "a0": by}
     given = {"arrays": {"mine": FORCED.numpy()}, "settings": EXACT}
-    found = ablate(HOOKED.model, PLACES, attend=forced, **given)
+    found = ablate(HOOKED.model, EXAMPLES, attend=forced, **given)
     changes = attending(PATTERNS[by], 1, [1]) | attending(PATTERNS[by], 0, [*range(HEADS)])
     check(found, f"a1.1 by {by}, a0 by {by}", HOOKED.run(X, changes).logits)
 
 
 def test_everything_but_what_is_named_is_ablated() -> None:
     """As in a notebook that keeps one head of layer 0 with a fixed pattern, and the embedding."""
-    alone = ablate(HOOKED.model, PLACES, attend={"a0.1": "lag 2"}, only=True, settings=EXACT)
-    kept = ablate(HOOKED.model, PLACES, ["m1", "a2+a1.2"], attend={"a0.1": "lag 2"}, only=True, settings=EXACT)
+    alone = ablate(HOOKED.model, EXAMPLES, attend={"a0.1": "lag 2"}, only=True, settings=EXACT)
+    kept = ablate(HOOKED.model, EXAMPLES, ["m1", "a2+a1.2"], attend={"a0.1": "lag 2"}, only=True, settings=EXACT)
     zero: dict[Point, Change] = {("mlp", layer): torch.zeros_like for layer in range(LAYERS)}
     zero |= {("z", layer): torch.zeros_like for layer in range(LAYERS)}
 
@@ -199,7 +207,7 @@ def test_all_heads_of_a_layer_that_are_kept_one_by_one_are_the_layer() -> None:
     config = HOOKED.ours.config.model_copy(update={"roles": {"some": [(1, 0), (1, 2)]}})
     model = make_model("random", config, HOOKED.ours.params)
     named = ["a1", "a1.0+a1.1+a1.2", "a1.some+a1.1"]
-    found = ablate(model, PLACES, named, only=True, settings=EXACT)
+    found = ablate(model, EXAMPLES, named, only=True, settings=EXACT)
     zero = {("mlp", layer): torch.zeros_like for layer in range(LAYERS)} | {
         ("z", at): torch.zeros_like for at in (0, 2)
     }
@@ -216,15 +224,15 @@ def test_a_head_attends_as_it_is_told_beside_its_layer() -> None:
         ("z", 0): lambda z: others["z", 0](changes["z", 0](z)),
     }
     for attend in ({"a0": "identity", "a0.1": "uniform"}, {"a0.1": "uniform", "a0": "identity"}):
-        found = ablate(HOOKED.model, PLACES, attend=attend, settings=EXACT)
+        found = ablate(HOOKED.model, EXAMPLES, attend=attend, settings=EXACT)
         check(found, found.names[0], HOOKED.run(X, both).logits)
 
 
 def test_what_is_told_of_an_ablation(zeros: Ablation) -> None:
     first = HOOKED.theirs.transformer.h[0].attn.c_proj.weight
-    before = UNCHANGED
+    before = unchanged()
     with zeroed((first, columns(2))):
-        after = Read.of(HOOKED.run(X).logits, PLACES)
+        after = Read.of(HOOKED.run(X).logits, EXAMPLES)
     row = zeros.frame().set_index("ablated").loc["a0.2"]
     fall = np.exp(-before.loss).mean() - np.exp(-after.loss).mean()
     shift = (after.mean_logit - before.mean_logit).mean()
@@ -244,11 +252,11 @@ def test_what_is_told_of_an_ablation(zeros: Ablation) -> None:
         assert row[f"{name}, low"] < row[name] < row[f"{name}, high"]
     tokens = zeros.tokens("a0.2")
     assert [*zip(tokens["sequence"], tokens["position"], strict=True)] == [
-        *zip(*np.nonzero(PLACES.scored), strict=True)
+        *zip(*np.nonzero(EXAMPLES.scored), strict=True)
     ]
     np.testing.assert_allclose(tokens["loss before"], before.loss, atol=1e-9)
     np.testing.assert_allclose(tokens["rise"], after.loss - before.loss, atol=1e-9)
-    assert tokens["target"][0] == str(PLACES.tokens[tokens["sequence"][0], tokens["position"][0] + 1])
+    assert tokens["target"][0] == str(EXAMPLES.tokens[tokens["sequence"][0], tokens["position"][0] + 1])
 
 
 @pytest.mark.parametrize("kind", ABLATIONS)
@@ -267,10 +275,10 @@ def test_scores_of_heads(zeros: Ablation, kind: str) -> None:
 def test_scores_of_heads_stand_by_sequence_layer_and_head() -> None:
     """In a model that has other numbers of layers and heads."""
     ours = small(n_layers=2)
-    found = ablate(make_model("random", ours.config, ours.params), PLACES, settings=EXACT)
-    score, sequence = found.head_score(LOG_EFFECT), np.nonzero(PLACES.scored)[0]
+    found = ablate(make_model("random", ours.config, ours.params), EXAMPLES, settings=EXACT)
+    score, sequence = found.head_score(LOG_EFFECT), np.nonzero(EXAMPLES.scored)[0]
     assert score.sums.shape == (SEQUENCES, 2, 5)
-    np.testing.assert_array_equal(score.counts, PLACES.scored.sum(1))
+    np.testing.assert_array_equal(score.counts, EXAMPLES.scored.sum(1))
     for layer, head in score.heads:
         rise = found.tokens(f"a{layer}.{head}")["rise"]
         sums = np.bincount(sequence, rise, minlength=SEQUENCES)
@@ -291,10 +299,10 @@ def test_a_shift_of_all_logits_is_no_effect(zeros: Ablation) -> None:
 
 def test_one_sequence_has_no_interval_and_many_plans_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = tokens_of(4, 1)
-    prompts = Prompts("given", tokens[:, :-1], tokens[:, -1], np.array([1]), np.array([POSITIONS - 1]), ("",))
+    prompts = as_prompts("given", tokens[:, :-1], tokens[:, -1], np.array([1]), np.array([POSITIONS - 1]), ("",))
     sites = ["a0.0", "m2", "a1@2", "stream 1"]
     whole = ablate(HOOKED.model, prompts, sites, settings=EXACT)
-    monkeypatch.setattr(module, "AT_ONCE", 3)
+    monkeypatch.setattr("scrub.study.evaluate.PLAN_EXPERIMENTS", 3)
     parts = ablate(HOOKED.model, prompts, sites, settings=EXACT)
     assert whole.names == parts.names
     np.testing.assert_allclose(whole.frame().iloc[:, 1:], parts.frame().iloc[:, 1:], rtol=0, atol=1e-9)
@@ -326,13 +334,13 @@ def test_one_sequence_has_no_interval_and_many_plans_are_one(monkeypatch: pytest
 )
 def test_mistakes_are_told_in_one_line(what: object, more: dict[str, object], says: str) -> None:
     with pytest.raises(ScrubError) as raised:
-        ablate(HOOKED.model, PLACES, what, settings=EXACT, **more)  # type: ignore[arg-type]
+        ablate(HOOKED.model, EXAMPLES, what, settings=EXACT, **more)  # type: ignore[arg-type]
     assert says in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
 def test_mistakes_of_one_sequence_and_of_scores(zeros: Ablation) -> None:
-    one = Places("text", PLACES.tokens[2:3], PLACES.scored[2:3])
+    one = Examples(EXAMPLES.tokens[2:3], EXAMPLES.scored[2:3])
     for how, says in (("resample", "has no other to resample from"), ("mean", "a mean over one sequence")):
         with pytest.raises(ScrubError, match=says):
             ablate(HOOKED.model, one, ["a0.0"], how=how, settings=EXACT)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 import torch
@@ -9,11 +11,13 @@ from hooked import EXACT, Read
 from lens_double import lens
 from small import small
 from torch import Tensor
-from transformer_lens.hook_points import HookPoint
 
-from scrub.measure.heads.places import Places
+from scrub.data.examples import Examples
 from scrub.measure.interventions.ablation import ablate
 from scrub.models.model import make_model
+
+if TYPE_CHECKING:
+    from transformer_lens.hook_points import HookPoint
 
 pytestmark = pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated:DeprecationWarning")
 SPAN = [1, 3, 4]
@@ -25,7 +29,7 @@ def test_sites_are_those_of_hooks(positions: str) -> None:
     theirs, model = lens(ours), make_model("random", ours.config, ours.params)
     rng = np.random.default_rng(2)
     tokens, other = rng.integers(13, size=(2, 3, 8))
-    places = Places("text", tokens, rng.random((3, 7)) < 0.7)
+    examples = Examples(tokens, rng.random((3, 7)) < 0.7)
     x, y = (torch.from_numpy(each[:, :-1]) for each in (tokens, other))
     _, cache = theirs.run_with_cache(y)
 
@@ -49,12 +53,12 @@ def test_sites_are_those_of_hooks(positions: str) -> None:
         "stream 1@1,3..4": [("blocks.1.hook_resid_pre", stream)],
         "a1": [("blocks.1.hook_attn_out", lambda _, hook: cache[hook.name])],
     }
-    found = ablate(model, places, list(resampled), how="resample", other=other, settings=EXACT)
-    forced = ablate(model, places, attend={"a1.3": "uniform"}, settings=EXACT)
+    found = ablate(model, examples, list(resampled), how="resample", other=other, settings=EXACT)
+    forced = ablate(model, examples, attend={"a1.3": "uniform"}, settings=EXACT)
     for name, hooks in resampled.items():
-        expected = Read.of(theirs.run_with_hooks(x, fwd_hooks=hooks).detach(), places)
+        expected = Read.of(theirs.run_with_hooks(x, fwd_hooks=hooks).detach(), examples)
         row = found.effects.names.index(name)
         np.testing.assert_allclose(found.effects.values["loss"][row], expected.loss, rtol=0, atol=1e-9, err_msg=name)
         assert np.abs(found.effects.values["loss"][row] - found.effects.values["loss"][0]).max() > 1e-3
-    expected = Read.of(theirs.run_with_hooks(x, fwd_hooks=[("blocks.1.attn.hook_pattern", uniform)]).detach(), places)
+    expected = Read.of(theirs.run_with_hooks(x, fwd_hooks=[("blocks.1.attn.hook_pattern", uniform)]).detach(), examples)
     np.testing.assert_allclose(forced.effects.values["loss"][1], expected.loss, rtol=0, atol=1e-9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -24,9 +25,9 @@ from hooked import (
     tokens_of,
 )
 
-from scrub.data.prompts.prompts import PromptPairs, Prompts
-from scrub.measure.heads.places import Places
-from scrub.measure.interventions.effects import LOSS, Effects
+from scrub.data.examples import Examples
+from scrub.data.prompts.prompts import as_prompts
+from scrub.measure.interventions.effects import Effects
 from scrub.measure.interventions.patching import (
     DIRECTIONS,
     INTO_CLEAN,
@@ -39,6 +40,7 @@ from scrub.measure.interventions.patching import (
 )
 from scrub.paths.sites import components, heads, sweep
 from scrub.study.gates import Gates
+from scrub.study.metric import LOSS
 from scrub.text.errors import ScrubError
 
 HOOKED = Hooked(seed=2)
@@ -47,20 +49,21 @@ NOTHING = ("stream 0@0..1", "stream 3@0..5")  # where prompts are alike, and whe
 Changes = dict[Point, Change]
 
 
-def pairs(seed: int = 3, sequences: int = SEQUENCES) -> PromptPairs:
+def pairs(seed: int = 3, sequences: int = SEQUENCES) -> Examples:
     """Random prompts; the corrupted ones have other tokens at two positions. What is expected is the token that the
     clean prompt raises most."""
     tokens = tokens_of(seed, sequences)[:, :-1]
     changed = tokens.copy()
     for at in (2, 4):
         changed[:, at] = (changed[:, at] + np.random.default_rng(seed).integers(1, VOCAB, sequences)) % VOCAB
-    chances = [HOOKED.run(torch.from_numpy(each)).logits[:, -1].softmax(-1) for each in (tokens, changed)]
+    chances = [HOOKED.model(torch.from_numpy(each))[:, -1].softmax(-1) for each in (tokens, changed)]
     expected = (chances[0] - chances[1]).argmax(-1).numpy()
     about = (expected, np.full(sequences, 1), np.full(sequences, POSITIONS - 1), ("",) * sequences)
-    return PromptPairs(Prompts("given", tokens, *about), Prompts("given", changed, *about))
+    other = np.concatenate([changed, expected[:, None]], axis=1)
+    return replace(as_prompts("given", tokens, *about), other=other, other_texts=about[-1])
 
 
-PAIRS = pairs()
+PAIRS = pairs()  # whose answers are expected of both
 
 
 def expected(into: Run, other: Run) -> dict[str, Changes]:
@@ -102,44 +105,52 @@ def expected(into: Run, other: Run) -> dict[str, Changes]:
     }
 
 
-def other_tokens(run: Run) -> torch.Tensor:
+@cache
+def run(tokens: str) -> Run:
+    """The hooked model's run on the "clean" or the "corrupted" prompts."""
+    return HOOKED.run({"clean": CLEAN, "corrupted": CORRUPTED}[tokens])
+
+
+def on(direction: str) -> tuple[Run, Run]:
+    """The run into which is patched, and the other one."""
+    runs = run("corrupted"), run("clean")
+    return runs if direction == INTO_CORRUPTED else runs[::-1]
+
+
+def other_tokens(of: Run) -> torch.Tensor:
     """The tokens that a run of this file reads."""
-    return RUNS[id(run)]
+    return CLEAN if of is run("clean") else CORRUPTED
 
 
-CLEAN, CORRUPTED = (torch.from_numpy(each.tokens) for each in (PAIRS.clean, PAIRS.corrupted))
-ON = {INTO_CORRUPTED: (HOOKED.run(CORRUPTED), HOOKED.run(CLEAN))}
-RUNS = dict(zip(map(id, ON[INTO_CORRUPTED]), (CORRUPTED, CLEAN), strict=True))
-ON[INTO_CLEAN] = ON[INTO_CORRUPTED][::-1]
-PLACES = Places.of_prompts(PAIRS.clean)  # whose answers are expected of both
+CLEAN, CORRUPTED = (torch.from_numpy(each.inputs) for each in (PAIRS, PAIRS.swapped()))
 
 
 @pytest.fixture(scope="module", params=DIRECTIONS)
 def found(request: pytest.FixtureRequest) -> Patching:
-    sites = list(expected(*ON[request.param]))[:: 1 if request.param == INTO_CORRUPTED else 4]
+    sites = list(expected(*on(request.param)))[:: 1 if request.param == INTO_CORRUPTED else 4]
     return patch(HOOKED.model, PAIRS, [*sites, *NOTHING, "streams"], request.param, settings=EXACT)
 
 
 def test_every_patch_is_what_hooks_patch(found: Patching) -> None:
-    into, other = ON[found.direction]
+    into, other = on(found.direction)
     tokens = other_tokens(into)
     changes = expected(into, other)
     assert len(changes.keys() & {*found.names}) > 4
-    unchanged = Read.of(into.logits, PLACES).loss
+    unchanged = Read.of(into.logits, PAIRS).loss
     for name in changes.keys() & {*found.names}:
         change = changes[name]
-        loss = Read.of(HOOKED.run(tokens, change).logits, PLACES).loss
+        loss = Read.of(HOOKED.run(tokens, change).logits, PAIRS).loss
         row = found.effects.names.index(name)
-        np.testing.assert_allclose(found.effects.values[LOSS][row], loss, rtol=0, atol=1e-9, err_msg=name)
+        np.testing.assert_allclose(found.effects.values["loss"][row], loss, rtol=0, atol=1e-9, err_msg=name)
         assert np.abs(loss - unchanged).max() > 1e-6, name
 
 
 def test_recovered_is_between_corrupted_and_clean(found: Patching) -> None:
     """(patched - corrupted) / (clean - corrupted), whichever way is patched."""
-    (into, other), name = ON[found.direction], "a0"
+    (into, other), name = on(found.direction), "a0"
     corrupted, clean = (into, other) if found.direction == INTO_CORRUPTED else (other, into)
     patched = HOOKED.run(other_tokens(into), expected(into, other)[name])
-    logs = [-Read.of(each.logits, PLACES).loss for each in (patched, corrupted, clean)]
+    logs = [-Read.of(each.logits, PAIRS).loss for each in (patched, corrupted, clean)]
     row = found.frame().set_index("site").loc[name]
     for measure, values in ((PROBABILITY, np.exp(logs)), (LOG_PROBABILITY, np.array(logs))):
         p, without, full = values.mean(1)
@@ -166,28 +177,28 @@ def test_what_patches_all_is_the_other_run_and_what_patches_nothing_is_the_one_t
 def test_every_position_of_every_site_is_one_table() -> None:
     sites = ["stream 1", "m2"]
     found = patch(HOOKED.model, PAIRS, sites, every_position=True, settings=EXACT)
-    into, other = ON[INTO_CORRUPTED]
-    corrupted, clean = (np.exp(-Read.of(run.logits, PLACES).loss).mean() for run in (into, other))
+    into, other = on(INTO_CORRUPTED)
+    corrupted, clean = (np.exp(-Read.of(run.logits, PAIRS).loss).mean() for run in (into, other))
     grid = found.grid()
     assert (list(grid.index), list(grid.columns)) == (sites, list(range(POSITIONS)))
     for site, point in zip(sites, [("stream", 1), ("mlp", 2)], strict=True):
         for at in range(POSITIONS):
             change: Changes = {point: put(other.at[point], positions=[at])}
-            patched = np.exp(-Read.of(HOOKED.run(CORRUPTED, change).logits, PLACES).loss).mean()
+            patched = np.exp(-Read.of(HOOKED.run(CORRUPTED, change).logits, PAIRS).loss).mean()
             percent = 100 * (patched - corrupted) / (clean - corrupted)
             assert grid.loc[site, at] == pytest.approx(percent, abs=1e-6)
     assert {*found.frame().columns} >= {"site", "position", "probability recovered, low"}
 
 
 def test_every_head_is_one_table() -> None:
-    into, other = ON[INTO_CORRUPTED]
+    into, other = on(INTO_CORRUPTED)
     grid = patch(HOOKED.model, PAIRS, settings=EXACT).grid(LOG_PROBABILITY)
     assert (grid.index.name, grid.columns.name, grid.shape) == ("layer", "head", (LAYERS, HEADS))
-    corrupted, clean = (-Read.of(run.logits, PLACES).loss.mean() for run in (into, other))
+    corrupted, clean = (-Read.of(run.logits, PAIRS).loss.mean() for run in (into, other))
     for layer in range(LAYERS):
         for head in range(HEADS):
             change: Changes = {("z", layer): put(other.at["z", layer], columns(head))}
-            patched = -Read.of(HOOKED.run(CORRUPTED, change).logits, PLACES).loss.mean()
+            patched = -Read.of(HOOKED.run(CORRUPTED, change).logits, PAIRS).loss.mean()
             percent = 100 * (patched - corrupted) / (clean - corrupted)
             assert grid.loc[layer, head] == pytest.approx(percent, abs=1e-6)
 
@@ -229,19 +240,19 @@ def made(chances: np.ndarray) -> Patching:
     """A patching of prompts at whose ends the answer has these probabilities [experiment, pair]."""
     some = pairs(sequences=chances.shape[1])
     names = ["unscrubbed", "everything", "a0.0", "a0.1"]
-    effects = Effects(Places.of_prompts(some.clean), names, {LOSS: -np.log(chances)}, Gates({}, ()))
+    effects = Effects(some, names, {LOSS.name: -np.log(chances)}, Gates({}, ()))
     return Patching(HOOKED.model, some, effects, INTO_CORRUPTED, [("a0.0", None), ("a0.1", None)])
 
 
 def test_sequences_with_a_mask_are_pairs_too() -> None:
-    clean, corrupted = PAIRS.clean.rows, PAIRS.corrupted.rows
-    places = Places("text", corrupted, np.isin(np.arange(POSITIONS), [0, 6])[None].repeat(SEQUENCES, 0))
-    found = patch(HOOKED.model, (clean, corrupted, places.scored), ["m0"], settings=EXACT)
-    into, other = ON[INTO_CORRUPTED]
+    clean, corrupted = PAIRS.tokens, PAIRS.swapped().tokens
+    examples = Examples(corrupted, np.isin(np.arange(POSITIONS), [0, 6])[None].repeat(SEQUENCES, 0))
+    found = patch(HOOKED.model, (clean, corrupted, examples.scored), ["m0"], settings=EXACT)
+    into, other = on(INTO_CORRUPTED)
     patched = HOOKED.run(CORRUPTED, {("mlp", 0): put(other.at["mlp", 0])})
-    means = [np.exp(-Read.of(run.logits, places).loss).mean() for run in (patched, into, other)]
+    means = [np.exp(-Read.of(run.logits, examples).loss).mean() for run in (patched, into, other)]
     assert found.recovered()[0].estimate == pytest.approx(100 * (means[0] - means[1]) / (means[2] - means[1]))
-    scored = np.ones_like(places.scored)
+    scored = np.ones_like(examples.scored)
     other_end = corrupted.copy()
     other_end[:, -1] = (other_end[:, -1] + 1) % VOCAB
     with pytest.raises(ScrubError, match="go on differently after a scored position"):

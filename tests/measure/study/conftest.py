@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from plain import LAYERS, save
-from transformers import GPT2LMHeadModel
 
 from scrub.measure.study.heads import HeadStudy, study_heads
 from scrub.models.model import Model, load_model
-from scrub.study.run import Settings
+from scrub.study.settings import Settings
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
 
 EXACT = Settings(dtype="float64", device="cpu", progress=False, batch=3)
 

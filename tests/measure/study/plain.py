@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel
 
-from scrub.data.prompts.prompts import Prompts
+from scrub.data.examples import QUERY, TARGET, Examples
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
 
 LAYERS, HEADS, D_HEAD, POSITIONS = 3, 5, 7, 31
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -37,6 +40,8 @@ def columns(head: int) -> slice:
 
 def save(folder: Path, layers: int = LAYERS, tokenizer: bool = True) -> GPT2LMHeadModel:
     """Write a model whose attention isn't flat, and whose norms and biases do something; it goes on in float64."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
     size = letters().get_vocab_size()
     model = GPT2LMHeadModel(
         GPT2Config(
@@ -100,11 +105,12 @@ def instead(head: tuple[int, int], values: list[Tensor] | None) -> Change:
 
 
 def metrics(
-    model: GPT2LMHeadModel, prompts: Prompts, values: list[Tensor] | None = None
+    model: GPT2LMHeadModel, prompts: Examples, values: list[Tensor] | None = None
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """P(expected) [prompt], and every metric [prompt, layer, head]; ablated heads have read `values`, or nothing."""
-    whole, every = run(model, prompts.tokens), np.arange(len(prompts))
-    expected, query, target = (torch.from_numpy(each) for each in (prompts.expected, prompts.second, prompts.target))
+    whole, every = run(model, prompts.inputs), np.arange(len(prompts))
+    places = (prompts.positions[QUERY], prompts.positions[TARGET])
+    expected, query, target = (torch.from_numpy(each) for each in (prompts.expected, *places))
     here = whole.logits[every, query]
     gradient = torch.nn.functional.one_hot(expected, here.shape[-1]) - here.softmax(-1)
     stream, norm = whole.stream[every, query], model.transformer.ln_f
@@ -118,7 +124,7 @@ def metrics(
             centred = written - written.mean(-1, keepdim=True)
             found["attention to target"][cell] = whole.patterns[at][every, head, query, target]
             found["direct effect"][cell] = ((centred * scale) @ model.lm_head.weight.T * gradient).sum(-1)
-            after = run(model, prompts.tokens, instead((at, head), values)).logits[every, query]
+            after = run(model, prompts.inputs, instead((at, head), values)).logits[every, query]
             p, q = here.softmax(-1)[every, expected], after.softmax(-1)[every, expected]
             shift = (after - here).mean(-1)
             found["ablation effect"][cell] = p - q

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from plain import HEADS, POSITIONS
-from transformers import GPT2LMHeadModel
 
-from scrub.measure.heads.definitions import ABLATIONS, CONTEXT, DEFINITIONS, PROMPTS, REPEATED, TEXT
+from scrub.data.examples import PROMPTS, REPEATED, TEXT
+from scrub.measure.heads.definitions import ABLATIONS, CONTEXT, DEFINITIONS
 from scrub.measure.heads.reading import READINGS
 from scrub.measure.heads.score import HeadScore
 from scrub.measure.heads.scores import score_heads
@@ -16,10 +18,13 @@ from scrub.measure.interventions.context import context_sensitivity
 from scrub.measure.study.heads import HeadStudy, study_heads
 from scrub.measure.study.scores import causal_scores, check_lags, read_scores
 from scrub.models.model import Model
-from scrub.study.run import Settings
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 
-Flat = tuple[Model, GPT2LMHeadModel]
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
+
+    Flat = tuple[Model, GPT2LMHeadModel]
 
 
 @pytest.fixture(scope="module")

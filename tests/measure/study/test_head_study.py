@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 from plain import HEADS, LAYERS, NAMES, POSITIONS, instead, metrics, run
 from published_heads import TEXT, apart, published
-from transformers import GPT2LMHeadModel
 
 import scrub
 from scrub.measure.interventions.context import context_sensitivity
 from scrub.measure.study.heads import ABLATION, ATTENTION, DIRECT, METRICS, PUBLISHED, HeadStudy, Metrics, study_heads
 from scrub.models.model import Model
-from scrub.study.pairing import pair
-from scrub.study.run import Settings
+from scrub.study.draws import pair
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
 
 EVERY = [(layer, head) for layer in range(LAYERS) for head in range(HEADS)]
 
@@ -37,12 +40,12 @@ def test_parity_head_by_head(study: HeadStudy, theirs: GPT2LMHeadModel) -> None:
     assert study.one is not None
     assert study.one.prompts.texts == (PUBLISHED,)
     assert (study.expected, study.model.config.bos_before_prompts) == (" X", False)
-    assert (study.one.prompts.second[0], study.one.prompts.target[0]) == (10, 5)
+    assert (study.one.prompts.positions["second"][0], study.one.prompts.positions["target"][0]) == (10, 5)
     check(study.one, theirs)
     check(study.many, theirs)
-    assert study.many.prompts.tokens.shape == (7, 11)
-    assert (study.many.prompts.second == 10).all()
-    assert (study.many.prompts.target == 5).all()
+    assert study.many.prompts.inputs.shape == (7, 11)
+    assert (study.many.prompts.positions["second"] == 10).all()
+    assert (study.many.prompts.positions["target"] == 5).all()
     assert study.many.probability.low < study.many.probability.estimate < study.many.probability.high
 
 
@@ -51,11 +54,11 @@ def test_parity_of_means_and_resamples(flat: tuple[Model, GPT2LMHeadModel], exac
     model, theirs = flat
     found = study_heads(model, "X A Y X A", expected=" B", count=5, how=how, bos=True, settings=exact)
     drawn = found.many.prompts
-    assert drawn.tokens.shape == (5, 6)
-    assert (drawn.tokens[:, 0] == 0).all()
+    assert drawn.inputs.shape == (5, 6)
+    assert (drawn.inputs[:, 0] == 0).all()
     assert found.one is not None
-    assert found.one.prompts.tokens[0, 0] == 0
-    z = run(theirs, drawn.tokens).z
+    assert found.one.prompts.inputs[0, 0] == 0
+    z = run(theirs, drawn.inputs).z
     if how == "mean":
         one = many = [each.mean(0, keepdim=True) for each in z]
     else:
@@ -138,12 +141,12 @@ def test_prompts_are_drawn_of_the_given_layout(
     model, _ = flat
     found = study_heads(model, prompt, kind=kind, count=2, settings=exact)
     assert found.one is not None
-    assert found.many.prompts.tokens.shape[1] == shape
-    assert (found.many.prompts.second == query).all()
-    if shape == found.one.prompts.tokens.shape[1]:
-        assert (found.many.prompts.first == found.one.prompts.first).all()
+    assert found.many.prompts.inputs.shape[1] == shape
+    assert (found.many.prompts.positions["second"] == query).all()
+    if shape == found.one.prompts.inputs.shape[1]:
+        assert (found.many.prompts.positions["first"] == found.one.prompts.positions["first"]).all()
     pairs = found.layout.pairs(model, 3, 0)
-    np.testing.assert_array_equal(pairs.clean.tokens[:2], found.many.prompts.tokens)
+    np.testing.assert_array_equal(pairs.inputs[:2], found.many.prompts.inputs)
 
 
 def test_context_sensitivity_in_two_passes(model: Model, theirs: GPT2LMHeadModel, exact: Settings) -> None:

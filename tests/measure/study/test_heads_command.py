@@ -15,9 +15,9 @@ import pytest
 from plain import HEADS, LAYERS
 
 from scrub.cli import _status
-from scrub.measure.heads import every_score as head_scores
-from scrub.measure.heads import study as head_study
 from scrub.measure.heads.score import HeadScore, head_name
+from scrub.measure.study import heads as head_study
+from scrub.measure.study import scores as head_scores
 from scrub.measure.study.heads import METRICS, SHORT, HeadStudy, study_heads
 from scrub.models.find import shipped
 from scrub.show.charts.heads import SHOWN, _metrics, _patterns, _weights

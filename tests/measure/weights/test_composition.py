@@ -12,7 +12,6 @@ import torch
 from scipy.stats import ks_2samp
 from small import Small, small, small_gpt2
 from torch import Tensor
-from transformer_lens import HookedTransformer, HookedTransformerConfig
 
 from scrub.measure.weights.composition import composition
 from scrub.measure.weights.links import Links
@@ -77,6 +76,8 @@ def test_composition_is_that_of_the_dense_matrices(case: Small) -> None:
 
 @pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated:DeprecationWarning")
 def test_composition_is_that_of_transformer_lens() -> None:
+    from transformer_lens import HookedTransformer, HookedTransformerConfig
+
     case = FAMILIES["standard"]()
     fields = {name: getattr(case.config, name) for name in ("n_layers", "n_heads", "d_model", "d_head", "n_ctx")}
     config = HookedTransformerConfig(

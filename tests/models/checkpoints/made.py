@@ -5,22 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from torch import Tensor
-from transformer_lens import HookedTransformer, HookedTransformerConfig
-from transformers import GPT2Config, GPT2LMHeadModel
 
 from scrub.models.model import load_model
 from scrub.text.errors import ScrubError
+
+if TYPE_CHECKING:
+    from transformer_lens import HookedTransformer
+    from transformers import GPT2LMHeadModel
 
 SIZES: dict[str, Any] = {"n_layer": 2, "n_head": 3, "n_embd": 15, "n_positions": 11, "vocab_size": 17}
 
 
 def gpt2(seed: int = 0, **fields: Any) -> GPT2LMHeadModel:
     """A random GPT-2 whose biases and LayerNorms aren't the first ones."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
     torch.manual_seed(seed)
     theirs = GPT2LMHeadModel(GPT2Config(**{**SIZES, "bos_token_id": 1, "eos_token_id": 1, **fields}))
     with torch.no_grad():
@@ -31,6 +35,8 @@ def gpt2(seed: int = 0, **fields: Any) -> GPT2LMHeadModel:
 
 def lens(seed: int = 0, **fields: Any) -> HookedTransformer:
     """A random attention-only model, biases and all."""
+    from transformer_lens import HookedTransformer, HookedTransformerConfig
+
     sizes = {"n_layers": 2, "n_heads": 3, "d_model": 7, "d_head": 5, "n_ctx": 11, "d_vocab": 13}
     theirs = HookedTransformer(HookedTransformerConfig(**{**sizes, "attn_only": True, "device": "cpu", **fields}))
     generator = torch.Generator().manual_seed(seed)

@@ -300,7 +300,7 @@ def test_an_archive_that_is_larger_in_memory(tmp_path: Path) -> None:
     compress(folder / "tiny_final.pth")
     assert refusal(folder).startswith("tiny_final.pth is no intact file of torch.save (it is compressed, which torch.")
     torch.save(torch.zeros(3, 1_000_000, dtype=torch.int64), folder / TOKENS)
-    assert read_fixed(folder).context == 999_999
+    assert read_fixed(folder)[0].shape == (3, 1_000_000)
     compress(folder / TOKENS)
     with pytest.raises(ScrubError, match=r"it is compressed, which torch\.save never does"):
         read_fixed(folder)

@@ -1,17 +1,18 @@
 """GPT-2 in the layout of transformers: what it saves we read, and what we save it reads."""
 
+from __future__ import annotations
+
 import copy
 import json
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from made import DIVERGED, OTHERS, SIZES, TYPES, agree, fields_of, gpt2, misfit, refusal, write_fields
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
-from transformers import AutoModelForCausalLM, GPT2LMHeadModel
-from transformers.utils import logging
 
 from scrub.models.checkpoints import open_checkpoint
 from scrub.models.checkpoints.checks import parameter_shapes
@@ -19,7 +20,8 @@ from scrub.models.families.gpt2 import Config
 from scrub.models.model import load_model, lower, make_model, save_model
 from scrub.text.errors import ScrubError
 
-logging.disable_progress_bar()
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
 
 
 def logits(model: GPT2LMHeadModel):
@@ -173,6 +175,10 @@ def test_a_round_trip_is_exact(tmp_path: Path, fields, dtype: torch.dtype) -> No
 @pytest.mark.parametrize("fields", SAVED.values(), ids=SAVED)
 def test_transformers_reads_what_is_saved(tmp_path: Path, fields, dtype: torch.dtype, caplog) -> None:
     """In float32 whatever the tensors are stored in, with no key too many or too few, and without a warning."""
+    from transformers import AutoModelForCausalLM, GPT2LMHeadModel
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     save_model(ours(dtype, **fields), tmp_path)
     logger = logging.get_logger("transformers")
     logger.addHandler(caplog.handler)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made import gpt2, refusal
 from tokenizers import ByteLevelBPETokenizer, Tokenizer
-from transformers import GPT2Tokenizer
 
 from scrub.models.checkpoints import wanted_files
 from scrub.models.model import load_model, save_model
+
+if TYPE_CHECKING:
+    from transformers import GPT2Tokenizer
 
 END = "<|endoftext|>"
 TEXTS = [
@@ -59,6 +62,8 @@ def test_it_is_that_of_transformers(both: tuple[Tokenizer, GPT2Tokenizer], text:
 
 @pytest.fixture
 def both(folder: Path) -> tuple[Tokenizer, GPT2Tokenizer]:
+    from transformers import GPT2Tokenizer
+
     return tokenizer_of(folder), GPT2Tokenizer.from_pretrained(folder)
 
 

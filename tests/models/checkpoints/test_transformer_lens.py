@@ -1,21 +1,26 @@
 """Attention-only models as TransformerLens saves them, and Redwood's: its own logits are ours."""
 
+from __future__ import annotations
+
 import copy
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from made import DIVERGED, OTHERS, TYPES, agree, fields_of, lens, lens_fields, misfit, refusal, write_fields, write_lens
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models
-from transformer_lens import HookedTransformer
 
 from scrub.graph.node import walk
 from scrub.models.checkpoints import open_checkpoint
 from scrub.models.model import load_model, save_model
 from scrub.text.errors import ScrubError
+
+if TYPE_CHECKING:
+    from transformer_lens import HookedTransformer
 
 pytestmark = pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated:DeprecationWarning")
 

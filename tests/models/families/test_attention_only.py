@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -10,11 +11,13 @@ from lens_double import lens
 from pydantic import ValidationError
 from small import rules, small
 from torch import Tensor
-from transformer_lens import ActivationCache, HookedTransformer
 
 from scrub.graph.node import walk
 from scrub.models.families import architectures
 from scrub.models.families.attention_only import Config
+
+if TYPE_CHECKING:
+    from transformer_lens import ActivationCache, HookedTransformer
 
 pytestmark = pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated:DeprecationWarning")
 PREV, IND, SELF = [1], [2, 3], [0, 4]  # the heads of the roles in small.py

@@ -12,7 +12,7 @@ from scrub.graph.node import walk
 from scrub.models.checkpoints.checks import parameter_shapes
 from scrub.models.families.attention_only import Config
 from scrub.plan.plan import compile_plan
-from scrub.study.experiments import divergence, losses
+from scrub.study.metric import divergence, losses
 
 KINDS = ("q", "k", "v", "o", "unembed")
 SPLITS = ("**/a0 by heads prev self", "**/a1 by heads ind", '**/a1.ind/k/a0.prev by mask "previous"')
@@ -86,5 +86,5 @@ def test_a_bias_of_attention_leaves_the_logits_shared(kinds: tuple[str, ...]) ->
     """Experiments that differ in the last layer's heads have the cheap plan that they have without biases."""
     whole = biased("shortformer", kinds).split(*SPLITS)
     outputs = {each: losses(rules(whole, f"a1.ind/{each}/** -> y")) for each in "qkv"}
-    assert "log_normaliser_changed" in {step.node.op for step in compile_plan(outputs).steps}
+    assert "log_normalisers_changed" in {step.node.op for step in compile_plan(outputs).steps}
     assert ("add_bias" in {each.op for each in walk([whole])}) == bool(kinds)

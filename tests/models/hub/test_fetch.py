@@ -75,7 +75,7 @@ def test_the_published_experiment_without_a_network(
     published.repositories.clear()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     ready = prepare("induction/naive", name)
-    assert (ready.data.name, ready.context, len(ready.data.tokens)) == ("redwood_attn_2l", POSITIONS, ROWS)
+    assert (ready.examples.name, ready.examples.context, len(ready.examples)) == ("redwood_attn_2l", POSITIONS, ROWS)
 
 
 def test_data_alone(published: Hub, fetch: Fetch) -> None:
@@ -105,7 +105,7 @@ def test_a_data_set(hub: Hub, fetch: Fetch, tmp_path: Path, monkeypatch: pytest.
     assert (status, err) == (0, "")
     assert out.startswith("data some-one/rows: the first row is text, 'row 0'")
     assert str(tmp_path / "cache/datasets--some-one--rows") in out
-    monkeypatch.setattr(check, "LARGEST", 10)
+    monkeypatch.setattr(check, "MAX_BYTES", 10)
     status, out, err = fetch("some-one/rows")
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert "bring a part of it with 'hf download --repo-type dataset --include'" in err

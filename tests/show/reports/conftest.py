@@ -12,7 +12,7 @@ from reported import HOSTILE, QUIET, measured, tricky
 from scrub import prepare
 from scrub.show.reports.report import Report, make_report
 from scrub.store.results.stored import StudyResults
-from scrub.study.run import Prepared
+from scrub.study.run import Trial
 
 
 def pytest_report_header() -> str:
@@ -26,19 +26,19 @@ def inside(in_project: None) -> None:
 
 
 @pytest.fixture(scope="session")
-def study(project: Path) -> tuple[StudyResults, Prepared]:
+def study(project: Path) -> tuple[StudyResults, Trial]:
     """Three hypotheses of the small project's study, run."""
     before = Path.cwd()
     os.chdir(project)
     try:
-        prepared = prepare([f"induction/{name}" for name in ("naive", "refined_1", "refined_5")], settings=QUIET)
-        return measured(prepared), prepared
+        trial = prepare([f"induction/{name}" for name in ("naive", "refined_1", "refined_5")], settings=QUIET)
+        return measured(trial), trial
     finally:
         os.chdir(before)
 
 
 @pytest.fixture(scope="session")
-def report(study: tuple[StudyResults, Prepared]) -> Report:
+def report(study: tuple[StudyResults, Trial]) -> Report:
     """Its report."""
     return make_report(*study)
 

@@ -10,11 +10,11 @@ import torch
 
 from scrub import Hypothesis, Settings, prepare
 from scrub.plan.leaves import constants, leaves_of
-from scrub.store.results.stored import Described, Inputs, StudyResults
+from scrub.store.results.stored import Described, StudyResults
 from scrub.study.binding import bind
 from scrub.study.gates import Gates
 from scrub.study.result import BIGRAM, Result
-from scrub.study.run import Prepared
+from scrub.study.run import Trial
 
 QUIET = Settings(sequences=23, seed=5, dtype="float64", progress=False)
 RULES = """
@@ -39,54 +39,54 @@ HOSTILE = (
 )
 
 
-def measured(prepared: Prepared) -> StudyResults:
+def measured(trial: Trial) -> StudyResults:
     """A run's result with its losses token by token, each run anew, one experiment at a time."""
-    names = [each.name for each in prepared.experiments]
-    losses = {name: np.full(prepared.selected.shape, np.nan) for name in names}
-    plan, draw = prepared.plan(), prepared.draw(0)
+    names = [each.name for each in trial.experiments]
+    losses = {name: np.full(trial.examples.scored.shape, np.nan) for name in names}
+    plan, pairing = trial.plan(), trial.pairing(0)
     leaves = leaves_of(plan)
     with torch.inference_mode():
-        once = plan.once(constants(leaves, prepared.model.params, prepared.context))
-        for members in draw.batches(7):
-            bound, real = bind(leaves, draw, members)
+        once = plan.once(constants(leaves, trial.model.params, trial.examples.context))
+        for members in pairing.batches(7):
+            bound, real = bind(leaves, pairing, members)
             found = plan.run(once, bound)
             for name in names:
                 for row, sequence in enumerate(members):
                     values = found[f"loss:{name}"][row, real[row], 0].double().numpy()
-                    losses[name][sequence, prepared.selected[sequence]] = values
-    return _stored(prepared, prepared.run(), losses, texts_of(prepared))
+                    losses[name][sequence, trial.examples.scored[sequence]] = values
+    return _stored(trial, trial.run(), losses, texts_of(trial))
 
 
-def invented(prepared: Prepared, texts: Mapping[int, str] | None = None, seed: int = 0) -> StudyResults:
+def invented(trial: Trial, texts: Mapping[int, str] | None = None, seed: int = 0) -> StudyResults:
     """Random numbers for every experiment of a study, between those of the anchors."""
-    rng, shape = np.random.default_rng(seed), prepared.selected.shape
+    rng, shape = np.random.default_rng(seed), trial.examples.scored.shape
     base, worth = rng.exponential(size=shape), rng.exponential(size=shape)
     losses = {"unscrubbed": base, "baseline": base + worth, "all_scrubbed": base + 2 * worth}
-    for each in prepared.experiments[3:]:
+    for each in trial.experiments.scrubbed[2:]:
         losses[each.name] = base + worth * rng.normal(0.5, 0.5, size=shape)
-    losses = {name: np.where(prepared.selected, values, np.nan) for name, values in losses.items()}
+    losses = {name: np.where(trial.examples.scored, values, np.nan) for name, values in losses.items()}
     sums = {name: np.nansum(values, 1) for name, values in losses.items()}
     spread = {name: np.abs(values) / 2 for name, values in sums.items()}
     result = Result(
-        study=prepared.study.name,
-        model=prepared.model.name,
-        data=prepared.data.name,
+        study=trial.study.name,
+        model=trial.model.name,
+        data=trial.examples.name,
         draws=1,
-        seed=prepared.settings.seed,
-        rows=[(each.hypothesis.name, each.part) for each in prepared.experiments if each.hypothesis],
+        seed=trial.settings.seed,
+        rows=[(each.hypothesis.name, each.part) for each in trial.experiments if each.hypothesis],
         loss={**sums, BIGRAM: sums["baseline"] * 1.5},
         change=spread,
         kl=spread,
-        positions=prepared.selected.sum(1),
+        positions=trial.examples.scored.sum(1),
         gates=Gates({"split graph and model, float64": 3e-12}, ()),
     )
-    return _stored(prepared, result, losses, texts or texts_of(prepared))
+    return _stored(trial, result, losses, texts or texts_of(trial))
 
 
-def texts_of(prepared: Prepared) -> dict[int, str]:
+def texts_of(trial: Trial) -> dict[int, str]:
     """The text of every token of the vocabulary."""
-    tokenizer = prepared.model.tokenizer
-    ids = range(prepared.model.vocab_size)
+    tokenizer = trial.model.tokenizer
+    ids = range(trial.model.vocab_size)
     return {token: tokenizer.decode([token], skip_special_tokens=False) if tokenizer else str(token) for token in ids}
 
 
@@ -95,14 +95,14 @@ def hypotheses(names: Sequence[str], claim: str = "Nothing.", rules: str = RULES
     return [Hypothesis(rules, claim=claim, name=name, study="induction") for name in names]
 
 
-def tricky(texts: Sequence[str]) -> tuple[StudyResults, Prepared]:
+def tricky(texts: Sequence[str]) -> tuple[StudyResults, Trial]:
     """A study in which every text that a report prints is one of those given."""
     first, *others = texts
-    prepared = prepare(hypotheses([first, others[0]], claim="\n\n".join(texts)), settings=QUIET)
-    model = replace(prepared.model, name=others[1])
-    prepared = replace(prepared, model=model, study=replace(prepared.study, name=others[2]))
+    trial = prepare(hypotheses([first, others[0]], claim="\n\n".join(texts)), settings=QUIET)
+    model = replace(trial.model, name=others[1])
+    trial = replace(trial, model=model, study=replace(trial.study, name=others[2]))
     vocabulary = {token: texts[token % len(texts)] for token in range(model.vocab_size)}
-    stored = invented(prepared, vocabulary)
+    stored = invented(trial, vocabulary)
     result = replace(
         stored.result,
         data=others[3],
@@ -119,23 +119,20 @@ def tricky(texts: Sequence[str]) -> tuple[StudyResults, Prepared]:
         for at, (name, each) in enumerate(stored.hypotheses.items())
     }
     about = {**{f"{at} {text}": text for at, text in enumerate(texts)}, "dtype": "float64"}
-    return replace(stored, result=result, hypotheses=described, about=about), prepared
+    return replace(stored, result=result, hypotheses=described, about=about), trial
 
 
-def _stored(
-    prepared: Prepared, result: Result, losses: Mapping[str, np.ndarray], texts: Mapping[int, str]
-) -> StudyResults:
+def _stored(trial: Trial, result: Result, losses: Mapping[str, np.ndarray], texts: Mapping[int, str]) -> StudyResults:
     described = {
         each.name: Described(
             each.name,
             each.claim,
             each.rules,
             published=dict(each.published),
-            paths={part: prepared.show(each.name, part).text() for part in each.parts},
+            paths={part: trial.show(each.name, part).text() for part in each.parts},
             hashes=dict.fromkeys(each.parts, "0123abcd"),
         )
-        for each in prepared.hypotheses
+        for each in trial.hypotheses
     }
-    inputs = Inputs(prepared.data.tokens.numpy(), prepared.selected, texts)
-    about = {"model weights": "sha256 0123abcd", "torch": torch.__version__, "dtype": prepared.settings.dtype}
-    return StudyResults(result, inputs, described, lambda name: losses[name], ((result.seed, 0),), about)
+    about = {"model weights": "sha256 0123abcd", "torch": torch.__version__, "dtype": trial.settings.dtype}
+    return StudyResults(result, trial.examples, texts, described, lambda name: losses[name], ((result.seed, 0),), about)

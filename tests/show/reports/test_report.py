@@ -19,11 +19,11 @@ from reported import QUIET, hypotheses, invented
 from scrub import ScrubError, prepare
 from scrub.show.reports.report import Report, command, make_report
 from scrub.store.results.stored import StudyResults
-from scrub.study.run import Prepared
-from scrub.study.statistics import Interval
+from scrub.study.run import Trial
+from scrub.text.numbers import Interval
 
 MINUS = "\N{MINUS SIGN}"
-Studied = tuple[StudyResults, Prepared]
+Studied = tuple[StudyResults, Trial]
 
 
 def shown(interval: Interval, digits: int, sign: str = "") -> str:
@@ -70,10 +70,10 @@ def published_left_out(row: list[str], wanted: list[str]) -> list[str]:
 
 @pytest.mark.parametrize("markdown", [False, True])
 def test_what_stands_in_it(study: Studied, report: Report, markdown: bool) -> None:
-    stored, prepared = study
+    stored, trial = study
     root = rendered(report.markdown) if markdown else parsed(report.html)
     text = text_of(root)
-    for each in prepared.hypotheses:
+    for each in trial.hypotheses:
         assert " ".join(each.claim.split()) in text
     for warning in stored.result.warnings:
         assert warning in text
@@ -81,7 +81,7 @@ def test_what_stands_in_it(study: Studied, report: Report, markdown: bool) -> No
         assert [name, value] in in_tables(report.markdown if markdown else report.html, markdown)
     for deviation in stored.result.gates.deviations.values():
         assert f"{deviation:.1e}" in text
-    for layer, head in (head for heads in prepared.model.roles.values() for head in heads):
+    for layer, head in (head for heads in trial.model.roles.values() for head in heads):
         assert f"Head {layer}.{head}" in text
     assert "What changed against naive" in text
     assert "scrub report induction/naive induction/refined_1 induction/refined_5 --sequences 23 --seed 5" in text
@@ -116,7 +116,7 @@ def test_the_same_results_give_the_same_report(study: Studied, report: Report) -
 
 
 def test_tokens_are_coloured_by_what_they_lose(study: Studied, report: Report) -> None:
-    stored, prepared = study
+    stored, trial = study
     root = parsed(report.html)
     section = next(s for s in root.iter("section") if s.attrib["aria-labelledby"] == "h1")
     views = [each for each in section.iter("div") if each.attrib.get("class") == "tokens"]
@@ -125,7 +125,7 @@ def test_tokens_are_coloured_by_what_they_lose(study: Studied, report: Report) -
     change = stored.token_losses("naive/all") - stored.token_losses("unscrubbed")
     for number, view in zip(numbers, views, strict=True):
         spans = list(view.iter("span"))
-        scored = np.flatnonzero(prepared.selected[number])
+        scored = np.flatnonzero(trial.examples.scored[number])
         assert len(spans) == len(scored)
         for span, position in zip(spans, scored, strict=True):
             moved = float(change[number, position])
@@ -137,13 +137,13 @@ def test_tokens_are_coloured_by_what_they_lose(study: Studied, report: Report) -
 
 
 def test_a_sequence_is_shown_as_it_is_read(study: Studied, report: Report) -> None:
-    stored, prepared = study
-    tokenizer = prepared.model.tokenizer
+    stored, trial = study
+    tokenizer = trial.model.tokenizer
     assert tokenizer is not None
     views = [each for each in parsed(report.html).iter("div") if each.attrib.get("class") == "tokens"]
     for view in views:
         number = int(view.attrib["aria-label"].removeprefix("Sequence "))
-        text = tokenizer.decode(stored.inputs.tokens[number].tolist(), skip_special_tokens=False)
+        text = tokenizer.decode(stored.examples.tokens[number].tolist(), skip_special_tokens=False)
         assert "".join(view.itertext()) == text
 
 
@@ -181,19 +181,19 @@ def test_where_it_cannot_be_written(report: Report, tmp_path: Path) -> None:
 
 
 def test_thirty_hypotheses_on_long_sequences_stay_readable_and_small() -> None:
-    prepared = prepare(hypotheses([f"refined_{number}" for number in range(30)]), settings=QUIET)
-    stored = invented(prepared)
-    times = math.ceil(1024 / prepared.context)  # as in GPT-2, every position scored
-    tokens = np.concatenate([stored.inputs.tokens[:, :1], np.tile(stored.inputs.tokens[:, 1:], times)], 1)
-    selected = np.ones((len(tokens), tokens.shape[1] - 1), bool)
+    trial = prepare(hypotheses([f"refined_{number}" for number in range(30)]), settings=QUIET)
+    stored = invented(trial)
+    times = math.ceil(1024 / trial.examples.context)  # as in GPT-2, every position scored
+    tokens = np.concatenate([stored.examples.tokens[:, :1], np.tile(stored.examples.tokens[:, 1:], times)], 1)
+    scored = np.ones((len(tokens), tokens.shape[1] - 1), bool)
 
     def losses(experiment: str) -> np.ndarray:
-        return np.random.default_rng(len(experiment)).exponential(size=selected.shape)
+        return np.random.default_rng(len(experiment)).exponential(size=scored.shape)
 
-    config = prepared.model.config.model_copy(update={"roles": {}})  # it reads no sequence so long
-    inputs = replace(stored.inputs, tokens=tokens, selected=selected)
-    without = replace(prepared, model=replace(prepared.model, config=config))
-    report = make_report(replace(stored, inputs=inputs, token_losses=losses), without)
+    config = trial.model.config.model_copy(update={"roles": {}})  # it reads no sequence so long
+    examples = replace(stored.examples, tokens=tokens, scored=scored)
+    without = replace(trial, model=replace(trial.model, config=config))
+    report = make_report(replace(stored, examples=examples, token_losses=losses), without)
     root = parsed(report.html)
     assert len(report.html.encode()) < 8_000_000
     assert f"{len(tokens[0]) - 301} more tokens" in report.html
@@ -204,19 +204,20 @@ def test_thirty_hypotheses_on_long_sequences_stay_readable_and_small() -> None:
 
 
 def test_a_hypothesis_that_is_only_stored_has_its_paths_as_text(study: Studied) -> None:
-    stored, prepared = study
-    without = replace(prepared, experiments=[e for e in prepared.experiments if not e.name.startswith("refined_1/")])
+    stored, trial = study
+    kept = trial.experiments.only([each for each in trial.graphs if not each.startswith("refined_1/")])
+    without = replace(trial, experiments=kept)
     report = make_report(stored, without)
     paths = stored.hypotheses["refined_1"].paths["all"]
     assert " ".join(paths.split()) in text_of(parsed(report.html))
 
 
 def test_random_hypotheses_are_told_of_where_they_belong(study: Studied) -> None:
-    stored, prepared = study
+    stored, trial = study
     described = dict(stored.hypotheses)
     for name in ("refined_1", "refined_5"):
         described[name] = replace(described[name], null_of="naive")
-    report = make_report(replace(stored, hypotheses=described), prepared)
+    report = make_report(replace(stored, hypotheses=described), trial)
     text = text_of(parsed(report.html))
     ours, *random = (stored.result.recovered(f"{n}/all") for n in ("naive", "refined_1", "refined_5"))
     beaten = sum(each.estimate < ours.estimate for each in random)
@@ -230,8 +231,8 @@ def test_random_hypotheses_are_told_of_where_they_belong(study: Studied) -> None
 
 
 def test_the_command_names_what_was_asked_for(study: Studied) -> None:
-    stored, prepared = study
-    some = replace(prepared, hypotheses=[h for h in prepared.hypotheses if h.name in ("naive", "refined_5")])
+    stored, trial = study
+    some = replace(trial, hypotheses=[h for h in trial.hypotheses if h.name in ("naive", "refined_5")])
     described = dict(stored.hypotheses)
     described["naive"] = replace(described["naive"], parameters={"heads": "3 4", "width": 2})
     words = shlex.split(command(replace(stored, hypotheses=described), some))

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 from rich.console import Console
 
-from scrub.store.results.stored import Described, Inputs, StudyResults
+from scrub.data.examples import Examples
+from scrub.store.results.stored import Described, StudyResults
 from scrub.study.gates import Gates
+from scrub.study.metric import LOSS
 from scrub.study.result import Result
-from scrub.study.run import Prepared
+from scrub.study.run import Trial
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz ,"
 
@@ -60,7 +62,8 @@ def made(
     )
     return StudyResults(
         result,
-        Inputs(tokens, selected, dict(enumerate(LETTERS)) if texts is None else texts),
+        Examples(tokens, selected),
+        dict(enumerate(LETTERS)) if texts is None else texts,
         {name: described.get(name, Described(name, "", f"k {name} -> y")) for name, _ in rows},
         losses.__getitem__,
         tuple((seed, draw) for draw in range(draws)),
@@ -96,23 +99,25 @@ def said(found: object, width: int = 130) -> str:
     return captured.get()
 
 
-def ran(prepared: Prepared) -> StudyResults:
+def ran(trial: Trial) -> StudyResults:
     """The results of a study that runs here and now, in one pairing, without a folder in between."""
-    draw, selected = prepared.draw(0), prepared.selected
-    tokens = prepared.data.tokens.numpy()
-    losses = {each.name: np.full(selected.shape, np.nan) for each in prepared.experiments}
-    for name, values in prepared.measuring().measure(draw, np.arange(len(tokens))).losses.items():
-        losses[name][selected] = values
-    tokenizer = prepared.model.tokenizer
+    examples, made = trial.examples, trial.evaluator()
+    losses = {each.name: np.full(examples.scored.shape, np.nan) for each in trial.experiments}
+    found = made(trial.pairing(0), np.arange(len(examples)), values_of=[LOSS.name])
+    for name, values in losses.items():
+        values[examples.scored] = found.values[LOSS.name, name]
+    tokenizer = trial.model.tokenizer
     assert tokenizer is not None
-    texts = {int(token): tokenizer.decode([int(token)], skip_special_tokens=False) for token in np.unique(tokens)}
-    described = [Described(each.name, each.claim, each.rules) for each in prepared.hypotheses]
+    different = np.unique(examples.tokens)
+    texts = {int(token): tokenizer.decode([int(token)], skip_special_tokens=False) for token in different}
+    described = [Described(each.name, each.claim, each.rules) for each in trial.hypotheses]
     hypotheses = {each.name: each for each in described}
     return StudyResults(
-        prepared.run(),
-        Inputs(tokens, selected, texts),
+        trial.run(),
+        examples,
+        texts,
         hypotheses,
         losses.__getitem__,
-        ((prepared.settings.seed, 0),),
+        ((trial.settings.seed, 0),),
         {},
     )

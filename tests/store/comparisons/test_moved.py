@@ -13,8 +13,10 @@ from rich.console import Console
 from scrub.store.comparisons.comparison import compare
 from scrub.store.comparisons.moved import LEVELS, moved
 from scrub.store.results.stored import StudyResults
+from scrub.study.evaluate import Evaluator
 from scrub.study.gates import Gates
-from scrub.study.run import Prepared, Settings, prepare
+from scrub.study.run import prepare
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 
 EVERY = 10_000
@@ -27,7 +29,7 @@ def study(seed: int = 1, draws: int = 1) -> StudyResults:
 def gains(stored: StudyResults) -> dict[tuple[int, int], float]:
     """By sequence and position, one by one."""
     ours, theirs = stored.token_losses("b/all"), stored.token_losses("a/all")
-    places = [(s, p) for s in range(ours.shape[0]) for p in range(ours.shape[1]) if stored.inputs.selected[s, p]]
+    places = [(s, p) for s in range(ours.shape[0]) for p in range(ours.shape[1]) if stored.examples.scored[s, p]]
     return {(s, p): float(theirs[s, p] - ours[s, p]) for s, p in places}
 
 
@@ -92,7 +94,7 @@ def test_against_plain_loops() -> None:
     positive = sum(gain for gain in every.values() if gain > 0)
     assert found.tokens.gained.share == pytest.approx(sum(every[place] for place in best[:top]) / positive)
     for token in found.tokens.rows:
-        line = [LETTERS[t] for t in stored.inputs.tokens[token.sequence]]
+        line = [LETTERS[t] for t in stored.examples.tokens[token.sequence]]
         assert token.before == "".join(line[: token.position + 1])
         assert (token.read, token.target) == (line[token.position], line[token.position + 1])
         assert token.before + token.target + token.after == "".join(line)
@@ -100,7 +102,7 @@ def test_against_plain_loops() -> None:
     for level, shift in (("targets", 1), ("reads", 0)):
         sums: dict[str, list[tuple[int, float]]] = defaultdict(list)
         for (sequence, position), gain in every.items():
-            sums[LETTERS[stored.inputs.tokens[sequence, position + shift]]].append((sequence, gain))
+            sums[LETTERS[stored.examples.tokens[sequence, position + shift]]].append((sequence, gain))
         order = sorted(sums, key=lambda text: sum(gain for _, gain in sums[text]), reverse=True)
         assert [kind.text for kind in getattr(found, level).gained.most] == order[:top]
         for kind in getattr(found, level).rows:
@@ -155,7 +157,7 @@ def test_tokens_without_a_tokenizer_stay_apart() -> None:
 
 def test_a_real_study(project: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(str(project))
-    monkeypatch.setattr(Prepared, "gates", lambda _: Gates({"none": 0.0}, ()))
+    monkeypatch.setattr(Evaluator, "_passed", lambda *_: Gates({"none": 0.0}, ()))
     names = ["induction/naive", "induction/refined_1"]
     stored = ran(prepare(names, settings=Settings(sequences=29, dtype="float64", progress=False)))
     found = moved(stored, "refined_1", "naive", "k", top=EVERY)
@@ -173,7 +175,7 @@ def test_tables_are_safe_and_fit(width: int) -> None:
     stored = study()
     stored = made(
         {name: stored.token_losses(name) for name in ("unscrubbed", "baseline", "a/all", "b/all")},
-        tokens=stored.inputs.tokens % len(texts),
+        tokens=stored.examples.tokens % len(texts),
         texts=texts,
     )
     found = moved(stored, "b", "a", top=9)

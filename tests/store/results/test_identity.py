@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -218,3 +221,38 @@ def test_parts_that_were_run_one_after_the_other_are_one_hypothesis(own: Path) -
     described = found.hypotheses["keep"]
     assert set(described.paths) == set(described.hashes) == {"k", "all"}
     assert described.claim
+
+
+SCRIPT = """
+import sys
+from scrub.paths.hashes import hash_graph
+from scrub.study.run import prepare
+from scrub.store.sweeps.grid import Grid
+from scrub.store.sweeps.ready import Ready
+from scrub.study.settings import Settings
+
+for study in ("one", "two", "induction"):
+    trial = prepare(study, settings=Settings(sequences=37))
+    print(trial.plan())
+(job,) = Grid.make(studies=["one", "two"], sequences=37).jobs()
+ready = Ready(job)
+print(ready.trial.plan())
+for name, cell in ready.cells.items():
+    print(name, cell.key(0, 0))
+"""
+
+
+def test_hashes_and_plans_are_the_same_in_every_process(swept: Path, project: Path) -> None:
+    """Sets have another order in each, and nothing may depend on it: else bits of float64 would."""
+    if not (swept / "hypotheses/induction").exists():
+        (swept / "hypotheses/induction").symlink_to(project / "hypotheses/induction")
+    said = []
+    for seed in ("1", "2"):
+        path = os.pathsep.join(p for p in sys.path if p)
+        environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": seed}
+        run = subprocess.run(
+            [sys.executable, "-c", SCRIPT], cwd=swept, env=environment, capture_output=True, text=True, check=True
+        )
+        said.append(run.stdout)
+    assert said[0] == said[1]
+    assert said[0].count("log_normaliser") > 10

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pandas as pd
-import polars as pl
 import pytest
 
 from scrub.store.results.folder import Results
@@ -42,6 +40,9 @@ def ours(folder: Path) -> dict[tuple[str, str], float]:
 
 
 def test_percent_recovered_by_pandas_polars_and_duckdb(swept: Path) -> None:
+    import duckdb
+    import polars as pl
+
     folder = swept / "results"
     wanted = ours(folder)
     assert len(wanted) == 12
@@ -82,6 +83,8 @@ def test_every_row_says_what_it_rests_on(swept: Path) -> None:
 
 
 def test_the_inputs_are_there_and_go_with_the_losses(swept: Path) -> None:
+    import polars as pl
+
     (file,) = (swept / "results/inputs").iterdir()
     inputs = pl.read_parquet(file)
     first = pl.read_parquet(swept / "results/losses/*.parquet").row(0, named=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,14 @@ import pytest
 from safetensors.torch import load_file, save_file
 from sweeping import KEEP, LIKE, WINDOW, make_study, rows, same_bits
 
-import scrub.study.run
-from scrub.show.tables.run import print_sweep
+import scrub.study.evaluate
+from scrub.cli.sweep import print_sweep
 from scrub.store.sweeps import ready, work
 from scrub.store.sweeps import sweep as engine
 from scrub.store.sweeps.sweep import Swept, sweep
 from scrub.store.sweeps.workers import WorkerDied, Workers, local_workers
-from scrub.study.experiments import Experiment
-from scrub.study.measuring import Measuring
+from scrub.study.evaluate import Evaluator
+from scrub.study.experiments import Experiments
 from scrub.text.errors import GateError
 
 FAST: dict[str, Any] = {"sequences": 37, "dtype": "float64", "progress": False}
@@ -148,13 +148,13 @@ def test_what_changes_while_a_sweep_runs(
     assert [len(stored.hypotheses) for stored in again.studies()] == [3, 4]
 
 
-def guilty_gates(experiments: Sequence[Experiment], *others: Any) -> Any:
+def guilty_gates(experiments: Experiments, *others: Any) -> Any:
     if any(each.hypothesis and each.hypothesis.name == "guilty" for each in experiments):
         raise GateError("the guilty one gives another loss")
     return check_gates(experiments, *others)
 
 
-check_gates = scrub.study.run.check_gates
+check_gates = scrub.study.evaluate.check_gates
 
 
 def test_one_whose_gate_fails(
@@ -162,7 +162,7 @@ def test_one_whose_gate_fails(
 ) -> None:
     bad(sweeping, KEEP)
     with monkeypatch.context() as patched:
-        patched.setattr(scrub.study.run, "check_gates", guilty_gates)
+        patched.setattr(scrub.study.evaluate, "check_gates", guilty_gates)
         swept = run()
     assert [(f.study, f.hypothesis, f.stage, f.kind) for f in swept.failures] == [
         ("bad", "guilty", "gates", "gate")
@@ -178,18 +178,18 @@ def test_one_whose_gate_fails(
 
 def failing_measure(what: Callable[[Any], Any]) -> Callable[..., Any]:
     """Measuring that goes wrong where the guilty hypothesis is in the plan, in the second block."""
-    plain = Measuring.measure
+    plain = Evaluator.__call__
 
-    def measure(self: Measuring, draw: Any, members: Any) -> Any:
-        batch = plain(self, draw, members)
-        return what(batch) if "bad/guilty/k" in self.names and len(members) < 8 else batch
+    def measure(self: Evaluator, pairing: Any, members: Any, values_of: Any) -> Any:
+        found = plain(self, pairing, members, values_of)
+        return what(found) if "bad/guilty/k" in found.names and len(members) < 8 else found
 
     return measure
 
 
-def infinite(batch: Any) -> Any:
-    batch.sums["kl", "bad/guilty/k"][:] = np.nan
-    return batch
+def infinite(found: Any) -> Any:
+    found.sums["kl", "bad/guilty/k"][:] = np.nan
+    return found
 
 
 def bug(_: Any) -> Any:
@@ -204,7 +204,7 @@ def test_one_that_cannot_be_measured(
 ) -> None:
     bad(sweeping, KEEP)
     with monkeypatch.context() as patched:
-        patched.setattr(Measuring, "measure", failing_measure(what))
+        patched.setattr(Evaluator, "__call__", failing_measure(what))
         swept = run(draws=2)
     assert [(f.hypothesis, f.stage, f.kind, f.block) for f in swept.failures] == [("guilty", "measure", kind, 1)] * len(
         MODELS
@@ -225,13 +225,13 @@ class Mortal:
     """Workers in this process, of which one dies with certain tasks."""
 
     def __init__(self, deadly: Callable[[tuple[str, ...]], bool]) -> None:
-        self.count = 2
+        self.count, self.sees_files = 2, True
         self.deadly = deadly
         self.deaths = 0
         self.plain = local_workers(1, "cpu")
 
     def submit(self, _worker: int, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        if function is work.measure and self.deadly(arguments[-1]):
+        if function is work.measure and self.deadly(arguments[4]):
             self.deaths += 1
             future: Future[Any] = Future()
             future.set_exception(WorkerDied("its worker process was ended by SIGKILL"))

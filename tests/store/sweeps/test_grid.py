@@ -125,7 +125,7 @@ def test_a_cluster_that_goes_away(
     plain, left = local_workers(1, "cpu"), [4]
 
     class Lost:
-        count = 1
+        count, sees_files = 1, True
         __enter__ = lambda self: self  # noqa: E731
         __exit__ = lambda *_: None  # noqa: E731
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -12,19 +14,24 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import torch
-from sweeping import same_bits
+from sweeping import KEEP, LIKE, make_study, rows, same_bits
 
+from scrub.models.model import load_model
+from scrub.store.results.folder import Results
+from scrub.store.sweeps import ray as far
 from scrub.store.sweeps import sweep as engine
 from scrub.store.sweeps.ray import ray_workers
 from scrub.store.sweeps.sweep import sweep
-from scrub.store.sweeps.workers import WorkerDied, Workers, local_workers
+from scrub.store.sweeps.workers import NodeLost, WorkerDied, Workers, WorkersLost, local_workers
 from scrub.text.errors import ScrubError
 
 SECONDS = 180.0
@@ -75,32 +82,43 @@ def bereft() -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.fixture(scope="module")
-def address(bereft: subprocess.Popen[str]) -> Iterator[str]:  # noqa: ARG001 - begins first
-    """The address of a cluster of two CPUs."""
+def cluster(bereft: subprocess.Popen[str]) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:  # noqa: ARG001 - begins first
+    """The address of a cluster of two nodes, of one CPU each and a folder of its own, and the process of the second."""
     folder = tempfile.mkdtemp(prefix="ray")  # short: a socket's name has at most 107 bytes
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_TMPDIR": folder}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "token")
-        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        patch.setenv("RAY_TMPDIR", folder)
-        options = [
-            "--head",
-            f"--port={port}",
-            "--num-cpus=2",
-            "--include-dashboard=false",
-            "--disable-usage-stats",
-        ]
-        command = [str(Path(sys.executable).parent / "ray"), "start", "--block", *options, f"--temp-dir={folder}"]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder) as cluster:
-            try:
-                wait_for(port)
-                yield f"127.0.0.1:{port}"
-            finally:
-                processes = [psutil.Process(cluster.pid), *psutil.Process(cluster.pid).children(recursive=True)]
-                for process in processes:
-                    process.kill()
+        for name, value in token.items():
+            patch.setenv(name, value)
+        patch.setenv("RAY_health_check_period_ms", "1000")  # so that a lost node is soon known to be lost
+        head = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}"]
+        with node(folder, "first", *head):
+            wait_for(port)
+            with node(folder, "second", f"--address=127.0.0.1:{port}") as second:
+                yield f"127.0.0.1:{port}", second
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def node(folder: str, name: str, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A node of a cluster in a process of its own, which runs in an empty folder."""
+    empty = Path(folder) / name
+    empty.mkdir()
+    command = [str(Path(sys.executable).parent / "ray"), "start", "--block", "--num-cpus=1", "--disable-usage-stats"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([*command, *options, "--object-store-memory=100000000"], cwd=empty, **quiet) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                kill(process.pid)
+
+
+def kill(pid: int) -> None:
+    """Kill a process and all that it started."""
+    for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+        process.kill()
 
 
 def wait_for(port: int) -> None:
@@ -114,8 +132,13 @@ def wait_for(port: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def workers(address: str) -> Iterator[Workers]:
-    with ray_workers(address, "cpu") as workers:
+def workers(cluster: tuple[str, subprocess.Popen[bytes]]) -> Iterator[Workers]:
+    """A worker on each node, once both are there."""
+    start = time.monotonic()
+    while (workers := ray_workers(cluster[0], "cpu")).count < 2:
+        workers.close()
+        assert time.monotonic() - start < SECONDS, "the second node doesn't start"
+    with workers:
         yield workers
 
 
@@ -168,15 +191,12 @@ def test_what_a_task_raises_comes_through(workers: Workers) -> None:
     assert result(workers, lambda: "alive") == "alive"
 
 
-def test_a_task_runs_in_the_folder_of_whoever_asks(
+def test_a_task_runs_in_the_folder_of_whoever_asks_if_it_is_there(
     workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     assert result(workers, os.getcwd) == str(tmp_path / "here")
-    monkeypatch.setattr(Path, "cwd", lambda: tmp_path / "only" / "there")
-    with pytest.raises(ScrubError, match=r"no folder .*only/there: every node must see the same files"):
-        result(workers, os.getcwd)
 
 
 def test_a_connection_that_is_there_is_used_and_left(workers: Workers) -> None:
@@ -188,15 +208,54 @@ def test_a_connection_that_is_there_is_used_and_left(workers: Workers) -> None:
     assert result(workers, lambda: "alive") == "alive"
 
 
-def test_a_sweep_on_a_cluster_has_the_bits_of_one_here(
-    workers: Workers, sweeping: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def unseen(workers: Workers, sweeping: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose folder no node sees, so that they run in empty ones of their own."""
+    monkeypatch.setattr(far, "_folder", lambda: str(sweeping / "only" / "here"))
+    monkeypatch.setattr(engine, "_workers", lambda *_: nullcontext(workers))  # the cluster has room for those alone
+    for worker in range(2):
+        if Path(str(result(workers, os.getcwd, worker=worker))).name not in {"first", "second"}:
+            with contextlib.suppress(WorkerDied):  # it was in another test's folder
+                result(workers, os._exit, 3, worker=worker)
+        assert result(workers, os.listdir, worker=worker) == []
+    return sweeping
+
+
+GRID: dict[str, Any] = {"sequences": 37, "draws": 2, "dtype": "float64", "progress": False}
+HELPED = """
+from letters import letter
+from scrub import Hypothesis
+
+hypothesis = Hypothesis("v  a1.ind/v/**  -> like letter", features={"letter": letter})
+"""
+
+
+def test_a_sweep_on_nodes_that_see_no_file_has_the_bits_of_one_here(
+    unseen: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grid: dict[str, Any] = {"sequences": 37, "draws": 2, "dtype": "float64", "progress": False}
-    with monkeypatch.context() as patched:  # the cluster has room for those that it has
-        patched.setattr(engine, "_workers", lambda *_: nullcontext(workers))
-        assert not sweep("one", results="far", ray="auto", **grid).failures
-    assert not sweep("one", results="here", workers=1, **grid).failures
-    same_bits(sweeping / "far", sweeping / "here")
+    """The user's own model, one in memory, data and hypotheses, of which one has a feature of another module of theirs.
+
+    What can't be read here is a failure, as it is where workers read it themselves.
+    """
+    make_study(unseen, "two", keep=KEEP, like=LIKE, helped=HELPED)
+    file = make_study(unseen, "bad", keep=KEEP) / "study.py"
+    file.write_text(file.read_text().replace('data="words"', 'data="lost"'))
+    (unseen / "letters.py").write_text("def letter(tokens, tokenizer):\n    return tokens[:, 3] % 3\n")
+    monkeypatch.syspath_prepend(unseen)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setitem(sys.modules, "letters", import_module("letters"))
+    (unseen / "letters.py").unlink()
+    model = replace(load_model("tiny", torch.float64), name="mine", folder=None)
+    grid = {"studies": ["one", "bad", "two"], "models": ["tiny", model], **GRID}
+    swept = sweep(results="far", ray="auto", **grid)
+    monkeypatch.setattr(engine, "_workers", lambda *_: local_workers(1, "cpu"))
+    plain = sweep(results="here", **grid)
+    for each in (swept, plain):
+        failures = {(failure.study, failure.hypothesis, failure.model, failure.stage) for failure in each.failures}
+        assert failures == {("bad", "", "tiny", "lower"), ("bad", "", "mine", "lower")}
+        assert all("there is no data 'lost'" in failure.reason for failure in each.failures)
+    same_bits(unseen / "far", unseen / "here")
+    assert set(rows(unseen / "far")["model"]) == {"tiny", "mine"}
 
 
 def test_a_cluster_without_gpus_is_refused(workers: Workers) -> None:  # noqa: ARG001 - connected
@@ -232,3 +291,45 @@ def test_a_cluster_that_goes_away_is_lost(bereft: subprocess.Popen[str]) -> None
     out, err = bereft.communicate(timeout=SECONDS)
     lost = 'the Ray cluster "local" went away: once it is back, run the same command to go on'
     assert (out.splitlines(), err, bereft.returncode) == ([lost, lost, "[]"], "", 0)
+
+
+def test_a_full_node_has_no_worker_and_the_others_go_on(
+    workers: Workers, cluster: tuple[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(far, "_PLACE_SECONDS", 3.0)
+    assert [result(workers, abs, -3, worker=worker) for worker in range(2)] == [3, 3]  # which have both CPUs
+    with ray_workers(cluster[0], "cpu") as others:
+        futures = [others.submit(worker, abs, -5) for worker in range(2)]
+        for future in futures:
+            with pytest.raises(WorkersLost, match="has no room for a worker any more"):
+                future.result(SECONDS)
+    with contextlib.suppress(WorkerDied):
+        result(workers, os._exit, 3, worker=1)
+    with ray_workers(cluster[0], "cpu") as others:
+        futures = [others.submit(worker, abs, -5) for worker in range(2)]
+        assert futures[1].result(SECONDS) == 5
+        with pytest.raises(NodeLost, match="has no room for a worker any more"):
+            futures[0].result(SECONDS)
+
+
+def test_a_lost_node_costs_its_tasks_and_the_sweep_goes_on(  # the last one: the cluster has one node after it
+    cluster: tuple[str, subprocess.Popen[bytes]], unseen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Results.add_losses
+
+    def add_losses(self: Results, *arguments: Any) -> None:
+        plain(self, *arguments)
+        if cluster[1].poll() is None:
+            kill(cluster[1].pid)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Results, "add_losses", add_losses)
+        patched.setattr(engine._Sweep, "_died", lambda *_: pytest.fail("no task is to blame for it"))
+        swept = sweep("one", results="far", ray="auto", **{**GRID, "draws": 8})
+    assert not swept.failures
+    assert swept.computed == 16
+    (note,) = swept.notes
+    assert re.fullmatch(r"the node \w+ \(.*\) of the Ray cluster .* went away: the sweep went on without it", note)
+    monkeypatch.setattr(engine, "_workers", lambda *_: local_workers(1, "cpu"))
+    sweep("one", results="here", **{**GRID, "draws": 8})
+    same_bits(unseen / "far", unseen / "here")

@@ -15,7 +15,8 @@ from sweeping import KEEP, LIKE, make_study, rows, same_bits
 from scrub.plan.plan import Plan
 from scrub.store.results.folder import Results
 from scrub.store.sweeps.sweep import sweep
-from scrub.study.run import Settings, run
+from scrub.study.run import run
+from scrub.study.settings import Settings
 
 FAST: dict[str, Any] = {"sequences": 37, "dtype": "float64", "progress": False}
 

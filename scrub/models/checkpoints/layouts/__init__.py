@@ -2,9 +2,10 @@
 
 A file has NAME; RANK (where several layouts claim a folder, the lowest wins); WEIGHTS, the file of weights that only
 this layout has, or None; claims(names, fields), whether a folder with files of these names, and with these fields
-in its config.json, is of this layout; and read(folder, fields, overrides), which gives a :class:`Checkpoint`.
-A layout that models are saved in also has FAMILIES, the names of those families (None: all others), and
-write(family, config, params), which gives the fields of config.json and the tensors.
+in its config.json, is of this layout; and read(container, fields, overrides), which gives a :class:`Checkpoint` of
+those files, or of a config and a state dict in memory (see container.py). A layout that models are saved in also has
+FAMILIES, the names of those families (None: all others), and write(family, config, params), which gives the fields of
+config.json and the tensors.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from scrub.models.families import ModelConfig
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a folder holds: a config, the graph that follows, and tensors whose names and shapes are checked.
+    """What a container holds: a config, the graph that follows, and tensors whose names and shapes are checked.
 
     `params(dtype)` reads the values, by the names of the graph's parameters; it raises ScrubError if one is a NaN,
     infinite, or more than the type can hold.
@@ -37,7 +38,7 @@ class Checkpoint:
 
 
 def layouts() -> list[ModuleType]:
-    """The layouts, those that win first."""
+    """List the layouts, those that win first."""
     modules: Iterable[ModuleType] = (
         import_module(f"{__name__}.{each.name}") for each in pkgutil.iter_modules(__path__)
     )

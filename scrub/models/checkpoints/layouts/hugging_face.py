@@ -1,4 +1,4 @@
-"""GPT-2 as transformers saves it: `GPT2LMHeadModel.save_pretrained`, in one file or in shards.
+"""GPT-2 as transformers has it, and saves it: `GPT2LMHeadModel.save_pretrained`, in one file or in shards.
 
 config.json says model_type "gpt2". The weights of its Conv1D layers are [in, out], and c_attn has q, k and v side by
 side, each with its heads side by side: https://huggingface.co/docs/transformers/model_doc/gpt2
@@ -9,17 +9,24 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from scrub.models.checkpoints.checks import Shapes, check_config, check_tensors, read_values, without_fields
+from scrub.models.checkpoints.checks import (
+    Shapes,
+    asks,
+    check_config,
+    check_tensors,
+    read_parts,
+    read_values,
+    without_fields,
+)
+from scrub.models.checkpoints.container import Container
 from scrub.models.checkpoints.layouts import Checkpoint
-from scrub.models.checkpoints.names import CONFIG
-from scrub.models.checkpoints.stored import Stored, open_weights
+from scrub.models.checkpoints.stored import StoredTensor, Where
 from scrub.models.families import ModelConfig, gpt2
 from scrub.text.errors import ScrubError
 from scrub.text.files import shown
@@ -60,24 +67,23 @@ class Fields(BaseModel):
     add_cross_attention: Literal[False] = False
 
     def scale(self, layer: int) -> float:
-        """What a layer's scores are multiplied by, besides 1 / sqrt(d_head)."""
+        """Compute what a layer's scores are multiplied by, besides 1 / sqrt(d_head)."""
         scale = 1.0 if self.scale_attn_weights else (self.n_embd // self.n_head) ** 0.5
         return scale / (layer + 1) if self.scale_attn_by_inverse_layer_idx else scale
 
 
 def claims(names: Collection[str], fields: Mapping[str, object]) -> bool:
-    """Whether config.json has a model_type."""
+    """Tell whether config.json has a model_type."""
     del names
     return "model_type" in fields
 
 
-def read(folder: Path, fields: Mapping[str, object], overrides: Mapping[str, object]) -> Checkpoint:
-    """The GPT-2 of a folder. Raises ScrubError for anything that is wrong with its files, or isn't GPT-2."""
-    path = folder / CONFIG
-    said = _said(path, {**fields, **overrides})
-    config = check_config(path, gpt2, {**_for_people(fields, said), **_shape(said), **overrides})
+def read(container: Container, fields: Mapping[str, object], overrides: Mapping[str, object]) -> Checkpoint:
+    """Read a GPT-2. Raises ScrubError for anything that is wrong with its config or tensors, or isn't GPT-2."""
+    said = _said(container.config, {**fields, **overrides})
+    config = check_config(container.config, gpt2, {**_for_people(fields, said), **_shape(said), **overrides})
     assert isinstance(config, gpt2.Config)
-    weights, stored = open_weights(folder)
+    weights, stored = container.tensors(None)
     named = {_without_prefix(name, stored): each for name, each in stored.items()}
     tensors = {name: each for name, each in named.items() if not _MASKS.fullmatch(name)}
     shapes = _shapes(config)
@@ -88,7 +94,7 @@ def read(folder: Path, fields: Mapping[str, object], overrides: Mapping[str, obj
 def write(
     family: str, config: ModelConfig, params: Mapping[str, Tensor]
 ) -> tuple[dict[str, object], Mapping[str, Tensor]]:
-    """The fields of config.json, which say that transformers computes in float32, and the tensors.
+    """Make the fields of config.json, which say that transformers computes in float32, and the tensors.
 
     Raises ScrubError if the heads aren't as wide as the model together, as they are in every GPT-2 of transformers.
     """
@@ -121,13 +127,13 @@ def write(
     return fields, _tensors(c, params)
 
 
-def _without_prefix(name: str, stored: Mapping[str, Stored]) -> str:
-    """GPT2LMHeadModel calls GPT2Model `transformer`; a file of the latter alone has no such prefix."""
+def _without_prefix(name: str, stored: Mapping[str, StoredTensor]) -> str:
+    """Drop `transformer.`, as GPT2LMHeadModel calls its GPT2Model: a file of the latter alone has no such prefix."""
     without = name.removeprefix("transformer.")
     return name if without in stored else without  # a file with both names is refused
 
 
-def _said(path: Path, fields: Mapping[str, object]) -> Fields:
+def _said(path: Where, fields: Mapping[str, object]) -> Fields:
     if fields["model_type"] != "gpt2":
         raise ScrubError(
             f"{shown(path)} is of the model_type {short(fields['model_type'])}: "
@@ -146,7 +152,7 @@ def _said(path: Path, fields: Mapping[str, object]) -> Fields:
 
 
 def _shape(said: Fields) -> dict[str, object]:
-    """The config of the family, but for what people add."""
+    """Make the config of the family, but for what people add."""
     return {
         "n_ctx": said.n_positions,
         "vocab_size": said.vocab_size,
@@ -163,7 +169,7 @@ def _shape(said: Fields) -> dict[str, object]:
 
 
 def _implied(bos_token_id: int) -> dict[str, object]:
-    """What is said of every model that is saved, unless it was loaded with something else.
+    """Say what is said of every model that is saved, unless it was loaded with something else.
 
     Whatever type the tensors are stored in, transformers computes in float32.
     """
@@ -179,14 +185,14 @@ def _implied(bos_token_id: int) -> dict[str, object]:
 
 
 def _for_people(fields: Mapping[str, object], said: Fields) -> dict[str, object]:
-    """The fields that are kept as they are: roles, what people add, and what transformers adds of its own accord."""
+    """Take the fields that are kept as they are: roles, what people add, and what transformers adds by itself."""
     implied = _implied(said.bos_token_id)
     rest = without_fields(fields, [*Fields.model_fields, "dtype", "torch_dtype"])
     return {name: value for name, value in rest.items() if name not in implied or implied[name] != value}
 
 
 def _shapes(c: gpt2.Config) -> Shapes:
-    """The tensors that such a model has in a file."""
+    """List the tensors that such a model has in a file."""
     norm: Shapes = {"weight": (c.d_model,), "bias": (c.d_model,)}
     layer: dict[str, Shapes] = {
         "ln_1": norm,
@@ -203,35 +209,41 @@ def _shapes(c: gpt2.Config) -> Shapes:
 
 
 def _params(
-    c: gpt2.Config, scale: Callable[[int], float], stored: Mapping[str, Stored], dtype: torch.dtype
+    c: gpt2.Config, scale: Callable[[int], float], stored: Mapping[str, StoredTensor], dtype: torch.dtype
 ) -> dict[str, Tensor]:
-    """The parameters of the graph; what multiplies a layer's scores is a part of its queries."""
-    heads = (c.n_heads, c.d_head, -1)
+    """Read the parameters of the graph; what multiplies a layer's scores is a part of its queries."""
 
-    def take(name: str) -> Tensor:
-        return read_values(stored[name], dtype)
+    heads = (c.n_heads, c.d_head)
 
-    params = {ours: take(theirs) for ours, theirs in _same_names(c).items()}
-    if c.tied and _HEAD in stored and not take(_HEAD).equal(params["embed.weight"]):
+    def turned(name: str) -> Tensor:
+        return read_values(stored[name], dtype, lambda weight: weight.mT)
+
+    params = {ours: read_values(stored[theirs], dtype) for ours, theirs in _same_names(c).items()}
+    if c.tied and _HEAD in stored and not stored[_HEAD].read().to(dtype).equal(params["embed.weight"]):
+        where = stored[_HEAD].path
         raise ScrubError(
-            f"{shown(stored[_HEAD].path)}: {_HEAD} differs from {stored['wte.weight'].name}, but {CONFIG} beside it "
-            "says that they are tied: set tie_word_embeddings to false if the model has both"
+            f"{shown(where)}: {_HEAD} differs from {stored['wte.weight'].name}, but {asks(where)} says that they are "
+            "tied: set tie_word_embeddings to false if the model has both"
         )
     for at in range(c.n_layers):
         ours, theirs = f"layers.{at}", f"h.{at}"
-        weight, bias = take(f"{theirs}.attn.c_attn.weight").mT.contiguous(), take(f"{theirs}.attn.c_attn.bias")
-        for slot, w, b in zip("qkv", weight.chunk(3), bias.chunk(3), strict=True):
-            factor = scale(at) if slot == "q" else 1.0
-            params[f"{ours}.w{slot}"] = w.view(heads) * factor
-            params[f"{ours}.b{slot}"] = b.view(heads[:2]) * factor
-        params[f"{ours}.wo"] = take(f"{theirs}.attn.c_proj.weight").view(heads).mT.contiguous()
-        params[f"{ours}.w_in"] = take(f"{theirs}.mlp.c_fc.weight").mT.contiguous()
-        params[f"{ours}.w_out"] = take(f"{theirs}.mlp.c_proj.weight").mT.contiguous()
+        weights = read_parts(stored[f"{theirs}.attn.c_attn.weight"], dtype, lambda weight: weight.mT.chunk(3))
+        biases = read_parts(stored[f"{theirs}.attn.c_attn.bias"], dtype, lambda bias: bias.chunk(3))
+        for slot, weight, bias in zip("qkv", weights, biases, strict=True):
+            if slot == "q" and scale(at) != 1:
+                weight, bias = weight.mul_(scale(at)), bias.mul_(scale(at))  # noqa: PLW2901
+            params[f"{ours}.w{slot}"] = weight.view(*heads, -1)
+            params[f"{ours}.b{slot}"] = bias.view(heads)
+        params[f"{ours}.wo"] = read_values(
+            stored[f"{theirs}.attn.c_proj.weight"], dtype, lambda weight: weight.view(*heads, -1).mT
+        )
+        params[f"{ours}.w_in"] = turned(f"{theirs}.mlp.c_fc.weight")
+        params[f"{ours}.w_out"] = turned(f"{theirs}.mlp.c_proj.weight")
     return params
 
 
 def _tensors(c: gpt2.Config, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What :func:`_params` reads."""
+    """Make what :func:`_params` reads."""
     tensors = {theirs: params[ours] for ours, theirs in _same_names(c).items()}
     for at in range(c.n_layers):
         ours, theirs = f"layers.{at}", f"h.{at}"
@@ -246,7 +258,7 @@ def _tensors(c: gpt2.Config, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _same_names(c: gpt2.Config) -> dict[str, str]:
-    """The tensors that are the same here and there, their names there by those here."""
+    """List the tensors that are the same here and there, their names there by those here."""
     names = {"embed": "wte", "pos": "wpe"} | ({} if c.tied else {"unembed": "lm_head"})
     same = {f"{ours}.weight": f"{theirs}.weight" for ours, theirs in names.items()}
     norms = {"final_ln": "ln_f"} | {f"layers.{at}.ln{i}": f"h.{at}.ln_{i}" for at in range(c.n_layers) for i in (1, 2)}

@@ -9,16 +9,22 @@ For the attention-only family it doesn't change: `embed.weight` [vocab, d_model]
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from scrub.models.checkpoints.checks import check_config, check_tensors, parameter_shapes, read_values, without_fields
+from scrub.models.checkpoints.checks import (
+    Shapes,
+    check_config,
+    check_tensors,
+    parameter_shapes,
+    read_values,
+    without_fields,
+)
+from scrub.models.checkpoints.container import Container
 from scrub.models.checkpoints.layouts import Checkpoint
-from scrub.models.checkpoints.names import CONFIG, TENSORS
-from scrub.models.checkpoints.stored import open_tensors
+from scrub.models.checkpoints.names import TENSORS
+from scrub.models.checkpoints.stored import StoredTensor, Where
 from scrub.models.families import ModelConfig, architectures
 
 NAME, RANK, WEIGHTS = "own", 1, None
@@ -26,35 +32,37 @@ FAMILIES = None  # those that no other layout is for
 
 
 def claims(names: Collection[str], fields: Mapping[str, object]) -> bool:
-    """Whether config.json names a family of scrub's."""
+    """Tell whether config.json names a family of scrub's."""
     del names
     return fields.get("architecture") in list(architectures())
 
 
-def read(folder: Path, fields: Mapping[str, object], overrides: Mapping[str, object]) -> Checkpoint:
-    """The model of a folder. Raises ScrubError for anything that is wrong with its files."""
+def read(container: Container, fields: Mapping[str, object], overrides: Mapping[str, object]) -> Checkpoint:
+    """Read a model; its tensors must be exactly the graph's. Raises ScrubError for anything that is wrong with it."""
     family = architectures()[str(fields["architecture"])]
-    config = check_config(folder / CONFIG, family, {**without_fields(fields, ["architecture"]), **overrides})
+    config = check_config(container.config, family, {**without_fields(fields, ["architecture"]), **overrides})
     graph = family.lower(config)
-    return Checkpoint(config, graph, partial(read_tensors, folder / TENSORS, parameter_shapes(graph)))
+    return Checkpoint(
+        config, graph, lambda dtype: read_tensors(*container.tensors(TENSORS), parameter_shapes(graph), dtype)
+    )
 
 
-def read_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, which must be exactly those of `shapes`, on the CPU in `dtype`.
+def read_tensors(
+    where: Where, stored: Mapping[str, StoredTensor], shapes: Shapes, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """Read tensors, which must be exactly those of `shapes`, in `dtype`.
 
-    Raises ScrubError if it is no safetensors file, is truncated, misses a tensor or has one too many, or if one has
-    another shape, isn't stored as float32, bfloat16 or float16, holds a NaN or an infinity, or has values that
-    `dtype` can't hold.
+    Raises ScrubError if one is missing or there is one too many, or if one has another shape, isn't stored as a type
+    that a checkpoint may hold, holds a NaN or an infinity, or has values that `dtype` can't hold.
     """
-    stored = open_tensors(path)
-    check_tensors(path, stored, shapes)
+    check_tensors(where, stored, shapes)
     return {name: read_values(stored[name], dtype) for name in shapes}
 
 
 def write(
     family: str, config: ModelConfig, params: Mapping[str, Tensor]
 ) -> tuple[dict[str, object], Mapping[str, Tensor]]:
-    """The fields of config.json, without those that say nothing, and the tensors."""
+    """Make the fields of config.json, without those that say nothing, and the tensors."""
     said = config.model_dump(mode="json", exclude_defaults=True)
     roles = config.model_dump(mode="json", include={"roles"})
     return {"architecture": family, **said, **roles}, params

@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from scrub.models.checkpoints.container import Container
 from scrub.models.checkpoints.layouts import Checkpoint, transformer_lens
 from scrub.models.checkpoints.names import TENSORS
-from scrub.models.checkpoints.stored import Stored, open_tensors
+from scrub.models.checkpoints.stored import StoredTensor, Where
 from scrub.text.errors import ScrubError
 from scrub.text.files import shown
 from scrub.text.wording import first_mistake, short
@@ -31,18 +31,17 @@ KNOWN: dict[str, object] = {
 
 
 def claims(names: Collection[str], fields: Mapping[str, object]) -> bool:
-    """Whether there is a file of this name, and no model of transformers that was saved beside it."""
+    """Tell whether there is a file of this name, and no model of transformers that was saved beside it."""
     return WEIGHTS in names and not (TENSORS in names and "model_type" in fields)
 
 
-def read(folder: Path, fields: Mapping[str, object], overrides: Mapping[str, object]) -> Checkpoint:
-    """The model of a folder, its sizes from the tensors. Raises ScrubError for anything that is wrong with them.
+def read(container: Container, fields: Mapping[str, object], overrides: Mapping[str, object]) -> Checkpoint:
+    """Read the model, its sizes from the tensors. Raises ScrubError for anything that is wrong with them.
 
     The matrices may be the other way round, as [out, in], where their shapes tell.
     """
     del fields
-    path = folder / WEIGHTS
-    stored = open_tensors(path)
+    path, stored = container.tensors(WEIGHTS)
     said = _sizes(path, stored)
     expected = transformer_lens.shapes(said)
     upright = {name: _upright(each, expected.get(name, each.shape)) for name, each in stored.items()}
@@ -50,7 +49,7 @@ def read(folder: Path, fields: Mapping[str, object], overrides: Mapping[str, obj
     return transformer_lens.read_state(path, path, upright, said, {"bos_token_id": begin, **KNOWN, **overrides})
 
 
-def _sizes(path: Path, stored: Mapping[str, Stored]) -> transformer_lens.Fields:
+def _sizes(path: Where, stored: Mapping[str, StoredTensor]) -> transformer_lens.Fields:
     def shape(name: str, axes: int) -> list[int]:
         if name not in stored or len(stored[name].shape) != axes:
             found = short(list(stored[name].shape)) if name in stored else "not there"
@@ -61,7 +60,7 @@ def _sizes(path: Path, stored: Mapping[str, Stored]) -> transformer_lens.Fields:
         return list(stored[name].shape)
 
     def other(name: str, axes: int) -> int:
-        """The size of the last two axes that isn't d_model."""
+        """Get the size of the last two axes that isn't d_model."""
         sizes = shape(name, axes)[-2:]
         return sizes[0] if sizes[1] == d_model else sizes[1]
 
@@ -82,7 +81,7 @@ def _sizes(path: Path, stored: Mapping[str, Stored]) -> transformer_lens.Fields:
         raise ScrubError(f"{shown(path)} is no model: {first_mistake(error)}") from error
 
 
-def _upright(each: Stored, expected: tuple[int, ...]) -> Stored:
+def _upright(each: StoredTensor, expected: tuple[int, ...]) -> StoredTensor:
     turned = (*each.shape[:-2], *each.shape[:-3:-1])
     if each.shape != expected and turned == expected:
         return replace(each, shape=turned, read=lambda: each.read().mT)

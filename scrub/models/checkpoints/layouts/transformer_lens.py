@@ -1,4 +1,4 @@
-"""Attention-only models as TransformerLens saves them: `torch.save(model.state_dict())` and a config.json beside it.
+"""Attention-only models of TransformerLens: `torch.save(model.state_dict())` and a config.json beside it.
 
 config.json has d_vocab: it is a HookedTransformerConfig's fields, or those of the models that TransformerLens's author
 trained (https://huggingface.co/NeelNanda). W_Q, W_K and W_V are [heads, d_model, d_head], W_O [heads, d_head, d_model],
@@ -11,7 +11,6 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from math import isclose
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -19,10 +18,10 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from scrub.models.checkpoints.checks import Shapes, check_config, check_tensors, read_values, without_fields
+from scrub.models.checkpoints.container import Container
 from scrub.models.checkpoints.layouts import Checkpoint
-from scrub.models.checkpoints.names import CONFIG, TOKENIZER_CONFIG
-from scrub.models.checkpoints.stored import Stored, open_weights
-from scrub.models.checkpoints.tokenizer import begin_token
+from scrub.models.checkpoints.names import TOKENIZER_CONFIG
+from scrub.models.checkpoints.stored import StoredTensor, Where
 from scrub.models.families import attention_only
 from scrub.text.errors import ScrubError
 from scrub.text.files import shown
@@ -63,31 +62,30 @@ _READ = [*Fields.model_fields, "normalization_type"]
 
 
 def claims(names: Collection[str], fields: Mapping[str, object]) -> bool:
-    """Whether config.json has the vocabulary's size under TransformerLens's name."""
+    """Tell whether config.json has the vocabulary's size under TransformerLens's name."""
     del names
     return "d_vocab" in fields
 
 
-def read(folder: Path, fields: Mapping[str, object], overrides: Mapping[str, object]) -> Checkpoint:
-    """The attention-only model of a folder. Raises ScrubError for anything that is wrong with its files."""
-    path = folder / CONFIG
-    said = _said(path, fields)
+def read(container: Container, fields: Mapping[str, object], overrides: Mapping[str, object]) -> Checkpoint:
+    """Read an attention-only model. Raises ScrubError for anything that is wrong with its config or tensors."""
+    said = _said(container.config, fields)
     people = without_fields(fields, [*_READ, *_plain_values(said), "architecture"]) | dict(overrides)
-    if "bos_token_id" not in people and (begin := begin_token(folder)) is not None:
+    if "bos_token_id" not in people and (begin := container.begin()) is not None:
         people["bos_token_id"] = begin
     if "bos_token_id" not in people:
         raise ScrubError(
-            f"{shown(path)} has no field 'bos_token_id', and no {TOKENIZER_CONFIG} beside it says the token in front "
-            "of every sequence: add the field"
+            f"{shown(container.config)} has no field 'bos_token_id', and no {TOKENIZER_CONFIG} beside it says the "
+            "token in front of every sequence: add the field"
         )
-    weights, stored = open_weights(folder)
-    return read_state(path, weights, stored, said, people)
+    weights, stored = container.tensors(None)
+    return read_state(container.config, weights, stored, said, people)
 
 
 def read_state(
-    path: Path, weights: Path, stored: Mapping[str, Stored], said: Fields, people: Mapping[str, object]
+    path: Where, weights: Where, stored: Mapping[str, StoredTensor], said: Fields, people: Mapping[str, object]
 ) -> Checkpoint:
-    """The model of a state dict, with the fields of a config that it doesn't hold; biases of zeros are left out."""
+    """Read a state dict, with the fields of a config that it doesn't hold; biases of zeros are left out."""
     tensors = {name: each for name, each in stored.items() if not _BUFFERS.fullmatch(name)}
     check_tensors(weights, tensors, shapes(said), _optional(said))
     biased = [
@@ -112,7 +110,7 @@ def read_state(
 
 
 def shapes(said: Fields) -> Shapes:
-    """The tensors that such a state dict always has."""
+    """List the tensors that such a state dict always has."""
     vector, head = (said.d_model,), (said.n_heads, said.d_model, said.d_head)
     norms = [f"blocks.{at}.ln1" for at in range(said.n_layers)] + ["ln_final"]
     weights = {f"{norm}.{part}": vector for norm in norms for part in ("w", "b")} if said.normalization == "LN" else {}
@@ -127,7 +125,7 @@ def shapes(said: Fields) -> Shapes:
     }
 
 
-def _said(path: Path, fields: Mapping[str, object]) -> Fields:
+def _said(path: Where, fields: Mapping[str, object]) -> Fields:
     what = f"{shown(path)} is no config of an attention-only model that scrub reads"
     if not fields.get("attn_only", True):
         raise ScrubError(f"{what}: attn_only is {short(fields['attn_only'])}, so it has MLPs")
@@ -144,7 +142,7 @@ def _said(path: Path, fields: Mapping[str, object]) -> Fields:
 
 
 def _plain_values(said: Fields) -> dict[str, tuple[object, ...]]:
-    """The fields that change the computation, and the values at which they don't."""
+    """List the fields that change the computation, with the values at which they don't."""
     off = (False, None)
     return {
         "attention_dir": ("causal",),
@@ -166,22 +164,25 @@ def _plain_values(said: Fields) -> dict[str, tuple[object, ...]]:
 
 
 def _bias_names(n_layers: int) -> dict[str, list[str]]:
-    """The names of the biases of each kind."""
+    """Name the biases of each kind."""
     names = {kind: [f"blocks.{at}.{name}" for at in range(n_layers)] for kind, name in _BIASES.items()}
     return {**names, "unembed": [_UNEMBED_BIAS]}
 
 
 def _optional(said: Fields) -> Shapes:
-    """The biases that a state dict may have."""
+    """List the biases that a state dict may have."""
     widths = dict.fromkeys("qkv", (said.n_heads, said.d_head)) | {"o": (said.d_model,), "unembed": (said.d_vocab,)}
     return {name: widths[kind] for kind, names in _bias_names(said.n_layers).items() for name in names}
 
 
-def _params(c: attention_only.Config, stored: Mapping[str, Stored], dtype: torch.dtype) -> dict[str, Tensor]:
-    """The parameters of the graph. LayerNorms without weights have ones and zeros, biases that aren't there zeros."""
+def _params(c: attention_only.Config, stored: Mapping[str, StoredTensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Read the parameters of the graph: ones and zeros for LayerNorms without weights, zeros for missing biases."""
 
     def take(name: str) -> Tensor:
         return read_values(stored[name], dtype)
+
+    def turned(name: str) -> Tensor:
+        return read_values(stored[name], dtype, lambda weight: weight.mT)
 
     def norm(ours: str, theirs: str) -> Iterator[tuple[str, Tensor]]:
         yield f"{ours}.weight", take(f"{theirs}.w") if f"{theirs}.w" in stored else torch.ones(c.d_model, dtype=dtype)
@@ -192,11 +193,11 @@ def _params(c: attention_only.Config, stored: Mapping[str, Stored], dtype: torch
         "pos.weight": take("pos_embed.W_pos"),
         **dict(norm("final_ln", "ln_final")),
     }
-    params["unembed.weight"] = take("unembed.W_U").mT.contiguous()
+    params["unembed.weight"] = turned("unembed.W_U")
     for at in range(c.n_layers):
         ours, theirs = f"layers.{at}", f"blocks.{at}"
         params |= dict(norm(f"{ours}.ln", f"{theirs}.ln1"))
-        params |= {f"{ours}.w{slot}": take(f"{theirs}.attn.W_{slot.upper()}").mT.contiguous() for slot in "qkvo"}
+        params |= {f"{ours}.w{slot}": turned(f"{theirs}.attn.W_{slot.upper()}") for slot in "qkvo"}
         for kind in c.biases:
             if kind != "unembed":
                 name = f"{theirs}.{_BIASES[kind]}"

@@ -1,4 +1,4 @@
-"""Repeated random tokens (RRT), and where the tokens of any sequence stand for a second time.
+"""Repeated random tokens (RRT), and the places where the tokens of any sequence stand for a second time.
 
 RRT are a begin token, a random draw, and the same draw again: nothing but an earlier copy helps there (Olsson et al.
 2022, In-context Learning and Induction Heads).
@@ -16,7 +16,7 @@ NOWHERE = -1
 
 @dataclass(frozen=True)
 class Repeats:
-    """For every position of some sequences: where its token stood before, and what it promises.
+    """Earlier copies, for every position of some sequences: where its token stood before, and what it promises.
 
     `first` is the position of that earlier copy, B = `expected` the token behind it, at the position `target`. All are
     NOWHERE at positions whose token is there for the first time.
@@ -40,7 +40,7 @@ class Repeats:
 def repeated_tokens(
     candidates: Int[np.ndarray, " candidate"], n_ctx: int, bos_token_id: int, sequences: int, seed: int
 ) -> Int[np.ndarray, "sequence position_plus_one"]:
-    """Sequences in which nothing but an earlier copy helps, and that only in the second half.
+    """Draw sequences in which nothing but an earlier copy helps, and that only in the second half.
 
     As many tokens as fit n_ctx + 1 positions; an odd one is left out, so the length can be one less.
     """
@@ -51,7 +51,7 @@ def repeated_tokens(
 
 
 def second_half(tokens: Int[np.ndarray, "sequence position_plus_one"]) -> Repeats:
-    """What the second half of :func:`repeated_tokens` repeats: each position the one half a sequence before.
+    """Find what the second half of :func:`repeated_tokens` repeats: each position the one half a sequence before.
 
     Within a draw a token can stand twice too: that is chance, and no second occurrence. The last token is only to be
     predicted, so the arrays have no position for it.
@@ -63,7 +63,7 @@ def second_half(tokens: Int[np.ndarray, "sequence position_plus_one"]) -> Repeat
 
 
 def earlier_copies(tokens: Int[np.ndarray, "sequence position_plus_one"]) -> Repeats:
-    """What any sequences, such as natural text, repeat: for each position the latest earlier copy of its token.
+    """Find what any sequences, such as natural text, repeat: for each position the latest earlier copy of its token.
 
     The last token is only to be predicted, so the arrays have no position for it.
     """
@@ -80,7 +80,7 @@ def earlier_copies(tokens: Int[np.ndarray, "sequence position_plus_one"]) -> Rep
 def common_tokens(
     tokens: Int[np.ndarray, "sequence position"], bos_token_id: int, most: int
 ) -> Int[np.ndarray, " token"]:
-    """The most frequent tokens of some text. Uniform draws are dominated by tokens that a model hardly knows."""
+    """Find the most frequent tokens of some text. Uniform draws are dominated by tokens that a model hardly knows."""
     ids, counts = np.unique(tokens[tokens != bos_token_id], return_counts=True)
     return np.asarray(ids[np.argsort(-counts, kind="stable")[:most]])
 

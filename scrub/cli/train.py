@@ -1,4 +1,4 @@
-"""The command that trains a model in the box."""
+"""`scrub train`: training a model like those in the box."""
 
 from __future__ import annotations
 
@@ -7,43 +7,40 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scrub.models.families import ModelConfig
-from scrub.models.find import find
+from scrub.cli.fields import Options, Words
 from scrub.text.errors import ScrubError
 from scrub.text.files import make_folder, one_line
-from scrub.training.settings import Settings
-from scrub.training.shapes import SHAPES
+from scrub.training.settings import SHAPED, Settings
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-DEFAULTS = Settings()
+    from scrub.models.families import ModelConfig
+
+SETTINGS = {
+    "tokens": Words(None, "Positions to train on."),
+    "decay_tokens": Words(None, "Of these, the last ones, with a decaying learning rate."),
+    "batch": Words(None, "Sequences a step."),
+    "lr": Words(None, "AdamW's learning rate."),
+    "matrix_lr": Words(None, "Muon's learning rate."),
+    "optimiser": Words(None, "muon or adamw"),
+    "stdlib_share": Words(None, "Fraction of the sequences from the standard library."),
+    "seed": Words(None, "Seed of parameters and batches."),
+    "store": Words(None, "How the model's weights are stored: float32, float16 or bfloat16."),
+}
 
 
 def train(
     folder: Annotated[Path, typer.Argument(help="Where the run keeps its files.")],
-    shape: Annotated[str, typer.Option(help=f"What to train: {' or '.join(SHAPES)}.")] = "attn2l",
+    shape: Annotated[str, typer.Option(help=f"What to train: {' or '.join(SHAPED)}.")] = "attn2l",
     tokenizer: Annotated[
         str, typer.Option(help="Model whose tokenizer to take; without one, it is trained first.")
     ] = "",
-    tokens: Annotated[int, typer.Option(help="Positions to train on.")] = DEFAULTS.tokens,
-    decay_tokens: Annotated[int, typer.Option(help="Of these, the last ones, with a decaying learning rate.")] = (
-        DEFAULTS.decay_tokens
-    ),
-    batch: Annotated[int, typer.Option(help="Sequences a step.")] = DEFAULTS.batch,
-    lr: Annotated[float, typer.Option(help="AdamW's learning rate.")] = DEFAULTS.lr,
-    matrix_lr: Annotated[float, typer.Option(help="Muon's learning rate.")] = DEFAULTS.matrix_lr,
-    optimiser: Annotated[str, typer.Option(help="muon or adamw")] = DEFAULTS.optimiser,
-    stdlib_share: Annotated[float, typer.Option(help="Fraction of the sequences from the standard library.")] = (
-        DEFAULTS.stdlib_share
-    ),
-    seed: Annotated[int, typer.Option(help="Seed of parameters and batches.")] = DEFAULTS.seed,
+    *,
+    settings: Annotated[Settings, Options(SETTINGS)],
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves torch's choice.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     resume: Annotated[str, typer.Option(help="Checkpoint in the folder to go on from.")] = "",
-    store: Annotated[str, typer.Option(help="How the model's weights are stored: float32, float16 or bfloat16.")] = (
-        DEFAULTS.store
-    ),
 ) -> None:
     """Train a small model on the source of Python and of the installed packages."""
     import torch
@@ -55,17 +52,6 @@ def train(
     if threads:
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # tiny optimiser moments are slow on the CPU and change nothing
-    settings = Settings(
-        tokens=tokens,
-        decay_tokens=decay_tokens,
-        batch=batch,
-        lr=lr,
-        matrix_lr=matrix_lr,
-        optimiser=optimiser,
-        stdlib_share=stdlib_share,
-        seed=seed,
-        store=store,
-    )
     where, config = _device(device), _shape(shape)
     ready = _tokenizer(tokenizer, config.vocab_size) if tokenizer else None
     make_folder(folder)
@@ -74,7 +60,7 @@ def train(
         trainer.resume(resume)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as bar:
-        task = bar.add_task("training", total=tokens)
+        task = bar.add_task("training", total=settings.tokens)
         trainer.run(lambda done, value: bar.update(task, completed=done, description=f"loss {value:.3f}"))
 
 
@@ -87,6 +73,8 @@ def _device(device: str) -> str:
 
 
 def _shape(name: str) -> ModelConfig:
+    from scrub.training.shapes import SHAPES
+
     if name not in SHAPES:
         raise ScrubError(f"there is no shape {one_line(name)!r}: train one of {', '.join(SHAPES)}")
     return SHAPES[name]
@@ -95,6 +83,7 @@ def _shape(name: str) -> ModelConfig:
 def _tokenizer(model: str, vocab_size: int) -> Tokenizer:
     from scrub.models.checkpoints import TOKENIZER
     from scrub.models.checkpoints.tokenizer import read_tokenizer, tokenizer_file
+    from scrub.models.find import find
 
     folder = find("models", model)
     return read_tokenizer(tokenizer_file(folder) or folder / TOKENIZER, vocab_size)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from scrub.data.prompts.repeated import Repeats, earlier_copies, repeated_tokens, second_half
+from scrub.data.repeated import Repeats, earlier_copies, repeated_tokens, second_half
 
 
 def searched(tokens: np.ndarray) -> Repeats:

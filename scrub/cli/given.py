@@ -1,0 +1,114 @@
+"""What is typed for options that hold several values, or one of several forms."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scrub.text.errors import ScrubError
+from scrub.text.files import shown
+
+
+def split_parts(parts: str | None) -> tuple[str, ...] | None:
+    """Read `--parts q,k`; None is all parts. Raises ScrubError if there is none."""
+    return listed("--parts", parts, "part", "as in q,k")
+
+
+def listed(option: str, text: str | None, what: str, example: str) -> tuple[str, ...] | None:
+    """Read what stands between the commas of an option, or None without it. Raises ScrubError if nothing does."""
+    if text is None:
+        return None
+    found = tuple(each.strip() for each in text.split(",") if each.strip())
+    if not found:
+        raise ScrubError(f"{option} {text!r} names no {what}: name some, {example}, or leave the option out")
+    return found
+
+
+def given_seeds(text: str | None) -> tuple[int, ...] | None:
+    """Read the seeds of `--seed 0,1`, or None without it. Raises ScrubError for what is no number."""
+    found = listed("--seed", text, "seed", "as in 0,1")
+    if found is None:
+        return None
+    if wrong := [each for each in found if not re.fullmatch(r"-?\d{1,20}", each)]:
+        raise ScrubError(f"--seed {wrong[0]!r} is no whole number: write them as in 0,1")
+    return tuple(map(int, found))
+
+
+def given_heads(text: str, roles: Mapping[str, Sequence[tuple[int, int]]]) -> list[tuple[int, int]]:
+    """Read a head such as `1.3`, also as the site `a1.3`, or a role, as (layer, head) pairs.
+
+    Raises ScrubError for what is neither.
+    """
+    if matched := re.fullmatch(r"a?(\d{1,9})\.(\d{1,9})", text.strip()):
+        return [(int(matched[1]), int(matched[2]))]
+    if text not in roles:
+        known = f", or one of the roles {', '.join(roles)}" if roles else ""
+        raise ScrubError(f"{text!r} is no head: write LAYER.HEAD, as in 1.3{known}")
+    return list(roles[text])
+
+
+def given_parameters(texts: list[str] | None) -> dict[str, tuple[str | int | float, ...]]:
+    """Read each `--set NAME=VALUE,...`, numbers as numbers. Commas between braces don't end a value.
+
+    Raises ScrubError for a text that isn't of this form.
+    """
+    found: dict[str, tuple[str | int | float, ...]] = {}
+    for text in texts or ():
+        name, equals, values = text.partition("=")
+        each = [value.strip() for value in re.split(r",(?![^{}]*\})", values)]
+        if not name.strip() or not equals or not all(each):
+            raise ScrubError(f"--set {text!r} gives no value: write NAME=VALUE, or NAME=VALUE,VALUE for several")
+        found[name.strip()] = (*found.get(name.strip(), ()), *map(_number_or_text, each))
+    return found
+
+
+def given_pairs(option: str, texts: list[str] | None, form: str, example: str) -> dict[str, str]:
+    """Read options such as `--attend SITE=PATTERN`, by name. Raises ScrubError for a text of another form."""
+    found: dict[str, str] = {}
+    for text in texts or ():
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not (name and equals and value) or name in found:
+            raise ScrubError(f"{option} {text!r} gives nothing: write {form}, each once, as in {example}")
+        found[name] = value
+    return found
+
+
+def given_arrays(texts: list[str] | None) -> dict[str, Any]:
+    """Read the arrays of `--array NAME=FILE.npy`, unpickling nothing. Raises ScrubError for what holds no numbers."""
+    import numpy as np
+
+    found = {}
+    for name, file in given_pairs("--array", texts, "NAME=FILE.npy", "mine=pattern.npy").items():
+        try:
+            with Path(file).open("rb") as opened:
+                read = np.lib.format.read_array(opened, allow_pickle=False)
+            if read.dtype.kind not in "biuf":
+                raise ValueError(f"of {read.dtype}")
+            found[name] = read
+        except OSError as error:
+            raise ScrubError(f"{shown(file)} can't be read: {error.strerror}: give a file of numpy.save") from error
+        except (ValueError, EOFError, MemoryError) as error:
+            raise ScrubError(
+                f"{shown(file)} holds no array of numbers: give a file that numpy.save wrote of one"
+            ) from error
+    return found
+
+
+def one_input(**given: str | None) -> None:
+    """Raise ScrubError if more than one of several options that say what to measure on is given."""
+    named = [f"--{name}" for name, value in given.items() if value is not None]
+    if len(named) > 1:
+        raise ScrubError(f"{' and '.join(named)} each say what to measure on: give one of them")
+
+
+def _number_or_text(text: str) -> str | int | float:
+    for kind in (int, float):
+        try:
+            if str(number := kind(text)) == text and math.isfinite(number):
+                return number
+        except (ValueError, OverflowError):
+            continue
+    return text

@@ -1,0 +1,215 @@
+"""Examples of a behaviour, wherever they come from.
+
+Text, prompts, pairs of them, fixed rows, and arrays in memory all become one thing: tokens, the positions that are
+scored, what is to be predicted there, and the other of each example where it comes with one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from tokenizers import Tokenizer
+
+from scrub.data.bigram import Bigram
+from scrub.data.repeated import NOWHERE, second_half
+from scrub.paths.hashes import hash_array, hash_of
+from scrub.text.errors import ScrubError
+
+TEXT, PROMPTS, REPEATED, PAIRS = "text", "prompts", "repeated random tokens", "pairs of sequences"
+FIRST, TARGET, QUERY = "first", "target", "second"  # the named positions of prompts that repeat: `A B ... A`
+FIRST_QUERY = 2  # position of text: what attends from the first two has hardly anything to choose from
+
+Tokens: TypeAlias = Int[np.ndarray, "example position_plus_one"]
+Scored: TypeAlias = Bool[np.ndarray, "example position"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Origin of text: the folder of its card and whitelist, its tokenizer, and a bigram of other text of it."""
+
+    vocab_size: int
+    folder: Path | None = None
+    tokenizer: Tokenizer | None = field(default=None, repr=False)
+    background: Bigram | None = field(default=None, repr=False)
+    masked: bool = False  # whether the data came with the positions that are scored
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Tokens [example, position + 1], each with the token to predict behind it, and the positions that are scored.
+
+    `Examples.of(np.array([[0, 5, 6, 5, 6]]))` are one, and `Examples(clean, scored, other=corrupted)` pairs.
+    `kind` is one of TEXT, PROMPTS, REPEATED and PAIRS; `name` is the data's, or says what prompts are made of. `other`
+    are the tokens that each example is paired with, if it comes with some. `positions` has positions by name, one for
+    each example; `copied` for each position the earlier one of the token to predict (NOWHERE where there is none);
+    `texts` what each example reads. A metric may look at other `targets` than the next token, by name.
+    """
+
+    tokens: Tokens
+    scored: Scored
+    kind: str = TEXT
+    name: str = "tokens"
+    other: Tokens | None = None
+    positions: Mapping[str, Int[np.ndarray, " example"]] = field(default_factory=dict)
+    copied: Int[np.ndarray, "example position"] | None = None
+    targets: Mapping[str, Int[np.ndarray, "example position"]] = field(default_factory=dict)
+    texts: tuple[str, ...] = ()
+    other_texts: tuple[str, ...] = ()
+    origin: Origin | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def inputs(self) -> Int[np.ndarray, "example position"]:
+        """The tokens that the model reads."""
+        return np.asarray(self.tokens[:, :-1])
+
+    @property
+    def context(self) -> int:
+        """The number of positions of each example."""
+        return int(self.scored.shape[1])
+
+    @cached_property
+    def counts(self) -> Int[np.ndarray, " example"]:
+        """The number of scored positions of each example."""
+        return np.asarray(self.scored.sum(1))
+
+    @property
+    def expected(self) -> Int[np.ndarray, " example"]:
+        """The token to predict at the end of each example: of prompts, the answer."""
+        return np.asarray(self.tokens[:, -1])
+
+    @property
+    def changed(self) -> Bool[np.ndarray, "example position"]:
+        """The positions where each example differs from its other. Raises ScrubError if it comes with none."""
+        return np.asarray(self.inputs != self.swapped().inputs)
+
+    @cached_property
+    def digest(self) -> str:
+        """The hash of everything that a number depends on."""
+        arrays = [self.tokens, self.scored, *([] if self.other is None else [self.other])]
+        named = {name: hash_array(array) for name, array in self.targets.items()}
+        return hash_of([hash_array(array) for array in arrays], named)
+
+    @classmethod
+    def of(cls, on: Examples | Any, scored: Any = None) -> Examples:
+        """Make examples of tokens in memory: an array or tensor [example, position + 1], of text.
+
+        `scored` is a mask [example, position]; without it, every position from FIRST_QUERY on is scored. Examples stay
+        as they are. Raises ScrubError for what is no such array.
+        """
+        if isinstance(on, Examples):
+            return on if scored is None else replace(on, scored=_mask(scored, on.tokens))
+        tokens = _tokens(on)
+        later = np.repeat((np.arange(tokens.shape[1] - 1) >= FIRST_QUERY)[None], len(tokens), axis=0)
+        return cls(tokens, later if scored is None else _mask(scored, tokens))
+
+    @classmethod
+    def of_repeated(cls, tokens: Tokens) -> Examples:
+        """Score the second half of repeated random tokens (:func:`scrub.data.repeated.repeated_tokens`)."""
+        copied = second_half(tokens).target
+        return cls(tokens, copied != NOWHERE, REPEATED, copied=copied)
+
+    def later(self, first_query: int = FIRST_QUERY) -> Examples:
+        """Score the same examples from a position on."""
+        return Examples.of(replace(self), np.repeat((np.arange(self.context) >= first_query)[None], len(self), axis=0))
+
+    def some(self, members: Int[np.ndarray, " member"]) -> Examples:
+        """Choose some of the examples, by their numbers."""
+
+        def chosen(mapping: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+            return {name: array[members] for name, array in mapping.items()}
+
+        return replace(
+            self,
+            tokens=self.tokens[members],
+            scored=self.scored[members],
+            other=None if self.other is None else self.other[members],
+            positions=chosen(self.positions),
+            copied=None if self.copied is None else self.copied[members],
+            targets=chosen(self.targets),
+            texts=tuple(self.texts[at] for at in members) if self.texts else (),
+            other_texts=tuple(self.other_texts[at] for at in members) if self.other_texts else (),
+        )
+
+    def followed_by(self, others: Examples) -> Examples:
+        """Put other prompts of the same length behind these."""
+        return replace(
+            self,
+            tokens=np.concatenate([self.tokens, others.tokens]),
+            scored=np.concatenate([self.scored, others.scored]),
+            positions={name: np.concatenate([at, others.positions[name]]) for name, at in self.positions.items()},
+            copied=None
+            if self.copied is None or others.copied is None
+            else np.concatenate([self.copied, others.copied]),
+            texts=(*self.texts, *others.texts),
+        )
+
+    def swapped(self) -> Examples:
+        """Swap examples and their others, as clean and corrupted prompts. Raises ScrubError if they come with none."""
+        if self.other is None:
+            raise ScrubError(f"these {self.kind} come without others: give pairs")
+        return replace(self, tokens=self.other, other=self.tokens, texts=self.other_texts, other_texts=self.texts)
+
+    def check(self, n_ctx: int, vocab_size: int, model: str) -> None:
+        """Raise ScrubError unless there is something to score, and a model of this size can read it."""
+        if not self.scored.any():
+            raise ScrubError(f"no position of the {self.kind} is scored: take more, or longer, sequences")
+        if self.context > n_ctx:
+            raise ScrubError(
+                f"the {self.kind} have {self.context} positions, but {model} reads at most {n_ctx}: shorten them"
+            )
+        if self.tokens.min() < 0 or self.tokens.max() >= vocab_size:
+            raise ScrubError(f"the {self.kind} have a token that {model} doesn't: its ids are 0 to {vocab_size - 1}")
+
+    def bigram_losses(self) -> Float[np.ndarray, "example position"]:
+        """Compute the loss of a bigram predictor at each position, in nats a token; no model takes part.
+
+        Its statistics are those of other text of the same data where there is some (for stdlib, the training side).
+        Otherwise they are of these examples: each half is predicted from the other half.
+        """
+        if self.origin is not None and self.origin.background is not None:
+            return np.asarray(self.origin.background.losses(self.tokens))
+        size = self.origin.vocab_size if self.origin is not None else int(self.tokens.max()) + 1
+        losses = np.empty((len(self), self.context))
+        for half in (0, 1):
+            losses[half::2] = Bigram.fit(self.tokens[1 - half :: 2], size).losses(self.tokens[half::2])
+        return losses
+
+
+def _array(given: Any, what: str) -> np.ndarray:
+    """Make an array of what a user gives, which may be anything. Raises ScrubError if it makes none."""
+    if isinstance(given, torch.Tensor):
+        return given.detach().cpu().numpy()
+    try:
+        return np.asarray(given)
+    except ValueError as error:  # rows of different lengths
+        raise ScrubError(f"the {what} in memory are no array ({error}): give all rows one length") from error
+
+
+def _tokens(given: Any) -> Tokens:
+    array = _array(given, "tokens")
+    if array.ndim != 2 or array.dtype.kind not in "iu" or array.shape[1] < 2 or not len(array):
+        raise ScrubError(
+            f"tokens in memory are {array.dtype} {list(array.shape)}: give whole numbers [example, position + 1], each "
+            "row with a begin token in front if the model wants one, and the last token only to be predicted"
+        )
+    return array.astype(np.int64)
+
+
+def _mask(given: Any, tokens: Tokens) -> Scored:
+    mask = _array(given, "positions")
+    wanted = (len(tokens), tokens.shape[1] - 1)
+    if mask.dtype != np.bool_ or mask.shape != wanted:
+        raise ScrubError(
+            f"the mask is {mask.dtype} {list(mask.shape)}: give bool {list(wanted)}, one for each position"
+        )
+    return mask

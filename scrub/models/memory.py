@@ -1,0 +1,67 @@
+"""Models in memory, as a layout reads them: a transformers object, or a config and a state dict."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from scrub.models.checkpoints import Checkpoint, open_state_dict
+from scrub.models.checkpoints.reading import parse
+from scrub.models.families import ModelConfig, family_of
+from scrub.text.errors import ScrubError
+from scrub.text.files import first_sentence, one_line
+from scrub.text.wording import short
+
+HOW = "a transformers model such as GPT2LMHeadModel, or (config, state dict)"
+
+
+def open_object(spec: object, name: str | None = None) -> tuple[str, Checkpoint]:
+    """Open a model in memory: its name, by default what it calls itself, and what it holds, nothing of it copied yet.
+
+    Raises ScrubError for what is no model, or anything that is wrong with its config or tensors.
+    """
+    config, state = _parts(spec)
+    called = name or _name(spec, config)
+    return called, open_state_dict(called, _fields(called, config), state)
+
+
+def _parts(spec: Any) -> tuple[object, Mapping[str, object]]:
+    if isinstance(spec, tuple) and len(spec) == 2 and isinstance(spec[1], Mapping):
+        return spec
+    if hasattr(spec, "config") and callable(getattr(spec, "state_dict", None)):
+        return spec.config, spec.state_dict()
+    raise ScrubError(f"{short(spec)} is no model: give a name, a path, OWNER/NAME on the hub, {HOW}")
+
+
+def _fields(name: str, config: Any) -> dict[str, object]:
+    """Read the fields that a file of this config would have."""
+    if isinstance(config, ModelConfig):
+        fields: object = {"architecture": family_of(config), **config.model_dump(mode="json")}
+    elif callable(getattr(config, "to_diff_dict", None)):  # as transformers saves it
+        fields = config.to_diff_dict()
+    else:
+        fields = config
+    if not isinstance(fields, Mapping):
+        raise ScrubError(f"the config of {name} is {short(config)}: give the fields of a config.json, or {HOW}")
+    try:
+        text = json.dumps(dict(fields))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ScrubError(
+            f"the config of {name} has a field that no config.json can have: {first_sentence(error)}: leave it out"
+        ) from error
+    parsed = parse(f"the config of {name}", text)
+    assert isinstance(parsed, dict)
+    return parsed
+
+
+def _name(spec: Any, config: Any) -> str:
+    """Name a model as it calls itself: where it was loaded from, or else its class or family."""
+    named = ("name_or_path", "architecture", "model_type")
+    said = config if isinstance(config, Mapping) else {field: getattr(config, field, None) for field in named}
+    if isinstance(place := said.get("name_or_path"), str) and place:
+        return Path(place).resolve().name if Path(place).is_dir() else place
+    if not isinstance(spec, tuple):
+        return type(spec).__name__
+    return one_line(said.get("architecture") or said.get("model_type") or "model")[:100]

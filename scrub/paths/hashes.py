@@ -1,0 +1,58 @@
+"""Hashes of whatever a number rests on: weights, tokens, selected positions, and experiments as they are computed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scrub.graph.node import Node, walk
+from scrub.paths.sources import Draw
+
+HASH_DIGITS = 32  # hexadecimal ones, kept of SHA-256
+
+
+def hash_of(*parts: object) -> str:
+    """Hash numbers, texts, and lists and dictionaries of those."""
+    return _short(json.dumps(parts, sort_keys=True, ensure_ascii=True).encode())
+
+
+def hash_array(array: np.ndarray) -> str:
+    """Hash an array's type, shape and values."""
+    about = f"{array.dtype.str} {array.shape} ".encode()
+    return _short(about + np.ascontiguousarray(array).tobytes())
+
+
+def hash_weights(params: Mapping[str, Tensor]) -> str:
+    """Hash parameters by name, the same in whichever precision they were loaded without loss."""
+    named = ((name, hash_array(params[name].detach().cpu().to(torch.float64).numpy())) for name in sorted(params))
+    return hash_of(list(named))
+
+
+def hash_graph(root: Node, classes: Mapping[str, str]) -> str:
+    """Hash a graph as it is computed: its operations, static arguments and sources, without labels.
+
+    So it is the table of an experiment's paths with what feeds each, in the form that decides its numbers. `classes`
+    are the hashes of what every feature says of the tokens, by the feature's name: they stand for the features of
+    `like` sources, which are functions.
+    """
+    hashes: dict[Node, str] = {}
+    for node in walk([root.value]):
+        static = {name: _argument(value, classes) for name, value in node.static}
+        source = node.arguments.get("source")
+        feature = classes.get(source.feature, "") if isinstance(source, Draw) else ""
+        hashes[node] = hash_of(node.op, static, feature, [hashes[i] for i in node.inputs])
+    return hashes[root.value]
+
+
+def _argument(value: object, classes: Mapping[str, str]) -> str:
+    """Write a static argument; a node that a held leaf stands for prints alike where its inputs differ: hash that."""
+    return hash_graph(value, classes) if isinstance(value, Node) else repr(value)
+
+
+def _short(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:HASH_DIGITS]

@@ -1,0 +1,136 @@
+"""Percent of loss recovered across hypotheses, beside what was published."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.figure import Figure
+
+from scrub.show.charts.chart import Chart
+from scrub.show.figure import Plot, Theme, check_format
+from scrub.study.experiments import Name
+from scrub.study.hypothesis import ALL
+from scrub.study.result import Result
+from scrub.text.numbers import PAGE
+from scrub.text.wording import printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SLANTED_NAMES = 8  # hypotheses, above which their names are written at a slant
+_WHOLE = 3  # which of the colours is that of all parts together
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_DASHES = ((0, ()), (0, (5, 2)), (0, (1, 1.2)), (0, ()), (0, (5, 1.5, 1, 1.5)), (0, (8, 2)))
+
+
+def recovery_chart(
+    result: Result, published: Mapping[str, float] | None = None, published_for: str = "", title: str = ""
+) -> Chart:
+    """Draw a line for each part across the hypotheses, with 95 % intervals, between the 0 % and 100 % anchors.
+
+    `published` are percentages by experiment, by default those of the result's own model; where there are some they
+    stand beside it, on the same scale, under the name of the model that they were published for, if it is given.
+    """
+    if published is None:
+        published, published_for = result.published, result.model
+    values = result.frame()[["hypothesis", "part", "recovered", "low", "high"]]
+    if published:
+        names = (Name(row.hypothesis, row.part) for row in result.table)
+        values = values.assign(published=[published.get(name, float("nan")) for name in names])
+    drawn = _Recovery(result, published, f"published, for {published_for}" if published_for else "published")
+    return Chart(title, "Percent of loss recovered, a line for each part, with 95 % intervals.", values, drawn.draw)
+
+
+def plot(result: Result) -> Figure:
+    """Draw the chart of a result as a matplotlib figure."""
+    return recovery_chart(result).figure()
+
+
+def plot_bytes(result: Result, suffix: str) -> bytes:
+    """Draw the chart of a result as a file of that suffix. Raises ScrubError for another format."""
+    check_format(suffix)
+    return recovery_chart(result).content(suffix)
+
+
+@dataclass(frozen=True)
+class _Recovery:
+    """What is drawn."""
+
+    result: Result
+    published: Mapping[str, float]
+    theirs: str  # the title over what was published
+
+    def draw(self, theme: Theme) -> Plot:
+        result = self.result
+        names, parts = (list(dict.fromkeys(each)) for each in zip(*result.rows, strict=True))
+        known = [name for name in names if any(Name(name, part) in self.published for part in parts)]
+        widths = [_width(some) for some in (names, known) if some]
+        figure = Plot(theme, 1.6 + sum(widths), 3.9)
+        panels = figure.subplots(1, len(widths), sharey=True, squeeze=False, width_ratios=widths)[0]
+        for at, part in enumerate(parts):
+            shift = (at - (len(parts) - 1) / 2) * 0.08  # so that the intervals of the parts stand side by side
+            self._measured(figure, panels[0], names, part, shift, _look(at, part, theme))
+            if known:
+                self._published(figure, panels[1], known, part, _look(at, part, theme))
+        panels[0].set_ylabel("loss recovered, %")
+        _dress(figure, panels[0], names, f"{result.study} on {result.model}, {result.data}")
+        if known:
+            _dress(figure, panels[1], known, self.theirs)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.key(len(parts), handles, labels)
+        return figure
+
+    def _measured(
+        self, figure: Plot, axes: Axes, names: Sequence[str], part: str, shift: float, look: dict[str, Any]
+    ) -> None:
+        rows = [row for row in self.result.table if row.part == part]
+        values = [row.recovered for row in rows]
+        places = [names.index(row.hypothesis) + shift for row in rows]
+        errors = [[v.estimate - v.low for v in values], [v.high - v.estimate for v in values]]
+        axes.errorbar(places, [v.estimate for v in values], yerr=errors, capsize=2, **look)
+        tips = [f"{row.hypothesis}, {part}: {PAGE.with_interval(row.recovered, 1, unit='%')}" for row in rows]
+        _spots(figure, axes, places, [v.estimate for v in values], tips)
+
+    def _published(self, figure: Plot, axes: Axes, names: Sequence[str], part: str, look: dict[str, Any]) -> None:
+        known = {x: self.published.get(Name(name, part)) for x, name in enumerate(names)}
+        places = {x: percent for x, percent in known.items() if percent is not None}
+        axes.plot([*places], [*places.values()], **look)
+        tips = [f"{names[x]}, {part}: {percent:g} %" for x, percent in places.items()]
+        _spots(figure, axes, [*places], [*places.values()], tips)
+
+
+def _spots(figure: Plot, axes: Axes, x: Sequence[float], y: Sequence[float], tips: Sequence[str]) -> None:
+    """Put what can be pointed at over marks of a line, which SVG has as one shape."""
+    if len(x):
+        figure.tip(axes.scatter(x, y, s=60, alpha=0, linewidths=0, zorder=5), tips)
+
+
+def _width(names: Sequence[str]) -> float:
+    return (1.1 if len(names) <= SLANTED_NAMES else 0.5) * len(names)
+
+
+def _look(at: int, part: str, theme: Theme) -> dict[str, Any]:
+    """The look of a part, that of all of them the same in every study."""
+    looks = [look for look in range(len(theme.colours)) if look != _WHOLE]
+    at = _WHOLE if part == ALL else looks[at % len(looks)]
+    return {
+        "label": printable(part),
+        "color": theme.colours[at],
+        "marker": _MARKERS[at],
+        "linestyle": _DASHES[at],
+        "markersize": 4,
+        "linewidth": 2.2 if at == _WHOLE else 1.3,
+    }
+
+
+def _dress(figure: Plot, axes: Axes, names: Sequence[str], title: str) -> None:
+    for anchor in (100, 0):
+        axes.axhline(anchor, color=figure.theme.faint, linewidth=0.8, zorder=0)
+    slant: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+    shown = [printable(name.replace("_", " ")) for name in names]
+    axes.set_xticks(range(len(names)), shown, parse_math=False, **(slant if len(names) > SLANTED_NAMES else {}))
+    axes.set_xlim(-0.5, len(names) - 0.5)
+    figure.name(axes, title)
+    figure.dress(axes)

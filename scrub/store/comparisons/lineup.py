@@ -1,0 +1,109 @@
+"""The results that a comparison by names is about: stored ones, or those of a sweep that runs what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scrub.graph.node import Node
+from scrub.models.model import load_graph
+from scrub.store.comparisons.comparison import Comparison, check_several, compare
+from scrub.store.comparisons.moved import Moved, moved
+from scrub.store.comparisons.names import paths_of, stored_with, studies_of
+from scrub.store.results.folder import MARK, Results
+from scrub.store.results.read import known
+from scrub.store.results.stored import StudyResults
+from scrub.store.sweeps.grid import Grid
+from scrub.store.sweeps.sweep import sweep
+from scrub.study.experiments import experiments
+from scrub.study.study import load_study
+from scrub.text.errors import ScrubError
+from scrub.text.files import one_line
+
+
+@dataclass(frozen=True)
+class Lineup:
+    """Results that hold some hypotheses, the names of these there in the order asked for, and their graphs if known.
+
+    If it `leads`, all others are compared with the first, and not each with the one before it.
+    """
+
+    results: StudyResults
+    names: Sequence[str]
+    leads: bool
+    graphs: Mapping[str, Node] = field(default_factory=dict)
+
+    def compare(self, parts: Sequence[str] | None = None) -> Comparison:
+        """Compare the hypotheses. Raises ScrubError if that can't be done."""
+        return compare(self.results, list(self.names), self.names[0] if self.leads else None, parts, self.graphs)
+
+    def moved(self, comparison: Comparison, top: int) -> list[Moved]:
+        """Find where the loss moved in each pair: in all parts together, or in the last that both have."""
+        parts: dict[tuple[str, str], str] = {}
+        for each in comparison.differences:
+            parts[each.refined, each.over] = each.part
+        return [moved(self.results, *pair, part, top) for pair, part in parts.items()] if top else []
+
+
+def stored_lineup(
+    folder: Path, names: Sequence[str], leads: bool, study: str | None, about: Mapping[str, object]
+) -> Lineup:
+    """Take what a results folder holds of all hypotheses together, and of what it is `about`, as in its model.
+
+    Raises ScrubError if it holds no such results.
+    """
+    everything = known(Results(folder), every=True)
+    fitting = [e for e in everything if all(e.about.get(name) == str(value) for name, value in about.items())]
+    if everything and not fitting:
+        said = ", ".join(f"{name} {one_line(value)}" for name, value in about.items())
+        raise ScrubError(f"{folder} holds nothing of {said}: leave --stored out to run what is missing")
+    return Lineup(*stored_with(fitting, names, study), leads)
+
+
+def swept_lineup(
+    folder: Path,
+    names: Sequence[str],
+    leads: bool,
+    study: str | None,
+    fields: Mapping[str, object],
+    workers: int | None = None,
+    ray: str | None = None,
+) -> Lineup:
+    """Run what a results folder doesn't hold of some hypotheses; `fields` are those of the grid besides.
+
+    Raises ScrubError for hypotheses that aren't there, or don't compare.
+    """
+    there = studies_of(Results(folder)) if (folder / MARK).is_file() else []
+    paths = paths_of(names, study, there)
+    grid = Grid.make(studies=_once(paths) if leads else paths, **fields)
+    plain, graphs = _lowered(grid)
+    check_several(plain)
+    if leads:
+        plain.sort(key=lambda name: _stem(name) != Path(paths[0]).stem)
+    return Lineup(sweep(grid, folder, workers, ray).only(), plain, leads, graphs)
+
+
+def _once(paths: list[str]) -> list[str]:
+    """The paths without the first, if it is one of the hypotheses of the others, as in a study of its own."""
+    first, *others = paths
+    within = {_stem(each.name) for each in load_study(others, swept=True)[1]} if others else set()
+    return others if Path(first).stem in within else paths
+
+
+def _stem(name: str) -> str:
+    """The name of a hypothesis without the values of its parameters."""
+    return name.partition("(")[0]
+
+
+def _lowered(grid: Grid) -> tuple[list[str], dict[str, Node]]:
+    """The names of the hypotheses of a grid, in order, and the graphs of their experiments."""
+    jobs = grid.model_copy(update={"null": 0}).jobs()
+    groups = [group for job in jobs for group in job.studies]
+    if len(groups) > 1:
+        named = " and ".join(dict.fromkeys(study.name for study, _ in groups))
+        raise ScrubError(f"these hypotheses belong to {named}: numbers of two studies don't compare, so name one's")
+    ((study, hypotheses),) = groups
+    graph, roles = load_graph(jobs[0].model)
+    lowered = experiments(study, hypotheses, graph, roles, grid.parts)
+    return [each.name for each in hypotheses], {each.name: each.graph for each in lowered}

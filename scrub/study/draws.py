@@ -1,0 +1,173 @@
+"""Draw the donors whose tokens stand in for each example's: resampling, freely or among those that agree with it.
+
+The seed and the number of the draw determine all of it, never the batch size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+from tokenizers import Tokenizer
+
+from scrub.data.examples import Examples, Tokens
+from scrub.paths.sources import Draw, Rows, ordered
+from scrub.text.errors import ScrubError
+
+# What a `like FEATURE` source agrees on: classes [sequence] or [sequence, position] of input tokens.
+Feature = Callable[[Int[np.ndarray, "sequence position"], Tokenizer | None], np.ndarray]
+
+BLOCK_SEQUENCES = 32  # donors are drawn among this many sequences, so that a batch computes few of their patterns
+
+
+def generator(seed: int, draw: int, purpose: str) -> np.random.Generator:
+    """Make the random generator for one purpose of one draw."""
+    return np.random.default_rng([seed, draw, *purpose.encode()])
+
+
+def pair(sequences: int, seed: int, draw: int) -> Int[np.ndarray, " sequence"]:
+    """Pair every sequence with the next one on a random cycle through all, so never with itself."""
+    cycle = generator(seed, draw, "pairs").permutation(sequences)
+    other = np.empty(sequences, dtype=np.int64)
+    other[cycle] = np.roll(cycle, -1)
+    return other
+
+
+def blocks(sequences: int, seed: int, draw: int) -> list[Int[np.ndarray, " member"]]:
+    """Partition the sequences at random into blocks of BLOCK_SEQUENCES; the last may be smaller."""
+    order = generator(seed, draw, "blocks").permutation(sequences)
+    return [order[start : start + BLOCK_SEQUENCES] for start in range(0, sequences, BLOCK_SEQUENCES)]
+
+
+def row_donors(
+    classes: Int[np.ndarray, "sequence position"], seed: int, draw: int, feature: str
+) -> Int[np.ndarray, "sequence position"]:
+    """Draw a donor for every position of every sequence: another sequence of the same class at that position.
+
+    Drawn uniformly among those of its block; where none of them agrees, among all sequences; where no
+    other agrees at all, the sequence itself is the only draw there is.
+    """
+    count, length = classes.shape
+    rng = generator(seed, draw, f"donors {feature}")
+    donors = np.empty((count, length), dtype=np.int64)
+    for members in blocks(count, seed, draw):
+        here = classes[members]
+        agrees = (here[:, None] == here[None]) & ~np.eye(len(members), dtype=bool)[:, :, None]
+        # the largest of independent uniform numbers is a uniform draw among those that agree
+        lot = np.where(agrees, rng.random(agrees.shape), -1.0)
+        donors[members] = members[lot.argmax(1)]
+        for row, position in zip(*np.nonzero(~agrees.any(1)), strict=True):
+            own = members[row]
+            everywhere = np.flatnonzero(classes[:, position] == classes[own, position])
+            others = everywhere[everywhere != own]
+            donors[own, position] = rng.choice(others) if len(others) else own
+    return donors
+
+
+def sequence_donors(
+    classes: Int[np.ndarray, " sequence"], seed: int, draw: int, feature: str
+) -> Int[np.ndarray, " sequence"]:
+    """Draw a donor of the same class for every sequence, each the donor of one; alone in its class, itself."""
+    rng = generator(seed, draw, f"donors {feature}")
+    donors = np.arange(len(classes))
+    for class_ in np.unique(classes):
+        cycle = rng.permutation(np.flatnonzero(classes == class_))
+        donors[cycle] = np.roll(cycle, -1)
+    return donors
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """One draw: which row of the pool stands in for each example, for every source.
+
+    The `pool` [row, position + 1] begins with the examples themselves. `order` is that in which they are computed.
+    """
+
+    examples: Examples
+    pool: Tokens
+    partners: Mapping[Draw, Rows]
+    order: Int[np.ndarray, " member"]
+
+    def batches(self, size: int) -> Iterator[Int[np.ndarray, " member"]]:
+        """Cut the order into batches of so many examples."""
+        for start in range(0, len(self.order), size):
+            yield self.order[start : start + size]
+
+    def itself(self, source: Draw) -> Rows:
+        """Give the partners that a source would have if it drew every example for itself."""
+        shape = self.partners[source].shape
+        rows = np.arange(len(self.examples))
+        return rows if len(shape) == 1 else np.broadcast_to(rows[:, None], shape)
+
+
+def pair_up(
+    examples: Examples,
+    sources: Iterable[Draw],
+    features: Mapping[str, Feature] | None = None,
+    tokenizer: Tokenizer | None = None,
+    seed: int = 0,
+    draw: int = 0,
+) -> Pairing:
+    """Draw for every source what stands in for each example: the seed and the number of the draw determine it.
+
+    `pair_up(examples, {X, Y}, seed=0)`. Examples that come with others are paired with those. Raises ScrubError if one
+    example has no other, or a feature doesn't say a class for each example or position.
+    """
+    pool = _Pool(examples, features or {}, tokenizer, seed, draw)
+    partners = {source: source.rows(pool) for source in ordered(sources) if isinstance(source, Draw)}
+    # within a block, examples with about as many scored positions are computed together: little padding
+    order = [block[np.argsort(examples.counts[block], kind="stable")] for block in blocks(len(examples), seed, draw)]
+    rows = examples.tokens if examples.other is None else np.concatenate([examples.tokens, examples.other])
+    return Pairing(examples, rows, partners, np.concatenate(order))
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """A pool of donors, which sources draw from: see :class:`scrub.paths.sources.Pool`."""
+
+    examples: Examples
+    features: Mapping[str, Feature]
+    tokenizer: Tokenizer | None
+    seed: int
+    draw: int
+
+    def itself(self) -> Rows:
+        return np.arange(len(self.examples))
+
+    def other(self) -> Rows:
+        count = len(self.examples)
+        if self.examples.other is not None:
+            return np.arange(count) + count
+        if count < 2:
+            raise ScrubError("one sequence has no other to resample from: give more, or ablate by zero")
+        return pair(count, self.seed, self.draw)
+
+    def agreeing(self, feature: str, by_row: bool) -> Rows:
+        inputs = self.examples.inputs
+        classes = classes_of(self.features[feature], feature, inputs, self.tokenizer)
+        wanted = inputs.shape if by_row else inputs.shape[:1]
+        if classes.shape != wanted:
+            raise ScrubError(
+                f"the feature {feature!r} gives an array of shape {classes.shape} where '{'rows ' * by_row}like "
+                f"{feature}' needs {wanted}: one class for each sequence, or with 'rows' for each position of each"
+            )
+        return (row_donors if by_row else sequence_donors)(classes, self.seed, self.draw, feature)
+
+
+def classes_of(
+    feature: Feature, name: str, tokens: Int[np.ndarray, "sequence position"], tokenizer: Tokenizer | None
+) -> np.ndarray:
+    """Ask a feature for the classes of input tokens. It is the user's own code: what it raises becomes a ScrubError."""
+    try:
+        classes = np.asarray(feature(tokens.copy(), tokenizer))
+    except ScrubError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ScrubError(
+            f"the feature {name!r} fails: {type(error).__name__}: {str(error) or 'raised'}: mend it"
+        ) from error
+    if classes.dtype.kind not in "biu":
+        raise ScrubError(f"the feature {name!r} gives {classes.dtype}: classes are whole numbers, so return those")
+    return classes

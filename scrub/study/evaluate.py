@@ -1,0 +1,253 @@
+"""The one evaluator: everything that is measured of experiments goes through here, behind the gates.
+
+A study, a block of a sweep, an ablation, a patch and a score are callers. Experiments share plans, batches bound the
+memory, and no number comes out of experiments that have not passed the gates on these weights, examples, dtype and
+device: either here, or before, which a receipt shows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from scrub.data.examples import Examples, Tokens
+from scrub.graph.node import Node
+from scrub.models.model import Model
+from scrub.paths.hashes import hash_graph, hash_of
+from scrub.paths.rules import held
+from scrub.plan.runner import Runner
+from scrub.study.binding import bind
+from scrub.study.draws import Pairing, pair_up
+from scrub.study.experiments import Experiments, Name
+from scrub.study.gates import Gates, check_gates
+from scrub.study.held import Arrays, held_values
+from scrub.study.metric import Metric
+from scrub.study.settings import Settings
+from scrub.text.errors import ScrubError
+from scrub.text.progress import batches_bar
+
+PLAN_EXPERIMENTS = 256  # at most in one plan
+
+Members = Int[np.ndarray, " member"]
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """Proof that experiments, by the hash of their graphs, passed the gates on weights, examples, dtype and device."""
+
+    gates: Gates
+    basis: str
+    experiments: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Measurements of experiments, the unscrubbed model's first, and what the gates saw.
+
+    `sums` holds for each (metric, experiment) the sum over each example's scored positions, in the metric's unit;
+    `values`, of the metrics that were asked for, every scored position, those of one example after those of another.
+    """
+
+    names: Sequence[Name]
+    sums: Mapping[tuple[str, Name], Float[np.ndarray, " example"]]
+    values: Mapping[tuple[str, Name], Float[np.ndarray, " scored"]]
+    gates: Gates
+
+    def rows(self, metric: str) -> Float[np.ndarray, "experiment scored"]:
+        """Stack every scored position of every experiment. Raises KeyError unless the metric's values were kept."""
+        return np.stack([self.values[metric, name] for name in self.names])
+
+
+class Evaluator:
+    """Experiments with their metrics on a model, whose plans are compiled once for all that is measured with them.
+
+    `reference` are the sequences that means are over, `arrays` what components are held at by name. If `quiet`, the
+    gates warn of no rule that changes nothing: in a sweep over sites many do, which its numbers show. With a `receipt`
+    that covers them, the gates are not passed anew.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        experiments: Experiments,
+        metrics: Sequence[Metric],
+        settings: Settings,
+        *,
+        reference: Tokens | None = None,
+        arrays: Arrays | None = None,
+        quiet: bool = False,
+        receipt: Receipt | None = None,
+    ) -> None:
+        self.model = model.to(settings.torch_dtype, settings.where)
+        self.experiments, self.metrics, self.settings = experiments, tuple(metrics), settings
+        self._reference, self._arrays, self._quiet, self._receipt = reference, arrays, quiet, receipt
+        self._gates: Gates | None = None
+        self._held: dict[int, dict[Node, Tensor]] = {}
+        self._runners: dict[int, Runner] = {}
+
+    @cached_property
+    def _chunks(self) -> list[Experiments]:
+        """The experiments of each plan, all of which have the unscrubbed model."""
+        every, size = self.experiments.scrubbed, PLAN_EXPERIMENTS
+        chunks = [every[start : start + size] for start in range(0, max(1, len(every)), size)]
+        return [replace(self.experiments, scrubbed=chunk) for chunk in chunks]
+
+    def _values(self, chunk: int, pairing: Pairing) -> dict[Node, Tensor]:
+        """Make the values that the components of a plan's experiments are held at, once."""
+        if chunk not in self._held:
+            leaves = held(experiment.graph for experiment in self._chunks[chunk])
+            rows = pairing.examples.tokens if self._reference is None else self._reference
+            self._held[chunk] = held_values(leaves, self.model, rows, self._arrays)
+        return self._held[chunk]
+
+    def _runner(self, chunk: int, pairing: Pairing) -> Runner:
+        """Compile the plan of some of the experiments, once."""
+        if chunk not in self._runners:
+            outputs, positions = self._chunks[chunk].outputs(self.metrics), pairing.examples.context
+            values = self._values(chunk, pairing)
+            self._runners[chunk] = Runner(outputs, self.model.params, positions, self.model.device, values)
+        return self._runners[chunk]
+
+    def basis(self, examples: Examples) -> str:
+        """Hash what the gates are passed on: weights, examples, dtype and device."""
+        return hash_of(self.model.weights_hash, examples.digest, self.settings.dtype, self.settings.where)
+
+    def check(self, pairing: Pairing) -> Gates:
+        """Pass the gates, unless that was done, here or by a receipt. Raises GateError if one fails."""
+        if self._gates is None:
+            covered = self._receipt is not None and self._covered(self._receipt, pairing.examples)
+            self._gates = self._receipt.gates if covered and self._receipt else self._passed(pairing)
+        return self._gates
+
+    def receipt(self, pairing: Pairing) -> Receipt:
+        """Pass the gates, and say what has passed them."""
+        gates = self.check(pairing)
+        return Receipt(
+            gates, self.basis(pairing.examples), frozenset(hash_graph(e.graph, {}) for e in self.experiments)
+        )
+
+    def _covered(self, receipt: Receipt, examples: Examples) -> bool:
+        graphs = {hash_graph(experiment.graph, {}) for experiment in self.experiments}
+        return graphs <= receipt.experiments and receipt.basis == self.basis(examples)
+
+    def _passed(self, pairing: Pairing) -> Gates:
+        dtype = self.settings.torch_dtype
+        with batches_bar(self.settings.progress) as bar:
+            bar.add_task(f"gates of {len(self.experiments)} experiments", total=None)
+            gates = [
+                check_gates(of, self.model, pairing, dtype, self._values(chunk, pairing), self._quiet)
+                for chunk, of in enumerate(self._chunks)
+            ]
+        return Gates.joined(gates)
+
+    def __call__(
+        self, pairing: Pairing, members: Members | None = None, values_of: Collection[str] = (), on: str = ""
+    ) -> Evaluation:
+        """Measure every experiment on the examples of a pairing, or on some, in the order in which they are given.
+
+        `values_of` are the metrics of which every position is kept, and not only sums; `on` says for the progress bar
+        what is measured. Raises GateError if a gate fails, ScrubError if a batch needs more memory than there is.
+        """
+        gates = self.check(pairing)
+        size = self.settings.at_once(pairing.examples.context)
+        order = pairing.order if members is None else members
+        batches = [order[start : start + size] for start in range(0, len(order), size)]
+        sums: dict[tuple[str, Name], np.ndarray] = {}
+        values: dict[tuple[str, Name], np.ndarray] = {}
+        with batches_bar(self.settings.progress) as bar:
+            what = f"{len(self.experiments)} experiments{on}"
+            task = bar.add_task(what, total=len(batches) * len(self._chunks))
+            for chunk, of in enumerate(self._chunks):
+                runner = self._runner(chunk, pairing)
+                totals = _Totals(
+                    pairing.examples, order if members is not None else None, of.names, self.metrics, values_of
+                )
+                for batch in batches:
+                    with enough_memory(len(batch)):
+                        bound, real = bind(runner.leaves, pairing, batch, self.model.device)
+                        totals.add(batch, runner(bound), real)
+                    bar.advance(task)
+                sums |= totals.sums
+                values |= totals.values
+        return Evaluation(self.experiments.names, sums, values, gates)
+
+
+class _Totals:
+    """Sums by example over all batches, and every scored position of some metrics."""
+
+    def __init__(
+        self,
+        examples: Examples,
+        members: Members | None,
+        names: Sequence[Name],
+        metrics: Sequence[Metric],
+        values_of: Collection[str],
+    ) -> None:
+        there = np.arange(len(examples)) if members is None else members
+        counts = examples.counts[there]
+        ends = counts.cumsum()
+        self._row = np.zeros(len(examples), dtype=np.int64)
+        self._row[there] = np.arange(len(there))
+        self._start, self._count = ends - counts, counts
+        keys = [(metric.name, name) for name in names for metric in metrics]
+        self.sums = {key: np.zeros(len(there)) for key in keys}
+        self.values = {key: np.empty(int(counts.sum())) for key in keys if key[0] in values_of}
+
+    def add(self, batch: Members, outputs: Mapping[str, Tensor], real: Tensor) -> None:
+        """Add what was measured of a batch; rows that aren't real are padding."""
+        rows = self._row[batch]
+        at = np.concatenate([np.arange(self._start[row], self._start[row] + self._count[row]) for row in rows])
+        for key, sums in self.sums.items():
+            value = outputs[":".join(key)][..., 0].double()
+            sums[rows] = (value * real).sum(1).cpu().numpy()
+            if key in self.values:
+                self.values[key][at] = value[real].cpu().numpy()
+
+
+def evaluate(
+    model: Model,
+    experiments: Experiments,
+    examples: Examples,
+    metrics: Sequence[Metric],
+    settings: Settings | None = None,
+    *,
+    values_of: Collection[str] = (),
+    reference: Tokens | None = None,
+    arrays: Arrays | None = None,
+    quiet: bool = False,
+    receipt: Receipt | None = None,
+    on: str = "",
+) -> Evaluation:
+    """Measure experiments on examples with one pairing, once they have passed the gates.
+
+    `evaluate(model, experiments(study, hypotheses, model.graph, model.roles), examples, [LOSS])`. See
+    :class:`Evaluator`, which measures several pairings with one plan. Raises ScrubError for what doesn't fit, and
+    GateError if a gate fails.
+    """
+    asked = settings or Settings()
+    examples.check(model.n_ctx, model.vocab_size, model.name)
+    pairing = pair_up(examples, experiments.draws, seed=asked.seed)
+    made = Evaluator(
+        model, experiments, metrics, asked, reference=reference, arrays=arrays, quiet=quiet, receipt=receipt
+    )
+    return made(pairing, values_of=values_of, on=on)
+
+
+@contextmanager
+def enough_memory(batch: int) -> Iterator[None]:
+    """Turn running out of memory into a ScrubError."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and not re.search("out of memory|can't allocate memory", str(error)):
+            raise
+        raise ScrubError(
+            f"a batch of {batch} sequences needs more memory than there is: take a smaller batch"
+        ) from error

@@ -1,0 +1,82 @@
+"""Metrics: what is measured of every experiment at every scored position, as nodes on its logits.
+
+Adding one is a row here, or a `Metric` of one's own. A study measures one metric, by default the loss; how much that
+changes at a position; and the KL divergence from the unscrubbed model's predictions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from types import CodeType
+
+from scrub.graph.node import Node, node
+from scrub.paths.hashes import hash_of
+
+
+@dataclass(frozen=True, eq=False)
+class Metric:
+    """A number [batch, position, 1] made of an experiment's logits and the unscrubbed model's, with its name and unit.
+
+    `Metric("logit", "logits", lambda logits, unscrubbed: node("pick", logits, node("target")))`. Two are equal if their
+    names, units and the code of their `nodes` are.
+    """
+
+    name: str
+    unit: str
+    nodes: Callable[[Node, Node], Node]
+
+    @cached_property
+    def digest(self) -> str:
+        """The hash of what it computes: results of changed code are other results."""
+        code = getattr(self.nodes, "__code__", None)
+        closure = [repr(cell.cell_contents) for cell in getattr(self.nodes, "__closure__", None) or ()]
+        return hash_of(self.name, self.unit, _code(code) if isinstance(code, CodeType) else repr(self.nodes), closure)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Metric) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+def _code(code: CodeType) -> list[object]:
+    """List what a function does, whichever file and line it stands in."""
+    constants = [_code(constant) if isinstance(constant, CodeType) else repr(constant) for constant in code.co_consts]
+    return [code.co_code.hex(), constants, list(code.co_names)]
+
+
+def losses(logits: Node) -> Node:
+    """Compute the loss of every position, in nats: log sum exp of the logits less the target's."""
+    return node("sub", node("log_normaliser", logits), node("pick", logits, node("target")))
+
+
+def divergence(logits: Node, unscrubbed: Node) -> Node:
+    """Compute KL(unscrubbed || scrubbed) of the predictions at every position, in nats.
+
+    It is the difference of two cross entropies, so graphs that are the same give exactly 0.
+    """
+    weight = node("probabilities", unscrubbed)
+
+    def cross_entropy(of: Node) -> Node:
+        return node("sub", node("log_normaliser", of), node("expect", weight, of))
+
+    return node("sub", cross_entropy(logits), cross_entropy(unscrubbed))
+
+
+LOSS = Metric("loss", "nats", lambda logits, _: losses(logits))
+KL = Metric("kl", "nats", divergence)
+LOGIT = Metric("logit", "logits", lambda logits, _: node("pick", logits, node("target")))
+MEAN_LOGIT = Metric("mean logit", "logits", lambda logits, _: node("mean_logit", logits))
+
+ROLES = ("loss", "change", "kl")  # what results call those of a study, whichever its metric
+
+
+def studied(metric: Metric = LOSS) -> tuple[Metric, Metric, Metric]:
+    """List what a study measures: its metric, the absolute change of that from the unscrubbed model's, and the KL."""
+
+    def change(of: Node, unscrubbed: Node) -> Node:
+        return node("absolute", node("sub", metric.nodes(of, unscrubbed), metric.nodes(unscrubbed, unscrubbed)))
+
+    return metric, Metric("change", metric.unit, change), KL

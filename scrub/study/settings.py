@@ -1,0 +1,89 @@
+"""Settings of a run: how much of the data, on which device, in which type.
+
+Nothing here imports torch before it is needed: command lines ask which options there are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from scrub.text.errors import ScrubError
+
+if TYPE_CHECKING:
+    import torch
+
+SEQUENCES = 512
+DTYPES = ("float32", "float64", "bfloat16")
+USUAL_POSITIONS = 300  # of the sequences that a batch counts: of shorter ones, such as prompts, it has more
+WHITELIST, REPEATS, EVERY = "whitelist", "repeats", "all"
+POSITIONS = (WHITELIST, REPEATS, EVERY)
+_RANGES = {
+    "sequences": (2, 10**9),
+    "draws": (1, 10**6),
+    "seed": (0, (1 << 32) - 1),
+    "batch": (1, 10**9),
+    "context": (1, 10**9),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a run, as in `Settings(sequences=64, dtype="float64")`.
+
+    Raises ScrubError for a number out of range, or an unknown device or dtype.
+    """
+
+    sequences: int | None = None  # by default SEQUENCES, or as many as there are if the data hold fewer
+    draws: int = 1
+    seed: int = 0
+    batch: int = 8
+    device: str = "auto"
+    dtype: str = "float32"
+    parts: tuple[str, ...] | None = None
+    positions: str | None = None  # instead of the study's: "whitelist", "repeats" or "all"
+    split: str | None = None  # of the data, instead of the one least likely trained on
+    column: str | None = None  # of the data, where there are several
+    context: int | None = None  # positions a sequence; by default the model's n_ctx, or what fixed rows have
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        for name, (least, most) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise ScrubError(f"{name} is {value}, but must be from {least} to {most}")
+        if self.parts is not None and not self.parts:
+            raise ScrubError("no part was named: name some, as in q,k, or leave the option out")
+        if self.positions is not None:
+            check_positions(self.positions)
+        if self.dtype not in DTYPES:
+            raise ScrubError(f"there is no dtype {self.dtype!r}: use one of {', '.join(DTYPES)}")
+        if self.device not in {"auto", "cpu", "cuda"}:
+            raise ScrubError(f"there is no device {self.device!r}: use auto, cpu or cuda")
+
+    @property
+    def where(self) -> str:
+        """The device that `device` means here. Raises ScrubError if there is none."""
+        import torch
+
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ScrubError("there is no CUDA device here: use --device cpu (or auto)")
+        return ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The type that `dtype` names."""
+        import torch
+
+        dtype: torch.dtype = getattr(torch, self.dtype)
+        return dtype
+
+    def at_once(self, positions: int) -> int:
+        """Count the sequences of so many positions that are computed together: shorter ones are many."""
+        return self.batch * max(1, USUAL_POSITIONS // positions)
+
+
+def check_positions(positions: str) -> None:
+    """Raise ScrubError unless that is a way of selecting positions."""
+    if positions not in POSITIONS:
+        raise ScrubError(f"positions are {', '.join(map(repr, POSITIONS[:-1]))} or {EVERY!r}, not {positions!r}")

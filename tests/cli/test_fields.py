@@ -1,0 +1,150 @@
+"""Options are what the fields of a class say, and a command gets the class's object."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, get_type_hints
+
+import pytest
+import typer
+
+from scrub.cli import _status, options
+from scrub.cli.fields import Options, Overrides, Words, command
+from scrub.cli.train import SETTINGS as TRAINING
+from scrub.cli.whitelist import WHITELIST_SETTINGS
+from scrub.data.settings import WhitelistSettings
+from scrub.store.sweeps.grid import Grid
+from scrub.study.settings import Settings
+from scrub.text.errors import ScrubError
+from scrub.training import settings as training
+
+
+@dataclass(frozen=True)
+class Cake:
+    """What is baked."""
+
+    eggs: int
+    sugar: float = 0.5
+    icing: str | None = None
+    layers: tuple[str, ...] | None = None
+    vegan: bool = False
+
+    def __post_init__(self) -> None:
+        if self.eggs > 12:
+            raise ScrubError(f"{self.eggs} eggs are too many")
+
+
+WORDS = {
+    "vegan": Words(None, "Without eggs.", "--vegan"),
+    "eggs": Words("N", "How many."),
+    "sugar": Words("KG", "How much."),
+    "icing": Words("COLOUR", "On top.", "--on-top"),
+    "layers": Words("A,B", "Inside.", read=lambda text: tuple(text.split(","))),
+}
+
+
+def run(function: Callable[..., None], *words: str) -> None:
+    """Call a command with these words."""
+    app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command()(command(function))
+    app(list(words), standalone_mode=False)
+
+
+def baked(by: Options, *words: str) -> Any:
+    """The cake that a command with such options gets, or what of one is given."""
+    found: list[Any] = []
+    kind: Any = dict[str, Any] if isinstance(by, Overrides) else Cake
+
+    def bake(name: str, *, cake: kind, times: int = 1) -> None:  # type: ignore[valid-type]
+        found.append((name, cake, times))
+
+    bake.__annotations__ = {"name": str, "cake": Annotated[kind, by], "times": int}
+    run(bake, "it", *words, "--times", "3")
+    (name, cake, times), *_ = found
+    assert (name, times) == ("it", 3)
+    return cake
+
+
+def test_an_object_is_filled() -> None:
+    words = ("--eggs", "3", "--sugar", "0.25", "--on-top", "blue", "--layers", "jam,cream", "--vegan")
+    assert baked(Options(WORDS), *words) == Cake(3, 0.25, "blue", ("jam", "cream"), True)
+    assert baked(Options(WORDS), "--eggs", "3") == Cake(3)
+
+
+def test_a_command_names_what_it_takes_and_says_other_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    by = Options(WORDS, "sugar eggs", defaults={"eggs": 7}, words={"sugar": Words("CUPS", "Not much.")})
+    assert baked(by) == Cake(7)
+    with pytest.raises(typer.TyperException, match="--on-top"):
+        baked(by, "--on-top", "blue")
+    with pytest.raises(typer.TyperException, match="valid integer"):
+        baked(by, "--eggs", "x")
+    with pytest.raises(ScrubError, match="13 eggs are too many"):
+        baked(by, "--eggs", "13")
+    with pytest.raises(ValueError, match="unpack"):  # help is printed, and nothing baked
+        baked(by, "--help")
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.index("--sugar CUPS Not much. [default: 0.5]") < said.index("--eggs N How many. [default: 7]")
+
+
+def test_what_must_be_given() -> None:
+    with pytest.raises(typer.TyperException, match="eggs"):
+        baked(Options(WORDS))
+
+
+def test_only_what_is_given() -> None:
+    by = Overrides({**WORDS, "pans": Words("N", "How many.", kind=int)}, like=Cake)
+    assert baked(by) == {}
+    assert baked(by, "--eggs", "13", "--pans", "2", "--layers", "jam") == {"eggs": 13, "pans": 2, "layers": ("jam",)}
+
+
+def test_every_field_has_words() -> None:
+    """A field that is added to a class has an option as soon as its table has words for it: so it has to."""
+    assert options.SETTINGS.keys() == {each.name for each in dataclasses.fields(Settings)} - {"progress"}
+    assert options.GRID.keys() == Grid.model_fields.keys() - {"studies", "metric"}
+    assert WHITELIST_SETTINGS.keys() == {each.name for each in dataclasses.fields(WhitelistSettings)}
+    assert options.RECIPE.keys() == {each.name for each in dataclasses.fields(options.Recipe)}
+    assert TRAINING.keys() <= {each.name for each in dataclasses.fields(training.Settings)}
+
+
+def test_a_grid_has_the_fields_of_settings() -> None:
+    """Options of a grid take their types from the settings, so that help needn't import the grid."""
+    grid, settings = get_type_hints(Grid), get_type_hints(Settings)
+    shared = grid.keys() & settings.keys()
+    assert shared == settings.keys() - {"seed", "progress"}
+    assert {name: grid[name] for name in shared if options.GRID[name].read is None} == {
+        name: settings[name] for name in shared if options.GRID[name].read is None
+    }
+
+
+def test_help_imports_neither_torch_nor_numpy() -> None:
+    program = (
+        "import sys\nfrom scrub.cli import _status\n"
+        "for words in (['--help'], ['run', '--help'], ['sweep', '--help'], ['train', '--help']):\n"
+        "    assert _status(words) == 0\n"
+        "print('heavy:', *sorted({'torch', 'numpy', 'matplotlib', 'pandas'} & sys.modules.keys()))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1].split() == ["heavy:"]
+
+
+def test_whatever_typer_says_is_a_mistake(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever of its classes it raises; and nothing else is taken for one."""
+    for error in (typer.TyperException("it is wrong."), typer.BadParameter("it is wrong.")):
+        monkeypatch.setattr("typer.main.get_command", lambda _, error=error: _raises(error))
+        assert _status(["run"]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("scrub: ")
+        assert said.endswith("it is wrong ('scrub --help' tells what there is)\n")
+    monkeypatch.setattr("typer.main.get_command", lambda _: _raises(ZeroDivisionError()))
+    with pytest.raises(ZeroDivisionError):
+        _status(["run"])
+
+
+def _raises(error: Exception) -> Any:
+    raise error

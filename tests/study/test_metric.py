@@ -1,0 +1,52 @@
+"""A metric of one's own, through running, sweeping and comparing, against numbers from another road."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import scrub
+from scrub.study.metric import LOSS, Metric
+
+SETTINGS = scrub.Settings(sequences=7, dtype="float64", progress=False)
+LOGIT = Metric("target logit", "logits", lambda logits, _: scrub.node("pick", logits, scrub.node("target")))
+
+
+@pytest.mark.usefixtures("in_project")
+def test_the_unscrubbed_value_is_the_models_own():
+    trial = scrub.prepare("induction/naive", settings=SETTINGS, metric=LOGIT)
+    result, examples = trial.run(), trial.examples
+    logits = trial.model(torch.from_numpy(examples.inputs)).numpy()
+    target = np.take_along_axis(logits, examples.tokens[:, 1:, None], 2)[..., 0]
+    expected = (target * examples.scored).sum(1)
+    np.testing.assert_allclose(result.loss["unscrubbed"], expected, rtol=0, atol=1e-9)
+    assert (result.metric, result.unit) == ("target logit", "logits")
+    assert {row["metric"] for row in result.to_dict()["rows"]} == {"target logit"}
+    assert set(result.losses) == {"unscrubbed", "baseline", "all_scrubbed"}  # a bigram has no logits
+
+
+@pytest.mark.usefixtures("in_project")
+def test_sweeps_keep_metrics_apart(tmp_path: Path):
+    asked = {"results": tmp_path / "r", "sequences": 7, "dtype": "float64", "workers": 1, "progress": False}
+    by_logit = scrub.sweep("induction/naive", metric=LOGIT, **asked).only()
+    by_loss = scrub.sweep("induction/naive", **asked).only()
+    direct = scrub.run("induction/naive", settings=SETTINGS, metric=LOGIT)
+    assert by_logit.result.recovered("naive/q").estimate == pytest.approx(
+        direct.recovered("naive/q").estimate, abs=1e-9
+    )
+    assert by_logit.result.study != by_loss.result.study
+    assert (by_logit.result.metric, by_logit.result.unit) == ("target logit", "logits")
+    assert scrub.sweep("induction/naive", metric=LOGIT, **asked).computed == 0
+    known = {each.result.metric for each in scrub.known(scrub.Results(tmp_path / "r"))}
+    assert known == {"loss", "target logit"}
+
+
+def test_metrics_are_equal_by_their_code():
+    same = Metric("target logit", "logits", lambda logits, _: scrub.node("pick", logits, scrub.node("target")))
+    other = Metric("target logit", "logits", lambda logits, _: scrub.node("mean_logit", logits))
+    assert same == LOGIT
+    assert hash(LOGIT) == hash(same)
+    assert len({LOGIT, same, other, LOSS}) == 3
