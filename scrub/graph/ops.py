@@ -330,7 +330,7 @@ def log_normalisers_changed(
     halves = (changes_and_scales[:count], changes_and_scales[count:])
     change, scale = (torch.stack(half, 2).flatten(0, 1) for half in halves)  # [row, experiment, _]
     shared = shared.expand(len(changes_and_scales[0]), -1, -1).flatten(0, 1)
-    rows = max(1, at_once // (count * vocab) if at_once else len(shared))
+    rows = max(1, min(len(shared), at_once // (count * vocab)) if at_once else len(shared))
     # the same memory for all blocks, unless a gradient will need what was there
     grad = any(each.requires_grad for each in (shared, folded, change, scale))
     again = None if grad else shared.new_empty(rows, count, vocab)

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from scrub.graph.node import Node
-from scrub.plan.leaves import constants, every_row, leaves_of
+from scrub.plan.leaves import constants, leaves_of
 from scrub.plan.plan import compile_plan
-from scrub.plan.rows import ROWS, SELECTED
 
 NUMBERS_IN_CACHE = 1 << 18  # that a core works on fastest: they stay in its cache from one operation to the next
 NUMBERS_ON_CARD = 1 << 27  # fewer leave a GPU waiting for the next operation
@@ -67,12 +66,7 @@ class Runner:
         return self._compute_once() if self._kept is None else self._kept
 
     def __call__(self, bound: Mapping[Node, Tensor]) -> dict[str, Tensor]:
-        """Compute the outputs for one batch, from the other leaves: tokens, donors, selected rows, targets.
-
-        Where rows aren't bound, all selected positions are wanted.
-        """
-        if ROWS in self.leaves and ROWS not in bound:
-            bound = {**bound, ROWS: every_row(bound[SELECTED])}
+        """Compute the outputs for one batch, from the other leaves: tokens, donors, selected rows, targets."""
         once = self.once
         with torch.inference_mode(not self.place.grad):
             return self.plan.run(once, bound, self.place.numbers_at_once)
