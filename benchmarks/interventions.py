@@ -23,6 +23,7 @@ from scrub.models.model import Model
 from scrub.paths.rules import held
 from scrub.paths.sites import heads, read_sites
 from scrub.paths.sources import Source, Y, Zero
+from scrub.plan.leaves import every_row
 from scrub.plan.runner import Runner
 from scrub.study.experiments import UNSCRUBBED, Experiments, build
 from scrub.study.held import held_values
@@ -58,8 +59,8 @@ def together(model: Model, tokens: Tokens, other: Tokens, source: Source, last: 
     for leaf in running.leaves:
         if leaf.op == "tokens":
             bound[leaf] = (fed if leaf.arguments["source"] == Y else rows)[:, :-1]
-        elif leaf.op in {"target", "selected"}:
-            bound[leaf] = rows[:, 1:, None] if leaf.op == "target" else selected
+        elif leaf.op in {"target", "selected", "rows"}:
+            bound[leaf] = {"target": rows[:, 1:, None], "selected": selected, "rows": every_row(selected)}[leaf.op]
     return partial(running, bound), len(running.plan.steps)
 
 

@@ -16,7 +16,7 @@ from scrub.models.families.attention_only import Config
 from scrub.models.model import lower
 from scrub.paths.rules import Rule, resample
 from scrub.paths.splits import Roles, Split
-from scrub.plan.leaves import leaves_of
+from scrub.plan.leaves import every_row, leaves_of
 from scrub.plan.plan import Plan, compile_plan
 
 ROLES: Roles = {"prev": [(0, 1)], "self": [(0, 0), (0, 4)], "ind": [(1, 2), (1, 3)]}
@@ -51,6 +51,8 @@ class Small:
             return self.params[str(leaf.arguments["name"])]
         if leaf.op == "position":
             return torch.arange(self.inputs["x"].shape[1])[None]
+        if leaf.op == "rows":
+            return every_row(self.inputs["selected"])
         if leaf.op == "held":
             return self.held(leaf)
         return self.inputs[{"tokens": source, "donor": f"donor {source}"}.get(leaf.op, leaf.op)]

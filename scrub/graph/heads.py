@@ -29,7 +29,7 @@ def restrict(whole: Node, kept: Heads) -> Node:
         return node("take_heads", whole.inputs[0], indices=tuple(indices[i] for i in kept))
     op, inputs = OPS[whole.op], list(whole.inputs)
     carry = op.head_inputs(len(inputs))
-    counts = [len(head_indices(inputs[at])) for at in carry]
-    for at, heads in zip(carry, op.restrict(counts, kept), strict=True):
+    numbers = op.restrict([len(head_indices(inputs[at])) for at in carry], kept) if op.restrict else [kept] * len(carry)
+    for at, heads in zip(carry, numbers, strict=True):
         inputs[at] = restrict(inputs[at], heads)
     return whole.with_inputs(tuple(inputs))

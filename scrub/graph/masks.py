@@ -1,19 +1,26 @@
-"""Position masks: which few earlier positions each query may read; and spans of positions."""
+"""Position masks: which few earlier positions each query may read; spans of positions; indices as tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from scrub.graph.indices import on_device
 from scrub.text.errors import ScrubError
 
 DIGITS = 4  # of the N in a mask's name: every lag is worked through, one by one
+
+
+@cache
+def on_device(numbers: tuple[int, ...] | range, device: torch.device) -> Int[Tensor, " number"]:
+    """Copy numbers to a device once and for all: a copy for every batch would make a GPU wait."""
+    with torch.inference_mode(False):  # what is made in it can't be used where gradients are wanted
+        return torch.tensor(numbers, dtype=torch.long, device=device)
 
 
 @dataclass(frozen=True)

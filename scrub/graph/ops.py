@@ -12,19 +12,17 @@ head may serve several query heads). That is all that rewrites need to know of a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional
 
-from scrub.graph.indices import on_device
-from scrub.graph.masks import MASKS, positions_inside
+from scrub.graph.masks import MASKS, on_device, positions_inside
 
 NONE, ONE, TWO, THREE, FOUR = (range(n, n + 1) for n in range(5))
 ANY = range(1, 1 << 16)
@@ -40,11 +38,6 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 SHORT = 32  # positions, below which torch's fused attention drops what is not a number, which gates look for
 
 
-def alike(counts: Sequence[int], kept: Heads) -> list[Heads]:
-    """Take the same heads of every input that carries heads."""
-    return [kept] * len(counts)
-
-
 @dataclass(frozen=True)
 class Op:
     """One row of the table."""
@@ -53,8 +46,9 @@ class Op:
     arity: range  # how many inputs it may have
     static: tuple[str, ...] = ()
     rows: tuple[int, ...] | None = ()  # None for all inputs
+    together: bool = False  # whether rows of a sequence stay together: other inputs belong to the same sequence
     heads: tuple[int, ...] | None = ()  # None for all inputs
-    restrict: Callable[[Sequence[int], Heads], Sequence[Heads]] = alike  # given how many heads each of `heads` has
+    restrict: Callable[[Sequence[int], Heads], Sequence[Heads]] | None = None  # from how many heads each of those has
     blocks: bool = False  # whether it takes `at_once`, how many numbers to work on at once: all, unless a place says so
 
     def check(self, name: str, inputs: int, static: Mapping[str, Hashable]) -> None:
@@ -122,10 +116,9 @@ def take_heads(weight: Float[Tensor, "head ..."], *, indices: tuple[int, ...]) -
 
 def select_heads(x: Float[Tensor, "batch head ..."], *, indices: tuple[int, ...]) -> Float[Tensor, "batch some ..."]:
     """Take some heads of what is computed; those that stand side by side without a copy."""
-    starts = [at for at, head in enumerate(indices) if at == 0 or head != indices[at - 1] + 1]
-    ends = [*starts[1:], len(indices)]
-    runs = [x[:, indices[start] : indices[end - 1] + 1] for start, end in zip(starts, ends, strict=True)]
-    return runs[0] if len(runs) == 1 else torch.cat(runs, 1)
+    if indices == tuple(range(indices[0], indices[-1] + 1)):
+        return x[:, indices[0] : indices[-1] + 1]
+    return torch.cat([x[:, head : head + 1] for head in indices], 1)
 
 
 def project(
@@ -144,8 +137,7 @@ def attention_pattern(
 ) -> Float[Tensor, "batch head query key"]:
     """softmax(q k / sqrt(d_head)) over the keys at or before each query's position."""
     scores: Tensor = (q * q.shape[-1] ** -0.5) @ k.contiguous().transpose(-1, -2)
-    later = on_device(range(k.shape[-2]), k.device) > position[:, None, :, None]
-    scores += scores.new_zeros(later.shape).masked_fill_(later, -torch.inf)
+    scores += in_reach(position, on_device(range(k.shape[-2]), k.device)[None])[:, None]
     # in place where nothing will ask for a gradient: fresh memory for every pattern costs as much as the softmax
     return scores.softmax(-1) if scores.requires_grad else torch.softmax(scores, -1, out=scores)
 
@@ -160,19 +152,20 @@ def attention(
     q: Float[Tensor, "#batch head query d_head"],
     k: Float[Tensor, "#batch head key d_head"],
     v: Float[Tensor, "#batch head key d_head"],
-    reach: Bool[Tensor, "#batch query key"] | None = None,
+    reach: Float[Tensor, "#batch query key"] | None = None,
 ) -> Float[Tensor, "batch head query d_head"]:
     """attend(attention_pattern(q, k), v) without a pattern in memory: at every position, or where keys are in reach."""
     if reach is None and q.shape[-2] < SHORT:
         everywhere = on_device(range(q.shape[-2]), q.device)[None]
         reach = in_reach(everywhere, everywhere)
-    mask = None if reach is None else reach[:, None]
+    mask = None if reach is None else reach[:, None].to(q.dtype)
     return functional.scaled_dot_product_attention(q, k, v, mask, is_causal=reach is None)
 
 
-def in_reach(query: Int[Tensor, "#batch query"], key: Int[Tensor, "1 key"]) -> Bool[Tensor, "#batch query key"]:
-    """Tell which keys a query may read: those at or before its position."""
-    return key[:, None] <= query[..., None]
+def in_reach(query: Int[Tensor, "#batch query"], key: Int[Tensor, "1 key"]) -> Float[Tensor, "#batch query key"]:
+    """Give what is added to the scores of keys: nothing at or before the query's position, -inf after it."""
+    later = key[:, None] > query[..., None]
+    return torch.zeros_like(later, dtype=torch.float32).masked_fill_(later, -torch.inf)
 
 
 def attend_masked(
@@ -188,12 +181,12 @@ def attend_masked(
     pattern, v = pattern.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)
     heads, queries = pattern.shape[1:3]
     few = keys.shape[-1]
-    keys = keys.expand(batch, queries, few)
+    keys, sequence = keys.expand(batch, queries, few), on_device(range(batch), v.device)[:, None]
     at = keys[:, None].expand(batch, heads, queries, few)
     weight = pattern.gather(-1, at) * inside[:, None]
     total = torch.zeros_like(v[:, :, :1]).expand(batch, heads, queries, v.shape[-1]).contiguous()
     for each in range(few):
-        total.addcmul_(weight[..., each, None], select(v, keys[..., each]))
+        total.addcmul_(weight[..., each, None], take_rows(v, sequence, keys[..., each]))
     return total
 
 
@@ -223,39 +216,27 @@ def at_positions(
     return x * kept.reshape(len(kept), *(1,) * (x.ndim - 3), kept.shape[1], 1)
 
 
-def select(x: Tensor, rows: Int[Tensor, "batch some"]) -> Tensor:
-    """Take the given rows (position axis) of every sequence."""
-    sequence = on_device(range(len(rows)), rows.device)[:, None]
-    return x.expand(len(rows), *x.shape[1:]).movedim(-2, 1)[sequence, rows].movedim(1, -2)
+def take_rows(x: Tensor, sequence: Int[Tensor, "#batch #row"], row: Int[Tensor, "batch row"]) -> Tensor:
+    """Take rows (position axis) of sequences. What is held is one sequence, which stands for all."""
+    found = x.movedim(-2, 1).flatten(0, 1).index_select(0, (sequence % len(x) * x.shape[-2] + row).flatten())
+    return found.view(*row.shape, *found.shape[1:]).movedim(1, -2)
 
 
-def unembed(
-    x: Float[Tensor, "batch position d_model"], weight: Float[Tensor, "vocab d_model"]
-) -> Float[Tensor, "batch position vocab"]:
-    return x @ weight.T
+def pack(x: Tensor, rows: Int[Tensor, "3 row"], *, of: str) -> Shaped[Tensor, "1 *head row width"]:
+    """Lay the selected rows of all sequences one after the other, from all positions or from those that are filled."""
+    return take_rows(x, rows[:1], rows[1:2] if of == "filled" else rows[2:])
 
 
-def log_normaliser(
-    logits: Float[Tensor, "batch position vocab"], *, at_once: int | None = None
-) -> Float[Tensor, "batch position 1"]:
-    found = [_log_normaliser(some, into) for some, into in _blocks(at_once, logits.flatten(0, 1))]
-    return torch.cat(found).view(*logits.shape[:2], 1)
+def fill(
+    x: Float[Tensor, "1 *head row width"], rows: Int[Tensor, "3 row"], selected: Int[Tensor, "batch some"]
+) -> Float[Tensor, "batch *head some width"]:
+    """Lay the selected rows of each sequence together, filled with zeros to the same number of rows."""
+    filled = x.new_zeros(*selected.shape, *x.shape[1:-2], x.shape[-1])
+    return filled.index_put_((rows[0], rows[1]), x[0].movedim(-2, 0)).movedim(1, -2)
 
 
-def _log_normaliser(logits: Float[Tensor, "row vocab"], into: Tensor | None) -> Float[Tensor, "row 1"]:
-    most = logits.detach().amax(-1, keepdim=True)
-    return torch.sub(logits, most, out=into).exp_().sum(-1, keepdim=True).log_().add_(most)
-
-
-def _blocks(at_once: int | None, wide: Float[Tensor, "row width"], *others: Float[Tensor, "row _"]) -> Iterator[Any]:
-    """Give some rows of each tensor at a time, and memory for as many rows of the first, which is used again and again.
-
-    There is no memory (None) where a gradient will need what is put there.
-    """
-    count = max(1, at_once // wide.shape[1]) if at_once else len(wide)
-    again = None if any(each.requires_grad for each in (wide, *others)) else torch.empty_like(wide[:count])
-    for some in zip(*(torch.split(each, count) for each in (wide, *others)), strict=True):
-        yield *some, None if again is None else again[: len(some[0])]
+def log_normaliser(logits: Float[Tensor, "batch position vocab"]) -> Float[Tensor, "batch position 1"]:
+    return logits.logsumexp(-1, keepdim=True)
 
 
 def mean_logit(logits: Float[Tensor, "batch position vocab"]) -> Float[Tensor, "batch position 1"]:
@@ -272,24 +253,14 @@ def pick(
     return logits.expand(len(target), -1, -1).gather(-1, target)
 
 
-def pick_unembedded(
-    x: Float[Tensor, "#batch position d_model"],
-    table: Float[Tensor, "vocab d_model"],
-    target: Int[Tensor, "batch position 1"],
-) -> Float[Tensor, "batch position 1"]:
-    """The logit of the target alone."""
-    return dot(x, embed(target[..., 0], table))
+def look_up(
+    target: Int[Tensor, "batch position 1"], table: Float[Tensor, "vocab width"]
+) -> Float[Tensor, "batch position width"]:
+    return embed(target[..., 0], table)
 
 
 def probabilities(logits: Float[Tensor, "batch position vocab"]) -> Float[Tensor, "batch position vocab"]:
     return logits.softmax(-1)
-
-
-def expect(
-    weight: Float[Tensor, "#batch position vocab"], logits: Float[Tensor, "#batch position vocab"]
-) -> Float[Tensor, "batch position 1"]:
-    """The mean of the logits under a distribution."""
-    return torch.einsum("bpv,bpv->bp", weight, logits)[..., None]
 
 
 def mean_embedding(
@@ -309,12 +280,6 @@ def inverse_deviation(x: Float[Tensor, "batch position d_model"], *, eps: float)
     return torch.native_layer_norm(x, x.shape[-1:], None, None, eps)[2].to(x.dtype)
 
 
-def scale_columns(
-    table: Float[Tensor, "vocab d_model"], gain: Float[Tensor, " d_model"]
-) -> Float[Tensor, "vocab d_model"]:
-    return table * gain
-
-
 def fold_bias(table: Float[Tensor, "vocab d_model"], bias: Float[Tensor, " d_model"]) -> Float[Tensor, " vocab"]:
     return table @ bias
 
@@ -324,52 +289,66 @@ def fold_output(
     table: Float[Tensor, "vocab d_model"],
     bias: Float[Tensor, " vocab"],
 ) -> Float[Tensor, "head_times_d_head_plus_one vocab"]:
-    """From z straight to the logits before LayerNorm's division; the last row is what is added after it."""
+    """Go from z straight to what is before LayerNorm's division; the last row is what is added after it."""
     centred = weight - weight.mean(1, keepdim=True)
     return torch.cat([rearrange(centred, "h m d -> (h d) m") @ table.T, bias[None]])
 
 
-def unembed_changed(
-    logits: Float[Tensor, "#batch position vocab"],
-    z: Float[Tensor, "#batch head position d_head"],
-    folded: Float[Tensor, "head_times_d_head_plus_one vocab"],
-    scale: Float[Tensor, "batch position 1"],
-) -> Float[Tensor, "batch position vocab"]:
-    """(logits + z folded) scale + bias: see scrub/plan/lowrank.py."""
-    return _changed(*_rows_changed(logits, z, scale), folded).view(*scale.shape[:2], -1)
+def transpose(table: Float[Tensor, "row column"]) -> Float[Tensor, "column row"]:
+    return table.T.contiguous()
 
 
-def log_normaliser_changed(
-    logits: Float[Tensor, "#batch position vocab"],
-    z: Float[Tensor, "#batch head position d_head"],
-    folded: Float[Tensor, "head_times_d_head_plus_one vocab"],
+def change(
+    z: Float[Tensor, "#batch head position d_head"], scale: Float[Tensor, "batch position 1"]
+) -> Float[Tensor, "batch position head_times_d_head_plus_one"]:
+    """Give what differs between experiments as factors of the rows of fold_output."""
+    return torch.cat([rearrange(z, "b h p d -> b p (h d)") * scale, torch.ones_like(scale)], -1)
+
+
+def changed(
+    shared: Float[Tensor, "#batch position out"],
+    change: Float[Tensor, "batch position width"],
+    folded: Float[Tensor, "width out"],
     scale: Float[Tensor, "batch position 1"],
-    *,
+) -> Float[Tensor, "batch position out"]:
+    """(shared + z M) scale + bias: see scrub/plan/lowrank.py."""
+    rows = (shared * scale).flatten(0, 1).addmm_(change.flatten(0, 1), folded)
+    return rows.view(*scale.shape[:2], folded.shape[1])
+
+
+def log_normalisers_changed(
+    shared: Float[Tensor, "#batch position vocab"],
+    folded: Float[Tensor, "width vocab"],
+    *changes_and_scales: Float[Tensor, "batch position _"],
     at_once: int | None = None,
-) -> Float[Tensor, "batch position 1"]:
-    """The log normaliser of unembed_changed, some rows at a time: its logits never leave the cache."""
+) -> Float[Tensor, "experiment batch position 1"]:
+    """The log normalisers of what is changed in some experiments: a few rows of what they share at a time, for all.
+
+    The logits of an experiment are never in memory as a whole, and those that are shared are read once.
+    """
+    count, vocab = len(changes_and_scales) // 2, folded.shape[1]
+    halves = (changes_and_scales[:count], changes_and_scales[count:])
+    change, scale = (torch.stack(half, 2).flatten(0, 1) for half in halves)  # [row, experiment, _]
+    shared = shared.expand(len(changes_and_scales[0]), -1, -1).flatten(0, 1)
+    rows = max(1, min(len(shared), at_once // (count * vocab)) if at_once else len(shared))
+    # the same memory for all blocks, unless a gradient will need what was there
+    grad = any(each.requires_grad for each in (shared, folded, change, scale))
+    again = None if grad else shared.new_empty(rows, count, vocab)
     found = []
-    for some, own, scales, into in _blocks(at_once, *_rows_changed(logits, z, scale)):
-        found.append(_log_normaliser(_changed(some, own, scales, folded, into), into))
-    return torch.cat(found).view(scale.shape)
+    for some, own, factor in zip(*(torch.split(each, rows) for each in (shared, change, scale)), strict=True):
+        logits = torch.mul(some[:, None], factor, out=None if again is None else again[: len(some)])
+        logits = logits.flatten(0, 1).addmm_(own.flatten(0, 1), folded)
+        most = logits.detach().amax(-1, keepdim=True)
+        found.append(logits.sub_(most).exp_().sum(-1, keepdim=True).log_().add_(most))
+    return torch.cat(found).view(*changes_and_scales[0].shape[:2], count, 1).movedim(2, 0)
 
 
-def _rows_changed(logits: Tensor, z: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Lay out the inputs of unembed_changed as rows."""
-    batch = len(scale)
-    flat = rearrange(z.expand(batch, -1, -1, -1), "b h p d -> (b p) (h d)")
-    return logits.expand(batch, -1, -1).flatten(0, 1), flat, scale.flatten(0, 1)
+def part(whole: Float[Tensor, "part *shape"], *, index: int) -> Float[Tensor, "*shape"]:
+    return whole[index]
 
 
-def _changed(
-    logits: Float[Tensor, "row vocab"],
-    z: Float[Tensor, "row width"],
-    scale: Float[Tensor, "row 1"],
-    folded: Float[Tensor, "width_plus_one vocab"],
-    into: Tensor | None = None,
-) -> Float[Tensor, "row vocab"]:
-    z = torch.cat([z * scale, torch.ones_like(scale)], -1)
-    return torch.mul(logits, scale, out=into).addmm_(z, folded)
+def multiply(left: Float[Tensor, "..."], right: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    return left * right
 
 
 def absolute(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -379,7 +358,7 @@ def absolute(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 def dot(
     left: Float[Tensor, "#batch position width"], right: Float[Tensor, "#batch position width"]
 ) -> Float[Tensor, "batch position 1"]:
-    return (left * right).sum(-1, keepdim=True)
+    return torch.einsum("bpw,bpw->bp", left, right)[..., None]
 
 
 OPS: dict[str, Op] = {
@@ -389,7 +368,8 @@ OPS: dict[str, Op] = {
     "donor": Op(None, NONE, ("source",)),  # [batch, position], see gather_rows
     "position": Op(None, NONE),  # [1, position]
     "held": Op(None, NONE, ("of", "source")),  # stands for the node `of`, with its shape but one sequence: see rules.py
-    "selected": Op(None, NONE),  # [batch, some]
+    "selected": Op(None, NONE),  # [batch, some]: positions, filled to the same number in every sequence
+    "rows": Op(None, NONE),  # [3, row]: of each selected position its sequence, its number there, and itself
     "target": Op(None, NONE),  # [batch, position, 1]
     # the model
     "embed": Op(embed, TWO),
@@ -400,34 +380,38 @@ OPS: dict[str, Op] = {
     "take_heads": Op(take_heads, ONE, ("indices",), heads=(0,)),
     "select_heads": Op(select_heads, ONE, ("indices",), rows=(0,), heads=(0,)),
     "project": Op(project, range(2, 4), rows=(0,), heads=(1, 2)),
-    "attention_pattern": Op(attention_pattern, THREE, rows=(0, 2), heads=(0, 1)),
+    "attention_pattern": Op(attention_pattern, THREE, rows=(0, 2), heads=(0, 1), together=True),
     "attention": Op(attention, range(3, 5), heads=(0, 1, 2)),
     "in_reach": Op(in_reach, TWO, rows=(0,)),
-    "attend": Op(attend, TWO, rows=(0,), heads=(0, 1)),
-    "attend_masked": Op(attend_masked, THREE, ("mask",), rows=(0, 2), heads=(0, 1)),
+    "attend": Op(attend, TWO, rows=(0,), heads=(0, 1), together=True),
+    "attend_masked": Op(attend_masked, THREE, ("mask",), rows=(0, 2), heads=(0, 1), together=True),
     "output": Op(output, TWO, rows=(0,), heads=(0, 1)),
     "linear": Op(linear, range(2, 4), rows=(0,)),
     "activate": Op(activate, ONE, ("kind",), rows=(0,)),
-    "unembed": Op(unembed, TWO, rows=(0,)),
+    "unembed": Op(linear, TWO, rows=(0,)),
     # what a study does with it
     "gather_rows": Op(gather_rows, TWO, heads=(0,)),
-    "at_positions": Op(at_positions, TWO, ("positions", "inside"), rows=(0, 1), heads=(0,)),
-    "select": Op(select, TWO),
-    "log_normaliser": Op(log_normaliser, ONE, rows=(0,), blocks=True),
+    "at_positions": Op(at_positions, TWO, ("positions", "inside"), rows=(0, 1), heads=(0,), together=True),
+    "pack": Op(pack, TWO, ("of",)),
+    "fill": Op(fill, THREE),
+    "log_normaliser": Op(log_normaliser, ONE, rows=(0,)),
     "mean_logit": Op(mean_logit, ONE, rows=(0,)),
     "mean_row": Op(mean_row, ONE),
     "pick": Op(pick, TWO, rows=(0, 1)),
-    "pick_unembedded": Op(pick_unembedded, THREE, rows=(0, 2)),
+    "look_up": Op(look_up, TWO, rows=(0,)),
     "probabilities": Op(probabilities, ONE, rows=(0,)),
-    "expect": Op(expect, TWO, rows=(0, 1)),
+    "expect": Op(dot, TWO, rows=(0, 1)),  # of logits, under a distribution
     "mean_embedding": Op(mean_embedding, TWO, rows=(0,)),
     "absolute": Op(absolute, ONE, rows=(0,), heads=(0,)),
     "dot": Op(dot, TWO, rows=(0, 1)),
     "centre": Op(centre, ONE, rows=(0,)),
     "inverse_deviation": Op(inverse_deviation, ONE, ("eps",), rows=(0,)),
-    "scale_columns": Op(scale_columns, TWO),
     "fold_output": Op(fold_output, THREE),
     "fold_bias": Op(fold_bias, TWO),
-    "log_normaliser_changed": Op(log_normaliser_changed, FOUR, rows=(0, 1, 3), blocks=True),
-    "unembed_changed": Op(unembed_changed, FOUR, rows=(0, 1, 3)),
+    "transpose": Op(transpose, ONE),
+    "change": Op(change, TWO, rows=(0, 1)),
+    "changed": Op(changed, FOUR, rows=(0, 1, 3)),
+    "log_normalisers_changed": Op(log_normalisers_changed, ANY, blocks=True),
+    "part": Op(part, ONE, ("index",)),
+    "multiply": Op(multiply, TWO, rows=(0, 1)),
 }

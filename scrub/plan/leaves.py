@@ -31,6 +31,12 @@ def constants(
     return bound
 
 
+def every_row(selected: Int[Tensor, "batch some"]) -> Int[Tensor, "3 row"]:
+    """Give the rows of as many selected positions in every sequence, none of which is there to fill up."""
+    numbers = (torch.arange(count, device=selected.device) for count in selected.shape)
+    return torch.cat([torch.cartesian_prod(*numbers).T, selected.reshape(1, -1)])
+
+
 def bind_model(
     leaves: Iterable[Node], params: Mapping[str, Tensor], tokens: Int[Tensor, "batch position"]
 ) -> dict[Node, Tensor]:

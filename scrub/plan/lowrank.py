@@ -1,98 +1,91 @@
-"""Logits of experiments that differ in one attention component, without an unembedding for each.
+"""Maps of residual streams that differ in one attention component, without the whole map for each.
 
-Let a residual stream be a + z W, where a is shared and z [head, d_head] of some heads differs. The final
-LayerNorm subtracts the mean, which is linear, and divides by a number s for each position, so that
+Let a residual stream be a + z W, where a is shared and z [head, d_head] of some heads differs. A LayerNorm
+subtracts the mean, which is linear, and divides by a number s for each position, so that a map U of it is
 
     U LN(a + z W) = (U' a' + z M) / s + U b,   U' = U diag(g),  M = W' U' (W' centred),  a' = a centred.
 
 U' a' is computed once for all, M once a run, and each experiment costs a product of the width of its heads
-instead of the width of the model. Exact in exact arithmetic.
+instead of the width of the model. So it is for the unembedding, and for the first half of an MLP. Whatever is
+linear in the logits needs no logits of an experiment at all. Exact in exact arithmetic.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from scrub.graph.node import Node, node, rewrite, walk
 
-LEAST = 2  # members of a group that are worth an unembedding of what they share
+LEAST = 2  # members of a group that are worth a map of what they share
+MAPS = frozenset({"unembed", "linear"})
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """An unembedding seen as one attention output added to what it may share with others."""
-
-    unembedding: Node
-    changed: Node  # output(z, W)
-    shared: tuple[Node, ...]
-
-    @property
-    def group(self) -> tuple[object, ...]:
-        """What must be equal for the shared logits to be the same, and M too."""
-        normed, table = self.unembedding.inputs
-        shared = frozenset(Counter(self.shared).items())  # a term may stand twice in a sum
-        return (shared, self.changed.inputs[1], table, *normed.inputs[1:], normed.static)
-
-
-def share_logits(roots: Sequence[Node]) -> dict[Node, Node]:
-    """What stands for every value: logits of experiments that differ in one component come from shared ones."""
-    groups: dict[tuple[object, ...], list[_Candidate]] = defaultdict(list)
-    unembeddings = [n for n in walk(roots) if n.op == "unembed" and n.inputs[0].op == "layer_norm"]
-    for each in unembeddings:
-        for candidate in _candidates(each):
-            groups[candidate.group].append(candidate)
-    replacements: dict[Node, Node] = {}
-    for group in sorted(groups.values(), key=len, reverse=True):
-        members = [c for c in group if c.unembedding not in replacements]
+def share_maps(roots: Sequence[Node]) -> dict[Node, Node]:
+    """Map each node to one that takes the maps of streams that differ in some heads of a layer from a shared one."""
+    groups: dict[tuple[object, ...], dict[Node, tuple[Node, list[Node]]]] = defaultdict(dict)
+    for each in walk(roots):
+        if each.op not in MAPS or each.inputs[0].op != "layer_norm":
+            continue
+        normed, *table = each.inputs
+        terms = _terms(normed.inputs[0])
+        for at, term in enumerate(terms):
+            if term.op == "output" and term.inputs[1].op == "take_heads" and len(terms) > 1:
+                rest = [*terms[:at], *terms[at + 1 :]]
+                shared = frozenset(Counter(rest).items())  # a term may stand twice in a sum
+                group = (shared, term.inputs[1], *table, *normed.inputs[1:], normed.static)  # so that M is shared too
+                groups[group][each] = (term, rest)
+    chosen: dict[Node, tuple[Node, list[Node]]] = {}
+    for found in sorted(groups.values(), key=len, reverse=True):
+        members = {each: found[each] for each in found if each not in chosen}
         if len(members) >= LEAST:
-            shared = members[0].shared
-            replacements |= {member.unembedding: _from_shared(member, shared) for member in members}
-
-    def build(current: Node) -> Node:
-        if current.op == "log_normaliser" and current.inputs[0].op == "unembed_changed":
-            return node("log_normaliser_changed", *current.inputs[0].inputs)
-        return replacements.get(current, current)
-
-    return rewrite(roots, build)
-
-
-def _candidates(unembedding: Node) -> list[_Candidate]:
-    stream = unembedding.inputs[0].inputs[0]
-    terms = _terms(stream)
-    return [
-        _Candidate(unembedding, term, tuple(terms[:at] + terms[at + 1 :]))
-        for at, term in enumerate(terms)
-        if term.op == "output" and len(terms) > 1
-    ]
+            _, rest = next(iter(members.values()))
+            chosen |= {each: (term, rest) for each, (term, _) in members.items()}
+    rebuilt: dict[Node, Node] = {}
+    for current in walk(roots):
+        here = current.with_inputs(tuple(rebuilt[i] for i in current.inputs))
+        if current in chosen:
+            term, rest = chosen[current]
+            here = _changed(here, rebuilt[term], [rebuilt[each] for each in rest])
+        rebuilt[current] = here
+    together = _normalise_together([rebuilt[root] for root in roots])
+    return {value: together.get(stands, stands) for value, stands in rebuilt.items()}
 
 
 def _terms(stream: Node) -> list[Node]:
-    """What a residual stream is the sum of, biases too."""
+    """List what a residual stream is the sum of, biases too."""
     if stream.op not in {"add", "add_bias"}:
         return [stream]
     return [term for each in stream.inputs for term in _terms(each)]
 
 
-def _sum(terms: Sequence[Node]) -> Node:
-    """The residual stream of these terms."""
-    total = node("add", *(term for term in terms if term.op != "param"))
-    for bias in (term for term in terms if term.op == "param"):
-        total = node("add_bias", total, bias)
-    return total
-
-
-def _from_shared(member: _Candidate, shared: tuple[Node, ...]) -> Node:
-    normed, table = member.unembedding.inputs
+def _changed(current: Node, output: Node, shared: Sequence[Node]) -> Node:
+    """Make a map of a normed stream, which is an output added to what is shared, from the map of the latter."""
+    normed, table, *biases = current.inputs
     stream, gain, bias = normed.inputs
-    z, weight = member.changed.inputs
-    scaled = node("scale_columns", table, gain)
-    logits = node("unembed", node("centre", _sum(shared)), scaled)
+    z, weight = output.inputs
+    columns, after = node("multiply", table, gain), node("fold_bias", table, bias)
+    folded = node("fold_output", weight, columns, node("add", after, *biases) if biases else after)
+    scale = node("inverse_deviation", stream, eps=normed.arguments["eps"])
     return node(
-        "unembed_changed",
-        logits,
-        z,
-        node("fold_output", weight, scaled, node("fold_bias", table, bias)),
-        node("inverse_deviation", stream, eps=normed.arguments["eps"]),
+        "changed",
+        node("linear", node("centre", node("add", *shared)), columns),
+        node("change", z, scale),
+        folded,
+        scale,
     )
+
+
+def _normalise_together(roots: Sequence[Node]) -> dict[Node, Node]:
+    """Map each log normaliser of changed logits to its part of those of all that share logits."""
+    groups: dict[tuple[Node, Node], dict[Node, tuple[Node, Node]]] = defaultdict(dict)
+    for each in walk(roots):
+        if each.op == "log_normaliser" and each.inputs[0].op == "changed":
+            shared, change, folded, scale = each.inputs[0].inputs
+            groups[shared, folded][each] = (change, scale)
+    parts: dict[Node, Node] = {}
+    for base, members in groups.items():
+        changes, scales = zip(*members.values(), strict=True)
+        together = node("log_normalisers_changed", *base, *changes, *scales)
+        parts |= {each: node("part", together, index=at) for at, each in enumerate(members)}
+    return rewrite(roots, lambda current: parts.get(current, current))

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from scrub.graph.node import Node
-from scrub.plan.place import Place
 from scrub.plan.plan import compute
 from scrub.plan.runner import Runner
 
@@ -25,7 +24,7 @@ def peak_numbers(runner: Runner, leaves: Mapping[Node, Tensor]) -> int:
         for at, step in enumerate(runner.plan.steps):
             if step.per_run:
                 continue
-            values[at] = compute(step, values, shapes, Place("meta"))
+            values[at] = compute(step, values, shapes)
             held += values[at].numel()
             most = max(most, held)
             for freed in step.frees:

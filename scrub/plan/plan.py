@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
@@ -11,14 +12,13 @@ from scrub.graph.node import Node, walk
 from scrub.graph.ops import OPS
 from scrub.plan.fuse import fuse_attention
 from scrub.plan.heads import share_heads
-from scrub.plan.lowrank import share_logits
+from scrub.plan.lowrank import share_maps
 from scrub.plan.order import in_order
-from scrub.plan.place import Place
-from scrub.plan.rows import select_rows
-from scrub.plan.simplify import simplify
+from scrub.plan.rows import fill, select_rows
+from scrub.plan.simplify import LOGITS, simplify
 
+Pass = Callable[[Sequence[Node]], dict[Node, Node]]
 PER_RUN = frozenset({"param", "position", "held"})  # leaves that are the same in every batch
-HERE = Place()
 
 
 @dataclass(frozen=True)
@@ -57,41 +57,43 @@ class Plan:
             lines.append(f"{call:<60} # {'; '.join(n for n in notes if n)}".rstrip(" #"))
         return lines
 
-    def once(self, leaves: Mapping[Node, Tensor], place: Place = HERE) -> dict[int, Tensor]:
+    def once(self, leaves: Mapping[Node, Tensor], at_once: int | None = None) -> dict[int, Tensor]:
         """Compute the values that are the same in every batch."""
         kept: dict[int, Tensor] = {}
         for at, step in enumerate(self.steps):
             if step.per_run:
-                kept[at] = compute(step, kept, leaves, place)
+                kept[at] = compute(step, kept, leaves, at_once)
         return kept
 
-    def run(self, once: Mapping[int, Tensor], leaves: Mapping[Node, Tensor], place: Place = HERE) -> dict[str, Tensor]:
+    def run(
+        self, once: Mapping[int, Tensor], leaves: Mapping[Node, Tensor], at_once: int | None = None
+    ) -> dict[str, Tensor]:
         """Compute the outputs for one batch.
 
         `once` is what :meth:`once` gave; `leaves` binds the other leaves: tokens [batch, position] of each
-        source, donor, selected, target. The values that aren't needed any more are freed on the way.
+        source, donor, selected, rows, target; `at_once` is how many numbers an operation that has the choice works on
+        at once. The values that aren't needed any more are freed on the way.
         """
         values = dict(once)
         for at, step in enumerate(self.steps):
             if not step.per_run:
-                values[at] = compute(step, values, leaves, place)
+                values[at] = compute(step, values, leaves, at_once)
                 for each in step.frees:
                     del values[each]
         return {name: values[at] for name, at in self.outputs.items()}
 
 
 def compile_plan(outputs: Mapping[str, Node], selected: bool = True, simplified: bool = True) -> Plan:
-    """The plan of all outputs together. With `selected`, only selected positions reach them.
+    """Make the plan of all outputs together. With `selected`, only selected positions reach them.
 
     Without `simplified`, splits are computed as they are written, also where nothing tells their terms apart.
     """
     values = [output.value for output in outputs.values()]
-    simpler = _simpler(values) if simplified else {each: each for each in walk(values)}
+    simpler = _in_turn(values, [simplify, share_heads] if simplified else [])
     rows = select_rows([simpler[value] for value in values]) if selected else {}
-    wanted = [rows.get(simpler[value], simpler[value]) for value in values]
-    shared = share_logits(wanted)
-    fused = fuse_attention([shared[value] for value in wanted]) if simplified else {}
-    final = {value: fused.get(stands, stands) for value, stands in shared.items()}
+    wanted = [fill(rows[simpler[value]]) if rows else simpler[value] for value in values]
+    less: list[Pass] = [partial(simplify, identities=LOGITS), fuse_attention] if simplified else []
+    final = _in_turn(wanted, [share_maps, *less])
     computed = {name: final[value] for name, value in zip(outputs, wanted, strict=True)}
     per_run: set[Node] = set()
     for each in walk(computed.values()):
@@ -120,17 +122,21 @@ def compile_plan(outputs: Mapping[str, Node], selected: bool = True, simplified:
     return Plan(tuple(steps), {name: at[each] for name, each in computed.items()}, named)
 
 
-def _simpler(values: Sequence[Node]) -> dict[Node, Node]:
-    """What stands for every value in full: the same with less work, and the heads of a layer computed together."""
-    less = simplify(values)
-    together = share_heads([less[value] for value in values])
-    return {value: together.get(stands, stands) for value, stands in less.items()}
+def _in_turn(roots: Sequence[Node], passes: Sequence[Pass]) -> dict[Node, Node]:
+    """Map each node to what is left of it after some passes, one after the other."""
+    stands = {each: each for each in walk(roots)}
+    for rebuild in passes:
+        rebuilt = rebuild([stands[root] for root in roots])
+        stands = {each: rebuilt.get(now, now) for each, now in stands.items()}
+    return stands
 
 
-def compute(step: Step, values: Mapping[int, Tensor], leaves: Mapping[Node, Tensor], place: Place = HERE) -> Tensor:
+def compute(
+    step: Step, values: Mapping[int, Tensor], leaves: Mapping[Node, Tensor], at_once: int | None = None
+) -> Tensor:
     """Compute one step from the values of its inputs, or take what is bound to it if it is a leaf."""
     op = OPS[step.node.op]
     if op.run is None:
         return leaves[step.node]
-    choices = {"at_once": place.numbers_at_once} if op.blocks else {}
+    choices = {"at_once": at_once} if op.blocks else {}
     return op.run(*(values[i] for i in step.inputs), **step.node.arguments, **choices)

@@ -1,4 +1,9 @@
-"""Computing only the selected rows (positions) of whatever nothing else needs in full."""
+"""Computing only the selected rows (positions) of whatever nothing else needs in full.
+
+Most operations work row by row: they get the selected rows of all sequences one after the other, [1, row, ...], however
+many each sequence has. Attention reads the keys of its own sequence: it gets the rows of each sequence together,
+[sequence, row, ...], filled to the same number.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +12,11 @@ from collections.abc import Iterable
 from scrub.graph.node import Node, node, walk
 from scrub.graph.ops import OPS
 
+SELECTED, ROWS = node("selected"), node("rows")
+
 
 def select_rows(roots: Iterable[Node]) -> dict[Node, Node]:
-    """What stands for the selected rows of every value that has rows, when only those of the roots are wanted.
+    """Map each node that has rows to its selected ones, packed, when only those of the roots are wanted.
 
     The selection is pushed towards the inputs through every operation that works row by row, as the
     table says, and stops where something needs all rows. No number changes.
@@ -21,15 +28,23 @@ def select_rows(roots: Iterable[Node]) -> dict[Node, Node]:
         for at, each in enumerate(current.inputs):
             if current in in_full or at not in rows:
                 in_full.add(each)
-    rows_of: dict[Node, Node] = {}
-    chosen = node("selected")
+    packed: dict[Node, Node] = {}
+    filled = {node("position"): SELECTED}
     for current in order:
-        rows = OPS[current.op].row_inputs(len(current.inputs))
-        if current.op == "position":
-            rows_of[current] = chosen
-        elif current in in_full or not rows:
-            rows_of[current] = node("select", current, chosen)
-        else:
-            inputs = (rows_of[each] if at in rows else each for at, each in enumerate(current.inputs))
-            rows_of[current] = current.with_inputs(tuple(inputs))
-    return rows_of
+        op = OPS[current.op]
+        rows = op.row_inputs(len(current.inputs))
+        if current in in_full or not rows:
+            packed[current] = node("pack", current, ROWS, of="all")
+            continue
+        if op.together:
+            filled = {each: fill(packed[each]) for each in current.inputs if each in packed} | filled
+        laid = filled if op.together else packed
+        laid[current] = current.with_inputs(tuple(laid[i] if at in rows else i for at, i in enumerate(current.inputs)))
+        if op.together:
+            packed[current] = node("pack", filled[current], ROWS, of="filled")
+    return packed
+
+
+def fill(packed: Node) -> Node:
+    """Lay packed rows out as [sequence, row, ...]."""
+    return node("fill", packed, ROWS, SELECTED)

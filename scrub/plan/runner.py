@@ -1,16 +1,32 @@
-"""A plan made ready to run, batch by batch."""
+"""A plan made ready to run, batch by batch, and what suits the place where it runs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from scrub.graph.node import Node
 from scrub.plan.leaves import constants, leaves_of
-from scrub.plan.place import Place
 from scrub.plan.plan import compile_plan
+
+NUMBERS_IN_CACHE = 1 << 18  # that a core works on fastest: they stay in its cache from one operation to the next
+NUMBERS_ON_CARD = 1 << 27  # fewer leave a GPU waiting for the next operation
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a plan runs, which decides how: on a device, with gradients or without."""
+
+    device: str = "cpu"
+    grad: bool = False
+
+    @property
+    def numbers_at_once(self) -> int:
+        """How many numbers an operation works on at once, where it has the choice."""
+        return NUMBERS_IN_CACHE if self.device.startswith("cpu") else NUMBERS_ON_CARD
 
 
 class Runner:
@@ -53,8 +69,8 @@ class Runner:
         """Compute the outputs for one batch, from the other leaves: tokens, donors, selected rows, targets."""
         once = self.once
         with torch.inference_mode(not self.place.grad):
-            return self.plan.run(once, bound, self.place)
+            return self.plan.run(once, bound, self.place.numbers_at_once)
 
     def _compute_once(self) -> dict[int, Tensor]:
         with torch.inference_mode(not self.place.grad):
-            return self.plan.once(self._constants, self.place)
+            return self.plan.once(self._constants, self.place.numbers_at_once)

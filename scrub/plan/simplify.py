@@ -13,30 +13,14 @@ from typing import Any
 
 from scrub.graph.node import Node, node, rewrite
 
-INSIDE = "at_positions(x, at, positions=some, inside=True)"
-OUTSIDE = "at_positions(x, at, positions=some, inside=False)"
-IDENTITIES = (
-    ("add(a, sub(z, a))", "z"),
-    (f"add({INSIDE}, {OUTSIDE})", "x"),
-    (f"add({OUTSIDE}, {INSIDE})", "x"),
-    (
-        "add(attend_masked(p, v, at, mask=m), sub(z, attend_masked(p, w, at, mask=m)))",
-        "add(z, attend_masked(p, sub(v, w), at, mask=m))",
-    ),
-    ("add(output(a, weight), output(b, weight))", "output(add(a, b), weight)"),
-    # whatever is linear in the logits needs no logits: one product with the table for all of them together, or none
-    ("expect(p, unembed(x, table))", "dot(x, mean_embedding(p, table))"),
-    ("pick(unembed(x, table), target)", "pick_unembedded(x, table, target)"),
-    ("mean_logit(unembed(x, table))", "linear(x, mean_row(table))"),
-)
-
 
 class _Form:
     """One side of an identity, read: a name (or True or False), or an operation on forms."""
 
-    def __init__(self, text: ast.expr) -> None:
-        called = text if isinstance(text, ast.Call) else None
-        self.text = ast.unparse(called.func if called else text)
+    def __init__(self, text: str | ast.expr) -> None:
+        read = ast.parse(text, mode="eval").body if isinstance(text, str) else text
+        called = read if isinstance(read, ast.Call) else None
+        self.text = ast.unparse(called.func if called else read)
         self.inputs = [_Form(each) for each in called.args] if called else None
         self.static = {str(each.arg): _Form(each.value) for each in called.keywords} if called else {}
 
@@ -59,17 +43,44 @@ class _Form:
         return simplest(node(self.text, *(form.build(bound) for form in self.inputs), **static))
 
 
-FORMS = [[_Form(ast.parse(side, mode="eval").body) for side in sides] for sides in IDENTITIES]
+Identities = list[tuple[_Form, _Form]]
 
 
-def simplify(roots: Iterable[Node]) -> dict[Node, Node]:
+def _read(*identities: tuple[str, str]) -> Identities:
+    return [(_Form(left), _Form(right)) for left, right in identities]
+
+
+INSIDE = "at_positions(x, at, positions=some, inside=True)"
+OUTSIDE = "at_positions(x, at, positions=some, inside=False)"
+SPLITS = _read(
+    ("add(a, sub(z, a))", "z"),
+    (f"add({INSIDE}, {OUTSIDE})", "x"),
+    (f"add({OUTSIDE}, {INSIDE})", "x"),
+    (
+        "add(attend_masked(p, v, at, mask=m), sub(z, attend_masked(p, w, at, mask=m)))",
+        "add(z, attend_masked(p, sub(v, w), at, mask=m))",
+    ),
+    ("add(output(a, weight), output(b, weight))", "output(add(a, b), weight)"),
+)
+# whatever is linear in the logits needs no logits: one product with the table for all of them together, or none
+LOGITS = _read(
+    ("expect(p, unembed(x, table))", "dot(x, mean_embedding(p, table))"),
+    ("pick(unembed(x, table), target)", "dot(x, look_up(target, table))"),
+    ("mean_logit(unembed(x, table))", "linear(x, mean_row(table))"),
+    ("expect(p, changed(a, c, m, s))", "add(multiply(expect(p, a), s), dot(c, mean_embedding(p, transpose(m))))"),
+    ("pick(changed(a, c, m, s), target)", "add(multiply(pick(a, target), s), dot(c, look_up(target, transpose(m))))"),
+    ("mean_logit(changed(a, c, m, s))", "add(multiply(mean_logit(a), s), linear(c, mean_row(transpose(m))))"),
+)
+
+
+def simplify(roots: Iterable[Node], identities: Identities = SPLITS) -> dict[Node, Node]:
     """Map each node to an equal, cheaper one."""
-    return rewrite(roots, simplest)
+    return rewrite(roots, lambda current: simplest(current, identities))
 
 
-def simplest(current: Node) -> Node:
+def simplest(current: Node, identities: Identities = SPLITS) -> Node:
     """Apply the first identity that fits a node, if there is one."""
-    for left, right in FORMS:
+    for left, right in identities:
         bound: dict[str, Any] = {"True": True, "False": False}
         if left.fits(current, bound):
             found: Node = right.build(bound)

@@ -41,5 +41,7 @@ def bind(
             bound[leaf] = examples.tokens[members, 1:, None]
         elif leaf.op == "selected":
             bound[leaf] = np.where(real, rows, 0)
+        elif leaf.op == "rows":
+            bound[leaf] = np.stack([*real.nonzero(), rows[real]])
     tensors = {leaf: torch.from_numpy(np.ascontiguousarray(value)).to(device) for leaf, value in bound.items()}
     return tensors, torch.from_numpy(real).to(device)

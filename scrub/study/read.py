@@ -12,6 +12,7 @@ from torch import Tensor
 from scrub.data.examples import Scored, Tokens
 from scrub.graph.node import Node
 from scrub.models.model import Model
+from scrub.plan.leaves import every_row
 from scrub.plan.memory import peak_numbers
 from scrub.plan.runner import Runner
 
@@ -36,7 +37,7 @@ def read(
         order = np.argsort(~scored[here], axis=1, kind="stable")[:, :most] if scored is not None else None
         rows = torch.arange(positions)[None] if order is None else torch.from_numpy(order)
         rows = rows.to(model.device).expand(len(batch), -1)
-        feeds = {"tokens": batch[:, :-1], "target": batch[:, 1:, None], "selected": rows}
+        feeds = {"tokens": batch[:, :-1], "target": batch[:, 1:, None], "selected": rows, "rows": every_row(rows)}
         return rows, {leaf: feeds[leaf.op] for leaf in runner.leaves if leaf.op in feeds}
 
     at_once = max(1, NUMBERS_AT_ONCE // peak_numbers(runner, bind(slice(1))[1]))

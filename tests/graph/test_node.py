@@ -80,7 +80,7 @@ def test_a_node_never_changes(name: str) -> None:
 @pytest.mark.parametrize(
     ("op", "inputs", "static", "message"),
     [
-        ("multiply", (X, Y), {}, "no operation 'multiply'"),
+        ("divide", (X, Y), {}, "no operation 'divide'"),
         ("sub", (X,), {}, "sub takes 2 to 2 inputs, not 1"),
         ("add", (), {}, "add takes 1 to"),
         ("tokens", (), {}, r"static arguments \['source'\], not \[\]"),

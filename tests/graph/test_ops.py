@@ -22,6 +22,13 @@ def run(op: str, *inputs: torch.Tensor, **static: object) -> torch.Tensor:
     return function(*inputs, **static)
 
 
+def select(x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """The rows of each sequence at some positions."""
+    index = rows.reshape(rows.shape[0], *(1,) * (x.ndim - 3), rows.shape[1], 1)
+    x = x.expand(rows.shape[0], *x.shape[1:])
+    return x.gather(-2, index.expand(*x.shape[:-2], rows.shape[1], x.shape[-1]))
+
+
 def positions() -> torch.Tensor:
     return torch.arange(Q)[None]
 
@@ -62,8 +69,8 @@ def test_an_attention_pattern_of_selected_rows_knows_their_positions() -> None:
     q, k = random_tensor(G, B, H, Q, D), random_tensor(G, B, H, K, D)
     rows = torch.randint(Q, (B, 4), generator=G)
     whole = run("attention_pattern", q, k, positions())
-    some = run("attention_pattern", run("select", q, rows), k, rows)
-    assert torch.equal(some, run("select", whole, rows))
+    some = run("attention_pattern", select(q, rows), k, rows)
+    assert torch.equal(some, select(whole, rows))
 
 
 def test_attention_in_one_is_attending_with_the_pattern() -> None:
@@ -90,8 +97,8 @@ def test_attention_carries_what_is_not_a_number(slot: str, dtype: torch.dtype) -
                 assert slot != "q" or torch.equal(found, wanted), (length, d_head, at)
                 rows = torch.randint(length, (2, 5), generator=G)
                 reach = run("in_reach", rows, torch.arange(length)[None])
-                some = run("attention", run("select", slots["q"], rows), slots["k"], slots["v"], reach).isnan()
-                wanted = run("select", wanted, rows)
+                some = run("attention", select(slots["q"], rows), slots["k"], slots["v"], reach).isnan()
+                wanted = select(wanted, rows)
                 assert torch.equal(some & wanted, wanted), (length, d_head, at)
                 assert not some[0].any()
                 assert not some[1, :2].any()
@@ -105,9 +112,9 @@ def test_attention_of_what_is_held_for_every_sequence(length: int, alone: str) -
     whole = run("attention", *(each.expand(B, -1, -1, -1) for each in slots.values()))
     torch.testing.assert_close(run("attention", *slots.values()), whole, rtol=0, atol=1e-12)
     rows = torch.randint(length, (B, 4), generator=G)
-    some = run("select", slots.pop("q"), rows)
+    some = select(slots.pop("q"), rows)
     found = run("attention", some, *slots.values(), run("in_reach", rows, torch.arange(length)[None]))
-    torch.testing.assert_close(found, run("select", whole, rows), rtol=0, atol=1e-12)
+    torch.testing.assert_close(found, select(whole, rows), rtol=0, atol=1e-12)
 
 
 def test_linear_maps_and_their_biases() -> None:
@@ -159,13 +166,19 @@ def test_gathered_rows_come_each_from_its_donor() -> None:
             assert torch.equal(gathered[b, :, i], found[donor[b, i], :, i])
 
 
-@pytest.mark.parametrize("shape", [(B, Q, M), (B, H, Q, D), (1, Q, M)])
-def test_select_takes_rows_of_any_layout(shape: tuple[int, ...]) -> None:
-    x, rows = random_tensor(G, *shape), torch.randint(Q, (B, 4), generator=G)
-    found = run("select", x, rows)
-    for b in range(B):
-        for at in range(4):
-            assert torch.equal(found[b, ..., at, :], x.expand(B, *shape[1:])[b, ..., rows[b, at], :])
+@pytest.mark.parametrize("shape", [(B, Q, M), (B, H, Q, D), (1, Q, M), (1, H, Q, D)])
+def test_selected_rows_of_any_layout_are_packed_and_filled(shape: tuple[int, ...]) -> None:
+    x = random_tensor(G, *shape)
+    packed = run("pack", x, PACKED, of="all")
+    filled = run("fill", packed, PACKED, SELECTED)
+    assert (packed.shape[0], packed.shape[-2], filled.shape[0], filled.shape[-2]) == (1, 5, 3, 3)
+    for number, (sequence, slot, position) in enumerate(PACKED.T.tolist()):
+        row = x[sequence if len(x) > 1 else 0, ..., position, :]
+        assert torch.equal(packed[0, ..., number, :], row)
+        assert torch.equal(filled[sequence, ..., slot, :], row)
+    assert not filled[1].any()
+    assert not filled[2, ..., 2, :].any()
+    assert torch.equal(run("pack", filled, PACKED, of="filled"), packed)
 
 
 def test_the_loss_is_cross_entropy() -> None:
@@ -193,7 +206,10 @@ TABLE, GAIN, BIAS = random_tensor(G, V, M), random_tensor(G, M), random_tensor(G
 OUTPUT, INTO_HEADS = random_tensor(G, H, M, D), random_tensor(G, H, D, M)
 TARGET = torch.randint(V, (B, Q, 1), generator=G)
 EPS = {"eps": 1e-5}
-CHANGED = [LOGITS, HEADS, random_tensor(G, H * D + 1, V), random_tensor(G, B, Q, 1)]
+SELECTED = torch.tensor([[1, 4, 6], [0, 0, 0], [2, 3, 0]])  # of which the second sequence has none, and the third two
+PACKED = torch.tensor([[0, 0, 0, 2, 2], [0, 1, 2, 0, 1], [1, 4, 6, 2, 3]])
+FOLDED = random_tensor(G, H * D + 1, V)
+CHANGES, SCALES = ([random_tensor(G, B, Q, width) for _ in range(2)] for width in (H * D + 1, 1))
 
 EXAMPLES: dict[str, tuple[list[torch.Tensor], dict[str, object]]] = {  # of every operation: inputs, static arguments
     "embed": ([EVERYWHERE, TABLE], {}),
@@ -215,12 +231,13 @@ EXAMPLES: dict[str, tuple[list[torch.Tensor], dict[str, object]]] = {  # of ever
     "unembed": ([STREAM, TABLE], {}),
     "gather_rows": ([PATTERN, torch.randint(B, (B, Q), generator=G)], {}),
     "at_positions": ([HEADS, EVERYWHERE], {"positions": "1, 3..4", "inside": False}),
-    "select": ([STREAM, torch.randint(Q, (B, 4), generator=G)], {}),
+    "pack": ([HEADS, PACKED], {"of": "all"}),
+    "fill": ([random_tensor(G, 1, H, PACKED.shape[1], D), PACKED, SELECTED], {}),
     "log_normaliser": ([LOGITS], {}),
     "mean_logit": ([LOGITS], {}),
     "mean_row": ([TABLE], {}),
     "pick": ([LOGITS, TARGET], {}),
-    "pick_unembedded": ([STREAM, TABLE, TARGET], {}),
+    "look_up": ([TARGET, TABLE], {}),
     "probabilities": ([LOGITS], {}),
     "expect": ([LOGITS.softmax(-1), LOGITS], {}),
     "mean_embedding": ([LOGITS.softmax(-1), TABLE], {}),
@@ -228,11 +245,14 @@ EXAMPLES: dict[str, tuple[list[torch.Tensor], dict[str, object]]] = {  # of ever
     "absolute": ([random_tensor(G, B, H, Q, D)], {}),
     "centre": ([STREAM], {}),
     "inverse_deviation": ([STREAM], EPS),
-    "scale_columns": ([TABLE, GAIN], {}),
     "fold_output": ([OUTPUT, TABLE, random_tensor(G, V)], {}),
     "fold_bias": ([TABLE, BIAS], {}),
-    "log_normaliser_changed": (CHANGED, {}),
-    "unembed_changed": (CHANGED, {}),
+    "transpose": ([TABLE], {}),
+    "change": ([HEADS, SCALES[0]], {}),
+    "changed": ([LOGITS, CHANGES[0], FOLDED, SCALES[0]], {}),
+    "log_normalisers_changed": ([LOGITS, FOLDED, *CHANGES, *SCALES], {}),
+    "part": ([random_tensor(G, 2, B, Q, 1)], {"index": 1}),
+    "multiply": ([STREAM, random_tensor(G, B, Q, 1)], {}),
 }
 
 
@@ -269,11 +289,11 @@ def test_the_rows_of_the_table_are_rows(op: str) -> None:
     """Every operation that says which inputs' rows are its own works row by row."""
     (inputs, static), rows = example(op), torch.randint(Q, (B, 4), generator=G)
     chosen = [
-        (rows if each is EVERYWHERE else run("select", each, rows)) if at in OPS[op].row_inputs(len(inputs)) else each
+        (rows if each is EVERYWHERE else select(each, rows)) if at in OPS[op].row_inputs(len(inputs)) else each
         for at, each in enumerate(inputs)
     ]
     whole = run(op, *inputs, **static)
-    torch.testing.assert_close(run(op, *chosen, **static), run("select", whole, rows), rtol=0, atol=1e-12)
+    torch.testing.assert_close(run(op, *chosen, **static), select(whole, rows), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("op", [name for name, op in OPS.items() if op.run is not None])

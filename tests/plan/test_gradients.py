@@ -41,7 +41,7 @@ def test_the_gradient_of_a_whole_plan_is_that_of_finite_differences(model: Small
     values = {leaf: model.bind(leaf).clone().requires_grad_() for leaf in held(outputs.values())}
     assert values
     runner = Runner(outputs, params, model.config.n_ctx, held=values, selected=selected, grad=True)
-    assert {"log_normaliser_changed", "inverse_deviation"} <= {step.node.op for step in runner.plan.steps}
+    assert {"log_normalisers_changed", "inverse_deviation"} <= {step.node.op for step in runner.plan.steps}
     bound = {leaf: model.bind(leaf) for leaf in runner.leaves}
     sum_of(runner(batch_of(bound)), weights).backward()
 

@@ -204,18 +204,37 @@ def test_only_selected_rows_reach_the_last_layer_and_the_unembedding() -> None:
             values[at] = run(*inputs, **step.node.arguments) if run else leaves[step.node]
         if values[at].ndim > 2:
             rows.setdefault(step.node.op, []).append(values[at].shape[-2])
-    assert set(rows["unembed"]) == set(rows["log_normaliser"]) == {some}
-    assert rows["attention"] == [positions, positions]
-    assert rows["attend"] == rows["attention_pattern"] == [some]
-    assert Counter(rows["project"]) == {positions: 8, some: 1}  # the last layer's keys and values see everything
+    of_all = some * len(model.inputs["x"])  # what works row by row gets the rows of all sequences in a line
+    assert set(rows["unembed"]) == set(rows["log_normaliser"]) == {of_all}
+    assert rows["attention"] == [positions, positions, some]
+    assert Counter(rows["project"]) == {positions: 8, of_all: 1}  # the last layer's keys and values see everything
 
 
 def test_a_value_needed_in_full_and_in_part_is_selected_from() -> None:
     model = small(n_layers=1)
     output = select_rows([model.graph])[model.graph]
-    selects = [each for each in walk([output]) if each.op == "select"]
-    assert {each.inputs[1] for each in selects} == {node("selected")}
-    assert len({each.inputs[0] for each in selects}) == len(selects)
+    packs = [each for each in walk([output]) if each.op == "pack"]
+    assert {each.inputs[1] for each in packs} == {node("rows")}
+    assert len({each.inputs[0] for each in packs}) == len(packs)
+
+
+@pytest.mark.parametrize("scored", ["", "0 1:3 2:0,4,6", "1:5"], ids=["none", "some", "one"])
+def test_what_fills_up_changes_no_number(model: Small, scored: str) -> None:
+    """Sequences have different numbers of selected positions: the rest of each row is there to be equally long."""
+    chosen = [(int(part[0]), int(at)) for part in scored.split() for at in part[2:].split(",") if at]
+    selected, slots = torch.zeros(3, 4, dtype=torch.long), []
+    for sequence, position in chosen:
+        slots.append(sum(before == sequence for before, _ in chosen[: len(slots)]))
+        selected[sequence, slots[-1]] = position
+    rows = torch.tensor([[each for each, _ in chosen], slots, [at for _, at in chosen]], dtype=torch.long)
+    outputs = study(model)
+    whole, plan = model.run(outputs), compile_plan(outputs)
+    leaves = model.leaves(plan) | {node("selected"): selected, node("rows"): rows}
+    for name, value in plan.run(plan.once(leaves), leaves).items():
+        for sequence, slot, position in rows.T.tolist():
+            expected = whole[name][sequence, ..., position, :]
+            torch.testing.assert_close(value[sequence, ..., slot, :], expected, rtol=0, atol=1e-11)
+        assert value.shape[-2] == 4
 
 
 def test_logits_of_what_is_added_twice_are_not_those_of_what_is_added_once(model: Small) -> None:
@@ -257,7 +276,7 @@ def test_the_leaves_are_what_a_run_binds(model: Small) -> None:
     leaves = leaves_of(compile_plan(study(model)))
     sources = {str(each.arguments["source"]) for each in leaves if each.op == "tokens"}
     assert sources == {"x", "y", "like g", "rows like f"}
-    assert {each.op for each in leaves} == {"param", "position", "tokens", "donor", "selected", "target"}
+    assert {each.op for each in leaves} == {"param", "position", "tokens", "donor", "selected", "rows", "target"}
     named = {str(each.arguments["name"]) for each in leaves if each.op == "param"}
     assert named == set(model.params)
 

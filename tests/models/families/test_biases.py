@@ -86,5 +86,5 @@ def test_a_bias_of_attention_leaves_the_logits_shared(kinds: tuple[str, ...]) ->
     """Experiments that differ in the last layer's heads have the cheap plan that they have without biases."""
     whole = biased("shortformer", kinds).split(*SPLITS)
     outputs = {each: losses(rules(whole, f"a1.ind/{each}/** -> y")) for each in "qkv"}
-    assert "log_normaliser_changed" in {step.node.op for step in compile_plan(outputs).steps}
+    assert "log_normalisers_changed" in {step.node.op for step in compile_plan(outputs).steps}
     assert ("add_bias" in {each.op for each in walk([whole])}) == bool(kinds)
