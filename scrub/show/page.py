@@ -116,6 +116,16 @@ class Paths:
     names: Mapping[str, str]
     only: str = "html"
 
+    @property
+    def walk(self) -> Iterator[PathTree | None]:
+        """Walk the tree in the order of its lines; None where a part with children ends. However deep, no nest."""
+        stack: list[PathTree | None] = [self.tree]
+        while stack:
+            part = stack.pop()
+            yield part
+            if part is not None and part.children:
+                stack += [None, *reversed(part.children)]
+
 
 @dataclass(frozen=True)
 class Fold:

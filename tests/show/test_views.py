@@ -7,6 +7,7 @@ import networkx as nx
 from small import small
 
 from scrub.graph.node import node, walk
+from scrub.paths.sources import X
 from scrub.show.views import listing, to_networkx
 
 

@@ -37,7 +37,6 @@ COLUMNS = [
         unit="%",
         ends=("gain, low", "gain, high"),
         narrow="gain,\n%",
-        lone=True,
     ),
     Column("count", digits=0, mark=lambda row: "*" if row["count"] > 2 else " "),
 ]

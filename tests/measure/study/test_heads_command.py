@@ -241,7 +241,7 @@ def test_the_whole_set_of_pictures(heads: Callable[..., Said], models: Path, mon
     assert said.out.splitlines()[0] in browsing.text_of(root)
     links = [each for each in browsing.referred(page) if not each.startswith(("data:", "#")) and each != "url("]
     assert set(links) == {f"{name}.csv" for name in names}
-    drawn = list(root.iter(f"{SVG}svg"))[::2]  # each on light ground, and again on dark
+    drawn = list(root.iter(f"{SVG}svg"))  # each for light ground and dark
     assert len(drawn) == len(list(root.iter("table"))) == len(names)
     pictures = dict(zip(re.findall(r'href="(.+?)\.csv"', page), drawn, strict=True))
     tips = {name: [each.text or "" for each in picture.iter(f"{SVG}title")] for name, picture in pictures.items()}
