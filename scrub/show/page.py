@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
 from markupsafe import Markup
@@ -56,7 +57,7 @@ class Grid:
     unwritten: Collection[str] = ()
     only: str = ""
 
-    @property
+    @cached_property  # a template asks at every cell
     def rows(self) -> list[list[Cell]]:
         """Its cells; what the rows of a section share is written once."""
         columns, by = self.table.columns, self.table.by
@@ -64,7 +65,7 @@ class Grid:
             [_cell(column, row, by if not begins else "") for column in columns] for begins, row in self.table.rows()
         ]
 
-    @property
+    @cached_property
     def spread(self) -> list[bool]:
         """Which columns have the ends of their intervals in cells of their own; in a matrix they are below."""
         return [any(cell.ends for cell in cells) and self.kind != "matrix" for cells in zip(*self.rows, strict=True)]
