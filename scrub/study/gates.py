@@ -141,10 +141,18 @@ def ineffective(of: Iterable[_Without], basis: _Basis, pairing: Pairing, values:
             if values is None or values.keys() >= set(held([graph])):  # what it holds then may have no value
                 name = f"{whole.name}: the rule '{rule}'"
                 graphs[name], changed[name] = graph, whole.name
-    # a rule that changes the loss changes the target's logit, which costs no unembedding
+    # most rules change the target's logit, which costs no unembedding; only of the others losses are compared
     logits = _Look(basis, {name: _target_logit(graph) for name, graph in graphs.items()}, pairing, values)()
-    silent = [name for name, of in changed.items() if float((logits[name] - logits[of]).abs().max()) < ROUNDING_NATS]
+    silent = _same(logits, changed)
+    if silent:
+        suspects = {name: graphs[name] for name in dict.fromkeys([*silent, *silent.values()])}
+        silent = _same(basis.losses(suspects, pairing, values), silent)
     return [f"{name} changes no loss: what it feeds carries nothing to the positions looked at" for name in silent]
+
+
+def _same(found: Mapping[Any, Tensor], changed: Mapping[str, str]) -> dict[str, str]:
+    """Keep those of `changed` whose numbers are those of the experiment that they are compared with."""
+    return {name: of for name, of in changed.items() if float((found[name] - found[of]).abs().max()) < ROUNDING_NATS}
 
 
 def own_draws(pairing: Pairing) -> list[str]:
