@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scrub.graph.node import Node
 from scrub.plan.leaves import constants, leaves_of
-from scrub.plan.plan import compile_plan
+from scrub.plan.plan import Plan
 
 NUMBERS_IN_CACHE = 1 << 18  # that a core works on fastest: they stay in its cache from one operation to the next
 NUMBERS_ON_CARD = 1 << 27  # fewer leave a GPU waiting for the next operation
@@ -30,28 +30,25 @@ class Place:
 
 
 class Runner:
-    """The plan of some outputs, with what is the same in every batch computed once.
+    """A plan on its weights, with what is the same in every batch computed once.
 
     `positions` is the number of positions of a sequence; `held` the values of the leaves at which a component is held.
     With `grad`, gradients flow to whatever is bound and asks for one: parameters, held values. What is the same in
     every batch is then computed with each, so that each has a graph of its own to go back through.
-    See :func:`scrub.plan.plan.compile_plan` for `selected` and `simplified`.
     """
 
     def __init__(
         self,
-        outputs: Mapping[str, Node],
+        plan: Plan,
         params: Mapping[str, Tensor],
         positions: int,
         device: torch.device | str = "cpu",
         held: Mapping[Node, Tensor] | None = None,
-        selected: bool = True,
-        simplified: bool = True,
         grad: bool = False,
     ) -> None:
         self.place = Place(str(device), grad)
-        self.plan = compile_plan(outputs, selected, simplified)
-        self.leaves = leaves_of(self.plan)
+        self.plan = plan
+        self.leaves = leaves_of(plan)
         self._constants = {**constants(self.leaves, params, positions, device), **(held or {})}
         self._kept = None if grad else self._compute_once()
 

@@ -8,7 +8,7 @@ unsplit component again, so that experiments share it.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from scrub.graph.node import Node, node, rewrite
@@ -43,11 +43,14 @@ class _Form:
         return simplest(node(self.text, *(form.build(bound) for form in self.inputs), **static))
 
 
-Identities = list[tuple[_Form, _Form]]
+Identities = Mapping[str, Sequence[tuple[_Form, _Form]]]  # by the operation on the left
 
 
 def _read(*identities: tuple[str, str]) -> Identities:
-    return [(_Form(left), _Form(right)) for left, right in identities]
+    read: dict[str, list[tuple[_Form, _Form]]] = {}
+    for left, right in ((_Form(left), _Form(right)) for left, right in identities):
+        read.setdefault(left.text, []).append((left, right))
+    return read
 
 
 INSIDE = "at_positions(x, at, positions=some, inside=True)"
@@ -80,7 +83,7 @@ def simplify(roots: Iterable[Node], identities: Identities = SPLITS) -> dict[Nod
 
 def simplest(current: Node, identities: Identities = SPLITS) -> Node:
     """Apply the first identity that fits a node, if there is one."""
-    for left, right in identities:
+    for left, right in identities.get(current.op, ()):
         bound: dict[str, Any] = {"True": True, "False": False}
         if left.fits(current, bound):
             found: Node = right.build(bound)

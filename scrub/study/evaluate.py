@@ -22,6 +22,7 @@ from scrub.graph.node import Node
 from scrub.models.model import Model
 from scrub.paths.hashes import hash_graph, hash_of
 from scrub.paths.rules import held
+from scrub.plan.plan import compile_plan
 from scrub.plan.runner import Runner
 from scrub.study.binding import bind
 from scrub.study.draws import Pairing, pair_up
@@ -110,9 +111,9 @@ class Evaluator:
     def _runner(self, chunk: int, pairing: Pairing) -> Runner:
         """Compile the plan of some of the experiments, once."""
         if chunk not in self._runners:
-            outputs, positions = self._chunks[chunk].outputs(self.metrics), pairing.examples.context
-            values = self._values(chunk, pairing)
-            self._runners[chunk] = Runner(outputs, self.model.params, positions, self.model.device, values)
+            plan, values = compile_plan(self._chunks[chunk].outputs(self.metrics)), self._values(chunk, pairing)
+            positions, device = pairing.examples.context, self.model.device
+            self._runners[chunk] = Runner(plan, self.model.params, positions, device, values)
         return self._runners[chunk]
 
     def basis(self, examples: Examples) -> str:

@@ -17,6 +17,7 @@ tokens are converted: a model's own parameters are copied once, to float64, and 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,6 +31,7 @@ from scrub.models.model import Model
 from scrub.paths.rules import Rule, draws, held, held_by, resample
 from scrub.paths.sources import Draw, Like, Source, X, Y, ordered
 from scrub.paths.sources import Held as HeldSource
+from scrub.plan.plan import Plan, compile_plan
 from scrub.plan.runner import Runner
 from scrub.study.binding import bind
 from scrub.study.draws import Pairing
@@ -39,6 +41,7 @@ from scrub.study.metric import losses
 from scrub.text.errors import GateError, ScrubError
 
 TOLERANCE_NATS = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.5}  # largest of any position
+SOURCES_AT_ONCE = 4  # that are poisoned together, in a batch that has an example for each
 EXAMPLES, POSITIONS = 2, 16  # that the gates look at: positions late in a sequence have most context
 ROUNDING_NATS = 1e-12  # a change below it is rounding in float64
 OWN_FRACTION = 0.01  # of a source's draws that may be the reference itself without a warning
@@ -78,16 +81,18 @@ def check_gates(
     """
     few = _few(pairing)
     all_x = replace(few, partners={source: few.itself(source) for source in few.partners})
-    deviations: dict[str, float] = {}
-    bases = {kind: _Basis(model, few, kind) for kind in dict.fromkeys([torch.float64, dtype])}
-    for kind, basis in bases.items():
-        name = str(kind).removeprefix("torch.")
-        own = {"model": model.graph}
-        splits = {f"split of {e.name}": e.before for e in experiments}
+    own = {"model": losses(model.graph)}
+    splits = {f"split of {e.name}": losses(e.before) for e in experiments}
+    bound = {f"{e.name} with every source bound to x": losses(e.graph) for e in experiments}
+    same = {
         # as written: simplified, a split that nothing tells apart would be the model again, and prove nothing
-        deviations[f"split graph and model, {name}"] = basis.deviation(own | splits, few, simplified=False)
-        graphs = own | {f"{e.name} with every source bound to x": e.graph for e in experiments}
-        deviations[f"scrubbed with y = x and unscrubbed, {name}"] = basis.deviation(graphs, all_x)
+        "split graph and model": (_Look(own | splits, simplified=False), few),
+        "scrubbed with y = x and unscrubbed": (_Look(own | bound), all_x),
+    }
+    bases = {kind: _Basis(model, few, kind) for kind in dict.fromkeys([torch.float64, dtype])}
+    deviations = {
+        f"{of}, {basis}": look.deviation(basis, on) for basis in bases.values() for of, (look, on) in same.items()
+    }
     _check_sources(experiments, bases[dtype], few, values or {})
     # a rule that does nothing is worth knowing where somebody wrote it; random ones have many, and it costs to see
     written = [e for e in experiments if not (quiet or (e.hypothesis and e.hypothesis.null_of))]
@@ -138,15 +143,17 @@ def ineffective(of: Iterable[_Without], basis: _Basis, pairing: Pairing, values:
         for rule, graph in without.graphs:
             if graph is None or graph is whole.graph:
                 continue
-            if values is None or values.keys() >= set(held([graph])):  # what it holds then may have no value
+            # what it holds then may have no value
+            if values is None or not any(rule.holds for rule in whole.rules) or values.keys() >= set(held([graph])):
                 name = f"{whole.name}: the rule '{rule}'"
                 graphs[name], changed[name] = graph, whole.name
-    # most rules change the target's logit, which costs no unembedding; only of the others losses are compared
-    logits = _Look(basis, {name: _target_logit(graph) for name, graph in graphs.items()}, pairing, values)()
-    silent = _same(logits, changed)
+    # most rules change the target's logit in the first example, which costs no unembedding; only of the others losses
+    # are compared
+    logits = _Look({name: _target_logit(graph) for name, graph in graphs.items()}, values)
+    silent = _same(logits(basis, replace(pairing, order=pairing.order[:1])), changed)
     if silent:
-        suspects = {name: graphs[name] for name in dict.fromkeys([*silent, *silent.values()])}
-        silent = _same(basis.losses(suspects, pairing, values), silent)
+        suspects = {name: losses(graphs[name]) for name in dict.fromkeys([*silent, *silent.values()])}
+        silent = _same(_Look(suspects, values)(basis, pairing), silent)
     return [f"{name} changes no loss: what it feeds carries nothing to the positions looked at" for name in silent]
 
 
@@ -190,28 +197,14 @@ class _Basis:
         self.ids = np.unique(few.pool[sorted({*rows, *few.order.tolist()})])
         self._converted: dict[str, Tensor] = {}
 
-    def losses(
-        self, graphs: Graphs, pairing: Pairing, values: Held | None, simplified: bool = True
-    ) -> dict[Any, Tensor]:
-        """Compute the losses at the scored positions of the examples in the pairing's order, [position]."""
-        return _Look(self, {name: losses(graph) for name, graph in graphs.items()}, pairing, values, simplified)()
+    def __str__(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
 
-    def deviation(self, graphs: Graphs, pairing: Pairing, simplified: bool = True) -> float:
-        """Measure the largest deviation of any graph's losses from the first's. Raises GateError above the tolerance.
-
-        Held components give what they give by themselves.
-        """
-        (first, wanted), *others = self.losses(graphs, pairing, None, simplified).items()
-        tolerance, worst = TOLERANCE_NATS[self.dtype], 0.0
-        for name, value in others:
-            deviation = float((value - wanted).abs().max())
-            worst = max(worst, deviation)
-            if not deviation <= tolerance:
-                raise GateError(
-                    f"the {name} gives another loss than the {first}: by {deviation:.2e} nats at a position, where "
-                    f"{tolerance:.0e} is allowed in {wanted.dtype}; no number of this run can be trusted"
-                )
-        return worst
+    def runner(self, plan: Plan, outputs: Graphs, positions: int, values: Held) -> Runner:
+        """Make the plan of some outputs ready to run in this type, with components held at values."""
+        device = self.model.device
+        cast = {leaf: value.to(device, self.dtype) for leaf, value in values.items()}
+        return Runner(plan, self.params(outputs.values()), positions, device, cast)
 
     def params(self, roots: Iterable[Node]) -> Mapping[str, Tensor]:
         """Convert the parameters that some graphs read, once each."""
@@ -226,56 +219,71 @@ class _Basis:
 
 
 class _Look:
-    """Outputs of graphs at the scored positions of a few examples, from one plan for whatever is poisoned.
+    """Outputs of graphs at the scored positions of a few examples, from one plan for any type and whatever is poisoned.
 
     Without `values`, held components give what they give by themselves.
     """
 
-    def __init__(
-        self, basis: _Basis, outputs: Graphs, pairing: Pairing, values: Held | None, simplified: bool = True
-    ) -> None:
-        self._basis, self._pairing = basis, pairing
+    def __init__(self, outputs: Graphs, values: Held | None = None, simplified: bool = True) -> None:
+        self._values = values
+        self._leaves = {leaf: stands_for(leaf) for leaf in held(outputs.values())}
         self._outputs = _by_few_tokens(outputs)
-        leaves = {leaf: stands_for(leaf) for leaf in held(self._outputs.values())}
-        self._values = self._own(leaves) if values is None else {leaf: values[leaf] for leaf in leaves}
-        self._simplified = simplified
-        self._runner = self._made(self._values)
+        self._plan = compile_plan(self._outputs, simplified=simplified)
 
-    def __call__(self, poisoned: Source | None = None) -> dict[Any, Tensor]:
-        """Compute them, [position]. What a poisoned source feeds, or holds, is NaN."""
-        runner = self._runner
-        if isinstance(poisoned, HeldSource):
-            runner = self._made(
-                {
-                    leaf: torch.full_like(value, torch.nan) if held_by(leaf) == poisoned else value
-                    for leaf, value in self._values.items()
-                }
-            )
-        seen = _seen(self._pairing, self._basis.ids, poisoned if isinstance(poisoned, Draw) else None)
-        bound, real = bind(runner.leaves, seen, seen.order, self._basis.model.device)
+    def __call__(self, basis: _Basis, pairing: Pairing, poisoned: HeldSource | None = None) -> dict[Any, Tensor]:
+        """Compute them, [position]. What a poisoned source holds is NaN."""
+        seen = _seen(pairing, basis.ids)
+        values = self._own(basis, seen) if self._values is None else {leaf: self._values[leaf] for leaf in self._leaves}
+        values = {
+            leaf: torch.full_like(value, torch.nan) if held_by(leaf) == poisoned else value
+            for leaf, value in values.items()
+        }
+        runner = basis.runner(self._plan, self._outputs, pairing.examples.context, values)
+        bound, real = bind(runner.leaves, seen, seen.order, runner.device)
         return {name: value[..., 0][real] for name, value in runner(bound).items()}
 
-    def _made(self, values: Held) -> Runner:
-        device, dtype = self._basis.model.device, self._basis.dtype
-        return Runner(
-            self._outputs,
-            self._basis.params(self._outputs.values()),
-            self._pairing.examples.context,
-            device,
-            {leaf: value.to(device, dtype) for leaf, value in values.items()},
-            simplified=self._simplified,
-        )
+    def deviation(self, basis: _Basis, pairing: Pairing) -> float:
+        """Measure the largest deviation of any losses from the first. Raises GateError above the tolerance, in nats."""
+        (first, wanted), *others = self(basis, pairing).items()
+        tolerance, worst = TOLERANCE_NATS[basis.dtype], 0.0
+        for name, value in others:
+            deviation = float((value - wanted).abs().max())
+            worst = max(worst, deviation)
+            if not deviation <= tolerance:
+                raise GateError(
+                    f"the {name} gives another loss than the {first}: by {deviation:.2e} nats at a position, where "
+                    f"{tolerance:.0e} is allowed in {wanted.dtype}; no number of this run can be trusted"
+                )
+        return worst
 
-    def _own(self, leaves: Mapping[Node, Node]) -> Held:
+    def carrying(self, basis: _Basis, pairing: Pairing, sources: Iterable[Source]) -> dict[Source, Set[Any]]:
+        """Find for each source the outputs that are NaN when what it feeds, or holds, is. Look at the first example."""
+        first = replace(pairing, order=pairing.order[:1])
+        found: dict[Source, Set[Any]] = {}
+        drawn = [source for source in sources if isinstance(source, Draw)]
+        # products in bfloat16 read a little of the next row, times zero, where a width is odd: NaN would come of it
+        at_once = 1 if basis.dtype == torch.bfloat16 else SOURCES_AT_ONCE
+        for start in range(0, len(drawn), at_once):
+            here = drawn[start : start + at_once]
+            of = {
+                name: value.reshape(len(here), -1).isnan().any(1).tolist()
+                for name, value in self(basis, _poisoned(first, here)).items()
+            }
+            found |= {source: {name for name, nan in of.items() if nan[at]} for at, source in enumerate(here)}
+        for source in sources:
+            if isinstance(source, HeldSource):
+                outputs = self(basis, first, source).items()
+                found[source] = {name for name, value in outputs if bool(value.isnan().any())}
+        return found
+
+    def _own(self, basis: _Basis, seen: Pairing) -> Held:
         """Compute what the components that leaves stand for give by themselves."""
-        if not leaves:
+        if not self._leaves:
             return {}
-        outputs = _by_few_tokens({str(number): of for number, of in enumerate(leaves.values())})
-        params, device = self._basis.params(outputs.values()), self._basis.model.device
-        runner = Runner(outputs, params, self._pairing.examples.context, device, selected=False)
-        seen = _seen(self._pairing, self._basis.ids)
-        values = runner(bind(runner.leaves, seen, seen.order, device)[0])
-        return {leaf: values[str(number)] for number, leaf in enumerate(leaves)}
+        outputs = _by_few_tokens({str(number): of for number, of in enumerate(self._leaves.values())})
+        runner = basis.runner(compile_plan(outputs, selected=False), outputs, seen.examples.context, {})
+        values = runner(bind(runner.leaves, seen, seen.order, runner.device)[0])
+        return {leaf: values[str(number)] for number, leaf in enumerate(self._leaves)}
 
 
 def _by_few_tokens(outputs: Graphs) -> Graphs:
@@ -294,37 +302,45 @@ def _by_few_tokens(outputs: Graphs) -> Graphs:
     return {name: rebuilt[graph.value] for name, graph in outputs.items()}
 
 
-def _seen(pairing: Pairing, ids: np.ndarray, poisoned: Draw | None = None) -> Pairing:
-    """Renumber a pairing's tokens as rows of a few, and put a row that is NaN behind the pool.
-
-    That stands in for every sequence of a poisoned source.
-    """
+def _seen(pairing: Pairing, ids: np.ndarray) -> Pairing:
+    """Renumber a pairing's tokens as rows of a few, and put a row that is NaN behind the pool."""
     numbers = np.searchsorted(ids, np.clip(pairing.pool, ids[0], ids[-1]))
-    poison = np.full_like(numbers[:1], len(ids))
-    partners = dict(pairing.partners)
-    if poisoned is not None:
-        partners[poisoned] = np.full_like(partners[poisoned], len(numbers))
-    return replace(pairing, pool=np.concatenate([numbers, poison]), partners=partners)
+    return replace(pairing, pool=np.concatenate([numbers, np.full_like(numbers[:1], len(ids))]))
+
+
+def _poisoned(pairing: Pairing, sources: Sequence[Draw]) -> Pairing:
+    """Repeat a pairing's one example for each source, whose every sequence there is the row behind the pool."""
+    rows = np.repeat(pairing.order, len(sources))
+    partners = {source: donors[rows] for source, donors in pairing.partners.items()}
+    for at, source in enumerate(sources):
+        partners[source][at] = len(pairing.pool)
+    return replace(pairing, examples=pairing.examples.some(rows), partners=partners, order=np.arange(len(rows)))
 
 
 def _check_sources(experiments: Experiments, basis: _Basis, pairing: Pairing, values: Held) -> None:
-    """Feed a source with NaN, and see that come out where, and only where, the source feeds."""
+    """Feed a source with NaN, and see that it comes out where, and only where, the source feeds."""
     partners = pairing.partners
     if Y in partners and (partners[Y] == partners[X]).any():
         raise GateError("a sequence is its own other: what is resampled must come from another")
-    pairing = replace(pairing, order=pairing.order[:1])  # what carries what is the same for every example
-    # the target's logit, since it is NaN where any of its row is, and costs no unembedding
-    look = _Look(basis, {e.name: _target_logit(e.graph) for e in experiments}, pairing, values)
     fed: dict[str, Set[Source]] = {
         e.name: {*e.draws, *(held_by(leaf) for leaf in held([e.graph]))} for e in experiments
     }
-    for source in ordered(set[Source]().union(*fed.values())):
-        _check_carried(look(source), str(source), {name for name, feeds in fed.items() if source in feeds})
-    if not (probed := {name: _target_logit(graph) for name, graph in _probes(experiments)}):
-        return
+    probes = dict(_probes(experiments))
+    graphs = {e.name: e.graph for e in experiments} | probes
+    # the target's logit, since it is NaN where any of its row is, and costs no unembedding
+    look = _Look({name: _target_logit(graph) for name, graph in graphs.items()}, values)
+    sources = ordered(set[Source]().union(*fed.values()))
     with_probe = replace(pairing, partners={**partners, PROBE: partners[X]})
-    for name, value in _Look(basis, probed, with_probe, values)(PROBE).items():
-        if not value.isnan().any():
+    carrying = look.carrying(basis, with_probe, [*sources, *([PROBE] if probes else [])])
+    for source in sources:
+        for name, feeds in fed.items():
+            if (name in carrying[source]) != (source in feeds):
+                does, should = ("does not carry", "feeds") if source in feeds else ("carries", "should not feed")
+                raise GateError(
+                    f"{name} {does} the source '{source}', which {should} it: no number of this run can be trusted"
+                )
+    for name in probes:
+        if name not in carrying[PROBE]:
             raise GateError(f"{name}: the paths of this rule carry nothing of what feeds them")
 
 
@@ -332,21 +348,16 @@ def _target_logit(logits: Node) -> Node:
     return node("pick", logits, node("target"))
 
 
-def _check_carried(outputs: Mapping[Any, Tensor], source: str, fed: Set[str]) -> None:
-    """Raise GateError unless NaN came out of exactly the experiments that the source feeds."""
-    for name, value in outputs.items():
-        if bool(value.isnan().any()) != (name in fed):
-            raise GateError(
-                f"{name} {'does not carry' if name in fed else 'carries'} the source '{source}', "
-                f"which {'feeds' if name in fed else 'should not feed'} it: no number of this run can be trusted"
-            )
-
-
 def _probes(experiments: Iterable[Experiment]) -> Iterator[tuple[str, Node]]:
-    """Give a source of its own to every rule that resamples whole sequences, one rule at a time."""
+    """Give a source of its own to every rule that resamples whole sequences beside another rule of the same source.
+
+    One rule at a time. A rule that is alone with its source is probed where that source is poisoned.
+    """
     for experiment in experiments:
+        rules_of = Counter(rule.source for rule in experiment.rules)
         for at, rule in enumerate(experiment.rules):
-            if not isinstance(rule.source, Draw) or rule.source == X or rule.source.by_row:
+            alone = rules_of[rule.source] == 1
+            if not isinstance(rule.source, Draw) or rule.source == X or rule.source.by_row or alone:
                 continue
             rules = [*experiment.rules[:at], Rule(rule.pattern, PROBE), *experiment.rules[at + 1 :]]
             graph = resample(experiment.before, rules)

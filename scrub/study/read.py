@@ -14,6 +14,7 @@ from scrub.graph.node import Node
 from scrub.models.model import Model
 from scrub.plan.leaves import every_row
 from scrub.plan.memory import peak_numbers
+from scrub.plan.plan import compile_plan
 from scrub.plan.runner import Runner
 
 NUMBERS_AT_ONCE = 1 << 27  # in memory: 512 MiB of float32
@@ -29,7 +30,8 @@ def read(
     examples are computed together as fit into NUMBERS_AT_ONCE, by the plan's own account.
     """
     positions = tokens.shape[1] - 1
-    runner = Runner(outputs, model.params, positions, model.device, selected=scored is not None)
+    plan = compile_plan(outputs, selected=scored is not None)
+    runner = Runner(plan, model.params, positions, model.device)
     most = positions if scored is None else int(scored.sum(1).max())
 
     def bind(here: slice) -> tuple[Int[Tensor, "batch row"], dict[Node, Tensor]]:

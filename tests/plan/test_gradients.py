@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scrub.graph.node import Node
 from scrub.paths.rules import held
-from scrub.plan.plan import PER_RUN
+from scrub.plan.plan import PER_RUN, compile_plan
 from scrub.plan.runner import Runner
 from scrub.study.metric import divergence, losses
 
@@ -40,7 +40,7 @@ def test_the_gradient_of_a_whole_plan_is_that_of_finite_differences(model: Small
     params = {name: value.clone().requires_grad_() for name, value in model.params.items()}
     values = {leaf: model.bind(leaf).clone().requires_grad_() for leaf in held(outputs.values())}
     assert values
-    runner = Runner(outputs, params, model.config.n_ctx, held=values, selected=selected, grad=True)
+    runner = Runner(compile_plan(outputs, selected), params, model.config.n_ctx, held=values, grad=True)
     assert {"log_normalisers_changed", "inverse_deviation"} <= {step.node.op for step in runner.plan.steps}
     bound = {leaf: model.bind(leaf) for leaf in runner.leaves}
     sum_of(runner(batch_of(bound)), weights).backward()
@@ -69,7 +69,7 @@ def sum_of(found: Mapping[str, Tensor], weights: Tensor) -> Tensor:
 def test_gradients_are_taken_batch_by_batch() -> None:
     """Each batch has a graph of its own, which goes when it has been gone back through."""
     params = {name: value.clone().requires_grad_() for name, value in MADE[0].params.items()}
-    runner = Runner({"loss": losses(MADE[0].graph)}, params, MADE[0].config.n_ctx, grad=True)
+    runner = Runner(compile_plan({"loss": losses(MADE[0].graph)}), params, MADE[0].config.n_ctx, grad=True)
     bound = batch_of({leaf: MADE[0].bind(leaf) for leaf in runner.leaves})
     gradients = []
     for _ in range(2):
@@ -81,5 +81,5 @@ def test_gradients_are_taken_batch_by_batch() -> None:
 
 def test_without_gradients_nothing_is_kept_for_them() -> None:
     params = {name: value.clone().requires_grad_() for name, value in MADE[0].params.items()}
-    runner = Runner({"loss": losses(MADE[0].graph)}, params, MADE[0].config.n_ctx)
+    runner = Runner(compile_plan({"loss": losses(MADE[0].graph)}), params, MADE[0].config.n_ctx)
     assert runner(batch_of({leaf: MADE[0].bind(leaf) for leaf in runner.leaves}))["loss"].is_inference()
