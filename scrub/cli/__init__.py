@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -24,6 +25,9 @@ SWEEPS = ("sweep", "compare", "report")  # the commands that keep what they comp
 def main() -> None:
     """Run the command line: status 0 if it ran, 2 for a mistake of the user's, 1 for a failed gate."""
     interrupts = _Interrupts()
+    gc.set_threshold(
+        10_000
+    )  # each full collection walks all that torch and pandas have made, and finds nothing to free
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # what the terminal's encoding doesn't have is shown as '?'

@@ -132,19 +132,23 @@ def unroll(
     state: State,
     advance: Callable[[State, Node], State],
     build: Callable[[Node, State, tuple[Node, ...]], Node],
+    over: State | None = None,
 ) -> Node:
     """Rebuild a graph as the product of itself and an automaton that reads the path from the root.
 
     `advance(state, node)` is the state after stepping into a node below; `build(node, state, inputs)` is
-    what stands for that node there. Memoised on (node, state), so the graph is unrolled into paths
-    only as far as the states tell paths apart.
+    what stands for that node there. What is reached in the state `over` stays as it is. Memoised on
+    (node, state), so the graph is unrolled into paths only as far as the states tell paths apart.
     """
 
     def below(place: tuple[Node, State]) -> list[tuple[Node, State]]:
-        return [(each, advance(place[1], each)) for each in place[0].inputs]
+        return [] if place[1] == over else [(each, advance(place[1], each)) for each in place[0].inputs]
+
+    def combine(place: tuple[Node, State], inputs: list[Node]) -> Node:
+        return place[0] if place[1] == over else build(*place, tuple(inputs))
 
     start = (root, state)  # the root is the output, where every path begins: no step leads into it
-    return fold(start, below, lambda place, inputs: build(*place, tuple(inputs)))
+    return fold(start, below, combine)
 
 
 def rewrite(roots: Iterable[Node], build: Callable[[Node], Node]) -> dict[Node, Node]:

@@ -83,7 +83,7 @@ def resample(root: Node, rules: Sequence[Rule]) -> Node:
         return _attending(current, here) if current.op == "attention_pattern" else here
 
     start: RuleState = tuple(rule.pattern.start for rule in rules)
-    fed = unroll(root, start, advance, build)
+    fed = unroll(root, start, advance, build, over=(_Done.DEAD,) * len(rules))
     fed = _none_left(fed) if any(isinstance(rule.source, Attend) for rule in rules) else fed
     return _gather_donors(fed) if any(isinstance(r.source, Draw) and r.source.by_row for r in rules) else fed
 
@@ -179,4 +179,4 @@ def _gather_donors(root: Node) -> Node:
             )
         return here
 
-    return unroll(root, _Place.OUTSIDE, advance, build)
+    return unroll(root, _Place.OUTSIDE, advance, build, over=_Place.INSIDE)

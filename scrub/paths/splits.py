@@ -69,7 +69,7 @@ class Split:
                 return here
             return node("add", *self._terms(here, roles))
 
-        split = unroll(root, self.pattern.start, advance, build)
+        split = unroll(root, self.pattern.start, advance, build, over=frozenset())
         if split is root:
             locate(self.pattern, root)  # finds nothing, and says what comes nearest: slow, so asked last
         return split

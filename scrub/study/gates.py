@@ -11,8 +11,8 @@
 Where an intervention holds a component at a value, gate 2 holds it at what the component itself gives on x.
 
 The first two are passed in float64, where the tolerance is tight, and in the type that is measured in, on its device;
-the last in that type. They look at a few late positions of two examples, so of the embedding only the rows of those
-tokens are converted: a model's own parameters are copied once, to float64, and not where it is in float64 already.
+the last in that type. They look at a few late positions of two examples, or one, so of the embedding only the rows of
+those tokens are converted: a model's own parameters are copied once, to float64, and not where it is float64 already.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from scrub.text.errors import GateError, ScrubError
 
 TOLERANCE_NATS = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.5}  # largest of any position
 SOURCES_AT_ONCE = 4  # that are poisoned together, in a batch that has an example for each
-EXAMPLES, POSITIONS = 2, 16  # that the gates look at: positions late in a sequence have most context
+EXAMPLES, POSITIONS, DONORS = 2, 16, 4  # that the gates look at: positions late in a sequence have most context
 ROUNDING_NATS = 1e-12  # a change below it is rounding in float64
 OWN_FRACTION = 0.01  # of a source's draws that may be the reference itself without a warning
 PROBE = Like("_probe")  # stands in for a rule's source, so that what comes of that rule alone is seen
@@ -90,9 +90,11 @@ def check_gates(
         "scrubbed with y = x and unscrubbed": (_Look(own | bound), all_x),
     }
     bases = {kind: _Basis(model, few, kind) for kind in dict.fromkeys([torch.float64, dtype])}
-    deviations = {
-        f"{of}, {basis}": look.deviation(basis, on) for basis in bases.values() for of, (look, on) in same.items()
-    }
+    deviations: dict[str, float] = {}
+    for kind, basis in bases.items():
+        some = few.order if kind == dtype else few.order[:1]  # float64 costs as much for one
+        for of, (look, on) in same.items():
+            deviations[f"{of}, {basis}"] = look.deviation(basis, replace(on, order=some))
     _check_sources(experiments, bases[dtype], few, values or {})
     # a rule that does nothing is worth knowing where somebody wrote it; random ones have many, and it costs to see
     written = [e for e in experiments if not (quiet or (e.hypothesis and e.hypothesis.null_of))]
@@ -177,12 +179,21 @@ def own_draws(pairing: Pairing) -> list[str]:
 
 
 def _few(pairing: Pairing) -> Pairing:
-    """Narrow a pairing to the examples with most scored positions, and of those to the last few."""
+    """Narrow a pairing to the examples with most scored positions, of those to the last few, and to few donors of rows.
+
+    Where another donor was drawn for a row, the example itself stands in.
+    """
     scored = pairing.examples.scored
     most = np.argsort(-scored.sum(1), kind="stable")[:EXAMPLES]
     from_the_end = scored[:, ::-1].cumsum(1)[:, ::-1]
     late = replace(pairing.examples, scored=scored & (from_the_end <= POSITIONS))
-    return replace(pairing, examples=late, order=most)
+    partners = dict(pairing.partners)
+    for source, donors in partners.items():
+        if donors.ndim == 2:  # every one of which would be computed in full
+            drawn, count = np.unique(donors[most], return_counts=True)
+            few = drawn[np.argsort(-count, kind="stable")[:DONORS]]
+            partners[source] = np.where(np.isin(donors, few), donors, pairing.itself(source))
+    return replace(pairing, examples=late, partners=partners, order=most)
 
 
 class _Basis:

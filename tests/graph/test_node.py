@@ -157,6 +157,11 @@ def test_unroll_tells_paths_apart_only_as_far_as_states_do() -> None:
     built.clear()
     assert unroll(root, "", lambda state, _: state, counted) is root
     assert len(built) == 5
+    built.clear()
+    assert (
+        unroll(root, "", first_step, counted, over="k") is root
+    )  # where it would change something, nothing is looked at
+    assert [each.label for each in built if each.label] == ["emb", "q", "out"]
 
 
 def test_the_root_is_no_step() -> None:
