@@ -33,7 +33,7 @@ class Mask:
     def keys(
         self, query: Int[Tensor, "#batch query"]
     ) -> tuple[Int[Tensor, "#batch query few"], Bool[Tensor, "#batch query few"]]:
-        """Each query's keys inside the mask, and which of them exist (none lies before the start or ahead)."""
+        """List each query's keys inside the mask, and which of them exist (none lies before the start or ahead)."""
         places = on_device(self.places, query.device).expand(*query.shape, len(self.places))
         keys = torch.cat([query[..., None] - on_device(self.lags, query.device), places], -1)
         exists = (keys >= 0) & (keys <= query[..., None])
@@ -75,7 +75,7 @@ MASKS: Mapping[str, Mask] = _Masks()
 
 
 def spans(text: str) -> list[tuple[int, int]]:
-    """The first and last position of each span of `4..7, 9`, counted from 0. Raises ScrubError for any other text."""
+    """Read the first and last position of each span of `4..7, 9`, from 0. Raises ScrubError for any other text."""
     found = []
     for part in text.split(","):
         first, dots, last = part.strip().partition("..")

@@ -54,11 +54,11 @@ class Node:
         return self._value or self
 
     def with_inputs(self, inputs: tuple[Node, ...]) -> Node:
-        """This operation on other inputs, under the same label."""
+        """Give this operation on other inputs, under the same label."""
         return self if inputs == self.inputs else _intern(self.op, inputs, self.static, self.label)
 
     def labelled(self, label: str | None) -> Node:
-        """This node under another label."""
+        """Give this node under another label."""
         return _intern(self.op, self.inputs, self.static, label)
 
 
@@ -76,7 +76,7 @@ def _intern(op: str, inputs: tuple[Node, ...], static: Static, label: str | None
 
 
 def node(op: str, *inputs: Node, label: str | None = None, **static: Hashable) -> Node:
-    """The node of an operation on inputs: the one that exists already, if an equal one does.
+    """Make the node of an operation on inputs, or give the one that exists already, if an equal one does.
 
     Raises ValueError for an operation that is not in the table, or inputs or static arguments that
     the table does not allow for it.
@@ -88,7 +88,7 @@ def node(op: str, *inputs: Node, label: str | None = None, **static: Hashable) -
 
 
 def walk(roots: Iterable[Node]) -> Iterator[Node]:
-    """Every node below the roots once, inputs before the nodes that read them."""
+    """Visit every node below the roots once, inputs before the nodes that read them."""
     seen: set[Node] = set()
     stack = [(root, False) for root in reversed(list(roots))]
     while stack:
@@ -152,7 +152,7 @@ def unroll(
 
 
 def rewrite(roots: Iterable[Node], build: Callable[[Node], Node]) -> dict[Node, Node]:
-    """What stands for every node of some graphs, rebuilt from the inputs up.
+    """Map each node of some graphs to what is built in its place, from the inputs up.
 
     `build(node)` is given each node on its rebuilt inputs.
     """

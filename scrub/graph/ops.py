@@ -135,7 +135,7 @@ def attention_pattern(
     k: Float[Tensor, "#batch head key d_head"],
     position: Int[Tensor, "#batch query"],
 ) -> Float[Tensor, "batch head query key"]:
-    """softmax(q k / sqrt(d_head)) over the keys at or before each query's position."""
+    """Take softmax(q k / sqrt(d_head)) over the keys at or before each query's position."""
     scores: Tensor = (q * q.shape[-1] ** -0.5) @ k.contiguous().transpose(-1, -2)
     scores += in_reach(position, on_device(range(k.shape[-2]), k.device)[None])[:, None]
     # in place where nothing will ask for a gradient: fresh memory for every pattern costs as much as the softmax
@@ -154,7 +154,7 @@ def attention(
     v: Float[Tensor, "#batch head key d_head"],
     reach: Float[Tensor, "#batch query key"] | None = None,
 ) -> Float[Tensor, "batch head query d_head"]:
-    """attend(attention_pattern(q, k), v) without a pattern in memory: at every position, or where keys are in reach."""
+    """Do attend(attention_pattern(q, k), v) without a pattern in memory: at every position, or with keys in reach."""
     if reach is None and q.shape[-2] < SHORT:
         everywhere = on_device(range(q.shape[-2]), q.device)[None]
         reach = in_reach(everywhere, everywhere)
@@ -175,7 +175,7 @@ def attend_masked(
     *,
     mask: str,
 ) -> Float[Tensor, "batch head query d_head"]:
-    """What the part of the pattern inside a mask reads: masks are few keys a query, so gather them."""
+    """Read by the part of a pattern inside a mask: masks are few keys a query, so gather them."""
     keys, inside = MASKS[mask].keys(position)  # [#batch, query, few]
     batch = max(len(pattern), len(v))  # what is held is the same for every sequence
     pattern, v = pattern.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)
@@ -199,7 +199,7 @@ def output(
 def gather_rows(
     pattern: Float[Tensor, "donor head query key"], donor: Int[Tensor, "batch query"]
 ) -> Float[Tensor, "batch head query key"]:
-    """Row i of sequence b is row i of the pattern of sequence donor[b, i]."""
+    """Gather rows: row i of sequence b is row i of the pattern of sequence donor[b, i]."""
     query = on_device(range(pattern.shape[-2]), pattern.device)
     return rearrange(pattern[donor, :, query], "batch query head key -> batch head query key")
 
@@ -211,7 +211,7 @@ def at_positions(
     positions: str,
     inside: bool,
 ) -> Float[Tensor, "batch *head position width"]:
-    """The rows at some positions, or those at all others, and zeros elsewhere: the two add up to the whole."""
+    """Keep the rows at some positions, or at all others, zeros elsewhere: the two add up to the whole."""
     kept = positions_inside(positions, position) == inside
     return x * kept.reshape(len(kept), *(1,) * (x.ndim - 3), kept.shape[1], 1)
 
@@ -311,7 +311,7 @@ def changed(
     folded: Float[Tensor, "width out"],
     scale: Float[Tensor, "batch position 1"],
 ) -> Float[Tensor, "batch position out"]:
-    """(shared + z M) scale + bias: see scrub/plan/lowrank.py."""
+    """Compute (shared + z M) scale + bias: see scrub/plan/lowrank.py."""
     rows = (shared * scale).flatten(0, 1).addmm_(change.flatten(0, 1), folded)
     return rows.view(*scale.shape[:2], folded.shape[1])
 
@@ -322,7 +322,7 @@ def log_normalisers_changed(
     *changes_and_scales: Float[Tensor, "batch position _"],
     at_once: int | None = None,
 ) -> Float[Tensor, "experiment batch position 1"]:
-    """The log normalisers of what is changed in some experiments: a few rows of what they share at a time, for all.
+    """Compute the log normalisers of all that is changed: a few rows of what they share at a time.
 
     The logits of an experiment are never in memory as a whole, and those that are shared are read once.
     """

@@ -28,7 +28,7 @@ class _Group:
 
 
 def share_heads(roots: Sequence[Node]) -> dict[Node, Node]:
-    """What stands for every value: groups of heads are taken from their layer where that is less work."""
+    """Map each node to an equal one that takes groups of heads from their layer where that is less work."""
     present = dict.fromkeys(walk(roots))
     groups: dict[Node, _Group] = {}
     members: dict[Node, list[_Group]] = defaultdict(list)

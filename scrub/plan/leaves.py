@@ -14,14 +14,14 @@ from scrub.plan.plan import Plan
 
 
 def leaves_of(plan: Plan) -> Sequence[Node]:
-    """The leaves that a run has to bind."""
+    """List the leaves that a run has to bind."""
     return [step.node for step in plan.steps if OPS[step.node.op].run is None]
 
 
 def constants(
     leaves: Iterable[Node], params: Mapping[str, Tensor], positions: int, device: torch.device | str = "cpu"
 ) -> dict[Node, Tensor]:
-    """The values of the leaves that are the same in every batch: parameters and positions [1, position]."""
+    """Bind the leaves that are the same in every batch: parameters and positions [1, position]."""
     bound: dict[Node, Tensor] = {}
     for leaf in leaves:
         if leaf.op == "param":
@@ -40,7 +40,7 @@ def every_row(selected: Int[Tensor, "batch some"]) -> Int[Tensor, "3 row"]:
 def bind_model(
     leaves: Iterable[Node], params: Mapping[str, Tensor], tokens: Int[Tensor, "batch position"]
 ) -> dict[Node, Tensor]:
-    """The values of the leaves of a model that nothing has been done to: it reads the tokens, wherever it reads any."""
+    """Bind the leaves of a model that nothing has been done to: it reads the tokens, wherever it reads any."""
     leaves = list(leaves)
     bound = constants(leaves, params, tokens.shape[1], tokens.device)
     return bound | {leaf: tokens for leaf in leaves if leaf.op == "tokens"}

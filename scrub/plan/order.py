@@ -8,7 +8,7 @@ from scrub.graph.node import Node, walk
 
 
 def in_order(roots: Sequence[Node], constant: Set[Node]) -> list[Node]:
-    """Every value below the roots once, inputs first, so that few are held at once.
+    """Order every value below the roots, inputs first, so that few are held at once.
 
     It is the order of :func:`walk`, one root after the other, except that whatever would free a value comes as soon as
     it can (it has all its inputs, and is the last to read one of them), and doesn't wait until the root that asks for

@@ -43,7 +43,7 @@ class Plan:
         return "\n".join(self.lines())
 
     def lines(self) -> list[str]:
-        """One line a step: number, operation, arguments, the steps of paths it stands for, what is freed."""
+        """Write one line a step: number, operation, arguments, the steps of paths it stands for, what is freed."""
         names: dict[int, list[str]] = {}
         for name, at in self.outputs.items():
             names.setdefault(at, []).append(name)

@@ -37,7 +37,9 @@ def select_rows(roots: Iterable[Node]) -> dict[Node, Node]:
             packed[current] = node("pack", current, ROWS, of="all")
             continue
         if op.together:
-            filled = {each: fill(packed[each]) for each in current.inputs if each in packed} | filled
+            for each in current.inputs:
+                if each in packed and each not in filled:
+                    filled[each] = fill(packed[each])
         laid = filled if op.together else packed
         laid[current] = current.with_inputs(tuple(laid[i] if at in rows else i for at, i in enumerate(current.inputs)))
         if op.together:
