@@ -17,6 +17,7 @@ from scrub.text.errors import ScrubError
 
 if TYPE_CHECKING:
     from scrub.study.experiments import Experiments
+    from scrub.study.study import Study
 
 ALL = "all"
 
@@ -54,7 +55,8 @@ def plan(
     from scrub.plan.plan import compile_plan
     from scrub.study.metric import studied
 
-    typer.echo(str(compile_plan(_experiments(paths, model, parts, parameters).outputs(studied()))))
+    study, asked = _asked(paths, model, parts, parameters)
+    typer.echo(str(compile_plan(asked.outputs(studied(study.metric)))))
 
 
 def show(
@@ -69,7 +71,7 @@ def show(
 
     check_outputs(out)
     pictures: list[Picture] = []
-    for each in _experiments(paths, model, parts, parameters):
+    for each in _asked(paths, model, parts, parameters)[1]:
         if each.hypothesis is not None:
             pictures.append(picture(each.graph, f"{each.hypothesis.name}: {each.part}", each.hypothesis.claim))
     if out is not None:
@@ -86,11 +88,13 @@ def show(
         screen.print()
 
 
-def _experiments(paths: list[str], model: str | None, parts: str | None, parameters: list[str] | None) -> Experiments:
+def _asked(
+    paths: list[str], model: str | None, parts: str | None, parameters: list[str] | None
+) -> tuple[Study, Experiments]:
     from scrub.models.model import load_model
     from scrub.study.experiments import experiments
     from scrub.study.study import load_study
 
     study, hypotheses = load_study(paths, given_parameters(parameters))
     loaded = load_model(model or study.model)
-    return experiments(study, hypotheses, loaded.graph, loaded.roles, split_parts(parts))
+    return study, experiments(study, hypotheses, loaded.graph, loaded.roles, split_parts(parts))

@@ -70,13 +70,13 @@ KL = Metric("kl", "nats", divergence)
 LOGIT = Metric("logit", "logits", lambda logits, _: node("pick", logits, node("target")))
 MEAN_LOGIT = Metric("mean logit", "logits", lambda logits, _: node("mean_logit", logits))
 
-ROLES = ("loss", "change", "kl")  # what results call those of a study, whichever its metric
+ROLES = ("loss", "change", "kl")  # the names of those of a study, in results too, whichever its metric
 
 
 def studied(metric: Metric = LOSS) -> tuple[Metric, Metric, Metric]:
-    """List what a study measures: its metric, the absolute change of that from the unscrubbed model's, and the KL."""
+    """List what a study measures, by ROLES: its metric, its absolute change from the unscrubbed model's, and the KL."""
 
     def change(of: Node, unscrubbed: Node) -> Node:
         return node("absolute", node("sub", metric.nodes(of, unscrubbed), metric.nodes(unscrubbed, unscrubbed)))
 
-    return metric, Metric("change", metric.unit, change), KL
+    return Metric("loss", metric.unit, metric.nodes), Metric("change", metric.unit, change), KL

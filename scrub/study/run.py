@@ -59,7 +59,7 @@ class Trial:
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """The metrics of every experiment: the study's own, its change, and the KL."""
+        """The metrics of every experiment, by their roles: the study's own, its change, and the KL."""
         return studied(self.study.metric)
 
     def plan(self) -> Plan:
@@ -108,10 +108,9 @@ class Trial:
             on = f", draw {number + 1} of {settings.draws}" if settings.draws > 1 else ""
             for key, values in made(self.pairing(number), on=on).sums.items():
                 sums[key] = sums[key] + values if key in sums else values
-        names = dict(zip((metric.name for metric in self.metrics), ROLES, strict=True))
         by_role: dict[str, dict[str, np.ndarray]] = {role: {} for role in ROLES}
-        for (metric, name), values in sums.items():
-            by_role[names[metric]][name] = values
+        for (role, name), values in sums.items():
+            by_role[role][name] = values
         if self.study.metric == LOSS:
             by_role["loss"][BIGRAM] = (self.examples.bigram_losses() * self.examples.scored).sum(1) * settings.draws
         result = Result(

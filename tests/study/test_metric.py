@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 import scrub
-from scrub.study.metric import LOSS, Metric
+from scrub.study.metric import KL, LOSS, Metric
 
 SETTINGS = scrub.Settings(sequences=7, dtype="float64", progress=False)
 LOGIT = Metric("target logit", "logits", lambda logits, _: scrub.node("pick", logits, scrub.node("target")))
@@ -50,3 +51,17 @@ def test_metrics_are_equal_by_their_code():
     assert same == LOGIT
     assert hash(LOGIT) == hash(same)
     assert len({LOGIT, same, other, LOSS}) == 3
+
+
+@pytest.mark.usefixtures("in_project")
+@pytest.mark.parametrize("metric", [KL, replace(LOGIT, name="change"), replace(LOGIT, name="kl")])
+def test_names_of_metrics_stand_in_no_others_way(metric: Metric):
+    """Results have the metric, its change and the KL, whatever the metric is called."""
+    result = scrub.run("induction/naive", settings=SETTINGS, metric=metric)
+    by_loss = scrub.run("induction/naive", settings=SETTINGS)
+    for name, kl in by_loss.kl.items():
+        np.testing.assert_allclose(result.kl[name], kl, rtol=0, atol=1e-9)
+        if metric is KL:
+            np.testing.assert_allclose(result.loss[name], kl, rtol=0, atol=1e-9)
+            np.testing.assert_allclose(result.change[name], kl, rtol=0, atol=1e-9)  # KL is no less than nothing
+    assert result.metric == metric.name

@@ -131,7 +131,7 @@ def _measured(
     only = tuple(name for name in names if name not in bigrams)
     pairing = made.pairing(seed, draw, only)
     members = pairing.order[block * BLOCK_SEQUENCES : (block + 1) * BLOCK_SEQUENCES]
-    found = made.evaluator(only, receipt)(pairing, members, values_of=[made.trial.metrics[0].name])
+    found = made.evaluator(only, receipt)(pairing, members, values_of=["loss"])
     shared = {
         "block": block,
         "seed": seed,
@@ -144,9 +144,7 @@ def _measured(
     for name in names:
         cell = made.cells[name]
         losses = (
-            _bigram(made, members)
-            if name in bigrams
-            else _losses(Name(name), found, made.trial, pairing.examples.counts[members])
+            _bigram(made, members) if name in bigrams else _losses(Name(name), found, pairing.examples.counts[members])
         )
         if infinite := [measure for measure, values in losses.sums.items() if not np.isfinite(values).all()]:
             reason = f"the {infinite[0]} of {name} is no finite number: use a dtype of more range or precision"
@@ -167,9 +165,9 @@ class _Losses:
     tokens: Sequence[Float[np.ndarray, " _"]]
 
 
-def _losses(name: Name, found: Evaluation, trial: Trial, counts: Int[np.ndarray, " member"]) -> _Losses:
-    sums = {role: found.sums[metric.name, name] for role, metric in zip(ROLES, trial.metrics, strict=True)}
-    return _Losses(sums, np.split(found.values[trial.metrics[0].name, name], counts.cumsum()[:-1]))
+def _losses(name: Name, found: Evaluation, counts: Int[np.ndarray, " member"]) -> _Losses:
+    sums = {role: found.sums[role, name] for role in ROLES}
+    return _Losses(sums, np.split(found.values["loss", name], counts.cumsum()[:-1]))
 
 
 def _bigram(made: Ready, members: Int[np.ndarray, " member"]) -> _Losses:
