@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from scrub.study.experiments import ALL_SCRUBBED, BASELINE, UNSCRUBBED, Name
 from scrub.study.gates import Gates
+from scrub.study.metric import LOSS
 from scrub.study.statistics import Bootstrap, recovered
 from scrub.text.errors import GateError
 from scrub.text.frames import interval_columns, json_text, plain
@@ -123,11 +124,16 @@ class Result:
         return Bootstrap.interval(self._means["loss", BASELINE] - self._means["loss", UNSCRUBBED])
 
     @property
+    def worse(self) -> int:
+        """The sign of a change for the worse: 1 for the loss; for another metric, towards the baseline."""
+        return 1 if self.metric == LOSS.name or self.gap.estimate > 0 else -1
+
+    @property
     def warnings(self) -> list[str]:
         """The gates' warnings, and those of a scale that is itself uncertain."""
         gap, scored = self.gap, int(np.count_nonzero(self.positions))
         warnings = list(self.gates.warnings)
-        if gap.low <= 0 and (self.metric == "loss" or gap.high >= 0):  # others may be better where they are higher
+        if gap.low <= 0 and (self.metric == LOSS.name or gap.high >= 0):  # others may be better where they are higher
             apart = PLAIN.number(gap.estimate, 2, unit=self.unit, kind="g")
             warnings.append(
                 f"baseline - unscrubbed is {apart}, {PLAIN.ends(gap, 2, kind='g')}: that "
@@ -192,7 +198,7 @@ class Result:
         )
         if self.published:
             frame["published"] = pd.array([row.published for row in rows], "float64")
-        return frame if self.metric == "loss" else frame.assign(metric=self.metric, unit=self.unit)
+        return frame if self.metric == LOSS.name else frame.assign(metric=self.metric, unit=self.unit)
 
     def to_dict(self) -> dict[str, Any]:
         """Make what --json writes."""
