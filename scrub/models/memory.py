@@ -27,9 +27,15 @@ def open_object(spec: object, name: str | None = None) -> tuple[str, Checkpoint]
     return called, open_state_dict(called, _fields(called, config), state)
 
 
+def is_pair(spec: object) -> bool:
+    """Tell whether a tuple is one model, (config, state dict), and not several."""
+    return isinstance(spec, tuple) and len(spec) == 2 and isinstance(spec[1], Mapping)
+
+
 def _parts(spec: Any) -> tuple[object, Mapping[str, object]]:
-    if isinstance(spec, tuple) and len(spec) == 2 and isinstance(spec[1], Mapping):
-        return spec
+    if is_pair(spec):
+        config, state = spec
+        return config, state
     if hasattr(spec, "config") and callable(getattr(spec, "state_dict", None)):
         return spec.config, spec.state_dict()
     raise ScrubError(f"{short(spec)} is no model: give a name, a path, OWNER/NAME on the hub, {HOW}")
