@@ -88,7 +88,7 @@ class Recipe:
 
     @property
     def spelled(self) -> str:
-        """What they are made of; letters, unless it is said."""
+        """The kind of word that they are made of; letters, unless it is said."""
         return (self.kind or "letters").replace("-", " ")
 
     def prompts(self, model: Loaded, seed: int) -> Examples:

@@ -1,4 +1,4 @@
-"""What commands write into files: looked at before any work, and written when all of it is there."""
+"""The files that commands write: looked at before any work, and written when all of it is there."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def prompts(
 ) -> None:
     """Print prompts that repeat themselves, where what stands, and how probable the model finds the expected token."""
     from scrub.data.prompts.generate import given_prompt
-    from scrub.measure.predictions import Predicted
+    from scrub.measure.predictions import Predictions
     from scrub.models.model import load_model
 
     if text is None and expected is not None:
@@ -50,6 +50,6 @@ def prompts(
         found = given_prompt(loaded, text, expected, recipe.bos)
     else:
         found = recipe.pairs(loaded, seed) if pairs else recipe.prompts(loaded, seed)
-    predicted = Predicted.of(loaded, found, seed)
+    predicted = Predictions.of(loaded, found, seed)
     write_outputs({json: lambda _: predicted.to_json()})
     console().print(predicted)

@@ -8,7 +8,7 @@ def register_looks() -> None:
     tables, charts = "scrub.show.tables", "scrub.show.charts"
     register("scrub.study.result.Result", plot=f"{charts}.recovery:plot")
     register("scrub.study.run.Trial", picture="scrub.show.picture:picture")
-    register("scrub.measure.predictions.Predicted", tables=f"{tables}.prompts:prediction_tables")
+    register("scrub.measure.predictions.Predictions", tables=f"{tables}.prompts:prediction_tables")
     study = {"tables": f"{tables}.heads:shown_study", "charts": f"{charts}.heads:study_charts"}
     register("scrub.measure.study.heads.HeadStudy", **study)
     register("scrub.store.comparisons.comparison.Comparison", tables=f"{tables}.comparisons:comparison_tables")

@@ -1,4 +1,4 @@
-"""What changed between two graphs, in colours for a terminal."""
+"""The difference of two graphs, in colours for a terminal."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 
 from rich.text import Text
 
-from scrub.paths.difference import LINES, ONLY_FIRST, ONLY_SECOND, fed, head, lines, note
+from scrub.paths.difference import DIFFERENCE_LINES, ONLY_FIRST, ONLY_SECOND, fed, head, lines, note
 from scrub.paths.tree import PathTree
 from scrub.show.sources import looks
 
 
-def coloured(tree: PathTree, limit: int = LINES) -> Text:
+def coloured(tree: PathTree, limit: int = DIFFERENCE_LINES) -> Text:
     """Write a difference as text, each source in its colour, and what is in one graph alone in red or green."""
     text = Text()
     shown = lines(tree, limit)

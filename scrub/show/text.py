@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from scrub.paths.listing import LINES, tree_lines
+from scrub.paths.listing import TREE_LINES, tree_lines
 from scrub.paths.tree import PathTree, fitted
 from scrub.show.sources import looks
 
 
-def coloured(tree: PathTree, lines: int = LINES) -> Text:
+def coloured(tree: PathTree, lines: int = TREE_LINES) -> Text:
     """Write the tree with each step in the colour of the source that feeds it."""
     colours = {source: look.terminal for source, look in looks(tree.sources).items()}
     text = Text()

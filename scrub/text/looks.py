@@ -37,7 +37,7 @@ def look(shown: object, way: str) -> Callable[..., Any]:
     return found
 
 
-class Shown:
+class TabularResult:
     """A result that a terminal and a notebook show as its tables, which are registered as `tables`."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:

@@ -1,4 +1,4 @@
-"""What a terminal shows, in a notebook: the same lines and colours, as HTML."""
+"""The lines and colours of a terminal as HTML, for a notebook."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ class Trainer:
         return torch.cat(losses).mean().item()
 
     def mechanism(self) -> dict[str, Any]:
-        """What each head attends to (fractions, [layer][head]) and the losses on repeated tokens (nats, by half)."""
+        """Measure the heads' attention (fractions, [layer][head]) and the losses on repeated tokens (nats, by half)."""
         model = make_model("training", self.config, {name: value.detach() for name, value in self.params.items()})
         found = measure(model, self.validation.cpu().numpy(), INSPECTED)
         heads = {

@@ -29,7 +29,7 @@ COMMON_TOKENS = 500  # that repeated sequences are drawn from: a model hardly kn
 
 
 @dataclass(frozen=True)
-class Measured:
+class RoleEvidence:
     """Attention of a model's heads on text and on repeated random tokens, and its losses there.
 
     `halves` are the losses in nats on the first and second half of repeated sequences of common tokens.
@@ -95,7 +95,7 @@ _COLUMNS = [
 ]
 
 
-def measure(model: Model, text: Int[np.ndarray, "sequence position_plus_one"], sequences: int = 64) -> Measured:
+def measure(model: Model, text: Int[np.ndarray, "sequence position_plus_one"], sequences: int = 64) -> RoleEvidence:
     """Measure every head of a model on text, and on repeated random tokens: the text's common ones, and any."""
     text = text[:sequences]
     candidates = {
@@ -111,7 +111,7 @@ def measure(model: Model, text: Int[np.ndarray, "sequence position_plus_one"], s
         losses = measure_losses(model, drawn)
         # the first token of either half follows the begin token, or a copy of the last: nothing predicts it
         halves[name] = (_mean(losses[:, 1:half]), _mean(losses[:, half + 1 :]))
-    return Measured(model, attention, _mean(measure_losses(model, text)), halves)
+    return RoleEvidence(model, attention, _mean(measure_losses(model, text)), halves)
 
 
 def measure_targets(model: Model, examples: Examples, seed: int = 0) -> dict[str, HeadScore]:
@@ -120,7 +120,7 @@ def measure_targets(model: Model, examples: Examples, seed: int = 0) -> dict[str
     return {target: scores[name] for target, name in TARGETS.items()}
 
 
-def write_roles(model: str, measured: Measured, measured_on: str) -> Path:
+def write_roles(model: str, measured: RoleEvidence, measured_on: str) -> Path:
     """Write the roles of a model's heads, and the scores that they rest on, into its config.json, whose path it is.
 
     Raises ScrubError if there is no such model, or it can't be written.

@@ -25,7 +25,7 @@ from scrub.measure.heads.score import HeadScore
 from scrub.measure.heads.scores import score_heads
 from scrub.measure.interventions.ablation import Ablation, ablate
 from scrub.measure.interventions.intervention import SOURCES
-from scrub.measure.predictions import Predicted
+from scrub.measure.predictions import Predictions
 from scrub.models.model import Model
 from scrub.study.draws import pair
 from scrub.study.gates import Gates
@@ -33,7 +33,7 @@ from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 from scrub.text.frames import interval_columns
-from scrub.text.looks import Shown, look
+from scrub.text.looks import TabularResult, look
 from scrub.text.numbers import PLAIN, Interval
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Metrics:
 
 
 @dataclass(frozen=True)
-class HeadStudy(Shown):
+class HeadStudy(TabularResult):
     """A study of heads: the metrics on `one` prompt, if there is one, and over `many`, which are of `layout`.
 
     `study_heads(model).first.scores["direct effect"].top(3)`. Printed by rich, or in a notebook, it is its tables.
@@ -252,5 +252,5 @@ def _metrics(model: Model, prompts: Examples, ablation: Ablation, how: str, top:
     causal = {name: replace(ablation.head_score(name), name=name) for name in ABLATIONS}
     on = repr(prompts.texts[0]) if len(prompts) == 1 else f"{len(prompts)} prompts of {prompts.name}"
     named = {name: replace(score, on=on) for name, score in {**scores, **causal}.items()}
-    probability = Predicted.of(model, prompts, settings.seed).means["clean"]
+    probability = Predictions.of(model, prompts, settings.seed).means["clean"]
     return Metrics(prompts, probability, named, on, how, ablation, top)

@@ -1,4 +1,4 @@
-"""What a model asks of its files: the fields of its config, the tensors and heads of its graph; and the checks."""
+"""Checks of what a model asks of its files: the fields of its config, the tensors and heads of its graph."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ STATE = "give what model.state_dict() gives"
 
 @dataclass(frozen=True)
 class Container:
-    """What a layout reads, besides the fields of the config.
+    """The tensors and the begin token that a layout reads, besides the fields of the config.
 
     `config` is where those are, for errors. `tensors(file)` opens the weights, in a file of that name or in whichever
     there is; it gives where they are, too. `begin()` is the token that the tokenizer's own config says is in front of

@@ -21,7 +21,7 @@ _ROLE = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
 class ModelConfig(BaseModel):
-    """What the config.json of every family says. Unknown fields are kept for people, and read by nobody."""
+    """The fields of every family's config.json. Unknown fields are kept for people, and read by nobody."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
 
@@ -49,7 +49,7 @@ class ModelConfig(BaseModel):
 
 
 class TransformerConfig(ModelConfig):
-    """What the config.json of every transformer says besides."""
+    """The further fields of every transformer's config.json."""
 
     n_layers: int = Field(ge=1, le=4096)  # the file isn't trusted: every layer costs time before its tensors are missed
     n_heads: int = Field(ge=1)

@@ -19,7 +19,7 @@ NAME = "attention_only"
 
 
 class Config(TransformerConfig):
-    """What config.json says of this family, besides what it says of every transformer."""
+    """The fields of this family's config.json, besides those of every transformer."""
 
     positions: Literal["shortformer", "standard"]
     biases: tuple[Literal["q", "k", "v", "o", "unembed"], ...] = ()  # which there are, in every layer

@@ -82,7 +82,7 @@ def score_scatter(
 
 @dataclass(frozen=True)
 class _Points:
-    """What a scatter draws: points of four kinds, 0 for other heads, 1 and 2 for the top of a score, 3 of both."""
+    """The points of a scatter, of four kinds: 0 for other heads, 1 and 2 for the top of a score, 3 of both."""
 
     names: list[str]
     places: Float[np.ndarray, "point 2"]

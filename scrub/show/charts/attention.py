@@ -69,7 +69,7 @@ def attention_map(
 
 @dataclass(frozen=True)
 class _Patterns:
-    """What is drawn."""
+    """The patterns of some heads on one sequence."""
 
     patterns: Mapping[Head, Float[np.ndarray, "query key"]]
     tokens: tuple[str, ...]

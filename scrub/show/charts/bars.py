@@ -52,7 +52,7 @@ class Bars:
 
     @property
     def says(self) -> str:
-        """What a caption says of the intervals: nothing if there is none, as for a single prompt."""
+        """The words of a caption on the intervals: nothing if there is none, as for a single prompt."""
         return " Lines are 95 % intervals." if (self.ends[:, 1] < self.ends[:, 2]).any() else ""
 
     def draw(self, figure: Plot, axes: Axes) -> None:

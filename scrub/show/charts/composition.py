@@ -1,4 +1,4 @@
-"""What reads what: a graph of the strongest compositions of heads, a row for each layer, and bars."""
+"""Composition of heads: a graph of the strongest compositions of heads, a row for each layer, and bars."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _head(name: str) -> Head:
 
 @dataclass(frozen=True)
 class _Graph:
-    """What is drawn: every head of `links`, and the edges of the strongest."""
+    """A graph of every head of `links`, and the edges of the strongest."""
 
     links: pd.DataFrame
     strongest: pd.DataFrame

@@ -102,7 +102,7 @@ def about(score: HeadScore) -> str:
 
 @dataclass(frozen=True)
 class _Cells:
-    """What a heat map draws."""
+    """The cells of a heat map."""
 
     values: Float[np.ndarray, "row column"]
     diverging: bool

@@ -64,7 +64,7 @@ def plot_bytes(result: Result, suffix: str) -> bytes:
 
 @dataclass(frozen=True)
 class _Recovery:
-    """What is drawn."""
+    """The lines of a result, beside those that were published."""
 
     result: Result
     published: Mapping[str, float]

@@ -49,7 +49,7 @@ def token_strip(
 
 @dataclass(frozen=True)
 class _Strip:
-    """What is drawn."""
+    """The tokens of a text, in the colours of their numbers."""
 
     tokens: tuple[str, ...]
     values: Float[np.ndarray, " position"]

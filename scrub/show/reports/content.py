@@ -1,4 +1,4 @@
-"""What a report says: the hypotheses side by side, a chapter of each, attention, and what the numbers rest on."""
+"""The content of a report: the hypotheses side by side, a chapter of each, attention, and what the numbers rest on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scrub.show.rendering import Line, Span
 from scrub.show.reports.tokens import Tokens
 from scrub.store.comparisons.changes import Change, changes
 from scrub.store.comparisons.comparison import chance
-from scrub.store.results.stored import Described, StudyResults
+from scrub.store.results.stored import HypothesisRecord, StudyResults
 from scrub.study.experiments import ALL_SCRUBBED, Name
 from scrub.study.hypothesis import ALL
 from scrub.study.result import BIGRAM, Row
@@ -35,7 +35,7 @@ PLOT = "recovered.svg"
 
 
 class Content:
-    """What the page of a report is made of: a study's results, and the study made ready, which has the graphs."""
+    """The sources of a report's page: a study's results, and the study made ready, which has the graphs."""
 
     def __init__(self, stored: StudyResults, trial: Trial) -> None:
         self._stored, self._trial = stored, trial
@@ -71,8 +71,8 @@ class Content:
             f"{result.study} on {result.model}", sections, lead, result.study, [*warnings, Prose(intro, "intro")]
         )
 
-    def _described(self, name: str) -> Described:
-        return self._stored.hypotheses.get(name) or Described(name, "", "")
+    def _described(self, name: str) -> HypothesisRecord:
+        return self._stored.hypotheses.get(name) or HypothesisRecord(name, "", "")
 
     def _whole(self, name: str) -> Row:
         """Find the row of all parts of a hypothesis together, or the last."""
@@ -290,7 +290,7 @@ def _headline(whole: Row, gains: Mapping[str, tuple[str, Interval]]) -> Line:
     return [*line, "."]
 
 
-def _parameters(described: Described) -> Iterator[Prose]:
+def _parameters(described: HypothesisRecord) -> Iterator[Prose]:
     if described.parameters:
         values = ", ".join(f"{name} = {value}" for name, value in described.parameters.items())
         yield Prose(f"Parameters: {values}.", "caption")

@@ -1,4 +1,4 @@
-"""What the heads that have a role attend to: in the mean, and as patterns on a sequence of the data."""
+"""The attention of the heads that have a role: in the mean, and as patterns on a sequence of the data."""
 
 from __future__ import annotations
 

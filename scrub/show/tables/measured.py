@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from scrub.measure.heads.mechanism import Mechanism
-from scrub.measure.heads.roles import Measured
+from scrub.measure.heads.roles import RoleEvidence
 from scrub.measure.interventions.ablation import DIFFERENTIAL, EFFECT, LOG_EFFECT, SHIFT, Ablation
 from scrub.measure.interventions.patching import LOG_PROBABILITY, MEASURES, Patching
 from scrub.measure.weights.links import Links
@@ -98,7 +98,7 @@ def mechanism_table(mechanism: Mechanism, top: int) -> FrameTable:
     return FrameTable(best, columns, by="slots")
 
 
-def roles_table(measured: Measured) -> FrameTable:
+def roles_table(measured: RoleEvidence) -> FrameTable:
     """List what every head attends to, and its role."""
     frame = measured.frame()
     columns = [

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from scrub.data.examples import FIRST, QUERY, TARGET, Examples
 from scrub.data.prompts.texts import token_text, token_texts
-from scrub.measure.predictions import Predicted
+from scrub.measure.predictions import Predictions
 from scrub.text.numbers import PLAIN
 from scrub.text.tables import Column, FrameTable
 from scrub.text.tokens import marked, visible
@@ -23,7 +23,7 @@ CLEAN, CORRUPTED = "P(expected)", "P, corrupted"
 _TARGET, _QUERY, _CHANGED = "bold green", "bold cyan", "bold red"
 
 
-def prediction_tables(of: Predicted, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
+def prediction_tables(of: Predictions, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
     """List the prompts with the probability of what is expected after each, and the means over them."""
     count = f"{len(of.prompts)} {'prompt' if of.prompts.other is None else 'pair'}"
     count += "" if len(of.prompts) == 1 else "s"

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from scrub.store.comparisons.comparison import FORMAT, chance, resampled_difference
-from scrub.store.results.stored import Described, StudyResults
+from scrub.store.results.stored import HypothesisRecord, StudyResults
 from scrub.study.hypothesis import ALL
 from scrub.study.null import Standing
 from scrub.study.parameters import Value
@@ -19,7 +19,7 @@ from scrub.study.statistics import Bootstrap
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 from scrub.text.frames import interval_columns, json_text, plain
-from scrub.text.looks import Shown
+from scrub.text.looks import TabularResult
 from scrub.text.numbers import Interval
 
 VERSION = "@"  # between the name of a hypothesis that changed since, and the hash of what it was
@@ -60,7 +60,7 @@ class Board:
 
     @property
     def basis(self) -> str:
-        """What the numbers rest on beside what the heading says, and when the last of them was computed."""
+        """The basis of the numbers beside what the heading says, and when the last of them was computed."""
         hashes = [f"{key.removesuffix('_hash')} {self.about[key][:8]}" for key in _HASHES if self.about[key]]
         version = [f"scrub {self.about['scrub_version']}"] if self.about["scrub_version"] else []
         last = max(place.time for place in self.places)
@@ -91,7 +91,7 @@ class Board:
 
 
 @dataclass(frozen=True)
-class Leaderboard(Shown):
+class Leaderboard(TabularResult):
     """Everything that is known of a study in one part: a board for each model, data, selection and precision."""
 
     study: str
@@ -105,12 +105,12 @@ class Leaderboard(Shown):
         return whole[["board", *whole.columns.drop("board")]]
 
     def to_dict(self) -> dict[str, Any]:
-        """What --json writes: losses and KL in nats a token, the rest in percent."""
+        """Give what --json writes: losses and KL in nats a token, the rest in percent."""
         boards = [{"about": dict(board.about), "rows": plain(board.frame())} for board in self.boards]
         return {"format": FORMAT, "study": self.study, "part": self.part, "boards": boards}
 
     def to_json(self) -> str:
-        """What --json writes, as text."""
+        """Write what --json writes."""
         return json_text(self.to_dict(), indent=2)
 
 
@@ -151,7 +151,7 @@ def _board(known: Sequence[StudyResults], part: str, versions: bool) -> Board:
     return Board(first.heading, dict(zip(_SAME, _basis(first), strict=True)), places)
 
 
-def _listed(name: str, described: Described | None, versions: bool) -> bool:
+def _listed(name: str, described: HypothesisRecord | None, versions: bool) -> bool:
     """Tell whether a hypothesis has a place: no random one does, and one that changed only with `versions`."""
     return not (described and described.null_of) and (versions or VERSION not in name)
 

@@ -18,7 +18,7 @@ from scrub.study.statistics import Bootstrap
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 from scrub.text.frames import json_text, plain
-from scrub.text.looks import Shown
+from scrub.text.looks import TabularResult
 from scrub.text.numbers import Interval
 
 BEFORE_TOKENS, AFTER_TOKENS = 24, 12  # of context on either side of a scored one
@@ -93,7 +93,7 @@ class Side(Generic[T]):
 
 @dataclass(frozen=True)
 class Most(Generic[T]):
-    """What gained, and what lost."""
+    """The side that gained, and the side that lost."""
 
     gained: Side[T]
     lost: Side[T]
@@ -108,7 +108,7 @@ LEVELS = ("tokens", "sequences", "targets", "reads")
 
 
 @dataclass(frozen=True)
-class Moved(Shown):
+class Moved(TabularResult):
     """Where the loss moved from one experiment (`over`) to another (`refined`), in one part.
 
     Everything is ordered by its gain in sum, its share of the difference, so that a mean over few tokens isn't taken

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from scrub.data.examples import Examples
 from scrub.store.results.folder import Results
 from scrub.store.results.schema import Cell, Setting, cells_of
-from scrub.store.results.stored import Described, StudyResults
+from scrub.store.results.stored import HypothesisRecord, StudyResults
 from scrub.study.experiments import ANCHORS, UNSCRUBBED, Name
 from scrub.study.gates import Gates
 from scrub.study.metric import ROLES
@@ -166,13 +166,13 @@ def _rows(results: Results, keys: Sequence[str], columns: Sequence[str] = _COLUM
     return {str(key): rows for key, rows in table.groupby("cell", observed=True)}
 
 
-def _described(about: Iterable[Mapping[str, Any]], cells: Mapping[str, Cell]) -> dict[str, Described]:
+def _described(about: Iterable[Mapping[str, Any]], cells: Mapping[str, Cell]) -> dict[str, HypothesisRecord]:
     """Collect what the hypotheses of some cells say, by the names that they have there."""
     wanted: dict[str, dict[str, Cell]] = {}
     for name, cell in cells.items():
         if cell.hypothesis:
             wanted.setdefault(_owner(name, cell), {})[cell.part] = cell
-    found: dict[str, Described] = {}
+    found: dict[str, HypothesisRecord] = {}
     for name, parts in wanted.items():
         hashes = {part: cell.hypothesis_hash for part, cell in parts.items()}
         own = {cell.hypothesis for cell in parts.values()}
@@ -184,7 +184,7 @@ def _described(about: Iterable[Mapping[str, Any]], cells: Mapping[str, Cell]) ->
                     field: {**(getattr(before, field) if before else {}), **each[field]}
                     for field in ("paths", "hashes", "published")
                 }
-                found[name] = Described(**{**each, **by_part, "name": name})
+                found[name] = HypothesisRecord(**{**each, **by_part, "name": name})
     return found
 
 

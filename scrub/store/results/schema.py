@@ -25,7 +25,7 @@ _TEXT = pa.dictionary(pa.int32(), pa.string())
 
 @dataclass(frozen=True)
 class Setting:
-    """What all cells of a study share, whatever the pairing. Numbers of two settings don't compare."""
+    """The properties that all cells of a study share, whatever the pairing. Numbers of two settings don't compare."""
 
     study: str
     model: str

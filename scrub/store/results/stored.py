@@ -1,4 +1,4 @@
-"""What a results folder gives back: a study's result, with the tokens, their losses, and what was believed."""
+"""The content of a results folder: a study's result, with the tokens, their losses, and what was believed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scrub.study.result import Result
 
 
 @dataclass(frozen=True)
-class Described:
+class HypothesisRecord:
     """A hypothesis as it was when it ran: what it says, and the tree of paths of each of its parts as text."""
 
     name: str
@@ -39,7 +39,7 @@ class StudyResults:
     result: Result
     examples: Examples
     texts: Mapping[int, str]  # of every token that occurs; without a tokenizer the ids
-    hypotheses: Mapping[str, Described]  # by name, in the order of the result's rows
+    hypotheses: Mapping[str, HypothesisRecord]  # by name, in the order of the result's rows
     token_losses: Callable[[str], Float[np.ndarray, "sequence position"]]
     pairings: tuple[tuple[int, int], ...]
     about: Mapping[str, str]
@@ -49,7 +49,7 @@ class StudyResults:
 
     @property
     def heading(self) -> str:
-        """What was run on what, with which pairings, in one line."""
+        """The study, model, data and pairings of the run, in one line."""
         seeds = sorted({seed for seed, _ in self.pairings})
         count = f"{len(self.pairings)} draws, " if len(self.pairings) > 1 else ""
         return f"{self.result.measured_on}, {count}seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"

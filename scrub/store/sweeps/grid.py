@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from scrub.data.for_model import examples_of, says_positions
 from scrub.models.memory import is_pair
 from scrub.models.model import Model, Spec, load_graph, load_model
-from scrub.store.sweeps.job import Given, Job, data_of
+from scrub.store.sweeps.job import GridData, Job, data_of
 from scrub.study.experiments import check_parts
 from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.study.metric import Metric
@@ -75,7 +75,7 @@ class Grid(BaseModel):
 
     studies: Annotated[tuple[str | Path | Hypothesis, ...], BeforeValidator(_listed), Field(min_length=1)]
     models: Annotated[tuple[Spec, ...], BeforeValidator(_models)] = ()
-    data: Annotated[tuple[Given, ...], BeforeValidator(_given)] = ()
+    data: Annotated[tuple[GridData, ...], BeforeValidator(_given)] = ()
     seeds: Annotated[tuple[int, ...], BeforeValidator(_listed), Field(min_length=1)] = (0,)
     draws: int = 1
     parameters: dict[str, Annotated[tuple[str | int | float, ...], BeforeValidator(_listed)]] = {}

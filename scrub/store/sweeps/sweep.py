@@ -41,7 +41,7 @@ _PATIENCE_SECONDS = 0.5  # until blocks that another sweep has are looked at aga
 
 @dataclass
 class Swept:
-    """What a sweep left: where its results are, which cells it asked for, and what failed."""
+    """The outcome of a sweep: where its results are, which cells it asked for, and what failed."""
 
     results: Results
     surveys: list[tuple[Job, Survey]] = field(default_factory=list, repr=False)

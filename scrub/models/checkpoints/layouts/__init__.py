@@ -26,7 +26,7 @@ from scrub.models.families import ModelConfig
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a container holds: a config, the graph that follows, and tensors whose names and shapes are checked.
+    """The content of a container: a config, the graph that follows, and tensors whose names and shapes are checked.
 
     `params(dtype)` reads the values, by the names of the graph's parameters; it raises ScrubError if one is a NaN,
     infinite, or more than the type can hold.

@@ -47,7 +47,7 @@ _HEAD = "lm_head.weight"
 
 
 class Fields(BaseModel):
-    """What config.json says that changes the computation, with the defaults of transformers' GPT2Config."""
+    """The fields of config.json that change the computation, with the defaults of transformers' GPT2Config."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
 

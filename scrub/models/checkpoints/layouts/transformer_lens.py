@@ -35,7 +35,7 @@ _UNEMBED_BIAS = "unembed.b_U"
 
 
 class Fields(BaseModel):
-    """What config.json says, with the defaults of HookedTransformerConfig."""
+    """The fields of config.json, with the defaults of HookedTransformerConfig."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True)
 
