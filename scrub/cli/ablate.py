@@ -10,8 +10,7 @@ import typer
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
 from scrub.cli.given import given_arrays, given_pairs, one_input
-from scrub.cli.outputs import check_chart, check_outputs, write_outputs
-from scrub.cli.terminal import console, gates_line
+from scrub.cli.outputs import check_chart, check_outputs, console, gates_line, write_outputs
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 from scrub.text.numbers import PLAIN
@@ -83,7 +82,7 @@ def ablate(
     """Loss and probability of the target before and after each ablation, on prompts or on text."""
     from scrub.measure.interventions.ablation import ablate as ablated
     from scrub.models.model import load_model
-    from scrub.show.tables.measured import ablated_tokens, ablation_table
+    from scrub.show.tables.measurements import ablated_tokens, ablation_table
     from scrub.text.frames import json_text
 
     check_outputs(json, plot)

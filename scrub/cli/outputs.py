@@ -1,12 +1,23 @@
-"""The files that commands write: looked at before any work, and written when all of it is there."""
+"""The output of commands: files, tables on standard output, and warnings on standard error.
+
+Files are looked at before any work, and written when all of it is there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
 
 from scrub.text.errors import ScrubError
 from scrub.text.files import check_writable, write_atomically
+
+if TYPE_CHECKING:
+    from scrub.study.gates import Gates
+
+WIDE_COLUMNS = 160  # of what goes into a file or a pipe, where lines are whole
 
 
 def check_outputs(*paths: Path | None) -> None:
@@ -32,3 +43,22 @@ def write_outputs(made: Mapping[Path | None, Callable[[Path], str | bytes]]) -> 
     contents = {path: make(path) for path, make in made.items() if path is not None}
     for path, content in contents.items():
         write_atomically(path, content)
+
+
+def console(columns: int | None = WIDE_COLUMNS) -> Console:
+    """Make a console of standard output: as wide as the terminal, else without colour and of so many columns."""
+    terminal = Console(highlight=False, markup=False)
+    return terminal if terminal.is_terminal else Console(highlight=False, markup=False, width=columns)
+
+
+def warn(texts: Iterable[str], what: str = "warning") -> None:
+    """Print warnings, or what failed, to standard error, each on a line."""
+    stderr = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    for text in texts:
+        stderr.print(f"{what}: {text}", style="yellow")
+
+
+def gates_line(gates: Gates, over: str | None) -> str:
+    """Say how far the gates saw numbers apart, and what brackets are intervals over, if there are any."""
+    brackets = f"brackets are 95 % intervals over {over}" if over else "numbers about one prompt have no interval"
+    return f"gates passed: largest deviation {max(gates.deviations.values()):.0e} nats; {brackets}"

@@ -9,8 +9,7 @@ import typer
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
 from scrub.cli.given import one_input
-from scrub.cli.outputs import check_chart, check_outputs, write_outputs
-from scrub.cli.terminal import console, gates_line, warn
+from scrub.cli.outputs import check_chart, check_outputs, console, gates_line, warn, write_outputs
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 from scrub.text.numbers import PLAIN
@@ -62,11 +61,11 @@ def patch(
     plot: options.Chart = None,
 ) -> None:
     """Percent of the answer's probability that each patch brings back, of clean and corrupted prompts."""
-    from scrub.data.prompts.texts import position_texts
+    from scrub.data.prompts.prompts import position_texts
     from scrub.measure.interventions.patching import INTO_CLEAN, INTO_CORRUPTED
     from scrub.measure.interventions.patching import patch as patched
     from scrub.models.model import load_model
-    from scrub.show.tables.measured import patching_grid, patching_table
+    from scrub.show.tables.measurements import patching_grid, patching_table
     from scrub.text.frames import json_text
 
     check_outputs(json, plot)

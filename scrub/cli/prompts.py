@@ -9,8 +9,7 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
-from scrub.cli.outputs import check_outputs, write_outputs
-from scrub.cli.terminal import console
+from scrub.cli.outputs import check_outputs, console, write_outputs
 from scrub.text.errors import ScrubError
 
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from scrub.cli import options
 from scrub.cli.fields import Options
 from scrub.cli.given import given_parameters
-from scrub.cli.outputs import check_outputs, write_outputs
-from scrub.cli.terminal import console, gates_line, warn
+from scrub.cli.outputs import check_outputs, console, gates_line, warn, write_outputs
 from scrub.study.settings import Settings
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def _plot(result: Result, suffix: str) -> bytes:
 
 def _tell(result: Result) -> None:
     """Print what was run on what, the anchors and the rows."""
-    from scrub.show.tables.run import anchors_table, rows_table
+    from scrub.show.tables.results import anchors_table, rows_table
 
     warn(result.warnings)
     out = console(COLUMNS + (MORE_COLUMNS if result.published else 0))

@@ -46,7 +46,7 @@ def train(
     import torch
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from scrub.training.prepare import prepare
+    from scrub.training.corpus import prepare
     from scrub.training.train import Trainer
 
     if threads:
@@ -73,7 +73,7 @@ def _device(device: str) -> str:
 
 
 def _shape(name: str) -> ModelConfig:
-    from scrub.training.shapes import SHAPES
+    from scrub.training.parameters import SHAPES
 
     if name not in SHAPES:
         raise ScrubError(f"there is no shape {one_line(name)!r}: train one of {', '.join(SHAPES)}")

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from scrub.models.checkpoints import CONFIG, find_layout, wanted_files
-from scrub.models.checkpoints.names import TENSORS, TOKENIZER_CONFIG, tokenizer_files
-from scrub.models.checkpoints.reading import read_fields
+from scrub.models.checkpoints.reading import TENSORS, TOKENIZER_CONFIG, read_fields, tokenizer_files
 from scrub.models.checkpoints.tokenizer import begin_token, tokenizer_file
 from scrub.models.find import find, known, locate, shipped
 from scrub.text.errors import ScrubError

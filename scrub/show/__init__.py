@@ -8,9 +8,9 @@ def register_looks() -> None:
     tables, charts = "scrub.show.tables", "scrub.show.charts"
     register("scrub.study.result.Result", plot=f"{charts}.recovery:plot")
     register("scrub.study.run.Trial", picture="scrub.show.picture:picture")
-    register("scrub.measure.predictions.Predictions", tables=f"{tables}.prompts:prediction_tables")
-    study = {"tables": f"{tables}.heads:shown_study", "charts": f"{charts}.heads:study_charts"}
+    register("scrub.measure.predictions.Predictions", tables=f"{tables}.measurements:prediction_tables")
+    study = {"tables": f"{tables}.measurements:shown_study", "charts": f"{charts}.heads:study_charts"}
     register("scrub.measure.study.heads.HeadStudy", **study)
-    register("scrub.store.comparisons.comparison.Comparison", tables=f"{tables}.comparisons:comparison_tables")
-    register("scrub.store.comparisons.moved.Moved", tables=f"{tables}.comparisons:moved_tables")
-    register("scrub.store.comparisons.leaderboard.Leaderboard", tables=f"{tables}.comparisons:leaderboard_tables")
+    register("scrub.store.comparisons.comparison.Comparison", tables=f"{tables}.results:comparison_tables")
+    register("scrub.store.comparisons.moved.Moved", tables=f"{tables}.results:moved_tables")
+    register("scrub.store.comparisons.leaderboard.Leaderboard", tables=f"{tables}.results:leaderboard_tables")

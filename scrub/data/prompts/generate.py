@@ -13,8 +13,7 @@ import numpy as np
 from jaxtyping import Int
 
 from scrub.data.examples import Examples
-from scrub.data.prompts.prompts import as_prompts
-from scrub.data.prompts.texts import token_text, token_texts
+from scrub.data.prompts.prompts import as_prompts, token_text, token_texts
 from scrub.data.prompts.vocabulary import RANDOM, Vocabulary, vocabulary
 from scrub.models.model import Model
 from scrub.text.errors import ScrubError

@@ -17,7 +17,7 @@ import pandas as pd
 
 from scrub.data.examples import FIRST, QUERY, Examples, Tokens
 from scrub.data.prompts.generate import DRAW_WORDS, given_prompt, prompt_pairs, repeated_prompts
-from scrub.data.prompts.texts import token_text
+from scrub.data.prompts.prompts import token_text
 from scrub.data.prompts.vocabulary import RANDOM, vocabulary
 from scrub.measure.heads.agreement import Agreement
 from scrub.measure.heads.definitions import ABLATIONS

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from scrub.graph.node import Node, walk
-from scrub.models.checkpoints.names import CONFIG
+from scrub.models.checkpoints.reading import CONFIG
 from scrub.models.checkpoints.stored import StoredTensor, Where
 from scrub.models.families import ModelConfig
 from scrub.paths.splits import attention_heads

@@ -19,7 +19,7 @@ from scrub.show.rendering import Line, Span
 from scrub.show.reports.tokens import Tokens
 from scrub.store.comparisons.changes import Change, changes
 from scrub.store.comparisons.comparison import chance
-from scrub.store.results.stored import HypothesisRecord, StudyResults
+from scrub.store.results.read import HypothesisRecord, StudyResults
 from scrub.study.experiments import ALL_SCRUBBED, Name
 from scrub.study.hypothesis import ALL
 from scrub.study.result import BIGRAM, Row

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from scrub.show.reports.content import Content
 from scrub.show.reports.patterns import pattern_blocks
-from scrub.store.results.stored import StudyResults
+from scrub.store.results.read import StudyResults
 from scrub.study.run import Trial, default_data
 from scrub.study.settings import SEQUENCES
 from scrub.text.errors import ScrubError

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from scrub.show.page import Block, Fold, Grid, Heading, Passage, Prose
 from scrub.show.rendering import Span
-from scrub.store.results.stored import StudyResults
+from scrub.store.results.read import StudyResults
 from scrub.study.experiments import UNSCRUBBED, Name
 from scrub.text.numbers import MINUS, PAGE
 from scrub.text.tables import Column, FrameTable

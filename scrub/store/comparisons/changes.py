@@ -11,7 +11,7 @@ from typing import Any
 from scrub.graph.node import Node
 from scrub.paths.difference import difference, plain
 from scrub.paths.tree import PathTree
-from scrub.store.results.stored import HypothesisRecord, StudyResults
+from scrub.store.results.read import HypothesisRecord, StudyResults
 from scrub.study.hypothesis import ALL
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from scrub.graph.node import Node
 from scrub.store.comparisons.changes import Change, changes
-from scrub.store.results.stored import StudyResults
+from scrub.store.results.read import StudyResults
 from scrub.study.null import Standing, standing
 from scrub.study.result import NOTHING_NATS, Result, Row
 from scrub.study.statistics import RESAMPLES, SMALLEST_P, Bootstrap, holm, p_value, share_above_zero

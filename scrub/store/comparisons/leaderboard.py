@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from scrub.store.comparisons.comparison import FORMAT, chance, resampled_difference
-from scrub.store.results.stored import HypothesisRecord, StudyResults
+from scrub.store.results.read import HypothesisRecord, StudyResults
 from scrub.study.hypothesis import ALL
 from scrub.study.null import Standing
 from scrub.study.parameters import Value

@@ -12,7 +12,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from scrub.store.comparisons.comparison import FORMAT, check_names, resampled_difference, same_experiment
-from scrub.store.results.stored import StudyResults
+from scrub.store.results.read import StudyResults
 from scrub.study.experiments import ANCHORS, BASELINE, UNSCRUBBED
 from scrub.study.statistics import Bootstrap
 from scrub.text.errors import ScrubError

@@ -13,8 +13,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from scrub.data.for_model import examples_of, says_positions
-from scrub.models.memory import is_pair
-from scrub.models.model import Model, Spec, load_graph, load_model
+from scrub.models.model import Model, Spec, is_pair, load_graph, load_model
 from scrub.store.sweeps.job import GridData, Job, data_of
 from scrub.study.experiments import check_parts
 from scrub.study.hypothesis import ALL, Hypothesis

@@ -20,9 +20,8 @@ from typing import Any
 from filelock import FileLock
 
 from scrub.store.results.folder import Results
-from scrub.store.results.read import read_study
+from scrub.store.results.read import StudyResults, read_study
 from scrub.store.results.schema import Cell, Setting
-from scrub.store.results.stored import StudyResults
 from scrub.store.sweeps.failure import Cause, Failure, Owner
 from scrub.store.sweeps.grid import Grid
 from scrub.store.sweeps.job import Job

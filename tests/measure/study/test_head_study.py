@@ -13,8 +13,8 @@ from plain import HEADS, LAYERS, NAMES, POSITIONS, instead, metrics, run
 from published_heads import TEXT, apart, published
 
 import scrub
-from scrub.measure.interventions.context import context_sensitivity
 from scrub.measure.study.heads import ABLATION, ATTENTION, DIRECT, METRICS, PUBLISHED, HeadStudy, Metrics, study_heads
+from scrub.measure.study.scores import context_sensitivity
 from scrub.models.model import Model
 from scrub.study.draws import pair
 from scrub.study.settings import Settings

@@ -10,7 +10,7 @@ import torch
 
 from scrub import Hypothesis, Settings, prepare
 from scrub.plan.leaves import constants, leaves_of
-from scrub.store.results.stored import HypothesisRecord, StudyResults
+from scrub.store.results.read import HypothesisRecord, StudyResults
 from scrub.study.binding import bind
 from scrub.study.gates import Gates
 from scrub.study.result import BIGRAM, Result

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from rich.console import Console
 
 from scrub.data.examples import Examples
-from scrub.store.results.stored import HypothesisRecord, StudyResults
+from scrub.store.results.read import HypothesisRecord, StudyResults
 from scrub.study.gates import Gates
 from scrub.study.metric import LOSS
 from scrub.study.result import Result

@@ -16,7 +16,7 @@ from scipy import stats
 
 from scrub.store.comparisons.comparison import compare
 from scrub.store.comparisons.leaderboard import leaderboard
-from scrub.store.results.stored import HypothesisRecord
+from scrub.store.results.read import HypothesisRecord
 from scrub.study import statistics
 from scrub.study.statistics import SMALLEST_P, holm, p_value, share_above_zero
 from scrub.text.errors import ScrubError

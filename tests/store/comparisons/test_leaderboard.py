@@ -10,7 +10,7 @@ import pytest
 from by_hand import drawn, said
 
 from scrub.store.comparisons.leaderboard import Leaderboard, leaderboard
-from scrub.store.results.stored import HypothesisRecord, StudyResults
+from scrub.store.results.read import HypothesisRecord, StudyResults
 from scrub.text.errors import ScrubError
 
 EFFECTS = {"a/all": 0.3, "b/all": 0.8, "c/all": 0.5, "c/k": 0.9, "d/all": 0.79}

@@ -18,9 +18,8 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from scrub.models.checkpoints.checks import Shapes, check_config, check_tensors, read_values, without_fields
-from scrub.models.checkpoints.container import Container
-from scrub.models.checkpoints.layouts import Checkpoint
-from scrub.models.checkpoints.names import TOKENIZER_CONFIG
+from scrub.models.checkpoints.layouts import Checkpoint, Container
+from scrub.models.checkpoints.reading import TOKENIZER_CONFIG
 from scrub.models.checkpoints.stored import StoredTensor, Where
 from scrub.models.families import attention_only
 from scrub.text.errors import ScrubError
