@@ -20,32 +20,17 @@ from scrub.data.examples import Examples, Origin, Scored, Tokens
 from scrub.data.fixed import MASK, TOKENS, fixed_files, holds_fixed, read_fixed
 from scrub.data.rows import Row, rows
 from scrub.data.stdlib import stdlib_bigram, stdlib_windows
-from scrub.data.whitelist import Whitelist
 from scrub.data.windows import Ids, cut, distinct, order_of_content, stack
 from scrub.models.find import known, locate
 from scrub.models.hub import PATIENCE_SECONDS, bring, is_hub_id
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 
-WHITELIST = "whitelist.json"
 POOL_FACTOR = 4  # windows read for each one wanted, so that these are a sample of a longer stretch
 ROWS_AT_ONCE = 256
 LOCAL = f"give --data the path of a local folder with {TOKENS} and {MASK}"
 MAX_ROWS_SEARCHED = 200_000  # without a single whole window
 MAX_BYTES = 20 * 10**9  # of a data set that is brought as a whole
-
-
-def whitelist_of(origin: Origin | None, name: str) -> Whitelist:
-    """Read the whitelist of some data. Raises ScrubError if there is none, or if it is another tokenizer's."""
-    path = origin.folder / WHITELIST if origin is not None and origin.folder else None
-    if origin is None or path is None or not path.is_file():
-        raise ScrubError(
-            f"the data {one_line(name)!r} have no {WHITELIST}: make one with `scrub whitelist`, "
-            "or select others (--positions repeats, or all)"
-        )
-    whitelist = Whitelist.load(path)
-    whitelist.check(origin.tokenizer, origin.vocab_size, path)
-    return whitelist
 
 
 def load_examples(

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from io import StringIO
+from typing import Any
 
-from scrub.text.notebook import as_html
+from rich.console import Console, ConsoleOptions, RenderableType
 
-if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderableType
-
+WIDTH = 112  # characters of a line in a notebook
+_BLOCK = '<pre style="white-space:pre;overflow-x:auto;line-height:normal;font-family:monospace">{code}</pre>'
 TABLES = "tables"  # the way in which terminals and notebooks show a result
 
 _looks: dict[tuple[str, str], str] = {}
@@ -44,4 +44,7 @@ class TabularResult:
         yield from look(self, TABLES)(self, console, options)
 
     def _repr_html_(self) -> str:
-        return as_html(self)
+        """Show what a terminal of WIDTH would, its lines and colours. Its text is escaped."""
+        console = Console(record=True, file=StringIO(), width=WIDTH, color_system="truecolor", force_jupyter=False)
+        console.print(self, highlight=False, markup=False)
+        return console.export_html(inline_styles=True, code_format=_BLOCK)

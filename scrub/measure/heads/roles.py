@@ -10,6 +10,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from scrub.data.examples import Examples
+from scrub.data.prompts.prompts import token_text
 from scrub.data.repeated import common_tokens, repeated_tokens
 from scrub.measure.heads.attention import attention_to_previous, measure_losses
 from scrub.measure.heads.score import HeadScore, head_name
@@ -191,11 +192,10 @@ def _departures(
     below = np.flatnonzero((seen >= MIN_OCCURRENCES) & (means < DEPARTS_FRACTION * attention.mean()))
     missing = seen[below] * (attention.mean() - means[below])  # the attention that is elsewhere because of it
     most = below[np.argsort(-missing, kind="stable")[:MAX_TOKENS]]
-    assert model.tokenizer is not None
     return tuple(
         Departure(
             int(token),
-            model.tokenizer.decode([int(token)], skip_special_tokens=False),
+            token_text(int(token), model.tokenizer),
             int(seen[token]),
             float(means[token]),
         )

@@ -43,7 +43,7 @@ class Content:
         self.names = [name for name in names if not self._described(name).null_of]
         rows = [row for row in stored.result.rows if row[0] in self.names]
         self.result = replace(stored.result, rows=rows)
-        self.tokens = Tokens(stored, len(self.names))
+        self._tokens = Tokens(stored, len(self.names))
         self._rows = {name: [row for row in self.result.table if row.hypothesis == name] for name in self.names}
         self._parts = list(dict.fromkeys(part for _, part in rows))
         given = {each.name: each.published for each in trial.hypotheses}
@@ -157,7 +157,7 @@ class Content:
                     *(_change(changed[name], whole.part) if name in changed else ()),
                     *drawings[name],
                     *([Fold("The declaration", [Code(declaration)])] if declaration else []),
-                    Fold("Token by token", self.tokens.blocks(whole.name, name)),
+                    Fold("Token by token", self._tokens.blocks(whole.name, name)),
                 ],
                 self._bar(whole.recovered),
                 f"{PAGE.with_ends(whole.recovered)} %",

@@ -67,7 +67,7 @@ def make_report(stored: StudyResults, trial: Trial) -> Report:
     The graphs for the drawings, and the model whose attention is measured, are those of the study made ready.
     """
     content = Content(stored, trial)
-    attention = pattern_blocks(trial.model, stored.examples, content.tokens, stored.result.seed)
+    attention = pattern_blocks(trial.model, stored)
     page = content.page(attention, command(stored, trial))
     return Report(page.html(), page.markdown(FOLDER), page.images)
 

@@ -34,8 +34,6 @@ class Tokens:
     def __init__(self, stored: StudyResults, chapters: int) -> None:
         self._stored = stored
         self._unscrubbed = stored.token_losses(UNSCRUBBED)
-        texts = stored.texts
-        self._between = " " if all(text == str(token) for token, text in texts.items()) else ""
         scored = np.isfinite(self._unscrubbed)
         having = np.flatnonzero(scored.any(1))
         self._positions = min(SHOWN_POSITIONS, scored.shape[1])
@@ -68,7 +66,7 @@ class Tokens:
     def _passage(self, sequence: int, losses: Float[np.ndarray, "sequence position"]) -> list[Block]:
         """Show a sequence, or its first part, as running text and as numbers."""
         line = self._stored.examples.tokens[sequence]
-        texts = [self.text(int(token)) for token in line[: self._positions + 1]]
+        texts = [*map(self._stored.text, line[: self._positions + 1])]
         frame = pd.DataFrame(
             {
                 "position": range(len(texts) - 1),
@@ -77,9 +75,9 @@ class Tokens:
                 "unscrubbed": self._unscrubbed[sequence, : len(texts) - 1],
             }
         ).assign(change=lambda rows: rows["loss"] - rows["unscrubbed"])
-        running = [Span(flowing(texts[0] + self._between), "unscored")]  # nothing predicts it
+        running = [Span(flowing(texts[0] + self._stored.between), "unscored")]  # nothing predicts it
         for at, (text, *pair) in enumerate(zip(texts[1:], frame["unscrubbed"], frame["loss"], strict=True)):
-            running.append(_running(text + self._between, at, *pair))
+            running.append(_running(text + self._stored.between, at, *pair))
         token = Column("token", cell=lambda row: Span(row["token"], "token"))
         numbers = [Column(column, title, 3, column == "change") for column, title in _NUMBERS.items()]
         table = FrameTable(frame[frame["change"].notna()], [Column("position", digits=0), token, *numbers])
@@ -105,8 +103,8 @@ class Tokens:
             rows.append(
                 {
                     "side": "worse" if change[at] > 0 else "better",
-                    "before": visible(self._between.join(self.text(int(token)) for token in before)),
-                    "token": label(self.text(int(line[position + 1]))),
+                    "before": visible(self._stored.text(*before)),
+                    "token": label(self._stored.text(line[position + 1])),
                     "change": change[at],
                     "unscrubbed": self._unscrubbed[sequence, position],
                     "loss": losses[sequence, position],
@@ -114,10 +112,6 @@ class Tokens:
                 }
             )
         return pd.DataFrame(rows, columns=["side", "before", "token", *_NUMBERS, "at"])
-
-    def text(self, token: int) -> str:
-        """Give the text of a token, or its number."""
-        return self._stored.texts.get(token, str(token))
 
 
 def _changed_columns() -> Sequence[Column]:

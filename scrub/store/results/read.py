@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,15 @@ class StudyResults:
 
     def __repr__(self) -> str:
         return f"<StudyResults {self.heading}: {', '.join(self.hypotheses)}>"
+
+    def text(self, *tokens: int | np.integer) -> str:
+        """Write out tokens that occur; with blanks between them where the model has no tokenizer: they are numbers."""
+        return self.between.join(self.texts.get(token, str(token)) for token in map(int, tokens))
+
+    @cached_property
+    def between(self) -> str:
+        """The text between two tokens."""
+        return " " if all(text == str(token) for token, text in self.texts.items()) else ""
 
     @property
     def heading(self) -> str:

@@ -16,6 +16,7 @@ import pyarrow as pa
 from jaxtyping import Float, Int
 
 from scrub.data.examples import Examples
+from scrub.data.prompts.prompts import token_text
 from scrub.models.model import Model
 from scrub.paths.listing import listed
 from scrub.paths.sources import Y
@@ -198,7 +199,7 @@ def _table(
 
 def _inputs(examples: Examples, model: Model) -> pa.Table:
     tokens = examples.tokens
-    texts = {token: _text(model, token) for token in np.unique(tokens).tolist()}
+    texts = {token: token_text(token, model.tokenizer) for token in np.unique(tokens).tolist()}
     rows = {
         "sequence": range(len(tokens)),
         "tokens": list(tokens.astype(np.int32)),
@@ -206,11 +207,6 @@ def _inputs(examples: Examples, model: Model) -> pa.Table:
         "selected": list(examples.scored),
     }
     return pa.table(rows, schema=INPUTS)
-
-
-def _text(model: Model, token: int) -> str:
-    """The text of a token, or its id where there is no tokenizer."""
-    return model.tokenizer.decode([token], skip_special_tokens=False) if model.tokenizer else str(token)
 
 
 def _described(trial: Trial, made: Ready, gates: Gates, wrong: Collection[Owner]) -> dict[str, Any]:
