@@ -10,7 +10,8 @@ import typer
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
 from scrub.cli.given import given_arrays, given_pairs, one_input
-from scrub.cli.outputs import check_chart, check_outputs, console, gates_line, write_outputs
+from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, gates_line, write_outputs
+from scrub.data.settings import Recipe
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 from scrub.text.numbers import PLAIN
@@ -62,7 +63,7 @@ def ablate(
     expected: options.Expected = None,
     *,
     recipe: Annotated[
-        options.Recipe,
+        Recipe,
         Options(options.RECIPE, "kind count length bos", defaults={"count": 50}, words={"kind": _RECIPE}),
     ],
     data: options.Text = None,
@@ -105,7 +106,7 @@ def ablate(
     write_outputs(
         {
             json: lambda _: json_text(_content(found, on, tokens)),
-            plot: lambda path: _chart(found, path.suffix.lower()),
+            plot: chart_of(found),
         }
     )
     out = console()
@@ -122,7 +123,7 @@ def ablate(
 
 
 def _examples(
-    model: Model, data: str | None, prompt: str | None, expected: str | None, recipe: options.Recipe, settings: Settings
+    model: Model, data: str | None, prompt: str | None, expected: str | None, recipe: Recipe, settings: Settings
 ) -> tuple[Examples, str]:
     """Get the examples whose losses are scored, and say what they are."""
     from scrub.data.for_model import DEFAULT, examples_for
@@ -147,12 +148,6 @@ def _examples(
     else:
         examples = replace(text, scored=scored_at(settings.positions, text, data or DEFAULT))
     return examples, f"{text.name}: {len(examples):,} sequences, {int(examples.scored.sum()):,} scored positions"
-
-
-def _chart(found: Ablation, suffix: str) -> bytes:
-    from scrub.show.charts.interventions import ablation_chart
-
-    return ablation_chart(found).content(suffix)
 
 
 def _content(found: Ablation, on: str, tokens: bool) -> dict[str, Any]:

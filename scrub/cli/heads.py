@@ -13,6 +13,7 @@ from scrub.cli.given import listed
 from scrub.cli.new import hypothesis_path, write_new
 from scrub.cli.outputs import check_outputs, console, gates_line, write_outputs
 from scrub.cli.roles import CONTEXT_POSITIONS
+from scrub.data.settings import PUBLISHED, Recipe
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 from scrub.text.files import make_folder
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from scrub.measure.study.heads import HeadStudy
     from scrub.models.model import Model
 
-PROMPT = "J A M P R X J A M P R"  # that of the published study; scrub.measure.study.heads would import torch
 _RECIPE = {
     "kind": Words(options.KINDS, "What drawn prompts are made of: letters, or random tokens without a tokenizer."),
     "count": Words("N", "How many prompts are drawn, of the same layout."),
@@ -34,10 +34,10 @@ _RECIPE = {
 
 def heads(
     model: options.Model,
-    prompt: Annotated[str, typer.Option(metavar="TEXT", help="A prompt that repeats itself.")] = PROMPT,
+    prompt: Annotated[str, typer.Option(metavar="TEXT", help="A prompt that repeats itself.")] = PUBLISHED,
     expected: options.Expected = None,
     *,
-    recipe: Annotated[options.Recipe, Options(options.RECIPE, "kind count bos", defaults={"count": 64}, words=_RECIPE)],
+    recipe: Annotated[Recipe, Options(options.RECIPE, "kind count bos", defaults={"count": 64}, words=_RECIPE)],
     how: Annotated[str, typer.Option(metavar="zero|mean|resample", help="How heads are ablated.")] = "zero",
     top: Annotated[int, typer.Option(metavar="N", help="Heads in each table.", min=1)] = 10,
     scores: Annotated[

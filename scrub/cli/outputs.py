@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from scrub.text.errors import ScrubError
 from scrub.text.files import check_writable, write_atomically
+from scrub.text.looks import look
 
 if TYPE_CHECKING:
     from scrub.study.gates import Gates
@@ -29,13 +30,18 @@ def check_outputs(*paths: Path | None) -> None:
         raise ScrubError("two outputs have the same path: one would replace the other, so give each its own")
 
 
-def check_chart(path: Path | None) -> None:
-    """Raise ScrubError if the name of a chart's file has a suffix that charts aren't written as."""
+def check_chart(path: Path | None, page: bool = True) -> None:
+    """Raise ScrubError for a file with a suffix that charts aren't written as; only figures unless as a `page` too."""
     if path is not None:
         from scrub.show.charts.chart import CHART_FORMATS
-        from scrub.show.figure import check_format
+        from scrub.show.figure import FORMATS, check_format
 
-        check_format(path.suffix.lower(), CHART_FORMATS)
+        check_format(path.suffix.lower(), CHART_FORMATS if page else FORMATS)
+
+
+def chart_of(found: object, **how: Any) -> Callable[[Path], bytes]:
+    """Draw the chart of a result for a file, in the format that its path ends in."""
+    return lambda path: look(found, "chart")(found, **how).content(path.suffix.lower())
 
 
 def write_outputs(made: Mapping[Path | None, Callable[[Path], str | bytes]]) -> None:

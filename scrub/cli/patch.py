@@ -9,7 +9,8 @@ import typer
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
 from scrub.cli.given import one_input
-from scrub.cli.outputs import check_chart, check_outputs, console, gates_line, warn, write_outputs
+from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, gates_line, warn, write_outputs
+from scrub.data.settings import Recipe
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 from scrub.text.numbers import PLAIN
@@ -51,7 +52,7 @@ def patch(
     ] = None,
     *,
     recipe: Annotated[
-        options.Recipe, Options(options.RECIPE, "kind count length bos where", defaults={"count": 20}, words=_RECIPE)
+        Recipe, Options(options.RECIPE, "kind count length bos where", defaults={"count": 20}, words=_RECIPE)
     ],
     back: Annotated[
         bool, typer.Option("--back", help="Corrupted into clean, instead of clean into corrupted.")
@@ -82,7 +83,7 @@ def patch(
     write_outputs(
         {
             json: lambda _: json_text(_content(found, pairs)),
-            plot: lambda path: _chart(found, texts, path.suffix.lower()),
+            plot: chart_of(found, tokens=texts),
         }
     )
     warn(found.warnings)
@@ -101,7 +102,7 @@ def patch(
 
 
 def _pairs(
-    model: Model, clean: str | None, corrupted: str | None, expected: str | None, recipe: options.Recipe, seed: int
+    model: Model, clean: str | None, corrupted: str | None, expected: str | None, recipe: Recipe, seed: int
 ) -> Examples:
     from scrub.data.prompts.generate import given_pair
 
@@ -113,12 +114,6 @@ def _pairs(
     if expected is not None:
         raise ScrubError("--expected says what comes after a prompt that is typed: give it with --clean")
     return recipe.pairs(model, seed)
-
-
-def _chart(found: Patching, texts: list[str], suffix: str) -> bytes:
-    from scrub.show.charts.interventions import patching_chart
-
-    return patching_chart(found, tokens=texts).content(suffix)
 
 
 def _content(found: Patching, pairs: Examples) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import typer
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
 from scrub.cli.outputs import check_outputs, console, write_outputs
+from scrub.data.settings import Recipe
 from scrub.text.errors import ScrubError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _RECIPE = {
 def prompts(
     model: options.Model,
     *,
-    recipe: Annotated[options.Recipe, Options(options.RECIPE, defaults={"kind": "letters", "count": 5}, words=_RECIPE)],
+    recipe: Annotated[Recipe, Options(options.RECIPE, defaults={"kind": "letters", "count": 5}, words=_RECIPE)],
     seed: Annotated[int, typer.Option(metavar="N", help="Determines the prompts.")] = 0,
     text: Annotated[
         str | None, typer.Option(metavar="TEXT", help="This prompt instead, as in 'J A M P R X J A M P R'.")

@@ -15,13 +15,13 @@ from jaxtyping import Int
 from scrub.data.examples import Examples
 from scrub.data.prompts.prompts import as_prompts, token_text, token_texts
 from scrub.data.prompts.vocabulary import RANDOM, Vocabulary, vocabulary
+from scrub.data.settings import DRAW_WORDS
 from scrub.models.model import Model
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 
 GIVEN = "given"
 WHERE = ("target", "prefix")
-DRAW_WORDS = 6  # as in `J A M P R X J A M P R`
 SEEDS = 1 << 32
 MAX_PROMPTS = 100_000  # more than any interval needs
 

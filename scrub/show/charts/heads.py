@@ -101,7 +101,7 @@ def _tokens(study: HeadStudy, settings: Settings) -> Chart:
 
 def _patching(study: HeadStudy, settings: Settings) -> dict[str, Chart]:
     """Patch clean into corrupted: every head, and the residual stream at every position."""
-    pairs = study.layout.pairs(study.model, PAIRS, settings.seed)
+    pairs = study.pairs(PAIRS, settings.seed)
     names = [str(at) for at in range(pairs.context)]
     for name, at in (("A", FIRST), ("B", TARGET), ("query", QUERY)):
         names[int(pairs.positions[at][0])] = name

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from scrub.show.charts.chart import Chart
-from scrub.show.figure import Plot, Theme, check_format
+from scrub.show.figure import Plot, Theme
 from scrub.study.experiments import Name
 from scrub.study.hypothesis import ALL
 from scrub.study.result import Result
@@ -54,12 +54,6 @@ def recovery_chart(
 def plot(result: Result) -> Figure:
     """Draw the chart of a result as a matplotlib figure."""
     return recovery_chart(result).figure()
-
-
-def plot_bytes(result: Result, suffix: str) -> bytes:
-    """Draw the chart of a result as a file of that suffix. Raises ScrubError for another format."""
-    check_format(suffix)
-    return recovery_chart(result).content(suffix)
 
 
 @dataclass(frozen=True)

@@ -145,7 +145,7 @@ def test_prompts_are_drawn_of_the_given_layout(
     assert (found.many.prompts.positions["second"] == query).all()
     if shape == found.one.prompts.inputs.shape[1]:
         assert (found.many.prompts.positions["first"] == found.one.prompts.positions["first"]).all()
-    pairs = found.layout.pairs(model, 3, 0)
+    pairs = found.pairs(3, 0)
     np.testing.assert_array_equal(pairs.inputs[:2], found.many.prompts.inputs)
 
 
