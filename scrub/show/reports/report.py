@@ -111,8 +111,7 @@ def _wanted(trial: Trial) -> Iterator[str]:
 def _parameters(stored: StudyResults, trial: Trial) -> dict[str, list[object]]:
     found: dict[str, list[object]] = {}
     for each in trial.hypotheses:
-        described = stored.hypotheses.get(each.name)
-        for name, value in (described.parameters if described else {}).items():
+        for name, value in stored.described(each.name).parameters.items():
             values = found.setdefault(name, [])
             if value not in values:
                 values.append(value)

@@ -34,7 +34,7 @@ CONTEXT_CELLS = 72  # of text around a token, at the most
 
 def parts_table(stored: StudyResults) -> FrameTable:
     """Put the parts of every hypothesis side by side; beside them, where there are random ones, which it is above."""
-    rows = [row for row in stored.result.table if not stored.hypotheses[row.hypothesis].null_of]
+    rows = [row for row in stored.result.table if not stored.described(row.hypothesis).null_of]
     stands = {(row.hypothesis, row.part): chance(stored, row.hypothesis, row.part) for row in rows}
     parts = list(dict.fromkeys(row.part for row in rows))
     tested = [part for part in parts if any(among and of == part for (_, of), among in stands.items())]

@@ -266,4 +266,4 @@ def same_experiment(stored: StudyResults, one: str, other: str) -> bool:
 def _hash(stored: StudyResults, experiment: str) -> str:
     """Find the hash of an experiment's graph; nothing where that isn't known."""
     hypothesis, _, part = experiment.rpartition("/")
-    return stored.hypotheses[hypothesis].hashes.get(part, "") if hypothesis in stored.hypotheses else ""
+    return stored.described(hypothesis).hashes.get(part, "")

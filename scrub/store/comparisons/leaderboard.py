@@ -144,30 +144,30 @@ def _board(known: Sequence[StudyResults], part: str, versions: bool) -> Board:
     best: dict[str, StudyResults] = {}
     for each in sorted(known, key=lambda each: len(each.pairings)):
         having = {name for name, theirs in each.result.rows if theirs == part}
-        best |= {name: each for name in having if _listed(name, each.hypotheses.get(name), versions)}
+        best |= {name: each for name in having if _listed(each.described(name), versions)}
     order = sorted(best, key=lambda name: -best[name].result.recovered(f"{name}/{part}").estimate)
     places = tuple(_place(name, best[name], order[0], best[order[0]], known, part) for name in order)
     first = max(known, key=lambda each: len(each.pairings))
     return Board(first.heading, dict(zip(_SAME, _basis(first), strict=True)), places)
 
 
-def _listed(name: str, described: HypothesisRecord | None, versions: bool) -> bool:
+def _listed(described: HypothesisRecord, versions: bool) -> bool:
     """Tell whether a hypothesis has a place: no random one does, and one that changed only with `versions`."""
-    return not (described and described.null_of) and (versions or VERSION not in name)
+    return not described.null_of and (versions or VERSION not in described.name)
 
 
 def _place(
     name: str, own: StudyResults, leader: str, leaders: StudyResults, known: Sequence[StudyResults], part: str
 ) -> Place:
     """Make the place of a hypothesis, behind the leader by the pairings that both have."""
-    experiment, described = f"{name}/{part}", own.hypotheses.get(name)
+    experiment, described = f"{name}/{part}", own.described(name)
     recovered, first = own.result.recovered(experiment), leaders.result.recovered(f"{leader}/{part}")
     both = [each for each in known if {(name, part), (leader, part)} <= set(each.result.rows) and name != leader]
     shared = max(both, key=lambda each: len(each.pairings), default=None)
     behind = Bootstrap.interval(resampled_difference(shared, experiment, f"{leader}/{part}")) if shared else None
     return Place(
         name,
-        described.parameters if described else {},
+        described.parameters,
         recovered,
         own.result.interval("loss", experiment),
         own.result.interval("kl", experiment),
@@ -175,6 +175,6 @@ def _place(
         behind,
         recovered.high >= first.low,
         chance(own, name, part),
-        described.hashes.get(part, "") if described else "",
+        described.hashes.get(part, ""),
         own.about.get("time", ""),
     )

@@ -58,6 +58,10 @@ class StudyResults:
     def __repr__(self) -> str:
         return f"<StudyResults {self.heading}: {', '.join(self.hypotheses)}>"
 
+    def described(self, name: str) -> HypothesisRecord:
+        """Give what a hypothesis says; nothing, where that isn't known."""
+        return self.hypotheses.get(name) or HypothesisRecord(name, "", "")
+
     def text(self, *tokens: int | np.integer) -> str:
         """Write out tokens that occur; with blanks between them where the model has no tokenizer: they are numbers."""
         return self.between.join(self.texts.get(token, str(token)) for token in map(int, tokens))
