@@ -5,24 +5,16 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
-
 from scrub.store.sweeps.tasks import Block, Task
 from scrub.text.files import one_line
+from scrub.text.progress import bar_of
 
 
 class Progress:
     """A bar over the whole sweep, and a line for each worker; on a terminal or in a notebook, else nothing."""
 
     def __init__(self, workers: int, shown: bool) -> None:
-        console = Console(stderr=True)
-        seen = shown and (console.is_terminal or console.is_jupyter)
-        what = TextColumn("{task.description}", markup=False)  # anybody's names
-        columns = (what, BarColumn(), MofNCompleteColumn(), TextColumn("blocks"))
-        times = (TimeElapsedColumn(), TimeRemainingColumn())
-        self._bar = Bar(*columns, *times, console=console, transient=True, disable=not seen)
+        self._bar = bar_of("blocks", shown)
         self._whole = self._bar.add_task("sweep", total=None)
         self._workers = [self._bar.add_task("", total=None, visible=False) for _ in range(workers)]
         self._expected: dict[str, int] = {}  # blocks of each job
