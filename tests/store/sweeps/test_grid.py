@@ -15,8 +15,7 @@ import scrub.text.progress
 from scrub.cli import _status
 from scrub.store.sweeps import sweep as engine
 from scrub.store.sweeps.grid import Grid, read_grid
-from scrub.store.sweeps.progress import Progress
-from scrub.store.sweeps.sweep import sweep
+from scrub.store.sweeps.sweep import Progress, sweep
 from scrub.store.sweeps.tasks import Look
 from scrub.store.sweeps.workers import WorkersLost, local_workers
 from scrub.text.errors import ScrubError
