@@ -1,7 +1,7 @@
 """One entry point for data: a shipped or local folder, a file, or a data set on the hub, as sequences of tokens.
 
-They can be brought here, and looked at, without a model too. A data folder has a card, README.md with YAML front matter,
-as on the Hugging Face hub.
+They can be brought here, and looked at, without a model too. A data folder has a card: README.md with YAML front
+matter, as on the Hugging Face hub.
 """
 
 from __future__ import annotations
