@@ -8,7 +8,7 @@ only where the answer comes from: both expect the clean answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ def token_text(token: int, tokenizer: Tokenizer | None) -> str:
     return str(token) if tokenizer is None else str(tokenizer.decode([token], skip_special_tokens=False))
 
 
-def token_texts(tokens: Iterable[int], tokenizer: Tokenizer | None) -> list[str]:
+def token_texts(tokens: Int[np.ndarray, " token"] | Sequence[int], tokenizer: Tokenizer | None) -> list[str]:
     """Decode what each token of a text adds to it. Joined they are the text, or the numbers with blanks between.
 
     A token that is no text without those behind it, such as the first byte of a letter, adds what it is by itself.
