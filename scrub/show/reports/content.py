@@ -225,7 +225,7 @@ class Content:
                 blocks[name].append(Fold(f"The drawing of {part}", inside, opened, titled=True))
             if left_out := [part for part in parts if part not in shown]:
                 said = f"The drawings of {', '.join(left_out)} would make this page too large; "
-                blocks[name].append(Prose([said, Span("scrub show", "code"), " draws them."], "caption", "html"))
+                blocks[name].append(Prose([said, Span("scrub show", "code"), " draws them."], "caption", only="html"))
         return blocks
 
     def _picture(self, row: Row) -> tuple[Picture | None, str]:

@@ -61,7 +61,7 @@ def pattern_blocks(model: Model, stored: StudyResults) -> list[Block]:
         ),
         _means(model, roles, some, stored.result.seed),
         Prose(caption + (f" {left_out} more heads are only in the table." if left_out else ""), "caption"),
-        Prose("Hover for a number.", "caption", "html"),
+        Prose("Hover for a number.", "caption", only="html"),
     ]
     for role, heads in drawn.items():
         shown = [list(_pattern(role, head, patterns[head][0], texts)) for head in heads]

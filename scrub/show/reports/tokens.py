@@ -57,9 +57,9 @@ class Tokens:
                 f"{count} drawn by chance, the same for every hypothesis. A coloured token is one that is scored when "
                 "it is predicted; hover for its numbers. Its colour is the change of its loss, in nats:",
                 "caption",
-                "html",
+                only="html",
             ),
-            Prose(_colours(), "key", "html"),
+            Prose(_colours(), "key", only="html"),
         ]
         return blocks + [block for sequence in self.shown for block in self._passage(sequence, losses)]
 
@@ -83,7 +83,7 @@ class Tokens:
         table = FrameTable(frame[frame["change"].notna()], [Column("position", digits=0), token, *numbers])
         title = f"Sequence {sequence}"
         return [
-            Heading(title, "html"),
+            Heading(title, only="html"),
             Prose(f"{title}, drawn by chance, its scored tokens:", only="markdown"),
             Passage(title, running, len(line) - len(texts)),
             Fold("Its numbers", [Grid(table, f"Numbers of sequence {sequence}", named=False)]),
