@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from tokenizers import Tokenizer
@@ -37,13 +38,8 @@ def earlier_counts(tokens: Tokens) -> tuple[NDArray[np.int64], NDArray[np.int64]
 
 def rank_in_group(keys: NDArray[np.int64]) -> NDArray[np.int64]:
     """Count the earlier entries, in reading order, that hold the same key."""
-    flat = keys.ravel()
-    order = np.argsort(flat, kind="stable")
-    ordered = flat[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(flat) else np.zeros(0, np.int64)
-    lengths = np.diff(np.r_[starts, len(flat)])
-    ranks = np.empty(len(flat), dtype=np.int64)
-    ranks[order] = np.arange(len(flat)) - np.repeat(starts, lengths)
+    flat = pd.Series(keys.ravel())
+    ranks = flat.groupby(flat, sort=False).cumcount().to_numpy().astype(np.int64)
     return ranks.reshape(keys.shape)
 
 
