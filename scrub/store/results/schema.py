@@ -89,7 +89,7 @@ SETTING = [(name, _SETTING.get(name, _TEXT)) for name in Setting.__dataclass_fie
 
 LOSSES = pa.schema(
     [
-        ("cell", _TEXT),  # names the cell
+        ("cell", _TEXT),
         ("block", pa.int32()),  # the sequences that were computed together
         *SETTING,
         ("experiment", _TEXT),
