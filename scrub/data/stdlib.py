@@ -62,11 +62,11 @@ def read_source(path: Path) -> str | None:
     return text
 
 
-def source_paths(root: Path, skipped: set[str] = SKIPPED_FOLDERS) -> Iterator[Path]:
+def source_paths(root: Path) -> Iterator[Path]:
     """Find the Python files under a root that are written by people, sorted by path."""
     for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).as_posix()):
         parts = path.relative_to(root).parts
-        if not skipped & set(parts) and not any(part.startswith(SKIPPED_PREFIXES) for part in parts):
+        if not SKIPPED_FOLDERS & set(parts) and not any(part.startswith(SKIPPED_PREFIXES) for part in parts):
             yield path
 
 

@@ -242,13 +242,13 @@ def _moved(
         raise ScrubError(f"the model can't be put on the device {str(device)!r} ({why}): try 'cpu'") from error
 
 
-def open_object(spec: object, name: str | None = None) -> tuple[str, Checkpoint]:
-    """Open a model in memory: its name, by default what it calls itself, and what it holds, nothing of it copied yet.
+def open_object(spec: object) -> tuple[str, Checkpoint]:
+    """Open a model in memory: what it calls itself, and what it holds, nothing of it copied yet.
 
     Raises ScrubError for what is no model, or anything that is wrong with its config or tensors.
     """
     config, state = _parts(spec)
-    called = name or _name(spec, config)
+    called = _name(spec, config)
     return called, open_state_dict(called, _fields(called, config), state)
 
 

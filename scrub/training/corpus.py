@@ -54,10 +54,10 @@ def distribution_sources(distribution: Distribution) -> list[SourceFile]:
     return sources
 
 
-def load_corpus(dependencies: bool = True) -> Corpus:
+def load_corpus() -> Corpus:
     """The corpus of this environment; dependency files that nearly duplicate held-out or other files are dropped."""
     training, validation = stdlib_split()
-    found: dict[str, Distribution] = {each.name.lower(): each for each in distributions()} if dependencies else {}
+    found: dict[str, Distribution] = {each.name.lower(): each for each in distributions()}
     versions = {name: f"{name} {found[name].version}" for name in sorted(found)}
     sources = [(name, source) for name in versions for source in distribution_sources(found[name])]
     ordered = [*validation, *training, *(source for _, source in sources)]

@@ -40,7 +40,8 @@ _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 class Chart:
     """A figure with what is said about it. `draw` draws it without its title; `values` are what it shows, a row each.
 
-    A notebook shows it inline. :meth:`figure` is the matplotlib figure, to be changed further.
+    A notebook shows it inline. :meth:`figure` is the matplotlib figure, to be changed further, and
+    `replace(chart, title="...")` has another title.
     """
 
     title: str
