@@ -6,7 +6,7 @@ from scrub.text.looks import register
 def register_looks() -> None:
     """Say how results look. Nothing is imported for that: each function is, when something is shown by it."""
     tables, charts = "scrub.show.tables", "scrub.show.charts"
-    register("scrub.study.result.Result", plot=f"{charts}.recovery:plot", chart=f"{charts}.recovery:recovery_chart")
+    register("scrub.study.result.Result", chart=f"{charts}.recovery:recovery_chart")
     interventions = f"{charts}.interventions"
     register("scrub.measure.interventions.ablation.Ablation", chart=f"{interventions}:ablation_chart")
     register("scrub.measure.interventions.patching.Patching", chart=f"{interventions}:patching_chart")

@@ -22,7 +22,7 @@ _looks: dict[tuple[str, str], str] = {}
 
 
 def register(shown: str, **ways: str) -> None:
-    """Register how a class looks: `register("scrub.study.result.Result", plot="scrub.show.charts.recovery:plot")`.
+    """Register how a class looks: `register("scrub.study.run.Trial", picture="scrub.show.picture:picture")`.
 
     Each way names a function, as MODULE:FUNCTION, that takes the object, and whatever its method takes besides.
     """

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from scrub.show.charts.chart import Chart
 from scrub.show.figure import Plot, Theme
@@ -49,11 +48,6 @@ def recovery_chart(
         values["published"] = [published.get(row.name, float("nan")) for row in rows]
     drawn = _Recovery(result, published, f"published, for {published_for}" if published_for else "published")
     return Chart(title, "Percent of loss recovered, a line for each part, with 95 % intervals.", values, drawn.draw)
-
-
-def plot(result: Result) -> Figure:
-    """Draw the chart of a result as a matplotlib figure."""
-    return recovery_chart(result).figure()
 
 
 @dataclass(frozen=True)
