@@ -127,7 +127,7 @@ def _examples(
 ) -> tuple[Examples, str]:
     """Get the examples whose losses are scored, and say what they are."""
     from scrub.data.for_model import DEFAULT, examples_for
-    from scrub.data.prompts.generate import given_prompt
+    from scrub.data.prompts.generate import given_prompt, prompts_of
     from scrub.study.selection import scored_at
 
     one_input(data=data, prompt=prompt, prompts=recipe.kind)
@@ -140,7 +140,7 @@ def _examples(
     if prompt is not None:
         return given_prompt(model, prompt, expected, recipe.bos), f"the prompt {prompt!r}"
     if recipe.kind is not None:
-        prompts = recipe.prompts(model, settings.seed)
+        prompts = prompts_of(model, recipe, settings.seed)
         return prompts, f"{recipe.count} prompts of {prompts.name}"
     text = examples_for(model, data, settings.sequences, settings.split, settings.column, context=settings.context)
     if settings.positions is None:

@@ -104,7 +104,7 @@ def patch(
 def _pairs(
     model: Model, clean: str | None, corrupted: str | None, expected: str | None, recipe: Recipe, seed: int
 ) -> Examples:
-    from scrub.data.prompts.generate import given_pair
+    from scrub.data.prompts.generate import given_pair, pairs_of
 
     if (clean is None) != (corrupted is None):
         raise ScrubError("a typed pair is a clean and a corrupted prompt: give both --clean and --corrupted")
@@ -113,7 +113,7 @@ def _pairs(
         return given_pair(model, clean, corrupted, expected, recipe.bos)
     if expected is not None:
         raise ScrubError("--expected says what comes after a prompt that is typed: give it with --clean")
-    return recipe.pairs(model, seed)
+    return pairs_of(model, recipe, seed)
 
 
 def _content(found: Patching, pairs: Examples) -> dict[str, Any]:

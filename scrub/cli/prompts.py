@@ -35,7 +35,7 @@ def prompts(
     json: Annotated[Path | None, options.file("--json", "Write tokens and numbers here.")] = None,
 ) -> None:
     """Print prompts that repeat themselves, where what stands, and how probable the model finds the expected token."""
-    from scrub.data.prompts.generate import given_prompt
+    from scrub.data.prompts.generate import given_prompt, pairs_of, prompts_of
     from scrub.measure.predictions import Predictions
     from scrub.models.model import load_model
 
@@ -49,7 +49,7 @@ def prompts(
     if text is not None:
         found = given_prompt(loaded, text, expected, recipe.bos)
     else:
-        found = recipe.pairs(loaded, seed) if pairs else recipe.prompts(loaded, seed)
+        found = (pairs_of if pairs else prompts_of)(loaded, recipe, seed)
     predicted = Predictions.of(loaded, found, seed)
     write_outputs({json: lambda _: predicted.to_json()})
     console().print(predicted)

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from scrub.text.errors import ScrubError
-
-if TYPE_CHECKING:
-    from scrub.data.examples import Examples
-    from scrub.models.model import Model
 
 PUBLISHED = "J A M P R X J A M P R"  # the prompt of the published study of heads
 DRAW_WORDS = 6  # that it repeats
@@ -48,15 +43,3 @@ class Recipe:
     def spelled(self) -> str:
         """The kind of word that they are made of; letters, unless it is said."""
         return (self.kind or "letters").replace("-", " ")
-
-    def prompts(self, model: Model, seed: int) -> Examples:
-        """Draw the prompts. Raises ScrubError if that can't be done."""
-        from scrub.data.prompts.generate import repeated_prompts
-
-        return repeated_prompts(model, self.spelled, self.count, self.length, seed, self.bos, self.query)
-
-    def pairs(self, model: Model, seed: int) -> Examples:
-        """Draw the prompts, and corrupted ones. Raises ScrubError if that can't be done."""
-        from scrub.data.prompts.generate import prompt_pairs
-
-        return prompt_pairs(model, self.spelled, self.count, self.length, seed, self.bos, self.query, self.where)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from scrub.data.examples import FIRST, QUERY, Examples, Tokens
-from scrub.data.prompts.generate import given_prompt
+from scrub.data.prompts.generate import given_prompt, pairs_of, prompts_of
 from scrub.data.prompts.prompts import token_text
 from scrub.data.prompts.vocabulary import RANDOM, vocabulary
 from scrub.data.settings import PUBLISHED, Recipe
@@ -120,7 +120,7 @@ class HeadStudy(TabularResult):
         """Draw the first of many, each with a corrupted one; of random tokens if no word is left to corrupt with."""
         words = len(vocabulary(self.model, self.layout.spelled))
         kind = self.layout.kind if words > self.layout.length else RANDOM
-        return replace(self.layout, kind=kind, count=count).pairs(self.model, seed)
+        return pairs_of(self.model, replace(self.layout, kind=kind, count=count), seed)
 
     def frame(self) -> pd.DataFrame:
         """List for every head each metric on the one prompt, and over many with the ends of its interval."""
@@ -171,7 +171,7 @@ def study_heads(
         raise ScrubError("what is expected comes after a prompt that is typed: give one, or leave it out")
     given = None if prompt is None else given_prompt(model, prompt, expected, bos)
     layout = replace(_layout(model, given, kind, bos), count=count)
-    drawn = layout.prompts(model, asked.seed)
+    drawn = prompts_of(model, layout, asked.seed)
     _check_ablation(how, count, given, drawn)
     one, many = _ablations(model, given, drawn, how, asked)
     return HeadStudy(
