@@ -22,8 +22,7 @@ from scrub.study.experiments import experiments
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.run import Trial
 from scrub.study.study import Study
-from scrub.training.parameters import initial_parameters
-from scrub.training.shapes import SHAPES
+from scrub.training.parameters import SHAPES, initial_parameters
 
 QUARTER = 0.25  # of the positions are selected, as in the shipped study
 

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from scrub.store.comparisons.leaderboard import Leaderboard, leaderboard
     from scrub.store.comparisons.moved import Moved, moved
     from scrub.store.results.folder import Results
-    from scrub.store.results.read import known
-    from scrub.store.results.stored import StudyResults
+    from scrub.store.results.read import StudyResults, known
     from scrub.store.sweeps.grid import Grid
     from scrub.store.sweeps.sweep import Swept, sweep
     from scrub.study.hypothesis import Hypothesis, TokenFeature
@@ -95,8 +94,7 @@ _HOMES = {
     "scrub.data.prompts.generate": ("given_prompt", "prompt_pairs", "repeated_prompts"),
     "scrub.show.reports.report": ("Report", "make_report"),
     "scrub.store.results.folder": ("Results",),
-    "scrub.store.results.read": ("known",),
-    "scrub.store.results.stored": ("StudyResults",),
+    "scrub.store.results.read": ("StudyResults", "known"),
     "scrub.show.charts.interventions": ("ablation_chart", "patching_chart"),
     "scrub.study.hypothesis": ("Hypothesis", "TokenFeature"),
     "scrub.study.metric": ("Metric",),

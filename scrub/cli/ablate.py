@@ -10,8 +10,8 @@ import typer
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
 from scrub.cli.given import given_arrays, given_pairs, one_input
-from scrub.cli.outputs import check_chart, check_outputs, write_outputs
-from scrub.cli.terminal import console, gates_line
+from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, gates_line, write_outputs
+from scrub.data.settings import Recipe
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 from scrub.text.numbers import PLAIN
@@ -63,7 +63,7 @@ def ablate(
     expected: options.Expected = None,
     *,
     recipe: Annotated[
-        options.Recipe,
+        Recipe,
         Options(options.RECIPE, "kind count length bos", defaults={"count": 50}, words={"kind": _RECIPE}),
     ],
     data: options.Text = None,
@@ -83,7 +83,7 @@ def ablate(
     """Loss and probability of the target before and after each ablation, on prompts or on text."""
     from scrub.measure.interventions.ablation import ablate as ablated
     from scrub.models.model import load_model
-    from scrub.show.tables.measured import ablated_tokens, ablation_table
+    from scrub.show.tables.measurements import ablated_tokens, ablation_table
     from scrub.text.frames import json_text
 
     check_outputs(json, plot)
@@ -106,7 +106,7 @@ def ablate(
     write_outputs(
         {
             json: lambda _: json_text(_content(found, on, tokens)),
-            plot: lambda path: _chart(found, path.suffix.lower()),
+            plot: chart_of(found),
         }
     )
     out = console()
@@ -123,11 +123,11 @@ def ablate(
 
 
 def _examples(
-    model: Model, data: str | None, prompt: str | None, expected: str | None, recipe: options.Recipe, settings: Settings
+    model: Model, data: str | None, prompt: str | None, expected: str | None, recipe: Recipe, settings: Settings
 ) -> tuple[Examples, str]:
     """Get the examples whose losses are scored, and say what they are."""
     from scrub.data.for_model import DEFAULT, examples_for
-    from scrub.data.prompts.generate import given_prompt
+    from scrub.data.prompts.generate import given_prompt, prompts_of
     from scrub.study.selection import scored_at
 
     one_input(data=data, prompt=prompt, prompts=recipe.kind)
@@ -140,7 +140,7 @@ def _examples(
     if prompt is not None:
         return given_prompt(model, prompt, expected, recipe.bos), f"the prompt {prompt!r}"
     if recipe.kind is not None:
-        prompts = recipe.prompts(model, settings.seed)
+        prompts = prompts_of(model, recipe, settings.seed)
         return prompts, f"{recipe.count} prompts of {prompts.name}"
     text = examples_for(model, data, settings.sequences, settings.split, settings.column, context=settings.context)
     if settings.positions is None:
@@ -148,12 +148,6 @@ def _examples(
     else:
         examples = replace(text, scored=scored_at(settings.positions, text, data or DEFAULT))
     return examples, f"{text.name}: {len(examples):,} sequences, {int(examples.scored.sum()):,} scored positions"
-
-
-def _chart(found: Ablation, suffix: str) -> bytes:
-    from scrub.show.charts.interventions import ablation_chart
-
-    return ablation_chart(found).content(suffix)
 
 
 def _content(found: Ablation, on: str, tokens: bool) -> dict[str, Any]:

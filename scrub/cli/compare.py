@@ -1,4 +1,7 @@
-"""`scrub compare`: hypotheses side by side, whether each is an improvement, what changed, and where the loss moved."""
+"""`scrub compare` and `scrub leaderboard`: hypotheses side by side, and all of a study in order.
+
+A comparison tells whether each is an improvement, what changed, and where the loss moved.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import typer
 from scrub.cli import options
 from scrub.cli.outputs import check_outputs, write_outputs
 from scrub.text.errors import ScrubError
+from scrub.text.files import one_line
 
 TOP_TOKENS = 5
 _LOOKED_UP = {"models": "model", "data": "data", "dtype": "dtype", "sequences": "sequences"}  # in stored results
@@ -41,7 +45,7 @@ def compare(
     ray: options.Ray = None,
 ) -> None:
     """Compare hypotheses of a study on the same sequences, running what the results folder doesn't hold yet."""
-    from scrub.cli.terminal import console, warn
+    from scrub.cli.outputs import console, warn
     from scrub.store.comparisons.lineup import stored_lineup, swept_lineup
     from scrub.text.frames import json_text
 
@@ -68,3 +72,34 @@ def compare(
 
 def _one(value: Any) -> Any:
     return value[0] if isinstance(value, tuple) else value
+
+
+def leaderboard(
+    study: Annotated[
+        str | None, typer.Argument(metavar="[STUDY]", help="Its name; not needed where the folder holds one study.")
+    ] = None,
+    part: Annotated[str, typer.Option(metavar="q|k|v|all", help="Which part to order by.")] = "all",
+    versions: Annotated[bool, typer.Option("--all", help="Hypotheses that changed since too, as NAME@HASH.")] = False,
+    json: options.Json = None,
+    results: options.Results = Path("results"),
+) -> None:
+    """Everything known of a study, in order of what it recovers: a table for all numbers that compare."""
+    from scrub.cli.outputs import console
+    from scrub.store.comparisons.leaderboard import leaderboard as ordered
+    from scrub.store.comparisons.lineup import studies_of
+    from scrub.store.results.folder import Results
+    from scrub.store.results.read import known
+
+    check_outputs(json)
+    folder = Results(results)
+    studies = studies_of(folder)
+    if study is None and len(studies) != 1:
+        held = f"several studies, {one_line(', '.join(studies))}: name one" if studies else "nothing yet: run a sweep"
+        raise ScrubError(f"{results} holds {held}, as in 'scrub {'leaderboard' if studies else 'sweep'} induction'")
+    if study is not None and study not in studies:
+        there = one_line(", ".join(studies)) or "none"
+        raise ScrubError(f"{results} holds nothing of the study {one_line(study)!r}: there is {there}")
+    wanted = study or studies[0]
+    found = ordered(known(folder, wanted, every=versions), wanted, part, versions)
+    write_outputs({json: lambda _: found.to_json()})
+    console().print(found)

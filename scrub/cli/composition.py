@@ -9,8 +9,7 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.given import given_heads
-from scrub.cli.outputs import check_outputs, write_outputs
-from scrub.cli.terminal import console
+from scrub.cli.outputs import check_outputs, console, write_outputs
 
 if TYPE_CHECKING:
     from scrub.measure.weights.links import Links
@@ -67,7 +66,7 @@ def readers(
 
 def _tell(found: Links, top: int, json: Path | None) -> None:
     """Write the scores, and print a table of the largest."""
-    from scrub.show.tables.measured import links_table
+    from scrub.show.tables.measurements import links_table
 
     write_outputs({json: lambda _: found.to_json()})
     out = console()

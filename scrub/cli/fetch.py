@@ -66,7 +66,7 @@ def _fetch_model(name: str) -> dict[str, Path | None]:
 
 def _fetch_data(name: str, beside: Path | None) -> None:
     """Bring data and read their first rows."""
-    from scrub.data.check import check_data
+    from scrub.data.load import check_data
 
     folder, what = check_data(name, beside)
     typer.echo(f"data {name}: {what}")

@@ -1,4 +1,4 @@
-"""What is typed for options that hold several values, or one of several forms."""
+"""Reading what is typed for options that hold several values, or one of several forms."""
 
 from __future__ import annotations
 

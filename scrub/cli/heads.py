@@ -11,9 +11,9 @@ from scrub.cli import options
 from scrub.cli.fields import Options, Words
 from scrub.cli.given import listed
 from scrub.cli.new import hypothesis_path, write_new
-from scrub.cli.outputs import check_outputs, write_outputs
+from scrub.cli.outputs import check_outputs, console, gates_line, write_outputs
 from scrub.cli.roles import CONTEXT_POSITIONS
-from scrub.cli.terminal import console, gates_line
+from scrub.data.settings import PUBLISHED, Recipe
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 from scrub.text.files import make_folder
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from scrub.measure.study.heads import HeadStudy
     from scrub.models.model import Model
 
-PROMPT = "J A M P R X J A M P R"  # that of the published study; scrub.measure.study.heads would import torch
 _RECIPE = {
     "kind": Words(options.KINDS, "What drawn prompts are made of: letters, or random tokens without a tokenizer."),
     "count": Words("N", "How many prompts are drawn, of the same layout."),
@@ -35,10 +34,10 @@ _RECIPE = {
 
 def heads(
     model: options.Model,
-    prompt: Annotated[str, typer.Option(metavar="TEXT", help="A prompt that repeats itself.")] = PROMPT,
+    prompt: Annotated[str, typer.Option(metavar="TEXT", help="A prompt that repeats itself.")] = PUBLISHED,
     expected: options.Expected = None,
     *,
-    recipe: Annotated[options.Recipe, Options(options.RECIPE, "kind count bos", defaults={"count": 64}, words=_RECIPE)],
+    recipe: Annotated[Recipe, Options(options.RECIPE, "kind count bos", defaults={"count": 64}, words=_RECIPE)],
     how: Annotated[str, typer.Option(metavar="zero|mean|resample", help="How heads are ablated.")] = "zero",
     top: Annotated[int, typer.Option(metavar="N", help="Heads in each table.", min=1)] = 10,
     scores: Annotated[
@@ -116,7 +115,7 @@ def heads(
         _print_scores(out, found, _on(text))
     write_outputs({json: lambda _: json_text(_content(study, found, settings.seed))})
     if pictures is not None:
-        from scrub.show.charts.album import write_album
+        from scrub.show.charts.chart import write_album
 
         charts = study.charts(found, settings)
         page, *_ = write_album(pictures, charts, f"Heads of {loaded.name}", suffixes, study.heading)
@@ -134,8 +133,7 @@ def _check_outputs(json: Path | None, pictures: Path | None, formats: str) -> tu
     check_outputs(json)
     if pictures is None:
         return ()
-    from scrub.show.charts.album import INDEX
-    from scrub.show.charts.chart import CHART_FORMATS
+    from scrub.show.charts.chart import CHART_FORMATS, INDEX
     from scrub.show.figure import check_format
 
     suffixes = tuple(f".{each.lstrip('.')}" for each in listed("--formats", formats, "format", "as in svg,png") or ())
@@ -179,7 +177,7 @@ def _on(text: Examples) -> str:
 
 
 def _print_study(out: Console, study: HeadStudy) -> None:
-    from scrub.show.tables.heads import study_tables
+    from scrub.show.tables.measurements import study_tables
 
     out.print(study.heading, soft_wrap=True)
     out.print(gates_line(study.gates, "prompts" if len(study.many.prompts) > 1 else None) + "\n", soft_wrap=True)
@@ -188,7 +186,7 @@ def _print_study(out: Console, study: HeadStudy) -> None:
 
 
 def _print_scores(out: Console, scores: list[HeadScore], on: str) -> None:
-    from scrub.show.tables.heads import scores_tables
+    from scrub.show.tables.measurements import scores_tables
 
     out.print(f"text: {on}", soft_wrap=True)
     for table in scores_tables(scores):

@@ -10,8 +10,7 @@ import typer
 from scrub.cli import options
 from scrub.cli.fields import Options
 from scrub.cli.given import given_parameters, split_parts
-from scrub.cli.outputs import check_outputs
-from scrub.cli.terminal import console, warn
+from scrub.cli.outputs import check_outputs, console, warn
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 

@@ -11,8 +11,7 @@ import typer
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
 from scrub.cli.given import given_heads, listed
-from scrub.cli.outputs import check_outputs, write_outputs
-from scrub.cli.terminal import console, gates_line, warn
+from scrub.cli.outputs import check_outputs, console, gates_line, warn, write_outputs
 from scrub.study.settings import REPEATS, Settings
 from scrub.text.errors import ScrubError
 
@@ -80,7 +79,7 @@ def mechanism(
 
 def _tell(found: Mechanism, on: str, top: int) -> None:
     """Print the best paths of each slot, and what they say."""
-    from scrub.show.tables.measured import mechanism_table
+    from scrub.show.tables.measurements import mechanism_table
 
     warn(found.gates.warnings)
     out = console()

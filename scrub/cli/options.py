@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from scrub.cli.fields import Overrides, Words
 from scrub.cli.given import given_parameters, given_seeds, split_parts
 from scrub.study.settings import Settings
-
-if TYPE_CHECKING:
-    from scrub.data.examples import Examples
-    from scrub.models.model import Model as Loaded
 
 KINDS = "letters|words|digits|random-tokens"
 _NAME = "NAME|PATH|HUB-ID"
@@ -73,35 +68,6 @@ RECIPE = {
         None, "Begin prompts with the begin token, or don't: as the model's own library does.", "--bos/--no-bos"
     ),
 }
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How prompts are drawn."""
-
-    kind: str | None = None
-    count: int = 1
-    length: int = 6
-    query: int | None = None
-    where: str = "target"
-    bos: bool | None = None
-
-    @property
-    def spelled(self) -> str:
-        """What they are made of; letters, unless it is said."""
-        return (self.kind or "letters").replace("-", " ")
-
-    def prompts(self, model: Loaded, seed: int) -> Examples:
-        """Draw the prompts. Raises ScrubError if that can't be done."""
-        from scrub.data.prompts.generate import repeated_prompts
-
-        return repeated_prompts(model, self.spelled, self.count, self.length, seed, self.bos, self.query)
-
-    def pairs(self, model: Loaded, seed: int) -> Examples:
-        """Draw the prompts, and corrupted ones. Raises ScrubError if that can't be done."""
-        from scrub.data.prompts.generate import prompt_pairs
-
-        return prompt_pairs(model, self.spelled, self.count, self.length, seed, self.bos, self.query, self.where)
 
 
 GivenGrid = Annotated[dict[str, Any], Overrides(GRID, like=Settings)]  # fields of scrub.Grid

@@ -1,12 +1,24 @@
-"""What commands write into files: looked at before any work, and written when all of it is there."""
+"""The output of commands: files, tables on standard output, and warnings on standard error.
+
+Files are looked at before any work, and written when all of it is there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
 
 from scrub.text.errors import ScrubError
 from scrub.text.files import check_writable, write_atomically
+from scrub.text.looks import look
+
+if TYPE_CHECKING:
+    from scrub.study.gates import Gates
+
+WIDE_COLUMNS = 160  # of what goes into a file or a pipe, where lines are whole
 
 
 def check_outputs(*paths: Path | None) -> None:
@@ -18,13 +30,18 @@ def check_outputs(*paths: Path | None) -> None:
         raise ScrubError("two outputs have the same path: one would replace the other, so give each its own")
 
 
-def check_chart(path: Path | None) -> None:
-    """Raise ScrubError if the name of a chart's file has a suffix that charts aren't written as."""
+def check_chart(path: Path | None, page: bool = True) -> None:
+    """Raise ScrubError for a file with a suffix that charts aren't written as; only figures unless as a `page` too."""
     if path is not None:
         from scrub.show.charts.chart import CHART_FORMATS
-        from scrub.show.figure import check_format
+        from scrub.show.figure import FORMATS, check_format
 
-        check_format(path.suffix.lower(), CHART_FORMATS)
+        check_format(path.suffix.lower(), CHART_FORMATS if page else FORMATS)
+
+
+def chart_of(found: object, **how: Any) -> Callable[[Path], bytes]:
+    """Draw the chart of a result for a file, in the format that its path ends in."""
+    return lambda path: look(found, "chart")(found, **how).content(path.suffix.lower())
 
 
 def write_outputs(made: Mapping[Path | None, Callable[[Path], str | bytes]]) -> None:
@@ -32,3 +49,22 @@ def write_outputs(made: Mapping[Path | None, Callable[[Path], str | bytes]]) -> 
     contents = {path: make(path) for path, make in made.items() if path is not None}
     for path, content in contents.items():
         write_atomically(path, content)
+
+
+def console(columns: int | None = WIDE_COLUMNS) -> Console:
+    """Make a console of standard output: as wide as the terminal, else without colour and of so many columns."""
+    terminal = Console(highlight=False, markup=False)
+    return terminal if terminal.is_terminal else Console(highlight=False, markup=False, width=columns)
+
+
+def warn(texts: Iterable[str], what: str = "warning") -> None:
+    """Print warnings, or what failed, to standard error, each on a line."""
+    stderr = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    for text in texts:
+        stderr.print(f"{what}: {text}", style="yellow")
+
+
+def gates_line(gates: Gates, over: str | None) -> str:
+    """Say how far the gates saw numbers apart, and what brackets are intervals over, if there are any."""
+    brackets = f"brackets are 95 % intervals over {over}" if over else "numbers about one prompt have no interval"
+    return f"gates passed: largest deviation {max(gates.deviations.values()):.0e} nats; {brackets}"

@@ -9,8 +9,8 @@ import typer
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
 from scrub.cli.given import one_input
-from scrub.cli.outputs import check_chart, check_outputs, write_outputs
-from scrub.cli.terminal import console, gates_line, warn
+from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, gates_line, warn, write_outputs
+from scrub.data.settings import Recipe
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 from scrub.text.numbers import PLAIN
@@ -52,7 +52,7 @@ def patch(
     ] = None,
     *,
     recipe: Annotated[
-        options.Recipe, Options(options.RECIPE, "kind count length bos where", defaults={"count": 20}, words=_RECIPE)
+        Recipe, Options(options.RECIPE, "kind count length bos where", defaults={"count": 20}, words=_RECIPE)
     ],
     back: Annotated[
         bool, typer.Option("--back", help="Corrupted into clean, instead of clean into corrupted.")
@@ -62,11 +62,11 @@ def patch(
     plot: options.Chart = None,
 ) -> None:
     """Percent of the answer's probability that each patch brings back, of clean and corrupted prompts."""
-    from scrub.data.prompts.texts import position_texts
+    from scrub.data.prompts.prompts import position_texts
     from scrub.measure.interventions.patching import INTO_CLEAN, INTO_CORRUPTED
     from scrub.measure.interventions.patching import patch as patched
     from scrub.models.model import load_model
-    from scrub.show.tables.measured import patching_grid, patching_table
+    from scrub.show.tables.measurements import patching_grid, patching_table
     from scrub.text.frames import json_text
 
     check_outputs(json, plot)
@@ -83,7 +83,7 @@ def patch(
     write_outputs(
         {
             json: lambda _: json_text(_content(found, pairs)),
-            plot: lambda path: _chart(found, texts, path.suffix.lower()),
+            plot: chart_of(found, tokens=texts),
         }
     )
     warn(found.warnings)
@@ -102,9 +102,9 @@ def patch(
 
 
 def _pairs(
-    model: Model, clean: str | None, corrupted: str | None, expected: str | None, recipe: options.Recipe, seed: int
+    model: Model, clean: str | None, corrupted: str | None, expected: str | None, recipe: Recipe, seed: int
 ) -> Examples:
-    from scrub.data.prompts.generate import given_pair
+    from scrub.data.prompts.generate import given_pair, pairs_of
 
     if (clean is None) != (corrupted is None):
         raise ScrubError("a typed pair is a clean and a corrupted prompt: give both --clean and --corrupted")
@@ -113,13 +113,7 @@ def _pairs(
         return given_pair(model, clean, corrupted, expected, recipe.bos)
     if expected is not None:
         raise ScrubError("--expected says what comes after a prompt that is typed: give it with --clean")
-    return recipe.pairs(model, seed)
-
-
-def _chart(found: Patching, texts: list[str], suffix: str) -> bytes:
-    from scrub.show.charts.interventions import patching_chart
-
-    return patching_chart(found, tokens=texts).content(suffix)
+    return pairs_of(model, recipe, seed)
 
 
 def _content(found: Patching, pairs: Examples) -> dict[str, Any]:

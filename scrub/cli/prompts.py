@@ -9,8 +9,8 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
-from scrub.cli.outputs import check_outputs, write_outputs
-from scrub.cli.terminal import console
+from scrub.cli.outputs import check_outputs, console, write_outputs
+from scrub.data.settings import Recipe
 from scrub.text.errors import ScrubError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _RECIPE = {
 def prompts(
     model: options.Model,
     *,
-    recipe: Annotated[options.Recipe, Options(options.RECIPE, defaults={"kind": "letters", "count": 5}, words=_RECIPE)],
+    recipe: Annotated[Recipe, Options(options.RECIPE, defaults={"kind": "letters", "count": 5}, words=_RECIPE)],
     seed: Annotated[int, typer.Option(metavar="N", help="Determines the prompts.")] = 0,
     text: Annotated[
         str | None, typer.Option(metavar="TEXT", help="This prompt instead, as in 'J A M P R X J A M P R'.")
@@ -35,8 +35,8 @@ def prompts(
     json: Annotated[Path | None, options.file("--json", "Write tokens and numbers here.")] = None,
 ) -> None:
     """Print prompts that repeat themselves, where what stands, and how probable the model finds the expected token."""
-    from scrub.data.prompts.generate import given_prompt
-    from scrub.measure.predictions import Predicted
+    from scrub.data.prompts.generate import given_prompt, pairs_of, prompts_of
+    from scrub.measure.predictions import Predictions
     from scrub.models.model import load_model
 
     if text is None and expected is not None:
@@ -49,7 +49,7 @@ def prompts(
     if text is not None:
         found = given_prompt(loaded, text, expected, recipe.bos)
     else:
-        found = recipe.pairs(loaded, seed) if pairs else recipe.prompts(loaded, seed)
-    predicted = Predicted.of(loaded, found, seed)
+        found = (pairs_of if pairs else prompts_of)(loaded, recipe, seed)
+    predicted = Predictions.of(loaded, found, seed)
     write_outputs({json: lambda _: predicted.to_json()})
     console().print(predicted)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from scrub.cli import options
-from scrub.cli.terminal import console
+from scrub.cli.outputs import console
 from scrub.text.numbers import PLAIN
 
 CONTEXT_POSITIONS = 300  # that attention is measured on
@@ -28,7 +28,7 @@ def roles(
     from scrub.data.for_model import examples_for
     from scrub.measure.heads.roles import RULES, measure, write_roles
     from scrub.models.model import load_model
-    from scrub.show.tables.measured import roles_table
+    from scrub.show.tables.measurements import roles_table
 
     loaded = load_model(model)
     text = examples_for(loaded, data, sequences, context=min(context, loaded.n_ctx))
@@ -58,7 +58,7 @@ def typicality(
 ) -> None:
     """The tokens around which a previous-token head looks elsewhere, as a TokenFeature for a hypothesis."""
     from scrub.data.for_model import examples_for
-    from scrub.measure.heads.typicality import measure_typicality
+    from scrub.measure.heads.roles import measure_typicality
     from scrub.models.model import load_model
 
     loaded = load_model(model)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from scrub.cli import options
 from scrub.cli.fields import Options
 from scrub.cli.given import given_parameters
-from scrub.cli.outputs import check_outputs, write_outputs
-from scrub.cli.terminal import console, gates_line, warn
+from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, gates_line, warn, write_outputs
 from scrub.study.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,35 +34,22 @@ def run(
     from scrub.study.run import prepare
 
     check_outputs(json, pairs_out, plot)
-    if plot is not None:
-        _check_plot(plot.suffix)
+    check_chart(plot, page=False)
     trial = prepare(paths, model, data, settings, given_parameters(parameters))
     result = trial.run()
     write_outputs(
         {
             json: lambda _: result.to_json(),
             pairs_out: lambda _: pairs_file(trial),
-            plot: lambda path: _plot(result, path.suffix),
+            plot: chart_of(result),
         }
     )
     _tell(result)
 
 
-def _check_plot(suffix: str) -> None:
-    from scrub.show.figure import check_format
-
-    check_format(suffix)
-
-
-def _plot(result: Result, suffix: str) -> bytes:
-    from scrub.show.charts.recovery import plot_bytes
-
-    return plot_bytes(result, suffix)
-
-
 def _tell(result: Result) -> None:
     """Print what was run on what, the anchors and the rows."""
-    from scrub.show.tables.run import anchors_table, rows_table
+    from scrub.show.tables.results import anchors_table, rows_table
 
     warn(result.warnings)
     out = console(COLUMNS + (MORE_COLUMNS if result.published else 0))

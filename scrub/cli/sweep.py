@@ -1,4 +1,4 @@
-"""`scrub sweep`: a grid of studies, models, data, seeds, draws and parameters, into a results folder."""
+"""`scrub sweep` and `scrub report`: a grid into a results folder, and a study's results as a page and as Markdown."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from scrub.cli import options
 from scrub.cli.fields import Overrides, Words
 from scrub.cli.given import listed
-from scrub.cli.terminal import console, warn
+from scrub.cli.outputs import check_outputs, console, warn
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 from scrub.text.files import shown
@@ -56,7 +56,7 @@ def sweep(
 
 def print_sweep(swept: Swept) -> None:
     """Print a table for each study, model and data, and on standard error what failed."""
-    from scrub.show.tables.run import parts_table
+    from scrub.show.tables.results import parts_table
 
     out = console(None)
     for stored in swept.studies():
@@ -69,3 +69,30 @@ def print_sweep(swept: Swept) -> None:
     out.print(f"{blocks}; the results are in {shown(swept.results.folder)}", soft_wrap=True)
     warn(swept.notes)
     warn(map(str, swept.failures), "failed")
+
+
+def report(
+    paths: options.Paths,
+    out: Annotated[Path, options.file("--out", "Where to write it; the Markdown and its images lie beside.")] = Path(
+        "report.html"
+    ),
+    *,
+    given: options.GivenGrid,
+    results: options.Results = Path("results"),
+    workers: options.Workers = None,
+    ray: options.Ray = None,
+) -> None:
+    """Write the report of a study, running what the results folder doesn't hold yet."""
+    from scrub.cli.outputs import console, warn
+    from scrub.show.reports.report import files_of, make_report
+    from scrub.store.sweeps.grid import Grid
+    from scrub.store.sweeps.sweep import sweep as run
+
+    page, markdown, _ = files_of(out)
+    check_outputs(page, markdown)
+    grid = Grid.make(studies=paths, **given)
+    trial = grid.trial()
+    stored = run(grid, results, workers, ray).only()
+    make_report(stored, trial).save(out)
+    warn(stored.result.warnings)
+    console().print(f"{shown(page)} and {shown(markdown)} are written", soft_wrap=True)

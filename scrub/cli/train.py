@@ -10,6 +10,7 @@ import typer
 from scrub.cli.fields import Options, Words
 from scrub.text.errors import ScrubError
 from scrub.text.files import make_folder, one_line
+from scrub.text.progress import bar_of
 from scrub.training.settings import SHAPED, Settings
 
 if TYPE_CHECKING:
@@ -44,9 +45,8 @@ def train(
 ) -> None:
     """Train a small model on the source of Python and of the installed packages."""
     import torch
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from scrub.training.prepare import prepare
+    from scrub.training.corpus import prepare
     from scrub.training.train import Trainer
 
     if threads:
@@ -58,8 +58,7 @@ def train(
     trainer = Trainer(folder, settings, config, prepare(folder, config.vocab_size, ready), where)
     if resume:
         trainer.resume(resume)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as bar:
+    with bar_of("tokens") as bar:
         task = bar.add_task("training", total=settings.tokens)
         trainer.run(lambda done, value: bar.update(task, completed=done, description=f"loss {value:.3f}"))
 
@@ -73,7 +72,7 @@ def _device(device: str) -> str:
 
 
 def _shape(name: str) -> ModelConfig:
-    from scrub.training.shapes import SHAPES
+    from scrub.training.parameters import SHAPES
 
     if name not in SHAPES:
         raise ScrubError(f"there is no shape {one_line(name)!r}: train one of {', '.join(SHAPES)}")

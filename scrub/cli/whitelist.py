@@ -31,8 +31,7 @@ def whitelist(
     settings: Annotated[WhitelistSettings, Options(WHITELIST_SETTINGS)],
 ) -> None:
     """Make the whitelist of tokens after which induction helps."""
-    from scrub.data.load import WHITELIST
-    from scrub.data.make_whitelist import make_whitelist
+    from scrub.data.whitelist import WHITELIST, make_whitelist
     from scrub.models.find import locate
 
     folder = locate("data", data)

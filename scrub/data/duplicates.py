@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations, pairwise
 
 import numpy as np
+from networkx.utils import UnionFind
 from numpy.typing import NDArray
 
 BANDS = 32
@@ -63,16 +64,9 @@ def clusters(texts: Sequence[str], threshold: float = 0.5) -> list[int]:
     the connected components, so that no two near-duplicates ever end in different clusters.
     """
     hashes = [shingles(text) for text in texts]
-    parent = list(range(len(texts)))
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
+    joined = UnionFind(range(len(texts)))
     for first, second in candidates(hashes):
-        low, high = sorted((root(first), root(second)))
-        if low != high and jaccard(hashes[first], hashes[second]) >= threshold:
-            parent[high] = low
-    return [root(index) for index in range(len(texts))]
+        if joined[first] != joined[second] and jaccard(hashes[first], hashes[second]) >= threshold:
+            joined.union(first, second)
+    firsts = {member: min(cluster) for cluster in joined.to_sets() for member in cluster}
+    return [firsts[index] for index in range(len(texts))]

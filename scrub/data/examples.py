@@ -115,7 +115,7 @@ class Examples:
     @classmethod
     def of_repeated(cls, tokens: Tokens) -> Examples:
         """Score the second half of repeated random tokens (:func:`scrub.data.repeated.repeated_tokens`)."""
-        copied = second_half(tokens).target
+        copied = second_half(tokens)
         return cls(tokens, copied != NOWHERE, REPEATED, copied=copied)
 
     def later(self, first_query: int = FIRST_QUERY) -> Examples:

@@ -31,9 +31,10 @@ def examples_for(
 
     They are as long as the model's context, or as is asked for. See :func:`scrub.data.load.load_examples`. Tokens in
     memory (see :meth:`Examples.of`), and (tokens, mask) of them, are taken as they are, the first `count` of them.
-    Raises ScrubError for what can't be loaded, or isn't what the model reads.
+    Raises ScrubError for what can't be loaded, isn't what the model reads, or can't be asked of tokens in memory.
     """
     if data is not None and not isinstance(data, str | Path):
+        _check_options(context=context, split=split, column=column)
         return _in_memory(model, data, count)
     wanted = data if data is not None else model.config.data or DEFAULT
     return load_examples(
@@ -51,10 +52,26 @@ def examples_for(
     )
 
 
-def _in_memory(model: Model, data: Any, count: int | None) -> Examples:
+def _check_options(**given: object) -> None:
+    """Raise ScrubError for an option that says how data are read, which those in memory are already."""
+    if named := [name for name, value in given.items() if value is not None]:
+        raise ScrubError(f"data in memory are taken as they are, so {named[0]} has no meaning: leave it out")
+
+
+def says_positions(data: Data) -> bool:
+    """Tell whether data in memory say which positions are scored."""
+    return isinstance(data, tuple | Examples)
+
+
+def examples_of(data: Data) -> Examples:
+    """Make examples of data in memory. Raises ScrubError for what is neither tokens nor (tokens, mask)."""
     if isinstance(data, tuple) and len(data) != 2:
         raise ScrubError(f"data in memory are tokens, or (tokens, mask of positions), and no tuple of {len(data)}")
-    examples = Examples.of(*data) if isinstance(data, tuple) else Examples.of(data)
+    return Examples.of(*data) if isinstance(data, tuple) else Examples.of(data)
+
+
+def _in_memory(model: Model, data: Any, count: int | None) -> Examples:
+    examples = examples_of(data)
     examples.check(model.n_ctx, model.vocab_size, model.name)
     if count is not None and count > len(examples):
         raise ScrubError(f"{count} sequences were asked for, but there are {len(examples)} in memory: ask for fewer")

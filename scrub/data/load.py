@@ -1,46 +1,85 @@
-"""One entry point for data: a shipped or local folder, a file, or a data set on the hub, as sequences of tokens."""
+"""One entry point for data: a shipped or local folder, a file, or a data set on the hub, as sequences of tokens.
+
+They can be brought here, and looked at, without a model too. A data folder has a card: README.md with YAML front
+matter, as on the Hugging Face hub.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from scrub.data.card import FIXED, STDLIB, Source, declared_source
 from scrub.data.examples import Examples, Origin, Scored, Tokens
 from scrub.data.fixed import MASK, TOKENS, fixed_files, holds_fixed, read_fixed
-from scrub.data.library import stdlib_bigram, stdlib_windows
 from scrub.data.rows import Row, rows
-from scrub.data.whitelist import Whitelist
+from scrub.data.stdlib import stdlib_bigram, stdlib_windows
 from scrub.data.windows import Ids, cut, distinct, order_of_content, stack
 from scrub.models.find import known, locate
-from scrub.models.hub import bring
+from scrub.models.hub import PATIENCE_SECONDS, bring, is_hub_id
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 
-WHITELIST = "whitelist.json"
+CARD = "README.md"
+STDLIB, FIXED = "stdlib", "fixed"
+SOURCES = (STDLIB, FIXED)  # what `scrub: {source: ...}` may name
 POOL_FACTOR = 4  # windows read for each one wanted, so that these are a sample of a longer stretch
 ROWS_AT_ONCE = 256
 LOCAL = f"give --data the path of a local folder with {TOKENS} and {MASK}"
 MAX_ROWS_SEARCHED = 200_000  # without a single whole window
+MAX_BYTES = 20 * 10**9  # of a data set that is brought as a whole
 
 
-def whitelist_of(origin: Origin | None, name: str) -> Whitelist:
-    """Read the whitelist of some data. Raises ScrubError if there is none, or if it is another tokenizer's."""
-    path = origin.folder / WHITELIST if origin is not None and origin.folder else None
-    if origin is None or path is None or not path.is_file():
+@dataclass(frozen=True)
+class Source:
+    """Origin of data: the standard library's text, or fixed rows of a repository of a model on the hub."""
+
+    kind: str
+    hub: str = ""  # OWNER/NAME, for fixed rows
+
+
+def read_front_matter(folder: Path) -> dict[str, Any]:
+    """Read the fields between the two lines of dashes at the top of a folder's card; none if it has no card."""
+    path = folder / CARD
+    if not path.is_file():
+        return {}
+    try:
+        text = path.read_text(encoding="utf-8")
+        head, dashes, rest = text.partition("---\n")
+        fields = yaml.safe_load(rest.partition("\n---")[0]) if dashes and not head.strip() else {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ScrubError(f"{one_line(path)} can't be read as a card: {one_line(error)[:120]}: mend it") from error
+    if not isinstance(fields, dict):
+        raise ScrubError(f"{one_line(path)} has front matter that holds no fields: write `name: value` lines")
+    return fields
+
+
+def declared_source(folder: Path) -> Source | None:
+    """Read what the folder's card says the data are made of; None for files in the folder.
+
+    Raises ScrubError for a source that scrub doesn't know, or for fixed rows of no repository.
+    """
+    section = read_front_matter(folder).get("scrub") or {}
+    section = section if isinstance(section, dict) else {"source": section}
+    kind, hub = section.get("source"), section.get("hub", "")
+    if kind is None:
+        return None
+    card = one_line(folder / CARD)
+    if kind not in SOURCES:
+        raise ScrubError(f"{card} names the source {one_line(kind)!r}: scrub knows {', '.join(SOURCES)}")
+    if kind == FIXED and not (isinstance(hub, str) and is_hub_id(hub)):
         raise ScrubError(
-            f"the data {one_line(name)!r} have no {WHITELIST}: make one with `scrub whitelist`, "
-            "or select others (--positions repeats, or all)"
+            f"{card} says no `hub` of the rows: give OWNER/NAME of a repository, as in `hub: someone/rows`"
         )
-    whitelist = Whitelist.load(path)
-    whitelist.check(origin.tokenizer, origin.vocab_size, path)
-    return whitelist
+    return Source(str(kind), str(hub))
 
 
 def load_examples(
@@ -191,3 +230,44 @@ def _tokenizer_for(spec: str | Path, tokenizer: Tokenizer | None) -> Tokenizer:
             "or give data with a column of token ids"
         )
     return tokenizer
+
+
+def check_data(spec: str, beside: Path | None = None) -> tuple[Path | None, str]:
+    """Bring data here, if they aren't, perhaps in the folder `beside`. Where they are, and their first rows, in words.
+
+    Raises ScrubError if there are no such data, or they can't be brought or read.
+    """
+    folder, source = place(spec)
+    if source is not None and source.kind == STDLIB:
+        return folder, "the source of the standard library of the Python that runs this: there is nothing to bring"
+    inside = folder if folder is not None and folder.is_dir() else None
+    if (where := fixed_folder(inside, source, beside)) is not None:
+        tokens, mask = read_fixed(where)
+        scored = f"no {MASK}" if mask is None else f"{int(mask.sum()):,} positions by {MASK}"
+        shape = f"{len(tokens):,} sequences of {tokens.shape[1]} tokens"
+        return where, f"{TOKENS} holds {shape}, ids up to {tokens.max()}; {scored}"
+    if folder is None and is_hub_id(spec) and not spec.startswith("data/"):
+        _check_size(spec)
+        folder = bring(spec, _all, "give --data the path of a local folder with its files", "dataset")
+    first = next(iter(rows(folder if folder is not None else spec)), "")
+    what = f"text, {first[:60]!r}" if isinstance(first, str) else f"{len(first):,} token ids, {first[:8].tolist()}"
+    return folder, f"the first row is {what}"
+
+
+def _check_size(hub_id: str) -> None:
+    """Raise ScrubError if a data set on the hub is too large to bring the whole of it."""
+    from huggingface_hub import HfApi
+
+    size = 0
+    with suppress(Exception):  # what is wrong is told when it is brought
+        files = HfApi().dataset_info(hub_id, files_metadata=True, timeout=PATIENCE_SECONDS).siblings or ()
+        size = sum(file.size or 0 for file in files)
+    if size > MAX_BYTES:
+        raise ScrubError(
+            f"{hub_id} has {size / 1e9:,.0f} GB of files, more than {MAX_BYTES / 1e9:.0f}: bring a part of it with "
+            "'hf download --repo-type dataset --include', and give the path of its folder"
+        )
+
+
+def _all(names: list[str]) -> list[str]:
+    return names

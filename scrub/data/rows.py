@@ -14,7 +14,7 @@ import numpy as np
 
 from scrub.data.windows import Ids
 from scrub.models.find import find
-from scrub.text.errors import ScrubError
+from scrub.text.errors import ScrubError, led_to
 from scrub.text.files import one_line
 
 BUILDERS = {
@@ -120,10 +120,7 @@ def guarded(items: Iterable[Any], where: str) -> Iterator[Any]:
 
 def explain(where: str, error: Exception) -> str:
     """Say in one line what an error of the `datasets` library says first, and what to do."""
-    chained: list[BaseException] = [error]
-    while (cause := chained[-1].__cause__ or chained[-1].__context__) is not None and len(chained) < 8:
-        chained.append(cause)
-    kinds = {kind.__name__ for link in chained for kind in type(link).__mro__}
+    kinds = {kind.__name__ for link in led_to(error) for kind in type(link).__mro__}
     first = one_line(str(error).strip().partition("\n")[0])[:160] or type(error).__name__
     local = "give --data a local .txt, .jsonl or .parquet file, or 'stdlib'"
     if kinds & {"ConnectionError", "ConnectError", "OfflineModeIsEnabled", "TimeoutException", "ConnectTimeout"}:

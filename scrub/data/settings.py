@@ -1,10 +1,13 @@
-"""Settings of a whitelist. Nothing here imports numpy or torch: command lines ask which options there are."""
+"""Settings of a whitelist and of prompts. Nothing here imports torch: command lines ask which options there are."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from scrub.text.errors import ScrubError
+
+PUBLISHED = "J A M P R X J A M P R"  # the prompt of the published study of heads
+DRAW_WORDS = 6  # that it repeats
 
 
 @dataclass(frozen=True)
@@ -23,3 +26,20 @@ class WhitelistSettings:
             raise ScrubError(f"beta is {self.beta}: give more than 0 nats")
         if not 0 < self.share < 1:
             raise ScrubError(f"the share is {self.share}: give a fraction of the positions between 0 and 1")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Recipe of prompts that are drawn, and of pairs of them: see scrub/data/prompts/generate.py."""
+
+    kind: str | None = None
+    count: int = 1
+    length: int = DRAW_WORDS
+    query: int | None = None
+    where: str = "target"
+    bos: bool | None = None
+
+    @property
+    def spelled(self) -> str:
+        """The kind of word that they are made of; letters, unless it is said."""
+        return (self.kind or "letters").replace("-", " ")

@@ -7,14 +7,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from tokenizers import Tokenizer
 
 from scrub.data.bigram import Bigram, Floats, Tokens, pairs
+from scrub.data.examples import Origin
+from scrub.data.for_model import examples_for
 from scrub.data.settings import WhitelistSettings
+from scrub.models.model import load_model
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line, write_atomically
+
+WHITELIST = "whitelist.json"  # beside the card of the data
 
 
 def earlier_counts(tokens: Tokens) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -32,13 +38,8 @@ def earlier_counts(tokens: Tokens) -> tuple[NDArray[np.int64], NDArray[np.int64]
 
 def rank_in_group(keys: NDArray[np.int64]) -> NDArray[np.int64]:
     """Count the earlier entries, in reading order, that hold the same key."""
-    flat = keys.ravel()
-    order = np.argsort(flat, kind="stable")
-    ordered = flat[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(flat) else np.zeros(0, np.int64)
-    lengths = np.diff(np.r_[starts, len(flat)])
-    ranks = np.empty(len(flat), dtype=np.int64)
-    ranks[order] = np.arange(len(flat)) - np.repeat(starts, lengths)
+    flat = pd.Series(keys.ravel())
+    ranks = flat.groupby(flat, sort=False).cumcount().to_numpy().astype(np.int64)
     return ranks.reshape(keys.shape)
 
 
@@ -143,3 +144,34 @@ def build_whitelist(
         positions=int(counts.sum()),
         selected=int(counts[listed].sum()),
     )
+
+
+def whitelist_of(origin: Origin | None, name: str) -> Whitelist:
+    """Read the whitelist of some data. Raises ScrubError if there is none, or if it is another tokenizer's."""
+    path = origin.folder / WHITELIST if origin is not None and origin.folder else None
+    if origin is None or path is None or not path.is_file():
+        raise ScrubError(
+            f"the data {one_line(name)!r} have no {WHITELIST}: make one with `scrub whitelist`, "
+            "or select others (--positions repeats, or all)"
+        )
+    whitelist = Whitelist.load(path)
+    whitelist.check(origin.tokenizer, origin.vocab_size, path)
+    return whitelist
+
+
+def make_whitelist(data: str, model: str = "attn2l", settings: WhitelistSettings | None = None) -> Whitelist:
+    """Make the whitelist of some data for a model's tokenizer.
+
+    Bigram statistics come from every other sequence of the split, gains from those between, so that no pair is
+    judged by statistics that it is part of. Raises ScrubError for data that can't be had or are too few.
+    """
+    settings = settings or WhitelistSettings()
+    loaded = load_model(model)
+    tokenizer = loaded.tokenizer
+    tokens = examples_for(loaded, data, settings.sequences, settings.split, context=settings.context).tokens
+    if len(tokens) < 2:
+        raise ScrubError(f"the data {one_line(data)!r} hold 1 sequence: a whitelist needs at least 2")
+    ids = range(loaded.vocab_size)
+    names = [(tokenizer.id_to_token(token) if tokenizer else None) or str(token) for token in ids]
+    statistics = Bigram.fit(tokens[::2], loaded.vocab_size)
+    return build_whitelist(tokens[1::2], statistics, names, settings.beta, settings.threshold, settings.share)

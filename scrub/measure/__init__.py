@@ -1,1 +1,1 @@
-"""What heads look at, write and read: scores, how far they agree, composition, and the roles that follow."""
+"""Measurements of heads: what they look at, write and read, how far scores agree, and the roles that follow."""

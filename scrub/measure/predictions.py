@@ -15,7 +15,7 @@ from scrub.study.metric import losses
 from scrub.study.read import read
 from scrub.study.statistics import Bootstrap
 from scrub.text.frames import json_text
-from scrub.text.looks import Shown
+from scrub.text.looks import TabularResult
 from scrub.text.numbers import Interval
 
 
@@ -26,7 +26,7 @@ def probabilities(model: Model, prompts: Examples) -> Float[np.ndarray, " prompt
 
 
 @dataclass(frozen=True)
-class Predicted(Shown):
+class Predictions(TabularResult):
     """Prompts, or pairs of them, and the probability of the clean answer in each: a table when printed."""
 
     model: Model
@@ -36,10 +36,10 @@ class Predicted(Shown):
     corrupted: Float[np.ndarray, " prompt"] | None  # of pairs
 
     @staticmethod
-    def of(model: Model, prompts: Examples, seed: int = 0) -> Predicted:
+    def of(model: Model, prompts: Examples, seed: int = 0) -> Predictions:
         """Compute what a model makes of prompts; `seed` determines the intervals."""
         others = None if prompts.other is None else probabilities(model, prompts.swapped())
-        return Predicted(model, prompts, seed, probabilities(model, prompts), others)
+        return Predictions(model, prompts, seed, probabilities(model, prompts), others)
 
     @property
     def means(self) -> dict[str, Interval]:

@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Literal
 
 from scrub.models.checkpoints import CONFIG, find_layout, wanted_files
-from scrub.models.checkpoints.names import TENSORS, TOKENIZER_CONFIG, tokenizer_files
-from scrub.models.checkpoints.reading import read_fields
+from scrub.models.checkpoints.reading import TENSORS, TOKENIZER_CONFIG, read_fields, tokenizer_files
 from scrub.models.checkpoints.tokenizer import begin_token, tokenizer_file
 from scrub.models.find import find, known, locate, shipped
-from scrub.text.errors import ScrubError
+from scrub.text.errors import ScrubError, led_to
 from scrub.text.files import first_sentence, one_line, shown
 
 HUB, COPY = "hub", "copy_has"  # the fields of a pointer that aren't the model's
@@ -284,7 +283,7 @@ def _why(hub_id: str, kind: Repository, error: Exception, local: str) -> str:
         RepositoryNotFoundError,
     )
 
-    for each in _chain(error):
+    for each in led_to(error):
         if isinstance(each, GatedRepoError):
             return f"{hub_id} on the hub asks for a licence first: accept it there and log in, or {local}"
         if isinstance(each, RepositoryNotFoundError | HFValidationError):
@@ -297,12 +296,3 @@ def _why(hub_id: str, kind: Repository, error: Exception, local: str) -> str:
             return f"{shown(each.filename)} can't be written: set HF_HOME to another folder for {hub_id}, or {local}"
     why = first_sentence(error)
     return f"{hub_id} is no path here and not in the hub's cache, and the hub can't be reached ({why}): {local}"
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Go through an error and what led to it."""
-    for _ in range(16):
-        if error is None:
-            return
-        yield error
-        error = error.__cause__ or error.__context__

@@ -16,7 +16,7 @@ from scrub.paths.locate import below
 from scrub.paths.tree import Equal, PathTree, fitted, merged, sources_by_node
 from scrub.text.wording import printable
 
-LINES = 120
+DIFFERENCE_LINES = 120
 COMMON, MOVED, ONLY_FIRST, ONLY_SECOND = " ", "~", "-", "+"
 
 Name = tuple[str, int]  # of a step, and which of those of that name it is
@@ -122,7 +122,7 @@ def _change(before: tuple[str, ...], after: tuple[str, ...]) -> str:
     return " ".join([*before, "->", *after])
 
 
-def lines(tree: PathTree, limit: int = LINES) -> list[Line]:
+def lines(tree: PathTree, limit: int = DIFFERENCE_LINES) -> list[Line]:
     """List the lines of a difference, with steps merged that changed alike, and cut to about that many."""
     shown: list[Line] = []
     stack = [(fitted(merged(tree), limit), -1, "")]
@@ -145,7 +145,7 @@ def _line(tree: PathTree, depth: int, path: str) -> Line:
     return Line(mark, depth, steps, path, *(ends[0][0].strip(), ends[0][1].strip()) if leaf else ("", ""), tree.note)
 
 
-def plain(tree: PathTree, limit: int = LINES) -> str:
+def plain(tree: PathTree, limit: int = DIFFERENCE_LINES) -> str:
     """Write the difference as text, one line each: mark, path, and what feeds it in both graphs."""
     return "\n".join(f"{head(line)}{fed(line)}{note(line)}" for line in lines(tree, limit))
 

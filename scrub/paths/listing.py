@@ -8,10 +8,10 @@ from scrub.paths.sources import Source
 from scrub.paths.tree import PathTree, fitted
 from scrub.text.wording import printable
 
-LINES = 400
+TREE_LINES = 400
 
 
-def plain(tree: PathTree, lines: int = LINES) -> str:
+def plain(tree: PathTree, lines: int = TREE_LINES) -> str:
     """Write the tree without colour, one step a line, cut to about that many lines."""
     return "\n".join(guides + name + said for guides, name, said, _ in tree_lines(fitted(tree, lines)))
 

@@ -6,11 +6,14 @@ from scrub.text.looks import register
 def register_looks() -> None:
     """Say how results look. Nothing is imported for that: each function is, when something is shown by it."""
     tables, charts = "scrub.show.tables", "scrub.show.charts"
-    register("scrub.study.result.Result", plot=f"{charts}.recovery:plot")
+    register("scrub.study.result.Result", chart=f"{charts}.recovery:recovery_chart")
+    interventions = f"{charts}.interventions"
+    register("scrub.measure.interventions.ablation.Ablation", chart=f"{interventions}:ablation_chart")
+    register("scrub.measure.interventions.patching.Patching", chart=f"{interventions}:patching_chart")
     register("scrub.study.run.Trial", picture="scrub.show.picture:picture")
-    register("scrub.measure.predictions.Predicted", tables=f"{tables}.prompts:prediction_tables")
-    study = {"tables": f"{tables}.heads:shown_study", "charts": f"{charts}.heads:study_charts"}
+    register("scrub.measure.predictions.Predictions", tables=f"{tables}.measurements:prediction_tables")
+    study = {"tables": f"{tables}.measurements:shown_study", "charts": f"{charts}.heads:study_charts"}
     register("scrub.measure.study.heads.HeadStudy", **study)
-    register("scrub.store.comparisons.comparison.Comparison", tables=f"{tables}.comparisons:comparison_tables")
-    register("scrub.store.comparisons.moved.Moved", tables=f"{tables}.comparisons:moved_tables")
-    register("scrub.store.comparisons.leaderboard.Leaderboard", tables=f"{tables}.comparisons:leaderboard_tables")
+    register("scrub.store.comparisons.comparison.Comparison", tables=f"{tables}.results:comparison_tables")
+    register("scrub.store.comparisons.moved.Moved", tables=f"{tables}.results:moved_tables")
+    register("scrub.store.comparisons.leaderboard.Leaderboard", tables=f"{tables}.results:leaderboard_tables")

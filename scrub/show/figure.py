@@ -32,7 +32,7 @@ _PLACES, _LONG = {"d", "x", "y", "width", "height", "transform"}, re.compile(r"-
 
 @dataclass(frozen=True)
 class Theme:
-    """What a figure is drawn with: its ground, its text, faint lines, a colour for each part, and colour scales.
+    """The looks of a figure: its ground, its text, faint lines, a colour for each part, and colour scales.
 
     `sequential` runs from nothing to all; `diverging` from below 0 over 0, which is neutral, to above.
     """

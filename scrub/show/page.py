@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from markupsafe import Markup
 
@@ -16,33 +16,37 @@ from scrub.text.tables import Column, FrameTable, Row
 
 
 @dataclass(frozen=True)
-class Prose:
+class Block:
+    """A block of a page, in both forms or in the `only` one, "html" or "markdown", that has it."""
+
+    only: str = field(default="", kw_only=True)
+
+
+@dataclass(frozen=True)
+class Prose(Block):
     """A paragraph; its kind is a style, such as "claim", "caption" or "warning"."""
 
     line: Line
     kind: str = ""
-    only: str = ""  # the one form of the page, "html" or "markdown", that has it
 
 
 @dataclass(frozen=True)
-class Heading:
+class Heading(Block):
     """A heading within a section."""
 
     line: Line
-    only: str = ""
 
 
 @dataclass(frozen=True)
-class Code:
+class Code(Block):
     """Lines of code; where they are of a difference, each begins with its mark and a blank."""
 
     text: str
     language: str = ""
-    only: str = ""
 
 
 @dataclass(frozen=True)
-class Grid:
+class Grid(Block):
     """A table. `label` says what it holds to who can't see it; columns of `unwritten` are only in HTML.
 
     Unless `named`, its first column doesn't name its rows; unless `titled`, it has no titles in HTML.
@@ -55,7 +59,6 @@ class Grid:
     named: bool = True
     titled: bool = True
     unwritten: Collection[str] = ()
-    only: str = ""
 
     @cached_property  # a template asks at every cell
     def rows(self) -> list[list[Cell]]:
@@ -87,7 +90,7 @@ def _cell(column: Column, row: Row, shared: str) -> Cell:
 
 
 @dataclass(frozen=True)
-class Image:
+class Image(Block):
     """A picture, by what stands for it, and with its caption: SVG in HTML, in Markdown the name of a file."""
 
     svg: Markup
@@ -96,26 +99,25 @@ class Image:
     kind: str = "chart"
     file: str = ""
     label: str = ""  # of where it is scrolled, if it may be wide
-    only: str = ""
 
 
 @dataclass(frozen=True)
-class Passage:
+class Passage(Block):
     """Running text, each piece in its style, and how many tokens follow."""
 
     label: str
     line: Line
     left_out: int
-    only: str = "html"
+    only: str = field(default="html", kw_only=True)
 
 
 @dataclass(frozen=True)
-class Paths:
+class Paths(Block):
     """A tree of paths that opens and closes. `names` are the styles of its sources."""
 
     tree: PathTree
     names: Mapping[str, str]
-    only: str = "html"
+    only: str = field(default="html", kw_only=True)
 
     @property
     def walk(self) -> Iterator[PathTree | None]:
@@ -129,7 +131,7 @@ class Paths:
 
 
 @dataclass(frozen=True)
-class Fold:
+class Fold(Block):
     """Blocks behind a summary that opens; in Markdown, if it is `titled`, below a heading."""
 
     summary: str
@@ -137,18 +139,13 @@ class Fold:
     opened: bool = False
     titled: bool = False
     kind: str = ""
-    only: str = ""
 
 
 @dataclass(frozen=True)
-class Abreast:
+class Abreast(Block):
     """Groups of blocks side by side, as many as there is room for."""
 
     groups: Sequence[Sequence[Block]]
-    only: str = ""
-
-
-Block: TypeAlias = Prose | Heading | Code | Grid | Image | Passage | Paths | Fold | Abreast
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""What is kept: sweeps over grids, the folder of their results, and what is compared in it."""
+"""Results that are kept: sweeps over grids, the folder of their results, and what is compared in it."""

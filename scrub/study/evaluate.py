@@ -32,7 +32,7 @@ from scrub.study.held import Arrays, held_values
 from scrub.study.metric import Metric
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
-from scrub.text.progress import batches_bar
+from scrub.text.progress import bar_of
 
 PLAN_EXPERIMENTS = 256  # at most in one plan
 
@@ -140,7 +140,7 @@ class Evaluator:
 
     def _passed(self, pairing: Pairing) -> Gates:
         dtype = self.settings.torch_dtype
-        with batches_bar(self.settings.progress) as bar:
+        with bar_of("batches", self.settings.progress) as bar:
             bar.add_task(f"gates of {len(self.experiments)} experiments", total=None)
             gates = [
                 check_gates(of, self.model, pairing, dtype, self._values(chunk, pairing), self._quiet)
@@ -162,7 +162,7 @@ class Evaluator:
         batches = [order[start : start + size] for start in range(0, len(order), size)]
         sums: dict[tuple[str, Name], np.ndarray] = {}
         values: dict[tuple[str, Name], np.ndarray] = {}
-        with batches_bar(self.settings.progress) as bar:
+        with bar_of("batches", self.settings.progress) as bar:
             what = f"{len(self.experiments)} experiments{on}"
             task = bar.add_task(what, total=len(batches) * len(self._chunks))
             for chunk, of in enumerate(self._chunks):

@@ -221,7 +221,7 @@ class Result:
 
     def plot(self) -> Figure:
         """Plot the percent of loss recovered across the hypotheses, a line for each part, with intervals."""
-        figure: Figure = look(self, "plot")(self)
+        figure: Figure = look(self, "chart")(self).figure()
         return figure
 
     def _repr_html_(self) -> str:

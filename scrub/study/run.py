@@ -169,7 +169,7 @@ def prepare_study(
         settings.sequences if there else settings.sequences or SEQUENCES,
         settings.split,
         settings.column,
-        context=settings.context or (study.context and min(study.context, model.n_ctx)),
+        context=settings.context or (None if there else study.context and min(study.context, model.n_ctx)),
         fewer=settings.sequences is None,
     )
     masked = isinstance(data, tuple | Examples) and settings.positions is None  # they say what is scored

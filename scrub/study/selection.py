@@ -8,9 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from scrub.data.examples import Examples, Scored
-from scrub.data.load import WHITELIST as FILE
-from scrub.data.load import whitelist_of
-from scrub.data.whitelist import rank_in_group
+from scrub.data.whitelist import WHITELIST as FILE
+from scrub.data.whitelist import rank_in_group, whitelist_of
 from scrub.models.find import locate
 from scrub.study.settings import EVERY, REPEATS
 from scrub.text.errors import ScrubError

@@ -1,1 +1,1 @@
-"""What everything else says things with: errors, files, numbers, tables, progress, and how results look."""
+"""The means by which everything else says things: errors, files, numbers, tables, progress, and how results look."""

@@ -1,4 +1,8 @@
-"""The two ways in which scrub says no."""
+"""The two ways in which scrub says no, and what led to an error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
 
 
 class ScrubError(Exception):
@@ -7,3 +11,12 @@ class ScrubError(Exception):
 
 class GateError(Exception):
     """A gate failed, so no number may be printed: scrub or the model is at fault. Exit status 1."""
+
+
+def led_to(error: BaseException | None) -> Iterator[BaseException]:
+    """Go through an error and what led to it."""
+    for _ in range(16):
+        if error is None:
+            return
+        yield error
+        error = error.__cause__ or error.__context__

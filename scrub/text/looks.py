@@ -9,20 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from io import StringIO
+from typing import Any
 
-from scrub.text.notebook import as_html
+from rich.console import Console, ConsoleOptions, RenderableType
 
-if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderableType
-
+WIDTH = 112  # characters of a line in a notebook
+_BLOCK = '<pre style="white-space:pre;overflow-x:auto;line-height:normal;font-family:monospace">{code}</pre>'
 TABLES = "tables"  # the way in which terminals and notebooks show a result
 
 _looks: dict[tuple[str, str], str] = {}
 
 
 def register(shown: str, **ways: str) -> None:
-    """Register how a class looks: `register("scrub.study.result.Result", plot="scrub.show.charts.recovery:plot")`.
+    """Register how a class looks: `register("scrub.study.run.Trial", picture="scrub.show.picture:picture")`.
 
     Each way names a function, as MODULE:FUNCTION, that takes the object, and whatever its method takes besides.
     """
@@ -37,11 +37,14 @@ def look(shown: object, way: str) -> Callable[..., Any]:
     return found
 
 
-class Shown:
+class TabularResult:
     """A result that a terminal and a notebook show as its tables, which are registered as `tables`."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         yield from look(self, TABLES)(self, console, options)
 
     def _repr_html_(self) -> str:
-        return as_html(self)
+        """Show what a terminal of WIDTH would, its lines and colours. Its text is escaped."""
+        console = Console(record=True, file=StringIO(), width=WIDTH, color_system="truecolor", force_jupyter=False)
+        console.print(self, highlight=False, markup=False)
+        return console.export_html(inline_styles=True, code_format=_BLOCK)

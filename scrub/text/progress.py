@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
-def batches_bar(shown: bool = True) -> Progress:
-    """Make a bar that counts batches, on stderr; nothing where nobody watches."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("batches"))
+def bar_of(things: str, shown: bool = True) -> Progress:
+    """Make a bar that counts things, on stderr; nothing where nobody watches."""
+    what = TextColumn("{task.description}", markup=False)  # anybody's names
+    columns = (what, BarColumn(), MofNCompleteColumn(), TextColumn(things), TimeElapsedColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     seen = shown and (console.is_terminal or console.is_jupyter)
-    return Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not seen)
+    return Progress(*columns, console=console, transient=True, disable=not seen)

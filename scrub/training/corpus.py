@@ -1,20 +1,30 @@
-"""The training text: the training side of the standard library and the source of the installed dependencies."""
+"""The training text, its tokenizer and its tokens: of the standard library and of the installed dependencies.
+
+Only the training side of the standard library is in it. What is tokenised is kept in the run's folder, so that resuming
+doesn't tokenise again.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from safetensors.numpy import load_file, save
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from scrub.data.duplicates import clusters
 from scrub.data.stdlib import SKIPPED_FOLDERS, SourceFile, hash_fraction, read_source, stdlib_split
+from scrub.text.files import write_atomically
 
 PACKAGE_CAP = 3_000_000  # characters of one distribution, so that none dominates
 VENDORED = {"_vendor", "_vendored", "vendor", "extern", "externals", "third_party", "_distutils"}
+BEGIN = "<|begin|>"
+PARTS = ("stdlib", "dependencies", "validation")
 
 
 @dataclass(frozen=True)
@@ -44,10 +54,10 @@ def distribution_sources(distribution: Distribution) -> list[SourceFile]:
     return sources
 
 
-def load_corpus(dependencies: bool = True) -> Corpus:
+def load_corpus() -> Corpus:
     """The corpus of this environment; dependency files that nearly duplicate held-out or other files are dropped."""
     training, validation = stdlib_split()
-    found: dict[str, Distribution] = {each.name.lower(): each for each in distributions()} if dependencies else {}
+    found: dict[str, Distribution] = {each.name.lower(): each for each in distributions()}
     versions = {name: f"{name} {found[name].version}" for name in sorted(found)}
     sources = [(name, source) for name in versions for source in distribution_sources(found[name])]
     ordered = [*validation, *training, *(source for _, source in sources)]
@@ -85,3 +95,52 @@ class WindowSampler:
         begins = self.starts[files] + picks - np.concatenate([[0], self.ends[:-1]])[files]
         windows: NDArray[np.int32] = self.tokens[begins[:, None] + np.arange(self.length)]
         return windows
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int = 4096) -> Tokenizer:
+    """A tokenizer of exactly `vocab_size` tokens if the texts hold enough merges; the begin token has id 0."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[BEGIN],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+@dataclass(frozen=True)
+class PreparedCorpus:
+    """The token ids of every file, int32 [tokens] each, by side."""
+
+    stdlib: list[NDArray[np.int32]]
+    dependencies: list[NDArray[np.int32]]
+    validation: list[NDArray[np.int32]]
+
+
+def prepare(folder: Path, vocab_size: int, tokenizer: Tokenizer | None = None) -> PreparedCorpus:
+    """Read the corpus, train its tokenizer if none is given, and encode it; or take the folder's files if there."""
+    path = folder / "corpus.safetensors"
+    if not path.exists():
+        write(folder, path, vocab_size, tokenizer)
+    arrays = load_file(path)
+    return PreparedCorpus(*(np.split(arrays[part], np.cumsum(arrays[f"{part}.lengths"])[:-1]) for part in PARTS))
+
+
+def write(folder: Path, path: Path, vocab_size: int, tokenizer: Tokenizer | None) -> None:
+    """Write tokenizer.json, sources.json (what the text is made of) and the encoded corpus."""
+    corpus = load_corpus()
+    if tokenizer is None:
+        tokenizer = train_tokenizer((file.text for file in corpus.stdlib + corpus.dependencies), vocab_size)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for part in PARTS:
+        files = encode(tokenizer, getattr(corpus, part))
+        arrays[part] = np.concatenate([*files, np.zeros(0, np.int32)])
+        arrays[f"{part}.lengths"] = np.array([len(file) for file in files], dtype=np.int64)
+    counts = {part: {"files": len(getattr(corpus, part)), "tokens": arrays[part].size} for part in PARTS}
+    (folder / "sources.json").write_text(json.dumps({**counts, "packages": corpus.packages}, indent=1))
+    write_atomically(path, save(arrays))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 
-SHAPED = ("attn2l", "gpt2-mini")  # what can be trained: see shapes.py
+SHAPED = ("attn2l", "gpt2-mini")  # what can be trained: see parameters.py
 STORED = ("float32", "float16", "bfloat16")
 OPTIMISERS = ("muon", "adamw")  # Muon for the matrices of heads and MLPs and AdamW for the rest, or AdamW for all
 

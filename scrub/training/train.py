@@ -1,4 +1,7 @@
-"""The training loop: seeded, resumable, with a log that says when each mechanism forms."""
+"""The training loop: seeded, resumable, with a log that says when each mechanism forms.
+
+A checkpoint is one safetensors file with parameters, optimiser state and progress.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import save
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -21,16 +26,56 @@ from scrub.measure.heads.roles import TARGETS, measure
 from scrub.models.families import ModelConfig
 from scrub.models.model import lower, make_model, save_model
 from scrub.text.errors import ScrubError
-from scrub.text.files import one_line
-from scrub.training.checkpoint import load_checkpoint, save_checkpoint
-from scrub.training.corpus import WindowSampler
+from scrub.text.files import one_line, shown, write_atomically
+from scrub.training.corpus import PreparedCorpus, WindowSampler
 from scrub.training.loss import Objective
 from scrub.training.optimiser import build_optimisers
 from scrub.training.parameters import initial_parameters
-from scrub.training.prepare import PreparedCorpus
 from scrub.training.settings import Settings, schedule
 
 INSPECTED = 16  # sequences
+
+
+def save_checkpoint(
+    path: Path, params: dict[str, Tensor], optimisers: list[torch.optim.Optimizer], step: int, tokens: int
+) -> None:
+    """Save what a resumed run needs; optimiser state goes under `optimiser.INDEX.STATE.PARAMETER`."""
+    names = {id(value): name for name, value in params.items()}
+    tensors = dict(params)
+    for index, optimiser in enumerate(optimisers):
+        for parameter, state in optimiser.state.items():
+            tensors |= {f"optimiser.{index}.{key}.{names[id(parameter)]}": value for key, value in state.items()}
+    held = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    write_atomically(path, save(held, {"step": str(step), "tokens": str(tokens)}))
+
+
+def load_checkpoint(path: Path, params: dict[str, Tensor], optimisers: list[torch.optim.Optimizer]) -> tuple[int, int]:
+    """Load a checkpoint into parameters and optimisers, in place; the steps and tokens it has seen.
+
+    Raises ScrubError, with nothing changed, if it is of a model of another shape.
+    """
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+    if wrong := [name for name, value in params.items() if name not in tensors or tensors[name].shape != value.shape]:
+        raise ScrubError(
+            f"{shown(path)} is no checkpoint of this shape (its {wrong[0]} is missing or has other sizes): "
+            "resume with the --shape that it was trained with"
+        )
+    with torch.no_grad():
+        for name, value in params.items():
+            value.copy_(tensors[name])
+    for index, optimiser in enumerate(optimisers):
+        for group in optimiser.param_groups:
+            for parameter in group["params"]:
+                name = next(name for name, value in params.items() if value is parameter)
+                prefix, suffix = f"optimiser.{index}.", f".{name}"
+                optimiser.state[parameter] = {
+                    key[len(prefix) : -len(suffix)]: value.clone() if value.dim() == 0 else value.to(parameter.device)
+                    for key, value in tensors.items()
+                    if key.startswith(prefix) and key.endswith(suffix)
+                }
+    return int(metadata["step"]), int(metadata["tokens"])
 
 
 class Trainer:
@@ -96,7 +141,7 @@ class Trainer:
         return torch.cat(losses).mean().item()
 
     def mechanism(self) -> dict[str, Any]:
-        """What each head attends to (fractions, [layer][head]) and the losses on repeated tokens (nats, by half)."""
+        """Measure the heads' attention (fractions, [layer][head]) and the losses on repeated tokens (nats, by half)."""
         model = make_model("training", self.config, {name: value.detach() for name, value in self.params.items()})
         found = measure(model, self.validation.cpu().numpy(), INSPECTED)
         heads = {

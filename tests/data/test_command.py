@@ -8,10 +8,9 @@ import pytest
 
 from scrub.cli.whitelist import whitelist
 from scrub.data.bigram import Bigram
-from scrub.data.load import load_examples, whitelist_of
-from scrub.data.make_whitelist import make_whitelist
+from scrub.data.load import load_examples
 from scrub.data.settings import WhitelistSettings
-from scrub.data.whitelist import Whitelist, gains
+from scrub.data.whitelist import Whitelist, gains, make_whitelist, whitelist_of
 from scrub.models.families.attention_only import Config, lower
 from scrub.models.model import make_model, save_model
 from scrub.text.errors import ScrubError

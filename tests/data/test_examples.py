@@ -10,8 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+import scrub
 from scrub.data.examples import PROMPTS, TEXT, Examples
+from scrub.data.for_model import examples_for
 from scrub.data.prompts.prompts import as_prompts
+from scrub.models.model import load_model
+from scrub.study.run import prepare_study
+from scrub.study.settings import Settings
+from scrub.study.study import load_study
 from scrub.text.errors import ScrubError
 
 ROWS = [[0, 5, 6, 7, 8, 9], [0, 3, 4, 3, 4, 3], [0, 1, 2, 1, 1, 2]]
@@ -136,3 +142,22 @@ def test_what_a_model_cant_read(examples: Examples, message: str) -> None:
     with pytest.raises(ScrubError, match=message):
         examples.check(7, 20, "it")
     Examples.of(ROWS).check(7, 20, "it")
+
+
+@pytest.mark.parametrize("option", ["context", "split", "column"])
+@pytest.mark.parametrize("data", [np.array(ROWS), (torch.tensor(ROWS), np.array(ROWS)[:, 1:] > 3), Examples.of(ROWS)])
+def test_options_of_data_by_name_are_refused_for_data_in_memory(data: Any, option: str) -> None:
+    given: Any = {option: 3 if option == "context" else "text"}
+    for ask in (
+        lambda: examples_for(load_model("attn2l"), data, None, **given),
+        lambda: scrub.prepare("induction/naive", data=data, settings=Settings(**given, positions="all")),
+    ):
+        with pytest.raises(ScrubError, match=rf"in memory are taken as they are, so {option} has no meaning: leave it"):
+            ask()
+
+
+def test_the_context_of_a_study_is_that_of_data_by_name() -> None:
+    study, hypotheses = load_study("induction/naive")
+    wanted = Settings(positions="all")
+    found = prepare_study(replace(study, context=3), hypotheses, load_model("attn2l"), np.array(ROWS), wanted)
+    assert found.examples.context == 5

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from scrub.data import library
+from scrub.data import stdlib
 from scrub.data.load import load_examples
 from scrub.data.stdlib import hash_fraction
 from scrub.text.errors import ScrubError
-from scrub.training.tokenizer import train_tokenizer
+from scrub.training.corpus import train_tokenizer
 
 N_CTX = 13
 
@@ -22,7 +22,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for number in range(60):
         word = "".join(chr(97 + int(digit)) for digit in f"{number:03d}") * 3
         (root / f"{word}.py").write_text("".join(f"{word}_{'x' * line} = {word}\n" for line in range(4)))
-    monkeypatch.setattr(library, "_library", lambda: root)
+    monkeypatch.setattr(stdlib, "_library", lambda: root)
     return root
 
 
@@ -33,7 +33,7 @@ def tokenizer() -> Tokenizer:
 
 def test_sides_are_disjoint_and_by_path(root: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
     sides = {
-        side: library.stdlib_windows(tokenizer, N_CTX, 0, side, tmp_path / "cache") for side in ("train", "validation")
+        side: stdlib.stdlib_windows(tokenizer, N_CTX, 0, side, tmp_path / "cache") for side in ("train", "validation")
     }
     for path in root.iterdir():
         side = "validation" if hash_fraction(path.name) < 0.1 else "train"
@@ -47,24 +47,24 @@ def test_sides_are_disjoint_and_by_path(root: Path, tokenizer: Tokenizer, tmp_pa
 def test_second_use_reads_the_cache(
     root: Path, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = library.stdlib_windows(tokenizer, N_CTX, 0, cache=tmp_path)
+    first = stdlib.stdlib_windows(tokenizer, N_CTX, 0, cache=tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(library, "stdlib_split", None)
-        assert (library.stdlib_windows(tokenizer, N_CTX, 0, cache=tmp_path) == first).all()
+        patch.setattr(stdlib, "stdlib_split", None)
+        assert (stdlib.stdlib_windows(tokenizer, N_CTX, 0, cache=tmp_path) == first).all()
     (root / "aaa.py").write_text("new = 1\n" * 9)  # another library, another context, another tokenizer: not this cache
     for options in ({}, {"n_ctx": 7}):
-        monkeypatch.setattr(library, "stdlib_split", lambda _: ([], []))
-        assert len(library.stdlib_windows(tokenizer, options.get("n_ctx", N_CTX), 0, cache=tmp_path)) == 0
+        monkeypatch.setattr(stdlib, "stdlib_split", lambda _: ([], []))
+        assert len(stdlib.stdlib_windows(tokenizer, options.get("n_ctx", N_CTX), 0, cache=tmp_path)) == 0
 
 
 @pytest.mark.usefixtures("root")
 def test_a_broken_cache_is_made_again(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    first = library.stdlib_windows(tokenizer, N_CTX, 0, cache=tmp_path / "cache")
+    first = stdlib.stdlib_windows(tokenizer, N_CTX, 0, cache=tmp_path / "cache")
     (file,) = (tmp_path / "cache").iterdir()
     file.write_bytes(file.read_bytes()[:100])
-    assert (library.stdlib_windows(tokenizer, N_CTX, 0, cache=tmp_path / "cache") == first).all()
+    assert (stdlib.stdlib_windows(tokenizer, N_CTX, 0, cache=tmp_path / "cache") == first).all()
     (tmp_path / "file").write_text("")
-    assert (library.stdlib_windows(tokenizer, N_CTX, 0, cache=tmp_path / "file") == first).all()
+    assert (stdlib.stdlib_windows(tokenizer, N_CTX, 0, cache=tmp_path / "file") == first).all()
 
 
 @pytest.mark.usefixtures("root")

@@ -10,9 +10,9 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from scrub.data.examples import Examples
-from scrub.data.load import load_examples, whitelist_of
+from scrub.data.load import load_examples
 from scrub.data.rows import rows
-from scrub.data.whitelist import Whitelist
+from scrub.data.whitelist import Whitelist, whitelist_of
 from scrub.data.windows import cut, distinct
 from scrub.text.errors import ScrubError
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from charted import charts
 
-from scrub.show.charts.album import INDEX, write_album
+from scrub.show.charts.chart import INDEX, write_album
 from scrub.text.errors import ScrubError
 
 SOME = {name: charts()[name] for name in ("bars", "tokens", "overlap")}

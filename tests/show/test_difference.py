@@ -17,7 +17,7 @@ from scrub.graph.node import Node, walk
 from scrub.paths.difference import Line, difference, lines, plain
 from scrub.paths.splits import Split, role_splits
 from scrub.paths.tree import fold_tree
-from scrub.show.difference import coloured
+from scrub.show.text import coloured_difference
 from scrub.study.hypothesis import split_roles
 from scrub.text.errors import ScrubError
 
@@ -144,9 +144,9 @@ def test_a_split_reads_like_a_unified_diff() -> None:
 
 def test_colour_changes_no_character() -> None:
     tree = difference(drawn.naive("k"), drawn.naive("q"))
-    assert coloured(tree).plain == plain(tree)
-    assert coloured(tree, 3).plain == plain(tree, 3)
-    assert {str(span.style) for span in coloured(tree).spans} > {"#e0524d", "#2f86d9"}
+    assert coloured_difference(tree).plain == plain(tree)
+    assert coloured_difference(tree, 3).plain == plain(tree, 3)
+    assert {str(span.style) for span in coloured_difference(tree).spans} > {"#e0524d", "#2f86d9"}
 
 
 def test_rows_say_where_they_are() -> None:

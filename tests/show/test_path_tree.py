@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from small import paths, rules, small, small_gpt2
 
 from scrub.graph.node import node, walk
-from scrub.paths.listing import LINES, plain
+from scrub.paths.listing import TREE_LINES, plain
 from scrub.paths.sources import X, Y
 from scrub.paths.tree import PathTree, fitted, fold_tree, merged, path_tree, size
 from scrub.show.drawing import BOXES
@@ -138,7 +138,7 @@ def test_a_gpt2_of_twelve_layers_is_as_large_as_its_graph_and_not_as_its_paths(t
     assert len(distinct) <= sum(each.label is not None for each in walk([graph]))
     lines, shown, boxes = size(whole.tree), len(whole.text().splitlines()), whole.svg().count("<rect")
     assert lines > 10**6  # if it were written out
-    assert shown < 1.1 * LINES
+    assert shown < 1.1 * TREE_LINES
     assert boxes < 1.1 * BOXES
     assert len(repr(whole)) < 1000  # which a notebook asks for
 

@@ -9,8 +9,7 @@ from scrub.graph.node import walk
 from scrub.models.families import ModelConfig, attention_only, gpt2
 from scrub.models.model import Model, lower, make_model
 from scrub.training.loss import Objective
-from scrub.training.parameters import initial_parameters, sinusoids
-from scrub.training.shapes import SHAPES
+from scrub.training.parameters import SHAPES, initial_parameters, sinusoids
 
 SIZES = {"n_layers": 2, "n_heads": 3, "d_model": 14, "d_head": 5, "n_ctx": 11, "vocab_size": 23}
 SHARED = {**SIZES, "bos_token_id": 0, "layer_norm_eps": 1e-5}

@@ -5,9 +5,8 @@ import torch
 
 from scrub.models.model import lower
 from scrub.training.optimiser import HeadMuon, build_optimisers, orthogonalise
-from scrub.training.parameters import initial_parameters
+from scrub.training.parameters import SHAPES, initial_parameters
 from scrub.training.settings import OPTIMISERS, Settings, schedule
-from scrub.training.shapes import SHAPES
 
 
 def test_rows_become_orthonormal() -> None:

@@ -13,10 +13,8 @@ from scrub.data.stdlib import SourceFile
 from scrub.models.model import load_model
 from scrub.text.errors import ScrubError
 from scrub.training import corpus as corpora
-from scrub.training.corpus import WindowSampler, load_corpus
-from scrub.training.prepare import PreparedCorpus
+from scrub.training.corpus import BEGIN, PreparedCorpus, WindowSampler, load_corpus, train_tokenizer
 from scrub.training.settings import Settings
-from scrub.training.tokenizer import BEGIN, train_tokenizer
 from scrub.training.train import Trainer
 
 TINY = Settings(

@@ -14,10 +14,10 @@ from scrub.graph.node import walk
 from scrub.models.families import gpt2
 from scrub.models.model import load_model
 from scrub.text.errors import ScrubError
-from scrub.training import prepare
+from scrub.training import corpus
 from scrub.training.corpus import Corpus
+from scrub.training.parameters import SHAPES
 from scrub.training.settings import SHAPED, Settings
-from scrub.training.shapes import SHAPES
 
 FILES = [SourceFile(f"{name}.py", f"def {name}(x):\n    return [{name}, x]\n" * 9) for name in ("one", "two", "three")]
 
@@ -30,7 +30,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> gpt2.Config:
     sizes = {"n_layers": 3, "n_heads": 5, "d_head": 2, "d_model": 10, "d_mlp": 13, "n_ctx": 7}
     config = whole.model_copy(update=sizes)
     monkeypatch.setitem(SHAPES, "gpt2-mini", config)
-    monkeypatch.setattr(prepare, "load_corpus", lambda: Corpus(FILES, FILES[:1], FILES[1:], {}))
+    monkeypatch.setattr(corpus, "load_corpus", lambda: Corpus(FILES, FILES[:1], FILES[1:], {}))
     return config
 
 

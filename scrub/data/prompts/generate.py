@@ -13,16 +13,15 @@ import numpy as np
 from jaxtyping import Int
 
 from scrub.data.examples import Examples
-from scrub.data.prompts.prompts import as_prompts
-from scrub.data.prompts.texts import token_text, token_texts
+from scrub.data.prompts.prompts import as_prompts, token_text, token_texts
 from scrub.data.prompts.vocabulary import RANDOM, Vocabulary, vocabulary
+from scrub.data.settings import DRAW_WORDS, Recipe
 from scrub.models.model import Model
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 
 GIVEN = "given"
 WHERE = ("target", "prefix")
-DRAW_WORDS = 6  # as in `J A M P R X J A M P R`
 SEEDS = 1 << 32
 MAX_PROMPTS = 100_000  # more than any interval needs
 
@@ -76,6 +75,18 @@ def prompt_pairs(
     changed[:, at if where == "prefix" else at + 1] = others
     tokens, texts = _spelled(model, known, changed, _begins(model, bos))
     return _paired(clean, tokens, texts)
+
+
+def prompts_of(model: Model, recipe: Recipe, seed: int) -> Examples:
+    """Draw prompts by a recipe. Raises ScrubError as :func:`repeated_prompts` does."""
+    r = recipe
+    return repeated_prompts(model, r.spelled, r.count, r.length, seed, r.bos, r.query)
+
+
+def pairs_of(model: Model, recipe: Recipe, seed: int) -> Examples:
+    """Draw prompts by a recipe, and corrupted ones. Raises ScrubError as :func:`prompt_pairs` does."""
+    r = recipe
+    return prompt_pairs(model, r.spelled, r.count, r.length, seed, r.bos, r.query, r.where)
 
 
 def given_prompt(model: Model, text: str, expected: str | None = None, bos: bool | None = None) -> Examples:

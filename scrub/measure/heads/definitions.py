@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float, Int
 
 from scrub.data.examples import PROMPTS, REPEATED, TEXT
@@ -154,17 +153,3 @@ def definition(name: str) -> Definition:
         meant = ", as in 'lag 100'" if name.startswith("lag") else f": there are {', '.join(DEFINITIONS)}"
         raise ScrubError(f"there is no score {name!r}{meant}")
     return DEFINITIONS[name]
-
-
-def definitions_frame(of: Iterable[Definition] = DEFINITIONS.values()) -> pd.DataFrame:
-    """List definitions, a row for each: name, what it is, unit, source, what it is measured on."""
-    return pd.DataFrame([{**asdict(score), "on": ", ".join(score.on)} for score in of])
-
-
-def definitions_markdown(of: Iterable[Definition] = DEFINITIONS.values()) -> str:
-    """Write the definitions as a Markdown table."""
-    lines = ["| score | what it is | unit | measured on | source |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {score.name} | {score.says} | {score.unit} | {', '.join(score.on)} | {score.source} |" for score in of
-    ]
-    return "\n".join(lines) + "\n"

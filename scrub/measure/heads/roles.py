@@ -1,4 +1,4 @@
-"""Give heads roles by what they attend to."""
+"""Give heads roles by what they attend to, and find the tokens around which a previous-token head looks elsewhere."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from scrub.data.examples import Examples
+from scrub.data.prompts.prompts import token_text
 from scrub.data.repeated import common_tokens, repeated_tokens
-from scrub.measure.heads.attention import measure_losses
+from scrub.measure.heads.attention import attention_to_previous, measure_losses
 from scrub.measure.heads.score import HeadScore, head_name
 from scrub.measure.heads.scores import score_heads
 from scrub.models.checkpoints import write_config
 from scrub.models.hub import own_config
 from scrub.models.model import Model
 from scrub.study.statistics import Bootstrap
+from scrub.text.errors import ScrubError
 from scrub.text.files import make_folder
 from scrub.text.numbers import Interval
 
@@ -26,10 +28,13 @@ TARGETS = {"previous": "previous token", "current": "same token", "induction": "
 # role -> what it attends to, where that is measured, and the least attention that makes a head one
 RULES = {"prev": ("previous", "text", 0.4), "self": ("current", "text", 0.45), "ind": ("induction", "repeated", 0.2)}
 COMMON_TOKENS = 500  # that repeated sequences are drawn from: a model hardly knows most of its vocabulary
+MIN_OCCURRENCES = 100  # of a token: the mean over fewer says little
+DEPARTS_FRACTION = 0.5  # of the head's mean attention to the previous position: a token below is atypical
+MAX_TOKENS = 12  # of each kind
 
 
 @dataclass(frozen=True)
-class Measured:
+class RoleEvidence:
     """Attention of a model's heads on text and on repeated random tokens, and its losses there.
 
     `halves` are the losses in nats on the first and second half of repeated sequences of common tokens.
@@ -95,7 +100,7 @@ _COLUMNS = [
 ]
 
 
-def measure(model: Model, text: Int[np.ndarray, "sequence position_plus_one"], sequences: int = 64) -> Measured:
+def measure(model: Model, text: Int[np.ndarray, "sequence position_plus_one"], sequences: int = 64) -> RoleEvidence:
     """Measure every head of a model on text, and on repeated random tokens: the text's common ones, and any."""
     text = text[:sequences]
     candidates = {
@@ -111,7 +116,7 @@ def measure(model: Model, text: Int[np.ndarray, "sequence position_plus_one"], s
         losses = measure_losses(model, drawn)
         # the first token of either half follows the begin token, or a copy of the last: nothing predicts it
         halves[name] = (_mean(losses[:, 1:half]), _mean(losses[:, half + 1 :]))
-    return Measured(model, attention, _mean(measure_losses(model, text)), halves)
+    return RoleEvidence(model, attention, _mean(measure_losses(model, text)), halves)
 
 
 def measure_targets(model: Model, examples: Examples, seed: int = 0) -> dict[str, HeadScore]:
@@ -120,7 +125,7 @@ def measure_targets(model: Model, examples: Examples, seed: int = 0) -> dict[str
     return {target: scores[name] for target, name in TARGETS.items()}
 
 
-def write_roles(model: str, measured: Measured, measured_on: str) -> Path:
+def write_roles(model: str, measured: RoleEvidence, measured_on: str) -> Path:
     """Write the roles of a model's heads, and the scores that they rest on, into its config.json, whose path it is.
 
     Raises ScrubError if there is no such model, or it can't be written.
@@ -135,3 +140,64 @@ def write_roles(model: str, measured: Measured, measured_on: str) -> Path:
 def _mean(values: np.ndarray) -> Interval:
     counts = np.full(len(values), values.shape[1])
     return Bootstrap.interval(Bootstrap(counts, seed=0).means(values.sum(1)[None])[0])
+
+
+@dataclass(frozen=True)
+class Departure:
+    """A token, how often it was seen, and the head's mean attention to the previous position there (a fraction)."""
+
+    token: int
+    text: str
+    seen: int
+    attention: float
+
+
+@dataclass(frozen=True)
+class Typicality:
+    """The tokens that make a position atypical when they are the current or the previous one."""
+
+    mean: float
+    current: tuple[Departure, ...]
+    previous: tuple[Departure, ...]
+    explained: float  # the fraction of the variance of the attention that the two classes explain
+    atypical: float  # the fraction of positions
+
+
+def measure_typicality(
+    model: Model, text: Int[np.ndarray, "sequence position_plus_one"], role: str = "prev"
+) -> Typicality:
+    """Measure it for the one head of a role. Raises ScrubError if the role has no head, or the model no tokenizer."""
+    heads = model.roles.get(role, ())
+    if not heads or model.tokenizer is None:
+        raise ScrubError(f"{model.name} has no head of the role {role!r}, or no tokenizer: 'scrub roles --write' first")
+    layer, head = heads[0]
+    attention = attention_to_previous(model, text, layer, head)[:, 1:]
+    now, before = text[:, 1:-1], text[:, :-2]
+    previous = _departures(model, attention, before)
+    # a token that departs only because of the one before it isn't listed for itself
+    unexplained = ~np.isin(before, [d.token for d in previous])
+    current = _departures(model, attention[unexplained], now[unexplained])
+    atypical = ~unexplained | np.isin(now, [d.token for d in current])
+    between = sum(part.mean() * (attention[part].mean() - attention.mean()) ** 2 for part in (atypical, ~atypical))
+    explained = float(between / attention.var())
+    return Typicality(float(attention.mean()), current, previous, explained, float(atypical.mean()))
+
+
+def _departures(
+    model: Model, attention: Float[np.ndarray, "..."], tokens: Int[np.ndarray, "..."]
+) -> tuple[Departure, ...]:
+    flat = tokens.ravel()
+    seen = np.bincount(flat, minlength=model.vocab_size)
+    means = np.bincount(flat, weights=attention.ravel(), minlength=model.vocab_size) / np.maximum(seen, 1)
+    below = np.flatnonzero((seen >= MIN_OCCURRENCES) & (means < DEPARTS_FRACTION * attention.mean()))
+    missing = seen[below] * (attention.mean() - means[below])  # the attention that is elsewhere because of it
+    most = below[np.argsort(-missing, kind="stable")[:MAX_TOKENS]]
+    return tuple(
+        Departure(
+            int(token),
+            token_text(int(token), model.tokenizer),
+            int(seen[token]),
+            float(means[token]),
+        )
+        for token in most
+    )

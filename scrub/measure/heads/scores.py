@@ -21,7 +21,7 @@ from scrub.measure.heads.score import HeadScore
 from scrub.models.model import Model
 from scrub.study.read import read
 from scrub.text.errors import ScrubError
-from scrub.text.progress import batches_bar
+from scrub.text.progress import bar_of
 
 
 def score_heads(
@@ -46,7 +46,7 @@ def score_heads(
     wanted = [score.name for score in asked]
     sums: dict[str, list[np.ndarray]] = {name: [] for name in wanted}
     counts: dict[str, list[np.ndarray]] = {name: [] for name in wanted}
-    with batches_bar(progress) as bar:
+    with bar_of("batches", progress) as bar:
         task = bar.add_task(f"scores on {examples.kind}", total=len(examples))
         for rows, layers, real in _rows(model, examples, frozenset[str]().union(*(reading(n).needs for n in wanted))):
             for name in wanted:

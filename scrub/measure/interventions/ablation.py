@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from scrub.data.examples import Examples, Tokens
-from scrub.data.prompts.texts import token_text
+from scrub.data.prompts.prompts import token_text
 from scrub.measure.heads.definitions import ABLATIONS, definition
 from scrub.measure.heads.score import HeadScore
 from scrub.measure.interventions.effects import Effects, measure_effects

@@ -14,7 +14,7 @@ from scrub.paths.splits import Roles, Split, attention_heads, heads_of
 from scrub.study.experiments import Experiment, Name, build
 from scrub.text.errors import ScrubError
 
-SOURCES: Mapping[str, Source] = {"zero": Zero(), "mean": Mean(), "resample": Y}  # of zero, mean, resample ablation
+SOURCES: Mapping[str, Source] = {"zero": Zero(), "mean": Mean(), "resample": Y}
 
 
 @dataclass(frozen=True)

@@ -215,9 +215,7 @@ def _table(
     values: Sequence[float], rows: Sequence[object], columns: Sequence[object], down: str, across: str
 ) -> pd.DataFrame:
     """Lay values out by row and column, both in the order in which they first stand."""
-    places = (list(dict.fromkeys(names)) for names in (rows, columns))
-    down_names, across_names = places
-    table = np.full((len(down_names), len(across_names)), np.nan)
-    for value, row, column in zip(values, rows, columns, strict=True):
-        table[down_names.index(row), across_names.index(column)] = value
-    return pd.DataFrame(table, index=pd.Index(down_names, name=down), columns=pd.Index(across_names, name=across))
+    table = pd.DataFrame({down: rows, across: columns, "value": values}).pivot(
+        index=down, columns=across, values="value"
+    )
+    return table.reindex(index=list(dict.fromkeys(rows)), columns=list(dict.fromkeys(columns)))

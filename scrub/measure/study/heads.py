@@ -16,16 +16,17 @@ import numpy as np
 import pandas as pd
 
 from scrub.data.examples import FIRST, QUERY, Examples, Tokens
-from scrub.data.prompts.generate import DRAW_WORDS, given_prompt, prompt_pairs, repeated_prompts
-from scrub.data.prompts.texts import token_text
+from scrub.data.prompts.generate import given_prompt, pairs_of, prompts_of
+from scrub.data.prompts.prompts import token_text
 from scrub.data.prompts.vocabulary import RANDOM, vocabulary
+from scrub.data.settings import PUBLISHED, Recipe
 from scrub.measure.heads.agreement import Agreement
 from scrub.measure.heads.definitions import ABLATIONS
 from scrub.measure.heads.score import HeadScore
 from scrub.measure.heads.scores import score_heads
 from scrub.measure.interventions.ablation import Ablation, ablate
 from scrub.measure.interventions.intervention import SOURCES
-from scrub.measure.predictions import Predicted
+from scrub.measure.predictions import Predictions
 from scrub.models.model import Model
 from scrub.study.draws import pair
 from scrub.study.gates import Gates
@@ -33,36 +34,16 @@ from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 from scrub.text.frames import interval_columns
-from scrub.text.looks import Shown, look
+from scrub.text.looks import TabularResult, look
 from scrub.text.numbers import PLAIN, Interval
 
 if TYPE_CHECKING:
     from scrub.show.charts.chart import Chart
 
-PUBLISHED = "J A M P R X J A M P R"  # the prompt of the published study
 ATTENTION, DIRECT, ABLATION = "attention to target", "direct effect", "ablation effect"
 METRICS = (ATTENTION, DIRECT, ABLATION)
 SHORT = {ATTENTION: "attention", DIRECT: "direct", ABLATION: "ablation"}  # what tables and files call them
 DRAWN_PROMPTS = 64
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Layout of drawn prompts: `length` different words of a kind, and again those up to the number `query`."""
-
-    kind: str
-    length: int
-    query: int | None
-    bos: bool | None
-
-    def prompts(self, model: Model, count: int, seed: int) -> Examples:
-        """Draw so many prompts. Raises ScrubError if the model has too few words, or reads fewer tokens."""
-        return repeated_prompts(model, self.kind, count, self.length, seed, self.bos, self.query)
-
-    def pairs(self, model: Model, count: int, seed: int) -> Examples:
-        """Draw the same prompts, each with a corrupted one; of random tokens if no word is left to corrupt one with."""
-        kind = self.kind if len(vocabulary(model, self.kind)) > self.length else RANDOM
-        return prompt_pairs(model, kind, count, self.length, seed, self.bos, self.query)
 
 
 @dataclass(frozen=True)
@@ -89,7 +70,7 @@ class Metrics:
 
 
 @dataclass(frozen=True)
-class HeadStudy(Shown):
+class HeadStudy(TabularResult):
     """A study of heads: the metrics on `one` prompt, if there is one, and over `many`, which are of `layout`.
 
     `study_heads(model).first.scores["direct effect"].top(3)`. Printed by rich, or in a notebook, it is its tables.
@@ -98,7 +79,7 @@ class HeadStudy(Shown):
     model: Model
     one: Metrics | None
     many: Metrics
-    layout: Layout
+    layout: Recipe
 
     @property
     def first(self) -> Metrics:
@@ -134,6 +115,12 @@ class HeadStudy(Shown):
             return f"{self.model.name} on {said}"
         known = f"P({one_line(self.expected)}) {PLAIN.number(100 * self.one.probability.estimate, unit='%')}"
         return f"{self.model.name} on {self.one.prompts.texts[0]!r}: {known}; beside it {said}"
+
+    def pairs(self, count: int, seed: int) -> Examples:
+        """Draw the first of many, each with a corrupted one; of random tokens if no word is left to corrupt with."""
+        words = len(vocabulary(self.model, self.layout.spelled))
+        kind = self.layout.kind if words > self.layout.length else RANDOM
+        return pairs_of(self.model, replace(self.layout, kind=kind, count=count), seed)
 
     def frame(self) -> pd.DataFrame:
         """List for every head each metric on the one prompt, and over many with the ends of its interval."""
@@ -183,8 +170,8 @@ def study_heads(
     if prompt is None and expected is not None:
         raise ScrubError("what is expected comes after a prompt that is typed: give one, or leave it out")
     given = None if prompt is None else given_prompt(model, prompt, expected, bos)
-    layout = _layout(model, given, kind, bos)
-    drawn = layout.prompts(model, count, asked.seed)
+    layout = replace(_layout(model, given, kind, bos), count=count)
+    drawn = prompts_of(model, layout, asked.seed)
     _check_ablation(how, count, given, drawn)
     one, many = _ablations(model, given, drawn, how, asked)
     return HeadStudy(
@@ -210,7 +197,7 @@ def _check_ablation(how: str, count: int, given: Examples | None, drawn: Example
         )
 
 
-def _layout(model: Model, given: Examples | None, kind: str | None, bos: bool | None) -> Layout:
+def _layout(model: Model, given: Examples | None, kind: str | None, bos: bool | None) -> Recipe:
     """Find the layout of a given prompt, as far as it can be drawn.
 
     A prompt that is no draw and its repetition, or of more words than there are, stands beside prompts of the published
@@ -224,8 +211,8 @@ def _layout(model: Model, given: Examples | None, kind: str | None, bos: bool | 
             int(given.positions[FIRST][0]) - begins,
         )
         if query < length <= len(vocabulary(model, kind)) and length > 1:
-            return Layout(kind, length, query, bos)
-    return Layout(kind, DRAW_WORDS, None, bos)
+            return Recipe(kind, length=length, query=query, bos=bos)
+    return Recipe(kind, bos=bos)
 
 
 def _ablations(
@@ -252,5 +239,5 @@ def _metrics(model: Model, prompts: Examples, ablation: Ablation, how: str, top:
     causal = {name: replace(ablation.head_score(name), name=name) for name in ABLATIONS}
     on = repr(prompts.texts[0]) if len(prompts) == 1 else f"{len(prompts)} prompts of {prompts.name}"
     named = {name: replace(score, on=on) for name, score in {**scores, **causal}.items()}
-    probability = Predicted.of(model, prompts, settings.seed).means["clean"]
+    probability = Predictions.of(model, prompts, settings.seed).means["clean"]
     return Metrics(prompts, probability, named, on, how, ablation, top)

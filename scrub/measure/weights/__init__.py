@@ -1,1 +1,1 @@
-"""What the weights say: composition, and what heads read of each other."""
+"""Measurements of weights alone: composition, and what heads read of each other."""

@@ -20,9 +20,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from scrub.models.checkpoints.checks import DTYPES, STORED, check_roles
-from scrub.models.checkpoints.container import Container, in_folder, in_memory
-from scrub.models.checkpoints.layouts import Checkpoint, layouts
-from scrub.models.checkpoints.names import (
+from scrub.models.checkpoints.layouts import Checkpoint, Container, in_folder, in_memory, layouts
+from scrub.models.checkpoints.reading import (
     CONFIG,
     MERGES,
     SHARDS,
@@ -30,10 +29,12 @@ from scrub.models.checkpoints.names import (
     TOKENIZER,
     TOKENIZER_CONFIG,
     VOCABULARY,
+    check_file,
+    read_fields,
     tokenizer_files,
+    unreadable,
     weights_file,
 )
-from scrub.models.checkpoints.reading import check_file, read_fields, unreadable
 from scrub.models.checkpoints.stored import Where
 from scrub.models.families import ModelConfig, architectures
 from scrub.text.errors import ScrubError

@@ -1,4 +1,4 @@
-"""What a model asks of its files: the fields of its config, the tensors and heads of its graph; and the checks."""
+"""Checks of what a model asks of its files: the fields of its config, the tensors and heads of its graph."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from scrub.graph.node import Node, walk
-from scrub.models.checkpoints.names import CONFIG
+from scrub.models.checkpoints.reading import CONFIG
 from scrub.models.checkpoints.stored import StoredTensor, Where
 from scrub.models.families import ModelConfig
 from scrub.paths.splits import attention_heads

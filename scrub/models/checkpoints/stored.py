@@ -21,8 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from scrub.models.checkpoints.names import INDEX, TENSORS, weights_file
-from scrub.models.checkpoints.reading import check_file, read_fields, unreadable
+from scrub.models.checkpoints.reading import INDEX, TENSORS, check_file, read_fields, unreadable, weights_file
 from scrub.text.errors import ScrubError
 from scrub.text.files import shown
 from scrub.text.wording import dtype_name, few, short

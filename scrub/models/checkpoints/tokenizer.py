@@ -7,8 +7,16 @@ from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from scrub.models.checkpoints.names import CONFIG, MERGES, TOKENIZER_CONFIG, VOCABULARY, tokenizer_files
-from scrub.models.checkpoints.reading import parse, read_fields, read_text
+from scrub.models.checkpoints.reading import (
+    CONFIG,
+    MERGES,
+    TOKENIZER_CONFIG,
+    VOCABULARY,
+    parse,
+    read_fields,
+    read_text,
+    tokenizer_files,
+)
 from scrub.text.errors import ScrubError
 from scrub.text.files import shown
 from scrub.text.wording import short

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pkgutil
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import import_module
 from types import ModuleType
 
@@ -21,7 +21,7 @@ _ROLE = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
 class ModelConfig(BaseModel):
-    """What the config.json of every family says. Unknown fields are kept for people, and read by nobody."""
+    """The fields of every family's config.json. Unknown fields are kept for people, and read by nobody."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
 
@@ -49,7 +49,7 @@ class ModelConfig(BaseModel):
 
 
 class TransformerConfig(ModelConfig):
-    """What the config.json of every transformer says besides."""
+    """The further fields of every transformer's config.json."""
 
     n_layers: int = Field(ge=1, le=4096)  # the file isn't trusted: every layer costs time before its tensors are missed
     n_heads: int = Field(ge=1)
@@ -67,6 +67,23 @@ def layer_norm(x: Node, name: str, config: TransformerConfig) -> Node:
     """Make a LayerNorm with the parameters NAME.weight and NAME.bias [d_model]."""
     weight, bias = param(f"{name}.weight", config.d_model), param(f"{name}.bias", config.d_model)
     return node("layer_norm", x, weight, bias, eps=config.layer_norm_eps)
+
+
+def attention(layer: int, into: Mapping[str, Node], config: TransformerConfig, biased: Collection[str] = "") -> Node:
+    """Make the heads `aL` of a layer, which read `into` its slots q, k and v; those that are `biased` add NAME.bS."""
+    c, name = config, f"layers.{layer}"
+    q, k, v = (
+        node(
+            "project",
+            into[slot],
+            param(f"{name}.w{slot}", c.n_heads, c.d_head, c.d_model),
+            *([param(f"{name}.b{slot}", c.n_heads, c.d_head)] if slot in biased else []),
+            label=slot,
+        )
+        for slot in "qkv"
+    )
+    z = node("attend", node("attention_pattern", q, k, node("position")), v)
+    return node("output", z, param(f"{name}.wo", c.n_heads, c.d_model, c.d_head), label=f"a{layer}")
 
 
 def family_of(config: ModelConfig) -> str:

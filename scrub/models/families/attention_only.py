@@ -12,14 +12,14 @@ from __future__ import annotations
 from typing import Literal
 
 from scrub.graph.node import Node, node
-from scrub.models.families import TransformerConfig, layer_norm, param
+from scrub.models.families import TransformerConfig, attention, layer_norm, param
 from scrub.paths.sources import X
 
 NAME = "attention_only"
 
 
 class Config(TransformerConfig):
-    """What config.json says of this family, besides what it says of every transformer."""
+    """The fields of this family's config.json, besides those of every transformer."""
 
     positions: Literal["shortformer", "standard"]
     biases: tuple[Literal["q", "k", "v", "o", "unembed"], ...] = ()  # which there are, in every layer
@@ -28,8 +28,7 @@ class Config(TransformerConfig):
 def lower(config: Config) -> Node:
     """Make the graph of the model: logits [batch, position, vocab] from tokens [batch, position]."""
     c = config
-    position = node("position")
-    place = node("embed", position, param("pos.weight", c.n_ctx, c.d_model))
+    place = node("embed", node("position"), param("pos.weight", c.n_ctx, c.d_model))
     stream = node("embed", node("tokens", source=X), param("embed.weight", c.vocab_size, c.d_model), label="emb")
     if c.positions == "standard":
         stream = node("add", stream, place)
@@ -37,18 +36,7 @@ def lower(config: Config) -> Node:
         name = f"layers.{layer}"
         into_v = layer_norm(stream, f"{name}.ln", c)
         into_qk = node("add", into_v, place) if c.positions == "shortformer" else into_v
-        q, k, v = (
-            node(
-                "project",
-                x,
-                param(f"{name}.w{slot}", c.n_heads, c.d_head, c.d_model),
-                *([param(f"{name}.b{slot}", c.n_heads, c.d_head)] if slot in c.biases else []),
-                label=slot,
-            )
-            for slot, x in (("q", into_qk), ("k", into_qk), ("v", into_v))
-        )
-        z = node("attend", node("attention_pattern", q, k, position), v)
-        heads = node("output", z, param(f"{name}.wo", c.n_heads, c.d_model, c.d_head), label=f"a{layer}")
+        heads = attention(layer, {"q": into_qk, "k": into_qk, "v": into_v}, c, c.biases)
         if "o" in c.biases:  # before the heads, which then stay a term of the sum that enters the unembedding
             stream = node("add_bias", stream, param(f"{name}.bo", c.d_model))
         stream = node("add", stream, heads)

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from scrub.graph.node import Node, node
-from scrub.models.families import TransformerConfig, layer_norm, param
+from scrub.models.families import TransformerConfig, attention, layer_norm, param
 from scrub.paths.sources import X
 
 NAME = "gpt2"
@@ -32,25 +32,12 @@ def lower(config: Config) -> Node:
     are the biases of attention's output, which belong to no head: they are part of the wires.
     """
     c = config
-    position = node("position")
     table = param("embed.weight", c.vocab_size, c.d_model)
     stream = node("embed", node("tokens", source=X), table, label="emb")
-    stream = node("add", stream, node("embed", position, param("pos.weight", c.n_ctx, c.d_model)))
+    stream = node("add", stream, node("embed", node("position"), param("pos.weight", c.n_ctx, c.d_model)))
     for layer in range(c.n_layers):
         name = f"layers.{layer}"
-        normed = layer_norm(stream, f"{name}.ln1", c)
-        q, k, v = (
-            node(
-                "project",
-                normed,
-                param(f"{name}.w{slot}", c.n_heads, c.d_head, c.d_model),
-                param(f"{name}.b{slot}", c.n_heads, c.d_head),
-                label=slot,
-            )
-            for slot in "qkv"
-        )
-        z = node("attend", node("attention_pattern", q, k, position), v)
-        heads = node("output", z, param(f"{name}.wo", c.n_heads, c.d_model, c.d_head), label=f"a{layer}")
+        heads = attention(layer, dict.fromkeys("qkv", layer_norm(stream, f"{name}.ln1", c)), c, "qkv")
         stream = node("add_bias", node("add", stream, heads), param(f"{name}.bo", c.d_model))
         wide = node(
             "linear",

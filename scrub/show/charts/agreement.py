@@ -25,7 +25,7 @@ LETTER_POINTS, HEIGHT_POINTS = 4.4, 9.0  # a letter's width and height
 NEAR_POINTS = 4.0  # how far a name is from its point
 
 
-def overlap_map(agreement: Agreement, title: str = "", caption: str = "") -> Chart:
+def overlap_map(agreement: Agreement) -> Chart:
     """Show how many heads are in the top sets of every two scores, as a small table; the heads are in the tips."""
     names, sets = list(agreement.scores), agreement.sets
     shared = {pair: [head for head in sets[pair[0]] if head in sets[pair[1]]] for pair in product(names, repeat=2)}
@@ -37,8 +37,8 @@ def overlap_map(agreement: Agreement, title: str = "", caption: str = "") -> Cha
         unit="heads",
         limit=agreement.top,
         names=[[f"{row} and {column} ({said[row, column]})" for column in names] for row in names],
-        title=title or f"heads in the top {agreement.top} of two scores",
-        caption=caption or f"How many heads are among the top {agreement.top} of both scores.",
+        title=f"heads in the top {agreement.top} of two scores",
+        caption=f"How many heads are among the top {agreement.top} of both scores.",
     )
     frame = pd.DataFrame(
         [(*pair, len(heads), said[pair]) for pair, heads in shared.items()],
@@ -47,9 +47,7 @@ def overlap_map(agreement: Agreement, title: str = "", caption: str = "") -> Cha
     return Chart(drawn.title, drawn.caption, frame, drawn.draw)
 
 
-def score_scatter(
-    agreement: Agreement, across: str, up: str, named: int = 10, title: str = "", caption: str = ""
-) -> Chart:
+def score_scatter(agreement: Agreement, across: str, up: str, named: int = 10) -> Chart:
     """Draw two scores of every head against each other; heads among the top `named` of one are named.
 
     Raises ScrubError for a name that is none of the scores.
@@ -70,9 +68,8 @@ def score_scatter(
     on = ", ".join(dict.fromkeys(score.on for score in scores))
     said = PAGE.with_interval(correlation, 2)
     return Chart(
-        title or f"{across} and {up}: rank correlation {said}",
-        caption
-        or f"A point for each head; those among the top {named} of a score are named. "
+        f"{across} and {up}: rank correlation {said}",
+        f"A point for each head; those among the top {named} of a score are named. "
         f"Spearman's rank correlation is {said}{'' if correlation.exact else ', with its 95 % interval'}. "
         f"Measured on {on}.",
         frame,
@@ -82,7 +79,7 @@ def score_scatter(
 
 @dataclass(frozen=True)
 class _Points:
-    """What a scatter draws: points of four kinds, 0 for other heads, 1 and 2 for the top of a score, 3 of both."""
+    """The points of a scatter, of four kinds: 0 for other heads, 1 and 2 for the top of a score, 3 of both."""
 
     names: list[str]
     places: Float[np.ndarray, "point 2"]

@@ -69,7 +69,7 @@ def attention_map(
 
 @dataclass(frozen=True)
 class _Patterns:
-    """What is drawn."""
+    """The patterns of some heads on one sequence."""
 
     patterns: Mapping[Head, Float[np.ndarray, "query key"]]
     tokens: tuple[str, ...]
@@ -111,7 +111,6 @@ class _Patterns:
         self, figure: Plot, axes: Axes, head: Head, pattern: np.ndarray, theme: Theme, image: bool
     ) -> PolyCollection:
         length, places = len(self.tokens), np.argwhere(pattern >= SHOWN_FROM)
-        # around what a causal head can attend to
         stairs = [(0, 0), *((x, y) for at in range(length) for x, y in ((at + 1, at), (at + 1, at + 1))), (0, length)]
         axes.add_patch(Polygon(stairs, fill=False, edgecolor=theme.faint, linewidth=0.5, label="causal"))
         corners = np.array([(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)])

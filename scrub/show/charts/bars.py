@@ -52,7 +52,7 @@ class Bars:
 
     @property
     def says(self) -> str:
-        """What a caption says of the intervals: nothing if there is none, as for a single prompt."""
+        """The words of a caption on the intervals: nothing if there is none, as for a single prompt."""
         return " Lines are 95 % intervals." if (self.ends[:, 1] < self.ends[:, 2]).any() else ""
 
     def draw(self, figure: Plot, axes: Axes) -> None:
@@ -149,18 +149,16 @@ def bars_chart(bars: Bars, what: str, title: str, caption: str, frame: pd.DataFr
     return Chart(title, f"{caption}{bars.says}", frame, lambda theme: bars_figure(theme, [bars]))
 
 
-def head_bars(score: HeadScore, count: int = 10, title: str = "", caption: str = "") -> Chart:
+def head_bars(score: HeadScore, count: int = 10) -> Chart:
     """Draw the heads of the largest means of a score, the largest on top, with 95 % intervals."""
     heads = score.top(count)
     intervals = [score.interval(head) for head in heads]
     frame = _frame(heads).assign(**interval_columns("estimate", intervals, "low", "high"))
     bars = Bars(frame["name"].tolist(), intervals, score.unit)
-    return bars_chart(
-        bars, "name", title or f"{score.name}, top {len(heads)}, {score.on}", caption or about(score), frame
-    )
+    return bars_chart(bars, "name", f"{score.name}, top {len(heads)}, {score.on}", about(score), frame)
 
 
-def metric_bars(scores: Sequence[HeadScore], count: int = 10, title: str = "", caption: str = "") -> Chart:
+def metric_bars(scores: Sequence[HeadScore], count: int = 10) -> Chart:
     """Draw several scores of the same heads side by side: of every head that is among the largest of any of them.
 
     First those of the first score, then what each other adds; in each panel the others' heads are faint.
@@ -186,9 +184,8 @@ def metric_bars(scores: Sequence[HeadScore], count: int = 10, title: str = "", c
     names = [score.name for score in scores]
     on = ", ".join(dict.fromkeys(score.on for score in scores))
     return Chart(
-        title or f"Heads by {', '.join(names)}: {on}",
-        caption
-        or f"Every head that is among the top {count} of any score; full colour where it is among those of "
+        f"Heads by {', '.join(names)}: {on}",
+        f"Every head that is among the top {count} of any score; full colour where it is among those of "
         f"this one.{max(bars.says for bars in panels)} Measured on {on}.",
         frame,
         lambda theme: bars_figure(theme, panels, names),

@@ -1,9 +1,13 @@
-"""A chart: a figure in any theme with its title, its caption and its values, to be shown and to be written."""
+"""A chart: a figure in any theme with its title, its caption and its values, to be shown and to be written.
+
+An album is all charts of a model: each as files, and one page with all of them that needs nothing else.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
@@ -17,7 +21,8 @@ from matplotlib.colors import to_rgb
 from scrub.show.figure import FORMATS, LIGHT, Plot, Theme, check_format, figure_bytes, figure_svg, themed_svg
 from scrub.show.page import Block, Fold, Grid, Image, Page, Prose, Section
 from scrub.show.rendering import Line, Span
-from scrub.text.files import write_atomically
+from scrub.text.errors import ScrubError
+from scrub.text.files import make_folder, shown, write_atomically
 from scrub.text.tables import Column, FrameTable
 from scrub.text.tokens import start, visible
 from scrub.text.wording import printable
@@ -26,13 +31,17 @@ CHART_FORMATS = (*FORMATS, ".html", ".csv")
 TOKEN_CELLS = 12  # of a terminal, that a token's label has at most
 SHOWN_ROWS = 400  # of a table in a page, at most
 _LETTERS = 12.5  # of a title in an inch
+ALBUM_FORMATS = (".svg", ".png")
+INDEX = "index.html"
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, eq=False)
 class Chart:
     """A figure with what is said about it. `draw` draws it without its title; `values` are what it shows, a row each.
 
-    A notebook shows it inline. :meth:`figure` is the matplotlib figure, to be changed further.
+    A notebook shows it inline. :meth:`figure` is the matplotlib figure, to be changed further, and
+    `replace(chart, title="...")` has another title.
     """
 
     title: str
@@ -121,3 +130,37 @@ def every(count: int, at_most: int, always: Sequence[int] = ()) -> list[int]:
     """Choose which of so many places have a tick, with room for so many; some always, their neighbours then not."""
     step = max(1, math.ceil(count / max(1, at_most)))
     return sorted({at for at in range(0, count, step) if all(abs(at - each) >= step for each in always)} | {*always})
+
+
+def write_album(
+    folder: str | Path, charts: Mapping[str, Chart], title: str, formats: Sequence[str] = ALBUM_FORMATS, lead: str = ""
+) -> list[Path]:
+    """Write each chart as NAME.svg, NAME.png and so on, and index.html with all of them; the paths, the page first.
+
+    Every file is replaced as a whole, the page last. The page has every chart in both themes with its caption and its
+    values as a table, and loads nothing. Raises ScrubError for a name that makes no file's name, for another format
+    than those of charts, and if a file can't be written.
+    """
+    for suffix in formats:
+        check_format(suffix, CHART_FORMATS)
+    for name in charts:
+        if not _PLAIN.fullmatch(name) or name == "index":
+            raise ScrubError(f"{shown(name)!r} names no file of an album: use letters, digits, '-', '_' and '.'")
+    folder = Path(folder)
+    make_folder(folder)
+    written = []
+    for name, chart in charts.items():
+        for suffix in formats:
+            written.append(folder / f"{name}{suffix}")
+            write_atomically(written[-1], chart.content(suffix))
+    sections = [
+        Section(name, chart.title, chart.blocks(name, [f"{name}{suffix}" for suffix in formats]))
+        for name, chart in charts.items()
+    ]
+    write_atomically(folder / INDEX, Page(title, sections, lead).html())
+    return [folder / INDEX, *written]
+
+
+def file_name(text: str) -> str:
+    """Turn a text into a part of a file's name."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "chart"

@@ -1,4 +1,4 @@
-"""What reads what: a graph of the strongest compositions of heads, a row for each layer, and bars."""
+"""Composition of heads: a graph of the strongest compositions of heads, a row for each layer, and bars."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SLOTS = {"q": (0, (0, ()), 0.16), "k": (1, (0, (5, 1.5)), -0.16), "v": (2, (0, 
 _HEAD = re.compile(r"(\d+)\.(\d+)")
 
 
-def composition_graph(links: Links, count: int = 40, title: str = "", caption: str = "") -> Chart:
+def composition_graph(links: Links, count: int = 40) -> Chart:
     """Draw the edges between heads whose composition is most above that of random matrices, layer 0 at the bottom.
 
     An edge goes from the head that writes to the head that reads; its colour and dashes say into which slot, its width
@@ -40,16 +40,15 @@ def composition_graph(links: Links, count: int = 40, title: str = "", caption: s
     strongest = between[between["above"] > 0].sort_values("above", ascending=False, kind="stable").head(count)
     graph = _Graph(between, strongest)
     return Chart(
-        title or f"{links.name} of the heads of {links.model}, the {len(strongest)} strongest",
-        caption
-        or f"Edges from the head that writes to the head that reads, wider the further their score is above that "
+        f"{links.name} of the heads of {links.model}, the {len(strongest)} strongest",
+        f"Edges from the head that writes to the head that reads, wider the further their score is above that "
         f"of random matrices; the {len(strongest)} of {len(between)} that are furthest. Definition: {links.source}.",
         strongest,
         graph.draw,
     )
 
 
-def link_bars(links: Links, count: int = 15, title: str = "", caption: str = "") -> Chart:
+def link_bars(links: Links, count: int = 15) -> Chart:
     """Draw the strongest scores of what reads what, such as later readers of a head, over random matrices' mean.
 
     Raises ScrubError if there is none.
@@ -66,7 +65,7 @@ def link_bars(links: Links, count: int = 15, title: str = "", caption: str = "")
         f"the mean of random matrices. Definition: {links.source}."
     )
     name = f"{links.name} of {links.model}, the {len(frame)} strongest"
-    return bars_chart(bars, "link", title or name, caption or said, frame)
+    return bars_chart(bars, "link", name, said, frame)
 
 
 def _is_head(name: str) -> bool:
@@ -80,7 +79,7 @@ def _head(name: str) -> Head:
 
 @dataclass(frozen=True)
 class _Graph:
-    """What is drawn: every head of `links`, and the edges of the strongest."""
+    """A graph of every head of `links`, and the edges of the strongest."""
 
     links: pd.DataFrame
     strongest: pd.DataFrame

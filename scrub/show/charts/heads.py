@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 
 from scrub.data.examples import FIRST, QUERY, TARGET, Examples
-from scrub.data.prompts.texts import token_texts
+from scrub.data.prompts.prompts import token_texts
 from scrub.measure.heads.attention import attention_patterns
 from scrub.measure.heads.score import HeadScore, head_name
 from scrub.measure.interventions.ablation import ablate
@@ -17,10 +17,9 @@ from scrub.measure.study.heads import ABLATION, ATTENTION, METRICS, SHORT, HeadS
 from scrub.measure.weights.composition import composition
 from scrub.measure.weights.virtual_weights import layer_readers
 from scrub.show.charts.agreement import overlap_map, score_scatter
-from scrub.show.charts.album import file_name
 from scrub.show.charts.attention import attention_map
 from scrub.show.charts.bars import head_bars, metric_bars
-from scrub.show.charts.chart import Chart
+from scrub.show.charts.chart import Chart, file_name
 from scrub.show.charts.composition import composition_graph, link_bars
 from scrub.show.charts.heatmap import head_map
 from scrub.show.charts.interventions import ablation_chart, patching_chart
@@ -102,7 +101,7 @@ def _tokens(study: HeadStudy, settings: Settings) -> Chart:
 
 def _patching(study: HeadStudy, settings: Settings) -> dict[str, Chart]:
     """Patch clean into corrupted: every head, and the residual stream at every position."""
-    pairs = study.layout.pairs(study.model, PAIRS, settings.seed)
+    pairs = study.pairs(PAIRS, settings.seed)
     names = [str(at) for at in range(pairs.context)]
     for name, at in (("A", FIRST), ("B", TARGET), ("query", QUERY)):
         names[int(pairs.positions[at][0])] = name

@@ -36,7 +36,7 @@ class Side:
     upright: bool = False
 
 
-def head_map(score: HeadScore, marked: int = 5, title: str = "", caption: str = "") -> Chart:
+def head_map(score: HeadScore, marked: int = 5) -> Chart:
     """Draw a score of every head, a row for each layer, the largest outlined."""
     layers, heads = score.sums.shape[1:]
     frame = score.frame()
@@ -51,8 +51,8 @@ def head_map(score: HeadScore, marked: int = 5, title: str = "", caption: str = 
         marked=score.top(marked),
         ends=ends,
         names=[[head_name((layer, head)) for head in range(heads)] for layer in range(layers)],
-        title=title or f"{score.name}, {score.on}",
-        caption=caption or about(score),
+        title=f"{score.name}, {score.on}",
+        caption=about(score),
     )
     return Chart(drawn.title, drawn.caption, frame, drawn.draw)
 
@@ -102,7 +102,7 @@ def about(score: HeadScore) -> str:
 
 @dataclass(frozen=True)
 class _Cells:
-    """What a heat map draws."""
+    """The cells of a heat map."""
 
     values: Float[np.ndarray, "row column"]
     diverging: bool

@@ -50,28 +50,21 @@ def patching_chart(found: Patching, measure: str = PROBABILITY, tokens: Sequence
     return recovery_map(found.grid(measure), tokens if every_position else None, title)
 
 
-def loss_bars(
-    names: Sequence[str],
-    after: Sequence[Interval],
-    before: Interval,
-    title: str = "",
-    caption: str = "",
-    unit: str = "nats",
-) -> Chart:
-    """Draw the loss after each ablation, with 95 % intervals, as bars that begin at the loss before.
+def loss_bars(names: Sequence[str], after: Sequence[Interval], before: Interval, title: str = "") -> Chart:
+    """Draw the loss in nats after each ablation, with 95 % intervals, as bars that begin at the loss before.
 
     Raises ScrubError unless there is a name for each, and at least one.
     """
     lines, band = ((before.estimate, "before"),), (before.low, before.high)
-    bars = Bars(list(names), list(after), unit, start=before.estimate, lines=lines, band=band)
+    bars = Bars(list(names), list(after), "nats", start=before.estimate, lines=lines, band=band)
     ends = interval_columns("estimate", [before, *after], "low", "high")
     said = "The loss after each ablation; bars begin at the loss before"
     said += "." if before.exact else ", the band around which is its 95 % interval."
     frame = pd.DataFrame({"ablated": ["(nothing)", *names], **ends})
-    return bars_chart(bars, "ablated", title or "loss before and after ablation", caption or said, frame)
+    return bars_chart(bars, "ablated", title or "loss before and after ablation", said, frame)
 
 
-def recovery_map(grid: pd.DataFrame, tokens: Sequence[str] | None = None, title: str = "", caption: str = "") -> Chart:
+def recovery_map(grid: pd.DataFrame, tokens: Sequence[str] | None = None, title: str = "") -> Chart:
     """Draw percent recovered as a table with named axes, such as :meth:`Patching.grid` gives: layer by head, or site by
     position, whose `tokens` may be given. Raises ScrubError unless there is a token for each column.
     """
@@ -88,17 +81,17 @@ def recovery_map(grid: pd.DataFrame, tokens: Sequence[str] | None = None, title:
         limit=max(WHOLE_PERCENT, largest),
         names=None if tokens is None else [_places(row, columns) for row in rows],
         title=title or "recovered by patching",
-        caption=caption or _RECOVERED,
+        caption=_RECOVERED,
     )
 
 
-def recovery_bars(names: Sequence[str], recovered: Sequence[Interval], title: str = "", caption: str = "") -> Chart:
+def recovery_bars(names: Sequence[str], recovered: Sequence[Interval], title: str = "") -> Chart:
     """Draw percent recovered by each patch, with 95 % intervals, between lines for corrupted and clean.
 
     Raises ScrubError unless there is a name for each, and at least one.
     """
     bars = Bars(list(names), list(recovered), "percent", lines=((0.0, "corrupted"), (WHOLE_PERCENT, "clean")))
-    return bars_chart(bars, "patched", title or "recovered by patching", caption or _RECOVERED)
+    return bars_chart(bars, "patched", title or "recovered by patching", _RECOVERED)
 
 
 def _on(examples: Examples) -> str:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from scrub.show.charts.chart import Chart
-from scrub.show.figure import Plot, Theme, check_format
+from scrub.show.figure import Plot, Theme
 from scrub.study.experiments import Name
 from scrub.study.hypothesis import ALL
 from scrub.study.result import Result
@@ -51,20 +50,9 @@ def recovery_chart(
     return Chart(title, "Percent of loss recovered, a line for each part, with 95 % intervals.", values, drawn.draw)
 
 
-def plot(result: Result) -> Figure:
-    """Draw the chart of a result as a matplotlib figure."""
-    return recovery_chart(result).figure()
-
-
-def plot_bytes(result: Result, suffix: str) -> bytes:
-    """Draw the chart of a result as a file of that suffix. Raises ScrubError for another format."""
-    check_format(suffix)
-    return recovery_chart(result).content(suffix)
-
-
 @dataclass(frozen=True)
 class _Recovery:
-    """What is drawn."""
+    """The lines of a result, beside those that were published."""
 
     result: Result
     published: Mapping[str, float]

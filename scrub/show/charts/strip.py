@@ -16,7 +16,7 @@ from rich.cells import cell_len
 from scrub.show.charts.chart import Chart, contrast, digits_of, token_labels
 from scrub.show.figure import Plot, Theme
 from scrub.text.errors import ScrubError
-from scrub.text.numbers import PAGE, unit_name
+from scrub.text.numbers import PAGE
 from scrub.text.tokens import visible
 
 LINE_CELLS = 92  # of text in a line
@@ -26,21 +26,19 @@ LETTER_INCHES, LINE_INCHES = 0.105, 0.42
 def token_strip(
     tokens: Sequence[str],
     change: Float[np.ndarray, " position"],
-    unit: str = "nats",
-    limit: float | None = None,
     title: str = "",
     caption: str = "",
 ) -> Chart:
-    """Draw a text, each token in the colour of a number such as the change of its loss, which stands below it.
+    """Draw a text, each token in the colour of a number such as the change of its loss in nats, which stands below it.
 
     Blue is above 0 and orange below; tokens without a number (NaN) have no colour. Colours reach their ends at
-    `limit`, or at the largest number. Raises ScrubError unless there is a number for each token.
+    the largest number. Raises ScrubError unless there is a number for each token.
     """
     values = np.asarray(change, dtype=np.float64)
     if values.shape != (len(tokens),) or not len(tokens):
         raise ScrubError(f"{values.size} numbers can't be those of {len(tokens)} tokens: give one for each")
-    reach = limit or float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
-    strip = _Strip(tuple(tokens), values, unit, reach)
+    reach = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
+    strip = _Strip(tuple(tokens), values, reach)
     frame = pd.DataFrame(
         {"position": range(len(tokens)), "token": [visible(token) for token in tokens], "change": values}
     )
@@ -49,11 +47,10 @@ def token_strip(
 
 @dataclass(frozen=True)
 class _Strip:
-    """What is drawn."""
+    """The tokens of a text, in the colours of their numbers."""
 
     tokens: tuple[str, ...]
     values: Float[np.ndarray, " position"]
-    unit: str
     reach: float
 
     def draw(self, theme: Theme) -> Plot:
@@ -85,11 +82,11 @@ class _Strip:
         axes.set(xlim=(0, max(widest, 3.0 / LETTER_INCHES)), ylim=(lines, -0.05))
         axes.set_axis_off()
         where = {"location": "bottom", "fraction": 0.06, "pad": 0.03, "shrink": 0.4, "aspect": 30, "anchor": (0, 1)}
-        figure.scale(colours, axes, f"change, {self.unit}", **where)
+        figure.scale(colours, axes, "change, nats", **where)
         return figure
 
     def _tip(self, at: int, digits: int) -> str:
-        value = PAGE.number(float(self.values[at]), digits + 1, unit=unit_name(self.unit))
+        value = PAGE.number(float(self.values[at]), digits + 1, unit="nats")
         return f"{visible(self.tokens[at])!r} ({at}): {value}"
 
 

@@ -1,4 +1,4 @@
-"""What a report says: the hypotheses side by side, a chapter of each, attention, and what the numbers rest on."""
+"""The content of a report: the hypotheses side by side, a chapter of each, attention, and what the numbers rest on."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from scrub.show.page import Block, Code, Fold, Grid, Heading, Page, Prose, Secti
 from scrub.show.picture import Picture, paragraphs
 from scrub.show.rendering import Line, Span
 from scrub.show.reports.tokens import Tokens
+from scrub.show.tables.results import anchors_table, parts_table
 from scrub.store.comparisons.changes import Change, changes
 from scrub.store.comparisons.comparison import chance
-from scrub.store.results.stored import Described, StudyResults
-from scrub.study.experiments import ALL_SCRUBBED, Name
+from scrub.store.results.read import HypothesisRecord, StudyResults
+from scrub.study.experiments import Name
 from scrub.study.hypothesis import ALL
-from scrub.study.result import BIGRAM, Row
+from scrub.study.result import Row
 from scrub.study.run import Trial
 from scrub.text.frames import with_cells
 from scrub.text.numbers import MINUS, PAGE, Interval
@@ -35,19 +36,19 @@ PLOT = "recovered.svg"
 
 
 class Content:
-    """What the page of a report is made of: a study's results, and the study made ready, which has the graphs."""
+    """The sources of a report's page: a study's results, and the study made ready, which has the graphs."""
 
     def __init__(self, stored: StudyResults, trial: Trial) -> None:
         self._stored, self._trial = stored, trial
         names = dict.fromkeys(name for name, _ in stored.result.rows)
-        self.names = [name for name in names if not self._described(name).null_of]
+        self.names = [name for name in names if not stored.described(name).null_of]
         rows = [row for row in stored.result.rows if row[0] in self.names]
         self.result = replace(stored.result, rows=rows)
-        self.tokens = Tokens(stored, len(self.names))
+        self._tokens = Tokens(stored, len(self.names))
         self._rows = {name: [row for row in self.result.table if row.hypothesis == name] for name in self.names}
         self._parts = list(dict.fromkeys(part for _, part in rows))
         given = {each.name: each.published for each in trial.hypotheses}
-        theirs = {name: given.get(name, self._described(name).published) for name in self.names}
+        theirs = {name: given.get(name, stored.described(name).published) for name in self.names}
         there = {row.name: theirs[row.hypothesis].get(row.part) for row in self.result.table}
         self._published: dict[str, float] = {name: known for name, known in there.items() if known is not None}
 
@@ -70,9 +71,6 @@ class Content:
         return Page(
             f"{result.study} on {result.model}", sections, lead, result.study, [*warnings, Prose(intro, "intro")]
         )
-
-    def _described(self, name: str) -> Described:
-        return self._stored.hypotheses.get(name) or Described(name, "", "")
 
     def _whole(self, name: str) -> Row:
         """Find the row of all parts of a hypothesis together, or the last."""
@@ -108,29 +106,18 @@ class Content:
         )
 
     def _matrix(self) -> Grid:
-        recovered = {name: {row.part: row.recovered for row in rows} for name, rows in self._rows.items()}
-        frame = pd.DataFrame({"hypothesis": self.names}, dtype=object)
-        frame = with_cells(frame, {part: [recovered[name].get(part) for name in self.names] for part in self._parts})
+        table = parts_table(self._stored)
         link = Column("hypothesis", cell=lambda row: Span(row["hypothesis"], "link", self._anchor(row["hypothesis"])))
-        columns = [link, *(Column(part, digits=1, missing="") for part in self._parts)]
+        columns = [link, *(column for column in table.columns if column.name in self._parts)]
         caption = "Percent of loss recovered by each part, with its interval."
-        return Grid(FrameTable(frame, columns), "Percent recovered by hypothesis and part", caption, "matrix")
+        return Grid(replace(table, columns=columns), "Percent recovered by hypothesis and part", caption, "matrix")
 
     def _scale(self) -> Grid:
-        losses = self.result.losses
-        recovered = {name: self.result.recovered(name) for name in losses}
-        exact = {name: (PAGE.number(value.estimate, 0), "by definition") for name, value in recovered.items()}
-        cells = {
-            "loss": losses.values(),
-            "recovered": [recovered[name] if name in {ALL_SCRUBBED, BIGRAM} else exact[name] for name in losses],
-        }
-        frame = with_cells(pd.DataFrame({"anchor": [name.replace("_", " ") for name in losses]}), cells)
-        columns = [Column("anchor"), Column("loss", "loss, nats a token", 3), Column("recovered", "recovered, %", 1)]
         caption = (
-            "The anchors of the scale. A score that everything scrubbed, or a bigram that knows no model, could reach "
-            "says little."
+            "The anchors of the scale, whose ends are 0 and 100 by definition. A score that everything scrubbed, or a "
+            "bigram that knows no model, could reach says little."
         )
-        return Grid(FrameTable(frame, columns), "Anchors of the scale", caption)
+        return Grid(anchors_table(self.result), "Anchors of the scale", caption)
 
     def _chapters(self) -> Iterator[Section]:
         pairs = list(zip(self.names[1:], self.names, strict=False))
@@ -138,7 +125,7 @@ class Content:
         drawings = self._drawings()
         over: dict[str, str] = {}
         for name in self.names:
-            described, whole = self._described(name), self._whole(name)
+            described, whole = self._stored.described(name), self._whole(name)
             gains = {
                 row.part: (over[row.part], self.result.improvement(row.name, Name(over[row.part], row.part)))
                 for row in self._rows[name]
@@ -157,7 +144,7 @@ class Content:
                     *(_change(changed[name], whole.part) if name in changed else ()),
                     *drawings[name],
                     *([Fold("The declaration", [Code(declaration)])] if declaration else []),
-                    Fold("Token by token", self.tokens.blocks(whole.name, name)),
+                    Fold("Token by token", self._tokens.blocks(whole.name, name)),
                 ],
                 self._bar(whole.recovered),
                 f"{PAGE.with_ends(whole.recovered)} %",
@@ -169,7 +156,7 @@ class Content:
         standing = chance(self._stored, whole.hypothesis, whole.part)
         if standing is not None:
             known = self._stored.result.table
-            random = (row for row in known if self._described(row.hypothesis).null_of == whole.hypothesis)
+            random = (row for row in known if self._stored.described(row.hypothesis).null_of == whole.hypothesis)
             best = max(row.recovered.estimate for row in random if row.part == whole.part)
             found = next(row.recovered for row in known if row.recovered.estimate == best and row.part == whole.part)
             yield Prose(
@@ -238,13 +225,13 @@ class Content:
                 blocks[name].append(Fold(f"The drawing of {part}", inside, opened, titled=True))
             if left_out := [part for part in parts if part not in shown]:
                 said = f"The drawings of {', '.join(left_out)} would make this page too large; "
-                blocks[name].append(Prose([said, Span("scrub show", "code"), " draws them."], "caption", "html"))
+                blocks[name].append(Prose([said, Span("scrub show", "code"), " draws them."], "caption", only="html"))
         return blocks
 
     def _picture(self, row: Row) -> tuple[Picture | None, str]:
         """Picture a part and draw it, or give its paths as text where the graph isn't there any more."""
         if row.name not in self._trial.graphs:
-            return None, self._described(row.hypothesis).paths.get(row.part, "")
+            return None, self._stored.described(row.hypothesis).paths.get(row.part, "")
         picture = self._trial.show(row.hypothesis, row.part)
         return picture, picture.svg()
 
@@ -260,7 +247,9 @@ class Content:
         }
         inputs = pd.DataFrame({"what": [*about], "which": [*about.values()]}, dtype=object)
         which = Column("which", cell=lambda row: Span(row["which"], "code"))
-        hashes = [(name, part, found) for name in self.names for part, found in self._described(name).hashes.items()]
+        hashes = [
+            (name, part, found) for name in self.names for part, found in self._stored.described(name).hashes.items()
+        ]
         hashed = FrameTable(
             pd.DataFrame(hashes, columns=["hypothesis", "part", "hash"], dtype=object),
             [Column("hypothesis"), Column("part"), Column("hash", cell=lambda row: Span(row["hash"], "code"))],
@@ -290,7 +279,7 @@ def _headline(whole: Row, gains: Mapping[str, tuple[str, Interval]]) -> Line:
     return [*line, "."]
 
 
-def _parameters(described: Described) -> Iterator[Prose]:
+def _parameters(described: HypothesisRecord) -> Iterator[Prose]:
     if described.parameters:
         values = ", ".join(f"{name} = {value}" for name, value in described.parameters.items())
         yield Prose(f"Parameters: {values}.", "caption")

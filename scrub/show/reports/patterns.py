@@ -1,4 +1,4 @@
-"""What the heads that have a role attend to: in the mean, and as patterns on a sequence of the data."""
+"""The attention of the heads that have a role: in the mean, and as patterns on a sequence of the data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from scrub.models.model import Model
 from scrub.show.charts.attention import SHOWN_FROM, attention_map
 from scrub.show.page import Abreast, Block, Fold, Grid, Prose
 from scrub.show.rendering import Line, Span
-from scrub.show.reports.tokens import Tokens, label
+from scrub.show.reports.tokens import label
+from scrub.store.results.read import StudyResults
 from scrub.study.selection import repeats
 from scrub.text.frames import with_cells
 from scrub.text.numbers import PAGE
@@ -34,9 +35,9 @@ _TARGETS = {
 }
 
 
-def pattern_blocks(model: Model, examples: Examples, tokens: Tokens, seed: int) -> list[Block]:
+def pattern_blocks(model: Model, stored: StudyResults) -> list[Block]:
     """Measure the heads with a role, and tell of them."""
-    roles = {role: heads for role, heads in model.roles.items() if heads}
+    examples, roles = stored.examples, {role: heads for role, heads in model.roles.items() if heads}
     if not roles:
         said = " measures them."
         return [Prose(["This model's heads have no roles yet; ", Span("scrub roles MODEL --write", "code"), said])]
@@ -45,7 +46,7 @@ def pattern_blocks(model: Model, examples: Examples, tokens: Tokens, seed: int) 
     chosen = _most_repeating(examples, positions)
     line = examples.tokens[chosen : chosen + 1, : positions + 1]
     patterns = attention_patterns(model, line, dict.fromkeys(head for heads in drawn.values() for head in heads))
-    texts = [tokens.text(int(token)) for token in line[0, :-1]]
+    texts = [*map(stored.text, line[0, :-1])]
     left_out = sum(map(len, roles.values())) - sum(map(len, drawn.values()))
     some = examples.tokens[:MEAN_SEQUENCES]
     caption = (
@@ -58,9 +59,9 @@ def pattern_blocks(model: Model, examples: Examples, tokens: Tokens, seed: int) 
             "What the heads with a role attend to on the unscrubbed model, in the mean over "
             f"{len(some)} sequences, as fractions of their attention."
         ),
-        _means(model, roles, some, seed),
+        _means(model, roles, some, stored.result.seed),
         Prose(caption + (f" {left_out} more heads are only in the table." if left_out else ""), "caption"),
-        Prose("Hover for a number.", "caption", "html"),
+        Prose("Hover for a number.", "caption", only="html"),
     ]
     for role, heads in drawn.items():
         shown = [list(_pattern(role, head, patterns[head][0], texts)) for head in heads]

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from scrub.show.reports.content import Content
 from scrub.show.reports.patterns import pattern_blocks
-from scrub.store.results.stored import StudyResults
+from scrub.store.results.read import StudyResults
 from scrub.study.run import Trial, default_data
 from scrub.study.settings import SEQUENCES
 from scrub.text.errors import ScrubError
@@ -67,7 +67,7 @@ def make_report(stored: StudyResults, trial: Trial) -> Report:
     The graphs for the drawings, and the model whose attention is measured, are those of the study made ready.
     """
     content = Content(stored, trial)
-    attention = pattern_blocks(trial.model, stored.examples, content.tokens, stored.result.seed)
+    attention = pattern_blocks(trial.model, stored)
     page = content.page(attention, command(stored, trial))
     return Report(page.html(), page.markdown(FOLDER), page.images)
 
@@ -111,8 +111,7 @@ def _wanted(trial: Trial) -> Iterator[str]:
 def _parameters(stored: StudyResults, trial: Trial) -> dict[str, list[object]]:
     found: dict[str, list[object]] = {}
     for each in trial.hypotheses:
-        described = stored.hypotheses.get(each.name)
-        for name, value in (described.parameters if described else {}).items():
+        for name, value in stored.described(each.name).parameters.items():
             values = found.setdefault(name, [])
             if value not in values:
                 values.append(value)

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from scrub.show.page import Block, Fold, Grid, Heading, Passage, Prose
 from scrub.show.rendering import Span
-from scrub.store.results.stored import StudyResults
+from scrub.store.results.read import StudyResults
 from scrub.study.experiments import UNSCRUBBED, Name
 from scrub.text.numbers import MINUS, PAGE
 from scrub.text.tables import Column, FrameTable
@@ -34,8 +34,6 @@ class Tokens:
     def __init__(self, stored: StudyResults, chapters: int) -> None:
         self._stored = stored
         self._unscrubbed = stored.token_losses(UNSCRUBBED)
-        texts = stored.texts
-        self._between = " " if all(text == str(token) for token, text in texts.items()) else ""
         scored = np.isfinite(self._unscrubbed)
         having = np.flatnonzero(scored.any(1))
         self._positions = min(SHOWN_POSITIONS, scored.shape[1])
@@ -59,16 +57,16 @@ class Tokens:
                 f"{count} drawn by chance, the same for every hypothesis. A coloured token is one that is scored when "
                 "it is predicted; hover for its numbers. Its colour is the change of its loss, in nats:",
                 "caption",
-                "html",
+                only="html",
             ),
-            Prose(_colours(), "key", "html"),
+            Prose(_colours(), "key", only="html"),
         ]
         return blocks + [block for sequence in self.shown for block in self._passage(sequence, losses)]
 
     def _passage(self, sequence: int, losses: Float[np.ndarray, "sequence position"]) -> list[Block]:
         """Show a sequence, or its first part, as running text and as numbers."""
         line = self._stored.examples.tokens[sequence]
-        texts = [self.text(int(token)) for token in line[: self._positions + 1]]
+        texts = [*map(self._stored.text, line[: self._positions + 1])]
         frame = pd.DataFrame(
             {
                 "position": range(len(texts) - 1),
@@ -77,15 +75,15 @@ class Tokens:
                 "unscrubbed": self._unscrubbed[sequence, : len(texts) - 1],
             }
         ).assign(change=lambda rows: rows["loss"] - rows["unscrubbed"])
-        running = [Span(flowing(texts[0] + self._between), "unscored")]  # nothing predicts it
+        running = [Span(flowing(texts[0] + self._stored.between), "unscored")]  # nothing predicts it
         for at, (text, *pair) in enumerate(zip(texts[1:], frame["unscrubbed"], frame["loss"], strict=True)):
-            running.append(_running(text + self._between, at, *pair))
+            running.append(_running(text + self._stored.between, at, *pair))
         token = Column("token", cell=lambda row: Span(row["token"], "token"))
         numbers = [Column(column, title, 3, column == "change") for column, title in _NUMBERS.items()]
         table = FrameTable(frame[frame["change"].notna()], [Column("position", digits=0), token, *numbers])
         title = f"Sequence {sequence}"
         return [
-            Heading(title, "html"),
+            Heading(title, only="html"),
             Prose(f"{title}, drawn by chance, its scored tokens:", only="markdown"),
             Passage(title, running, len(line) - len(texts)),
             Fold("Its numbers", [Grid(table, f"Numbers of sequence {sequence}", named=False)]),
@@ -105,8 +103,8 @@ class Tokens:
             rows.append(
                 {
                     "side": "worse" if change[at] > 0 else "better",
-                    "before": visible(self._between.join(self.text(int(token)) for token in before)),
-                    "token": label(self.text(int(line[position + 1]))),
+                    "before": visible(self._stored.text(*before)),
+                    "token": label(self._stored.text(line[position + 1])),
                     "change": change[at],
                     "unscrubbed": self._unscrubbed[sequence, position],
                     "loss": losses[sequence, position],
@@ -114,10 +112,6 @@ class Tokens:
                 }
             )
         return pd.DataFrame(rows, columns=["side", "before", "token", *_NUMBERS, "at"])
-
-    def text(self, token: int) -> str:
-        """Give the text of a token, or its number."""
-        return self._stored.texts.get(token, str(token))
 
 
 def _changed_columns() -> Sequence[Column]:

@@ -11,13 +11,13 @@ from typing import Any
 from scrub.graph.node import Node
 from scrub.paths.difference import difference, plain
 from scrub.paths.tree import PathTree
-from scrub.store.results.stored import Described, StudyResults
+from scrub.store.results.read import HypothesisRecord, StudyResults
 from scrub.study.hypothesis import ALL
 
 
 @dataclass(frozen=True)
 class Change:
-    """What changed between two hypotheses: each line of their declarations with "+" where only the refined one has
+    """The change between two hypotheses: each line of their declarations with "+" where only the refined one has
     it, "-" where only the other has it, and " " where both have.
 
     `paths` is the same of the paths of each part of which the graphs are known, as a tree of what changed.
@@ -50,7 +50,7 @@ def changes(
 
     The `graphs` are those of hypothesis/part. Where all of a hypothesis is a part, its paths are those of the others.
     """
-    known: Mapping[str, Described] = stored.hypotheses
+    known: Mapping[str, HypothesisRecord] = stored.hypotheses
     found = []
     for refined, over in pairs:
         if refined in known and over in known:
@@ -62,7 +62,7 @@ def changes(
     return tuple(found)
 
 
-def _declared(hypothesis: Described) -> list[str]:
+def _declared(hypothesis: HypothesisRecord) -> list[str]:
     """List the lines of a declaration, without comments, and the values of its parameters."""
     rules = [line.partition("#")[0].rstrip() for line in dedent(hypothesis.rules).splitlines()]
     values = [f"{name} = {value}" for name, value in hypothesis.parameters.items()]

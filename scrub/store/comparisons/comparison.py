@@ -14,14 +14,14 @@ from jaxtyping import Float
 
 from scrub.graph.node import Node
 from scrub.store.comparisons.changes import Change, changes
-from scrub.store.results.stored import StudyResults
+from scrub.store.results.read import StudyResults
 from scrub.study.null import Standing, standing
 from scrub.study.result import NOTHING_NATS, Result, Row
 from scrub.study.statistics import RESAMPLES, SMALLEST_P, Bootstrap, holm, p_value, share_above_zero
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 from scrub.text.frames import interval_columns, json_text, plain
-from scrub.text.looks import Shown
+from scrub.text.looks import TabularResult
 from scrub.text.numbers import Interval
 
 FORMAT = 1
@@ -62,7 +62,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Comparison(Shown):
+class Comparison(TabularResult):
     """Hypotheses of one study side by side, in their order, part by part.
 
     `differences` are of each hypothesis with the one before it that has the part, or of all with `against`;
@@ -83,13 +83,13 @@ class Comparison(Shown):
 
     @property
     def rows(self) -> list[Row]:
-        """What each hypothesis recovers, part by part."""
+        """The row of each hypothesis, part by part."""
         found = {(row.part, row.hypothesis): row for row in self.result.table}
         return [found[part, name] for part in self.parts for name in self.names if (part, name) in found]
 
     @property
     def notes(self) -> list[str]:
-        """What the numbers mean, and what a reader must know of them."""
+        """The meaning of the numbers, and whatever else a reader must know of them."""
         count, found = len(self.differences), []
         these = f"the {count} differences" if count > 1 else "the one difference"
         if count:
@@ -124,7 +124,7 @@ class Comparison(Shown):
         return frame.merge(found, "left", on=["part", "hypothesis"]) if chances else frame
 
     def to_dict(self) -> dict[str, Any]:
-        """What --json writes: losses and KL in nats a token, the rest in percent."""
+        """Give what --json writes: losses and KL in nats a token, the rest in percent."""
         numbers = self.result.to_dict()
         about = {key: value for key, value in numbers.items() if key not in {"format", "rows", "draws", "seed"}}
         found = {(row["part"], row["hypothesis"]): row for row in numbers["rows"]}
@@ -145,7 +145,7 @@ class Comparison(Shown):
         }
 
     def to_json(self) -> str:
-        """What --json writes, as text."""
+        """Write what --json writes."""
         return json_text(self.to_dict(), indent=2)
 
     def _differences(self) -> pd.DataFrame:
@@ -266,4 +266,4 @@ def same_experiment(stored: StudyResults, one: str, other: str) -> bool:
 def _hash(stored: StudyResults, experiment: str) -> str:
     """Find the hash of an experiment's graph; nothing where that isn't known."""
     hypothesis, _, part = experiment.rpartition("/")
-    return stored.hypotheses[hypothesis].hashes.get(part, "") if hypothesis in stored.hypotheses else ""
+    return stored.described(hypothesis).hashes.get(part, "")

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from scrub.store.comparisons.comparison import FORMAT, chance, resampled_difference
-from scrub.store.results.stored import Described, StudyResults
+from scrub.store.results.read import HypothesisRecord, StudyResults
 from scrub.study.hypothesis import ALL
 from scrub.study.null import Standing
 from scrub.study.parameters import Value
@@ -19,7 +19,7 @@ from scrub.study.statistics import Bootstrap
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 from scrub.text.frames import interval_columns, json_text, plain
-from scrub.text.looks import Shown
+from scrub.text.looks import TabularResult
 from scrub.text.numbers import Interval
 
 VERSION = "@"  # between the name of a hypothesis that changed since, and the hash of what it was
@@ -60,7 +60,7 @@ class Board:
 
     @property
     def basis(self) -> str:
-        """What the numbers rest on beside what the heading says, and when the last of them was computed."""
+        """The basis of the numbers beside what the heading says, and when the last of them was computed."""
         hashes = [f"{key.removesuffix('_hash')} {self.about[key][:8]}" for key in _HASHES if self.about[key]]
         version = [f"scrub {self.about['scrub_version']}"] if self.about["scrub_version"] else []
         last = max(place.time for place in self.places)
@@ -91,7 +91,7 @@ class Board:
 
 
 @dataclass(frozen=True)
-class Leaderboard(Shown):
+class Leaderboard(TabularResult):
     """Everything that is known of a study in one part: a board for each model, data, selection and precision."""
 
     study: str
@@ -105,12 +105,12 @@ class Leaderboard(Shown):
         return whole[["board", *whole.columns.drop("board")]]
 
     def to_dict(self) -> dict[str, Any]:
-        """What --json writes: losses and KL in nats a token, the rest in percent."""
+        """Give what --json writes: losses and KL in nats a token, the rest in percent."""
         boards = [{"about": dict(board.about), "rows": plain(board.frame())} for board in self.boards]
         return {"format": FORMAT, "study": self.study, "part": self.part, "boards": boards}
 
     def to_json(self) -> str:
-        """What --json writes, as text."""
+        """Write what --json writes."""
         return json_text(self.to_dict(), indent=2)
 
 
@@ -144,30 +144,30 @@ def _board(known: Sequence[StudyResults], part: str, versions: bool) -> Board:
     best: dict[str, StudyResults] = {}
     for each in sorted(known, key=lambda each: len(each.pairings)):
         having = {name for name, theirs in each.result.rows if theirs == part}
-        best |= {name: each for name in having if _listed(name, each.hypotheses.get(name), versions)}
+        best |= {name: each for name in having if _listed(each.described(name), versions)}
     order = sorted(best, key=lambda name: -best[name].result.recovered(f"{name}/{part}").estimate)
     places = tuple(_place(name, best[name], order[0], best[order[0]], known, part) for name in order)
     first = max(known, key=lambda each: len(each.pairings))
     return Board(first.heading, dict(zip(_SAME, _basis(first), strict=True)), places)
 
 
-def _listed(name: str, described: Described | None, versions: bool) -> bool:
+def _listed(described: HypothesisRecord, versions: bool) -> bool:
     """Tell whether a hypothesis has a place: no random one does, and one that changed only with `versions`."""
-    return not (described and described.null_of) and (versions or VERSION not in name)
+    return not described.null_of and (versions or VERSION not in described.name)
 
 
 def _place(
     name: str, own: StudyResults, leader: str, leaders: StudyResults, known: Sequence[StudyResults], part: str
 ) -> Place:
     """Make the place of a hypothesis, behind the leader by the pairings that both have."""
-    experiment, described = f"{name}/{part}", own.hypotheses.get(name)
+    experiment, described = f"{name}/{part}", own.described(name)
     recovered, first = own.result.recovered(experiment), leaders.result.recovered(f"{leader}/{part}")
     both = [each for each in known if {(name, part), (leader, part)} <= set(each.result.rows) and name != leader]
     shared = max(both, key=lambda each: len(each.pairings), default=None)
     behind = Bootstrap.interval(resampled_difference(shared, experiment, f"{leader}/{part}")) if shared else None
     return Place(
         name,
-        described.parameters if described else {},
+        described.parameters,
         recovered,
         own.result.interval("loss", experiment),
         own.result.interval("kl", experiment),
@@ -175,6 +175,6 @@ def _place(
         behind,
         recovered.high >= first.low,
         chance(own, name, part),
-        described.hashes.get(part, "") if described else "",
+        described.hashes.get(part, ""),
         own.about.get("time", ""),
     )

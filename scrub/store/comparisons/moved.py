@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -12,13 +11,13 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from scrub.store.comparisons.comparison import FORMAT, check_names, resampled_difference, same_experiment
-from scrub.store.results.stored import StudyResults
+from scrub.store.results.read import StudyResults
 from scrub.study.experiments import ANCHORS, BASELINE, UNSCRUBBED
 from scrub.study.statistics import Bootstrap
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 from scrub.text.frames import json_text, plain
-from scrub.text.looks import Shown
+from scrub.text.looks import TabularResult
 from scrub.text.numbers import Interval
 
 BEFORE_TOKENS, AFTER_TOKENS = 24, 12  # of context on either side of a scored one
@@ -93,7 +92,7 @@ class Side(Generic[T]):
 
 @dataclass(frozen=True)
 class Most(Generic[T]):
-    """What gained, and what lost."""
+    """The side that gained, and the side that lost."""
 
     gained: Side[T]
     lost: Side[T]
@@ -108,7 +107,7 @@ LEVELS = ("tokens", "sequences", "targets", "reads")
 
 
 @dataclass(frozen=True)
-class Moved(Shown):
+class Moved(TabularResult):
     """Where the loss moved from one experiment (`over`) to another (`refined`), in one part.
 
     Everything is ordered by its gain in sum, its share of the difference, so that a mean over few tokens isn't taken
@@ -221,10 +220,10 @@ class _Gains:
                 yield MovedToken(
                     sequence,
                     position,
-                    before=self.text(line[max(0, position + 1 - BEFORE_TOKENS) : position + 1]),
-                    read=self.text(line[position : position + 1]),
-                    target=self.text(line[position + 1 : position + 2]),
-                    after=self.text(line[position + 2 : position + 2 + AFTER_TOKENS]),
+                    before=self.stored.text(*line[max(0, position + 1 - BEFORE_TOKENS) : position + 1]),
+                    read=self.stored.text(*line[position : position + 1]),
+                    target=self.stored.text(*line[position + 1 : position + 2]),
+                    after=self.stored.text(*line[position + 2 : position + 2 + AFTER_TOKENS]),
                     loss=float(loss[sequence, position]),
                     other_loss=float(other[sequence, position]),
                     gain=gain,
@@ -239,7 +238,7 @@ class _Gains:
 
         def make(chosen: list[int]) -> Iterator[MovedSequence]:
             for at in chosen:
-                gain, count, text = float(sums[at]), int(counts[at]), self.text(self.stored.examples.tokens[at])
+                gain, count, text = float(sums[at]), int(counts[at]), self.stored.text(*self.stored.examples.tokens[at])
                 yield MovedSequence(at, text, count, gain, gain / count, gain * self.scale)
 
         return self.most(sums, make)
@@ -247,7 +246,7 @@ class _Gains:
     def kinds(self, tokens: Int[np.ndarray, "sequence position"]) -> Most[MovedKind]:
         """Order kinds of tokens: by the text of the token that each position has here."""
         ids, where = np.unique(tokens, return_inverse=True)
-        texts, groups = np.unique([self.text(ids[at : at + 1]) for at in range(len(ids))], return_inverse=True)
+        texts, groups = np.unique([*map(self.stored.text, ids)], return_inverse=True)
         group = groups[where.reshape(tokens.shape)]
         sums = np.bincount(group.ravel(), self.gain.ravel(), len(texts))
 
@@ -267,13 +266,3 @@ class _Gains:
         totals = np.stack([*(each * result.draws for each in sums), result.loss[BASELINE], result.loss[UNSCRUBBED]])
         *some, baseline, unscrubbed = Bootstrap(result.positions, result.seed).means(totals)
         return [Bootstrap.interval(100 * each / (baseline - unscrubbed)) for each in some]
-
-    def text(self, tokens: Int[np.ndarray, " some"]) -> str:
-        """Write out some tokens."""
-        texts = self.stored.texts
-        return self.between.join(texts.get(int(token), str(int(token))) for token in tokens)
-
-    @cached_property
-    def between(self) -> str:
-        """The text between tokens: a blank where the model has no tokenizer, so that they are numbers."""
-        return " " if all(text == str(token) for token, text in self.stored.texts.items()) else ""

@@ -1,10 +1,13 @@
-"""Read a results folder: a study's results, put together from the cells that are asked for."""
+"""Read a results folder: a study's results, put together from the cells that are asked for.
+
+They come with the tokens, their losses, and what was believed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
-from functools import cache
+from dataclasses import asdict, dataclass, field
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -14,11 +17,67 @@ from jaxtyping import Bool, Float
 from scrub.data.examples import Examples
 from scrub.store.results.folder import Results
 from scrub.store.results.schema import Cell, Setting, cells_of
-from scrub.store.results.stored import Described, StudyResults
 from scrub.study.experiments import ANCHORS, UNSCRUBBED, Name
 from scrub.study.gates import Gates
 from scrub.study.metric import ROLES
+from scrub.study.parameters import Value
 from scrub.study.result import BIGRAM, Result
+
+
+@dataclass(frozen=True)
+class HypothesisRecord:
+    """A hypothesis as it was when it ran: what it says, and the tree of paths of each of its parts as text."""
+
+    name: str
+    claim: str
+    rules: str
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+    published: Mapping[str, float] = field(default_factory=dict)
+    null_of: str = ""  # the hypothesis of which this is a random one of the same size
+    paths: Mapping[str, str] = field(default_factory=dict)  # by part
+    hashes: Mapping[str, str] = field(default_factory=dict)  # by part, of the graph as lowered
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """All that is known of a study on one model and data, in one dtype, over the same pairs.
+
+    `token_losses(experiment)` is the loss at every position in nats, the mean over the pairings, [sequence, position],
+    and not a number where none is scored. `pairings` are the (seed, draw) that `result` sums over. `about` are the
+    hashes, versions and settings that the numbers rest on, by name.
+    """
+
+    result: Result
+    examples: Examples
+    texts: Mapping[int, str]  # of every token that occurs; without a tokenizer the ids
+    hypotheses: Mapping[str, HypothesisRecord]  # by name, in the order of the result's rows
+    token_losses: Callable[[str], Float[np.ndarray, "sequence position"]]
+    pairings: tuple[tuple[int, int], ...]
+    about: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return f"<StudyResults {self.heading}: {', '.join(self.hypotheses)}>"
+
+    def described(self, name: str) -> HypothesisRecord:
+        """Give what a hypothesis says; nothing, where that isn't known."""
+        return self.hypotheses.get(name) or HypothesisRecord(name, "", "")
+
+    def text(self, *tokens: int | np.integer) -> str:
+        """Write out tokens that occur; with blanks between them where the model has no tokenizer: they are numbers."""
+        return self.between.join(self.texts.get(token, str(token)) for token in map(int, tokens))
+
+    @cached_property
+    def between(self) -> str:
+        """The text between two tokens."""
+        return " " if all(text == str(token) for token, text in self.texts.items()) else ""
+
+    @property
+    def heading(self) -> str:
+        """The study, model, data and pairings of the run, in one line."""
+        seeds = sorted({seed for seed, _ in self.pairings})
+        count = f"{len(self.pairings)} draws, " if len(self.pairings) > 1 else ""
+        return f"{self.result.measured_on}, {count}seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
 
 Pairing = tuple[int, int]  # seed and draw
 _VERSION_DIGITS = 8  # of a hash, which tell versions of a hypothesis apart
@@ -166,13 +225,13 @@ def _rows(results: Results, keys: Sequence[str], columns: Sequence[str] = _COLUM
     return {str(key): rows for key, rows in table.groupby("cell", observed=True)}
 
 
-def _described(about: Iterable[Mapping[str, Any]], cells: Mapping[str, Cell]) -> dict[str, Described]:
+def _described(about: Iterable[Mapping[str, Any]], cells: Mapping[str, Cell]) -> dict[str, HypothesisRecord]:
     """Collect what the hypotheses of some cells say, by the names that they have there."""
     wanted: dict[str, dict[str, Cell]] = {}
     for name, cell in cells.items():
         if cell.hypothesis:
             wanted.setdefault(_owner(name, cell), {})[cell.part] = cell
-    found: dict[str, Described] = {}
+    found: dict[str, HypothesisRecord] = {}
     for name, parts in wanted.items():
         hashes = {part: cell.hypothesis_hash for part, cell in parts.items()}
         own = {cell.hypothesis for cell in parts.values()}
@@ -184,7 +243,7 @@ def _described(about: Iterable[Mapping[str, Any]], cells: Mapping[str, Cell]) ->
                     field: {**(getattr(before, field) if before else {}), **each[field]}
                     for field in ("paths", "hashes", "published")
                 }
-                found[name] = Described(**{**each, **by_part, "name": name})
+                found[name] = HypothesisRecord(**{**each, **by_part, "name": name})
     return found
 
 

@@ -25,7 +25,7 @@ _TEXT = pa.dictionary(pa.int32(), pa.string())
 
 @dataclass(frozen=True)
 class Setting:
-    """What all cells of a study share, whatever the pairing. Numbers of two settings don't compare."""
+    """The properties that all cells of a study share, whatever the pairing. Numbers of two settings don't compare."""
 
     study: str
     model: str
@@ -89,7 +89,7 @@ SETTING = [(name, _SETTING.get(name, _TEXT)) for name in Setting.__dataclass_fie
 
 LOSSES = pa.schema(
     [
-        ("cell", _TEXT),  # names the cell
+        ("cell", _TEXT),
         ("block", pa.int32()),  # the sequences that were computed together
         *SETTING,
         ("experiment", _TEXT),

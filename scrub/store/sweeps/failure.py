@@ -35,8 +35,8 @@ class Cause:
 
 
 @dataclass(frozen=True)
-class Done(Generic[T]):
-    """What a task gave, and why those of the hypotheses that it was about failed that did."""
+class Outcome(Generic[T]):
+    """The value that a task gave, and why those of its hypotheses failed that did."""
 
     value: T
     wrong: dict[Owner, Cause]

@@ -12,9 +12,9 @@ from uuid import uuid4
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from scrub.data.examples import Examples
-from scrub.models.model import Model, Spec, load_graph, load_model
-from scrub.store.sweeps.job import Given, Job, data_of
+from scrub.data.for_model import examples_of, says_positions
+from scrub.models.model import Model, Spec, is_pair, load_graph, load_model
+from scrub.store.sweeps.job import GridData, Job, data_of
 from scrub.study.experiments import check_parts
 from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.study.metric import Metric
@@ -34,9 +34,8 @@ def _listed(value: Any) -> Any:
 
 
 def _models(value: Any) -> Any:
-    """Make a list of one model, where several may stand; (config, state dict) is one."""
-    one = isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Mapping)
-    return [value] if one or not isinstance(value, list | tuple) else value
+    """Make a list of one model, where several may stand."""
+    return [value] if is_pair(value) or not isinstance(value, list | tuple) else value
 
 
 def _given(value: Any) -> Any:
@@ -44,15 +43,10 @@ def _given(value: Any) -> Any:
     if isinstance(value, str | Path | Mapping):
         return [value]
     several = isinstance(value, list) or (isinstance(value, tuple) and all(isinstance(each, str) for each in value))
-    return [each if isinstance(each, str | Path) else _in_memory(each) for each in (value if several else [value])]
-
-
-def _in_memory(data: Any) -> Examples | tuple[Examples]:
-    if isinstance(data, tuple) and len(data) != 2:
-        raise ScrubError(f"data in memory are tokens, or (tokens, mask of positions), and no tuple of {len(data)}")
-    return (
-        Examples.of(*data) if isinstance(data, tuple) else data if isinstance(data, Examples) else (Examples.of(data),)
-    )
+    return [
+        each if isinstance(each, str | Path) else (examples_of(each) if says_positions(each) else (examples_of(each),))
+        for each in (value if several else [value])
+    ]
 
 
 def _has_truth(value: Any) -> bool:
@@ -80,7 +74,7 @@ class Grid(BaseModel):
 
     studies: Annotated[tuple[str | Path | Hypothesis, ...], BeforeValidator(_listed), Field(min_length=1)]
     models: Annotated[tuple[Spec, ...], BeforeValidator(_models)] = ()
-    data: Annotated[tuple[Given, ...], BeforeValidator(_given)] = ()
+    data: Annotated[tuple[GridData, ...], BeforeValidator(_given)] = ()
     seeds: Annotated[tuple[int, ...], BeforeValidator(_listed), Field(min_length=1)] = (0,)
     draws: int = 1
     parameters: dict[str, Annotated[tuple[str | int | float, ...], BeforeValidator(_listed)]] = {}

@@ -17,17 +17,17 @@ from scrub.study.settings import Settings
 from scrub.study.study import Study
 
 LARGE.update({Model, Examples})
-Given: TypeAlias = str | Examples | tuple[Examples]  # data by name, or in memory; in a tuple, if the study says where
+GridData: TypeAlias = str | Examples | tuple[Examples]  # by name, or in memory; in a tuple, if the study says where
 
 
-def data_of(given: Given | None) -> Data | None:
+def data_of(given: GridData | None) -> Data | None:
     """Give data as studies take them: tokens for which nobody said which positions are scored are an array again."""
     return given[0].tokens if isinstance(given, tuple) else given
 
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What all experiments of a job read, when it has been read."""
+    """The model and the examples that all experiments of a job read."""
 
     model: Model
     examples: Examples
@@ -47,7 +47,7 @@ class Job:
     key: str
     studies: tuple[tuple[Study, tuple[Hypothesis, ...]], ...]
     model: str | Model
-    data: Given | None
+    data: GridData | None
     settings: Settings
     seeds: tuple[int, ...]
     anchors: bool = True
@@ -83,7 +83,7 @@ class Job:
 
     @property
     def whole(self) -> list[Owner]:
-        """What stands for all hypotheses of each study, where all of them fail."""
+        """The owner that stands for all hypotheses of each study, where all of them fail."""
         return [(study.name, "") for study, _ in self.studies]
 
     def only(self, owners: Collection[Owner]) -> Job:

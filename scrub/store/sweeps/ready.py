@@ -104,7 +104,7 @@ class Ready:
             yield name, first
 
     def _prefix(self, study: Study) -> str:
-        """What the names of a study's experiments begin with: nothing for the first, else what no other's do."""
+        """Choose what the names of a study's experiments begin with: nothing for the first, else what no other's do."""
         if not self.studies:
             return ""
         taken = [each.name for other in self.studies for each in other.experiments]

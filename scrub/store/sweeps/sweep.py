@@ -15,18 +15,17 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from filelock import FileLock
 
 from scrub.store.results.folder import Results
-from scrub.store.results.read import read_study
+from scrub.store.results.read import StudyResults, read_study
 from scrub.store.results.schema import Cell, Setting
-from scrub.store.results.stored import StudyResults
 from scrub.store.sweeps.failure import Cause, Failure, Owner
 from scrub.store.sweeps.grid import Grid
 from scrub.store.sweeps.job import Job
-from scrub.store.sweeps.progress import Progress
 from scrub.store.sweeps.tasks import Block, Check, Look, Read, Task
 from scrub.store.sweeps.work import Survey
 from scrub.store.sweeps.workers import NodeLost, WorkerDied, Workers, WorkersLost, local_workers
@@ -35,13 +34,57 @@ from scrub.study.evaluate import Receipt
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.settings import SEQUENCES
 from scrub.text.errors import GateError, ScrubError
+from scrub.text.files import one_line
+from scrub.text.progress import bar_of
 
 _PATIENCE_SECONDS = 0.5  # until blocks that another sweep has are looked at again
 
 
+class Progress:
+    """A bar over the whole sweep, and a line for each worker; on a terminal or in a notebook, else nothing."""
+
+    def __init__(self, workers: int, shown: bool) -> None:
+        self._bar = bar_of("blocks", shown)
+        self._whole = self._bar.add_task("sweep", total=None)
+        self._workers = [self._bar.add_task("", total=None, visible=False) for _ in range(workers)]
+        self._expected: dict[str, int] = {}  # blocks of each job
+        self._done = 0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def expect(self, job: str, blocks: int) -> None:
+        """Say how many blocks a job has, as far as is known."""
+        self._expected[job] = blocks
+        self._show()
+
+    def begin(self, worker: int, task: Task) -> None:
+        """Show that a worker begins a task."""
+        self._bar.update(self._workers[worker], description=one_line(task), visible=True)
+        self._bar.refresh()  # now, however short the task is
+
+    def end(self, worker: int | None, task: Task, again: int = 0) -> None:
+        """Count a task that ended, in a worker, or since nothing was left of it to do; so many more do it again."""
+        if worker is not None:
+            self._bar.update(self._workers[worker], visible=False)
+        if isinstance(task, Block):
+            self._done += 1
+            self._expected[task.job.key] += again
+        self._show()
+
+    def _show(self) -> None:
+        self._bar.update(self._whole, completed=self._done, total=sum(self._expected.values()))
+
+
 @dataclass
 class Swept:
-    """What a sweep left: where its results are, which cells it asked for, and what failed."""
+    """The outcome of a sweep: where its results are, which cells it asked for, and what failed."""
 
     results: Results
     surveys: list[tuple[Job, Survey]] = field(default_factory=list, repr=False)

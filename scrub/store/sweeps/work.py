@@ -1,4 +1,4 @@
-"""What a worker does of a job: look at what it consists of, pass its gates, measure its blocks.
+"""The work on a job that a worker does: look at what it consists of, pass its gates, measure its blocks.
 
 Everything here is determined by the job: which worker does it, and what that did before, changes no bit of it.
 """
@@ -16,12 +16,13 @@ import pyarrow as pa
 from jaxtyping import Float, Int
 
 from scrub.data.examples import Examples
+from scrub.data.prompts.prompts import token_text
 from scrub.models.model import Model
 from scrub.paths.listing import listed
 from scrub.paths.sources import Y
 from scrub.paths.tree import path_tree
 from scrub.store.results.schema import INPUTS, LOSSES, Cell, Setting
-from scrub.store.sweeps.failure import Cause, Done, Owner, salvage
+from scrub.store.sweeps.failure import Cause, Outcome, Owner, salvage
 from scrub.store.sweeps.job import Job
 from scrub.store.sweeps.ready import Ready, bigram_of, ready
 from scrub.study.draws import BLOCK_SEQUENCES, Pairing
@@ -35,7 +36,7 @@ from scrub.text.errors import GateError, ScrubError
 
 @dataclass(frozen=True)
 class Survey:
-    """What a job consists of: its cells by their names in its plan, and its reference sequences."""
+    """The parts of a job: its cells by their names in its plan, and its reference sequences."""
 
     cells: Mapping[str, Cell]
     inputs: pa.Table
@@ -48,21 +49,21 @@ class Survey:
         return list(found.values())
 
 
-def survey(job: Job) -> Done[Survey]:
-    """What a job consists of, but for the hypotheses that can't be lowered. Raises what is wrong with all of it."""
+def survey(job: Job) -> Outcome[Survey]:
+    """Find the parts of a job, but for hypotheses that can't be lowered. Raises what is wrong with all of it."""
     made = ready(job)
-    return Done(Survey(made.cells, _inputs(made.trial.examples, made.model)), made.wrong)
+    return Outcome(Survey(made.cells, _inputs(made.trial.examples, made.model)), made.wrong)
 
 
 @dataclass(frozen=True)
-class Passed:
-    """What a job that passed its gates leaves: what a results folder keeps of each study, and the receipts."""
+class Clearance:
+    """The record of a job that passed its gates: what a results folder keeps of each study, and the receipt."""
 
     studies: list[dict[str, Any]]
     receipt: Receipt
 
 
-def pass_gates(job: Job, cells: Mapping[str, Cell]) -> Done[Passed]:
+def pass_gates(job: Job, cells: Mapping[str, Cell]) -> Outcome[Clearance]:
     """Pass the gates of a job, but for the hypotheses that fail. Raises what all of it fails with.
 
     `cells` are those of the survey: see :func:`_changed`.
@@ -80,12 +81,12 @@ def pass_gates(job: Job, cells: Mapping[str, Cell]) -> Done[Passed]:
     wrong |= changed
     gates = Gates.joined([each.gates for each in found])
     receipt = Receipt(gates, found[0].basis, frozenset[str]().union(*(each.experiments for each in found)))
-    return Done(Passed([_described(study, made, gates, wrong) for study in made.studies], receipt), wrong)
+    return Outcome(Clearance([_described(study, made, gates, wrong) for study in made.studies], receipt), wrong)
 
 
 def measure(
     job: Job, seed: int, draw: int, block: int, cells: Mapping[str, Cell], receipt: Receipt | None = None
-) -> Done[pa.Table]:
+) -> Outcome[pa.Table]:
     """The rows of some cells, by their names in the plan, for one block of a pairing, but for those that fail.
 
     `cells` are those of the survey: see :func:`_changed`; what the job's `receipt` covers passes no gates anew. Raises
@@ -102,7 +103,7 @@ def measure(
 
     owners = dict.fromkeys(owner for cell in cells.values() if (owner := cell.owner) and owner not in wrong)
     found, others = salvage(list(owners), attempt)
-    return Done(pa.concat_tables(found).unify_dictionaries().combine_chunks(), wrong | others)
+    return Outcome(pa.concat_tables(found).unify_dictionaries().combine_chunks(), wrong | others)
 
 
 def _changed(made: Ready, cells: Mapping[str, Cell]) -> dict[Owner, Cause]:
@@ -196,7 +197,7 @@ def _table(
 
 def _inputs(examples: Examples, model: Model) -> pa.Table:
     tokens = examples.tokens
-    texts = {token: _text(model, token) for token in np.unique(tokens).tolist()}
+    texts = {token: token_text(token, model.tokenizer) for token in np.unique(tokens).tolist()}
     rows = {
         "sequence": range(len(tokens)),
         "tokens": list(tokens.astype(np.int32)),
@@ -206,13 +207,8 @@ def _inputs(examples: Examples, model: Model) -> pa.Table:
     return pa.table(rows, schema=INPUTS)
 
 
-def _text(model: Model, token: int) -> str:
-    """The text of a token, or its id where there is no tokenizer."""
-    return model.tokenizer.decode([token], skip_special_tokens=False) if model.tokenizer else str(token)
-
-
 def _described(trial: Trial, made: Ready, gates: Gates, wrong: Collection[Owner]) -> dict[str, Any]:
-    """What a results folder keeps of a study: what its hypotheses say, and what the gates saw."""
+    """Collect what a results folder keeps of a study: what its hypotheses say, and what the gates saw."""
     cells = {
         name: cell
         for name, cell in made.cells.items()

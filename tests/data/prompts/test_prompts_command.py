@@ -14,11 +14,11 @@ from worded import byte_level, reading
 
 from scrub.cli import _status
 from scrub.data.prompts.generate import given_pair, prompt_pairs, repeated_prompts
-from scrub.data.prompts.texts import token_texts
+from scrub.data.prompts.prompts import token_texts
 from scrub.data.prompts.vocabulary import RANDOM
-from scrub.measure.predictions import Predicted, probabilities
+from scrub.measure.predictions import Predictions, probabilities
 from scrub.models.model import load_model
-from scrub.show.tables.prompts import prompt_table
+from scrub.show.tables.measurements import prompt_table
 
 MODEL = reading(byte_level())
 
@@ -60,7 +60,7 @@ def test_texts_of_tokens_are_the_text(kind: str) -> None:
 
 
 def test_one_prompt_has_no_interval_and_several_have() -> None:
-    one, several = (Predicted.of(MODEL, prompt_pairs(MODEL, count=count)) for count in (1, 5))
+    one, several = (Predictions.of(MODEL, prompt_pairs(MODEL, count=count)) for count in (1, 5))
     assert "mean" not in printed(one)
     assert json.loads(one.to_json())["means"]["clean"] == {"estimate": one.clean[0], "low": None, "high": None}
     means = several.means

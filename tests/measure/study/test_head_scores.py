@@ -14,9 +14,8 @@ from scrub.measure.heads.reading import READINGS
 from scrub.measure.heads.score import HeadScore
 from scrub.measure.heads.scores import score_heads
 from scrub.measure.interventions.ablation import ablate
-from scrub.measure.interventions.context import context_sensitivity
 from scrub.measure.study.heads import HeadStudy, study_heads
-from scrub.measure.study.scores import causal_scores, check_lags, read_scores
+from scrub.measure.study.scores import causal_scores, check_lags, context_sensitivity, read_scores
 from scrub.models.model import Model
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError

@@ -13,8 +13,8 @@ from plain import HEADS, LAYERS, NAMES, POSITIONS, instead, metrics, run
 from published_heads import TEXT, apart, published
 
 import scrub
-from scrub.measure.interventions.context import context_sensitivity
 from scrub.measure.study.heads import ABLATION, ATTENTION, DIRECT, METRICS, PUBLISHED, HeadStudy, Metrics, study_heads
+from scrub.measure.study.scores import context_sensitivity
 from scrub.models.model import Model
 from scrub.study.draws import pair
 from scrub.study.settings import Settings
@@ -145,7 +145,7 @@ def test_prompts_are_drawn_of_the_given_layout(
     assert (found.many.prompts.positions["second"] == query).all()
     if shape == found.one.prompts.inputs.shape[1]:
         assert (found.many.prompts.positions["first"] == found.one.prompts.positions["first"]).all()
-    pairs = found.layout.pairs(model, 3, 0)
+    pairs = found.pairs(3, 0)
     np.testing.assert_array_equal(pairs.inputs[:2], found.many.prompts.inputs)
 
 

@@ -11,7 +11,7 @@ from reported import HOSTILE, QUIET, measured, tricky
 
 from scrub import prepare
 from scrub.show.reports.report import Report, make_report
-from scrub.store.results.stored import StudyResults
+from scrub.store.results.read import StudyResults
 from scrub.study.run import Trial
 
 

@@ -10,7 +10,7 @@ import torch
 
 from scrub import Hypothesis, Settings, prepare
 from scrub.plan.leaves import constants, leaves_of
-from scrub.store.results.stored import Described, StudyResults
+from scrub.store.results.read import HypothesisRecord, StudyResults
 from scrub.study.binding import bind
 from scrub.study.gates import Gates
 from scrub.study.result import BIGRAM, Result
@@ -124,7 +124,7 @@ def tricky(texts: Sequence[str]) -> tuple[StudyResults, Trial]:
 
 def _stored(trial: Trial, result: Result, losses: Mapping[str, np.ndarray], texts: Mapping[int, str]) -> StudyResults:
     described = {
-        each.name: Described(
+        each.name: HypothesisRecord(
             each.name,
             each.claim,
             each.rules,

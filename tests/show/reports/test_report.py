@@ -18,7 +18,7 @@ from reported import QUIET, hypotheses, invented
 
 from scrub import ScrubError, prepare
 from scrub.show.reports.report import Report, command, make_report
-from scrub.store.results.stored import StudyResults
+from scrub.store.results.read import StudyResults
 from scrub.study.run import Trial
 from scrub.text.numbers import Interval
 

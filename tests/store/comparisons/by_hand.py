@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from rich.console import Console
 
 from scrub.data.examples import Examples
-from scrub.store.results.stored import Described, StudyResults
+from scrub.store.results.read import HypothesisRecord, StudyResults
 from scrub.study.gates import Gates
 from scrub.study.metric import LOSS
 from scrub.study.result import Result
@@ -26,7 +26,7 @@ def made(
     seed: int = 0,
     tokens: np.ndarray | None = None,
     texts: Mapping[int, str] | None = None,
-    hypotheses: Sequence[Described] = (),
+    hypotheses: Sequence[HypothesisRecord] = (),
     about: Mapping[str, str] | None = None,
     **changes: Any,
 ) -> StudyResults:
@@ -64,7 +64,7 @@ def made(
         result,
         Examples(tokens, selected),
         dict(enumerate(LETTERS)) if texts is None else texts,
-        {name: described.get(name, Described(name, "", f"k {name} -> y")) for name, _ in rows},
+        {name: described.get(name, HypothesisRecord(name, "", f"k {name} -> y")) for name, _ in rows},
         losses.__getitem__,
         tuple((seed, draw) for draw in range(draws)),
         about or {},
@@ -110,7 +110,7 @@ def ran(trial: Trial) -> StudyResults:
     assert tokenizer is not None
     different = np.unique(examples.tokens)
     texts = {int(token): tokenizer.decode([int(token)], skip_special_tokens=False) for token in different}
-    described = [Described(each.name, each.claim, each.rules) for each in trial.hypotheses]
+    described = [HypothesisRecord(each.name, each.claim, each.rules) for each in trial.hypotheses]
     hypotheses = {each.name: each for each in described}
     return StudyResults(
         trial.run(),

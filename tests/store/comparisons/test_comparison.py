@@ -16,7 +16,7 @@ from scipy import stats
 
 from scrub.store.comparisons.comparison import compare
 from scrub.store.comparisons.leaderboard import leaderboard
-from scrub.store.results.stored import Described
+from scrub.store.results.read import HypothesisRecord
 from scrub.study import statistics
 from scrub.study.statistics import SMALLEST_P, holm, p_value, share_above_zero
 from scrub.text.errors import ScrubError
@@ -89,7 +89,7 @@ def test_the_same_experiment_is_no_improvement(alike: str) -> None:
     stored = drawn(np.random.default_rng(3), 31, TWO)
     base = {name: stored.token_losses(name) for name in ("unscrubbed", "baseline", "a/k")}
     apart = {"losses": 0, "rounding": 1e-8, "hashes": 1e-3}[alike]
-    known = [Described(name, "", "k x -> y", hashes={"k": "1234"}) for name in "ab"] if alike == "hashes" else []
+    known = [HypothesisRecord(name, "", "k x -> y", hashes={"k": "1234"}) for name in "ab"] if alike == "hashes" else []
     found = compare(made(base | {"b/k": base["a/k"] - apart}, hypotheses=known), ["a", "b"])
     (only,) = found.differences
     assert (only.recovered.estimate, only.recovered.low, only.recovered.high) == (0, 0, 0)
@@ -182,8 +182,10 @@ def test_holm_keeps_false_claims_rare(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_changed_is_said_line_by_line() -> None:
     known = [
-        Described("a", "", "\n    splits  a1/k/a0  by mask\n    k  a1/k/** -> y  # all of it\n"),
-        Described("b", "", "splits a1/k/a0 by mask\nk  a1/k/**  ->   y\n   a1/k/a0/** -> x", parameters={"heads": 3}),
+        HypothesisRecord("a", "", "\n    splits  a1/k/a0  by mask\n    k  a1/k/** -> y  # all of it\n"),
+        HypothesisRecord(
+            "b", "", "splits a1/k/a0 by mask\nk  a1/k/**  ->   y\n   a1/k/a0/** -> x", parameters={"heads": 3}
+        ),
     ]
     stored = made(
         {"unscrubbed": [[1.0]] * 3, "baseline": [[2.0]] * 3, "a/k": [[2.0]] * 3, "b/k": [[1.0]] * 3}, hypotheses=known
@@ -233,7 +235,7 @@ def test_every_name_and_number_fits(width: int) -> None:
 
 
 def test_standing_among_random_hypotheses() -> None:
-    randoms = [Described(f"b~{number}", "", "k ** -> y", null_of="b") for number in range(4)]
+    randoms = [HypothesisRecord(f"b~{number}", "", "k ** -> y", null_of="b") for number in range(4)]
     effects = {f"{each.name}/k": 0.5 + 0.1 * at for at, each in enumerate(randoms)}
     stored = drawn(np.random.default_rng(2), 43, TWO | effects, hypotheses=randoms)
     found = compare(stored, ["a", "b"])
@@ -248,7 +250,7 @@ def test_a_random_one_that_is_the_same_experiment_ties() -> None:
     """Whatever the roundings of the runs that they come from."""
     stored = drawn(np.random.default_rng(2), 43, TWO)
     base = {name: stored.token_losses(name) for name in ("unscrubbed", "baseline", *TWO)}
-    randoms = [Described(f"b~{number}", "", "k ** -> y", null_of="b") for number in range(2)]
+    randoms = [HypothesisRecord(f"b~{number}", "", "k ** -> y", null_of="b") for number in range(2)]
     more = {"b~0/k": base["b/k"] + 1e-9, "b~1/k": base["b/k"] + 0.1}
     (standing,) = compare(made(base | more, hypotheses=randoms), ["a", "b"]).chances.values()
     assert (standing.above, standing.count, standing.p) == (0.5, 2, 2 / 3)

@@ -10,7 +10,7 @@ import pytest
 from by_hand import drawn, said
 
 from scrub.store.comparisons.leaderboard import Leaderboard, leaderboard
-from scrub.store.results.stored import Described, StudyResults
+from scrub.store.results.read import HypothesisRecord, StudyResults
 from scrub.text.errors import ScrubError
 
 EFFECTS = {"a/all": 0.3, "b/all": 0.8, "c/all": 0.5, "c/k": 0.9, "d/all": 0.79}
@@ -85,7 +85,7 @@ def test_versions_only_when_asked() -> None:
 
 
 def test_random_hypotheses_are_what_others_stand_among() -> None:
-    randoms = [Described(f"b~{number}", "", "k ** -> y", null_of="b") for number in range(5)]
+    randoms = [HypothesisRecord(f"b~{number}", "", "k ** -> y", null_of="b") for number in range(5)]
     effects = {f"{each.name}/all": 0.6 + 0.08 * at for at, each in enumerate(randoms)}
     stored = study(EFFECTS | effects, hypotheses=randoms)
     found = leaderboard([stored], "s")

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from scrub.store.comparisons.comparison import compare
 from scrub.store.comparisons.moved import LEVELS, moved
-from scrub.store.results.stored import StudyResults
+from scrub.store.results.read import StudyResults
 from scrub.study.evaluate import Evaluator
 from scrub.study.gates import Gates
 from scrub.study.run import prepare

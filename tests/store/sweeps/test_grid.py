@@ -11,12 +11,11 @@ import pytest
 from rich.console import Console
 from sweeping import rows
 
-import scrub.store.sweeps.progress
+import scrub.text.progress
 from scrub.cli import _status
 from scrub.store.sweeps import sweep as engine
 from scrub.store.sweeps.grid import Grid, read_grid
-from scrub.store.sweeps.progress import Progress
-from scrub.store.sweeps.sweep import sweep
+from scrub.store.sweeps.sweep import Progress, sweep
 from scrub.store.sweeps.tasks import Look
 from scrub.store.sweeps.workers import WorkersLost, local_workers
 from scrub.text.errors import ScrubError
@@ -149,7 +148,7 @@ def test_the_bar_shows_what_runs_and_how_far_it_is(monkeypatch: pytest.MonkeyPat
     """On a terminal, whatever things are called there."""
     screen = StringIO()
     console = Console(file=screen, force_terminal=True, width=150)
-    monkeypatch.setattr(scrub.store.sweeps.progress, "Console", lambda **_: console)
+    monkeypatch.setattr(scrub.text.progress, "Console", lambda **_: console)
     sweep("one", sequences=37, dtype="float64", draws=2, workers=1)
     text = screen.getvalue()
     assert "sweep" in text

@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gpt2_double import double
+from small import ROLES, small_gpt2
 from sweeping import rows, same_bits
 
 from scrub.models.model import Model, load_model
 from scrub.store.sweeps import job  # noqa: F401 - which says what is large
+from scrub.store.sweeps.grid import Grid
 from scrub.store.sweeps.sharing import Pieces, Sender, map_pieces, unpickled, write_pieces
 from scrub.store.sweeps.sweep import sweep
 from scrub.text.errors import ScrubError
@@ -98,6 +101,19 @@ def test_two_models_of_one_name_are_told_apart_by_their_weights(model: Model) ->
     made = sweep("one", results="made", models=(other.config, dict(other.params)), data=tokens, workers=1, **FAST)
     (third,) = made.studies()
     assert third.about["weights_hash"] == second.about["weights_hash"]
+
+
+def test_an_object_of_transformers_is_swept_as_any_model(sweeping: Path) -> None:  # noqa: ARG001 - where it runs
+    theirs = double(small_gpt2(vocab_size=11, n_ctx=7, d_model=10))
+    theirs.config.roles = ROLES
+    tokens = np.random.default_rng(3).integers(0, 11, (37, 8))
+    wanted = load_model(theirs, torch.float64).weights_hash
+    for models in (theirs, [theirs], (theirs,)):
+        grid = Grid(studies="one", models=models, data=tokens, dtype="float64")
+        assert grid.trial().model.weights_hash == wanted
+    assert sweep(grid, workers=2, progress=False).only().about["weights_hash"] == wanted
+    with pytest.raises(ScrubError, match="3 is no model: give a name, a path"):
+        sweep("one", models=3, data=tokens, workers=1, **FAST)
 
 
 def test_tokens_in_memory_with_their_own_mask(sweeping: Path) -> None:  # noqa: ARG001 - where it runs

@@ -24,8 +24,7 @@ from scrub.models.checkpoints.checks import (
     read_values,
     without_fields,
 )
-from scrub.models.checkpoints.container import Container
-from scrub.models.checkpoints.layouts import Checkpoint
+from scrub.models.checkpoints.layouts import Checkpoint, Container
 from scrub.models.checkpoints.stored import StoredTensor, Where
 from scrub.models.families import ModelConfig, gpt2
 from scrub.text.errors import ScrubError
@@ -47,7 +46,7 @@ _HEAD = "lm_head.weight"
 
 
 class Fields(BaseModel):
-    """What config.json says that changes the computation, with the defaults of transformers' GPT2Config."""
+    """The fields of config.json that change the computation, with the defaults of transformers' GPT2Config."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
 

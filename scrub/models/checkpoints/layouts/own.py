@@ -21,9 +21,8 @@ from scrub.models.checkpoints.checks import (
     read_values,
     without_fields,
 )
-from scrub.models.checkpoints.container import Container
-from scrub.models.checkpoints.layouts import Checkpoint
-from scrub.models.checkpoints.names import TENSORS
+from scrub.models.checkpoints.layouts import Checkpoint, Container
+from scrub.models.checkpoints.reading import TENSORS
 from scrub.models.checkpoints.stored import StoredTensor, Where
 from scrub.models.families import ModelConfig, architectures
 

@@ -13,9 +13,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from scrub.models.checkpoints.container import Container
-from scrub.models.checkpoints.layouts import Checkpoint, transformer_lens
-from scrub.models.checkpoints.names import TENSORS
+from scrub.models.checkpoints.layouts import Checkpoint, Container, transformer_lens
+from scrub.models.checkpoints.reading import TENSORS
 from scrub.models.checkpoints.stored import StoredTensor, Where
 from scrub.text.errors import ScrubError
 from scrub.text.files import shown

@@ -18,9 +18,8 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from scrub.models.checkpoints.checks import Shapes, check_config, check_tensors, read_values, without_fields
-from scrub.models.checkpoints.container import Container
-from scrub.models.checkpoints.layouts import Checkpoint
-from scrub.models.checkpoints.names import TOKENIZER_CONFIG
+from scrub.models.checkpoints.layouts import Checkpoint, Container
+from scrub.models.checkpoints.reading import TOKENIZER_CONFIG
 from scrub.models.checkpoints.stored import StoredTensor, Where
 from scrub.models.families import attention_only
 from scrub.text.errors import ScrubError
@@ -35,7 +34,7 @@ _UNEMBED_BIAS = "unembed.b_U"
 
 
 class Fields(BaseModel):
-    """What config.json says, with the defaults of HookedTransformerConfig."""
+    """The fields of config.json, with the defaults of HookedTransformerConfig."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True)
 

@@ -1,19 +1,24 @@
-"""Comparisons, and where the loss moved, as tables in a terminal or a file."""
+"""The tables of results: of a study, of a sweep, of comparisons, and of where the loss moved."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import pandas as pd
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
-from scrub.show.difference import coloured
+from scrub.show.text import coloured_difference
 from scrub.store.comparisons.changes import Change
-from scrub.store.comparisons.comparison import LEVEL, Comparison, Difference
+from scrub.store.comparisons.comparison import LEVEL, Comparison, Difference, chance
 from scrub.store.comparisons.leaderboard import Board, Leaderboard
 from scrub.store.comparisons.moved import Most, Moved, Side
+from scrub.store.results.read import StudyResults
+from scrub.study.experiments import ALL_SCRUBBED
+from scrub.study.hypothesis import ALL
 from scrub.study.null import Standing
+from scrub.study.result import BIGRAM, Result
 from scrub.study.statistics import SMALLEST_P
 from scrub.text.files import one_line, shown
 from scrub.text.frames import with_cells
@@ -25,6 +30,66 @@ _STYLES = {"better": "green", "worse": "red", "same": "dim", "unclear": ""}
 _MARKS = {"+": "green", "-": "red", " ": "dim"}
 PATH_LINES = 40  # of a difference of paths
 CONTEXT_CELLS = 72  # of text around a token, at the most
+
+
+def parts_table(stored: StudyResults) -> FrameTable:
+    """Put the parts of every hypothesis side by side; beside them, where there are random ones, which it is above."""
+    rows = [row for row in stored.result.table if not stored.described(row.hypothesis).null_of]
+    stands = {(row.hypothesis, row.part): chance(stored, row.hypothesis, row.part) for row in rows}
+    parts = list(dict.fromkeys(row.part for row in rows))
+    tested = [part for part in parts if any(among and of == part for (_, of), among in stands.items())]
+    cells: dict[str, dict[str, object]] = {}
+    for row in rows:
+        line, among = cells.setdefault(row.hypothesis, {}), stands[row.hypothesis, row.part]
+        line[row.part] = row.recovered
+        if among:
+            line[_against(row.part)] = f"above {among.beaten} of {among.count}, p = {among.p:.2g}"
+    columns = [Column(part, digits=1, missing="") for part in parts]
+    frame = pd.DataFrame([{"hypothesis": name, **line} for name, line in cells.items()])
+    return FrameTable(frame, [Column("hypothesis"), *columns, *(Column(_against(part), left=False) for part in tested)])
+
+
+def _against(part: str) -> str:
+    return f"{part} against random"
+
+
+def anchors_table(result: Result) -> FrameTable:
+    """List the losses that the scale hangs on, and what they recover: two are 0 and 100 by definition."""
+    recovered = {name: result.recovered(name) for name in result.losses}
+    rows = [
+        (
+            name.replace("_", " "),
+            loss,
+            recovered[name] if name in {ALL_SCRUBBED, BIGRAM} else PLAIN.number(recovered[name].estimate, 0),
+        )
+        for name, loss in result.losses.items()
+    ]
+    frame = pd.DataFrame([*rows, ("baseline - unscrubbed", result.gap, "")], columns=["anchor", "loss", "recovered"])
+    loss = Column("loss", f"{result.metric}, {result.unit}", 3)
+    return FrameTable(frame, [Column("anchor"), loss, Column("recovered", "recovered, %", 1)])
+
+
+def rows_table(result: Result) -> FrameTable:
+    """List the parts of every hypothesis: what each recovers, and how much more than the one before it."""
+    gains, before = [], dict[str, str]()
+    for hypothesis, part in result.rows:
+        experiment = f"{hypothesis}/{part}"
+        gains.append(result.improvement(experiment, before[part]) if part in before else None)
+        before[part] = experiment
+    recovered = Column(
+        "recovered", "recovered, %", 1, ends=("low", "high"), style=lambda row: "bold" if row["part"] == ALL else ""
+    )
+    columns = [
+        Column("hypothesis"),
+        Column("part"),
+        recovered,
+        *([Column("published", digits=6, kind="g", missing="")] if result.published else []),
+        Column("gain", "over the one before", 1, sign=True, missing=""),
+        Column("loss", result.metric, 3),
+        Column("mean_abs_change", "|change|", 3),
+        Column("kl", "KL", 3),
+    ]
+    return FrameTable(with_cells(result.frame(), {"gain": gains}), columns, by="hypothesis")
 
 
 def comparison_tables(of: Comparison, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
@@ -151,7 +216,7 @@ def _change(of: Change) -> Iterator[RenderableType]:
         yield Text(
             f"\nin paths, {part}: what feeds them, before -> now" if tree.children else f"\nin paths, {part}: nothing"
         )
-        yield coloured(tree, PATH_LINES)
+        yield coloured_difference(tree, PATH_LINES)
 
 
 def _most(title: str, of: Moved, level: str, columns: Sequence[Column]) -> Iterator[RenderableType]:

@@ -1,0 +1,276 @@
+"""The tables of measurements: of a study of heads, of interventions, weights, paths and roles, and of prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
+from textwrap import fill
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.text import Text
+from tokenizers import Tokenizer
+
+from scrub.data.examples import FIRST, QUERY, TARGET, Examples
+from scrub.data.prompts.prompts import token_text, token_texts
+from scrub.measure.heads.mechanism import Mechanism
+from scrub.measure.heads.roles import RoleEvidence
+from scrub.measure.heads.score import Head, HeadScore, head_name
+from scrub.measure.interventions.ablation import DIFFERENTIAL, EFFECT, LOG_EFFECT, SHIFT, Ablation
+from scrub.measure.interventions.patching import LOG_PROBABILITY, MEASURES, Patching
+from scrub.measure.predictions import Predictions
+from scrub.measure.study.heads import ATTENTION, METRICS, SHORT, HeadStudy, Metrics
+from scrub.measure.weights.links import Links
+from scrub.text.frames import with_cells
+from scrub.text.numbers import PLAIN, Interval
+from scrub.text.tables import Column, FrameTable
+from scrub.text.tokens import marked, visible
+
+SCORES_ABREAST = 5  # in a table
+TITLE_CHARACTERS = 16  # of a column's title on one line
+_PERCENT, _DIGITS = "fraction", {"probability": 3}  # 2 digits for all other units
+SHOWN_TOKENS = 10  # of each experiment, those whose loss changes most
+SHOWN_POSITIONS = 24  # columns of a table of percentages
+SHOWN_PROMPTS = 20
+CLEAN, CORRUPTED = "P(expected)", "P, corrupted"
+_TARGET, _QUERY, _CHANGED = "bold green", "bold cyan", "bold red"
+
+
+def study_tables(study: HeadStudy, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
+    """List the top heads by each metric, the overlaps and the rank correlations."""
+    for name in METRICS:
+        yield _top(study, name)
+    yield _overlaps(study)
+    yield _correlations(study)
+
+
+def shown_study(study: HeadStudy, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+    """Say what was measured on what, over the tables of it."""
+    yield Text(study.heading)
+    yield from study_tables(study, console, options)
+
+
+def scores_tables(scores: Iterable[HeadScore]) -> Iterator[FrameTable]:
+    """List every head with some scores: tables of what was measured on the same sequences, of a few scores each."""
+    by_place: dict[str, list[HeadScore]] = {}
+    for score in scores:
+        by_place.setdefault(score.on, []).append(score)
+    for on, together in by_place.items():
+        for start in range(0, len(together), SCORES_ABREAST):
+            some = together[start : start + SCORES_ABREAST]
+            titles = [f"{score.name}, {'%' if score.unit == _PERCENT else score.unit}" for score in some]
+            yield _heads(f"scores on {on}", some[0].heads, dict(zip(titles, some, strict=True)))
+
+
+def _top(study: HeadStudy, name: str) -> FrameTable:
+    order = [name, *(other for other in METRICS if other != name)]
+    heads = study.first.scores[name].top(study.first.top)
+    scores = {
+        SHORT[metric] if metrics is study.one else f"{SHORT[metric]}\n{_many(metrics)}": metrics.scores[metric]
+        for metrics in study.both
+        for metric in order
+    }
+    return _heads(f"top {len(heads)} by {name}", heads, scores)
+
+
+def _heads(title: str, heads: Sequence[Head], scores: Mapping[str, HeadScore]) -> FrameTable:
+    """List heads with scores by their titles; fractions in percent."""
+    frame = pd.DataFrame({"head": map(head_name, heads)})
+    columns = [Column("head")]
+    for titled, score in scores.items():
+        frame = with_cells(frame, {titled: map(score.interval, heads)})
+        broken = "\n".join(fill(line, TITLE_CHARACTERS) for line in titled.split("\n"))
+        if score.unit == _PERCENT:
+            columns.append(Column(titled, broken, 1, unit="%", factor=100, lone=True))
+        else:
+            columns.append(Column(titled, broken, _DIGITS.get(score.unit, 2), sign=True, lone=True))
+    return FrameTable(frame, columns, title)
+
+
+def _many(metrics: Metrics) -> str:
+    return f"{len(metrics.prompts)} prompt{'s' if len(metrics.prompts) > 1 else ''}"
+
+
+def _overlaps(study: HeadStudy) -> FrameTable:
+    agreement, many = study.first.agreement, _many(study.many)
+    rows = [
+        {
+            "scores": "all three" if len(overlap.scores) > 2 else _and(overlap.scores),
+            "count": overlap.count,
+            "chance": overlap.by_chance,
+            "many": study.many.agreement.overlap(*overlap.scores).count,
+            "which": " ".join(map(head_name, overlap.heads)),
+        }
+        for overlap in agreement.overlaps
+    ]
+    columns = [
+        Column("scores", f"overlap of the top {len(agreement.sets[ATTENTION])} heads"),
+        Column("count", "this prompt" if study.one else many, 0, lone=True),
+        Column("chance", "by chance", 1),
+        *([Column("many", many, 0, lone=True)] if study.one else []),
+        Column("which"),
+    ]
+    return FrameTable(pd.DataFrame(rows), columns)
+
+
+def _correlations(study: HeadStudy) -> FrameTable:
+    titles = {"this prompt" if metrics is study.one else _many(metrics): metrics.agreement for metrics in study.both}
+    pairs = list(combinations(METRICS, 2))
+    correlations: dict[str, list[Interval]] = {
+        title: [agreement.correlation(*pair) for pair in pairs] for title, agreement in titles.items()
+    }
+    frame = pd.DataFrame({"scores": map(_and, pairs), **correlations})
+    columns = [Column(title, digits=2, sign=True, lone=True) for title in titles]
+    return FrameTable(frame, [Column("scores", "rank correlation over all heads"), *columns])
+
+
+def _and(names: Iterable[str]) -> str:
+    return " and ".join(SHORT[name] for name in names)
+
+
+def ablation_table(ablation: Ablation) -> FrameTable:
+    """List the experiments, the largest rise of the loss first."""
+    frame = ablation.frame().sort_values(LOG_EFFECT, ascending=False, kind="stable")
+    titles = {
+        "loss after": "loss after",
+        LOG_EFFECT: "rise",
+        "probability after": "P(target) after",
+        EFFECT: "P before - after",
+        SHIFT: "uniform shift",
+        DIFFERENTIAL: "differential effect",
+    }
+    return FrameTable(frame, [Column("ablated"), *(_interval(name, title, 3) for name, title in titles.items())])
+
+
+def ablated_tokens(ablation: Ablation) -> FrameTable:
+    """List the tokens whose loss changes most in each experiment."""
+    found = []
+    for name in ablation.names:
+        frame = ablation.tokens(name)
+        most = frame["rise"].abs().sort_values(ascending=False, kind="stable").index[:SHOWN_TOKENS]
+        found.append(frame.loc[most].assign(ablated=name))
+    columns = [
+        Column("ablated"),
+        Column("sequence", digits=0),
+        Column("position", digits=0),
+        Column("token", cell=lambda row: marked(row["token"])),
+        Column("target", cell=lambda row: marked(row["target"])),
+        *(Column(name, digits=3) for name in ("loss before", "loss after", "rise")),
+    ]
+    return FrameTable(pd.concat(found), columns)
+
+
+def patching_table(patching: Patching, back: bool) -> FrameTable:
+    """List the patches, first what the clean run brings back most, or the corrupted run takes away most."""
+    frame = patching.frame().assign(patched=patching.names)
+    recovered = f"{MEASURES[0]} recovered"
+    by = LOG_PROBABILITY if frame[recovered].isna()[:1].any() else recovered
+    columns = [Column("patched")]
+    for measure in MEASURES:
+        title = "P(answer)" if measure != LOG_PROBABILITY else "log P(answer)"
+        columns += [_interval(measure, title, 3), _interval(f"{measure} recovered", "recovered, %", 1)]
+    return FrameTable(frame.sort_values(by, ascending=back, kind="stable"), columns)
+
+
+def patching_grid(patching: Patching, texts: Sequence[str]) -> FrameTable:
+    """Put percent recovered into a table, site by position, whose texts are given."""
+    grid = patching.grid()
+    columns = [Column("site", "recovered, %")]
+    for position in map(int, grid.columns[:SHOWN_POSITIONS]):
+        text = visible(texts[position])
+        title = text if text.startswith(str(position)) else f"{position} {text}"
+        columns.append(Column(str(position), title, 0))
+    more = len(grid.columns) - SHOWN_POSITIONS
+    return FrameTable(grid.reset_index(), columns, caption=f"and {more:,} more positions" if more > 0 else "")
+
+
+def links_table(links: Links, top: int) -> FrameTable:
+    """List the largest scores of what reads what, beside those of random matrices."""
+    columns = [
+        *(Column(name) for name in ("from", "to", "slot")),
+        Column("score", digits=4),
+        Column("baseline", "random [95 %]", 4, ends=("low", "high")),
+        Column("above", "above random", 4, sign=True),
+        Column("draws_below", "draws below", left=False, cell=lambda row: f"{row['draws_below']:.1%}"),
+    ]
+    return FrameTable(links.frame().head(top), columns)
+
+
+def mechanism_table(mechanism: Mechanism, top: int) -> FrameTable:
+    """List the best paths into each slot of a head."""
+    best = mechanism.frame().groupby("slots", sort=False).head(top)
+    columns = [
+        Column("slots", "slot"),
+        Column("path", "path that is real"),
+        Column("recovered", "recovered, %", 1, ends=("low", "high")),
+        Column("loss", digits=3),
+    ]
+    return FrameTable(best, columns, by="slots")
+
+
+def roles_table(measured: RoleEvidence) -> FrameTable:
+    """List what every head attends to, and its role."""
+    frame = measured.frame()
+    columns = [
+        Column(name, digits=None if name in {"head", "role"} else 2, left=True, lone=True) for name in frame.columns
+    ]
+    return FrameTable(frame, columns)
+
+
+def _interval(name: str, title: str, digits: int) -> Column:
+    """Make a column with the ends of its interval as frames name them (see interval_columns)."""
+    return Column(name, title, digits, ends=(f"{name}, low", f"{name}, high"), lone=True)
+
+
+def prediction_tables(of: Predictions, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
+    """List the prompts with the probability of what is expected after each, and the means over them."""
+    count = f"{len(of.prompts)} {'prompt' if of.prompts.other is None else 'pair'}"
+    count += "" if len(of.prompts) == 1 else "s"
+    yield f"{of.model.name}: {count}; positions count from 0; P of the expected token"
+    probabilities = {CLEAN: of.clean} | ({} if of.corrupted is None else {CORRUPTED: of.corrupted})
+    yield prompt_table(of.prompts, of.model.tokenizer, probabilities)
+    if len(of.prompts) > 1:
+        for name, mean in of.means.items():
+            where = "" if of.corrupted is None else f", {name}"
+            yield f"mean P over prompts{where}: {PLAIN.with_ends(mean, 4)} (95 %)"
+
+
+def prompt_table(
+    prompts: Examples,
+    tokenizer: Tokenizer | None,
+    probabilities: Mapping[str, Float[np.ndarray, " prompt"]] | None = None,
+    most: int = SHOWN_PROMPTS,
+) -> FrameTable:
+    """Make a row for each of the first prompts: its text with the target and the query between marks, and positions.
+
+    Of pairs, the corrupted prompt stands on a line of its own below the clean one, what was changed between marks.
+    `probabilities` are more columns, a number for every prompt.
+    """
+    rows = []
+    for at in range(min(most, len(prompts))):
+        positions = {name: int(prompts.positions[name][at]) for name in (FIRST, TARGET, QUERY)}
+        text = _text(prompts, at, tokenizer, {positions[TARGET]: _TARGET, positions[QUERY]: _QUERY})
+        if prompts.other is not None:
+            changed = dict.fromkeys(prompts.changed[at].nonzero()[0].tolist(), _CHANGED)
+            text = Text("\n").join([text, _text(prompts.swapped(), at, tokenizer, changed)])
+        expected = Text(marked(token_text(int(prompts.expected[at]), tokenizer)), _TARGET)
+        shown = {title: values[at] for title, values in (probabilities or {}).items()}
+        rows.append({"prompt": text, **positions, "expected": expected, **shown})
+    columns = [
+        Column("prompt"),
+        *(Column(name, title, 0) for name, title in ((FIRST, "first"), (TARGET, "target"), (QUERY, "query"))),
+        Column("expected"),
+        *(Column(title, digits=4) for title in probabilities or ()),
+    ]
+    more = len(prompts) - len(rows)
+    return FrameTable(pd.DataFrame(rows), columns, caption=f"and {more:,} more" if more else "")
+
+
+def _text(prompts: Examples, at: int, tokenizer: Tokenizer | None, marks: Mapping[int, str]) -> Text:
+    """Write a prompt, its tokens one after another, those at the positions of `marks` between marks in their style."""
+    texts = token_texts(prompts.inputs[at], tokenizer)
+    return Text.assemble(
+        *((marked(text), marks[here]) if here in marks else visible(text) for here, text in enumerate(texts))
+    )
