@@ -92,7 +92,7 @@ def _below(current: ast.AST, above: tuple[ast.AST, ...], function: str, text: _T
     if isinstance(current, ast.FunctionDef) and isinstance(last, ast.Return) and not found:
         kind = ast.unparse(current.returns or ast.Constant(None)).partition("[")[0]
         found = [text.fault("emptied", last, f"return {EMPTY.get(kind, 'None')}", here, above)]
-    yield from found
+    yield from (fault for fault in found if fault.before != fault.after)
 
 
 def _matters(child: ast.AST, parent: Any) -> bool:
