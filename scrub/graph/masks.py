@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar
@@ -40,7 +39,7 @@ class Mask:
         return keys.clamp(min=0).minimum(query[..., None]), exists
 
 
-class _Masks(Mapping[str, Mask]):
+class _Masks:
     """The masks by name: three with names of their own, `first`, and the families `last N`, `lag N`."""
 
     named: ClassVar = {
@@ -64,14 +63,8 @@ class _Masks(Mapping[str, Mask]):
             f"'last N' (the last N positions) or 'lag N' (the position N before), with N of at most {DIGITS} digits"
         )
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.named)
 
-    def __len__(self) -> int:
-        return len(self.named)
-
-
-MASKS: Mapping[str, Mask] = _Masks()
+MASKS = _Masks()
 
 
 def spans(text: str) -> list[tuple[int, int]]:

@@ -20,8 +20,8 @@ NUMBERS_ON_CARD = 1 << 27  # fewer leave a GPU waiting for the next operation
 class Place:
     """Where a plan runs, which decides how: on a device, with gradients or without."""
 
-    device: str = "cpu"
-    grad: bool = False
+    device: str
+    grad: bool
 
     @property
     def numbers_at_once(self) -> int:
@@ -51,11 +51,6 @@ class Runner:
         self.leaves = leaves_of(plan)
         self._constants = {**constants(self.leaves, params, positions, device), **(held or {})}
         self._kept = None if grad else self._compute_once()
-
-    @property
-    def device(self) -> str:
-        """Name the device that leaves are bound on."""
-        return self.place.device
 
     @property
     def once(self) -> dict[int, Tensor]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from scrub.graph.masks import MASKS, positions_inside, spans
+from scrub.graph.masks import MASKS, on_device, positions_inside, spans
 from scrub.text.errors import ScrubError
 
 QUERIES = 11
@@ -87,3 +87,12 @@ def test_what_is_no_span_is_one_clear_line(text: str) -> None:
         with pytest.raises(ScrubError) as caught:
             read(text)
         assert str(caught.value) == f"{text!r} is no span of positions: write them as 4..7 or 4..7,9, counted from 0"
+
+
+def test_numbers_on_a_device_serve_where_gradients_are_wanted_wherever_they_were_made() -> None:
+    with torch.inference_mode():
+        numbers = on_device((2, 3, 29), torch.device("cpu"))
+    weight = torch.ones(31, requires_grad=True)
+    weight[numbers].prod().backward()
+    assert weight.grad is not None
+    assert weight.grad.nonzero()[:, 0].tolist() == [2, 3, 29]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from small import Small, small
 
-from scrub.graph.node import Node
+from scrub.graph.node import Node, node
 from scrub.paths.locate import below, locate
 from scrub.paths.pattern import Pattern
 from scrub.text.errors import ScrubError
@@ -75,6 +75,11 @@ def test_a_pattern_that_matches_nothing_names_the_nearest(graph: Node, pattern: 
     assert all(f"'{each}" in named for each in nearest), message
     assert named.count("'") <= 6  # three of them
     assert "\n" not in message
+
+
+def test_in_a_graph_without_steps_nothing_matches() -> None:
+    with pytest.raises(ScrubError, match="matches no path"):
+        locate(Pattern("**"), node("position"))
 
 
 @pytest.mark.parametrize("n_layers", [2, 12])

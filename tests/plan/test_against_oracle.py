@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import event, given
+from hypothesis import event, example, given
 from hypothesis import strategies as st
 from oracle import Oracle, Path
 from small import Small, small, small_gpt2
@@ -199,7 +199,31 @@ def same(name: str, found: Tensor, answer: Tensor) -> None:
     torch.testing.assert_close(found, answer, rtol=0, atol=1e-9, msg=lambda message: f"{name}: {message}")
 
 
+def told_apart(family: str, split: Spec, *experiments: tuple[str, str]) -> Case:
+    """A case that is written out: a split of a model of two layers, and experiments of a rule each."""
+    sizes = dict(zip(KEYS, SIZES[0], strict=True))
+    return Case(family, 2, 1, sizes, {}, [split], [[], *([rule] for rule in experiments)])
+
+
+# What random cases hardly ever reach: both parts of a mask with their queries and keys, one of them on other values;
+# experiments that differ in some heads of the last layer, or of one whose stream an MLP reads, and in nothing else.
+IN_A_MASK = told_apart("standard", ("a1", "mask", ["previous"]), ("a1[previous]/v/a0", "y"), ("a1[rest]/v/**", "y"))
+HEADS = (("**/a1.0/v/**", "y"), ("**/a1.0/{q,k}/**", "like f"))
+IN_SOME_HEADS = [told_apart(family, ("**/a1", "heads", ["0"]), *HEADS) for family in ("standard", "gpt2")]
+
+
+def test_the_examples_are_of_what_random_cases_hardly_reach() -> None:
+    """Values that are told apart in a mask are subtracted there once, streams that differ in some heads share a map."""
+    plans = [compile_plan({str(at): losses(case.graph(at)) for at in range(3)}) for case in (IN_A_MASK, *IN_SOME_HEADS)]
+    masked, *shared = [[step.node for step in plan.steps] for plan in plans]
+    assert [each.inputs[1].op for each in masked if each.op == "attend_masked"] == ["sub", "sub"]
+    assert all(sum(each.op == "change" for each in steps) == 3 for steps in shared)
+
+
 @given(cases())
+@example(IN_A_MASK)
+@example(IN_SOME_HEADS[0])
+@example(IN_SOME_HEADS[1])
 def test_the_plan_agrees_with_the_oracle(case: Case) -> None:
     """Logits, losses and divergences of several experiments in one plan, of all rows and of selected ones."""
     model, outputs, answers = case.model, {}, {}

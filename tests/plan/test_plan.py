@@ -20,6 +20,7 @@ from scrub.paths.splits import Split
 from scrub.plan.leaves import leaves_of
 from scrub.plan.plan import Plan, compile_plan
 from scrub.plan.rows import select_rows
+from scrub.plan.runner import Place
 from scrub.study.metric import divergence, losses
 
 GROUPS = (
@@ -327,3 +328,7 @@ def test_values_at_selected_rows_keep_the_names_that_paths_know(model: Small) ->
     named = {label for labels in plan.labels.values() for label in labels.split()}
     assert {"a1.0", "a1.rest", "q", "k", "v", "emb", "a0"} <= named
     assert [plan.steps[at].node.op for at, labels in plan.labels.items() if "a1." in labels] == ["output", "output"]
+
+
+def test_a_card_works_on_more_numbers_at_once_than_a_core() -> None:
+    assert Place("cpu", False).numbers_at_once < Place("cuda:0", False).numbers_at_once
