@@ -1,6 +1,7 @@
 """The source of the standard library of the Python that runs this, split into a training and a validation side."""
 
 import hashlib
+import os
 import sysconfig
 import tokenize
 from collections.abc import Iterator
@@ -45,10 +46,15 @@ def read_source(path: Path) -> str | None:
 
 def source_paths(root: Path, skipped: set[str] = SKIPPED_FOLDERS) -> Iterator[Path]:
     """Find the Python files under a root that are written by people, sorted by path."""
-    for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).as_posix()):
-        parts = path.relative_to(root).parts
-        if not skipped & set(parts) and not any(part.startswith(SKIPPED_PREFIXES) for part in parts):
-            yield path
+    found: list[str] = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = [each for each in folders if each not in skipped and not each.startswith(SKIPPED_PREFIXES)]
+        found += [
+            os.path.join(folder, each)  # noqa: PTH118 - every run on the library waits for this
+            for each in files
+            if each.endswith(".py") and each not in skipped and not each.startswith(SKIPPED_PREFIXES)
+        ]
+    yield from map(Path, sorted(found, key=lambda path: path.replace(os.sep, "/")))
 
 
 def source_files(root: Path) -> Iterator[SourceFile]:
