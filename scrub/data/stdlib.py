@@ -6,6 +6,7 @@ Its sequences for one tokenizer are kept in the user's cache.
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import sysconfig
 import tokenize
@@ -64,10 +65,15 @@ def read_source(path: Path) -> str | None:
 
 def source_paths(root: Path) -> Iterator[Path]:
     """Find the Python files under a root that are written by people, sorted by path."""
-    for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).as_posix()):
-        parts = path.relative_to(root).parts
-        if not SKIPPED_FOLDERS & set(parts) and not any(part.startswith(SKIPPED_PREFIXES) for part in parts):
-            yield path
+    found: list[str] = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = [each for each in folders if each not in SKIPPED_FOLDERS and not each.startswith(SKIPPED_PREFIXES)]
+        found += [
+            os.path.join(folder, each)  # noqa: PTH118 - every run on the library waits for this
+            for each in files
+            if each.endswith(".py") and each not in SKIPPED_FOLDERS and not each.startswith(SKIPPED_PREFIXES)
+        ]
+    yield from map(Path, sorted(found, key=lambda path: path.replace(os.sep, "/")))
 
 
 def source_files(root: Path) -> Iterator[SourceFile]:

@@ -250,7 +250,7 @@ class _Look:
             for leaf, value in values.items()
         }
         runner = basis.runner(self._plan, self._outputs, pairing.examples.context, values)
-        bound, real = bind(runner.leaves, seen, seen.order, runner.device)
+        bound, real = bind(runner.leaves, seen, seen.order, runner.place.device)
         return {name: value[..., 0][real] for name, value in runner(bound).items()}
 
     def deviation(self, basis: _Basis, pairing: Pairing) -> float:
@@ -293,7 +293,7 @@ class _Look:
             return {}
         outputs = _by_few_tokens({str(number): of for number, of in enumerate(self._leaves.values())})
         runner = basis.runner(compile_plan(outputs, selected=False), outputs, seen.examples.context, {})
-        values = runner(bind(runner.leaves, seen, seen.order, runner.device)[0])
+        values = runner(bind(runner.leaves, seen, seen.order, runner.place.device)[0])
         return {leaf: values[str(number)] for number, leaf in enumerate(self._leaves)}
 
 

@@ -11,17 +11,20 @@ from scrub.measure.heads.roles import measure
 from scrub.models.find import find
 from scrub.study.run import Trial
 
-SEQUENCES = 24
+SEQUENCES, POSITIONS = 12, 128
+SETTINGS = scrub.Settings(sequences=SEQUENCES, progress=False)
 
 
 @pytest.fixture(scope="module")
 def trial() -> Trial:
-    return scrub.prepare("gpt2_induction", settings=scrub.Settings(sequences=SEQUENCES, progress=False))
+    """As it is shipped, on its own sequences of 300 positions."""
+    return scrub.prepare("gpt2_induction", settings=SETTINGS)
 
 
 @pytest.fixture(scope="module")
 def result(trial: Trial) -> scrub.Result:
-    return trial.run()
+    """On their beginnings, where as much happens."""
+    return scrub.run("gpt2_induction", trial.model, trial.examples.tokens[:, : POSITIONS + 1], SETTINGS)
 
 
 def test_transformers_loads_it_as_it_is(trial: Trial) -> None:

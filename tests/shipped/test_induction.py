@@ -9,7 +9,7 @@ from story import assert_sound
 import scrub
 from scrub.measure.heads.roles import measure
 
-SEQUENCES = 24
+SEQUENCES = 12
 
 
 @pytest.fixture(scope="module")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from gpt2_read import HEADS, LAYERS, POSITIONS, Read, random_gpt2, read, saved
+from doubles import HEADS, LAYERS, Double, random_double
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small import Small, small
+from torch import Tensor
 
 from scrub.data.examples import PROMPTS, REPEATED, TEXT, Examples
 from scrub.data.prompts.prompts import as_prompts
@@ -28,19 +30,66 @@ from scrub.measure.heads.scores import score_heads
 from scrub.models.model import Model, load_model, make_model
 from scrub.text.errors import ScrubError
 
+VOCAB, POSITIONS = 53, 13
 NAMES = [*READINGS, "lag 3"]
 
 
-@pytest.fixture(scope="module")
-def theirs() -> torch.nn.Module:
-    return random_gpt2(seed=5).requires_grad_(False)
+@dataclass(frozen=True)
+class Read:
+    """One sequence's run: patterns [layer, head, query, key], what each head writes, the final stream."""
+
+    model: Double
+    tokens: list[int]
+    patterns: Tensor
+    written: Tensor  # [layer, head, position, d_model]
+    stream: Tensor  # [position, d_model]
+
+    def ending(self, query: int) -> Callable[[Tensor], Tensor]:
+        """The final LayerNorm, with the deviation that the run has at a query, and the unembedding."""
+        norm, table = self.model.theirs.transformer.ln_f, self.model.theirs.lm_head.weight
+        deviation = (self.stream[query].var(unbiased=False) + norm.eps).sqrt()
+        return lambda x: ((x - x.mean()) / deviation * norm.weight + norm.bias) @ table.T
+
+    def direct_effect(self, layer: int, head: int, query: int, target: int) -> float:
+        """The derivative of log P(target) along what the head writes."""
+        ending, along = self.ending(query), self.written[layer, head, query]
+        here = self.stream[query].clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(ending(here).log_softmax(-1)[target], here)
+        return float(gradient @ along)
+
+    def copying(self, layer: int, head: int, query: int) -> float:
+        """The attended token's logit less the mean of all others, by attention."""
+        ending = self.ending(query)
+        with torch.no_grad():
+            logits = (ending(self.written[layer, head, query]) - ending(torch.zeros_like(self.stream[query]))).numpy()
+        found = 0.0
+        for key in range(query + 1):
+            token = self.tokens[key]
+            raised = logits[token] - np.delete(logits, token).mean()
+            found += float(self.patterns[layer, head, query, key]) * raised
+        return found
+
+
+def read(model: Double, rows: np.ndarray) -> Iterator[Read]:
+    """What the model does with each sequence, all but its last token."""
+    for row in torch.from_numpy(rows):
+        seen = model.run(row[None, :-1])
+        written = [torch.cat([model.written(seen, at, head) for head in range(HEADS)]) for at in range(LAYERS)]
+        stream = seen.at["stream", LAYERS][0]
+        yield Read(model, row[:-1].tolist(), torch.cat(seen.patterns), torch.stack(written), stream)
 
 
 @pytest.fixture(scope="module")
-def model(theirs: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Model:
-    found = load_model(saved(theirs, tmp_path_factory.mktemp("gpt2")), torch.float64)
-    theirs.double()
-    return found
+def theirs() -> Double:
+    return random_double(VOCAB, POSITIONS, seed=5)
+
+
+@pytest.fixture(scope="module")
+def model(theirs: Double, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    folder = tmp_path_factory.mktemp("gpt2")
+    theirs.theirs.save_pretrained(folder)
+    theirs.theirs.double()
+    return load_model(folder, torch.float64)
 
 
 def prompts() -> Examples:
@@ -95,9 +144,7 @@ def target_of(on: str, query: int, sequence: int) -> int | None:
 
 
 @pytest.mark.parametrize(("on", "at_once"), [(PROMPTS, 2), (TEXT, 3), (REPEATED, 1 << 27)])
-def test_parity(
-    model: Model, theirs: torch.nn.Module, read_at_once: Callable[[int], None], on: str, at_once: int
-) -> None:
+def test_parity(model: Model, theirs: Double, read_at_once: Callable[[int], None], on: str, at_once: int) -> None:
     """Every score, head by head, sequence by sequence."""
     read_at_once(at_once)
     examples = EXAMPLES[on]()
@@ -125,7 +172,7 @@ def test_parity(
         assert (found[name].on, found[name].unit) == (on, definition(name).unit)
 
 
-def test_direct_effect_of_a_small_push(model: Model, theirs: torch.nn.Module) -> None:
+def test_direct_effect_of_a_small_push(model: Model, theirs: Double) -> None:
     """A little more of what a head writes changes log P(target) by that much times its direct effect."""
     on = prompts()
     found = score_heads(model, on, ["direct effect"])["direct effect"]

@@ -10,23 +10,8 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from hooked import (
-    D_HEAD,
-    EXACT,
-    HEADS,
-    LAYERS,
-    POSITIONS,
-    SEQUENCES,
-    Change,
-    Hooked,
-    Point,
-    Read,
-    columns,
-    examples_of,
-    put,
-    tokens_of,
-)
-from small import small
+from doubles import Change, Point, Predicted, double, put
+from small import small, small_gpt2
 from torch import Tensor
 
 from scrub.data.examples import Examples
@@ -34,9 +19,30 @@ from scrub.data.prompts.prompts import as_prompts
 from scrub.measure.heads.definitions import ABLATIONS, DEFINITIONS
 from scrub.measure.interventions.ablation import DIFFERENTIAL, EFFECT, LOG_EFFECT, SHIFT, Ablation, ablate
 from scrub.models.model import make_model
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 
-HOOKED = Hooked()
+LAYERS, HEADS, D_HEAD, POSITIONS, SEQUENCES, VOCAB = 3, 3, 5, 7, 5, 13
+EXACT = Settings(dtype="float64", device="cpu", progress=False, batch=2)
+SHAPE: dict[str, object] = {
+    "n_heads": HEADS, "d_head": D_HEAD, "d_model": HEADS * D_HEAD, "n_ctx": POSITIONS, "vocab_size": VOCAB,
+}  # fmt: skip
+OURS = small_gpt2(LAYERS, seed=1, **SHAPE)
+MODEL, THEIRS = make_model("random", OURS.config, OURS.params), double(OURS)
+
+
+def tokens_of(seed: int, sequences: int = SEQUENCES) -> np.ndarray:
+    """Random sequences, with a token more that is only predicted."""
+    return np.random.default_rng(seed).integers(VOCAB, size=(sequences, POSITIONS + 1))
+
+
+def examples_of(seed: int) -> Examples:
+    """Random sequences of which some positions are scored: in one of them none, in one all."""
+    scored = np.random.default_rng(seed + 100).random((SEQUENCES, POSITIONS)) < 0.5
+    scored[1], scored[2] = False, True
+    return Examples(tokens_of(seed), scored)
+
+
 EXAMPLES = examples_of(1)
 X = torch.from_numpy(EXAMPLES.tokens[:, :-1])
 SPAN = [1, 4, 5]
@@ -44,15 +50,20 @@ FORCED = torch.rand(POSITIONS, POSITIONS, generator=torch.Generator().manual_see
 FORCED = FORCED.tril() / FORCED.tril().sum(1, keepdim=True)
 
 
+def predicted(logits: Tensor) -> Predicted:
+    """What logits say of the examples."""
+    return Predicted.of(logits, EXAMPLES.tokens, EXAMPLES.scored)
+
+
 @cache
-def unchanged() -> Read:
+def unchanged() -> Predicted:
     """What the model predicts."""
-    return Read.of(HOOKED.run(X).logits, EXAMPLES)
+    return predicted(THEIRS.run(X).logits)
 
 
 def check(found: Ablation, name: str, logits: Tensor) -> None:
     """An experiment predicts as these logits do, and not as the unchanged model does."""
-    row, read = 1 + found.names.index(name), Read.of(logits, EXAMPLES)
+    row, read = 1 + found.names.index(name), predicted(logits)
     for measure, expected in (("loss", read.loss), ("logit", read.logit), ("mean logit", read.mean_logit)):
         np.testing.assert_allclose(found.effects.values[measure][row], expected, rtol=0, atol=1e-9)
     np.testing.assert_allclose(found.effects.values["loss"][0], unchanged().loss, rtol=0, atol=1e-9)
@@ -74,56 +85,56 @@ def zeroed(*weights: tuple[Tensor, list[int] | slice]) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def zeros() -> Ablation:
-    return ablate(HOOKED.model, EXAMPLES, ["heads", "layers", "a0.1+a2.0+m1"], settings=EXACT)
+    return ablate(MODEL, EXAMPLES, ["heads", "layers", "a0.1+a2.0+m1"], settings=EXACT)
 
 
 def test_zero_ablation_is_weights_that_are_zero(zeros: Ablation) -> None:
     everywhere = slice(None)
-    for layer, block in enumerate(HOOKED.theirs.transformer.h):
+    for layer, block in enumerate(THEIRS.theirs.transformer.h):
         for head in range(HEADS):
-            with zeroed((block.attn.c_proj.weight, columns(head))):
-                check(zeros, f"a{layer}.{head}", HOOKED.run(X).logits)
+            with zeroed((block.attn.c_proj.weight, THEIRS.columns(head))):
+                check(zeros, f"a{layer}.{head}", THEIRS.run(X).logits)
         with zeroed((block.attn.c_proj.weight, everywhere)):
-            check(zeros, f"a{layer}", HOOKED.run(X).logits)
+            check(zeros, f"a{layer}", THEIRS.run(X).logits)
         with zeroed((block.mlp.c_proj.weight, everywhere), (block.mlp.c_proj.bias, everywhere)):
-            check(zeros, f"m{layer}", HOOKED.run(X).logits)
-    first, middle, last = HOOKED.theirs.transformer.h
-    both = [(first.attn.c_proj.weight, columns(1)), (last.attn.c_proj.weight, columns(0))]
+            check(zeros, f"m{layer}", THEIRS.run(X).logits)
+    first, middle, last = THEIRS.theirs.transformer.h
+    both = [(first.attn.c_proj.weight, THEIRS.columns(1)), (last.attn.c_proj.weight, THEIRS.columns(0))]
     with zeroed(*both, (middle.mlp.c_proj.weight, everywhere), (middle.mlp.c_proj.bias, everywhere)):
-        check(zeros, "a0.1+a2.0+m1", HOOKED.run(X).logits)
+        check(zeros, "a0.1+a2.0+m1", THEIRS.run(X).logits)
 
 
 def test_means_are_over_the_reference_sequences_at_each_position() -> None:
     reference = tokens_of(7, sequences=11)
     sites = ["a1.2", "m0", "a0", "a2.1/k", "a1.0@1,4..5", "a0.0+m2"]
-    found = ablate(HOOKED.model, EXAMPLES, sites, how="mean", reference=reference, settings=EXACT)
-    seen = HOOKED.run(torch.from_numpy(reference[:, :-1]))
+    found = ablate(MODEL, EXAMPLES, sites, how="mean", reference=reference, settings=EXACT)
+    seen = THEIRS.run(torch.from_numpy(reference[:, :-1]))
     mean = {point: value.mean(0, keepdim=True) for point, value in seen.at.items()}
     changes: dict[str, dict[Point, Change]] = {
-        "a1.2": {("z", 1): put(mean["z", 1], columns(2))},
+        "a1.2": {("z", 1): put(mean["z", 1], THEIRS.columns(2))},
         "m0": {("mlp", 0): put(mean["mlp", 0])},
         "a0": {("z", 0): put(mean["z", 0])},
-        "a2.1/k": {("qkv", 2): put(mean["qkv", 2], columns(1, "k"))},
-        "a1.0@1,4..5": {("z", 1): put(mean["z", 1], columns(0), SPAN)},
-        "a0.0+m2": {("z", 0): put(mean["z", 0], columns(0)), ("mlp", 2): put(mean["mlp", 2])},
+        "a2.1/k": {("qkv", 2): put(mean["qkv", 2], THEIRS.columns(1, "k"))},
+        "a1.0@1,4..5": {("z", 1): put(mean["z", 1], THEIRS.columns(0), SPAN)},
+        "a0.0+m2": {("z", 0): put(mean["z", 0], THEIRS.columns(0)), ("mlp", 2): put(mean["mlp", 2])},
     }
     for name in sites:
-        check(found, name, HOOKED.run(X, changes[name]).logits)
+        check(found, name, THEIRS.run(X, changes[name]).logits)
 
 
 def test_resampling_takes_the_other_sequence() -> None:
     other = tokens_of(8)
     found = ablate(
-        HOOKED.model, EXAMPLES, ["a1.2", "m1", "a2.0"], how="resample", positions="1,4..5", other=other, settings=EXACT
+        MODEL, EXAMPLES, ["a1.2", "m1", "a2.0"], how="resample", positions="1,4..5", other=other, settings=EXACT
     )
-    seen = HOOKED.run(torch.from_numpy(other[:, :-1])).at
-    check(found, "a1.2", HOOKED.run(X, {("z", 1): put(seen["z", 1], columns(2), SPAN)}).logits)
-    check(found, "m1", HOOKED.run(X, {("mlp", 1): put(seen["mlp", 1], positions=SPAN)}).logits)
-    check(found, "a2.0", HOOKED.run(X, {("z", 2): put(seen["z", 2], columns(0), SPAN)}).logits)
+    seen = THEIRS.run(torch.from_numpy(other[:, :-1])).at
+    check(found, "a1.2", THEIRS.run(X, {("z", 1): put(seen["z", 1], THEIRS.columns(2), SPAN)}).logits)
+    check(found, "m1", THEIRS.run(X, {("mlp", 1): put(seen["mlp", 1], positions=SPAN)}).logits)
+    check(found, "a2.0", THEIRS.run(X, {("z", 2): put(seen["z", 2], THEIRS.columns(0), SPAN)}).logits)
 
 
 def test_others_are_drawn_by_the_seed_and_never_the_sequence_itself() -> None:
-    found = ablate(HOOKED.model, EXAMPLES, ["a0"], how="resample", settings=EXACT)
+    found = ablate(MODEL, EXAMPLES, ["a0"], how="resample", settings=EXACT)
     partners = {}
     for row in range(SEQUENCES):
         if not EXAMPLES.scored[row].any():
@@ -131,8 +142,8 @@ def test_others_are_drawn_by_the_seed_and_never_the_sequence_itself() -> None:
         one = replace(EXAMPLES, tokens=EXAMPLES.tokens[row : row + 1], scored=EXAMPLES.scored[row : row + 1])
         at = slice(EXAMPLES.scored[:row].sum(), EXAMPLES.scored[: row + 1].sum())
         for other in range(SEQUENCES):
-            z = HOOKED.run(X[other : other + 1]).at["z", 0]
-            read = Read.of(HOOKED.run(X[row : row + 1], {("z", 0): put(z)}).logits, one)
+            z = THEIRS.run(X[other : other + 1]).at["z", 0]
+            read = Predicted.of(THEIRS.run(X[row : row + 1], {("z", 0): put(z)}).logits, one.tokens, one.scored)
             if np.allclose(read.loss, found.effects.values["loss"][1, at], rtol=0, atol=1e-9):
                 partners[row] = other
     assert len(set(partners.values())) == len(partners) == SEQUENCES - 1
@@ -141,12 +152,10 @@ def test_others_are_drawn_by_the_seed_and_never_the_sequence_itself() -> None:
 
 def test_an_array_stands_where_the_component_was_and_at_its_positions_only() -> None:
     array = np.random.default_rng(3).normal(size=(POSITIONS, HEADS * D_HEAD))
-    found = ablate(
-        HOOKED.model, EXAMPLES, ["m1", "m1@1,4..5"], how="array mine", arrays={"mine": array}, settings=EXACT
-    )
+    found = ablate(MODEL, EXAMPLES, ["m1", "m1@1,4..5"], how="array mine", arrays={"mine": array}, settings=EXACT)
     mine = torch.from_numpy(array)[None]
-    check(found, "m1", HOOKED.run(X, {("mlp", 1): put(mine)}).logits)
-    check(found, "m1@1,4..5", HOOKED.run(X, {("mlp", 1): put(mine, positions=SPAN)}).logits)
+    check(found, "m1", THEIRS.run(X, {("mlp", 1): put(mine)}).logits)
+    check(found, "m1@1,4..5", THEIRS.run(X, {("mlp", 1): put(mine, positions=SPAN)}).logits)
 
 
 def attending(pattern: Tensor, layer: int, heads: list[int]) -> dict[Point, Change]:
@@ -154,12 +163,12 @@ def attending(pattern: Tensor, layer: int, heads: list[int]) -> dict[Point, Chan
     values: dict[int, Tensor] = {}
 
     def keep(qkv: Tensor) -> Tensor:
-        values.update({head: qkv[..., columns(head, "v")] for head in heads})
+        values.update({head: qkv[..., THEIRS.columns(head, "v")] for head in heads})
         return qkv
 
     def change(z: Tensor) -> Tensor:
         for head in heads:
-            z[..., columns(head)] = pattern @ values[head]
+            z[..., THEIRS.columns(head)] = pattern @ values[head]
         return z
 
     return {("qkv", layer): keep, ("z", layer): change}
@@ -180,39 +189,41 @@ PATTERNS = {"lag 3": lagged(3), "identity": lagged(0), "uniform": UNIFORM, "arra
 def test_attention_is_forced_to_a_pattern(by: str) -> None:
     forced = {"a1.1": by, "a0": by}
     given = {"arrays": {"mine": FORCED.numpy()}, "settings": EXACT}
-    found = ablate(HOOKED.model, EXAMPLES, attend=forced, **given)
+    found = ablate(MODEL, EXAMPLES, attend=forced, **given)
     changes = attending(PATTERNS[by], 1, [1]) | attending(PATTERNS[by], 0, [*range(HEADS)])
-    check(found, f"a1.1 by {by}, a0 by {by}", HOOKED.run(X, changes).logits)
+    check(found, f"a1.1 by {by}, a0 by {by}", THEIRS.run(X, changes).logits)
 
 
 def test_everything_but_what_is_named_is_ablated() -> None:
     """As in a notebook that keeps one head of layer 0 with a fixed pattern, and the embedding."""
-    alone = ablate(HOOKED.model, EXAMPLES, attend={"a0.1": "lag 2"}, only=True, settings=EXACT)
-    kept = ablate(HOOKED.model, EXAMPLES, ["m1", "a2+a1.2"], attend={"a0.1": "lag 2"}, only=True, settings=EXACT)
+    alone = ablate(MODEL, EXAMPLES, attend={"a0.1": "lag 2"}, only=True, settings=EXACT)
+    kept = ablate(MODEL, EXAMPLES, ["m1", "a2+a1.2"], attend={"a0.1": "lag 2"}, only=True, settings=EXACT)
     zero: dict[Point, Change] = {("mlp", layer): torch.zeros_like for layer in range(LAYERS)}
     zero |= {("z", layer): torch.zeros_like for layer in range(LAYERS)}
 
     def head_alone(head: int) -> Change:
-        return put(torch.zeros(1, dtype=torch.float64), [c for h in range(HEADS) if h != head for c in columns(h)])
+        return put(
+            torch.zeros(1, dtype=torch.float64), [c for h in range(HEADS) if h != head for c in THEIRS.columns(h)]
+        )
 
     forced = attending(lagged(2), 0, [1])
     first: dict[Point, Change] = {("qkv", 0): forced["qkv", 0], ("z", 0): lambda z: head_alone(1)(forced["z", 0](z))}
-    check(alone, "only a0.1 by lag 2", HOOKED.run(X, zero | first).logits)
-    check(kept, "only m1", HOOKED.run(X, {k: v for k, v in (zero | first).items() if k != ("mlp", 1)}).logits)
+    check(alone, "only a0.1 by lag 2", THEIRS.run(X, zero | first).logits)
+    check(kept, "only m1", THEIRS.run(X, {k: v for k, v in (zero | first).items() if k != ("mlp", 1)}).logits)
     some = {k: v for k, v in (zero | first).items() if k != ("z", 2)} | {("z", 1): head_alone(2)}
-    check(kept, "only a2+a1.2", HOOKED.run(X, some).logits)
+    check(kept, "only a2+a1.2", THEIRS.run(X, some).logits)
 
 
 def test_all_heads_of_a_layer_that_are_kept_one_by_one_are_the_layer() -> None:
-    config = HOOKED.ours.config.model_copy(update={"roles": {"some": [(1, 0), (1, 2)]}})
-    model = make_model("random", config, HOOKED.ours.params)
+    config = OURS.config.model_copy(update={"roles": {"some": [(1, 0), (1, 2)]}})
+    model = make_model("random", config, OURS.params)
     named = ["a1", "a1.0+a1.1+a1.2", "a1.some+a1.1"]
     found = ablate(model, EXAMPLES, named, only=True, settings=EXACT)
     zero = {("mlp", layer): torch.zeros_like for layer in range(LAYERS)} | {
         ("z", at): torch.zeros_like for at in (0, 2)
     }
     for name in found.names:
-        check(found, name, HOOKED.run(X, zero).logits)
+        check(found, name, THEIRS.run(X, zero).logits)
 
 
 def test_a_head_attends_as_it_is_told_beside_its_layer() -> None:
@@ -224,15 +235,15 @@ def test_a_head_attends_as_it_is_told_beside_its_layer() -> None:
         ("z", 0): lambda z: others["z", 0](changes["z", 0](z)),
     }
     for attend in ({"a0": "identity", "a0.1": "uniform"}, {"a0.1": "uniform", "a0": "identity"}):
-        found = ablate(HOOKED.model, EXAMPLES, attend=attend, settings=EXACT)
-        check(found, found.names[0], HOOKED.run(X, both).logits)
+        found = ablate(MODEL, EXAMPLES, attend=attend, settings=EXACT)
+        check(found, found.names[0], THEIRS.run(X, both).logits)
 
 
 def test_what_is_told_of_an_ablation(zeros: Ablation) -> None:
-    first = HOOKED.theirs.transformer.h[0].attn.c_proj.weight
+    first = THEIRS.theirs.transformer.h[0].attn.c_proj.weight
     before = unchanged()
-    with zeroed((first, columns(2))):
-        after = Read.of(HOOKED.run(X).logits, EXAMPLES)
+    with zeroed((first, THEIRS.columns(2))):
+        after = predicted(THEIRS.run(X).logits)
     row = zeros.frame().set_index("ablated").loc["a0.2"]
     fall = np.exp(-before.loss).mean() - np.exp(-after.loss).mean()
     shift = (after.mean_logit - before.mean_logit).mean()
@@ -301,9 +312,9 @@ def test_one_sequence_has_no_interval_and_many_plans_are_one(monkeypatch: pytest
     tokens = tokens_of(4, 1)
     prompts = as_prompts("given", tokens[:, :-1], tokens[:, -1], np.array([1]), np.array([POSITIONS - 1]), ("",))
     sites = ["a0.0", "m2", "a1@2", "stream 1"]
-    whole = ablate(HOOKED.model, prompts, sites, settings=EXACT)
+    whole = ablate(MODEL, prompts, sites, settings=EXACT)
     monkeypatch.setattr("scrub.study.evaluate.PLAN_EXPERIMENTS", 3)
-    parts = ablate(HOOKED.model, prompts, sites, settings=EXACT)
+    parts = ablate(MODEL, prompts, sites, settings=EXACT)
     assert whole.names == parts.names
     np.testing.assert_allclose(whole.frame().iloc[:, 1:], parts.frame().iloc[:, 1:], rtol=0, atol=1e-9)
     row = whole.frame().iloc[0]
@@ -334,7 +345,7 @@ def test_one_sequence_has_no_interval_and_many_plans_are_one(monkeypatch: pytest
 )
 def test_mistakes_are_told_in_one_line(what: object, more: dict[str, object], says: str) -> None:
     with pytest.raises(ScrubError) as raised:
-        ablate(HOOKED.model, EXAMPLES, what, settings=EXACT, **more)  # type: ignore[arg-type]
+        ablate(MODEL, EXAMPLES, what, settings=EXACT, **more)  # type: ignore[arg-type]
     assert says in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -343,7 +354,7 @@ def test_mistakes_of_one_sequence_and_of_scores(zeros: Ablation) -> None:
     one = Examples(EXAMPLES.tokens[2:3], EXAMPLES.scored[2:3])
     for how, says in (("resample", "has no other to resample from"), ("mean", "a mean over one sequence")):
         with pytest.raises(ScrubError, match=says):
-            ablate(HOOKED.model, one, ["a0.0"], how=how, settings=EXACT)
+            ablate(MODEL, one, ["a0.0"], how=how, settings=EXACT)
     with pytest.raises(ScrubError, match="has no score 'nought': it has ablation effect"):
         zeros.head_score("nought")
     with pytest.raises(ScrubError, match="there is no experiment 'a9'"):

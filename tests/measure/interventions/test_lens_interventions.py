@@ -7,20 +7,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from hooked import EXACT, Read
-from lens_double import lens
+from doubles import Predicted, lens
 from small import small
 from torch import Tensor
 
 from scrub.data.examples import Examples
 from scrub.measure.interventions.ablation import ablate
 from scrub.models.model import make_model
+from scrub.study.settings import Settings
 
 if TYPE_CHECKING:
     from transformer_lens.hook_points import HookPoint
 
 pytestmark = pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated:DeprecationWarning")
 SPAN = [1, 3, 4]
+EXACT = Settings(dtype="float64", device="cpu", progress=False, batch=2)
 
 
 @pytest.mark.parametrize("positions", ["shortformer", "standard"])
@@ -56,9 +57,10 @@ def test_sites_are_those_of_hooks(positions: str) -> None:
     found = ablate(model, examples, list(resampled), how="resample", other=other, settings=EXACT)
     forced = ablate(model, examples, attend={"a1.3": "uniform"}, settings=EXACT)
     for name, hooks in resampled.items():
-        expected = Read.of(theirs.run_with_hooks(x, fwd_hooks=hooks).detach(), examples)
+        expected = Predicted.of(theirs.run_with_hooks(x, fwd_hooks=hooks).detach(), tokens, examples.scored)
         row = found.effects.names.index(name)
         np.testing.assert_allclose(found.effects.values["loss"][row], expected.loss, rtol=0, atol=1e-9, err_msg=name)
         assert np.abs(found.effects.values["loss"][row] - found.effects.values["loss"][0]).max() > 1e-3
-    expected = Read.of(theirs.run_with_hooks(x, fwd_hooks=[("blocks.1.attn.hook_pattern", uniform)]).detach(), examples)
+    logits = theirs.run_with_hooks(x, fwd_hooks=[("blocks.1.attn.hook_pattern", uniform)]).detach()
+    expected = Predicted.of(logits, tokens, examples.scored)
     np.testing.assert_allclose(forced.effects.values["loss"][1], expected.loss, rtol=0, atol=1e-9)

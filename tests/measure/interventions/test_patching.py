@@ -8,22 +8,8 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from hooked import (
-    EXACT,
-    HEADS,
-    LAYERS,
-    POSITIONS,
-    SEQUENCES,
-    VOCAB,
-    Change,
-    Hooked,
-    Point,
-    Read,
-    Run,
-    columns,
-    put,
-    tokens_of,
-)
+from doubles import Change, Point, Predicted, Seen, double, put
+from small import small_gpt2
 
 from scrub.data.examples import Examples
 from scrub.data.prompts.prompts import as_prompts
@@ -38,15 +24,28 @@ from scrub.measure.interventions.patching import (
     Patching,
     patch,
 )
+from scrub.models.model import make_model
 from scrub.paths.sites import components, heads, sweep
 from scrub.study.gates import Gates
 from scrub.study.metric import LOSS
+from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 
-HOOKED = Hooked(seed=2)
+LAYERS, HEADS, D_HEAD, POSITIONS, SEQUENCES, VOCAB = 3, 3, 5, 7, 5, 13
+EXACT = Settings(dtype="float64", device="cpu", progress=False, batch=2)
+SHAPE: dict[str, object] = {
+    "n_heads": HEADS, "d_head": D_HEAD, "d_model": HEADS * D_HEAD, "n_ctx": POSITIONS, "vocab_size": VOCAB,
+}  # fmt: skip
+OURS = small_gpt2(LAYERS, seed=2, **SHAPE)
+MODEL, THEIRS = make_model("random", OURS.config, OURS.params), double(OURS)
 SPAN = [2, 3, 4]
 NOTHING = ("stream 0@0..1", "stream 3@0..5")  # where prompts are alike, and where nothing reads on
 Changes = dict[Point, Change]
+
+
+def tokens_of(seed: int, sequences: int = SEQUENCES) -> np.ndarray:
+    """Random sequences, with a token more that is only predicted."""
+    return np.random.default_rng(seed).integers(VOCAB, size=(sequences, POSITIONS + 1))
 
 
 def pairs(seed: int = 3, sequences: int = SEQUENCES) -> Examples:
@@ -56,7 +55,7 @@ def pairs(seed: int = 3, sequences: int = SEQUENCES) -> Examples:
     changed = tokens.copy()
     for at in (2, 4):
         changed[:, at] = (changed[:, at] + np.random.default_rng(seed).integers(1, VOCAB, sequences)) % VOCAB
-    chances = [HOOKED.model(torch.from_numpy(each))[:, -1].softmax(-1) for each in (tokens, changed)]
+    chances = [MODEL(torch.from_numpy(each))[:, -1].softmax(-1) for each in (tokens, changed)]
     expected = (chances[0] - chances[1]).argmax(-1).numpy()
     about = (expected, np.full(sequences, 1), np.full(sequences, POSITIONS - 1), ("",) * sequences)
     other = np.concatenate([changed, expected[:, None]], axis=1)
@@ -66,36 +65,36 @@ def pairs(seed: int = 3, sequences: int = SEQUENCES) -> Examples:
 PAIRS = pairs()  # whose answers are expected of both
 
 
-def expected(into: Run, other: Run) -> dict[str, Changes]:
+def expected(into: Seen, other: Seen) -> dict[str, Changes]:
     """For each site, what hooks change of the run into which the other one is patched."""
     z, qkv, mlp, stream = ([other.at[name, layer] for layer in range(LAYERS)] for name in ("z", "qkv", "mlp", "stream"))
 
     def written(layer: int, head: int) -> torch.Tensor:
-        return HOOKED.written(other, layer, head) - HOOKED.written(into, layer, head)
+        return THEIRS.written(other, layer, head) - THEIRS.written(into, layer, head)
 
-    edge = HOOKED.read_by(2, 1, "k", into.at["stream", 2] + written(0, 2))
+    edge = THEIRS.read_by(2, 1, "k", into.at["stream", 2] + written(0, 2))
     from_mlp = other.at["mlp", 0] - into.at["mlp", 0]
-    embedded = HOOKED.theirs.transformer.wte.weight.detach()
+    embedded = THEIRS.theirs.transformer.wte.weight.detach()
     emb = embedded[other_tokens(other)] - embedded[other_tokens(into)]
     partly = torch.zeros(POSITIONS, 1, dtype=torch.float64)
     partly[SPAN] = 1
     return {
         "a0": {("z", 0): put(z[0])},
-        "a1.2@2..4": {("z", 1): put(z[1], columns(2), SPAN)},
+        "a1.2@2..4": {("z", 1): put(z[1], THEIRS.columns(2), SPAN)},
         "m1@2..4": {("mlp", 1): put(mlp[1], positions=SPAN)},
         "m0": {("mlp", 0): put(mlp[0])},
-        "a1.0/q": {("qkv", 1): put(qkv[1], columns(0, "q"))},
-        "a1.0/v@2..4": {("qkv", 1): put(qkv[1], columns(0, "v"), SPAN)},
-        "a2/k": {("qkv", 2): put(qkv[2], [c for h in range(HEADS) for c in columns(h, "k")])},
+        "a1.0/q": {("qkv", 1): put(qkv[1], THEIRS.columns(0, "q"))},
+        "a1.0/v@2..4": {("qkv", 1): put(qkv[1], THEIRS.columns(0, "v"), SPAN)},
+        "a2/k": {("qkv", 2): put(qkv[2], [c for h in range(HEADS) for c in THEIRS.columns(h, "k")])},
         "a0.1+m2+a2.2": {
-            ("z", 0): put(z[0], columns(1)),
+            ("z", 0): put(z[0], THEIRS.columns(1)),
             ("mlp", 2): put(mlp[2]),
-            ("z", 2): put(z[2], columns(2)),
+            ("z", 2): put(z[2], THEIRS.columns(2)),
         },
         "a2.1/k/a0.2": {("qkv", 2): edge},
-        "a2.1/v/m0": {("qkv", 2): HOOKED.read_by(2, 1, "v", into.at["stream", 2] + from_mlp)},
-        "a1.1/q/emb": {("qkv", 1): HOOKED.read_by(1, 1, "q", into.at["stream", 1] + emb)},
-        "a2.0/k/a0.0@2..4": {("qkv", 2): HOOKED.read_by(2, 0, "k", into.at["stream", 2] + partly * written(0, 0))},
+        "a2.1/v/m0": {("qkv", 2): THEIRS.read_by(2, 1, "v", into.at["stream", 2] + from_mlp)},
+        "a1.1/q/emb": {("qkv", 1): THEIRS.read_by(1, 1, "q", into.at["stream", 1] + emb)},
+        "a2.0/k/a0.0@2..4": {("qkv", 2): THEIRS.read_by(2, 0, "k", into.at["stream", 2] + partly * written(0, 0))},
         "m1/a0.2": {("ln_2", 1): lambda x: x + written(0, 2)},
         "m1/a1.0": {("ln_2", 1): lambda x: x + written(1, 0)},
         "stream 1": {("stream", 1): put(stream[1])},
@@ -105,19 +104,24 @@ def expected(into: Run, other: Run) -> dict[str, Changes]:
     }
 
 
+def predicted(run: Seen) -> Predicted:
+    """What a run says of the answers, which both prompts have."""
+    return Predicted.of(run.logits, PAIRS.tokens, PAIRS.scored)
+
+
 @cache
-def run(tokens: str) -> Run:
+def run(tokens: str) -> Seen:
     """The hooked model's run on the "clean" or the "corrupted" prompts."""
-    return HOOKED.run({"clean": CLEAN, "corrupted": CORRUPTED}[tokens])
+    return THEIRS.run({"clean": CLEAN, "corrupted": CORRUPTED}[tokens])
 
 
-def on(direction: str) -> tuple[Run, Run]:
+def on(direction: str) -> tuple[Seen, Seen]:
     """The run into which is patched, and the other one."""
     runs = run("corrupted"), run("clean")
     return runs if direction == INTO_CORRUPTED else runs[::-1]
 
 
-def other_tokens(of: Run) -> torch.Tensor:
+def other_tokens(of: Seen) -> torch.Tensor:
     """The tokens that a run of this file reads."""
     return CLEAN if of is run("clean") else CORRUPTED
 
@@ -128,7 +132,7 @@ CLEAN, CORRUPTED = (torch.from_numpy(each.inputs) for each in (PAIRS, PAIRS.swap
 @pytest.fixture(scope="module", params=DIRECTIONS)
 def found(request: pytest.FixtureRequest) -> Patching:
     sites = list(expected(*on(request.param)))[:: 1 if request.param == INTO_CORRUPTED else 4]
-    return patch(HOOKED.model, PAIRS, [*sites, *NOTHING, "streams"], request.param, settings=EXACT)
+    return patch(MODEL, PAIRS, [*sites, *NOTHING, "streams"], request.param, settings=EXACT)
 
 
 def test_every_patch_is_what_hooks_patch(found: Patching) -> None:
@@ -136,10 +140,10 @@ def test_every_patch_is_what_hooks_patch(found: Patching) -> None:
     tokens = other_tokens(into)
     changes = expected(into, other)
     assert len(changes.keys() & {*found.names}) > 4
-    unchanged = Read.of(into.logits, PAIRS).loss
+    unchanged = predicted(into).loss
     for name in changes.keys() & {*found.names}:
         change = changes[name]
-        loss = Read.of(HOOKED.run(tokens, change).logits, PAIRS).loss
+        loss = predicted(THEIRS.run(tokens, change)).loss
         row = found.effects.names.index(name)
         np.testing.assert_allclose(found.effects.values["loss"][row], loss, rtol=0, atol=1e-9, err_msg=name)
         assert np.abs(loss - unchanged).max() > 1e-6, name
@@ -149,8 +153,8 @@ def test_recovered_is_between_corrupted_and_clean(found: Patching) -> None:
     """(patched - corrupted) / (clean - corrupted), whichever way is patched."""
     (into, other), name = on(found.direction), "a0"
     corrupted, clean = (into, other) if found.direction == INTO_CORRUPTED else (other, into)
-    patched = HOOKED.run(other_tokens(into), expected(into, other)[name])
-    logs = [-Read.of(each.logits, PAIRS).loss for each in (patched, corrupted, clean)]
+    patched = THEIRS.run(other_tokens(into), expected(into, other)[name])
+    logs = [-predicted(each).loss for each in (patched, corrupted, clean)]
     row = found.frame().set_index("site").loc[name]
     for measure, values in ((PROBABILITY, np.exp(logs)), (LOG_PROBABILITY, np.array(logs))):
         p, without, full = values.mean(1)
@@ -176,15 +180,15 @@ def test_what_patches_all_is_the_other_run_and_what_patches_nothing_is_the_one_t
 
 def test_every_position_of_every_site_is_one_table() -> None:
     sites = ["stream 1", "m2"]
-    found = patch(HOOKED.model, PAIRS, sites, every_position=True, settings=EXACT)
+    found = patch(MODEL, PAIRS, sites, every_position=True, settings=EXACT)
     into, other = on(INTO_CORRUPTED)
-    corrupted, clean = (np.exp(-Read.of(run.logits, PAIRS).loss).mean() for run in (into, other))
+    corrupted, clean = (np.exp(-predicted(run).loss).mean() for run in (into, other))
     grid = found.grid()
     assert (list(grid.index), list(grid.columns)) == (sites, list(range(POSITIONS)))
     for site, point in zip(sites, [("stream", 1), ("mlp", 2)], strict=True):
         for at in range(POSITIONS):
             change: Changes = {point: put(other.at[point], positions=[at])}
-            patched = np.exp(-Read.of(HOOKED.run(CORRUPTED, change).logits, PAIRS).loss).mean()
+            patched = np.exp(-predicted(THEIRS.run(CORRUPTED, change)).loss).mean()
             percent = 100 * (patched - corrupted) / (clean - corrupted)
             assert grid.loc[site, at] == pytest.approx(percent, abs=1e-6)
     assert {*found.frame().columns} >= {"site", "position", "probability recovered, low"}
@@ -192,13 +196,13 @@ def test_every_position_of_every_site_is_one_table() -> None:
 
 def test_every_head_is_one_table() -> None:
     into, other = on(INTO_CORRUPTED)
-    grid = patch(HOOKED.model, PAIRS, settings=EXACT).grid(LOG_PROBABILITY)
+    grid = patch(MODEL, PAIRS, settings=EXACT).grid(LOG_PROBABILITY)
     assert (grid.index.name, grid.columns.name, grid.shape) == ("layer", "head", (LAYERS, HEADS))
-    corrupted, clean = (-Read.of(run.logits, PAIRS).loss.mean() for run in (into, other))
+    corrupted, clean = (-predicted(run).loss.mean() for run in (into, other))
     for layer in range(LAYERS):
         for head in range(HEADS):
-            change: Changes = {("z", layer): put(other.at["z", layer], columns(head))}
-            patched = -Read.of(HOOKED.run(CORRUPTED, change).logits, PAIRS).loss.mean()
+            change: Changes = {("z", layer): put(other.at["z", layer], THEIRS.columns(head))}
+            patched = -predicted(THEIRS.run(CORRUPTED, change)).loss.mean()
             percent = 100 * (patched - corrupted) / (clean - corrupted)
             assert grid.loc[layer, head] == pytest.approx(percent, abs=1e-6)
 
@@ -241,28 +245,31 @@ def made(chances: np.ndarray) -> Patching:
     some = pairs(sequences=chances.shape[1])
     names = ["unscrubbed", "everything", "a0.0", "a0.1"]
     effects = Effects(some, names, {LOSS.name: -np.log(chances)}, Gates({}, ()))
-    return Patching(HOOKED.model, some, effects, INTO_CORRUPTED, [("a0.0", None), ("a0.1", None)])
+    return Patching(MODEL, some, effects, INTO_CORRUPTED, [("a0.0", None), ("a0.1", None)])
 
 
 def test_sequences_with_a_mask_are_pairs_too() -> None:
     clean, corrupted = PAIRS.tokens, PAIRS.swapped().tokens
     examples = Examples(corrupted, np.isin(np.arange(POSITIONS), [0, 6])[None].repeat(SEQUENCES, 0))
-    found = patch(HOOKED.model, (clean, corrupted, examples.scored), ["m0"], settings=EXACT)
+    found = patch(MODEL, (clean, corrupted, examples.scored), ["m0"], settings=EXACT)
     into, other = on(INTO_CORRUPTED)
-    patched = HOOKED.run(CORRUPTED, {("mlp", 0): put(other.at["mlp", 0])})
-    means = [np.exp(-Read.of(run.logits, examples).loss).mean() for run in (patched, into, other)]
+    patched = THEIRS.run(CORRUPTED, {("mlp", 0): put(other.at["mlp", 0])})
+    means = [
+        np.exp(-Predicted.of(run.logits, examples.tokens, examples.scored).loss).mean()
+        for run in (patched, into, other)
+    ]
     assert found.recovered()[0].estimate == pytest.approx(100 * (means[0] - means[1]) / (means[2] - means[1]))
     scored = np.ones_like(examples.scored)
     other_end = corrupted.copy()
     other_end[:, -1] = (other_end[:, -1] + 1) % VOCAB
     with pytest.raises(ScrubError, match="go on differently after a scored position"):
-        patch(HOOKED.model, (clean, other_end, scored), settings=EXACT)
+        patch(MODEL, (clean, other_end, scored), settings=EXACT)
     with pytest.raises(ScrubError, match="the mask has the positions"):
-        patch(HOOKED.model, (clean, corrupted, scored[:, 1:]), settings=EXACT)
+        patch(MODEL, (clean, corrupted, scored[:, 1:]), settings=EXACT)
 
 
 def test_sweeps_name_every_site() -> None:
-    graph = HOOKED.model.graph
+    graph = MODEL.graph
     assert sweep("heads", graph) == heads(graph) == [f"a{at}.{head}" for at in range(LAYERS) for head in range(HEADS)]
     assert sweep("layers", graph) == ["a0", "m0", "a1", "m1", "a2", "m2"] == components(graph)[1:]
     assert sweep("attention", graph) + sweep("mlps", graph) == ["a0", "a1", "a2", "m0", "m1", "m2"]
@@ -286,7 +293,7 @@ def test_sweeps_name_every_site() -> None:
 )
 def test_mistakes_are_told_in_one_line(more: dict[str, object], says: str) -> None:
     with pytest.raises(ScrubError) as raised:
-        patch(HOOKED.model, PAIRS, settings=EXACT, **more)  # type: ignore[arg-type]
+        patch(MODEL, PAIRS, settings=EXACT, **more)  # type: ignore[arg-type]
     assert says in str(raised.value)
     assert "\n" not in str(raised.value)
 

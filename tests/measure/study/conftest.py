@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from plain import LAYERS, save
+from doubles import LAYERS, Double, random_double
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
 
 from scrub.measure.study.heads import HeadStudy, study_heads
 from scrub.models.model import Model, load_model
 from scrub.study.settings import Settings
 
-if TYPE_CHECKING:
-    from transformers import GPT2LMHeadModel
-
-if TYPE_CHECKING:
-    from transformers import GPT2LMHeadModel
-
 EXACT = Settings(dtype="float64", device="cpu", progress=False, batch=3)
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def letters() -> Tokenizer:
+    """As GPT-2's: a letter with a blank in front is another token than without one."""
+    tokens = ["<|begin|>", "Ġ", *LETTERS, *(f"Ġ{letter}" for letter in LETTERS)]
+    merges = [("Ġ", letter) for letter in LETTERS]
+    tokenizer = Tokenizer(BPE({token: at for at, token in enumerate(tokens)}, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|begin|>"])
+    return tokenizer
+
+
+def save(folder: Path, layers: int = LAYERS, tokenizer: bool = True) -> Double:
+    """Write a random model that reads letters; it goes on in float64."""
+    double = random_double(letters().get_vocab_size(), layers=layers)
+    double.theirs.save_pretrained(folder)
+    if tokenizer:
+        letters().save(str(folder / "tokenizer.json"))
+    double.theirs.double()
+    return double
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +45,7 @@ def exact() -> Settings:
 
 
 @pytest.fixture(scope="session")
-def models(flat: tuple[Model, GPT2LMHeadModel], folder: Path) -> Path:
+def models(flat: tuple[Model, Double], folder: Path) -> Path:
     """The folder with "flat" and "mute" in it."""
     assert flat[0].tokenizer is not None
     return folder
@@ -41,18 +58,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def theirs(folder: Path) -> GPT2LMHeadModel:
+def theirs(folder: Path) -> Double:
     return save(folder / "small")
 
 
 @pytest.fixture(scope="session")
-def model(theirs: GPT2LMHeadModel, folder: Path) -> Model:
-    assert theirs.config.n_layer == LAYERS
+def model(theirs: Double, folder: Path) -> Model:
+    assert theirs.layers == LAYERS
     return load_model(folder / "small", torch.float64)
 
 
 @pytest.fixture(scope="session")
-def flat(folder: Path) -> tuple[Model, GPT2LMHeadModel]:
+def flat(folder: Path) -> tuple[Model, Double]:
     """One of a single layer, and the same in transformers; beside it "mute", which has no tokenizer."""
     theirs = save(folder / "flat", layers=1)
     save(folder / "mute", layers=1, tokenizer=False)

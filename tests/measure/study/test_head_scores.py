@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pytest
-from plain import HEADS, POSITIONS
+from doubles import HEADS, POSITIONS, Double
 
 from scrub.data.examples import PROMPTS, REPEATED, TEXT
 from scrub.measure.heads.definitions import ABLATIONS, CONTEXT, DEFINITIONS
@@ -20,10 +18,7 @@ from scrub.models.model import Model
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 
-if TYPE_CHECKING:
-    from transformers import GPT2LMHeadModel
-
-    Flat = tuple[Model, GPT2LMHeadModel]
+Flat = tuple[Model, Double]
 
 
 @pytest.fixture(scope="module")

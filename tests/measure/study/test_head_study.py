@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
-from plain import HEADS, LAYERS, NAMES, POSITIONS, instead, metrics, run
+from doubles import HEADS, LAYERS, POSITIONS, Change, Double, Point, put
 from published_heads import TEXT, apart, published
 
 import scrub
+from scrub.data.examples import QUERY, TARGET, Examples
 from scrub.measure.study.heads import ABLATION, ATTENTION, DIRECT, METRICS, PUBLISHED, HeadStudy, Metrics, study_heads
 from scrub.measure.study.scores import context_sensitivity
 from scrub.models.model import Model
@@ -20,13 +20,49 @@ from scrub.study.draws import pair
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 
-if TYPE_CHECKING:
-    from transformers import GPT2LMHeadModel
-
 EVERY = [(layer, head) for layer in range(LAYERS) for head in range(HEADS)]
+NAMES = (
+    *("attention to target", "direct effect", "ablation effect", "ablation effect, log probability"),
+    *("uniform shift", "differential effect"),
+)
 
 
-def check(found: Metrics, model: GPT2LMHeadModel, values: list[torch.Tensor] | None = None) -> None:
+def instead(theirs: Double, head: tuple[int, int], values: list[torch.Tensor] | None = None) -> dict[Point, Change]:
+    """A head has read something else, by layer; or nothing at all."""
+    other = torch.zeros(1, dtype=torch.float64) if values is None else values[head[0]]
+    return {("z", head[0]): put(other, theirs.columns(head[1]))}
+
+
+def metrics(
+    theirs: Double, prompts: Examples, values: list[torch.Tensor] | None = None
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """P(expected) [prompt], and every metric [prompt, layer, head]; ablated heads have read `values`, or nothing."""
+    tokens, every = torch.from_numpy(prompts.inputs), np.arange(len(prompts))
+    whole = theirs.run(tokens)
+    places = (prompts.positions[QUERY], prompts.positions[TARGET])
+    expected, query, target = (torch.from_numpy(each) for each in (prompts.expected, *places))
+    here = whole.logits[every, query]
+    gradient = torch.nn.functional.one_hot(expected, here.shape[-1]) - here.softmax(-1)
+    stream, norm = whole.at["stream", theirs.layers][every, query], theirs.theirs.transformer.ln_f
+    scale = norm.weight / (stream.var(-1, unbiased=False, keepdim=True) + norm.eps).sqrt()
+    found = {name: np.zeros((len(prompts), theirs.layers, HEADS)) for name in NAMES}
+    for at, head in np.ndindex(theirs.layers, HEADS):
+        cell = (slice(None), at, head)
+        written = theirs.written(whole, at, head)[every, query]
+        centred = written - written.mean(-1, keepdim=True)
+        found["attention to target"][cell] = whole.patterns[at][every, head, query, target]
+        found["direct effect"][cell] = ((centred * scale) @ theirs.theirs.lm_head.weight.T * gradient).sum(-1)
+        after = theirs.run(tokens, instead(theirs, (at, head), values)).logits[every, query]
+        p, q = here.softmax(-1)[every, expected], after.softmax(-1)[every, expected]
+        shift = (after - here).mean(-1)
+        found["ablation effect"][cell] = p - q
+        found["ablation effect, log probability"][cell] = p.log() - q.log()
+        found["uniform shift"][cell] = shift
+        found["differential effect"][cell] = (after - here)[every, expected] - shift
+    return here.softmax(-1)[every, expected].numpy(), found
+
+
+def check(found: Metrics, model: Double, values: list[torch.Tensor] | None = None) -> None:
     """Every metric of every head on every prompt, and how probable the expected tokens are."""
     chances, wanted = metrics(model, found.prompts, values)
     assert found.probability.estimate == pytest.approx(chances.mean(), abs=1e-9)
@@ -36,7 +72,7 @@ def check(found: Metrics, model: GPT2LMHeadModel, values: list[torch.Tensor] | N
         np.testing.assert_allclose(score.sums, wanted[name], rtol=0, atol=1e-9, err_msg=name)
 
 
-def test_parity_head_by_head(study: HeadStudy, theirs: GPT2LMHeadModel) -> None:
+def test_parity_head_by_head(study: HeadStudy, theirs: Double) -> None:
     assert study.one is not None
     assert study.one.prompts.texts == (PUBLISHED,)
     assert (study.expected, study.model.config.bos_before_prompts) == (" X", False)
@@ -50,7 +86,7 @@ def test_parity_head_by_head(study: HeadStudy, theirs: GPT2LMHeadModel) -> None:
 
 
 @pytest.mark.parametrize("how", ["mean", "resample"])
-def test_parity_of_means_and_resamples(flat: tuple[Model, GPT2LMHeadModel], exact: Settings, how: str) -> None:
+def test_parity_of_means_and_resamples(flat: tuple[Model, Double], exact: Settings, how: str) -> None:
     model, theirs = flat
     found = study_heads(model, "X A Y X A", expected=" B", count=5, how=how, bos=True, settings=exact)
     drawn = found.many.prompts
@@ -58,7 +94,7 @@ def test_parity_of_means_and_resamples(flat: tuple[Model, GPT2LMHeadModel], exac
     assert (drawn.inputs[:, 0] == 0).all()
     assert found.one is not None
     assert found.one.prompts.inputs[0, 0] == 0
-    z = run(theirs, drawn.inputs).z
+    z = theirs.run(torch.from_numpy(drawn.inputs)).z()
     if how == "mean":
         one = many = [each.mean(0, keepdim=True) for each in z]
     else:
@@ -86,7 +122,7 @@ def written(chances: np.ndarray, found: dict[str, np.ndarray]) -> str:
     return "\n".join([*lines, f"overlaps: {', '.join(map(str, counts))}"])
 
 
-def test_tables_of_the_published_form(study: HeadStudy, theirs: GPT2LMHeadModel) -> None:
+def test_tables_of_the_published_form(study: HeadStudy, theirs: Double) -> None:
     """What `pytest -m hub` does with GPT-2 and the published tables, with this model and tables from plain torch."""
     assert study.one is not None
     text = written(*metrics(theirs, study.one.prompts))
@@ -136,7 +172,7 @@ def test_frame_and_heading(study: HeadStudy) -> None:
     ],
 )
 def test_prompts_are_drawn_of_the_given_layout(
-    flat: tuple[Model, GPT2LMHeadModel], exact: Settings, prompt: str, kind: str | None, shape: int, query: int
+    flat: tuple[Model, Double], exact: Settings, prompt: str, kind: str | None, shape: int, query: int
 ) -> None:
     model, _ = flat
     found = study_heads(model, prompt, kind=kind, count=2, settings=exact)
@@ -149,24 +185,25 @@ def test_prompts_are_drawn_of_the_given_layout(
     np.testing.assert_array_equal(pairs.inputs[:2], found.many.prompts.inputs)
 
 
-def test_context_sensitivity_in_two_passes(model: Model, theirs: GPT2LMHeadModel, exact: Settings) -> None:
+def test_context_sensitivity_in_two_passes(model: Model, theirs: Double, exact: Settings) -> None:
     """A head alone reads, from a first pass, the sequence whose far part is another's."""
     text, near, cut = np.random.default_rng(4).integers(0, 54, (5, POSITIONS + 1)), 3, POSITIONS // 2
     text[:, 0] = 0
     other = text.copy()
     other[:, 1:cut] = text[pair(5, exact.seed, 0)][:, 1:cut]
-    first, following = run(theirs, other[:, :-1]), torch.from_numpy(text[:, 1:])
+    inputs, following = torch.from_numpy(text[:, :-1]), torch.from_numpy(text[:, 1:])
+    first = theirs.run(torch.from_numpy(other[:, :-1])).z()
 
     def losses(logits: torch.Tensor) -> np.ndarray:
         lost = torch.nn.functional.cross_entropy(logits.mT, following, reduction="none")
         return lost[:, cut + near :].sum(1).numpy()
 
-    whole = losses(run(theirs, text[:, :-1]).logits)
+    whole = losses(theirs.run(inputs).logits)
     found = context_sensitivity(model, text, near, settings=exact)
     assert (found.counts == POSITIONS - cut - near).all()
     wanted = np.zeros_like(found.sums)
     for layer, head in EVERY:
-        wanted[:, layer, head] = losses(run(theirs, text[:, :-1], instead((layer, head), first.z)).logits) - whole
+        wanted[:, layer, head] = losses(theirs.run(inputs, instead(theirs, (layer, head), first)).logits) - whole
     np.testing.assert_allclose(found.sums, wanted, rtol=0, atol=1e-9)
     assert np.abs(wanted).max() > 1e-2
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import browsing
 import pandas as pd
 import pytest
-from plain import HEADS, LAYERS
+from doubles import HEADS, LAYERS
 
 from scrub.cli import _status
 from scrub.measure.heads.score import HeadScore, head_name

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from lens_double import lens
+from doubles import lens
 from pydantic import ValidationError
 from small import rules, small
 from torch import Tensor

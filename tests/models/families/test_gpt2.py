@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from gpt2_double import double
+from doubles import double
 from pydantic import ValidationError
 from small import Small, small_gpt2
 
@@ -33,7 +33,7 @@ def gpt2(request: pytest.FixtureRequest) -> Small:
 def test_logits_and_patterns_are_those_of_transformers(gpt2: Small, dtype: torch.dtype, most: float) -> None:
     model = gpt2.to(dtype)
     with torch.no_grad():
-        theirs = double(model)(model.inputs["x"], output_attentions=True)
+        theirs = double(model).theirs(model.inputs["x"], output_attentions=True)
     patterns = [each for each in walk([model.graph]) if each.op == "attention_pattern"]
     assert len(patterns) == len(theirs.attentions) == model.config.n_layers
     ours = model.run({"logits": model.graph} | {str(layer): pattern for layer, pattern in enumerate(patterns)})
@@ -50,7 +50,7 @@ def test_logits_alone_and_shorter_sequences(gpt2: Small, dtype: torch.dtype, mos
     model = gpt2.to(dtype)
     tokens = model.inputs["x"][:, :-1] if model.config.n_ctx > 1 else model.inputs["x"]
     with torch.no_grad():
-        theirs = double(model, "sdpa")(tokens).logits
+        theirs = double(model, "sdpa").theirs(tokens).logits
     ours = Small(model.config, model.params, {"x": tokens})
     torch.testing.assert_close(ours.logits(ours.graph), theirs, rtol=0, atol=most)
 

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import pytest
 import torch
-from gpt2_double import Change, Seen, double, run
+from doubles import Change, Point, Seen, double, put
 from small import Small, small_gpt2
 from torch import Tensor
 
@@ -31,7 +31,7 @@ class Both:
     def __init__(self, shape: dict[str, object]) -> None:
         self.ours: Small = small_gpt2(**shape)  # type: ignore[arg-type]
         self.theirs = double(self.ours)
-        self.x, self.y = (run(self.theirs, self.ours.inputs[source]) for source in ("x", "y"))
+        self.x, self.y = (self.theirs.run(self.ours.inputs[source]) for source in ("x", "y"))
         heads = range(self.ours.config.n_heads)
         self.heads = {PREV: [heads[0]], IND: [heads[1], *heads[3:]]}  # of every group
         self.roles = {"prev": [(PREV, h) for h in self.heads[PREV]], "ind": [(IND, h) for h in self.heads[IND]]}
@@ -44,66 +44,47 @@ class Both:
         torch.testing.assert_close(self.ours_under(rules), expected, rtol=0, atol=1e-9)
         assert (expected - self.x.logits).abs().max() > 1e-3
 
-    def patched(self, *, reads: dict[str, Change] | None = None, writes: dict[str, Change] | None = None) -> Seen:
+    def patched(self, changes: dict[Point, Change]) -> Seen:
         """A run on the reference with hooks."""
-        return run(self.theirs, self.ours.inputs["x"], reads, writes)
-
-    def columns(self, layer: int, slot: str = "q") -> list[int]:
-        """Where a layer's group stands among all heads side by side: in c_proj's input, or c_attn's output by slot."""
-        c = self.ours.config
-        first = "qkv".index(slot) * c.d_model
-        return [first + head * c.d_head + at for head in self.heads[layer] for at in range(c.d_head)]
-
-    def written(self, z: Tensor, layer: int) -> Tensor:
-        """What a layer's group writes into the residual stream, from what all heads have read."""
-        columns = self.columns(layer)
-        return z[..., columns] @ self.theirs.transformer.h[layer].attn.c_proj.weight[columns].detach()
+        return self.theirs.run(self.ours.inputs["x"], changes)
 
     @cached_property
     def prev_change(self) -> Tensor:
         """What a1.prev writes on the other, less what it writes on the reference."""
-        name = f"h.{PREV}.attn.c_proj"
-        return self.written(self.y.read[name], PREV) - self.written(self.x.read[name], PREV)
+        return self.written(self.y, PREV) - self.written(self.x, PREV)
 
-    def mlp_change(self, layer: int) -> Tensor:
-        """The same of an MLP."""
-        return self.y.wrote[f"h.{layer}.mlp"] - self.x.wrote[f"h.{layer}.mlp"]
+    def written(self, seen: Seen, layer: int) -> Tensor:
+        """What a layer's group writes into the residual stream."""
+        return self.theirs.written(seen, layer, self.heads[layer])
+
+    def mlp_change(self, seen: Seen, layer: int) -> Tensor:
+        """What an MLP writes in a run, less what it writes on the reference."""
+        return seen.at["mlp", layer] - self.x.at["mlp", layer]
 
     def ind_reads(self, slots: str, stream: Tensor) -> Seen:
         """The run in which some slots of a3.ind read another residual stream than the one there is."""
-        block = self.theirs.transformer.h[IND]
-
-        def change(projected: Tensor) -> Tensor:
-            with torch.no_grad():
-                instead = block.attn.c_attn.forward(block.ln_1.forward(stream))  # not called: that would hook again
-            for slot in slots:
-                columns = self.columns(IND, slot)
-                projected[..., columns] = instead[..., columns]
-            return projected
-
-        return self.patched(writes={f"h.{IND}.attn.c_attn": change})
+        return self.patched({("qkv", IND): self.theirs.read_by(IND, self.heads[IND], slots, stream)})
 
     def directly(self, change: Tensor) -> Tensor:
         """The logits when only the last LayerNorm reads a change of the residual stream."""
-        return self.patched(reads={"ln_f": lambda stream: stream + change}).logits
+        return self.patched({("stream", self.theirs.layers): lambda stream: stream + change}).logits
 
     def ind_directly(self, seen: Seen) -> Tensor:
         """The logits when only the last LayerNorm reads what a3.ind wrote in another run."""
-        name = f"h.{IND}.attn.c_proj"
-        return self.directly(self.written(seen.read[name], IND) - self.written(self.x.read[name], IND))
+        return self.directly(self.written(seen, IND) - self.written(self.x, IND))
 
     def ind_is(self, z: Tensor) -> Tensor:
         """The logits when a3.ind has read this [batch, head of the group, position, d_head], whoever reads a3.ind."""
 
         def change(everything: Tensor) -> Tensor:
-            everything[..., self.columns(IND)] = z.transpose(1, 2).flatten(2)
+            everything[..., self.theirs.columns(self.heads[IND])] = z.transpose(1, 2).flatten(2)
             return everything
 
-        return self.patched(reads={f"h.{IND}.attn.c_proj": change}).logits
+        return self.patched({("z", IND): change}).logits
 
     def attention(self, seen: Seen) -> tuple[Tensor, Tensor]:
         """The patterns [batch, head, query, key] and values [batch, head, key, d_head] of a3.ind."""
-        values = seen.wrote[f"h.{IND}.attn.c_attn"][..., self.columns(IND, "v")]
+        values = seen.at["qkv", IND][..., self.theirs.columns(self.heads[IND], "v")]
         values = values.unflatten(-1, (len(self.heads[IND]), -1)).transpose(1, 2)
         return seen.patterns[IND][:, self.heads[IND]], values
 
@@ -114,13 +95,8 @@ def both(request: pytest.FixtureRequest) -> Both:
 
 
 def test_a_heads_output_wherever_it_is_read(both: Both) -> None:
-    columns, other = both.columns(IND), both.y.read[f"h.{IND}.attn.c_proj"]
-
-    def change(z: Tensor) -> Tensor:
-        z[..., columns] = other[..., columns]
-        return z
-
-    both.check("all_paths  **/a3.ind/** -> y", both.patched(reads={f"h.{IND}.attn.c_proj": change}).logits)
+    change = put(both.y.at["z", IND], both.theirs.columns(both.heads[IND]))
+    both.check("all_paths  **/a3.ind/** -> y", both.patched({("z", IND): change}).logits)
 
 
 def test_a_heads_output_where_the_logits_read_it(both: Both) -> None:
@@ -130,7 +106,7 @@ def test_a_heads_output_where_the_logits_read_it(both: Both) -> None:
 
 @pytest.mark.parametrize("slots", ["q", "k", "v", "qk"])
 def test_the_input_of_a_slot(both: Both, slots: str) -> None:
-    seen = both.ind_reads(slots, both.y.read[f"h.{IND}.ln_1"])
+    seen = both.ind_reads(slots, both.y.at["stream", IND])
     steps = "{" + ",".join(slots) + "}"
     both.check(f"part  **/a3.ind/{steps}/** -> y", seen.logits)
     both.check(f"part  a3.ind/{steps}/** -> y", both.ind_directly(seen))
@@ -139,13 +115,13 @@ def test_the_input_of_a_slot(both: Both, slots: str) -> None:
 @pytest.mark.parametrize("slot", ["q", "k", "v"])
 def test_one_edge_from_head_to_head(both: Both, slot: str) -> None:
     """What lies between, such as m1, a2 and m2, writes what it wrote on x."""
-    seen = both.ind_reads(slot, both.x.read[f"h.{IND}.ln_1"] + both.prev_change)
+    seen = both.ind_reads(slot, both.x.at["stream", IND] + both.prev_change)
     both.check(f"part  **/a3.ind/{slot}/a1.prev/** -> y", seen.logits)
     both.check(f"part  a3.ind/{slot}/a1.prev/** -> y", both.ind_directly(seen))
 
 
 def test_everything_but_one_edge(both: Both) -> None:
-    seen = both.ind_reads("k", both.y.read[f"h.{IND}.ln_1"] - both.prev_change)
+    seen = both.ind_reads("k", both.y.at["stream", IND] - both.prev_change)
     rules = "part  **/a3.ind/k/** -> y\n      **/a3.ind/k/a1.prev/** -> x"
     both.check(rules, seen.logits)
 
@@ -153,40 +129,33 @@ def test_everything_but_one_edge(both: Both) -> None:
 @pytest.mark.parametrize("slot", ["q", "k", "v"])
 def test_a_path_through_two_heads(both: Both, slot: str) -> None:
     """The values of a1.prev, by way of one slot of a3.ind: a1.prev attends as it does on x."""
-    columns, other = both.columns(PREV, "v"), both.y.wrote[f"h.{PREV}.attn.c_attn"]
-
-    def change(projected: Tensor) -> Tensor:
-        projected[..., columns] = other[..., columns]
-        return projected
-
-    name = f"h.{PREV}.attn.c_proj"
-    z = both.patched(writes={f"h.{PREV}.attn.c_attn": change}).read[name]
-    difference = both.written(z, PREV) - both.written(both.x.read[name], PREV)
-    seen = both.ind_reads(slot, both.x.read[f"h.{IND}.ln_1"] + difference)
+    change = put(both.y.at["qkv", PREV], both.theirs.columns(both.heads[PREV], "v"))
+    difference = both.written(both.patched({("qkv", PREV): change}), PREV) - both.written(both.x, PREV)
+    seen = both.ind_reads(slot, both.x.at["stream", IND] + difference)
     both.check(f"part  a3.ind/{slot}/a1.prev/v/** -> y", both.ind_directly(seen))
 
 
 def test_an_mlp_wherever_it_is_read_and_where_the_logits_read_it(both: Both) -> None:
-    both.check("part  **/m2/** -> y", both.patched(writes={"h.2.mlp": lambda _: both.y.wrote["h.2.mlp"]}).logits)
-    both.check("part  m2/** -> y", both.directly(both.mlp_change(2)))
+    both.check("part  **/m2/** -> y", both.patched({("mlp", 2): put(both.y.at["mlp", 2])}).logits)
+    both.check("part  m2/** -> y", both.directly(both.mlp_change(both.y, 2)))
 
 
 def test_an_edge_from_an_mlp_to_a_head(both: Both) -> None:
-    seen = both.ind_reads("q", both.x.read[f"h.{IND}.ln_1"] + both.mlp_change(1))
+    seen = both.ind_reads("q", both.x.at["stream", IND] + both.mlp_change(both.y, 1))
     both.check("part  a3.ind/q/m1/** -> y", both.ind_directly(seen))
     both.check("part  **/a3.ind/q/m1/** -> y", seen.logits)
 
 
 def test_an_edge_from_an_mlp_to_an_mlp(both: Both) -> None:
-    seen = both.patched(reads={"h.3.ln_2": lambda stream: stream + both.mlp_change(1)})
+    seen = both.patched({("ln_2", 3): lambda stream: stream + both.mlp_change(both.y, 1)})
     both.check("part  **/m3/m1/** -> y", seen.logits)
-    both.check("part  m3/m1/** -> y", both.directly(seen.wrote["h.3.mlp"] - both.x.wrote["h.3.mlp"]))
+    both.check("part  m3/m1/** -> y", both.directly(both.mlp_change(seen, 3)))
 
 
 def test_an_edge_from_a_head_to_the_mlp_of_its_layer(both: Both) -> None:
-    seen = both.patched(reads={"h.1.ln_2": lambda stream: stream + both.prev_change})
+    seen = both.patched({("ln_2", 1): lambda stream: stream + both.prev_change})
     both.check("part  **/m1/a1.prev/** -> y", seen.logits)
-    both.check("part  m1/a1.prev/** -> y", both.directly(seen.wrote["h.1.mlp"] - both.x.wrote["h.1.mlp"]))
+    both.check("part  m1/a1.prev/** -> y", both.directly(both.mlp_change(seen, 1)))
 
 
 def test_a_mask_keeps_what_lies_inside_it(both: Both) -> None:
@@ -209,9 +178,9 @@ def test_identity_attention_and_its_error(both: Both) -> None:
 
 def test_the_direct_path_of_the_embedding(both: Both) -> None:
     """The positions are the model's, whatever is resampled."""
-    change = both.y.wrote["wte"] - both.x.wrote["wte"]
+    change = both.y.at["emb", 0] - both.x.at["emb", 0]
     both.check("part  emb -> y", both.directly(change))
-    seen = both.ind_reads("v", both.x.read[f"h.{IND}.ln_1"] + change)
+    seen = both.ind_reads("v", both.x.at["stream", IND] + change)
     both.check("part  a3.ind/v/emb -> y", both.ind_directly(seen))
 
 

@@ -64,7 +64,7 @@ def kill_a_worker(process: subprocess.Popen[str]) -> None:
 def test_killed_at_random_moments_and_resumed(sweeping: Path) -> None:
     """SIGKILL of a sweep, of a worker and then of its sweep, and the rest: as if nothing had happened."""
     moments = random.Random(os.urandom(8))
-    process = started("killed", workers=3)
+    process = started("killed", workers=2)
     for _ in range(2):
         goal = len(blocks("killed")) + moments.randint(1, 6)
         until(lambda goal=goal: len(blocks("killed")) >= goal, process)  # type: ignore[misc]
