@@ -123,7 +123,7 @@ class Result:
         """The baseline's loss less the unscrubbed one's, in nats: what 100 % stands for."""
         return Bootstrap.interval(self._means["loss", BASELINE] - self._means["loss", UNSCRUBBED])
 
-    @property
+    @cached_property
     def worse(self) -> int:
         """The sign of a change for the worse: 1 for the loss; for another metric, towards the baseline."""
         return 1 if self.metric == LOSS.name or self.gap.estimate > 0 else -1

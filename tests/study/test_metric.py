@@ -65,3 +65,28 @@ def test_names_of_metrics_stand_in_no_others_way(metric: Metric):
             np.testing.assert_allclose(result.loss[name], kl, rtol=0, atol=1e-9)
             np.testing.assert_allclose(result.change[name], kl, rtol=0, atol=1e-9)  # KL is no less than nothing
     assert result.metric == metric.name
+
+
+@pytest.mark.usefixtures("in_project")
+def test_reports_and_comparisons_speak_of_the_metric(tmp_path: Path):
+    """More of a logit is better, where less of a loss is."""
+    asked = {"results": tmp_path / "r", "sequences": 7, "dtype": "float64", "workers": 1, "progress": False}
+    stored = scrub.sweep("induction/naive", metric=LOGIT, **asked).only()
+    moved = scrub.moved(stored, "unscrubbed", "baseline")
+    assert (moved.metric, moved.unit) == ("target logit", "logits")
+    unscrubbed, baseline = (stored.token_losses(name) for name in ("unscrubbed", "baseline"))
+    assert moved.tokens.gained.gain == pytest.approx(
+        np.maximum(np.nan_to_num(unscrubbed - baseline), 0).sum(), rel=1e-9
+    )
+    frame = moved.frame()
+    assert (np.sign(frame["gain"]) == np.sign(frame["points"])).all()
+    assert moved.recovered.estimate == pytest.approx(100)
+
+    report = scrub.make_report(stored, scrub.prepare("induction/naive", settings=SETTINGS, metric=LOGIT))
+    page = report.markdown
+    assert "percent of target logit recovered" in page
+    assert "target logit, logits" in page
+    assert "loss" not in page.partition("Before any number")[0].replace("claim", "")
+    changes = {line.split(" | ")[3] for line in page.splitlines() if line.startswith("| worse |")}
+    assert changes
+    assert all(change.startswith("−") for change in changes)  # a logit that got worse fell

@@ -1,4 +1,4 @@
-"""Percent of loss recovered across hypotheses, beside what was published."""
+"""Percent of the loss, or of another metric, recovered across hypotheses, beside what was published."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def recovery_chart(
     if published:
         values["published"] = [published.get(row.name, float("nan")) for row in rows]
     drawn = _Recovery(result, published, f"published, for {published_for}" if published_for else "published")
-    return Chart(title, "Percent of loss recovered, a line for each part, with 95 % intervals.", values, drawn.draw)
+    said = f"Percent of {printable(result.metric)} recovered, a line for each part, with 95 % intervals."
+    return Chart(title, said, values, drawn.draw)
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class _Recovery:
             self._measured(figure, panels[0], names, part, shift, _look(at, part, theme))
             if known:
                 self._published(figure, panels[1], known, part, _look(at, part, theme))
-        panels[0].set_ylabel("loss recovered, %")
+        panels[0].set_ylabel(f"{printable(result.metric)} recovered, %")
         _dress(figure, panels[0], names, f"{result.study} on {result.model}, {result.data}")
         if known:
             _dress(figure, panels[1], known, self.theirs)

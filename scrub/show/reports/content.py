@@ -59,11 +59,11 @@ class Content:
         intro: Line = [
             "Each hypothesis says which paths through the model matter. Every other path is fed from another sequence, "
             "and what is left of the model's performance is the ",
-            Span("percent of loss recovered", "b"),
+            Span(f"percent of {result.metric} recovered", "b"),
             ": 100 is the unscrubbed model, 0 the baseline (",
             Span(" ".join(self._trial.study.baseline.split()), "code"),
             "). Brackets hold 95 % bootstrap intervals over sequences. The difference between the two anchors is "
-            f"{PAGE.with_ends(result.gap, 3)} nats a token.",
+            f"{PAGE.with_ends(result.gap, 3)} {result.unit} a token.",
         ]
         patterns = Section("attention", "Attention patterns", attention)
         sections = [self._story(), *self._chapters(), patterns, self._trust(command)]
@@ -82,14 +82,15 @@ class Content:
     def _story(self) -> Section:
         """Show the hypotheses side by side, and the anchors of the scale."""
         published_for = self._trial.study.published_model or ""
-        chart = recovery_chart(self.result, self._published, published_for, "loss recovered across the hypotheses")
+        title = f"{self.result.metric} recovered across the hypotheses"
+        chart = recovery_chart(self.result, self._published, published_for, title)
         said = f"{chart.caption.removesuffix('.')}; the grey lines are the anchors at 0 and 100."
         if self._published:
             named = f" for {published_for}" if published_for else ""
             own = self.result.model.rpartition("/")[2] == published_for
             said += f" The right panel has what was published{named}"
             said += f"{', which is another model than this one' if named and not own else ''}."
-        alt = "Percent of loss recovered by each part across the hypotheses; the table below has the numbers."
+        alt = f"{chart.caption.partition(',')[0]} by each part across the hypotheses; the table below has the numbers."
         drawings: Line = [
             "In the drawings ",
             Span("", "swatch reference"),
@@ -109,7 +110,7 @@ class Content:
         table = parts_table(self._stored)
         link = Column("hypothesis", cell=lambda row: Span(row["hypothesis"], "link", self._anchor(row["hypothesis"])))
         columns = [link, *(column for column in table.columns if column.name in self._parts)]
-        caption = "Percent of loss recovered by each part, with its interval."
+        caption = f"Percent of {self.result.metric} recovered by each part, with its interval."
         return Grid(replace(table, columns=columns), "Percent recovered by hypothesis and part", caption, "matrix")
 
     def _scale(self) -> Grid:
@@ -184,8 +185,8 @@ class Content:
             Column("bar", "0 to 100 %", cell=lambda row: self._bar(row["recovered"])),
             *([Column("published", "published, %", 6, kind="g", missing="")] if self._published else []),
             *([Column("gain", f"over {others}", 1, sign=True, missing="")] if gains else []),
-            Column("loss", "loss, nats", 3),
-            Column("change", "mean |change|, nats", 3),
+            Column("loss", f"{self.result.metric}, {self.result.unit}", 3),
+            Column("change", f"mean |change|, {self.result.unit}", 3),
             Column("kl", "KL, nats", 3),
         ]
         bold = [replace(column, style=lambda row: "bold" if row["part"] == whole.part else "") for column in columns]

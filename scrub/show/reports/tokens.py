@@ -21,7 +21,7 @@ from scrub.text.tokens import visible
 
 SHOWN_SEQUENCES, SHOWN_POSITIONS = 3, 300  # of each hypothesis, at most
 SHOWN_TOKENS = 10_000  # in all, at most: what keeps the page of many hypotheses small
-STEP_NATS = (0.1, 0.5, 2.0)  # that a loss changes by, where a colour begins
+STEPS = (0.1, 0.5, 2.0)  # that a loss changes by in nats, or another metric in its unit, where a colour begins
 MOST_CHANGED = 8  # tokens in the table of those that changed most, in either direction
 CONTEXT_TOKENS = 12  # before each of them
 LONGEST_CHARACTERS = 60  # of a token or of its context in a table
@@ -43,23 +43,24 @@ class Tokens:
 
     def blocks(self, experiment: Name, name: str) -> list[Block]:
         """Tell of one experiment: the scored tokens that changed most, and some sequences with their colours."""
-        losses = self._stored.token_losses(experiment)
+        losses, result = self._stored.token_losses(experiment), self._stored.result
         most = Grid(FrameTable(self._most(losses), _changed_columns(), by="side"), "Tokens that changed most")
         count = f"{len(self.shown)} sequence{'s' if len(self.shown) > 1 else ''}"
         blocks: list[Block] = [
             Prose(
                 f"{experiment.part} of {name} against the unscrubbed model. The scored tokens that changed most, in "
-                "all sequences; losses in nats, means over the pairings.",
+                f"all sequences; {result.metric} in {result.unit}, means over the pairings.",
                 "caption",
             ),
             most,
             Prose(
                 f"{count} drawn by chance, the same for every hypothesis. A coloured token is one that is scored when "
-                "it is predicted; hover for its numbers. Its colour is the change of its loss, in nats:",
+                f"it is predicted; hover for its numbers. Its colour is the change of its {result.metric}, in "
+                f"{result.unit}:",
                 "caption",
                 only="html",
             ),
-            Prose(_colours(), "key", only="html"),
+            Prose(_colours(result.worse), "key", only="html"),
         ]
         return blocks + [block for sequence in self.shown for block in self._passage(sequence, losses)]
 
@@ -77,7 +78,7 @@ class Tokens:
         ).assign(change=lambda rows: rows["loss"] - rows["unscrubbed"])
         running = [Span(flowing(texts[0] + self._stored.between), "unscored")]  # nothing predicts it
         for at, (text, *pair) in enumerate(zip(texts[1:], frame["unscrubbed"], frame["loss"], strict=True)):
-            running.append(_running(text + self._stored.between, at, *pair))
+            running.append(_running(text + self._stored.between, at, self._stored.result.worse, *pair))
         token = Column("token", cell=lambda row: Span(row["token"], "token"))
         numbers = [Column(column, title, 3, column == "change") for column, title in _NUMBERS.items()]
         table = FrameTable(frame[frame["change"].notna()], [Column("position", digits=0), token, *numbers])
@@ -90,11 +91,11 @@ class Tokens:
         ]
 
     def _most(self, losses: Float[np.ndarray, "sequence position"]) -> pd.DataFrame:
-        """List the scored tokens whose losses rose most, then those that fell most, with the text before them."""
-        change = (losses - self._unscrubbed).ravel()
-        order = [int(at) for at in np.argsort(change, kind="stable") if np.isfinite(change[at])]
-        hurt = [at for at in order[::-1][:MOST_CHANGED] if change[at] > 0]
-        helped = [at for at in order[:MOST_CHANGED] if change[at] < 0]
+        """List the scored tokens that got worse by most, then those that got better, with the text before them."""
+        change, worse = (losses - self._unscrubbed).ravel(), self._stored.result.worse
+        order = [int(at) for at in np.argsort(change * worse, kind="stable") if np.isfinite(change[at])]
+        hurt = [at for at in order[::-1][:MOST_CHANGED] if change[at] * worse > 0]
+        helped = [at for at in order[:MOST_CHANGED] if change[at] * worse < 0]
         rows = []
         for at in [*hurt, *helped]:
             sequence, position = divmod(at, losses.shape[1])
@@ -102,7 +103,7 @@ class Tokens:
             before = line[max(0, position + 1 - CONTEXT_TOKENS) : position + 1]
             rows.append(
                 {
-                    "side": "worse" if change[at] > 0 else "better",
+                    "side": "worse" if change[at] * worse > 0 else "better",
                     "before": visible(self._stored.text(*before)),
                     "token": label(self._stored.text(line[position + 1])),
                     "change": change[at],
@@ -127,22 +128,23 @@ def _changed_columns() -> Sequence[Column]:
     ]
 
 
-def _running(text: str, position: int, unscrubbed: float, loss: float) -> Span:
-    """Write a token in running text, in the colour of the change of its loss if it is scored."""
+def _running(text: str, position: int, worse: int, unscrubbed: float, loss: float) -> Span:
+    """Write a token in running text, in the colour of the change of its metric if it is scored."""
     change = loss - unscrubbed
     if math.isnan(change):
         return Span(flowing(text), "unscored")
     numbers = f"{PAGE.number(unscrubbed, 3)} unscrubbed, {PAGE.number(loss, 3)} scrubbed"
-    level = bisect_right(STEP_NATS, abs(change))
-    kind = f"{'up' if change > 0 else 'down'}{level}" if level else "same"
+    level = bisect_right(STEPS, abs(change))
+    kind = f"{'up' if change * worse > 0 else 'down'}{level}" if level else "same"
     return Span(flowing(text), f"t {kind}", tip=f"{PAGE.number(change, 3, sign=True)}: {numbers}, position {position}")
 
 
-def _colours() -> list[Span]:
-    """Say what the colours of tokens mean."""
-    levels = list(enumerate(STEP_NATS, 1))
-    down = [Span(f"≤ {MINUS}{nats}", f"t down{level}") for level, nats in reversed(levels)]
-    up = [Span(f"≥ {nats}", f"t up{level}") for level, nats in levels]
+def _colours(worse: int) -> list[Span]:
+    """Say what the colours of tokens mean, from better to worse."""
+    levels, fall, rise = list(enumerate(STEPS, 1)), f"≤ {MINUS}", "≥ "
+    better, bad = (fall, rise) if worse > 0 else (rise, fall)
+    down = [Span(f"{better}{step}", f"t down{level}") for level, step in reversed(levels)]
+    up = [Span(f"{bad}{step}", f"t up{level}") for level, step in levels]
     said = "solid line: worse; dotted: better; grey: not scored"
     return [*down, Span("about the same", "t same"), *up, Span(said, "said")]
 

@@ -1,4 +1,4 @@
-"""The tables of results: of a study, of a sweep, of comparisons, and of where the loss moved."""
+"""The tables of results: of a study, of a sweep, of comparisons, and of where the loss, or another metric, moved."""
 
 from __future__ import annotations
 
@@ -111,13 +111,13 @@ def comparison_tables(of: Comparison, _console: Console, _options: ConsoleOption
 def moved_tables(of: Moved, _console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
     """List tokens, sequences and kinds of tokens, each with what share of everything those that are shown hold."""
     whole = PLAIN.with_interval(of.recovered, 1, sign=True)
-    yield Text(f"where the loss moved: {one_line(of.refined)} over {one_line(of.over)}, {of.part}", style="bold")
-    yield Text(f"{whole} points of percent recovered, over {of.scored:,} tokens; gains in nats", style="dim")
+    yield Text(f"where the {of.metric} moved: {one_line(of.refined)} over {one_line(of.over)}, {of.part}", style="bold")
+    yield Text(f"{whole} points of percent recovered, over {of.scored:,} tokens; gains in {of.unit}", style="dim")
     if not of.tokens.rows:
         yield Text("nowhere: it is the same for every token")
         return
     room = min(CONTEXT_CELLS, options.max_width - 36)
-    yield from _most("tokens", of, "tokens", _token_columns(room))
+    yield from _most("tokens", of, "tokens", _token_columns(room, of.metric))
     yield from _most("sequences", of, "sequences", _sequence_columns(room))
     yield from _most("tokens predicted, by kind", of, "targets", _kind_columns())
     yield from _most("tokens read, by kind", of, "reads", _kind_columns())
@@ -169,7 +169,7 @@ def _board(of: Board) -> FrameTable:
         Column("recovered", "recovered, %", 1, ends=("low", "high"), mark=_beside_leader),
         Column("behind", None, 1, sign=True, ends=("behind_low", "behind_high"), missing=""),
         *([random] if any(frame["chance"]) else []),
-        Column("loss", digits=3),
+        Column("loss", of.metric, 3),
         Column("kl", "KL", 3),
         *([Column("pairings", digits=0)] if frame["pairings"].nunique() > 1 else []),
     ]
@@ -221,19 +221,19 @@ def _change(of: Change) -> Iterator[RenderableType]:
 
 def _most(title: str, of: Moved, level: str, columns: Sequence[Column]) -> Iterator[RenderableType]:
     sides: Most[Any] = getattr(of, level)
-    said = f"{_side('gained', sides.gained)}; {_side('lost', sides.lost)}"
+    said = f"{_side('gained', sides.gained, of.unit)}; {_side('lost', sides.lost, of.unit)}"
     yield Text()
     yield Text.assemble((f"{title}: ", "bold"), (said, "dim"))
     frame = of.frame(level)
     yield FrameTable(frame.assign(gained=frame["gain"] > 0), columns, by="gained")
 
 
-def _side(what: str, of: Side[Any]) -> str:
+def _side(what: str, of: Side[Any], unit: str) -> str:
     """Say how many gained or lost how much, and how much of it the table shows."""
     share = (
         f", of which these hold {100 * of.share:.{0 if of.share >= 0.1 else 1}f} %" if of.count > len(of.most) else ""
     )
-    return f"{of.count:,} {what} {abs(of.gain):,.1f} nats{share}" if of.count else f"none {what}"
+    return f"{of.count:,} {what} {abs(of.gain):,.1f} {unit}{share}" if of.count else f"none {what}"
 
 
 _GAIN = Column("gain", digits=2, sign=True, style=lambda row: "green" if row["gain"] > 0 else "red")
@@ -241,14 +241,14 @@ _MEAN = Column("mean", "a token", 3, sign=True)
 _POINTS = Column("points", digits=3, sign=True)
 
 
-def _token_columns(room: int) -> list[Column]:
+def _token_columns(room: int, metric: str) -> list[Column]:
     def context(row: Row) -> Text:
         style = "bold green" if row["gain"] > 0 else "bold red"
         return in_context(row["before"], row["target"], row["after"], room, style)
 
     return [
         _GAIN,
-        Column("loss", left=False, cell=lambda row: f"{row['other_loss']:.2f} → {row['loss']:.2f}"),
+        Column("loss", metric, left=False, cell=lambda row: f"{row['other_loss']:.2f} → {row['loss']:.2f}"),
         _POINTS,
         Column("at", left=False, cell=lambda row: f"{row['sequence']}:{row['position']}"),
         Column("target", "in context, the scored token marked", cell=context),

@@ -13,6 +13,7 @@ import pandas as pd
 from scrub.store.comparisons.comparison import FORMAT, chance, resampled_difference
 from scrub.store.results.read import HypothesisRecord, StudyResults
 from scrub.study.hypothesis import ALL
+from scrub.study.metric import LOSS
 from scrub.study.null import Standing
 from scrub.study.parameters import Value
 from scrub.study.statistics import Bootstrap
@@ -52,11 +53,15 @@ class Place:
 
 @dataclass(frozen=True)
 class Board:
-    """Hypotheses whose numbers compare, the one that recovers most first; `about` says what they rest on."""
+    """Hypotheses whose numbers compare, the one that recovers most first; `about` says what they rest on.
+
+    Where a study measures another `metric`, that stands in place of the loss.
+    """
 
     heading: str
     about: Mapping[str, str]
     places: tuple[Place, ...]
+    metric: str = LOSS.name
 
     @property
     def basis(self) -> str:
@@ -148,7 +153,7 @@ def _board(known: Sequence[StudyResults], part: str, versions: bool) -> Board:
     order = sorted(best, key=lambda name: -best[name].result.recovered(f"{name}/{part}").estimate)
     places = tuple(_place(name, best[name], order[0], best[order[0]], known, part) for name in order)
     first = max(known, key=lambda each: len(each.pairings))
-    return Board(first.heading, dict(zip(_SAME, _basis(first), strict=True)), places)
+    return Board(first.heading, dict(zip(_SAME, _basis(first), strict=True)), places, first.result.metric)
 
 
 def _listed(described: HypothesisRecord, versions: bool) -> bool:

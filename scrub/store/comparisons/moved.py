@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from scrub.store.comparisons.comparison import FORMAT, check_names, resampled_difference, same_experiment
 from scrub.store.results.read import StudyResults
 from scrub.study.experiments import ANCHORS, BASELINE, UNSCRUBBED
+from scrub.study.metric import LOSS
 from scrub.study.statistics import Bootstrap
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
@@ -27,7 +28,7 @@ TOP = 10
 @dataclass(frozen=True)
 class MovedToken:
     """A scored token, in its context: the text up to `read`, the token read at `position`, the `target`, and what
-    follows. Losses and the gain, the other's loss less the refined one's, in nats.
+    follows. Losses and the gain, how much better the refined one's is, in nats.
 
     `points` is the gain in points of percent recovered: over all scored tokens they add up to the difference.
     """
@@ -110,6 +111,8 @@ LEVELS = ("tokens", "sequences", "targets", "reads")
 class Moved(TabularResult):
     """Where the loss moved from one experiment (`over`) to another (`refined`), in one part.
 
+    Where a study measures another `metric`, that stands in place of the loss, in its `unit`.
+
     Everything is ordered by its gain in sum, its share of the difference, so that a mean over few tokens isn't taken
     for much. `recovered` is the whole difference in percent, `scored` the number of tokens.
     """
@@ -123,6 +126,8 @@ class Moved(TabularResult):
     sequences: Most[MovedSequence]
     targets: Most[MovedKind]
     reads: Most[MovedKind]
+    metric: str = LOSS.name
+    unit: str = LOSS.unit
 
     def frame(self, level: str = "tokens") -> pd.DataFrame:
         """Make a table of the `tokens`, `sequences`, `targets` (kinds of token predicted) or `reads` (kinds read).
@@ -153,7 +158,7 @@ def moved(stored: StudyResults, refined: str, over: str, part: str = "all", top:
         raise ScrubError(f"top is {top}, but must be at least 1: leave it out, or ask for some")
     ours, theirs = (_experiment(stored, name, part) for name in (refined, over))
     loss, other = stored.token_losses(ours), stored.token_losses(theirs)
-    gain = other - loss
+    gain = (other - loss) * stored.result.worse
     if same_experiment(stored, ours, theirs):
         gain = gain * 0.0
     scored = np.isfinite(gain)
@@ -168,6 +173,8 @@ def moved(stored: StudyResults, refined: str, over: str, part: str = "all", top:
         gains.sequences(),
         gains.kinds(stored.examples.tokens[:, 1:]),
         gains.kinds(stored.examples.tokens[:, :-1]),
+        stored.result.metric,
+        stored.result.unit,
     )
 
 
@@ -183,7 +190,7 @@ def _experiment(stored: StudyResults, name: str, part: str) -> str:
 
 @dataclass(frozen=True)
 class _Gains:
-    """The gain of every position in nats, 0 where none is scored."""
+    """The gain of every position in nats, or the study's unit, 0 where none is scored."""
 
     stored: StudyResults
     gain: Float[np.ndarray, "sequence position"]
@@ -194,7 +201,8 @@ class _Gains:
     def scale(self) -> float:
         """Points of percent recovered, for each nat."""
         result = self.stored.result
-        return 100 * result.draws / float(result.loss[BASELINE].sum() - result.loss[UNSCRUBBED].sum())
+        gap = float(result.loss[BASELINE].sum() - result.loss[UNSCRUBBED].sum())
+        return 100 * result.draws * result.worse / gap
 
     def most(self, gains: Float[np.ndarray, " one"], make: Callable[[list[int]], Iterable[T]]) -> Most[T]:
         """Find those with most gain, and with least."""
@@ -265,4 +273,4 @@ class _Gains:
         result = self.stored.result
         totals = np.stack([*(each * result.draws for each in sums), result.loss[BASELINE], result.loss[UNSCRUBBED]])
         *some, baseline, unscrubbed = Bootstrap(result.positions, result.seed).means(totals)
-        return [Bootstrap.interval(100 * each / (baseline - unscrubbed)) for each in some]
+        return [Bootstrap.interval(100 * each * result.worse / (baseline - unscrubbed)) for each in some]
