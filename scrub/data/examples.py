@@ -170,7 +170,7 @@ class Examples:
         if self.tokens.min() < 0 or self.tokens.max() >= vocab_size:
             raise ScrubError(f"the {self.kind} have a token that {model} doesn't: its ids are 0 to {vocab_size - 1}")
 
-    def bigram_losses(self) -> Float[np.ndarray, "example position"]:
+    def bigram_losses(self, vocab_size: int) -> Float[np.ndarray, "example position"]:
         """Compute the loss of a bigram predictor at each position, in nats a token; no model takes part.
 
         Its statistics are those of other text of the same data where there is some (for stdlib, the training side).
@@ -178,10 +178,9 @@ class Examples:
         """
         if self.origin is not None and self.origin.background is not None:
             return np.asarray(self.origin.background.losses(self.tokens))
-        size = self.origin.vocab_size if self.origin is not None else int(self.tokens.max()) + 1
         losses = np.empty((len(self), self.context))
         for half in (0, 1):
-            losses[half::2] = Bigram.fit(self.tokens[1 - half :: 2], size).losses(self.tokens[half::2])
+            losses[half::2] = Bigram.fit(self.tokens[1 - half :: 2], vocab_size).losses(self.tokens[half::2])
         return losses
 
 

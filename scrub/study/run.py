@@ -112,7 +112,8 @@ class Trial:
         for (role, name), values in sums.items():
             by_role[role][name] = values
         if self.study.metric == LOSS:
-            by_role["loss"][BIGRAM] = (self.examples.bigram_losses() * self.examples.scored).sum(1) * settings.draws
+            bigram = self.examples.bigram_losses(self.model.vocab_size) * self.examples.scored
+            by_role["loss"][BIGRAM] = bigram.sum(1) * settings.draws
         result = Result(
             study=self.study.name,
             model=self.model.name,

@@ -95,7 +95,7 @@ def test_a_bigram_of_the_other_half_is_the_anchor() -> None:
     found = load(write_data(Path("rows"), *tokens_and_mask()))
     assert found.origin is not None
     assert found.origin.background is None
-    assert found.bigram_losses().shape == (ROWS, POSITIONS)
+    assert found.bigram_losses(found.origin.vocab_size).shape == (ROWS, POSITIONS)
 
 
 def test_a_folder_by_name_and_the_folder_of_a_model() -> None:

@@ -77,7 +77,7 @@ def test_loading_by_the_name_of_a_card(tokenizer: Tokenizer, tmp_path: Path, mon
     assert found.tokens.shape == (10, N_CTX + 1)
     assert found.origin is not None
     assert found.origin.background is not None
-    assert found.bigram_losses().shape == (10, N_CTX)
+    assert found.bigram_losses(257).shape == (10, N_CTX)
     with pytest.raises(ScrubError, match="but 9999 were asked for"):
         load_examples("mine", tokenizer=tokenizer, count=9999, **options)
     with pytest.raises(ScrubError, match="are text, but the model has no tokenizer"):

@@ -205,7 +205,7 @@ def test_bigram_losses_never_look_at_their_own_half() -> None:
     # Two kinds of sequences that share no pair: what one half knows is of no use to the other.
     rows = [{"ids": [1, 2] * 3 + [1 + number]} for number in range(40)]
     sequences = load(write_rows(Path("ids.jsonl"), rows))
-    losses = sequences.bigram_losses()
+    losses = sequences.bigram_losses(sequences.origin.vocab_size)
     assert losses.shape == (40, N_CTX)
     assert losses[:, 1:5].mean() < 1.5 < losses[:, -1].mean()
 

@@ -11,6 +11,7 @@ import torch
 
 import scrub
 from scrub.study.metric import KL, LOSS, Metric
+from scrub.text.numbers import MINUS
 
 SETTINGS = scrub.Settings(sequences=7, dtype="float64", progress=False)
 LOGIT = Metric("target logit", "logits", lambda logits, _: scrub.node("pick", logits, scrub.node("target")))
@@ -89,4 +90,4 @@ def test_reports_and_comparisons_speak_of_the_metric(tmp_path: Path):
     assert "loss" not in page.partition("Before any number")[0].replace("claim", "")
     changes = {line.split(" | ")[3] for line in page.splitlines() if line.startswith("| worse |")}
     assert changes
-    assert all(change.startswith("−") for change in changes)  # a logit that got worse fell
+    assert all(change.startswith(MINUS) for change in changes)  # a logit that got worse fell

@@ -133,7 +133,7 @@ class Ready:
     @cached_property
     def bigram(self) -> Float[np.ndarray, "sequence position"]:
         """The losses of the model-free predictor, in nats."""
-        return self.trial.examples.bigram_losses()
+        return self.trial.examples.bigram_losses(self.trial.model.vocab_size)
 
     @cached_property
     def cells(self) -> dict[str, Cell]:
