@@ -17,7 +17,7 @@ from scrub.cli import _status, options
 from scrub.cli.fields import Options, Overrides, Words, command
 from scrub.cli.train import SETTINGS as TRAINING
 from scrub.cli.whitelist import WHITELIST_SETTINGS
-from scrub.data.settings import WhitelistSettings
+from scrub.data.settings import Recipe, WhitelistSettings
 from scrub.store.sweeps.grid import Grid
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
@@ -107,7 +107,7 @@ def test_every_field_has_words() -> None:
     assert options.SETTINGS.keys() == {each.name for each in dataclasses.fields(Settings)} - {"progress"}
     assert options.GRID.keys() == Grid.model_fields.keys() - {"studies", "metric"}
     assert WHITELIST_SETTINGS.keys() == {each.name for each in dataclasses.fields(WhitelistSettings)}
-    assert options.RECIPE.keys() == {each.name for each in dataclasses.fields(options.Recipe)}
+    assert options.RECIPE.keys() == {each.name for each in dataclasses.fields(Recipe)}
     assert TRAINING.keys() <= {each.name for each in dataclasses.fields(training.Settings)}
 
 
