@@ -111,6 +111,17 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ): "without rows of donors there is nothing to gather",
     ("paths/sources.py:Source", "rank: ClassVar[int] = 2", "rank: ClassVar[int] = 3"): "after the others all the same",
     ("paths/sources.py:Reference", "rank = 0", "rank = 1"): "x comes before y by name too",
+    ("paths/hashes.py:<module>", "HASH_DIGITS = 32", "HASH_DIGITS = 33"): "more digits tell no less apart",
+    (
+        "paths/hashes.py:_short",
+        "hashlib.sha256(content).hexdigest()[:HASH_DIGITS]",
+        "hashlib.sha256(content).hexdigest()[:(HASH_DIGITS + 1)]",
+    ): "more digits tell no less apart",
+    (
+        "paths/hashes.py:hash_graph",
+        "hash_of(node.op, static, feature, [hashes[i] for i in node.inputs])",
+        "hash_of(static, node.op, feature, [hashes[i] for i in node.inputs])",
+    ): "all of it is hashed, in whichever order",
     (
         "paths/pattern.py:Pattern",
         "field(init=False, compare=False)",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from small import rules, small
 
 from scrub.graph.node import Node, node, walk
-from scrub.paths.hashes import hash_array, hash_graph, hash_weights
+from scrub.paths.hashes import hash_array, hash_graph, hash_of, hash_weights
 from scrub.paths.sources import Mean, Source, Zero
 
 SHAPES = ((2, 3), (3, 2), (2, 3, 5), (5,))
@@ -80,6 +80,11 @@ def test_what_is_held_counts_by_what_it_stands_for() -> None:
         for head in kept
     ]
     assert len({hash_graph(each, {}) for each in scrubbed}) == len(kept)
+
+
+def test_any_text_has_a_hash() -> None:
+    """Names of files may hold what UTF-8 can't write."""
+    assert len({hash_of(text) for text in ("é", "e", "\udcff", "\\udcff")}) == 4
 
 
 def test_arrays_and_weights() -> None:
