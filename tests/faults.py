@@ -123,6 +123,31 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "hash_of(static, node.op, feature, [hashes[i] for i in node.inputs])",
     ): "all of it is hashed, in whichever order",
     (
+        "study/draws.py:<module>",
+        "BLOCK_SEQUENCES = 32",
+        "BLOCK_SEQUENCES = 33",
+    ): "only how many patterns a batch computes",
+    (
+        "study/draws.py:pair",
+        'generator(seed, draw, "pairs")',
+        'generator(draw, seed, "pairs")',
+    ): "two numbers seed a generator in any order",
+    (
+        "study/gates.py:<module>",
+        "EXAMPLES, POSITIONS = 2, 16",
+        "EXAMPLES, POSITIONS = 2, 17",
+    ): "only how much the gates look at",
+    (
+        "study/gates.py:_few",
+        "scored & (from_the_end <= POSITIONS)",
+        "(scored)",
+    ): "only how much the gates look at",
+    (
+        "study/gates.py:_same",
+        "found[name] - found[of]",
+        "(found[of] - found[name])",
+    ): "it is the absolute value that counts",
+    (
         "paths/pattern.py:Pattern",
         "field(init=False, compare=False)",
         "field(init=False, compare=True)",
