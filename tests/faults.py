@@ -137,6 +137,22 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "EXAMPLES, POSITIONS = 2, 16",
         "EXAMPLES, POSITIONS = 2, 17",
     ): "only how much the gates look at",
+    **{
+        (
+            f"study/gates.py:{function}",
+            f"self, {names}, pairing: Pairing, values: Held | None, simplified: bool = True",
+            f"self, {names}, pairing: Pairing, values: Held | None, simplified: bool = False",
+        ): "only how fast"
+        for function, names in {
+            "_Basis.losses": "graphs: Graphs",
+            "_Look.__init__": "basis: _Basis, outputs: Graphs",
+        }.items()
+    },
+    (
+        "study/gates.py:_seen",
+        "np.full_like(numbers[:1], len(ids))",
+        "np.full_like(numbers[:2], len(ids))",
+    ): "nothing points to a second row of NaN",
     (
         "study/gates.py:_few",
         "scored & (from_the_end <= POSITIONS)",
