@@ -164,7 +164,6 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "(found[of] - found[name])",
     ): "it is the absolute value that counts",
     ("study/metric.py:Metric.__hash__", "return hash(self.digest)", "return 0"): "only how fast metrics are found",
-    ("paths/sources.py:Source.input_name", "return str(self)", "return self"): "it is only ever written",
     (
         "paths/pattern.py:Pattern",
         "field(init=False, compare=False)",
