@@ -71,6 +71,8 @@ class _Text:
             if shown[1] - shown[0] >= 16 or isinstance(each, _DEFINED | ast.Module):
                 break
             shown = self.span(each) if hasattr(each, "lineno") else shown
+        if shown[1] - shown[0] < 8:  # what an argument is unless it is given: its line
+            shown = self.source.rfind(b"\n", 0, start) + 1, self.source.find(b"\n", end)
         pieces = (self.source[shown[0] : start], self.source[start:end], self.source[end : shown[1]])
         left, old, right = (piece.decode() for piece in pieces)
         before, after = (" ".join((left + middle + right).split()) for middle in (old, text))

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from small import rules, small
 
 from scrub.graph.node import Node, node, walk
-from scrub.paths.hashes import hash_array, hash_graph, hash_weights
-from scrub.paths.sources import Mean, Source, Zero
+from scrub.paths.hashes import hash_array, hash_graph, hash_of, hash_weights
+from scrub.paths.sources import Array, Mean, Source, Zero
 
 SHAPES = ((2, 3), (3, 2), (2, 3, 5), (5,))
 FED = ("x", "y", "like a", "like b", "rows like a")
@@ -80,6 +80,19 @@ def test_what_is_held_counts_by_what_it_stands_for() -> None:
         for head in kept
     ]
     assert len({hash_graph(each, {}) for each in scrubbed}) == len(kept)
+
+
+def test_what_feeds_a_path_counts() -> None:
+    """Two random graphs hardly ever differ in a source alone."""
+    inputs = [node("tokens", source=Source.parse(text)) for text in FED]
+    of = node("param", name="u", shape=(2, 3))
+    inputs += [node("held", of=of, source=source) for source in (Zero(), Mean(), Array("a"), Array("b"))]
+    assert len({hash_graph(each, {}) for each in inputs}) == len(inputs)
+
+
+def test_any_text_has_a_hash() -> None:
+    """Names of files may hold what UTF-8 can't write."""
+    assert len({hash_of(text) for text in ("é", "e", "\udcff", "\\udcff")}) == 4
 
 
 def test_arrays_and_weights() -> None:

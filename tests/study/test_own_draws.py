@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 import scrub
-from scrub.study.draws import Feature
+from scrub.data.examples import Examples
+from scrub.paths.sources import Like
+from scrub.study.draws import Feature, pair_up
+from scrub.study.gates import own_draws
 
 
 @pytest.mark.parametrize(
@@ -28,3 +31,10 @@ def test_a_feature_with_which_no_other_agrees_is_warned_of(rule: str, feature: F
     found = [text for text in scrub.prepare(mine, settings=settings).gates().warnings if "itself" in text]
     assert len(found) == (share is not None)
     assert all(f"in {share} of places" in text for text in found)
+
+
+@pytest.mark.parametrize("alone", [1, 2])
+def test_one_place_in_a_hundred_goes_unsaid(alone: int) -> None:
+    examples = Examples(np.zeros((100, 8), dtype=np.int64), np.ones((100, 7), dtype=bool))
+    pairing = pair_up(examples, {Like("f")}, {"f": lambda ids, _: np.arange(len(ids)).clip(max=alone)})
+    assert len(own_draws(pairing)) == alone - 1
