@@ -212,7 +212,7 @@ def test_mistakes_are_one_line(scrub: Scrub, filled: Path, tmp_path: Path, words
 def test_no_results_folder(scrub: Scrub, tmp_path: Path, words: str) -> None:
     said = scrub(words, "--results", tmp_path / "nowhere")
     assert said.status == 2
-    assert "is no results folder" in said.err
+    assert str(tmp_path / "nowhere") in said.err
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -221,8 +221,9 @@ def test_a_bare_name_that_two_studies_have(scrub: Scrub, own: Path, filled: Path
     shutil.copytree(own / "hypotheses" / "induction", own / "hypotheses" / "another")
     said = scrub("compare naive refined_1", SMALL, "--results", tmp_path / "r")
     assert (said.status, said.out) == (2, "")
-    assert "which hypothesis is 'naive'? several studies have it: another, " in said.err
-    assert "write another/naive, or give --study" in said.err
+    assert "'naive'" in said.err
+    assert "another/naive" in said.err
+    assert "--study" in said.err
     for words in ("compare naive refined_1 --top 0 --parts k", "compare induction/naive refined_1 --top 0 --parts k"):
         said = scrub(words, SMALL, "--results", filled)
         assert said.status == 0, said.err

@@ -377,7 +377,7 @@ def test_a_much_smaller_tokenizer_is_another_models(tmp_path: Path) -> None:
         if size > 4096 - MOST_PADDING_ROWS:
             assert read_tokenizer(path, 4096).get_vocab_size() == size
         else:
-            with pytest.raises(ScrubError, match=f"has {size} tokens, but config.json beside it says vocab_size 4096"):
+            with pytest.raises(ScrubError, match=f" {size} tokens.* config.json .*vocab_size 4096"):
                 read_tokenizer(path, 4096)
 
 

@@ -269,7 +269,7 @@ def test_a_scale_is_folded_once(tmp_path: Path) -> None:
 
 
 def test_heads_that_transformers_has_no_place_for(tmp_path: Path) -> None:
-    with pytest.raises(ScrubError, match=r"^3 heads of 4 are no GPT-2 of Hugging Face's layout, where they are 15"):
+    with pytest.raises(ScrubError, match=r"3 heads of 4 .* 15"):
         save_model(ours(d_head=4), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -280,7 +280,7 @@ def test_fields_that_are_said_elsewhere_win(tmp_path: Path) -> None:
     said = {"bos_token_id": 7, "roles": {"prev": [(0, 2)]}, "data": "other"}
     config = open_checkpoint(tmp_path, said).config
     assert (config.bos_token_id, config.roles, config.data) == (7, {"prev": [(0, 2)]}, "other")
-    with pytest.raises(ScrubError, match="gives the role 'prev' to head"):
+    with pytest.raises(ScrubError, match="role 'prev'"):
         open_checkpoint(tmp_path, {**said, "roles": {"prev": [(2, 0)]}})
 
 
