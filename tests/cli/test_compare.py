@@ -178,22 +178,22 @@ def test_where_it_stands_among_random_hypotheses(scrub: Scrub, tmp_path: Path) -
 
 
 MISTAKES = {
-    "one name": ("compare naive", "one hypothesis, naive, can't be compared: name two or more"),
-    "unknown name": ("compare naive refned_1", "there is no hypothesis .*refned_1.*did you mean induction/refined_1"),
-    "several studies": ("compare naive refined_1 --study nix", "there is no hypothesis 'nix/naive'"),
-    "unknown part": ("compare naive refined_1 --parts w", "no hypothesis has a part 'w'"),
-    "unknown against": ("compare naive --against refined_9", "there is no hypothesis .*refined_9"),
-    "seed in words": ("compare naive refined_1 --seed x", "--seed 'x' is no whole number"),
-    "negative top": ("compare naive refined_1 --top -1", "Invalid value for '--top'"),
+    "one name": ("compare naive", "naive.* two"),
+    "unknown name": ("compare naive refned_1", "refned_1.*induction/refined_1"),
+    "several studies": ("compare naive refined_1 --study nix", "'nix/naive'"),
+    "unknown part": ("compare naive refined_1 --parts w", "part 'w'"),
+    "unknown against": ("compare naive --against refined_9", "refined_9"),
+    "seed in words": ("compare naive refined_1 --seed x", "--seed 'x'"),
+    "negative top": ("compare naive refined_1 --top -1", "'--top'"),
     "stored and more": (
         "compare naive refined_1 --stored --draws 2",
-        "--stored computes nothing, so --draws has no meaning",
+        "--stored .*--draws",
     ),
-    "not stored": ("compare naive refined_5 --stored", "no stored results .*hold naive, refined_5 together: there are"),
-    "other stored": ("compare naive refined_1 --stored --dtype bfloat16", "holds nothing of dtype bfloat16"),
-    "stored part": ("compare naive refined_1 --stored --parts w", "none of the hypotheses has a part 'w'"),
-    "unknown study": ("leaderboard nix", "holds nothing of the study 'nix': there is induction"),
-    "unknown part of all": ("leaderboard --part w", "nothing is known of a part 'w' of induction: there are"),
+    "not stored": ("compare naive refined_5 --stored", "naive, refined_5"),
+    "other stored": ("compare naive refined_1 --stored --dtype bfloat16", "dtype bfloat16"),
+    "stored part": ("compare naive refined_1 --stored --parts w", "part 'w'"),
+    "unknown study": ("leaderboard nix", "'nix'.* induction"),
+    "unknown part of all": ("leaderboard --part w", "part 'w' .*induction"),
 }
 
 
@@ -212,7 +212,7 @@ def test_mistakes_are_one_line(scrub: Scrub, filled: Path, tmp_path: Path, words
 def test_no_results_folder(scrub: Scrub, tmp_path: Path, words: str) -> None:
     said = scrub(words, "--results", tmp_path / "nowhere")
     assert said.status == 2
-    assert "is no results folder" in said.err
+    assert str(tmp_path / "nowhere") in said.err
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -221,8 +221,9 @@ def test_a_bare_name_that_two_studies_have(scrub: Scrub, own: Path, filled: Path
     shutil.copytree(own / "hypotheses" / "induction", own / "hypotheses" / "another")
     said = scrub("compare naive refined_1", SMALL, "--results", tmp_path / "r")
     assert (said.status, said.out) == (2, "")
-    assert "which hypothesis is 'naive'? several studies have it: another, " in said.err
-    assert "write another/naive, or give --study" in said.err
+    assert "'naive'" in said.err
+    assert "another/naive" in said.err
+    assert "--study" in said.err
     for words in ("compare naive refined_1 --top 0 --parts k", "compare induction/naive refined_1 --top 0 --parts k"):
         said = scrub(words, SMALL, "--results", filled)
         assert said.status == 0, said.err

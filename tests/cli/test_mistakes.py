@@ -51,60 +51,52 @@ RUN = "run induction/naive --sequences 31"
 BAD = "run FOLDER/bad.py --sequences 31"
 CASES = {
     # what is asked of the command line
-    "no command": Case("runn", "No such command 'runn'"),
-    "no path": Case("run", "Missing argument 'PATH...'"),
-    "no name": Case("new", "Missing argument 'NAME'"),
-    "unknown option": Case(f"{RUN} --sequence 3", "No such option: --sequence"),
-    "unknown flag": Case(f"{RUN} -q", "No such option: -q"),
-    "option without a value": Case(f"{RUN} --json", "Option '--json' requires an argument"),
-    "sequences in words": Case("run induction --sequences many", "Invalid value for '--sequences'"),
-    "draws in fractions": Case(f"{RUN} --draws 1.5", "Invalid value for '--draws'"),
-    "seed in words": Case(f"{RUN} --seed x", "Invalid value for '--seed'"),
-    "batch in words": Case(f"{RUN} --batch x", "Invalid value for '--batch'"),
+    "no command": Case("runn", "'runn'"),
+    "no path": Case("run", "'PATH...'"),
+    "no name": Case("new", "'NAME'"),
+    "unknown option": Case(f"{RUN} --sequence 3", "--sequence "),
+    "unknown flag": Case(f"{RUN} -q", " -q "),
+    "option without a value": Case(f"{RUN} --json", "'--json'"),
+    "sequences in words": Case("run induction --sequences many", "'--sequences'"),
+    "draws in fractions": Case(f"{RUN} --draws 1.5", "'--draws'"),
+    "seed in words": Case(f"{RUN} --seed x", "'--seed'"),
+    "batch in words": Case(f"{RUN} --batch x", "'--batch'"),
     # numbers out of range
-    "one sequence": Case("run induction --sequences 1", "sequences is 1, but must be from 2 to"),
-    "negative sequences": Case("run induction --sequences -5", "sequences is -5"),
-    "no draw": Case(f"{RUN} --draws 0", "draws is 0, but must be from 1 to"),
-    "endless draws": Case(f"{RUN} --draws 99999999999999999999", "draws is 99999999999999999999, but must be"),
-    "negative seed": Case(f"{RUN} --seed -1", "seed is -1, but must be from 0 to 4294967295"),
-    "huge seed": Case(f"{RUN} --seed 4294967296", "seed is 4294967296"),
-    "empty batch": Case(f"{RUN} --batch 0", "batch is 0, but must be from 1 to"),
-    "unknown device": Case(f"{RUN} --device tpu", "there is no device 'tpu': use auto, cpu or cuda"),
-    "unknown dtype": Case(f"{RUN} --dtype int4", "there is no dtype 'int4': use one of float32, float64, bfloat16"),
-    "unknown positions": Case(f"{RUN} --positions some", "positions are 'whitelist', 'repeats' or 'all', not 'some'"),
-    "checking one sequence": Case("check induction --sequences 1", "sequences is 1"),
+    "one sequence": Case("run induction --sequences 1", "sequences.* 1.* 2"),
+    "negative sequences": Case("run induction --sequences -5", "sequences.* -5"),
+    "no draw": Case(f"{RUN} --draws 0", "draws.* 0.* 1"),
+    "endless draws": Case(f"{RUN} --draws 99999999999999999999", "draws.* 99999999999999999999"),
+    "negative seed": Case(f"{RUN} --seed -1", "seed.* -1.* 0.* 4294967295"),
+    "huge seed": Case(f"{RUN} --seed 4294967296", "seed.* 4294967296"),
+    "empty batch": Case(f"{RUN} --batch 0", "batch.* 0.* 1"),
+    "unknown device": Case(f"{RUN} --device tpu", "'tpu'.* auto, cpu .*cuda"),
+    "unknown dtype": Case(f"{RUN} --dtype int4", "'int4'.* float32, float64, bfloat16"),
+    "unknown positions": Case(f"{RUN} --positions some", "'whitelist', 'repeats' .*'all'.* 'some'"),
+    "checking one sequence": Case("check induction --sequences 1", "sequences.* 1"),
     # names
-    "unknown hypothesis": Case("run inductoin", "there is no hypothesis 'inductoin': .* did you mean induction"),
-    "unknown module": Case("run induction/nave", "there is no hypothesis 'induction/nave': .*induction/naive"),
-    "unknown model": Case(f"{RUN} --model tinny", "there is no model 'tinny': .*did you mean tiny"),
-    "unknown data": Case(f"{RUN} --data wods", "there is no data 'wods': .*did you mean words"),
-    "unknown part": Case(f"{RUN} --parts q,w", "no hypothesis has a part 'w': they have q, k, v, all"),
-    "no part": Case(f"{RUN} --parts ,", "--parts ',' names no part"),
-    "showing no part": Case("show induction --parts ,", "--parts ',' names no part"),
-    "showing an unknown part": Case("show induction --parts w", "no hypothesis has a part 'w'"),
-    "planning an unknown part": Case("plan induction --parts w", "no hypothesis has a part 'w'"),
-    "a model that is a file": Case(f"{RUN} --model FOLDER/bad.py", "is no folder: a model is a folder", module(RULES)),
-    "a model without tensors": Case(f"{RUN} --model FOLDER", "config.json is not there"),
+    "unknown hypothesis": Case("run inductoin", "'inductoin'.* induction"),
+    "unknown module": Case("run induction/nave", "'induction/nave'.*induction/naive"),
+    "unknown model": Case(f"{RUN} --model tinny", "'tinny'.* tiny"),
+    "unknown data": Case(f"{RUN} --data wods", "'wods'.* words"),
+    "unknown part": Case(f"{RUN} --parts q,w", "'w'.* q, k, v, all"),
+    "no part": Case(f"{RUN} --parts ,", "--parts ','"),
+    "showing no part": Case("show induction --parts ,", "--parts ','"),
+    "showing an unknown part": Case("show induction --parts w", "part 'w'"),
+    "planning an unknown part": Case("plan induction --parts w", "part 'w'"),
+    "a model that is a file": Case(f"{RUN} --model FOLDER/bad.py", "bad.py .*folder", module(RULES)),
+    "a model without tensors": Case(f"{RUN} --model FOLDER", "config.json"),
     # rules and splits
-    "unknown role": Case(
-        BAD, r"bad.py: the pattern 'a1.inn/k/\*\*' matches no path: .*'a1.ind'", module("k a1.inn/k/** -> y")
-    ),
-    "unknown layer": Case(BAD, r"'a3/k/\*\*' matches no path: the nearest", module("k a3/k/** -> y")),
-    "unknown slot": Case(BAD, r"'a1.ind/w/\*\*' matches no path: .*'a1.ind/[qkv]'", module("k a1.ind/w/** -> y")),
-    "unknown head": Case(
-        BAD, "a0.rest has no head 9: its heads are 2, 3", module(f"splits a1.ind/k/a0.rest by heads 9\n{RULES}")
-    ),
-    "unknown role of a split": Case(
-        BAD, "no head of a0 has the role 'nxt'", module(f"splits a1.ind/k/a0.rest by heads nxt\n{RULES}")
-    ),
-    "unknown mask": Case(
-        BAD, "there is no mask 'nxt': use one of", module(f"splits a1.ind/k/a0.prev by mask 'nxt'\n{RULES}")
-    ),
+    "unknown role": Case(BAD, r"bad.py.* 'a1.inn/k/\*\*' .*'a1.ind'", module("k a1.inn/k/** -> y")),
+    "unknown layer": Case(BAD, r"'a3/k/\*\*'", module("k a3/k/** -> y")),
+    "unknown slot": Case(BAD, r"'a1.ind/w/\*\*' .*'a1.ind/[qkv]'", module("k a1.ind/w/** -> y")),
+    "unknown head": Case(BAD, "a0.rest .*head 9.* 2, 3", module(f"splits a1.ind/k/a0.rest by heads 9\n{RULES}")),
+    "unknown role of a split": Case(BAD, "a0 .*role 'nxt'", module(f"splits a1.ind/k/a0.rest by heads nxt\n{RULES}")),
+    "unknown mask": Case(BAD, "mask 'nxt'", module(f"splits a1.ind/k/a0.prev by mask 'nxt'\n{RULES}")),
     "unknown kind of split": Case(
         BAD, "splits by nothing that scrub knows", module(f"splits a1.ind/k/a0.prev by half\n{RULES}")
     ),
     "a part of a split that isn't made": Case(
-        BAD, "matches no path: the nearest", module(f"{RULES}\n  a1.ind/k/a0.prev[previous]/v/emb -> x")
+        BAD, r"'a1.ind/k/a0.prev\[previous\]/v/emb'", module(f"{RULES}\n  a1.ind/k/a0.prev[previous]/v/emb -> x")
     ),
     "rows where there is no whole pattern": Case(
         BAD,
@@ -114,95 +106,87 @@ CASES = {
     # parameters
     "a parameter that nobody has": Case(
         f"{BAD} --set heds=3",
-        "no parameter 'heds' of these hypotheses: did you mean 'heads'",
+        "'heds'.* 'heads'",
         parametrised("heads", "by heads $heads"),
     ),
     "a value that can't be": Case(
-        f"{BAD} --set heads=9", r"bad.py: a0.rest has no head 9", parametrised("heads", "by heads $heads")
+        f"{BAD} --set heads=9", r"bad.py.* a0.rest .*head 9", parametrised("heads", "by heads $heads")
     ),
     "a value that makes rules unreadable": Case(
         "show FOLDER/bad.py --set m=current,nxt",
-        r"bad\(m=nxt\): there is no mask 'nxt'",
+        r"bad\(m=nxt\).* mask 'nxt'",
         parametrised("m", "by mask $m", "current"),
     ),
-    "no value": Case("plan induction/naive --set heads", "--set 'heads' gives no value: write NAME=VALUE"),
-    "a parameter of nothing": Case("check induction/naive --set heads=1", "no parameter 'heads' .*: there are none"),
-    "a parameter that isn't declared": Case(BAD, r"bad.py, line 2: '\$m' in the rules", module("k a1/$m/** -> y")),
+    "no value": Case("plan induction/naive --set heads", "--set 'heads'.* NAME=VALUE"),
+    "a parameter of nothing": Case("check induction/naive --set heads=1", "'heads'.* none"),
+    "a parameter that isn't declared": Case(BAD, r"bad.py, line 2: '\$m'", module("k a1/$m/** -> y")),
     # modules
-    "syntax error": Case(BAD, r"bad.py, line 2: '\(' was never closed: mend the syntax", {"bad.py": "x = 1\ny = (\n"}),
-    "no hypothesis": Case(BAD, "bad.py declares no hypothesis: it must set hypothesis = Hypothesis", {"bad.py": ""}),
-    "empty hypothesis": Case(BAD, "bad.py, line 2: the hypothesis has no rules", module("")),
-    "raises": Case(BAD, "bad.py, line 1: ZeroDivisionError: division by zero: mend the module", {"bad.py": "1 / 0"}),
-    "exits": Case(BAD, "bad.py, line 1: SystemExit: 0: mend the module", {"bad.py": "raise SystemExit(0)"}),
-    "exits quietly": Case(BAD, "bad.py, line 2: SystemExit: raised", {"bad.py": "import sys\nsys.exit()"}),
-    "interrupts": Case(BAD, "interrupted: nothing was written", {"bad.py": "raise KeyboardInterrupt"}),
+    "syntax error": Case(BAD, r"bad.py, line 2: '\('", {"bad.py": "x = 1\ny = (\n"}),
+    "no hypothesis": Case(BAD, "bad.py .*hypothesis = Hypothesis", {"bad.py": ""}),
+    "empty hypothesis": Case(BAD, "bad.py, line 2: .*rules", module("")),
+    "raises": Case(BAD, "bad.py, line 1: ZeroDivisionError: division by zero", {"bad.py": "1 / 0"}),
+    "exits": Case(BAD, "bad.py, line 1: SystemExit: 0", {"bad.py": "raise SystemExit(0)"}),
+    "exits quietly": Case(BAD, "bad.py, line 2: SystemExit", {"bad.py": "import sys\nsys.exit()"}),
+    "interrupts": Case(BAD, "interrupted", {"bad.py": "raise KeyboardInterrupt"}),
     "no study": Case(
         BAD,
-        "bad.py belongs to no study: put it into",
+        "bad.py .*study",
         {"bad.py": DECLARED.format(RULES).replace(', study="induction"', "")},
     ),
     "unknown study": Case(
         BAD,
-        "bad.py names the study 'addition': there is no hypothesis",
+        "bad.py .*study 'addition'",
         {"bad.py": DECLARED.format(RULES).replace("induction", "addition")},
     ),
-    "no Python": Case("run FOLDER/a.txt", "a.txt is no Python file", {"a.txt": "x"}),
-    "a folder without a study": Case("run FOLDER", "is no study: it has no study.py"),
+    "no Python": Case("run FOLDER/a.txt", "a.txt .*Python", {"a.txt": "x"}),
+    "a folder without a study": Case("run FOLDER", "files .*study.py"),
     "two studies": Case(
         "run induction/naive FOLDER/bad.py --sequences 31",
-        "numbers of two studies don't compare",
+        "two studies",
         {**module(RULES), "study.py": 'from scrub import Study\nstudy = Study(baseline="** -> y", model="tiny")'},
     ),
-    "twice the same": Case("run induction induction/naive", "two hypotheses are called 'naive'"),
+    "twice the same": Case("run induction induction/naive", "'naive'"),
     "a baseline that is nothing": Case(
         BAD,
-        "the baseline is the unscrubbed model",
+        "baseline .*unscrubbed",
         {**module(RULES), "study.py": 'from scrub import Study\nstudy = Study(baseline="** -> x", model="tiny")'},
     ),
     "a baseline that matches nothing": Case(
         BAD,
-        "baseline of the study .* matches no path",
+        "baseline .*'a7'",
         {**module(RULES), "study.py": 'from scrub import Study\nstudy = Study(baseline="a7 -> y", model="tiny")'},
     ),
-    "a feature that fails": Case(BAD, "the feature 'f' fails: ZeroDivisionError", feature("return 1 / 0")),
-    "a feature that exits": Case(BAD, "the feature 'f' fails: SystemExit: raised", feature("raise SystemExit")),
-    "a feature of another shape": Case(
-        BAD, r"the feature 'f' gives an array of shape \(31,\) where", feature("return tokens[:, 0]")
-    ),
-    "a feature of no classes": Case(BAD, "the feature 'f' gives float64", feature("return tokens / 2")),
+    "a feature that fails": Case(BAD, "feature 'f'.* ZeroDivisionError", feature("return 1 / 0")),
+    "a feature that exits": Case(BAD, "feature 'f'.* SystemExit", feature("raise SystemExit")),
+    "a feature of another shape": Case(BAD, r"feature 'f'.* \(31,\)", feature("return tokens[:, 0]")),
+    "a feature of no classes": Case(BAD, "feature 'f'.* float64", feature("return tokens / 2")),
     # data
-    "too few sequences": Case(
-        "run induction --sequences 4000", "different sequences of 11 tokens, but 4000 were asked"
-    ),
+    "too few sequences": Case("run induction --sequences 4000", " 11 tokens.* 4000"),
     "shorter than the context": Case(
         f"{RUN} --data FOLDER/short.jsonl",
-        "are shorter than the context: the longest of 1 has 5 tokens, .* needs 11",
+        "short.jsonl.* 1 .* 5 tokens.* 11",
         {"short.jsonl": '{"text": "three"}\n'},
     ),
-    "no data in a file": Case(f"{RUN} --data FOLDER/e.txt", "e.txt is empty", {"e.txt": ""}),
-    "no JSON": Case(f"{RUN} --data FOLDER/e.jsonl", "e.jsonl' can't be read", {"e.jsonl": "{nothing"}),
+    "no data in a file": Case(f"{RUN} --data FOLDER/e.txt", "e.txt .*empty", {"e.txt": ""}),
+    "no JSON": Case(f"{RUN} --data FOLDER/e.jsonl", "e.jsonl", {"e.jsonl": "{nothing"}),
     "tokens of another vocabulary": Case(
         f"{RUN} --data FOLDER/ids.jsonl",
-        "hold the token id 99, .* ids 0 to 30",
+        "ids.jsonl.* 99.* 0 to 30",
         {"ids.jsonl": json.dumps({"ids": [99] * 11})},
     ),
     # outputs
-    "a folder that isn't there": Case(f"{RUN} --json FOLDER/no/o.json", "o.json can't be written: .* make its folder"),
-    "an output that is a folder": Case(f"{RUN} --pairs-out FOLDER", "can't be written: it is a folder: give the path"),
-    "an output below a file": Case(f"{RUN} --plot FOLDER/bad.py/o.svg", "o.svg can't be written", module(RULES)),
-    "a plot of no format": Case(
-        f"{RUN} --plot FOLDER/o.gif", "a plot can't be written as '.gif': use .png, .svg, .pdf"
-    ),
-    "a plot without a format": Case(f"{RUN} --plot FOLDER/o", "a plot can't be written as 'a file without a suffix'"),
-    "two outputs in one": Case(
-        f"{RUN} --json FOLDER/o --pairs-out FOLDER/../files/o", "two outputs have the same path"
-    ),
-    "two drawings in one": Case("show induction --out FOLDER/o.svg", "can hold one drawing, but 6 were asked for"),
+    "a folder that isn't there": Case(f"{RUN} --json FOLDER/no/o.json", "o.json .*folder"),
+    "an output that is a folder": Case(f"{RUN} --pairs-out FOLDER", "files .*folder"),
+    "an output below a file": Case(f"{RUN} --plot FOLDER/bad.py/o.svg", "o.svg", module(RULES)),
+    "a plot of no format": Case(f"{RUN} --plot FOLDER/o.gif", "'.gif'.* .png, .svg, .pdf"),
+    "a plot without a format": Case(f"{RUN} --plot FOLDER/o", "plot .*suffix"),
+    "two outputs in one": Case(f"{RUN} --json FOLDER/o --pairs-out FOLDER/../files/o", "two outputs"),
+    "two drawings in one": Case("show induction --out FOLDER/o.svg", "o.svg .*one .* 6"),
     "a drawing of no format": Case("show induction/naive --out FOLDER/o.gif", "o.gif.*(svg|html|txt)"),
-    "a drawing that can't be written": Case("show induction/naive --out FOLDER/no/o.svg", "o.svg can't be written"),
-    "a name that is none": Case("new 1st", "'1st' can't name a hypothesis: use letters, digits and _"),
-    "a module that is there": Case("new FOLDER/bad.py", "bad.py is there already: give another name", module(RULES)),
-    "a module below a file": Case("new FOLDER/bad.py/x.py", "can't be made: .* give another path", module(RULES)),
+    "a drawing that can't be written": Case("show induction/naive --out FOLDER/no/o.svg", "o.svg"),
+    "a name that is none": Case("new 1st", "'1st' .*_"),
+    "a module that is there": Case("new FOLDER/bad.py", "bad.py .*already", module(RULES)),
+    "a module below a file": Case("new FOLDER/bad.py/x.py", "bad.py", module(RULES)),
 }
 
 
@@ -230,7 +214,7 @@ def test_a_selection_without_a_position(scrub: Scrub, tmp_path: Path) -> None:
     Whitelist([30], ["\u010a"], 1.0, 0.1, 1, 1, 1).save(tmp_path / "words" / "whitelist.json")
     said = scrub("run induction --sequences 31 --data", tmp_path / "words")
     assert (said.status, said.out, said.err.count("\n")) == (2, "", 1)
-    assert "is selected: none of its 372 tokens is on the whitelist; use --positions all" in said.err
+    assert " 372 " in said.err
 
 
 def test_no_whitelist(scrub: Scrub, tmp_path: Path) -> None:
@@ -242,7 +226,7 @@ def test_no_whitelist(scrub: Scrub, tmp_path: Path) -> None:
     study.write_text(study.read_text().replace('"words"', '"nobody/of-that-name"'))
     said = scrub("run --sequences 31 --data", tmp_path / "texts.jsonl", tmp_path / "study")
     assert (said.status, said.out, said.err.count("\n")) == (2, "", 1)
-    assert "have no whitelist.json: make one with `scrub whitelist`" in said.err
+    assert "whitelist.json" in said.err
 
 
 def test_a_failed_run_leaves_what_was_there(scrub: Scrub, tmp_path: Path) -> None:
@@ -261,4 +245,4 @@ def test_no_memory_for_a_batch(scrub: Scrub, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("scrub.study.evaluate.Evaluator.check", lambda *_: None)
     said = scrub("run induction/naive --sequences 31 --batch 31")
     assert (said.status, said.out, said.err.count("\n")) == (2, "", 1)
-    assert "a batch of 31 sequences needs more memory than there is: take a smaller batch" in said.err
+    assert "batch of 31" in said.err

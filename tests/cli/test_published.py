@@ -82,7 +82,7 @@ def test_a_shorter_context(scrub: Scrub, copy: Path, tmp_path: Path) -> None:
     assert pairs["reference"].shape == pairs["other"].shape == (29, 8)
     assert pairs["selected"].sum() == found["positions"] > 0
     assert scrub("check", SHIPPED / "naive.py", "--context 7 --sequences 29 --parts v --model", copy).status == 0
-    for context, message in ((30, "the model reads 1 to 29 positions"), (14, "give --context at most 13")):
+    for context, message in ((30, "1 to 29"), (14, "--context at most 13")):
         said = scrub("run", SHIPPED, "--model", copy, f"--context {context}")
         assert (said.status, said.out, said.err.count("\n")) == (2, "", 1)
         assert message in said.err
@@ -127,8 +127,7 @@ def test_a_feature_for_each_model(scrub: Scrub) -> None:
     said = scrub("run", SHIPPED / "refined_5.py", "--sequences 31 --data words --model tiny")
     assert (said.status, said.out, said.err.count("\n")) == (2, "", 1)
     assert re.search(
-        r"refined_5.py has the feature 'typicality' for attn2l, redwood_attn_2l, but none for tiny: "
-        r"measure it \('scrub typicality tiny'\), add it to the module, or run hypotheses without a feature",
+        r"refined_5.py .*'typicality' .*attn2l, redwood_attn_2l.* tiny.*'scrub typicality tiny'",
         said.err,
     )
     parts = scrub("run", SHIPPED / "refined_5.py", "--sequences 31 --data words --positions all --model tiny --parts v")
@@ -139,5 +138,5 @@ def test_data_whose_mask_is_gone(scrub: Scrub, copy: Path, tmp_path: Path) -> No
     folder = write_data(tmp_path / "rows", torch.load(copy / redwood.TOKENS), None)
     said = scrub("run", SHIPPED, "--model", copy, "--data", folder)
     assert (said.status, said.out, said.err.count("\n")) == (2, "", 1)
-    assert "lists tokens of another tokenizer" in said.err
+    assert "another tokenizer" in said.err
     assert "--positions repeats" in said.err

@@ -58,11 +58,11 @@ def test_elsewhere_on_request(project: Path) -> None:
 
 @pytest.mark.usefixtures("project")
 def test_mistakes() -> None:
-    with pytest.raises(ScrubError, match="beta is 0"):
+    with pytest.raises(ScrubError, match=r"beta.* 0"):
         WhitelistSettings(beta=0.0)
-    with pytest.raises(ScrubError, match=r"the share is 1\.5"):
+    with pytest.raises(ScrubError, match=r"share.* 1\.5"):
         WhitelistSettings(share=1.5)
-    with pytest.raises(ScrubError, match="needs at least 2"):
+    with pytest.raises(ScrubError, match="at least 2"):
         make_whitelist("ids", "small", WhitelistSettings(sequences=1))
-    with pytest.raises(ScrubError, match="say with --out where to write"):
+    with pytest.raises(ScrubError, match="--out"):
         whitelist("data/ids/train.jsonl", "small", settings=WhitelistSettings())

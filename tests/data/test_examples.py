@@ -60,7 +60,7 @@ def test_what_a_user_changes_later_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("tokens", "mask", "message"),
     [
-        (np.array(ROWS) / 2, None, r"float64 \[3, 6\]: give whole numbers \[example, position \+ 1\]"),
+        (np.array(ROWS) / 2, None, r"float64 \[3, 6\]"),
         (torch.tensor(ROWS).half(), None, "float16"),
         (ROWS[0], None, r"int64 \[6\]"),
         ([ROWS], None, r"int64 \[1, 3, 6\]"),
@@ -68,11 +68,11 @@ def test_what_a_user_changes_later_changes_nothing() -> None:
         ([], None, r"float64 \[0\]"),
         ([["a", "b"]], None, "<U1"),
         (None, None, r"object \[\]"),
-        ([[1, 2], [3]], None, "are no array .*: give all rows one length"),
-        (ROWS, ROWS, r"the mask is int64 \[3, 6\]: give bool \[3, 5\]"),
-        (ROWS, np.ones((3, 6), bool), r"the mask is bool \[3, 6\]"),
-        (ROWS, [True], r"the mask is bool \[1\]"),
-        (ROWS, [[True], [True, False]], "are no array .*: give all rows one length"),
+        ([[1, 2], [3]], None, "no array"),
+        (ROWS, ROWS, r"mask .*int64 \[3, 6\].* bool \[3, 5\]"),
+        (ROWS, np.ones((3, 6), bool), r"mask .*bool \[3, 6\]"),
+        (ROWS, [True], r"mask .*bool \[1\]"),
+        (ROWS, [[True], [True, False]], "no array"),
     ],
 )
 def test_what_makes_no_examples_is_one_clear_line(tokens: Any, mask: Any, message: str) -> None:
@@ -107,7 +107,7 @@ def test_others_and_they_change_places() -> None:
     assert swapped.texts == ("d", "e", "f")
     assert swapped.swapped().digest == made.digest
     assert made.changed.all()
-    with pytest.raises(ScrubError, match="these text come without others"):
+    with pytest.raises(ScrubError, match="without others"):
         Examples.of(ROWS).swapped()
 
 
@@ -131,11 +131,11 @@ def test_the_digest_is_of_what_numbers_depend_on() -> None:
 @pytest.mark.parametrize(
     ("examples", "message"),
     [
-        (Examples.of(ROWS).later(5), "no position of the text is scored"),
-        (pairs().later(9), "no position of the prompts is scored"),
-        (Examples.of([[0] * 9]), "the text have 8 positions, but it reads at most 7"),
-        (Examples.of(np.array(ROWS) + 11), "have a token that it doesn't: its ids are 0 to 19"),
-        (Examples.of(np.array(ROWS) - 1), "its ids are 0 to 19"),
+        (Examples.of(ROWS).later(5), "no position .*text"),
+        (pairs().later(9), "no position .*prompts"),
+        (Examples.of([[0] * 9]), "text .* 8 .* 7"),
+        (Examples.of(np.array(ROWS) + 11), "text .*0 to 19"),
+        (Examples.of(np.array(ROWS) - 1), "0 to 19"),
     ],
 )
 def test_what_a_model_cant_read(examples: Examples, message: str) -> None:

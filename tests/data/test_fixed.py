@@ -81,7 +81,7 @@ def test_fewer_and_shorter() -> None:
     assert short.tokens.shape == (ROWS, 6)
     assert by_row(short.tokens, short.scored, 5) == by_row(tokens, mask, 5)
     assert len(load(folder, count=ROWS + 1, fewer=True).tokens) == ROWS
-    with pytest.raises(ScrubError, match=f"hold {ROWS} different sequences of {POSITIONS} tokens, but {ROWS + 1} were"):
+    with pytest.raises(ScrubError, match=f" {ROWS} .* {POSITIONS} tokens.* {ROWS + 1} "):
         load(folder, count=ROWS + 1)
 
 
@@ -109,7 +109,7 @@ def test_a_folder_by_name_and_the_folder_of_a_model() -> None:
     assert load("some-one/rows", beside=Path("data/mine")).tokens.shape == (ROWS, POSITIONS + 1)
     for hub in ("", "\n  hub: nothing", "\n  hub: 3"):
         Path("data/carded/README.md").write_text(f"---\nscrub:\n  source: fixed{hub}\n---\n# Rows\n")
-        with pytest.raises(ScrubError, match=r"carded/README\.md says no `hub` of the rows: give OWNER/NAME"):
+        with pytest.raises(ScrubError, match=r"carded/README\.md .*`hub`"):
             load("carded")
 
 
@@ -134,27 +134,27 @@ def written(content: bytes) -> Callable[[Path], None]:
 
 IDS, SCORED = tokens_and_mask()
 BAD: dict[str, tuple[str, Callable[[Path], None], str]] = {
-    "ids that are no whole numbers": (TOKENS, saved(IDS.float()), r"holds float32 \[43, 14\]: token ids are whole"),
-    "ids that are true or false": (TOKENS, saved(IDS > 3), r"holds bool \[43, 14\]: token ids are whole numbers"),
-    "an id outside": (TOKENS, saved(IDS.where(IDS != 3, VOCABULARY)), "token id 37, but the model's vocabulary has"),
+    "ids that are no whole numbers": (TOKENS, saved(IDS.float()), r"float32 \[43, 14\]"),
+    "ids that are true or false": (TOKENS, saved(IDS > 3), r"bool \[43, 14\]"),
+    "an id outside": (TOKENS, saved(IDS.where(IDS != 3, VOCABULARY)), "token id 37"),
     "an id below 0": (TOKENS, saved(IDS.where(IDS != 3, -1)), "token id -1"),
-    "rows of one token": (TOKENS, saved(IDS[:, :1]), r"holds int64 \[43, 1\]: expected .*, at least 2 tokens a row"),
-    "one row without an axis": (TOKENS, saved(IDS[0]), r"holds int64 \[14\]: expected token ids \[sequence, token\]"),
-    "no rows": (TOKENS, saved(IDS[:0]), r"holds int64 \[0, 14\]"),
-    "an empty file": (TOKENS, written(b""), r"can't be read as a tensor of torch.save \(it is empty\)"),
-    "a cut file": (TOKENS, written(b"PK\x03\x04 no"), "can't be read as a tensor of torch.save"),
-    "a web page": (TOKENS, written(b"<!doctype html>"), "can't be read as a tensor of torch.save"),
-    "a pickle": (TOKENS, pickled, "can't be read as a tensor of torch.save .* scrub unpickles nothing"),
-    "a pickle in a torch file": (TOKENS, saved({"tokens": Canary()}), "can't be read as a tensor of torch.save"),
-    "a dictionary": (TOKENS, saved({"tokens": IDS}), "holds a dict: expected one tensor"),
-    "a mask of other rows": (MASK, saved(SCORED[1:]), r"holds bool \[42, 14\]: expected bool \[43, 14\], since valid"),
-    "a mask of other positions": (MASK, saved(SCORED[:, 2:]), r"holds bool \[43, 12\]: expected bool \[43, 14\]"),
-    "a mask on its side": (MASK, saved(SCORED.T), r"holds bool \[14, 43\]"),
-    "a mask of one axis": (MASK, saved(SCORED[0]), r"holds bool \[14\]"),
-    "a mask of numbers": (MASK, saved(SCORED.float()), r"holds float32 \[43, 14\]: expected bool"),
-    "an empty mask": (MASK, written(b""), r"can't be read as a tensor of torch.save \(it is empty\)"),
-    "a pickle for a mask": (MASK, pickled, "can't be read as a tensor of torch.save"),
-    "a folder for a mask": (MASK, lambda path: path.mkdir(), "can't be read as a tensor of torch.save"),
+    "rows of one token": (TOKENS, saved(IDS[:, :1]), r"int64 \[43, 1\].* 2 tokens"),
+    "one row without an axis": (TOKENS, saved(IDS[0]), r"int64 \[14\]"),
+    "no rows": (TOKENS, saved(IDS[:0]), r"int64 \[0, 14\]"),
+    "an empty file": (TOKENS, written(b""), r"torch.save .*empty"),
+    "a cut file": (TOKENS, written(b"PK\x03\x04 no"), "torch.save"),
+    "a web page": (TOKENS, written(b"<!doctype html>"), "torch.save"),
+    "a pickle": (TOKENS, pickled, "torch.save .*unpickles"),
+    "a pickle in a torch file": (TOKENS, saved({"tokens": Canary()}), "torch.save"),
+    "a dictionary": (TOKENS, saved({"tokens": IDS}), " dict"),
+    "a mask of other rows": (MASK, saved(SCORED[1:]), r"bool \[42, 14\].* bool \[43, 14\]"),
+    "a mask of other positions": (MASK, saved(SCORED[:, 2:]), r"bool \[43, 12\].* bool \[43, 14\]"),
+    "a mask on its side": (MASK, saved(SCORED.T), r"bool \[14, 43\]"),
+    "a mask of one axis": (MASK, saved(SCORED[0]), r"bool \[14\]"),
+    "a mask of numbers": (MASK, saved(SCORED.float()), r"float32 \[43, 14\].* bool"),
+    "an empty mask": (MASK, written(b""), r"torch.save .*empty"),
+    "a pickle for a mask": (MASK, pickled, "torch.save"),
+    "a folder for a mask": (MASK, lambda path: path.mkdir(), "torch.save"),
 }
 
 
@@ -178,12 +178,12 @@ def test_the_canary_is_alive() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"context": 30}, "a context of 30 was asked for, but the model reads 1 to 29 positions"),
-        ({"context": 0}, "a context of 0 was asked for"),
-        ({"context": 14}, "have 13 positions, and the model reads at most 29: give --context at most 13"),
-        ({"n_ctx": 12}, "have 13 positions, and the model reads at most 12: give --context at most 12"),
-        ({"column": "x"}, "are fixed rows: leave --column and --split out"),
-        ({"split": "train"}, "are fixed rows: leave --column and --split out"),
+        ({"context": 30}, "context .*30 .* 1 to 29"),
+        ({"context": 0}, "context .* 0 "),
+        ({"context": 14}, " 13 .* 29.* --context at most 13"),
+        ({"n_ctx": 12}, " 13 .* 12.* --context at most 12"),
+        ({"column": "x"}, "--column"),
+        ({"split": "train"}, "--split"),
     ],
 )
 def test_options_that_do_not_fit(options: dict[str, Any], message: str) -> None:
@@ -196,13 +196,11 @@ def test_a_context_of_other_data(tmp_path: Path) -> None:
     found = load("ids.jsonl", context=4)
     assert found.tokens.shape[1] == 5
     assert sorted(found.tokens.tolist())[0] == [0, 1, 2, 3, 4]
-    with pytest.raises(
-        ScrubError, match=r"longest of 7 has 9 tokens, but .* needs 29: give longer ones, or a --context"
-    ):
+    with pytest.raises(ScrubError, match=r" 7 .* 9 tokens.* 29.* --context"):
         load("ids.jsonl")
     one = tmp_path / "one.jsonl"
     one.write_text(f'{{"ids": {list(range(1, 10))}}}\n')
-    with pytest.raises(ScrubError, match="hold 1 different sequences of 9 tokens, but at least 2 were asked for"):
+    with pytest.raises(ScrubError, match=r" 1 .* 9 tokens.* 2 "):
         load(one, context=9, count=512, fewer=True)
 
 

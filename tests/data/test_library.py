@@ -78,9 +78,9 @@ def test_loading_by_the_name_of_a_card(tokenizer: Tokenizer, tmp_path: Path, mon
     assert found.origin is not None
     assert found.origin.background is not None
     assert found.bigram_losses(257).shape == (10, N_CTX)
-    with pytest.raises(ScrubError, match="but 9999 were asked for"):
+    with pytest.raises(ScrubError, match="9999"):
         load_examples("mine", tokenizer=tokenizer, count=9999, **options)
-    with pytest.raises(ScrubError, match="are text, but the model has no tokenizer"):
+    with pytest.raises(ScrubError, match="tokenizer"):
         load_examples("mine", **options)
-    with pytest.raises(ScrubError, match="stdlib has no split 'dev': it has train, validation"):
+    with pytest.raises(ScrubError, match=r"stdlib .*'dev'.* train, validation"):
         load_examples("mine", tokenizer=tokenizer, split="dev", **options)

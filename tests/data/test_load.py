@@ -127,24 +127,24 @@ def test_a_folder_by_name_with_splits(tokenizer: Tokenizer) -> None:
         write_rows(Path("data/mine") / f"{split}.jsonl", [{"text": text}])
     assert texts(load("mine", tokenizer=tokenizer), tokenizer) == {"hijklmn"}
     assert texts(load("mine", tokenizer=tokenizer, split="train"), tokenizer) == {"abcdefg"}
-    with pytest.raises(ScrubError, match=r"no split 'dev': it has train, validation"):
+    with pytest.raises(ScrubError, match=r"'dev'.* train, validation"):
         load("mine", tokenizer=tokenizer, split="dev")
 
 
 @pytest.mark.parametrize(
     ("rows", "options", "message"),
     [
-        ([{"ids": [1, 2, 300, 4, 5, 6, 7]}], {}, "token id 300, .* ids 0 to 257"),
-        ([{"ids": [1, 2, -3, 4, 5, 6, 7]}], {}, "token id -3"),
-        ([{"ids": [1, 2, 3]}], {}, "shorter than the context: the longest of 1 has 3 tokens"),
-        ([{"ids": list(range(1, 8))}], {"count": 2}, "hold 1 different sequences of 7 tokens, but 2 were asked for"),
-        ([{"ids": list(range(1, 8))}] * 3, {"count": 2}, "hold 1 different"),
-        ([{"ids": list(range(1, 8))}], {"count": 0}, "ask for at least 1"),
-        ([{"ids": list(range(1, 8))}], {"column": "tokens"}, "no column 'tokens': it has ids"),
-        ([{"a": "x", "b": "y"}], {}, "which column to read: name one of a, b"),
-        ([{"ids": [0.5, 1.5]}], {"column": "ids"}, "expected text or lists of token ids"),
-        ([{"text": "abcdefghi"}], {}, "are text, but the model has no tokenizer.json"),
-        ([], {}, "is empty: give a file with data"),
+        ([{"ids": [1, 2, 300, 4, 5, 6, 7]}], {}, "300.* 0 to 257"),
+        ([{"ids": [1, 2, -3, 4, 5, 6, 7]}], {}, " -3"),
+        ([{"ids": [1, 2, 3]}], {}, "context.* 1 .* 3 tokens"),
+        ([{"ids": list(range(1, 8))}], {"count": 2}, " 1 .* 7 tokens.* 2 "),
+        ([{"ids": list(range(1, 8))}] * 3, {"count": 2}, " 1 different"),
+        ([{"ids": list(range(1, 8))}], {"count": 0}, "at least 1"),
+        ([{"ids": list(range(1, 8))}], {"column": "tokens"}, "'tokens'.* ids"),
+        ([{"a": "x", "b": "y"}], {}, "column .* a, b"),
+        ([{"ids": [0.5, 1.5]}], {"column": "ids"}, "lists of token ids"),
+        ([{"text": "abcdefghi"}], {}, "tokenizer.json"),
+        ([], {}, "data.jsonl.* empty"),
     ],
 )
 def test_mistakes_are_one_line(rows: list[dict[str, Any]], options: dict[str, Any], message: str) -> None:
@@ -171,24 +171,24 @@ def test_unknown_and_unreachable_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     for spec in ("nobody/no-such-data", "nobody/no-such-data:config"):
-        with pytest.raises(ScrubError, match=f"'{spec}' are no path here, and .* can't be reached") as caught:
+        with pytest.raises(ScrubError, match=f"'{spec}'.* reached") as caught:
             load(spec)
         assert "\n" not in str(caught.value)
-    with pytest.raises(ScrubError, match="there is no data 'no-such-data'"):
+    with pytest.raises(ScrubError, match="'no-such-data'"):
         load("no-such-data")
 
 
 def test_a_card_with_an_unknown_source() -> None:
     Path("data/odd").mkdir(parents=True)
     Path("data/odd/README.md").write_text("---\nscrub:\n  source: moon\n---\n# Odd\n")
-    with pytest.raises(ScrubError, match="source 'moon': scrub knows stdlib"):
+    with pytest.raises(ScrubError, match=r"'moon'.* stdlib"):
         load("odd")
 
 
 def test_whitelist_of_another_tokenizer_is_refused(tokenizer: Tokenizer) -> None:
     write_rows(Path("data/mine/train.jsonl"), [{"text": "abcdefg"}])
     sequences = load("mine", tokenizer=tokenizer)
-    with pytest.raises(ScrubError, match=r"have no whitelist\.json"):
+    with pytest.raises(ScrubError, match=r"whitelist\.json"):
         whitelist_of(sequences.origin, sequences.name)
     fitting = Whitelist([5], [tokenizer.id_to_token(5)], 1.0, 0.1, 1, 1, 1)
     fitting.save(Path("data/mine/whitelist.json"))
@@ -197,7 +197,7 @@ def test_whitelist_of_another_tokenizer_is_refused(tokenizer: Tokenizer) -> None
     with pytest.raises(ScrubError, match="another tokenizer"):
         whitelist_of(sequences.origin, sequences.name)
     Path("data/mine/whitelist.json").write_text("{}")
-    with pytest.raises(ScrubError, match="is no whitelist"):
+    with pytest.raises(ScrubError, match=r"whitelist.json"):
         whitelist_of(sequences.origin, sequences.name)
 
 
@@ -215,7 +215,7 @@ def test_rows_without_a_text_are_passed_over(tmp_path: Path) -> None:
     file.write_text('{"text": null}\n{"text": "one"}\n{"text": null}\n{"text": "two"}\n')
     assert list(rows(file, "text")) == ["one", "two"]
     file.write_text('{"text": null, "more": "a"}\n' * 3)
-    with pytest.raises(ScrubError, match=r"the column 'text' of .* is empty"):
+    with pytest.raises(ScrubError, match=r"'text' .*empty"):
         list(rows(file, "text"))
-    with pytest.raises(ScrubError, match="a single file and has no split 'test'"):
+    with pytest.raises(ScrubError, match="split 'test'"):
         list(rows(file, "text", "test"))

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 from torch import Tensor
+from wording import tells
 
 from scrub.models.checkpoints.layouts import layouts
 from scrub.models.checkpoints.tokenizer import MOST_PADDING_ROWS, read_tokenizer
@@ -89,7 +90,7 @@ BAD_TENSORS = [
 @pytest.mark.parametrize(("change", "expected"), BAD_TENSORS)
 def test_tensors_that_do_not_fit(folder: Path, change, expected: str) -> None:
     save_file(change(load_file(folder / "model.safetensors")), folder / "model.safetensors")
-    assert refusal() == WEIGHTS + expected
+    assert tells(refusal(), WEIGHTS + expected)
 
 
 def test_values_that_the_type_cannot_hold(folder: Path) -> None:
@@ -147,13 +148,13 @@ def test_a_damaged_file(folder: Path, damage: Callable[[bytes], bytes], reason: 
     weights = folder / "model.safetensors"
     weights.write_bytes(damage(weights.read_bytes()))
     damaged = f"{WEIGHTS} is no intact safetensors file ({reason}): it is damaged or truncated; take another copy"
-    assert refusal() == damaged
+    assert tells(refusal(), damaged)
 
 
 def test_a_json_bomb_in_the_header(folder: Path) -> None:
     for text in (b"[" * 1_000_000, b'{"a":' * 1_000_000, b'{"__metadata__":' + b"[" * 1_000_000):
         (folder / "model.safetensors").write_bytes(with_header(text))
-        assert refusal().startswith(f"{WEIGHTS} is no intact safetensors file (invalid JSON in header: ")
+        assert tells(refusal(), f"{WEIGHTS} is no intact safetensors file (invalid JSON in header: ")
 
 
 DISGUISED = [
@@ -272,19 +273,19 @@ BAD_FIELDS = [
 def test_fields_that_are_wrong(folder: Path, fields: dict[str, object], expected: str) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | fields))
-    assert refusal() == CONFIG + NO_CONFIG + expected
+    assert tells(refusal(), CONFIG + NO_CONFIG + expected)
 
 
 def test_fields_that_are_missing(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     del config["d_head"]
     (folder / "config.json").write_text(json.dumps(config))
-    assert refusal() == f"{CONFIG}{NO_CONFIG}the field 'd_head' is missing"
+    assert tells(refusal(), f"{CONFIG}{NO_CONFIG}the field 'd_head' is missing")
     (folder / "config.json").write_text('{"architecture": "attention_only"}')
-    assert refusal() == f"{CONFIG}{NO_CONFIG}the field 'n_ctx' is missing (and 8 more)"
+    assert tells(refusal(), f"{CONFIG}{NO_CONFIG}the field 'n_ctx' is missing (and 8 more)")
     del config["architecture"]
     (folder / "config.json").write_text(json.dumps(config))
-    assert refusal() == f"{CONFIG} has no field 'architecture': scrub knows {KNOWN}"
+    assert tells(refusal(), f"{CONFIG} has no field 'architecture': scrub knows {KNOWN}")
 
 
 BAD_ROLES = [
@@ -299,7 +300,7 @@ BAD_ROLES = [
 def test_roles_of_heads_that_are_not_there(folder: Path, head: list[int], expected: str) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"roles": {"prev": [head]}}))
-    assert refusal() == f"{CONFIG} gives the role 'prev' to head {expected}"
+    assert tells(refusal(), f"{CONFIG} gives the role 'prev' to head {expected}")
 
 
 BAD_CONFIGS = [
@@ -324,13 +325,13 @@ BAD_CONFIGS = [
 @pytest.mark.parametrize(("content", "expected"), BAD_CONFIGS)
 def test_configs_that_are_none(folder: Path, content: bytes, expected: str) -> None:
     (folder / "config.json").write_bytes(content)
-    assert refusal() == CONFIG + expected.replace("{}", "; repair or replace it")
+    assert tells(refusal(), CONFIG + expected.replace("{}", "; repair or replace it"))
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
 def test_a_json_bomb(folder: Path, name: str) -> None:
     (folder / name).write_bytes(b"[" * 1_000_000)
-    assert refusal().startswith(f"models/tiny/{name} is no JSON: ")
+    assert tells(refusal(), f"models/tiny/{name} is no JSON: ")
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
@@ -359,7 +360,7 @@ def test_a_tokenizer_of_another_size(folder: Path) -> None:
     ]:
         tokenizer["model"]["vocab"] = vocab
         (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-        assert refusal() == f"{TOKENIZER} has {has}, but {says}: {take}"
+        assert tells(refusal(), f"{TOKENIZER} has {has}, but {says}: {take}")
 
 
 def test_a_vocabulary_may_be_padded_at_the_end(folder: Path) -> None:
@@ -377,7 +378,7 @@ def test_a_much_smaller_tokenizer_is_another_models(tmp_path: Path) -> None:
         if size > 4096 - MOST_PADDING_ROWS:
             assert read_tokenizer(path, 4096).get_vocab_size() == size
         else:
-            with pytest.raises(ScrubError, match=f"has {size} tokens, but config.json beside it says vocab_size 4096"):
+            with pytest.raises(ScrubError, match=f" {size} tokens.* config.json .*vocab_size 4096"):
                 read_tokenizer(path, 4096)
 
 
@@ -393,7 +394,7 @@ def test_added_tokens_count(folder: Path) -> None:
     }
     tokenizer["added_tokens"] = [{"id": 13, **added}]
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    assert refusal().startswith(f"{TOKENIZER} has 14 tokens, but ")
+    assert tells(refusal(), f"{TOKENIZER} has 14 tokens, but ")
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", '{"version": "1.0", "model": {"type": "None"}}'])
@@ -406,4 +407,4 @@ def test_a_broken_tokenizer(folder: Path, content: str) -> None:
 
 def test_a_tokenizer_that_is_no_json(folder: Path) -> None:
     (folder / "tokenizer.json").write_text("[1, 2")
-    assert refusal().startswith(f"{TOKENIZER} is no JSON: Expecting ',' delimiter: line 1 column 6")
+    assert tells(refusal(), f"{TOKENIZER} is no JSON: Expecting ',' delimiter: line 1 column 6")

@@ -75,7 +75,7 @@ def test_what_cannot_be_written(path, line, write) -> None:
 
 
 def test_a_name_that_is_too_long() -> None:
-    with pytest.raises(ScrubError, match="can't be written: File name too long: give another path"):
+    with pytest.raises(ScrubError, match="File name too long"):
         write_atomically("a" * 300, "")
 
 
@@ -83,7 +83,7 @@ def test_a_name_that_is_too_long() -> None:
 def test_a_read_only_file_stays(write, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("out").write_text("old")
     monkeypatch.setattr(os, "access", lambda *_: False)  # as it is for anyone but root
-    with pytest.raises(ScrubError, match=r"^out can't be written: it is read-only: give a path that you may write to$"):
+    with pytest.raises(ScrubError, match=r"^out .*read-only"):
         write("out")
     assert Path("out").read_text() == "old"
 

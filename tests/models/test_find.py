@@ -130,7 +130,7 @@ def test_an_empty_name(name: str) -> None:
 
 @pytest.mark.usefixtures("project")
 def test_a_name_that_no_file_can_have() -> None:
-    with pytest.raises(ScrubError, match=r"^there is no model 'xxx.*xxx'"):
+    with pytest.raises(ScrubError, match=r"'xxx.*xxx'"):
         find("models", "x" * 5000)
 
 

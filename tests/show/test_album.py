@@ -65,5 +65,5 @@ def test_names_that_make_no_file(name: str, tmp_path: Path) -> None:
 
 
 def test_formats_that_there_are_not(tmp_path: Path) -> None:
-    with pytest.raises(ScrubError, match=r"can't be written as '.gif'"):
+    with pytest.raises(ScrubError, match=r"'\.gif'"):
         write_album(tmp_path, SOME, "t", (".gif",))

@@ -52,7 +52,7 @@ def test_one_head_and_cells_without_a_number() -> None:
     assert [mark.get_xy() for mark in labelled(chart.figure(), "no number")] == [(1, 0)]
     assert [text.get_text() for text in chart.figure().axes[0].texts] == ["1", "\N{MINUS SIGN}3"]
     assert tips(chart)[1] == "layer 0, position b: n/a"
-    with pytest.raises(ScrubError, match="1 x 3 numbers can't have 1 x 2 labels"):
+    with pytest.raises(ScrubError, match=r"1 x 3 .* 1 x 2"):
         heat_map(values, Side("", ["0"]), Side("", ["a", "b"]))
 
 
@@ -83,7 +83,7 @@ def test_metrics_share_the_heads_of_any_top() -> None:
         full = [head for head, bar in zip(heads, bars(axes), strict=True) if bar.get_alpha() == 1]
         assert set(full) == set(of.top(3))
         assert axes.get_title(loc="left") == of.name
-    with pytest.raises(ScrubError, match="side by side only of the same layers and heads"):
+    with pytest.raises(ScrubError, match="same layers and heads"):
         metric_bars([score(heads=5), score(heads=7)])
 
 
@@ -102,7 +102,7 @@ def test_attention_of_each_head() -> None:
         assert meeting.get_xy() == (4, 10)
     values = [said(tip.replace(": ", "; ", 1)) for tip in tips(chart) if "): " in tip]
     assert values == pytest.approx(chart.values["attention"].tolist(), abs=5e-4)
-    for tokens, query, message in ((TOKENS[:-1], None, "is 11 x 11, and there are 10"), (TOKENS, 11, "no position 11")):
+    for tokens, query, message in ((TOKENS[:-1], None, "11 x 11.* 10"), (TOKENS, 11, "position 11")):
         with pytest.raises(ScrubError, match=message):
             attention_map(patterns, tokens, query)
     with pytest.raises(ScrubError, match="at least one head"):
@@ -120,7 +120,7 @@ def test_patching_lies_between_corrupted_and_clean() -> None:
     assert [said(tip) for tip in tips(chart)] == pytest.approx(values.ravel(), abs=0.01)
     assert chart.figure().axes[0].collections[0].get_clim() == (-100, 100)
     assert {"·return", "↵········", "·$x_1$"} <= set(texts(chart))
-    with pytest.raises(ScrubError, match="can't have 4 names"):
+    with pytest.raises(ScrubError, match="4 names"):
         recovery_bars(list("abcd"), found)
 
 
@@ -144,7 +144,7 @@ def test_tokens_in_the_colour_of_their_change() -> None:
     assert len(cells.get_paths()) == 4
     assert [said(tip) for tip in tips(chart) if "n/a" not in tip] == [0.5, -2.0, 0.0]
     assert {"·a", "b↵", "·", "d"} <= set(texts(chart))
-    with pytest.raises(ScrubError, match="3 numbers can't be those of 4 tokens"):
+    with pytest.raises(ScrubError, match=r"3 .*4 tokens"):
         token_strip(list("abcd"), change[:3])
 
 

@@ -93,16 +93,16 @@ def test_the_trained_folder_is_a_model(tmp_path: Path, corpus: PreparedCorpus) -
 
 
 def test_mistakes(tmp_path: Path, corpus: PreparedCorpus) -> None:
-    with pytest.raises(ScrubError, match="'sgd' is no optimiser: choose muon or adamw"):
+    with pytest.raises(ScrubError, match=r"'sgd'.* muon or adamw"):
         Settings(optimiser="sgd")
-    with pytest.raises(ScrubError, match=r"share is 1\.5: give a fraction"):
+    with pytest.raises(ScrubError, match=r"share.* 1\.5"):
         Settings(stdlib_share=1.5)
-    with pytest.raises(ScrubError, match="batch is 0"):
+    with pytest.raises(ScrubError, match=r"batch.* 0"):
         Settings(batch=0)
-    with pytest.raises(ScrubError, match="has no checkpoint 'none'"):
+    with pytest.raises(ScrubError, match="'none'"):
         trainer(tmp_path / "run", corpus).resume("none")
     trainer(tmp_path / "run", corpus, family="gpt2").save("other.safetensors")
-    with pytest.raises(ScrubError, match="is no checkpoint of this shape"):
+    with pytest.raises(ScrubError, match="checkpoint of this shape"):
         trainer(tmp_path / "run", corpus).resume("other.safetensors")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields, replace
 from typing import Any
 
@@ -186,8 +187,8 @@ def test_a_pair_can_be_typed() -> None:
     assert same(pair, given_prompt(model, "D A B C A", bos=True))
     assert pair.changed.nonzero()[1].tolist() == [3]
     assert place(pair.swapped(), "first") == place(pair, "first") == 2
-    for other, why in [("D A B C A", "the same tokens"), ("D A", "6 and 3 tokens")]:
-        with pytest.raises(ScrubError, match=f"^the clean and the corrupted prompt have {why}: type two"):
+    for other, why in [("D A B C A", "same tokens"), ("D A", "6 and 3 tokens")]:
+        with pytest.raises(ScrubError, match=f"clean .*corrupted .*{why}"):
             given_pair(model, "D A B C A", other, bos=True)
 
 
@@ -216,26 +217,26 @@ MISTAKES: dict[str, tuple[Model, dict[str, Any], str]] = {
     "too few words": (
         WIDE,
         {"length": 18},
-        "reader has 17 letters that are one token each, but these prompts need 18 di",
+        "reader .*17 letters .* 18 ",
     ),
-    "no digits": (WIDE, {"kind": "digits"}, "reader has 0 digits that are one token each, but these prompts need 6"),
-    "words of several tokens": (reading(UNMERGED), {}, "reader has 0 letters that are one token each"),
-    "too few tokens": (reading(None, 5), {"kind": RANDOM}, "reader has 4 random tokens that are one token each, but"),
+    "no digits": (WIDE, {"kind": "digits"}, "reader .*0 digits .* 6"),
+    "words of several tokens": (reading(UNMERGED), {}, "reader .*0 letters"),
+    "too few tokens": (reading(None, 5), {"kind": RANDOM}, "reader .*4 random tokens"),
     "too long": (
         reading(None, 91),
         {"kind": RANDOM, "length": 30},
-        f"a prompt has 60 tokens, but reader reads at most {N_CTX}",
+        f"60 tokens.* reader .* {N_CTX}",
     ),
-    "a query outside": (WIDE, {"query": 6}, "the query 6 is no word of a draw of 6: take one of 0 to 5"),
-    "a query before": (WIDE, {"query": -1}, "the query -1 is no word of a draw of 6"),
-    "no length": (WIDE, {"length": 1}, "a draw of 1 words has nothing to expect"),
-    "no count": (WIDE, {"count": 0}, "0 prompts can't be drawn"),
-    "a huge count": (WIDE, {"count": 10**11}, "100000000000 prompts can't be drawn: take 1 to 100,000"),
-    "no seed": (WIDE, {"seed": -1}, "the seed -1 is none"),
+    "a query outside": (WIDE, {"query": 6}, "query 6 .* 0 to 5"),
+    "a query before": (WIDE, {"query": -1}, "query -1 .* 6"),
+    "no length": (WIDE, {"length": 1}, " 1 words"),
+    "no count": (WIDE, {"count": 0}, "0 prompts"),
+    "a huge count": (WIDE, {"count": 10**11}, "100000000000 prompts .* 1 to 100,000"),
+    "no seed": (WIDE, {"seed": -1}, "seed -1"),
     "the first word": (
         MODELS["byte level"],
         {"query": 0},
-        "the first word of a text has no blank in front, so for reader",
+        "first word .*reader",
     ),
 }
 
@@ -245,17 +246,15 @@ def test_mistakes_of_layout_are_one_line(model: Model, asked: dict[str, Any], me
     for draw in (repeated_prompts, prompt_pairs):
         with pytest.raises(ScrubError) as caught:
             draw(model, **asked)
-        assert str(caught.value).startswith(message)
+        assert re.search(message, str(caught.value))
         assert len(str(caught.value).splitlines()) == 1
 
 
 def test_pairs_need_a_word_more() -> None:
     repeated_prompts(WIDE, length=17)
-    with pytest.raises(
-        ScrubError, match=r"but these prompts need 17 different ones and another: take a smaller length"
-    ):
+    with pytest.raises(ScrubError, match=r" 17 .*length"):
         prompt_pairs(WIDE, length=17)
-    with pytest.raises(ScrubError, match=r"^pairs don't differ at 'end': take one of target, prefix$"):
+    with pytest.raises(ScrubError, match=r"'end'.* target, prefix$"):
         prompt_pairs(WIDE, where="end")
 
 
@@ -271,7 +270,7 @@ def test_a_tokenizer_that_joins_words_is_told() -> None:
     joined = Tokenizer(models.BPE({token: at for at, token in enumerate(tokens)}, merges))
     words = [joined.encode(text).tokens for text in ("A A", "B B", "A B C")]
     assert words == [["A ", "A"], ["B ", "B"], ["A B ", "C"]]
-    with pytest.raises(ScrubError, match=r"^the tokenizer of reader makes one token of several letters: take random "):
+    with pytest.raises(ScrubError, match=r"tokenizer of reader .*letters"):
         repeated_prompts(reading(joined), length=3, count=20)
 
 
@@ -296,5 +295,5 @@ def test_mistakes_of_typing_are_one_line(text: str, expected: str | None, messag
 
 
 def test_a_model_without_a_tokenizer_reads_no_text() -> None:
-    with pytest.raises(ScrubError, match=r"^reader has no tokenizer, so it reads no typed prompt: take prompts of ran"):
+    with pytest.raises(ScrubError, match=r"reader .*tokenizer"):
         given_prompt(MODELS["ids"], PUBLISHED)

@@ -120,16 +120,17 @@ def test_the_command_takes_a_typed_prompt(capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--text", "J A M"], "nothing repeats in 'J A M'"),
-        (["--expected", " X"], "--expected says what comes after a prompt that is typed: give it with --text"),
-        (["--pairs", "--text", "J A M A"], "--pairs corrupts prompts that are drawn"),
-        (["--kind", "stones"], "prompts aren't made of 'stones'"),
-        (["--json", "no/such/folder.json"], "no/such/folder.json can't be written"),
+        (["--text", "J A M"], "'J A M'"),
+        (["--expected", " X"], "--expected"),
+        (["--pairs", "--text", "J A M A"], "--pairs"),
+        (["--kind", "stones"], "'stones'"),
+        (["--json", "no/such/folder.json"], "no/such/folder.json"),
     ],
 )
 def test_mistakes(capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
     assert _status(["prompts", "gpt2-mini", *words]) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err.startswith(f"scrub: {message}")
+    assert said.err.startswith("scrub: ")
+    assert message in said.err
     assert len(said.err.splitlines()) == 1

@@ -140,9 +140,9 @@ def test_mistakes() -> None:
     one = random_score(1)
     other = score(np.zeros((11, LAYERS, HEADS + 1)))
     for scores, top in (({"a": one}, 3), ({"a": one, "b": one}, 0)):
-        with pytest.raises(ScrubError, match="at least two scores, and a top of 1 or more"):
+        with pytest.raises(ScrubError, match="two scores"):
             Agreement(scores, top)
-    with pytest.raises(ScrubError, match=r"'a' and 'b' are of other heads \(3 x 5 and 3 x 6\)"):
+    with pytest.raises(ScrubError, match=r"'a' and 'b' .*3 x 5 and 3 x 6"):
         Agreement({"a": one, "b": other})
-    with pytest.raises(ScrubError, match="there is no score 'c' here: there are a, b"):
+    with pytest.raises(ScrubError, match=r"'c'.* a, b"):
         Agreement({"a": one, "b": one}).overlap("a", "c")

@@ -214,14 +214,14 @@ def test_mistakes(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model("small", case.config, case.params)
     tokens, selected = sample(5, 7, 13)
     for fields, text in (
-        ({"head": (2, 0)}, r"small has no head 2\.0: its layers are 0 to 1"),
-        ({"head": (1, 0), "slots": ("z",)}, "slots are some of q, k, v"),
-        ({"head": (1, 0), "slots": ()}, "slots are some of q, k, v"),
-        ({"head": (1, 0), "depth": 0}, "a depth is at least 1"),
-        ({"head": (1, 0), "masks": ("behind",)}, "there is no mask 'behind'"),
+        ({"head": (2, 0)}, r"head 2\.0.* 0 to 1"),
+        ({"head": (1, 0), "slots": ("z",)}, "slots.* q, k, v"),
+        ({"head": (1, 0), "slots": ()}, "slots.* q, k, v"),
+        ({"head": (1, 0), "depth": 0}, "depth.* 1"),
+        ({"head": (1, 0), "masks": ("behind",)}, "mask 'behind'"),
     ):
         with pytest.raises(ScrubError, match=text):
             mechanism(model, tokens, selected, **fields)  # type: ignore[arg-type]
     monkeypatch.setattr(single_paths, "MAX_PATHS", 15)
-    with pytest.raises(ScrubError, match=r"a1\.0/q has more than 15 paths of at most 2 components: lower the depth"):
+    with pytest.raises(ScrubError, match=r"a1\.0/q .*15 paths .*2 .*depth"):
         mechanism(model, tokens, selected, (1, 0))

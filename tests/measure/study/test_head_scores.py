@@ -76,7 +76,7 @@ def test_what_is_intervened_on_in_text(flat: Flat, exact: Settings) -> None:
 
 @pytest.mark.parametrize(("lag", "positions"), [(30, 31), (31, 31), (30, 30), (2, 2)])
 def test_lags_that_nothing_reaches(lag: int, positions: int) -> None:
-    with pytest.raises(ScrubError, match=f"no position lies {lag} behind another of {positions}"):
+    with pytest.raises(ScrubError, match=f" {lag} .* {positions}"):
         check_lags([0, lag], positions)
     check_lags([0, lag // 2], positions)
     check_lags([], positions)

@@ -207,9 +207,9 @@ def test_the_frame_says_how_far_a_score_is_from_chance() -> None:
 
 def test_mistakes() -> None:
     model = model_of(FAMILIES["standard"]())
-    with pytest.raises(ScrubError, match=r"no head 3\.0: its layers are 0 to 2, with the heads 0 to 4"):
+    with pytest.raises(ScrubError, match=r"head 3\.0.* 0 to 2.* 0 to 4"):
         readers(model, (3, 0))
-    with pytest.raises(ScrubError, match=r"no head 0\.5"):
+    with pytest.raises(ScrubError, match=r"head 0\.5"):
         readers(model, (0, 5))
-    with pytest.raises(ScrubError, match=r"nothing of small reads so from 2\.1"):
+    with pytest.raises(ScrubError, match=r"from 2\.1"):
         composition(model, draws=2).between(writer="2.1")

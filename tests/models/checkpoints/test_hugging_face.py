@@ -13,6 +13,7 @@ import torch
 from made import DIVERGED, OTHERS, SIZES, TYPES, agree, fields_of, gpt2, misfit, refusal, write_fields
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
+from wording import tells
 
 from scrub.models.checkpoints import open_checkpoint
 from scrub.models.checkpoints.checks import parameter_shapes
@@ -269,7 +270,7 @@ def test_a_scale_is_folded_once(tmp_path: Path) -> None:
 
 
 def test_heads_that_transformers_has_no_place_for(tmp_path: Path) -> None:
-    with pytest.raises(ScrubError, match=r"^3 heads of 4 are no GPT-2 of Hugging Face's layout, where they are 15"):
+    with pytest.raises(ScrubError, match=r"3 heads of 4 .* 15"):
         save_model(ours(d_head=4), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -280,7 +281,7 @@ def test_fields_that_are_said_elsewhere_win(tmp_path: Path) -> None:
     said = {"bos_token_id": 7, "roles": {"prev": [(0, 2)]}, "data": "other"}
     config = open_checkpoint(tmp_path, said).config
     assert (config.bos_token_id, config.roles, config.data) == (7, {"prev": [(0, 2)]}, "other")
-    with pytest.raises(ScrubError, match="gives the role 'prev' to head"):
+    with pytest.raises(ScrubError, match="role 'prev'"):
         open_checkpoint(tmp_path, {**said, "roles": {"prev": [(2, 0)]}})
 
 
@@ -318,7 +319,7 @@ WRONG = [
 def test_a_config_that_is_wrong(tmp_path: Path, fields, expected: str) -> None:
     gpt2().save_pretrained(tmp_path)
     write_fields(tmp_path, {**fields_of(tmp_path), **fields})
-    assert refusal(tmp_path) == expected
+    assert tells(refusal(tmp_path), expected)
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt_neo", ["gpt2"], None])
@@ -326,19 +327,19 @@ def test_another_family(tmp_path: Path, name: object) -> None:
     gpt2().save_pretrained(tmp_path)
     write_fields(tmp_path, {**fields_of(tmp_path), "model_type": name})
     reads = "of Hugging Face's models, scrub reads gpt2"
-    assert refusal(tmp_path) == f"config.json is of the model_type {name!r}: {reads}"
+    assert tells(refusal(tmp_path), f"config.json is of the model_type {name!r}: {reads}")
 
 
 def test_an_activation_that_is_unknown(tmp_path: Path) -> None:
     gpt2(activation_function="silu").save_pretrained(tmp_path)
-    assert refusal(tmp_path).startswith(f"{NO_GPT2}'activation_function' is 'silu': Input should be 'gelu_new', ")
+    assert tells(refusal(tmp_path), f"{NO_GPT2}'activation_function' is 'silu': Input should be 'gelu_new', ")
 
 
 @pytest.mark.parametrize("name", ["n_layer", "n_head", "n_embd", "n_positions", "vocab_size", "layer_norm_epsilon"])
 def test_a_config_without_a_field(tmp_path: Path, name: str) -> None:
     gpt2().save_pretrained(tmp_path)
     write_fields(tmp_path, {key: value for key, value in fields_of(tmp_path).items() if key != name})
-    assert refusal(tmp_path) == f"{NO_GPT2}the field '{name}' is missing"
+    assert tells(refusal(tmp_path), f"{NO_GPT2}the field '{name}' is missing")
 
 
 H = "transformer.h.0"
@@ -362,7 +363,7 @@ def test_a_tensor_that_is_wrong(tmp_path: Path, name: str, change, expected: str
     gpt2().save_pretrained(tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
     save_file({**tensors, name: change(tensors[name]).contiguous()}, tmp_path / "model.safetensors")
-    assert refusal(tmp_path) == f"model.safetensors: {name}{expected}"
+    assert tells(refusal(tmp_path), f"model.safetensors: {name}{expected}")
 
 
 def test_a_tensor_too_many_or_too_few(tmp_path: Path) -> None:
@@ -375,10 +376,12 @@ def test_a_tensor_too_many_or_too_few(tmp_path: Path) -> None:
     )
     twice = {**tensors, "wpe.weight": torch.zeros(11, 15)}
     save_file(twice, tmp_path / "model.safetensors")
-    assert refusal(tmp_path).startswith("model.safetensors holds 'transformer.wpe.weight', which config.json ")
+    assert tells(refusal(tmp_path), "model.safetensors holds 'transformer.wpe.weight', which config.json ")
     del tensors["transformer.wpe.weight"]
     save_file(tensors, tmp_path / "model.safetensors")
-    assert refusal(tmp_path) == f"model.safetensors misses wpe.weight, which config.json beside it asks for: {OTHERS}"
+    assert tells(
+        refusal(tmp_path), f"model.safetensors misses wpe.weight, which config.json beside it asks for: {OTHERS}"
+    )
 
 
 def test_no_weights(tmp_path: Path) -> None:
@@ -392,4 +395,4 @@ def test_a_vocabulary_that_does_not_fit(tmp_path: Path) -> None:
     tokenizer = Tokenizer(models.WordLevel({f"t{i}": i for i in range(18)}, unk_token="t0"))
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     expected = "has 18 tokens, but config.json beside it says vocab_size 17"
-    assert refusal(tmp_path).startswith(f"tokenizer.json {expected}: ")
+    assert tells(refusal(tmp_path), f"tokenizer.json {expected}: ")

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer, models
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from wording import tells
 
 import scrub
 from scrub.models.families import attention_only
@@ -115,7 +116,7 @@ def test_tokenizers() -> None:
         (words(18), "the tokenizer has 18 tokens, but the model's config says vocab_size 17"),
         (3, "3 is"),
     ):
-        assert says in refused(theirs, tokenizer=given)
+        assert tells(refused(theirs, tokenizer=given), says)
 
 
 class Counted(TorchDispatchMode):
@@ -218,7 +219,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
 
 @pytest.mark.parametrize(("spec", "says"), MISTAKES.values(), ids=MISTAKES)
 def test_mistakes_are_one_line(spec: Callable[[], object], says: str) -> None:
-    assert says in refused(spec())
+    assert tells(refused(spec()), says)
 
 
 def test_a_type_that_cant_hold_it() -> None:

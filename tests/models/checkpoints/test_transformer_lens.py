@@ -13,6 +13,7 @@ import torch
 from made import DIVERGED, OTHERS, TYPES, agree, fields_of, lens, lens_fields, misfit, refusal, write_fields, write_lens
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models
+from wording import tells
 
 from scrub.graph.node import walk
 from scrub.models.checkpoints import open_checkpoint
@@ -164,7 +165,7 @@ def test_the_begin_token(tmp_path: Path) -> None:
     theirs = lens()
     fields = {name: value for name, value in lens_fields(theirs).items() if name != "bos_token_id"}
     write_lens(tmp_path, theirs, fields)
-    assert refusal(tmp_path) == BEGIN
+    assert tells(refusal(tmp_path), BEGIN)
     assert open_checkpoint(tmp_path, {"bos_token_id": 4}).config.bos_token_id == 4
     Tokenizer(models.WordLevel({f"t{i}": i for i in range(13)}, unk_token="t0")).save(str(tmp_path / "tokenizer.json"))
     for token in ("t5", {"content": "t5", "lstrip": False}):
@@ -173,9 +174,9 @@ def test_the_begin_token(tmp_path: Path) -> None:
         assert open_checkpoint(tmp_path, {"bos_token_id": 4}).config.bos_token_id == 4
     for content in ('{"bos_token": null}', '{"bos_token": "gone"}', "{}"):
         (tmp_path / "tokenizer_config.json").write_text(content)
-        assert refusal(tmp_path) == BEGIN
+        assert tells(refusal(tmp_path), BEGIN)
     (tmp_path / "tokenizer_config.json").write_text("[1]")
-    assert refusal(tmp_path).startswith("tokenizer_config.json is no config of a tokenizer: expected a JSON object")
+    assert tells(refusal(tmp_path), "tokenizer_config.json is no config of a tokenizer: expected a JSON object")
     write_fields(tmp_path, {**fields, "bos_token_id": 13})
     assert refusal(tmp_path).endswith("bos_token_id 13 is outside the vocabulary of 13")
 
@@ -218,14 +219,14 @@ WRONG = [
 def test_a_config_that_is_wrong(tmp_path: Path, fields, expected: str) -> None:
     theirs = lens()
     write_lens(tmp_path, theirs, lens_fields(theirs, **fields))
-    assert refusal(tmp_path) == expected
+    assert tells(refusal(tmp_path), expected)
 
 
 @pytest.mark.parametrize("name", ["n_layers", "n_heads", "d_model", "d_head", "n_ctx", "attn_only"])
 def test_a_config_without_a_field(tmp_path: Path, name: str) -> None:
     theirs = lens()
     write_lens(tmp_path, theirs, {key: value for key, value in lens_fields(theirs).items() if key != name})
-    assert refusal(tmp_path) == f"{NO}the field '{name}' is missing"
+    assert tells(refusal(tmp_path), f"{NO}the field '{name}' is missing")
 
 
 BAD = [
@@ -246,13 +247,13 @@ def test_a_tensor_that_is_wrong(tmp_path: Path, name: str, change, expected: str
     write_lens(tmp_path, theirs)
     state = theirs.state_dict()
     torch.save({**state, name: change(state[name])}, tmp_path / "tiny_final.pth")
-    assert refusal(tmp_path) == f"tiny_final.pth: {name}{expected}"
+    assert tells(refusal(tmp_path), f"tiny_final.pth: {name}{expected}")
 
 
 def test_a_model_with_mlps(tmp_path: Path) -> None:
     theirs = lens(attn_only=False, act_fn="gelu")
     write_lens(tmp_path, theirs, lens_fields(theirs, attn_only=True))
-    assert refusal(tmp_path).startswith("tiny_final.pth holds 'blocks.0.ln2.b', 'blocks.0.ln2.w', ")
+    assert tells(refusal(tmp_path), "tiny_final.pth holds 'blocks.0.ln2.b', 'blocks.0.ln2.w', ")
 
 
 # Redwood's
@@ -311,4 +312,4 @@ NOT_REDWOODS = [
 def test_a_file_that_is_not_redwoods(tmp_path: Path, changes, expected: str) -> None:
     state = {**redwood().state_dict(), **changes}
     torch.save({name: value for name, value in state.items() if value is not None}, tmp_path / "et_model_state_dict.pt")
-    assert refusal(tmp_path) == "et_model_state_dict.pt" + expected
+    assert tells(refusal(tmp_path), "et_model_state_dict.pt" + expected)

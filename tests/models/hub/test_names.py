@@ -156,25 +156,25 @@ def test_a_tokenizer_from_another_repository(hub: Hub, tiny: str, tmp_path: Path
 BAD = {
     "nowhere": (
         {"hub": "nobody/nothing"},
-        f"there is no model 'nobody/nothing': no such path here, .* on the hub: {LOCAL}",
+        f"'nobody/nothing'.* hub.*{LOCAL}",
     ),
-    "itself": ({"hub": "mine"}, r"models/mine/config.json points to 'mine': its field 'hub' must be OWNER/NAME"),
+    "itself": ({"hub": "mine"}, r"models/mine/config.json .*'mine'.* 'hub' .*OWNER/NAME"),
     "itself by path": (
         {"hub": "models/mine"},
-        "config.json points to 'models/mine': its field 'hub' must be OWNER/NAME",
+        "config.json .*'models/mine'.* 'hub' .*OWNER/NAME",
     ),
-    "no name": ({"hub": 3}, "config.json points to 3: its field 'hub' must be OWNER/NAME"),
-    "many lines": ({"hub": "a\nb/" * 99}, r"points to 'a\\nb/a\\nb.*: its field 'hub' must be"),
+    "no name": ({"hub": 3}, "config.json .* 3.* 'hub' .*OWNER/NAME"),
+    "many lines": ({"hub": "a\nb/" * 99}, r"'a\\nb/a\\nb.* 'hub' "),
     "no tokenizer": (
         {"hub": "some-one/tiny.model", "tokenizer": "words"},
-        "mine has the tokenizer 'words', which is no",
+        "mine .*'words'",
     ),
-    "roles of no layer": ({"hub": "some-one/tiny.model", "roles": {"ind": [[9, 0]]}}, r"role 'ind' to head \[9, 0\]"),
+    "roles of no layer": ({"hub": "some-one/tiny.model", "roles": {"ind": [[9, 0]]}}, r"'ind' .*\[9, 0\]"),
     "roles of no kind": ({"hub": "some-one/tiny.model", "roles": 3}, "'?roles'? is 3"),
-    "a begin token outside": ({"hub": "some-one/tiny.model", "bos_token_id": 99}, "bos_token_id 99 is outside"),
+    "a begin token outside": ({"hub": "some-one/tiny.model", "bos_token_id": 99}, "bos_token_id 99 "),
     "a repository without a model": (
         {"hub": "some-one/text"},
-        f"some-one/text on the hub has no files that .*: {LOCAL}",
+        f"some-one/text .*{LOCAL}",
     ),
 }
 

@@ -176,7 +176,7 @@ def test_it_is_written_with_its_images(report: Report, tmp_path: Path) -> None:
 
 def test_where_it_cannot_be_written(report: Report, tmp_path: Path) -> None:
     (tmp_path / "report_files").write_text("a file")
-    with pytest.raises(ScrubError, match="report_files can't be made"):
+    with pytest.raises(ScrubError, match="report_files"):
         report.save(tmp_path / "report.html")
     with pytest.raises(ScrubError, match="names no file"):
         report.save("")

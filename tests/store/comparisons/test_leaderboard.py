@@ -132,9 +132,9 @@ def test_json_frame_and_page() -> None:
 
 
 def test_mistakes() -> None:
-    with pytest.raises(ScrubError, match="nothing is known of the study 't': there is s"):
+    with pytest.raises(ScrubError, match=r"study 't'.* s$"):
         leaderboard([study()], "t")
-    with pytest.raises(ScrubError, match="nothing is known of the study 't': there is none"):
+    with pytest.raises(ScrubError, match=r"study 't'.* none"):
         leaderboard([], "t")
-    with pytest.raises(ScrubError, match="nothing is known of a part 'w' of s: there are all, k"):
+    with pytest.raises(ScrubError, match=r"part 'w' .*s.* all, k"):
         leaderboard([study()], "s", "w")

@@ -201,14 +201,14 @@ def test_json_is_strict_and_has_everything() -> None:
         sides = text[level]
         assert len(sides["gained"]["most"]) == len(sides["lost"]["most"]) == 3
         assert len(found.frame(level)) == 6
-    with pytest.raises(ScrubError, match="there is no level 'words': take one of tokens, sequences, targets, reads"):
+    with pytest.raises(ScrubError, match=r"'words'.* tokens, sequences, targets, reads"):
         found.frame("words")
 
 
 def test_mistakes() -> None:
-    with pytest.raises(ScrubError, match="nothing is known of a hypothesis 'c'"):
+    with pytest.raises(ScrubError, match="'c'"):
         moved(study(), "c", "a")
-    with pytest.raises(ScrubError, match="b has no part 'q': it has all"):
+    with pytest.raises(ScrubError, match=r"b .*'q'.* all"):
         moved(study(), "b", "a", "q")
-    with pytest.raises(ScrubError, match="top is 0, but must be at least 1"):
+    with pytest.raises(ScrubError, match=r"top.* 0.* 1"):
         moved(study(), "b", "a", top=0)

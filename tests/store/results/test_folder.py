@@ -55,7 +55,7 @@ def test_no_folder_a_file_and_somebody_else_s(own: Path, capsys: pytest.CaptureF
     assert "file" in refused(capsys, "--results", "file")
     assert (own / "file").read_text() == "mine"
     assert "data holds other files, and no format.json" in refused(capsys, "--results", "data")
-    with pytest.raises(ScrubError, match=r"is no results folder: it has no format\.json"):
+    with pytest.raises(ScrubError, match=r"format\.json"):
         Results("nowhere")
     assert not (own / "nowhere").exists()
 
@@ -92,7 +92,7 @@ def test_a_parquet_file_of_somebody_else_s(own: Path, capsys: pytest.CaptureFixt
 def test_damaged_inputs(own: Path, damage: Callable[[bytes], bytes]) -> None:
     (file,) = (own / "results/inputs").iterdir()
     file.write_bytes(damage(file.read_bytes()))
-    with pytest.raises(ScrubError, match=f"{file.name} can't be read"):
+    with pytest.raises(ScrubError, match=file.name):
         known(Results(own / "results"))
 
 
