@@ -172,6 +172,11 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("paths/difference.py:<module>", "LINES = 120", "LINES = 121"): "how many lines are shown unless somebody says",
     ("paths/listing.py:<module>", "LINES = 400", "LINES = 401"): "how many lines are shown unless somebody says",
     (
+        "paths/difference.py:_Difference._named",
+        "step.label or step.op, 0",
+        "step.label or step.op, 1",
+    ): "steps of one name are numbered, from whichever number",
+    (
         "paths/pattern.py:Pattern",
         "field(init=False, compare=False)",
         "field(init=False, compare=True)",
