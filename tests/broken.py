@@ -103,6 +103,8 @@ def _matters(child: ast.AST, parent: Any) -> bool:
         return False
     if isinstance(parent, ast.Raise) or child in getattr(parent, "decorator_list", ()):
         return False
+    if isinstance(child, ast.keyword) and child.arg == "strict":  # of zip: what must hold anyway
+        return False
     if child in (getattr(parent, "returns", None), getattr(parent, "annotation", None)):
         return False
     protocol = isinstance(child, ast.ClassDef) and "Protocol" in map(ast.unparse, child.bases)

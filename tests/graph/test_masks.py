@@ -32,6 +32,7 @@ def dense(name: str, query: torch.Tensor) -> torch.Tensor:
         ("lag 0", lambda i, j: j == i),
         ("lag 4", lambda i, j: j == i - 4),
         ("lag 99", lambda _i, _j: False),
+        ("lag 9999", lambda _i, _j: False),
     ],
 )
 def test_a_mask_is_what_its_name_says(name: str, inside: Callable[[int, int], bool]) -> None:

@@ -223,29 +223,6 @@ def test_a_whole_layer_and_a_masked_part_attend_by_a_pattern(model: Small, selec
         torch.testing.assert_close(found, answer, rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize("split", ['a1 by mask "previous"', "a1 by identity", "a1 by positions 2..3"])
-@pytest.mark.parametrize("source", ["zero", "mean", "array a"])
-def test_values_that_are_held_are_those_of_every_sequence(model: Small, split: str, source: str) -> None:
-    """A value for one sequence beside patterns, keys and targets of a batch: as if it had been given for each."""
-    graph = model.split(split)
-    parts = [str(each.label) for each in below(graph) if str(each.label).startswith("a1")]
-    for text in [*(f"{part}/v -> {source}" for part in parts), f"a1*/k -> {source}", f"a1*/q -> {source}"]:
-        scrubbed = rules(graph, text)
-        loss = node("pick", scrubbed, node("target"))
-        whole = Whole(model.config, model.params, model.inputs)
-        for selected in (False, True):
-            found = model.run({"loss": loss}, selected)["loss"]
-            torch.testing.assert_close(found, whole.run({"loss": loss}, selected)["loss"], rtol=0, atol=1e-11)
-
-
-class Whole(Small):
-    """The same model, that is given what is held for every sequence of a batch."""
-
-    def held(self, leaf: Node) -> torch.Tensor:
-        one = super().held(leaf)
-        return one.expand(len(self.inputs["x"]), *one.shape[1:])
-
-
 @pytest.mark.parametrize("make", [small, small_gpt2])
 @pytest.mark.parametrize("text", ["** -> zero", "** -> mean", "** -> array a", "{a*,m*} -> zero", "**/a0 -> mean"])
 def test_losses_of_a_model_with_everything_held(make: object, text: str) -> None:

@@ -8,8 +8,8 @@ from textwrap import dedent
 import drawn
 from rich.console import Console
 
-from scrub.paths.listing import legend, plain
-from scrub.paths.tree import path_tree
+from scrub.paths.listing import legend, listed, plain
+from scrub.paths.tree import PathTree, path_tree
 from scrub.show.picture import Picture
 from scrub.show.sources import looks
 from scrub.show.text import coloured
@@ -100,3 +100,17 @@ def test_the_legend_says_what_each_source_is() -> None:
         "like g = a draw that agrees with x on g",
         "rows like f = each row agrees with x on f",
     ]
+
+
+def test_what_is_left_out_is_said_once_and_the_text_ends_its_last_line() -> None:
+    tree = PathTree("out", ("x",), (PathTree("a0", ("x",), note="as at a1"), PathTree("m0", ("x",))), note="3 more")
+    assert listed(tree, "title") == dedent(
+        """\
+        title
+        out  x
+        ├── a0  x  … as at a1
+        ├── m0  x
+        └── … 3 more
+        x = reference
+        """
+    )
