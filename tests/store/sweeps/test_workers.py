@@ -19,7 +19,7 @@ import torch
 from scrub.store.sweeps.workers import WorkerDied, Workers, WorkersLost, local_workers
 from scrub.text.errors import ScrubError
 
-SECONDS = 30.0  # that nothing here may take, even on a busy machine
+SECONDS = 120.0  # that nothing here may take, even on a busy machine
 
 
 def numbers(seed: int) -> tuple[bytes, int]:
