@@ -24,6 +24,7 @@ from scrub.paths.rules import held
 from scrub.paths.sites import heads, read_sites
 from scrub.paths.sources import Source, Y, Zero
 from scrub.plan.leaves import every_row
+from scrub.plan.plan import compile_plan
 from scrub.plan.runner import Runner
 from scrub.study.experiments import UNSCRUBBED, Experiments, build
 from scrub.study.held import held_values
@@ -52,7 +53,7 @@ def together(model: Model, tokens: Tokens, other: Tokens, source: Source, last: 
     outputs = every.outputs([LOSS])
     values = held_values(held(each.graph for each in every), model, tokens)
     positions = tokens.shape[1] - 1
-    running = Runner(outputs, model.params, positions, held=values)
+    running = Runner(compile_plan(outputs), model.params, positions, held=values)
     rows, fed = torch.from_numpy(tokens), torch.from_numpy(other)
     selected = torch.arange(positions - 1 if last else 0, positions).expand(len(tokens), -1).contiguous()
     bound: dict[Node, torch.Tensor] = {}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gpt2_double import double
+from doubles import double
 from small import ROLES, small_gpt2
 from sweeping import rows, same_bits
 
@@ -104,7 +104,7 @@ def test_two_models_of_one_name_are_told_apart_by_their_weights(model: Model) ->
 
 
 def test_an_object_of_transformers_is_swept_as_any_model(sweeping: Path) -> None:  # noqa: ARG001 - where it runs
-    theirs = double(small_gpt2(vocab_size=11, n_ctx=7, d_model=10))
+    theirs = double(small_gpt2(vocab_size=11, n_ctx=7, d_model=10)).theirs
     theirs.config.roles = ROLES
     tokens = np.random.default_rng(3).integers(0, 11, (37, 8))
     wanted = load_model(theirs, torch.float64).weights_hash
