@@ -49,7 +49,8 @@ class Examples:
     `kind` is one of TEXT, PROMPTS, REPEATED and PAIRS; `name` is the data's, or says what prompts are made of. `other`
     are the tokens that each example is paired with, if it comes with some. `positions` has positions by name, one for
     each example; `copied` for each position the earlier one of the token to predict (NOWHERE where there is none);
-    `texts` what each example reads. A metric may look at other `targets` than the next token, by name.
+    `texts` what each example reads.
+    A metric may look at other `targets` than the next token: `node("other_target", name="a name")`.
     """
 
     tokens: Tokens
@@ -63,6 +64,11 @@ class Examples:
     texts: tuple[str, ...] = ()
     other_texts: tuple[str, ...] = ()
     origin: Origin | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        for name, array in (("tokens", self.tokens), ("scored", self.scored), ("other", self.other)):
+            if array is not None and not isinstance(array, np.ndarray):
+                raise ScrubError(f"the {name} of examples are {type(array).__name__}: give arrays, or use Examples.of")
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -161,14 +167,26 @@ class Examples:
 
     def check(self, n_ctx: int, vocab_size: int, model: str) -> None:
         """Raise ScrubError unless there is something to score, and a model of this size can read it."""
+        self.check_tokens(n_ctx, vocab_size, model)
         if not self.scored.any():
             raise ScrubError(f"no position of the {self.kind} is scored: take more, or longer, sequences")
+
+    def check_tokens(self, n_ctx: int, vocab_size: int, model: str) -> None:
+        """Raise ScrubError unless a model of this size can read the tokens, and those of the others."""
         if self.context > n_ctx:
             raise ScrubError(
                 f"the {self.kind} have {self.context} positions, but {model} reads at most {n_ctx}: shorten them"
             )
-        if self.tokens.min() < 0 or self.tokens.max() >= vocab_size:
-            raise ScrubError(f"the {self.kind} have a token that {model} doesn't: its ids are 0 to {vocab_size - 1}")
+        if self.other is not None and self.other.shape != self.tokens.shape:
+            raise ScrubError(
+                f"the {self.kind} are {list(self.tokens.shape)} and their others {list(self.other.shape)}: give each "
+                "example another one of its length"
+            )
+        for tokens in (self.tokens, self.tokens if self.other is None else self.other):
+            if tokens.min() < 0 or tokens.max() >= vocab_size:
+                raise ScrubError(
+                    f"the {self.kind} have a token that {model} doesn't: its ids are 0 to {vocab_size - 1}"
+                )
 
     def bigram_losses(self, vocab_size: int) -> Float[np.ndarray, "example position"]:
         """Compute the loss of a bigram predictor at each position, in nats a token; no model takes part.

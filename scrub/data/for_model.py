@@ -72,7 +72,7 @@ def examples_of(data: Data) -> Examples:
 
 def _in_memory(model: Model, data: Any, count: int | None) -> Examples:
     examples = examples_of(data)
-    examples.check(model.n_ctx, model.vocab_size, model.name)
+    examples.check_tokens(model.n_ctx, model.vocab_size, model.name)
     if count is not None and count > len(examples):
         raise ScrubError(f"{count} sequences were asked for, but there are {len(examples)} in memory: ask for fewer")
     return examples if count is None else examples.some(np.arange(count))

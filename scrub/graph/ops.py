@@ -371,6 +371,7 @@ OPS: dict[str, Op] = {
     "selected": Op(None, NONE),  # [batch, some]: positions, filled to the same number in every sequence
     "rows": Op(None, NONE),  # [3, row]: of each selected position its sequence, its number there, and itself
     "target": Op(None, NONE),  # [batch, position, 1]
+    "other_target": Op(None, NONE, ("name",)),  # the same, of the examples' own targets
     # the model
     "embed": Op(embed, TWO),
     "add": Op(add, ANY, rows=None, heads=None),

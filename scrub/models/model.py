@@ -156,6 +156,11 @@ def load_model(
     return model if name is None else replace(model, name=name)
 
 
+def as_model(spec: Spec, dtype: torch.dtype = torch.float32) -> Model:
+    """Give a model as it is, or load what :func:`load_model` takes, in `dtype`."""
+    return spec if isinstance(spec, Model) else load_model(spec, dtype)
+
+
 def load_graph(spec: Spec) -> tuple[Node, dict[str, tuple[tuple[int, int], ...]]]:
     """Load the graph and the roles of a model, without its parameters. See :func:`load_model`."""
     if isinstance(spec, Model):

@@ -9,9 +9,11 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from scrub.data.examples import Examples
 from scrub.graph.node import Node
 from scrub.paths.sources import Draw
 from scrub.study.draws import Pairing
+from scrub.text.errors import ScrubError
 
 
 def bind(
@@ -39,9 +41,18 @@ def bind(
                 bound[leaf] = inputs[donors] if leaf.op == "tokens" else place.reshape(wanted.shape)
         elif leaf.op == "target":
             bound[leaf] = examples.tokens[members, 1:, None]
+        elif leaf.op == "other_target":
+            bound[leaf] = _targets(examples, str(leaf.arguments["name"]))[members, :, None]
         elif leaf.op == "selected":
             bound[leaf] = np.where(real, rows, 0)
         elif leaf.op == "rows":
             bound[leaf] = np.stack([*real.nonzero(), rows[real]])
     tensors = {leaf: torch.from_numpy(np.ascontiguousarray(value)).to(device) for leaf, value in bound.items()}
     return tensors, torch.from_numpy(real).to(device)
+
+
+def _targets(examples: Examples, name: str) -> Int[np.ndarray, "example position"]:
+    if name not in examples.targets:
+        there = ", ".join(examples.targets) or "none"
+        raise ScrubError(f"a metric looks at the target {name!r}, but the examples' own targets are: {there}")
+    return examples.targets[name]

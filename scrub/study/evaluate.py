@@ -206,7 +206,10 @@ class _Totals:
         rows = self._row[batch]
         at = np.concatenate([np.arange(self._start[row], self._start[row] + self._count[row]) for row in rows])
         for key, sums in self.sums.items():
-            value = outputs[":".join(key)][..., 0].double()
+            measured = outputs[":".join(key)]
+            if measured.shape[-1] != 1:
+                raise ScrubError(f"the metric gives {measured.shape[-1]} numbers a position: give one, as `pick` does")
+            value = measured[..., 0].double()
             sums[rows] = (value * real).sum(1).cpu().numpy()
             if key in self.values:
                 self.values[key][at] = value[real].cpu().numpy()

@@ -99,7 +99,7 @@ class Experiments:
     def outputs(self, metrics: Sequence[Metric]) -> dict[str, Node]:
         """Name the nodes that measure them: METRIC:EXPERIMENT, experiment by experiment."""
         reference = self.unscrubbed.graph
-        return {f"{metric.name}:{e.name}": metric.nodes(e.graph, reference) for e in self for metric in metrics}
+        return {f"{metric.name}:{e.name}": metric.measure(e.graph, reference) for e in self for metric in metrics}
 
 
 def experiments(

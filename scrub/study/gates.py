@@ -42,6 +42,8 @@ from scrub.text.errors import GateError, ScrubError
 
 TOLERANCE_NATS = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.5}  # largest of any position
 SOURCES_AT_ONCE = 4  # that are poisoned together, in a batch that has an example for each
+CANDIDATES = 64  # examples with most scored positions, of which the first few that differ are looked at
+TIGHT_NATS = 1e-3  # a tolerance in which examples that are mixed up show
 EXAMPLES, POSITIONS, DONORS = 2, 16, 4  # that the gates look at: positions late in a sequence have most context
 ROUNDING_NATS = 1e-12  # a change below it is rounding in float64
 OWN_FRACTION = 0.01  # of a source's draws that may be the reference itself without a warning
@@ -92,7 +94,9 @@ def check_gates(
     bases = {kind: _Basis(model, few, kind) for kind in dict.fromkeys([torch.float64, dtype])}
     deviations: dict[str, float] = {}
     for kind, basis in bases.items():
-        some = few.order if kind == dtype else few.order[:1]  # float64 costs as much for one
+        # float64 costs as much for one; that examples are kept apart, a type shows whose tolerance is tight
+        alone = kind != dtype and TOLERANCE_NATS[dtype] <= TIGHT_NATS
+        some = few.order[:1] if alone else few.order
         for of, (look, on) in same.items():
             deviations[f"{of}, {basis}"] = look.deviation(basis, replace(on, order=some))
     _check_sources(experiments, bases[dtype], few, values or {})
@@ -181,10 +185,13 @@ def own_draws(pairing: Pairing) -> list[str]:
 def _few(pairing: Pairing) -> Pairing:
     """Narrow a pairing to the examples with most scored positions, of those to the last few, and to few donors of rows.
 
-    Where another donor was drawn for a row, the example itself stands in.
+    Examples differ in what they read, or a mix-up would go unseen. Where another donor was drawn for a row, the example
+    itself stands in.
     """
     scored = pairing.examples.scored
-    most = np.argsort(-scored.sum(1), kind="stable")[:EXAMPLES]
+    most = np.argsort(-scored.sum(1), kind="stable")[:CANDIDATES]
+    _, distinct = np.unique(pairing.examples.inputs[most], axis=0, return_index=True)
+    most = most[np.sort(distinct)[:EXAMPLES]]
     from_the_end = scored[:, ::-1].cumsum(1)[:, ::-1]
     late = replace(pairing.examples, scored=scored & (from_the_end <= POSITIONS))
     partners = dict(pairing.partners)

@@ -9,18 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from types import CodeType
 
 from scrub.graph.node import Node, node
-from scrub.paths.hashes import hash_of
+from scrub.paths.hashes import hash_graph, hash_of
+from scrub.text.errors import ScrubError
 
 
 @dataclass(frozen=True, eq=False)
 class Metric:
     """A number [batch, position, 1] made of an experiment's logits and the unscrubbed model's, with its name and unit.
 
-    `Metric("logit", "logits", lambda logits, unscrubbed: node("pick", logits, node("target")))`. Two are equal if their
-    names, units and the code of their `nodes` are.
+    `Metric("logit", "logits", lambda logits, unscrubbed: node("pick", logits, node("target")))`. Another target that
+    examples come with is `node("other_target", name="a name")`. Two are equal if their names, units and what their
+    `nodes` make are.
     """
 
     name: str
@@ -29,22 +30,29 @@ class Metric:
 
     @cached_property
     def digest(self) -> str:
-        """The hash of what it computes: results of changed code are other results."""
-        code = getattr(self.nodes, "__code__", None)
-        closure = [repr(cell.cell_contents) for cell in getattr(self.nodes, "__closure__", None) or ()]
-        return hash_of(self.name, self.unit, _code(code) if isinstance(code, CodeType) else repr(self.nodes), closure)
+        """The hash of what it computes, however it is written. Raises ScrubError if it makes no nodes."""
+        logits, unscrubbed = (node("param", name=name, shape=()) for name in ("logits", "unscrubbed logits"))
+        return hash_of(self.name, self.unit, hash_graph(self.measure(logits, unscrubbed), {}))
+
+    def measure(self, logits: Node, unscrubbed: Node) -> Node:
+        """Make its node of an experiment's logits and the unscrubbed model's. It is the user's own code.
+
+        Raises ScrubError if that fails, or makes no node.
+        """
+        try:
+            made = self.nodes(logits, unscrubbed)
+        except (Exception, SystemExit) as error:
+            what = str(error) or "raised"
+            raise ScrubError(f"the metric {self.name!r} fails: {type(error).__name__}: {what}: mend it") from error
+        if not isinstance(made, Node):
+            raise ScrubError(f"the metric {self.name!r} gives {type(made).__name__}: give a node on the logits")
+        return made
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Metric) and self.digest == other.digest
 
     def __hash__(self) -> int:
         return hash(self.digest)
-
-
-def _code(code: CodeType) -> list[object]:
-    """List what a function does, whichever file and line it stands in."""
-    constants = [_code(constant) if isinstance(constant, CodeType) else repr(constant) for constant in code.co_consts]
-    return [code.co_code.hex(), constants, list(code.co_names)]
 
 
 def losses(logits: Node) -> Node:
@@ -77,6 +85,6 @@ def studied(metric: Metric = LOSS) -> tuple[Metric, Metric, Metric]:
     """List what a study measures, by ROLES: its metric, its absolute change from the unscrubbed model's, and the KL."""
 
     def change(of: Node, unscrubbed: Node) -> Node:
-        return node("absolute", node("sub", metric.nodes(of, unscrubbed), metric.nodes(unscrubbed, unscrubbed)))
+        return node("absolute", node("sub", metric.measure(of, unscrubbed), metric.measure(unscrubbed, unscrubbed)))
 
-    return Metric("loss", metric.unit, metric.nodes), Metric("change", metric.unit, change), KL
+    return Metric("loss", metric.unit, metric.measure), Metric("change", metric.unit, change), KL

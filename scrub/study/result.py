@@ -152,8 +152,9 @@ class Result:
                     raise GateError(f"the {kind} of {name} is no finite number: use a dtype of more range or precision")
         change = self.interval("change", BASELINE).estimate
         if change <= NOTHING_NATS or self.gap.estimate == 0:
+            apart = f"they differ by {change:.0e} {self.unit} a token, and in the mean by {self.gap.estimate:.0e}"
             raise GateError(
-                f"the baseline gives the unscrubbed {self.metric} (they differ by {change:.0e} {self.unit} a token): a "
+                f"the baseline gives the unscrubbed {self.metric} ({apart}): a "
                 "percentage of nothing means nothing, so take a baseline or positions where what is resampled matters"
             )
         return self

@@ -176,6 +176,7 @@ def prepare_study(
     masked = isinstance(data, tuple | Examples) and settings.positions is None  # they say what is scored
     if not masked:
         examples = replace(examples, scored=scored_at(settings.positions or study.positions, examples, study.data))
+    examples.check(model.n_ctx, model.vocab_size, model.name)
     return Trial(study, hypotheses, model, examples, built, settings)
 
 

@@ -52,15 +52,20 @@ class Study:
         check_positions(self.positions)
         if self.context is not None and self.context < 1:
             raise ScrubError(f"the study's context is {self.context} positions: give at least 1, or leave it out")
+        if self.metric.name == LOSS.name and self.metric != LOSS:
+            raise ScrubError("the study's metric is called 'loss', but is another one: give it another name")
 
     def called(self, name: str) -> Study:
         """Name the study; a metric that isn't the loss is in its name, so that numbers don't mix."""
-        by = "" if self.metric == LOSS else f" by {self.metric.name}@{self.metric.digest[:DIGEST_DIGITS]}"
-        return replace(self, name=f"{name}{by}")
+        return replace(self, name=f"{name}{self._by_metric}")
 
     def by(self, metric: Metric) -> Study:
         """Give the study another metric."""
-        return replace(self, metric=metric).called(self.name.partition(" by ")[0])
+        return replace(self, metric=metric).called(self.name.removesuffix(self._by_metric))
+
+    @property
+    def _by_metric(self) -> str:
+        return "" if self.metric == LOSS else f" by {self.metric.name}@{self.metric.digest[:DIGEST_DIGITS]}"
 
     @property
     def baseline_rules(self) -> tuple[Rule, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -129,3 +130,24 @@ def test_more_than_there_are(named: Trial) -> None:
 def test_tokens_in_memory_have_no_whitelist(named: Trial) -> None:
     with pytest.raises(ScrubError, match="tokens in memory have no whitelist"):
         prepare("induction/naive", data=named.examples.tokens, settings=SETTINGS)
+
+
+def test_others_that_do_not_fit() -> None:
+    tokens = np.random.default_rng(5).integers(0, 11, (5, 8))
+    for other, named in ((tokens[:, 1:], r"\[5, 7\]"), (tokens + 90, "0 to"), (tokens - 90, "0 to")):
+        examples = Examples.of(tokens)
+        object.__setattr__(examples, "other", other)  # as it is where shapes aren't checked
+        with pytest.raises(ScrubError, match=named):
+            examples.check(11, 23, "tiny")
+    with pytest.raises(ScrubError, match="tokens of examples are Tensor"):
+        Examples.__post_init__(SimpleNamespace(tokens=torch.from_numpy(tokens), scored=None, other=None))  # type: ignore[arg-type]
+
+
+def test_what_is_scored_is_checked_of_what_is_left(named: Trial) -> None:
+    """A mask that scores only later rows; and rows so short that by themselves nothing of them would be scored."""
+    tokens, mask = named.examples.tokens, np.zeros_like(named.examples.scored)
+    mask[7:] = True
+    with pytest.raises(ScrubError, match="no position"):
+        prepare("induction/naive", named.model, (tokens, mask), replace(SETTINGS, sequences=3))
+    short = prepare("induction/naive", named.model, tokens[:, :3], replace(SETTINGS, positions="all", sequences=None))
+    assert short.examples.scored.all()

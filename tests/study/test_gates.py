@@ -74,6 +74,22 @@ def test_a_split_that_changes_numbers(monkeypatch: pytest.MonkeyPatch, dtype: to
         asked().gates()
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+def test_examples_that_are_mixed_up(monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+    """Every example takes the rows of the first one's pattern, and none is its own in any other way."""
+    whole = OPS["gather_rows"]
+    run_it = whole.run
+    assert run_it is not None
+
+    def first(pattern: Tensor, donor: Tensor) -> Tensor:
+        return run_it(pattern, torch.zeros_like(donor))
+
+    monkeypatch.setitem(OPS, "gather_rows", replace(whole, run=first))
+    rows = "q  a1.ind/q/a0.self/{q,k}/** -> rows like f"
+    with pytest.raises(GateError, match="gives another loss"):
+        asked(rows, dtype=dtype, features={"f": lambda tokens, _: tokens % 2}).gates()
+
+
 def test_a_split_that_forgets_a_term(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Split._terms
 

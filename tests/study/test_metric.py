@@ -46,8 +46,13 @@ def test_sweeps_keep_metrics_apart(tmp_path: Path):
     assert known == {"loss", "target logit"}
 
 
-def test_metrics_are_equal_by_their_code():
-    same = Metric("target logit", "logits", lambda logits, _: scrub.node("pick", logits, scrub.node("target")))
+def test_metrics_are_equal_by_what_they_compute():
+    def made(op: str = "pick", by: object = None) -> Metric:  # whatever else a function holds tells none apart
+        return Metric("target logit", "logits", lambda logits, _: by and scrub.node(op, logits, scrub.node("target")))
+
+    same = made(by=object())
+    assert same == made(by=object())
+    assert made("expect", by=object()) != same
     other = Metric("target logit", "logits", lambda logits, _: scrub.node("mean_logit", logits))
     assert same == LOGIT
     assert hash(LOGIT) == hash(same)
@@ -91,3 +96,49 @@ def test_reports_and_comparisons_speak_of_the_metric(tmp_path: Path):
     changes = {line.split(" | ")[3] for line in page.splitlines() if line.startswith("| worse |")}
     assert changes
     assert all(change.startswith(MINUS) for change in changes)  # a logit that got worse fell
+
+
+@pytest.mark.usefixtures("in_project")
+def test_a_target_of_the_examples_own():
+    trial = scrub.prepare("induction/naive", settings=SETTINGS, metric=LOGIT)
+    theirs = np.roll(trial.examples.tokens[:, 1:], 1, axis=1)
+    examples = replace(trial.examples, targets={"the one before": theirs})
+    other = Metric(
+        "other",
+        "logits",
+        lambda logits, _: scrub.node("pick", logits, scrub.node("other_target", name="the one before")),
+    )
+    found = replace(scrub.prepare("induction/naive", data=examples, settings=SETTINGS, metric=other)).run()
+    logits = trial.model(torch.from_numpy(examples.inputs)).numpy()
+    expected = (np.take_along_axis(logits, theirs[..., None], 2)[..., 0] * examples.scored).sum(1)
+    np.testing.assert_allclose(found.loss["unscrubbed"], expected, rtol=0, atol=1e-9)
+    with pytest.raises(scrub.ScrubError, match="the one before"):
+        scrub.run("induction/naive", settings=SETTINGS, metric=other)
+
+
+def fails(*_: object) -> scrub.node:
+    raise ZeroDivisionError
+
+
+@pytest.mark.usefixtures("in_project")
+@pytest.mark.parametrize(
+    ("metric", "named"),
+    [
+        (Metric("mine", "nats", fails), "ZeroDivisionError"),
+        (Metric("mine", "nats", lambda logits: logits), "mine"),
+        (Metric("mine", "nats", lambda *_: 3), "int"),
+        (Metric("mine", "nats", lambda logits, _: scrub.node("exp", logits)), "exp"),
+        (Metric("mine", "logits", lambda logits, _: logits), "numbers a position"),
+        (Metric("loss", "logits", LOGIT.nodes), "'loss'"),
+    ],
+)
+def test_metrics_that_are_none(metric: Metric, named: str):
+    with pytest.raises(scrub.ScrubError, match=named) as caught:
+        scrub.run("induction/naive", settings=SETTINGS, metric=metric)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_studys_name_may_hold_a_by():
+    study = scrub.Study(baseline="a1.ind/** -> y").called("cats by dogs")
+    assert study.by(LOGIT).name.startswith("cats by dogs by target logit@")
+    assert study.by(LOGIT).by(LOSS).name == "cats by dogs"

@@ -16,7 +16,7 @@ from scrub.data.examples import Examples
 from scrub.data.prompts.prompts import as_prompts, token_text, token_texts
 from scrub.data.prompts.vocabulary import RANDOM, Vocabulary, vocabulary
 from scrub.data.settings import DRAW_WORDS, Recipe
-from scrub.models.model import Model
+from scrub.models.model import Model, Spec, as_model
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 
@@ -27,7 +27,7 @@ MAX_PROMPTS = 100_000  # more than any interval needs
 
 
 def repeated_prompts(
-    model: Model,
+    model: Spec,
     kind: str = "letters",
     count: int = 1,
     length: int = DRAW_WORDS,
@@ -45,11 +45,11 @@ def repeated_prompts(
     Raises ScrubError if the model has too few words of the kind (see `vocabulary`), for a layout that can't be, or one
     of more tokens than the model reads.
     """
-    return _drawn(model, kind, count, length, seed, bos, query)[0]
+    return _drawn(as_model(model), kind, count, length, seed, bos, query)[0]
 
 
 def prompt_pairs(
-    model: Model,
+    model: Spec,
     kind: str = "letters",
     count: int = 1,
     length: int = DRAW_WORDS,
@@ -67,6 +67,7 @@ def prompt_pairs(
     """
     if where not in WHERE:
         raise ScrubError(f"pairs don't differ at {one_line(where)!r}: take one of {', '.join(WHERE)}")
+    model = as_model(model)
     clean, words, at = _drawn(model, kind, count, length, seed, bos, query, spare=1)
     known = vocabulary(model, kind)
     rng = np.random.default_rng([seed, *b"corrupted"])
@@ -89,7 +90,7 @@ def pairs_of(model: Model, recipe: Recipe, seed: int) -> Examples:
     return prompt_pairs(model, r.spelled, r.count, r.length, seed, r.bos, r.query, r.where)
 
 
-def given_prompt(model: Model, text: str, expected: str | None = None, bos: bool | None = None) -> Examples:
+def given_prompt(model: Spec, text: str, expected: str | None = None, bos: bool | None = None) -> Examples:
     """Read a prompt that a user types, `given_prompt(model, "J A M P R X J A M P R")`: the query is its last token.
 
     `expected` is the text of the token that should come next, blank and all; without it, it is what came after the
@@ -97,6 +98,7 @@ def given_prompt(model: Model, text: str, expected: str | None = None, bos: bool
     Raises ScrubError for a model without a tokenizer, if nothing repeats, if several tokens could be expected, if
     `expected` isn't one token, or for a text of more tokens than the model reads.
     """
+    model = as_model(model)
     tokens = _typed(model, text, bos)
     second = len(tokens) - 1
     earlier = [at for at in range(int(_begins(model, bos)), second) if tokens[at] == tokens[second]]

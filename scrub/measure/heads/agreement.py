@@ -93,6 +93,17 @@ class Agreement:
         with np.errstate(divide="ignore", invalid="ignore"):
             return Bootstrap.interval((x * y).sum(0) / np.sqrt((x * x).sum(0) * (y * y).sum(0)))
 
+    def top_frame(self, name: str) -> pd.DataFrame:
+        """List the top heads under one score, the largest first, each with its interval under every score."""
+        self._known((name,))
+        order = [name, *(other for other in self.scores if other != name)]
+        return pd.DataFrame(
+            [
+                {"head": head_name(head), **{other: self.scores[other].interval(head) for other in order}}
+                for head in self.sets[name]
+            ]
+        )
+
     def overlap_frame(self) -> pd.DataFrame:
         """List the overlap of every two scores, and of all together: its interval, by chance, and the heads."""
         return pd.DataFrame(

@@ -14,18 +14,19 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from scrub.data.examples import Examples
+from scrub.data.for_model import examples_of
 from scrub.data.repeated import NOWHERE
 from scrub.measure.heads.definitions import DEFINITIONS, Definition, definition, lag_of
 from scrub.measure.heads.reading import PATTERN, PREDICTION, READINGS, SCALE, Anatomy, LayerRun, Rows, Z, reading
 from scrub.measure.heads.score import HeadScore
-from scrub.models.model import Model
+from scrub.models.model import Model, Spec, as_model
 from scrub.study.read import read
 from scrub.text.errors import ScrubError
 from scrub.text.progress import bar_of
 
 
 def score_heads(
-    model: Model,
+    model: Spec,
     on: Examples | Any,
     names: Iterable[str] | None = None,
     seed: int = 0,
@@ -38,7 +39,7 @@ def score_heads(
     all of READINGS that can be measured there. `seed` is that of the intervals' resamples.
     Raises ScrubError for a name that is none or isn't measured there, and for sequences that the model can't read.
     """
-    examples = Examples.of(on)
+    model, examples = as_model(model), examples_of(on)
     examples.check(model.n_ctx, model.vocab_size, model.name)
     asked = _asked(examples, names)
     if not asked:

@@ -11,12 +11,13 @@ import pandas as pd
 from jaxtyping import Float
 
 from scrub.data.examples import Examples, Tokens
+from scrub.data.for_model import examples_of
 from scrub.data.prompts.prompts import token_text
 from scrub.measure.heads.definitions import ABLATIONS, definition
 from scrub.measure.heads.score import HeadScore
 from scrub.measure.interventions.effects import Effects, measure_effects
 from scrub.measure.interventions.intervention import ablate_sites
-from scrub.models.model import Model
+from scrub.models.model import Model, Spec, as_model
 from scrub.paths.sites import expanded, heads
 from scrub.paths.splits import attention_heads
 from scrub.study.held import Arrays
@@ -130,7 +131,7 @@ class Ablation:
 
 
 def ablate(
-    model: Model,
+    model: Spec,
     on: Examples | Any,
     what: str | Sequence[str] | None = None,
     *,
@@ -157,7 +158,8 @@ def ablate(
     Losses are scored at the query of prompts, from position 2 on of text, or at places of your own.
     Raises ScrubError for what doesn't fit, and GateError if a gate fails.
     """
-    examples = Examples.of(on)
+    asked = settings or Settings()
+    model, examples = as_model(model, asked.torch_dtype), examples_of(on)
     texts = expanded(what, model.graph) if what is not None else [""] if attend else heads(model.graph)
     interventions = [
         ablate_sites(
@@ -173,7 +175,7 @@ def ablate(
         for text in texts
     ]
     effects = measure_effects(
-        model, interventions, examples, other=other, reference=reference, arrays=arrays, logits=True, settings=settings
+        model, interventions, examples, other=other, reference=reference, arrays=arrays, logits=True, settings=asked
     )
     return Ablation(model, effects, _said(how, positions, attend or {}, only, only or any(texts)))
 

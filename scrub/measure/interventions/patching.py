@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from scrub.data.examples import PAIRS, Examples, Tokens
 from scrub.measure.interventions.effects import Effects, measure_effects
 from scrub.measure.interventions.intervention import Intervention, feed
-from scrub.models.model import Model
+from scrub.models.model import Model, Spec, as_model
 from scrub.paths.rules import Rule
 from scrub.paths.sites import expanded, heads, read_sites
 from scrub.paths.sources import Y
@@ -149,7 +149,7 @@ class Patching:
 
 
 def patch(
-    model: Model,
+    model: Spec,
     pairs: Pairs,
     sites: str | Sequence[str] = "heads",
     direction: str = INTO_CORRUPTED,
@@ -171,7 +171,8 @@ def patch(
     """
     if direction not in DIRECTIONS:
         raise ScrubError(f"nothing is patched {direction!r}: it is 'clean into corrupted' or 'corrupted into clean'")
-    clean = _paired(pairs)
+    asked = settings or Settings()
+    model, clean = as_model(model, asked.torch_dtype), _paired(pairs)
     into = clean.swapped() if direction == INTO_CORRUPTED else clean
     texts = expanded(sites, model.graph)
     if every_position and (positions is not None or any("@" in text for text in texts)):
@@ -184,7 +185,7 @@ def patch(
     for text, at in places:
         span = positions if at is None else str(at)
         interventions.append(feed(named(text, at), read_sites(text, model.graph, model.roles, span), Y))
-    effects = measure_effects(model, interventions, into, settings=settings)
+    effects = measure_effects(model, interventions, into, settings=asked)
     return Patching(model, clean, effects, direction, places)
 
 

@@ -27,7 +27,7 @@ from scrub.measure.heads.scores import score_heads
 from scrub.measure.interventions.ablation import Ablation, ablate
 from scrub.measure.interventions.intervention import SOURCES
 from scrub.measure.predictions import Predictions
-from scrub.models.model import Model
+from scrub.models.model import Model, Spec, as_model
 from scrub.study.draws import pair
 from scrub.study.gates import Gates
 from scrub.study.settings import Settings
@@ -142,7 +142,7 @@ class HeadStudy(TabularResult):
 
 
 def study_heads(
-    model: Model,
+    model: Spec,
     prompt: str | None = PUBLISHED,
     *,
     expected: str | None = None,
@@ -164,7 +164,7 @@ def study_heads(
     Raises ScrubError for what doesn't fit, and GateError if a gate fails.
     """
     asked = settings or Settings()
-    model = model.to(asked.torch_dtype, asked.where)
+    model = as_model(model, asked.torch_dtype).to(asked.torch_dtype, asked.where)
     if model.tokenizer is None and prompt == PUBLISHED:
         prompt = None
     if prompt is None and expected is not None:

@@ -130,6 +130,11 @@ def test_a_published_study() -> None:
 def test_frames() -> None:
     scores = {name: random_score(at) for at, name in enumerate(["attention", "copying", "direct"])}
     found = Agreement(scores, 4)
+    top = found.top_frame("copying")
+    assert list(top.columns) == ["head", "copying", "attention", "direct"]
+    for row, head in zip(top.itertuples(), scores["copying"].top(4), strict=True):
+        assert row.head == head_name(head)
+        assert row.attention == scores["attention"].interval(head)
     correlations = found.correlation_frame()
     assert list(correlations["scores"]) == ["attention and copying", "attention and direct", "copying and direct"]
     assert correlations["correlation"][2] == found.correlation("copying", "direct").estimate

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import cache
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from doubles import Change, Point, Predicted, double, put
@@ -16,10 +17,13 @@ from small import small, small_gpt2
 from torch import Tensor
 
 from scrub.data.examples import Examples
+from scrub.data.prompts.generate import repeated_prompts
 from scrub.data.prompts.prompts import as_prompts
 from scrub.measure.heads.definitions import ABLATIONS, DEFINITIONS
+from scrub.measure.heads.scores import score_heads
 from scrub.measure.interventions.ablation import DIFFERENTIAL, EFFECT, LOG_EFFECT, SHIFT, Ablation, ablate
-from scrub.models.model import make_model
+from scrub.measure.interventions.patching import patch
+from scrub.models.model import load_model, make_model
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 
@@ -363,3 +367,20 @@ def test_mistakes_of_one_sequence_and_of_scores(zeros: Ablation) -> None:
     some = replace(zeros, effects=replace(zeros.effects, names=["unscrubbed", "a0.0"]))
     with pytest.raises(ScrubError, match=r"a0\.1"):
         some.head_score()
+
+
+def test_a_model_in_memory_and_a_mask_go_wherever_a_model_and_text_do() -> None:
+    theirs = double(small_gpt2(vocab_size=11, n_ctx=7, d_model=10)).theirs
+    tokens = np.random.default_rng(3).integers(0, 11, (5, 8))
+    asked = Settings(dtype="float64", progress=False)
+    model = load_model(theirs, torch.float64)
+    for data in (tokens, (tokens, np.tril(np.ones((5, 7), bool)))):
+        ours, given = (ablate(of, data, "layers", settings=asked).frame() for of in (model, theirs))
+        pd.testing.assert_frame_equal(ours, given)
+    clean, corrupted, mask = tokens, tokens.copy(), np.zeros((5, 7), bool)
+    corrupted[:, 2] = (corrupted[:, 2] + 1) % 11
+    mask[:, -1] = True
+    ours, given = (patch(of, (clean, corrupted, mask), "layers", settings=asked).frame() for of in (model, theirs))
+    pd.testing.assert_frame_equal(ours, given)
+    assert score_heads(theirs, tokens).keys() == score_heads(model, tokens).keys()
+    assert len(repeated_prompts(theirs, "random tokens", length=3)) == 1
