@@ -24,8 +24,8 @@ from torch import Tensor
 
 from scrub import Settings, prepare
 from scrub.graph.node import Node
-from scrub.plan.leaves import constants, leaves_of
 from scrub.plan.plan import Plan, compile_plan, compute
+from scrub.plan.runner import Runner
 from scrub.study.binding import bind
 from scrub.study.metric import losses
 from scrub.study.run import Trial
@@ -71,30 +71,28 @@ def _batch(trial: Trial) -> int:
 
 
 def _all_batches(trial: Trial, plan: Plan) -> Work:
-    pairing, device, leaves = trial.pairing(0), trial.settings.where, leaves_of(plan)
-    once = _once(trial, plan)
+    pairing, runner = trial.pairing(0), _runner(trial, plan)
 
     def work() -> None:
         for members in pairing.batches(_batch(trial)):
-            bound, _ = bind(leaves, pairing, members, device)
-            plan.run(once, bound)
+            bound, _ = bind(runner.leaves, pairing, members, runner.place.device)
+            runner(bound)
 
     return work
 
 
-def _once(trial: Trial, plan: Plan) -> dict[int, Tensor]:
-    positions = trial.examples.context
-    return plan.once(constants(leaves_of(plan), trial.model.params, positions, trial.settings.where))
+def _runner(trial: Trial, plan: Plan) -> Runner:
+    return Runner(plan, trial.model.params, trial.examples.context, trial.settings.where)
 
 
-def breakdown(plan: Plan, once: Mapping[int, Tensor], leaves: Mapping[Node, Tensor]) -> Counter[str]:
+def breakdown(runner: Runner, leaves: Mapping[Node, Tensor]) -> Counter[str]:
     """Seconds by operation, for one batch."""
     spent: Counter[str] = Counter()
-    values = dict(once)
-    for at, step in enumerate(plan.steps):
+    values = dict(runner.once)
+    for at, step in enumerate(runner.plan.steps):
         if not step.per_run:
             start = clock()
-            values[at] = compute(step, values, leaves)
+            values[at] = compute(step, values, leaves, runner.place.numbers_at_once)
             spent[step.node.op] += clock() - start
             for each in step.frees:
                 del values[each]
@@ -103,9 +101,9 @@ def breakdown(plan: Plan, once: Mapping[int, Tensor], leaves: Mapping[Node, Tens
 
 def where_it_goes(trial: Trial) -> Counter[str]:
     """Seconds by operation, for the first batch of a study."""
-    plan, pairing = trial.plan(), trial.pairing(0)
-    bound, _ = bind(leaves_of(plan), pairing, next(pairing.batches(_batch(trial))), trial.settings.where)
-    return breakdown(plan, _once(trial, plan), bound)
+    runner, pairing = _runner(trial, trial.plan()), trial.pairing(0)
+    bound, _ = bind(runner.leaves, pairing, next(pairing.batches(_batch(trial))), runner.place.device)
+    return breakdown(runner, bound)
 
 
 def report(name: str, make: Make, repeats: int, with_alone: bool) -> None:
