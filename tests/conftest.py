@@ -39,12 +39,15 @@ from small import Small, small, small_gpt2  # noqa: E402
 torch.set_num_threads(1)  # tensors this small only wait for other threads
 
 _quick = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.filter_too_much]}
-settings.register_profile("ci", derandomize=True, max_examples=60, database=None, **_quick)
+settings.register_profile("ci", derandomize=True, max_examples=30, database=None, **_quick)
 settings.register_profile("explore", max_examples=1000, print_blob=True, **_quick)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
-LONGEST = ("test_ray", "test_readme", "test_killed", "test_gpt2_induction", "test_notebook", "test_failures")
+LONGEST = (
+    *("test_ray", "test_readme", "test_killed", "test_gpt2_induction", "test_notebook", "test_failures", "test_sweep"),
+    *("test_golden", "test_identity", "test_heads_command", "test_report", "test_sharing", "test_benchmarks"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

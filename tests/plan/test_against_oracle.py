@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import event, example, given
+from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 from oracle import Oracle, Path
 from small import Small, small, small_gpt2
@@ -220,6 +220,7 @@ def test_the_examples_are_of_what_random_cases_hardly_reach() -> None:
     assert all(sum(each.op == "change" for each in steps) == 3 for steps in shared)
 
 
+@settings(max_examples=2 * settings().max_examples)  # what finds most faults is asked most
 @given(cases())
 @example(IN_A_MASK)
 @example(IN_SOME_HEADS[0])
