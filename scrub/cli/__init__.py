@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import _thread
 import contextlib
-import gc
 import os
 import signal
 import sys
@@ -15,6 +14,8 @@ import threading
 from io import TextIOWrapper
 from types import FrameType
 from typing import Any
+
+from scrub.text.garbage import collect_rarely
 
 MISTAKE, GATE = 2, 1  # exit statuses
 INTERRUPTED = "interrupted: nothing was written; run the same command again to start over"
@@ -25,9 +26,7 @@ SWEEPS = ("sweep", "compare", "report")  # the commands that keep what they comp
 def main() -> None:
     """Run the command line: status 0 if it ran, 2 for a mistake of the user's, 1 for a failed gate."""
     interrupts = _Interrupts()
-    gc.set_threshold(
-        10_000
-    )  # each full collection walks all that torch and pandas have made, and finds nothing to free
+    collect_rarely()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # what the terminal's encoding doesn't have is shown as '?'

@@ -37,6 +37,7 @@ from scrub.store.sweeps.workers import (
 )
 from scrub.text.errors import ScrubError
 from scrub.text.files import first_sentence, one_line
+from scrub.text.garbage import collect_rarely
 
 T = TypeVar("T")
 
@@ -90,6 +91,7 @@ class _Actor:
         import ray
 
         os.environ.update(ONE_THREAD)  # before torch is loaded, which the first task does
+        collect_rarely()
         sys.path += [path for path in modules if path not in sys.path]
         with suppress(OSError):
             os.chdir(folder)

@@ -31,6 +31,7 @@ import cloudpickle
 from scrub.store.sweeps.sharing import Pieces, Place, Sender, Span, map_pieces, unpickled, write_pieces
 from scrub.text.errors import ScrubError
 from scrub.text.files import first_sentence
+from scrub.text.garbage import collect_rarely
 
 if TYPE_CHECKING:
     from loky import ProcessPoolExecutor
@@ -315,6 +316,7 @@ def _begin(parent: int) -> None:
     """Prepare a worker process, before its first task."""
     from tqdm import tqdm
 
+    collect_rarely()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     tqdm.set_lock(threading.RLock())  # its own, which libraries take to read files, outlives a process that is killed
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
