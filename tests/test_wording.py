@@ -22,3 +22,8 @@ def test_other_words_for_the_same(expected: str) -> None:
 )
 def test_another_name_is_another_message(expected: str) -> None:
     assert not tells(SAID, expected)
+
+
+def test_a_name_without_its_reason_is_another_message() -> None:
+    assert not tells("m/model.safetensors is fine", "m/model.safetensors: damaged, or of another kind")
+    assert not tells("No such option: --roles", "--roles")

@@ -16,7 +16,19 @@ def named(message: str) -> set[str]:
     return {each.strip("./") for each in NAME.findall(message)}
 
 
+def reasons(message: str) -> set[str]:
+    """The longer words of a message that name nothing: one of them at least says what is wrong."""
+    return set(re.findall(r"[a-z]{4,}", NAME.sub(" ", message)))
+
+
 def tells(message: str, expected: str) -> bool:
-    """Whether a message names all that another one does; if that is nothing, it must say the same."""
-    names = named(expected)
-    return names <= named(message) if names else expected in message
+    """Whether a message names all that another one does, with a reason; where that names nothing, it says the same.
+
+    An option that a command doesn't know is named too, and is never what is meant.
+    """
+    names, why = named(expected), reasons(expected)
+    if "No such option" in message:
+        return "No such option" in expected
+    if not names:
+        return expected in message
+    return names <= named(message) and (not why or bool(why & reasons(message)))

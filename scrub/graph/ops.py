@@ -175,7 +175,7 @@ def attend_masked(
     *,
     mask: str,
 ) -> Float[Tensor, "batch head query d_head"]:
-    """Read by the part of a pattern inside a mask: masks are few keys a query, so gather them."""
+    """Attend with the part of a pattern inside a mask: masks are few keys a query, so gather them."""
     keys, inside = MASKS[mask].keys(position)  # [#batch, query, few]
     batch = max(len(pattern), len(v))  # what is held is the same for every sequence
     pattern, v = pattern.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)

@@ -128,11 +128,6 @@ class _Without:
         return [rule for rule, graph in self.graphs if graph is self.of.graph]
 
 
-def idle_rules(experiment: Experiment) -> list[Rule]:
-    """List the rules without which an experiment's graph would be the same."""
-    return _Without(experiment).idle
-
-
 def idle(of: Iterable[_Without]) -> list[str]:
     """Warn of every rule without which its experiment would be the same."""
     names = {f"{without.of.name}: the rule '{rule}'": None for without in of for rule in without.idle}

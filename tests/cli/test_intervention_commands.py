@@ -162,4 +162,5 @@ def test_mistakes_are_told_in_one_line(scrub: Scrub, words: str, says: str) -> N
     said = scrub(words)
     assert said.status == 2
     assert says in said.err
+    assert "No such option" not in said.err
     assert said.err.count("\n") == 1

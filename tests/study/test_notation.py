@@ -12,7 +12,7 @@ from project import INDUCTION, SHIPPED, byte_tokenizer, tiny_model
 from scrub import Hypothesis, ScrubError, TokenFeature, load_study
 from scrub.show.picture import picture
 from scrub.study.experiments import experiments
-from scrub.study.gates import idle_rules
+from scrub.study.gates import _Without
 from scrub.study.study import Study
 
 
@@ -142,7 +142,7 @@ def test_idle_rules() -> None:
     hypothesis = Hypothesis("k a1.ind/k/emb -> y\n  a1.ind/k/** -> y\n  a1.ind/k/emb -> y")
     # the two rules for emb and the one for all: without any single one of the three, only the middle is missed
     whole = experiments(Study("a1.ind/** -> y"), [hypothesis.named("h")], model.graph, model.roles).scrubbed[-1]
-    assert [str(rule) for rule in idle_rules(whole)] == ["a1.ind/k/emb -> y"] * 2
+    assert [str(rule) for rule in _Without(whole).idle] == ["a1.ind/k/emb -> y"] * 2
 
 
 def test_token_features() -> None:
@@ -233,7 +233,7 @@ def test_the_shipped_study() -> None:
         assert set(each.published) == {"q", "k", "v", "all"}
         model = tiny_model()
         for experiment in experiments(study, [each], model.graph, model.roles):
-            assert idle_rules(experiment) == []
+            assert _Without(experiment).idle == []
     published = [each.published["all"] for each in hypotheses]
     assert published == [35, 62, 76, 91, 86, 89]
 

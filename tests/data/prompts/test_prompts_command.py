@@ -133,4 +133,5 @@ def test_mistakes(capsys: pytest.CaptureFixture[str], words: list[str], message:
     assert said.out == ""
     assert said.err.startswith("scrub: ")
     assert message in said.err
+    assert "No such option" not in said.err
     assert len(said.err.splitlines()) == 1

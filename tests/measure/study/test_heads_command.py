@@ -212,6 +212,7 @@ def test_mistakes_are_one_line_and_nothing_is_run(
     said = heads(words.replace("MODEL", str(models)))
     assert (said.status, said.out) == (2, "")
     assert says in said.err
+    assert "No such option" not in said.err
     assert said.err.count("\n") == 1
     assert {each.name for each in Path().iterdir()} <= {"source.txt", "p"}
 
