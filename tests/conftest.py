@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 
@@ -13,25 +11,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # of programs that tests start to
 
 import torch
 from hypothesis import HealthCheck, settings
-from jaxtyping import install_import_hook
+from towered import check_shapes
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
-
-def with_shapes() -> list[str]:
-    """The modules of scrub that annotate shapes, found without importing any."""
-    spec = find_spec("scrub")
-    assert spec is not None
-    assert spec.origin is not None
-    package = Path(spec.origin).parent
-    found = [path for path in package.rglob("*.py") if "jaxtyping" in path.read_text()]
-    return [
-        ".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__") for path in found
-    ]
-
-
-# Before anything imports scrub: every annotated argument and shape of these is checked whenever it is called.
-install_import_hook(with_shapes(), "towered.check")
+check_shapes("scrub")  # before anything imports it
 
 from project import make_project  # noqa: E402
 from small import Small, small, small_gpt2  # noqa: E402

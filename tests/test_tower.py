@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import networkx as nx
@@ -39,6 +40,7 @@ def imports(path: Path) -> Iterator[tuple[str, str]]:
         stack += ast.iter_child_nodes(node)
 
 
+@cache
 def arrows() -> nx.DiGraph:
     """Which module imports which. What is imported of a package is the module of that name, if there is one."""
     known, graph = modules(), nx.DiGraph()

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
-from jaxtyping import Float, Int, TypeCheckError, jaxtyped
+from jaxtyping import Float, Int, TypeCheckError
 from torch import Tensor
-from towered import LONGEST, check
+from towered import LONGEST, checked, shaped
 
 
-@jaxtyped(typechecker=check)
+@checked
 def times(a: Float[Tensor, "row inner"], b: Float[Tensor, "inner column"]) -> Float[Tensor, "row column"]:
     return a @ b if a.shape[0] < 7 else b
 
 
-@jaxtyped(typechecker=check)
+@checked
 def first(rows: int, many: Sequence[Float[Tensor, "{rows}"]]) -> Float[Tensor, "{rows}"]:  # noqa: ARG001
     return many[0]
 
 
-@jaxtyped(typechecker=check)
+@checked
 def named(values: Mapping[str, Int[np.ndarray, " item"]], share: float = 0.5) -> float:
     return share if values else 0
 
@@ -73,3 +74,31 @@ def test_the_package_is_checked() -> None:
     run(ones(2, 3), ones(2, 3))
     with pytest.raises(TypeCheckError):
         run(ones(2, 3), 5)
+
+
+@checked
+@dataclass
+class Pair:
+    left: Float[np.ndarray, " item"]
+    right: Float[np.ndarray, " item"]
+
+    @property
+    @checked
+    def gap(self) -> Float[np.ndarray, " item"]:
+        return (self.left - self.right)[: len(self.left) // 2 * 2]
+
+
+def test_what_a_dataclass_is_made_of_is_checked():
+    assert len(Pair(np.ones(2), np.zeros(2)).gap) == 2
+    with pytest.raises(TypeCheckError):
+        Pair(np.ones(2), np.zeros(3))
+
+
+@pytest.mark.parametrize("annotation", ["Float", "Named", "list[Named]", "Pairs", "np.ndarray | Named"])
+def test_shapes_are_found_by_their_own_name_and_by_others(annotation: str):
+    assert shaped(annotation, NAMES)
+    assert not shaped("list[np.ndarray]", NAMES)
+    assert not shaped("Unknown", NAMES)
+
+
+NAMES = {"Float": Float, "Named": Float[Tensor, " item"], "Pairs": tuple[Float[Tensor, " item"], int], "np": np}

@@ -1,16 +1,30 @@
-"""The checker of annotated types and shapes: an int passes where a float is asked for, as for type checkers.
+"""Annotated shapes are checked whenever a function that has some is called, and whenever it returns.
 
-Arguments of the same types, shapes and plain values pass or fail alike: what has passed is remembered.
+An int passes where a float is asked for, as for type checkers. Arguments of the same types, shapes and plain values
+pass or fail alike: what has passed is remembered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
-from typing import Any
+import ast
+import inspect
+import sys
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import is_dataclass
+from functools import cache, partial, wraps
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from inspect import Signature
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from beartype import BeartypeConf, beartype
+from jaxtyping import jaxtyped
+
+Checked = TypeVar("Checked", bound=Callable[..., Any])
 
 ARRAYS = {torch.Tensor, torch.nn.Parameter, np.ndarray}
 PLAIN = {int, str, bool, float, bytes, type(None), type, torch.dtype}  # a shape or a literal may name their values
@@ -36,23 +50,105 @@ def kind(value: Any) -> Hashable:
     return of
 
 
-def check(function: Callable[..., object]) -> Callable[..., None]:
-    """Raises what beartype raises. `jaxtyping` has it check functions that do nothing, with the arguments of others."""
-    checked: list[Callable[..., object]] = []
-    passed: set[Hashable] = set()
+def short(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
+    """All that a check may ask of some arguments, or None where nothing short says it."""
+    try:
+        return *map(kind, args), *((name, kind(value)) for name, value in kwargs.items())
+    except _Unknown:
+        return None
 
-    def checking(*args: Any, **kwargs: Any) -> None:
+
+def shaped(annotation: object, names: dict[str, Any]) -> bool:
+    """Whether an annotation, as it is written, speaks of shapes: by itself, or by a name that stands for some."""
+    words = ast.walk(ast.parse(annotation, mode="eval")) if isinstance(annotation, str) else ()
+    found = (names.get(word.id) for word in words if isinstance(word, ast.Name))
+    return any("jaxtyping" in f"{type(each).__module__} {each!r}" for each in found)
+
+
+def stub(function: Callable[..., object], signature: Signature, result: list[Any]) -> Callable[..., None]:
+    """Check arguments, and what is laid in `result`, against a signature as if a function had been called."""
+
+    def answer(*_: object, **__: object) -> object:
+        return result.pop() if result else None
+
+    named = FunctionType(answer.__code__, function.__globals__, function.__name__, None, answer.__closure__)
+    named.__signature__ = signature  # type: ignore[attr-defined]
+    named.__qualname__, named.__module__ = function.__qualname__, function.__module__
+    return jaxtyped(typechecker=partial(beartype, conf=BeartypeConf(is_pep484_tower=True)))(named)
+
+
+def checked(function: Checked) -> Checked:
+    """Check the shapes of a function, or of what a dataclass is made of. Raises jaxtyping's TypeCheckError."""
+    if isinstance(function, type):
+        if is_dataclass(function):
+            function.__init__ = checked(function.__init__)
+        return function
+    signature = inspect.signature(function)
+    annotations = [each.annotation for each in signature.parameters.values()]
+    if not any(shaped(each, function.__globals__) for each in [*annotations, signature.return_annotation]):
+        return function
+    passed: set[Hashable] = set()
+    result: list[Any] = []
+
+    @cache
+    def before() -> Callable[..., None]:
+        return stub(function, signature.replace(return_annotation=Signature.empty), result)
+
+    @cache
+    def after() -> Callable[..., None]:
+        return stub(function, signature, result)
+
+    @wraps(function)
+    def checking(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
-        try:
-            key = (*map(kind, args), *((name, kind(value)) for name, value in kwargs.items()))
-            if key in passed:
-                return
-        except _Unknown:
-            key = None
-        if not checked:
-            checked.append(beartype(function, conf=BeartypeConf(is_pep484_tower=True)))
-        checked[0](*args, **kwargs)
-        if key is not None:
-            passed.add(key)
+        asked = short(args, kwargs)
+        if asked is None or asked not in passed:
+            before()(*args, **kwargs)
+            passed.add(asked)
+        answer = function(*args, **kwargs)
+        given = short((answer,), {})
+        if asked is None or given is None or (asked, given) not in passed:
+            result.append(answer)
+            after()(*args, **kwargs)
+            passed.add((asked, given))
+        return answer
 
     return checking
+
+
+class Loader(SourceFileLoader):
+    """Loads a module all of whose functions and dataclasses are checked. What is compiled so isn't kept."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        tree = ast.parse(self.get_data(path))
+        for each in ast.walk(tree):
+            if isinstance(each, ast.FunctionDef | ast.ClassDef):
+                at = len(each.decorator_list) if isinstance(each, ast.FunctionDef) else 0
+                each.decorator_list.insert(at, ast.copy_location(ast.Name("__checked__", ast.Load()), each))
+        return compile(tree, path, "exec", dont_inherit=True)
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__dict__["__checked__"] = checked
+        super().exec_module(module)
+
+
+class Finder(MetaPathFinder):
+    """Finds the modules of a package that annotate shapes, before anything else does."""
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name.partition(".")[0] != self.package:
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is None or spec.origin is None or "jaxtyping" not in Path(spec.origin).read_text():
+            return None
+        spec.loader = Loader(name, spec.origin)
+        return spec
+
+
+def check_shapes(package: str) -> None:
+    """Check every annotated shape of a package that nothing has imported yet."""
+    sys.meta_path.insert(0, Finder(package))
