@@ -62,6 +62,11 @@ class Node:
         return _intern(self.op, self.inputs, self.static, label)
 
 
+_FILL = [
+    vars(Node)[name].__set__ for name in ("op", "inputs", "static", "label", "_value")
+]  # though nodes never change
+
+
 def _intern(op: str, inputs: tuple[Node, ...], static: Static, label: str | None) -> Node:
     key = (op, inputs, static, label)
     found = _interned.get(key)
@@ -69,8 +74,8 @@ def _intern(op: str, inputs: tuple[Node, ...], static: Static, label: str | None
         bare = tuple(i.value for i in inputs)
         value = None if label is None and bare == inputs else _intern(op, bare, static, None)
         found = object.__new__(Node)
-        for name, part in zip(("op", "inputs", "static", "label", "_value"), (*key, value), strict=True):
-            object.__setattr__(found, name, part)
+        for fill, part in zip(_FILL, (*key, value), strict=True):
+            fill(found, part)
         _interned[key] = found
     return found
 
@@ -90,15 +95,16 @@ def node(op: str, *inputs: Node, label: str | None = None, **static: Hashable) -
 def walk(roots: Iterable[Node]) -> Iterator[Node]:
     """Visit every node below the roots once, inputs before the nodes that read them."""
     seen: set[Node] = set()
-    stack = [(root, False) for root in reversed(list(roots))]
+    stack: list[Node | None] = list(reversed(list(roots)))
     while stack:
-        current, ready = stack.pop()
-        if ready:
-            yield current
+        current = stack.pop()
+        if current is None:  # what lies below the next one has had its turn
+            ready = stack.pop()
+            assert ready is not None
+            yield ready
         elif current not in seen:
             seen.add(current)
-            stack.append((current, True))
-            stack.extend((i, False) for i in reversed(current.inputs))
+            stack += (current, None, *reversed(current.inputs))
 
 
 def fold(start: Place, below: Callable[[Place], Sequence[Place]], combine: Callable[[Place, list[Made]], Made]) -> Made:

@@ -135,15 +135,20 @@ def idle(of: Iterable[_Without]) -> list[str]:
 
 
 def ineffective(of: Iterable[_Without], basis: _Basis, pairing: Pairing, values: Held | None = None) -> list[str]:
-    """Warn of every rule without which no loss would differ, though other paths are fed."""
+    """Warn of every rule without which no loss would differ, though other paths are fed.
+
+    A rule is looked at once, in the experiment of its hypothesis that has fewest: a part, and not all of them.
+    """
     graphs: dict[str, Node] = {}
     changed: dict[str, str] = {}
-    for without in of:
+    seen: set[tuple[str, Rule]] = set()
+    for without in sorted(of, key=lambda each: len(each.graphs)):
         whole = without.of
         graphs[whole.name] = whole.graph
         for rule, graph in without.graphs:
-            if graph is None or graph is whole.graph:
+            if graph is None or graph is whole.graph or (whole.name.hypothesis, rule) in seen:
                 continue
+            seen.add((whole.name.hypothesis, rule))
             # what it holds then may have no value
             if values is None or not any(rule.holds for rule in whole.rules) or values.keys() >= set(held([graph])):
                 name = f"{whole.name}: the rule '{rule}'"
@@ -338,13 +343,10 @@ def _check_sources(experiments: Experiments, basis: _Basis, pairing: Pairing, va
     fed: dict[str, Set[Source]] = {
         e.name: {*e.draws, *(held_by(leaf) for leaf in held([e.graph]))} for e in experiments
     }
-    probes = dict(_probes(experiments))
-    graphs = {e.name: e.graph for e in experiments} | probes
     # the target's logit, since it is NaN where any of its row is, and costs no unembedding
-    look = _Look({name: _target_logit(graph) for name, graph in graphs.items()}, values)
+    graphs = {e.name: _target_logit(e.graph) for e in experiments}
     sources = ordered(set[Source]().union(*fed.values()))
-    with_probe = replace(pairing, partners={**partners, PROBE: partners[X]})
-    carrying = look.carrying(basis, with_probe, [*sources, *([PROBE] if probes else [])])
+    carrying = _Look(graphs, values).carrying(basis, pairing, sources)
     for source in sources:
         for name, feeds in fed.items():
             if (name in carrying[source]) != (source in feeds):
@@ -352,9 +354,13 @@ def _check_sources(experiments: Experiments, basis: _Basis, pairing: Pairing, va
                 raise GateError(
                     f"{name} {does} the source '{source}', which {should} it: no number of this run can be trusted"
                 )
-    for name in probes:
-        if name not in carrying[PROBE]:
-            raise GateError(f"{name}: the paths of this rule carry nothing of what feeds them")
+    probes = {name: _target_logit(graph) for name, graph in _probes(experiments)}
+    if probes:
+        probed = replace(pairing, partners={**partners, PROBE: partners[X]})
+        reached = _Look(probes, values).carrying(basis, probed, [PROBE])[PROBE]
+        for name in probes:
+            if name not in reached:
+                raise GateError(f"{name}: the paths of this rule carry nothing of what feeds them")
 
 
 def _target_logit(logits: Node) -> Node:

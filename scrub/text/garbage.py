@@ -2,7 +2,7 @@
 
 import gc
 
-YOUNG_OBJECTS = 10_000  # that are made before Python looks for cycles; 700 by default
+YOUNG_OBJECTS = 50_000  # that are made before Python looks for cycles; 700 by default
 
 
 def collect_rarely() -> None:
