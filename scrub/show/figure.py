@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import matplotlib as mpl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import get_registered_canvas_class
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, LinearSegmentedColormap
@@ -240,14 +241,18 @@ def _short(number: re.Match[str]) -> str:
 
 def _saved(figure: Figure, suffix: str, metadata: dict[str, None] | None, salt: str = "scrub") -> bytes:
     buffer = BytesIO()
-    more: dict[str, Any] = {"metadata": metadata} if metadata else {}
     # text stays text in an SVG: it can be searched, copied and read aloud
     with mpl.rc_context({"svg.hashsalt": salt, "svg.fonttype": "none"}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # tokens can be of any script
-        engine = figure.get_layout_engine()
-        if engine:  # savefig would draw everything for it, only to draw it again
+        engine, canvas, dpi = figure.get_layout_engine(), figure.canvas, figure.dpi
+        if engine:
             engine.execute(figure)
             figure.set_layout_engine("none")
-        figure.savefig(buffer, format=suffix[1:], dpi=160, **more)
+        # savefig would draw everything twice, first for a layout that is there already
+        writer: Any = get_registered_canvas_class(suffix[1:])(figure)
+        figure.dpi = 160
+        getattr(writer, f"print_{suffix[1:]}")(buffer, metadata=metadata)
+        figure.dpi = dpi
+        figure.set_canvas(canvas)
         figure.set_layout_engine(engine)
     return buffer.getvalue()
