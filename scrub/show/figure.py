@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import re
 import warnings
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from copy import deepcopy
 from io import BytesIO
 from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import get_registered_canvas_class
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.image import imread, imsave
 from matplotlib.text import Text
 
+from scrub.show.theme import BOTH, GROUNDS, Theme, in_theme, pixels_in_theme
 from scrub.text.errors import ScrubError
 from scrub.text.wording import printable
 
@@ -28,46 +32,6 @@ _SHAPES = {f"{{{_SVG}}}{name}" for name in ("path", "use", "image")}
 _REFERENCE = re.compile(r"#([^\s)'\"]+)")
 _HERE = "display:inline", "display:none"
 _PLACES, _LONG = {"d", "x", "y", "width", "height", "transform"}, re.compile(r"-?\d+\.\d{3,}")
-
-
-@dataclass(frozen=True)
-class Theme:
-    """The looks of a figure: its ground, its text, faint lines, a colour for each part, and colour scales.
-
-    `sequential` runs from nothing to all; `diverging` from below 0 over 0, which is neutral, to above.
-    """
-
-    ground: str
-    text: str
-    faint: str
-    colours: tuple[str, ...]
-    sequential: tuple[str, ...]
-    diverging: tuple[str, ...]
-
-    def scale(self, diverging: bool) -> Colormap:
-        """Give the colours of numbers; what isn't a number is hatched by who draws it, on the ground."""
-        colours = self.diverging if diverging else self.sequential
-        found = LinearSegmentedColormap.from_list("diverging" if diverging else "sequential", colours)
-        return found.with_extremes(bad=self.ground)
-
-
-# Okabe and Ito's colours, colour-blind safe; on dark ground in lighter shades. Scales from orange to blue are too.
-LIGHT = Theme(
-    "#ffffff",
-    "#1d2330",
-    "#999999",
-    ("#0072b2", "#e69f00", "#009e73", "#222222", "#cc79a7", "#56b4e9"),
-    ("#ffffff", "#cfe1f2", "#93c3df", "#4b97c9", "#1764ab", "#08306b"),
-    ("#7a3803", "#d9780f", "#fdc98d", "#ffffff", "#a3cbe5", "#2f7fbd", "#08306b"),
-)
-DARK = Theme(
-    "#10151c",
-    "#e9edf3",
-    "#6a7485",
-    ("#56b4e9", "#f0b93a", "#2fc39a", "#f2f4f8", "#e3a3c8", "#8fa3ff"),
-    ("#10151c", "#12304d", "#175a8c", "#2b8acb", "#74bdf0", "#e0f2ff"),
-    ("#ffe0b8", "#e59434", "#7d4a12", "#10151c", "#16507e", "#4ba3e0", "#d9efff"),
-)
 
 
 class Plot(Figure):
@@ -155,34 +119,40 @@ def figure_svg(figure: Figure, name: str = "scrub", says: str = "") -> str:
 
 
 def themed_svg(draw: Callable[[Theme], Figure], name: str = "scrub", says: str = "") -> str:
-    """Write a figure as one SVG element, light or dark as the reader prefers: it is drawn in both, and what differs in
-    nothing but its colours is there once. `name` and `says` are those of :func:`figure_svg`.
+    """Write a figure as one SVG element, light or dark as the reader prefers: it is drawn once, in colours that stand
+    for those of both. `name` and `says` are those of :func:`figure_svg`.
     """
-    light, dark = (_parsed(draw(theme), name) for theme in (LIGHT, DARK))
+    root, slug = _parsed(draw(BOTH), name), re.sub(r"[^A-Za-z0-9]+", "-", name)
     styles: dict[tuple[str, str], str] = {}
-    _join(light, dark, styles, re.sub(r"[^A-Za-z0-9]+", "-", name))
-    rules = ["".join(f".{style}{{{pair[ground]}}}" for pair, style in styles.items()) for ground in (0, 1)]
+    for element in list(root.iter()):
+        style = element.attrib.pop("style", "")
+        if "fill" in element.attrib:  # the ground of a hatch
+            style = f"fill:{element.attrib.pop('fill')};{style}"
+        light, dark = (in_theme(style, ground) for ground in GROUNDS)
+        if light != dark:
+            element.set("class", styles.setdefault((light, dark), f"{slug}-{len(styles)}"))
+        elif style:
+            element.set("style", style)
+        for at, image in reversed([(at, each) for at, each in enumerate(element) if each.tag == f"{{{_SVG}}}image"]):
+            both = [_painted(image, ground) for ground in GROUNDS]
+            for each, shown in zip(both, (_HERE, _HERE[::-1]), strict=True):
+                each.set("class", styles.setdefault(shown, f"{slug}-{len(styles)}"))
+            element[at : at + 1] = both
+    rules = ["".join(f".{style}{{{pair[ground]}}}" for pair, style in styles.items()) for ground in GROUNDS]
     sheet = ElementTree.Element(f"{{{_SVG}}}style")
     sheet.text = f"{rules[0]}@media screen and (prefers-color-scheme:dark){{{rules[1]}}}"
-    light.insert(0, sheet)
-    return _written(light, says)
+    root.insert(0, sheet)
+    return _written(root, says)
 
 
-def _join(light: ElementTree.Element, dark: ElementTree.Element, styles: dict[tuple[str, str], str], name: str) -> None:
-    """Give elements whose styles differ a class instead; keep both of what differs in anything else, such as images."""
-    pair = light.attrib.pop("style", ""), dark.attrib.pop("style", "")
-    if pair[0] == pair[1]:
-        light.attrib |= {"style": pair[0]} if pair[0] else {}
-    else:
-        light.set("class", styles.setdefault(pair, f"{name}-{len(styles)}"))
-    for one, other in list(zip(light, dark, strict=True)):
-        bare = [{key: value for key, value in each.attrib.items() if key != "style"} for each in (one, other)]
-        if bare[0] == bare[1]:
-            _join(one, other, styles, name)
-        else:
-            for each, shown in ((one, _HERE), (other, _HERE[::-1])):
-                each.set("class", styles.setdefault(shown, f"{name}-{len(styles)}"))
-            light.insert(list(light).index(one) + 1, other)
+def _painted(image: ElementTree.Element, ground: int) -> ElementTree.Element:
+    """Copy an image in the colours that its own stand for."""
+    painted, link, data = deepcopy(image), f"{{{_XLINK}}}href", BytesIO()
+    pixels = imread(BytesIO(b64decode(image.attrib[link].partition(",")[2])))
+    pixels = pixels_in_theme(np.rint(255 * pixels).astype(np.uint8), ground)
+    imsave(data, pixels, format="png", pil_kwargs={"pnginfo": None})
+    painted.set(link, f"data:image/png;base64,{b64encode(data.getvalue()).decode()}")
+    return painted
 
 
 def _parsed(figure: Figure, name: str) -> ElementTree.Element:
@@ -240,14 +210,18 @@ def _short(number: re.Match[str]) -> str:
 
 def _saved(figure: Figure, suffix: str, metadata: dict[str, None] | None, salt: str = "scrub") -> bytes:
     buffer = BytesIO()
-    more: dict[str, Any] = {"metadata": metadata} if metadata else {}
     # text stays text in an SVG: it can be searched, copied and read aloud
     with mpl.rc_context({"svg.hashsalt": salt, "svg.fonttype": "none"}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # tokens can be of any script
-        engine = figure.get_layout_engine()
-        if engine:  # savefig would draw everything for it, only to draw it again
+        engine, canvas, dpi = figure.get_layout_engine(), figure.canvas, figure.dpi
+        if engine:
             engine.execute(figure)
             figure.set_layout_engine("none")
-        figure.savefig(buffer, format=suffix[1:], dpi=160, **more)
+        # savefig would draw everything twice, first for a layout that is there already
+        writer: Any = get_registered_canvas_class(suffix[1:])(figure)
+        figure.dpi = 160
+        getattr(writer, f"print_{suffix[1:]}")(buffer, metadata=metadata)
+        figure.dpi = dpi
+        figure.set_canvas(canvas)
         figure.set_layout_engine(engine)
     return buffer.getvalue()

@@ -60,6 +60,8 @@ def first_mistake(error: ValidationError) -> str:
 
 def printable(text: str) -> str:
     """Replace everything in a text that isn't a visible character: labels can hold any text."""
+    if text.isprintable():  # nearly every text, and a page has hundreds of thousands
+        return text
     return "".join("\N{REPLACEMENT CHARACTER}" if _unprintable(c) else c for c in text)
 
 

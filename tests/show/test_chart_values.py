@@ -20,7 +20,7 @@ from scrub.show.charts.composition import composition_graph
 from scrub.show.charts.heatmap import Side, head_map, heat_map
 from scrub.show.charts.interventions import loss_bars, recovery_bars, recovery_map
 from scrub.show.charts.strip import token_strip
-from scrub.show.figure import LIGHT
+from scrub.show.theme import LIGHT
 from scrub.text.errors import ScrubError
 from scrub.text.numbers import MINUS, Interval
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from base64 import b64decode
+from collections.abc import Iterator
+from io import BytesIO
 from itertools import combinations, pairwise
 from xml.etree import ElementTree
 
@@ -15,13 +19,15 @@ from drawn import HOSTILE
 from matplotlib.axis import Axis
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 
 from scrub.show.charts.attention import attention_map
 from scrub.show.charts.chart import CHART_FORMATS, Chart, every
 from scrub.show.charts.composition import composition_graph
 from scrub.show.charts.interventions import recovery_map
 from scrub.show.charts.strip import token_strip
-from scrub.show.figure import DARK, LIGHT, figure_bytes
+from scrub.show.figure import figure_bytes, figure_svg, themed_svg
+from scrub.show.theme import DARK, LIGHT
 from scrub.text.errors import ScrubError
 from scrub.text.wording import printable
 
@@ -114,6 +120,34 @@ def test_figures_show_themselves() -> None:
     assert chart._repr_svg_().startswith("<svg")
     assert chart.figure()._repr_png_().startswith(b"\x89PNG")
     assert "bars of the top" in "".join(texts(Chart("bars of the top", "", chart.values, chart.draw)))
+
+
+@pytest.mark.parametrize("name", ["positions", "metrics", "image"])
+def test_drawn_once_it_has_the_colours_of_both_themes(name: str) -> None:
+    full = np.tril(np.ones((111, 111))) / 111
+    chart = attention_map({(0, 0): full}, ["a"] * 111) if name == "image" else charts()[name]
+    both = ElementTree.fromstring(themed_svg(lambda theme: chart.figure(theme, titled=False), name))
+    sheet = both.find(f"{charted.SVG}style")
+    assert sheet is not None
+    rules = (sheet.text or "").split("@media screen and (prefers-color-scheme:dark){")
+    for theme, written in zip((LIGHT, DARK), rules, strict=True):
+        styles = {f"{name}-{at}": style for at, style in re.findall(rf"\.{name}-(\d+){{(.*?)}}", written)}
+        alone = ElementTree.fromstring(figure_svg(chart.figure(theme, titled=False), name))
+        wanted = list(_painted(alone, {}))
+        assert list(_painted(both, styles)) == wanted
+        assert len({style for _, style in wanted}) > 4
+
+
+def _painted(root: ElementTree.Element, styles: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """What is drawn and seen, in order, with its style; of images their pixels."""
+    defined = {each for defs in root.iter(f"{charted.SVG}defs") for each in defs.iter()}
+    for each in root.iter():
+        style = each.get("style") or styles.get(each.get("class", ""), "")
+        if each.tag == f"{charted.SVG}image":
+            (data,) = (value for key, value in each.attrib.items() if key.endswith("href"))
+            style += "" if "none" in style else imread(BytesIO(b64decode(data.partition(",")[2]))).tobytes().hex()
+        if each not in defined and each.tag != f"{charted.SVG}style" and style != "display:none":
+            yield each.tag, re.sub(r"^display:inline|(?<=url\(#)\w+", "", style)  # a hatch's id is of its colours
 
 
 def test_zero_is_the_ground_and_both_sides_differ() -> None:

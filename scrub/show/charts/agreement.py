@@ -16,7 +16,8 @@ from scrub.measure.heads.agreement import Agreement
 from scrub.measure.heads.score import head_name
 from scrub.show.charts.chart import Chart, digits_of
 from scrub.show.charts.heatmap import Side, heat_map
-from scrub.show.figure import Plot, Theme
+from scrub.show.figure import Plot
+from scrub.show.theme import Theme
 from scrub.text.numbers import PAGE, unit_name
 from scrub.text.wording import printable
 

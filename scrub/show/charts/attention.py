@@ -14,7 +14,8 @@ from matplotlib.patches import Polygon, Rectangle
 
 from scrub.measure.heads.score import Head, head_name
 from scrub.show.charts.chart import Chart, every, token_labels
-from scrub.show.figure import Plot, Theme
+from scrub.show.figure import Plot
+from scrub.show.theme import Theme
 from scrub.text.errors import ScrubError
 from scrub.text.numbers import PAGE
 from scrub.text.tokens import visible
@@ -120,6 +121,7 @@ class _Patterns:
             cmap=theme.scale(diverging=False),
             clim=(0, 1),
             rasterized=image,
+            antialiaseds=not image,  # a pixel of an image is of one cell
         )
         axes.add_collection(cells, autolim=False)
         if not image:

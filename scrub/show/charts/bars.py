@@ -14,7 +14,8 @@ from jaxtyping import Bool, Float
 from scrub.measure.heads.score import Head, HeadScore, head_name
 from scrub.show.charts.chart import Chart, digits_of
 from scrub.show.charts.heatmap import about
-from scrub.show.figure import Plot, Theme
+from scrub.show.figure import Plot
+from scrub.show.theme import Theme
 from scrub.text.errors import ScrubError
 from scrub.text.frames import interval_columns
 from scrub.text.numbers import PAGE, Interval, unit_name

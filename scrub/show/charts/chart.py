@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
-from matplotlib.colors import to_rgb
 
-from scrub.show.figure import FORMATS, LIGHT, Plot, Theme, check_format, figure_bytes, figure_svg, themed_svg
+from scrub.show.figure import FORMATS, Plot, check_format, figure_bytes, figure_svg, themed_svg
 from scrub.show.page import Block, Fold, Grid, Image, Page, Prose, Section
 from scrub.show.rendering import Line, Span
+from scrub.show.theme import LIGHT, Theme
 from scrub.text.errors import ScrubError
 from scrub.text.files import make_folder, shown, write_atomically
 from scrub.text.tables import Column, FrameTable
@@ -118,12 +118,6 @@ def digits_of(values: Any) -> int:
     if largest == 0:
         return 1
     return int(np.clip(1 - math.floor(math.log10(largest * 1.0000001)), 0, 6))
-
-
-def contrast(colour: Any) -> str:
-    """Choose the colour of text on a colour: dark on what is bright, by its relative luminance."""
-    red, green, blue = (part**2.2 for part in to_rgb(colour))
-    return "#10151c" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.28 else "#ffffff"
 
 
 def every(count: int, at_most: int, always: Sequence[int] = ()) -> list[int]:

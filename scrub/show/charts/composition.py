@@ -15,7 +15,8 @@ from scrub.measure.heads.score import Head, head_name
 from scrub.measure.weights.links import Links
 from scrub.show.charts.bars import Bars, bars_chart
 from scrub.show.charts.chart import Chart
-from scrub.show.figure import Plot, Theme
+from scrub.show.figure import Plot
+from scrub.show.theme import Theme
 from scrub.text.errors import ScrubError
 from scrub.text.numbers import PAGE, Interval
 

@@ -12,8 +12,9 @@ from jaxtyping import Float
 from matplotlib.patches import Rectangle
 
 from scrub.measure.heads.score import HeadScore, head_name
-from scrub.show.charts.chart import Chart, contrast, digits_of, every
-from scrub.show.figure import Plot, Theme
+from scrub.show.charts.chart import Chart, digits_of, every
+from scrub.show.figure import Plot
+from scrub.show.theme import Theme, contrast
 from scrub.text.errors import ScrubError
 from scrub.text.numbers import PAGE, Interval, unit_name
 from scrub.text.wording import printable

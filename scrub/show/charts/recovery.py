@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from scrub.show.charts.chart import Chart
-from scrub.show.figure import Plot, Theme
+from scrub.show.figure import Plot
+from scrub.show.theme import Theme
 from scrub.study.experiments import Name
 from scrub.study.hypothesis import ALL
 from scrub.study.result import Result

@@ -13,8 +13,9 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import Normalize
 from rich.cells import cell_len
 
-from scrub.show.charts.chart import Chart, contrast, digits_of, token_labels
-from scrub.show.figure import Plot, Theme
+from scrub.show.charts.chart import Chart, digits_of, token_labels
+from scrub.show.figure import Plot
+from scrub.show.theme import Theme, contrast
 from scrub.text.errors import ScrubError
 from scrub.text.numbers import PAGE
 from scrub.text.tokens import visible
