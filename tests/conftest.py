@@ -57,8 +57,8 @@ def read_at_once(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Read so many examples of a model together, whatever memory they need."""
 
     def read(examples: int) -> None:
-        monkeypatch.setattr("scrub.study.read.peak_numbers", lambda *_: 1)
-        monkeypatch.setattr("scrub.study.read.NUMBERS_AT_ONCE", examples)
+        monkeypatch.setattr("scrub.study.read.peak_bytes", lambda *_: 1)
+        monkeypatch.setattr("scrub.study.read.BYTES_AT_ONCE", examples)
 
     return read
 

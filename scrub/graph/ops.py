@@ -175,19 +175,19 @@ def attend_masked(
     *,
     mask: str,
 ) -> Float[Tensor, "batch head query d_head"]:
-    """Attend with the part of a pattern inside a mask: masks are few keys a query, so gather them."""
+    """Attend with the part of a pattern inside a mask: masks are few keys a query, so only those are read."""
     keys, inside = MASKS[mask].keys(position)  # [#batch, query, few]
     batch = max(len(pattern), len(v))  # what is held is the same for every sequence
     pattern, v = pattern.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)
     heads, queries = pattern.shape[1:3]
-    few = keys.shape[-1]
-    keys, sequence = keys.expand(batch, queries, few), on_device(range(batch), v.device)[:, None]
-    at = keys[:, None].expand(batch, heads, queries, few)
+    at = keys[:, None].expand(batch, heads, queries, keys.shape[-1])
     weight = pattern.gather(-1, at) * inside[:, None]
-    total = torch.zeros_like(v[:, :, :1]).expand(batch, heads, queries, v.shape[-1]).contiguous()
-    for each in range(few):
-        total.addcmul_(weight[..., each, None], take_rows(v, sequence, keys[..., each]))
-    return total
+    # a bag of rows of v for each query, as a table of the rows of every sequence and head
+    start = on_device(range(0, batch * heads * v.shape[-2], v.shape[-2]), v.device).view(batch, heads, 1, 1)
+    bags = functional.embedding_bag(
+        (start + at).flatten(0, 2), v.flatten(0, 2), mode="sum", per_sample_weights=weight.flatten(0, 2)
+    )
+    return bags.view(batch, heads, queries, v.shape[-1])
 
 
 def output(

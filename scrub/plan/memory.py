@@ -1,32 +1,61 @@
-"""How much memory a plan needs, found by running it on tensors that hold no numbers."""
+"""How much memory a batch needs, found by running its plan on tensors that hold no numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
+from weakref import finalize
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from scrub.graph.node import Node
-from scrub.plan.plan import compute
 from scrub.plan.runner import Runner
 
+FUSED = torch.ops.aten.scaled_dot_product_attention.default  # which without numbers would have its pattern in memory
 
-def peak_numbers(runner: Runner, leaves: Mapping[Node, Tensor]) -> int:
-    """Count the numbers that a batch holds at once at the most, besides what is computed once a run.
+
+class _Memory(TorchDispatchMode):
+    """Counts the bytes of all that is made inside, while it is there: values, and what operations make on their way."""
+
+    def __init__(self, there: Iterable[Tensor]) -> None:
+        super().__init__()
+        self.most_bytes = self._bytes = 0
+        self._counted = {tensor.untyped_storage()._cdata for tensor in there}
+
+    def count(self, tensors: Iterable[object]) -> None:
+        """Count what isn't counted yet: views of one memory are one."""
+        for storage in (tensor.untyped_storage() for tensor in tensors if isinstance(tensor, Tensor)):
+            if storage._cdata not in self._counted:
+                self._counted.add(storage._cdata)
+                self._bytes += storage.nbytes()
+                self.most_bytes = max(self.most_bytes, self._bytes)
+                finalize(storage, self._free, storage._cdata, storage.nbytes())
+
+    def _free(self, storage: int, size: int) -> None:
+        self._counted.remove(storage)
+        self._bytes -= size
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        made = torch.empty_like(args[0]) if function is FUSED else function(*args, **kwargs or {})
+        self.count(tree_leaves(made))
+        return made
+
+
+def peak_bytes(runner: Runner, leaves: Mapping[Node, Tensor]) -> int:
+    """Count the bytes that a batch holds at once at the most, besides what is computed once a run.
 
     The shapes are those of the leaves of a batch; nothing is computed of their values, so it costs no memory.
     """
-    values = {at: value.to("meta") for at, value in runner.once.items()}
-    shapes = {leaf: value.to("meta") for leaf, value in leaves.items()}
-    held = most = 0
+    once = {at: value.to("meta") for at, value in runner.once.items()}
+    bound = {leaf: value.to("meta") for leaf, value in leaves.items()}
+    memory = _Memory(once.values())
     with torch.inference_mode():
-        for at, step in enumerate(runner.plan.steps):
-            if step.per_run:
-                continue
-            values[at] = compute(step, values, shapes)
-            held += values[at].numel()
-            most = max(most, held)
-            for freed in step.frees:
-                held -= values.pop(freed).numel()
-    return most
+        memory.count(bound.values())
+        with memory:
+            runner.plan.run(once, bound, runner.place.numbers_at_once)
+    return memory.most_bytes

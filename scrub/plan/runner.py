@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 
 from scrub.graph.node import Node
+from scrub.plan.capture import Replay
 from scrub.plan.leaves import constants, leaves_of
 from scrub.plan.plan import Plan
 
@@ -24,9 +27,36 @@ class Place:
     grad: bool
 
     @property
+    def on_card(self) -> bool:
+        """Whether that is a GPU, which is kept busy: few large operations, shapes that stay, nothing waited for."""
+        return torch.device(self.device).type == "cuda"
+
+    @property
     def numbers_at_once(self) -> int:
         """How many numbers an operation works on at once, where it has the choice."""
-        return NUMBERS_IN_CACHE if self.device.startswith("cpu") else NUMBERS_ON_CARD
+        return NUMBERS_ON_CARD if self.on_card else NUMBERS_IN_CACHE
+
+
+def on_its_way(values: Shaped[np.ndarray, "..."], device: torch.device | str) -> Shaped[Tensor, "..."]:
+    """Copy values to a device, which goes on meanwhile with what it had to do."""
+    tensor = torch.from_numpy(np.ascontiguousarray(values))
+    return tensor.pin_memory().to(device, non_blocking=True) if torch.device(device).type == "cuda" else tensor
+
+
+def on_its_way_back(tensor: Tensor) -> Callable[[], Tensor]:
+    """Copy a tensor to the CPU once its device has come so far, and give what waits for that and no longer."""
+    if tensor.device.type != "cuda":
+        return lambda: tensor
+    here = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    here.copy_(tensor, non_blocking=True)
+    there = torch.cuda.Event()
+    there.record()
+
+    def wait() -> Tensor:
+        there.synchronize()
+        return here
+
+    return wait
 
 
 class Runner:
@@ -34,7 +64,8 @@ class Runner:
 
     `positions` is the number of positions of a sequence; `held` the values of the leaves at which a component is held.
     With `grad`, gradients flow to whatever is bound and asks for one: parameters, held values. What is the same in
-    every batch is then computed with each, so that each has a graph of its own to go back through.
+    every batch is then computed with each, so that each has a graph of its own to go back through. With `replay`, a
+    card launches the plan as one, and what a call gives is valid until the next.
     """
 
     def __init__(
@@ -45,12 +76,14 @@ class Runner:
         device: torch.device | str = "cpu",
         held: Mapping[Node, Tensor] | None = None,
         grad: bool = False,
+        replay: bool = False,
     ) -> None:
         self.place = Place(str(device), grad)
         self.plan = plan
         self.leaves = leaves_of(plan)
         self._constants = {**constants(self.leaves, params, positions, device), **(held or {})}
         self._kept = None if grad else self._compute_once()
+        self._run = Replay(self._compute) if replay and self.place.on_card and not grad else self._compute
 
     @property
     def once(self) -> dict[int, Tensor]:
@@ -59,9 +92,11 @@ class Runner:
 
     def __call__(self, bound: Mapping[Node, Tensor]) -> dict[str, Tensor]:
         """Compute the outputs for one batch, from the other leaves: tokens, donors, selected rows, targets."""
-        once = self.once
         with torch.inference_mode(not self.place.grad):
-            return self.plan.run(once, bound, self.place.numbers_at_once)
+            return self._run(bound)
+
+    def _compute(self, bound: Mapping[Node, Tensor]) -> dict[str, Tensor]:
+        return self.plan.run(self.once, bound, self.place.numbers_at_once)
 
     def _compute_once(self) -> dict[int, Tensor]:
         with torch.inference_mode(not self.place.grad):

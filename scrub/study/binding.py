@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,23 +13,58 @@ from torch import Tensor
 from scrub.data.examples import Examples
 from scrub.graph.node import Node
 from scrub.paths.sources import Draw
+from scrub.plan.runner import on_its_way
 from scrub.study.draws import Pairing
 from scrub.text.errors import ScrubError
 
+Members = Int[np.ndarray, " member"]
+Batches = Sequence[Int[np.ndarray, " _"]]  # of as many members as there are in each
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a batch is filled up to: its examples, the scored positions of each and of all, the donors of a source."""
+
+    examples: int
+    scored: int
+    rows: int
+    donors: Mapping[Draw, int]
+
+    @classmethod
+    def over(cls, leaves: Iterable[Node], pairing: Pairing, batches: Batches) -> Sizes:
+        """Count the most of each that any of some batches has: filled up to that, all have the same shapes."""
+        counts = [pairing.examples.counts[members] for members in batches]
+        sources = {leaf.arguments["source"] for leaf in leaves if leaf.op == "donor"}
+        by_row = [source for source in sources if isinstance(source, Draw)]
+        return cls(
+            max(map(len, counts)),
+            max(1, *(int(each.max()) for each in counts)),
+            max(int(each.sum()) for each in counts),
+            {s: max(len(np.unique(pairing.partners[s][members])) for members in batches) for s in by_row},
+        )
+
 
 def bind(
-    leaves: Iterable[Node], pairing: Pairing, members: Int[np.ndarray, " member"], device: torch.device | str = "cpu"
+    leaves: Iterable[Node],
+    pairing: Pairing,
+    members: Members,
+    device: torch.device | str = "cpu",
+    sizes: Sizes | None = None,
 ) -> tuple[dict[Node, Tensor], Bool[Tensor, "batch some"]]:
     """Bind a plan's leaves (not parameters) for one batch, and say which scored rows are real, not padding.
 
-    Examples have different numbers of scored positions: the rows are padded to the largest.
+    Examples have different numbers of scored positions: the rows are padded to the largest. With `sizes`, everything
+    is filled up to them with more of what is there, whose rows aren't real. The device may still be reading what is
+    bound, and what is real is on the CPU.
     """
-    examples = pairing.examples
-    inputs = pairing.pool[:, :-1]
-    counts = examples.counts[members]
-    most = max(int(counts.max()), 1)
-    rows = np.argsort(~examples.scored[members], axis=1, kind="stable")[:, :most]
-    real = np.arange(most)[None] < counts[:, None]
+    leaves = list(leaves)
+    sizes = sizes or Sizes.over(leaves, pairing, [members])
+    examples, inputs = pairing.examples, pairing.pool[:, :-1]
+    counts = np.zeros(sizes.examples, dtype=np.int64)
+    counts[: len(members)] = examples.counts[members]
+    members = _filled(members, sizes.examples)
+    rows = np.argsort(~examples.scored[members], axis=1, kind="stable")[:, : sizes.scored]
+    real = np.arange(sizes.scored)[None] < counts[:, None]
     bound: dict[Node, np.ndarray] = {}
     for leaf in leaves:
         source = leaf.arguments.get("source")
@@ -38,6 +74,7 @@ def bind(
                 bound[leaf] = inputs[wanted]
             else:
                 donors, place = np.unique(wanted, return_inverse=True)
+                donors = _filled(donors, sizes.donors[source])
                 bound[leaf] = inputs[donors] if leaf.op == "tokens" else place.reshape(wanted.shape)
         elif leaf.op == "target":
             bound[leaf] = examples.tokens[members, 1:, None]
@@ -46,9 +83,13 @@ def bind(
         elif leaf.op == "selected":
             bound[leaf] = np.where(real, rows, 0)
         elif leaf.op == "rows":
-            bound[leaf] = np.stack([*real.nonzero(), rows[real]])
-    tensors = {leaf: torch.from_numpy(np.ascontiguousarray(value)).to(device) for leaf, value in bound.items()}
-    return tensors, torch.from_numpy(real).to(device)
+            bound[leaf] = _filled(np.stack([*real.nonzero(), rows[real]]), sizes.rows)
+    return {leaf: on_its_way(value, device) for leaf, value in bound.items()}, torch.from_numpy(real)
+
+
+def _filled(values: Int[np.ndarray, "*axis some"], size: int) -> Int[np.ndarray, "*axis size"]:
+    """Repeat the last value until there are so many."""
+    return values[..., np.minimum(np.arange(size), values.shape[-1] - 1)]
 
 
 def _targets(examples: Examples, name: str) -> Int[np.ndarray, "example position"]:

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from scrub.data.examples import Examples, Tokens
@@ -23,8 +24,8 @@ from scrub.models.model import Model
 from scrub.paths.hashes import hash_graph, hash_of
 from scrub.paths.rules import held
 from scrub.plan.plan import compile_plan
-from scrub.plan.runner import Runner
-from scrub.study.binding import bind
+from scrub.plan.runner import Runner, on_its_way_back
+from scrub.study.binding import Batches, Members, Sizes, bind
 from scrub.study.draws import Pairing, pair_up
 from scrub.study.experiments import Experiments, Name
 from scrub.study.gates import Gates, check_gates
@@ -35,8 +36,6 @@ from scrub.text.errors import ScrubError
 from scrub.text.progress import bar_of
 
 PLAN_EXPERIMENTS = 256  # at most in one plan
-
-Members = Int[np.ndarray, " member"]
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ class Evaluator:
         if chunk not in self._runners:
             plan, values = compile_plan(self._chunks[chunk].outputs(self.metrics)), self._values(chunk, pairing)
             positions, device = pairing.examples.context, self.model.device
-            self._runners[chunk] = Runner(plan, self.model.params, positions, device, values)
+            self._runners[chunk] = Runner(plan, self.model.params, positions, device, values, replay=True)
         return self._runners[chunk]
 
     def basis(self, examples: Examples) -> str:
@@ -170,14 +169,37 @@ class Evaluator:
                 totals = _Totals(
                     pairing.examples, order if members is not None else None, of.names, self.metrics, values_of
                 )
-                for batch in batches:
-                    with enough_memory(len(batch)):
-                        bound, real = bind(runner.leaves, pairing, batch, self.model.device)
-                        totals.add(batch, runner(bound), real)
+                for batch, measured, real in self._measured(runner, pairing, batches, totals.keys):
+                    totals.add(batch, measured, real)
                     bar.advance(task)
                 sums |= totals.sums
                 values |= totals.values
         return Evaluation(self.experiments.names, sums, values, gates)
+
+    @staticmethod
+    def _measured(
+        runner: Runner, pairing: Pairing, batches: Batches, keys: Sequence[tuple[str, Name]]
+    ) -> Iterator[tuple[Members, Float[Tensor, "key batch some"], Bool[Tensor, "batch some"]]]:
+        """Measure batch after batch: a card computes one while the next is bound and the last is looked at."""
+        sizes = Sizes.over(runner.leaves, pairing, batches) if runner.place.on_card else None
+        before = None
+        for batch in batches:
+            with enough_memory(len(batch)):
+                bound, real = bind(runner.leaves, pairing, batch, runner.place.device, sizes)
+                outputs = runner(bound)
+                measured = torch.stack([_a_number(outputs[":".join(key)]).expand(real.shape) for key in keys])
+                now = batch, on_its_way_back(measured), real
+                if before:
+                    yield before[0], before[1](), before[2]
+                before = now
+        if before:
+            yield before[0], before[1](), before[2]
+
+
+def _a_number(measured: Float[Tensor, "batch some numbers"]) -> Float[Tensor, "batch some"]:
+    if measured.shape[-1] != 1:
+        raise ScrubError(f"the metric gives {measured.shape[-1]} numbers a position: give one, as `pick` does")
+    return measured[..., 0].double()
 
 
 class _Totals:
@@ -197,22 +219,19 @@ class _Totals:
         self._row = np.zeros(len(examples), dtype=np.int64)
         self._row[there] = np.arange(len(there))
         self._start, self._count = ends - counts, counts
-        keys = [(metric.name, name) for name in names for metric in metrics]
-        self.sums = {key: np.zeros(len(there)) for key in keys}
-        self.values = {key: np.empty(int(counts.sum())) for key in keys if key[0] in values_of}
+        self.keys = [(metric.name, name) for name in names for metric in metrics]
+        self.sums = {key: np.zeros(len(there)) for key in self.keys}
+        self.values = {key: np.empty(int(counts.sum())) for key in self.keys if key[0] in values_of}
 
-    def add(self, batch: Members, outputs: Mapping[str, Tensor], real: Tensor) -> None:
-        """Add what was measured of a batch; rows that aren't real are padding."""
+    def add(self, batch: Members, measured: Float[Tensor, "key batch some"], real: Bool[Tensor, "batch some"]) -> None:
+        """Add what was measured of a batch, by key; rows that aren't real are padding."""
         rows = self._row[batch]
         at = np.concatenate([np.arange(self._start[row], self._start[row] + self._count[row]) for row in rows])
-        for key, sums in self.sums.items():
-            measured = outputs[":".join(key)]
-            if measured.shape[-1] != 1:
-                raise ScrubError(f"the metric gives {measured.shape[-1]} numbers a position: give one, as `pick` does")
-            value = measured[..., 0].double()
-            sums[rows] = (value * real).sum(1).cpu().numpy()
+        totals = measured.masked_fill(~real, 0).sum(-1)[:, : len(batch)].numpy()
+        for key, total, values in zip(self.keys, totals, measured, strict=True):
+            self.sums[key][rows] = total
             if key in self.values:
-                self.values[key][at] = value[real].cpu().numpy()
+                self.values[key][at] = values[real].numpy()
 
 
 def evaluate(

@@ -13,11 +13,11 @@ from scrub.data.examples import Scored, Tokens
 from scrub.graph.node import Node
 from scrub.models.model import Model
 from scrub.plan.leaves import every_row
-from scrub.plan.memory import peak_numbers
+from scrub.plan.memory import peak_bytes
 from scrub.plan.plan import compile_plan
 from scrub.plan.runner import Runner
 
-NUMBERS_AT_ONCE = 1 << 27  # in memory: 512 MiB of float32
+BYTES_AT_ONCE = 1 << 29  # in memory
 
 
 def read(
@@ -27,7 +27,7 @@ def read(
 
     Rows are all positions or, with `scored`, those of each example, padded with others of its own to the largest
     number of any. `for rows, values in read(model, {"logits": model.graph}, tokens): values["logits"]`. As many
-    examples are computed together as fit into NUMBERS_AT_ONCE, by the plan's own account.
+    examples are computed together as fit into BYTES_AT_ONCE, by the plan's own account.
     """
     positions = tokens.shape[1] - 1
     plan = compile_plan(outputs, selected=scored is not None)
@@ -42,7 +42,7 @@ def read(
         feeds = {"tokens": batch[:, :-1], "target": batch[:, 1:, None], "selected": rows, "rows": every_row(rows)}
         return rows, {leaf: feeds[leaf.op] for leaf in runner.leaves if leaf.op in feeds}
 
-    at_once = max(1, NUMBERS_AT_ONCE // peak_numbers(runner, bind(slice(1))[1]))
+    at_once = max(1, BYTES_AT_ONCE // peak_bytes(runner, bind(slice(1))[1]))
     for start in range(0, len(tokens), at_once):
         rows, bound = bind(slice(start, start + at_once))
         yield rows, runner(bound)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from project import tiny_model
 
+import scrub.plan.runner
 import scrub.study.evaluate
 import scrub.study.settings
 from scrub.data.examples import Examples
@@ -272,3 +273,29 @@ def test_a_name_is_its_text(model: Model) -> None:
     assert (copied, copied.hypothesis, copied.part) == ("naive/q", "naive", "q")
     assert (Name("baseline"), Name("baseline").part) == ("baseline", "")
     assert experiments(model, *RULES).only([RULES[2]]).names == [UNSCRUBBED, RULES[2]]
+
+
+@pytest.mark.usefixtures("passed")
+def test_filling_up_changes_no_number(model: Model, examples: Examples, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a card, where all batches have the same shapes: fewer examples, scored positions and donors are filled up."""
+    of = experiments(model, *RULES, "a1.ind/{q,k}/** -> rows like token", "a1.ind/v/** -> like first")
+    classes = {"token": lambda tokens, _: tokens % 7, "first": lambda tokens, _: tokens[:, 0] % 2}
+    pairing = pair_up(examples, of.draws, classes, model.tokenizer)
+    wanted = Evaluator(model, of, studied(), SETTINGS)(pairing, values_of=["loss", "kl"])
+    shapes = []
+
+    def watched(*arguments: Any) -> Any:
+        bound, real = bind(*arguments)
+        shapes.append({leaf: value.shape for leaf, value in bound.items()})
+        return bound, real
+
+    bind = scrub.study.evaluate.bind
+    monkeypatch.setattr(scrub.study.evaluate, "bind", watched)
+    monkeypatch.setattr(scrub.plan.runner.Place, "on_card", True)
+    monkeypatch.setattr(scrub.plan.runner, "Replay", lambda run: run)
+    found = Evaluator(model, of, studied(), SETTINGS)(pairing, values_of=["loss", "kl"])
+    assert len(shapes) == 5
+    assert all(each == shapes[0] for each in shapes)
+    for one, other in ((found.sums, wanted.sums), (found.values, wanted.values)):
+        assert one.keys() == other.keys()
+        assert all(np.allclose(one[key], other[key], rtol=0, atol=1e-12) for key in one)
