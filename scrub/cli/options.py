@@ -31,8 +31,8 @@ SETTINGS = {
     "sequences": Words("N", "How many sequences: 512, or all if there are fewer."),
     "draws": Words("N", "Repeat everything with N independent pairings."),
     "seed": Words("N", "Determines the pairings and the intervals."),
-    "batch": Words("N", "Sequences computed at once: bounds the memory."),
-    "device": Words("auto|cpu|cuda", "Where to compute."),
+    "batch": Words("N", "Sequences computed at once: 8, or on a GPU as many as it has room for."),
+    "device": Words("auto|cpu|cuda|cuda:N", "Where to compute."),
     "dtype": Words("float32|float64|bfloat16", "In which precision."),
     "parts": Words("q,k,v,all", "Only these parts.", read=split_parts),
     "positions": Words(

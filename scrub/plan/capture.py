@@ -63,7 +63,7 @@ class Replay:
         if why:
             self._captures, self._graph, self._outputs, self._bound = False, None, {}, {}
             text = f"the plan can't be captured as a CUDA graph, and runs without, which takes longer: {why}"
-            print(f"scrub: {text}", file=sys.stderr)
+            sys.stderr.write(f"scrub: {text}\n")
         return wanted
 
 

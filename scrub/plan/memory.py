@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from weakref import finalize
 
@@ -17,11 +17,11 @@ from scrub.plan.runner import Runner
 FUSED = torch.ops.aten.scaled_dot_product_attention.default  # which without numbers would have its pattern in memory
 
 
-class _Memory(TorchDispatchMode):
+class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of all that is made inside, while it is there: values, and what operations make on their way."""
 
     def __init__(self, there: Iterable[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.most_bytes = self._bytes = 0
         self._counted = {tensor.untyped_storage()._cdata for tensor in there}
 
@@ -59,3 +59,12 @@ def peak_bytes(runner: Runner, leaves: Mapping[Node, Tensor]) -> int:
         with memory:
             runner.plan.run(once, bound, runner.place.numbers_at_once)
     return memory.most_bytes
+
+
+def fitting(runner: Runner, leaves_of: Callable[[int], Mapping[Node, Tensor]], most_bytes: int) -> int:
+    """Estimate how many examples fit into so many bytes together, from what one needs and another one beside it.
+
+    `leaves_of(count)` are the leaves of a batch of so many. At least one, whatever it needs.
+    """
+    one, two = (peak_bytes(runner, leaves_of(count)) for count in (1, 2))
+    return max(1, 1 + (most_bytes - one) // max(1, two - one))

@@ -17,6 +17,7 @@ from scrub.plan.plan import Plan
 
 NUMBERS_IN_CACHE = 1 << 18  # that a core works on fastest: they stay in its cache from one operation to the next
 NUMBERS_ON_CARD = 1 << 27  # fewer leave a GPU waiting for the next operation
+SHARE_FOR_A_BATCH = 0.5  # of a card's memory: the rest is for the model, what is computed once, and others
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,11 @@ class Place:
     def on_card(self) -> bool:
         """Whether that is a GPU, which is kept busy: few large operations, shapes that stay, nothing waited for."""
         return torch.device(self.device).type == "cuda"
+
+    @property
+    def bytes_for_a_batch(self) -> int | None:
+        """How much memory a batch may take: a share of all that a card has, so that it doesn't depend on the others."""
+        return int(SHARE_FOR_A_BATCH * torch.cuda.mem_get_info(self.device)[1]) if self.on_card else None
 
     @property
     def numbers_at_once(self) -> int:
@@ -49,7 +55,7 @@ def on_its_way_back(tensor: Tensor) -> Callable[[], Tensor]:
         return lambda: tensor
     here = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
     here.copy_(tensor, non_blocking=True)
-    there = torch.cuda.Event()
+    there = torch.cuda.Event()  # type: ignore[no-untyped-call]
     there.record()
 
     def wait() -> Tensor:

@@ -23,6 +23,7 @@ from scrub.graph.node import Node
 from scrub.models.model import Model
 from scrub.paths.hashes import hash_graph, hash_of
 from scrub.paths.rules import held
+from scrub.plan.memory import fitting
 from scrub.plan.plan import compile_plan
 from scrub.plan.runner import Runner, on_its_way_back
 from scrub.study.binding import Batches, Members, Sizes, bind
@@ -53,12 +54,14 @@ class Evaluation:
 
     `sums` holds for each (metric, experiment) the sum over each example's scored positions, in the metric's unit;
     `values`, of the metrics that were asked for, every scored position, those of one example after those of another.
+    `batch` is how many examples were computed together at the most, where a card's memory decided that.
     """
 
     names: Sequence[Name]
     sums: Mapping[tuple[str, Name], Float[np.ndarray, " example"]]
     values: Mapping[tuple[str, Name], Float[np.ndarray, " scored"]]
     gates: Gates
+    batch: int | None = None
 
     def rows(self, metric: str) -> Float[np.ndarray, "experiment scored"]:
         """Stack every scored position of every experiment. Raises KeyError unless the metric's values were kept."""
@@ -156,16 +159,17 @@ class Evaluator:
         what is measured. Raises GateError if a gate fails, ScrubError if a batch needs more memory than there is.
         """
         gates = self.check(pairing)
-        size = self.settings.at_once(pairing.examples.context)
         order = pairing.order if members is None else members
+        runners = [self._runner(chunk, pairing) for chunk in range(len(self._chunks))]
+        fits = min((size for runner in runners if (size := self._room(runner, pairing)) is not None), default=None)
+        size = fits or self.settings.at_once(pairing.examples.context)
         batches = [order[start : start + size] for start in range(0, len(order), size)]
         sums: dict[tuple[str, Name], np.ndarray] = {}
         values: dict[tuple[str, Name], np.ndarray] = {}
         with bar_of("batches", self.settings.progress) as bar:
             what = f"{len(self.experiments)} experiments{on}"
             task = bar.add_task(what, total=len(batches) * len(self._chunks))
-            for chunk, of in enumerate(self._chunks):
-                runner = self._runner(chunk, pairing)
+            for runner, of in zip(runners, self._chunks, strict=True):
                 totals = _Totals(
                     pairing.examples, order if members is not None else None, of.names, self.metrics, values_of
                 )
@@ -174,7 +178,18 @@ class Evaluator:
                     bar.advance(task)
                 sums |= totals.sums
                 values |= totals.values
-        return Evaluation(self.experiments.names, sums, values, gates)
+        return Evaluation(self.experiments.names, sums, values, gates, fits)
+
+    def _room(self, runner: Runner, pairing: Pairing) -> int | None:
+        """Estimate how many examples a card has room for, unless somebody said how many; None on a CPU."""
+        if self.settings.batch is not None or (room := runner.place.bytes_for_a_batch) is None:
+            return None
+
+        def leaves(count: int) -> dict[Node, Tensor]:
+            largest = np.argsort(-pairing.examples.counts, kind="stable")[np.arange(count) % len(pairing.examples)]
+            return bind(runner.leaves, pairing, largest)[0]
+
+        return min(fitting(runner, leaves, room), len(pairing.examples))
 
     @staticmethod
     def _measured(

@@ -73,6 +73,7 @@ class Result:
     published: Mapping[str, float] = field(default_factory=dict)
     metric: str = "loss"
     unit: str = "nats"
+    batch: int | None = None  # sequences computed together, where a card's memory decided that
 
     @cached_property
     def _bootstrap(self) -> Bootstrap:
@@ -113,8 +114,9 @@ class Result:
     def measured_on(self) -> str:
         """The study, model and data, whichever the pairings."""
         length = f" of {self.context} positions" if self.context is not None else ""
+        together = f", {self.batch} at once" if self.batch is not None else ""
         return (
-            f"{self.study} on {self.model}, {self.data}: {len(self.positions)} sequences{length}, "
+            f"{self.study} on {self.model}, {self.data}: {len(self.positions)} sequences{length}{together}, "
             f"{int(self.positions.sum()) // self.draws:,} selected positions"
         )
 
@@ -209,6 +211,7 @@ class Result:
             "data": self.data,
             "sequences": len(self.positions),
             **({"context": self.context} if self.context is not None else {}),
+            **({"batch": self.batch} if self.batch is not None else {}),
             "positions": int(self.positions.sum()) // self.draws,
             "draws": self.draws,
             "seed": self.seed,

@@ -106,7 +106,8 @@ class Trial:
         sums: dict[tuple[str, Name], np.ndarray] = {}
         for number in range(settings.draws):
             on = f", draw {number + 1} of {settings.draws}" if settings.draws > 1 else ""
-            for key, values in made(self.pairing(number), on=on).sums.items():
+            found = made(self.pairing(number), on=on)
+            for key, values in found.sums.items():
                 sums[key] = sums[key] + values if key in sums else values
         by_role: dict[str, dict[str, np.ndarray]] = {role: {} for role in ROLES}
         for (role, name), values in sums.items():
@@ -130,6 +131,7 @@ class Trial:
             published=self.published,
             metric=self.study.metric.name,
             unit=self.study.metric.unit,
+            batch=found.batch,
         )
         return result.checked()
 

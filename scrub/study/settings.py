@@ -5,6 +5,7 @@ Nothing here imports torch before it is needed: command lines ask which options 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 SEQUENCES = 512
+USUAL_BATCH = 8
 DTYPES = ("float32", "float64", "bfloat16")
 USUAL_POSITIONS = 300  # of the sequences that a batch counts: of shorter ones, such as prompts, it has more
 WHITELIST, REPEATS, EVERY = "whitelist", "repeats", "all"
@@ -37,7 +39,7 @@ class Settings:
     sequences: int | None = None  # by default SEQUENCES, or as many as there are if the data hold fewer
     draws: int = 1
     seed: int = 0
-    batch: int = 8
+    batch: int | None = None  # sequences at once; by default USUAL_BATCH, or on a card as many as it has room for
     device: str = "auto"
     dtype: str = "float32"
     parts: tuple[str, ...] | None = None
@@ -58,16 +60,21 @@ class Settings:
             check_positions(self.positions)
         if self.dtype not in DTYPES:
             raise ScrubError(f"there is no dtype {self.dtype!r}: use one of {', '.join(DTYPES)}")
-        if self.device not in {"auto", "cpu", "cuda"}:
-            raise ScrubError(f"there is no device {self.device!r}: use auto, cpu or cuda")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", self.device):
+            raise ScrubError(
+                f"there is no device {self.device!r}: use auto, cpu or cuda (cuda:1 is the second of several)"
+            )
 
     @property
     def where(self) -> str:
         """The device that `device` means here. Raises ScrubError if there is none."""
         import torch
 
-        if self.device == "cuda" and not torch.cuda.is_available():
+        if self.device.startswith("cuda") and not torch.cuda.is_available():
             raise ScrubError("there is no CUDA device here: use --device cpu (or auto)")
+        there = torch.cuda.device_count()
+        if ":" in self.device and int(self.device.partition(":")[2]) >= there:
+            raise ScrubError(f"there is no device {self.device!r}: there are {there}, from cuda:0")
         return ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
 
     @property
@@ -79,8 +86,8 @@ class Settings:
         return dtype
 
     def at_once(self, positions: int) -> int:
-        """Count the sequences of so many positions that are computed together: shorter ones are many."""
-        return self.batch * max(1, USUAL_POSITIONS // positions)
+        """Count the sequences of so many positions that a CPU computes together: shorter ones are many."""
+        return (self.batch or USUAL_BATCH) * max(1, USUAL_POSITIONS // positions)
 
 
 def check_positions(positions: str) -> None:

@@ -21,6 +21,7 @@ from scrub.graph.ops import OPS
 from scrub.models.model import Model
 from scrub.paths.rules import Rule
 from scrub.paths.splits import Split
+from scrub.plan.memory import peak_bytes
 from scrub.study.draws import pair_up
 from scrub.study.evaluate import Evaluator, evaluate
 from scrub.study.experiments import UNSCRUBBED, Experiment, Experiments, Name, build
@@ -277,7 +278,7 @@ def test_a_name_is_its_text(model: Model) -> None:
 
 @pytest.mark.usefixtures("passed")
 def test_filling_up_changes_no_number(model: Model, examples: Examples, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a card, where all batches have the same shapes: fewer examples, scored positions and donors are filled up."""
+    """As on a card, where all batches have the same shapes: examples, scored positions and donors are filled up."""
     of = experiments(model, *RULES, "a1.ind/{q,k}/** -> rows like token", "a1.ind/v/** -> like first")
     classes = {"token": lambda tokens, _: tokens % 7, "first": lambda tokens, _: tokens[:, 0] % 2}
     pairing = pair_up(examples, of.draws, classes, model.tokenizer)
@@ -299,3 +300,37 @@ def test_filling_up_changes_no_number(model: Model, examples: Examples, monkeypa
     for one, other in ((found.sums, wanted.sums), (found.values, wanted.values)):
         assert one.keys() == other.keys()
         assert all(np.allclose(one[key], other[key], rtol=0, atol=1e-12) for key in one)
+
+
+@pytest.mark.usefixtures("passed")
+def test_a_batch_is_as_large_as_there_is_room_for(
+    model: Model, examples: Examples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a card, where its memory decides, unless somebody did."""
+    of, open_to_all = experiments(model, *RULES), replace(SETTINGS, batch=None)
+    pairing = pair_up(examples, of.draws)
+    made = Evaluator(model, of, studied(), open_to_all)
+    runner, longest = made._runner(0, pairing), np.argsort(-examples.counts, kind="stable")
+    room = peak_bytes(runner, scrub.study.evaluate.bind(runner.leaves, pairing, longest[:10])[0])
+    monkeypatch.setattr(scrub.plan.runner.Place, "bytes_for_a_batch", room)
+    found = made(pairing)
+    assert found.batch is not None
+    assert 8 <= found.batch <= 12
+    monkeypatch.setattr(scrub.plan.runner.Place, "bytes_for_a_batch", 1 << 40)
+    assert made(pairing).batch == COUNT
+    monkeypatch.setattr(scrub.plan.runner.Place, "bytes_for_a_batch", 1)
+    assert made(pairing).batch == 1
+    other = Evaluator(model, of, studied(), SETTINGS)(pairing)
+    assert other.batch is None
+    assert all(np.allclose(found.sums[key], other.sums[key], rtol=0, atol=1e-11) for key in other.sums)
+
+
+@pytest.mark.parametrize(("device", "there"), [("cuda:1", 2), ("cuda", 1)])
+def test_devices_have_numbers(monkeypatch: pytest.MonkeyPatch, device: str, there: int) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    assert Settings(device=device).where == device
+    with pytest.raises(ScrubError, match="'cuda:2'"):
+        _ = Settings(device="cuda:2").where
+    with pytest.raises(ScrubError, match="'cuda:one'"):
+        Settings(device="cuda:one")

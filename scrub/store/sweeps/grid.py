@@ -86,7 +86,7 @@ class Grid(BaseModel):
     context: int | None = None
     split: str | None = None
     column: str | None = None
-    batch: int = 8
+    batch: int | None = None
     device: str = "auto"
     dtype: str = "float32"
 

@@ -153,10 +153,10 @@ def sweep(
     """
     whole = studies if isinstance(studies, Grid) else Grid.make(studies=studies, **grid)
     settings = whole.settings()
-    on_gpu = settings.device == "cuda" if ray else settings.where == "cuda"
-    jobs = whole.on("cuda" if on_gpu else "cpu").jobs()
+    device = ("cpu" if settings.device == "auto" else settings.device) if ray else settings.where
+    jobs = whole.on(device.partition(":")[0]).jobs()  # a worker sees no GPU but its own
     folder = results if isinstance(results, Results) else Results(results, make=True)
-    with _workers(jobs[0].settings.device, workers, ray) as crew, Progress(crew.count, progress) as bar:
+    with _workers(device, workers, ray) as crew, Progress(crew.count, progress) as bar:
         return _Sweep(folder, crew, bar).run(jobs)
 
 

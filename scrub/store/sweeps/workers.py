@@ -88,14 +88,16 @@ def local_workers(count: int | None, device: str) -> Workers:
 
     Args:
         count: how many; by default one for each core that this process may use, or for each GPU.
-        device: "cpu", or "cuda": then worker i sees GPU i % n of the n that there are, and no other.
+        device: "cpu", or "cuda": worker i sees GPU i % n of the n that there are, and no other; with "cuda:1", each
+            sees only that one.
 
     A single worker on the CPU is this very process. Raises ScrubError for a count below 1, and where there is no GPU.
     """
     if count is not None and count < 1:
         raise ScrubError(f"{count} workers can't do anything: ask for at least 1")
-    if device == "cuda":
-        gpus = _gpus()
+    kind, _, number = device.partition(":")
+    if kind == "cuda":
+        gpus = _gpus()[int(number) :][:1] if number else _gpus()
         return _Processes([{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} for i in range(count or len(gpus))])
     if device != "cpu":
         raise ScrubError(f"there is no device {device!r} for workers: use cpu or cuda")

@@ -230,15 +230,24 @@ def test_by_default_there_are_as_many_as_cores_that_may_be_used() -> None:
         assert 1 <= workers.count <= len(os.sched_getaffinity(0))
 
 
-@pytest.mark.parametrize(("visible", "seen"), [(None, ["0", "1", "0"]), ("5, GPU-a,7", ["5", "GPU-a", "5"])])
-def test_a_worker_sees_one_gpu(monkeypatch: pytest.MonkeyPatch, visible: str | None, seen: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("device", "visible", "seen"),
+    [
+        ("cuda", None, ["0", "1", "0"]),
+        ("cuda", "5, GPU-a,7", ["5", "GPU-a", "5"]),
+        ("cuda:1", "5, GPU-a,7", ["GPU-a"]),
+    ],
+)
+def test_a_worker_sees_one_gpu(
+    monkeypatch: pytest.MonkeyPatch, device: str, visible: str | None, seen: list[str]
+) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert local_workers(None, "cuda").count == 2
-    with local_workers(3, "cuda") as workers:
-        futures = [workers.submit(i, lambda: os.environ["CUDA_VISIBLE_DEVICES"]) for i in range(3)]
+    assert local_workers(None, device).count == len(set(seen))
+    with local_workers(len(seen), device) as workers:
+        futures = [workers.submit(i, lambda: os.environ["CUDA_VISIBLE_DEVICES"]) for i in range(len(seen))]
         assert [future.result(SECONDS) for future in futures] == seen
 
 
