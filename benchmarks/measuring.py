@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch.profiler import ProfilerActivity, profile
 
 MEBI = 1 << 20
 RESAMPLES = 10_000
@@ -68,6 +69,17 @@ def ratio(above: Float[np.ndarray, " round"], below: Float[np.ndarray, " round"]
     drawn = np.random.default_rng(0).choice(each, size=(RESAMPLES, len(each)))
     low, high = np.quantile(np.median(drawn, 1), [0.025, 0.975])
     return Ratio(float(np.median(each)), float(low), float(high))
+
+
+def busy(work: Work) -> float | None:
+    """The share of a work's time in which the card computes; None without one."""
+    if not torch.cuda.is_available():
+        return None
+    seconds = timed(work)
+    with profile(activities=[ProfilerActivity.CUDA]) as seen:
+        work()
+        torch.cuda.synchronize()
+    return sum(event.self_device_time_total for event in seen.key_averages()) / 1e6 / seconds
 
 
 def peaks(makes: Sequence[Callable[[], Work]]) -> list[int]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Annotated
 
@@ -24,10 +25,11 @@ from torch import Tensor
 
 from scrub import Settings, prepare
 from scrub.graph.node import Node
-from scrub.plan.plan import Plan, compile_plan, compute
+from scrub.plan.plan import compute
 from scrub.plan.runner import Runner
 from scrub.study.binding import bind
-from scrub.study.metric import losses
+from scrub.study.evaluate import Evaluator
+from scrub.study.metric import LOSS
 from scrub.study.run import Trial
 from scrub.training.loss import Objective
 
@@ -48,41 +50,37 @@ def plain(make: Make) -> Work:
 
 
 def together(make: Make) -> Work:
-    """The whole study over all sequences, as `scrub run` computes it."""
+    """The whole study over all sequences, as `scrub run` computes it, to numbers on the host."""
     trial = make()
-    return _all_batches(trial, trial.plan())
+    return partial(_cleared(trial), trial.pairing(0))
 
 
 def alone(make: Make) -> Work:
     """The losses of the experiments one after the other."""
     trial = make()
-    works = [_all_batches(trial, compile_plan({"loss": losses(each.graph)})) for each in trial.experiments]
+    receipt, pairing = _cleared(trial).receipt(trial.pairing(0)), trial.pairing(0)
+    works = [
+        Evaluator(trial.model, replace(trial.experiments, scrubbed=(each,)), [LOSS], trial.settings, receipt=receipt)
+        for each in trial.experiments.scrubbed
+    ]
 
     def work() -> None:
         for each in works:
-            each()
+            each(pairing)
 
     return work
+
+
+def _cleared(trial: Trial) -> Evaluator:
+    """The evaluator of a study that has passed its gates, which aren't timed."""
+    evaluator = trial.evaluator()
+    evaluator.check(trial.pairing(0))
+    return evaluator
 
 
 def _batch(trial: Trial) -> int:
     """How many sequences are computed at once."""
     return trial.settings.at_once(trial.examples.context)
-
-
-def _all_batches(trial: Trial, plan: Plan) -> Work:
-    pairing, runner = trial.pairing(0), _runner(trial, plan)
-
-    def work() -> None:
-        for members in pairing.batches(_batch(trial)):
-            bound, _ = bind(runner.leaves, pairing, members, runner.place.device)
-            runner(bound)
-
-    return work
-
-
-def _runner(trial: Trial, plan: Plan) -> Runner:
-    return Runner(plan, trial.model.params, trial.examples.context, trial.settings.where)
 
 
 def breakdown(runner: Runner, leaves: Mapping[Node, Tensor]) -> Counter[str]:
@@ -101,7 +99,8 @@ def breakdown(runner: Runner, leaves: Mapping[Node, Tensor]) -> Counter[str]:
 
 def where_it_goes(trial: Trial) -> Counter[str]:
     """Seconds by operation, for the first batch of a study."""
-    runner, pairing = _runner(trial, trial.plan()), trial.pairing(0)
+    pairing = trial.pairing(0)
+    runner = Runner(trial.plan(), trial.model.params, trial.examples.context, trial.settings.where)
     bound, _ = bind(runner.leaves, pairing, next(pairing.batches(_batch(trial))), runner.place.device)
     return breakdown(runner, bound)
 

@@ -82,6 +82,14 @@ def test_every_head_ablated_and_patched(printed: Program) -> None:
     assert text.count("ablating every head") == text.count("patching every head") == 2
 
 
+def test_what_a_card_does_is_asked_of_the_cpu(printed: Program) -> None:
+    few = ("--device", "cpu", "--sequences", "2", "--batch", "2", "--shape", "tiny")
+    text = printed("card.py", "--only", "gpt2,xl,agree", *few)
+    assert text.count("float32") == text.count("bfloat16") == 1
+    assert "tiny's forward: " in text
+    assert text.count(": no number is further than 0.0e+00") == 4
+
+
 def numbers() -> Callable[[], object]:
     return lambda: np.ones(16 * MEBI, np.uint8).sum()
 
