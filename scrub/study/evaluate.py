@@ -196,7 +196,9 @@ class Evaluator:
         runner: Runner, pairing: Pairing, batches: Batches, keys: Sequence[tuple[str, Name]]
     ) -> Iterator[tuple[Members, Float[Tensor, "key batch some"], Bool[Tensor, "batch some"]]]:
         """Measure batch after batch: a card computes one while the next is bound and the last is looked at."""
-        sizes = Sizes.over(runner.leaves, pairing, batches) if runner.place.on_card else None
+        sizes = None
+        if batches and runner.place.on_card:  # all blocks of a sweep have one shape, too
+            sizes = Sizes.over(runner.leaves, pairing, [*batches, *pairing.batches(len(batches[0]))])
         before = None
         for batch in batches:
             with enough_memory(len(batch)):

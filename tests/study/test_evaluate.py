@@ -294,8 +294,13 @@ def test_filling_up_changes_no_number(model: Model, examples: Examples, monkeypa
     monkeypatch.setattr(scrub.study.evaluate, "bind", watched)
     monkeypatch.setattr(scrub.plan.runner.Place, "on_card", True)
     monkeypatch.setattr(scrub.plan.runner, "Replay", lambda run: run)
-    found = Evaluator(model, of, studied(), SETTINGS)(pairing, values_of=["loss", "kl"])
-    assert len(shapes) == 5
+    made = Evaluator(model, of, studied(), SETTINGS)
+    found = made(pairing, values_of=["loss", "kl"])
+    some = made(pairing, pairing.order[3:6])  # as a block of a sweep, which has the shapes of all
+    assert all(
+        np.allclose(some.sums[key], found.sums[key][pairing.order[3:6]], rtol=0, atol=1e-12) for key in found.sums
+    )
+    assert len(shapes) == 6
     assert all(each == shapes[0] for each in shapes)
     for one, other in ((found.sums, wanted.sums), (found.values, wanted.values)):
         assert one.keys() == other.keys()
