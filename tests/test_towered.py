@@ -99,6 +99,8 @@ def test_shapes_are_found_by_their_own_name_and_by_others(annotation: str):
     assert shaped(annotation, NAMES)
     assert not shaped("list[np.ndarray]", NAMES)
     assert not shaped("Unknown", NAMES)
+    assert shaped(Float[Tensor, " item"] | None, NAMES)
+    assert not shaped(np.ndarray, NAMES)
 
 
 NAMES = {"Float": Float, "Named": Float[Tensor, " item"], "Pairs": tuple[Float[Tensor, " item"], int], "np": np}

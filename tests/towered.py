@@ -15,7 +15,6 @@ from functools import cache, partial, wraps
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from inspect import Signature
-from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, TypeVar
 
@@ -60,7 +59,9 @@ def short(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
 
 def shaped(annotation: object, names: dict[str, Any]) -> bool:
     """Whether an annotation, as it is written, speaks of shapes: by itself, or by a name that stands for some."""
-    words = ast.walk(ast.parse(annotation, mode="eval")) if isinstance(annotation, str) else ()
+    if not isinstance(annotation, str):
+        return "jaxtyping" in f"{type(annotation).__module__} {annotation!r}"
+    words = ast.walk(ast.parse(annotation, mode="eval"))
     found = (names.get(word.id) for word in words if isinstance(word, ast.Name))
     return any("jaxtyping" in f"{type(each).__module__} {each!r}" for each in found)
 
@@ -108,7 +109,7 @@ def checked(function: Checked) -> Checked:
         answer = function(*args, **kwargs)
         given = short((answer,), {})
         if asked is None or given is None or (asked, given) not in passed:
-            result.append(answer)
+            result[:] = [answer]
             after()(*args, **kwargs)
             passed.add((asked, given))
         return answer
@@ -134,7 +135,7 @@ class Loader(SourceFileLoader):
 
 
 class Finder(MetaPathFinder):
-    """Finds the modules of a package that annotate shapes, before anything else does."""
+    """Finds the modules of a package, before anything else does."""
 
     def __init__(self, package: str) -> None:
         self.package = package
@@ -143,7 +144,7 @@ class Finder(MetaPathFinder):
         if name.partition(".")[0] != self.package:
             return None
         spec = PathFinder.find_spec(name, path, target)
-        if spec is None or spec.origin is None or "jaxtyping" not in Path(spec.origin).read_text():
+        if spec is None or spec.origin is None:
             return None
         spec.loader = Loader(name, spec.origin)
         return spec

@@ -62,9 +62,8 @@ class Node:
         return _intern(self.op, self.inputs, self.static, label)
 
 
-_FILL = [
-    vars(Node)[name].__set__ for name in ("op", "inputs", "static", "label", "_value")
-]  # though nodes never change
+# of a key's parts and the value: a node itself refuses to be changed
+_SETTERS = [vars(Node)[name].__set__ for name in ("op", "inputs", "static", "label", "_value")]
 
 
 def _intern(op: str, inputs: tuple[Node, ...], static: Static, label: str | None) -> Node:
@@ -74,8 +73,8 @@ def _intern(op: str, inputs: tuple[Node, ...], static: Static, label: str | None
         bare = tuple(i.value for i in inputs)
         value = None if label is None and bare == inputs else _intern(op, bare, static, None)
         found = object.__new__(Node)
-        for fill, part in zip(_FILL, (*key, value), strict=True):
-            fill(found, part)
+        for put, part in zip(_SETTERS, (*key, value), strict=True):
+            put(found, part)
         _interned[key] = found
     return found
 

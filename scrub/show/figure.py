@@ -1,4 +1,4 @@
-"""Figures: their themes, their colours, the tips on what they draw, and their bytes as a file."""
+"""Figures: the tips on what they draw, and their bytes as a file or within a page."""
 
 from __future__ import annotations
 
@@ -217,11 +217,12 @@ def _saved(figure: Figure, suffix: str, metadata: dict[str, None] | None, salt: 
         if engine:
             engine.execute(figure)
             figure.set_layout_engine("none")
-        # savefig would draw everything twice, first for a layout that is there already
-        writer: Any = get_registered_canvas_class(suffix[1:])(figure)
-        figure.dpi = 160
-        getattr(writer, f"print_{suffix[1:]}")(buffer, metadata=metadata)
-        figure.dpi = dpi
-        figure.set_canvas(canvas)
-        figure.set_layout_engine(engine)
+        try:  # savefig would draw everything twice, first for a layout that is there already
+            writer: Any = get_registered_canvas_class(suffix[1:])(figure)
+            figure.dpi = 160
+            getattr(writer, f"print_{suffix[1:]}")(buffer, metadata=metadata)
+        finally:
+            figure.dpi = dpi
+            figure.set_canvas(canvas)
+            figure.set_layout_engine(engine)
     return buffer.getvalue()

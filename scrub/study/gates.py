@@ -37,6 +37,7 @@ from scrub.study.binding import bind
 from scrub.study.draws import Pairing
 from scrub.study.experiments import Experiment, Experiments
 from scrub.study.held import stands_for
+from scrub.study.hypothesis import ALL
 from scrub.study.metric import losses
 from scrub.text.errors import GateError, ScrubError
 
@@ -137,22 +138,24 @@ def idle(of: Iterable[_Without]) -> list[str]:
 def ineffective(of: Iterable[_Without], basis: _Basis, pairing: Pairing, values: Held | None = None) -> list[str]:
     """Warn of every rule without which no loss would differ, though other paths are fed.
 
-    A rule is looked at once, in the experiment of its hypothesis that has fewest: a part, and not all of them.
+    A rule is looked at in each part of a hypothesis that has it, and not again in all parts together.
     """
     graphs: dict[str, Node] = {}
     changed: dict[str, str] = {}
     seen: set[tuple[str, Rule]] = set()
-    for without in sorted(of, key=lambda each: len(each.graphs)):
+    for without in of:
         whole = without.of
         graphs[whole.name] = whole.graph
         for rule, graph in without.graphs:
-            if graph is None or graph is whole.graph or (whole.name.hypothesis, rule) in seen:
+            if graph is None or graph is whole.graph:
                 continue
-            seen.add((whole.name.hypothesis, rule))
+            if whole.part == ALL and (whole.name.hypothesis, rule) in seen:
+                continue
             # what it holds then may have no value
             if values is None or not any(rule.holds for rule in whole.rules) or values.keys() >= set(held([graph])):
                 name = f"{whole.name}: the rule '{rule}'"
                 graphs[name], changed[name] = graph, whole.name
+                seen.add((whole.name.hypothesis, rule))
     # most rules change the target's logit in the first example, which costs no unembedding; only of the others losses
     # are compared
     logits = _Look({name: _target_logit(graph) for name, graph in graphs.items()}, values)

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from scrub.text.numbers import Interval
 
 RESAMPLES = 2000
-_BLOCKS = [200] * (RESAMPLES // 200)  # that are drawn together, so that they stay few beside the sequences
+DRAWN_TOGETHER = 1 << 18  # counts of sequences, of a few resamples: faster than one by one, and little memory
 COVERAGE_PERCENT = 95.0
 SMALLEST_P = 2 / (RESAMPLES + 1)  # that so many resamples can give, two-sided
 
@@ -32,7 +32,9 @@ class Bootstrap:
         stacked = np.vstack([sums, self.positions[None]])
         count = len(self.positions)
         rng = np.random.default_rng([self.seed, *b"bootstrap"])
-        draws = [rng.multinomial(count, np.full(count, 1 / count), some) for some in _BLOCKS]
+        some = max(1, DRAWN_TOGETHER // count)
+        sizes = (min(some, RESAMPLES - start) for start in range(0, RESAMPLES, some))
+        draws = (rng.multinomial(count, np.full(count, 1 / count), size) for size in sizes)
         totals = np.hstack([stacked.sum(1, keepdims=True), *(stacked @ times.T for times in draws)])
         with np.errstate(invalid="ignore"):  # a resample may hold no position: it counts for nothing
             return np.asarray(totals[:-1] / totals[-1])
