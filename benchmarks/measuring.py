@@ -75,11 +75,10 @@ def busy(work: Work) -> float | None:
     """The share of a work's time in which the card computes; None without one."""
     if not torch.cuda.is_available():
         return None
-    seconds = timed(work)
     with profile(activities=[ProfilerActivity.CUDA]) as seen:
-        work()
-        torch.cuda.synchronize()
-    return sum(event.self_device_time_total for event in seen.key_averages()) / 1e6 / seconds
+        seconds = timed(work)
+    kernels = (event for event in seen.key_averages() if not event.key.startswith(("Memcpy", "Memset")))
+    return sum(event.self_device_time_total for event in kernels) / 1e6 / seconds
 
 
 def peaks(makes: Sequence[Callable[[], Work]]) -> list[int]:

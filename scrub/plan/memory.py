@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 from scrub.graph.node import Node
 from scrub.plan.runner import Runner
 
+SMALL = 16, 32  # examples of batches that tell what more would need
 FUSED = torch.ops.aten.scaled_dot_product_attention.default  # which without numbers would have its pattern in memory
 
 
@@ -61,10 +62,15 @@ def peak_bytes(runner: Runner, leaves: Mapping[Node, Tensor]) -> int:
     return memory.most_bytes
 
 
-def fitting(runner: Runner, leaves_of: Callable[[int], Mapping[Node, Tensor]], most_bytes: int) -> int:
-    """Estimate how many examples fit into so many bytes together, from what one needs and another one beside it.
+def fitting(runner: Runner, leaves_of: Callable[[int], Mapping[Node, Tensor]], most: int, most_bytes: int) -> int:
+    """Find how many examples, at most `most`, fit into so many bytes together: at least one, whatever it needs.
 
-    `leaves_of(count)` are the leaves of a batch of so many. At least one, whatever it needs.
+    `leaves_of(count)` are the leaves of a batch of so many. From what two small batches need, seen to be so.
     """
-    one, two = (peak_bytes(runner, leaves_of(count)) for count in (1, 2))
-    return max(1, 1 + (most_bytes - one) // max(1, two - one))
+    few, more = (min(count, most) for count in SMALL)
+    needed, then = (peak_bytes(runner, leaves_of(count)) for count in (few, more))
+    each = max(1.0, (then - needed) / max(1, more - few))
+    fits = max(1, min(most, int(few + (most_bytes - needed) / each)))
+    while fits > 1 and peak_bytes(runner, leaves_of(fits)) > most_bytes:
+        fits = max(1, fits * 4 // 5)
+    return fits

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from scrub.graph.node import Node
-from scrub.plan.capture import Replay
+from scrub.plan.capture import Replay, Run
 from scrub.plan.leaves import constants, leaves_of
 from scrub.plan.plan import Plan
 
@@ -31,6 +33,10 @@ class Place:
     def on_card(self) -> bool:
         """Whether that is a GPU, which is kept busy: few large operations, shapes that stay, nothing waited for."""
         return torch.device(self.device).type == "cuda"
+
+    def current(self) -> AbstractContextManager[object]:
+        """Make a card the current one, to whose streams what asks for none refers."""
+        return torch.cuda.device(self.device) if self.on_card else nullcontext()
 
     @property
     def bytes_for_a_batch(self) -> int | None:
@@ -56,7 +62,7 @@ def on_its_way_back(tensor: Tensor) -> Callable[[], Tensor]:
     here = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
     here.copy_(tensor, non_blocking=True)
     there = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    there.record()
+    there.record(torch.cuda.current_stream(tensor.device))
 
     def wait() -> Tensor:
         there.synchronize()
@@ -89,7 +95,7 @@ class Runner:
         self.leaves = leaves_of(plan)
         self._constants = {**constants(self.leaves, params, positions, device), **(held or {})}
         self._kept = None if grad else self._compute_once()
-        self._run = Replay(self._compute) if replay and self.place.on_card and not grad else self._compute
+        self._replay = Replay(self._run()) if replay and self.place.on_card and not grad else None
 
     @property
     def once(self) -> dict[int, Tensor]:
@@ -99,10 +105,10 @@ class Runner:
     def __call__(self, bound: Mapping[Node, Tensor]) -> dict[str, Tensor]:
         """Compute the outputs for one batch, from the other leaves: tokens, donors, selected rows, targets."""
         with torch.inference_mode(not self.place.grad):
-            return self._run(bound)
+            return (self._replay or self._run())(bound)
 
-    def _compute(self, bound: Mapping[Node, Tensor]) -> dict[str, Tensor]:
-        return self.plan.run(self.once, bound, self.place.numbers_at_once)
+    def _run(self) -> Run:
+        return partial(self.plan.run, self.once, at_once=self.place.numbers_at_once)  # not of this runner: no cycle
 
     def _compute_once(self) -> dict[int, Tensor]:
         with torch.inference_mode(not self.place.grad):

@@ -34,8 +34,8 @@ class Sizes:
     def over(cls, leaves: Iterable[Node], pairing: Pairing, batches: Batches) -> Sizes:
         """Count the most of each that any of some batches has: filled up to that, all have the same shapes."""
         counts = [pairing.examples.counts[members] for members in batches]
-        sources = {leaf.arguments["source"] for leaf in leaves if leaf.op == "donor"}
-        by_row = [source for source in sources if isinstance(source, Draw)]
+        sources = {source for leaf in leaves if isinstance(source := leaf.arguments.get("source"), Draw)}
+        by_row = [source for source in sources if pairing.partners[source].ndim > 1]
         return cls(
             max(map(len, counts)),
             max(1, *(int(each.max()) for each in counts)),
@@ -88,7 +88,9 @@ def bind(
 
 
 def _filled(values: Int[np.ndarray, "*axis some"], size: int) -> Int[np.ndarray, "*axis size"]:
-    """Repeat the last value until there are so many."""
+    """Repeat the last value until there are so many; 0 where there is none."""
+    if not values.shape[-1]:
+        return np.zeros((*values.shape[:-1], size), dtype=values.dtype)
     return values[..., np.minimum(np.arange(size), values.shape[-1] - 1)]
 
 

@@ -25,7 +25,7 @@ from scrub.paths.hashes import hash_graph, hash_of
 from scrub.paths.rules import held
 from scrub.plan.memory import fitting
 from scrub.plan.plan import compile_plan
-from scrub.plan.runner import Runner, on_its_way_back
+from scrub.plan.runner import Place, Runner, on_its_way_back
 from scrub.study.binding import Batches, Members, Sizes, bind
 from scrub.study.draws import Pairing, pair_up
 from scrub.study.experiments import Experiments, Name
@@ -94,6 +94,7 @@ class Evaluator:
         self._gates: Gates | None = None
         self._held: dict[int, dict[Node, Tensor]] = {}
         self._runners: dict[int, Runner] = {}
+        self._room: dict[int, int] = {}
 
     @cached_property
     def _chunks(self) -> list[Experiments]:
@@ -160,8 +161,7 @@ class Evaluator:
         """
         gates = self.check(pairing)
         order = pairing.order if members is None else members
-        runners = [self._runner(chunk, pairing) for chunk in range(len(self._chunks))]
-        fits = min((size for runner in runners if (size := self._room(runner, pairing)) is not None), default=None)
+        fits = min(self._fits(chunk, pairing) for chunk in range(len(self._chunks))) if self._open else None
         size = fits or self.settings.at_once(pairing.examples.context)
         batches = [order[start : start + size] for start in range(0, len(order), size)]
         sums: dict[tuple[str, Name], np.ndarray] = {}
@@ -169,7 +169,8 @@ class Evaluator:
         with bar_of("batches", self.settings.progress) as bar:
             what = f"{len(self.experiments)} experiments{on}"
             task = bar.add_task(what, total=len(batches) * len(self._chunks))
-            for runner, of in zip(runners, self._chunks, strict=True):
+            for chunk, of in enumerate(self._chunks):
+                runner = self._runner(chunk, pairing)
                 totals = _Totals(
                     pairing.examples, order if members is not None else None, of.names, self.metrics, values_of
                 )
@@ -180,16 +181,22 @@ class Evaluator:
                 values |= totals.values
         return Evaluation(self.experiments.names, sums, values, gates, fits)
 
-    def _room(self, runner: Runner, pairing: Pairing) -> int | None:
-        """Estimate how many examples a card has room for, unless somebody said how many; None on a CPU."""
-        if self.settings.batch is not None or (room := runner.place.bytes_for_a_batch) is None:
-            return None
+    @property
+    def _open(self) -> bool:
+        """Whether a card's memory decides how many examples are computed together: nobody said how many."""
+        return self.settings.batch is None and Place(self.settings.where, grad=False).bytes_for_a_batch is not None
 
-        def leaves(count: int) -> dict[Node, Tensor]:
-            largest = np.argsort(-pairing.examples.counts, kind="stable")[np.arange(count) % len(pairing.examples)]
-            return bind(runner.leaves, pairing, largest)[0]
+    def _fits(self, chunk: int, pairing: Pairing) -> int:
+        """Find how many examples a card has room for with one of the plans, each of which keeps its share; once."""
+        if chunk not in self._room:
+            runner = self._runner(chunk, pairing)
 
-        return min(fitting(runner, leaves, room), len(pairing.examples))
+            def leaves(count: int) -> dict[Node, Tensor]:
+                return bind(runner.leaves, pairing, pairing.order[:count], "cpu")[0]
+
+            share = (runner.place.bytes_for_a_batch or 0) // len(self._chunks)
+            self._room[chunk] = fitting(runner, leaves, len(pairing.order), share)
+        return self._room[chunk]
 
     @staticmethod
     def _measured(
@@ -201,14 +208,14 @@ class Evaluator:
             sizes = Sizes.over(runner.leaves, pairing, [*batches, *pairing.batches(len(batches[0]))])
         before = None
         for batch in batches:
-            with enough_memory(len(batch)):
+            with runner.place.current(), enough_memory(len(batch)):
                 bound, real = bind(runner.leaves, pairing, batch, runner.place.device, sizes)
                 outputs = runner(bound)
-                measured = torch.stack([_a_number(outputs[":".join(key)]).expand(real.shape) for key in keys])
+                measured = torch.stack([_a_number(outputs[":".join(key)]).expand(real.shape) for key in keys]).double()
                 now = batch, on_its_way_back(measured), real
-                if before:
-                    yield before[0], before[1](), before[2]
-                before = now
+            if before:
+                yield before[0], before[1](), before[2]
+            before = now
         if before:
             yield before[0], before[1](), before[2]
 
@@ -216,7 +223,7 @@ class Evaluator:
 def _a_number(measured: Float[Tensor, "batch some numbers"]) -> Float[Tensor, "batch some"]:
     if measured.shape[-1] != 1:
         raise ScrubError(f"the metric gives {measured.shape[-1]} numbers a position: give one, as `pick` does")
-    return measured[..., 0].double()
+    return measured[..., 0]
 
 
 class _Totals:

@@ -60,7 +60,7 @@ class Settings:
             check_positions(self.positions)
         if self.dtype not in DTYPES:
             raise ScrubError(f"there is no dtype {self.dtype!r}: use one of {', '.join(DTYPES)}")
-        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", self.device):
+        if not re.fullmatch(r"auto|cpu|cuda(:(0|[1-9]\d?))?", self.device):
             raise ScrubError(f"there is no device {self.device!r}: use auto, cpu or cuda (cuda:1 is a second one)")
 
     @property

@@ -6,9 +6,11 @@ memory that they were recorded with.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import ref
 
 import pytest
 import torch
@@ -17,9 +19,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+import scrub.plan.capture
 from scrub.graph.node import Node
 from scrub.plan.capture import Replay
 from scrub.plan.plan import compile_plan
+from scrub.plan.runner import Runner
 
 
 class Tape(TorchDispatchMode):
@@ -57,7 +61,7 @@ def tapes(monkeypatch: pytest.MonkeyPatch) -> list[Tape]:
             yield
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", tape)
-    monkeypatch.setattr(torch.cuda, "graph", capturing)
+    monkeypatch.setattr(scrub.plan.capture, "capturing", capturing)
     return made
 
 
@@ -106,10 +110,33 @@ def test_a_card_that_refuses_is_told_of_once(
     def refuses(_: Tape) -> None:
         raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore of that")
 
-    monkeypatch.setattr(torch.cuda, "graph", refuses)
+    monkeypatch.setattr(scrub.plan.capture, "capturing", refuses)
     x = Node.__new__(Node)
     replay = Replay(lambda bound: {"y": bound[x] + 1})
     for number in range(4):
         assert float(replay({x: torch.tensor(float(number))})["y"]) == number + 1
     assert len(tapes) == 1
     assert capsys.readouterr().err.count("not permitted") == 1
+
+
+def test_what_looks_at_its_first_numbers_is_found_out(tapes: list[Tape], capsys: pytest.CaptureFixture[str]) -> None:
+    """What is frozen when it is captured shows with the next numbers."""
+    x = Node.__new__(Node)
+    replay = Replay(lambda bound: {"y": bound[x] * float(bound[x].sum())})
+    for number in range(1, 5):
+        assert float(replay({x: torch.full((1,), float(number))})["y"]) == number**2
+    assert len(tapes) == 1
+    assert "other bits" in capsys.readouterr().err
+
+
+def test_a_runner_is_freed_with_what_it_keeps(model: Small) -> None:
+    plan = compile_plan({"a": model.graph}, selected=False)
+    runner = Runner(plan, model.params, 7)
+    there = ref(runner)
+    gc.collect()
+    gc.disable()
+    try:
+        del runner
+        assert there() is None
+    finally:
+        gc.enable()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from project import tiny_model
 
+import scrub.plan.memory
 import scrub.plan.runner
 import scrub.study.evaluate
 import scrub.study.settings
@@ -23,7 +25,7 @@ from scrub.paths.rules import Rule
 from scrub.paths.splits import Split
 from scrub.plan.memory import peak_bytes
 from scrub.study.draws import pair_up
-from scrub.study.evaluate import Evaluator, evaluate
+from scrub.study.evaluate import Evaluation, Evaluator, evaluate
 from scrub.study.experiments import UNSCRUBBED, Experiment, Experiments, Name, build
 from scrub.study.gates import check_gates
 from scrub.study.hypothesis import split_roles
@@ -277,7 +279,10 @@ def test_a_name_is_its_text(model: Model) -> None:
 
 
 @pytest.mark.usefixtures("passed")
-def test_filling_up_changes_no_number(model: Model, examples: Examples, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("batch", [1, 3])  # one of them is all of examples without scored positions
+def test_filling_up_changes_no_number(
+    model: Model, examples: Examples, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
     """As on a card, where all batches have the same shapes: examples, scored positions and donors are filled up."""
     of = experiments(model, *RULES, "a1.ind/{q,k}/** -> rows like token", "a1.ind/v/** -> like first")
     classes = {"token": lambda tokens, _: tokens % 7, "first": lambda tokens, _: tokens[:, 0] % 2}
@@ -294,13 +299,14 @@ def test_filling_up_changes_no_number(model: Model, examples: Examples, monkeypa
     monkeypatch.setattr(scrub.study.evaluate, "bind", watched)
     monkeypatch.setattr(scrub.plan.runner.Place, "on_card", True)
     monkeypatch.setattr(scrub.plan.runner, "Replay", lambda run: run)
-    made = Evaluator(model, of, studied(), SETTINGS)
+    monkeypatch.setattr(scrub.plan.runner.Place, "current", lambda _: nullcontext())
+    made = Evaluator(model, of, studied(), replace(SETTINGS, batch=batch))
     found = made(pairing, values_of=["loss", "kl"])
     some = made(pairing, pairing.order[3:6])  # as a block of a sweep, which has the shapes of all
     assert all(
         np.allclose(some.sums[key], found.sums[key][pairing.order[3:6]], rtol=0, atol=1e-12) for key in found.sums
     )
-    assert len(shapes) == 6
+    assert len(shapes) == {1: COUNT + 3, 3: 6}[batch]
     assert all(each == shapes[0] for each in shapes)
     for one, other in ((found.sums, wanted.sums), (found.values, wanted.values)):
         assert one.keys() == other.keys()
@@ -314,17 +320,19 @@ def test_a_batch_is_as_large_as_there_is_room_for(
     """As on a card, where its memory decides, unless somebody did."""
     of, open_to_all = experiments(model, *RULES), replace(SETTINGS, batch=None)
     pairing = pair_up(examples, of.draws)
-    made = Evaluator(model, of, studied(), open_to_all)
-    runner, longest = made._runner(0, pairing), np.argsort(-examples.counts, kind="stable")
-    room = peak_bytes(runner, scrub.study.evaluate.bind(runner.leaves, pairing, longest[:10])[0])
-    monkeypatch.setattr(scrub.plan.runner.Place, "bytes_for_a_batch", room)
-    found = made(pairing)
+    monkeypatch.setattr(scrub.plan.memory, "SMALL", (2, 4))
+
+    def measured(room: int) -> Evaluation:
+        monkeypatch.setattr(scrub.plan.runner.Place, "bytes_for_a_batch", room)
+        return Evaluator(model, of, studied(), open_to_all)(pairing)
+
+    runner = Evaluator(model, of, studied(), SETTINGS)._runner(0, pairing)
+    room = peak_bytes(runner, scrub.study.evaluate.bind(runner.leaves, pairing, pairing.order[:10])[0])
+    found = measured(room)
     assert found.batch is not None
-    assert 8 <= found.batch <= 12
-    monkeypatch.setattr(scrub.plan.runner.Place, "bytes_for_a_batch", 1 << 40)
-    assert made(pairing).batch == COUNT
-    monkeypatch.setattr(scrub.plan.runner.Place, "bytes_for_a_batch", 1)
-    assert made(pairing).batch == 1
+    assert 7 <= found.batch <= 10
+    assert measured(1 << 40).batch == COUNT
+    assert measured(1).batch == 1
     other = Evaluator(model, of, studied(), SETTINGS)(pairing)
     assert other.batch is None
     assert all(np.allclose(found.sums[key], other.sums[key], rtol=0, atol=1e-11) for key in other.sums)

@@ -98,6 +98,8 @@ def local_workers(count: int | None, device: str) -> Workers:
     kind, _, number = device.partition(":")
     if kind == "cuda":
         gpus = _gpus()[int(number) :][:1] if number else _gpus()
+        if not gpus:
+            raise ScrubError(f"there is no device {device!r}: they are counted from cuda:0")
         return _Processes([{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} for i in range(count or len(gpus))])
     if device != "cpu":
         raise ScrubError(f"there is no device {device!r} for workers: use cpu or cuda")
