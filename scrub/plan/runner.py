@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -108,7 +107,8 @@ class Runner:
             return (self._replay or self._run())(bound)
 
     def _run(self) -> Run:
-        return partial(self.plan.run, self.once, at_once=self.place.numbers_at_once)  # not of this runner: no cycle
+        plan, once, at_once = self.plan, self.once, self.place.numbers_at_once  # and not this runner: no cycle
+        return lambda bound: plan.run(once, bound, at_once)
 
     def _compute_once(self) -> dict[int, Tensor]:
         with torch.inference_mode(not self.place.grad):
