@@ -108,7 +108,7 @@ def agree(sequences: int, device: str, console: Console) -> None:
     """Print how far what four commands give is from the same on the CPU."""
     pairs = prompt_pairs("attn2l", count=sequences)
     commands: dict[str, Callable[[Settings], pd.DataFrame]] = {
-        "run": lambda settings: prepare("induction", settings=settings).run().frame(),
+        "run": lambda settings: prepare("induction/naive", settings=settings).run().frame(),
         "ablate": lambda settings: ablate("attn2l", pairs, "heads", settings=settings).frame(),
         "patch": lambda settings: patch("attn2l", pairs, settings=settings).frame(),
         "heads": lambda settings: study_heads("attn2l", count=sequences, settings=settings).frame(),

@@ -103,15 +103,18 @@ def test_two_models_of_one_name_are_told_apart_by_their_weights(model: Model) ->
     assert third.about["weights_hash"] == second.about["weights_hash"]
 
 
-def test_an_object_of_transformers_is_swept_as_any_model(sweeping: Path) -> None:  # noqa: ARG001 - where it runs
+def test_an_object_of_transformers_is_swept_as_any_model_by_any_number_of_workers(sweeping: Path) -> None:
     theirs = double(small_gpt2(vocab_size=11, n_ctx=7, d_model=10)).theirs
     theirs.config.roles = ROLES
-    tokens = np.random.default_rng(3).integers(0, 11, (37, 8))
+    rng = np.random.default_rng(3)
+    tokens, mask = rng.integers(0, 11, (37, 8)), rng.random((37, 7)) < 0.4
     wanted = load_model(theirs, torch.float64).weights_hash
     for models in (theirs, [theirs], (theirs,)):
-        grid = Grid(studies="one", models=models, data=tokens, dtype="float64")
+        grid = Grid(studies="one", models=models, data=(tokens, mask), dtype="float64")
         assert grid.trial().model.weights_hash == wanted
-    assert sweep(grid, workers=2, progress=False).only().about["weights_hash"] == wanted
+    swept = [sweep(grid, results=f"by {count}", workers=count, progress=False) for count in (1, 2)]
+    assert [each.only().about["weights_hash"] for each in swept] == [wanted] * 2
+    same_bits(sweeping / "by 1", sweeping / "by 2")
     with pytest.raises(ScrubError, match="3 is no model: give a name, a path"):
         sweep("one", models=3, data=tokens, workers=1, **FAST)
 
@@ -121,13 +124,9 @@ def test_tokens_in_memory_with_their_own_mask(sweeping: Path) -> None:  # noqa: 
     tokens, mask = rng.integers(0, 11, (37, 8)), rng.random((37, 7)) < 0.4
     for data in ((tokens, mask), torch.tensor(tokens)):
         masked = isinstance(data, tuple)
-        counts = (1, 2) if masked else (1,)
-        swept = [
-            sweep("one", results=f"{masked}{n}", data=data, workers=n, **{**FAST, "sequences": None}) for n in counts
-        ]
-        assert not [failure for each in swept for failure in each.failures]
-        same_bits(Path(f"{masked}1"), Path(f"{masked}{counts[-1]}"))
-        (stored,) = swept[-1].studies()
+        swept = sweep("one", results=str(masked), data=data, workers=1, **{**FAST, "sequences": None})
+        assert not swept.failures
+        (stored,) = swept.studies()
         assert (stored.examples.tokens == tokens).all()
         assert (stored.examples.scored == (mask if masked else True)).all()
     failed = sweep("one", data=[tokens + 1000, "words"], workers=1, **FAST)

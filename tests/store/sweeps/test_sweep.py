@@ -72,10 +72,10 @@ def test_the_bits_do_not_depend_on_the_workers(sweeping: Path) -> None:
     """Nor does what fails, of a grid where a hypothesis matches nothing, and two features share a name."""
     make_study(sweeping, "three", like=LIKE.replace("% 3", "% 2"), lost=KEEP.replace("a0.prev ", "a7.prev "))
     grid: dict[str, Any] = {"studies": ["one", "two", "three"], "draws": 2, **FAST}
-    swept = [sweep(results=f"by {count}", workers=count, **grid) for count in (1, 3)]  # each one imports torch anew
+    swept = [sweep(results=f"by {count}", workers=count, **grid) for count in (1, 2)]  # each one imports torch anew
     for each in swept:
         assert [failure.hypothesis for failure in each.failures] == ["lost"]
-    same_bits(sweeping / "by 1", sweeping / "by 3")
+    same_bits(sweeping / "by 1", sweeping / "by 2")
 
 
 def test_nothing_is_computed_twice(sweeping: Path, monkeypatch: pytest.MonkeyPatch) -> None:
