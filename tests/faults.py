@@ -98,6 +98,26 @@ GUARDS: dict[str, tuple[str, ...]] = {
 # Faults that change no number, by place, what stood there, and what stands there instead.
 EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("plan/runner.py:<module>", "NUMBERS_ON_CARD = 1 << 27", "NUMBERS_ON_CARD = 2 << 27"): "only how fast a card is",
+    (
+        "plan/capture.py:Replay._replay",
+        "non_blocking=True",
+        "non_blocking=False",
+    ): "only how long the host waits",
+    (
+        "plan/capture.py:Replay._capture",
+        "replayed[name], value",
+        "value, replayed[name]",
+    ): "equal is equal the other way round",
+    (
+        "plan/capture.py:_equal",
+        "one.nan_to_num(), other.nan_to_num()",
+        "other.nan_to_num(), one.nan_to_num()",
+    ): "equal is equal the other way round",
+    (
+        "plan/capture.py:_equal",
+        "one.isnan(), other.isnan()",
+        "other.isnan(), one.isnan()",
+    ): "equal is equal the other way round",
     ("graph/ops.py:take_rows", "x.movedim(-2, 1)", "x.movedim(1, -2)"): "of three or four axes it is the same one",
     ("graph/ops.py:transpose", "return table.T.contiguous()", "return table.T"): "the same numbers in another order",
     (

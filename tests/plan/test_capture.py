@@ -104,6 +104,18 @@ def test_what_can_not_be_captured_runs_as_it_is(tapes: list[Tape], capsys: pytes
     assert "other bits" in said
 
 
+def test_what_is_no_number_is_another_bit(tapes: list[Tape], capsys: pytest.CaptureFixture[str]) -> None:
+    """0 in place of NaN isn't the same, and NaN is."""
+    x = Node.__new__(Node)
+    calls = iter([0, 0, torch.nan])
+    replay = Replay(lambda bound: {"y": bound[x] * torch.nan + next(calls, 0)})
+    for _ in range(4):
+        assert bool(replay({x: torch.ones(1)})["y"].isnan())
+    assert len(tapes) == 1
+    assert not capsys.readouterr().err
+    assert not scrub.plan.capture._equal(torch.tensor([torch.nan]), torch.zeros(1))
+
+
 def test_a_card_that_refuses_is_told_of_once(
     monkeypatch: pytest.MonkeyPatch, tapes: list[Tape], capsys: pytest.CaptureFixture[str]
 ) -> None:
