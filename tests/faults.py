@@ -130,6 +130,16 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "isinstance(r.source, Draw) and r.source.by_row",
         "(isinstance(r.source, Draw))",
     ): "without rows of donors there is nothing to gather",
+    (
+        "paths/sites.py:_before",
+        "number.isdecimal() and len(number) < 5 and int(number) <= layers",
+        "number.isdecimal() and (len(number) <= 5) and int(number) <= layers",
+    ): "a number so long is beyond any model's layers",
+    (
+        "paths/sites.py:_before",
+        "number.isdecimal() and len(number) < 5 and int(number) <= layers",
+        "number.isdecimal() and len(number) < 6 and int(number) <= layers",
+    ): "a number so long is beyond any model's layers",
     ("paths/sources.py:Source", "rank: ClassVar[int] = 2", "rank: ClassVar[int] = 3"): "after the others all the same",
     ("paths/sources.py:Reference", "rank = 0", "rank = 1"): "x comes before y by name too",
     ("paths/hashes.py:<module>", "HASH_DIGITS = 32", "HASH_DIGITS = 33"): "more digits tell no less apart",

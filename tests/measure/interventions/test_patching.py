@@ -277,6 +277,8 @@ def test_sweeps_name_every_site() -> None:
     into = [f"a1.0/k/{each}" for each in ("emb", "m0", "a0.0", "a0.1", "a0.2")]
     assert sweep("a1.0/k/*", graph) == into
     assert sweep("m0/*", graph) == ["m0/emb", "m0/a0.0", "m0/a0.1", "m0/a0.2"]
+    with pytest.raises(ScrubError, match="no sweep over 'neurons'"):
+        sweep("neurons", graph)
 
 
 @pytest.mark.parametrize(
