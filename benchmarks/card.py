@@ -2,9 +2,9 @@
 
 Prints, from one run, what studies cost through the evaluator to numbers on the host: milliseconds, multiples of a plain
 forward pass with its full cross entropy (launched operation by operation, and captured as one), and the share of the
-time in which the card computes. Then the rate of a forward pass of GPT-2 XL's shape beside that of one large product,
-what `scrub run induction` takes from start to end, and how far four commands are from the same on the CPU. Each part
-takes less than four minutes on an H100.
+time in which the card computes. Then (`xl`) the rate of a forward pass's products with weights, of GPT-2 XL's shape,
+beside that of one large product, what `scrub run induction` takes from start to end, and how far four commands are from
+the same on the CPU.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def plain(model: Model, tokens: torch.Tensor, captured: bool) -> Work:
 
 
 def cost(name: str, make: Callable[[], Trial], repeats: int, table: Table) -> None:
-    """Add what a study costs, all of its sequences in one batch after the other."""
+    """Add what a study costs, and forward passes over as many batches of its sequences."""
     trial = make()
     batch = trial.settings.at_once(trial.examples.context)
     tokens = torch.from_numpy(trial.examples.tokens).to(trial.model.device)
@@ -91,7 +91,7 @@ def _gpt2(shape: str, device: str, dtype: str) -> Trial:
 
 
 def rate(shape: str, device: str, repeats: int, console: Console) -> None:
-    """Print the rate of a forward pass of a shape beside that of one large product, in bfloat16."""
+    """Print the rate of a forward pass's products with weights beside that of one large product, in bfloat16."""
     side = SQUARE if device != "cpu" else 64
     model = random_model(shape).to(torch.bfloat16, device)
     tokens = torch.zeros(4, model.n_ctx + 1, dtype=torch.long, device=device)
@@ -142,7 +142,7 @@ def main(
     console.print(table)
     if "xl" in parts:
         with torch.inference_mode():
-            rate(shape, device, repeats, console)
+            rate("gpt2-xl" if device != "cpu" else shape, device, repeats, console)
     if "run" in parts:
         command = [sys.executable, "-m", "scrub", "run", "induction", "--device", device]
         seconds = timed(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))

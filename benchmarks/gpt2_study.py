@@ -57,6 +57,9 @@ CONFIGS = {
         layer_norm_eps=1e-5,
     ),
 }
+CONFIGS["gpt2-xl"] = CONFIGS["gpt2"].model_copy(
+    update={"n_layers": 48, "n_heads": 25, "d_model": 1600, "d_mlp": 6400}
+)  # of which only the forward pass is timed
 HYPOTHESES = {
     "embeddings": """
         splits  **/a*.ind/k/a*.prev              by mask "previous"
@@ -104,7 +107,7 @@ HYPOTHESES = {
 
 def random_model(shape: str) -> Model:
     """A model of random weights, with roles."""
-    config = CONFIGS[shape].model_copy(update={"roles": ROLES[shape]})
+    config = CONFIGS[shape].model_copy(update={"roles": ROLES.get(shape, {})})
     return make_model(shape, config, initial_parameters(gpt2.lower(config), 0))
 
 

@@ -133,11 +133,12 @@ def themed_svg(draw: Callable[[Theme], Figure], name: str = "scrub", says: str =
             element.set("class", styles.setdefault((light, dark), f"{slug}-{len(styles)}"))
         elif style:
             element.set("style", style)
-        for at, image in reversed([(at, each) for at, each in enumerate(element) if each.tag == f"{{{_SVG}}}image"]):
-            both = [_painted(image, ground) for ground in GROUNDS]
+    for parent in list(root.iter()):
+        for image in parent.findall(f"{{{_SVG}}}image"):
+            at, both = list(parent).index(image), [_painted(image, ground) for ground in GROUNDS]
             for each, shown in zip(both, (_HERE, _HERE[::-1]), strict=True):
                 each.set("class", styles.setdefault(shown, f"{slug}-{len(styles)}"))
-            element[at : at + 1] = both
+            parent[at : at + 1] = both
     rules = ["".join(f".{style}{{{pair[ground]}}}" for pair, style in styles.items()) for ground in GROUNDS]
     sheet = ElementTree.Element(f"{{{_SVG}}}style")
     sheet.text = f"{rules[0]}@media screen and (prefers-color-scheme:dark){{{rules[1]}}}"
