@@ -14,6 +14,7 @@ from scrub.graph.ops import OPS
 from scrub.models.families import ModelConfig, gpt2
 from scrub.models.families.attention_only import Config
 from scrub.models.model import lower
+from scrub.paths.pattern import Pattern
 from scrub.paths.rules import Rule, resample
 from scrub.paths.splits import Roles, Split
 from scrub.plan.leaves import every_row, leaves_of
@@ -89,6 +90,14 @@ class Small:
 
     def logits(self, graph: Node, selected: bool = False) -> Tensor:
         return self.run({"logits": graph}, selected)["logits"]
+
+
+def split_roles(graph: Node, roles: Roles = ROLES) -> Node:
+    """Every layer with roles split into their heads and the rest, one split after the other."""
+    for layer in sorted({at for heads in roles.values() for at, _ in heads}):
+        names = tuple(role for role, heads in roles.items() if any(at == layer for at, _ in heads))
+        graph = Split(Pattern(f"**/a{layer}"), "heads", names).apply(graph, roles)
+    return graph
 
 
 def rules(graph: Node, *texts: str) -> Node:

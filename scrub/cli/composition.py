@@ -10,6 +10,7 @@ import typer
 from scrub.cli import options
 from scrub.cli.given import given_heads
 from scrub.cli.outputs import check_outputs, console, write_outputs
+from scrub.text.errors import ScrubError
 
 if TYPE_CHECKING:
     from scrub.measure.weights.links import Links
@@ -32,11 +33,17 @@ def composition(
     json: Json = None,
 ) -> None:
     """Q-, K- and V-composition scores between heads, beside those of random matrices."""
+    from scrub.measure.heads.score import head_name
     from scrub.measure.weights.composition import composition as measure
     from scrub.models.model import load_model
 
     check_outputs(json)
-    found = measure(load_model(model), draws, seed).between(from_, to)
+    loaded = load_model(model)
+    writers, readers = (
+        [head_name(each) for each in given_heads(text, loaded.graph, loaded.roles)] if text else None
+        for text in (from_, to)
+    )
+    found = measure(loaded, draws, seed).between(writers, readers)
     _tell(found, top, json)
 
 
@@ -60,7 +67,10 @@ def readers(
     if head is None:
         found = layer_readers(loaded, draws, seed)
     else:
-        found = measure(loaded, given_heads(head, {})[0], draws, seed)
+        wanted = given_heads(head, loaded.graph, loaded.roles)
+        if len(wanted) > 1:
+            raise ScrubError(f"{head!r} means {len(wanted)} heads, and what reads one is looked at: name one of them")
+        found = measure(loaded, wanted[0], draws, seed)
     _tell(found, top, json)
 
 

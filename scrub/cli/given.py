@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scrub.text.errors import ScrubError
 from scrub.text.files import shown
+
+if TYPE_CHECKING:
+    from scrub.graph.node import Node
+    from scrub.paths.splits import Roles
 
 
 def split_parts(parts: str | None) -> tuple[str, ...] | None:
@@ -37,17 +40,19 @@ def given_seeds(text: str | None) -> tuple[int, ...] | None:
     return tuple(map(int, found))
 
 
-def given_heads(text: str, roles: Mapping[str, Sequence[tuple[int, int]]]) -> list[tuple[int, int]]:
-    """Read a head such as `1.3`, also as the site `a1.3`, or a role, as (layer, head) pairs.
+def given_heads(text: str, graph: Node, roles: Roles) -> list[tuple[int, int]]:
+    """Read heads as rules name them (`a1.3`, `a1.ind`, `a1`), also `1.3` or `ind`, as (layer, head) pairs.
 
-    Raises ScrubError for what is neither.
+    Raises ScrubError for what means no head of the model.
     """
-    if matched := re.fullmatch(r"a?(\d{1,9})\.(\d{1,9})", text.strip()):
-        return [(int(matched[1]), int(matched[2]))]
-    if text not in roles:
+    from scrub.paths.cut import meant
+
+    step = text.strip()
+    written = f"a*.{step}" if step in roles else f"a{step}" if step[:1].isdecimal() else step
+    if not (found := meant(written, graph, roles)):
         known = f", or one of the roles {', '.join(roles)}" if roles else ""
-        raise ScrubError(f"{text!r} is no head: write LAYER.HEAD, as in 1.3{known}")
-    return list(roles[text])
+        raise ScrubError(f"{text!r} is no head of this model: write LAYER.HEAD, as in 1.3{known}")
+    return [(layer, head) for layer, heads in found.items() for head in heads]
 
 
 def given_parameters(texts: list[str] | None) -> dict[str, tuple[str | int | float, ...]]:

@@ -64,7 +64,7 @@ def mechanism(
     loaded = load_model(model)
     if head is None and not loaded.roles.get("ind"):
         raise ScrubError(f"{loaded.name} has no head of the role 'ind': give one with --head, as in --head 1.3")
-    heads = given_heads(head, loaded.roles) if head else [loaded.roles["ind"][0]]
+    heads = given_heads(head, loaded.graph, loaded.roles) if head else [loaded.roles["ind"][0]]
     text = examples_for(loaded, data, settings.sequences, context=settings.context)
     selected = scored_at(positions, text, DEFAULT)
     found = [

@@ -12,11 +12,12 @@ no site has them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from scrub.graph.masks import spans
 from scrub.graph.node import Node
+from scrub.paths.cut import meant
 from scrub.paths.locate import below
 from scrub.paths.pattern import Pattern
 from scrub.paths.splits import Roles, Split, attention_heads
@@ -24,6 +25,8 @@ from scrub.text.errors import ScrubError
 
 STREAM = "stream "
 _SLOTS = {"q", "k", "v"}
+Part = tuple[int, int] | str
+_JOINED = re.compile(r"\+(?=\s*(?:[am]\d|emb|stream))")  # else + joins heads of a layer, as in a1.3+4
 _SWEEP = re.compile(r"^(heads|layers|attention|mlps|streams)$|/\*$")
 
 
@@ -36,13 +39,14 @@ class Site:
     written: tuple[str, ...] = ()  # of a residual stream: the components that it is the sum of
     readers: tuple[str, ...] = ()  # and those that read it, besides the output
     positions: str | None = None
+    parts: tuple[frozenset[Part], ...] = ()  # what each step but slots means: heads as (layer, head), or a component
 
     @property
     def inner(self) -> list[Pattern]:
         """The patterns of the site at all positions: on every path that it is the end of."""
         written = _alternatives(self.written)
         if not self.written:
-            return [Pattern("/".join(["**", *(_alternatives([step]) for step in self.steps)]))]
+            return [Pattern("/".join(["**", *self.steps]))]
         heads, mlps = ([label for label in self.readers if label[0] == kind] for kind in "am")
         texts = [written]
         texts += [f"**/{_alternatives(heads)}/{{q,k,v}}/{written}"] if heads else []
@@ -62,13 +66,13 @@ class Site:
     @property
     def attention(self) -> Pattern:
         """The pattern of the slots that make the attention pattern of heads or a layer, where those are split too."""
-        return Pattern(f"**/{_alternatives([*self.steps, f'{self.steps[-1]}[*]'])}/{{q,k}}")
+        steps = Pattern(self.steps[-1]).alternatives[0]
+        return Pattern(f"**/{_alternatives([*steps, *(f'{step}[*]' for step in steps)])}/{{q,k}}")
 
     @property
-    def groups(self) -> list[tuple[str, str]]:
-        """The (layer, heads) that it has to be told apart by: ("a1", "3")."""
-        named = (re.fullmatch(r"(a\d+)\.(.+)", step) for step in self.steps)
-        return [(match[1], match[2]) for match in named if match]
+    def heads(self) -> set[tuple[int, int]]:
+        """The heads that its last component is, as (layer, head)."""
+        return {part for part in self.parts[-1] if isinstance(part, tuple)} if self.parts else set()
 
 
 def components(graph: Node) -> list[str]:
@@ -132,7 +136,7 @@ def read_sites(text: str, graph: Node, roles: Roles, positions: str | None = Non
     """
     if positions is not None:
         spans(positions)
-    sites = [_site(part.strip(), graph, roles, positions) for part in text.split("+")]
+    sites = [_site(part.strip(), graph, roles, positions) for part in _JOINED.split(text)]
     for site in sites:
         if site.positions is not None and (same := next((e for e in sites if _overlap(site, e)), None)):
             raise ScrubError(
@@ -142,27 +146,11 @@ def read_sites(text: str, graph: Node, roles: Roles, positions: str | None = Non
     return sites
 
 
-def splits_of(sites: Iterable[Site]) -> list[Split]:
-    """List the splits that tell these sites apart from the rest of the model."""
-    groups: dict[str, dict[str, None]] = {}
-    for site in sites:
-        for layer, name in site.groups:
-            groups.setdefault(layer, {})[name] = None
-    by_heads = [Split(Pattern(f"**/{layer}"), "heads", tuple(names)) for layer, names in groups.items()]
-    return by_heads + list(dict.fromkeys(split for site in sites for split in site.splits))
-
-
 def _overlap(site: Site, other: Site) -> bool:
     """Tell whether what is split of a site by positions stands in the other too."""
     if site is other:
         return False
-    last = next((step for step in reversed(site.steps) if step not in _SLOTS), "")
-    steps = {*other.steps, *other.written} - _SLOTS
-    return bool(site.written or other.written) or any(_whole(last, e) or _whole(e, last) for e in steps)
-
-
-def _whole(step: str, part: str) -> bool:
-    return step == part or step == part.partition(".")[0]
+    return bool(site.written or other.written) or any(site.parts[-1] & part for part in other.parts)
 
 
 def _site(text: str, graph: Node, roles: Roles, everywhere: str | None) -> Site:
@@ -174,24 +162,26 @@ def _site(text: str, graph: Node, roles: Roles, everywhere: str | None) -> Site:
     if where.startswith(STREAM.strip()):
         before = _before(where, text, graph, written)
         return replace(site, steps=(), written=before, readers=tuple(written[len(before) :]))
+    parts = []
     for place, step in enumerate(site.steps):
-        slot = step in _SLOTS and place > 0 and site.steps[place - 1].startswith("a")
-        if not slot and not _there(step, graph, roles, written):
-            layers = attention_heads(graph)
-            raise ScrubError(
-                f"{text!r} is no site of this model: {step!r} is none of {', '.join(written)}, nor one of the heads "
-                f"a0.0 to a0.{max(layers.get(0, (0,)))}; write a1.3, a1.3/k (slot), a1.3/k/a0.1 (edge) or 'stream 1'"
-            )
-    return site
+        if step in _SLOTS and place > 0 and site.steps[place - 1].startswith("a"):
+            continue
+        alternatives = Pattern(step or " ").alternatives[0]
+        parts.append(frozenset[Part]().union(*(_means(text, each, graph, roles) for each in alternatives)))
+    return replace(site, parts=tuple(parts))
 
 
-def _there(step: str, graph: Node, roles: Roles, written: Sequence[str]) -> bool:
-    layer, dot, name = step.partition(".")
-    if layer not in written or not dot:
-        return step in written
-    number = int(layer[1:]) if layer[1:].isdecimal() and layer[0] == "a" else -1
-    of_layer = {str(head) for head in attention_heads(graph).get(number, ())}
-    return name in of_layer or any(at == number for at, _ in roles.get(name, ()))
+def _means(text: str, step: str, graph: Node, roles: Roles) -> set[Part]:
+    """Find the heads or the component that one step of a site means. Raises ScrubError if it is neither."""
+    heads: set[Part] = {(layer, head) for layer, of in meant(step, graph, roles).items() for head in of}
+    written = components(graph)
+    if not heads and step not in written:
+        last = max(attention_heads(graph).get(0, (0,)))
+        raise ScrubError(
+            f"{text!r} is no site of this model: {step!r} is none of {', '.join(written)}, nor one of the heads "
+            f"a0.0 to a0.{last}; write a1.3, a1.3/k (slot), a1.3/k/a0.1 (edge) or 'stream 1'"
+        )
+    return heads or {step}
 
 
 def _before(where: str, text: str, graph: Node, written: Sequence[str]) -> tuple[str, ...]:
@@ -206,6 +196,5 @@ def _before(where: str, text: str, graph: Node, written: Sequence[str]) -> tuple
 
 
 def _alternatives(steps: Sequence[str]) -> str:
-    """Write a pattern of one step for any of these; a whole layer is also any group of its heads."""
-    texts = [text for step in steps for text in ([step, f"{step}.*"] if re.fullmatch(r"a\d+", step) else [step])]
-    return texts[0] if len(texts) == 1 else "{" + ",".join(texts) + "}"
+    """Write a pattern of one step for any of these."""
+    return steps[0] if len(steps) == 1 else "{" + ",".join(steps) + "}"

@@ -98,19 +98,6 @@ class Split:
         ]
 
 
-def role_splits(roles: Roles) -> list[Split]:
-    """Split every layer into the groups of heads that have a role in it, and the rest."""
-    layers = sorted({layer for heads in roles.values() for layer, _ in heads})
-    return [
-        Split(
-            Pattern(f"**/a{layer}"),
-            "heads",
-            tuple(role for role, heads in roles.items() if any(at == layer for at, _ in heads)),
-        )
-        for layer in layers
-    ]
-
-
 def heads_of(layer: int, name: str, roles: Roles) -> list[int]:
     """Find the heads of a layer that a name of a split means: one by its number, or those of a role."""
     return [int(name)] if name.isdecimal() else [head for at, head in roles.get(name, ()) if at == layer]

@@ -1,5 +1,8 @@
 """Computing the heads of a layer together where a plan would compute groups of them one by one.
 
+However finely a layer is cut, heads whose outputs are added and that are fed alike are one group, or the layer again:
+so a cut changes no bit of a number, and experiments share more.
+
 A head that is split from its layer leaves the rest of the heads, which read what the whole layer reads. Head by head
 the numbers are those of the whole layer: they are taken from there, if that is in the plan anyway, or if the groups
 that read the same have as many heads together.
@@ -15,7 +18,7 @@ from scrub.graph.heads import restrict
 from scrub.graph.node import Node, node, walk
 from scrub.graph.ops import OPS
 
-SHARED = frozenset({"project", "attend"})  # a pattern is left to its group: of the whole, it need not be in memory
+SHARED = frozenset({"project", "attend", "attend_masked"})  # a pattern is left to its group: of the whole, it need not be in memory
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,40 @@ class _Group:
     whole: Node
     indices: tuple[int, ...]
     heads: int
+
+
+def merge_heads(roots: Sequence[Node]) -> dict[Node, Node]:
+    """Map each node to an equal one in which heads that are fed alike are added as one group of their layer."""
+    groups: dict[Node, _Group] = {}
+    rebuilt: dict[Node, Node] = {}
+    for current in walk(roots):
+        here = current.with_inputs(tuple(rebuilt[i] for i in current.inputs))
+        here = _merged(here, groups) if here.op == "add" else here
+        if group := _group(here, groups):
+            groups[here] = group
+        rebuilt[current] = here
+    return rebuilt
+
+
+def _merged(total: Node, groups: dict[Node, _Group]) -> Node:
+    """Add terms that are groups of heads of one whole as one term, where the first of them stands."""
+    found = [_group_of_sum(each, groups) if each.op == "output" else None for each in total.inputs]
+    together: dict[Node, list[int]] = {}
+    for known in filter(None, found):
+        together.setdefault(known.whole, []).extend(known.indices)
+    if len(together) == sum(group is not None for group in found) or any(
+        len(set(heads)) < len(heads)
+        for heads in together.values()  # the same heads twice
+    ):
+        return total
+    terms: list[Node] = []
+    for each, group in zip(total.inputs, found, strict=True):
+        heads = tuple(sorted(together.pop(group.whole, ()))) if group else ()
+        if group is None:
+            terms.append(each)
+        elif heads:
+            terms.append(group.whole if len(heads) == group.heads else restrict(group.whole, heads))
+    return terms[0] if len(terms) == 1 else node("add", *terms)
 
 
 def share_heads(roots: Sequence[Node]) -> dict[Node, Node]:
@@ -53,6 +90,11 @@ def share_heads(roots: Sequence[Node]) -> dict[Node, Node]:
 
 
 def _group(current: Node, groups: dict[Node, _Group]) -> _Group | None:
+    """Recognise some heads of a whole; an output has none any more, since it sums over heads."""
+    return None if current.op == "output" else _group_of_sum(current, groups)
+
+
+def _group_of_sum(current: Node, groups: dict[Node, _Group]) -> _Group | None:
     """Recognise some heads of a whole: the same operation on the wholes of its inputs, restricted, is the value."""
     if current.op == "take_heads":
         weight, indices = current.inputs[0], current.arguments["indices"]
@@ -60,7 +102,7 @@ def _group(current: Node, groups: dict[Node, _Group]) -> _Group | None:
         return _Group(weight, indices, shape[0]) if isinstance(indices, tuple) and isinstance(shape, tuple) else None
     carry = OPS[current.op].head_inputs(len(current.inputs))
     theirs = {at: groups.get(current.inputs[at]) for at in carry}
-    if not carry or None in theirs.values() or current.op == "output":  # which sums over heads
+    if not carry or None in theirs.values():
         return None
     inputs = (groups[each].whole if at in theirs else each for at, each in enumerate(current.inputs))
     whole, first = current.with_inputs(tuple(inputs)), groups[current.inputs[carry[0]]]

@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from scrub.graph.node import Node
-from scrub.paths.locate import locate
+from scrub.paths.cut import Cut, cut
 from scrub.paths.rules import Rule, draws, resample
 from scrub.paths.sources import Draw
 from scrub.paths.splits import Roles
-from scrub.study.hypothesis import Hypothesis, split_roles
+from scrub.study.hypothesis import Hypothesis
 from scrub.study.metric import Metric
 from scrub.study.study import Study
 from scrub.text.errors import ScrubError
@@ -49,6 +49,7 @@ class Experiment:
     rules: tuple[Rule, ...]
     graph: Node
     hypothesis: Hypothesis | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def part(self) -> str:
@@ -61,11 +62,10 @@ class Experiment:
         return draws(self.graph)
 
 
-def build(name: Name, before: Node, rules: Sequence[Rule] = (), hypothesis: Hypothesis | None = None) -> Experiment:
-    """Build an experiment from a split graph and rules. Raises ScrubError for a rule that matches no path."""
-    for rule in rules:
-        locate(rule.pattern, before)
-    return Experiment(name, before, tuple(rules), resample(before, rules) if rules else before, hypothesis)
+def build(name: Name, of: Cut, rules: Sequence[Rule] = (), hypothesis: Hypothesis | None = None) -> Experiment:
+    """Build an experiment from a model that was cut for some rules, and those."""
+    read = of.rules(rules)
+    return Experiment(name, of.graph, read, resample(of.graph, read) if read else of.graph, hypothesis, of.warnings)
 
 
 @dataclass(frozen=True)
@@ -117,25 +117,24 @@ def experiments(
 
 def anchors(study: Study, model: Node, roles: Roles) -> Experiments:
     """Build the unscrubbed model, the baseline, and the model with everything scrubbed. Raises ScrubError as above."""
-    split = split_roles(model, roles)
-    everything = (Rule.parse("** -> y"),)
-    built = []
-    for name, rules in ((BASELINE, study.baseline_rules), (ALL_SCRUBBED, everything)):
-        try:
-            built.append(build(name, split, rules))
-        except ScrubError as error:
-            raise ScrubError(f"{name} of the study {study.name!r}: {error}{_unknown(roles)}") from error
-    if built[0].graph is split:
+    try:
+        found = cut(model, roles, study.baseline_rules)
+        baseline = build(BASELINE, found, study.baseline_rules)
+    except ScrubError as error:
+        raise ScrubError(f"{BASELINE} of the study {study.name!r}: {error}{_unknown(roles)}") from error
+    if baseline.graph is found.graph:
         raise ScrubError("the baseline is the unscrubbed model: 0 % and 100 % must differ, so resample something in it")
-    return Experiments(build(UNSCRUBBED, split), tuple(built))
+    whole = Cut(model)
+    everything = build(ALL_SCRUBBED, whole, (Rule.parse("** -> y"),))
+    return Experiments(build(UNSCRUBBED, whole), (baseline, everything))
 
 
 def parts_of(hypothesis: Hypothesis, model: Node, roles: Roles, parts: Sequence[str] | None = None) -> list[Experiment]:
     """Build every part of a hypothesis, or those of some that it has. Raises ScrubError as above."""
     try:
-        before = hypothesis.split(model, roles)
+        found = hypothesis.cut(model, roles)
         return [
-            build(Name(hypothesis.name, part), before, hypothesis.part(part), hypothesis)
+            build(Name(hypothesis.name, part), found, hypothesis.part(part), hypothesis)
             for part in hypothesis.parts
             if parts is None or part in parts
         ]

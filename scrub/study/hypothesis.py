@@ -15,7 +15,7 @@ the value of a parameter that the hypothesis declares: `Hypothesis(..., paramete
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
@@ -29,10 +29,11 @@ from jaxtyping import Int
 from tokenizers import Tokenizer
 
 from scrub.graph.node import Node
-from scrub.paths.locate import locate
+from scrub.paths.cut import Cut, cut
+from scrub.paths.pattern import Pattern
 from scrub.paths.rules import Rule, resample
 from scrub.paths.sources import Draw
-from scrub.paths.splits import Roles, Split, role_splits
+from scrub.paths.splits import Roles, Split
 from scrub.study.draws import Feature
 from scrub.study.parameters import Parameters, Value, checked, filled, marks, suffix, unknown_parameter
 from scrub.text.errors import ScrubError
@@ -184,34 +185,23 @@ class Hypothesis:
         combinations = (dict(zip(axes, choice, strict=True)) for choice in product(*axes.values()))
         return [self.with_parameters(**chosen) for chosen in combinations] if axes else [self]
 
-    def split(self, model: Node, roles: Roles) -> Node:
-        """Split the model into its roles and along the hypothesis' paths: the same numbers.
+    def cut(self, model: Node, roles: Roles, also: Iterable[Pattern] = ()) -> Cut:
+        """Cut the model as finely as the rules tell heads apart, and split it along the hypothesis' paths.
 
-        Raises ScrubError for a split that can't be made.
+        `also` are patterns of others that tell heads apart in the same graph.
+        Raises ScrubError for a split that can't be made, or a rule that matches no path.
         """
-        with_roles = split_roles(model, roles)
-        for split in self.splits:
-            with_roles = split.apply(with_roles, roles)
-        return with_roles
+        rules = [rule for rules in self.parts.values() for rule in rules]
+        return cut(model, roles, rules, self.splits, also=also, generated=bool(self.null_of))
 
-    def scrub(self, model: Node, roles: Roles, part: str = ALL) -> Node:
-        """Build the graph of one experiment. Raises ScrubError for a rule that matches no path."""
-        graph = self.split(model, roles)
-        rules = self.part(part)
-        for rule in rules:
-            locate(rule.pattern, graph)
-        return resample(graph, rules)
+    def scrub(self, model: Node, roles: Roles, part: str = ALL, also: Iterable[Pattern] = ()) -> Node:
+        """Build the graph of one experiment. Raises ScrubError as :meth:`cut` does."""
+        rules, found = self.part(part), self.cut(model, roles, also)
+        return resample(found.graph, found.rules(rules))
 
     def named(self, name: str, path: Path | None = None, claim: str = "") -> Hypothesis:
         """Name the hypothesis, and give it the claim if it has none of its own."""
         return replace(self, name=name, path=path, claim=self.claim or claim)
-
-
-def split_roles(model: Node, roles: Roles) -> Node:
-    """Split every layer of the model that has roles into their groups of heads."""
-    for split in role_splits(roles):
-        model = split.apply(model, roles)
-    return model
 
 
 @dataclass(frozen=True)

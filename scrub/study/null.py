@@ -24,10 +24,10 @@ import numpy as np
 from jaxtyping import Float
 
 from scrub.graph.node import Node
-from scrub.paths.pattern import Pattern
+from scrub.paths.rules import resample
 from scrub.paths.scope import Place, Scope, Step
 from scrub.paths.sources import Draw, Source, Y, ordered
-from scrub.paths.splits import Roles, Split
+from scrub.paths.splits import Roles
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.study import Study
 from scrub.text.errors import ScrubError
@@ -81,26 +81,27 @@ class Size:
 
     def __init__(self, study: Study, hypothesis: Hypothesis, part: str, model: Node, roles: Roles) -> None:
         self.hypothesis, self.part = hypothesis, part
-        graph = hypothesis.scrub(model, roles, part)
-        scope = Scope(study.baseline_rules, graph)
+        named = [rule.pattern for rule in study.baseline_rules]
+        found = hypothesis.cut(model, roles, also=named)
+        rules = found.rules(hypothesis.part(part))
+        scope = Scope(found.rules(study.baseline_rules), resample(found.graph, rules))
         groups, self._inputs = scope.units()
         apart = _taken_apart(groups)
-        self._splits = _by_heads(apart)
         self.feeds: Feeds = {single: fed for place, fed in groups.items() for single in _singles(place, apart)}
         if self.distinct == 1:
             raise ScrubError(
                 f"every hypothesis of the size of {hypothesis.name}/{part} is the same one: through each sequence of "
                 "layers it keeps all paths or none, so there is no other to compare it with; take another part"
             )
-        spoken = [scope.reached_by(rule) for rule in hypothesis.part(part)]
+        spoken = [scope.reached_by(rule) for rule in rules]
         first = spoken.index(True) if any(spoken) else 0
-        others = [(at, rule) for at, rule in enumerate(hypothesis.part(part)) if not spoken[at]]
+        others = [(at, rule) for at, rule in enumerate(rules) if not spoken[at]]
         self._before = [rule for at, rule in others if at < first]
         self._after = [rule for at, rule in others if at > first]
-        for split in self._splits:
-            graph = split.apply(graph, roles)
         # nothing else would show that the rules path by path say what the original ones did
-        if self.told(self.feeds, hypothesis.name).scrub(model, roles, part) is not graph:
+        told = self.told(self.feeds, hypothesis.name)
+        words = [rule.pattern for each in (hypothesis, told) for rules in each.parts.values() for rule in rules]
+        if told.scrub(model, roles, part, words) is not hypothesis.scrub(model, roles, part, words):
             raise ScrubError(
                 f"the rules of {hypothesis.name}/{part} can't be told path by path: random hypotheses of its "
                 "size need rules that hold wherever the heads of the study are read"
@@ -139,8 +140,7 @@ class Size:
                 kept = [place for place in inside if feeds[place] == source]
                 rules += [f"{pattern} -> {source}" for pattern in _patterns(kept)]
         rules += map(str, self._after)
-        splits = [*map(str, self.hypothesis.splits), *map(str, self._splits)]
-        sections = {"splits": splits, self.part: rules}
+        sections = {"splits": list(map(str, self.hypothesis.splits)), self.part: rules}
         others = f"{self.distinct:,}" if self.distinct < 10**6 else f"about {Decimal(self.distinct):.0e}"
         few = ", too few for a small p-value" if self.distinct < FEW_HYPOTHESES else ""
         return Hypothesis(
@@ -187,21 +187,6 @@ def _singles(place: Place, apart: Container[Place]) -> Iterable[Place]:
 def _single(step: Step, head: int) -> Step:
     part = step.label[len(step.label.partition("[")[0]) :]
     return Step(f"{step.layer}.{head}{part}", (head,))
-
-
-def _by_heads(apart: Iterable[Place]) -> list[Split]:
-    """Write the splits into single heads, the furthest down first: those above are still whole in their paths.
-
-    Each goes through the whole graph, so groups of the same heads share one.
-    """
-    alike: dict[tuple[int, tuple[int, ...]], list[Place]] = {}
-    for place in sorted(apart, key=lambda place: -len(place.steps)):
-        alike.setdefault((len(place.steps), place.steps[-1].heads), []).append(place)
-    return [
-        Split(Pattern(pattern), "heads", tuple(map(str, heads)))
-        for (_, heads), places in alike.items()
-        for pattern in _patterns(places)
-    ]
 
 
 def _lies_below(place: Place, above: Place) -> bool:

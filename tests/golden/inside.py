@@ -10,6 +10,7 @@ from scrub.measure.heads.single_paths import SinglePaths
 from scrub.measure.interventions.intervention import Intervention, ablate_sites, feed
 from scrub.measure.weights.composition import composition
 from scrub.models.model import Model
+from scrub.paths.cut import Cut
 from scrub.paths.rules import Rule
 from scrub.paths.sites import expanded, read_sites
 from scrub.paths.sources import Y
@@ -59,5 +60,5 @@ def mechanism_plans(model: Model, head: tuple[int, int], masks: Sequence[str], m
 
 def _plan(model: Model, interventions: Sequence[Intervention], logits: bool) -> Plan:
     every = tuple(each.experiment(model.graph, model.roles) for each in interventions)
-    experiments = Experiments(build(UNSCRUBBED, model.graph), every)
+    experiments = Experiments(build(UNSCRUBBED, Cut(model.graph)), every)
     return compile_plan(experiments.outputs([LOSS, LOGIT, MEAN_LOGIT] if logits else [LOSS]))

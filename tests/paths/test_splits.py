@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small import ROLES, Small, paths, rules, small, small_gpt2
+from small import Small, paths, rules, small, small_gpt2
 
 from scrub.graph.heads import head_indices
 from scrub.graph.node import Node, walk
 from scrub.paths.locate import below
-from scrub.paths.splits import Roles, Split, role_splits
+from scrub.paths.splits import Split
 from scrub.plan.plan import compile_plan
 from scrub.text.errors import ScrubError
 
@@ -242,13 +242,6 @@ def test_the_biases_of_slots_belong_to_their_heads() -> None:
 def test_mlps_dont_split() -> None:
     with pytest.raises(ScrubError, match="can't split 'm0': only attention heads split"):
         small_gpt2().split("m0 by heads 1")
-
-
-def test_role_splits_are_the_groups_of_every_layer() -> None:
-    assert [str(each) for each in role_splits(ROLES)] == ["**/a0 by heads prev self", "**/a1 by heads ind"]
-    assert role_splits({}) == []
-    both: Roles = {"copy": [(0, 2), (1, 0)]}
-    assert [str(each) for each in role_splits(both)] == ["**/a0 by heads copy", "**/a1 by heads copy"]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from functools import cache
 from itertools import pairwise
 
 import pytest
+from small import split_roles
 
 from scrub.graph.node import Node, unroll, walk
 from scrub.models.families import gpt2
@@ -21,7 +22,6 @@ from scrub.paths.locate import locate
 from scrub.paths.pattern import Pattern
 from scrub.paths.rules import Rule, resample
 from scrub.plan.plan import compile_plan
-from scrub.study.hypothesis import split_roles
 from scrub.study.metric import divergence, losses
 
 XL = 48  # layers of the largest GPT-2

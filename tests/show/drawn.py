@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from small import ROLES, rules, small
+from small import rules, small, split_roles
 
 from scrub.graph.node import Node, node
 from scrub.paths.sources import Source
-from scrub.paths.splits import role_splits
+from scrub.paths.splits import Split
 from scrub.paths.tree import PathTree, path_tree
 
 NAIVE = {
@@ -30,7 +30,10 @@ HOSTILE = [
 
 def split(positions: str = "shortformer", *splits: str) -> Node:
     """A small model, split into its roles and then along paths."""
-    return small(positions).split(*map(str, role_splits(ROLES)), *splits)
+    graph = split_roles(small(positions).graph)
+    for each in splits:
+        graph = Split.parse(each).apply(graph, {})
+    return graph
 
 
 def naive(part: str = "all") -> Node:

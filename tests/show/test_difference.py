@@ -11,14 +11,13 @@ import drawn
 import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
-from small import ROLES, paths, rules, small, small_gpt2
+from small import ROLES, paths, rules, small, small_gpt2, split_roles
 
 from scrub.graph.node import Node, walk
 from scrub.paths.difference import Line, difference, lines, plain
-from scrub.paths.splits import Split, role_splits
+from scrub.paths.splits import Split
 from scrub.paths.tree import fold_tree
 from scrub.show.text import coloured_difference
-from scrub.study.hypothesis import split_roles
 from scrub.text.errors import ScrubError
 
 ALL = 10**9  # lines: nothing is left out
@@ -84,7 +83,7 @@ def graphs(draw: st.DrawFn) -> tuple[Node, Node]:
     model = draw(st.sampled_from([small(), small_gpt2()]))
     found = []
     for _ in range(2):
-        graph = model.split(*map(str, role_splits(ROLES)))
+        graph = split_roles(model.graph)
         wanted = draw(st.lists(st.sampled_from(SPLITS), max_size=2, unique=True))
         texts = draw(
             st.lists(st.tuples(st.sampled_from(RULES), st.sampled_from(["x", "y", "y", "like f"])), max_size=4)

@@ -8,7 +8,7 @@ import drawn
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small import paths, rules, small, small_gpt2
+from small import paths, rules, small, small_gpt2, split_roles
 
 from scrub.graph.node import node, walk
 from scrub.paths.listing import TREE_LINES, plain
@@ -16,7 +16,6 @@ from scrub.paths.sources import X, Y
 from scrub.paths.tree import PathTree, fitted, fold_tree, merged, path_tree, size
 from scrub.show.drawing import BOXES
 from scrub.show.picture import picture
-from scrub.study.hypothesis import split_roles
 
 
 def expanded(tree: PathTree) -> dict[str, tuple[str, ...]]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from project import tiny_model
+from small import split_roles
 
 import scrub.plan.memory
 import scrub.plan.runner
@@ -21,6 +22,7 @@ from scrub.data.examples import Examples
 from scrub.graph.node import Node, node
 from scrub.graph.ops import OPS
 from scrub.models.model import Model
+from scrub.paths.cut import Cut
 from scrub.paths.rules import Rule
 from scrub.paths.splits import Split
 from scrub.plan.memory import peak_bytes
@@ -28,7 +30,6 @@ from scrub.study.draws import pair_up
 from scrub.study.evaluate import Evaluation, Evaluator, evaluate
 from scrub.study.experiments import UNSCRUBBED, Experiment, Experiments, Name, build
 from scrub.study.gates import check_gates
-from scrub.study.hypothesis import split_roles
 from scrub.study.metric import LOGIT, LOSS, Metric, studied
 from scrub.study.settings import Settings
 from scrub.text.errors import GateError, ScrubError
@@ -52,8 +53,8 @@ def examples() -> Examples:
 
 def experiments(model: Model, *rules: str) -> Experiments:
     split = split_roles(model.graph, model.roles)
-    scrubbed = (build(Name(rule), split, [Rule.parse(rule)]) for rule in rules)
-    return Experiments(build(UNSCRUBBED, split), tuple(scrubbed))
+    scrubbed = (build(Name(rule), Cut(split), [Rule.parse(rule)]) for rule in rules)
+    return Experiments(build(UNSCRUBBED, Cut(split)), tuple(scrubbed))
 
 
 @pytest.fixture
@@ -126,7 +127,7 @@ def test_experiments_of_many_plans_are_those_of_one(
 
 def test_no_number_without_the_gates(model: Model, examples: Examples, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mask that reads a little too much changes numbers, and nothing comes out."""
-    split = build(Name("h"), split_masked(model), [Rule.parse("a0.prev[previous]/v -> y")])
+    split = build(Name("h"), Cut(split_masked(model)), [Rule.parse("a0.prev[previous]/v -> y")])
     of = Experiments(experiments(model).unscrubbed, (split,))
     whole = OPS["attend_masked"]
     run = whole.run
@@ -220,7 +221,7 @@ def test_a_receipt_of_experiments_that_look_alike(model: Model, examples: Exampl
 
     def kept(head: int) -> Experiments:
         of = build_with(model, f"a0 by heads {head}", f"a0.{head} -> mean", "a0.rest -> zero")
-        return Experiments(build(UNSCRUBBED, model.graph), (of,))
+        return Experiments(build(UNSCRUBBED, Cut(model.graph)), (of,))
 
     pairing = pair_up(examples, kept(1).draws)
     receipt = Evaluator(model, kept(1), [LOSS], SETTINGS).receipt(pairing)
@@ -232,7 +233,7 @@ def test_a_receipt_of_experiments_that_look_alike(model: Model, examples: Exampl
 
 def build_with(model: Model, split: str, *rules: str) -> Experiment:
     before = Split.parse(split).apply(model.graph, model.roles)
-    return build(Name("h"), before, [Rule.parse(rule) for rule in rules])
+    return build(Name("h"), Cut(before), [Rule.parse(rule) for rule in rules])
 
 
 # what goes wrong

@@ -19,6 +19,7 @@ from scrub.graph.node import Node, node, rewrite
 from scrub.graph.ops import OPS
 from scrub.models.families.attention_only import Config
 from scrub.models.model import Model, make_model
+from scrub.paths.cut import Cut
 from scrub.paths.rules import Rule, draws, held
 from scrub.paths.sources import RowsLike, X, Y
 from scrub.paths.splits import Split
@@ -48,7 +49,7 @@ def experiment(model: Model, rules: Sequence[str], splits: Sequence[str] = ()) -
     before = model.graph
     for text in splits:
         before = Split.parse(text).apply(before, model.roles)
-    return build(Name(" + ".join(rules)), before, [Rule.parse(text) for text in rules])
+    return build(Name(" + ".join(rules)), Cut(before), [Rule.parse(text) for text in rules])
 
 
 def zeros(graphs: Sequence[Experiment], model: Model, positions: int) -> dict[Node, Tensor]:
@@ -78,7 +79,7 @@ def check(
     model: Model, graphs: Sequence[Experiment], pairing: Pairing, values: dict[Node, Tensor] | None = None
 ) -> Gates:
     """The gates, in float64 and in float32."""
-    together = Experiments(build(UNSCRUBBED, model.graph), tuple(graphs))
+    together = Experiments(build(UNSCRUBBED, Cut(model.graph)), tuple(graphs))
     return check_gates(together, model.to(torch.float32), pairing, torch.float32, values)
 
 
@@ -249,7 +250,7 @@ def test_a_source_that_a_held_component_should_hide(model: Model) -> None:
     assert gates(model, zero, other).warnings == ()
     assert zero.draws == {X}
     assert other.draws == {X, Y}
-    hidden = build(Name("hidden"), other.graph, [Rule.parse("**/a0 -> zero")])
+    hidden = build(Name("hidden"), Cut(other.graph), [Rule.parse("**/a0 -> zero")])
     assert draws(hidden.graph) == {X}
 
 

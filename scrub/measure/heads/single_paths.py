@@ -19,6 +19,7 @@ from functools import cached_property
 from scrub.graph.heads import head_indices
 from scrub.graph.node import Node, walk
 from scrub.measure.heads.score import Head, head_name
+from scrub.paths.cut import Cut
 from scrub.paths.locate import below
 from scrub.paths.pattern import Pattern
 from scrub.paths.rules import Rule
@@ -58,11 +59,11 @@ class SinglePaths:
     @cached_property
     def unscrubbed(self) -> Experiment:
         """The model, with the head apart from the others of its layer."""
-        return build(UNSCRUBBED, self._whole)
+        return build(UNSCRUBBED, Cut(self._whole))
 
     def resampled(self, slots: Iterable[str]) -> Experiment:
         """Resample all that some slots read, which is what single paths start from."""
-        return build(resampled_name(slots), self._whole, [self._rule(f"{slot}/**", Y) for slot in slots])
+        return build(resampled_name(slots), Cut(self._whole), [self._rule(f"{slot}/**", Y) for slot in slots])
 
     def paths(self, slot: str) -> list[str]:
         """List every path below a slot, those along a part of a head's attention too.
@@ -89,7 +90,7 @@ class SinglePaths:
                 before = Split(Pattern(f"{self.entry}/{slot}/{component}"), "mask", (mask,)).apply(before, {})
         rules = [self._rule(f"{slot}/**", Y) for slot in paths]
         rules += [self._rule(f"{slot}/{path}", X) for slot, path in paths.items()]
-        return build(path_name(paths), before, rules)
+        return build(path_name(paths), Cut(before), rules)
 
     def _masked(self, path: str) -> list[str]:
         steps = path.split("/")

@@ -13,6 +13,7 @@ from scrub.graph.masks import spans
 from scrub.graph.node import walk
 from scrub.measure.interventions.intervention import Intervention
 from scrub.models.model import Model
+from scrub.paths.cut import Cut
 from scrub.study.evaluate import evaluate
 from scrub.study.experiments import UNSCRUBBED, Experiments, build
 from scrub.study.gates import Gates
@@ -95,7 +96,7 @@ def measure_effects(
     asked = settings or Settings()
     examples.check(model.n_ctx, model.vocab_size, model.name)
     every = tuple(intervention.experiment(model.graph, model.roles) for intervention in interventions)
-    experiments = Experiments(build(UNSCRUBBED, model.graph), every)
+    experiments = Experiments(build(UNSCRUBBED, Cut(model.graph)), every)
     _check_names(experiments.names)
     _check_positions(experiments, examples)
     if other is not None:

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from scrub.graph.node import Node
+from scrub.paths.cut import cut
 from scrub.paths.pattern import Pattern
 from scrub.paths.rules import Rule
-from scrub.paths.sites import Site, components, read_sites, splits_of
+from scrub.paths.sites import Site, components, read_sites
 from scrub.paths.sources import Mean, Source, Y, Zero
-from scrub.paths.splits import Roles, Split, attention_heads, heads_of
+from scrub.paths.splits import Roles, Split, attention_heads
 from scrub.study.experiments import Experiment, Name, build
 from scrub.text.errors import ScrubError
 
@@ -27,11 +28,8 @@ class Intervention:
 
     def experiment(self, graph: Node, roles: Roles) -> Experiment:
         """Build the experiment. Raises ScrubError for a split or rule that matches nothing."""
-        before = graph
         try:
-            for split in self.splits:
-                before = split.apply(before, roles)
-            return build(Name(self.name), before, self.rules)
+            return build(Name(self.name), cut(graph, roles, self.rules, self.splits, generated=True), self.rules)
         except ScrubError as error:
             raise ScrubError(f"{self.name}: {error}") from error
 
@@ -39,7 +37,7 @@ class Intervention:
 def feed(name: str, sites: Sequence[Site], source: Source) -> Intervention:
     """Feed sites by a source: `feed("a1.3", read_sites("a1.3", graph, roles), Zero())`."""
     rules = tuple(Rule(pattern, source) for site in sites for pattern in site.patterns)
-    return Intervention(name, tuple(splits_of(sites)), rules)
+    return Intervention(name, tuple(dict.fromkeys(split for site in sites for split in site.splits)), rules)
 
 
 def ablate_sites(
@@ -68,11 +66,10 @@ def ablate_sites(
     if how not in SOURCES and (streams := [site.text for site in named if site.written]):
         raise ScrubError(f"{streams[0]!r} is a sum of components, so no one array stands there: name a component")
     source = SOURCES[how] if how in SOURCES else Source.parse(how)
-    forced.sort(key=lambda pair: bool(pair[0].groups))  # what is asked of some heads wins over that of their layer
-    every = [*named, *(site for site, _ in forced)]
-    splits = splits_of(every)
-    cut = _others(every, graph, roles) if only else []
-    patterns = cut if only else [pattern for site in named for pattern in site.patterns]
+    forced.sort(key=lambda pair: -len(pair[0].heads))  # what is asked of some heads wins over that of their layer
+    splits = list(dict.fromkeys(split for site in named for split in site.splits))
+    left = _others([*named, *(site for site, _ in forced)], graph) if only else []
+    patterns = left if only else [pattern for site in named for pattern in site.patterns]
     rules = [Rule(pattern, source) for pattern in patterns]
     rules += [Rule(site.attention, Source.parse(f"attend {by}")) for site, by in forced]
     return Intervention(name, tuple(splits), tuple(rules))
@@ -82,14 +79,16 @@ def _not_heads(site: Site) -> bool:
     return len(site.steps) != 1 or not site.steps[0].startswith("a") or site.positions is not None
 
 
-def _others(kept: Sequence[Site], graph: Node, roles: Roles) -> list[Pattern]:
+def _others(kept: Sequence[Site], graph: Node) -> list[Pattern]:
     """Write patterns for every head and MLP but those that are kept."""
     if wrong := [site.text for site in kept if len(site.steps) != 1 or site.positions is not None]:
         raise ScrubError(f"{wrong[0]!r} can't be what alone stays: name heads, layers or MLPs, at all positions")
-    some: dict[str, set[int]] = {}
-    for layer, name in (group for site in kept for group in site.groups):
-        some.setdefault(layer, set()).update(heads_of(int(layer[1:]), name, roles))
-    all_named = {layer for layer, named in some.items() if len(named) == len(attention_heads(graph)[int(layer[1:])])}
-    whole = {"emb", *all_named, *(site.steps[0] for site in kept)}
-    others = [label for label in components(graph) if label not in whole]
-    return [Pattern(f"**/{label}.rest" if label in some else f"**/{label}") for label in others]
+    heads = {head for site in kept for head in site.heads}
+    whole = {"emb", *(site.steps[0] for site in kept)}
+    left = [label for label in components(graph) if label not in whole]
+    for layer, of in attention_heads(graph).items():
+        others = [str(head) for head in of if (layer, head) not in heads]
+        if f"a{layer}" in left and len(others) < len(of):
+            at = left.index(f"a{layer}")
+            left[at : at + 1] = [f"a{layer}.{'+'.join(others)}"] if others else []
+    return [Pattern(f"**/{label}") for label in left]

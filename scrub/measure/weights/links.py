@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -43,6 +44,9 @@ class Chance:
         return self.mean, *self.range, score - self.mean, self.below(score)
 
 
+Heads = str | Sequence[str]  # named as in 1.3
+
+
 @dataclass(frozen=True)
 class Link:
     """One score: what `reader` reads, in a slot of attention, of what `writer` writes. A fraction from 0 to 1."""
@@ -80,11 +84,16 @@ class Links:
         about = {"format": 1, "model": self.model, "name": self.name, "source": self.source}
         return json_text({**about, "rows": self.frame()})
 
-    def between(self, writer: str | None = None, reader: str | None = None) -> Links:
-        """Keep the scores of one writer, of one reader, or of both. Raises ScrubError if there is none."""
-        wanted = tuple(link for link in self.links if writer in {None, link.writer} and reader in {None, link.reader})
+    def between(self, writer: Heads | None = None, reader: Heads | None = None) -> Links:
+        """Keep the scores of a writer or some, of a reader or some, or of both. Raises ScrubError if there is none."""
+        writers, readers = ([one] if isinstance(one, str) else one and list(one) for one in (writer, reader))
+        wanted = tuple(
+            link
+            for link in self.links
+            if (writers is None or link.writer in writers) and (readers is None or link.reader in readers)
+        )
         if not wanted:
-            asked = " ".join(text for text in (writer and f"from {writer}", reader and f"to {reader}") if text)
+            asked = " ".join(f"{way} {', '.join(of)}" for way, of in (("from", writers), ("to", readers)) if of)
             some = f"{self.links[0].writer} to {self.links[0].reader}" if self.links else "none at all"
             raise ScrubError(f"nothing of {self.model} reads so {asked}: a later head reads an earlier one, as {some}")
         return replace(self, links=wanted)
