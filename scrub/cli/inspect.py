@@ -15,6 +15,7 @@ from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 
 if TYPE_CHECKING:
+    from scrub.models.model import Model
     from scrub.study.experiments import Experiments
     from scrub.study.study import Study
 
@@ -54,7 +55,7 @@ def plan(
     from scrub.plan.plan import compile_plan
     from scrub.study.metric import studied
 
-    study, asked = _asked(paths, model, parts, parameters)
+    _, study, asked = _asked(paths, model, parts, parameters)
     typer.echo(str(compile_plan(asked.outputs(studied(study.metric)))))
 
 
@@ -66,11 +67,13 @@ def show(
     parameters: options.Parameters = None,
 ) -> None:
     """Print hypotheses as trees of paths, coloured by what feeds them: x the reference, y the other."""
+    from scrub.paths.cut import heads_text
     from scrub.show.picture import Picture, picture
 
     check_outputs(out)
+    loaded, study, asked = _asked(paths, model, parts, parameters)
     pictures: list[Picture] = []
-    for each in _asked(paths, model, parts, parameters)[1]:
+    for each in asked:
         if each.hypothesis is not None:
             pictures.append(picture(each.graph, f"{each.hypothesis.name}: {each.part}", each.hypothesis.claim))
     if out is not None:
@@ -82,18 +85,25 @@ def show(
         typer.echo(f"wrote {out}")
         return
     screen = console(None)
+    screen.print(f"study {study.name}, model {loaded.name}: {heads_text(loaded.graph, loaded.roles)}", soft_wrap=True)
+    screen.print()
+    claim = ""
     for drawn in pictures:
+        if drawn.claim != claim:
+            claim = drawn.claim
+            screen.print(claim, soft_wrap=True)
+            screen.print()
         screen.print(drawn)
         screen.print()
 
 
 def _asked(
     paths: list[str], model: str | None, parts: str | None, parameters: list[str] | None
-) -> tuple[Study, Experiments]:
+) -> tuple[Model, Study, Experiments]:
     from scrub.models.model import load_model
     from scrub.study.experiments import experiments
     from scrub.study.study import load_study
 
     study, hypotheses = load_study(paths, given_parameters(parameters))
     loaded = load_model(model or study.model)
-    return study, experiments(study, hypotheses, loaded.graph, loaded.roles, split_parts(parts))
+    return loaded, study, experiments(study, hypotheses, loaded.graph, loaded.roles, split_parts(parts))

@@ -10,15 +10,16 @@ that read the same have as many heads together.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scrub.graph.heads import restrict
+from scrub.graph.heads import head_indices, restrict
 from scrub.graph.node import Node, node, walk
 from scrub.graph.ops import OPS
 
-SHARED = frozenset({"project", "attend", "attend_masked"})  # a pattern is left to its group: of the whole, it need not be in memory
+# a pattern is left to its group: of the whole, it need not be in memory
+SHARED = frozenset({"project", "attend", "attend_masked"})
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,30 @@ def _merged(total: Node, groups: dict[Node, _Group]) -> Node:
         elif heads:
             terms.append(group.whole if len(heads) == group.heads else restrict(group.whole, heads))
     return terms[0] if len(terms) == 1 else node("add", *terms)
+
+
+def part_layers(roots: Sequence[Node]) -> dict[Node, Node]:
+    """Map each node to an equal one in which a layer is the heads that other experiments leave alone, and the others.
+
+    So what those experiments and the unchanged layer share is one term of both, and is computed once.
+    """
+    groups: dict[Node, _Group] = {}
+    parts: dict[Node, Counter[tuple[int, ...]]] = defaultdict(Counter)
+    present = dict.fromkeys(walk(roots))
+    for current in present:
+        if group := _group(current, groups):
+            groups[current] = group
+        elif current.op == "output" and (group := _group_of_sum(current, groups)) and group.whole in present:
+            parts[group.whole][group.indices] += 1
+    rebuilt: dict[Node, Node] = {}
+    for current in walk(roots):
+        here = current.with_inputs(tuple(rebuilt[i] for i in current.inputs))
+        if current in parts:
+            kept = max(parts[current], key=lambda heads: (parts[current][heads], heads))  # whatever the order of roots
+            others = tuple(head for head in range(len(head_indices(here))) if head not in kept)
+            here = node("add", restrict(here, kept), restrict(here, others))
+        rebuilt[current] = here
+    return rebuilt
 
 
 def share_heads(roots: Sequence[Node]) -> dict[Node, Node]:

@@ -166,8 +166,12 @@ def classes_of(
         raise
     except (Exception, SystemExit) as error:
         raise ScrubError(
-            f"the feature {name!r} fails: {type(error).__name__}: {str(error) or 'raised'}: mend it"
+            f"the feature {name!r} fails: {type(error).__name__}: {str(error) or 'raised'}: it is called as "
+            "feature(tokens [sequence, position], tokenizer)"
         ) from error
     if classes.dtype.kind not in "biu":
-        raise ScrubError(f"the feature {name!r} gives {classes.dtype}: classes are whole numbers, so return those")
+        raise ScrubError(
+            f"the feature {name!r} gives {classes.dtype}: feature(tokens [sequence, position], tokenizer) returns classes, "
+            "which are whole numbers"
+        )
     return classes

@@ -104,9 +104,9 @@ def check_gates(
     # a rule that does nothing is worth knowing where somebody wrote it; random ones have many, and it costs to see
     written = [e for e in experiments if not (quiet or (e.hypothesis and e.hypothesis.null_of))]
     rules = [_Without(experiment) for experiment in written]
-    return Gates(
-        deviations, (*idle(rules), *ineffective(rules, bases[torch.float64], few, values), *own_draws(pairing))
-    )
+    notes = dict.fromkeys(f"{e.name.hypothesis}: {text}" for e in written for text in e.warnings)
+    found = (*notes, *idle(rules), *ineffective(rules, bases[torch.float64], few, values), *own_draws(pairing))
+    return Gates(deviations, found)
 
 
 class _Without:

@@ -30,15 +30,19 @@ _GUIDE = """\
     # match: y is another sequence (what you claim doesn't matter), x the real one. The last rule that
     # matches a path wins; a path that no rule matches is fed by x.
     #   *  one step or a part of one      **  any number of steps      {q,k}  alternatives
+    #   a0  a layer of heads   a0.prev  its heads with a role   a0.3  one head   a0.rest  those without a role
     #
     # A split writes a component as a sum, along one path, without changing a number:
     #   splits  a1.ind/k/a0.prev  by mask "previous"    -> a0.prev[previous] and a0.prev[rest]
     #           a1.ind/q/a0.self  by identity           -> a0.self[identity] and a0.self[error]
-    #           a1.ind/q/a0.rest  by heads 3 4          -> a0.3, a0.4 and a0.rest
+    #           a1.ind/q/emb      by positions 4..7     -> emb[4..7] and emb[rest]
     # Masks: "current", "previous", "last three", "first", "last N", "lag N".
     #
     # $name stands for a value of a parameter: declare parameters={"lag": (1, 2, 3)} below, write  by mask "lag $lag".
     # The first value is the default; 'scrub run FILE --set lag=2,3' runs others.
+    #
+    # 'like F' is a sequence that agrees with x on a feature: features={"F": function(tokens, tokenizer)} below, which
+    # gives a class (a whole number) for each sequence of token ids, or with 'rows like F' for each position of each.
     #
     # Parts are tested one by one and all together; a line that begins with a name opens a part.
 """

@@ -269,7 +269,7 @@ def test_printing_shows_what_runs(model: Small) -> None:
         for name in plan.outputs:
             assert (f"output {name}" in notes or f", {name}" in notes) or plan.outputs[name] != number
     text = str(plan)
-    for shown in ("# emb", "# a0.prev", "rows like f", "mask=previous", "output logits"):
+    for shown in ("# emb", "# a1.ind", "rows like f", "mask=previous", "output logits"):
         assert shown in text
 
 
@@ -323,7 +323,7 @@ def test_rules_about_a_place_cost_the_same_for_every_layer(texts: list[str], mon
 
 
 def test_values_at_selected_rows_keep_the_names_that_paths_know(model: Small) -> None:
-    split = Split.parse("**/a1 by heads 0").apply(model.graph, {})
+    split = rules(Split.parse("**/a1 by heads 0").apply(model.graph, {}), "**/a1.0/** -> y")
     plan = compile_plan({"loss": losses(split)})
     named = {label for labels in plan.labels.values() for label in labels.split()}
     assert {"a1.0", "a1.rest", "q", "k", "v", "emb", "a0"} <= named

@@ -135,7 +135,7 @@ def test_tokens_are_coloured_by_what_they_lose(study: Studied, report: Report) -
             kind = "same" if level == 0 else f"{'up' if moved > 0 else 'down'}{level}"
             assert span.attrib["class"] == f"t {kind}"
             assert f"position {position}" in span.attrib["title"]
-            assert span.attrib["title"].startswith(f"{moved:+.3f}:".replace("-", MINUS))
+            assert span.attrib["title"].startswith(f"{round(moved, 3) or 0.0:+.3f}:".replace("-", MINUS))
 
 
 def test_a_sequence_is_shown_as_it_is_read(study: Studied, report: Report) -> None:
