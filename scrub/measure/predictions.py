@@ -44,8 +44,9 @@ class Predictions(TabularResult):
     @property
     def means(self) -> dict[str, Interval]:
         """The mean over prompts, of clean and of corrupted ones, with its 95 % interval; one prompt has none."""
+        bootstrap = Bootstrap(np.ones(len(self.clean), dtype=np.int64), self.seed)
         return {
-            name: Bootstrap.interval(Bootstrap(np.ones(len(values), dtype=np.int64), self.seed).means(values[None])[0])
+            name: bootstrap.interval(bootstrap.means(values[None])[0])
             for name, values in (("clean", self.clean), ("corrupted", self.corrupted))
             if values is not None
         }

@@ -171,7 +171,7 @@ def classes_of(
         ) from error
     if classes.dtype.kind not in "biu":
         raise ScrubError(
-            f"the feature {name!r} gives {classes.dtype}: feature(tokens [sequence, position], tokenizer) returns classes, "
-            "which are whole numbers"
+            f"the feature {name!r} gives {classes.dtype}: feature(tokens [sequence, position], tokenizer) returns "
+            "classes, which are whole numbers"
         )
     return classes

@@ -76,7 +76,8 @@ class Result:
     batch: int | None = None  # sequences computed together, where a card's memory decided that
 
     @cached_property
-    def _bootstrap(self) -> Bootstrap:
+    def bootstrap(self) -> Bootstrap:
+        """The resamples that all of its intervals are of."""
         return Bootstrap(self.positions, self.seed)
 
     @cached_property
@@ -84,12 +85,12 @@ class Result:
         """(measure, experiment) -> the mean a token and its resamples."""
         kinds = {"loss": self.loss, "change": self.change, "kl": self.kl}
         keys = [(kind, name) for kind, of in kinds.items() for name in of]
-        means = self._bootstrap.means(np.stack([kinds[kind][name] for kind, name in keys]))
+        means = self.bootstrap.means(np.stack([kinds[kind][name] for kind, name in keys]))
         return dict(zip(keys, means, strict=True))
 
     def interval(self, measure: str, experiment: str) -> Interval:
         """Estimate the mean loss, change or KL of an experiment, in nats a token, with its interval."""
-        return Bootstrap.interval(self._means[measure, experiment])
+        return self.bootstrap.interval(self._means[measure, experiment])
 
     def resampled_recovery(self, experiment: str) -> Float[np.ndarray, " resample"]:
         """Compute the percent of loss recovered by an experiment: the estimate, then its resamples."""
@@ -98,11 +99,11 @@ class Result:
 
     def recovered(self, experiment: str) -> Interval:
         """Estimate the percent of loss recovered by an experiment, with its interval."""
-        return Bootstrap.interval(self.resampled_recovery(experiment))
+        return self.bootstrap.interval(self.resampled_recovery(experiment))
 
     def improvement(self, refined: str, over: str) -> Interval:
         """Estimate how many percent more one experiment recovers than another, paired on the same sequences."""
-        return Bootstrap.interval(self.resampled_recovery(refined) - self.resampled_recovery(over))
+        return self.bootstrap.interval(self.resampled_recovery(refined) - self.resampled_recovery(over))
 
     @property
     def heading(self) -> str:
@@ -123,7 +124,7 @@ class Result:
     @property
     def gap(self) -> Interval:
         """The baseline's loss less the unscrubbed one's, in nats: what 100 % stands for."""
-        return Bootstrap.interval(self._means["loss", BASELINE] - self._means["loss", UNSCRUBBED])
+        return self.bootstrap.interval(self._means["loss", BASELINE] - self._means["loss", UNSCRUBBED])
 
     @cached_property
     def worse(self) -> int:

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import ArrayLike
 from scipy import stats
 
@@ -116,8 +118,39 @@ def test_interval_of_a_mean_against_a_plain_loop() -> None:
     assert (mine.low, mine.high) == pytest.approx((low, high), abs=0.08 * (high - low))
 
 
+@pytest.mark.parametrize("count", [9, 33, 500])
+def test_interval_of_normal_numbers_is_students(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "RESAMPLES", 20_000)
+    values = np.random.default_rng(count).normal(3, 1, count)
+    bootstrap = Bootstrap(np.ones(count, dtype=np.int64), 0)
+    found = bootstrap.interval(bootstrap.means(values[None])[0])
+    half = stats.t.ppf(0.975, count - 1) * values.std(ddof=1) / np.sqrt(count)
+    # resamples of so few numbers are no normal distribution yet
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.12 if count < 10 else 0.04)
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=9), st.integers(0, 99))
+def test_documents_are_resampled_whole(of: list[int], seed: int) -> None:
+    """However their sequences are ordered and numbered, and as one sequence of each would be."""
+    rng = np.random.default_rng(seed)
+    positions, sums, documents = rng.integers(1, 5, len(of)), rng.normal(size=(2, len(of))), np.array(of) * 7 - 5
+    there = np.unique(documents)
+    whole = [np.array([each[documents == d].sum() for d in there]) for each in (positions, *sums)]
+    apart = Bootstrap(positions, 3, documents)
+    together = Bootstrap(whole[0], 3)
+    assert (apart.documents, apart.worth) == (len(there), pytest.approx(together.worth))
+    np.testing.assert_allclose(apart.means(sums), together.means(np.stack(whole[1:])), atol=1e-12)
+
+
+def test_what_documents_are_worth() -> None:
+    assert Bootstrap(np.full(7, 3), 0).worth == pytest.approx(7)
+    assert Bootstrap(np.array([30, 1, 1]), 0).worth == pytest.approx(32**2 / 902)
+    assert Bootstrap(np.array([2, 2, 2, 2, 0]), 0, np.array([0, 0, 0, 1, 2])).worth == pytest.approx(64 / 40)
+    assert Bootstrap(np.array([5]), 0).worth == 1
+
+
 def test_coverage(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The interval holds the truth in about 95 of 100 data sets; a bit less, as percentile intervals do."""
+    """The interval holds the truth in about 95 of 100 data sets."""
     monkeypatch.setattr(statistics, "RESAMPLES", FEW)
     truth = simulated(200_000)
     wanted = 100 * (truth.loss["baseline"] - truth.loss["a/k"]).sum()

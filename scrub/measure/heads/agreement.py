@@ -75,7 +75,7 @@ class Agreement:
         heads = tuple(head for head in first if all(head in other for other in others))
         counts[0] = len(heads)
         share = len(first) / len(self.heads)
-        return Overlap(names, heads, Bootstrap.interval(counts), len(self.heads) * share ** len(names))
+        return Overlap(names, heads, self._bootstrap.interval(counts), len(self.heads) * share ** len(names))
 
     @property
     def overlaps(self) -> list[Overlap]:
@@ -91,7 +91,7 @@ class Agreement:
         self._known((left, right))
         x, y = (self._ranks[name] - self._ranks[name].mean(0) for name in (left, right))
         with np.errstate(divide="ignore", invalid="ignore"):
-            return Bootstrap.interval((x * y).sum(0) / np.sqrt((x * x).sum(0) * (y * y).sum(0)))
+            return self._bootstrap.interval((x * y).sum(0) / np.sqrt((x * x).sum(0) * (y * y).sum(0)))
 
     def top_frame(self, name: str) -> pd.DataFrame:
         """List the top heads under one score, the largest first, each with its interval under every score."""
@@ -129,6 +129,11 @@ class Agreement:
     def _known(self, names: tuple[str, ...]) -> None:
         if unknown := [name for name in names if name not in self.scores]:
             raise ScrubError(f"there is no score {unknown[0]!r} here: there are {', '.join(self.scores)}")
+
+    @property
+    def _bootstrap(self) -> Bootstrap:
+        """The resamples of the score that is least sure."""
+        return min((score.bootstrap for score in self.scores.values()), key=lambda each: each.worth)
 
     @cached_property
     def _resampled(self) -> dict[str, Float[np.ndarray, "head one_plus_resample"]]:

@@ -193,7 +193,7 @@ def mechanism(
         head=head_name(head),
         sequences=len(tokens),
         positions=int(selected.sum()),
-        unscrubbed=Bootstrap.interval(run.means[UNSCRUBBED]),
+        unscrubbed=run.bootstrap.interval(run.means[UNSCRUBBED]),
         gaps={tested: run.gap(tested) for tested in scores},
         scores=tuple(score for some in scores.values() for score in some),
         previous=previous,
@@ -206,7 +206,7 @@ class _Run:
 
     def __init__(self, model: Model, examples: Examples, paths: SinglePaths, settings: Settings) -> None:
         self._model, self._examples, self._paths, self._settings = model, examples, paths, settings
-        self._bootstrap = Bootstrap(examples.counts, settings.seed)
+        self.bootstrap = Bootstrap(examples.counts, settings.seed)
         self.means: dict[str, Float[np.ndarray, " one_plus_resample"]] = {}
         self.gates: list[Gates] = []
 
@@ -219,12 +219,12 @@ class _Run:
 
     def gap(self, slots: str) -> Interval:
         """Estimate the nats that resampling all that some slots read costs."""
-        return Bootstrap.interval(self.means[resampled_name(slots.split())] - self.means[UNSCRUBBED])
+        return self.bootstrap.interval(self.means[resampled_name(slots.split())] - self.means[UNSCRUBBED])
 
     def _score(self, paths: Paths, resampled: str) -> PathScore:
         loss = self.means[path_name(paths)]
         share = recovered(loss, self.means[resampled], self.means[UNSCRUBBED])
-        return PathScore(paths, Bootstrap.interval(share), Bootstrap.interval(loss))
+        return PathScore(paths, self.bootstrap.interval(share), self.bootstrap.interval(loss))
 
     def _measure(self, scrubbed: Sequence[Experiment]) -> None:
         """Keep the mean loss of each experiment, with its resamples."""
@@ -232,7 +232,7 @@ class _Run:
         measured = evaluate(self._model, experiments, self._examples, [LOSS], self._settings)
         self.gates.append(measured.gates)
         sums = np.stack([measured.sums[LOSS.name, name] for name in measured.names])
-        self.means |= dict(zip(measured.names, self._bootstrap.means(sums), strict=True))
+        self.means |= dict(zip(measured.names, self.bootstrap.means(sums), strict=True))
 
 
 def _together(scores: Mapping[str, Sequence[PathScore]], previous: Mapping[str, float]) -> Iterator[Paths]:

@@ -138,8 +138,8 @@ def write_roles(model: str, measured: RoleEvidence, measured_on: str) -> Path:
 
 
 def _mean(values: np.ndarray) -> Interval:
-    counts = np.full(len(values), values.shape[1])
-    return Bootstrap.interval(Bootstrap(counts, seed=0).means(values.sum(1)[None])[0])
+    bootstrap = Bootstrap(np.full(len(values), values.shape[1]), seed=0)
+    return bootstrap.interval(bootstrap.means(values.sum(1)[None])[0])
 
 
 @dataclass(frozen=True)

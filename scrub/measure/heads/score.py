@@ -46,14 +46,19 @@ class HeadScore:
         return np.asarray(self.sums.sum(0) / max(1, self.counts.sum()))
 
     @cached_property
+    def bootstrap(self) -> Bootstrap:
+        """The resamples that its intervals are of."""
+        return Bootstrap(self.counts, self.seed)
+
+    @cached_property
     def resampled(self) -> Float[np.ndarray, "layer head one_plus_resample"]:
         """The means, and those of the bootstrap's resamples of sequences: the same resamples for every score."""
         flat = self.sums.reshape(len(self.sums), -1).T
-        return Bootstrap(self.counts, self.seed).means(flat).reshape(*self.sums.shape[1:], -1)
+        return self.bootstrap.means(flat).reshape(*self.sums.shape[1:], -1)
 
     def interval(self, head: Head) -> Interval:
         """Estimate the mean of one head, with its 95 % interval over sequences; of one, its ends are the mean."""
-        return Bootstrap.interval(self.resampled[head])
+        return self.bootstrap.interval(self.resampled[head])
 
     def top(self, count: int) -> list[Head]:
         """List the heads of the largest means, the largest first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -44,6 +45,11 @@ class Effects:
         """The scored positions of each example."""
         return self.examples.counts
 
+    @cached_property
+    def bootstrap(self) -> Bootstrap:
+        """The resamples that intervals are of."""
+        return Bootstrap(self.counts, self.seed)
+
     @property
     def probability(self) -> Float[np.ndarray, "experiment scored"]:
         """The probability of the target."""
@@ -57,12 +63,12 @@ class Effects:
 
     def resampled(self, values: Float[np.ndarray, "some scored"]) -> Float[np.ndarray, "some one_plus_resample"]:
         """Average over all positions, and over those of the bootstrap's resamples of examples."""
-        means: np.ndarray = Bootstrap(self.counts, self.seed).means(self.sums(values))
+        means: np.ndarray = self.bootstrap.means(self.sums(values))
         return means
 
     def interval(self, values: Float[np.ndarray, "some scored"]) -> list[Interval]:
         """Average each over all positions, with its 95 % interval over examples; of one, both ends are the mean."""
-        return [Bootstrap.interval(means) for means in self.resampled(values)]
+        return [self.bootstrap.interval(means) for means in self.resampled(values)]
 
     def of(self, members: Int[np.ndarray, " member"]) -> Effects:
         """Keep the effects on some of the examples, by their numbers in ascending order."""

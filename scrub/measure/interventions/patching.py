@@ -25,7 +25,7 @@ from scrub.paths.sites import expanded, heads, read_sites
 from scrub.paths.sources import Y
 from scrub.study.metric import LOSS
 from scrub.study.settings import Settings
-from scrub.study.statistics import Bootstrap, recovered
+from scrub.study.statistics import recovered
 from scrub.text.errors import ScrubError
 from scrub.text.frames import interval_columns
 from scrub.text.numbers import PLAIN, Interval
@@ -62,12 +62,12 @@ class Patching:
     @property
     def clean(self) -> dict[str, Interval]:
         """The mean probability of the answer after the clean prompts, and its logarithm, by the names of MEASURES."""
-        return {measure: Bootstrap.interval(self._means(measure)[self._clean]) for measure in MEASURES}
+        return {measure: self.effects.bootstrap.interval(self._means(measure)[self._clean]) for measure in MEASURES}
 
     @property
     def corrupted(self) -> dict[str, Interval]:
         """The same after the corrupted prompts."""
-        return {measure: Bootstrap.interval(self._means(measure)[1 - self._clean]) for measure in MEASURES}
+        return {measure: self.effects.bootstrap.interval(self._means(measure)[1 - self._clean]) for measure in MEASURES}
 
     @property
     def warnings(self) -> list[str]:
@@ -83,7 +83,7 @@ class Patching:
 
     def patched(self, measure: str = PROBABILITY) -> list[Interval]:
         """Estimate the mean probability of the answer, or its logarithm, with each patch."""
-        return [Bootstrap.interval(means) for means in self._means(measure)[2:]]
+        return [self.effects.bootstrap.interval(means) for means in self._means(measure)[2:]]
 
     def recovered(self, measure: str = PROBABILITY) -> list[Interval]:
         """Estimate 100 (patched - corrupted) / (clean - corrupted) for each patch, of means over pairs, in percent.
@@ -96,7 +96,7 @@ class Patching:
         if not self._differ(measure):
             return [Interval(np.nan, np.nan, np.nan)] * len(self.sites)
         clean, corrupted = means[self._clean], means[1 - self._clean]
-        return [Bootstrap.interval(recovered(patched, corrupted, clean)) for patched in means[2:]]
+        return [self.effects.bootstrap.interval(recovered(patched, corrupted, clean)) for patched in means[2:]]
 
     def frame(self) -> pd.DataFrame:
         """List for each patch its site and position, and for both measures the mean and the percent recovered.
@@ -144,7 +144,7 @@ class Patching:
 
     def _differ(self, measure: str) -> bool:
         means = self._means(measure)
-        gap = Bootstrap.interval(means[self._clean] - means[1 - self._clean])
+        gap = self.effects.bootstrap.interval(means[self._clean] - means[1 - self._clean])
         return abs(gap.estimate) >= MIN_DIFFERENCE and not gap.low <= 0 <= gap.high
 
 

@@ -19,7 +19,6 @@ from scrub.study.experiments import ALL_SCRUBBED
 from scrub.study.hypothesis import ALL
 from scrub.study.null import Standing
 from scrub.study.result import BIGRAM, Result
-from scrub.study.statistics import SMALLEST_P
 from scrub.text.files import one_line, shown
 from scrub.text.frames import with_cells
 from scrub.text.numbers import PLAIN
@@ -151,7 +150,12 @@ def _comparison(of: Comparison) -> FrameTable:
         _name("hypothesis"),
         Column("recovered", "recovered, %", 1, ends=("low", "high")),
         test("difference", over, lambda of: "the same" if of.same else of.recovered, style=style, narrow=narrow),
-        test("probability", "P(better)", lambda of: "" if of.same else _share(of.improves), narrow="P: is\nbetter"),
+        test(
+            "probability",
+            "P(better)",
+            lambda of: "" if of.same else _share(of.improves, of.smallest_p),
+            narrow="P: is\nbetter",
+        ),
         test("p", "p", lambda of: "" if of.same else _p(of.p, of.at_most)),
         test("p_holm", "Holm", _holm, style=style),
     ]
@@ -189,11 +193,11 @@ def _standing(of: Standing | None) -> tuple[str, str]:
     return (f"{of.beaten} of {of.count}", f"(p {of.p:.3f})") if of else ("", "")
 
 
-def _share(share: float) -> str:
+def _share(share: float, smallest: float) -> str:
     """Write a share of the resamples, of which neither 0 nor 1 says that it is certain."""
-    if share < SMALLEST_P:
-        return f"<{SMALLEST_P:.3f}"
-    return f">{1 - SMALLEST_P:.3f}" if share > 1 - SMALLEST_P else f"{share:.3f}"
+    if share < smallest:
+        return f"<{smallest:.3f}"
+    return f">{1 - smallest:.3f}" if share > 1 - smallest else f"{share:.3f}"
 
 
 def _p(value: float, at_most: bool) -> str:
@@ -201,7 +205,7 @@ def _p(value: float, at_most: bool) -> str:
 
 
 def _holm(of: Difference) -> str:
-    return "" if of.same else _p(of.holm, of.at_most) + ("*" if of.holm < LEVEL else " ")
+    return "" if of.same else _p(of.holm, of.at_most) + ("*" if of.holm < LEVEL and not of.few else " ")
 
 
 def _change(of: Change) -> Iterator[RenderableType]:

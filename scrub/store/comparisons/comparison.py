@@ -17,7 +17,7 @@ from scrub.store.comparisons.changes import Change, changes
 from scrub.store.results.read import StudyResults
 from scrub.study.null import Standing, standing
 from scrub.study.result import NOTHING_NATS, Result, Row
-from scrub.study.statistics import RESAMPLES, SMALLEST_P, Bootstrap, holm, p_value, share_above_zero
+from scrub.study.statistics import FEW_DOCUMENTS, RESAMPLES, holm
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 from scrub.text.frames import interval_columns, json_text, plain
@@ -34,7 +34,8 @@ class Difference:
 
     `recovered` is in percent, with its 95 % interval. `improves` is the share of resamples in which it is above 0, `p`
     the two-sided p-value, and `holm` that value adjusted (Holm 1979) for all differences of the comparison. Where the
-    two are `same`, one experiment under two names, the difference is 0 exactly and nothing is claimed.
+    two are `same`, one experiment under two names, the difference is 0 exactly and nothing is claimed. `smallest_p` is
+    the least p that so many resamples can give. Where they are worth `few` documents, no difference is called one.
     """
 
     refined: str
@@ -45,18 +46,20 @@ class Difference:
     p: float
     holm: float
     same: bool
+    smallest_p: float
+    few: bool = False
 
     @property
     def at_most(self) -> bool:
         """Whether p is the smallest that so many resamples can give: it is at most that, and so is the adjusted one."""
-        return self.p < 1.5 * SMALLEST_P
+        return self.p <= self.smallest_p
 
     @property
     def verdict(self) -> str:
-        """`better`, `worse`, `same`, or `unclear` where the adjusted p-value isn't below 0.05."""
+        """`better`, `worse`, `same`, or `unclear` where the adjusted p-value isn't below 0.05, or documents are few."""
         if self.same:
             return "same"
-        if not self.holm < LEVEL:
+        if self.few or not self.holm < LEVEL:
             return "unclear"
         return "better" if self.recovered.estimate > 0 else "worse"
 
@@ -90,17 +93,22 @@ class Comparison(TabularResult):
     @property
     def notes(self) -> list[str]:
         """The meaning of the numbers, and whatever else a reader must know of them."""
-        count, found = len(self.differences), []
+        count, found, smallest = len(self.differences), [], self.result.bootstrap.smallest_p
         these = f"the {count} differences" if count > 1 else "the one difference"
         if count:
             found.append(
                 "difference: on the same sequences, with its 95 % bootstrap interval; P(better): share of resamples "
-                f"above 0; p: two-sided, of no difference, never below {SMALLEST_P:.3f} with {RESAMPLES:,} resamples; "
+                f"above 0; p: two-sided, of no difference, never below {smallest:.3f} with {RESAMPLES:,} resamples; "
                 f"Holm: p adjusted for {these} shown (Holm 1979); * below {LEVEL:g}"
             )
-        if count * SMALLEST_P >= LEVEL:
+        if any(each.few for each in self.differences):
             found.append(
-                f"{count} differences are too many for p-values of {SMALLEST_P:.3f} at the least: none of them can be "
+                f"the sequences are worth fewer than {FEW_DOCUMENTS} documents of one size: no difference is called "
+                "one, since intervals and p-values aren't known to hold there"
+            )
+        elif count * smallest >= LEVEL:
+            found.append(
+                f"{count} differences are too many for p-values of {smallest:.3f} at the least: none of them can be "
                 f"below {LEVEL:g} when adjusted, so compare fewer hypotheses or parts at once"
             )
         return found
@@ -139,7 +147,11 @@ class Comparison(TabularResult):
                 {"hypothesis": name, "part": part, **asdict(standing)}
                 for (name, part), standing in self.chances.items()
             ],
-            "correction": {"method": "Holm 1979", "differences": len(self.differences), "smallest_p": SMALLEST_P},
+            "correction": {
+                "method": "Holm 1979",
+                "differences": len(self.differences),
+                "smallest_p": self.result.bootstrap.smallest_p,
+            },
             "differences": plain(self._differences()),
             "changes": [each.to_dict() for each in self.changes],
         }
@@ -244,8 +256,10 @@ def _difference(stored: StudyResults, refined: str, over: str, part: str) -> Dif
     """Compute the difference of two hypotheses in a part, not adjusted yet."""
     ours, theirs = f"{refined}/{part}", f"{over}/{part}"
     values = resampled_difference(stored, ours, theirs)
-    same, p = same_experiment(stored, ours, theirs), p_value(values)
-    return Difference(refined, over, part, Bootstrap.interval(values), share_above_zero(values), p, p, same)
+    same, bootstrap = same_experiment(stored, ours, theirs), stored.result.bootstrap
+    p, improves, few = bootstrap.p_value(values), bootstrap.share_above_zero(values), bootstrap.worth < FEW_DOCUMENTS
+    interval = bootstrap.interval(values)
+    return Difference(refined, over, part, interval, improves, p, p, same, bootstrap.smallest_p, few)
 
 
 def resampled_difference(stored: StudyResults, refined: str, over: str) -> Float[np.ndarray, " one_plus_resample"]:

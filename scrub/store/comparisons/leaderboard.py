@@ -16,7 +16,6 @@ from scrub.study.hypothesis import ALL
 from scrub.study.metric import LOSS
 from scrub.study.null import Standing
 from scrub.study.parameters import Value
-from scrub.study.statistics import Bootstrap
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 from scrub.text.frames import interval_columns, json_text, plain
@@ -169,7 +168,8 @@ def _place(
     recovered, first = own.result.recovered(experiment), leaders.result.recovered(f"{leader}/{part}")
     both = [each for each in known if {(name, part), (leader, part)} <= set(each.result.rows) and name != leader]
     shared = max(both, key=lambda each: len(each.pairings), default=None)
-    behind = Bootstrap.interval(resampled_difference(shared, experiment, f"{leader}/{part}")) if shared else None
+    values = resampled_difference(shared, experiment, f"{leader}/{part}") if shared else None
+    behind = shared.result.bootstrap.interval(values) if shared and values is not None else None
     return Place(
         name,
         described.parameters,

@@ -14,7 +14,6 @@ from scrub.store.comparisons.comparison import FORMAT, check_names, resampled_di
 from scrub.store.results.read import StudyResults
 from scrub.study.experiments import ANCHORS, BASELINE, UNSCRUBBED
 from scrub.study.metric import LOSS
-from scrub.study.statistics import Bootstrap
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 from scrub.text.frames import json_text, plain
@@ -167,7 +166,7 @@ def moved(stored: StudyResults, refined: str, over: str, part: str = "all", top:
         refined,
         over,
         part,
-        Bootstrap.interval(resampled_difference(stored, ours, theirs)),
+        stored.result.bootstrap.interval(resampled_difference(stored, ours, theirs)),
         int(scored.sum()),
         gains.tokens(loss, other),
         gains.sequences(),
@@ -272,5 +271,5 @@ class _Gains:
         """Turn some of the gains into points of percent recovered, with their intervals."""
         result = self.stored.result
         totals = np.stack([*(each * result.draws for each in sums), result.loss[BASELINE], result.loss[UNSCRUBBED]])
-        *some, baseline, unscrubbed = Bootstrap(result.positions, result.seed).means(totals)
-        return [Bootstrap.interval(100 * each * result.worse / (baseline - unscrubbed)) for each in some]
+        *some, baseline, unscrubbed = result.bootstrap.means(totals)
+        return [result.bootstrap.interval(100 * each * result.worse / (baseline - unscrubbed)) for each in some]

@@ -67,8 +67,10 @@ def test_intervals_are_those_of_a_loop_over_shared_resamples() -> None:
     whole = np.ones(11, int)
     estimate = stats.spearmanr(resampled_means(left, whole), resampled_means(right, whole)).statistic
     assert correlation.estimate == pytest.approx(estimate)
-    assert (correlation.low, correlation.high) == pytest.approx(np.percentile(correlations, [2.5, 97.5]))
-    assert (overlap.low, overlap.high) == pytest.approx(np.percentile(overlaps, [2.5, 97.5]))
+    edge = 100 * stats.norm.cdf(stats.t.ppf(0.025, left.bootstrap.worth - 1) / np.sqrt(1 - 1 / left.bootstrap.worth))
+    edges = [edge, 100 - edge]
+    assert (correlation.low, correlation.high) == pytest.approx(np.percentile(correlations, edges))
+    assert (overlap.low, overlap.high) == pytest.approx(np.percentile(overlaps, edges))
     assert correlation.low < correlation.high
 
 

@@ -18,7 +18,7 @@ from scrub.store.comparisons.comparison import compare
 from scrub.store.comparisons.leaderboard import leaderboard
 from scrub.store.results.read import HypothesisRecord
 from scrub.study import statistics
-from scrub.study.statistics import SMALLEST_P, holm, p_value, share_above_zero
+from scrub.study.statistics import Bootstrap, holm
 from scrub.text.errors import ScrubError
 
 FEW = 200  # resamples, where a test draws many data sets
@@ -48,8 +48,13 @@ def test_an_example_by_hand() -> None:
     (only,) = found.differences
     assert (only.refined, only.over, only.part, only.recovered.estimate) == ("b", "a", "k", 50)
     # b differs from a in the first sequence alone, so a resample without it, (2/3)^3 of them, has a difference of 0
-    assert only.improves == pytest.approx(1 - (2 / 3) ** 3, abs=0.03)
-    assert only.p == pytest.approx(2 * (2 / 3) ** 3, abs=0.06)
+    worth = 16 / 6  # sequences of 2, 1 and 1 positions
+
+    def student(tail: float) -> float:
+        return float(stats.t.cdf(stats.norm.ppf(tail) * np.sqrt(1 - 1 / worth), worth - 1))
+
+    assert only.improves == pytest.approx(student(1 - (2 / 3) ** 3), abs=0.03)
+    assert only.p == pytest.approx(2 * student((2 / 3) ** 3), abs=0.06)
     assert only.holm == only.p
     assert only.verdict == "unclear"
     assert only.recovered.low == 0
@@ -101,8 +106,8 @@ def test_the_same_experiment_is_no_improvement(alike: str) -> None:
 def test_anything_resampled_far_from_zero_is_said_to_be_at_most() -> None:
     stored = drawn(np.random.default_rng(4), 61, {"a/k": 0.2, "b/k": 0.8, "c/k": 0.3, "d/k": 0.31})
     better, worse, _ = compare(stored, ["a", "b", "c", "d"]).differences
-    assert better.p == worse.p == SMALLEST_P == 2 / 2001
-    assert better.holm == worse.holm == 3 * SMALLEST_P
+    assert better.p == worse.p == better.smallest_p > 2 / 2001
+    assert better.holm == worse.holm == 3 * better.smallest_p
     assert (better.at_most, worse.at_most) == (True, True)
     assert (better.verdict, worse.verdict) == ("better", "worse")
     assert (better.improves, worse.improves) == (1, 0)
@@ -113,7 +118,7 @@ def test_too_many_differences_are_called_that() -> None:
     stored = drawn(np.random.default_rng(5), 23, {f"{name}/k": at / 60 for at, name in enumerate(names)})
     found = compare(stored, names)
     assert not any(each.verdict in {"better", "worse"} for each in found.differences)
-    assert "51 differences are too many for p-values of 0.001" in found.notes[-1]
+    assert "51 differences are too many for p-values of 0.00" in found.notes[-1]
     assert len(compare(stored, names[:20]).notes) == 1
 
 
@@ -132,11 +137,16 @@ def test_holm_against_closed_testing(p: list[float]) -> None:
 
 def test_p_values_by_hand() -> None:
     values = np.array([9.0, 1, 2, 3, -1, np.nan])  # the estimate, then 4 resamples and one that holds nothing
-    assert share_above_zero(values) == 0.75
-    assert p_value(values) == pytest.approx(2 * (1 + 1) / (1 + 4))
-    assert p_value(-values) == p_value(values)
-    assert p_value(np.zeros(5)) == 1
-    assert p_value(np.arange(1.0, 100)) == 2 / 99  # 98 of 98 above
+    many = Bootstrap(np.ones(10**7, dtype=np.int64), 0)
+    assert many.share_above_zero(values) == pytest.approx(0.75, abs=1e-6)
+    assert many.p_value(values) == pytest.approx(2 * (1 + 1) / (1 + 4), abs=1e-6)
+    assert many.p_value(-values) == many.p_value(values)
+    assert many.p_value(np.zeros(5)) == 1
+    assert many.p_value(np.arange(1.0, 100)) == pytest.approx(2 / 99, abs=1e-6)  # 98 of 98 above
+    # of 5 documents: Student's, with 4 degrees of freedom, of resamples that vary by 4/5 of what they should
+    few = Bootstrap(np.ones(5, dtype=np.int64), 0)
+    assert few.p_value(values) == pytest.approx(2 * stats.t.cdf(stats.norm.ppf(2 / 5) * np.sqrt(4 / 5), 4))
+    assert few.share_above_zero(values) == pytest.approx(stats.t.cdf(stats.norm.ppf(0.75) * np.sqrt(4 / 5), 4))
 
 
 def test_p_is_where_the_interval_reaches_zero() -> None:
@@ -144,9 +154,11 @@ def test_p_is_where_the_interval_reaches_zero() -> None:
     rng = np.random.default_rng(6)
     for shift in np.linspace(0, 4, 41):
         values = rng.normal(shift, 1, statistics.RESAMPLES + 1)
-        low, high = np.percentile(values[1:], [2.5, 97.5])
-        if abs(low) > 0.02:
-            assert (p_value(values) < 0.05) == (low > 0 or high < 0), shift
+        for documents in (17, 64, 512):
+            bootstrap = Bootstrap(np.ones(documents, dtype=np.int64), 0)
+            of = bootstrap.interval(values)
+            if abs(of.low) > 0.05:
+                assert (bootstrap.p_value(values) < 0.05) == (of.low > 0 or of.high < 0), shift
 
 
 def test_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +220,11 @@ def test_json_and_frame_say_the_same() -> None:
     text = json.loads(found.to_json(), parse_constant=pytest.fail)
     assert text == found.to_dict()
     assert (text["format"], text["study"], text["sequences"], text["against"]) == (1, "s", 43, None)
-    assert text["correction"] == {"method": "Holm 1979", "differences": 2, "smallest_p": SMALLEST_P}
+    assert text["correction"] == {
+        "method": "Holm 1979",
+        "differences": 2,
+        "smallest_p": found.result.bootstrap.smallest_p,
+    }
     frame = found.frame()
     assert list(frame["hypothesis"]) == ["a", "b"] * 2
     with_difference = frame[frame.over.notna()]
