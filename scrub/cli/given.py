@@ -51,7 +51,7 @@ def given_heads(text: str, graph: Node, roles: Roles) -> list[tuple[int, int]]:
     written = f"a*.{step}" if step in roles else f"a{step}" if step[:1].isdecimal() else step
     if not (found := meant(written, graph, roles)):
         known = f", or one of the roles {', '.join(roles)}" if roles else ""
-        raise ScrubError(f"{text!r} is no head of this model: write LAYER.HEAD, as in 1.3{known}")
+        raise ScrubError(f"this model has no head {text}: write LAYER.HEAD, as in 1.3{known}")
     return [(layer, head) for layer, heads in found.items() for head in heads]
 
 

@@ -123,6 +123,27 @@ class Scope:
 
         return fold(at, lambda place: [] if place in self._fed else self.below(place), combine)
 
+    def resampled(self) -> float:
+        """Compute the share of the scope's paths that y feeds, counted head by head.
+
+        Parts of a split share a path evenly, so that a split changes no count.
+        """
+
+        def combine(at: Walker, inner: list[tuple[float, float]]) -> tuple[float, float]:
+            heads = len(head_indices(at.node)) if at.node.op == "output" else 1
+            if not inner:
+                here = float(at.entry is not None)
+                return here * (Y in draws(at.node)), here
+            names = [(child.node.label or child.node.op).partition("[")[0] for child in self.below(at)]
+            weights = [heads / names.count(name) for name in names]
+            return (
+                sum(weight * fed for weight, (fed, _) in zip(weights, inner, strict=True)),
+                sum(weight * whole for weight, (_, whole) in zip(weights, inner, strict=True)),
+            )
+
+        fed, whole = fold(self.start, self.below, combine)
+        return fed / whole if whole else 0.0
+
     def reached_by(self, rule: Rule) -> bool:
         """Tell whether a rule speaks of the scope, and not only of what lies outside or is read by a second entry."""
         seen = {(self.start, rule.pattern.start)}

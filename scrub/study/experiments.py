@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from scrub.graph.node import Node
 from scrub.paths.cut import Cut, cut
 from scrub.paths.rules import Rule, draws, resample
+from scrub.paths.scope import Scope
 from scrub.paths.sources import Draw
 from scrub.paths.splits import Roles
-from scrub.study.hypothesis import Hypothesis
+from scrub.study.claims import Claim
+from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.study.metric import Metric
 from scrub.study.study import Study
 from scrub.text.errors import ScrubError
@@ -50,6 +53,18 @@ class Experiment:
     graph: Node
     hypothesis: Hypothesis | None = None
     warnings: tuple[str, ...] = ()
+    scope: tuple[Rule, ...] = ()  # the rules of its study's baseline, read as its own are
+
+    @cached_property
+    def claim(self) -> Claim:
+        """The parts that it scrubs together, and the percent of the baseline's paths that it resamples."""
+        several = self.part == ALL and self.hypothesis is not None
+        parts = tuple(part for part in self.hypothesis.parts if part != ALL) if several and self.hypothesis else ()
+        try:
+            share = 100 * Scope(self.scope, self.graph).resampled() if self.scope else None
+        except ScrubError:  # a baseline that doesn't only resample
+            share = None
+        return Claim(parts or (self.part,), share)
 
     @property
     def part(self) -> str:
@@ -62,10 +77,17 @@ class Experiment:
         return draws(self.graph)
 
 
-def build(name: Name, of: Cut, rules: Sequence[Rule] = (), hypothesis: Hypothesis | None = None) -> Experiment:
-    """Build an experiment from a model that was cut for some rules, and those."""
+def build(
+    name: Name,
+    of: Cut,
+    rules: Sequence[Rule] = (),
+    hypothesis: Hypothesis | None = None,
+    baseline: Sequence[Rule] = (),
+) -> Experiment:
+    """Build an experiment from a model that was cut for some rules, and for its baseline's, and those."""
     read = of.rules(rules)
-    return Experiment(name, of.graph, read, resample(of.graph, read) if read else of.graph, hypothesis, of.warnings)
+    graph = resample(of.graph, read) if read else of.graph
+    return Experiment(name, of.graph, read, graph, hypothesis, of.warnings, of.rules(baseline))
 
 
 @dataclass(frozen=True)
@@ -111,7 +133,7 @@ def experiments(
     """
     made = anchors(study, model, roles)
     check_parts(hypotheses, parts)
-    more = [part for hypothesis in hypotheses for part in parts_of(hypothesis, model, roles, parts)]
+    more = [part for hypothesis in hypotheses for part in parts_of(study, hypothesis, model, roles, parts)]
     return replace(made, scrubbed=(*made.scrubbed, *more))
 
 
@@ -129,12 +151,15 @@ def anchors(study: Study, model: Node, roles: Roles) -> Experiments:
     return Experiments(build(UNSCRUBBED, whole), (baseline, everything))
 
 
-def parts_of(hypothesis: Hypothesis, model: Node, roles: Roles, parts: Sequence[str] | None = None) -> list[Experiment]:
+def parts_of(
+    study: Study, hypothesis: Hypothesis, model: Node, roles: Roles, parts: Sequence[str] | None = None
+) -> list[Experiment]:
     """Build every part of a hypothesis, or those of some that it has. Raises ScrubError as above."""
     try:
-        found = hypothesis.cut(model, roles)
+        baseline = study.baseline_rules
+        found = hypothesis.cut(model, roles, also=[rule.pattern for rule in baseline])
         return [
-            build(Name(hypothesis.name, part), found, hypothesis.part(part), hypothesis)
+            build(Name(hypothesis.name, part), found, hypothesis.part(part), hypothesis, baseline)
             for part in hypothesis.parts
             if parts is None or part in parts
         ]

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from scrub.study.claims import Claim
 from scrub.study.experiments import ALL_SCRUBBED, BASELINE, UNSCRUBBED, Name
 from scrub.study.gates import Gates
 from scrub.study.metric import LOSS
@@ -39,6 +40,7 @@ class Row:
     recovered: Interval
     mean_abs_change: Interval
     kl: Interval
+    scrubs: float | None = None  # percent of the baseline's paths that it resamples
     published: float | None = None  # recovered, where that was published for this model
 
     @property
@@ -74,6 +76,7 @@ class Result:
     metric: str = "loss"
     unit: str = "nats"
     batch: int | None = None  # sequences computed together, where a card's memory decided that
+    claims: Mapping[str, Claim] = field(default_factory=dict)  # how much each experiment scrubs, where that is known
 
     @cached_property
     def bootstrap(self) -> Bootstrap:
@@ -100,6 +103,10 @@ class Result:
     def recovered(self, experiment: str) -> Interval:
         """Estimate the percent of loss recovered by an experiment, with its interval."""
         return self.bootstrap.interval(self.resampled_recovery(experiment))
+
+    def claim(self, experiment: str) -> Claim:
+        """Say how much an experiment scrubs."""
+        return self.claims.get(experiment) or Claim((experiment.rpartition("/")[2],))
 
     def improvement(self, refined: str, over: str) -> Interval:
         """Estimate how many percent more one experiment recovers than another, paired on the same sequences."""
@@ -173,6 +180,7 @@ class Result:
                 self.recovered(name),
                 self.interval("change", name),
                 self.interval("kl", name),
+                self.claim(name).scrubs,
                 self.published.get(name),
             )
             for name in (Name(*row) for row in self.rows)
@@ -187,6 +195,7 @@ class Result:
     def frame(self) -> pd.DataFrame:
         """Make the table a data frame: losses and KL in nats a token, recovered and its interval in percent.
 
+        `scrubs` is the percent of the baseline's paths that is resampled.
         A column `published` is there where percentages were published for the model.
         """
         rows = self.table
@@ -196,6 +205,7 @@ class Result:
                 "part": [row.part for row in rows],
                 "loss": [row.loss.estimate for row in rows],
                 **interval_columns("recovered", (row.recovered for row in rows), "low", "high"),
+                "scrubs": pd.array([row.scrubs for row in rows], "float64"),
                 "mean_abs_change": [row.mean_abs_change.estimate for row in rows],
                 "kl": [row.kl.estimate for row in rows],
             }

@@ -132,6 +132,7 @@ class Trial:
             metric=self.study.metric.name,
             unit=self.study.metric.unit,
             batch=found.batch,
+            claims={e.name: e.claim for e in self.experiments if e.hypothesis},
         )
         return result.checked()
 

@@ -65,7 +65,7 @@ def test_mechanism_of_the_heads_of_a_role(scrub: Scrub, tmp_path: Path) -> None:
         ("mechanism tiny --positions some", "'some'"),
         ("mechanism tiny --sequences 1", "sequences is 1"),
         ("readers tiny 4.0", "head 4.0"),
-        ("readers tiny prev", "'prev'"),
+        ("readers tiny self", "'self' means 2 heads"),
         ("composition tiny --to 0.1", "to 0.1"),
     ],
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from math import nan
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -13,7 +15,7 @@ from scrub.show.figure import Plot
 from scrub.show.theme import Theme
 from scrub.study.experiments import Name
 from scrub.study.hypothesis import ALL
-from scrub.study.result import Result
+from scrub.study.result import Result, Row
 from scrub.text.frames import interval_columns
 from scrub.text.numbers import PAGE
 from scrub.text.wording import printable
@@ -21,6 +23,7 @@ from scrub.text.wording import printable
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+CLAIMS_INCHES = 2.4
 SLANTED_NAMES = 8  # hypotheses, above which their names are written at a slant
 _WHOLE = 3  # which of the colours is that of all parts together
 _MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -31,6 +34,8 @@ def recovery_chart(
     result: Result, published: Mapping[str, float] | None = None, published_for: str = "", title: str = ""
 ) -> Chart:
     """Draw a line for each part across the hypotheses, with 95 % intervals, between the 0 % and 100 % anchors.
+
+    The line is broken between hypotheses that don't scrub the same parts, or not as much: they don't compare.
 
     `published` are percentages by experiment, by default those of the result's own model; where there are some they
     stand beside it, on the same scale, under the name of the model that they were published for, if it is given.
@@ -43,6 +48,7 @@ def recovery_chart(
             "hypothesis": [printable(row.hypothesis) for row in rows],
             "part": [printable(row.part) for row in rows],
             **interval_columns("recovered", (row.recovered for row in rows), "low", "high"),
+            "scrubs": pd.array([row.scrubs for row in rows], "float64"),
         }
     )
     if published:
@@ -65,6 +71,8 @@ class _Recovery:
         names, parts = (list(dict.fromkeys(each)) for each in zip(*result.rows, strict=True))
         known = [name for name in names if any(Name(name, part) in self.published for part in parts)]
         widths = [_width(some) for some in (names, known) if some]
+        claimed = [row for row in result.table if row.scrubs is not None]
+        widths += [CLAIMS_INCHES] if claimed else []
         figure = Plot(theme, 1.6 + sum(widths), 3.9)
         panels = figure.subplots(1, len(widths), sharey=True, squeeze=False, width_ratios=widths)[0]
         for at, part in enumerate(parts):
@@ -72,10 +80,14 @@ class _Recovery:
             self._measured(figure, panels[0], names, part, shift, _look(at, part, theme))
             if known:
                 self._published(figure, panels[1], known, part, _look(at, part, theme))
+            self._claimed(figure, panels[-1], [row for row in claimed if row.part == part], _look(at, part, theme))
         panels[0].set_ylabel(f"{printable(result.metric)} recovered, %")
         _dress(figure, panels[0], names, f"{result.study} on {result.model}, {result.data}")
         if known:
             _dress(figure, panels[1], known, self.theirs)
+        if claimed:
+            _frame(figure, panels[-1], "and how much that scrubs")
+            panels[-1].set_xlabel("paths scrubbed, %")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.key(len(parts), handles, labels)
         return figure
@@ -87,7 +99,13 @@ class _Recovery:
         values = [row.recovered for row in rows]
         places = [names.index(row.hypothesis) + shift for row in rows]
         errors = [[v.estimate - v.low for v in values], [v.high - v.estimate for v in values]]
-        axes.errorbar(places, [v.estimate for v in values], yerr=errors, capsize=2, **look)
+        drawn = axes.errorbar(places, [v.estimate for v in values], yerr=errors, capsize=2, **look)
+        claims = [self.result.claim(row.name) for row in rows]
+        # a line from one to the next says that it is better or worse, so there is none where they don't compare
+        apart = [at + 1 for at, (one, other) in enumerate(pairwise(claims)) if not one.alike(other)]
+        points = [(x, v.estimate) for x, v in zip(places, values, strict=True)]
+        broken = [point for at, point in enumerate(points) for point in ([(nan, nan)] if at in apart else []) + [point]]
+        drawn.lines[0].set_data(*zip(*broken, strict=True))
         tips = [f"{row.hypothesis}, {part}: {PAGE.with_interval(row.recovered, 1, unit='%')}" for row in rows]
         _spots(figure, axes, places, [v.estimate for v in values], tips)
 
@@ -97,6 +115,20 @@ class _Recovery:
         axes.plot([*places], [*places.values()], **look)
         tips = [f"{names[x]}, {part}: {percent:g} %" for x, percent in places.items()]
         _spots(figure, axes, [*places], [*places.values()], tips)
+
+    def _claimed(self, figure: Plot, axes: Axes, rows: Sequence[Row], look: dict[str, Any]) -> None:
+        """Show what a part recovers over how much it scrubs: what claims less lies further left."""
+        if rows:
+            at, values = [row.scrubs or 0.0 for row in rows], [row.recovered for row in rows]
+            errors = [[v.estimate - v.low for v in values], [v.high - v.estimate for v in values]]
+            axes.errorbar(at, [v.estimate for v in values], yerr=errors, **{**look, "linestyle": "none"})
+            said = [PAGE.with_interval(row.recovered, 1, unit="%") for row in rows]
+            shares = [PAGE.number(x, 1, unit="%") for x in at]
+            tips = [
+                f"{row.hypothesis}, {row.part}: {recovered}; scrubs {share} of paths"
+                for row, recovered, share in zip(rows, said, shares, strict=True)
+            ]
+            _spots(figure, axes, at, [v.estimate for v in values], tips)
 
 
 def _spots(figure: Plot, axes: Axes, x: Sequence[float], y: Sequence[float], tips: Sequence[str]) -> None:
@@ -123,12 +155,16 @@ def _look(at: int, part: str, theme: Theme) -> dict[str, Any]:
     }
 
 
-def _dress(figure: Plot, axes: Axes, names: Sequence[str], title: str) -> None:
+def _frame(figure: Plot, axes: Axes, title: str) -> None:
     for anchor in (100, 0):
         axes.axhline(anchor, color=figure.theme.faint, linewidth=0.8, zorder=0)
+    figure.name(axes, title)
+    figure.dress(axes)
+
+
+def _dress(figure: Plot, axes: Axes, names: Sequence[str], title: str) -> None:
     slant: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
     shown = [printable(name.replace("_", " ")) for name in names]
     axes.set_xticks(range(len(names)), shown, parse_math=False, **(slant if len(names) > SLANTED_NAMES else {}))
     axes.set_xlim(-0.5, len(names) - 0.5)
-    figure.name(axes, title)
-    figure.dress(axes)
+    _frame(figure, axes, title)

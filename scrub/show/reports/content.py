@@ -131,6 +131,7 @@ class Content:
                 row.part: (over[row.part], self.result.improvement(row.name, Name(over[row.part], row.part)))
                 for row in self._rows[name]
                 if row.part in over
+                and self.result.claim(row.name).alike(self.result.claim(Name(over[row.part], row.part)))
             }
             declaration = dedent(described.rules).strip("\n").rstrip()
             yield Section(

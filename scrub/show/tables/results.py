@@ -25,8 +25,13 @@ from scrub.text.numbers import PLAIN
 from scrub.text.tables import Column, FrameTable, Row
 from scrub.text.tokens import in_context, marked, start
 
-_STYLES = {"better": "green", "worse": "red", "same": "dim", "unclear": ""}
+_STYLES = {"better": "green", "worse": "red", "same": "dim", "unclear": "", "apart": "dim"}
 _MARKS = {"+": "green", "-": "red", " ": "dim"}
+LEGEND = (
+    "scrubs: percent of the baseline's paths that are resampled; front: nothing recovers more and scrubs more; ranks "
+    "and behind: among those that scrub the same parts, and as many paths within a tenth, paired on the same "
+    "sequences; ≈: not told apart from the first of them"
+)
 PATH_LINES = 40  # of a difference of paths
 CONTEXT_CELLS = 72  # of text around a token, at the most
 
@@ -69,12 +74,17 @@ def anchors_table(result: Result) -> FrameTable:
 
 
 def rows_table(result: Result) -> FrameTable:
-    """List the parts of every hypothesis: what each recovers, and how much more than the one before it."""
+    """List the parts of every hypothesis: what each recovers and scrubs, and how much more than the one before it.
+
+    That is said only where both scrub the same parts and as much.
+    """
     gains, before = [], dict[str, str]()
     for hypothesis, part in result.rows:
         experiment = f"{hypothesis}/{part}"
-        gains.append(result.improvement(experiment, before[part]) if part in before else None)
+        alike = part in before and result.claim(experiment).alike(result.claim(before[part]))
+        gains.append(result.improvement(experiment, before[part]) if alike else None)
         before[part] = experiment
+    frame = with_cells(result.frame(), {"gain": gains})
     recovered = Column(
         "recovered", "recovered, %", 1, ends=("low", "high"), style=lambda row: "bold" if row["part"] == ALL else ""
     )
@@ -82,13 +92,14 @@ def rows_table(result: Result) -> FrameTable:
         Column("hypothesis"),
         Column("part"),
         recovered,
+        *_scrubs(frame),
         *([Column("published", digits=6, kind="g", missing="")] if result.published else []),
         Column("gain", "over the one before", 1, sign=True, missing=""),
         Column("loss", result.metric, 3),
         Column("mean_abs_change", "|change|", 3),
         Column("kl", "KL", 3),
     ]
-    return FrameTable(with_cells(result.frame(), {"gain": gains}), columns, by="hypothesis")
+    return FrameTable(frame, columns, by="hypothesis")
 
 
 def comparison_tables(of: Comparison, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
@@ -130,7 +141,7 @@ def leaderboard_tables(of: Leaderboard, _console: Console, _options: ConsoleOpti
         yield Text(one_line(board.heading))
         yield Text(f"{one_line(board.basis)}; part: {one_line(of.part)}", style="dim")
         yield _board(board)
-    yield Text("≈: the interval overlaps the leader's; behind: by how much, paired on the same sequences", style="dim")
+    yield Text(LEGEND, style="dim")
 
 
 def _comparison(of: Comparison) -> FrameTable:
@@ -149,14 +160,15 @@ def _comparison(of: Comparison) -> FrameTable:
         Column("part"),
         _name("hypothesis"),
         Column("recovered", "recovered, %", 1, ends=("low", "high")),
-        test("difference", over, lambda of: "the same" if of.same else of.recovered, style=style, narrow=narrow),
+        *_scrubs(frame),
+        test("difference", over, _gain, style=style, narrow=narrow),
         test(
             "probability",
             "P(better)",
-            lambda of: "" if of.same else _share(of.improves, of.smallest_p),
+            lambda of: "" if of.same or of.apart else _share(of.improves, of.smallest_p),
             narrow="P: is\nbetter",
         ),
-        test("p", "p", lambda of: "" if of.same else _p(of.p, of.at_most)),
+        test("p", "p", lambda of: "" if of.same or of.apart else _p(of.p, of.at_most)),
         test("p_holm", "Holm", _holm, style=style),
     ]
     return FrameTable(frame, columns, by="part")
@@ -164,13 +176,16 @@ def _comparison(of: Comparison) -> FrameTable:
 
 def _board(of: Board) -> FrameTable:
     frame = with_cells(of.frame(), {"chance": (place.chance for place in of.places)})
+    known = _scrubs(frame)
+    known += [Column("front", cell=lambda row: "front" if row["front"] else "")] if known else []
     random = Column(
         "chance", "above random", left=False, narrow="above\nrandom", cell=lambda row: _standing(row["chance"])
     )
     columns = [
         Column("rank", "", 0),
         _name("hypothesis"),
-        Column("recovered", "recovered, %", 1, ends=("low", "high"), mark=_beside_leader),
+        Column("recovered", "recovered, %", 1, ends=("low", "high"), mark=_tied),
+        *known,
         Column("behind", None, 1, sign=True, ends=("behind_low", "behind_high"), missing=""),
         *([random] if any(frame["chance"]) else []),
         Column("loss", of.metric, 3),
@@ -184,8 +199,8 @@ def _name(column: str) -> Column:
     return Column(column, cell=lambda row: one_line(row[column]))
 
 
-def _beside_leader(row: Row) -> str:
-    return " ≈" if row["overlaps_leader"] and row["rank"] > 1 else "  "
+def _tied(row: Row) -> str:
+    return " ≈" if row["tied"] else "  "
 
 
 def _standing(of: Standing | None) -> tuple[str, str]:
@@ -204,8 +219,17 @@ def _p(value: float, at_most: bool) -> str:
     return f"{'≤' if at_most and value < 1 else ''}{value:.3f}"
 
 
+def _scrubs(frame: pd.DataFrame) -> list[Column]:
+    """Say how much is scrubbed, where that is known."""
+    return [Column("scrubs", "scrubs, %", 1, missing="")] if frame["scrubs"].notna().any() else []
+
+
+def _gain(of: Difference) -> object:
+    return of.apart or ("the same" if of.same else of.recovered)
+
+
 def _holm(of: Difference) -> str:
-    return "" if of.same else _p(of.holm, of.at_most) + ("*" if of.holm < LEVEL and not of.few else " ")
+    return "" if of.same or of.apart else _p(of.holm, of.at_most) + ("*" if of.holm < LEVEL and not of.few else " ")
 
 
 def _change(of: Change) -> Iterator[RenderableType]:

@@ -36,6 +36,7 @@ class Difference:
     the two-sided p-value, and `holm` that value adjusted (Holm 1979) for all differences of the comparison. Where the
     two are `same`, one experiment under two names, the difference is 0 exactly and nothing is claimed. `smallest_p` is
     the least p that so many resamples can give. Where they are worth `few` documents, no difference is called one.
+    Where they scrub other parts, or not as much, `apart` says so, and there is no number.
     """
 
     refined: str
@@ -48,6 +49,7 @@ class Difference:
     same: bool
     smallest_p: float
     few: bool = False
+    apart: str = ""
 
     @property
     def at_most(self) -> bool:
@@ -56,7 +58,12 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """`better`, `worse`, `same`, or `unclear` where the adjusted p-value isn't below 0.05, or documents are few."""
+        """`better`, `worse`, `same`, `apart` where they don't compare, or `unclear`.
+
+        Unclear is where the adjusted p-value isn't below 0.05, or documents are few.
+        """
+        if self.apart:
+            return "apart"
         if self.same:
             return "same"
         if self.few or not self.holm < LEVEL:
@@ -93,7 +100,7 @@ class Comparison(TabularResult):
     @property
     def notes(self) -> list[str]:
         """The meaning of the numbers, and whatever else a reader must know of them."""
-        count, found, smallest = len(self.differences), [], self.result.bootstrap.smallest_p
+        count, found, smallest = len(self.tested), [], self.result.bootstrap.smallest_p
         these = f"the {count} differences" if count > 1 else "the one difference"
         if count:
             found.append(
@@ -111,7 +118,17 @@ class Comparison(TabularResult):
                 f"{count} differences are too many for p-values of {smallest:.3f} at the least: none of them can be "
                 f"below {LEVEL:g} when adjusted, so compare fewer hypotheses or parts at once"
             )
+        if count < len(self.differences):
+            found.append(
+                "only hypotheses that scrub the same parts, and as many paths within a tenth, are called better or "
+                "worse: whatever scrubs less keeps more"
+            )
         return found
+
+    @property
+    def tested(self) -> list[Difference]:
+        """The differences of hypotheses that compare."""
+        return [each for each in self.differences if not each.apart]
 
     def difference(self, refined: str, over: str, part: str) -> Difference:
         """Find one of the differences. Raises ScrubError if there is none such."""
@@ -122,7 +139,7 @@ class Comparison(TabularResult):
 
     def frame(self) -> pd.DataFrame:
         """A line for each part and hypothesis: percent recovered, and the difference with another, if there is one."""
-        rows = self.result.frame().set_index(["part", "hypothesis"])[["recovered", "low", "high"]]
+        rows = self.result.frame().set_index(["part", "hypothesis"])[["recovered", "low", "high", "scrubs"]]
         frame = rows.loc[[(row.part, row.hypothesis) for row in self.rows]].reset_index()
         tested = self._differences().rename(columns={"low": "difference_low", "high": "difference_high"})
         frame = frame.merge(tested, "left", on=["part", "hypothesis"])
@@ -149,7 +166,7 @@ class Comparison(TabularResult):
             ],
             "correction": {
                 "method": "Holm 1979",
-                "differences": len(self.differences),
+                "differences": len(self.tested),
                 "smallest_p": self.result.bootstrap.smallest_p,
             },
             "differences": plain(self._differences()),
@@ -173,6 +190,7 @@ class Comparison(TabularResult):
                 "p": [each.p for each in tested],
                 "p_holm": [each.holm for each in tested],
                 "verdict": [each.verdict for each in tested],
+                "apart": [each.apart for each in tested],
             }
         )
 
@@ -199,9 +217,9 @@ def compare(
             raise ScrubError(f"none of the hypotheses has a part {part!r}: they have {', '.join(there)}")
     shown = tuple(part for part in there if parts is None or part in parts)
     pairs = [(pair, part) for part in shown for pair in _pairs(result, names, part, against)]
-    tested = [_difference(stored, *pair, part) for pair, part in pairs]
-    adjusted = holm([each.p for each in tested])
-    differences = tuple(replace(each, holm=value) for each, value in zip(tested, adjusted, strict=True))
+    found = [_difference(stored, *pair, part) for pair, part in pairs]
+    adjusted = iter(holm([each.p for each in found if not each.apart]))
+    differences = tuple(each if each.apart else replace(each, holm=next(adjusted)) for each in found)
     changed = changes(stored, list(dict.fromkeys(pair for pair, _ in pairs)), graphs or {}, shown)
     chances = {(name, part): chance(stored, name, part) for name, part in result.rows if name in names}
     among = {row: standing for row, standing in chances.items() if standing is not None}
@@ -255,6 +273,9 @@ def _pairs(result: Result, names: Sequence[str], part: str, against: str | None)
 def _difference(stored: StudyResults, refined: str, over: str, part: str) -> Difference:
     """Compute the difference of two hypotheses in a part, not adjusted yet."""
     ours, theirs = f"{refined}/{part}", f"{over}/{part}"
+    if apart := stored.result.claim(ours).apart(stored.result.claim(theirs)):
+        nan = float("nan")
+        return Difference(refined, over, part, Interval(nan, nan, nan), nan, nan, nan, False, nan, apart=apart)
     values = resampled_difference(stored, ours, theirs)
     same, bootstrap = same_experiment(stored, ours, theirs), stored.result.bootstrap
     p, improves, few = bootstrap.p_value(values), bootstrap.share_above_zero(values), bootstrap.worth < FEW_DOCUMENTS

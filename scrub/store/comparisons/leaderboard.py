@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 
 from scrub.store.comparisons.comparison import FORMAT, chance, resampled_difference
 from scrub.store.results.read import HypothesisRecord, StudyResults
+from scrub.study.claims import front
 from scrub.study.hypothesis import ALL
 from scrub.study.metric import LOSS
 from scrub.study.null import Standing
@@ -31,10 +32,12 @@ _SAME = ("model", "data", *_HASHES, "sequences", "context", "dtype", "scrub_vers
 class Place:
     """A hypothesis on a board: percent recovered, and loss and KL in nats a token, each with its interval.
 
-    `pairings` is over how many pairings of the sequences. `behind` is the paired difference to the leader in percent,
-    None for the leader itself and where the two share no pairings. `overlaps` says that its interval overlaps the
-    leader's. `chance` is where it stands among random hypotheses of its size, if there are some. `hash` is that of the
-    graph as lowered, `time` when the last of the results it stands among was computed.
+    `scrubs` is the percent of the baseline's paths that it resamples, and on the `front` is what nothing both recovers
+    and scrubs more than. It is ranked among what scrubs the same parts and as much: `behind` is the paired difference
+    to the first of those in percent, None for that itself and where the two share no pairings; `tied` says that 0 is in
+    its interval. `pairings` is over how many pairings of the sequences. `chance` is where it stands among random
+    hypotheses of its size, if there are some. `hash` is that of the graph as lowered, `time` when the last of the
+    results it stands among was computed.
     """
 
     hypothesis: str
@@ -43,16 +46,25 @@ class Place:
     loss: Interval
     kl: Interval
     pairings: int
+    scrubs: float | None
+    front: bool
+    rank: int
     behind: Interval | None
-    overlaps: bool
     chance: Standing | None
     hash: str
     time: str
 
+    @property
+    def tied(self) -> bool:
+        """Whether it can't be told from the first of those that it is ranked among."""
+        return self.behind is not None and self.behind.low <= 0 <= self.behind.high
+
 
 @dataclass(frozen=True)
 class Board:
-    """Hypotheses whose numbers compare, the one that recovers most first; `about` says what they rest on.
+    """Hypotheses whose numbers compare; `about` says what they rest on.
+
+    Those on the front come first, by the product of what they recover and scrub; so what claims nothing leads nowhere.
 
     Where a study measures another `metric`, that stands in place of the loss.
     """
@@ -76,12 +88,14 @@ class Board:
         places, chances = self.places, [place.chance for place in self.places]
         return pd.DataFrame(
             {
-                "rank": range(1, len(places) + 1),
+                "rank": [place.rank for place in places],
                 "hypothesis": [place.hypothesis for place in places],
                 "parameters": [dict(place.parameters) for place in places],
                 **interval_columns("recovered", (place.recovered for place in places), "low", "high"),
+                "scrubs": pd.array([place.scrubs for place in places], "float64"),
+                "front": [place.front for place in places],
                 **interval_columns("behind", (place.behind for place in places), "behind_low", "behind_high"),
-                "overlaps_leader": [place.overlaps for place in places],
+                "tied": [place.tied for place in places],
                 "loss": [place.loss.estimate for place in places],
                 "kl": [place.kl.estimate for place in places],
                 "pairings": [place.pairings for place in places],
@@ -149,10 +163,17 @@ def _board(known: Sequence[StudyResults], part: str, versions: bool) -> Board:
     for each in sorted(known, key=lambda each: len(each.pairings)):
         having = {name for name, theirs in each.result.rows if theirs == part}
         best |= {name: each for name in having if _listed(each.described(name), versions)}
-    order = sorted(best, key=lambda name: -best[name].result.recovered(f"{name}/{part}").estimate)
-    places = tuple(_place(name, best[name], order[0], best[order[0]], known, part) for name in order)
+    found = {name: _place(name, best, known, part) for name in best}
+    on_front = front([(place.recovered.estimate, place.scrubs) for place in found.values()])
+    places = [replace(place, front=there) for place, there in zip(found.values(), on_front, strict=True)]
     first = max(known, key=lambda each: len(each.pairings))
-    return Board(first.heading, dict(zip(_SAME, _basis(first), strict=True)), places, first.result.metric)
+    order = tuple(sorted(places, key=lambda place: (not place.front, -_claimed(place), place.rank)))
+    return Board(first.heading, dict(zip(_SAME, _basis(first), strict=True)), order, first.result.metric)
+
+
+def _claimed(place: Place) -> float:
+    """Compute by what a board is sorted: recovered times scrubbed, of what scrubs an unknown share only recovered."""
+    return place.recovered.estimate * (1 if place.scrubs is None else place.scrubs / 100)
 
 
 def _listed(described: HypothesisRecord, versions: bool) -> bool:
@@ -160,26 +181,28 @@ def _listed(described: HypothesisRecord, versions: bool) -> bool:
     return not described.null_of and (versions or VERSION not in described.name)
 
 
-def _place(
-    name: str, own: StudyResults, leader: str, leaders: StudyResults, known: Sequence[StudyResults], part: str
-) -> Place:
-    """Make the place of a hypothesis, behind the leader by the pairings that both have."""
-    experiment, described = f"{name}/{part}", own.described(name)
-    recovered, first = own.result.recovered(experiment), leaders.result.recovered(f"{leader}/{part}")
+def _place(name: str, best: Mapping[str, StudyResults], known: Sequence[StudyResults], part: str) -> Place:
+    """Make the place of a hypothesis, behind the first of those that scrub alike by the pairings that both have."""
+    experiment, own, described = f"{name}/{part}", best[name], best[name].described(name)
+    claim = own.result.claim(experiment)
+    score = {each: of.result.recovered(f"{each}/{part}").estimate for each, of in best.items()}
+    alike = [each for each, of in best.items() if claim.alike(of.result.claim(f"{each}/{part}"))]
+    leader = max(alike, key=lambda each: score[each])
     both = [each for each in known if {(name, part), (leader, part)} <= set(each.result.rows) and name != leader]
     shared = max(both, key=lambda each: len(each.pairings), default=None)
     values = resampled_difference(shared, experiment, f"{leader}/{part}") if shared else None
-    behind = shared.result.bootstrap.interval(values) if shared and values is not None else None
     return Place(
-        name,
-        described.parameters,
-        recovered,
-        own.result.interval("loss", experiment),
-        own.result.interval("kl", experiment),
-        len(own.pairings),
-        behind,
-        recovered.high >= first.low,
-        chance(own, name, part),
-        described.hashes.get(part, ""),
-        own.about.get("time", ""),
+        hypothesis=name,
+        parameters=described.parameters,
+        recovered=own.result.recovered(experiment),
+        loss=own.result.interval("loss", experiment),
+        kl=own.result.interval("kl", experiment),
+        pairings=len(own.pairings),
+        scrubs=claim.scrubs,
+        front=False,
+        rank=1 + sum(score[each] > score[name] for each in alike),
+        behind=shared.result.bootstrap.interval(values) if shared and values is not None else None,
+        chance=chance(own, name, part),
+        hash=described.hashes.get(part, ""),
+        time=own.about.get("time", ""),
     )

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from scrub.data.examples import Examples
 from scrub.store.results.folder import Results
 from scrub.store.results.schema import Cell, Setting, cells_of
+from scrub.study.claims import Claim
 from scrub.study.experiments import ANCHORS, UNSCRUBBED, Name
 from scrub.study.gates import Gates
 from scrub.study.metric import ROLES
@@ -36,6 +37,7 @@ class HypothesisRecord:
     null_of: str = ""  # the hypothesis of which this is a random one of the same size
     paths: Mapping[str, str] = field(default_factory=dict)  # by part
     hashes: Mapping[str, str] = field(default_factory=dict)  # by part, of the graph as lowered
+    claims: Mapping[str, Claim] = field(default_factory=dict)  # by part; of earlier versions' results there is none
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ def read_study(results: Results, cells: Mapping[str, Cell], pairings: Sequence[P
         context=None if n_ctx == setting.context else setting.context,
         **(about[-1].get("metric", {}) if about else {}),
         published={Name(name, part): p for name, each in described.items() for part, p in each.published.items()},
+        claims={Name(name, part): c for name, each in described.items() for part, c in each.claims.items()},
     )
     examples, texts = _examples(results, setting)
     losses = _token_losses(results, keys, examples.scored)
@@ -240,11 +243,16 @@ def _described(about: Iterable[Mapping[str, Any]], cells: Mapping[str, Cell]) ->
             if shared and all(hashes[part] == each["hashes"][part] for part in shared):
                 before = found.get(name)
                 by_part = {
-                    field: {**(getattr(before, field) if before else {}), **each[field]}
-                    for field in ("paths", "hashes", "published")
+                    field: {**(getattr(before, field) if before else {}), **each.get(field, {})}
+                    for field in ("paths", "hashes", "published", "claims")
                 }
-                found[name] = HypothesisRecord(**{**each, **by_part, "name": name})
+                claims = {part: _claim(told) for part, told in by_part.pop("claims").items()}
+                found[name] = HypothesisRecord(**{**each, **by_part, "claims": claims, "name": name})
     return found
+
+
+def _claim(told: Claim | Mapping[str, Any]) -> Claim:
+    return told if isinstance(told, Claim) else Claim(tuple(told["parts"]), told["scrubs"])
 
 
 def _gates(about: Iterable[Mapping[str, Any]], cells: Mapping[str, Cell]) -> Gates:

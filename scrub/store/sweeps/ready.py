@@ -75,7 +75,7 @@ class Ready:
         sound, found = [], list(bare.experiments.scrubbed)
         for each in hypotheses:
             try:
-                own = parts_of(each, self.model.graph, self.model.roles, self.job.settings.parts)
+                own = parts_of(bare.study, each, self.model.graph, self.model.roles, self.job.settings.parts)
                 self._classes |= dict(
                     self._classes_of(
                         replace(bare, hypotheses=[each], experiments=replace(bare.experiments, scrubbed=tuple(own)))

@@ -25,6 +25,7 @@ from scrub.store.results.schema import INPUTS, LOSSES, Cell, Setting
 from scrub.store.sweeps.failure import Cause, Outcome, Owner, salvage
 from scrub.store.sweeps.job import Job
 from scrub.store.sweeps.ready import Ready, bigram_of, ready
+from scrub.study.claims import Claim
 from scrub.study.draws import BLOCK_SEQUENCES, Pairing
 from scrub.study.evaluate import Evaluation, Receipt
 from scrub.study.experiments import Name
@@ -217,6 +218,7 @@ def _described(trial: Trial, made: Ready, gates: Gates, wrong: Collection[Owner]
     written: dict[str, str] = {
         e.name: listed(path_tree(e.graph)) for e in trial.experiments if e.hypothesis and e.name in cells
     }
+    claims: dict[str, Claim] = {e.name: e.claim for e in trial.experiments if e.hypothesis and e.name in cells}
     described = []
     for hypothesis in trial.hypotheses:
         if (trial.study.name, hypothesis.name) in wrong:
@@ -232,6 +234,7 @@ def _described(trial: Trial, made: Ready, gates: Gates, wrong: Collection[Owner]
                 "null_of": hypothesis.null_of,
                 "published": {part: percent for part, percent in known.items() if percent is not None},
                 "paths": {part: written[name] for part, name in own.items()},
+                "claims": {part: asdict(claims[name]) for part, name in own.items()},
                 "hashes": {part: cells[name].hypothesis_hash for part, name in own.items()},
             }
         )
