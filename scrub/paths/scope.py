@@ -134,12 +134,15 @@ class Scope:
             if not inner:
                 here = float(at.entry is not None)
                 return here * (Y in draws(at.node)), here
-            names = [(child.node.label or child.node.op).partition("[")[0] for child in self.below(at)]
-            weights = [heads / names.count(name) for name in names]
-            return (
-                sum(weight * fed for weight, (fed, _) in zip(weights, inner, strict=True)),
-                sum(weight * whole for weight, (_, whole) in zip(weights, inner, strict=True)),
-            )
+            components: dict[str, list[tuple[float, float]]] = {}
+            for child, counted in zip(self.below(at), inner, strict=True):
+                components.setdefault((child.node.label or child.node.op).partition("[")[0], []).append(counted)
+            fed, whole = 0.0, 0.0
+            for parts in components.values():
+                paths = max(whole for _, whole in parts)  # an identity part has only those of the values
+                whole += heads * paths
+                fed += heads * paths * sum(part / of for part, of in parts if of) / len(parts)
+            return fed, whole
 
         fed, whole = fold(self.start, self.below, combine)
         return fed / whole if whole else 0.0

@@ -11,6 +11,7 @@ from by_hand import drawn, said
 
 from scrub.store.comparisons.leaderboard import Leaderboard, leaderboard
 from scrub.store.results.read import HypothesisRecord, StudyResults
+from scrub.study.claims import Claim
 from scrub.text.errors import ScrubError
 
 EFFECTS = {"a/all": 0.3, "b/all": 0.8, "c/all": 0.5, "c/k": 0.9, "d/all": 0.79}
@@ -32,15 +33,38 @@ def test_ordered_by_what_they_recover() -> None:
     assert names(found) == [sorted(scores, key=lambda name: scores[name].estimate, reverse=True)]
     (board,) = found.boards
     leader, *others = board.places
-    assert (leader.behind, leader.overlaps) == (None, True)
+    assert (leader.behind, leader.tied) == (None, False)
     for place in board.places:
         assert place.recovered == scores[place.hypothesis]
         assert place.loss == stored.result.interval("loss", f"{place.hypothesis}/all")
-        assert place.overlaps == (scores[place.hypothesis].high >= leader.recovered.low)
     for place in others:
         assert place.behind == stored.result.improvement(f"{place.hypothesis}/all", f"{leader.hypothesis}/all")
-    assert [place.overlaps for place in board.places] == [True, True, False, False]
+    for place in others:  # by the paired difference, not by whether the two intervals overlap
+        assert place.behind is not None
+        assert place.tied == (place.behind.low <= 0 <= place.behind.high)
+    assert [place.rank for place in board.places] == [1, 2, 3, 4]
     assert names(leaderboard([stored], "s", "k")) == [["c"]]
+
+
+def test_what_claims_least_does_not_lead() -> None:
+    """q, k and v that each scrub a trifle recover everything: they are on the front, behind what claims more."""
+    effects = {"trivial/all": 1.0, "honest/all": 0.85, "rival/all": 0.65, "weak/all": 0.3}
+    parts = ("q", "k", "v")
+    shares = {"trivial/all": 0.5, "honest/all": 76.0, "rival/all": 79.0, "weak/all": 75.0}
+    claims = {name: Claim(parts, share) for name, share in shares.items()}
+    (board,) = leaderboard([study(effects, claims=claims)], "s").boards
+    assert [place.hypothesis for place in board.places] == ["honest", "rival", "trivial", "weak"]
+    assert [(place.rank, place.front) for place in board.places] == [(1, True), (2, True), (1, True), (3, False)]
+    behind = {place.hypothesis: place.behind for place in board.places}
+    assert behind["trivial"] is behind["honest"] is None  # nothing compares with the trivial one
+    assert behind["rival"] is not None
+
+
+def test_what_is_of_other_parts_is_not_ranked_together() -> None:
+    effects = {"one/all": 0.9, "three/all": 0.5}
+    claims = {"one/all": Claim(("v",), 30.0), "three/all": Claim(("q", "k", "v"), 30.0)}
+    (board,) = leaderboard([study(effects, claims=claims)], "s").boards
+    assert [(place.rank, place.behind) for place in board.places] == [(1, None), (1, None)]
 
 
 @pytest.mark.parametrize(
