@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from scrub.graph.node import Node
 from scrub.plan.capture import Replay, Run
 from scrub.plan.leaves import constants, leaves_of
 from scrub.plan.plan import Plan
+from scrub.plan.products import multiplying
 
 NUMBERS_IN_CACHE = 1 << 18  # that a core works on fastest: they stay in its cache from one operation to the next
 NUMBERS_ON_CARD = 1 << 27  # fewer leave a GPU waiting for the next operation
@@ -23,10 +24,11 @@ SHARE_FOR_A_BATCH = 0.5  # of a card's memory: the rest is for the model, what i
 
 @dataclass(frozen=True)
 class Place:
-    """Where a plan runs, which decides how: on a device, with gradients or without."""
+    """Where a plan runs, which decides how: on a device, with gradients or without, float32 products as TF32 or not."""
 
     device: str
     grad: bool
+    tf32: bool = False
 
     @property
     def on_card(self) -> bool:
@@ -36,6 +38,12 @@ class Place:
     def current(self) -> AbstractContextManager[object]:
         """Make a card the current one, to whose streams what asks for none refers."""
         return torch.cuda.device(self.device) if self.on_card else nullcontext()
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Compute as that place does: remember what gradients need, and multiply float32 numbers as they are or not."""
+        with torch.inference_mode(not self.grad), multiplying(self.tf32):
+            yield
 
     @property
     def bytes_for_a_batch(self) -> int | None:
@@ -76,7 +84,8 @@ class Runner:
     `positions` is the number of positions of a sequence; `held` the values of the leaves at which a component is held.
     With `grad`, gradients flow to whatever is bound and asks for one: parameters, held values. What is the same in
     every batch is then computed with each, so that each has a graph of its own to go back through. With `replay`, a
-    card launches the plan as one, and what a call gives is valid until the next.
+    card launches the plan as one, and what a call gives is valid until the next. With `tf32`, it multiplies float32
+    numbers as TF32, and else as they are, whatever torch was told.
     """
 
     def __init__(
@@ -88,8 +97,9 @@ class Runner:
         held: Mapping[Node, Tensor] | None = None,
         grad: bool = False,
         replay: bool = False,
+        tf32: bool = False,
     ) -> None:
-        self.place = Place(str(device), grad)
+        self.place = Place(str(device), grad, tf32)
         self.plan = plan
         self.leaves = leaves_of(plan)
         self._constants = {**constants(self.leaves, params, positions, device), **(held or {})}
@@ -103,7 +113,7 @@ class Runner:
 
     def __call__(self, bound: Mapping[Node, Tensor]) -> dict[str, Tensor]:
         """Compute the outputs for one batch, from the other leaves: tokens, donors, selected rows, targets."""
-        with torch.inference_mode(not self.place.grad):
+        with self.place.computing():
             return (self._replay or self._run())(bound)
 
     def _run(self) -> Run:
@@ -111,5 +121,5 @@ class Runner:
         return lambda bound: plan.run(once, bound, at_once)
 
     def _compute_once(self) -> dict[int, Tensor]:
-        with torch.inference_mode(not self.place.grad):
+        with self.place.computing():
             return self.plan.once(self._constants, self.place.numbers_at_once)

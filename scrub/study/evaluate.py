@@ -32,7 +32,7 @@ from scrub.study.experiments import Experiments, Name
 from scrub.study.gates import Gates, check_gates
 from scrub.study.held import Arrays, held_values
 from scrub.study.metric import Metric
-from scrub.study.settings import Settings
+from scrub.study.settings import AS_USUAL, TF32, Computed, Settings
 from scrub.text.errors import ScrubError
 from scrub.text.progress import bar_of
 
@@ -54,14 +54,13 @@ class Evaluation:
 
     `sums` holds for each (metric, experiment) the sum over each example's scored positions, in the metric's unit;
     `values`, of the metrics that were asked for, every scored position, those of one example after those of another.
-    `batch` is how many examples were computed together at the most, where a card's memory decided that.
     """
 
     names: Sequence[Name]
     sums: Mapping[tuple[str, Name], Float[np.ndarray, " example"]]
     values: Mapping[tuple[str, Name], Float[np.ndarray, " scored"]]
     gates: Gates
-    batch: int | None = None
+    computed: Computed = AS_USUAL
 
     def rows(self, metric: str) -> Float[np.ndarray, "experiment scored"]:
         """Stack every scored position of every experiment. Raises KeyError unless the metric's values were kept."""
@@ -116,7 +115,8 @@ class Evaluator:
         if chunk not in self._runners:
             plan, values = compile_plan(self._chunks[chunk].outputs(self.metrics)), self._values(chunk, pairing)
             positions, device = pairing.examples.context, self.model.device
-            self._runners[chunk] = Runner(plan, self.model.params, positions, device, values, replay=True)
+            tf32 = self.settings.dtype == TF32
+            self._runners[chunk] = Runner(plan, self.model.params, positions, device, values, replay=True, tf32=tf32)
         return self._runners[chunk]
 
     def basis(self, examples: Examples) -> str:
@@ -142,7 +142,7 @@ class Evaluator:
         return graphs <= receipt.experiments and receipt.basis == self.basis(examples)
 
     def _passed(self, pairing: Pairing) -> Gates:
-        dtype = self.settings.torch_dtype
+        dtype = self.settings.dtype
         with bar_of("batches", self.settings.progress) as bar:
             bar.add_task(f"gates of {len(self.experiments)} experiments", total=None)
             gates = [
@@ -179,7 +179,8 @@ class Evaluator:
                     bar.advance(task)
                 sums |= totals.sums
                 values |= totals.values
-        return Evaluation(self.experiments.names, sums, values, gates, fits)
+        computed = Computed(fits and min(fits, len(order)), self.settings.dtype)
+        return Evaluation(self.experiments.names, sums, values, gates, computed)
 
     @property
     def _open(self) -> bool:

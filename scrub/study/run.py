@@ -131,7 +131,7 @@ class Trial:
             published=self.published,
             metric=self.study.metric.name,
             unit=self.study.metric.unit,
-            batch=found.batch,
+            computed=found.computed,
         )
         return result.checked()
 

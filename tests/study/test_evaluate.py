@@ -329,12 +329,12 @@ def test_a_batch_is_as_large_as_there_is_room_for(
     runner = Evaluator(model, of, studied(), SETTINGS)._runner(0, pairing)
     room = peak_bytes(runner, scrub.study.evaluate.bind(runner.leaves, pairing, pairing.order[:10])[0])
     found = measured(room)
-    assert found.batch is not None
-    assert 7 <= found.batch <= 10
-    assert measured(1 << 40).batch == COUNT
-    assert measured(1).batch == 1
+    assert found.computed.batch is not None
+    assert 7 <= found.computed.batch <= 10
+    assert measured(1 << 40).computed.batch == COUNT
+    assert measured(1).computed.batch == 1
     other = Evaluator(model, of, studied(), SETTINGS)(pairing)
-    assert other.batch is None
+    assert other.computed.batch is None
     assert all(np.allclose(found.sums[key], other.sums[key], rtol=0, atol=1e-11) for key in other.sums)
 
 
