@@ -8,7 +8,7 @@ device: either here, or before, which a receipt shows.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -94,6 +94,7 @@ class Evaluator:
         self._held: dict[int, dict[Node, Tensor]] = {}
         self._runners: dict[int, Runner] = {}
         self._room: dict[int, int] = {}
+        self._sizes: dict[int, Sizes] = {}
 
     @cached_property
     def _chunks(self) -> list[Experiments]:
@@ -116,7 +117,7 @@ class Evaluator:
             plan, values = compile_plan(self._chunks[chunk].outputs(self.metrics)), self._values(chunk, pairing)
             positions, device = pairing.examples.context, self.model.device
             tf32 = self.settings.dtype == TF32
-            self._runners[chunk] = Runner(plan, self.model.params, positions, device, values, replay=True, tf32=tf32)
+            self._runners[chunk] = Runner(plan, self.model.params, positions, device, values, tf32=tf32)
         return self._runners[chunk]
 
     def basis(self, examples: Examples) -> str:
@@ -152,12 +153,19 @@ class Evaluator:
         return Gates.joined(gates)
 
     def __call__(
-        self, pairing: Pairing, members: Members | None = None, values_of: Collection[str] = (), on: str = ""
+        self,
+        pairing: Pairing,
+        members: Members | None = None,
+        values_of: Collection[str] = (),
+        on: str = "",
+        among: Callable[[], Iterable[Pairing]] | None = None,
     ) -> Evaluation:
         """Measure every experiment on the examples of a pairing, or on some, in the order in which they are given.
 
         `values_of` are the metrics of which every position is kept, and not only sums; `on` says for the progress bar
-        what is measured. Raises GateError if a gate fails, ScrubError if a batch needs more memory than there is.
+        what is measured. `among` makes all pairings that are measured one after the other, of which a card fills the
+        batches up to one shape.
+        Raises GateError if a gate fails, ScrubError if a batch needs more memory than there is.
         """
         gates = self.check(pairing)
         order = pairing.order if members is None else members
@@ -174,8 +182,12 @@ class Evaluator:
                 totals = _Totals(
                     pairing.examples, order if members is not None else None, of.names, self.metrics, values_of
                 )
-                for batch, measured, real in self._measured(runner, pairing, batches, totals.keys):
-                    totals.add(batch, measured, real)
+                # of a sweep, a worker has some: how many doesn't depend on what it had before, nor do the last bits
+                runner.expect(-(-len(pairing.order) // min(size, max(1, len(order)))) * self.settings.draws)
+                sizes = self._shape(chunk, pairing, batches, among) if runner.place.on_card and batches else None
+                for batch, measured, real in self._measured(runner, pairing, batches, totals.keys, sizes):
+                    with enough_memory(len(batch)):
+                        totals.add(batch, measured, real)
                     bar.advance(task)
                 sums |= totals.sums
                 values |= totals.values
@@ -199,14 +211,23 @@ class Evaluator:
             self._room[chunk] = fitting(runner, leaves, len(pairing.order), share)
         return self._room[chunk]
 
+    def _shape(
+        self, chunk: int, pairing: Pairing, batches: Batches, among: Callable[[], Iterable[Pairing]] | None
+    ) -> Sizes:
+        """Find what all batches of one of the plans are filled up to: all blocks of a sweep have one shape, too."""
+        leaves, size = self._runner(chunk, pairing).leaves, len(batches[0])
+        if among is None:
+            return Sizes.over(leaves, pairing, [*batches, *pairing.batches(size)])
+        if chunk not in self._sizes:
+            every = (Sizes.over(leaves, each, list(each.batches(size))) for each in among())
+            self._sizes[chunk] = Sizes.joined(every)
+        return self._sizes[chunk]
+
     @staticmethod
     def _measured(
-        runner: Runner, pairing: Pairing, batches: Batches, keys: Sequence[tuple[str, Name]]
+        runner: Runner, pairing: Pairing, batches: Batches, keys: Sequence[tuple[str, Name]], sizes: Sizes | None
     ) -> Iterator[tuple[Members, Float[Tensor, "key batch some"], Bool[Tensor, "batch some"]]]:
         """Measure batch after batch: a card computes one while the next is bound and the last is looked at."""
-        sizes = None
-        if batches and runner.place.on_card:  # all blocks of a sweep have one shape, too
-            sizes = Sizes.over(runner.leaves, pairing, [*batches, *pairing.batches(len(batches[0]))])
         before = None
         for batch in batches:
             with runner.place.current(), enough_memory(len(batch)):

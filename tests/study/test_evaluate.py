@@ -22,8 +22,10 @@ from scrub.graph.node import Node, node
 from scrub.graph.ops import OPS
 from scrub.models.model import Model
 from scrub.paths.rules import Rule
+from scrub.paths.sources import Y
 from scrub.paths.splits import Split
 from scrub.plan.memory import peak_bytes
+from scrub.study.binding import Sizes
 from scrub.study.draws import pair_up
 from scrub.study.evaluate import Evaluation, Evaluator, evaluate
 from scrub.study.experiments import UNSCRUBBED, Experiment, Experiments, Name, build
@@ -251,9 +253,11 @@ def test_too_large_a_batch_is_one_clear_line(
     of = experiments(model, RULES[0])
     made, pairing = Evaluator(model, of, [LOSS], SETTINGS), pair_up(examples, of.draws)
     made.check(pairing)
-    monkeypatch.setattr(scrub.study.evaluate, "bind", full)
-    with pytest.raises(ScrubError, match="a batch of 3 sequences needs more memory than there is"):
-        made(pairing)
+    for at in ("bind", "_Totals.add"):  # where a batch is made, and where what was measured of it is kept
+        with monkeypatch.context() as patched:
+            patched.setattr(f"scrub.study.evaluate.{at}", full)
+            with pytest.raises(ScrubError, match="a batch of 3 sequences needs more memory than there is"):
+                made(pairing)
 
 
 def test_other_errors_stay_what_they_are(model: Model, examples: Examples, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,6 +315,11 @@ def test_filling_up_changes_no_number(
     for one, other in ((found.sums, wanted.sums), (found.values, wanted.values)):
         assert one.keys() == other.keys()
         assert all(np.allclose(one[key], other[key], rtol=0, atol=1e-12) for key in one)
+
+
+def test_one_shape_for_all_batches_of_several_pairings() -> None:
+    joined = Sizes.joined([Sizes(3, 11, 5, {Y: 2}), Sizes(2, 7, 13, {Y: 17}), Sizes(1, 8, 6, {Y: 4})])
+    assert joined == Sizes(3, 11, 13, {Y: 17})
 
 
 @pytest.mark.usefixtures("passed")
