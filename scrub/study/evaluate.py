@@ -27,7 +27,7 @@ from scrub.plan.memory import fitting
 from scrub.plan.plan import compile_plan
 from scrub.plan.runner import Place, Runner, on_its_way_back
 from scrub.study.binding import Batches, Members, Sizes, bind
-from scrub.study.draws import Pairing, pair_up
+from scrub.study.draws import BLOCK_SEQUENCES, Pairing, pair_up
 from scrub.study.experiments import Experiments, Name
 from scrub.study.gates import Gates, check_gates
 from scrub.study.held import Arrays, held_values
@@ -162,15 +162,18 @@ class Evaluator:
     ) -> Evaluation:
         """Measure every experiment on the examples of a pairing, or on some, in the order in which they are given.
 
-        `values_of` are the metrics of which every position is kept, and not only sums; `on` says for the progress bar
-        what is measured. `among` makes all pairings that are measured one after the other, of which a card fills the
-        batches up to one shape.
+        `members` are of a block of a sweep, at most BLOCK_SEQUENCES at once; `values_of` are the metrics of which every
+        position is kept, and not only sums; `on` says for the progress bar what is measured. `among` makes all pairings
+        that are measured one after the other, of which a card fills the batches up to one shape.
         Raises GateError if a gate fails, ScrubError if a batch needs more memory than there is.
         """
         gates = self.check(pairing)
         order = pairing.order if members is None else members
         fits = min(self._fits(chunk, pairing) for chunk in range(len(self._chunks))) if self._open else None
         size = fits or self.settings.at_once(pairing.examples.context)
+        size = size if members is None else min(size, BLOCK_SEQUENCES)
+        # of which a sweep's worker may have some: that doesn't depend on what it had before, nor do the last bits
+        calls = -(-len(pairing.order) // size) * self.settings.draws
         batches = [order[start : start + size] for start in range(0, len(order), size)]
         sums: dict[tuple[str, Name], np.ndarray] = {}
         values: dict[tuple[str, Name], np.ndarray] = {}
@@ -182,16 +185,15 @@ class Evaluator:
                 totals = _Totals(
                     pairing.examples, order if members is not None else None, of.names, self.metrics, values_of
                 )
-                # of a sweep, a worker has some: how many doesn't depend on what it had before, nor do the last bits
-                runner.expect(-(-len(pairing.order) // min(size, max(1, len(order)))) * self.settings.draws)
-                sizes = self._shape(chunk, pairing, batches, among) if runner.place.on_card and batches else None
+                runner.expect(calls)
+                sizes = self._shape(chunk, pairing, size, batches, among) if runner.place.on_card else None
                 for batch, measured, real in self._measured(runner, pairing, batches, totals.keys, sizes):
                     with enough_memory(len(batch)):
                         totals.add(batch, measured, real)
                     bar.advance(task)
                 sums |= totals.sums
                 values |= totals.values
-        computed = Computed(fits and min(fits, len(order)), self.settings.dtype)
+        computed = Computed(fits and min(size, len(pairing.order)), self.settings.dtype)
         return Evaluation(self.experiments.names, sums, values, gates, computed)
 
     @property
@@ -212,10 +214,15 @@ class Evaluator:
         return self._room[chunk]
 
     def _shape(
-        self, chunk: int, pairing: Pairing, batches: Batches, among: Callable[[], Iterable[Pairing]] | None
+        self,
+        chunk: int,
+        pairing: Pairing,
+        size: int,
+        batches: Batches,
+        among: Callable[[], Iterable[Pairing]] | None,
     ) -> Sizes:
-        """Find what all batches of one of the plans are filled up to: all blocks of a sweep have one shape, too."""
-        leaves, size = self._runner(chunk, pairing).leaves, len(batches[0])
+        """Find what all batches of one of the plans are filled up to, those of all blocks of a sweep, too."""
+        leaves = self._runner(chunk, pairing).leaves
         if among is None:
             return Sizes.over(leaves, pairing, [*batches, *pairing.batches(size)])
         if chunk not in self._sizes:

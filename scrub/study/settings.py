@@ -83,11 +83,11 @@ class Settings:
     def check_on(self, device: str) -> None:
         """Raise ScrubError unless that device can compute in `dtype`."""
         if self.dtype == TF32 and device == "cpu":
-            raise ScrubError("only a GPU multiplies in TF32, and this is a CPU: use --dtype float32")
+            raise ScrubError("only a GPU multiplies in TF32, not a CPU: use --dtype float32, or a device that is one")
 
     @property
     def here(self) -> Settings:
-        """The same for this process's own memory, on any machine: on its CPU, in the type that numbers have there."""
+        """The same for a machine that may have no GPU: on its CPU, in the type that numbers have in memory."""
         return replace(self, device="cpu", dtype="float32" if self.dtype == TF32 else self.dtype)
 
     @property

@@ -306,12 +306,12 @@ def test_filling_up_changes_no_number(
     monkeypatch.setattr(scrub.plan.runner.Place, "current", lambda _: nullcontext())
     made = Evaluator(model, of, studied(), replace(SETTINGS, batch=batch))
     found = made(pairing, values_of=["loss", "kl"])
-    some = made(pairing, pairing.order[3:6])  # as a block of a sweep, which has the shapes of all
-    assert all(
-        np.allclose(some.sums[key], found.sums[key][pairing.order[3:6]], rtol=0, atol=1e-12) for key in found.sums
-    )
-    assert len(shapes) == {1: COUNT + 3, 3: 6}[batch]
-    assert all(each == shapes[0] for each in shapes)
+    for members in (pairing.order[3:6], pairing.order[10:]):  # a block of a sweep has the shapes of all
+        some = made(pairing, members)
+        assert all(np.allclose(some.sums[key], found.sums[key][members], rtol=0, atol=1e-12) for key in found.sums)
+    assert len(shapes) == {1: COUNT + 6, 3: 7}[batch]
+    assert made._runner(0, pairing).place.calls == -(-COUNT // batch)  # of all, whichever were measured
+    assert all(each == shapes[0] for each in shapes[:-1])  # the last one's batches begin elsewhere
     for one, other in ((found.sums, wanted.sums), (found.values, wanted.values)):
         assert one.keys() == other.keys()
         assert all(np.allclose(one[key], other[key], rtol=0, atol=1e-12) for key in one)
