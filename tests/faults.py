@@ -120,6 +120,11 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "one.isnan(), other.isnan()",
         "other.isnan(), one.isnan()",
     ): "equal is equal the other way round",
+    (
+        "plan/products.py:multiplying",
+        "before[0] is None",
+        "before[1] is None",
+    ): "torch has both or none",
     ("graph/ops.py:take_rows", "x.movedim(-2, 1)", "x.movedim(1, -2)"): "of three or four axes it is the same one",
     ("graph/ops.py:transpose", "return table.T.contiguous()", "return table.T"): "the same numbers in another order",
     (

@@ -43,7 +43,7 @@ def rounding_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """This CPU has TF32, and computes in it where a card would."""
 
     @contextmanager
-    def multiplying(tf32: bool = False) -> Iterator[None]:
+    def multiplying(tf32: bool) -> Iterator[None]:
         if tf32:
             with Rounding():
                 yield

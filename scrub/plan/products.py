@@ -16,7 +16,7 @@ _ROUNDED = {"tf32", "bf16"}  # what torch may take for float32
 
 
 @contextmanager
-def multiplying(tf32: bool = False) -> Iterator[None]:
+def multiplying(tf32: bool) -> Iterator[None]:
     """Multiply float32 numbers on a card as TF32, or everywhere as they are, and as before afterwards.
 
     `with multiplying(tf32=True): x @ y`. On a CPU they stay float32 in any case.

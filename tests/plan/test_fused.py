@@ -5,6 +5,7 @@ There is no card here, and what compiles is a stand-in.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -166,6 +167,26 @@ def test_without_a_compiler_all_runs_as_it_is(
     assert "compiled" in said
     assert why in said
     assert "more of that" not in said
+
+
+def test_what_was_given_up_gives_what_it_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for the other blocks of an operation, of which the first could not be compiled."""
+    monkeypatch.setattr(torch, "compile", refuses)
+    expression = Fused(torch.add)
+    for number in range(3):
+        assert expression(torch.ones(2), torch.full((2,), number)).tolist() == [1 + number] * 2
+    assert not expression.works
+
+
+def test_no_advice_to_take_tf32(monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder) -> None:
+    def warns(_: Expression) -> Expression:
+        for text in ("TensorFloat32 tensor cores are there, and not enabled", "something else"):
+            warnings.warn(text, stacklevel=1)
+        return torch.add
+
+    monkeypatch.setattr(torch, "compile", warns)
+    Fused(torch.add)(torch.ones(2), torch.ones(2))
+    assert [str(each.message) for each in recwarn] == ["something else"]
 
 
 def test_running_out_of_memory_is_not_the_compilers_fault(
