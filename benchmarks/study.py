@@ -90,7 +90,7 @@ def breakdown(runner: Runner, leaves: Mapping[Node, Tensor]) -> Counter[str]:
     for at, step in enumerate(runner.plan.steps):
         if not step.per_run:
             start = clock()
-            values[at] = compute(step, values, leaves, runner.place.numbers_at_once)
+            values[at] = compute(step, values, leaves, runner.place.way)
             spent[step.node.op] += clock() - start
             for each in step.frees:
                 del values[each]

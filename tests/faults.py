@@ -52,7 +52,9 @@ GUARDS: dict[str, tuple[str, ...]] = {
     "graph/*": (ORACLE, "graph/test_ops.py", "plan/test_plan.py", "study/test_metric.py", "graph/*", "plan/*"),
     "plan/leaves.py": ("plan/test_gradients.py", "plan/test_plan.py", "study/test_runs.py", ORACLE),
     "plan/runner.py": ("plan/test_gradients.py", "study/test_runs.py", "study/test_evaluate.py", "plan/*"),
-    "plan/capture.py": ("plan/test_capture.py",),
+    "plan/capture.py": ("plan/test_capture.py", "plan/test_fused.py"),
+    "plan/fused.py": ("plan/test_fused.py",),
+    "plan/products.py": ("plan/test_products.py", "study/test_tf32.py"),
     "plan/memory.py": ("plan/test_busy.py", "study/test_evaluate.py", "study/test_runs.py", "measure/heads/*"),
     "plan/simplify.py": (
         "plan/test_simplify.py",
@@ -118,6 +120,11 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "one.isnan(), other.isnan()",
         "other.isnan(), one.isnan()",
     ): "equal is equal the other way round",
+    (
+        "plan/products.py:multiplying",
+        "before[0] is None",
+        "before[1] is None",
+    ): "torch has both or none",
     ("graph/ops.py:take_rows", "x.movedim(-2, 1)", "x.movedim(1, -2)"): "of three or four axes it is the same one",
     ("graph/ops.py:transpose", "return table.T.contiguous()", "return table.T"): "the same numbers in another order",
     (

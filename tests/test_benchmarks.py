@@ -84,8 +84,9 @@ def test_every_head_ablated_and_patched(printed: Program) -> None:
 
 def test_what_a_card_does_is_asked_of_the_cpu(printed: Program) -> None:
     few = ("--device", "cpu", "--sequences", "2", "--batch", "2", "--shape", "tiny")
-    text = printed("card.py", "--only", "gpt2,xl,agree", *few)
-    assert text.count("float32") == text.count("bfloat16") == 1
+    text = printed("card.py", "--only", "gpt2,ablate,xl,agree", *few)
+    assert text.count("float32") == text.count("bfloat16") == 3
+    assert all(text.count(f"every head of tiny {what}") == 2 for what in ("ablated", "patched"))
     assert "tiny's forward: " in text
     assert text.count(": no number is further than 0.0e+00") == 4
 

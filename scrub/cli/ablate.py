@@ -90,7 +90,7 @@ def ablate(
     check_chart(plot)
     forced, arrays = given_pairs("--attend", attend, "SITE=PATTERN", "a0.0='lag 100'"), given_arrays(array)
     named = [*(sites or ()), *(["heads"] if heads else []), *(["layers"] if layers else [])]
-    loaded = load_model(model)
+    loaded = load_model(model, settings.torch_dtype, settings.where)
     examples, on = _examples(loaded, data, prompt, expected, recipe, settings)
     found = ablated(
         loaded,
@@ -111,7 +111,7 @@ def ablate(
     )
     out = console()
     before = found.before
-    out.print(f"{loaded.name}, ablated: {found.how}; on {on}", soft_wrap=True)
+    out.print(f"{loaded.name}, ablated: {found.how}; on {on}{found.effects.computed}", soft_wrap=True)
     out.print(gates_line(found.effects.gates, "sequences" if prompt is None else None))
     out.print(
         f"before: loss {PLAIN.with_interval(before['loss'], 3)} nats, "
@@ -160,6 +160,7 @@ def _content(found: Ablation, on: str, tokens: bool) -> dict[str, Any]:
         "on": on,
         "seed": effects.seed,
         "sequences": len(effects.counts),
+        **effects.computed.fields,
         "positions": int(effects.counts.sum()),
         "before": found.before,
         "gates": effects.gates.deviations,

@@ -86,7 +86,7 @@ def heads(
 
     suffixes, lag = _check_outputs(json, pictures, formats), list(dict.fromkeys(lag or ()))
     module = hypothesis_path(hypothesis) if hypothesis is not None else None
-    loaded = load_model(model)
+    loaded = load_model(model, settings.torch_dtype, settings.where)
     _check_roles(loaded, model, write_roles, module)
     wanted, printed = bool(scores or effects or lag or pictures), bool(scores or effects or lag)
     text = None
@@ -201,6 +201,7 @@ def _content(study: HeadStudy, scores: list[HeadScore], seed: int) -> dict[str, 
         "model": study.model.name,
         "heading": study.heading,
         "how": study.many.how,
+        **study.many.ablation.effects.computed.fields,
         "seed": seed,
         "gates": study.gates.deviations,
         "prompt": one

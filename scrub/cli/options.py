@@ -33,7 +33,7 @@ SETTINGS = {
     "seed": Words("N", "Determines the pairings and the intervals."),
     "batch": Words("N", "Sequences computed at once: 8, or on a GPU as many as it has room for."),
     "device": Words("auto|cpu|cuda|cuda:N", "Where to compute."),
-    "dtype": Words("float32|float64|bfloat16", "In which precision."),
+    "dtype": Words("float32|float64|bfloat16|tf32", "In which precision; tf32 only on a GPU."),
     "parts": Words("q,k,v,all", "Only these parts.", read=split_parts),
     "positions": Words(
         "whitelist|repeats|all",

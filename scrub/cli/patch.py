@@ -73,7 +73,7 @@ def patch(
     check_chart(plot)
     swept = {"heads": heads, "layers": layers, "streams": streams}
     named = [*(sites or ()), *(name for name, asked in swept.items() if asked)]
-    loaded = load_model(model)
+    loaded = load_model(model, settings.torch_dtype, settings.where)
     pairs = _pairs(loaded, clean, corrupted, expected, recipe, settings.seed)
     texts = position_texts(pairs, loaded.tokenizer)
     direction = INTO_CLEAN if back else INTO_CORRUPTED
@@ -90,7 +90,7 @@ def patch(
     out = console()
     one = len(pairs) == 1
     what = f"{pairs.texts[0]!r} and {pairs.other_texts[0]!r}" if one else f"{len(pairs)} pairs of {pairs.name}"
-    out.print(f"{loaded.name}, {found.direction}: {what}", soft_wrap=True)
+    out.print(f"{loaded.name}, {found.direction}: {what}{found.effects.computed}", soft_wrap=True)
     out.print(gates_line(found.effects.gates, None if one else "pairs"))
     for name, ends in (("clean", found.clean), ("corrupted", found.corrupted)):
         said = (
@@ -124,6 +124,7 @@ def _content(found: Patching, pairs: Examples) -> dict[str, Any]:
         "direction": found.direction,
         "kind": pairs.name,
         "pairs": len(pairs),
+        **found.effects.computed.fields,
         "clean": found.clean,
         "corrupted": found.corrupted,
         "seed": found.effects.seed,

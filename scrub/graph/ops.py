@@ -22,6 +22,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional
 
+from scrub.graph.lowrank import change, changed, fold_bias, fold_output, log_normalisers_changed, log_normalisers_of
 from scrub.graph.masks import MASKS, on_device, positions_inside
 
 NONE, ONE, TWO, THREE, FOUR = (range(n, n + 1) for n in range(5))
@@ -50,6 +51,7 @@ class Op:
     heads: tuple[int, ...] | None = ()  # None for all inputs
     restrict: Callable[[Sequence[int], Heads], Sequence[Heads]] | None = None  # from how many heads each of those has
     blocks: bool = False  # whether it takes `at_once`, how many numbers to work on at once: all, unless a place says so
+    expression: Callable[..., Tensor] | None = None  # that a place may have compiled, for it to take as `expression`
 
     def check(self, name: str, inputs: int, static: Mapping[str, Hashable]) -> None:
         """Raise ValueError unless the table allows this many inputs and these static arguments."""
@@ -57,6 +59,11 @@ class Op:
             raise ValueError(f"{name} takes {self.arity.start} to {self.arity.stop - 1} inputs, not {inputs}")
         if set(static) != set(self.static):
             raise ValueError(f"{name} takes the static arguments {sorted(self.static)}, not {sorted(static)}")
+
+    def function(self) -> Callable[..., Tensor]:
+        """Give what computes it."""
+        assert self.run is not None, "a leaf is bound"
+        return self.run
 
     def row_inputs(self, inputs: int) -> tuple[int, ...]:
         """List the inputs whose rows are the rows of the output."""
@@ -280,67 +287,8 @@ def inverse_deviation(x: Float[Tensor, "batch position d_model"], *, eps: float)
     return torch.native_layer_norm(x, x.shape[-1:], None, None, eps)[2].to(x.dtype)
 
 
-def fold_bias(table: Float[Tensor, "vocab d_model"], bias: Float[Tensor, " d_model"]) -> Float[Tensor, " vocab"]:
-    return table @ bias
-
-
-def fold_output(
-    weight: Float[Tensor, "head d_model d_head"],
-    table: Float[Tensor, "vocab d_model"],
-    bias: Float[Tensor, " vocab"],
-) -> Float[Tensor, "head_times_d_head_plus_one vocab"]:
-    """Go from z straight to what is before LayerNorm's division; the last row is what is added after it."""
-    centred = weight - weight.mean(1, keepdim=True)
-    return torch.cat([rearrange(centred, "h m d -> (h d) m") @ table.T, bias[None]])
-
-
 def transpose(table: Float[Tensor, "row column"]) -> Float[Tensor, "column row"]:
     return table.T.contiguous()
-
-
-def change(
-    z: Float[Tensor, "#batch head position d_head"], scale: Float[Tensor, "batch position 1"]
-) -> Float[Tensor, "batch position head_times_d_head_plus_one"]:
-    """Give what differs between experiments as factors of the rows of fold_output."""
-    return torch.cat([rearrange(z, "b h p d -> b p (h d)") * scale, torch.ones_like(scale)], -1)
-
-
-def changed(
-    shared: Float[Tensor, "#batch position out"],
-    change: Float[Tensor, "batch position width"],
-    folded: Float[Tensor, "width out"],
-    scale: Float[Tensor, "batch position 1"],
-) -> Float[Tensor, "batch position out"]:
-    """Compute (shared + z M) scale + bias: see scrub/plan/lowrank.py."""
-    rows = (shared * scale).flatten(0, 1).addmm_(change.flatten(0, 1), folded)
-    return rows.view(*scale.shape[:2], folded.shape[1])
-
-
-def log_normalisers_changed(
-    shared: Float[Tensor, "#batch position vocab"],
-    folded: Float[Tensor, "width vocab"],
-    *changes_and_scales: Float[Tensor, "batch position _"],
-    at_once: int | None = None,
-) -> Float[Tensor, "experiment batch position 1"]:
-    """Compute the log normalisers of all that is changed: a few rows of what they share at a time.
-
-    The logits of an experiment are never in memory as a whole, and those that are shared are read once.
-    """
-    count, vocab = len(changes_and_scales) // 2, folded.shape[1]
-    halves = (changes_and_scales[:count], changes_and_scales[count:])
-    change, scale = (torch.stack(half, 2).flatten(0, 1) for half in halves)  # [row, experiment, _]
-    shared = shared.expand(len(changes_and_scales[0]), -1, -1).flatten(0, 1)
-    rows = max(1, min(len(shared), at_once // (count * vocab)) if at_once else len(shared))
-    # the same memory for all blocks, unless a gradient will need what was there
-    grad = any(each.requires_grad for each in (shared, folded, change, scale))
-    again = None if grad else shared.new_empty(rows, count, vocab)
-    found = []
-    for some, own, factor in zip(*(torch.split(each, rows) for each in (shared, change, scale)), strict=True):
-        logits = torch.mul(some[:, None], factor, out=None if again is None else again[: len(some)])
-        logits = logits.flatten(0, 1).addmm_(own.flatten(0, 1), folded)
-        most = logits.detach().amax(-1, keepdim=True)
-        found.append(logits.sub_(most).exp_().sum(-1, keepdim=True).log_().add_(most))
-    return torch.cat(found).view(*changes_and_scales[0].shape[:2], count, 1).movedim(2, 0)
 
 
 def part(whole: Float[Tensor, "part *shape"], *, index: int) -> Float[Tensor, "*shape"]:
@@ -412,7 +360,7 @@ OPS: dict[str, Op] = {
     "transpose": Op(transpose, ONE),
     "change": Op(change, TWO, rows=(0, 1)),
     "changed": Op(changed, FOUR, rows=(0, 1, 3)),
-    "log_normalisers_changed": Op(log_normalisers_changed, ANY, blocks=True),
+    "log_normalisers_changed": Op(log_normalisers_changed, ANY, blocks=True, expression=log_normalisers_of),
     "part": Op(part, ONE, ("index",)),
     "multiply": Op(multiply, TWO, rows=(0, 1)),
 }

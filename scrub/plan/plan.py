@@ -9,7 +9,7 @@ from functools import partial
 from torch import Tensor
 
 from scrub.graph.node import Node, walk
-from scrub.graph.ops import OPS
+from scrub.graph.ops import OPS, Op
 from scrub.plan.fuse import fuse_attention
 from scrub.plan.heads import merge_heads, part_layers, share_heads
 from scrub.plan.lowrank import share_maps
@@ -18,6 +18,7 @@ from scrub.plan.rows import fill, select_rows
 from scrub.plan.simplify import LOGITS, simplify
 
 Pass = Callable[[Sequence[Node]], dict[Node, Node]]
+Way = Callable[[Op], Callable[..., Tensor]]  # of computing operations, which a place chooses
 PER_RUN = frozenset({"param", "position", "held"})  # leaves that are the same in every batch
 
 
@@ -57,27 +58,27 @@ class Plan:
             lines.append(f"{call:<60} # {'; '.join(n for n in notes if n)}".rstrip(" #"))
         return lines
 
-    def once(self, leaves: Mapping[Node, Tensor], at_once: int | None = None) -> dict[int, Tensor]:
+    def once(self, leaves: Mapping[Node, Tensor], way: Way = Op.function) -> dict[int, Tensor]:
         """Compute the values that are the same in every batch."""
         kept: dict[int, Tensor] = {}
         for at, step in enumerate(self.steps):
             if step.per_run:
-                kept[at] = compute(step, kept, leaves, at_once)
+                kept[at] = compute(step, kept, leaves, way)
         return kept
 
     def run(
-        self, once: Mapping[int, Tensor], leaves: Mapping[Node, Tensor], at_once: int | None = None
+        self, once: Mapping[int, Tensor], leaves: Mapping[Node, Tensor], way: Way = Op.function
     ) -> dict[str, Tensor]:
         """Compute the outputs for one batch.
 
         `once` is what :meth:`once` gave; `leaves` binds the other leaves: tokens [batch, position] of each
-        source, donor, selected, rows, target; `at_once` is how many numbers an operation that has the choice works on
-        at once. The values that aren't needed any more are freed on the way.
+        source, donor, selected, rows, target; `way` gives the function that computes an operation. The values that
+        aren't needed any more are freed on the way.
         """
         values = dict(once)
         for at, step in enumerate(self.steps):
             if not step.per_run:
-                values[at] = compute(step, values, leaves, at_once)
+                values[at] = compute(step, values, leaves, way)
                 for each in step.frees:
                     del values[each]
         return {name: values[at] for name, at in self.outputs.items()}
@@ -131,12 +132,9 @@ def _in_turn(roots: Sequence[Node], passes: Sequence[Pass]) -> dict[Node, Node]:
     return stands
 
 
-def compute(
-    step: Step, values: Mapping[int, Tensor], leaves: Mapping[Node, Tensor], at_once: int | None = None
-) -> Tensor:
+def compute(step: Step, values: Mapping[int, Tensor], leaves: Mapping[Node, Tensor], way: Way = Op.function) -> Tensor:
     """Compute one step from the values of its inputs, or take what is bound to it if it is a leaf."""
     op = OPS[step.node.op]
     if op.run is None:
         return leaves[step.node]
-    choices = {"at_once": at_once} if op.blocks else {}
-    return op.run(*(values[i] for i in step.inputs), **step.node.arguments, **choices)
+    return way(op)(*(values[i] for i in step.inputs), **step.node.arguments)

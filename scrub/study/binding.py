@@ -43,6 +43,17 @@ class Sizes:
             {s: max(len(np.unique(pairing.partners[s][members])) for members in batches) for s in by_row},
         )
 
+    @classmethod
+    def joined(cls, sizes: Iterable[Sizes]) -> Sizes:
+        """Take the most of each of some sizes: filled up to that, their batches have one shape."""
+        every = list(sizes)
+        return cls(
+            max(each.examples for each in every),
+            max(each.scored for each in every),
+            max(each.rows for each in every),
+            {source: max(each.donors[source] for each in every) for source in every[0].donors},
+        )
+
 
 def bind(
     leaves: Iterable[Node],

@@ -8,7 +8,7 @@ device: either here, or before, which a receipt shows.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -27,12 +27,12 @@ from scrub.plan.memory import fitting
 from scrub.plan.plan import compile_plan
 from scrub.plan.runner import Place, Runner, on_its_way_back
 from scrub.study.binding import Batches, Members, Sizes, bind
-from scrub.study.draws import Pairing, pair_up
+from scrub.study.draws import BLOCK_SEQUENCES, Pairing, pair_up
 from scrub.study.experiments import Experiments, Name
 from scrub.study.gates import Gates, check_gates
 from scrub.study.held import Arrays, held_values
 from scrub.study.metric import Metric
-from scrub.study.settings import Settings
+from scrub.study.settings import AS_USUAL, TF32, Computed, Settings
 from scrub.text.errors import ScrubError
 from scrub.text.progress import bar_of
 
@@ -54,14 +54,13 @@ class Evaluation:
 
     `sums` holds for each (metric, experiment) the sum over each example's scored positions, in the metric's unit;
     `values`, of the metrics that were asked for, every scored position, those of one example after those of another.
-    `batch` is how many examples were computed together at the most, where a card's memory decided that.
     """
 
     names: Sequence[Name]
     sums: Mapping[tuple[str, Name], Float[np.ndarray, " example"]]
     values: Mapping[tuple[str, Name], Float[np.ndarray, " scored"]]
     gates: Gates
-    batch: int | None = None
+    computed: Computed = AS_USUAL
 
     def rows(self, metric: str) -> Float[np.ndarray, "experiment scored"]:
         """Stack every scored position of every experiment. Raises KeyError unless the metric's values were kept."""
@@ -95,6 +94,7 @@ class Evaluator:
         self._held: dict[int, dict[Node, Tensor]] = {}
         self._runners: dict[int, Runner] = {}
         self._room: dict[int, int] = {}
+        self._sizes: dict[int, Sizes] = {}
 
     @cached_property
     def _chunks(self) -> list[Experiments]:
@@ -116,7 +116,8 @@ class Evaluator:
         if chunk not in self._runners:
             plan, values = compile_plan(self._chunks[chunk].outputs(self.metrics)), self._values(chunk, pairing)
             positions, device = pairing.examples.context, self.model.device
-            self._runners[chunk] = Runner(plan, self.model.params, positions, device, values, replay=True)
+            tf32 = self.settings.dtype == TF32
+            self._runners[chunk] = Runner(plan, self.model.params, positions, device, values, tf32=tf32)
         return self._runners[chunk]
 
     def basis(self, examples: Examples) -> str:
@@ -142,7 +143,7 @@ class Evaluator:
         return graphs <= receipt.experiments and receipt.basis == self.basis(examples)
 
     def _passed(self, pairing: Pairing) -> Gates:
-        dtype = self.settings.torch_dtype
+        dtype = self.settings.dtype
         with bar_of("batches", self.settings.progress) as bar:
             bar.add_task(f"gates of {len(self.experiments)} experiments", total=None)
             gates = [
@@ -152,17 +153,27 @@ class Evaluator:
         return Gates.joined(gates)
 
     def __call__(
-        self, pairing: Pairing, members: Members | None = None, values_of: Collection[str] = (), on: str = ""
+        self,
+        pairing: Pairing,
+        members: Members | None = None,
+        values_of: Collection[str] = (),
+        on: str = "",
+        among: Callable[[], Iterable[Pairing]] | None = None,
     ) -> Evaluation:
         """Measure every experiment on the examples of a pairing, or on some, in the order in which they are given.
 
-        `values_of` are the metrics of which every position is kept, and not only sums; `on` says for the progress bar
-        what is measured. Raises GateError if a gate fails, ScrubError if a batch needs more memory than there is.
+        `members` are of a block of a sweep, at most BLOCK_SEQUENCES at once; `values_of` are the metrics of which every
+        position is kept, and not only sums; `on` says for the progress bar what is measured. `among` makes all pairings
+        that are measured one after the other, of which a card fills the batches up to one shape.
+        Raises GateError if a gate fails, ScrubError if a batch needs more memory than there is.
         """
         gates = self.check(pairing)
         order = pairing.order if members is None else members
         fits = min(self._fits(chunk, pairing) for chunk in range(len(self._chunks))) if self._open else None
         size = fits or self.settings.at_once(pairing.examples.context)
+        size = size if members is None else min(size, BLOCK_SEQUENCES)
+        # of which a sweep's worker may have some: that doesn't depend on what it had before, nor do the last bits
+        calls = -(-len(pairing.order) // size) * self.settings.draws
         batches = [order[start : start + size] for start in range(0, len(order), size)]
         sums: dict[tuple[str, Name], np.ndarray] = {}
         values: dict[tuple[str, Name], np.ndarray] = {}
@@ -174,12 +185,16 @@ class Evaluator:
                 totals = _Totals(
                     pairing.examples, order if members is not None else None, of.names, self.metrics, values_of
                 )
-                for batch, measured, real in self._measured(runner, pairing, batches, totals.keys):
-                    totals.add(batch, measured, real)
+                runner.expect(calls)
+                sizes = self._shape(chunk, pairing, size, batches, among) if runner.place.on_card else None
+                for batch, measured, real in self._measured(runner, pairing, batches, totals.keys, sizes):
+                    with enough_memory(len(batch)):
+                        totals.add(batch, measured, real)
                     bar.advance(task)
                 sums |= totals.sums
                 values |= totals.values
-        return Evaluation(self.experiments.names, sums, values, gates, fits)
+        computed = Computed(fits and min(size, len(pairing.order)), self.settings.dtype)
+        return Evaluation(self.experiments.names, sums, values, gates, computed)
 
     @property
     def _open(self) -> bool:
@@ -198,14 +213,28 @@ class Evaluator:
             self._room[chunk] = fitting(runner, leaves, len(pairing.order), share)
         return self._room[chunk]
 
+    def _shape(
+        self,
+        chunk: int,
+        pairing: Pairing,
+        size: int,
+        batches: Batches,
+        among: Callable[[], Iterable[Pairing]] | None,
+    ) -> Sizes:
+        """Find what all batches of one of the plans are filled up to, those of all blocks of a sweep, too."""
+        leaves = self._runner(chunk, pairing).leaves
+        if among is None:
+            return Sizes.over(leaves, pairing, [*batches, *pairing.batches(size)])
+        if chunk not in self._sizes:
+            every = (Sizes.over(leaves, each, list(each.batches(size))) for each in among())
+            self._sizes[chunk] = Sizes.joined(every)
+        return self._sizes[chunk]
+
     @staticmethod
     def _measured(
-        runner: Runner, pairing: Pairing, batches: Batches, keys: Sequence[tuple[str, Name]]
+        runner: Runner, pairing: Pairing, batches: Batches, keys: Sequence[tuple[str, Name]], sizes: Sizes | None
     ) -> Iterator[tuple[Members, Float[Tensor, "key batch some"], Bool[Tensor, "batch some"]]]:
         """Measure batch after batch: a card computes one while the next is bound and the last is looked at."""
-        sizes = None
-        if batches and runner.place.on_card:  # all blocks of a sweep have one shape, too
-            sizes = Sizes.over(runner.leaves, pairing, [*batches, *pairing.batches(len(batches[0]))])
         before = None
         for batch in batches:
             with runner.place.current(), enough_memory(len(batch)):

@@ -15,6 +15,7 @@ from scrub.study.claims import Claim
 from scrub.study.experiments import ALL_SCRUBBED, BASELINE, UNSCRUBBED, Name
 from scrub.study.gates import Gates
 from scrub.study.metric import LOSS
+from scrub.study.settings import AS_USUAL, Computed
 from scrub.study.statistics import Bootstrap, recovered
 from scrub.text.errors import GateError
 from scrub.text.frames import interval_columns, json_text, plain
@@ -75,7 +76,7 @@ class Result:
     published: Mapping[str, float] = field(default_factory=dict)
     metric: str = "loss"
     unit: str = "nats"
-    batch: int | None = None  # sequences computed together, where a card's memory decided that
+    computed: Computed = AS_USUAL
     claims: Mapping[str, Claim] = field(default_factory=dict)  # how much each experiment scrubs, where that is known
 
     @cached_property
@@ -122,9 +123,8 @@ class Result:
     def measured_on(self) -> str:
         """The study, model and data, whichever the pairings."""
         length = f" of {self.context} positions" if self.context is not None else ""
-        together = f", {self.batch} at once" if self.batch is not None else ""
         return (
-            f"{self.study} on {self.model}, {self.data}: {len(self.positions)} sequences{length}{together}, "
+            f"{self.study} on {self.model}, {self.data}: {len(self.positions)} sequences{length}{self.computed}, "
             f"{int(self.positions.sum()) // self.draws:,} selected positions"
         )
 
@@ -222,7 +222,7 @@ class Result:
             "data": self.data,
             "sequences": len(self.positions),
             **({"context": self.context} if self.context is not None else {}),
-            **({"batch": self.batch} if self.batch is not None else {}),
+            **self.computed.fields,
             "positions": int(self.positions.sum()) // self.draws,
             "draws": self.draws,
             "seed": self.seed,

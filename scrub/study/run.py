@@ -106,7 +106,7 @@ class Trial:
         sums: dict[tuple[str, Name], np.ndarray] = {}
         for number in range(settings.draws):
             on = f", draw {number + 1} of {settings.draws}" if settings.draws > 1 else ""
-            found = made(self.pairing(number), on=on)
+            found = made(self.pairing(number), on=on, among=lambda: map(self.pairing, range(settings.draws)))
             for key, values in found.sums.items():
                 sums[key] = sums[key] + values if key in sums else values
         by_role: dict[str, dict[str, np.ndarray]] = {role: {} for role in ROLES}
@@ -131,7 +131,7 @@ class Trial:
             published=self.published,
             metric=self.study.metric.name,
             unit=self.study.metric.unit,
-            batch=found.batch,
+            computed=found.computed,
             claims={e.name: e.claim for e in self.experiments if e.hypothesis},
         )
         return result.checked()

@@ -6,7 +6,7 @@ Nothing here imports torch before it is needed: command lines ask which options 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from scrub.text.errors import ScrubError
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 SEQUENCES = 512
 USUAL_BATCH = 8
-DTYPES = ("float32", "float64", "bfloat16")
+TF32 = "tf32"  # float32 numbers, that a card multiplies with 10 bits of their mantissas
+COARSE = ("bfloat16", TF32)  # whose numbers differ visibly from those of float32
+DTYPES = ("float32", "float64", "bfloat16", TF32)
 USUAL_POSITIONS = 300  # of the sequences that a batch counts: of shorter ones, such as prompts, it has more
 WHITELIST, REPEATS, EVERY = "whitelist", "repeats", "all"
 POSITIONS = (WHITELIST, REPEATS, EVERY)
@@ -33,6 +35,7 @@ _RANGES = {
 class Settings:
     """Settings of a run, as in `Settings(sequences=64, dtype="float64")`.
 
+    In "tf32" all is float32 but what matrix products, on a card, read of their factors.
     Raises ScrubError for a number out of range, or an unknown device or dtype.
     """
 
@@ -65,7 +68,7 @@ class Settings:
 
     @property
     def where(self) -> str:
-        """The device that `device` means here. Raises ScrubError if there is none."""
+        """The device that `device` means here. Raises ScrubError if there is none, or none for `dtype`."""
         import torch
 
         if self.device.startswith("cuda") and not torch.cuda.is_available():
@@ -73,19 +76,57 @@ class Settings:
         there = torch.cuda.device_count()
         if ":" in self.device and int(self.device.partition(":")[2]) >= there:
             raise ScrubError(f"there is no device {self.device!r}: there are {there}, from cuda:0")
-        return ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+        where = ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+        self.check_on(where)
+        return where
+
+    def check_on(self, device: str) -> None:
+        """Raise ScrubError unless that device can compute in `dtype`."""
+        if self.dtype == TF32 and device == "cpu":
+            raise ScrubError("only a GPU multiplies in TF32, not a CPU: use --dtype float32, or a device that is one")
+
+    @property
+    def here(self) -> Settings:
+        """The same for a machine that may have no GPU: on its CPU, in the type that numbers have in memory."""
+        return replace(self, device="cpu", dtype="float32" if self.dtype == TF32 else self.dtype)
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        """The type that `dtype` names."""
-        import torch
-
-        dtype: torch.dtype = getattr(torch, self.dtype)
-        return dtype
+        """The type of the numbers in memory."""
+        return type_of(self.dtype)
 
     def at_once(self, positions: int) -> int:
         """Count the sequences of so many positions that a CPU computes together: shorter ones are many."""
         return (self.batch or USUAL_BATCH) * max(1, USUAL_POSITIONS // positions)
+
+
+@dataclass(frozen=True)
+class Computed:
+    """How numbers were computed, where that shows in them: `Computed(64, "tf32")` prints ", 64 at once, in tf32"."""
+
+    batch: int | None = None  # examples together at the most, where a card's memory decided that
+    dtype: str = "float32"
+
+    def __str__(self) -> str:
+        together = f", {self.batch} at once" if self.batch is not None else ""
+        return f"{together}, in {self.dtype}" if self.dtype in COARSE else together
+
+    @property
+    def fields(self) -> dict[str, int | str]:
+        """The same, as JSON has it."""
+        batch = {"batch": self.batch} if self.batch is not None else {}
+        return {**batch, **({"dtype": self.dtype} if self.dtype in COARSE else {})}
+
+
+AS_USUAL = Computed()
+
+
+def type_of(dtype: str) -> torch.dtype:
+    """Give the type in which numbers of a dtype are in memory: `type_of("tf32")` is torch.float32."""
+    import torch
+
+    found: torch.dtype = getattr(torch, "float32" if dtype == TF32 else dtype)
+    return found
 
 
 def check_positions(positions: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from scrub.models.model import load_model
+from scrub.plan.runner import Place
 
 Scrub = Callable[..., Any]
 PROMPT = "abxab"  # of the letters that the project's tokenizer reads: x is expected
@@ -164,3 +165,15 @@ def test_mistakes_are_told_in_one_line(scrub: Scrub, words: str, says: str) -> N
     assert says in said.err
     assert "No such option" not in said.err
     assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["ablate", "patch"])
+def test_the_batch_that_a_card_chooses_is_named(scrub: Scrub, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """As `scrub run` does, in the heading and in JSON; a batch that somebody chose, or a CPU's, isn't."""
+    for room, options in ((1 << 40, ""), (1 << 40, "--batch 2"), (None, "")):
+        monkeypatch.setattr(Place, "bytes_for_a_batch", room)
+        said = scrub(command, "tiny --prompts random-tokens --length 4 --count 7 --json found.json", options)
+        assert said.status == 0, said.err
+        content, chosen = json.loads(Path("found.json").read_text()), bool(room and not options)
+        assert (", 7 at once" in said.out.splitlines()[0]) == chosen
+        assert content.get("batch") == (7 if chosen else None)

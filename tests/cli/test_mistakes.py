@@ -71,6 +71,10 @@ CASES = {
     "empty batch": Case(f"{RUN} --batch 0", "batch.* 0.* 1"),
     "unknown device": Case(f"{RUN} --device tpu", "'tpu'.* auto, cpu .*cuda"),
     "unknown dtype": Case(f"{RUN} --dtype int4", "'int4'.* float32, float64, bfloat16"),
+    "TF32 on a CPU": Case(f"{RUN} --device cpu --dtype tf32 --model lost", "TF32.* CPU.* float32"),
+    "ablating in TF32 on a CPU": Case("ablate lost --device cpu --dtype tf32", "TF32.* CPU"),
+    "patching in TF32 on a CPU": Case("patch lost --device cpu --dtype tf32", "TF32.* CPU"),
+    "sweeping in TF32 on a CPU": Case("sweep induction --device cpu --dtype tf32", "TF32.* CPU"),
     "unknown positions": Case(f"{RUN} --positions some", "'whitelist', 'repeats' .*'all'.* 'some'"),
     "checking one sequence": Case("check induction --sequences 1", "sequences.* 1"),
     # names

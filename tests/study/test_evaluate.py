@@ -24,8 +24,10 @@ from scrub.graph.ops import OPS
 from scrub.models.model import Model
 from scrub.paths.cut import Cut
 from scrub.paths.rules import Rule
+from scrub.paths.sources import Y
 from scrub.paths.splits import Split
 from scrub.plan.memory import peak_bytes
+from scrub.study.binding import Sizes
 from scrub.study.draws import pair_up
 from scrub.study.evaluate import Evaluation, Evaluator, evaluate
 from scrub.study.experiments import UNSCRUBBED, Experiment, Experiments, Name, build
@@ -252,9 +254,11 @@ def test_too_large_a_batch_is_one_clear_line(
     of = experiments(model, RULES[0])
     made, pairing = Evaluator(model, of, [LOSS], SETTINGS), pair_up(examples, of.draws)
     made.check(pairing)
-    monkeypatch.setattr(scrub.study.evaluate, "bind", full)
-    with pytest.raises(ScrubError, match="a batch of 3 sequences needs more memory than there is"):
-        made(pairing)
+    for at in ("bind", "_Totals.add"):  # where a batch is made, and where what was measured of it is kept
+        with monkeypatch.context() as patched:
+            patched.setattr(f"scrub.study.evaluate.{at}", full)
+            with pytest.raises(ScrubError, match="a batch of 3 sequences needs more memory than there is"):
+                made(pairing)
 
 
 def test_other_errors_stay_what_they_are(model: Model, examples: Examples, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,15 +307,20 @@ def test_filling_up_changes_no_number(
     monkeypatch.setattr(scrub.plan.runner.Place, "current", lambda _: nullcontext())
     made = Evaluator(model, of, studied(), replace(SETTINGS, batch=batch))
     found = made(pairing, values_of=["loss", "kl"])
-    some = made(pairing, pairing.order[3:6])  # as a block of a sweep, which has the shapes of all
-    assert all(
-        np.allclose(some.sums[key], found.sums[key][pairing.order[3:6]], rtol=0, atol=1e-12) for key in found.sums
-    )
-    assert len(shapes) == {1: COUNT + 3, 3: 6}[batch]
-    assert all(each == shapes[0] for each in shapes)
+    for members in (pairing.order[3:6], pairing.order[10:]):  # a block of a sweep has the shapes of all
+        some = made(pairing, members)
+        assert all(np.allclose(some.sums[key], found.sums[key][members], rtol=0, atol=1e-12) for key in found.sums)
+    assert len(shapes) == {1: COUNT + 6, 3: 7}[batch]
+    assert made._runner(0, pairing).place.calls == -(-COUNT // batch)  # of all, whichever were measured
+    assert all(each == shapes[0] for each in shapes[:-1])  # the last one's batches begin elsewhere
     for one, other in ((found.sums, wanted.sums), (found.values, wanted.values)):
         assert one.keys() == other.keys()
         assert all(np.allclose(one[key], other[key], rtol=0, atol=1e-12) for key in one)
+
+
+def test_one_shape_for_all_batches_of_several_pairings() -> None:
+    joined = Sizes.joined([Sizes(3, 11, 5, {Y: 2}), Sizes(2, 7, 13, {Y: 17}), Sizes(1, 8, 6, {Y: 4})])
+    assert joined == Sizes(3, 11, 13, {Y: 17})
 
 
 @pytest.mark.usefixtures("passed")
@@ -330,12 +339,12 @@ def test_a_batch_is_as_large_as_there_is_room_for(
     runner = Evaluator(model, of, studied(), SETTINGS)._runner(0, pairing)
     room = peak_bytes(runner, scrub.study.evaluate.bind(runner.leaves, pairing, pairing.order[:10])[0])
     found = measured(room)
-    assert found.batch is not None
-    assert 7 <= found.batch <= 10
-    assert measured(1 << 40).batch == COUNT
-    assert measured(1).batch == 1
+    assert found.computed.batch is not None
+    assert 7 <= found.computed.batch <= 10
+    assert measured(1 << 40).computed.batch == COUNT
+    assert measured(1).computed.batch == 1
     other = Evaluator(model, of, studied(), SETTINGS)(pairing)
-    assert other.batch is None
+    assert other.computed.batch is None
     assert all(np.allclose(found.sums[key], other.sums[key], rtol=0, atol=1e-11) for key in other.sums)
 
 

@@ -80,7 +80,7 @@ def check(
 ) -> Gates:
     """The gates, in float64 and in float32."""
     together = Experiments(build(UNSCRUBBED, Cut(model.graph)), tuple(graphs))
-    return check_gates(together, model.to(torch.float32), pairing, torch.float32, values)
+    return check_gates(together, model.to(torch.float32), pairing, "float32", values)
 
 
 def gates(model: Model, *graphs: Experiment, positions: int = 11) -> Gates:

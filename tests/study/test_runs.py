@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -15,10 +16,13 @@ from project import N_CTX, ROWS
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+import scrub.plan.runner
 import scrub.study.binding
 import scrub.study.evaluate
 import scrub.study.settings
 from scrub.paths.sources import RowsLike, Y
+from scrub.plan.runner import Place
+from scrub.study.binding import Sizes
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.result import Result
 from scrub.study.run import Trial, prepare, run
@@ -59,6 +63,35 @@ def again(trial: Trial, **changes: Any) -> Result:
 def numbers(result: Result) -> np.ndarray:
     """Every sum of every sequence, in nats: [measure and experiment, sequence]."""
     return np.stack([sums for of in (result.loss, result.change, result.kl) for sums in of.values()])
+
+
+@pytest.mark.usefixtures("open_gates", "batches_are_exact")
+def test_all_draws_have_one_shape_on_a_card(trials: Callable[[str], Trial], monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a plan is captured once for all; and no number changes."""
+    trial = trials("float64")
+    wanted, shapes, known = again(trial, draws=3, batch=5), [], []
+
+    def watched(run: Callable[..., Any]) -> Callable[..., Any]:
+        known.append(run)
+
+        def launched(bound: Any) -> Any:
+            shapes.append({leaf: value.shape for leaf, value in bound.items()})
+            return run(bound)
+
+        return launched
+
+    monkeypatch.setattr(Place, "on_card", True)
+    monkeypatch.setattr(Place, "current", lambda _: nullcontext())
+    monkeypatch.setattr(scrub.plan.runner, "Replay", watched)
+    found = again(trial, draws=3, batch=5)
+    assert len(shapes) == 3 * -(-SEQUENCES // 5)
+    assert all(each == shapes[0] for each in shapes)
+    assert len(known) == 1
+    assert np.allclose(numbers(found), numbers(wanted), rtol=0, atol=1e-11)
+    alone = [Sizes.over(shapes[0], trial.pairing(draw), list(trial.pairing(draw).batches(5))) for draw in range(3)]
+    assert len({(each.scored, each.rows, *each.donors.values()) for each in alone}) > 1  # each by itself has others
+    again(trial, draws=1, batch=5)  # six batches are too few
+    assert len(known) == 1
 
 
 @pytest.mark.usefixtures("open_gates", "batches_are_exact")

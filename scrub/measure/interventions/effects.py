@@ -20,7 +20,7 @@ from scrub.study.experiments import UNSCRUBBED, Experiments, build
 from scrub.study.gates import Gates
 from scrub.study.held import Arrays
 from scrub.study.metric import LOGIT, LOSS, MEAN_LOGIT
-from scrub.study.settings import Settings
+from scrub.study.settings import AS_USUAL, Computed, Settings
 from scrub.study.statistics import Bootstrap
 from scrub.text.errors import ScrubError
 from scrub.text.numbers import Interval
@@ -39,6 +39,7 @@ class Effects:
     values: dict[str, Float[np.ndarray, "experiment scored"]]
     gates: Gates
     seed: int = 0
+    computed: Computed = AS_USUAL
 
     @property
     def counts(self) -> Int[np.ndarray, " example"]:
@@ -123,7 +124,7 @@ def measure_effects(
         on=f" on {examples.kind}",
     )
     values = {metric.name: measured.rows(metric.name) for metric in metrics}
-    return Effects(examples, experiments.names, values, measured.gates, asked.seed)
+    return Effects(examples, experiments.names, values, measured.gates, asked.seed, measured.computed)
 
 
 def _check_names(names: Sequence[str]) -> None:

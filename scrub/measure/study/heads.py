@@ -110,7 +110,8 @@ class HeadStudy(TabularResult):
     def heading(self) -> str:
         """The model, prompts and ablation, on one line."""
         many, chance = self.many, self.many.probability
-        said = f"{many.on}: P(expected) {PLAIN.with_interval(chance * 100, 1, unit='%')}; ablation: {many.how}"
+        how = f"{many.how}{many.ablation.effects.computed}"
+        said = f"{many.on}: P(expected) {PLAIN.with_interval(chance * 100, 1, unit='%')}; ablation: {how}"
         if self.one is None:
             return f"{self.model.name} on {said}"
         known = f"P({one_line(self.expected)}) {PLAIN.number(100 * self.one.probability.estimate, unit='%')}"

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from scrub.paths.hashes import hash_of
-from scrub.store.results.schema import FAILURES, FORMAT, Cell, Setting, cells_of
+from scrub.store.results.schema import FAILURES, FORMAT, LATER, LOSSES, Cell, Setting, cells_of
 from scrub.text.errors import ScrubError
 from scrub.text.files import (
     check_writable,
@@ -207,7 +207,10 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     """Read a file of a results folder. Raises ScrubError if it is truncated, or not what it should be."""
     try:
         with pq.ParquetFile(path) as file:
-            return file.read(columns).select(columns or file.schema_arrow.names)
+            found = file.read(columns)
+            for name in set(LATER).intersection(columns or ()) - set(found.column_names):
+                found = found.append_column(LOSSES.field(name), pa.nulls(len(found), LOSSES.field(name).type))
+            return found.select(columns or file.schema_arrow.names)
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise _broken(path, error) from error
 

@@ -23,6 +23,7 @@ from scrub.study.gates import Gates
 from scrub.study.metric import ROLES
 from scrub.study.parameters import Value
 from scrub.study.result import BIGRAM, Result
+from scrub.study.settings import Computed
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class StudyResults:
 Pairing = tuple[int, int]  # seed and draw
 _VERSION_DIGITS = 8  # of a hash, which tell versions of a hypothesis apart
 _SUMS = [f"{role}_sum" for role in ROLES]
-_COLUMNS = ["cell", "sequence", "scored", *_SUMS, "device", "torch_version", "time"]
+_COLUMNS = ["cell", "sequence", "scored", *_SUMS, "device", "batch", "torch_version", "time"]
 
 
 def read_study(results: Results, cells: Mapping[str, Cell], pairings: Sequence[Pairing]) -> StudyResults | None:
@@ -119,6 +120,7 @@ def read_study(results: Results, cells: Mapping[str, Cell], pairings: Sequence[P
         gates=_gates(about, whole),
         context=None if n_ctx == setting.context else setting.context,
         **(about[-1].get("metric", {}) if about else {}),
+        computed=Computed(_batch(rows.values()), setting.dtype),
         published={Name(name, part): p for name, each in described.items() for part, p in each.published.items()},
         claims={Name(name, part): c for name, each in described.items() for part, c in each.claims.items()},
     )
@@ -288,6 +290,12 @@ def _token_losses(
         return losses
 
     return read
+
+
+def _batch(rows: Iterable[pd.DataFrame]) -> int | None:
+    """Count the sequences that were computed together at the most, where a card's memory decided that."""
+    batch = pd.concat([each["batch"] for each in rows]).max()
+    return None if pd.isna(batch) else int(batch)
 
 
 def _basis(setting: Setting, rows: Iterable[pd.DataFrame]) -> dict[str, str]:

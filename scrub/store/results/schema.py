@@ -100,6 +100,7 @@ LOSSES = pa.schema(
         ("seed", pa.int64()),
         ("draw", pa.int32()),
         ("device", _TEXT),
+        ("batch", pa.int32()),  # sequences computed together, where the memory of a card decided that, else null
         ("torch_version", _TEXT),
         ("time", pa.timestamp("us", tz="UTC")),
         ("sequence", pa.int32()),  # which reference sequence
@@ -111,6 +112,8 @@ LOSSES = pa.schema(
         ("token_losses", pa.list_(pa.float32())),  # of each scored position, in order
     ]
 )
+
+LATER = ("batch",)  # columns that older folders lack: null there
 
 INPUTS = pa.schema(
     [

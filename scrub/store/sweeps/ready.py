@@ -184,7 +184,7 @@ def _load(_sweep: str, model: str | Model, settings: Settings) -> Model:
 
 def read(job: Job) -> Job:
     """Read what a job needs, for workers that don't see the files of this process. Raises what is wrong with it."""
-    settings = replace(job.settings, device="cpu")  # where there may be no GPU
+    settings = job.settings.here  # where there may be no GPU
     trial = Ready(replace(job, settings=settings, studies=tuple((study, ()) for study, _ in job.studies))).trial
     return replace(job, material=Material(trial.model, trial.examples))
 

@@ -32,7 +32,7 @@ from scrub.store.sweeps.workers import NodeLost, WorkerDied, Workers, WorkersLos
 from scrub.study.draws import BLOCK_SEQUENCES
 from scrub.study.evaluate import Receipt
 from scrub.study.hypothesis import Hypothesis
-from scrub.study.settings import SEQUENCES
+from scrub.study.settings import SEQUENCES, Settings
 from scrub.text.errors import GateError, ScrubError
 from scrub.text.files import one_line
 from scrub.text.progress import bar_of
@@ -153,11 +153,22 @@ def sweep(
     """
     whole = studies if isinstance(studies, Grid) else Grid.make(studies=studies, **grid)
     settings = whole.settings()
-    device = ("cpu" if settings.device == "auto" else settings.device) if ray else settings.where
+    device = _device(settings, ray)
     jobs = whole.on(device.partition(":")[0]).jobs()  # a worker sees no GPU but its own
     folder = results if isinstance(results, Results) else Results(results, make=True)
     with _workers(device, workers, ray) as crew, Progress(crew.count, progress) as bar:
         return _Sweep(folder, crew, bar).run(jobs)
+
+
+def _device(settings: Settings, ray: str | None) -> str:
+    """Name the device that workers compute on. Raises ScrubError before there are any, if they can't."""
+    if ray is None:
+        return settings.where
+    if ":" in settings.device:
+        raise ScrubError(f"a Ray cluster gives each worker a GPU, whichever: use --device cuda, not {settings.device}")
+    device = "cpu" if settings.device == "auto" else settings.device
+    settings.check_on(device)
+    return device
 
 
 def _workers(device: str, count: int | None, ray: str | None) -> Workers:

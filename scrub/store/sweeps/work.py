@@ -139,6 +139,7 @@ def _measured(
         "seed": seed,
         "draw": draw,
         "device": made.trial.settings.where,
+        "batch": found.computed.batch,
         "torch_version": version("torch"),
         "time": datetime.now(UTC),
     }

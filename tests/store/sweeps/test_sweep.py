@@ -13,6 +13,7 @@ import pytest
 from sweeping import KEEP, LIKE, make_study, rows, same_bits
 
 from scrub.plan.plan import Plan
+from scrub.plan.runner import Place
 from scrub.store.results.folder import Results
 from scrub.store.sweeps.sweep import sweep
 from scrub.study.run import run
@@ -42,7 +43,7 @@ def test_the_whole_grid_each_cell_once(sweeping: Path) -> None:
     assert Counter(table[where].itertuples(index=False, name=None)) == Counter(wanted)
     assert set(table["parameters"]) == {"{}", '{"positions": 1}', '{"positions": 2}'}
     assert (table["other"] != table["sequence"]).all()
-    assert not table.drop(columns=["change_sum", "kl_sum"]).isna().any().any()
+    assert not table.drop(columns=["change_sum", "kl_sum", "batch"]).isna().any().any()
     assert sorted(stored.result.study for stored in swept.studies()) == ["one", "one", "two", "two"]
 
 
@@ -66,6 +67,19 @@ def test_the_numbers_are_those_of_a_run(study: str, draws: int) -> None:
     assert ours.gates.deviations.keys() == theirs.gates.deviations.keys()
     assert ours.gates.warnings == theirs.gates.warnings
     assert [str(row.recovered) for row in ours.table] == [str(row.recovered) for row in theirs.table]
+
+
+def test_the_batch_that_a_card_chooses_is_kept(sweeping: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a sweep it is the block, or what there is room for; on a CPU there is none to speak of."""
+    found = {}
+    for room, results in ((1 << 40, "large"), (1, "small"), (None, "none")):
+        monkeypatch.setattr(Place, "bytes_for_a_batch", room)
+        found[results] = sweep("two", results, workers=1, **FAST).only().heading
+    assert ", 32 at once" in found["large"]
+    assert ", 1 at once" in found["small"]
+    assert "at once" not in found["none"]
+    assert set(rows(sweeping / "large")["batch"]) == {32}  # a block, up to which the last one is filled
+    assert rows(sweeping / "none")["batch"].isna().all()
 
 
 def test_the_bits_do_not_depend_on_the_workers(sweeping: Path) -> None:
