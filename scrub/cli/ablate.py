@@ -10,11 +10,10 @@ import typer
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
 from scrub.cli.given import given_arrays, given_pairs, one_input
-from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, gates_line, write_outputs
+from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, write_outputs
 from scrub.data.settings import Recipe
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
-from scrub.text.numbers import PLAIN
 
 if TYPE_CHECKING:
     from scrub.data.examples import Examples
@@ -83,7 +82,7 @@ def ablate(
     """Loss and probability of the target before and after each ablation, on prompts or on text."""
     from scrub.measure.interventions.ablation import ablate as ablated
     from scrub.models.model import load_model
-    from scrub.show.tables.measurements import ablated_tokens, ablation_table
+    from scrub.show.tables.measurements import ablated_tokens
     from scrub.text.frames import json_text
 
     check_outputs(json, plot)
@@ -91,7 +90,7 @@ def ablate(
     forced, arrays = given_pairs("--attend", attend, "SITE=PATTERN", "a0.0='lag 100'"), given_arrays(array)
     named = [*(sites or ()), *(["heads"] if heads else []), *(["layers"] if layers else [])]
     loaded = load_model(model, settings.torch_dtype, settings.where)
-    examples, on = _examples(loaded, data, prompt, expected, recipe, settings)
+    examples = _examples(loaded, data, prompt, expected, recipe, settings)
     found = ablated(
         loaded,
         examples,
@@ -105,27 +104,20 @@ def ablate(
     )
     write_outputs(
         {
-            json: lambda _: json_text(_content(found, on, tokens)),
+            json: lambda _: json_text(_content(found, tokens)),
             plot: chart_of(found),
         }
     )
     out = console()
-    before = found.before
-    out.print(f"{loaded.name}, ablated: {found.how}; on {on}{found.effects.computed}", soft_wrap=True)
-    out.print(gates_line(found.effects.gates, "sequences" if prompt is None else None))
-    out.print(
-        f"before: loss {PLAIN.with_interval(before['loss'], 3)} nats, "
-        f"P(target) {PLAIN.with_interval(before['probability'], 3)}"
-    )
-    out.print(ablation_table(found))
+    out.print(found)
     if tokens:
         out.print(ablated_tokens(found))
 
 
 def _examples(
     model: Model, data: str | None, prompt: str | None, expected: str | None, recipe: Recipe, settings: Settings
-) -> tuple[Examples, str]:
-    """Get the examples whose losses are scored, and say what they are."""
+) -> Examples:
+    """Get the examples whose losses are scored."""
     from scrub.data.for_model import DEFAULT, examples_for
     from scrub.data.prompts.generate import given_prompt, prompts_of
     from scrub.study.selection import scored_at
@@ -138,26 +130,23 @@ def _examples(
     if recipe.bos is not None and prompt is None and recipe.kind is None:
         raise ScrubError("--bos says how prompts begin, but text begins as the model reads it: give it with prompts")
     if prompt is not None:
-        return given_prompt(model, prompt, expected, recipe.bos), f"the prompt {prompt!r}"
+        return given_prompt(model, prompt, expected, recipe.bos)
     if recipe.kind is not None:
-        prompts = prompts_of(model, recipe, settings.seed)
-        return prompts, f"{recipe.count} prompts of {prompts.name}"
+        return prompts_of(model, recipe, settings.seed)
     text = examples_for(model, data, settings.sequences, settings.split, settings.column, context=settings.context)
     if settings.positions is None:
-        examples = text.later()
-    else:
-        examples = replace(text, scored=scored_at(settings.positions, text, data or DEFAULT))
-    return examples, f"{text.name}: {len(examples):,} sequences, {int(examples.scored.sum()):,} scored positions"
+        return text.later()
+    return replace(text, scored=scored_at(settings.positions, text, data or DEFAULT))
 
 
-def _content(found: Ablation, on: str, tokens: bool) -> dict[str, Any]:
+def _content(found: Ablation, tokens: bool) -> dict[str, Any]:
     """Collect what `--json` writes: losses in nats, shifts in logits; one prompt's intervals end at the estimate."""
     effects = found.effects
     return {
         "format": 1,
         "model": found.model.name,
         "how": found.how,
-        "on": on,
+        "on": found.on,
         "seed": effects.seed,
         "sequences": len(effects.counts),
         **effects.computed.fields,

@@ -11,12 +11,13 @@ from scrub.cli import options
 from scrub.cli.fields import Options, Words
 from scrub.cli.given import listed
 from scrub.cli.new import hypothesis_path, write_new
-from scrub.cli.outputs import check_outputs, console, gates_line, write_outputs
+from scrub.cli.outputs import check_outputs, console, write_outputs
 from scrub.cli.roles import CONTEXT_POSITIONS
 from scrub.data.settings import PUBLISHED, Recipe
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 from scrub.text.files import make_folder
+from scrub.text.wording import gates_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -180,7 +181,9 @@ def _print_study(out: Console, study: HeadStudy) -> None:
     from scrub.show.tables.measurements import study_tables
 
     out.print(study.heading, soft_wrap=True)
-    out.print(gates_line(study.gates, "prompts" if len(study.many.prompts) > 1 else None) + "\n", soft_wrap=True)
+    out.print(
+        gates_line(study.gates.deviations, "prompts" if len(study.many.prompts) > 1 else None) + "\n", soft_wrap=True
+    )
     for table in study_tables(study, out, out.options):
         out.print(table)
 

@@ -11,9 +11,10 @@ import typer
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
 from scrub.cli.given import given_heads, listed
-from scrub.cli.outputs import check_outputs, console, gates_line, warn, write_outputs
+from scrub.cli.outputs import check_outputs, console, warn, write_outputs
 from scrub.study.settings import REPEATS, Settings
 from scrub.text.errors import ScrubError
+from scrub.text.wording import gates_line
 
 if TYPE_CHECKING:
     from scrub.measure.heads.mechanism import Mechanism
@@ -85,7 +86,7 @@ def _tell(found: Mechanism, on: str, top: int) -> None:
     out = console()
     count = f"{found.sequences} sequences, {found.positions:,} positions"
     out.print(f"head {found.head} of {found.model} on {on}: {count}; single paths into it", soft_wrap=True)
-    out.print(gates_line(found.gates, "sequences"))
+    out.print(gates_line(found.gates.deviations, "sequences"))
     out.print(mechanism_table(found, top))
     for sentence in found.conclusions():
         out.print(sentence, soft_wrap=True)

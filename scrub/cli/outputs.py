@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
 from scrub.text.errors import ScrubError
 from scrub.text.files import check_writable, write_atomically
 from scrub.text.looks import look
-
-if TYPE_CHECKING:
-    from scrub.study.gates import Gates
 
 WIDE_COLUMNS = 160  # of what goes into a file or a pipe, where lines are whole
 
@@ -62,9 +59,3 @@ def warn(texts: Iterable[str], what: str = "warning") -> None:
     stderr = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     for text in texts:
         stderr.print(f"{what}: {text}", style="yellow")
-
-
-def gates_line(gates: Gates, over: str | None) -> str:
-    """Say how far the gates saw numbers apart, and what brackets are intervals over, if there are any."""
-    brackets = f"brackets are 95 % intervals over {over}" if over else "numbers about one prompt have no interval"
-    return f"gates passed: largest deviation {max(gates.deviations.values()):.0e} nats; {brackets}"

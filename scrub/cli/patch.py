@@ -9,11 +9,10 @@ import typer
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
 from scrub.cli.given import one_input
-from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, gates_line, warn, write_outputs
+from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, warn, write_outputs
 from scrub.data.settings import Recipe
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
-from scrub.text.numbers import PLAIN
 
 if TYPE_CHECKING:
     from scrub.data.examples import Examples
@@ -66,7 +65,6 @@ def patch(
     from scrub.measure.interventions.patching import INTO_CLEAN, INTO_CORRUPTED
     from scrub.measure.interventions.patching import patch as patched
     from scrub.models.model import load_model
-    from scrub.show.tables.measurements import patching_grid, patching_table
     from scrub.text.frames import json_text
 
     check_outputs(json, plot)
@@ -87,18 +85,7 @@ def patch(
         }
     )
     warn(found.warnings)
-    out = console()
-    one = len(pairs) == 1
-    what = f"{pairs.texts[0]!r} and {pairs.other_texts[0]!r}" if one else f"{len(pairs)} pairs of {pairs.name}"
-    out.print(f"{loaded.name}, {found.direction}: {what}{found.effects.computed}", soft_wrap=True)
-    out.print(gates_line(found.effects.gates, None if one else "pairs"))
-    for name, ends in (("clean", found.clean), ("corrupted", found.corrupted)):
-        said = (
-            f"{'P' if each == 'probability' else 'log P'}(answer) {PLAIN.with_interval(value, 3)}"
-            for each, value in ends.items()
-        )
-        out.print(f"{name}: {', '.join(said)}")
-    out.print(patching_grid(found, texts) if every_position else patching_table(found, back))
+    console().print(found)
 
 
 def _pairs(

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from scrub.cli import options
 from scrub.cli.fields import Options
 from scrub.cli.given import given_parameters
-from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, gates_line, warn, write_outputs
+from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, warn, write_outputs
 from scrub.study.settings import Settings
-
-if TYPE_CHECKING:
-    from scrub.study.result import Result
 
 COLUMNS, MORE_COLUMNS = 96, 12  # of what goes into a file or a pipe, and more where there are published percentages
 
@@ -44,16 +41,5 @@ def run(
             plot: chart_of(result),
         }
     )
-    _tell(result)
-
-
-def _tell(result: Result) -> None:
-    """Print what was run on what, the anchors and the rows."""
-    from scrub.show.tables.results import anchors_table, rows_table
-
     warn(result.warnings)
-    out = console(COLUMNS + (MORE_COLUMNS if result.published else 0))
-    out.print(result.heading)
-    out.print(f"{gates_line(result.gates, 'sequences')}\n")
-    out.print(anchors_table(result))
-    out.print(rows_table(result))
+    console(COLUMNS + (MORE_COLUMNS if result.published else 0)).print(result)

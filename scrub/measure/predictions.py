@@ -25,7 +25,7 @@ def probabilities(model: Model, prompts: Examples) -> Float[np.ndarray, " prompt
     return np.concatenate([np.exp(-batch["loss"][:, 0, 0].double().cpu().numpy()) for _, batch in batches])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Predictions(TabularResult):
     """Prompts, or pairs of them, and the probability of the clean answer in each: a table when printed."""
 

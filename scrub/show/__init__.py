@@ -6,10 +6,12 @@ from scrub.text.looks import register
 def register_looks() -> None:
     """Say how results look. Nothing is imported for that: each function is, when something is shown by it."""
     tables, charts = "scrub.show.tables", "scrub.show.charts"
-    register("scrub.study.result.Result", chart=f"{charts}.recovery:recovery_chart")
+    result = {"tables": f"{tables}.results:result_tables", "chart": f"{charts}.recovery:recovery_chart"}
+    register("scrub.study.result.Result", **result)
     interventions = f"{charts}.interventions"
-    register("scrub.measure.interventions.ablation.Ablation", chart=f"{interventions}:ablation_chart")
-    register("scrub.measure.interventions.patching.Patching", chart=f"{interventions}:patching_chart")
+    for kind, name in (("ablation", "Ablation"), ("patching", "Patching")):
+        shown = {"tables": f"{tables}.measurements:{kind}_tables", "chart": f"{interventions}:{kind}_chart"}
+        register(f"scrub.measure.interventions.{kind}.{name}", **shown)
     register("scrub.study.run.Trial", picture="scrub.show.picture:picture")
     register("scrub.measure.predictions.Predictions", tables=f"{tables}.measurements:prediction_tables")
     study = {"tables": f"{tables}.measurements:shown_study", "charts": f"{charts}.heads:study_charts"}

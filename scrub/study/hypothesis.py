@@ -43,7 +43,7 @@ SPLITS, ALL = "splits", "all"
 Features = Mapping[str, Feature | Mapping[str, Feature]]  # by name; where models differ, by the model's name inside
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Hypothesis:
     """A belief about a model: what it says (`claim`) and the declaration that tests it (`rules`).
 
@@ -88,6 +88,11 @@ class Hypothesis:
                 f"a rule draws like {missing[0]!r}, which is no feature of the hypothesis: "
                 f"pass features={{{missing[0]!r}: ...}}"
             )
+
+    def __repr__(self) -> str:
+        """Give its name and claim over what it declares."""
+        heading = ": ".join(filter(None, (self.name or "hypothesis", " ".join(self.claim.split()))))
+        return f"{heading}\n{self.declaration.strip(chr(10)).rstrip()}"
 
     @cached_property
     def declaration(self) -> str:

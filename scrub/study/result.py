@@ -17,9 +17,9 @@ from scrub.study.gates import Gates
 from scrub.study.metric import LOSS
 from scrub.study.settings import AS_USUAL, Computed
 from scrub.study.statistics import Bootstrap, recovered
-from scrub.text.errors import GateError
+from scrub.text.errors import GateError, ScrubError
 from scrub.text.frames import interval_columns, json_text, plain
-from scrub.text.looks import look
+from scrub.text.looks import TabularResult, look
 from scrub.text.numbers import PLAIN, Interval
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ class Row:
         return Name(self.hypothesis, self.part)
 
 
-@dataclass(frozen=True)
-class Result:
+@dataclass(frozen=True, repr=False)
+class Result(TabularResult):
     """The sums over each sequence's selected positions, in nats, over all draws.
 
     `run("induction/naive").recovered("naive/all")` is an interval in percent; `frame()` and `to_json()` hold the table.
@@ -92,13 +92,24 @@ class Result:
         means = self.bootstrap.means(np.stack([kinds[kind][name] for kind, name in keys]))
         return dict(zip(keys, means, strict=True))
 
+    def _mean(self, measure: str, experiment: str) -> Float[np.ndarray, " resample"]:
+        if (measure, experiment) not in self._means:
+            kinds, names = (list(dict.fromkeys(each)) for each in zip(*self._means, strict=True))
+            wrong = f"measure {measure!r}" if measure not in kinds else f"experiment {experiment!r}"
+            known = kinds if measure not in kinds else [name for kind, name in self._means if kind == measure]
+            raise ScrubError(f"there is no {wrong}: there are {', '.join(known or names)}")
+        return self._means[measure, experiment]
+
     def interval(self, measure: str, experiment: str) -> Interval:
-        """Estimate the mean loss, change or KL of an experiment, in nats a token, with its interval."""
-        return self.bootstrap.interval(self._means[measure, experiment])
+        """Estimate the mean loss, change or KL of an experiment, in nats a token, with its interval.
+
+        Raises ScrubError for a measure or an experiment that there is not.
+        """
+        return self.bootstrap.interval(self._mean(measure, experiment))
 
     def resampled_recovery(self, experiment: str) -> Float[np.ndarray, " resample"]:
         """Compute the percent of loss recovered by an experiment: the estimate, then its resamples."""
-        scrubbed, baseline, unscrubbed = (self._means["loss", n] for n in (experiment, BASELINE, UNSCRUBBED))
+        scrubbed, baseline, unscrubbed = (self._mean("loss", n) for n in (experiment, BASELINE, UNSCRUBBED))
         return recovered(scrubbed, baseline, unscrubbed)
 
     def recovered(self, experiment: str) -> Interval:
@@ -238,6 +249,3 @@ class Result:
         """Plot the percent of loss recovered across the hypotheses, a line for each part, with intervals."""
         figure: Figure = look(self, "chart")(self).figure()
         return figure
-
-    def _repr_html_(self) -> str:
-        return str(self.frame().style.format(precision=2).hide(axis="index").to_html())

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from scrub.show.picture import Picture
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trial:
     """A study on a model and examples: every experiment is a graph, and nothing is measured yet.
 
@@ -46,6 +46,13 @@ class Trial:
     examples: Examples
     experiments: Experiments
     settings: Settings
+
+    def __repr__(self) -> str:
+        """Say what will run on what, a line for each hypothesis."""
+        about = f"{self.study.name} on {self.model.name}, {self.examples.name}: {len(self.examples):,} sequences, "
+        about += f"{int(self.examples.counts.sum()):,} selected positions; not run yet: .run()"
+        parts = {h.name: [e.part for e in self.experiments if e.hypothesis is h] for h in self.hypotheses}
+        return "\n  ".join([about, *(f"{name}: {', '.join(of)}" for name, of in parts.items())])
 
     @property
     def graphs(self) -> dict[str, Node]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from scrub.models.find import find
 from scrub.paths.rules import Rule
@@ -20,12 +20,13 @@ from scrub.study.parameters import Parameters, unknown_parameter
 from scrub.study.settings import check_positions
 from scrub.text.errors import ScrubError
 
-Wanted = str | Path | Hypothesis | Sequence[str | Path | Hypothesis]
+One: TypeAlias = "str | Path | Hypothesis | Study"
+Wanted: TypeAlias = "One | Sequence[One]"
 DIGEST_DIGITS = 8  # in the name of a study with a metric of one's own
 Declared = TypeVar("Declared", "Study", Hypothesis)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Study:
     """One behaviour (model, data, selected positions, baseline) and the hypotheses about it, in order.
 
@@ -55,6 +56,16 @@ class Study:
         if self.metric.name == LOSS.name and self.metric != LOSS:
             raise ScrubError("the study's metric is called 'loss', but is another one: give it another name")
 
+    def __repr__(self) -> str:
+        """Give one line for what it is about, one for the baseline, and one for each hypothesis."""
+        length = f" of {self.context}" if self.context else ""
+        about = f"{self.name or 'study'} on {self.model}, {self.data}: positions {self.positions}{length}"
+        baseline = "baseline " + "; ".join(
+            " ".join(line.split()) for line in self.baseline.splitlines() if line.strip()
+        )
+        names = [one if isinstance(one, str) else one.name or "a hypothesis without a name" for one in self.hypotheses]
+        return "\n  ".join([about, baseline, *names])
+
     def called(self, name: str) -> Study:
         """Name the study; a metric that isn't the loss is in its name, so that numbers don't mix."""
         return replace(self, name=f"{name}{self._by_metric}")
@@ -81,7 +92,7 @@ class Study:
 def load_study(
     wanted: Wanted, parameters: Parameters | None = None, swept: bool = False
 ) -> tuple[Study, list[Hypothesis]]:
-    """Load a study and the hypotheses to run: folders of studies, hypothesis files, names, or hypotheses themselves.
+    """Load a study and the hypotheses to run: folders of studies, hypothesis files, names, or the things themselves.
 
     `study, hypotheses = load_study(["induction/naive", "induction/refined_1"])`.
     `parameters` are values of parameters by name: each hypothesis that declares one stands there once for every
@@ -91,14 +102,16 @@ def load_study(
     """
     study: Study | None = None
     hypotheses: list[Hypothesis] = []
-    for one in [wanted] if isinstance(wanted, str | Path | Hypothesis) else wanted:
-        if isinstance(one, Hypothesis):
+    for one in [wanted] if isinstance(wanted, str | Path | Hypothesis | Study) else wanted:
+        if isinstance(one, Study):
+            theirs, more = _in_memory(one)
+        elif isinstance(one, Hypothesis):
             theirs, more = _study_of(one, one.name or "the hypothesis"), [one.named(one.name or "hypothesis")]
         else:
             path = find("hypotheses", str(one))
             theirs, more = _load_folder(path) if path.is_dir() else _load_file(path)
         if study is not None and replace(study, hypotheses=()) != replace(theirs, hypotheses=()):
-            what = one.name or "the hypothesis" if isinstance(one, Hypothesis) else one
+            what = one.name or "the hypothesis" if isinstance(one, Hypothesis | Study) else one
             raise ScrubError(
                 f"{what} belongs to the study {theirs.name!r} and what stands before it "
                 f"to {study.name!r}: numbers of two studies don't compare, so run them one at a time"
@@ -138,9 +151,7 @@ def _load_folder(folder: Path) -> tuple[Study, list[Hypothesis]]:
     hypotheses = []
     for listed in study.hypotheses:
         if isinstance(listed, Hypothesis):
-            if not listed.name:
-                raise ScrubError(f"{file} holds a hypothesis without a name: pass one, as in Hypothesis(..., name='k')")
-            hypotheses.append(listed)
+            hypotheses.append(_named(listed, str(file)))
         elif (module := folder / f"{listed}.py").is_file():
             hypotheses.append(_hypothesis(module))
         else:
@@ -148,6 +159,27 @@ def _load_folder(folder: Path) -> tuple[Study, list[Hypothesis]]:
                 f"{file} lists the hypothesis {listed!r}, but there is no {module}: add it, or take it out"
             )
     return study, hypotheses
+
+
+def _in_memory(study: Study) -> tuple[Study, list[Hypothesis]]:
+    """Take a study that was made in Python: its hypotheses are there, or are names of shipped ones or of one's own."""
+    called = study if study.name else study.called("study")
+    hypotheses: list[Hypothesis] = []
+    for listed in study.hypotheses:
+        if isinstance(listed, Hypothesis):
+            hypotheses.append(_named(listed, "the study"))
+            continue
+        path = find("hypotheses", listed)
+        if path.is_dir():
+            raise ScrubError(f"{listed!r} is a study, and a study holds hypotheses: name one, as in '{listed}/naive'")
+        hypotheses.append(_hypothesis(path))
+    return called, hypotheses
+
+
+def _named(hypothesis: Hypothesis, where: str) -> Hypothesis:
+    if not hypothesis.name:
+        raise ScrubError(f"{where} holds a hypothesis without a name: pass one, as in Hypothesis(..., name='k')")
+    return hypothesis
 
 
 def _load_file(file: Path) -> tuple[Study, list[Hypothesis]]:

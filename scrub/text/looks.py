@@ -38,7 +38,17 @@ def look(shown: object, way: str) -> Callable[..., Any]:
 
 
 class TabularResult:
-    """A result that a terminal and a notebook show as its tables, which are registered as `tables`."""
+    """A result that a terminal and a notebook show as its tables, which are registered as `tables`.
+
+    So does whatever prints it: its `repr` and its text are those tables without colour. A data class that is one says
+    `repr=False`.
+    """
+
+    def __repr__(self) -> str:
+        console = Console(file=StringIO(), width=WIDTH, force_jupyter=False, color_system=None)
+        with console.capture() as written:
+            console.print(self, highlight=False, markup=False)
+        return written.get().rstrip("\n")
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         yield from look(self, TABLES)(self, console, options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from scrub.text.files import one_line
@@ -67,3 +67,9 @@ def printable(text: str) -> str:
 
 def _unprintable(character: str) -> bool:
     return unicodedata.category(character)[0] == "C" or unicodedata.category(character) in ("Zl", "Zp")
+
+
+def gates_line(deviations: Mapping[str, float], over: str | None) -> str:
+    """Say how far the gates saw numbers apart, and what brackets are intervals over, if there are any."""
+    brackets = f"brackets are 95 % intervals over {over}" if over else "numbers about one prompt have no interval"
+    return f"gates passed: largest deviation {max(deviations.values()):.0e} nats; {brackets}"

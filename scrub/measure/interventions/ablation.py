@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from scrub.data.examples import Examples, Tokens
+from scrub.data.examples import TEXT, Examples, Tokens
 from scrub.data.for_model import examples_of
 from scrub.data.prompts.prompts import token_text
 from scrub.measure.heads.definitions import ABLATIONS, definition
@@ -25,14 +25,15 @@ from scrub.study.metric import LOGIT, LOSS, MEAN_LOGIT
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 from scrub.text.frames import interval_columns
+from scrub.text.looks import TabularResult
 from scrub.text.numbers import Interval
 
 EFFECT, LOG_EFFECT, SHIFT, DIFFERENTIAL = ABLATIONS  # the scores that an ablation gives
 UNCHANGED_ROW = 0  # of every array of effects
 
 
-@dataclass(frozen=True)
-class Ablation:
+@dataclass(frozen=True, repr=False)
+class Ablation(TabularResult):
     """Effects of ablations on the predictions of a model: `before` is the unchanged model, `after` the ablated one.
 
     `ablate(model, text, ["a1.3", "m0"]).frame()` is a row for each, and `tokens("a1.3")` one for each token.
@@ -48,6 +49,16 @@ class Ablation:
     def names(self) -> list[str]:
         """The experiments, in order."""
         return list(self.effects.names[1:])
+
+    @property
+    def on(self) -> str:
+        """What it was measured on, in words."""
+        examples = self.effects.examples
+        if examples.kind == TEXT:
+            return f"{examples.name}: {len(examples):,} sequences, {int(examples.scored.sum()):,} scored positions"
+        return (
+            f"the prompt {examples.texts[0]!r}" if len(examples) == 1 else f"{len(examples)} prompts of {examples.name}"
+        )
 
     @property
     def before(self) -> dict[str, Interval]:

@@ -28,6 +28,7 @@ from scrub.study.settings import Settings
 from scrub.study.statistics import recovered
 from scrub.text.errors import ScrubError
 from scrub.text.frames import interval_columns
+from scrub.text.looks import TabularResult
 from scrub.text.numbers import PLAIN, Interval
 
 PROBABILITY, LOG_PROBABILITY = "probability", "log probability"  # what recovery is measured in
@@ -39,8 +40,8 @@ MIN_DIFFERENCE = 1e-4  # of clean and corrupted, in probability or nats: what fl
 Pairs = Examples | tuple[Tokens, Tokens, Bool[np.ndarray, "sequence position"]]
 
 
-@dataclass(frozen=True)
-class Patching:
+@dataclass(frozen=True, repr=False)
+class Patching(TabularResult):
     """The answer's probability with one place patched after another, between those of both prompts.
 
     `patch(model, pairs, ["a1.3", "stream 1"]).recovered()` is an interval in percent for each.

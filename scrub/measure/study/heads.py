@@ -38,7 +38,7 @@ from scrub.text.looks import TabularResult, look
 from scrub.text.numbers import PLAIN, Interval
 
 if TYPE_CHECKING:
-    from scrub.show.charts.chart import Chart
+    from scrub.show.charts.chart import Charts
 
 ATTENTION, DIRECT, ABLATION = "attention to target", "direct effect", "ablation effect"
 METRICS = (ATTENTION, DIRECT, ABLATION)
@@ -69,7 +69,7 @@ class Metrics:
         return Agreement({name: self.scores[name] for name in METRICS}, self.top)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class HeadStudy(TabularResult):
     """A study of heads: the metrics on `one` prompt, if there is one, and over `many`, which are of `layout`.
 
@@ -133,12 +133,12 @@ class HeadStudy(TabularResult):
             frame = frame.assign(**interval_columns(name, map(score.interval, heads)))
         return frame
 
-    def charts(self, scores: Sequence[HeadScore] = (), settings: Settings | None = None) -> dict[str, Chart]:
+    def charts(self, scores: Sequence[HeadScore] = (), settings: Settings | None = None) -> Charts:
         """Draw the whole set of charts by name, with a map and the top of each of `scores`.
 
         See :func:`scrub.show.charts.heads.study_charts`, which runs what the study itself doesn't hold.
         """
-        charts: dict[str, Chart] = look(self, "charts")(self, scores, settings)
+        charts: Charts = look(self, "charts")(self, scores, settings)
         return charts
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from scrub.show.figure import FORMATS, Plot, check_format, figure_bytes, figure_svg, themed_svg
 from scrub.show.page import Block, Fold, Grid, Image, Page, Prose, Section
@@ -99,6 +99,20 @@ class Chart:
 
     def _repr_svg_(self) -> str:
         return figure_svg(self.figure(), says=self.title)
+
+
+class Charts(dict[str, Chart]):
+    """Charts by name, all of which a notebook shows. Raises ScrubError for a name that there is not."""
+
+    def __missing__(self, name: str) -> Chart:
+        raise ScrubError(f"there is no chart {name!r}: there are {', '.join(self)}")
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name}: {chart.title}" for name, chart in self.items())
+
+    def _repr_html_(self) -> str:
+        shown = (f"<h4>{escape(chart.title)}</h4>{chart._repr_svg_()}" for chart in self.values())
+        return "\n".join(shown)
 
 
 def _column(name: str, kind: str) -> Column:

@@ -19,7 +19,7 @@ from scrub.measure.weights.virtual_weights import layer_readers
 from scrub.show.charts.agreement import overlap_map, score_scatter
 from scrub.show.charts.attention import attention_map
 from scrub.show.charts.bars import head_bars, metric_bars
-from scrub.show.charts.chart import Chart, file_name
+from scrub.show.charts.chart import Chart, Charts, file_name
 from scrub.show.charts.composition import composition_graph, link_bars
 from scrub.show.charts.heatmap import head_map
 from scrub.show.charts.interventions import ablation_chart, patching_chart
@@ -32,9 +32,7 @@ PAIRS = 16  # clean and corrupted prompts
 _WHOSE = {ATTENTION: "attend to the target most", ABLATION: "matter most when ablated"}
 
 
-def study_charts(
-    study: HeadStudy, scores: Sequence[HeadScore] = (), settings: Settings | None = None
-) -> dict[str, Chart]:
+def study_charts(study: HeadStudy, scores: Sequence[HeadScore] = (), settings: Settings | None = None) -> Charts:
     """Draw the whole set for a model, by names for files: metrics and how they agree, attention, ablation, patching,
     composition, and a map and the top of each of `scores`.
 
@@ -56,7 +54,7 @@ def study_charts(
         if name in found:
             raise ScrubError(f"two scores would have charts called {name!r}: give {score.name!r} another name")
         found |= {name: head_map(score), f"{name}-top": head_bars(score, study.first.top)}
-    return found
+    return Charts(found)
 
 
 def _metrics(study: HeadStudy) -> dict[str, Chart]:

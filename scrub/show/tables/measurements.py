@@ -14,12 +14,12 @@ from rich.text import Text
 from tokenizers import Tokenizer
 
 from scrub.data.examples import FIRST, QUERY, TARGET, Examples
-from scrub.data.prompts.prompts import token_text, token_texts
+from scrub.data.prompts.prompts import position_texts, token_text, token_texts
 from scrub.measure.heads.mechanism import Mechanism
 from scrub.measure.heads.roles import RoleEvidence
 from scrub.measure.heads.score import Head, HeadScore, head_name
 from scrub.measure.interventions.ablation import DIFFERENTIAL, EFFECT, LOG_EFFECT, SHIFT, Ablation
-from scrub.measure.interventions.patching import LOG_PROBABILITY, MEASURES, Patching
+from scrub.measure.interventions.patching import INTO_CLEAN, LOG_PROBABILITY, MEASURES, Patching
 from scrub.measure.predictions import Predictions
 from scrub.measure.study.heads import ATTENTION, METRICS, SHORT, HeadStudy, Metrics
 from scrub.measure.weights.links import Links
@@ -27,6 +27,7 @@ from scrub.text.frames import with_cells
 from scrub.text.numbers import PLAIN, Interval
 from scrub.text.tables import Column, FrameTable
 from scrub.text.tokens import marked, visible
+from scrub.text.wording import gates_line
 
 SCORES_ABREAST = 5  # in a table
 TITLE_CHARACTERS = 16  # of a column's title on one line
@@ -130,6 +131,16 @@ def _and(names: Iterable[str]) -> str:
     return " and ".join(SHORT[name] for name in names)
 
 
+def ablation_tables(of: Ablation, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
+    """Say what was ablated on what and what the model does without that, over the experiments."""
+    before, one = of.before, len(of.effects.examples) == 1
+    yield Text(f"{of.model.name}, ablated: {of.how}; on {of.on}{of.effects.computed}")
+    yield Text(gates_line(of.effects.gates.deviations, None if one else "sequences"))
+    loss, probability = (PLAIN.with_interval(before[name], 3) for name in ("loss", "probability"))
+    yield Text(f"before: loss {loss} nats, P(target) {probability}")
+    yield ablation_table(of)
+
+
 def ablation_table(ablation: Ablation) -> FrameTable:
     """List the experiments, the largest rise of the loss first."""
     frame = ablation.frame().sort_values(LOG_EFFECT, ascending=False, kind="stable")
@@ -160,6 +171,25 @@ def ablated_tokens(ablation: Ablation) -> FrameTable:
         *(Column(name, digits=3) for name in ("loss before", "loss after", "rise")),
     ]
     return FrameTable(pd.concat(found), columns)
+
+
+def patching_tables(of: Patching, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
+    """Say what was patched between which runs and what these give, over the patches, by position if each has one."""
+    pairs = of.pairs
+    one = len(pairs) == 1 and pairs.texts
+    what = f"{pairs.texts[0]!r} and {pairs.other_texts[0]!r}" if one else f"{len(pairs)} pairs of {pairs.name}"
+    yield Text(f"{of.model.name}, {of.direction}: {what}{of.effects.computed}")
+    yield Text(gates_line(of.effects.gates.deviations, None if len(pairs) == 1 else "pairs"))
+    for name, ends in (("clean", of.clean), ("corrupted", of.corrupted)):
+        said = (
+            f"{'P' if each == 'probability' else 'log P'}(answer) {PLAIN.with_interval(value, 3)}"
+            for each, value in ends.items()
+        )
+        yield Text(f"{name}: {', '.join(said)}")
+    if all(position is not None for _, position in of.sites):
+        yield patching_grid(of, position_texts(pairs, of.model.tokenizer))
+    else:
+        yield patching_table(of, of.direction == INTO_CLEAN)
 
 
 def patching_table(patching: Patching, back: bool) -> FrameTable:

@@ -24,6 +24,7 @@ from scrub.text.frames import with_cells
 from scrub.text.numbers import PLAIN
 from scrub.text.tables import Column, FrameTable, Row
 from scrub.text.tokens import in_context, marked, start
+from scrub.text.wording import gates_line
 
 _STYLES = {"better": "green", "worse": "red", "same": "dim", "unclear": "", "apart": "dim"}
 _MARKS = {"+": "green", "-": "red", " ": "dim"}
@@ -55,6 +56,14 @@ def parts_table(stored: StudyResults) -> FrameTable:
 
 def _against(part: str) -> str:
     return f"{part} against random"
+
+
+def result_tables(result: Result, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
+    """Show what was run on what, the anchors and the rows."""
+    yield Text(one_line(result.heading))
+    yield Text(f"{gates_line(result.gates.deviations, 'sequences')}\n")
+    yield anchors_table(result)
+    yield rows_table(result)
 
 
 def anchors_table(result: Result) -> FrameTable:

@@ -71,7 +71,7 @@ class Difference:
         return "better" if self.recovered.estimate > 0 else "worse"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison(TabularResult):
     """Hypotheses of one study side by side, in their order, part by part.
 

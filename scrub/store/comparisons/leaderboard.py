@@ -108,7 +108,7 @@ class Board:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Leaderboard(TabularResult):
     """Everything that is known of a study in one part: a board for each model, data, selection and precision."""
 

@@ -106,7 +106,7 @@ class Most(Generic[T]):
 LEVELS = ("tokens", "sequences", "targets", "reads")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Moved(TabularResult):
     """Where the loss moved from one experiment (`over`) to another (`refined`), in one part.
 

@@ -24,6 +24,7 @@ from scrub.study.metric import ROLES
 from scrub.study.parameters import Value
 from scrub.study.result import BIGRAM, Result
 from scrub.study.settings import Computed
+from scrub.text.errors import ScrubError
 
 
 @dataclass(frozen=True)
@@ -283,6 +284,8 @@ def _token_losses(
 ) -> Callable[[str], Float[np.ndarray, "sequence position"]]:
     @cache
     def read(experiment: str) -> Float[np.ndarray, "sequence position"]:
+        if experiment not in keys:
+            raise ScrubError(f"there is no experiment {experiment!r}: there are {', '.join(keys)}")
         losses = np.full(selected.shape, np.nan)
         losses[selected] = 0
         for rows in _rows(results, keys[experiment], ["cell", "sequence", "token_losses"]).values():

@@ -1,0 +1,87 @@
+"""What a prompt or a notebook shows of every result: itself, in few lines, and nothing of how it is stored."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from project import tiny_model
+
+import scrub
+from scrub import Hypothesis, ScrubError, Settings, Study
+from scrub.show.charts.chart import Charts
+
+CUT = Hypothesis("v a1.ind/v/a0 -> y", name="cut", claim="Values need layer 0.")
+STUDY = Study(baseline="a1.ind/** -> y", positions="all", hypotheses=(CUT,), name="mine")
+TOKENS = np.random.default_rng(0).integers(1, 20, (6, 9))
+QUIET = Settings(progress=False)
+
+
+def results() -> dict[str, object]:
+    model = tiny_model()
+    trial = scrub.prepare(STUDY, model, TOKENS, QUIET)
+    pairs = scrub.prompt_pairs(model, kind="random tokens", count=2, length=3)
+    return {
+        "hypothesis": CUT,
+        "study": STUDY,
+        "trial": trial,
+        "result": trial.run(),
+        "ablation": scrub.ablate(model, TOKENS, ["a1.3", "a0.prev+3"], settings=QUIET),
+        "patching": scrub.patch(model, pairs, ["a1.3"], settings=QUIET),
+    }
+
+
+@pytest.fixture(scope="module")
+def made() -> dict[str, object]:
+    return results()
+
+
+NAMED = {
+    "hypothesis": ["cut", "Values need layer 0.", "v a1.ind/v/a0 -> y"],
+    "study": ["mine", "attn2l", "a1.ind/** -> y", "cut"],
+    "trial": ["mine", "6 sequences", "cut: v, all"],
+    "result": ["gates passed", "unscrubbed", "cut", "recovered, %"],
+    "ablation": ["zero", "a0.prev+3", "6 sequences", "before: loss"],
+    "patching": ["clean into corrupted", "a1.3", "2 pairs"],
+}
+
+
+@pytest.mark.parametrize("name", sorted(NAMED))
+def test_a_result_shows_itself(name: str, made: dict[str, object]) -> None:
+    text = repr(made[name])
+    assert str(made[name]) == text
+    assert len(text) < 4000
+    assert "array(" not in text
+    assert "0x" not in text
+    for each in NAMED[name]:
+        assert each in text
+    html = getattr(made[name], "_repr_html_", None)
+    if name in {"result", "ablation", "patching"}:
+        assert html is not None
+        assert NAMED[name][1] in html()
+
+
+def test_a_study_made_in_python_runs(made: dict[str, object]) -> None:
+    result = made["result"]
+    assert isinstance(result, scrub.Result)
+    assert result.study == "mine"
+    assert result.rows == [("cut", "v"), ("cut", "all")]
+    with pytest.raises(ScrubError, match="name"):
+        scrub.prepare(
+            Study(baseline="a1.ind/** -> y", hypotheses=(Hypothesis("v a1.ind/v -> y"),)), tiny_model(), TOKENS
+        )
+    shipped = Study(baseline="a1.ind/** -> y", positions="all", hypotheses=("induction/naive",))
+    assert [h.name for h in scrub.prepare(shipped, tiny_model(), TOKENS, QUIET).hypotheses] == ["naive"]
+    with pytest.raises(ScrubError, match="'induction/naive'"):
+        scrub.prepare(Study(baseline="a1.ind/** -> y", hypotheses=("induction",)), tiny_model(), TOKENS)
+
+
+def test_names_that_are_none_are_mistakes_that_list_what_there_is(made: dict[str, object]) -> None:
+    result = made["result"]
+    assert isinstance(result, scrub.Result)
+    for ask in (lambda: result.recovered("cut/q"), lambda: result.interval("loss", "cut/q")):
+        with pytest.raises(ScrubError, match=r"'cut/q'.*cut/v"):
+            ask()
+    with pytest.raises(ScrubError, match=r"'los'.*loss, change, kl"):
+        result.interval("los", "cut/v")
+    with pytest.raises(ScrubError, match="'x'"):
+        Charts()["x"]
