@@ -15,6 +15,7 @@ from jaxtyping import Int
 from scrub.data.examples import Examples
 from scrub.data.prompts.prompts import as_prompts, token_text, token_texts
 from scrub.data.prompts.vocabulary import RANDOM, Vocabulary, vocabulary
+from scrub.data.repeated import NOWHERE
 from scrub.data.settings import DRAW_WORDS, Recipe
 from scrub.models.model import Model, Spec, as_model
 from scrub.text.errors import ScrubError
@@ -94,26 +95,31 @@ def given_prompt(model: Spec, text: str, expected: str | None = None, bos: bool 
     """Read a prompt that a user types, `given_prompt(model, "J A M P R X J A M P R")`: the query is its last token.
 
     `expected` is the text of the token that should come next, blank and all; without it, it is what came after the
-    earlier occurrences of the query's token. Of several occurrences that it came after, the first one counts.
-    Raises ScrubError for a model without a tokenizer, if nothing repeats, if several tokens could be expected, if
-    `expected` isn't one token, or for a text of more tokens than the model reads.
+    earlier occurrences of the query's token. Of several occurrences that it came after, the first one counts. Where
+    nothing repeats, the target is the last place where `expected` stands behind another token, or NOWHERE.
+    Raises ScrubError for a model without a tokenizer, if nothing repeats and nothing is expected, if several tokens
+    could be expected, if `expected` isn't one token, or for a text of more tokens than the model reads.
     """
     model = as_model(model)
     tokens = _typed(model, text, bos)
     second = len(tokens) - 1
     earlier = [at for at in range(int(_begins(model, bos)), second) if tokens[at] == tokens[second]]
     last = token_text(tokens[second], model.tokenizer)
-    if not earlier:
+    if not earlier and expected is None:
         raise ScrubError(
-            f"nothing repeats in {text!r}: its last token, {last!r}, stands nowhere before; "
-            "type a prompt as in 'J A M P R X J A M P R'"
+            f"nothing repeats in {text!r}: its last token, {last!r}, stands nowhere before; say which token is "
+            "expected, or type a prompt as in 'J A M P R X J A M P R'"
         )
     after = list(dict.fromkeys(tokens[at + 1] for at in earlier))
     if expected is None and len(after) > 1:
         could = " and ".join(repr(token_text(token, model.tokenizer)) for token in after)
         raise ScrubError(f"{last!r} stands before {could} in {text!r}: say which one is expected")
     answer = after[0] if expected is None else _one_token(model, expected)
-    first = next((at for at in earlier if tokens[at + 1] == answer), earlier[0])
+    begin = int(_begins(model, bos))
+    there = [at - 1 for at in range(begin + 1, second + 1) if tokens[at] == answer]  # what stands before the answer
+    first = next(
+        (at for at in earlier if tokens[at + 1] == answer), earlier[0] if earlier else max(there, default=NOWHERE)
+    )
     return as_prompts(GIVEN, np.array([tokens]), np.array([answer]), np.array([first]), np.array([second]), (text,))
 
 

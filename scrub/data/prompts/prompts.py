@@ -61,15 +61,16 @@ def as_prompts(
     second: Int[np.ndarray, " prompt"],
     texts: tuple[str, ...],
 ) -> Examples:
-    """Make examples of prompts of equal length, scored at their query."""
+    """Make examples of prompts of equal length, scored at their query; `first` is NOWHERE where nothing is copied."""
     scored = np.arange(tokens.shape[1])[None] == second[:, None]
+    target = np.where(first == NOWHERE, NOWHERE, first + 1)
     return Examples(
         np.concatenate([tokens, expected[:, None]], axis=1),
         scored,
         PROMPTS,
         made_of,
-        positions={FIRST: first, TARGET: first + 1, QUERY: second},
-        copied=np.where(scored, first[:, None] + 1, NOWHERE),
+        positions={FIRST: first, TARGET: target, QUERY: second},
+        copied=np.where(scored, target[:, None], NOWHERE),
         texts=texts,
     )
 

@@ -19,6 +19,7 @@ from scrub.data.examples import FIRST, QUERY, Examples, Tokens
 from scrub.data.prompts.generate import given_prompt, pairs_of, prompts_of
 from scrub.data.prompts.prompts import token_text
 from scrub.data.prompts.vocabulary import RANDOM, vocabulary
+from scrub.data.repeated import NOWHERE
 from scrub.data.settings import PUBLISHED, Recipe
 from scrub.measure.heads.agreement import Agreement
 from scrub.measure.heads.definitions import ABLATIONS
@@ -205,7 +206,7 @@ def _layout(model: Model, given: Examples | None, kind: str | None, bos: bool | 
     layout.
     """
     kind = kind or ("letters" if model.tokenizer is not None else RANDOM)
-    if given is not None:
+    if given is not None and _repeats(given):
         begins = model.config.bos_before_prompts if bos is None else bos
         length, query = (
             int(given.positions[QUERY][0] - given.positions[FIRST][0]),
@@ -214,6 +215,12 @@ def _layout(model: Model, given: Examples | None, kind: str | None, bos: bool | 
         if query < length <= len(vocabulary(model, kind)) and length > 1:
             return Recipe(kind, length=length, query=query, bos=bos)
     return Recipe(kind, bos=bos)
+
+
+def _repeats(given: Examples) -> bool:
+    """Tell whether the query of a prompt stands earlier in it, so that there is a layout to draw others of."""
+    first, query = (int(given.positions[name][0]) for name in (FIRST, QUERY))
+    return first != NOWHERE and bool(given.tokens[0, first] == given.tokens[0, query])
 
 
 def _ablations(

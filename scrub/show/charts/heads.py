@@ -9,6 +9,7 @@ import numpy as np
 
 from scrub.data.examples import FIRST, QUERY, TARGET, Examples
 from scrub.data.prompts.prompts import token_texts
+from scrub.data.repeated import NOWHERE
 from scrub.measure.heads.attention import attention_patterns
 from scrub.measure.heads.score import HeadScore, head_name
 from scrub.measure.interventions.ablation import ablate
@@ -78,7 +79,7 @@ def _patterns(study: HeadStudy, name: str) -> Chart:
         {head: patterns[head][0] for head in heads},
         token_texts(prompts.inputs[0], study.model.tokenizer),
         int(prompts.positions[QUERY][0]),
-        int(prompts.positions[TARGET][0]),
+        None if (target := int(prompts.positions[TARGET][0])) == NOWHERE else target,
         title=f"attention of the heads that {_WHOSE[name]}",
         caption=f"Of {prompts.texts[0]!r}; the query and the target are marked.",
     )

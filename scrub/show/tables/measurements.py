@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 
 from scrub.data.examples import FIRST, QUERY, TARGET, Examples
 from scrub.data.prompts.prompts import position_texts, token_text, token_texts
+from scrub.data.repeated import NOWHERE
 from scrub.measure.heads.mechanism import Mechanism
 from scrub.measure.heads.roles import RoleEvidence
 from scrub.measure.heads.score import Head, HeadScore, head_name
@@ -287,7 +288,8 @@ def prompt_table(
             text = Text("\n").join([text, _text(prompts.swapped(), at, tokenizer, changed)])
         expected = Text(marked(token_text(int(prompts.expected[at]), tokenizer)), _TARGET)
         shown = {title: values[at] for title, values in (probabilities or {}).items()}
-        rows.append({"prompt": text, **positions, "expected": expected, **shown})
+        there = {name: None if place == NOWHERE else place for name, place in positions.items()}
+        rows.append({"prompt": text, **there, "expected": expected, **shown})
     columns = [
         Column("prompt"),
         *(Column(name, title, 0) for name, title in ((FIRST, "first"), (TARGET, "target"), (QUERY, "query"))),

@@ -181,6 +181,25 @@ def test_what_is_expected_can_be_said() -> None:
     assert (place(beside, "first"), place(beside, "target"), beside.expected.item()) == (1, 2, token(" A"))
 
 
+def test_a_prompt_that_says_what_is_expected_need_not_repeat() -> None:
+    """Its target is where that stands, if it does, behind another token; else there is none."""
+    model = MODELS["byte level"]
+    for text, expected, first in [
+        ("D A B C", " A", 0),
+        ("D A B A C", " A", 2),
+        ("D A B C", " D", -1),
+        ("D A B C", " F", -1),
+    ]:
+        found = given_prompt(model, text, expected, bos=False)
+        target = first if first == -1 else first + 1
+        assert (place(found, "first"), place(found, "target")) == (first, target)
+        assert found.expected.tolist() == model.tokenizer.encode(expected).ids[-1:]
+        assert found.copied is not None
+        assert found.copied[found.scored].tolist() == [target]
+    pair = given_pair(model, "D A B C", "D A E C", " F", bos=False)
+    assert pair.changed.nonzero()[1].tolist() == [2]
+
+
 def test_a_pair_can_be_typed() -> None:
     model = MODELS["byte level"]
     pair = given_pair(model, "D A B C A", "D A E C A", bos=True)
