@@ -40,8 +40,13 @@ def patch(
     streams: Annotated[bool, typer.Option("--streams", help="The residual stream in front of each layer.")] = False,
     at: options.At = None,
     every_position: Annotated[
-        bool, typer.Option("--every-position", help="Patch each site at every position by itself.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--every-position/--whole",
+            help="Patch each site at every position by itself, as streams are, or at all of them.",
+            show_default=False,
+        ),
+    ] = None,
     clean: Annotated[
         str | None, typer.Option(metavar="TEXT", help="The clean prompt, as in 'J A M P R X J A'.")
     ] = None,

@@ -21,7 +21,7 @@ from scrub.measure.interventions.effects import Effects, measure_effects
 from scrub.measure.interventions.intervention import Intervention, feed
 from scrub.models.model import Model, Spec, as_model
 from scrub.paths.rules import Rule
-from scrub.paths.sites import expanded, heads, read_sites
+from scrub.paths.sites import STREAM, expanded, heads, read_sites
 from scrub.paths.sources import Y
 from scrub.study.metric import LOSS
 from scrub.study.settings import Settings
@@ -54,6 +54,7 @@ class Patching(TabularResult):
     effects: Effects
     direction: str
     sites: Sequence[tuple[str, int | None]]
+    positions: str | None = None  # where sites that name none were patched; everywhere if None
 
     @property
     def names(self) -> list[str]:
@@ -72,8 +73,15 @@ class Patching(TabularResult):
 
     @property
     def warnings(self) -> list[str]:
-        """One for each measure in which clean and corrupted prompts don't differ, so that nothing can be recovered."""
-        return [
+        """What recovers everything by construction, and measures in which clean and corrupted prompts don't differ."""
+        whole = [site for site, at in self.sites if at is None and self.positions is None and _whole_stream(site)]
+        trivial = (
+            f"{whole[0]!r} at all positions is all that is read from there on, so it recovers 100 % by construction: "
+            "patch positions of it"
+            if whole
+            else ""
+        )
+        return ([trivial] if whole else []) + [
             f"the clean and the corrupted prompts give the answer the same {measure}, as far as can be told "
             f"({PLAIN.with_ends(self.clean[measure], 4, kind='g')} and "
             f"{PLAIN.with_ends(self.corrupted[measure], 4, kind='g')}): no percent of nothing is recovered; "
@@ -156,7 +164,7 @@ def patch(
     direction: str = INTO_CORRUPTED,
     *,
     positions: str | None = None,
-    every_position: bool = False,
+    every_position: bool | None = None,
     settings: Settings | None = None,
 ) -> Patching:
     """Patch sites of one run with what they are in another, one after another, all in one plan.
@@ -166,7 +174,8 @@ def patch(
     whose next token, the same in both, is the answer. `sites` are "heads", "layers" (attention and MLPs), "attention",
     "mlps", "streams", "a1.3/k/*" (every edge into a slot), or texts as in scrub/paths/sites.py: `a1.3`,
     `a1.3/k`, `a1.3/k/a0.1`, `stream 2@5`. Sites that name no positions are patched at `positions` ("4..7"), everywhere
-    if that is None, or with `every_position` at each by itself.
+    if that is None, or with `every_position` at each by itself; so are streams if nothing is said, since a whole stream
+    brings back everything by construction.
     "clean into corrupted" says what suffices for the answer, "corrupted into clean" what it can't do without.
     Raises ScrubError for what doesn't fit, and GateError if a gate fails.
     """
@@ -176,6 +185,8 @@ def patch(
     model, clean = as_model(model, asked.torch_dtype), _paired(pairs)
     into = clean.swapped() if direction == INTO_CORRUPTED else clean
     texts = expanded(sites, model.graph)
+    if every_position is None:
+        every_position = positions is None and all(_whole_stream(text) for text in texts)
     if every_position and (positions is not None or any("@" in text for text in texts)):
         raise ScrubError(
             "every position is patched by itself, so name none: leave the positions out, or every position"
@@ -187,7 +198,11 @@ def patch(
         span = positions if at is None else str(at)
         interventions.append(feed(named(text, at), read_sites(text, model.graph, model.roles, span), Y))
     effects = measure_effects(model, interventions, into, settings=asked)
-    return Patching(model, clean, effects, direction, places)
+    return Patching(model, clean, effects, direction, places, positions)
+
+
+def _whole_stream(site: str) -> bool:
+    return site.strip().startswith(STREAM.strip()) and "@" not in site
 
 
 def named(site: str, position: int | None) -> str:

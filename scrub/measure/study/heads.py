@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 ATTENTION, DIRECT, ABLATION = "attention to target", "direct effect", "ablation effect"
 METRICS = (ATTENTION, DIRECT, ABLATION)
+LOOKS = ("first position", "previous token")  # where heads look from the query, beside what ablating them does
 SHORT = {ATTENTION: "attention", DIRECT: "direct", ABLATION: "ablation"}  # what tables and files call them
 DRAWN_PROMPTS = 64
 
@@ -53,7 +54,7 @@ class Metrics:
 
     prompts: Examples
     probability: Interval
-    scores: Mapping[str, HeadScore]  # METRICS, and what the ablation says of the logits
+    scores: Mapping[str, HeadScore]  # METRICS, LOOKS, and what the ablation says of the logits
     on: str  # what they were measured on, in words
     how: str  # heads were ablated
     ablation: Ablation
@@ -243,7 +244,7 @@ def _ablations(
 
 
 def _metrics(model: Model, prompts: Examples, ablation: Ablation, how: str, top: int, settings: Settings) -> Metrics:
-    scores = score_heads(model, prompts, [ATTENTION, DIRECT], settings.seed)
+    scores = score_heads(model, prompts, [ATTENTION, DIRECT, *LOOKS], settings.seed)
     causal = {name: replace(ablation.head_score(name), name=name) for name in ABLATIONS}
     on = repr(prompts.texts[0]) if len(prompts) == 1 else f"{len(prompts)} prompts of {prompts.name}"
     named = {name: replace(score, on=on) for name, score in {**scores, **causal}.items()}

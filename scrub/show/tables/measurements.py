@@ -22,7 +22,7 @@ from scrub.measure.heads.score import Head, HeadScore, head_name
 from scrub.measure.interventions.ablation import DIFFERENTIAL, EFFECT, LOG_EFFECT, SHIFT, Ablation
 from scrub.measure.interventions.patching import INTO_CLEAN, LOG_PROBABILITY, MEASURES, Patching
 from scrub.measure.predictions import Predictions
-from scrub.measure.study.heads import ATTENTION, METRICS, SHORT, HeadStudy, Metrics
+from scrub.measure.study.heads import ABLATION, ATTENTION, LOOKS, METRICS, SHORT, HeadStudy, Metrics
 from scrub.measure.weights.links import Links
 from scrub.text.frames import with_cells
 from scrub.text.numbers import PLAIN, Interval
@@ -74,6 +74,9 @@ def _top(study: HeadStudy, name: str) -> FrameTable:
         for metrics in study.both
         for metric in order
     }
+    if name == ABLATION:  # as the published study reads it
+        beside = {"to first\nposition": LOOKS[0], "to previous\ntoken": LOOKS[1], "uniform\nshift": SHIFT}
+        scores |= {title: study.first.scores[score] for title, score in beside.items()}
     return _heads(f"top {len(heads)} by {name}", heads, scores)
 
 

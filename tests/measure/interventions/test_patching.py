@@ -178,6 +178,19 @@ def test_what_patches_all_is_the_other_run_and_what_patches_nothing_is_the_one_t
             assert (each.estimate, each.low, each.high) == pytest.approx((ends[1],) * 3, abs=1e-9)
 
 
+def test_a_whole_stream_is_said_to_be_everything() -> None:
+    """So streams are patched position by position, unless one asks for more."""
+    by_position = patch(MODEL, PAIRS, "streams", settings=EXACT)
+    assert {at for _, at in by_position.sites} == set(range(PAIRS.context))
+    assert not by_position.warnings
+    whole = patch(MODEL, PAIRS, "streams", every_position=False, settings=EXACT)
+    assert [at for _, at in whole.sites] == [None] * len(whole.sites)
+    assert [found.estimate for found in whole.recovered()] == pytest.approx([100.0] * len(whole.sites))
+    assert any("by construction" in text for text in whole.warnings)
+    for named in ({"sites": "streams", "positions": "2..3"}, {"sites": ["stream 1@2"]}, {"sites": ["a1.0"]}):
+        assert not any("by construction" in text for text in patch(MODEL, PAIRS, settings=EXACT, **named).warnings)
+
+
 def test_every_position_of_every_site_is_one_table() -> None:
     sites = ["stream 1", "m2"]
     found = patch(MODEL, PAIRS, sites, every_position=True, settings=EXACT)
