@@ -44,6 +44,7 @@ def study_tables(study: HeadStudy, _console: Console, _options: ConsoleOptions) 
     """List the top heads by each metric, the overlaps and the rank correlations."""
     for name in METRICS:
         yield _top(study, name)
+    yield _looks(study)
     yield _overlaps(study)
     yield _correlations(study)
 
@@ -74,10 +75,14 @@ def _top(study: HeadStudy, name: str) -> FrameTable:
         for metrics in study.both
         for metric in order
     }
-    if name == ABLATION:  # as the published study reads it
-        beside = {"to first\nposition": LOOKS[0], "to previous\ntoken": LOOKS[1], "uniform\nshift": SHIFT}
-        scores |= {title: study.first.scores[score] for title, score in beside.items()}
     return _heads(f"top {len(heads)} by {name}", heads, scores)
+
+
+def _looks(study: HeadStudy) -> FrameTable:
+    """Say where the heads look that matter most when ablated, and how ablating them shifts all logits alike."""
+    heads = study.first.scores[ABLATION].top(study.first.top)
+    scores = {f"{name}, %": study.first.scores[name] for name in LOOKS} | {SHIFT: study.first.scores[SHIFT]}
+    return _heads(f"where the top {len(heads)} by {ABLATION} look, and the uniform shift without them", heads, scores)
 
 
 def _heads(title: str, heads: Sequence[Head], scores: Mapping[str, HeadScore]) -> FrameTable:

@@ -23,7 +23,7 @@ from scrub.text.errors import ScrubError
 EVERY = [(layer, head) for layer in range(LAYERS) for head in range(HEADS)]
 NAMES = (
     *("attention to target", "direct effect", "ablation effect", "ablation effect, log probability"),
-    *("uniform shift", "differential effect"),
+    *("uniform shift", "differential effect", "first position", "previous token"),
 )
 
 
@@ -51,6 +51,8 @@ def metrics(
         written = theirs.written(whole, at, head)[every, query]
         centred = written - written.mean(-1, keepdim=True)
         found["attention to target"][cell] = whole.patterns[at][every, head, query, target]
+        found["first position"][cell] = whole.patterns[at][every, head, query, 0]
+        found["previous token"][cell] = whole.patterns[at][every, head, query, query - 1]
         found["direct effect"][cell] = ((centred * scale) @ theirs.theirs.lm_head.weight.T * gradient).sum(-1)
         after = theirs.run(tokens, instead(theirs, (at, head), values)).logits[every, query]
         p, q = here.softmax(-1)[every, expected], after.softmax(-1)[every, expected]

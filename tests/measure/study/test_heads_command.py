@@ -115,7 +115,7 @@ def test_tables_are_whole_whatever_the_terminal(study: HeadStudy, columns: int) 
     assert max(map(len, text.splitlines())) <= columns
     numbers = re.compile(r"^[-+]?\d+\.\d+( %)?$|^\[[-+]?\d+\.\d+, [-+]?\d+\.\d+\]$|^[-+]?\d+\.\d+( %)? \[.*\]$")
     for part in re.split(r"\n(?=top )", text)[1:]:
-        table = part.partition("overlap of")[0].splitlines()
+        table = re.split("overlap of|where the top", part)[0].splitlines()
         below = next(at for at, line in enumerate(table) if "───" in line) + 1
         found = [cell for line in table[below:] if line.strip() for cell in cells(line)]
         assert all(numbers.match(cell) for cell in found)
