@@ -183,19 +183,18 @@ def lower(config: ModelConfig) -> Node:
     return graph
 
 
-def make_model(
-    name: str, config: ModelConfig, params: Mapping[str, Tensor], tokenizer: Tokenizer | None = None
-) -> Model:
+def make_model(name: str, config: ModelConfig, params: Mapping[str, Tensor], tokenizer: Any = None) -> Model:
     """Make a model of a config of its family and its parameters: `make_model("mine", config, params)`.
 
-    Raises ScrubError if the parameters aren't those that the config asks for.
+    Raises ScrubError if the parameters aren't those that the config asks for, or the tokenizer has other tokens.
     """
     graph = lower(config)
     shapes, there = parameter_shapes(graph), {key: tuple(value.shape) for key, value in params.items()}
     if wrong := sorted(key for key in shapes.keys() | there.keys() if shapes.get(key) != there.get(key)):
         expected, found = (f"{list(each[wrong[0]])}" if wrong[0] in each else "nothing" for each in (shapes, there))
         raise ScrubError(f"the parameter {wrong[0]!r} of {name} is {found}: its config asks for {expected}")
-    return Model(name, config, graph, dict(params), tokenizer)
+    own = None if tokenizer is None else fitting_tokenizer(tokenizer, config.vocab_size)
+    return Model(name, config, graph, dict(params), own)
 
 
 def save_model(model: Model, folder: str | Path) -> None:
