@@ -10,7 +10,7 @@ import typer
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
 from scrub.cli.given import given_arrays, given_pairs, one_input
-from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, gates_line, write_outputs
+from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, gates_line, warn, write_outputs
 from scrub.data.settings import Recipe
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
@@ -109,6 +109,7 @@ def ablate(
             plot: chart_of(found),
         }
     )
+    warn(examples.notes, "note")
     out = console()
     before = found.before
     out.print(f"{loaded.name}, ablated: {found.how}; on {on}", soft_wrap=True)
@@ -135,19 +136,20 @@ def _examples(
         raise ScrubError("--expected says what comes after a prompt that is typed: give it with --prompt")
     if (prompt or recipe.kind) and settings.positions:
         raise ScrubError("--positions selects positions of text, but prompts are scored at their query: leave one out")
-    if recipe.bos is not None and prompt is None and recipe.kind is None:
-        raise ScrubError("--bos says how prompts begin, but text begins as the model reads it: give it with prompts")
     if prompt is not None:
         return given_prompt(model, prompt, expected, recipe.bos), f"the prompt {prompt!r}"
     if recipe.kind is not None:
         prompts = prompts_of(model, recipe, settings.seed)
         return prompts, f"{recipe.count} prompts of {prompts.name}"
-    text = examples_for(model, data, settings.sequences, settings.split, settings.column, context=settings.context)
+    text = examples_for(
+        model, data, settings.sequences, settings.split, settings.column, context=settings.context, bos=recipe.bos
+    )
     if settings.positions is None:
         examples = text.later()
     else:
         examples = replace(text, scored=scored_at(settings.positions, text, data or DEFAULT))
-    return examples, f"{text.name}: {len(examples):,} sequences, {int(examples.scored.sum()):,} scored positions"
+    on = f"{text.name}: {len(examples):,} sequences {text.begin}".rstrip()
+    return examples, f"{on}, {int(examples.scored.sum()):,} scored positions"
 
 
 def _content(found: Ablation, on: str, tokens: bool) -> dict[str, Any]:

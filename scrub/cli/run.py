@@ -51,6 +51,7 @@ def _tell(result: Result) -> None:
     """Print what was run on what, the anchors and the rows."""
     from scrub.show.tables.results import anchors_table, rows_table
 
+    warn(result.notes, "note")
     warn(result.warnings)
     out = console(COLUMNS + (MORE_COLUMNS if result.published else 0))
     out.print(result.heading)

@@ -53,9 +53,8 @@ class Examples:
     A metric may look at other `targets` than the next token: `node("other_target", name="a name")`.
     `documents` numbers what each example is cut from (a file, a row, the first of those that are joined), so that
     examples of one document can be told from independent ones; by default each is one of its own. `within` are the
-    positions that may be scored where documents are joined: not those that read or predict what joins them. `begin` is
-    the token that was put in front of each, None where nothing was. `notes` say what was joined, cut, left out and
-    guessed on the way here.
+    positions that may be scored where documents are joined: not those that read or predict what joins them. `begin`
+    says what each begins with, and `notes` what was joined, cut, left out and guessed, on the way here.
     """
 
     tokens: Tokens
@@ -71,7 +70,7 @@ class Examples:
     origin: Origin | None = field(default=None, repr=False)
     documents: Int[np.ndarray, " example"] = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
     within: Scored | None = field(default=None, repr=False)
-    begin: int | None = None
+    begin: str = ""
     notes: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:

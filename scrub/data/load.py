@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 
 from scrub.data.examples import Examples, Origin, Scored
 from scrub.data.fixed import MASK, TOKENS, fixed_files, holds_fixed, read_fixed
-from scrub.data.reading import Reading, check_vocabulary, read_windows, tokenizer_for
+from scrub.data.reading import Reading, begins, check_vocabulary, read_windows, tokenizer_for
 from scrub.data.rows import rows
 from scrub.data.stdlib import stdlib_bigram, stdlib_windows
 from scrub.data.windows import Sequences, order_of_content
@@ -113,7 +113,8 @@ def load_examples(
         )
     folder, source = place(spec)
     inside = folder if folder is not None and folder.is_dir() else None
-    length, background, mask, begin, notes = context or n_ctx, None, None, bos_token_id, list[str]()
+    length, background, mask, begin = context or n_ctx, None, None, begins(bos_token_id, tokenizer)
+    notes: list[str] = []
     if source is not None and source.kind == STDLIB:
         if column is not None:
             raise ScrubError(f"the data {one_line(spec)!r} are source files and have no columns: leave --column out")
@@ -127,13 +128,13 @@ def load_examples(
         if bos is not None:
             raise ScrubError(f"the data {one_line(spec)!r} are fixed rows, with their begin token: leave --bos out")
         found, scored = _fixed(where, spec, n_ctx, context, vocab_size)
-        length, begin = found.within.shape[1], None
+        length, begin = found.within.shape[1], ""
         mask = None if scored is None else scored[:count]
     else:
         stream = rows(folder if folder is not None else spec, column, split)
         how = Reading(length, bos_token_id, bos_token_id if end is None else end, bos)
         found, how = read_windows(stream, spec, how, vocab_size, tokenizer, count)
-        length, begin = how.context, how.begin
+        length, begin = how.context, begins(how.begin, tokenizer)
         notes += stream.notes + how.notes
     if len(found) < (2 if fewer else count or 1):
         raise ScrubError(

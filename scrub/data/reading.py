@@ -120,6 +120,11 @@ def token_name(token: int | None, tokenizer: Tokenizer | None) -> str:
     return f"the token {token}" if name is None else repr(name)
 
 
+def begins(begin: int | None, tokenizer: Tokenizer | None) -> str:
+    """Say what sequences begin with: `begins(None, None)` is "without a begin token"."""
+    return "without a begin token" if begin is None else f"behind {token_name(begin, tokenizer)}"
+
+
 def _joint(end: int | None, tokenizer: Tokenizer | None) -> tuple[tuple[int, ...], str]:
     """Choose what stands between short documents, and what it is called: a line break, where there is no end token."""
     if end is not None:

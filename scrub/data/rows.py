@@ -97,7 +97,8 @@ def open_text(path: Path, split: str | None, notes: list[str]) -> Iterator[tuple
     else:
         with told(where):
             found = load_dataset_builder(str(path)).config.data_files or {}
-            files = list(map(str, pick_split(dict(found), split, where, notes)))
+            by_split = {str(name): files for name, files in found.items()}
+            files = list(map(str, pick_split(by_split, split, where, notes)))
     for number, file in enumerate(files):
         # a byte order mark is no text; newlines are as Python reads them
         with fsspec.open(file, "rt", encoding="utf-8-sig", compression="infer") as opened:
@@ -222,12 +223,12 @@ def pick_split(splits: Any, split: str | None, where: str, notes: list[str]) -> 
         if split not in {None, own}:
             raise ScrubError(f"{one_line(where)} has no split {one_line(split)!r}: it has one, so leave --split out")
         return splits  # type: ignore[no-any-return]
-    names = list(splits.keys())
+    names = [str(name) for name in splits]
     wanted = split or held_out(names)
     if wanted not in names:
         raise ScrubError(f"{one_line(where)} has no split {one_line(wanted)!r}: it has {', '.join(names)}")
     if split is None and len(names) > 1:
-        notes.append(f"of the splits {', '.join(names)} of {one_line(where)}, {wanted} is read")
+        notes.append(f"of the splits {', '.join(names)}, {wanted} is read")
     return splits[wanted]  # type: ignore[no-any-return]
 
 
@@ -276,7 +277,7 @@ def _contents(items: Table, name: str, where: str, notes: list[str]) -> Iterator
     if kind is None:
         raise ScrubError(f"the column {one_line(name)!r} of {one_line(where)} is empty: name another with --column")
     if passed:
-        notes.append(f"{passed:,} rows of {one_line(where)} have nothing in the column {one_line(name)!r}: passed over")
+        notes.append(f"{passed:,} rows have nothing in the column {one_line(name)!r} and are passed over")
 
 
 def _content(row: dict[str, Any], name: str, where: str) -> Row | None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 BIGRAM = Name("bigram")
 FORMAT = 1
 NOTHING_NATS = 1e-6  # a token: a baseline that changes the loss by no more leaves nothing to recover
+DIGEST_DIGITS = 8  # of the data's hash that are shown
 FEW_SEQUENCES = 20  # with selected positions: of fewer, intervals are too narrow
 
 
@@ -74,6 +75,9 @@ class Result:
     metric: str = "loss"
     unit: str = "nats"
     batch: int | None = None  # sequences computed together, where a card's memory decided that
+    digest: str = ""  # the hash of the tokens and the scored positions
+    begin: str = ""  # what each sequence begins with, in words, where that was chosen here
+    notes: tuple[str, ...] = ()  # what was joined, cut, left out and guessed of the data
 
     @cached_property
     def _bootstrap(self) -> Bootstrap:
@@ -115,10 +119,11 @@ class Result:
         """The study, model and data, whichever the pairings."""
         length = f" of {self.context} positions" if self.context is not None else ""
         together = f", {self.batch} at once" if self.batch is not None else ""
-        return (
-            f"{self.study} on {self.model}, {self.data}: {len(self.positions)} sequences{length}{together}, "
-            f"{int(self.positions.sum()) // self.draws:,} selected positions"
-        )
+        scored = int(self.positions.sum()) // self.draws
+        digest = f" ({self.digest[:DIGEST_DIGITS]})" if self.digest else ""
+        begin = f" {self.begin}" if self.begin else ""
+        sequences = f"{len(self.positions)} sequences{length}{begin}{together}"
+        return f"{self.study} on {self.model}, {self.data}{digest}: {sequences}, {scored:,} selected positions"
 
     @property
     def gap(self) -> Interval:
@@ -209,12 +214,15 @@ class Result:
             "format": FORMAT,
             "model": self.model,
             "data": self.data,
+            "digest": self.digest,
             "sequences": len(self.positions),
             **({"context": self.context} if self.context is not None else {}),
             **({"batch": self.batch} if self.batch is not None else {}),
             "positions": int(self.positions.sum()) // self.draws,
             "draws": self.draws,
             "seed": self.seed,
+            **({"begin": self.begin} if self.begin else {}),
+            **({"notes": list(self.notes)} if self.notes else {}),
             "losses": {name: interval.estimate for name, interval in self.losses.items()},
             "rows": plain(self.frame()),
         }
