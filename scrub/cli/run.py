@@ -54,7 +54,7 @@ def _tell(result: Result) -> None:
     warn(result.notes, "note")
     warn(result.warnings)
     out = console(COLUMNS + (MORE_COLUMNS if result.published else 0))
-    out.print(result.heading)
+    out.print(result.heading, soft_wrap=True)
     out.print(f"{gates_line(result.gates, 'sequences')}\n")
     out.print(anchors_table(result))
     out.print(rows_table(result))
