@@ -105,7 +105,7 @@ def ablate(
     )
     write_outputs(
         {
-            json: lambda _: json_text(_content(found, on, tokens)),
+            json: lambda _: json_text({**_content(found, on, tokens), **_noted(examples)}),
             plot: chart_of(found),
         }
     )
@@ -150,6 +150,10 @@ def _examples(
         examples = replace(text, scored=scored_at(settings.positions, text, data or DEFAULT))
     on = f"{text.name}: {len(examples):,} sequences {text.begin}".rstrip()
     return examples, f"{on}, {int(examples.scored.sum()):,} scored positions"
+
+
+def _noted(examples: Examples) -> dict[str, list[str]]:
+    return {"notes": list(examples.notes)} if examples.notes else {}
 
 
 def _content(found: Ablation, on: str, tokens: bool) -> dict[str, Any]:

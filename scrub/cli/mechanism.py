@@ -72,6 +72,7 @@ def mechanism(
         for each in heads
     ]
     about = {"format": 1, "model": loaded.name, "data": text.name, "scored": positions, "seed": settings.seed}
+    about |= {"notes": list(text.notes)} if text.notes else {}
     write_outputs({json: lambda _: json_text({**about, "heads": [each.numbers() for each in found]})})
     warn(text.notes, "note")
     for each in found:

@@ -20,7 +20,7 @@ from scrub.data.fixed import MASK, TOKENS, fixed_files, holds_fixed, read_fixed
 from scrub.data.reading import Reading, begins, check_vocabulary, read_windows, tokenizer_for
 from scrub.data.rows import rows
 from scrub.data.stdlib import stdlib_bigram, stdlib_windows
-from scrub.data.windows import Sequences, order_of_content
+from scrub.data.windows import Account, Sequences, order_of_content
 from scrub.models.find import known, locate
 from scrub.models.hub import PATIENCE_SECONDS, bring, is_hub_id
 from scrub.text.errors import ScrubError
@@ -129,6 +129,7 @@ def load_examples(
             raise ScrubError(f"the data {one_line(spec)!r} are fixed rows, with their begin token: leave --bos out")
         found, scored = _fixed(where, spec, n_ctx, context, vocab_size)
         length, begin = found.within.shape[1], ""
+        notes += found.account.notes(length, "")
         mask = None if scored is None else scored[:count]
     else:
         stream = rows(folder if folder is not None else spec, column, split)
@@ -190,8 +191,8 @@ def _fixed(
         )
     length = context or there
     order = order_of_content(tokens[:, : length + 1])
-    within = np.ones((len(order), length), dtype=bool)
-    found = Sequences(tokens[order, : length + 1], np.array(order), within)
+    within, account = np.ones((len(order), length), dtype=bool), Account(repeated=len(tokens) - len(order))
+    found = Sequences(tokens[order, : length + 1], np.array(order), within, account)
     return found, None if scored is None else scored[order, :length]
 
 

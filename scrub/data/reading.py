@@ -96,6 +96,7 @@ def read_windows(
                 cutter.add(document, part)
         seen += len(batch)
         if count is not None and len(cutter.windows) >= POOL_FACTOR * count:
+            how.notes.append(f"the sequences are drawn from the first {seen:,} rows, where reading stopped")
             break
         if not cutter.windows and seen >= MAX_ROWS_SEARCHED:
             break

@@ -31,21 +31,25 @@ class Account:
 
     def notes(self, length: int, between: str) -> list[str]:
         """Say what was joined and left out, if anything was; `between` is what stands between joined documents."""
-        found = []
+        found, everyone = [], _counted(self.documents, "document")
         if self.joined:
             found.append(
-                f"{self.joined:,} of {self.documents:,} documents are shorter than {length} tokens: they are joined to "
-                f"{self.joints:,} sequences, with {between} between, where nothing is scored"
+                f"{self.joined:,} of {everyone} hold fewer than {length} tokens: joined to "
+                f"{_counted(self.joints, 'sequence')}, with {between} between, where nothing is scored"
             )
         if self.unused_tokens:
-            short = f"{self.unused:,} documents that are too short, and " if self.unused else ""
+            short = f"{_counted(self.unused, 'document')} too short for one, and " if self.unused else ""
             found.append(
-                f"{self.unused_tokens:,} of {self.tokens:,} tokens of {self.documents:,} documents are left out: "
-                f"{short}what is behind the last whole sequence of the others"
+                f"{self.unused_tokens:,} of {_counted(self.tokens, 'token')} of {everyone} are left out: "
+                f"{short}what is behind the last whole sequence"
             )
         if self.repeated:
-            found.append(f"{self.repeated:,} sequences that repeat others are left out")
+            found.append(f"left out: {_counted(self.repeated, 'sequence')} with the tokens of another")
         return found
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 @dataclass(frozen=True)

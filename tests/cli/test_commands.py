@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from project import NOTED
 from safetensors import safe_open
 
 from scrub import Settings, run
@@ -44,7 +45,7 @@ def strict(text: str) -> Any:
 
 def test_json_is_the_designs_format(scrub: Scrub, tmp_path: Path) -> None:
     said = scrub(RUN, "--json", tmp_path / "o.json")
-    assert (said.status, said.err) == (0, "")
+    assert (said.status, said.err) == (0, NOTED)
     found = strict((tmp_path / "o.json").read_text(encoding="utf-8"))
     kinds = {
         "format": int,
@@ -80,7 +81,7 @@ def test_every_output_of_one_run(scrub: Scrub, tmp_path: Path) -> None:
     files = {"--json": "o.json", "--pairs-out": "pairs.safetensors", "--plot": "plot.svg"}
     options = [word for option, name in files.items() for word in (option, tmp_path / name)]
     said = scrub(RUN, "--draws 2 --batch 5 --dtype float64 --model tiny --data words", *options)
-    assert (said.status, said.err) == (0, "")
+    assert (said.status, said.err) == (0, NOTED)
     assert {path.name for path in tmp_path.iterdir()} == set(files.values())
     numbers = strict((tmp_path / "o.json").read_text())
     assert numbers["draws"] == 2
@@ -132,7 +133,7 @@ def test_the_same_again_in_another_process(scrub: Scrub, tmp_path: Path, project
     program = [sys.executable, "-c", "from scrub.cli import main; main()", *words, "--json", str(tmp_path / "a.json")]
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     done = subprocess.run(program, cwd=project, env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, NOTED)
     assert scrub(*words, "--json", tmp_path / "b.json").out == done.stdout
     texts = [(tmp_path / name).read_text() for name in ("a.json", "b.json")]
     settings = Settings(sequences=31, seed=4, dtype="float64")
@@ -145,7 +146,7 @@ def test_warnings_go_to_stderr(scrub: Scrub, tmp_path: Path) -> None:
     said = scrub("run induction/naive --sequences 5 --json", tmp_path / "o.json")
     assert said.status == 0
     assert re.search(r"^warning: only [2345] sequences have selected positions", said.err, re.MULTILINE)
-    assert all(line.startswith("warning: ") for line in said.err.splitlines())
+    assert all(line.startswith(("warning: ", "note: ")) for line in said.err.splitlines())
     assert "warning" not in said.out
     strict((tmp_path / "o.json").read_text())
 
@@ -257,7 +258,7 @@ def test_parameters_of_hypotheses(scrub: Scrub, tmp_path: Path) -> None:
     said = scrub(
         "run induction/naive", tmp_path / "mine.py", "--set n=3,2 --parts k --sequences 31 --json", tmp_path / "o.json"
     )
-    assert (said.status, said.err) == (0, "")
+    assert (said.status, said.err) == (0, NOTED)
     rows = strict((tmp_path / "o.json").read_text())["rows"]
     assert list(dict.fromkeys(row["hypothesis"] for row in rows)) == ["naive", "mine(n=3)", "mine(n=2)"]
     for words, wanted in (
