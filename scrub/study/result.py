@@ -214,17 +214,17 @@ class Result:
             "format": FORMAT,
             "model": self.model,
             "data": self.data,
-            "digest": self.digest,
             "sequences": len(self.positions),
             **({"context": self.context} if self.context is not None else {}),
             **({"batch": self.batch} if self.batch is not None else {}),
             "positions": int(self.positions.sum()) // self.draws,
             "draws": self.draws,
             "seed": self.seed,
-            **({"begin": self.begin} if self.begin else {}),
-            **({"notes": list(self.notes)} if self.notes else {}),
             "losses": {name: interval.estimate for name, interval in self.losses.items()},
             "rows": plain(self.frame()),
+            "digest": self.digest,
+            **({"begin": self.begin} if self.begin else {}),
+            **({"notes": list(self.notes)} if self.notes else {}),
         }
 
     def to_json(self) -> str:

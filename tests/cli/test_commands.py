@@ -57,8 +57,12 @@ def test_json_is_the_designs_format(scrub: Scrub, tmp_path: Path) -> None:
         "seed": int,
         "losses": dict,
         "rows": list,
+        "digest": str,
+        "begin": str,
+        "notes": list,
     }
     assert list(found) == list(kinds)
+    assert f"note: {found['notes'][0]}\n" == NOTED
     assert all(type(found[key]) is kind for key, kind in kinds.items())
     about = {"format": 1, "model": "tiny", "data": "words", "sequences": 31, "draws": 1, "seed": 4}
     assert {key: found[key] for key in about} == about
@@ -100,7 +104,7 @@ def test_every_output_of_one_run(scrub: Scrub, tmp_path: Path) -> None:
     for row in numbers["rows"]:
         line = rf"^.*{row['part']}\s+{row['recovered']:.1f} \[{row['low']:.1f}, {row['high']:.1f}\].*{row['kl']:.3f}"
         assert re.search(line, said.out, re.MULTILINE), row
-    assert "induction on tiny, words: 31 sequences" in said.out
+    assert f"induction on tiny, words ({numbers['digest'][:8]}): 31 sequences {numbers['begin']}," in said.out
     assert f"{numbers['positions']} selected positions, 2 draws, seed 4" in said.out
     for name, loss in numbers["losses"].items():
         assert re.search(rf"^ ?{name.replace('_', ' ')} +{loss:.3f} \[", said.out, re.MULTILINE), name
