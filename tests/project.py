@@ -39,6 +39,9 @@ hypothesis = replace(hypothesis, features={"typicality": TokenFeature(current=("
 """
 
 
+NOTED = "note: words: left out: 4 sequences with the tokens of another\n"  # what a run on data/words says of it
+
+
 def byte_tokenizer() -> Tokenizer:
     """A byte-level tokenizer of 31 tokens: a begin token, each letter, and a new line."""
     letters = [pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str(c)[0][0] for c in f"{LETTERS}\n"]

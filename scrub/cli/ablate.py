@@ -10,7 +10,7 @@ import typer
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
 from scrub.cli.given import given_arrays, given_pairs, one_input
-from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, write_outputs
+from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, warn, write_outputs
 from scrub.data.settings import Recipe
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
@@ -104,10 +104,11 @@ def ablate(
     )
     write_outputs(
         {
-            json: lambda _: json_text(_content(found, tokens)),
+            json: lambda _: json_text({**_content(found, tokens), **_noted(examples)}),
             plot: chart_of(found),
         }
     )
+    warn(examples.notes, "note")
     out = console()
     out.print(found)
     if tokens:
@@ -127,16 +128,20 @@ def _examples(
         raise ScrubError("--expected says what comes after a prompt that is typed: give it with --prompt")
     if (prompt or recipe.kind) and settings.positions:
         raise ScrubError("--positions selects positions of text, but prompts are scored at their query: leave one out")
-    if recipe.bos is not None and prompt is None and recipe.kind is None:
-        raise ScrubError("--bos says how prompts begin, but text begins as the model reads it: give it with prompts")
     if prompt is not None:
         return given_prompt(model, prompt, expected, recipe.bos)
     if recipe.kind is not None:
         return prompts_of(model, recipe, settings.seed)
-    text = examples_for(model, data, settings.sequences, settings.split, settings.column, context=settings.context)
+    text = examples_for(
+        model, data, settings.sequences, settings.split, settings.column, context=settings.context, bos=recipe.bos
+    )
     if settings.positions is None:
         return text.later()
     return replace(text, scored=scored_at(settings.positions, text, data or DEFAULT))
+
+
+def _noted(examples: Examples) -> dict[str, list[str]]:
+    return {"notes": list(examples.notes)} if examples.notes else {}
 
 
 def _content(found: Ablation, tokens: bool) -> dict[str, Any]:

@@ -65,6 +65,7 @@ def compare(
     moves = found.moved(comparison, top)
     content = {**comparison.to_dict(), "moved": [each.to_dict() for each in moves]}
     write_outputs({json: lambda _: json_text(content, indent=2)})
+    warn(found.results.result.notes, "note")
     warn(found.results.result.warnings)
     for each in (comparison, *moves):
         console().print(each, "", sep="\n")

@@ -11,7 +11,7 @@ from scrub.cli import options
 from scrub.cli.fields import Options, Words
 from scrub.cli.given import listed
 from scrub.cli.new import hypothesis_path, write_new
-from scrub.cli.outputs import check_outputs, console, write_outputs
+from scrub.cli.outputs import check_outputs, console, warn, write_outputs
 from scrub.cli.roles import CONTEXT_POSITIONS
 from scrub.data.settings import PUBLISHED, Recipe
 from scrub.study.settings import Settings
@@ -93,7 +93,7 @@ def heads(
     text = None
     if wanted or write_roles:
         context = min(settings.context or CONTEXT_POSITIONS, loaded.n_ctx)
-        text = examples_for(loaded, data, settings.sequences, context=context, fewer=True)
+        text = examples_for(loaded, data, settings.sequences, context=context, fewer=True, bos=recipe.bos)
         check_lags(lag, text.tokens.shape[1] - 1)
     study = study_heads(
         loaded,
@@ -106,6 +106,7 @@ def heads(
         bos=recipe.bos,
         settings=settings,
     )
+    warn(() if text is None else text.notes, "note")
     out = console()
     _print_study(out, study)
     found: list[HeadScore] = []

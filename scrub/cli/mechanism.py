@@ -43,7 +43,7 @@ def mechanism(
         Settings,
         Options(
             options.SETTINGS,
-            "sequences positions context seed batch",
+            "sequences positions context bos seed batch",
             defaults={"sequences": 64, "positions": REPEATS},
             words={**options.TEXT, "positions": _SCORED},
         ),
@@ -66,14 +66,16 @@ def mechanism(
     if head is None and not loaded.roles.get("ind"):
         raise ScrubError(f"{loaded.name} has no head of the role 'ind': give one with --head, as in --head 1.3")
     heads = given_heads(head, loaded.graph, loaded.roles) if head else [loaded.roles["ind"][0]]
-    text = examples_for(loaded, data, settings.sequences, context=settings.context)
+    text = examples_for(loaded, data, settings.sequences, context=settings.context, bos=settings.bos)
     selected = scored_at(positions, text, DEFAULT)
     found = [
         measure(loaded, text.tokens, selected, each, slots=tested, depth=depth, masks=under, settings=settings)
         for each in heads
     ]
     about = {"format": 1, "model": loaded.name, "data": text.name, "scored": positions, "seed": settings.seed}
+    about |= {"notes": list(text.notes)} if text.notes else {}
     write_outputs({json: lambda _: json_text({**about, "heads": [each.numbers() for each in found]})})
+    warn(text.notes, "note")
     for each in found:
         _tell(each, f"{text.name}, {positions}", top)
 

@@ -9,7 +9,7 @@ import typer
 
 from scrub.cli.fields import Overrides, Words
 from scrub.cli.given import given_parameters, given_seeds, split_parts
-from scrub.study.settings import Settings
+from scrub.study.settings import Settings, given_bos
 
 KINDS = "letters|words|digits|random-tokens"
 _NAME = "NAME|PATH|HUB-ID"
@@ -43,6 +43,13 @@ SETTINGS = {
     "column": Words("NAME", "The data's column, where there are several."),
     "split": Words("NAME", "The data's split."),
     "context": Words("N", "Positions a sequence: the model's n_ctx (the most), or what fixed rows have."),
+    "bos": Words(
+        "yes|no|auto",
+        "Begin sequences, or prompts, with the begin token; auto: as the tokenizer does by itself, else sequences "
+        "where there is one, and prompts as the model's own library does.",
+        kind=str,
+        read=given_bos,
+    ),
 }
 TEXT = {"sequences": Words("N", "How many sequences.")}  # where no study has a say
 GRID = {
@@ -55,7 +62,7 @@ GRID = {
     "null": Words("N", "Run N random hypotheses of the same size for each, to compare with chance.", kind=int),
     **{
         name: SETTINGS[name]
-        for name in ("parts", "positions", "context", "split", "column", "batch", "device", "dtype")
+        for name in ("parts", "positions", "context", "split", "column", "bos", "batch", "device", "dtype")
     },
 }
 RECIPE = {
@@ -64,9 +71,7 @@ RECIPE = {
     "length": Words("N", "Words of the draw that prompts repeat."),
     "query": Words("N", "End with this word of the draw, from 0: the last but one."),
     "where": Words("target|prefix", "Where drawn pairs differ."),
-    "bos": Words(
-        None, "Begin prompts with the begin token, or don't: as the model's own library does.", "--bos/--no-bos"
-    ),
+    "bos": SETTINGS["bos"],
 }
 
 

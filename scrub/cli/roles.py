@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from scrub.cli import options
-from scrub.cli.outputs import console
+from scrub.cli.outputs import console, warn
 from scrub.text.numbers import PLAIN
 
 CONTEXT_POSITIONS = 300  # that attention is measured on
@@ -34,6 +34,7 @@ def roles(
     text = examples_for(loaded, data, sequences, context=min(context, loaded.n_ctx))
     positions = text.tokens.shape[1] - 1
     measured = measure(loaded, text.tokens, sequences)
+    warn(text.notes, "note")
     out = console()
     measured_on = f"{text.name}: {sequences} sequences of {positions} positions"
     out.print(f"{loaded.name} on {measured_on}; attention as a fraction, 95 % intervals")
@@ -64,6 +65,7 @@ def typicality(
     loaded = load_model(model)
     text = examples_for(loaded, data, sequences, split)
     found = measure_typicality(loaded, text.tokens, role)
+    warn(text.notes, "note")
     typer.echo(
         f"# mean attention to the previous position: {found.mean:.2f}; atypical positions: {found.atypical:.1%};"
     )

@@ -41,5 +41,6 @@ def run(
             plot: chart_of(result),
         }
     )
+    warn(result.notes, "note")
     warn(result.warnings)
     console(COLUMNS + (MORE_COLUMNS if result.published else 0)).print(result)

@@ -60,7 +60,9 @@ def print_sweep(swept: Swept) -> None:
 
     out = console(None)
     for stored in swept.studies():
-        warn(f"{stored.result.study} on {stored.result.model}: {text}" for text in stored.result.warnings)
+        on = f"{stored.result.study} on {stored.result.model}"
+        warn((f"{on}: {text}" for text in stored.result.notes), "note")
+        warn(f"{on}: {text}" for text in stored.result.warnings)
         table = parts_table(stored)
         columns = max(out.width, out.measure(table, options=out.options.update(max_width=10**4)).maximum)
         out.print(f"{stored.heading}; percent recovered, with 95 % intervals over sequences", soft_wrap=True)
@@ -94,5 +96,6 @@ def report(
     trial = grid.trial()
     stored = run(grid, results, workers, ray).only()
     make_report(stored, trial).save(out)
+    warn(stored.result.notes, "note")
     warn(stored.result.warnings)
     console().print(f"{shown(page)} and {shown(markdown)} are written", soft_wrap=True)

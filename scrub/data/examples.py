@@ -51,6 +51,10 @@ class Examples:
     each example; `copied` for each position the earlier one of the token to predict (NOWHERE where there is none);
     `texts` what each example reads.
     A metric may look at other `targets` than the next token: `node("other_target", name="a name")`.
+    `documents` numbers what each example is cut from (a file, a row, the first of those that are joined), so that
+    examples of one document can be told from independent ones; by default each is one of its own. `within` are the
+    positions that may be scored where documents are joined: not those that read or predict what joins them. `begin`
+    says what each begins with, and `notes` what was joined, cut, left out and guessed, on the way here.
     """
 
     tokens: Tokens
@@ -64,11 +68,21 @@ class Examples:
     texts: tuple[str, ...] = ()
     other_texts: tuple[str, ...] = ()
     origin: Origin | None = field(default=None, repr=False)
+    documents: Int[np.ndarray, " example"] = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
+    within: Scored | None = field(default=None, repr=False)
+    begin: str = ""
+    notes: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         for name, array in (("tokens", self.tokens), ("scored", self.scored), ("other", self.other)):
             if array is not None and not isinstance(array, np.ndarray):
                 raise ScrubError(f"the {name} of examples are {type(array).__name__}: give arrays, or use Examples.of")
+        if not len(self.documents):
+            object.__setattr__(self, "documents", np.arange(len(self.tokens)))
+        if len(self.documents) != len(self.tokens):
+            raise ScrubError(
+                f"{len(self.tokens)} examples have the documents of {len(self.documents)}: give each a number"
+            )
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -115,8 +129,7 @@ class Examples:
         if isinstance(on, Examples):
             return on if scored is None else replace(on, scored=_mask(scored, on.tokens))
         tokens = _tokens(on)
-        later = np.repeat((np.arange(tokens.shape[1] - 1) >= FIRST_QUERY)[None], len(tokens), axis=0)
-        return cls(tokens, later if scored is None else _mask(scored, tokens))
+        return cls(tokens, _from(FIRST_QUERY, tokens) if scored is None else _mask(scored, tokens))
 
     @classmethod
     def of_repeated(cls, tokens: Tokens) -> Examples:
@@ -126,7 +139,11 @@ class Examples:
 
     def later(self, first_query: int = FIRST_QUERY) -> Examples:
         """Score the same examples from a position on."""
-        return Examples.of(replace(self), np.repeat((np.arange(self.context) >= first_query)[None], len(self), axis=0))
+        return self.scored_at(_from(first_query, self.tokens))
+
+    def scored_at(self, scored: Scored) -> Examples:
+        """Score other positions of the same examples, as far as they may be."""
+        return replace(self, scored=scored if self.within is None else scored & self.within)
 
     def some(self, members: Int[np.ndarray, " member"]) -> Examples:
         """Choose some of the examples, by their numbers."""
@@ -141,6 +158,8 @@ class Examples:
             other=None if self.other is None else self.other[members],
             positions=chosen(self.positions),
             copied=None if self.copied is None else self.copied[members],
+            documents=self.documents[members],
+            within=None if self.within is None else self.within[members],
             targets=chosen(self.targets),
             texts=tuple(self.texts[at] for at in members) if self.texts else (),
             other_texts=tuple(self.other_texts[at] for at in members) if self.other_texts else (),
@@ -157,6 +176,8 @@ class Examples:
             if self.copied is None or others.copied is None
             else np.concatenate([self.copied, others.copied]),
             texts=(*self.texts, *others.texts),
+            documents=np.concatenate([self.documents, others.documents + self.documents.max(initial=-1) + 1]),
+            within=None,  # prompts are each one text
         )
 
     def swapped(self) -> Examples:
@@ -200,6 +221,11 @@ class Examples:
         for half in (0, 1):
             losses[half::2] = Bigram.fit(self.tokens[1 - half :: 2], vocab_size).losses(self.tokens[half::2])
         return losses
+
+
+def _from(first: int, tokens: Tokens) -> Scored:
+    """Make a mask of the positions from one on."""
+    return np.repeat((np.arange(tokens.shape[1] - 1) >= first)[None], len(tokens), axis=0)
 
 
 def _array(given: Any, what: str) -> np.ndarray:

@@ -6,23 +6,21 @@ matter, as on the Hugging Face hub.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from scrub.data.examples import Examples, Origin, Scored, Tokens
+from scrub.data.examples import Examples, Origin, Scored
 from scrub.data.fixed import MASK, TOKENS, fixed_files, holds_fixed, read_fixed
-from scrub.data.rows import Row, rows
+from scrub.data.reading import Reading, begins, check_vocabulary, read_windows, tokenizer_for
+from scrub.data.rows import rows
 from scrub.data.stdlib import stdlib_bigram, stdlib_windows
-from scrub.data.windows import Ids, cut, distinct, order_of_content, stack
+from scrub.data.windows import Account, Sequences, order_of_content
 from scrub.models.find import known, locate
 from scrub.models.hub import PATIENCE_SECONDS, bring, is_hub_id
 from scrub.text.errors import ScrubError
@@ -31,10 +29,7 @@ from scrub.text.files import one_line
 CARD = "README.md"
 STDLIB, FIXED = "stdlib", "fixed"
 SOURCES = (STDLIB, FIXED)  # what `scrub: {source: ...}` may name
-POOL_FACTOR = 4  # windows read for each one wanted, so that these are a sample of a longer stretch
-ROWS_AT_ONCE = 256
 LOCAL = f"give --data the path of a local folder with {TOKENS} and {MASK}"
-MAX_ROWS_SEARCHED = 200_000  # without a single whole window
 MAX_BYTES = 20 * 10**9  # of a data set that is brought as a whole
 
 
@@ -86,7 +81,7 @@ def load_examples(
     spec: str | Path,
     *,
     n_ctx: int,
-    bos_token_id: int,
+    bos_token_id: int | None,
     vocab_size: int,
     tokenizer: Tokenizer | None = None,
     count: int | None = None,
@@ -96,14 +91,19 @@ def load_examples(
     split: str | None = None,
     cache: Path | None = None,
     beside: Path | None = None,
+    bos: bool | None = None,
+    end: int | None = None,
 ) -> Examples:
-    """Load examples of a begin token and one more for each position, all different, in an order that is a fair sample.
+    """Load examples of so many positions and one token more, all different, in an order that is a fair sample.
 
     `spec` is the name of a folder in ./data or shipped with scrub, a path, or OWNER/NAME[:CONFIG] on the hub. Text
     needs the model's tokenizer; a column of token ids needs none. `count` sequences are given, or all there are; with
     `fewer`, less will do where there are no more. There are `context` positions, by default n_ctx, or as many as fixed
     rows have. Fixed rows of the hub are looked for in the folder `beside` first. `split` is by default the one least
-    likely trained on. Raises ScrubError for whatever is wrong.
+    likely trained on. Each example begins with the token `bos_token_id`, unless that is None; where `bos` doesn't say
+    that it must, rows of ids that are whole without it are taken as they are. Documents shorter than an example are
+    joined, with the token `end` between, by default the begin token. The examples' notes say what became of all rows.
+    Raises ScrubError for whatever is wrong.
     """
     if count is not None and count < 1:
         raise ScrubError(f"{count} sequences were asked for: ask for at least 1")
@@ -113,29 +113,46 @@ def load_examples(
         )
     folder, source = place(spec)
     inside = folder if folder is not None and folder.is_dir() else None
-    length, background, mask = context or n_ctx, None, None
+    length, background, mask, begin = context or n_ctx, None, None, begins(bos_token_id, tokenizer)
+    notes: list[str] = []
     if source is not None and source.kind == STDLIB:
         if column is not None:
             raise ScrubError(f"the data {one_line(spec)!r} are source files and have no columns: leave --column out")
-        needed = _tokenizer_for(spec, tokenizer)
-        windows = list(stdlib_windows(needed, length, bos_token_id, split or "validation", cache))
+        needed = tokenizer_for(spec, tokenizer)
+        found = stdlib_windows(needed, length, bos_token_id, split or "validation", cache)
+        notes += found.account.notes(length, "")
         background = stdlib_bigram(needed, length, bos_token_id, vocab_size, cache)
     elif (where := fixed_folder(inside, source, beside)) is not None:
         if column is not None or split is not None:
             raise ScrubError(f"the data {one_line(spec)!r} are fixed rows: leave --column and --split out")
-        tokens, scored = _fixed(where, spec, n_ctx, context, vocab_size)
-        length, windows = tokens.shape[1] - 1, list(tokens)
+        if bos is not None:
+            raise ScrubError(f"the data {one_line(spec)!r} are fixed rows, with their begin token: leave --bos out")
+        found, scored = _fixed(where, spec, n_ctx, context, vocab_size)
+        length, begin = found.within.shape[1], ""
+        notes += found.account.notes(length, "")
         mask = None if scored is None else scored[:count]
     else:
         stream = rows(folder if folder is not None else spec, column, split)
-        windows = read_windows(stream, spec, length, bos_token_id, vocab_size, tokenizer, count)
-    if len(windows) < (2 if fewer else count or 1):
+        how = Reading(length, bos_token_id, bos_token_id if end is None else end, bos)
+        found, how = read_windows(stream, spec, how, vocab_size, tokenizer, count)
+        length, begin = how.context, begins(how.begin, tokenizer)
+        notes += stream.notes + how.notes
+    if len(found) < (2 if fewer else count or 1):
         raise ScrubError(
-            f"the data {one_line(spec)!r} hold {len(windows)} different sequences of {length} tokens, "
+            f"the data {one_line(spec)!r} hold {len(found)} different sequences of {length} tokens, "
             f"but {'at least 2' if fewer else count or 'at least 1'} were asked for: ask for fewer, or give more data"
         )
-    origin = Origin(vocab_size, inside, tokenizer, background, mask is not None)
-    return replace(Examples.of(stack(windows[:count], length), mask), name=str(spec), origin=origin)
+    found = found.some(range(len(found))[:count])
+    examples = replace(
+        Examples.of(found.tokens, mask),
+        name=str(spec),
+        origin=Origin(vocab_size, inside, tokenizer, background, mask is not None),
+        documents=found.documents,
+        within=None if found.within.all() else found.within,
+        begin=begin,
+        notes=tuple(f"{one_line(spec)}: {note}" for note in notes),
+    )
+    return examples.scored_at(examples.scored)
 
 
 def place(spec: str | Path) -> tuple[Path | None, Source | None]:
@@ -162,11 +179,11 @@ def fixed_folder(inside: Path | None, source: Source | None, beside: Path | None
 
 def _fixed(
     folder: Path, spec: str | Path, n_ctx: int, context: int | None, vocab_size: int
-) -> tuple[Tokens, Scored | None]:
+) -> tuple[Sequences, Scored | None]:
     """Read the fixed rows of a folder up to the context, without repetitions, in an order that is a fair sample."""
     tokens, scored = read_fixed(folder)
     there = tokens.shape[1] - 1
-    _check_vocabulary(tokens.ravel(), spec, vocab_size)
+    check_vocabulary(tokens.ravel(), spec, vocab_size)
     if (context or there) > min(n_ctx, there):
         raise ScrubError(
             f"the rows of {one_line(spec)!r} have {there} positions, and the model reads at most {n_ctx}: "
@@ -174,62 +191,9 @@ def _fixed(
         )
     length = context or there
     order = order_of_content(tokens[:, : length + 1])
-    return tokens[order, : length + 1], None if scored is None else scored[order, :length]
-
-
-def read_windows(
-    source: Iterable[Row],
-    spec: str | Path,
-    n_ctx: int,
-    bos_token_id: int,
-    vocab_size: int,
-    tokenizer: Tokenizer | None,
-    count: int | None,
-) -> list[Ids]:
-    """Read the distinct windows of a stream of rows; reading stops at POOL_FACTOR times as many as are wanted."""
-    windows: list[Ids] = []
-    seen, longest = 0, 0
-    stream = iter(source)
-    while batch := list(islice(stream, ROWS_AT_ONCE)):
-        for ids in _as_ids(batch, spec, tokenizer):
-            _check_vocabulary(ids, spec, vocab_size)
-            longest = max(longest, len(ids))
-            windows.extend(cut(ids, n_ctx, bos_token_id))
-        seen += len(batch)
-        if (count is not None and len(windows) >= POOL_FACTOR * count) or (not windows and seen >= MAX_ROWS_SEARCHED):
-            break
-    if not windows:
-        raise ScrubError(
-            f"the sequences of {one_line(spec)!r} are shorter than the context: the longest of {seen} has {longest} "
-            f"tokens, but a model with a context of {n_ctx} needs {n_ctx}: give longer ones, or a --context"
-        )
-    return distinct(windows)
-
-
-def _as_ids(batch: list[Row], spec: str | Path, tokenizer: Tokenizer | None) -> list[Ids]:
-    if isinstance(batch[0], str):
-        texts = [str(row) for row in batch]
-        encodings = _tokenizer_for(spec, tokenizer).encode_batch_fast(texts, add_special_tokens=False)
-        return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
-    return [np.asarray(row) for row in batch]
-
-
-def _check_vocabulary(ids: NDArray[np.int64], spec: str | Path, vocab_size: int) -> None:
-    if len(ids) and not (int(ids.min()) >= 0 and int(ids.max()) < vocab_size):
-        wrong = int(ids.max()) if int(ids.max()) >= vocab_size else int(ids.min())
-        raise ScrubError(
-            f"the data {one_line(spec)!r} hold the token id {wrong}, but the model's vocabulary has the ids 0 to "
-            f"{vocab_size - 1}: give data that were made with the model's tokenizer"
-        )
-
-
-def _tokenizer_for(spec: str | Path, tokenizer: Tokenizer | None) -> Tokenizer:
-    if tokenizer is None:
-        raise ScrubError(
-            f"the data {one_line(spec)!r} are text, but the model has no tokenizer.json: put one into its folder, "
-            "or give data with a column of token ids"
-        )
-    return tokenizer
+    within, account = np.ones((len(order), length), dtype=bool), Account(repeated=len(tokens) - len(order))
+    found = Sequences(tokens[order, : length + 1], np.array(order), within, account)
+    return found, None if scored is None else scored[order, :length]
 
 
 def check_data(spec: str, beside: Path | None = None) -> tuple[Path | None, str]:

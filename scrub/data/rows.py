@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import chain
+from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from scrub.data.columns import MASK, as_ids, guess_column, not_ids, unmasked
 from scrub.data.windows import Ids
 from scrub.models.find import find
 from scrub.text.errors import ScrubError, led_to
@@ -27,28 +26,51 @@ BUILDERS = {
     ".arrow": "arrow",
 }
 COMPRESSED = {".gz", ".bz2", ".xz", ".zst"}
-PREFERRED_SPLITS = ("validation", "test", "train")  # a study looks at text that the model wasn't trained on
-TEXT_COLUMNS = ("text", "content", "document")
-ID_COLUMNS = ("input_ids", "tokens", "token_ids", "ids")
+# a study looks at text that the model wasn't trained on
+PREFERRED_SPLITS = ("validation", "valid", "val", "dev", "eval", "evaluation", "test", "holdout", "heldout")
+_READING: dict[str, dict[str, Any]] = {  # what loaders would take for missing are texts, and a byte order mark is none
+    "csv": {"keep_default_na": False, "na_values": [""], "encoding": "utf-8-sig"},
+    "json": {"encoding": "utf-8-sig"},
+}
+ROWS_LOOKED_AT = 256  # to see what is in each column
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(:[\w.-]+)?", re.ASCII)
-BLOCK_CHARACTERS = 2**16  # of consecutive lines that are read as one text
+BLOCK_CHARACTERS = 2**16  # of consecutive lines that are read at once
 
 Row = str | Ids
+Table = Iterable[dict[str, Any]]
 
 
-def rows(spec: str | Path, column: str | None = None, split: str | None = None) -> Iterator[Row]:
+@dataclass(frozen=True)
+class Rows:
+    """The rows of some data, in order: texts, or token ids, each with the number of the document that it is, or is of.
+
+    Consecutive rows of one document are one text. `notes` say what was guessed, and how many rows were passed over.
+    """
+
+    numbered: Iterable[tuple[int, Row]]
+    notes: list[str] = field(default_factory=list)
+    running: bool = False  # whether documents are files of text, which may hold several
+
+    def __iter__(self) -> Iterator[Row]:
+        return (row for _, row in self.numbered)
+
+
+def rows(spec: str | Path, column: str | None = None, split: str | None = None) -> Rows:
     """Read the texts, or the arrays of token ids, of a data set: a local file or folder, or a data set on the hub.
 
-    A hub id may name a configuration: OWNER/NAME:CONFIG. Without a column, the obvious one is taken.
-    Raises ScrubError for anything that can't be had.
+    `list(rows("texts.jsonl"))`. A hub id may name a configuration: OWNER/NAME:CONFIG. Without a column, the obvious one
+    is taken. Raises ScrubError for anything that can't be had.
     """
-    path = Path(spec)
+    path, notes = Path(spec), list[str]()
     if not path.exists() and not HUB_ID.fullmatch(str(spec)):
         find("data", spec)  # raises, with the names that there are
-    opened = open_local(path, split) if path.exists() else open_hub(str(spec), split)
+    if path.exists() and kinds_in(path) == {"text"}:
+        if column is not None:
+            raise ScrubError(f"{one_line(path)} is text and has no columns: leave --column out")
+        return Rows(guarded(open_text(path, split, notes), str(spec)), notes, running=True)
+    opened = open_local(path, split, notes) if path.exists() else open_hub(str(spec), split, notes)
     with told(str(spec)):
-        items = guarded(read_column(opened, column, str(spec)), str(spec))
-    return join_lines(items) if path.exists() and kinds_in(path) == {"text"} else items
+        return Rows(guarded(read_column(opened, column, str(spec), notes), str(spec)), notes)
 
 
 def builder_of(path: Path) -> str | None:
@@ -63,7 +85,49 @@ def kinds_in(path: Path) -> set[str]:
     return {kind for file in files if (kind := builder_of(file)) is not None}
 
 
-def open_local(path: Path, split: str | None) -> Iterable[dict[str, Any]]:
+def open_text(path: Path, split: str | None, notes: list[str]) -> Iterator[tuple[int, str]]:
+    """Read the files of text of a local file or folder, in pieces of whole lines, each with the number of its file."""
+    import fsspec
+    from datasets import load_dataset_builder
+
+    where = one_line(path)
+    if path.is_file():
+        _check_single(path, split)
+        files = [str(path)]
+    else:
+        with told(where):
+            found = load_dataset_builder(str(path)).config.data_files or {}
+            by_split = {str(name): files for name, files in found.items()}
+            files = list(map(str, pick_split(by_split, split, where, notes)))
+    for number, file in enumerate(files):
+        # a byte order mark is no text; newlines are as Python reads them
+        with fsspec.open(file, "rt", encoding="utf-8-sig", compression="infer") as opened:
+            yield from ((number, piece) for piece in pieces(opened))
+
+
+def pieces(lines: Iterable[str]) -> Iterator[str]:
+    """Join consecutive lines to pieces of BLOCK_CHARACTERS or more: so far as can be, each begins where a word does."""
+    block: list[str] = []
+    size = 0
+    for line in lines:
+        before = block[-1].removesuffix("\n") if block else ""
+        if size >= BLOCK_CHARACTERS and before.rstrip() == before != "" and not line[0].isspace():
+            yield "".join(block)
+            block, size = [], 0
+        block.append(line)
+        size += len(line)
+    if block:
+        yield "".join(block)
+
+
+def _check_single(path: Path, split: str | None) -> None:
+    if split not in {None, "train"}:  # the name that `datasets` gives to the rows of a single file
+        raise ScrubError(f"{one_line(path)} is a single file and has no split {one_line(split)!r}: leave --split out")
+    if path.stat().st_size == 0:
+        raise ScrubError(f"{one_line(path)} is empty: give a file with data")
+
+
+def open_local(path: Path, split: str | None, notes: list[str]) -> Table:
     """Open the rows of a local file or folder, as a stream."""
     from datasets import load_dataset, load_from_disk
 
@@ -72,19 +136,22 @@ def open_local(path: Path, split: str | None) -> Iterable[dict[str, Any]]:
         kind = builder_of(path)
         if kind is None:
             raise ScrubError(f"{where} is of no kind of data that scrub reads: name it one of {known}, or a folder")
-        if split not in {None, "train"}:  # the name that `datasets` gives to the rows of a single file
-            raise ScrubError(f"{where} is a single file and has no split {one_line(split)!r}: leave --split out")
-        if path.stat().st_size == 0:
-            raise ScrubError(f"{where} is empty: give a file with data")
+        _check_single(path, split)
         with told(where):
-            return load_dataset(kind, data_files=[str(path)], split="train", streaming=True)  # type: ignore[no-any-return]
+            files = [str(path)]
+            opened: Table = load_dataset(
+                kind, data_files=files, split="train", streaming=True, **_READING.get(kind, {})
+            )
+            return opened
     if (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file():
         with told(where):
-            return pick_split(load_from_disk(str(path)), split, where)
-    if not kinds_in(path):
+            return pick_split(load_from_disk(str(path)), split, where, notes)
+    kinds = kinds_in(path)
+    if not kinds:
         raise ScrubError(f"{where} holds no data: expected files that end in {known}")
+    options = _READING.get(next(iter(kinds)), {}) if len(kinds) == 1 else {}
     with told(where):
-        return pick_split(load_dataset(str(path), streaming=True), split, where)
+        return pick_split(load_dataset(str(path), streaming=True, **options), split, where, notes)
 
 
 @contextmanager
@@ -132,7 +199,7 @@ def explain(where: str, error: Exception) -> str:
     return f"the data {one_line(where)!r} can't be read: {first.rstrip('.')}: check the data, or {local}"
 
 
-def open_hub(spec: str, split: str | None) -> Iterable[dict[str, Any]]:
+def open_hub(spec: str, split: str | None, notes: list[str]) -> Table:
     """Open the rows of a data set on the hub, as a stream."""
     from datasets import load_dataset
     from huggingface_hub import HfApi
@@ -143,81 +210,79 @@ def open_hub(spec: str, split: str | None) -> Iterable[dict[str, Any]]:
         with suppress(OfflineModeIsEnabled):  # it may be in the library's cache all the same
             # fails at once, where loading would try for half a minute
             HfApi().dataset_info(identifier, timeout=10)
-        return pick_split(load_dataset(identifier, config or None, streaming=True), split, spec)
+        return pick_split(load_dataset(identifier, config or None, streaming=True), split, spec, notes)
 
 
-def pick_split(splits: Any, split: str | None, where: str) -> Iterable[dict[str, Any]]:
-    """Pick one split of a data set that has several: the one asked for, or the one least likely trained on."""
+def pick_split(splits: Any, split: str | None, where: str, notes: list[str]) -> Table:
+    """Pick one split of a data set that has several: the one asked for, or the one least likely trained on.
+
+    Raises ScrubError if there is no such split.
+    """
     if not hasattr(splits, "keys"):
+        own = str(getattr(splits, "split", None) or "train")  # as `datasets` calls rows without a split
+        if split not in {None, own}:
+            raise ScrubError(f"{one_line(where)} has no split {one_line(split)!r}: it has one, so leave --split out")
         return splits  # type: ignore[no-any-return]
-    names = list(splits.keys())
-    wanted = split or next((name for name in PREFERRED_SPLITS if name in names), names[0])
+    names = [str(name) for name in splits]
+    wanted = split or held_out(names)
     if wanted not in names:
         raise ScrubError(f"{one_line(where)} has no split {one_line(wanted)!r}: it has {', '.join(names)}")
+    if split is None and len(names) > 1:
+        notes.append(f"of the splits {', '.join(names)}, {wanted} is read")
     return splits[wanted]  # type: ignore[no-any-return]
 
 
-def read_column(items: Iterable[dict[str, Any]], column: str | None, where: str) -> Iterable[Row]:
-    """Read the texts or ids of one column."""
+def held_out(names: Sequence[str]) -> str:
+    """Choose of the names of splits the one least likely trained on: `held_out(["train", "dev"])` is "dev".
+
+    A name may say more, as in validation_matched.
+    """
+    for usual in PREFERRED_SPLITS:
+        for name in names:
+            if re.split(r"[_.\W]", name.lower(), maxsplit=1)[0] == usual:
+                return name
+    return next((name for name in names if not name.lower().startswith("train")), names[0])
+
+
+def read_column(items: Table, column: str | None, where: str, notes: list[str]) -> Iterator[tuple[int, Row]]:
+    """Read the texts or ids of one column, each with its number, but for the rows that hold none.
+
+    Ids are cut to those that `attention_mask`, where the data have it, doesn't leave out.
+    """
     stream = iter(items)
-    first = next(stream, None)
-    if first is None:
+    seen = list(islice(stream, ROWS_LOOKED_AT))
+    if not seen:
         raise ScrubError(f"the data {one_line(where)!r} have no rows: give others")
-    name = column or guess_column(first, where)
-    if name not in first:
+    name = column or guess_column(seen, where, notes)
+    if name not in seen[0]:
         raise ScrubError(
-            f"{one_line(where)} has no column {one_line(name)!r}: it has {', '.join(map(one_line, first))}"
+            f"{one_line(where)} has no column {one_line(name)!r}: it has {', '.join(map(one_line, seen[0]))}"
         )
-    values = (row[name] for row in chain([first], stream) if row[name] is not None)
-    known = next(values, None)
-    if known is None:
+    return _contents(chain(seen, stream), name, where, notes)
+
+
+def _contents(items: Table, name: str, where: str, notes: list[str]) -> Iterator[tuple[int, Row]]:
+    kind: type | None = None
+    passed = 0
+    for number, item in enumerate(items):
+        value = item[name]
+        content = _content(item, name, f"row {number} of {one_line(where)}")
+        if content is None or not len(content):
+            passed += 1
+            continue
+        if kind not in {None, type(content)}:
+            raise not_ids(value, name, f"row {number} of {one_line(where)}")
+        kind = type(content)
+        yield number, content
+    if kind is None:
         raise ScrubError(f"the column {one_line(name)!r} of {one_line(where)} is empty: name another with --column")
-    if isinstance(known, str):
-        return chain([known], values)
-    return (as_ids(value, name, where) for value in chain([known], values))
+    if passed:
+        notes.append(f"{passed:,} rows have nothing in the column {one_line(name)!r} and are passed over")
 
 
-def guess_column(row: dict[str, Any], where: str) -> str:
-    """Guess the column that holds the tokens or the text: one by a usual name, or the only one of its kind."""
-    texts = [name for name, value in row.items() if isinstance(value, str)]
-    arrays = [name for name, value in row.items() if is_ids(value)]
-    for usual in (*ID_COLUMNS, *TEXT_COLUMNS):
-        if usual in texts + arrays:
-            return usual
-    for names in (arrays, texts):
-        if len(names) == 1:
-            return names[0]
-    raise ScrubError(
-        f"{one_line(where)} doesn't say which column to read: name one of {', '.join(map(one_line, row))} with --column"
-    )
-
-
-def is_ids(value: Any) -> bool:
-    """Tell whether a value is an array of whole numbers."""
-    return isinstance(value, list | np.ndarray) and len(value) > 0 and np.asarray(value).dtype.kind in "iu"
-
-
-def as_ids(value: Any, column: str, where: str) -> Ids:
-    """Make a row's token ids, int64 [tokens]; the rows of a grid follow each other."""
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        array = np.asarray(None)
-    if array.dtype.kind not in "iu" and array.size:
-        shown = one_line(json.dumps(value, default=str))[:40]
-        raise ScrubError(f"column {column!r} of {one_line(where)} holds {shown}: expected text or lists of token ids")
-    return array.astype(np.int64).ravel()
-
-
-def join_lines(lines: Iterable[Row]) -> Iterator[str]:
-    """Join consecutive lines to blocks of BLOCK_CHARACTERS or more: a line alone is shorter than a context."""
-    block: list[str] = []
-    size = 0
-    for line in lines:
-        block.append(str(line))
-        size += len(line) + 1
-        if size >= BLOCK_CHARACTERS:
-            yield "\n".join(block)
-            block, size = [], 0
-    if block:
-        yield "\n".join(block)
+def _content(row: dict[str, Any], name: str, where: str) -> Row | None:
+    value = row[name]
+    if value is None or isinstance(value, str):
+        return value
+    mask = row.get(MASK) if name != MASK else None
+    return as_ids(value, name, where) if mask is None else unmasked(as_ids(value, name, where), mask, where)

@@ -11,7 +11,7 @@ import platform
 import sysconfig
 import tokenize
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from tokenizers import Tokenizer
 
 from scrub.data.bigram import Bigram
 from scrub.data.duplicates import clusters
-from scrub.data.windows import Ids, cut, distinct, stack
+from scrub.data.windows import Account, Cutter, Sequences
 from scrub.text.errors import ScrubError
 from scrub.text.files import make_folder, write_atomically
 
@@ -31,8 +31,9 @@ SKIPPED_FOLDERS = {"site-packages", "dist-packages", "__pycache__", "encodings",
 SKIPPED_PREFIXES = ("_sysconfigdata", "config-")  # written by the build: full of that machine's paths
 MAX_DIGIT_FRACTION = 0.2  # of a file's characters; above, the file is a table
 VALIDATION_FRACTION = 0.1  # of the paths
-VERSION = 1  # of what is cached; raise it when reading, splitting or cutting changes
+VERSION = 2  # of what is cached; raise it when reading, splitting or cutting changes
 SIDES = ("train", "validation")
+_BESIDE = (" documents", " account")  # of each side, in the cache
 
 
 @dataclass(frozen=True)
@@ -114,32 +115,39 @@ def default_cache() -> Path:
     return Path(platformdirs.user_cache_dir("scrub")) / "stdlib"
 
 
-def encode_texts(tokenizer: Tokenizer, texts: list[str], n_ctx: int, bos_token_id: int) -> list[Ids]:
-    """Cut texts, each on its own, into their distinct windows."""
-    encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-    return distinct(window for text in encodings for window in cut(np.array(text.ids), n_ctx, bos_token_id))
+def encode_texts(tokenizer: Tokenizer, texts: list[str], n_ctx: int, bos_token_id: int | None) -> Sequences:
+    """Cut texts, each on its own, into their distinct windows; what is too short for one is left out."""
+    cutter = Cutter(n_ctx, bos_token_id)
+    for number, text in enumerate(tokenizer.encode_batch_fast(texts, add_special_tokens=False)):
+        cutter.add(number, np.array(text.ids, dtype=np.int64))
+    return cutter.finish().distinct()
 
 
 def stdlib_windows(
-    tokenizer: Tokenizer, n_ctx: int, bos_token_id: int, side: str = "validation", cache: Path | None = None
-) -> Ids:
-    """Cut into sequences one side of the running Python's standard library, int64 [sequences, n_ctx + 1].
+    tokenizer: Tokenizer, n_ctx: int, bos_token_id: int | None, side: str = "validation", cache: Path | None = None
+) -> Sequences:
+    """Cut into sequences one side of the running Python's standard library, each of one of its files.
 
     The split is by the path of the file, near-duplicate files on one side. The order is a fair sample.
     """
     if side not in SIDES:
         raise ScrubError(f"stdlib has no split {side!r}: it has {', '.join(SIDES)}")
-    return _prepared(tokenizer, n_ctx, bos_token_id, cache)[side].astype(np.int64)
+    arrays = _prepared(tokenizer, n_ctx, bos_token_id, cache)
+    tokens, documents, account = (arrays[f"{side}{of}"].astype(np.int64) for of in ("", *_BESIDE))
+    within = np.ones((len(tokens), n_ctx), dtype=bool)
+    return Sequences(tokens, documents, within, Account(*account.tolist()))
 
 
 def stdlib_bigram(
-    tokenizer: Tokenizer, n_ctx: int, bos_token_id: int, vocab_size: int, cache: Path | None = None
+    tokenizer: Tokenizer, n_ctx: int, bos_token_id: int | None, vocab_size: int, cache: Path | None = None
 ) -> Bigram:
     """Count the bigrams of the training side."""
-    return Bigram.fit(stdlib_windows(tokenizer, n_ctx, bos_token_id, "train", cache), vocab_size)
+    return Bigram.fit(stdlib_windows(tokenizer, n_ctx, bos_token_id, "train", cache).tokens, vocab_size)
 
 
-def _prepared(tokenizer: Tokenizer, n_ctx: int, bos_token_id: int, cache: Path | None) -> dict[str, NDArray[np.int32]]:
+def _prepared(
+    tokenizer: Tokenizer, n_ctx: int, bos_token_id: int | None, cache: Path | None
+) -> dict[str, NDArray[np.int32]]:
     paths = list(source_paths(_library()))
     path = (cache or default_cache()) / f"{_key(paths, tokenizer, n_ctx, bos_token_id)}.safetensors"
     try:
@@ -147,10 +155,11 @@ def _prepared(tokenizer: Tokenizer, n_ctx: int, bos_token_id: int, cache: Path |
     except (OSError, SafetensorError):  # not there yet, or damaged: it is made again
         pass
     sides: Iterable[list[SourceFile]] = stdlib_split(_library())
-    arrays = {
-        side: stack(encode_texts(tokenizer, [file.text for file in files], n_ctx, bos_token_id), n_ctx).astype(np.int32)
-        for side, files in zip(SIDES, sides, strict=True)
-    }
+    arrays: dict[str, NDArray[np.int32]] = {}
+    for side, files in zip(SIDES, sides, strict=True):
+        found = encode_texts(tokenizer, [file.text for file in files], n_ctx, bos_token_id)
+        columns = (found.tokens, found.documents, np.array(astuple(found.account)))
+        arrays |= {f"{side}{of}": each.astype(np.int32) for of, each in zip(("", *_BESIDE), columns, strict=True)}
     try:
         make_folder(path.parent)
         write_atomically(path, save(arrays))
@@ -163,7 +172,7 @@ def _library() -> Path:
     return Path(sysconfig.get_path("stdlib"))
 
 
-def _key(paths: list[Path], tokenizer: Tokenizer, n_ctx: int, bos_token_id: int) -> str:
+def _key(paths: list[Path], tokenizer: Tokenizer, n_ctx: int, bos_token_id: int | None) -> str:
     state = hashlib.sha256(f"{VERSION} {platform.python_version()} {n_ctx} {bos_token_id}\n".encode())
     state.update(tokenizer.to_str().encode())
     for path in paths:

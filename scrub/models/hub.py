@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from scrub.models.checkpoints import CONFIG, find_layout, wanted_files
-from scrub.models.checkpoints.reading import TENSORS, TOKENIZER_CONFIG, read_fields, tokenizer_files
+from scrub.models.checkpoints.reading import TENSORS, read_fields, tokenizer_wanted
 from scrub.models.checkpoints.tokenizer import begin_token, tokenizer_file
 from scrub.models.find import find, known, locate, shipped
 from scrub.text.errors import ScrubError, led_to
@@ -216,8 +216,7 @@ def _bars_for_people() -> Iterator[None]:
 
 
 def _wanted_of_tokenizer(names: list[str]) -> list[str]:
-    files = list(tokenizer_files(names))
-    return files + [TOKENIZER_CONFIG] * (bool(files) and TOKENIZER_CONFIG in names)
+    return list(tokenizer_wanted(names))
 
 
 def _hub_id(spec: str | Path) -> str | None:

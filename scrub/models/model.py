@@ -20,7 +20,7 @@ from scrub.graph.node import Node
 from scrub.models.checkpoints import Checkpoint, open_checkpoint, open_state_dict, write_checkpoint
 from scrub.models.checkpoints.checks import parameter_shapes
 from scrub.models.checkpoints.reading import parse
-from scrub.models.checkpoints.tokenizer import fitting_tokenizer, read_tokenizer, tokenizer_file
+from scrub.models.checkpoints.tokenizer import added_in_front, fitting_tokenizer, read_tokenizer, tokenizer_file
 from scrub.models.families import ModelConfig, architectures, family_of
 from scrub.models.hub import ModelPlace, find_model
 from scrub.paths.hashes import hash_weights
@@ -66,9 +66,31 @@ class Model:
         return self.config.vocab_size
 
     @property
-    def bos_token_id(self) -> int:
-        """The token in front of every sequence."""
-        return self.config.bos_token_id
+    def bos_token_id(self) -> int | None:
+        """The begin token: what the tokenizer puts in front by itself, else what the config says; None without one."""
+        return self.config.bos_token_id if self._added_in_front is None else self._added_in_front
+
+    @property
+    def end_token_id(self) -> int | None:
+        """The token between documents: what the config calls so, else the begin token, as in GPT-2's family."""
+        said = (self.config.model_extra or {}).get("eos_token_id")
+        known = isinstance(said, int) and not isinstance(said, bool) and 0 <= said < self.vocab_size
+        return said if known else self.bos_token_id
+
+    @cached_property
+    def _added_in_front(self) -> int | None:
+        return added_in_front(self.tokenizer)
+
+    def begins(self, bos: bool | None, typed: bool = False) -> bool:
+        """Tell whether a sequence, or a prompt that is `typed`, begins with the begin token: as `bos` says, if it does.
+
+        Otherwise as the tokenizer does by itself, if it puts one there; else sequences do where there is one, and
+        prompts if the model's own library puts it there too. Raises ScrubError if there is none to put there.
+        """
+        if bos and self.bos_token_id is None:
+            raise ScrubError(f"{self.name} has no begin token: its config says no bos_token_id of its vocabulary")
+        own = self._added_in_front is not None or self.config.bos_before_prompts or not typed
+        return self.bos_token_id is not None and (own if bos is None else bos)
 
     @property
     def roles(self) -> dict[str, tuple[tuple[int, int], ...]]:
@@ -183,19 +205,18 @@ def lower(config: ModelConfig) -> Node:
     return graph
 
 
-def make_model(
-    name: str, config: ModelConfig, params: Mapping[str, Tensor], tokenizer: Tokenizer | None = None
-) -> Model:
+def make_model(name: str, config: ModelConfig, params: Mapping[str, Tensor], tokenizer: Any = None) -> Model:
     """Make a model of a config of its family and its parameters: `make_model("mine", config, params)`.
 
-    Raises ScrubError if the parameters aren't those that the config asks for.
+    Raises ScrubError if the parameters aren't those that the config asks for, or the tokenizer has other tokens.
     """
     graph = lower(config)
     shapes, there = parameter_shapes(graph), {key: tuple(value.shape) for key, value in params.items()}
     if wrong := sorted(key for key in shapes.keys() | there.keys() if shapes.get(key) != there.get(key)):
         expected, found = (f"{list(each[wrong[0]])}" if wrong[0] in each else "nothing" for each in (shapes, there))
         raise ScrubError(f"the parameter {wrong[0]!r} of {name} is {found}: its config asks for {expected}")
-    return Model(name, config, graph, dict(params), tokenizer)
+    own = None if tokenizer is None else fitting_tokenizer(tokenizer, config.vocab_size)
+    return Model(name, config, graph, dict(params), own)
 
 
 def save_model(model: Model, folder: str | Path) -> None:

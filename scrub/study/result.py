@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 BIGRAM = Name("bigram")
 FORMAT = 1
 NOTHING_NATS = 1e-6  # a token: a baseline that changes the loss by no more leaves nothing to recover
+DIGEST_DIGITS = 8  # of the data's hash that are shown
 FEW_SEQUENCES = 20  # with selected positions: of fewer, intervals are too narrow
 
 
@@ -78,6 +79,9 @@ class Result(TabularResult):
     unit: str = "nats"
     computed: Computed = AS_USUAL
     claims: Mapping[str, Claim] = field(default_factory=dict)  # how much each experiment scrubs, where that is known
+    digest: str = ""  # the hash of the tokens and the scored positions
+    begin: str = ""  # what each sequence begins with, in words, where that was chosen here
+    notes: tuple[str, ...] = ()  # what was joined, cut, left out and guessed of the data
 
     @cached_property
     def bootstrap(self) -> Bootstrap:
@@ -134,10 +138,11 @@ class Result(TabularResult):
     def measured_on(self) -> str:
         """The study, model and data, whichever the pairings."""
         length = f" of {self.context} positions" if self.context is not None else ""
-        return (
-            f"{self.study} on {self.model}, {self.data}: {len(self.positions)} sequences{length}{self.computed}, "
-            f"{int(self.positions.sum()) // self.draws:,} selected positions"
-        )
+        scored = int(self.positions.sum()) // self.draws
+        digest = f" ({self.digest[:DIGEST_DIGITS]})" if self.digest else ""
+        begin = f" {self.begin}" if self.begin else ""
+        sequences = f"{len(self.positions)} sequences{length}{begin}{self.computed}"
+        return f"{self.study} on {self.model}, {self.data}{digest}: {sequences}, {scored:,} selected positions"
 
     @property
     def gap(self) -> Interval:
@@ -239,6 +244,9 @@ class Result(TabularResult):
             "seed": self.seed,
             "losses": {name: interval.estimate for name, interval in self.losses.items()},
             "rows": plain(self.frame()),
+            "digest": self.digest,
+            **({"begin": self.begin} if self.begin else {}),
+            **({"notes": list(self.notes)} if self.notes else {}),
         }
 
     def to_json(self) -> str:

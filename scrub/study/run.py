@@ -140,6 +140,9 @@ class Trial:
             unit=self.study.metric.unit,
             computed=found.computed,
             claims={e.name: e.claim for e in self.experiments if e.hypothesis},
+            digest=self.examples.digest,
+            begin=self.examples.begin,
+            notes=self.examples.notes,
         )
         return result.checked()
 
@@ -182,6 +185,7 @@ def prepare_study(
         settings.column,
         context=settings.context or (None if there else study.context and min(study.context, model.n_ctx)),
         fewer=settings.sequences is None,
+        bos=settings.bos if there or settings.bos is not None else study.bos,
     )
     masked = isinstance(data, tuple | Examples) and settings.positions is None  # they say what is scored
     if not masked:

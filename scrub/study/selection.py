@@ -16,7 +16,7 @@ from scrub.text.errors import ScrubError
 
 
 def scored_at(positions: str, examples: Examples, study_data: str) -> Scored:
-    """Select the positions whose next token is scored.
+    """Select the positions whose next token is scored, of those that may be.
 
     "all"; "repeats", those whose token stands earlier in its sequence, so that there is something to induct from; or
     "whitelist", those of the mask that the data come with, or else those whose token is whitelisted. The whitelist is
@@ -24,8 +24,9 @@ def scored_at(positions: str, examples: Examples, study_data: str) -> Scored:
     if there is none that fits, or no position is selected.
     """
     if positions == EVERY:
-        return np.ones_like(examples.scored)
-    selected = repeats(examples.inputs) if positions == REPEATS else _listed(examples, study_data)
+        return examples.scored_at(np.ones_like(examples.scored)).scored
+    listed = repeats(examples.inputs) if positions == REPEATS else _listed(examples, study_data)
+    selected = examples.scored_at(listed).scored
     if not selected.any():
         is_so = {REPEATS: "stands earlier in its sequence"}.get(positions, "is on the whitelist")
         raise ScrubError(

@@ -36,7 +36,9 @@ class Settings:
     """Settings of a run, as in `Settings(sequences=64, dtype="float64")`.
 
     In "tf32" all is float32 but what matrix products, on a card, read of their factors.
-    Raises ScrubError for a number out of range, or an unknown device or dtype.
+    Without `bos`, and where the study doesn't say, sequences begin as the model's tokenizer makes them by itself, or
+    else with the begin token where the model has one. Raises ScrubError for a number out of range, or an unknown device
+    or dtype.
     """
 
     sequences: int | None = None  # by default SEQUENCES, or as many as there are if the data hold fewer
@@ -50,6 +52,7 @@ class Settings:
     split: str | None = None  # of the data, instead of the one least likely trained on
     column: str | None = None  # of the data, where there are several
     context: int | None = None  # positions a sequence; by default the model's n_ctx, or what fixed rows have
+    bos: bool | None = None  # whether sequences begin with the begin token, instead of as the study says; see below
     progress: bool = True
 
     def __post_init__(self) -> None:
@@ -61,6 +64,7 @@ class Settings:
             raise ScrubError("no part was named: name some, as in q,k, or leave the option out")
         if self.positions is not None:
             check_positions(self.positions)
+        check_bos(self.bos)
         if self.dtype not in DTYPES:
             raise ScrubError(f"there is no dtype {self.dtype!r}: use one of {', '.join(DTYPES)}")
         if not re.fullmatch(r"auto|cpu|cuda(:(0|[1-9]\d?))?", self.device):
@@ -127,6 +131,20 @@ def type_of(dtype: str) -> torch.dtype:
 
     found: torch.dtype = getattr(torch, "float32" if dtype == TF32 else dtype)
     return found
+
+
+def given_bos(text: str) -> bool | None:
+    """Read `yes`, `no` or `auto`, which is None: `given_bos("no")`. Raises ScrubError for anything else."""
+    answers = {"yes": True, "no": False, "auto": None}
+    if text not in answers:
+        raise ScrubError(f"bos is {text!r}, but must be one of {', '.join(answers)}")
+    return answers[text]
+
+
+def check_bos(bos: object) -> None:
+    """Raise ScrubError unless that says whether sequences begin with the begin token."""
+    if not (bos is None or isinstance(bos, bool)):
+        raise ScrubError(f"bos is {bos!r}: give True, False, or None for what is usual")
 
 
 def check_positions(positions: str) -> None:

@@ -17,7 +17,7 @@ from scrub.paths.rules import Rule
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.metric import LOSS, Metric
 from scrub.study.parameters import Parameters, unknown_parameter
-from scrub.study.settings import check_positions
+from scrub.study.settings import check_bos, check_positions
 from scrub.text.errors import ScrubError
 
 One: TypeAlias = "str | Path | Hypothesis | Study"
@@ -34,7 +34,8 @@ class Study:
     `baseline` are the path rules of the 0 % anchor. `positions` is "whitelist" (those whose token is on
     the data's whitelist, or those of the mask that the data come with), "repeats" (those whose token stands
     earlier in its sequence) or "all". `context` is the number of positions of a sequence, where the model reads more
-    and the run doesn't say another. `hypotheses` are names of modules in the study's folder, or the
+    and the run doesn't say another. `bos` says whether sequences begin with the begin token, unless the run says it: by
+    default where the model has one. `hypotheses` are names of modules in the study's folder, or the
     hypotheses themselves. `published_model` is the name of the model that their published percentages are of.
     `metric` is what percentages are of: the loss, or one of your own.
     """
@@ -45,12 +46,14 @@ class Study:
     data: str = "stdlib"
     positions: str = "whitelist"
     context: int | None = None
+    bos: bool | None = None
     published_model: str | None = None
     metric: Metric = LOSS
     name: str = ""
 
     def __post_init__(self) -> None:
         check_positions(self.positions)
+        check_bos(self.bos)
         if self.context is not None and self.context < 1:
             raise ScrubError(f"the study's context is {self.context} positions: give at least 1, or leave it out")
         if self.metric.name == LOSS.name and self.metric != LOSS:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from project import NOTED
 from safetensors import safe_open
 
 from scrub import Settings, run
@@ -44,7 +45,7 @@ def strict(text: str) -> Any:
 
 def test_json_is_the_designs_format(scrub: Scrub, tmp_path: Path) -> None:
     said = scrub(RUN, "--json", tmp_path / "o.json")
-    assert (said.status, said.err) == (0, "")
+    assert (said.status, said.err) == (0, NOTED)
     found = strict((tmp_path / "o.json").read_text(encoding="utf-8"))
     kinds = {
         "format": int,
@@ -56,8 +57,12 @@ def test_json_is_the_designs_format(scrub: Scrub, tmp_path: Path) -> None:
         "seed": int,
         "losses": dict,
         "rows": list,
+        "digest": str,
+        "begin": str,
+        "notes": list,
     }
     assert list(found) == list(kinds)
+    assert f"note: {found['notes'][0]}\n" == NOTED
     assert all(type(found[key]) is kind for key, kind in kinds.items())
     about = {"format": 1, "model": "tiny", "data": "words", "sequences": 31, "draws": 1, "seed": 4}
     assert {key: found[key] for key in about} == about
@@ -80,7 +85,7 @@ def test_every_output_of_one_run(scrub: Scrub, tmp_path: Path) -> None:
     files = {"--json": "o.json", "--pairs-out": "pairs.safetensors", "--plot": "plot.svg"}
     options = [word for option, name in files.items() for word in (option, tmp_path / name)]
     said = scrub(RUN, "--draws 2 --batch 5 --dtype float64 --model tiny --data words", *options)
-    assert (said.status, said.err) == (0, "")
+    assert (said.status, said.err) == (0, NOTED)
     assert {path.name for path in tmp_path.iterdir()} == set(files.values())
     numbers = strict((tmp_path / "o.json").read_text())
     assert numbers["draws"] == 2
@@ -99,7 +104,7 @@ def test_every_output_of_one_run(scrub: Scrub, tmp_path: Path) -> None:
     for row in numbers["rows"]:
         line = rf"^.*{row['part']}\s+{row['recovered']:.1f} \[{row['low']:.1f}, {row['high']:.1f}\].*{row['kl']:.3f}"
         assert re.search(line, said.out, re.MULTILINE), row
-    assert "induction on tiny, words: 31 sequences" in said.out
+    assert f"induction on tiny, words ({numbers['digest'][:8]}): 31 sequences {numbers['begin']}," in said.out
     assert f"{numbers['positions']} selected positions, 2 draws, seed 4" in said.out
     for name, loss in numbers["losses"].items():
         assert re.search(rf"^ ?{name.replace('_', ' ')} +{loss:.3f} \[", said.out, re.MULTILINE), name
@@ -132,7 +137,7 @@ def test_the_same_again_in_another_process(scrub: Scrub, tmp_path: Path, project
     program = [sys.executable, "-c", "from scrub.cli import main; main()", *words, "--json", str(tmp_path / "a.json")]
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     done = subprocess.run(program, cwd=project, env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, NOTED)
     assert scrub(*words, "--json", tmp_path / "b.json").out == done.stdout
     texts = [(tmp_path / name).read_text() for name in ("a.json", "b.json")]
     settings = Settings(sequences=31, seed=4, dtype="float64")
@@ -145,7 +150,7 @@ def test_warnings_go_to_stderr(scrub: Scrub, tmp_path: Path) -> None:
     said = scrub("run induction/naive --sequences 5 --json", tmp_path / "o.json")
     assert said.status == 0
     assert re.search(r"^warning: only [2345] sequences have selected positions", said.err, re.MULTILINE)
-    assert all(line.startswith("warning: ") for line in said.err.splitlines())
+    assert all(line.startswith(("warning: ", "note: ")) for line in said.err.splitlines())
     assert "warning" not in said.out
     strict((tmp_path / "o.json").read_text())
 
@@ -257,7 +262,7 @@ def test_parameters_of_hypotheses(scrub: Scrub, tmp_path: Path) -> None:
     said = scrub(
         "run induction/naive", tmp_path / "mine.py", "--set n=3,2 --parts k --sequences 31 --json", tmp_path / "o.json"
     )
-    assert (said.status, said.err) == (0, "")
+    assert (said.status, said.err) == (0, NOTED)
     rows = strict((tmp_path / "o.json").read_text())["rows"]
     assert list(dict.fromkeys(row["hypothesis"] for row in rows)) == ["naive", "mine(n=3)", "mine(n=2)"]
     for words, wanted in (

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from project import NOTED
 
 from scrub.store.sweeps.grid import Grid
 from scrub.store.sweeps.sweep import sweep
@@ -99,7 +100,7 @@ def test_it_runs_what_is_missing_and_agrees_with_run(scrub: Scrub, own: Path, tm
 def test_stored_only_reads(scrub: Scrub, filled: Path, tmp_path: Path) -> None:
     there = files(filled)
     said = scrub("compare naive refined_2 --stored --top 1 --results", filled, "--json", tmp_path / "o.json")
-    assert (said.status, said.err) == (0, "")
+    assert (said.status, said.err) == (0, NOTED)
     found = numbers(tmp_path / "o.json")
     assert found["against"] is None
     assert {(each["hypothesis"], each["over"]) for each in found["differences"]} == {("refined_2", "naive")}
@@ -227,7 +228,7 @@ def test_a_bare_name_that_two_studies_have(scrub: Scrub, own: Path, filled: Path
     for words in ("compare naive refined_1 --top 0 --parts k", "compare induction/naive refined_1 --top 0 --parts k"):
         said = scrub(words, SMALL, "--results", filled)
         assert said.status == 0, said.err
-        assert said.out.startswith("induction on tiny, words: 31 sequences")
+        assert re.match(r"induction on tiny, words \([0-9a-f]{8}\): 31 sequences behind '<\|begin\|>'", said.out)
 
 
 @pytest.mark.usefixtures("own")
@@ -237,3 +238,29 @@ def test_a_failed_gate_is_status_1(scrub: Scrub, tmp_path: Path, monkeypatch: py
     assert said.status == 1
     assert said.err.startswith("scrub: a gate failed:")
     assert said.out == ""
+
+
+def test_other_data_by_the_same_name_are_told(scrub: Scrub, own: Path, tmp_path: Path) -> None:
+    """As text of another Python is: the numbers stand apart, with digests, and both commands say so."""
+    results, out = tmp_path / "results", tmp_path / "o.json"
+    compared = ("compare induction/naive refined_1", SMALL, "--parts k --top 0 --results", results, "--json", out)
+    alone = scrub(*compared)
+    assert "other tokens" not in alone.out
+    before = numbers(out)["digest"]
+    assert "other tokens" not in scrub("leaderboard --part k --results", results).out
+    file = own / "data/words/validation.jsonl"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[3:]))
+    said = scrub(*compared)
+    found = numbers(out)
+    assert found["digest"] != before
+    assert found["other_data"] == [before]
+    assert f"words ({found['digest'][:8]})" in said.out
+    assert before[:8] in said.out
+    said = scrub("leaderboard --part k --results", results, "--json", out)
+    (note,) = numbers(out)["notes"]
+    assert {before[:8], found["digest"][:8]} <= set(re.findall(r"[0-9a-f]{8}", note))
+    assert "other tokens" in " ".join(said.out.split())
+    said = scrub("compare naive refined_1 --study induction --stored --top 0 --results", results, "--json", out)
+    assert said.status == 0, said.err
+    assert "other tokens" in " ".join(said.out.split())
+    assert {numbers(out)["digest"], *numbers(out)["other_data"]} == {before, found["digest"]}

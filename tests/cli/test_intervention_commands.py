@@ -69,20 +69,23 @@ def test_prompts_begin_as_asked(scrub: Scrub, tmp_path: Path) -> None:
     model, found = load_model("tiny"), {}
     assert model.tokenizer is not None
     answer, ids = model.tokenizer.encode("x").ids[0], model.tokenizer.encode(PROMPT).ids
-    for option, begin in (("--bos", [model.bos_token_id]), ("--no-bos", [])):
+    for option, begin in (("yes", [model.bos_token_id]), ("no", [])):
         file = tmp_path / f"a{option}.json"
-        said = scrub("ablate tiny a0.1", option, "--prompt", PROMPT, "--json", file)
+        said = scrub("ablate tiny a0.1 --bos", option, "--prompt", PROMPT, "--json", file)
         assert said.status == 0, said.err
         found[option] = json.loads(file.read_text())["before"]["probability"]["estimate"]
         wanted = float(model(torch.tensor([[*begin, *ids]]))[0, -1].softmax(-1)[answer])
         assert found[option] == pytest.approx(wanted, rel=1e-4)
-        said = scrub("patch tiny a0.1", option, "--clean", PROMPT, "--corrupted abyab --json", file)
+        said = scrub("patch tiny a0.1 --bos", option, "--clean", PROMPT, "--corrupted abyab --json", file)
         assert said.status == 0, said.err
         clean = json.loads(file.read_text())["clean"]["probability"]["estimate"]
         assert clean == pytest.approx(wanted, rel=1e-4)
-    assert found["--bos"] != pytest.approx(found["--no-bos"], rel=1e-3)
-    said = scrub("ablate tiny --bos --data words")
-    assert (said.status, "--bos" in said.err) == (2, True)
+    assert found["yes"] != pytest.approx(found["no"], rel=1e-3)
+    said = scrub("ablate tiny --bos maybe --data words")
+    assert (said.status, "'maybe'" in said.err) == (2, True)
+    for bos, said_of in (("yes", "behind"), ("no", "without a begin token")):
+        said = scrub("ablate tiny a0.1 --data words --sequences 5 --context 4 --bos", bos)
+        assert (said.status, said_of in said.out) == (0, True), said.err
 
 
 def test_sites_are_ablated_on_text_and_heads_attend_as_they_are_told(scrub: Scrub, tmp_path: Path) -> None:

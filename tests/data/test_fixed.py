@@ -17,7 +17,7 @@ from torch import Tensor
 from scrub.data.examples import Examples
 from scrub.data.fixed import read_fixed
 from scrub.data.load import load_examples
-from scrub.data.windows import distinct
+from scrub.data.windows import order_of_content
 from scrub.text.errors import ScrubError
 
 
@@ -54,7 +54,8 @@ def test_rows_are_taken_as_they_are(mask: str, dtype: torch.dtype) -> None:
     assert found.origin.masked
     assert found.scored.shape == (ROWS, POSITIONS)
     assert by_row(found.tokens, found.scored) == by_row(tokens, scored)
-    assert found.tokens.tolist() == [list(row) for row in distinct(tokens.numpy())], "in the order of other data"
+    assert found.tokens.tolist() == tokens[order_of_content(tokens.numpy())].tolist(), "in the order of other data"
+    assert found.documents.tolist() == order_of_content(tokens.numpy()), "each row is one"
 
 
 def test_old_files_of_torch() -> None:
@@ -196,8 +197,8 @@ def test_a_context_of_other_data(tmp_path: Path) -> None:
     found = load("ids.jsonl", context=4)
     assert found.tokens.shape[1] == 5
     assert sorted(found.tokens.tolist())[0] == [0, 1, 2, 3, 4]
-    with pytest.raises(ScrubError, match=r" 7 .* 9 tokens.* 29.* --context"):
-        load("ids.jsonl")
+    with pytest.raises(ScrubError, match=r" 7 .* 63 tokens.* 70.* --context"):
+        load("ids.jsonl", n_ctx=70)
     one = tmp_path / "one.jsonl"
     one.write_text(f'{{"ids": {list(range(1, 10))}}}\n')
     with pytest.raises(ScrubError, match=r" 1 .* 9 tokens.* 2 "):

@@ -33,7 +33,8 @@ def tokenizer() -> Tokenizer:
 
 def test_sides_are_disjoint_and_by_path(root: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
     sides = {
-        side: stdlib.stdlib_windows(tokenizer, N_CTX, 0, side, tmp_path / "cache") for side in ("train", "validation")
+        side: stdlib.stdlib_windows(tokenizer, N_CTX, 0, side, tmp_path / "cache").tokens
+        for side in ("train", "validation")
     }
     for path in root.iterdir():
         side = "validation" if hash_fraction(path.name) < 0.1 else "train"
@@ -47,10 +48,10 @@ def test_sides_are_disjoint_and_by_path(root: Path, tokenizer: Tokenizer, tmp_pa
 def test_second_use_reads_the_cache(
     root: Path, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = stdlib.stdlib_windows(tokenizer, N_CTX, 0, cache=tmp_path)
+    first = stdlib.stdlib_windows(tokenizer, N_CTX, 0, cache=tmp_path).tokens
     with monkeypatch.context() as patch:
         patch.setattr(stdlib, "stdlib_split", None)
-        assert (stdlib.stdlib_windows(tokenizer, N_CTX, 0, cache=tmp_path) == first).all()
+        assert (stdlib.stdlib_windows(tokenizer, N_CTX, 0, cache=tmp_path).tokens == first).all()
     (root / "aaa.py").write_text("new = 1\n" * 9)  # another library, another context, another tokenizer: not this cache
     for options in ({}, {"n_ctx": 7}):
         monkeypatch.setattr(stdlib, "stdlib_split", lambda _: ([], []))
@@ -59,12 +60,12 @@ def test_second_use_reads_the_cache(
 
 @pytest.mark.usefixtures("root")
 def test_a_broken_cache_is_made_again(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    first = stdlib.stdlib_windows(tokenizer, N_CTX, 0, cache=tmp_path / "cache")
+    first = stdlib.stdlib_windows(tokenizer, N_CTX, 0, cache=tmp_path / "cache").tokens
     (file,) = (tmp_path / "cache").iterdir()
     file.write_bytes(file.read_bytes()[:100])
-    assert (stdlib.stdlib_windows(tokenizer, N_CTX, 0, cache=tmp_path / "cache") == first).all()
+    assert (stdlib.stdlib_windows(tokenizer, N_CTX, 0, cache=tmp_path / "cache").tokens == first).all()
     (tmp_path / "file").write_text("")
-    assert (stdlib.stdlib_windows(tokenizer, N_CTX, 0, cache=tmp_path / "file") == first).all()
+    assert (stdlib.stdlib_windows(tokenizer, N_CTX, 0, cache=tmp_path / "file").tokens == first).all()
 
 
 @pytest.mark.usefixtures("root")

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
+from wording import tells
 
 from scrub.data.examples import Examples
 from scrub.data.load import load_examples
-from scrub.data.rows import rows
+from scrub.data.rows import Rows, rows
 from scrub.data.whitelist import Whitelist, whitelist_of
-from scrub.data.windows import cut, distinct
+from scrub.data.windows import Cutter, order_of_content
 from scrub.text.errors import ScrubError
 
 N_CTX, BEGIN, VOCABULARY = 7, 0, 258
@@ -49,23 +50,34 @@ def texts(sequences: Examples, tokenizer: Tokenizer) -> set[str]:
     return {"".join(tokenizer.id_to_token(token) for token in row[1:]) for row in sequences.tokens.tolist()}
 
 
+def cut(ids: list[int], n_ctx: int, begin: int | None) -> list[list[int]]:
+    cutter = Cutter(n_ctx, begin)
+    cutter.add(0, np.array(ids))
+    found = cutter.finish().tokens
+    assert found.shape[1:] == (n_ctx + 1,)
+    return found.tolist()
+
+
 def test_windows_follow_a_begin_token_and_drop_the_remainder() -> None:
-    windows = cut(np.array([5, 6, 7, 8, 9]), 2, 1)
-    assert windows.tolist() == [[1, 5, 6], [1, 7, 8]]
-    assert cut(np.array([1, 5, 6]), 2, 1).tolist() == [[1, 5, 6]]
-    assert cut(np.array([5]), 2, 1).shape == (0, 3)
+    assert cut([5, 6, 7, 8, 9], 2, 1) == [[1, 5, 6], [1, 7, 8]]
+    assert cut([1, 5, 6], 2, 1) == [[1, 5, 6]]
+    assert cut([5], 2, 1) == []
+    assert cut([5, 6, 7, 8, 9, 10, 11], 2, None) == [[5, 6, 7], [8, 9, 10]]
 
 
 def test_order_depends_on_content_alone() -> None:
     windows = [np.array([0, number, 3]) for number in range(20)]
-    ordered = [tuple(window) for window in distinct(windows)]
-    assert ordered == [tuple(window) for window in distinct(windows[::-1] + windows[:5])]
-    assert len(ordered) == 20
-    assert ordered != sorted(ordered)
+
+    def ordered(some: list[np.ndarray]) -> list[tuple[int, ...]]:
+        return [tuple(some[at]) for at in order_of_content(some)]
+
+    assert ordered(windows) == ordered(windows[::-1] + windows[:5])
+    assert len(ordered(windows)) == 20
+    assert ordered(windows) != sorted(ordered(windows))
 
 
 def test_ids_need_no_tokenizer() -> None:
-    path = write_rows(Path("ids.jsonl"), [{"x": list(range(row, row + 9)), "kind": "grid"} for row in range(1, 12)])
+    path = write_rows(Path("ids.jsonl"), [{"x": list(range(row, row + 9)), "number": row} for row in range(1, 12)])
     sequences = load(path)
     assert sorted(sequences.tokens.tolist()) == [[0, *range(row, row + 7)] for row in range(1, 12)]
     assert sequences.tokens.dtype == np.int64
@@ -74,12 +86,20 @@ def test_ids_need_no_tokenizer() -> None:
 
 def test_grids_are_read_row_by_row() -> None:
     path = write_rows(Path("grids.jsonl"), [{"grid": [[1, 2, 3, 4], [5, 6, 7, 8]]}])
-    assert load(path).tokens.tolist() == [[0, 1, 2, 3, 4, 5, 6, 7]]
+    assert load(path).tokens.tolist() == [[1, 2, 3, 4, 5, 6, 7, 8]]
+    assert load(path, bos=True).tokens.tolist() == [[0, 1, 2, 3, 4, 5, 6, 7]]
 
 
 def test_json_lines_of_text_are_documents(tokenizer: Tokenizer) -> None:
     path = write_rows(Path("texts.jsonl"), [{"text": "abcdefghij"}, {"text": "short"}, {"text": "klmnopqrstuvwx"}])
-    assert texts(load(path, tokenizer=tokenizer), tokenizer) == {"abcdefg", "klmnopq", "rstuvwx"}
+    found = load(path, tokenizer=tokenizer)
+    assert texts(found, tokenizer) == {"abcdefg", "klmnopq", "rstuvwx"}
+    assert dict(zip(map(tuple, found.tokens[:, 1:2].tolist()), found.documents.tolist(), strict=True)) == {
+        (tokenizer.token_to_id("a"),): 0,
+        (tokenizer.token_to_id("k"),): 2,
+        (tokenizer.token_to_id("r"),): 2,
+    }
+    assert tells("\n".join(found.notes), "8 of 29 tokens of 3 documents")
 
 
 def test_parquet(tokenizer: Tokenizer) -> None:
@@ -102,24 +122,25 @@ def test_a_data_set_saved_to_disk_and_a_table(tokenizer: Tokenizer) -> None:
 
 
 def test_a_long_stream_is_read_only_as_far_as_needed(tokenizer: Tokenizer) -> None:
-    from scrub.data.load import POOL_FACTOR, ROWS_AT_ONCE, read_windows
+    from scrub.data.reading import POOL_FACTOR, ROWS_AT_ONCE, Reading, read_windows
 
     read = 0
 
-    def endless() -> Iterator[str]:
+    def endless() -> Iterator[tuple[int, str]]:
         nonlocal read
         while True:
             read += 1
-            yield f"{read:07d}"
+            yield read, f"{read:07d}"
 
-    windows = read_windows(endless(), "endless", N_CTX, BEGIN, VOCABULARY, tokenizer, count=ROWS_AT_ONCE)
+    how = Reading(N_CTX, BEGIN, BEGIN)
+    windows, _ = read_windows(Rows(endless()), "endless", how, VOCABULARY, tokenizer, count=ROWS_AT_ONCE)
     assert len(windows) == read == POOL_FACTOR * ROWS_AT_ONCE
 
 
 def test_lines_of_a_text_file_are_joined(tokenizer: Tokenizer) -> None:
     Path("book.txt").write_text("ab\ncd\n\nefghij\n")
     found = texts(load("book.txt", tokenizer=tokenizer), tokenizer)
-    assert {text.replace("Ċ", "\n") for text in found} == {"ab\ncd\n\n"}
+    assert {text.replace("Ċ", "\n") for text in found} == {"ab\ncd\n\n", "efghij\n"}
 
 
 def test_a_folder_by_name_with_splits(tokenizer: Tokenizer) -> None:
@@ -144,6 +165,7 @@ def test_a_folder_by_name_with_splits(tokenizer: Tokenizer) -> None:
         ([{"a": "x", "b": "y"}], {}, "column .* a, b"),
         ([{"ids": [0.5, 1.5]}], {"column": "ids"}, "lists of token ids"),
         ([{"text": "abcdefghi"}], {}, "tokenizer.json"),
+        ([{"ids": list(range(1, 9))}, {"ids": "abc"}], {"column": "ids"}, "'ids' .*abc.* row 1 of"),
         ([], {}, "data.jsonl.* empty"),
     ],
 )

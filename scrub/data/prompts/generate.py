@@ -17,6 +17,7 @@ from scrub.data.prompts.prompts import as_prompts, token_text, token_texts
 from scrub.data.prompts.vocabulary import RANDOM, Vocabulary, vocabulary
 from scrub.data.repeated import NOWHERE
 from scrub.data.settings import DRAW_WORDS, Recipe
+from scrub.data.windows import with_begin
 from scrub.models.model import Model, Spec, as_model
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
@@ -75,7 +76,7 @@ def prompt_pairs(
     others = [rng.choice(np.setdiff1d(np.arange(len(known)), row)) for row in words]
     changed = words.copy()
     changed[:, at if where == "prefix" else at + 1] = others
-    tokens, texts = _spelled(model, known, changed, _begins(model, bos))
+    tokens, texts = _spelled(model, known, changed, model.begins(bos, typed=True))
     return _paired(clean, tokens, texts)
 
 
@@ -103,7 +104,7 @@ def given_prompt(model: Spec, text: str, expected: str | None = None, bos: bool 
     model = as_model(model)
     tokens = _typed(model, text, bos)
     second = len(tokens) - 1
-    earlier = [at for at in range(int(_begins(model, bos)), second) if tokens[at] == tokens[second]]
+    earlier = [at for at in range(int(model.begins(bos, typed=True)), second) if tokens[at] == tokens[second]]
     last = token_text(tokens[second], model.tokenizer)
     if not earlier and expected is None:
         raise ScrubError(
@@ -115,7 +116,7 @@ def given_prompt(model: Spec, text: str, expected: str | None = None, bos: bool 
         could = " and ".join(repr(token_text(token, model.tokenizer)) for token in after)
         raise ScrubError(f"{last!r} stands before {could} in {text!r}: say which one is expected")
     answer = after[0] if expected is None else _one_token(model, expected)
-    begin = int(_begins(model, bos))
+    begin = int(model.begins(bos, typed=True))
     there = [at - 1 for at in range(begin + 1, second + 1) if tokens[at] == answer]  # what stands before the answer
     first = next(
         (at for at in earlier if tokens[at + 1] == answer), earlier[0] if earlier else max(there, default=NOWHERE)
@@ -170,7 +171,7 @@ def _drawn(
     rng = np.random.default_rng([seed, *b"prompts"])
     draws = np.stack([rng.choice(len(known), length, replace=False) for _ in range(count)])
     words = np.concatenate([draws, draws[:, : at + 1]], axis=1)
-    begins = _begins(model, bos)
+    begins = model.begins(bos, typed=True)
     tokens, texts = _spelled(model, known, words, begins)
     first, second = np.full(count, at + begins), np.full(count, length + at + begins)
     if at == 0 and (tokens[:, first[0]] != tokens[:, second[0]]).any():
@@ -215,7 +216,7 @@ def _typed(model: Model, text: str, bos: bool | None) -> list[int]:
     tokens = _encoded(model, text)
     if not tokens:
         raise ScrubError("the prompt is empty: type a text as in 'J A M P R X J A M P R'")
-    begins = _begins(model, bos)
+    begins = model.begins(bos, typed=True)
     _check_length(model, len(tokens) + begins)
     prompt: list[int] = _begun(model, np.array([tokens]), begins)[0].tolist()
     return prompt
@@ -242,12 +243,8 @@ def _encoded(model: Model, text: str) -> Sequence[int]:
     return ids
 
 
-def _begins(model: Model, bos: bool | None) -> bool:
-    return model.config.bos_before_prompts if bos is None else bos
-
-
 def _begun(model: Model, tokens: Int[np.ndarray, "prompt word"], begins: bool) -> Int[np.ndarray, "prompt position"]:
-    return np.pad(tokens, ((0, 0), (int(begins), 0)), constant_values=model.bos_token_id)
+    return with_begin(tokens, model.bos_token_id if begins else None)
 
 
 def _check_length(model: Model, length: int) -> None:

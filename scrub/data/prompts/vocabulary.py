@@ -90,7 +90,7 @@ def vocabulary(model: Model, kind: str) -> Vocabulary:
 
 
 def _plain_tokens(model: Model) -> Int[np.ndarray, " token"]:
-    tokenizer, apart = model.tokenizer, {model.bos_token_id}
+    tokenizer, apart = model.tokenizer, set() if model.bos_token_id is None else {model.bos_token_id}
     if tokenizer is None:
         return np.setdiff1d(np.arange(model.vocab_size), [*apart])
     apart |= {token for token, added in tokenizer.get_added_tokens_decoder().items() if added.special}

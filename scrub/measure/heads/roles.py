@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from scrub.data.examples import Examples
 from scrub.data.prompts.prompts import token_text
-from scrub.data.repeated import common_tokens, repeated_tokens
+from scrub.data.repeated import begun, common_tokens, repeated_tokens
 from scrub.measure.heads.attention import attention_to_previous, measure_losses
 from scrub.measure.heads.score import HeadScore, head_name
 from scrub.measure.heads.scores import score_heads
@@ -105,17 +105,19 @@ def measure(model: Model, text: Int[np.ndarray, "sequence position_plus_one"], s
     text = text[:sequences]
     candidates = {
         "repeated": common_tokens(text, model.bos_token_id, COMMON_TOKENS),
-        "uniform": np.setdiff1d(np.arange(model.vocab_size), [model.bos_token_id]),
+        "uniform": np.setdiff1d(
+            np.arange(model.vocab_size), [] if model.bos_token_id is None else [model.bos_token_id]
+        ),
     }
     attention = {"text": measure_targets(model, Examples.of(text))}
     halves = {}
     for name, tokens in candidates.items():
         drawn = repeated_tokens(tokens, text.shape[1] - 1, model.bos_token_id, sequences, seed=0)
-        half = drawn.shape[1] // 2
+        half, begin = drawn.shape[1] // 2, begun(drawn)
         attention[name] = measure_targets(model, Examples.of_repeated(drawn))
         losses = measure_losses(model, drawn)
         # the first token of either half follows the begin token, or a copy of the last: nothing predicts it
-        halves[name] = (_mean(losses[:, 1:half]), _mean(losses[:, half + 1 :]))
+        halves[name] = (_mean(losses[:, begin : half - 1 + begin]), _mean(losses[:, half + begin :]))
     return RoleEvidence(model, attention, _mean(measure_losses(model, text)), halves)
 
 

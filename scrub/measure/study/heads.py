@@ -208,7 +208,7 @@ def _layout(model: Model, given: Examples | None, kind: str | None, bos: bool | 
     """
     kind = kind or ("letters" if model.tokenizer is not None else RANDOM)
     if given is not None and _repeats(given):
-        begins = model.config.bos_before_prompts if bos is None else bos
+        begins = model.begins(bos, typed=True)
         length, query = (
             int(given.positions[QUERY][0] - given.positions[FIRST][0]),
             int(given.positions[FIRST][0]) - begins,

@@ -58,8 +58,8 @@ def context_sensitivity(
     if len(text) < 2:
         raise ScrubError("one sequence has no other to take its far context from: give at least two")
     scored = np.repeat((np.arange(positions) >= cut + near)[None], len(text), axis=0)
-    other = text.copy()
-    other[:, 1:cut] = text[pair(len(text), asked.seed, 0)][:, 1:cut]
+    other, first = text.copy(), int((text[:, 0] == model.bos_token_id).all())
+    other[:, first:cut] = text[pair(len(text), asked.seed, 0)][:, first:cut]
     interventions = [feed(name, read_sites(name, model.graph, model.roles), Y) for name in heads(model.graph)]
     examples = Examples(text, scored)
     effects = measure_effects(model, interventions, examples, other=other, settings=asked)

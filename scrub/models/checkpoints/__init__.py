@@ -31,7 +31,7 @@ from scrub.models.checkpoints.reading import (
     VOCABULARY,
     check_file,
     read_fields,
-    tokenizer_files,
+    tokenizer_wanted,
     unreadable,
     weights_file,
 )
@@ -63,7 +63,7 @@ def wanted_files(names: Iterable[str]) -> list[str]:
     there = {name for name in names if "/" not in name}
     weights = next((layout.WEIGHTS for layout in layouts() if layout.WEIGHTS in there), None) or weights_file(there)
     shards = {name for name in there if fnmatchcase(name, SHARDS.get(weights or "", ""))}
-    return sorted(shards | (there & {CONFIG, *tokenizer_files(there), TOKENIZER_CONFIG, weights}))
+    return sorted(shards | (there & {CONFIG, *tokenizer_wanted(there), TOKENIZER_CONFIG, weights}))
 
 
 def find_layout(names: Collection[str], fields: Mapping[str, object]) -> ModuleType | None:

@@ -14,6 +14,7 @@ from scrub.text.wording import few, kind, short
 CONFIG, TENSORS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 VOCABULARY, MERGES = "vocab.json", "merges.txt"  # of a byte-level BPE, as GPT-2 was published
+ADDED_TOKENS, SPECIAL_TOKENS = "added_tokens.json", "special_tokens_map.json"  # beside these, in a fine-tune
 INDEX = ".index.json"  # after the name of a file that is in shards
 HOW = f"a model is a folder with {CONFIG}, {TENSORS} and, if it reads text, {TOKENIZER}"
 
@@ -28,6 +29,13 @@ def tokenizer_files(names: Collection[str]) -> tuple[str, ...]:
     """Pick the files that a tokenizer is in: tokenizer.json, or else vocab.json and merges.txt, or none."""
     known = ((TOKENIZER,), (VOCABULARY, MERGES))
     return next((files for files in known if all(name in names for name in files)), ())
+
+
+def tokenizer_wanted(names: Collection[str]) -> tuple[str, ...]:
+    """Pick all files that say something of a tokenizer that a model may be read with."""
+    files = tokenizer_files(names)
+    beside = (ADDED_TOKENS, SPECIAL_TOKENS) if files == (VOCABULARY, MERGES) else ()
+    return files + tuple(name for name in (*beside, TOKENIZER_CONFIG) if files and name in names)
 
 
 def weights_file(names: Iterable[str]) -> str | None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from scrub.models.checkpoints.reading import (
+    ADDED_TOKENS,
     CONFIG,
     MERGES,
+    SPECIAL_TOKENS,
     TOKENIZER_CONFIG,
     VOCABULARY,
     parse,
@@ -23,6 +26,8 @@ from scrub.text.wording import short
 
 MOST_PADDING_ROWS = 1024  # of an embedding, for no token: Megatron pads to multiples of 128 times its ranks
 _END = "<|endoftext|>"  # GPT-2's only special token
+_FLAGS = ("special", "single_word", "lstrip", "rstrip", "normalized")  # of an added token
+_PROBE = "a"  # a text that any tokenizer has a token for
 
 
 def tokenizer_file(folder: Path) -> Path | None:
@@ -36,6 +41,7 @@ def read_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
 
     Its tokens are 0 to vocab_size - 1. People pad vocabularies to round numbers, so it may have fewer, but the ids
     that stand for no token are then the last ones, fewer than MOST_PADDING_ROWS and fewer than half.
+    What the file says of padding and truncation is left aside, as transformers does: all tokens are the text's own.
     Raises ScrubError if it can't be read, or if the tokens are others.
     """
     tokenizer = _parse_tokenizer(path)
@@ -46,12 +52,37 @@ def read_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
 def fitting_tokenizer(given: Any, vocab_size: int) -> Tokenizer:
     """Take a tokenizer in memory, of tokenizers, or of transformers, which has such a one inside.
 
+    It is copied, without padding and truncation: what its owner switches on in it, then or later, reaches no model.
     Raises ScrubError if it is none, or has others than a model's tokens: see :func:`read_tokenizer`.
     """
     tokenizer = getattr(given, "backend_tokenizer", given)
     if not isinstance(tokenizer, Tokenizer):
         raise ScrubError(f"{short(given)} is no tokenizer: give one of tokenizers, or a fast one of transformers")
     _check(tokenizer, vocab_size, "the tokenizer", "the model's config")
+    try:
+        return _whole(Tokenizer.from_str(tokenizer.to_str()))
+    except Exception as error:  # parts of it are Python, which no text holds
+        raise ScrubError(
+            f"the tokenizer can't be copied: {short(error, quoted=False)}: give one whose parts are all of the "
+            "tokenizers library"
+        ) from error
+
+
+def added_in_front(tokenizer: Tokenizer | None) -> int | None:
+    """Find the token that a tokenizer puts in front of a text by itself; None if it puts none, or several."""
+    if tokenizer is None:
+        return None
+    plain, whole = (tokenizer.encode(_PROBE, add_special_tokens=added).ids for added in (False, True))
+    for front in range(len(whole) - len(plain) + 1):
+        if whole[front : front + len(plain)] == plain:
+            return whole[0] if front == 1 else None
+    return None
+
+
+def _whole(tokenizer: Tokenizer) -> Tokenizer:
+    """Switch off padding and truncation."""
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
     return tokenizer
 
 
@@ -83,9 +114,11 @@ def _parse_tokenizer(path: Path) -> Tokenizer:
     text = read_text(path)
     parsed = parse(path, text)
     merges = read_text(path.with_name(MERGES), "text") if path.name == VOCABULARY else None
+    beside = _added(path.parent) if merges is not None else {}
     try:
-        tokenizer = Tokenizer.from_str(text) if merges is None else _byte_level(parsed, merges)
+        tokenizer = Tokenizer.from_str(text) if merges is None else _byte_level(parsed, merges, beside)
         tokenizer.get_vocab(with_added_tokens=True)
+        _whole(tokenizer)
     except BaseException as error:  # a panic of the Rust library is no Exception
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
@@ -93,15 +126,62 @@ def _parse_tokenizer(path: Path) -> Tokenizer:
             f"{shown(path)} is no tokenizer: {short(error, quoted=False)}: "
             "expected a file as the Hugging Face tokenizers library saves it"
         ) from error
+    for content, (token, _) in beside.items():
+        if tokenizer.token_to_id(content) != token:
+            raise ScrubError(
+                f"{shown(path)} and what is beside it don't fit: {short(content)} would be the token "
+                f"{tokenizer.token_to_id(content)}, and is said to be {token}: take the files of one tokenizer"
+            )
     return tokenizer
 
 
-def _byte_level(vocabulary: Any, merges: str) -> Tokenizer:
-    """Make a tokenizer of GPT-2's kind of its tokens' ids, and lines of two tokens to merge, the first ones first."""
+def _byte_level(vocabulary: Any, merges: str, added: Mapping[str, tuple[int, AddedToken]]) -> Tokenizer:
+    """Make a tokenizer of GPT-2's kind of its tokens' ids, and lines of two tokens to merge, the first ones first.
+
+    `added` are tokens that text isn't made of, with their ids: the vocabulary may lack them.
+    """
     lines = (line.rstrip("\r") for line in merges.split("\n"))
     pairs: Any = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
     tokenizer = Tokenizer(models.BPE(vocabulary, pairs))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([_END] if _END in vocabulary else [])
+    tokenizer.add_tokens([each for _, each in sorted(added.values(), key=lambda pair: pair[0])])
     return tokenizer
+
+
+def _added(folder: Path) -> dict[str, tuple[int, AddedToken]]:
+    """Read the tokens that stand beside a vocab.json, by their text: their ids, and how they are looked for.
+
+    added_tokens.json says their ids, special_tokens_map.json and tokenizer_config.json which of them are special; what
+    tokenizer_config.json says of each in `added_tokens_decoder`, as transformers saves it, wins.
+    Raises ScrubError for a file that is no such thing.
+    """
+    said = {name: _beside(folder / name) for name in (ADDED_TOKENS, SPECIAL_TOKENS, TOKENIZER_CONFIG)}
+    special = {text for name in (SPECIAL_TOKENS, TOKENIZER_CONFIG) for text in _special(said[name])}
+    found: dict[str, tuple[int, AddedToken]] = {}
+    for content, token in said[ADDED_TOKENS].items():
+        if not isinstance(token, int) or isinstance(token, bool):
+            raise ScrubError(f"{shown(folder / ADDED_TOKENS)} says no id of {short(content)}: give a whole number")
+        found[content] = token, AddedToken(content, special=content in special, normalized=content not in special)
+    decoder = said[TOKENIZER_CONFIG].get("added_tokens_decoder")
+    for number, each in decoder.items() if isinstance(decoder, dict) else ():
+        text = each.get("content") if isinstance(each, dict) else None
+        if isinstance(text, str) and number.isdecimal():
+            flags = {name: each[name] for name in _FLAGS if isinstance(each.get(name), bool)}
+            found[text] = int(number), AddedToken(text, **flags)
+    return found
+
+
+def _beside(path: Path) -> dict[str, object]:
+    return read_fields(path, "file of a tokenizer") if path.exists() else {}
+
+
+def _special(fields: Mapping[str, object]) -> Iterator[str]:
+    """List the texts of the special tokens that a file names: each alone, or in a list."""
+    for name, value in fields.items():
+        if name.endswith(("_token", "_special_tokens")):
+            for each in value if isinstance(value, list) else [value]:
+                text = each.get("content") if isinstance(each, dict) else each
+                if isinstance(text, str):
+                    yield text

@@ -27,14 +27,14 @@ class ModelConfig(BaseModel):
 
     n_ctx: int = Field(ge=1)
     vocab_size: int = Field(ge=1)
-    bos_token_id: int = Field(ge=0)
+    bos_token_id: int | None = Field(ge=0)  # None: the model has no begin token
     roles: Mapping[str, list[tuple[int, int]]] = {}
     data: str | None = None  # what a study of this model takes unless other data are named
-    bos_before_prompts: bool = True  # whether a prompt that is typed begins with the begin token; sequences always do
+    bos_before_prompts: bool = True  # whether a prompt that is typed begins with the begin token, if there is one
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelConfig:
-        if self.bos_token_id >= self.vocab_size:
+        if self.bos_token_id is not None and self.bos_token_id >= self.vocab_size:
             raise ValueError(f"bos_token_id {self.bos_token_id} is outside the vocabulary of {self.vocab_size}")
         owners: dict[tuple[int, int], str] = {}
         for role, heads in self.roles.items():

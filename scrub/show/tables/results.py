@@ -150,6 +150,8 @@ def leaderboard_tables(of: Leaderboard, _console: Console, _options: ConsoleOpti
         yield Text(one_line(board.heading))
         yield Text(f"{one_line(board.basis)}; part: {one_line(of.part)}", style="dim")
         yield _board(board)
+    for note in of.notes:
+        yield Text(note, style="dim")
     yield Text(LEGEND, style="dim")
 
 

@@ -16,7 +16,7 @@ from scrub.graph.node import Node
 from scrub.store.comparisons.changes import Change, changes
 from scrub.store.results.read import StudyResults
 from scrub.study.null import Standing, standing
-from scrub.study.result import NOTHING_NATS, Result, Row
+from scrub.study.result import DIGEST_DIGITS, NOTHING_NATS, Result, Row
 from scrub.study.statistics import FEW_DOCUMENTS, RESAMPLES, holm
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
@@ -77,7 +77,8 @@ class Comparison(TabularResult):
 
     `differences` are of each hypothesis with the one before it that has the part, or of all with `against`;
     `changes` say what the refined one of each pair declares otherwise, `chances` where a (hypothesis, part) stands
-    among random hypotheses of its size, if there are some. `heading` says what they were run on, `pairings` with which
+    among random hypotheses of its size, if there are some. `apart` are the digests of data that the results folder
+    holds other results on, under the same name. `heading` says what they were run on, `pairings` with which
     (seed, draw).
     """
 
@@ -90,6 +91,7 @@ class Comparison(TabularResult):
     differences: tuple[Difference, ...]
     changes: tuple[Change, ...]
     chances: Mapping[tuple[str, str], Standing]
+    apart: Sequence[str] = ()
 
     @property
     def rows(self) -> list[Row]:
@@ -108,6 +110,8 @@ class Comparison(TabularResult):
                 f"above 0; p: two-sided, of no difference, never below {smallest:.3f} with {RESAMPLES:,} resamples; "
                 f"Holm: p adjusted for {these} shown (Holm 1979); * below {LEVEL:g}"
             )
+        if self.apart:
+            found.append(other_data(self.result.data, self.result.digest, self.apart))
         if any(each.few for each in self.differences):
             found.append(
                 f"the sequences are worth fewer than {FEW_DOCUMENTS} documents of one size: no difference is called "
@@ -164,6 +168,7 @@ class Comparison(TabularResult):
                 {"hypothesis": name, "part": part, **asdict(standing)}
                 for (name, part), standing in self.chances.items()
             ],
+            **({"other_data": list(self.apart)} if self.apart else {}),
             "correction": {
                 "method": "Holm 1979",
                 "differences": len(self.tested),
@@ -201,10 +206,12 @@ def compare(
     against: str | None = None,
     parts: Sequence[str] | None = None,
     graphs: Mapping[str, Node] | None = None,
+    apart: Sequence[str] = (),
 ) -> Comparison:
     """Compare hypotheses of a study: each with the one before it, or all with the one that `against` names.
 
-    With the `graphs` of the experiments, by hypothesis/part, what changed is said in paths too.
+    With the `graphs` of the experiments, by hypothesis/part, what changed is said in paths too; with the digests of
+    data that lie `apart` under the same name, that their numbers don't compare.
     Raises ScrubError for a name or a part that isn't there, or if there are fewer than two hypotheses.
     """
     result = stored.result
@@ -223,7 +230,17 @@ def compare(
     changed = changes(stored, list(dict.fromkeys(pair for pair, _ in pairs)), graphs or {}, shown)
     chances = {(name, part): chance(stored, name, part) for name, part in result.rows if name in names}
     among = {row: standing for row, standing in chances.items() if standing is not None}
-    return Comparison(result, stored.heading, stored.pairings, names, shown, against, differences, changed, among)
+    heading, pairings = stored.heading, stored.pairings
+    return Comparison(result, heading, pairings, names, shown, against, differences, changed, among, apart)
+
+
+def other_data(data: str, digest: str, others: Sequence[str]) -> str:
+    """Say that one name of data stands for several: other tokens, or other scored positions."""
+    short = ", ".join(each[:DIGEST_DIGITS] for each in others)
+    return (
+        f"these numbers are on {one_line(data)} ({digest[:DIGEST_DIGITS]}); there are results on other tokens or "
+        f"scored positions by that name too ({short}), and numbers don't compare across"
+    )
 
 
 def check_several(names: Sequence[str]) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scrub.store.comparisons.comparison import FORMAT, chance, resampled_difference
+from scrub.paths.hashes import hash_of
+from scrub.store.comparisons.comparison import FORMAT, chance, other_data, resampled_difference
 from scrub.store.results.read import HypothesisRecord, StudyResults
 from scrub.study.claims import front
 from scrub.study.hypothesis import ALL
@@ -24,6 +25,7 @@ from scrub.text.looks import TabularResult
 from scrub.text.numbers import Interval
 
 VERSION = "@"  # between the name of a hypothesis that changed since, and the hash of what it was
+_SAID = ("model", "data", "sequences", "context")  # what people tell boards apart by
 _HASHES = ("weights_hash", "tokens_hash", "selection_hash")
 _SAME = ("model", "data", *_HASHES, "sequences", "context", "dtype", "scrub_version")  # where numbers compare
 
@@ -75,6 +77,11 @@ class Board:
     metric: str = LOSS.name
 
     @property
+    def digest(self) -> str:
+        """The hash of the tokens and the scored positions."""
+        return hash_of([self.about["tokens_hash"], self.about["selection_hash"]], {})
+
+    @property
     def basis(self) -> str:
         """The basis of the numbers beside what the heading says, and when the last of them was computed."""
         hashes = [f"{key.removesuffix('_hash')} {self.about[key][:8]}" for key in _HASHES if self.about[key]]
@@ -116,6 +123,15 @@ class Leaderboard(TabularResult):
     part: str
     boards: tuple[Board, ...]
 
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know of the boards beside each other: which are on other data under the same name."""
+        digests: dict[tuple[str, ...], dict[str, None]] = {}
+        for board in self.boards:
+            digests.setdefault(tuple(board.about[name] for name in _SAID), {})[board.digest] = None
+        several = ((data, list(each)) for (_, data, *_), each in digests.items() if len(each) > 1)
+        return [other_data(data, first, others) for data, (first, *others) in several]
+
     def frame(self) -> pd.DataFrame:
         """A line for each hypothesis of each board, numbered from 0."""
         frames = [board.frame().assign(board=at) for at, board in enumerate(self.boards)]
@@ -125,7 +141,7 @@ class Leaderboard(TabularResult):
     def to_dict(self) -> dict[str, Any]:
         """Give what --json writes: losses and KL in nats a token, the rest in percent."""
         boards = [{"about": dict(board.about), "rows": plain(board.frame())} for board in self.boards]
-        return {"format": FORMAT, "study": self.study, "part": self.part, "boards": boards}
+        return {"format": FORMAT, "study": self.study, "part": self.part, "boards": boards, "notes": self.notes}
 
     def to_json(self) -> str:
         """Write what --json writes."""

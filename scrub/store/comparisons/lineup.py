@@ -17,6 +17,7 @@ from scrub.store.comparisons.comparison import Comparison, check_several, compar
 from scrub.store.comparisons.moved import Moved, moved
 from scrub.store.results.folder import MARK, Results
 from scrub.store.results.read import StudyResults, known
+from scrub.store.results.schema import Setting
 from scrub.store.sweeps.grid import Grid
 from scrub.store.sweeps.sweep import sweep
 from scrub.study.experiments import experiments
@@ -103,10 +104,12 @@ class Lineup:
     names: Sequence[str]
     leads: bool
     graphs: Mapping[str, Node] = field(default_factory=dict)
+    apart: Sequence[str] = ()  # digests of other data that the folder holds results on, under the same name
 
     def compare(self, parts: Sequence[str] | None = None) -> Comparison:
         """Compare the hypotheses. Raises ScrubError if that can't be done."""
-        return compare(self.results, list(self.names), self.names[0] if self.leads else None, parts, self.graphs)
+        against = self.names[0] if self.leads else None
+        return compare(self.results, list(self.names), against, parts, self.graphs, self.apart)
 
     def moved(self, comparison: Comparison, top: int) -> list[Moved]:
         """Find where the loss moved in each pair: in all parts together, or in the last that both have."""
@@ -123,12 +126,22 @@ def stored_lineup(
 
     Raises ScrubError if it holds no such results.
     """
-    everything = known(Results(folder), every=True)
+    results = Results(folder)
+    everything = known(results, every=True)
     fitting = [e for e in everything if all(e.about.get(name) == str(value) for name, value in about.items())]
     if everything and not fitting:
         said = ", ".join(f"{name} {one_line(value)}" for name, value in about.items())
         raise ScrubError(f"{folder} holds nothing of {said}: leave --stored out to run what is missing")
-    return Lineup(*stored_with(fitting, names, study), leads)
+    stored, plain = stored_with(fitting, names, study)
+    return Lineup(stored, plain, leads, apart=_apart(results, stored))
+
+
+def _apart(results: Results, stored: StudyResults) -> list[str]:
+    """List the digests of results that nothing tells apart from some but their tokens or scored positions."""
+    settings = [Setting(**each["setting"]) for each in results.studies()]
+    said = ("study", "model", "data", "sequences", "context", "dtype")
+    same = {each.digest for each in settings if all(stored.about[name] == str(getattr(each, name)) for name in said)}
+    return sorted(same - {stored.result.digest})
 
 
 def swept_lineup(
@@ -151,7 +164,8 @@ def swept_lineup(
     check_several(plain)
     if leads:
         plain.sort(key=lambda name: _stem(name) != Path(paths[0]).stem)
-    return Lineup(sweep(grid, folder, workers, ray).only(), plain, leads, graphs)
+    swept = sweep(grid, folder, workers, ray)
+    return Lineup(swept.only(), plain, leads, graphs, _apart(swept.results, swept.only()))
 
 
 def _once(paths: list[str]) -> list[str]:

@@ -122,6 +122,8 @@ def read_study(results: Results, cells: Mapping[str, Cell], pairings: Sequence[P
         context=None if n_ctx == setting.context else setting.context,
         **(about[-1].get("metric", {}) if about else {}),
         computed=Computed(_batch(rows.values()), setting.dtype),
+        **_examples_said(about[-1].get("examples", {}) if about else {}),
+        digest=setting.digest,
         published={Name(name, part): p for name, each in described.items() for part, p in each.published.items()},
         claims={Name(name, part): c for name, each in described.items() for part, c in each.claims.items()},
     )
@@ -277,6 +279,11 @@ def _examples(results: Results, setting: Setting) -> tuple[Examples, dict[int, s
     tokens = np.array(table["tokens"].to_pylist(), dtype=np.int64)
     texts = dict(zip(tokens.ravel().tolist(), (t for row in table["texts"].to_pylist() for t in row), strict=True))
     return Examples(tokens, np.array(table["selected"].to_pylist(), dtype=bool), name=setting.data), texts
+
+
+def _examples_said(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Read what a folder keeps of how the data were read; folders of before keep nothing."""
+    return {"begin": str(said.get("begin", "")), "notes": tuple(map(str, said.get("notes", ())))}
 
 
 def _token_losses(

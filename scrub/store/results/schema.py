@@ -39,6 +39,11 @@ class Setting:
     scrub_version: str
 
     @property
+    def digest(self) -> str:
+        """The hash of the tokens and the scored positions, as examples have it."""
+        return hash_of([self.tokens_hash, self.selection_hash], {})
+
+    @property
     def inputs(self) -> str:
         """The name of its reference sequences, in inputs/."""
         return f"{self.tokens_hash}-{self.selection_hash}"

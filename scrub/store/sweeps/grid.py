@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from uuid import uuid4
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from scrub.data.for_model import examples_of, says_positions
 from scrub.models.model import Model, Spec, is_pair, load_graph, load_model
@@ -21,7 +21,7 @@ from scrub.study.metric import Metric
 from scrub.study.null import random_hypotheses
 from scrub.study.parameters import unknown_parameter
 from scrub.study.run import Trial, prepare_study
-from scrub.study.settings import Settings
+from scrub.study.settings import Settings, given_bos
 from scrub.study.study import Study, load_study
 from scrub.text.errors import ScrubError
 from scrub.text.files import first_sentence, shown
@@ -55,6 +55,11 @@ def _has_truth(value: Any) -> bool:
     return isinstance(value, bool) or any(_has_truth(each) for each in inside if not isinstance(each, Mapping))
 
 
+def _yes_or_no(value: Any) -> Any:
+    """Read an answer that is written as on the command line."""
+    return given_bos(value) if isinstance(value, str) else value
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Group = tuple[Study, tuple[Hypothesis, ...]]
 
@@ -86,14 +91,15 @@ class Grid(BaseModel):
     context: int | None = None
     split: str | None = None
     column: str | None = None
+    bos: Annotated[bool | None, BeforeValidator(_yes_or_no)] = None
     batch: int | None = None
     device: str = "auto"
     dtype: str = "float32"
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_values(cls, value: Any) -> Any:
-        if _has_truth(value):
+    def _no_truth_values(cls, value: Any, field: ValidationInfo) -> Any:
+        if field.field_name != "bos" and _has_truth(value):
             raise ValueError("a truth value is no number and no text (YAML's yes, no, on and off are, in quotes)")
         return value
 
@@ -132,7 +138,7 @@ class Grid(BaseModel):
         for model, data in product(models or (None,), self.data or (None,)):
             shared: dict[tuple[str | Model, tuple[object, ...]], list[Group]] = {}
             for study, hypotheses in own:
-                reads = (study.model, study.data, study.positions, study.context, study.metric)
+                reads = (study.model, study.data, study.positions, study.context, study.bos, study.metric)
                 shared.setdefault((model or study.model, reads), []).append((study, hypotheses))
             for (its_model, _), groups in shared.items():
                 everything, notes = self._with_null(groups, its_model)

@@ -87,7 +87,7 @@ def test_the_command_writes_what_it_prints(capsys: pytest.CaptureFixture[str], t
         "5",
         "--pairs",
     ]
-    assert _status([*words, "--bos", "--json", str(file)]) == 0
+    assert _status([*words, "--bos", "yes", "--json", str(file)]) == 0
     said = capsys.readouterr().out
     found = json.loads(file.read_text(encoding="utf-8"))
     assert {key: found[key] for key in ("format", "model", "kind", "seed", "pairs")} == {
@@ -111,7 +111,7 @@ def test_the_command_writes_what_it_prints(capsys: pytest.CaptureFixture[str], t
 
 
 def test_the_command_takes_a_typed_prompt(capsys: pytest.CaptureFixture[str]) -> None:
-    assert _status(["prompts", "gpt2-mini", "--no-bos", "--text", "J A M P R X J A M P R"]) == 0
+    assert _status(["prompts", "gpt2-mini", "--bos", "no", "--text", "J A M P R X J A M P R"]) == 0
     row = capsys.readouterr().out.splitlines()[4].split()
     assert row[:-1] == ["J", "A", "M", "P", "R«·X»", "J", "A", "M", "P«·R»", "4", "5", "10", "«·X»"]
     assert 0 < float(row[-1]) < 1

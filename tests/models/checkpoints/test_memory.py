@@ -107,7 +107,10 @@ def words(count: int) -> Tokenizer:
 def test_tokenizers() -> None:
     theirs, tokenizer = gpt2(), words(17)
     assert load_model(theirs).tokenizer is None
-    assert load_model(theirs, tokenizer=tokenizer).tokenizer is tokenizer
+    own = load_model(theirs, tokenizer=tokenizer).tokenizer
+    assert own is not None
+    assert own is not tokenizer
+    assert own.to_str() == tokenizer.to_str()
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
     found = load_model(theirs, tokenizer=fast).tokenizer
     assert found is not None

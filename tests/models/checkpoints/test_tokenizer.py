@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from tokenizers import ByteLevelBPETokenizer, Tokenizer
 from wording import tells
 
 from scrub.models.checkpoints import wanted_files
-from scrub.models.model import load_model, save_model
+from scrub.models.model import load_model, make_model, save_model
 
 if TYPE_CHECKING:
     from transformers import GPT2Tokenizer
@@ -130,3 +131,100 @@ def test_it_is_brought_where_there_is_nothing_better() -> None:
     assert wanted_files(theirs) == sorted(theirs)
     assert wanted_files([*theirs, "tokenizer.json"]) == ["config.json", "model.safetensors", "tokenizer.json"]
     assert wanted_files(theirs[:3]) == ["config.json", "model.safetensors"]
+    beside = ["added_tokens.json", "special_tokens_map.json", "tokenizer_config.json"]
+    assert wanted_files([*theirs, *beside]) == sorted([*theirs, *beside])
+
+
+USER, BOT, KEPT = "<|user|>", "<|bot|>", "kept words"
+SAID = {
+    "added_tokens.json": {USER: SIZE, BOT: SIZE + 1, KEPT: SIZE + 2},
+    "special_tokens_map.json": {
+        "bos_token": END,
+        "pad_token": {"content": BOT, "lstrip": False},
+        "additional_special_tokens": [USER],
+    },
+    "tokenizer_config.json": {"tokenizer_class": "GPT2Tokenizer"},
+}
+
+
+def with_beside(folder: Path, said: dict[str, object]) -> Path:
+    """The folder with an embedding of three tokens more, and files beside its vocabulary."""
+    gpt2(vocab_size=SIZE + 3).save_pretrained(folder)
+    for name, content in said.items():
+        (folder / name).write_text(json.dumps(content))
+    return folder
+
+
+def decoder(**flags: bool) -> dict[str, object]:
+    tokens = {str(SIZE + at): {"content": text, **flags} for at, text in enumerate((USER, BOT, KEPT))}
+    return {"tokenizer_config.json": {"tokenizer_class": "GPT2Tokenizer", "added_tokens_decoder": tokens}}
+
+
+@pytest.mark.parametrize("said", [SAID, decoder(special=True), decoder(special=True, lstrip=True, rstrip=True)])
+def test_tokens_that_stand_beside_are_those_of_transformers(folder: Path, said: dict[str, object]) -> None:
+    from transformers import AutoTokenizer
+
+    ours, theirs = tokenizer_of(with_beside(folder, said)), AutoTokenizer.from_pretrained(folder)
+    for text in (f"{USER} the cat{BOT}{END}", f" {USER}{USER} {BOT} sat ", "the hat"):
+        ids = ours.encode(text, add_special_tokens=False).ids
+        assert ids == theirs(text, add_special_tokens=False)["input_ids"]
+    assert ours.token_to_id(BOT) == SIZE + 1
+    assert len(ours.encode(KEPT).ids) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"added_tokens.json": {USER: SIZE + 1, BOT: SIZE, KEPT: SIZE + 9}}, f"'{KEPT}' would be the token {SIZE + 2}"),
+        ({"added_tokens.json": {USER: "3"}}, f"added_tokens.json says no id of '{USER}'"),
+        ({"added_tokens.json": [USER]}, "added_tokens.json is no file of a tokenizer"),
+    ],
+)
+def test_tokens_beside_that_do_not_fit(folder: Path, said: dict[str, object], message: str) -> None:
+    assert message in refusal(with_beside(folder, said))
+
+
+LONG = " ".join(TEXTS[0] for _ in range(9))
+
+
+def padding(found: Tokenizer) -> None:
+    found.enable_padding(pad_id=0, pad_token=END, length=500)
+
+
+def truncation(found: Tokenizer) -> None:
+    found.enable_truncation(3)
+
+
+def both_of_them(found: Tokenizer) -> None:
+    padding(found)
+    truncation(found)
+
+
+@pytest.mark.parametrize("switch", [padding, truncation, both_of_them])
+@pytest.mark.parametrize("when", ["in the file", "before it is given", "after it was given"])
+def test_neither_pads_nor_truncation_reach_a_model(
+    folder: Path, tmp_path: Path, switch: Callable[[Tokenizer], None], when: str
+) -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    loaded = load_model(folder)
+    own = Tokenizer.from_str(tokenizer_of(folder).to_str())
+    right = own.encode(LONG).ids
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=own)
+    if when != "after it was given":
+        switch(own)
+        switch(wrapped.backend_tokenizer)
+    own.save(str(tmp_path / "m" / "tokenizer.json"))
+    models = [
+        load_model(folder),
+        load_model(loaded, tokenizer=own),
+        load_model(loaded, tokenizer=wrapped),
+        make_model("mine", loaded.config, loaded.params, own),
+    ]
+    switch(own)
+    switch(wrapped.backend_tokenizer)
+    for model in models:
+        assert model.tokenizer is not None
+        first, _ = model.tokenizer.encode_batch([LONG, "the"])
+        assert first.ids == right
+    assert own.encode(LONG).ids != right, "what the user switched on stays on"

@@ -86,6 +86,9 @@ def test_numbers_that_do_not_compare_stand_apart(other: dict[str, Any]) -> None:
     first, second = ((board.heading, board.basis) for board in found.boards)
     assert first != second
     assert all(place.behind is None for place in found.boards[1].places)
+    other_data = {"tokens_hash", "selection_hash"} & {name for name, of in other.get("about", {}).items() if of == "b"}
+    assert len(found.notes) == len(other_data), "which no heading tells apart"
+    assert all(board.digest[:8] in note for board in found.boards for note in found.notes)
     # and of another study they aren't there at all
     assert names(leaderboard([study({"x/all": 0.99}, study="other"), study()], "s"))[0][0] != "x"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from project import NOTED
 from rich.console import Console
 from sweeping import rows
 
@@ -21,6 +22,9 @@ from scrub.store.sweeps.workers import WorkersLost, local_workers
 from scrub.text.errors import ScrubError
 
 FAST = ["--sequences", "37", "--dtype", "float64", "--workers", "1"]
+
+
+NOTED_OF = NOTED.replace("note: ", "note: {} on tiny: ").strip()
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, list[str]]:
@@ -95,7 +99,7 @@ def test_a_file_and_options_that_win_over_it(sweeping: Path, capsys: pytest.Capt
         'studies: hypotheses/one/window.py\nmodels: [standard]\nseeds: ["7"]\ndraws: 2\nparameters: {positions: 3}\n'
     )
     status, out, err = said(capsys, "--grid", "grid.yaml", "--seed", "0,1", "--model", "tiny", *FAST)
-    assert (status, err) == (0, [])
+    assert (status, err) == (0, [NOTED_OF.format("one")])
     table = rows(sweeping / "results")
     assert {name: set(table[name]) for name in ("model", "seed", "draw")} == {
         "model": {"tiny"},
@@ -111,7 +115,12 @@ def test_a_file_and_options_that_win_over_it(sweeping: Path, capsys: pytest.Capt
 def test_failures_are_told_and_the_status_says_so(sweeping: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = said(capsys, "one", "two", "--model", "no\x1b[31mwhere,tiny", *FAST)
     assert status == 3
-    assert [line.partition(" on ")[0] for line in err] == ["failed: one/*", "failed: two/*"]
+    notes = [NOTED_OF.format(study) for study in ("one", "two")]
+    assert [line if line in notes else line.partition(" on ")[0] for line in err] == [
+        *notes,
+        "failed: one/*",
+        "failed: two/*",
+    ]
     assert not any("\x1b" in line for line in err)
     assert out.count("percent recovered") == 2
     assert len(list((sweeping / "results/failures").iterdir())) == 2

@@ -57,13 +57,19 @@ class Fields(BaseModel):
     n_positions: int = Field(ge=1)
     n_inner: int | None = Field(default=None, ge=1)
     vocab_size: int = Field(ge=1)
-    bos_token_id: int = 50256
+    bos_token_id: int | None = 50256
     activation_function: Literal["gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu", "relu"] = "gelu_new"
     layer_norm_epsilon: float = Field(gt=0)
     tie_word_embeddings: bool = True
     scale_attn_weights: bool = True
     scale_attn_by_inverse_layer_idx: bool = False
     add_cross_attention: Literal[False] = False
+
+    @property
+    def begin(self) -> int | None:
+        """The begin token; transformers' default stands in configs of smaller vocabularies, and means none there."""
+        given = self.bos_token_id
+        return given if given is not None and 0 <= given < self.vocab_size else None
 
     def scale(self, layer: int) -> float:
         """Compute what a layer's scores are multiplied by, besides 1 / sqrt(d_head)."""
@@ -155,7 +161,7 @@ def _shape(said: Fields) -> dict[str, object]:
     return {
         "n_ctx": said.n_positions,
         "vocab_size": said.vocab_size,
-        "bos_token_id": said.bos_token_id,
+        "bos_token_id": said.begin,
         "n_layers": said.n_layer,
         "n_heads": said.n_head,
         "d_model": said.n_embd,
@@ -167,7 +173,7 @@ def _shape(said: Fields) -> dict[str, object]:
     }
 
 
-def _implied(bos_token_id: int) -> dict[str, object]:
+def _implied(bos_token_id: int | None) -> dict[str, object]:
     """Say what is said of every model that is saved, unless it was loaded with something else.
 
     Whatever type the tensors are stored in, transformers computes in float32.
@@ -185,7 +191,7 @@ def _implied(bos_token_id: int) -> dict[str, object]:
 
 def _for_people(fields: Mapping[str, object], said: Fields) -> dict[str, object]:
     """Take the fields that are kept as they are: roles, what people add, and what transformers adds by itself."""
-    implied = _implied(said.bos_token_id)
+    implied = _implied(said.begin)
     rest = without_fields(fields, [*Fields.model_fields, "dtype", "torch_dtype"])
     return {name: value for name, value in rest.items() if name not in implied or implied[name] != value}
 
