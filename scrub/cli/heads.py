@@ -111,8 +111,8 @@ def heads(
     _print_study(out, study)
     found: list[HeadScore] = []
     if wanted and text is not None:
-        found = read_scores(study, text.tokens, lag, settings)
-        found += causal_scores(study.model, text.tokens, how, settings=settings) if effects else []
+        found = read_scores(study, text, lag, settings)
+        found += causal_scores(study.model, text, how, settings=settings) if effects else []
     if printed and text is not None:
         _print_scores(out, found, _on(text))
     write_outputs({json: lambda _: json_text(_content(study, found, settings.seed))})
@@ -165,7 +165,7 @@ def _write_roles(out: Console, loaded: Model, model: str, text: Examples) -> Non
     """Measure the roles of a model's heads, and write them into its config.json."""
     from scrub.measure.heads.roles import measure, write_roles
 
-    measured = measure(loaded, text.tokens, len(text.tokens))
+    measured = measure(loaded, text, len(text))
     if not measured.roles():
         raise ScrubError(
             f"no head of {loaded.name} shows a role on {text.name}, so none is written: 'scrub roles {model}' tells "

@@ -69,7 +69,7 @@ def mechanism(
     text = examples_for(loaded, data, settings.sequences, context=settings.context, bos=settings.bos)
     selected = scored_at(positions, text, DEFAULT)
     found = [
-        measure(loaded, text.tokens, selected, each, slots=tested, depth=depth, masks=under, settings=settings)
+        measure(loaded, text, selected, each, slots=tested, depth=depth, masks=under, settings=settings)
         for each in heads
     ]
     about = {"format": 1, "model": loaded.name, "data": text.name, "scored": positions, "seed": settings.seed}

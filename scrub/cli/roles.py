@@ -33,7 +33,7 @@ def roles(
     loaded = load_model(model)
     text = examples_for(loaded, data, sequences, context=min(context, loaded.n_ctx))
     positions = text.tokens.shape[1] - 1
-    measured = measure(loaded, text.tokens, sequences)
+    measured = measure(loaded, text, sequences)
     warn(text.notes, "note")
     out = console()
     measured_on = f"{text.name}: {sequences} sequences of {positions} positions"

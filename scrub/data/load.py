@@ -142,7 +142,7 @@ def load_examples(
             f"the data {one_line(spec)!r} hold {len(found)} different sequences of {length} tokens, "
             f"but {'at least 2' if fewer else count or 'at least 1'} were asked for: ask for fewer, or give more data"
         )
-    found = found.some(range(len(found))[:count])
+    found = found if count is None else found.spread(count)
     examples = replace(
         Examples.of(found.tokens, mask),
         name=str(spec),

@@ -7,6 +7,7 @@ and of what is left out.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -72,6 +73,20 @@ class Sequences:
         """Choose some of them, by their numbers."""
         at = np.array(members, dtype=np.int64)
         return replace(self, tokens=self.tokens[at], documents=self.documents[at], within=self.within[at])
+
+    def spread(self, count: int) -> Sequences:
+        """Choose the first `count` of them of as many documents as can be: as few of each as give so many.
+
+        Sequences of one document are alike, so a number of more documents is surer. All of them, if there are no more.
+        """
+        before: Counter[int] = Counter()  # sequences of each document so far
+        ranks = np.zeros(len(self), dtype=np.int64)
+        for at, document in enumerate(self.documents.tolist()):
+            ranks[at] = before[document]
+            before[document] += 1
+        given = np.bincount(ranks).cumsum()  # by at most so many of each document, and one more
+        most = int(np.searchsorted(given, count)) if count <= len(self) else len(self)
+        return self.some(np.flatnonzero(ranks <= most)[:count].tolist())
 
     def distinct(self) -> Sequences:
         """Leave out exact repetitions; the rest stand in the order of :func:`order_of_content`."""

@@ -16,7 +16,7 @@ from scrub.study.experiments import ALL_SCRUBBED, BASELINE, UNSCRUBBED, Name
 from scrub.study.gates import Gates
 from scrub.study.metric import LOSS
 from scrub.study.settings import AS_USUAL, Computed
-from scrub.study.statistics import Bootstrap, recovered
+from scrub.study.statistics import FEW_DOCUMENTS, Bootstrap, recovered
 from scrub.text.errors import GateError, ScrubError
 from scrub.text.frames import interval_columns, json_text, plain
 from scrub.text.looks import TabularResult, look
@@ -29,7 +29,6 @@ BIGRAM = Name("bigram")
 FORMAT = 1
 NOTHING_NATS = 1e-6  # a token: a baseline that changes the loss by no more leaves nothing to recover
 DIGEST_DIGITS = 8  # of the data's hash that are shown
-FEW_SEQUENCES = 20  # with selected positions: of fewer, intervals are too narrow
 
 
 @dataclass(frozen=True)
@@ -82,11 +81,12 @@ class Result(TabularResult):
     digest: str = ""  # the hash of the tokens and the scored positions
     begin: str = ""  # what each sequence begins with, in words, where that was chosen here
     notes: tuple[str, ...] = ()  # what was joined, cut, left out and guessed of the data
+    documents: Int[np.ndarray, " sequence"] | None = None  # that each sequence is of; by default one of its own
 
     @cached_property
     def bootstrap(self) -> Bootstrap:
         """The resamples that all of its intervals are of."""
-        return Bootstrap(self.positions, self.seed)
+        return Bootstrap(self.positions, self.seed, self.documents)
 
     @cached_property
     def _means(self) -> dict[tuple[str, str], Float[np.ndarray, " resample"]]:
@@ -141,7 +141,7 @@ class Result(TabularResult):
         scored = int(self.positions.sum()) // self.draws
         digest = f" ({self.digest[:DIGEST_DIGITS]})" if self.digest else ""
         begin = f" {self.begin}" if self.begin else ""
-        sequences = f"{len(self.positions)} sequences{length}{begin}{self.computed}"
+        sequences = f"{len(self.positions)} sequences{length}{begin}{self.bootstrap.of}{self.computed}"
         return f"{self.study} on {self.model}, {self.data}{digest}: {sequences}, {scored:,} selected positions"
 
     @property
@@ -157,7 +157,7 @@ class Result(TabularResult):
     @property
     def warnings(self) -> list[str]:
         """The gates' warnings, and those of a scale that is itself uncertain."""
-        gap, scored = self.gap, int(np.count_nonzero(self.positions))
+        gap = self.gap
         warnings = list(self.gates.warnings)
         if gap.low <= 0 and (self.metric == LOSS.name or gap.high >= 0):  # others may be better where they are higher
             apart = PLAIN.number(gap.estimate, 2, unit=self.unit, kind="g")
@@ -166,8 +166,11 @@ class Result(TabularResult):
                 "is not clearly apart from 0, so percentages of it are not to be trusted; take more sequences or "
                 "other positions"
             )
-        if scored < FEW_SEQUENCES:
-            warnings.append(f"only {scored} sequences have selected positions: intervals are too narrow; take more")
+        if self.bootstrap.worth < FEW_DOCUMENTS:
+            warnings.append(
+                f"the selected positions are of {self.bootstrap.documents} documents, worth {self.bootstrap.worth:.1f} "
+                f"of one size: of fewer than {FEW_DOCUMENTS} no interval is known to hold, so take data of more"
+            )
         return warnings
 
     def checked(self) -> Result:
@@ -239,6 +242,8 @@ class Result(TabularResult):
             "sequences": len(self.positions),
             **({"context": self.context} if self.context is not None else {}),
             **self.computed.fields,
+            "documents": self.bootstrap.documents,
+            "worth": round(self.bootstrap.worth, 1),
             "positions": int(self.positions.sum()) // self.draws,
             "draws": self.draws,
             "seed": self.seed,

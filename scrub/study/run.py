@@ -141,6 +141,7 @@ class Trial:
             computed=found.computed,
             claims={e.name: e.claim for e in self.experiments if e.hypothesis},
             digest=self.examples.digest,
+            documents=self.examples.documents,
             begin=self.examples.begin,
             notes=self.examples.notes,
         )

@@ -54,6 +54,13 @@ class Bootstrap:
         squares = float((self.positions**2).sum())
         return float(self.positions.sum()) ** 2 / squares if squares else 0.0
 
+    @property
+    def of(self) -> str:
+        """Say of how many documents the sequences are, if of fewer than there are sequences: ` of 88 documents`."""
+        if len(self.positions) == len(self._order):
+            return ""
+        return f" of {self.documents} documents (worth {self.worth:.0f})"
+
     def means(self, sums: Float[np.ndarray, "kind sequence"]) -> Float[np.ndarray, "kind one_plus_resample"]:
         """Average over positions what was summed over each sequence's: the estimate, then the resamples."""
         stacked = np.vstack([self._by_document(sums), self.positions[None]])

@@ -36,9 +36,10 @@ class Definition:
         sums: Float[np.ndarray, "sequence layer head"],
         counts: Int[np.ndarray, " sequence"],
         seed: int = 0,
+        documents: Int[np.ndarray, " sequence"] | None = None,
     ) -> HeadScore:
         """Make a score of what was measured by this definition."""
-        return HeadScore(self.name, self.unit, self.source, on, sums, counts, seed)
+        return HeadScore(self.name, self.unit, self.source, on, sums, counts, seed, documents)
 
 
 LAG = Definition(

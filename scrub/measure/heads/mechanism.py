@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from scrub.data.examples import Examples
+from scrub.data.examples import Examples, Tokens
 from scrub.measure.heads.attention import attention_to_previous
 from scrub.measure.heads.roles import RULES
 from scrub.measure.heads.score import Head, check_head, head_name
@@ -158,7 +158,7 @@ def is_standard(slot: str, path: str, previous: Mapping[str, float]) -> bool:
 
 def mechanism(
     model: Model,
-    tokens: Int[np.ndarray, "sequence position_plus_one"],
+    on: Examples | Tokens,
     selected: Bool[np.ndarray, "sequence position"],
     head: Head,
     *,
@@ -181,17 +181,18 @@ def mechanism(
     slots = [slot for slot in SLOTS if slot in slots]
     paths = SinglePaths(model.graph, head, depth, masks)
     settings = settings or Settings(dtype=str(model.dtype).removeprefix("torch."), device=model.device.type)
-    run = _Run(model, Examples.of(tokens, selected), paths, settings)
+    examples = Examples.of(on, selected)
+    run = _Run(model, examples, paths, settings)
     scores: dict[str, list[PathScore]] = {}
     for slot in slots:
         scores[slot] = run.scores([{slot: path} for path in paths.paths(slot)])
-    previous = _attention_to_previous(model, tokens, scores.get("k", ()))
+    previous = _attention_to_previous(model, examples.tokens, scores.get("k", ()))
     if len(slots) == len(SLOTS):
         scores[" ".join(slots)] = run.scores(list(_together(scores, previous)))
     return Mechanism(
         model=model.name,
         head=head_name(head),
-        sequences=len(tokens),
+        sequences=len(examples),
         positions=int(selected.sum()),
         unscrubbed=run.bootstrap.interval(run.means[UNSCRUBBED]),
         gaps={tested: run.gap(tested) for tested in scores},
@@ -206,7 +207,7 @@ class _Run:
 
     def __init__(self, model: Model, examples: Examples, paths: SinglePaths, settings: Settings) -> None:
         self._model, self._examples, self._paths, self._settings = model, examples, paths, settings
-        self.bootstrap = Bootstrap(examples.counts, settings.seed)
+        self.bootstrap = Bootstrap(examples.counts, settings.seed, examples.documents)
         self.means: dict[str, Float[np.ndarray, " one_plus_resample"]] = {}
         self.gates: list[Gates] = []
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from scrub.data.examples import Examples
+from scrub.data.examples import Examples, Tokens
 from scrub.data.prompts.prompts import token_text
 from scrub.data.repeated import begun, common_tokens, repeated_tokens
 from scrub.measure.heads.attention import attention_to_previous, measure_losses
@@ -100,16 +100,18 @@ _COLUMNS = [
 ]
 
 
-def measure(model: Model, text: Int[np.ndarray, "sequence position_plus_one"], sequences: int = 64) -> RoleEvidence:
+def measure(model: Model, on: Examples | Tokens, sequences: int = 64) -> RoleEvidence:
     """Measure every head of a model on text, and on repeated random tokens: the text's common ones, and any."""
-    text = text[:sequences]
+    every = Examples.of(on)
+    examples = every.some(np.arange(min(sequences, len(every)))).later()
+    text = examples.tokens
     candidates = {
         "repeated": common_tokens(text, model.bos_token_id, COMMON_TOKENS),
         "uniform": np.setdiff1d(
             np.arange(model.vocab_size), [] if model.bos_token_id is None else [model.bos_token_id]
         ),
     }
-    attention = {"text": measure_targets(model, Examples.of(text))}
+    attention = {"text": measure_targets(model, examples)}
     halves = {}
     for name, tokens in candidates.items():
         drawn = repeated_tokens(tokens, text.shape[1] - 1, model.bos_token_id, sequences, seed=0)
@@ -118,7 +120,7 @@ def measure(model: Model, text: Int[np.ndarray, "sequence position_plus_one"], s
         losses = measure_losses(model, drawn)
         # the first token of either half follows the begin token, or a copy of the last: nothing predicts it
         halves[name] = (_mean(losses[:, begin : half - 1 + begin]), _mean(losses[:, half + begin :]))
-    return RoleEvidence(model, attention, _mean(measure_losses(model, text)), halves)
+    return RoleEvidence(model, attention, _mean(measure_losses(model, text), examples.documents), halves)
 
 
 def measure_targets(model: Model, examples: Examples, seed: int = 0) -> dict[str, HeadScore]:
@@ -139,8 +141,8 @@ def write_roles(model: str, measured: RoleEvidence, measured_on: str) -> Path:
     return path
 
 
-def _mean(values: np.ndarray) -> Interval:
-    bootstrap = Bootstrap(np.full(len(values), values.shape[1]), seed=0)
+def _mean(values: np.ndarray, documents: np.ndarray | None = None) -> Interval:
+    bootstrap = Bootstrap(np.full(len(values), values.shape[1]), 0, documents)
     return bootstrap.interval(bootstrap.means(values.sum(1)[None])[0])
 
 

@@ -34,6 +34,7 @@ class HeadScore:
     sums: Float[np.ndarray, "sequence layer head"]
     counts: Int[np.ndarray, " sequence"]
     seed: int = 0
+    documents: Int[np.ndarray, " sequence"] | None = None  # that each sequence is of; by default one of its own
 
     @property
     def heads(self) -> list[Head]:
@@ -48,7 +49,7 @@ class HeadScore:
     @cached_property
     def bootstrap(self) -> Bootstrap:
         """The resamples that its intervals are of."""
-        return Bootstrap(self.counts, self.seed)
+        return Bootstrap(self.counts, self.seed, self.documents)
 
     @cached_property
     def resampled(self) -> Float[np.ndarray, "layer head one_plus_resample"]:

@@ -56,7 +56,9 @@ def score_heads(
                 counts[name].append(counted)
             bar.advance(task, len(real))
     return {
-        of.name: of.score(examples.kind, np.concatenate(sums[of.name]), np.concatenate(counts[of.name]), seed)
+        of.name: of.score(
+            examples.kind, np.concatenate(sums[of.name]), np.concatenate(counts[of.name]), seed, examples.documents
+        )
         for of in asked
     }
 

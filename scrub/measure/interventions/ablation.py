@@ -97,7 +97,8 @@ class Ablation(TabularResult):
             )
         sums = self.effects.sums(change)[[self.names.index(name) for name in names]]
         shaped = sums.T.reshape(-1, len(layers), len(names) // len(layers))
-        score = definition(kind).score(self.effects.examples.kind, shaped, self.effects.counts, self.effects.seed)
+        of = self.effects
+        score = definition(kind).score(of.examples.kind, shaped, of.counts, of.seed, of.examples.documents)
         return replace(score, name=f"{kind} ({self.how})")
 
     def frame(self) -> pd.DataFrame:

@@ -49,7 +49,7 @@ class Effects:
     @cached_property
     def bootstrap(self) -> Bootstrap:
         """The resamples that intervals are of."""
-        return Bootstrap(self.counts, self.seed)
+        return Bootstrap(self.counts, self.seed, self.examples.documents)
 
     @property
     def probability(self) -> Float[np.ndarray, "experiment scored"]:

@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from scrub.data.examples import TEXT, Examples, Tokens
 from scrub.data.repeated import common_tokens, repeated_tokens
 from scrub.measure.heads.definitions import ABLATIONS, CONTEXT, definition
@@ -37,7 +35,7 @@ NEAR_POSITIONS = 32  # of real context, at least
 
 def context_sensitivity(
     model: Model,
-    text: Tokens,
+    text: Examples | Tokens,
     near: int = NEAR_POSITIONS,
     settings: Settings | None = None,
 ) -> HeadScore:
@@ -47,29 +45,29 @@ def context_sensitivity(
     reads; positions from `near` behind the cut on are scored.
     Raises ScrubError for sequences that are too short or fewer than two, GateError if a gate fails.
     """
-    asked = settings or Settings()
-    positions = text.shape[1] - 1
+    asked, on = settings or Settings(), Examples.of(text)
+    positions = on.context
     cut = positions // 2
     if near < 0 or cut + near >= positions:
         raise ScrubError(
             f"sequences of {positions} positions, cut in the middle, have none with {near} real tokens before it "
             "behind the cut: take longer sequences, or fewer near tokens"
         )
-    if len(text) < 2:
+    if len(on) < 2:
         raise ScrubError("one sequence has no other to take its far context from: give at least two")
-    scored = np.repeat((np.arange(positions) >= cut + near)[None], len(text), axis=0)
-    other, first = text.copy(), int((text[:, 0] == model.bos_token_id).all())
-    other[:, first:cut] = text[pair(len(text), asked.seed, 0)][:, first:cut]
+    tokens, examples = on.tokens, on.later(cut + near)
+    other, first = tokens.copy(), int((tokens[:, 0] == model.bos_token_id).all())
+    other[:, first:cut] = tokens[pair(len(on), asked.seed, 0)][:, first:cut]
     interventions = [feed(name, read_sites(name, model.graph, model.roles), Y) for name in heads(model.graph)]
-    examples = Examples(text, scored)
     effects = measure_effects(model, interventions, examples, other=other, settings=asked)
     rise = effects.sums(effects.above_unchanged(effects.values[LOSS.name])[1:])
     layers = len(attention_heads(model.graph))
-    return definition(CONTEXT).score(TEXT, rise.T.reshape(len(text), layers, -1), effects.counts, asked.seed)
+    shaped = rise.T.reshape(len(on), layers, -1)
+    return definition(CONTEXT).score(TEXT, shaped, effects.counts, asked.seed, on.documents)
 
 
 def read_scores(
-    study: HeadStudy, text: Tokens, lags: Sequence[int] = (), settings: Settings | None = None
+    study: HeadStudy, text: Examples | Tokens, lags: Sequence[int] = (), settings: Settings | None = None
 ) -> list[HeadScore]:
     """Read all scores from the unchanged model, beside those of the study's ablation.
 
@@ -77,12 +75,12 @@ def read_scores(
     besides. Raises ScrubError for sequences that the model can't read, or a lag that none of them reaches.
     """
     asked = settings or Settings()
-    model, positions = study.model, text.shape[1] - 1
-    candidates = common_tokens(text, model.bos_token_id, COMMON_TOKENS)
-    repeated = repeated_tokens(candidates, positions, model.bos_token_id, len(text), asked.seed)
+    model, on = study.model, Examples.of(text)
+    candidates = common_tokens(on.tokens, model.bos_token_id, COMMON_TOKENS)
+    repeated = repeated_tokens(candidates, on.context, model.bos_token_id, len(on), asked.seed)
     of_prompts = _read(model, study.many.prompts, [], asked)
     scores = [*(replace(score, on=study.many.on) for score in of_prompts), *study.many.causal]
-    for examples in (Examples.of_repeated(repeated), Examples.of(text)):
+    for examples in (Examples.of_repeated(repeated), on.later()):
         scores += _read(model, examples, lags, asked)
     return scores
 
@@ -94,18 +92,22 @@ def check_lags(lags: Sequence[int], positions: int) -> None:
 
 
 def causal_scores(
-    model: Model, text: Tokens, how: str = "zero", near: int = NEAR_POSITIONS, settings: Settings | None = None
+    model: Model,
+    text: Examples | Tokens,
+    how: str = "zero",
+    near: int = NEAR_POSITIONS,
+    settings: Settings | None = None,
 ) -> list[HeadScore]:
     """Ablate each head on text, and measure how much its far context is worth there.
 
     Raises ScrubError for what doesn't fit (see :func:`context_sensitivity`), and GateError if a gate fails.
     """
     asked = settings or Settings()
-    model = model.to(asked.torch_dtype, asked.where)
-    ablation = ablate(model, text, "heads", how=how, settings=asked)
+    model, on = model.to(asked.torch_dtype, asked.where), Examples.of(text)
+    ablation = ablate(model, on.later(), "heads", how=how, settings=asked)
     scores = [replace(ablation.head_score(name), name=name) for name in ABLATIONS]
-    near = min(near, (text.shape[1] - 1) // 4)
-    return [*scores, context_sensitivity(model, text, near, settings=asked)]
+    near = min(near, on.context // 4)
+    return [*scores, context_sensitivity(model, on, near, settings=asked)]
 
 
 def _read(model: Model, examples: Examples, lags: Iterable[int], settings: Settings) -> list[HeadScore]:

@@ -106,6 +106,7 @@ def read_study(results: Results, cells: Mapping[str, Cell], pairings: Sequence[P
     loss, change, kl = ({name: each[:, at] for name, each in sums.items()} for at in range(len(ROLES)))
     about = [each for each in results.studies() if Setting(**each["setting"]) == setting]
     described = _described(about, whole)
+    examples, texts = _examples(results, setting)
     n_ctx = about[-1]["n_ctx"] if about else setting.context
     result = Result(
         study=setting.study,
@@ -124,10 +125,10 @@ def read_study(results: Results, cells: Mapping[str, Cell], pairings: Sequence[P
         computed=Computed(_batch(rows.values()), setting.dtype),
         **_examples_said(about[-1].get("examples", {}) if about else {}),
         digest=setting.digest,
+        documents=examples.documents,
         published={Name(name, part): p for name, each in described.items() for part, p in each.published.items()},
         claims={Name(name, part): c for name, each in described.items() for part, c in each.claims.items()},
     )
-    examples, texts = _examples(results, setting)
     losses = _token_losses(results, keys, examples.scored)
     return StudyResults(
         result.checked(), examples, texts, described, losses, tuple(pairings), _basis(setting, rows.values())
@@ -278,7 +279,11 @@ def _examples(results: Results, setting: Setting) -> tuple[Examples, dict[int, s
     table = results.inputs(setting)
     tokens = np.array(table["tokens"].to_pylist(), dtype=np.int64)
     texts = dict(zip(tokens.ravel().tolist(), (t for row in table["texts"].to_pylist() for t in row), strict=True))
-    return Examples(tokens, np.array(table["selected"].to_pylist(), dtype=bool), name=setting.data), texts
+    scored = np.array(table["selected"].to_pylist(), dtype=bool)
+    # folders of before don't say of which documents their sequences are
+    documents = table["document"].to_numpy() if "document" in table.column_names else np.zeros(0)
+    known = documents.astype(np.int64) if np.issubdtype(documents.dtype, np.integer) else np.zeros(0, np.int64)
+    return Examples(tokens, scored, name=setting.data, documents=known), texts
 
 
 def _examples_said(said: Mapping[str, Any]) -> dict[str, Any]:

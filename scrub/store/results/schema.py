@@ -126,6 +126,7 @@ INPUTS = pa.schema(
         ("tokens", pa.list_(pa.int32())),  # context + 1 of them
         ("texts", pa.list_(_TEXT)),  # of each token
         ("selected", pa.list_(pa.bool_())),  # which positions are scored, on the token after them
+        ("document", pa.int32()),  # the one that it is cut from; of folders of before there is none
     ]
 )
 

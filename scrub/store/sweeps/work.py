@@ -205,6 +205,7 @@ def _inputs(examples: Examples, model: Model) -> pa.Table:
         "tokens": list(tokens.astype(np.int32)),
         "texts": [[texts[token] for token in row] for row in tokens.tolist()],
         "selected": list(examples.scored),
+        "document": examples.documents.astype(np.int32),
     }
     return pa.table(rows, schema=INPUTS)
 
