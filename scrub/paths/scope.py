@@ -61,6 +61,10 @@ class Walker:
     entry: str | None  # the pattern of the entry that it came through
 
 
+def _entry(pattern: Pattern) -> Pattern:
+    return Pattern(pattern.text.removesuffix("/**"), pattern.names)
+
+
 class Scope:
     """The scope of a study in the graph of an experiment.
 
@@ -75,7 +79,7 @@ class Scope:
             )
         self._graph = graph
         self._whole = any(rule.pattern.text == "**" for rule in rules)
-        self._entries = [] if self._whole else [Pattern(rule.pattern.text.removesuffix("/**")) for rule in rules]
+        self._entries = [] if self._whole else [_entry(rule.pattern) for rule in rules]
         self._fed: dict[Walker, frozenset[Source]] = {}
         self._below: dict[Walker, list[Walker]] = {}
 

@@ -224,9 +224,9 @@ class Result(TabularResult):
                 "part": [row.part for row in rows],
                 "loss": [row.loss.estimate for row in rows],
                 **interval_columns("recovered", (row.recovered for row in rows), "low", "high"),
-                "scrubs": pd.array([row.scrubs for row in rows], "float64"),
                 "mean_abs_change": [row.mean_abs_change.estimate for row in rows],
                 "kl": [row.kl.estimate for row in rows],
+                "scrubs": pd.array([row.scrubs for row in rows], "float64"),
             }
         )
         if self.published:
@@ -242,13 +242,13 @@ class Result(TabularResult):
             "sequences": len(self.positions),
             **({"context": self.context} if self.context is not None else {}),
             **self.computed.fields,
-            "documents": self.bootstrap.documents,
-            "worth": round(self.bootstrap.worth, 1),
             "positions": int(self.positions.sum()) // self.draws,
             "draws": self.draws,
             "seed": self.seed,
             "losses": {name: interval.estimate for name, interval in self.losses.items()},
             "rows": plain(self.frame()),
+            "documents": self.bootstrap.documents,
+            "worth": round(self.bootstrap.worth, 1),
             "digest": self.digest,
             **({"begin": self.begin} if self.begin else {}),
             **({"notes": list(self.notes)} if self.notes else {}),

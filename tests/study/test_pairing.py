@@ -160,9 +160,12 @@ def test_sequence_donors_agree_and_are_others(count: int, kinds: int, seed: int)
     ("feature", "message"),
     [
         (lambda ids, _: ids[:, 0], r"feature 'f' gives an array of shape \(5,\) where 'rows like f' needs \(5, 7\)"),
-        (lambda ids, _: ids + 0.5, "the feature 'f' gives float64: classes are whole numbers"),
-        (lambda _, tokenizer: tokenizer.encode("a"), "the feature 'f' fails: AttributeError: 'NoneType' .* mend it"),
-        (lambda ids, _: [*ids, [1]], "the feature 'f' fails: ValueError: .* mend it"),
+        (lambda ids, _: ids + 0.5, "the feature 'f' gives float64: .* classes, which are whole numbers"),
+        (
+            lambda _, tokenizer: tokenizer.encode("a"),
+            "the feature 'f' fails: AttributeError: 'NoneType' .* called as feature",
+        ),
+        (lambda ids, _: [*ids, [1]], "the feature 'f' fails: ValueError: .* called as feature"),
     ],
 )
 def test_a_feature_that_is_none(feature: Feature, message: str) -> None:

@@ -309,6 +309,16 @@ def test_a_trial_shows_and_plans(trials: Callable[[str], Trial]) -> None:
 def test_results_in_a_notebook() -> None:
     result = run("induction/naive", settings=settings())
     frame = result.frame()
-    assert list(frame.columns) == ["hypothesis", "part", "loss", "recovered", "low", "high", "mean_abs_change", "kl"]
+    assert list(frame.columns) == [
+        "hypothesis",
+        "part",
+        "loss",
+        "recovered",
+        "low",
+        "high",
+        "mean_abs_change",
+        "kl",
+        "scrubs",
+    ]
     assert list(frame.part) == ["q", "k", "v", "all"]
-    assert "<table" in result._repr_html_()
+    assert "naive" in result._repr_html_()

@@ -232,7 +232,8 @@ def test_an_uncertain_scale_warns() -> None:
 def test_few_sequences_warn() -> None:
     few = simulated(30)
     bare = replace(few, positions=np.where(np.arange(30) < 7, few.positions, 0))
-    assert "only 7 sequences have selected positions" in bare.warnings[-1]
+    assert "of 7 documents, worth 4.7" in bare.warnings[-1]
+    assert not simulated(40).warnings
 
 
 def test_gates_warnings_are_the_results_too() -> None:
