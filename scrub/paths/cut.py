@@ -99,6 +99,7 @@ def _cut(
         pattern = replace(rule.pattern, names=names)
         warnings += _missing(pattern, graph, generated)
         warnings += _read_elsewhere(pattern, graph, read_by)
+        warnings += _parts_left(pattern, graph) if splits and not generated else ()
     return Cut(graph, names, tuple(dict.fromkeys(warnings)))
 
 
@@ -156,6 +157,20 @@ def _read_elsewhere(pattern: Pattern, graph: Node, readers: Mapping[str, Sequenc
             f"'{pattern}' is only where the output itself reads {', '.join(first)}; it is also read by {some}: begin "
             "with '**/' to mean every place"
         )
+
+
+def _parts_left(pattern: Pattern, graph: Node) -> Iterator[str]:
+    """Warn of a pattern that names a component which a split has taken apart at some of the places that it means."""
+    steps = pattern.text.split("/")
+    for at, step in enumerate(steps):
+        if "*" in step or "[" in step:
+            continue
+        parts = replace(pattern, text="/".join([*steps[:at], f"{step}[*]", *steps[at + 1 :]]))
+        try:
+            (place, *_) = locate(parts, graph)
+        except ScrubError:
+            continue
+        yield f"'{pattern}' doesn't mean {place!r}, a part of {step}: write '{step}*' to mean its parts too"
 
 
 class _Layer:

@@ -175,6 +175,15 @@ def test_a_component_that_others_read_too_is_said() -> None:
         assert not cut(model, {}, [Rule.parse(text)]).warnings
 
 
+def test_a_part_that_a_pattern_does_not_mean_is_said() -> None:
+    split = [Split.parse("a1.ind/k/emb by positions 1..2"), Split.parse('a1.ind/q/a0.prev by mask "current"')]
+    for text, part in (("a1.ind/**/emb -> y", "emb"), ("**/a0.prev/v -> y", "a0.prev")):
+        (warning,) = cut(MODEL.graph, ROLES, [Rule.parse(text)], split).warnings
+        assert f"write '{part}*'" in warning
+    for text in ("a1.ind/**/emb* -> y", "a1.ind/q/emb -> y", "**/a0.self/v -> y", "a1.ind/q/a0.prev[current] -> x"):
+        assert not cut(MODEL.graph, ROLES, [Rule.parse(text)], split).warnings
+
+
 def test_heads_that_a_split_names_are_not_rest() -> None:
     found = cut(MODEL.graph, {}, [Rule.parse("**/a0.rest -> y")], [Split.parse("a1/q/a0 by heads 2 4")])
     read = found.read(Pattern("a0.rest"))

@@ -17,7 +17,7 @@ from scrub.study.experiments import experiments
 
 BASELINE = "a1.ind/** -> y"
 RULES = ["a1.ind/q/** -> y", "a1.ind/k/emb*/** -> y", "a1.ind/{k,v}/a0.prev/** -> y", "a1.ind/v/a0.3/v -> y", "** -> x"]
-RULES += ["a1.ind/k/a0.rest/{q,k} -> y", "a1.2/v/** -> y", "a1.ind/**/emb -> y"]
+RULES += ["a1.ind/k/a0.rest/{q,k} -> y", "a1.2/v/** -> y", "a1.ind/**/emb*/** -> y"]
 SPLITS = ['a1.ind/q/a0 by mask "current"', "a1.ind/v/a0.self by identity", "a1.ind/k/emb by positions 1..2"]
 
 
