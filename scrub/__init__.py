@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from scrub.measure.interventions.patching import Patching, patch
     from scrub.measure.study.heads import HeadStudy, study_heads
     from scrub.models.model import Model, load_model
+    from scrub.show.charts.attention import attention_chart
+    from scrub.show.charts.bars import bar_chart, head_bars
+    from scrub.show.charts.heatmap import head_map, heat_map
     from scrub.show.charts.interventions import ablation_chart, patching_chart
     from scrub.show.reports.report import Report, make_report
     from scrub.show.views import listing, to_networkx
@@ -56,8 +59,13 @@ __all__ = [
     "TokenFeature",
     "ablate",
     "ablation_chart",
+    "attention_chart",
+    "bar_chart",
     "compare",
     "given_prompt",
+    "head_bars",
+    "head_map",
+    "heat_map",
     "known",
     "leaderboard",
     "listing",
@@ -95,6 +103,9 @@ _HOMES = {
     "scrub.show.reports.report": ("Report", "make_report"),
     "scrub.store.results.folder": ("Results",),
     "scrub.store.results.read": ("StudyResults", "known"),
+    "scrub.show.charts.attention": ("attention_chart",),
+    "scrub.show.charts.bars": ("bar_chart", "head_bars"),
+    "scrub.show.charts.heatmap": ("head_map", "heat_map"),
     "scrub.show.charts.interventions": ("ablation_chart", "patching_chart"),
     "scrub.study.hypothesis": ("Hypothesis", "TokenFeature"),
     "scrub.study.metric": ("Metric",),

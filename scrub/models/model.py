@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -23,7 +24,10 @@ from scrub.models.checkpoints.reading import parse
 from scrub.models.checkpoints.tokenizer import added_in_front, fitting_tokenizer, read_tokenizer, tokenizer_file
 from scrub.models.families import ModelConfig, architectures, family_of
 from scrub.models.hub import ModelPlace, find_model
+from scrub.models.values import text_of, tokens_of, top, values
 from scrub.paths.hashes import hash_weights
+from scrub.paths.locate import below
+from scrub.paths.splits import attention_heads
 from scrub.plan.leaves import bind_model, leaves_of
 from scrub.plan.plan import Plan, compile_plan
 from scrub.text.errors import ScrubError
@@ -123,6 +127,13 @@ class Model:
         Raises ScrubError for tokens that aren't whole numbers [batch, position], are outside the vocabulary, or are
         more than n_ctx in a sequence.
         """
+        self.check(tokens)
+        tokens = tokens.to(self.device)
+        leaves = bind_model(leaves_of(self.plan), self.params, tokens)
+        return self.plan.run(self.plan.once(leaves), leaves)["logits"]
+
+    def check(self, tokens: Tensor) -> None:
+        """Raise ScrubError unless these are token ids [batch, position] that the model can read."""
         if tokens.ndim != 2 or tokens.is_floating_point() or tokens.dtype == torch.bool:
             raise ScrubError(f"tokens are {tokens.dtype} {list(tokens.shape)}: expected token ids [batch, position]")
         if tokens.shape[1] > self.n_ctx:
@@ -131,9 +142,43 @@ class Model:
             raise ScrubError(
                 f"a token is outside the vocabulary of {self.name}: its ids are 0 to {self.vocab_size - 1}"
             )
-        tokens = tokens.to(self.device)
-        leaves = bind_model(leaves_of(self.plan), self.params, tokens)
-        return self.plan.run(self.plan.once(leaves), leaves)["logits"]
+
+    def values(self, on: str | Any, path: str) -> Float[Tensor, "batch ..."]:
+        """Compute the value at a path: `model.values("def f(x):", "a1.3/pattern")`; see :mod:`scrub.models.values`."""
+        return values(self, on, path)
+
+    def tokens(self, text: str, bos: bool | None = None) -> Int[Tensor, "batch position"]:
+        """Turn a text into token ids [1, position], behind the begin token if `bos`, or if that is usual for prompts.
+
+        `model(model.tokens("def f"))` are its logits. Raises ScrubError for a model without a tokenizer, or too long a
+        text.
+        """
+        return tokens_of(self, text, bos)
+
+    def strings(self, tokens: Any) -> list[str]:
+        """Decode each token of a sequence by itself: `model.strings(model.tokens("def f")[0])`."""
+        return [text_of(self, token) for token in np.asarray(tokens).ravel().tolist()]
+
+    def top(self, on: str | Any, count: int = 10, position: int = -1) -> pd.DataFrame:
+        """List the most probable next tokens at a position: `model.top("import os, sy", 5)`."""
+        return top(self, on, count, position)
+
+    @property
+    def heads(self) -> dict[int, int]:
+        """The number of heads of each attention layer."""
+        return {layer: len(of) for layer, of in sorted(attention_heads(self.graph).items())}
+
+    @property
+    def layers(self) -> list[str]:
+        """The components that write into the residual stream, in order: emb, a0, m0, a1, ..."""
+        return [str(component.label) for component in below(self.graph)]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes of its config, and the number of its parameters."""
+        said = {name: value for name, value in self.config.model_dump().items() if isinstance(value, int)}
+        sizes = {name: value for name, value in said.items() if not isinstance(value, bool) and "token" not in name}
+        return {**sizes, "parameters": sum(value.numel() for value in self.params.values())}
 
     def to(self, dtype: torch.dtype | None = None, device: str | torch.device | None = None) -> Model:
         """Give the same model in another floating-point type, or on another device."""

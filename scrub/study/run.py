@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from scrub.data.examples import Examples
 from scrub.data.for_model import Data, examples_for
@@ -89,6 +90,23 @@ class Trial:
             return {}
         asked = ((e.name, e.hypothesis.published.get(e.part)) for e in self.experiments if e.hypothesis)
         return {name: percent for name, percent in asked if percent is not None}
+
+    def token_losses(self, *experiments: str, draw: int = 0) -> pd.DataFrame:
+        """Measure the loss, or the study's metric, at every scored position: a row for each, a column an experiment.
+
+        `trial.token_losses("naive/all")` has the unscrubbed model's and that one's, beside sequence, position, the
+        token read there and the one to predict. Raises ScrubError for an experiment that there is not.
+        """
+        names = {str(experiment.name) for experiment in self.experiments}
+        if unknown := [name for name in experiments if name not in names]:
+            raise ScrubError(f"there is no experiment {unknown[0]!r}: there are {', '.join(sorted(names))}")
+        some = self.experiments.only(experiments) if experiments else self.experiments
+        metric = self.metrics[0]
+        measured = Evaluator(self.model, some, [metric], self.settings)(self.pairing(draw), values_of=[metric.name])
+        sequence, position = np.nonzero(self.examples.scored)
+        read, target = (self.model.strings(self.examples.tokens[sequence, position + at]) for at in (0, 1))
+        frame = pd.DataFrame({"sequence": sequence, "position": position, "token": read, "target": target})
+        return frame.assign(**{str(name): measured.values[metric.name, name] for name in measured.names})
 
     def show(self, hypothesis: str, part: str = ALL) -> Picture:
         """Draw one experiment. Raises ScrubError if there is none of that name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,9 @@ from matplotlib.collections import PolyCollection
 from matplotlib.patches import Polygon, Rectangle
 
 from scrub.measure.heads.score import Head, head_name
+from scrub.models.model import Model
+from scrub.models.values import tokens_of, values
+from scrub.paths.cut import meant
 from scrub.show.charts.chart import Chart, every, token_labels
 from scrub.show.figure import Plot
 from scrub.show.theme import Theme
@@ -66,6 +69,28 @@ def attention_map(
         drawn.frame(),
         drawn.draw,
     )
+
+
+def attention_chart(
+    model: Model, on: str | Any, heads: str = "a0", query: int | None = None, key: int | None = None, title: str = ""
+) -> Chart:
+    """Draw where heads look in one sequence: `attention_chart(model, "J A M P R X J A", "a1.ind", query=-1)`.
+
+    `on` is a text, or the token ids of one sequence; `heads` are named as in rules: a head, a layer, a role. The query
+    and the key of interest are marked, a negative number counts from the end. Raises ScrubError for what means no head.
+    """
+    tokens = tokens_of(model, on)
+    if len(tokens) != 1:
+        raise ScrubError(f"there are {len(tokens)} sequences: patterns are drawn of one")
+    meant_heads = meant(heads, model.graph, model.roles)
+    if not meant_heads:
+        raise ScrubError(f"{heads!r} is no head of {model.name}: name some, as in a1.3, a1 or a1.ind")
+    patterns = {
+        (layer, head): values(model, tokens, f"a{layer}/pattern")[0, head].double().cpu().numpy()
+        for layer, of in meant_heads.items()
+        for head in of
+    }
+    return attention_map(patterns, model.strings(tokens[0]), query, key, title)
 
 
 @dataclass(frozen=True)

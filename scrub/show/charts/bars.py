@@ -150,6 +150,17 @@ def bars_chart(bars: Bars, what: str, title: str, caption: str, frame: pd.DataFr
     return Chart(title, f"{caption}{bars.says}", frame, lambda theme: bars_figure(theme, [bars]))
 
 
+def bar_chart(
+    names: Sequence[str], values: Sequence[float | Interval], unit: str = "", title: str = "", caption: str = ""
+) -> Chart:
+    """Draw a bar for each of some numbers, or intervals: `bar_chart(["a", "b"], [0.2, 0.7], "nats")`.
+
+    Raises ScrubError unless there are as many names as numbers, and at least one.
+    """
+    intervals = [each if isinstance(each, Interval) else Interval(float(each), *[float(each)] * 2) for each in values]
+    return bars_chart(Bars(list(map(str, names)), intervals, unit), "name", title, caption)
+
+
 def head_bars(score: HeadScore, count: int = 10) -> Chart:
     """Draw the heads of the largest means of a score, the largest on top, with 95 % intervals."""
     heads = score.top(count)

@@ -60,8 +60,8 @@ def head_map(score: HeadScore, marked: int = 5) -> Chart:
 
 def heat_map(
     values: Float[np.ndarray, "row column"],
-    rows: Side,
-    columns: Side,
+    rows: Side | Sequence[str],
+    columns: Side | Sequence[str],
     *,
     unit: str = "",
     diverging: bool | None = None,
@@ -74,11 +74,13 @@ def heat_map(
 ) -> Chart:
     """Draw numbers as a table in colours, written where there is room; cells that are no number are hatched.
 
+    `heat_map([[0.1, 0.9]], ["layer 0"], ["head 0", "head 1"], unit="fraction")`.
     `diverging` colours have 0 in their middle; by default they are used where there are numbers below 0. Colours reach
     their ends at `limit`, or at the largest number. `marked` cells are outlined. `names` are what tips call the cells,
     `ends` those of their intervals. Raises ScrubError if labels and numbers aren't as many.
     """
     values = np.asarray(values, dtype=np.float64)
+    rows, columns = (side if isinstance(side, Side) else Side("", tuple(map(str, side))) for side in (rows, columns))
     if values.shape != (len(rows.labels), len(columns.labels)) or not values.size:
         raise ScrubError(
             f"a heat map of {' x '.join(map(str, values.shape))} numbers can't have {len(rows.labels)} x "
