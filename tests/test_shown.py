@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 from project import tiny_model
 
 import scrub
@@ -85,3 +89,35 @@ def test_names_that_are_none_are_mistakes_that_list_what_there_is(made: dict[str
         result.interval("los", "cut/v")
     with pytest.raises(ScrubError, match="'x'"):
         Charts()["x"]
+
+
+def test_tensors_go_wherever_arrays_go() -> None:
+    """Also those with a gradient, and of other kinds of numbers."""
+    model = tiny_model()
+    rng = np.random.default_rng(3)
+    tokens, other = rng.integers(1, 20, (2, 4, 9))
+    mask, mine = np.ones((4, 8), dtype=bool), rng.random((3, 8, 8)).astype(np.float32)[:1] * 0 + np.tri(8) / 8
+    other[:, -1] = tokens[:, -1]
+    scored = np.zeros((4, 8), dtype=bool)
+    scored[:, -1] = True
+
+    def tensor(of: np.ndarray) -> torch.Tensor:
+        made = torch.from_numpy(of)
+        if made.is_floating_point():
+            return made.requires_grad_()
+        return made if made.dtype == torch.bool else made.to(torch.int32)
+
+    def every(convert: Callable[[np.ndarray], Any]) -> list[Any]:
+        on, with_other, masked = convert(tokens), convert(other), (convert(tokens), convert(mask))
+        forced = {"attend": {"a1.3": "array mine"}, "arrays": {"mine": convert(mine)}}
+        return [
+            scrub.ablate(model, masked, ["a1.3"], how="resample", other=with_other, settings=QUIET).frame(),
+            scrub.ablate(model, on, ["a1.3"], how="mean", reference=with_other, settings=QUIET).frame(),
+            scrub.ablate(model, on, **forced, settings=QUIET).frame(),
+            scrub.patch(model, (on, with_other, convert(scored)), ["a1.3"], settings=QUIET).frame(),
+            scrub.score_heads(model, on, ["previous token"])["previous token"].frame(),
+            scrub.prepare(STUDY, model, masked, QUIET).run().frame(),
+        ]
+
+    for ours, theirs in zip(every(np.asarray), every(tensor), strict=True):
+        assert ours.equals(theirs)

@@ -87,7 +87,7 @@ class _Stand:
         if name not in self.arrays:
             there = ", ".join(self.arrays) or "none"
             raise ScrubError(f"there is no array {name!r}: there are {there}; pass one of {shape}")
-        array = torch.as_tensor(np.asarray(self.arrays[name], dtype=np.float64))
+        array = _numbers(self.arrays[name])
         try:
             value = array.expand(shape)
         except RuntimeError as error:
@@ -100,3 +100,10 @@ class _Stand:
                 "with 0 above the diagonal and no negative entry"
             )
         return value[None].to(self.like)
+
+
+def _numbers(given: object) -> Tensor:
+    """Take an array, or a tensor wherever it is and whether it has a gradient, as numbers in float64."""
+    if isinstance(given, Tensor):
+        return given.detach().to("cpu", torch.float64)
+    return torch.as_tensor(np.asarray(given, dtype=np.float64))

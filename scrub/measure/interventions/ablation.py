@@ -152,8 +152,8 @@ def ablate(
     positions: str | None = None,
     attend: Mapping[str, str] | None = None,
     only: bool = False,
-    other: Tokens | None = None,
-    reference: Tokens | None = None,
+    other: Tokens | Any | None = None,
+    reference: Tokens | Any | None = None,
     arrays: Arrays | None = None,
     settings: Settings | None = None,
 ) -> Ablation:

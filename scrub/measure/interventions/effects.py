@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -87,8 +88,8 @@ def measure_effects(
     interventions: Iterable[Intervention],
     examples: Examples,
     *,
-    other: Tokens | None = None,
-    reference: Tokens | None = None,
+    other: Tokens | Any | None = None,
+    reference: Tokens | Any | None = None,
     arrays: Arrays | None = None,
     logits: bool = False,
     settings: Settings | None = None,
@@ -143,7 +144,8 @@ def _check_positions(experiments: Experiments, examples: Examples) -> None:
             )
 
 
-def _fitting(rows: Tokens, examples: Examples, what: str) -> Tokens:
+def _fitting(given: Tokens | Any, examples: Examples, what: str) -> Tokens:
+    rows = Examples.of(given).tokens
     if rows.shape[1] != examples.tokens.shape[1]:
         raise ScrubError(
             f"the {what} sequences have {rows.shape[1] - 1} positions, but those that are scored have "

@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
-from scrub.data.examples import PAIRS, Examples, Tokens
+from scrub.data.examples import PAIRS, Examples
 from scrub.measure.interventions.effects import Effects, measure_effects
 from scrub.measure.interventions.intervention import Intervention, feed
 from scrub.models.model import Model, Spec, as_model
@@ -37,7 +38,7 @@ INTO_CORRUPTED, INTO_CLEAN = "clean into corrupted", "corrupted into clean"
 DIRECTIONS = (INTO_CORRUPTED, INTO_CLEAN)
 EVERYTHING = "everything"  # the patch that makes one run the other
 MIN_DIFFERENCE = 1e-4  # of clean and corrupted, in probability or nats: what float32 is trusted to, as in gates
-Pairs = Examples | tuple[Tokens, Tokens, Bool[np.ndarray, "sequence position"]]
+Pairs = Examples | tuple[Any, Any, Any]  # (clean tokens, corrupted tokens, mask of positions), arrays or tensors
 
 
 @dataclass(frozen=True, repr=False)
@@ -215,11 +216,14 @@ def _paired(pairs: Pairs) -> Examples:
     if isinstance(pairs, Examples):
         pairs.swapped()  # which there must be
         return pairs
-    clean, corrupted, scored = pairs
-    if clean.shape != corrupted.shape or scored.shape != (len(clean), clean.shape[1] - 1):
+    if not isinstance(pairs, tuple) or len(pairs) != 3:
+        raise ScrubError("pairs are examples with others, or (clean tokens, corrupted tokens, mask of positions)")
+    given = Examples.of(pairs[0], pairs[2])
+    clean, corrupted, scored = given.tokens, Examples.of(pairs[1]).tokens, given.scored
+    if clean.shape != corrupted.shape:
         raise ScrubError(
-            f"the clean tokens are {clean.shape}, the corrupted {corrupted.shape} and the mask {scored.shape}: both "
-            "are [sequence, position + 1], and the mask has the positions"
+            f"the clean tokens are {list(clean.shape)}, the corrupted {list(corrupted.shape)}: both are "
+            "[sequence, position + 1]"
         )
     if (clean[:, 1:] != corrupted[:, 1:])[scored].any():
         raise ScrubError(
