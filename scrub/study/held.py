@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from scrub.paths.sources import Mean
 from scrub.study.read import read
 from scrub.text.errors import ScrubError
 
-Arrays = Mapping[str, Float[np.ndarray, "..."]]
+Arrays = Mapping[str, Any]  # arrays or tensors, by name
 
 
 def held_values(

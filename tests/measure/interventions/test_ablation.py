@@ -144,7 +144,7 @@ def test_others_are_drawn_by_the_seed_and_never_the_sequence_itself() -> None:
     for row in range(SEQUENCES):
         if not EXAMPLES.scored[row].any():
             continue
-        one = replace(EXAMPLES, tokens=EXAMPLES.tokens[row : row + 1], scored=EXAMPLES.scored[row : row + 1])
+        one = EXAMPLES.some(np.array([row]))
         at = slice(EXAMPLES.scored[:row].sum(), EXAMPLES.scored[: row + 1].sum())
         for other in range(SEQUENCES):
             z = THEIRS.run(X[other : other + 1]).at["z", 0]
