@@ -123,6 +123,11 @@ def compile_plan(outputs: Mapping[str, Node], selected: bool = True, simplified:
     return Plan(tuple(steps), {name: at[each] for name, each in computed.items()}, named)
 
 
+def canonical(graph: Node) -> Node:
+    """Give the form in which equal experiments are one graph, however their layers are cut and split."""
+    return _in_turn([graph.value], [simplify, merge_heads])[graph.value]
+
+
 def _in_turn(roots: Sequence[Node], passes: Sequence[Pass]) -> dict[Node, Node]:
     """Map each node to what is left of it after some passes, one after the other."""
     stands = {each: each for each in walk(roots)}

@@ -21,7 +21,7 @@ from torch import Tensor
 from scrub.data.examples import Examples, Tokens
 from scrub.graph.node import Node
 from scrub.models.model import Model
-from scrub.paths.hashes import hash_graph, hash_of
+from scrub.paths.hashes import hash_of
 from scrub.paths.rules import held
 from scrub.plan.memory import fitting
 from scrub.plan.plan import compile_plan
@@ -135,11 +135,11 @@ class Evaluator:
         """Pass the gates, and say what has passed them."""
         gates = self.check(pairing)
         return Receipt(
-            gates, self.basis(pairing.examples), frozenset(hash_graph(e.graph, {}) for e in self.experiments)
+            gates, self.basis(pairing.examples), frozenset(e.hash({}) for e in self.experiments)
         )
 
     def _covered(self, receipt: Receipt, examples: Examples) -> bool:
-        graphs = {hash_graph(experiment.graph, {}) for experiment in self.experiments}
+        graphs = {experiment.hash({}) for experiment in self.experiments}
         return graphs <= receipt.experiments and receipt.basis == self.basis(examples)
 
     def _passed(self, pairing: Pairing) -> Gates:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from scrub.graph.node import Node
 from scrub.paths.cut import Cut, cut
+from scrub.paths.hashes import hash_graph
 from scrub.paths.rules import Rule, draws, resample
 from scrub.paths.scope import Scope
 from scrub.paths.sources import Draw
 from scrub.paths.splits import Roles
+from scrub.plan.plan import canonical
 from scrub.study.claims import Claim
 from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.study.metric import Metric
@@ -54,6 +56,10 @@ class Experiment:
     hypothesis: Hypothesis | None = None
     warnings: tuple[str, ...] = ()
     scope: tuple[Rule, ...] = ()  # the rules of its study's baseline, read as its own are
+
+    def hash(self, classes: Mapping[str, str]) -> str:
+        """Hash what it computes, whatever it is cut and split into; see :func:`scrub.paths.hashes.hash_graph`."""
+        return hash_graph(canonical(self.graph), classes)
 
     @cached_property
     def claim(self) -> Claim:

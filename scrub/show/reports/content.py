@@ -174,6 +174,7 @@ class Content:
         cells = {
             "part": (row.part for row in rows),
             "recovered": (row.recovered for row in rows),
+            "scrubs": (row.scrubs for row in rows),
             "published": (self._published.get(row.name) for row in rows),
             "gain": (gains.get(row.part, (None, None))[1] for row in rows),
             "loss": (row.loss for row in rows),
@@ -185,6 +186,7 @@ class Content:
             Column("part"),
             Column("recovered", "recovered, %", 1),
             Column("bar", "0 to 100 %", cell=lambda row: self._bar(row["recovered"])),
+            *([Column("scrubs", "scrubs, %", 1, missing="")] if any(row.scrubs is not None for row in rows) else []),
             *([Column("published", "published, %", 6, kind="g", missing="")] if self._published else []),
             *([Column("gain", f"over {others}", 1, sign=True, missing="")] if gains else []),
             Column("loss", f"{self.result.metric}, {self.result.unit}", 3),

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from scrub.models.model import Model, load_model
-from scrub.paths.hashes import hash_array, hash_graph
+from scrub.paths.hashes import hash_array
 from scrub.store.results.schema import Cell, Setting
 from scrub.store.sweeps.failure import Cause, Owner
 from scrub.store.sweeps.job import Job, Material, data_of
@@ -142,7 +142,7 @@ class Ready:
         for study in self.studies:
             setting = replace(self._shared, study=study.study.name)
             for each in study.experiments:
-                found[each.name] = _cell(setting, each, hash_graph(each.graph, self._classes))
+                found[each.name] = _cell(setting, each, each.hash(self._classes))
             if study.study.metric == LOSS:
                 found[bigram_of(study.study)] = Cell(setting, BIGRAM, "", "", "{}", hash_array(self.bigram))
         return found

@@ -49,8 +49,10 @@ def test_every_number_is_the_results(study: Studied, report: Report, markdown: b
     rows = in_tables(report.markdown if markdown else report.html, markdown)
     before: dict[str, str] = {}
     for row in result.table:
-        wanted = [row.part, shown(row.recovered, 1)]
-        if (over := before.get(row.part)) is not None:
+        assert row.scrubs is not None
+        wanted = [row.part, shown(row.recovered, 1), f"{row.scrubs:.1f}"]
+        over = before.get(row.part)
+        if over is not None and result.claim(row.name).alike(result.claim(over)):
             wanted.append(shown(result.improvement(f"{row.hypothesis}/{row.part}", over), 1, "+"))
         wanted += [shown(each, 3) for each in (row.loss, row.mean_abs_change, row.kl)]
         found = [r for r in rows if r[0] == row.part and [c for c in r if c] == published_left_out(r, wanted)]
@@ -65,7 +67,7 @@ def published_left_out(row: list[str], wanted: list[str]) -> list[str]:
     """What is wanted, with a published percentage where the row has one."""
     cells = [cell for cell in row if cell]
     extra = [cell for cell in cells if re.fullmatch(r"\d+", cell)]
-    return [*wanted[:2], *extra, *wanted[2:]]
+    return [*wanted[:3], *extra, *wanted[3:]]
 
 
 @pytest.mark.parametrize("markdown", [False, True])
