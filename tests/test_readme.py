@@ -63,8 +63,9 @@ def test_commands_run_in_an_empty_folder(
     monkeypatch.chdir(tmp_path)
     import duckdb
 
-    hypotheses = {row[0] for row in duckdb.sql(block("sql")).fetchall()}
-    assert {"", "naive", "refined_5", "window(positions=2)"} <= hypotheses  # and the anchors, which have none
+    experiments = [row[:4] for row in duckdb.sql(block("sql")).fetchall()]
+    assert {"unscrubbed", "baseline", "bigram", "naive/all", "window(positions=2)/q"} <= {each[0] for each in experiments}
+    assert len(set(experiments)) == len(experiments)  # anchors aren't mixed up
 
 
 def test_notebook_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,6 +76,7 @@ def test_notebook_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     frame = names["result"].frame()  # type: ignore[attr-defined]
     assert list(frame.hypothesis) == ["naive"] * 4 + ["mine"] * 2
     assert "<svg" in names["study"].show("mine", "k")._repr_svg_()  # type: ignore[attr-defined]
+    exec(block("python", after="<!-- model -->"), names)
 
 
 def test_links_lead_somewhere() -> None:

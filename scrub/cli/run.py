@@ -11,7 +11,7 @@ from scrub.cli.given import given_parameters
 from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, warn, write_outputs
 from scrub.study.settings import Settings
 
-COLUMNS, MORE_COLUMNS = 96, 12  # of what goes into a file or a pipe, and more where there are published percentages
+COLUMNS, MORE_COLUMNS = 108, 12  # of what goes into a file or a pipe, and more where there are published percentages
 
 
 def run(
