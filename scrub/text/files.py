@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Files of anyone's: looked at before they are read, and written so that nobody ever sees half of one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from scrub.text.errors import ScrubError
 
+LARGEST = 64 * 2**20  # bytes of what is read as a whole; the tokenizers that people use have up to 20 million
 _ABANDONED = 3600.0  # seconds; nothing takes so long to write
 _ADVICE: dict[type[OSError], str] = {
     FileNotFoundError: "make its folder first, or give another path",
@@ -18,6 +19,47 @@ _ADVICE: dict[type[OSError], str] = {
     NotADirectoryError: "give a path below a folder",
     PermissionError: "give a path that you may write to",
 }
+
+
+def check_file(path: str | Path, advice: str, most: int | None = None) -> None:
+    """Look at a file before anything opens it: a pipe may never begin, a device never end.
+
+    Raises ScrubError, with the advice, unless it is an ordinary file, of at most so many bytes.
+    """
+    try:
+        found = Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise ScrubError(f"{shown(path)} is not there: {advice}") from None
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+    if not stat.S_ISREG(found.st_mode):
+        raise ScrubError(f"{shown(path)} is {'a folder' if stat.S_ISDIR(found.st_mode) else 'no file'}: {advice}")
+    if most is not None and found.st_size > most:
+        raise _too_large(path, most)
+
+
+def read_file(path: str | Path, advice: str, most: int = LARGEST) -> bytes:
+    """Read an ordinary file as a whole. Raises ScrubError as :func:`check_file` does, or if it can't be read."""
+    check_file(path, advice, most)
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(most + 1)  # it may have grown
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+    if len(content) > most:
+        raise _too_large(path, most)
+    return content
+
+
+def unreadable(path: str | Path, error: OSError | ValueError) -> ScrubError:
+    """Say in one line why a path can't be read."""
+    reason = (error.strerror if isinstance(error, OSError) else None) or error
+    return ScrubError(f"{shown(path)} can't be read: {one_line(reason)}: check that you may read it")
+
+
+def _too_large(path: str | Path, most: int) -> ScrubError:
+    large = f"{most >> 20} MiB" if most >> 20 else f"{most:,} bytes"
+    return ScrubError(f"{shown(path)} has over {large}, so it is something else: replace it")
 
 
 def write_atomically(path: str | Path, content: bytes | str) -> None:

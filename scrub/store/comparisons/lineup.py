@@ -103,6 +103,7 @@ class Lineup:
     names: Sequence[str]
     leads: bool
     graphs: Mapping[str, Node] = field(default_factory=dict)
+    notes: Sequence[str] = ()  # what a reader of the results must know
 
     def compare(self, parts: Sequence[str] | None = None) -> Comparison:
         """Compare the hypotheses. Raises ScrubError if that can't be done."""
@@ -123,12 +124,13 @@ def stored_lineup(
 
     Raises ScrubError if it holds no such results.
     """
-    everything = known(Results(folder), every=True)
+    results = Results(folder)
+    everything = known(results, every=True)
     fitting = [e for e in everything if all(e.about.get(name) == str(value) for name, value in about.items())]
     if everything and not fitting:
         said = ", ".join(f"{name} {one_line(value)}" for name, value in about.items())
         raise ScrubError(f"{folder} holds nothing of {said}: leave --stored out to run what is missing")
-    return Lineup(*stored_with(fitting, names, study), leads)
+    return Lineup(*stored_with(fitting, names, study), leads, notes=results.notes)
 
 
 def swept_lineup(
@@ -151,7 +153,8 @@ def swept_lineup(
     check_several(plain)
     if leads:
         plain.sort(key=lambda name: _stem(name) != Path(paths[0]).stem)
-    return Lineup(sweep(grid, folder, workers, ray).only(), plain, leads, graphs)
+    swept = sweep(grid, folder, workers, ray)
+    return Lineup(swept.only(), plain, leads, graphs, swept.notes)
 
 
 def _once(paths: list[str]) -> list[str]:
