@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
@@ -26,7 +25,7 @@ from scrub.data.windows import Ids, cut, distinct, order_of_content, stack
 from scrub.models.find import known, locate
 from scrub.models.hub import PATIENCE_SECONDS, bring, is_hub_id
 from scrub.text.errors import ScrubError
-from scrub.text.files import one_line
+from scrub.text.files import one_line, plain_yaml, read_file
 
 CARD = "README.md"
 STDLIB, FIXED = "stdlib", "fixed"
@@ -52,10 +51,10 @@ def read_front_matter(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_file(path, "a card is a text").decode()
         head, dashes, rest = text.partition("---\n")
-        fields = yaml.safe_load(rest.partition("\n---")[0]) if dashes and not head.strip() else {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        fields = plain_yaml(rest.partition("\n---")[0]) if dashes and not head.strip() else {}
+    except ValueError as error:
         raise ScrubError(f"{one_line(path)} can't be read as a card: {one_line(error)[:120]}: mend it") from error
     if not isinstance(fields, dict):
         raise ScrubError(f"{one_line(path)} has front matter that holds no fields: write `name: value` lines")

@@ -155,8 +155,8 @@ def sweep(
     settings = whole.settings()
     device = _device(settings, ray)
     jobs = whole.on(device.partition(":")[0]).jobs()  # a worker sees no GPU but its own
-    folder = results if isinstance(results, Results) else Results(results, make=True)
     with _workers(device, workers, ray) as crew, Progress(crew.count, progress) as bar:
+        folder = results if isinstance(results, Results) else Results(results, make=True)
         return _Sweep(folder, crew, bar).run(jobs)
 
 
