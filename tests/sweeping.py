@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from scrub.store.results.files import name_of
+
 KEEP = '''"""Keys read what the self heads write."""
 from scrub import Hypothesis
 
@@ -56,6 +58,13 @@ def make_sweeping(root: Path, project: Path) -> Path:
     make_study(root, "one", keep=KEEP, window=WINDOW)
     make_study(root, "two", keep=KEEP, like=LIKE)
     return root
+
+
+def renewed(file: Path, content: bytes, digest: bool = True) -> None:
+    """A file of a results folder with other content, as if that had been written; without digest, long ago."""
+    file.unlink()
+    name, _, suffix = file.name.rsplit(".", 2)
+    file.with_name(name_of(name, f".{suffix}", content) if digest else f"{name}.{suffix}").write_bytes(content)
 
 
 def rows(folder: Path) -> pd.DataFrame:

@@ -64,7 +64,9 @@ def test_commands_run_in_an_empty_folder(
     import duckdb
 
     experiments = [row[:4] for row in duckdb.sql(block("sql")).fetchall()]
-    assert {"unscrubbed", "baseline", "bigram", "naive/all", "window(positions=2)/q"} <= {each[0] for each in experiments}
+    assert {"unscrubbed", "baseline", "bigram", "naive/all", "window(positions=2)/q"} <= {
+        each[0] for each in experiments
+    }
     assert len(set(experiments)) == len(experiments)  # anchors aren't mixed up
 
 

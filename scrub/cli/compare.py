@@ -66,7 +66,7 @@ def compare(
     content = {**comparison.to_dict(), "moved": [each.to_dict() for each in moves]}
     write_outputs({json: lambda _: json_text(content, indent=2)})
     warn(found.results.result.notes, "note")
-    warn(found.results.result.warnings)
+    warn([*found.notes, *found.results.result.warnings])
     for each in (comparison, *moves):
         console().print(each, "", sep="\n")
 
@@ -85,7 +85,7 @@ def leaderboard(
     results: options.Results = Path("results"),
 ) -> None:
     """Everything known of a study, in order of what it recovers: a table for all numbers that compare."""
-    from scrub.cli.outputs import console
+    from scrub.cli.outputs import console, warn
     from scrub.store.comparisons.leaderboard import leaderboard as ordered
     from scrub.store.comparisons.lineup import studies_of
     from scrub.store.results.folder import Results
@@ -93,6 +93,8 @@ def leaderboard(
 
     check_outputs(json)
     folder = Results(results)
+    folder.refresh()
+    warn(folder.notes)
     studies = studies_of(folder)
     if study is None and len(studies) != 1:
         held = f"several studies, {one_line(', '.join(studies))}: name one" if studies else "nothing yet: run a sweep"

@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scrub.text.errors import ScrubError
-from scrub.text.files import shown
+from scrub.text.files import check_file, shown
+from scrub.text.wording import short
 
 if TYPE_CHECKING:
     from scrub.graph.node import Node
     from scrub.paths.splits import Roles
+
+
+MOST_DIGITS = 20  # of a seed
 
 
 def split_parts(parts: str | None) -> tuple[str, ...] | None:
@@ -35,8 +39,10 @@ def given_seeds(text: str | None) -> tuple[int, ...] | None:
     found = listed("--seed", text, "seed", "as in 0,1")
     if found is None:
         return None
-    if wrong := [each for each in found if not re.fullmatch(r"-?\d{1,20}", each)]:
-        raise ScrubError(f"--seed {wrong[0]!r} is no whole number: write them as in 0,1")
+    if wrong := [each for each in found if not re.fullmatch(r"-?\d+", each)]:
+        raise ScrubError(f"--seed {short(wrong[0])} is no whole number: write them as in 0,1")
+    if wrong := [each for each in found if len(each) > MOST_DIGITS]:
+        raise ScrubError(f"--seed {short(wrong[0])} is too large: a seed has at most 32 bits")
     return tuple(map(int, found))
 
 
@@ -87,6 +93,7 @@ def given_arrays(texts: list[str] | None) -> dict[str, Any]:
 
     found = {}
     for name, file in given_pairs("--array", texts, "NAME=FILE.npy", "mine=pattern.npy").items():
+        check_file(file, "give a file of numpy.save")
         try:
             with Path(file).open("rb") as opened:
                 read = np.lib.format.read_array(opened, allow_pickle=False)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from tokenizers import Tokenizer
 
 from scrub.data.examples import Examples, Origin, Scored
@@ -24,7 +23,7 @@ from scrub.data.windows import Account, Sequences, order_of_content
 from scrub.models.find import known, locate
 from scrub.models.hub import PATIENCE_SECONDS, bring, is_hub_id
 from scrub.text.errors import ScrubError
-from scrub.text.files import one_line
+from scrub.text.files import one_line, plain_yaml, read_file
 
 CARD = "README.md"
 STDLIB, FIXED = "stdlib", "fixed"
@@ -47,10 +46,10 @@ def read_front_matter(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_file(path, "a card is a text").decode()
         head, dashes, rest = text.partition("---\n")
-        fields = yaml.safe_load(rest.partition("\n---")[0]) if dashes and not head.strip() else {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        fields = plain_yaml(rest.partition("\n---")[0]) if dashes and not head.strip() else {}
+    except ValueError as error:
         raise ScrubError(f"{one_line(path)} can't be read as a card: {one_line(error)[:120]}: mend it") from error
     if not isinstance(fields, dict):
         raise ScrubError(f"{one_line(path)} has front matter that holds no fields: write `name: value` lines")

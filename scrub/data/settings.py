@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from scrub.text.errors import ScrubError
+from annotated_types import Interval
+
+from scrub.text.fields import COUNT, Named, check_fields
 
 PUBLISHED = "J A M P R X J A M P R"  # the prompt of the published study of heads
 DRAW_WORDS = 6  # that it repeats
@@ -14,30 +17,30 @@ DRAW_WORDS = 6  # that it repeats
 class WhitelistSettings:
     """Settings of how the tokens of a whitelist are counted and chosen. Raises ScrubError for a number out of range."""
 
-    beta: float = 1.0  # nats of log-odds that one earlier occurrence is worth
+    beta: Annotated[float, Interval(gt=0)] = 1.0  # nats of log-odds that one earlier occurrence is worth
     threshold: float | None = None  # least gain in nats; by default such that `share` of the positions is selected
-    share: float = 0.25
-    split: str = "train"  # of the data: one that no study looks at
-    sequences: int | None = None  # by default all that there are
-    context: int | None = None  # positions a sequence; by default the model's n_ctx
+    share: Annotated[float, Interval(gt=0, lt=1)] = 0.25
+    split: Named = "train"  # of the data: one that no study looks at
+    sequences: Annotated[int, Interval(ge=1, le=10**9)] | None = None  # by default all that there are
+    context: Annotated[int, COUNT] | None = None  # positions a sequence; by default the model's n_ctx
 
     def __post_init__(self) -> None:
-        if not self.beta > 0:
-            raise ScrubError(f"beta is {self.beta}: give more than 0 nats")
-        if not 0 < self.share < 1:
-            raise ScrubError(f"the share is {self.share}: give a fraction of the positions between 0 and 1")
+        check_fields(self)
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Recipe of prompts that are drawn, and of pairs of them: see scrub/data/prompts/generate.py."""
 
-    kind: str | None = None
-    count: int = 1
-    length: int = DRAW_WORDS
-    query: int | None = None
-    where: str = "target"
+    kind: Named | None = None
+    count: Annotated[int, COUNT] = 1
+    length: Annotated[int, COUNT] = DRAW_WORDS
+    query: Annotated[int, Interval(ge=0, le=10**9)] | None = None
+    where: Named = "target"
     bos: bool | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def spelled(self) -> str:

@@ -18,7 +18,7 @@ from scrub.data.for_model import examples_for
 from scrub.data.settings import WhitelistSettings
 from scrub.models.model import load_model
 from scrub.text.errors import ScrubError
-from scrub.text.files import one_line, write_atomically
+from scrub.text.files import one_line, read_file, write_atomically
 
 WHITELIST = "whitelist.json"  # beside the card of the data
 
@@ -91,8 +91,8 @@ class Whitelist:
     def load(cls, path: Path) -> "Whitelist":
         """Read what `save` wrote. Raises ScrubError if the file isn't that."""
         try:
-            return TypeAdapter(cls).validate_json(path.read_bytes())
-        except (OSError, ValidationError) as error:
+            return TypeAdapter(cls).validate_json(read_file(path, "make it with `scrub whitelist`"))
+        except ValidationError as error:
             raise ScrubError(f"{one_line(path)} is no whitelist: make it again with `scrub whitelist`") from error
 
     def check(self, tokenizer: Tokenizer | None, vocab_size: int, path: Path) -> None:

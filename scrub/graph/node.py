@@ -106,13 +106,19 @@ def walk(roots: Iterable[Node]) -> Iterator[Node]:
             stack += (current, None, *reversed(current.inputs))
 
 
-def fold(start: Place, below: Callable[[Place], Sequence[Place]], combine: Callable[[Place, list[Made]], Made]) -> Made:
+def fold(
+    start: Place,
+    below: Callable[[Place], Sequence[Place]],
+    combine: Callable[[Place, list[Made]], Made],
+    made: dict[Place, Made] | None = None,
+) -> Made:
     """Combine whatever lies below a place, from the furthest places up, each of them once.
 
     `below(place)` lists what lies one step further, `combine(place, made)` makes something of what was made of those.
-    Everything that walks a graph along its paths is this. Iterative: depth is no limit.
+    Everything that walks a graph along its paths is this. Iterative: depth is no limit. What was `made` before, of the
+    same, isn't made again.
     """
-    made: dict[Place, Made] = {}
+    made = {} if made is None else made
     waiting: dict[Place, Sequence[Place]] = {}  # what lies below a place that waits for it
     stack = [start]
     while stack:
@@ -138,12 +144,14 @@ def unroll(
     advance: Callable[[State, Node], State],
     build: Callable[[Node, State, tuple[Node, ...]], Node],
     over: State | None = None,
+    made: dict[tuple[Node, State], Node] | None = None,
 ) -> Node:
     """Rebuild a graph as the product of itself and an automaton that reads the path from the root.
 
     `advance(state, node)` is the state after stepping into a node below; `build(node, state, inputs)` is
     what stands for that node there. What is reached in the state `over` stays as it is. Memoised on
-    (node, state), so the graph is unrolled into paths only as far as the states tell paths apart.
+    (node, state), so the graph is unrolled into paths only as far as the states tell paths apart. What was `made`
+    before, by the same functions, isn't made again.
     """
 
     def below(place: tuple[Node, State]) -> list[tuple[Node, State]]:
@@ -153,7 +161,7 @@ def unroll(
         return place[0] if place[1] == over else build(*place, tuple(inputs))
 
     start = (root, state)  # the root is the output, where every path begins: no step leads into it
-    return fold(start, below, combine)
+    return fold(start, below, combine, made)
 
 
 def rewrite(roots: Iterable[Node], build: Callable[[Node], Node]) -> dict[Node, Node]:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
+from scrub.text.wording import short
 
 Kind = Literal["models", "data", "hypotheses"]
 
@@ -84,7 +85,7 @@ def _missing(kind: Kind, name: str | Path) -> str:
     names, near = known(kind), _near(kind, text.removeprefix(f"{kind}/").removesuffix(".py"))
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return (
-        f"there is no {one} {text!r}: it is no path, and neither ./{kind} nor scrub itself has it: "
+        f"there is no {one} {short(text)}: it is no path, and neither ./{kind} nor scrub itself has it: "
         f"{hint}give a path{_listed(names)}"
     )
 

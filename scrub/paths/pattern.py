@@ -68,17 +68,21 @@ class Pattern:
         return {}
 
     def _advance(self, state: State, step: str) -> State:
-        component, bracket, part = step.partition("[")
-        texts = [f"{name}{bracket}{part}" for name in self.names.get(component, (component,))]
         after = set()
         for i in state:
             if i < len(self.steps):
-                expected = self.steps[i]
-                if expected is None:
+                if self.steps[i] is None:
                     after.add(i)
-                elif any(map(expected.fullmatch, texts)):
+                elif self.reads(i, step):
                     after.add(i + 1)
         return self._closure(after)
+
+    def reads(self, at: int, step: str) -> bool:
+        """Tell whether a step of a path is what one step of the pattern, which isn't `**`, expects."""
+        component, bracket, part = step.partition("[")
+        expected = self.steps[at]
+        names = self.names.get(component, (component,))
+        return expected is not None and any(expected.fullmatch(f"{name}{bracket}{part}") for name in names)
 
     def accepts(self, state: State) -> bool:
         """Tell whether the pattern matches the path that has been read."""

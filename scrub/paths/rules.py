@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
 from scrub.graph.node import Node, node, unroll, walk
-from scrub.paths.pattern import Pattern, State
+from scrub.paths.pattern import Pattern
 from scrub.paths.sources import Attend, Draw, Held, Source
 from scrub.text.errors import ScrubError
 
@@ -43,18 +45,6 @@ class Rule:
         return isinstance(self.source, Held)
 
 
-class _Done(Enum):
-    """Reasons why a rule needs no more steps."""
-
-    MATCHED = "matched"
-    DEAD = "dead"  # it can't match any more, or a later rule has matched already
-
-    __hash__ = object.__hash__  # that of an Enum hashes the name, which costs half of all lowering
-
-
-RuleState = tuple[State | _Done, ...]
-
-
 def resample(root: Node, rules: Sequence[Rule]) -> Node:
     """Feed every input by the last rule that matches its path; by x where none does.
 
@@ -62,45 +52,130 @@ def resample(root: Node, rules: Sequence[Rule]) -> Node:
     it reads counts. Raises ScrubError where rows of donors, or a pattern to attend by, would feed anything but a whole
     attention pattern.
     """
+    return Resampling(root, rules).graph()
 
-    steps: dict[tuple[RuleState, str], RuleState] = {}  # few different ones, in many places
 
-    def advance(state: RuleState, current: Node) -> RuleState:
-        if current.label is None:
-            return state
-        if (state, current.label) not in steps:
-            steps[state, current.label] = _advanced(rules, state, current.label)
-        return steps[state, current.label]
+class Resampling:
+    """A graph that some rules resample, and what it would be with one of them left out, or fed by `probe`.
 
-    def build(current: Node, state: RuleState, inputs: tuple[Node, ...]) -> Node:
-        if current.op == "tokens" or (current.label is not None and _Done.MATCHED in state):
-            winner = next((rule for rule, done in zip(rules, state, strict=True) if done is _Done.MATCHED), None)
-            if winner and winner.holds:
-                return node("held", of=current.value, source=winner.source, label=current.label)
-            if winner and current.op == "tokens":
-                return node("tokens", source=winner.source, label=current.label)
+    What these graphs share is built once. See :func:`resample`.
+    """
+
+    def __init__(self, root: Node, rules: Sequence[Rule], probe: Source | None = None) -> None:
+        self._root, self._rules = root, rules
+        probed = [] if probe is None else [Rule(rule.pattern, probe) for rule in rules]
+        # a rule and the same with the probe stand side by side, and one of them at most is there
+        every = [each for pair in zip(rules, probed, strict=True) for each in pair] if probed else rules
+        self._automaton, self._each = _Automaton(every), 2 if probed else 1
+        self._all = sum(self._automaton.starts[:: self._each])
+        self._attends = any(isinstance(rule.source, Attend) for rule in rules)
+        self._by_row = any(isinstance(rule.source, Draw) and rule.source.by_row for rule in rules)
+        self._made: dict[tuple[Node, int], Node] = {}
+        self._winners: set[int] = set()  # of all that was built
+
+    def graph(self) -> Node:
+        """Build it with all rules."""
+        return self._whole[0]
+
+    def without(self, at: int) -> Node:
+        """Build it without one of the rules."""
+        whole, winners = self._whole
+        at *= self._each
+        return self._from(self._all - self._automaton.starts[at]) if at in winners else whole
+
+    def probed(self, at: int) -> Node:
+        """Build it with one of the rules fed by the probe."""
+        whole, winners = self._whole
+        at *= self._each
+        own, probe = self._automaton.starts[at : at + 2]
+        return self._from(self._all - own + probe) if at in winners else whole
+
+    @cached_property
+    def _whole(self) -> tuple[Node, frozenset[int]]:
+        """The graph with all rules, and those that feed something in it."""
+        return self._from(self._all), frozenset(self._winners)
+
+    def _from(self, start: int) -> Node:
+        fed = unroll(self._root, start, self._advance, self._build, 0, self._made)
+        fed = _none_left(fed) if self._attends else fed
+        return _gather_donors(fed) if self._by_row else fed
+
+    def _advance(self, state: int, current: Node) -> int:
+        return state if current.label is None else self._automaton.advance(state, current.label)
+
+    def _build(self, current: Node, state: int, inputs: tuple[Node, ...]) -> Node:
+        if current.op == "tokens" or current.label is not None:
+            at, winner = self._automaton.winner(state)
+            if winner and (winner.holds or current.op == "tokens"):
+                self._winners.add(at)
+                held = {"of": current.value} if winner.holds else {}
+                return node("held" if winner.holds else "tokens", **held, source=winner.source, label=current.label)
         here = current.with_inputs(inputs)
         return _attending(current, here) if current.op == "attention_pattern" else here
 
-    start: RuleState = tuple(rule.pattern.start for rule in rules)
-    fed = unroll(root, start, advance, build, over=(_Done.DEAD,) * len(rules))
-    fed = _none_left(fed) if any(isinstance(rule.source, Attend) for rule in rules) else fed
-    return _gather_donors(fed) if any(isinstance(r.source, Draw) and r.source.by_row for r in rules) else fed
+
+class _Automaton:
+    """All rules, read along a path at once: how far each may be is a bit of one number, so thousands cost little.
+
+    A rule has a bit for each number of steps that may have been read, the last of which says that it matches. Later
+    rules have higher bits. What follows from a bit is the next one.
+    """
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.starts: list[int] = []  # of each rule
+        self._winners: dict[int, tuple[int, Rule]] = {}  # by the bit that says that it matches
+        self._expects: dict[tuple[re.Pattern[str], int], tuple[Pattern, int, list[int]]] = {}
+        self._advanced: dict[tuple[int, str], int] = {}  # few different ones, in many places
+        self._reads: dict[str, int] = {}
+        any_steps, matches, at = [], [], 0
+        for number, rule in enumerate(rules):
+            for step, expected in enumerate(rule.pattern.steps):
+                if expected is None:
+                    any_steps.append(at + step)
+                else:
+                    of = (expected, id(rule.pattern.names))
+                    self._expects.setdefault(of, (rule.pattern, step, []))[2].append(at + step)
+            last = at + len(rule.pattern.steps)
+            self.starts.append(sum(1 << (at + step) for step in rule.pattern.start if at + step != last))
+            self._winners[last] = number, rule
+            matches.append(last)
+            at = last + 1
+        self._any_steps, self._matches = _bits(any_steps), _bits(matches)
+
+    def advance(self, state: int, step: str) -> int:
+        """Give the state after one more step of a path; 0 where no rule can match any more."""
+        if (state, step) not in self._advanced:
+            self._advanced[state, step] = self._advance(state, step)
+        return self._advanced[state, step]
+
+    def _advance(self, state: int, step: str) -> int:
+        after = (state & (self._any_steps | self._matches)) | ((state & self._reading(step)) << 1)
+        before = 0
+        while after != before:  # `**` may be no step
+            before, after = after, after | ((after & self._any_steps) << 1)
+        matched = (after & self._matches).bit_length()
+        # the rules before the last one that has matched can't win any more, and of that itself no more need be known
+        return after >> (matched - 1) << (matched - 1) if matched else after
+
+    def _reading(self, step: str) -> int:
+        """Find the bits from which a step leads on."""
+        if step not in self._reads:
+            read = (bits for pattern, at, bits in self._expects.values() if pattern.reads(at, step))
+            self._reads[step] = _bits([bit for some in read for bit in some])
+        return self._reads[step]
+
+    def winner(self, state: int) -> tuple[int, Rule | None]:
+        """Find the last rule that matches, and which it is."""
+        matched = state & self._matches
+        return self._winners[matched.bit_length() - 1] if matched else (-1, None)
 
 
-def _advanced(rules: Sequence[Rule], state: RuleState, step: str) -> RuleState:
-    """Read one more step with every rule's pattern."""
-    after: list[State | _Done] = []
-    for rule, before in zip(rules, state, strict=True):
-        if isinstance(before, _Done):
-            after.append(before)
-            continue
-        now = rule.pattern.advance(before, step)
-        after.append(_Done.MATCHED if rule.pattern.accepts(now) else now or _Done.DEAD)
-    if _Done.MATCHED in after:  # the rules before the last one that has matched can't win any more
-        last = len(after) - 1 - after[::-1].index(_Done.MATCHED)
-        after[:last] = [_Done.DEAD] * last
-    return tuple(after)
+def _bits(of: Sequence[int]) -> int:
+    """Set some bits of a number."""
+    content = bytearray(max(of, default=0) // 8 + 1)
+    for bit in of:
+        content[bit // 8] |= 1 << bit % 8
+    return int.from_bytes(content, "little")
 
 
 def _attending(before: Node, here: Node) -> Node:

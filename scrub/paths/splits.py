@@ -21,6 +21,7 @@ from scrub.text.errors import ScrubError
 
 Roles = Mapping[str, Sequence[tuple[int, int]]]  # role -> (layer, head)
 
+DIGITS = 9  # of a head's number: no model has that many
 _KINDS = 'heads NAME..., mask "NAME", identity or positions 4..7'
 
 
@@ -100,7 +101,9 @@ class Split:
 
 def heads_of(layer: int, name: str, roles: Roles) -> list[int]:
     """Find the heads of a layer that a name of a split means: one by its number, or those of a role."""
-    return [int(name)] if name.isdecimal() else [head for at, head in roles.get(name, ()) if at == layer]
+    if name.isdecimal() and len(name) <= DIGITS:
+        return [int(name)]
+    return [head for at, head in roles.get(name, ()) if at == layer]
 
 
 def attention_heads(graph: Node) -> dict[int, tuple[int, ...]]:

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from scrub.data.examples import Examples, Tokens
 from scrub.paths.sources import Draw, Rows, ordered
 from scrub.text.errors import ScrubError
+from scrub.text.fields import theirs
 
 # What a `like FEATURE` source agrees on: classes [sequence] or [sequence, position] of input tokens.
 Feature = Callable[[Int[np.ndarray, "sequence position"], Tokenizer | None], np.ndarray]
@@ -160,15 +161,8 @@ def classes_of(
     feature: Feature, name: str, tokens: Int[np.ndarray, "sequence position"], tokenizer: Tokenizer | None
 ) -> np.ndarray:
     """Ask a feature for the classes of input tokens. It is the user's own code: what it raises becomes a ScrubError."""
-    try:
+    with theirs(f"the feature {name!r} fails", "it is called as feature(tokens [sequence, position], tokenizer)"):
         classes = np.asarray(feature(tokens.copy(), tokenizer))
-    except ScrubError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise ScrubError(
-            f"the feature {name!r} fails: {type(error).__name__}: {str(error) or 'raised'}: it is called as "
-            "feature(tokens [sequence, position], tokenizer)"
-        ) from error
     if classes.dtype.kind not in "biu":
         raise ScrubError(
             f"the feature {name!r} gives {classes.dtype}: feature(tokens [sequence, position], tokenizer) returns "

@@ -134,9 +134,7 @@ class Evaluator:
     def receipt(self, pairing: Pairing) -> Receipt:
         """Pass the gates, and say what has passed them."""
         gates = self.check(pairing)
-        return Receipt(
-            gates, self.basis(pairing.examples), frozenset(e.hash({}) for e in self.experiments)
-        )
+        return Receipt(gates, self.basis(pairing.examples), frozenset(e.hash({}) for e in self.experiments))
 
     def _covered(self, receipt: Receipt, examples: Examples) -> bool:
         graphs = {experiment.hash({}) for experiment in self.experiments}

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from scrub.graph.node import Node, node, rewrite, walk
 from scrub.models.model import Model
-from scrub.paths.rules import Rule, draws, held, held_by, resample
+from scrub.paths.rules import Resampling, Rule, draws, held, held_by
 from scrub.paths.sources import Draw, Like, Source, X, Y, ordered
 from scrub.paths.sources import Held as HeldSource
 from scrub.plan.plan import Plan, compile_plan
@@ -117,12 +117,13 @@ class _Without:
 
     def __init__(self, of: Experiment) -> None:
         self.of = of
+        self._resampling = Resampling(of.before, of.rules)
         self.graphs = [(rule, self._graph(at)) for at, rule in enumerate(of.rules)]
 
     def _graph(self, at: int) -> Node | None:
         """Build the graph without a rule; None if the others can't be alone, as with half of a whole pattern."""
         try:
-            return resample(self.of.before, (*self.of.rules[:at], *self.of.rules[at + 1 :]))
+            return self._resampling.without(at)
         except ScrubError:
             return None
 
@@ -380,11 +381,13 @@ def _probes(experiments: Iterable[Experiment]) -> Iterator[tuple[str, Node]]:
     """
     for experiment in experiments:
         rules_of = Counter(rule.source for rule in experiment.rules)
+        resampling = Resampling(experiment.before, experiment.rules, PROBE)
         for at, rule in enumerate(experiment.rules):
             alone = rules_of[rule.source] == 1
             if not isinstance(rule.source, Draw) or rule.source == X or rule.source.by_row or alone:
                 continue
-            rules = [*experiment.rules[:at], Rule(rule.pattern, PROBE), *experiment.rules[at + 1 :]]
-            graph = resample(experiment.before, rules)
-            if PROBE in draws(graph):  # else other rules win everywhere, which is a warning
+            graph = resampling.probed(at)
+            if graph is not experiment.graph and PROBE in draws(
+                graph
+            ):  # else other rules win everywhere, which is a warning
                 yield f"{experiment.name}: {rule}", graph

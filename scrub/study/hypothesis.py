@@ -37,6 +37,7 @@ from scrub.paths.splits import Roles, Split
 from scrub.study.draws import Feature
 from scrub.study.parameters import Parameters, Value, checked, filled, marks, suffix, unknown_parameter
 from scrub.text.errors import ScrubError
+from scrub.text.fields import Named, check_fields
 
 SPLITS, ALL = "splits", "all"
 
@@ -61,13 +62,14 @@ class Hypothesis:
     name: str = ""
     features: Features = field(default_factory=dict)
     published: Mapping[str, int | float] = field(default_factory=dict)
-    study: str | None = None
+    study: Named | None = None
     path: Path | None = field(default=None, compare=False)
     parameters: Mapping[str, Any] = field(default_factory=dict)  # Parameters, once they are checked
     values: Mapping[str, Value] = field(default_factory=dict)
     null_of: str = ""
 
     def __post_init__(self) -> None:
+        check_fields(self, "the hypothesis' ")
         if self.parameters:
             declared = {name: checked(name, values) for name, values in self.parameters.items()}
             if unused := [name for name in declared if name not in marks(self.rules)]:

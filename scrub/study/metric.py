@@ -13,6 +13,7 @@ from functools import cached_property
 from scrub.graph.node import Node, node
 from scrub.paths.hashes import hash_graph, hash_of
 from scrub.text.errors import ScrubError
+from scrub.text.fields import Named, check_fields, theirs
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,9 +25,12 @@ class Metric:
     `nodes` make are.
     """
 
-    name: str
+    name: Named
     unit: str
     nodes: Callable[[Node, Node], Node]
+
+    def __post_init__(self) -> None:
+        check_fields(self, "the metric's ")
 
     @cached_property
     def digest(self) -> str:
@@ -39,11 +43,8 @@ class Metric:
 
         Raises ScrubError if that fails, or makes no node.
         """
-        try:
+        with theirs(f"the metric {self.name!r} fails", "mend it"):
             made = self.nodes(logits, unscrubbed)
-        except (Exception, SystemExit) as error:
-            what = str(error) or "raised"
-            raise ScrubError(f"the metric {self.name!r} fails: {type(error).__name__}: {what}: mend it") from error
         if not isinstance(made, Node):
             raise ScrubError(f"the metric {self.name!r} gives {type(made).__name__}: give a node on the logits")
         return made

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from annotated_types import Interval
 
 from scrub.text.errors import ScrubError
+from scrub.text.fields import COUNT, SEED, Named, check_fields
 
 if TYPE_CHECKING:
     import torch
@@ -22,13 +25,6 @@ DTYPES = ("float32", "float64", "bfloat16", TF32)
 USUAL_POSITIONS = 300  # of the sequences that a batch counts: of shorter ones, such as prompts, it has more
 WHITELIST, REPEATS, EVERY = "whitelist", "repeats", "all"
 POSITIONS = (WHITELIST, REPEATS, EVERY)
-_RANGES = {
-    "sequences": (2, 10**9),
-    "draws": (1, 10**6),
-    "seed": (0, (1 << 32) - 1),
-    "batch": (1, 10**9),
-    "context": (1, 10**9),
-}
 
 
 @dataclass(frozen=True)
@@ -37,29 +33,32 @@ class Settings:
 
     In "tf32" all is float32 but what matrix products, on a card, read of their factors.
     Without `bos`, and where the study doesn't say, sequences begin as the model's tokenizer makes them by itself, or
-    else with the begin token where the model has one. Raises ScrubError for a number out of range, or an unknown device
-    or dtype.
+    else with the begin token where the model has one. Raises ScrubError for a field of another type, a number out of
+    range, or an unknown device or dtype.
     """
 
-    sequences: int | None = None  # by default SEQUENCES, or as many as there are if the data hold fewer
-    draws: int = 1
-    seed: int = 0
-    batch: int | None = None  # sequences at once; by default USUAL_BATCH, or on a card as many as it has room for
+    sequences: Annotated[int, Interval(ge=2, le=10**9)] | None = (
+        None  # by default SEQUENCES, or as many as there are if the data hold fewer
+    )
+    draws: Annotated[int, Interval(ge=1, le=10**6)] = 1
+    seed: Annotated[int, SEED] = 0
+    batch: Annotated[int, COUNT] | None = (
+        None  # sequences at once; by default USUAL_BATCH, or on a card as many as it has room for
+    )
     device: str = "auto"
     dtype: str = "float32"
     parts: tuple[str, ...] | None = None
     positions: str | None = None  # instead of the study's: "whitelist", "repeats" or "all"
-    split: str | None = None  # of the data, instead of the one least likely trained on
-    column: str | None = None  # of the data, where there are several
-    context: int | None = None  # positions a sequence; by default the model's n_ctx, or what fixed rows have
+    split: Named | None = None  # of the data, instead of the one least likely trained on
+    column: Named | None = None  # of the data, where there are several
+    context: Annotated[int, COUNT] | None = (
+        None  # positions a sequence; by default the model's n_ctx, or what fixed rows have
+    )
     bos: bool | None = None  # whether sequences begin with the begin token, instead of as the study says; see below
     progress: bool = True
 
     def __post_init__(self) -> None:
-        for name, (least, most) in _RANGES.items():
-            value = getattr(self, name)
-            if value is not None and not least <= value <= most:
-                raise ScrubError(f"{name} is {value}, but must be from {least} to {most}")
+        check_fields(self)
         if self.parts is not None and not self.parts:
             raise ScrubError("no part was named: name some, as in q,k, or leave the option out")
         if self.positions is not None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import TypeAlias, TypeVar
+from typing import Annotated, TypeAlias, TypeVar
 
 from scrub.models.find import find
 from scrub.paths.rules import Rule
@@ -19,9 +19,13 @@ from scrub.study.metric import LOSS, Metric
 from scrub.study.parameters import Parameters, unknown_parameter
 from scrub.study.settings import check_bos, check_positions
 from scrub.text.errors import ScrubError
+from scrub.text.fields import COUNT, ITSELF, Named, check_fields, theirs
+from scrub.text.files import check_file, shown
+from scrub.text.wording import short
 
 One: TypeAlias = "str | Path | Hypothesis | Study"
 Wanted: TypeAlias = "One | Sequence[One]"
+LARGEST_MODULE = 16 * 2**20  # bytes
 DIGEST_DIGITS = 8  # in the name of a study with a metric of one's own
 Declared = TypeVar("Declared", "Study", Hypothesis)
 
@@ -41,21 +45,20 @@ class Study:
     """
 
     baseline: str
-    hypotheses: tuple[str | Hypothesis, ...] = ()
-    model: str = "attn2l"
-    data: str = "stdlib"
+    hypotheses: tuple[str | Annotated[Hypothesis, ITSELF], ...] = ()
+    model: Named = "attn2l"
+    data: Named = "stdlib"
     positions: str = "whitelist"
-    context: int | None = None
+    context: Annotated[int, COUNT] | None = None
     bos: bool | None = None
     published_model: str | None = None
-    metric: Metric = LOSS
+    metric: Annotated[Metric, ITSELF] = LOSS
     name: str = ""
 
     def __post_init__(self) -> None:
+        check_fields(self, "the study's ")
         check_positions(self.positions)
         check_bos(self.bos)
-        if self.context is not None and self.context < 1:
-            raise ScrubError(f"the study's context is {self.context} positions: give at least 1, or leave it out")
         if self.metric.name == LOSS.name and self.metric != LOSS:
             raise ScrubError("the study's metric is called 'loss', but is another one: give it another name")
 
@@ -105,6 +108,8 @@ def load_study(
     """
     study: Study | None = None
     hypotheses: list[Hypothesis] = []
+    if not isinstance(wanted, str | Path | Hypothesis | Study | Sequence):
+        raise ScrubError(f"{short(wanted)} is no hypothesis: name a study folder, a hypothesis file or a shipped name")
     for one in [wanted] if isinstance(wanted, str | Path | Hypothesis | Study) else wanted:
         if isinstance(one, Study):
             theirs, more = _in_memory(one)
@@ -223,6 +228,7 @@ def _declared(file: Path, name: str, kind: type[Declared], module: ModuleType | 
 
 def load_module(file: Path) -> ModuleType:
     """Run a Python file of the user's. Raises ScrubError in one line for whatever goes wrong in it."""
+    check_file(file, "name a Python module", LARGEST_MODULE)
     name = re.sub(r"\W", "_", str(file.resolve()))
     spec = spec_from_file_location(f"scrub_user_{name}", file)
     if spec is None or spec.loader is None:
@@ -234,15 +240,15 @@ def load_module(file: Path) -> ModuleType:
     except SyntaxError as error:
         where = f"{error.filename or file}, line {error.lineno}" if error.lineno else str(file)
         raise ScrubError(f"{where}: {error.msg}: mend the syntax") from error
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # it may be of any class
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == spec.origin]
-        where = f"{file}, line {lines[-1]}" if lines else str(file)
-        raise ScrubError(f"{where}: {_one_line(error)}") from error
+        where = f"{shown(file)}, line {lines[-1]}" if lines else shown(file)
+        if isinstance(error, ScrubError):
+            raise ScrubError(f"{where}: {error}") from error
+        with theirs(where, "mend the module"):
+            raise
     finally:
         sys.dont_write_bytecode = before
     return module
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if isinstance(error, ScrubError) else f"{type(error).__name__}: {text or 'raised'}: mend the module"

@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Files of anyone's: looked at before they are read, and written so that nobody ever sees half of one."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import stat
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from scrub.text.errors import ScrubError
 
+LARGEST = 64 * 2**20  # bytes of what is read as a whole; the tokenizers that people use have up to 20 million
+_LONGEST_PATH, _LONGEST_QUOTE = 300, 160  # characters of a message
 _ABANDONED = 3600.0  # seconds; nothing takes so long to write
 _ADVICE: dict[type[OSError], str] = {
     FileNotFoundError: "make its folder first, or give another path",
@@ -18,6 +21,47 @@ _ADVICE: dict[type[OSError], str] = {
     NotADirectoryError: "give a path below a folder",
     PermissionError: "give a path that you may write to",
 }
+
+
+def check_file(path: str | Path, advice: str, most: int | None = None) -> None:
+    """Look at a file before anything opens it: a pipe may never begin, a device never end.
+
+    Raises ScrubError, with the advice, unless it is an ordinary file, of at most so many bytes.
+    """
+    try:
+        found = Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise ScrubError(f"{shown(path)} is not there: {advice}") from None
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+    if not stat.S_ISREG(found.st_mode):
+        raise ScrubError(f"{shown(path)} is {'a folder' if stat.S_ISDIR(found.st_mode) else 'no file'}: {advice}")
+    if most is not None and found.st_size > most:
+        raise _too_large(path, most)
+
+
+def read_file(path: str | Path, advice: str, most: int = LARGEST) -> bytes:
+    """Read an ordinary file as a whole. Raises ScrubError as :func:`check_file` does, or if it can't be read."""
+    check_file(path, advice, most)
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(most + 1)  # it may have grown
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+    if len(content) > most:
+        raise _too_large(path, most)
+    return content
+
+
+def unreadable(path: str | Path, error: OSError | ValueError) -> ScrubError:
+    """Say in one line why a path can't be read."""
+    reason = (error.strerror if isinstance(error, OSError) else None) or error
+    return ScrubError(f"{shown(path)} can't be read: {one_line(reason)}: check that you may read it")
+
+
+def _too_large(path: str | Path, most: int) -> ScrubError:
+    large = f"{most >> 20} MiB" if most >> 20 else f"{most:,} bytes"
+    return ScrubError(f"{shown(path)} has over {large}, so it is something else: replace it")
 
 
 def write_atomically(path: str | Path, content: bytes | str) -> None:
@@ -42,9 +86,12 @@ def check_writable(path: str | Path) -> None:
     try:
         target = _target(Path(path))
         if target is not None:
-            partial, descriptor = _open_beside(target)
+            descriptor, partial = _open_beside(target)
             os.close(descriptor)
-            partial.unlink()
+            if partial is not None:
+                partial.unlink()
+        elif stat.S_ISCHR(Path(path).stat().st_mode):
+            _try_device(Path(path))
     except (OSError, ValueError) as error:
         raise unwritable(path, error) from error
 
@@ -67,18 +114,51 @@ def make_folder(folder: Path) -> None:
 
 
 def shown(path: str | Path) -> str:
-    """Write a path for an error message: line breaks and what a terminal would obey are escaped."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path))
+    """Write a path for an error message: line breaks and what a terminal would obey are escaped, its middle cut."""
+    return clipped(_visible(str(path)), _LONGEST_PATH)
 
 
 def one_line(text: object) -> str:
     """Write anyone's text for an error message, on one line."""
-    return shown(" ".join(str(text).split()))
+    return _visible(" ".join(str(text).split()))
+
+
+def clipped(text: str, most: int) -> str:
+    """Cut the middle of a text that is longer than so many characters: what tells it apart is often at its end."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most - most // 3]}...{text[-(most // 3) :]}"
 
 
 def first_sentence(error: BaseException) -> str:
     """Quote the first line of what a library raised, for an error message."""
-    return one_line(str(error).partition("\n")[0])[:120] or type(error).__name__
+    try:
+        return clipped(one_line(str(error).partition("\n")[0]), _LONGEST_QUOTE) or type(error).__name__
+    except Exception:  # whose own code failed
+        return type(error).__name__
+
+
+def plain_yaml(text: str) -> object:
+    """Parse YAML that may be anyone's: data alone, and no aliases, of which a few lines make billions of values.
+
+    Raises ValueError if it is none.
+    """
+    import yaml
+
+    class Plain(yaml.SafeLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise ValueError("an alias (*NAME) stands for other lines: write them out")
+            return super().compose_node(parent, index)
+
+    try:
+        return yaml.load(text, Plain)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(first_sentence(error)) from error
+
+
+def _visible(text: str) -> str:
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def unwritable(path: str | Path, error: OSError | ValueError) -> ScrubError:
@@ -101,19 +181,42 @@ def _target(path: Path) -> Path | None:
     return Path(os.path.realpath(path))
 
 
-def _open_beside(target: Path) -> tuple[Path, int]:
-    partial = target.with_name(f".{secrets.token_hex(8)}.partial")
-    return partial, os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+def _try_device(path: Path) -> None:
+    """Write a blank line to a device that isn't somebody's terminal: /dev/full opens, and then takes nothing."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_NOCTTY | getattr(os, "O_NONBLOCK", 0))
+    try:
+        if not os.isatty(descriptor):
+            os.write(descriptor, b"\n")
+    finally:
+        os.close(descriptor)
+
+
+def _beside(target: Path) -> Path:
+    return target.with_name(f".{secrets.token_hex(8)}.partial")
+
+
+def _open_beside(target: Path) -> tuple[int, Path | None]:
+    """Open a new file in a folder: one without a name, where that can be, of which nothing is left by a kill."""
+    if hasattr(os, "O_TMPFILE"):
+        with suppress(OSError):  # which not every file system has, and what else is wrong is told below
+            return os.open(target.parent, os.O_WRONLY | os.O_TMPFILE, 0o666), None
+    partial = _beside(target)
+    return os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), partial
 
 
 def _replace(target: Path, data: bytes) -> None:
-    partial, descriptor = _open_beside(target)
+    descriptor, partial = _open_beside(target)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+            if partial is None:
+                partial = _beside(target)
+                # given a folder, Python follows the link, as it says
+                os.link(f"/proc/self/fd/{descriptor}", partial, src_dir_fd=descriptor, follow_symlinks=True)
         partial.replace(target)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        if partial is not None:
+            partial.unlink(missing_ok=True)
         raise

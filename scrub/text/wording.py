@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from scrub.text.files import one_line
+from scrub.text.files import clipped, one_line
 
 if TYPE_CHECKING:
     import torch
@@ -16,10 +16,21 @@ _MOST_NAMES = 3  # that an error lists
 _LONGEST = 100  # characters
 
 
+def said(error: BaseException) -> str:
+    """Quote what anyone's error says, on one line; nothing where even that fails."""
+    try:
+        return one_line(error)
+    except Exception:
+        return ""
+
+
 def short(value: object, quoted: bool = True) -> str:
     """Write anyone's value, cut where it is long."""
-    text = one_line(repr(value) if quoted else value)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    try:
+        text = one_line(repr(value) if quoted else value)
+    except Exception:  # it is their own code that writes it
+        text = f"a {type(value).__name__}"
+    return clipped(text, _LONGEST)
 
 
 def few(names: Sequence[str]) -> str:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Interval
 
 from scrub.text.errors import ScrubError
+from scrub.text.fields import COUNT, SEED, check_fields
 from scrub.text.files import one_line
 
 SHAPED = ("attn2l", "gpt2-mini")  # what can be trained: see parameters.py
@@ -16,18 +20,20 @@ OPTIMISERS = ("muon", "adamw")  # Muon for the matrices of heads and MLPs and Ad
 class Settings:
     """One run. Token counts are positions trained on; learning rates are those of the stable phase."""
 
-    tokens: int = 40_000_000
+    tokens: Annotated[int, Interval(ge=1)] = 40_000_000
     decay_tokens: int = 10_000_000
     warmup_tokens: int = 300_000
-    batch: int = 8  # sequences a step
+    batch: Annotated[int, COUNT] = 8  # sequences a step
     lr: float = 5e-3
     matrix_lr: float = 0.01
     optimiser: str = "muon"
     weight_decay: float = 0.01
     clip: float = 1.0  # largest norm of the whole gradient
     store: str = "float32"  # the type of the weights in the model's folder
-    stdlib_share: float = 0.5  # fraction of the sequences that come from the standard library
-    seed: int = 0
+    stdlib_share: Annotated[float, Interval(ge=0, le=1)] = (
+        0.5  # fraction of the sequences that come from the standard library
+    )
+    seed: Annotated[int, SEED] = 0
     evaluate_every: int = 500_000  # tokens
     inspect_every: int = 1_000_000  # tokens
     save_every: float = 120.0  # seconds
@@ -35,11 +41,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Raise ScrubError for settings that train nothing."""
-        for name in ("tokens", "batch"):
-            if getattr(self, name) < 1:
-                raise ScrubError(f"{name} is {getattr(self, name)}: give at least 1")
-        if not 0 <= self.stdlib_share <= 1:
-            raise ScrubError(f"the standard library's share is {self.stdlib_share}: give a fraction from 0 to 1")
+        check_fields(self)
         if self.store not in STORED:
             raise ScrubError(f"weights can't be stored as {one_line(self.store)!r}: choose {' or '.join(STORED)}")
         if self.optimiser not in OPTIMISERS:

@@ -99,7 +99,11 @@ def test_two_studies_dont_mix(folder: Path, tmp_path: Path) -> None:
         ({"k.py": MODULE}, "k.py", "k.py belongs to no study: put it into a folder with a study.py"),
         ({"study.py": f"{STUDY})"}, ".", "there is no hypothesis to run"),
         ({"study.py": f'{STUDY}, hypotheses=("k",))'}, ".", "lists the hypothesis 'k', but there is no .*k.py: add it"),
-        ({"study.py": f"{STUDY}, hypotheses=(3,))"}, ".", "lists the hypothesis 3, but there is no .*3.py"),
+        (
+            {"study.py": f"{STUDY}, hypotheses=(3,))"},
+            ".",
+            "hypotheses is .3,., but must be a string or an instance of Hypothesis",
+        ),
         ({"study.py": f'{STUDY}, hypotheses=("k", "k"))', "k.py": MODULE}, ".", "two hypotheses are called 'k'"),
         ({"study.py": "study = 3"}, ".", "study.py declares no study: it must set study = Study"),
         (

@@ -271,11 +271,11 @@ def test_memory_is_bounded_by_the_batch(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_numbers_out_of_range() -> None:
     wrong: Sequence[tuple[dict[str, Any], str]] = [
-        ({"sequences": 1}, "sequences is 1, but must be from 2"),
+        ({"sequences": 1}, "sequences is 1, but must be a whole number from 2"),
         ({"sequences": 0}, "sequences is 0"),
-        ({"draws": 0}, "draws is 0, but must be from 1"),
+        ({"draws": 0}, "draws is 0, but must be a whole number from 1"),
         ({"draws": 10**9}, "draws is 1000000000"),
-        ({"seed": -1}, "seed is -1, but must be from 0 to 4294967295"),
+        ({"seed": -1}, "seed is -1, but must be a whole number from 0 to 4294967295"),
         ({"seed": 2**32}, "seed is 4294967296"),
         ({"batch": 0}, "batch is 0"),
         ({"device": "tpu"}, "there is no device 'tpu': use auto, cpu or cuda"),

@@ -32,13 +32,12 @@ from scrub.models.checkpoints.reading import (
     check_file,
     read_fields,
     tokenizer_wanted,
-    unreadable,
     weights_file,
 )
 from scrub.models.checkpoints.stored import Where
 from scrub.models.families import ModelConfig, architectures
 from scrub.text.errors import ScrubError
-from scrub.text.files import shown, unwritable, write_atomically
+from scrub.text.files import shown, unreadable, unwritable, write_atomically
 from scrub.text.wording import dtype_name, short
 
 __all__ = [

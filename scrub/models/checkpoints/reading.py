@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from scrub.text import files
 from scrub.text.errors import ScrubError
 from scrub.text.files import shown
 from scrub.text.wording import few, kind, short
@@ -22,7 +23,6 @@ _TORCH = "pytorch_model.bin"
 SHARDS = {TENSORS + INDEX: "model-*-of-*.safetensors", _TORCH + INDEX: "pytorch_model-*-of-*.bin"}
 # best first; a repository with training checkpoints calls the last one final
 _WEIGHTS = (TENSORS, TENSORS + INDEX, _TORCH, _TORCH + INDEX, "*.safetensors", "*final.pth", "*.pth", "*.pt")
-_LARGEST_JSON_BYTES = 64 * 2**20  # the tokenizers that people use have up to 20 million
 
 
 def tokenizer_files(names: Collection[str]) -> tuple[str, ...]:
@@ -58,31 +58,13 @@ def weights_file(names: Iterable[str]) -> str | None:
 
 def check_file(path: Path) -> None:
     """Raise ScrubError if there is no such file."""
-    try:
-        if path.is_file():
-            return
-    except OSError as error:
-        raise unreadable(path, error) from error
-    beside = "is a folder" if path.is_dir() else "is no file" if path.exists() else "is not there"
-    raise ScrubError(f"{shown(path)} {beside}: {HOW}")
-
-
-def unreadable(path: Path, error: OSError) -> ScrubError:
-    """Say in one line why a path can't be read."""
-    return ScrubError(f"{shown(path)} can't be read: {error.strerror or error}: check that you may read it")
+    files.check_file(path, HOW)
 
 
 def read_text(path: Path, what: str = "JSON") -> str:
     """Read the text of a JSON file, or of another small one. Raises ScrubError if it can't be read, or is too large."""
-    check_file(path)
     try:
-        if path.stat().st_size > _LARGEST_JSON_BYTES:
-            raise ScrubError(
-                f"{shown(path)} has over {_LARGEST_JSON_BYTES >> 20} MiB, so it is something else: replace it"
-            )
-        return path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise unreadable(path, error) from error
+        return files.read_file(path, HOW).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ScrubError(f"{shown(path)} is no {what}: byte {error.start} isn't UTF-8; take another copy") from error
 

@@ -21,9 +21,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from scrub.models.checkpoints.reading import INDEX, TENSORS, check_file, read_fields, unreadable, weights_file
+from scrub.models.checkpoints.reading import INDEX, TENSORS, check_file, read_fields, weights_file
 from scrub.text.errors import ScrubError
-from scrub.text.files import shown
+from scrub.text.files import shown, unreadable
 from scrub.text.wording import dtype_name, few, short
 
 _POINTER = rb"version https://git-lfs"

@@ -52,7 +52,7 @@ class TransformerConfig(ModelConfig):
     """The further fields of every transformer's config.json."""
 
     n_layers: int = Field(ge=1, le=4096)  # the file isn't trusted: every layer costs time before its tensors are missed
-    n_heads: int = Field(ge=1)
+    n_heads: int = Field(ge=1, le=65536)
     d_model: int = Field(ge=1)
     d_head: int = Field(ge=1)
     layer_norm_eps: float = Field(gt=0)

@@ -105,6 +105,7 @@ class Lineup:
     leads: bool
     graphs: Mapping[str, Node] = field(default_factory=dict)
     apart: Sequence[str] = ()  # digests of other data that the folder holds results on, under the same name
+    notes: Sequence[str] = ()  # what a reader of the results must know
 
     def compare(self, parts: Sequence[str] | None = None) -> Comparison:
         """Compare the hypotheses. Raises ScrubError if that can't be done."""
@@ -133,7 +134,7 @@ def stored_lineup(
         said = ", ".join(f"{name} {one_line(value)}" for name, value in about.items())
         raise ScrubError(f"{folder} holds nothing of {said}: leave --stored out to run what is missing")
     stored, plain = stored_with(fitting, names, study)
-    return Lineup(stored, plain, leads, apart=_apart(results, stored))
+    return Lineup(stored, plain, leads, apart=_apart(results, stored), notes=results.notes)
 
 
 def _apart(results: Results, stored: StudyResults) -> list[str]:
@@ -165,7 +166,7 @@ def swept_lineup(
     if leads:
         plain.sort(key=lambda name: _stem(name) != Path(paths[0]).stem)
     swept = sweep(grid, folder, workers, ray)
-    return Lineup(swept.only(), plain, leads, graphs, _apart(swept.results, swept.only()))
+    return Lineup(swept.only(), plain, leads, graphs, _apart(swept.results, swept.only()), swept.notes)
 
 
 def _once(paths: list[str]) -> list[str]:

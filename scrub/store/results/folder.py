@@ -8,7 +8,9 @@
 
 Files are only ever added, each as a whole: no reader sees half of one, and several writers don't meet. Each finished
 block of a sweep is a file of its own, so that one that is killed loses at most what was in flight. Files are named for
-what they hold, so a folder may be moved, and the files of two folders copied into one.
+what they hold and for their bytes (scrub/store/results/files.py), so a folder may be moved, the files of two folders
+copied into one, and one that is damaged is named and left out: what it held isn't there. Who writes moves it to
+`damaged/`, so that whoever reads the folder as a table doesn't see it either.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
@@ -29,13 +32,15 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from scrub.paths.hashes import hash_of
-from scrub.store.results.schema import FAILURES, FORMAT, LATER, LOSSES, Cell, Setting, cells_of
+from scrub.store.results.files import Damaged, name_of, read_json, read_parquet, verified
+from scrub.store.results.schema import FAILURES, FORMAT, Cell, Setting, cells_of
 from scrub.text.errors import ScrubError
 from scrub.text.files import (
     check_writable,
     first_sentence,
     make_folder,
     one_line,
+    read_file,
     remove_partial,
     shown,
     unwritable,
@@ -44,7 +49,9 @@ from scrub.text.files import (
 
 MARK = "format.json"
 _PLACE = ["cell", "block", "seed", "draw"]
-KINDS = ("losses", "failures", "inputs", "studies", "locks")
+KINDS = ("losses", "failures", "inputs", "studies")
+LOCKS, DAMAGED = "locks", "damaged"
+_LARGEST_MARK = 2**16  # bytes
 
 
 class Results:
@@ -56,6 +63,10 @@ class Results:
         self._blocks: dict[str, set[int]] = defaultdict(set)  # of every cell, those that are there
         self._read: dict[str, set[str]] = {}  # the cells of every file that was looked at, by its name
         self._studies: dict[str, dict[str, Any]] = {}  # those that were read, by the file's name
+        self._looked_at: set[Path] = set()
+        self._unverified = 0
+        self._damaged: list[str] = []  # what is said of each file that is
+        self._writes = make
         if make:
             self._make()
         self._check_format()
@@ -77,7 +88,7 @@ class Results:
             write_atomically(mark, json.dumps({"format": FORMAT}) + "\n")
 
     def _make_kinds(self) -> None:
-        for kind in KINDS:
+        for kind in (*KINDS, LOCKS):
             make_folder(self.folder / kind)
             check_writable(self.folder / kind / "any")
             remove_partial(self.folder / kind)
@@ -85,12 +96,12 @@ class Results:
     def _check_format(self) -> None:
         mark = self.folder / MARK
         try:
-            found = json.loads(mark.read_text())["format"]
-        except FileNotFoundError as error:
-            raise ScrubError(
-                f"{shown(self.folder)} is no results folder: it has no {MARK}; 'scrub sweep' makes one, "
-                "and --results says where it is"
-            ) from error
+            if not mark.exists():
+                raise ScrubError(
+                    f"{shown(self.folder)} is no results folder: it has no {MARK}; 'scrub sweep' makes one, "
+                    "and --results says where it is"
+                )
+            found = json.loads(read_file(mark, "give a results folder", _LARGEST_MARK))["format"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ScrubError(
                 f"{shown(mark)} can't be read: {first_sentence(error)}: a results folder's says {{'format': {FORMAT}}}"
@@ -105,11 +116,47 @@ class Results:
         """List the finished files of one kind, sorted by name."""
         return sorted(path for path in (self.folder / kind).glob("[!.]*") if path.suffix in {".parquet", ".json"})
 
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know: which files are damaged, and whether that could be seen."""
+        unverified = (
+            f"{self._unverified:,} files in {shown(self.folder)} have no digest, as an earlier version of scrub wrote "
+            "them: that they are what was written isn't checked"
+        )
+        return [*self._damaged, *([unverified] if self._unverified else [])]
+
     def refresh(self) -> None:
         """Look at what was added, by whomever, since the last time."""
-        for path in self.files("losses"):
-            if path.name not in self._read:
-                self._index(read_parquet(path, _PLACE), path.name)
+        for kind in KINDS:
+            self._look_at(kind)
+
+    def _look_at(self, kind: str) -> None:
+        """Look at the files of one kind that weren't looked at before; leave out those that are damaged."""
+        for path in self.files(kind):
+            if path in self._looked_at:
+                continue
+            self._looked_at.add(path)
+            try:
+                self._unverified += not verified(path)
+                if kind == "losses":
+                    self._index(read_parquet(path, _PLACE), path.name)
+                elif kind == "studies":
+                    self._studies[path.name] = _study(path)
+                else:
+                    read_parquet(path)
+            except Damaged as error:
+                if path.exists():  # else another sweep has just moved it away
+                    self._leave_out(kind, path, error)
+
+    def _leave_out(self, kind: str, path: Path, error: Damaged) -> None:
+        advice = "it is left out, and a sweep computes what it held anew"
+        if self._writes:
+            aside = self.folder / DAMAGED / kind
+            make_folder(aside)
+            with suppress(FileNotFoundError):  # another sweep was faster
+                path.replace(aside / path.name)
+            advice = f"it was moved to {shown(aside)}, and what it held is computed anew"
+        self._damaged.append(f"{error}: {advice}")
 
     def _index(self, table: pa.Table, name: str) -> None:
         """Note which cells a file holds. All its rows are of one block of one pairing."""
@@ -140,24 +187,29 @@ class Results:
         frame: pd.DataFrame = pa.concat_tables(tables).unify_dictionaries().to_pandas()
         return frame
 
-    def inputs(self, setting: Setting) -> pa.Table:
-        """Read the reference sequences of a setting."""
-        return read_parquet(self.folder / "inputs" / f"{setting.inputs}.parquet")
+    def inputs(self, setting: Setting) -> pa.Table | None:
+        """Read the reference sequences of a setting; None if they aren't there."""
+        for path in self.files("inputs"):
+            if path.name.partition(".")[0] == setting.inputs:
+                with suppress(Damaged):  # which is told where all files are looked at
+                    return read_parquet(path)
+        return None
 
     def add_losses(self, table: pa.Table, name: str) -> None:
         """Add the rows of a finished block, under a name that says which it is."""
-        self._write(f"losses/{name}.parquet", _parquet(table))
-        self._index(table, f"{name}.parquet")
+        called = self._write("losses", name, ".parquet", _parquet(table))
+        self._looked_at.add(self.folder / "losses" / called)
+        self._index(table, called)
 
     def add_failure(self, row: dict[str, Any]) -> None:
         """Add a row of what failed."""
         table = pa.Table.from_pylist([row], schema=FAILURES)
-        self._write(f"failures/{hash_of({name: str(value) for name, value in row.items()})}.parquet", _parquet(table))
+        self._write("failures", hash_of({name: str(value) for name, value in row.items()}), ".parquet", _parquet(table))
 
     def add_inputs(self, setting: Setting, table: pa.Table) -> None:
         """Add the reference sequences of a setting, unless they are there."""
-        if not (self.folder / "inputs" / f"{setting.inputs}.parquet").exists():
-            self._write(f"inputs/{setting.inputs}.parquet", _parquet(table))
+        if self.inputs(setting) is None:
+            self._write("inputs", setting.inputs, ".parquet", _parquet(table))
 
     def add_study(self, content: dict[str, Any]) -> None:
         """Add what the hypotheses of a study say and what the gates saw of them, as what was run last.
@@ -167,7 +219,7 @@ class Results:
         before = [datetime.fromisoformat(each["time"]) + timedelta(microseconds=1) for each in self.studies()]
         time, name = max([datetime.now(UTC), *before]), hash_of([hash_of(asdict(c)) for c in cells_of(content)])
         text = json.dumps({**content, "time": time.isoformat()}, indent=1, allow_nan=False)
-        self._write(f"studies/{time:%Y%m%dT%H%M%S.%f}-{name}.json", text.encode())
+        self._write("studies", f"{time:%Y%m%dT%H%M%S.%f}-{name}", ".json", text.encode())
 
     def renew_study(self, cells: Iterable[Cell]) -> bool:
         """Make the study of those cells the one that was run last. False if it isn't there."""
@@ -183,14 +235,12 @@ class Results:
 
     def studies(self) -> list[dict[str, Any]]:
         """Read what was added by :meth:`add_study`, the oldest first."""
-        for path in self.files("studies"):
-            if path.name not in self._studies:
-                self._studies[path.name] = _study(path)
+        self._look_at("studies")
         return sorted(self._studies.values(), key=lambda each: datetime.fromisoformat(each["time"]))
 
     def claim(self, name: str) -> FileLock | None:
         """Lock a piece of work; None while another sweep has it. The lock ends with the process that has it."""
-        lock = FileLock(self.folder / "locks" / f"{name}.lock", timeout=0, thread_local=False)
+        lock = FileLock(self.folder / LOCKS / f"{name}.lock", timeout=0, thread_local=False)
         try:
             lock.acquire()
         except Timeout:
@@ -199,40 +249,24 @@ class Results:
             raise unwritable(lock.lock_file, error) from error
         return lock
 
-    def _write(self, path: str, content: bytes) -> None:
-        write_atomically(self.folder / path, content)
-
-
-def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Read a file of a results folder. Raises ScrubError if it is truncated, or not what it should be."""
-    try:
-        with pq.ParquetFile(path) as file:
-            found = file.read(columns)
-            for name in set(LATER).intersection(columns or ()) - set(found.column_names):
-                found = found.append_column(LOSSES.field(name), pa.nulls(len(found), LOSSES.field(name).type))
-            return found.select(columns or file.schema_arrow.names)
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        raise _broken(path, error) from error
+    def _write(self, kind: str, name: str, suffix: str, content: bytes) -> str:
+        """Write a file; how it is called."""
+        called = name_of(name, suffix, content)
+        write_atomically(self.folder / kind / called, content)
+        return called
 
 
 def _study(path: Path) -> dict[str, Any]:
+    found = read_json(path)
     try:
-        found = json.loads(path.read_text())
         cells_of(found)
         datetime.fromisoformat(found["time"])
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise _broken(path, error) from error
-    return dict(found)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise Damaged(f"{shown(path)} holds no study ({first_sentence(error)})") from error
+    return found
 
 
 def _parquet(table: pa.Table) -> bytes:
     sink = BytesIO()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
-
-
-def _broken(path: Path, error: Exception) -> ScrubError:
-    return ScrubError(
-        f"{shown(path)} can't be read ({first_sentence(error)}): it was damaged after it was written; remove it, and "
-        "run the sweep again, which computes only what is missing"
-    )

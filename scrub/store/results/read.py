@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from jaxtyping import Bool, Float
 
 from scrub.data.examples import Examples
@@ -93,11 +94,11 @@ def read_study(results: Results, cells: Mapping[str, Cell], pairings: Sequence[P
     """Read what a folder holds of some cells of one setting with some pairings.
 
     `cells` are by the names that their experiments shall have: an anchor's, or HYPOTHESIS/PART. Those that aren't there
-    in full are left out; None if an anchor isn't. Raises ScrubError if a file can't be read, GateError if the numbers
-    mean nothing (see Result.checked).
+    in full are left out; None if an anchor isn't, or the reference sequences. Raises ScrubError if a file can't be
+    read, GateError if the numbers mean nothing (see Result.checked).
     """
     whole = {n: cell for n, cell in cells.items() if all(results.holds(cell, *each) for each in pairings)}
-    if not whole.keys() >= {*ANCHORS}:
+    if not whole.keys() >= {*ANCHORS} or (inputs := results.inputs(whole[UNSCRUBBED].setting)) is None:
         return None
     setting = whole[UNSCRUBBED].setting
     keys = {name: [cell.key(*pairing) for pairing in pairings] for name, cell in whole.items()}
@@ -106,7 +107,7 @@ def read_study(results: Results, cells: Mapping[str, Cell], pairings: Sequence[P
     loss, change, kl = ({name: each[:, at] for name, each in sums.items()} for at in range(len(ROLES)))
     about = [each for each in results.studies() if Setting(**each["setting"]) == setting]
     described = _described(about, whole)
-    examples, texts = _examples(results, setting)
+    examples, texts = _examples(inputs, setting)
     n_ctx = about[-1]["n_ctx"] if about else setting.context
     result = Result(
         study=setting.study,
@@ -274,9 +275,8 @@ def _gates(about: Iterable[Mapping[str, Any]], cells: Mapping[str, Cell]) -> Gat
     return Gates(deviations, tuple(warnings))
 
 
-def _examples(results: Results, setting: Setting) -> tuple[Examples, dict[int, str]]:
-    """Read the reference sequences, and the text of every token that occurs in them."""
-    table = results.inputs(setting)
+def _examples(table: pa.Table, setting: Setting) -> tuple[Examples, dict[int, str]]:
+    """Give the reference sequences, and the text of every token that occurs in them."""
     tokens = np.array(table["tokens"].to_pylist(), dtype=np.int64)
     texts = dict(zip(tokens.ravel().tolist(), (t for row in table["texts"].to_pylist() for t in row), strict=True))
     scored = np.array(table["selected"].to_pylist(), dtype=bool)

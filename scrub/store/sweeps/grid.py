@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from scrub.data.for_model import examples_of, says_positions
+from scrub.data.rows import HUB_ID
+from scrub.models.find import Kind, find, locate
 from scrub.models.model import Model, Spec, is_pair, load_graph, load_model
 from scrub.store.sweeps.job import GridData, Job, data_of
 from scrub.study.experiments import check_parts
@@ -24,8 +25,10 @@ from scrub.study.run import Trial, prepare_study
 from scrub.study.settings import Settings, given_bos
 from scrub.study.study import Study, load_study
 from scrub.text.errors import ScrubError
-from scrub.text.files import first_sentence, shown
+from scrub.text.files import first_sentence, plain_yaml, read_file, shown
 from scrub.text.wording import first_mistake
+
+LARGEST_GRID = 2**20  # bytes
 
 
 def _listed(value: Any) -> Any:
@@ -110,6 +113,8 @@ class Grid(BaseModel):
             return cls(**{name: value for name, value in fields.items() if value is not None})
         except ValidationError as error:
             raise ScrubError(f"the grid of the sweep: {first_mistake(error)}") from error
+        except RecursionError as error:
+            raise ScrubError("the grid of the sweep: a field holds itself: give plain lists and values") from error
 
     def on(self, device: str) -> Grid:
         """Put the grid on a device."""
@@ -133,6 +138,7 @@ class Grid(BaseModel):
         seeds = tuple(dict.fromkeys(self.seeds))
         settings, *_ = [self.settings(seed) for seed in seeds]  # each is checked
         own = self._groups()
+        self._check_names(own)
         sweep, found = uuid4().hex, []
         models = [str(m) if isinstance(m, str | Path) else load_model(m, settings.torch_dtype) for m in self.models]
         for model, data in product(models or (None,), self.data or (None,)):
@@ -147,6 +153,18 @@ class Grid(BaseModel):
                     told = notes if first else ()
                     found.append(Job(sweep, uuid4().hex, some, its_model, data, settings, seeds, first, told))
         return found
+
+    def _check_names(self, groups: Sequence[Group]) -> None:
+        """Raise ScrubError for a model or data that are nowhere, before anything runs; what is on the hub, may be."""
+        named: dict[Kind, list[Any]] = {
+            "models": [*(self.models or [study.model for study, _ in groups])],
+            # another model may have data of its own, which are taken then
+            "data": [*(self.data or ([] if self.models else [study.data for study, _ in groups]))],
+        }
+        for kind, names in named.items():
+            for name in names:
+                if isinstance(name, str | Path) and locate(kind, name) is None and not HUB_ID.fullmatch(str(name)):
+                    find(kind, name)
 
     def _with_null(self, groups: Sequence[Group], model: str | Model) -> tuple[tuple[Group, ...], tuple[str, ...]]:
         """Add random hypotheses of the same size, and say for which hypotheses there are none, and why."""
@@ -213,8 +231,8 @@ def _apart(groups: Sequence[Group]) -> list[tuple[Group, ...]]:
 def read_grid(file: str | Path) -> dict[str, Any]:
     """Read the fields of a grid from a YAML file. Raises ScrubError if it can't be read."""
     try:
-        content = yaml.safe_load(Path(file).read_text())
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        content = plain_yaml(read_file(file, "give a YAML file of a grid", LARGEST_GRID).decode())
+    except ValueError as error:
         raise ScrubError(f"{shown(file)} can't be read: {first_sentence(error)}: give a YAML file of a grid") from error
     if isinstance(content, dict) and None in content:
         content["null"] = content.pop(None)  # that is how YAML reads the name of the field

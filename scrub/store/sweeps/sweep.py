@@ -155,8 +155,8 @@ def sweep(
     settings = whole.settings()
     device = _device(settings, ray)
     jobs = whole.on(device.partition(":")[0]).jobs()  # a worker sees no GPU but its own
-    folder = results if isinstance(results, Results) else Results(results, make=True)
     with _workers(device, workers, ray) as crew, Progress(crew.count, progress) as bar:
+        folder = results if isinstance(results, Results) else Results(results, make=True)
         return _Sweep(folder, crew, bar).run(jobs)
 
 
@@ -216,6 +216,7 @@ class _Sweep:
         for setting, error in self.swept.meaningless.items():
             cause, about = Cause.of(error), (setting.study, "", "{}", setting.model, setting.data)
             self._tell(Failure(cause.kind, cause.reason, *about, stage="read"))
+        self.swept.notes += self.results.notes
         return self.swept
 
     def _start(self) -> bool:
@@ -313,7 +314,8 @@ class _Sweep:
         blocks = self._missing_blocks(job, survey)
         self.bar.expect(job.key, len(blocks))
         # what is known by name and complete was here before: it needs no gates again, but is what was run last
-        if blocks or not all(self.results.renew_study(cells) for cells in survey.studies()):
+        lost = self.results.inputs(next(iter(survey.cells.values())).setting) is None
+        if blocks or lost or not all(self.results.renew_study(cells) for cells in survey.studies()):
             self.results.add_inputs(next(iter(survey.cells.values())).setting, survey.inputs)
             self._queue([Check(job, survey)])
 

@@ -40,6 +40,7 @@ T = TypeVar("T")
 
 # What the libraries below torch and numpy read when they are loaded.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+MOST_WORKERS = 4096  # processes
 CLOSED = "the workers were closed while it ran"
 _WATCH_SECONDS = 0.5  # how often a worker looks whether its parent is still there
 
@@ -95,6 +96,8 @@ def local_workers(count: int | None, device: str) -> Workers:
     """
     if count is not None and count < 1:
         raise ScrubError(f"{count} workers can't do anything: ask for at least 1")
+    if count is not None and count > MOST_WORKERS:
+        raise ScrubError(f"{count} workers are more than a machine has room for: ask for at most {MOST_WORKERS}")
     kind, _, number = device.partition(":")
     if kind == "cuda":
         gpus = _gpus()[int(number) :][:1] if number else _gpus()
@@ -308,12 +311,25 @@ def _sigint_later() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    ensure_running()  # otherwise starting the first process starts this too, and that ends the wait (Python 3.11)
+    _ensure_tracker()  # otherwise starting the first process starts this too, and that ends the wait (Python 3.11)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _ensure_tracker() -> None:
+    """Start what looks after semaphores; it shall not tell of those that a killed sweep left, which it removes."""
+    from loky.backend.resource_tracker import ensure_running as of_loky
+
+    before = list(sys.warnoptions)
+    sys.warnoptions.append("ignore:resource_tracker")  # that process is given these
+    try:
+        ensure_running()
+        of_loky()
+    finally:
+        sys.warnoptions[:] = before
 
 
 def _begin(parent: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import shutil
 import tempfile
 import threading
@@ -12,12 +13,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
-from sweeping import rows
+from sweeping import renewed, rows
 
 import scrub.text.files
 from scrub.cli import _status
-from scrub.store.results.folder import Results
+from scrub.store.results.files import Damaged, verified
+from scrub.store.results.folder import KINDS, Results
 from scrub.store.results.read import known
 from scrub.store.sweeps.sweep import sweep
 from scrub.text.errors import ScrubError
@@ -60,40 +63,93 @@ def test_no_folder_a_file_and_somebody_else_s(own: Path, capsys: pytest.CaptureF
     assert not (own / "nowhere").exists()
 
 
-@pytest.mark.parametrize("cut", [0, 1, 100, -1])
-def test_a_truncated_block(own: Path, capsys: pytest.CaptureFixture[str], cut: int) -> None:
-    """It is named; once it is removed, only it is computed."""
+def without_digest(file: Path) -> Path:
+    """The file as an earlier version named it."""
+    name, _, suffix = file.name.rsplit(".", 2)
+    return file.rename(file.with_name(f"{name}.{suffix}"))
+
+
+@pytest.mark.parametrize(("cut", "named"), [(-1, lambda file: file), (100, without_digest)], ids=["digest", "none"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_damaged_is_left_out_and_made_anew(
+    own: Path, capsys: pytest.CaptureFixture[str], kind: str, cut: int, named: Callable[[Path], Path]
+) -> None:
+    """It is named, by whoever reads and whoever writes; a sweep moves it away and computes its cells, and no others."""
     clean = rows(own / "results")
-    file = max((own / "results/losses").iterdir())
+    if kind == "failures":
+        Results(own / "results", make=True).add_failure({"study": "one", "reason": "a test"})
+    file = named(max((own / "results" / kind).iterdir()))
     file.write_bytes(file.read_bytes()[:cut])
-    said = refused(capsys)
-    assert file.name in said
-    assert "remove it, and run the sweep again, which computes only what is missing" in said
-    if cut == 100:
-        file.unlink()
-        assert sweep(["one", "two"], seeds=[0, 1], draws=2, **FAST).computed == 1
-        assert list(rows(own / "results")["cell"]) == list(clean["cell"])
-        assert list(rows(own / "results")["loss_sum"]) == list(clean["loss_sum"])
+    reading = Results(own / "results")
+    known(reading)
+    assert [file.name in note for note in reading.notes][:1] == [True]
+    assert file.exists()
+    swept = sweep(["one", "two"], seeds=[0, 1], draws=2, **FAST)
+    assert any(file.name in note for note in swept.notes)
+    assert swept.computed == (1 if kind == "losses" else 0)
+    assert (own / "results/damaged" / kind / file.name).exists()
+    assert not file.exists() or verified(file)  # the same bytes have the same name
+    pd.testing.assert_frame_equal(rows(own / "results").drop(columns="time"), clean.drop(columns="time"))
+    again = Results(own / "results")
+    assert len(known(again)) == 2
+    assert again.notes == []
+    assert _status(["leaderboard", "one"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"null", b'{"setting": {}}', b"\xff\xfe", b"[" * 9999])
-def test_a_garbled_study(own: Path, capsys: pytest.CaptureFixture[str], content: bytes) -> None:
+def test_a_study_that_says_something_else(own: Path, content: bytes) -> None:
     file = max((own / "results/studies").iterdir())
-    file.write_bytes(content)
-    assert file.name in refused(capsys)
+    renewed(file, content, digest=False)
+    reading = Results(own / "results")
+    assert len(known(reading)) == 1
+    assert "studies/" in reading.notes[0]
 
 
-def test_a_parquet_file_of_somebody_else_s(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_parquet_file_of_somebody_else_s(own: Path) -> None:
     shutil.copy(next((own / "results/inputs").iterdir()), own / "results/losses/other.parquet")
-    assert "other.parquet" in refused(capsys)
+    reading = Results(own / "results")
+    assert len(known(reading)) == 2
+    assert "other.parquet" in reading.notes[0]
 
 
-@pytest.mark.parametrize("damage", [lambda _: b"PAR1", lambda content: content[:-50]])
-def test_damaged_inputs(own: Path, damage: Callable[[bytes], bytes]) -> None:
-    (file,) = (own / "results/inputs").iterdir()
-    file.write_bytes(damage(file.read_bytes()))
-    with pytest.raises(ScrubError, match=file.name):
-        known(Results(own / "results"))
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pipe_where_a_file_should_be(own: Path, kind: str) -> None:
+    """Whoever opened it would wait for ever."""
+    os.mkfifo(own / "results" / kind / f"pipe{'.json' if kind == 'studies' else '.parquet'}")
+    reading = Results(own / "results")
+    assert len(known(reading)) == 2
+    assert "is no file" in reading.notes[0]
+
+
+def test_every_byte_that_changes_is_noticed(own: Path) -> None:
+    """A thousand of them, in files of all kinds."""
+    Results(own / "results", make=True).add_failure({"study": "one", "reason": "a test"})
+    files = [max((own / "results" / kind).iterdir()) for kind in KINDS]
+    chosen, noticed = random.Random(3), 0
+    assert all(map(verified, files))
+    for number in range(1000):
+        file = files[number % len(files)]
+        content = bytearray(file.read_bytes())
+        content[chosen.randrange(len(content))] ^= chosen.randint(1, 255)
+        flipped = file.with_name(f"{number}{file.name}")
+        flipped.write_bytes(content)
+        with pytest.raises(Damaged, match=flipped.name):
+            verified(flipped)
+        noticed += 1
+    assert noticed == 1000
+
+
+def test_a_folder_of_an_earlier_version_is_read_as_it_is(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It says once that nothing is checked."""
+    for kind in KINDS:
+        for file in (own / "results" / kind).iterdir():
+            without_digest(file)
+    assert sweep(["one", "two"], seeds=[0, 1], draws=2, **FAST).computed == 0
+    for words in (["leaderboard", "one"], ["compare", "keep", "window(positions=1)", "--study", "one", "--stored"]):
+        assert _status(words) == 0
+        assert capsys.readouterr().err.count("have no digest") == 1
 
 
 @pytest.fixture

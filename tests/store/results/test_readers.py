@@ -88,7 +88,7 @@ def test_the_inputs_are_there_and_go_with_the_losses(swept: Path) -> None:
     (file,) = (swept / "results/inputs").iterdir()
     inputs = pl.read_parquet(file)
     first = pl.read_parquet(swept / "results/losses/*.parquet").row(0, named=True)
-    assert file.stem == f"{first['tokens_hash']}-{first['selection_hash']}"
+    assert file.name.partition(".")[0] == f"{first['tokens_hash']}-{first['selection_hash']}"
     assert inputs["sequence"].to_list() == list(range(37))
     lengths = inputs.select(
         tokens=pl.col("tokens").list.len(), texts=pl.col("texts").list.len(), selected=pl.col("selected").list.len()

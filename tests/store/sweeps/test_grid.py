@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,13 @@ MISTAKES = {
     "no such dtype": ("studies: one\ndtype: float8\n", "float8"),
     "a negative number of random ones": ("studies: one\nnull: -1\n", "null"),
     "a date that isn't one": ("studies: one\nseeds: 2020-99-99\n", "can't be read"),
+    "an alias of itself": ("studies: &all [*all]", "write them out"),
+    "aliases that expand without end": (
+        "a: &a [x, x, x, x, x, x, x, x, x]\n"
+        + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in pairwise("abcdefghijklmnop"))
+        + "studies: *p\n",
+        "write them out",
+    ),
     "too deep": ("studies: " + "[" * 5000, "can't be read"),
     "an object of Python's": ("studies: !!python/object:os.system {}\n", "can't be read"),
 }
@@ -82,8 +90,8 @@ def test_a_mistake_in_a_file_is_one_line(capsys: pytest.CaptureFixture[str], nam
         (["one", "--set", "windows=1"], "no parameter 'windows'"),
         (["one", "--workers", "0"], "ask for at least 1"),
         (["one", "--workers", "2", "--ray", "auto"], "leave --workers out"),
-        (["one", "--grid", "nowhere.yaml"], "nowhere.yaml can't be read"),
-        (["one", "--grid", "data"], "data can't be read"),
+        (["one", "--grid", "nowhere.yaml"], "nowhere.yaml is not there"),
+        (["one", "--grid", "data"], "data is a folder"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line(
@@ -112,8 +120,36 @@ def test_a_file_and_options_that_win_over_it(sweeping: Path, capsys: pytest.Capt
     assert "█" not in out  # no bar where nobody looks
 
 
+def make_broken(name: str) -> None:
+    """A model that is there, and can't be read."""
+    (Path("models") / name).mkdir()
+    (Path("models") / name / "config.json").write_text("{}")
+
+
+@pytest.mark.usefixtures("sweeping")
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["--model", "tiny,nowhere"], "nowhere"),
+        (["--data", "words,nowhere"], "nowhere"),
+        (["--workers", "0"], "at least 1"),
+        (["--workers", "1000000000"], "at most"),
+        (["--model", "tiny", "--seed", "1,4294967296"], "4294967296"),
+    ],
+)
+def test_what_can_be_known_before_is_told_before(
+    capsys: pytest.CaptureFixture[str], words: list[str], names: str
+) -> None:
+    """Nothing has run then, and there is no results folder."""
+    status, out, err = said(capsys, "one", *words)
+    assert (status, out, len(err)) == (2, "", 1)
+    assert names in err[0]
+    assert not Path("results").exists()
+
+
 def test_failures_are_told_and_the_status_says_so(sweeping: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, err = said(capsys, "one", "two", "--model", "no\x1b[31mwhere,tiny", *FAST)
+    make_broken("bro\x1b[31mken")
+    status, out, err = said(capsys, "one", "two", "--model", "bro\x1b[31mken,tiny", *FAST)
     assert status == 3
     notes = [NOTED_OF.format(study) for study in ("one", "two")]
     assert [line if line in notes else line.partition(" on ")[0] for line in err] == [
@@ -186,5 +222,5 @@ def test_the_number_of_random_hypotheses_can_be_said_in_a_file(tmp_path: Path) -
 def test_a_grid_file_is_read_from_any_path(tmp_path: Path) -> None:
     (tmp_path / "g.yaml").write_text("studies: [one, two]\nseeds: 3\n")
     assert read_grid(tmp_path / "g.yaml") == {"studies": ["one", "two"], "seeds": 3}
-    with pytest.raises(ScrubError, match="can't be read"):
+    with pytest.raises(ScrubError, match="is a folder"):
         read_grid(tmp_path)
