@@ -11,6 +11,8 @@ from scrub.text.errors import ScrubError
 from scrub.text.files import shown
 
 if TYPE_CHECKING:
+    from typer import Context
+
     from scrub.graph.node import Node
     from scrub.paths.splits import Roles
 
@@ -107,6 +109,14 @@ def one_input(**given: str | None) -> None:
     named = [f"--{name}" for name, value in given.items() if value is not None]
     if len(named) > 1:
         raise ScrubError(f"{' and '.join(named)} each say what to measure on: give one of them")
+
+
+def no_meaning(context: Context, why: str, *names: str) -> None:
+    """Raise ScrubError if one of these options was given, which what else was given leaves without a meaning."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise ScrubError(f"{why}, so --{name} has no meaning: leave one of the two out")
 
 
 def _number_or_text(text: str) -> str | int | float:

@@ -190,7 +190,9 @@ def prepare_study(
     )
     masked = isinstance(data, tuple | Examples) and settings.positions is None  # they say what is scored
     if not masked:
-        examples = replace(examples, scored=scored_at(settings.positions or study.positions, examples, study.data))
+        positions = study.positions if settings.positions is None else settings.positions
+        scored = scored_at(positions, examples, study.data, model.tokenizer)
+        examples = replace(examples, scored=scored)
     examples.check(model.n_ctx, model.vocab_size, model.name)
     return Trial(study, hypotheses, model, examples, built, settings)
 
