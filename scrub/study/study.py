@@ -34,9 +34,10 @@ class Study:
     `baseline` are the path rules of the 0 % anchor. `positions` is "whitelist" (those whose token is on
     the data's whitelist, or those of the mask that the data come with), "repeats" (those whose token stands
     earlier in its sequence), "all", or places: spans, a mask or a function (see :class:`Settings`). `context` is the
-    number of positions of a sequence, where the model reads more and the run doesn't say another. `bos` says whether sequences begin with the begin token, unless the run says it: by
-    default where the model has one. `hypotheses` are names of modules in the study's folder, or the
-    hypotheses themselves. `published_model` is the name of the model that their published percentages are of.
+    number of positions of a sequence, where the model reads more and the run doesn't say another. `bos` says whether
+    sequences begin with the begin token, unless the run says it: by default where the model has one. `hypotheses` are
+    names of modules in the study's folder, or the hypotheses themselves. `published_model` is the name of the model
+    that their published percentages are of.
     `metric` is what percentages are of: the loss, or one of your own.
     """
 
