@@ -147,7 +147,7 @@ def _examples(
     )
     if settings.positions is None:
         return text.later()
-    return replace(text, scored=scored_at(settings.positions, text, data or DEFAULT, model.tokenizer))
+    return replace(text, scored=scored_at(settings.positions, text, data or DEFAULT, model))
 
 
 def _noted(examples: Examples) -> dict[str, list[str]]:

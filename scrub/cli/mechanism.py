@@ -67,7 +67,7 @@ def mechanism(
         raise ScrubError(f"{loaded.name} has no head of the role 'ind': give one with --head, as in --head 1.3")
     heads = given_heads(head, loaded.graph, loaded.roles) if head else [loaded.roles["ind"][0]]
     text = examples_for(loaded, data, settings.sequences, context=settings.context, bos=settings.bos)
-    selected = scored_at(positions, text, DEFAULT, loaded.tokenizer)
+    selected = scored_at(positions, text, DEFAULT, loaded)
     computing = settings.only(COMPUTING)
     found = [
         measure(loaded, text, selected, each, slots=tested, depth=depth, masks=under, settings=computing)

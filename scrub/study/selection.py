@@ -13,29 +13,31 @@ from tokenizers import Tokenizer
 
 from scrub.data.examples import Examples, Scored
 from scrub.data.whitelist import WHITELIST as FILE
-from scrub.data.whitelist import rank_in_group, whitelist_of
+from scrub.data.whitelist import kept_whitelist, rank_in_group, whitelist_of
 from scrub.models.find import locate
+from scrub.models.kept import spelled
+from scrub.models.model import Model
 from scrub.study.settings import EVERY, POSITIONS, REPEATS, Positions, positions_said
 from scrub.text.errors import ScrubError
 from scrub.text.spans import resolved
 
 
-def scored_at(positions: Positions, examples: Examples, study_data: str, tokenizer: Tokenizer | None = None) -> Scored:
+def scored_at(positions: Positions, examples: Examples, study_data: str, model: Model | None = None) -> Scored:
     """Select the positions whose next token is scored, of those that may be.
 
     "all"; "repeats", those whose token stands earlier in its sequence, so that there is something to induct from; or
-    "whitelist", those of the mask that the data come with, or else those whose token is whitelisted. The whitelist is
-    the data's own, or else that of the study's data, if the tokenizer is the one it was made with. Or spans, as in
-    "303..402,-1"; or what a function of the tokens that the model reads, or of these and the tokenizer, says: a bool
-    array [sequence, position], or [position] for all sequences. Raises ScrubError if there is none that fits, or no
-    position is selected.
+    "whitelist", those of the mask that the data come with, or else those whose token is whitelisted. The whitelist of
+    the data is the one that is kept for the model, or else the data's own; where there is neither, that of the study's
+    data, if the tokenizer is the one it was made with. Or spans, as in "303..402,-1"; or what a function of the tokens
+    that the model reads, or of these and the tokenizer, says: a bool array [sequence, position], or [position] for all
+    sequences. Raises ScrubError if there is none that fits, or no position is selected.
     """
     if positions == EVERY:
         return examples.scored_at(np.ones_like(examples.scored)).scored
     if callable(positions):
-        listed = _by_function(positions, examples.inputs, tokenizer)
+        listed = _by_function(positions, examples.inputs, None if model is None else model.tokenizer)
     elif positions in POSITIONS:
-        listed = repeats(examples.inputs) if positions == REPEATS else _listed(examples, study_data)
+        listed = repeats(examples.inputs) if positions == REPEATS else _listed(examples, study_data, model)
     else:
         listed = _in_spans(positions, examples)
     selected = examples.scored_at(listed).scored
@@ -92,7 +94,7 @@ def _by_function(
     return np.array(np.broadcast_to(found, inputs.shape))
 
 
-def _listed(examples: Examples, study_data: str) -> Scored:
+def _listed(examples: Examples, study_data: str, model: Model | None) -> Scored:
     origin = examples.origin
     if origin is not None and origin.masked:
         return examples.scored
@@ -100,6 +102,12 @@ def _listed(examples: Examples, study_data: str) -> Scored:
         raise ScrubError(
             "tokens in memory have no whitelist: score others (--positions repeats, or all), or give a mask with them"
         )
-    if origin.folder is None or not (origin.folder / FILE).is_file():
-        origin = replace(origin, folder=locate("data", study_data))
-    return whitelist_of(origin, examples.name).select(examples.tokens)
+    for name, folder in ((examples.name, origin.folder), (study_data, locate("data", study_data))):
+        if model is not None and (kept := kept_whitelist(model, name)) is not None:
+            return kept.select(examples.tokens)
+        if folder is not None and (folder / FILE).is_file():
+            break
+    else:
+        folder = None
+    of = replace(origin, folder=folder)
+    return whitelist_of(of, examples.name, spelled(model) if model else "MODEL").select(examples.tokens)

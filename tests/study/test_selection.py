@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from project import byte_tokenizer
+from project import tiny_model
 
 from scrub.data.examples import Examples, Origin
 from scrub.study.selection import repeats, scored_at
@@ -101,7 +101,7 @@ def test_a_mask_or_a_function_says_what_is_scored() -> None:
         seen.append(tokenizer)
         return tokens == 5
 
-    assert scored_at(fives, data(ROWS_IN_MEMORY), "", byte_tokenizer()).tolist() == [
+    assert scored_at(fives, data(ROWS_IN_MEMORY), "", tiny_model()).tolist() == [
         [False, True, False, True],
         [False, True, False, False],
     ]
