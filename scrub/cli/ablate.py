@@ -9,10 +9,10 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
-from scrub.cli.given import given_arrays, given_pairs, one_input
+from scrub.cli.given import given_arrays, given_pairs, no_meaning, one_input
 from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, warn, write_outputs
 from scrub.data.settings import Recipe
-from scrub.study.settings import Settings
+from scrub.study.settings import COMPUTING, Settings
 from scrub.text.errors import ScrubError
 
 if TYPE_CHECKING:
@@ -21,14 +21,16 @@ if TYPE_CHECKING:
     from scrub.models.model import Model
 
 _SCORED = Words(
-    "whitelist|repeats|all",
-    "Which positions of text are scored: those whose token is on the data's whitelist, those whose token stands "
-    "earlier in its sequence, or all; by default from position 2 on.",
+    options.POSITIONS,
+    "Which positions of text are scored: those whose token is on the whitelist, those whose token stands "
+    "earlier in its sequence, all, or spans, as in 4..7,-1; by default from position 2 on.",
+    kind=str,
 )
 _RECIPE = Words(options.KINDS, "On prompts that are drawn.", "--prompts")
 
 
 def ablate(
+    typed: typer.Context,
     model: options.Model,
     sites: Annotated[
         list[str] | None,
@@ -90,6 +92,7 @@ def ablate(
     forced, arrays = given_pairs("--attend", attend, "SITE=PATTERN", "a0.0='lag 100'"), given_arrays(array)
     named = [*(sites or ()), *(["heads"] if heads else []), *(["layers"] if layers else [])]
     loaded = load_model(model, settings.torch_dtype, settings.where)
+    _check_given(typed, prompt, recipe)
     examples = _examples(loaded, data, prompt, expected, recipe, settings)
     found = ablated(
         loaded,
@@ -100,7 +103,7 @@ def ablate(
         attend=forced,
         only=only,
         arrays=arrays,
-        settings=settings,
+        settings=settings.only(COMPUTING),
     )
     write_outputs(
         {
@@ -115,6 +118,15 @@ def ablate(
         out.print(ablated_tokens(found))
 
 
+def _check_given(typed: typer.Context, prompt: str | None, recipe: Recipe) -> None:
+    """Raise ScrubError for an option that says of text what isn't measured on it, or of prompts that aren't drawn."""
+    if prompt is not None or recipe.kind is not None:
+        of_text = "sequences", "positions", "context", "split", "column"
+        no_meaning(typed, "prompts are whole, and scored at their query", *of_text)
+    if recipe.kind is None:
+        no_meaning(typed, "no prompts are drawn (--prompts KIND does)", "count", "length")
+
+
 def _examples(
     model: Model, data: str | None, prompt: str | None, expected: str | None, recipe: Recipe, settings: Settings
 ) -> Examples:
@@ -126,8 +138,6 @@ def _examples(
     one_input(data=data, prompt=prompt, prompts=recipe.kind)
     if expected is not None and prompt is None:
         raise ScrubError("--expected says what comes after a prompt that is typed: give it with --prompt")
-    if (prompt or recipe.kind) and settings.positions:
-        raise ScrubError("--positions selects positions of text, but prompts are scored at their query: leave one out")
     if prompt is not None:
         return given_prompt(model, prompt, expected, recipe.bos)
     if recipe.kind is not None:
@@ -137,7 +147,7 @@ def _examples(
     )
     if settings.positions is None:
         return text.later()
-    return replace(text, scored=scored_at(settings.positions, text, data or DEFAULT))
+    return replace(text, scored=scored_at(settings.positions, text, data or DEFAULT, model))
 
 
 def _noted(examples: Examples) -> dict[str, list[str]]:

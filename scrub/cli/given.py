@@ -12,6 +12,8 @@ from scrub.text.files import check_file, shown
 from scrub.text.wording import short
 
 if TYPE_CHECKING:
+    from typer import Context
+
     from scrub.graph.node import Node
     from scrub.paths.splits import Roles
 
@@ -114,6 +116,14 @@ def one_input(**given: str | None) -> None:
     named = [f"--{name}" for name, value in given.items() if value is not None]
     if len(named) > 1:
         raise ScrubError(f"{' and '.join(named)} each say what to measure on: give one of them")
+
+
+def no_meaning(context: Context, why: str, *names: str) -> None:
+    """Raise ScrubError if one of these options was given, which what else was given leaves without a meaning."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise ScrubError(f"{why}, so --{name} has no meaning: leave one of the two out")
 
 
 def _number_or_text(text: str) -> str | int | float:

@@ -9,12 +9,12 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
-from scrub.cli.given import listed
+from scrub.cli.given import listed, no_meaning
 from scrub.cli.new import hypothesis_path, write_new
 from scrub.cli.outputs import check_outputs, console, warn, write_outputs
 from scrub.cli.roles import CONTEXT_POSITIONS
 from scrub.data.settings import PUBLISHED, Recipe
-from scrub.study.settings import Settings
+from scrub.study.settings import COMPUTING, Settings
 from scrub.text.errors import ScrubError
 from scrub.text.files import make_folder
 from scrub.text.wording import gates_line
@@ -34,6 +34,7 @@ _RECIPE = {
 
 
 def heads(
+    typed: typer.Context,
     model: options.Model,
     prompt: Annotated[str, typer.Option(metavar="TEXT", help="A prompt that repeats itself.")] = PUBLISHED,
     expected: options.Expected = None,
@@ -91,10 +92,15 @@ def heads(
     _check_roles(loaded, model, write_roles, module)
     wanted, printed = bool(scores or effects or lag or pictures), bool(scores or effects or lag)
     text = None
+    if not (wanted or write_roles):
+        no_meaning(typed, "nothing is measured on text (--scores does)", "data", "sequences", "context")
+    if pictures is None:
+        no_meaning(typed, "no charts are written (--pictures does)", "formats")
     if wanted or write_roles:
-        context = min(settings.context or CONTEXT_POSITIONS, loaded.n_ctx)
-        text = examples_for(loaded, data, settings.sequences, context=context, fewer=True, bos=recipe.bos)
+        positions = min(settings.context or CONTEXT_POSITIONS, loaded.n_ctx)
+        text = examples_for(loaded, data, settings.sequences, context=positions, fewer=True, bos=recipe.bos)
         check_lags(lag, text.tokens.shape[1] - 1)
+    computing = settings.only(COMPUTING)
     study = study_heads(
         loaded,
         prompt,
@@ -104,22 +110,22 @@ def heads(
         how=how,
         top=top,
         bos=recipe.bos,
-        settings=settings,
+        settings=computing,
     )
     warn(() if text is None else text.notes, "note")
     out = console()
     _print_study(out, study)
     found: list[HeadScore] = []
     if wanted and text is not None:
-        found = read_scores(study, text, lag, settings)
-        found += causal_scores(study.model, text, how, settings=settings) if effects else []
+        found = read_scores(study, text, lag, computing)
+        found += causal_scores(study.model, text, how, settings=computing) if effects else []
     if printed and text is not None:
         _print_scores(out, found, _on(text))
     write_outputs({json: lambda _: json_text(_content(study, found, settings.seed))})
     if pictures is not None:
         from scrub.show.charts.chart import write_album
 
-        charts = study.charts(found, settings)
+        charts = study.charts(found, computing)
         page, *_ = write_album(pictures, charts, f"Heads of {loaded.name}", suffixes, study.heading)
         out.print(f"wrote {len(charts)} charts, and {page} with all of them", soft_wrap=True)
     if write_roles and text is not None:

@@ -37,6 +37,7 @@ def check(
 
     trial = prepare(paths, model, data, settings, given_parameters(parameters))
     gates = trial.gates()
+    warn((*trial.examples.notes, *trial.notes), "note")
     warn(gates.warnings)
     for name, deviation in gates.deviations.items():
         typer.echo(f"ok  {name}: at most {deviation:.1e} nats apart")

@@ -12,14 +12,14 @@ from scrub.cli import options
 from scrub.cli.fields import Options, Words
 from scrub.cli.given import given_heads, listed
 from scrub.cli.outputs import check_outputs, console, warn, write_outputs
-from scrub.study.settings import REPEATS, Settings
+from scrub.study.settings import COMPUTING, REPEATS, Settings
 from scrub.text.errors import ScrubError
 from scrub.text.wording import gates_line
 
 if TYPE_CHECKING:
     from scrub.measure.heads.mechanism import Mechanism
 
-_SCORED = Words("repeats|whitelist|all", "Which are scored: tokens seen before, listed ones, or all.")
+_SCORED = Words(options.POSITIONS, "Which are scored: tokens seen before, listed ones, all, or spans.", kind=str)
 
 
 def mechanism(
@@ -67,9 +67,10 @@ def mechanism(
         raise ScrubError(f"{loaded.name} has no head of the role 'ind': give one with --head, as in --head 1.3")
     heads = given_heads(head, loaded.graph, loaded.roles) if head else [loaded.roles["ind"][0]]
     text = examples_for(loaded, data, settings.sequences, context=settings.context, bos=settings.bos)
-    selected = scored_at(positions, text, DEFAULT)
+    selected = scored_at(positions, text, DEFAULT, loaded)
+    computing = settings.only(COMPUTING)
     found = [
-        measure(loaded, text, selected, each, slots=tested, depth=depth, masks=under, settings=settings)
+        measure(loaded, text, selected, each, slots=tested, depth=depth, masks=under, settings=computing)
         for each in heads
     ]
     about = {"format": 1, "model": loaded.name, "data": text.name, "scored": positions, "seed": settings.seed}

@@ -12,6 +12,7 @@ from scrub.cli.given import given_parameters, given_seeds, split_parts
 from scrub.study.settings import Settings, given_bos
 
 KINDS = "letters|words|digits|random-tokens"
+POSITIONS = "whitelist|repeats|all|4..7"
 _NAME = "NAME|PATH|HUB-ID"
 
 
@@ -36,9 +37,11 @@ SETTINGS = {
     "dtype": Words("float32|float64|bfloat16|tf32", "In which precision; tf32 only on a GPU."),
     "parts": Words("q,k,v,all", "Only these parts.", read=split_parts),
     "positions": Words(
-        "whitelist|repeats|all",
-        "Which positions are scored, instead of the study's: those whose token is on the data's whitelist (or "
-        "those of the data's own mask), those whose token stands earlier in its sequence (needs no list), or all.",
+        POSITIONS,
+        "Which positions are scored, instead of the study's: those whose token is on the whitelist (or "
+        "those of the data's own mask), those whose token stands earlier in its sequence (needs no list), all, or "
+        "spans, as in 303..402, or 4..7,-1 with the last.",
+        kind=str,
     ),
     "column": Words("NAME", "The data's column, where there are several."),
     "split": Words("NAME", "The data's split."),

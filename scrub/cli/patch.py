@@ -8,7 +8,7 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
-from scrub.cli.given import one_input
+from scrub.cli.given import no_meaning, one_input
 from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, warn, write_outputs
 from scrub.data.settings import Recipe
 from scrub.study.settings import Settings
@@ -26,6 +26,7 @@ _RECIPE = {
 
 
 def patch(
+    typed: typer.Context,
     model: options.Model,
     sites: Annotated[
         list[str] | None,
@@ -76,6 +77,8 @@ def patch(
     check_chart(plot)
     swept = {"heads": heads, "layers": layers, "streams": streams}
     named = [*(sites or ()), *(name for name, asked in swept.items() if asked)]
+    if clean is not None:
+        no_meaning(typed, "the pair is typed", "count", "length", "where")
     loaded = load_model(model, settings.torch_dtype, settings.where)
     pairs = _pairs(loaded, clean, corrupted, expected, recipe, settings.seed)
     texts = position_texts(pairs, loaded.tokenizer)

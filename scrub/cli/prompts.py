@@ -9,6 +9,7 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
+from scrub.cli.given import no_meaning
 from scrub.cli.outputs import check_outputs, console, write_outputs
 from scrub.data.settings import Recipe
 from scrub.text.errors import ScrubError
@@ -23,6 +24,7 @@ _RECIPE = {
 
 
 def prompts(
+    typed: typer.Context,
     model: options.Model,
     *,
     recipe: Annotated[Recipe, Options(options.RECIPE, defaults={"kind": "letters", "count": 5}, words=_RECIPE)],
@@ -41,8 +43,10 @@ def prompts(
 
     if text is None and expected is not None:
         raise ScrubError("--expected says what comes after a prompt that is typed: give it with --text")
-    if text is not None and pairs:
-        raise ScrubError("--pairs corrupts prompts that are drawn: leave it out, or --text")
+    if text is not None:
+        no_meaning(typed, "the prompt is typed", "pairs", "kind", "count", "length", "query")
+    if not pairs:
+        no_meaning(typed, "no pairs are drawn (--pairs does)", "where")
     check_outputs(json)
     loaded = load_model(model)
     found: Examples

@@ -8,6 +8,7 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.outputs import console, warn
+from scrub.text.files import shown
 from scrub.text.numbers import PLAIN
 
 CONTEXT_POSITIONS = 300  # that attention is measured on
@@ -56,10 +57,15 @@ def typicality(
     sequences: options.Sequences = 512,
     split: Annotated[str, typer.Option(metavar="NAME", help="The data's split: one that no study scores.")] = "train",
     role: Annotated[str, typer.Option(help="Of the head with this role.")] = "prev",
+    write: Annotated[
+        bool,
+        typer.Option("--write", help="Keep it for the model: hypotheses that lack it for this model then take it."),
+    ] = False,
+    name: Annotated[str, typer.Option(metavar="NAME", help="What hypotheses call it.")] = "typicality",
 ) -> None:
     """The tokens around which a previous-token head looks elsewhere, as a TokenFeature for a hypothesis."""
     from scrub.data.for_model import examples_for
-    from scrub.measure.heads.roles import measure_typicality
+    from scrub.measure.heads.roles import keep_typicality, measure_typicality
     from scrub.models.model import load_model
 
     loaded = load_model(model)
@@ -69,9 +75,15 @@ def typicality(
     typer.echo(
         f"# mean attention to the previous position: {found.mean:.2f}; atypical positions: {found.atypical:.1%};"
     )
-    typer.echo(f"# the two classes explain {found.explained:.0%} of its variance")
-    for name in ("current", "previous"):
-        for each in getattr(found, name):
-            typer.echo(f"#   {name} {each.text!r}: {each.attention:.2f} ({each.seen} times)")
-    texts = {name: tuple(each.text for each in getattr(found, name)) for name in ("current", "previous")}
-    typer.echo(f"typicality = TokenFeature(current={texts['current']!r}, previous={texts['previous']!r})")
+    if found.current or found.previous:
+        typer.echo(f"# the two classes explain {found.explained:.0%} of its variance")
+    else:
+        typer.echo("# no token was found around which it looks elsewhere, so every position is of one class")
+    for where in ("current", "previous"):
+        for each in getattr(found, where):
+            typer.echo(f"#   {where} {each.text!r}: {each.attention:.2f} ({each.seen} times)")
+    texts = {where: tuple(each.text for each in getattr(found, where)) for where in ("current", "previous")}
+    typer.echo(f"{name} = TokenFeature(current={texts['current']!r}, previous={texts['previous']!r})")
+    if write:
+        measured_on = f"{text.name}, {split}: {len(text):,} sequences"
+        typer.echo(f"# kept for {loaded.name} in {shown(keep_typicality(loaded, found, measured_on, name))}")

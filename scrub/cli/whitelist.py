@@ -10,8 +10,7 @@ import typer
 from scrub.cli.fields import Options, Words
 from scrub.cli.outputs import check_outputs
 from scrub.data.settings import WhitelistSettings
-from scrub.text.errors import ScrubError
-from scrub.text.files import one_line
+from scrub.text.files import make_folder
 
 WHITELIST_SETTINGS = {
     "beta": Words(None, "Log-odds that one earlier occurrence is worth, in nats."),
@@ -26,20 +25,25 @@ WHITELIST_SETTINGS = {
 def whitelist(
     data: Annotated[str, typer.Argument(help="The data: a name, a path, or OWNER/NAME on the hub.")] = "stdlib",
     model: Annotated[str, typer.Option(help="The model whose tokenizer cuts the text.")] = "attn2l",
-    out: Annotated[Path | None, typer.Option(help="Where to write it; by default beside the data's card.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write it; by default it is kept for the model.")] = None,
     *,
     settings: Annotated[WhitelistSettings, Options(WHITELIST_SETTINGS)],
 ) -> None:
-    """Make the whitelist of tokens after which induction helps."""
-    from scrub.data.whitelist import WHITELIST, make_whitelist
-    from scrub.models.find import locate
+    """Make the whitelist of tokens after which induction helps, and keep it for the model.
 
-    folder = locate("data", data)
-    if out is None and (folder is None or not folder.is_dir()):
-        raise ScrubError(f"the data {one_line(data)!r} have no folder of their own: say with --out where to write")
-    path = out or Path(str(folder)) / WHITELIST
+    It is in the model's folder, or, where that is shared with others, in the user's cache, for all models with its
+    tokenizer.
+    """
+    from scrub.data.whitelist import make_whitelist
+    from scrub.models.kept import whitelist_places
+    from scrub.models.model import load_model
+
+    loaded = load_model(model)
+    path = out or whitelist_places(loaded, data)[0]
+    if out is None:
+        make_folder(path.parent)
     check_outputs(path)
-    made = make_whitelist(data, model, settings)
+    made = make_whitelist(data, loaded, settings)
     made.save(path)
     typer.echo(
         f"{path}: {len(made.tokens)} tokens, at {made.selected / made.positions:.1%} of {made.positions:,} positions; "

@@ -16,7 +16,8 @@ from scrub.data.bigram import Bigram, Floats, Tokens, pairs
 from scrub.data.examples import Origin
 from scrub.data.for_model import examples_for
 from scrub.data.settings import WhitelistSettings
-from scrub.models.model import load_model
+from scrub.models.kept import whitelist_places
+from scrub.models.model import Model, Spec, load_model
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line, read_file, write_atomically
 
@@ -95,14 +96,10 @@ class Whitelist:
         except ValidationError as error:
             raise ScrubError(f"{one_line(path)} is no whitelist: make it again with `scrub whitelist`") from error
 
-    def check(self, tokenizer: Tokenizer | None, vocab_size: int, path: Path) -> None:
-        """Raise ScrubError if the list, read from `path`, is about the tokens of another vocabulary."""
+    def fits(self, tokenizer: Tokenizer | None, vocab_size: int) -> bool:
+        """Tell whether the list is about the tokens of this vocabulary."""
         names = [tokenizer.id_to_token(token) if tokenizer else str(token) for token in self.tokens]
-        if names != self.strings or not all(0 <= token < vocab_size for token in self.tokens):
-            raise ScrubError(
-                f"{one_line(path)} lists tokens of another tokenizer: make one for this model with `scrub whitelist`, "
-                "or select others (--positions repeats, or all)"
-            )
+        return names == self.strings and all(0 <= token < vocab_size for token in self.tokens)
 
     def select(self, tokens: Tokens) -> NDArray[np.bool_]:
         """Select the positions whose token is listed and whose successor is scored: bool [sequences, tokens - 1]."""
@@ -146,20 +143,32 @@ def build_whitelist(
     )
 
 
-def whitelist_of(origin: Origin | None, name: str) -> Whitelist:
-    """Read the whitelist of some data. Raises ScrubError if there is none, or if it is another tokenizer's."""
+def kept_whitelist(model: Model, data: str | Path) -> Whitelist | None:
+    """Read the whitelist of some data that is kept for a model, or its tokenizer, if there is one."""
+    for path in whitelist_places(model, data):
+        if path.is_file() and (found := Whitelist.load(path)).fits(model.tokenizer, model.vocab_size):
+            return found
+    return None
+
+
+def whitelist_of(origin: Origin | None, name: str, model: str = "MODEL") -> Whitelist:
+    """Read the whitelist that some data have for all models. Raises ScrubError if there is none, or none that fits."""
     path = origin.folder / WHITELIST if origin is not None and origin.folder else None
     if origin is None or path is None or not path.is_file():
         raise ScrubError(
-            f"the data {one_line(name)!r} have no {WHITELIST}: make one with `scrub whitelist`, "
-            "or select others (--positions repeats, or all)"
+            f"the data {one_line(name)!r} have no {WHITELIST}: make one with "
+            f"`scrub whitelist {one_line(name)} --model {model}`, or select others (--positions repeats, or all)"
         )
     whitelist = Whitelist.load(path)
-    whitelist.check(origin.tokenizer, origin.vocab_size, path)
+    if not whitelist.fits(origin.tokenizer, origin.vocab_size):
+        raise ScrubError(
+            f"{one_line(path)} lists tokens of another tokenizer: make one for this model with "
+            f"`scrub whitelist {one_line(name)} --model {model}`, or select others (--positions repeats, or all)"
+        )
     return whitelist
 
 
-def make_whitelist(data: str, model: str = "attn2l", settings: WhitelistSettings | None = None) -> Whitelist:
+def make_whitelist(data: str, model: Spec = "attn2l", settings: WhitelistSettings | None = None) -> Whitelist:
     """Make the whitelist of some data for a model's tokenizer.
 
     Bigram statistics come from every other sequence of the split, gains from those between, so that no pair is

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from scrub.text.errors import ScrubError
+from scrub.text.spans import spans
 
 DIGITS = 4  # of the N in a mask's name: every lag is worked through, one by one
 
@@ -65,18 +66,6 @@ class _Masks:
 
 
 MASKS = _Masks()
-
-
-def spans(text: str) -> list[tuple[int, int]]:
-    """Read the first and last position of each span of `4..7, 9`, from 0. Raises ScrubError for any other text."""
-    found = []
-    for part in text.split(","):
-        first, dots, last = part.strip().partition("..")
-        ends = (first, last if dots else first)
-        if not all(end.isdecimal() and len(end) <= DIGITS + 2 for end in ends) or int(ends[1]) < int(ends[0]):
-            raise ScrubError(f"{text!r} is no span of positions: write them as 4..7 or 4..7,9, counted from 0")
-        found.append((int(ends[0]), int(ends[1])))
-    return found
 
 
 def positions_inside(text: str, position: Int[Tensor, "*batch position"]) -> Bool[Tensor, "*batch position"]:

@@ -15,13 +15,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from scrub.graph.masks import spans
 from scrub.graph.node import Node
 from scrub.paths.cut import meant
 from scrub.paths.locate import below
 from scrub.paths.pattern import Pattern
 from scrub.paths.splits import Roles, Split, attention_heads
 from scrub.text.errors import ScrubError
+from scrub.text.spans import spans
 
 STREAM = "stream "
 _SLOTS = {"q", "k", "v"}

@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from scrub.graph.heads import head_indices, restrict
-from scrub.graph.masks import MASKS, spans
+from scrub.graph.masks import MASKS
 from scrub.graph.node import Node, node, unroll, walk
 from scrub.paths.locate import locate
 from scrub.paths.pattern import Pattern, State
 from scrub.text.errors import ScrubError
+from scrub.text.spans import spans
 
 Roles = Mapping[str, Sequence[tuple[int, int]]]  # role -> (layer, head)
 

@@ -32,7 +32,7 @@ from scrub.study.experiments import Experiments, Name
 from scrub.study.gates import Gates, check_gates
 from scrub.study.held import Arrays, held_values
 from scrub.study.metric import Metric
-from scrub.study.settings import AS_USUAL, TF32, Computed, Settings
+from scrub.study.settings import AS_USUAL, TF32, Computed, Settings, obeyed
 from scrub.text.errors import ScrubError
 from scrub.text.progress import bar_of
 
@@ -305,7 +305,7 @@ def evaluate(
     :class:`Evaluator`, which measures several pairings with one plan. Raises ScrubError for what doesn't fit, and
     GateError if a gate fails.
     """
-    asked = settings or Settings()
+    asked = obeyed(settings, "evaluate")
     examples.check(model.n_ctx, model.vocab_size, model.name)
     pairing = pair_up(examples, experiments.draws, seed=asked.seed)
     made = Evaluator(

@@ -135,18 +135,28 @@ class Hypothesis:
             raise ScrubError("a part can't be called 'all': that is the parts together")
         return parts | {ALL: tuple(rule for rules in parts.values() for rule in rules)} if parts else {}
 
-    def feature(self, name: str, model: str) -> Feature:
-        """Choose the feature for a model, named as in `--model`. Raises ScrubError if there is none for this one."""
+    def has_feature(self, name: str, model: str) -> bool:
+        """Tell whether it has the feature for a model, named as in `--model`."""
+        choices = self.features[name]
+        return callable(choices) or model.rpartition("/")[2] in choices
+
+    def feature(self, name: str, model: str, spelled: str = "") -> Feature:
+        """Choose the feature for a model, named as in `--model`. Raises ScrubError if there is none for this one.
+
+        `spelled` is what a command has to call the model, where that is no name.
+        """
         choices = self.features[name]
         if callable(choices):
             return choices
-        short = model.rpartition("/")[2]
-        if short not in choices:
-            raise ScrubError(
-                f"{self.path or self.name} has the feature {name!r} for {', '.join(choices)}, but none for {short}: "
-                f"measure it ('scrub typicality {model}'), add it to the module, or run hypotheses without a feature"
+        if not self.has_feature(name, model):
+            kept = f"'scrub typicality {spelled or model} --write' measures and keeps one" + (
+                "" if name == "typicality" else f", as --name {name}"
             )
-        return choices[short]
+            raise ScrubError(
+                f"{self.path or self.name} has the feature {name!r} for {', '.join(choices)}, but none for "
+                f"{model.rpartition('/')[2]}: {kept}, or run hypotheses without a feature"
+            )
+        return choices[model.rpartition("/")[2]]
 
     def part(self, name: str) -> tuple[Rule, ...]:
         """Give the rules of one part. Raises ScrubError if there is no such part."""

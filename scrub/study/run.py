@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,11 +14,12 @@ from scrub.data.examples import Examples
 from scrub.data.for_model import Data, examples_for
 from scrub.graph.node import Node
 from scrub.models.model import Model, Spec, load_model
-from scrub.paths.sources import Draw, X, Y
+from scrub.paths.sources import X, Y
 from scrub.plan.plan import Plan, compile_plan
 from scrub.study.draws import Feature, Pairing, pair_up
 from scrub.study.evaluate import Evaluator, Receipt
-from scrub.study.experiments import Experiments, Name, experiments
+from scrub.study.experiments import Experiments, Name
+from scrub.study.fitting import features_of, fitting
 from scrub.study.gates import Gates
 from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.study.metric import LOSS, ROLES, Metric, studied
@@ -47,6 +48,7 @@ class Trial:
     examples: Examples
     experiments: Experiments
     settings: Settings
+    notes: tuple[str, ...] = ()  # of hypotheses that are left out
 
     def __repr__(self) -> str:
         """Say what will run on what, a line for each hypothesis."""
@@ -63,7 +65,7 @@ class Trial:
     @property
     def features(self) -> dict[str, Feature]:
         """The features that the sources of the experiments agree on, each the one for this model."""
-        return _features(self.hypotheses, self.model.name, self.experiments.draws)
+        return features_of(self.hypotheses, self.model.name, self.experiments.draws)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -161,7 +163,7 @@ class Trial:
             digest=self.examples.digest,
             documents=self.examples.documents,
             begin=self.examples.begin,
-            notes=self.examples.notes,
+            notes=(*self.examples.notes, *self.notes),
         )
         return result.checked()
 
@@ -193,8 +195,8 @@ def prepare_study(
     study: Study, hypotheses: Sequence[Hypothesis], model: Model, data: Data | None, settings: Settings
 ) -> Trial:
     """Build the experiments of a study on a model, and read the data. Raises ScrubError for any mistake in it."""
-    built = experiments(study, hypotheses, model.graph, model.roles, settings.parts)
-    _features(hypotheses, model.name, built.draws)
+    hypotheses, built, notes = fitting(study, hypotheses, model, settings.parts)
+    features_of(hypotheses, model.name, built.draws)
     there = data is not None and not isinstance(data, str | Path)  # in memory: all of it is meant
     examples = examples_for(
         model,
@@ -208,9 +210,11 @@ def prepare_study(
     )
     masked = isinstance(data, tuple | Examples) and settings.positions is None  # they say what is scored
     if not masked:
-        examples = replace(examples, scored=scored_at(settings.positions or study.positions, examples, study.data))
+        positions = study.positions if settings.positions is None else settings.positions
+        scored = scored_at(positions, examples, study.data, model)
+        examples = replace(examples, scored=scored)
     examples.check(model.n_ctx, model.vocab_size, model.name)
-    return Trial(study, hypotheses, model, examples, built, settings)
+    return Trial(study, hypotheses, model, examples, built, settings, notes)
 
 
 def run(
@@ -226,19 +230,6 @@ def run(
     See :func:`prepare` and :meth:`Trial.run`.
     """
     return prepare(wanted, model, data, settings, parameters, metric).run()
-
-
-def _features(hypotheses: Sequence[Hypothesis], model: str, sources: Iterable[Draw]) -> dict[str, Feature]:
-    """Choose the features that the sources of some experiments agree on, each the one for this model."""
-    wanted = {source.feature for source in sources if source.feature}
-    features: dict[str, Feature] = {}
-    for hypothesis in hypotheses:
-        for name in hypothesis.features:
-            if name in wanted:
-                feature = hypothesis.feature(name, model)
-                if features.setdefault(name, feature) != feature:
-                    raise ScrubError(f"two hypotheses mean different features by {name!r}: give one another name")
-    return features
 
 
 def default_data(study: Study, model: Model) -> str:

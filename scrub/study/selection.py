@@ -2,32 +2,51 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
+from tokenizers import Tokenizer
 
 from scrub.data.examples import Examples, Scored
 from scrub.data.whitelist import WHITELIST as FILE
-from scrub.data.whitelist import rank_in_group, whitelist_of
+from scrub.data.whitelist import kept_whitelist, rank_in_group, whitelist_of
 from scrub.models.find import locate
-from scrub.study.settings import EVERY, REPEATS
+from scrub.models.kept import spelled
+from scrub.models.model import Model
+from scrub.study.settings import EVERY, POSITIONS, REPEATS, Positions, positions_said
 from scrub.text.errors import ScrubError
+from scrub.text.spans import resolved
 
 
-def scored_at(positions: str, examples: Examples, study_data: str) -> Scored:
+def scored_at(positions: Positions, examples: Examples, study_data: str, model: Model | None = None) -> Scored:
     """Select the positions whose next token is scored, of those that may be.
 
     "all"; "repeats", those whose token stands earlier in its sequence, so that there is something to induct from; or
-    "whitelist", those of the mask that the data come with, or else those whose token is whitelisted. The whitelist is
-    the data's own, or else that of the study's data, if the tokenizer is the one it was made with. Raises ScrubError
-    if there is none that fits, or no position is selected.
+    "whitelist", those of the mask that the data come with, or else those whose token is whitelisted. The whitelist of
+    the data is the one that is kept for the model, or else the data's own; where there is neither, that of the study's
+    data, if the tokenizer is the one it was made with. Or spans, as in "303..402,-1"; or what a function of the tokens
+    that the model reads, or of these and the tokenizer, says: a bool array [sequence, position], or [position] for all
+    sequences. Raises ScrubError if there is none that fits, or no position is selected.
     """
     if positions == EVERY:
         return examples.scored_at(np.ones_like(examples.scored)).scored
-    listed = repeats(examples.inputs) if positions == REPEATS else _listed(examples, study_data)
+    if callable(positions):
+        listed = _by_function(positions, examples.inputs, None if model is None else model.tokenizer)
+    elif positions in POSITIONS:
+        listed = repeats(examples.inputs) if positions == REPEATS else _listed(examples, study_data, model)
+    else:
+        listed = _in_spans(positions, examples)
     selected = examples.scored_at(listed).scored
     if not selected.any():
+        if positions not in POSITIONS:
+            raise ScrubError(
+                f"no position of the data {examples.name!r} is selected by the positions {positions_said(positions)}: "
+                "use --positions all, or others"
+            )
         is_so = {REPEATS: "stands earlier in its sequence"}.get(positions, "is on the whitelist")
         raise ScrubError(
             f"no position of the data {examples.name!r} is selected: none of its {examples.tokens.size:,} tokens "
@@ -42,7 +61,40 @@ def repeats(inputs: Int[np.ndarray, "sequence position"]) -> Bool[np.ndarray, "s
     return rank_in_group(rows * (int(inputs.max(initial=0)) + 1) + inputs) > 0
 
 
-def _listed(examples: Examples, study_data: str) -> Scored:
+def _in_spans(text: str, examples: Examples) -> Scored:
+    inside = np.zeros(examples.context, dtype=bool)
+    for first, last in resolved(text, examples.context):
+        inside[first : last + 1] = True
+    return np.repeat(inside[None], len(examples), axis=0)
+
+
+def _by_function(
+    function: Callable[..., Any], inputs: Int[np.ndarray, "sequence position"], tokenizer: Tokenizer | None
+) -> Scored:
+    """Ask a function, which is the user's own code: what it raises becomes a ScrubError."""
+    try:
+        both = inspect.signature(function).bind(inputs, tokenizer) is not None
+    except (TypeError, ValueError):  # it takes tokens alone, or doesn't say what it takes
+        both = False
+    try:
+        given = function(inputs.copy(), tokenizer) if both else function(inputs.copy())
+        found = np.asarray(given)
+    except ScrubError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ScrubError(
+            f"the positions {positions_said(function)} fail: {type(error).__name__}: {str(error) or 'raised'}: they "
+            "are asked for as positions(tokens [sequence, position]), or with the tokenizer behind"
+        ) from error
+    if found.dtype != bool or found.shape not in (inputs.shape, inputs.shape[1:]):
+        raise ScrubError(
+            f"the positions {positions_said(function)} are {found.dtype} {list(found.shape)}: give a bool mask "
+            f"{list(inputs.shape)}, or {list(inputs.shape[1:])} for all sequences"
+        )
+    return np.array(np.broadcast_to(found, inputs.shape))
+
+
+def _listed(examples: Examples, study_data: str, model: Model | None) -> Scored:
     origin = examples.origin
     if origin is not None and origin.masked:
         return examples.scored
@@ -50,6 +102,12 @@ def _listed(examples: Examples, study_data: str) -> Scored:
         raise ScrubError(
             "tokens in memory have no whitelist: score others (--positions repeats, or all), or give a mask with them"
         )
-    if origin.folder is None or not (origin.folder / FILE).is_file():
-        origin = replace(origin, folder=locate("data", study_data))
-    return whitelist_of(origin, examples.name).select(examples.tokens)
+    for name, folder in ((examples.name, origin.folder), (study_data, locate("data", study_data))):
+        if model is not None and (kept := kept_whitelist(model, name)) is not None:
+            return kept.select(examples.tokens)
+        if folder is not None and (folder / FILE).is_file():
+            break
+    else:
+        folder = None
+    of = replace(origin, folder=folder)
+    return whitelist_of(of, examples.name, spelled(model) if model else "MODEL").select(examples.tokens)

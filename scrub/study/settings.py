@@ -6,16 +6,21 @@ Nothing here imports torch before it is needed: command lines ask which options 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Collection
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from annotated_types import Interval
 
 from scrub.text.errors import ScrubError
 from scrub.text.fields import COUNT, SEED, Named, check_fields
+from scrub.text.spans import spans
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+
+Positions: TypeAlias = Any  # str, Callable or mask: which are scored, see scrub/study/selection.py
 
 SEQUENCES = 512
 USUAL_BATCH = 8
@@ -25,13 +30,16 @@ DTYPES = ("float32", "float64", "bfloat16", TF32)
 USUAL_POSITIONS = 300  # of the sequences that a batch counts: of shorter ones, such as prompts, it has more
 WHITELIST, REPEATS, EVERY = "whitelist", "repeats", "all"
 POSITIONS = (WHITELIST, REPEATS, EVERY)
+COMPUTING = ("seed", "batch", "device", "dtype", "progress")  # the fields that say how, and not what
 
 
 @dataclass(frozen=True)
 class Settings:
     """Settings of a run, as in `Settings(sequences=64, dtype="float64")`.
 
-    In "tf32" all is float32 but what matrix products, on a card, read of their factors.
+    In "tf32" all is float32 but what matrix products, on a card, read of their factors. `positions` are "whitelist",
+    "repeats", "all", spans ("303..402", "-1" is the last), a bool mask [position] or [sequence, position], or a
+    function of tokens [sequence, position], or of these and the tokenizer, that gives such a mask.
     Without `bos`, and where the study doesn't say, sequences begin as the model's tokenizer makes them by itself, or
     else with the begin token where the model has one. Raises ScrubError for a field of another type, a number out of
     range, or an unknown device or dtype.
@@ -48,7 +56,7 @@ class Settings:
     device: str = "auto"
     dtype: str = "float32"
     parts: tuple[str, ...] | None = None
-    positions: str | None = None  # instead of the study's: "whitelist", "repeats" or "all"
+    positions: Positions | None = None  # instead of the study's; a mask becomes a function
     split: Named | None = None  # of the data, instead of the one least likely trained on
     column: Named | None = None  # of the data, where there are several
     context: Annotated[int, COUNT] | None = (
@@ -62,7 +70,7 @@ class Settings:
         if self.parts is not None and not self.parts:
             raise ScrubError("no part was named: name some, as in q,k, or leave the option out")
         if self.positions is not None:
-            check_positions(self.positions)
+            object.__setattr__(self, "positions", as_positions(self.positions))
         check_bos(self.bos)
         if self.dtype not in DTYPES:
             raise ScrubError(f"there is no dtype {self.dtype!r}: use one of {', '.join(DTYPES)}")
@@ -92,6 +100,15 @@ class Settings:
     def here(self) -> Settings:
         """The same for a machine that may have no GPU: on its CPU, in the type that numbers have in memory."""
         return replace(self, device="cpu", dtype="float32" if self.dtype == TF32 else self.dtype)
+
+    @property
+    def given(self) -> list[str]:
+        """The names of the fields that say anything else than their defaults."""
+        return [each.name for each in fields(self) if getattr(self, each.name) != each.default]
+
+    def only(self, names: Collection[str]) -> Settings:
+        """Keep what these fields say, and leave the others at their defaults."""
+        return Settings(**{name: getattr(self, name) for name in names})
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -146,7 +163,67 @@ def check_bos(bos: object) -> None:
         raise ScrubError(f"bos is {bos!r}: give True, False, or None for what is usual")
 
 
-def check_positions(positions: str) -> None:
-    """Raise ScrubError unless that is a way of selecting positions."""
-    if positions not in POSITIONS:
-        raise ScrubError(f"positions are {', '.join(map(repr, POSITIONS[:-1]))} or {EVERY!r}, not {positions!r}")
+def obeyed(settings: Settings | None, call: str, names: Collection[str] = COMPUTING) -> Settings:
+    """Give the settings of a call, or the defaults: `obeyed(settings, "ablate")`.
+
+    Raises ScrubError for one that was given and that the call doesn't obey.
+    """
+    asked = settings or Settings()
+    if ignored := [name for name in asked.given if name not in names]:
+        raise ScrubError(
+            f"{call} doesn't obey the setting {ignored[0]!r}, since it measures what it is given: leave it out "
+            f"(it obeys {', '.join(names)})"
+        )
+    return asked
+
+
+@dataclass(frozen=True)
+class PositionMask:
+    """A mask of scored positions as a function of tokens: two are equal if they say the same."""
+
+    shape: tuple[int, ...]
+    bits: bytes = field(repr=False)
+
+    def __call__(self, tokens: object) -> np.ndarray:
+        """Give the mask, whatever the tokens are."""
+        import numpy as np
+
+        del tokens
+        return np.frombuffer(self.bits, dtype=bool).reshape(self.shape)
+
+
+def as_positions(given: Any) -> Positions:
+    """Take a way of selecting positions, a mask as a function: `as_positions("303..402,-1")`.
+
+    Raises ScrubError for what is none.
+    """
+    if isinstance(given, str):
+        if given not in POSITIONS:
+            _check_spans(given)
+        return given
+    if callable(given):
+        of: Positions = given
+        return of
+    import numpy as np
+
+    array = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
+    if array.dtype != bool or array.ndim not in (1, 2):
+        raise ScrubError(
+            f"a mask of positions is bool [position] or [sequence, position], not {array.dtype} {list(array.shape)}"
+        )
+    return PositionMask(array.shape, np.ascontiguousarray(array).tobytes())
+
+
+def positions_said(positions: Positions) -> str:
+    """Name a way of selecting positions."""
+    if isinstance(positions, PositionMask):
+        return f"of a mask {list(positions.shape)}"
+    return positions if isinstance(positions, str) else f"by {getattr(positions, '__name__', 'a function')}"
+
+
+def _check_spans(text: str) -> None:
+    try:
+        spans(text, back=True)
+    except ScrubError as error:
+        known = ", ".join(map(repr, POSITIONS))
+        raise ScrubError(f"positions are {known} or spans such as 4..7,-1 (the last), not {text!r}") from error

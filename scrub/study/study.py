@@ -17,7 +17,7 @@ from scrub.paths.rules import Rule
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.metric import LOSS, Metric
 from scrub.study.parameters import Parameters, unknown_parameter
-from scrub.study.settings import check_bos, check_positions
+from scrub.study.settings import EVERY, Positions, as_positions, check_bos, positions_said
 from scrub.text.errors import ScrubError
 from scrub.text.fields import COUNT, ITSELF, Named, check_fields, theirs
 from scrub.text.files import check_file, shown
@@ -37,10 +37,11 @@ class Study:
     `Study(baseline="a1.ind/** -> y", model="attn2l", positions="repeats", hypotheses=("naive",))`.
     `baseline` are the path rules of the 0 % anchor. `positions` is "whitelist" (those whose token is on
     the data's whitelist, or those of the mask that the data come with), "repeats" (those whose token stands
-    earlier in its sequence) or "all". `context` is the number of positions of a sequence, where the model reads more
-    and the run doesn't say another. `bos` says whether sequences begin with the begin token, unless the run says it: by
-    default where the model has one. `hypotheses` are names of modules in the study's folder, or the
-    hypotheses themselves. `published_model` is the name of the model that their published percentages are of.
+    earlier in its sequence), "all", or places: spans, a mask or a function (see :class:`Settings`). `context` is the
+    number of positions of a sequence, where the model reads more and the run doesn't say another. `bos` says whether
+    sequences begin with the begin token, unless the run says it: by default where the model has one. `hypotheses` are
+    names of modules in the study's folder, or the hypotheses themselves. `published_model` is the name of the model
+    that their published percentages are of.
     `metric` is what percentages are of: the loss, or one of your own.
     """
 
@@ -48,7 +49,7 @@ class Study:
     hypotheses: tuple[str | Annotated[Hypothesis, ITSELF], ...] = ()
     model: Named = "attn2l"
     data: Named = "stdlib"
-    positions: str = "whitelist"
+    positions: Positions = "whitelist"
     context: Annotated[int, COUNT] | None = None
     bos: bool | None = None
     published_model: str | None = None
@@ -57,7 +58,7 @@ class Study:
 
     def __post_init__(self) -> None:
         check_fields(self, "the study's ")
-        check_positions(self.positions)
+        object.__setattr__(self, "positions", as_positions(self.positions))
         check_bos(self.bos)
         if self.metric.name == LOSS.name and self.metric != LOSS:
             raise ScrubError("the study's metric is called 'loss', but is another one: give it another name")
@@ -65,7 +66,9 @@ class Study:
     def __repr__(self) -> str:
         """Give one line for what it is about, one for the baseline, and one for each hypothesis."""
         length = f" of {self.context}" if self.context else ""
-        about = f"{self.name or 'study'} on {self.model}, {self.data}: positions {self.positions}{length}"
+        about = (
+            f"{self.name or 'study'} on {self.model}, {self.data}: positions {positions_said(self.positions)}{length}"
+        )
         baseline = "baseline " + "; ".join(
             " ".join(line.split()) for line in self.baseline.splitlines() if line.strip()
         )
@@ -118,7 +121,7 @@ def load_study(
         else:
             path = find("hypotheses", str(one))
             theirs, more = _load_folder(path) if path.is_dir() else _load_file(path)
-        if study is not None and replace(study, hypotheses=()) != replace(theirs, hypotheses=()):
+        if study is not None and _behaviour(study) != _behaviour(theirs):
             what = one.name or "the hypothesis" if isinstance(one, Hypothesis | Study) else one
             raise ScrubError(
                 f"{what} belongs to the study {theirs.name!r} and what stands before it "
@@ -133,6 +136,11 @@ def load_study(
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ScrubError(f"two hypotheses are called {twice[0]!r}: rename one, since results are told apart by name")
     return study, hypotheses
+
+
+def _behaviour(study: Study) -> tuple[Study, object]:
+    """All of a study but its hypotheses; a function of positions by its code, which is another object on each load."""
+    return replace(study, hypotheses=(), positions=EVERY), getattr(study.positions, "__code__", study.positions)
 
 
 def _concrete(hypotheses: Sequence[Hypothesis], given: Parameters, swept: bool) -> list[Hypothesis]:

@@ -120,7 +120,8 @@ def test_plots(scrub: Scrub, tmp_path: Path, suffix: str, begin: bytes) -> None:
 @pytest.mark.usefixtures("open_gates")
 def test_parts_and_positions(scrub: Scrub, tmp_path: Path) -> None:
     found = {}
-    for name, words in (("whole", ""), ("some", "--parts v,q"), ("every", "--parts v --positions all")):
+    asked = {"whole": "", "some": "--parts v,q", "every": "--parts v --positions all"}
+    for name, words in {**asked, "few": "--parts v --positions 3..5,-1"}.items():
         assert scrub(RUN, words, "--json", tmp_path / name).status == 0
         found[name] = strict((tmp_path / name).read_text())
     assert [row["part"] for row in found["some"]["rows"]] == ["q", "v"] * 6
@@ -128,6 +129,7 @@ def test_parts_and_positions(scrub: Scrub, tmp_path: Path) -> None:
     for row in found["some"]["rows"]:
         assert row == pytest.approx(rows[row["hypothesis"], row["part"]], abs=1e-4)
     assert found["every"]["positions"] == 31 * 11
+    assert found["few"]["positions"] == 31 * 4
     assert [row["part"] for row in found["every"]["rows"]] == ["v"] * 6
 
 

@@ -75,7 +75,7 @@ CASES = {
     "ablating in TF32 on a CPU": Case("ablate lost --device cpu --dtype tf32", "TF32.* CPU"),
     "patching in TF32 on a CPU": Case("patch lost --device cpu --dtype tf32", "TF32.* CPU"),
     "sweeping in TF32 on a CPU": Case("sweep induction --device cpu --dtype tf32", "TF32.* CPU"),
-    "unknown positions": Case(f"{RUN} --positions some", "'whitelist', 'repeats' .*'all'.* 'some'"),
+    "unknown positions": Case(f"{RUN} --positions some", "'whitelist', 'repeats', 'all' or spans .* 'some'"),
     "checking one sequence": Case("check induction --sequences 1", "sequences.* 1"),
     # names
     "unknown hypothesis": Case("run inductoin", "'inductoin'.* induction"),

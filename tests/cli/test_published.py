@@ -127,7 +127,7 @@ def test_a_feature_for_each_model(scrub: Scrub) -> None:
     said = scrub("run", SHIPPED / "refined_5.py", "--sequences 31 --data words --model tiny")
     assert (said.status, said.out, said.err.count("\n")) == (2, "", 1)
     assert re.search(
-        r"refined_5.py .*'typicality' .*attn2l, redwood_attn_2l.* tiny.*'scrub typicality tiny'",
+        r"refined_5.py .*'typicality' .*attn2l, redwood_attn_2l.* tiny.*'scrub typicality tiny --write'",
         said.err,
     )
     parts = scrub("run", SHIPPED / "refined_5.py", "--sequences 31 --data words --positions all --model tiny --parts v")

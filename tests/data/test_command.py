@@ -1,4 +1,4 @@
-"""The whitelist's command: written beside the card, statistics and gains from different sequences."""
+"""The whitelist's command: kept for the model, statistics and gains from different sequences."""
 
 import json
 from pathlib import Path
@@ -10,9 +10,9 @@ from scrub.cli.whitelist import whitelist
 from scrub.data.bigram import Bigram
 from scrub.data.load import load_examples
 from scrub.data.settings import WhitelistSettings
-from scrub.data.whitelist import Whitelist, gains, make_whitelist, whitelist_of
+from scrub.data.whitelist import Whitelist, gains, kept_whitelist, make_whitelist
 from scrub.models.families.attention_only import Config, lower
-from scrub.models.model import make_model, save_model
+from scrub.models.model import load_model, make_model, save_model
 from scrub.text.errors import ScrubError
 from scrub.training.parameters import initial_parameters
 
@@ -40,7 +40,9 @@ def test_written_where_studies_look(capsys: pytest.CaptureFixture[str]) -> None:
     whitelist("ids", "small", settings=WhitelistSettings(threshold=0.1))
     options = {"n_ctx": 40, "bos_token_id": 0, "vocab_size": 23}
     sequences = load_examples("ids", **options)
-    found = whitelist_of(sequences.origin, sequences.name)
+    found = kept_whitelist(load_model("small"), sequences.name)
+    assert found is not None
+    assert found == Whitelist.load(Path("models/small/whitelists/ids.json"))
     assert 1 in found.tokens
     assert 2 not in found.tokens
     assert "beta 1, threshold 0.1 nats" in capsys.readouterr().out
@@ -64,5 +66,3 @@ def test_mistakes() -> None:
         WhitelistSettings(share=1.5)
     with pytest.raises(ScrubError, match="at least 2"):
         make_whitelist("ids", "small", WhitelistSettings(sequences=1))
-    with pytest.raises(ScrubError, match="--out"):
-        whitelist("data/ids/train.jsonl", "small", settings=WhitelistSettings())

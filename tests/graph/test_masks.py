@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from scrub.graph.masks import MASKS, on_device, positions_inside, spans
+from scrub.graph.masks import MASKS, on_device, positions_inside
 from scrub.text.errors import ScrubError
+from scrub.text.spans import spans
 
 QUERIES = 11
 

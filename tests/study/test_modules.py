@@ -109,7 +109,7 @@ def test_two_studies_dont_mix(folder: Path, tmp_path: Path) -> None:
         (
             {"study.py": f"{STUDY.replace('all', 'some')})"},
             ".",
-            r"study.py, line 2: positions are 'whitelist', 'repeats' or 'all'",
+            r"study.py, line 2: positions are 'whitelist', 'repeats', 'all' or spans",
         ),
         ({"study.py": f"{STUDY})", "k.py": ""}, "k.py", "k.py declares no hypothesis: it must set hypothesis = "),
         ({"k.py": "hypothesis = 'k a1 -> y'"}, "k.py", "k.py declares no hypothesis"),

@@ -280,7 +280,10 @@ def test_numbers_out_of_range() -> None:
         ({"batch": 0}, "batch is 0"),
         ({"device": "tpu"}, "there is no device 'tpu': use auto, cpu or cuda"),
         ({"dtype": "int8"}, "there is no dtype 'int8': use one of float32, float64, bfloat16"),
-        ({"positions": "some"}, "positions are 'whitelist', 'repeats' or 'all', not 'some'"),
+        (
+            {"positions": "some"},
+            "positions are 'whitelist', 'repeats', 'all' or spans such as 4..7,-1 (the last), not 'some'",
+        ),
         ({"parts": ()}, "no part was named"),
     ]
     for changes, message in wrong:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from project import tiny_model
 
 from scrub.data.examples import Examples, Origin
 from scrub.study.selection import repeats, scored_at
+from scrub.study.settings import Settings
+from scrub.study.study import Study
 from scrub.text.errors import ScrubError
 
 ROWS = st.integers(1, 5).flatmap(
@@ -56,3 +61,74 @@ def test_tokens_in_memory_have_no_whitelist() -> None:
     with pytest.raises(ScrubError, match=r"have no whitelist: .*--positions repeats, or all.* mask"):
         scored_at("whitelist", tokens, "stdlib")
     assert scored_at("repeats", tokens, "stdlib").tolist() == [[False, False, False, True]]
+
+
+ROWS_IN_MEMORY = [[0, 5, 6, 5, 6], [0, 5, 6, 7, 5]]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"), [("1..2", [1, 2]), ("-1", [3]), ("0,-2..-1", [0, 2, 3]), ("1..-1", [1, 2, 3]), ("-4", [0])]
+)
+def test_spans_count_from_either_end(text: str, wanted: list[int]) -> None:
+    found = scored_at(Settings(positions=text).positions, data(ROWS_IN_MEMORY), "")
+    assert found.tolist() == [[at in wanted for at in range(4)]] * 2
+
+
+@pytest.mark.parametrize("text", ["4", "-5", "2..4", "-1..1", "3..-2"])
+def test_a_span_that_is_not_there_is_told_with_what_there_is(text: str) -> None:
+    with pytest.raises(ScrubError, match=rf"no positions {re.escape(text)} here: there are 0 to 3, and the last is -1"):
+        scored_at(text, data(ROWS_IN_MEMORY), "")
+
+
+def test_joined_sequences_are_scored_inside_a_span_where_they_may_be() -> None:
+    within = np.array([[True, True, False, True]] * 2)
+    assert (
+        scored_at("1..2", replace(data(ROWS_IN_MEMORY), within=within), "").tolist()
+        == [[False, True] + [False] * 2] * 2
+    )
+
+
+def test_a_mask_or_a_function_says_what_is_scored() -> None:
+    mask = np.array([[True, False, False, True], [False, True, False, False]])
+    for one in (mask, torch.from_numpy(mask), lambda tokens: mask & (tokens >= 0), lambda *_: mask):
+        assert scored_at(Settings(positions=one).positions, data(ROWS_IN_MEMORY), "").tolist() == mask.tolist()
+    of_all = Settings(positions=mask[1]).positions
+    assert scored_at(of_all, data(ROWS_IN_MEMORY), "").tolist() == [mask[1].tolist()] * 2
+    assert Settings(positions=mask) == Settings(positions=mask.copy()) != Settings(positions=~mask)
+    seen: list[object] = []
+
+    def fives(tokens: np.ndarray, tokenizer: object) -> np.ndarray:
+        seen.append(tokenizer)
+        return tokens == 5
+
+    assert scored_at(fives, data(ROWS_IN_MEMORY), "", tiny_model()).tolist() == [
+        [False, True, False, True],
+        [False, True, False, False],
+    ]
+    assert seen[0] is not None
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (lambda tokens: tokens, r"<lambda> are int64 \[2, 4\]: give a bool mask \[2, 4\], or \[4\]"),
+        (lambda tokens: tokens[:, 1:] > 0, r"are bool \[2, 3\]"),
+        (lambda tokens: tokens.fill(0), r"are object \[\]"),
+        (lambda: 1, "fail: TypeError"),
+        (lambda tokens: tokens > 99, "no position .* is selected by the positions by <lambda>"),
+        (np.ones((2, 5), bool), r"of a mask \[2, 5\] are bool \[2, 5\]: give a bool mask \[2, 4\]"),
+    ],
+)
+def test_what_is_no_mask_of_these_tokens_is_one_line(given: object, why: str) -> None:
+    examples = data(ROWS_IN_MEMORY)
+    with pytest.raises(ScrubError, match=why) as caught:
+        scored_at(Settings(positions=given).positions, examples, "")
+    assert "\n" not in str(caught.value)
+    assert examples.tokens.tolist() == ROWS_IN_MEMORY  # a function gets a copy
+
+
+@pytest.mark.parametrize("mask", [np.arange(3), 3, [0.5], np.ones((1, 1, 1), bool)])
+def test_settings_and_studies_take_no_other_mask(mask: object) -> None:
+    for of in (lambda: Settings(positions=mask), lambda: Study("a1.ind/** -> y", positions=mask)):
+        with pytest.raises(ScrubError, match=r"a mask of positions is bool \[position\] or \[sequence, position\]"):
+            of()

@@ -34,7 +34,7 @@ from scrub.study.evaluate import evaluate
 from scrub.study.experiments import UNSCRUBBED, Experiment, Experiments
 from scrub.study.gates import Gates
 from scrub.study.metric import LOSS
-from scrub.study.settings import Settings
+from scrub.study.settings import Settings, obeyed
 from scrub.study.statistics import Bootstrap, recovered
 from scrub.text.errors import ScrubError
 from scrub.text.frames import plain
@@ -173,6 +173,7 @@ def mechanism(
     `masks` are the names of masks under which the head that reads the embedding is tried besides. Raises ScrubError for
     a head, slot or mask that isn't there, or too many paths; GateError if a gate fails.
     """
+    asked = None if settings is None else obeyed(settings, "mechanism")
     check_head(model, head)
     if not slots or set(slots) - set(SLOTS) or depth < 1:
         raise ScrubError(
@@ -180,9 +181,9 @@ def mechanism(
         )
     slots = [slot for slot in SLOTS if slot in slots]
     paths = SinglePaths(model.graph, head, depth, masks)
-    settings = settings or Settings(dtype=str(model.dtype).removeprefix("torch."), device=model.device.type)
+    usual = Settings(dtype=str(model.dtype).removeprefix("torch."), device=model.device.type)
     examples = Examples.of(on, selected)
-    run = _Run(model, examples, paths, settings)
+    run = _Run(model, examples, paths, asked or usual)
     scores: dict[str, list[PathScore]] = {}
     for slot in slots:
         scores[slot] = run.scores([{slot: path} for path in paths.paths(slot)])

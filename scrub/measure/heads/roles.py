@@ -17,6 +17,7 @@ from scrub.measure.heads.score import HeadScore, head_name
 from scrub.measure.heads.scores import score_heads
 from scrub.models.checkpoints import write_config
 from scrub.models.hub import own_config
+from scrub.models.kept import KeptFeature, fingerprint, keep_feature
 from scrub.models.model import Model
 from scrub.study.statistics import Bootstrap
 from scrub.text.errors import ScrubError
@@ -180,11 +181,22 @@ def measure_typicality(
     previous = _departures(model, attention, before)
     # a token that departs only because of the one before it isn't listed for itself
     unexplained = ~np.isin(before, [d.token for d in previous])
-    current = _departures(model, attention[unexplained], now[unexplained])
+    current = _departures(model, attention[unexplained], now[unexplained]) if unexplained.any() else ()
     atypical = ~unexplained | np.isin(now, [d.token for d in current])
-    between = sum(part.mean() * (attention[part].mean() - attention.mean()) ** 2 for part in (atypical, ~atypical))
-    explained = float(between / attention.var())
+    classes = [part for part in (atypical, ~atypical) if part.any()]  # one, where the head never departs
+    between = sum(part.mean() * (attention[part].mean() - attention.mean()) ** 2 for part in classes)
+    explained = float(between / attention.var()) if len(classes) > 1 else 0.0
     return Typicality(float(attention.mean()), current, previous, explained, float(atypical.mean()))
+
+
+def keep_typicality(model: Model, found: Typicality, measured_on: str, name: str = "typicality") -> Path:
+    """Keep the two classes as a feature of a model, under the name that hypotheses call it, and say where.
+
+    Raises ScrubError if it can't be written.
+    """
+    ids = {of: [each.token for each in getattr(found, of)] for of in ("current", "previous")}
+    texts = {of: [each.text for each in getattr(found, of)] for of in ids}
+    return keep_feature(model, name, KeptFeature(fingerprint(model), measured_on, texts=texts, **ids))
 
 
 def _departures(

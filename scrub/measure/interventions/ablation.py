@@ -22,7 +22,7 @@ from scrub.paths.sites import expanded, heads
 from scrub.paths.splits import attention_heads
 from scrub.study.held import Arrays
 from scrub.study.metric import LOGIT, LOSS, MEAN_LOGIT
-from scrub.study.settings import Settings
+from scrub.study.settings import Settings, obeyed
 from scrub.text.errors import ScrubError
 from scrub.text.frames import interval_columns
 from scrub.text.looks import TabularResult
@@ -171,7 +171,7 @@ def ablate(
     Losses are scored at the query of prompts, from position 2 on of text, or at places of your own.
     Raises ScrubError for what doesn't fit, and GateError if a gate fails.
     """
-    asked = settings or Settings()
+    asked = obeyed(settings, "ablate")
     model, examples = as_model(model, asked.torch_dtype), examples_of(on)
     texts = expanded(what, model.graph) if what is not None else [""] if attend else heads(model.graph)
     interventions = [

@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from scrub.data.examples import Examples, Tokens
-from scrub.graph.masks import spans
 from scrub.graph.node import walk
 from scrub.measure.interventions.intervention import Intervention
 from scrub.models.model import Model
@@ -21,10 +20,11 @@ from scrub.study.experiments import UNSCRUBBED, Experiments, build
 from scrub.study.gates import Gates
 from scrub.study.held import Arrays
 from scrub.study.metric import LOGIT, LOSS, MEAN_LOGIT
-from scrub.study.settings import AS_USUAL, Computed, Settings
+from scrub.study.settings import AS_USUAL, Computed, Settings, obeyed
 from scrub.study.statistics import Bootstrap
 from scrub.text.errors import ScrubError
 from scrub.text.numbers import Interval
+from scrub.text.spans import spans
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def measure_effects(
     `logits`, the target's logit and the mean logit are measured too.
     Raises ScrubError for what doesn't fit, and GateError if a gate fails.
     """
-    asked = settings or Settings()
+    asked = obeyed(settings, "measure_effects")
     examples.check(model.n_ctx, model.vocab_size, model.name)
     every = tuple(intervention.experiment(model.graph, model.roles) for intervention in interventions)
     experiments = Experiments(build(UNSCRUBBED, Cut(model.graph)), every)

@@ -25,7 +25,7 @@ from scrub.paths.rules import Rule
 from scrub.paths.sites import STREAM, expanded, heads, read_sites
 from scrub.paths.sources import Y
 from scrub.study.metric import LOSS
-from scrub.study.settings import Settings
+from scrub.study.settings import Settings, obeyed
 from scrub.study.statistics import recovered
 from scrub.text.errors import ScrubError
 from scrub.text.frames import interval_columns
@@ -182,7 +182,7 @@ def patch(
     """
     if direction not in DIRECTIONS:
         raise ScrubError(f"nothing is patched {direction!r}: it is 'clean into corrupted' or 'corrupted into clean'")
-    asked = settings or Settings()
+    asked = obeyed(settings, "patch")
     model, clean = as_model(model, asked.torch_dtype), _paired(pairs)
     into = clean.swapped() if direction == INTO_CORRUPTED else clean
     texts = expanded(sites, model.graph)

@@ -31,7 +31,7 @@ from scrub.measure.predictions import Predictions
 from scrub.models.model import Model, Spec, as_model
 from scrub.study.draws import pair
 from scrub.study.gates import Gates
-from scrub.study.settings import Settings
+from scrub.study.settings import Settings, obeyed
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 from scrub.text.frames import interval_columns
@@ -166,7 +166,7 @@ def study_heads(
     Prompts begin with the begin token if `bos`, or if that is None and the model's own library puts it there.
     Raises ScrubError for what doesn't fit, and GateError if a gate fails.
     """
-    asked = settings or Settings()
+    asked = obeyed(settings, "study_heads")
     model = as_model(model, asked.torch_dtype).to(asked.torch_dtype, asked.where)
     if model.tokenizer is None and prompt == PUBLISHED:
         prompt = None

@@ -27,7 +27,7 @@ from scrub.paths.sources import Y
 from scrub.paths.splits import attention_heads
 from scrub.study.draws import pair
 from scrub.study.metric import LOSS
-from scrub.study.settings import Settings
+from scrub.study.settings import Settings, obeyed
 from scrub.text.errors import ScrubError
 
 NEAR_POSITIONS = 32  # of real context, at least
@@ -45,7 +45,7 @@ def context_sensitivity(
     reads; positions from `near` behind the cut on are scored.
     Raises ScrubError for sequences that are too short or fewer than two, GateError if a gate fails.
     """
-    asked, on = settings or Settings(), Examples.of(text)
+    asked, on = obeyed(settings, "context_sensitivity"), Examples.of(text)
     positions = on.context
     cut = positions // 2
     if near < 0 or cut + near >= positions:
@@ -74,7 +74,7 @@ def read_scores(
     They are of prompts, repeated random tokens of the text's common ones, and text, in this order. `lags` are asked for
     besides. Raises ScrubError for sequences that the model can't read, or a lag that none of them reaches.
     """
-    asked = settings or Settings()
+    asked = obeyed(settings, "read_scores")
     model, on = study.model, Examples.of(text)
     candidates = common_tokens(on.tokens, model.bos_token_id, COMMON_TOKENS)
     repeated = repeated_tokens(candidates, on.context, model.bos_token_id, len(on), asked.seed)
@@ -102,7 +102,7 @@ def causal_scores(
 
     Raises ScrubError for what doesn't fit (see :func:`context_sensitivity`), and GateError if a gate fails.
     """
-    asked = settings or Settings()
+    asked = obeyed(settings, "causal_scores")
     model, on = model.to(asked.torch_dtype, asked.where), Examples.of(text)
     ablation = ablate(model, on.later(), "heads", how=how, settings=asked)
     scores = [replace(ablation.head_score(name), name=name) for name in ABLATIONS]

@@ -25,7 +25,7 @@ from scrub.show.charts.composition import composition_graph, link_bars
 from scrub.show.charts.heatmap import head_map
 from scrub.show.charts.interventions import ablation_chart, patching_chart
 from scrub.show.charts.strip import token_strip
-from scrub.study.settings import Settings
+from scrub.study.settings import Settings, obeyed
 from scrub.text.errors import ScrubError
 
 SHOWN = 4  # attention patterns side by side
@@ -41,7 +41,7 @@ def study_charts(study: HeadStudy, scores: Sequence[HeadScore] = (), settings: S
     for two scores whose charts would have one name, and GateError
     if a gate fails.
     """
-    asked = settings or Settings()
+    asked = obeyed(settings, "study_charts")
     found = _metrics(study)
     for name in _WHOSE:
         found[f"patterns-by-{SHORT[name]}"] = _patterns(study, name)

@@ -22,7 +22,7 @@ from scrub.study.metric import Metric
 from scrub.study.null import random_hypotheses
 from scrub.study.parameters import unknown_parameter
 from scrub.study.run import Trial, prepare_study
-from scrub.study.settings import Settings, given_bos
+from scrub.study.settings import Positions, Settings, as_positions, given_bos
 from scrub.study.study import Study, load_study
 from scrub.text.errors import ScrubError
 from scrub.text.files import first_sentence, plain_yaml, read_file, shown
@@ -63,6 +63,14 @@ def _yes_or_no(value: Any) -> Any:
     return given_bos(value) if isinstance(value, str) else value
 
 
+def _positions(value: Any) -> Any:
+    """Take positions as :class:`Settings` does; pydantic tells of a ValueError which field it is about."""
+    try:
+        return None if value is None else as_positions(value)
+    except ScrubError as error:
+        raise ValueError(str(error)) from error
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Group = tuple[Study, tuple[Hypothesis, ...]]
 
@@ -90,7 +98,7 @@ class Grid(BaseModel):
     metric: Metric | None = None
     parts: Names | None = None
     sequences: int | None = None
-    positions: str | None = None
+    positions: Annotated[Positions | None, BeforeValidator(_positions)] = None
     context: int | None = None
     split: str | None = None
     column: str | None = None

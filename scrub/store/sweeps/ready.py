@@ -19,6 +19,7 @@ from scrub.store.sweeps.job import Job, Material, data_of
 from scrub.study.draws import Pairing, classes_of
 from scrub.study.evaluate import Evaluator, Receipt
 from scrub.study.experiments import Experiment, Experiments, Name, anchors, parts_of
+from scrub.study.fitting import for_model, with_kept
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.metric import LOSS
 from scrub.study.result import BIGRAM
@@ -76,6 +77,8 @@ class Ready:
         for each in hypotheses:
             try:
                 own = parts_of(bare.study, each, self.model.graph, self.model.roles, self.job.settings.parts)
+                each = for_model(each, self.model, {draw for one in own for draw in one.draws})  # noqa: PLW2901
+                own = [replace(one, hypothesis=each) for one in own]
                 self._classes |= dict(
                     self._classes_of(
                         replace(bare, hypotheses=[each], experiments=replace(bare.experiments, scrubbed=tuple(own)))
@@ -186,7 +189,8 @@ def read(job: Job) -> Job:
     """Read what a job needs, for workers that don't see the files of this process. Raises what is wrong with it."""
     settings = job.settings.here  # where there may be no GPU
     trial = Ready(replace(job, settings=settings, studies=tuple((study, ()) for study, _ in job.studies))).trial
-    return replace(job, material=Material(trial.model, trial.examples))
+    studies = tuple((study, tuple(with_kept(each, trial.model) for each in own)) for study, own in job.studies)
+    return replace(job, studies=studies, material=Material(trial.model, trial.examples))
 
 
 _last: dict[str, Ready] = {}

@@ -1,0 +1,86 @@
+"""Which hypotheses can run on a model: their paths, and their features, also those that are kept for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from scrub.models.kept import kept_features, spelled
+from scrub.models.model import Model
+from scrub.paths.sources import Draw
+from scrub.study.draws import Feature
+from scrub.study.experiments import Experiment, Experiments, anchors, check_parts, parts_of
+from scrub.study.hypothesis import Hypothesis, TokenFeature
+from scrub.study.study import Study
+from scrub.text.errors import ScrubError
+
+
+def fitting(
+    study: Study, hypotheses: Sequence[Hypothesis], model: Model, parts: Sequence[str] | None = None
+) -> tuple[list[Hypothesis], Experiments, tuple[str, ...]]:
+    """Build the anchors and every part of every hypothesis that can run on a model, and say why others can't.
+
+    Where none can, or the model is the study's own, a hypothesis that can't be built is a mistake. Raises ScrubError
+    for one, with the reason of the first.
+    """
+    made = anchors(study, model.graph, model.roles)
+    check_parts(hypotheses, parts)
+    found: list[Hypothesis] = []
+    scrubbed: list[Experiment] = []
+    wrong: list[tuple[Hypothesis, ScrubError]] = []
+    for each in hypotheses:
+        try:
+            own = parts_of(study, each, model.graph, model.roles, parts)
+            with_features = for_model(each, model, {draw for one in own for draw in one.draws})
+        except ScrubError as error:
+            if model.name == study.model:
+                raise
+            wrong.append((each, error))
+        else:
+            found.append(with_features)
+            scrubbed += [replace(one, hypothesis=with_features) for one in own]
+    if wrong and not found:
+        raise wrong[0][1]
+    notes = tuple(f"{each.name} is left out, as it can't run on {model.name}: {error}" for each, error in wrong)
+    return found, replace(made, scrubbed=(*made.scrubbed, *scrubbed)), notes
+
+
+def for_model(hypothesis: Hypothesis, model: Model, draws: Iterable[Draw]) -> Hypothesis:
+    """Give a hypothesis the features that are kept for a model, and make sure that it has those that draws need.
+
+    Raises ScrubError for a feature that neither has, or that names no tokens of the model.
+    """
+    hypothesis = with_kept(hypothesis, model)
+    for name in sorted({draw.feature for draw in draws if draw.feature} & set(hypothesis.features)):
+        feature = hypothesis.feature(name, model.name, spelled(model))
+        if isinstance(feature, TokenFeature):
+            feature(np.zeros((1, 1), dtype=np.int64), model.tokenizer)  # which its tokens must be of
+    return hypothesis
+
+
+def with_kept(hypothesis: Hypothesis, model: Model) -> Hypothesis:
+    """Give a hypothesis the features that are kept for a model, where it has none for that itself."""
+    lacking = [name for name in hypothesis.features if not hypothesis.has_feature(name, model.name)]
+    kept = kept_features(model) if lacking else {}
+    short, features = model.name.rpartition("/")[2], dict(hypothesis.features)
+    for name in lacking:
+        of_models = features[name]
+        if name in kept and not callable(of_models):
+            feature = TokenFeature(tuple(kept[name].current), tuple(kept[name].previous))
+            features[name] = {**of_models, short: feature}
+    return replace(hypothesis, features=features) if kept else hypothesis
+
+
+def features_of(hypotheses: Sequence[Hypothesis], model: str, sources: Iterable[Draw]) -> dict[str, Feature]:
+    """Choose the features that the sources of some experiments agree on, each the one for this model."""
+    wanted = {source.feature for source in sources if source.feature}
+    features: dict[str, Feature] = {}
+    for hypothesis in hypotheses:
+        for name in hypothesis.features:
+            if name in wanted:
+                feature = hypothesis.feature(name, model)
+                if features.setdefault(name, feature) != feature:
+                    raise ScrubError(f"two hypotheses mean different features by {name!r}: give one another name")
+    return features
