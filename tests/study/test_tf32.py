@@ -14,7 +14,7 @@ import scrub
 import scrub.study.gates
 from scrub.store.sweeps import sweep as engine
 from scrub.store.sweeps.ready import read
-from scrub.study.settings import Settings
+from scrub.study.settings import COMPUTING, Settings
 from scrub.text.errors import GateError, ScrubError
 
 
@@ -64,8 +64,9 @@ def test_a_gate_of_tf32_has_its_own_tolerance(monkeypatch: pytest.MonkeyPatch) -
 def test_ablations_and_patches_say_it_too() -> None:
     pairs = scrub.prompt_pairs("attn2l", count=3)
     for dtype, said in (("tf32", ", in tf32"), ("float32", "")):
-        found = scrub.ablate("attn2l", pairs, ["a1.3"], settings=settings(dtype)).effects
-        patched = scrub.patch("attn2l", pairs, ["a1.3"], settings=settings(dtype)).effects
+        asked = settings(dtype).only(COMPUTING)
+        found = scrub.ablate("attn2l", pairs, ["a1.3"], settings=asked).effects
+        patched = scrub.patch("attn2l", pairs, ["a1.3"], settings=asked).effects
         assert str(found.computed) == str(patched.computed) == said
         assert found.computed.fields == ({"dtype": dtype} if said else {})
 

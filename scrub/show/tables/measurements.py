@@ -82,7 +82,11 @@ def _looks(study: HeadStudy) -> FrameTable:
     """Say where the heads look that matter most when ablated, and how ablating them shifts all logits alike."""
     heads = study.first.scores[ABLATION].top(study.first.top)
     scores = {f"{name}, %": study.first.scores[name] for name in LOOKS} | {SHIFT: study.first.scores[SHIFT]}
-    return _heads(f"where the top {len(heads)} by {ABLATION} look, and the uniform shift without them", heads, scores)
+    return _heads(
+        f"where the {len(heads)} heads with the largest {ABLATION} look, and the uniform shift without them",
+        heads,
+        scores,
+    )
 
 
 def _heads(title: str, heads: Sequence[Head], scores: Mapping[str, HeadScore]) -> FrameTable:
