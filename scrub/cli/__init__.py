@@ -8,6 +8,7 @@ from __future__ import annotations
 import _thread
 import contextlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -20,6 +21,7 @@ from scrub.text.garbage import collect_rarely
 MISTAKE, GATE = 2, 1  # exit statuses
 INTERRUPTED = "interrupted: nothing was written; run the same command again to start over"
 KEPT = "interrupted: finished blocks are kept in the results folder; run the same command again to go on"
+LONGEST_VALUE = 200  # characters of one that is cut
 SWEEPS = ("sweep", "compare", "report")  # the commands that keep what they compute
 
 
@@ -84,9 +86,11 @@ def _interrupted(arguments: list[str]) -> int:
 
 
 def _say(message: str, status: int) -> int:
-    from scrub.text.files import one_line
+    from scrub.text.files import clipped, one_line
 
-    sys.stderr.write(f"scrub: {one_line(message)}\n")
+    # of a long value the middle is left out, and never the end of the message, which says what to do
+    text = re.sub(r"\S{300,}", lambda value: clipped(value[0], LONGEST_VALUE), one_line(message))
+    sys.stderr.write(f"scrub: {text}\n")
     return status
 
 

@@ -88,8 +88,7 @@ def check_writable(path: str | Path) -> None:
         if target is not None:
             descriptor, partial = _open_beside(target)
             os.close(descriptor)
-            if partial is not None:
-                partial.unlink()
+            partial.unlink(missing_ok=True)
         elif stat.S_ISCHR(Path(path).stat().st_mode):
             _try_device(Path(path))
     except (OSError, ValueError) as error:
@@ -191,32 +190,37 @@ def _try_device(path: Path) -> None:
         os.close(descriptor)
 
 
-def _beside(target: Path) -> Path:
-    return target.with_name(f".{secrets.token_hex(8)}.partial")
-
-
-def _open_beside(target: Path) -> tuple[int, Path | None]:
-    """Open a new file in a folder: one without a name, where that can be, of which nothing is left by a kill."""
-    if hasattr(os, "O_TMPFILE"):
-        with suppress(OSError):  # which not every file system has, and what else is wrong is told below
-            return os.open(target.parent, os.O_WRONLY | os.O_TMPFILE, 0o666), None
-    partial = _beside(target)
+def _open_beside(target: Path, named: bool = False) -> tuple[int, Path]:
+    """Open a new file in a folder: one without a name yet, where that can be, of which a kill leaves nothing."""
+    partial = target.with_name(f".{secrets.token_hex(8)}.partial")
+    if not named and hasattr(os, "O_TMPFILE"):
+        with suppress(OSError):  # which not every file system has; what else is wrong is told below
+            return os.open(target.parent, os.O_WRONLY | os.O_TMPFILE, 0o666), partial
     return os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), partial
 
 
-def _replace(target: Path, data: bytes) -> None:
-    descriptor, partial = _open_beside(target)
+def _replace(target: Path, data: bytes, named: bool = False) -> None:
+    descriptor, partial = _open_beside(target, named)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-            if partial is None:
-                partial = _beside(target)
-                # given a folder, Python follows the link, as it says
-                os.link(f"/proc/self/fd/{descriptor}", partial, src_dir_fd=descriptor, follow_symlinks=True)
-        partial.replace(target)
+            there = partial.exists() or _give_name(descriptor, partial)
+        if there:
+            partial.replace(target)
+        else:
+            _replace(target, data, named=True)
     except BaseException:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
+
+
+def _give_name(descriptor: int, path: Path) -> bool:
+    """Name an open file that has no name; False where that can't be done, as without /proc."""
+    try:
+        # given a folder, Python follows the link, as it is told to
+        os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
+    except OSError:
+        return False
+    return True

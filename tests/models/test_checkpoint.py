@@ -218,7 +218,7 @@ def test_a_file_in_place_of_the_folder() -> None:
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
-@pytest.mark.parametrize("call", ["is_file", "open"])
+@pytest.mark.parametrize("call", ["stat", "open"])
 @pytest.mark.usefixtures("folder")
 def test_a_file_that_may_not_be_read(name: str, call: str, monkeypatch) -> None:
     def fail(*_: object, **__: object) -> None:

@@ -60,8 +60,8 @@ def _against(part: str) -> str:
 
 def result_tables(result: Result, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
     """Show what was run on what, the anchors and the rows."""
-    yield Text(one_line(result.heading), no_wrap=True, overflow="ignore")
-    yield Text(f"{gates_line(result.gates.deviations, 'documents')}\n", no_wrap=True, overflow="ignore")
+    yield Text(one_line(result.heading))
+    yield Text(f"{gates_line(result.gates.deviations, 'documents')}\n")
     yield anchors_table(result)
     yield rows_table(result)
 

@@ -181,7 +181,7 @@ def test_a_results_folder_that_became_read_only(capsys: pytest.CaptureFixture[st
     plain = os.open
 
     def read_only(path: Any, flags: int, *others: Any, **more: Any) -> int:
-        if flags & os.O_CREAT and "results" in str(path):
+        if flags & (os.O_CREAT | os.O_WRONLY) and "results" in str(path):
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
         return plain(path, flags, *others, **more)
 

@@ -283,11 +283,12 @@ def test_one_that_kills_real_workers() -> None:
     assert not sweep("bad", workers=1, **FAST).failures  # where it doesn't kill
 
 
-def test_a_model_that_is_not_there(sweeping: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_that_can_t_be_read(sweeping: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad(sweeping, KEEP)
-    swept = sweep(STUDIES, models=["nowhere", "tiny"], workers=1, **FAST)
+    (sweeping / "models/empty").mkdir()
+    swept = sweep(STUDIES, models=["empty", "tiny"], workers=1, **FAST)
     assert [(f.study, f.hypothesis, f.model, f.kind, f.stage) for f in swept.failures] == [
-        (study, "", "nowhere", "mistake", "lower") for study in STUDIES
+        (study, "", "empty", "mistake", "lower") for study in STUDIES
     ]
     assert len(told(swept, capsys)) == 2
     assert [stored.result.model for stored in swept.studies()] == ["tiny", "tiny"]

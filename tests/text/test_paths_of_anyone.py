@@ -110,6 +110,17 @@ def test_without_unnamed_files_it_is_the_same(tmp_path: Path, monkeypatch: pytes
     assert [each.name for each in tmp_path.iterdir()] == ["o"]
 
 
+def test_where_a_file_can_t_be_named_later_it_is_named_from_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no(*_: object, **__: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(os, "link", no)
+    write_atomically(tmp_path / "o", "text")
+    assert [each.read_text() for each in tmp_path.iterdir()] == ["text"]
+
+
 def test_the_middle_of_what_is_long_is_cut() -> None:
     assert clipped("a" * 300 + "end", 30) == "a" * 20 + "..." + "a" * 7 + "end"
     assert shown("/x" * 400 + "/file.json").endswith("/file.json")
