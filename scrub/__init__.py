@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from scrub.show import register_looks
+from scrub.text.version import __version__
 
 if TYPE_CHECKING:
     from scrub.data.examples import Examples
@@ -57,6 +58,7 @@ __all__ = [
     "StudyResults",
     "Swept",
     "TokenFeature",
+    "__version__",
     "ablate",
     "ablation_chart",
     "attention_chart",

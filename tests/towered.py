@@ -28,6 +28,7 @@ Checked = TypeVar("Checked", bound=Callable[..., Any])
 ARRAYS = {torch.Tensor, torch.nn.Parameter, np.ndarray}
 PLAIN = {int, str, bool, float, bytes, type(None), type, torch.dtype}  # a shape or a literal may name their values
 CONTAINERS = {list, tuple, set, frozenset, dict}
+TYPING = "__typing__"  # where a module has its imports that are for type checkers
 LONGEST = 32  # items of a container that are looked at one by one
 
 
@@ -72,7 +73,10 @@ def stub(function: Callable[..., object], signature: Signature, result: list[Any
     def answer(*_: object, **__: object) -> object:
         return result.pop() if result else None
 
-    named = FunctionType(answer.__code__, function.__globals__, function.__name__, None, answer.__closure__)
+    names = dict(function.__globals__)  # where what is imported for type checkers alone stays unknown to the program
+    if TYPING in names:
+        exec(names[TYPING], names)
+    named = FunctionType(answer.__code__, names, function.__name__, None, answer.__closure__)
     named.__signature__ = signature  # type: ignore[attr-defined]
     named.__qualname__, named.__module__ = function.__qualname__, function.__module__
     return jaxtyped(typechecker=partial(beartype, conf=BeartypeConf(is_pep484_tower=True)))(named)
@@ -127,11 +131,20 @@ class Loader(SourceFileLoader):
             if isinstance(each, ast.FunctionDef | ast.ClassDef):
                 at = len(each.decorator_list) if isinstance(each, ast.FunctionDef) else 0
                 each.decorator_list.insert(at, ast.copy_location(ast.Name("__checked__", ast.Load()), each))
-        return compile(tree, path, "exec", dont_inherit=True)
+        code: CodeType = compile(tree, path, "exec", dont_inherit=True)
+        for_types = [
+            each for each in tree.body if isinstance(each, ast.If) and ast.unparse(each.test) == "TYPE_CHECKING"
+        ]
+        self.imports: CodeType = compile(
+            ast.Module([line for each in for_types for line in each.body], []), path, "exec"
+        )
+        return code
 
     def exec_module(self, module: ModuleType) -> None:
         module.__dict__["__checked__"] = checked
-        super().exec_module(module)
+        code = self.get_code(module.__name__)
+        module.__dict__[TYPING] = self.imports
+        exec(code, module.__dict__)
 
 
 class Finder(MetaPathFinder):

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from scrub.cli import options
-from scrub.cli.outputs import check_outputs, write_outputs
+from scrub.cli.given import check_studies
+from scrub.cli.outputs import check_outputs, console, warn, write_outputs
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 
@@ -45,11 +46,13 @@ def compare(
     ray: options.Ray = None,
 ) -> None:
     """Compare hypotheses of a study on the same sequences, running what the results folder doesn't hold yet."""
-    from scrub.cli.outputs import console, warn
+    check_outputs(json)
+    if not stored:
+        check_studies([*names, *([] if against is None else [against])], study)
+
     from scrub.store.comparisons.lineup import stored_lineup, swept_lineup
     from scrub.text.frames import json_text
 
-    check_outputs(json)
     wanted = list(dict.fromkeys([*([against] if against is not None else []), *names]))
     leads = against is not None
     if stored:
@@ -85,7 +88,6 @@ def leaderboard(
     results: options.Results = Path("results"),
 ) -> None:
     """Everything known of a study, in order of what it recovers: a table for all numbers that compare."""
-    from scrub.cli.outputs import console, warn
     from scrub.store.comparisons.leaderboard import leaderboard as ordered
     from scrub.store.comparisons.lineup import studies_of
     from scrub.store.results.folder import Results

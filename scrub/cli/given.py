@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
     from typer import Context
 
     from scrub.graph.node import Node
+    from scrub.models.find import Kind
     from scrub.paths.splits import Roles
+    from scrub.study.hypothesis import Hypothesis
+    from scrub.study.study import Study
 
 
 MOST_DIGITS = 20  # of a seed
@@ -116,6 +120,43 @@ def one_input(**given: str | None) -> None:
     named = [f"--{name}" for name, value in given.items() if value is not None]
     if len(named) > 1:
         raise ScrubError(f"{' and '.join(named)} each say what to measure on: give one of them")
+
+
+def there(kind: Kind) -> Callable[[str | None], str | None]:
+    """Make what checks a name as it is typed, before anything imports torch, which takes seconds."""
+
+    def check(name: str | None) -> str | None:
+        from scrub.models.find import check_there
+
+        if name is not None:
+            check_there(kind, name)
+        return name
+
+    return check
+
+
+def given_study(paths: list[str], parameters: list[str] | None, model: str | None) -> tuple[Study, list[Hypothesis]]:
+    """Load a study and its hypotheses, without torch. Raises ScrubError for a mistake in a rule or a name."""
+    from scrub.models.find import check_there
+    from scrub.study.study import load_study
+
+    study, hypotheses = load_study(paths, given_parameters(parameters))
+    if model is None:
+        check_there("models", study.model)
+    _ = study.baseline_rules
+    return study, hypotheses
+
+
+def check_studies(names: Sequence[str], study: str | None = None) -> None:
+    """Raise ScrubError for a mistake in a rule, or a name of a hypothesis that neither `study` nor any other has."""
+    from scrub.models.find import find, locate
+    from scrub.study.study import load_study, studies_there
+
+    for name in names:
+        if locate("hypotheses", name) is not None:
+            load_study(name)
+        elif not any(locate("hypotheses", f"{each}/{name}") for each in ([study] if study else studies_there())):
+            find("hypotheses", f"{study}/{name}" if study and "/" not in name else name)
 
 
 def no_meaning(context: Context, why: str, *names: str) -> None:

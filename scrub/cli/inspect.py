@@ -9,7 +9,7 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.fields import Options
-from scrub.cli.given import given_parameters, split_parts
+from scrub.cli.given import given_study, split_parts
 from scrub.cli.outputs import check_outputs, console, warn
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
@@ -33,11 +33,13 @@ def check(
     parameters: options.Parameters = None,
 ) -> None:
     """Run only the gates: splits change no number, y = x changes nothing, rules change something, y is carried."""
-    from scrub.study.run import prepare
+    study, hypotheses = given_study(paths, parameters, model)
 
-    trial = prepare(paths, model, data, settings, given_parameters(parameters))
+    from scrub.study.run import prepare_study
+
+    trial = prepare_study(study, hypotheses, model, data, settings)
     gates = trial.gates()
-    warn((*trial.examples.notes, *trial.notes), "note")
+    warn(trial.notes, "note")
     warn(gates.warnings)
     for name, deviation in gates.deviations.items():
         typer.echo(f"ok  {name}: at most {deviation:.1e} nats apart")
@@ -53,10 +55,10 @@ def plan(
     parameters: options.Parameters = None,
 ) -> None:
     """Print the plan: every value that a run computes, in order, and when it is freed."""
+    _, study, asked = _asked(paths, model, parts, parameters)
     from scrub.plan.plan import compile_plan
     from scrub.study.metric import studied
 
-    _, study, asked = _asked(paths, model, parts, parameters)
     typer.echo(str(compile_plan(asked.outputs(studied(study.metric)))))
 
 
@@ -68,11 +70,12 @@ def show(
     parameters: options.Parameters = None,
 ) -> None:
     """Print hypotheses as trees of paths, coloured by what feeds them: x the reference, y the other."""
+    check_outputs(out)
+    loaded, study, asked = _asked(paths, model, parts, parameters)
+
     from scrub.paths.cut import heads_text
     from scrub.show.picture import Picture, picture
 
-    check_outputs(out)
-    loaded, study, asked = _asked(paths, model, parts, parameters)
     pictures: list[Picture] = []
     for each in asked:
         if each.hypothesis is not None:
@@ -101,10 +104,10 @@ def show(
 def _asked(
     paths: list[str], model: str | None, parts: str | None, parameters: list[str] | None
 ) -> tuple[Model, Study, Experiments]:
+    study, hypotheses = given_study(paths, parameters, model)
+
     from scrub.models.model import load_model
     from scrub.study.experiments import experiments
-    from scrub.study.study import load_study
 
-    study, hypotheses = load_study(paths, given_parameters(parameters))
     loaded = load_model(model or study.model)
     return loaded, study, experiments(study, hypotheses, loaded.graph, loaded.roles, split_parts(parts))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from scrub.cli.fields import Overrides, Words
-from scrub.cli.given import given_parameters, given_seeds, split_parts
+from scrub.cli.given import given_parameters, given_seeds, split_parts, there
 from scrub.study.settings import Settings, given_bos
 
 KINDS = "letters|words|digits|random-tokens"
@@ -83,12 +83,22 @@ GivenGrid = Annotated[dict[str, Any], Overrides(GRID, like=Settings)]  # fields 
 Paths = Annotated[
     list[str], typer.Argument(metavar="PATH...", help="A study folder, hypothesis files, or shipped names.")
 ]
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="A name, path or hub id.")]
-ModelName = Annotated[str | None, typer.Option("--model", metavar=_NAME, help="Instead of the study's model.")]
-DataName = Annotated[str | None, typer.Option("--data", metavar=_NAME, help="Instead of the study's data.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A name, path or hub id.", callback=there("models"))]
+ModelName = Annotated[
+    str | None,
+    typer.Option("--model", metavar=_NAME, help="Instead of the study's model.", callback=there("models")),
+]
+DataName = Annotated[
+    str | None, typer.Option("--data", metavar=_NAME, help="Instead of the study's data.", callback=there("data"))
+]
 Text = Annotated[
     str | None,
-    typer.Option("--data", metavar=_NAME, help="The text: by default the model's own data, or stdlib."),
+    typer.Option(
+        "--data",
+        metavar=_NAME,
+        help="The text: by default the model's own data, or stdlib.",
+        callback=there("data"),
+    ),
 ]
 Sequences = Annotated[int, TEXT["sequences"].option]
 Parts = Annotated[str | None, SETTINGS["parts"].option]

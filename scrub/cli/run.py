@@ -7,7 +7,7 @@ from typing import Annotated
 
 from scrub.cli import options
 from scrub.cli.fields import Options
-from scrub.cli.given import given_parameters
+from scrub.cli.given import given_study
 from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, warn, write_outputs
 from scrub.study.settings import Settings
 
@@ -27,12 +27,14 @@ def run(
 ) -> None:
     """Percent of loss recovered by every part of every hypothesis, with intervals and anchors."""
 
-    from scrub.study.pairs import pairs_file
-    from scrub.study.run import prepare
-
     check_outputs(json, pairs_out, plot)
     check_chart(plot, page=False)
-    trial = prepare(paths, model, data, settings, given_parameters(parameters))
+    study, hypotheses = given_study(paths, parameters, model)
+
+    from scrub.study.pairs import pairs_file
+    from scrub.study.run import prepare_study
+
+    trial = prepare_study(study, hypotheses, model, data, settings)
     result = trial.run()
     write_outputs(
         {

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from scrub.cli import options
 from scrub.cli.fields import Overrides, Words
-from scrub.cli.given import listed
+from scrub.cli.given import check_studies, listed
 from scrub.cli.outputs import check_outputs, console, warn
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
@@ -42,6 +42,8 @@ def sweep(
     ray: options.Ray = None,
 ) -> None:
     """Run every study on every model and data, with every seed, draw and parameter, but for what is there already."""
+    check_studies(paths or ())
+
     from scrub.store.sweeps.grid import Grid, read_grid
     from scrub.store.sweeps.sweep import sweep as run
 
@@ -85,7 +87,8 @@ def report(
     ray: options.Ray = None,
 ) -> None:
     """Write the report of a study, running what the results folder doesn't hold yet."""
-    from scrub.cli.outputs import console, warn
+    check_studies(paths)
+
     from scrub.show.reports.report import files_of, make_report
     from scrub.store.sweeps.grid import Grid
     from scrub.store.sweeps.sweep import sweep as run

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from scrub.cli.fields import Options, Words
+from scrub.cli.given import there
 from scrub.cli.outputs import check_outputs
 from scrub.data.settings import WhitelistSettings
 from scrub.text.files import make_folder
@@ -23,8 +24,12 @@ WHITELIST_SETTINGS = {
 
 
 def whitelist(
-    data: Annotated[str, typer.Argument(help="The data: a name, a path, or OWNER/NAME on the hub.")] = "stdlib",
-    model: Annotated[str, typer.Option(help="The model whose tokenizer cuts the text.")] = "attn2l",
+    data: Annotated[
+        str, typer.Argument(help="The data: a name, a path, or OWNER/NAME on the hub.", callback=there("data"))
+    ] = "stdlib",
+    model: Annotated[
+        str, typer.Option(help="The model whose tokenizer cuts the text.", callback=there("models"))
+    ] = "attn2l",
     out: Annotated[Path | None, typer.Option(help="Where to write it; by default it is kept for the model.")] = None,
     *,
     settings: Annotated[WhitelistSettings, Options(WHITELIST_SETTINGS)],

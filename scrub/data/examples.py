@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
 from tokenizers import Tokenizer
 
+from scrub.data.arrays import array_of
 from scrub.data.bigram import Bigram
 from scrub.data.repeated import NOWHERE, second_half
 from scrub.paths.hashes import hash_array, hash_of
@@ -230,10 +230,8 @@ def _from(first: int, tokens: Tokens) -> Scored:
 
 def _array(given: Any, what: str) -> np.ndarray:
     """Make an array of what a user gives, which may be anything. Raises ScrubError if it makes none."""
-    if isinstance(given, torch.Tensor):
-        return given.detach().cpu().numpy()
     try:
-        return np.asarray(given)
+        return array_of(given)
     except ValueError as error:  # rows of different lengths
         raise ScrubError(f"the {what} in memory are no array ({error}): give all rows one length") from error
 

@@ -20,8 +20,8 @@ from scrub.data.reading import Reading, begins, check_vocabulary, read_windows, 
 from scrub.data.rows import rows
 from scrub.data.stdlib import stdlib_bigram, stdlib_windows
 from scrub.data.windows import Account, Sequences, order_of_content
-from scrub.models.find import known, locate
-from scrub.models.hub import PATIENCE_SECONDS, bring, is_hub_id
+from scrub.models.find import is_hub_id, known, locate
+from scrub.models.hub import PATIENCE_SECONDS, bring
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line, plain_yaml, read_file
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from scrub.graph.node import Node, node
-from scrub.graph.ops import OPS, Heads
+from typing import TYPE_CHECKING
+
+from scrub.graph.node import Node, node, table
+
+if TYPE_CHECKING:
+    from scrub.graph.ops import Heads
 
 
 def head_indices(component: Node) -> Heads:
@@ -16,7 +20,7 @@ def head_indices(component: Node) -> Heads:
         shape = component.arguments["shape"]
         assert isinstance(shape, tuple)
         return tuple(range(shape[0]))
-    return head_indices(component.inputs[OPS[component.op].head_inputs(len(component.inputs))[0]])
+    return head_indices(component.inputs[table()[component.op].head_inputs(len(component.inputs))[0]])
 
 
 def restrict(whole: Node, kept: Heads) -> Node:
@@ -27,7 +31,7 @@ def restrict(whole: Node, kept: Heads) -> Node:
         indices = whole.arguments["indices"]
         assert isinstance(indices, tuple)
         return node("take_heads", whole.inputs[0], indices=tuple(indices[i] for i in kept))
-    op, inputs = OPS[whole.op], list(whole.inputs)
+    op, inputs = table()[whole.op], list(whole.inputs)
     carry = op.head_inputs(len(inputs))
     numbers = op.restrict([len(head_indices(inputs[at])) for at in carry], kept) if op.restrict else [kept] * len(carry)
     for at, heads in zip(carry, numbers, strict=True):

@@ -1,17 +1,22 @@
-"""Position masks: which few earlier positions each query may read; spans of positions; indices as tensors."""
+"""Position masks: which few earlier positions each query may read; spans of positions; indices as tensors.
+
+Rules name them, so nothing here imports torch before a mask is looked into.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
 from jaxtyping import Bool, Int
-from torch import Tensor
 
 from scrub.text.errors import ScrubError
 from scrub.text.spans import spans
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 DIGITS = 4  # of the N in a mask's name: every lag is worked through, one by one
 
@@ -19,6 +24,8 @@ DIGITS = 4  # of the N in a mask's name: every lag is worked through, one by one
 @cache
 def on_device(numbers: tuple[int, ...] | range, device: torch.device) -> Int[Tensor, " number"]:
     """Copy numbers to a device once and for all: a copy for every batch would make a GPU wait."""
+    import torch
+
     with torch.inference_mode(False):  # what is made in it can't be used where gradients are wanted
         return torch.tensor(numbers, dtype=torch.long, device=device)
 
@@ -34,6 +41,8 @@ class Mask:
         self, query: Int[Tensor, "#batch query"]
     ) -> tuple[Int[Tensor, "#batch query few"], Bool[Tensor, "#batch query few"]]:
         """List each query's keys inside the mask, and which of them exist (none lies before the start or ahead)."""
+        import torch
+
         places = on_device(self.places, query.device).expand(*query.shape, len(self.places))
         keys = torch.cat([query[..., None] - on_device(self.lags, query.device), places], -1)
         exists = (keys >= 0) & (keys <= query[..., None])
@@ -70,6 +79,8 @@ MASKS = _Masks()
 
 def positions_inside(text: str, position: Int[Tensor, "*batch position"]) -> Bool[Tensor, "*batch position"]:
     """Which positions lie in the spans of a text. Raises ScrubError as :func:`spans` does."""
+    import torch
+
     inside = torch.zeros_like(position, dtype=torch.bool)
     for first, last in spans(text):
         inside |= (position >= first) & (position <= last)

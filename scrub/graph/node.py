@@ -9,10 +9,12 @@ carry a label, the step that paths match. Labels are left out of the identity of
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakValueDictionary
 
-from scrub.graph.ops import OPS
+if TYPE_CHECKING:
+    from scrub.graph.ops import Op
 
 State = TypeVar("State", bound=Hashable)
 Place = TypeVar("Place", bound=Hashable)
@@ -79,15 +81,24 @@ def _intern(op: str, inputs: tuple[Node, ...], static: Static, label: str | None
     return found
 
 
+@cache
+def table() -> dict[str, Op]:
+    """Give the table of operations: with it torch is imported, which rules are read without."""
+    from scrub.graph.ops import OPS
+
+    return OPS
+
+
 def node(op: str, *inputs: Node, label: str | None = None, **static: Hashable) -> Node:
     """Make the node of an operation on inputs, or give the one that exists already, if an equal one does.
 
     Raises ValueError for an operation that is not in the table, or inputs or static arguments that
     the table does not allow for it.
     """
-    if op not in OPS:
-        raise ValueError(f"there is no operation {op!r}: the table in scrub/graph/ops.py has {', '.join(OPS)}")
-    OPS[op].check(op, len(inputs), static)
+    ops = table()
+    if op not in ops:
+        raise ValueError(f"there is no operation {op!r}: the table in scrub/graph/ops.py has {', '.join(ops)}")
+    ops[op].check(op, len(inputs), static)
     return _intern(op, inputs, tuple(sorted(static.items())), label)
 
 

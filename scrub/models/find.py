@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ Kind = Literal["models", "data", "hypotheses"]
 _ONE: dict[Kind, str] = {"models": "model", "data": "data", "hypotheses": "hypothesis"}
 _PACKAGE = Path(__file__).parents[1]  # scrub/, in which models/ is this folder
 _MOST_NAMES = 12  # that an error lists
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 
 
 def find(kind: Kind, name: str | Path) -> Path:
@@ -44,6 +46,18 @@ def locate(kind: Kind, name: str | Path) -> Path | None:
         path = folder.joinpath(*inside)
         candidates += [path, path.with_name(f"{path.name}.py")] if kind == "hypotheses" and path.name else [path]
     return next((path for path in candidates if _exists(path)), None)
+
+
+def is_hub_id(text: str) -> bool:
+    """Tell whether a text can be OWNER/NAME on the hub."""
+    return _HUB_ID.fullmatch(text) is not None
+
+
+def check_there(kind: Kind, name: str) -> None:
+    """Raise ScrubError as :func:`find` does, for what can't be on the hub either (data: OWNER/NAME:CONFIG too)."""
+    repository = name.partition(":")[0] if kind == "data" else name
+    if kind == "hypotheses" or not is_hub_id(repository) or name.startswith(f"{kind}/"):
+        find(kind, name)
 
 
 def known(kind: Kind) -> list[str]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import json
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,14 +20,13 @@ from typing import Literal
 from scrub.models.checkpoints import CONFIG, find_layout, wanted_files
 from scrub.models.checkpoints.reading import TENSORS, read_fields, tokenizer_wanted
 from scrub.models.checkpoints.tokenizer import begin_token, tokenizer_file
-from scrub.models.find import find, known, locate, shipped
+from scrub.models.find import find, is_hub_id, known, locate, shipped
 from scrub.text.errors import ScrubError, led_to
 from scrub.text.files import first_sentence, one_line, shown
 
 HUB, COPY = "hub", "copy_has"  # the fields of a pointer that aren't the model's
 LOCAL = "give --model the path of a local folder with its files"
 PATIENCE_SECONDS = 10  # until the hub has to have answered
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _LARGEST_POINTER_BYTES = 2**20
 
 Repository = Literal["model", "dataset"]
@@ -67,11 +65,6 @@ class Pointer:
     def overrides(self) -> dict[str, object]:
         """The fields that win over those of the checkpoint."""
         return {name: value for name, value in self.fields.items() if name not in {HUB, COPY}}
-
-
-def is_hub_id(text: str) -> bool:
-    """Tell whether a text can be OWNER/NAME on the hub."""
-    return _HUB_ID.fullmatch(text) is not None
 
 
 def find_model(spec: str | Path) -> ModelPlace:

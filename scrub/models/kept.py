@@ -14,8 +14,7 @@ from pathlib import Path
 import platformdirs
 from pydantic import TypeAdapter, ValidationError
 
-from scrub.models.find import known, locate, shipped
-from scrub.models.hub import is_hub_id
+from scrub.models.find import is_hub_id, known, locate, shipped
 from scrub.models.model import Model
 from scrub.paths.hashes import hash_graph, hash_of
 from scrub.text.errors import ScrubError

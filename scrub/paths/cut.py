@@ -12,15 +12,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from scrub.graph.heads import head_indices, restrict
 from scrub.graph.node import Node, node, rewrite, walk
-from scrub.graph.ops import Heads
 from scrub.paths.locate import below, locate
 from scrub.paths.pattern import Names, Pattern, glob
 from scrub.paths.rules import Rule
 from scrub.paths.splits import Roles, Split, attention_heads, heads_of
 from scrub.text.errors import ScrubError
+
+if TYPE_CHECKING:
+    from scrub.graph.ops import Heads
 
 REST, SLOTS = "rest", ("q", "k", "v")
 FEW_READERS = 4  # that a warning names

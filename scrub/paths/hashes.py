@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from scrub.graph.node import Node, walk
 from scrub.paths.sources import Draw
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 HASH_DIGITS = 32  # hexadecimal ones, kept of SHA-256
 
@@ -29,7 +31,7 @@ def hash_array(array: np.ndarray) -> str:
 
 def hash_weights(params: Mapping[str, Tensor]) -> str:
     """Hash parameters by name, the same in whichever precision they were loaded without loss."""
-    named = ((name, hash_array(params[name].detach().cpu().to(torch.float64).numpy())) for name in sorted(params))
+    named = ((name, hash_array(params[name].detach().cpu().double().numpy())) for name in sorted(params))
     return hash_of(list(named))
 
 

@@ -11,15 +11,16 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
-from torch import Tensor
 
 from scrub.graph.masks import MASKS
 from scrub.text.errors import ScrubError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Kind = TypeVar("Kind", bound="Source")
 Rows = Int[np.ndarray, "sequence *position"]  # which row stands in for each sequence, or for each of its positions
@@ -189,6 +190,8 @@ class Zero(Held):
     written = "zero"
 
     def value(self, stand: Stand) -> Float[Tensor, "1 ..."]:
+        import torch
+
         return torch.zeros_like(stand.like)
 
 
@@ -251,6 +254,8 @@ class Attend(Held):
 
     def pattern(self, positions: int) -> Float[Tensor, "query key"]:
         """Spread attention evenly over the keys that are attended to."""
+        import torch
+
         if self.by == "uniform":
             return torch.ones(positions, positions).double().tril() / torch.arange(1, positions + 1)[:, None]
         if self.by == "identity":

@@ -76,6 +76,7 @@ class Hypothesis:
                 raise ScrubError(f"the parameter {unused[0]!r} is in no rule: write ${unused[0]} there, or take it out")
             object.__setattr__(self, "parameters", declared)
             object.__setattr__(self, "values", {name: values[0] for name, values in declared.items()})
+        self.splits  # noqa: B018  read now, so that a mistake is told where it was made
         if not self.parts:
             raise ScrubError("the hypothesis has no rules: write at least one, as in 'k  a1.ind/k/** -> y'")
         if held := [rule for rules in self.parts.values() for rule in rules if rule.holds]:
@@ -186,7 +187,6 @@ class Hypothesis:
                 parameters={},
                 values=chosen,
             )
-            concrete.splits  # noqa: B018  read now, so that a mistake is told with its value
         except ScrubError as error:
             raise ScrubError(f"{name}: {error}") from error
         return concrete

@@ -50,7 +50,7 @@ class Metric:
         return made
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Metric) and self.digest == other.digest
+        return self is other or (isinstance(other, Metric) and self.digest == other.digest)
 
     def __hash__(self) -> int:
         return hash(self.digest)

@@ -184,17 +184,18 @@ def prepare(
     `metric` is measured instead of the study's.
     Raises ScrubError for any mistake in it.
     """
-    settings = settings or Settings()
     study, hypotheses = load_study(wanted, parameters)
-    study = study if metric is None else study.by(metric)
-    loaded = load_model(study.model if model is None else model, settings.torch_dtype, settings.where)
-    return prepare_study(study, hypotheses, loaded, data, settings)
+    return prepare_study(study if metric is None else study.by(metric), hypotheses, model, data, settings or Settings())
 
 
 def prepare_study(
-    study: Study, hypotheses: Sequence[Hypothesis], model: Model, data: Data | None, settings: Settings
+    study: Study, hypotheses: Sequence[Hypothesis], spec: Spec | None, data: Data | None, settings: Settings
 ) -> Trial:
-    """Build the experiments of a study on a model, and read the data. Raises ScrubError for any mistake in it."""
+    """Build the experiments of a study on a model, by default its own, and read the data.
+
+    Raises ScrubError for any mistake in it.
+    """
+    model = load_model(study.model if spec is None else spec, settings.torch_dtype, settings.where)
     hypotheses, built, notes = fitting(study, hypotheses, model, settings.parts)
     features_of(hypotheses, model.name, built.draws)
     there = data is not None and not isinstance(data, str | Path)  # in memory: all of it is meant

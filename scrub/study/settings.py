@@ -206,7 +206,9 @@ def as_positions(given: Any) -> Positions:
         return of
     import numpy as np
 
-    array = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
+    from scrub.data.arrays import array_of
+
+    array = array_of(given)
     if array.dtype != bool or array.ndim not in (1, 2):
         raise ScrubError(
             f"a mask of positions is bool [position] or [sequence, position], not {array.dtype} {list(array.shape)}"

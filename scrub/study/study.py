@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, TypeAlias, TypeVar
 
-from scrub.models.find import find
+from scrub.models.find import find, known, locate
 from scrub.paths.rules import Rule
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.metric import LOSS, Metric
@@ -20,7 +20,7 @@ from scrub.study.parameters import Parameters, unknown_parameter
 from scrub.study.settings import EVERY, Positions, as_positions, check_bos, positions_said
 from scrub.text.errors import ScrubError
 from scrub.text.fields import COUNT, ITSELF, Named, check_fields, theirs
-from scrub.text.files import check_file, shown
+from scrub.text.files import check_file, one_line, shown
 from scrub.text.wording import short
 
 One: TypeAlias = "str | Path | Hypothesis | Study"
@@ -113,7 +113,7 @@ def load_study(
     hypotheses: list[Hypothesis] = []
     if not isinstance(wanted, str | Path | Hypothesis | Study | Sequence):
         raise ScrubError(f"{short(wanted)} is no hypothesis: name a study folder, a hypothesis file or a shipped name")
-    for one in [wanted] if isinstance(wanted, str | Path | Hypothesis | Study) else wanted:
+    for one in _completed([wanted] if isinstance(wanted, str | Path | Hypothesis | Study) else wanted):
         if isinstance(one, Study):
             theirs, more = _in_memory(one)
         elif isinstance(one, Hypothesis):
@@ -136,6 +136,47 @@ def load_study(
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ScrubError(f"two hypotheses are called {twice[0]!r}: rename one, since results are told apart by name")
     return study, hypotheses
+
+
+def _completed(wanted: Sequence[One]) -> Iterable[One]:
+    """Complete the names of modules that don't say their study."""
+    names = [one for one in wanted if isinstance(one, str)]
+    paths = dict(zip(names, paths_of(names), strict=True))
+    return [paths[one] if isinstance(one, str) else one for one in wanted]
+
+
+def paths_of(names: Sequence[str], study: str | None = None, stored: Iterable[str] = ()) -> list[str]:
+    """Complete the names, as `scrub run` takes them: `naive` becomes `induction/naive`.
+
+    What is no path and no name by itself is looked up among the modules of `study`, else of the study that the other
+    names belong to, else of the only one that has them all, if need be among those that are `stored`. Raises
+    ScrubError if there is none, or more than one.
+    """
+    bare = [name for name in names if locate("hypotheses", name) is None]
+    if not bare:
+        return list(names)
+    if study is None:
+        others = {load_study(name)[0].name for name in names if name not in bare}
+        studies = sorted(others) if others else studies_there()
+    else:
+        studies = [study]
+    having = [each for each in studies if all(locate("hypotheses", f"{each}/{name}") for name in bare)]
+    if not having:
+        missing = next((n for n in bare if not any(locate("hypotheses", f"{s}/{n}") for s in studies)), bare[0])
+        find("hypotheses", f"{studies[0]}/{missing}" if len(studies) == 1 else missing)
+    one = having if len(having) == 1 else [each for each in having if each in set(stored)]
+    if len(one) != 1:
+        found = f"several studies have it: {', '.join(having)}" if having else "no study has all of the names"
+        example = having[0] if having else "STUDY"
+        raise ScrubError(
+            f"which hypothesis is {one_line(bare[0])!r}? {found}; write {example}/{one_line(bare[0])}, or give --study"
+        )
+    return [f"{one[0]}/{name}" if name in bare else name for name in names]
+
+
+def studies_there() -> list[str]:
+    """List the studies that there are."""
+    return [name for name in known("hypotheses") if locate("hypotheses", f"{name}/study.py")]
 
 
 def _behaviour(study: Study) -> tuple[Study, object]:

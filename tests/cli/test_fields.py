@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import pytest
@@ -131,6 +132,38 @@ def test_help_imports_neither_torch_nor_numpy() -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1].split() == ["heavy:"]
+
+
+def test_mistakes_are_told_before_torch_is_imported(tmp_path: Path) -> None:
+    """Which takes seconds: mistakes in rules, and in the names of modules, models and data."""
+    bad = {
+        "source": "k  a1.ind/k/** -> z",
+        "split": "splits a0 by nothing\nk  a1.ind/k/** -> y",
+        "mask": 'splits a0 by mask "lost"\nk  a1.ind/k/** -> y',
+        "pattern": "k  a1.ind//k/** -> y",
+        "line": "k  a1.ind/k/** to y",
+    }
+    for name, rules in bad.items():
+        text = f"from scrub import Hypothesis\nhypothesis = Hypothesis({rules!r}, study='induction')\n"
+        (tmp_path / f"{name}.py").write_text(text)
+    (tmp_path / "baseline").mkdir()
+    (tmp_path / "baseline" / "study.py").write_text("from scrub import Study\nstudy = Study('** -> z', ('k',))\n")
+    (tmp_path / "baseline" / "k.py").write_text(text.replace("to y", "-> y"))
+    commands = [[command, f"{name}.py"] for name in bad for command in ("run", "sweep")]
+    commands += [["run", "baseline"], ["show", "inductoin"], ["check", "induction", "--data", "stdlob"]]
+    commands += [["plan", "induction", "--model", "attn3l"], ["ablate", "attn3l"], ["compare", "naive", "refined_9"]]
+    commands += [["whitelist", "stdlob"], ["roles", "attn3l"], ["report", "lost"], ["heads", "lost", "--data", "lost"]]
+    program = (
+        f"import sys\nfrom scrub.cli import _status\nfor words in {commands!r}:\n"
+        "    assert _status(words) == 2, words\n"
+        "    assert not {'torch', 'pandas', 'matplotlib', 'datasets'} & sys.modules.keys(), words\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("\n") == len(commands)
 
 
 def test_whatever_typer_says_is_a_mistake(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

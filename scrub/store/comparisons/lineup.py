@@ -5,13 +5,11 @@ A study's modules may be named without the study.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from scrub.graph.node import Node
-from scrub.models.find import find, locate
-from scrub.models.find import known as names_there
 from scrub.models.model import load_graph
 from scrub.store.comparisons.comparison import Comparison, check_several, compare
 from scrub.store.comparisons.moved import Moved, moved
@@ -21,38 +19,9 @@ from scrub.store.results.schema import Setting
 from scrub.store.sweeps.grid import Grid
 from scrub.store.sweeps.sweep import sweep
 from scrub.study.experiments import experiments
-from scrub.study.study import load_study
+from scrub.study.study import load_study, paths_of
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
-
-
-def paths_of(names: Sequence[str], study: str | None = None, stored: Iterable[str] = ()) -> list[str]:
-    """Complete the names, as `scrub run` takes them: `naive` becomes `induction/naive`.
-
-    What is no path and no name by itself is looked up among the modules of `study`, else of the study that the other
-    names belong to, else of the only one that has them all, if need be among those that are `stored`. Raises
-    ScrubError if there is none, or more than one.
-    """
-    bare = [name for name in names if locate("hypotheses", name) is None]
-    if not bare:
-        return list(names)
-    if study is None:
-        others = {load_study(name)[0].name for name in names if name not in bare}
-        studies = sorted(others) if others else _studies()
-    else:
-        studies = [study]
-    having = [each for each in studies if all(locate("hypotheses", f"{each}/{name}") for name in bare)]
-    if not having:
-        missing = next((n for n in bare if not any(locate("hypotheses", f"{s}/{n}") for s in studies)), bare[0])
-        find("hypotheses", f"{studies[0]}/{missing}" if len(studies) == 1 else missing)
-    one = having if len(having) == 1 else [each for each in having if each in set(stored)]
-    if len(one) != 1:
-        found = f"several studies have it: {', '.join(having)}" if having else "no study has all of the names"
-        example = having[0] if having else "STUDY"
-        raise ScrubError(
-            f"which hypothesis is {one_line(bare[0])!r}? {found}; write {example}/{one_line(bare[0])}, or give --study"
-        )
-    return [f"{one[0]}/{name}" if name in bare else name for name in names]
 
 
 def stored_with(
@@ -86,11 +55,6 @@ def stored_with(
 def studies_of(results: Results) -> list[str]:
     """List the studies that a results folder holds something of."""
     return sorted({str(each["setting"]["study"]) for each in results.studies()})
-
-
-def _studies() -> list[str]:
-    """List the studies that there are."""
-    return [name for name in names_there("hypotheses") if locate("hypotheses", f"{name}/study.py")]
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from typing import Generic, Literal, TypeVar
 
 from scrub.store.sweeps.workers import WorkerDied
 from scrub.text.errors import GateError, ScrubError
 from scrub.text.files import one_line
+from scrub.text.version import __version__
 
 T = TypeVar("T")
 Owner = tuple[str, str]  # a hypothesis, by its study and its name; without a name, all of the study
@@ -86,7 +86,7 @@ class Failure(Cause):
     seed: int | None = None
     draw: int | None = None
     block: int | None = None
-    scrub_version: str = field(default_factory=partial(version, "scrub"))
+    scrub_version: str = __version__
     time: datetime = field(default_factory=partial(datetime.now, UTC))
 
     def __str__(self) -> str:

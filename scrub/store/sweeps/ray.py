@@ -71,7 +71,7 @@ def ray_workers(address: str, device: str) -> Workers:
     try:
         import ray
     except ImportError as error:
-        raise ScrubError('workers on a cluster need Ray, which isn\'t here: pip install "scrub[ray]"') from error
+        raise ScrubError('workers on a cluster need Ray, which isn\'t here: pip install "causal-scrub[ray]"') from error
     ours = not ray.is_initialized()
     if ours:
         _connect(ray, address)

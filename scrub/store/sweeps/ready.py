@@ -6,7 +6,6 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
-from importlib.metadata import version
 
 import numpy as np
 from jaxtyping import Float
@@ -27,6 +26,7 @@ from scrub.study.run import Trial, prepare_study
 from scrub.study.settings import Settings
 from scrub.study.study import Study
 from scrub.text.errors import ScrubError
+from scrub.text.version import __version__
 
 
 class Ready:
@@ -163,7 +163,7 @@ class Ready:
             sequences=len(p.examples),
             context=p.examples.context,
             dtype=p.settings.dtype,
-            scrub_version=version("scrub"),
+            scrub_version=__version__,
         )
 
 

@@ -92,7 +92,7 @@ def test_what_changes_some_numbers(own: Path, name: str) -> None:
 
 
 def version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scrub.store.sweeps.ready, "version", lambda _: "99.0")
+    monkeypatch.setattr(scrub.store.sweeps.ready, "__version__", "99.0")
 
 
 @pytest.mark.parametrize(
