@@ -128,18 +128,24 @@ class Scope:
         return fold(at, lambda place: [] if place in self._fed else self.below(place), combine)
 
     def resampled(self) -> float:
-        """Compute the share of the scope's paths that y feeds, counted head by head.
+        """Compute the share of the paths through entries, of all that the baseline resamples, that y feeds.
 
-        Parts of a split share a path evenly, so that a split changes no count.
+        Paths are counted head by head, those through several entries too. Parts of a split share a path evenly, so that
+        a split changes no count.
         """
 
-        def combine(at: Walker, inner: list[tuple[float, float]]) -> tuple[float, float]:
+        def inner(at: Walker) -> list[Walker]:
+            if at.entry is None:
+                return self.below(at)
+            return [Walker(child, (), at.entry) for child in below(at.node)]  # in an entry: wherever it leads
+
+        def combine(at: Walker, counts: list[tuple[float, float]]) -> tuple[float, float]:
             heads = len(head_indices(at.node)) if at.node.op == "output" else 1
-            if not inner:
+            if not counts:
                 here = float(at.entry is not None)
                 return here * (Y in draws(at.node)), here
             components: dict[str, list[tuple[float, float]]] = {}
-            for child, counted in zip(self.below(at), inner, strict=True):
+            for child, counted in zip(inner(at), counts, strict=True):
                 components.setdefault((child.node.label or child.node.op).partition("[")[0], []).append(counted)
             fed, whole = 0.0, 0.0
             for parts in components.values():
@@ -148,7 +154,7 @@ class Scope:
                 fed += heads * paths * sum(part / of for part, of in parts if of) / len(parts)
             return fed, whole
 
-        fed, whole = fold(self.start, self.below, combine)
+        fed, whole = fold(self.start, inner, combine)
         return fed / whole if whole else 0.0
 
     def reached_by(self, rule: Rule) -> bool:

@@ -45,8 +45,11 @@ def here(function: Callable[..., Any]) -> Callable[..., Any]:
     return inside
 
 
+COMPUTING = scrub.Settings(dtype="float64", device="cpu", progress=False)
+
+
 def settings(**more: Any) -> scrub.Settings:
-    return scrub.Settings(sequences=16, context=CONTEXT, dtype="float64", device="cpu", progress=False, **more)
+    return replace(COMPUTING, sequences=16, context=CONTEXT, **more)
 
 
 @cache
@@ -121,7 +124,7 @@ def told(result: scrub.Result) -> Numbers:
 
 
 def _ablate(on: str, what: str | None, rows: int = 16, **how: Any) -> Numbers:
-    found = scrub.ablate(model(on), tokens()[:rows], what, settings=settings(), **how)
+    found = scrub.ablate(model(on), tokens()[:rows], what, settings=COMPUTING, **how)
     first = found.names[0]
     return {"how": found.how, "table": found.frame(), f"rise of {first}": found.tokens(first)["rise"][::7]}
 
@@ -132,7 +135,7 @@ def _patch(on: str, sites: Any, direction: str, **more: Any) -> Numbers:
     corrupted[:, CONTEXT // 2 :] = clean[:, CONTEXT // 2 :]
     scored = np.zeros(clean[:, 1:].shape, dtype=bool)
     scored[:, CONTEXT // 2 : CONTEXT // 2 + 24] = True
-    found = scrub.patch(model(on), (clean, corrupted, scored), sites, direction, settings=settings(), **more)
+    found = scrub.patch(model(on), (clean, corrupted, scored), sites, direction, settings=COMPUTING, **more)
     return {"clean": found.clean, "corrupted": found.corrupted, "table": found.frame()}
 
 
@@ -146,7 +149,7 @@ def _scores(on: str, rows: int = 16) -> Numbers:
 
 
 def _study(on: str, how: str) -> Numbers:
-    found = scrub.study_heads(model(on), count=8, how=how, settings=settings())
+    found = scrub.study_heads(model(on), count=8, how=how, settings=COMPUTING)
     return {"table": found.frame(), "P(expected)": [each.probability for each in found.both]}
 
 

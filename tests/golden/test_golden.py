@@ -45,3 +45,17 @@ def test_a_sweep_gives_the_rows_of_before(tmp_path: Path) -> None:
     swept = sweep(tmp_path / "results")
     assert swept.computed == 1
     assert list(apart(rows_of(tmp_path / "results"), rows_of(HERE / "results"), TOLERANCE)) == []
+
+
+def test_a_folder_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """Of before files had digests, results said how much is scrubbed, and sequences had documents."""
+    folder = shutil.copytree(HERE / "before", tmp_path / "before")
+    (before,) = scrub.known(scrub.Results(folder))
+    (now,) = scrub.known(scrub.Results(shutil.copytree(HERE / "results", tmp_path / "results")))
+    assert before.result.rows == now.result.rows
+    for name, sums in now.result.loss.items():
+        assert before.result.loss[name] == pytest.approx(sums, abs=TOLERANCE)
+    assert not before.result.claims
+    assert now.result.claims
+    shown = repr(scrub.leaderboard([before], before.result.study))
+    assert "scrubs, %" not in shown

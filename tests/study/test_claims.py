@@ -81,3 +81,19 @@ def test_the_front_is_what_nothing_beats_in_both(claims: list[tuple[int, int | N
             if s is not None and scrubs is not None
         )
         assert on == (scrubs is not None and not beaten)
+
+
+def test_paths_through_several_entries_count() -> None:
+    """Heads that read heads that are entries too: what only they bring is a part of what the baseline resamples."""
+    model = small_gpt2(n_layers=3).graph
+    roles = {"ind": [(1, 0), (2, 1)]}
+    hypothesis = Hypothesis("ind **/a*.ind/**/a*.ind/** -> y\nall_else **/a*.ind/** -> y", name="h")
+    found = experiments(Study("**/a*.ind/** -> y"), [hypothesis], model, roles)
+    heads = Split.parse("**/a2 by heads 0 1 2 3 4").apply(model, {})
+    for layer in (1, 0):
+        heads = Split.parse(f"**/a{layer} by heads 0 1 2 3 4").apply(heads, {})
+    entered = [path for path in paths(heads) if re.search(r"(^|/)(a1\.0|a2\.1)/", path)]
+    twice = [path for path in entered if re.search(r"(^|/)a2\.1/(.*/)?a1\.0/", path)]
+    ind, everything = (next(e for e in found.scrubbed if e.part == part).claim.scrubs for part in ("ind", "all_else"))
+    assert everything == 100
+    assert ind == pytest.approx(100 * len(twice) / len(entered))
