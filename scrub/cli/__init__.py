@@ -22,6 +22,7 @@ MISTAKE, GATE = 2, 1  # exit statuses
 INTERRUPTED = "interrupted: nothing was written; run the same command again to start over"
 KEPT = "interrupted: finished blocks are kept in the results folder; run the same command again to go on"
 LONGEST_VALUE = 200  # characters of one that is cut
+COMPLETION = "_SCRUB_COMPLETE"
 SWEEPS = ("sweep", "compare", "report")  # the commands that keep what they compute
 
 
@@ -49,6 +50,8 @@ def _status(arguments: list[str]) -> int:
     from scrub.text.errors import GateError, ScrubError
 
     try:
+        if COMPLETION in os.environ:  # the shell asks what could be typed
+            app(prog_name="scrub")
         command = typer.main.get_command(app)
         with command.make_context("scrub", arguments) as context:
             command.invoke(context)

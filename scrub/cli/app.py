@@ -1,10 +1,12 @@
-"""The commands."""
+"""The commands, in groups, each with an example; and what older names of options mean."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from scrub.cli import (
     ablate,
@@ -13,6 +15,7 @@ from scrub.cli import (
     fetch,
     heads,
     inspect,
+    list_,
     mechanism,
     new,
     patch,
@@ -24,36 +27,101 @@ from scrub.cli import (
     whitelist,
 )
 from scrub.cli.fields import command
+from scrub.text.version import __version__
+
+Table = dict[str, dict[str, tuple[Callable[..., None], str]]]  # of commands and an example of each, by group
+
+COMMANDS: Table = {
+    "Write and look at hypotheses": {
+        "list": (list_.list_, "scrub list hypotheses"),
+        "new": (new.new, "scrub new mine"),
+        "show": (inspect.show, "scrub show induction/naive --parts k --out naive.svg"),
+        "check": (inspect.check, "scrub check induction/naive"),
+        "plan": (inspect.plan, "scrub plan induction/naive --parts k"),
+    },
+    "Run and compare them": {
+        "run": (run.run, "scrub run induction --sequences 128 --json numbers.json"),
+        "sweep": (sweep.sweep, "scrub sweep induction --seed 0,1 --draws 2"),
+        "compare": (compare.compare, "scrub compare induction/naive induction/refined_1"),
+        "leaderboard": (compare.leaderboard, "scrub leaderboard induction"),
+        "report": (sweep.report, "scrub report induction --out report.html"),
+    },
+    "See what heads do": {
+        "heads": (heads.heads, "scrub heads attn2l --prompt 'J A M P R X J A M P R'"),
+        "ablate": (ablate.ablate, "scrub ablate attn2l a0.1 a1.3+a1.6 --how mean --sequences 8"),
+        "patch": (patch.patch, "scrub patch attn2l 'a1.3/k/*' --where prefix"),
+        "mechanism": (mechanism.mechanism, "scrub mechanism attn2l --head 1.3 --sequences 8"),
+        "composition": (composition.composition, "scrub composition attn2l --to 1.3"),
+        "readers": (composition.readers, "scrub readers attn2l 0.1"),
+        "prompts": (prompts.prompts, "scrub prompts attn2l --prompts words --pairs"),
+    },
+    "Prepare models and data": {
+        "fetch": (fetch.fetch, "scrub fetch redwood_attn_2l gpt2"),
+        "roles": (roles.roles, "scrub roles attn2l --sequences 16"),
+        "typicality": (roles.typicality, "scrub typicality attn2l --write"),
+        "whitelist": (whitelist.whitelist, "scrub whitelist stdlib --model attn2l"),
+        "train": (train.train, "scrub train runs/mine --shape attn2l"),
+    },
+}
+# What options were called: one thing has one name, and these go on working.
+OLD_NAMES = {
+    "heads": {"--kind": "--prompts"},
+    "prompts": {"--kind": "--prompts", "--text": "--prompt"},
+    "patch": {"--clean": "--prompt"},
+}
+
+
+class Command(TyperCommand):
+    """A command that knows older names of its options, which its help doesn't show."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read what is typed, under the names of today."""
+        old = OLD_NAMES.get(self.name or "", {})
+        split = [word.partition("=") for word in args]
+        return super().parse_args(ctx, [old.get(name, name) + equals + value for name, equals, value in split])
+
+
+class Groups(TyperGroup):
+    """Commands in groups, each with the first sentence of its help."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write them into the help."""
+        del ctx
+        for group, commands in COMMANDS.items():
+            with formatter.section(group):
+                formatter.write_dl([(name, _first(self.commands[name].help or "")) for name in commands])
+
+
+def _first(text: str) -> str:
+    return " ".join(text.partition("\n\n")[0].split())
+
 
 app = typer.Typer(
+    cls=Groups,
     help="Causal scrubbing of transformers on explicit computational graphs.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS: dict[str, Callable[..., None]] = {
-    "run": run.run,
-    "sweep": sweep.sweep,
-    "compare": compare.compare,
-    "leaderboard": compare.leaderboard,
-    "report": sweep.report,
-    "check": inspect.check,
-    "show": inspect.show,
-    "plan": inspect.plan,
-    "new": new.new,
-    "fetch": fetch.fetch,
-    "heads": heads.heads,
-    "roles": roles.roles,
-    "typicality": roles.typicality,
-    "composition": composition.composition,
-    "readers": composition.readers,
-    "mechanism": mechanism.mechanism,
-    "prompts": prompts.prompts,
-    "ablate": ablate.ablate,
-    "patch": patch.patch,
-    "whitelist": whitelist.whitelist,
-    "train": train.train,
-}
-for name, function in COMMANDS.items():
-    app.command(name)(command(function))
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"scrub {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Causal scrubbing of transformers on explicit computational graphs."""
+    del version
+
+
+for group, commands in COMMANDS.items():
+    for name, (function, example) in commands.items():
+        app.command(name, cls=Command, epilog=f"Example: {example}", rich_help_panel=group)(command(function))

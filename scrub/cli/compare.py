@@ -17,8 +17,7 @@ from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 
 TOP_TOKENS = 5
-_LOOKED_UP = {"models": "model", "data": "data", "dtype": "dtype", "sequences": "sequences"}  # in stored results
-_READ = {*_LOOKED_UP, "parts"}  # options that choose among them
+_READ = {"models", "data", "dtype", "sequences", "parts"}  # options that choose among stored results
 
 
 def compare(
@@ -50,7 +49,7 @@ def compare(
     if not stored:
         check_studies([*names, *([] if against is None else [against])], study)
 
-    from scrub.store.comparisons.lineup import stored_lineup, swept_lineup
+    from scrub.store.comparisons.lineup import LOOKED_UP, stored_lineup, swept_lineup
     from scrub.text.frames import json_text
 
     wanted = list(dict.fromkeys([*([against] if against is not None else []), *names]))
@@ -60,7 +59,7 @@ def compare(
         computing += [f"--{name}" for name, value in (("workers", workers), ("ray", ray)) if value is not None]
         if computing:
             raise ScrubError(f"--stored computes nothing, so {computing[0]} has no meaning: leave one of the two out")
-        about = {said: _one(given[name]) for name, said in _LOOKED_UP.items() if name in given}
+        about = {said: _one(given[name]) for name, said in LOOKED_UP.items() if name in given}
         found = stored_lineup(results, wanted, leads, study, about)
     else:
         found = swept_lineup(results, wanted, leads, study, given, workers, ray)
@@ -68,7 +67,7 @@ def compare(
     moves = found.moved(comparison, top)
     content = {**comparison.to_dict(), "moved": [each.to_dict() for each in moves]}
     write_outputs({json: lambda _: json_text(content, indent=2)})
-    warn(found.results.result.notes, "note")
+    warn([*filter(None, [found.note]), *found.results.result.notes], "note")
     warn([*found.notes, *found.results.result.warnings])
     for each in (comparison, *moves):
         console().print(each, "", sep="\n")

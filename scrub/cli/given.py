@@ -159,12 +159,17 @@ def check_studies(names: Sequence[str], study: str | None = None) -> None:
             find("hypotheses", f"{study}/{name}" if study and "/" not in name else name)
 
 
+def _called(context: Context, name: str) -> str:
+    """Name an option as its help does."""
+    return next((each.opts[0] for each in context.command.params if each.name == name), f"--{name}")
+
+
 def no_meaning(context: Context, why: str, *names: str) -> None:
     """Raise ScrubError if one of these options was given, which what else was given leaves without a meaning."""
     for name in names:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            raise ScrubError(f"{why}, so --{name} has no meaning: leave one of the two out")
+            raise ScrubError(f"{why}, so {_called(context, name)} has no meaning: leave one of the two out")
 
 
 def _number_or_text(text: str) -> str | int | float:

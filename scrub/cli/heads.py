@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from scrub.models.model import Model
 
 _RECIPE = {
-    "kind": Words(options.KINDS, "What drawn prompts are made of: letters, or random tokens without a tokenizer."),
+    "kind": Words(
+        options.KINDS, "What drawn prompts are made of: letters, or random tokens without a tokenizer.", "--prompts"
+    ),
     "count": Words("N", "How many prompts are drawn, of the same layout."),
 }
 

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from scrub.models.find import locate
 from scrub.text.errors import ScrubError
-from scrub.text.files import make_folder, write_atomically
+from scrub.text.files import make_folder, shown, write_atomically
 
 
 def new(
@@ -42,6 +43,11 @@ def hypothesis_path(name: str) -> Path:
     for each in (path, path.with_suffix("")):
         if each.is_file() or (each.is_dir() and any(each.iterdir())):
             raise ScrubError(f"{each} is there already: give another name, or remove it first")
+    there = locate("hypotheses", path.stem)
+    if there is not None and path.parent == Path("hypotheses"):
+        raise ScrubError(
+            f"{path.stem!r} is the name of {shown(there)}, which {path} would hide from now on: give another name"
+        )
     if not path.stem.isidentifier():
         raise ScrubError(f"{path.stem!r} can't name a hypothesis: use letters, digits and _, and begin with a letter")
     return path

@@ -69,7 +69,7 @@ GRID = {
     },
 }
 RECIPE = {
-    "kind": Words(KINDS, "What they are made of."),
+    "kind": Words(KINDS, "What drawn prompts are made of.", "--prompts"),
     "count": Words("N", "How many prompts."),
     "length": Words("N", "Words of the draw that prompts repeat."),
     "query": Words("N", "End with this word of the draw, from 0: the last but one."),

@@ -49,7 +49,7 @@ def patch(
         ),
     ] = None,
     clean: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="The clean prompt, as in 'J A M P R X J A'.")
+        str | None, typer.Option("--prompt", metavar="TEXT", help="The clean prompt, as in 'J A M P R X J A'.")
     ] = None,
     corrupted: Annotated[str | None, typer.Option(metavar="TEXT", help="The corrupted one, of as many tokens.")] = None,
     expected: Annotated[
@@ -102,12 +102,12 @@ def _pairs(
     from scrub.data.prompts.generate import given_pair, pairs_of
 
     if (clean is None) != (corrupted is None):
-        raise ScrubError("a typed pair is a clean and a corrupted prompt: give both --clean and --corrupted")
-    one_input(prompts=recipe.kind, clean=clean)
+        raise ScrubError("a typed pair is a clean and a corrupted prompt: give both --prompt and --corrupted")
+    one_input(prompts=recipe.kind, prompt=clean)
     if clean is not None and corrupted is not None:
         return given_pair(model, clean, corrupted, expected, recipe.bos)
     if expected is not None:
-        raise ScrubError("--expected says what comes after a prompt that is typed: give it with --clean")
+        raise ScrubError("--expected says what comes after a prompt that is typed: give it with --prompt")
     return pairs_of(model, recipe, seed)
 
 

@@ -30,7 +30,7 @@ def prompts(
     recipe: Annotated[Recipe, Options(options.RECIPE, defaults={"kind": "letters", "count": 5}, words=_RECIPE)],
     seed: Annotated[int, typer.Option(metavar="N", help="Determines the prompts.")] = 0,
     text: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="This prompt instead, as in 'J A M P R X J A M P R'.")
+        str | None, typer.Option("--prompt", metavar="TEXT", help="This one instead, as in 'J A M P R X J A M P R'.")
     ] = None,
     expected: options.Expected = None,
     pairs: Annotated[bool, typer.Option("--pairs", help="Clean prompts and corrupted ones.")] = False,
@@ -42,7 +42,7 @@ def prompts(
     from scrub.models.model import load_model
 
     if text is None and expected is not None:
-        raise ScrubError("--expected says what comes after a prompt that is typed: give it with --text")
+        raise ScrubError("--expected says what comes after a prompt that is typed: give it with --prompt")
     if text is not None:
         no_meaning(typed, "the prompt is typed", "pairs", "kind", "count", "length", "query")
     if not pairs:

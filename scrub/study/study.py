@@ -169,7 +169,8 @@ def paths_of(names: Sequence[str], study: str | None = None, stored: Iterable[st
         found = f"several studies have it: {', '.join(having)}" if having else "no study has all of the names"
         example = having[0] if having else "STUDY"
         raise ScrubError(
-            f"which hypothesis is {one_line(bare[0])!r}? {found}; write {example}/{one_line(bare[0])}, or give --study"
+            f"which hypothesis is {one_line(bare[0])!r}? {found}; write {example}/{one_line(bare[0])}"
+            " (or, to compare, give --study)"
         )
     return [f"{one[0]}/{name}" if name in bare else name for name in names]
 

@@ -73,7 +73,7 @@ CASES = {
     "unknown dtype": Case(f"{RUN} --dtype int4", "'int4'.* float32, float64, bfloat16"),
     "TF32 on a CPU": Case(f"{RUN} --device cpu --dtype tf32 --model tiny", "TF32.* CPU.* float32"),
     "ablating in TF32 on a CPU": Case("ablate tiny --device cpu --dtype tf32", "TF32.* CPU"),
-    "patching in TF32 on a CPU": Case("patch lost --device cpu --dtype tf32", "TF32.* CPU"),
+    "patching in TF32 on a CPU": Case("patch tiny --device cpu --dtype tf32", "TF32.* CPU"),
     "sweeping in TF32 on a CPU": Case("sweep induction --device cpu --dtype tf32", "TF32.* CPU"),
     "unknown positions": Case(f"{RUN} --positions some", "'whitelist', 'repeats', 'all' or spans .* 'some'"),
     "checking one sequence": Case("check induction --sequences 1", "sequences.* 1"),

@@ -23,6 +23,8 @@ from scrub.study.study import load_study, paths_of
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 
+LOOKED_UP = {"models": "model", "data": "data", "dtype": "dtype", "sequences": "sequences"}  # in stored results
+
 
 def stored_with(
     known: Sequence[StudyResults], names: Sequence[str], study: str | None = None
@@ -68,6 +70,7 @@ class Lineup:
     names: Sequence[str]
     leads: bool
     graphs: Mapping[str, Node] = field(default_factory=dict)
+    note: str = ""  # which of the stored pairings were taken
     apart: Sequence[str] = ()  # digests of other data that the folder holds results on, under the same name
     notes: Sequence[str] = ()  # what a reader of the results must know
 
@@ -124,13 +127,43 @@ def swept_lineup(
     """
     there = studies_of(Results(folder)) if (folder / MARK).is_file() else []
     paths = paths_of(names, study, there)
-    grid = Grid.make(studies=_once(paths) if leads else paths, **fields)
+    asked = {"seeds", "draws"} & fields.keys()
+    stored = None if asked or not there else _stored_pairings(folder, paths, fields)
+    more = {"seeds": stored[0], "draws": stored[1]} if stored else {}
+    grid = Grid.make(studies=_once(paths) if leads else paths, **{**fields, **more})
     plain, graphs = _lowered(grid)
     check_several(plain)
     if leads:
         plain.sort(key=lambda name: _stem(name) != Path(paths[0]).stem)
     swept = sweep(grid, folder, workers, ray)
-    return Lineup(swept.only(), plain, leads, graphs, _apart(swept.results, swept.only()), swept.notes)
+    note = ""
+    if stored:
+        seeds = ", ".join(map(str, stored[0]))
+        note = f"the pairings are those that are stored: seeds {seeds}, draws {stored[1]}; --seed, --draws take others"
+    return Lineup(swept.only(), plain, leads, graphs, note, _apart(swept.results, swept.only()), swept.notes)
+
+
+def _stored_pairings(
+    folder: Path, paths: Sequence[str], fields: Mapping[str, object]
+) -> tuple[tuple[int, ...], int] | None:
+    """Find the seeds and draws of which a folder holds all hypotheses, where those aren't the usual ones."""
+    study = load_study(paths[-1], swept=True)[0]
+    wanted = {"models": study.model, "data": study.data, **fields}
+    about = {said: _one(wanted[name]) for name, said in LOOKED_UP.items() if name in wanted}
+    every = known(Results(folder), every=True)
+    fitting = [each for each in every if all(each.about.get(name) == str(value) for name, value in about.items())]
+    try:
+        stored, _ = stored_with(fitting, paths)
+    except ScrubError:  # not all of them are there
+        return None
+    seeds = tuple(sorted({seed for seed, _ in stored.pairings}))
+    draws = len(stored.pairings) // len(seeds)
+    whole = sorted(stored.pairings) == [(seed, draw) for seed in seeds for draw in range(draws)]
+    return (seeds, draws) if whole and (seeds, draws) != ((0,), 1) else None
+
+
+def _one(value: object) -> object:
+    return value[0] if isinstance(value, tuple) else value
 
 
 def _once(paths: list[str]) -> list[str]:

@@ -124,7 +124,7 @@ def read_study(results: Results, cells: Mapping[str, Cell], pairings: Sequence[P
         context=None if n_ctx == setting.context else setting.context,
         **(about[-1].get("metric", {}) if about else {}),
         computed=Computed(_batch(rows.values()), setting.dtype),
-        **_examples_said(about[-1].get("examples", {}) if about else {}),
+        **_examples_said(about[-1].get("examples", {}) if about else {}, _unsaid(inputs)),
         digest=setting.digest,
         documents=examples.documents,
         published={Name(name, part): p for name, each in described.items() for part, p in each.published.items()},
@@ -281,14 +281,25 @@ def _examples(table: pa.Table, setting: Setting) -> tuple[Examples, dict[int, st
     texts = dict(zip(tokens.ravel().tolist(), (t for row in table["texts"].to_pylist() for t in row), strict=True))
     scored = np.array(table["selected"].to_pylist(), dtype=bool)
     # folders of before don't say of which documents their sequences are
-    documents = table["document"].to_numpy() if "document" in table.column_names else np.zeros(0)
-    known = documents.astype(np.int64) if np.issubdtype(documents.dtype, np.integer) else np.zeros(0, np.int64)
-    return Examples(tokens, scored, name=setting.data, documents=known), texts
+    said = _says_documents(table)
+    documents = table["document"].to_numpy().astype(np.int64) if said else np.arange(len(tokens))
+    return Examples(tokens, scored, name=setting.data, documents=documents), texts
 
 
-def _examples_said(said: Mapping[str, Any]) -> dict[str, Any]:
+def _says_documents(table: pa.Table) -> bool:
+    return "document" in table.column_names and not table["document"].null_count
+
+
+def _unsaid(table: pa.Table) -> tuple[str, ...]:
+    """Say what a folder of before doesn't hold, and what that means for its intervals."""
+    if _says_documents(table):
+        return ()
+    return ("these results don't say of which documents their sequences are: intervals are as if each were of its own",)
+
+
+def _examples_said(said: Mapping[str, Any], unsaid: Sequence[str]) -> dict[str, Any]:
     """Read what a folder keeps of how the data were read; folders of before keep nothing."""
-    return {"begin": str(said.get("begin", "")), "notes": tuple(map(str, said.get("notes", ())))}
+    return {"begin": str(said.get("begin", "")), "notes": (*map(str, said.get("notes", ())), *unsaid)}
 
 
 def _token_losses(
