@@ -144,8 +144,8 @@ def agree(sequences: int, device: str, console: Console) -> None:
 
     commands: dict[str, Callable[[Settings], pd.DataFrame]] = {
         "run": lambda settings: prepare("induction/naive", settings=settings).run().frame(),
-        "ablate": lambda settings: ablate("attn2l", pairs, "heads", settings=settings).frame(),
-        "patch": lambda settings: patch("attn2l", pairs, settings=settings).frame(),
+        "ablate": lambda settings: ablate("attn2l", pairs, "heads", settings=settings.only(COMPUTING)).frame(),
+        "patch": lambda settings: patch("attn2l", pairs, settings=settings.only(COMPUTING)).frame(),
         "sweep": swept,
     }
     here, there = (Settings(sequences, device=where, progress=False) for where in ("cpu", device))

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from inside import Examples, ablation_plan, composition, mechanism, mechanism_plans, patching_plan
+from inside import COMPUTING, Examples, ablation_plan, composition, mechanism, mechanism_plans, patching_plan
 
 import scrub
 
@@ -47,6 +47,11 @@ def here(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def settings(**more: Any) -> scrub.Settings:
     return scrub.Settings(sequences=16, context=CONTEXT, dtype="float64", device="cpu", progress=False, **more)
+
+
+def measuring() -> scrub.Settings:
+    """The settings of calls that measure what they are given."""
+    return settings().only(COMPUTING)
 
 
 @cache
@@ -121,7 +126,7 @@ def told(result: scrub.Result) -> Numbers:
 
 
 def _ablate(on: str, what: str | None, rows: int = 16, **how: Any) -> Numbers:
-    found = scrub.ablate(model(on), tokens()[:rows], what, settings=settings(), **how)
+    found = scrub.ablate(model(on), tokens()[:rows], what, settings=measuring(), **how)
     first = found.names[0]
     return {"how": found.how, "table": found.frame(), f"rise of {first}": found.tokens(first)["rise"][::7]}
 
@@ -132,7 +137,7 @@ def _patch(on: str, sites: Any, direction: str, **more: Any) -> Numbers:
     corrupted[:, CONTEXT // 2 :] = clean[:, CONTEXT // 2 :]
     scored = np.zeros(clean[:, 1:].shape, dtype=bool)
     scored[:, CONTEXT // 2 : CONTEXT // 2 + 24] = True
-    found = scrub.patch(model(on), (clean, corrupted, scored), sites, direction, settings=settings(), **more)
+    found = scrub.patch(model(on), (clean, corrupted, scored), sites, direction, settings=measuring(), **more)
     return {"clean": found.clean, "corrupted": found.corrupted, "table": found.frame()}
 
 
@@ -146,7 +151,7 @@ def _scores(on: str, rows: int = 16) -> Numbers:
 
 
 def _study(on: str, how: str) -> Numbers:
-    found = scrub.study_heads(model(on), count=8, how=how, settings=settings())
+    found = scrub.study_heads(model(on), count=8, how=how, settings=measuring())
     return {"table": found.frame(), "P(expected)": [each.probability for each in found.both]}
 
 
