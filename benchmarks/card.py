@@ -41,6 +41,7 @@ from scrub.plan.runner import FUSED_FROM
 from scrub.study.draws import Pairing, pair_up
 from scrub.study.evaluate import Evaluator
 from scrub.study.metric import LOGIT, LOSS, MEAN_LOGIT
+from scrub.study.settings import COMPUTING
 from scrub.training.loss import Objective
 
 DTYPES = ("float32", "bfloat16")
