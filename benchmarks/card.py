@@ -41,6 +41,7 @@ from scrub.plan.runner import FUSED_FROM
 from scrub.study.draws import Pairing, pair_up
 from scrub.study.evaluate import Evaluator
 from scrub.study.metric import LOGIT, LOSS, MEAN_LOGIT
+from scrub.study.settings import COMPUTING
 from scrub.training.loss import Objective
 
 DTYPES = ("float32", "bfloat16")
@@ -144,8 +145,8 @@ def agree(sequences: int, device: str, console: Console) -> None:
 
     commands: dict[str, Callable[[Settings], pd.DataFrame]] = {
         "run": lambda settings: prepare("induction/naive", settings=settings).run().frame(),
-        "ablate": lambda settings: ablate("attn2l", pairs, "heads", settings=settings).frame(),
-        "patch": lambda settings: patch("attn2l", pairs, settings=settings).frame(),
+        "ablate": lambda settings: ablate("attn2l", pairs, "heads", settings=settings.only(COMPUTING)).frame(),
+        "patch": lambda settings: patch("attn2l", pairs, settings=settings.only(COMPUTING)).frame(),
         "sweep": swept,
     }
     here, there = (Settings(sequences, device=where, progress=False) for where in ("cpu", device))

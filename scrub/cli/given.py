@@ -135,15 +135,32 @@ def there(kind: Kind) -> Callable[[str | None], str | None]:
     return check
 
 
-def given_study(paths: list[str], parameters: list[str] | None, model: str | None) -> tuple[Study, list[Hypothesis]]:
+def named(kind: Kind) -> Callable[[str], list[str]]:
+    """Make what tells a shell the names that go on from what is typed: of hypotheses those of studies' modules too."""
+
+    def names(incomplete: str) -> list[str]:
+        from scrub.models.find import known, modules
+
+        return [
+            name for name in [*known(kind), *(modules() if kind == "hypotheses" else [])] if name.startswith(incomplete)
+        ]
+
+    return names
+
+
+def given_study(
+    paths: list[str], parameters: list[str] | None, model: str | None, parts: Sequence[str] | None
+) -> tuple[Study, list[Hypothesis]]:
     """Load a study and its hypotheses, without torch. Raises ScrubError for a mistake in a rule or a name."""
     from scrub.models.find import check_there
+    from scrub.study.experiments import check_parts
     from scrub.study.study import load_study
 
     study, hypotheses = load_study(paths, given_parameters(parameters))
     if model is None:
         check_there("models", study.model)
     _ = study.baseline_rules
+    check_parts(hypotheses, parts)
     return study, hypotheses
 
 

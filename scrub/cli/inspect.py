@@ -33,7 +33,7 @@ def check(
     parameters: options.Parameters = None,
 ) -> None:
     """Run only the gates: splits change no number, y = x changes nothing, rules change something, y is carried."""
-    study, hypotheses = given_study(paths, parameters, model)
+    study, hypotheses = given_study(paths, parameters, model, settings.parts)
 
     from scrub.study.run import prepare_study
 
@@ -104,7 +104,7 @@ def show(
 def _asked(
     paths: list[str], model: str | None, parts: str | None, parameters: list[str] | None
 ) -> tuple[Model, Study, Experiments]:
-    study, hypotheses = given_study(paths, parameters, model)
+    study, hypotheses = given_study(paths, parameters, model, split_parts(parts))
 
     from scrub.models.model import load_model
     from scrub.study.experiments import experiments

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from scrub.cli.outputs import console
-from scrub.models.find import known, locate, shipped
+from scrub.models.find import known, locate, modules, shipped
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 
@@ -56,11 +56,11 @@ def _studies() -> Iterator[Row]:
 
 
 def _hypotheses() -> Iterator[Row]:
-    for name, path in _named("hypotheses"):
-        modules = [path] if path.is_file() else sorted(path.glob("*.py"))
-        for module in modules:
-            if module.name not in {"study.py", "__init__.py"}:
-                yield name if path.is_file() else f"{name}/{module.stem}", module, _claim(module)
+    alone = [name for name, path in _named("hypotheses") if path.is_file()]
+    for name in sorted([*alone, *modules()]):
+        path = locate("hypotheses", f"hypotheses/{name}")
+        if path is not None:
+            yield name, path, _claim(path)
 
 
 def _models() -> Iterator[Row]:

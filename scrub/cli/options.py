@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from scrub.cli.fields import Overrides, Words
-from scrub.cli.given import given_parameters, given_seeds, split_parts, there
+from scrub.cli.given import given_parameters, given_seeds, named, split_parts, there
 from scrub.study.settings import Settings, given_bos
 
 KINDS = "letters|words|digits|random-tokens"
@@ -81,12 +81,28 @@ RECIPE = {
 GivenGrid = Annotated[dict[str, Any], Overrides(GRID, like=Settings)]  # fields of scrub.Grid
 
 Paths = Annotated[
-    list[str], typer.Argument(metavar="PATH...", help="A study folder, hypothesis files, or shipped names.")
+    list[str],
+    typer.Argument(
+        metavar="PATH...",
+        help="A study folder, hypothesis files, or shipped names.",
+        autocompletion=named("hypotheses"),
+    ),
 ]
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="A name, path or hub id.", callback=there("models"))]
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="A name, path or hub id.", callback=there("models"), autocompletion=named("models")
+    ),
+]
 ModelName = Annotated[
     str | None,
-    typer.Option("--model", metavar=_NAME, help="Instead of the study's model.", callback=there("models")),
+    typer.Option(
+        "--model",
+        metavar=_NAME,
+        help="Instead of the study's model.",
+        callback=there("models"),
+        autocompletion=named("models"),
+    ),
 ]
 DataName = Annotated[
     str | None, typer.Option("--data", metavar=_NAME, help="Instead of the study's data.", callback=there("data"))

@@ -29,7 +29,7 @@ def run(
 
     check_outputs(json, pairs_out, plot)
     check_chart(plot, page=False)
-    study, hypotheses = given_study(paths, parameters, model)
+    study, hypotheses = given_study(paths, parameters, model, settings.parts)
 
     from scrub.study.pairs import pairs_file
     from scrub.study.run import prepare_study

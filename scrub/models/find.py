@@ -65,6 +65,14 @@ def known(kind: Kind) -> list[str]:
     return sorted({name for folder in _folders(kind) for name in _names(kind, folder)})
 
 
+def modules() -> list[str]:
+    """List the modules of studies, as STUDY/MODULE."""
+    folders = [(study, folder / study) for study in known("hypotheses") for folder in _folders("hypotheses")]
+    return sorted(
+        {f"{study}/{name}" for study, path in folders for name in _names("hypotheses", path) if name != "study"}
+    )
+
+
 def shipped(kind: Kind) -> Path | None:
     """Find the folder of what scrub ships: inside an installed package, or beside the package in a checkout."""
     if (_PACKAGE / "shipped").is_dir():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich import box
@@ -18,6 +20,7 @@ from scrub.text.numbers import PLAIN, Interval, Typography
 if TYPE_CHECKING:
     import pandas as pd
 
+_TITLE_CHARACTERS = 12  # of a line of a title where there is little room
 _ENDLESS = 10_000  # characters, wider than any table
 Row = Mapping[str, Any]
 
@@ -58,7 +61,10 @@ class Column:
     def titled(self, wide: bool = True) -> str:
         """Its title."""
         title = self.name if self.title is None else self.title
-        return title if wide or self.narrow is None else self.narrow
+        if wide:
+            return title
+        lines = (title if self.narrow is None else self.narrow).split("\n")
+        return "\n".join(fill(line, _TITLE_CHARACTERS, break_long_words=False) for line in lines)
 
     def written(self, row: Row, typography: Typography = PLAIN) -> tuple[Any, str]:
         """Write the cell of a row, and the ends of its interval, if it is one."""
@@ -92,7 +98,8 @@ class Column:
 
 @dataclass(frozen=True)
 class FrameTable:
-    """A table of a data frame; of its columns, those that are given. Rich prints it narrow where it would be too wide.
+    """A table of a data frame; of its columns, those that are given. Rich prints it narrow
+    where it would be too wide, or else cut into several, one below another.
 
     Where the column `by` changes, a section begins, and only there it is written.
     """
@@ -131,6 +138,26 @@ class FrameTable:
         return Measurement.get(console, options, self.rich())
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
-        wide = self.rich()
-        needed = Measurement.get(console, options.update(width=_ENDLESS), wide).maximum
-        yield wide if needed <= options.max_width else self.rich(wide=False)
+        if self._fits(console, options, wide=True):
+            yield self.rich()
+        elif self._fits(console, options, wide=False):
+            yield self.rich(wide=False)
+        else:
+            for part in self._one_below_another(console, options):
+                yield part.rich(wide=part._fits(console, options, wide=True))
+
+    def _fits(self, console: Console, options: ConsoleOptions, wide: bool) -> bool:
+        needed = Measurement.get(console, options.update(width=_ENDLESS), self.rich(wide)).maximum
+        return needed <= options.max_width
+
+    def _one_below_another(self, console: Console, options: ConsoleOptions) -> Iterator[FrameTable]:
+        """Cut it into tables that fit without breaking a number, each with the texts that begin the rows."""
+        texts = list(takewhile(lambda column: column.justify == "left", self.columns))
+        title, some = self.title, list[Column]()
+        for column in self.columns[len(texts) :]:
+            more = replace(self, columns=[*texts, *some, column], title=title, caption="")
+            if some and not more._fits(console, options, wide=False):
+                yield replace(more, columns=[*texts, *some])
+                title, some = "", []
+            some.append(column)
+        yield replace(self, columns=[*texts, *some], title=title)

@@ -150,7 +150,13 @@ def test_mistakes_are_told_before_torch_is_imported(tmp_path: Path) -> None:
     (tmp_path / "baseline" / "study.py").write_text("from scrub import Study\nstudy = Study('** -> z', ('k',))\n")
     (tmp_path / "baseline" / "k.py").write_text(text.replace("to y", "-> y"))
     commands = [[command, f"{name}.py"] for name in bad for command in ("run", "sweep")]
-    commands += [["run", "baseline"], ["show", "inductoin"], ["check", "induction", "--data", "stdlob"]]
+    commands += [
+        ["run", "baseline"],
+        ["show", "inductoin"],
+        ["run", "induction", "--parts", "zz"],
+        ["run", "induction", "--positions", "3..x"],
+        ["check", "induction", "--data", "stdlob"],
+    ]
     commands += [["plan", "induction", "--model", "attn3l"], ["ablate", "attn3l"], ["compare", "naive", "refined_9"]]
     commands += [["whitelist", "stdlob"], ["roles", "attn3l"], ["report", "lost"], ["heads", "lost", "--data", "lost"]]
     program = (

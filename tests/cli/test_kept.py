@@ -15,6 +15,8 @@ from scrub import load_model, prepare
 from scrub.data.whitelist import Whitelist, kept_whitelist
 from scrub.measure.heads import roles
 from scrub.models import kept
+from scrub.store.sweeps.grid import Grid
+from scrub.store.sweeps.sweep import sweep
 from scrub.study.hypothesis import TokenFeature
 from scrub.study.settings import Settings
 
@@ -62,6 +64,10 @@ def test_what_a_model_lacks_leaves_one_hypothesis_out_until_it_is_measured(
     assert len(json.loads(file.read_text())["rows"]) == 6
     trial = prepare(SHIPPED / "refined_5.py", other, "words", Settings(sequences=31, positions="all"))
     assert trial.features == {"typicality": TokenFeature(tuple(written["current"]), tuple(written["previous"]))}
+
+    grid = {"studies": [str(SHIPPED / "refined_5.py")], "models": [str(other)], "data": ["words"], "sequences": 31}
+    swept = sweep(Grid.make(**grid, positions="all", parts=("k",)), tmp_path / "results", workers=1, progress=False)
+    assert not swept.failures
 
     fields = {"typicality": {**written, "weights": "others"}}
     (other / "features.json").write_text(json.dumps(fields))

@@ -56,13 +56,22 @@ def test_every_help_text_has_an_example_that_can_be_typed(scrub: Scrub, name: st
     command.commands[name].make_context(name, words[2:])  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(("typed", "found"), [("lea", "leaderboard"), ("who", ""), ("compo", "composition")])
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        ("lea", "leaderboard"),
+        ("who", ""),
+        ("run gpt2_induction/na", "gpt2_induction/naive"),
+        ("ablate ti", "tiny"),
+        ("run naive --model attn2", "attn2l"),
+    ],
+)
 def test_the_shell_completes_commands(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, typed: str, found: str
 ) -> None:
     monkeypatch.setenv(COMPLETION, "complete_bash")
     monkeypatch.setenv("COMP_WORDS", f"scrub {typed}")
-    monkeypatch.setenv("COMP_CWORD", "1")
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split())))
     assert _status([]) == 0
     assert capsys.readouterr().out.split() == found.split()
 

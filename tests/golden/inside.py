@@ -17,8 +17,9 @@ from scrub.paths.sources import Y
 from scrub.plan.plan import Plan, compile_plan
 from scrub.study.experiments import UNSCRUBBED, Experiments, build
 from scrub.study.metric import LOGIT, LOSS, MEAN_LOGIT
+from scrub.study.settings import COMPUTING
 
-__all__ = ["Examples", "ablation_plan", "composition", "mechanism", "mechanism_plans", "patching_plan"]
+__all__ = ["COMPUTING", "Examples", "ablation_plan", "composition", "mechanism", "mechanism_plans", "patching_plan"]
 
 
 def ablation_plan(
