@@ -20,6 +20,7 @@ from scrub.data.prompts.generate import prompt_pairs
 from scrub.graph.node import Node
 from scrub.measure.interventions.intervention import ablate_sites, feed
 from scrub.models.model import Model
+from scrub.paths.cut import Cut
 from scrub.paths.rules import held
 from scrub.paths.sites import heads, read_sites
 from scrub.paths.sources import Source, Y, Zero
@@ -44,7 +45,7 @@ def experiments(model: Model, source: Source) -> Experiments:
         sites = read_sites(name, model.graph, model.roles)
         each = feed(name, sites, Y) if source == Y else ablate_sites(name, model.graph, {}, sites=name)
         found.append(each.experiment(model.graph, model.roles))
-    return Experiments(build(UNSCRUBBED, model.graph), tuple(found))
+    return Experiments(build(UNSCRUBBED, Cut(model.graph)), tuple(found))
 
 
 def together(model: Model, tokens: Tokens, other: Tokens, source: Source, last: bool) -> tuple[Work, int]:

@@ -208,7 +208,10 @@ def as_positions(given: Any) -> Positions:
 
     from scrub.data.arrays import array_of
 
-    array = array_of(given)
+    try:
+        array = array_of(given)
+    except ValueError as error:  # rows of several lengths
+        raise ScrubError("a mask of positions is bool [position] or [sequence, position], all rows as long") from error
     if array.dtype != bool or array.ndim not in (1, 2):
         raise ScrubError(
             f"a mask of positions is bool [position] or [sequence, position], not {array.dtype} {list(array.shape)}"

@@ -57,6 +57,8 @@ def test_json_is_the_designs_format(scrub: Scrub, tmp_path: Path) -> None:
         "seed": int,
         "losses": dict,
         "rows": list,
+        "documents": int,
+        "worth": float,
         "digest": str,
         "begin": str,
         "notes": list,
@@ -69,8 +71,18 @@ def test_json_is_the_designs_format(scrub: Scrub, tmp_path: Path) -> None:
     assert list(found["losses"]) == ["unscrubbed", "baseline", "all_scrubbed", "bigram"]
     assert all(type(value) is float and value > 0 for value in found["losses"].values())
     for row in found["rows"]:
-        assert list(row) == ["hypothesis", "part", "loss", "recovered", "low", "high", "mean_abs_change", "kl"]
-        assert [type(value) for value in row.values()] == [str, str, *[float] * 6]
+        assert list(row) == [
+            "hypothesis",
+            "part",
+            "loss",
+            "recovered",
+            "low",
+            "high",
+            "mean_abs_change",
+            "kl",
+            "scrubs",
+        ]
+        assert [type(value) for value in row.values()] == [str, str, *[float] * 7]
         assert row["low"] <= row["recovered"] <= row["high"]
         assert row["kl"] >= 0
         assert row["mean_abs_change"] >= 0
@@ -151,7 +163,7 @@ def test_warnings_go_to_stderr(scrub: Scrub, tmp_path: Path) -> None:
     """Few sequences: the scale is uncertain, so the run says so, gives its numbers, and ends well."""
     said = scrub("run induction/naive --sequences 5 --json", tmp_path / "o.json")
     assert said.status == 0
-    assert re.search(r"^warning: only [2345] sequences have selected positions", said.err, re.MULTILINE)
+    assert re.search(r"^warning: the selected positions are of [2345] documents", said.err, re.MULTILINE)
     assert all(line.startswith(("warning: ", "note: ")) for line in said.err.splitlines())
     assert "warning" not in said.out
     strict((tmp_path / "o.json").read_text())
@@ -197,6 +209,8 @@ def test_show(scrub: Scrub) -> None:
     said = scrub("show induction/naive --parts k")
     assert (said.status, said.err) == (0, "")
     lines = said.out.splitlines()
+    assert lines[0].startswith("study induction, model tiny: prev = a0.1; self = a0.0 a0.4; ind = a1.2 a1.3")
+    lines = lines[lines.index("naive: k") :]
     assert lines[:2] == ["naive: k", "out"]
     assert "│   │   ├── a0.prev[previous]" in lines
     assert "\x1b" not in said.out

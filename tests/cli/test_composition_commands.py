@@ -59,7 +59,7 @@ def test_mechanism_of_the_heads_of_a_role(scrub: Scrub, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ("mechanism tiny --head one", "'one'"),
+        ("mechanism tiny --head one", "no head one"),
         ("mechanism tiny --head 1.7 --data words --sequences 9", "head 1.7"),
         ("mechanism tiny --slots ,", "--slots"),
         ("mechanism tiny --positions some", "'some'"),

@@ -55,7 +55,9 @@ def test_every_hypothesis_beside_what_was_published(scrub: Scrub, copy: Path, tm
         for part, percent in zip(("q", "k", "v", "all"), percents, strict=True)
     }
     for row in found["rows"]:
-        assert re.search(rf"{row['part']} +{row['recovered']:.1f} \[.*?\] +{row['published']:g} ", said.out), row
+        assert re.search(rf"{row['part']} +{row['recovered']:.1f} \[.*?\] +[\d.]+ +{row['published']:g} ", said.out), (
+            row
+        )
     assert f"redwood_attn_2l: {ROWS} sequences of {POSITIONS} positions, {found['positions']} selected" in said.out
 
     pairs = load_file(tmp_path / "o.safetensors")

@@ -117,13 +117,13 @@ def test_the_work_grows_with_the_nodes(texts: list[str], monkeypatch: pytest.Mon
     visits, reads = 0, 0
     advance = Pattern._advance
 
-    def visiting(root: Node, state: object, step: object, build: Callable[..., Node], over: object) -> Node:
+    def visiting(root: Node, state: object, step: object, build: Callable[..., Node], *more: object) -> Node:
         def counted(*at: object) -> Node:
             nonlocal visits
             visits += 1
             return build(*at)
 
-        return unroll(root, state, step, counted, over)  # type: ignore[arg-type]
+        return unroll(root, state, step, counted, *more)  # type: ignore[arg-type]
 
     def reading(self: Pattern, *at: object) -> object:
         nonlocal reads

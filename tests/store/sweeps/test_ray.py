@@ -283,7 +283,7 @@ except ScrubError as error:
 
 def test_without_ray_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ScrubError, match=r'pip install "scrub\[ray\]"'):
+    with pytest.raises(ScrubError, match=r'pip install "causal-scrub\[ray\]"'):
         ray_workers("local", "cpu")
 
 
