@@ -58,7 +58,8 @@ def test_every_hypothesis_beside_what_was_published(scrub: Scrub, copy: Path, tm
         assert re.search(rf"{row['part']} +{row['recovered']:.1f} \[.*?\] +[\d.]+ +{row['published']:g} ", said.out), (
             row
         )
-    assert f"redwood_attn_2l: {ROWS} sequences of {POSITIONS} positions, {found['positions']} selected" in said.out
+    assert f"redwood_attn_2l ({found['digest'][:8]}): {ROWS} sequences of {POSITIONS} positions, " in said.out
+    assert f"{found['positions']} selected" in said.out
 
     pairs = load_file(tmp_path / "o.safetensors")
     tokens, mask = torch.load(copy / redwood.TOKENS), torch.load(copy / MASK)

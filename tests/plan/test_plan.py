@@ -300,12 +300,14 @@ def test_rules_about_a_place_cost_the_same_for_every_layer(texts: list[str], mon
     """There are 4^n paths; every further layer adds so many steps to the plan, and so many nodes to visit."""
     visits: list[int] = []
 
-    def counting(root: Node, state: object, advance: object, build: Callable[..., Node], *more: object) -> Node:
+    def counting(
+        root: Node, state: object, advance: object, build: Callable[..., Node], *more: object, **named: object
+    ) -> Node:
         def counted(*at: object) -> Node:
             visits[-1] += 1
             return build(*at)
 
-        return unroll(root, state, advance, counted, *more)
+        return unroll(root, state, advance, counted, *more, **named)
 
     for module in ("rules", "splits"):
         monkeypatch.setattr(f"scrub.paths.{module}.unroll", counting)

@@ -120,7 +120,8 @@ def test_a_pipe_where_a_file_should_be(own: Path, kind: str) -> None:
     os.mkfifo(own / "results" / kind / f"pipe{'.json' if kind == 'studies' else '.parquet'}")
     reading = Results(own / "results")
     assert len(known(reading)) == 2
-    assert "is no file" in reading.notes[0]
+    assert "pipe" in reading.notes[0]
+    assert "left out" in reading.notes[0]
 
 
 def test_every_byte_that_changes_is_noticed(own: Path) -> None:
