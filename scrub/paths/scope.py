@@ -61,6 +61,11 @@ class Walker:
     entry: str | None  # the pattern of the entry that it came through
 
 
+def _component(node: Node) -> str:
+    """Name the component that a node is, or is a part of."""
+    return (node.label or node.op).partition("[")[0]
+
+
 def _entry(pattern: Pattern) -> Pattern:
     return Pattern(pattern.text.removesuffix("/**"), pattern.names)
 
@@ -96,7 +101,7 @@ class Scope:
 
     def _step(self, at: Walker) -> Iterator[Walker]:
         for child in below(at.node):
-            label = child.label or child.op
+            label = _component(child)  # a part of an entry is in it
             states = tuple(p.advance(s, label) for p, s in zip(self._entries, at.states, strict=True))
             entered = [p.text for p, s in zip(self._entries, states, strict=True) if p.accepts(s)]
             if not (entered and at.entry is not None):
@@ -130,32 +135,32 @@ class Scope:
     def resampled(self) -> float:
         """Compute the share of the paths through entries, of all that the baseline resamples, that y feeds.
 
-        Paths are counted head by head, those through several entries too. Parts of a split share a path evenly, so that
-        a split changes no count.
+        Paths are counted head by head, those through several entries too. One that splits take apart counts where y
+        feeds all of its parts: whoever resamples a little of everything resamples nothing.
         """
 
-        def inner(at: Walker) -> list[Walker]:
-            if at.entry is None:
-                return self.below(at)
-            return [Walker(child, (), at.entry) for child in below(at.node)]  # in an entry: wherever it leads
+        def below_it(at: Walker) -> list[Walker]:
+            # in an entry: wherever it leads
+            return self.below(at) if at.entry is None else [Walker(child, (), at.entry) for child in below(at.node)]
 
-        def combine(at: Walker, counts: list[tuple[float, float]]) -> tuple[float, float]:
-            heads = len(head_indices(at.node)) if at.node.op == "output" else 1
+        def inner(parts: tuple[Walker, ...]) -> list[tuple[Walker, ...]]:
+            components: dict[str, dict[Walker, None]] = {}
+            for child in (child for part in parts for child in below_it(part)):
+                components.setdefault(_component(child.node), {})[child] = None
+            return [tuple(of) for of in components.values()]
+
+        def combine(parts: tuple[Walker, ...], counts: list[tuple[float, float]]) -> tuple[float, float]:
             if not counts:
-                here = float(at.entry is not None)
-                return here * (Y in draws(at.node)), here
-            components: dict[str, list[tuple[float, float]]] = {}
-            for child, counted in zip(inner(at), counts, strict=True):
-                components.setdefault((child.node.label or child.node.op).partition("[")[0], []).append(counted)
-            fed, whole = 0.0, 0.0
-            for parts in components.values():
-                paths = max(whole for _, whole in parts)  # an identity part has only those of the values
-                whole += heads * paths
-                fed += heads * paths * sum(part / of for part, of in parts if of) / len(parts)
-            return fed, whole
+                here = float(parts[0].entry is not None)
+                return here * all(Y in draws(part.node) for part in parts), here
+            node = parts[0].node
+            whole = node.inputs[0] if node.op == "at_positions" else node
+            heads = len(head_indices(whole)) if whole.op == "output" else 1
+            return heads * sum(fed for fed, _ in counts), heads * sum(paths for _, paths in counts)
 
-        fed, whole = fold(self.start, inner, combine)
-        return fed / whole if whole else 0.0
+        start: tuple[Walker, ...] = (self.start,)
+        fed, paths = fold(start, inner, combine)
+        return fed / paths if paths else 0.0
 
     def reached_by(self, rule: Rule) -> bool:
         """Tell whether a rule speaks of the scope, and not only of what lies outside or is read by a second entry."""

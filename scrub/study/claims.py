@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 ROUNDING = 1e-9  # of percentages
+SAME_PERCENT = 1e-3  # in which what is one experiment differs by the plan that it was computed in, in float32
 ALIKE = 0.1  # of the larger of two shares of paths, that they may be apart and still compare
 
 
@@ -44,10 +45,11 @@ def front(claims: Sequence[tuple[float, float | None]]) -> list[bool]:
     """Tell of each (percent recovered, percent scrubbed) whether nobody both recovers and scrubs more.
 
     `front([(90, 30), (80, 60), (70, 50)])` is `[True, True, False]`. What scrubs an unknown share is on no front.
+    Numbers that differ by rounding are the same.
     """
 
     def beaten(ours: tuple[float, float], others: Iterable[tuple[float, float | None]]) -> bool:
-        known = ((recovered, scrubs) for recovered, scrubs in others if scrubs is not None)
-        return any(r >= ours[0] and s >= ours[1] and (r, s) != ours for r, s in known)
+        known = ((recovered - ours[0], scrubs - ours[1]) for recovered, scrubs in others if scrubs is not None)
+        return any(min(more) >= -SAME_PERCENT and max(more) > SAME_PERCENT for more in known)
 
     return [scrubs is not None and not beaten((recovered, scrubs), claims) for recovered, scrubs in claims]

@@ -58,7 +58,10 @@ class Experiment:
     scope: tuple[Rule, ...] = ()  # the rules of its study's baseline, read as its own are
 
     def hash(self, classes: Mapping[str, str]) -> str:
-        """Hash what it computes, whatever it is cut and split into; see :func:`scrub.paths.hashes.hash_graph`."""
+        """Hash what it computes, however layers are cut and split, but for splits by positions, which stay.
+
+        See :func:`scrub.paths.hashes.hash_graph`.
+        """
         return hash_graph(canonical(self.graph), classes)
 
     @cached_property

@@ -97,3 +97,23 @@ def test_paths_through_several_entries_count() -> None:
     ind, everything = (next(e for e in found.scrubbed if e.part == part).claim.scrubs for part in ("ind", "all_else"))
     assert everything == 100
     assert ind == pytest.approx(100 * len(twice) / len(entered))
+
+
+def test_a_split_on_what_the_baseline_resamples_hides_nothing() -> None:
+    for split in ('a1.ind by mask "previous"', "a1.ind by positions 0", "a1.ind/{q,k,v} by positions 0"):
+        assert share(["a1.ind*/** -> y"], [split]) == pytest.approx(100)
+
+
+def test_resampling_a_little_of_everything_is_resampling_nothing() -> None:
+    """However often what is left is split again."""
+    splits, written, rest = [], [], ""
+    for position in range(4):
+        splits.append(f"a1.ind/{{q,k,v}}{rest} by positions {position}")
+        written.append(f"a1.ind/{{q,k,v}}{rest}[{position}]/** -> y")
+        rest += "[rest]"
+    assert share(written, splits) == 0
+    masked = ["a1.ind/v/a0[rest]/** -> y"]
+    assert share(masked, ['a1.ind/v/a0 by mask "last 3"']) == 0
+    assert share([*masked, "a1.ind/v/a0[last 3]/q/** -> y"], ['a1.ind/v/a0 by mask "last 3"']) == pytest.approx(
+        100 * 5 / 48
+    )

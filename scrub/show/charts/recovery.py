@@ -13,6 +13,7 @@ import pandas as pd
 from scrub.show.charts.chart import Chart
 from scrub.show.figure import Plot
 from scrub.show.theme import Theme
+from scrub.study.claims import Claim
 from scrub.study.experiments import Name
 from scrub.study.hypothesis import ALL
 from scrub.study.result import Result, Row
@@ -101,18 +102,16 @@ class _Recovery:
         errors = [[v.estimate - v.low for v in values], [v.high - v.estimate for v in values]]
         drawn = axes.errorbar(places, [v.estimate for v in values], yerr=errors, capsize=2, **look)
         claims = [self.result.claim(row.name) for row in rows]
-        # a line from one to the next says that it is better or worse, so there is none where they don't compare
-        apart = [at + 1 for at, (one, other) in enumerate(pairwise(claims)) if not one.alike(other)]
         points = [(x, v.estimate) for x, v in zip(places, values, strict=True)]
-        broken = [point for at, point in enumerate(points) for point in ([(nan, nan)] if at in apart else []) + [point]]
-        drawn.lines[0].set_data(*zip(*broken, strict=True))
+        drawn.lines[0].set_data(*zip(*_broken(points, claims), strict=True))
         tips = [f"{row.hypothesis}, {part}: {PAGE.with_interval(row.recovered, 1, unit='%')}" for row in rows]
         _spots(figure, axes, places, [v.estimate for v in values], tips)
 
     def _published(self, figure: Plot, axes: Axes, names: Sequence[str], part: str, look: dict[str, Any]) -> None:
         known = {x: self.published.get(Name(name, part)) for x, name in enumerate(names)}
         places = {x: percent for x, percent in known.items() if percent is not None}
-        axes.plot([*places], [*places.values()], **look)
+        claims = [self.result.claim(Name(names[x], part)) for x in places]
+        axes.plot(*zip(*_broken([*places.items()], claims), strict=True), **look) if places else None
         tips = [f"{names[x]}, {part}: {percent:g} %" for x, percent in places.items()]
         _spots(figure, axes, [*places], [*places.values()], tips)
 
@@ -129,6 +128,12 @@ class _Recovery:
                 for row, recovered, share in zip(rows, said, shares, strict=True)
             ]
             _spots(figure, axes, at, [v.estimate for v in values], tips)
+
+
+def _broken(points: Sequence[tuple[float, float]], claims: Sequence[Claim]) -> list[tuple[float, float]]:
+    """Break the line through points where what they are of doesn't compare: it would say which is better."""
+    apart = [at + 1 for at, (one, other) in enumerate(pairwise(claims)) if not one.alike(other)]
+    return [place for at, point in enumerate(points) for place in ([(nan, nan)] if at in apart else []) + [point]]
 
 
 def _spots(figure: Plot, axes: Axes, x: Sequence[float], y: Sequence[float], tips: Sequence[str]) -> None:

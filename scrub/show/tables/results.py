@@ -131,7 +131,10 @@ def moved_tables(of: Moved, _console: Console, options: ConsoleOptions) -> Itera
     """List tokens, sequences and kinds of tokens, each with what share of everything those that are shown hold."""
     whole = PLAIN.with_interval(of.recovered, 1, sign=True)
     yield Text(f"where the {of.metric} moved: {one_line(of.refined)} over {one_line(of.over)}, {of.part}", style="bold")
-    yield Text(f"{whole} points of percent recovered, over {of.scored:,} tokens; gains in {of.unit}", style="dim")
+    counted = f"points of percent recovered, over {of.scored:,} tokens; gains in {of.unit}"
+    yield Text(
+        f"{whole} {counted}" if not of.apart else f"{of.apart}: neither is called better; {counted}", style="dim"
+    )
     if not of.tokens.rows:
         yield Text("nowhere: it is the same for every token")
         return

@@ -13,7 +13,7 @@ import pandas as pd
 from scrub.paths.hashes import hash_of
 from scrub.store.comparisons.comparison import FORMAT, chance, other_data, resampled_difference
 from scrub.store.results.read import HypothesisRecord, StudyResults
-from scrub.study.claims import front
+from scrub.study.claims import SAME_PERCENT, front
 from scrub.study.hypothesis import ALL
 from scrub.study.metric import LOSS
 from scrub.study.null import Standing
@@ -216,7 +216,7 @@ def _place(name: str, best: Mapping[str, StudyResults], known: Sequence[StudyRes
         pairings=len(own.pairings),
         scrubs=claim.scrubs,
         front=False,
-        rank=1 + sum(score[each] > score[name] for each in alike),
+        rank=1 + sum(score[each] > score[name] + SAME_PERCENT for each in alike),
         behind=shared.result.bootstrap.interval(values) if shared and values is not None else None,
         chance=chance(own, name, part),
         hash=described.hashes.get(part, ""),

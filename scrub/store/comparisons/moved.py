@@ -120,6 +120,7 @@ class Moved(TabularResult):
     over: str
     part: str
     recovered: Interval
+    apart: str  # why the two don't compare, if they don't: then the difference is no verdict
     scored: int
     tokens: Most[MovedToken]
     sequences: Most[MovedSequence]
@@ -167,6 +168,7 @@ def moved(stored: StudyResults, refined: str, over: str, part: str = "all", top:
         over,
         part,
         stored.result.bootstrap.interval(resampled_difference(stored, ours, theirs)),
+        stored.result.claim(ours).apart(stored.result.claim(theirs)),
         int(scored.sum()),
         gains.tokens(loss, other),
         gains.sequences(),
