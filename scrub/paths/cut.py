@@ -97,12 +97,15 @@ def _cut(
             _check_heads(read, graph, roles)
         else:
             graph = read.apply(graph, roles)
+    anchored: dict[str, Pattern] = {}  # the first pattern that begins at what others read too, and nothing of the rest
     read_by = _readers(graph) if rules and not generated else {}
     for rule in rules:
         pattern = replace(rule.pattern, names=names)
         warnings += _missing(pattern, graph, generated)
-        warnings += _read_elsewhere(pattern, graph, read_by)
+        if elsewhere := _read_elsewhere(pattern, graph, read_by):
+            anchored.setdefault(elsewhere, pattern)
         warnings += _parts_left(pattern, graph) if splits and not generated else ()
+    warnings += [f"'{pattern}' is only where {elsewhere}" for elsewhere, pattern in anchored.items()]
     return Cut(graph, names, tuple(dict.fromkeys(warnings)))
 
 
@@ -149,17 +152,19 @@ def _readers(graph: Node) -> dict[str, list[str]]:
     return {component: list(readers) for component, readers in found.items()}
 
 
-def _read_elsewhere(pattern: Pattern, graph: Node, readers: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """Warn of a pattern that begins with a component which others than the output read too."""
+def _read_elsewhere(pattern: Pattern, graph: Node, readers: Mapping[str, Sequence[str]]) -> str:
+    """Say what else reads the component that a pattern begins with; nothing where only the output does."""
     if pattern.alternatives[0] == ("**",) or not readers:
-        return
+        return ""
     first = [c.label or "" for c in below(graph) if pattern.advance(pattern.start, c.label or "")]
-    if others := list(dict.fromkeys(reader for component in first for reader in readers.get(component, ()))):
-        some = ", ".join(others[:FEW_READERS]) + (", ..." if len(others) > FEW_READERS else "")
-        yield (
-            f"'{pattern}' is only where the output itself reads {', '.join(first)}; it is also read by {some}: begin "
-            "with '**/' to mean every place"
-        )
+    others = list(dict.fromkeys(reader for component in first for reader in readers.get(component, ())))
+    if not others:
+        return ""
+    some = ", ".join(others[:FEW_READERS]) + (", ..." if len(others) > FEW_READERS else "")
+    return (
+        f"the output itself reads {', '.join(first)}, as are others that begin so; it is also read by {some}: begin "
+        "with '**/' to mean every place"
+    )
 
 
 def _parts_left(pattern: Pattern, graph: Node) -> Iterator[str]:
