@@ -8,12 +8,10 @@ from functools import cached_property
 
 from scrub.graph.node import Node
 from scrub.paths.cut import Cut, cut
-from scrub.paths.hashes import hash_graph
 from scrub.paths.rules import Rule, draws, resample
 from scrub.paths.scope import Scope
 from scrub.paths.sources import Draw
 from scrub.paths.splits import Roles
-from scrub.plan.plan import canonical
 from scrub.study.claims import Claim
 from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.study.metric import Metric
@@ -62,6 +60,9 @@ class Experiment:
 
         See :func:`scrub.paths.hashes.hash_graph`.
         """
+        from scrub.paths.hashes import hash_graph  # not before: torch takes seconds, and mistakes are told without it
+        from scrub.plan.plan import canonical
+
         return hash_graph(canonical(self.graph), classes)
 
     @cached_property
