@@ -39,6 +39,7 @@ hypothesis = replace(hypothesis, features={"typicality": TokenFeature(current=("
 """
 
 
+COLUMNS = ["hypothesis", "part", "loss", "recovered", "low", "high", "mean_abs_change", "kl", "scrubs"]  # of a table
 NOTED = "note: words: left out: 4 sequences with the tokens of another\n"  # what a run on data/words says of it
 
 

@@ -89,7 +89,7 @@ def _tell(found: Mechanism, on: str, top: int) -> None:
     out = console()
     count = f"{found.sequences} sequences, {found.positions:,} positions"
     out.print(f"head {found.head} of {found.model} on {on}: {count}; single paths into it", soft_wrap=True)
-    out.print(gates_line(found.gates.deviations, "sequences"))
+    out.print(gates_line(found.gates.deviations, "documents"))
     out.print(mechanism_table(found, top))
     for sentence in found.conclusions():
         out.print(sentence, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,14 @@ Scrub = Callable[..., Said]
 @pytest.fixture(autouse=True)
 def inside(in_project: None) -> None:
     """Every test of this folder."""
+
+
+@pytest.fixture
+def own(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The test runs in a project of its own, which it may change."""
+    shutil.copytree(project, tmp_path / "own")
+    monkeypatch.chdir(tmp_path / "own")
+    return tmp_path / "own"
 
 
 @pytest.fixture

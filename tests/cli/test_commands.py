@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from project import NOTED
+from project import COLUMNS, NOTED
 from safetensors import safe_open
 
 from scrub import Settings, run
@@ -71,17 +71,7 @@ def test_json_is_the_designs_format(scrub: Scrub, tmp_path: Path) -> None:
     assert list(found["losses"]) == ["unscrubbed", "baseline", "all_scrubbed", "bigram"]
     assert all(type(value) is float and value > 0 for value in found["losses"].values())
     for row in found["rows"]:
-        assert list(row) == [
-            "hypothesis",
-            "part",
-            "loss",
-            "recovered",
-            "low",
-            "high",
-            "mean_abs_change",
-            "kl",
-            "scrubs",
-        ]
+        assert list(row) == COLUMNS
         assert [type(value) for value in row.values()] == [str, str, *[float] * 7]
         assert row["low"] <= row["recovered"] <= row["high"]
         assert row["kl"] >= 0

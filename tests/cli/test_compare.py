@@ -36,14 +36,6 @@ def filled(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def own(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The test runs in a project of its own, which it may change."""
-    shutil.copytree(project, tmp_path / "own")
-    monkeypatch.chdir(tmp_path / "own")
-    return tmp_path / "own"
-
-
 def numbers(path: Path) -> Any:
     return json.loads(path.read_text(), parse_constant=pytest.fail)
 

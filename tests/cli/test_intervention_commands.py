@@ -99,7 +99,7 @@ def test_sites_are_ablated_on_text_and_heads_attend_as_they_are_told(scrub: Scru
     assert [row["ablated"] for row in content["rows"]] == ["a0.1+a1.2@2..4", "a0", "a1"]
     assert content["how"] == "mean at positions 1..5; a1.0 attending by lag 2"
     assert content["sequences"] == 17
-    assert "brackets are 95 % intervals over sequences" in said.out
+    assert "brackets are 95 % intervals over documents" in said.out
     assert plot.read_text().count("\n") == 5  # the heading, nothing ablated, and the three
     alone = scrub("ablate tiny a0.1 --only --how resample --prompts random-tokens --length 3 --count 5")
     assert alone.status == 0, alone.err

@@ -22,14 +22,6 @@ Scrub = Callable[..., Any]
 EXAMPLES = {name: example for commands in COMMANDS.values() for name, (_, example) in commands.items()}
 
 
-@pytest.fixture
-def own(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The test runs in a project of its own, which it may change."""
-    shutil.copytree(project, tmp_path / "own")
-    monkeypatch.chdir(tmp_path / "own")
-    return tmp_path / "own"
-
-
 def test_the_version_and_short_help(scrub: Scrub) -> None:
     assert scrub("--version").out == f"scrub {package.__version__}\n"
     assert scrub("-h").out == scrub("--help").out

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from project import N_CTX, ROWS
+from project import COLUMNS, N_CTX, ROWS
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -312,16 +312,6 @@ def test_a_trial_shows_and_plans(trials: Callable[[str], Trial]) -> None:
 def test_results_in_a_notebook() -> None:
     result = run("induction/naive", settings=settings())
     frame = result.frame()
-    assert list(frame.columns) == [
-        "hypothesis",
-        "part",
-        "loss",
-        "recovered",
-        "low",
-        "high",
-        "mean_abs_change",
-        "kl",
-        "scrubs",
-    ]
+    assert list(frame.columns) == COLUMNS
     assert list(frame.part) == ["q", "k", "v", "all"]
     assert "naive" in result._repr_html_()

@@ -22,7 +22,7 @@ from scrub.text.numbers import Interval
 class Overlap:
     """The heads that are in the top sets of all of some scores, in the order of the first.
 
-    `count` is how many they are, with its 95 % interval over sequences; `by_chance` how many they would be in the mean
+    `count` is how many they are, with its 95 % interval over documents; `by_chance` how many they would be in the mean
     if each score drew its set at random (the mean of a hypergeometric distribution).
     """
 
@@ -36,7 +36,7 @@ class Overlap:
 class Agreement:
     """Scores of the same heads side by side, by name; `top` is the size of the top sets.
 
-    Intervals are 95 % bootstraps over sequences; scores that were measured on the same sequences are resampled
+    Intervals are 95 % bootstraps over documents; scores that were measured on the same sequences are resampled
     together. A resample is noisier than the data, and noise makes scores agree less: where they are noisy, an interval
     lies rather low. Raises ScrubError for fewer than two scores, or scores of other heads than the first's.
     """

@@ -58,7 +58,7 @@ class HeadScore:
         return self.bootstrap.means(flat).reshape(*self.sums.shape[1:], -1)
 
     def interval(self, head: Head) -> Interval:
-        """Estimate the mean of one head, with its 95 % interval over sequences; of one, its ends are the mean."""
+        """Estimate the mean of one head, with its 95 % interval over documents; of one, its ends are the mean."""
         return self.bootstrap.interval(self.resampled[head])
 
     def top(self, count: int) -> list[Head]:

@@ -37,7 +37,7 @@ class Ablation(TabularResult):
     """Effects of ablations on the predictions of a model: `before` is the unchanged model, `after` the ablated one.
 
     `ablate(model, text, ["a1.3", "m0"]).frame()` is a row for each, and `tokens("a1.3")` one for each token.
-    `how` says what was done, as in "zero" or "mean at positions 4..7". Intervals are 95 % bootstraps over sequences,
+    `how` says what was done, as in "zero" or "mean at positions 4..7". Intervals are 95 % bootstraps over documents,
     the same resamples before and after; one sequence has none: its ends are the estimate.
     """
 

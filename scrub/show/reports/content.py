@@ -63,7 +63,7 @@ class Content:
             Span(f"percent of {result.metric} recovered", "b"),
             ": 100 is the unscrubbed model, 0 the baseline (",
             Span(" ".join(self._trial.study.baseline.split()), "code"),
-            "). Brackets hold 95 % bootstrap intervals over sequences. The difference between the two anchors is "
+            "). Brackets hold 95 % bootstrap intervals over documents. The difference between the two anchors is "
             f"{PAGE.with_ends(result.gap, 3)} {result.unit} a token.",
         ]
         patterns = Section("attention", "Attention patterns", attention)

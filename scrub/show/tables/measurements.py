@@ -148,7 +148,7 @@ def ablation_tables(of: Ablation, _console: Console, _options: ConsoleOptions) -
     """Say what was ablated on what and what the model does without that, over the experiments."""
     before, one = of.before, len(of.effects.examples) == 1
     yield Text(f"{of.model.name}, ablated: {of.how}; on {of.on}{of.effects.computed}")
-    yield Text(gates_line(of.effects.gates.deviations, None if one else "sequences"))
+    yield Text(gates_line(of.effects.gates.deviations, None if one else "documents"))
     loss, probability = (PLAIN.with_interval(before[name], 3) for name in ("loss", "probability"))
     yield Text(f"before: loss {loss} nats, P(target) {probability}")
     yield ablation_table(of)

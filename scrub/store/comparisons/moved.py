@@ -60,7 +60,7 @@ class MovedSequence:
 class MovedKind:
     """All scored tokens with the same target, or after the same token: `count` of them in `sequences` sequences.
 
-    `points` has a 95 % interval, over sequences. The kinds that moved most were looked for among many, so
+    `points` has a 95 % interval, over documents. The kinds that moved most were looked for among many, so
     the intervals of those at the top are on the narrow side.
     """
 
