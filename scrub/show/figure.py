@@ -7,6 +7,7 @@ import warnings
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from hashlib import sha256
 from io import BytesIO
 from typing import Any
 from xml.etree import ElementTree
@@ -28,6 +29,8 @@ from scrub.text.wording import printable
 
 FORMATS = (".png", ".svg", ".pdf")
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+ElementTree.register_namespace("", _SVG)
+ElementTree.register_namespace("xlink", _XLINK)
 _SHAPES = {f"{{{_SVG}}}{name}" for name in ("path", "use", "image")}
 _REFERENCE = re.compile(r"#([^\s)'\"]+)")
 _HERE = "display:inline", "display:none"
@@ -163,14 +166,13 @@ def _parsed(figure: Figure, name: str) -> ElementTree.Element:
     for group in list(root.iter(f"{{{_SVG}}}g")):
         _add_tips(group, tips.get(group.get("id", ""), ()))
     _tidy(root)
+    _name(root, name)
     return root
 
 
 def _written(root: ElementTree.Element, says: str) -> str:
     if says:
         root.attrib |= {"role": "img", "aria-label": printable(says)}
-    ElementTree.register_namespace("", _SVG)
-    ElementTree.register_namespace("xlink", _XLINK)
     return ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
@@ -203,6 +205,18 @@ def _tidy(root: ElementTree.Element) -> None:
         element.text, element.tail = (
             None if blank and "\n" in blank and not blank.strip() else blank for blank in (element.text, element.tail)
         )
+
+
+def _name(root: ElementTree.Element, name: str) -> None:
+    """Rename what is referred to by what it is: matplotlib's ids of clips follow from where objects lie in memory."""
+    ids: dict[str, str] = {}
+    for element in root.iter():
+        if old := element.attrib.pop("id", None):
+            content = f"{name} {len(ids)} {ElementTree.tostring(element, encoding='unicode')}"
+            element.set("id", ids.setdefault(old, f"s{sha256(content.encode()).hexdigest()[:12]}"))
+    for element in root.iter():
+        for key, value in element.attrib.items():
+            element.set(key, _REFERENCE.sub(lambda found: f"#{ids.get(found[1], found[1])}", value))
 
 
 def _short(number: re.Match[str]) -> str:
