@@ -8,6 +8,7 @@ from functools import cached_property
 
 from scrub.graph.node import Node
 from scrub.paths.cut import Cut, cut
+from scrub.paths.pattern import Pattern
 from scrub.paths.rules import Rule, draws, resample
 from scrub.paths.scope import Scope
 from scrub.paths.sources import Draw
@@ -147,6 +148,19 @@ def experiments(
     return replace(made, scrubbed=(*made.scrubbed, *more))
 
 
+def graphs_alike(
+    study: Study, hypotheses: Sequence[Hypothesis], model: Node, roles: Roles, parts: Sequence[str] | None = None
+) -> dict[str, Node]:
+    """Build the graph of every experiment of some hypotheses, heads told apart in each where any of them does.
+
+    So two graphs differ in what their hypotheses say, and not in how finely that made them cut a layer.
+    Raises ScrubError as :func:`experiments` does.
+    """
+    words = list(dict.fromkeys(word for hypothesis in hypotheses for word in hypothesis.words))
+    built = [part for each in hypotheses for part in parts_of(study, each, model, roles, parts, also=words)]
+    return {experiment.name: experiment.graph for experiment in built}
+
+
 def anchors(study: Study, model: Node, roles: Roles) -> Experiments:
     """Build the unscrubbed model, the baseline, and the model with everything scrubbed. Raises ScrubError as above."""
     try:
@@ -162,12 +176,20 @@ def anchors(study: Study, model: Node, roles: Roles) -> Experiments:
 
 
 def parts_of(
-    study: Study, hypothesis: Hypothesis, model: Node, roles: Roles, parts: Sequence[str] | None = None
+    study: Study,
+    hypothesis: Hypothesis,
+    model: Node,
+    roles: Roles,
+    parts: Sequence[str] | None = None,
+    also: Sequence[Pattern] = (),
 ) -> list[Experiment]:
-    """Build every part of a hypothesis, or those of some that it has. Raises ScrubError as above."""
+    """Build every part of a hypothesis, or those of some that it has; `also` are patterns that tell heads apart too.
+
+    Raises ScrubError as above.
+    """
     try:
         baseline = study.baseline_rules
-        found = hypothesis.cut(model, roles, also=[rule.pattern for rule in baseline])
+        found = hypothesis.cut(model, roles, also=[*(rule.pattern for rule in baseline), *also])
         return [
             build(Name(hypothesis.name, part), found, hypothesis.part(part), hypothesis, baseline)
             for part in hypothesis.parts

@@ -202,6 +202,17 @@ class Hypothesis:
         combinations = (dict(zip(axes, choice, strict=True)) for choice in product(*axes.values()))
         return [self.with_parameters(**chosen) for chosen in combinations] if axes else [self]
 
+    @property
+    def words(self) -> list[Pattern]:
+        """The patterns that tell heads apart: those of rules and splits, and of heads that are split off."""
+        rules = [rule.pattern for rules in self.parts.values() for rule in rules]
+        off: list[Pattern] = []
+        for split in self.splits:
+            layers = dict.fromkeys(re.split(r"[.[]", last)[0] for last in split.pattern.alternatives[-1])
+            names = split.names if split.kind == "heads" else ()
+            off += [split.pattern, *(Pattern(f"**/{layer}.{name}") for layer in layers for name in names)]
+        return [*rules, *off]
+
     def cut(self, model: Node, roles: Roles, also: Iterable[Pattern] = ()) -> Cut:
         """Cut the model as finely as the rules tell heads apart, and split it along the hypothesis' paths.
 

@@ -100,7 +100,7 @@ class Size:
         self._after = [rule for at, rule in others if at > first]
         # nothing else would show that the rules path by path say what the original ones did
         told = self.told(self.feeds, hypothesis.name)
-        words = [rule.pattern for each in (hypothesis, told) for rules in each.parts.values() for rule in rules]
+        words = [*hypothesis.words, *told.words]
         if told.scrub(model, roles, part, words) is not hypothesis.scrub(model, roles, part, words):
             raise ScrubError(
                 f"the rules of {hypothesis.name}/{part} can't be told path by path: random hypotheses of its "

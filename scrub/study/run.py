@@ -18,7 +18,7 @@ from scrub.paths.sources import X, Y
 from scrub.plan.plan import Plan, compile_plan
 from scrub.study.draws import Feature, Pairing, pair_up
 from scrub.study.evaluate import Evaluator, Receipt
-from scrub.study.experiments import Experiments, Name
+from scrub.study.experiments import Experiments, Name, graphs_alike
 from scrub.study.fitting import features_of, fitting
 from scrub.study.gates import Gates
 from scrub.study.hypothesis import ALL, Hypothesis
@@ -59,8 +59,13 @@ class Trial:
 
     @property
     def graphs(self) -> dict[str, Node]:
-        """The graph of every experiment by its name, as :func:`scrub.compare` takes them."""
-        return {experiment.name: experiment.graph for experiment in self.experiments}
+        """The graph of every hypothesis' part by its name, heads told apart alike, as :func:`scrub.compare` takes them.
+
+        What runs is in `experiments`.
+        """
+        parts = {each.part for each in self.experiments if each.hypothesis}
+        made = graphs_alike(self.study, self.hypotheses, self.model.graph, self.model.roles, sorted(parts))
+        return {name: graph for name, graph in made.items() if name in self.experiments.names}
 
     @property
     def features(self) -> dict[str, Feature]:

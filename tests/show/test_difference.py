@@ -13,11 +13,13 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from small import ROLES, paths, rules, small, small_gpt2, split_roles
 
+from scrub import Hypothesis, Study
 from scrub.graph.node import Node, walk
 from scrub.paths.difference import Line, difference, lines, plain
 from scrub.paths.splits import Split
 from scrub.paths.tree import fold_tree
 from scrub.show.text import coloured_difference
+from scrub.study.experiments import experiments, graphs_alike
 from scrub.text.errors import ScrubError
 
 ALL = 10**9  # lines: nothing is left out
@@ -117,6 +119,20 @@ def test_the_same_graph_has_no_difference() -> None:
     parts = rules(drawn.split("shortformer", 'a1.ind/k/a0.prev by mask "previous"'), "a1.ind/k/** -> y")
     assert whole is not parts
     assert lines(difference(whole, parts)) == []
+
+
+@pytest.mark.parametrize("more", ["q  a1.ind/q/a0.{3,4}/** -> y", "q  a1.ind/q/a0.prev/** -> y", "q  a1/q/a*.2 -> y"])
+@pytest.mark.parametrize("splits", ["", "splits  a1.ind/k/a0.{rest,self} by heads 4"])
+def test_heads_that_only_one_hypothesis_names_are_no_difference(more: str, splits: str) -> None:
+    study = Study("a1*/** -> y", name="hand")
+    rules = "k  a1.ind/k/a0.1/v/** -> y\n   a1.ind/k/a0.self/q/** -> y"
+    both = [Hypothesis(rules, name="one"), Hypothesis("\n".join([splits, rules, more]), name="two")]
+    own = experiments(study, both, small().graph, ROLES)
+    apart = {each.name: each.graph for each in own}
+    assert difference(apart["one/k"], apart["two/k"]).children  # only by how their layers are cut
+    alike = graphs_alike(study, both, small().graph, ROLES)
+    assert not difference(alike["one/k"], alike["two/k"]).children
+    assert difference(alike["one/all"], alike["two/all"]).children
 
 
 def test_a_split_reads_like_a_unified_diff() -> None:

@@ -235,7 +235,7 @@ class Content:
 
     def _picture(self, row: Row) -> tuple[Picture | None, str]:
         """Picture a part and draw it, or give its paths as text where the graph isn't there any more."""
-        if row.name not in self._trial.graphs:
+        if row.name not in self._trial.experiments.names:
             return None, self._stored.described(row.hypothesis).paths.get(row.part, "")
         picture = self._trial.show(row.hypothesis, row.part)
         return picture, picture.svg()

@@ -18,7 +18,7 @@ from scrub.store.results.read import StudyResults, known
 from scrub.store.results.schema import Setting
 from scrub.store.sweeps.grid import Grid
 from scrub.store.sweeps.sweep import sweep
-from scrub.study.experiments import experiments
+from scrub.study.experiments import graphs_alike
 from scrub.study.study import load_study, paths_of
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
@@ -187,5 +187,4 @@ def _lowered(grid: Grid) -> tuple[list[str], dict[str, Node]]:
         raise ScrubError(f"these hypotheses belong to {named}: numbers of two studies don't compare, so name one's")
     ((study, hypotheses),) = groups
     graph, roles = load_graph(jobs[0].model)
-    lowered = experiments(study, hypotheses, graph, roles, grid.parts)
-    return [each.name for each in hypotheses], {each.name: each.graph for each in lowered}
+    return [each.name for each in hypotheses], graphs_alike(study, hypotheses, graph, roles, grid.parts)

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 from browsing import parsed, referred, rendered, tables, text_of
-from reported import QUIET, hypotheses, invented
+from reported import QUIET, RULES, hypotheses, invented
 
 from scrub import ScrubError, prepare
 from scrub.show.reports.report import Report, command, make_report
@@ -185,7 +185,8 @@ def test_where_it_cannot_be_written(report: Report, tmp_path: Path) -> None:
 
 
 def test_thirty_hypotheses_on_long_sequences_stay_readable_and_small() -> None:
-    trial = prepare(hypotheses([f"refined_{number}" for number in range(30)]), settings=QUIET)
+    rules = RULES.replace("a1.ind", "a1.2").replace("a0.prev", "a0.1")
+    trial = prepare(hypotheses([f"refined_{number}" for number in range(30)], rules=rules), settings=QUIET)
     stored = invented(trial)
     times = math.ceil(1024 / trial.examples.context)  # as in GPT-2, every position scored
     tokens = np.concatenate([stored.examples.tokens[:, :1], np.tile(stored.examples.tokens[:, 1:], times)], 1)
@@ -209,7 +210,7 @@ def test_thirty_hypotheses_on_long_sequences_stay_readable_and_small() -> None:
 
 def test_a_hypothesis_that_is_only_stored_has_its_paths_as_text(study: Studied) -> None:
     stored, trial = study
-    kept = trial.experiments.only([each for each in trial.graphs if not each.startswith("refined_1/")])
+    kept = trial.experiments.only([each for each in trial.experiments.names if not each.startswith("refined_1/")])
     without = replace(trial, experiments=kept)
     report = make_report(stored, without)
     paths = stored.hypotheses["refined_1"].paths["all"]
