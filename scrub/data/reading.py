@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from scrub.data.rows import Row, Rows
-from scrub.data.windows import Cutter, Ids, Sequences
+from scrub.data.windows import Account, Cutter, Ids, Sequences, counted
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 
@@ -36,23 +36,18 @@ class Reading:
     bos: bool | None = None
     notes: list[str] = field(default_factory=list)
 
-    def fitting(self, rows: Sequence[Ids], called: str) -> Reading:
+    def fitting(self, rows: Sequence[Ids]) -> Reading:
         """Adapt to rows of ids that were packed to one length: none is shifted, and loses its last token, for a begin
         token that isn't there, and none is joined with others for the one token that it lacks.
-
-        `called` is the begin token's name.
         """
         rows = [ids for ids in rows if len(ids)]
         if not rows:
             return self
         found, bare = self, [ids for ids in rows if ids[0] != self.begin]
-        if self.begin is not None and len(bare) * 2 > len(rows):
-            if self.bos is None and _packed(map(len, bare), self.context + 1):
-                note = f"its rows have {self.context + 1} tokens each: they are taken as they are, with no begin token"
-                found = replace(self, begin=None, notes=[*self.notes, f"{note} (--bos yes puts it there)"])
-            else:
-                note = f"its rows of ids don't begin with {called}: it is put in front"
-                found = replace(self, notes=[*self.notes, f"{note} (--bos no leaves them as they are)"])
+        most = self.begin is not None and len(bare) * 2 > len(rows)
+        if most and self.bos is None and _packed(map(len, bare), self.context + 1):
+            note = f"its rows have {self.context + 1} tokens each: they are taken as they are, with no begin token"
+            found = replace(self, begin=None, notes=[*self.notes, f"{note} (--bos yes puts it there)"])
         lengths = [len(ids) + (found.begin is not None and ids[0] != found.begin) for ids in rows]
         if self.context > 1 and _packed(lengths, self.context):
             note = f"its rows have {self.context} tokens each, of which the last is only predicted"
@@ -75,18 +70,21 @@ def read_windows(
     """
     joint, between = _joint(how.end, tokenizer)
     cutter: Cutter | None = None
+    usual, begun = how.begin, [0, 0]  # rows of ids that don't begin with the begin token, and that do
     seen = document = 0
     last: int | None = None
     stream = iter(source.numbered)
     while batch := list(islice(stream, ROWS_AT_ONCE)):
         encoded = _as_ids([row for _, row in batch], spec, tokenizer)
+        text = isinstance(batch[0][1], str)
         if cutter is None:
-            text = isinstance(batch[0][1], str)
-            how = how if text else how.fitting(encoded, token_name(how.begin, tokenizer))
-            cutter = Cutter(how.context, how.begin, joint if text or how.end is not None else ())
+            how = how if text else how.fitting(encoded)
+            joint = joint if text or how.end is not None else ()
+            cutter = Cutter(how.context, how.begin, joint)
         for (number, _), ids in zip(batch, encoded, strict=True):
             check_vocabulary(ids, spec, vocab_size)
             if not source.running:
+                begun[bool(ids[0] == usual)] += not text
                 cutter.add(number, ids)
                 continue
             document += last not in {None, number}
@@ -96,23 +94,40 @@ def read_windows(
                 cutter.add(document, part)
         seen += len(batch)
         if count is not None and len(cutter.windows) >= POOL_FACTOR * count:
-            how.notes.append(f"the sequences are drawn from the first {seen:,} rows, where reading stopped")
+            if next(stream, None) is not None:
+                how.notes.append(f"the sequences are drawn from the first {seen:,} rows, where reading stopped")
             break
         if not cutter.windows and seen >= MAX_ROWS_SEARCHED:
             break
     cutter = cutter or Cutter(how.context, how.begin)
     found = cutter.finish()
-    account = found.account
     if not len(found):
-        raise ScrubError(
-            f"the documents of {one_line(spec)!r} are shorter than the context, also together: {account.documents} "
-            f"have {account.tokens} tokens, but a sequence of {how.context} positions needs {cutter.size}: give more, "
-            "or a --context"
-        )
-    if source.running and account.documents == 1:  # a single text: what lies far apart in it counts as several
+        raise _too_short(spec, how, cutter.size, found.account, joined=len(joint) > 0)
+    if source.running and found.account.documents == 1:  # a single text: what lies far apart in it counts as several
         found = replace(found, documents=np.arange(len(found)) // BLOCK_WINDOWS)
     found = found.distinct()
-    return found, replace(how, notes=[*how.notes, *found.account.notes(how.context, between)])
+    said = [found.account.used(len(found), count), *_begun_note(how, usual, begun, token_name(usual, tokenizer))]
+    return found, replace(how, notes=[*said, *how.notes, *found.account.notes(cutter.size, between)])
+
+
+def _begun_note(how: Reading, usual: int | None, rows: Sequence[int], called: str) -> list[str]:
+    """Say which rows of ids got the begin token, or begin with it where the others don't get it."""
+    bare, begun = rows
+    if usual is None or not bare:
+        return []
+    if how.begin is not None:
+        which = f"{bare:,} of its {bare + begun:,} rows don't begin with {called}: it is put in front of these"
+        return [f"{which} (--bos no leaves them as they are)"]
+    return [f"{counted(begun, 'row')} of {bare + begun:,} begin with {called} themselves"] if begun else []
+
+
+def _too_short(spec: object, how: Reading, size: int, account: Account, joined: bool) -> ScrubError:
+    together = "also together" if joined else "and, without an end token to put between, they aren't joined"
+    return ScrubError(
+        f"the documents of {one_line(spec)!r} are shorter than the context, {together}: "
+        f"{counted(account.documents, 'document')} of {counted(account.tokens, 'token')}, but a sequence of "
+        f"{how.context} positions needs {size}: give more, or a --context"
+    )
 
 
 def token_name(token: int | None, tokenizer: Tokenizer | None) -> str:

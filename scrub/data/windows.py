@@ -29,27 +29,41 @@ class Account:
     unused: int = 0  # documents of which no token is used
     unused_tokens: int = 0  # of all documents
     repeated: int = 0  # sequences that are there already
+    cut: int = 0  # documents, each longer than a sequence
+
+    def used(self, sequences: int, wanted: int | None) -> str:
+        """Say how much there was, how many sequences that gave, and how many of them are wanted."""
+        cut = f", {self.cut:,} of them longer than a sequence and cut" if self.cut else ""
+        some = "" if wanted is None or wanted >= sequences else f", of which {wanted:,} are used"
+        return (
+            f"{counted(self.documents, 'document')} of {counted(self.tokens, 'token')}{cut}, gave "
+            f"{counted(sequences, 'sequence')}{some}"
+        )
 
     def notes(self, length: int, between: str) -> list[str]:
-        """Say what was joined and left out, if anything was; `between` is what stands between joined documents."""
-        found, everyone = [], _counted(self.documents, "document")
-        if self.joined:
+        """Say what was joined and left out, if anything was; `between` is what stands between joined documents.
+
+        `length` is how many tokens of its own a document needs, so as not to be joined with others.
+        """
+        found, everyone = [], counted(self.documents, "document")
+        if self.joints:
             found.append(
                 f"{self.joined:,} of {everyone} hold fewer than {length} tokens: joined to "
-                f"{_counted(self.joints, 'sequence')}, with {between} between, where nothing is scored"
+                f"{counted(self.joints, 'sequence')}, with {between} between, where nothing is scored"
             )
         if self.unused_tokens:
-            short = f"{_counted(self.unused, 'document')} too short for one, and " if self.unused else ""
+            short = f"{counted(self.unused, 'document')} too short for one, and " if self.unused else ""
             found.append(
-                f"{self.unused_tokens:,} of {_counted(self.tokens, 'token')} of {everyone} are left out: "
+                f"{self.unused_tokens:,} of {counted(self.tokens, 'token')} of {everyone} are left out: "
                 f"{short}what is behind the last whole sequence"
             )
         if self.repeated:
-            found.append(f"left out: {_counted(self.repeated, 'sequence')} with the tokens of another")
+            found.append(f"left out: {counted(self.repeated, 'sequence')} with the tokens of another")
         return found
 
 
-def _counted(count: int, what: str) -> str:
+def counted(count: int, what: str) -> str:
+    """Write a number of things: `counted(1, "row")` is "1 row"."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
@@ -107,10 +121,10 @@ class Cutter:
         self.windows: list[Ids] = []
         self.documents: list[int] = []
         self.within: list[NDArray[np.bool_]] = []
-        self._counts = dict.fromkeys(("documents", "tokens", "joined", "joints", "unused", "unused_tokens"), 0)
+        self._counts = dict.fromkeys(("documents", "tokens", "joined", "joints", "unused", "unused_tokens", "cut"), 0)
         self._current: int | None = None
         self._rest = np.zeros(0, dtype=np.int64)  # of the current document
-        self._begun = self._cut = False  # whether the current document has tokens, and sequences
+        self._begun = self._cut = self._several = False  # whether the current document has tokens, sequences, several
         self._tokens: list[int] = []  # of short documents, to be cut together
         self._joins: list[bool] = []  # which of these join
         self._owners: list[int] = []
@@ -132,6 +146,7 @@ class Cutter:
         count = len(whole) // self.size
         for window in whole[: count * self.size].reshape(count, self.size):
             self._keep(window, document, np.zeros(self.size, dtype=bool))
+        self._several |= count > 1 or (self._cut and count > 0)
         self._cut |= count > 0
         self._rest = whole[count * self.size :]
 
@@ -148,12 +163,13 @@ class Cutter:
     def _close(self) -> None:
         """End the current document."""
         if self._begun and self._current is not None:
+            self._counts["cut"] += self._cut and (self._several or len(self._rest) > 0)
             if self._cut or not self.joint:
                 self._counts["unused"] += not self._cut
                 self._counts["unused_tokens"] += len(self._rest)
             else:
                 self._join(self._current, self._rest)
-        self._rest, self._begun, self._cut = self._rest[:0], False, False
+        self._rest, self._begun, self._cut, self._several = self._rest[:0], False, False, False
 
     def _join(self, document: int, ids: Ids) -> None:
         """Add a short document to those that are cut together."""

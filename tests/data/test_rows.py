@@ -17,8 +17,9 @@ from wording import tells
 from scrub.data.columns import guess_column, unmasked
 from scrub.data.examples import Examples
 from scrub.data.load import load_examples
+from scrub.data.opening import BLOCK_CHARACTERS, held_out, pieces
 from scrub.data.reading import BLOCK_WINDOWS
-from scrub.data.rows import BLOCK_CHARACTERS, held_out, pieces, rows
+from scrub.data.rows import rows
 from scrub.text.errors import ScrubError
 from scrub.training.corpus import train_tokenizer
 
@@ -150,6 +151,39 @@ def test_a_mask_that_is_none_names_its_row(mask: Any, message: str, folder: Path
             load(jsonl([good, {**good, "attention_mask": mask}], folder / "bad"))
 
 
+def test_a_mask_belongs_to_its_column(folder: Path) -> None:
+    """By whichever name a column of ids goes, whether it is named, and whatever format the rows were saved in."""
+    row = {"input_ids": [1, 2, 0, 0], "attention_mask": [1, 1, 0, 0]}
+    for prefix in ("", "chosen_"):
+        table = [{f"{prefix}{name}": value for name, value in row.items()}] * 2
+        for column in (None, f"{prefix}input_ids"):
+            assert [ids.tolist() for ids in rows(jsonl(table, folder / "data"), column)] == [[1, 2]] * 2
+        from datasets import Dataset
+
+        made = Dataset.from_list(table)
+        made.set_format("numpy", columns=[f"{prefix}input_ids"])
+        made.save_to_disk(folder / f"{prefix}saved")
+        assert [ids.tolist() for ids in rows(folder / f"{prefix}saved")] == [[1, 2]] * 2
+    with pytest.raises(ScrubError, match="row 1 of"):
+        list(rows(jsonl([row, {**row, "attention_mask": None}], folder / "data")))
+
+
+def test_what_a_folder_holds_besides_is_said(folder: Path) -> None:
+    (folder / "mixed").mkdir()
+    (folder / "mixed" / "a.csv").write_text("text\nNA\nnull\n")
+    (folder / "mixed" / "b[1].csv").write_text("text\nNone\n")
+    (folder / "mixed" / "LICENSE.txt").write_text("do what you like")
+    found = rows(folder / "mixed")
+    assert list(found) == ["NA", "null", "None"]
+    assert tells("\n".join(found.notes), "files aren't read: LICENSE.txt")
+    (folder / "mixed" / "more").mkdir()
+    (folder / "mixed" / "more" / "train.csv").write_text("text\nn/a\n")
+    found = rows(folder / "mixed")
+    assert list(found) == ["n/a"]  # the name of a split counts more than where a file is
+    assert tells("\n".join(found.notes), "files aren't read: LICENSE.txt, a.csv, b[1].csv")
+    assert list(rows(folder / "mixed" / "b[1].csv")) == ["None"]
+
+
 WORDS = ["word"] * 9
 LABELS = [3, 1, 4, 1, 5, 9, 2, 6]
 
@@ -165,14 +199,19 @@ LABELS = [3, 1, 4, 1, 5, 9, 2, 6]
         ({"labels": LABELS}, None),
         ({"token_type_ids": LABELS}, None),
         ({"attention_mask": LABELS}, None),
-        ({"sentence": "a text", "verbs": LABELS}, None),
+        ({"sentence": "a text", "verbs": LABELS}, "sentence"),
         ({"premise": "a", "hypothesis": "b"}, None),
         ({"input_ids": LABELS, "labels": LABELS, "text": "a text"}, "input_ids"),
         ({"text": "a text", "labels": LABELS, "title": "x"}, "text"),
         ({"tokens": LABELS}, "tokens"),
         ({"tokens": LABELS, "text": "a text"}, "tokens"),
         ({"tokens": WORDS, "text": "a text"}, "text"),
-        ({"x": LABELS, "number": 3}, "x"),
+        ({"x": LABELS, "number": 3}, None),
+        ({"pixels": LABELS, "title": "x"}, "title"),
+        ({"source": "a", "target": "b"}, None),
+        ({"x": LABELS}, "x"),
+        ({"chosen_input_ids": LABELS, "chosen_attention_mask": [1] * 8}, "chosen_input_ids"),
+        ({"chosen_input_ids": LABELS, "rejected_input_ids": LABELS}, None),
         ({"answer": "the only column there is"}, "answer"),
         ({"id": "8", "body": "a text"}, "body"),
         ({"chosen": [[1, 2], [3]]}, None),
@@ -189,8 +228,7 @@ def test_a_column_is_guessed_only_where_nobody_could_mean_another(row: dict[str,
             assert all(name in str(caught.value) for name in row)
         else:
             assert guess_column(table, "x.jsonl", notes := []) == column
-            usual = {"text", "tokens", "input_ids"}
-            assert len(notes) == (len(row) > 1 and column not in usual), "a guess is said"
+            assert len(notes) == (len(row) > 1 and "chosen_attention_mask" not in row), "a choice is said"
 
 
 @pytest.mark.parametrize("empty", [None, "", []])
@@ -202,7 +240,7 @@ def test_rows_that_hold_nothing_are_passed_over_wherever_they_stand(empty: Any, 
     for name in (None, column):
         found = rows(jsonl(table, folder / "data"), name)
         assert [number for number, _ in found.numbered] == [each for each in range(3) if each != at]
-        assert tells("\n".join(found.notes), f"1 rows have nothing in '{column}': passed over")
+        assert tells("\n".join(found.notes), f"1 row has nothing in '{column}': passed over")
 
 
 @pytest.mark.parametrize(
@@ -327,5 +365,28 @@ def test_packed_rows_are_neither_shifted_nor_cut(
     shifted = [[each if each == 0 else each + 10 * at for each in tokens] for at in range(9)]
     assert sorted(found.tokens.tolist()) == shifted
     assert said in "\n".join(found.notes)
-    assert bool(said) == bool(found.notes)
+    assert bool(said) == (len(found.notes) > 1)
     assert ("without" in found.begin) == (options.get("bos_token_id", 0) is None or said == "no begin token")
+
+
+def test_rows_that_get_a_begin_token_are_counted_to_the_last(folder: Path) -> None:
+    begun, bare = [{"input_ids": [0, *range(1, 8)]}], [{"input_ids": [*range(11, 19)]}]
+    found = load(jsonl(begun * 300 + bare * 70, folder / "mixed"))
+    assert sorted({*map(tuple, found.tokens.tolist())}) == [(0, *range(1, 8)), (0, *range(11, 18))]
+    assert tells("\n".join(found.notes), "70 of its 370 rows don't begin with the token 0: --bos")
+    found = load(jsonl(bare * 300 + begun * 70, folder / "mixed"))
+    assert sorted({*map(tuple, found.tokens.tolist())}) == [(0, *range(1, 8)), (*range(11, 19),)]
+    assert tells("\n".join(found.notes), "70 rows of 370 begin with the token 0")
+
+
+def test_what_became_of_all_rows_is_said(folder: Path) -> None:
+    lengths = [30, 8, 9, 4, 3, 0]
+    table = [{"input_ids": [1 + at + 20 * number for at in range(length)]} for number, length in enumerate(lengths)]
+    found = load(jsonl(table, folder / "several"), bos_token_id=None, end=255, count=3)
+    said = "\n".join(found.notes)
+    assert tells(said, "1 row with nothing in the column 'input_ids'")
+    assert tells(said, "5 documents of 54 tokens, 2 cut, gave 6 sequences, of which 3 are used")
+    assert tells(said, "2 of 5 documents hold fewer than 8 tokens: joined to 1 sequence")
+    assert "reading stopped" not in said  # all was read
+    with pytest.raises(ScrubError, match=r"aren't joined: 2 documents of 7 tokens, .* needs 8"):
+        load(jsonl(table[3:5], folder / "short"), bos_token_id=None)
