@@ -107,7 +107,9 @@ def _asked(
     study, hypotheses = given_study(paths, parameters, model, split_parts(parts))
 
     from scrub.models.model import load_model
-    from scrub.study.experiments import experiments
+    from scrub.study.fitting import fitting
 
     loaded = load_model(model or study.model)
-    return loaded, study, experiments(study, hypotheses, loaded.graph, loaded.roles, split_parts(parts))
+    _, found, notes = fitting(study, hypotheses, loaded, split_parts(parts))
+    warn(notes, "note")
+    return loaded, study, found

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 from tokenizers import Tokenizer
 
 from scrub.data.examples import Examples, Origin, Scored
@@ -127,7 +128,7 @@ def load_examples(
         if bos is not None:
             raise ScrubError(f"the data {one_line(spec)!r} are fixed rows, with their begin token: leave --bos out")
         found, scored = _fixed(where, spec, n_ctx, context, vocab_size)
-        length, begin = found.within.shape[1], ""
+        length, begin = found.within.shape[1], begins(_alike(found.tokens[:, 0]), tokenizer)
         notes += found.account.notes(length, "")
         mask = None if scored is None else scored[:count]
     else:
@@ -152,6 +153,11 @@ def load_examples(
         notes=tuple(f"{one_line(spec)}: {note}" for note in notes),
     )
     return examples.scored_at(examples.scored)
+
+
+def _alike(first: Int[np.ndarray, " sequence"]) -> int | None:
+    """Find the token that all sequences begin with."""
+    return int(first[0]) if len(first) and (first == first[0]).all() else None
 
 
 def place(spec: str | Path) -> tuple[Path | None, Source | None]:

@@ -26,6 +26,7 @@ COMPRESSED = {".gz", ".bz2", ".xz", ".zst"}
 # a study looks at text that the model wasn't trained on
 PREFERRED_SPLITS = ("validation", "valid", "val", "dev", "eval", "evaluation", "test", "holdout", "heldout")
 TEXT = "text"
+_BESIDE = {"whitelist.json", "dataset_infos.json"}  # files about data, which are none
 _READING: dict[str, dict[str, Any]] = {  # what loaders would take for missing are texts, and a byte order mark is none
     "csv": {"keep_default_na": False, "na_values": [""], "encoding": "utf-8-sig"},
     "json": {"encoding": "utf-8-sig"},
@@ -84,7 +85,7 @@ def open_local(path: Path, split: str | None, notes: list[str]) -> Table | list[
         return [str(path)] if kind == TEXT else _streamed(kind, path)
     if (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file():
         return _saved(path, split, notes)
-    there = {str(file): builder_of(file) for file in sorted(path.rglob("*")) if file.is_file()}
+    there = {str(f): builder_of(f) for f in sorted(path.rglob("*")) if f.is_file() and f.name not in _BESIDE}
     if not any(there.values()):
         raise ScrubError(f"{where} holds no data: expected files that end in {known}")
     return _folder(path, split, notes, [file for file, kind in there.items() if kind])

@@ -106,7 +106,7 @@ def read_windows(
     if source.running and found.account.documents == 1:  # a single text: what lies far apart in it counts as several
         found = replace(found, documents=np.arange(len(found)) // BLOCK_WINDOWS)
     found = found.distinct()
-    said = [found.account.used(len(found), count), *_begun_note(how, usual, begun, token_name(usual, tokenizer))]
+    said = [*found.account.used(len(found), count), *_begun_note(how, usual, begun, token_name(usual, tokenizer))]
     return found, replace(how, notes=[*said, *how.notes, *found.account.notes(cutter.size, between)])
 
 

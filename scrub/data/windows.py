@@ -31,14 +31,17 @@ class Account:
     repeated: int = 0  # sequences that are there already
     cut: int = 0  # documents, each longer than a sequence
 
-    def used(self, sequences: int, wanted: int | None) -> str:
-        """Say how much there was, how many sequences that gave, and how many of them are wanted."""
+    def used(self, sequences: int, wanted: int | None) -> list[str]:
+        """Say how much there was, how many sequences that gave, and how many of them are wanted.
+
+        Nothing, where each document is one sequence, and no token more.
+        """
+        if not (self.cut or self.joined or self.unused_tokens):
+            return []
         cut = f", {self.cut:,} of them longer than a sequence and cut" if self.cut else ""
         some = "" if wanted is None or wanted >= sequences else f", of which {wanted:,} are used"
-        return (
-            f"{counted(self.documents, 'document')} of {counted(self.tokens, 'token')}{cut}, gave "
-            f"{counted(sequences, 'sequence')}{some}"
-        )
+        everything = f"{counted(self.documents, 'document')} of {counted(self.tokens, 'token')}{cut}"
+        return [f"{everything}, gave {counted(sequences, 'sequence')}{some}"]
 
     def notes(self, length: int, between: str) -> list[str]:
         """Say what was joined and left out, if anything was; `between` is what stands between joined documents.

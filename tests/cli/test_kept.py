@@ -54,6 +54,8 @@ def test_what_a_model_lacks_leaves_one_hypothesis_out_until_it_is_measured(
     assert left[0].removeprefix("note: ") in found["notes"]
     assert [row["hypothesis"] for row in found["rows"]] == ["naive", *(f"refined_{n}" for n in range(1, 5))]
     assert "refined_5" in scrub("check", SHIPPED, ON, "--model", other).err
+    shown = scrub("show", SHIPPED, "--parts k", "--model", other)
+    assert (shown.status, "refined_4: k" in shown.out, "refined_5 is left out" in shown.err) == (0, True, True)
 
     said = scrub("typicality", other, MEASURE)
     assert (said.status, str(other / "features.json") in said.out) == (0, True), said.err
