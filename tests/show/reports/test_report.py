@@ -184,9 +184,9 @@ def test_where_it_cannot_be_written(report: Report, tmp_path: Path) -> None:
         report.save("")
 
 
-def test_thirty_hypotheses_on_long_sequences_stay_readable_and_small() -> None:
+def test_a_dozen_hypotheses_on_long_sequences_stay_readable_and_small() -> None:
     rules = RULES.replace("a1.ind", "a1.2").replace("a0.prev", "a0.1")
-    trial = prepare(hypotheses([f"refined_{number}" for number in range(30)], rules=rules), settings=QUIET)
+    trial = prepare(hypotheses([f"refined_{number}" for number in range(13)], rules=rules), settings=QUIET)
     stored = invented(trial)
     times = math.ceil(1024 / trial.examples.context)  # as in GPT-2, every position scored
     tokens = np.concatenate([stored.examples.tokens[:, :1], np.tile(stored.examples.tokens[:, 1:], times)], 1)
@@ -200,11 +200,11 @@ def test_thirty_hypotheses_on_long_sequences_stay_readable_and_small() -> None:
     without = replace(trial, model=replace(trial.model, config=config))
     report = make_report(replace(stored, examples=examples, token_losses=losses), without)
     root = parsed(report.html)
-    assert len(report.html.encode()) < 8_000_000
+    assert len(report.html.encode()) < 4_000_000, len(report.html.encode())
     assert f"{len(tokens[0]) - 301} more tokens" in report.html
     assert "no roles yet" in text_of(root)
     links = [each.attrib["href"] for nav in root.iter("nav") for each in nav.iter("a")]
-    assert [each for each in links if re.fullmatch(r"#h\d+", each)] == [f"#h{number}" for number in range(1, 31)]
+    assert [each for each in links if re.fullmatch(r"#h\d+", each)] == [f"#h{number}" for number in range(1, 14)]
     assert not [e for e in root.iter("details") if "open" in e.attrib and "Token by token" in text_of(e)]
 
 

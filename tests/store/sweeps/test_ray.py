@@ -153,8 +153,12 @@ def test_there_is_a_worker_for_each_cpu_of_the_cluster(workers: Workers) -> None
 
 
 def test_float64_has_the_same_bits_as_here(workers: Workers) -> None:
-    with local_workers(1, "cpu") as here:
-        assert result(workers, numbers, 5) == result(here, numbers, 5)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in a worker
+    try:
+        assert result(workers, numbers, 5) == numbers(5)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_what_a_task_sets_the_next_one_does_not_see(workers: Workers) -> None:
@@ -221,43 +225,6 @@ def unseen(workers: Workers, sweeping: Path, monkeypatch: pytest.MonkeyPatch) ->
     return sweeping
 
 
-GRID: dict[str, Any] = {"sequences": 37, "draws": 2, "dtype": "float64", "progress": False}
-HELPED = """
-from letters import letter
-from scrub import Hypothesis
-
-hypothesis = Hypothesis("v  a1.ind/v/**  -> like letter", features={"letter": letter})
-"""
-
-
-def test_a_sweep_on_nodes_that_see_no_file_has_the_bits_of_one_here(
-    unseen: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The user's own model, one in memory, data and hypotheses, of which one has a feature of another module of theirs.
-
-    What can't be read here is a failure, as it is where workers read it themselves.
-    """
-    make_study(unseen, "two", keep=KEEP, like=LIKE, helped=HELPED)
-    file = make_study(unseen, "bad", keep=KEEP) / "study.py"
-    file.write_text(file.read_text().replace('data="words"', 'data="lost"'))
-    (unseen / "letters.py").write_text("def letter(tokens, tokenizer):\n    return tokens[:, 3] % 3\n")
-    monkeypatch.syspath_prepend(unseen)
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    monkeypatch.setitem(sys.modules, "letters", import_module("letters"))
-    (unseen / "letters.py").unlink()
-    model = replace(load_model("tiny", torch.float64), name="mine", folder=None)
-    grid = {"studies": ["one", "bad", "two"], "models": ["tiny", model], **GRID}
-    swept = sweep(results="far", ray="auto", **grid)
-    monkeypatch.setattr(engine, "_workers", lambda *_: local_workers(1, "cpu"))
-    plain = sweep(results="here", **grid)
-    for each in (swept, plain):
-        failures = {(failure.study, failure.hypothesis, failure.model, failure.stage) for failure in each.failures}
-        assert failures == {("bad", "", "tiny", "lower"), ("bad", "", "mine", "lower")}
-        assert all("there is no data 'lost'" in failure.reason for failure in each.failures)
-    same_bits(unseen / "far", unseen / "here")
-    assert set(rows(unseen / "far")["model"]) == {"tiny", "mine"}
-
-
 def test_a_cluster_without_gpus_is_refused(workers: Workers) -> None:  # noqa: ARG001 - connected
     with pytest.raises(ScrubError, match="has no GPU"):
         ray_workers("auto", "cuda")
@@ -314,9 +281,33 @@ def test_a_full_node_has_no_worker_and_the_others_go_on(
             futures[0].result(SECONDS)
 
 
-def test_a_lost_node_costs_its_tasks_and_the_sweep_goes_on(  # the last one: the cluster has one node after it
+GRID: dict[str, Any] = {"sequences": 37, "draws": 4, "dtype": "float64", "progress": False}
+HELPED = """
+from letters import letter
+from scrub import Hypothesis
+
+hypothesis = Hypothesis("v  a1.ind/v/**  -> like letter", features={"letter": letter})
+"""
+
+
+def test_a_sweep_on_nodes_that_see_no_file_and_of_which_one_is_lost_has_the_bits_of_one_here(
     cluster: tuple[str, subprocess.Popen[bytes]], unseen: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The user's own model, one in memory, data and hypotheses, of which one has a feature of another module of theirs.
+
+    What can't be read here is a failure, as it is where workers read it themselves. A lost node costs its tasks alone.
+    It is the last test: the cluster has one node after it.
+    """
+    make_study(unseen, "two", keep=KEEP, like=LIKE, helped=HELPED)
+    file = make_study(unseen, "bad", keep=KEEP) / "study.py"
+    file.write_text(file.read_text().replace('data="words"', 'data="lost"'))
+    (unseen / "letters.py").write_text("def letter(tokens, tokenizer):\n    return tokens[:, 3] % 3\n")
+    monkeypatch.syspath_prepend(unseen)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setitem(sys.modules, "letters", import_module("letters"))
+    (unseen / "letters.py").unlink()
+    model = replace(load_model("tiny", torch.float64), name="mine", folder=None)
+    grid = {"studies": ["one", "bad", "two"], "models": ["tiny", model], **GRID}
     plain = Results.add_losses
 
     def add_losses(self: Results, *arguments: Any) -> None:
@@ -327,11 +318,15 @@ def test_a_lost_node_costs_its_tasks_and_the_sweep_goes_on(  # the last one: the
     with monkeypatch.context() as patched:
         patched.setattr(Results, "add_losses", add_losses)
         patched.setattr(engine._Sweep, "_died", lambda *_: pytest.fail("no task is to blame for it"))
-        swept = sweep("one", results="far", ray="auto", **{**GRID, "draws": 8})
-    assert not swept.failures
-    assert swept.computed == 16
-    (note,) = swept.notes
+        swept = sweep(results="far", ray="auto", **grid)
+    (note,) = (each for each in swept.notes if "the node" in each)
     assert re.fullmatch(r"the node \w+ \(.*\) of the Ray cluster .* went away: the sweep went on without it", note)
     monkeypatch.setattr(engine, "_workers", lambda *_: local_workers(1, "cpu"))
-    sweep("one", results="here", **{**GRID, "draws": 8})
+    here = sweep(results="here", **grid)
+    assert swept.computed == here.computed
+    for each in (swept, here):
+        failures = {(failure.study, failure.hypothesis, failure.model, failure.stage) for failure in each.failures}
+        assert failures == {("bad", "", "tiny", "lower"), ("bad", "", "mine", "lower")}
+        assert all("there is no data 'lost'" in failure.reason for failure in each.failures)
     same_bits(unseen / "far", unseen / "here")
+    assert set(rows(unseen / "far")["model"]) == {"tiny", "mine"}
