@@ -34,7 +34,7 @@ def fetch(
 def _meant(name: str) -> tuple[list[str], list[str]]:
     """Tell the models and the data that a name means: one, or one of each."""
     from scrub.models.find import is_hub_id, known, locate
-    from scrub.models.hub import holds_model, on_hub
+    from scrub.models.place import holds_model, on_hub
 
     models, data = known("models"), known("data")
     if name.startswith(("models/", "data/")):

@@ -156,7 +156,7 @@ def _check_outputs(json: Path | None, pictures: Path | None, formats: str) -> tu
 
 def _check_roles(loaded: Model, model: str, write: bool, module: Path | None) -> None:
     """Raise ScrubError if the roles couldn't be written, or if a hypothesis would name heads of roles that aren't."""
-    from scrub.models.hub import own_config
+    from scrub.models.place import own_config
 
     if write:
         path, _ = own_config(model)

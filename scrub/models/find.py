@@ -16,7 +16,9 @@ Kind = Literal["models", "data", "hypotheses"]
 _ONE: dict[Kind, str] = {"models": "model", "data": "data", "hypotheses": "hypothesis"}
 _PACKAGE = Path(__file__).parents[1]  # scrub/, in which models/ is this folder
 _MOST_NAMES = 12  # that an error lists
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
+HUB_NAME = re.compile(  # OWNER/NAME, a revision of it and, of data, a configuration
+    r"(?P<id>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>\w[\w.+-]*(/\w[\w.+-]*)*))?(:(?P<config>[\w.+-]+))?", re.ASCII
+)
 
 
 def find(kind: Kind, name: str | Path) -> Path:
@@ -49,14 +51,15 @@ def locate(kind: Kind, name: str | Path) -> Path | None:
 
 
 def is_hub_id(text: str) -> bool:
-    """Tell whether a text can be OWNER/NAME on the hub."""
-    return _HUB_ID.fullmatch(text) is not None
+    """Tell whether a text can be OWNER/NAME on the hub, perhaps with a revision: OWNER/NAME@REVISION."""
+    found = HUB_NAME.fullmatch(text)
+    return found is not None and not found["config"]
 
 
 def check_there(kind: Kind, name: str) -> None:
     """Raise ScrubError as :func:`find` does, for what can't be on the hub either (data: OWNER/NAME:CONFIG too)."""
-    repository = name.partition(":")[0] if kind == "data" else name
-    if kind == "hypotheses" or not is_hub_id(repository) or name.startswith(f"{kind}/"):
+    possible = HUB_NAME.fullmatch(name) if kind == "data" else is_hub_id(name)
+    if kind == "hypotheses" or not possible or name.startswith(f"{kind}/"):
         find(kind, name)
 
 

@@ -23,7 +23,7 @@ from scrub.models.checkpoints.checks import parameter_shapes
 from scrub.models.checkpoints.reading import parse
 from scrub.models.checkpoints.tokenizer import added_in_front, fitting_tokenizer, read_tokenizer, tokenizer_file
 from scrub.models.families import ModelConfig, architectures, family_of
-from scrub.models.hub import ModelPlace, find_model
+from scrub.models.place import ModelPlace, find_model
 from scrub.models.values import text_of, tokens_of, top, values
 from scrub.paths.hashes import hash_weights
 from scrub.paths.locate import below

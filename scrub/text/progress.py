@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+BYTES = "bytes"
 
 
 def bar_of(things: str, shown: bool = True) -> Progress:
-    """Make a bar that counts things, on stderr; nothing where nobody watches."""
+    """Make a bar that counts things, or bytes, on stderr; nothing where nobody watches."""
     what = TextColumn("{task.description}", markup=False)  # anybody's names
-    columns = (what, BarColumn(), MofNCompleteColumn(), TextColumn(things), TimeElapsedColumn(), TimeRemainingColumn())
+    counts = (
+        (DownloadColumn(), TransferSpeedColumn()) if things == BYTES else (MofNCompleteColumn(), TextColumn(things))
+    )
+    columns = (what, BarColumn(), *counts, TimeElapsedColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     seen = shown and (console.is_terminal or console.is_jupyter)
     return Progress(*columns, console=console, transient=True, disable=not seen)

@@ -16,9 +16,9 @@ from scrub.measure.heads.attention import attention_to_previous, measure_losses
 from scrub.measure.heads.score import HeadScore, head_name
 from scrub.measure.heads.scores import score_heads
 from scrub.models.checkpoints import write_config
-from scrub.models.hub import own_config
 from scrub.models.kept import KeptFeature, fingerprint, keep_feature
 from scrub.models.model import Model
+from scrub.models.place import own_config
 from scrub.study.statistics import Bootstrap
 from scrub.text.errors import ScrubError
 from scrub.text.files import make_folder

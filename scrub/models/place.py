@@ -8,29 +8,26 @@ of the layout of that file, is known to be one.
 
 from __future__ import annotations
 
-import errno
 import json
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from scrub.models.checkpoints import CONFIG, find_layout, wanted_files
 from scrub.models.checkpoints.reading import TENSORS, read_fields, tokenizer_wanted
 from scrub.models.checkpoints.tokenizer import begin_token, tokenizer_file
 from scrub.models.find import find, is_hub_id, known, locate, shipped
-from scrub.text.errors import ScrubError, led_to
-from scrub.text.files import first_sentence, one_line, shown
+from scrub.models.hub.bring import bring
+from scrub.models.hub.cache import Cache
+from scrub.models.hub.listing import Address, Kind
+from scrub.models.hub.request import GatedError, HubError, MissingError
+from scrub.text.errors import ScrubError
+from scrub.text.files import one_line, shown
 
 HUB, COPY = "hub", "copy_has"  # the fields of a pointer that aren't the model's
 LOCAL = "give --model the path of a local folder with its files"
-PATIENCE_SECONDS = 10  # until the hub has to have answered
 _LARGEST_POINTER_BYTES = 2**20
-
-Repository = Literal["model", "dataset"]
-Wanted = Callable[[list[str]], Sequence[str]]  # of the names of a repository's files, those to bring
 
 
 @dataclass(frozen=True)
@@ -41,6 +38,8 @@ class ModelPlace:
     folder: Path
     overrides: Mapping[str, object] = field(default_factory=dict)
     tokenizer: Path | None = None  # the folder of its tokenizer.json, where that is another
+    commit: str | None = None  # on the hub, where it is from there
+    notes: tuple[str, ...] = ()  # of what is unusual about having it from there
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def own_config(spec: str | Path) -> tuple[Path, dict[str, object]]:
     if there is no such model, or another one has that place.
     """
     if (hub_id := _hub_id(spec)) is not None:
-        pointer = _pointer_to(hub_id) or Pointer(Path("models", hub_id.rpartition("/")[2]), {HUB: hub_id})
+        pointer = _pointer_to(hub_id) or Pointer(Path("models", Address.parse(hub_id).name), {HUB: hub_id})
     else:
         place = find("models", spec)
         found = read_pointer(place) or _copied(place)
@@ -120,92 +119,40 @@ def holds_model(path: Path) -> bool:
     return bool({CONFIG, TENSORS} & _names_in(path)) or _copied(path) is not None
 
 
-def on_hub(hub_id: str) -> Repository:
+def on_hub(hub_id: str) -> Kind:
     """Tell whether a repository on the hub holds a model or a data set: a model, where that can't be known."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
+    model, data = (Address.parse(hub_id, kind) for kind in ("model", "dataset"))
     try:
-        HfApi().model_info(hub_id, timeout=PATIENCE_SECONDS)
-    except GatedRepoError:
+        model.listing()
+    except GatedError:
         return "model"
-    except RepositoryNotFoundError:
-        with suppress(Exception):
-            HfApi().dataset_info(hub_id, timeout=PATIENCE_SECONDS)
+    except MissingError:
+        with suppress(HubError):
+            data.listing()
             return "dataset"
-    except Exception:  # no network: what the cache has tells
-        return "dataset" if _cached(hub_id, "dataset") and not _cached(hub_id, "model") else "model"
+    except HubError:  # no network: what the cache has tells
+        kept = [Cache.of(each).commit(each.revision) for each in (model, data)]
+        return "dataset" if kept[1] and not kept[0] else "model"
     return "model"
-
-
-def bring(hub_id: str, wanted: Wanted, local: str, kind: Repository = "model") -> Path:
-    """Bring the wanted files of a repository on the hub into a local folder, which is given.
-
-    They are kept in the hub's cache, from where they are taken if there is no network, or under HF_HUB_OFFLINE.
-    `local` says how to do without the hub. Raises ScrubError if the repository isn't there or asks for a licence,
-    holds no wanted file, can't be reached, or can't be stored.
-    """
-    from huggingface_hub import HfApi, snapshot_download
-
-    try:
-        info = HfApi().repo_info(hub_id, repo_type=kind, timeout=PATIENCE_SECONDS)
-    except Exception as error:  # every kind of network failure has its own class
-        kept = _cached(hub_id, kind)
-        if kept is None or not wanted(files_in(kept)):
-            raise ScrubError(_why(hub_id, kind, error, local)) from error
-        return kept
-    names = list(wanted([each.rfilename for each in getattr(info, "siblings", None) or ()]))
-    if not names:
-        raise ScrubError(f"{hub_id} on the hub has no files that scrub can read: {local}")
-    try:
-        with _bars_for_people():
-            folder = Path(snapshot_download(hub_id, repo_type=kind, allow_patterns=names))
-    except Exception as error:
-        raise ScrubError(_why(hub_id, kind, error, local)) from error
-    if missing := [name for name in names if not (folder / name).is_file()]:
-        raise ScrubError(f"{one_line(missing[0])} of {hub_id} on the hub didn't come: try again, or {local}")
-    return folder
-
-
-def files_in(folder: Path) -> list[str]:
-    """List the files of a folder and of those in it, as the hub names them."""
-    return sorted(each.relative_to(folder).as_posix() for each in folder.rglob("*") if each.is_file())
 
 
 def _from_hub(name: str, hub_id: str, overrides: Mapping[str, object]) -> ModelPlace:
     """Bring a model on the hub here; its tokenizer may be in a repository of its own, which config.json can name."""
-    folder = bring(hub_id, wanted_files, LOCAL)
-    fields = _json_fields(folder / CONFIG)
-    named = None if tokenizer_file(folder) else fields.get("tokenizer_name")
+    copy = bring(Address.parse(hub_id), wanted_files, LOCAL)
+    fields = _json_fields(copy.folder / CONFIG)
+    named = None if tokenizer_file(copy.folder) else fields.get("tokenizer_name")
     where = overrides.get("tokenizer", named)  # null in a pointer: none
     if where is None:
-        return ModelPlace(name, folder, overrides)
+        return ModelPlace(name, copy.folder, overrides, None, copy.commit, copy.notes)
     if not isinstance(where, str) or not is_hub_id(where):
         raise ScrubError(
             f"{name} has the tokenizer {one_line(repr(where))[:100]}, which is no repository on the hub: "
             "say one as OWNER/NAME in a pointer (the field 'tokenizer' in models/NAME/config.json)"
         )
-    tokenizer = bring(where, _wanted_of_tokenizer, LOCAL)
-    if not {"bos_token_id"} & (overrides.keys() | fields.keys()) and (begin := begin_token(tokenizer)) is not None:
+    words = bring(Address.parse(where), _wanted_of_tokenizer, LOCAL)
+    if not {"bos_token_id"} & (overrides.keys() | fields.keys()) and (begin := begin_token(words.folder)) is not None:
         overrides = {**overrides, "bos_token_id": begin}
-    return ModelPlace(name, folder, overrides, tokenizer)
-
-
-@contextmanager
-def _bars_for_people() -> Iterator[None]:
-    """Show the hub's progress bars only where somebody watches them: in a file of errors they are noise."""
-    from huggingface_hub.constants import HF_HUB_DISABLE_PROGRESS_BARS
-    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-    quiet = not (sys.stderr is not None and sys.stderr.isatty()) and not are_progress_bars_disabled()
-    if not quiet or HF_HUB_DISABLE_PROGRESS_BARS is False:  # asked for in the environment
-        yield
-        return
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        enable_progress_bars()
+    return ModelPlace(name, copy.folder, overrides, words.folder, copy.commit, (*copy.notes, *words.notes))
 
 
 def _wanted_of_tokenizer(names: list[str]) -> list[str]:
@@ -254,37 +201,3 @@ def _json_fields(path: Path) -> dict[str, object]:
     except (OSError, ValueError, RecursionError):
         return {}
     return fields if isinstance(fields, dict) else {}
-
-
-def _cached(hub_id: str, kind: Repository) -> Path | None:
-    """Find the folder of what the hub's cache holds of a repository, perhaps not all of it."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(hub_id, repo_type=kind, local_files_only=True, allow_patterns=[]))
-    except Exception:  # whatever it is: why the hub itself said no is what is told
-        return None
-
-
-def _why(hub_id: str, kind: Repository, error: Exception, local: str) -> str:
-    """Say in one line what the hub's library raised."""
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-    )
-
-    for each in led_to(error):
-        if isinstance(each, GatedRepoError):
-            return f"{hub_id} on the hub asks for a licence first: accept it there and log in, or {local}"
-        if isinstance(each, RepositoryNotFoundError | HFValidationError):
-            return f"there is no {kind} {hub_id!r}: no such path here, and no such repository on the hub: {local}"
-        if isinstance(each, OfflineModeIsEnabled):
-            return f"{hub_id} is no path here and not in the hub's cache, and HF_HUB_OFFLINE is set: {local}"
-        if isinstance(each, OSError) and each.errno in {errno.ENOSPC, errno.EDQUOT}:
-            return f"there is no space for {hub_id} in the hub's cache: free some, or set HF_HOME to a larger disk"
-        if isinstance(each, PermissionError) and each.filename is not None:
-            return f"{shown(each.filename)} can't be written: set HF_HOME to another folder for {hub_id}, or {local}"
-    why = first_sentence(error)
-    return f"{hub_id} is no path here and not in the hub's cache, and the hub can't be reached ({why}): {local}"

@@ -1,0 +1,189 @@
+"""Bringing repositories here, whole: each file as its listing says, from the hub's cache or from the hub.
+
+What was brought once needs no network any more. Where the newest commit can't be brought, the one that is here stays
+usable, if all of it is, and is named.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.progress import Progress, TaskID
+
+from scrub.models.hub.cache import PARTIAL, Cache
+from scrub.models.hub.listing import Address, File, Listing
+from scrub.models.hub.request import GatedError, HubError, MissingError, OfflineError, download
+from scrub.text.errors import ScrubError
+from scrub.text.files import one_line, shown
+from scrub.text.progress import BYTES, bar_of
+from scrub.text.wording import few
+
+Wanted = Callable[[list[str]], Sequence[str]]  # of the names of a repository's files, those to bring
+SHORT = 12  # characters of a commit that messages name
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A folder with files of a repository at a commit, all of them as the hub said; `notes` say what is unusual."""
+
+    address: Address
+    commit: str
+    folder: Path
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Repository:
+    """A repository at a commit, whose files are brought as they are asked for.
+
+    `listing` is None where another program brought it, and there is no hub to ask: then what is there is all.
+    """
+
+    address: Address
+    commit: str
+    listing: Listing | None
+    online: bool
+    advice: str
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the commit's files."""
+        return Cache.of(self.address).snapshot(self.commit)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the files that the repository has, or that are here, where only that is known."""
+        return sorted(self.listing.files) if self.listing else Cache.of(self.address).names(self.commit)
+
+    def size(self, names: Iterable[str]) -> int:
+        """Add up the sizes of some files, in bytes, as far as they are known."""
+        files = self.listing.files if self.listing else {}
+        return sum(files[name].size for name in names if name in files)
+
+    def bring(self, names: Sequence[str]) -> Copy:
+        """Bring some files, of which those that are here are checked. Raises ScrubError, and loses nothing."""
+        cache = Cache.of(self.address)
+        files = {name: self.listing.files[name] if self.listing else None for name in names}
+        missing = [name for name, file in files.items() if not cache.has(self.commit, name, file)]
+        missing = [name for name in missing if not ((file := files[name]) and cache.take(self.commit, name, file))]
+        if missing and (not self.online or self.listing is None):
+            raise HubError(
+                f"of {self.address} at {self.commit[:SHORT]}, {_some(missing)} in the hub's cache: "
+                f"'scrub fetch {self.address}' completes it, with a network"
+            )
+        try:
+            if missing and self.listing is not None:
+                _download(self.address, cache, self.listing, missing)
+            if self.listing is not None:
+                cache.keep(self.address, self.listing)
+        except (OSError, HubError) as error:
+            raise told(self.address, error, self.advice) from error
+        return Copy(self.address, self.commit, self.folder, tuple(self.notes))
+
+
+def bring(address: Address, wanted: Wanted, advice: str) -> Copy:
+    """Bring the wanted files of a repository, from the cache where they are there, and give the folder.
+
+    `advice` says how to do without the hub. Raises ScrubError if the repository isn't there or asks for a licence,
+    holds no wanted file, can't be reached, sends something else than it announced, or can't be stored.
+    """
+    repository = open_repository(address, advice)
+    names = list(wanted(repository.names))
+    if not names:
+        where = "on the hub" if repository.online else "in the hub's cache"
+        raise ScrubError(f"{address} {where} has no files that scrub can read: {advice}")
+    try:
+        return repository.bring(names)
+    except HubError as error:
+        older = _kept(address, advice) if repository.online else None
+        if older is None or older.commit == repository.commit:
+            raise
+        with suppress(HubError):
+            copy = older.bring(list(wanted(older.names)))
+            note = f"{address}: the commit {repository.commit[:SHORT]} can't be had; {older.commit[:SHORT]} is used"
+            return Copy(copy.address, copy.commit, copy.folder, (*copy.notes, f"{note} ({error})"))
+        raise
+
+
+def open_repository(address: Address, advice: str) -> Repository:
+    """Ask the hub once for what a repository has; or take what is kept of it, where it can't be asked, and say so.
+
+    Raises ScrubError where neither is to be had.
+    """
+    try:
+        listing = address.listing()
+    except HubError as error:
+        kept = _kept(address, advice)
+        if kept is None:
+            raise told(address, error, advice) from error
+        if not isinstance(error, OfflineError):
+            kept.notes.append(f"{address}: {error}; the commit {kept.commit[:SHORT]} of the hub's cache is used")
+        return kept
+    notes = []
+    if listing.left_out:
+        notes.append(f"{address}: {listing.left_out} files are left out, whose names, sizes or digests can't be used")
+    return Repository(address, listing.commit, listing, True, advice, notes)
+
+
+def _kept(address: Address, advice: str) -> Repository | None:
+    """Open what is kept of a repository."""
+    cache = Cache.of(address)
+    commit = cache.commit(address.revision)
+    return None if commit is None else Repository(address, commit, cache.listing(commit), False, advice)
+
+
+def _download(address: Address, cache: Cache, listing: Listing, names: Sequence[str]) -> None:
+    """Bring files from the hub. Raises HubError, which names the file, for the first that can't be had."""
+    with bar_of(BYTES) as bar:
+        for name in names:
+            file = listing.files[name]
+            task = bar.add_task(one_line(name)[:40], total=file.size)
+            try:
+                with cache.lock(file):
+                    if not cache.take(listing.commit, name, file):
+                        _one(address, cache, listing.commit, name, file, bar, task)
+                        cache.take(listing.commit, name, file)
+            except HubError as error:
+                raise type(error)(f"{one_line(name)}: {error}", error.passing) from error
+
+
+def _one(address: Address, cache: Cache, commit: str, name: str, file: File, bar: Progress, task: TaskID) -> None:
+    """Bring one file; what has another digest than was announced is put aside, and brought once more."""
+    partial = cache.blob(file).with_name(f"{file.digest}{PARTIAL}")
+    for again in (True, False):
+        download(address.url(commit, name), partial, file.size, lambda there: bar.update(task, completed=there))
+        if file.is_in(partial):
+            partial.replace(cache.blob(file))
+            return
+        partial.unlink()
+        if not again:
+            raise HubError("its bytes aren't those that were announced, also when brought again")
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{few([shown(name) for name in names])} {'is' if len(names) == 1 else 'are'} missing or damaged"
+
+
+def told(address: Address, error: Exception, advice: str) -> HubError:
+    """Say in one line what keeps a repository from being had."""
+    cached = "is no path here and not in the hub's cache"
+    if isinstance(error, GatedError):
+        return GatedError(f"{address} on the hub asks for a licence first: accept it there and log in, or {advice}")
+    if isinstance(error, MissingError):
+        where = "no such path here, and no such repository on the hub"
+        return MissingError(f"there is no {address.kind} '{address}': {where}: {advice}")
+    if isinstance(error, OfflineError):
+        return OfflineError(f"{address} {cached}, and HF_HUB_OFFLINE is set: {advice}")
+    if isinstance(error, OSError):
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return HubError(f"there is no space for {address} in the hub's cache: free some, or set HF_HOME")
+        where = shown(error.filename) if error.filename is not None else "the hub's cache"
+        return HubError(f"{where} can't be written: set HF_HOME to another folder for {address}, or {advice}")
+    if "can't be reached" in str(error):
+        return HubError(f"{address} {cached}, and the hub {str(error).removeprefix('it ')}: {advice}", True)
+    return HubError(f"{address} on the hub can't be had: {error}: {advice}")
