@@ -39,7 +39,8 @@ class Settings:
 
     In "tf32" all is float32 but what matrix products, on a card, read of their factors. `positions` are "whitelist",
     "repeats", "all", spans ("303..402", "-1" is the last), a bool mask [position] or [sequence, position], or a
-    function of tokens [sequence, position], or of these and the tokenizer, that gives such a mask.
+    function of tokens [sequence, position] that gives such a mask: it gets the tokenizer too, in a second argument
+    that has no default, or in one called `tokenizer`.
     Without `bos`, and where the study doesn't say, sequences begin as the model's tokenizer makes them by itself, or
     else with the begin token where the model has one. Raises ScrubError for a field of another type, a number out of
     range, or an unknown device or dtype.
