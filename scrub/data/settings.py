@@ -7,6 +7,7 @@ from typing import Annotated
 
 from annotated_types import Interval
 
+from scrub.text.begin import Bos, said_bos
 from scrub.text.fields import COUNT, Named, check_fields
 
 PUBLISHED = "J A M P R X J A M P R"  # the prompt of the published study of heads
@@ -37,9 +38,10 @@ class Recipe:
     length: Annotated[int, COUNT] = DRAW_WORDS
     query: Annotated[int, Interval(ge=0, le=10**9)] | None = None
     where: Named = "target"
-    bos: bool | None = None
+    bos: Bos = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "bos", said_bos(self.bos))
         check_fields(self)
 
     @property

@@ -30,6 +30,7 @@ from scrub.paths.locate import below
 from scrub.paths.splits import attention_heads
 from scrub.plan.leaves import bind_model, leaves_of
 from scrub.plan.plan import Plan, compile_plan
+from scrub.text.begin import Bos, wanted_bos
 from scrub.text.errors import ScrubError
 from scrub.text.files import first_sentence, make_folder, one_line
 from scrub.text.wording import short
@@ -85,16 +86,18 @@ class Model:
     def _added_in_front(self) -> int | None:
         return added_in_front(self.tokenizer)
 
-    def begins(self, bos: bool | None, typed: bool = False) -> bool:
-        """Tell whether a sequence, or a prompt that is `typed`, begins with the begin token: as `bos` says, if it does.
+    def begins(self, bos: Bos, typed: bool = False) -> bool:
+        """Tell whether a sequence, or a prompt that is `typed`, begins with the begin token.
 
-        Otherwise as the tokenizer does by itself, if it puts one there; else sequences do where there is one, and
-        prompts if the model's own library puts it there too. Raises ScrubError if there is none to put there.
+        As `bos` says, if it is a yes or a no. Otherwise as the tokenizer does by itself, if it puts one there; else
+        sequences do where there is one, and prompts if the model's own library puts it there too. Raises ScrubError if
+        there is none to put there, or for a `bos` that is none of :data:`scrub.text.begin.Bos`.
         """
-        if bos and self.bos_token_id is None:
+        wanted = wanted_bos(bos)
+        if wanted and self.bos_token_id is None:
             raise ScrubError(f"{self.name} has no begin token: its config says no bos_token_id of its vocabulary")
         own = self._added_in_front is not None or self.config.bos_before_prompts or not typed
-        return self.bos_token_id is not None and (own if bos is None else bos)
+        return self.bos_token_id is not None and (own if wanted is None else wanted)
 
     @property
     def roles(self) -> dict[str, tuple[tuple[int, int], ...]]:
@@ -147,7 +150,7 @@ class Model:
         """Compute the value at a path: `model.values("def f(x):", "a1.3/pattern")`; see :mod:`scrub.models.values`."""
         return values(self, on, path)
 
-    def tokens(self, text: str, bos: bool | None = None) -> Int[Tensor, "batch position"]:
+    def tokens(self, text: str, bos: Bos = None) -> Int[Tensor, "batch position"]:
         """Turn a text into token ids [1, position], behind the begin token if `bos`, or if that is usual for prompts.
 
         `model(model.tokens("def f"))` are its logits. Raises ScrubError for a model without a tokenizer, or too long a

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ import scrub
 from scrub.data.for_model import examples_for
 from scrub.data.prompts.generate import given_prompt, repeated_prompts
 from scrub.data.prompts.vocabulary import RANDOM
+from scrub.data.settings import Recipe
 from scrub.measure.heads.roles import measure
 from scrub.models.checkpoints.tokenizer import added_in_front
 from scrub.models.model import Model, load_model, save_model
+from scrub.store.sweeps.grid import Grid
 from scrub.study.run import prepare_study
 from scrub.study.settings import Settings
-from scrub.study.study import load_study
+from scrub.study.study import Study, load_study
 from scrub.text.errors import ScrubError
 
 OWN = 3  # what a post-processor puts in front, where the config says another
@@ -134,5 +137,44 @@ def test_the_choice_is_the_users(in_project: None) -> None:
         scrub.prepare("induction/naive", model, found[True].tokens, Settings(bos=True))
     with pytest.raises(ScrubError, match="bos"):
         Settings(bos="perhaps")  # type: ignore[arg-type]
-    with pytest.raises(ScrubError, match="bos"):
-        replace(study, bos="no")
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_auto_is_an_answer_of_its_own(said: bool, in_project: None) -> None:
+    """Whoever says `auto` wants what is usual, and not what a study says."""
+    del in_project
+    model, (study, hypotheses) = tiny_model(), load_study("induction/naive")
+    usual = model if said is False else without(model)
+    theirs = replace(study, bos=said)
+    settings = Settings(positions="all", bos="auto", sequences=20, progress=False)
+    trial = prepare_study(theirs, hypotheses, usual, "words", settings)
+    assert trial.examples.begin == ("without a begin token" if said else "behind '<|begin|>'")
+    swept = Grid.make(studies=["induction/naive"], bos="auto")
+    assert (swept.bos, swept.settings().bos) == ("auto", "auto")
+
+
+@pytest.mark.parametrize(("answer", "said"), [("yes", True), ("no", False), ("auto", "auto"), (None, None)])
+def test_an_answer_is_the_same_wherever_it_is_given(answer: Any, said: bool | str | None) -> None:
+    model = tiny_model()
+    for typed in (True, False):
+        assert model.begins(answer, typed) is model.begins(None if said == "auto" else said, typed)  # type: ignore[arg-type]
+    assert Settings(bos=answer).bos == Recipe(bos=answer).bos == Study("a1.ind/** -> y", bos=answer).bos == said
+    begins = int(model.begins(answer, typed=True))
+    assert model.tokens("abyab", answer).shape == (1, 5 + begins)
+    assert repeated_prompts(model, RANDOM, 1, 3, 0, bos=answer).context == 5 + begins
+
+
+@pytest.mark.parametrize("answer", ["maybe", "", 1, [True]])
+def test_what_is_no_answer_is_told_by_whoever_is_given_it(answer: Any) -> None:
+    model = tiny_model()
+    asked: list[Callable[[], object]] = [
+        lambda: model.begins(answer),
+        lambda: examples_for(model, "nowhere", 8, bos=answer),
+        lambda: Settings(bos=answer),
+        lambda: Recipe(bos=answer),
+        lambda: Study("a1.ind/** -> y", bos=answer),
+        lambda: Grid.make(studies=["induction/naive"], bos=answer),
+    ]
+    for ask in asked:
+        with pytest.raises(ScrubError, match=r"bos is .* but must be one of yes, no, auto"):
+            ask()
