@@ -22,7 +22,7 @@ from scrub.models.checkpoints import Checkpoint, open_checkpoint, open_state_dic
 from scrub.models.checkpoints.checks import parameter_shapes
 from scrub.models.checkpoints.reading import parse
 from scrub.models.checkpoints.tokenizer import added_in_front, fitting_tokenizer, read_tokenizer, tokenizer_file
-from scrub.models.families import ModelConfig, architectures, family_of
+from scrub.models.families import ModelConfig, architectures, family_of, known_token
 from scrub.models.hub import ModelPlace, find_model
 from scrub.models.values import text_of, tokens_of, top, values
 from scrub.paths.hashes import hash_weights
@@ -77,10 +77,14 @@ class Model:
 
     @property
     def end_token_id(self) -> int | None:
-        """The token between documents: what the config calls so, else the begin token, as in GPT-2's family."""
+        """The token between documents: what the config calls so, else the begin token, as in GPT-2's family.
+
+        The config's own before one that a tokenizer adds: a layout leaves the end token out where the two are one.
+        """
         said = (self.config.model_extra or {}).get("eos_token_id")
-        known = isinstance(said, int) and not isinstance(said, bool) and 0 <= said < self.vocab_size
-        return said if known else self.bos_token_id
+        if isinstance(said, int) and not isinstance(said, bool) and known_token(said, self.vocab_size) is not None:
+            return said
+        return self.bos_token_id if self.config.bos_token_id is None else self.config.bos_token_id
 
     @cached_property
     def _added_in_front(self) -> int | None:

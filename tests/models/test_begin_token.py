@@ -93,6 +93,30 @@ def test_a_gpt2_whose_begin_token_is_none_of_its_own(said: dict[str, Any], tmp_p
         GPT2LMHeadModel.from_pretrained(tmp_path / "saved")
 
 
+@pytest.mark.parametrize("said", [-1, 31, 1_000_000])
+def test_a_config_whose_begin_token_is_none_of_the_vocabulary(said: int, tmp_path: Path) -> None:
+    save_model(tiny_model().to(torch.float32), tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "bos_token_id": said}))
+    model = load_model(tmp_path)
+    assert (model.bos_token_id, model.begins(None)) == (None, False)
+    assert model.vocab_size == 31
+
+
+def test_documents_end_with_the_configs_token_and_not_with_one_that_a_tokenizer_begins_with(tmp_path: Path) -> None:
+    """A layout drops an end token that is the begin token: what a tokenizer puts in front is no end of anything."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    sizes = {"n_layer": 1, "n_head": 2, "n_embd": 6, "n_positions": 11, "vocab_size": 31}
+    theirs = GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=0, eos_token_id=0))
+    model = load_model(theirs, tokenizer=processed("[P] $A"))
+    assert (model.bos_token_id, model.end_token_id) == (OWN, 0)
+    (tmp_path / "two.txt").write_text("abcdefghijklmno" + "<|begin|>" + "pqrstuvwxyzabcde")
+    examples = examples_for(model, tmp_path / "two.txt", 2)
+    assert not (examples.tokens == 0).any(), "it only says where a document ends"
+    assert load_model(without(tiny_model()), tokenizer=processed("[P] $A")).end_token_id == OWN
+
+
 def test_everything_that_reads_it_does_without(tmp_path: Path) -> None:
     model = without(tiny_model())
     rows = np.random.default_rng(0).integers(1, model.vocab_size, (70, model.n_ctx + 1))
