@@ -115,7 +115,6 @@ Text = Annotated[
         callback=there("data"),
     ),
 ]
-Sequences = Annotated[int, TEXT["sequences"].option]
 Parts = Annotated[str | None, SETTINGS["parts"].option]
 Parameters = Annotated[list[str] | None, _PARAMETERS.option]
 Expected = Annotated[

@@ -26,6 +26,11 @@ def repeated_tokens(
     return with_begin(np.concatenate([draw, draw], axis=1), bos_token_id)
 
 
+def begin_of(tokens: Int[np.ndarray, "sequence position_plus_one"], bos_token_id: int | None) -> int | None:
+    """Give the begin token if it is in front of all sequences: what is drawn to be compared with them has it too."""
+    return bos_token_id if bos_token_id is not None and (tokens[:, 0] == bos_token_id).all() else None
+
+
 def begun(tokens: Int[np.ndarray, "sequence position_plus_one"]) -> int:
     """Count the begin tokens, 0 or 1, in front of each of :func:`repeated_tokens`: what repeats has an even length."""
     return int(tokens.shape[1] % 2)

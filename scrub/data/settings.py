@@ -24,8 +24,11 @@ class WhitelistSettings:
     split: Named = "train"  # of the data: one that no study looks at
     sequences: Annotated[int, Interval(ge=1, le=10**9)] | None = None  # by default all that there are
     context: Annotated[int, COUNT] | None = None  # positions a sequence; by default the model's n_ctx
+    column: Named | None = None  # of the data, where there are several
+    bos: Bos = None  # whether sequences begin with the begin token; by default as is usual for the model
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "bos", said_bos(self.bos))
         check_fields(self)
 
 

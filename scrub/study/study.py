@@ -22,12 +22,11 @@ from scrub.text.begin import Bos, said_bos
 from scrub.text.errors import ScrubError
 from scrub.text.fields import COUNT, ITSELF, Named, check_fields, theirs
 from scrub.text.files import check_file, one_line, shown
-from scrub.text.wording import short
+from scrub.text.wording import DIGEST_DIGITS, short
 
 One: TypeAlias = "str | Path | Hypothesis | Study"
 Wanted: TypeAlias = "One | Sequence[One]"
 LARGEST_MODULE = 16 * 2**20  # bytes
-DIGEST_DIGITS = 8  # in the name of a study with a metric of one's own
 Declared = TypeVar("Declared", "Study", Hypothesis)
 
 

@@ -19,7 +19,9 @@ import scrub
 from scrub.data.for_model import examples_for
 from scrub.data.prompts.generate import given_prompt, repeated_prompts
 from scrub.data.prompts.vocabulary import RANDOM
+from scrub.data.repeated import repeated_tokens
 from scrub.data.settings import Recipe
+from scrub.measure.heads import roles
 from scrub.measure.heads.roles import measure
 from scrub.models.checkpoints.tokenizer import added_in_front
 from scrub.models.model import Model, load_model, save_model
@@ -135,6 +137,21 @@ def test_everything_that_reads_it_does_without(tmp_path: Path) -> None:
         given_prompt(model, "abyab", bos=True)
     found = scrub.run("induction/naive", model, tmp_path / "ids.jsonl", Settings(positions="all", progress=False))
     assert "without a begin token" in found.heading
+
+
+@pytest.mark.parametrize("begin", [0, None])
+def test_repeated_tokens_begin_as_the_text_beside_them(begin: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, drawn = tiny_model(), []
+
+    def noted(*arguments: Any, **named: Any) -> Any:
+        drawn.append(repeated_tokens(*arguments, **named))
+        return drawn[-1]
+
+    monkeypatch.setattr(roles, "repeated_tokens", noted)
+    text = np.random.default_rng(0).integers(1, model.vocab_size, (20, 12))
+    text[:, 0] = text[:, 0] if begin is None else begin
+    measure(model, text)
+    assert [bool((tokens[:, 0] == model.bos_token_id).all()) for tokens in drawn] == [begin is not None] * 2
 
 
 def test_the_choice_is_the_users(in_project: None) -> None:
