@@ -176,7 +176,7 @@ def test_a_model_and_data_by_path(scrub: Scrub, tmp_path: Path, project: Path, m
 
 def test_check(scrub: Scrub) -> None:
     said = scrub("check induction --sequences 37")
-    assert (said.status, said.err) == (0, "")
+    assert (said.status, said.err) == (0, NOTED)
     lines = said.out.splitlines()
     assert lines[0].startswith("ok  split graph and model, float64: at most ")
     assert len([line for line in lines if line.startswith("ok  ")]) == 5
@@ -190,7 +190,7 @@ def test_check_warns(scrub: Scrub, tmp_path: Path) -> None:
     )
     said = scrub("check --sequences 37", tmp_path / "idle.py")
     assert said.status == 0
-    assert said.err == "".join(
+    assert said.err == NOTED + "".join(
         f"warning: idle/{part}: the rule 'a1.ind/k/a0.*/** -> y' changes nothing: its paths are fed so without it\n"
         for part in ("k", "all")
     )
@@ -289,6 +289,7 @@ ON_TEXT = {
     "mechanism": "mechanism tiny --head 1.2 --slots v --sequences 20 --positions all",
     "heads": "heads tiny --scores --count 2 --sequences 20 --prompts random-tokens --prompt abyab --expected y",
     "ablate": "ablate tiny a0.1 --sequences 20",
+    "run": "run induction/naive --model tiny --sequences 20 --positions all",
 }
 
 
@@ -314,8 +315,15 @@ def test_whatever_is_measured_on_text_takes_a_column_and_says_what_was_read(
     assert (said.status, "one of mine, yours with --column" in said.err) == (2, True), said.err
     said = scrub(words, "--column yours --bos no")
     assert said.status == 0, said.err
-    assert re.search(r"bilingual \([0-9a-f]{8}\): \d+ sequences .*without a begin token", said.out)
+    assert re.search(r"bilingual \([0-9a-f]{8}\): \d+ sequences .*without a begin token", " ".join(said.out.split()))
     assert "note: " in said.err, "sequences with the tokens of another are left out"
+
+
+def test_a_check_takes_and_says_the_same_of_the_data(scrub: Scrub, bilingual: Path) -> None:
+    words = f"check induction/naive --sequences 20 --positions all --data {bilingual}"
+    assert "with --column" in scrub(words).err
+    said = scrub(words, "--column mine --bos no")
+    assert (said.status, "of another" in said.err) == (0, True), said.err
 
 
 def test_json_names_the_data_as_a_run_does(scrub: Scrub, tmp_path: Path) -> None:
