@@ -1,7 +1,7 @@
 """Repeated random tokens (RRT), and where they repeat.
 
-RRT are a begin token, for models that have one, a random draw, and the same draw again: nothing but an earlier copy
-helps there (Olsson et al. 2022, In-context Learning and Induction Heads).
+RRT are a begin token, where the text beside them has one, a random draw, and the same draw again: nothing but an
+earlier copy helps there (Olsson et al. 2022, In-context Learning and Induction Heads).
 """
 
 from __future__ import annotations
