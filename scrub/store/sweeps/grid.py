@@ -22,8 +22,9 @@ from scrub.study.metric import Metric
 from scrub.study.null import random_hypotheses
 from scrub.study.parameters import unknown_parameter
 from scrub.study.run import Trial, prepare_study
-from scrub.study.settings import Positions, Settings, as_positions, given_bos
+from scrub.study.settings import Positions, Settings, as_positions
 from scrub.study.study import Study, load_study
+from scrub.text.begin import Bos, said_bos
 from scrub.text.errors import ScrubError
 from scrub.text.files import first_sentence, plain_yaml, read_file, shown
 from scrub.text.wording import first_mistake
@@ -56,11 +57,6 @@ def _has_truth(value: Any) -> bool:
     """Find truth values among some, and in lists of them; what a model in memory is made of may have some."""
     inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
     return isinstance(value, bool) or any(_has_truth(each) for each in inside if not isinstance(each, Mapping))
-
-
-def _yes_or_no(value: Any) -> Any:
-    """Read an answer that is written as on the command line."""
-    return given_bos(value) if isinstance(value, str) else value
 
 
 def _positions(value: Any) -> Any:
@@ -102,7 +98,7 @@ class Grid(BaseModel):
     context: int | None = None
     split: str | None = None
     column: str | None = None
-    bos: Annotated[bool | None, BeforeValidator(_yes_or_no)] = None
+    bos: Annotated[Bos, BeforeValidator(said_bos)] = None
     batch: int | None = None
     device: str = "auto"
     dtype: str = "float32"
