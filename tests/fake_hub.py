@@ -6,13 +6,12 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-
-SHA = "0123456789abcdef0123456789abcdef01234567"
+from urllib.parse import unquote
 
 
 @dataclass
@@ -31,26 +30,39 @@ class Hub:
 
 def answer(hub: Hub, path: str) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body for a path of the hub's."""
-    asked = re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/?]+)(/revision/main|/tree/[0-9a-f]+)?(\?.*)?", path)
-    file = re.fullmatch(rf"/(datasets/)?([^/]+/[^/]+)/resolve/(?:main|{SHA})/(.+)", path)
+    asked = re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/?]+)/revision/([^/?]+)\?blobs=true", path)
+    file = re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
     kind, hub_id = (asked[1], asked[2]) if asked else (file[1] or "", file[2]) if file else ("", "")
     there = hub.datasets if kind.startswith("datasets") else hub.repositories
     if hub_id not in there:
         return 404, {"X-Error-Code": "RepoNotFound"}, b"{}"
     if hub_id in hub.gated:
         return 403, {"X-Error-Code": "GatedRepo"}, b"{}"
-    files = there[hub_id]
-    sizes = {name: (len(body), hashlib.sha1(body).hexdigest()) for name, body in files.items()}
-    if asked and (asked[3] or "").startswith("/tree"):
-        listed = [{"type": "file", "path": name, "size": size, "oid": oid} for name, (size, oid) in sizes.items()]
-        return 200, {}, json.dumps(listed).encode()
+    files, commit = there[hub_id], commit_of(there[hub_id])
+    if (asked or file)[3] not in {"main", commit}:  # type: ignore[index]
+        return 404, {"X-Error-Code": "RevisionNotFound"}, b"{}"
     if asked:
-        siblings = [{"rfilename": name, "size": size} for name, (size, _) in sizes.items()]
-        return 200, {}, json.dumps({"id": hub_id, "sha": SHA, "siblings": siblings}).encode()
+        siblings = [sibling(name, body) for name, body in files.items()]
+        return 200, {}, json.dumps({"id": hub_id, "sha": commit, "siblings": siblings}).encode()
     assert file is not None
-    if file[3] not in files:
-        return 404, {"X-Error-Code": "EntryNotFound"}, b""
-    return 200, {"ETag": f'"{sizes[file[3]][1]}"', "X-Repo-Commit": SHA}, files[file[3]]
+    name = unquote(file[4])
+    return (200, {}, files[name]) if name in files else (404, {"X-Error-Code": "EntryNotFound"}, b"")
+
+
+def commit_of(files: Mapping[str, bytes]) -> str:
+    """The commit at which a repository has these files."""
+    found = hashlib.sha1()
+    for name, body in sorted(files.items()):
+        found.update(name.encode() + b"\0" + body)
+    return found.hexdigest()
+
+
+def sibling(name: str, body: bytes) -> dict[str, object]:
+    """What a listing says of a file; tensors are large files, which have another digest."""
+    said = {"rfilename": name, "size": len(body), "blobId": hashlib.sha1(b"blob %d\0" % len(body) + body).hexdigest()}
+    if not name.endswith(".safetensors"):
+        return said
+    return {**said, "lfs": {"sha256": hashlib.sha256(body).hexdigest(), "size": len(body), "pointerSize": 131}}
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
-from scrub.cli.given import given_arrays, given_pairs, no_meaning, one_input
+from scrub.cli.given import given_arrays, given_pairs, given_text, no_meaning, one_input
 from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, warn, write_outputs
 from scrub.data.settings import Recipe
 from scrub.study.settings import COMPUTING, Settings
@@ -107,7 +107,7 @@ def ablate(
     )
     write_outputs(
         {
-            json: lambda _: json_text({**_content(found, tokens), **_noted(examples)}),
+            json: lambda _: json_text(_content(found, tokens)),
             plot: chart_of(found),
         }
     )
@@ -123,6 +123,8 @@ def _check_given(typed: typer.Context, prompt: str | None, recipe: Recipe) -> No
     if prompt is not None or recipe.kind is not None:
         of_text = "sequences", "positions", "context", "split", "column"
         no_meaning(typed, "prompts are whole, and scored at their query", *of_text)
+    if prompt is not None:
+        no_meaning(typed, "the prompt is typed, and one has no intervals", "seed")
     if recipe.kind is None:
         no_meaning(typed, "no prompts are drawn (--prompts KIND does)", "count", "length")
 
@@ -131,7 +133,7 @@ def _examples(
     model: Model, data: str | None, prompt: str | None, expected: str | None, recipe: Recipe, settings: Settings
 ) -> Examples:
     """Get the examples whose losses are scored."""
-    from scrub.data.for_model import DEFAULT, examples_for
+    from scrub.data.for_model import DEFAULT
     from scrub.data.prompts.generate import given_prompt, prompts_of
     from scrub.study.selection import scored_at
 
@@ -142,26 +144,23 @@ def _examples(
         return given_prompt(model, prompt, expected, recipe.bos)
     if recipe.kind is not None:
         return prompts_of(model, recipe, settings.seed)
-    text = examples_for(
-        model, data, settings.sequences, settings.split, settings.column, context=settings.context, bos=recipe.bos
-    )
+    text = given_text(model, data, replace(settings, bos=recipe.bos))
     if settings.positions is None:
         return text.later()
     return replace(text, scored=scored_at(settings.positions, text, data or DEFAULT, model))
 
 
-def _noted(examples: Examples) -> dict[str, list[str]]:
-    return {"notes": list(examples.notes)} if examples.notes else {}
-
-
 def _content(found: Ablation, tokens: bool) -> dict[str, Any]:
     """Collect what `--json` writes: losses in nats, shifts in logits; one prompt's intervals end at the estimate."""
+    from scrub.data.examples import TEXT
+
     effects = found.effects
     return {
         "format": 1,
         "model": found.model.name,
         "how": found.how,
         "on": found.on,
+        **(effects.examples.about if effects.examples.kind == TEXT else {}),
         "seed": effects.seed,
         "sequences": len(effects.counts),
         **effects.computed.fields,

@@ -15,10 +15,13 @@ from scrub.text.wording import short
 if TYPE_CHECKING:
     from typer import Context
 
+    from scrub.data.examples import Examples
     from scrub.graph.node import Node
     from scrub.models.find import Kind
+    from scrub.models.model import Model
     from scrub.paths.splits import Roles
     from scrub.study.hypothesis import Hypothesis
+    from scrub.study.settings import Settings
     from scrub.study.study import Study
 
 
@@ -120,6 +123,14 @@ def one_input(**given: str | None) -> None:
     named = [f"--{name}" for name, value in given.items() if value is not None]
     if len(named) > 1:
         raise ScrubError(f"{' and '.join(named)} each say what to measure on: give one of them")
+
+
+def given_text(model: Model, data: str | None, settings: Settings, fewer: bool = False) -> Examples:
+    """Load the text that a command measures on, as its options say. Raises ScrubError if it can't be had."""
+    from scrub.data.for_model import examples_for
+
+    how = settings.split, settings.column
+    return examples_for(model, data, settings.sequences, *how, context=settings.context, fewer=fewer, bos=settings.bos)
 
 
 def there(kind: Kind) -> Callable[[str | None], str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
-from scrub.cli.given import listed, no_meaning
+from scrub.cli.given import given_text, listed, no_meaning
 from scrub.cli.new import hypothesis_path, write_new
 from scrub.cli.outputs import check_outputs, console, warn, write_outputs
 from scrub.cli.roles import CONTEXT_POSITIONS
@@ -59,7 +60,7 @@ def heads(
         Settings,
         Options(
             options.SETTINGS,
-            "sequences context seed batch device dtype",
+            "sequences context split column seed batch device dtype",
             defaults={"sequences": 64, "context": CONTEXT_POSITIONS},
             words={**options.TEXT, "context": Words("N", "Positions of text, at most the model's.")},
         ),
@@ -82,7 +83,6 @@ def heads(
     ] = None,
 ) -> None:
     """The top heads by attention, direct effect and ablation effect on a prompt, and how far the three agree."""
-    from scrub.data.for_model import examples_for
     from scrub.measure.study.heads import study_heads
     from scrub.measure.study.scores import causal_scores, check_lags, read_scores
     from scrub.models.model import load_model
@@ -95,12 +95,13 @@ def heads(
     wanted, printed = bool(scores or effects or lag or pictures), bool(scores or effects or lag)
     text = None
     if not (wanted or write_roles):
-        no_meaning(typed, "nothing is measured on text (--scores does)", "data", "sequences", "context")
+        of_text = "data", "sequences", "context", "split", "column"
+        no_meaning(typed, "nothing is measured on text (--scores does)", *of_text)
     if pictures is None:
         no_meaning(typed, "no charts are written (--pictures does)", "formats")
     if wanted or write_roles:
         positions = min(settings.context or CONTEXT_POSITIONS, loaded.n_ctx)
-        text = examples_for(loaded, data, settings.sequences, context=positions, fewer=True, bos=recipe.bos)
+        text = given_text(loaded, data, replace(settings, context=positions, bos=recipe.bos), fewer=True)
         check_lags(lag, text.tokens.shape[1] - 1)
     computing = settings.only(COMPUTING)
     study = study_heads(
@@ -122,8 +123,8 @@ def heads(
         found = read_scores(study, text, lag, computing)
         found += causal_scores(study.model, text, how, settings=computing) if effects else []
     if printed and text is not None:
-        _print_scores(out, found, _on(text))
-    write_outputs({json: lambda _: json_text(_content(study, found, settings.seed))})
+        _print_scores(out, found, text.heading)
+    write_outputs({json: lambda _: json_text(_content(study, text, found, settings.seed))})
     if pictures is not None:
         from scrub.show.charts.chart import write_album
 
@@ -179,11 +180,7 @@ def _write_roles(out: Console, loaded: Model, model: str, text: Examples) -> Non
             f"no head of {loaded.name} shows a role on {text.name}, so none is written: 'scrub roles {model}' tells "
             "what each attends to"
         )
-    out.print(f"wrote the roles into {write_roles(model, measured, _on(text))}", soft_wrap=True)
-
-
-def _on(text: Examples) -> str:
-    return f"{text.name}: {len(text.tokens)} sequences of {text.tokens.shape[1] - 1} positions"
+    out.print(f"wrote the roles into {write_roles(model, measured, text.heading)}", soft_wrap=True)
 
 
 def _print_study(out: Console, study: HeadStudy) -> None:
@@ -205,13 +202,14 @@ def _print_scores(out: Console, scores: list[HeadScore], on: str) -> None:
         out.print(table)
 
 
-def _content(study: HeadStudy, scores: list[HeadScore], seed: int) -> dict[str, Any]:
+def _content(study: HeadStudy, text: Examples | None, scores: list[HeadScore], seed: int) -> dict[str, Any]:
     """Collect what `--json` writes: fractions, probabilities, nats and logits."""
     one, many, agreement = study.one, study.many.agreement, study.first.agreement
     return {
         "format": 1,
         "model": study.model.name,
         "heading": study.heading,
+        **({} if text is None else text.about),
         "how": study.many.how,
         **study.many.ablation.effects.computed.fields,
         "seed": seed,

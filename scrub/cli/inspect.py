@@ -28,7 +28,7 @@ def check(
     data: options.DataName = None,
     *,
     settings: Annotated[
-        Settings, Options(options.SETTINGS, "sequences seed dtype parts positions column split context")
+        Settings, Options(options.SETTINGS, "sequences seed dtype parts positions column split context bos")
     ],
     parameters: options.Parameters = None,
 ) -> None:
@@ -39,7 +39,7 @@ def check(
 
     trial = prepare_study(study, hypotheses, model, data, settings)
     gates = trial.gates()
-    warn(trial.notes, "note")
+    warn([*trial.examples.notes, *trial.notes], "note")
     warn(gates.warnings)
     for name, deviation in gates.deviations.items():
         typer.echo(f"ok  {name}: at most {deviation:.1e} nats apart")

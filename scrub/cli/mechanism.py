@@ -10,13 +10,14 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
-from scrub.cli.given import given_heads, listed
+from scrub.cli.given import given_heads, given_text, listed
 from scrub.cli.outputs import check_outputs, console, warn, write_outputs
 from scrub.study.settings import COMPUTING, REPEATS, Settings
 from scrub.text.errors import ScrubError
 from scrub.text.wording import gates_line
 
 if TYPE_CHECKING:
+    from scrub.data.examples import Examples
     from scrub.measure.heads.mechanism import Mechanism
 
 _SCORED = Words(options.POSITIONS, "Which are scored: tokens seen before, listed ones, all, or spans.", kind=str)
@@ -43,7 +44,7 @@ def mechanism(
         Settings,
         Options(
             options.SETTINGS,
-            "sequences positions context bos seed batch",
+            "sequences positions context split column bos seed batch",
             defaults={"sequences": 64, "positions": REPEATS},
             words={**options.TEXT, "positions": _SCORED},
         ),
@@ -52,7 +53,7 @@ def mechanism(
     json: Annotated[Path | None, options.file("--json", "Write all paths here.")] = None,
 ) -> None:
     """Percent of loss recovered by every single path into the keys, queries and values of a head."""
-    from scrub.data.for_model import DEFAULT, examples_for
+    from scrub.data.for_model import DEFAULT
     from scrub.measure.heads.mechanism import mechanism as measure
     from scrub.models.model import load_model
     from scrub.study.selection import scored_at
@@ -66,29 +67,28 @@ def mechanism(
     if head is None and not loaded.roles.get("ind"):
         raise ScrubError(f"{loaded.name} has no head of the role 'ind': give one with --head, as in --head 1.3")
     heads = given_heads(head, loaded.graph, loaded.roles) if head else [loaded.roles["ind"][0]]
-    text = examples_for(loaded, data, settings.sequences, context=settings.context, bos=settings.bos)
-    selected = scored_at(positions, text, DEFAULT, loaded)
+    text = given_text(loaded, data, settings)
+    text = replace(text, scored=scored_at(positions, text, DEFAULT, loaded))
     computing = settings.only(COMPUTING)
     found = [
-        measure(loaded, text, selected, each, slots=tested, depth=depth, masks=under, settings=computing)
+        measure(loaded, text, text.scored, each, slots=tested, depth=depth, masks=under, settings=computing)
         for each in heads
     ]
-    about = {"format": 1, "model": loaded.name, "data": text.name, "scored": positions, "seed": settings.seed}
-    about |= {"notes": list(text.notes)} if text.notes else {}
+    about = {"format": 1, "model": loaded.name, **text.about, "scored": positions, "seed": settings.seed}
     write_outputs({json: lambda _: json_text({**about, "heads": [each.numbers() for each in found]})})
     warn(text.notes, "note")
     for each in found:
-        _tell(each, f"{text.name}, {positions}", top)
+        _tell(each, text, positions, top)
 
 
-def _tell(found: Mechanism, on: str, top: int) -> None:
+def _tell(found: Mechanism, text: Examples, scored: str, top: int) -> None:
     """Print the best paths of each slot, and what they say."""
     from scrub.show.tables.measurements import mechanism_table
 
     warn(found.gates.warnings)
     out = console()
-    count = f"{found.sequences} sequences, {found.positions:,} positions"
-    out.print(f"head {found.head} of {found.model} on {on}: {count}; single paths into it", soft_wrap=True)
+    on = f"{text.heading}, {found.positions:,} scored positions ({scored})"
+    out.print(f"head {found.head} of {found.model} on {on}; single paths into it", soft_wrap=True)
     out.print(gates_line(found.gates.deviations, "documents"))
     out.print(mechanism_table(found, top))
     for sentence in found.conclusions():

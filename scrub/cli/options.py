@@ -9,7 +9,7 @@ import typer
 
 from scrub.cli.fields import Overrides, Words
 from scrub.cli.given import given_parameters, given_seeds, named, split_parts, there
-from scrub.study.settings import Settings, given_bos
+from scrub.study.settings import Settings
 
 KINDS = "letters|words|digits|random-tokens"
 POSITIONS = "whitelist|repeats|all|4..7"
@@ -51,7 +51,6 @@ SETTINGS = {
         "Begin sequences, or prompts, with the begin token; auto: as the tokenizer does by itself, else sequences "
         "where there is one, and prompts as the model's own library does.",
         kind=str,
-        read=given_bos,
     ),
 }
 TEXT = {"sequences": Words("N", "How many sequences.")}  # where no study has a say
@@ -116,7 +115,6 @@ Text = Annotated[
         callback=there("data"),
     ),
 ]
-Sequences = Annotated[int, TEXT["sequences"].option]
 Parts = Annotated[str | None, SETTINGS["parts"].option]
 Parameters = Annotated[list[str] | None, _PARAMETERS.option]
 Expected = Annotated[

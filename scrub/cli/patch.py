@@ -78,7 +78,7 @@ def patch(
     swept = {"heads": heads, "layers": layers, "streams": streams}
     named = [*(sites or ()), *(name for name, asked in swept.items() if asked)]
     if clean is not None:
-        no_meaning(typed, "the pair is typed", "count", "length", "where")
+        no_meaning(typed, "the pair is typed", "count", "length", "where", "seed")
     loaded = load_model(model, settings.torch_dtype, settings.where)
     pairs = _pairs(loaded, clean, corrupted, expected, recipe, settings.seed)
     texts = position_texts(pairs, loaded.tokenizer)

@@ -44,7 +44,7 @@ def prompts(
     if text is None and expected is not None:
         raise ScrubError("--expected says what comes after a prompt that is typed: give it with --prompt")
     if text is not None:
-        no_meaning(typed, "the prompt is typed", "pairs", "kind", "count", "length", "query")
+        no_meaning(typed, "the prompt is typed", "pairs", "kind", "count", "length", "query", "seed")
     if not pairs:
         no_meaning(typed, "no pairs are drawn (--pairs does)", "where")
     check_outputs(json)

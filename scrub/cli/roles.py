@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from scrub.cli import options
+from scrub.cli.fields import Options, Words
+from scrub.cli.given import given_text
 from scrub.cli.outputs import console, warn
+from scrub.study.settings import Settings
 from scrub.text.files import shown
 from scrub.text.numbers import PLAIN
 
@@ -17,28 +21,32 @@ CONTEXT_POSITIONS = 300  # that attention is measured on
 def roles(
     model: options.Model,
     data: options.Text = None,
-    sequences: options.Sequences = 64,
-    context: Annotated[
-        int, typer.Option(metavar="N", help="Positions a sequence, at most the model's.")
-    ] = CONTEXT_POSITIONS,
+    *,
+    settings: Annotated[
+        Settings,
+        Options(
+            options.SETTINGS,
+            "sequences context split column bos",
+            defaults={"sequences": 64, "context": CONTEXT_POSITIONS},
+            words={**options.TEXT, "context": Words("N", "Positions a sequence, at most the model's.")},
+        ),
+    ],
     write: Annotated[
         bool, typer.Option("--write", help="Write the roles, and the scores that they rest on, into config.json.")
     ] = False,
 ) -> None:
     """Measure what every head attends to, on text and on repeated random tokens, and name the heads with a role."""
-    from scrub.data.for_model import examples_for
     from scrub.measure.heads.roles import RULES, measure, write_roles
     from scrub.models.model import load_model
     from scrub.show.tables.measurements import roles_table
 
     loaded = load_model(model)
-    text = examples_for(loaded, data, sequences, context=min(context, loaded.n_ctx))
-    positions = text.tokens.shape[1] - 1
-    measured = measure(loaded, text, sequences)
+    positions = min(settings.context or CONTEXT_POSITIONS, loaded.n_ctx)
+    text = given_text(loaded, data, replace(settings, context=positions))
+    measured = measure(loaded, text, len(text))
     warn(text.notes, "note")
     out = console()
-    measured_on = f"{text.name}: {sequences} sequences of {positions} positions"
-    out.print(f"{loaded.name} on {measured_on}; attention as a fraction, 95 % intervals")
+    out.print(f"{loaded.name} on {text.heading}; attention as a fraction, 95 % intervals", soft_wrap=True)
     out.print(roles_table(measured))
     out.print(f"loss on text, nats a token: {PLAIN.with_interval(measured.loss, 3)}")
     for name, (first, second) in measured.halves.items():
@@ -48,14 +56,22 @@ def roles(
         heads = ", ".join(f"{at}.{head}" for at, head in measured.roles().get(role, ())) or "none"
         out.print(f"{role}: {heads} (attention to {target} on {where} at least {least})")
     if write:
-        out.print(f"wrote the roles into {write_roles(model, measured, measured_on)}")
+        out.print(f"wrote the roles into {write_roles(model, measured, text.heading)}")
 
 
 def typicality(
     model: options.Model,
     data: options.Text = None,
-    sequences: options.Sequences = 512,
-    split: Annotated[str, typer.Option(metavar="NAME", help="The data's split: one that no study scores.")] = "train",
+    *,
+    settings: Annotated[
+        Settings,
+        Options(
+            options.SETTINGS,
+            "sequences split column bos",
+            defaults={"sequences": 512, "split": "train"},
+            words={**options.TEXT, "split": Words("NAME", "The data's split: one that no study scores.")},
+        ),
+    ],
     role: Annotated[str, typer.Option(help="Of the head with this role.")] = "prev",
     write: Annotated[
         bool,
@@ -64,14 +80,15 @@ def typicality(
     name: Annotated[str, typer.Option(metavar="NAME", help="What hypotheses call it.")] = "typicality",
 ) -> None:
     """The tokens around which a previous-token head looks elsewhere, as a TokenFeature for a hypothesis."""
-    from scrub.data.for_model import examples_for
     from scrub.measure.heads.roles import keep_typicality, measure_typicality
     from scrub.models.model import load_model
 
     loaded = load_model(model)
-    text = examples_for(loaded, data, sequences, split)
+    text = given_text(loaded, data, settings)
     found = measure_typicality(loaded, text.tokens, role)
     warn(text.notes, "note")
+    measured_on = f"{text.heading}, {settings.split}"
+    typer.echo(f"# {loaded.name} on {measured_on}")
     typer.echo(
         f"# mean attention to the previous position: {found.mean:.2f}; atypical positions: {found.atypical:.1%};"
     )
@@ -85,5 +102,4 @@ def typicality(
     texts = {where: tuple(each.text for each in getattr(found, where)) for where in ("current", "previous")}
     typer.echo(f"{name} = TokenFeature(current={texts['current']!r}, previous={texts['previous']!r})")
     if write:
-        measured_on = f"{text.name}, {split}: {len(text):,} sequences"
         typer.echo(f"# kept for {loaded.name} in {shown(keep_typicality(loaded, found, measured_on, name))}")

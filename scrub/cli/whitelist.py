@@ -9,7 +9,8 @@ import typer
 
 from scrub.cli.fields import Options, Words
 from scrub.cli.given import there
-from scrub.cli.outputs import check_outputs
+from scrub.cli.options import SETTINGS
+from scrub.cli.outputs import check_outputs, warn
 from scrub.data.settings import WhitelistSettings
 from scrub.text.files import make_folder
 
@@ -20,6 +21,8 @@ WHITELIST_SETTINGS = {
     "split": Words(None, "The split to count in."),
     "sequences": Words(None, "How many sequences to count in; by default all."),
     "context": Words(None, "Positions a sequence; by default the model's n_ctx."),
+    "column": SETTINGS["column"],
+    "bos": SETTINGS["bos"],
 }
 
 
@@ -39,7 +42,7 @@ def whitelist(
     It is in the model's folder, or, where that is shared with others, in the user's cache, for all models with its
     tokenizer.
     """
-    from scrub.data.whitelist import make_whitelist
+    from scrub.data.whitelist import counted, whitelist_in
     from scrub.models.kept import whitelist_places
     from scrub.models.model import load_model
 
@@ -48,9 +51,11 @@ def whitelist(
     if out is None:
         make_folder(path.parent)
     check_outputs(path)
-    made = make_whitelist(data, loaded, settings)
+    text = counted(data, loaded, settings)
+    made = whitelist_in(text, loaded, settings)
     made.save(path)
+    warn(text.notes, "note")
     typer.echo(
         f"{path}: {len(made.tokens)} tokens, at {made.selected / made.positions:.1%} of {made.positions:,} positions; "
-        f"beta {made.beta:g}, threshold {made.threshold:.4g} nats"
+        f"counted in {text.heading}; beta {made.beta:g}, threshold {made.threshold:.4g} nats"
     )

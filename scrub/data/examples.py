@@ -21,6 +21,7 @@ from scrub.data.bigram import Bigram
 from scrub.data.repeated import NOWHERE, second_half
 from scrub.paths.hashes import hash_array, hash_of
 from scrub.text.errors import ScrubError
+from scrub.text.wording import with_digest
 
 TEXT, PROMPTS, REPEATED, PAIRS = "text", "prompts", "repeated random tokens", "pairs of sequences"
 FIRST, TARGET, QUERY = "first", "target", "second"  # the named positions of prompts that repeat: `A B ... A`
@@ -118,6 +119,22 @@ class Examples:
         arrays = [self.tokens, self.scored, *([] if self.other is None else [self.other])]
         named = {name: hash_array(array) for name, array in self.targets.items()}
         return hash_of([hash_array(array) for array in arrays], named)
+
+    @property
+    def called(self) -> str:
+        """The name of the data, with the first digits of the digest."""
+        return with_digest(self.name, self.digest)
+
+    @property
+    def heading(self) -> str:
+        """Which data they are, how many, how long, and what they begin with, on one line."""
+        return f"{self.called}: {len(self):,} sequences of {self.context} positions {self.begin}".rstrip()
+
+    @property
+    def about(self) -> dict[str, str | list[str]]:
+        """What JSON says of the data, under the names that a result has them."""
+        begin, notes = {"begin": self.begin} if self.begin else {}, {"notes": list(self.notes)} if self.notes else {}
+        return {"data": self.name, "digest": self.digest, **begin, **notes}
 
     @classmethod
     def of(cls, on: Examples | Any, scored: Any = None) -> Examples:

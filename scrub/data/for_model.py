@@ -10,6 +10,7 @@ import numpy as np
 from scrub.data.examples import Examples
 from scrub.data.load import load_examples
 from scrub.models.model import Model
+from scrub.text.begin import Bos, wanted_bos
 from scrub.text.errors import ScrubError
 
 DEFAULT = "stdlib"  # for a model that names no data of its own
@@ -26,23 +27,25 @@ def examples_for(
     *,
     context: int | None = None,
     fewer: bool = False,
-    bos: bool | None = None,
+    bos: Bos = None,
 ) -> Examples:
     """Load examples for a model, by its tokenizer; without a name, of the data that it names, or else of the default.
 
     They are as long as the model's context, or as is asked for, and begin with the model's begin token as `bos` says;
-    if that is None, where there is one (see :meth:`Model.begins`). See :func:`scrub.data.load.load_examples`. Tokens in
-    memory (see :meth:`Examples.of`), and (tokens, mask) of them, are taken as they are, the first `count` of them.
+    if that is neither yes nor no, where there is one (see :meth:`Model.begins`). See
+    :func:`scrub.data.load.load_examples`. Tokens in memory (see :meth:`Examples.of`), and (tokens, mask) of them, are
+    taken as they are, the first `count` of them.
     Raises ScrubError for what can't be loaded, isn't what the model reads, or can't be asked of tokens in memory.
     """
+    asked = wanted_bos(bos)
     if data is not None and not isinstance(data, str | Path):
-        _check_options(context=context, split=split, column=column, bos=bos)
+        _check_options(context=context, split=split, column=column, bos=asked)
         return _in_memory(model, data, count)
     wanted = data if data is not None else model.config.data or DEFAULT
     return load_examples(
         wanted,
         n_ctx=model.n_ctx,
-        bos_token_id=model.bos_token_id if model.begins(bos) else None,
+        bos_token_id=model.bos_token_id if model.begins(asked) else None,
         vocab_size=model.vocab_size,
         tokenizer=model.tokenizer,
         count=count,
@@ -50,7 +53,7 @@ def examples_for(
         context=context,
         split=split,
         column=column,
-        bos=bos,
+        bos=asked,
         end=model.end_token_id,
         beside=model.folder if str(wanted) == model.config.data else None,
     )

@@ -6,75 +6,28 @@ matter, as on the Hugging Face hub.
 
 from __future__ import annotations
 
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 from tokenizers import Tokenizer
 
+from scrub.data.card import FIXED, STDLIB, Source, declared_source
 from scrub.data.examples import Examples, Origin, Scored
 from scrub.data.fixed import MASK, TOKENS, fixed_files, holds_fixed, read_fixed
+from scrub.data.opening import Files, bring_data, open_hub, told
 from scrub.data.reading import Reading, begins, check_vocabulary, read_windows, tokenizer_for
-from scrub.data.rows import rows
+from scrub.data.rows import rows, rows_of
 from scrub.data.stdlib import stdlib_bigram, stdlib_windows
 from scrub.data.windows import Account, Sequences, order_of_content
-from scrub.models.find import is_hub_id, known, locate
-from scrub.models.hub import PATIENCE_SECONDS, bring
+from scrub.models.find import known, locate
+from scrub.models.hub.bring import bring
+from scrub.models.hub.listing import Address
 from scrub.text.errors import ScrubError
-from scrub.text.files import one_line, plain_yaml, read_file
+from scrub.text.files import one_line
 
-CARD = "README.md"
-STDLIB, FIXED = "stdlib", "fixed"
-SOURCES = (STDLIB, FIXED)  # what `scrub: {source: ...}` may name
 LOCAL = f"give --data the path of a local folder with {TOKENS} and {MASK}"
-MAX_BYTES = 20 * 10**9  # of a data set that is brought as a whole
-
-
-@dataclass(frozen=True)
-class Source:
-    """Origin of data: the standard library's text, or fixed rows of a repository of a model on the hub."""
-
-    kind: str
-    hub: str = ""  # OWNER/NAME, for fixed rows
-
-
-def read_front_matter(folder: Path) -> dict[str, Any]:
-    """Read the fields between the two lines of dashes at the top of a folder's card; none if it has no card."""
-    path = folder / CARD
-    if not path.is_file():
-        return {}
-    try:
-        text = read_file(path, "a card is a text").decode()
-        head, dashes, rest = text.partition("---\n")
-        fields = plain_yaml(rest.partition("\n---")[0]) if dashes and not head.strip() else {}
-    except ValueError as error:
-        raise ScrubError(f"{one_line(path)} can't be read as a card: {one_line(error)[:120]}: mend it") from error
-    if not isinstance(fields, dict):
-        raise ScrubError(f"{one_line(path)} has front matter that holds no fields: write `name: value` lines")
-    return fields
-
-
-def declared_source(folder: Path) -> Source | None:
-    """Read what the folder's card says the data are made of; None for files in the folder.
-
-    Raises ScrubError for a source that scrub doesn't know, or for fixed rows of no repository.
-    """
-    section = read_front_matter(folder).get("scrub") or {}
-    section = section if isinstance(section, dict) else {"source": section}
-    kind, hub = section.get("source"), section.get("hub", "")
-    if kind is None:
-        return None
-    card = one_line(folder / CARD)
-    if kind not in SOURCES:
-        raise ScrubError(f"{card} names the source {one_line(kind)!r}: scrub knows {', '.join(SOURCES)}")
-    if kind == FIXED and not (isinstance(hub, str) and is_hub_id(hub)):
-        raise ScrubError(
-            f"{card} says no `hub` of the rows: give OWNER/NAME of a repository, as in `hub: someone/rows`"
-        )
-    return Source(str(kind), str(hub))
 
 
 def load_examples(
@@ -179,7 +132,11 @@ def fixed_folder(inside: Path | None, source: Source | None, beside: Path | None
         return inside
     if source is None or source.kind != FIXED:
         return None
-    return beside if beside is not None and holds_fixed(beside) else bring(source.hub, fixed_files, LOCAL)
+    return (
+        beside
+        if beside is not None and holds_fixed(beside)
+        else bring(Address.parse(source.hub), fixed_files, LOCAL).folder
+    )
 
 
 def _fixed(
@@ -215,28 +172,14 @@ def check_data(spec: str, beside: Path | None = None) -> tuple[Path | None, str]
         scored = f"no {MASK}" if mask is None else f"{int(mask.sum()):,} positions by {MASK}"
         shape = f"{len(tokens):,} sequences of {tokens.shape[1]} tokens"
         return where, f"{TOKENS} holds {shape}, ids up to {tokens.max()}; {scored}"
-    if folder is None and is_hub_id(spec) and not spec.startswith("data/"):
-        _check_size(spec)
-        folder = bring(spec, _all, "give --data the path of a local folder with its files", "dataset")
-    first = next(iter(rows(folder if folder is not None else spec)), "")
+    if folder is not None:
+        found = rows(folder)
+    else:
+        with told(spec):
+            opened, repository = open_hub(spec, None, [])
+            if isinstance(opened, Files):
+                bring_data(repository, opened.every)
+            folder, found = repository.folder, rows_of(opened, spec, None, [])
+    first = next(iter(found), "")
     what = f"text, {first[:60]!r}" if isinstance(first, str) else f"{len(first):,} token ids, {first[:8].tolist()}"
     return folder, f"the first row is {what}"
-
-
-def _check_size(hub_id: str) -> None:
-    """Raise ScrubError if a data set on the hub is too large to bring the whole of it."""
-    from huggingface_hub import HfApi
-
-    size = 0
-    with suppress(Exception):  # what is wrong is told when it is brought
-        files = HfApi().dataset_info(hub_id, files_metadata=True, timeout=PATIENCE_SECONDS).siblings or ()
-        size = sum(file.size or 0 for file in files)
-    if size > MAX_BYTES:
-        raise ScrubError(
-            f"{hub_id} has {size / 1e9:,.0f} GB of files, more than {MAX_BYTES / 1e9:.0f}: bring a part of it with "
-            "'hf download --repo-type dataset --include', and give the path of its folder"
-        )
-
-
-def _all(names: list[str]) -> list[str]:
-    return names

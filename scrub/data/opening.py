@@ -1,55 +1,63 @@
-"""Opening data, as streams of rows: local files and folders, what `datasets` saved, and data sets on the hub."""
+"""Opening data: local files and folders, what `datasets` saved, data sets on the hub. Files are read one by one."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from functools import partial
 from glob import escape
+from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from scrub.data.card import CARD, check_beside, check_inside
+from scrub.data.streams import BUILDERS, Table, builder_of, stream
+from scrub.models.hub.bring import Copy, Repository, open_repository
+from scrub.models.hub.listing import Address
 from scrub.text.errors import ScrubError, led_to
-from scrub.text.files import one_line, shown
+from scrub.text.files import one_line, read_file, shown
 from scrub.text.wording import few
 
-BUILDERS = {
-    ".txt": "text",
-    ".json": "json",
-    ".jsonl": "json",
-    ".ndjson": "json",
-    ".parquet": "parquet",
-    ".csv": "csv",
-    ".arrow": "arrow",
-}
-COMPRESSED = {".gz", ".bz2", ".xz", ".zst"}
 # a study looks at text that the model wasn't trained on
 PREFERRED_SPLITS = ("validation", "valid", "val", "dev", "eval", "evaluation", "test", "holdout", "heldout")
-TEXT = "text"
 _BESIDE = {"whitelist.json", "dataset_infos.json"}  # files about data, which are none
-_READING: dict[str, dict[str, Any]] = {  # what loaders would take for missing are texts, and a byte order mark is none
-    "csv": {"keep_default_na": False, "na_values": [""], "encoding": "utf-8-sig"},
-    "json": {"encoding": "utf-8-sig"},
-}
 BLOCK_CHARACTERS = 2**16  # of consecutive lines that are read at once
 
-Table = Iterable[dict[str, Any]]
+SAVED = {"dataset_info.json", "dataset_dict.json"}  # of which a folder that `datasets` saved has one
+MAX_BYTES = 20 * 10**9  # of a data set's files that are brought at once
+LOCAL = "give --data a local .txt, .jsonl or .parquet file, or 'stdlib'"
+_NAMING = {"name", "version", "data_dir", "data_files", "description"}  # fields of a loader's config
 
 
-def builder_of(path: Path) -> str | None:
-    """Find the loader of a file by its name; None if there is none."""
-    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in COMPRESSED]
-    return BUILDERS.get(suffixes[-1]) if suffixes else None
+@dataclass(frozen=True)
+class Files:
+    """The files of a split that are read, one after the other, by one loader; each is brought when its turn comes.
 
+    `every` are the names of the files of all splits.
+    """
 
-def open_text(files: Iterable[str | Path]) -> Iterator[tuple[int, str]]:
-    """Read files of text, in pieces of whole lines, each with the number of its file."""
-    import fsspec
+    kind: str
+    paths: Iterable[Path]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    every: Sequence[str] = ()
 
-    for number, file in enumerate(files):
-        # a byte order mark is no text; newlines are as Python reads them
-        with fsspec.open(escape(str(file)), "rt", encoding="utf-8-sig", compression="infer") as opened:
-            yield from ((number, piece) for piece in pieces(opened))
+    def texts(self) -> Iterator[tuple[int, str]]:
+        """Read files of text, in pieces of whole lines, each with the number of its file."""
+        import fsspec
+
+        for number, path in enumerate(self.paths):
+            # a byte order mark is no text; newlines are as Python reads them
+            with fsspec.open(escape(str(path)), "rt", encoding="utf-8-sig", compression="infer") as opened:
+                lines = iter(partial(opened.readline, BLOCK_CHARACTERS), "")  # of which one may be endless
+                yield from ((number, piece) for piece in pieces(lines))
+
+    def table(self) -> Table:
+        """Read the rows of tables."""
+        return chain.from_iterable(stream(self.kind, path, self.options) for path in self.paths)
 
 
 def pieces(lines: Iterable[str]) -> Iterator[str]:
@@ -67,70 +75,110 @@ def pieces(lines: Iterable[str]) -> Iterator[str]:
         yield "".join(block)
 
 
-def _check_single(path: Path, split: str | None) -> None:
-    if split not in {None, "train"}:  # the name that `datasets` gives to the rows of a single file
-        raise ScrubError(f"{one_line(path)} is a single file and has no split {one_line(split)!r}: leave --split out")
-    if path.stat().st_size == 0:
-        raise ScrubError(f"{one_line(path)} is empty: give a file with data")
-
-
-def open_local(path: Path, split: str | None, notes: list[str]) -> Table | list[str]:
-    """Open the rows of a local file or folder as a stream, or list its files where those are text."""
+def open_local(path: Path, split: str | None, notes: list[str]) -> Files | Table:
+    """Open the rows of a local file or folder: files that are read in turn, or what `datasets` saved."""
     where, known = one_line(path), ", ".join(sorted(BUILDERS))
     if path.is_file():
         kind = builder_of(path)
         if kind is None:
             raise ScrubError(f"{where} is of no kind of data that scrub reads: name it one of {known}, or a folder")
-        _check_single(path, split)
-        return [str(path)] if kind == TEXT else _streamed(kind, path)
-    if (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file():
+        if split not in {None, "train"}:  # the name that `datasets` gives to the rows of a single file
+            raise ScrubError(f"{where} is a single file and has no split {one_line(split)!r}: leave --split out")
+        if path.stat().st_size == 0:
+            raise ScrubError(f"{where} is empty: give a file with data")
+        return Files(kind, [path])
+    names = sorted(each.relative_to(path).as_posix() for each in path.rglob("*") if each.is_file())
+    if {*names} & SAVED:
         return _saved(path, split, notes)
-    there = {str(f): builder_of(f) for f in sorted(path.rglob("*")) if f.is_file() and f.name not in _BESIDE}
-    if not any(there.values()):
-        raise ScrubError(f"{where} holds no data: expected files that end in {known}")
-    return _folder(path, split, notes, [file for file, kind in there.items() if kind])
+    return _found(names, path, "", split, where, notes, lambda name: path / name)
 
 
-def _streamed(kind: str, path: Path) -> Table:
-    """Open a file as a stream."""
-    from datasets import load_dataset
+def open_hub(spec: str, split: str | None, notes: list[str]) -> tuple[Files | Table, Repository]:
+    """Open the rows of OWNER/NAME[@REVISION][:CONFIG] on the hub, of which only the files that are read are brought."""
+    repository, config = hub_data(spec), spec.partition(":")[2]
+    beside = [name for name in repository.names if name == CARD]
+    if {*repository.names} & SAVED:
+        folder = bring_data(repository, [name for name in repository.names if "/." not in f"/{name}"]).folder
+        return _saved(folder, split, notes), repository
+    folder = bring_data(repository, beside).folder
+    notes += repository.notes
 
-    options = _READING.get(kind, {})
-    opened: Table = load_dataset(kind, data_files=[escape(str(path))], split="train", streaming=True, **options)
-    return opened
+    def here(name: str) -> Path:
+        return bring_data(repository, [name]).folder / name
+
+    return _found(repository.names, folder, config, split, one_line(spec), notes, here), repository
+
+
+def hub_data(spec: str) -> Repository:
+    """Ask the hub once for the files of a data set."""
+    return open_repository(Address.parse(spec, "dataset"), LOCAL)
+
+
+def bring_data(repository: Repository, names: Sequence[str]) -> Copy:
+    """Bring files of a data set. Raises ScrubError if they are too large to be brought as a whole."""
+    if (size := repository.size(names)) > MAX_BYTES:
+        raise ScrubError(
+            f"{repository.address} has {size / 1e9:,.0f} GB of files, more than {MAX_BYTES / 1e9:.0f}: bring a part of "
+            "it with 'hf download --repo-type dataset --include', and give the path of its folder"
+        )
+    return repository.bring(names)
 
 
 def _saved(path: Path, split: str | None, notes: list[str]) -> Table:
     """Open what `datasets` saved, with all of its columns, as plain values, whatever format it was left in."""
     from datasets import load_from_disk
 
+    for state in path.rglob("state.json"):
+        for file in json.loads(read_file(state, "a saved data set has one")).get("_data_files") or ():
+            check_beside(str(file.get("filename")), state)
     rows: Any = pick_split(load_from_disk(str(path)), split, one_line(path), notes)
     plain: Table = rows.with_format(None)
     return plain
 
 
-def _builder(name: str, config: str = "") -> Any:
-    """Make the loader of a folder or of a data set on the hub, of whichever kind that is, reading as scrub does."""
+def _found(
+    names: Sequence[str],
+    folder: Path,
+    config: str,
+    split: str | None,
+    where: str,
+    notes: list[str],
+    here: Callable[[str], Path],
+) -> Files:
+    """Find the files of a split among some names, as the `datasets` library does, with the card that is in the folder.
+
+    It looks at names alone: at empty files, so that nothing lies beside them that a card or a script could mean.
+    """
     from datasets import load_dataset_builder
 
-    found = load_dataset_builder(name, config or None)
-    options = _READING.get(found.name, {})
-    return load_dataset_builder(name, config or None, **options) if options else found
-
-
-def _folder(path: Path, split: str | None, notes: list[str], there: Sequence[str]) -> Table | list[str]:
-    """Open a folder as the `datasets` library finds its splits: files of one kind, and no others; these are named."""
-    where, found = one_line(path), _builder(str(path))
-    kind, by_split = found.name, {str(name): list(map(str, files)) for name, files in found.config.data_files.items()}
-    read = {str(Path(file).resolve()) for files in by_split.values() for file in files}
-    if left := [file for file in there if str(Path(file).resolve()) not in read]:
-        said = few([shown(Path(file).relative_to(path)) for file in left])
-        notes.append(
-            f"of {where}, files aren't read: {said}: they are of another kind, or of no split, than those that are"
-        )
-    if kind == TEXT:
-        return pick_split(by_split, split, where, notes)
-    return pick_split(found.as_streaming_dataset(), split, where, notes)
+    data = [name for name in names if builder_of(Path(name)) and Path(name).name not in _BESIDE]
+    if not data:
+        raise ScrubError(f"{where} holds no data: expected files that end in {', '.join(sorted(BUILDERS))}")
+    check_inside(folder)
+    with TemporaryDirectory(prefix="scrub") as made:
+        root = Path(made).resolve() / "data"
+        for name in data:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).touch()
+        if (folder / CARD).is_file():
+            (root / CARD).write_bytes(read_file(folder / CARD, "a card is a text"))
+        found = load_dataset_builder(str(root), config or None)
+        by_split = {
+            str(name): [Path(file).relative_to(root).as_posix() for file in files]
+            for name, files in found.config.data_files.items()
+        }
+    every = [name for files in by_split.values() for name in files]
+    if left := [name for name in data if name not in every]:
+        said = few([shown(name) for name in left])
+        notes.append(f"of {where}, files aren't read: {said}: they are of another kind than the others, or of no split")
+    chosen: Any = pick_split(by_split, split, where, notes)
+    usual = type(found.config)()
+    options = {
+        each.name: value
+        for each in fields(found.config)
+        if each.name not in _NAMING and (value := getattr(found.config, each.name)) != getattr(usual, each.name)
+    }
+    return Files(str(found.name), map(here, chosen), options, every)
 
 
 @contextmanager
@@ -168,27 +216,13 @@ def explain(where: str, error: Exception) -> str:
     """Say in one line what an error of the `datasets` library says first, and what to do."""
     kinds = {kind.__name__ for link in led_to(error) for kind in type(link).__mro__}
     first = one_line(str(error).strip().partition("\n")[0])[:160] or type(error).__name__
-    local = "give --data a local .txt, .jsonl or .parquet file, or 'stdlib'"
     if kinds & {"ConnectionError", "ConnectError", "OfflineModeIsEnabled", "TimeoutException", "ConnectTimeout"}:
-        return f"the data {one_line(where)!r} are no path here, and the Hugging Face hub can't be reached: {local}"
+        return f"the data {one_line(where)!r} are no path here, and the Hugging Face hub can't be reached: {LOCAL}"
     if "GatedRepoError" in kinds:
-        return f"{one_line(where)} asks for a licence first: accept it on the hub and log in, or {local}"
+        return f"{one_line(where)} asks for a licence first: accept it on the hub and log in, or {LOCAL}"
     if kinds & {"DatasetNotFoundError", "RepositoryNotFoundError", "HFValidationError"}:
-        return f"there are no data {one_line(where)!r}: no such path, name, or data set on the hub: {local}"
-    return f"the data {one_line(where)!r} can't be read: {first.rstrip('.')}: check the data, or {local}"
-
-
-def open_hub(spec: str, split: str | None, notes: list[str]) -> Table:
-    """Open the rows of a data set on the hub, as a stream."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import OfflineModeIsEnabled
-
-    identifier, _, config = spec.partition(":")
-    with told(spec):
-        with suppress(OfflineModeIsEnabled):  # it may be in the library's cache all the same
-            # fails at once, where loading would try for half a minute
-            HfApi().dataset_info(identifier, timeout=10)
-        return pick_split(_builder(identifier, config).as_streaming_dataset(), split, spec, notes)
+        return f"there are no data {one_line(where)!r}: no such path, name, or data set on the hub: {LOCAL}"
+    return f"the data {one_line(where)!r} can't be read: {first.rstrip('.')}: check the data, or {LOCAL}"
 
 
 def pick_split(splits: Any, split: str | None, where: str, notes: list[str]) -> Table:

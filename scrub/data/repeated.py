@@ -1,7 +1,7 @@
 """Repeated random tokens (RRT), and where they repeat.
 
-RRT are a begin token, for models that have one, a random draw, and the same draw again: nothing but an earlier copy
-helps there (Olsson et al. 2022, In-context Learning and Induction Heads).
+RRT are a begin token, where the text beside them has one, a random draw, and the same draw again: nothing but an
+earlier copy helps there (Olsson et al. 2022, In-context Learning and Induction Heads).
 """
 
 from __future__ import annotations
@@ -24,6 +24,11 @@ def repeated_tokens(
     half = (n_ctx + (bos_token_id is None)) // 2
     draw = np.random.default_rng([seed, *b"repeated"]).choice(candidates, (sequences, half))
     return with_begin(np.concatenate([draw, draw], axis=1), bos_token_id)
+
+
+def begin_of(tokens: Int[np.ndarray, "sequence position_plus_one"], bos_token_id: int | None) -> int | None:
+    """Give the begin token if it is in front of all sequences: what is drawn to be compared with them has it too."""
+    return bos_token_id if bos_token_id is not None and (tokens[:, 0] == bos_token_id).all() else None
 
 
 def begun(tokens: Int[np.ndarray, "sequence position_plus_one"]) -> int:

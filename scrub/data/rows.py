@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -11,14 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from scrub.data.columns import as_ids, guess_column, mask_of, not_ids, unmasked
-from scrub.data.opening import Table, guarded, open_hub, open_local, open_text, told
+from scrub.data.opening import Files, guarded, open_hub, open_local, told
+from scrub.data.streams import TEXT, Table
 from scrub.data.windows import Ids, counted
-from scrub.models.find import find
+from scrub.models.find import check_there
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 
 ROWS_LOOKED_AT = 256  # to see what is in each column
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(:[\w.-]+)?", re.ASCII)
 
 Row = str | Ids
 
@@ -41,19 +40,27 @@ class Rows:
 def rows(spec: str | Path, column: str | None = None, split: str | None = None) -> Rows:
     """Read the texts, or the arrays of token ids, of a data set: a local file or folder, or a data set on the hub.
 
-    `list(rows("texts.jsonl"))`. A hub id may name a configuration: OWNER/NAME:CONFIG. Without a column, the obvious one
+    `list(rows("texts.jsonl"))`. A hub id may name a revision and a configuration:
+    OWNER/NAME@REVISION:CONFIG. Without a column, the obvious one
     is taken. Raises ScrubError for anything that can't be had.
     """
     path, notes, where = Path(spec), list[str](), str(spec)
-    if not path.exists() and not HUB_ID.fullmatch(where):
-        find("data", spec)  # raises, with the names that there are
+    if not path.exists():
+        check_there("data", where)
     with told(where):
-        opened = open_local(path, split, notes) if path.exists() else open_hub(where, split, notes)
-        if not isinstance(opened, list):
-            return Rows(guarded(read_column(opened, column, where, notes), where), notes)
+        opened = open_local(path, split, notes) if path.exists() else open_hub(where, split, notes)[0]
+        return rows_of(opened, where, column, notes)
+
+
+def rows_of(opened: Files | Table, where: str, column: str | None, notes: list[str]) -> Rows:
+    """Read the rows of what is open already."""
+    if not isinstance(opened, Files):
+        return Rows(guarded(read_column(opened, column, where, notes), where), notes)
+    if opened.kind != TEXT:
+        return Rows(guarded(read_column(opened.table(), column, where, notes), where), notes)
     if column is not None:
-        raise ScrubError(f"{one_line(path)} is text and has no columns: leave --column out")
-    return Rows(guarded(open_text(opened), where), notes, running=True)
+        raise ScrubError(f"{one_line(where)} is text and has no columns: leave --column out")
+    return Rows(guarded(opened.texts(), where), notes, running=True)
 
 
 def read_column(items: Table, column: str | None, where: str, notes: list[str]) -> Iterator[tuple[int, Row]]:

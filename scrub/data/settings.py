@@ -7,6 +7,7 @@ from typing import Annotated
 
 from annotated_types import Interval
 
+from scrub.text.begin import Bos, said_bos
 from scrub.text.fields import COUNT, Named, check_fields
 
 PUBLISHED = "J A M P R X J A M P R"  # the prompt of the published study of heads
@@ -23,8 +24,11 @@ class WhitelistSettings:
     split: Named = "train"  # of the data: one that no study looks at
     sequences: Annotated[int, Interval(ge=1, le=10**9)] | None = None  # by default all that there are
     context: Annotated[int, COUNT] | None = None  # positions a sequence; by default the model's n_ctx
+    column: Named | None = None  # of the data, where there are several
+    bos: Bos = None  # whether sequences begin with the begin token; by default as is usual for the model
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "bos", said_bos(self.bos))
         check_fields(self)
 
 
@@ -37,9 +41,10 @@ class Recipe:
     length: Annotated[int, COUNT] = DRAW_WORDS
     query: Annotated[int, Interval(ge=0, le=10**9)] | None = None
     where: Named = "target"
-    bos: bool | None = None
+    bos: Bos = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "bos", said_bos(self.bos))
         check_fields(self)
 
     @property

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from tokenizers import Tokenizer
 
 from scrub.data.bigram import Bigram, Floats, Tokens, pairs
-from scrub.data.examples import Origin
+from scrub.data.examples import Examples, Origin
 from scrub.data.for_model import examples_for
 from scrub.data.settings import WhitelistSettings
 from scrub.models.kept import whitelist_places
@@ -169,18 +169,30 @@ def whitelist_of(origin: Origin | None, name: str, model: str = "MODEL") -> Whit
 
 
 def make_whitelist(data: str, model: Spec = "attn2l", settings: WhitelistSettings | None = None) -> Whitelist:
-    """Make the whitelist of some data for a model's tokenizer.
+    """Make the whitelist of some data for a model's tokenizer: :func:`counted` text, and :func:`whitelist_in` it.
 
-    Bigram statistics come from every other sequence of the split, gains from those between, so that no pair is
-    judged by statistics that it is part of. Raises ScrubError for data that can't be had or are too few.
+    Raises ScrubError for data that can't be had or are too few.
     """
-    settings = settings or WhitelistSettings()
-    loaded = load_model(model)
-    tokenizer = loaded.tokenizer
-    tokens = examples_for(loaded, data, settings.sequences, settings.split, context=settings.context).tokens
+    settings, loaded = settings or WhitelistSettings(), load_model(model)
+    return whitelist_in(counted(data, loaded, settings), loaded, settings)
+
+
+def counted(data: str, model: Model, settings: WhitelistSettings) -> Examples:
+    """Load the text that a whitelist is counted in; its notes say what became of it. Raises ScrubError as data do."""
+    s = settings
+    return examples_for(model, data, s.sequences, s.split, s.column, context=s.context, bos=s.bos)
+
+
+def whitelist_in(text: Examples, model: Model, settings: WhitelistSettings) -> Whitelist:
+    """Make the whitelist of some text, for the tokenizer that made it.
+
+    Bigram statistics come from every other sequence, gains from those between, so that no pair is judged by statistics
+    that it is part of. Raises ScrubError if there are too few.
+    """
+    tokens, tokenizer = text.tokens, model.tokenizer
     if len(tokens) < 2:
-        raise ScrubError(f"the data {one_line(data)!r} hold 1 sequence: a whitelist needs at least 2")
-    ids = range(loaded.vocab_size)
+        raise ScrubError(f"the data {one_line(text.name)!r} hold 1 sequence: a whitelist needs at least 2")
+    ids = range(model.vocab_size)
     names = [(tokenizer.id_to_token(token) if tokenizer else None) or str(token) for token in ids]
-    statistics = Bigram.fit(tokens[::2], loaded.vocab_size)
+    statistics = Bigram.fit(tokens[::2], model.vocab_size)
     return build_whitelist(tokens[1::2], statistics, names, settings.beta, settings.threshold, settings.share)

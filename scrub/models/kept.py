@@ -14,7 +14,7 @@ from pathlib import Path
 import platformdirs
 from pydantic import TypeAdapter, ValidationError
 
-from scrub.models.find import is_hub_id, known, locate, shipped
+from scrub.models.find import is_hub_id, locate, shipped
 from scrub.models.model import Model
 from scrub.paths.hashes import hash_graph, hash_of
 from scrub.text.errors import ScrubError
@@ -37,13 +37,26 @@ class KeptFeature:
 def whitelist_places(model: Model, data: str | Path) -> list[Path]:
     """List where a whitelist of some data for a model may be, that to write first."""
     tokens = model.vocab_size if model.tokenizer is None else model.tokenizer.to_str()
-    name = str(data)
-    if name not in known("data") and not (is_hub_id(name.partition(":")[0]) and locate("data", name) is None):
-        path = (locate("data", name) or Path(name)).resolve()  # the same file from another folder
-        name = f"{path.name}-{hash_of(str(path))}"
-    file = f"{re.sub(r'[^a-zA-Z0-9.-]+', '_', name)}.json"
+    project = None if model.folder is None else model.folder.resolve().parent.parent
     key = hash_of(model.name if model.tokenizer is None else "", tokens)
-    return _places(model, Path("whitelists", file), Path("tokenizers", key))
+    return _places(model, _list_of(data, project), Path("tokenizers", key) / _list_of(data))
+
+
+def _list_of(data: str | Path, project: Path | None = None) -> Path:
+    """Name the whitelist of some data, whatever they are called where that is asked.
+
+    What is shipped, and what is on the hub, has one name everywhere, and data beside a model in its own project move
+    with it; another's data of the same name are others, so all else goes by its path.
+    """
+    where, name = locate("data", data), str(data)
+    path, theirs = (where or Path(data)).resolve(), shipped("data")
+    if theirs is not None and path.parent == theirs.resolve():
+        name = path.name
+    elif project is not None and path.parent == project / "data":
+        name = f"data/{path.name}"
+    elif where is not None or not is_hub_id(name.partition(":")[0]):
+        name = f"{path.name}-{hash_of(str(path))}"
+    return Path("whitelists", f"{re.sub(r'[^a-zA-Z0-9.-]+', '_', name)}.json")
 
 
 def kept_features(model: Model) -> dict[str, KeptFeature]:
@@ -91,14 +104,14 @@ def _read(path: Path) -> dict[str, KeptFeature]:
 
 
 def _feature_places(model: Model) -> list[Path]:
-    return _places(model, Path(FEATURES), Path("models", fingerprint(model)))
+    return _places(model, Path(FEATURES), Path("models", fingerprint(model), FEATURES))
 
 
-def _places(model: Model, file: Path, key: Path) -> list[Path]:
-    cache = Path(platformdirs.user_cache_dir("scrub")) / key / file
+def _places(model: Model, here: Path, cached: Path) -> list[Path]:
+    cache = Path(platformdirs.user_cache_dir("scrub")) / cached
     if model.folder is None or not model.folder.is_dir():
         return [cache]
-    own = model.folder / file
+    own = model.folder / here
     return [own, cache] if _is_own(model.folder) else [cache, own]
 
 

@@ -22,7 +22,7 @@ from scrub.models.checkpoints import Checkpoint, open_checkpoint, open_state_dic
 from scrub.models.checkpoints.checks import parameter_shapes
 from scrub.models.checkpoints.reading import parse
 from scrub.models.checkpoints.tokenizer import added_in_front, fitting_tokenizer, read_tokenizer, tokenizer_file
-from scrub.models.families import ModelConfig, architectures, family_of
+from scrub.models.families import ModelConfig, architectures, family_of, known_token
 from scrub.models.place import ModelPlace, find_model
 from scrub.models.values import text_of, tokens_of, top, values
 from scrub.paths.hashes import hash_weights
@@ -30,6 +30,7 @@ from scrub.paths.locate import below
 from scrub.paths.splits import attention_heads
 from scrub.plan.leaves import bind_model, leaves_of
 from scrub.plan.plan import Plan, compile_plan
+from scrub.text.begin import Bos, wanted_bos
 from scrub.text.errors import ScrubError
 from scrub.text.files import first_sentence, make_folder, one_line
 from scrub.text.wording import short
@@ -76,25 +77,31 @@ class Model:
 
     @property
     def end_token_id(self) -> int | None:
-        """The token between documents: what the config calls so, else the begin token, as in GPT-2's family."""
+        """The token between documents: what the config calls so, else the begin token, as in GPT-2's family.
+
+        The config's own before one that a tokenizer adds: a layout leaves the end token out where the two are one.
+        """
         said = (self.config.model_extra or {}).get("eos_token_id")
-        known = isinstance(said, int) and not isinstance(said, bool) and 0 <= said < self.vocab_size
-        return said if known else self.bos_token_id
+        if isinstance(said, int) and not isinstance(said, bool) and known_token(said, self.vocab_size) is not None:
+            return said
+        return self.bos_token_id if self.config.bos_token_id is None else self.config.bos_token_id
 
     @cached_property
     def _added_in_front(self) -> int | None:
         return added_in_front(self.tokenizer)
 
-    def begins(self, bos: bool | None, typed: bool = False) -> bool:
-        """Tell whether a sequence, or a prompt that is `typed`, begins with the begin token: as `bos` says, if it does.
+    def begins(self, bos: Bos, typed: bool = False) -> bool:
+        """Tell whether a sequence, or a prompt that is `typed`, begins with the begin token.
 
-        Otherwise as the tokenizer does by itself, if it puts one there; else sequences do where there is one, and
-        prompts if the model's own library puts it there too. Raises ScrubError if there is none to put there.
+        As `bos` says, if it is a yes or a no. Otherwise as the tokenizer does by itself, if it puts one there; else
+        sequences do where there is one, and prompts if the model's own library puts it there too. Raises ScrubError if
+        there is none to put there, or for a `bos` that is none of :data:`scrub.text.begin.Bos`.
         """
-        if bos and self.bos_token_id is None:
+        wanted = wanted_bos(bos)
+        if wanted and self.bos_token_id is None:
             raise ScrubError(f"{self.name} has no begin token: its config says no bos_token_id of its vocabulary")
         own = self._added_in_front is not None or self.config.bos_before_prompts or not typed
-        return self.bos_token_id is not None and (own if bos is None else bos)
+        return self.bos_token_id is not None and (own if wanted is None else wanted)
 
     @property
     def roles(self) -> dict[str, tuple[tuple[int, int], ...]]:
@@ -147,7 +154,7 @@ class Model:
         """Compute the value at a path: `model.values("def f(x):", "a1.3/pattern")`; see :mod:`scrub.models.values`."""
         return values(self, on, path)
 
-    def tokens(self, text: str, bos: bool | None = None) -> Int[Tensor, "batch position"]:
+    def tokens(self, text: str, bos: Bos = None) -> Int[Tensor, "batch position"]:
         """Turn a text into token ids [1, position], behind the begin token if `bos`, or if that is usual for prompts.
 
         `model(model.tokens("def f"))` are its logits. Raises ScrubError for a model without a tokenizer, or too long a

@@ -27,6 +27,7 @@ from scrub.paths.sources import X
 from scrub.paths.splits import attention_heads
 from scrub.plan.leaves import bind_model, leaves_of
 from scrub.plan.plan import compile_plan
+from scrub.text.begin import Bos
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 
@@ -53,7 +54,7 @@ def values(model: Model, on: str | Any, path: str) -> Float[Tensor, "batch ..."]
     return value[:, 0] if several == 1 and value.ndim == 4 else value
 
 
-def tokens_of(model: Model, on: str | Any, bos: bool | None = None) -> Int[Tensor, "batch position"]:
+def tokens_of(model: Model, on: str | Any, bos: Bos = None) -> Int[Tensor, "batch position"]:
     """Give token ids as they are, or those of a text, behind the begin token if `bos`, or if that is usual."""
     if isinstance(on, str):
         if model.tokenizer is None:

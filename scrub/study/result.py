@@ -21,6 +21,7 @@ from scrub.text.errors import GateError, ScrubError
 from scrub.text.frames import interval_columns, json_text, plain
 from scrub.text.looks import TabularResult, look
 from scrub.text.numbers import PLAIN, Interval
+from scrub.text.wording import with_digest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 BIGRAM = Name("bigram")
 FORMAT = 1
 NOTHING_NATS = 1e-6  # a token: a baseline that changes the loss by no more leaves nothing to recover
-DIGEST_DIGITS = 8  # of the data's hash that are shown
 
 
 @dataclass(frozen=True)
@@ -139,10 +139,10 @@ class Result(TabularResult):
         """The study, model and data, whichever the pairings."""
         length = f" of {self.context} positions" if self.context is not None else ""
         scored = int(self.positions.sum()) // self.draws
-        digest = f" ({self.digest[:DIGEST_DIGITS]})" if self.digest else ""
         begin = f" {self.begin}" if self.begin else ""
         sequences = f"{len(self.positions)} sequences{length}{begin}{self.bootstrap.of}{self.computed}"
-        return f"{self.study} on {self.model}, {self.data}{digest}: {sequences}, {scored:,} selected positions"
+        data = with_digest(self.data, self.digest)
+        return f"{self.study} on {self.model}, {data}: {sequences}, {scored:,} selected positions"
 
     @property
     def gap(self) -> Interval:

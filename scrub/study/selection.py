@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ from scrub.study.settings import EVERY, POSITIONS, REPEATS, Positions, positions
 from scrub.text.errors import ScrubError
 from scrub.text.spans import resolved
 
+_PLACED = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+_NAMED = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+
 
 def scored_at(positions: Positions, examples: Examples, study_data: str, model: Model | None = None) -> Scored:
     """Select the positions whose next token is scored, of those that may be.
@@ -29,8 +33,8 @@ def scored_at(positions: Positions, examples: Examples, study_data: str, model: 
     "whitelist", those of the mask that the data come with, or else those whose token is whitelisted. The whitelist of
     the data is the one that is kept for the model, or else the data's own; where there is neither, that of the study's
     data, if the tokenizer is the one it was made with. Or spans, as in "303..402,-1"; or what a function of the tokens
-    that the model reads, or of these and the tokenizer, says: a bool array [sequence, position], or [position] for all
-    sequences. Raises ScrubError if there is none that fits, or no position is selected.
+    that the model reads says, with the tokenizer if it asks for that: a bool array [sequence, position], or [position]
+    for all sequences. Raises ScrubError if there is none that fits, or no position is selected.
     """
     if positions == EVERY:
         return examples.scored_at(np.ones_like(examples.scored)).scored
@@ -73,18 +77,13 @@ def _by_function(
 ) -> Scored:
     """Ask a function, which is the user's own code: what it raises becomes a ScrubError."""
     try:
-        both = inspect.signature(function).bind(inputs, tokenizer) is not None
-    except (TypeError, ValueError):  # it takes tokens alone, or doesn't say what it takes
-        both = False
-    try:
-        given = function(inputs.copy(), tokenizer) if both else function(inputs.copy())
-        found = np.asarray(given)
+        found = np.asarray(_with_tokenizer(function, tokenizer)(inputs.copy()))
     except ScrubError:
         raise
     except (Exception, SystemExit) as error:
         raise ScrubError(
             f"the positions {positions_said(function)} fail: {type(error).__name__}: {str(error) or 'raised'}: they "
-            "are asked for as positions(tokens [sequence, position]), or with the tokenizer behind"
+            "are asked for as positions(tokens [sequence, position]), or with the tokenizer as a second argument"
         ) from error
     if found.dtype != bool or found.shape not in (inputs.shape, inputs.shape[1:]):
         raise ScrubError(
@@ -92,6 +91,23 @@ def _by_function(
             f"{list(inputs.shape)}, or {list(inputs.shape[1:])} for all sequences"
         )
     return np.array(np.broadcast_to(found, inputs.shape))
+
+
+def _with_tokenizer(function: Callable[..., Any], tokenizer: Tokenizer | None) -> Callable[..., Any]:
+    """Give a function the tokenizer that it asks for: in a second argument that it can't do without, or by that name.
+
+    A second argument with a default is the user's own, and none of ours to fill; so is a tokenizer that is given there.
+    """
+    try:
+        takes = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # it doesn't say what it takes
+        return function
+    named = takes.get("tokenizer")
+    if named is not None and named.kind in _NAMED and (named.default is None or named.default is named.empty):
+        return partial(function, tokenizer=tokenizer)
+    second = [each for each in takes.values() if each.kind in _PLACED][1:2]
+    asked = bool(second) and second[0].default is second[0].empty
+    return (lambda tokens: function(tokens, tokenizer)) if asked else function
 
 
 def _listed(examples: Examples, study_data: str, model: Model | None) -> Scored:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from annotated_types import Interval
 
+from scrub.text.begin import Bos, said_bos
 from scrub.text.errors import ScrubError
 from scrub.text.fields import COUNT, SEED, Named, check_fields
 from scrub.text.spans import spans
@@ -39,9 +40,11 @@ class Settings:
 
     In "tf32" all is float32 but what matrix products, on a card, read of their factors. `positions` are "whitelist",
     "repeats", "all", spans ("303..402", "-1" is the last), a bool mask [position] or [sequence, position], or a
-    function of tokens [sequence, position], or of these and the tokenizer, that gives such a mask.
-    Without `bos`, and where the study doesn't say, sequences begin as the model's tokenizer makes them by itself, or
-    else with the begin token where the model has one. Raises ScrubError for a field of another type, a number out of
+    function of tokens [sequence, position] that gives such a mask: it gets the tokenizer too, in a second argument
+    that has no default, or in one called `tokenizer`.
+    `bos` is True ("yes"), False ("no"), or "auto", whatever the study says: sequences then begin as the model's
+    tokenizer makes them by itself, or else with the begin token where the model has one. So they do without `bos`,
+    where the study doesn't say. Raises ScrubError for a field of another type, a number out of
     range, or an unknown device or dtype.
     """
 
@@ -62,16 +65,16 @@ class Settings:
     context: Annotated[int, COUNT] | None = (
         None  # positions a sequence; by default the model's n_ctx, or what fixed rows have
     )
-    bos: bool | None = None  # whether sequences begin with the begin token, instead of as the study says; see below
+    bos: Bos = None  # whether sequences begin with the begin token, instead of as the study says; see below
     progress: bool = True
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "bos", said_bos(self.bos))
         check_fields(self)
         if self.parts is not None and not self.parts:
             raise ScrubError("no part was named: name some, as in q,k, or leave the option out")
         if self.positions is not None:
             object.__setattr__(self, "positions", as_positions(self.positions))
-        check_bos(self.bos)
         if self.dtype not in DTYPES:
             raise ScrubError(f"there is no dtype {self.dtype!r}: use one of {', '.join(DTYPES)}")
         if not re.fullmatch(r"auto|cpu|cuda(:(0|[1-9]\d?))?", self.device):
@@ -147,20 +150,6 @@ def type_of(dtype: str) -> torch.dtype:
 
     found: torch.dtype = getattr(torch, "float32" if dtype == TF32 else dtype)
     return found
-
-
-def given_bos(text: str) -> bool | None:
-    """Read `yes`, `no` or `auto`, which is None: `given_bos("no")`. Raises ScrubError for anything else."""
-    answers = {"yes": True, "no": False, "auto": None}
-    if text not in answers:
-        raise ScrubError(f"bos is {text!r}, but must be one of {', '.join(answers)}")
-    return answers[text]
-
-
-def check_bos(bos: object) -> None:
-    """Raise ScrubError unless that says whether sequences begin with the begin token."""
-    if not (bos is None or isinstance(bos, bool)):
-        raise ScrubError(f"bos is {bos!r}: give True, False, or None for what is usual")
 
 
 def obeyed(settings: Settings | None, call: str, names: Collection[str] = COMPUTING) -> Settings:

@@ -17,16 +17,16 @@ from scrub.paths.rules import Rule
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.metric import LOSS, Metric
 from scrub.study.parameters import Parameters, unknown_parameter
-from scrub.study.settings import EVERY, Positions, as_positions, check_bos, positions_said
+from scrub.study.settings import EVERY, Positions, as_positions, positions_said
+from scrub.text.begin import Bos, said_bos
 from scrub.text.errors import ScrubError
 from scrub.text.fields import COUNT, ITSELF, Named, check_fields, theirs
 from scrub.text.files import check_file, one_line, shown
-from scrub.text.wording import short
+from scrub.text.wording import DIGEST_DIGITS, short
 
 One: TypeAlias = "str | Path | Hypothesis | Study"
 Wanted: TypeAlias = "One | Sequence[One]"
 LARGEST_MODULE = 16 * 2**20  # bytes
-DIGEST_DIGITS = 8  # in the name of a study with a metric of one's own
 Declared = TypeVar("Declared", "Study", Hypothesis)
 
 
@@ -39,9 +39,9 @@ class Study:
     the data's whitelist, or those of the mask that the data come with), "repeats" (those whose token stands
     earlier in its sequence), "all", or places: spans, a mask or a function (see :class:`Settings`). `context` is the
     number of positions of a sequence, where the model reads more and the run doesn't say another. `bos` says whether
-    sequences begin with the begin token, unless the run says it: by default where the model has one. `hypotheses` are
-    names of modules in the study's folder, or the hypotheses themselves. `published_model` is the name of the model
-    that their published percentages are of.
+    sequences begin with the begin token (True, False, or "auto", as is usual for the model), unless the run says it.
+    `hypotheses` are names of modules in the study's folder, or the hypotheses themselves. `published_model` is the
+    name of the model that their published percentages are of.
     `metric` is what percentages are of: the loss, or one of your own.
     """
 
@@ -51,15 +51,15 @@ class Study:
     data: Named = "stdlib"
     positions: Positions = "whitelist"
     context: Annotated[int, COUNT] | None = None
-    bos: bool | None = None
+    bos: Bos = None
     published_model: str | None = None
     metric: Annotated[Metric, ITSELF] = LOSS
     name: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "bos", said_bos(self.bos))
         check_fields(self, "the study's ")
         object.__setattr__(self, "positions", as_positions(self.positions))
-        check_bos(self.bos)
         if self.metric.name == LOSS.name and self.metric != LOSS:
             raise ScrubError("the study's metric is called 'loss', but is another one: give it another name")
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _MOST_NAMES = 3  # that an error lists
 _LONGEST = 100  # characters
+DIGEST_DIGITS = 8  # of a hash that are shown
 
 
 def said(error: BaseException) -> str:
@@ -31,6 +32,11 @@ def short(value: object, quoted: bool = True) -> str:
     except Exception:  # it is their own code that writes it
         text = f"a {type(value).__name__}"
     return clipped(text, _LONGEST)
+
+
+def with_digest(name: str, digest: str) -> str:
+    """Name data with the first digits of their hash, if there is one: what has one name may be two things."""
+    return f"{name} ({digest[:DIGEST_DIGITS]})" if digest else name
 
 
 def few(names: Sequence[str]) -> str:

@@ -16,7 +16,8 @@ import pytest
 from project import COLUMNS, NOTED
 from safetensors import safe_open
 
-from scrub import Settings, run
+from scrub import Settings, load_model, run
+from scrub.data.for_model import examples_for
 from scrub.study.evaluate import Evaluator
 from scrub.study.gates import Gates
 
@@ -175,7 +176,7 @@ def test_a_model_and_data_by_path(scrub: Scrub, tmp_path: Path, project: Path, m
 
 def test_check(scrub: Scrub) -> None:
     said = scrub("check induction --sequences 37")
-    assert (said.status, said.err) == (0, "")
+    assert (said.status, said.err) == (0, NOTED)
     lines = said.out.splitlines()
     assert lines[0].startswith("ok  split graph and model, float64: at most ")
     assert len([line for line in lines if line.startswith("ok  ")]) == 5
@@ -189,7 +190,7 @@ def test_check_warns(scrub: Scrub, tmp_path: Path) -> None:
     )
     said = scrub("check --sequences 37", tmp_path / "idle.py")
     assert said.status == 0
-    assert said.err == "".join(
+    assert said.err == NOTED + "".join(
         f"warning: idle/{part}: the rule 'a1.ind/k/a0.*/** -> y' changes nothing: its paths are fed so without it\n"
         for part in ("k", "all")
     )
@@ -279,3 +280,71 @@ def test_parameters_of_hypotheses(scrub: Scrub, tmp_path: Path) -> None:
         said = scrub(*words.split(), tmp_path / "mine.py", "--set n=3")
         assert said.status == 0
         assert wanted in said.out
+
+
+ON_TEXT = {
+    "roles": "roles tiny --sequences 20",
+    "typicality": "typicality tiny --sequences 20",
+    "whitelist": "whitelist DATA --model tiny --split train --out OUT",
+    "mechanism": "mechanism tiny --head 1.2 --slots v --sequences 20 --positions all",
+    "heads": "heads tiny --scores --count 2 --sequences 20 --prompts random-tokens --prompt abyab --expected y",
+    "ablate": "ablate tiny a0.1 --sequences 20",
+    "run": "run induction/naive --model tiny --sequences 20 --positions all",
+}
+
+
+@pytest.fixture
+def bilingual(tmp_path: Path) -> Path:
+    """Data with two columns of text, of which neither has a usual name."""
+    rows = [json.loads(line)["text"] for line in Path("data/words/validation.jsonl").read_text().splitlines()]
+    folder = tmp_path / "bilingual"
+    folder.mkdir()
+    said = (json.dumps({"mine": row, "yours": row[::-1]}) + "\n" for row in rows)
+    (folder / "train.jsonl").write_text("".join(said))
+    return folder
+
+
+@pytest.mark.parametrize("command", ON_TEXT)
+def test_whatever_is_measured_on_text_takes_a_column_and_says_what_was_read(
+    command: str, scrub: Scrub, bilingual: Path, tmp_path: Path
+) -> None:
+    words = ON_TEXT[command].replace("DATA", str(bilingual)).replace("OUT", str(tmp_path / "list.json"))
+    if command != "whitelist":
+        words += f" --data {bilingual}"
+    said = scrub(words)
+    assert (said.status, "one of mine, yours with --column" in said.err) == (2, True), said.err
+    said = scrub(words, "--column yours --bos no")
+    assert said.status == 0, said.err
+    assert re.search(r"bilingual \([0-9a-f]{8}\): \d+ sequences .*without a begin token", " ".join(said.out.split()))
+    assert "note: " in said.err, "sequences with the tokens of another are left out"
+
+
+def test_a_check_takes_and_says_the_same_of_the_data(scrub: Scrub, bilingual: Path) -> None:
+    words = f"check induction/naive --sequences 20 --positions all --data {bilingual}"
+    assert "with --column" in scrub(words).err
+    said = scrub(words, "--column mine --bos no")
+    assert (said.status, "of another" in said.err) == (0, True), said.err
+
+
+def test_json_names_the_data_as_a_run_does(scrub: Scrub, tmp_path: Path) -> None:
+    """By the digest of the tokens and of what is scored, so the same where both are."""
+    found, on = {}, "--data words --sequences 20 --positions all --bos no"
+    for command in ("run induction/naive --model tiny", "ablate tiny a0.1", "mechanism tiny --head 1.2 --slots v"):
+        file = tmp_path / f"{command.split()[0]}.json"
+        assert scrub(command, on, "--json", file).status == 0
+        found[file.stem] = {name: strict(file.read_text()).get(name) for name in ("data", "digest", "begin", "notes")}
+    assert found["run"] == found["ablate"] == found["mechanism"]
+    assert (found["run"]["data"], found["run"]["begin"]) == ("words", "without a begin token")
+    file = tmp_path / "heads.json"
+    assert scrub(ON_TEXT["heads"], "--data words --json", file).status == 0
+    wanted = examples_for(load_model("tiny"), "words", 20)
+    assert {**strict(file.read_text()), **wanted.about} == strict(file.read_text())
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["prompts tiny --prompt abyab", "ablate tiny --prompt abyab", "patch tiny --prompt abyabx --corrupted acyabx"],
+)
+def test_a_typed_prompt_has_no_use_for_a_seed(command: str, scrub: Scrub) -> None:
+    said = scrub(command, "--seed 5")
+    assert (said.status, "so --seed has no meaning" in said.err, said.out) == (2, True, "")

@@ -51,7 +51,8 @@ def test_mechanism_of_the_heads_of_a_role(scrub: Scrub, tmp_path: Path) -> None:
     for each in written["heads"]:
         best = each["rows"][0]
         assert f"{best['recovered']:.1f} [{best['low']:.1f}, {best['high']:.1f}]" in said.out
-        assert f"head {each['head']} of tiny on words, repeats: 9 sequences" in said.out
+        on = f"words ({written['digest'][:8]}): 9 sequences of 11 positions {written['begin']}"
+        assert f"head {each['head']} of tiny on {on}, {each['positions']} scored positions (repeats)" in said.out
         for sentence in each["conclusions"]:
             assert sentence in said.out
 

@@ -105,14 +105,15 @@ def test_a_whitelist_of_a_model_wins_over_that_of_the_data(scrub: Scrub, other: 
     model = load_model(other)
     assert kept_whitelist(model, "words") is None
     said = scrub("whitelist words --split validation --threshold 0.05 --model", other)
-    assert (said.status, str(other / "whitelists" / "words.json") in said.out) == (0, True), said.err
+    place = kept.whitelist_places(model, "words")[0]
+    assert (said.status, str(place) in said.out, place.parent) == (0, True, other / "whitelists"), said.err
     found = kept_whitelist(model, "words")
     assert found is not None
     asked = Settings(sequences=31)
     trial = prepare("induction/naive", other, settings=asked)
     assert trial.examples.scored.tolist() == found.select(trial.examples.tokens).tolist()
     assert trial.examples.scored.sum() != prepare("induction/naive", settings=asked).examples.scored.sum()
-    Whitelist([3], ["nobody's"], 1.0, 0.1, 1, 1, 1).save(other / "whitelists" / "words.json")
+    Whitelist([3], ["nobody's"], 1.0, 0.1, 1, 1, 1).save(place)
     assert kept_whitelist(model, "words") is None, "of another tokenizer"
 
 
@@ -124,8 +125,36 @@ def test_what_may_not_be_written_is_in_the_cache(
     for words in ("whitelist words --split validation --model", "typicality"):
         assert scrub(words, other, *([MEASURE] if words == "typicality" else [])).status == 0
     assert sorted(other.rglob("*")) == before
-    assert {path.name for path in cache.rglob("*.json")} == {"words.json", "features.json"}
+    assert {path.name.partition("-")[0] for path in cache.rglob("*.json")} == {"words", "features.json"}
     same, another = load_model(other), load_model("standard")
     assert kept_whitelist(another, "words") == kept_whitelist(same, "words") is not None, "by the tokenizer"
     assert kept.kept_features(same)
     assert not kept.kept_features(another), "by the weights"
+
+
+def test_a_whitelist_is_of_some_data_and_not_of_their_name(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two projects have other data of one name; one project's are the same by any of theirs."""
+    monkeypatch.setattr(kept, "_is_own", lambda _: False)
+    shutil.copytree(own, tmp_path / "another")
+    model = load_model("tiny")
+    place = kept.whitelist_places(model, "words")[0]
+    assert place == kept.whitelist_places(model, "data/words")[0] == kept.whitelist_places(model, own / "data/words")[0]
+    monkeypatch.chdir(tmp_path / "another")
+    assert place != kept.whitelist_places(model, "words")[0]
+    for name in ("stdlib", "owner/name", "owner/name:config"):
+        there = kept.whitelist_places(model, name)[0]
+        monkeypatch.chdir(own)
+        assert there == kept.whitelist_places(model, name)[0], "the same wherever it is asked for"
+
+
+def test_a_whitelist_in_a_project_moves_with_it(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = kept.whitelist_places(load_model("tiny"), "words")[0]
+    path.parent.mkdir()
+    Whitelist([], [], 1.0, 0.1, 1, 1, 1).save(path)
+    monkeypatch.chdir(tmp_path)
+    own.rename("moved")
+    monkeypatch.chdir("moved")
+    for name in ("words", "data/words"):
+        assert kept_whitelist(load_model("tiny"), name) is not None

@@ -42,7 +42,7 @@ def test_written_where_studies_look(capsys: pytest.CaptureFixture[str]) -> None:
     sequences = load_examples("ids", **options)
     found = kept_whitelist(load_model("small"), sequences.name)
     assert found is not None
-    assert found == Whitelist.load(Path("models/small/whitelists/ids.json"))
+    assert found == Whitelist.load(Path("models/small/whitelists/data_ids.json"))
     assert 1 in found.tokens
     assert 2 not in found.tokens
     assert "beta 1, threshold 0.1 nats" in capsys.readouterr().out

@@ -206,7 +206,7 @@ def test_a_context_of_other_data(tmp_path: Path) -> None:
 
 
 def test_the_shipped_card() -> None:
-    from scrub.data.load import FIXED, declared_source
+    from scrub.data.card import FIXED, declared_source
     from scrub.models.find import shipped
 
     folder = shipped("data")

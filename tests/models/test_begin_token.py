@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,16 @@ import scrub
 from scrub.data.for_model import examples_for
 from scrub.data.prompts.generate import given_prompt, repeated_prompts
 from scrub.data.prompts.vocabulary import RANDOM
+from scrub.data.repeated import repeated_tokens
+from scrub.data.settings import Recipe
+from scrub.measure.heads import roles
 from scrub.measure.heads.roles import measure
 from scrub.models.checkpoints.tokenizer import added_in_front
 from scrub.models.model import Model, load_model, save_model
+from scrub.store.sweeps.grid import Grid
 from scrub.study.run import prepare_study
 from scrub.study.settings import Settings
-from scrub.study.study import load_study
+from scrub.study.study import Study, load_study
 from scrub.text.errors import ScrubError
 
 OWN = 3  # what a post-processor puts in front, where the config says another
@@ -90,6 +95,30 @@ def test_a_gpt2_whose_begin_token_is_none_of_its_own(said: dict[str, Any], tmp_p
         GPT2LMHeadModel.from_pretrained(tmp_path / "saved")
 
 
+@pytest.mark.parametrize("said", [-1, 31, 1_000_000])
+def test_a_config_whose_begin_token_is_none_of_the_vocabulary(said: int, tmp_path: Path) -> None:
+    save_model(tiny_model().to(torch.float32), tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "bos_token_id": said}))
+    model = load_model(tmp_path)
+    assert (model.bos_token_id, model.begins(None)) == (None, False)
+    assert model.vocab_size == 31
+
+
+def test_documents_end_with_the_configs_token_and_not_with_one_that_a_tokenizer_begins_with(tmp_path: Path) -> None:
+    """A layout drops an end token that is the begin token: what a tokenizer puts in front is no end of anything."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    sizes = {"n_layer": 1, "n_head": 2, "n_embd": 6, "n_positions": 11, "vocab_size": 31}
+    theirs = GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=0, eos_token_id=0))
+    model = load_model(theirs, tokenizer=processed("[P] $A"))
+    assert (model.bos_token_id, model.end_token_id) == (OWN, 0)
+    (tmp_path / "two.txt").write_text("abcdefghijklmno" + "<|begin|>" + "pqrstuvwxyzabcde")
+    examples = examples_for(model, tmp_path / "two.txt", 2)
+    assert not (examples.tokens == 0).any(), "it only says where a document ends"
+    assert load_model(without(tiny_model()), tokenizer=processed("[P] $A")).end_token_id == OWN
+
+
 def test_everything_that_reads_it_does_without(tmp_path: Path) -> None:
     model = without(tiny_model())
     rows = np.random.default_rng(0).integers(1, model.vocab_size, (70, model.n_ctx + 1))
@@ -108,6 +137,21 @@ def test_everything_that_reads_it_does_without(tmp_path: Path) -> None:
         given_prompt(model, "abyab", bos=True)
     found = scrub.run("induction/naive", model, tmp_path / "ids.jsonl", Settings(positions="all", progress=False))
     assert "without a begin token" in found.heading
+
+
+@pytest.mark.parametrize("begin", [0, None])
+def test_repeated_tokens_begin_as_the_text_beside_them(begin: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, drawn = tiny_model(), []
+
+    def noted(*arguments: Any, **named: Any) -> Any:
+        drawn.append(repeated_tokens(*arguments, **named))
+        return drawn[-1]
+
+    monkeypatch.setattr(roles, "repeated_tokens", noted)
+    text = np.random.default_rng(0).integers(1, model.vocab_size, (20, 12))
+    text[:, 0] = text[:, 0] if begin is None else begin
+    measure(model, text)
+    assert [bool((tokens[:, 0] == model.bos_token_id).all()) for tokens in drawn] == [begin is not None] * 2
 
 
 def test_the_choice_is_the_users(in_project: None) -> None:
@@ -134,5 +178,44 @@ def test_the_choice_is_the_users(in_project: None) -> None:
         scrub.prepare("induction/naive", model, found[True].tokens, Settings(bos=True))
     with pytest.raises(ScrubError, match="bos"):
         Settings(bos="perhaps")  # type: ignore[arg-type]
-    with pytest.raises(ScrubError, match="bos"):
-        replace(study, bos="no")
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_auto_is_an_answer_of_its_own(said: bool, in_project: None) -> None:
+    """Whoever says `auto` wants what is usual, and not what a study says."""
+    del in_project
+    model, (study, hypotheses) = tiny_model(), load_study("induction/naive")
+    usual = model if said is False else without(model)
+    theirs = replace(study, bos=said)
+    settings = Settings(positions="all", bos="auto", sequences=20, progress=False)
+    trial = prepare_study(theirs, hypotheses, usual, "words", settings)
+    assert trial.examples.begin == ("without a begin token" if said else "behind '<|begin|>'")
+    swept = Grid.make(studies=["induction/naive"], bos="auto")
+    assert (swept.bos, swept.settings().bos) == ("auto", "auto")
+
+
+@pytest.mark.parametrize(("answer", "said"), [("yes", True), ("no", False), ("auto", "auto"), (None, None)])
+def test_an_answer_is_the_same_wherever_it_is_given(answer: Any, said: bool | str | None) -> None:
+    model = tiny_model()
+    for typed in (True, False):
+        assert model.begins(answer, typed) is model.begins(None if said == "auto" else said, typed)  # type: ignore[arg-type]
+    assert Settings(bos=answer).bos == Recipe(bos=answer).bos == Study("a1.ind/** -> y", bos=answer).bos == said
+    begins = int(model.begins(answer, typed=True))
+    assert model.tokens("abyab", answer).shape == (1, 5 + begins)
+    assert repeated_prompts(model, RANDOM, 1, 3, 0, bos=answer).context == 5 + begins
+
+
+@pytest.mark.parametrize("answer", ["maybe", "", 1, [True]])
+def test_what_is_no_answer_is_told_by_whoever_is_given_it(answer: Any) -> None:
+    model = tiny_model()
+    asked: list[Callable[[], object]] = [
+        lambda: model.begins(answer),
+        lambda: examples_for(model, "nowhere", 8, bos=answer),
+        lambda: Settings(bos=answer),
+        lambda: Recipe(bos=answer),
+        lambda: Study("a1.ind/** -> y", bos=answer),
+        lambda: Grid.make(studies=["induction/naive"], bos=answer),
+    ]
+    for ask in asked:
+        with pytest.raises(ScrubError, match=r"bos is .* but must be one of yes, no, auto"):
+            ask()

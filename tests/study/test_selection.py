@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -106,6 +108,23 @@ def test_a_mask_or_a_function_says_what_is_scored() -> None:
         [False, True, False, False],
     ]
     assert seen[0] is not None
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda tokens, flip=False: (tokens > 5) ^ bool(flip),
+        partial(lambda tokens, flip: (tokens > 5) ^ bool(flip), flip=False),
+        lambda tokens, *, flip=False: (tokens > 5) ^ bool(flip),
+        partial(lambda tokens, tokenizer: (tokens > 5) ^ bool(tokenizer), tokenizer=False),
+        lambda tokens, flip=False, tokenizer=None: (tokens > 5) & (flip < bool(tokenizer)),
+        lambda tokens, *, tokenizer: (tokens > 5) & bool(tokenizer),
+        lambda tokens, other: (tokens > 5) & bool(other),
+    ],
+)
+def test_only_who_asks_for_the_tokenizer_gets_it(function: Callable[..., np.ndarray]) -> None:
+    found = scored_at(function, data(ROWS_IN_MEMORY), "", tiny_model())
+    assert found.tolist() == [[False, False, True, False], [False, False, True, True]]
 
 
 @pytest.mark.parametrize(

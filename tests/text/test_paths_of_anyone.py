@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scrub.cli.given import given_arrays
-from scrub.data.load import read_front_matter
+from scrub.data.card import read_front_matter
 from scrub.data.rows import rows
 from scrub.data.whitelist import Whitelist
 from scrub.models.checkpoints import open_checkpoint

@@ -19,6 +19,7 @@ from scrub.data.repeated import NOWHERE
 from scrub.data.settings import DRAW_WORDS, Recipe
 from scrub.data.windows import with_begin
 from scrub.models.model import Model, Spec, as_model
+from scrub.text.begin import Bos
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 
@@ -34,7 +35,7 @@ def repeated_prompts(
     count: int = 1,
     length: int = DRAW_WORDS,
     seed: int = 0,
-    bos: bool | None = None,
+    bos: Bos = None,
     query: int | None = None,
 ) -> Examples:
     """Draw `length` different words for each prompt, and repeat them up to the one with number `query`.
@@ -42,8 +43,8 @@ def repeated_prompts(
     `repeated_prompts(model, "words", count=64)`.
     Behind it the word that came next in the draw is expected: of `J A M P R X J A M P R`, with the length 6, the query
     is R and X is expected. Without `query` it is the last but one, as there; the last one expects the draw's first word
-    again. Prompts begin with the begin token if `bos`, or if that is None and the model's own library puts it there.
-    A smaller `count` gives the first of the same prompts.
+    again. Prompts begin with the begin token if `bos`, or if that says neither and the model's own library puts it
+    there. A smaller `count` gives the first of the same prompts.
     Raises ScrubError if the model has too few words of the kind (see `vocabulary`), for a layout that can't be, or one
     of more tokens than the model reads.
     """
@@ -56,7 +57,7 @@ def prompt_pairs(
     count: int = 1,
     length: int = DRAW_WORDS,
     seed: int = 0,
-    bos: bool | None = None,
+    bos: Bos = None,
     query: int | None = None,
     where: str = "target",
 ) -> Examples:
@@ -92,7 +93,7 @@ def pairs_of(model: Model, recipe: Recipe, seed: int) -> Examples:
     return prompt_pairs(model, r.spelled, r.count, r.length, seed, r.bos, r.query, r.where)
 
 
-def given_prompt(model: Spec, text: str, expected: str | None = None, bos: bool | None = None) -> Examples:
+def given_prompt(model: Spec, text: str, expected: str | None = None, bos: Bos = None) -> Examples:
     """Read a prompt that a user types, `given_prompt(model, "J A M P R X J A M P R")`: the query is its last token.
 
     `expected` is the text of the token that should come next, blank and all; without it, it is what came after the
@@ -124,9 +125,7 @@ def given_prompt(model: Spec, text: str, expected: str | None = None, bos: bool 
     return as_prompts(GIVEN, np.array([tokens]), np.array([answer]), np.array([first]), np.array([second]), (text,))
 
 
-def given_pair(
-    model: Model, clean: str, corrupted: str, expected: str | None = None, bos: bool | None = None
-) -> Examples:
+def given_pair(model: Model, clean: str, corrupted: str, expected: str | None = None, bos: Bos = None) -> Examples:
     """Read a clean and a corrupted prompt that a user types; positions and expected token are those of the clean one.
 
     Raises ScrubError as :func:`given_prompt` does for the clean one, and for two that aren't of as many tokens, or
@@ -153,7 +152,7 @@ def _drawn(
     count: int,
     length: int,
     seed: int,
-    bos: bool | None,
+    bos: Bos,
     query: int | None,
     spare: int = 0,
 ) -> tuple[Examples, Int[np.ndarray, "prompt word"], int]:
@@ -212,7 +211,7 @@ def _spelled(
     return _begun(model, tokens, begins), texts
 
 
-def _typed(model: Model, text: str, bos: bool | None) -> list[int]:
+def _typed(model: Model, text: str, bos: Bos) -> list[int]:
     tokens = _encoded(model, text)
     if not tokens:
         raise ScrubError("the prompt is empty: type a text as in 'J A M P R X J A M P R'")

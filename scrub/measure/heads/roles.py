@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from scrub.data.examples import Examples, Tokens
 from scrub.data.prompts.prompts import token_text
-from scrub.data.repeated import begun, common_tokens, repeated_tokens
+from scrub.data.repeated import begin_of, begun, common_tokens, repeated_tokens
 from scrub.measure.heads.attention import attention_to_previous, measure_losses
 from scrub.measure.heads.score import HeadScore, head_name
 from scrub.measure.heads.scores import score_heads
@@ -115,7 +115,7 @@ def measure(model: Model, on: Examples | Tokens, sequences: int = 64) -> RoleEvi
     attention = {"text": measure_targets(model, examples)}
     halves = {}
     for name, tokens in candidates.items():
-        drawn = repeated_tokens(tokens, text.shape[1] - 1, model.bos_token_id, sequences, seed=0)
+        drawn = repeated_tokens(tokens, text.shape[1] - 1, begin_of(text, model.bos_token_id), sequences, seed=0)
         half, begin = drawn.shape[1] // 2, begun(drawn)
         attention[name] = measure_targets(model, Examples.of_repeated(drawn))
         losses = measure_losses(model, drawn)

@@ -55,7 +55,7 @@ class Ablation(TabularResult):
         """What it was measured on, in words."""
         examples = self.effects.examples
         if examples.kind == TEXT:
-            sequences = f"{examples.name}: {len(examples):,} sequences {examples.begin}".rstrip()
+            sequences = f"{examples.called}: {len(examples):,} sequences {examples.begin}".rstrip()
             return f"{sequences}, {int(examples.scored.sum()):,} scored positions"
         return (
             f"the prompt {examples.texts[0]!r}" if len(examples) == 1 else f"{len(examples)} prompts of {examples.name}"

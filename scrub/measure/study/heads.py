@@ -32,6 +32,7 @@ from scrub.models.model import Model, Spec, as_model
 from scrub.study.draws import pair
 from scrub.study.gates import Gates
 from scrub.study.settings import Settings, obeyed
+from scrub.text.begin import Bos
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 from scrub.text.frames import interval_columns
@@ -153,7 +154,7 @@ def study_heads(
     count: int = DRAWN_PROMPTS,
     how: str = "zero",
     top: int = 10,
-    bos: bool | None = None,
+    bos: Bos = None,
     settings: Settings | None = None,
 ) -> HeadStudy:
     """Measure attention to the target, direct logit attribution and ablation of every head, on a prompt and over many.
@@ -163,7 +164,7 @@ def study_heads(
     and so does a model without a tokenizer that of the published study. `count` prompts of its length and layout are
     drawn of `kind`, by default letters, or random tokens for a model without a tokenizer. `how` heads are ablated:
     "zero", "mean" over the drawn prompts, or "resample" from another drawn prompt (the one prompt: from the first).
-    Prompts begin with the begin token if `bos`, or if that is None and the model's own library puts it there.
+    Prompts begin with the begin token if `bos`, or if that says neither and the model's own library puts it there.
     Raises ScrubError for what doesn't fit, and GateError if a gate fails.
     """
     asked = obeyed(settings, "study_heads")
@@ -200,7 +201,7 @@ def _check_ablation(how: str, count: int, given: Examples | None, drawn: Example
         )
 
 
-def _layout(model: Model, given: Examples | None, kind: str | None, bos: bool | None) -> Recipe:
+def _layout(model: Model, given: Examples | None, kind: str | None, bos: Bos) -> Recipe:
     """Find the layout of a given prompt, as far as it can be drawn.
 
     A prompt that is no draw and its repetition, or of more words than there are, stands beside prompts of the published

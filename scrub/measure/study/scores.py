@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from scrub.data.examples import TEXT, Examples, Tokens
-from scrub.data.repeated import common_tokens, repeated_tokens
+from scrub.data.repeated import begin_of, common_tokens, repeated_tokens
 from scrub.measure.heads.definitions import ABLATIONS, CONTEXT, definition
 from scrub.measure.heads.roles import COMMON_TOKENS
 from scrub.measure.heads.score import HeadScore
@@ -56,7 +56,7 @@ def context_sensitivity(
     if len(on) < 2:
         raise ScrubError("one sequence has no other to take its far context from: give at least two")
     tokens, examples = on.tokens, on.later(cut + near)
-    other, first = tokens.copy(), int((tokens[:, 0] == model.bos_token_id).all())
+    other, first = tokens.copy(), int(begin_of(tokens, model.bos_token_id) is not None)
     other[:, first:cut] = tokens[pair(len(on), asked.seed, 0)][:, first:cut]
     interventions = [feed(name, read_sites(name, model.graph, model.roles), Y) for name in heads(model.graph)]
     effects = measure_effects(model, interventions, examples, other=other, settings=asked)
@@ -77,7 +77,7 @@ def read_scores(
     asked = obeyed(settings, "read_scores")
     model, on = study.model, Examples.of(text)
     candidates = common_tokens(on.tokens, model.bos_token_id, COMMON_TOKENS)
-    repeated = repeated_tokens(candidates, on.context, model.bos_token_id, len(on), asked.seed)
+    repeated = repeated_tokens(candidates, on.context, begin_of(on.tokens, model.bos_token_id), len(on), asked.seed)
     of_prompts = _read(model, study.many.prompts, [], asked)
     scores = [*(replace(score, on=study.many.on) for score in of_prompts), *study.many.causal]
     for examples in (Examples.of_repeated(repeated), on.later()):

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from importlib import import_module
 from types import ModuleType
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from scrub.graph.node import Node, node
 
@@ -27,15 +27,18 @@ class ModelConfig(BaseModel):
 
     n_ctx: int = Field(ge=1)
     vocab_size: int = Field(ge=1)
-    bos_token_id: int | None = Field(ge=0)  # None: the model has no begin token
+    bos_token_id: int | None  # None: the model has no begin token
     roles: Mapping[str, list[tuple[int, int]]] = {}
     data: str | None = None  # what a study of this model takes unless other data are named
     bos_before_prompts: bool = True  # whether a prompt that is typed begins with the begin token, if there is one
 
+    @field_validator("bos_token_id")
+    @classmethod
+    def _begins(cls, token: int | None, info: ValidationInfo) -> int | None:
+        return known_token(token, info.data.get("vocab_size", 0))
+
     @model_validator(mode="after")
     def _consistent(self) -> ModelConfig:
-        if self.bos_token_id is not None and self.bos_token_id >= self.vocab_size:
-            raise ValueError(f"bos_token_id {self.bos_token_id} is outside the vocabulary of {self.vocab_size}")
         owners: dict[tuple[int, int], str] = {}
         for role, heads in self.roles.items():
             if role == "rest" or not _ROLE.fullmatch(role):
@@ -46,6 +49,11 @@ class ModelConfig(BaseModel):
                     raise ValueError(f"roles give head {list(head)} {twice}: a head has one role")
                 owners[head] = role
         return self
+
+
+def known_token(token: int | None, vocab_size: int) -> int | None:
+    """Give a token of the vocabulary, or None: -1, and what another vocabulary's configs are copied from, mean none."""
+    return token if token is not None and 0 <= token < vocab_size else None
 
 
 class TransformerConfig(ModelConfig):

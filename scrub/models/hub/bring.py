@@ -176,7 +176,8 @@ def told(address: Address, error: Exception, advice: str) -> HubError:
         return GatedError(f"{address} on the hub asks for a licence first: accept it there and log in, or {advice}")
     if isinstance(error, MissingError):
         where = "no such path here, and no such repository on the hub"
-        return MissingError(f"there is no {address.kind} '{address}': {where}: {advice}")
+        there_is = "there is no model" if address.kind == "model" else "there are no data"
+        return MissingError(f"{there_is} '{address}': {where}: {advice}")
     if isinstance(error, OfflineError):
         return OfflineError(f"{address} {cached}, and HF_HUB_OFFLINE is set: {advice}")
     if isinstance(error, OSError):

@@ -16,13 +16,14 @@ from scrub.graph.node import Node
 from scrub.store.comparisons.changes import Change, changes
 from scrub.store.results.read import StudyResults
 from scrub.study.null import Standing, standing
-from scrub.study.result import DIGEST_DIGITS, NOTHING_NATS, Result, Row
+from scrub.study.result import NOTHING_NATS, Result, Row
 from scrub.study.statistics import FEW_DOCUMENTS, RESAMPLES, holm
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 from scrub.text.frames import interval_columns, json_text, plain
 from scrub.text.looks import TabularResult
 from scrub.text.numbers import Interval
+from scrub.text.wording import DIGEST_DIGITS, with_digest
 
 FORMAT = 1
 LEVEL = 0.05  # of the adjusted p-values, below which a difference is called one
@@ -238,7 +239,7 @@ def other_data(data: str, digest: str, others: Sequence[str]) -> str:
     """Say that one name of data stands for several: other tokens, or other scored positions."""
     short = ", ".join(each[:DIGEST_DIGITS] for each in others)
     return (
-        f"these numbers are on {one_line(data)} ({digest[:DIGEST_DIGITS]}); there are results on other tokens or "
+        f"these numbers are on {with_digest(one_line(data), digest)}; there are results on other tokens or "
         f"scored positions by that name too ({short}), and numbers don't compare across"
     )
 

@@ -12,8 +12,7 @@ from uuid import uuid4
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from scrub.data.for_model import examples_of, says_positions
-from scrub.data.rows import HUB_ID
-from scrub.models.find import Kind, find, locate
+from scrub.models.find import HUB_NAME, Kind, find, locate
 from scrub.models.model import Model, Spec, is_pair, load_graph, load_model
 from scrub.store.sweeps.job import GridData, Job, data_of
 from scrub.study.experiments import check_parts
@@ -22,8 +21,9 @@ from scrub.study.metric import Metric
 from scrub.study.null import random_hypotheses
 from scrub.study.parameters import unknown_parameter
 from scrub.study.run import Trial, prepare_study
-from scrub.study.settings import Positions, Settings, as_positions, given_bos
+from scrub.study.settings import Positions, Settings, as_positions
 from scrub.study.study import Study, load_study
+from scrub.text.begin import Bos, said_bos
 from scrub.text.errors import ScrubError
 from scrub.text.files import first_sentence, plain_yaml, read_file, shown
 from scrub.text.wording import first_mistake
@@ -56,11 +56,6 @@ def _has_truth(value: Any) -> bool:
     """Find truth values among some, and in lists of them; what a model in memory is made of may have some."""
     inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
     return isinstance(value, bool) or any(_has_truth(each) for each in inside if not isinstance(each, Mapping))
-
-
-def _yes_or_no(value: Any) -> Any:
-    """Read an answer that is written as on the command line."""
-    return given_bos(value) if isinstance(value, str) else value
 
 
 def _positions(value: Any) -> Any:
@@ -102,7 +97,7 @@ class Grid(BaseModel):
     context: int | None = None
     split: str | None = None
     column: str | None = None
-    bos: Annotated[bool | None, BeforeValidator(_yes_or_no)] = None
+    bos: Annotated[Bos, BeforeValidator(said_bos)] = None
     batch: int | None = None
     device: str = "auto"
     dtype: str = "float32"
@@ -171,7 +166,7 @@ class Grid(BaseModel):
         }
         for kind, names in named.items():
             for name in names:
-                if isinstance(name, str | Path) and locate(kind, name) is None and not HUB_ID.fullmatch(str(name)):
+                if isinstance(name, str | Path) and locate(kind, name) is None and not HUB_NAME.fullmatch(str(name)):
                     find(kind, name)
 
     def _with_null(self, groups: Sequence[Group], model: str | Model) -> tuple[tuple[Group, ...], tuple[str, ...]]:

@@ -145,7 +145,9 @@ def test_a_hypothesis_needs_roles(heads: Callable[..., Said]) -> None:
     roles = json.loads(config.read_text())["roles"]
     assert roles["ind"] == known["ind"]
     assert roles["prev"] == known["prev"]
-    assert json.loads(config.read_text())["role_scores"]["measured_on"].endswith("8 sequences of 120 positions")
+    assert json.loads(config.read_text())["role_scores"]["measured_on"].endswith(
+        "8 sequences of 120 positions behind '<|begin|>'"
+    )
     written = sorted(map(str, Path("hypotheses").rglob("*.py")))
     assert written == ["hypotheses/mine/naive.py", "hypotheses/mine/study.py"]
     assert "prev: 0.1" in Path(written[0]).read_text()

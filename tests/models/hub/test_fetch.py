@@ -17,7 +17,7 @@ from redwood import POSITIONS, ROWS
 
 from scrub import prepare
 from scrub.cli import _status
-from scrub.data import load
+from scrub.data import opening
 from scrub.models.model import save_model
 
 PUBLISHED = "ArthurConmy/redwood_attn_2l"
@@ -105,7 +105,7 @@ def test_a_data_set(hub: Hub, fetch: Fetch, tmp_path: Path, monkeypatch: pytest.
     assert (status, err) == (0, "")
     assert out.startswith("data some-one/rows: the first row is text, 'row 0'")
     assert str(tmp_path / "cache/datasets--some-one--rows") in out
-    monkeypatch.setattr(load, "MAX_BYTES", 10)
+    monkeypatch.setattr(opening, "MAX_BYTES", 10)
     status, out, err = fetch("some-one/rows")
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert "bring a part of it with 'hf download --repo-type dataset --include'" in err

@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import huggingface_hub
 import huggingface_hub.constants
 import pytest
 import redwood
@@ -17,8 +16,11 @@ from project import byte_tokenizer, tiny_model
 
 from scrub import ScrubError, load_model
 from scrub.models.checkpoints import write_config
-from scrub.models.hub import LOCAL, bring, find_model, holds_model, on_hub, own_config
+from scrub.models.hub import bring as bringing
+from scrub.models.hub.bring import bring
+from scrub.models.hub.listing import Address
 from scrub.models.model import save_model
+from scrub.models.place import LOCAL, find_model, holds_model, on_hub, own_config
 
 PUBLISHED = "ArthurConmy/redwood_attn_2l"
 ROLES = {"prev": ((0, 0),), "self": ((0, 1), (0, 2), (0, 5)), "ind": ((1, 5), (1, 6))}
@@ -115,8 +117,11 @@ def test_what_is_kept_needs_no_network(tiny: str, hub: Hub, monkeypatch: pytest.
     assert load_model(tiny).folder == before.folder, "no hub at all"
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     assert load_model(tiny).folder == before.folder, "told not to ask"
-    said = line(bring, tiny, lambda names: [each for each in names if each == "other.pt"], LOCAL)
-    assert said == f"{tiny} is no path here and not in the hub's cache, and HF_HUB_OFFLINE is set: {LOCAL}"
+    said = line(bring, Address(tiny), lambda names: [each for each in names if each == "other.pt"], LOCAL)
+    assert said == f"{tiny} in the hub's cache has no files that scrub can read: {LOCAL}"
+    assert (
+        line(load_model, "a/b") == f"a/b is no path here and not in the hub's cache, and HF_HUB_OFFLINE is set: {LOCAL}"
+    )
 
 
 def test_a_tokenizer_from_another_repository(hub: Hub, tiny: str, tmp_path: Path) -> None:
@@ -171,7 +176,7 @@ BAD = {
     ),
     "roles of no layer": ({"hub": "some-one/tiny.model", "roles": {"ind": [[9, 0]]}}, r"'ind' .*\[9, 0\]"),
     "roles of no kind": ({"hub": "some-one/tiny.model", "roles": 3}, "'?roles'? is 3"),
-    "a begin token outside": ({"hub": "some-one/tiny.model", "bos_token_id": 99}, "bos_token_id 99 "),
+    "a begin token of no kind": ({"hub": "some-one/tiny.model", "bos_token_id": "x"}, "bos_token_id"),
     "a repository without a model": (
         {"hub": "some-one/text"},
         f"some-one/text .*{LOCAL}",
@@ -217,14 +222,13 @@ def raising(error: Exception) -> Callable[..., str]:
 
 
 def test_no_space_and_no_rights(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    full = RuntimeError("it failed")
-    full.__cause__ = OSError(errno.ENOSPC, "No space left on device")
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", raising(full))
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(bringing, "download", raising(full))
     assert line(load_model, tiny).startswith(
         f"there is no space for {tiny} in the hub's cache: free some, or set HF_HOME"
     )
     locked = PermissionError(errno.EACCES, "Permission denied", "/cache/models")
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", raising(locked))
+    monkeypatch.setattr(bringing, "download", raising(locked))
     assert line(load_model, tiny).startswith("/cache/models can't be written: set HF_HOME to another folder")
 
 

@@ -26,7 +26,7 @@ from scrub.models.checkpoints.checks import (
 )
 from scrub.models.checkpoints.layouts import Checkpoint, Container
 from scrub.models.checkpoints.stored import StoredTensor, Where
-from scrub.models.families import ModelConfig, gpt2
+from scrub.models.families import ModelConfig, gpt2, known_token
 from scrub.text.errors import ScrubError
 from scrub.text.files import shown
 from scrub.text.wording import first_mistake, short
@@ -68,8 +68,7 @@ class Fields(BaseModel):
     @property
     def begin(self) -> int | None:
         """The begin token; transformers' default stands in configs of smaller vocabularies, and means none there."""
-        given = self.bos_token_id
-        return given if given is not None and 0 <= given < self.vocab_size else None
+        return known_token(self.bos_token_id, self.vocab_size)
 
     def scale(self, layer: int) -> float:
         """Compute what a layer's scores are multiplied by, besides 1 / sqrt(d_head)."""
