@@ -6,29 +6,35 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
+Answer = tuple[int, dict[str, str], bytes | Iterable[bytes]]
+
 
 @dataclass
 class Hub:
-    """Repositories by OWNER/NAME, each the files of it; those that ask for a licence; what was asked for."""
+    """Repositories by OWNER/NAME, each the files of it; those that ask for a licence; what was asked for.
+
+    `spoil` gets the path that is asked for, the headers of the request and the right answer, and gives another.
+    """
 
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
     datasets: dict[str, dict[str, bytes]] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
+    spoil: Callable[[str, Mapping[str, str], Answer], Answer] = lambda path, headers, answer: answer
 
     def add(self, hub_id: str, folder: Path) -> None:
         """A repository with the files of a folder."""
         self.repositories[hub_id] = {each.name: each.read_bytes() for each in folder.iterdir()}
 
 
-def answer(hub: Hub, path: str) -> tuple[int, dict[str, str], bytes]:
+def answer(hub: Hub, path: str) -> Answer:
     """Status, headers and body for a path of the hub's."""
     asked = re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/?]+)/revision/([^/?]+)\?blobs=true", path)
     file = re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
@@ -71,16 +77,22 @@ def serve(hub: Hub) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            status, headers, body = answer(hub, self.path)
+            status, headers, body = hub.spoil(self.path, self.headers, answer(hub, self.path))  # type: ignore[arg-type]
             hub.asked.append(f"{self.command} {self.path}")
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(body))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
-
-        do_HEAD = do_GET  # noqa: N815
+            start = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+            if start and status == 200 and isinstance(body, bytes):
+                at = int(start[1])
+                status, headers = 206, {**headers, "Content-Range": f"bytes {at}-{len(body) - 1}/{len(body)}"}
+                body = body[at:]
+            length = {"Content-Length": str(len(body))} if isinstance(body, bytes) else {}
+            with suppress(OSError):  # who asked went away
+                self.send_response(status)
+                for name, value in {**length, **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                for piece in [body] if isinstance(body, bytes) else body:
+                    self.wfile.write(piece)
+                    self.wfile.flush()
 
         def log_message(self, *_: object) -> None:
             pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -42,7 +43,7 @@ def examples_for(
         _check_options(context=context, split=split, column=column, bos=asked)
         return _in_memory(model, data, count)
     wanted = data if data is not None else model.config.data or DEFAULT
-    return load_examples(
+    found = load_examples(
         wanted,
         n_ctx=model.n_ctx,
         bos_token_id=model.bos_token_id if model.begins(asked) else None,
@@ -57,6 +58,7 @@ def examples_for(
         end=model.end_token_id,
         beside=model.folder if str(wanted) == model.config.data else None,
     )
+    return replace(found, notes=(*model.origin.notes, *found.notes))
 
 
 def _check_options(**given: object) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import partial
-from glob import escape
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -51,7 +50,7 @@ class Files:
 
         for number, path in enumerate(self.paths):
             # a byte order mark is no text; newlines are as Python reads them
-            with fsspec.open(escape(str(path)), "rt", encoding="utf-8-sig", compression="infer") as opened:
+            with fsspec.open(str(path), "rt", encoding="utf-8-sig", compression="infer", expand=False) as opened:
                 lines = iter(partial(opened.readline, BLOCK_CHARACTERS), "")  # of which one may be endless
                 yield from ((number, piece) for piece in pieces(lines))
 

@@ -66,7 +66,7 @@ def _is_lines(path: Path) -> bool:
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     import fsspec
 
-    with fsspec.open(escape(str(path)), "rb", compression="infer") as opened:
+    with fsspec.open(str(path), "rb", compression="infer", expand=False) as opened:
         for number, line in enumerate(iter(lambda: opened.readline(LARGEST_ROW + 1), b"")):
             if len(line) > LARGEST_ROW:
                 raise ScrubError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,6 +23,7 @@ from scrub.models.checkpoints.checks import parameter_shapes
 from scrub.models.checkpoints.reading import parse
 from scrub.models.checkpoints.tokenizer import added_in_front, fitting_tokenizer, read_tokenizer, tokenizer_file
 from scrub.models.families import ModelConfig, architectures, family_of, known_token
+from scrub.models.origin import Origin, suggesting
 from scrub.models.place import ModelPlace, find_model
 from scrub.models.values import text_of, tokens_of, top, values
 from scrub.paths.hashes import hash_weights
@@ -51,6 +52,7 @@ class Model:
     params: Mapping[str, Tensor]  # by the names of the graph's param nodes
     tokenizer: Tokenizer | None = None  # None where the data are token ids
     folder: Path | None = None  # where it was loaded from
+    origin: Origin = field(default_factory=Origin)
 
     def __repr__(self) -> str:
         some = next(iter(self.params.values()))
@@ -197,7 +199,7 @@ class Model:
         # the graph is made again, since a deep one can't be pickled; the parameters are arrays, which processes share
         arrays = {name: _array(value) for name, value in self.params.items()}
         known = {"weights_hash": self.weights_hash}
-        return _from_arrays, (self.name, self.config, arrays, self.tokenizer, self.folder), known
+        return _from_arrays, (self.name, self.config, arrays, self.tokenizer, self.folder, self.origin), known
 
 
 def load_model(
@@ -220,11 +222,12 @@ def load_model(
     if isinstance(spec, Model):
         model = spec.to(dtype, device)
     else:
-        called, checkpoint, found = _opened(spec)
+        called, checkpoint, found, origin = _opened(spec)
         params = _moved(checkpoint.params(_computable(dtype)), dtype, device)
         file = tokenizer_file(found.tokenizer or found.folder) if found else None
         own = read_tokenizer(file, checkpoint.config.vocab_size) if file else None
-        model = Model(called, checkpoint.config, checkpoint.graph, params, own, found.folder if found else None)
+        folder = found.folder if found else None
+        model = Model(called, checkpoint.config, checkpoint.graph, params, own, folder, origin)
     if tokenizer is not None:
         model = replace(model, tokenizer=fitting_tokenizer(tokenizer, model.vocab_size))
     return model if name is None else replace(model, name=name)
@@ -239,16 +242,21 @@ def load_graph(spec: Spec) -> tuple[Node, dict[str, tuple[tuple[int, int], ...]]
     """Load the graph and the roles of a model, without its parameters. See :func:`load_model`."""
     if isinstance(spec, Model):
         return spec.graph, spec.roles
-    _, checkpoint, _ = _opened(spec)
+    _, checkpoint, _, _ = _opened(spec)
     return checkpoint.graph, {role: tuple(heads) for role, heads in checkpoint.config.roles.items()}
 
 
-def _opened(spec: Spec) -> tuple[str, Checkpoint, ModelPlace | None]:
-    """Open all of a model but its parameters, and say where its files are, if it has some."""
+def _opened(spec: Spec) -> tuple[str, Checkpoint, ModelPlace | None, Origin]:
+    """Open all of a model but its parameters, and say where its files are, if it has some, and where they are from."""
     if not isinstance(spec, str | Path):
-        return *open_object(spec), None
+        called, checkpoint = open_object(spec)
+        checkpoint, origin = suggesting(checkpoint, called, Origin())
+        return called, checkpoint, None, origin
     found = find_model(spec)
-    return found.name, open_checkpoint(found.folder, found.overrides), found
+    checkpoint = open_checkpoint(found.folder, found.overrides)
+    origin = Origin(found.commit, found.notes, "data" in found.overrides)
+    checkpoint, origin = suggesting(checkpoint, found.name, origin)
+    return found.name, checkpoint, found, origin
 
 
 def lower(config: ModelConfig) -> Node:
@@ -296,11 +304,12 @@ def _from_arrays(
     arrays: Mapping[str, tuple[np.ndarray, torch.dtype]],
     tokenizer: Tokenizer | None,
     folder: Path | None,
+    origin: Origin,
 ) -> Model:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nor does anybody write to it
         params = {each: torch.from_numpy(array).view(dtype) for each, (array, dtype) in arrays.items()}
-    return Model(name, config, lower(config), params, tokenizer, folder)
+    return Model(name, config, lower(config), params, tokenizer, folder, origin)
 
 
 def _computable(dtype: torch.dtype) -> torch.dtype:

@@ -239,5 +239,6 @@ def run(
 
 
 def default_data(study: Study, model: Model) -> str:
-    """Choose the study's data; for another model than the study's, those that the model names, if it names some."""
-    return study.data if model.name == study.model else model.config.data or study.data
+    """Choose the study's data; for another model than the study's, those that the user says belong to that."""
+    theirs = model.config.data if model.origin.data_said and model.name != study.model else None
+    return theirs or study.data

@@ -148,8 +148,10 @@ def _download(address: Address, cache: Cache, listing: Listing, names: Sequence[
                     if not cache.take(listing.commit, name, file):
                         _one(address, cache, listing.commit, name, file, bar, task)
                         cache.take(listing.commit, name, file)
+            except (GatedError, OfflineError):
+                raise
             except HubError as error:
-                raise type(error)(f"{one_line(name)}: {error}", error.passing) from error
+                raise HubError(f"{one_line(name)}: {error}", error.passing) from error
 
 
 def _one(address: Address, cache: Cache, commit: str, name: str, file: File, bar: Progress, task: TaskID) -> None:
@@ -174,6 +176,8 @@ def told(address: Address, error: Exception, advice: str) -> HubError:
     cached = "is no path here and not in the hub's cache"
     if isinstance(error, GatedError):
         return GatedError(f"{address} on the hub asks for a licence first: accept it there and log in, or {advice}")
+    if isinstance(error, MissingError) and "revision" in str(error):
+        return MissingError(f"{address.hub_id} on the hub has no revision {address.revision!r}: name another, or none")
     if isinstance(error, MissingError):
         where = "no such path here, and no such repository on the hub"
         there_is = "there is no model" if address.kind == "model" else "there are no data"

@@ -16,6 +16,7 @@ from urllib.parse import urljoin, urlsplit
 
 from scrub.text.errors import ScrubError
 from scrub.text.files import first_sentence, one_line
+from scrub.text.version import __version__
 
 PATIENCE_SECONDS = 10.0  # in which at least SLOWEST_BYTES must have come
 SLOWEST_BYTES = 1024
@@ -27,6 +28,7 @@ _REDIRECTS = 5
 
 T = TypeVar("T")
 _GATED, _MISSING = "GatedRepo", ("RepoNotFound", "RevisionNotFound", "EntryNotFound")
+_REVISION = "it has no such revision"
 
 
 class HubError(ScrubError):
@@ -98,14 +100,12 @@ def _tried(once: Callable[[], T]) -> T:
 @contextmanager
 def _opened(url: str, start: int = 0) -> Iterator[Any]:
     """Ask for a URL, from some byte on, and follow redirects."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils._headers import build_hf_headers
-    from huggingface_hub.utils._http import get_session
+    from huggingface_hub import constants, get_session
 
     if constants.HF_HUB_OFFLINE:
         raise OfflineError("HF_HUB_OFFLINE is set")
     home, client = urlsplit(constants.ENDPOINT), get_session()
-    headers = {**build_hf_headers(), "accept-encoding": "identity"}
+    headers = {"user-agent": f"causal-scrub/{__version__}", "accept-encoding": "identity", **_token()}
     headers |= {"range": f"bytes={start}-"} if start else {}
     for _ in range(_REDIRECTS):
         there = urlsplit(url)
@@ -125,6 +125,14 @@ def _opened(url: str, start: int = 0) -> Iterator[Any]:
         finally:
             response.close()
     raise HubError("it sends on from one address to another without end")
+
+
+def _token() -> dict[str, str]:
+    """Give the header that says who asks, where somebody has logged in."""
+    from huggingface_hub import constants, get_token
+
+    token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
+    return {"authorization": f"Bearer {token}"} if token else {}
 
 
 def _answered(client: Any, request: Any) -> Any:
@@ -154,7 +162,7 @@ def _check(response: Any, start: int) -> None:
     if code == _GATED:
         raise GatedError("it asks for a licence first")
     if status == 404 or code in _MISSING:
-        raise MissingError("there is no such revision" if code == "RevisionNotFound" else "it isn't there")
+        raise MissingError(_REVISION if code == "RevisionNotFound" else "it isn't there")
     if status not in {200, 206}:
         said = one_line(response.headers.get("x-error-message", ""))[:120]
         raise HubError(f"it answers {status}" + (f": {said}" if said else ""), passing=status == 429 or status >= 500)

@@ -128,7 +128,7 @@ def test_mistakes_are_one_line(published: Hub, fetch: Fetch, tmp_path: Path, mon
         "some-one/text": "some-one/text on the hub has no files that scrub can read",
         "some-one/broken": "model.safetensors is a web page",
         "some-one/rows": "et_model_state_dict.pt",
-        "nobody/nothing:config": "nobody/nothing:config",
+        "nobody/nothing:config": "there are no data .nobody/nothing.: no such path here".replace(".", chr(39)),
     }
     for name, message in cases.items():
         status, out, err = fetch(name)
