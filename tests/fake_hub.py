@@ -27,7 +27,7 @@ class Hub:
     datasets: dict[str, dict[str, bytes]] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
-    spoil: Callable[[str, Mapping[str, str], Answer], Answer] = lambda path, headers, answer: answer
+    spoil: Callable[[str, Mapping[str, str], Answer], Answer] = lambda *asked: asked[2]
 
     def add(self, hub_id: str, folder: Path) -> None:
         """A repository with the files of a folder."""

@@ -21,7 +21,7 @@ from scrub.data.bigram import Bigram
 from scrub.data.repeated import NOWHERE, second_half
 from scrub.paths.hashes import hash_array, hash_of
 from scrub.text.errors import ScrubError
-from scrub.text.wording import with_digest
+from scrub.text.wording import at_commit, with_digest
 
 TEXT, PROMPTS, REPEATED, PAIRS = "text", "prompts", "repeated random tokens", "pairs of sequences"
 FIRST, TARGET, QUERY = "first", "target", "second"  # the named positions of prompts that repeat: `A B ... A`
@@ -72,6 +72,7 @@ class Examples:
     documents: Int[np.ndarray, " example"] = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
     within: Scored | None = field(default=None, repr=False)
     begin: str = ""
+    commit: str = ""  # on the hub, where the data are from there
     notes: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
@@ -123,7 +124,7 @@ class Examples:
     @property
     def called(self) -> str:
         """The name of the data, with the first digits of the digest."""
-        return with_digest(self.name, self.digest)
+        return with_digest(at_commit(self.name, self.commit), self.digest)
 
     @property
     def heading(self) -> str:
@@ -133,8 +134,8 @@ class Examples:
     @property
     def about(self) -> dict[str, str | list[str]]:
         """What JSON says of the data, under the names that a result has them."""
-        begin, notes = {"begin": self.begin} if self.begin else {}, {"notes": list(self.notes)} if self.notes else {}
-        return {"data": self.name, "digest": self.digest, **begin, **notes}
+        said: dict[str, str | list[str]] = {"data_commit": self.commit, "begin": self.begin, "notes": list(self.notes)}
+        return {"data": self.name, "digest": self.digest, **{name: value for name, value in said.items() if value}}
 
     @classmethod
     def of(cls, on: Examples | Any, scored: Any = None) -> Examples:

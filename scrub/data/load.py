@@ -67,6 +67,7 @@ def load_examples(
     folder, source = place(spec)
     inside = folder if folder is not None and folder.is_dir() else None
     length, background, mask, begin = context or n_ctx, None, None, begins(bos_token_id, tokenizer)
+    commit = ""
     notes: list[str] = []
     if source is not None and source.kind == STDLIB:
         if column is not None:
@@ -90,6 +91,7 @@ def load_examples(
         found, how = read_windows(stream, spec, how, vocab_size, tokenizer, count)
         length, begin = how.context, begins(how.begin, tokenizer)
         notes += stream.notes + how.notes
+        commit = stream.commit
     if len(found) < (2 if fewer else count or 1):
         raise ScrubError(
             f"the data {one_line(spec)!r} hold {len(found)} different sequences of {length} tokens, "
@@ -103,6 +105,7 @@ def load_examples(
         documents=found.documents,
         within=None if found.within.all() else found.within,
         begin=begin,
+        commit=commit,
         notes=tuple(f"{one_line(spec)}: {note}" for note in notes),
     )
     return examples.scored_at(examples.scored)

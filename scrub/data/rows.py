@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 
@@ -32,6 +32,7 @@ class Rows:
     numbered: Iterable[tuple[int, Row]]
     notes: list[str] = field(default_factory=list)
     running: bool = False  # whether documents are files of text, which may hold several
+    commit: str = ""  # on the hub, where they are from there
 
     def __iter__(self) -> Iterator[Row]:
         return (row for _, row in self.numbered)
@@ -48,8 +49,10 @@ def rows(spec: str | Path, column: str | None = None, split: str | None = None) 
     if not path.exists():
         check_there("data", where)
     with told(where):
-        opened = open_local(path, split, notes) if path.exists() else open_hub(where, split, notes)[0]
-        return rows_of(opened, where, column, notes)
+        if path.exists():
+            return rows_of(open_local(path, split, notes), where, column, notes)
+        opened, repository = open_hub(where, split, notes)
+        return replace(rows_of(opened, where, column, notes), commit=repository.commit)
 
 
 def rows_of(opened: Files | Table, where: str, column: str | None, notes: list[str]) -> Rows:

@@ -21,7 +21,7 @@ from scrub.text.errors import GateError, ScrubError
 from scrub.text.frames import interval_columns, json_text, plain
 from scrub.text.looks import TabularResult, look
 from scrub.text.numbers import PLAIN, Interval
-from scrub.text.wording import with_digest
+from scrub.text.wording import at_commit, with_digest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,6 +82,7 @@ class Result(TabularResult):
     begin: str = ""  # what each sequence begins with, in words, where that was chosen here
     notes: tuple[str, ...] = ()  # what was joined, cut, left out and guessed of the data
     documents: Int[np.ndarray, " sequence"] | None = None  # that each sequence is of; by default one of its own
+    commits: Mapping[str, str] = field(default_factory=dict)  # of what is from a hub: see :attr:`Trial.commits`
 
     @cached_property
     def bootstrap(self) -> Bootstrap:
@@ -141,8 +142,9 @@ class Result(TabularResult):
         scored = int(self.positions.sum()) // self.draws
         begin = f" {self.begin}" if self.begin else ""
         sequences = f"{len(self.positions)} sequences{length}{begin}{self.bootstrap.of}{self.computed}"
-        data = with_digest(self.data, self.digest)
-        return f"{self.study} on {self.model}, {data}: {sequences}, {scored:,} selected positions"
+        model, data = (at_commit(getattr(self, of), self.commits.get(f"{of}_commit", "")) for of in ("model", "data"))
+        model, data = with_digest(model, self.commits.get("weights", "")), with_digest(data, self.digest)
+        return f"{self.study} on {model}, {data}: {sequences}, {scored:,} selected positions"
 
     @property
     def gap(self) -> Interval:
@@ -250,6 +252,7 @@ class Result(TabularResult):
             "documents": self.bootstrap.documents,
             "worth": round(self.bootstrap.worth, 1),
             "digest": self.digest,
+            **self.commits,
             **({"begin": self.begin} if self.begin else {}),
             **({"notes": list(self.notes)} if self.notes else {}),
         }

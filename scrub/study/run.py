@@ -77,6 +77,13 @@ class Trial:
         """The metrics of every experiment, by their roles: the study's own, its change, and the KL."""
         return studied(self.study.metric)
 
+    @property
+    def commits(self) -> dict[str, str]:
+        """The commit of a model that is from a hub, with the hash of its weights, and that of data that are."""
+        model, data = self.model.origin.commit, self.examples.commit
+        found = {"model_commit": model, "weights": self.model.weights_hash} if model else {}
+        return found | ({"data_commit": data} if data else {})
+
     def plan(self) -> Plan:
         """Compile the plan of all experiments together. Printing it shows what runs."""
         return compile_plan(self.experiments.outputs(self.metrics))
@@ -169,6 +176,7 @@ class Trial:
             documents=self.examples.documents,
             begin=self.examples.begin,
             notes=(*self.examples.notes, *self.notes),
+            commits=self.commits,
         )
         return result.checked()
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _MOST_NAMES = 3  # that an error lists
 _LONGEST = 100  # characters
+COMMIT_DIGITS = 12  # of a commit on a hub
 DIGEST_DIGITS = 8  # of a hash that are shown
 
 
@@ -37,6 +38,11 @@ def short(value: object, quoted: bool = True) -> str:
 def with_digest(name: str, digest: str) -> str:
     """Name data with the first digits of their hash, if there is one: what has one name may be two things."""
     return f"{name} ({digest[:DIGEST_DIGITS]})" if digest else name
+
+
+def at_commit(name: str, commit: str) -> str:
+    """Name a repository on a hub with its commit: `at_commit("a/b", "0123...")` is "a/b@0123456789ab"."""
+    return f"{name.partition('@')[0]}@{commit[:COMMIT_DIGITS]}" if commit else name
 
 
 def few(names: Sequence[str]) -> str:

@@ -20,10 +20,9 @@ from scrub.models.hub.request import GatedError, HubError, MissingError, Offline
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line, shown
 from scrub.text.progress import BYTES, bar_of
-from scrub.text.wording import few
+from scrub.text.wording import COMMIT_DIGITS, few
 
 Wanted = Callable[[list[str]], Sequence[str]]  # of the names of a repository's files, those to bring
-SHORT = 12  # characters of a commit that messages name
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,11 @@ class Repository:
     notes: list[str] = field(default_factory=list)
 
     @property
+    def short(self) -> str:
+        """The commit, as messages name it."""
+        return self.commit[:COMMIT_DIGITS]
+
+    @property
     def folder(self) -> Path:
         """The folder of the commit's files."""
         return Cache.of(self.address).snapshot(self.commit)
@@ -73,7 +77,7 @@ class Repository:
         missing = [name for name in missing if not ((file := files[name]) and cache.take(self.commit, name, file))]
         if missing and (not self.online or self.listing is None):
             raise HubError(
-                f"of {self.address} at {self.commit[:SHORT]}, {_some(missing)} in the hub's cache: "
+                f"of {self.address} at {self.short}, {_some(missing)} in the hub's cache: "
                 f"'scrub fetch {self.address}' completes it, with a network"
             )
         try:
@@ -105,7 +109,7 @@ def bring(address: Address, wanted: Wanted, advice: str) -> Copy:
             raise
         with suppress(HubError):
             copy = older.bring(list(wanted(older.names)))
-            note = f"{address}: the commit {repository.commit[:SHORT]} can't be had; {older.commit[:SHORT]} is used"
+            note = f"{address}: the commit {repository.short} can't be had; {older.short} is used"
             return Copy(copy.address, copy.commit, copy.folder, (*copy.notes, f"{note} ({error})"))
         raise
 
@@ -122,7 +126,7 @@ def open_repository(address: Address, advice: str) -> Repository:
         if kept is None:
             raise told(address, error, advice) from error
         if not isinstance(error, OfflineError):
-            kept.notes.append(f"{address}: {error}; the commit {kept.commit[:SHORT]} of the hub's cache is used")
+            kept.notes.append(f"{address}: {error}; the commit {kept.short} of the hub's cache is used")
         return kept
     notes = []
     if listing.left_out:

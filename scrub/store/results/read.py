@@ -131,9 +131,8 @@ def read_study(results: Results, cells: Mapping[str, Cell], pairings: Sequence[P
         claims={Name(name, part): c for name, each in described.items() for part, c in each.claims.items()},
     )
     losses = _token_losses(results, keys, examples.scored)
-    return StudyResults(
-        result.checked(), examples, texts, described, losses, tuple(pairings), _basis(setting, rows.values())
-    )
+    basis = {**_basis(setting, rows.values()), **result.commits}
+    return StudyResults(result.checked(), examples, texts, described, losses, tuple(pairings), basis)
 
 
 def known(results: Results, study: str | None = None, every: bool = False) -> list[StudyResults]:
@@ -299,7 +298,12 @@ def _unsaid(table: pa.Table) -> tuple[str, ...]:
 
 def _examples_said(said: Mapping[str, Any], unsaid: Sequence[str]) -> dict[str, Any]:
     """Read what a folder keeps of how the data were read; folders of before keep nothing."""
-    return {"begin": str(said.get("begin", "")), "notes": (*map(str, said.get("notes", ())), *unsaid)}
+    commits = {str(name): str(commit) for name, commit in said.get("commits", {}).items()}
+    return {
+        "begin": str(said.get("begin", "")),
+        "notes": (*map(str, said.get("notes", ())), *unsaid),
+        "commits": commits,
+    }
 
 
 def _token_losses(

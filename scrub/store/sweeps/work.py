@@ -243,7 +243,7 @@ def _described(trial: Trial, made: Ready, gates: Gates, wrong: Collection[Owner]
     return {
         "setting": asdict(next(iter(cells.values())).setting),
         "n_ctx": made.model.n_ctx,
-        "examples": {"begin": trial.examples.begin, "notes": list(trial.examples.notes)},
+        "examples": {"begin": trial.examples.begin, "notes": list(trial.examples.notes), "commits": trial.commits},
         "anchors": {cell.experiment: cell.hypothesis_hash for cell in cells.values() if not cell.hypothesis},
         "hypotheses": described,
         **({} if (m := trial.study.metric) == LOSS else {"metric": {"metric": m.name, "unit": m.unit}}),

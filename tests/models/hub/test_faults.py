@@ -14,12 +14,12 @@ from fake_hub import Answer, Hub, commit_of, sibling
 from huggingface_hub import constants
 from project import tiny_model
 
-from scrub import ScrubError, Settings, load_model, prepare
+from scrub import Results, ScrubError, Settings, known, load_model, prepare
 from scrub.cli import _status
-from scrub.models.hub import bring as bringing
 from scrub.models.hub import cache, request
 from scrub.models.hub.listing import can_be_file
 from scrub.models.model import Model, save_model
+from scrub.text.wording import COMMIT_DIGITS
 
 NAME = "some-one/tiny"
 WEIGHTS = "model.safetensors"
@@ -80,7 +80,7 @@ def flipped(_path: str, _headers: Mapping[str, str], answer: Answer) -> Answer:
     return status, headers, body[:-1] + bytes([body[-1] ^ 1])
 
 
-def whole(body: bytes | Iterator[bytes], **headers: str) -> Spoil:
+def whole(body: bytes, **headers: str) -> Spoil:
     """Another answer in place of the right one."""
     return lambda *_: (200, {name.replace("_", "-"): value for name, value in headers.items()}, body)
 
@@ -107,7 +107,7 @@ def test_the_listing_is_asked_for_once(tiny: Hub) -> None:
 
 
 @pytest.mark.parametrize("name", ["config.json", WEIGHTS, "tokenizer.json"])
-def test_wrong_bytes_never_pass(tiny: Hub, name: str, offline: Callable[[], None], tmp_path: Path) -> None:
+def test_wrong_bytes_never_pass(tiny: Hub, name: str, offline: Callable[[], None]) -> None:
     tiny.spoil = on(f"/{name}", flipped)
     assert f"{name}: its bytes aren't those that were announced" in fails()
     tiny.spoil = on(f"/{name}", flipped, times=1)
@@ -130,7 +130,8 @@ def test_wrong_bytes_never_pass(tiny: Hub, name: str, offline: Callable[[], None
     assert f"'scrub fetch {NAME}' completes it" in said
 
 
-def test_a_file_is_looked_at_once_for_each_change(tiny: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("tiny")
+def test_a_file_is_looked_at_once_for_each_change(monkeypatch: pytest.MonkeyPatch) -> None:
     folder = load_model(NAME).folder
     assert folder is not None
     looked: list[Path] = []
@@ -145,7 +146,8 @@ def test_a_file_is_looked_at_once_for_each_change(tiny: Hub, monkeypatch: pytest
     assert len(looked) == known + 1
 
 
-def test_a_copy_that_lacks_files(tiny: Hub, offline: Callable[[], None]) -> None:
+@pytest.mark.usefixtures("tiny")
+def test_a_copy_that_lacks_files(offline: Callable[[], None]) -> None:
     folder = load_model(NAME).folder
     assert folder is not None
     (folder / "tokenizer.json").resolve().unlink()
@@ -155,7 +157,7 @@ def test_a_copy_that_lacks_files(tiny: Hub, offline: Callable[[], None]) -> None
     assert f"'scrub fetch {NAME}'" in said
 
 
-def test_a_name_can_say_the_revision(tiny: Hub, tmp_path: Path) -> None:
+def test_a_name_can_say_the_revision(tiny: Hub) -> None:
     first = commit_of(tiny.repositories[NAME])
     model = load_model(f"{NAME}@{first}")
     assert (model.name, model.origin.commit) == (f"{NAME}@{first}", first)
@@ -169,7 +171,7 @@ def test_a_name_can_say_the_revision(tiny: Hub, tmp_path: Path) -> None:
     assert "config.json: it isn't there" in fails()
 
 
-def test_the_older_copy_stays_usable_and_is_named(tiny: Hub, tmp_path: Path) -> None:
+def test_the_older_copy_stays_usable_and_is_named(tiny: Hub) -> None:
     first = load_model(NAME).origin.commit
     assert first is not None
     config = json.loads(tiny.repositories[NAME]["config.json"])
@@ -183,7 +185,7 @@ def test_the_older_copy_stays_usable_and_is_named(tiny: Hub, tmp_path: Path) -> 
         tiny.spoil = spoil
         model = load_model(NAME)
         assert model.origin.commit == first
-        assert first[: bringing.SHORT] in model.origin.notes[0]
+        assert first[:COMMIT_DIGITS] in model.origin.notes[0]
         assert model.roles
     tiny.spoil = lambda _path, _headers, answer: answer
     model = load_model(NAME)
@@ -206,36 +208,37 @@ def test_a_reset_goes_on_from_where_it_stopped(tiny: Hub) -> None:
     assert ranges == [None, "bytes=1000-"]
 
 
-SILENT = {
-    "a listing that drips": on("/api/", whole(dripping())),
-    "a listing that never comes": on("/api/", lambda *_: time.sleep(0.8) or (200, {}, b"{}")),
-    "a file that drips": on(WEIGHTS, lambda *_: (200, {}, dripping())),
-    "a file that never comes": on(WEIGHTS, lambda *_: time.sleep(0.8) or (200, {}, b"")),
-}
+def late(*_: object) -> Answer:
+    time.sleep(0.8)
+    return 200, {}, b"{}"
 
 
-@pytest.mark.parametrize("fault", SILENT)
-def test_nothing_waits_for_ever(tiny: Hub, fault: str) -> None:
-    tiny.spoil = (
-        SILENT[fault] if "listing" not in fault or "never" in fault else on("/api/", lambda *_: (200, {}, dripping()))
-    )
+def drip(*_: object) -> Answer:
+    return 200, {}, dripping()
+
+
+@pytest.mark.parametrize("part", ["/api/", WEIGHTS])
+@pytest.mark.parametrize("fault", [late, drip])
+def test_nothing_waits_for_ever(tiny: Hub, part: str, fault: Spoil) -> None:
+    tiny.spoil = on(part, fault)
     assert "second" in fails()
 
 
-def test_headers_that_drip(tiny: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("hub")
+def test_headers_that_drip(monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
     import threading
 
     with socket.create_server(("127.0.0.1", 0)) as server:
 
-        def drip() -> None:
+        def answer() -> None:
             there, _ = server.accept()
             with there:
                 for letter in b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 40:
                     there.send(bytes([letter]))
                     time.sleep(0.02)
 
-        threading.Thread(target=drip, daemon=True).start()
+        threading.Thread(target=answer, daemon=True).start()
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
         assert "doesn't answer within 0.3 seconds" in fails()
 
@@ -362,7 +365,8 @@ def test_a_card_names_no_file_of_the_user(hub: Hub, tmp_path: Path, capsys: pyte
         assert "which aren't beside it" in capsys.readouterr().err
 
 
-def test_a_model_chooses_no_data_of_the_user(tiny: Hub, in_project: None, tmp_path: Path) -> None:  # noqa: ARG001
+@pytest.mark.usefixtures("in_project")
+def test_a_model_chooses_no_data_of_the_user(tiny: Hub, tmp_path: Path) -> None:
     config = json.loads(tiny.repositories[NAME]["config.json"])
     Path("data/home").mkdir(exist_ok=True)
     for data in (str(tmp_path), "../private", "words", "data/words", "./words", "file:///x"):
@@ -436,7 +440,7 @@ def test_no_row_fills_the_memory(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_
             list(rows(name))
 
 
-def test_what_is_not_needed_is_never_run(tiny: Hub, tmp_path: Path) -> None:
+def test_what_is_not_needed_is_never_run(tiny: Hub) -> None:
     """Loading scripts and pickles of a repository aren't even brought."""
     files = tiny.repositories[NAME]
     files |= {"tiny.py": b"raise SystemExit", "modeling.py": b"raise SystemExit", "pytorch_model.bin": b"\x80\x04."}
@@ -444,3 +448,28 @@ def test_what_is_not_needed_is_never_run(tiny: Hub, tmp_path: Path) -> None:
     files["config.json"] = json.dumps({**config, "auto_map": {"AutoModel": "modeling.Evil"}}).encode()
     assert right(load_model(NAME))
     assert not any(path.endswith((".py", ".bin")) for path in tiny.asked)
+
+
+@pytest.mark.usefixtures("in_project")
+def test_a_number_says_which_commit_it_is_from(tiny: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = {each.name: each.read_bytes() for each in Path("data/words").iterdir() if each.suffix == ".jsonl"}
+    tiny.datasets["some-one/rows"] = words
+    commits = commit_of(tiny.repositories[NAME]), commit_of(words)
+    on = f"--model {NAME} --data some-one/rows --sequences 23 --positions all --parts k"
+    assert _status(["run", "induction/naive", *on.split(), "--json", str(tmp_path / "o.json")]) == 0
+    heading = capsys.readouterr().out.splitlines()[0]
+    found = json.loads((tmp_path / "o.json").read_text())
+    model = load_model(NAME)
+    assert (found["model_commit"], found["data_commit"], found["weights"]) == (*commits, model.weights_hash)
+    assert f"{NAME}@{commits[0][:COMMIT_DIGITS]} ({model.weights_hash[:8]})" in heading
+    assert f"some-one/rows@{commits[1][:COMMIT_DIGITS]} ({found['digest'][:8]})" in heading
+    pinned = f"--model {NAME}@{commits[0]} --data some-one/rows@{commits[1]} --sequences 23 --positions all --parts k"
+    assert _status(["run", "induction/naive", *pinned.split()]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == heading
+    assert (
+        _status(["sweep", "induction/naive", *on.split(), "--workers", "1", "--results", str(tmp_path / "results")])
+        == 0
+    )
+    (stored,) = known(Results(tmp_path / "results"))
+    assert stored.result.commits == {name: found[name] for name in ("model_commit", "weights", "data_commit")}
+    assert stored.about["data_commit"] == commits[1]
