@@ -160,9 +160,16 @@ def named(kind: Kind) -> Callable[[str], list[str]]:
 
 
 def given_study(
-    paths: list[str], parameters: list[str] | None, model: str | None, parts: Sequence[str] | None
-) -> tuple[Study, list[Hypothesis]]:
-    """Load a study and its hypotheses, without torch. Raises ScrubError for a mistake in a rule or a name."""
+    paths: list[str],
+    parameters: list[str] | None,
+    model: str | None,
+    parts: Sequence[str] | None,
+    revision: str | None = None,
+) -> tuple[Study, list[Hypothesis], str]:
+    """Load a study and its hypotheses, and name the model, without torch.
+
+    Raises ScrubError for a mistake in a rule or a name.
+    """
     from scrub.models.find import check_there
     from scrub.study.experiments import check_parts
     from scrub.study.study import load_study
@@ -172,7 +179,12 @@ def given_study(
         check_there("models", study.model)
     _ = study.baseline_rules
     check_parts(hypotheses, parts)
-    return study, hypotheses
+    if revision is None:
+        return study, hypotheses, model or study.model
+
+    from scrub.models.place import at_revision
+
+    return study, hypotheses, at_revision(model or study.model, revision)
 
 
 def check_studies(names: Sequence[str], study: str | None = None) -> None:

@@ -25,6 +25,7 @@ ALL = "all"
 def check(
     paths: options.Paths,
     model: options.ModelName = None,
+    revision: options.Revision = None,
     data: options.DataName = None,
     *,
     settings: Annotated[
@@ -33,11 +34,11 @@ def check(
     parameters: options.Parameters = None,
 ) -> None:
     """Run only the gates: splits change no number, y = x changes nothing, rules change something, y is carried."""
-    study, hypotheses = given_study(paths, parameters, model, settings.parts)
+    study, hypotheses, on = given_study(paths, parameters, model, settings.parts, revision)
 
     from scrub.study.run import prepare_study
 
-    trial = prepare_study(study, hypotheses, model, data, settings)
+    trial = prepare_study(study, hypotheses, on, data, settings)
     gates = trial.gates()
     warn([*trial.examples.notes, *trial.notes], "note")
     warn(gates.warnings)
@@ -51,11 +52,12 @@ def check(
 def plan(
     paths: options.Paths,
     model: options.ModelName = None,
+    revision: options.Revision = None,
     parts: options.Parts = None,
     parameters: options.Parameters = None,
 ) -> None:
     """Print the plan: every value that a run computes, in order, and when it is freed."""
-    _, study, asked = _asked(paths, model, parts, parameters)
+    _, study, asked = _asked(paths, model, parts, parameters, revision)
     from scrub.plan.plan import compile_plan
     from scrub.study.metric import studied
 
@@ -65,13 +67,14 @@ def plan(
 def show(
     paths: options.Paths,
     model: options.ModelName = None,
+    revision: options.Revision = None,
     parts: Annotated[str, typer.Option(metavar="q,k,v,all", help="These parts, each a tree.")] = ALL,
     out: Annotated[Path | None, options.file("--out", "Write one drawing: .svg, .html or .txt.")] = None,
     parameters: options.Parameters = None,
 ) -> None:
     """Print hypotheses as trees of paths, coloured by what feeds them: x the reference, y the other."""
     check_outputs(out)
-    loaded, study, asked = _asked(paths, model, parts, parameters)
+    loaded, study, asked = _asked(paths, model, parts, parameters, revision)
 
     from scrub.paths.cut import heads_text
     from scrub.show.picture import Picture, picture
@@ -102,14 +105,14 @@ def show(
 
 
 def _asked(
-    paths: list[str], model: str | None, parts: str | None, parameters: list[str] | None
+    paths: list[str], model: str | None, parts: str | None, parameters: list[str] | None, revision: str | None
 ) -> tuple[Model, Study, Experiments]:
-    study, hypotheses = given_study(paths, parameters, model, split_parts(parts))
+    study, hypotheses, on = given_study(paths, parameters, model, split_parts(parts), revision)
 
     from scrub.models.model import load_model
     from scrub.study.fitting import fitting
 
-    loaded = load_model(model or study.model)
+    loaded = load_model(on)
     _, found, notes = fitting(study, hypotheses, loaded, split_parts(parts))
     warn(notes, "note")
     return loaded, study, found

@@ -103,6 +103,12 @@ ModelName = Annotated[
         autocompletion=named("models"),
     ),
 ]
+Revision = Annotated[
+    str | None,
+    typer.Option(
+        "--revision", metavar="BRANCH|TAG|COMMIT", help="Of the model on the hub; also OWNER/NAME@REVISION anywhere."
+    ),
+]
 DataName = Annotated[
     str | None, typer.Option("--data", metavar=_NAME, help="Instead of the study's data.", callback=there("data"))
 ]

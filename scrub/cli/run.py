@@ -17,6 +17,7 @@ COLUMNS, MORE_COLUMNS = 108, 12  # of what goes into a file or a pipe, and more 
 def run(
     paths: options.Paths,
     model: options.ModelName = None,
+    revision: options.Revision = None,
     data: options.DataName = None,
     *,
     settings: Annotated[Settings, Options(options.SETTINGS)],
@@ -29,12 +30,12 @@ def run(
 
     check_outputs(json, pairs_out, plot)
     check_chart(plot, page=False)
-    study, hypotheses = given_study(paths, parameters, model, settings.parts)
+    study, hypotheses, on = given_study(paths, parameters, model, settings.parts, revision)
 
     from scrub.study.pairs import pairs_file
     from scrub.study.run import prepare_study
 
-    trial = prepare_study(study, hypotheses, model, data, settings)
+    trial = prepare_study(study, hypotheses, on, data, settings)
     result = trial.run()
     write_outputs(
         {

@@ -85,6 +85,25 @@ def find_model(spec: str | Path) -> ModelPlace:
     return ModelPlace(folder.resolve().name, folder)
 
 
+def at_revision(spec: str, revision: str | None) -> str:
+    """Name a revision of a model on the hub: `at_revision("gpt2", "main")` is "openai-community/gpt2@main".
+
+    Raises ScrubError if it is on no hub, or that is no name of a revision.
+    """
+    if revision is None:
+        return spec
+    hub_id = _hub_id(spec)
+    if hub_id is None:
+        pointer = read_pointer(find("models", spec))
+        if pointer is None:
+            raise ScrubError(f"{one_line(spec)} is on no hub and has no revisions: leave --revision out")
+        hub_id = pointer.hub_id
+    found = f"{Address.parse(hub_id).hub_id}@{revision}"
+    if not is_hub_id(found):
+        raise ScrubError(f"{one_line(revision)[:100]!r} is no name of a revision: give a branch, a tag or a commit")
+    return found
+
+
 def own_config(spec: str | Path) -> tuple[Path, dict[str, object]]:
     """Find the config.json to change so as to say more of a model (its roles), and the fields that it has or must get.
 
@@ -174,7 +193,9 @@ def _pointers() -> Iterator[Pointer]:
 
 
 def _pointer_to(hub_id: str) -> Pointer | None:
-    return next((each for each in _pointers() if each.fields[HUB] == hub_id), None)
+    """Find what is said of a repository: of this revision, or else of any."""
+    names = (hub_id, Address.parse(hub_id).hub_id)
+    return next((each for name in names for each in _pointers() if each.fields[HUB] == name), None)
 
 
 def _copied(folder: Path) -> Pointer | None:
