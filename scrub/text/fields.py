@@ -6,7 +6,7 @@ one line. What a file must be is scrub/text/files.py's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from numbers import Integral
@@ -34,9 +34,11 @@ class _Itself:
 
 
 ITSELF = _Itself()
+LISTED = {tuple, Sequence}  # kinds of fields that become tuples
 Named = Annotated[str, Predicate(_says_something)]  # a text that isn't blank
 SEED = Interval(ge=0, le=(1 << 32) - 1)  # what numpy's generators take
 COUNT = Interval(ge=1, le=10**9)
+ID = Interval(ge=0, le=2**31 - 1)  # of a token
 
 
 def check_fields(given: Any, whose: str = "") -> None:
@@ -89,7 +91,8 @@ def _plain(value: object, hint: object) -> object:
     if type(value) is not bool and isinstance(value, Integral):
         return int(value)
     wanted = {get_origin(each) for each in (hint, *get_args(hint))}
-    return tuple(value) if isinstance(value, list) and tuple in wanted else value
+    plain = isinstance(value, list) or type(value) is tuple
+    return tuple(_plain(each, None) for each in value) if plain and wanted & LISTED else value
 
 
 def _expected(hint: Any, error: Any) -> str:
@@ -104,11 +107,14 @@ def _expected(hint: Any, error: Any) -> str:
             f" to {limits.le}" if limits.le is not None else f" and below {limits.lt}" if limits.lt is not None else ""
         )
         return f"{'a whole number ' if whole else 'a number '}{low}{high}{none}"
-    told = dict.fromkeys(
-        "a text that isn't blank"
-        if each["type"] == "predicate_failed"
-        else each["msg"].removeprefix("Input should be ").replace("valid ", "")
-        for each in error.errors(include_url=False)
-        if each["type"] != "none_required"
-    )
-    return one_line(" or ".join(told)) + none
+    wrong = error.errors(include_url=False, include_input=False)
+    told = dict.fromkeys(_wanted(each) for each in wrong if each["type"] != "none_required")
+    inside = any(isinstance(step, int) for each in wrong for step in each["loc"][1:])  # past the tuple around it
+    return ("made of " if inside else "") + one_line(" or ".join(told)) + none
+
+
+def _wanted(wrong: Any) -> str:
+    words = {"predicate_failed": "a text that isn't blank", "sequence_str": "a list or a tuple"}
+    said = str(wrong["msg"]).removeprefix("Input should be ").replace("valid ", "").replace("a integer", "an integer")
+    said = f"a number {said}" if said.startswith(("greater", "less")) else said
+    return words.get(wrong["type"], said.replace("an instance of Sequence", "a list or a tuple"))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scrub.data.settings import Recipe, WhitelistSettings
-from scrub.study.hypothesis import Hypothesis
+from scrub.study.hypothesis import Hypothesis, TokenFeature
 from scrub.study.metric import Metric
 from scrub.study.settings import Settings
 from scrub.study.study import Study, load_module, load_study
@@ -30,6 +30,7 @@ KINDS: dict[type, dict[str, Any]] = {
     WhitelistSettings: {},
     Recipe: {},
     Training: {},
+    TokenFeature: {},
 }
 
 
@@ -103,6 +104,11 @@ def test_any_field(kind: type, data: st.DataObject) -> None:
         (WhitelistSettings, {"beta": float("inf")}),
         (WhitelistSettings, {"share": 1}),
         (Training, {"lr": float("nan")}),
+        (TokenFeature, {"current": " s"}),
+        (TokenFeature, {"current": None}),
+        (TokenFeature, {"current": [-1]}),
+        (TokenFeature, {"previous": [5.0]}),
+        (TokenFeature, {"previous": [True]}),
     ],
 )
 def test_what_no_field_may_be(kind: type, wrong: dict[str, object]) -> None:
