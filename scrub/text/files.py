@@ -138,7 +138,7 @@ def first_sentence(error: BaseException) -> str:
 
 
 def plain_yaml(text: str) -> object:
-    """Parse YAML that may be anyone's: data alone, and no aliases, of which a few lines make billions of values.
+    """Parse YAML that may be anyone's: data alone, no key twice, and no aliases, of which a few lines make billions.
 
     Raises ValueError if it is none.
     """
@@ -149,6 +149,12 @@ def plain_yaml(text: str) -> object:
             if self.check_event(yaml.AliasEvent):
                 raise ValueError("an alias (*NAME) stands for other lines: write them out")
             return super().compose_node(parent, index)
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            if twice := [name for at, name in enumerate(names) if name in names[:at]]:
+                raise ValueError(f"{twice[0]!r} stands there twice, and one would be lost: take one out")
+            return super().construct_mapping(node, deep)
 
     try:
         return yaml.load(text, Plain)

@@ -133,6 +133,14 @@ def test_the_middle_of_what_is_long_is_cut() -> None:
 
 def test_yaml_is_plain() -> None:
     assert plain_yaml("a: [1, x]\nnull: 2") == {"a": [1, "x"], None: 2}
-    for text in ("a: &a [*a]", "a: &a 1\nb: *a", "!!python/name:os.system", "a: [", "[" * 5000):
+    for text in (
+        "a: &a [*a]",
+        "a: &a 1\nb: *a",
+        "!!python/name:os.system",
+        "a: [",
+        "[" * 5000,
+        "a: 1\n'a': 2",
+        "b: {1: 1, 1: 2}",
+    ):
         with pytest.raises(ValueError, match=r"\S"):
             plain_yaml(text)
