@@ -114,6 +114,19 @@ def test_old_names_of_options_go_on_working_and_help_shows_those_of_today(scrub:
     assert (said.status, "--where" in said.err) == (2, True)
 
 
+def test_an_option_that_has_one_value_comes_once(scrub: Scrub) -> None:
+    for words, option in (
+        ("sweep induction/naive --data nosuch --data words", "--data"),
+        ("run induction/naive --seed 0 --seed=1", "--seed"),
+        ("ablate tiny a0.1 --how zero --how mean", "--how"),
+        ("prompts tiny --text ab --prompt ba", "--prompt"),
+    ):
+        said = scrub(words)
+        assert (said.status, said.err) == (2, f"scrub: {option} is given twice: give it once\n")
+    said = scrub("run induction/naive --set a=1 --set b=2")
+    assert "there is no parameter 'a'" in said.err, "which may come several times"
+
+
 def test_run_takes_a_bare_name_where_one_study_has_it(scrub: Scrub, own: Path) -> None:
     shutil.copytree(own / "hypotheses" / "induction", own / "hypotheses" / "mine")
     (own / "hypotheses" / "mine" / "naive.py").rename(own / "hypotheses" / "mine" / "only_here.py")
@@ -134,6 +147,10 @@ def test_new_names_hide_nothing(scrub: Scrub, own: Path) -> None:
         assert (said.status, said.err.count("\n")) == (2, 1)
         assert why in said.err
         assert not (own / "hypotheses" / f"{name}.py").exists()
+    said = scrub("new naive")
+    assert (said.status, said.err.count("\n")) == (2, 1)
+    assert "'naive' is the name of modules of gpt2_induction, induction" in said.err
+    assert not (own / "hypotheses" / "naive.py").exists()
     assert scrub("new", Path("elsewhere/induction.py")).status == 0
 
 
