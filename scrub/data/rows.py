@@ -14,7 +14,7 @@ from scrub.data.columns import MASK, as_ids, guess_column, not_ids, unmasked
 from scrub.data.windows import Ids
 from scrub.models.find import find
 from scrub.text.errors import ScrubError, led_to
-from scrub.text.files import one_line
+from scrub.text.files import exists, one_line
 
 BUILDERS = {
     ".txt": "text",
@@ -62,7 +62,7 @@ def rows(spec: str | Path, column: str | None = None, split: str | None = None) 
     is taken. Raises ScrubError for anything that can't be had.
     """
     path, notes = Path(spec), list[str]()
-    if not path.exists() and not HUB_ID.fullmatch(str(spec)):
+    if not exists(path) and not HUB_ID.fullmatch(str(spec)):
         find("data", spec)  # raises, with the names that there are
     if path.exists() and kinds_in(path) == {"text"}:
         if column is not None:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from scrub.text.clipping import clipped
 from scrub.text.errors import ScrubError
 
 LARGEST = 64 * 2**20  # bytes of what is read as a whole; the tokenizers that people use have up to 20 million
@@ -51,6 +52,14 @@ def read_file(path: str | Path, advice: str, most: int = LARGEST) -> bytes:
     if len(content) > most:
         raise _too_large(path, most)
     return content
+
+
+def exists(path: Path) -> bool:
+    """Tell whether something is there: nothing has a name that is too long, or lies where nobody may look."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def unreadable(path: str | Path, error: OSError | ValueError) -> ScrubError:
@@ -120,13 +129,6 @@ def shown(path: str | Path) -> str:
 def one_line(text: object) -> str:
     """Write anyone's text for an error message, on one line."""
     return _visible(" ".join(str(text).split()))
-
-
-def clipped(text: str, most: int) -> str:
-    """Cut the middle of a text that is longer than so many characters: what tells it apart is often at its end."""
-    if len(text) <= most:
-        return text
-    return f"{text[: most - most // 3]}...{text[-(most // 3) :]}"
 
 
 def first_sentence(error: BaseException) -> str:

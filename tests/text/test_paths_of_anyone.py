@@ -19,8 +19,9 @@ from scrub.models.checkpoints.tokenizer import read_tokenizer
 from scrub.store.results.folder import Results
 from scrub.store.sweeps.grid import read_grid
 from scrub.study.study import load_module
+from scrub.text.clipping import clipped
 from scrub.text.errors import ScrubError
-from scrub.text.files import check_writable, clipped, plain_yaml, read_file, shown, write_atomically
+from scrub.text.files import check_writable, plain_yaml, read_file, shown, write_atomically
 
 # everything that reads a path of the user's, with the name that the file has
 READERS: dict[str, Callable[[Path], object]] = {

@@ -20,6 +20,7 @@ from scrub.data.settings import DRAW_WORDS, Recipe
 from scrub.data.windows import with_begin
 from scrub.models.model import Model, Spec, as_model
 from scrub.text.errors import ScrubError
+from scrub.text.fields import check_arguments
 from scrub.text.files import one_line
 
 GIVEN = "given"
@@ -28,6 +29,7 @@ SEEDS = 1 << 32
 MAX_PROMPTS = 100_000  # more than any interval needs
 
 
+@check_arguments
 def repeated_prompts(
     model: Spec,
     kind: str = "letters",
@@ -50,6 +52,7 @@ def repeated_prompts(
     return _drawn(as_model(model), kind, count, length, seed, bos, query)[0]
 
 
+@check_arguments
 def prompt_pairs(
     model: Spec,
     kind: str = "letters",
@@ -92,6 +95,7 @@ def pairs_of(model: Model, recipe: Recipe, seed: int) -> Examples:
     return prompt_pairs(model, r.spelled, r.count, r.length, seed, r.bos, r.query, r.where)
 
 
+@check_arguments
 def given_prompt(model: Spec, text: str, expected: str | None = None, bos: bool | None = None) -> Examples:
     """Read a prompt that a user types, `given_prompt(model, "J A M P R X J A M P R")`: the query is its last token.
 

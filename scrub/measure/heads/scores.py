@@ -22,13 +22,15 @@ from scrub.measure.heads.score import HeadScore
 from scrub.models.model import Model, Spec, as_model
 from scrub.study.read import read
 from scrub.text.errors import ScrubError
+from scrub.text.fields import check_arguments
 from scrub.text.progress import bar_of
 
 
+@check_arguments
 def score_heads(
     model: Spec,
     on: Examples | Any,
-    names: Iterable[str] | None = None,
+    names: Sequence[str] | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> dict[str, HeadScore]:

@@ -33,6 +33,7 @@ from scrub.study.draws import pair
 from scrub.study.gates import Gates
 from scrub.study.settings import Settings, obeyed
 from scrub.text.errors import ScrubError
+from scrub.text.fields import check_arguments
 from scrub.text.files import one_line
 from scrub.text.frames import interval_columns
 from scrub.text.looks import TabularResult, look
@@ -144,6 +145,7 @@ class HeadStudy(TabularResult):
         return charts
 
 
+@check_arguments
 def study_heads(
     model: Spec,
     prompt: str | None = PUBLISHED,

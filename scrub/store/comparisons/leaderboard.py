@@ -19,6 +19,7 @@ from scrub.study.metric import LOSS
 from scrub.study.null import Standing
 from scrub.study.parameters import Value
 from scrub.text.errors import ScrubError
+from scrub.text.fields import check_arguments
 from scrub.text.files import one_line
 from scrub.text.frames import interval_columns, json_text, plain
 from scrub.text.looks import TabularResult
@@ -148,6 +149,7 @@ class Leaderboard(TabularResult):
         return json_text(self.to_dict(), indent=2)
 
 
+@check_arguments
 def leaderboard(known: Sequence[StudyResults], study: str, part: str = ALL, versions: bool = False) -> Leaderboard:
     """Order everything that is known of a study by what it recovers in a part.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from scrub.study.parameters import Value
 from scrub.study.result import BIGRAM, Result
 from scrub.study.settings import Computed
 from scrub.text.errors import ScrubError
+from scrub.text.fields import check_arguments
 
 
 @dataclass(frozen=True)
@@ -136,13 +138,16 @@ def read_study(results: Results, cells: Mapping[str, Cell], pairings: Sequence[P
     )
 
 
-def known(results: Results, study: str | None = None, every: bool = False) -> list[StudyResults]:
-    """Read all that a folder holds, of one study or of all: what is in one setting and shares pairings, together.
+@check_arguments
+def known(results: Results | str | Path, study: str | None = None, every: bool = False) -> list[StudyResults]:
+    """Read what a results folder holds, of one study or of all: what is in one setting and shares pairings, together.
 
     What has some pairings in common with others is there with these, and with all of its own too.
     Of a hypothesis that was changed, what was run last; with `every` the others too, as NAME@HASH. Of random
     hypotheses, those of the size of what their original is now.
     """
+    if not isinstance(results, Results):
+        results = Results(results)
     results.refresh()
     found = []
     now = _now(results.studies())
