@@ -5,6 +5,7 @@ A comparison tells whether each is an improvement, what changed, and where the l
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -106,4 +107,4 @@ def leaderboard(
     wanted = study or studies[0]
     found = ordered(known(folder, wanted, every=versions), wanted, part, versions)
     write_outputs({json: lambda _: found.to_json()})
-    console().print(found)
+    console().print(replace(found, left_out=()))  # which was told

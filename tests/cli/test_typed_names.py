@@ -163,5 +163,8 @@ def test_compare_takes_the_pairings_that_are_stored(scrub: Scrub, own: Path) -> 
     assert said.status == 0, said.err
     assert "the pairings are those that are stored: seeds 3, 5, draws 2; --seed, --draws take others" in said.err
     assert sorted((own / "results").rglob("losses/*")) == before, "nothing was computed"
+    said = scrub("compare", *names, "induction/refined_2 --parts v --sequences 31 --workers 1 --top 0")
+    assert said.status == 0, said.err
+    assert "those that are stored of naive, refined_1: seeds 3, 5, draws 2; --seed, --draws take others" in said.err
     said = scrub("compare", *names, "--parts v --sequences 31 --workers 1 --top 0 --seed 3")
     assert (said.status, "those that are stored" in said.err) == (0, False)

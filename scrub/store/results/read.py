@@ -51,7 +51,8 @@ class StudyResults:
 
     `token_losses(experiment)` is the loss at every position in nats, the mean over the pairings, [sequence, position],
     and not a number where none is scored. `pairings` are the (seed, draw) that `result` sums over. `about` are the
-    hashes, versions and settings that the numbers rest on, by name.
+    hashes, versions and settings that the numbers rest on, by name. `notes` tell of files of the folder that are
+    damaged, whose results are left out.
     """
 
     result: Result
@@ -61,9 +62,10 @@ class StudyResults:
     token_losses: Callable[[str], Float[np.ndarray, "sequence position"]]
     pairings: tuple[tuple[int, int], ...]
     about: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return f"<StudyResults {self.heading}: {', '.join(self.hypotheses)}>"
+        return f"<StudyResults {self.heading}: {'; note: '.join([', '.join(self.hypotheses), *self.notes])}>"
 
     def described(self, name: str) -> HypothesisRecord:
         """Give what a hypothesis says; nothing, where that isn't known."""
@@ -133,9 +135,8 @@ def read_study(results: Results, cells: Mapping[str, Cell], pairings: Sequence[P
         claims={Name(name, part): c for name, each in described.items() for part, c in each.claims.items()},
     )
     losses = _token_losses(results, keys, examples.scored)
-    return StudyResults(
-        result.checked(), examples, texts, described, losses, tuple(pairings), _basis(setting, rows.values())
-    )
+    basis, notes = _basis(setting, rows.values()), tuple(results.notes)
+    return StudyResults(result.checked(), examples, texts, described, losses, tuple(pairings), basis, notes)
 
 
 @check_arguments
