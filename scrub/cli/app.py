@@ -80,7 +80,12 @@ class Command(TyperCommand):
         old = OLD_NAMES.get(self.name or "", {})
         split = [word.partition("=") for word in args]
         words = [old.get(name, name) + equals + value for name, equals, value in split]
-        _, _, given = self.make_parser(ctx).parse_args(list(words))  # whose values would replace one another
+        typed, _, given = self.make_parser(ctx).parse_args(list(words))  # before they replace one another
+        for each in given:
+            values = typed[each.name or ""]
+            if "" in (values if isinstance(values, list | tuple) else (values,)):
+                called = each.opts[0] if each.param_type_name == "option" else getattr(each, "metavar", "") or "NAME"
+                raise ScrubError(f"{called} is empty: give it a value{'' if each.required else ', or leave it out'}")
         if twice := [each for each in given if given.count(each) > 1 and not getattr(each, "multiple", False)]:
             raise ScrubError(f"{twice[0].opts[0]} is given twice: give it once")
         return super().parse_args(ctx, words)

@@ -205,9 +205,7 @@ class Examples:
             )
         for tokens in (self.tokens, self.tokens if self.other is None else self.other):
             if tokens.min() < 0 or tokens.max() >= vocab_size:
-                raise ScrubError(
-                    f"the {self.kind} have a token that {model} doesn't: its ids are 0 to {vocab_size - 1}"
-                )
+                raise ScrubError(f"a token of the {self.kind} is none of {model}'s: its ids are 0 to {vocab_size - 1}")
 
     def bigram_losses(self, vocab_size: int) -> Float[np.ndarray, "example position"]:
         """Compute the loss of a bigram predictor at each position, in nats a token; no model takes part.

@@ -64,6 +64,8 @@ def rows(spec: str | Path, column: str | None = None, split: str | None = None) 
     path, notes = Path(spec), list[str]()
     if not exists(path) and not HUB_ID.fullmatch(str(spec)):
         find("data", spec)  # raises, with the names that there are
+    if exists(path) and not (path.is_file() or path.is_dir()):
+        raise ScrubError(f"{one_line(path)} is neither a file nor a folder: give data that lie in one")
     if path.exists() and kinds_in(path) == {"text"}:
         if column is not None:
             raise ScrubError(f"{one_line(path)} is text and has no columns: leave --column out")

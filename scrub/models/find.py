@@ -103,7 +103,7 @@ def _holds_python(path: Path) -> bool:
 def _missing(kind: Kind, name: str | Path) -> str:
     one, text = _ONE[kind], str(name)
     if not text.strip():
-        return f"the name of a {one} is empty: give a path{_listed(known(kind))}"
+        return f"the name of {'a ' * (kind != 'data')}{one} is empty: give a path{_listed(known(kind))}"
     names, near = known(kind), _near(kind, text.removeprefix(f"{kind}/").removesuffix(".py"))
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -16,6 +17,7 @@ from scrub.text.errors import ScrubError
 LARGEST = 64 * 2**20  # bytes of what is read as a whole; the tokenizers that people use have up to 20 million
 _LONGEST_PATH, _LONGEST_QUOTE = 300, 160  # characters of a message
 _ABANDONED = 3600.0  # seconds; nothing takes so long to write
+_pipes: dict[str, int] = {}  # that were checked: closed before it is written, a pipe is at its end for who reads it
 _ADVICE: dict[type[OSError], str] = {
     FileNotFoundError: "make its folder first, or give another path",
     IsADirectoryError: "give the path of a file",
@@ -83,7 +85,9 @@ def write_atomically(path: str | Path, content: bytes | str) -> None:
         data = content.encode() if isinstance(content, str) else content
         target = _target(Path(path))
         if target is None:
-            Path(path).write_bytes(data)
+            with os.fdopen(_open_special(Path(path)), "wb") as special:
+                special.write(data)
+            _close_pipe(Path(path))
         else:
             _replace(target, data)
     except (OSError, ValueError) as error:
@@ -100,6 +104,8 @@ def check_writable(path: str | Path) -> None:
             partial.unlink(missing_ok=True)
         elif stat.S_ISCHR(Path(path).stat().st_mode):
             _try_device(Path(path))
+        elif str(path) not in _pipes:
+            _pipes[str(path)] = _open_special(Path(path))
     except (OSError, ValueError) as error:
         raise unwritable(path, error) from error
 
@@ -188,9 +194,26 @@ def _target(path: Path) -> Path | None:
     return Path(os.path.realpath(path))
 
 
+def _open_special(path: Path) -> int:
+    """Open a device or a pipe to write to; where nobody reads from a pipe, that is told and not waited for."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_NOCTTY | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(error.errno, "nobody reads from it") from error
+        raise
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
+def _close_pipe(path: Path) -> None:
+    if (descriptor := _pipes.pop(str(path), None)) is not None:
+        os.close(descriptor)
+
+
 def _try_device(path: Path) -> None:
     """Write a blank line to a device that isn't somebody's terminal: /dev/full opens, and then takes nothing."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_NOCTTY | getattr(os, "O_NONBLOCK", 0))
+    descriptor = _open_special(path)
     try:
         if not os.isatty(descriptor):
             os.write(descriptor, b"\n")

@@ -127,6 +127,25 @@ def test_an_option_that_has_one_value_comes_once(scrub: Scrub) -> None:
     assert "there is no parameter 'a'" in said.err, "which may come several times"
 
 
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("run induction --json ''", "--json is empty: give it a value, or leave it out"),
+        ("run induction --plot ''", "--plot is empty: give it a value, or leave it out"),
+        ("run induction --pairs-out=", "--pairs-out is empty: give it a value, or leave it out"),
+        ("leaderboard --results ''", "--results is empty: give it a value, or leave it out"),
+        ("run ''", "PATH... is empty: give it a value"),
+        ("show induction ''", "PATH... is empty: give it a value"),
+        ("sweep '' --draws 2", "PATH... is empty: give it a value, or leave it out"),
+        ("compare '' naive", "NAME... is empty: give it a value"),
+        ("heads ''", "MODEL is empty: give it a value"),
+    ],
+)
+def test_what_is_empty_is_named(capsys: pytest.CaptureFixture[str], words: str, named: str) -> None:
+    assert _status(shlex.split(words)) == 2
+    assert capsys.readouterr().err == f"scrub: {named}\n"
+
+
 def test_run_takes_a_bare_name_where_one_study_has_it(scrub: Scrub, own: Path) -> None:
     shutil.copytree(own / "hypotheses" / "induction", own / "hypotheses" / "mine")
     (own / "hypotheses" / "mine" / "naive.py").rename(own / "hypotheses" / "mine" / "only_here.py")

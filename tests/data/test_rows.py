@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -329,3 +330,9 @@ def test_packed_rows_are_neither_shifted_nor_cut(
     assert said in "\n".join(found.notes)
     assert bool(said) == bool(found.notes)
     assert ("without" in found.begin) == (options.get("bos_token_id", 0) is None or said == "no begin token")
+
+
+def test_a_pipe_is_no_data(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.txt")
+    with pytest.raises(ScrubError, match=r"pipe.txt is neither a file nor a folder"):
+        load("pipe.txt")

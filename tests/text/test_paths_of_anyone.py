@@ -86,6 +86,22 @@ def test_a_file_that_grows_while_it_is_read(tmp_path: Path, monkeypatch: pytest.
         read_file(tmp_path / "a", "", 99)
 
 
+def test_a_pipe_is_written_where_somebody_reads_and_told_of_else(tmp_path: Path) -> None:
+    """Looking at it before doesn't end it for who reads."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for write in (check_writable, lambda path: write_atomically(path, "text")):
+        with pytest.raises(ScrubError, match="nobody reads from it"):
+            write(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    check_writable(pipe)
+    with pytest.raises(BlockingIOError):  # at its end, it would give nothing
+        os.read(reader, 9)
+    write_atomically(pipe, "text")
+    assert (os.read(reader, 9), os.read(reader, 9)) == (b"text", b"")
+    os.close(reader)
+
+
 def test_a_device_that_takes_nothing_is_seen_before() -> None:
     check_writable("/dev/null")
     with pytest.raises(ScrubError, match="No space left"):
