@@ -17,7 +17,7 @@ from tokenizers.processors import TemplateProcessing
 import scrub
 from scrub.data.for_model import examples_for
 from scrub.data.prompts.generate import given_prompt, repeated_prompts
-from scrub.data.prompts.vocabulary import RANDOM
+from scrub.data.settings import RANDOM
 from scrub.measure.heads.roles import measure
 from scrub.models.checkpoints.tokenizer import added_in_front
 from scrub.models.model import Model, load_model, save_model

@@ -14,17 +14,15 @@ from jaxtyping import Int
 
 from scrub.data.examples import Examples
 from scrub.data.prompts.prompts import as_prompts, token_text, token_texts
-from scrub.data.prompts.vocabulary import RANDOM, Vocabulary, vocabulary
+from scrub.data.prompts.vocabulary import Vocabulary, vocabulary
 from scrub.data.repeated import NOWHERE
-from scrub.data.settings import DRAW_WORDS, Recipe
+from scrub.data.settings import DRAW_WORDS, RANDOM, Recipe, check_where
 from scrub.data.windows import with_begin
 from scrub.models.model import Model, Spec, as_model
 from scrub.text.errors import ScrubError
 from scrub.text.fields import check_arguments
-from scrub.text.files import one_line
 
 GIVEN = "given"
-WHERE = ("target", "prefix")
 SEEDS = 1 << 32
 MAX_PROMPTS = 100_000  # more than any interval needs
 
@@ -70,8 +68,7 @@ def prompt_pairs(
     or (`where="prefix"`) at the first occurrence of the query, so that there is nothing to match.
     Raises ScrubError as :func:`repeated_prompts` does.
     """
-    if where not in WHERE:
-        raise ScrubError(f"pairs don't differ at {one_line(where)!r}: take one of {', '.join(WHERE)}")
+    check_where(where)
     model = as_model(model)
     clean, words, at = _drawn(model, kind, count, length, seed, bos, query, spare=1)
     known = vocabulary(model, kind)

@@ -18,9 +18,9 @@ import pandas as pd
 from scrub.data.examples import FIRST, QUERY, Examples, Tokens
 from scrub.data.prompts.generate import given_prompt, pairs_of, prompts_of
 from scrub.data.prompts.prompts import token_text
-from scrub.data.prompts.vocabulary import RANDOM, vocabulary
+from scrub.data.prompts.vocabulary import vocabulary
 from scrub.data.repeated import NOWHERE
-from scrub.data.settings import PUBLISHED, Recipe
+from scrub.data.settings import PUBLISHED, RANDOM, Recipe
 from scrub.measure.heads.agreement import Agreement
 from scrub.measure.heads.definitions import ABLATIONS
 from scrub.measure.heads.score import HeadScore

@@ -54,11 +54,6 @@ def stored_with(
     return max(having, key=lambda each: (len(each.result.positions), len(each.pairings))), plain
 
 
-def studies_of(results: Results) -> list[str]:
-    """List the studies that a results folder holds something of."""
-    return sorted({str(each["setting"]["study"]) for each in results.studies()})
-
-
 @dataclass(frozen=True)
 class Lineup:
     """Results that hold some hypotheses, the names of these there in the order asked for, and their graphs if known.
@@ -125,7 +120,7 @@ def swept_lineup(
 
     Raises ScrubError for hypotheses that aren't there, or don't compare.
     """
-    there = studies_of(Results(folder)) if (folder / MARK).is_file() else []
+    there = Results(folder).study_names() if (folder / MARK).is_file() else []
     paths = paths_of(names, study, there)
     asked = {"seeds", "draws"} & fields.keys()
     stored = None if asked or not there else _stored_pairings(folder, paths, fields)

@@ -240,6 +240,10 @@ class Results:
         self._look_at("studies")
         return sorted(self._studies.values(), key=lambda each: datetime.fromisoformat(each["time"]))
 
+    def study_names(self) -> list[str]:
+        """List the studies that the folder holds something of."""
+        return sorted({str(each["setting"]["study"]) for each in self.studies()})
+
     def claim(self, name: str) -> FileLock | None:
         """Lock a piece of work; None while another sweep has it. The lock ends with the process that has it."""
         lock = FileLock(self.folder / LOCKS / f"{name}.lock", timeout=0, thread_local=False)
