@@ -15,7 +15,7 @@ from scrub.data.opening import Table, guarded, open_hub, open_local, open_text, 
 from scrub.data.windows import Ids, counted
 from scrub.models.find import find
 from scrub.text.errors import ScrubError
-from scrub.text.files import one_line
+from scrub.text.files import exists, one_line
 
 ROWS_LOOKED_AT = 256  # to see what is in each column
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(:[\w.-]+)?", re.ASCII)
@@ -45,10 +45,12 @@ def rows(spec: str | Path, column: str | None = None, split: str | None = None) 
     is taken. Raises ScrubError for anything that can't be had.
     """
     path, notes, where = Path(spec), list[str](), str(spec)
-    if not path.exists() and not HUB_ID.fullmatch(where):
+    if not exists(path) and not HUB_ID.fullmatch(where):
         find("data", spec)  # raises, with the names that there are
+    if exists(path) and not (path.is_file() or path.is_dir()):
+        raise ScrubError(f"{one_line(path)} is neither a file nor a folder: give data that lie in one")
     with told(where):
-        opened = open_local(path, split, notes) if path.exists() else open_hub(where, split, notes)
+        opened = open_local(path, split, notes) if exists(path) else open_hub(where, split, notes)
         if not isinstance(opened, list):
             return Rows(guarded(read_column(opened, column, where, notes), where), notes)
     if column is not None:

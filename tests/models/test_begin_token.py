@@ -18,9 +18,8 @@ from tokenizers.processors import TemplateProcessing
 import scrub
 from scrub.data.for_model import examples_for
 from scrub.data.prompts.generate import given_prompt, repeated_prompts
-from scrub.data.prompts.vocabulary import RANDOM
 from scrub.data.repeated import repeated_tokens
-from scrub.data.settings import Recipe
+from scrub.data.settings import RANDOM, Recipe
 from scrub.measure.heads import roles
 from scrub.measure.heads.roles import measure
 from scrub.models.checkpoints.tokenizer import added_in_front
