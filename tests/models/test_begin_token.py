@@ -216,5 +216,5 @@ def test_what_is_no_answer_is_told_by_whoever_is_given_it(answer: Any) -> None:
         lambda: Grid.make(studies=["induction/naive"], bos=answer),
     ]
     for ask in asked:
-        with pytest.raises(ScrubError, match=r"bos is .* but must be one of yes, no, auto"):
+        with pytest.raises(ScrubError, match=r"bos is .* but must be "):
             ask()
