@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shlex
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,31 @@ def test_links_lead_somewhere() -> None:
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_text_names_the_digest_of_the_table() -> None:
+    """And that is what this Python's library gives, where it is the one that the table is from."""
+    import scrub
+
+    heading = re.search(r"\((\w{8})\): (\d+) sequences", block("", after="<!-- table -->"))
+    assert heading is not None
+    named = re.search(r"tables here are from Python\s+(\S+) with its tests; `(\w+)` is a digest", README)
+    assert named is not None
+    assert named[2] == heading[1]
+    if platform.python_version() == named[1] and find_spec("test.test_grammar"):
+        assert scrub.prepare("induction").examples.digest[:8] == heading[1]
+
+
+def test_what_the_text_calls_is_there() -> None:
+    """Methods too: of what functions of the package give."""
+    import scrub
+    from scrub.measure.study.heads import HeadStudy
+
+    called = re.findall(r"`scrub\.(\w+)\([^`]*\)", README)
+    assert called
+    assert [name for name in called if not callable(getattr(scrub, name, None))] == []
+    assert re.findall(r"`(\S+)\.charts\(\)`", README) == ["scrub.study_heads(model)"]
+    assert callable(HeadStudy.charts)
 
 
 def test_table_has_every_experiment_of_the_shipped_study() -> None:

@@ -31,6 +31,10 @@ def results() -> dict[str, object]:
         "result": trial.run(),
         "ablation": scrub.ablate(model, TOKENS, ["a1.3", "a0.prev+3"], settings=QUIET),
         "patching": scrub.patch(model, pairs, ["a1.3"], settings=QUIET),
+        "picture": trial.show("cut", "v"),
+        "scores": scrub.score_heads(model, pairs, ["direct effect", "previous token"]),
+        "score": scrub.score_heads(model, pairs, ["direct effect"])["direct effect"],
+        "examples": pairs,
     }
 
 
@@ -46,6 +50,10 @@ NAMED = {
     "result": ["gates passed", "unscrubbed", "cut", "recovered, %"],
     "ablation": ["zero", "a0.prev+3", "6 sequences", "before: loss"],
     "patching": ["clean into corrupted", "a1.3", "2 pairs"],
+    "picture": ["cut: v", "├── a1.ind", "y = other"],
+    "scores": ["scores on prompts", "direct", "previous", "1.4"],
+    "score": ["direct effect in nats, prompts: 1."],
+    "examples": ["2 of prompts, random tokens, with others", "positions each, 2 scored"],
 }
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import _thread
 import contextlib
 import os
-import re
 import signal
 import sys
 import threading
@@ -21,7 +20,6 @@ from scrub.text.garbage import collect_rarely
 MISTAKE, GATE = 2, 1  # exit statuses
 INTERRUPTED = "interrupted: nothing was written; run the same command again to start over"
 KEPT = "interrupted: finished blocks are kept in the results folder; run the same command again to go on"
-LONGEST_VALUE = 200  # characters of one that is cut
 COMPLETION = "_SCRUB_COMPLETE"
 SWEEPS = ("sweep", "compare", "report")  # the commands that keep what they compute
 
@@ -89,11 +87,10 @@ def _interrupted(arguments: list[str]) -> int:
 
 
 def _say(message: str, status: int) -> int:
-    from scrub.text.files import clipped, one_line
+    from scrub.text.clipping import brief
+    from scrub.text.files import one_line
 
-    # of a long value the middle is left out, and never the end of the message, which says what to do
-    text = re.sub(r"\S{300,}", lambda value: clipped(value[0], LONGEST_VALUE), one_line(message))
-    sys.stderr.write(f"scrub: {text}\n")
+    sys.stderr.write(f"scrub: {brief(one_line(message))}\n")
     return status
 
 

@@ -82,6 +82,10 @@ def ablate(
     plot: options.Chart = None,
 ) -> None:
     """Loss and probability of the target before and after each ablation, on prompts or on text."""
+    from scrub.measure.interventions.intervention import source_of
+
+    source_of(how)
+
     from scrub.measure.interventions.ablation import ablate as ablated
     from scrub.models.model import load_model
     from scrub.show.tables.measurements import ablated_tokens

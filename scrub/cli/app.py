@@ -27,6 +27,7 @@ from scrub.cli import (
     whitelist,
 )
 from scrub.cli.fields import command
+from scrub.text.errors import ScrubError
 from scrub.text.version import __version__
 
 Table = dict[str, dict[str, tuple[Callable[..., None], str]]]  # of commands and an example of each, by group
@@ -78,7 +79,16 @@ class Command(TyperCommand):
         """Read what is typed, under the names of today."""
         old = OLD_NAMES.get(self.name or "", {})
         split = [word.partition("=") for word in args]
-        return super().parse_args(ctx, [old.get(name, name) + equals + value for name, equals, value in split])
+        words = [old.get(name, name) + equals + value for name, equals, value in split]
+        typed, _, given = self.make_parser(ctx).parse_args(list(words))  # before they replace one another
+        for each in given:
+            values = typed[each.name or ""]
+            if "" in (values if isinstance(values, list | tuple) else (values,)):
+                called = each.opts[0] if each.param_type_name == "option" else getattr(each, "metavar", "") or "NAME"
+                raise ScrubError(f"{called} is empty: give it a value{'' if each.required else ', or leave it out'}")
+        if twice := [each for each in given if given.count(each) > 1 and not getattr(each, "multiple", False)]:
+            raise ScrubError(f"{twice[0].opts[0]} is given twice: give it once")
+        return super().parse_args(ctx, words)
 
 
 class Groups(TyperGroup):

@@ -5,6 +5,7 @@ A comparison tells whether each is an improvement, what changed, and where the l
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -87,16 +88,16 @@ def leaderboard(
     results: options.Results = Path("results"),
 ) -> None:
     """Everything known of a study, in order of what it recovers: a table for all numbers that compare."""
-    from scrub.store.comparisons.leaderboard import leaderboard as ordered
-    from scrub.store.comparisons.lineup import studies_of
-    from scrub.store.results.folder import Results
-    from scrub.store.results.read import known
+    from scrub.models.find import find
+    from scrub.store.results.folder import MARK, Results
 
     check_outputs(json)
+    if study is not None and not (results / MARK).is_file():
+        find("hypotheses", study)  # a study that nobody knows is the first mistake to tell
     folder = Results(results)
     folder.refresh()
     warn(folder.notes)
-    studies = studies_of(folder)
+    studies = folder.study_names()
     if study is None and len(studies) != 1:
         held = f"several studies, {one_line(', '.join(studies))}: name one" if studies else "nothing yet: run a sweep"
         raise ScrubError(f"{results} holds {held}, as in 'scrub {'leaderboard' if studies else 'sweep'} induction'")
@@ -104,6 +105,10 @@ def leaderboard(
         there = one_line(", ".join(studies)) or "none"
         raise ScrubError(f"{results} holds nothing of the study {one_line(study)!r}: there is {there}")
     wanted = study or studies[0]
+
+    from scrub.store.comparisons.leaderboard import leaderboard as ordered
+    from scrub.store.results.read import known
+
     found = ordered(known(folder, wanted, every=versions), wanted, part, versions)
     write_outputs({json: lambda _: found.to_json()})
-    console().print(found)
+    console().print(replace(found, left_out=()))  # which was told

@@ -34,7 +34,6 @@ def fetch(
 def _meant(name: str) -> tuple[list[str], list[str]]:
     """Tell the models and the data that a name means: one, or one of each."""
     from scrub.models.find import is_hub_id, known, locate
-    from scrub.models.place import holds_model, on_hub
 
     models, data = known("models"), known("data")
     if name.startswith(("models/", "data/")):
@@ -43,8 +42,12 @@ def _meant(name: str) -> tuple[list[str], list[str]]:
         return [name] * (name in models), [name] * (name in data)
     path = locate("models", name)
     if path is not None:
+        from scrub.models.place import holds_model
+
         return ([name], []) if holds_model(path) else ([], [name])
     if is_hub_id(name):
+        from scrub.models.place import on_hub
+
         return ([name], []) if on_hub(name) == "model" else ([], [name])
     if is_hub_id(name.partition(":")[0]):  # a configuration of a data set
         return [], [name]

@@ -15,8 +15,6 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
-from scrub.text.errors import ScrubError
-
 
 @dataclass(frozen=True)
 class Words:
@@ -102,16 +100,6 @@ class Overrides(Options):
         return of((name, value) for name, value in found.items() if value is not None)
 
 
-def _called(parameter: inspect.Parameter) -> str:
-    """Name a parameter as on the command line."""
-    for info in getattr(parameter.annotation, "__metadata__", ()):
-        if names := getattr(info, "param_decls", ()):
-            return str(names[0])
-        if isinstance(info, typer.models.ArgumentInfo):
-            return info.metavar or parameter.name.upper()
-    return f"--{parameter.name.replace('_', '-')}"
-
-
 def command(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of the objects that it takes, and it the filled objects."""
     hints = get_type_hints(function, include_extras=True)
@@ -128,9 +116,6 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(function)
     def run(**typed: Any) -> None:
-        for each in parameters:
-            if typed.get(each.name) == "" != each.default:
-                raise ScrubError(f"{_called(each)} is empty: give it a value, or leave it out")
         own = {name: value for name, value in typed.items() if name in hints}
         function(**own, **{name: by.fill(kind, typed) for name, (by, kind) in filled.items()})
 

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from scrub.models.find import locate
+from scrub.models.find import locate, modules
 from scrub.text.errors import ScrubError
-from scrub.text.files import make_folder, shown, write_atomically
+from scrub.text.files import make_folder, one_line, shown, write_atomically
 
 
 def new(
@@ -47,6 +47,12 @@ def hypothesis_path(name: str) -> Path:
     if there is not None and path.parent == Path("hypotheses"):
         raise ScrubError(
             f"{path.stem!r} is the name of {shown(there)}, which {path} would hide from now on: give another name"
+        )
+    bare = sorted(each.rpartition("/")[0] for each in modules() if each.rpartition("/")[2] == path.stem)
+    if bare and path.parent == Path("hypotheses"):
+        raise ScrubError(
+            f"{path.stem!r} is the name of modules of {one_line(', '.join(bare))}, which it would mean no more: give "
+            "another name"
         )
     if not path.stem.isidentifier():
         raise ScrubError(f"{path.stem!r} can't name a hypothesis: use letters, digits and _, and begin with a letter")

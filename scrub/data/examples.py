@@ -21,7 +21,7 @@ from scrub.data.bigram import Bigram
 from scrub.data.repeated import NOWHERE, second_half
 from scrub.paths.hashes import hash_array, hash_of
 from scrub.text.errors import ScrubError
-from scrub.text.wording import at_commit, with_digest
+from scrub.text.wording import at_commit, short, with_digest
 
 TEXT, PROMPTS, REPEATED, PAIRS = "text", "prompts", "repeated random tokens", "pairs of sequences"
 FIRST, TARGET, QUERY = "first", "target", "second"  # the named positions of prompts that repeat: `A B ... A`
@@ -42,7 +42,7 @@ class Origin:
     masked: bool = False  # whether the data came with the positions that are scored
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Examples:
     """Tokens [example, position + 1], each with the token to predict behind it, and the positions that are scored.
 
@@ -88,6 +88,12 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def __repr__(self) -> str:
+        """Say in one line how many of what they are, and the first that is a text."""
+        first = f", as {short(self.texts[0])}" if self.texts else ""
+        what = f"{len(self):,} of {self.kind}, {self.name}{', with others' * (self.other is not None)}{first}"
+        return f"<Examples {what}: {self.context} positions each, {int(self.counts.sum()):,} scored>"
 
     @property
     def inputs(self) -> Int[np.ndarray, "example position"]:
@@ -223,9 +229,7 @@ class Examples:
             )
         for tokens in (self.tokens, self.tokens if self.other is None else self.other):
             if tokens.min() < 0 or tokens.max() >= vocab_size:
-                raise ScrubError(
-                    f"the {self.kind} have a token that {model} doesn't: its ids are 0 to {vocab_size - 1}"
-                )
+                raise ScrubError(f"a token of the {self.kind} is none of {model}'s: its ids are 0 to {vocab_size - 1}")
 
     def bigram_losses(self, vocab_size: int) -> Float[np.ndarray, "example position"]:
         """Compute the loss of a bigram predictor at each position, in nats a token; no model takes part.

@@ -15,7 +15,7 @@ from scrub.data.streams import TEXT, Table
 from scrub.data.windows import Ids, counted
 from scrub.models.find import check_there
 from scrub.text.errors import ScrubError
-from scrub.text.files import one_line
+from scrub.text.files import exists, one_line
 
 ROWS_LOOKED_AT = 256  # to see what is in each column
 
@@ -46,10 +46,13 @@ def rows(spec: str | Path, column: str | None = None, split: str | None = None) 
     is taken. Raises ScrubError for anything that can't be had.
     """
     path, notes, where = Path(spec), list[str](), str(spec)
-    if not path.exists():
+    there = exists(path)
+    if not there:
         check_there("data", where)
+    elif not (path.is_file() or path.is_dir()):
+        raise ScrubError(f"{one_line(path)} is neither a file nor a folder: give data that lie in one")
     with told(where):
-        if path.exists():
+        if there:
             return rows_of(open_local(path, split, notes), where, column, notes)
         opened, repository = open_hub(where, split, notes)
         return replace(rows_of(opened, where, column, notes), commit=repository.commit)

@@ -8,10 +8,27 @@ from typing import Annotated
 from annotated_types import Interval
 
 from scrub.text.begin import Bos, said_bos
+from scrub.text.errors import ScrubError
 from scrub.text.fields import COUNT, Named, check_fields
+from scrub.text.files import one_line
 
 PUBLISHED = "J A M P R X J A M P R"  # the prompt of the published study of heads
 DRAW_WORDS = 6  # that it repeats
+RANDOM = "random tokens"
+KINDS = ("letters", "words", "digits", RANDOM)  # what prompts are made of
+WHERE = ("target", "prefix")  # where pairs of them differ
+
+
+def check_kind(kind: str) -> None:
+    """Raise ScrubError for what no prompts are made of."""
+    if kind not in KINDS:
+        raise ScrubError(f"prompts aren't made of {one_line(kind)!r}: take one of {', '.join(KINDS)}")
+
+
+def check_where(where: str) -> None:
+    """Raise ScrubError for a place where no pairs differ."""
+    if where not in WHERE:
+        raise ScrubError(f"pairs don't differ at {one_line(where)!r}: take one of {', '.join(WHERE)}")
 
 
 @dataclass(frozen=True)
@@ -46,6 +63,8 @@ class Recipe:
     def __post_init__(self) -> None:
         object.__setattr__(self, "bos", said_bos(self.bos))
         check_fields(self)
+        check_kind(self.spelled)
+        check_where(self.where)
 
     @property
     def spelled(self) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from scrub.text.errors import ScrubError
-from scrub.text.files import one_line
+from scrub.text.files import exists, one_line
 from scrub.text.wording import short
 
 Kind = Literal["models", "data", "hypotheses"]
@@ -47,7 +47,7 @@ def locate(kind: Kind, name: str | Path) -> Path | None:
     for folder in _folders(kind) if inside else []:
         path = folder.joinpath(*inside)
         candidates += [path, path.with_name(f"{path.name}.py")] if kind == "hypotheses" and path.name else [path]
-    return next((path for path in candidates if _exists(path)), None)
+    return next((path for path in candidates if exists(path)), None)
 
 
 def is_hub_id(text: str) -> bool:
@@ -106,7 +106,7 @@ def _holds_python(path: Path) -> bool:
 def _missing(kind: Kind, name: str | Path) -> str:
     one, text = _ONE[kind], str(name)
     if not text.strip():
-        return f"the name of a {one} is empty: give a path{_listed(known(kind))}"
+        return f"the name of {'a ' * (kind != 'data')}{one} is empty: give a path{_listed(known(kind))}"
     names, near = known(kind), _near(kind, text.removeprefix(f"{kind}/").removesuffix(".py"))
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return (
@@ -140,13 +140,6 @@ def _expanded(path: Path) -> Path:
         return path.expanduser()
     except RuntimeError:  # ~nobody: no such user
         return path
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # a name that is too long, or a folder that may not be entered
-        return False
 
 
 def _is_dir(path: Path) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,7 @@ from scrub.models.checkpoints.tokenizer import added_in_front, fitting_tokenizer
 from scrub.models.families import ModelConfig, architectures, family_of, known_token
 from scrub.models.origin import Origin, suggesting
 from scrub.models.place import ModelPlace, find_model
-from scrub.models.values import text_of, tokens_of, top, values
+from scrub.models.values import ids_of, text_of, tokens_of, top, values
 from scrub.paths.hashes import hash_weights
 from scrub.paths.locate import below
 from scrub.paths.splits import attention_heads
@@ -33,6 +33,7 @@ from scrub.plan.leaves import bind_model, leaves_of
 from scrub.plan.plan import Plan, compile_plan
 from scrub.text.begin import Bos, wanted_bos
 from scrub.text.errors import ScrubError
+from scrub.text.fields import COUNT, check_arguments
 from scrub.text.files import first_sentence, make_folder, one_line
 from scrub.text.wording import short
 
@@ -92,6 +93,7 @@ class Model:
     def _added_in_front(self) -> int | None:
         return added_in_front(self.tokenizer)
 
+    @check_arguments
     def begins(self, bos: Bos, typed: bool = False) -> bool:
         """Tell whether a sequence, or a prompt that is `typed`, begins with the begin token.
 
@@ -130,32 +132,42 @@ class Model:
         """The plan of its logits at all positions."""
         return compile_plan({"logits": self.graph}, selected=False)
 
-    def __call__(self, tokens: Tensor) -> Float[Tensor, "batch position vocab"]:
+    @check_arguments
+    def __call__(self, tokens: Tensor | Any) -> Float[Tensor, "batch position vocab"]:
         """Compute the logits that predict the token after each position, from token ids [batch, position].
+
+        They are a tensor, an array or lists.
 
         Raises ScrubError for tokens that aren't whole numbers [batch, position], are outside the vocabulary, or are
         more than n_ctx in a sequence.
         """
-        self.check(tokens)
-        tokens = tokens.to(self.device)
+        ids = ids_of(tokens)
+        self.check(ids)
+        tokens = ids.to(self.device)
         leaves = bind_model(leaves_of(self.plan), self.params, tokens)
         return self.plan.run(self.plan.once(leaves), leaves)["logits"]
 
+    @check_arguments
     def check(self, tokens: Tensor) -> None:
         """Raise ScrubError unless these are token ids [batch, position] that the model can read."""
         if tokens.ndim != 2 or tokens.is_floating_point() or tokens.dtype == torch.bool:
             raise ScrubError(f"tokens are {tokens.dtype} {list(tokens.shape)}: expected token ids [batch, position]")
         if tokens.shape[1] > self.n_ctx:
             raise ScrubError(f"the sequences have {tokens.shape[1]} tokens, but {self.name} reads at most {self.n_ctx}")
+        self._check_known(tokens)
+
+    def _check_known(self, tokens: Tensor) -> None:
         if tokens.numel() and (int(tokens.min()) < 0 or int(tokens.max()) >= self.vocab_size):
             raise ScrubError(
                 f"a token is outside the vocabulary of {self.name}: its ids are 0 to {self.vocab_size - 1}"
             )
 
+    @check_arguments
     def values(self, on: str | Any, path: str) -> Float[Tensor, "batch ..."]:
         """Compute the value at a path: `model.values("def f(x):", "a1.3/pattern")`; see :mod:`scrub.models.values`."""
         return values(self, on, path)
 
+    @check_arguments
     def tokens(self, text: str, bos: Bos = None) -> Int[Tensor, "batch position"]:
         """Turn a text into token ids [1, position], behind the begin token if `bos`, or if that is usual for prompts.
 
@@ -164,11 +176,20 @@ class Model:
         """
         return tokens_of(self, text, bos)
 
+    @check_arguments
     def strings(self, tokens: Any) -> list[str]:
-        """Decode each token of a sequence by itself: `model.strings(model.tokens("def f")[0])`."""
-        return [text_of(self, token) for token in np.asarray(tokens).ravel().tolist()]
+        """Decode each token of a sequence by itself: `model.strings(model.tokens("def f")[0])`.
 
-    def top(self, on: str | Any, count: int = 10, position: int = -1) -> pd.DataFrame:
+        Raises ScrubError for what is no token of the model.
+        """
+        ids = ids_of(tokens).cpu()
+        if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+            raise ScrubError(f"{short(tokens)} are no tokens: expected ids, which are whole numbers")
+        self._check_known(ids)
+        return [text_of(self, token) for token in ids.ravel().tolist()]
+
+    @check_arguments
+    def top(self, on: str | Any, count: Annotated[int, COUNT] = 10, position: int = -1) -> pd.DataFrame:
         """List the most probable next tokens at a position: `model.top("import os, sy", 5)`."""
         return top(self, on, count, position)
 
@@ -189,6 +210,7 @@ class Model:
         sizes = {name: value for name, value in said.items() if not isinstance(value, bool) and "token" not in name}
         return {**sizes, "parameters": sum(value.numel() for value in self.params.values())}
 
+    @check_arguments
     def to(self, dtype: torch.dtype | None = None, device: str | torch.device | None = None) -> Model:
         """Give the same model in another floating-point type, or on another device."""
         params = _moved(self.params, dtype and _computable(dtype), device)
@@ -202,6 +224,7 @@ class Model:
         return _from_arrays, (self.name, self.config, arrays, self.tokenizer, self.folder, self.origin), known
 
 
+@check_arguments
 def load_model(
     spec: Spec,
     dtype: torch.dtype = torch.float32,

@@ -29,7 +29,9 @@ from scrub.plan.leaves import bind_model, leaves_of
 from scrub.plan.plan import compile_plan
 from scrub.text.begin import Bos
 from scrub.text.errors import ScrubError
+from scrub.text.fields import theirs
 from scrub.text.files import one_line
+from scrub.text.wording import short
 
 if TYPE_CHECKING:
     from scrub.models.model import Model
@@ -62,10 +64,21 @@ def tokens_of(model: Model, on: str | Any, bos: Bos = None) -> Int[Tensor, "batc
         ids = model.tokenizer.encode(on, add_special_tokens=False).ids
         begin = [model.bos_token_id] if model.begins(bos, typed=True) else []
         on = [[*begin, *ids]]
-    tokens = torch.as_tensor(np.asarray(on) if not isinstance(on, Tensor) else on)
+    tokens = ids_of(on)
     tokens = tokens[None] if tokens.ndim == 1 else tokens
     model.check(tokens)
     return tokens.long()
+
+
+def ids_of(given: Any) -> Tensor:
+    """Take token ids, whatever holds them, as a tensor. Raises ScrubError for what makes none."""
+    if isinstance(given, Tensor):
+        return given
+    with theirs(f"{short(given)} holds no token ids", "give an array, a tensor or lists of whole numbers"):
+        array = np.asarray(given)
+    if array.size and array.dtype.kind not in "iu":
+        raise ScrubError(f"{short(given)} holds no token ids: give an array, a tensor or lists of whole numbers")
+    return torch.as_tensor(array.astype(np.int64))
 
 
 def top(model: Model, on: str | Any, count: int = 10, position: int = -1) -> pd.DataFrame:

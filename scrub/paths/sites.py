@@ -22,6 +22,7 @@ from scrub.paths.pattern import Pattern
 from scrub.paths.splits import Roles, Split, attention_heads
 from scrub.text.errors import ScrubError
 from scrub.text.spans import spans
+from scrub.text.wording import few
 
 STREAM = "stream "
 _SLOTS = {"q", "k", "v"}
@@ -176,10 +177,10 @@ def _means(text: str, step: str, graph: Node, roles: Roles) -> set[Part]:
     heads: set[Part] = {(layer, head) for layer, of in meant(step, graph, roles).items() for head in of}
     written = components(graph)
     if not heads and step not in written:
-        last = max(attention_heads(graph).get(0, (0,)))
+        heads_of = [f"a{layer}.0 to a{layer}.{max(of)}" for layer, of in sorted(attention_heads(graph).items())]
         raise ScrubError(
             f"{text!r} is no site of this model: {step!r} is none of {', '.join(written)}, nor one of the heads "
-            f"a0.0 to a0.{last}; write a1.3, a1.3/k (slot), a1.3/k/a0.1 (edge) or 'stream 1'"
+            f"{few(heads_of)}; write a1.3, a1.3/k (slot), a1.3/k/a0.1 (edge) or 'stream 1'"
         )
     return heads or {step}
 

@@ -116,7 +116,9 @@ class Draw(Source, ABC):
 
 
 class Held(Source, ABC):
-    """A source that stands for a component, whatever that reads."""
+    """A source that stands for a component, whatever that reads. `arrays` are the names of those that it looks up."""
+
+    arrays: tuple[str, ...] = ()
 
     @abstractmethod
     def value(self, stand: Stand) -> Float[Tensor, "1 ..."]:
@@ -220,6 +222,11 @@ class Array(Held):
     def __str__(self) -> str:
         return f"array {self.name}"
 
+    @property
+    def arrays(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The array's name."""
+        return (self.name,)
+
     def value(self, stand: Stand) -> Float[Tensor, "1 ..."]:
         return stand.array(self.name, attends=False)
 
@@ -246,6 +253,12 @@ class Attend(Held):
 
     def __str__(self) -> str:
         return f"attend {self.by}"
+
+    @property
+    def arrays(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The name of the array that it attends by, if it does by one."""
+        array = Array.read(self.by)
+        return () if array is None else array.arrays
 
     def value(self, stand: Stand) -> Float[Tensor, "1 ..."]:
         if (array := Array.read(self.by)) is not None:

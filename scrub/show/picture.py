@@ -26,7 +26,7 @@ FORMS = (".svg", ".html", ".txt")
 PAGE_LINES = 600  # of the tree of paths in a page
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Picture:
     """The tree of paths of a graph, with the title and the claim in prose that stand over it."""
 
@@ -64,7 +64,7 @@ class Picture:
         """Print the tree in colour, lines in full however narrow the terminal is."""
         (console or Console()).print(self, soft_wrap=True)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.text()
 
     def __rich__(self) -> RenderableType:

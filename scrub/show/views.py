@@ -5,8 +5,10 @@ from __future__ import annotations
 import networkx as nx
 
 from scrub.graph.node import Node, walk
+from scrub.text.fields import check_arguments
 
 
+@check_arguments
 def listing(root: Node) -> str:
     """One line a node, inputs before what reads them: number, operation, inputs, static arguments, label."""
     numbers: dict[Node, int] = {}
@@ -19,6 +21,7 @@ def listing(root: Node) -> str:
     return "\n".join(lines)
 
 
+@check_arguments
 def to_networkx(root: Node) -> nx.DiGraph[int]:
     """The graph as networkx has it, with edges from each input to what reads it.
 

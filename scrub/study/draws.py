@@ -5,8 +5,8 @@ The seed and the number of the draw determine all of it, never the batch size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Int
@@ -90,6 +90,7 @@ class Pairing:
     pool: Tokens
     partners: Mapping[Draw, Rows]
     order: Int[np.ndarray, " member"]
+    vague: Sequence[str] = ()  # the features that tell no examples apart
 
     def batches(self, size: int) -> Iterator[Int[np.ndarray, " member"]]:
         """Cut the order into batches of so many examples."""
@@ -121,7 +122,8 @@ def pair_up(
     # within a block, examples with about as many scored positions are computed together: little padding
     order = [block[np.argsort(examples.counts[block], kind="stable")] for block in blocks(len(examples), seed, draw)]
     rows = examples.tokens if examples.other is None else np.concatenate([examples.tokens, examples.other])
-    return Pairing(examples, rows, partners, np.concatenate(order))
+    vague = sorted(name for name, classes in pool.classes.items() if len(classes) > 1 and (classes == classes[0]).all())
+    return Pairing(examples, rows, partners, np.concatenate(order), vague)
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ class _Pool:
     tokenizer: Tokenizer | None
     seed: int
     draw: int
+    classes: dict[str, np.ndarray] = field(default_factory=dict)  # of the features that were asked, by name
 
     def itself(self) -> Rows:
         return np.arange(len(self.examples))
@@ -148,6 +151,7 @@ class _Pool:
     def agreeing(self, feature: str, by_row: bool) -> Rows:
         inputs = self.examples.inputs
         classes = classes_of(self.features[feature], feature, inputs, self.tokenizer)
+        self.classes[feature] = classes
         wanted = inputs.shape if by_row else inputs.shape[:1]
         if classes.shape != wanted:
             raise ScrubError(

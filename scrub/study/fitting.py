@@ -10,7 +10,7 @@ import numpy as np
 from scrub.models.kept import kept_features, spelled
 from scrub.models.model import Model
 from scrub.paths.sources import Draw
-from scrub.study.draws import Feature
+from scrub.study.draws import Feature, classes_of
 from scrub.study.experiments import Experiment, Experiments, anchors, check_parts, parts_of
 from scrub.study.hypothesis import Hypothesis, TokenFeature
 from scrub.study.study import Study
@@ -56,7 +56,8 @@ def for_model(hypothesis: Hypothesis, model: Model, draws: Iterable[Draw]) -> Hy
     for name in sorted({draw.feature for draw in draws if draw.feature} & set(hypothesis.features)):
         feature = hypothesis.feature(name, model.name, spelled(model))
         if isinstance(feature, TokenFeature):
-            feature(np.zeros((1, 1), dtype=np.int64), model.tokenizer)  # which its tokens must be of
+            feature.check(model.vocab_size)
+            classes_of(feature, name, np.zeros((1, 1), dtype=np.int64), model.tokenizer)  # which its tokens must be of
     return hypothesis
 
 

@@ -108,7 +108,8 @@ def check_gates(
     written = [e for e in experiments if not (quiet or (e.hypothesis and e.hypothesis.null_of))]
     rules = [_Without(experiment) for experiment in written]
     notes = dict.fromkeys(f"{e.name.hypothesis}: {text}" for e in written for text in e.warnings)
-    found = (*notes, *idle(rules), *ineffective(rules, bases[EXACT], few, values), *own_draws(pairing))
+    drawn = (*own_draws(pairing), *vague_features(pairing))
+    found = (*notes, *idle(rules), *ineffective(rules, bases[EXACT], few, values), *drawn)
     return Gates(deviations, found)
 
 
@@ -187,6 +188,15 @@ def own_draws(pairing: Pairing) -> list[str]:
                 "it: nothing is resampled there; take more sequences, or a feature with fewer classes"
             )
     return warnings
+
+
+def vague_features(pairing: Pairing) -> list[str]:
+    """Warn of every feature that says the same of all sequences: whoever agrees on it agrees on nothing."""
+    return [
+        f"the feature {name!r} has one class in all sequences, so what is drawn like it is drawn from any: nothing is "
+        "claimed of it; take other data, or a feature that tells them apart"
+        for name in pairing.vague
+    ]
 
 
 def _few(pairing: Pairing) -> Pairing:

@@ -22,7 +22,7 @@ from itertools import product
 from pathlib import Path
 from string import Template
 from textwrap import dedent
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from jaxtyping import Int
@@ -37,7 +37,7 @@ from scrub.paths.splits import Roles, Split
 from scrub.study.draws import Feature
 from scrub.study.parameters import Parameters, Value, checked, filled, marks, suffix, unknown_parameter
 from scrub.text.errors import ScrubError
-from scrub.text.fields import Named, check_fields
+from scrub.text.fields import ID, Named, check_fields
 
 SPLITS, ALL = "splits", "all"
 
@@ -237,12 +237,21 @@ class TokenFeature:
     """Two classes of positions: 1 where the current or the previous token is among those given, else 0.
 
     `Hypothesis("q  a1.ind/q/** -> rows like comma", features={"comma": TokenFeature(current=[","])})`.
-    Tokens are given as text, or by their ids, which need no tokenizer. Raises ScrubError, when it is asked, for a text
-    that is no single token.
+    Tokens are given as text, or by their ids, which need no tokenizer. Raises ScrubError for what is no list of these,
+    and, when it is asked, for a text that is no single token.
     """
 
-    current: Sequence[str | int] = ()
-    previous: Sequence[str | int] = ()
+    current: Sequence[str | Annotated[int, ID]] = ()
+    previous: Sequence[str | Annotated[int, ID]] = ()
+
+    def __post_init__(self) -> None:
+        check_fields(self, "the feature's ")
+
+    def check(self, vocab_size: int) -> None:
+        """Raise ScrubError for an id that is outside a vocabulary."""
+        ids = [token for token in (*self.current, *self.previous) if not isinstance(token, str)]
+        if wrong := [token for token in ids if token >= vocab_size]:
+            raise ScrubError(f"the token {wrong[0]} of a feature is outside the vocabulary, 0 to {vocab_size - 1}")
 
     def __call__(
         self, tokens: Int[np.ndarray, "sequence position"], tokenizer: Tokenizer | None

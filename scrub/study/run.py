@@ -29,6 +29,7 @@ from scrub.study.selection import scored_at
 from scrub.study.settings import SEQUENCES, Settings
 from scrub.study.study import Study, Wanted, load_study
 from scrub.text.errors import ScrubError
+from scrub.text.fields import check_arguments
 from scrub.text.looks import look
 
 if TYPE_CHECKING:
@@ -181,6 +182,7 @@ class Trial:
         return result.checked()
 
 
+@check_arguments
 def prepare(
     wanted: Wanted,
     model: Spec | None = None,
@@ -231,6 +233,7 @@ def prepare_study(
     return Trial(study, hypotheses, model, examples, built, settings, notes)
 
 
+@check_arguments
 def run(
     wanted: Wanted,
     model: Spec | None = None,

@@ -20,12 +20,10 @@ from scrub.study.parameters import Parameters, unknown_parameter
 from scrub.study.settings import EVERY, Positions, as_positions, positions_said
 from scrub.text.begin import Bos, said_bos
 from scrub.text.errors import ScrubError
-from scrub.text.fields import COUNT, ITSELF, Named, check_fields, theirs
+from scrub.text.fields import COUNT, ITSELF, Named, check_arguments, check_fields, theirs
 from scrub.text.files import check_file, one_line, shown
-from scrub.text.wording import DIGEST_DIGITS, short
+from scrub.text.wording import DIGEST_DIGITS
 
-One: TypeAlias = "str | Path | Hypothesis | Study"
-Wanted: TypeAlias = "One | Sequence[One]"
 LARGEST_MODULE = 16 * 2**20  # bytes
 Declared = TypeVar("Declared", "Study", Hypothesis)
 
@@ -98,6 +96,11 @@ class Study:
         return rules
 
 
+One: TypeAlias = str | Path | Hypothesis | Study
+Wanted: TypeAlias = One | Sequence[One]
+
+
+@check_arguments
 def load_study(
     wanted: Wanted, parameters: Parameters | None = None, swept: bool = False
 ) -> tuple[Study, list[Hypothesis]]:
@@ -111,8 +114,6 @@ def load_study(
     """
     study: Study | None = None
     hypotheses: list[Hypothesis] = []
-    if not isinstance(wanted, str | Path | Hypothesis | Study | Sequence):
-        raise ScrubError(f"{short(wanted)} is no hypothesis: name a study folder, a hypothesis file or a shipped name")
     for one in _completed([wanted] if isinstance(wanted, str | Path | Hypothesis | Study) else wanted):
         if isinstance(one, Study):
             theirs, more = _in_memory(one)

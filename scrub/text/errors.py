@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from scrub.text.clipping import brief
+
 
 class ScrubError(Exception):
-    """A mistake of the user's, in one line: what is wrong, why, and what to do. Exit status 2."""
+    """A mistake of the user's, in one line: what is wrong, why, and what to do. Exit status 2.
+
+    Whatever of anyone's it quotes, no word of it is longer than a line.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(brief(message))
 
 
 class GateError(Exception):

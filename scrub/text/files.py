@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -10,11 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from scrub.text.clipping import clipped
 from scrub.text.errors import ScrubError
 
 LARGEST = 64 * 2**20  # bytes of what is read as a whole; the tokenizers that people use have up to 20 million
 _LONGEST_PATH, _LONGEST_QUOTE = 300, 160  # characters of a message
 _ABANDONED = 3600.0  # seconds; nothing takes so long to write
+_pipes: dict[str, int] = {}  # that were checked: closed before it is written, a pipe is at its end for who reads it
 _ADVICE: dict[type[OSError], str] = {
     FileNotFoundError: "make its folder first, or give another path",
     IsADirectoryError: "give the path of a file",
@@ -53,6 +56,14 @@ def read_file(path: str | Path, advice: str, most: int = LARGEST) -> bytes:
     return content
 
 
+def exists(path: Path) -> bool:
+    """Tell whether something is there: nothing has a name that is too long, or lies where nobody may look."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def unreadable(path: str | Path, error: OSError | ValueError) -> ScrubError:
     """Say in one line why a path can't be read."""
     reason = (error.strerror if isinstance(error, OSError) else None) or error
@@ -74,7 +85,9 @@ def write_atomically(path: str | Path, content: bytes | str) -> None:
         data = content.encode() if isinstance(content, str) else content
         target = _target(Path(path))
         if target is None:
-            Path(path).write_bytes(data)
+            with os.fdopen(_open_special(Path(path)), "wb") as special:
+                special.write(data)
+            _close_pipe(Path(path))
         else:
             _replace(target, data)
     except (OSError, ValueError) as error:
@@ -91,6 +104,8 @@ def check_writable(path: str | Path) -> None:
             partial.unlink(missing_ok=True)
         elif stat.S_ISCHR(Path(path).stat().st_mode):
             _try_device(Path(path))
+        elif str(path) not in _pipes:
+            _pipes[str(path)] = _open_special(Path(path))
     except (OSError, ValueError) as error:
         raise unwritable(path, error) from error
 
@@ -122,13 +137,6 @@ def one_line(text: object) -> str:
     return _visible(" ".join(str(text).split()))
 
 
-def clipped(text: str, most: int) -> str:
-    """Cut the middle of a text that is longer than so many characters: what tells it apart is often at its end."""
-    if len(text) <= most:
-        return text
-    return f"{text[: most - most // 3]}...{text[-(most // 3) :]}"
-
-
 def first_sentence(error: BaseException) -> str:
     """Quote the first line of what a library raised, for an error message."""
     try:
@@ -138,7 +146,7 @@ def first_sentence(error: BaseException) -> str:
 
 
 def plain_yaml(text: str) -> object:
-    """Parse YAML that may be anyone's: data alone, and no aliases, of which a few lines make billions of values.
+    """Parse YAML that may be anyone's: data alone, no key twice, and no aliases, of which a few lines make billions.
 
     Raises ValueError if it is none.
     """
@@ -149,6 +157,12 @@ def plain_yaml(text: str) -> object:
             if self.check_event(yaml.AliasEvent):
                 raise ValueError("an alias (*NAME) stands for other lines: write them out")
             return super().compose_node(parent, index)
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            if twice := [name for at, name in enumerate(names) if name in names[:at]]:
+                raise ValueError(f"{twice[0]!r} stands there twice, and one would be lost: take one out")
+            return super().construct_mapping(node, deep)
 
     try:
         return yaml.load(text, Plain)
@@ -180,9 +194,26 @@ def _target(path: Path) -> Path | None:
     return Path(os.path.realpath(path))
 
 
+def _open_special(path: Path) -> int:
+    """Open a device or a pipe to write to; where nobody reads from a pipe, that is told and not waited for."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_NOCTTY | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(error.errno, "nobody reads from it") from error
+        raise
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
+def _close_pipe(path: Path) -> None:
+    if (descriptor := _pipes.pop(str(path), None)) is not None:
+        os.close(descriptor)
+
+
 def _try_device(path: Path) -> None:
     """Write a blank line to a device that isn't somebody's terminal: /dev/full opens, and then takes nothing."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_NOCTTY | getattr(os, "O_NONBLOCK", 0))
+    descriptor = _open_special(path)
     try:
         if not os.isatty(descriptor):
             os.write(descriptor, b"\n")

@@ -151,8 +151,8 @@ class FrameTable:
         return needed <= options.max_width
 
     def _one_below_another(self, console: Console, options: ConsoleOptions) -> Iterator[FrameTable]:
-        """Cut it into tables that fit without breaking a number, each with the texts that begin the rows."""
-        texts = list(takewhile(lambda column: column.justify == "left", self.columns))
+        """Cut it into tables that fit without breaking a number, each with the first column and the texts behind it."""
+        texts = [*self.columns[:1], *takewhile(lambda column: column.justify == "left", self.columns[1:])]
         title, some = self.title, list[Column]()
         for column in self.columns[len(texts) :]:
             more = replace(self, columns=[*texts, *some, column], title=title, caption="")

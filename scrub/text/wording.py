@@ -6,7 +6,8 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from scrub.text.files import clipped, one_line
+from scrub.text.clipping import clipped
+from scrub.text.files import one_line
 
 if TYPE_CHECKING:
     import torch

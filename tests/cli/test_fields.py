@@ -159,10 +159,15 @@ def test_mistakes_are_told_before_torch_is_imported(tmp_path: Path) -> None:
     ]
     commands += [["plan", "induction", "--model", "attn3l"], ["ablate", "attn3l"], ["compare", "naive", "refined_9"]]
     commands += [["whitelist", "stdlob"], ["roles", "attn3l"], ["report", "lost"], ["heads", "lost", "--data", "lost"]]
+    commands += [["fetch", "nosuch"], ["prompts", "attn2l", "--prompts", "nosuch"]]
+    commands += [["ablate", "attn2l", "a0.1", "--how", "nosuch"], ["patch", "attn2l", "--prompts", "nosuch"]]
+    commands += [["patch", "attn2l", "--where", "nosuch"]]
+    commands += [["leaderboard", "nosuch"], ["leaderboard", "induction", "--results", "nosuch"]]  # these need pandas
     program = (
         f"import sys\nfrom scrub.cli import _status\nfor words in {commands!r}:\n"
         "    assert _status(words) == 2, words\n"
-        "    assert not {'torch', 'pandas', 'matplotlib', 'datasets'} & sys.modules.keys(), words\n"
+        "    heavy = {'torch', 'matplotlib', 'datasets'} | ({'pandas'} if words[0] != 'leaderboard' else set())\n"
+        "    assert not heavy & sys.modules.keys(), words\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
     done = subprocess.run(

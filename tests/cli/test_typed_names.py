@@ -114,6 +114,38 @@ def test_old_names_of_options_go_on_working_and_help_shows_those_of_today(scrub:
     assert (said.status, "--where" in said.err) == (2, True)
 
 
+def test_an_option_that_has_one_value_comes_once(scrub: Scrub) -> None:
+    for words, option in (
+        ("sweep induction/naive --data nosuch --data words", "--data"),
+        ("run induction/naive --seed 0 --seed=1", "--seed"),
+        ("ablate tiny a0.1 --how zero --how mean", "--how"),
+        ("prompts tiny --text ab --prompt ba", "--prompt"),
+    ):
+        said = scrub(words)
+        assert (said.status, said.err) == (2, f"scrub: {option} is given twice: give it once\n")
+    said = scrub("run induction/naive --set a=1 --set b=2")
+    assert "there is no parameter 'a'" in said.err, "which may come several times"
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("run induction --json ''", "--json is empty: give it a value, or leave it out"),
+        ("run induction --plot ''", "--plot is empty: give it a value, or leave it out"),
+        ("run induction --pairs-out=", "--pairs-out is empty: give it a value, or leave it out"),
+        ("leaderboard --results ''", "--results is empty: give it a value, or leave it out"),
+        ("run ''", "PATH... is empty: give it a value"),
+        ("show induction ''", "PATH... is empty: give it a value"),
+        ("sweep '' --draws 2", "PATH... is empty: give it a value, or leave it out"),
+        ("compare '' naive", "NAME... is empty: give it a value"),
+        ("heads ''", "MODEL is empty: give it a value"),
+    ],
+)
+def test_what_is_empty_is_named(capsys: pytest.CaptureFixture[str], words: str, named: str) -> None:
+    assert _status(shlex.split(words)) == 2
+    assert capsys.readouterr().err == f"scrub: {named}\n"
+
+
 def test_run_takes_a_bare_name_where_one_study_has_it(scrub: Scrub, own: Path) -> None:
     shutil.copytree(own / "hypotheses" / "induction", own / "hypotheses" / "mine")
     (own / "hypotheses" / "mine" / "naive.py").rename(own / "hypotheses" / "mine" / "only_here.py")
@@ -134,6 +166,10 @@ def test_new_names_hide_nothing(scrub: Scrub, own: Path) -> None:
         assert (said.status, said.err.count("\n")) == (2, 1)
         assert why in said.err
         assert not (own / "hypotheses" / f"{name}.py").exists()
+    said = scrub("new naive")
+    assert (said.status, said.err.count("\n")) == (2, 1)
+    assert "'naive' is the name of modules of gpt2_induction, induction" in said.err
+    assert not (own / "hypotheses" / "naive.py").exists()
     assert scrub("new", Path("elsewhere/induction.py")).status == 0
 
 
@@ -146,5 +182,8 @@ def test_compare_takes_the_pairings_that_are_stored(scrub: Scrub, own: Path) -> 
     assert said.status == 0, said.err
     assert "the pairings are those that are stored: seeds 3, 5, draws 2; --seed, --draws take others" in said.err
     assert sorted((own / "results").rglob("losses/*")) == before, "nothing was computed"
+    said = scrub("compare", *names, "induction/refined_2 --parts v --sequences 31 --workers 1 --top 0")
+    assert said.status == 0, said.err
+    assert "those that are stored of naive, refined_1: seeds 3, 5, draws 2; --seed, --draws take others" in said.err
     said = scrub("compare", *names, "--parts v --sequences 31 --workers 1 --top 0 --seed 3")
     assert (said.status, "those that are stored" in said.err) == (0, False)

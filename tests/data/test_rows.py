@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -390,3 +391,9 @@ def test_what_became_of_all_rows_is_said(folder: Path) -> None:
     assert "reading stopped" not in said  # all was read
     with pytest.raises(ScrubError, match=r"aren't joined: 2 documents of 7 tokens, .* needs 8"):
         load(jsonl(table[3:5], folder / "short"), bos_token_id=None)
+
+
+def test_a_pipe_is_no_data(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.txt")
+    with pytest.raises(ScrubError, match=r"pipe.txt is neither a file nor a folder"):
+        load("pipe.txt")

@@ -102,7 +102,7 @@ def test_two_studies_dont_mix(folder: Path, tmp_path: Path) -> None:
         (
             {"study.py": f"{STUDY}, hypotheses=(3,))"},
             ".",
-            "hypotheses is .3,., but must be a string or an instance of Hypothesis",
+            "hypotheses is .3,., but must be made of a string or Hypothesis",
         ),
         ({"study.py": f'{STUDY}, hypotheses=("k", "k"))', "k.py": MODULE}, ".", "two hypotheses are called 'k'"),
         ({"study.py": "study = 3"}, ".", "study.py declares no study: it must set study = Study"),

@@ -33,6 +33,28 @@ def test_a_feature_with_which_no_other_agrees_is_warned_of(rule: str, feature: F
     assert all(f"in {share} of places" in text for text in found)
 
 
+@pytest.mark.parametrize(
+    ("rule", "feature", "vague"),
+    [
+        ("a1.ind/k/** -> like f", lambda tokens, _: np.arange(len(tokens)) // 3, False),
+        ("a1.ind/k/** -> like f", lambda tokens, _: np.full(len(tokens), 7), True),
+        ("a1.ind/k/a0.prev/{q,k}/** -> rows like f", scrub.TokenFeature(current=["e"]), False),
+        ("a1.ind/k/a0.prev/{q,k}/** -> rows like f", scrub.TokenFeature(current=["\n"]), True),
+    ],
+)
+def test_a_feature_of_one_class_is_warned_of(rule: str, feature: Feature, vague: bool) -> None:
+    mine = scrub.Hypothesis(f"k  {rule}", name="mine", features={"f": feature}, study="induction")
+    settings = scrub.Settings(sequences=12, dtype="float64", progress=False)
+    warnings = scrub.prepare(mine, settings=settings).gates().warnings
+    assert sum("the feature 'f' has one class" in text for text in warnings) == vague
+
+
+def test_a_feature_s_tokens_are_of_the_model_s_vocabulary() -> None:
+    mine = scrub.Hypothesis("k a1.ind/k -> like f", features={"f": scrub.TokenFeature([31])}, study="induction")
+    with pytest.raises(scrub.ScrubError, match="the token 31 of a feature is outside the vocabulary, 0 to 30"):
+        scrub.prepare(mine)
+
+
 @pytest.mark.parametrize("alone", [1, 2])
 def test_one_place_in_a_hundred_goes_unsaid(alone: int) -> None:
     examples = Examples(np.zeros((100, 8), dtype=np.int64), np.ones((100, 7), dtype=bool))

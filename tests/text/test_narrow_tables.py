@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -42,6 +43,17 @@ def test_no_number_is_broken_and_no_column_is_lost(width: int) -> None:
             assert re.search(rf"(?<![\d.]){start + at:.2f}(?!\d)", text)
     assert (text.count("what came out"), text.count("and why")) == (1, 1)
     assert text.count("refined_1") == text.count("hypothesis"), "each table says what its rows are"
+
+
+def test_rows_that_begin_with_their_rank_are_named_in_each_table() -> None:
+    ranked = replace(TABLE, frame=FRAME.assign(rank=[1, 2]), columns=[Column("rank", digits=0), *TABLE.columns], by="")
+    console = Console(width=60, force_terminal=True, color_system=None, highlight=False)
+    with console.capture() as captured:
+        console.print(ranked)
+    headings = [line.split()[:2] for line in captured.get().splitlines() if "hypothesis" in line or "rank" in line]
+    assert headings == [["rank", "hypothesis"]] * len(headings)
+    assert len(headings) > 1
+    assert captured.get().count("refined_1") == len(headings)
 
 
 def test_what_fits_is_one_table() -> None:

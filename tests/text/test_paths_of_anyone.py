@@ -19,8 +19,9 @@ from scrub.models.checkpoints.tokenizer import read_tokenizer
 from scrub.store.results.folder import Results
 from scrub.store.sweeps.grid import read_grid
 from scrub.study.study import load_module
+from scrub.text.clipping import clipped
 from scrub.text.errors import ScrubError
-from scrub.text.files import check_writable, clipped, plain_yaml, read_file, shown, write_atomically
+from scrub.text.files import check_writable, plain_yaml, read_file, shown, write_atomically
 
 # everything that reads a path of the user's, with the name that the file has
 READERS: dict[str, Callable[[Path], object]] = {
@@ -85,6 +86,22 @@ def test_a_file_that_grows_while_it_is_read(tmp_path: Path, monkeypatch: pytest.
         read_file(tmp_path / "a", "", 99)
 
 
+def test_a_pipe_is_written_where_somebody_reads_and_told_of_else(tmp_path: Path) -> None:
+    """Looking at it before doesn't end it for who reads."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for write in (check_writable, lambda path: write_atomically(path, "text")):
+        with pytest.raises(ScrubError, match="nobody reads from it"):
+            write(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    check_writable(pipe)
+    with pytest.raises(BlockingIOError):  # at its end, it would give nothing
+        os.read(reader, 9)
+    write_atomically(pipe, "text")
+    assert (os.read(reader, 9), os.read(reader, 9)) == (b"text", b"")
+    os.close(reader)
+
+
 def test_a_device_that_takes_nothing_is_seen_before() -> None:
     check_writable("/dev/null")
     with pytest.raises(ScrubError, match="No space left"):
@@ -133,6 +150,14 @@ def test_the_middle_of_what_is_long_is_cut() -> None:
 
 def test_yaml_is_plain() -> None:
     assert plain_yaml("a: [1, x]\nnull: 2") == {"a": [1, "x"], None: 2}
-    for text in ("a: &a [*a]", "a: &a 1\nb: *a", "!!python/name:os.system", "a: [", "[" * 5000):
+    for text in (
+        "a: &a [*a]",
+        "a: &a 1\nb: *a",
+        "!!python/name:os.system",
+        "a: [",
+        "[" * 5000,
+        "a: 1\n'a': 2",
+        "b: {1: 1, 1: 2}",
+    ):
         with pytest.raises(ValueError, match=r"\S"):
             plain_yaml(text)

@@ -14,21 +14,21 @@ from jaxtyping import Int
 
 from scrub.data.examples import Examples
 from scrub.data.prompts.prompts import as_prompts, token_text, token_texts
-from scrub.data.prompts.vocabulary import RANDOM, Vocabulary, vocabulary
+from scrub.data.prompts.vocabulary import Vocabulary, vocabulary
 from scrub.data.repeated import NOWHERE
-from scrub.data.settings import DRAW_WORDS, Recipe
+from scrub.data.settings import DRAW_WORDS, RANDOM, Recipe, check_where
 from scrub.data.windows import with_begin
 from scrub.models.model import Model, Spec, as_model
 from scrub.text.begin import Bos
 from scrub.text.errors import ScrubError
-from scrub.text.files import one_line
+from scrub.text.fields import check_arguments
 
 GIVEN = "given"
-WHERE = ("target", "prefix")
 SEEDS = 1 << 32
 MAX_PROMPTS = 100_000  # more than any interval needs
 
 
+@check_arguments
 def repeated_prompts(
     model: Spec,
     kind: str = "letters",
@@ -51,6 +51,7 @@ def repeated_prompts(
     return _drawn(as_model(model), kind, count, length, seed, bos, query)[0]
 
 
+@check_arguments
 def prompt_pairs(
     model: Spec,
     kind: str = "letters",
@@ -68,8 +69,7 @@ def prompt_pairs(
     or (`where="prefix"`) at the first occurrence of the query, so that there is nothing to match.
     Raises ScrubError as :func:`repeated_prompts` does.
     """
-    if where not in WHERE:
-        raise ScrubError(f"pairs don't differ at {one_line(where)!r}: take one of {', '.join(WHERE)}")
+    check_where(where)
     model = as_model(model)
     clean, words, at = _drawn(model, kind, count, length, seed, bos, query, spare=1)
     known = vocabulary(model, kind)
@@ -93,6 +93,7 @@ def pairs_of(model: Model, recipe: Recipe, seed: int) -> Examples:
     return prompt_pairs(model, r.spelled, r.count, r.length, seed, r.bos, r.query, r.where)
 
 
+@check_arguments
 def given_prompt(model: Spec, text: str, expected: str | None = None, bos: Bos = None) -> Examples:
     """Read a prompt that a user types, `given_prompt(model, "J A M P R X J A M P R")`: the query is its last token.
 

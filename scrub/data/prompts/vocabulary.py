@@ -10,11 +10,10 @@ import numpy as np
 from jaxtyping import Int
 from tokenizers import Tokenizer
 
+from scrub.data.settings import RANDOM, check_kind
 from scrub.models.model import Model
 from scrub.text.errors import ScrubError
-from scrub.text.files import one_line
 
-RANDOM = "random tokens"
 _ENGLISH = """
 access action add address air all answer area arm art ask author back ball band bank bar base bed bell best bird black
 block blood blue board boat body bone book bottom box boy bridge brother build business buy call camp captain car card
@@ -50,7 +49,6 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
     "words": tuple(_ENGLISH.split()),
     "digits": tuple(string.digits),
 }
-KINDS = (*_WORDS, RANDOM)
 
 
 @dataclass(frozen=True)
@@ -77,8 +75,7 @@ def vocabulary(model: Model, kind: str) -> Vocabulary:
     tokens are all but special ones and the begin token; they need no tokenizer.
     Raises ScrubError for a kind that there isn't, or where words are asked of a model without a tokenizer.
     """
-    if kind not in KINDS:
-        raise ScrubError(f"prompts aren't made of {one_line(kind)!r}: take one of {', '.join(KINDS)}")
+    check_kind(kind)
     if kind == RANDOM:
         ids = _plain_tokens(model)
         return Vocabulary(kind, (), ids, ids)

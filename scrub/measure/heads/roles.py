@@ -126,7 +126,7 @@ def measure(model: Model, on: Examples | Tokens, sequences: int = 64) -> RoleEvi
 
 def measure_targets(model: Model, examples: Examples, seed: int = 0) -> dict[str, HeadScore]:
     """Measure the attention of every head to what roles are about, by target."""
-    scores = score_heads(model, examples, TARGETS.values(), seed)
+    scores = score_heads(model, examples, list(TARGETS.values()), seed)
     return {target: scores[name] for target, name in TARGETS.items()}
 
 

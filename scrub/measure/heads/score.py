@@ -14,12 +14,14 @@ from scrub.paths.splits import attention_heads
 from scrub.study.statistics import Bootstrap
 from scrub.text.errors import ScrubError
 from scrub.text.frames import interval_columns
+from scrub.text.looks import TabularResult
 from scrub.text.numbers import Interval
 
 Head = tuple[int, int]  # layer, head
+SHOWN = 3  # heads of a score in one line
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class HeadScore:
     """One score of every head, summed over what was looked at in each sequence.
 
@@ -35,6 +37,10 @@ class HeadScore:
     counts: Int[np.ndarray, " sequence"]
     seed: int = 0
     documents: Int[np.ndarray, " sequence"] | None = None  # that each sequence is of; by default one of its own
+
+    def __repr__(self) -> str:
+        best = ", ".join(f"{head_name(head)} {self.means[head]:.3g}" for head in self.top(SHOWN))
+        return f"<HeadScore {self.name} in {self.unit}, {self.on}: {best}>"
 
     @property
     def heads(self) -> list[Head]:
@@ -70,6 +76,10 @@ class HeadScore:
         """List every head: layer, head, the mean and the ends of its interval."""
         frame = pd.DataFrame(self.heads, columns=["layer", "head"])
         return frame.assign(**interval_columns("estimate", map(self.interval, self.heads), "low", "high"))
+
+
+class Scores(TabularResult, dict[str, HeadScore]):
+    """Scores of the same heads by name, which a terminal and a notebook show as tables."""
 
 
 def head_name(head: Head) -> str:

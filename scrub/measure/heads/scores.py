@@ -18,20 +18,22 @@ from scrub.data.for_model import examples_of
 from scrub.data.repeated import NOWHERE
 from scrub.measure.heads.definitions import DEFINITIONS, Definition, definition, lag_of
 from scrub.measure.heads.reading import PATTERN, PREDICTION, READINGS, SCALE, Anatomy, LayerRun, Rows, Z, reading
-from scrub.measure.heads.score import HeadScore
+from scrub.measure.heads.score import Scores
 from scrub.models.model import Model, Spec, as_model
 from scrub.study.read import read
 from scrub.text.errors import ScrubError
+from scrub.text.fields import check_arguments
 from scrub.text.progress import bar_of
 
 
+@check_arguments
 def score_heads(
     model: Spec,
     on: Examples | Any,
-    names: Iterable[str] | None = None,
+    names: Sequence[str] | None = None,
     seed: int = 0,
     progress: bool = False,
-) -> dict[str, HeadScore]:
+) -> Scores:
     """Score every head of an unsplit model by name, keeping what each score was in every sequence.
 
     `score_heads(model, prompts, ["direct effect"])["direct effect"].top(5)`. `on` are examples: prompts (scored at
@@ -43,7 +45,7 @@ def score_heads(
     examples.check(model.n_ctx, model.vocab_size, model.name)
     asked = _asked(examples, names)
     if not asked:
-        return {}
+        return Scores()
     wanted = [score.name for score in asked]
     sums: dict[str, list[np.ndarray]] = {name: [] for name in wanted}
     counts: dict[str, list[np.ndarray]] = {name: [] for name in wanted}
@@ -55,12 +57,11 @@ def score_heads(
                 sums[name].append(inside)
                 counts[name].append(counted)
             bar.advance(task, len(real))
-    return {
-        of.name: of.score(
-            examples.kind, np.concatenate(sums[of.name]), np.concatenate(counts[of.name]), seed, examples.documents
-        )
-        for of in asked
-    }
+    found = Scores()
+    for of in asked:
+        inside, counted = np.concatenate(sums[of.name]), np.concatenate(counts[of.name])
+        found[of.name] = of.score(examples.kind, inside, counted, seed, examples.documents)
+    return found
 
 
 def _asked(examples: Examples, names: Iterable[str] | None) -> list[Definition]:

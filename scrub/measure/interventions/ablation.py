@@ -24,6 +24,7 @@ from scrub.study.held import Arrays
 from scrub.study.metric import LOGIT, LOSS, MEAN_LOGIT
 from scrub.study.settings import Settings, obeyed
 from scrub.text.errors import ScrubError
+from scrub.text.fields import check_arguments
 from scrub.text.frames import interval_columns
 from scrub.text.looks import TabularResult
 from scrub.text.numbers import Interval
@@ -143,6 +144,7 @@ class Ablation(TabularResult):
         )
 
 
+@check_arguments
 def ablate(
     model: Spec,
     on: Examples | Any,

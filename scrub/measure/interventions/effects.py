@@ -15,6 +15,7 @@ from scrub.graph.node import walk
 from scrub.measure.interventions.intervention import Intervention
 from scrub.models.model import Model
 from scrub.paths.cut import Cut
+from scrub.paths.rules import held, held_by
 from scrub.study.evaluate import evaluate
 from scrub.study.experiments import UNSCRUBBED, Experiments, build
 from scrub.study.gates import Gates
@@ -25,6 +26,7 @@ from scrub.study.statistics import Bootstrap
 from scrub.text.errors import ScrubError
 from scrub.text.numbers import Interval
 from scrub.text.spans import spans
+from scrub.text.wording import short
 
 
 @dataclass(frozen=True)
@@ -107,10 +109,12 @@ def measure_effects(
     experiments = Experiments(build(UNSCRUBBED, Cut(model.graph)), every)
     _check_names(experiments.names)
     _check_positions(experiments, examples)
+    _check_arrays(experiments, arrays or {})
     if other is not None:
-        if len(other) != len(examples):
-            raise ScrubError(f"there are {len(other)} other sequences for {len(examples)}: give one for each")
-        examples = replace(examples, other=_fitting(other, examples, "other"))
+        others = _fitting(other, examples, "other")
+        if len(others) != len(examples):
+            raise ScrubError(f"there are {len(others)} other sequences for {len(examples)}: give one for each")
+        examples = replace(examples, other=others)
     metrics = (LOSS, LOGIT, MEAN_LOGIT) if logits else (LOSS,)
     measured = evaluate(
         model,
@@ -142,6 +146,14 @@ def _check_positions(experiments: Experiments, examples: Examples) -> None:
             raise ScrubError(
                 f"there are no positions {text} here: the {examples.kind} have 0 to {examples.context - 1}"
             )
+
+
+def _check_arrays(experiments: Experiments, arrays: Arrays) -> None:
+    named = {name for leaf in held(e.graph for e in experiments) for name in held_by(leaf).arrays}
+    if unused := [name for name in arrays if name not in named]:
+        raise ScrubError(
+            f"nothing is held at the array {short(unused[0])}: name it, as in how='array NAME', or leave it out"
+        )
 
 
 def _fitting(given: Tokens | Any, examples: Examples, what: str) -> Tokens:

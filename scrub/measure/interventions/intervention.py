@@ -40,6 +40,13 @@ def feed(name: str, sites: Sequence[Site], source: Source) -> Intervention:
     return Intervention(name, tuple(dict.fromkeys(split for site in sites for split in site.splits)), rules)
 
 
+def source_of(how: str) -> Source:
+    """Find what stands for what is ablated in a way. Raises ScrubError for a way that there isn't."""
+    if how not in SOURCES and not how.startswith("array "):
+        raise ScrubError(f"nothing is ablated by {how!r}: use one of {', '.join(SOURCES)} or 'array NAME'")
+    return SOURCES[how] if how in SOURCES else Source.parse(how)
+
+
 def ablate_sites(
     name: str,
     graph: Node,
@@ -57,15 +64,13 @@ def ablate_sites(
     Heads that are named attend as they are told to, also where all of their layer is told another pattern.
     Raises ScrubError for an unknown way to ablate, or what is no site.
     """
-    if how not in SOURCES and not how.startswith("array "):
-        raise ScrubError(f"nothing is ablated by {how!r}: use one of {', '.join(SOURCES)} or 'array NAME'")
+    source = source_of(how)
     named = read_sites(sites, graph, roles, positions) if sites else []
     forced = [(site, by) for text, by in (attend or {}).items() for site in read_sites(text, graph, roles)]
     if wrong := [site.text for site, _ in forced if _not_heads(site)]:
         raise ScrubError(f"attention can't be forced at {wrong[0]!r}: name heads, as in a0.0, or a layer, as in a0")
     if how not in SOURCES and (streams := [site.text for site in named if site.written]):
         raise ScrubError(f"{streams[0]!r} is a sum of components, so no one array stands there: name a component")
-    source = SOURCES[how] if how in SOURCES else Source.parse(how)
     forced.sort(key=lambda pair: -len(pair[0].heads))  # what is asked of some heads wins over that of their layer
     splits = list(dict.fromkeys(split for site in named for split in site.splits))
     left = _others([*named, *(site for site, _ in forced)], graph) if only else []

@@ -28,6 +28,7 @@ from scrub.study.metric import LOSS
 from scrub.study.settings import Settings, obeyed
 from scrub.study.statistics import recovered
 from scrub.text.errors import ScrubError
+from scrub.text.fields import check_arguments
 from scrub.text.frames import interval_columns
 from scrub.text.looks import TabularResult
 from scrub.text.numbers import PLAIN, Interval
@@ -158,6 +159,7 @@ class Patching(TabularResult):
         return abs(gap.estimate) >= MIN_DIFFERENCE and not gap.low <= 0 <= gap.high
 
 
+@check_arguments
 def patch(
     model: Spec,
     pairs: Pairs,

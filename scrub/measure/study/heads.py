@@ -18,9 +18,9 @@ import pandas as pd
 from scrub.data.examples import FIRST, QUERY, Examples, Tokens
 from scrub.data.prompts.generate import given_prompt, pairs_of, prompts_of
 from scrub.data.prompts.prompts import token_text
-from scrub.data.prompts.vocabulary import RANDOM, vocabulary
+from scrub.data.prompts.vocabulary import vocabulary
 from scrub.data.repeated import NOWHERE
-from scrub.data.settings import PUBLISHED, Recipe
+from scrub.data.settings import PUBLISHED, RANDOM, Recipe
 from scrub.measure.heads.agreement import Agreement
 from scrub.measure.heads.definitions import ABLATIONS
 from scrub.measure.heads.score import HeadScore
@@ -34,6 +34,7 @@ from scrub.study.gates import Gates
 from scrub.study.settings import Settings, obeyed
 from scrub.text.begin import Bos
 from scrub.text.errors import ScrubError
+from scrub.text.fields import check_arguments
 from scrub.text.files import one_line
 from scrub.text.frames import interval_columns
 from scrub.text.looks import TabularResult, look
@@ -145,6 +146,7 @@ class HeadStudy(TabularResult):
         return charts
 
 
+@check_arguments
 def study_heads(
     model: Spec,
     prompt: str | None = PUBLISHED,

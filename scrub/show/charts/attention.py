@@ -20,6 +20,7 @@ from scrub.show.charts.chart import Chart, every, token_labels
 from scrub.show.figure import Plot
 from scrub.show.theme import Theme
 from scrub.text.errors import ScrubError
+from scrub.text.fields import check_arguments
 from scrub.text.numbers import PAGE
 from scrub.text.tokens import visible
 
@@ -71,6 +72,7 @@ def attention_map(
     )
 
 
+@check_arguments
 def attention_chart(
     model: Model, on: str | Any, heads: str = "a0", query: int | None = None, key: int | None = None, title: str = ""
 ) -> Chart:

@@ -17,6 +17,7 @@ from scrub.show.charts.heatmap import about
 from scrub.show.figure import Plot
 from scrub.show.theme import Theme
 from scrub.text.errors import ScrubError
+from scrub.text.fields import check_arguments
 from scrub.text.frames import interval_columns
 from scrub.text.numbers import PAGE, Interval, unit_name
 from scrub.text.wording import printable
@@ -150,6 +151,7 @@ def bars_chart(bars: Bars, what: str, title: str, caption: str, frame: pd.DataFr
     return Chart(title, f"{caption}{bars.says}", frame, lambda theme: bars_figure(theme, [bars]))
 
 
+@check_arguments
 def bar_chart(
     names: Sequence[str], values: Sequence[float | Interval], unit: str = "", title: str = "", caption: str = ""
 ) -> Chart:
@@ -161,6 +163,7 @@ def bar_chart(
     return bars_chart(Bars(list(map(str, names)), intervals, unit), "name", title, caption)
 
 
+@check_arguments
 def head_bars(score: HeadScore, count: int = 10) -> Chart:
     """Draw the heads of the largest means of a score, the largest on top, with 95 % intervals."""
     heads = score.top(count)

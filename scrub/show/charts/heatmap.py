@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from scrub.show.charts.chart import Chart, digits_of, every
 from scrub.show.figure import Plot
 from scrub.show.theme import Theme, contrast
 from scrub.text.errors import ScrubError
+from scrub.text.fields import check_arguments, theirs
 from scrub.text.numbers import PAGE, Interval, unit_name
 from scrub.text.wording import printable
 
@@ -37,6 +38,7 @@ class Side:
     upright: bool = False
 
 
+@check_arguments
 def head_map(score: HeadScore, marked: int = 5) -> Chart:
     """Draw a score of every head, a row for each layer, the largest outlined."""
     layers, heads = score.sums.shape[1:]
@@ -58,8 +60,9 @@ def head_map(score: HeadScore, marked: int = 5) -> Chart:
     return Chart(drawn.title, drawn.caption, frame, drawn.draw)
 
 
+@check_arguments
 def heat_map(
-    values: Float[np.ndarray, "row column"],
+    values: Float[np.ndarray, "row column"] | Any,
     rows: Side | Sequence[str],
     columns: Side | Sequence[str],
     *,
@@ -67,7 +70,7 @@ def heat_map(
     diverging: bool | None = None,
     limit: float | None = None,
     marked: Sequence[tuple[int, int]] = (),
-    ends: Float[np.ndarray, "row column 2"] | None = None,
+    ends: Float[np.ndarray, "row column 2"] | Any | None = None,
     names: Sequence[Sequence[str]] | None = None,
     title: str = "",
     caption: str = "",
@@ -79,13 +82,18 @@ def heat_map(
     their ends at `limit`, or at the largest number. `marked` cells are outlined. `names` are what tips call the cells,
     `ends` those of their intervals. Raises ScrubError if labels and numbers aren't as many.
     """
-    values = np.asarray(values, dtype=np.float64)
+    values = _numbers(values, "numbers")
     rows, columns = (side if isinstance(side, Side) else Side("", tuple(map(str, side))) for side in (rows, columns))
     if values.shape != (len(rows.labels), len(columns.labels)) or not values.size:
         raise ScrubError(
             f"a heat map of {' x '.join(map(str, values.shape))} numbers can't have {len(rows.labels)} x "
             f"{len(columns.labels)} labels: give one for each row and each column, and at least one number"
         )
+    ends = None if ends is None else _numbers(ends, "ends of intervals")
+    if ends is not None and ends.shape != (*values.shape, 2):
+        raise ScrubError(f"the ends of intervals are {list(ends.shape)}: give two for each of {list(values.shape)}")
+    if names is not None and [len(row) for row in names] != [values.shape[1]] * len(values):
+        raise ScrubError(f"the names of cells aren't {' x '.join(map(str, values.shape))}: give one for each number")
     finite = values[np.isfinite(values)]
     around = bool((finite < 0).any()) if diverging is None else diverging
     reach = limit or float(np.max(np.abs(finite), initial=0.0)) or 1.0
@@ -95,6 +103,11 @@ def heat_map(
         columns=[rows.title or "row", columns.title or "column", unit_name(unit) or "value"],
     )
     return Chart(title, caption, frame, cells.draw)
+
+
+def _numbers(given: object, what: str) -> np.ndarray:
+    with theirs(f"the {what} of a heat map can't be read", "give an array or lists of numbers"):
+        return np.asarray(given, dtype=np.float64)
 
 
 def about(score: HeadScore) -> str:

@@ -16,6 +16,7 @@ from scrub.show.charts.bars import Bars, bars_chart
 from scrub.show.charts.chart import Chart, token_labels
 from scrub.show.charts.heatmap import Side, head_map, heat_map
 from scrub.study.metric import LOSS
+from scrub.text.fields import check_arguments
 from scrub.text.frames import interval_columns
 from scrub.text.numbers import Interval
 
@@ -26,6 +27,7 @@ _RECOVERED = (
 )
 
 
+@check_arguments
 def ablation_chart(found: Ablation, kind: str = EFFECT) -> Chart:
     """Draw a score of every head if each was ablated, or the loss before and after each ablation, largest on top."""
     if set(heads(found.model.graph)) <= set(found.names):
@@ -36,6 +38,7 @@ def ablation_chart(found: Ablation, kind: str = EFFECT) -> Chart:
     return loss_bars([found.names[at] for at in order], [after[at] for at in order], found.before["loss"], title)
 
 
+@check_arguments
 def patching_chart(found: Patching, measure: str = PROBABILITY, tokens: Sequence[str] | None = None) -> Chart:
     """Draw percent recovered as a table where it is one (see :meth:`Patching.grid`), else as bars, the largest on top.
 

@@ -56,7 +56,9 @@ class Content:
         """Make the report as a page."""
         result = self.result
         warnings = [Prose([Span("Warning:", "b"), f" {text}"], "warning") for text in result.warnings]
-        warnings += [Prose([Span("Note:", "b"), f" {text}"], "caption") for text in result.notes]
+        warnings += [
+            Prose([Span("Note:", "b"), f" {text}"], "caption") for text in (*result.notes, *self._stored.notes)
+        ]
         intro: Line = [
             "Each hypothesis says which paths through the model matter. Every other path is fed from another sequence, "
             "and what is left of the model's performance is the ",

@@ -16,6 +16,7 @@ from scrub.store.results.read import StudyResults
 from scrub.study.run import Trial, default_data
 from scrub.study.settings import SEQUENCES
 from scrub.text.errors import ScrubError
+from scrub.text.fields import check_arguments
 from scrub.text.files import make_folder, shown, write_atomically
 
 FOLDER = "report_files"  # of the images, as `Report.markdown` has it; `save` names it after the file
@@ -61,6 +62,7 @@ def files_of(path: str | Path) -> tuple[Path, Path, Path]:
     return page, markdown, folder
 
 
+@check_arguments
 def make_report(stored: StudyResults, trial: Trial) -> Report:
     """Report on a study's results.
 

@@ -18,7 +18,7 @@ from scrub.data.prompts.prompts import position_texts, token_text, token_texts
 from scrub.data.repeated import NOWHERE
 from scrub.measure.heads.mechanism import Mechanism
 from scrub.measure.heads.roles import RoleEvidence
-from scrub.measure.heads.score import Head, HeadScore, head_name
+from scrub.measure.heads.score import Head, HeadScore, Scores, head_name
 from scrub.measure.interventions.ablation import DIFFERENTIAL, EFFECT, LOG_EFFECT, SHIFT, Ablation
 from scrub.measure.interventions.patching import INTO_CLEAN, LOG_PROBABILITY, MEASURES, Patching
 from scrub.measure.predictions import Predictions
@@ -65,6 +65,11 @@ def scores_tables(scores: Iterable[HeadScore]) -> Iterator[FrameTable]:
             some = together[start : start + SCORES_ABREAST]
             titles = [f"{score.name}, {'%' if score.unit == _PERCENT else score.unit}" for score in some]
             yield _heads(f"scores on {on}", some[0].heads, dict(zip(titles, some, strict=True)))
+
+
+def shown_scores(scores: Scores, _console: Console, _options: ConsoleOptions) -> Iterator[FrameTable]:
+    """Show the tables of scores by name."""
+    yield from scores_tables(scores.values())
 
 
 def _top(study: HeadStudy, name: str) -> FrameTable:

@@ -19,6 +19,7 @@ from scrub.study.null import Standing, standing
 from scrub.study.result import NOTHING_NATS, Result, Row
 from scrub.study.statistics import FEW_DOCUMENTS, RESAMPLES, holm
 from scrub.text.errors import ScrubError
+from scrub.text.fields import check_arguments
 from scrub.text.files import one_line
 from scrub.text.frames import interval_columns, json_text, plain
 from scrub.text.looks import TabularResult
@@ -201,6 +202,7 @@ class Comparison(TabularResult):
         )
 
 
+@check_arguments
 def compare(
     stored: StudyResults,
     names: Sequence[str],

@@ -19,6 +19,7 @@ from scrub.study.metric import LOSS
 from scrub.study.null import Standing
 from scrub.study.parameters import Value
 from scrub.text.errors import ScrubError
+from scrub.text.fields import check_arguments
 from scrub.text.files import one_line
 from scrub.text.frames import interval_columns, json_text, plain
 from scrub.text.looks import TabularResult
@@ -122,15 +123,16 @@ class Leaderboard(TabularResult):
     study: str
     part: str
     boards: tuple[Board, ...]
+    left_out: tuple[str, ...] = ()  # what is said of files of the folder
 
     @property
     def notes(self) -> list[str]:
-        """What a reader must know of the boards beside each other: which are on other data under the same name."""
+        """What a reader must know: which files are left out, and which boards are on other data under the same name."""
         digests: dict[tuple[str, ...], dict[str, None]] = {}
         for board in self.boards:
             digests.setdefault(tuple(board.about[name] for name in _SAID), {})[board.digest] = None
         several = ((data, list(each)) for (_, data, *_), each in digests.items() if len(each) > 1)
-        return [other_data(data, first, others) for data, (first, *others) in several]
+        return [*self.left_out, *(other_data(data, first, others) for data, (first, *others) in several)]
 
     def frame(self) -> pd.DataFrame:
         """A line for each hypothesis of each board, numbered from 0."""
@@ -148,6 +150,7 @@ class Leaderboard(TabularResult):
         return json_text(self.to_dict(), indent=2)
 
 
+@check_arguments
 def leaderboard(known: Sequence[StudyResults], study: str, part: str = ALL, versions: bool = False) -> Leaderboard:
     """Order everything that is known of a study by what it recovers in a part.
 
@@ -164,7 +167,7 @@ def leaderboard(known: Sequence[StudyResults], study: str, part: str = ALL, vers
         raise ScrubError(f"nothing is known of a part {one_line(part)!r} of {study}: there are {', '.join(parts)}")
     boards = [_board(list(group), part, versions) for _, group in groupby(sorted(own, key=_basis), _basis)]
     found = sorted((board for board in boards if board.places), key=lambda board: -len(board.places))
-    return Leaderboard(study, part, tuple(found))
+    return Leaderboard(study, part, tuple(found), tuple(dict.fromkeys(note for each in own for note in each.notes)))
 
 
 def _basis(of: StudyResults) -> tuple[str, ...]:

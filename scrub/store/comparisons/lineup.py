@@ -54,11 +54,6 @@ def stored_with(
     return max(having, key=lambda each: (len(each.result.positions), len(each.pairings))), plain
 
 
-def studies_of(results: Results) -> list[str]:
-    """List the studies that a results folder holds something of."""
-    return sorted({str(each["setting"]["study"]) for each in results.studies()})
-
-
 @dataclass(frozen=True)
 class Lineup:
     """Results that hold some hypotheses, the names of these there in the order asked for, and their graphs if known.
@@ -125,11 +120,11 @@ def swept_lineup(
 
     Raises ScrubError for hypotheses that aren't there, or don't compare.
     """
-    there = studies_of(Results(folder)) if (folder / MARK).is_file() else []
+    there = Results(folder).study_names() if (folder / MARK).is_file() else []
     paths = paths_of(names, study, there)
     asked = {"seeds", "draws"} & fields.keys()
     stored = None if asked or not there else _stored_pairings(folder, paths, fields)
-    more = {"seeds": stored[0], "draws": stored[1]} if stored else {}
+    more = {"seeds": stored.seeds, "draws": stored.draws} if stored else {}
     grid = Grid.make(studies=_once(paths) if leads else paths, **{**fields, **more})
     plain, graphs = _lowered(grid)
     check_several(plain)
@@ -138,28 +133,45 @@ def swept_lineup(
     swept = sweep(grid, folder, workers, ray)
     note = ""
     if stored:
-        seeds = ", ".join(map(str, stored[0]))
-        note = f"the pairings are those that are stored: seeds {seeds}, draws {stored[1]}; --seed, --draws take others"
+        seeds, of = ", ".join(map(str, stored.seeds)), f" of {', '.join(stored.of)}" if stored.of else ""
+        note = f"the pairings are those that are stored{of}: seeds {seeds}, draws {stored.draws}; "
+        note += "--seed, --draws take others"
     return Lineup(swept.only(), plain, leads, graphs, note, _apart(swept.results, swept.only()), swept.notes)
 
 
-def _stored_pairings(
-    folder: Path, paths: Sequence[str], fields: Mapping[str, object]
-) -> tuple[tuple[int, ...], int] | None:
-    """Find the seeds and draws of which a folder holds all hypotheses, where those aren't the usual ones."""
+@dataclass(frozen=True)
+class _Pairings:
+    """The pairings that a folder holds, and of which hypotheses, where it doesn't hold all."""
+
+    seeds: tuple[int, ...]
+    draws: int
+    of: Sequence[str] = ()
+
+
+def _stored_pairings(folder: Path, paths: Sequence[str], fields: Mapping[str, object]) -> _Pairings | None:
+    """Find the seeds and draws of which a folder holds those hypotheses that it has, where they aren't the usual."""
     study = load_study(paths[-1], swept=True)[0]
     wanted = {"models": study.model, "data": study.data, **fields}
     about = {said: _one(wanted[name]) for name, said in LOOKED_UP.items() if name in wanted}
     every = known(Results(folder), every=True)
     fitting = [each for each in every if all(each.about.get(name) == str(value) for name, value in about.items())]
-    try:
-        stored, _ = stored_with(fitting, paths)
-    except ScrubError:  # not all of them are there
+    there = [path for path in paths if _stored(fitting, [path])]
+    if (found := _stored(fitting, there)) is None:
         return None
+    stored, names = found
     seeds = tuple(sorted({seed for seed, _ in stored.pairings}))
     draws = len(stored.pairings) // len(seeds)
     whole = sorted(stored.pairings) == [(seed, draw) for seed in seeds for draw in range(draws)]
-    return (seeds, draws) if whole and (seeds, draws) != ((0,), 1) else None
+    of = () if len(there) == len(paths) else names
+    return _Pairings(seeds, draws, of) if whole and (seeds, draws) != ((0,), 1) else None
+
+
+def _stored(known: Sequence[StudyResults], paths: Sequence[str]) -> tuple[StudyResults, list[str]] | None:
+    """Find the results that hold all of some hypotheses; None if there are none of these, or no such results."""
+    try:
+        return stored_with(known, paths) if paths else None
+    except ScrubError:
+        return None
 
 
 def _one(value: object) -> object:

@@ -15,6 +15,7 @@ from scrub.store.results.read import StudyResults
 from scrub.study.experiments import ANCHORS, BASELINE, UNSCRUBBED
 from scrub.study.metric import LOSS
 from scrub.text.errors import ScrubError
+from scrub.text.fields import check_arguments
 from scrub.text.files import one_line
 from scrub.text.frames import json_text, plain
 from scrub.text.looks import TabularResult
@@ -149,6 +150,7 @@ class Moved(TabularResult):
         return json_text(self.to_dict(), indent=2)
 
 
+@check_arguments
 def moved(stored: StudyResults, refined: str, over: str, part: str = "all", top: int = TOP) -> Moved:
     """Find where the loss moved from one hypothesis, or anchor, to another in a part: the `top` on either side.
 

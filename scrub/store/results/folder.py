@@ -35,6 +35,7 @@ from scrub.paths.hashes import hash_of
 from scrub.store.results.files import Damaged, name_of, read_json, read_parquet, verified
 from scrub.store.results.schema import FAILURES, FORMAT, Cell, Setting, cells_of
 from scrub.text.errors import ScrubError
+from scrub.text.fields import check_arguments
 from scrub.text.files import (
     check_writable,
     first_sentence,
@@ -57,6 +58,7 @@ _LARGEST_MARK = 2**16  # bytes
 class Results:
     """A results folder. Raises ScrubError if there is none (unless it is to be made), or if it is another format's."""
 
+    @check_arguments
     def __init__(self, folder: str | Path = "results", make: bool = False) -> None:
         self.folder = Path(folder)
         self.pairings: dict[tuple[int, int], None] = {}  # every (seed, draw) that anything is there of
@@ -237,6 +239,10 @@ class Results:
         """Read what was added by :meth:`add_study`, the oldest first."""
         self._look_at("studies")
         return sorted(self._studies.values(), key=lambda each: datetime.fromisoformat(each["time"]))
+
+    def study_names(self) -> list[str]:
+        """List the studies that the folder holds something of."""
+        return sorted({str(each["setting"]["study"]) for each in self.studies()})
 
     def claim(self, name: str) -> FileLock | None:
         """Lock a piece of work; None while another sweep has it. The lock ends with the process that has it."""

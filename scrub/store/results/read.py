@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from scrub.study.parameters import Value
 from scrub.study.result import BIGRAM, Result
 from scrub.study.settings import Computed
 from scrub.text.errors import ScrubError
+from scrub.text.fields import check_arguments
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class StudyResults:
 
     `token_losses(experiment)` is the loss at every position in nats, the mean over the pairings, [sequence, position],
     and not a number where none is scored. `pairings` are the (seed, draw) that `result` sums over. `about` are the
-    hashes, versions and settings that the numbers rest on, by name.
+    hashes, versions and settings that the numbers rest on, by name. `notes` tell of files of the folder that are
+    damaged, whose results are left out.
     """
 
     result: Result
@@ -59,9 +62,10 @@ class StudyResults:
     token_losses: Callable[[str], Float[np.ndarray, "sequence position"]]
     pairings: tuple[tuple[int, int], ...]
     about: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return f"<StudyResults {self.heading}: {', '.join(self.hypotheses)}>"
+        return f"<StudyResults {self.heading}: {'; note: '.join([', '.join(self.hypotheses), *self.notes])}>"
 
     def described(self, name: str) -> HypothesisRecord:
         """Give what a hypothesis says; nothing, where that isn't known."""
@@ -131,17 +135,20 @@ def read_study(results: Results, cells: Mapping[str, Cell], pairings: Sequence[P
         claims={Name(name, part): c for name, each in described.items() for part, c in each.claims.items()},
     )
     losses = _token_losses(results, keys, examples.scored)
-    basis = {**_basis(setting, rows.values()), **result.commits}
-    return StudyResults(result.checked(), examples, texts, described, losses, tuple(pairings), basis)
+    basis, notes = {**_basis(setting, rows.values()), **result.commits}, tuple(results.notes)
+    return StudyResults(result.checked(), examples, texts, described, losses, tuple(pairings), basis, notes)
 
 
-def known(results: Results, study: str | None = None, every: bool = False) -> list[StudyResults]:
-    """Read all that a folder holds, of one study or of all: what is in one setting and shares pairings, together.
+@check_arguments
+def known(results: Results | str | Path, study: str | None = None, every: bool = False) -> list[StudyResults]:
+    """Read what a results folder holds, of one study or of all: what is in one setting and shares pairings, together.
 
     What has some pairings in common with others is there with these, and with all of its own too.
     Of a hypothesis that was changed, what was run last; with `every` the others too, as NAME@HASH. Of random
     hypotheses, those of the size of what their original is now.
     """
+    if not isinstance(results, Results):
+        results = Results(results)
     results.refresh()
     found = []
     now = _now(results.studies())

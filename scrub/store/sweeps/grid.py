@@ -22,7 +22,7 @@ from scrub.study.null import random_hypotheses
 from scrub.study.parameters import unknown_parameter
 from scrub.study.run import Trial, prepare_study
 from scrub.study.settings import Positions, Settings, as_positions
-from scrub.study.study import Study, load_study
+from scrub.study.study import One, Study, load_study
 from scrub.text.begin import Bos, said_bos
 from scrub.text.errors import ScrubError
 from scrub.text.files import first_sentence, plain_yaml, read_file, shown
@@ -33,7 +33,7 @@ LARGEST_GRID = 2**20  # bytes
 
 def _listed(value: Any) -> Any:
     """Make a list of one value, where several may stand."""
-    return [value] if isinstance(value, str | int | float | Path | Hypothesis) else value
+    return [value] if isinstance(value, str | int | float | Path | Hypothesis | Study) else value
 
 
 def _models(value: Any) -> Any:
@@ -73,17 +73,17 @@ Group = tuple[Study, tuple[Hypothesis, ...]]
 class Grid(BaseModel):
     """A grid to sweep: every study on every model and data, for every seed, draw and value of a parameter.
 
-    `studies` are study folders, hypothesis files, names of either, or hypotheses themselves; `models` are paths, names,
-    or models in memory, as :func:`scrub.load_model` takes them; `data` paths, names, or tokens in memory: an array or
-    tensor [example, position + 1], or that with a mask of the positions that are scored. Without `models` and `data`
-    each study's own are taken. `metric` is measured instead of the studies' own. `parameters` are the values to try, by
-    name; without them those are tried that a hypothesis declares. `null` adds that many random hypotheses of the same
-    size to each. The other fields are those of :class:`scrub.Settings`.
+    `studies` are study folders, hypothesis files, names of either, or studies and hypotheses themselves; `models` are
+    paths, names, or models in memory, as :func:`scrub.load_model` takes them; `data` paths, names, or tokens in memory:
+    an array or tensor [example, position + 1], or that with a mask of the positions that are scored. Without `models`
+    and `data` each study's own are taken. `metric` is measured instead of the studies' own. `parameters` are the values
+    to try, by name; without them those are tried that a hypothesis declares. `null` adds that many random hypotheses of
+    the same size to each. The other fields are those of :class:`scrub.Settings`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
-    studies: Annotated[tuple[str | Path | Hypothesis, ...], BeforeValidator(_listed), Field(min_length=1)]
+    studies: Annotated[tuple[One, ...], BeforeValidator(_listed), Field(min_length=1)]
     models: Annotated[tuple[Spec, ...], BeforeValidator(_models)] = ()
     data: Annotated[tuple[GridData, ...], BeforeValidator(_given)] = ()
     seeds: Annotated[tuple[int, ...], BeforeValidator(_listed), Field(min_length=1)] = (0,)
@@ -102,6 +102,15 @@ class Grid(BaseModel):
     device: str = "auto"
     dtype: str = "float32"
 
+    def __init__(self, **fields: Any) -> None:
+        """Make a grid. Raises ScrubError, in one line, for a field that is wrong."""
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise ScrubError(f"the grid of the sweep: {first_mistake(error)}") from error
+        except RecursionError as error:
+            raise ScrubError("the grid of the sweep: a field holds itself: give plain lists and values") from error
+
     @field_validator("*", mode="before")
     @classmethod
     def _no_truth_values(cls, value: Any, field: ValidationInfo) -> Any:
@@ -112,12 +121,7 @@ class Grid(BaseModel):
     @classmethod
     def make(cls, **fields: Any) -> Grid:
         """Make a grid of fields that may be None for their defaults. Raises ScrubError for what is wrong in them."""
-        try:
-            return cls(**{name: value for name, value in fields.items() if value is not None})
-        except ValidationError as error:
-            raise ScrubError(f"the grid of the sweep: {first_mistake(error)}") from error
-        except RecursionError as error:
-            raise ScrubError("the grid of the sweep: a field holds itself: give plain lists and values") from error
+        return cls(**{name: value for name, value in fields.items() if value is not None})
 
     def on(self, device: str) -> Grid:
         """Put the grid on a device."""
@@ -192,7 +196,7 @@ class Grid(BaseModel):
 
     def _groups(self) -> list[Group]:
         """Load the studies, each with those of the hypotheses that are its own."""
-        by_study: dict[str, list[str | Path | Hypothesis]] = {}
+        by_study: dict[str, list[One]] = {}
         declared: dict[str, set[str]] = {}
         for each in self.studies:
             study, hypotheses = load_study(each)

@@ -31,9 +31,10 @@ from scrub.store.sweeps.work import Survey
 from scrub.store.sweeps.workers import NodeLost, WorkerDied, Workers, WorkersLost, local_workers
 from scrub.study.draws import BLOCK_SEQUENCES
 from scrub.study.evaluate import Receipt
-from scrub.study.hypothesis import Hypothesis
 from scrub.study.settings import SEQUENCES, Settings
+from scrub.study.study import Wanted
 from scrub.text.errors import GateError, ScrubError
+from scrub.text.fields import check_arguments
 from scrub.text.files import one_line
 from scrub.text.progress import bar_of
 
@@ -133,8 +134,9 @@ class Swept:
         return found, wrong
 
 
+@check_arguments
 def sweep(
-    studies: Grid | str | Path | Hypothesis | Sequence[str | Path | Hypothesis],
+    studies: Grid | Wanted,
     results: str | Path | Results = "results",
     workers: int | None = None,
     ray: str | None = None,
@@ -143,8 +145,8 @@ def sweep(
 ) -> Swept:
     """Run the whole grid, into a results folder, but for what is there.
 
-    The grid is made of `studies` (folders, hypothesis files, names of either, or hypotheses themselves) and of the
-    other fields of :class:`Grid`, as in `sweep("induction", seeds=[0, 1], draws=3)`.
+    The grid is made of `studies` (folders, hypothesis files, names of either, or studies and hypotheses themselves) and
+    of the other fields of :class:`Grid`, as in `sweep("induction", seeds=[0, 1], draws=3)`.
 
     `workers` processes compute it, by default one for each core or GPU; the numbers don't depend on how many. `ray` is
     the address of a Ray cluster to run on instead, where the device is the CPU unless it is said; its nodes need none

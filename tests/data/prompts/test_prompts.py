@@ -16,7 +16,7 @@ from worded import LETTERS, N_CTX, TOKENIZERS, byte_level, reading, word_level
 from scrub.data.examples import PROMPTS, Examples
 from scrub.data.prompts.generate import given_pair, given_prompt, prompt_pairs, repeated_prompts
 from scrub.data.prompts.prompts import prompt_frame
-from scrub.data.prompts.vocabulary import RANDOM
+from scrub.data.settings import RANDOM
 from scrub.models.model import Model, load_model
 from scrub.text.errors import ScrubError
 

@@ -15,7 +15,7 @@ from worded import byte_level, reading
 from scrub.cli import _status
 from scrub.data.prompts.generate import given_pair, prompt_pairs, repeated_prompts
 from scrub.data.prompts.prompts import token_texts
-from scrub.data.prompts.vocabulary import RANDOM
+from scrub.data.settings import RANDOM
 from scrub.measure.predictions import Predictions, probabilities
 from scrub.models.model import load_model
 from scrub.show.tables.measurements import prompt_table

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worded import LETTERS, TOKENIZERS, WORDS, byte_level, reading, word_level
 
-from scrub.data.prompts.vocabulary import KINDS, RANDOM, vocabulary
+from scrub.data.prompts.vocabulary import vocabulary
+from scrub.data.settings import KINDS, RANDOM
 from scrub.models.model import load_model
 from scrub.text.errors import ScrubError
 

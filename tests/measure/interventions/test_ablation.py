@@ -190,11 +190,16 @@ UNIFORM = torch.ones(POSITIONS, POSITIONS, dtype=torch.float64).tril() / torch.a
 PATTERNS = {"lag 3": lagged(3), "identity": lagged(0), "uniform": UNIFORM, "array mine": FORCED}
 
 
+def test_an_array_that_nothing_names_is_refused() -> None:
+    with pytest.raises(ScrubError, match="nothing is held at the array 'mine'"):
+        ablate(MODEL, EXAMPLES, "a0.1", arrays={"mine": FORCED.numpy()})
+
+
 @pytest.mark.parametrize("by", PATTERNS)
 def test_attention_is_forced_to_a_pattern(by: str) -> None:
     forced = {"a1.1": by, "a0": by}
-    given = {"arrays": {"mine": FORCED.numpy()}, "settings": EXACT}
-    found = ablate(MODEL, EXAMPLES, attend=forced, **given)
+    arrays = {"mine": FORCED.numpy()} if "mine" in by else None
+    found = ablate(MODEL, EXAMPLES, attend=forced, arrays=arrays, settings=EXACT)
     changes = attending(PATTERNS[by], 1, [1]) | attending(PATTERNS[by], 0, [*range(HEADS)])
     check(found, f"a1.1 by {by}, a0 by {by}", THEIRS.run(X, changes).logits)
 

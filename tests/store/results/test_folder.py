@@ -19,6 +19,7 @@ from sweeping import renewed, rows
 
 import scrub.text.files
 from scrub.cli import _status
+from scrub.store.comparisons.leaderboard import leaderboard
 from scrub.store.results.files import Damaged, verified
 from scrub.store.results.folder import KINDS, Results
 from scrub.store.results.read import known
@@ -81,7 +82,9 @@ def test_what_is_damaged_is_left_out_and_made_anew(
     file = named(max((own / "results" / kind).iterdir()))
     file.write_bytes(file.read_bytes()[:cut])
     reading = Results(own / "results")
-    known(reading)
+    boards = known(reading)
+    assert all(file.name in f"{each!r}" for each in boards)
+    assert all(file.name in leaderboard(boards, each.result.study).notes[0] for each in boards)
     assert [file.name in note for note in reading.notes][:1] == [True]
     assert file.exists()
     swept = sweep(["one", "two"], seeds=[0, 1], draws=2, **FAST)

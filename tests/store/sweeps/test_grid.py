@@ -20,6 +20,8 @@ from scrub.store.sweeps.grid import Grid, read_grid
 from scrub.store.sweeps.sweep import Progress, sweep
 from scrub.store.sweeps.tasks import Look
 from scrub.store.sweeps.workers import WorkersLost, local_workers
+from scrub.study.hypothesis import Hypothesis
+from scrub.study.study import Study
 from scrub.text.errors import ScrubError
 
 FAST = ["--sequences", "37", "--dtype", "float64", "--workers", "1"]
@@ -217,6 +219,14 @@ def test_the_number_of_random_hypotheses_can_be_said_in_a_file(tmp_path: Path) -
     """YAML reads the name of that field as nothing."""
     (tmp_path / "g.yaml").write_text("studies: one\nnull: 3\n")
     assert read_grid(tmp_path / "g.yaml") == {"studies": "one", "null": 3}
+
+
+@pytest.mark.usefixtures("sweeping")
+def test_a_study_in_memory_is_swept() -> None:
+    mine = Study("a1.ind/** -> y", (Hypothesis("v a1.ind/v -> y", name="v"),), "tiny", "words", name="mine")
+    for given in (mine, [mine]):
+        swept = sweep(given, sequences=37, dtype="float64", workers=1, progress=False)
+        assert (swept.only().result.study, swept.failures) == ("mine", [])
 
 
 def test_a_grid_file_is_read_from_any_path(tmp_path: Path) -> None:
