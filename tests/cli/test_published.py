@@ -58,7 +58,7 @@ def test_every_hypothesis_beside_what_was_published(scrub: Scrub, copy: Path, tm
         assert re.search(rf"{row['part']} +{row['recovered']:.1f} \[.*?\] +[\d.]+ +{row['published']:g} ", said.out), (
             row
         )
-    assert f"redwood_attn_2l ({found['digest'][:8]}): {ROWS} sequences of {POSITIONS} positions, " in said.out
+    assert f"redwood_attn_2l ({found['digest'][:8]}): {ROWS} sequences of {POSITIONS} positions behind " in said.out
     assert f"{found['positions']} selected" in said.out
 
     pairs = load_file(tmp_path / "o.safetensors")
@@ -105,7 +105,10 @@ def test_ones_own_rows_on_another_model(scrub: Scrub, tmp_path: Path) -> None:
 
 
 def test_whose_data_are_taken(tmp_path: Path, project: Path) -> None:
-    """The study's, unless the model is another that names its own; what is asked for goes first."""
+    """The study's, whatever the files of another model suggest; a path that they name isn't even taken without a study.
+
+    What is asked for goes first.
+    """
     other = tmp_path / "other"
     other.mkdir()
     for each in (project / "models" / "tiny").iterdir():
@@ -115,8 +118,13 @@ def test_whose_data_are_taken(tmp_path: Path, project: Path) -> None:
     (other / "config.json").write_text(json.dumps({**fields, "data": str(rows)}))
     few = Settings(sequences=23, positions="all")
     assert prepare("induction/naive", settings=few).examples.name == "words"
-    assert prepare("induction/naive", other, settings=few).examples.name == str(rows)
-    assert prepare("induction/naive", other, "words", few).examples.name == "words"
+    ready = prepare("induction/naive", other, settings=few)
+    assert ready.examples.name == "words"
+    assert f"'{rows}'" in ready.examples.notes[0]
+    assert ready.model.config.data is None
+    assert prepare("induction/naive", other, rows, few).examples.name == str(rows)
+    (other / "config.json").write_text(json.dumps({**fields, "data": "words"}))
+    assert load_model(other).config.data == "words"
     assert prepare("induction/naive", "standard", settings=few).examples.name == "words"
 
 
