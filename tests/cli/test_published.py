@@ -44,7 +44,9 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_hypothesis_beside_what_was_published(scrub: Scrub, copy: Path, tmp_path: Path) -> None:
     outputs = ["--json", tmp_path / "o.json", "--pairs-out", tmp_path / "o.safetensors"]
     said = scrub("run", SHIPPED, "--dtype float64 --model", copy, *outputs)
-    assert (said.status, re.sub("warning: .*\n", "", said.err)) == (0, "")
+    left_out = "note: refined_5 is left out, as it can't run on redwood_attn_2l: the token 284 of a feature is outside"
+    assert (said.status, re.sub("warning: .*\n", "", said.err).startswith(left_out)) == (0, True)  # of this vocabulary
+    assert said.err.count("note: ") == 1
     found = json.loads((tmp_path / "o.json").read_text())
     wanted = {key: found[key] for key in ("model", "data", "sequences", "context")}
     assert wanted == {"model": "redwood_attn_2l", "data": "redwood_attn_2l", "sequences": ROWS, "context": POSITIONS}
@@ -52,6 +54,7 @@ def test_every_hypothesis_beside_what_was_published(scrub: Scrub, copy: Path, tm
     assert published == {
         (name, part): percent
         for name, percents in PUBLISHED.items()
+        if name != "refined_5"
         for part, percent in zip(("q", "k", "v", "all"), percents, strict=True)
     }
     for row in found["rows"]:
