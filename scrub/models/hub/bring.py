@@ -16,7 +16,7 @@ from rich.progress import Progress, TaskID
 
 from scrub.models.hub.cache import PARTIAL, Cache
 from scrub.models.hub.listing import Address, File, Listing
-from scrub.models.hub.request import GatedError, HubError, MissingError, OfflineError, download
+from scrub.models.hub.request import GatedError, HubError, IncompleteError, MissingError, OfflineError, download
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line, shown
 from scrub.text.progress import BYTES, bar_of
@@ -72,22 +72,24 @@ class Repository:
     def bring(self, names: Sequence[str]) -> Copy:
         """Bring some files, of which those that are here are checked. Raises ScrubError, and loses nothing."""
         cache = Cache.of(self.address)
-        files = {name: self.listing.files[name] if self.listing else None for name in names}
-        missing = [name for name, file in files.items() if not cache.has(self.commit, name, file)]
-        missing = [name for name in missing if not ((file := files[name]) and cache.take(self.commit, name, file))]
-        if missing and (not self.online or self.listing is None):
-            raise HubError(
-                f"of {self.address} at {self.short}, {_some(missing)} in the hub's cache: "
-                f"'scrub fetch {self.address}' completes it, with a network"
-            )
         try:
-            if missing and self.listing is not None:
-                _download(self.address, cache, self.listing, missing)
+            missing = [name for name in names if not self._is_here(cache, name)]
+            if missing and (not self.online or self.listing is None):
+                raise IncompleteError(
+                    f"of {self.address} at {self.short}, {_some(missing)} in the hub's cache: "
+                    f"'scrub fetch {self.address}' completes it, with a network"
+                )
             if self.listing is not None:
+                if missing:
+                    _download(self.address, cache, self.listing, missing)
                 cache.keep(self.address, self.listing)
         except (OSError, HubError) as error:
             raise told(self.address, error, self.advice) from error
         return Copy(self.address, self.commit, self.folder, tuple(self.notes))
+
+    def _is_here(self, cache: Cache, name: str) -> bool:
+        file = self.listing.files[name] if self.listing else None
+        return cache.has(self.commit, name, file) or (file is not None and cache.take(self.commit, name, file))
 
 
 def bring(address: Address, wanted: Wanted, advice: str) -> Copy:
@@ -161,6 +163,7 @@ def _download(address: Address, cache: Cache, listing: Listing, names: Sequence[
 def _one(address: Address, cache: Cache, commit: str, name: str, file: File, bar: Progress, task: TaskID) -> None:
     """Bring one file; what has another digest than was announced is put aside, and brought once more."""
     partial = cache.blob(file).with_name(f"{file.digest}{PARTIAL}")
+    partial.parent.mkdir(parents=True, exist_ok=True)
     for again in (True, False):
         download(address.url(commit, name), partial, file.size, lambda there: bar.update(task, completed=there))
         if file.is_in(partial):
@@ -177,6 +180,8 @@ def _some(names: Sequence[str]) -> str:
 
 def told(address: Address, error: Exception, advice: str) -> HubError:
     """Say in one line what keeps a repository from being had."""
+    if isinstance(error, IncompleteError):
+        return error
     cached = "is no path here and not in the hub's cache"
     if isinstance(error, GatedError):
         return GatedError(f"{address} on the hub asks for a licence first: accept it there and log in, or {advice}")

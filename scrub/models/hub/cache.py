@@ -18,7 +18,8 @@ from filelock import FileLock
 from pydantic import ValidationError
 
 from scrub.models.hub.listing import COMMIT, Address, File, Listing, digest_of
-from scrub.text.files import make_folder, read_file, write_atomically
+from scrub.text.errors import ScrubError
+from scrub.text.files import read_file, write_atomically
 
 DAMAGED, PARTIAL = ".damaged", ".incomplete"
 _OWN, _CHECKED = ".scrub", "checked.json"
@@ -63,10 +64,17 @@ class Cache:
         return None
 
     def keep(self, address: Address, listing: Listing) -> None:
-        """Keep a listing, of which all that was wanted is there, as what its revision is."""
-        write_atomically(self._made(self._listing(listing.commit)), listing.model_dump_json())
+        """Keep a listing, of which all that was wanted is there, as what its revision is.
+
+        A cache that can't be written to, as others' are, stays as it is.
+        """
+        wanted = {self._listing(listing.commit): listing.model_dump_json()}
         if address.revision != listing.commit:
-            write_atomically(self._made(self.root / "refs" / address.revision), listing.commit)
+            wanted[self.root / "refs" / address.revision] = listing.commit
+        for path, text in wanted.items():
+            with suppress(ScrubError, OSError):
+                if not path.is_file() or path.read_text() != text:
+                    write_atomically(_made(path), text)
 
     def names(self, commit: str) -> list[str]:
         """List the files that are there of a commit, as the hub names them."""
@@ -82,6 +90,8 @@ class Cache:
         if not path.is_file():
             return False
         blob = path.resolve()
+        if not blob.is_relative_to(self.root.resolve()):  # a link that leads away, in a cache that was copied
+            return False
         if file is None:
             digest = blob.name if _DIGEST.fullmatch(blob.name) else ""
             fits = not digest or self._fits(blob, None, digest)
@@ -105,18 +115,14 @@ class Cache:
 
     def blob(self, file: File) -> Path:
         """Name the place of a file's content."""
-        return self._made(self.root / "blobs" / file.digest)
+        return self.root / "blobs" / file.digest
 
     def lock(self, file: File) -> FileLock:
         """Lock a file's content, which another process may be bringing."""
-        return FileLock(self._made(self.root / _OWN / f"{file.digest}.lock"))
+        return FileLock(_made(self.root / _OWN / f"{file.digest}.lock"))
 
     def _listing(self, commit: str) -> Path:
         return self.root / _OWN / f"{commit}.json"
-
-    def _made(self, path: Path) -> Path:
-        make_folder(path.parent)
-        return path
 
     def _fits(self, blob: Path, size: int | None, digest: str) -> bool:
         """Tell whether a blob has its size and digest, which is remembered for as long as it isn't changed."""
@@ -133,11 +139,11 @@ class Cache:
         if digest_of(blob, digest) != digest:
             return False
         with suppress(Exception):  # a cache that can't be written to is looked at again each time
-            write_atomically(self._made(memory), json.dumps({**known, digest: now}))
+            write_atomically(_made(memory), json.dumps({**known, digest: now}))
         return True
 
     def _link(self, blob: Path, path: Path) -> None:
-        self._made(path)
+        _made(path)
         if path.is_file() and path.resolve() == blob.resolve():
             return
         path.unlink(missing_ok=True)
@@ -145,6 +151,12 @@ class Cache:
             path.symlink_to(os.path.relpath(blob, path.parent))
         except OSError:  # where links aren't allowed
             shutil.copyfile(blob, path)
+
+
+def _made(path: Path) -> Path:
+    """Make the folder of a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def put_aside(path: Path) -> None:

@@ -47,6 +47,10 @@ class GatedError(HubError):
     """The repository asks for a licence first."""
 
 
+class IncompleteError(HubError):
+    """Files of the copy that is here are missing, and there is no hub to ask for them."""
+
+
 class OfflineError(HubError):
     """HF_HUB_OFFLINE is set."""
 
