@@ -60,16 +60,28 @@ def declared_source(folder: Path) -> Source | None:
     return Source(str(kind), str(hub))
 
 
-def check_inside(folder: Path) -> None:
-    """Raise ScrubError if a folder's card says that its files are anywhere else than in the folder."""
-    for text in _texts(read_front_matter(folder).get("configs")):
-        check_beside(text, folder / CARD)
+def layout(folder: Path, notes: list[str]) -> dict[str, Any]:
+    """Read what a folder's card says of where its data are: `configs`, and the types of columns in `dataset_info`.
+
+    A card that can't be read is a note. Raises ScrubError if it says that its files are anywhere but in the folder.
+    """
+    try:
+        fields = read_front_matter(folder)
+    except ScrubError as error:
+        notes.append(f"{error}; files are found by their names")
+        return {}
+    configs = fields.get("configs")
+    for config in configs if isinstance(configs, list) else [configs]:
+        if isinstance(config, dict):
+            for text in _texts([config.get("data_files"), config.get("data_dir")]):
+                check_beside(text, folder / CARD)
+    return {name: fields[name] for name in ("configs", "dataset_info") if name in fields}
 
 
 def check_beside(text: str, said_in: Path) -> None:
     """Raise ScrubError if what a file calls another one leads away from it."""
     parts = text.replace("\\", "/").split("/")
-    away = "://" in text or "::" in text or parts[0] in {"", "~"} or parts[0].endswith(":") or ".." in parts
+    away = "://" in text or "::" in text or parts[0].endswith(":") or ".." in parts or (parts[0] in {"", "~"} and text)
     if away:
         raise ScrubError(
             f"{one_line(said_in)} names the files {one_line(text)[:100]!r}, which aren't beside it: nothing that came "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,9 +14,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from scrub.data.card import CARD, check_beside, check_inside
-from scrub.data.streams import BUILDERS, Table, builder_of, stream
-from scrub.models.hub.bring import Copy, Repository, open_repository
+import yaml
+
+from scrub.data.card import CARD, check_beside, layout
+from scrub.data.streams import BUILDERS, Table, builder_of, opened_file, stream
+from scrub.models.hub.bring import Copy, Repository, newest
 from scrub.models.hub.listing import Address
 from scrub.text.errors import ScrubError, led_to
 from scrub.text.files import one_line, read_file, shown
@@ -36,21 +39,20 @@ _NAMING = {"name", "version", "data_dir", "data_files", "description"}  # fields
 class Files:
     """The files of a split that are read, one after the other, by one loader; each is brought when its turn comes.
 
-    `every` are the names of the files of all splits.
+    `every` are the names of the files of all splits, and `first` is that which is read first.
     """
 
     kind: str
     paths: Iterable[Path]
     options: Mapping[str, Any] = field(default_factory=dict)
     every: Sequence[str] = ()
+    first: str = ""
 
     def texts(self) -> Iterator[tuple[int, str]]:
         """Read files of text, in pieces of whole lines, each with the number of its file."""
-        import fsspec
-
         for number, path in enumerate(self.paths):
             # a byte order mark is no text; newlines are as Python reads them
-            with fsspec.open(str(path), "rt", encoding="utf-8-sig", compression="infer", expand=False) as opened:
+            with opened_file(path, "rt", encoding="utf-8-sig") as opened:
                 lines = iter(partial(opened.readline, BLOCK_CHARACTERS), "")  # of which one may be endless
                 yield from ((number, piece) for piece in pieces(lines))
 
@@ -65,7 +67,8 @@ def pieces(lines: Iterable[str]) -> Iterator[str]:
     size = 0
     for line in lines:
         before = block[-1].removesuffix("\n") if block else ""
-        if size >= BLOCK_CHARACTERS and before.rstrip() == before != "" and not line[0].isspace():
+        whole = before.rstrip() == before != "" and not line[0].isspace()
+        if size >= BLOCK_CHARACTERS and (whole or size >= 16 * BLOCK_CHARACTERS):
             yield "".join(block)
             block, size = [], 0
         block.append(line)
@@ -87,30 +90,38 @@ def open_local(path: Path, split: str | None, notes: list[str]) -> Files | Table
             raise ScrubError(f"{where} is empty: give a file with data")
         return Files(kind, [path])
     names = sorted(each.relative_to(path).as_posix() for each in path.rglob("*") if each.is_file())
+    for name in names:
+        check_link(path, name)
     if {*names} & SAVED:
-        return _saved(path, split, notes)
+        return _saved(path, names, split, notes)
     return _found(names, path, "", split, where, notes, lambda name: path / name)
 
 
 def open_hub(spec: str, split: str | None, notes: list[str]) -> tuple[Files | Table, Repository]:
-    """Open the rows of OWNER/NAME[@REVISION][:CONFIG] on the hub, of which only the files that are read are brought."""
-    repository, config = hub_data(spec), spec.partition(":")[2]
-    beside = [name for name in repository.names if name == CARD]
-    if {*repository.names} & SAVED:
-        folder = bring_data(repository, [name for name in repository.names if "/." not in f"/{name}"]).folder
-        return _saved(folder, split, notes), repository
-    folder = bring_data(repository, beside).folder
-    notes += repository.notes
+    """Open the rows of OWNER/NAME[@REVISION][:CONFIG] on the hub, of which only the files that are read are brought.
 
-    def here(name: str) -> Path:
-        return bring_data(repository, [name]).folder / name
+    Where the newest commit can't be brought, the rows are those of the one that is here.
+    """
 
-    return _found(repository.names, folder, config, split, one_line(spec), notes, here), repository
+    def opened(repository: Repository) -> tuple[Files | Table, Repository]:
+        said: list[str] = []
+        names = repository.names
+        if {*names} & SAVED:
+            folder = bring_data(repository, [name for name in names if "/." not in f"/{name}"]).folder
+            found: Files | Table = _saved(folder, names, split, said)
+        else:
+            folder = bring_data(repository, [name for name in names if name == CARD]).folder
 
+            def here(name: str) -> Path:
+                return bring_data(repository, [name]).folder / name
 
-def hub_data(spec: str) -> Repository:
-    """Ask the hub once for the files of a data set."""
-    return open_repository(Address.parse(spec, "dataset"), LOCAL)
+            files = _found(names, folder, spec.partition(":")[2], split, one_line(spec), said, here)
+            here(files.first)  # or else the older copy is opened
+            found = files
+        notes.extend([*repository.notes, *said])
+        return found, repository
+
+    return newest(Address.parse(spec, "dataset"), LOCAL, opened, spec)
 
 
 def bring_data(repository: Repository, names: Sequence[str]) -> Copy:
@@ -123,13 +134,30 @@ def bring_data(repository: Repository, names: Sequence[str]) -> Copy:
     return repository.bring(names)
 
 
-def _saved(path: Path, split: str | None, notes: list[str]) -> Table:
+def check_link(folder: Path, name: str) -> None:
+    """Raise ScrubError for a link that leads out of a folder, which anybody may have made who filled it.
+
+    A snapshot in the hub's cache is made of links to the blobs beside it.
+    """
+    path = folder / name
+    if path.is_symlink() or path.parent.resolve() != (folder.resolve() / name).parent:
+        there, whole = path.resolve(), folder.resolve()
+        if not there.is_relative_to(whole) and there.parent != whole.parent.parent / "blobs":
+            raise ScrubError(f"{shown(path)} leads out of its folder: give the path of {shown(there)} itself")
+
+
+def _saved(path: Path, names: Sequence[str], split: str | None, notes: list[str]) -> Table:
     """Open what `datasets` saved, with all of its columns, as plain values, whatever format it was left in."""
     from datasets import load_from_disk
 
-    for state in path.rglob("state.json"):
-        for file in json.loads(read_file(state, "a saved data set has one")).get("_data_files") or ():
-            check_beside(str(file.get("filename")), state)
+    for name in names:
+        said = Path(name)
+        if said.name in {"state.json", *SAVED}:
+            fields = json.loads(read_file(path / name, "a saved data set has one"))
+            fields = fields if isinstance(fields, dict) else {}
+            files = [each.get("filename") for each in fields.get("_data_files") or () if isinstance(each, dict)]
+            for text in (*files, *(fields.get("splits") or () if said.name == "dataset_dict.json" else ())):
+                check_beside(str(text), path / name)
     rows: Any = pick_split(load_from_disk(str(path)), split, one_line(path), notes)
     plain: Table = rows.with_format(None)
     return plain
@@ -148,28 +176,16 @@ def _found(
 
     It looks at names alone: at empty files, so that nothing lies beside them that a card or a script could mean.
     """
-    from datasets import load_dataset_builder
-
     data = [name for name in names if builder_of(Path(name)) and Path(name).name not in _BESIDE]
     if not data:
         raise ScrubError(f"{where} holds no data: expected files that end in {', '.join(sorted(BUILDERS))}")
-    check_inside(folder)
-    with TemporaryDirectory(prefix="scrub") as made:
-        root = Path(made).resolve() / "data"
-        for name in data:
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / name).touch()
-        if (folder / CARD).is_file():
-            (root / CARD).write_bytes(read_file(folder / CARD, "a card is a text"))
-        found = load_dataset_builder(str(root), config or None)
-        by_split = {
-            str(name): [Path(file).relative_to(root).as_posix() for file in files]
-            for name, files in found.config.data_files.items()
-        }
+    found, by_split = _resolved(data, layout(folder, notes), config)
     every = [name for files in by_split.values() for name in files]
+    if away := [name for name in every if name not in data]:
+        raise ScrubError(f"the card of {where} names {one_line(away[0])[:100]!r}, which isn't in it: name its files")
     if left := [name for name in data if name not in every]:
         said = few([shown(name) for name in left])
-        notes.append(f"of {where}, files aren't read: {said}: they are of another kind than the others, or of no split")
+        notes.append(f"of {where}, files aren't read: {said}: of another kind, configuration or split than the others")
     chosen: Any = pick_split(by_split, split, where, notes)
     usual = type(found.config)()
     options = {
@@ -177,7 +193,27 @@ def _found(
         for each in fields(found.config)
         if each.name not in _NAMING and (value := getattr(found.config, each.name)) != getattr(usual, each.name)
     }
-    return Files(str(found.name), map(here, chosen), options, every)
+    if found.name == "csv" and found.info.features is not None:
+        options["features"] = found.info.features
+    return Files(str(found.name), map(here, chosen), options, every, str(chosen[0]))
+
+
+def _resolved(data: Sequence[str], card: Mapping[str, Any], config: str) -> tuple[Any, dict[str, list[str]]]:
+    """Let the `datasets` library sort names into splits: the loader, and the names of each."""
+    from datasets import load_dataset_builder
+
+    with TemporaryDirectory(prefix="scrub") as made:
+        root = Path(made).resolve() / "data"
+        for name in data:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).touch()
+        if card:
+            (root / CARD).write_text(f"---\n{yaml.safe_dump(dict(card))}---\n", encoding="utf-8")
+        found = load_dataset_builder(str(root), config or None)
+        return found, {
+            str(name): [os.path.relpath(str(file), root).replace(os.sep, "/") for file in files]
+            for name, files in found.config.data_files.items()
+        }
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -16,7 +16,7 @@ from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 
 POOL_FACTOR = 4  # windows read for each one wanted, so that these are a sample of a longer stretch
-ROWS_AT_ONCE = 256
+ROWS_AT_ONCE, LARGEST_BATCH = 256, 2**22  # rows, and characters or ids in them, that are encoded together
 MAX_ROWS_SEARCHED = 200_000  # without a single whole window
 BLOCK_WINDOWS = 10  # that count as one document, where a single text is all there is
 
@@ -74,7 +74,7 @@ def read_windows(
     seen = document = 0
     last: int | None = None
     stream = iter(source.numbered)
-    while batch := list(islice(stream, ROWS_AT_ONCE)):
+    while batch := list(_batch(stream)):
         encoded = _as_ids([row for _, row in batch], spec, tokenizer)
         text = isinstance(batch[0][1], str)
         if cutter is None:
@@ -92,7 +92,7 @@ def read_windows(
             for at, part in enumerate(_texts(ids, how.end)):
                 document += at > 0
                 cutter.add(document, part)
-        seen += len(batch)
+        seen += len({number for number, _ in batch})
         if count is not None and len(cutter.windows) >= POOL_FACTOR * count:
             if next(stream, None) is not None:
                 how.notes.append(f"the sequences are drawn from the first {seen:,} rows, where reading stopped")
@@ -108,6 +108,16 @@ def read_windows(
     found = found.distinct()
     said = [*found.account.used(len(found), count), *_begun_note(how, usual, begun, token_name(usual, tokenizer))]
     return found, replace(how, notes=[*said, *how.notes, *found.account.notes(cutter.size, between)])
+
+
+def _batch(rows: Iterator[tuple[int, Row]]) -> Iterator[tuple[int, Row]]:
+    """Take rows that are encoded together: so many, or fewer where they are large."""
+    size = 0
+    for row in islice(rows, ROWS_AT_ONCE):
+        yield row
+        size += len(row[1])
+        if size > LARGEST_BATCH:
+            return
 
 
 def _begun_note(how: Reading, usual: int | None, rows: Sequence[int], called: str) -> list[str]:

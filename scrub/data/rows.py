@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,8 @@ from scrub.models.find import check_there
 from scrub.text.errors import ScrubError
 from scrub.text.files import exists, one_line
 
-ROWS_LOOKED_AT = 256  # to see what is in each column
+ROWS_LOOKED_AT, LARGEST_LOOK = 256, 2**22  # rows, and characters or ids in them, to see what is in each column
+LONG_TEXT = 2**20  # characters of a document, which is read in pieces if it has more
 
 Row = str | Ids
 
@@ -75,25 +77,51 @@ def read_column(items: Table, column: str | None, where: str, notes: list[str]) 
     Ids are cut to those that `attention_mask`, where the data have it, doesn't leave out.
     """
     stream = iter(items)
-    seen = list(islice(stream, ROWS_LOOKED_AT))
+    seen = list(_first(stream))
     if not seen:
         raise ScrubError(f"the data {one_line(where)!r} have no rows: give others")
     name = column or guess_column(seen, where, notes)
-    if name not in seen[0]:
+    there = dict.fromkeys(name for row in seen for name in row)
+    if name not in there:
         raise ScrubError(
-            f"{one_line(where)} has no column {one_line(name)!r}: it has {', '.join(map(one_line, seen[0]))}"
+            f"{one_line(where)} has no column {one_line(name)!r}: it has {', '.join(map(one_line, there))}"
         )
-    mask = mask_of(name, seen[0])
+    mask = mask_of(name, there)
     if mask is not None and all(row.get(mask) is None for row in seen):
         mask = None
     return _contents(chain(seen, stream), name, mask, where, notes)
+
+
+def _pieces(text: str, where: str) -> Iterator[str]:
+    """Cut a long text into pieces, each of which begins where a word does, if so much of it has any."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ScrubError(f"{where} holds half a character: mend it, or leave it out") from None
+    start = 0
+    while len(text) - start > LONG_TEXT:
+        blank = text.rfind(" ", start + LONG_TEXT // 2, start + LONG_TEXT)
+        end = start + LONG_TEXT if blank < 0 else blank
+        yield text[start:end]
+        start = end
+    yield text[start:]
+
+
+def _first(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Take the rows that are looked at, fewer where they are large."""
+    size = 0
+    for row in islice(rows, ROWS_LOOKED_AT):
+        yield row
+        size += sum(len(value) for value in row.values() if isinstance(value, str | list | np.ndarray))
+        if size > LARGEST_LOOK:
+            return
 
 
 def _contents(items: Table, name: str, mask: str | None, where: str, notes: list[str]) -> Iterator[tuple[int, Row]]:
     kind: type | None = None
     passed = 0
     for number, item in enumerate(items):
-        value, here = item[name], f"row {number} of {one_line(where)}"
+        value, here = item.get(name), f"row {number} of {one_line(where)}"
         content: Row | None = value if value is None or isinstance(value, str) else as_ids(value, name, here)
         if mask is not None and isinstance(content, np.ndarray) and len(content):
             content = unmasked(content, item.get(mask), here, mask)
@@ -103,7 +131,10 @@ def _contents(items: Table, name: str, mask: str | None, where: str, notes: list
         if kind not in {None, type(content)}:
             raise not_ids(value, name, here)
         kind = type(content)
-        yield number, content
+        if isinstance(content, str):
+            yield from ((number, piece) for piece in _pieces(content, here))
+        else:
+            yield number, content
     if kind is None:
         raise ScrubError(f"the column {one_line(name)!r} of {one_line(where)} is empty: name another with --column")
     if passed:

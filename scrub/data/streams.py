@@ -27,7 +27,8 @@ _READING: dict[str, dict[str, Any]] = {  # what loaders would take for missing a
     "json": {"encoding": "utf-8-sig"},
 }
 LARGEST_ROW = 64 * 2**20  # bytes of a line of JSON
-MOST_VALUES = 64 * 2**20  # of a column in a group of rows of parquet, which is read as a whole
+ROWS_AT_ONCE = 16  # of parquet
+MOST_VALUES, VALUES_A_ROW = 64 * 2**20, 2**17  # of a column in a group of rows of parquet, more only by so many a row
 
 Table = Iterable[dict[str, Any]]
 
@@ -45,47 +46,74 @@ def stream(kind: str, path: Path, options: Mapping[str, Any]) -> Iterator[dict[s
     """
     if kind == "json" and not options and _is_lines(path):
         yield from _lines(path)
-        return
-    if kind == "parquet":
-        _check_groups(path)
-    from datasets import load_dataset
+    elif kind == "parquet":
+        yield from _groups(path)
+    else:
+        from datasets import load_dataset
 
-    files, reading = [escape(str(path))], {**_READING.get(kind, {}), **options}
-    yield from load_dataset(kind, data_files=files, split="train", streaming=True, **reading)
+        files, reading = [escape(str(path))], {**_READING.get(kind, {}), **options}
+        yield from load_dataset(kind, data_files=files, split="train", streaming=True, **reading)
+
+
+def opened_file(path: Path, mode: str, **options: Any) -> Any:
+    """Open a local file, packed or not, whatever its name looks like."""
+    from fsspec.implementations.local import LocalFileSystem
+
+    return LocalFileSystem().open(str(path), mode, compression="infer", **options)
 
 
 def _is_lines(path: Path) -> bool:
     """Tell whether each line of a JSON file is a row of its own."""
+    with opened_file(path, "rb") as opened:
+        if not opened.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+            return path.stat().st_size == 0
     try:
-        first = next(_lines(path), None)
-    except ValueError:
+        return isinstance(next(_lines(path), None), dict | None)
+    except ValueError:  # an object over several lines
         return False
-    return first is None or isinstance(first, dict)
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    import fsspec
-
-    with fsspec.open(str(path), "rb", compression="infer", expand=False) as opened:
+    with opened_file(path, "rb") as opened:
         for number, line in enumerate(iter(lambda: opened.readline(LARGEST_ROW + 1), b"")):
+            where = f"line {number + 1} of {one_line(path)}"
             if len(line) > LARGEST_ROW:
-                raise ScrubError(
-                    f"line {number + 1} of {one_line(path)} has over {LARGEST_ROW >> 20} MiB: write one document a line"
-                )
+                raise ScrubError(f"{where} has over {LARGEST_ROW >> 20} MiB: write one document a line")
             if text := line.decode("utf-8-sig" if number == 0 else "utf-8").strip():
-                yield json.loads(text)
+                row = json.loads(text)
+                if number and not isinstance(row, dict):
+                    raise ScrubError(f"{where} is no row: expected an object with the columns as fields")
+                yield row
 
 
-def _check_groups(path: Path) -> None:
-    """Raise ScrubError if a parquet file has more values together than fit into memory, which a few bytes can say."""
-    from pyarrow import parquet
+def _groups(path: Path) -> Iterator[dict[str, Any]]:
+    """Read a parquet file, few rows at a time; lists of numbers as arrays."""
+    from pyarrow import parquet, types
 
     with parquet.ParquetFile(path) as file:
         meta = file.metadata
         for group in range(meta.num_row_groups):
             columns = [meta.row_group(group).column(at) for at in range(meta.num_columns)]
-            if most := next((each for each in columns if each.num_values > MOST_VALUES), None):
+            most = max(MOST_VALUES, VALUES_A_ROW * meta.row_group(group).num_rows)  # rows of a few bytes can have more
+            if large := next((each for each in columns if each.num_values > most), None):
                 raise ScrubError(
-                    f"the column {one_line(most.path_in_schema)!r} of {one_line(path)} has {most.num_values:,} values "
-                    f"in one group of rows, more than {MOST_VALUES:,}: write it with smaller groups"
+                    f"the column {one_line(large.path_in_schema)!r} of {one_line(path)} has {large.num_values:,} "
+                    f"values in {meta.row_group(group).num_rows:,} rows: write shorter ones"
                 )
+        for batch in file.iter_batches(batch_size=ROWS_AT_ONCE):
+            lists = [types.is_list(each.type) or types.is_large_list(each.type) for each in batch.schema]
+            for at in range(batch.num_rows):
+                yield {
+                    name: _array(column[at]) if is_list else column[at].as_py()
+                    for name, column, is_list in zip(batch.schema.names, batch.columns, lists, strict=True)
+                }
+
+
+def _array(cell: Any) -> Any:
+    """Take a list of numbers as an array, and any other as it is."""
+    from pyarrow import types
+
+    values = cell.values
+    if values is None or values.null_count or not (types.is_integer(values.type) or types.is_floating(values.type)):
+        return cell.as_py()
+    return values.to_numpy(zero_copy_only=False)

@@ -277,7 +277,7 @@ def _opened(spec: Spec) -> tuple[str, Checkpoint, ModelPlace | None, Origin]:
         return called, checkpoint, None, origin
     found = find_model(spec)
     checkpoint = open_checkpoint(found.folder, found.overrides)
-    origin = Origin(found.commit, found.notes, "data" in found.overrides)
+    origin = Origin(found.commit, found.notes, found.own and "data" in found.overrides, found.own)
     checkpoint, origin = suggesting(checkpoint, found.name, origin)
     return found.name, checkpoint, found, origin
 

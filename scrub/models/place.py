@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from scrub.models.checkpoints import CONFIG, find_layout, wanted_files
@@ -40,6 +40,7 @@ class ModelPlace:
     tokenizer: Path | None = None  # the folder of its tokenizer.json, where that is another
     commit: str | None = None  # on the hub, where it is from there
     notes: tuple[str, ...] = ()  # of what is unusual about having it from there
+    own: bool = False  # whether the user's project, or scrub itself, says what is said of it
 
 
 @dataclass(frozen=True)
@@ -74,15 +75,17 @@ def find_model(spec: str | Path) -> ModelPlace:
     """
     if (hub_id := _hub_id(spec)) is not None:
         pointer = _pointer_to(hub_id)
-        return _from_hub(hub_id, hub_id, pointer.overrides if pointer else {})
+        return replace(_from_hub(hub_id, hub_id, pointer.overrides if pointer else {}), own=True)
     folder = find("models", spec)
     if not folder.is_dir():
         raise ScrubError(f"{shown(folder)} is no folder: a model is a folder with {CONFIG} and its weights")
+    theirs = shipped("models")
+    own = folder.resolve().parent in {Path("models").resolve(), theirs.resolve() if theirs else None}
     if (pointer := read_pointer(folder)) is not None:
-        return _from_hub(folder.resolve().name, pointer.hub_id, pointer.overrides)
+        return replace(_from_hub(folder.resolve().name, pointer.hub_id, pointer.overrides), own=own)
     if (pointer := _copied(folder)) is not None:
-        return ModelPlace(pointer.folder.name, folder, pointer.overrides)
-    return ModelPlace(folder.resolve().name, folder)
+        return ModelPlace(pointer.folder.name, folder, pointer.overrides, own=True)
+    return ModelPlace(folder.resolve().name, folder, own=own)
 
 
 def at_revision(spec: str, revision: str | None) -> str:

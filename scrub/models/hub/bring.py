@@ -7,22 +7,36 @@ usable, if all of it is, and is named.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
+from filelock import FileLock, Timeout
 from rich.progress import Progress, TaskID
 
 from scrub.models.hub.cache import PARTIAL, Cache
-from scrub.models.hub.listing import Address, File, Listing
-from scrub.models.hub.request import GatedError, HubError, IncompleteError, MissingError, OfflineError, download
+from scrub.models.hub.listing import Address, File, Listing, can_be_file
+from scrub.models.hub.request import (
+    GatedError,
+    HubError,
+    IncompleteError,
+    MissingError,
+    OfflineError,
+    UnreachableError,
+    download,
+)
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line, shown
 from scrub.text.progress import BYTES, bar_of
 from scrub.text.wording import COMMIT_DIGITS, few
 
 Wanted = Callable[[list[str]], Sequence[str]]  # of the names of a repository's files, those to bring
+
+LOCK_SECONDS = 300  # for which another process may be bringing the same file
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -47,6 +61,7 @@ class Repository:
     listing: Listing | None
     online: bool
     advice: str
+    called: str
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -71,13 +86,15 @@ class Repository:
 
     def bring(self, names: Sequence[str]) -> Copy:
         """Bring some files, of which those that are here are checked. Raises ScrubError, and loses nothing."""
+        if wrong := [name for name in names if not can_be_file(name)]:
+            raise ScrubError(f"{self.address} has a file {shown(wrong[0])!r}, which is no name of a file: leave it out")
         cache = Cache.of(self.address)
         try:
             missing = [name for name in names if not self._is_here(cache, name)]
             if missing and (not self.online or self.listing is None):
                 raise IncompleteError(
                     f"of {self.address} at {self.short}, {_some(missing)} in the hub's cache: "
-                    f"'scrub fetch {self.address}' completes it, with a network"
+                    f"'scrub fetch {self.called}' completes it, with a network"
                 )
             if self.listing is not None:
                 if missing:
@@ -85,7 +102,7 @@ class Repository:
                 cache.keep(self.address, self.listing)
         except (OSError, HubError) as error:
             raise told(self.address, error, self.advice) from error
-        return Copy(self.address, self.commit, self.folder, tuple(self.notes))
+        return Copy(self.address, self.commit, self.folder, tuple(f"{self.address}: {note}" for note in self.notes))
 
     def _is_here(self, cache: Cache, name: str) -> bool:
         file = self.listing.files[name] if self.listing else None
@@ -98,25 +115,35 @@ def bring(address: Address, wanted: Wanted, advice: str) -> Copy:
     `advice` says how to do without the hub. Raises ScrubError if the repository isn't there or asks for a licence,
     holds no wanted file, can't be reached, sends something else than it announced, or can't be stored.
     """
-    repository = open_repository(address, advice)
-    names = list(wanted(repository.names))
-    if not names:
+
+    def whole(repository: Repository) -> Copy:
+        if names := list(wanted(repository.names)):
+            return repository.bring(names)
         where = "on the hub" if repository.online else "in the hub's cache"
         raise ScrubError(f"{address} {where} has no files that scrub can read: {advice}")
+
+    return newest(address, advice, whole)
+
+
+def newest(address: Address, advice: str, use: Callable[[Repository], T], called: str = "") -> T:
+    """Use a repository as it is now, or, where that can't be brought, as it is here, which its notes then say.
+
+    `called` is what a user calls it, where that says more. Raises ScrubError if neither is to be had.
+    """
+    repository = open_repository(address, advice, called)
     try:
-        return repository.bring(names)
+        return use(repository)
     except HubError as error:
-        older = _kept(address, advice) if repository.online else None
+        older = _kept(address, advice, called) if repository.online else None
         if older is None or older.commit == repository.commit:
             raise
+        older.notes.append(f"the commit {repository.short} can't be had ({error}); {older.short} is used")
         with suppress(HubError):
-            copy = older.bring(list(wanted(older.names)))
-            note = f"{address}: the commit {repository.short} can't be had; {older.short} is used"
-            return Copy(copy.address, copy.commit, copy.folder, (*copy.notes, f"{note} ({error})"))
+            return use(older)
         raise
 
 
-def open_repository(address: Address, advice: str) -> Repository:
+def open_repository(address: Address, advice: str, called: str = "") -> Repository:
     """Ask the hub once for what a repository has; or take what is kept of it, where it can't be asked, and say so.
 
     Raises ScrubError where neither is to be had.
@@ -124,23 +151,27 @@ def open_repository(address: Address, advice: str) -> Repository:
     try:
         listing = address.listing()
     except HubError as error:
-        kept = _kept(address, advice)
+        kept = _kept(address, advice, called)
         if kept is None:
             raise told(address, error, advice) from error
         if not isinstance(error, OfflineError):
-            kept.notes.append(f"{address}: {error}; the commit {kept.short} of the hub's cache is used")
+            kept.notes.append(f"{error}; the commit {kept.short} of the hub's cache is used")
         return kept
     notes = []
     if listing.left_out:
-        notes.append(f"{address}: {listing.left_out} files are left out, whose names, sizes or digests can't be used")
-    return Repository(address, listing.commit, listing, True, advice, notes)
+        notes.append(f"{listing.left_out} files are left out, whose names, sizes or digests can't be used")
+    return Repository(address, listing.commit, listing, True, advice, called or str(address), notes)
 
 
-def _kept(address: Address, advice: str) -> Repository | None:
+def _kept(address: Address, advice: str, called: str) -> Repository | None:
     """Open what is kept of a repository."""
     cache = Cache.of(address)
     commit = cache.commit(address.revision)
-    return None if commit is None else Repository(address, commit, cache.listing(commit), False, advice)
+    if commit is None:
+        return None
+    listing = cache.listing(commit)
+    notes = [] if listing else ["another program brought it, so which of its files are missing here can't be told"]
+    return Repository(address, commit, listing, False, advice, called or str(address), notes)
 
 
 def _download(address: Address, cache: Cache, listing: Listing, names: Sequence[str]) -> None:
@@ -150,7 +181,7 @@ def _download(address: Address, cache: Cache, listing: Listing, names: Sequence[
             file = listing.files[name]
             task = bar.add_task(one_line(name)[:40], total=file.size)
             try:
-                with cache.lock(file):
+                with _alone(cache.lock(file), bar, task):
                     if not cache.take(listing.commit, name, file):
                         _one(address, cache, listing.commit, name, file, bar, task)
                         cache.take(listing.commit, name, file)
@@ -158,6 +189,23 @@ def _download(address: Address, cache: Cache, listing: Listing, names: Sequence[
                 raise
             except HubError as error:
                 raise HubError(f"{one_line(name)}: {error}", error.passing) from error
+
+
+@contextmanager
+def _alone(lock: FileLock, bar: Progress, task: TaskID) -> Iterator[None]:
+    """Wait until no other process brings the same file, and say so. Raises HubError if that takes too long."""
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        bar.update(task, description="another process is bringing it")
+        try:
+            lock.acquire(timeout=LOCK_SECONDS)
+        except Timeout as error:
+            raise HubError(f"another process holds {shown(lock.lock_file)}: stop that, or remove the file") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _one(address: Address, cache: Cache, commit: str, name: str, file: File, bar: Progress, task: TaskID) -> None:
@@ -198,6 +246,6 @@ def told(address: Address, error: Exception, advice: str) -> HubError:
             return HubError(f"there is no space for {address} in the hub's cache: free some, or set HF_HOME")
         where = shown(error.filename) if error.filename is not None else "the hub's cache"
         return HubError(f"{where} can't be written: set HF_HOME to another folder for {address}, or {advice}")
-    if "can't be reached" in str(error):
-        return HubError(f"{address} {cached}, and the hub {str(error).removeprefix('it ')}: {advice}", True)
+    if isinstance(error, UnreachableError):
+        return UnreachableError(f"{address} {cached}, and {error}: {advice}")
     return HubError(f"{address} on the hub can't be had: {error}: {advice}")

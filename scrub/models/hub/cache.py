@@ -46,13 +46,14 @@ class Cache:
         return self.root / "snapshots" / commit
 
     def commit(self, revision: str) -> str | None:
-        """Read which commit a revision was when it was last brought."""
+        """Read which commit a revision was when it was last brought whole, or else what another program says."""
         if COMMIT.fullmatch(revision):
             return revision if self.snapshot(revision).is_dir() else None
-        path = self.root / "refs" / revision
-        with suppress(OSError, ValueError):
-            if path.is_file() and COMMIT.fullmatch(found := read_file(path, "", 100).decode().strip()):
-                return found if self.snapshot(found).is_dir() else None
+        for path in self._refs(revision):
+            with suppress(OSError, ValueError, ScrubError):
+                found = read_file(path, "", 100).decode().strip() if path.is_file() else ""
+                if COMMIT.fullmatch(found) and self.snapshot(found).is_dir():
+                    return found
         return None
 
     def listing(self, commit: str) -> Listing | None:
@@ -64,13 +65,15 @@ class Cache:
         return None
 
     def keep(self, address: Address, listing: Listing) -> None:
-        """Keep a listing, of which all that was wanted is there, as what its revision is.
+        """Keep a listing, as what its revision is where all is there that is of the commit that this was before.
 
         A cache that can't be written to, as others' are, stays as it is.
         """
         wanted = {self._listing(listing.commit): listing.model_dump_json()}
-        if address.revision != listing.commit:
-            wanted[self.root / "refs" / address.revision] = listing.commit
+        before = self.commit(address.revision)
+        lacking = set(self.names(before) if before else ()) & listing.files.keys() - set(self.names(listing.commit))
+        if address.revision != listing.commit and not lacking:
+            wanted |= dict.fromkeys(self._refs(address.revision), listing.commit)
         for path, text in wanted.items():
             with suppress(ScrubError, OSError):
                 if not path.is_file() or path.read_text() != text:
@@ -121,6 +124,10 @@ class Cache:
         """Lock a file's content, which another process may be bringing."""
         return FileLock(_made(self.root / _OWN / f"{file.digest}.lock"))
 
+    def _refs(self, revision: str) -> tuple[Path, Path]:
+        """Name where the commit of a revision is kept: scrub's own place, and that which other programs write too."""
+        return self.root / _OWN / "refs" / revision, self.root / "refs" / revision
+
     def _listing(self, commit: str) -> Path:
         return self.root / _OWN / f"{commit}.json"
 
@@ -132,7 +139,8 @@ class Cache:
         memory = self.root / _OWN / _CHECKED
         known: dict[str, list[int]] = {}
         with suppress(OSError, ValueError):
-            known = {**json.loads(memory.read_bytes())}
+            read = json.loads(memory.read_bytes())
+            known = read if isinstance(read, dict) else {}
         now = [found.st_size, found.st_mtime_ns]
         if known.get(digest) == now:
             return True
@@ -161,4 +169,5 @@ def _made(path: Path) -> Path:
 
 def put_aside(path: Path) -> None:
     """Move a file that isn't what it must be out of the way, to be looked at."""
-    path.replace(path.with_name(f"{path.name}{DAMAGED}"))
+    with suppress(FileNotFoundError):  # another process was faster
+        path.replace(path.with_name(f"{path.name}{DAMAGED}"))

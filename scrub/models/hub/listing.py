@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -45,7 +44,7 @@ class _Sibling(_Said):
 
 class _Info(_Said):
     sha: Sha1
-    siblings: list[_Sibling]
+    siblings: list[dict[str, Any]]
 
 
 class File(BaseModel):
@@ -117,10 +116,8 @@ class Address:
             raise HubError(f"what it says of its files can't be used: {one_line(where)}: {first['msg']}") from error
         if COMMIT.fullmatch(self.revision) and said.sha != self.revision:
             raise HubError(f"it gives the commit {said.sha}, which wasn't asked for")
-        names = [each for each in said.siblings if can_be_file(each.rfilename)]
-        files = {each.rfilename: _file(each) for each in names}
-        known: Mapping[str, File] = {name: file for name, file in files.items() if file is not None}
-        return Listing(commit=said.sha, files=dict(known), left_out=len(said.siblings) - len(known))
+        files = dict(filter(None, map(_file, said.siblings)))
+        return Listing(commit=said.sha, files=files, left_out=len(said.siblings) - len(files))
 
     def url(self, commit: str, name: str) -> str:
         """Write where a file is at a commit."""
@@ -137,10 +134,14 @@ def can_be_file(name: str) -> bool:
     return plain and all(len(part.encode()) <= 255 for part in parts) and parts[0] != ".scrub"
 
 
-def _file(said: _Sibling) -> File | None:
-    """Take the size and the digest of a file, if both are said."""
-    if said.lfs is not None:
-        return File(size=said.lfs.size, digest=said.lfs.sha256)
-    if said.size is None or said.blob_id is None:
+def _file(fields: dict[str, Any]) -> tuple[str, File] | None:
+    """Take the name, size and digest of a file, if all can be used."""
+    try:
+        said = _Sibling.model_validate(fields)
+        if not can_be_file(said.rfilename):
+            return None
+        if said.lfs is not None:
+            return said.rfilename, File(size=said.lfs.size, digest=said.lfs.sha256)
+        return said.rfilename, File.model_validate({"size": said.size, "digest": said.blob_id})
+    except ValidationError:
         return None
-    return File(size=said.size, digest=said.blob_id)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 from scrub.text.errors import ScrubError
 from scrub.text.files import first_sentence, one_line
@@ -51,6 +51,14 @@ class IncompleteError(HubError):
     """Files of the copy that is here are missing, and there is no hub to ask for them."""
 
 
+class UnreachableError(HubError):
+    """Nobody answers."""
+
+
+class RangeError(HubError):
+    """A hub doesn't go on where a file stopped."""
+
+
 class OfflineError(HubError):
     """HF_HUB_OFFLINE is set."""
 
@@ -71,34 +79,43 @@ def download(url: str, file: Path, size: int, told: Callable[[int], object]) -> 
     Raises HubError if it can't be had, or has another size.
     """
 
+    def came() -> int:
+        return file.stat().st_size if file.is_file() else 0
+
     def once() -> None:
-        there = file.stat().st_size if file.is_file() else 0
+        there = came()
         told(there)
         if there >= size and file.is_file():
             return
-        with _opened(url, there) as response:
-            there = there if response.status_code == 206 else 0
-            with file.open("ab" if there else "wb") as out:
-                for piece in _pieces(response, size - there):
-                    out.write(piece)
-                    there += len(piece)
-                    told(there)
+        try:
+            with _opened(url, there) as response:
+                there = there if response.status_code == 206 else 0
+                with file.open("ab" if there else "wb") as out:
+                    for piece in _pieces(response, size - there):
+                        out.write(piece)
+                        there += len(piece)
+                        told(there)
+        except RangeError:
+            file.unlink()  # from the beginning, then
+            raise
         if there < size:
             raise HubError(f"it ended after {there:,} of {size:,} bytes", passing=True)
 
-    _tried(once)
+    _tried(once, came)
 
 
-def _tried(once: Callable[[], T]) -> T:
-    """Try again where that may help."""
-    for number in range(1, TRIES):
+def _tried(once: Callable[[], T], came: Callable[[], int] = int) -> T:
+    """Try again where that may help, anew so often after each try that brought something."""
+    number, before = 1, came()
+    while True:
         try:
             return once()
         except HubError as error:
-            if not error.passing:
+            number = 1 if came() > before else number + 1
+            before = came()
+            if not error.passing or number > TRIES:
                 raise
-            time.sleep(PAUSE_SECONDS * number)
-    return once()
+            time.sleep(PAUSE_SECONDS * (number - 1))
 
 
 @contextmanager
@@ -112,7 +129,7 @@ def _opened(url: str, start: int = 0) -> Iterator[Any]:
     headers = {"user-agent": f"causal-scrub/{__version__}", "accept-encoding": "identity", **_token()}
     headers |= {"range": f"bytes={start}-"} if start else {}
     for _ in range(_REDIRECTS):
-        there = urlsplit(url)
+        there = _split(url)
         if there.scheme not in {"https", home.scheme} or not there.hostname:
             raise HubError(f"it sends on to {one_line(url)[:80]!r}, which is no address that scrub follows")
         if (there.scheme, there.netloc) != (home.scheme, home.netloc):
@@ -120,7 +137,8 @@ def _opened(url: str, start: int = 0) -> Iterator[Any]:
         response = _answered(client, client.build_request("GET", url, headers=headers, timeout=PATIENCE_SECONDS))
         try:
             if response.is_redirect:
-                url = urljoin(url, response.headers.get("location", ""))
+                url = response.headers.get("location", "")
+                url = url if "://" in url else urljoin(there.geturl(), url)
                 continue
             _check(response, start)
             with _errors_told():
@@ -129,6 +147,13 @@ def _opened(url: str, start: int = 0) -> Iterator[Any]:
         finally:
             response.close()
     raise HubError("it sends on from one address to another without end")
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise HubError(f"it sends on to {one_line(url)[:80]!r}, which is no address") from error
 
 
 def _token() -> dict[str, str]:
@@ -167,11 +192,13 @@ def _check(response: Any, start: int) -> None:
         raise GatedError("it asks for a licence first")
     if status == 404 or code in _MISSING:
         raise MissingError(_REVISION if code == "RevisionNotFound" else "it isn't there")
+    if status == 416:
+        raise RangeError("it has no more of the file than is here", passing=True)
     if status not in {200, 206}:
         said = one_line(response.headers.get("x-error-message", ""))[:120]
         raise HubError(f"it answers {status}" + (f": {said}" if said else ""), passing=status == 429 or status >= 500)
     if status == 206 and not response.headers.get("content-range", "").startswith(f"bytes {start}-"):
-        raise HubError("it sends another part of the file than was asked for")
+        raise RangeError("it sends another part of the file than was asked for", passing=True)
     if response.headers.get("content-encoding", "identity") != "identity":
         raise HubError("its answer is packed, which wasn't asked for")
 
@@ -205,4 +232,6 @@ def _errors_told() -> Iterator[None]:
         raise OfflineError("HF_HUB_OFFLINE is set") from error
     except Exception as error:  # every kind of network failure has its own class
         unreachable = type(error).__name__.startswith("Connect")  # what has begun and ended is tried again
-        raise HubError(f"it can't be reached ({first_sentence(error)})", passing=not unreachable) from error
+        if unreachable:
+            raise UnreachableError(f"the hub can't be reached ({first_sentence(error)})") from error
+        raise HubError(f"the connection broke ({first_sentence(error)})", passing=True) from error

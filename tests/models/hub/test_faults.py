@@ -264,8 +264,8 @@ def test_a_listing_that_cannot_be_believed(tiny: Hub, tmp_path: Path) -> None:
         info(tiny, sha="../../../outside"): "sha",
         info(tiny, sha=None): "sha",
         info(tiny, siblings=None): "siblings",
-        info(tiny, siblings=[{**good[0], "size": -1}]): "size",
-        info(tiny, siblings=[{**good[0], "blobId": "../../x"}]): "blobId",
+        info(tiny, siblings=[{**good[0], "size": -1}]): "no files that scrub can read",
+        info(tiny, siblings=[{**good[0], "blobId": "../../x"}]): "no files that scrub can read",
         info(tiny, siblings=[{**each, "size": 3} for each in good]): "its bytes aren't",
         b"[]": "all of it",
         b"<html>": "all of it",
@@ -432,10 +432,11 @@ def test_no_row_fills_the_memory(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_
 
     monkeypatch.setattr(streams, "LARGEST_ROW", 1000)
     monkeypatch.setattr(streams, "MOST_VALUES", 1000)
+    monkeypatch.setattr(streams, "VALUES_A_ROW", 1000)
     parquet.write_table(pa.table({"input_ids": [[7] * 10_000]}), tmp_path / "ids.parquet")
     hub.datasets["some-one/rows"] = {"a.jsonl": json.dumps({"text": "x" * 5000}).encode()}
     hub.datasets["some-one/ids"] = {"ids.parquet": (tmp_path / "ids.parquet").read_bytes()}
-    for name, message in (("some-one/rows", "line 1 of .*a.jsonl"), ("some-one/ids", "10,000 values in one group")):
+    for name, message in (("some-one/rows", "line 1 of .*a.jsonl"), ("some-one/ids", "10,000 values in 1 rows")):
         with pytest.raises(ScrubError, match=message):
             list(rows(name))
 
