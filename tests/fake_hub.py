@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 Answer = tuple[int, dict[str, str], bytes | Iterable[bytes]]
+Spoil = Callable[[str, Mapping[str, str], Answer], Answer]
 
 
 @dataclass
@@ -27,7 +28,7 @@ class Hub:
     datasets: dict[str, dict[str, bytes]] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
-    spoil: Callable[[str, Mapping[str, str], Answer], Answer] = lambda *asked: asked[2]
+    spoil: Spoil = lambda *asked: asked[2]
 
     def add(self, hub_id: str, folder: Path) -> None:
         """A repository with the files of a folder."""
@@ -102,3 +103,27 @@ def serve(hub: Hub) -> Iterator[str]:
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
+
+
+def on(part: str, change: Spoil, times: int = 10**6) -> Spoil:
+    """Spoil the answers on paths with a part, so many times."""
+    left = [times]
+
+    def spoil(path: str, headers: Mapping[str, str], answer: Answer) -> Answer:
+        if part not in path or left[0] == 0:
+            return answer
+        left[0] -= 1
+        return change(path, headers, answer)
+
+    return spoil
+
+
+def flipped(_path: str, _headers: Mapping[str, str], answer: Answer) -> Answer:
+    status, headers, body = answer
+    assert isinstance(body, bytes)
+    return status, headers, body[:-1] + bytes([body[-1] ^ 1])
+
+
+def whole(body: bytes, **headers: str) -> Spoil:
+    """Another answer in place of the right one."""
+    return lambda *_: (200, {name.replace("_", "-"): value for name, value in headers.items()}, body)

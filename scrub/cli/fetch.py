@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from scrub.cli.outputs import warn
 from scrub.text.errors import ScrubError
 from scrub.text.files import shown
 
@@ -64,6 +65,7 @@ def _fetch_model(name: str) -> dict[str, Path | None]:
     loaded = load_model(name)
     typer.echo(f"model {name}: {loaded!r}")
     _echo_folder(loaded.folder)
+    warn(loaded.origin.notes, "note")
     return {loaded.config.data: loaded.folder} if loaded.config.data else {}
 
 
@@ -71,9 +73,10 @@ def _fetch_data(name: str, beside: Path | None) -> None:
     """Bring data and read their first rows."""
     from scrub.data.load import check_data
 
-    folder, what = check_data(name, beside)
+    folder, what, notes = check_data(name, beside)
     typer.echo(f"data {name}: {what}")
     _echo_folder(folder)
+    warn(notes, "note")
 
 
 def _echo_folder(folder: Path | None) -> None:

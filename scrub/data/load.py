@@ -6,6 +6,7 @@ matter, as on the Hugging Face hub.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from scrub.data.reading import Reading, begins, check_vocabulary, read_windows, 
 from scrub.data.rows import rows, rows_of
 from scrub.data.stdlib import stdlib_bigram, stdlib_windows
 from scrub.data.windows import Account, Sequences, order_of_content
-from scrub.models.find import known, locate
+from scrub.models.find import HUB_NAME, known, locate
 from scrub.models.hub.bring import bring
 from scrub.models.hub.listing import Address
 from scrub.text.errors import ScrubError
@@ -76,7 +77,9 @@ def load_examples(
         found = stdlib_windows(needed, length, bos_token_id, split or "validation", cache)
         notes += found.account.notes(length, "")
         background = stdlib_bigram(needed, length, bos_token_id, vocab_size, cache)
-    elif (where := fixed_folder(inside, source, beside)) is not None:
+    elif (fixed := fixed_folder(inside, source, beside)) is not None:
+        where, commit, said = fixed
+        notes += said
         if column is not None or split is not None:
             raise ScrubError(f"the data {one_line(spec)!r} are fixed rows: leave --column and --split out")
         if bos is not None:
@@ -126,20 +129,24 @@ def place(spec: str | Path) -> tuple[Path | None, Source | None]:
         return folder, declared_source(folder) if folder.is_dir() else None
     folders = (locate("data", f"data/{name}") for name in known("data"))
     sources = (declared_source(path) for path in folders if path is not None and path.is_dir())
-    return None, next((source for source in sources if source is not None and source.hub == str(spec)), None)
+    asked = HUB_NAME.fullmatch(str(spec))
+    found = next((each for each in sources if each is not None and asked and each.hub == asked["id"]), None)
+    return None, found and replace(found, hub=str(spec))
 
 
-def fixed_folder(inside: Path | None, source: Source | None, beside: Path | None = None) -> Path | None:
+Place = tuple[Path, str, tuple[str, ...]]  # a folder; the commit that it is of, where it is from a hub; notes
+
+
+def fixed_folder(inside: Path | None, source: Source | None, beside: Path | None = None) -> Place | None:
     """Find the folder that holds the fixed rows, brought from the hub if there is none here; None for other data."""
     if inside is not None and holds_fixed(inside):
-        return inside
+        return inside, "", ()
     if source is None or source.kind != FIXED:
         return None
-    return (
-        beside
-        if beside is not None and holds_fixed(beside)
-        else bring(Address.parse(source.hub), fixed_files, LOCAL).folder
-    )
+    if beside is not None and holds_fixed(beside):
+        return beside, "", ()
+    copy = bring(Address.parse(source.hub), fixed_files, LOCAL)
+    return copy.folder, copy.commit, copy.notes
 
 
 def _fixed(
@@ -161,20 +168,23 @@ def _fixed(
     return found, None if scored is None else scored[order, :length]
 
 
-def check_data(spec: str, beside: Path | None = None) -> tuple[Path | None, str]:
-    """Bring data here, if they aren't, perhaps in the folder `beside`. Where they are, and their first rows, in words.
+def check_data(spec: str, beside: Path | None = None) -> tuple[Path | None, str, Iterable[str]]:
+    """Bring data here, if they aren't, perhaps in the folder `beside`.
+
+    Give where they are, their first rows in words, and what is to be noted.
 
     Raises ScrubError if there are no such data, or they can't be brought or read.
     """
     folder, source = place(spec)
     if source is not None and source.kind == STDLIB:
-        return folder, "the source of the standard library of the Python that runs this: there is nothing to bring"
+        return folder, "the source of the standard library of the Python that runs this: there is nothing to bring", ()
     inside = folder if folder is not None and folder.is_dir() else None
-    if (where := fixed_folder(inside, source, beside)) is not None:
+    if (fixed := fixed_folder(inside, source, beside)) is not None:
+        where, _, notes = fixed
         tokens, mask = read_fixed(where)
         scored = f"no {MASK}" if mask is None else f"{int(mask.sum()):,} positions by {MASK}"
         shape = f"{len(tokens):,} sequences of {tokens.shape[1]} tokens"
-        return where, f"{TOKENS} holds {shape}, ids up to {tokens.max()}; {scored}"
+        return where, f"{TOKENS} holds {shape}, ids up to {tokens.max()}; {scored}", notes
     if folder is not None:
         found = rows(folder)
     else:
@@ -182,7 +192,7 @@ def check_data(spec: str, beside: Path | None = None) -> tuple[Path | None, str]
             opened, repository = open_hub(spec, None, [])
             if isinstance(opened, Files):
                 bring_data(repository, opened.every)
-            folder, found = repository.folder, rows_of(opened, spec, None, [])
+            folder, found = repository.folder, rows_of(opened, spec, None, repository.notes)
     first = next(iter(found), "")
     what = f"text, {first[:60]!r}" if isinstance(first, str) else f"{len(first):,} token ids, {first[:8].tolist()}"
-    return folder, f"the first row is {what}"
+    return folder, f"the first row is {what}", found.notes

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -149,9 +148,13 @@ def on_hub(hub_id: str) -> Kind:
     except GatedError:
         return "model"
     except MissingError:
-        with suppress(HubError):
+        try:
             data.listing()
+        except MissingError as error:
+            return "dataset" if error.revision else "model"
+        except HubError:  # which is told when it is brought
             return "dataset"
+        return "dataset"
     except HubError:  # no network: what the cache has tells
         kept = [Cache.of(each).commit(each.revision) for each in (model, data)]
         return "dataset" if kept[1] and not kept[0] else "model"

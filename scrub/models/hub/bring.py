@@ -233,7 +233,7 @@ def told(address: Address, error: Exception, advice: str) -> HubError:
     cached = "is no path here and not in the hub's cache"
     if isinstance(error, GatedError):
         return GatedError(f"{address} on the hub asks for a licence first: accept it there and log in, or {advice}")
-    if isinstance(error, MissingError) and "revision" in str(error):
+    if isinstance(error, MissingError) and error.revision:
         return MissingError(f"{address.hub_id} on the hub has no revision {address.revision!r}: name another, or none")
     if isinstance(error, MissingError):
         where = "no such path here, and no such repository on the hub"

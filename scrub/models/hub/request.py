@@ -28,7 +28,6 @@ _REDIRECTS = 5
 
 T = TypeVar("T")
 _GATED, _MISSING = "GatedRepo", ("RepoNotFound", "RevisionNotFound", "EntryNotFound")
-_REVISION = "it has no such revision"
 
 
 class HubError(ScrubError):
@@ -40,7 +39,11 @@ class HubError(ScrubError):
 
 
 class MissingError(HubError):
-    """There is no such repository, revision or file."""
+    """There is no such repository or file; or, if that is what lacks, no such `revision`."""
+
+    def __init__(self, why: str, passing: bool = False, revision: bool = False) -> None:
+        super().__init__(why, passing)
+        self.revision = revision
 
 
 class GatedError(HubError):
@@ -191,7 +194,7 @@ def _check(response: Any, start: int) -> None:
     if code == _GATED:
         raise GatedError("it asks for a licence first")
     if status == 404 or code in _MISSING:
-        raise MissingError(_REVISION if code == "RevisionNotFound" else "it isn't there")
+        raise MissingError("it isn't there", revision=code == "RevisionNotFound")
     if status == 416:
         raise RangeError("it has no more of the file than is here", passing=True)
     if status not in {200, 206}:

@@ -10,40 +10,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from fake_hub import Answer, Hub, commit_of, sibling
+from fake_hub import Answer, Hub, Spoil, commit_of, flipped, on, serve, sibling, whole
 from huggingface_hub import constants
 from project import tiny_model
 
 from scrub import Results, ScrubError, Settings, known, load_model, prepare
 from scrub.cli import _status
+from scrub.data.rows import rows
 from scrub.models.hub import cache, request
 from scrub.models.hub.listing import can_be_file
-from scrub.models.model import Model, save_model
+from scrub.models.model import Model
+from scrub.models.place import find_model
 from scrub.text.wording import COMMIT_DIGITS
+
+pytestmark = pytest.mark.usefixtures("soon")
 
 NAME = "some-one/tiny"
 WEIGHTS = "model.safetensors"
-Spoil = Callable[[str, Mapping[str, str], Answer], Answer]
-
-
-@pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is waited for longer than part of a second."""
-    monkeypatch.setattr(request, "PATIENCE_SECONDS", 0.3)
-    monkeypatch.setattr(request, "ANSWER_SECONDS", 0.3)
-
-
-@pytest.fixture
-def tiny(hub: Hub, tmp_path: Path) -> Hub:
-    """A hub with one model."""
-    save_model(tiny_model().to(torch.float32), tmp_path / "tiny")
-    hub.add(NAME, tmp_path / "tiny")
-    return hub
-
-
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    return lambda: monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
 
 def right(model: Model) -> bool:
@@ -59,30 +42,6 @@ def fails(spec: str = NAME) -> str:
     assert len(str(caught.value)) < 1200
     assert str(caught.value).isprintable()
     return str(caught.value)
-
-
-def on(part: str, change: Spoil, times: int = 10**6) -> Spoil:
-    """Spoil the answers on paths with a part, so many times."""
-    left = [times]
-
-    def spoil(path: str, headers: Mapping[str, str], answer: Answer) -> Answer:
-        if part not in path or left[0] == 0:
-            return answer
-        left[0] -= 1
-        return change(path, headers, answer)
-
-    return spoil
-
-
-def flipped(_path: str, _headers: Mapping[str, str], answer: Answer) -> Answer:
-    status, headers, body = answer
-    assert isinstance(body, bytes)
-    return status, headers, body[:-1] + bytes([body[-1] ^ 1])
-
-
-def whole(body: bytes, **headers: str) -> Spoil:
-    """Another answer in place of the right one."""
-    return lambda *_: (200, {name.replace("_", "-"): value for name, value in headers.items()}, body)
 
 
 def dripping() -> Iterator[bytes]:
@@ -284,8 +243,6 @@ def test_a_listing_that_cannot_be_believed(tiny: Hub, tmp_path: Path) -> None:
 
 
 def test_the_token_goes_to_the_hub_alone(tiny: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fake_hub import serve
-
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     seen: list[tuple[str, str | None]] = []
     other = Hub(repositories=tiny.repositories)
@@ -318,53 +275,6 @@ def test_the_token_goes_to_the_hub_alone(tiny: Hub, monkeypatch: pytest.MonkeyPa
     assert "without end" in load_model(NAME).origin.notes[0]
 
 
-def test_names_that_look_like_patterns(tiny: Hub) -> None:
-    tiny.datasets["some-one/rows"] = {
-        "part[1].jsonl": b'{"text": "one"}\n',
-        "part*.jsonl": b'{"text": "two"}\n',
-        "what?.jsonl": b'{"text": "three"}\n',
-    }
-    from scrub.data.rows import rows
-
-    assert sorted(map(str, rows("some-one/rows"))) == ["one", "three", "two"]
-
-
-def test_a_card_names_no_file_of_the_user(hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """On the hub, in a folder that was copied from there, and in what `datasets` saved."""
-    secret = tmp_path / "secret.jsonl"
-    secret.write_text('{"text": "my diary"}\n')
-    copied = tmp_path / "copied"
-    copied.mkdir()
-    (copied / "rows.jsonl").write_text('{"text": "theirs"}\n')
-    for path in (
-        f"{secret}",
-        "../secret.jsonl",
-        "a/../../secret.jsonl",
-        f"file://{secret}",
-        "http://127.0.0.1:9/x.jsonl",
-    ):
-        for files in (path, [path], [{"split": "train", "path": [path]}]):
-            card = f"---\nconfigs:\n- config_name: default\n  data_files: {json.dumps(files)}\n---\n# Rows\n"
-            hub.datasets["some-one/rows"] = {"rows.jsonl": b'{"text": "theirs"}\n', "README.md": card.encode()}
-            (copied / "README.md").write_text(card)
-            for words in (["fetch", "some-one/rows"], ["fetch", str(copied)]):
-                status = _status(words)
-                said = capsys.readouterr()
-                assert (status, said.out, said.err.count("\n")) == (2, "", 1)
-                assert "which aren't beside it" in said.err
-                assert "diary" not in said.err
-    from datasets import Dataset
-
-    Dataset.from_dict({"text": ["my diary"]}).save_to_disk(tmp_path / "own")
-    Dataset.from_dict({"text": ["theirs"]}).save_to_disk(tmp_path / "saved")
-    state = json.loads((tmp_path / "saved" / "state.json").read_text())
-    (file,) = (tmp_path / "own").glob("*.arrow")
-    for path in (f"../own/{file.name}", str(file)):
-        (tmp_path / "saved" / "state.json").write_text(json.dumps({**state, "_data_files": [{"filename": path}]}))
-        assert _status(["fetch", str(tmp_path / "saved")]) == 2
-        assert "which aren't beside it" in capsys.readouterr().err
-
-
 @pytest.mark.usefixtures("in_project")
 def test_a_model_chooses_no_data_of_the_user(tiny: Hub, tmp_path: Path) -> None:
     config = json.loads(tiny.repositories[NAME]["config.json"])
@@ -379,66 +289,6 @@ def test_a_model_chooses_no_data_of_the_user(tiny: Hub, tmp_path: Path) -> None:
     quick = Settings(sequences=7, progress=False, dtype="float64", positions="all")
     ready = prepare("induction/naive", NAME, settings=quick)
     assert ready.examples.name == "words", "the study's, whatever a model suggests"
-
-
-LINES = [json.dumps({"text": f"a text of words {number}"}) for number in range(30)]
-TABLE = "text\n" + "".join(f"a text of words {number}\n" for number in range(30))
-CARD = "---\nconfigs:\n- config_name: default\n  data_files: inside/*.txt\n---\n"
-LAYOUTS: dict[str, dict[str, str]] = {
-    "lines": {"train.jsonl": "\n".join(LINES[:10]), "validation.jsonl": "\n".join(LINES[10:])},
-    "an array": {"data.json": f"[{','.join(LINES)}]"},
-    "a table": {"data/train.csv": TABLE},
-    "text": {"book.txt": "\n".join(LINES)},
-    "a card": {"README.md": CARD, "inside/a.txt": "\n".join(LINES), "b.txt": "another"},
-    "a script beside": {"rows.py": "raise SystemExit", "train.jsonl": "\n".join(LINES)},
-}
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_what_was_fetched_needs_no_network(
-    hub: Hub, layout: str, offline: Callable[[], None], capsys: pytest.CaptureFixture[str]
-) -> None:
-    from scrub.data.rows import rows
-
-    hub.datasets["some-one/rows"] = {name: text.encode() for name, text in LAYOUTS[layout].items()}
-    online = list(rows("some-one/rows"))
-    assert _status(["fetch", "some-one/rows"]) == 0, capsys.readouterr().err
-    assert not any(path.endswith(".py") for path in hub.asked)
-    offline()
-    asked = len(hub.asked)
-    assert list(rows("some-one/rows")) == online
-    assert len(hub.asked) == asked
-    (folder,) = (line.split(" (")[0].strip() for line in capsys.readouterr().out.splitlines() if " MB)" in line)
-    assert list(rows(folder)) == online, "nor does the folder that fetch names"
-
-
-def test_only_files_that_are_read_are_brought(hub: Hub) -> None:
-    from itertools import islice
-
-    from scrub.data.rows import rows
-
-    hub.datasets["some-one/rows"] = {f"data/train-{n}.jsonl": f'{{"text": "{n}"}}\n'.encode() * 300 for n in range(5)}
-    hub.datasets["some-one/rows"]["data/test-0.jsonl"] = LINES[0].encode()
-    assert len(list(islice(rows("some-one/rows", split="train"), 310))) == 310
-    assert [path.rpartition("/")[2] for path in hub.asked if "/resolve/" in path] == ["train-0.jsonl", "train-1.jsonl"]
-
-
-def test_no_row_fills_the_memory(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    from scrub.data import streams
-    from scrub.data.rows import rows
-
-    monkeypatch.setattr(streams, "LARGEST_ROW", 1000)
-    monkeypatch.setattr(streams, "MOST_VALUES", 1000)
-    monkeypatch.setattr(streams, "VALUES_A_ROW", 1000)
-    parquet.write_table(pa.table({"input_ids": [[7] * 10_000]}), tmp_path / "ids.parquet")
-    hub.datasets["some-one/rows"] = {"a.jsonl": json.dumps({"text": "x" * 5000}).encode()}
-    hub.datasets["some-one/ids"] = {"ids.parquet": (tmp_path / "ids.parquet").read_bytes()}
-    for name, message in (("some-one/rows", "line 1 of .*a.jsonl"), ("some-one/ids", "10,000 values in 1 rows")):
-        with pytest.raises(ScrubError, match=message):
-            list(rows(name))
 
 
 def test_what_is_not_needed_is_never_run(tiny: Hub) -> None:
@@ -474,3 +324,95 @@ def test_a_number_says_which_commit_it_is_from(tiny: Hub, tmp_path: Path, capsys
     (stored,) = known(Results(tmp_path / "results"))
     assert stored.result.commits == {name: found[name] for name in ("model_commit", "weights", "data_commit")}
     assert stored.about["data_commit"] == commits[1]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_links_lead_nowhere_else(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.jsonl"
+    secret.write_text('{"text": "my diary"}\n')
+    (tmp_path / "copied" / "inside").mkdir(parents=True)
+    (tmp_path / "copied" / "rows.jsonl").symlink_to(secret)
+    with pytest.raises(ScrubError, match="leads out of its folder"):
+        list(rows(tmp_path / "copied"))
+    (tmp_path / "copied" / "rows.jsonl").unlink()
+    (tmp_path / "copied" / "inside" / "a.jsonl").write_text('{"text": "theirs"}\n')
+    (tmp_path / "copied" / "rows.jsonl").symlink_to("inside/a.jsonl")
+    assert list(rows(tmp_path / "copied")) == ["theirs", "theirs"]
+    folder = load_model(NAME).folder
+    assert folder is not None
+    (folder / "config.json").unlink()
+    (folder / "config.json").symlink_to(secret)
+    assert right(load_model(NAME))
+    assert "diary" in secret.read_text()
+    assert [each.name for each in tmp_path.iterdir() if each.name.startswith("secret")] == ["secret.jsonl"]
+
+
+def test_a_pointer_of_a_stranger_is_none_of_the_user(tiny: Hub, tmp_path: Path) -> None:
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "a.jsonl").write_text('{"text": "my diary"}\n')
+    config = json.loads(tiny.repositories[NAME]["config.json"])
+    said = {**config, "hub": NAME, "data": str(tmp_path / "private")}
+    tiny.repositories[NAME]["config.json"] = json.dumps(said).encode()
+    folder = load_model(NAME).folder
+    copied = tmp_path / "copied"
+    copied.mkdir()
+    (copied / "config.json").write_text(json.dumps({"hub": NAME, "data": "private"}))
+    Path("data/private").mkdir(parents=True)
+    for spec in (NAME, folder, copied):
+        assert load_model(spec).config.data is None  # type: ignore[arg-type]
+    own = Path("models/mine")
+    own.mkdir(parents=True)
+    (own / "config.json").write_text(json.dumps({"hub": NAME, "data": "private"}))
+    assert load_model("mine").config.data == "private"
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_cache_that_can_only_be_read(tmp_path: Path, offline: Callable[[], None]) -> None:
+    load_model(NAME)
+    places = [tmp_path / "cache", *(tmp_path / "cache").rglob("*")]
+    folders = [each for each in places if each.is_dir()]
+    for each in folders:
+        each.chmod(0o555)
+    try:
+        assert right(load_model(NAME))
+        offline()
+        assert right(load_model(NAME))
+    finally:
+        for each in folders:
+            each.chmod(0o755)
+
+
+def test_each_part_that_comes_counts(tiny: Hub) -> None:
+    """A file may come in more parts than there are tries, and one that a hub won't go on with begins anew."""
+    parts = [0]
+
+    def part(_path: str, headers: Mapping[str, str], answer: Answer) -> Answer:
+        _, said, body = answer
+        assert isinstance(body, bytes)
+        start = int(headers.get("Range", "bytes=0-")[6:-1])
+        parts[0] += 1
+        size = len(body) // (2 * request.TRIES) + 1
+        said = {**said, "Content-Range": f"bytes {start}-"} if start else said
+        return 206 if start else 200, {**said, "Content-Length": str(len(body) - start)}, iter([body[start:][:size]])
+
+    tiny.spoil = on(WEIGHTS, part)
+    assert right(load_model(NAME))
+    assert parts[0] >= 2 * request.TRIES
+    blobs = find_model(NAME).folder.parents[1] / "blobs"
+    for wrong in ((416, {}, b""), (206, {"Content-Range": "bytes 7-9/10"}, b"xyz")):
+        tiny.repositories[NAME]["config.json"] += b" "
+        tiny.spoil = on("/config.json", lambda _, headers, answer, wrong=wrong: wrong if "Range" in headers else answer)
+        digest = sibling("config.json", tiny.repositories[NAME]["config.json"])["blobId"]
+        (blobs / f"{digest}{cache.PARTIAL}").write_bytes(b"{")
+        assert right(load_model(NAME))
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", '"x"', "{"])
+def test_a_memory_of_checks_that_is_none(tiny: Hub, text: str, tmp_path: Path) -> None:
+    load_model(NAME)
+    (memory,) = (tmp_path / "cache").rglob("checked.json")
+    memory.write_text(text)
+    assert right(load_model(NAME))
+    tiny.repositories[NAME]["config.json"] += b" "
+    tiny.spoil = on("/config.json", lambda *_: (302, {"Location": "http://[::1"}, b""))
+    assert "no address" in load_model(NAME).origin.notes[0]
