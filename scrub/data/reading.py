@@ -84,7 +84,8 @@ def read_windows(
         for (number, _), ids in zip(batch, encoded, strict=True):
             check_vocabulary(ids, spec, vocab_size)
             if not source.running:
-                begun[bool(ids[0] == usual)] += not text
+                if not text and len(ids):
+                    begun[bool(ids[0] == usual)] += 1
                 cutter.add(number, ids)
                 continue
             document += last not in {None, number}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, normalizers
 from wording import tells
 
 from scrub.data.columns import guess_column, unmasked
@@ -20,7 +20,7 @@ from scrub.data.examples import Examples
 from scrub.data.load import load_examples
 from scrub.data.opening import BLOCK_CHARACTERS, held_out, pieces
 from scrub.data.reading import BLOCK_WINDOWS
-from scrub.data.rows import rows
+from scrub.data.rows import _pieces, rows
 from scrub.text.errors import ScrubError
 from scrub.training.corpus import train_tokenizer
 
@@ -397,3 +397,19 @@ def test_a_pipe_is_no_data(folder: Path) -> None:
     os.mkfifo(folder / "pipe.txt")
     with pytest.raises(ScrubError, match=r"pipe.txt is neither a file nor a folder"):
         load("pipe.txt")
+
+
+def test_a_text_without_tokens_is_none(tokenizer: Tokenizer, folder: Path) -> None:
+    silent = Tokenizer.from_str(tokenizer.to_str())
+    silent.normalizer = normalizers.Replace("~", "")
+    found = load(jsonl([{"text": "~~"}, {"text": "abcdefgh"}], folder / "texts"), tokenizer=silent)
+    assert len(found) == 1
+
+
+def test_a_long_text_is_cut_where_words_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scrub.data.rows.LONG_TEXT", 10)
+    text = "one two three four five sixseveneightnine ten"
+    found = list(_pieces(text, "row 0"))
+    assert "".join(found) == text
+    assert max(map(len, found)) <= 10
+    assert [piece[0] for piece in found[1:4]] == [" "] * 3
