@@ -9,7 +9,7 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
-from scrub.cli.given import given_arrays, given_pairs, given_text, no_meaning, one_input
+from scrub.cli.given import check_heads, given_arrays, given_pairs, given_text, no_meaning, one_input
 from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, warn, write_outputs
 from scrub.data.settings import Recipe
 from scrub.study.settings import COMPUTING, Settings
@@ -85,6 +85,8 @@ def ablate(
     from scrub.measure.interventions.intervention import source_of
 
     source_of(how)
+
+    check_heads(model, *(sites or ()), *(each.partition("=")[0] for each in attend or ()))
 
     from scrub.measure.interventions.ablation import ablate as ablated
     from scrub.models.model import load_model

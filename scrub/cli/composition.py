@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scrub.cli import options
-from scrub.cli.given import given_heads
+from scrub.cli.given import check_heads, given_heads
 from scrub.cli.outputs import check_outputs, console, write_outputs
 from scrub.text.errors import ScrubError
 
@@ -33,6 +33,8 @@ def composition(
     json: Json = None,
 ) -> None:
     """Q-, K- and V-composition scores between heads, beside those of random matrices."""
+    check_heads(model, to, from_)
+
     from scrub.measure.heads.score import head_name
     from scrub.measure.weights.composition import composition as measure
     from scrub.models.model import load_model
@@ -58,6 +60,8 @@ def readers(
     json: Json = None,
 ) -> None:
     """Which later components read the output of a head, or of each layer of heads, the most."""
+    check_heads(model, head)
+
     from scrub.measure.weights.virtual_weights import layer_readers
     from scrub.measure.weights.virtual_weights import readers as measure
     from scrub.models.model import load_model

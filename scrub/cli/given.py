@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scrub.text.errors import ScrubError
-from scrub.text.files import check_file, shown
+from scrub.text.files import check_file, read_file, shown
 from scrub.text.wording import short
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 
 MOST_DIGITS = 20  # of a seed
+_NUMBERED = re.compile(r"(?<![\w.])(?:a(?=\d)|(?=\d+\.\d))(\d+)(?:\.(\d+))?(?![\w.])")  # a layer, or a head
+
+_COUNTS = "n_layer", "n_head"  # in config.json, as transformers has them; scrub's own layout has an s behind
 
 
 def split_parts(parts: str | None) -> tuple[str, ...] | None:
@@ -185,6 +189,27 @@ def given_study(
     from scrub.models.place import at_revision
 
     return study, hypotheses, at_revision(model or study.model, revision)
+
+
+def check_heads(model: str, *words: str | None) -> None:
+    """Raise ScrubError for a numbered layer or head that a model lacks, by its config.json, before torch is imported.
+
+    What else is wrong, or in a model without such a file here, is told when the model is loaded.
+    """
+    from scrub.models.find import locate
+
+    folder = locate("models", model)
+    try:
+        fields = json.loads(read_file(folder / "config.json", "")) if folder is not None else {}
+        layers, heads = (int(fields[f"{name}s"] if f"{name}s" in fields else fields[name]) for name in _COUNTS)
+    except (ScrubError, ValueError, TypeError, KeyError):
+        return
+    for text in filter(None, words):
+        for found in _NUMBERED.finditer(text):
+            layer, head = int(found[1]), int(found[2] or 0)
+            if layer >= layers or head >= heads:
+                there = f"its layers are a0 to a{layers - 1}, with heads 0 to {heads - 1} each"
+                raise ScrubError(f"{model} has no {found[0]}: {there}")
 
 
 def check_studies(names: Sequence[str], study: str | None = None) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
-from scrub.cli.given import given_heads, given_text, listed
+from scrub.cli.given import check_heads, given_heads, given_text, listed
 from scrub.cli.outputs import check_outputs, console, warn, write_outputs
 from scrub.study.settings import COMPUTING, REPEATS, Settings
 from scrub.text.errors import ScrubError
@@ -53,6 +53,8 @@ def mechanism(
     json: Annotated[Path | None, options.file("--json", "Write all paths here.")] = None,
 ) -> None:
     """Percent of loss recovered by every single path into the keys, queries and values of a head."""
+    check_heads(model, head)
+
     from scrub.data.for_model import DEFAULT
     from scrub.measure.heads.mechanism import mechanism as measure
     from scrub.models.model import load_model

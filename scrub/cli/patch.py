@@ -8,7 +8,7 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
-from scrub.cli.given import no_meaning, one_input
+from scrub.cli.given import check_heads, no_meaning, one_input
 from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, warn, write_outputs
 from scrub.data.settings import Recipe
 from scrub.study.settings import Settings
@@ -67,6 +67,8 @@ def patch(
     plot: options.Chart = None,
 ) -> None:
     """Percent of the answer's probability that each patch brings back, of clean and corrupted prompts."""
+    check_heads(model, *(sites or ()))
+
     from scrub.data.prompts.prompts import position_texts
     from scrub.measure.interventions.patching import INTO_CLEAN, INTO_CORRUPTED
     from scrub.measure.interventions.patching import patch as patched

@@ -15,6 +15,7 @@ Kind = Literal["models", "data", "hypotheses"]
 
 _ONE: dict[Kind, str] = {"models": "model", "data": "data", "hypotheses": "hypothesis"}
 _PACKAGE = Path(__file__).parents[1]  # scrub/, in which models/ is this folder
+_OF_MODELS = {".json", ".safetensors", ".bin", ".pt", ".pth"}
 _MOST_NAMES = 12  # that an error lists
 HUB_NAME = re.compile(  # OWNER/NAME, a revision of it and, of data, a configuration
     r"(?P<id>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>\w[\w.+-]*(/\w[\w.+-]*)*))?(:(?P<config>[\w.+-]+))?", re.ASCII
@@ -57,10 +58,15 @@ def is_hub_id(text: str) -> bool:
 
 
 def check_there(kind: Kind, name: str) -> None:
-    """Raise ScrubError as :func:`find` does, for what can't be on the hub either (data: OWNER/NAME:CONFIG too)."""
+    """Raise ScrubError as :func:`find` does, for what can't be on the hub either (data: OWNER/NAME:CONFIG too).
+
+    A folder that holds no file of a model is no model.
+    """
     possible = HUB_NAME.fullmatch(name) if kind == "data" else is_hub_id(name)
     if kind == "hypotheses" or not possible or name.startswith(f"{kind}/"):
-        find(kind, name)
+        found = find(kind, name)
+        if kind == "models" and _is_dir(found) and not _holds(found, _OF_MODELS):
+            raise ScrubError(f"{one_line(found)} is no model: a model is a folder with config.json and its weights")
 
 
 def known(kind: Kind) -> list[str]:
@@ -97,6 +103,14 @@ def _names(kind: Kind, folder: Path) -> list[str]:
     if kind == "hypotheses":
         return [each.stem if each.suffix == ".py" else each.name for each in entries if _holds_python(each)]
     return [each.name for each in entries if _is_dir(each) or (kind == "data" and each.suffix != ".md")]
+
+
+def _holds(folder: Path, suffixes: set[str]) -> bool:
+    """Tell whether a folder holds a file with one of some suffixes, or can't be looked into."""
+    try:
+        return any(each.suffix in suffixes for each in folder.iterdir())
+    except OSError:
+        return True
 
 
 def _holds_python(path: Path) -> bool:

@@ -161,7 +161,9 @@ def test_mistakes_are_told_before_torch_is_imported(tmp_path: Path) -> None:
     commands += [["whitelist", "stdlob"], ["roles", "attn3l"], ["report", "lost"], ["heads", "lost", "--data", "lost"]]
     commands += [["fetch", "nosuch"], ["prompts", "attn2l", "--prompts", "nosuch"]]
     commands += [["ablate", "attn2l", "a0.1", "--how", "nosuch"], ["patch", "attn2l", "--prompts", "nosuch"]]
-    commands += [["patch", "attn2l", "--where", "nosuch"]]
+    commands += [["patch", "attn2l", "--where", "nosuch"], ["patch", "attn2l", "a0.9"], ["ablate", "gpt2-mini", "a4"]]
+    commands += [["readers", "attn2l", "9.9"], ["mechanism", "attn2l", "--head", "9.9"]]
+    commands += [["composition", "attn2l", "--to", "1.8"], ["run", "induction", "--model", "/etc"]]
     commands += [["leaderboard", "nosuch"], ["leaderboard", "induction", "--results", "nosuch"]]  # these need pandas
     program = (
         f"import sys\nfrom scrub.cli import _status\nfor words in {commands!r}:\n"
