@@ -163,7 +163,7 @@ def _content(found: Ablation, tokens: bool) -> dict[str, Any]:
     effects = found.effects
     return {
         "format": 1,
-        "model": found.model.name,
+        **found.model.about,
         "how": found.how,
         "on": found.on,
         **(effects.examples.about if effects.examples.kind == TEXT else {}),

@@ -207,7 +207,7 @@ def _content(study: HeadStudy, text: Examples | None, scores: list[HeadScore], s
     one, many, agreement = study.one, study.many.agreement, study.first.agreement
     return {
         "format": 1,
-        "model": study.model.name,
+        **study.model.about,
         "heading": study.heading,
         **({} if text is None else text.about),
         "how": study.many.how,

@@ -76,7 +76,7 @@ def mechanism(
         measure(loaded, text, text.scored, each, slots=tested, depth=depth, masks=under, settings=computing)
         for each in heads
     ]
-    about = {"format": 1, "model": loaded.name, **text.about, "scored": positions, "seed": settings.seed}
+    about = {"format": 1, **loaded.about, **text.about, "scored": positions, "seed": settings.seed}
     write_outputs({json: lambda _: json_text({**about, "heads": [each.numbers() for each in found]})})
     warn(text.notes, "note")
     for each in found:

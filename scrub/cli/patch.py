@@ -117,7 +117,7 @@ def _content(found: Patching, pairs: Examples) -> dict[str, Any]:
     """Collect what `--json` writes."""
     return {
         "format": 1,
-        "model": found.model.name,
+        **found.model.about,
         "direction": found.direction,
         "kind": pairs.name,
         "pairs": len(pairs),

@@ -46,7 +46,7 @@ def roles(
     measured = measure(loaded, text, len(text))
     warn(text.notes, "note")
     out = console()
-    out.print(f"{loaded.name} on {text.heading}; attention as a fraction, 95 % intervals", soft_wrap=True)
+    out.print(f"{loaded.called} on {text.heading}; attention as a fraction, 95 % intervals", soft_wrap=True)
     out.print(roles_table(measured))
     out.print(f"loss on text, nats a token: {PLAIN.with_interval(measured.loss, 3)}")
     for name, (first, second) in measured.halves.items():
@@ -88,7 +88,7 @@ def typicality(
     found = measure_typicality(loaded, text.tokens, role)
     warn(text.notes, "note")
     measured_on = f"{text.heading}, {settings.split}"
-    typer.echo(f"# {loaded.name} on {measured_on}")
+    typer.echo(f"# {loaded.called} on {measured_on}")
     typer.echo(
         f"# mean attention to the previous position: {found.mean:.2f}; atypical positions: {found.atypical:.1%};"
     )

@@ -68,5 +68,5 @@ class Predictions(TabularResult):
         means = self.means
         if len(prompts) == 1:
             means = {name: Interval(mean.estimate, np.nan, np.nan) for name, mean in means.items()}
-        about = {"model": self.model.name, "kind": prompts.name, "seed": self.seed, "pairs": prompts.other is not None}
+        about = {**self.model.about, "kind": prompts.name, "seed": self.seed, "pairs": prompts.other is not None}
         return json_text({"format": 1, **about, "means": means, "prompts": rows})

@@ -35,7 +35,7 @@ from scrub.text.begin import Bos, wanted_bos
 from scrub.text.errors import ScrubError
 from scrub.text.fields import COUNT, check_arguments
 from scrub.text.files import first_sentence, make_folder, one_line
-from scrub.text.wording import short
+from scrub.text.wording import at_commit, short, with_digest
 
 Spec: TypeAlias = Any  # str | Path | Model, a transformers model, or (config, state dict)
 
@@ -62,6 +62,18 @@ class Model:
         dtype = str(some.dtype).removeprefix("torch.")
         parts = [f"{size:,} parameters", f"n_ctx {self.n_ctx}", f"vocabulary {self.vocab_size:,}", roles]
         return f"<Model {self.name}: {', '.join(part for part in parts if part)}; {dtype} on {some.device}>"
+
+    @property
+    def called(self) -> str:
+        """The name; of a model from a hub with the commit, and the first digits of the hash of its weights."""
+        commit = self.origin.commit
+        return with_digest(at_commit(self.name, commit), self.weights_hash) if commit else self.name
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What JSON says of the model: its name; of one from a hub the commit and the hash of its weights too."""
+        commit = self.origin.commit
+        return {"model": self.name, **({"model_commit": commit, "weights": self.weights_hash} if commit else {})}
 
     @property
     def n_ctx(self) -> int:

@@ -81,9 +81,9 @@ class Trial:
     @property
     def commits(self) -> dict[str, str]:
         """The commit of a model that is from a hub, with the hash of its weights, and that of data that are."""
-        model, data = self.model.origin.commit, self.examples.commit
-        found = {"model_commit": model, "weights": self.model.weights_hash} if model else {}
-        return found | ({"data_commit": data} if data else {})
+        data = self.examples.commit
+        found = {**self.model.about, **({"data_commit": data} if data else {})}
+        return {name: value for name, value in found.items() if name != "model"}
 
     def plan(self) -> Plan:
         """Compile the plan of all experiments together. Printing it shows what runs."""

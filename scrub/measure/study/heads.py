@@ -117,9 +117,9 @@ class HeadStudy(TabularResult):
         how = f"{many.how}{many.ablation.effects.computed}"
         said = f"{many.on}: P(expected) {PLAIN.with_interval(chance * 100, 1, unit='%')}; ablation: {how}"
         if self.one is None:
-            return f"{self.model.name} on {said}"
+            return f"{self.model.called} on {said}"
         known = f"P({one_line(self.expected)}) {PLAIN.number(100 * self.one.probability.estimate, unit='%')}"
-        return f"{self.model.name} on {self.one.prompts.texts[0]!r}: {known}; beside it {said}"
+        return f"{self.model.called} on {self.one.prompts.texts[0]!r}: {known}; beside it {said}"
 
     def pairs(self, count: int, seed: int) -> Examples:
         """Draw the first of many, each with a corrupted one; of random tokens if no word is left to corrupt with."""

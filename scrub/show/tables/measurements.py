@@ -152,7 +152,7 @@ def _and(names: Iterable[str]) -> str:
 def ablation_tables(of: Ablation, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
     """Say what was ablated on what and what the model does without that, over the experiments."""
     before, one = of.before, len(of.effects.examples) == 1
-    yield Text(f"{of.model.name}, ablated: {of.how}; on {of.on}{of.effects.computed}")
+    yield Text(f"{of.model.called}, ablated: {of.how}; on {of.on}{of.effects.computed}")
     yield Text(gates_line(of.effects.gates.deviations, None if one else "documents"))
     loss, probability = (PLAIN.with_interval(before[name], 3) for name in ("loss", "probability"))
     yield Text(f"before: loss {loss} nats, P(target) {probability}")
@@ -196,7 +196,7 @@ def patching_tables(of: Patching, _console: Console, _options: ConsoleOptions) -
     pairs = of.pairs
     one = len(pairs) == 1 and pairs.texts
     what = f"{pairs.texts[0]!r} and {pairs.other_texts[0]!r}" if one else f"{len(pairs)} pairs of {pairs.name}"
-    yield Text(f"{of.model.name}, {of.direction}: {what}{of.effects.computed}")
+    yield Text(f"{of.model.called}, {of.direction}: {what}{of.effects.computed}")
     yield Text(gates_line(of.effects.gates.deviations, None if len(pairs) == 1 else "pairs"))
     for name, ends in (("clean", of.clean), ("corrupted", of.corrupted)):
         said = (
@@ -276,7 +276,7 @@ def prediction_tables(of: Predictions, _console: Console, _options: ConsoleOptio
     """List the prompts with the probability of what is expected after each, and the means over them."""
     count = f"{len(of.prompts)} {'prompt' if of.prompts.other is None else 'pair'}"
     count += "" if len(of.prompts) == 1 else "s"
-    yield f"{of.model.name}: {count}; positions count from 0; P of the expected token"
+    yield f"{of.model.called}: {count}; positions count from 0; P of the expected token"
     probabilities = {CLEAN: of.clean} | ({} if of.corrupted is None else {CORRUPTED: of.corrupted})
     yield prompt_table(of.prompts, of.model.tokenizer, probabilities)
     if len(of.prompts) > 1:

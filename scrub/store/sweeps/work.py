@@ -33,6 +33,7 @@ from scrub.study.gates import Gates
 from scrub.study.metric import LOSS, ROLES
 from scrub.study.run import Trial
 from scrub.text.errors import GateError, ScrubError
+from scrub.text.wording import DIGEST_DIGITS
 
 
 @dataclass(frozen=True)
@@ -118,11 +119,17 @@ def _changed(made: Ready, cells: Mapping[str, Cell]) -> dict[Owner, Cause]:
         if now == cell:
             continue
         if cell.owner is None or (now and now.setting != cell.setting):
-            raise ScrubError("its model or data changed while the sweep ran: run it again")
+            then, there = (_rests_on(each.setting) if each else "others" for each in (cell, now))
+            said = f"they were {then}, and are {there}"
+            raise ScrubError(f"its model or data changed while the sweep ran ({said}): run it again")
         advice = "let its features depend on the tokens alone, or, if a file of theirs was changed, run it again"
         new = Cause("mistake", f"{name} is no longer what it was when the sweep began: {advice}")
         wrong[cell.owner] = made.wrong.get(cell.owner, new)
     return wrong
+
+
+def _rests_on(setting: Setting) -> str:
+    return f"weights {setting.weights_hash[:DIGEST_DIGITS]} and data {setting.digest[:DIGEST_DIGITS]}"
 
 
 def _measured(
