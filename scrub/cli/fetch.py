@@ -65,8 +65,8 @@ def _fetch_model(name: str) -> dict[str, Path | None]:
     loaded = load_model(name)
     typer.echo(f"model {name}: {loaded!r}")
     _echo_folder(loaded.folder)
-    warn(loaded.origin.notes, "note")
-    return {loaded.config.data: loaded.folder} if loaded.config.data else {}
+    warn(loaded.notes, "note")
+    return {loaded.data: loaded.folder} if loaded.data else {}
 
 
 def _fetch_data(name: str, beside: Path | None) -> None:

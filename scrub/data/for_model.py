@@ -42,7 +42,7 @@ def examples_for(
     if data is not None and not isinstance(data, str | Path):
         _check_options(context=context, split=split, column=column, bos=asked)
         return _in_memory(model, data, count)
-    wanted = data if data is not None else model.config.data or DEFAULT
+    wanted = data if data is not None else model.data or DEFAULT
     found = load_examples(
         wanted,
         n_ctx=model.n_ctx,
@@ -56,9 +56,9 @@ def examples_for(
         column=column,
         bos=asked,
         end=model.end_token_id,
-        beside=model.folder if str(wanted) == model.config.data else None,
+        beside=model.folder if str(wanted) == model.data else None,
     )
-    return replace(found, notes=(*model.origin.notes, *found.notes))
+    return replace(found, notes=(*model.notes, *found.notes))
 
 
 def _check_options(**given: object) -> None:

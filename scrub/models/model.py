@@ -23,7 +23,7 @@ from scrub.models.checkpoints.checks import parameter_shapes
 from scrub.models.checkpoints.reading import parse
 from scrub.models.checkpoints.tokenizer import added_in_front, fitting_tokenizer, read_tokenizer, tokenizer_file
 from scrub.models.families import ModelConfig, architectures, family_of, known_token
-from scrub.models.origin import Origin, suggesting
+from scrub.models.origin import Origin, may_name
 from scrub.models.place import ModelPlace, find_model
 from scrub.models.values import ids_of, text_of, tokens_of, top, values
 from scrub.paths.hashes import hash_weights
@@ -74,6 +74,21 @@ class Model:
         """What JSON says of the model: its name; of one from a hub the commit and the hash of its weights too."""
         commit = self.origin.commit
         return {"model": self.name, **({"model_commit": commit, "weights": self.weights_hash} if commit else {})}
+
+    @property
+    def data(self) -> str | None:
+        """The data that its config names, if it may: see :func:`scrub.models.origin.may_name`."""
+        said = self.config.data
+        return said if said is not None and may_name(said, self.origin) else None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is unusual about where it is from, and data that it names and that aren't taken."""
+        said = self.config.data
+        if said is None or self.data is not None:
+            return self.origin.notes
+        wrong = "which are no data set on the hub: they aren't taken"
+        return (*self.origin.notes, f"{self.name} suggests the data {one_line(said)[:100]!r}, {wrong}")
 
     @property
     def n_ctx(self) -> int:
@@ -285,12 +300,10 @@ def _opened(spec: Spec) -> tuple[str, Checkpoint, ModelPlace | None, Origin]:
     """Open all of a model but its parameters, and say where its files are, if it has some, and where they are from."""
     if not isinstance(spec, str | Path):
         called, checkpoint = open_object(spec)
-        checkpoint, origin = suggesting(checkpoint, called, Origin())
-        return called, checkpoint, None, origin
+        return called, checkpoint, None, Origin()
     found = find_model(spec)
     checkpoint = open_checkpoint(found.folder, found.overrides)
     origin = Origin(found.commit, found.notes, found.own and "data" in found.overrides, found.own)
-    checkpoint, origin = suggesting(checkpoint, found.name, origin)
     return found.name, checkpoint, found, origin
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from scrub.models.checkpoints import Checkpoint
 from scrub.models.find import is_hub_id, locate
-from scrub.text.files import one_line
 
 
 @dataclass(frozen=True)
@@ -24,17 +22,13 @@ class Origin:
     own: bool = False
 
 
-def suggesting(checkpoint: Checkpoint, called: str, origin: Origin) -> tuple[Checkpoint, Origin]:
-    """Leave out data that a model's own files name and that may be the user's: a stranger's model doesn't choose those.
+def may_name(data: str, origin: Origin) -> bool:
+    """Tell whether data that a model's own files name may be taken: a stranger's model doesn't choose the user's files.
 
     It may name a data set on the hub; one in the project's own models/ data of the project too, without a path.
     """
-    data = checkpoint.config.data
-    if data is None or origin.data_said:
-        return checkpoint, origin
-    plain = origin.own and origin.commit is None and re.fullmatch(r"\w[\w.-]*", data)
-    if plain or (is_hub_id(data) and not data.startswith("data/") and locate("data", data) is None):
-        return checkpoint, origin
-    note = f"{called} suggests the data {one_line(data)[:100]!r}, which are no data set on the hub: they aren't taken"
-    config = checkpoint.config.model_copy(update={"data": None})
-    return replace(checkpoint, config=config), replace(origin, notes=(*origin.notes, note))
+    if origin.data_said:
+        return True
+    if origin.own and origin.commit is None and re.fullmatch(r"\w[\w.-]*", data):
+        return True
+    return is_hub_id(data) and not data.startswith("data/") and locate("data", data) is None

@@ -251,5 +251,5 @@ def run(
 
 def default_data(study: Study, model: Model) -> str:
     """Choose the study's data; for another model than the study's, those that the user says belong to that."""
-    theirs = model.config.data if model.origin.data_said and model.name != study.model else None
+    theirs = model.data if model.origin.data_said and model.name != study.model else None
     return theirs or study.data

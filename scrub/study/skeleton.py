@@ -118,7 +118,7 @@ def skeleton_files(path: Path, model: Model, spec: str, roles: Roles | None = No
     study = _study_about(spec) if _layout(roles, spec)[0] == READER else None
     if study is not None:
         return {path: skeleton(roles, spec, components, study)}
-    folder, data = path.with_suffix(""), model.config.data or "stdlib"
+    folder, data = path.with_suffix(""), model.data or "stdlib"
     return {
         folder / "study.py": study_module(FIRST, roles, spec, data),
         folder / f"{FIRST}.py": skeleton(roles, spec, components),

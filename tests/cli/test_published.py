@@ -124,10 +124,11 @@ def test_whose_data_are_taken(tmp_path: Path, project: Path) -> None:
     ready = prepare("induction/naive", other, settings=few)
     assert ready.examples.name == "words"
     assert f"'{rows}'" in ready.examples.notes[0]
-    assert ready.model.config.data is None
+    assert ready.model.data is None
     assert prepare("induction/naive", other, rows, few).examples.name == str(rows)
     (other / "config.json").write_text(json.dumps({**fields, "data": "words"}))
-    assert load_model(other).config.data == "words"
+    assert load_model(other).data is None
+    assert load_model("tiny").data is None
     assert prepare("induction/naive", "standard", settings=few).examples.name == "words"
 
 

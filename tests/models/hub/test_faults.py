@@ -144,11 +144,11 @@ def test_the_older_copy_stays_usable_and_is_named(tiny: Hub) -> None:
         tiny.spoil = spoil
         model = load_model(NAME)
         assert model.origin.commit == first
-        assert first[:COMMIT_DIGITS] in model.origin.notes[0]
+        assert first[:COMMIT_DIGITS] in model.notes[0]
         assert model.roles
     tiny.spoil = lambda _path, _headers, answer: answer
     model = load_model(NAME)
-    assert (model.origin.commit, model.origin.notes, model.roles) == (second, (), {})
+    assert (model.origin.commit, model.notes, model.roles) == (second, (), {})
 
 
 def test_a_reset_goes_on_from_where_it_stopped(tiny: Hub) -> None:
@@ -238,7 +238,7 @@ def test_a_listing_that_cannot_be_believed(tiny: Hub, tmp_path: Path) -> None:
     tiny.spoil = on("/api/", whole(info(tiny, siblings=[*good, *({**good[0], "rfilename": name} for name in away)])))
     model = load_model(NAME)
     assert right(model)
-    assert f"{len(away)} files are left out" in model.origin.notes[0]
+    assert f"{len(away)} files are left out" in model.notes[0]
     assert not [each for each in tmp_path.rglob("x") if each.is_file()]
 
 
@@ -270,9 +270,9 @@ def test_the_token_goes_to_the_hub_alone(tiny: Hub, monkeypatch: pytest.MonkeyPa
         tiny.repositories[NAME]["config.json"] += b" "
         tiny.spoil = on("/config.json", lambda *_, where=where: (302, {"Location": where}, b""))
         model = load_model(NAME)
-        assert "no address that scrub follows" in model.origin.notes[0]
+        assert "no address that scrub follows" in model.notes[0]
     tiny.spoil = on("/config.json", lambda path, *_: (302, {"Location": path}, b""))
-    assert "without end" in load_model(NAME).origin.notes[0]
+    assert "without end" in load_model(NAME).notes[0]
 
 
 @pytest.mark.usefixtures("in_project")
@@ -282,10 +282,10 @@ def test_a_model_chooses_no_data_of_the_user(tiny: Hub, tmp_path: Path) -> None:
     for data in (str(tmp_path), "../private", "words", "data/words", "./words", "file:///x"):
         tiny.repositories[NAME]["config.json"] = json.dumps({**config, "data": data}).encode()
         model = load_model(NAME)
-        assert model.config.data is None
-        assert repr(data) in model.origin.notes[0]
+        assert model.data is None
+        assert repr(data) in model.notes[0]
     tiny.repositories[NAME]["config.json"] = json.dumps({**config, "data": "some-one/rows"}).encode()
-    assert load_model(NAME).config.data == "some-one/rows"
+    assert load_model(NAME).data == "some-one/rows"
     quick = Settings(sequences=7, progress=False, dtype="float64", positions="all")
     ready = prepare("induction/naive", NAME, settings=quick)
     assert ready.examples.name == "words", "the study's, whatever a model suggests"
@@ -359,11 +359,11 @@ def test_a_pointer_of_a_stranger_is_none_of_the_user(tiny: Hub, tmp_path: Path) 
     (copied / "config.json").write_text(json.dumps({"hub": NAME, "data": "private"}))
     Path("data/private").mkdir(parents=True)
     for spec in (NAME, folder, copied):
-        assert load_model(spec).config.data is None  # type: ignore[arg-type]
+        assert load_model(spec).data is None  # type: ignore[arg-type]
     own = Path("models/mine")
     own.mkdir(parents=True)
     (own / "config.json").write_text(json.dumps({"hub": NAME, "data": "private"}))
-    assert load_model("mine").config.data == "private"
+    assert load_model("mine").data == "private"
 
 
 @pytest.mark.usefixtures("tiny")
@@ -415,4 +415,4 @@ def test_a_memory_of_checks_that_is_none(tiny: Hub, text: str, tmp_path: Path) -
     assert right(load_model(NAME))
     tiny.repositories[NAME]["config.json"] += b" "
     tiny.spoil = on("/config.json", lambda *_: (302, {"Location": "http://[::1"}, b""))
-    assert "no address" in load_model(NAME).origin.notes[0]
+    assert "no address" in load_model(NAME).notes[0]
