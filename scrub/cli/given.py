@@ -209,7 +209,8 @@ def check_heads(model: str, *words: str | None) -> None:
             layer, head = int(found[1]), int(found[2] or 0)
             if layer >= layers or head >= heads:
                 there = f"its layers are a0 to a{layers - 1}, with heads 0 to {heads - 1} each"
-                raise ScrubError(f"{model} has no {found[0]}: {there}")
+                what = "head" if found[2] else "layer"
+                raise ScrubError(f"{model} has no {what} {found[0]}: {there}")
 
 
 def check_studies(names: Sequence[str], study: str | None = None) -> None:

@@ -147,7 +147,7 @@ def test_drawn_pairs_are_patched_back(scrub: Scrub, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("ablate tiny a9", "'a9'"),
+        ("ablate tiny a9", "no layer a9"),
         ("ablate tiny --how nought", "'nought'"),
         ("ablate tiny --attend a0.0", "--attend 'a0.0'"),
         ("ablate tiny --data words --prompt abxab", "--data and --prompt"),

@@ -171,7 +171,7 @@ CASES = {
         "short.jsonl.* 1 .* 5 tokens.* 11",
         {"short.jsonl": '{"text": "three"}\n'},
     ),
-    "a site that isn't there": Case("ablate tiny a9.9", r"tiny has no a9\.9: .* a0 to a1, with heads 0 to 4"),
+    "a site that isn't there": Case("ablate tiny a9.9", r"tiny has no head a9\.9: .* a0 to a1, with heads 0 to 4"),
     "no data in a file": Case(f"{RUN} --data FOLDER/e.txt", "e.txt .*empty", {"e.txt": ""}),
     "no JSON": Case(f"{RUN} --data FOLDER/e.jsonl", "e.jsonl", {"e.jsonl": "{nothing"}),
     "tokens of another vocabulary": Case(

