@@ -91,7 +91,12 @@ GUARDS: dict[str, tuple[str, ...]] = {
     "paths/pattern.py": ("paths/test_pattern.py", ORACLE, "paths/*", "study/test_notation.py", "plan/test_growth.py"),
     "paths/rules.py": (ORACLE, "paths/test_rules.py", "paths/test_held.py", "study/test_held_gates.py", "paths/*"),
     "paths/*": (ORACLE, "paths/test_rules.py", "paths/test_held.py", "paths/*", "study/test_held_gates.py"),
-    "models/hub/*": ("models/hub/test_faults.py", "models/hub/test_names.py", "models/hub/test_fetch.py"),
+    "models/hub/*": (
+        "models/hub/test_faults.py",
+        "models/hub/test_data_sets.py",
+        "models/hub/test_names.py",
+        "models/hub/test_fetch.py",
+    ),
     "study/claims.py": ("study/test_claims.py", "store/comparisons/*", "show/reports/*"),
     "study/draws.py": ("study/test_pairing.py", "study/test_own_draws.py", "study/test_kinds_of_source.py", "study/*"),
     "study/gates.py": ("study/test_gates.py", "study/test_held_gates.py", "study/test_own_draws.py", "study/*"),

@@ -12,7 +12,6 @@ from small import ROLES, paths, rules, small, small_gpt2
 
 from scrub import Hypothesis, Study
 from scrub.paths.splits import Split
-from scrub.study.claims import ALIKE, Claim, front
 from scrub.study.experiments import experiments
 
 BASELINE = "a1.ind/** -> y"
@@ -117,3 +116,14 @@ def test_resampling_a_little_of_everything_is_resampling_nothing() -> None:
     assert share([*masked, "a1.ind/v/a0[last 3]/q/** -> y"], ['a1.ind/v/a0 by mask "last 3"']) == pytest.approx(
         100 * 5 / 48
     )
+
+
+@pytest.mark.parametrize("parts", [("q", "k"), ("k", "q")])
+def test_which_claims_compare(parts: tuple[str, ...]) -> None:
+    ours = Claim(("q", "k"), 50.0)
+    for share, alike in ((50.0, True), (55.0, True), (45.5, True), (56.0, False), (44.0, False), (None, True)):
+        theirs = Claim(parts, share)
+        assert ours.alike(theirs) == theirs.alike(ours) == alike
+        assert bool(ours.apart(theirs)) == bool(theirs.apart(ours)) == (not alike)
+    assert ours.apart(Claim(parts, 20.0)) == "scrubs 50 % of paths, not 20 %"
+    assert ours.apart(Claim(("q",), 20.0)) == ours.apart(Claim(("q",), 50.0)) == "scrubs q k, not q"

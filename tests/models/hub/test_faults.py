@@ -120,7 +120,9 @@ def test_a_name_can_say_the_revision(tiny: Hub) -> None:
     first = commit_of(tiny.repositories[NAME])
     model = load_model(f"{NAME}@{first}")
     assert (model.name, model.origin.commit) == (f"{NAME}@{first}", first)
+    before = len(tiny.asked)
     assert f"{NAME} on the hub has no revision 'other/branch'" in fails(f"{NAME}@other/branch")
+    assert len(tiny.asked) == before + 1, "asking again can't help"
     assert "there is no model 'a/b'" in fails("a/b")
     before = len(tiny.asked)
     assert "there is no model" in fails("a/b@../../x")
@@ -130,7 +132,7 @@ def test_a_name_can_say_the_revision(tiny: Hub) -> None:
     assert "config.json: it isn't there" in fails()
 
 
-def test_the_older_copy_stays_usable_and_is_named(tiny: Hub) -> None:
+def test_the_older_copy_stays_usable_and_is_named(tiny: Hub, offline: Callable[[], None]) -> None:
     first = load_model(NAME).origin.commit
     assert first is not None
     config = json.loads(tiny.repositories[NAME]["config.json"])
@@ -149,6 +151,8 @@ def test_the_older_copy_stays_usable_and_is_named(tiny: Hub) -> None:
     tiny.spoil = lambda _path, _headers, answer: answer
     model = load_model(NAME)
     assert (model.origin.commit, model.notes, model.roles) == (second, (), {})
+    offline()
+    assert load_model(NAME).origin.commit == second
 
 
 def test_a_reset_goes_on_from_where_it_stopped(tiny: Hub) -> None:
