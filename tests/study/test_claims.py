@@ -12,6 +12,7 @@ from small import ROLES, paths, rules, small, small_gpt2
 
 from scrub import Hypothesis, Study
 from scrub.paths.splits import Split
+from scrub.study.claims import ALIKE, Claim, front
 from scrub.study.experiments import experiments
 
 BASELINE = "a1.ind/** -> y"
