@@ -20,7 +20,7 @@ from scrub.data.card import CARD, check_beside, layout
 from scrub.data.streams import BUILDERS, Table, builder_of, opened_file, stream
 from scrub.models.hub.bring import Copy, Repository, newest
 from scrub.models.hub.listing import Address
-from scrub.text.errors import ScrubError, led_to
+from scrub.text.errors import ScrubError
 from scrub.text.files import one_line, read_file, shown
 from scrub.text.wording import few
 
@@ -231,7 +231,8 @@ def told(where: str) -> Iterator[None]:
     except ScrubError:
         raise
     except Exception as error:  # every format has its own errors
-        raise ScrubError(explain(where, error)) from error
+        first = one_line(str(error).strip().partition("\n")[0])[:160].rstrip(".") or type(error).__name__
+        raise ScrubError(f"the data {one_line(where)!r} can't be read: {first}: check the data, or {LOCAL}") from error
     finally:
         logging.set_verbosity(before)
 
@@ -245,19 +246,6 @@ def guarded(items: Iterable[Any], where: str) -> Iterator[Any]:
         if item is end:
             return
         yield item
-
-
-def explain(where: str, error: Exception) -> str:
-    """Say in one line what an error of the `datasets` library says first, and what to do."""
-    kinds = {kind.__name__ for link in led_to(error) for kind in type(link).__mro__}
-    first = one_line(str(error).strip().partition("\n")[0])[:160] or type(error).__name__
-    if kinds & {"ConnectionError", "ConnectError", "OfflineModeIsEnabled", "TimeoutException", "ConnectTimeout"}:
-        return f"the data {one_line(where)!r} are no path here, and the Hugging Face hub can't be reached: {LOCAL}"
-    if "GatedRepoError" in kinds:
-        return f"{one_line(where)} asks for a licence first: accept it on the hub and log in, or {LOCAL}"
-    if kinds & {"DatasetNotFoundError", "RepositoryNotFoundError", "HFValidationError"}:
-        return f"there are no data {one_line(where)!r}: no such path, name, or data set on the hub: {LOCAL}"
-    return f"the data {one_line(where)!r} can't be read: {first.rstrip('.')}: check the data, or {LOCAL}"
 
 
 def pick_split(splits: Any, split: str | None, where: str, notes: list[str]) -> Table:

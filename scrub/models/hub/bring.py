@@ -101,7 +101,7 @@ class Repository:
                     _download(self.address, cache, self.listing, missing)
                 cache.keep(self.address, self.listing)
         except (OSError, HubError) as error:
-            raise told(self.address, error, self.advice) from error
+            raise _explained(self.address, error, self.advice) from error
         return Copy(self.address, self.commit, self.folder, tuple(f"{self.address}: {note}" for note in self.notes))
 
     def _is_here(self, cache: Cache, name: str) -> bool:
@@ -153,7 +153,7 @@ def open_repository(address: Address, advice: str, called: str = "") -> Reposito
     except HubError as error:
         kept = _kept(address, advice, called)
         if kept is None:
-            raise told(address, error, advice) from error
+            raise _explained(address, error, advice) from error
         if not isinstance(error, OfflineError):
             kept.notes.append(f"{error}; the commit {kept.short} of the hub's cache is used")
         return kept
@@ -226,7 +226,7 @@ def _some(names: Sequence[str]) -> str:
     return f"{few([shown(name) for name in names])} {'is' if len(names) == 1 else 'are'} missing or damaged"
 
 
-def told(address: Address, error: Exception, advice: str) -> HubError:
+def _explained(address: Address, error: Exception, advice: str) -> HubError:
     """Say in one line what keeps a repository from being had."""
     if isinstance(error, IncompleteError):
         return error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -123,6 +122,14 @@ CARDS = {
 }
 
 
+def outcome(spec: str | Path) -> list[str] | str:
+    """The rows of some data, or what is said instead."""
+    try:
+        return list(map(str, rows(spec)))
+    except ScrubError as error:
+        return str(error)
+
+
 @pytest.mark.parametrize("card", CARDS)
 def test_a_card_that_others_read_otherwise(hub: Hub, card: str, tmp_path: Path) -> None:
     """Only what was looked at reaches the library that finds the files."""
@@ -136,8 +143,8 @@ def test_a_card_that_others_read_otherwise(hub: Hub, card: str, tmp_path: Path) 
         (copied / "README.md").write_text(text, newline="")
         hub.datasets["some-one/rows"] = {"rows.jsonl": b'{"text": "theirs"}\n', "README.md": text.encode()}
         for spec in (copied, "some-one/rows"):
-            with suppress(ScrubError):
-                assert list(rows(spec)) == ["theirs"]
+            found = outcome(spec)
+            assert found == ["theirs"] or "aren't beside it" in found
 
 
 def test_what_was_saved_names_nothing_else(hub: Hub, tmp_path: Path) -> None:

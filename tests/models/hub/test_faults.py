@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -114,6 +115,27 @@ def test_a_copy_that_lacks_files(offline: Callable[[], None]) -> None:
     said = fails()
     assert "tokenizer.json is missing" in said
     assert f"'scrub fetch {NAME}'" in said
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_copy_that_another_program_brought(offline: Callable[[], None]) -> None:
+    """Blobs are called as they must be; which files there should be can't be told, which is said."""
+    folder = load_model(NAME).folder
+    assert folder is not None
+    shutil.rmtree(folder.parents[1] / ".scrub")
+    offline()
+    model = load_model(NAME)
+    assert right(model)
+    assert "another program brought it" in model.notes[0]
+    for name in ("config.json", WEIGHTS):
+        blob = (folder / name).resolve()
+        content = blob.read_bytes()
+        blob.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        assert f"{name} is missing or damaged" in fails()
+        assert blob.with_name(f"{blob.name}{cache.DAMAGED}").is_file()
+        blob.write_bytes(content)
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(blob)
 
 
 def test_a_name_can_say_the_revision(tiny: Hub) -> None:
