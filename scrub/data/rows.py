@@ -43,9 +43,8 @@ class Rows:
 def rows(spec: str | Path, column: str | None = None, split: str | None = None) -> Rows:
     """Read the texts, or the arrays of token ids, of a data set: a local file or folder, or a data set on the hub.
 
-    `list(rows("texts.jsonl"))`. A hub id may name a revision and a configuration:
-    OWNER/NAME@REVISION:CONFIG. Without a column, the obvious one
-    is taken. Raises ScrubError for anything that can't be had.
+    `list(rows("texts.jsonl"))`. A hub id may name a revision and a configuration: OWNER/NAME@REVISION:CONFIG. Without a
+    column, the obvious one is taken. Raises ScrubError for anything that can't be had.
     """
     path, notes, where = Path(spec), list[str](), str(spec)
     there = exists(path)
@@ -74,7 +73,8 @@ def rows_of(opened: Files | Table, where: str, column: str | None, notes: list[s
 def read_column(items: Table, column: str | None, where: str, notes: list[str]) -> Iterator[tuple[int, Row]]:
     """Read the texts or ids of one column, each with its number, but for the rows that hold none.
 
-    Ids are cut to those that `attention_mask`, where the data have it, doesn't leave out.
+    Ids are cut to those that the mask of their column, where the data have one, doesn't leave out. A long text comes in
+    pieces, all with its number.
     """
     stream = iter(items)
     seen = list(_first(stream))
