@@ -6,11 +6,11 @@ scored, what is to be predicted there, and the other of each example where it co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -18,16 +18,19 @@ from tokenizers import Tokenizer
 
 from scrub.data.arrays import array_of
 from scrub.data.bigram import Bigram
+from scrub.data.choices import ANSWERS, WRONG, Choices, choices_of
 from scrub.data.repeated import NOWHERE, second_half
 from scrub.paths.hashes import hash_array, hash_of
 from scrub.text.errors import ScrubError
-from scrub.text.wording import at_commit, short, with_digest
+from scrub.text.spans import END, Place, names, places
+from scrub.text.wording import at_commit, few, short, with_digest
 
 TEXT, PROMPTS, REPEATED, PAIRS = "text", "prompts", "repeated random tokens", "pairs of sequences"
 FIRST, TARGET, QUERY = "first", "target", "second"  # the named positions of prompts that repeat: `A B ... A`
 FIRST_QUERY = 2  # position of text: what attends from the first two has hardly anything to choose from
 
 Tokens: TypeAlias = Int[np.ndarray, "example position_plus_one"]
+Found = TypeVar("Found")
 Scored: TypeAlias = Bool[np.ndarray, "example position"]
 
 
@@ -52,6 +55,11 @@ class Examples:
     each example; `copied` for each position the earlier one of the token to predict (NOWHERE where there is none);
     `texts` what each example reads.
     A metric may look at other `targets` than the next token: `node("other_target", name="a name")`.
+    Examples of several lengths have pads behind them, which nothing that is scored reads: `lengths` are the positions
+    that are none, `other_lengths` those of the others. `answers` and `wrong` are the tokens that are right and wrong
+    behind the last position of each [example, some], NOWHERE where there are fewer; the first answer is the token to
+    predict there. Others that are drawn agree with their examples in length and, if they are `paired_by_name`, in all
+    positions by name.
     `documents` numbers what each example is cut from (a file, a row, the first of those that are joined), so that
     examples of one document can be told from independent ones; by default each is one of its own. `within` are the
     positions that may be scored where documents are joined: not those that read or predict what joins them. `begin`
@@ -74,6 +82,11 @@ class Examples:
     begin: str = ""
     commit: str = ""  # on the hub, where the data are from there
     notes: tuple[str, ...] = field(default=(), repr=False)
+    lengths: Int[np.ndarray, " example"] | None = None
+    other_lengths: Int[np.ndarray, " example"] | None = None
+    answers: Int[np.ndarray, "example some"] | None = None
+    wrong: Int[np.ndarray, "example some"] | None = None
+    paired_by_name: bool = False
 
     def __post_init__(self) -> None:
         for name, array in (("tokens", self.tokens), ("scored", self.scored), ("other", self.other)):
@@ -113,7 +126,95 @@ class Examples:
     @property
     def expected(self) -> Int[np.ndarray, " example"]:
         """The token to predict at the end of each example: of prompts, the answer."""
-        return np.asarray(self.tokens[:, -1])
+        return np.asarray(self.tokens[np.arange(len(self)), self.ends + 1])
+
+    @property
+    def ends(self) -> Int[np.ndarray, " example"]:
+        """The last position of each example that is no pad."""
+        return np.full(len(self), self.context - 1) if self.lengths is None else np.asarray(self.lengths - 1)
+
+    @property
+    def real(self) -> Bool[np.ndarray, "example position"]:
+        """The positions that are no pads."""
+        return np.asarray(np.arange(self.context)[None] <= self.ends[:, None])
+
+    @property
+    def real_in_other(self) -> Bool[np.ndarray, "example position"]:
+        """The positions of each example's other that are no pads."""
+        if self.other_lengths is None:
+            return self.real if self.other is None else np.ones_like(self.scored)
+        return np.asarray(np.arange(self.context)[None] < self.other_lengths[:, None])
+
+    def at(self, text: str) -> Bool[np.ndarray, "example position"]:
+        """Find the positions of each example that some spans mean: `at("S2")`, `at("4..7, -1")`.
+
+        Raises ScrubError for a name that the examples don't give, an example that lacks it, or no such position.
+        """
+        return self._once(f"at {text}", lambda: self._at(text))
+
+    def choices(self, of: str) -> Choices:
+        """List the tokens that a metric looks at, at each position: see :func:`scrub.data.choices.choices_of`."""
+        return self._once(f"choices {of}", lambda: choices_of(self, of))
+
+    def _once(self, what: str, find: Callable[[], Found]) -> Found:
+        """Find something out once: every batch asks for it."""
+        if what not in self._known:
+            self._known[what] = find()
+        found: Found = self._known[what]
+        return found
+
+    @cached_property
+    def _known(self) -> dict[str, Any]:
+        return {}
+
+    def _at(self, text: str) -> Bool[np.ndarray, "example position"]:
+        self.check_names(names(text))
+        found = np.zeros((len(self), self.context), dtype=bool)
+        everywhere = np.arange(self.context)[None]
+        for first, last in places(text):
+            low, high = self._place(first), self._place(last)
+            if (wrong := np.flatnonzero((low < 0) | (high < low) | (high > self.ends))).size:
+                which = int(wrong[0])
+                where = "here" if self.lengths is None and first.name in {None, END} else f"in example {which}"
+                raise ScrubError(
+                    f"there are no positions {text} {where}: there are 0 to {self.ends[which]}, and the last is -1"
+                )
+            found |= (everywhere >= low[:, None]) & (everywhere <= high[:, None])
+        return found
+
+    def _place(self, place: Place) -> Int[np.ndarray, " example"]:
+        if place.name is None:
+            return np.full(len(self), place.offset)
+        return np.asarray((self.ends if place.name == END else self.positions[place.name]) + place.offset)
+
+    def check_names(self, wanted: Iterable[str]) -> None:
+        """Raise ScrubError unless every example has positions of these names, which both of a pair then share."""
+        for name in wanted:
+            if name not in self.positions:
+                raise ScrubError(
+                    f"the {self.kind} give no position the name {name!r}: the names are "
+                    f"{few([*self.positions, END])}, where 'end' is the last position"
+                )
+            if (lacking := np.flatnonzero(self.positions[name] == NOWHERE)).size:
+                raise ScrubError(
+                    f"example {lacking[0]} has no position {name!r}{self.as_text(lacking[0])}: give every row one, or "
+                    "leave those out that have none"
+                )
+
+    def check_aligned(self, why: str) -> None:
+        """Raise ScrubError unless every example is as long as the other that it comes with; `why` they must be."""
+        if self.other is not None and self.other_lengths is not None:
+            ends = self.ends + 1
+            if (apart := np.flatnonzero(self.other_lengths != ends)).size:
+                which = apart[0]
+                raise ScrubError(
+                    f"example {which} has {ends[which]} tokens and its other {self.other_lengths[which]}"
+                    f"{self.as_text(which)}: {why}, so give pairs of one length"
+                )
+
+    def as_text(self, which: int) -> str:
+        """Quote one of them, where they have texts."""
+        return f" ({short(self.texts[which])})" if self.texts else ""
 
     @property
     def changed(self) -> Bool[np.ndarray, "example position"]:
@@ -125,7 +226,29 @@ class Examples:
         """The hash of everything that a number depends on."""
         arrays = [self.tokens, self.scored, *([] if self.other is None else [self.other])]
         named = {name: hash_array(array) for name, array in self.targets.items()}
-        return hash_of([hash_array(array) for array in arrays], named)
+        more = self._besides
+        return hash_of([hash_array(array) for array in arrays], named, *([more] if more else []))
+
+    @property
+    def _besides(self) -> dict[str, object]:
+        """The hashes of what text doesn't have."""
+        arrays = {
+            "lengths": self.lengths,
+            "other lengths": self.other_lengths,
+            ANSWERS: self.answers,
+            WRONG: self.wrong,
+            **({f"position {name}": at for name, at in self.positions.items()} if self.kind == PROMPTS else {}),
+        }
+        found: dict[str, object] = {name: hash_array(array) for name, array in arrays.items() if array is not None}
+        return {**found, "paired by name": True} if self.paired_by_name else found
+
+    @cached_property
+    def tokens_hash(self) -> str:
+        """The hash of the tokens, and of whatever comes with them but the positions that are scored."""
+        own, more = hash_array(self.tokens), self._besides
+        if self.other is None and not more:
+            return own
+        return hash_of(own, "" if self.other is None else hash_array(self.other), more)
 
     @property
     def called(self) -> str:
@@ -187,6 +310,10 @@ class Examples:
             targets=chosen(self.targets),
             texts=tuple(self.texts[at] for at in members) if self.texts else (),
             other_texts=tuple(self.other_texts[at] for at in members) if self.other_texts else (),
+            lengths=None if self.lengths is None else self.lengths[members],
+            other_lengths=None if self.other_lengths is None else self.other_lengths[members],
+            answers=None if self.answers is None else self.answers[members],
+            wrong=None if self.wrong is None else self.wrong[members],
         )
 
     def followed_by(self, others: Examples) -> Examples:
@@ -208,6 +335,7 @@ class Examples:
         """Swap examples and their others, as clean and corrupted prompts. Raises ScrubError if they come with none."""
         if self.other is None:
             raise ScrubError(f"these {self.kind} come without others: give pairs")
+        self.check_aligned("the positions of both are swapped")
         return replace(self, tokens=self.other, other=self.tokens, texts=self.other_texts, other_texts=self.texts)
 
     def check(self, n_ctx: int, vocab_size: int, model: str) -> None:
@@ -226,6 +354,12 @@ class Examples:
             raise ScrubError(
                 f"the {self.kind} are {list(self.tokens.shape)} and their others {list(self.other.shape)}: give each "
                 "example another one of its length"
+            )
+        if self.other_lengths is not None and (short_of := np.flatnonzero(self.other_lengths < self.ends + 1)).size:
+            which = short_of[0]
+            raise ScrubError(
+                f"example {which} has {self.ends[which] + 1} tokens, and its other only {self.other_lengths[which]}"
+                f"{self.as_text(which)}: nothing can stand in at the last, so give others that are as long"
             )
         for tokens in (self.tokens, self.tokens if self.other is None else self.other):
             if tokens.min() < 0 or tokens.max() >= vocab_size:

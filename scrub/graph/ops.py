@@ -18,7 +18,7 @@ from functools import partial
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional
 
@@ -213,13 +213,17 @@ def gather_rows(
 
 def at_positions(
     x: Float[Tensor, "#batch *head position width"],
-    position: Int[Tensor, "#batch position"],
+    position: Int[Tensor, "#batch position"] | Bool[Tensor, "batch position 1"],
     *,
     positions: str,
     inside: bool,
 ) -> Float[Tensor, "batch *head position width"]:
-    """Keep the rows at some positions, or at all others, zeros elsewhere: the two add up to the whole."""
-    kept = positions_inside(positions, position) == inside
+    """Keep the rows at some positions, or at all others, zeros elsewhere: the two add up to the whole.
+
+    Where it depends on the example which positions these are, `position` says which they are.
+    """
+    known = position[..., 0] if position.dtype == torch.bool else positions_inside(positions, position)
+    kept = known == inside
     return x * kept.reshape(len(kept), *(1,) * (x.ndim - 3), kept.shape[1], 1)
 
 
@@ -266,6 +270,68 @@ def look_up(
     return embed(target[..., 0], table)
 
 
+def pick_some(
+    logits: Float[Tensor, "#batch position vocab"], target: Int[Tensor, "batch position some"]
+) -> Float[Tensor, "batch position some"]:
+    return logits.expand(len(target), -1, -1).gather(-1, target)
+
+
+def look_up_some(
+    x: Float[Tensor, "batch position width"],
+    target: Int[Tensor, "batch position some"],
+    table: Float[Tensor, "vocab width"],
+) -> Float[Tensor, "batch position some"]:
+    """Do pick_some(x @ table.T, target)."""
+    return torch.einsum("bpw,bpsw->bps", x, functional.embedding(target, table))
+
+
+def pick_mean(
+    logits: Float[Tensor, "#batch position vocab"],
+    target: Int[Tensor, "batch position some"],
+    weights: Float[Tensor, "batch position some"],
+) -> Float[Tensor, "batch position 1"]:
+    """Add up the logits of some tokens with weights: a mean, or the difference of two."""
+    return (pick_some(logits, target) * weights.to(logits.dtype)).sum(-1, keepdim=True)
+
+
+def look_up_mean(
+    target: Int[Tensor, "batch position some"],
+    weights: Float[Tensor, "batch position some"],
+    table: Float[Tensor, "vocab width"],
+) -> Float[Tensor, "batch position width"]:
+    return torch.einsum("bpsw,bps->bpw", functional.embedding(target, table), weights.to(table.dtype))
+
+
+def probability(
+    logits: Float[Tensor, "batch position some"],
+    log_normaliser: Float[Tensor, "batch position 1"],
+    weights: Float[Tensor, "batch position some"],
+    *,
+    log: bool,
+) -> Float[Tensor, "batch position 1"]:
+    """Add up the probabilities of tokens with a weight, less those whose weight is negative; or take the logarithm."""
+    logs = (logits - log_normaliser).masked_fill(weights == 0, -torch.inf)
+    return logs.logsumexp(-1, keepdim=True) if log else (logs.exp() * weights.sign()).sum(-1, keepdim=True)
+
+
+def above(
+    logits: Float[Tensor, "batch position some"], weights: Float[Tensor, "batch position some"]
+) -> Float[Tensor, "batch position 1"]:
+    """Tell whether the largest logit with a positive weight is above the largest with a negative one: 1 or 0."""
+    right, wrong = (logits.masked_fill(sign * weights <= 0, -torch.inf).amax(-1, keepdim=True) for sign in (1, -1))
+    return (right > wrong).to(logits.dtype)
+
+
+def is_top(
+    logits: Float[Tensor, "#batch position vocab"],
+    target: Int[Tensor, "batch position some"],
+    weights: Float[Tensor, "batch position some"],
+) -> Float[Tensor, "batch position 1"]:
+    """Tell whether the largest of all logits is that of a token with a weight: 1 or 0."""
+    top = logits.argmax(-1, keepdim=True)
+    return ((target == top) & (weights > 0)).any(-1, keepdim=True).to(logits.dtype)
+
+
 def probabilities(logits: Float[Tensor, "batch position vocab"]) -> Float[Tensor, "batch position vocab"]:
     return logits.softmax(-1)
 
@@ -274,6 +340,11 @@ def mean_embedding(
     weight: Float[Tensor, "batch position vocab"], table: Float[Tensor, "vocab d_model"]
 ) -> Float[Tensor, "batch position d_model"]:
     return weight @ table
+
+
+def call(*inputs: Tensor, function: Callable[..., Tensor]) -> Float[Tensor, "batch position 1"]:
+    """Call somebody's own function of whole rows, which says itself what it is told apart by."""
+    return function(*inputs)
 
 
 def centre(x: Float[Tensor, "batch position d_model"]) -> Float[Tensor, "batch position d_model"]:
@@ -320,6 +391,9 @@ OPS: dict[str, Op] = {
     "rows": Op(None, NONE),  # [3, row]: of each selected position its sequence, its number there, and itself
     "target": Op(None, NONE),  # [batch, position, 1]
     "other_target": Op(None, NONE, ("name",)),  # the same, of the examples' own targets
+    "choices": Op(None, NONE, ("of",)),  # [batch, position, some]: answers, wrong ones, or both
+    "weights": Op(None, NONE, ("of",)),  # the same, of each in the mean: see Examples.choices
+    "places": Op(None, NONE, ("positions",)),  # [batch, position, 1]: which positions of each example some spans mean
     # the model
     "embed": Op(embed, TWO),
     "add": Op(add, ANY, rows=None, heads=None),
@@ -348,6 +422,14 @@ OPS: dict[str, Op] = {
     "mean_row": Op(mean_row, ONE),
     "pick": Op(pick, TWO, rows=(0, 1)),
     "look_up": Op(look_up, TWO, rows=(0,)),
+    "pick_some": Op(pick_some, TWO, rows=(0, 1)),
+    "look_up_some": Op(look_up_some, THREE, rows=(0, 1)),
+    "pick_mean": Op(pick_mean, THREE, rows=(0, 1, 2)),
+    "look_up_mean": Op(look_up_mean, THREE, rows=(0, 1)),
+    "probability": Op(probability, THREE, ("log",), rows=(0, 1, 2)),
+    "above": Op(above, TWO, rows=(0, 1)),
+    "is_top": Op(is_top, THREE, rows=(0, 1, 2)),
+    "call": Op(call, ANY, ("function",), rows=None),
     "probabilities": Op(probabilities, ONE, rows=(0,)),
     "expect": Op(dot, TWO, rows=(0, 1)),  # of logits, under a distribution
     "mean_embedding": Op(mean_embedding, TWO, rows=(0,)),

@@ -21,7 +21,7 @@ from scrub.paths.locate import below
 from scrub.paths.pattern import Pattern
 from scrub.paths.splits import Roles, Split, attention_heads
 from scrub.text.errors import ScrubError
-from scrub.text.spans import spans
+from scrub.text.spans import places
 from scrub.text.wording import few
 
 STREAM = "stream "
@@ -136,7 +136,7 @@ def read_sites(text: str, graph: Node, roles: Roles, positions: str | None = Non
     Raises ScrubError for what is no site of the model (`graph` is unsplit), or sites that can't be told apart.
     """
     if positions is not None:
-        spans(positions)
+        places(positions)
     sites = [_site(part.strip(), graph, roles, positions) for part in _JOINED.split(text)]
     for site in sites:
         if site.positions is not None and (same := next((e for e in sites if _overlap(site, e)), None)):
@@ -157,7 +157,7 @@ def _overlap(site: Site, other: Site) -> bool:
 def _site(text: str, graph: Node, roles: Roles, everywhere: str | None) -> Site:
     where, at, positions = (part.strip() for part in text.partition("@"))
     if at:
-        spans(positions)
+        places(positions)
     site = Site(text, tuple(where.split("/")), positions=re.sub(r"\s", "", positions) if at else everywhere)
     written = components(graph)
     if where.startswith(STREAM.strip()):

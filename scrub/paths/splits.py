@@ -18,12 +18,12 @@ from scrub.graph.node import Node, node, unroll, walk
 from scrub.paths.locate import locate
 from scrub.paths.pattern import Pattern, State
 from scrub.text.errors import ScrubError
-from scrub.text.spans import spans
+from scrub.text.spans import depends, places
 
 Roles = Mapping[str, Sequence[tuple[int, int]]]  # role -> (layer, head)
 
 DIGITS = 9  # of a head's number: no model has that many
-_KINDS = 'heads NAME..., mask "NAME", identity or positions 4..7'
+_KINDS = 'heads NAME..., mask "NAME", identity or positions 4..7 (S2, end)'
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Split:
         if kind == "mask":
             MASKS[names[0]]
         elif kind == "positions":
-            spans(names[0])
+            places(names[0])
         elif (kind, bool(names)) not in {("heads", True), ("identity", False)}:
             raise ScrubError(f"{text.strip()!r} splits by nothing that scrub knows: write 'PATTERN by {_KINDS}'")
         return cls(Pattern(pattern), kind, names)
@@ -143,7 +143,8 @@ def _by_heads(whole: Node, names: Sequence[str], roles: Roles) -> list[Node]:
 
 def _by_positions(whole: Node, positions: str) -> list[Node]:
     """Split what a component or slot gives into some positions and the rest."""
-    rows, position = whole.labelled(None), node("position")
+    rows = whole.labelled(None)
+    position = node("places", positions=positions) if depends(positions) else node("position")
     return [
         node("at_positions", rows, position, positions=positions, inside=inside, label=f"{whole.label}[{name}]")
         for name, inside in ((positions, True), ("rest", False))

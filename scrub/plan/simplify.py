@@ -69,9 +69,18 @@ SPLITS = _read(
 LOGITS = _read(
     ("expect(p, unembed(x, table))", "dot(x, mean_embedding(p, table))"),
     ("pick(unembed(x, table), target)", "dot(x, look_up(target, table))"),
+    ("pick_mean(unembed(x, table), target, w)", "dot(x, look_up_mean(target, w, table))"),
     ("mean_logit(unembed(x, table))", "linear(x, mean_row(table))"),
     ("expect(p, changed(a, c, m, s))", "add(multiply(expect(p, a), s), dot(c, mean_embedding(p, transpose(m))))"),
     ("pick(changed(a, c, m, s), target)", "add(multiply(pick(a, target), s), dot(c, look_up(target, transpose(m))))"),
+    (
+        "pick_some(changed(a, c, m, s), target)",
+        "add(multiply(pick_some(a, target), s), look_up_some(c, target, transpose(m)))",
+    ),
+    (
+        "pick_mean(changed(a, c, m, s), target, w)",
+        "add(multiply(pick_mean(a, target, w), s), dot(c, look_up_mean(target, w, transpose(m))))",
+    ),
     ("mean_logit(changed(a, c, m, s))", "add(multiply(mean_logit(a), s), linear(c, mean_row(transpose(m))))"),
 )
 

@@ -91,6 +91,10 @@ def bind(
             bound[leaf] = examples.tokens[members, 1:, None]
         elif leaf.op == "other_target":
             bound[leaf] = _targets(examples, str(leaf.arguments["name"]))[members, :, None]
+        elif leaf.op in {"choices", "weights"}:
+            bound[leaf] = examples.choices(str(leaf.arguments["of"]))[leaf.op == "weights"][members]
+        elif leaf.op == "places":
+            bound[leaf] = examples.at(str(leaf.arguments["positions"]))[members][..., None]
         elif leaf.op == "selected":
             bound[leaf] = np.where(real, rows, 0)
         elif leaf.op == "rows":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Int
@@ -30,9 +31,15 @@ def generator(seed: int, draw: int, purpose: str) -> np.random.Generator:
 
 def pair(sequences: int, seed: int, draw: int) -> Int[np.ndarray, " sequence"]:
     """Pair every sequence with the next one on a random cycle through all, so never with itself."""
-    cycle = generator(seed, draw, "pairs").permutation(sequences)
-    other = np.empty(sequences, dtype=np.int64)
-    other[cycle] = np.roll(cycle, -1)
+    return pair_within(np.zeros(sequences, dtype=np.int64), generator(seed, draw, "pairs"))
+
+
+def pair_within(classes: Int[np.ndarray, " sequence"], rng: np.random.Generator) -> Int[np.ndarray, " sequence"]:
+    """Pair every sequence with the next one on a random cycle through its class; alone in it, with itself."""
+    other = np.arange(len(classes))
+    for class_ in np.unique(classes):
+        cycle = rng.permutation(np.flatnonzero(classes == class_))
+        other[cycle] = np.roll(cycle, -1)
     return other
 
 
@@ -71,12 +78,7 @@ def sequence_donors(
     classes: Int[np.ndarray, " sequence"], seed: int, draw: int, feature: str
 ) -> Int[np.ndarray, " sequence"]:
     """Draw a donor of the same class for every sequence, each the donor of one; alone in its class, itself."""
-    rng = generator(seed, draw, f"donors {feature}")
-    donors = np.arange(len(classes))
-    for class_ in np.unique(classes):
-        cycle = rng.permutation(np.flatnonzero(classes == class_))
-        donors[cycle] = np.roll(cycle, -1)
-    return donors
+    return pair_within(classes, generator(seed, draw, f"donors {feature}"))
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,23 @@ class _Pool:
             return np.arange(count) + count
         if count < 2:
             raise ScrubError("one sequence has no other to resample from: give more, or ablate by zero")
-        return pair(count, self.seed, self.draw)
+        of = self.examples
+        if of.lengths is None and not of.paired_by_name:
+            return pair(count, self.seed, self.draw)
+        found = pair_within(self._alike, generator(self.seed, self.draw, "pairs"))
+        if (alone := np.flatnonzero(found == np.arange(count))).size:
+            named = f", with {', '.join(of.positions)} where it has them" if of.paired_by_name else ""
+            raise ScrubError(
+                f"example {alone[0]} has no other of its {of.ends[alone[0]] + 1} tokens{named}{of.as_text(alone[0])}: "
+                "give corrupted prompts, or more rows of that form"
+            )
+        return found
+
+    @cached_property
+    def _alike(self) -> Int[np.ndarray, " example"]:
+        """Number what examples have to share with the others that are drawn for them: length, and named positions."""
+        named = list(self.examples.positions.values()) if self.examples.paired_by_name else []
+        return np.asarray(np.unique(np.stack([self.examples.ends, *named]), axis=1, return_inverse=True)[1].ravel())
 
     def agreeing(self, feature: str, by_row: bool) -> Rows:
         inputs = self.examples.inputs
@@ -158,7 +176,16 @@ class _Pool:
                 f"the feature {feature!r} gives an array of shape {classes.shape} where '{'rows ' * by_row}like "
                 f"{feature}' needs {wanted}: one class for each sequence, or with 'rows' for each position of each"
             )
+        if self.examples.lengths is not None or self.examples.paired_by_name:
+            classes = self._of_one_form(classes)
         return (row_donors if by_row else sequence_donors)(classes, self.seed, self.draw, feature)
+
+    def _of_one_form(self, classes: Int[np.ndarray, "example *position"]) -> Int[np.ndarray, "example *position"]:
+        """Number classes so that a pad is no donor, and a whole sequence stands in for those of its form alone."""
+        known = np.unique(classes, return_inverse=True)[1].reshape(classes.shape)
+        if classes.ndim > 1:
+            return np.asarray(np.where(self.examples.real, known, -1))
+        return np.asarray(known + self._alike * (known.max(initial=0) + 1))
 
 
 def classes_of(

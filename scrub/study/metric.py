@@ -6,10 +6,11 @@ changes at a position; and the KL divergence from the unscrubbed model's predict
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from scrub.data.choices import ANSWERS, EITHER
 from scrub.graph.node import Node, node
 from scrub.paths.hashes import hash_graph, hash_of
 from scrub.text.errors import ScrubError
@@ -28,6 +29,7 @@ class Metric:
     name: Named
     unit: str
     nodes: Callable[[Node, Node], Node]
+    of_all: bool = False  # whether a prompt counts as a whole: 1 where all of its scored positions are 1, else 0
 
     def __post_init__(self) -> None:
         check_fields(self, "the metric's ")
@@ -74,8 +76,38 @@ def divergence(logits: Node, unscrubbed: Node) -> Node:
     return node("sub", cross_entropy(logits), cross_entropy(unscrubbed))
 
 
+def _probability(of: str, log: bool = False) -> Callable[[Node, Node], Node]:
+    def nodes(logits: Node, _: Node) -> Node:
+        picked = node("pick_some", logits, node("choices", of=of))
+        return node("probability", picked, node("log_normaliser", logits), node("weights", of=of), log=log)
+
+    return nodes
+
+
+def _of_choices(op: str, of: str) -> Callable[[Node, Node], Node]:
+    return lambda logits, _: node(op, logits, node("choices", of=of), node("weights", of=of))
+
+
+def _above(logits: Node, _: Node) -> Node:
+    return node("above", node("pick_some", logits, node("choices", of=EITHER)), node("weights", of=EITHER))
+
+
 LOSS = Metric("loss", "nats", lambda logits, _: losses(logits))
 KL = Metric("kl", "nats", divergence)
+LOGIT_DIFF = Metric("logit_diff", "logits", _of_choices("pick_mean", EITHER))
+METRICS: Mapping[str, Metric] = {
+    each.name: each
+    for each in (
+        LOSS,
+        LOGIT_DIFF,
+        Metric("prob", "probability", _probability(ANSWERS)),
+        Metric("prob_diff", "probability", _probability(EITHER)),
+        Metric("logprob", "nats", _probability(ANSWERS, log=True)),
+        Metric("accuracy", "fraction", _of_choices("is_top", ANSWERS), of_all=True),
+        Metric("pair_accuracy", "fraction", _above, of_all=True),
+        KL,
+    )
+}
 LOGIT = Metric("logit", "logits", lambda logits, _: node("pick", logits, node("target")))
 MEAN_LOGIT = Metric("mean logit", "logits", lambda logits, _: node("mean_logit", logits))
 

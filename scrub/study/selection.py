@@ -20,7 +20,6 @@ from scrub.models.kept import spelled
 from scrub.models.model import Model
 from scrub.study.settings import EVERY, POSITIONS, REPEATS, Positions, positions_said
 from scrub.text.errors import ScrubError
-from scrub.text.spans import resolved
 
 _PLACED = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
 _NAMED = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
@@ -43,7 +42,7 @@ def scored_at(positions: Positions, examples: Examples, study_data: str, model: 
     elif positions in POSITIONS:
         listed = repeats(examples.inputs) if positions == REPEATS else _listed(examples, study_data, model)
     else:
-        listed = _in_spans(positions, examples)
+        listed = examples.at(positions)
     selected = examples.scored_at(listed).scored
     if not selected.any():
         if positions not in POSITIONS:
@@ -63,13 +62,6 @@ def repeats(inputs: Int[np.ndarray, "sequence position"]) -> Bool[np.ndarray, "s
     """Find the positions whose token stands earlier in its sequence."""
     rows = np.arange(len(inputs))[:, None]
     return rank_in_group(rows * (int(inputs.max(initial=0)) + 1) + inputs) > 0
-
-
-def _in_spans(text: str, examples: Examples) -> Scored:
-    inside = np.zeros(examples.context, dtype=bool)
-    for first, last in resolved(text, examples.context):
-        inside[first : last + 1] = True
-    return np.repeat(inside[None], len(examples), axis=0)
 
 
 def _by_function(

@@ -15,7 +15,7 @@ from annotated_types import Interval
 from scrub.text.begin import Bos, said_bos
 from scrub.text.errors import ScrubError
 from scrub.text.fields import COUNT, SEED, Named, check_fields
-from scrub.text.spans import spans
+from scrub.text.spans import places
 
 if TYPE_CHECKING:
     import numpy as np
@@ -217,7 +217,10 @@ def positions_said(positions: Positions) -> str:
 
 def _check_spans(text: str) -> None:
     try:
-        spans(text, back=True)
+        places(text)
     except ScrubError as error:
         known = ", ".join(map(repr, POSITIONS))
-        raise ScrubError(f"positions are {known} or spans such as 4..7,-1 (the last), not {text!r}") from error
+        raise ScrubError(
+            f"positions are {known} or spans such as 4..7,-1 (the last, or 'end'), or S2, a name that the data give, "
+            f"not {text!r}"
+        ) from error

@@ -205,6 +205,8 @@ HEADS, VALUES, PATTERN = random_tensor(G, B, H, Q, D), random_tensor(G, B, H, K,
 TABLE, GAIN, BIAS = random_tensor(G, V, M), random_tensor(G, M), random_tensor(G, M)
 OUTPUT, INTO_HEADS = random_tensor(G, H, M, D), random_tensor(G, H, D, M)
 TARGET = torch.randint(V, (B, Q, 1), generator=G)
+SOME = torch.randint(V, (B, Q, 3), generator=G)
+WEIGHTS = torch.tensor([0.5, -1.0, 0.25], dtype=torch.float64).expand(B, Q, 3).contiguous()
 EPS = {"eps": 1e-5}
 SELECTED = torch.tensor([[1, 4, 6], [0, 0, 0], [2, 3, 0]])  # of which the second sequence has none, and the third two
 PACKED = torch.tensor([[0, 0, 0, 2, 2], [0, 1, 2, 0, 1], [1, 4, 6, 2, 3]])
@@ -238,6 +240,14 @@ EXAMPLES: dict[str, tuple[list[torch.Tensor], dict[str, object]]] = {  # of ever
     "mean_row": ([TABLE], {}),
     "pick": ([LOGITS, TARGET], {}),
     "look_up": ([TARGET, TABLE], {}),
+    "pick_some": ([LOGITS, SOME], {}),
+    "look_up_some": ([STREAM, SOME, TABLE], {}),
+    "pick_mean": ([LOGITS, SOME, WEIGHTS], {}),
+    "look_up_mean": ([SOME, WEIGHTS, TABLE], {}),
+    "probability": ([random_tensor(G, B, Q, 3), SCALES[0], WEIGHTS], {"log": False}),
+    "above": ([random_tensor(G, B, Q, 3), WEIGHTS], {}),
+    "is_top": ([LOGITS, SOME, WEIGHTS], {}),
+    "call": ([LOGITS, random_tensor(G, B, Q, V)], {"function": lambda p, q: (p * q).sum(-1, keepdim=True)}),
     "probabilities": ([LOGITS], {}),
     "expect": ([LOGITS.softmax(-1), LOGITS], {}),
     "mean_embedding": ([LOGITS.softmax(-1), TABLE], {}),
