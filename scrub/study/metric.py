@@ -111,6 +111,19 @@ METRICS: Mapping[str, Metric] = {
 LOGIT = Metric("logit", "logits", lambda logits, _: node("pick", logits, node("target")))
 MEAN_LOGIT = Metric("mean logit", "logits", lambda logits, _: node("mean_logit", logits))
 
+
+def as_metric(given: Metric | str) -> Metric:
+    """Give a metric by its name, one of METRICS, or as it is: `as_metric("logit_diff")`.
+
+    Raises ScrubError for another name.
+    """
+    if isinstance(given, Metric):
+        return given
+    if given not in METRICS:
+        raise ScrubError(f"there is no metric {given!r}: there are {', '.join(METRICS)}, and your own")
+    return METRICS[given]
+
+
 ROLES = ("loss", "change", "kl")  # the names of those of a study, in results too, whichever its metric
 
 
