@@ -158,6 +158,19 @@ def test_a_name_that_is_not_there_and_one_that_a_row_lacks(model: Model) -> None
         scrub.run(study("v a1/v/** -> y"), model, shorter, EXACT)
 
 
+def test_rows_of_donors_have_no_names(model: Model) -> None:
+    rules = "splits a1/k/a0 by positions S2\nk a1/k/a0[S2]/{q,k}/** -> rows like parity"
+    rows = scrub.Hypothesis(rules, name="h", features={"parity": lambda tokens, _: tokens % 2})
+    scrub.prepare(replace(study("v a1/v/** -> y"), hypotheses=(rows,)), model, prompts(), EXACT).run()
+    inside = scrub.Hypothesis(
+        "splits a1/k/a0/q by positions S2\nk a1/k/a0/{q[S2],q[rest],k}/** -> rows like parity",
+        name="h",
+        features={"parity": lambda tokens, _: tokens % 2},
+    )
+    with pytest.raises(ScrubError, match="the positions S2 below are those of the reference"):
+        scrub.prepare(replace(study("v a1/v/** -> y"), hypotheses=(inside,)), model, prompts(), EXACT)
+
+
 def test_given_pairs_and_means_have_one_draw(model: Model) -> None:
     two = replace(EXACT, draws=2)
     with pytest.raises(ScrubError, match=r"2 draws were asked for, but the prompts come with others"):
