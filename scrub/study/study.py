@@ -15,7 +15,7 @@ from typing import Annotated, TypeAlias, TypeVar
 from scrub.models.find import find, known, locate
 from scrub.paths.rules import Rule
 from scrub.study.hypothesis import Hypothesis
-from scrub.study.metric import LOSS, Metric
+from scrub.study.metric import LOSS, GivenMetric, Metric, as_metric
 from scrub.study.parameters import Parameters, unknown_parameter
 from scrub.study.settings import EVERY, Positions, as_positions, positions_said
 from scrub.text.begin import Bos, said_bos
@@ -24,6 +24,7 @@ from scrub.text.fields import COUNT, ITSELF, Named, check_arguments, check_field
 from scrub.text.files import check_file, one_line, shown
 from scrub.text.wording import DIGEST_DIGITS
 
+_BY = " by "  # between the name of a study and its metric's
 LARGEST_MODULE = 16 * 2**20  # bytes
 Declared = TypeVar("Declared", "Study", Hypothesis)
 
@@ -40,7 +41,7 @@ class Study:
     sequences begin with the begin token (True, False, or "auto", as is usual for the model), unless the run says it.
     `hypotheses` are names of modules in the study's folder, or the hypotheses themselves. `published_model` is the
     name of the model that their published percentages are of.
-    `metric` is what percentages are of: the loss, or one of your own.
+    `metric` is what percentages are of: the loss, another by its name, a :class:`Metric`, or your own function.
     """
 
     baseline: str
@@ -51,13 +52,14 @@ class Study:
     context: Annotated[int, COUNT] | None = None
     bos: Bos = None
     published_model: str | None = None
-    metric: Annotated[Metric, ITSELF] = LOSS
+    metric: GivenMetric = LOSS
     name: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bos", said_bos(self.bos))
         check_fields(self, "the study's ")
         object.__setattr__(self, "positions", as_positions(self.positions))
+        object.__setattr__(self, "metric", as_metric(self.metric))
         if self.metric.name == LOSS.name and self.metric != LOSS:
             raise ScrubError("the study's metric is called 'loss', but is another one: give it another name")
 
@@ -83,7 +85,7 @@ class Study:
 
     @property
     def _by_metric(self) -> str:
-        return "" if self.metric == LOSS else f" by {self.metric.name}@{self.metric.digest[:DIGEST_DIGITS]}"
+        return "" if self.metric == LOSS else f"{_BY}{self.metric.name}@{self.metric.digest[:DIGEST_DIGITS]}"
 
     @property
     def baseline_rules(self) -> tuple[Rule, ...]:
@@ -94,6 +96,12 @@ class Study:
         if held := [rule for rule in rules if rule.holds]:
             raise ScrubError(f"the rule '{held[0]}' of the baseline ablates, and a study resamples: feed y")
         return rules
+
+
+def by_metric(name: str) -> tuple[str, str]:
+    """Split a study's name into its own and its metric's: `by_metric("mine by kl@01234567")` is ("mine", "kl")."""
+    found = re.fullmatch(rf"(.*){_BY}(.+)@[0-9a-f]{{{DIGEST_DIGITS}}}", name, re.DOTALL)
+    return (found[1], found[2]) if found else (name, LOSS.name)
 
 
 One: TypeAlias = str | Path | Hypothesis | Study
