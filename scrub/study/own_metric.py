@@ -34,7 +34,7 @@ FORM = "write it as `def margin(logits, targets, unscrubbed)`, with `answers` an
 class Own:
     """Somebody's function of rows of logits, as the operation `call` runs it: told apart by the hash of its code.
 
-    `takes` says what each of its parameters is given. See :meth:`scrub.study.metric.Metric.of`.
+    `takes` says what each of its parameters is given, logits first. See :meth:`scrub.study.metric.Metric.of`.
     """
 
     function: Callable[..., Any] = field(repr=False)
@@ -59,17 +59,18 @@ class Own:
             **{LOGITS: (logits,), TARGETS: (node("target"),), UNSCRUBBED: (unscrubbed,)},
             **{of: (node("choices", of=of), node("weights", of=of)) for of in (ANSWERS, WRONG)},
         }
-        return node("call", logits, *(each for _, what in self.takes for each in given[what]), function=self)
+        return node("call", *(each for _, what in self.takes for each in given[what]), function=self)
 
-    def __call__(self, logits: Tensor, *inputs: Tensor) -> Tensor:
+    def __call__(self, *inputs: Tensor) -> Tensor:
         """Call it on rows [row, ...] of logits and what else it takes, all [batch, position, ...].
 
         It gets copies, so that it may write into them. Raises ScrubError for what it raises, or another shape or dtype.
         """
         import torch
 
+        logits = inputs[0]
         # logits that are the same for all sequences are there once
-        lead = torch.Size(map(max, zip(*(each.shape[:-1] for each in (logits, *inputs)), strict=True)))
+        lead = torch.Size(map(max, zip(*(each.shape[:-1] for each in inputs), strict=True)))
         if logits.device.type == "meta":  # which tells how much memory a batch needs, and has no numbers
             return logits.new_empty(*lead, 1) + torch.empty_like(logits).sum()
         rows = iter([each.expand(*lead, each.shape[-1]).reshape(-1, each.shape[-1]) for each in inputs])
@@ -114,7 +115,7 @@ def _takes(function: Callable[..., Any], name: str) -> tuple[tuple[str, str], ..
             raise ScrubError(f"the metric {name!r} takes {str(each)!r}, and there is nothing to give it: {FORM}")
     if LOGITS not in {what for _, what in found}:
         raise ScrubError(f"the metric {name!r} takes no logits: {FORM}")
-    return tuple(found)
+    return tuple(sorted(found, key=lambda each: each[1] != LOGITS))
 
 
 def name_of(function: Callable[..., Any]) -> str:
@@ -184,7 +185,7 @@ class _Reader:
             (Mapping, lambda of: [[self.read(key), self.read(each)] for key, each in of.items()]),
             (np.ndarray, lambda of: self._reduced(of) if of.dtype == object else hash_array(of)),
         )
-        if hasattr(value, "detach"):  # a tensor, whatever its type; torch needn't be imported to know
+        if hasattr(type(value), "detach"):  # a tensor, whatever its type; torch needn't be imported to know
             return [str(value.dtype), hash_array(value.detach().cpu().double().numpy())]
         return next((write for kind, write in forms if isinstance(value, kind)), self._reduced)(value)
 

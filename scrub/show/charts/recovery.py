@@ -18,6 +18,7 @@ from scrub.study.experiments import Name
 from scrub.study.hypothesis import ALL
 from scrub.study.metric import LOSS
 from scrub.study.result import Result, Row
+from scrub.study.study import by_metric
 from scrub.text.frames import interval_columns
 from scrub.text.numbers import PAGE
 from scrub.text.wording import printable
@@ -119,7 +120,7 @@ class _Recovery:
                 figure, panels[-1], [row for row in claimed if row.part == part], _look(at, part, figure.theme)
             )
         panels[0].set_ylabel(f"{printable(result.metric)} recovered, %")
-        _dress(figure, panels[0], names, f"{result.study} on {result.model}, {result.data}")
+        _dress(figure, panels[0], names, f"{by_metric(result.study)[0]} on {result.model}, {result.data}")
         if known:
             _dress(figure, panels[1], known, self.theirs)
         if claimed:

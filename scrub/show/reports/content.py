@@ -196,7 +196,7 @@ class Content:
             Column("bar", "0 to 100 %", cell=lambda row: self._bar(row["recovered"])),
             *([Column("scrubs", "scrubs, %", 1, missing="")] if any(row.scrubs is not None for row in rows) else []),
             *([Column("published", "published, %", 6, kind="g", missing="")] if self._published else []),
-            *([Column("ratio", "of unscrubbed, %", 1)] if self.result.with_ratio else []),
+            *([Column("ratio", "ratio to unscrubbed, %", 1)] if self.result.with_ratio else []),
             *([Column("gain", f"over {others}", 1, sign=True, missing="")] if gains else []),
             Column("loss", self.result.measured, 3),
             Column("change", with_unit("mean |change|", self.result.unit), 3),

@@ -117,7 +117,7 @@ def rows_table(result: Result) -> FrameTable:
 
 def ratio_columns(result: Result) -> list[Column]:
     """Show the plain ratio to the unscrubbed model's beside what is recovered, where it stands there."""
-    return [Column("ratio", "of unscrubbed, %", 1, ends=("ratio_low", "ratio_high"))] if result.with_ratio else []
+    return [Column("ratio", "ratio, %", 1, ends=("ratio_low", "ratio_high"))] if result.with_ratio else []
 
 
 def comparison_tables(of: Comparison, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:

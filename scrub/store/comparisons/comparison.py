@@ -36,9 +36,9 @@ class Difference:
 
     `recovered` is in percent, of one part, with its 95 % interval. `improves` is the share of resamples in which it is
     above 0, `p` the two-sided p-value, and `holm` that value adjusted (Holm 1979) for all differences of the
-    comparison. Where the two are `same`, one experiment under two names, the difference is 0 exactly and nothing is claimed. `smallest_p` is
-    the least p that so many resamples can give. Where they are worth `few` documents, no difference is called one.
-    Where they scrub other parts, or not as much, `apart` says so, and there is no number.
+    comparison. Where the two are `same`, one experiment under two names, the difference is 0 exactly and nothing is
+    claimed. `smallest_p` is the least p that so many resamples can give. Where they are worth `few` documents, no
+    difference is called one. Where they scrub other parts, or not as much, `apart` says so, and there is no number.
     """
 
     refined: str

@@ -255,7 +255,7 @@ class Results:
         last: dict[tuple[str, str], str] = {}
         for name in (str(each["setting"]["study"]) for each in self.studies()):
             last[by_metric(name)] = name
-        if study in last.values():
+        if study in last.values() and metric in {None, by_metric(str(study))[1]}:
             return [str(study)]
         found = [name for (of, by), name in last.items() if study in {None, of} and metric in {None, by}]
         plain = [name for name in found if by_metric(name)[1] == (metric or LOSS.name)]

@@ -51,8 +51,8 @@ class StudyResults:
 
     `token_losses(experiment)` is the loss, or the study's metric, at every position in its unit, the mean over the
     pairings, [sequence, position], and not a number where none is scored. `pairings` are the (seed, draw) that
-    `result` sums over. `about` are the hashes, versions and settings that the numbers rest on, by name. `notes` tell of files of the folder that are
-    damaged, whose results are left out.
+    `result` sums over. `about` are the hashes, versions and settings that the numbers rest on, by name. `notes` tell of
+    files of the folder that are damaged, whose results are left out.
     """
 
     result: Result
