@@ -18,6 +18,7 @@ from scrub.study.gates import Gates
 from scrub.study.metric import LOSS
 from scrub.study.settings import AS_USUAL, Computed
 from scrub.study.statistics import FEW_DOCUMENTS, Bootstrap, plain_ratio, recovered
+from scrub.study.study import by_metric
 from scrub.text.errors import GateError, ScrubError
 from scrub.text.frames import interval_columns, json_text, plain
 from scrub.text.looks import TabularResult, look
@@ -179,7 +180,8 @@ class Result(TabularResult):
         sequences = f"{len(self.positions)} {kind}{length}{begin}{of}{self.computed}"
         model, data = (at_commit(getattr(self, of), self.commits.get(f"{of}_commit", "")) for of in ("model", "data"))
         model, data = with_digest(model, self.commits.get("weights", "")), with_digest(data, self.digest)
-        return f"{self.study} on {model}, {data}: {sequences}, {scored:,} selected positions"
+        study = by_metric(self.study)[0] if self.others else self.study  # of several, each table says which
+        return f"{study} on {model}, {data}: {sequences}, {scored:,} selected positions"
 
     @property
     def gap(self) -> Interval:

@@ -212,6 +212,17 @@ def test_the_plain_ratio_and_its_interval() -> None:
 
 
 @pytest.mark.usefixtures("in_project")
+def test_every_scored_position_in_the_metrics_unit() -> None:
+    study = scrub.Study(baseline="a1.ind/** -> y", model="tiny", metric="prob", hypotheses=("induction/naive",))
+    trial = scrub.prepare(study, data=prompts(2), settings=replace(SETTINGS, parts=("k",)))
+    frame = trial.token_losses("naive/k")
+    assert set(frame["metric"]) == {"prob"}
+    assert set(frame["unit"]) == {"probability"}
+    sums = frame.groupby("sequence")["naive/k"].sum()
+    np.testing.assert_allclose(sums, trial.run().loss["naive/k"], rtol=0, atol=1e-9)
+
+
+@pytest.mark.usefixtures("in_project")
 def test_the_loss_alone_is_as_it_was() -> None:
     """No row says its metric, and nothing is there that wasn't."""
     settings = replace(SETTINGS, sequences=7)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,6 +55,30 @@ def test_the_hash_of_code() -> None:
     others += [closed(np.ones(3)), closed(np.zeros(3))]
     hashes = [of(one) for one, _ in same] + [of(each) for each in others]
     assert len(set(hashes)) == len(hashes)
+
+
+def test_the_hash_is_the_same_in_every_process(tmp_path: Path) -> None:
+    """Whatever order sets have there, and wherever the file lies."""
+    code = """
+import numpy as np
+WORDS, SCALE, NAMES = {"a", "b", "c"}, np.arange(3), {"x": 1.5}
+class Held:
+    def __init__(self): self.of = WORDS
+    def value(self): return len(self.of) in {"d", "e", "f"}
+held = Held()
+def mine(logits, answers=None): return logits[:, 0] * SCALE.sum() + held.value() + NAMES["x"]
+from scrub.study.own_metric import code_hash
+print(code_hash(mine, "mine"))
+"""
+    found = set()
+    for seed in ("1", "2"):
+        (tmp_path / f"own_{seed}.py").write_text("# another line\n" * int(seed) + code)
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        done = subprocess.run(
+            [sys.executable, tmp_path / f"own_{seed}.py"], env=environment, capture_output=True, text=True, check=True
+        )
+        found.add(done.stdout)
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from prompted import prompts
 from sweeping import rows
 
 import scrub
+from scrub.show.page import Passage
+from scrub.show.reports.report import command
+from scrub.show.reports.tokens import Tokens
 from scrub.store.comparisons.lineup import of_metric
+from scrub.study.experiments import Name
 
 FAST: dict[str, Any] = {"dtype": "float64", "progress": False, "workers": 1}
 OWN = """
@@ -96,13 +101,17 @@ def test_prompts_with_pads(tmp_path: Path) -> None:
     np.testing.assert_array_equal(stored.examples.lengths, examples.lengths)
     lengths = {len(stored.line(row)) for row in range(len(examples))}
     assert lengths == set(examples.lengths + 1)
+    (inputs,) = (pd.read_parquet(path) for path in (tmp_path / "r" / "inputs").iterdir())
+    blank = [[not text for text in row] for row in inputs["texts"]]
+    np.testing.assert_array_equal(blank, np.arange(examples.context + 1)[None] > examples.lengths[:, None])
     moved = scrub.moved(stored, "unscrubbed", "baseline", top=13)
     texts = {each.sequence: each.text for each in moved.sequences.rows}
     assert {len(text) for text in texts.values()} == lengths  # a letter each
-    page = scrub.make_report(stored, scrub.prepare("induction/naive", data=examples, settings=settings, metric="prob"))
-    assert "percent of prob recovered" in page.markdown
-    assert "intervals over rows" in page.markdown
-    assert "scrub report induction/naive --metric prob" in page.markdown
+    shown = Tokens(stored, 1)
+    passages = [block for block in shown.blocks(Name("naive", "k"), "naive") if isinstance(block, Passage)]
+    assert [len(each.line) for each in passages] == [len(stored.line(row)) for row in shown.shown]
+    trial = scrub.prepare("induction/naive", data=examples, settings=settings, metric="prob")
+    assert command(stored, trial).startswith("scrub report induction/naive --metric prob")
 
 
 @pytest.mark.usefixtures("in_project")
