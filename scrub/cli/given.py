@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from scrub.models.model import Model
     from scrub.paths.splits import Roles
     from scrub.study.hypothesis import Hypothesis
+    from scrub.study.metric import Metric
     from scrub.study.settings import Settings
     from scrub.study.study import Study
 
@@ -45,6 +46,13 @@ def listed(option: str, text: str | None, what: str, example: str) -> tuple[str,
     if not found:
         raise ScrubError(f"{option} {text!r} names no {what}: name some, {example}, or leave the option out")
     return found
+
+
+def given_metrics(text: str | None) -> tuple[Metric, ...]:
+    """Read the metrics of `--metric loss,kl`, none without it. Raises ScrubError for a name that none has."""
+    from scrub.study.metric import as_metrics
+
+    return as_metrics(listed("--metric", text, "metric", "as in loss,logit_diff"))
 
 
 def given_seeds(text: str | None) -> tuple[int, ...] | None:

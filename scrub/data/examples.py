@@ -237,10 +237,8 @@ class Examples:
     @cached_property
     def digest(self) -> str:
         """The hash of everything that a number depends on."""
-        arrays = [self.tokens, self.scored, *([] if self.other is None else [self.other])]
         named = {name: hash_array(array) for name, array in self.targets.items()}
-        more = self._besides
-        return hash_of([hash_array(array) for array in arrays], named, *([more] if more else []))
+        return hash_of([self.tokens_hash, hash_array(self.scored)], named)
 
     @property
     def _besides(self) -> dict[str, object]:

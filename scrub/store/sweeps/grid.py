@@ -17,7 +17,7 @@ from scrub.models.model import Model, Spec, is_pair, load_graph, load_model
 from scrub.store.sweeps.job import GridData, Job, data_of
 from scrub.study.experiments import check_parts
 from scrub.study.hypothesis import ALL, Hypothesis
-from scrub.study.metric import Metric
+from scrub.study.metric import Metric, as_metrics
 from scrub.study.null import random_hypotheses
 from scrub.study.parameters import unknown_parameter
 from scrub.study.run import Trial, prepare_study
@@ -76,9 +76,10 @@ class Grid(BaseModel):
     `studies` are study folders, hypothesis files, names of either, or studies and hypotheses themselves; `models` are
     paths, names, or models in memory, as :func:`scrub.load_model` takes them; `data` paths, names, or tokens in memory:
     an array or tensor [example, position + 1], or that with a mask of the positions that are scored. Without `models`
-    and `data` each study's own are taken. `metric` is measured instead of the studies' own. `parameters` are the values
-    to try, by name; without them those are tried that a hypothesis declares. `null` adds that many random hypotheses of
-    the same size to each. The other fields are those of :class:`scrub.Settings`.
+    and `data` each study's own are taken. `metric` is measured instead of the studies' own, as :func:`scrub.run` takes
+    it; with several each study is there once for each, under a name of its own. `parameters` are the values to try, by
+    name; without them those are tried that a hypothesis declares. `null` adds that many random hypotheses of the same
+    size to each. The other fields are those of :class:`scrub.Settings`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
@@ -90,7 +91,7 @@ class Grid(BaseModel):
     draws: int = 1
     parameters: dict[str, Annotated[tuple[str | int | float, ...], BeforeValidator(_listed)]] = {}
     null: Annotated[int, Field(ge=0)] = 0
-    metric: Metric | None = None
+    metric: Annotated[tuple[Metric, ...], BeforeValidator(as_metrics)] = ()
     parts: Names | None = None
     sequences: int | None = None
     positions: Annotated[Positions | None, BeforeValidator(_positions)] = None
@@ -136,10 +137,17 @@ class Grid(BaseModel):
     def trial(self) -> Trial:
         """Make its one study ready, as it runs with the first seed. Raises ScrubError for any mistake in it."""
         study, hypotheses = load_study(list(self.studies), self.parameters, swept=True)
-        study = study if self.metric is None else study.by(self.metric)
+        self.check_one_metric()
+        study = study.by(self.metric[0]) if self.metric else study
         settings = self.settings(self.seeds[0])
         model = load_model(next(iter(self.models), study.model), settings.torch_dtype, settings.where)
         return prepare_study(study, hypotheses, model, data_of(next(iter(self.data), None)), settings)
+
+    def check_one_metric(self) -> None:
+        """Raise ScrubError if several metrics are measured, where only one can be shown."""
+        if len(self.metric) > 1:
+            named = ", ".join(metric.name for metric in self.metric)
+            raise ScrubError(f"numbers of several metrics don't compare ({named}): name one of them")
 
     def jobs(self) -> list[Job]:
         """Divide the grid into jobs, in order. Raises ScrubError for what can't be loaded, or isn't there."""
@@ -210,9 +218,8 @@ class Grid(BaseModel):
         for name, wanted in by_study.items():
             given = {each: values for each, values in self.parameters.items() if each in declared[name]}
             study, hypotheses = load_study(wanted, given, swept=True)
-            study = study if self.metric is None else study.by(self.metric)
-            study = study if self.other is None else study.against(self.other)
-            groups.append((replace(study, hypotheses=()), tuple(hypotheses)))
+            own = replace(study if self.other is None else study.against(self.other), hypotheses=())
+            groups += [(each, tuple(hypotheses)) for each in (map(own.by, self.metric) if self.metric else [own])]
         check_parts([each for _, hypotheses in groups for each in hypotheses], self.parts)
         return groups
 
