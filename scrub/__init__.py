@@ -8,7 +8,7 @@ from scrub.text.version import __version__
 
 if TYPE_CHECKING:
     from scrub.data.examples import Examples
-    from scrub.data.prompts.generate import given_prompt, prompt_pairs, repeated_prompts
+    from scrub.data.prompts.generate import given_pair, given_prompt, prompt_pairs, repeated_prompts
     from scrub.graph.node import node
     from scrub.measure.heads.scores import score_heads
     from scrub.measure.interventions.ablation import Ablation, ablate
@@ -64,6 +64,7 @@ __all__ = [
     "attention_chart",
     "bar_chart",
     "compare",
+    "given_pair",
     "given_prompt",
     "head_bars",
     "head_map",
@@ -101,7 +102,7 @@ _HOMES = {
     "scrub.measure.interventions.patching": ("Patching", "patch"),
     "scrub.measure.heads.scores": ("score_heads",),
     "scrub.models.model": ("Model", "load_model"),
-    "scrub.data.prompts.generate": ("given_prompt", "prompt_pairs", "repeated_prompts"),
+    "scrub.data.prompts.generate": ("given_pair", "given_prompt", "prompt_pairs", "repeated_prompts"),
     "scrub.show.reports.report": ("Report", "make_report"),
     "scrub.store.results.folder": ("Results",),
     "scrub.store.results.read": ("StudyResults", "known"),

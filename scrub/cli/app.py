@@ -68,7 +68,8 @@ COMMANDS: Table = {
 OLD_NAMES = {
     "heads": {"--kind": "--prompts"},
     "prompts": {"--kind": "--prompts", "--text": "--prompt"},
-    "patch": {"--clean": "--prompt"},
+    "patch": {"--prompt": "--clean", "--expected": "--answer"},
+    "ablate": {"--expected": "--answer"},
 }
 
 

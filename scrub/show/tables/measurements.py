@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from textwrap import fill
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,13 +15,13 @@ from rich.text import Text
 from tokenizers import Tokenizer
 
 from scrub.data.examples import FIRST, QUERY, TARGET, Examples
-from scrub.data.prompts.prompts import position_texts, token_text, token_texts
+from scrub.data.prompts.prompts import position_texts, prompts_called, token_text, token_texts
 from scrub.data.repeated import NOWHERE
 from scrub.measure.heads.mechanism import Mechanism
 from scrub.measure.heads.roles import RoleEvidence
 from scrub.measure.heads.score import Head, HeadScore, Scores, head_name
 from scrub.measure.interventions.ablation import DIFFERENTIAL, EFFECT, LOG_EFFECT, SHIFT, Ablation
-from scrub.measure.interventions.patching import INTO_CLEAN, LOG_PROBABILITY, MEASURES, Patching
+from scrub.measure.interventions.patching import INTO_CLEAN, LOG_PROBABILITY, PROBABILITY, Patching
 from scrub.measure.predictions import Predictions
 from scrub.measure.study.heads import ABLATION, ATTENTION, LOOKS, METRICS, SHORT, HeadStudy, Metrics
 from scrub.measure.weights.links import Links
@@ -36,6 +37,7 @@ _PERCENT, _DIGITS = "fraction", {"probability": 3}  # 2 digits for all other uni
 SHOWN_TOKENS = 10  # of each experiment, those whose loss changes most
 SHOWN_POSITIONS = 24  # columns of a table of percentages
 SHOWN_PROMPTS = 20
+_ANSWER = {PROBABILITY: "P(answer)", LOG_PROBABILITY: "log P(answer)"}  # what tables call those
 CLEAN, CORRUPTED = "P(expected)", "P, corrupted"
 _TARGET, _QUERY, _CHANGED = "bold green", "bold cyan", "bold red"
 
@@ -154,6 +156,12 @@ def ablation_tables(of: Ablation, _console: Console, _options: ConsoleOptions) -
     before, one = of.before, len(of.effects.examples) == 1
     yield Text(f"{of.model.called}, ablated: {of.how}; on {of.on}{of.effects.computed}")
     yield Text(gates_line(of.effects.gates.deviations, None if one else "documents"))
+    if of.metrics:
+        yield Text(
+            "before: " + ", ".join(f"{m.name} {PLAIN.with_interval(of.metric_before(m.name), 3)}" for m in of.metrics)
+        )
+        yield metrics_table(of)
+        return
     loss, probability = (PLAIN.with_interval(before[name], 3) for name in ("loss", "probability"))
     yield Text(f"before: loss {loss} nats, P(target) {probability}")
     yield ablation_table(of)
@@ -171,6 +179,22 @@ def ablation_table(ablation: Ablation) -> FrameTable:
         DIFFERENTIAL: "differential effect",
     }
     return FrameTable(frame, [Column("ablated"), *(_interval(name, title, 3) for name, title in titles.items())])
+
+
+def metrics_table(ablation: Ablation) -> FrameTable:
+    """List the experiments by the metrics that were asked for: first where the first of them changes most."""
+    frame, columns = pd.DataFrame({"ablated": ablation.names}), [Column("ablated")]
+    for metric in ablation.metrics:
+        name = metric.name
+        remains = ablation.remains(name)
+        shown = {f"{name} after": ablation.metric_after(name), f"{name} change": ablation.metric_change(name)}
+        shown |= {f"{name} remains": remains} if np.isfinite(remains[0].estimate) else {}
+        frame = with_cells(frame, shown)
+        for title in shown:
+            percent = title.endswith("remains")
+            columns.append(Column(title, f"{title}, %" if percent else title, 1 if percent else 3, lone=True))
+    change = [abs(each.estimate) for each in ablation.metric_change(ablation.metrics[0].name)]
+    return FrameTable(frame.iloc[np.argsort(-np.array(change), kind="stable")], columns)
 
 
 def ablated_tokens(ablation: Ablation) -> FrameTable:
@@ -195,17 +219,18 @@ def patching_tables(of: Patching, _console: Console, _options: ConsoleOptions) -
     """Say what was patched between which runs and what these give, over the patches, by position if each has one."""
     pairs = of.pairs
     one = len(pairs) == 1 and pairs.texts
-    what = f"{pairs.texts[0]!r} and {pairs.other_texts[0]!r}" if one else f"{len(pairs)} pairs of {pairs.name}"
+    what = (
+        f"{pairs.texts[0]!r} and {pairs.other_texts[0]!r}" if one else f"{len(pairs)} pairs of {prompts_called(pairs)}"
+    )
     yield Text(f"{of.model.called}, {of.direction}: {what}{of.effects.computed}")
     yield Text(gates_line(of.effects.gates.deviations, None if len(pairs) == 1 else "pairs"))
     for name, ends in (("clean", of.clean), ("corrupted", of.corrupted)):
-        said = (
-            f"{'P' if each == 'probability' else 'log P'}(answer) {PLAIN.with_interval(value, 3)}"
-            for each, value in ends.items()
-        )
+        said = (f"{_ANSWER.get(each, each)} {PLAIN.with_interval(value, 3)}" for each, value in ends.items())
         yield Text(f"{name}: {', '.join(said)}")
     if all(position is not None for _, position in of.sites):
-        yield patching_grid(of, position_texts(pairs, of.model.tokenizer))
+        usual = [*of.measures] == [PROBABILITY, LOG_PROBABILITY]  # which nobody asked for
+        for measure in [PROBABILITY] if usual else of.measures:
+            yield patching_grid(of, position_texts(pairs, of.model.tokenizer), measure)
     else:
         yield patching_table(of, of.direction == INTO_CLEAN)
 
@@ -213,21 +238,25 @@ def patching_tables(of: Patching, _console: Console, _options: ConsoleOptions) -
 def patching_table(patching: Patching, back: bool) -> FrameTable:
     """List the patches, first what the clean run brings back most, or the corrupted run takes away most."""
     frame = patching.frame().assign(patched=patching.names)
-    recovered = f"{MEASURES[0]} recovered"
-    by = LOG_PROBABILITY if frame[recovered].isna()[:1].any() else recovered
+    first, *others = patching.measures
+    recovered = f"{first} recovered"
+    by = next(iter(others), first) if frame[recovered].isna()[:1].any() else recovered
     columns = [Column("patched")]
-    for measure in MEASURES:
-        title = "P(answer)" if measure != LOG_PROBABILITY else "log P(answer)"
+    for measure in patching.measures:
+        title = _ANSWER.get(measure, measure)
         columns += [_interval(measure, title, 3), _interval(f"{measure} recovered", "recovered, %", 1)]
     return FrameTable(frame.sort_values(by, ascending=back, kind="stable"), columns)
 
 
-def patching_grid(patching: Patching, texts: Sequence[str]) -> FrameTable:
-    """Put percent recovered into a table, site by position, whose texts are given."""
-    grid = patching.grid()
-    columns = [Column("site", "recovered, %")]
-    for position in map(int, grid.columns[:SHOWN_POSITIONS]):
-        text = visible(texts[position])
+def patching_grid(patching: Patching, texts: Sequence[str], measure: str | None = None) -> FrameTable:
+    """Put percent recovered of a metric, by default the first, into a table: site by position, whose texts are given,
+    or by the name of positions."""
+    grid = patching.grid(measure)
+    of = "" if measure in {None, PROBABILITY} else f" of {measure}"
+    columns = [Column("site", f"recovered{of}, %")]
+    at_each: list[Any] = list(grid.columns[:SHOWN_POSITIONS])
+    for position in at_each:
+        text = position if isinstance(position, str) else visible(texts[position])
         title = text if text.startswith(str(position)) else f"{position} {text}"
         columns.append(Column(str(position), title, 0))
     more = len(grid.columns) - SHOWN_POSITIONS
