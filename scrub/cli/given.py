@@ -230,12 +230,18 @@ def given_study(
 
 
 def check_heads(model: str, *words: str | None) -> None:
-    """Raise ScrubError for a numbered layer or head that a model lacks, by its config.json, before torch is imported.
+    """Raise ScrubError for a layer or head that a model lacks, by its config.json, before torch is imported.
+
+    So is another library's name for a site answered with ours.
 
     What else is wrong, or in a model without such a file here, is told when the model is loaded.
     """
     from scrub.models.find import locate
+    from scrub.paths.foreign import check_foreign
 
+    for text in filter(None, words):
+        for part in text.split("+"):
+            check_foreign(part)
     folder = locate("models", model)
     try:
         fields = json.loads(read_file(folder / "config.json", "")) if folder is not None else {}

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 from scrub.graph.node import Node
 from scrub.paths.cut import meant
+from scrub.paths.foreign import check_foreign
 from scrub.paths.locate import below
 from scrub.paths.pattern import Pattern
 from scrub.paths.splits import Roles, Split, attention_heads
@@ -137,6 +138,8 @@ def read_sites(text: str, graph: Node, roles: Roles, positions: str | None = Non
     """
     if positions is not None:
         places(positions)
+    for part in _JOINED.split(text):
+        check_foreign(part)
     sites = [_site(part.strip(), graph, roles, positions) for part in _JOINED.split(text)]
     for site in sites:
         if site.positions is not None and (same := next((e for e in sites if _overlap(site, e)), None)):

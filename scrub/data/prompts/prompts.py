@@ -66,13 +66,14 @@ def prompts_called(prompts: Examples) -> str:
 
 
 def position_names(examples: Examples) -> list[str]:
-    """List the names that examples give positions, from the first to the last on average, and `end`.
+    """List the names that examples give positions, from the first to the last on average; then `end`, unless a query is.
 
     A name that none of them has a position for is left out. Raises ScrubError if some lack one.
     """
     there = {name: at for name, at in examples.positions.items() if (at != NOWHERE).any()}
     examples.check_names(there)
-    return [*sorted(there, key=lambda name: float(there[name].mean())), END]
+    at_end = QUERY in there and bool((there[QUERY] == examples.ends).all())
+    return [*sorted(there, key=lambda name: float(there[name].mean())), *([] if at_end else [END])]
 
 
 def as_prompts(

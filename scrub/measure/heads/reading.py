@@ -204,6 +204,45 @@ class Anatomy:
             )
         return cls(tuple(n for n in nodes if n.op == "output"), unembedding, graph)
 
+    @property
+    def streams(self) -> tuple[Node, ...]:
+        """The residual stream in front of each layer, as its values read it before their LayerNorm, and the final one.
+
+        Raises ScrubError unless layers read it through a LayerNorm.
+        """
+        found = []
+        for layer in self.layers:
+            read = layer.inputs[0].inputs[1].inputs[0]  # what the projection to v reads
+            if read.op != "layer_norm":
+                raise ScrubError(
+                    f"a layer of the model reads the residual stream through {read.op!r}, and no LayerNorm"
+                )
+            found.append(read.inputs[0])
+        return (*found, self.unembedding.inputs[0].inputs[0])
+
+    def terms(self) -> tuple[dict[str, Node], list[Node]]:
+        """List what the final residual stream is the sum of: the components by label, and what belongs to none."""
+        components: dict[str, Node] = {}
+        rest: list[Node] = []
+        stack = [self.streams[-1]]
+        while stack:
+            term = stack.pop()
+            if term.label is not None:
+                components[term.label] = term
+            elif term.op in {"add", "add_bias"}:
+                stack += term.inputs
+            else:
+                rest.append(term)
+        return components, rest
+
+    def lens(self, stream: Node) -> Node:
+        """Make the logits that a residual stream would give: through the final LayerNorm, the unembedding, its bias."""
+        normed, table = self.unembedding.inputs
+        through = node("unembed", normed.with_inputs((stream, *normed.inputs[1:])), table)
+        if self.logits.op == "add_bias":
+            return self.logits.with_inputs((through, *self.logits.inputs[1:])).labelled(None)
+        return through
+
     def outputs(self, needs: frozenset[str]) -> dict[str, Node]:
         """Name what a plan has to compute: `pattern L` and `z L` of every layer, scale, prediction."""
         outputs: dict[str, Node] = {}

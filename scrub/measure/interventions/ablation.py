@@ -22,7 +22,7 @@ from scrub.models.model import Model, Spec, as_model
 from scrub.paths.sites import expanded, heads
 from scrub.paths.splits import attention_heads
 from scrub.study.held import Arrays
-from scrub.study.metric import LOGIT, LOSS, MEAN_LOGIT, Metric
+from scrub.study.metric import KL, LOGIT, LOSS, MEAN_LOGIT, Metric
 from scrub.study.settings import Settings, obeyed
 from scrub.text.errors import ScrubError
 from scrub.text.fields import check_arguments
@@ -32,6 +32,7 @@ from scrub.text.numbers import Interval
 
 EFFECT, LOG_EFFECT, SHIFT, DIFFERENTIAL = ABLATIONS  # the scores that an ablation gives
 UNCHANGED_ROW = 0  # of every array of effects
+COSTS = {LOSS.name, KL.name}  # metrics that are the worse the larger they are
 NO_SHARE = "nats"  # the unit of metrics of which 0 isn't nothing: no percent of them remains
 MIN_MEAN = 1e-4  # of a metric before, of which a percent is told: what float32 is trusted to
 
@@ -123,7 +124,7 @@ class Ablation(TabularResult):
         return self.effects.above_unchanged(values_of)[1:]
 
     def head_score(self, kind: str = EFFECT) -> HeadScore:
-        """Score every head by one of ABLATIONS, or a metric's change.
+        """Score every head by one of ABLATIONS, or by how much worse a metric is: its fall, or the rise of the loss.
 
         Raises ScrubError unless each head was ablated by itself.
         """
@@ -138,8 +139,9 @@ class Ablation(TabularResult):
         of, metric = self.effects, next((metric for metric in self.metrics if metric.name == kind), None)
         if metric is not None:
             on = self.on if len(of.examples) == 1 else of.examples.kind
-            name, about = f"change of {kind} ({self.how})", (shaped, of.counts, of.seed, of.examples.documents)
-            return HeadScore(name, metric.unit, "", on, *about)
+            worse, sign = ("rise", 1) if kind in COSTS else ("fall", -1)
+            about = sign * shaped, of.counts, of.seed, of.examples.documents
+            return HeadScore(f"{worse} of {kind} ({self.how})", metric.unit, "", on, *about)
         score = definition(kind).score(of.examples.kind, shaped, of.counts, of.seed, of.examples.documents)
         return replace(score, name=f"{kind} ({self.how})")
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from scrub.data.examples import PROMPTS, Examples
 from scrub.data.prompts.prompts import GIVEN, position_texts, prompts_called
-from scrub.measure.interventions.ablation import EFFECT, Ablation
+from scrub.measure.interventions.ablation import COSTS, EFFECT, Ablation
 from scrub.measure.interventions.patching import Patching, named
 from scrub.paths.sites import STREAM, heads
 from scrub.show.charts.bars import Bars, bars_chart
@@ -39,7 +39,7 @@ def ablation_chart(found: Ablation, kind: str | None = None) -> Chart:
         return head_map(found.head_score(kind or (found.metrics[0].name if found.metrics else EFFECT)))
     metric = next((each for each in found.metrics if kind in {None, each.name}), LOSS)
     before, *after = found.effects.interval(found.effects.values[metric.name])
-    falls = -1 if metric.unit == LOSS.unit else 1  # of the loss the largest is the worst, of others the smallest
+    falls = -1 if metric.name in COSTS else 1
     order = sorted(range(len(after)), key=lambda at: falls * after[at].estimate)[:LONGEST_BARS]
     title = f"{metric.name} before and after ablation ({found.how}), {_on(found.effects.examples)}"
     return loss_bars([found.names[at] for at in order], [after[at] for at in order], before, title, metric)
