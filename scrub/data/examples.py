@@ -85,7 +85,7 @@ class Examples:
     lengths: Int[np.ndarray, " example"] | None = None
     other_lengths: Int[np.ndarray, " example"] | None = None
     answers: Int[np.ndarray, "example some"] | None = None
-    wrong: Int[np.ndarray, "example some"] | None = None
+    wrong: Int[np.ndarray, "example some_wrong"] | None = None
     paired_by_name: bool = False
 
     def __post_init__(self) -> None:

@@ -239,8 +239,8 @@ def pack(x: Tensor, rows: Int[Tensor, "3 row"], *, of: str) -> Shaped[Tensor, "1
 
 
 def fill(
-    x: Float[Tensor, "1 *head row width"], rows: Int[Tensor, "3 row"], selected: Int[Tensor, "batch some"]
-) -> Float[Tensor, "batch *head some width"]:
+    x: Shaped[Tensor, "1 *head row width"], rows: Int[Tensor, "3 row"], selected: Int[Tensor, "batch some"]
+) -> Shaped[Tensor, "batch *head some width"]:
     """Lay the selected rows of each sequence together, filled with zeros to the same number of rows."""
     filled = x.new_zeros(*selected.shape, *x.shape[1:-2], x.shape[-1])
     return filled.index_put_((rows[0], rows[1]), x[0].movedim(-2, 0)).movedim(1, -2)

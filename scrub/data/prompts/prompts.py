@@ -66,9 +66,10 @@ def prompts_called(prompts: Examples) -> str:
 
 
 def position_names(examples: Examples) -> list[str]:
-    """List the names that examples give positions, from the first to the last on average; then `end`, unless a query is.
+    """List the names that examples give positions, from the first to the last on average, and `end` behind them.
 
-    A name that none of them has a position for is left out. Raises ScrubError if some lack one.
+    That is left out where it is what the query is, and so is a name that none of them has a position for. Raises
+    ScrubError if some lack one.
     """
     there = {name: at for name, at in examples.positions.items() if (at != NOWHERE).any()}
     examples.check_names(there)

@@ -17,7 +17,7 @@ from torch import Tensor
 from scrub.graph.node import Node, node, walk
 from scrub.graph.ops import centre
 from scrub.measure.heads.attention import pattern_nodes
-from scrub.measure.heads.definitions import lag_of
+from scrub.measure.heads.definitions import lag_of, place_of
 from scrub.models.model import Model
 from scrub.text.errors import ScrubError
 
@@ -49,6 +49,7 @@ class Rows:
     query: Int[Tensor, "batch row"]
     following: Int[Tensor, "batch row"]
     target: Int[Tensor, "batch row"]
+    places: Mapping[str, Int[Tensor, " batch"]]  # the positions that prompts give names
     ending: Ending
     scale: Float[Tensor, "batch row 1"] | None  # what the final LayerNorm multiplies by
     prediction: Float[Tensor, "batch row d_model"] | None  # the mean of the unembedding under the predicted tokens
@@ -134,6 +135,11 @@ def target(rows: Rows) -> Bool[Tensor, "batch row key"]:
     return rows.key == rows.target[..., None]
 
 
+def named(name: str) -> Callable[[Rows], Bool[Tensor, "batch row key"]]:
+    """Mark the position of a name, where it isn't behind the query."""
+    return lambda rows: (rows.key == rows.places[name][:, None, None]) & (rows.key <= rows.query[..., None])
+
+
 def copying(rows: Rows) -> tuple[Counted, Reader]:
     """Read what the head's own output adds to the logit of the attended token above all others: see DEFINITIONS.
 
@@ -180,7 +186,9 @@ READINGS: Mapping[str, Reading] = {
 
 def reading(name: str) -> Reading:
     """Look up how the score of that name is read."""
-    count = lag_of(name)
+    count, place = lag_of(name), place_of(name)
+    if place is not None:
+        return attention_to(named(place))
     return READINGS[name] if count is None else attention_to(lag(count))
 
 

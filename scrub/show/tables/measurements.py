@@ -23,7 +23,7 @@ from scrub.measure.heads.score import Head, HeadScore, Scores, head_name
 from scrub.measure.interventions.ablation import DIFFERENTIAL, EFFECT, LOG_EFFECT, SHIFT, Ablation
 from scrub.measure.interventions.patching import INTO_CLEAN, LOG_PROBABILITY, PROBABILITY, Patching
 from scrub.measure.predictions import Predictions
-from scrub.measure.study.heads import ABLATION, ATTENTION, LOOKS, METRICS, SHORT, HeadStudy, Metrics
+from scrub.measure.study.heads import ABLATION, SHORT, HeadStudy, Metrics
 from scrub.measure.weights.links import Links
 from scrub.text.frames import with_cells
 from scrub.text.numbers import PLAIN, Interval
@@ -44,7 +44,7 @@ _TARGET, _QUERY, _CHANGED = "bold green", "bold cyan", "bold red"
 
 def study_tables(study: HeadStudy, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
     """List the top heads by each metric, the overlaps and the rank correlations."""
-    for name in METRICS:
+    for name in study.first.compared:
         yield _top(study, name)
     yield _looks(study)
     yield _overlaps(study)
@@ -75,7 +75,7 @@ def shown_scores(scores: Scores, _console: Console, _options: ConsoleOptions) ->
 
 
 def _top(study: HeadStudy, name: str) -> FrameTable:
-    order = [name, *(other for other in METRICS if other != name)]
+    order = [name, *(other for other in study.first.compared if other != name)]
     heads = study.first.scores[name].top(study.first.top)
     scores = {
         SHORT[metric] if metrics is study.one else f"{SHORT[metric]}\n{_many(metrics)}": metrics.scores[metric]
@@ -88,7 +88,7 @@ def _top(study: HeadStudy, name: str) -> FrameTable:
 def _looks(study: HeadStudy) -> FrameTable:
     """Say where the heads look that matter most when ablated, and how ablating them shifts all logits alike."""
     heads = study.first.scores[ABLATION].top(study.first.top)
-    scores = {f"{name}, %": study.first.scores[name] for name in LOOKS} | {SHIFT: study.first.scores[SHIFT]}
+    scores = {f"{name}, %": study.first.scores[name] for name in study.first.looks} | {SHIFT: study.first.scores[SHIFT]}
     return _heads(
         f"where the {len(heads)} heads with the largest {ABLATION} look, and the uniform shift without them",
         heads,
@@ -127,7 +127,7 @@ def _overlaps(study: HeadStudy) -> FrameTable:
         for overlap in agreement.overlaps
     ]
     columns = [
-        Column("scores", f"overlap of the top {len(agreement.sets[ATTENTION])} heads"),
+        Column("scores", f"overlap of the top {len(next(iter(agreement.sets.values())))} heads"),
         Column("count", "this prompt" if study.one else many, 0, lone=True),
         Column("chance", "by chance", 1),
         *([Column("many", many, 0, lone=True)] if study.one else []),
@@ -138,7 +138,7 @@ def _overlaps(study: HeadStudy) -> FrameTable:
 
 def _correlations(study: HeadStudy) -> FrameTable:
     titles = {"this prompt" if metrics is study.one else _many(metrics): metrics.agreement for metrics in study.both}
-    pairs = list(combinations(METRICS, 2))
+    pairs = list(combinations(study.first.compared, 2))
     correlations: dict[str, list[Interval]] = {
         title: [agreement.correlation(*pair) for pair in pairs] for title, agreement in titles.items()
     }
