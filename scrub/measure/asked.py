@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from scrub.data.examples import Examples
 from scrub.study.metric import LOGIT_DIFF, METRICS, Metric, as_metric
 from scrub.text.errors import ScrubError
+from scrub.text.wording import short
 
 # Metric, a name of METRICS, or several of them: Any, since as_metric says what a metric may be
 Asked: TypeAlias = Any
@@ -24,6 +25,8 @@ def asked_metrics(asked: Asked | None, examples: Examples) -> tuple[Metric, ...]
     if asked is None:
         return (PROB, LOGPROB) if examples.wrong is None else (LOGIT_DIFF,)
     several = list(asked) if isinstance(asked, Sequence) and not isinstance(asked, str) else [asked]
+    if wrong := [each for each in several if not isinstance(each, str | Metric) and not callable(each)]:
+        raise ScrubError(f"{short(wrong[0])} is no metric: give names, of {', '.join(METRICS)}, or your own")
     metrics = tuple(dict.fromkeys(as_metric(each) for each in several))
     if not metrics:
         raise ScrubError(f"no metric is asked for: name some of {', '.join(METRICS)}")
