@@ -23,12 +23,12 @@ from scrub.models.model import Model
 from scrub.paths.cut import Cut
 from scrub.paths.rules import held
 from scrub.paths.sites import heads, read_sites
-from scrub.paths.sources import Source, Y, Zero
+from scrub.paths.sources import Source, X, Y, Zero
 from scrub.plan.leaves import every_row
 from scrub.plan.plan import compile_plan
 from scrub.plan.runner import Runner
 from scrub.study.experiments import UNSCRUBBED, Experiments, build
-from scrub.study.held import held_values
+from scrub.study.held import Averaged, held_values
 from scrub.study.metric import LOSS
 from scrub.training.loss import Objective
 
@@ -52,7 +52,7 @@ def together(model: Model, tokens: Tokens, other: Tokens, source: Source, last: 
     """All heads in one plan, and its number of values; the loss of the last position, or of all."""
     every = experiments(model, source)
     outputs = every.outputs([LOSS])
-    values = held_values(held(each.graph for each in every), model, tokens)
+    values = held_values(held(each.graph for each in every), model, {(X, False): Averaged(tokens)})
     positions = tokens.shape[1] - 1
     running = Runner(compile_plan(outputs), model.params, positions, held=values)
     rows, fed = torch.from_numpy(tokens), torch.from_numpy(other)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from project import make_project
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 MEBI = 1 << 20
@@ -80,6 +81,14 @@ def test_every_head_ablated_and_patched(printed: Program) -> None:
     text = printed("interventions.py", "--model", "attn2l", "--sequences", "2", "--context", "7")
     assert "16 heads, 2 sequences" in text
     assert text.count("ablating every head") == text.count("patching every head") == 2
+
+
+def test_every_head_patched_at_every_position(printed: Program, tmp_path: Path) -> None:
+    model = make_project(tmp_path) / "models" / "tiny"
+    text = " ".join(printed("patching.py", "--model", str(model), "--pairs", "2", "--length", "2").split())
+    assert "40 patches of 2 pairs" in text  # 10 heads at 3 words and a begin token
+    assert "with hooks: 42" in text
+    assert float(text.partition("the plan's products alone: ")[2].partition(";")[0]) < 42
 
 
 def test_what_a_card_does_is_asked_of_the_cpu(printed: Program) -> None:

@@ -82,7 +82,7 @@ def show(
     pictures: list[Picture] = []
     for each in asked:
         if each.hypothesis is not None:
-            pictures.append(picture(each.graph, f"{each.hypothesis.name}: {each.part}", each.hypothesis.claim))
+            pictures.append(picture(each.resampled, f"{each.hypothesis.name}: {each.part}", each.hypothesis.claim))
     if out is not None:
         if len(pictures) > 1:
             raise ScrubError(

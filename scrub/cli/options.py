@@ -43,6 +43,11 @@ SETTINGS = {
         "spans, as in 303..402, or 4..7,-1 with the last.",
         kind=str,
     ),
+    "other": Words(
+        "y|mean|'mean by name'",
+        "What y is, instead of as the study says: the other sequence of each; the mean of what components give on the "
+        "others, at each position; or that at all positions of a name together.",
+    ),
     "column": Words("NAME", "The data's column, where there are several."),
     "split": Words("NAME", "The data's split."),
     "context": Words("N", "Positions a sequence: the model's n_ctx (the most), or what fixed rows have."),
@@ -64,7 +69,7 @@ GRID = {
     "null": Words("N", "Run N random hypotheses of the same size for each, to compare with chance.", kind=int),
     **{
         name: SETTINGS[name]
-        for name in ("parts", "positions", "context", "split", "column", "bos", "batch", "device", "dtype")
+        for name in ("parts", "positions", "other", "context", "split", "column", "bos", "batch", "device", "dtype")
     },
 }
 RECIPE = {

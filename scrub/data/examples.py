@@ -84,8 +84,8 @@ class Examples:
     notes: tuple[str, ...] = field(default=(), repr=False)
     lengths: Int[np.ndarray, " example"] | None = None
     other_lengths: Int[np.ndarray, " example"] | None = None
-    answers: Int[np.ndarray, "example some"] | None = None
-    wrong: Int[np.ndarray, "example some_wrong"] | None = None
+    answers: Int[np.ndarray, "example right"] | None = None
+    wrong: Int[np.ndarray, "example false"] | None = None
     paired_by_name: bool = False
 
     def __post_init__(self) -> None:
@@ -186,6 +186,19 @@ class Examples:
         if place.name is None:
             return np.full(len(self), place.offset)
         return np.asarray((self.ends if place.name == END else self.positions[place.name]) + place.offset)
+
+    @property
+    def places(self) -> Int[np.ndarray, "example position"]:
+        """Number the positions so that those of one name have one number in all examples, behind those of the others.
+
+        A pad's is NOWHERE. Of two names for a position, the first counts.
+        """
+        found = np.where(self.real, np.arange(self.context)[None], NOWHERE)
+        named = [*self.positions.values(), self.ends]
+        for number, at in reversed(list(enumerate(named))):
+            there = np.flatnonzero(at != NOWHERE)
+            found[there, at[there]] = self.context + number
+        return found
 
     def check_names(self, wanted: Iterable[str]) -> None:
         """Raise ScrubError unless every example has positions of these names, which both of a pair then share."""

@@ -233,6 +233,13 @@ def take_rows(x: Tensor, sequence: Int[Tensor, "#batch #row"], row: Int[Tensor, 
     return found.view(*row.shape, *found.shape[1:]).movedim(1, -2)
 
 
+def take_places(
+    x: Float[Tensor, "#batch place width"], place: Int[Tensor, "batch position 1"]
+) -> Float[Tensor, "batch position width"]:
+    """Take for each position of each example what is held at its place."""
+    return x.expand(len(place), -1, -1).gather(1, place.expand(-1, -1, x.shape[-1]))
+
+
 def pack(x: Tensor, rows: Int[Tensor, "3 row"], *, of: str) -> Shaped[Tensor, "1 *head row width"]:
     """Lay the selected rows of all sequences one after the other, from all positions or from those that are filled."""
     return take_rows(x, rows[:1], rows[1:2] if of == "filled" else rows[2:])
@@ -391,6 +398,7 @@ OPS: dict[str, Op] = {
     "rows": Op(None, NONE),  # [3, row]: of each selected position its sequence, its number there, and itself
     "target": Op(None, NONE),  # [batch, position, 1]
     "other_target": Op(None, NONE, ("name",)),  # the same, of the examples' own targets
+    "place": Op(None, NONE),  # [batch, position, 1]: which row of what is held by name stands there
     "choices": Op(None, NONE, ("of",)),  # [batch, position, some]: answers, wrong ones, or both
     "weights": Op(None, NONE, ("of",)),  # the same, of each in the mean: see Examples.choices
     "places": Op(None, NONE, ("positions",)),  # [batch, position, 1]: which positions of each example some spans mean
@@ -415,6 +423,7 @@ OPS: dict[str, Op] = {
     # what a study does with it
     "gather_rows": Op(gather_rows, TWO, heads=(0,)),
     "at_positions": Op(at_positions, TWO, ("positions", "inside"), rows=(0, 1), heads=(0,), together=True),
+    "take_places": Op(take_places, TWO, rows=(1,), together=True),
     "pack": Op(pack, TWO, ("of",)),
     "fill": Op(fill, THREE),
     "log_normaliser": Op(log_normaliser, ONE, rows=(0,)),

@@ -108,8 +108,9 @@ class Resampling:
             at, winner = self._automaton.winner(state)
             if winner and (winner.holds or current.op == "tokens"):
                 self._winners.add(at)
-                held = {"of": current.value} if winner.holds else {}
-                return node("held" if winner.holds else "tokens", **held, source=winner.source, label=current.label)
+                if isinstance(winner.source, Held):
+                    return held_at(current, winner.source, current.label)
+                return node("tokens", source=winner.source, label=current.label)
         here = current.with_inputs(inputs)
         return _attending(current, here) if current.op == "attention_pattern" else here
 
@@ -200,6 +201,19 @@ def _none_left(root: Node) -> Node:
     return root
 
 
+def held_at(of: Node, source: Held, label: str | None = None) -> Node:
+    """Make the leaf at which a value is held: for each example, where the source tells positions of a name apart.
+
+    What is split by positions that depend on the example stays split so: its other positions aren't held at anything.
+    """
+    if of.op == "at_positions" and of.inputs[1].op == "places":
+        whole, places = of.inputs
+        return node("at_positions", held_at(whole, source), places, label=label, **of.arguments)
+    if not source.by_name:
+        return node("held", of=of.value, source=source, label=label)
+    return node("take_places", node("held", of=of.value, source=source), node("place"), label=label)
+
+
 def held(roots: Iterable[Node]) -> list[Node]:
     """Find the leaves of some graphs at which a component or slot is held at a value."""
     return list({leaf.value: None for leaf in walk(roots) if leaf.op == "held"})
@@ -246,6 +260,11 @@ def _gather_donors(root: Node) -> Node:
     def build(current: Node, place: _Place, inputs: tuple[Node, ...]) -> Node:
         here, source = current.with_inputs(inputs), by_row(current)
         if place is _Place.WHOLE:
+            if named := next((leaf for leaf in walk([here]) if leaf.op == "places"), None):
+                raise ScrubError(
+                    f"'{source}' draws rows from other sequences, and the positions {named.arguments['positions']} below "
+                    "are those of the reference: split by numbers there, or draw whole sequences ('like F')"
+                )
             return node("gather_rows", here, node("donor", source=source))
         if place is _Place.OUTSIDE and current.op == "tokens" and source:
             raise ScrubError(

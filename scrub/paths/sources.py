@@ -53,7 +53,7 @@ class Stand(Protocol):
         ...
 
     def mean(self) -> Float[Tensor, "1 ..."]:
-        """Average what the component itself gives over some sequences, at each position."""
+        """Give what the component itself gives, in the mean that its source is."""
         ...
 
     def array(self, name: str, attends: bool) -> Float[Tensor, "1 ..."]:
@@ -116,9 +116,14 @@ class Draw(Source, ABC):
 
 
 class Held(Source, ABC):
-    """A source that stands for a component, whatever that reads. `arrays` are the names of those that it looks up."""
+    """A source that stands for a component, whatever that reads. `arrays` are the names of those that it looks up.
+
+    What is a mean is one `over` the sequences of a draw, at each position or, `by_name`, at those of a name together.
+    """
 
     arrays: tuple[str, ...] = ()
+    over: Draw | None = None
+    by_name: bool = False
 
     @abstractmethod
     def value(self, stand: Stand) -> Float[Tensor, "1 ..."]:
@@ -208,6 +213,23 @@ class Mean(Held):
 
 
 @dataclass(frozen=True, repr=False)
+class MeanOther(Mean):
+    """The mean over the other sequences: what the component itself gives on them, at each position by itself."""
+
+    written = "mean y"
+    meaning = "mean over the others"
+
+
+@dataclass(frozen=True, repr=False)
+class MeanOtherByName(Mean):
+    """The same, but all positions of one name are one: at S2, it is the mean of what the others give at theirs."""
+
+    written = "mean y by name"
+    meaning = "mean over the others, by named position"
+    by_name = True
+
+
+@dataclass(frozen=True, repr=False)
 class Array(Held):
     """An array of the user's."""
 
@@ -280,6 +302,7 @@ class Attend(Held):
 
 
 X, Y = Reference(), Other()
+Mean.over, MeanOther.over, MeanOtherByName.over = X, Y, Y
 
 
 def ordered(sources: Iterable[Kind]) -> tuple[Kind, ...]:

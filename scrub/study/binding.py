@@ -61,12 +61,14 @@ def bind(
     members: Members,
     device: torch.device | str = "cpu",
     sizes: Sizes | None = None,
+    own: bool = False,
 ) -> tuple[dict[Node, Tensor], Bool[Tensor, "batch some"]]:
     """Bind a plan's leaves (not parameters) for one batch, and say which scored rows are real, not padding.
 
     Examples have different numbers of scored positions: the rows are padded to the largest. With `sizes`, everything
     is filled up to them with more of what is there, whose rows aren't real. The device may still be reading what is
-    bound, and what is real is on the CPU.
+    bound, and what is real is on the CPU. Where components that are held give their `own` values, those at each
+    position are its own too.
     """
     leaves = list(leaves)
     sizes = sizes or Sizes.over(leaves, pairing, [members])
@@ -93,6 +95,9 @@ def bind(
             bound[leaf] = _targets(examples, str(leaf.arguments["name"]))[members, :, None]
         elif leaf.op in {"choices", "weights"}:
             bound[leaf] = examples.choices(str(leaf.arguments["of"]))[leaf.op == "weights"][members]
+        elif leaf.op == "place":
+            by_name = np.maximum(examples.places[members], 0)
+            bound[leaf] = (np.broadcast_to(np.arange(examples.context), by_name.shape) if own else by_name)[..., None]
         elif leaf.op == "places":
             bound[leaf] = examples.at(str(leaf.arguments["positions"]))[members][..., None]
         elif leaf.op == "selected":

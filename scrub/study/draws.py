@@ -6,7 +6,7 @@ The seed and the number of the draw determine all of it, never the batch size.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -14,9 +14,12 @@ from jaxtyping import Int
 from tokenizers import Tokenizer
 
 from scrub.data.examples import Examples, Tokens
+from scrub.graph.node import Node, walk
 from scrub.paths.sources import Draw, Rows, ordered
 from scrub.text.errors import ScrubError
 from scrub.text.fields import theirs
+from scrub.text.spans import names
+from scrub.text.wording import few
 
 # What a `like FEATURE` source agrees on: classes [sequence] or [sequence, position] of input tokens.
 Feature = Callable[[Int[np.ndarray, "sequence position"], Tokenizer | None], np.ndarray]
@@ -126,6 +129,31 @@ def pair_up(
     rows = examples.tokens if examples.other is None else np.concatenate([examples.tokens, examples.other])
     vague = sorted(name for name, classes in pool.classes.items() if len(classes) > 1 and (classes == classes[0]).all())
     return Pairing(examples, rows, partners, np.concatenate(order), vague)
+
+
+def check_draws(examples: Examples, number: int, mean: bool = False) -> None:
+    """Raise ScrubError for several draws where each would be the same."""
+    if number > 1 and (mean or examples.other is not None):
+        why = "the mean over the others is the same" if mean else f"the {examples.kind} come with others, which are so"
+        raise ScrubError(f"{number} draws were asked for, but {why} in every draw: leave --draws out")
+
+
+def aligned(examples: Examples, graphs: Iterable[Node]) -> Examples:
+    """Let the others of examples share the positions that some graphs tell apart by name or from the end, if any do.
+
+    Raises ScrubError if an example lacks a name, or comes with an other of another length.
+    """
+    leaves = [leaf for leaf in walk(graphs) if leaf.op in {"places", "place"}]
+    texts = {str(leaf.arguments["positions"]) for leaf in leaves if leaf.op == "places"}
+    if len(leaves) > len(texts):
+        examples.check_aligned("means are by name")
+    if not texts:
+        return examples
+    for text in sorted(texts):
+        examples.at(text)
+    examples.check_aligned(f"rules name the positions {few(sorted(texts))}")
+    named = examples.other is None and any(map(names, texts))
+    return replace(examples, paired_by_name=True) if named else examples
 
 
 @dataclass(frozen=True)

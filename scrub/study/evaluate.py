@@ -27,10 +27,10 @@ from scrub.plan.memory import fitting
 from scrub.plan.plan import compile_plan
 from scrub.plan.runner import Place, Runner, on_its_way_back
 from scrub.study.binding import Batches, Members, Sizes, bind
-from scrub.study.draws import BLOCK_SEQUENCES, Pairing, pair_up
+from scrub.study.draws import BLOCK_SEQUENCES, Pairing, aligned, pair_up
 from scrub.study.experiments import Experiments, Name
 from scrub.study.gates import Gates, check_gates
-from scrub.study.held import Arrays, held_values
+from scrub.study.held import Arrays, averaged, held_values
 from scrub.study.metric import Metric
 from scrub.study.settings import AS_USUAL, TF32, Computed, Settings, obeyed
 from scrub.text.errors import ScrubError
@@ -107,8 +107,8 @@ class Evaluator:
         """Make the values that the components of a plan's experiments are held at, once."""
         if chunk not in self._held:
             leaves = held(experiment.graph for experiment in self._chunks[chunk])
-            rows = pairing.examples.tokens if self._reference is None else self._reference
-            self._held[chunk] = held_values(leaves, self.model, rows, self._arrays)
+            over = averaged(pairing, self._reference)
+            self._held[chunk] = held_values(leaves, self.model, over, self._arrays)
         return self._held[chunk]
 
     def _runner(self, chunk: int, pairing: Pairing) -> Runner:
@@ -306,8 +306,9 @@ def evaluate(
     GateError if a gate fails.
     """
     asked = obeyed(settings, "evaluate")
+    examples = aligned(examples, [each.graph for each in experiments])
     examples.check(model.n_ctx, model.vocab_size, model.name)
-    pairing = pair_up(examples, experiments.draws, seed=asked.seed)
+    pairing = pair_up(examples, experiments.drawn, seed=asked.seed)
     made = Evaluator(
         model, experiments, metrics, asked, reference=reference, arrays=arrays, quiet=quiet, receipt=receipt
     )

@@ -8,10 +8,11 @@ from functools import cached_property
 
 from scrub.graph.node import Node
 from scrub.paths.cut import Cut, cut
+from scrub.paths.means import with_means
 from scrub.paths.pattern import Pattern
-from scrub.paths.rules import Rule, draws, resample
+from scrub.paths.rules import Rule, draws, held, held_by, resample
 from scrub.paths.scope import Scope
-from scrub.paths.sources import Draw
+from scrub.paths.sources import Draw, Held
 from scrub.paths.splits import Roles
 from scrub.study.claims import Claim
 from scrub.study.hypothesis import ALL, Hypothesis
@@ -55,6 +56,12 @@ class Experiment:
     hypothesis: Hypothesis | None = None
     warnings: tuple[str, ...] = ()
     scope: tuple[Rule, ...] = ()  # the rules of its study's baseline, read as its own are
+    drawn: Node | None = None  # where y is a mean: the graph in which it is drawn
+
+    @property
+    def resampled(self) -> Node:
+        """The graph as its rules say it, with y drawn."""
+        return self.graph if self.drawn is None else self.drawn
 
     def hash(self, classes: Mapping[str, str]) -> str:
         """Hash what it computes, however layers are cut and split, but for splits by positions, which stay.
@@ -72,7 +79,7 @@ class Experiment:
         several = self.part == ALL and self.hypothesis is not None
         parts = tuple(part for part in self.hypothesis.parts if part != ALL) if several and self.hypothesis else ()
         try:
-            share = 100 * Scope(self.scope, self.graph).resampled() if self.scope else None
+            share = 100 * Scope(self.scope, self.resampled).resampled() if self.scope else None
         except ScrubError:  # a baseline that doesn't only resample
             share = None
         return Claim(parts or (self.part,), share)
@@ -94,11 +101,16 @@ def build(
     rules: Sequence[Rule] = (),
     hypothesis: Hypothesis | None = None,
     baseline: Sequence[Rule] = (),
+    mean: Held | None = None,
 ) -> Experiment:
-    """Build an experiment from a model that was cut for some rules, and for its baseline's, and those."""
+    """Build an experiment from a model that was cut for some rules, and for its baseline's, and those.
+
+    With a `mean`, that stands where the rules feed y.
+    """
     read = of.rules(rules)
     graph = resample(of.graph, read) if read else of.graph
-    return Experiment(name, of.graph, read, graph, hypothesis, of.warnings, of.rules(baseline))
+    made = Experiment(name, of.graph, read, graph, hypothesis, of.warnings, of.rules(baseline))
+    return made if mean is None else replace(made, graph=with_means(graph, mean), drawn=graph)
 
 
 @dataclass(frozen=True)
@@ -124,6 +136,12 @@ class Experiments:
     def draws(self) -> set[Draw]:
         """The sources of sequences that feed any of them."""
         return set().union(*(experiment.draws for experiment in self))
+
+    @property
+    def drawn(self) -> set[Draw]:
+        """The sources of sequences that feed any of them, or that a mean is over."""
+        over = (held_by(leaf).over for leaf in held(each.graph for each in self))
+        return self.draws | {draw for draw in over if draw is not None}
 
     def only(self, names: Collection[str]) -> Experiments:
         """Keep the unscrubbed model and the experiments of these names."""
@@ -158,20 +176,20 @@ def graphs_alike(
     """
     words = list(dict.fromkeys(word for hypothesis in hypotheses for word in hypothesis.words))
     built = [part for each in hypotheses for part in parts_of(study, each, model, roles, parts, also=words)]
-    return {experiment.name: experiment.graph for experiment in built}
+    return {experiment.name: experiment.resampled for experiment in built}
 
 
 def anchors(study: Study, model: Node, roles: Roles) -> Experiments:
     """Build the unscrubbed model, the baseline, and the model with everything scrubbed. Raises ScrubError as above."""
     try:
         found = cut(model, roles, study.baseline_rules)
-        baseline = build(BASELINE, found, study.baseline_rules)
+        baseline = build(BASELINE, found, study.baseline_rules, mean=study.mean)
     except ScrubError as error:
         raise ScrubError(f"{BASELINE} of the study {study.name!r}: {error}{_unknown(roles)}") from error
     if baseline.graph is found.graph:
         raise ScrubError("the baseline is the unscrubbed model: 0 % and 100 % must differ, so resample something in it")
     whole = Cut(model)
-    everything = build(ALL_SCRUBBED, whole, (Rule.parse("** -> y"),))
+    everything = build(ALL_SCRUBBED, whole, (Rule.parse("** -> y"),), mean=study.mean)
     return Experiments(build(UNSCRUBBED, whole), (baseline, everything))
 
 
@@ -191,7 +209,7 @@ def parts_of(
         baseline = study.baseline_rules
         found = hypothesis.cut(model, roles, also=[*(rule.pattern for rule in baseline), *also])
         return [
-            build(Name(hypothesis.name, part), found, hypothesis.part(part), hypothesis, baseline)
+            build(Name(hypothesis.name, part), found, hypothesis.part(part), hypothesis, baseline, study.mean)
             for part in hypothesis.parts
             if parts is None or part in parts
         ]

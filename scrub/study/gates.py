@@ -10,6 +10,9 @@
 
 Where an intervention holds a component at a value, gate 2 holds it at what the component itself gives on x.
 
+5. Where y stands for a mean over the others, an experiment whose means are each over one of them, that which would be
+   drawn, gives the loss with that one drawn: means stand exactly where y does.
+
 The first two are passed in float64, where the tolerance is tight, and in the type that is measured in, on its device;
 the last in that type. They look at a few late positions of two examples, or one, so of the embedding only the rows of
 those tokens are converted: a model's own parameters are copied once, to float64, and not where it is float64 already.
@@ -95,6 +98,9 @@ def check_gates(
         "split graph and model": (_Look(own | splits, simplified=False), few),
         "scrubbed with y = x and unscrubbed": (_Look(own | bound), all_x),
     }
+    averaged = {e.name: f"{e.name} at means over one" for e in experiments if e.drawn is not None}
+    graphs = {averaged[e.name]: losses(e.graph) for e in experiments if e.drawn is not None}
+    means = _Look(graphs | {e.name: losses(e.resampled) for e in experiments if e.drawn is not None})
     bases = {kind: _Basis(model, few, kind) for kind in dict.fromkeys([EXACT, dtype])}
     deviations: dict[str, float] = {}
     for kind, basis in bases.items():
@@ -103,6 +109,9 @@ def check_gates(
         some = few.order[:1] if alone else few.order
         for of, (look, on) in same.items():
             deviations[f"{of}, {basis}"] = look.deviation(basis, replace(on, order=some))
+        if averaged:
+            one = {name: str(drawn) for drawn, name in averaged.items()}
+            deviations[f"mean over one other and that drawn, {basis}"] = means.deviation(basis, few, one)
     _check_sources(experiments, bases[dtype], few, values or {})
     # a rule that does nothing is worth knowing where somebody wrote it; random ones have many, and it costs to see
     written = [e for e in experiments if not (quiet or (e.hypothesis and e.hypothesis.null_of))]
@@ -131,7 +140,7 @@ class _Without:
     @property
     def idle(self) -> list[Rule]:
         """The rules without which the graph would be the same."""
-        return [rule for rule, graph in self.graphs if graph is self.of.graph]
+        return [rule for rule, graph in self.graphs if graph is self.of.resampled]
 
 
 def idle(of: Iterable[_Without]) -> list[str]:
@@ -150,9 +159,9 @@ def ineffective(of: Iterable[_Without], basis: _Basis, pairing: Pairing, values:
     seen: set[tuple[str, Rule]] = set()
     for without in of:
         whole = without.of
-        graphs[whole.name] = whole.graph
+        graphs[whole.name] = whole.resampled
         for rule, graph in without.graphs:
-            if graph is None or graph is whole.graph:
+            if graph is None or graph is whole.resampled:
                 continue
             if whole.part == ALL and (whole.name.hypothesis, rule) in seen:
                 continue
@@ -274,19 +283,24 @@ class _Look:
             for leaf, value in values.items()
         }
         runner = basis.runner(self._plan, self._outputs, pairing.examples.context, values)
-        bound, real = bind(runner.leaves, seen, seen.order, runner.place.device)
+        own = self._values is None
+        bound, real = bind(runner.leaves, seen, seen.order, runner.place.device, own=own)
         return {name: value[..., 0][real] for name, value in runner(bound).items()}
 
-    def deviation(self, basis: _Basis, pairing: Pairing) -> float:
-        """Measure the largest deviation of any losses from the first. Raises GateError above the tolerance, in nats."""
-        (first, wanted), *others = self(basis, pairing).items()
+    def deviation(self, basis: _Basis, pairing: Pairing, same: Mapping[str, str] | None = None) -> float:
+        """Measure the largest deviation of any losses from the first, or from those that they are the `same` as.
+
+        Raises GateError above the tolerance, in nats.
+        """
+        found = self(basis, pairing)
+        first, *others = found
         tolerance, worst = TOLERANCE_NATS[basis.dtype], 0.0
-        for name, value in others:
-            deviation = float((value - wanted).abs().max())
+        for name, wanted in (dict.fromkeys(others, first) if same is None else same).items():
+            deviation = float((found[name] - found[wanted]).abs().max())
             worst = max(worst, deviation)
             if not deviation <= tolerance:
                 raise GateError(
-                    f"the {name} gives another loss than the {first}: by {deviation:.2e} nats at a position, where "
+                    f"the {name} gives another loss than the {wanted}: by {deviation:.2e} nats at a position, where "
                     f"{tolerance:.0e} is allowed in {basis}; no number of this run can be trusted"
                 )
         return worst
@@ -397,7 +411,7 @@ def _probes(experiments: Iterable[Experiment]) -> Iterator[tuple[str, Node]]:
             if not isinstance(rule.source, Draw) or rule.source == X or rule.source.by_row or alone:
                 continue
             graph = resampling.probed(at)
-            if graph is not experiment.graph and PROBE in draws(
+            if graph is not experiment.resampled and PROBE in draws(
                 graph
             ):  # else other rules win everywhere, which is a warning
                 yield f"{experiment.name}: {rule}", graph

@@ -8,40 +8,76 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from scrub.data.examples import Tokens
+from scrub.data.repeated import NOWHERE
 from scrub.graph.node import Node
 from scrub.graph.ops import at_positions
 from scrub.models.model import Model
 from scrub.paths.rules import held_by
-from scrub.paths.sources import Mean
+from scrub.paths.sources import Draw, X, Y
+from scrub.study.draws import Pairing
 from scrub.study.read import read
 from scrub.text.errors import ScrubError
 
 Arrays = Mapping[str, Any]  # arrays or tensors, by name
 
 
-def held_values(
-    leaves: Sequence[Node], model: Model, reference: Tokens, arrays: Arrays | None = None
-) -> dict[Node, Tensor]:
-    """Make the value of each leaf, for one sequence of as many positions as the reference sequences have.
+@dataclass(frozen=True)
+class Averaged:
+    """Sequences that means are over, and the number of the place that each position counts for, NOWHERE for a pad.
 
-    A mean is that of the unchanged model over the reference sequences, at each position by itself.
+    Without numbers each position is its own place.
+    """
+
+    tokens: Tokens
+    places: Int[np.ndarray, "example position"] | None = None
+
+    def shown(self, member: int) -> Averaged:
+        """The first of them, for the shapes."""
+        return Averaged(self.tokens[member : member + 1])
+
+
+Over = Mapping[tuple[Draw, bool], Averaged]  # by the draw that a mean is over, and whether it is by name
+
+
+def averaged(pairing: Pairing, reference: Tokens | None = None) -> Over:
+    """Give what means are over: the examples of a pairing, or the `reference`, and their others."""
+    of, rows = pairing.examples, pairing.partners.get(Y)
+    padded = of.lengths is not None or of.other_lengths is not None
+    by_position = np.where(of.real, np.arange(of.context)[None], NOWHERE) if padded else None
+    found: dict[tuple[Draw, bool], Averaged] = {
+        (X, False): Averaged(of.tokens, by_position) if reference is None else Averaged(reference)
+    }
+    if rows is None:
+        return found
+    others = pairing.pool[rows]
+    if of.other is None:
+        return found | {
+            (Y, False): Averaged(others, None if by_position is None else by_position[rows]),
+            (Y, True): Averaged(others, of.places[rows]),
+        }
+    there = np.where(of.real_in_other, np.arange(of.context)[None], NOWHERE) if padded else None
+    return found | {(Y, False): Averaged(others, there), (Y, True): Averaged(others, of.places)}
+
+
+def held_values(leaves: Sequence[Node], model: Model, over: Over, arrays: Arrays | None = None) -> dict[Node, Tensor]:
+    """Make the value of each leaf, for one sequence of as many positions as those have that means are over.
+
+    A mean is that of the unchanged model over some sequences, at each position by itself or, by name, at each place.
     Raises ScrubError for a mean over fewer than two sequences, an unknown mask, or an array that is missing, doesn't
     have the shape, isn't finite, or attends to what comes later.
     """
     if not leaves:
         return {}
-    shapes = _means(leaves, model, reference[:1])
-    means = [leaf for leaf in leaves if isinstance(held_by(leaf), Mean)]
-    if means and len(reference) < 2:
-        raise ScrubError(
-            "a mean over one sequence is that sequence itself, and ablates nothing: give more sequences or prompts, "
-            "or ablate by zero or resample"
-        )
-    values = _means(means, model, reference) if means else {}
+    shapes = _means(leaves, model, over[X, False].shown(0))
+    values: dict[Node, Tensor] = {}
+    for of in over:
+        means = [leaf for leaf in leaves if (held_by(leaf).over, held_by(leaf).by_name) == of]
+        if means:
+            values |= _means(means, model, over[of], checked=True)
     for leaf in leaves:
         if leaf not in values:
             stand = _Stand(shapes[leaf], arrays or {})
@@ -63,14 +99,57 @@ def _at_positions(of: Node, value: Tensor) -> Tensor:
     return at_positions(value, torch.arange(value.shape[-2], device=value.device)[None], **of.arguments)  # type: ignore[arg-type]
 
 
-def _means(leaves: Sequence[Node], model: Model, reference: Tokens) -> dict[Node, Tensor]:
+def _means(leaves: Sequence[Node], model: Model, over: Averaged, checked: bool = False) -> dict[Node, Tensor]:
     """Average what leaves stand for over some sequences, with an axis for one sequence."""
+    counts = _counts(over)
+    if checked:
+        _check_counts(counts, over)
     totals: dict[str, Tensor] = {}
-    for _, batch in read(model, {str(at): stands_for(leaf) for at, leaf in enumerate(leaves)}, reference):
+    start = 0
+    for rows, batch in read(model, {str(at): stands_for(leaf) for at, leaf in enumerate(leaves)}, over.tokens):
+        places = None if over.places is None else over.places[start : start + len(rows)]
+        start += len(rows)
         for name, value in batch.items():
-            total = value.sum(0, keepdim=True, dtype=torch.float64)
+            total = (
+                value.sum(0, keepdim=True, dtype=torch.float64)
+                if places is None
+                else _at_places(value, places, len(counts))
+            )
             totals[name] = totals[name] + total if name in totals else total
-    return {leaf: (totals[str(at)] / len(reference)).to(model.dtype) for at, leaf in enumerate(leaves)}
+    divisor = torch.from_numpy(np.maximum(counts, 1)).to(model.device)[:, None]
+    return {leaf: (totals[str(at)] / divisor).to(model.dtype) for at, leaf in enumerate(leaves)}
+
+
+def _counts(over: Averaged) -> Int[np.ndarray, " place"]:
+    """Count the positions of each place in all sequences."""
+    if over.places is None:
+        return np.full(over.tokens.shape[1] - 1, len(over.tokens))
+    return np.asarray(np.bincount(over.places[over.places != NOWHERE], minlength=over.tokens.shape[1] - 1))
+
+
+def _check_counts(counts: Int[np.ndarray, " place"], over: Averaged) -> None:
+    if len(over.tokens) < 2:
+        raise ScrubError(
+            "a mean over one sequence is that sequence itself, and ablates nothing: give more sequences or prompts, "
+            "or ablate by zero or resample"
+        )
+    if over.places is not None and (alone := np.flatnonzero(counts == 1)).size:
+        which = int(np.flatnonzero((over.places == alone[0]).any(1))[0])
+        where = f"position {int(np.flatnonzero(over.places[which] == alone[0])[0])} of example {which}"
+        raise ScrubError(
+            f"no other than {where} has such a position, so a mean there is that sequence itself: give more prompts of "
+            "that form, name the position, or leave that one out"
+        )
+
+
+def _at_places(
+    value: Float[Tensor, "batch *head position width"], places: Int[np.ndarray, "batch position"], count: int
+) -> Float[Tensor, "1 *head place width"]:
+    """Add up the rows of each place, those of pads for none."""
+    rows = value.movedim(-2, 1).flatten(0, 1).double()
+    at = torch.from_numpy(np.where(places == NOWHERE, count, places).ravel()).to(value.device)
+    total = rows.new_zeros(count + 1, *rows.shape[1:]).index_add_(0, at, rows)[:count]
+    return total.movedim(0, -2)[None]
 
 
 @dataclass(frozen=True)

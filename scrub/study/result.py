@@ -15,7 +15,7 @@ from scrub.study.claims import Claim
 from scrub.study.experiments import ALL_SCRUBBED, BASELINE, UNSCRUBBED, Name
 from scrub.study.gates import Gates
 from scrub.study.metric import LOSS
-from scrub.study.settings import AS_USUAL, Computed
+from scrub.study.settings import AS_USUAL, DRAWN, Computed
 from scrub.study.statistics import FEW_DOCUMENTS, Bootstrap, recovered
 from scrub.text.errors import GateError, ScrubError
 from scrub.text.frames import interval_columns, json_text, plain
@@ -82,6 +82,7 @@ class Result(TabularResult):
     begin: str = ""  # what each sequence begins with, in words, where that was chosen here
     notes: tuple[str, ...] = ()  # what was joined, cut, left out and guessed of the data
     documents: Int[np.ndarray, " sequence"] | None = None  # that each sequence is of; by default one of its own
+    other: str = DRAWN  # what y stands for
     commits: Mapping[str, str] = field(default_factory=dict)  # of what is from a hub: see :attr:`Trial.commits`
 
     @cached_property
@@ -244,6 +245,7 @@ class Result(TabularResult):
             "sequences": len(self.positions),
             **({"context": self.context} if self.context is not None else {}),
             **self.computed.fields,
+            **({"other": self.other} if self.other != DRAWN else {}),
             "positions": int(self.positions.sum()) // self.draws,
             "draws": self.draws,
             "seed": self.seed,

@@ -16,7 +16,7 @@ from scrub.graph.node import Node
 from scrub.models.model import Model, Spec, load_model
 from scrub.paths.sources import X, Y
 from scrub.plan.plan import Plan, compile_plan
-from scrub.study.draws import Feature, Pairing, pair_up
+from scrub.study.draws import Feature, Pairing, aligned, check_draws, pair_up
 from scrub.study.evaluate import Evaluator, Receipt
 from scrub.study.experiments import Experiments, Name, graphs_alike
 from scrub.study.fitting import features_of, fitting
@@ -130,7 +130,9 @@ class Trial:
         experiment = names.get(wanted)
         if experiment is None or experiment.hypothesis is None:
             raise ScrubError(f"there is no experiment {wanted}: there are {', '.join(names)}")
-        made: Picture = look(self, "picture")(experiment.graph, f"{hypothesis}: {part}", experiment.hypothesis.claim)
+        made: Picture = look(self, "picture")(
+            experiment.resampled, f"{hypothesis}: {part}", experiment.hypothesis.claim
+        )
         return made
 
     def gates(self) -> Gates:
@@ -177,6 +179,7 @@ class Trial:
             documents=self.examples.documents,
             begin=self.examples.begin,
             notes=(*self.examples.notes, *self.notes),
+            other=self.study.other,
             commits=self.commits,
         )
         return result.checked()
@@ -211,6 +214,7 @@ def prepare_study(
     Raises ScrubError for any mistake in it.
     """
     model = load_model(study.model if spec is None else spec, settings.torch_dtype, settings.where)
+    study = study if settings.other is None else study.against(settings.other)
     hypotheses, built, notes = fitting(study, hypotheses, model, settings.parts)
     features_of(hypotheses, model.name, built.draws)
     there = data is not None and not isinstance(data, str | Path)  # in memory: all of it is meant
@@ -229,7 +233,9 @@ def prepare_study(
         positions = study.positions if settings.positions is None else settings.positions
         scored = scored_at(positions, examples, study.data, model)
         examples = replace(examples, scored=scored)
+    examples = aligned(examples, [each.graph for each in built])
     examples.check(model.n_ctx, model.vocab_size, model.name)
+    check_draws(examples, settings.draws, study.mean is not None)
     return Trial(study, hypotheses, model, examples, built, settings, notes)
 
 

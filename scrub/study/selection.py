@@ -20,6 +20,7 @@ from scrub.models.kept import spelled
 from scrub.models.model import Model
 from scrub.study.settings import EVERY, POSITIONS, REPEATS, Positions, positions_said
 from scrub.text.errors import ScrubError
+from scrub.text.spans import names
 
 _PLACED = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
 _NAMED = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
@@ -42,7 +43,7 @@ def scored_at(positions: Positions, examples: Examples, study_data: str, model: 
     elif positions in POSITIONS:
         listed = repeats(examples.inputs) if positions == REPEATS else _listed(examples, study_data, model)
     else:
-        listed = examples.at(positions)
+        listed = _by_place(str(positions), examples)
     selected = examples.scored_at(listed).scored
     if not selected.any():
         if positions not in POSITIONS:
@@ -62,6 +63,16 @@ def repeats(inputs: Int[np.ndarray, "sequence position"]) -> Bool[np.ndarray, "s
     """Find the positions whose token stands earlier in its sequence."""
     rows = np.arange(len(inputs))[:, None]
     return rank_in_group(rows * (int(inputs.max(initial=0)) + 1) + inputs) > 0
+
+
+def _by_place(positions: str, examples: Examples) -> Scored:
+    try:
+        return examples.at(positions)
+    except ScrubError as error:
+        if unknown := [name for name in names(positions) if name not in examples.positions]:
+            known = ", ".join(map(repr, POSITIONS))
+            raise ScrubError(f"there are no positions {unknown[0]!r}: {error}; else they are {known}") from error
+        raise
 
 
 def _by_function(

@@ -31,6 +31,8 @@ DTYPES = ("float32", "float64", "bfloat16", TF32)
 USUAL_POSITIONS = 300  # of the sequences that a batch counts: of shorter ones, such as prompts, it has more
 WHITELIST, REPEATS, EVERY = "whitelist", "repeats", "all"
 POSITIONS = (WHITELIST, REPEATS, EVERY)
+DRAWN = "y"
+OTHERS = (DRAWN, "mean", "mean by name")  # what y stands for
 COMPUTING = ("seed", "batch", "device", "dtype", "progress")  # the fields that say how, and not what
 
 
@@ -66,6 +68,7 @@ class Settings:
         None  # positions a sequence; by default the model's n_ctx, or what fixed rows have
     )
     bos: Bos = None  # whether sequences begin with the begin token, instead of as the study says; see below
+    other: str | None = None  # what y stands for, instead of as the study says: one of OTHERS
     progress: bool = True
 
     def __post_init__(self) -> None:
@@ -75,6 +78,8 @@ class Settings:
             raise ScrubError("no part was named: name some, as in q,k, or leave the option out")
         if self.positions is not None:
             object.__setattr__(self, "positions", as_positions(self.positions))
+        if self.other is not None:
+            check_other(self.other)
         if self.dtype not in DTYPES:
             raise ScrubError(f"there is no dtype {self.dtype!r}: use one of {', '.join(DTYPES)}")
         if not re.fullmatch(r"auto|cpu|cuda(:(0|[1-9]\d?))?", self.device):
@@ -179,6 +184,12 @@ class PositionMask:
 
         del tokens
         return np.frombuffer(self.bits, dtype=bool).reshape(self.shape)
+
+
+def check_other(other: str) -> None:
+    """Raise ScrubError for what y can't stand for."""
+    if other not in OTHERS:
+        raise ScrubError(f"y can't stand for {other!r}: it is one of {', '.join(map(repr, OTHERS))}")
 
 
 def as_positions(given: Any) -> Positions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -14,16 +14,18 @@ from typing import Annotated, TypeAlias, TypeVar
 
 from scrub.models.find import find, known, locate
 from scrub.paths.rules import Rule
+from scrub.paths.sources import Held, MeanOther, MeanOtherByName
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.metric import LOSS, Metric
 from scrub.study.parameters import Parameters, unknown_parameter
-from scrub.study.settings import EVERY, Positions, as_positions, positions_said
+from scrub.study.settings import DRAWN, EVERY, Positions, as_positions, check_other, positions_said
 from scrub.text.begin import Bos, said_bos
 from scrub.text.errors import ScrubError
 from scrub.text.fields import COUNT, ITSELF, Named, check_arguments, check_fields, theirs
 from scrub.text.files import check_file, one_line, shown
 from scrub.text.wording import DIGEST_DIGITS
 
+MEANS: Mapping[str, Held] = {"mean": MeanOther(), "mean by name": MeanOtherByName()}
 LARGEST_MODULE = 16 * 2**20  # bytes
 Declared = TypeVar("Declared", "Study", Hypothesis)
 
@@ -40,7 +42,9 @@ class Study:
     sequences begin with the begin token (True, False, or "auto", as is usual for the model), unless the run says it.
     `hypotheses` are names of modules in the study's folder, or the hypotheses themselves. `published_model` is the
     name of the model that their published percentages are of.
-    `metric` is what percentages are of: the loss, or one of your own.
+    `metric` is what percentages are of: the loss, or one of your own. `other` is what y stands for: "y", the other
+    sequence of each; "mean", what components give in the mean over the others, at each position; or "mean by name", at
+    all positions of a name together.
     """
 
     baseline: str
@@ -52,12 +56,14 @@ class Study:
     bos: Bos = None
     published_model: str | None = None
     metric: Annotated[Metric, ITSELF] = LOSS
+    other: str = DRAWN
     name: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bos", said_bos(self.bos))
         check_fields(self, "the study's ")
         object.__setattr__(self, "positions", as_positions(self.positions))
+        check_other(self.other)
         if self.metric.name == LOSS.name and self.metric != LOSS:
             raise ScrubError("the study's metric is called 'loss', but is another one: give it another name")
 
@@ -74,12 +80,29 @@ class Study:
         return "\n  ".join([about, baseline, *names])
 
     def called(self, name: str) -> Study:
-        """Name the study; a metric that isn't the loss is in its name, so that numbers don't mix."""
-        return replace(self, name=f"{name}{self._by_metric}")
+        """Name the study; a metric that isn't the loss, and a mean, are in its name, so that numbers don't mix."""
+        return replace(self, name=f"{name}{self._against}{self._by_metric}")
 
     def by(self, metric: Metric) -> Study:
         """Give the study another metric."""
-        return replace(self, metric=metric).called(self.name.removesuffix(self._by_metric))
+        return replace(self, metric=metric).called(self._plain_name)
+
+    def against(self, other: str) -> Study:
+        """Let y stand for something else: see `other`."""
+        return replace(self, other=other).called(self._plain_name)
+
+    @property
+    def mean(self) -> Held | None:
+        """The mean that y stands for; None where it is drawn."""
+        return None if self.other == DRAWN else MEANS[self.other]
+
+    @property
+    def _plain_name(self) -> str:
+        return self.name.removesuffix(self._by_metric).removesuffix(self._against)
+
+    @property
+    def _against(self) -> str:
+        return "" if self.other == DRAWN else f" against the {self.other}"
 
     @property
     def _by_metric(self) -> str:

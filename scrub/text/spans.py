@@ -9,7 +9,7 @@ from scrub.text.errors import ScrubError
 
 DIGITS = 6  # of a position
 END = "end"  # the name of the last position of each example
-_NAME = r"[A-Za-z_]\w*"
+_NAME = r"[A-Za-z_]\w{0,63}"
 _PLACE = rf"-?\d{{1,{DIGITS}}}|{_NAME}(?:[+-]\d{{1,{DIGITS}}})?"
 # a split calls its parts so, and a study the positions that it scores
 RESERVED = frozenset({END, "rest", "identity", "error", "all", "whitelist", "repeats"})

@@ -233,6 +233,7 @@ EXAMPLES: dict[str, tuple[list[torch.Tensor], dict[str, object]]] = {  # of ever
     "unembed": ([STREAM, TABLE], {}),
     "gather_rows": ([PATTERN, torch.randint(B, (B, Q), generator=G)], {}),
     "at_positions": ([HEADS, EVERYWHERE], {"positions": "1, 3..4", "inside": False}),
+    "take_places": ([random_tensor(G, B, W, M), torch.randint(W, (B, Q, 1), generator=G)], {}),
     "pack": ([HEADS, PACKED], {"of": "all"}),
     "fill": ([random_tensor(G, 1, H, PACKED.shape[1], D), PACKED, SELECTED], {}),
     "log_normaliser": ([LOGITS], {}),

@@ -272,7 +272,9 @@ def test_a_split_reads_as_it_is_written(text: str) -> None:
         ('a0 by mask "next"', "there is no mask 'next'"),
         ("a0 by positions", "'' is no span of positions"),
         ("a0 by positions 7..4", "'7..4' is no span of positions"),
-        ("a0 by positions first", "'first' is no span of positions"),
+        ("a0 by positions first 2", "'first 2' is no span of positions"),
+        ("a0 by positions S2..", "'S2..' is no span of positions"),
+        ("a0 by positions end..end-2", "'end..end-2' is no span of positions"),
         ("a0//k by identity", "empty step"),
     ],
 )

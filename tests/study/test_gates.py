@@ -121,10 +121,10 @@ def wrong_tokens(swap: dict[str, str]) -> Callable[..., Any]:
     """A binding that feeds a source with another's tokens."""
     bind = scrub.study.binding.bind
 
-    def wrong(leaves: Any, pairing: Any, members: Any, device: Any = "cpu") -> Any:
+    def wrong(leaves: Any, pairing: Any, members: Any, device: Any = "cpu", **more: Any) -> Any:
         fed = {source: Source.parse(swap.get(str(source), str(source))) for source in pairing.partners}
         partners = {source: pairing.partners[by] for source, by in fed.items()}
-        return bind(leaves, replace(pairing, partners=partners), members, device)
+        return bind(leaves, replace(pairing, partners=partners), members, device, **more)
 
     return wrong
 
@@ -150,8 +150,8 @@ def test_rows_bound_to_the_wrong_tokens(monkeypatch: pytest.MonkeyPatch) -> None
     features = {"start": lambda tokens, _: tokens % 2}
     bind = scrub.study.binding.bind
 
-    def wrong(leaves: Any, pairing: Any, members: Any, device: Any = "cpu") -> Any:
-        bound, real = bind(leaves, pairing, members, device)
+    def wrong(leaves: Any, pairing: Any, members: Any, device: Any = "cpu", **more: Any) -> Any:
+        bound, real = bind(leaves, pairing, members, device, **more)
         for leaf in bound:
             if leaf.op == "tokens" and leaf.arguments["source"] == RowsLike("start"):
                 poison = int(pairing.pool[-1, 0])  # the token that is embedded as NaN

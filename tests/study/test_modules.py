@@ -107,7 +107,7 @@ def test_two_studies_dont_mix(folder: Path, tmp_path: Path) -> None:
         ({"study.py": f'{STUDY}, hypotheses=("k", "k"))', "k.py": MODULE}, ".", "two hypotheses are called 'k'"),
         ({"study.py": "study = 3"}, ".", "study.py declares no study: it must set study = Study"),
         (
-            {"study.py": f"{STUDY.replace('all', 'some')})"},
+            {"study.py": f"{STUDY.replace('all', 'some of it')})"},
             ".",
             r"study.py, line 2: positions are 'whitelist', 'repeats', 'all' or spans",
         ),

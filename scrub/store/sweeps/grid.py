@@ -94,6 +94,7 @@ class Grid(BaseModel):
     parts: Names | None = None
     sequences: int | None = None
     positions: Annotated[Positions | None, BeforeValidator(_positions)] = None
+    other: str | None = None
     context: int | None = None
     split: str | None = None
     column: str | None = None
@@ -151,7 +152,7 @@ class Grid(BaseModel):
         for model, data in product(models or (None,), self.data or (None,)):
             shared: dict[tuple[str | Model, tuple[object, ...]], list[Group]] = {}
             for study, hypotheses in own:
-                reads = (study.model, study.data, study.positions, study.context, study.bos, study.metric)
+                reads = (study.model, study.data, study.positions, study.context, study.bos, study.metric, study.other)
                 shared.setdefault((model or study.model, reads), []).append((study, hypotheses))
             for (its_model, _), groups in shared.items():
                 everything, notes = self._with_null(groups, its_model)
@@ -210,6 +211,7 @@ class Grid(BaseModel):
             given = {each: values for each, values in self.parameters.items() if each in declared[name]}
             study, hypotheses = load_study(wanted, given, swept=True)
             study = study if self.metric is None else study.by(self.metric)
+            study = study if self.other is None else study.against(self.other)
             groups.append((replace(study, hypotheses=()), tuple(hypotheses)))
         check_parts([each for _, hypotheses in groups for each in hypotheses], self.parts)
         return groups

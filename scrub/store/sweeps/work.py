@@ -225,7 +225,7 @@ def _described(trial: Trial, made: Ready, gates: Gates, wrong: Collection[Owner]
         if cell.setting.study == trial.study.name and cell.owner not in wrong
     }
     written: dict[str, str] = {
-        e.name: listed(path_tree(e.graph)) for e in trial.experiments if e.hypothesis and e.name in cells
+        e.name: listed(path_tree(e.resampled)) for e in trial.experiments if e.hypothesis and e.name in cells
     }
     claims: dict[str, Claim] = {e.name: e.claim for e in trial.experiments if e.hypothesis and e.name in cells}
     described = []

@@ -1,0 +1,42 @@
+"""The mean of the other sequences, where a hypothesis would draw one: `y` is then what components give on average."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from scrub.graph.node import Node, unroll, walk
+from scrub.paths.rules import draws, held_at
+from scrub.paths.sources import Held, Source, Y
+
+SLOTS = frozenset("qkv")
+
+
+class _At(Enum):
+    """Place of a node relative to the components that read y alone."""
+
+    ABOVE = "above"
+    HERE = "here"
+    BELOW = "below"
+
+
+def with_means(root: Node, source: Held) -> Node:
+    """Hold each component that reads y alone, and that something reads which doesn't, at its mean over the others.
+
+    Those are the components at the ends of the paths that the rules feed by y. What stands above them (a sum, a
+    LayerNorm, an attention pattern) is made of the means: it is no mean itself.
+    """
+    fed: dict[Node, frozenset[Source]] = {}
+    for current in walk([root]):
+        own = draws(current) if current.op == "tokens" else set()
+        fed[current] = frozenset(own).union(*(fed[i] for i in current.inputs))
+
+    def advance(at: _At, current: Node) -> _At:
+        if at is not _At.ABOVE:
+            return _At.BELOW
+        component = current.label is not None and current.label not in SLOTS
+        return _At.HERE if component and fed[current] == {Y} else _At.ABOVE
+
+    def build(current: Node, at: _At, inputs: tuple[Node, ...]) -> Node:
+        return held_at(current, source, current.label) if at is _At.HERE else current.with_inputs(inputs)
+
+    return unroll(root, _At.ABOVE, advance, build, over=_At.BELOW)
