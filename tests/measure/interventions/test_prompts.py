@@ -226,3 +226,13 @@ def test_a_score_of_heads_is_how_much_worse_a_metric_is() -> None:
     np.testing.assert_allclose(fall.means.ravel(), -np.array(changes), atol=1e-12)
     assert (rise.means >= 0).all()
     assert (fall.unit, rise.unit) == ("logits", "nats")
+
+
+def test_nothing_stands_at_positions_with_a_name() -> None:
+    """Zero ablation there, and nowhere else."""
+    found = ablate(MODEL, PAIRS, ["a0.2", "m0"], positions="S2", settings=EXACT)
+    for site, (point, columns) in {"a0.2": (("z", 0), THEIRS.columns(2)), "m0": (("mlp", 0), slice(None))}.items():
+        nothing = put(torch.zeros_like(RUNS["clean"].at[point]), columns, at(S2))
+        after = logit_diff(THEIRS.run(torch.from_numpy(TOKENS[:, :-1]), {point: nothing}))
+        row = found.effects.names.index(site)
+        np.testing.assert_allclose(found.effects.values["logit_diff"][row], after, rtol=0, atol=1e-9, err_msg=site)
