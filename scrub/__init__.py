@@ -8,11 +8,13 @@ from scrub.text.version import __version__
 
 if TYPE_CHECKING:
     from scrub.data.examples import Examples
-    from scrub.data.prompts.generate import given_prompt, prompt_pairs, repeated_prompts
+    from scrub.data.prompts.generate import given_pair, given_prompt, prompt_pairs, repeated_prompts
     from scrub.graph.node import node
     from scrub.measure.heads.scores import score_heads
     from scrub.measure.interventions.ablation import Ablation, ablate
     from scrub.measure.interventions.patching import Patching, patch
+    from scrub.measure.stream.direct import DirectAttribution, direct_attribution
+    from scrub.measure.stream.lens import LogitLens, logit_lens
     from scrub.measure.study.heads import HeadStudy, study_heads
     from scrub.models.model import Model, load_model
     from scrub.show.charts.attention import attention_chart
@@ -39,12 +41,14 @@ if TYPE_CHECKING:
 __all__ = [
     "Ablation",
     "Comparison",
+    "DirectAttribution",
     "Examples",
     "GateError",
     "Grid",
     "HeadStudy",
     "Hypothesis",
     "Leaderboard",
+    "LogitLens",
     "Metric",
     "Model",
     "Moved",
@@ -64,6 +68,8 @@ __all__ = [
     "attention_chart",
     "bar_chart",
     "compare",
+    "direct_attribution",
+    "given_pair",
     "given_prompt",
     "head_bars",
     "head_map",
@@ -73,6 +79,7 @@ __all__ = [
     "listing",
     "load_model",
     "load_study",
+    "logit_lens",
     "make_report",
     "moved",
     "node",
@@ -100,8 +107,10 @@ _HOMES = {
     "scrub.measure.interventions.ablation": ("Ablation", "ablate"),
     "scrub.measure.interventions.patching": ("Patching", "patch"),
     "scrub.measure.heads.scores": ("score_heads",),
+    "scrub.measure.stream.direct": ("DirectAttribution", "direct_attribution"),
+    "scrub.measure.stream.lens": ("LogitLens", "logit_lens"),
     "scrub.models.model": ("Model", "load_model"),
-    "scrub.data.prompts.generate": ("given_prompt", "prompt_pairs", "repeated_prompts"),
+    "scrub.data.prompts.generate": ("given_pair", "given_prompt", "prompt_pairs", "repeated_prompts"),
     "scrub.show.reports.report": ("Report", "make_report"),
     "scrub.store.results.folder": ("Results",),
     "scrub.store.results.read": ("StudyResults", "known"),

@@ -9,11 +9,20 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
-from scrub.cli.given import check_heads, given_arrays, given_pairs, given_text, no_meaning, one_input
+from scrub.cli.given import (
+    check_answers,
+    check_heads,
+    given_arrays,
+    given_metrics,
+    given_pairs,
+    given_text,
+    is_typed,
+    no_meaning,
+    one_input,
+)
 from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, warn, write_outputs
 from scrub.data.settings import Recipe
 from scrub.study.settings import COMPUTING, Settings
-from scrub.text.errors import ScrubError
 
 if TYPE_CHECKING:
     from scrub.data.examples import Examples
@@ -37,7 +46,8 @@ def ablate(
         typer.Argument(
             metavar="[SITE]...",
             help="One experiment each: a1.3 (head), a1 (layer), m0 (MLP), a1.3/k (slot), a1.3/k/a0.1 (edge), "
-            "'stream 1', at positions as in a1.3@4..7, several at once as in a1.3+a0.1. By default every head.",
+            "'stream 1', at positions as in a1.3@4..7 or a1.3@S2, several at once as in a1.3+a0.1. By default every "
+            "head.",
         ),
     ] = None,
     heads: options.Heads = False,
@@ -61,7 +71,9 @@ def ablate(
     prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="On this prompt, as in 'J A M P R X J A M P R'.")
     ] = None,
-    expected: options.Expected = None,
+    answer: options.Answer = None,
+    wrong: options.Wrong = None,
+    metric: options.Metrics = None,
     *,
     recipe: Annotated[
         Recipe,
@@ -81,13 +93,15 @@ def ablate(
     json: options.Json = None,
     plot: options.Chart = None,
 ) -> None:
-    """Loss and probability of the target before and after each ablation, on prompts or on text."""
+    """Loss, probability of the target, or other metrics before and after each ablation, on prompts or on text."""
     from scrub.measure.interventions.intervention import source_of
 
     source_of(how)
-
+    metrics = given_metrics(metric)
+    check_answers(prompt, "--prompt", answer, wrong)
     check_heads(model, *(sites or ()), *(each.partition("=")[0] for each in attend or ()))
 
+    from scrub.data.prompts.generate import given_prompt
     from scrub.measure.interventions.ablation import ablate as ablated
     from scrub.models.model import load_model
     from scrub.show.tables.measurements import ablated_tokens
@@ -99,7 +113,12 @@ def ablate(
     named = [*(sites or ()), *(["heads"] if heads else []), *(["layers"] if layers else [])]
     loaded = load_model(model, settings.torch_dtype, settings.where)
     _check_given(typed, prompt, recipe)
-    examples = _examples(loaded, data, prompt, expected, recipe, settings)
+    if prompt is not None:
+        one_input(data=data, prompt=prompt, prompts=recipe.kind)
+        examples = given_prompt(loaded, prompt, answer, recipe.bos, wrong=wrong or ())
+    else:
+        fewer = not is_typed(typed, "sequences")
+        examples = _examples(loaded, data, recipe, settings, fewer)
     found = ablated(
         loaded,
         examples,
@@ -108,12 +127,13 @@ def ablate(
         positions=at,
         attend=forced,
         only=only,
+        metrics=metrics,
         arrays=arrays,
         settings=settings.only(COMPUTING),
     )
     write_outputs(
         {
-            json: lambda _: json_text(_content(found, tokens)),
+            json: lambda _: json_text(_content(found, tokens, prompt is None and recipe.kind is None)),
             plot: chart_of(found),
         }
     )
@@ -135,43 +155,40 @@ def _check_given(typed: typer.Context, prompt: str | None, recipe: Recipe) -> No
         no_meaning(typed, "no prompts are drawn (--prompts KIND does)", "count", "length")
 
 
-def _examples(
-    model: Model, data: str | None, prompt: str | None, expected: str | None, recipe: Recipe, settings: Settings
-) -> Examples:
-    """Get the examples whose losses are scored."""
+def _examples(model: Model, data: str | None, recipe: Recipe, settings: Settings, fewer: bool) -> Examples:
+    """Get the examples whose losses are scored; `fewer` than are asked for if nobody said how many."""
+    from scrub.data.examples import TEXT
     from scrub.data.for_model import DEFAULT
-    from scrub.data.prompts.generate import given_prompt, prompts_of
+    from scrub.data.prompts.generate import prompts_of
     from scrub.study.selection import scored_at
 
-    one_input(data=data, prompt=prompt, prompts=recipe.kind)
-    if expected is not None and prompt is None:
-        raise ScrubError("--expected says what comes after a prompt that is typed: give it with --prompt")
-    if prompt is not None:
-        return given_prompt(model, prompt, expected, recipe.bos)
+    one_input(data=data, prompts=recipe.kind)
     if recipe.kind is not None:
         return prompts_of(model, recipe, settings.seed)
-    text = given_text(model, data, replace(settings, bos=recipe.bos))
+    text = given_text(model, data, replace(settings, bos=recipe.bos), fewer)
     if settings.positions is None:
-        return text.later()
+        return text.later() if text.kind == TEXT else text
     return replace(text, scored=scored_at(settings.positions, text, data or DEFAULT, model))
 
 
-def _content(found: Ablation, tokens: bool) -> dict[str, Any]:
-    """Collect what `--json` writes: losses in nats, shifts in logits; one prompt's intervals end at the estimate."""
-    from scrub.data.examples import TEXT
+def _content(found: Ablation, tokens: bool, read: bool) -> dict[str, Any]:
+    """Collect what `--json` writes: losses in nats, shifts in logits; one prompt's intervals end at the estimate.
 
+    `read` tells whether the examples were read from data.
+    """
     effects = found.effects
     return {
         "format": 1,
         **found.model.about,
         "how": found.how,
         "on": found.on,
-        **(effects.examples.about if effects.examples.kind == TEXT else {}),
+        **(effects.examples.about if read else {}),
         "seed": effects.seed,
         "sequences": len(effects.counts),
         **effects.computed.fields,
         "positions": int(effects.counts.sum()),
-        "before": found.before,
+        "before": found.before | {each.name: found.metric_before(each.name) for each in found.metrics},
+        **({"metrics": {each.name: each.unit for each in found.metrics}} if found.metrics else {}),
         "gates": effects.gates.deviations,
         "rows": found.frame(),
         **({"tokens": {name: found.tokens(name) for name in found.names}} if tokens else {}),

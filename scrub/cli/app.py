@@ -22,6 +22,7 @@ from scrub.cli import (
     prompts,
     roles,
     run,
+    stream,
     sweep,
     train,
     whitelist,
@@ -51,6 +52,8 @@ COMMANDS: Table = {
         "heads": (heads.heads, "scrub heads attn2l --prompt 'J A M P R X J A M P R'"),
         "ablate": (ablate.ablate, "scrub ablate attn2l a0.1 a1.3+a1.6 --how mean --sequences 8"),
         "patch": (patch.patch, "scrub patch attn2l 'a1.3/k/*' --where prefix"),
+        "direct": (stream.direct, "scrub direct attn2l --prompt 'J A M P' --answer ' J' --wrong ' M'"),
+        "lens": (stream.lens, "scrub lens attn2l --prompts letters --metric prob,accuracy"),
         "mechanism": (mechanism.mechanism, "scrub mechanism attn2l --head 1.3 --sequences 8"),
         "composition": (composition.composition, "scrub composition attn2l --to 1.3"),
         "readers": (composition.readers, "scrub readers attn2l 0.1"),
@@ -68,7 +71,8 @@ COMMANDS: Table = {
 OLD_NAMES = {
     "heads": {"--kind": "--prompts"},
     "prompts": {"--kind": "--prompts", "--text": "--prompt"},
-    "patch": {"--clean": "--prompt"},
+    "patch": {"--prompt": "--clean", "--expected": "--answer"},
+    "ablate": {"--expected": "--answer"},
 }
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from scrub.study.metric import Metric
     from scrub.study.settings import Settings
     from scrub.study.study import Study
+    from scrub.text.begin import Bos
 
 
 MOST_DIGITS = 20  # of a seed
@@ -137,6 +138,43 @@ def one_input(**given: str | None) -> None:
         raise ScrubError(f"{' and '.join(named)} each say what to measure on: give one of them")
 
 
+def given_metrics(text: str | None) -> tuple[str, ...] | None:
+    """Read `--metric logit_diff,prob`, or None without it. Raises ScrubError for a name that is none of METRICS."""
+    from scrub.study.metric import as_metric
+
+    found = listed("--metric", text, "metric", "as in logit_diff,prob")
+    for name in found or ():
+        as_metric(name)
+    return found
+
+
+def given_prompts(model: Model, data: str, count: int | None, settings: Settings, bos: Bos) -> Examples:
+    """Load the prompts of `--data`, all or the first of them. Raises ScrubError for what are none."""
+    from scrub.data.examples import PROMPTS
+    from scrub.data.for_model import examples_for
+
+    found = examples_for(model, data, count, settings.split, bos=bos)
+    if found.kind != PROMPTS:
+        raise ScrubError(
+            f"{shown(data)} are no prompts but {found.kind}: give a table with `clean` and `answer`, or draw some "
+            "(--prompts)"
+        )
+    return found
+
+
+def check_answers(typed: object, name: str, answer: Sequence[str] | None, wrong: Sequence[str] | None) -> None:
+    """Raise ScrubError for answers to a prompt that isn't typed, with the option `name`."""
+    for option, given in (("--answer", answer), ("--wrong", wrong)):
+        if given and typed is None:
+            raise ScrubError(f"{option} says what comes after a prompt that is typed: give it with {name}")
+
+
+def is_typed(context: Context, name: str) -> bool:
+    """Tell whether an option was given."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def given_text(model: Model, data: str | None, settings: Settings, fewer: bool = False) -> Examples:
     """Load the text that a command measures on, as its options say. Raises ScrubError if it can't be had."""
     from scrub.data.for_model import examples_for
@@ -200,12 +238,18 @@ def given_study(
 
 
 def check_heads(model: str, *words: str | None) -> None:
-    """Raise ScrubError for a numbered layer or head that a model lacks, by its config.json, before torch is imported.
+    """Raise ScrubError for a layer or head that a model lacks, by its config.json, before torch is imported.
+
+    So is another library's name for a site answered with ours.
 
     What else is wrong, or in a model without such a file here, is told when the model is loaded.
     """
     from scrub.models.find import locate
+    from scrub.paths.foreign import check_foreign
 
+    for text in filter(None, words):
+        for part in text.split("+"):
+            check_foreign(part)
     folder = locate("models", model)
     try:
         fields = json.loads(read_file(folder / "config.json", "")) if folder is not None else {}
@@ -241,8 +285,7 @@ def _called(context: Context, name: str) -> str:
 def no_meaning(context: Context, why: str, *names: str) -> None:
     """Raise ScrubError if one of these options was given, which what else was given leaves without a meaning."""
     for name in names:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
+        if is_typed(context, name):
             raise ScrubError(f"{why}, so {_called(context, name)} has no meaning: leave one of the two out")
 
 

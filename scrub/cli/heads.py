@@ -83,6 +83,7 @@ def heads(
     ] = None,
 ) -> None:
     """The top heads by attention, direct effect and ablation effect on a prompt, and how far the three agree."""
+    from scrub.data.examples import PROMPTS
     from scrub.measure.study.heads import study_heads
     from scrub.measure.study.scores import causal_scores, check_lags, read_scores
     from scrub.models.model import load_model
@@ -92,21 +93,30 @@ def heads(
     module = hypothesis_path(hypothesis) if hypothesis is not None else None
     loaded = load_model(model, settings.torch_dtype, settings.where)
     _check_roles(loaded, model, write_roles, module)
+    given = None
+    if data is not None:
+        given = given_text(loaded, data, replace(settings, context=None, bos=recipe.bos), fewer=True)
+        given = given if given.kind == PROMPTS else None
+    if given is not None:
+        no_meaning(typed, "prompts are named with --data", "prompt", "expected", "kind", "count")
     wanted, printed = bool(scores or effects or lag or pictures), bool(scores or effects or lag)
     text = None
     if not (wanted or write_roles):
-        of_text = "data", "sequences", "context", "split", "column"
+        of_text = ("data", "sequences", "context", "split", "column") if given is None else ("context", "column")
         no_meaning(typed, "nothing is measured on text (--scores does)", *of_text)
     if pictures is None:
         no_meaning(typed, "no charts are written (--pictures does)", "formats")
     if wanted or write_roles:
         positions = min(settings.context or CONTEXT_POSITIONS, loaded.n_ctx)
-        text = given_text(loaded, data, replace(settings, context=positions, bos=recipe.bos), fewer=True)
+        text = given_text(
+            loaded, data if given is None else None, replace(settings, context=positions, bos=recipe.bos), fewer=True
+        )
         check_lags(lag, text.tokens.shape[1] - 1)
     computing = settings.only(COMPUTING)
     study = study_heads(
         loaded,
         prompt,
+        on=given,
         expected=expected,
         kind=recipe.kind and recipe.spelled,
         count=recipe.count,
@@ -115,7 +125,7 @@ def heads(
         bos=recipe.bos,
         settings=computing,
     )
-    warn(() if text is None else text.notes, "note")
+    warn([note for each in (given, text) if each is not None for note in each.notes] + study.notes, "note")
     out = console()
     _print_study(out, study)
     found: list[HeadScore] = []
@@ -217,7 +227,12 @@ def _content(study: HeadStudy, text: Examples | None, scores: list[HeadScore], s
         "prompt": one
         and {"text": one.prompts.texts[0], "expected": study.expected, "probability": one.probability.estimate},
         "prompts": {
-            "kind": study.layout.kind,
+            "kind": study.layout.kind if study.layout is not None else study.many.prompts.name,
+            **(
+                {**study.many.prompts.about, "notes": [*study.many.prompts.notes, *study.notes]}
+                if study.layout is None
+                else {}
+            ),
             "count": len(study.many.prompts),
             "probability": study.many.probability,
         },

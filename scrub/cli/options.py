@@ -141,10 +141,37 @@ Parameters = Annotated[list[str] | None, _PARAMETERS.option]
 Expected = Annotated[
     str | None, typer.Option(metavar="TOKEN", help="Expect this after TEXT, instead of what it repeats.")
 ]
+Answer = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--answer", metavar="TOKEN", help="The answer, instead of what TEXT repeats, as in ' Mary'; again for several."
+    ),
+]
+Wrong = Annotated[
+    list[str] | None,
+    typer.Option("--wrong", metavar="TOKEN", help="A wrong answer, which metrics compare with; again for several."),
+]
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        "--metric",
+        metavar="NAME,...",
+        help="logit_diff, prob, prob_diff, logprob, loss, accuracy, pair_accuracy or kl, several with commas.",
+    ),
+]
+Prompts = Annotated[
+    str | None,
+    typer.Option(
+        "--data", metavar=_NAME, help="Prompts: clean, corrupted, answer, wrong, and positions.", callback=there("data")
+    ),
+]
 Heads = Annotated[bool, typer.Option("--heads", help="Every head, one by one.")]
 Layers = Annotated[bool, typer.Option("--layers", help="Every layer of attention and every MLP, one by one.")]
 At = Annotated[
-    str | None, typer.Option("--at", metavar="4..7", help="Only at these positions, where a site names none.")
+    str | None,
+    typer.Option(
+        "--at", metavar="4..7", help="Only at these positions, where a site names none; also -1 or end, or S2, a name."
+    ),
 ]
 Results = Annotated[
     Path, typer.Option("--results", metavar="DIR", help="The results folder: what it holds isn't computed again.")

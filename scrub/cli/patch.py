@@ -1,4 +1,4 @@
-"""`scrub patch`: what of a clean prompt's answer comes back where one place of the corrupted run is the clean run's."""
+"""`scrub patch`: what of a metric comes back where one place of the corrupted run is the clean run's."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
-from scrub.cli.given import check_heads, no_meaning, one_input
+from scrub.cli.given import check_answers, check_heads, given_metrics, given_prompts, is_typed, no_meaning, one_input
 from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, warn, write_outputs
 from scrub.data.settings import Recipe
-from scrub.study.settings import Settings
+from scrub.study.settings import COMPUTING, Settings
 from scrub.text.errors import ScrubError
 
 if TYPE_CHECKING:
     from scrub.data.examples import Examples
     from scrub.measure.interventions.patching import Patching
-    from scrub.models.model import Model
 
 _RECIPE = {
     "kind": Words(options.KINDS, "Pairs that are drawn: letters.", "--prompts"),
@@ -33,7 +32,8 @@ def patch(
         typer.Argument(
             metavar="[SITE]...",
             help="One patch each: a1.3 (head), a1 (layer), m0 (MLP), a1.3/k (slot), a1.3/k/a0.1 (edge), 'a1.3/k/*' "
-            "(every edge into a slot), 'stream 1', at positions as in a1.3@4..7. By default every head.",
+            "(every edge into a slot), 'stream 1', at positions as in a1.3@4..7, a1.3@end or a1.3@S2. By default every "
+            "head.",
         ),
     ] = None,
     heads: options.Heads = False,
@@ -48,13 +48,17 @@ def patch(
             show_default=False,
         ),
     ] = None,
+    by_name: Annotated[
+        bool, typer.Option("--by-name", help="Patch each site at each position with a name by itself, and at the end.")
+    ] = False,
     clean: Annotated[
-        str | None, typer.Option("--prompt", metavar="TEXT", help="The clean prompt, as in 'J A M P R X J A'.")
+        str | None, typer.Option("--clean", metavar="TEXT", help="The clean prompt, as in 'J A M P R X J A'.")
     ] = None,
     corrupted: Annotated[str | None, typer.Option(metavar="TEXT", help="The corrupted one, of as many tokens.")] = None,
-    expected: Annotated[
-        str | None, typer.Option(metavar="TOKEN", help="The answer, instead of what the clean prompt repeats.")
-    ] = None,
+    answer: options.Answer = None,
+    wrong: options.Wrong = None,
+    data: options.Prompts = None,
+    metric: options.Metrics = None,
     *,
     recipe: Annotated[
         Recipe, Options(options.RECIPE, "kind count length bos where", defaults={"count": 20}, words=_RECIPE)
@@ -62,14 +66,15 @@ def patch(
     back: Annotated[
         bool, typer.Option("--back", help="Corrupted into clean, instead of clean into corrupted.")
     ] = False,
-    settings: Annotated[Settings, Options(options.SETTINGS, "seed batch device dtype")],
+    settings: Annotated[Settings, Options(options.SETTINGS, "split seed batch device dtype")],
     json: options.Json = None,
     plot: options.Chart = None,
 ) -> None:
-    """Percent of the answer's probability that each patch brings back, of clean and corrupted prompts."""
+    """Percent of a metric that each patch brings back, of clean and corrupted prompts."""
     check_heads(model, *(sites or ()))
+    metrics = given_metrics(metric)
 
-    from scrub.data.prompts.prompts import position_texts
+    from scrub.data.prompts.generate import given_pair, pairs_of
     from scrub.measure.interventions.patching import INTO_CLEAN, INTO_CORRUPTED
     from scrub.measure.interventions.patching import patch as patched
     from scrub.models.model import load_model
@@ -81,52 +86,59 @@ def patch(
     named = [*(sites or ()), *(name for name, asked in swept.items() if asked)]
     if clean is not None:
         no_meaning(typed, "the pair is typed", "count", "length", "where", "seed")
+    if data is not None:
+        no_meaning(typed, "no pairs are drawn", "length", "where")
+    else:
+        no_meaning(typed, "no data are named (--data does)", "split")
+    check_answers(clean, "--clean", answer, wrong)
     loaded = load_model(model, settings.torch_dtype, settings.where)
-    pairs = _pairs(loaded, clean, corrupted, expected, recipe, settings.seed)
-    texts = position_texts(pairs, loaded.tokenizer)
-    direction = INTO_CLEAN if back else INTO_CORRUPTED
+    if (clean is None) != (corrupted is None):
+        raise ScrubError("a typed pair is a clean and a corrupted prompt: give both --clean and --corrupted")
+    one_input(data=data, prompts=recipe.kind, clean=clean)
+    if data is not None:
+        count = recipe.count if is_typed(typed, "count") else None
+        pairs = given_prompts(loaded, data, count, settings, recipe.bos)
+    elif clean is not None and corrupted is not None:
+        pairs = given_pair(loaded, clean, corrupted, answer, wrong or (), recipe.bos)
+    else:
+        pairs = pairs_of(loaded, recipe, settings.seed)
     found = patched(
-        loaded, pairs, named or "heads", direction, positions=at, every_position=every_position, settings=settings
+        loaded,
+        pairs,
+        named or "heads",
+        INTO_CLEAN if back else INTO_CORRUPTED,
+        metrics=metrics,
+        positions=at,
+        every_position=every_position,
+        by_name=by_name,
+        settings=settings.only(COMPUTING),
     )
-    write_outputs(
-        {
-            json: lambda _: json_text(_content(found, pairs)),
-            plot: chart_of(found, tokens=texts),
-        }
-    )
+    write_outputs({json: lambda _: json_text(_content(found, pairs, data is not None)), plot: chart_of(found)})
+    warn([*pairs.notes, *found.notes], "note")
     warn(found.warnings)
     console().print(found)
 
 
-def _pairs(
-    model: Model, clean: str | None, corrupted: str | None, expected: str | None, recipe: Recipe, seed: int
-) -> Examples:
-    from scrub.data.prompts.generate import given_pair, pairs_of
-
-    if (clean is None) != (corrupted is None):
-        raise ScrubError("a typed pair is a clean and a corrupted prompt: give both --prompt and --corrupted")
-    one_input(prompts=recipe.kind, prompt=clean)
-    if clean is not None and corrupted is not None:
-        return given_pair(model, clean, corrupted, expected, recipe.bos)
-    if expected is not None:
-        raise ScrubError("--expected says what comes after a prompt that is typed: give it with --prompt")
-    return pairs_of(model, recipe, seed)
-
-
-def _content(found: Patching, pairs: Examples) -> dict[str, Any]:
-    """Collect what `--json` writes."""
+def _content(found: Patching, pairs: Examples, read: bool) -> dict[str, Any]:
+    """Collect what `--json` writes, of pairs that were read from data or not."""
     return {
         "format": 1,
         **found.model.about,
         "direction": found.direction,
         "kind": pairs.name,
+        **(pairs.about if read else {}),
         "pairs": len(pairs),
+        "metrics": [
+            {"metric": each.name, "unit": each.unit, "called": called}
+            for each, called in zip(found.metrics, found.measures, strict=True)
+        ],
         **found.effects.computed.fields,
         "clean": found.clean,
         "corrupted": found.corrupted,
         "seed": found.effects.seed,
         "gates": found.effects.gates.deviations,
         "warnings": found.warnings,
-        "prompts": [{"clean": a, "corrupted": b} for a, b in zip(pairs.texts, pairs.other_texts, strict=True)],
+        **({"left_out": found.left_out} if found.left_out else {}),
+        "prompts": [{"clean": a, "corrupted": b} for a, b in zip(pairs.texts, pairs.other_texts, strict=False)],
         "rows": found.frame(),
     }

@@ -2,7 +2,8 @@
 
 `a1.3` is a head, `a1` a layer of heads, `m0` an MLP, `emb` the embedding; `a1.3/k` a slot; `a1.3/k/a0.1` an edge, from
 what writes (the last step) into what reads; `stream 2` the residual stream that enters layer 2, as all that is read
-from there on of what is written before it. `@4..7` behind any of them means only at those positions. A site is meant on
+from there on of what is written before it. `@4..7` behind any of them means only at those positions; they may count
+from the end or have names (`@-1`, `@end`, `@S2+1`). A site is meant on
 every path that ends there, whatever reads it further on; several are joined by `+`.
 
 Position embeddings that are added to the residual stream, and the biases of attention's output, belong to no component:
@@ -17,6 +18,7 @@ from dataclasses import dataclass, replace
 
 from scrub.graph.node import Node
 from scrub.paths.cut import meant
+from scrub.paths.foreign import check_foreign
 from scrub.paths.locate import below
 from scrub.paths.pattern import Pattern
 from scrub.paths.splits import Roles, Split, attention_heads
@@ -137,6 +139,8 @@ def read_sites(text: str, graph: Node, roles: Roles, positions: str | None = Non
     """
     if positions is not None:
         places(positions)
+    for part in _JOINED.split(text):
+        check_foreign(part)
     sites = [_site(part.strip(), graph, roles, positions) for part in _JOINED.split(text)]
     for site in sites:
         if site.positions is not None and (same := next((e for e in sites if _overlap(site, e)), None)):

@@ -12,6 +12,9 @@ def register_looks() -> None:
     for kind, name in (("ablation", "Ablation"), ("patching", "Patching")):
         shown = {"tables": f"{tables}.measurements:{kind}_tables", "chart": f"{interventions}:{kind}_chart"}
         register(f"scrub.measure.interventions.{kind}.{name}", **shown)
+    for kind, name in (("direct", "DirectAttribution"), ("lens", "LogitLens")):
+        shown = {"tables": f"{tables}.stream:{kind}_tables", "chart": f"{charts}.stream:{kind}_chart"}
+        register(f"scrub.measure.stream.{kind}.{name}", **shown)
     register("scrub.study.run.Trial", picture="scrub.show.picture:picture")
     register("scrub.measure.predictions.Predictions", tables=f"{tables}.measurements:prediction_tables")
     register("scrub.measure.heads.score.Scores", tables=f"{tables}.measurements:shown_scores")

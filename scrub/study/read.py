@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from scrub.data.examples import Scored, Tokens
@@ -21,13 +21,18 @@ BYTES_AT_ONCE = 1 << 29  # in memory
 
 
 def read(
-    model: Model, outputs: Mapping[str, Node], tokens: Tokens, scored: Scored | None = None
+    model: Model,
+    outputs: Mapping[str, Node],
+    tokens: Tokens,
+    scored: Scored | None = None,
+    looks: Mapping[Node, Shaped[np.ndarray, "example position some"]] | None = None,
 ) -> Iterator[tuple[Int[Tensor, "batch row"], dict[str, Tensor]]]:
     """Compute nodes of a model on tokens [example, position + 1], a batch at a time: the rows, and the values there.
 
     Rows are all positions or, with `scored`, those of each example, padded with others of its own to the largest
-    number of any. `for rows, values in read(model, {"logits": model.graph}, tokens): values["logits"]`. As many
-    examples are computed together as fit into BYTES_AT_ONCE, by the plan's own account.
+    number of any. `for rows, values in read(model, {"logits": model.graph}, tokens): values["logits"]`. `looks` are the
+    values, at all positions, of leaves that metrics look at. As many examples are computed together as fit into
+    BYTES_AT_ONCE, by the plan's own account.
     """
     positions = tokens.shape[1] - 1
     plan = compile_plan(outputs, selected=scored is not None)
@@ -40,7 +45,11 @@ def read(
         rows = torch.arange(positions)[None] if order is None else torch.from_numpy(order)
         rows = rows.to(model.device).expand(len(batch), -1)
         feeds = {"tokens": batch[:, :-1], "target": batch[:, 1:, None], "selected": rows, "rows": every_row(rows)}
-        return rows, {leaf: feeds[leaf.op] for leaf in runner.leaves if leaf.op in feeds}
+        bound = {leaf: feeds[leaf.op] for leaf in runner.leaves if leaf.op in feeds}
+        given = {leaf: np.ascontiguousarray(each[here]) for leaf, each in (looks or {}).items()}
+        return rows, bound | {
+            leaf: torch.from_numpy(given[leaf]).to(model.device) for leaf in runner.leaves if leaf in given
+        }
 
     at_once = max(1, BYTES_AT_ONCE // peak_bytes(runner, bind(slice(1))[1]))
     for start in range(0, len(tokens), at_once):

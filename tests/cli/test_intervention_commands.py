@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from scrub.data.examples import PROMPTS, Examples
 from scrub.models.model import load_model
 from scrub.plan.runner import Place
 
@@ -144,6 +145,107 @@ def test_drawn_pairs_are_patched_back(scrub: Scrub, tmp_path: Path) -> None:
     assert heads.out.count(" a0.") == heads.out.count(" a1.") == 5
 
 
+def logits_of(text: str) -> tuple[torch.Tensor, Callable[[str], int]]:
+    """What the model says after a typed prompt, and the tokens of letters."""
+    model = load_model("tiny")
+    assert model.tokenizer is not None
+    known = model.tokenizer
+    tokens = [model.bos_token_id, *known.encode(text).ids]
+    return model(torch.tensor([tokens]))[0, -1].double(), lambda letter: known.encode(letter).ids[0]
+
+
+def test_a_typed_pair_need_not_repeat_anything(scrub: Scrub) -> None:
+    """With a wrong answer it is the difference of logits that is recovered; other metrics if they are named."""
+    typed = "patch tiny --clean abx --corrupted cby --answer d --answer e --wrong f --json found.json"
+    found = {}
+    for more in ("stream 1@end", "--streams --by-name --metric prob,logit_diff --back"):
+        said = scrub(typed, *([Path(more)] if "@" in more else [more]))
+        assert said.status == 0, said.err
+        found[more] = json.loads(Path("found.json").read_text())
+    one, two = found.values()
+    assert [each["metric"] for each in one["metrics"]] == ["logit_diff"]
+    assert [(each["metric"], each["unit"]) for each in two["metrics"]] == [
+        ("prob", "probability"),
+        ("logit_diff", "logits"),
+    ]
+    for text, ends in (("abx", "clean"), ("cby", "corrupted")):
+        logits, token = logits_of(text)
+        wanted = float((logits[token("d")] + logits[token("e")]) / 2 - logits[token("f")])
+        assert one[ends]["logit_diff"]["estimate"] == pytest.approx(wanted, abs=1e-4)
+        chances = logits.softmax(-1)
+        assert two[ends]["probability"]["estimate"] == pytest.approx(
+            float(chances[token("d")] + chances[token("e")]), rel=1e-4
+        )
+    assert {row["position"] for row in two["rows"]} == {"second"}  # the names of what repeats aren't there
+    assert two["rows"][-1]["logit_diff recovered"] == pytest.approx(0, abs=1e-3)
+
+
+def test_a_typed_prompt_is_ablated_in_any_metric(scrub: Scrub) -> None:
+    said = scrub("ablate tiny a0.1 --prompt abx --answer d --wrong f --metric logit_diff,prob --json found.json")
+    assert said.status == 0, said.err
+    content = json.loads(Path("found.json").read_text())
+    assert content["metrics"] == {"logit_diff": "logits", "prob": "probability"}
+    logits, token = logits_of("abx")
+    before = float(logits[token("d")] - logits[token("f")])
+    (row,) = content["rows"]
+    assert row["logit_diff before"] == content["before"]["logit_diff"]["estimate"] == pytest.approx(before, abs=1e-4)
+    assert row["logit_diff change"] == pytest.approx(row["logit_diff after"] - row["logit_diff before"], abs=1e-6)
+    assert row["logit_diff remains"] == pytest.approx(100 * row["logit_diff after"] / before, rel=1e-3)
+    assert "logit_diff remains, %" in said.out
+
+
+def test_what_is_added_directly_and_what_the_lens_sees(scrub: Scrub, tmp_path: Path) -> None:
+    file, plot, logits = tmp_path / "d.json", tmp_path / "d.png", logits_of("abx")
+    typed = "--prompt abx --answer d --wrong f --json"
+    said = scrub("direct tiny", typed, file, "--plot", plot)
+    assert said.status == 0, said.err
+    wanted = float(logits[0][logits[1]("d")] - logits[0][logits[1]("f")])
+    content = json.loads(file.read_text())
+    assert content["whole"]["estimate"] == pytest.approx(wanted, abs=1e-4)
+    assert sum(row["contribution"] for row in content["rows"]) == pytest.approx(wanted, abs=1e-4)
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    said = scrub("lens tiny", typed, file, "--plot", tmp_path / "l.svg", "--metric logit_diff,loss")
+    assert said.status == 0, said.err
+    content = json.loads(file.read_text())
+    assert content["metrics"] == {"logit_diff": "logits", "loss": "nats"}
+    last = content["rows"][-1]
+    assert (last["site"], last["position"]) == ("stream 2", "3")
+    assert last["logit_diff"] == pytest.approx(wanted, abs=1e-4)
+    assert "top token" in said.out
+    said = scrub("lens tiny --prompts random-tokens --length 3 --count 3 --at -2,end --json", file)
+    assert said.status == 0, said.err
+    assert {row["position"] for row in json.loads(file.read_text())["rows"]} == {"-2", "end"}
+
+
+def test_prompts_that_data_hold(scrub: Scrub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several lengths, with names, whatever reads them."""
+    rng, lengths = np.random.default_rng(0), np.array([7, 5, 6, 7, 5])
+    tokens = rng.integers(3, 20, (5, 8))
+    other = np.where(np.arange(8)[None] == 2, (tokens - 2) % 17 + 3, tokens)
+    prompts = Examples(
+        tokens, np.arange(7)[None] == lengths[:, None] - 1, PROMPTS, "made", other=other, lengths=lengths,
+        other_lengths=lengths, wrong=rng.integers(3, 20, (5, 1)), positions={"S2": np.array([2, 3, 2, 4, 2])},
+        answers=tokens[np.arange(5), lengths][:, None],
+    )  # fmt: skip
+    monkeypatch.setattr("scrub.data.for_model.examples_for", lambda *_, **__: prompts)
+    for words, says in (
+        ("patch tiny --by-name --metric logit_diff,prob", "5 pairs of made"),
+        ("patch tiny a0.1@S2 a1@-2 --back", "corrupted into clean"),
+        ("ablate tiny a0.1@S2 a1.2@end --how resample", "5 prompts of made"),
+        ("heads tiny --top 2", "attention to S2"),
+        ("direct tiny", "5 prompts of made"),
+        ("lens tiny", "logit_diff, logits"),
+    ):
+        said = scrub(words, "--data words --json found.json")
+        assert said.status == 0, (words, said.err)
+        assert says in said.out, words
+        content = json.loads(Path("found.json").read_text())
+        assert (content["prompts"] if words.startswith("heads") else content)["digest"] == prompts.digest, words
+    assert "attention to the target" in scrub("heads tiny --top 2 --data words").err
+    said = scrub("patch tiny a0.1@IO --data words")
+    assert (said.status, "'IO'" in said.err, said.err.count("\n")) == (2, True, 1)
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -162,11 +264,30 @@ def test_drawn_pairs_are_patched_back(scrub: Scrub, tmp_path: Path) -> None:
         ("heads tiny --prompt abxab --sequences 3", "--sequences"),
         ("ablate tiny --prompt abxab --how mean", "mean over one sequence"),
         ("ablate tiny --prompt abxab --how resample", "resample"),
-        ("ablate tiny --expected x", "--expected"),
+        ("ablate tiny --expected x", "--answer"),
         ("ablate tiny --plot out.txt", "'.txt'"),
-        ("patch tiny --prompt abxab", "--prompt and --corrupted"),
-        ("patch tiny --prompt abxab --corrupted abzab --prompts letters", "--prompts"),
-        ("patch tiny --expected x", "--expected"),
+        ("patch tiny --prompt abxab", "--clean and --corrupted"),
+        ("patch tiny --prompt abxab --corrupted abzab --prompts letters", "--prompts and --clean"),
+        ("patch tiny --expected x", "--answer"),
+        ("patch tiny --metric logits", "'logits'"),
+        ("patch tiny --by-name --every-position --clean abxab --corrupted abzab", "one of the two"),
+        ("patch tiny --by-name --at 3 --clean abxab --corrupted abzab", "by itself"),
+        ("patch tiny --clean abxa --corrupted abya --answer xy --wrong y", "'xy' is 2 tokens"),
+        ("patch tiny --clean abxa --corrupted abya --answer x --wrong x", "'x' can't be right and wrong"),
+        ("patch tiny --clean abxa --corrupted abya --metric logit_diff", "no wrong answers"),
+        ("patch tiny --wrong x", "--wrong"),
+        ("patch tiny a0@S2 --clean abxa --corrupted abya", "'S2'"),
+        ("patch tiny --split test", "--split"),
+        ("patch tiny blocks.1.attn.hook_z", "'blocks.1.attn.hook_z' is called a1 here"),
+        ("ablate tiny a0.1+hook_embed", "'hook_embed' is called emb here"),
+        ("ablate tiny --prompt abxab --metric logit_diff", "no wrong answers"),
+        ("ablate tiny --answer x --prompts random-tokens", "--answer"),
+        ("direct tiny --wrong x", "--wrong"),
+        ("direct tiny --prompt abxab --count 3", "--count"),
+        ("direct tiny --data words", "are no prompts but text"),
+        ("lens tiny --prompt abxab --at 0..2", "one position at a time"),
+        ("lens tiny --prompt abxab --at S2", "'S2'"),
+        ("lens tiny --prompt abxab --metric logits", "'logits'"),
         ("patch tiny --every-position --at 3 --clean abxab --corrupted abzab", "every position"),
     ],
 )

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Int
 
 from scrub.data.examples import Examples
-from scrub.data.prompts.prompts import as_prompts, token_text, token_texts
+from scrub.data.prompts.prompts import GIVEN, as_prompts, token_text, token_texts
 from scrub.data.prompts.vocabulary import Vocabulary, vocabulary
 from scrub.data.repeated import NOWHERE
 from scrub.data.settings import DRAW_WORDS, RANDOM, Recipe, check_where
@@ -23,7 +24,7 @@ from scrub.text.begin import Bos
 from scrub.text.errors import ScrubError
 from scrub.text.fields import check_arguments
 
-GIVEN = "given"
+Answers: TypeAlias = str | Sequence[str] | None
 SEEDS = 1 << 32
 MAX_PROMPTS = 100_000  # more than any interval needs
 
@@ -94,45 +95,71 @@ def pairs_of(model: Model, recipe: Recipe, seed: int) -> Examples:
 
 
 @check_arguments
-def given_prompt(model: Spec, text: str, expected: str | None = None, bos: Bos = None) -> Examples:
+def given_prompt(
+    model: Spec, text: str, expected: Answers = None, bos: Bos = None, *, wrong: str | Sequence[str] = ()
+) -> Examples:
     """Read a prompt that a user types, `given_prompt(model, "J A M P R X J A M P R")`: the query is its last token.
 
-    `expected` is the text of the token that should come next, blank and all; without it, it is what came after the
-    earlier occurrences of the query's token. Of several occurrences that it came after, the first one counts. Where
-    nothing repeats, the target is the last place where `expected` stands behind another token, or NOWHERE.
+    `expected` is the text of the token that should come next, blank and all, or several that are right; without it, it
+    is what came after the earlier occurrences of the query's token. Of several occurrences that it came after, the
+    first one counts. Where nothing repeats, the target is the last place where `expected` stands behind another token,
+    or NOWHERE. `wrong` are the texts of tokens that would be wrong, which some metrics compare with.
     Raises ScrubError for a model without a tokenizer, if nothing repeats and nothing is expected, if several tokens
-    could be expected, if `expected` isn't one token, or for a text of more tokens than the model reads.
+    could be expected, if an answer isn't one token or is right and wrong, or for a text of more tokens than the model
+    reads.
     """
     model = as_model(model)
     tokens = _typed(model, text, bos)
     second = len(tokens) - 1
+    right = [_one_token(model, each) for each in ([expected] if isinstance(expected, str) else expected or ())]
+    not_right = [_one_token(model, each, "wrong answer") for each in ([wrong] if isinstance(wrong, str) else wrong)]
     earlier = [at for at in range(int(model.begins(bos, typed=True)), second) if tokens[at] == tokens[second]]
-    last = token_text(tokens[second], model.tokenizer)
-    if not earlier and expected is None:
-        raise ScrubError(
-            f"nothing repeats in {text!r}: its last token, {last!r}, stands nowhere before; say which token is "
-            "expected, or type a prompt as in 'J A M P R X J A M P R'"
-        )
-    after = list(dict.fromkeys(tokens[at + 1] for at in earlier))
-    if expected is None and len(after) > 1:
-        could = " and ".join(repr(token_text(token, model.tokenizer)) for token in after)
-        raise ScrubError(f"{last!r} stands before {could} in {text!r}: say which one is expected")
-    answer = after[0] if expected is None else _one_token(model, expected)
+    answer = right[0] if right else _repeated(model, text, tokens, earlier)
+    if both := set(not_right) & {answer, *right}:
+        raise ScrubError(f"{token_text(both.pop(), model.tokenizer)!r} can't be right and wrong: give it once")
     begin = int(model.begins(bos, typed=True))
     there = [at - 1 for at in range(begin + 1, second + 1) if tokens[at] == answer]  # what stands before the answer
     first = next(
         (at for at in earlier if tokens[at + 1] == answer), earlier[0] if earlier else max(there, default=NOWHERE)
     )
-    return as_prompts(GIVEN, np.array([tokens]), np.array([answer]), np.array([first]), np.array([second]), (text,))
+    found = as_prompts(GIVEN, np.array([tokens]), np.array([answer]), np.array([first]), np.array([second]), (text,))
+    answers = np.array([right]) if len(right) > 1 else None
+    return replace(found, answers=answers, wrong=np.array([not_right]) if not_right else None)
 
 
-def given_pair(model: Model, clean: str, corrupted: str, expected: str | None = None, bos: Bos = None) -> Examples:
-    """Read a clean and a corrupted prompt that a user types; positions and expected token are those of the clean one.
+def _repeated(model: Model, text: str, tokens: Sequence[int], earlier: Sequence[int]) -> int:
+    """Find what came after the earlier occurrences of a prompt's last token. Raises ScrubError unless it is one."""
+    last = token_text(tokens[-1], model.tokenizer)
+    if not earlier:
+        raise ScrubError(
+            f"nothing repeats in {text!r}: its last token, {last!r}, stands nowhere before; say which token is "
+            "expected, or type a prompt as in 'J A M P R X J A M P R'"
+        )
+    after = list(dict.fromkeys(tokens[at + 1] for at in earlier))
+    if len(after) > 1:
+        could = " and ".join(repr(token_text(token, model.tokenizer)) for token in after)
+        raise ScrubError(f"{last!r} stands before {could} in {text!r}: say which one is expected")
+    return after[0]
 
+
+@check_arguments
+def given_pair(
+    model: Spec,
+    clean: str,
+    corrupted: str,
+    answer: Answers = None,
+    wrong: str | Sequence[str] = (),
+    bos: Bos = None,
+) -> Examples:
+    """Read a clean and a corrupted prompt that a user types; positions and answer are those of the clean one.
+
+    `given_pair(model, "When Mary and John went, John gave a drink to", "When Mary and John went, Mary gave a drink to",
+    " Mary", " John")`. The `answer` may be several, and so may the `wrong` ones.
     Raises ScrubError as :func:`given_prompt` does for the clean one, and for two that aren't of as many tokens, or
     don't differ.
     """
-    given = given_prompt(model, clean, expected, bos)
+    model = as_model(model)
+    given = given_prompt(model, clean, answer, bos, wrong=wrong)
     tokens = np.array([_typed(model, corrupted, bos)])
     if tokens.shape != given.inputs.shape or (tokens == given.inputs).all():
         counts = f"{given.context} and {tokens.shape[1]} tokens"
@@ -222,11 +249,11 @@ def _typed(model: Model, text: str, bos: Bos) -> list[int]:
     return prompt
 
 
-def _one_token(model: Model, text: str) -> int:
+def _one_token(model: Model, text: str, what: str = "expected") -> int:
     tokens = _encoded(model, text)
     if len(tokens) != 1:
         raise ScrubError(
-            f"the expected {text!r} is {len(tokens)} tokens of {model.name}: give the text of one, "
+            f"the {what} {text!r} is {len(tokens)} tokens of {model.name}: give the text of one, "
             "with the blank in front if it has one"
         )
     return tokens[0]

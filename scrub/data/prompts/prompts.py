@@ -17,6 +17,11 @@ from tokenizers import Tokenizer
 
 from scrub.data.examples import FIRST, PROMPTS, QUERY, TARGET, Examples
 from scrub.data.repeated import NOWHERE
+from scrub.data.settings import KINDS
+from scrub.text.spans import END
+
+GIVEN = "given"  # the name of prompts that are typed
+_CALLED = {FIRST: "first A", TARGET: "B", QUERY: "query"}  # the names that the layout of drawn prompts gives
 
 
 def token_text(token: int, tokenizer: Tokenizer | None) -> str:
@@ -46,11 +51,30 @@ def position_texts(prompts: Examples, tokenizer: Tokenizer | None) -> list[str]:
     if len(prompts) == 1:
         return token_texts(prompts.inputs[0], tokenizer)
     names = [str(at) for at in range(prompts.context)]
-    for name, called in (("first A", FIRST), ("B", TARGET), ("query", QUERY)):
-        at = prompts.positions[called]
-        if (at == at[0]).all():
-            names[at[0]] += f" {name}"
+    for name, at in (
+        prompts.positions if QUERY in prompts.positions else {**prompts.positions, END: prompts.ends}
+    ).items():
+        if (at == at[0]).all() and at[0] != NOWHERE:
+            names[at[0]] += f" {_CALLED.get(name, name)}"
     return names
+
+
+def prompts_called(prompts: Examples) -> str:
+    """Name prompts: those that come from data with their digest, others by what they are made of."""
+    made = prompts.kind != PROMPTS or prompts.name in (*KINDS, GIVEN)
+    return prompts.name if made else prompts.called
+
+
+def position_names(examples: Examples) -> list[str]:
+    """List the names that examples give positions, from the first to the last on average, and `end` behind them.
+
+    That is left out where it is what the query is, and so is a name that none of them has a position for. Raises
+    ScrubError if some lack one.
+    """
+    there = {name: at for name, at in examples.positions.items() if (at != NOWHERE).any()}
+    examples.check_names(there)
+    at_end = QUERY in there and bool((there[QUERY] == examples.ends).all())
+    return [*sorted(there, key=lambda name: float(there[name].mean())), *([] if at_end else [END])]
 
 
 def as_prompts(

@@ -137,7 +137,15 @@ DEFINITIONS: Mapping[str, Definition] = {
     )
 }
 ABLATIONS = ("ablation effect", "ablation effect, log probability", "uniform shift", "differential effect")
+NAMED = Definition(
+    "attention to NAME",
+    "attention from each scored position of prompts, such as the end, to the position that they give this name",
+    "fraction",
+    f"{CLARK}, at named positions; Wang et al. 2022, Interpretability in the Wild",
+    (PROMPTS,),
+)
 _LAG = re.compile(r"lag (\d{1,9})")
+_NAMED = re.compile(r"attention to ([A-Za-z_]\w*)")
 
 
 def lag_of(name: str) -> int | None:
@@ -146,10 +154,18 @@ def lag_of(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
+def place_of(name: str) -> str | None:
+    """Read the position's name of `attention to NAME`; None for another score, and for those with a definition."""
+    match = None if name in DEFINITIONS else _NAMED.fullmatch(name)
+    return match[1] if match else None
+
+
 def definition(name: str) -> Definition:
     """Look up the definition of a score; `lag 100` is one for every number. Raises ScrubError if there is none."""
     if (lag := lag_of(name)) is not None:
         return replace(LAG, name=f"lag {lag}", says=LAG.says.replace("N", str(lag)))
+    if (place := place_of(name)) is not None:
+        return replace(NAMED, name=name, says=NAMED.says.replace("this name", f"the name {place}"))
     if name not in DEFINITIONS or name == LAG.name:
         meant = ", as in 'lag 100'" if name.startswith("lag") else f": there are {', '.join(DEFINITIONS)}"
         raise ScrubError(f"there is no score {name!r}{meant}")

@@ -17,7 +17,7 @@ from torch import Tensor
 from scrub.graph.node import Node, node, walk
 from scrub.graph.ops import centre
 from scrub.measure.heads.attention import pattern_nodes
-from scrub.measure.heads.definitions import lag_of
+from scrub.measure.heads.definitions import lag_of, place_of
 from scrub.models.model import Model
 from scrub.text.errors import ScrubError
 
@@ -49,6 +49,7 @@ class Rows:
     query: Int[Tensor, "batch row"]
     following: Int[Tensor, "batch row"]
     target: Int[Tensor, "batch row"]
+    places: Mapping[str, Int[Tensor, " batch"]]  # the positions that prompts give names
     ending: Ending
     scale: Float[Tensor, "batch row 1"] | None  # what the final LayerNorm multiplies by
     prediction: Float[Tensor, "batch row d_model"] | None  # the mean of the unembedding under the predicted tokens
@@ -134,6 +135,11 @@ def target(rows: Rows) -> Bool[Tensor, "batch row key"]:
     return rows.key == rows.target[..., None]
 
 
+def named(name: str) -> Callable[[Rows], Bool[Tensor, "batch row key"]]:
+    """Mark the position of a name, where it isn't behind the query."""
+    return lambda rows: (rows.key == rows.places[name][:, None, None]) & (rows.key <= rows.query[..., None])
+
+
 def copying(rows: Rows) -> tuple[Counted, Reader]:
     """Read what the head's own output adds to the logit of the attended token above all others: see DEFINITIONS.
 
@@ -180,7 +186,9 @@ READINGS: Mapping[str, Reading] = {
 
 def reading(name: str) -> Reading:
     """Look up how the score of that name is read."""
-    count = lag_of(name)
+    count, place = lag_of(name), place_of(name)
+    if place is not None:
+        return attention_to(named(place))
     return READINGS[name] if count is None else attention_to(lag(count))
 
 
@@ -203,6 +211,45 @@ class Anatomy:
                 f"{last!r}: take a model that has one"
             )
         return cls(tuple(n for n in nodes if n.op == "output"), unembedding, graph)
+
+    @property
+    def streams(self) -> tuple[Node, ...]:
+        """The residual stream in front of each layer, as its values read it before their LayerNorm, and the final one.
+
+        Raises ScrubError unless layers read it through a LayerNorm.
+        """
+        found = []
+        for layer in self.layers:
+            read = layer.inputs[0].inputs[1].inputs[0]  # what the projection to v reads
+            if read.op != "layer_norm":
+                raise ScrubError(
+                    f"a layer of the model reads the residual stream through {read.op!r}, and no LayerNorm"
+                )
+            found.append(read.inputs[0])
+        return (*found, self.unembedding.inputs[0].inputs[0])
+
+    def terms(self) -> tuple[dict[str, Node], list[Node]]:
+        """List what the final residual stream is the sum of: the components by label, and what belongs to none."""
+        components: dict[str, Node] = {}
+        rest: list[Node] = []
+        stack = [self.streams[-1]]
+        while stack:
+            term = stack.pop()
+            if term.label is not None:
+                components[term.label] = term
+            elif term.op in {"add", "add_bias"}:
+                stack += term.inputs
+            else:
+                rest.append(term)
+        return components, rest
+
+    def lens(self, stream: Node) -> Node:
+        """Make the logits that a residual stream would give: through the final LayerNorm, the unembedding, its bias."""
+        normed, table = self.unembedding.inputs
+        through = node("unembed", normed.with_inputs((stream, *normed.inputs[1:])), table)
+        if self.logits.op == "add_bias":
+            return self.logits.with_inputs((through, *self.logits.inputs[1:])).labelled(None)
+        return through
 
     def outputs(self, needs: frozenset[str]) -> dict[str, Node]:
         """Name what a plan has to compute: `pattern L` and `z L` of every layer, scale, prediction."""

@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from scrub.data.examples import Examples
+from scrub.data.examples import TARGET, Examples
 from scrub.data.for_model import examples_of
 from scrub.data.repeated import NOWHERE
-from scrub.measure.heads.definitions import DEFINITIONS, Definition, definition, lag_of
+from scrub.measure.heads.definitions import DEFINITIONS, Definition, definition, lag_of, place_of
 from scrub.measure.heads.reading import PATTERN, PREDICTION, READINGS, SCALE, Anatomy, LayerRun, Rows, Z, reading
 from scrub.measure.heads.score import Scores
 from scrub.models.model import Model, Spec, as_model
@@ -66,11 +66,13 @@ def score_heads(
 
 def _asked(examples: Examples, names: Iterable[str] | None) -> list[Definition]:
     if names is None:
-        return [DEFINITIONS[name] for name in READINGS if examples.kind in DEFINITIONS[name].on]
+        return [DEFINITIONS[n] for n in READINGS if examples.kind in DEFINITIONS[n].on and _has_target(n, examples)]
     asked = [definition(name) for name in dict.fromkeys(names)]
     positions = examples.context
     for score in asked:
-        if score.name not in READINGS and lag_of(score.name) is None:
+        if (place := place_of(score.name)) is not None:
+            examples.check_names([place])
+        elif score.name not in READINGS and lag_of(score.name) is None:
             raise ScrubError(f"{score.name!r} isn't read from the unchanged model: read are {', '.join(READINGS)}")
         if examples.kind not in score.on:
             raise ScrubError(
@@ -81,13 +83,21 @@ def _asked(examples: Examples, names: Iterable[str] | None) -> list[Definition]:
     return asked
 
 
+def _has_target(name: str, examples: Examples) -> bool:
+    """Tell whether it is known where a score's target is: prompts need not repeat anything."""
+    return name != "attention to target" or examples.copied is not None or TARGET in examples.positions
+
+
 def _rows(
     model: Model, examples: Examples, needs: frozenset[str]
 ) -> Iterator[tuple[Rows, list[LayerRun], Bool[Tensor, "batch row"]]]:
     """Read each batch's scored rows, what every layer did there, and which rows are real, not padding."""
     anatomy = Anatomy.of(model.graph)
     ending, weights = anatomy.ending(model), anatomy.weights(model)
-    copied = np.full_like(examples.inputs, NOWHERE) if examples.copied is None else examples.copied
+    copied = examples.copied
+    if copied is None:
+        target = examples.positions.get(TARGET, np.full(len(examples), NOWHERE))
+        copied = np.repeat(target[:, None], examples.context, axis=1)
     most, start = int(examples.counts.max()), 0
     for query, values in read(model, anatomy.outputs(needs), examples.tokens, examples.scored):
         here = slice(start, start + len(query))
@@ -98,7 +108,11 @@ def _rows(
         )
         real = torch.from_numpy(np.arange(most)[None] < examples.counts[here][:, None]).to(model.device)
         following, to = tokens[:, 1:].gather(1, query), to.gather(1, query)
-        rows = Rows(tokens[:, :-1], query, following, to, ending, values.get(SCALE), values.get(PREDICTION))
+        places = {
+            name: torch.from_numpy(np.ascontiguousarray(at[here])).to(model.device)
+            for name, at in examples.positions.items()
+        }
+        rows = Rows(tokens[:, :-1], query, following, to, places, ending, values.get(SCALE), values.get(PREDICTION))
         layers = [
             LayerRun(values.get(f"{PATTERN} {at}"), values.get(f"{Z} {at}"), weight)
             for at, weight in enumerate(weights)

@@ -12,7 +12,8 @@ from jaxtyping import Float
 
 from scrub.data.examples import TEXT, Examples, Tokens
 from scrub.data.for_model import examples_of
-from scrub.data.prompts.prompts import token_text
+from scrub.data.prompts.prompts import prompts_called, token_text
+from scrub.measure.asked import Asked, asked_metrics
 from scrub.measure.heads.definitions import ABLATIONS, definition
 from scrub.measure.heads.score import HeadScore
 from scrub.measure.interventions.effects import Effects, measure_effects
@@ -21,7 +22,7 @@ from scrub.models.model import Model, Spec, as_model
 from scrub.paths.sites import expanded, heads
 from scrub.paths.splits import attention_heads
 from scrub.study.held import Arrays
-from scrub.study.metric import LOGIT, LOSS, MEAN_LOGIT
+from scrub.study.metric import KL, LOGIT, LOSS, MEAN_LOGIT, Metric
 from scrub.study.settings import Settings, obeyed
 from scrub.text.errors import ScrubError
 from scrub.text.fields import check_arguments
@@ -31,6 +32,9 @@ from scrub.text.numbers import Interval
 
 EFFECT, LOG_EFFECT, SHIFT, DIFFERENTIAL = ABLATIONS  # the scores that an ablation gives
 UNCHANGED_ROW = 0  # of every array of effects
+COSTS = {LOSS.name, KL.name}  # metrics that are the worse the larger they are
+NO_SHARE = "nats"  # the unit of metrics of which 0 isn't nothing: no percent of them remains
+MIN_MEAN = 1e-4  # of a metric before, of which a percent is told: what float32 is trusted to
 
 
 @dataclass(frozen=True, repr=False)
@@ -39,12 +43,14 @@ class Ablation(TabularResult):
 
     `ablate(model, text, ["a1.3", "m0"]).frame()` is a row for each, and `tokens("a1.3")` one for each token.
     `how` says what was done, as in "zero" or "mean at positions 4..7". Intervals are 95 % bootstraps over documents,
-    the same resamples before and after; one sequence has none: its ends are the estimate.
+    the same resamples before and after; one sequence has none: its ends are the estimate. `metrics` are those that were
+    asked for, beside the loss.
     """
 
     model: Model
     effects: Effects
     how: str
+    metrics: tuple[Metric, ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -59,7 +65,9 @@ class Ablation(TabularResult):
             sequences = f"{examples.called}: {len(examples):,} sequences {examples.begin}".rstrip()
             return f"{sequences}, {int(examples.scored.sum()):,} scored positions"
         return (
-            f"the prompt {examples.texts[0]!r}" if len(examples) == 1 else f"{len(examples)} prompts of {examples.name}"
+            f"the prompt {examples.texts[0]!r}"
+            if len(examples) == 1
+            else f"{len(examples)} prompts of {prompts_called(examples)}"
         )
 
     @property
@@ -68,14 +76,41 @@ class Ablation(TabularResult):
         values = np.stack([self.effects.values[LOSS.name][UNCHANGED_ROW], self.effects.probability[UNCHANGED_ROW]])
         return dict(zip(("loss", "probability"), self.effects.interval(values), strict=True))
 
+    def metric_before(self, name: str) -> Interval:
+        """Estimate a metric that was asked for, in the unchanged model. Raises KeyError for another."""
+        return self.effects.interval(self.effects.values[name][:1])[0]
+
+    def metric_after(self, name: str) -> list[Interval]:
+        """Estimate it with each ablation."""
+        return self.effects.interval(self.effects.values[name][1:])
+
+    def metric_change(self, name: str) -> list[Interval]:
+        """Estimate its change, after less before: below 0 where the model loses of it."""
+        return self.effects.interval(self.change(name))
+
+    def remains(self, name: str) -> list[Interval]:
+        """Estimate 100 after / before of a metric for each ablation, of means, in percent: 0 where nothing remains.
+
+        Numerator and denominator are resampled together. It is NaN for metrics in nats, of which 0 isn't nothing, and
+        where the metric before can't be told from 0.
+        """
+        before, *after = self.effects.resampled(self.effects.values[name])
+        whole = self.effects.bootstrap.interval(before)
+        unit = next(metric.unit for metric in self.metrics if metric.name == name)
+        if unit == NO_SHARE or abs(whole.estimate) < MIN_MEAN or whole.low <= 0 <= whole.high:
+            return [Interval(np.nan, np.nan, np.nan)] * len(after)
+        return [self.effects.bootstrap.interval(100 * means / before) for means in after]
+
     def change(self, kind: str) -> Float[np.ndarray, "experiment scored"]:
-        """Score every scored position by one of ABLATIONS, a row for each experiment.
+        """Score every scored position by one of ABLATIONS or a metric that was asked for, a row for each experiment.
 
         The effects are before less after, above 0 where the model loses what it had; the uniform shift is that of the
-        mean logit, and the differential effect that of the target's logit above it, both after less before. Raises
-        ScrubError for another kind.
+        mean logit, and the differential effect that of the target's logit above it; these, and changes of metrics, are
+        after less before. Raises ScrubError for another kind.
         """
         values = self.effects.values
+        if kind in {metric.name for metric in self.metrics}:
+            return self.effects.above_unchanged(values[kind])[1:]
         if kind == EFFECT:
             values_of = -self.effects.probability
         elif kind == LOG_EFFECT:  # the loss is -log P
@@ -89,7 +124,10 @@ class Ablation(TabularResult):
         return self.effects.above_unchanged(values_of)[1:]
 
     def head_score(self, kind: str = EFFECT) -> HeadScore:
-        """Score every head by one of ABLATIONS. Raises ScrubError unless each head was ablated by itself."""
+        """Score every head by one of ABLATIONS, or by how much worse a metric is: its fall, or the rise of the loss.
+
+        Raises ScrubError unless each head was ablated by itself.
+        """
         change, layers = self.change(kind), attention_heads(self.model.graph)
         names = heads(self.model.graph)
         if missing := [name for name in names if name not in self.names]:
@@ -98,14 +136,20 @@ class Ablation(TabularResult):
             )
         sums = self.effects.sums(change)[[self.names.index(name) for name in names]]
         shaped = sums.T.reshape(-1, len(layers), len(names) // len(layers))
-        of = self.effects
+        of, metric = self.effects, next((metric for metric in self.metrics if metric.name == kind), None)
+        if metric is not None:
+            on = self.on if len(of.examples) == 1 else of.examples.kind
+            worse, sign = ("rise", 1) if kind in COSTS else ("fall", -1)
+            about = sign * shaped, of.counts, of.seed, of.examples.documents
+            return HeadScore(f"{worse} of {kind} ({self.how})", metric.unit, "", on, *about)
         score = definition(kind).score(of.examples.kind, shaped, of.counts, of.seed, of.examples.documents)
         return replace(score, name=f"{kind} ({self.how})")
 
     def frame(self) -> pd.DataFrame:
         """List for each experiment loss and P(target) before and after, and every score in ABLATIONS, with intervals.
 
-        The effect in log probability is the rise of the loss.
+        The effect in log probability is the rise of the loss. Of each metric that was asked for: before, after, the
+        change, and the percent that remains (see :meth:`remains`).
         """
         loss, probability = self.before["loss"], self.before["probability"]
         columns = {
@@ -118,6 +162,14 @@ class Ablation(TabularResult):
         }
         for kind in (EFFECT, SHIFT, DIFFERENTIAL):
             columns |= interval_columns(kind, self.effects.interval(self.change(kind)))
+        for name in (metric.name for metric in self.metrics if metric != LOSS):
+            columns[f"{name} before"] = self.metric_before(name).estimate
+            for said, found in (
+                ("after", self.metric_after),
+                ("change", self.metric_change),
+                ("remains", self.remains),
+            ):
+                columns |= interval_columns(f"{name} {said}", found(name))
         return pd.DataFrame(columns)
 
     def tokens(self, experiment: str) -> pd.DataFrame:
@@ -154,6 +206,7 @@ def ablate(
     positions: str | None = None,
     attend: Mapping[str, str] | None = None,
     only: bool = False,
+    metrics: Asked | None = None,
     other: Tokens | Any | None = None,
     reference: Tokens | Any | None = None,
     arrays: Arrays | None = None,
@@ -167,7 +220,10 @@ def ablate(
     scrub/paths/sites.py). By default it is "heads", or nothing but what `attend` does.
     `how`: "zero"; "mean", over the `reference` sequences (by default those of `on`), at each position by itself;
     "resample", from the `other` sequence of each (by default another one of `on`, drawn by the seed); or "array NAME",
-    one of `arrays`. `positions` ("4..7") is where sites that name no span themselves are ablated: everywhere if None.
+    one of `arrays`. `positions` ("4..7", "end", "S2") is where sites that name no span themselves are ablated:
+    everywhere if None.
+    `metrics` are names of METRICS, or your own, to be measured besides loss and probability; where there are wrong
+    answers, the difference of logits is if nothing is said.
     `attend` forces heads to attend by a pattern in every experiment: {"a0.0": "lag 100"}, a mask, "uniform",
     "identity" or "array NAME". With `only`, everything but what is named is ablated: every other head and MLP.
     Losses are scored at the query of prompts, from position 2 on of text, or at places of your own.
@@ -189,10 +245,18 @@ def ablate(
         )
         for text in texts
     ]
+    wanted = asked_metrics(metrics, examples) if metrics is not None or examples.wrong is not None else ()
     effects = measure_effects(
-        model, interventions, examples, other=other, reference=reference, arrays=arrays, logits=True, settings=asked
+        model,
+        interventions,
+        examples,
+        other=other,
+        reference=reference,
+        arrays=arrays,
+        metrics=tuple(dict.fromkeys((LOSS, LOGIT, MEAN_LOGIT, *wanted))),
+        settings=asked,
     )
-    return Ablation(model, effects, _said(how, positions, attend or {}, only, only or any(texts)))
+    return Ablation(model, effects, _said(how, positions, attend or {}, only, only or any(texts)), wanted)
 
 
 def _name(text: str, attend: Mapping[str, str], only: bool) -> str:

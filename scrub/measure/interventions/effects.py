@@ -1,4 +1,4 @@
-"""Effects of interventions: at every scored position the loss, and the logits if asked, beside the unchanged model."""
+"""Effects of interventions: metrics at every scored position, beside the unchanged model."""
 
 from __future__ import annotations
 
@@ -20,18 +20,17 @@ from scrub.study.evaluate import evaluate
 from scrub.study.experiments import UNSCRUBBED, Experiments, build
 from scrub.study.gates import Gates
 from scrub.study.held import Arrays
-from scrub.study.metric import LOGIT, LOSS, MEAN_LOGIT
+from scrub.study.metric import LOSS, Metric
 from scrub.study.settings import AS_USUAL, Computed, Settings, obeyed
 from scrub.study.statistics import Bootstrap
 from scrub.text.errors import ScrubError
 from scrub.text.numbers import Interval
-from scrub.text.spans import spans
 from scrub.text.wording import short
 
 
 @dataclass(frozen=True)
 class Effects:
-    """The losses in nats and logits of every experiment at every scored position, those of one example after another.
+    """The metrics of every experiment at every scored position, those of one example after another.
 
     `values` holds for each metric by name an array [experiment, scored], the experiments in the order of `names`: the
     unchanged model is the first.
@@ -93,14 +92,13 @@ def measure_effects(
     other: Tokens | Any | None = None,
     reference: Tokens | Any | None = None,
     arrays: Arrays | None = None,
-    logits: bool = False,
+    metrics: Sequence[Metric] = (LOSS,),
     settings: Settings | None = None,
 ) -> Effects:
     """Measure interventions on examples, with the unchanged model beside them, once they have passed the gates.
 
     `other` are the sequences that `y` takes, one for each; without them each example's is the one that it comes with,
-    or another one, by the seed. `reference` are those that means are over, by default the examples themselves. With
-    `logits`, the target's logit and the mean logit are measured too.
+    or another one, by the seed. `reference` are those that means are over, by default the examples themselves.
     Raises ScrubError for what doesn't fit, and GateError if a gate fails.
     """
     asked = obeyed(settings, "measure_effects")
@@ -115,7 +113,6 @@ def measure_effects(
         if len(others) != len(examples):
             raise ScrubError(f"there are {len(others)} other sequences for {len(examples)}: give one for each")
         examples = replace(examples, other=others)
-    metrics = (LOSS, LOGIT, MEAN_LOGIT) if logits else (LOSS,)
     measured = evaluate(
         model,
         experiments,
@@ -140,12 +137,10 @@ def _check_names(names: Sequence[str]) -> None:
 
 
 def _check_positions(experiments: Experiments, examples: Examples) -> None:
-    named = {str(n.arguments["positions"]) for n in walk(e.graph for e in experiments) if n.op == "at_positions"}
-    for text in sorted(named):
-        if max(last for _, last in spans(text)) >= examples.context:
-            raise ScrubError(
-                f"there are no positions {text} here: the {examples.kind} have 0 to {examples.context - 1}"
-            )
+    """Raise ScrubError for positions that an example doesn't have."""
+    split = (each for each in walk(e.graph for e in experiments) if each.op == "at_positions")
+    for text in sorted({str(each.arguments["positions"]) for each in split}):
+        examples.at(text)
 
 
 def _check_arrays(experiments: Experiments, arrays: Arrays) -> None:

@@ -1,4 +1,4 @@
-"""Activation and path patching: put one place of the clean run into the corrupted one, and see the answer come back.
+"""Activation and path patching: put one place of the clean run into the corrupted one, and see a metric come back.
 
 A patch is the rule `SITE -> y`, with the prompt that is run as x and the other one as y: see
 scrub/paths/sites.py for what a site may be. It is activation patching where the site is a component, a slot or
@@ -18,13 +18,15 @@ import pandas as pd
 from jaxtyping import Float
 
 from scrub.data.examples import PAIRS, Examples
+from scrub.data.prompts.prompts import position_names
+from scrub.measure.asked import LOGPROB, PROB, Asked, asked_metrics
 from scrub.measure.interventions.effects import Effects, measure_effects
 from scrub.measure.interventions.intervention import Intervention, feed
 from scrub.models.model import Model, Spec, as_model
 from scrub.paths.rules import Rule
 from scrub.paths.sites import STREAM, expanded, heads, read_sites
 from scrub.paths.sources import Y
-from scrub.study.metric import LOSS
+from scrub.study.metric import Metric
 from scrub.study.settings import Settings, obeyed
 from scrub.study.statistics import recovered
 from scrub.text.errors import ScrubError
@@ -33,30 +35,32 @@ from scrub.text.frames import interval_columns
 from scrub.text.looks import TabularResult
 from scrub.text.numbers import PLAIN, Interval
 
-PROBABILITY, LOG_PROBABILITY = "probability", "log probability"  # what recovery is measured in
-MEASURES = (PROBABILITY, LOG_PROBABILITY)
+PROBABILITY, LOG_PROBABILITY = "probability", "log probability"  # what tables and files call prob and logprob
+CALLED = {PROB.name: PROBABILITY, LOGPROB.name: LOG_PROBABILITY}
 INTO_CORRUPTED, INTO_CLEAN = "clean into corrupted", "corrupted into clean"
 DIRECTIONS = (INTO_CORRUPTED, INTO_CLEAN)
 EVERYTHING = "everything"  # the patch that makes one run the other
-MIN_DIFFERENCE = 1e-4  # of clean and corrupted, in probability or nats: what float32 is trusted to, as in gates
+MIN_DIFFERENCE = 1e-4  # of clean and corrupted, in the metric's unit: what float32 is trusted to, as in gates
 Pairs = Examples | tuple[Any, Any, Any]  # (clean tokens, corrupted tokens, mask of positions), arrays or tensors
 
 
 @dataclass(frozen=True, repr=False)
 class Patching(TabularResult):
-    """The answer's probability with one place patched after another, between those of both prompts.
+    """Metrics with one place patched after another, between those of both prompts.
 
     `patch(model, pairs, ["a1.3", "stream 1"]).recovered()` is an interval in percent for each.
-    `sites` has for each patch the text of its site and, if every position was patched by itself, the position.
-    Intervals are 95 % bootstraps over pairs; one pair has none: its ends are the estimate.
+    `sites` has for each patch the text of its site and, if positions were patched one by one, the position, or its
+    name. Intervals are 95 % bootstraps over pairs, or over templates; one pair has none: its ends are the estimate.
     """
 
     model: Model
     pairs: Examples  # clean, with the corrupted ones as their others
     effects: Effects
     direction: str
-    sites: Sequence[tuple[str, int | None]]
+    sites: Sequence[tuple[str, int | str | None]]
     positions: str | None = None  # where sites that name none were patched; everywhere if None
+    metrics: tuple[Metric, ...] = (PROB, LOGPROB)
+    left_out: str = ""  # which positions weren't patched by themselves, and why
 
     @property
     def names(self) -> list[str]:
@@ -64,18 +68,23 @@ class Patching(TabularResult):
         return [named(*site) for site in self.sites]
 
     @property
+    def measures(self) -> dict[str, str]:
+        """What tables and files call the metrics, and the unit of each: `{"logit_diff": "logits"}`."""
+        return {called(metric): metric.unit for metric in self.metrics}
+
+    @property
     def clean(self) -> dict[str, Interval]:
-        """The mean probability of the answer after the clean prompts, and its logarithm, by the names of MEASURES."""
-        return {measure: self.effects.bootstrap.interval(self._means(measure)[self._clean]) for measure in MEASURES}
+        """The mean of each metric after the clean prompts, by the names of `measures`."""
+        return self._ends(self._clean)
 
     @property
     def corrupted(self) -> dict[str, Interval]:
         """The same after the corrupted prompts."""
-        return {measure: self.effects.bootstrap.interval(self._means(measure)[1 - self._clean]) for measure in MEASURES}
+        return self._ends(1 - self._clean)
 
     @property
     def warnings(self) -> list[str]:
-        """What recovers everything by construction, and measures in which clean and corrupted prompts don't differ."""
+        """What recovers everything by construction, and metrics in which clean and corrupted prompts don't differ."""
         whole = [site for site, at in self.sites if at is None and self.positions is None and _whole_stream(site)]
         trivial = (
             f"{whole[0]!r} at all positions is all that is read from there on, so it recovers 100 % by construction: "
@@ -88,20 +97,26 @@ class Patching(TabularResult):
             f"({PLAIN.with_ends(self.clean[measure], 4, kind='g')} and "
             f"{PLAIN.with_ends(self.corrupted[measure], 4, kind='g')}): no percent of nothing is recovered; "
             "take prompts that the model tells apart, or more of them"
-            for measure in MEASURES
+            for measure in self.measures
             if not self._differ(measure)
         ]
 
-    def patched(self, measure: str = PROBABILITY) -> list[Interval]:
-        """Estimate the mean probability of the answer, or its logarithm, with each patch."""
+    @property
+    def notes(self) -> list[str]:
+        """What was left out."""
+        return [self.left_out] if self.left_out else []
+
+    def patched(self, measure: str | None = None) -> list[Interval]:
+        """Estimate the mean of a metric, by default the first, with each patch."""
         return [self.effects.bootstrap.interval(means) for means in self._means(measure)[2:]]
 
-    def recovered(self, measure: str = PROBABILITY) -> list[Interval]:
+    def recovered(self, measure: str | None = None) -> list[Interval]:
         """Estimate 100 (patched - corrupted) / (clean - corrupted) for each patch, of means over pairs, in percent.
 
         Numerator and denominator are resampled together. It can be negative or exceed 100, and is NaN where clean
         and corrupted prompts don't differ: by less than MIN_DIFFERENCE, or by less than the interval of the difference
-        can tell from 0. Raises ScrubError for a measure that is none of MEASURES.
+        can tell from 0. Of `kl`, each is from the run that is patched into.
+        Raises ScrubError for a metric that wasn't measured.
         """
         means = self._means(measure)
         if not self._differ(measure):
@@ -110,7 +125,7 @@ class Patching(TabularResult):
         return [self.effects.bootstrap.interval(recovered(patched, corrupted, clean)) for patched in means[2:]]
 
     def frame(self) -> pd.DataFrame:
-        """List for each patch its site and position, and for both measures the mean and the percent recovered.
+        """List for each patch its site and position, and for each metric the mean and the percent recovered.
 
         Beside each are the ends of its interval.
         """
@@ -118,12 +133,12 @@ class Patching(TabularResult):
         rows = pd.DataFrame({"site": site})
         if any(at is not None for at in position):
             rows["position"] = position
-        for measure in MEASURES:
+        for measure in self.measures:
             means = interval_columns(measure, self.patched(measure))
             rows = rows.assign(**means, **interval_columns(f"{measure} recovered", self.recovered(measure)))
         return rows
 
-    def grid(self, measure: str = PROBABILITY) -> pd.DataFrame:
+    def grid(self, measure: str | None = None) -> pd.DataFrame:
         """Lay percent recovered out: layer by head if each head was patched, or site by position if each was.
 
         Raises ScrubError if the patches are neither.
@@ -143,17 +158,20 @@ class Patching(TabularResult):
         """The number of the clean run among the first two experiments, nothing and everything patched."""
         return 0 if self.direction == INTO_CLEAN else 1
 
+    def _ends(self, run: int) -> dict[str, Interval]:
+        return {measure: self.effects.bootstrap.interval(self._means(measure)[run]) for measure in self.measures}
+
     @cached_property
-    def _by_measure(self) -> dict[str, Float[np.ndarray, "experiment one_plus_resample"]]:
-        values = {PROBABILITY: self.effects.probability, LOG_PROBABILITY: -self.effects.values[LOSS.name]}
-        return {measure: self.effects.resampled(array) for measure, array in values.items()}
+    def _resampled(self) -> dict[str, Float[np.ndarray, "experiment one_plus_resample"]]:
+        return {m.name: self.effects.resampled(self.effects.values[m.name]) for m in self.metrics}
 
-    def _means(self, measure: str) -> Float[np.ndarray, "experiment one_plus_resample"]:
-        if measure not in MEASURES:
-            raise ScrubError(f"nothing is recovered in {measure!r}: take one of {', '.join(MEASURES)}")
-        return self._by_measure[measure]
+    def _means(self, measure: str | None) -> Float[np.ndarray, "experiment one_plus_resample"]:
+        names = {name: metric.name for metric in self.metrics for name in (called(metric), metric.name)}
+        if measure is not None and measure not in names:
+            raise ScrubError(f"nothing is recovered in {measure!r}: take one of {', '.join(self.measures)}")
+        return self._resampled[self.metrics[0].name if measure is None else names[measure]]
 
-    def _differ(self, measure: str) -> bool:
+    def _differ(self, measure: str | None) -> bool:
         means = self._means(measure)
         gap = self.effects.bootstrap.interval(means[self._clean] - means[1 - self._clean])
         return abs(gap.estimate) >= MIN_DIFFERENCE and not gap.low <= 0 <= gap.high
@@ -166,19 +184,23 @@ def patch(
     sites: str | Sequence[str] = "heads",
     direction: str = INTO_CORRUPTED,
     *,
+    metrics: Asked | None = None,
     positions: str | None = None,
     every_position: bool | None = None,
+    by_name: bool = False,
     settings: Settings | None = None,
 ) -> Patching:
     """Patch sites of one run with what they are in another, one after another, all in one plan.
 
     `patch(model, prompt_pairs(model, count=16), "heads").grid()`.
-    `pairs` are clean and corrupted prompts, or the tokens of both [sequence, position + 1] with a mask of the positions
-    whose next token, the same in both, is the answer. `sites` are "heads", "layers" (attention and MLPs), "attention",
-    "mlps", "streams", "a1.3/k/*" (every edge into a slot), or texts as in scrub/paths/sites.py: `a1.3`,
-    `a1.3/k`, `a1.3/k/a0.1`, `stream 2@5`. Sites that name no positions are patched at `positions` ("4..7"), everywhere
-    if that is None, or with `every_position` at each by itself; so are streams if nothing is said, since a whole stream
-    brings back everything by construction.
+    `pairs` are clean and corrupted prompts, each pair of one length, or the tokens of both [sequence, position + 1]
+    with a mask of the positions whose next token, the same in both, is the answer. `sites` are "heads", "layers"
+    (attention and MLPs), "attention", "mlps", "streams", "a1.3/k/*" (every edge into a slot), or texts as in
+    scrub/paths/sites.py: `a1.3`, `a1.3/k`, `a1.3/k/a0.1`, `stream 2@5`, `a1.3@end`. `metrics` are names of METRICS, or
+    your own: by default the difference of logits where there are wrong answers, else the answer's probability and its
+    logarithm. Sites that name no positions are patched at `positions` ("4..7", "S2"), everywhere if that is None, with
+    `every_position` at each by itself, or `by_name` at each that the pairs give a name, and at the end; streams at each
+    by itself if nothing is said, since a whole stream brings back everything by construction.
     "clean into corrupted" says what suffices for the answer, "corrupted into clean" what it can't do without.
     Raises ScrubError for what doesn't fit, and GateError if a gate fails.
     """
@@ -187,30 +209,53 @@ def patch(
     asked = obeyed(settings, "patch")
     model, clean = as_model(model, asked.torch_dtype), _paired(pairs)
     into = clean.swapped() if direction == INTO_CORRUPTED else clean
-    texts = expanded(sites, model.graph)
+    texts, wanted = expanded(sites, model.graph), asked_metrics(metrics, into)
     if every_position is None:
-        every_position = positions is None and all(_whole_stream(text) for text in texts)
-    if every_position and (positions is not None or any("@" in text for text in texts)):
+        every_position = positions is None and not by_name and all(_whole_stream(text) for text in texts)
+    if every_position and by_name:
+        raise ScrubError("positions are patched one by one, or those with a name: ask for one of the two")
+    if (every_position or by_name) and (positions is not None or any("@" in text for text in texts)):
         raise ScrubError(
-            "every position is patched by itself, so name none: leave the positions out, or every position"
+            f"every position{' with a name' * by_name} is patched by itself, so name none: leave the positions out, "
+            "or every position"
         )
-    count = into.context
-    places = [(text, at) for text in texts for at in (range(count) if every_position else [None])]
+    each, left_out = _swept(into, every_position, by_name)
+    places = [(text, at) for text in texts for at in each]
     interventions = [Intervention(EVERYTHING, (), (Rule.parse("** -> y"),))]
     for text, at in places:
         span = positions if at is None else str(at)
         interventions.append(feed(named(text, at), read_sites(text, model.graph, model.roles, span), Y))
-    effects = measure_effects(model, interventions, into, settings=asked)
-    return Patching(model, clean, effects, direction, places, positions)
+    effects = measure_effects(model, interventions, into, metrics=wanted, settings=asked)
+    return Patching(model, clean, effects, direction, places, positions, wanted, left_out)
+
+
+def _swept(pairs: Examples, every_position: bool, by_name: bool) -> tuple[Sequence[int | str | None], str]:
+    """List the positions that each site is patched at by itself, and say which aren't among them."""
+    if by_name:
+        return position_names(pairs), ""
+    if not every_position:
+        return [None], ""
+    shared = int(pairs.ends.min()) + 1
+    if (most := int(pairs.ends.max())) < shared:
+        return range(shared), ""
+    return range(shared), (
+        f"positions {shared} to {most} aren't in every prompt, so they aren't patched by themselves: name positions "
+        "(-1 is the last), or patch by name"
+    )
 
 
 def _whole_stream(site: str) -> bool:
     return site.strip().startswith(STREAM.strip()) and "@" not in site
 
 
-def named(site: str, position: int | None) -> str:
+def named(site: str, position: int | str | None) -> str:
     """Name a patch."""
     return site if position is None else f"{site}@{position}"
+
+
+def called(metric: Metric) -> str:
+    """Say what tables and files call a metric."""
+    return CALLED.get(metric.name, metric.name)
 
 
 def _paired(pairs: Pairs) -> Examples:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scrub.data.examples import FIRST, QUERY, Examples, Tokens
+from scrub.data.examples import FIRST, QUERY, TARGET, Examples, Tokens
 from scrub.data.prompts.generate import given_prompt, pairs_of, prompts_of
-from scrub.data.prompts.prompts import token_text
+from scrub.data.prompts.prompts import position_names, prompts_called, token_text
 from scrub.data.prompts.vocabulary import vocabulary
 from scrub.data.repeated import NOWHERE
 from scrub.data.settings import PUBLISHED, RANDOM, Recipe
@@ -27,7 +27,6 @@ from scrub.measure.heads.score import HeadScore
 from scrub.measure.heads.scores import score_heads
 from scrub.measure.interventions.ablation import Ablation, ablate
 from scrub.measure.interventions.intervention import SOURCES
-from scrub.measure.predictions import Predictions
 from scrub.models.model import Model, Spec, as_model
 from scrub.study.draws import pair
 from scrub.study.gates import Gates
@@ -39,6 +38,7 @@ from scrub.text.files import one_line
 from scrub.text.frames import interval_columns
 from scrub.text.looks import TabularResult, look
 from scrub.text.numbers import PLAIN, Interval
+from scrub.text.spans import END
 
 if TYPE_CHECKING:
     from scrub.show.charts.chart import Charts
@@ -48,6 +48,10 @@ METRICS = (ATTENTION, DIRECT, ABLATION)
 LOOKS = ("first position", "previous token")  # where heads look from the query, beside what ablating them does
 SHORT = {ATTENTION: "attention", DIRECT: "direct", ABLATION: "ablation"}  # what tables and files call them
 DRAWN_PROMPTS = 64
+LEFT_OUT = (
+    "these prompts repeat nothing that is known of, so attention to the target, and how far it agrees with what heads "
+    "write and do, is left out; where they look from the end stands instead"
+)
 
 
 @dataclass(frozen=True)
@@ -67,15 +71,25 @@ class Metrics:
         """The effects of ablating each head: on P and on log P of the target, and on the logits."""
         return [self.scores[name] for name in ABLATIONS]
 
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """Those of METRICS that were measured: prompts that repeat nothing have no target to attend to."""
+        return tuple(name for name in METRICS if name in self.scores)
+
+    @property
+    def looks(self) -> tuple[str, ...]:
+        """The scores that say where heads look: at the first and the previous position, and at those with a name."""
+        return tuple(name for name in self.scores if name not in {*METRICS, *ABLATIONS})
+
     @cached_property
     def agreement(self) -> Agreement:
-        """The top sets under the three metrics, their overlaps and rank correlations."""
-        return Agreement({name: self.scores[name] for name in METRICS}, self.top)
+        """The top sets under the metrics, their overlaps and rank correlations."""
+        return Agreement({name: self.scores[name] for name in self.compared}, self.top)
 
 
 @dataclass(frozen=True, repr=False)
 class HeadStudy(TabularResult):
-    """A study of heads: the metrics on `one` prompt, if there is one, and over `many`, which are of `layout`.
+    """A study of heads: the metrics on `one` prompt, if there is one, and over `many`, which are of `layout`, if drawn.
 
     `study_heads(model).first.scores["direct effect"].top(3)`. Printed by rich, or in a notebook, it is its tables.
     """
@@ -83,7 +97,7 @@ class HeadStudy(TabularResult):
     model: Model
     one: Metrics | None
     many: Metrics
-    layout: Recipe
+    layout: Recipe | None
 
     @property
     def first(self) -> Metrics:
@@ -121,15 +135,26 @@ class HeadStudy(TabularResult):
         known = f"P({one_line(self.expected)}) {PLAIN.number(100 * self.one.probability.estimate, unit='%')}"
         return f"{self.model.called} on {self.one.prompts.texts[0]!r}: {known}; beside it {said}"
 
-    def pairs(self, count: int, seed: int) -> Examples:
-        """Draw the first of many, each with a corrupted one; of random tokens if no word is left to corrupt with."""
+    @property
+    def notes(self) -> list[str]:
+        """What was left out."""
+        return [] if ATTENTION in self.first.scores else [LEFT_OUT]
+
+    def pairs(self, count: int, seed: int) -> Examples | None:
+        """Draw the first of many, each with a corrupted one; of random tokens if no word is left to corrupt with.
+
+        Of prompts that were given, they are the first of those, or None without corrupted ones.
+        """
+        if self.layout is None:
+            given = self.many.prompts
+            return None if given.other is None else given.some(np.arange(min(count, len(given))))
         words = len(vocabulary(self.model, self.layout.spelled))
         kind = self.layout.kind if words > self.layout.length else RANDOM
         return pairs_of(self.model, replace(self.layout, kind=kind, count=count), seed)
 
     def frame(self) -> pd.DataFrame:
         """List for every head each metric on the one prompt, and over many with the ends of its interval."""
-        heads = self.many.scores[ATTENTION].heads
+        heads = self.many.scores[DIRECT].heads
         frame = pd.DataFrame(heads, columns=["layer", "head"])
         for name, score in self.many.scores.items():
             if self.one is not None:
@@ -151,6 +176,7 @@ def study_heads(
     model: Spec,
     prompt: str | None = PUBLISHED,
     *,
+    on: Examples | None = None,
     expected: str | None = None,
     kind: str | None = None,
     count: int = DRAWN_PROMPTS,
@@ -167,10 +193,16 @@ def study_heads(
     drawn of `kind`, by default letters, or random tokens for a model without a tokenizer. `how` heads are ablated:
     "zero", "mean" over the drawn prompts, or "resample" from another drawn prompt (the one prompt: from the first).
     Prompts begin with the begin token if `bos`, or if that says neither and the model's own library puts it there.
+    `on` are prompts of your own instead of all these, which need not repeat anything: where heads look is then measured
+    from their end to the positions that they name.
     Raises ScrubError for what doesn't fit, and GateError if a gate fails.
     """
     asked = obeyed(settings, "study_heads")
     model = as_model(model, asked.torch_dtype).to(asked.torch_dtype, asked.where)
+    if on is not None:
+        _check_ablation(how, len(on), None, on)
+        of = ablate(model, on, "heads", how=how, settings=asked)
+        return HeadStudy(model, None, _metrics(model, on, of, how, top, asked), None)
     if model.tokenizer is None and prompt == PUBLISHED:
         prompt = None
     if prompt is None and expected is not None:
@@ -247,9 +279,14 @@ def _ablations(
 
 
 def _metrics(model: Model, prompts: Examples, ablation: Ablation, how: str, top: int, settings: Settings) -> Metrics:
-    scores = score_heads(model, prompts, [ATTENTION, DIRECT, *LOOKS], settings.seed)
+    names = [ATTENTION, DIRECT, *LOOKS]
+    if prompts.copied is None:
+        said = [f"attention to {name}" for name in position_names(prompts) if name != END]
+        names = [DIRECT, *LOOKS, *(name for name in said if name != ATTENTION)]
+        names += [ATTENTION] if TARGET in prompts.positions else []
+    scores = score_heads(model, prompts, names, settings.seed)
     causal = {name: replace(ablation.head_score(name), name=name) for name in ABLATIONS}
-    on = repr(prompts.texts[0]) if len(prompts) == 1 else f"{len(prompts)} prompts of {prompts.name}"
+    on = repr(prompts.texts[0]) if len(prompts) == 1 else f"{len(prompts)} prompts of {prompts_called(prompts)}"
     named = {name: replace(score, on=on) for name, score in {**scores, **causal}.items()}
-    probability = Predictions.of(model, prompts, settings.seed).means["clean"]
+    probability = ablation.before["probability"]
     return Metrics(prompts, probability, named, on, how, ablation, top)

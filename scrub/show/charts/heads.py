@@ -14,7 +14,7 @@ from scrub.measure.heads.attention import attention_patterns
 from scrub.measure.heads.score import HeadScore, head_name
 from scrub.measure.interventions.ablation import ablate
 from scrub.measure.interventions.patching import patch
-from scrub.measure.study.heads import ABLATION, ATTENTION, METRICS, SHORT, HeadStudy
+from scrub.measure.study.heads import ABLATION, ATTENTION, SHORT, HeadStudy
 from scrub.measure.weights.composition import composition
 from scrub.measure.weights.virtual_weights import layer_readers
 from scrub.show.charts.agreement import overlap_map, score_scatter
@@ -43,7 +43,7 @@ def study_charts(study: HeadStudy, scores: Sequence[HeadScore] = (), settings: S
     """
     asked = obeyed(settings, "study_charts")
     found = _metrics(study)
-    for name in _WHOSE:
+    for name in (each for each in _WHOSE if each in study.first.scores):
         found[f"patterns-by-{SHORT[name]}"] = _patterns(study, name)
     layers = ablate(study.model, study.many.prompts, "layers", settings=asked)
     found["ablation-layers"] = ablation_chart(layers)
@@ -62,11 +62,11 @@ def _metrics(study: HeadStudy) -> dict[str, Chart]:
     """Draw each metric of every head, side by side and against each other; beside a single prompt over many too."""
     first, agreement = study.first, study.first.agreement
     found = {"metrics": metric_bars(list(agreement.scores.values()), first.top), "overlap": overlap_map(agreement)}
-    for name in METRICS:
+    for name in study.first.compared:
         found[f"{SHORT[name]}-heads"] = head_map(first.scores[name])
         if study.one:
             found[f"{SHORT[name]}-heads-prompts"] = head_map(study.many.scores[name])
-    for across, up in combinations(METRICS, 2):
+    for across, up in combinations(study.first.compared, 2):
         found[f"{SHORT[across]}-and-{SHORT[up]}"] = score_scatter(agreement, across, up, first.top)
     return found
 
@@ -74,14 +74,15 @@ def _metrics(study: HeadStudy) -> dict[str, Chart]:
 def _patterns(study: HeadStudy, name: str) -> Chart:
     """Draw where the heads look that are the largest by a metric, in the one prompt or the first of many."""
     prompts, heads = study.first.prompts, study.first.scores[name].top(SHOWN)
-    patterns = attention_patterns(study.model, prompts.tokens[:1], heads)
+    inputs = prompts.inputs[0, : prompts.ends[0] + 1]
+    patterns = attention_patterns(study.model, prompts.tokens[:1, : len(inputs) + 1], heads)
     return attention_map(
         {head: patterns[head][0] for head in heads},
-        token_texts(prompts.inputs[0], study.model.tokenizer),
-        int(prompts.positions[QUERY][0]),
-        None if (target := int(prompts.positions[TARGET][0])) == NOWHERE else target,
+        token_texts(inputs, study.model.tokenizer),
+        int(prompts.ends[0]),
+        None if (target := int(prompts.positions.get(TARGET, [NOWHERE])[0])) == NOWHERE else target,
         title=f"attention of the heads that {_WHOSE[name]}",
-        caption=f"Of {prompts.texts[0]!r}; the query and the target are marked.",
+        caption=f"Of {_text(prompts)}; the query and the target are marked.",
     )
 
 
@@ -89,24 +90,34 @@ def _tokens(study: HeadStudy, settings: Settings) -> Chart:
     """Draw how the head that matters most changes the loss of every token of the prompt."""
     prompts = study.first.prompts
     site = f"a{head_name(study.first.scores[ABLATION].top(1)[0])}"
-    found = ablate(study.model, Examples.of(prompts.tokens[:1]).later(0), [site], settings=settings)
+    tokens = prompts.tokens[:1, : prompts.ends[0] + 2]
+    found = ablate(study.model, Examples.of(tokens).later(0), [site], settings=settings)
     return token_strip(
-        token_texts(prompts.tokens[0], study.model.tokenizer),
+        token_texts(tokens[0], study.model.tokenizer),
         np.concatenate([[np.nan], found.tokens(site)["rise"].to_numpy()]),  # nothing predicts the first token
         title=f"rise of each token's loss without {site}",
-        caption=f"Of {prompts.texts[0]!r} and the expected token; zero ablation of {site}, in nats.",
+        caption=f"Of {_text(prompts)} and the expected token; zero ablation of {site}, in nats.",
     )
 
 
 def _patching(study: HeadStudy, settings: Settings) -> dict[str, Chart]:
     """Patch clean into corrupted: every head, and the residual stream at every position."""
     pairs = study.pairs(PAIRS, settings.seed)
+    if pairs is None:
+        return {}
     names = [str(at) for at in range(pairs.context)]
-    for name, at in (("A", FIRST), ("B", TARGET), ("query", QUERY)):
+    for name, at in (("A", FIRST), ("B", TARGET), ("query", QUERY)) if study.layout is not None else ():
         names[int(pairs.positions[at][0])] = name
     heads = patch(study.model, pairs, "heads", settings=settings)
     streams = patch(study.model, pairs, "streams", every_position=True, settings=settings)
-    return {"patching-heads": patching_chart(heads), "patching-streams": patching_chart(streams, tokens=names)}
+    return {
+        "patching-heads": patching_chart(heads),
+        "patching-streams": patching_chart(streams, tokens=names if study.layout is not None else None),
+    }
+
+
+def _text(prompts: Examples) -> str:
+    return repr(prompts.texts[0]) if prompts.texts else "the first prompt"
 
 
 def _weights(study: HeadStudy) -> dict[str, Chart]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from scrub.data.examples import PROMPTS, Examples
-from scrub.data.prompts.generate import GIVEN
-from scrub.measure.interventions.ablation import EFFECT, Ablation
-from scrub.measure.interventions.patching import PROBABILITY, Patching
+from scrub.data.prompts.prompts import GIVEN, position_texts, prompts_called
+from scrub.measure.interventions.ablation import COSTS, EFFECT, Ablation
+from scrub.measure.interventions.patching import Patching, named
 from scrub.paths.sites import STREAM, heads
 from scrub.show.charts.bars import Bars, bars_chart
 from scrub.show.charts.chart import Chart, token_labels
 from scrub.show.charts.heatmap import Side, head_map, heat_map
-from scrub.study.metric import LOSS
+from scrub.study.metric import LOSS, Metric
 from scrub.text.fields import check_arguments
 from scrub.text.frames import interval_columns
 from scrub.text.numbers import Interval
@@ -28,43 +29,58 @@ _RECOVERED = (
 
 
 @check_arguments
-def ablation_chart(found: Ablation, kind: str = EFFECT) -> Chart:
-    """Draw a score of every head if each was ablated, or the loss before and after each ablation, largest on top."""
+def ablation_chart(found: Ablation, kind: str | None = None) -> Chart:
+    """Draw a score of every head if each was ablated, or a metric before and after each ablation, worst on top.
+
+    The score is one of ABLATIONS or a metric that was asked for, by default the first of these, else the effect on the
+    probability. Without metrics, bars are of the loss.
+    """
     if set(heads(found.model.graph)) <= set(found.names):
-        return head_map(found.head_score(kind))
-    after = found.effects.interval(found.effects.values[LOSS.name][1:])
-    order = sorted(range(len(after)), key=lambda at: -after[at].estimate)[:LONGEST_BARS]
-    title = f"loss before and after ablation ({found.how}), {_on(found.effects.examples)}"
-    return loss_bars([found.names[at] for at in order], [after[at] for at in order], found.before["loss"], title)
+        return head_map(found.head_score(kind or (found.metrics[0].name if found.metrics else EFFECT)))
+    metric = next((each for each in found.metrics if kind in {None, each.name}), LOSS)
+    before, *after = found.effects.interval(found.effects.values[metric.name])
+    falls = -1 if metric.name in COSTS else 1
+    order = sorted(range(len(after)), key=lambda at: falls * after[at].estimate)[:LONGEST_BARS]
+    title = f"{metric.name} before and after ablation ({found.how}), {_on(found.effects.examples)}"
+    return loss_bars([found.names[at] for at in order], [after[at] for at in order], before, title, metric)
 
 
 @check_arguments
-def patching_chart(found: Patching, measure: str = PROBABILITY, tokens: Sequence[str] | None = None) -> Chart:
+def patching_chart(found: Patching, measure: str | None = None, tokens: Sequence[str] | None = None) -> Chart:
     """Draw percent recovered as a table where it is one (see :meth:`Patching.grid`), else as bars, the largest on top.
 
-    `tokens` are the texts of the positions, where every position was patched.
+    `measure` is the metric, by default the first. `tokens` are the texts of the positions, where every position was
+    patched: by default those of a single prompt, and the names of positions that all have in one place.
     """
     every_position = all(position is not None for _, position in found.sites)
+    measure = measure or next(iter(found.measures))
     title = f"{_what(found)}, {found.direction}: {measure} recovered, {_pairs(found.pairs)}"
     if not every_position and [site for site, _ in found.sites] != heads(found.model.graph):
         recovered = found.recovered(measure)
         order = sorted(range(len(recovered)), key=lambda at: -recovered[at].estimate)[:LONGEST_BARS]
         return recovery_bars([found.names[at] for at in order], [recovered[at] for at in order], title)
-    return recovery_map(found.grid(measure), tokens if every_position else None, title)
+    grid = found.grid(measure)
+    if every_position and tokens is None:
+        texts = position_texts(found.pairs, found.model.tokenizer)
+        at_each: list[Any] = list(grid.columns)
+        tokens = [at if isinstance(at, str) else texts[at] for at in at_each]
+    return recovery_map(grid, tokens if every_position else None, title)
 
 
-def loss_bars(names: Sequence[str], after: Sequence[Interval], before: Interval, title: str = "") -> Chart:
-    """Draw the loss in nats after each ablation, with 95 % intervals, as bars that begin at the loss before.
+def loss_bars(
+    names: Sequence[str], after: Sequence[Interval], before: Interval, title: str = "", metric: Metric = LOSS
+) -> Chart:
+    """Draw the loss, or another metric, after each ablation, with 95 % intervals, as bars that begin at that before.
 
     Raises ScrubError unless there is a name for each, and at least one.
     """
     lines, band = ((before.estimate, "before"),), (before.low, before.high)
-    bars = Bars(list(names), list(after), "nats", start=before.estimate, lines=lines, band=band)
+    bars = Bars(list(names), list(after), metric.unit, start=before.estimate, lines=lines, band=band)
     ends = interval_columns("estimate", [before, *after], "low", "high")
-    said = "The loss after each ablation; bars begin at the loss before"
+    said = f"The {metric.name} after each ablation; bars begin at that before"
     said += "." if before.exact else ", the band around which is its 95 % interval."
     frame = pd.DataFrame({"ablated": ["(nothing)", *names], **ends})
-    return bars_chart(bars, "ablated", title or "loss before and after ablation", said, frame)
+    return bars_chart(bars, "ablated", title or f"{metric.name} before and after ablation", said, frame)
 
 
 def recovery_map(grid: pd.DataFrame, tokens: Sequence[str] | None = None, title: str = "") -> Chart:
@@ -82,7 +98,7 @@ def recovery_map(grid: pd.DataFrame, tokens: Sequence[str] | None = None, title:
         unit="percent",
         diverging=True,
         limit=max(WHOLE_PERCENT, largest),
-        names=None if tokens is None else [_places(row, columns) for row in rows],
+        names=None if tokens is None else [_places(row, list(grid.columns), columns) for row in rows],
         title=title or "recovered by patching",
         caption=_RECOVERED,
     )
@@ -106,7 +122,8 @@ def _on(examples: Examples) -> str:
 def _what(found: Patching) -> str:
     """Say what was patched, in a word if it is all of a kind."""
     sites = list(dict.fromkeys(site for site, _ in found.sites))
-    every = ", position by position" if found.sites[0][1] is not None else ""
+    at = found.sites[0][1]
+    every = "" if at is None else ", position by position" if isinstance(at, int) else " at positions with a name"
     if sites == heads(found.model.graph):
         return f"heads patched{every}"
     if all(site.startswith(STREAM) for site in sites):
@@ -117,7 +134,7 @@ def _what(found: Patching) -> str:
 def _pairs(pairs: Examples) -> str:
     """Say how many pairs of what there are."""
     if pairs.kind == PROMPTS:
-        return f"{_counted(len(pairs), 'pair')} of {'prompts' if pairs.name == GIVEN else pairs.name}"
+        return f"{_counted(len(pairs), 'pair')} of {'prompts' if pairs.name == GIVEN else prompts_called(pairs)}"
     return _counted(len(pairs), "pair")
 
 
@@ -125,5 +142,9 @@ def _counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def _places(site: str, labels: Sequence[str]) -> list[str]:
-    return [f"{site}, position {at} {label}" for at, label in enumerate(labels)]
+def _places(site: str, positions: Iterable[Any], labels: Sequence[str]) -> list[str]:
+    """Name cells: by the name of their position, or by its number and what stands there."""
+    return [
+        named(site, at) if isinstance(at, str) else f"{site}, position {at} {label}"
+        for at, label in zip(positions, labels, strict=True)
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from textwrap import fill
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,15 +15,15 @@ from rich.text import Text
 from tokenizers import Tokenizer
 
 from scrub.data.examples import FIRST, QUERY, TARGET, Examples
-from scrub.data.prompts.prompts import position_texts, token_text, token_texts
+from scrub.data.prompts.prompts import position_texts, prompts_called, token_text, token_texts
 from scrub.data.repeated import NOWHERE
 from scrub.measure.heads.mechanism import Mechanism
 from scrub.measure.heads.roles import RoleEvidence
 from scrub.measure.heads.score import Head, HeadScore, Scores, head_name
 from scrub.measure.interventions.ablation import DIFFERENTIAL, EFFECT, LOG_EFFECT, SHIFT, Ablation
-from scrub.measure.interventions.patching import INTO_CLEAN, LOG_PROBABILITY, MEASURES, Patching
+from scrub.measure.interventions.patching import INTO_CLEAN, LOG_PROBABILITY, PROBABILITY, Patching
 from scrub.measure.predictions import Predictions
-from scrub.measure.study.heads import ABLATION, ATTENTION, LOOKS, METRICS, SHORT, HeadStudy, Metrics
+from scrub.measure.study.heads import ABLATION, SHORT, HeadStudy, Metrics
 from scrub.measure.weights.links import Links
 from scrub.text.frames import with_cells
 from scrub.text.numbers import PLAIN, Interval
@@ -36,13 +37,14 @@ _PERCENT, _DIGITS = "fraction", {"probability": 3}  # 2 digits for all other uni
 SHOWN_TOKENS = 10  # of each experiment, those whose loss changes most
 SHOWN_POSITIONS = 24  # columns of a table of percentages
 SHOWN_PROMPTS = 20
+_ANSWER = {PROBABILITY: "P(answer)", LOG_PROBABILITY: "log P(answer)"}  # what tables call those
 CLEAN, CORRUPTED = "P(expected)", "P, corrupted"
 _TARGET, _QUERY, _CHANGED = "bold green", "bold cyan", "bold red"
 
 
 def study_tables(study: HeadStudy, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
     """List the top heads by each metric, the overlaps and the rank correlations."""
-    for name in METRICS:
+    for name in study.first.compared:
         yield _top(study, name)
     yield _looks(study)
     yield _overlaps(study)
@@ -73,7 +75,7 @@ def shown_scores(scores: Scores, _console: Console, _options: ConsoleOptions) ->
 
 
 def _top(study: HeadStudy, name: str) -> FrameTable:
-    order = [name, *(other for other in METRICS if other != name)]
+    order = [name, *(other for other in study.first.compared if other != name)]
     heads = study.first.scores[name].top(study.first.top)
     scores = {
         SHORT[metric] if metrics is study.one else f"{SHORT[metric]}\n{_many(metrics)}": metrics.scores[metric]
@@ -86,7 +88,7 @@ def _top(study: HeadStudy, name: str) -> FrameTable:
 def _looks(study: HeadStudy) -> FrameTable:
     """Say where the heads look that matter most when ablated, and how ablating them shifts all logits alike."""
     heads = study.first.scores[ABLATION].top(study.first.top)
-    scores = {f"{name}, %": study.first.scores[name] for name in LOOKS} | {SHIFT: study.first.scores[SHIFT]}
+    scores = {f"{name}, %": study.first.scores[name] for name in study.first.looks} | {SHIFT: study.first.scores[SHIFT]}
     return _heads(
         f"where the {len(heads)} heads with the largest {ABLATION} look, and the uniform shift without them",
         heads,
@@ -125,7 +127,7 @@ def _overlaps(study: HeadStudy) -> FrameTable:
         for overlap in agreement.overlaps
     ]
     columns = [
-        Column("scores", f"overlap of the top {len(agreement.sets[ATTENTION])} heads"),
+        Column("scores", f"overlap of the top {len(next(iter(agreement.sets.values())))} heads"),
         Column("count", "this prompt" if study.one else many, 0, lone=True),
         Column("chance", "by chance", 1),
         *([Column("many", many, 0, lone=True)] if study.one else []),
@@ -136,7 +138,7 @@ def _overlaps(study: HeadStudy) -> FrameTable:
 
 def _correlations(study: HeadStudy) -> FrameTable:
     titles = {"this prompt" if metrics is study.one else _many(metrics): metrics.agreement for metrics in study.both}
-    pairs = list(combinations(METRICS, 2))
+    pairs = list(combinations(study.first.compared, 2))
     correlations: dict[str, list[Interval]] = {
         title: [agreement.correlation(*pair) for pair in pairs] for title, agreement in titles.items()
     }
@@ -154,6 +156,12 @@ def ablation_tables(of: Ablation, _console: Console, _options: ConsoleOptions) -
     before, one = of.before, len(of.effects.examples) == 1
     yield Text(f"{of.model.called}, ablated: {of.how}; on {of.on}{of.effects.computed}")
     yield Text(gates_line(of.effects.gates.deviations, None if one else "documents"))
+    if of.metrics:
+        yield Text(
+            "before: " + ", ".join(f"{m.name} {PLAIN.with_interval(of.metric_before(m.name), 3)}" for m in of.metrics)
+        )
+        yield metrics_table(of)
+        return
     loss, probability = (PLAIN.with_interval(before[name], 3) for name in ("loss", "probability"))
     yield Text(f"before: loss {loss} nats, P(target) {probability}")
     yield ablation_table(of)
@@ -171,6 +179,22 @@ def ablation_table(ablation: Ablation) -> FrameTable:
         DIFFERENTIAL: "differential effect",
     }
     return FrameTable(frame, [Column("ablated"), *(_interval(name, title, 3) for name, title in titles.items())])
+
+
+def metrics_table(ablation: Ablation) -> FrameTable:
+    """List the experiments by the metrics that were asked for: first where the first of them changes most."""
+    frame, columns = pd.DataFrame({"ablated": ablation.names}), [Column("ablated")]
+    for metric in ablation.metrics:
+        name = metric.name
+        remains = ablation.remains(name)
+        shown = {f"{name} after": ablation.metric_after(name), f"{name} change": ablation.metric_change(name)}
+        shown |= {f"{name} remains": remains} if np.isfinite(remains[0].estimate) else {}
+        frame = with_cells(frame, shown)
+        for title in shown:
+            percent = title.endswith("remains")
+            columns.append(Column(title, f"{title}, %" if percent else title, 1 if percent else 3, lone=True))
+    change = [abs(each.estimate) for each in ablation.metric_change(ablation.metrics[0].name)]
+    return FrameTable(frame.iloc[np.argsort(-np.array(change), kind="stable")], columns)
 
 
 def ablated_tokens(ablation: Ablation) -> FrameTable:
@@ -195,17 +219,18 @@ def patching_tables(of: Patching, _console: Console, _options: ConsoleOptions) -
     """Say what was patched between which runs and what these give, over the patches, by position if each has one."""
     pairs = of.pairs
     one = len(pairs) == 1 and pairs.texts
-    what = f"{pairs.texts[0]!r} and {pairs.other_texts[0]!r}" if one else f"{len(pairs)} pairs of {pairs.name}"
+    what = (
+        f"{pairs.texts[0]!r} and {pairs.other_texts[0]!r}" if one else f"{len(pairs)} pairs of {prompts_called(pairs)}"
+    )
     yield Text(f"{of.model.called}, {of.direction}: {what}{of.effects.computed}")
     yield Text(gates_line(of.effects.gates.deviations, None if len(pairs) == 1 else "pairs"))
     for name, ends in (("clean", of.clean), ("corrupted", of.corrupted)):
-        said = (
-            f"{'P' if each == 'probability' else 'log P'}(answer) {PLAIN.with_interval(value, 3)}"
-            for each, value in ends.items()
-        )
+        said = (f"{_ANSWER.get(each, each)} {PLAIN.with_interval(value, 3)}" for each, value in ends.items())
         yield Text(f"{name}: {', '.join(said)}")
     if all(position is not None for _, position in of.sites):
-        yield patching_grid(of, position_texts(pairs, of.model.tokenizer))
+        usual = [*of.measures] == [PROBABILITY, LOG_PROBABILITY]  # which nobody asked for
+        for measure in [PROBABILITY] if usual else of.measures:
+            yield patching_grid(of, position_texts(pairs, of.model.tokenizer), measure)
     else:
         yield patching_table(of, of.direction == INTO_CLEAN)
 
@@ -213,21 +238,25 @@ def patching_tables(of: Patching, _console: Console, _options: ConsoleOptions) -
 def patching_table(patching: Patching, back: bool) -> FrameTable:
     """List the patches, first what the clean run brings back most, or the corrupted run takes away most."""
     frame = patching.frame().assign(patched=patching.names)
-    recovered = f"{MEASURES[0]} recovered"
-    by = LOG_PROBABILITY if frame[recovered].isna()[:1].any() else recovered
+    first, *others = patching.measures
+    recovered = f"{first} recovered"
+    by = next(iter(others), first) if frame[recovered].isna()[:1].any() else recovered
     columns = [Column("patched")]
-    for measure in MEASURES:
-        title = "P(answer)" if measure != LOG_PROBABILITY else "log P(answer)"
+    for measure in patching.measures:
+        title = _ANSWER.get(measure, measure)
         columns += [_interval(measure, title, 3), _interval(f"{measure} recovered", "recovered, %", 1)]
     return FrameTable(frame.sort_values(by, ascending=back, kind="stable"), columns)
 
 
-def patching_grid(patching: Patching, texts: Sequence[str]) -> FrameTable:
-    """Put percent recovered into a table, site by position, whose texts are given."""
-    grid = patching.grid()
-    columns = [Column("site", "recovered, %")]
-    for position in map(int, grid.columns[:SHOWN_POSITIONS]):
-        text = visible(texts[position])
+def patching_grid(patching: Patching, texts: Sequence[str], measure: str | None = None) -> FrameTable:
+    """Put percent recovered of a metric, by default the first, into a table: site by position, whose texts are given,
+    or by the name of positions."""
+    grid = patching.grid(measure)
+    of = "" if measure in {None, PROBABILITY} else f" of {measure}"
+    columns = [Column("site", f"recovered{of}, %")]
+    at_each: list[Any] = list(grid.columns[:SHOWN_POSITIONS])
+    for position in at_each:
+        text = position if isinstance(position, str) else visible(texts[position])
         title = text if text.startswith(str(position)) else f"{position} {text}"
         columns.append(Column(str(position), title, 0))
     more = len(grid.columns) - SHOWN_POSITIONS

@@ -19,7 +19,6 @@ from scrub.measure.interventions.patching import (
     INTO_CLEAN,
     INTO_CORRUPTED,
     LOG_PROBABILITY,
-    MEASURES,
     PROBABILITY,
     Patching,
     patch,
@@ -27,10 +26,10 @@ from scrub.measure.interventions.patching import (
 from scrub.models.model import make_model
 from scrub.paths.sites import components, heads, sweep
 from scrub.study.gates import Gates
-from scrub.study.metric import LOSS
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 
+MEASURES = (PROBABILITY, LOG_PROBABILITY)
 LAYERS, HEADS, D_HEAD, POSITIONS, SEQUENCES, VOCAB = 3, 3, 5, 7, 5, 13
 EXACT = Settings(dtype="float64", device="cpu", progress=False, batch=2)
 SHAPE: dict[str, object] = {
@@ -145,7 +144,7 @@ def test_every_patch_is_what_hooks_patch(found: Patching) -> None:
         change = changes[name]
         loss = predicted(THEIRS.run(tokens, change)).loss
         row = found.effects.names.index(name)
-        np.testing.assert_allclose(found.effects.values["loss"][row], loss, rtol=0, atol=1e-9, err_msg=name)
+        np.testing.assert_allclose(-found.effects.values["logprob"][row], loss, rtol=0, atol=1e-9, err_msg=name)
         assert np.abs(loss - unchanged).max() > 1e-6, name
 
 
@@ -257,7 +256,7 @@ def made(chances: np.ndarray) -> Patching:
     """A patching of prompts at whose ends the answer has these probabilities [experiment, pair]."""
     some = pairs(sequences=chances.shape[1])
     names = ["unscrubbed", "everything", "a0.0", "a0.1"]
-    effects = Effects(some, names, {LOSS.name: -np.log(chances)}, Gates({}, ()))
+    effects = Effects(some, names, {"prob": chances, "logprob": np.log(chances)}, Gates({}, ()))
     return Patching(MODEL, some, effects, INTO_CORRUPTED, [("a0.0", None), ("a0.1", None)])
 
 

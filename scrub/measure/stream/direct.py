@@ -1,0 +1,188 @@
+"""Direct logit attribution: a difference of logits as the sum of what every component adds to it.
+
+The final residual stream is a sum of what components write, and the final LayerNorm is linear but for its scale. With
+the scale as it is in the unchanged run, each term goes through LayerNorm and unembedding by itself, and the terms add
+up to the model's own logits (Elhage et al. 2021, A Mathematical Framework for Transformer Circuits; Nanda et al. 2022,
+TransformerLens). It says what is written towards the answer, and nothing of what depends on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from einops import einsum
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from scrub.data.choices import ANSWERS, EITHER
+from scrub.data.examples import Examples
+from scrub.data.for_model import examples_of
+from scrub.graph.node import Node
+from scrub.measure.heads.reading import SCALE, Anatomy, LayerRun, Z
+from scrub.models.model import Model, Spec, as_model
+from scrub.paths.splits import attention_heads
+from scrub.study.gates import TOLERANCE_NATS
+from scrub.study.read import read
+from scrub.study.settings import Settings, obeyed
+from scrub.study.statistics import Bootstrap
+from scrub.text.errors import GateError
+from scrub.text.fields import check_arguments
+from scrub.text.frames import interval_columns
+from scrub.text.looks import TabularResult
+from scrub.text.numbers import Interval
+
+REST = "positions and biases"  # what no component adds: position embeddings, and the biases of the wires
+LOGITS, _WRITTEN = "logits", "written "  # what is read of the run: all logits, and what each component but heads writes
+
+
+@dataclass(frozen=True, repr=False)
+class DirectAttribution(TabularResult):
+    """What each component adds directly to a difference of logits, or to the answer's logit, in logits.
+
+    `direct_attribution(model, pairs).frame()`. `sums` are over the scored positions of each example, a row for each of
+    `names`: emb, every head and MLP, and REST. They add up to `total`, the model's own. Intervals are 95 % bootstraps
+    over rows, or over templates; one prompt has none: its ends are the estimate.
+    """
+
+    model: Model
+    examples: Examples
+    names: Sequence[str]
+    sums: Float[np.ndarray, "component example"]
+    total: Float[np.ndarray, " example"]
+    of: str  # logit_diff, or logit
+    deviation: float  # of the sum of all from the total, the largest of any example, in logits
+    seed: int = 0
+
+    @cached_property
+    def _bootstrap(self) -> Bootstrap:
+        return Bootstrap(self.examples.counts, self.seed, self.examples.documents)
+
+    @property
+    def whole(self) -> Interval:
+        """The model's own difference of logits, or logit."""
+        return self._bootstrap.interval(self._bootstrap.means(self.total[None])[0])
+
+    def contributions(self) -> dict[str, Interval]:
+        """Estimate what each component adds, in the order of `names`."""
+        means = self._bootstrap.means(self.sums)
+        return {name: self._bootstrap.interval(each) for name, each in zip(self.names, means, strict=True)}
+
+    def frame(self) -> pd.DataFrame:
+        """List each component with what it adds and the ends of the interval, and its percent of the whole."""
+        found = self.contributions()
+        whole = self.whole.estimate
+        share = [100 * each.estimate / whole if whole else np.nan for each in found.values()]
+        return pd.DataFrame(
+            {"component": list(found), **interval_columns("contribution", found.values()), "percent of all": share}
+        )
+
+
+@check_arguments
+def direct_attribution(model: Spec, on: Examples | Any, settings: Settings | None = None) -> DirectAttribution:
+    """Attribute the difference of logits of right and wrong answers to every component, directly.
+
+    `direct_attribution(model, pairs).frame()`. Without wrong answers it is the answer's logit, or the next token's at
+    scored positions of text. Each term goes through the final LayerNorm with the scale of the unchanged run, its gain
+    and the unembedding.
+    Raises ScrubError for what the model can't read, and GateError if the terms don't add up to the model's logits.
+    """
+    asked = obeyed(settings, "direct_attribution")
+    model = as_model(model, asked.torch_dtype).to(asked.torch_dtype, asked.where)
+    examples = examples_of(on)
+    examples.check(model.n_ctx, model.vocab_size, model.name)
+    of = ANSWERS if examples.wrong is None else EITHER
+    reader = _Reader.of(model, examples, of)
+    parts, totals, start = [], [], 0
+    for query, values in read(model, reader.outputs, examples.tokens, examples.scored):
+        here = slice(start, start + len(query))
+        start += len(query)
+        terms, whole = reader.terms(here, query, values)
+        real = np.arange(query.shape[1])[None] < examples.counts[here][:, None]
+        kept = torch.from_numpy(real).to(terms.device)
+        parts.append((terms * kept).sum(-1).cpu().numpy())
+        totals.append((whole * kept).sum(-1).cpu().numpy())
+    sums, total = np.concatenate(parts, axis=1), np.concatenate(totals)
+    counts = np.maximum(examples.counts, 1)
+    deviation = float(np.max(np.abs(sums.sum(0) - total) / counts, initial=0.0))
+    size = max(1.0, float(np.max(np.abs(sums) / counts, initial=0.0)))  # of what is added up, which float32 rounds
+    if not deviation <= TOLERANCE_NATS[asked.dtype] * size:
+        raise GateError(
+            f"what the components of {model.name} add to the logits is {deviation:.2g} from the model's own, where "
+            f"{TOLERANCE_NATS[asked.dtype] * size:.0e} is allowed: no number of this can be trusted"
+        )
+    called = "logit" if of == ANSWERS else "logit_diff"
+    return DirectAttribution(model, examples, reader.names, sums, total, called, deviation, asked.seed)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """What turns values of a run into contributions."""
+
+    model: Model
+    anatomy: Anatomy
+    components: dict[str, Node]  # what isn't attention
+    rest: list[Node]
+    tokens: Int[np.ndarray, "example position some"]
+    weights: Float[np.ndarray, "example position some"]
+
+    @classmethod
+    def of(cls, model: Model, examples: Examples, of: str) -> _Reader:
+        anatomy = Anatomy.of(model.graph)
+        components, rest = anatomy.terms()
+        plain = {label: each for label, each in components.items() if each not in anatomy.layers}
+        return cls(model, anatomy, plain, rest, *examples.choices(of))
+
+    @property
+    def names(self) -> list[str]:
+        """The components as they are written, and what belongs to none."""
+        heads = attention_heads(self.model.graph)
+        found = [["emb"]]
+        for layer in range(len(heads)):
+            found += [[f"a{layer}.{head}" for head in heads[layer]], [f"m{layer}"]]
+        named = [name for some in found for name in some if name.startswith("a") or name in self.components]
+        return [*named, REST]
+
+    @property
+    def outputs(self) -> dict[str, Node]:
+        """What a plan has to compute."""
+        written = {f"{_WRITTEN}{label}": each for label, each in self.components.items()}
+        return self.anatomy.outputs(frozenset({Z, SCALE})) | written | {LOGITS: self.model.graph}
+
+    def terms(
+        self, here: slice, query: Int[Tensor, "batch row"], values: dict[str, Tensor]
+    ) -> tuple[Float[Tensor, "component batch row"], Float[Tensor, "batch row"]]:
+        """Compute what each component adds at the rows of a batch, in the order of `names`, and the model's own."""
+        device, params = query.device, self.model.params
+        tokens, weights = (torch.from_numpy(each[here]).to(device) for each in (self.tokens, self.weights))
+        at = query[..., None].expand(-1, -1, tokens.shape[-1])
+        tokens, weights = tokens.gather(1, at), weights.gather(1, at).to(self.model.dtype)
+        ending = self.anatomy.ending(self.model)
+        wanted = einsum(ending.table[tokens], weights, "batch row some width, batch row some -> batch row width")
+        direction = ending.before(wanted) * values[SCALE]
+        found: dict[str, Tensor] = {}
+        for layer, weight in enumerate(self.anatomy.weights(self.model)):
+            run = LayerRun(None, values[f"{Z} {layer}"], weight)
+            by_head = (values[f"{Z} {layer}"] * run.along(direction)).sum(-1)
+            found |= {f"a{layer}.{head}": by_head[:, head] for head in range(by_head.shape[1])}
+        for label in self.components:
+            found[label] = (values[f"{_WRITTEN}{label}"] * direction).sum(-1)
+        bias = params[str(self.anatomy.unembedding.inputs[0].inputs[2].arguments["name"])]
+        rest = wanted @ bias
+        for each in self.rest:
+            written = params[str(each.arguments["name"])] if each.op == "param" else self._placed(each, query)
+            rest = rest + (written * direction).sum(-1)
+        if self.model.graph.op == "add_bias":
+            rest = rest + (params[str(self.model.graph.inputs[1].arguments["name"])][tokens] * weights).sum(-1)
+        found[REST] = rest
+        total = (values[LOGITS].gather(-1, tokens) * weights).sum(-1)
+        return torch.stack([found[name].double() for name in self.names]), total.double()
+
+    def _placed(self, embedded: Node, query: Int[Tensor, "batch row"]) -> Float[Tensor, "batch row d_model"]:
+        """Look up the embedding of positions."""
+        return self.model.params[str(embedded.inputs[1].arguments["name"])][query]

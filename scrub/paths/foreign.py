@@ -1,0 +1,60 @@
+"""Names of other libraries for places in a model, answered with ours: TransformerLens's hooks, transformers' modules.
+
+Nothing here is read as a site: a name says which of ours is meant, in one line.
+"""
+
+from __future__ import annotations
+
+import re
+
+from scrub.text.errors import ScrubError
+
+_LENS = re.compile(r"(?:blocks\.(\d{1,4})\.)?((?:attn\.|mlp\.|ln\d\.|ln_final\.)?hook_\w+|(?:attn|mlp|ln\d))")
+_THEIRS = re.compile(r"(?:model\.)?transformer\.(?:h\.(\d{1,4})(?:\.([\w.]+))?|(\w+))")
+_HEAD = "| (a{L}.3 is one head)"
+# what each is called here, {L} being its layer and {M} the next one; what is said besides stands behind the line
+LENS_NAMES = {
+    "hook_embed": "emb",
+    "hook_resid_pre": "'stream {L}'",
+    "hook_resid_post": "'stream {M}'",
+    "attn.hook_z": f"a{{L}}{_HEAD}; what is read and what is written by it are changed together",
+    "attn.hook_result": f"a{{L}}{_HEAD}",
+    "hook_attn_out": f"a{{L}}{_HEAD}, without the bias that no head writes",
+    "hook_mlp_out": "m{L}",
+    "attn": f"a{{L}}{_HEAD}",
+    "mlp": "m{L}",
+    **{f"attn.hook_{slot}": f"a{{L}}/{slot}| (a{{L}}.3/{slot} of one head)" for slot in "qkv"},
+    **{
+        f"hook_{slot}_input": f"a{{L}}/{slot}|, and a{{L}}.3/{slot}/a0.1 is what one head reads of another there"
+        for slot in "qkv"
+    },
+    "hook_attn_in": "a{L}/q, a{L}/k and a{L}/v, each by itself|",
+    "attn.hook_pattern": "a{L}/q and a{L}/k together|; --attend a{L}.3=PATTERN forces a pattern",
+    "attn.hook_attn_scores": "a{L}/q and a{L}/k together|; --attend a{L}.3=PATTERN forces a pattern",
+    "hook_mlp_in": "what m{L}/* lists|: m{L}/emb, m{L}/a0.1 and so on are the edges into it",
+    "hook_resid_mid": "what m{L}/* lists|: m{L}/emb, m{L}/a0.1 and so on are the edges into it",
+}
+_THEIR_NAMES = {"wte": "emb", "attn": f"a{{L}}{_HEAD}", "attn.c_proj": f"a{{L}}{_HEAD}", "mlp": "m{L}"}
+_THEIR_NAMES |= {"mlp.c_proj": "m{L}", "": "'stream {M}'| (what enters it is 'stream {L}')"}
+
+
+def check_foreign(text: str) -> None:
+    """Raise ScrubError that says what is meant, if some text is another library's name for a place in a model."""
+    named = text.partition("@")[0].strip()
+    lens, theirs = _LENS.fullmatch(named), _THEIRS.fullmatch(named)
+    if lens is None and theirs is None:
+        return
+    match, table = (lens, LENS_NAMES) if lens is not None else (theirs, _THEIR_NAMES)
+    assert match is not None
+    inner = match[2] or (match[3] or "" if match is theirs else "")
+    if match is lens and match[1] is None and inner in {"attn", "mlp"}:
+        return
+    layer = int(match[1] or 0)
+    if (ours := table.get(inner)) is not None and (match[1] is not None or "{" not in ours):
+        said = ours.replace("{L}", str(layer)).replace("{M}", str(layer + 1))
+        site, _, besides = said.partition("|")
+        raise ScrubError(f"{named!r} is called {site} here{besides}")
+    raise ScrubError(
+        f"{named!r} is no site here: sites are a5.3 (head), a5 (layer), m5 (MLP), emb, a5.3/k (slot), a5.3/k/a0.1 "
+        "(edge) and 'stream 5'"
+    )
