@@ -230,11 +230,16 @@ def _called(context: Context, name: str) -> str:
     return next((each.opts[0] for each in context.command.params if each.name == name), f"--{name}")
 
 
+def was_given(context: Context, name: str) -> bool:
+    """Tell whether an option was typed."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def no_meaning(context: Context, why: str, *names: str) -> None:
     """Raise ScrubError if one of these options was given, which what else was given leaves without a meaning."""
     for name in names:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
+        if was_given(context, name):
             raise ScrubError(f"{why}, so {_called(context, name)} has no meaning: leave one of the two out")
 
 
