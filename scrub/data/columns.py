@@ -12,6 +12,7 @@ import numpy as np
 from scrub.data.windows import Ids
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
+from scrub.text.wording import short
 
 TEXT_COLUMNS = ("text", "content", "document")
 ID_COLUMNS = ("input_ids", "tokens", "token_ids", "ids")
@@ -93,7 +94,7 @@ def as_ids(value: Any, column: str, where: str) -> Ids:
 
 def not_ids(value: Any, column: str, where: str) -> ScrubError:
     """Say that a row holds what is neither text nor token ids, or not what the rows before it hold."""
-    shown = one_line(json.dumps(value, default=str))[:40]
+    shown = one_line(json.dumps(value, default=short, skipkeys=True))[:40]
     return ScrubError(
         f"column {column!r} holds {shown} in {where}: expected text in every row, or lists of token ids in every row"
     )

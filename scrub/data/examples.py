@@ -57,7 +57,7 @@ class Examples:
     A metric may look at other `targets` than the next token: `node("other_target", name="a name")`.
     Examples of several lengths have pads behind them, which nothing that is scored reads: `lengths` are the positions
     that are none, `other_lengths` those of the others. `answers` and `wrong` are the tokens that are right and wrong
-    behind the last position of each [example, some], NOWHERE where there are fewer; the first answer is the token to
+    behind the last position of each, NOWHERE where there are fewer; the first answer is the token to
     predict there. Others that are drawn agree with their examples in length and, if they are `paired_by_name`, in all
     positions by name.
     `documents` numbers what each example is cut from (a file, a row, the first of those that are joined), so that
@@ -85,7 +85,7 @@ class Examples:
     lengths: Int[np.ndarray, " example"] | None = None
     other_lengths: Int[np.ndarray, " example"] | None = None
     answers: Int[np.ndarray, "example some"] | None = None
-    wrong: Int[np.ndarray, "example some"] | None = None
+    wrong: Int[np.ndarray, "example more"] | None = None
     paired_by_name: bool = False
 
     def __post_init__(self) -> None:

@@ -148,8 +148,8 @@ def _prompts(rows: Sequence[Row], column: str, mask: str | None, where: str, rea
         ids = as_ids(value, column, here)
         if np.ndim(np.asarray(value)) != 1:
             raise not_ids(value, column, here)
-        if mask is not None and not missing(given := row.get(mask)):
-            kept = unmasked(ids, given, here, mask)
+        if mask is not None:
+            kept, given = unmasked(ids, row.get(mask), here, mask), row.get(mask)
             cut[number] = int(np.argmax(np.asarray(given).ravel() != 0)) if len(kept) else 0
             ids = kept
         check_vocabulary(ids, here, reader.vocab_size)
@@ -174,7 +174,7 @@ def _others(rows: Sequence[Row], layout: Layout, where: str, reader: Reader) -> 
     assert layout.corrupted is not None
     if layout.mask is not None and layout.other_mask is None:
         for number, row in enumerate(rows):
-            padded = not missing(row.get(layout.mask)) and not np.asarray(row[layout.mask], dtype=bool).all()
+            padded = not isinstance(row[CLEAN], str) and not np.asarray(row[layout.mask], dtype=bool).all()
             if padded and not isinstance(row.get(layout.corrupted), str):
                 raise ScrubError(
                     f"'{layout.mask}' of row {number} of {where} cuts pads of the clean prompt, and nothing says which "
