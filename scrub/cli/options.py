@@ -43,7 +43,7 @@ SETTINGS = {
         "spans, as in 303..402, or 4..7,-1 with the last.",
         kind=str,
     ),
-    "column": Words("NAME", "The data's column, where there are several."),
+    "column": Words("NAME", "The data's column, where there are several; of prompts, that of the corrupted ones."),
     "split": Words("NAME", "The data's split."),
     "context": Words("N", "Positions a sequence: the model's n_ctx (the most), or what fixed rows have."),
     "bos": Words(

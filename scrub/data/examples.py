@@ -222,6 +222,14 @@ class Examples:
                     f"{self.as_text(which)}: {why}, so give pairs of one length"
                 )
 
+    def as_running(self, what: str) -> Examples:
+        """Give running text as it is. Raises ScrubError for prompts, which are none: `what` needs it, says the line."""
+        if self.kind == PROMPTS:
+            raise ScrubError(
+                f"the data {short(self.name)} are prompts, and {what} needs running text: give --data text"
+            )
+        return self
+
     def row(self, which: int) -> str:
         """Name one of them: of prompts, the row that it was read from, since they keep their order."""
         return f"row {which} of {short(self.name, quoted=False)}" if self.kind == PROMPTS else f"example {which}"
@@ -238,10 +246,11 @@ class Examples:
     @cached_property
     def digest(self) -> str:
         """The hash of everything that a number depends on."""
-        arrays = [self.tokens, self.scored, *([] if self.other is None else [self.other])]
         named = {name: hash_array(array) for name, array in self.targets.items()}
-        more = self._besides
-        return hash_of([hash_array(array) for array in arrays], named, *([more] if more else []))
+        if self._besides:
+            return hash_of([self.tokens_hash, hash_array(self.scored)], named)
+        arrays = [self.tokens, self.scored, *([] if self.other is None else [self.other])]
+        return hash_of([hash_array(array) for array in arrays], named)
 
     @property
     def _besides(self) -> dict[str, object]:

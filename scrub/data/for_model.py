@@ -25,7 +25,7 @@ Data: TypeAlias = str | Path | Examples | Any
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class PromptTable:
     """A table of prompts in memory, which each model reads by its own tokenizer."""
 
     rows: Any
@@ -55,9 +55,9 @@ def examples_for(
     """
     asked = wanted_bos(bos)
     begin = model.bos_token_id if model.begins(asked, typed=True) else None
-    if isinstance(data, Table) or is_table(data):
+    if isinstance(data, PromptTable) or is_table(data):
         _check_options("prompts are each as long as they are", context=context)
-        table, notes = data if isinstance(data, Table) else Table(data), list[str]()
+        table, notes = data if isinstance(data, PromptTable) else PromptTable(data), list[str]()
         rows = Asked(table_of(table.rows, split, notes), table.name, count, fewer, column, notes)
         made = read_table(rows, Reader(model.tokenizer, model.vocab_size, model.n_ctx, begin))
         return replace(made, notes=(*model.notes, *made.notes))
@@ -120,7 +120,7 @@ def _check_options(why: str, **given: object) -> None:
 
 def is_tokens(data: Data | None) -> bool:
     """Tell whether data are tokens in memory already, which begin as they begin."""
-    return not (data is None or isinstance(data, str | Path | Table) or is_table(data))
+    return not (data is None or isinstance(data, str | Path | PromptTable) or is_table(data))
 
 
 def says_positions(data: Data) -> bool:

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from scrub.data.for_model import Table, examples_of, says_positions
+from scrub.data.for_model import PromptTable, examples_of, says_positions
 from scrub.data.prompts.memory import is_table
 from scrub.models.find import HUB_NAME, Kind, find, locate
 from scrub.models.model import Model, Spec, is_pair, load_graph, load_model
@@ -47,8 +47,8 @@ def _given(value: Any) -> Any:
 
     A table of prompts stays one, which each model reads by its own tokenizer.
     """
-    if isinstance(value, Table) or is_table(value):
-        return [value if isinstance(value, Table) else Table(value)]
+    if isinstance(value, PromptTable) or is_table(value):
+        return [value if isinstance(value, PromptTable) else PromptTable(value)]
     if isinstance(value, str | Path):
         return [value]
     several = isinstance(value, list) or (isinstance(value, tuple) and all(isinstance(each, str) for each in value))
@@ -56,10 +56,10 @@ def _given(value: Any) -> Any:
 
 
 def _one_of_data(each: Any) -> Any:
-    if isinstance(each, str | Path | Table):
+    if isinstance(each, str | Path | PromptTable):
         return each
     if is_table(each):
-        return Table(each)
+        return PromptTable(each)
     return examples_of(each) if says_positions(each) else (examples_of(each),)
 
 
@@ -126,7 +126,7 @@ class Grid(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_truth_values(cls, value: Any, field: ValidationInfo) -> Any:
-        if field.field_name != "bos" and _has_truth(value):
+        if field.field_name != "bos" and not is_table(value) and _has_truth(value):
             raise ValueError("a truth value is no number and no text (YAML's yes, no, on and off are, in quotes)")
         return value
 

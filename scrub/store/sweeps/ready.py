@@ -158,7 +158,7 @@ class Ready:
             model=p.model.name,
             data=p.examples.name,
             weights_hash=self.model.weights_hash,
-            tokens_hash=hash_array(p.examples.tokens),
+            tokens_hash=p.examples.tokens_hash,
             selection_hash=hash_array(p.examples.scored),
             sequences=len(p.examples),
             context=p.examples.context,

@@ -131,6 +131,9 @@ def test_one_object_with_all_prompts(indent: int | None, bos: str) -> None:
     assert found.other_texts == ("Mary B John", "Paul C")
     assert any("seq_labels" in note for note in found.notes)
     assert scrub.read_prompts(MODEL, CIRCUIT, bos=bos).digest == found.digest
+    own = [{**row, "positions": {"IO": 1}} for row in CIRCUIT["prompts"]]  # type: ignore[dict-item]
+    more = scrub.read_prompts(MODEL, {**CIRCUIT, "prompts": own}, bos=bos).positions
+    assert (more["IO"].tolist(), more["end_of"].tolist()) == ([1 + added] * 2, [2 + added, 1 + added])
     plain = [{**row, "positions": CIRCUIT["word_idxs"]} for row in CIRCUIT["prompts"]]  # type: ignore[dict-item]
     assert scrub.read_prompts(MODEL, plain, bos=bos).digest == found.digest
 

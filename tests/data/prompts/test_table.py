@@ -17,6 +17,7 @@ import scrub
 from scrub.data.examples import PROMPTS, TEXT, Examples
 from scrub.data.for_model import examples_for
 from scrub.data.repeated import NOWHERE
+from scrub.store.sweeps.ready import Ready
 from scrub.text.errors import ScrubError
 
 MODEL = reading(byte_level(), bos_before_prompts=False)
@@ -197,8 +198,8 @@ def test_pads_are_cut_and_other_masks_too() -> None:
 
 def test_positions_that_rows_lack_and_columns_that_are_none() -> None:
     table = [
-        {"clean": "A B", "answer": " C", "id": 900, "S": None, "positions": {"IO": 1, "T": None}, "note": "x"},
-        {"clean": "A C B", "answer": " C", "id": 901, "S": -1, "positions": {"IO": 0}, "note": "y"},
+        {"clean": "A B", "answer": " C", "id": 900, "S": None, "positions": {"IO": 1, "T": None}, "note": 1.0},
+        {"clean": "A C B", "answer": " C", "id": 901, "S": -1, "positions": {"IO": 0}, "note": 2.0},
     ]
     for door in (jsonl, lambda given: given, pd.DataFrame):
         found = scrub.read_prompts(MODEL, door(table))
@@ -388,8 +389,12 @@ def test_a_study_scores_the_end_unless_it_is_told_otherwise(in_project: None, fo
     by_name = scrub.prepare("induction/naive", "tiny", table, scrub.Settings(positions="P..end", progress=False))
     begin = int(model.begins(None, typed=True))
     assert by_name.examples.counts.tolist() == [examples.context - begin - p for p in (1, 2, 1, 2)]
-    grid = scrub.Grid(studies="induction/naive", models="tiny", data=table, parts="k", dtype="float64")
-    assert grid.trial().examples.digest == made.digest
+    grid = {"studies": "induction/naive", "models": "tiny", "parts": "k", "dtype": "float64"}
+    others = [{**row, "answer": "e"} for row in table]
+    jobs = [scrub.Grid(**grid, data=data).jobs() for data in (table, str(file), columns(table), others)]
+    digests = [next(iter(Ready(job).cells.values())).setting.digest for (job,) in jobs]
+    assert digests[:3] == [made.digest] * 3
+    assert digests[3] != made.digest
 
 
 def test_examples_are_still_taken_as_they_are() -> None:
