@@ -78,6 +78,11 @@ class Layout:
         `column` holds the corrupted prompts. Raises ScrubError for one that isn't there, and for two of one meaning.
         """
         names = dict.fromkeys(name for row in rows for name in row)
+        if CLEAN not in names:
+            said = ", ".join(one_line(name) for name in names) or "none"
+            raise ScrubError(
+                f"{where} has no column {CLEAN!r}, as prompts have, but {said}: give that, or tokens as an array"
+            )
         there = [name for name in names if any(not missing(row.get(name)) for row in rows)]
         if column is not None and column not in there:
             said = ", ".join(one_line(name) for name in names)

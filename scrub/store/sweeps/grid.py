@@ -126,7 +126,8 @@ class Grid(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_truth_values(cls, value: Any, field: ValidationInfo) -> Any:
-        if field.field_name != "bos" and not is_table(value) and _has_truth(value):
+        prompts = field.field_name == "data" and is_table(value)  # which may hold anything
+        if field.field_name != "bos" and not prompts and _has_truth(value):
             raise ValueError("a truth value is no number and no text (YAML's yes, no, on and off are, in quotes)")
         return value
 

@@ -313,6 +313,7 @@ def test_a_near_miss_is_told() -> None:
     [
         ([], "no|tokens"),
         ({}, "no rows"),
+        ({"tokens": [[1, 2]]}, r"no column 'clean'.* tokens"),
         ({"clean": []}, "no rows"),
         ({"clean": ["a"], "answer": []}, "clean 1, answer 0"),
         ({"clean": "a"}, "columns"),
@@ -391,7 +392,8 @@ def test_a_study_scores_the_end_unless_it_is_told_otherwise(in_project: None, fo
     assert by_name.examples.counts.tolist() == [examples.context - begin - p for p in (1, 2, 1, 2)]
     grid = {"studies": "induction/naive", "models": "tiny", "parts": "k", "dtype": "float64"}
     others = [{**row, "answer": "e"} for row in table]
-    jobs = [scrub.Grid(**grid, data=data).jobs() for data in (table, str(file), columns(table), others)]
+    flagged = {**columns(table), "flag": [True] * len(table)}
+    jobs = [scrub.Grid(**grid, data=data).jobs() for data in (table, str(file), flagged, others)]
     digests = [next(iter(Ready(job).cells.values())).setting.digest for (job,) in jobs]
     assert digests[:3] == [made.digest] * 3
     assert digests[3] != made.digest
