@@ -16,9 +16,9 @@ from scrub.cli.given import (
     given_metrics,
     given_pairs,
     given_text,
-    is_typed,
     no_meaning,
     one_input,
+    was_given,
 )
 from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, warn, write_outputs
 from scrub.data.settings import Recipe
@@ -73,7 +73,7 @@ def ablate(
     ] = None,
     answer: options.Answer = None,
     wrong: options.Wrong = None,
-    metric: options.Metrics = None,
+    metric: options.Measured = None,
     *,
     recipe: Annotated[
         Recipe,
@@ -97,7 +97,7 @@ def ablate(
     from scrub.measure.interventions.intervention import source_of
 
     source_of(how)
-    metrics = given_metrics(metric)
+    metrics = given_metrics(metric) or None
     check_answers(prompt, "--prompt", answer, wrong)
     check_heads(model, *(sites or ()), *(each.partition("=")[0] for each in attend or ()))
 
@@ -117,7 +117,7 @@ def ablate(
         one_input(data=data, prompt=prompt, prompts=recipe.kind)
         examples = given_prompt(loaded, prompt, answer, recipe.bos, wrong=wrong or ())
     else:
-        fewer = not is_typed(typed, "sequences")
+        fewer = not was_given(typed, "sequences")
         examples = _examples(loaded, data, recipe, settings, fewer)
     found = ablated(
         loaded,

@@ -49,7 +49,7 @@ SETTINGS = {
         "What y is, instead of as the study says: the other sequence of each; the mean of what components give on the "
         "others, at each position; or that at all positions of a name together.",
     ),
-    "column": Words("NAME", "The data's column, where there are several."),
+    "column": Words("NAME", "The data's column, where there are several; of prompts, that of the corrupted ones."),
     "split": Words("NAME", "The data's split."),
     "context": Words("N", "Positions a sequence: the model's n_ctx (the most), or what fixed rows have."),
     "bos": Words(
@@ -151,7 +151,7 @@ Wrong = Annotated[
     list[str] | None,
     typer.Option("--wrong", metavar="TOKEN", help="A wrong answer, which metrics compare with; again for several."),
 ]
-Metrics = Annotated[
+Measured = Annotated[
     str | None,
     typer.Option(
         "--metric",

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from scrub.data.examples import TEXT, Examples
-from scrub.data.for_model import Data, examples_for
+from scrub.data.for_model import Data, examples_for, is_tokens
 from scrub.graph.node import Node
 from scrub.models.model import Model, Spec, load_model
 from scrub.paths.sources import X, Y
@@ -25,7 +25,7 @@ from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.study.metric import LOSS, ROLES, GivenMetric, Metric, as_metrics, role_of, studied
 from scrub.study.parameters import Parameters
 from scrub.study.result import BIGRAM, Result
-from scrub.study.selection import scored_at
+from scrub.study.selection import positions_of, scored_at
 from scrub.study.settings import SEQUENCES, Settings
 from scrub.study.study import Study, Wanted, load_study
 from scrub.text.errors import ScrubError
@@ -255,13 +255,14 @@ def prepare_study(
         settings.sequences if there else settings.sequences or SEQUENCES,
         settings.split,
         settings.column,
-        context=settings.context or (None if there else study.context and min(study.context, model.n_ctx)),
+        context=settings.context,
+        usual_context=None if there else study.context and min(study.context, model.n_ctx),
         fewer=settings.sequences is None,
-        bos=settings.bos if there or settings.bos is not None else study.bos,
+        bos=settings.bos if settings.bos is not None or is_tokens(data) else study.bos,
     )
     masked = isinstance(data, tuple | Examples) and settings.positions is None  # they say what is scored
     if not masked:
-        positions = study.positions if settings.positions is None else settings.positions
+        positions = positions_of(examples, settings.positions, study.positions)
         scored = scored_at(positions, examples, study.data, model)
         examples = replace(examples, scored=scored)
     examples = aligned(examples, [each.graph for each in built])

@@ -255,7 +255,7 @@ def test_names_that_are_none(metric: object, named: str) -> None:
 def test_what_a_metric_looks_at_must_be_there() -> None:
     with pytest.raises(ScrubError, match="wrong"):
         scrub.prepare("induction/naive", settings=replace(SETTINGS, sequences=7), metric=["loss", "logit_diff"])
-    with pytest.raises(ScrubError, match=r"example 0.*position"):
+    with pytest.raises(ScrubError, match=r"row 0.*position"):
         scrub.prepare("induction/naive", data=prompts(2), settings=SETTINGS, metric="prob_diff")
     assert prompts().choices(EITHER)[0].shape == (COUNT, POSITIONS, 5)
 

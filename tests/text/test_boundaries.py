@@ -155,6 +155,7 @@ def right() -> dict[str, dict[str, Any]]:
         "heat_map": {"values": [[1.0]], "names": [["x"]]},
         "ablation_chart": {"found": ablation},
         "patching_chart": {"found": scrub.patch(model, pairs, "heads")},
+        "read_prompts": {"data": [{"clean": [1, 2], "answer": 3}]},
         "score_heads": {"names": ["previous token"]},
         "study_heads": {"kind": "random tokens", "prompt": None, "count": 2},
         "attention_chart": {"on": "ab"},

@@ -11,7 +11,8 @@ from uuid import uuid4
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from scrub.data.for_model import examples_of, says_positions
+from scrub.data.for_model import PromptTable, examples_of, says_positions
+from scrub.data.prompts.memory import is_table
 from scrub.models.find import HUB_NAME, Kind, find, locate
 from scrub.models.model import Model, Spec, is_pair, load_graph, load_model
 from scrub.store.sweeps.job import GridData, Job, data_of
@@ -42,14 +43,24 @@ def _models(value: Any) -> Any:
 
 
 def _given(value: Any) -> Any:
-    """List data: names as they are, tokens in memory as examples, alone in a tuple if they say no positions."""
-    if isinstance(value, str | Path | Mapping):
+    """List data: names as they are, tokens in memory as examples, alone in a tuple if they say no positions.
+
+    A table of prompts stays one, which each model reads by its own tokenizer.
+    """
+    if isinstance(value, PromptTable) or is_table(value):
+        return [value if isinstance(value, PromptTable) else PromptTable(value)]
+    if isinstance(value, str | Path):
         return [value]
     several = isinstance(value, list) or (isinstance(value, tuple) and all(isinstance(each, str) for each in value))
-    return [
-        each if isinstance(each, str | Path) else (examples_of(each) if says_positions(each) else (examples_of(each),))
-        for each in (value if several else [value])
-    ]
+    return [_one_of_data(each) for each in (value if several else [value])]
+
+
+def _one_of_data(each: Any) -> Any:
+    if isinstance(each, str | Path | PromptTable):
+        return each
+    if is_table(each):
+        return PromptTable(each)
+    return examples_of(each) if says_positions(each) else (examples_of(each),)
 
 
 def _has_truth(value: Any) -> bool:
@@ -75,11 +86,12 @@ class Grid(BaseModel):
 
     `studies` are study folders, hypothesis files, names of either, or studies and hypotheses themselves; `models` are
     paths, names, or models in memory, as :func:`scrub.load_model` takes them; `data` paths, names, or tokens in memory:
-    an array or tensor [example, position + 1], or that with a mask of the positions that are scored. Without `models`
-    and `data` each study's own are taken. `metric` is measured instead of the studies' own, as :func:`scrub.run` takes
-    it; with several each study is there once for each, under a name of its own. `parameters` are the values to try, by
-    name; without them those are tried that a hypothesis declares. `null` adds that many random hypotheses of the same
-    size to each. The other fields are those of :class:`scrub.Settings`.
+    an array or tensor [example, position + 1], or that with a mask of the positions that are scored, or a table of
+    prompts (see :func:`scrub.read_prompts`). Without `models` and `data` each study's own are taken. `metric` is
+    measured instead of the studies' own, as :func:`scrub.run` takes it; with several each study is there once for each,
+    under a name of its own. `parameters` are the values to try, by name; without them those are tried that a hypothesis
+    declares. `null` adds that many random hypotheses of the same size to each. The other fields are those of
+    :class:`scrub.Settings`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
@@ -116,7 +128,8 @@ class Grid(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_truth_values(cls, value: Any, field: ValidationInfo) -> Any:
-        if field.field_name != "bos" and _has_truth(value):
+        prompts = field.field_name == "data" and is_table(value)  # which may hold anything
+        if field.field_name != "bos" and not prompts and _has_truth(value):
             raise ValueError("a truth value is no number and no text (YAML's yes, no, on and off are, in quotes)")
         return value
 
