@@ -11,6 +11,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from scrub.cli import _status
@@ -32,9 +33,18 @@ def block(language: str, after: str = "") -> str:
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 WRITTEN = [  # by the commands of each block
     {"numbers.json", "story.svg", "pairs.safetensors", "hypotheses"},
+    {"pairs.jsonl"},
     {"results", "report.html", "report.md"},
     set[str](),
 ]
+
+
+def made_pairs() -> list[dict[str, object]]:
+    """The pairs that the text makes, and says how to write."""
+    code = block("python", after="<!-- prompts -->")
+    names: dict[str, list[dict[str, object]]] = {}
+    exec(code[code.index("draws =") : code.index("values =")], names)
+    return names["pairs"]
 
 
 @pytest.mark.parametrize(("commands", "written"), list(zip(BLOCKS, WRITTEN, strict=True)))
@@ -47,7 +57,9 @@ def test_commands_run_in_an_empty_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # sweeps have one worker, which is this process
-    assert len(commands.splitlines()) >= 5
+    assert len(commands.splitlines()) >= 3
+    if "pairs.jsonl" in written:
+        pd.DataFrame(made_pairs()).to_json("pairs.jsonl", orient="records", lines=True)
     for command in commands.splitlines():
         words = shlex.split(re.sub(r"--sequences \d+", f"--sequences {FEW}", command))[1:]
         if words[0] in {"run", "sweep", "compare", "report"} and "--sequences" not in words:
@@ -81,6 +93,18 @@ def test_notebook_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert list(frame.hypothesis) == ["naive"] * 4 + ["mine"] * 2
     assert "<svg" in names["study"].show("mine", "k")._repr_svg_()  # type: ignore[attr-defined]
     exec(block("python", after="<!-- model -->"), names)
+
+
+def test_prompts_code_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """From a list of pairs to percent recovered, in ten lines; and the claim that the text makes of it."""
+    code = block("python", after="<!-- prompts -->")
+    names: dict[str, object] = {}
+    exec(code, names)
+    said = capsys.readouterr().out
+    assert "logit_diff" in said
+    found = re.search(r"values\s+v\s+(-?\d+\.\d)", said)
+    assert found is not None
+    assert 15 < float(found[1]) < 35  # a quarter
 
 
 def test_links_lead_somewhere() -> None:

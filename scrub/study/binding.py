@@ -97,7 +97,7 @@ def bind(
             bound[leaf] = examples.choices(str(leaf.arguments["of"]))[leaf.op == "weights"][members]
         elif leaf.op == "place":
             by_name = np.maximum(examples.places[members], 0)
-            bound[leaf] = (np.broadcast_to(np.arange(examples.context), by_name.shape) if own else by_name)[..., None]
+            bound[leaf] = (np.zeros_like(by_name) + np.arange(examples.context) if own else by_name)[..., None]
         elif leaf.op == "places":
             bound[leaf] = examples.at(str(leaf.arguments["positions"]))[members][..., None]
         elif leaf.op == "selected":
