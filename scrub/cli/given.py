@@ -154,6 +154,13 @@ def given_prompts(model: Model, data: str, count: int | None, settings: Settings
     return found
 
 
+def all_prompts(model: Model, data: str | None, found: Examples, settings: Settings, bos: Bos) -> Examples:
+    """Load all of the data where prompts were found in it: of text so many are taken, but prompts are few."""
+    from scrub.data.examples import PROMPTS
+
+    return given_prompts(model, data, None, settings, bos) if data is not None and found.kind == PROMPTS else found
+
+
 def check_answers(typed: object, name: str, answer: Sequence[str] | None, wrong: Sequence[str] | None) -> None:
     """Raise ScrubError for answers to a prompt that isn't typed, with the option `name`."""
     for option, given in (("--answer", answer), ("--wrong", wrong)):
