@@ -8,6 +8,7 @@ from scrub.text.version import __version__
 
 if TYPE_CHECKING:
     from scrub.data.examples import Examples
+    from scrub.data.for_model import read_prompts
     from scrub.data.prompts.generate import given_pair, given_prompt, prompt_pairs, repeated_prompts
     from scrub.graph.node import node
     from scrub.measure.heads.scores import score_heads
@@ -87,6 +88,7 @@ __all__ = [
     "patching_chart",
     "prepare",
     "prompt_pairs",
+    "read_prompts",
     "repeated_prompts",
     "run",
     "score_heads",
@@ -101,6 +103,7 @@ _HOMES = {
     "scrub.store.comparisons.moved": ("Moved", "moved"),
     "scrub.text.errors": ("GateError", "ScrubError"),
     "scrub.data.examples": ("Examples",),
+    "scrub.data.for_model": ("read_prompts",),
     "scrub.graph.node": ("node",),
     "scrub.show.views": ("listing", "to_networkx"),
     "scrub.measure.study.heads": ("HeadStudy", "study_heads"),

@@ -17,9 +17,9 @@ from scrub.cli.given import (
     given_metrics,
     given_pairs,
     given_text,
-    is_typed,
     no_meaning,
     one_input,
+    was_given,
 )
 from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, warn, write_outputs
 from scrub.data.settings import Recipe
@@ -74,7 +74,7 @@ def ablate(
     ] = None,
     answer: options.Answer = None,
     wrong: options.Wrong = None,
-    metric: options.Metrics = None,
+    metric: options.Measured = None,
     *,
     recipe: Annotated[
         Recipe,
@@ -98,7 +98,7 @@ def ablate(
     from scrub.measure.interventions.intervention import source_of
 
     source_of(how)
-    metrics = given_metrics(metric)
+    metrics = given_metrics(metric) or None
     check_answers(prompt, "--prompt", answer, wrong)
     check_heads(model, *(sites or ()), *(each.partition("=")[0] for each in attend or ()))
 
@@ -118,7 +118,7 @@ def ablate(
         one_input(data=data, prompt=prompt, prompts=recipe.kind)
         examples = given_prompt(loaded, prompt, answer, recipe.bos, wrong=wrong or ())
     else:
-        fewer = not is_typed(typed, "sequences")
+        fewer = not was_given(typed, "sequences")
         examples = _examples(loaded, data, recipe, settings, fewer)
     found = ablated(
         loaded,
@@ -167,7 +167,7 @@ def _examples(model: Model, data: str | None, recipe: Recipe, settings: Settings
     if recipe.kind is not None:
         return prompts_of(model, recipe, settings.seed)
     text = given_text(model, data, replace(settings, bos=recipe.bos), fewer)
-    text = all_prompts(model, data, text, settings, recipe.bos) if fewer else text
+    text = all_prompts(model, data, text, replace(settings, bos=recipe.bos)) if fewer else text
     if settings.positions is None:
         return text.later() if text.kind == TEXT else text
     return replace(text, scored=scored_at(settings.positions, text, data or DEFAULT, model))

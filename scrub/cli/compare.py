@@ -18,7 +18,7 @@ from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 
 TOP_TOKENS = 5
-_READ = {"models", "data", "dtype", "sequences", "parts"}  # options that choose among stored results
+_READ = {"models", "data", "dtype", "sequences", "parts", "metric"}  # options that choose among stored results
 
 
 def compare(
@@ -61,7 +61,7 @@ def compare(
         if computing:
             raise ScrubError(f"--stored computes nothing, so {computing[0]} has no meaning: leave one of the two out")
         about = {said: _one(given[name]) for name, said in LOOKED_UP.items() if name in given}
-        found = stored_lineup(results, wanted, leads, study, about)
+        found = stored_lineup(results, wanted, leads, study, about, _one(given.get("metric")))
     else:
         found = swept_lineup(results, wanted, leads, study, given, workers, ray)
     comparison = found.compare(given.get("parts"))
@@ -83,6 +83,7 @@ def leaderboard(
         str | None, typer.Argument(metavar="[STUDY]", help="Its name; not needed where the folder holds one study.")
     ] = None,
     part: Annotated[str, typer.Option(metavar="q|k|v|all", help="Which part to order by.")] = "all",
+    metric: options.Metric = None,
     versions: Annotated[bool, typer.Option("--all", help="Hypotheses that changed since too, as NAME@HASH.")] = False,
     json: options.Json = None,
     results: options.Results = Path("results"),
@@ -97,14 +98,17 @@ def leaderboard(
     folder = Results(results)
     folder.refresh()
     warn(folder.notes)
-    studies = folder.study_names()
-    if study is None and len(studies) != 1:
-        held = f"several studies, {one_line(', '.join(studies))}: name one" if studies else "nothing yet: run a sweep"
-        raise ScrubError(f"{results} holds {held}, as in 'scrub {'leaderboard' if studies else 'sweep'} induction'")
-    if study is not None and study not in studies:
-        there = one_line(", ".join(studies)) or "none"
-        raise ScrubError(f"{results} holds nothing of the study {one_line(study)!r}: there is {there}")
-    wanted = study or studies[0]
+    studies, meant = folder.study_names(), folder.study_named(study, metric)
+    by = f" by {one_line(metric)}" if metric else ""
+    if study is None and len(meant) != 1:
+        held = (
+            f"several studies{by}, {one_line(', '.join(meant))}: name one" if meant else f"nothing{by} yet: run a sweep"
+        )
+        raise ScrubError(f"{results} holds {held}, as in 'scrub {'leaderboard' if meant else 'sweep'} induction'")
+    if len(meant) != 1:
+        there = one_line(", ".join(meant or studies)) or "none"
+        raise ScrubError(f"{results} holds nothing of the study {one_line(study)!r}{by}: there is {there}")
+    wanted = meant[0]
 
     from scrub.store.comparisons.leaderboard import leaderboard as ordered
     from scrub.store.results.read import known

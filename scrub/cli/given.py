@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from scrub.models.model import Model
     from scrub.paths.splits import Roles
     from scrub.study.hypothesis import Hypothesis
+    from scrub.study.metric import Metric
     from scrub.study.settings import Settings
     from scrub.study.study import Study
-    from scrub.text.begin import Bos
 
 
 MOST_DIGITS = 20  # of a seed
@@ -46,6 +46,13 @@ def listed(option: str, text: str | None, what: str, example: str) -> tuple[str,
     if not found:
         raise ScrubError(f"{option} {text!r} names no {what}: name some, {example}, or leave the option out")
     return found
+
+
+def given_metrics(text: str | None) -> tuple[Metric, ...]:
+    """Read the metrics of `--metric loss,kl`, none without it. Raises ScrubError for a name that none has."""
+    from scrub.study.metric import as_metrics
+
+    return as_metrics(listed("--metric", text, "metric", "as in loss,logit_diff"))
 
 
 def given_seeds(text: str | None) -> tuple[int, ...] | None:
@@ -130,48 +137,11 @@ def one_input(**given: str | None) -> None:
         raise ScrubError(f"{' and '.join(named)} each say what to measure on: give one of them")
 
 
-def given_metrics(text: str | None) -> tuple[str, ...] | None:
-    """Read `--metric logit_diff,prob`, or None without it. Raises ScrubError for a name that is none of METRICS."""
-    from scrub.study.metric import as_metric
-
-    found = listed("--metric", text, "metric", "as in logit_diff,prob")
-    for name in found or ():
-        as_metric(name)
-    return found
-
-
-def given_prompts(model: Model, data: str, count: int | None, settings: Settings, bos: Bos) -> Examples:
-    """Load the prompts of `--data`, all or the first of them. Raises ScrubError for what are none."""
-    from scrub.data.examples import PROMPTS
-    from scrub.data.for_model import examples_for
-
-    found = examples_for(model, data, count, settings.split, bos=bos)
-    if found.kind != PROMPTS:
-        raise ScrubError(
-            f"{shown(data)} are no prompts but {found.kind}: give a table with `clean` and `answer`, or draw some "
-            "(--prompts)"
-        )
-    return found
-
-
-def all_prompts(model: Model, data: str | None, found: Examples, settings: Settings, bos: Bos) -> Examples:
-    """Load all of the data where prompts were found in it: of text so many are taken, but prompts are few."""
-    from scrub.data.examples import PROMPTS
-
-    return given_prompts(model, data, None, settings, bos) if data is not None and found.kind == PROMPTS else found
-
-
 def check_answers(typed: object, name: str, answer: Sequence[str] | None, wrong: Sequence[str] | None) -> None:
     """Raise ScrubError for answers to a prompt that isn't typed, with the option `name`."""
     for option, given in (("--answer", answer), ("--wrong", wrong)):
         if given and typed is None:
             raise ScrubError(f"{option} says what comes after a prompt that is typed: give it with {name}")
-
-
-def is_typed(context: Context, name: str) -> bool:
-    """Tell whether an option was given."""
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 def given_text(model: Model, data: str | None, settings: Settings, fewer: bool = False) -> Examples:
@@ -180,6 +150,16 @@ def given_text(model: Model, data: str | None, settings: Settings, fewer: bool =
 
     how = settings.split, settings.column
     return examples_for(model, data, settings.sequences, *how, context=settings.context, fewer=fewer, bos=settings.bos)
+
+
+def all_prompts(model: Model, data: str | None, found: Examples, settings: Settings) -> Examples:
+    """Load all of the data where prompts were found in it: of text so many are taken, but prompts are few."""
+    from scrub.data.examples import PROMPTS
+    from scrub.data.for_model import read_prompts
+
+    if data is None or found.kind != PROMPTS:
+        return found
+    return read_prompts(model, data, None, column=settings.column, split=settings.split, bos=settings.bos)
 
 
 def there(kind: Kind) -> Callable[[str | None], str | None]:
@@ -281,10 +261,16 @@ def _called(context: Context, name: str) -> str:
     return next((each.opts[0] for each in context.command.params if each.name == name), f"--{name}")
 
 
+def was_given(context: Context, name: str) -> bool:
+    """Tell whether an option was typed."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def no_meaning(context: Context, why: str, *names: str) -> None:
     """Raise ScrubError if one of these options was given, which what else was given leaves without a meaning."""
     for name in names:
-        if is_typed(context, name):
+        if was_given(context, name):
             raise ScrubError(f"{why}, so {_called(context, name)} has no meaning: leave one of the two out")
 
 

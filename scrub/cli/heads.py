@@ -10,7 +10,7 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
-from scrub.cli.given import all_prompts, given_text, is_typed, listed, no_meaning
+from scrub.cli.given import all_prompts, given_text, listed, no_meaning, was_given
 from scrub.cli.new import hypothesis_path, write_new
 from scrub.cli.outputs import check_outputs, console, warn, write_outputs
 from scrub.cli.roles import CONTEXT_POSITIONS
@@ -153,7 +153,9 @@ def _given(typed: typer.Context, model: Model, data: str | None, settings: Setti
     if found.kind != PROMPTS:
         return None
     no_meaning(typed, "prompts are named with --data", "prompt", "expected", "kind", "count")
-    return found if is_typed(typed, "sequences") else all_prompts(model, data, found, settings, recipe.bos)
+    return (
+        found if was_given(typed, "sequences") else all_prompts(model, data, found, replace(settings, bos=recipe.bos))
+    )
 
 
 def _check_outputs(json: Path | None, pictures: Path | None, formats: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.fields import Options
-from scrub.cli.given import given_study, split_parts
+from scrub.cli.given import given_metrics, given_study, split_parts
 from scrub.cli.outputs import check_outputs, console, warn
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
@@ -28,17 +28,19 @@ def check(
     revision: options.Revision = None,
     data: options.DataName = None,
     *,
+    metric: options.Metrics = None,
     settings: Annotated[
         Settings, Options(options.SETTINGS, "sequences seed dtype parts positions column split context bos")
     ],
     parameters: options.Parameters = None,
 ) -> None:
     """Run only the gates: splits change no number, y = x changes nothing, rules change something, y is carried."""
+    metrics = given_metrics(metric)
     study, hypotheses, on = given_study(paths, parameters, model, settings.parts, revision)
 
     from scrub.study.run import prepare_study
 
-    trial = prepare_study(study, hypotheses, on, data, settings)
+    trial = prepare_study(study, hypotheses, on, data, settings, metrics)
     gates = trial.gates()
     warn([*trial.examples.notes, *trial.notes], "note")
     warn(gates.warnings)
@@ -54,14 +56,16 @@ def plan(
     model: options.ModelName = None,
     revision: options.Revision = None,
     parts: options.Parts = None,
+    metric: options.Metrics = None,
     parameters: options.Parameters = None,
 ) -> None:
     """Print the plan: every value that a run computes, in order, and when it is freed."""
+    metrics = given_metrics(metric)
     _, study, asked = _asked(paths, model, parts, parameters, revision)
     from scrub.plan.plan import compile_plan
     from scrub.study.metric import studied
 
-    typer.echo(str(compile_plan(asked.outputs(studied(study.metric)))))
+    typer.echo(str(compile_plan(asked.outputs(studied(*(metrics or [study.metric]))))))
 
 
 def show(

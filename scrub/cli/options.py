@@ -8,11 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from scrub.cli.fields import Overrides, Words
-from scrub.cli.given import given_parameters, given_seeds, named, split_parts, there
+from scrub.cli.given import given_parameters, given_seeds, listed, named, split_parts, there
 from scrub.study.settings import Settings
 
 KINDS = "letters|words|digits|random-tokens"
 POSITIONS = "whitelist|repeats|all|4..7"
+METRICS = "loss|logit_diff|prob|prob_diff|logprob|accuracy|pair_accuracy|kl"
 _NAME = "NAME|PATH|HUB-ID"
 
 
@@ -48,7 +49,7 @@ SETTINGS = {
         "What y is, instead of as the study says: the other sequence of each; the mean of what components give on the "
         "others, at each position; or that at all positions of a name together.",
     ),
-    "column": Words("NAME", "The data's column, where there are several."),
+    "column": Words("NAME", "The data's column, where there are several; of prompts, that of the corrupted ones."),
     "split": Words("NAME", "The data's split."),
     "context": Words("N", "Positions a sequence: the model's n_ctx (the most), or what fixed rows have."),
     "bos": Words(
@@ -58,6 +59,12 @@ SETTINGS = {
         kind=str,
     ),
 }
+_METRICS = Words(
+    f"{METRICS},...",
+    "Measure these, instead of the study's: percentages are of each.",
+    "--metric",
+    read=lambda text: listed("--metric", text, "metric", "as in loss,logit_diff"),
+)
 TEXT = {"sequences": Words("N", "How many sequences.")}  # where no study has a say
 GRID = {
     "models": Words(_NAME, "Instead of the study's model.", "--model", read=_alone),
@@ -66,6 +73,7 @@ GRID = {
     "draws": SETTINGS["draws"],
     "seeds": Words("N,...", "Each determines pairings of its own: 0 if none is given.", "--seed", read=given_seeds),
     "parameters": _PARAMETERS,
+    "metric": _METRICS,
     "null": Words("N", "Run N random hypotheses of the same size for each, to compare with chance.", kind=int),
     **{
         name: SETTINGS[name]
@@ -127,6 +135,8 @@ Text = Annotated[
     ),
 ]
 Parts = Annotated[str | None, SETTINGS["parts"].option]
+Metrics = Annotated[str | None, _METRICS.option]
+Metric = Annotated[str | None, typer.Option(metavar="NAME", help="Of this metric: loss, or another that was measured.")]
 Parameters = Annotated[list[str] | None, _PARAMETERS.option]
 Expected = Annotated[
     str | None, typer.Option(metavar="TOKEN", help="Expect this after TEXT, instead of what it repeats.")
@@ -141,7 +151,7 @@ Wrong = Annotated[
     list[str] | None,
     typer.Option("--wrong", metavar="TOKEN", help="A wrong answer, which metrics compare with; again for several."),
 ]
-Metrics = Annotated[
+Measured = Annotated[
     str | None,
     typer.Option(
         "--metric",

@@ -8,7 +8,7 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
-from scrub.cli.given import check_answers, check_heads, given_metrics, given_prompts, is_typed, no_meaning, one_input
+from scrub.cli.given import check_answers, check_heads, given_metrics, no_meaning, one_input, was_given
 from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, warn, write_outputs
 from scrub.data.settings import Recipe
 from scrub.study.settings import COMPUTING, Settings
@@ -58,7 +58,7 @@ def patch(
     answer: options.Answer = None,
     wrong: options.Wrong = None,
     data: options.Prompts = None,
-    metric: options.Metrics = None,
+    metric: options.Measured = None,
     *,
     recipe: Annotated[
         Recipe, Options(options.RECIPE, "kind count length bos where", defaults={"count": 20}, words=_RECIPE)
@@ -66,14 +66,15 @@ def patch(
     back: Annotated[
         bool, typer.Option("--back", help="Corrupted into clean, instead of clean into corrupted.")
     ] = False,
-    settings: Annotated[Settings, Options(options.SETTINGS, "split seed batch device dtype")],
+    settings: Annotated[Settings, Options(options.SETTINGS, "split column seed batch device dtype")],
     json: options.Json = None,
     plot: options.Chart = None,
 ) -> None:
     """Percent of a metric that each patch brings back, of clean and corrupted prompts."""
     check_heads(model, *(sites or ()))
-    metrics = given_metrics(metric)
+    metrics = given_metrics(metric) or None
 
+    from scrub.data.for_model import read_prompts
     from scrub.data.prompts.generate import given_pair, pairs_of
     from scrub.measure.interventions.patching import INTO_CLEAN, INTO_CORRUPTED
     from scrub.measure.interventions.patching import patch as patched
@@ -89,15 +90,15 @@ def patch(
     if data is not None:
         no_meaning(typed, "no pairs are drawn", "length", "where")
     else:
-        no_meaning(typed, "no data are named (--data does)", "split")
+        no_meaning(typed, "no data are named (--data does)", "split", "column")
     check_answers(clean, "--clean", answer, wrong)
     loaded = load_model(model, settings.torch_dtype, settings.where)
     if (clean is None) != (corrupted is None):
         raise ScrubError("a typed pair is a clean and a corrupted prompt: give both --clean and --corrupted")
     one_input(data=data, prompts=recipe.kind, clean=clean)
     if data is not None:
-        count = recipe.count if is_typed(typed, "count") else None
-        pairs = given_prompts(loaded, data, count, settings, recipe.bos)
+        count = recipe.count if was_given(typed, "count") else None
+        pairs = read_prompts(loaded, data, count, column=settings.column, split=settings.split, bos=recipe.bos)
     elif clean is not None and corrupted is not None:
         pairs = given_pair(loaded, clean, corrupted, answer, wrong or (), recipe.bos)
     else:

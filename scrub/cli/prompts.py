@@ -9,8 +9,8 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
-from scrub.cli.given import no_meaning
-from scrub.cli.outputs import check_outputs, console, write_outputs
+from scrub.cli.given import no_meaning, one_input, was_given
+from scrub.cli.outputs import check_outputs, console, warn, write_outputs
 from scrub.data.settings import Recipe
 from scrub.text.errors import ScrubError
 
@@ -33,10 +33,22 @@ def prompts(
         str | None, typer.Option("--prompt", metavar="TEXT", help="This one instead, as in 'J A M P R X J A M P R'.")
     ] = None,
     expected: options.Expected = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="NAME|PATH|HUB-ID",
+            help="Those of a table instead, with columns such as clean, corrupted, answer and wrong; --count of them.",
+            callback=options.there("data"),
+        ),
+    ] = None,
+    column: Annotated[str | None, options.SETTINGS["column"].option] = None,
+    split: Annotated[str | None, options.SETTINGS["split"].option] = None,
     pairs: Annotated[bool, typer.Option("--pairs", help="Clean prompts and corrupted ones.")] = False,
     json: Annotated[Path | None, options.file("--json", "Write tokens and numbers here.")] = None,
 ) -> None:
-    """Print prompts that repeat themselves, where what stands, and how probable the model finds the expected token."""
+    """Print prompts that repeat themselves, or those of data, and how probable the model finds the expected token."""
+    from scrub.data.for_model import read_prompts
     from scrub.data.prompts.generate import given_prompt, pairs_of, prompts_of
     from scrub.measure.predictions import Predictions
     from scrub.models.model import load_model
@@ -45,12 +57,21 @@ def prompts(
         raise ScrubError("--expected says what comes after a prompt that is typed: give it with --prompt")
     if text is not None:
         no_meaning(typed, "the prompt is typed", "pairs", "kind", "count", "length", "query", "seed")
+    one_input(prompt=text, data=data)
+    if data is not None:
+        no_meaning(typed, "the prompts are those of the data", "pairs", "kind", "length", "query", "where", "expected")
+    else:
+        no_meaning(typed, "no data are read (--data names them)", "column", "split")
     if not pairs:
         no_meaning(typed, "no pairs are drawn (--pairs does)", "where")
     check_outputs(json)
     loaded = load_model(model)
     found: Examples
-    if text is not None:
+    if data is not None:
+        count = recipe.count if was_given(typed, "count") else None
+        found = read_prompts(loaded, data, count, column=column, split=split, bos=recipe.bos)
+        warn(found.notes, "note")
+    elif text is not None:
         found = given_prompt(loaded, text, expected, recipe.bos)
     else:
         found = (pairs_of if pairs else prompts_of)(loaded, recipe, seed)

@@ -42,7 +42,7 @@ def roles(
 
     loaded = load_model(model)
     positions = min(settings.context or CONTEXT_POSITIONS, loaded.n_ctx)
-    text = given_text(loaded, data, replace(settings, context=positions))
+    text = given_text(loaded, data, replace(settings, context=positions)).as_running("what heads attend to")
     measured = measure(loaded, text, len(text))
     warn(text.notes, "note")
     out = console()
@@ -84,7 +84,7 @@ def typicality(
     from scrub.models.model import load_model
 
     loaded = load_model(model)
-    text = given_text(loaded, data, settings)
+    text = given_text(loaded, data, settings).as_running("a measured class of positions")
     found = measure_typicality(loaded, text.tokens, role)
     warn(text.notes, "note")
     measured_on = f"{text.heading}, {settings.split}"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from scrub.cli import options
 from scrub.cli.fields import Options
-from scrub.cli.given import given_study
+from scrub.cli.given import given_metrics, given_study
 from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, warn, write_outputs
 from scrub.study.settings import Settings
 
@@ -20,6 +20,7 @@ def run(
     revision: options.Revision = None,
     data: options.DataName = None,
     *,
+    metric: options.Metrics = None,
     settings: Annotated[Settings, Options(options.SETTINGS)],
     parameters: options.Parameters = None,
     json: options.Json = None,
@@ -30,12 +31,13 @@ def run(
 
     check_outputs(json, pairs_out, plot)
     check_chart(plot, page=False)
+    metrics = given_metrics(metric)
     study, hypotheses, on = given_study(paths, parameters, model, settings.parts, revision)
 
     from scrub.study.pairs import pairs_file
     from scrub.study.run import prepare_study
 
-    trial = prepare_study(study, hypotheses, on, data, settings)
+    trial = prepare_study(study, hypotheses, on, data, settings, metrics)
     result = trial.run()
     write_outputs(
         {
@@ -46,4 +48,7 @@ def run(
     )
     warn(result.notes, "note")
     warn(result.warnings)
-    console(COLUMNS + (MORE_COLUMNS if result.published else 0)).print(result)
+    console(
+        COLUMNS
+        + (MORE_COLUMNS if result.published or any(each.with_ratio for each in result.by_metric.values()) else 0)
+    ).print(result)

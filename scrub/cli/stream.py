@@ -8,7 +8,7 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
-from scrub.cli.given import check_answers, given_metrics, given_prompts, is_typed, no_meaning, one_input
+from scrub.cli.given import check_answers, given_metrics, no_meaning, one_input, was_given
 from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, warn, write_outputs
 from scrub.data.settings import Recipe
 from scrub.study.settings import COMPUTING, Settings
@@ -23,7 +23,7 @@ _RECIPE = Options(
     defaults={"count": 20},
     words={"kind": Words(options.KINDS, "On prompts that are drawn.", "--prompts"), "count": Words("N", "How many.")},
 )
-_SETTINGS = Options(options.SETTINGS, "split seed batch device dtype")
+_SETTINGS = Options(options.SETTINGS, "split column seed batch device dtype")
 Prompt = Annotated[
     str | None, typer.Option("--prompt", metavar="TEXT", help="On this prompt, as in 'J A M P R X J A M P R'.")
 ]
@@ -78,7 +78,7 @@ def lens(
     answer: options.Answer = None,
     wrong: options.Wrong = None,
     data: options.Prompts = None,
-    metric: options.Metrics = None,
+    metric: options.Measured = None,
     *,
     recipe: Annotated[Recipe, _RECIPE],
     settings: Annotated[Settings, _SETTINGS],
@@ -86,7 +86,7 @@ def lens(
     plot: options.Chart = None,
 ) -> None:
     """What the residual stream in front of each layer predicts, by position: the logit lens."""
-    metrics = given_metrics(metric)
+    metrics = given_metrics(metric) or None
     check_answers(prompt, "--prompt", answer, wrong)
 
     from scrub.measure.stream.lens import logit_lens
@@ -119,12 +119,13 @@ def _given(
     """Load the model, and the prompts that are typed, read, or drawn if nothing else is said."""
     one_input(data=data, prompt=prompt, prompts=recipe.kind)
     if data is None:
-        no_meaning(typed, "no data are named (--data does)", "split")
+        no_meaning(typed, "no data are named (--data does)", "split", "column")
     else:
         no_meaning(typed, "no prompts are drawn", "length")
     if prompt is not None:
         no_meaning(typed, "the prompt is typed", "count", "length", "seed")
 
+    from scrub.data.for_model import read_prompts
     from scrub.data.prompts.generate import given_prompt, prompts_of
     from scrub.models.model import load_model
 
@@ -132,8 +133,9 @@ def _given(
     if prompt is not None:
         return loaded, given_prompt(loaded, prompt, answer, recipe.bos, wrong=wrong or ())
     if data is not None:
-        count = recipe.count if is_typed(typed, "count") else None
-        return loaded, given_prompts(loaded, data, count, settings, recipe.bos)
+        count = recipe.count if was_given(typed, "count") else None
+        how = {"column": settings.column, "split": settings.split}
+        return loaded, read_prompts(loaded, data, count, **how, bos=recipe.bos)
     return loaded, prompts_of(loaded, recipe, settings.seed)
 
 

@@ -30,9 +30,13 @@ class Bigram:
     unigram: Floats  # [vocabulary]
 
     @classmethod
-    def fit(cls, tokens: Tokens, vocab_size: int) -> "Bigram":
-        """Count the consecutive pairs of sequences, int64 [sequences, tokens]; the begin token is a token like any."""
-        first, second = (side.ravel() for side in pairs(np.asarray(tokens, dtype=np.int64)))
+    def fit(cls, tokens: Tokens, vocab_size: int, there: NDArray[np.bool_] | None = None) -> "Bigram":
+        """Count the consecutive pairs of sequences, int64 [sequences, tokens]; the begin token is a token like any.
+
+        Of pairs, [sequences, tokens - 1], those that are `there` are counted: by default all.
+        """
+        some = slice(None) if there is None else there.ravel()
+        first, second = (side.ravel()[some] for side in pairs(np.asarray(tokens, dtype=np.int64)))
         keys, counts = np.unique(first * vocab_size + second, return_counts=True)
         overall = np.bincount(second, minlength=vocab_size) + 1.0
         return cls(

@@ -58,7 +58,7 @@ def _wrong(examples: Examples) -> Tokens:
     if (lacking := np.argwhere(examples.scored & (found == NOWHERE).all(2))).size:
         which, position = (int(at) for at in lacking[0])
         raise ScrubError(
-            f"example {which} has no wrong answer at position {position}{examples.as_text(which)}, and this metric "
-            "needs one wherever it is scored: score 'end' alone, and give every row a wrong answer"
+            f"{examples.row(which)} has no wrong answer at position {position}{examples.as_text(which)}, and this "
+            "metric needs one wherever it is scored: score 'end' alone, and give every row a wrong answer"
         )
     return found

@@ -12,6 +12,7 @@ import numpy as np
 from scrub.data.windows import Ids
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
+from scrub.text.wording import short
 
 TEXT_COLUMNS = ("text", "content", "document")
 ID_COLUMNS = ("input_ids", "tokens", "token_ids", "ids")
@@ -64,7 +65,7 @@ def _holds(value: Any) -> bool:
 
 def is_ids(value: Any) -> bool:
     """Tell whether a value is an array of whole numbers, or of rows of them."""
-    if not isinstance(value, list | np.ndarray) or not len(value):
+    if not isinstance(value, list | np.ndarray) or (isinstance(value, np.ndarray) and not value.ndim) or not len(value):
         return False
     try:
         return np.asarray(value).dtype.kind in "iu"
@@ -93,7 +94,10 @@ def as_ids(value: Any, column: str, where: str) -> Ids:
 
 def not_ids(value: Any, column: str, where: str) -> ScrubError:
     """Say that a row holds what is neither text nor token ids, or not what the rows before it hold."""
-    shown = one_line(json.dumps(value, default=str))[:40]
+    try:
+        shown = one_line(json.dumps(value, default=short, skipkeys=True))[:40]
+    except ValueError:  # it holds itself
+        shown = "a list that holds itself"
     return ScrubError(
         f"column {column!r} holds {shown} in {where}: expected text in every row, or lists of token ids in every row"
     )

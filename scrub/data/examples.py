@@ -57,7 +57,7 @@ class Examples:
     A metric may look at other `targets` than the next token: `node("other_target", name="a name")`.
     Examples of several lengths have pads behind them, which nothing that is scored reads: `lengths` are the positions
     that are none, `other_lengths` those of the others. `answers` and `wrong` are the tokens that are right and wrong
-    behind the last position of each [example, some], NOWHERE where there are fewer; the first answer is the token to
+    behind the last position of each, NOWHERE where there are fewer; the first answer is the token to
     predict there. Others that are drawn agree with their examples in length and, if they are `paired_by_name`, in all
     positions by name.
     `documents` numbers what each example is cut from (a file, a row, the first of those that are joined), so that
@@ -106,7 +106,7 @@ class Examples:
         """Say in one line how many of what they are, and the first that is a text."""
         first = f", as {short(self.texts[0])}" if self.texts else ""
         what = f"{len(self):,} of {self.kind}, {self.name}{', with others' * (self.other is not None)}{first}"
-        return f"<Examples {what}: {self.context} positions each, {int(self.counts.sum()):,} scored>"
+        return f"<Examples {what}: {self.sizes} positions each, {int(self.counts.sum()):,} scored>"
 
     @property
     def inputs(self) -> Int[np.ndarray, "example position"]:
@@ -117,6 +117,11 @@ class Examples:
     def context(self) -> int:
         """The number of positions of each example."""
         return int(self.scored.shape[1])
+
+    @property
+    def sizes(self) -> str:
+        """How many positions each has: one number, or the fewest and the most."""
+        return str(self.context) if self.lengths is None else f"{self.lengths.min()} to {self.lengths.max()}"
 
     @cached_property
     def counts(self) -> Int[np.ndarray, " example"]:
@@ -175,7 +180,7 @@ class Examples:
             low, high = self._place(first), self._place(last)
             if (wrong := np.flatnonzero((low < 0) | (high < low) | (high > self.ends))).size:
                 which = int(wrong[0])
-                where = "here" if self.lengths is None and first.name in {None, END} else f"in example {which}"
+                where = "here" if self.lengths is None and first.name in {None, END} else f"in {self.row(which)}"
                 raise ScrubError(
                     f"there are no positions {text} {where}: there are 0 to {self.ends[which]}, and the last is -1"
                 )
@@ -210,9 +215,14 @@ class Examples:
                 )
             if (lacking := np.flatnonzero(self.positions[name] == NOWHERE)).size:
                 raise ScrubError(
-                    f"example {lacking[0]} has no position {name!r}{self.as_text(lacking[0])}: give every row one, or "
-                    "leave those out that have none"
+                    f"{self.row(lacking[0])} has no position {name!r}{self.as_text(lacking[0])}: give every row one, "
+                    "or leave those out that have none"
                 )
+
+    @property
+    def aligned(self) -> bool:
+        """Whether every example is as long as the other that it comes with."""
+        return self.other_lengths is None or bool((self.other_lengths == self.ends + 1).all())
 
     def check_aligned(self, why: str) -> None:
         """Raise ScrubError unless every example is as long as the other that it comes with; `why` they must be."""
@@ -221,9 +231,21 @@ class Examples:
             if (apart := np.flatnonzero(self.other_lengths != ends)).size:
                 which = apart[0]
                 raise ScrubError(
-                    f"example {which} has {ends[which]} tokens and its other {self.other_lengths[which]}"
+                    f"{self.row(which)} has {ends[which]} tokens and its other {self.other_lengths[which]}"
                     f"{self.as_text(which)}: {why}, so give pairs of one length"
                 )
+
+    def as_running(self, what: str) -> Examples:
+        """Give running text as it is. Raises ScrubError for prompts, which are none: `what` needs it, says the line."""
+        if self.kind == PROMPTS:
+            raise ScrubError(
+                f"the data {short(self.name)} are prompts, and {what} needs running text: give --data text"
+            )
+        return self
+
+    def row(self, which: int) -> str:
+        """Name one of them: of prompts, the row that it was read from, since they keep their order."""
+        return f"row {which} of {short(self.name, quoted=False)}" if self.kind == PROMPTS else f"example {which}"
 
     def as_text(self, which: int) -> str:
         """Quote one of them, where they have texts."""
@@ -232,15 +254,13 @@ class Examples:
     @property
     def changed(self) -> Bool[np.ndarray, "example position"]:
         """The positions where each example differs from its other. Raises ScrubError if it comes with none."""
-        return np.asarray(self.inputs != self.swapped().inputs)
+        return np.asarray((self.inputs != self.swapped().inputs) & self.real)
 
     @cached_property
     def digest(self) -> str:
         """The hash of everything that a number depends on."""
-        arrays = [self.tokens, self.scored, *([] if self.other is None else [self.other])]
         named = {name: hash_array(array) for name, array in self.targets.items()}
-        more = self._besides
-        return hash_of([hash_array(array) for array in arrays], named, *([more] if more else []))
+        return hash_of([self.tokens_hash, hash_array(self.scored)], named)
 
     @property
     def _besides(self) -> dict[str, object]:
@@ -271,7 +291,10 @@ class Examples:
     @property
     def heading(self) -> str:
         """Which data they are, how many, how long, and what they begin with, on one line."""
-        return f"{self.called}: {len(self):,} sequences of {self.context} positions {self.begin}".rstrip()
+        what = (
+            self.kind if self.kind == PROMPTS and len(self) > 1 else "prompt" if self.kind == PROMPTS else "sequences"
+        )
+        return f"{self.called}: {len(self):,} {what} of {self.sizes} positions {self.begin}".rstrip()
 
     @property
     def about(self) -> dict[str, str | list[str]]:
@@ -354,6 +377,12 @@ class Examples:
     def check(self, n_ctx: int, vocab_size: int, model: str) -> None:
         """Raise ScrubError unless there is something to score, and a model of this size can read it."""
         self.check_tokens(n_ctx, vocab_size, model)
+        if (pads := np.argwhere(self.scored & ~self.real)).size:
+            which, position = (int(at) for at in pads[0])
+            raise ScrubError(
+                f"{self.row(which)} is scored at position {position}, a pad behind its {self.ends[which] + 1}: "
+                "score positions of its own"
+            )
         if not self.scored.any():
             raise ScrubError(f"no position of the {self.kind} is scored: take more, or longer, sequences")
 
@@ -371,7 +400,7 @@ class Examples:
         if self.other_lengths is not None and (short_of := np.flatnonzero(self.other_lengths < self.ends + 1)).size:
             which = short_of[0]
             raise ScrubError(
-                f"example {which} has {self.ends[which] + 1} tokens, and its other only {self.other_lengths[which]}"
+                f"{self.row(which)} has {self.ends[which] + 1} tokens, and its other only {self.other_lengths[which]}"
                 f"{self.as_text(which)}: nothing can stand in at the last, so give others that are as long"
             )
         for tokens in (self.tokens, self.tokens if self.other is None else self.other):
@@ -388,7 +417,8 @@ class Examples:
             return np.asarray(self.origin.background.losses(self.tokens))
         losses = np.empty((len(self), self.context))
         for half in (0, 1):
-            losses[half::2] = Bigram.fit(self.tokens[1 - half :: 2], vocab_size).losses(self.tokens[half::2])
+            there = None if self.lengths is None else self.real[1 - half :: 2]  # no pad is counted
+            losses[half::2] = Bigram.fit(self.tokens[1 - half :: 2], vocab_size, there).losses(self.tokens[half::2])
         return losses
 
 

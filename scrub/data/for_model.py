@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 
-from scrub.data.examples import Examples
+from scrub.data.examples import PROMPTS, Examples
 from scrub.data.load import load_examples
-from scrub.models.model import Model
+from scrub.data.prompts.memory import IN_MEMORY, is_table, table_of
+from scrub.data.prompts.table import Asked, Reader, read_table
+from scrub.models.model import Model, Spec, as_model
 from scrub.text.begin import Bos, wanted_bos
 from scrub.text.errors import ScrubError
+from scrub.text.fields import COUNT, check_arguments
+from scrub.text.wording import short
 
 DEFAULT = "stdlib"  # for a model that names no data of its own
 
-Data: TypeAlias = str | Path | Examples | Any  # Any: an array or tensor of tokens, or (tokens, mask of positions)
+# Any: an array or tensor of tokens, (tokens, mask of positions), or a table of prompts: rows, columns, a data frame
+Data: TypeAlias = str | Path | Examples | Any
+
+
+@dataclass(frozen=True, eq=False)
+class PromptTable:
+    """A table of prompts in memory, which each model reads by its own tokenizer."""
+
+    rows: Any
+    name: str = IN_MEMORY
 
 
 def examples_for(
@@ -29,18 +42,27 @@ def examples_for(
     context: int | None = None,
     fewer: bool = False,
     bos: Bos = None,
+    usual_context: int | None = None,
 ) -> Examples:
     """Load examples for a model, by its tokenizer; without a name, of the data that it names, or else of the default.
 
     They are as long as the model's context, or as is asked for, and begin with the model's begin token as `bos` says;
     if that is neither yes nor no, where there is one (see :meth:`Model.begins`). See
     :func:`scrub.data.load.load_examples`. Tokens in memory (see :meth:`Examples.of`), and (tokens, mask) of them, are
-    taken as they are, the first `count` of them.
+    taken as they are, the first `count` of them. A table of prompts in memory is read as one in a file is: see
+    :func:`read_prompts`.
     Raises ScrubError for what can't be loaded, isn't what the model reads, or can't be asked of tokens in memory.
     """
     asked = wanted_bos(bos)
+    begin = model.bos_token_id if model.begins(asked, typed=True) else None
+    if isinstance(data, PromptTable) or is_table(data):
+        _check_options("prompts are each as long as they are", context=context)
+        table, notes = data if isinstance(data, PromptTable) else PromptTable(data), list[str]()
+        rows = Asked(table_of(table.rows, split, notes), table.name, count, fewer, column, notes)
+        made = read_table(rows, Reader(model.tokenizer, model.vocab_size, model.n_ctx, begin))
+        return replace(made, notes=(*model.notes, *made.notes))
     if data is not None and not isinstance(data, str | Path):
-        _check_options(context=context, split=split, column=column, bos=asked)
+        _check_options("data in memory are taken as they are", context=context, split=split, column=column, bos=asked)
         return _in_memory(model, data, count)
     wanted = data if data is not None else model.data or DEFAULT
     found = load_examples(
@@ -57,14 +79,48 @@ def examples_for(
         bos=asked,
         end=model.end_token_id,
         beside=model.folder if str(wanted) == model.data else None,
+        usual_context=usual_context,
+        prompt_bos=begin,
     )
     return replace(found, notes=(*model.notes, *found.notes))
 
 
-def _check_options(**given: object) -> None:
-    """Raise ScrubError for an option that says how data are read, which those in memory are already."""
+@check_arguments
+def read_prompts(
+    model: Spec,
+    data: Data,
+    count: Annotated[int, COUNT] | None = None,
+    *,
+    column: str | None = None,
+    split: str | None = None,
+    bos: Bos = None,
+) -> Examples:
+    """Read prompts for a model: `read_prompts(model, [{"clean": "A B", "corrupted": "A C", "answer": " D"}])`.
+
+    `data` are a file, a folder or a data set on the hub, or in memory a list of rows or of (clean, corrupted, answer,
+    wrong), a dict of columns, a data frame, or a data set of `datasets`. `clean` and `corrupted` are texts, tokenized
+    exactly as they are, or token ids; `answer` and `wrong` one or several texts that are one token each, or ids.
+    Without `answer`, a prompt's own last token is to be predicted. Rows of one `template` are one document. Columns
+    of whole numbers, and names with numbers in `positions`, are positions by name: of the tokens of the prompt itself,
+    from the end if they are negative. An `attention_mask` is obeyed. The first `count` rows are read, example i
+    from row i; `column` holds the corrupted prompts, instead of `corrupted`.
+    Raises ScrubError, in one line that names the row, for whatever is wrong, and for data that are no prompts.
+    """
+    found = examples_for(as_model(model), data, count, split, column, bos=bos)
+    if found.kind != PROMPTS:
+        raise ScrubError(f"the data {short(found.name)} are {found.kind} and no prompts: give rows with 'clean'")
+    return found
+
+
+def _check_options(why: str, **given: object) -> None:
+    """Raise ScrubError for an option that says how data are read, which has no meaning for these."""
     if named := [name for name, value in given.items() if value is not None]:
-        raise ScrubError(f"data in memory are taken as they are, so {named[0]} has no meaning: leave it out")
+        raise ScrubError(f"{why}, so {named[0]} has no meaning: leave it out")
+
+
+def is_tokens(data: Data | None) -> bool:
+    """Tell whether data are tokens in memory already, which begin as they begin."""
+    return not (data is None or isinstance(data, str | Path | PromptTable) or is_table(data))
 
 
 def says_positions(data: Data) -> bool:

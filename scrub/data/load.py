@@ -17,9 +17,12 @@ from tokenizers import Tokenizer
 from scrub.data.card import FIXED, STDLIB, Source, declared_source
 from scrub.data.examples import Examples, Origin, Scored
 from scrub.data.fixed import MASK, TOKENS, fixed_files, holds_fixed, read_fixed
-from scrub.data.opening import Files, bring_data, open_hub, told
+from scrub.data.opening import Files, bring_data, guarded, open_hub, told
+from scrub.data.prompts.formats import is_folded
+from scrub.data.prompts.layout import are_prompts
+from scrub.data.prompts.table import Asked, Reader, read_table
 from scrub.data.reading import Reading, begins, check_vocabulary, read_windows, tokenizer_for
-from scrub.data.rows import rows, rows_of
+from scrub.data.rows import Opened, open_rows
 from scrub.data.stdlib import stdlib_bigram, stdlib_windows
 from scrub.data.windows import Account, Sequences, order_of_content
 from scrub.models.find import HUB_NAME, known, locate
@@ -27,6 +30,7 @@ from scrub.models.hub.bring import bring
 from scrub.models.hub.listing import Address
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
+from scrub.text.wording import short
 
 LOCAL = f"give --data the path of a local folder with {TOKENS} and {MASK}"
 
@@ -47,6 +51,8 @@ def load_examples(
     beside: Path | None = None,
     bos: bool | None = None,
     end: int | None = None,
+    usual_context: int | None = None,
+    prompt_bos: int | None = None,
 ) -> Examples:
     """Load examples of so many positions and one token more, all different, in an order that is a fair sample.
 
@@ -57,6 +63,8 @@ def load_examples(
     likely trained on. Each example begins with the token `bos_token_id`, unless that is None; where `bos` doesn't say
     that it must, rows of ids that are whole without it are taken as they are. Documents shorter than an example are
     joined, with the token `end` between, by default the begin token. The examples' notes say what became of all rows.
+    A table with a column `clean` holds prompts, behind the token `prompt_bos` unless that is None: see
+    :func:`scrub.data.prompts.table.read_table`. Text has `usual_context` positions where no `context` is asked for.
     Raises ScrubError for whatever is wrong.
     """
     if count is not None and count < 1:
@@ -67,7 +75,7 @@ def load_examples(
         )
     folder, source = place(spec)
     inside = folder if folder is not None and folder.is_dir() else None
-    length, background, mask, begin = context or n_ctx, None, None, begins(bos_token_id, tokenizer)
+    length, background, mask, begin = context or usual_context or n_ctx, None, None, begins(bos_token_id, tokenizer)
     commit = ""
     notes: list[str] = []
     if source is not None and source.kind == STDLIB:
@@ -84,12 +92,19 @@ def load_examples(
             raise ScrubError(f"the data {one_line(spec)!r} are fixed rows: leave --column and --split out")
         if bos is not None:
             raise ScrubError(f"the data {one_line(spec)!r} are fixed rows, with their begin token: leave --bos out")
-        found, scored = _fixed(where, spec, n_ctx, context, vocab_size)
+        found, scored = _fixed(where, spec, n_ctx, context or usual_context, vocab_size)
         length, begin = found.within.shape[1], begins(_alike(found.tokens[:, 0]), tokenizer)
         notes += found.account.notes(length, "")
         mask = None if scored is None else scored[:count]
     else:
-        stream = rows(folder if folder is not None else spec, column, split)
+        opened = open_rows(folder if folder is not None else spec, split)
+        if _holds_prompts(opened, column):
+            if context is not None:
+                raise ScrubError(f"the data {one_line(spec)!r} are prompts, each as long as it is: leave --context out")
+            reader = Reader(tokenizer, vocab_size, n_ctx, prompt_bos)
+            asked = Asked(guarded(opened.table, opened.where), opened.where, count, fewer, column, opened.notes)
+            return replace(read_table(asked, reader), commit=opened.commit)
+        stream = opened.rows(column)
         how = Reading(length, bos_token_id, bos_token_id if end is None else end, bos)
         found, how = read_windows(stream, spec, how, vocab_size, tokenizer, count)
         length, begin = how.context, begins(how.begin, tokenizer)
@@ -112,6 +127,10 @@ def load_examples(
         notes=tuple(f"{one_line(spec)}: {note}" for note in notes),
     )
     return examples.scored_at(examples.scored)
+
+
+def _holds_prompts(opened: Opened, column: str | None) -> bool:
+    return are_prompts(opened.first, column) or any(map(is_folded, opened.first))
 
 
 def _alike(first: Int[np.ndarray, " sequence"]) -> int | None:
@@ -186,13 +205,16 @@ def check_data(spec: str, beside: Path | None = None) -> tuple[Path | None, str,
         shape = f"{len(tokens):,} sequences of {tokens.shape[1]} tokens"
         return where, f"{TOKENS} holds {shape}, ids up to {tokens.max()}; {scored}", notes
     if folder is not None:
-        found = rows(folder)
+        opened = open_rows(folder)
     else:
         with told(spec):
-            opened, repository = open_hub(spec, None, [])
-            if isinstance(opened, Files):
-                bring_data(repository, opened.every)
-            folder, found = repository.folder, rows_of(opened, spec, None, repository.notes)
+            files, repository = open_hub(spec, None, [])
+            if isinstance(files, Files):
+                bring_data(repository, files.every)
+            folder, opened = repository.folder, Opened.of(files, spec, repository.notes)
+    if _holds_prompts(opened, None):
+        return folder, f"the first row is of prompts, {short(opened.first[0])}", opened.notes
+    found = opened.rows(None)
     first = next(iter(found), "")
     what = f"text, {first[:60]!r}" if isinstance(first, str) else f"{len(first):,} token ids, {first[:8].tolist()}"
     return folder, f"the first row is {what}", found.notes

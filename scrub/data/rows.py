@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -40,12 +40,47 @@ class Rows:
         return (row for _, row in self.numbered)
 
 
+@dataclass(frozen=True)
+class Opened:
+    """Data that are open: files of text, or a `table` whose `first` rows are known. `notes` say what was chosen."""
+
+    where: str
+    notes: list[str]
+    files: Files | None
+    table: Table
+    first: Sequence[dict[str, Any]] = ()
+    commit: str = ""
+
+    @classmethod
+    def of(cls, opened: Files | Table, where: str, notes: list[str], commit: str = "") -> Opened:
+        """Look at the first rows of what is open."""
+        if isinstance(opened, Files) and opened.kind == TEXT:
+            return cls(where, notes, opened, (), commit=commit)
+        stream = iter(opened.table() if isinstance(opened, Files) else opened)
+        first = list(_first(stream))
+        return cls(where, notes, None, chain(first, stream), first, commit)
+
+    def rows(self, column: str | None) -> Rows:
+        """Read the texts or ids, once. Raises ScrubError if there are none, or no such column."""
+        if self.files is None:
+            found = read_column(self.table, column, self.where, self.notes, self.first)
+            return Rows(guarded(found, self.where), self.notes, commit=self.commit)
+        if column is not None:
+            raise ScrubError(f"{one_line(self.where)} is text and has no columns: leave --column out")
+        return Rows(guarded(self.files.texts(), self.where), self.notes, running=True, commit=self.commit)
+
+
 def rows(spec: str | Path, column: str | None = None, split: str | None = None) -> Rows:
     """Read the texts, or the arrays of token ids, of a data set: a local file or folder, or a data set on the hub.
 
     `list(rows("texts.jsonl"))`. A hub id may name a revision and a configuration: OWNER/NAME@REVISION:CONFIG. Without a
     column, the obvious one is taken. Raises ScrubError for anything that can't be had.
     """
+    return open_rows(spec, split).rows(column)
+
+
+def open_rows(spec: str | Path, split: str | None = None) -> Opened:
+    """Open a data set: a local file or folder, or one on the hub. Raises ScrubError for anything that can't be had."""
     path, notes, where = Path(spec), list[str](), str(spec)
     there = exists(path)
     if not there:
@@ -54,30 +89,19 @@ def rows(spec: str | Path, column: str | None = None, split: str | None = None) 
         raise ScrubError(f"{one_line(path)} is neither a file nor a folder: give data that lie in one")
     with told(where):
         if there:
-            return rows_of(open_local(path, split, notes), where, column, notes)
+            return Opened.of(open_local(path, split, notes), where, notes)
         opened, repository = open_hub(where, split, notes)
-        return replace(rows_of(opened, where, column, notes), commit=repository.commit)
+        return Opened.of(opened, where, notes, repository.commit)
 
 
-def rows_of(opened: Files | Table, where: str, column: str | None, notes: list[str]) -> Rows:
-    """Read the rows of what is open already."""
-    if not isinstance(opened, Files):
-        return Rows(guarded(read_column(opened, column, where, notes), where), notes)
-    if opened.kind != TEXT:
-        return Rows(guarded(read_column(opened.table(), column, where, notes), where), notes)
-    if column is not None:
-        raise ScrubError(f"{one_line(where)} is text and has no columns: leave --column out")
-    return Rows(guarded(opened.texts(), where), notes, running=True)
-
-
-def read_column(items: Table, column: str | None, where: str, notes: list[str]) -> Iterator[tuple[int, Row]]:
+def read_column(
+    items: Table, column: str | None, where: str, notes: list[str], seen: Sequence[dict[str, Any]]
+) -> Iterator[tuple[int, Row]]:
     """Read the texts or ids of one column, each with its number, but for the rows that hold none.
 
     Ids are cut to those that the mask of their column, where the data have one, doesn't leave out. A long text comes in
-    pieces, all with its number.
+    pieces, all with its number. The first rows are `seen` already.
     """
-    stream = iter(items)
-    seen = list(_first(stream))
     if not seen:
         raise ScrubError(f"the data {one_line(where)!r} have no rows: give others")
     name = column or guess_column(seen, where, notes)
@@ -89,7 +113,7 @@ def read_column(items: Table, column: str | None, where: str, notes: list[str]) 
     mask = mask_of(name, there)
     if mask is not None and all(row.get(mask) is None for row in seen):
         mask = None
-    return _contents(chain(seen, stream), name, mask, where, notes)
+    return _contents(items, name, mask, where, notes)
 
 
 def _pieces(text: str, where: str) -> Iterator[str]:

@@ -22,8 +22,16 @@ BUILDERS = {
 }
 COMPRESSED = {".gz", ".bz2", ".xz", ".zst"}
 TEXT = "text"
-_READING: dict[str, dict[str, Any]] = {  # what loaders would take for missing are texts, and a byte order mark is none
-    "csv": {"keep_default_na": False, "na_values": [""], "encoding": "utf-8-sig"},
+# what loaders would take for missing are texts, so are numbers that answer a prompt, and a byte order mark is none
+_READING: dict[str, dict[str, Any]] = {
+    "csv": {
+        "keep_default_na": False,
+        "na_values": [""],
+        "encoding": "utf-8-sig",
+        "converters": dict.fromkeys(
+            ("clean", "corrupted", "corrupt", "answer", "answers", "wrong", "wrong_answers"), str
+        ),
+    },
     "json": {"encoding": "utf-8-sig"},
 }
 LARGEST_ROW = 64 * 2**20  # bytes of a line of JSON
@@ -46,6 +54,8 @@ def stream(kind: str, path: Path, options: Mapping[str, Any]) -> Iterator[dict[s
     """
     if kind == "json" and not options and _is_lines(path):
         yield from _lines(path)
+    elif kind == "json" and not options and (whole := _whole_object(path)) is not None:
+        yield whole
     elif kind == "parquet":
         yield from _groups(path)
     else:
@@ -71,6 +81,19 @@ def _is_lines(path: Path) -> bool:
         return isinstance(next(_lines(path), None), dict | None)
     except ValueError:  # an object over several lines
         return False
+
+
+def _whole_object(path: Path) -> dict[str, Any] | None:
+    """Read a file that is one object over several lines with a list of prompts; None for any other."""
+    with opened_file(path, "rb") as opened:
+        text = opened.read(LARGEST_ROW + 1)
+    if len(text) > LARGEST_ROW or not text.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        return None
+    try:
+        found = json.loads(text.decode("utf-8-sig"))
+    except ValueError:  # several objects
+        return None
+    return found if isinstance(found, dict) and isinstance(found.get("prompts"), list) else None
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

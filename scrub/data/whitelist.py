@@ -180,7 +180,8 @@ def make_whitelist(data: str, model: Spec = "attn2l", settings: WhitelistSetting
 def counted(data: str, model: Model, settings: WhitelistSettings) -> Examples:
     """Load the text that a whitelist is counted in; its notes say what became of it. Raises ScrubError as data do."""
     s = settings
-    return examples_for(model, data, s.sequences, s.split, s.column, context=s.context, bos=s.bos)
+    found = examples_for(model, data, s.sequences, s.split, s.column, context=s.context, bos=s.bos)
+    return found.as_running("a whitelist")
 
 
 def whitelist_in(text: Examples, model: Model, settings: WhitelistSettings) -> Whitelist:

@@ -261,9 +261,10 @@ def _gather_donors(root: Node) -> Node:
         here, source = current.with_inputs(inputs), by_row(current)
         if place is _Place.WHOLE:
             if named := next((leaf for leaf in walk([here]) if leaf.op == "places"), None):
+                where = named.arguments["positions"]
                 raise ScrubError(
-                    f"'{source}' draws rows from other sequences, and the positions {named.arguments['positions']} below "
-                    "are those of the reference: split by numbers there, or draw whole sequences ('like F')"
+                    f"'{source}' draws rows from other sequences, and the positions {where} below are those of the "
+                    "reference: split by numbers there, or draw whole sequences ('like F')"
                 )
             return node("gather_rows", here, node("donor", source=source))
         if place is _Place.OUTSIDE and current.op == "tokens" and source:

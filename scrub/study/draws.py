@@ -183,7 +183,7 @@ class _Pool:
         if (alone := np.flatnonzero(found == np.arange(count))).size:
             named = f", with {', '.join(of.positions)} where it has them" if of.paired_by_name else ""
             raise ScrubError(
-                f"example {alone[0]} has no other of its {of.ends[alone[0]] + 1} tokens{named}{of.as_text(alone[0])}: "
+                f"{of.row(alone[0])} has no other of its {of.ends[alone[0]] + 1} tokens{named}{of.as_text(alone[0])}: "
                 "give corrupted prompts, or more rows of that form"
             )
         return found

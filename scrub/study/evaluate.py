@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from scrub.data.examples import Examples, Tokens
+from scrub.data.examples import PROMPTS, Examples, Tokens
 from scrub.graph.node import Node
 from scrub.models.model import Model
 from scrub.paths.hashes import hash_of
@@ -271,11 +271,17 @@ class _Totals:
         self._row[there] = np.arange(len(there))
         self._start, self._count = ends - counts, counts
         self.keys = [(metric.name, name) for name in names for metric in metrics]
+        wholes = examples.kind == PROMPTS and any(metric.of_all for metric in metrics)
+        self._wholes = [metric.name for metric in metrics if metric.of_all] if wholes else []
+        self._changes = {metric.name: metric.change_of for metric in metrics if wholes and metric.change_of}
+        self._unscrubbed = names[0]
         self.sums = {key: np.zeros(len(there)) for key in self.keys}
         self.values = {key: np.empty(int(counts.sum())) for key in self.keys if key[0] in values_of}
 
     def add(self, batch: Members, measured: Float[Tensor, "key batch some"], real: Bool[Tensor, "batch some"]) -> None:
         """Add what was measured of a batch, by key; rows that aren't real are padding."""
+        if self._wholes:
+            measured = self._of_wholes(measured, real)
         rows = self._row[batch]
         at = np.concatenate([np.arange(self._start[row], self._start[row] + self._count[row]) for row in rows])
         totals = measured.masked_fill(~real, 0).sum(-1)[:, : len(batch)].numpy()
@@ -283,6 +289,20 @@ class _Totals:
             self.sums[key][rows] = total
             if key in self.values:
                 self.values[key][at] = values[real].numpy()
+
+    def _of_wholes(
+        self, measured: Float[Tensor, "key batch some"], real: Bool[Tensor, "batch some"]
+    ) -> Float[Tensor, "key batch some"]:
+        """Let a prompt count as a whole where a metric says so: the least of its scored positions stands at each."""
+        found = dict(zip(self.keys, measured, strict=True))
+        for metric, name in self.keys:
+            if metric in self._wholes:
+                least = found[metric, name].masked_fill(~real, torch.inf).amin(-1, keepdim=True)
+                found[metric, name] = least.expand(real.shape)
+        for metric, name in self.keys:
+            if of := self._changes.get(metric):
+                found[metric, name] = (found[of, name] - found[of, self._unscrubbed]).abs()
+        return torch.stack(list(found.values()))
 
 
 def evaluate(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ class Averaged:
 
     tokens: Tokens
     places: Int[np.ndarray, "example position"] | None = None
+    called: Callable[[int], str] = str  # the examples that they are, or are the others of
 
     def shown(self, member: int) -> Averaged:
         """The first of them, for the shapes."""
@@ -49,18 +50,22 @@ def averaged(pairing: Pairing, reference: Tokens | None = None) -> Over:
     padded = of.lengths is not None or of.other_lengths is not None
     by_position = np.where(of.real, np.arange(of.context)[None], NOWHERE) if padded else None
     found: dict[tuple[Draw, bool], Averaged] = {
-        (X, False): Averaged(of.tokens, by_position) if reference is None else Averaged(reference)
+        (X, False): Averaged(of.tokens, by_position, of.row) if reference is None else Averaged(reference)
     }
     if rows is None:
         return found
     others = pairing.pool[rows]
     if of.other is None:
+
+        def named(which: int) -> str:
+            return of.row(int(rows[which]))
+
         return found | {
-            (Y, False): Averaged(others, None if by_position is None else by_position[rows]),
-            (Y, True): Averaged(others, of.places[rows]),
+            (Y, False): Averaged(others, None if by_position is None else by_position[rows], named),
+            (Y, True): Averaged(others, of.places[rows], named),
         }
     there = np.where(of.real_in_other, np.arange(of.context)[None], NOWHERE) if padded else None
-    return found | {(Y, False): Averaged(others, there), (Y, True): Averaged(others, of.places)}
+    return found | {(Y, False): Averaged(others, there, of.row), (Y, True): Averaged(others, of.places, of.row)}
 
 
 def held_values(leaves: Sequence[Node], model: Model, over: Over, arrays: Arrays | None = None) -> dict[Node, Tensor]:
@@ -135,7 +140,7 @@ def _check_counts(counts: Int[np.ndarray, " place"], over: Averaged) -> None:
         )
     if over.places is not None and (alone := np.flatnonzero(counts == 1)).size:
         which = int(np.flatnonzero((over.places == alone[0]).any(1))[0])
-        where = f"position {int(np.flatnonzero(over.places[which] == alone[0])[0])} of example {which}"
+        where = f"position {int(np.flatnonzero(over.places[which] == alone[0])[0])} of {over.called(which)}"
         raise ScrubError(
             f"no other than {where} has such a position, so a mean there is that sequence itself: give more prompts of "
             "that form, name the position, or leave that one out"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,17 +11,19 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from scrub.data.examples import PROMPTS, TEXT
 from scrub.study.claims import Claim
 from scrub.study.experiments import ALL_SCRUBBED, BASELINE, UNSCRUBBED, Name
 from scrub.study.gates import Gates
 from scrub.study.metric import LOSS
 from scrub.study.settings import AS_USUAL, DRAWN, Computed
-from scrub.study.statistics import FEW_DOCUMENTS, Bootstrap, recovered
+from scrub.study.statistics import FEW_DOCUMENTS, Bootstrap, plain_ratio, recovered
+from scrub.study.study import by_metric
 from scrub.text.errors import GateError, ScrubError
 from scrub.text.frames import interval_columns, json_text, plain
 from scrub.text.looks import TabularResult, look
 from scrub.text.numbers import PLAIN, Interval
-from scrub.text.wording import at_commit, with_digest
+from scrub.text.wording import at_commit, with_digest, with_unit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,7 +35,7 @@ NOTHING_NATS = 1e-6  # a token: a baseline that changes the loss by no more leav
 
 @dataclass(frozen=True)
 class Row:
-    """One part of one hypothesis: losses and KL in nats a token, recovered in percent."""
+    """One part of one hypothesis: losses and KL in nats a token, recovered and the plain ratio in percent."""
 
     hypothesis: str
     part: str
@@ -43,6 +45,7 @@ class Row:
     kl: Interval
     scrubs: float | None = None  # percent of the baseline's paths that it resamples
     published: float | None = None  # recovered, where that was published for this model
+    ratio: Interval | None = None  # to the unscrubbed model's, of a metric that it stands beside
 
     @property
     def name(self) -> Name:
@@ -59,6 +62,8 @@ class Result(TabularResult):
     of a token) and `kl` one for every experiment; `positions` counts what was summed. `context` is the number of
     positions a sequence, where it isn't the model's own; `published` has percentages by experiment, for this model.
     Where a study measures another `metric`, that stands in place of the loss, in its `unit`; a bigram has none.
+    Of several that were measured together, `others` are the results of those behind the first: tables, frames, JSON and
+    plots have them all, and `by_metric` each alone. `kind` is that of the examples.
     """
 
     study: str
@@ -76,6 +81,7 @@ class Result(TabularResult):
     published: Mapping[str, float] = field(default_factory=dict)
     metric: str = "loss"
     unit: str = "nats"
+    with_ratio: bool = False  # whether the plain ratio to the unscrubbed model's stands beside what is recovered
     computed: Computed = AS_USUAL
     claims: Mapping[str, Claim] = field(default_factory=dict)  # how much each experiment scrubs, where that is known
     digest: str = ""  # the hash of the tokens and the scored positions
@@ -84,6 +90,30 @@ class Result(TabularResult):
     documents: Int[np.ndarray, " sequence"] | None = None  # that each sequence is of; by default one of its own
     other: str = DRAWN  # what y stands for
     commits: Mapping[str, str] = field(default_factory=dict)  # of what is from a hub: see :attr:`Trial.commits`
+    kind: str = TEXT
+    others: tuple[Result, ...] = ()
+
+    @property
+    def by_metric(self) -> dict[str, Result]:
+        """The result of each metric that was measured, alone, by its name."""
+        return {each.metric: replace(each, others=()) for each in (self, *self.others)}
+
+    @property
+    def measured(self) -> str:
+        """The metric and its unit: "loss, nats"."""
+        return with_unit(self.metric, self.unit)
+
+    @property
+    def named(self) -> bool:
+        """Whether each row says its metric and unit: unless all are of the loss."""
+        return self.metric != LOSS.name or bool(self.others)
+
+    @property
+    def documents_called(self) -> str:
+        """What intervals are over: documents; of prompts rows, or templates where there are fewer."""
+        if self.kind != PROMPTS:
+            return "documents"
+        return "templates" if self.bootstrap.of() else "rows"
 
     @cached_property
     def bootstrap(self) -> Bootstrap:
@@ -122,6 +152,10 @@ class Result(TabularResult):
         """Estimate the percent of loss recovered by an experiment, with its interval."""
         return self.bootstrap.interval(self.resampled_recovery(experiment))
 
+    def ratio(self, experiment: str) -> Interval:
+        """Estimate the plain ratio of an experiment's metric to the unscrubbed model's in percent."""
+        return self.bootstrap.interval(plain_ratio(self._mean("loss", experiment), self._mean("loss", UNSCRUBBED)))
+
     def claim(self, experiment: str) -> Claim:
         """Say how much an experiment scrubs."""
         return self.claims.get(experiment) or Claim((experiment.rpartition("/")[2],))
@@ -142,10 +176,13 @@ class Result(TabularResult):
         length = f" of {self.context} positions" if self.context is not None else ""
         scored = int(self.positions.sum()) // self.draws
         begin = f" {self.begin}" if self.begin else ""
-        sequences = f"{len(self.positions)} sequences{length}{begin}{self.bootstrap.of}{self.computed}"
+        of = self.bootstrap.of(self.documents_called)
+        kind = "prompts" if self.kind == PROMPTS else "sequences"
+        sequences = f"{len(self.positions)} {kind}{length}{begin}{of}{self.computed}"
         model, data = (at_commit(getattr(self, of), self.commits.get(f"{of}_commit", "")) for of in ("model", "data"))
         model, data = with_digest(model, self.commits.get("weights", "")), with_digest(data, self.digest)
-        return f"{self.study} on {model}, {data}: {sequences}, {scored:,} selected positions"
+        study = by_metric(self.study)[0] if self.others else self.study  # of several, each table says which
+        return f"{study} on {model}, {data}: {sequences}, {scored:,} selected positions"
 
     @property
     def gap(self) -> Interval:
@@ -159,32 +196,41 @@ class Result(TabularResult):
 
     @property
     def warnings(self) -> list[str]:
-        """The gates' warnings, and those of a scale that is itself uncertain."""
-        gap = self.gap
-        warnings = list(self.gates.warnings)
+        """The gates' warnings, and those of scales that are themselves uncertain."""
+        every = [text for each in (self, *self.others) for text in each._warnings]
+        return [*self.gates.warnings, *dict.fromkeys(every)]
+
+    @property
+    def _warnings(self) -> list[str]:
+        gap, warnings = self.gap, list[str]()
         if gap.low <= 0 and (self.metric == LOSS.name or gap.high >= 0):  # others may be better where they are higher
             apart = PLAIN.number(gap.estimate, 2, unit=self.unit, kind="g")
+            of = "" if self.metric == LOSS.name else f" {self.metric}"
             warnings.append(
-                f"baseline - unscrubbed is {apart}, {PLAIN.ends(gap, 2, kind='g')}: that "
+                f"baseline - unscrubbed{of} is {apart}, {PLAIN.ends(gap, 2, kind='g')}: that "
                 "is not clearly apart from 0, so percentages of it are not to be trusted; take more sequences or "
                 "other positions"
             )
         if self.bootstrap.worth < FEW_DOCUMENTS:
+            of = f"{self.bootstrap.documents} {self.documents_called}, worth {self.bootstrap.worth:.1f} of one size"
             warnings.append(
-                f"the selected positions are of {self.bootstrap.documents} documents, worth {self.bootstrap.worth:.1f} "
-                f"of one size: of fewer than {FEW_DOCUMENTS} no interval is known to hold, so take data of more"
+                f"the selected positions are of {of}: of fewer than {FEW_DOCUMENTS} no interval is known to hold, so "
+                "take data of more"
             )
         return warnings
 
     def checked(self) -> Result:
         """Return this result, or raise GateError where a loss is NaN or the baseline leaves nothing to recover."""
+        for each in self.others:
+            each.checked()
         for kind, of in ((self.metric, self.loss), ("KL", self.kl)):
             for name, sums in of.items():
                 if not np.isfinite(sums).all():
                     raise GateError(f"the {kind} of {name} is no finite number: use a dtype of more range or precision")
         change = self.interval("change", BASELINE).estimate
         if change <= NOTHING_NATS or self.gap.estimate == 0:
-            apart = f"they differ by {change:.0e} {self.unit} a token, and in the mean by {self.gap.estimate:.0e}"
+            unit = f" {self.unit}" if self.unit else ""
+            apart = f"they differ by {change:.0e}{unit} a token, and in the mean by {self.gap.estimate:.0e}"
             raise GateError(
                 f"the baseline gives the unscrubbed {self.metric} ({apart}): a "
                 "percentage of nothing means nothing, so take a baseline or positions where what is resampled matters"
@@ -204,6 +250,7 @@ class Result(TabularResult):
                 self.interval("kl", name),
                 self.claim(name).scrubs,
                 self.published.get(name),
+                self.ratio(name) if self.with_ratio else None,
             )
             for name in (Name(*row) for row in self.rows)
         ]
@@ -217,8 +264,9 @@ class Result(TabularResult):
     def frame(self) -> pd.DataFrame:
         """Make the table a data frame: losses and KL in nats a token, recovered and its interval in percent.
 
-        `scrubs` is the percent of the baseline's paths that is resampled.
-        A column `published` is there where percentages were published for the model.
+        `scrubs` is the percent of the baseline's paths that is resampled. Of another metric than the loss, or several,
+        each row says `metric` and `unit`; `ratio` is the plain ratio to the unscrubbed model's in percent, where it
+        stands beside. A column `published` is there where percentages were published for the model.
         """
         rows = self.table
         frame = pd.DataFrame(
@@ -234,14 +282,22 @@ class Result(TabularResult):
         )
         if self.published:
             frame["published"] = pd.array([row.published for row in rows], "float64")
-        return frame if self.metric == LOSS.name else frame.assign(metric=self.metric, unit=self.unit)
+        if self.with_ratio:
+            frame = frame.assign(**interval_columns("ratio", (row.ratio for row in rows), "ratio_low", "ratio_high"))
+        if self.named:
+            frame = frame.assign(metric=self.metric, unit=self.unit)
+        others = [each.frame().assign(metric=each.metric, unit=each.unit) for each in self.others]
+        return pd.concat([frame, *others], ignore_index=True) if others else frame
 
     def to_dict(self) -> dict[str, Any]:
-        """Make what --json writes."""
+        """Make what --json writes: the losses are the first metric's, and of several there are each one's by name."""
+        each = {result.metric: result._anchors for result in (self, *self.others)}
         return {
             "format": FORMAT,
             "model": self.model,
             "data": self.data,
+            **({"metric": self.metric, "unit": self.unit} if self.named else {}),
+            **({} if self.kind == TEXT else {"kind": self.kind}),
             "sequences": len(self.positions),
             **({"context": self.context} if self.context is not None else {}),
             **self.computed.fields,
@@ -249,7 +305,8 @@ class Result(TabularResult):
             "positions": int(self.positions.sum()) // self.draws,
             "draws": self.draws,
             "seed": self.seed,
-            "losses": {name: interval.estimate for name, interval in self.losses.items()},
+            "losses": self._anchors,
+            **({"losses_by_metric": each} if self.others else {}),
             "rows": plain(self.frame()),
             "documents": self.bootstrap.documents,
             "worth": round(self.bootstrap.worth, 1),
@@ -258,6 +315,10 @@ class Result(TabularResult):
             **({"begin": self.begin} if self.begin else {}),
             **({"notes": list(self.notes)} if self.notes else {}),
         }
+
+    @property
+    def _anchors(self) -> dict[str, float]:
+        return {name: interval.estimate for name, interval in self.losses.items()}
 
     def to_json(self) -> str:
         """Write what --json writes, as text."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scrub.data.examples import Examples
-from scrub.data.for_model import Data, examples_for
+from scrub.data.examples import TEXT, Examples
+from scrub.data.for_model import Data, examples_for, is_tokens
 from scrub.graph.node import Node
 from scrub.models.model import Model, Spec, load_model
 from scrub.paths.sources import X, Y
 from scrub.plan.plan import Plan, compile_plan
 from scrub.study.draws import Feature, Pairing, aligned, check_draws, pair_up
-from scrub.study.evaluate import Evaluator, Receipt
+from scrub.study.evaluate import Evaluation, Evaluator, Receipt
 from scrub.study.experiments import Experiments, Name, graphs_alike
 from scrub.study.fitting import features_of, fitting
 from scrub.study.gates import Gates
 from scrub.study.hypothesis import ALL, Hypothesis
-from scrub.study.metric import LOSS, ROLES, Metric, studied
+from scrub.study.metric import LOSS, ROLES, GivenMetric, Metric, as_metrics, role_of, studied
 from scrub.study.parameters import Parameters
 from scrub.study.result import BIGRAM, Result
-from scrub.study.selection import scored_at
+from scrub.study.selection import positions_of, scored_at
 from scrub.study.settings import SEQUENCES, Settings
 from scrub.study.study import Study, Wanted, load_study
 from scrub.text.errors import ScrubError
@@ -50,6 +50,7 @@ class Trial:
     experiments: Experiments
     settings: Settings
     notes: tuple[str, ...] = ()  # of hypotheses that are left out
+    others: tuple[Metric, ...] = ()  # that are measured beside the study's own
 
     def __repr__(self) -> str:
         """Say what will run on what, a line for each hypothesis."""
@@ -75,8 +76,8 @@ class Trial:
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """The metrics of every experiment, by their roles: the study's own, its change, and the KL."""
-        return studied(self.study.metric)
+        """The metrics of every experiment, by their roles: the study's own, its change, the KL, and those of others."""
+        return studied(self.study.metric, *self.others)
 
     @property
     def commits(self) -> dict[str, str]:
@@ -110,18 +111,20 @@ class Trial:
         """Measure the loss, or the study's metric, at every scored position: a row for each, a column an experiment.
 
         `trial.token_losses("naive/all")` has the unscrubbed model's and that one's, beside sequence, position, the
-        token read there and the one to predict. Raises ScrubError for an experiment that there is not.
+        token read there and the one to predict, and of another metric than the loss its name and unit. Raises
+        ScrubError for an experiment that there is not.
         """
         names = {str(experiment.name) for experiment in self.experiments}
         if unknown := [name for name in experiments if name not in names]:
             raise ScrubError(f"there is no experiment {unknown[0]!r}: there are {', '.join(sorted(names))}")
         some = self.experiments.only(experiments) if experiments else self.experiments
-        metric = self.metrics[0]
+        metric, own = self.metrics[0], self.study.metric
         measured = Evaluator(self.model, some, [metric], self.settings)(self.pairing(draw), values_of=[metric.name])
         sequence, position = np.nonzero(self.examples.scored)
         read, target = (self.model.strings(self.examples.tokens[sequence, position + at]) for at in (0, 1))
         frame = pd.DataFrame({"sequence": sequence, "position": position, "token": read, "target": target})
-        return frame.assign(**{str(name): measured.values[metric.name, name] for name in measured.names})
+        about = {} if own == LOSS else {"metric": own.name, "unit": own.unit}
+        return frame.assign(**about, **{str(name): measured.values[metric.name, name] for name in measured.names})
 
     def show(self, hypothesis: str, part: str = ALL) -> Picture:
         """Draw one experiment. Raises ScrubError if there is none of that name."""
@@ -151,14 +154,32 @@ class Trial:
             found = made(self.pairing(number), on=on, among=lambda: map(self.pairing, range(settings.draws)))
             for key, values in found.sums.items():
                 sums[key] = sums[key] + values if key in sums else values
+        main, *others = (
+            self._result(metric, None if at == 0 else metric, sums, found, made.check(self.pairing(0)))
+            for at, metric in enumerate((self.study.metric, *self.others))
+        )
+        return replace(main, others=tuple(others)).checked()
+
+    def _result(
+        self,
+        metric: Metric,
+        further: Metric | None,
+        sums: Mapping[tuple[str, Name], np.ndarray],
+        found: Evaluation,
+        gates: Gates,
+    ) -> Result:
+        """Make the result of one of the metrics, the study's own or a further one."""
+        settings, of = self.settings, self if further is None else replace(self, study=self.study.by(metric))
+        roles = {role_of(role, further): role for role in ROLES}
         by_role: dict[str, dict[str, np.ndarray]] = {role: {} for role in ROLES}
-        for (role, name), values in sums.items():
-            by_role[role][name] = values
-        if self.study.metric == LOSS:
+        for (measured, name), values in sums.items():
+            if measured in roles:
+                by_role[roles[measured]][name] = values
+        if metric == LOSS and self.examples.kind == TEXT:  # pads would be counted as tokens
             bigram = self.examples.bigram_losses(self.model.vocab_size) * self.examples.scored
             by_role["loss"][BIGRAM] = bigram.sum(1) * settings.draws
-        result = Result(
-            study=self.study.name,
+        return Result(
+            study=of.study.name,
             model=self.model.name,
             data=self.examples.name,
             draws=settings.draws,
@@ -168,21 +189,22 @@ class Trial:
             change=by_role["change"],
             kl=by_role["kl"],
             positions=self.examples.counts * settings.draws,
-            gates=made.check(self.pairing(0)),
+            gates=gates,
             context=self.examples.context if self.examples.context != self.model.n_ctx else None,
-            published=self.published,
-            metric=self.study.metric.name,
-            unit=self.study.metric.unit,
+            published=of.published,
+            metric=metric.name,
+            unit=metric.unit,
+            with_ratio=metric.with_ratio,
             computed=found.computed,
             claims={e.name: e.claim for e in self.experiments if e.hypothesis},
             digest=self.examples.digest,
             documents=self.examples.documents,
+            kind=self.examples.kind,
             begin=self.examples.begin,
             notes=(*self.examples.notes, *self.notes),
             other=self.study.other,
             commits=self.commits,
         )
-        return result.checked()
 
 
 @check_arguments
@@ -192,27 +214,36 @@ def prepare(
     data: Data | None = None,
     settings: Settings | None = None,
     parameters: Parameters | None = None,
-    metric: Metric | None = None,
+    metric: GivenMetric = None,
 ) -> Trial:
     """Load whatever a study needs, and build its experiments: `prepare("induction").run()`.
 
     `model` is whatever :func:`load_model` takes. `data` are a name, a path, or tokens in memory: an array or tensor
     [example, position + 1], or (that, a mask of the positions to score), or examples, which say themselves what is
     scored. `parameters` are values of the hypotheses' parameters, instead of their defaults: see :func:`load_study`.
-    `metric` is measured instead of the study's.
+    `metric` is measured instead of the study's: one of :data:`scrub.study.metric.METRICS` by its name, a
+    :class:`Metric`, or a function of your own (see :meth:`Metric.of`); or a list of several, all measured together.
     Raises ScrubError for any mistake in it.
     """
+    metrics = as_metrics(metric)
     study, hypotheses = load_study(wanted, parameters)
-    return prepare_study(study if metric is None else study.by(metric), hypotheses, model, data, settings or Settings())
+    return prepare_study(study, hypotheses, model, data, settings or Settings(), metrics)
 
 
 def prepare_study(
-    study: Study, hypotheses: Sequence[Hypothesis], spec: Spec | None, data: Data | None, settings: Settings
+    study: Study,
+    hypotheses: Sequence[Hypothesis],
+    spec: Spec | None,
+    data: Data | None,
+    settings: Settings,
+    metrics: Sequence[Metric] = (),
 ) -> Trial:
     """Build the experiments of a study on a model, by default its own, and read the data.
 
+    The `metrics` are measured instead of the study's; the first stands where that would.
     Raises ScrubError for any mistake in it.
     """
+    study, others = study.by(metrics[0]) if metrics else study, tuple(metrics[1:])
     model = load_model(study.model if spec is None else spec, settings.torch_dtype, settings.where)
     study = study if settings.other is None else study.against(settings.other)
     hypotheses, built, notes = fitting(study, hypotheses, model, settings.parts)
@@ -224,19 +255,22 @@ def prepare_study(
         settings.sequences if there else settings.sequences or SEQUENCES,
         settings.split,
         settings.column,
-        context=settings.context or (None if there else study.context and min(study.context, model.n_ctx)),
+        context=settings.context,
+        usual_context=None if there else study.context and min(study.context, model.n_ctx),
         fewer=settings.sequences is None,
-        bos=settings.bos if there or settings.bos is not None else study.bos,
+        bos=settings.bos if settings.bos is not None or is_tokens(data) else study.bos,
     )
     masked = isinstance(data, tuple | Examples) and settings.positions is None  # they say what is scored
     if not masked:
-        positions = study.positions if settings.positions is None else settings.positions
+        positions = positions_of(examples, settings.positions, study.positions)
         scored = scored_at(positions, examples, study.data, model)
         examples = replace(examples, scored=scored)
     examples = aligned(examples, [each.graph for each in built])
     examples.check(model.n_ctx, model.vocab_size, model.name)
     check_draws(examples, settings.draws, study.mean is not None)
-    return Trial(study, hypotheses, model, examples, built, settings, notes)
+    for metric in (study.metric, *others):
+        metric.check(examples)
+    return Trial(study, hypotheses, model, examples, built, settings, notes, others)
 
 
 @check_arguments
@@ -246,11 +280,12 @@ def run(
     data: Data | None = None,
     settings: Settings | None = None,
     parameters: Parameters | None = None,
-    metric: Metric | None = None,
+    metric: GivenMetric = None,
 ) -> Result:
     """Run studies or hypotheses, by path, by name, or themselves: `run("induction")`.
 
-    See :func:`prepare` and :meth:`Trial.run`.
+    See :func:`prepare` and :meth:`Trial.run`. Of several metrics, `run(..., metric=["loss", "kl"])`, the result is of
+    the first, and `by_metric` has all.
     """
     return prepare(wanted, model, data, settings, parameters, metric).run()
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 from tokenizers import Tokenizer
 
-from scrub.data.examples import Examples, Scored
+from scrub.data.examples import PROMPTS, Examples, Scored
 from scrub.data.whitelist import WHITELIST as FILE
 from scrub.data.whitelist import kept_whitelist, rank_in_group, whitelist_of
 from scrub.models.find import locate
@@ -20,7 +20,7 @@ from scrub.models.kept import spelled
 from scrub.models.model import Model
 from scrub.study.settings import EVERY, POSITIONS, REPEATS, Positions, positions_said
 from scrub.text.errors import ScrubError
-from scrub.text.spans import names
+from scrub.text.spans import END, names
 
 _PLACED = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
 _NAMED = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
@@ -57,6 +57,16 @@ def scored_at(positions: Positions, examples: Examples, study_data: str, model: 
             f"{is_so}; use --positions all, or data with a whitelist of its own ('scrub whitelist')"
         )
     return selected
+
+
+def positions_of(examples: Examples, asked: Positions | None, usual: Positions) -> Positions:
+    """Choose which positions of examples are scored: those asked for, else a study's; of prompts the end of each.
+
+    Spans and functions of a study stand for prompts too.
+    """
+    if asked is not None:
+        return asked
+    return END if examples.kind == PROMPTS and isinstance(usual, str) and usual in POSITIONS else usual
 
 
 def repeats(inputs: Int[np.ndarray, "sequence position"]) -> Bool[np.ndarray, "sequence position"]:

@@ -54,12 +54,11 @@ class Bootstrap:
         squares = float((self.positions**2).sum())
         return float(self.positions.sum()) ** 2 / squares if squares else 0.0
 
-    @property
-    def of(self) -> str:
+    def of(self, units: str = "documents") -> str:
         """Say of how many documents the sequences are, if of fewer than there are sequences: ` of 88 documents`."""
         if len(self.positions) == len(self._order):
             return ""
-        return f" of {self.documents} documents (worth {self.worth:.0f})"
+        return f" of {self.documents} {units} (worth {self.worth:.0f})"
 
     def means(self, sums: Float[np.ndarray, "kind sequence"]) -> Float[np.ndarray, "kind one_plus_resample"]:
         """Average over positions what was summed over each sequence's: the estimate, then the resamples."""
@@ -123,6 +122,14 @@ def recovered(
     with np.errstate(divide="ignore", invalid="ignore"):
         # so that what keeps all is 100, and what keeps nothing 0 and not -0
         return np.asarray(100 * ((baseline - scrubbed) / (baseline - unscrubbed)) + 0.0)
+
+
+def plain_ratio(
+    scrubbed: Float[np.ndarray, " resample"], unscrubbed: Float[np.ndarray, " resample"]
+) -> Float[np.ndarray, " resample"]:
+    """Compute the plain ratio to the unscrubbed model's: 100 L_scrubbed / L_unscrubbed, in percent."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(100 * (scrubbed / unscrubbed) + 0.0)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

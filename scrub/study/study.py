@@ -16,7 +16,7 @@ from scrub.models.find import find, known, locate
 from scrub.paths.rules import Rule
 from scrub.paths.sources import Held, MeanOther, MeanOtherByName
 from scrub.study.hypothesis import Hypothesis
-from scrub.study.metric import LOSS, Metric
+from scrub.study.metric import LOSS, GivenMetric, Metric, as_metric
 from scrub.study.parameters import Parameters, unknown_parameter
 from scrub.study.settings import DRAWN, EVERY, Positions, as_positions, check_other, positions_said
 from scrub.text.begin import Bos, said_bos
@@ -26,6 +26,7 @@ from scrub.text.files import check_file, one_line, shown
 from scrub.text.wording import DIGEST_DIGITS
 
 MEANS: Mapping[str, Held] = {"mean": MeanOther(), "mean by name": MeanOtherByName()}
+_BY = " by "  # between the name of a study and its metric's
 LARGEST_MODULE = 16 * 2**20  # bytes
 Declared = TypeVar("Declared", "Study", Hypothesis)
 
@@ -42,9 +43,9 @@ class Study:
     sequences begin with the begin token (True, False, or "auto", as is usual for the model), unless the run says it.
     `hypotheses` are names of modules in the study's folder, or the hypotheses themselves. `published_model` is the
     name of the model that their published percentages are of.
-    `metric` is what percentages are of: the loss, or one of your own. `other` is what y stands for: "y", the other
-    sequence of each; "mean", what components give in the mean over the others, at each position; or "mean by name", at
-    all positions of a name together.
+    `metric` is what percentages are of: the loss, another by its name, a :class:`Metric`, or your own function.
+    `other` is what y stands for: "y", the other sequence of each; "mean", what components give in the mean over the
+    others, at each position; or "mean by name", at all positions of a name together.
     """
 
     baseline: str
@@ -55,7 +56,7 @@ class Study:
     context: Annotated[int, COUNT] | None = None
     bos: Bos = None
     published_model: str | None = None
-    metric: Annotated[Metric, ITSELF] = LOSS
+    metric: GivenMetric = LOSS
     other: str = DRAWN
     name: str = ""
 
@@ -64,6 +65,7 @@ class Study:
         check_fields(self, "the study's ")
         object.__setattr__(self, "positions", as_positions(self.positions))
         check_other(self.other)
+        object.__setattr__(self, "metric", as_metric(self.metric))
         if self.metric.name == LOSS.name and self.metric != LOSS:
             raise ScrubError("the study's metric is called 'loss', but is another one: give it another name")
 
@@ -106,7 +108,7 @@ class Study:
 
     @property
     def _by_metric(self) -> str:
-        return "" if self.metric == LOSS else f" by {self.metric.name}@{self.metric.digest[:DIGEST_DIGITS]}"
+        return "" if self.metric == LOSS else f"{_BY}{self.metric.name}@{self.metric.digest[:DIGEST_DIGITS]}"
 
     @property
     def baseline_rules(self) -> tuple[Rule, ...]:
@@ -117,6 +119,12 @@ class Study:
         if held := [rule for rule in rules if rule.holds]:
             raise ScrubError(f"the rule '{held[0]}' of the baseline ablates, and a study resamples: feed y")
         return rules
+
+
+def by_metric(name: str) -> tuple[str, str]:
+    """Split a study's name into its own and its metric's: `by_metric("mine by kl@01234567")` is ("mine", "kl")."""
+    found = re.fullmatch(rf"(.*){_BY}(.+)@[0-9a-f]{{{DIGEST_DIGITS}}}", name, re.DOTALL)
+    return (found[1], found[2]) if found else (name, LOSS.name)
 
 
 One: TypeAlias = str | Path | Hypothesis | Study

@@ -63,6 +63,11 @@ def places(text: str) -> list[tuple[Place, Place]]:
     return found
 
 
+def is_name(text: str) -> bool:
+    """Tell whether data can give a position this name: `is_name("S2")`."""
+    return re.fullmatch(_NAME, text, re.ASCII) is not None and text not in RESERVED
+
+
 def _place(text: str) -> Place:
     if re.fullmatch(r"-?\d+", text, re.ASCII):
         return Place(None, int(text)) if int(text) >= 0 and text[0] != "-" else Place(END, int(text) + 1)

@@ -41,6 +41,11 @@ def with_digest(name: str, digest: str) -> str:
     return f"{name} ({digest[:DIGEST_DIGITS]})" if digest else name
 
 
+def with_unit(name: str, unit: str) -> str:
+    """Name a metric with its unit, if it has one: `with_unit("loss", "nats")` is "loss, nats"."""
+    return f"{name}, {unit}" if unit else name
+
+
 def at_commit(name: str, commit: str) -> str:
     """Name a repository on a hub with its commit: `at_commit("a/b", "0123...")` is "a/b@0123456789ab"."""
     return f"{name.partition('@')[0]}@{commit[:COMMIT_DIGITS]}" if commit else name

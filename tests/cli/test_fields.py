@@ -20,6 +20,7 @@ from scrub.cli.train import SETTINGS as TRAINING
 from scrub.cli.whitelist import WHITELIST_SETTINGS
 from scrub.data.settings import Recipe, WhitelistSettings
 from scrub.store.sweeps.grid import Grid
+from scrub.study.metric import METRICS
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 from scrub.training import settings as training
@@ -106,7 +107,8 @@ def test_only_what_is_given() -> None:
 def test_every_field_has_words() -> None:
     """A field that is added to a class has an option as soon as its table has words for it: so it has to."""
     assert options.SETTINGS.keys() == {each.name for each in dataclasses.fields(Settings)} - {"progress"}
-    assert options.GRID.keys() == Grid.model_fields.keys() - {"studies", "metric"}
+    assert options.GRID.keys() == Grid.model_fields.keys() - {"studies"}
+    assert options.METRICS.split("|") == [*METRICS]
     assert WHITELIST_SETTINGS.keys() == {each.name for each in dataclasses.fields(WhitelistSettings)}
     assert options.RECIPE.keys() == {each.name for each in dataclasses.fields(Recipe)}
     assert TRAINING.keys() <= {each.name for each in dataclasses.fields(training.Settings)}

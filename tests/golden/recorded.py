@@ -193,9 +193,13 @@ def sweep(results: Path) -> scrub.Swept:
 
 
 def rows_of(results: Path) -> list[dict[str, Any]]:
-    """All rows of a results folder but for when and where they were written, in an order of their own."""
+    """All rows of a results folder in an order of their own, but for when and where they were written, and what came
+    later.
+    """
     table = pd.concat(pd.read_parquet(path).astype({"cell": str}) for path in sorted((results / "losses").iterdir()))
-    table = table.drop(columns=["time", "torch_version", "batch"], errors="ignore").sort_values(["cell", "sequence"])
+    table = table.drop(columns=["time", "torch_version", "batch", "metric", "unit"], errors="ignore").sort_values(
+        ["cell", "sequence"]
+    )
     return [plain(row) for row in table.to_dict("records")]
 
 

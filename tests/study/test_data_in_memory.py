@@ -100,7 +100,7 @@ MISTAKES: list[tuple[Callable[[np.ndarray], Any], str]] = [
     (lambda of: of[:, :1], r"tokens in memory are int64 \[19, 1\]"),
     (lambda of: of[:0], r"tokens in memory are int64 \[0, 12\]"),
     (lambda of: of > 3, "tokens in memory are bool"),
-    (lambda _: {"input_ids": [[1, 2, 3]]}, "tokens in memory are object"),
+    (lambda _: {"input_ids": [[1, 2, 3]]}, "no column 'clean'.* input_ids.*: give that, or tokens"),
     (lambda of: [*of.tolist(), [1, 2]], "tokens in memory are no array .*: give all rows one length"),
     (lambda of: of + 31, r"a token of the text is none of tiny's: its ids are 0 to 30"),
     (lambda of: of - 9, r"a token of the text is none of tiny's"),

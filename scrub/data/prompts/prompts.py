@@ -19,9 +19,10 @@ from scrub.data.examples import FIRST, PROMPTS, QUERY, TARGET, Examples
 from scrub.data.repeated import NOWHERE
 from scrub.data.settings import KINDS
 from scrub.text.spans import END
+from scrub.text.wording import few
 
 GIVEN = "given"  # the name of prompts that are typed
-_CALLED = {FIRST: "first A", TARGET: "B", QUERY: "query"}  # the names that the layout of drawn prompts gives
+LAYOUT = {FIRST: "first A", TARGET: "B", QUERY: "query"}  # the names that the layout of drawn prompts gives
 
 
 def token_text(token: int, tokenizer: Tokenizer | None) -> str:
@@ -55,7 +56,7 @@ def position_texts(prompts: Examples, tokenizer: Tokenizer | None) -> list[str]:
         prompts.positions if QUERY in prompts.positions else {**prompts.positions, END: prompts.ends}
     ).items():
         if (at == at[0]).all() and at[0] != NOWHERE:
-            names[at[0]] += f" {_CALLED.get(name, name)}"
+            names[at[0]] += f" {LAYOUT.get(name, name)}"
     return names
 
 
@@ -100,20 +101,33 @@ def as_prompts(
 
 
 def prompt_frame(prompts: Examples, tokenizer: Tokenizer | None = None) -> pd.DataFrame:
-    """List prompts: a row for each with its text, the positions, and the query and the expected token as text.
+    """List prompts: a row for each with its text, the positions, and the last token read and what is expected as text.
 
-    Pairs have the corrupted text too, and the positions that differ. Without a tokenizer tokens are their numbers.
+    Of several answers, or wrong ones, the first are listed. Pairs have the corrupted text too, and, where both are as
+    long, the positions that differ. Without a tokenizer tokens are their numbers.
     """
-    queries = prompts.inputs[np.arange(len(prompts)), prompts.positions[QUERY]]
-    frame = pd.DataFrame(
-        {
-            "text": prompts.texts,
-            **prompts.positions,
-            "query": [token_text(int(token), tokenizer) for token in queries],
-            "expected": [token_text(int(token), tokenizer) for token in prompts.expected],
-        }
-    )
+    queries = prompts.inputs[np.arange(len(prompts)), prompts.ends]
+    columns = {
+        "text": prompts.texts,
+        **prompts.positions,
+        "query": [token_text(int(token), tokenizer) for token in queries],
+        "expected": expected_texts(prompts, tokenizer),
+    }
+    if prompts.wrong is not None:
+        columns["wrong"] = _texts(prompts.wrong, tokenizer)
+    frame = pd.DataFrame(columns)
     if prompts.other is None:
         return frame
     frame.insert(1, "corrupted", prompts.other_texts)
+    if not prompts.aligned:
+        return frame
     return frame.assign(changed=[", ".join(map(str, np.flatnonzero(row))) for row in prompts.changed])
+
+
+def expected_texts(prompts: Examples, tokenizer: Tokenizer | None) -> list[str]:
+    """Write what is expected behind each prompt, of several answers the first."""
+    return _texts(prompts.expected[:, None] if prompts.answers is None else prompts.answers, tokenizer)
+
+
+def _texts(tokens: Int[np.ndarray, "prompt some"], tokenizer: Tokenizer | None) -> list[str]:
+    return [few([token_text(int(token), tokenizer) for token in row if token != NOWHERE]) for row in tokens]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import nan
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,9 @@ from scrub.show.theme import Theme
 from scrub.study.claims import Claim
 from scrub.study.experiments import Name
 from scrub.study.hypothesis import ALL
+from scrub.study.metric import LOSS
 from scrub.study.result import Result, Row
+from scrub.study.study import by_metric
 from scrub.text.frames import interval_columns
 from scrub.text.numbers import PAGE
 from scrub.text.wording import printable
@@ -38,11 +40,24 @@ def recovery_chart(
 
     The line is broken between hypotheses that don't scrub the same parts, or not as much: they don't compare.
 
+    Of several metrics each has a row of its own.
+
     `published` are percentages by experiment, by default those of the result's own model; where there are some they
     stand beside it, on the same scale, under the name of the model that they were published for, if it is given.
     """
     if published is None:
         published, published_for = result.published, result.model
+    every = list(result.by_metric.values())
+    values = pd.concat([_values(each, published if each.metric == LOSS.name else {}) for each in every])
+    if result.named:
+        values = values.assign(metric=[printable(each.metric) for each in every for _ in each.table])
+    drawn = _Recovery(result, published, f"published, for {published_for}" if published_for else "published")
+    named = " and of ".join(printable(each.metric) for each in every)
+    said = f"Percent of {named} recovered, a line for each part, with 95 % intervals."
+    return Chart(title, said, values, drawn.draw)
+
+
+def _values(result: Result, published: Mapping[str, float]) -> pd.DataFrame:
     rows = result.table
     values = pd.DataFrame(
         {
@@ -54,9 +69,7 @@ def recovery_chart(
     )
     if published:
         values["published"] = [published.get(row.name, float("nan")) for row in rows]
-    drawn = _Recovery(result, published, f"published, for {published_for}" if published_for else "published")
-    said = f"Percent of {printable(result.metric)} recovered, a line for each part, with 95 % intervals."
-    return Chart(title, said, values, drawn.draw)
+    return values
 
 
 @dataclass(frozen=True)
@@ -68,30 +81,51 @@ class _Recovery:
     theirs: str  # the title over what was published
 
     def draw(self, theme: Theme) -> Plot:
-        result = self.result
-        names, parts = (list(dict.fromkeys(each)) for each in zip(*result.rows, strict=True))
-        known = [name for name in names if any(Name(name, part) in self.published for part in parts)]
-        widths = [_width(some) for some in (names, known) if some]
-        claimed = [row for row in result.table if row.scrubs is not None]
+        every = list(self.result.by_metric.values())
+        widths = [_width(some) for some in (self._names, self._known) if some]
+        claimed = any(row.scrubs is not None for row in self.result.table)
         widths += [CLAIMS_INCHES] if claimed else []
-        figure = Plot(theme, 1.6 + sum(widths), 3.9)
-        panels = figure.subplots(1, len(widths), sharey=True, squeeze=False, width_ratios=widths)[0]
+        figure = Plot(theme, 1.6 + sum(widths), 3.9 * len(every))
+        panels = figure.subplots(len(every), len(widths), sharey="row", squeeze=False, width_ratios=widths)
+        for each, row in zip(every, panels, strict=True):
+            replace(self, result=each, published=self.published if each.metric == LOSS.name else {})._row(figure, row)
+        for empty in (axes for row in panels for axes in row if not axes.has_data() and len(every) > 1):
+            empty.set_visible(False)  # nothing was published for this metric
+        handles, labels = panels[0][0].get_legend_handles_labels()
+        figure.key(len(self._parts), handles, labels)
+        return figure
+
+    @property
+    def _names(self) -> list[str]:
+        return list(dict.fromkeys(name for name, _ in self.result.rows))
+
+    @property
+    def _parts(self) -> list[str]:
+        return list(dict.fromkeys(part for _, part in self.result.rows))
+
+    @property
+    def _known(self) -> list[str]:
+        return [name for name in self._names if any(Name(name, part) in self.published for part in self._parts)]
+
+    def _row(self, figure: Plot, panels: Sequence[Axes]) -> None:
+        """Draw what is known of one metric."""
+        result, names, parts, known = self.result, self._names, self._parts, self._known
+        claimed = [row for row in result.table if row.scrubs is not None]
         for at, part in enumerate(parts):
             shift = (at - (len(parts) - 1) / 2) * 0.08  # so that the intervals of the parts stand side by side
-            self._measured(figure, panels[0], names, part, shift, _look(at, part, theme))
+            self._measured(figure, panels[0], names, part, shift, _look(at, part, figure.theme))
             if known:
-                self._published(figure, panels[1], known, part, _look(at, part, theme))
-            self._claimed(figure, panels[-1], [row for row in claimed if row.part == part], _look(at, part, theme))
+                self._published(figure, panels[1], known, part, _look(at, part, figure.theme))
+            self._claimed(
+                figure, panels[-1], [row for row in claimed if row.part == part], _look(at, part, figure.theme)
+            )
         panels[0].set_ylabel(f"{printable(result.metric)} recovered, %")
-        _dress(figure, panels[0], names, f"{result.study} on {result.model}, {result.data}")
+        _dress(figure, panels[0], names, f"{by_metric(result.study)[0]} on {result.model}, {result.data}")
         if known:
             _dress(figure, panels[1], known, self.theirs)
         if claimed:
             _frame(figure, panels[-1], "and how much that scrubs")
             panels[-1].set_xlabel("paths scrubbed, %")
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.key(len(parts), handles, labels)
-        return figure
 
     def _measured(
         self, figure: Plot, axes: Axes, names: Sequence[str], part: str, shift: float, look: dict[str, Any]

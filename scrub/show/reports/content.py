@@ -23,11 +23,13 @@ from scrub.store.comparisons.comparison import chance
 from scrub.store.results.read import HypothesisRecord, StudyResults
 from scrub.study.experiments import Name
 from scrub.study.hypothesis import ALL
-from scrub.study.result import Row
+from scrub.study.metric import LOSS
+from scrub.study.result import BIGRAM, Row
 from scrub.study.run import Trial
 from scrub.text.frames import with_cells
 from scrub.text.numbers import MINUS, PAGE, Interval
 from scrub.text.tables import Column, FrameTable
+from scrub.text.wording import with_unit
 
 SHOWN_STEPS, OPEN_STEPS = 80, 16  # lines of the paths that changed, at most, and so many without opening them
 OPEN_DRAWINGS = 10  # hypotheses, up to which a drawing of each is seen without opening it
@@ -49,8 +51,11 @@ class Content:
         self._parts = list(dict.fromkeys(part for _, part in rows))
         given = {each.name: each.published for each in trial.hypotheses}
         theirs = {name: given.get(name, stored.described(name).published) for name in self.names}
+        of_loss = stored.result.metric == LOSS.name  # that is what was published
         there = {row.name: theirs[row.hypothesis].get(row.part) for row in self.result.table}
-        self._published: dict[str, float] = {name: known for name, known in there.items() if known is not None}
+        self._published: dict[str, float] = {
+            name: known for name, known in there.items() if known is not None and of_loss
+        }
 
     def page(self, attention: Sequence[Block], command: str) -> Page:
         """Make the report as a page."""
@@ -65,8 +70,8 @@ class Content:
             Span(f"percent of {result.metric} recovered", "b"),
             ": 100 is the unscrubbed model, 0 the baseline (",
             Span(" ".join(self._trial.study.baseline.split()), "code"),
-            "). Brackets hold 95 % bootstrap intervals over documents. The difference between the two anchors is "
-            f"{PAGE.with_ends(result.gap, 3)} {result.unit} a token.",
+            f"). Brackets hold 95 % bootstrap intervals over {result.documents_called}. The difference between the two "
+            f"anchors is {PAGE.with_ends(result.gap, 3)} {result.unit}{' ' * bool(result.unit)}a token.",
         ]
         patterns = Section("attention", "Attention patterns", attention)
         sections = [self._story(), *self._chapters(), patterns, self._trust(command)]
@@ -118,8 +123,8 @@ class Content:
 
     def _scale(self) -> Grid:
         caption = (
-            "The anchors of the scale, whose ends are 0 and 100 by definition. A score that everything scrubbed, or a "
-            "bigram that knows no model, could reach says little."
+            "The anchors of the scale, whose ends are 0 and 100 by definition. A score that everything scrubbed"
+            f"{', or a bigram that knows no model,' if BIGRAM in self.result.loss else ''} could reach says little."
         )
         return Grid(anchors_table(self.result), "Anchors of the scale", caption)
 
@@ -178,6 +183,7 @@ class Content:
             "recovered": (row.recovered for row in rows),
             "scrubs": (row.scrubs for row in rows),
             "published": (self._published.get(row.name) for row in rows),
+            "ratio": (row.ratio for row in rows),
             "gain": (gains.get(row.part, (None, None))[1] for row in rows),
             "loss": (row.loss for row in rows),
             "change": (row.mean_abs_change for row in rows),
@@ -190,9 +196,10 @@ class Content:
             Column("bar", "0 to 100 %", cell=lambda row: self._bar(row["recovered"])),
             *([Column("scrubs", "scrubs, %", 1, missing="")] if any(row.scrubs is not None for row in rows) else []),
             *([Column("published", "published, %", 6, kind="g", missing="")] if self._published else []),
+            *([Column("ratio", "ratio to unscrubbed, %", 1)] if self.result.with_ratio else []),
             *([Column("gain", f"over {others}", 1, sign=True, missing="")] if gains else []),
-            Column("loss", f"{self.result.metric}, {self.result.unit}", 3),
-            Column("change", f"mean |change|, {self.result.unit}", 3),
+            Column("loss", self.result.measured, 3),
+            Column("change", with_unit("mean |change|", self.result.unit), 3),
             Column("kl", "KL, nats", 3),
         ]
         bold = [replace(column, style=lambda row: "bold" if row["part"] == whole.part else "") for column in columns]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from scrub.data.examples import Examples
 from scrub.measure.heads.attention import attention_patterns
@@ -44,11 +44,13 @@ def pattern_blocks(model: Model, stored: StudyResults) -> list[Block]:
     drawn = {role: heads[:SHOWN_HEADS] for role, heads in roles.items()}
     positions = min(SHOWN_POSITIONS, examples.scored.shape[1])
     chosen = _most_repeating(examples, positions)
+    positions = min(positions, int(examples.ends[chosen]) + 1)  # but for pads
     line = examples.tokens[chosen : chosen + 1, : positions + 1]
     patterns = attention_patterns(model, line, dict.fromkeys(head for heads in drawn.values() for head in heads))
     texts = [*map(stored.text, line[0, :-1])]
     left_out = sum(map(len, roles.values())) - sum(map(len, drawn.values()))
-    some = examples.tokens[:MEAN_SEQUENCES]
+    some = Examples.of(examples.tokens[:MEAN_SEQUENCES])
+    some = some.scored_at(some.scored & examples.real[:MEAN_SEQUENCES])
     caption = (
         f"Below: the first {positions} positions of sequence {chosen}, the one that has most to induct from there. "
         "Each row is a position that attends, each column one that is attended to; the fuller the colour, the more "
@@ -69,11 +71,9 @@ def pattern_blocks(model: Model, stored: StudyResults) -> list[Block]:
     return blocks
 
 
-def _means(
-    model: Model, roles: Mapping[str, Sequence[Head]], tokens: Int[np.ndarray, "sequence position"], seed: int
-) -> Grid:
+def _means(model: Model, roles: Mapping[str, Sequence[Head]], examples: Examples, seed: int) -> Grid:
     """List the mean attention of each head to each target, as fractions."""
-    attention = measure_targets(model, Examples.of(tokens), seed)
+    attention = measure_targets(model, examples, seed)
     heads = [(head, role) for role, some in roles.items() for head in some]
     frame = pd.DataFrame(
         {"head": [head_name(head) for head, _ in heads], "role": [role for _, role in heads]}, dtype=object

@@ -13,8 +13,10 @@ from urllib.parse import quote
 from scrub.show.reports.content import Content
 from scrub.show.reports.patterns import pattern_blocks
 from scrub.store.results.read import StudyResults
+from scrub.study.metric import LOSS, METRICS
 from scrub.study.run import Trial, default_data
 from scrub.study.settings import SEQUENCES
+from scrub.study.study import by_metric
 from scrub.text.errors import ScrubError
 from scrub.text.fields import check_arguments
 from scrub.text.files import make_folder, shown, write_atomically
@@ -79,12 +81,14 @@ def command(stored: StudyResults, trial: Trial) -> str:
     study, settings, model = trial.study, trial.settings, trial.model.name
     names = [each.name for each in trial.hypotheses]
     declared = [each if isinstance(each, str) else each.name for each in study.hypotheses]
-    words = ["scrub", "report", *([study.name] if names == declared else _wanted(trial))]
+    words = ["scrub", "report", *([by_metric(study.name)[0]] if names == declared else _wanted(trial))]
     seeds = list(dict.fromkeys(seed for seed, _ in stored.pairings))
     draws = len(stored.pairings) // len(seeds)
     random = Counter(each.null_of for each in stored.hypotheses.values() if each.null_of)
     options: dict[str, object] = {
         "model": model if model != study.model else None,
+        # an own function is where the study declares it
+        "metric": study.metric.name if METRICS.get(study.metric.name) == study.metric != LOSS else None,
         "data": trial.examples.name if trial.examples.name != default_data(study, trial.model) else None,
         "sequences": len(trial.examples) if len(trial.examples) != SEQUENCES else None,
         "draws": draws if draws != 1 else None,
@@ -105,9 +109,10 @@ def command(stored: StudyResults, trial: Trial) -> str:
 
 
 def _wanted(trial: Trial) -> Iterator[str]:
+    study = by_metric(trial.study.name)[0]
     for each in trial.hypotheses:
-        inside = each.path is not None and each.path.parent.name == trial.study.name
-        yield f"{trial.study.name}/{each.path.stem}" if inside and each.path else str(each.path or each.name)
+        inside = each.path is not None and each.path.parent.name == study
+        yield f"{study}/{each.path.stem}" if inside and each.path else str(each.path or each.name)
 
 
 def _parameters(stored: StudyResults, trial: Trial) -> dict[str, list[object]]:

@@ -44,19 +44,20 @@ class Tokens:
     def blocks(self, experiment: Name, name: str) -> list[Block]:
         """Tell of one experiment: the scored tokens that changed most, and some sequences with their colours."""
         losses, result = self._stored.token_losses(experiment), self._stored.result
+        in_unit = f" in {result.unit}" if result.unit else ""
         most = Grid(FrameTable(self._most(losses), _changed_columns(), by="side"), "Tokens that changed most")
         count = f"{len(self.shown)} sequence{'s' if len(self.shown) > 1 else ''}"
         blocks: list[Block] = [
             Prose(
                 f"{experiment.part} of {name} against the unscrubbed model. The scored tokens that changed most, in "
-                f"all sequences; {result.metric} in {result.unit}, means over the pairings.",
+                f"all sequences; {result.metric}{in_unit}, means over the pairings.",
                 "caption",
             ),
             most,
             Prose(
                 f"{count} drawn by chance, the same for every hypothesis. A coloured token is one that is scored when "
-                f"it is predicted; hover for its numbers. Its colour is the change of its {result.metric}, in "
-                f"{result.unit}:",
+                f"it is predicted; hover for its numbers. Its colour is the change of its {result.metric}"
+                f"{',' * bool(in_unit)}{in_unit}:",
                 "caption",
                 only="html",
             ),
@@ -66,7 +67,7 @@ class Tokens:
 
     def _passage(self, sequence: int, losses: Float[np.ndarray, "sequence position"]) -> list[Block]:
         """Show a sequence, or its first part, as running text and as numbers."""
-        line = self._stored.examples.tokens[sequence]
+        line = self._stored.line(sequence)
         texts = [*map(self._stored.text, line[: self._positions + 1])]
         frame = pd.DataFrame(
             {
@@ -99,7 +100,7 @@ class Tokens:
         rows = []
         for at in [*hurt, *helped]:
             sequence, position = divmod(at, losses.shape[1])
-            line = self._stored.examples.tokens[sequence]
+            line = self._stored.line(sequence)
             before = line[max(0, position + 1 - CONTEXT_TOKENS) : position + 1]
             rows.append(
                 {

@@ -14,8 +14,8 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 from tokenizers import Tokenizer
 
-from scrub.data.examples import FIRST, QUERY, TARGET, Examples
-from scrub.data.prompts.prompts import position_texts, prompts_called, token_text, token_texts
+from scrub.data.examples import QUERY, TARGET, Examples
+from scrub.data.prompts.prompts import expected_texts, position_texts, prompts_called, token_texts
 from scrub.data.repeated import NOWHERE
 from scrub.measure.heads.mechanism import Mechanism
 from scrub.measure.heads.roles import RoleEvidence
@@ -305,7 +305,8 @@ def prediction_tables(of: Predictions, _console: Console, _options: ConsoleOptio
     """List the prompts with the probability of what is expected after each, and the means over them."""
     count = f"{len(of.prompts)} {'prompt' if of.prompts.other is None else 'pair'}"
     count += "" if len(of.prompts) == 1 else "s"
-    yield f"{of.model.called}: {count}; positions count from 0; P of the expected token"
+    of_data = "" if of.prompts.origin is None else f" of {of.prompts.called} {of.prompts.begin}"
+    yield f"{of.model.called}: {count}{of_data}; positions count from 0; P of the expected token"
     probabilities = {CLEAN: of.clean} | ({} if of.corrupted is None else {CORRUPTED: of.corrupted})
     yield prompt_table(of.prompts, of.model.tokenizer, probabilities)
     if len(of.prompts) > 1:
@@ -320,25 +321,27 @@ def prompt_table(
     probabilities: Mapping[str, Float[np.ndarray, " prompt"]] | None = None,
     most: int = SHOWN_PROMPTS,
 ) -> FrameTable:
-    """Make a row for each of the first prompts: its text with the target and the query between marks, and positions.
+    """Make a row for each of the first prompts: its text with what has a name between marks, and positions.
 
     Of pairs, the corrupted prompt stands on a line of its own below the clean one, what was changed between marks.
     `probabilities` are more columns, a number for every prompt.
     """
-    rows = []
+    rows, answers = [], expected_texts(prompts, tokenizer)
     for at in range(min(most, len(prompts))):
-        positions = {name: int(prompts.positions[name][at]) for name in (FIRST, TARGET, QUERY)}
-        text = _text(prompts, at, tokenizer, {positions[TARGET]: _TARGET, positions[QUERY]: _QUERY})
-        if prompts.other is not None:
+        positions = {name: int(prompts.positions[name][at]) for name in prompts.positions}
+        own = {TARGET: _TARGET, QUERY: _QUERY} if prompts.copied is not None else dict.fromkeys(positions, _QUERY)
+        text = _text(prompts, at, tokenizer, {positions[name]: style for name, style in own.items()})
+        if prompts.other is not None and prompts.aligned:
             changed = dict.fromkeys(prompts.changed[at].nonzero()[0].tolist(), _CHANGED)
             text = Text("\n").join([text, _text(prompts.swapped(), at, tokenizer, changed)])
-        expected = Text(marked(token_text(int(prompts.expected[at]), tokenizer)), _TARGET)
+        elif prompts.other is not None:
+            text = Text("\n").join([text, Text(visible(prompts.other_texts[at]))])
         shown = {title: values[at] for title, values in (probabilities or {}).items()}
         there = {name: None if place == NOWHERE else place for name, place in positions.items()}
-        rows.append({"prompt": text, **there, "expected": expected, **shown})
+        rows.append({"prompt": text, **there, "expected": Text(marked(answers[at]), _TARGET), **shown})
     columns = [
         Column("prompt"),
-        *(Column(name, title, 0) for name, title in ((FIRST, "first"), (TARGET, "target"), (QUERY, "query"))),
+        *(Column(name, "query" if name == QUERY else name, 0) for name in prompts.positions),
         Column("expected"),
         *(Column(title, digits=4) for title in probabilities or ()),
     ]
@@ -348,7 +351,7 @@ def prompt_table(
 
 def _text(prompts: Examples, at: int, tokenizer: Tokenizer | None, marks: Mapping[int, str]) -> Text:
     """Write a prompt, its tokens one after another, those at the positions of `marks` between marks in their style."""
-    texts = token_texts(prompts.inputs[at], tokenizer)
+    texts = token_texts(prompts.inputs[at, : prompts.ends[at] + 1], tokenizer)
     return Text.assemble(
         *((marked(text), marks[here]) if here in marks else visible(text) for here, text in enumerate(texts))
     )

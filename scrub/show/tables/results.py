@@ -59,11 +59,14 @@ def _against(part: str) -> str:
 
 
 def result_tables(result: Result, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
-    """Show what was run on what, the anchors and the rows."""
+    """Show what was run on what, the anchors and the rows, of each metric that was measured."""
     yield Text(one_line(result.heading))
-    yield Text(f"{gates_line(result.gates.deviations, 'documents')}\n")
-    yield anchors_table(result)
-    yield rows_table(result)
+    yield Text(f"{gates_line(result.gates.deviations, result.documents_called)}\n")
+    for each in result.by_metric.values():
+        if result.others:
+            yield Text(one_line(each.measured), style="bold")
+        yield anchors_table(each)
+        yield rows_table(each)
 
 
 def anchors_table(result: Result) -> FrameTable:
@@ -78,7 +81,7 @@ def anchors_table(result: Result) -> FrameTable:
         for name, loss in result.losses.items()
     ]
     frame = pd.DataFrame([*rows, ("baseline - unscrubbed", result.gap, "")], columns=["anchor", "loss", "recovered"])
-    loss = Column("loss", f"{result.metric}, {result.unit}", 3)
+    loss = Column("loss", result.measured, 3)
     return FrameTable(frame, [Column("anchor"), loss, Column("recovered", "recovered, %", 1)])
 
 
@@ -103,12 +106,18 @@ def rows_table(result: Result) -> FrameTable:
         recovered,
         *_scrubs(frame),
         *([Column("published", digits=6, kind="g", missing="")] if result.published else []),
+        *ratio_columns(result),
         Column("gain", "over the one before", 1, sign=True, missing=""),
         Column("loss", result.metric, 3),
         Column("mean_abs_change", "|change|", 3),
         Column("kl", "KL", 3),
     ]
     return FrameTable(frame, columns, by="hypothesis")
+
+
+def ratio_columns(result: Result) -> list[Column]:
+    """Show the plain ratio to the unscrubbed model's beside what is recovered, where it stands there."""
+    return [Column("ratio", "ratio, %", 1, ends=("ratio_low", "ratio_high"))] if result.with_ratio else []
 
 
 def comparison_tables(of: Comparison, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
@@ -131,7 +140,8 @@ def moved_tables(of: Moved, _console: Console, options: ConsoleOptions) -> Itera
     """List tokens, sequences and kinds of tokens, each with what share of everything those that are shown hold."""
     whole = PLAIN.with_interval(of.recovered, 1, sign=True)
     yield Text(f"where the {of.metric} moved: {one_line(of.refined)} over {one_line(of.over)}, {of.part}", style="bold")
-    counted = f"points of percent recovered, over {of.scored:,} tokens; gains in {of.unit}"
+    gains = f"; gains in {of.unit}" if of.unit else ""
+    counted = f"points of percent recovered, over {of.scored:,} tokens{gains}"
     yield Text(
         f"{whole} {counted}" if not of.apart else f"{of.apart}: neither is called better; {counted}", style="dim"
     )
@@ -174,6 +184,7 @@ def _comparison(of: Comparison) -> FrameTable:
         Column("part"),
         _name("hypothesis"),
         Column("recovered", "recovered, %", 1, ends=("low", "high")),
+        *ratio_columns(of.result),
         *_scrubs(frame),
         test("difference", over, _gain, style=style, narrow=narrow),
         test(
@@ -202,7 +213,7 @@ def _board(of: Board) -> FrameTable:
         *known,
         Column("behind", None, 1, sign=True, ends=("behind_low", "behind_high"), missing=""),
         *([random] if any(frame["chance"]) else []),
-        Column("loss", of.metric, 3),
+        Column("loss", of.measured, 3),
         Column("kl", "KL", 3),
         *([Column("pairings", digits=0)] if frame["pairings"].nunique() > 1 else []),
     ]
@@ -275,7 +286,8 @@ def _side(what: str, of: Side[Any], unit: str) -> str:
     share = (
         f", of which these hold {100 * of.share:.{0 if of.share >= 0.1 else 1}f} %" if of.count > len(of.most) else ""
     )
-    return f"{of.count:,} {what} {abs(of.gain):,.1f} {unit}{share}" if of.count else f"none {what}"
+    gain = f"{abs(of.gain):,.1f} {unit}".rstrip()
+    return f"{of.count:,} {what} {gain}{share}" if of.count else f"none {what}"
 
 
 _GAIN = Column("gain", digits=2, sign=True, style=lambda row: "green" if row["gain"] > 0 else "red")

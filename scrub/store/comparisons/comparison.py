@@ -32,13 +32,13 @@ LEVEL = 0.05  # of the adjusted p-values, below which a difference is called one
 
 @dataclass(frozen=True)
 class Difference:
-    """How much more of the loss one hypothesis recovers than another in one part, on the same sequences.
+    """How much more of the loss, or another metric, one hypothesis recovers than another, on the same sequences.
 
-    `recovered` is in percent, with its 95 % interval. `improves` is the share of resamples in which it is above 0, `p`
-    the two-sided p-value, and `holm` that value adjusted (Holm 1979) for all differences of the comparison. Where the
-    two are `same`, one experiment under two names, the difference is 0 exactly and nothing is claimed. `smallest_p` is
-    the least p that so many resamples can give. Where they are worth `few` documents, no difference is called one.
-    Where they scrub other parts, or not as much, `apart` says so, and there is no number.
+    `recovered` is in percent, of one part, with its 95 % interval. `improves` is the share of resamples in which it is
+    above 0, `p` the two-sided p-value, and `holm` that value adjusted (Holm 1979) for all differences of the
+    comparison. Where the two are `same`, one experiment under two names, the difference is 0 exactly and nothing is
+    claimed. `smallest_p` is the least p that so many resamples can give. Where they are worth `few` documents, no
+    difference is called one. Where they scrub other parts, or not as much, `apart` says so, and there is no number.
     """
 
     refined: str
@@ -145,7 +145,9 @@ class Comparison(TabularResult):
 
     def frame(self) -> pd.DataFrame:
         """A line for each part and hypothesis: percent recovered, and the difference with another, if there is one."""
-        rows = self.result.frame().set_index(["part", "hypothesis"])[["recovered", "low", "high", "scrubs"]]
+        whole = self.result.frame()
+        more = [name for name in ("ratio", "ratio_low", "ratio_high", "metric", "unit") if name in whole]
+        rows = whole.set_index(["part", "hypothesis"])[["recovered", "low", "high", "scrubs", *more]]
         frame = rows.loc[[(row.part, row.hypothesis) for row in self.rows]].reset_index()
         tested = self._differences().rename(columns={"low": "difference_low", "high": "difference_high"})
         frame = frame.merge(tested, "left", on=["part", "hypothesis"])

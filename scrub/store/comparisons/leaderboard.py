@@ -24,6 +24,7 @@ from scrub.text.files import one_line
 from scrub.text.frames import interval_columns, json_text, plain
 from scrub.text.looks import TabularResult
 from scrub.text.numbers import Interval
+from scrub.text.wording import with_unit
 
 VERSION = "@"  # between the name of a hypothesis that changed since, and the hash of what it was
 _SAID = ("model", "data", "sequences", "context")  # what people tell boards apart by
@@ -69,13 +70,19 @@ class Board:
 
     Those on the front come first, by the product of what they recover and scrub; so what claims nothing leads nowhere.
 
-    Where a study measures another `metric`, that stands in place of the loss.
+    Where a study measures another `metric`, that stands in place of the loss, in its `unit`.
     """
 
     heading: str
     about: Mapping[str, str]
     places: tuple[Place, ...]
     metric: str = LOSS.name
+    unit: str = LOSS.unit
+
+    @property
+    def measured(self) -> str:
+        """The metric, and its unit where it isn't the loss."""
+        return self.metric if self.metric == LOSS.name else with_unit(self.metric, self.unit)
 
     @property
     def digest(self) -> str:
@@ -94,7 +101,7 @@ class Board:
     def frame(self) -> pd.DataFrame:
         """A row for each place: what it recovers and is behind by in percent, and losses and KL in nats a token."""
         places, chances = self.places, [place.chance for place in self.places]
-        return pd.DataFrame(
+        frame = pd.DataFrame(
             {
                 "rank": [place.rank for place in places],
                 "hypothesis": [place.hypothesis for place in places],
@@ -114,6 +121,7 @@ class Board:
                 "time": [place.time for place in places],
             }
         )
+        return frame if self.metric == LOSS.name else frame.assign(metric=self.metric, unit=self.unit)
 
 
 @dataclass(frozen=True, repr=False)
@@ -187,7 +195,9 @@ def _board(known: Sequence[StudyResults], part: str, versions: bool) -> Board:
     places = [replace(place, front=there) for place, there in zip(found.values(), on_front, strict=True)]
     first = max(known, key=lambda each: len(each.pairings))
     order = tuple(sorted(places, key=lambda place: (not place.front, -_claimed(place), place.rank)))
-    return Board(first.heading, dict(zip(_SAME, _basis(first), strict=True)), order, first.result.metric)
+    return Board(
+        first.heading, dict(zip(_SAME, _basis(first), strict=True)), order, first.result.metric, first.result.unit
+    )
 
 
 def _claimed(place: Place) -> float:

@@ -19,7 +19,8 @@ from scrub.store.results.schema import Setting
 from scrub.store.sweeps.grid import Grid
 from scrub.store.sweeps.sweep import sweep
 from scrub.study.experiments import graphs_alike
-from scrub.study.study import load_study, paths_of
+from scrub.study.metric import LOSS, as_metrics
+from scrub.study.study import by_metric, load_study, paths_of
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 
@@ -27,20 +28,23 @@ LOOKED_UP = {"models": "model", "data": "data", "dtype": "dtype", "sequences": "
 
 
 def stored_with(
-    known: Sequence[StudyResults], names: Sequence[str], study: str | None = None
+    known: Sequence[StudyResults], names: Sequence[str], study: str | None = None, metric: str | None = None
 ) -> tuple[StudyResults, list[str]]:
     """Find the results that hold all of the hypotheses, and their names there, which don't say the study.
 
-    Of several, those with most sequences and pairings. Raises ScrubError if there are none.
+    They are of the loss, or of the `metric` that is named. Of several, those with most sequences and pairings. Raises
+    ScrubError if there are none.
     """
     plain = [name.rpartition("/")[2].removesuffix(".py") for name in names]
     folders = {Path(name).parent.name for name in names}
-    wanted = {study} if study is not None else folders & {each.result.study for each in known}
-    own = [each for each in known if not wanted or each.result.study in wanted]
+    wanted = {study} if study is not None else folders & {_study(each) for each in known}
+    own = [each for each in known if not wanted or {_study(each), each.result.study} & wanted]
+    own = of_metric(own, metric)
     having = [each for each in own if {name for name, _ in each.result.rows}.issuperset(plain)]
-    studies = sorted({each.result.study for each in having})
+    studies = sorted({_study(each) for each in having})
     if not having:
         of = f" of {', '.join(sorted(wanted))}" if wanted else ""
+        of += f" by {one_line(metric)}" if metric else ""
         there = sorted({name for each in own for name, _ in each.result.rows})
         raise ScrubError(
             f"no stored results{of} hold {one_line(', '.join(plain))} together: "
@@ -52,6 +56,24 @@ def stored_with(
             f"several studies have {plain[0]}: {', '.join(studies)}; say which, as in --study {studies[0]}"
         )
     return max(having, key=lambda each: (len(each.result.positions), len(each.pairings))), plain
+
+
+def _study(stored: StudyResults) -> str:
+    return by_metric(stored.result.study)[0]
+
+
+def of_metric(known: Sequence[StudyResults], metric: str | None) -> list[StudyResults]:
+    """Choose the results of a metric by its name: by default of the loss, or of the only one that there is.
+
+    Of an own metric whose code changed, those that were run last.
+    """
+    there = {each.result.metric for each in known}
+    wanted = metric or (LOSS.name if LOSS.name in there or len(there) > 1 else next(iter(there), LOSS.name))
+    own = [each for each in known if each.result.metric == wanted]
+    last: dict[str, StudyResults] = {}
+    for each in sorted(own, key=lambda each: each.about.get("time", "")):
+        last[_study(each)] = each
+    return [each for each in own if each.result.study == last[_study(each)].result.study]
 
 
 @dataclass(frozen=True)
@@ -83,9 +105,16 @@ class Lineup:
 
 
 def stored_lineup(
-    folder: Path, names: Sequence[str], leads: bool, study: str | None, about: Mapping[str, object]
+    folder: Path,
+    names: Sequence[str],
+    leads: bool,
+    study: str | None,
+    about: Mapping[str, object],
+    metric: str | None = None,
 ) -> Lineup:
     """Take what a results folder holds of all hypotheses together, and of what it is `about`, as in its model.
+
+    Of another `metric` than the loss, if one is named.
 
     Raises ScrubError if it holds no such results.
     """
@@ -95,7 +124,7 @@ def stored_lineup(
     if everything and not fitting:
         said = ", ".join(f"{name} {one_line(value)}" for name, value in about.items())
         raise ScrubError(f"{folder} holds nothing of {said}: leave --stored out to run what is missing")
-    stored, plain = stored_with(fitting, names, study)
+    stored, plain = stored_with(fitting, names, study, metric)
     return Lineup(stored, plain, leads, apart=_apart(results, stored), notes=results.notes)
 
 
@@ -120,12 +149,13 @@ def swept_lineup(
 
     Raises ScrubError for hypotheses that aren't there, or don't compare.
     """
-    there = Results(folder).study_names() if (folder / MARK).is_file() else []
+    there = [by_metric(name)[0] for name in Results(folder).study_names()] if (folder / MARK).is_file() else []
     paths = paths_of(names, study, there)
     asked = {"seeds", "draws"} & fields.keys()
     stored = None if asked or not there else _stored_pairings(folder, paths, fields)
     more = {"seeds": stored.seeds, "draws": stored.draws} if stored else {}
     grid = Grid.make(studies=_once(paths) if leads else paths, **{**fields, **more})
+    grid.check_one_metric()
     plain, graphs = _lowered(grid)
     check_several(plain)
     if leads:
@@ -153,10 +183,12 @@ def _stored_pairings(folder: Path, paths: Sequence[str], fields: Mapping[str, ob
     study = load_study(paths[-1], swept=True)[0]
     wanted = {"models": study.model, "data": study.data, **fields}
     about = {said: _one(wanted[name]) for name, said in LOOKED_UP.items() if name in wanted}
+    about["study"] = study.by(as_metrics(fields["metric"])[0]).name if fields.get("metric") else study.name
     every = known(Results(folder), every=True)
     fitting = [each for each in every if all(each.about.get(name) == str(value) for name, value in about.items())]
-    there = [path for path in paths if _stored(fitting, [path])]
-    if (found := _stored(fitting, there)) is None:
+    metric = by_metric(str(about["study"]))[1]
+    there = [path for path in paths if _stored(fitting, [path], metric)]
+    if (found := _stored(fitting, there, metric)) is None:
         return None
     stored, names = found
     seeds = tuple(sorted({seed for seed, _ in stored.pairings}))
@@ -166,10 +198,10 @@ def _stored_pairings(folder: Path, paths: Sequence[str], fields: Mapping[str, ob
     return _Pairings(seeds, draws, of) if whole and (seeds, draws) != ((0,), 1) else None
 
 
-def _stored(known: Sequence[StudyResults], paths: Sequence[str]) -> tuple[StudyResults, list[str]] | None:
+def _stored(known: Sequence[StudyResults], paths: Sequence[str], metric: str) -> tuple[StudyResults, list[str]] | None:
     """Find the results that hold all of some hypotheses; None if there are none of these, or no such results."""
     try:
-        return stored_with(known, paths) if paths else None
+        return stored_with(known, paths, metric=metric) if paths else None
     except ScrubError:
         return None
 

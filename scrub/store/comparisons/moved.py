@@ -223,11 +223,10 @@ class _Gains:
     ) -> Most[MovedToken]:
         """Order single tokens."""
         places = np.argwhere(self.scored)
-        tokens = self.stored.examples.tokens
 
         def make(chosen: list[int]) -> Iterator[MovedToken]:
             for sequence, position in places[chosen].tolist():
-                line, gain = tokens[sequence], float(self.gain[sequence, position])
+                line, gain = self.stored.line(sequence), float(self.gain[sequence, position])
                 yield MovedToken(
                     sequence,
                     position,
@@ -249,7 +248,7 @@ class _Gains:
 
         def make(chosen: list[int]) -> Iterator[MovedSequence]:
             for at in chosen:
-                gain, count, text = float(sums[at]), int(counts[at]), self.stored.text(*self.stored.examples.tokens[at])
+                gain, count, text = float(sums[at]), int(counts[at]), self.stored.text(*self.stored.line(at))
                 yield MovedSequence(at, text, count, gain, gain / count, gain * self.scale)
 
         return self.most(sums, make)

@@ -34,6 +34,8 @@ from filelock import FileLock, Timeout
 from scrub.paths.hashes import hash_of
 from scrub.store.results.files import Damaged, name_of, read_json, read_parquet, verified
 from scrub.store.results.schema import FAILURES, FORMAT, Cell, Setting, cells_of
+from scrub.study.metric import LOSS
+from scrub.study.study import by_metric
 from scrub.text.errors import ScrubError
 from scrub.text.fields import check_arguments
 from scrub.text.files import (
@@ -243,6 +245,21 @@ class Results:
     def study_names(self) -> list[str]:
         """List the studies that the folder holds something of."""
         return sorted({str(each["setting"]["study"]) for each in self.studies()})
+
+    def study_named(self, study: str | None, metric: str | None) -> list[str]:
+        """List the studies that a name and a metric mean, each as it was run last: any, where None is asked for.
+
+        `study_named("induction", "logit_diff")` is ["induction by logit_diff@01234567"]. Without a metric that of the
+        loss is meant, or that of the only metric that there is.
+        """
+        last: dict[tuple[str, str], str] = {}
+        for name in (str(each["setting"]["study"]) for each in self.studies()):
+            last[by_metric(name)] = name
+        if study in last.values() and metric in {None, by_metric(str(study))[1]}:
+            return [str(study)]
+        found = [name for (of, by), name in last.items() if study in {None, of} and metric in {None, by}]
+        plain = [name for name in found if by_metric(name)[1] == (metric or LOSS.name)]
+        return sorted(plain or found)
 
     def claim(self, name: str) -> FileLock | None:
         """Lock a piece of work; None while another sweep has it. The lock ends with the process that has it."""

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
-from scrub.data.examples import Examples
+from scrub.data.examples import TEXT, Examples
 from scrub.store.results.folder import Results
 from scrub.store.results.schema import Cell, Setting, cells_of
 from scrub.study.claims import Claim
@@ -49,10 +49,10 @@ class HypothesisRecord:
 class StudyResults:
     """All that is known of a study on one model and data, in one dtype, over the same pairs.
 
-    `token_losses(experiment)` is the loss at every position in nats, the mean over the pairings, [sequence, position],
-    and not a number where none is scored. `pairings` are the (seed, draw) that `result` sums over. `about` are the
-    hashes, versions and settings that the numbers rest on, by name. `notes` tell of files of the folder that are
-    damaged, whose results are left out.
+    `token_losses(experiment)` is the loss, or the study's metric, at every position in its unit, the mean over the
+    pairings, [sequence, position], and not a number where none is scored. `pairings` are the (seed, draw) that
+    `result` sums over. `about` are the hashes, versions and settings that the numbers rest on, by name. `notes` tell of
+    files of the folder that are damaged, whose results are left out.
     """
 
     result: Result
@@ -74,6 +74,10 @@ class StudyResults:
     def text(self, *tokens: int | np.integer) -> str:
         """Write out tokens that occur; with blanks between them where the model has no tokenizer: they are numbers."""
         return self.between.join(self.texts.get(token, str(token)) for token in map(int, tokens))
+
+    def line(self, sequence: int) -> Int[np.ndarray, " token"]:
+        """Give the tokens of a sequence, without pads."""
+        return np.asarray(self.examples.tokens[sequence, : self.examples.ends[sequence] + 2])
 
     @cached_property
     def between(self) -> str:
@@ -111,7 +115,8 @@ def read_study(results: Results, cells: Mapping[str, Cell], pairings: Sequence[P
     loss, change, kl = ({name: each[:, at] for name, each in sums.items()} for at in range(len(ROLES)))
     about = [each for each in results.studies() if Setting(**each["setting"]) == setting]
     described = _described(about, whole)
-    examples, texts = _examples(inputs, setting)
+    said = about[-1].get("examples", {}) if about else {}
+    examples, texts = _examples(inputs, setting, str(said.get("kind", TEXT)))
     n_ctx = about[-1]["n_ctx"] if about else setting.context
     result = Result(
         study=setting.study,
@@ -128,7 +133,8 @@ def read_study(results: Results, cells: Mapping[str, Cell], pairings: Sequence[P
         context=None if n_ctx == setting.context else setting.context,
         **(about[-1].get("metric", {}) if about else {}),
         computed=Computed(_batch(rows.values()), setting.dtype),
-        **_examples_said(about[-1].get("examples", {}) if about else {}, _unsaid(inputs)),
+        **_examples_said(said, _unsaid(inputs)),
+        kind=examples.kind,
         digest=setting.digest,
         documents=examples.documents,
         published={Name(name, part): p for name, each in described.items() for part, p in each.published.items()},
@@ -281,15 +287,19 @@ def _gates(about: Iterable[Mapping[str, Any]], cells: Mapping[str, Cell]) -> Gat
     return Gates(deviations, tuple(warnings))
 
 
-def _examples(table: pa.Table, setting: Setting) -> tuple[Examples, dict[int, str]]:
-    """Give the reference sequences, and the text of every token that occurs in them."""
+def _examples(table: pa.Table, setting: Setting, kind: str) -> tuple[Examples, dict[int, str]]:
+    """Give the reference sequences, and the text of every token that occurs in them, but of pads."""
     tokens = np.array(table["tokens"].to_pylist(), dtype=np.int64)
-    texts = dict(zip(tokens.ravel().tolist(), (t for row in table["texts"].to_pylist() for t in row), strict=True))
     scored = np.array(table["selected"].to_pylist(), dtype=bool)
-    # folders of before don't say of which documents their sequences are
+    # folders of before don't say of which documents their sequences are, and have no pads
     said = _says_documents(table)
     documents = table["document"].to_numpy().astype(np.int64) if said else np.arange(len(tokens))
-    return Examples(tokens, scored, name=setting.data, documents=documents), texts
+    padded = "length" in table.column_names and not table["length"].null_count
+    lengths = table["length"].to_numpy().astype(np.int64) if padded else None
+    found = Examples(tokens, scored, kind, setting.data, documents=documents, lengths=lengths)
+    there = np.arange(tokens.shape[1])[None] <= found.ends[:, None] + 1
+    written = np.array(table["texts"].to_pylist(), dtype=object)
+    return found, dict(zip(tokens[there].tolist(), written[there].tolist(), strict=True))
 
 
 def _says_documents(table: pa.Table) -> bool:

@@ -111,22 +111,25 @@ LOSSES = pa.schema(
         ("sequence", pa.int32()),  # which reference sequence
         ("other", pa.int32()),  # the sequence that it was paired with
         ("scored", pa.int32()),  # how many of its positions are scored
-        ("loss_sum", pa.float64()),  # nats, over the scored positions
+        ("metric", _TEXT),  # which stands in place of the loss where it isn't that
+        ("unit", _TEXT),
+        ("loss_sum", pa.float64()),  # in the metric's unit, over the scored positions
         ("change_sum", pa.float64()),  # of the absolute change from the unscrubbed loss; null for the bigram
         ("kl_sum", pa.float64()),  # from the unscrubbed model's predictions; null for the bigram
         ("token_losses", pa.list_(pa.float32())),  # of each scored position, in order
     ]
 )
 
-LATER = ("batch",)  # columns that older folders lack: null there
+LATER = ("batch", "metric", "unit")  # columns that older folders lack: null there
 
 INPUTS = pa.schema(
     [
         ("sequence", pa.int32()),
         ("tokens", pa.list_(pa.int32())),  # context + 1 of them
-        ("texts", pa.list_(_TEXT)),  # of each token
+        ("texts", pa.list_(_TEXT)),  # of each token; nothing of a pad
         ("selected", pa.list_(pa.bool_())),  # which positions are scored, on the token after them
         ("document", pa.int32()),  # the one that it is cut from; of folders of before there is none
+        ("length", pa.int32()),  # the positions that are no pads; null where none are, as in folders of before
     ]
 )
 

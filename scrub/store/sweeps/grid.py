@@ -11,13 +11,14 @@ from uuid import uuid4
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from scrub.data.for_model import examples_of, says_positions
+from scrub.data.for_model import PromptTable, examples_of, says_positions
+from scrub.data.prompts.memory import is_table
 from scrub.models.find import HUB_NAME, Kind, find, locate
 from scrub.models.model import Model, Spec, is_pair, load_graph, load_model
 from scrub.store.sweeps.job import GridData, Job, data_of
 from scrub.study.experiments import check_parts
 from scrub.study.hypothesis import ALL, Hypothesis
-from scrub.study.metric import Metric
+from scrub.study.metric import Metric, as_metrics
 from scrub.study.null import random_hypotheses
 from scrub.study.parameters import unknown_parameter
 from scrub.study.run import Trial, prepare_study
@@ -42,14 +43,24 @@ def _models(value: Any) -> Any:
 
 
 def _given(value: Any) -> Any:
-    """List data: names as they are, tokens in memory as examples, alone in a tuple if they say no positions."""
-    if isinstance(value, str | Path | Mapping):
+    """List data: names as they are, tokens in memory as examples, alone in a tuple if they say no positions.
+
+    A table of prompts stays one, which each model reads by its own tokenizer.
+    """
+    if isinstance(value, PromptTable) or is_table(value):
+        return [value if isinstance(value, PromptTable) else PromptTable(value)]
+    if isinstance(value, str | Path):
         return [value]
     several = isinstance(value, list) or (isinstance(value, tuple) and all(isinstance(each, str) for each in value))
-    return [
-        each if isinstance(each, str | Path) else (examples_of(each) if says_positions(each) else (examples_of(each),))
-        for each in (value if several else [value])
-    ]
+    return [_one_of_data(each) for each in (value if several else [value])]
+
+
+def _one_of_data(each: Any) -> Any:
+    if isinstance(each, str | Path | PromptTable):
+        return each
+    if is_table(each):
+        return PromptTable(each)
+    return examples_of(each) if says_positions(each) else (examples_of(each),)
 
 
 def _has_truth(value: Any) -> bool:
@@ -75,10 +86,12 @@ class Grid(BaseModel):
 
     `studies` are study folders, hypothesis files, names of either, or studies and hypotheses themselves; `models` are
     paths, names, or models in memory, as :func:`scrub.load_model` takes them; `data` paths, names, or tokens in memory:
-    an array or tensor [example, position + 1], or that with a mask of the positions that are scored. Without `models`
-    and `data` each study's own are taken. `metric` is measured instead of the studies' own. `parameters` are the values
-    to try, by name; without them those are tried that a hypothesis declares. `null` adds that many random hypotheses of
-    the same size to each. The other fields are those of :class:`scrub.Settings`.
+    an array or tensor [example, position + 1], or that with a mask of the positions that are scored, or a table of
+    prompts (see :func:`scrub.read_prompts`). Without `models` and `data` each study's own are taken. `metric` is
+    measured instead of the studies' own, as :func:`scrub.run` takes it; with several each study is there once for each,
+    under a name of its own. `parameters` are the values to try, by name; without them those are tried that a hypothesis
+    declares. `null` adds that many random hypotheses of the same size to each. The other fields are those of
+    :class:`scrub.Settings`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
@@ -90,7 +103,7 @@ class Grid(BaseModel):
     draws: int = 1
     parameters: dict[str, Annotated[tuple[str | int | float, ...], BeforeValidator(_listed)]] = {}
     null: Annotated[int, Field(ge=0)] = 0
-    metric: Metric | None = None
+    metric: Annotated[tuple[Metric, ...], BeforeValidator(as_metrics)] = ()
     parts: Names | None = None
     sequences: int | None = None
     positions: Annotated[Positions | None, BeforeValidator(_positions)] = None
@@ -115,7 +128,8 @@ class Grid(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_truth_values(cls, value: Any, field: ValidationInfo) -> Any:
-        if field.field_name != "bos" and _has_truth(value):
+        prompts = field.field_name == "data" and is_table(value)  # which may hold anything
+        if field.field_name != "bos" and not prompts and _has_truth(value):
             raise ValueError("a truth value is no number and no text (YAML's yes, no, on and off are, in quotes)")
         return value
 
@@ -136,10 +150,17 @@ class Grid(BaseModel):
     def trial(self) -> Trial:
         """Make its one study ready, as it runs with the first seed. Raises ScrubError for any mistake in it."""
         study, hypotheses = load_study(list(self.studies), self.parameters, swept=True)
-        study = study if self.metric is None else study.by(self.metric)
+        self.check_one_metric()
+        study = study.by(self.metric[0]) if self.metric else study
         settings = self.settings(self.seeds[0])
         model = load_model(next(iter(self.models), study.model), settings.torch_dtype, settings.where)
         return prepare_study(study, hypotheses, model, data_of(next(iter(self.data), None)), settings)
+
+    def check_one_metric(self) -> None:
+        """Raise ScrubError if several metrics are measured, where only one can be shown."""
+        if len(self.metric) > 1:
+            named = ", ".join(metric.name for metric in self.metric)
+            raise ScrubError(f"numbers of several metrics don't compare ({named}): name one of them")
 
     def jobs(self) -> list[Job]:
         """Divide the grid into jobs, in order. Raises ScrubError for what can't be loaded, or isn't there."""
@@ -210,9 +231,8 @@ class Grid(BaseModel):
         for name, wanted in by_study.items():
             given = {each: values for each, values in self.parameters.items() if each in declared[name]}
             study, hypotheses = load_study(wanted, given, swept=True)
-            study = study if self.metric is None else study.by(self.metric)
-            study = study if self.other is None else study.against(self.other)
-            groups.append((replace(study, hypotheses=()), tuple(hypotheses)))
+            own = replace(study if self.other is None else study.against(self.other), hypotheses=())
+            groups += [(each, tuple(hypotheses)) for each in (map(own.by, self.metric) if self.metric else [own])]
         check_parts([each for _, hypotheses in groups for each in hypotheses], self.parts)
         return groups
 

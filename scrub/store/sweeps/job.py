@@ -8,7 +8,7 @@ from typing import TypeAlias
 from uuid import uuid4
 
 from scrub.data.examples import Examples
-from scrub.data.for_model import Data
+from scrub.data.for_model import Data, PromptTable
 from scrub.models.model import Model
 from scrub.store.sweeps.failure import Owner
 from scrub.store.sweeps.sharing import LARGE
@@ -16,8 +16,9 @@ from scrub.study.hypothesis import Hypothesis
 from scrub.study.settings import Settings
 from scrub.study.study import Study
 
-LARGE.update({Model, Examples})
-GridData: TypeAlias = str | Examples | tuple[Examples]  # by name, or in memory; in a tuple, if the study says where
+LARGE.update({Model, Examples, PromptTable})
+# by name, or in memory; in a tuple, if the study says which positions are scored
+GridData: TypeAlias = str | Examples | tuple[Examples] | PromptTable
 
 
 def data_of(given: GridData | None) -> Data | None:
@@ -69,7 +70,7 @@ class Job:
     def data_name(self) -> str:
         """The name of the data, be they in memory or not; nothing where none were asked for."""
         given = self.data[0] if isinstance(self.data, tuple) else self.data
-        return given.name if isinstance(given, Examples) else given or ""
+        return given.name if isinstance(given, Examples | PromptTable) else given or ""
 
     @property
     def pairings(self) -> list[tuple[int, int]]:

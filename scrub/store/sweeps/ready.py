@@ -10,6 +10,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from jaxtyping import Float
 
+from scrub.data.examples import TEXT
 from scrub.models.model import Model, load_model
 from scrub.paths.hashes import hash_array
 from scrub.store.results.schema import Cell, Setting
@@ -146,7 +147,7 @@ class Ready:
             setting = replace(self._shared, study=study.study.name)
             for each in study.experiments:
                 found[each.name] = _cell(setting, each, each.hash(self._classes))
-            if study.study.metric == LOSS:
+            if study.study.metric == LOSS and self.trial.examples.kind == TEXT:
                 found[bigram_of(study.study)] = Cell(setting, BIGRAM, "", "", "{}", hash_array(self.bigram))
         return found
 
@@ -158,7 +159,7 @@ class Ready:
             model=p.model.name,
             data=p.examples.name,
             weights_hash=self.model.weights_hash,
-            tokens_hash=hash_array(p.examples.tokens),
+            tokens_hash=p.examples.tokens_hash,
             selection_hash=hash_array(p.examples.scored),
             sequences=len(p.examples),
             context=p.examples.context,

@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int
 
-from scrub.data.examples import Examples
+from scrub.data.examples import TEXT, Examples
 from scrub.data.prompts.prompts import token_text
+from scrub.data.repeated import NOWHERE
 from scrub.models.model import Model
 from scrub.paths.listing import listed
 from scrub.paths.sources import Y
@@ -30,7 +31,7 @@ from scrub.study.draws import BLOCK_SEQUENCES, Pairing
 from scrub.study.evaluate import Evaluation, Receipt
 from scrub.study.experiments import Name
 from scrub.study.gates import Gates
-from scrub.study.metric import LOSS, ROLES
+from scrub.study.metric import LOSS, ROLES, Metric
 from scrub.study.run import Trial
 from scrub.text.errors import GateError, ScrubError
 from scrub.text.wording import DIGEST_DIGITS
@@ -141,7 +142,10 @@ def _measured(
     pairing = made.pairing(seed, draw, only)
     members = pairing.order[block * BLOCK_SEQUENCES : (block + 1) * BLOCK_SEQUENCES]
     found = made.evaluator(only, receipt)(pairing, members, values_of=["loss"])
+    metric = made.trial.study.metric  # that of all studies of the job
     shared = {
+        "metric": metric.name,
+        "unit": metric.unit,
         "block": block,
         "seed": seed,
         "draw": draw,
@@ -157,7 +161,8 @@ def _measured(
             _bigram(made, members) if name in bigrams else _losses(Name(name), found, pairing.examples.counts[members])
         )
         if infinite := [measure for measure, values in losses.sums.items() if not np.isfinite(values).all()]:
-            reason = f"the {infinite[0]} of {name} is no finite number: use a dtype of more range or precision"
+            what = metric.name if infinite[0] == ROLES[0] else infinite[0]
+            reason = f"the {what} of {name} is no finite number: use a dtype of more range or precision"
             if cell.owner is None:
                 raise GateError(reason)
             wrong[cell.owner] = Cause("gate", reason)
@@ -206,13 +211,16 @@ def _table(
 
 def _inputs(examples: Examples, model: Model) -> pa.Table:
     tokens = examples.tokens
-    texts = {token: token_text(token, model.tokenizer) for token in np.unique(tokens).tolist()}
+    there = np.arange(tokens.shape[1])[None] <= examples.ends[:, None] + 1  # and the token to predict at the end
+    texts = {token: token_text(token, model.tokenizer) for token in np.unique(tokens[there]).tolist()}
+    written = np.where(there, tokens, NOWHERE).tolist()  # a pad is any token, and nothing
     rows = {
         "sequence": range(len(tokens)),
         "tokens": list(tokens.astype(np.int32)),
-        "texts": [[texts[token] for token in row] for row in tokens.tolist()],
+        "texts": [[texts.get(token, "") for token in row] for row in written],
         "selected": list(examples.scored),
         "document": examples.documents.astype(np.int32),
+        "length": [None] * len(tokens) if examples.lengths is None else examples.lengths.astype(np.int32),
     }
     return pa.table(rows, schema=INPUTS)
 
@@ -250,9 +258,19 @@ def _described(trial: Trial, made: Ready, gates: Gates, wrong: Collection[Owner]
     return {
         "setting": asdict(next(iter(cells.values())).setting),
         "n_ctx": made.model.n_ctx,
-        "examples": {"begin": trial.examples.begin, "notes": list(trial.examples.notes), "commits": trial.commits},
+        "examples": {
+            "begin": trial.examples.begin,
+            "notes": list(trial.examples.notes),
+            "commits": trial.commits,
+            **({} if trial.examples.kind == TEXT else {"kind": trial.examples.kind}),
+        },
         "anchors": {cell.experiment: cell.hypothesis_hash for cell in cells.values() if not cell.hypothesis},
         "hypotheses": described,
-        **({} if (m := trial.study.metric) == LOSS else {"metric": {"metric": m.name, "unit": m.unit}}),
+        **({} if trial.study.metric == LOSS else {"metric": _about(trial.study.metric)}),
         "gates": {"deviations": dict(gates.deviations), "warnings": list(gates.warnings)},
     }
+
+
+def _about(metric: Metric) -> dict[str, Any]:
+    ratio = {"with_ratio": True} if metric.with_ratio else {}
+    return {"metric": metric.name, "unit": metric.unit, **ratio}

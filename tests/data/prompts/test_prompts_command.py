@@ -117,9 +117,47 @@ def test_the_command_takes_a_typed_prompt(capsys: pytest.CaptureFixture[str]) ->
     assert 0 < float(row[-1]) < 1
 
 
+def test_the_command_lists_data(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several lengths, with named positions and several answers, whose probabilities are summed."""
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / ".cache"))
+    table = [
+        {"clean": "The self A value A", "corrupted": "The self B value A", "answer": [" value", " self"], "S2": 2},
+        {"clean": "The self A", "corrupted": "The self B", "answer": [" value"], "S2": -1},
+        {"clean": "The A", "corrupted": "The B", "answer": [" value"], "S2": None},
+    ]
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in table))
+    words = ["prompts", "gpt2-mini", "--data", str(file), "--count", "2", "--json", str(tmp_path / "o.json")]
+    assert _status(words) == 0
+    said = capsys.readouterr()
+    assert "mine.jsonl" in said.out
+    assert "«·value,··self»" in said.out
+    assert len(said.err.splitlines()) == 2  # which columns are positions, and that there are more rows
+    model = load_model("gpt2-mini")
+    found = json.loads((tmp_path / "o.json").read_text(encoding="utf-8"))
+    for row, given in zip(found["prompts"], table, strict=False):
+        ids = model.tokens(str(given["clean"]))
+        assert row["tokens"] == ids[0].tolist()
+        chances = model(ids)[0, -1].double().softmax(0)
+        wanted = sum(float(chances[model.tokens(answer)[0, 0]]) for answer in given["answer"])  # type: ignore[union-attr]
+        assert row["probability"] == pytest.approx(wanted, rel=1e-5)
+        assert row["changed"] == [row["S2"]] == [2]
+    assert f"{found['prompts'][0]['corrupted_probability']:.4f}" in said.out
+    longer = [{**row, "corrupted": f"{row['corrupted']} A"} for row in table]
+    file.write_text("".join(json.dumps(row) + "\n" for row in longer))
+    assert _status(["prompts", "gpt2-mini", "--data", str(file)]) == 0
+    assert "The self B value A A" in (out := capsys.readouterr().out)
+    assert "corrupted" not in out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--data", "stdlib", "--prompt", "A B A"], "--data"),
+        (["--data", "stdlib", "--pairs"], "--pairs"),
+        (["--column", "x"], "--column"),
         (["--text", "J A M"], "'J A M'"),
         (["--expected", " X"], "--expected"),
         (["--pairs", "--text", "J A M A"], "--pairs"),

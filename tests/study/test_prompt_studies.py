@@ -141,7 +141,7 @@ def test_a_name_that_is_not_there_and_one_that_a_row_lacks(model: Model) -> None
         scrub.run(study("splits a1 by positions IO\nv a1[IO]/** -> y"), model, examples, EXACT)
     lacking = examples.positions["S2"].copy()
     lacking[5] = -1
-    with pytest.raises(ScrubError, match=r"example 5 has no position 'S2'"):
+    with pytest.raises(ScrubError, match=r"row 5 of made has no position 'S2'"):
         scrub.run(
             study("splits a1 by positions S2\nv a1[S2]/** -> y"),
             model,
@@ -151,10 +151,12 @@ def test_a_name_that_is_not_there_and_one_that_a_row_lacks(model: Model) -> None
     lengths = examples.lengths
     assert lengths is not None
     longer = replace(examples, other_lengths=np.where(np.arange(ROWS) == 4, lengths + 1, lengths))
-    with pytest.raises(ScrubError, match=r"example 4 has \d+ tokens and its other \d+: rules name the positions S2"):
+    with pytest.raises(
+        ScrubError, match=r"row 4 of made has \d+ tokens and its other \d+: rules name the positions S2"
+    ):
         scrub.run(study("splits a1 by positions S2\nv a1[S2]/** -> y"), model, longer, EXACT)
     shorter = replace(examples, other_lengths=np.where(np.arange(ROWS) == 4, lengths - 1, lengths))
-    with pytest.raises(ScrubError, match=r"example 4 has \d+ tokens, and its other only \d+"):
+    with pytest.raises(ScrubError, match=r"row 4 of made has \d+ tokens, and its other only \d+"):
         scrub.run(study("v a1/v/** -> y"), model, shorter, EXACT)
 
 
@@ -273,7 +275,7 @@ def test_a_mean_of_one_is_told(model: Model) -> None:
         other_lengths=lengths,
         scored=np.arange(LONGEST)[None] == lengths[:, None] - 1,
     )
-    with pytest.raises(ScrubError, match=r"no other than position 9 of example 3 has such a position"):
+    with pytest.raises(ScrubError, match=r"no other than position 9 of row 3 of made has such a position"):
         scrub.run(study("v a1/v/** -> y", other="mean"), model, alone, EXACT)
 
 

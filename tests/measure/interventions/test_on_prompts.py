@@ -163,9 +163,13 @@ def test_pads_change_nothing() -> None:
     ("pairs", "sites", "says"),
     [
         (PAIRS, ["a0@IO"], "'IO'"),
-        (replace(PAIRS, positions={"S2": np.where(S2 == 2, NOWHERE, S2)}), ["a0@S2"], "example 3 has no position 'S2'"),
-        (PAIRS, ["a0@6"], "no positions 6 in example 1"),
-        (replace(PAIRS, other_lengths=LENGTHS + 1), ["a0"], "example 0 has 11 tokens and its other 12"),
+        (
+            replace(PAIRS, positions={"S2": np.where(S2 == 2, NOWHERE, S2)}),
+            ["a0@S2"],
+            "row 3 of made has no position 'S2'",
+        ),
+        (PAIRS, ["a0@6"], "no positions 6 in row 1 of made"),
+        (replace(PAIRS, other_lengths=LENGTHS + 1), ["a0"], "row 0 of made has 11 tokens and its other 12"),
         (replace(PAIRS, wrong=None), ["a0"], "no wrong answers"),
         (replace(PAIRS, other=None), ["a0"], "give pairs"),
     ],

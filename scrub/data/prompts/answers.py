@@ -1,0 +1,172 @@
+"""The right and the wrong answers of prompts, as tokens: by their texts or ids, by EAP-IG's ids, or by its years."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from scrub.data.prompts.layout import LABEL, RIGHT_ID, WRONG_ID, Layout, Row, missing, whole
+from scrub.data.prompts.prompts import token_text
+from scrub.data.windows import counted
+from scrub.text.errors import ScrubError
+from scrub.text.wording import few, short
+
+Tokens = list[int]
+YEARS = 100  # of a century: the endings of a year
+
+
+@dataclass(frozen=True)
+class Answers:
+    """How the answers of a row are read, by the columns of its table. `called` names its columns of right and wrong."""
+
+    tokenizer: Tokenizer | None
+    vocab_size: int
+    layout: Layout
+    known: dict[str, Tokens] = field(default_factory=dict)  # texts that were encoded
+
+    @property
+    def called(self) -> tuple[str | None, str | None]:
+        """The columns of the right and of the wrong answers."""
+        if self.layout.by_id:
+            return RIGHT_ID, WRONG_ID
+        return (LABEL, LABEL) if self.layout.by_year else (self.layout.answer, self.layout.wrong)
+
+    def of(self, row: Row, text: str, last: int | None, here: str) -> tuple[Tokens, Tokens]:
+        """Read the right and the wrong tokens behind a prompt of this text; `last` is the right one without a column.
+
+        `here` names the row. Raises ScrubError, which names it, for a row without answers, for one that isn't exactly
+        one token, and for one that is right and wrong.
+        """
+        right_column, wrong_column = self.called
+        if self.layout.by_year:
+            right, wrong = self._years(row.get(LABEL), text, here)
+        else:
+            right = [last] if last is not None else self._tokens(row.get(str(right_column)), str(right_column), here)
+            wrong = [] if wrong_column is None else self._tokens(row.get(wrong_column), wrong_column, here)
+        if self.layout.by_id:
+            for column, tokens in ((RIGHT_ID, right), (WRONG_ID, wrong)):
+                self._check_words(tokens, column, text, here)
+        if not right:
+            raise ScrubError(f"{here} has no {right_column}: give every row one, or leave the column out")
+        if both := sorted({*right} & {*wrong}):
+            raise ScrubError(f"{self.quoted(both[0])} is both right and wrong in {here}: it can be only one of them")
+        return right, wrong
+
+    def quoted(self, token: int) -> str:
+        """Quote a token by its text, with its id."""
+        name = "" if self.tokenizer is None else f"{token_text(token, self.tokenizer)!r} "
+        return f"{name}({token})" if name else f"the token {token}"
+
+    def notes(self, rows: Sequence[Row], right: Sequence[Tokens], wrong: Sequence[Tokens]) -> list[str]:
+        """Say what the answers of the first row are, where they are numbers in the data, and which count once."""
+        found = []
+        first = [value for column in self.called if column for value in _listed(rows[0].get(column))]
+        if any(map(whole, first)):
+            those = [
+                ", not ".join(few([self.quoted(token) for token in each]) for each in (right[0], wrong[0]) if each)
+            ]
+            found.append(f"the answers are numbers in the data; those of row 0 are {those[0]}")
+        if twice := sum(
+            len({*map(str, given)}) < len(given)
+            for row in rows
+            for given in (_listed(row.get(column)) for column in self.called if column)
+        ):
+            found.append(f"{counted(twice, 'list')} of answers name one twice: it counts once")
+        return found
+
+    def _tokens(self, value: Any, column: str, here: str) -> Tokens:
+        return list(dict.fromkeys(self._token(each, column, here) for each in _listed(value)))
+
+    def _token(self, given: Any, column: str, here: str) -> int:
+        if whole(given):
+            if not 0 <= int(given) < self.vocab_size:
+                other = ", and the file doesn't say of which tokenizer its ids are" if self.layout.by_id else ""
+                raise ScrubError(
+                    f"'{column}' of {here} has the token id {given}, but the model's vocabulary has the ids 0 to "
+                    f"{self.vocab_size - 1}{other}: give data that were made with the model's tokenizer, or texts"
+                )
+            return int(given)
+        if not isinstance(given, str):
+            raise ScrubError(f"'{column}' of {here} holds {short(given)}: give a text, a token id, or a list of those")
+        return self._one(given, f"'{column}' of {here}")
+
+    def _ending(self, text: str, here: str) -> int:
+        """Encode the ending of a year, which must be one token."""
+        tokens = self._encoded(text, f"'{LABEL}' of {here}")
+        if len(tokens) != 1 or self._unknown(text, tokens[0]):
+            raise ScrubError(
+                f"'{LABEL}' of {here} asks for the endings 00 to 99 of a year, but {text!r} is no single token of the "
+                "model's: take a model that has them all, or give 'answer' and 'wrong'"
+            )
+        return tokens[0]
+
+    def _one(self, text: str, what: str) -> int:
+        """Encode a text that must be one token."""
+        tokens = self._encoded(text, what)
+        if len(tokens) == 1 and not self._unknown(text, tokens[0]):
+            return tokens[0]
+        for near, is_so in ((f" {text}", "with a blank in front"), (text.strip(), "without blanks")):
+            if near != text and len(found := self._encoded(near, what)) == 1 and not self._unknown(near, found[0]):
+                advice = f"{near!r}, {is_so}, is one"
+                break
+        else:
+            advice = "give the text of one, with the blank in front if it has one, or a token id"
+        why = "no token that the model knows" if len(tokens) == 1 else counted(len(tokens), "token")
+        raise ScrubError(f"{what} has {short(text)}, which is {why}, and an answer is one token: {advice}")
+
+    def _encoded(self, text: str, what: str) -> Tokens:
+        if text not in self.known:
+            if self.tokenizer is None:
+                raise ScrubError(f"{what} has {short(text)}, but the model has no tokenizer: give token ids")
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise ScrubError(f"{what} holds half a character: mend it, or leave it out") from None
+            self.known[text] = list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+        return self.known[text]
+
+    def _unknown(self, text: str, token: int) -> bool:
+        """Tell whether a token doesn't spell a text, as that for all unknown words; a tokenizer may ignore case."""
+        return token_text(token, self.tokenizer).strip().casefold() != text.strip().casefold()
+
+    def _check_words(self, tokens: Tokens, column: str, text: str, here: str) -> None:
+        """Raise ScrubError unless each token is a word of its prompt, which ids of another tokenizer hardly are."""
+        if self.tokenizer is None:
+            raise ScrubError(f"'{column}' of {here} can't be checked, as the model has no tokenizer: give 'answer'")
+        for token in tokens:
+            word = token_text(token, self.tokenizer).strip()
+            if not word or re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text) is None:
+                raise ScrubError(
+                    f"'{column}' of {here} is {self.quoted(token)}, no word of its prompt {short(text)}: the file's "
+                    "ids are of another tokenizer than the model's, which it doesn't name: give 'answer' and 'wrong'"
+                )
+
+    def _years(self, label: Any, text: str, here: str) -> tuple[Tokens, Tokens]:
+        """Take the endings of a year that are larger than the label for right, and the others for wrong."""
+        if isinstance(label, str) and re.fullmatch(r"\d{1,2}", label, re.ASCII):
+            label = int(label)
+        if not whole(label) or not 0 <= label < YEARS:
+            raise ScrubError(f"'{LABEL}' of {here} is {short(label)}: give a year's last two digits, or 'answer'")
+        if not re.search(rf"{re.escape(text[-2:])}{label:02}(?!\d)", text[:-2]) or not text[-2:].isdecimal():
+            raise ScrubError(
+                f"'{LABEL}' of {here} is {label}, a year's last two digits, but its prompt {short(text)} has no such "
+                "year and ends in no two digits of it: give 'answer' and 'wrong', or call the column something else"
+            )
+        if label == YEARS - 1:
+            raise ScrubError(f"'{LABEL}' of {here} is {label}: no ending of a year is larger, so leave the row out")
+        endings = [self._ending(f"{year:02}", here) for year in range(YEARS)]
+        return endings[label + 1 :], endings[: label + 1]
+
+
+def _listed(value: Any) -> list[Any]:
+    """List what a cell holds: one, several, or none."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return list(value)
+    return [] if missing(value) or (isinstance(value, str) and value == "") else [value]

@@ -1,0 +1,152 @@
+"""Functions as metrics: what they are given and may give, and the hash of their code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from prompted import prompts
+
+import scrub
+from scrub.study.evaluate import Evaluator
+from scrub.study.metric import Metric
+from scrub.study.own_metric import Own
+
+
+def adds(logits: Any, offset: float) -> Any:
+    return logits.sum(1) + offset
+
+
+class Scaled:
+    """A callable object, whose state counts."""
+
+    def __init__(self, scale: float) -> None:
+        self.scale = scale
+
+    def __call__(self, logits: Any) -> Any:
+        return logits.sum(1) * self.scale
+
+
+def closed(by: object) -> Callable[..., Any]:
+    return lambda logits: logits.sum(1) + by  # type: ignore[operator]
+
+
+def test_the_hash_of_code() -> None:
+    """The same for the same, another for another: closures, partial functions, objects, tensors, methods."""
+
+    def of(function: Callable[..., Any]) -> str:
+        return scrub.Metric.of(function, name="mine").digest
+
+    same = [(closed(2.0), closed(2.0)), (partial(adds, offset=1.0), partial(adds, offset=1.0)), (Scaled(2), Scaled(2))]
+    same += [(closed(torch.ones(3)), closed(torch.ones(3))), (Scaled(3).__call__, Scaled(3).__call__)]
+    same += [(partial(torch.nn.functional.cross_entropy, reduction="none"),) * 2]
+    for one, other in same:
+        assert of(one) == of(other)
+    others = [closed(3.0), partial(adds, offset=2.0), Scaled(3), closed(torch.zeros(3)), Scaled(4).__call__]
+    others += [closed(np.ones(3)), closed(np.zeros(3))]
+    hashes = [of(one) for one, _ in same] + [of(each) for each in others]
+    assert len(set(hashes)) == len(hashes)
+
+
+def test_the_hash_is_the_same_in_every_process(tmp_path: Path) -> None:
+    """Whatever order sets have there, and wherever the file lies."""
+    code = """
+import numpy as np
+WORDS, SCALE, NAMES = {"a", "b", "c"}, np.arange(3), {"x": 1.5}
+class Held:
+    def __init__(self): self.of = WORDS
+    def value(self): return len(self.of) in {"d", "e", "f"}
+held = Held()
+def mine(logits, answers=None): return logits[:, 0] * SCALE.sum() + held.value() + NAMES["x"]
+from scrub.study.own_metric import code_hash
+print(code_hash(mine, "mine"))
+"""
+    found = set()
+    for seed in ("1", "2"):
+        (tmp_path / f"own_{seed}.py").write_text("# another line\n" * int(seed) + code)
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        done = subprocess.run(
+            [sys.executable, tmp_path / f"own_{seed}.py"], env=environment, capture_output=True, text=True, check=True
+        )
+        found.add(done.stdout)
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("function", "named"),
+    [
+        (lambda logits, labels, unscrubbed, more: logits + labels + unscrubbed + more, "more"),
+        (lambda: 1, "no logits"),
+        (lambda *logits: logits, "logits"),
+        (print, "print"),
+        (closed(threading.Lock()), "hash"),
+    ],
+)
+def test_functions_that_are_no_metric(function: Callable[..., Any], named: str) -> None:
+    with pytest.raises(scrub.ScrubError, match=named):
+        scrub.Metric.of(function)
+
+
+@pytest.mark.parametrize(
+    ("function", "named"),
+    [
+        (lambda logits: logits, r"float64 \[14, 31\] for 14 rows"),
+        (lambda logits: logits.mean(), r"\[\] for"),
+        (lambda logits: logits[:, 0] * 1j, "complex128"),
+        (lambda logits: logits.tolist(), "gives"),
+        (lambda logits: logits / (1 // 0), "ZeroDivisionError"),
+        (lambda logits: logits[:, 0] + logits[99], "IndexError"),
+    ],
+)
+def test_what_a_function_gives(function: Callable[..., Any], named: str) -> None:
+    with pytest.raises(scrub.ScrubError, match=named) as caught:
+        Own.of(function, "mine")(torch.zeros(2, 7, 31, dtype=torch.float64))
+    assert "\n" not in str(caught.value)
+    assert "'mine'" in str(caught.value)
+
+
+def test_logits_that_are_there_once_and_ids_of_several() -> None:
+    """As where all sequences read the same; ids of fewer are filled with -1."""
+    logits, ids = torch.randn(1, 7, 31, dtype=torch.float64), torch.randint(31, (2, 7, 3))
+    weights = torch.ones(2, 7, 3)
+    weights[0, :, 2] = 0
+    seen = []
+
+    def looks(logits: Any, wrong: Any) -> Any:
+        seen.append(wrong)
+        return logits[:, 0] > 0
+
+    found = Own.of(looks, "mine")(logits, ids, weights)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, (logits[..., :1] > 0).double().expand(2, 7, 1))
+    assert torch.equal(seen[0].view(2, 7, 3), ids.masked_fill(weights == 0, -1))
+    assert Metric.of(looks).name == "looks"
+    assert Metric.of(partial(adds, offset=1.0)).name == "adds"
+    assert [Metric.of(each).name for each in (Scaled(2.0), lambda logits: logits[:, 0])] == ["Scaled", "lambda"]
+    with pytest.raises(scrub.ScrubError, match="'kl'"):
+        Metric.of(looks, name="kl")
+
+
+def test_functions_get_copies() -> None:
+    """One that writes into what it gets changes nothing else."""
+
+    def spoils(logits: Any, unscrubbed: Any) -> Any:
+        logits.zero_()
+        unscrubbed.zero_()
+        return logits[:, 0] + 1
+
+    settings = scrub.Settings(dtype="float64", parts=("k",), progress=False)
+    trial = scrub.prepare("induction/naive", data=prompts(), settings=settings, metric=["loss", spoils])
+    alone = scrub.run("induction/naive", data=prompts(), settings=settings)
+    found = Evaluator(trial.model, trial.experiments, trial.metrics, settings)(trial.pairing(0))
+    for name in trial.experiments.names:
+        np.testing.assert_allclose(found.sums["loss", name], alone.loss[name], rtol=0, atol=1e-9)
