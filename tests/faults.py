@@ -68,6 +68,7 @@ GUARDS: dict[str, tuple[str, ...]] = {
     "plan/heads.py": ("plan/test_heads.py", ORACLE, "graph/test_restrict.py", "plan/*", "golden/*"),
     "plan/order.py": ("plan/test_order.py", "plan/test_plan.py", ORACLE, "plan/*", "golden/*"),
     "plan/*": ("plan/test_plan.py", ORACLE, "golden/*", "plan/*", "paths/*", "study/test_runs.py"),
+    "paths/foreign.py": ("paths/test_foreign.py",),
     "paths/sites.py": ("measure/interventions/*", "paths/*", "cli/test_intervention_commands.py"),
     "paths/scope.py": ("study/test_null.py",),
     "paths/difference.py": ("show/test_difference.py", "show/test_picture.py", "show/test_text.py"),

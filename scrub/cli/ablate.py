@@ -10,6 +10,7 @@ import typer
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
 from scrub.cli.given import (
+    all_prompts,
     check_answers,
     check_heads,
     given_arrays,
@@ -166,6 +167,7 @@ def _examples(model: Model, data: str | None, recipe: Recipe, settings: Settings
     if recipe.kind is not None:
         return prompts_of(model, recipe, settings.seed)
     text = given_text(model, data, replace(settings, bos=recipe.bos), fewer)
+    text = all_prompts(model, data, text, replace(settings, bos=recipe.bos)) if fewer else text
     if settings.positions is None:
         return text.later() if text.kind == TEXT else text
     return replace(text, scored=scored_at(settings.positions, text, data or DEFAULT, model))

@@ -10,7 +10,7 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
-from scrub.cli.given import given_text, listed, no_meaning
+from scrub.cli.given import all_prompts, given_text, listed, no_meaning, was_given
 from scrub.cli.new import hypothesis_path, write_new
 from scrub.cli.outputs import check_outputs, console, warn, write_outputs
 from scrub.cli.roles import CONTEXT_POSITIONS
@@ -83,7 +83,6 @@ def heads(
     ] = None,
 ) -> None:
     """The top heads by attention, direct effect and ablation effect on a prompt, and how far the three agree."""
-    from scrub.data.examples import PROMPTS
     from scrub.measure.study.heads import study_heads
     from scrub.measure.study.scores import causal_scores, check_lags, read_scores
     from scrub.models.model import load_model
@@ -93,12 +92,7 @@ def heads(
     module = hypothesis_path(hypothesis) if hypothesis is not None else None
     loaded = load_model(model, settings.torch_dtype, settings.where)
     _check_roles(loaded, model, write_roles, module)
-    given = None
-    if data is not None:
-        given = given_text(loaded, data, replace(settings, context=None, bos=recipe.bos), fewer=True)
-        given = given if given.kind == PROMPTS else None
-    if given is not None:
-        no_meaning(typed, "prompts are named with --data", "prompt", "expected", "kind", "count")
+    given = _given(typed, loaded, data, settings, recipe)
     wanted, printed = bool(scores or effects or lag or pictures), bool(scores or effects or lag)
     text = None
     if not (wanted or write_roles):
@@ -147,6 +141,21 @@ def heads(
         from scrub.study.skeleton import skeleton_files
 
         write_new(skeleton_files(module, load_model(model), model))
+
+
+def _given(typed: typer.Context, model: Model, data: str | None, settings: Settings, recipe: Recipe) -> Examples | None:
+    """Load the prompts that data hold, if they do: text is loaded where something is measured on it."""
+    from scrub.data.examples import PROMPTS
+
+    if data is None:
+        return None
+    found = given_text(model, data, replace(settings, context=None, bos=recipe.bos), fewer=True)
+    if found.kind != PROMPTS:
+        return None
+    no_meaning(typed, "prompts are named with --data", "prompt", "expected", "kind", "count")
+    return (
+        found if was_given(typed, "sequences") else all_prompts(model, data, found, replace(settings, bos=recipe.bos))
+    )
 
 
 def _check_outputs(json: Path | None, pictures: Path | None, formats: str) -> tuple[str, ...]:

@@ -43,6 +43,8 @@ def direct(
     plot: options.Chart = None,
 ) -> None:
     """What every component adds directly to the difference of right and wrong logits, or to the answer's."""
+    check_answers(prompt, "--prompt", answer, wrong)
+
     from scrub.measure.stream.direct import direct_attribution
     from scrub.text.frames import json_text
 
@@ -85,6 +87,7 @@ def lens(
 ) -> None:
     """What the residual stream in front of each layer predicts, by position: the logit lens."""
     metrics = given_metrics(metric) or None
+    check_answers(prompt, "--prompt", answer, wrong)
 
     from scrub.measure.stream.lens import logit_lens
     from scrub.text.frames import json_text
@@ -114,7 +117,6 @@ def _given(
     settings: Settings,
 ) -> tuple[Model, Examples]:
     """Load the model, and the prompts that are typed, read, or drawn if nothing else is said."""
-    check_answers(prompt, "--prompt", answer, wrong)
     one_input(data=data, prompt=prompt, prompts=recipe.kind)
     if data is None:
         no_meaning(typed, "no data are named (--data does)", "split", "column")

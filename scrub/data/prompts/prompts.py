@@ -66,6 +66,12 @@ def prompts_called(prompts: Examples) -> str:
     return prompts.name if made else prompts.called
 
 
+def resampled(examples: Examples, each: str) -> str:
+    """Say what intervals over examples are over: `each` of them, or templates where prompts have fewer of those."""
+    several = examples.kind == PROMPTS and len(np.unique(examples.documents)) < len(examples)
+    return "templates" if several else each
+
+
 def position_names(examples: Examples) -> list[str]:
     """List the names that examples give positions, from the first to the last on average, and `end` behind them.
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from tokenizers import Tokenizer
 
 from scrub.data.examples import QUERY, TARGET, Examples
-from scrub.data.prompts.prompts import expected_texts, position_texts, prompts_called, token_texts
+from scrub.data.prompts.prompts import expected_texts, position_texts, prompts_called, resampled, token_texts
 from scrub.data.repeated import NOWHERE
 from scrub.measure.heads.mechanism import Mechanism
 from scrub.measure.heads.roles import RoleEvidence
@@ -155,7 +155,7 @@ def ablation_tables(of: Ablation, _console: Console, _options: ConsoleOptions) -
     """Say what was ablated on what and what the model does without that, over the experiments."""
     before, one = of.before, len(of.effects.examples) == 1
     yield Text(f"{of.model.called}, ablated: {of.how}; on {of.on}{of.effects.computed}")
-    yield Text(gates_line(of.effects.gates.deviations, None if one else "documents"))
+    yield Text(gates_line(of.effects.gates.deviations, None if one else resampled(of.effects.examples, "documents")))
     if of.metrics:
         yield Text(
             "before: " + ", ".join(f"{m.name} {PLAIN.with_interval(of.metric_before(m.name), 3)}" for m in of.metrics)
@@ -223,7 +223,7 @@ def patching_tables(of: Patching, _console: Console, _options: ConsoleOptions) -
         f"{pairs.texts[0]!r} and {pairs.other_texts[0]!r}" if one else f"{len(pairs)} pairs of {prompts_called(pairs)}"
     )
     yield Text(f"{of.model.called}, {of.direction}: {what}{of.effects.computed}")
-    yield Text(gates_line(of.effects.gates.deviations, None if len(pairs) == 1 else "pairs"))
+    yield Text(gates_line(of.effects.gates.deviations, None if len(pairs) == 1 else resampled(pairs, "pairs")))
     for name, ends in (("clean", of.clean), ("corrupted", of.corrupted)):
         said = (f"{_ANSWER.get(each, each)} {PLAIN.with_interval(value, 3)}" for each, value in ends.items())
         yield Text(f"{name}: {', '.join(said)}")

@@ -9,7 +9,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
 from scrub.data.examples import PROMPTS, Examples
-from scrub.data.prompts.prompts import prompts_called
+from scrub.data.prompts.prompts import prompts_called, resampled
 from scrub.measure.stream.direct import REST, DirectAttribution
 from scrub.measure.stream.lens import LogitLens
 from scrub.text.numbers import PLAIN
@@ -70,7 +70,10 @@ def _called(of: str) -> str:
 
 
 def _over(examples: Examples) -> str:
-    return "" if len(examples) == 1 else "; brackets are 95 % intervals over prompts"
+    if len(examples) == 1:
+        return ""
+    each = "prompts" if examples.kind == PROMPTS else "documents"
+    return f"; brackets are 95 % intervals over {resampled(examples, each)}"
 
 
 def _cell(column: str, title: str) -> Column:
