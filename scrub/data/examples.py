@@ -210,7 +210,7 @@ class Examples:
         for name in wanted:
             if name not in self.positions:
                 raise ScrubError(
-                    f"the {self.kind} give no position the name {name!r}: the names are "
+                    f"the data give no position the name {name!r}: the names are "
                     f"{few([*self.positions, END])}, where 'end' is the last position"
                 )
             if (lacking := np.flatnonzero(self.positions[name] == NOWHERE)).size:

@@ -21,6 +21,7 @@ from scrub.models.model import Model
 from scrub.study.settings import EVERY, POSITIONS, REPEATS, Positions, positions_said
 from scrub.text.errors import ScrubError
 from scrub.text.spans import END, names
+from scrub.text.wording import few
 
 _PLACED = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
 _NAMED = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
@@ -81,7 +82,11 @@ def _by_place(positions: str, examples: Examples) -> Scored:
     except ScrubError as error:
         if unknown := [name for name in names(positions) if name not in examples.positions]:
             known = ", ".join(map(repr, POSITIONS))
-            raise ScrubError(f"there are no positions {unknown[0]!r}: {error}; else they are {known}") from error
+            there = few([*examples.positions, END])
+            raise ScrubError(
+                f"positions are {known} or spans such as 4..7,-1, or names that the data give, here {there}, and not "
+                f"{unknown[0]!r}"
+            ) from error
         raise
 
 

@@ -156,7 +156,7 @@ def test_mistakes_are_told_before_torch_is_imported(tmp_path: Path) -> None:
         ["run", "baseline"],
         ["show", "inductoin"],
         ["run", "induction", "--parts", "zz"],
-        ["run", "induction", "--positions", "3..x"],
+        ["run", "induction", "--positions", "3..x y"],
         ["check", "induction", "--data", "stdlob"],
     ]
     commands += [["plan", "induction", "--model", "attn3l"], ["ablate", "attn3l"], ["compare", "naive", "refined_9"]]

@@ -135,9 +135,9 @@ def test_named_positions_are_those_of_each_row(model: Model, text: str) -> None:
 
 def test_a_name_that_is_not_there_and_one_that_a_row_lacks(model: Model) -> None:
     examples = prompts()
-    with pytest.raises(ScrubError, match=r"give no position the name 'IO': the names are S2, end"):
+    with pytest.raises(ScrubError, match=r"names that the data give, here S2, end, and not 'IO'"):
         scrub.run(study("v a1/v/** -> y"), model, examples, replace(EXACT, positions="IO"))
-    with pytest.raises(ScrubError, match=r"give no position the name 'IO'"):
+    with pytest.raises(ScrubError, match=r"the data give no position the name 'IO': the names are S2, end"):
         scrub.run(study("splits a1 by positions IO\nv a1[IO]/** -> y"), model, examples, EXACT)
     lacking = examples.positions["S2"].copy()
     lacking[5] = -1
