@@ -69,8 +69,8 @@ COMMANDS: Table = {
 }
 # What options were called: one thing has one name, and these go on working.
 OLD_NAMES = {
-    "heads": {"--kind": "--prompts"},
-    "prompts": {"--kind": "--prompts", "--text": "--prompt"},
+    "heads": {"--kind": "--prompts", "--expected": "--answer"},
+    "prompts": {"--kind": "--prompts", "--text": "--prompt", "--expected": "--answer"},
     "patch": {"--prompt": "--clean", "--expected": "--answer"},
     "ablate": {"--expected": "--answer"},
 }

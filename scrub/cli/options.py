@@ -139,7 +139,7 @@ Metrics = Annotated[str | None, _METRICS.option]
 Metric = Annotated[str | None, typer.Option(metavar="NAME", help="Of this metric: loss, or another that was measured.")]
 Parameters = Annotated[list[str] | None, _PARAMETERS.option]
 Expected = Annotated[
-    str | None, typer.Option(metavar="TOKEN", help="Expect this after TEXT, instead of what it repeats.")
+    str | None, typer.Option("--answer", metavar="TOKEN", help="Expect this after TEXT, instead of what it repeats.")
 ]
 Answer = Annotated[
     list[str] | None,

@@ -54,7 +54,7 @@ def prompts(
     from scrub.models.model import load_model
 
     if text is None and expected is not None:
-        raise ScrubError("--expected says what comes after a prompt that is typed: give it with --prompt")
+        raise ScrubError("--answer says what comes after a prompt that is typed: give it with --prompt")
     if text is not None:
         no_meaning(typed, "the prompt is typed", "pairs", "kind", "count", "length", "query", "seed")
     one_input(prompt=text, data=data)

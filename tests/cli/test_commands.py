@@ -287,7 +287,7 @@ ON_TEXT = {
     "typicality": "typicality tiny --sequences 20",
     "whitelist": "whitelist DATA --model tiny --split train --out OUT",
     "mechanism": "mechanism tiny --head 1.2 --slots v --sequences 20 --positions all",
-    "heads": "heads tiny --scores --count 2 --sequences 20 --prompts random-tokens --prompt abyab --expected y",
+    "heads": "heads tiny --scores --count 2 --sequences 20 --prompts random-tokens --prompt abyab --answer y",
     "ablate": "ablate tiny a0.1 --sequences 20",
     "run": "run induction/naive --model tiny --sequences 20 --positions all",
 }

@@ -159,7 +159,7 @@ def test_the_command_lists_data(
         (["--data", "stdlib", "--pairs"], "--pairs"),
         (["--column", "x"], "--column"),
         (["--text", "J A M"], "'J A M'"),
-        (["--expected", " X"], "--expected"),
+        (["--expected", " X"], "--answer"),
         (["--pairs", "--text", "J A M A"], "--pairs"),
         (["--kind", "stones"], "'stones'"),
         (["--json", "no/such/folder.json"], "no/such/folder.json"),
