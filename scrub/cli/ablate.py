@@ -128,7 +128,7 @@ def ablate(
         positions=at,
         attend=forced,
         only=only,
-        metrics=metrics,
+        metric=metrics,
         arrays=arrays,
         settings=settings.only(COMPUTING),
     )

@@ -108,7 +108,7 @@ def patch(
         pairs,
         named or "heads",
         INTO_CLEAN if back else INTO_CORRUPTED,
-        metrics=metrics,
+        metric=metrics,
         positions=at,
         every_position=every_position,
         by_name=by_name,

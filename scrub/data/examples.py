@@ -134,6 +134,11 @@ class Examples:
         return np.asarray(self.tokens[np.arange(len(self)), self.ends + 1])
 
     @property
+    def several_answers(self) -> bool:
+        """Whether any example comes with several tokens that are right."""
+        return self.answers is not None and bool(((self.answers != NOWHERE).sum(1) > 1).any())
+
+    @property
     def ends(self) -> Int[np.ndarray, " example"]:
         """The last position of each example that is no pad."""
         return np.full(len(self), self.context - 1) if self.lengths is None else np.asarray(self.lengths - 1)

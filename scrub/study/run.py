@@ -270,6 +270,9 @@ def prepare_study(
     check_draws(examples, settings.draws, study.mean is not None)
     for metric in (study.metric, *others):
         metric.check(examples)
+    if LOSS in {study.metric, *others} and examples.several_answers:
+        said = "the loss is that of the first of several answers; logprob and prob are of all of them"
+        examples = replace(examples, notes=(*examples.notes, said))
     return Trial(study, hypotheses, model, examples, built, settings, notes, others)
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from scrub.data.examples import TEXT, Examples, Tokens
 from scrub.data.for_model import examples_of
 from scrub.data.prompts.prompts import prompts_called, token_text
-from scrub.measure.asked import Asked, asked_metrics
+from scrub.measure.asked import asked_metrics
 from scrub.measure.heads.definitions import ABLATIONS, definition
 from scrub.measure.heads.score import HeadScore
 from scrub.measure.interventions.effects import Effects, measure_effects
@@ -22,7 +22,7 @@ from scrub.models.model import Model, Spec, as_model
 from scrub.paths.sites import expanded, heads
 from scrub.paths.splits import attention_heads
 from scrub.study.held import Arrays
-from scrub.study.metric import KL, LOGIT, LOSS, MEAN_LOGIT, Metric
+from scrub.study.metric import KL, LOGIT, LOSS, MEAN_LOGIT, GivenMetric, Metric
 from scrub.study.settings import Settings, obeyed
 from scrub.text.errors import ScrubError
 from scrub.text.fields import check_arguments
@@ -206,7 +206,7 @@ def ablate(
     positions: str | None = None,
     attend: Mapping[str, str] | None = None,
     only: bool = False,
-    metrics: Asked | None = None,
+    metric: GivenMetric = None,
     other: Tokens | Any | None = None,
     reference: Tokens | Any | None = None,
     arrays: Arrays | None = None,
@@ -222,8 +222,8 @@ def ablate(
     "resample", from the `other` sequence of each (by default another one of `on`, drawn by the seed); or "array NAME",
     one of `arrays`. `positions` ("4..7", "end", "S2") is where sites that name no span themselves are ablated:
     everywhere if None.
-    `metrics` are names of METRICS, or your own, to be measured besides loss and probability; where there are wrong
-    answers, the difference of logits is if nothing is said.
+    `metric` is one or several names of METRICS, or your own, to be measured besides loss and probability; where there
+    are wrong answers, the difference of logits is if nothing is said.
     `attend` forces heads to attend by a pattern in every experiment: {"a0.0": "lag 100"}, a mask, "uniform",
     "identity" or "array NAME". With `only`, everything but what is named is ablated: every other head and MLP.
     Losses are scored at the query of prompts, from position 2 on of text, or at places of your own.
@@ -245,7 +245,7 @@ def ablate(
         )
         for text in texts
     ]
-    wanted = asked_metrics(metrics, examples) if metrics is not None or examples.wrong is not None else ()
+    wanted = asked_metrics(metric, examples) if metric is not None or examples.wrong is not None else ()
     effects = measure_effects(
         model,
         interventions,

@@ -19,14 +19,14 @@ from jaxtyping import Float
 
 from scrub.data.examples import PAIRS, Examples
 from scrub.data.prompts.prompts import position_names
-from scrub.measure.asked import LOGPROB, PROB, Asked, asked_metrics
+from scrub.measure.asked import LOGPROB, PROB, asked_metrics
 from scrub.measure.interventions.effects import Effects, measure_effects
 from scrub.measure.interventions.intervention import Intervention, feed
 from scrub.models.model import Model, Spec, as_model
 from scrub.paths.rules import Rule
 from scrub.paths.sites import STREAM, expanded, heads, read_sites
 from scrub.paths.sources import Y
-from scrub.study.metric import Metric
+from scrub.study.metric import GivenMetric, Metric
 from scrub.study.settings import Settings, obeyed
 from scrub.study.statistics import recovered
 from scrub.text.errors import ScrubError
@@ -184,7 +184,7 @@ def patch(
     sites: str | Sequence[str] = "heads",
     direction: str = INTO_CORRUPTED,
     *,
-    metrics: Asked | None = None,
+    metric: GivenMetric = None,
     positions: str | None = None,
     every_position: bool | None = None,
     by_name: bool = False,
@@ -196,11 +196,11 @@ def patch(
     `pairs` are clean and corrupted prompts, each pair of one length, or the tokens of both [sequence, position + 1]
     with a mask of the positions whose next token, the same in both, is the answer. `sites` are "heads", "layers"
     (attention and MLPs), "attention", "mlps", "streams", "a1.3/k/*" (every edge into a slot), or texts as in
-    scrub/paths/sites.py: `a1.3`, `a1.3/k`, `a1.3/k/a0.1`, `stream 2@5`, `a1.3@end`. `metrics` are names of METRICS, or
-    your own: by default the difference of logits where there are wrong answers, else the answer's probability and its
-    logarithm. Sites that name no positions are patched at `positions` ("4..7", "S2"), everywhere if that is None, with
-    `every_position` at each by itself, or `by_name` at each that the pairs give a name, and at the end; streams at each
-    by itself if nothing is said, since a whole stream brings back everything by construction.
+    scrub/paths/sites.py: `a1.3`, `a1.3/k`, `a1.3/k/a0.1`, `stream 2@5`, `a1.3@end`. `metric` is one or several names
+    of METRICS, or your own: by default the difference of logits where there are wrong answers, else the answer's
+    probability and its logarithm. Sites that name no positions are patched at `positions` ("4..7", "S2"), everywhere
+    if that is None, with `every_position` at each by itself, or `by_name` at each that the pairs give a name, and at
+    the end; streams at each by itself if nothing is said, since a whole stream brings back everything by construction.
     "clean into corrupted" says what suffices for the answer, "corrupted into clean" what it can't do without.
     Raises ScrubError for what doesn't fit, and GateError if a gate fails.
     """
@@ -209,7 +209,7 @@ def patch(
     asked = obeyed(settings, "patch")
     model, clean = as_model(model, asked.torch_dtype), _paired(pairs)
     into = clean.swapped() if direction == INTO_CORRUPTED else clean
-    texts, wanted = expanded(sites, model.graph), asked_metrics(metrics, into)
+    texts, wanted = expanded(sites, model.graph), asked_metrics(metric, into)
     if every_position is None:
         every_position = positions is None and not by_name and all(_whole_stream(text) for text in texts)
     if every_position and by_name:

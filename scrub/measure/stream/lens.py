@@ -20,11 +20,11 @@ from scrub.data.examples import PROMPTS, Examples
 from scrub.data.for_model import examples_of
 from scrub.data.prompts.prompts import position_names, token_text, token_texts
 from scrub.graph.node import Node, walk
-from scrub.measure.asked import Asked, asked_metrics
+from scrub.measure.asked import asked_metrics
 from scrub.measure.heads.reading import Anatomy
 from scrub.models.model import Model, Spec, as_model
 from scrub.paths.sites import streams
-from scrub.study.metric import Metric
+from scrub.study.metric import GivenMetric, Metric
 from scrub.study.read import read
 from scrub.study.settings import Settings, obeyed
 from scrub.study.statistics import Bootstrap
@@ -97,7 +97,7 @@ class LogitLens(TabularResult):
 def logit_lens(
     model: Spec,
     on: Examples | Any,
-    metrics: Asked | None = None,
+    metric: GivenMetric = None,
     *,
     positions: str | None = None,
     settings: Settings | None = None,
@@ -105,15 +105,15 @@ def logit_lens(
     """Measure what the residual stream in front of each layer predicts, through the final LayerNorm and unembedding.
 
     `logit_lens(model, pairs, "logit_diff").grid()`. `positions` are some, with commas between ("S2, end, -2"): by
-    default those that have names and the end, or of a single prompt all. `metrics` are as for :func:`scrub.patch`; at
-    every position they are of the prompt's own answers.
+    default those that have names and the end, or of a single prompt all. `metric` is as for :func:`scrub.patch`; at
+    every position it is of the prompt's own answers.
     Raises ScrubError for what doesn't fit.
     """
     asked = obeyed(settings, "logit_lens")
     model = as_model(model, asked.torch_dtype).to(asked.torch_dtype, asked.where)
     examples = examples_of(on)
     examples.check(model.n_ctx, model.vocab_size, model.name)
-    wanted, columns = asked_metrics(metrics, examples), _columns(examples, positions)
+    wanted, columns = asked_metrics(metric, examples), _columns(examples, positions)
     anatomy = Anatomy.of(model.graph)
     lenses = [anatomy.lens(stream) for stream in anatomy.streams]
     outputs = {
@@ -129,10 +129,10 @@ def logit_lens(
         here = slice(start, start + len(query))
         start += len(query)
         kept = np.take_along_axis(masks[:, here], query.cpu().numpy()[None], axis=2)  # [column, example, row]
-        for metric in wanted:
+        for measured in wanted:
             for at in range(len(lenses)):
-                found = values[f"{metric.name}:{at}"][..., 0].double().cpu().numpy()
-                sums[metric.name][at, :, here] = np.where(kept, found[None], 0).sum(2)
+                found = values[f"{measured.name}:{at}"][..., 0].double().cpu().numpy()
+                sums[measured.name][at, :, here] = np.where(kept, found[None], 0).sum(2)
         if len(examples) == 1:
             best = [values[f"{_LOGITS}{at}"][0].argmax(-1).cpu().numpy() for at in range(len(lenses))]
             rows = kept[:, 0].argmax(1)

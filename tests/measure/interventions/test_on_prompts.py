@@ -106,7 +106,7 @@ def values(found: Patching, metric: str, name: str) -> np.ndarray:
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_every_patch_is_what_hooks_patch(direction: str) -> None:
     into, other = ("other", "clean") if direction == INTO_CORRUPTED else ("clean", "other")
-    found = patch(MODEL, PAIRS, list(WHERE), direction, metrics=["logit_diff", "prob"], settings=EXACT)
+    found = patch(MODEL, PAIRS, list(WHERE), direction, metric=["logit_diff", "prob"], settings=EXACT)
     assert found.measures == {"logit_diff": "logits", "probability": "probability"}
     for metric, theirs in OURS_AND_THEIRS.items():
         ends = theirs(RUNS[into]), theirs(RUNS[other])
@@ -133,7 +133,7 @@ def test_intervals_are_over_templates() -> None:
 
 
 def test_each_position_with_a_name_is_patched_by_itself() -> None:
-    found = patch(MODEL, PAIRS, ["a0.2", "stream 1"], by_name=True, metrics="logit_diff", settings=EXACT)
+    found = patch(MODEL, PAIRS, ["a0.2", "stream 1"], by_name=True, metric="logit_diff", settings=EXACT)
     assert [each for _, each in found.sites] == ["early", "S2", "end"] * 2  # from the first to the last
     alone = patch(MODEL, PAIRS, ["stream 1@S2", "stream 1@end", "a0.2@early"], settings=EXACT)
     for name in alone.names:
@@ -176,23 +176,23 @@ def test_pads_change_nothing() -> None:
 )
 def test_mistakes_name_the_row(pairs: Examples, sites: list[str], says: str) -> None:
     with pytest.raises(ScrubError) as raised:
-        patch(MODEL, pairs, sites, metrics="logit_diff", settings=EXACT)
+        patch(MODEL, pairs, sites, metric="logit_diff", settings=EXACT)
     assert says in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
 def test_metrics_are_those_that_are_asked_for() -> None:
     own = Metric("mine", "logits", METRICS["logit_diff"].nodes)
-    found = patch(MODEL, PAIRS, ["m0"], metrics=[own, "accuracy"], settings=EXACT)
+    found = patch(MODEL, PAIRS, ["m0"], metric=[own, "accuracy"], settings=EXACT)
     assert list(found.measures.items()) == [("mine", "logits"), ("accuracy", "fraction")]
     np.testing.assert_allclose(values(found, "mine", "unscrubbed"), logit_diff(RUNS["other"]), atol=1e-9)
     for asked in ([], "logits", [own, Metric("mine", "nats", METRICS["kl"].nodes)]):
         with pytest.raises(ScrubError):
-            patch(MODEL, PAIRS, ["m0"], metrics=asked, settings=EXACT)
+            patch(MODEL, PAIRS, ["m0"], metric=asked, settings=EXACT)
 
 
 def test_a_metric_is_ablated_at_positions_with_a_name() -> None:
-    found = ablate(MODEL, PAIRS, list(WHERE), how="resample", metrics=["logit_diff", "logprob"], settings=EXACT)
+    found = ablate(MODEL, PAIRS, list(WHERE), how="resample", metric=["logit_diff", "logprob"], settings=EXACT)
     before = logit_diff(RUNS["clean"])
     after = {site: logit_diff(changed("clean", site)) for site in WHERE}
     frame = found.frame().set_index("ablated")
@@ -224,7 +224,7 @@ def logits_top(lowest: bool = False) -> np.ndarray:
 
 
 def test_a_score_of_heads_is_how_much_worse_a_metric_is() -> None:
-    found = ablate(MODEL, PAIRS, metrics=["logit_diff", "kl"], settings=EXACT)
+    found = ablate(MODEL, PAIRS, metric=["logit_diff", "kl"], settings=EXACT)
     fall, rise = found.head_score("logit_diff"), found.head_score("kl")
     changes = [each.estimate for each in found.metric_change("logit_diff")]
     np.testing.assert_allclose(fall.means.ravel(), -np.array(changes), atol=1e-12)
