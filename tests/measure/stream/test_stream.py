@@ -166,7 +166,7 @@ def test_of_text_the_lens_sees_the_next_tokens_where_they_are_scored() -> None:
     [
         ({"positions": "S2..end"}, "one position at a time"),
         ({"positions": "IO"}, "'IO'"),
-        ({"metrics": "logits"}, "'logits'"),
+        ({"metric": "logits"}, "'logits'"),
     ],
 )
 def test_mistakes_are_one_line(more: dict[str, Any], says: str) -> None:
