@@ -6,7 +6,7 @@ scored, what is to be predicted there, and the other of each example where it co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -58,8 +58,7 @@ class Examples:
     Examples of several lengths have pads behind them, which nothing that is scored reads: `lengths` are the positions
     that are none, `other_lengths` those of the others. `answers` and `wrong` are the tokens that are right and wrong
     behind the last position of each, NOWHERE where there are fewer; the first answer is the token to
-    predict there. Others that are drawn agree with their examples in length and, if they are `paired_by_name`, in all
-    positions by name.
+    predict there. Others that are drawn have the form of their examples: see `forms`.
     `documents` numbers what each example is cut from (a file, a row, the first of those that are joined), so that
     examples of one document can be told from independent ones; by default each is one of its own. `within` are the
     positions that may be scored where documents are joined: not those that read or predict what joins them. `begin`
@@ -86,7 +85,6 @@ class Examples:
     other_lengths: Int[np.ndarray, " example"] | None = None
     answers: Int[np.ndarray, "example right"] | None = None
     wrong: Int[np.ndarray, "example false"] | None = None
-    paired_by_name: bool = False
 
     def __post_init__(self) -> None:
         for name, array in (("tokens", self.tokens), ("scored", self.scored), ("other", self.other)):
@@ -210,6 +208,18 @@ class Examples:
             found[there, at[there]] = self.context + number
         return found
 
+    @property
+    def forms(self) -> Int[np.ndarray, " example"]:
+        """Number what an example shares with the others that are drawn for it: the length, and positions by name.
+
+        But for names that would leave an example without any other. It depends on the data, and on no rules.
+        """
+        shared = [self.ends]
+        for at in self.positions.values():
+            if np.bincount(numbered([*shared, at])).min(initial=2) > 1:
+                shared.append(at)
+        return numbered(shared)
+
     def check_names(self, wanted: Iterable[str]) -> None:
         """Raise ScrubError unless every example has positions of these names, which both of a pair then share."""
         for name in wanted:
@@ -264,8 +274,7 @@ class Examples:
     @cached_property
     def digest(self) -> str:
         """The hash of everything that a number depends on."""
-        named = {name: hash_array(array) for name, array in self.targets.items()}
-        return hash_of([self.tokens_hash, hash_array(self.scored)], named)
+        return hash_of([self.tokens_hash, hash_array(self.scored)], {})
 
     @property
     def _besides(self) -> dict[str, object]:
@@ -275,10 +284,15 @@ class Examples:
             "other lengths": self.other_lengths,
             ANSWERS: self.answers,
             WRONG: self.wrong,
-            **({f"position {name}": at for name, at in self.positions.items()} if self.kind == PROMPTS else {}),
+            "templates": self.documents if self.kind == PROMPTS and self._in_templates else None,
+            **{f"position {name}": at for name, at in self.positions.items()},
+            **{f"target {name}": array for name, array in self.targets.items()},
         }
-        found: dict[str, object] = {name: hash_array(array) for name, array in arrays.items() if array is not None}
-        return {**found, "paired by name": True} if self.paired_by_name else found
+        return {name: hash_array(array) for name, array in arrays.items() if array is not None}
+
+    @property
+    def _in_templates(self) -> bool:
+        return bool((self.documents != np.arange(len(self))).any())
 
     @cached_property
     def tokens_hash(self) -> str:
@@ -425,6 +439,11 @@ class Examples:
             there = None if self.lengths is None else self.real[1 - half :: 2]  # no pad is counted
             losses[half::2] = Bigram.fit(self.tokens[1 - half :: 2], vocab_size, there).losses(self.tokens[half::2])
         return losses
+
+
+def numbered(columns: Sequence[Int[np.ndarray, " example"]]) -> Int[np.ndarray, " example"]:
+    """Number the examples by what several columns say of them."""
+    return np.asarray(np.unique(np.stack(columns), axis=1, return_inverse=True)[1].ravel())
 
 
 def _from(first: int, tokens: Tokens) -> Scored:

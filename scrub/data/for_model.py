@@ -43,6 +43,7 @@ def examples_for(
     fewer: bool = False,
     bos: Bos = None,
     usual_context: int | None = None,
+    usual_count: int | None = None,
 ) -> Examples:
     """Load examples for a model, by its tokenizer; without a name, of the data that it names, or else of the default.
 
@@ -80,6 +81,7 @@ def examples_for(
         end=model.end_token_id,
         beside=model.folder if str(wanted) == model.data else None,
         usual_context=usual_context,
+        usual_count=usual_count,
         prompt_bos=begin,
     )
     return replace(found, notes=(*model.notes, *found.notes))

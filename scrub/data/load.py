@@ -52,6 +52,7 @@ def load_examples(
     bos: bool | None = None,
     end: int | None = None,
     usual_context: int | None = None,
+    usual_count: int | None = None,
     prompt_bos: int | None = None,
 ) -> Examples:
     """Load examples of so many positions and one token more, all different, in an order that is a fair sample.
@@ -64,7 +65,8 @@ def load_examples(
     that it must, rows of ids that are whole without it are taken as they are. Documents shorter than an example are
     joined, with the token `end` between, by default the begin token. The examples' notes say what became of all rows.
     A table with a column `clean` holds prompts, behind the token `prompt_bos` unless that is None: see
-    :func:`scrub.data.prompts.table.read_table`. Text has `usual_context` positions where no `context` is asked for.
+    :func:`scrub.data.prompts.table.read_table`. Of text there are `usual_count` sequences of `usual_context` positions
+    where no `count` or `context` is asked for.
     Raises ScrubError for whatever is wrong.
     """
     if count is not None and count < 1:
@@ -81,7 +83,7 @@ def load_examples(
     if source is not None and source.kind == STDLIB:
         if column is not None:
             raise ScrubError(f"the data {one_line(spec)!r} are source files and have no columns: leave --column out")
-        needed = tokenizer_for(spec, tokenizer)
+        needed, count = tokenizer_for(spec, tokenizer), count or usual_count
         found = stdlib_windows(needed, length, bos_token_id, split or "validation", cache)
         notes += found.account.notes(length, "")
         background = stdlib_bigram(needed, length, bos_token_id, vocab_size, cache)
@@ -95,6 +97,7 @@ def load_examples(
         found, scored = _fixed(where, spec, n_ctx, context or usual_context, vocab_size)
         length, begin = found.within.shape[1], begins(_alike(found.tokens[:, 0]), tokenizer)
         notes += found.account.notes(length, "")
+        count = count or usual_count
         mask = None if scored is None else scored[:count]
     else:
         opened = open_rows(folder if folder is not None else spec, split)
@@ -104,7 +107,7 @@ def load_examples(
             reader = Reader(tokenizer, vocab_size, n_ctx, prompt_bos)
             asked = Asked(guarded(opened.table, opened.where), opened.where, count, fewer, column, opened.notes)
             return replace(read_table(asked, reader), commit=opened.commit)
-        stream = opened.rows(column)
+        stream, count = opened.rows(column), count or usual_count
         how = Reading(length, bos_token_id, bos_token_id if end is None else end, bos)
         found, how = read_windows(stream, spec, how, vocab_size, tokenizer, count)
         length, begin = how.context, begins(how.begin, tokenizer)

@@ -6,16 +6,16 @@ The seed and the number of the draw determine all of it, never the batch size.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Int
 from tokenizers import Tokenizer
 
-from scrub.data.examples import Examples, Tokens
+from scrub.data.examples import Examples, Tokens, numbered
 from scrub.graph.node import Node, walk
-from scrub.paths.sources import Draw, Rows, ordered
+from scrub.paths.rules import draws
+from scrub.paths.sources import Draw, Rows, X, Y, ordered
 from scrub.text.errors import ScrubError
 from scrub.text.fields import theirs
 from scrub.text.spans import names
@@ -131,29 +131,44 @@ def pair_up(
     return Pairing(examples, rows, partners, np.concatenate(order), vague)
 
 
-def check_draws(examples: Examples, number: int, mean: bool = False) -> None:
-    """Raise ScrubError for several draws where each would be the same."""
-    if number > 1 and (mean or examples.other is not None):
-        why = "the mean over the others is the same" if mean else f"the {examples.kind} come with others, which are so"
-        raise ScrubError(f"{number} draws were asked for, but {why} in every draw: leave --draws out")
+def check_draws(examples: Examples, number: int, sources: Iterable[Draw]) -> None:
+    """Raise ScrubError for several draws of what is the same in each: pairs that data come with, and means."""
+    drawn = {source for source in sources if source != X and (source != Y or examples.other is None)}
+    if number > 1 and not drawn:
+        why = f"the {examples.kind} come with others" if examples.other is not None else "a mean is over all of them"
+        raise ScrubError(
+            f"{number} draws were asked for, but {why}, so every draw would be the same: leave --draws out"
+        )
 
 
-def aligned(examples: Examples, graphs: Iterable[Node]) -> Examples:
-    """Let the others of examples share the positions that some graphs tell apart by name or from the end, if any do.
+def check_named(examples: Examples, graphs: Iterable[Node]) -> None:
+    """Raise ScrubError unless examples have the positions by name that graphs tell apart, and so have their others.
 
-    Raises ScrubError if an example lacks a name, or comes with an other of another length.
+    An example must not lack a name, nor come with an other of another length, nor be alone in its form where one is
+    drawn for it.
     """
+    graphs = list(graphs)
     leaves = [leaf for leaf in walk(graphs) if leaf.op in {"places", "place"}]
-    texts = {str(leaf.arguments["positions"]) for leaf in leaves if leaf.op == "places"}
-    if len(leaves) > len(texts):
-        examples.check_aligned("means are by name")
-    if not texts:
-        return examples
-    for text in sorted(texts):
+    texts = sorted(str(leaf.arguments["positions"]) for leaf in leaves if leaf.op == "places")
+    wanted = [name for text in texts for name in names(text)]
+    if len(leaves) > len(texts):  # means are by name
+        wanted += examples.positions
+    examples.check_names(wanted)
+    for text in texts:
         examples.at(text)
-    examples.check_aligned(f"rules name the positions {few(sorted(texts))}")
-    named = examples.other is None and any(map(names, texts))
-    return replace(examples, paired_by_name=True) if named else examples
+    if leaves:
+        of = f"rules name the positions {few(texts)}" if texts else "means are by name"
+        examples.check_aligned(of)
+    if wanted and examples.other is None and any(Y in draws(graph) for graph in graphs):
+        called = list(dict.fromkeys(wanted))
+        form = numbered([examples.ends, *(examples.positions[name] for name in called)])
+        other = pair_within(examples.forms, np.random.default_rng(0))
+        if (apart := np.flatnonzero((np.bincount(form)[form] == 1) | (form != form[other]))).size:
+            which = int(apart[np.argmin(np.bincount(form)[form[apart]])])
+            raise ScrubError(
+                f"{examples.row(which)} has no other of its length with {few(called)} at the same positions"
+                f"{examples.as_text(which)}: give corrupted prompts, or more rows of that form"
+            )
 
 
 @dataclass(frozen=True)
@@ -177,34 +192,24 @@ class _Pool:
         if count < 2:
             raise ScrubError("one sequence has no other to resample from: give more, or ablate by zero")
         of = self.examples
-        if of.lengths is None and not of.paired_by_name:
-            return pair(count, self.seed, self.draw)
-        found = pair_within(self._alike, generator(self.seed, self.draw, "pairs"))
+        found = pair_within(of.forms, generator(self.seed, self.draw, "pairs"))
         if (alone := np.flatnonzero(found == np.arange(count))).size:
-            named = f", with {', '.join(of.positions)} where it has them" if of.paired_by_name else ""
             raise ScrubError(
-                f"{of.row(alone[0])} has no other of its {of.ends[alone[0]] + 1} tokens{named}{of.as_text(alone[0])}: "
-                "give corrupted prompts, or more rows of that form"
+                f"{of.row(alone[0])} has no other of its {of.ends[alone[0]] + 1} tokens{of.as_text(alone[0])}: give "
+                "corrupted prompts, or more rows of that length"
             )
         return found
 
-    @cached_property
-    def _alike(self) -> Int[np.ndarray, " example"]:
-        """Number what examples have to share with the others that are drawn for them: length, and named positions."""
-        named = list(self.examples.positions.values()) if self.examples.paired_by_name else []
-        return np.asarray(np.unique(np.stack([self.examples.ends, *named]), axis=1, return_inverse=True)[1].ravel())
-
     def agreeing(self, feature: str, by_row: bool) -> Rows:
-        inputs = self.examples.inputs
-        classes = classes_of(self.features[feature], feature, inputs, self.tokenizer)
+        classes = classes_on(self.features[feature], feature, self.examples, self.tokenizer)
         self.classes[feature] = classes
-        wanted = inputs.shape if by_row else inputs.shape[:1]
+        wanted = self.examples.scored.shape if by_row else self.examples.scored.shape[:1]
         if classes.shape != wanted:
             raise ScrubError(
                 f"the feature {feature!r} gives an array of shape {classes.shape} where '{'rows ' * by_row}like "
                 f"{feature}' needs {wanted}: one class for each sequence, or with 'rows' for each position of each"
             )
-        if self.examples.lengths is not None or self.examples.paired_by_name:
+        if self.examples.forms.any():
             classes = self._of_one_form(classes)
         return (row_donors if by_row else sequence_donors)(classes, self.seed, self.draw, feature)
 
@@ -213,7 +218,30 @@ class _Pool:
         known = np.unique(classes, return_inverse=True)[1].reshape(classes.shape)
         if classes.ndim > 1:
             return np.asarray(np.where(self.examples.real, known, -1))
-        return np.asarray(known + self._alike * (known.max(initial=0) + 1))
+        return np.asarray(known + self.examples.forms * (known.max(initial=0) + 1))
+
+
+def classes_on(feature: Feature, name: str, examples: Examples, tokenizer: Tokenizer | None) -> np.ndarray:
+    """Ask a feature for the classes of examples, without their pads: of each length by itself. A pad's class is 0.
+
+    Raises ScrubError as :func:`classes_of` does, and where those of two lengths have another shape.
+    """
+    if examples.lengths is None:
+        return classes_of(feature, name, examples.inputs, tokenizer)
+    found = np.zeros(len(examples), dtype=np.int64)
+    for length in np.unique(examples.lengths):
+        members = np.flatnonzero(examples.lengths == length)
+        classes = classes_of(feature, name, examples.inputs[members, :length], tokenizer)
+        if classes.shape == (len(members), length):
+            found = found if found.ndim > 1 else np.zeros(examples.scored.shape, dtype=np.int64)
+            found[members, :length] = classes
+        elif classes.shape == (len(members),) and found.ndim == 1:
+            found[members] = classes
+        else:
+            raise ScrubError(
+                f"the feature {name!r} gives {list(classes.shape)} of {len(members)} rows of {length} tokens"
+            )
+    return found
 
 
 def classes_of(

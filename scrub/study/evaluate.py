@@ -27,7 +27,7 @@ from scrub.plan.memory import fitting
 from scrub.plan.plan import compile_plan
 from scrub.plan.runner import Place, Runner, on_its_way_back
 from scrub.study.binding import Batches, Members, Sizes, bind
-from scrub.study.draws import BLOCK_SEQUENCES, Pairing, aligned, pair_up
+from scrub.study.draws import BLOCK_SEQUENCES, Pairing, check_named, pair_up
 from scrub.study.experiments import Experiments, Name
 from scrub.study.gates import Gates, check_gates
 from scrub.study.held import Arrays, averaged, held_values
@@ -326,7 +326,7 @@ def evaluate(
     GateError if a gate fails.
     """
     asked = obeyed(settings, "evaluate")
-    examples = aligned(examples, [each.graph for each in experiments])
+    check_named(examples, [each.graph for each in experiments])
     examples.check(model.n_ctx, model.vocab_size, model.name)
     pairing = pair_up(examples, experiments.drawn, seed=asked.seed)
     made = Evaluator(

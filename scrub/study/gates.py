@@ -11,7 +11,8 @@
 Where an intervention holds a component at a value, gate 2 holds it at what the component itself gives on x.
 
 5. Where y stands for a mean over the others, an experiment whose means are each over one of them, that which would be
-   drawn, gives the loss with that one drawn: means stand exactly where y does.
+   drawn, gives the loss with that one drawn: means stand where y does. No y is drawn beside them, and means of some
+   components are taken anew (scrub/study/mean_gate.py).
 
 The first two are passed in float64, where the tolerance is tight, and in the type that is measured in, on its device;
 the last in that type. They look at a few late positions of two examples, or one, so of the embedding only the rows of
@@ -41,6 +42,7 @@ from scrub.study.draws import Pairing
 from scrub.study.experiments import Experiment, Experiments
 from scrub.study.held import stands_for
 from scrub.study.hypothesis import ALL
+from scrub.study.mean_gate import check_means
 from scrub.study.metric import losses
 from scrub.study.settings import TF32, type_of
 from scrub.text.errors import GateError, ScrubError
@@ -112,6 +114,9 @@ def check_gates(
         if averaged:
             one = {name: str(drawn) for drawn, name in averaged.items()}
             deviations[f"mean over one other and that drawn, {basis}"] = means.deviation(basis, few, one)
+    if averaged:
+        of = f"means over the others, {dtype}"
+        deviations[of] = check_means(experiments, model, pairing, values or {}, TOLERANCE_NATS[dtype])
     _check_sources(experiments, bases[dtype], few, values or {})
     # a rule that does nothing is worth knowing where somebody wrote it; random ones have many, and it costs to see
     written = [e for e in experiments if not (quiet or (e.hypothesis and e.hypothesis.null_of))]
@@ -190,7 +195,8 @@ def own_draws(pairing: Pairing) -> list[str]:
     warnings = []
     for source in ordered(pairing.partners.keys() - {X, Y}):
         assert isinstance(source, Draw)
-        share = float((pairing.partners[source] == pairing.itself(source)).mean())
+        own = pairing.partners[source] == pairing.itself(source)
+        share = float((own if own.ndim == 1 else own[pairing.examples.real]).mean())
         if share > OWN_FRACTION:
             warnings.append(
                 f"'{source}' draws the reference itself in {share:.0%} of places, where no other sequence agrees with "

@@ -16,7 +16,7 @@ from scrub.graph.node import Node
 from scrub.models.model import Model, Spec, load_model
 from scrub.paths.sources import X, Y
 from scrub.plan.plan import Plan, compile_plan
-from scrub.study.draws import Feature, Pairing, aligned, check_draws, pair_up
+from scrub.study.draws import Feature, Pairing, check_draws, check_named, pair_up
 from scrub.study.evaluate import Evaluation, Evaluator, Receipt
 from scrub.study.experiments import Experiments, Name, graphs_alike
 from scrub.study.fitting import features_of, fitting
@@ -252,10 +252,11 @@ def prepare_study(
     examples = examples_for(
         model,
         default_data(study, model) if data is None else data,
-        settings.sequences if there else settings.sequences or SEQUENCES,
+        settings.sequences,
         settings.split,
         settings.column,
         context=settings.context,
+        usual_count=None if there else SEQUENCES,
         usual_context=None if there else study.context and min(study.context, model.n_ctx),
         fewer=settings.sequences is None,
         bos=settings.bos if settings.bos is not None or is_tokens(data) else study.bos,
@@ -265,9 +266,9 @@ def prepare_study(
         positions = positions_of(examples, settings.positions, study.positions)
         scored = scored_at(positions, examples, study.data, model)
         examples = replace(examples, scored=scored)
-    examples = aligned(examples, [each.graph for each in built])
+    check_named(examples, [each.graph for each in built])
     examples.check(model.n_ctx, model.vocab_size, model.name)
-    check_draws(examples, settings.draws, study.mean is not None)
+    check_draws(examples, settings.draws, built.draws)
     for metric in (study.metric, *others):
         metric.check(examples)
     if LOSS in {study.metric, *others} and examples.several_answers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -177,28 +178,74 @@ def test_given_pairs_and_means_have_one_draw(model: Model) -> None:
     two = replace(EXACT, draws=2)
     with pytest.raises(ScrubError, match=r"2 draws were asked for, but the prompts come with others"):
         scrub.run(study("v a1/v/** -> y"), model, prompts(), two)
-    with pytest.raises(ScrubError, match=r"2 draws were asked for, but the mean"):
+    with pytest.raises(ScrubError, match=r"2 draws were asked for, but a mean is over all of them"):
         scrub.run(study("v a1/v/** -> y"), model, prompts(pairs=False), replace(two, other="mean"))
 
 
-@given(seed=st.integers(0, 100), named=st.booleans())
+@given(seed=st.integers(0, 100))
 @settings(max_examples=25, deadline=None)
-def test_others_that_are_drawn_have_the_form_of_their_row(seed: int, named: bool) -> None:
-    """No other, and no donor, is a pad or of another length; named ones share their positions."""
-    examples = replace(prompts(seed, pairs=False, rows=101), paired_by_name=named)
-    features = {"parity": lambda tokens, _: tokens % 2, "first": lambda tokens, _: tokens[:, 0] % 2}
-    try:
-        found = pair_up(examples, [X, Y, RowsLike("parity"), Like("first")], features, seed=seed).partners
-    except ScrubError:  # a row is alone in its form
-        assert named
-        return
-    for source in (Y, Like("first")):
+def test_others_that_are_drawn_have_the_form_of_their_row(seed: int) -> None:
+    """No other, and no donor, is a pad or of another length; named ones share their positions, if each row can."""
+    examples = prompts(seed, pairs=False, rows=101)
+    features = {"parity": lambda tokens, _: tokens % 2, "last": lambda tokens, _: tokens[:, -1] % 2}
+    found = pair_up(examples, [X, Y, RowsLike("parity"), Like("last")], features, seed=seed).partners
+    form = list(zip(examples.ends.tolist(), examples.positions["S2"].tolist(), strict=True))
+    together = min(form.count(each) for each in form) > 1
+    for source in (Y, Like("last")):
         assert (examples.ends[found[source]] == examples.ends).all()
-        if named:
+        if together:
             assert (examples.positions["S2"][found[source]] == examples.positions["S2"]).all()
     assert (found[Y] != np.arange(101)).all()
+    last = examples.inputs[np.arange(101), examples.ends] % 2
+    assert (last[found[Like("last")]] == last).all()
     rows, positions = np.nonzero(examples.real)
     assert examples.real[found[RowsLike("parity")][rows, positions], positions].all()
+
+
+def test_a_row_that_is_alone_with_its_name_is_told(model: Model) -> None:
+    """Only where rules name it: else the others share what they can. A column that nobody shares narrows nothing."""
+    examples = prompts(pairs=False, rows=101)
+    apart = examples.positions["S2"].copy()
+    apart[7] = 0
+    lonely = replace(examples, positions={"S2": apart, "row": np.arange(101) % 5})
+    scrub.run(study("v a1/v/** -> y"), model, lonely, EXACT)
+    with pytest.raises(ScrubError, match="row 7 of made has no other of its length with S2 at the same positions"):
+        scrub.run(study("splits a1 by positions S2\nv a1[S2]/v/** -> y"), model, lonely, EXACT)
+
+
+def test_numbers_do_not_depend_on_what_runs_beside(model: Model, tmp_path: Path) -> None:
+    """Nor on whether it is a run or a sweep: the same others are drawn whichever rules name positions."""
+    examples = prompts(pairs=False, rows=101)
+    named = scrub.Hypothesis("splits **/a0 by positions S2\nv **/a0[S2]/** -> y", name="named")
+    plain = scrub.Hypothesis("v a1/v/** -> y", name="plain")
+    of = replace(study("v a1/v/** -> y"), hypotheses=(named, plain), metric="logit_diff")
+    both = scrub.run(of, model, examples, EXACT)
+    alone = scrub.run(replace(of, hypotheses=(plain,)), model, examples, EXACT)
+    assert both.digest == alone.digest
+    np.testing.assert_array_equal(both.loss["plain/v"], alone.loss["plain/v"])
+    swept = (
+        scrub.sweep(of, models=model, data=examples, dtype="float64", results=tmp_path, workers=1, progress=False)
+        .only()
+        .result
+    )
+    for name in ("named/v", "plain/v"):
+        assert swept.interval("loss", name).estimate == pytest.approx(both.interval("loss", name).estimate, abs=1e-9)
+
+
+def test_what_numbers_rest_on_is_in_the_digest() -> None:
+    examples = prompts()
+    others = [
+        replace(examples, positions={"S2": examples.positions["S2"] + 1}),
+        replace(examples, documents=np.arange(ROWS) // 2),
+        replace(examples, targets={"mine": examples.tokens[:, 1:]}),
+        replace(examples, wrong=None),
+        replace(examples, other=None, other_lengths=None),
+        replace(examples, other_lengths=examples.ends + 2),
+    ]
+    text = Examples(examples.tokens, examples.scored, positions={"S2": examples.positions["S2"]})
+    others += [text, replace(text, positions={"S2": examples.positions["S2"] + 1})]
+    for digests in ([each.digest for each in (examples, *others)], [each.tokens_hash for each in (examples, *others)]):
+        assert len(set(digests)) == len(digests)
 
 
 def test_text_is_paired_as_ever() -> None:
@@ -292,6 +339,31 @@ def test_means_pass_a_gate_of_their_own(model: Model) -> None:
     )
     with pytest.raises(GateError, match="h/v at means over one gives another loss than the h/v"):
         replace(trial, experiments=wrong).gates()
+
+
+MUTANTS = {
+    "nothing is replaced": lambda m: m.setattr(scrub.study.experiments, "with_means", lambda graph, _: graph),
+    "zeros": lambda m: m.setattr(
+        scrub.study.evaluate, "held_values", lambda *given: {k: v * 0 for k, v in held_values(*given).items()}
+    ),
+    "means over x": lambda m: m.setattr(
+        scrub.study.evaluate,
+        "averaged",
+        lambda *given: dict.fromkeys(averaged(*given), averaged(*given)[X, False]),
+    ),
+    "places that are others'": lambda m: m.setattr(Examples, "places", property(lambda of: np.roll(PLACES(of), 1, 1))),
+}
+PLACES = Examples.places.fget  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+@pytest.mark.parametrize("other", ["mean", "mean by name"])
+def test_means_that_are_none_are_seen(model: Model, other: str, mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if mutant == "places that are others'" and other == "mean":
+        pytest.skip("places have no names there")
+    MUTANTS[mutant](monkeypatch)
+    with pytest.raises(GateError, match="the mean over the others"):
+        scrub.run(study("v a1/v/** -> y\n  **/a0/k/** -> y", other=other), model, prompts(rows=101), EXACT)
 
 
 def test_studies_against_a_mean_have_a_name_of_their_own(model: Model) -> None:

@@ -16,7 +16,7 @@ from scrub.paths.hashes import hash_array
 from scrub.store.results.schema import Cell, Setting
 from scrub.store.sweeps.failure import Cause, Owner
 from scrub.store.sweeps.job import Job, Material, data_of
-from scrub.study.draws import Pairing, classes_of
+from scrub.study.draws import Pairing, check_named, classes_on
 from scrub.study.evaluate import Evaluator, Receipt
 from scrub.study.experiments import Experiment, Experiments, Name, anchors, parts_of
 from scrub.study.fitting import for_model, with_kept
@@ -80,6 +80,7 @@ class Ready:
                 own = parts_of(bare.study, each, self.model.graph, self.model.roles, self.job.settings.parts)
                 each = for_model(each, self.model, {draw for one in own for draw in one.draws})  # noqa: PLW2901
                 own = [replace(one, hypothesis=each) for one in own]
+                check_named(bare.examples, [one.graph for one in own])
                 self._classes |= dict(
                     self._classes_of(
                         replace(bare, hypotheses=[each], experiments=replace(bare.experiments, scrubbed=tuple(own)))
@@ -97,9 +98,10 @@ class Ready:
         return replace(bare, hypotheses=sound, experiments=Experiments(unscrubbed, tuple(scrubbed)))
 
     def _classes_of(self, trial: Trial) -> Iterator[tuple[str, str]]:
-        inputs = trial.examples.inputs
         for name, feature in trial.features.items():
-            first, again = (hash_array(classes_of(feature, name, inputs, self.model.tokenizer)) for _ in range(2))
+            first, again = (
+                hash_array(classes_on(feature, name, trial.examples, self.model.tokenizer)) for _ in range(2)
+            )
             if first != again:
                 raise ScrubError(
                     f"the feature {name!r} says something else of the same tokens each time: give its random "
