@@ -30,7 +30,7 @@ def check(
     *,
     metric: options.Metrics = None,
     settings: Annotated[
-        Settings, Options(options.SETTINGS, "sequences seed dtype parts positions column split context bos")
+        Settings, Options(options.SETTINGS, "sequences seed dtype parts positions other column split context bos")
     ],
     parameters: options.Parameters = None,
 ) -> None:
@@ -57,11 +57,12 @@ def plan(
     revision: options.Revision = None,
     parts: options.Parts = None,
     metric: options.Metrics = None,
+    other: options.Other = None,
     parameters: options.Parameters = None,
 ) -> None:
     """Print the plan: every value that a run computes, in order, and when it is freed."""
     metrics = given_metrics(metric)
-    _, study, asked = _asked(paths, model, parts, parameters, revision)
+    _, study, asked = _asked(paths, model, parts, parameters, revision, other)
     from scrub.plan.plan import compile_plan
     from scrub.study.metric import studied
 
@@ -109,9 +110,15 @@ def show(
 
 
 def _asked(
-    paths: list[str], model: str | None, parts: str | None, parameters: list[str] | None, revision: str | None
+    paths: list[str],
+    model: str | None,
+    parts: str | None,
+    parameters: list[str] | None,
+    revision: str | None,
+    other: str | None = None,
 ) -> tuple[Model, Study, Experiments]:
     study, hypotheses, on = given_study(paths, parameters, model, split_parts(parts), revision)
+    study = study if other is None else study.against(other)
 
     from scrub.models.model import load_model
     from scrub.study.fitting import fitting

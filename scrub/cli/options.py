@@ -135,6 +135,7 @@ Text = Annotated[
     ),
 ]
 Parts = Annotated[str | None, SETTINGS["parts"].option]
+Other = Annotated[str | None, SETTINGS["other"].option]
 Metrics = Annotated[str | None, _METRICS.option]
 Metric = Annotated[str | None, typer.Option(metavar="NAME", help="Of this metric: loss, or another that was measured.")]
 Parameters = Annotated[list[str] | None, _PARAMETERS.option]

@@ -14,7 +14,8 @@ def pairs_file(trial: Trial) -> bytes:
     [sequence, context]. The draws stand one after another along the sequences.
 
     Sources that agree with the reference on a feature are there by name: `like FEATURE`, int64 [sequence], and
-    `rows like FEATURE`, int64 [sequence, context], say which row of `reference` was the donor.
+    `rows like FEATURE`, int64 [sequence, context], say which row of `reference` was the donor. Of prompts there are
+    `lengths`, `answers` and `wrong` (-1 where there are fewer), and each `position NAME`, int64, where they have any.
     """
     pairings = [trial.pairing(number) for number in range(trial.settings.draws)]
     examples = trial.examples
@@ -23,6 +24,9 @@ def pairs_file(trial: Trial) -> bytes:
         "other": np.concatenate([pairing.pool[pairing.partners[Y]] for pairing in pairings]),
         "selected": np.concatenate([examples.scored for _ in pairings]),
     }
+    more = {"lengths": examples.lengths, "answers": examples.answers, "wrong": examples.wrong}
+    more |= {f"position {name}": at for name, at in examples.positions.items()}
+    arrays |= {name: np.concatenate([of for _ in pairings]) for name, of in more.items() if of is not None}
     for source in ordered(pairings[0].partners.keys() - {X, Y}):
         rows = (pairing.partners[source] + at * len(examples) for at, pairing in enumerate(pairings))
         arrays[str(source)] = np.concatenate(list(rows))

@@ -227,15 +227,22 @@ class Result(TabularResult):
             for name, sums in of.items():
                 if not np.isfinite(sums).all():
                     raise GateError(f"the {kind} of {name} is no finite number: use a dtype of more range or precision")
-        change = self.interval("change", BASELINE).estimate
-        if change <= NOTHING_NATS or self.gap.estimate == 0:
-            unit = f" {self.unit}" if self.unit else ""
-            apart = f"they differ by {change:.0e}{unit} a token, and in the mean by {self.gap.estimate:.0e}"
-            raise GateError(
-                f"the baseline gives the unscrubbed {self.metric} ({apart}): a "
-                "percentage of nothing means nothing, so take a baseline or positions where what is resampled matters"
-            )
+        if self.nothing_to_recover:
+            raise GateError(self.nothing_to_recover)
         return self
+
+    @property
+    def nothing_to_recover(self) -> str:
+        """Why there are no percentages: the baseline is as good as the unscrubbed model; empty where there are."""
+        change = self.interval("change", BASELINE).estimate
+        if change > NOTHING_NATS and self.gap.estimate != 0:
+            return ""
+        unit = f" {self.unit}" if self.unit else ""
+        apart = f"they differ by {change:.0e}{unit} a token, and in the mean by {self.gap.estimate:.0e}"
+        return (
+            f"the baseline gives the unscrubbed {self.metric} ({apart}): a "
+            "percentage of nothing means nothing, so take a baseline or positions where what is resampled matters"
+        )
 
     @cached_property
     def table(self) -> list[Row]:

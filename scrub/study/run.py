@@ -145,7 +145,8 @@ class Trial:
     def run(self) -> Result:
         """Pass the gates, then measure every experiment on every example of every draw.
 
-        Memory is bounded by the batch: of each example only sums are kept. Raises GateError if a gate fails.
+        Memory is bounded by the batch: of each example only sums are kept. Of several metrics, those in which the
+        baseline leaves nothing to recover are left out, and a note says so. Raises GateError if a gate fails.
         """
         settings, made = self.settings, self.evaluator()
         sums: dict[tuple[str, Name], np.ndarray] = {}
@@ -154,11 +155,13 @@ class Trial:
             found = made(self.pairing(number), on=on, among=lambda: map(self.pairing, range(settings.draws)))
             for key, values in found.sums.items():
                 sums[key] = sums[key] + values if key in sums else values
-        main, *others = (
+        every = [
             self._result(metric, None if at == 0 else metric, sums, found, made.check(self.pairing(0)))
             for at, metric in enumerate((self.study.metric, *self.others))
-        )
-        return replace(main, others=tuple(others)).checked()
+        ]
+        main, *others = [each for each in every if not each.nothing_to_recover] or every
+        left = [f"no {each.metric}: {each.nothing_to_recover}" for each in every if each not in (main, *others)]
+        return replace(main, others=tuple(others), notes=(*main.notes, *left)).checked()
 
     def _result(
         self,

@@ -71,6 +71,8 @@ class Answers:
                 ", not ".join(few([self.quoted(token) for token in each]) for each in (right[0], wrong[0]) if each)
             ]
             found.append(f"the answers are numbers in the data; those of row 0 are {those[0]}")
+        elif any(isinstance(each, str) and each.strip().isdecimal() for each in first):
+            found.append(f"answers such as {first[0]!r} are texts, as every cell of a CSV is, and no token ids")
         if twice := sum(
             len({*map(str, given)}) < len(given)
             for row in rows

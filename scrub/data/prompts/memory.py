@@ -19,7 +19,7 @@ def is_table(data: Any) -> bool:
     """Tell whether data in memory are a table of prompts, and no tokens: `is_table([{"clean": "a"}])`."""
     if isinstance(data, Mapping) or _columns(data) is not None:
         return True
-    return isinstance(data, list) and bool(data) and (isinstance(data[0], Mapping) or _is_pair(data[0]))
+    return isinstance(data, list) and (not data or isinstance(data[0], Mapping) or _is_pair(data[0]))
 
 
 def table_of(data: Any, split: str | None, notes: list[str]) -> Iterable[Any]:
