@@ -165,7 +165,8 @@ def test_rows_bound_to_the_wrong_tokens(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_sequence_that_is_its_own_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scrub.study.draws, "pair", lambda count, *_: np.arange(count)[::-1].copy())  # 23 is odd
+    own = lambda pool: np.arange(len(pool.examples))[::-1].copy()  # noqa: E731 - 23 is odd
+    monkeypatch.setattr(scrub.study.draws._Pool, "other", own)
     with pytest.raises(GateError, match="a sequence is its own other"):
         asked().gates()
 
