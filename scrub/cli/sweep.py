@@ -23,6 +23,7 @@ FAILED = 3  # exit status: it ran, but some of it failed
 _NAMES = "NAME,...", "Names, paths or hub ids, instead of the studies' own."
 _SEVERAL = {
     "models": Words(*_NAMES, "--model", read=lambda text: listed("--model", text, "model", "as in attn2l")),
+    "metric": options.METRICS_WORDS,
     "data": Words(*_NAMES, read=lambda text: listed("--data", text, "data", "as in stdlib")),
 }
 

@@ -225,11 +225,12 @@ def prepare(
     [example, position + 1], or (that, a mask of the positions to score), or examples, which say themselves what is
     scored. `parameters` are values of the hypotheses' parameters, instead of their defaults: see :func:`load_study`.
     `metric` is measured instead of the study's: one of :data:`scrub.study.metric.METRICS` by its name, a
-    :class:`Metric`, or a function of your own (see :meth:`Metric.of`); or a list of several, all measured together.
+    :class:`Metric`, or a function of your own (see :meth:`Metric.of`); or a list of several, all measured together,
+    where that of the study itself may stand by its name too.
     Raises ScrubError for any mistake in it.
     """
-    metrics = as_metrics(metric)
     study, hypotheses = load_study(wanted, parameters)
+    metrics = as_metrics(metric, study.metric)
     return prepare_study(study, hypotheses, model, data, settings or Settings(), metrics)
 
 

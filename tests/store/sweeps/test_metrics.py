@@ -78,6 +78,11 @@ def test_code_that_changed_is_computed_anew(own: Path) -> None:
     table = rows(own / "r")
     assert set(table["metric"]) == {"margin"}
     assert set(table["unit"]) == {""}
+    both = scrub.sweep("mine", results=own / "r", sequences=7, parts="k", metric=["prob", "margin"], **FAST)
+    assert [each.result.metric for each in both.studies()] == ["prob", "margin"]  # by the name that the study gives it
+    assert set(rows(own / "r")["study"]) == {*table["study"], both.studies()[0].result.study}
+    with pytest.raises(scrub.ScrubError, match="'margin'"):
+        scrub.prepare("mine", metric=["loss", "margins"])
 
 
 @pytest.mark.usefixtures("in_project")
