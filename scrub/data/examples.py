@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 
 from scrub.data.arrays import array_of
 from scrub.data.bigram import Bigram
-from scrub.data.choices import ANSWERS, WRONG, Choices, choices_of
+from scrub.data.choices import ANSWERS, MEASURED, WRONG, Choices, choices_of
 from scrub.data.repeated import NOWHERE, second_half
 from scrub.paths.hashes import hash_array, hash_of
 from scrub.text.errors import ScrubError
@@ -160,9 +160,9 @@ class Examples:
         """
         return self._once(f"at {text}", lambda: self._at(text))
 
-    def choices(self, of: str) -> Choices:
+    def choices(self, of: str, wanting: str = MEASURED) -> Choices:
         """List the tokens that a metric looks at, at each position: see :func:`scrub.data.choices.choices_of`."""
-        return self._once(f"choices {of}", lambda: choices_of(self, of))
+        return self._once(f"choices {of}", lambda: choices_of(self, of, wanting))
 
     def _once(self, what: str, find: Callable[[], Found]) -> Found:
         """Find something out once: every batch asks for it."""
@@ -389,7 +389,10 @@ class Examples:
     def swapped(self) -> Examples:
         """Swap examples and their others, as clean and corrupted prompts. Raises ScrubError if they come with none."""
         if self.other is None:
-            raise ScrubError(f"these {self.kind} come without others: give pairs")
+            if self.kind == PROMPTS:
+                name = short(self.name, quoted=False)
+                raise ScrubError(f"{name} has no column 'corrupted', and its prompts no others: give pairs")
+            raise ScrubError(f"the {self.kind} come without others: give pairs")
         self.check_aligned("the positions of both are swapped")
         return replace(self, tokens=self.other, other=self.tokens, texts=self.other_texts, other_texts=self.texts)
 

@@ -80,7 +80,7 @@ class Metric:
         """Raise ScrubError unless examples come with the tokens that it looks at."""
         for each in walk([self._alone]):
             if each.op == "choices":
-                examples.choices(str(each.arguments["of"]))
+                examples.choices(str(each.arguments["of"]), f"the metric {self.name!r}")
 
     def measure(self, logits: Node, unscrubbed: Node) -> Node:
         """Make its node of an experiment's logits and the unscrubbed model's. It is the user's own code.

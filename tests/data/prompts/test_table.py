@@ -311,7 +311,7 @@ def test_a_near_miss_is_told() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ([], "no|tokens"),
+        ([], "no rows"),
         ({}, "no rows"),
         ({"tokens": [[1, 2]]}, r"no column 'clean'.* tokens"),
         ({"clean": []}, "no rows"),
@@ -324,8 +324,20 @@ def test_a_near_miss_is_told() -> None:
     ],
 )
 def test_what_is_no_table_is_one_line(data: Any, message: str) -> None:
-    with pytest.raises(ScrubError, match=message):
+    with pytest.raises(ScrubError, match=message) as caught:
         scrub.read_prompts(MODEL, data)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_files_without_the_columns_of_prompts() -> None:
+    """Short rows of another kind, and text, are named as what they are; and what is asked of clean ones alone."""
+    with pytest.raises(ScrubError, match=r"t\.jsonl has no column 'clean'.* prompt, answer"):
+        scrub.read_prompts(MODEL, jsonl([{"prompt": "A", "answer": " B"}]))
+    Path("t.txt").write_text("A house B")
+    with pytest.raises(ScrubError, match="are text and no prompts"):
+        scrub.read_prompts(MODEL, "t.txt")
+    with pytest.raises(ScrubError, match=r"t\.jsonl has no column 'corrupted'"):
+        scrub.read_prompts(MODEL, jsonl([{"clean": "A B", "answer": " B"}])).swapped()
 
 
 def test_options_without_a_meaning(folder: Path) -> None:
