@@ -119,7 +119,12 @@ class Examples:
     @property
     def sizes(self) -> str:
         """How many positions each has: one number, or the fewest and the most."""
-        return str(self.context) if self.lengths is None else f"{self.lengths.min()} to {self.lengths.max()}"
+        return sizes_said(*self.extent)
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """The fewest and the most positions that each has."""
+        return (self.context,) * 2 if self.lengths is None else (int(self.lengths.min()), int(self.lengths.max()))
 
     @cached_property
     def counts(self) -> Int[np.ndarray, " example"]:
@@ -442,6 +447,11 @@ class Examples:
             there = None if self.lengths is None else self.real[1 - half :: 2]  # no pad is counted
             losses[half::2] = Bigram.fit(self.tokens[1 - half :: 2], vocab_size, there).losses(self.tokens[half::2])
         return losses
+
+
+def sizes_said(fewest: int, most: int) -> str:
+    """Say how many positions examples have: `sizes_said(7, 11)` is "7 to 11"."""
+    return str(most) if fewest == most else f"{fewest} to {most}"
 
 
 def numbered(columns: Sequence[Int[np.ndarray, " example"]]) -> Int[np.ndarray, " example"]:

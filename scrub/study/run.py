@@ -24,7 +24,7 @@ from scrub.study.gates import Gates
 from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.study.metric import LOSS, ROLES, GivenMetric, Metric, as_metrics, role_of, studied
 from scrub.study.parameters import Parameters
-from scrub.study.result import BIGRAM, Result
+from scrub.study.result import BIGRAM, Result, length_of
 from scrub.study.selection import positions_of, scored_at
 from scrub.study.settings import SEQUENCES, Settings
 from scrub.study.study import Study, Wanted, load_study
@@ -193,7 +193,7 @@ class Trial:
             kl=by_role["kl"],
             positions=self.examples.counts * settings.draws,
             gates=gates,
-            context=self.examples.context if self.examples.context != self.model.n_ctx else None,
+            **length_of(self.examples, self.model.n_ctx),
             published=of.published,
             metric=metric.name,
             unit=metric.unit,

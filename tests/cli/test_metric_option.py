@@ -45,7 +45,9 @@ def test_what_is_stored_is_chosen_by_its_metric(scrub: Scrub, tmp_path: Path) ->
     names = "induction/naive induction/refined_1"
     grid = tmp_path / "grid.yaml"
     grid.write_text("studies: [induction/naive, induction/refined_1]\nmetric: [loss, prob]\n")
-    assert scrub("sweep --grid", grid, SMALL, *into).status == 0
+    swept = scrub("sweep --grid", grid, SMALL, *into)
+    assert swept.status == 0
+    assert "percent of prob (probability) recovered" in swept.out
     by_loss, by_prob = (
         scrub(f"leaderboard induction --part k {asked}", "--results", tmp_path / "r").out
         for asked in ("", "--metric prob")
