@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 LOGITS, TARGETS, UNSCRUBBED = "logits", "targets", "unscrubbed"
 IN_ORDER = (LOGITS, TARGETS, UNSCRUBBED)
+_ALONE = [-1, 0, 1]  # rows that are looked at by themselves, in this order, or as many but one as there are
+_NEAR, _NEAR_COARSE = 1e-3, 3e-2  # how near their numbers are then, relatively: of float32 or finer, and of less
 BY_NAME = (*IN_ORDER, ANSWERS, WRONG)
 FORM = "write it as `def margin(logits, targets, unscrubbed)`, with `answers` and `wrong` if it needs them"
 
@@ -35,6 +37,7 @@ class Own:
     name: str = field(repr=False)
     takes: tuple[tuple[str, str], ...]
     digest: str
+    _seen: list[bool] = field(default_factory=list, repr=False)  # whether rows were seen to be by themselves
 
     @classmethod
     def of(cls, function: Callable[..., Any], name: str) -> Own:
@@ -58,7 +61,8 @@ class Own:
     def __call__(self, *inputs: Tensor) -> Tensor:
         """Call it on rows [row, ...] of logits and what else it takes, all [batch, position, ...].
 
-        It gets copies, so that it may write into them. Raises ScrubError for what it raises, or another shape or dtype.
+        It gets copies, so that it may write into them. Raises ScrubError for what it raises, another shape or dtype, or
+        a number that depends on which rows stand beside, which is looked at once.
         """
         import torch
 
@@ -67,21 +71,49 @@ class Own:
         lead = torch.Size(map(max, zip(*(each.shape[:-1] for each in inputs), strict=True)))
         if logits.device.type == "meta":  # which tells how much memory a batch needs, and has no numbers
             return logits.new_empty(*lead, 1) + torch.empty_like(logits).sum()
-        rows = iter([each.expand(*lead, each.shape[-1]).reshape(-1, each.shape[-1]) for each in inputs])
-        given = {parameter: _given(what, rows) for parameter, what in self.takes}
+        rows = [each.expand(*lead, each.shape[-1]).reshape(-1, each.shape[-1]) for each in inputs]
         if logits.is_cuda and torch.cuda.is_current_stream_capturing():
-            made = self.function(**given)  # what can't be captured is told to whoever captures
+            made = self._called(rows)  # what can't be captured is told to whoever captures
         else:
             with theirs(f"the metric {self.name!r} fails", "mend it"):
-                made = self.function(**given)
-        count = lead.numel()
+                made = self._called(rows)
+            if not self._seen and not torch.equal(rows[0][:1], rows[0][-1:]):  # which one row alone is
+                with torch.no_grad():
+                    self._check_alone(made, rows)
+        return made.to(logits.dtype).reshape(*lead, 1)
+
+    def _called(self, rows: Sequence[Tensor]) -> Tensor:
+        """Call it on rows [row, ...]. Raises ScrubError unless it gives a real number for each."""
+        import torch
+
+        inputs, count = iter(rows), len(rows[0])
+        made = self.function(**{parameter: _given(what, inputs) for parameter, what in self.takes})
         if not isinstance(made, torch.Tensor) or made.shape != (count,) or made.is_complex():
+            no_tensor = "" if isinstance(made, torch.Tensor) else f", a {type(made).__name__} and no tensor,"
             what = f"{str(made.dtype).removeprefix('torch.')} {list(made.shape)}" if hasattr(made, "dtype") else made
             raise ScrubError(
-                f"the metric {self.name!r} gives {short(what, quoted=False)} for {count} rows: give one number a row, "
-                f"a tensor [{count}]"
+                f"the metric {self.name!r} gives {short(what, quoted=False)}{no_tensor} for {count} rows: give one "
+                f"number a row, a tensor [{count}]"
             )
-        return made.to(logits.dtype).reshape(*lead, 1)
+        return made
+
+    def _check_alone(self, made: Tensor, rows: Sequence[Tensor]) -> None:
+        """Raise ScrubError unless a few rows by themselves, in another order, give what they gave among all."""
+        import torch
+
+        some = _ALONE[: len(made) - 1]
+        among = made[some].double()
+        with theirs(f"the metric {self.name!r} fails on {len(some)} of its rows", "mend it"):
+            alone = self._called([each[some] for each in rows]).double()
+        near = _NEAR_COARSE if rows[0].element_size() < torch.float32.itemsize else _NEAR
+        close = near * float(among.nan_to_num(0, 0, 0).abs().max())
+        if not torch.allclose(alone, among, rtol=near, atol=close, equal_nan=True):
+            at = int((alone - among).abs().argmax())
+            raise ScrubError(
+                f"the metric {self.name!r} gives a row {among[at]:.4g} or {alone[at]:.4g}, as other rows stand beside: "
+                "it would depend on the batch, so make each number of its own row alone, and draw nothing"
+            )
+        self._seen.append(True)
 
 
 def _given(what: str, rows: Iterator[Tensor]) -> Tensor:

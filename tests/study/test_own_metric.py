@@ -170,14 +170,17 @@ def test_functions_that_are_no_metric(function: Callable[..., Any], named: str) 
         (lambda logits: logits, r"float64 \[14, 31\] for 14 rows"),
         (lambda logits: logits.mean(), r"\[\] for"),
         (lambda logits: logits[:, 0] * 1j, "complex128"),
-        (lambda logits: logits.tolist(), "gives"),
+        (lambda logits: logits.tolist(), "list and no tensor"),
+        (lambda logits: logits[:, 0].numpy(), r"float64 \[14\], a ndarray and no tensor"),
+        (lambda logits: logits[:, 0] - logits[:, 0].mean(), "other rows"),
+        (lambda logits: logits[:, 0] + torch.arange(len(logits)), "other rows"),
         (lambda logits: logits / (1 // 0), "ZeroDivisionError"),
         (lambda logits: logits[:, 0] + logits[99], "IndexError"),
     ],
 )
 def test_what_a_function_gives(function: Callable[..., Any], named: str) -> None:
     with pytest.raises(scrub.ScrubError, match=named) as caught:
-        Own.of(function, "mine")(torch.zeros(2, 7, 31, dtype=torch.float64))
+        Own.of(function, "mine")(torch.arange(434, dtype=torch.float64).view(2, 7, 31))
     assert "\n" not in str(caught.value)
     assert "'mine'" in str(caught.value)
 
@@ -202,6 +205,20 @@ def test_logits_that_are_there_once_and_ids_of_several() -> None:
     assert [Metric.of(each).name for each in (Scaled(2.0), lambda logits: logits[:, 0])] == ["Scaled", "lambda"]
     with pytest.raises(scrub.ScrubError, match="'kl'"):
         Metric.of(looks, name="kl")
+
+
+def test_metrics_in_which_nothing_is_there_to_recover() -> None:
+    """They are left out with a note, whichever stands first; titles of what is left lie apart."""
+    settings = scrub.Settings(dtype="float64", parts=("k",), progress=False)
+    metric = [scrub.Metric.of(lambda logits: logits[:, 0] * 0, name="nothing"), "logit_diff"]
+    result = scrub.run("induction/naive", data=prompts(), settings=settings, metric=metric)
+    assert (result.metric, [*result.by_metric]) == ("logit_diff", ["logit_diff"])
+    (note,) = [note for note in result.notes if note.startswith("no nothing")]
+    assert "the baseline gives the unscrubbed nothing" in note
+    figure = result.plot()
+    figure.draw_without_rendering()
+    one, other = (axes._left_title.get_window_extent() for axes in figure.axes)  # type: ignore[attr-defined]
+    assert not one.overlaps(other)
 
 
 def test_functions_get_copies() -> None:

@@ -171,7 +171,24 @@ def test_answers_may_be_several_by_text_and_by_id() -> None:
 
 def test_numbers_that_are_texts_in_a_file_stay_texts() -> None:
     Path("n.csv").write_text("clean,answer\nA B,7\nA C,8\n")
-    assert scrub.read_prompts(MODEL, "n.csv").expected.tolist() == tokens("7", "8")
+    found = scrub.read_prompts(MODEL, "n.csv")
+    assert found.expected.tolist() == tokens("7", "8")
+    assert any("'7' are texts" in note for note in found.notes)
+
+
+def test_ids_as_tensors_and_as_the_floats_of_a_column_with_gaps() -> None:
+    rows = [
+        {"clean": [1, 2, 3], "answer": 4, "wrong": 5, "S": 1},
+        {"clean": [3, 2, 1], "answer": [6, 7], "wrong": None},
+    ]
+    plain = scrub.read_prompts(BY_ID, rows)
+    tensors = [{name: value if value is None else torch.tensor(value) for name, value in row.items()} for row in rows]
+    listed = [{**tensors[0], "wrong": [torch.tensor(5)]}, tensors[1]]
+    for table in (tensors, listed, pd.DataFrame(rows)):
+        assert scrub.read_prompts(BY_ID, table).digest == plain.digest
+    assert pd.DataFrame(rows)["wrong"].dtype == float
+    with pytest.raises(ScrubError, match=r"4\.5"):
+        scrub.read_prompts(BY_ID, [{"clean": [1, 2], "answer": 4.5}])
 
 
 def test_pads_are_cut_and_other_masks_too() -> None:
