@@ -60,6 +60,8 @@ def compare(
         computing += [f"--{name}" for name, value in (("workers", workers), ("ray", ray)) if value is not None]
         if computing:
             raise ScrubError(f"--stored computes nothing, so {computing[0]} has no meaning: leave one of the two out")
+        if len(several := given.get("metric", ())) > 1:
+            raise ScrubError(f"numbers of several metrics don't compare ({', '.join(several)}): name one of them")
         about = {said: _one(given[name]) for name, said in LOOKED_UP.items() if name in given}
         found = stored_lineup(results, wanted, leads, study, about, _one(given.get("metric")))
     else:
@@ -91,6 +93,8 @@ def leaderboard(
     """Everything known of a study, in order of what it recovers: a table for all numbers that compare."""
     from scrub.models.find import find
     from scrub.store.results.folder import MARK, Results
+    from scrub.study.metric import LOSS
+    from scrub.study.study import by_metric
 
     check_outputs(json)
     if study is not None and not (results / MARK).is_file():
@@ -105,6 +109,12 @@ def leaderboard(
             f"several studies{by}, {one_line(', '.join(meant))}: name one" if meant else f"nothing{by} yet: run a sweep"
         )
         raise ScrubError(f"{results} holds {held}, as in 'scrub {'leaderboard' if meant else 'sweep'} induction'")
+    by_name = sorted({metric for name, metric in map(by_metric, studies) if name == study})
+    if by_name and len(meant) != 1:
+        raise ScrubError(
+            f"{results} holds {one_line(study)} of {one_line(', '.join(by_name))} and not of "
+            f"{one_line(metric or LOSS.name)}: name the metric, as in --metric {one_line(by_name[0])}"
+        )
     if len(meant) != 1:
         there = one_line(", ".join(meant or studies)) or "none"
         raise ScrubError(f"{results} holds nothing of the study {one_line(study)!r}{by}: there is {there}")

@@ -48,11 +48,14 @@ def listed(option: str, text: str | None, what: str, example: str) -> tuple[str,
     return found
 
 
-def given_metrics(text: str | None) -> tuple[Metric, ...]:
-    """Read the metrics of `--metric loss,kl`, none without it. Raises ScrubError for a name that none has."""
+def given_metrics(text: str | None, own: Metric | None = None) -> tuple[Metric, ...]:
+    """Read the metrics of `--metric loss,kl`, none without it, also the `own` one of a study by its name.
+
+    Raises ScrubError for a name that none has.
+    """
     from scrub.study.metric import as_metrics
 
-    return as_metrics(listed("--metric", text, "metric", "as in loss,logit_diff"))
+    return as_metrics(listed("--metric", text, "metric", "as in loss,logit_diff"), own)
 
 
 def given_seeds(text: str | None) -> tuple[int, ...] | None:

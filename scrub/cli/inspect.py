@@ -35,8 +35,8 @@ def check(
     parameters: options.Parameters = None,
 ) -> None:
     """Run only the gates: splits change no number, y = x changes nothing, rules change something, y is carried."""
-    metrics = given_metrics(metric)
     study, hypotheses, on = given_study(paths, parameters, model, settings.parts, revision)
+    metrics = given_metrics(metric, study.metric)
 
     from scrub.study.run import prepare_study
 
@@ -61,12 +61,12 @@ def plan(
     parameters: options.Parameters = None,
 ) -> None:
     """Print the plan: every value that a run computes, in order, and when it is freed."""
-    metrics = given_metrics(metric)
     _, study, asked = _asked(paths, model, parts, parameters, revision, other)
     from scrub.plan.plan import compile_plan
     from scrub.study.metric import studied
 
-    typer.echo(str(compile_plan(asked.outputs(studied(*(metrics or [study.metric]))))))
+    metrics = given_metrics(metric, study.metric) or [study.metric]
+    typer.echo(str(compile_plan(asked.outputs(studied(*metrics)))))
 
 
 def show(

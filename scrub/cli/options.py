@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,9 +60,9 @@ SETTINGS = {
         kind=str,
     ),
 }
-_METRICS = Words(
+METRICS_WORDS = Words(
     f"{METRICS},...",
-    "Measure these, instead of the study's: percentages are of each.",
+    "Measure these, instead of the study's: percentages are of each. The study's own has its name.",
     "--metric",
     read=lambda text: listed("--metric", text, "metric", "as in loss,logit_diff"),
 )
@@ -73,7 +74,11 @@ GRID = {
     "draws": SETTINGS["draws"],
     "seeds": Words("N,...", "Each determines pairings of its own: 0 if none is given.", "--seed", read=given_seeds),
     "parameters": _PARAMETERS,
-    "metric": _METRICS,
+    "metric": replace(
+        METRICS_WORDS,
+        metavar=METRICS,
+        help="Measure this, instead of the study's: percentages are of it. The study's own has its name.",
+    ),
     "null": Words("N", "Run N random hypotheses of the same size for each, to compare with chance.", kind=int),
     **{
         name: SETTINGS[name]
@@ -136,7 +141,7 @@ Text = Annotated[
 ]
 Parts = Annotated[str | None, SETTINGS["parts"].option]
 Other = Annotated[str | None, SETTINGS["other"].option]
-Metrics = Annotated[str | None, _METRICS.option]
+Metrics = Annotated[str | None, METRICS_WORDS.option]
 Metric = Annotated[str | None, typer.Option(metavar="NAME", help="Of this metric: loss, or another that was measured.")]
 Parameters = Annotated[list[str] | None, _PARAMETERS.option]
 Expected = Annotated[

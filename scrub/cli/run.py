@@ -31,8 +31,8 @@ def run(
 
     check_outputs(json, pairs_out, plot)
     check_chart(plot, page=False)
-    metrics = given_metrics(metric)
     study, hypotheses, on = given_study(paths, parameters, model, settings.parts, revision)
+    metrics = given_metrics(metric, study.metric)
 
     from scrub.study.pairs import pairs_file
     from scrub.study.run import prepare_study

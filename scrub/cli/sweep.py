@@ -23,6 +23,7 @@ FAILED = 3  # exit status: it ran, but some of it failed
 _NAMES = "NAME,...", "Names, paths or hub ids, instead of the studies' own."
 _SEVERAL = {
     "models": Words(*_NAMES, "--model", read=lambda text: listed("--model", text, "model", "as in attn2l")),
+    "metric": options.METRICS_WORDS,
     "data": Words(*_NAMES, read=lambda text: listed("--data", text, "data", "as in stdlib")),
 }
 
@@ -67,7 +68,9 @@ def print_sweep(swept: Swept) -> None:
         warn(f"{on}: {text}" for text in stored.result.warnings)
         table = parts_table(stored)
         columns = max(out.width, out.measure(table, options=out.options.update(max_width=10**4)).maximum)
-        of, over = f" of {stored.result.measured}" * stored.result.named, stored.result.documents_called
+        result = stored.result
+        unit, over = f" ({result.unit})" if result.unit else "", result.documents_called
+        of = f" of {result.metric}{unit}" * result.named
         out.print(f"{stored.heading}; percent{of} recovered, with 95 % intervals over {over}", soft_wrap=True)
         Console(highlight=False, markup=False, width=columns).print(table)
     blocks = f"{swept.computed:,} blocks were computed" if swept.computed else "nothing had to be computed"

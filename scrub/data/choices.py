@@ -18,16 +18,19 @@ Tokens: TypeAlias = Int[np.ndarray, "example position some"]
 Choices: TypeAlias = tuple[Tokens, Float[np.ndarray, "example position some"]]
 
 
-def choices_of(examples: Examples, of: str) -> Choices:
+MEASURED = "what is measured"  # where no metric has a name
+
+
+def choices_of(examples: Examples, of: str, wanting: str = MEASURED) -> Choices:
     """List the tokens that a metric looks at, at each position, and their weights.
 
     `choices_of(examples, EITHER)`. Of ANSWERS the weights make their mean, of WRONG that of the wrong ones, and of
     EITHER the mean of the answers less that of the wrong ones. What fills up weighs 0. The answer is the next token,
     but at the end of examples that come with `answers`. Raises ScrubError where there is no wrong one and one is asked
-    for.
+    for, which says what is `wanting` it.
     """
     right = [] if of == WRONG else [_right(examples)]
-    wrong = [] if of == ANSWERS else [_wrong(examples)]
+    wrong = [] if of == ANSWERS else [_wrong(examples, wanting)]
     weights = [_mean(each) for each in right] + [_mean(each) * (1 if of == WRONG else -1) for each in wrong]
     return np.maximum(np.concatenate([*right, *wrong], axis=2), 0), np.concatenate(weights, axis=2)
 
@@ -47,18 +50,21 @@ def _right(examples: Examples) -> Tokens:
     return found
 
 
-def _wrong(examples: Examples) -> Tokens:
+def _wrong(examples: Examples, wanting: str) -> Tokens:
+    another = "measure another metric (loss, prob, logprob, accuracy, kl)"
     if examples.wrong is None:
         raise ScrubError(
-            f"the {examples.kind} come with no wrong answers, which this metric needs: give rows with `wrong`, or "
-            "measure another (loss, prob, logprob, accuracy, kl)"
+            f"there are no wrong answers in the {examples.kind}, and {wanting} needs some: give rows with 'wrong', or "
+            f"{another}"
         )
     found = np.full((*examples.scored.shape, examples.wrong.shape[1]), NOWHERE)
     found[np.arange(len(examples)), examples.ends] = examples.wrong
     if (lacking := np.argwhere(examples.scored & (found == NOWHERE).all(2))).size:
         which, position = (int(at) for at in lacking[0])
+        ends = position == examples.ends[which]
+        where, advice = ("the end", "give every row one") if ends else (f"position {position}", "score 'end' alone")
         raise ScrubError(
-            f"{examples.row(which)} has no wrong answer at position {position}{examples.as_text(which)}, and this "
-            "metric needs one wherever it is scored: score 'end' alone, and give every row a wrong answer"
+            f"{examples.row(which)} has no wrong answer at {where}{examples.as_text(which)}, and {wanting} needs one "
+            f"wherever it is scored: {advice}, or {another}"
         )
     return found

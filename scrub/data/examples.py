@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 
 from scrub.data.arrays import array_of
 from scrub.data.bigram import Bigram
-from scrub.data.choices import ANSWERS, WRONG, Choices, choices_of
+from scrub.data.choices import ANSWERS, MEASURED, WRONG, Choices, choices_of
 from scrub.data.repeated import NOWHERE, second_half
 from scrub.paths.hashes import hash_array, hash_of
 from scrub.text.errors import ScrubError
@@ -119,7 +119,12 @@ class Examples:
     @property
     def sizes(self) -> str:
         """How many positions each has: one number, or the fewest and the most."""
-        return str(self.context) if self.lengths is None else f"{self.lengths.min()} to {self.lengths.max()}"
+        return sizes_said(*self.extent)
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """The fewest and the most positions that each has."""
+        return (self.context,) * 2 if self.lengths is None else (int(self.lengths.min()), int(self.lengths.max()))
 
     @cached_property
     def counts(self) -> Int[np.ndarray, " example"]:
@@ -160,9 +165,9 @@ class Examples:
         """
         return self._once(f"at {text}", lambda: self._at(text))
 
-    def choices(self, of: str) -> Choices:
+    def choices(self, of: str, wanting: str = MEASURED) -> Choices:
         """List the tokens that a metric looks at, at each position: see :func:`scrub.data.choices.choices_of`."""
-        return self._once(f"choices {of}", lambda: choices_of(self, of))
+        return self._once(f"choices {of}", lambda: choices_of(self, of, wanting))
 
     def _once(self, what: str, find: Callable[[], Found]) -> Found:
         """Find something out once: every batch asks for it."""
@@ -389,7 +394,10 @@ class Examples:
     def swapped(self) -> Examples:
         """Swap examples and their others, as clean and corrupted prompts. Raises ScrubError if they come with none."""
         if self.other is None:
-            raise ScrubError(f"these {self.kind} come without others: give pairs")
+            if self.kind == PROMPTS:
+                name = short(self.name, quoted=False)
+                raise ScrubError(f"{name} has no column 'corrupted', and its prompts no others: give pairs")
+            raise ScrubError(f"the {self.kind} come without others: give pairs")
         self.check_aligned("the positions of both are swapped")
         return replace(self, tokens=self.other, other=self.tokens, texts=self.other_texts, other_texts=self.texts)
 
@@ -439,6 +447,11 @@ class Examples:
             there = None if self.lengths is None else self.real[1 - half :: 2]  # no pad is counted
             losses[half::2] = Bigram.fit(self.tokens[1 - half :: 2], vocab_size, there).losses(self.tokens[half::2])
         return losses
+
+
+def sizes_said(fewest: int, most: int) -> str:
+    """Say how many positions examples have: `sizes_said(7, 11)` is "7 to 11"."""
+    return str(most) if fewest == most else f"{fewest} to {most}"
 
 
 def numbered(columns: Sequence[Int[np.ndarray, " example"]]) -> Int[np.ndarray, " example"]:

@@ -44,6 +44,7 @@ def examples_for(
     bos: Bos = None,
     usual_context: int | None = None,
     usual_count: int | None = None,
+    only_prompts: bool = False,
 ) -> Examples:
     """Load examples for a model, by its tokenizer; without a name, of the data that it names, or else of the default.
 
@@ -83,6 +84,7 @@ def examples_for(
         usual_context=usual_context,
         usual_count=usual_count,
         prompt_bos=begin,
+        only_prompts=only_prompts,
     )
     return replace(found, notes=(*model.notes, *found.notes))
 
@@ -108,7 +110,7 @@ def read_prompts(
     from row i; `column` holds the corrupted prompts, instead of `corrupted`.
     Raises ScrubError, in one line that names the row, for whatever is wrong, and for data that are no prompts.
     """
-    found = examples_for(as_model(model), data, count, split, column, bos=bos)
+    found = examples_for(as_model(model), data, count, split, column, bos=bos, only_prompts=True)
     if found.kind != PROMPTS:
         raise ScrubError(f"the data {short(found.name)} are {found.kind} and no prompts: give rows with 'clean'")
     return found

@@ -54,6 +54,7 @@ def load_examples(
     usual_context: int | None = None,
     usual_count: int | None = None,
     prompt_bos: int | None = None,
+    only_prompts: bool = False,
 ) -> Examples:
     """Load examples of so many positions and one token more, all different, in an order that is a fair sample.
 
@@ -65,8 +66,8 @@ def load_examples(
     that it must, rows of ids that are whole without it are taken as they are. Documents shorter than an example are
     joined, with the token `end` between, by default the begin token. The examples' notes say what became of all rows.
     A table with a column `clean` holds prompts, behind the token `prompt_bos` unless that is None: see
-    :func:`scrub.data.prompts.table.read_table`. Of text there are `usual_count` sequences of `usual_context` positions
-    where no `count` or `context` is asked for.
+    :func:`scrub.data.prompts.table.read_table`; with `only_prompts`, so must any file. Of text there are `usual_count`
+    sequences of `usual_context` positions where no `count` or `context` is asked for.
     Raises ScrubError for whatever is wrong.
     """
     if count is not None and count < 1:
@@ -101,12 +102,14 @@ def load_examples(
         mask = None if scored is None else scored[:count]
     else:
         opened = open_rows(folder if folder is not None else spec, split)
-        if _holds_prompts(opened, column):
+        if _holds_prompts(opened, column) or (only_prompts and opened.first):
             if context is not None:
                 raise ScrubError(f"the data {one_line(spec)!r} are prompts, each as long as it is: leave --context out")
             reader = Reader(tokenizer, vocab_size, n_ctx, prompt_bos)
             asked = Asked(guarded(opened.table, opened.where), opened.where, count, fewer, column, opened.notes)
             return replace(read_table(asked, reader), commit=opened.commit)
+        if only_prompts and opened.files is not None:
+            raise ScrubError(f"the data {short(str(spec))} are text and no prompts: give rows with 'clean'")
         stream, count = opened.rows(column), count or usual_count
         how = Reading(length, bos_token_id, bos_token_id if end is None else end, bos)
         found, how = read_windows(stream, spec, how, vocab_size, tokenizer, count)

@@ -14,6 +14,10 @@ def asked_metrics(asked: GivenMetric | Sequence[GivenMetric] | None, examples: E
     """List the metrics that are asked for, or what is usual: the difference of logits where there are wrong answers,
     else the probability of the answer and its logarithm.
 
-    `asked_metrics(["logit_diff", "prob"], examples)`. Raises ScrubError as :func:`scrub.study.metric.as_metrics` does.
+    `asked_metrics(["logit_diff", "prob"], examples)`. Raises ScrubError as :func:`scrub.study.metric.as_metrics` does,
+    and for one that looks at what the examples don't have.
     """
-    return as_metrics(asked) or ((PROB, LOGPROB) if examples.wrong is None else (LOGIT_DIFF,))
+    found = as_metrics(asked) or ((PROB, LOGPROB) if examples.wrong is None else (LOGIT_DIFF,))
+    for each in found:
+        each.check(examples)
+    return found

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from hashlib import sha256
 from io import BytesIO
+from textwrap import wrap
 from typing import Any
 from xml.etree import ElementTree
 
@@ -33,6 +34,7 @@ ElementTree.register_namespace("", _SVG)
 ElementTree.register_namespace("xlink", _XLINK)
 _SHAPES = {f"{{{_SVG}}}{name}" for name in ("path", "use", "image")}
 _REFERENCE = re.compile(r"#([^\s)'\"]+)")
+_LETTERS = 13  # of a title, an inch
 _HERE = "display:inline", "display:none"
 _PLACES, _LONG = {"d", "x", "y", "width", "height", "transform"}, re.compile(r"-?\d+\.\d{3,}")
 
@@ -62,9 +64,12 @@ class Plot(Figure):
         written.set_in_layout(False)
         return written
 
-    def name(self, axes: Axes, title: str) -> None:
-        """Write the title of one of several axes."""
-        axes.set_title(printable(title), fontsize=9, loc="left", color=self.theme.text, parse_math=False)
+    def name(self, axes: Axes, title: str, inches: float | None = None) -> None:
+        """Write the title of one of several axes, in lines where these are only so wide and another stands beside."""
+        written = printable(title)
+        if inches is not None and len(title) > (letters := max(1, int(_LETTERS * inches))):
+            written = "\n".join(wrap(written, letters, break_on_hyphens=False))
+        axes.set_title(written, fontsize=9, loc="left", color=self.theme.text, parse_math=False)
 
     def dress(self, axes: Axes, spines: Sequence[str] = ("left", "bottom"), ticks: bool = True) -> None:
         """Give axes the colours of the theme, only these spines, and ticks or only their labels."""

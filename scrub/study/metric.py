@@ -80,7 +80,7 @@ class Metric:
         """Raise ScrubError unless examples come with the tokens that it looks at."""
         for each in walk([self._alone]):
             if each.op == "choices":
-                examples.choices(str(each.arguments["of"]))
+                examples.choices(str(each.arguments["of"]), f"the metric {self.name!r}")
 
     def measure(self, logits: Node, unscrubbed: Node) -> Node:
         """Make its node of an experiment's logits and the unscrubbed model's. It is the user's own code.
@@ -157,28 +157,31 @@ MEAN_LOGIT = Metric("mean logit", "logits", lambda logits, _: node("mean_logit",
 GivenMetric: TypeAlias = Any  # Metric, one's name or one's own function: what `as_metric` takes
 
 
-def as_metric(given: GivenMetric) -> Metric:
+def as_metric(given: GivenMetric, own: Metric | None = None) -> Metric:
     """Give a metric as it is, by its name, one of METRICS, or of one's own function: `as_metric("logit_diff")`.
 
+    A study's `own` has a name too.
     Raises ScrubError for another name, or a function that is none: see :meth:`Metric.of`.
     """
     if isinstance(given, Metric):
         return given
     if isinstance(given, str):
-        if given not in METRICS:
-            raise ScrubError(f"there is no metric {short(given)}: there are {', '.join(METRICS)}, and your own")
-        return METRICS[given]
+        known = {**({} if own is None else {own.name: own}), **METRICS}
+        if given not in known:
+            yours = "and your own" if own is None or own.name in METRICS else f"and the study's own, {short(own.name)}"
+            raise ScrubError(f"there is no metric {short(given)}: there are {', '.join(METRICS)}, {yours}")
+        return known[given]
     return Metric.of(given)
 
 
-def as_metrics(given: GivenMetric | Sequence[GivenMetric] | None) -> tuple[Metric, ...]:
+def as_metrics(given: GivenMetric | Sequence[GivenMetric] | None, own: Metric | None = None) -> tuple[Metric, ...]:
     """Give one or several metrics, each as :func:`as_metric` takes it, or none: `as_metrics(["loss", "kl"])`.
 
     Raises ScrubError if there is none in a list, or two have one name.
     """
     if given is None:
         return ()
-    found = tuple(map(as_metric, given)) if isinstance(given, list | tuple) else (as_metric(given),)
+    found = tuple(as_metric(each, own) for each in (given if isinstance(given, list | tuple) else [given]))
     if not found:
         raise ScrubError(f"no metric was named: name some of {', '.join(METRICS)}, or leave it out")
     names = [each.name for each in found]

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from scrub.data.examples import PROMPTS, TEXT
+from scrub.data.examples import PROMPTS, TEXT, Examples, sizes_said
+from scrub.data.windows import counted
 from scrub.study.claims import Claim
 from scrub.study.experiments import ALL_SCRUBBED, BASELINE, UNSCRUBBED, Name
 from scrub.study.gates import Gates
@@ -60,7 +61,8 @@ class Result(TabularResult):
     `run("induction/naive").recovered("naive/all")` is an interval in percent; `frame()` and `to_json()` hold the table.
     `loss` has a line for every experiment and the model-free bigram, `change` (absolute change of the loss
     of a token) and `kl` one for every experiment; `positions` counts what was summed. `context` is the number of
-    positions a sequence, where it isn't the model's own; `published` has percentages by experiment, for this model.
+    positions a sequence, where it isn't the model's own, `lengths` the fewest and the most of prompts;
+    `published` has percentages by experiment, for this model.
     Where a study measures another `metric`, that stands in place of the loss, in its `unit`; a bigram has none.
     Of several that were measured together, `others` are the results of those behind the first: tables, frames, JSON and
     plots have them all, and `by_metric` each alone. `kind` is that of the examples.
@@ -78,6 +80,7 @@ class Result(TabularResult):
     positions: Int[np.ndarray, " sequence"]
     gates: Gates
     context: int | None = None
+    lengths: tuple[int, int] | None = None
     published: Mapping[str, float] = field(default_factory=dict)
     metric: str = "loss"
     unit: str = "nats"
@@ -173,16 +176,17 @@ class Result(TabularResult):
     @property
     def measured_on(self) -> str:
         """The study, model and data, whichever the pairings."""
-        length = f" of {self.context} positions" if self.context is not None else ""
+        size = str(self.context) if self.lengths is None else sizes_said(*self.lengths)
+        length = "" if self.context is None and self.lengths is None else f" of {size} positions"
         scored = int(self.positions.sum()) // self.draws
         begin = f" {self.begin}" if self.begin else ""
         of = self.bootstrap.of(self.documents_called)
-        kind = "prompts" if self.kind == PROMPTS else "sequences"
+        kind = ("prompt" if self.kind == PROMPTS else "sequence") + "s" * (len(self.positions) != 1)
         sequences = f"{len(self.positions)} {kind}{length}{begin}{of}{self.computed}"
         model, data = (at_commit(getattr(self, of), self.commits.get(f"{of}_commit", "")) for of in ("model", "data"))
         model, data = with_digest(model, self.commits.get("weights", "")), with_digest(data, self.digest)
         study = by_metric(self.study)[0] if self.others else self.study  # of several, each table says which
-        return f"{study} on {model}, {data}: {sequences}, {scored:,} selected positions"
+        return f"{study} on {model}, {data}: {sequences}, {counted(scored, 'selected position')}"
 
     @property
     def gap(self) -> Interval:
@@ -307,6 +311,7 @@ class Result(TabularResult):
             **({} if self.kind == TEXT else {"kind": self.kind}),
             "sequences": len(self.positions),
             **({"context": self.context} if self.context is not None else {}),
+            **({"lengths": list(self.lengths)} if self.lengths is not None else {}),
             **self.computed.fields,
             **({"other": self.other} if self.other != DRAWN else {}),
             "positions": int(self.positions.sum()) // self.draws,
@@ -335,3 +340,10 @@ class Result(TabularResult):
         """Plot the percent of loss recovered across the hypotheses, a line for each part, with intervals."""
         figure: Figure = look(self, "chart")(self).figure()
         return figure
+
+
+def length_of(examples: Examples, n_ctx: int) -> dict[str, Any]:
+    """Say how long the examples are: of prompts the fewest and the most positions, else how many where not as usual."""
+    if examples.kind == PROMPTS:
+        return {"lengths": examples.extent}
+    return {"context": examples.context if examples.context != n_ctx else None}

@@ -24,7 +24,7 @@ from scrub.study.gates import Gates
 from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.study.metric import LOSS, ROLES, GivenMetric, Metric, as_metrics, role_of, studied
 from scrub.study.parameters import Parameters
-from scrub.study.result import BIGRAM, Result
+from scrub.study.result import BIGRAM, Result, length_of
 from scrub.study.selection import positions_of, scored_at
 from scrub.study.settings import SEQUENCES, Settings
 from scrub.study.study import Study, Wanted, load_study
@@ -193,7 +193,7 @@ class Trial:
             kl=by_role["kl"],
             positions=self.examples.counts * settings.draws,
             gates=gates,
-            context=self.examples.context if self.examples.context != self.model.n_ctx else None,
+            **length_of(self.examples, self.model.n_ctx),
             published=of.published,
             metric=metric.name,
             unit=metric.unit,
@@ -225,11 +225,12 @@ def prepare(
     [example, position + 1], or (that, a mask of the positions to score), or examples, which say themselves what is
     scored. `parameters` are values of the hypotheses' parameters, instead of their defaults: see :func:`load_study`.
     `metric` is measured instead of the study's: one of :data:`scrub.study.metric.METRICS` by its name, a
-    :class:`Metric`, or a function of your own (see :meth:`Metric.of`); or a list of several, all measured together.
+    :class:`Metric`, or a function of your own (see :meth:`Metric.of`); or a list of several, all measured together,
+    where that of the study itself may stand by its name too.
     Raises ScrubError for any mistake in it.
     """
-    metrics = as_metrics(metric)
     study, hypotheses = load_study(wanted, parameters)
+    metrics = as_metrics(metric, study.metric)
     return prepare_study(study, hypotheses, model, data, settings or Settings(), metrics)
 
 

@@ -23,7 +23,7 @@ from scrub.text.begin import Bos, said_bos
 from scrub.text.errors import ScrubError
 from scrub.text.fields import COUNT, ITSELF, Named, check_arguments, check_fields, theirs
 from scrub.text.files import check_file, one_line, shown
-from scrub.text.wording import DIGEST_DIGITS
+from scrub.text.wording import DIGEST_DIGITS, short
 
 MEANS: Mapping[str, Held] = {"mean": MeanOther(), "mean by name": MeanOtherByName()}
 _BY = " by "  # between the name of a study and its metric's
@@ -65,6 +65,11 @@ class Study:
         check_fields(self, "the study's ")
         object.__setattr__(self, "positions", as_positions(self.positions))
         check_other(self.other)
+        if isinstance(self.metric, list | tuple):
+            raise ScrubError(
+                f"the study's metric is {short(self.metric)}, and a study has one: give the first, and measure several "
+                "with --metric NAME,NAME or run(metric=[...])"
+            )
         object.__setattr__(self, "metric", as_metric(self.metric))
         if self.metric.name == LOSS.name and self.metric != LOSS:
             raise ScrubError("the study's metric is called 'loss', but is another one: give it another name")

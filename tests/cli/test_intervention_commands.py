@@ -284,7 +284,7 @@ def test_prompts_that_data_hold(scrub: Scrub, monkeypatch: pytest.MonkeyPatch) -
         ("ablate tiny --answer x --prompts random-tokens", "--answer"),
         ("direct tiny --wrong x", "--wrong"),
         ("direct tiny --prompt abxab --count 3", "--count"),
-        ("direct tiny --data words", "are text and no prompts"),
+        ("direct tiny --data words", "no column 'clean', as prompts have, but text"),
         ("lens tiny --prompt abxab --at 0..2", "one position at a time"),
         ("lens tiny --prompt abxab --at S2", "'S2'"),
         ("lens tiny --prompt abxab --metric logits", "'logits'"),

@@ -45,14 +45,18 @@ def test_what_is_stored_is_chosen_by_its_metric(scrub: Scrub, tmp_path: Path) ->
     names = "induction/naive induction/refined_1"
     grid = tmp_path / "grid.yaml"
     grid.write_text("studies: [induction/naive, induction/refined_1]\nmetric: [loss, prob]\n")
-    assert scrub("sweep --grid", grid, SMALL, *into).status == 0
+    swept = scrub("sweep --grid", grid, SMALL, *into)
+    assert swept.status == 0
+    assert "percent of prob (probability) recovered" in swept.out
     by_loss, by_prob = (
         scrub(f"leaderboard induction --part k {asked}", "--results", tmp_path / "r").out
         for asked in ("", "--metric prob")
     )
     assert "prob, probability" in by_prob
     assert "prob" not in by_loss
-    assert scrub("leaderboard induction --part k --metric kl", "--results", tmp_path / "r").status == 2
+    lacking = scrub("leaderboard induction --part k --metric kl", "--results", tmp_path / "r")
+    assert lacking.status == 2
+    assert "--metric loss" in lacking.err
     files = set((tmp_path / "r" / "losses").iterdir())
     compared = scrub(f"compare {names} {SMALL} --metric prob", *into)
     assert compared.status == 0
@@ -61,7 +65,10 @@ def test_what_is_stored_is_chosen_by_its_metric(scrub: Scrub, tmp_path: Path) ->
     stored = scrub("compare naive refined_1 --stored --metric prob --results", tmp_path / "r")
     assert "where the prob moved" in stored.out
     assert "where the loss moved" in scrub("compare naive refined_1 --stored --results", tmp_path / "r").out
-    assert scrub("compare naive refined_1 --stored --metric kl --results", tmp_path / "r").status == 2
+    for asked, said in (("kl", "--metric loss"), ("prob,loss", "prob, loss")):
+        refused = scrub(f"compare naive refined_1 --stored --metric {asked} --results", tmp_path / "r")
+        assert refused.status == 2
+        assert said in refused.err
     several = scrub(f"report induction/naive {SMALL} --metric prob,kl --out", tmp_path / "page.html", *into)
     assert several.status == 2
     assert "prob, kl" in several.err

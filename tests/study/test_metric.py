@@ -17,6 +17,11 @@ SETTINGS = scrub.Settings(sequences=7, dtype="float64", progress=False)
 LOGIT = Metric("target logit", "logits", lambda logits, _: scrub.node("pick", logits, scrub.node("target")))
 
 
+def test_a_study_has_one_metric() -> None:
+    with pytest.raises(scrub.ScrubError, match="--metric"):
+        scrub.Study("** -> y", metric=["loss", "kl"])
+
+
 @pytest.mark.usefixtures("in_project")
 def test_the_unscrubbed_value_is_the_models_own():
     trial = scrub.prepare("induction/naive", settings=SETTINGS, metric=LOGIT)

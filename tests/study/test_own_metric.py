@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ import torch
 from prompted import prompts
 
 import scrub
+from scrub.study.code import code_hash
 from scrub.study.evaluate import Evaluator
 from scrub.study.metric import Metric
 from scrub.study.own_metric import Own
@@ -67,7 +70,7 @@ class Held:
     def value(self): return len(self.of) in {"d", "e", "f"}
 held = Held()
 def mine(logits, answers=None): return logits[:, 0] * SCALE.sum() + held.value() + NAMES["x"]
-from scrub.study.own_metric import code_hash
+from scrub.study.code import code_hash
 print(code_hash(mine, "mine"))
 """
     found = set()
@@ -79,6 +82,71 @@ print(code_hash(mine, "mine"))
         )
         found.add(done.stdout)
     assert len(found) == 1
+
+
+MODULES = {
+    "owned/__init__.py": "",
+    "owned/sub.py": "from . import deep\ndef f(x): return deep.f(x)",
+    "owned/deep.py": "def f(x): return x[:, 0] * 1.0",
+    "owned_bare/within.py": "def f(x): return x[:, 0] * 1.0",  # a package without a file
+    "owned_helper.py": "import owned_helper_of as it\ndef f(x): return it.f(x)",
+    "owned_helper_of.py": "def f(x): return x[:, 0] * 1.0",
+    "owned_inside.py": "def f(x): return x[:, 0] * 1.0",
+    "owned_cached.py": "import functools\n@functools.lru_cache\ndef f(): return 1.0",
+    "owned_apart.py": "def f(x): return x[:, 0] * 1.0",
+}
+CALLED = """
+import owned.sub, owned_bare.within, owned_helper
+from owned_cached import f as cached
+def mine(logits):
+    import numpy, torch
+    from owned_inside import f
+    try:
+        import nothing_of_this_name
+    except ImportError:
+        pass
+    return owned.sub.f(logits) + owned_bare.within.f(logits) + owned_helper.f(logits) + f(logits) * cached()
+"""
+
+
+@pytest.mark.parametrize(
+    "changed",
+    ["owned/deep.py", "owned_bare/within.py", "owned_helper_of.py", "owned_inside.py", "owned_cached.py", None],
+)
+def test_the_hash_is_of_what_ones_own_modules_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str | None
+) -> None:
+    """Whichever way they are imported, and by one another; what they don't use, and comments, change nothing."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def digest(**replaced: str) -> str:
+        for name in [each for each in sys.modules if each.startswith("owned")]:
+            del sys.modules[name]
+        for name, code in {**MODULES, **replaced}.items():
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(code)
+        importlib.invalidate_caches()
+        known: dict[str, Any] = {}
+        exec(CALLED, known)
+        found = code_hash(known["mine"], "mine")
+        assert "owned_inside" not in sys.modules  # which is found, and not run
+        return found
+
+    before = digest()
+    if changed is None:
+        assert (
+            digest(**{"owned_apart.py": "2", "owned_helper_of.py": "# said\n" + MODULES["owned_helper_of.py"]})
+            == before
+        )
+    else:
+        assert digest(**{changed: MODULES[changed].replace("1.0", "2.0")}) != before
+
+
+def test_a_module_without_a_file_is_refused() -> None:
+    made = ModuleType("made_here")
+    with pytest.raises(scrub.ScrubError, match="made_here"):
+        scrub.Metric.of(closed(made))
 
 
 @pytest.mark.parametrize(
@@ -102,14 +170,17 @@ def test_functions_that_are_no_metric(function: Callable[..., Any], named: str) 
         (lambda logits: logits, r"float64 \[14, 31\] for 14 rows"),
         (lambda logits: logits.mean(), r"\[\] for"),
         (lambda logits: logits[:, 0] * 1j, "complex128"),
-        (lambda logits: logits.tolist(), "gives"),
+        (lambda logits: logits.tolist(), "list and no tensor"),
+        (lambda logits: logits[:, 0].numpy(), r"float64 \[14\], a ndarray and no tensor"),
+        (lambda logits: logits[:, 0] - logits[:, 0].mean(), "other rows"),
+        (lambda logits: logits[:, 0] + torch.arange(len(logits)), "other rows"),
         (lambda logits: logits / (1 // 0), "ZeroDivisionError"),
         (lambda logits: logits[:, 0] + logits[99], "IndexError"),
     ],
 )
 def test_what_a_function_gives(function: Callable[..., Any], named: str) -> None:
     with pytest.raises(scrub.ScrubError, match=named) as caught:
-        Own.of(function, "mine")(torch.zeros(2, 7, 31, dtype=torch.float64))
+        Own.of(function, "mine")(torch.arange(434, dtype=torch.float64).view(2, 7, 31))
     assert "\n" not in str(caught.value)
     assert "'mine'" in str(caught.value)
 
@@ -134,6 +205,20 @@ def test_logits_that_are_there_once_and_ids_of_several() -> None:
     assert [Metric.of(each).name for each in (Scaled(2.0), lambda logits: logits[:, 0])] == ["Scaled", "lambda"]
     with pytest.raises(scrub.ScrubError, match="'kl'"):
         Metric.of(looks, name="kl")
+
+
+def test_metrics_in_which_nothing_is_there_to_recover() -> None:
+    """They are left out with a note, whichever stands first; titles of what is left lie apart."""
+    settings = scrub.Settings(dtype="float64", parts=("k",), progress=False)
+    metric = [scrub.Metric.of(lambda logits: logits[:, 0] * 0, name="nothing"), "logit_diff"]
+    result = scrub.run("induction/naive", data=prompts(), settings=settings, metric=metric)
+    assert (result.metric, [*result.by_metric]) == ("logit_diff", ["logit_diff"])
+    (note,) = [note for note in result.notes if note.startswith("no nothing")]
+    assert "the baseline gives the unscrubbed nothing" in note
+    figure = result.plot()
+    figure.draw_without_rendering()
+    one, other = (axes._left_title.get_window_extent() for axes in figure.axes)  # type: ignore[attr-defined]
+    assert not one.overlaps(other)
 
 
 def test_functions_get_copies() -> None:

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from project import tiny_model
+from safetensors.numpy import load
 
 import scrub
 from scrub.data.examples import PROMPTS, Examples
@@ -22,6 +23,7 @@ from scrub.paths.rules import held, held_by
 from scrub.paths.sources import Like, RowsLike, X, Y
 from scrub.study.draws import pair_up
 from scrub.study.held import averaged, held_values, stands_for
+from scrub.study.pairs import pairs_file
 from scrub.text.errors import GateError, ScrubError
 
 EXACT = scrub.Settings(dtype="float64", progress=False)
@@ -386,3 +388,16 @@ def test_pads_are_in_no_mean(model: Model) -> None:
         for pad in (0, 7)
     )
     assert torch.equal(one[leaf], another[leaf])
+
+
+def test_the_pairs_file_has_what_prompts_come_with() -> None:
+    examples = prompts()
+    trial = scrub.prepare("induction/naive", data=examples, settings=scrub.Settings(parts=("k",), progress=False))
+    pairs = load(pairs_file(trial))
+    for name, array in (("reference", examples.tokens), ("other", examples.other), ("selected", examples.scored)):
+        np.testing.assert_array_equal(pairs[name], array)
+    for name in ("lengths", "answers", "wrong"):
+        np.testing.assert_array_equal(pairs[name], getattr(examples, name))
+    assert examples.positions
+    for name, at in examples.positions.items():
+        np.testing.assert_array_equal(pairs[f"position {name}"], at)

@@ -166,9 +166,11 @@ class Answers:
 
 
 def _listed(value: Any) -> list[Any]:
-    """List what a cell holds: one, several, or none."""
+    """List what a cell holds: one, several, or none. Whole numbers are floats where some rows of a table lack them."""
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, list | tuple):
-        return list(value)
-    return [] if missing(value) or (isinstance(value, str) and value == "") else [value]
+        held = list(value)
+    else:
+        held = [] if missing(value) or (isinstance(value, str) and value == "") else [value]
+    return [int(each) if isinstance(each, float | np.floating) and float(each).is_integer() else each for each in held]

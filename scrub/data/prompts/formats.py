@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
+from scrub.data.arrays import array_of
 from scrub.data.prompts.layout import CLEAN, POSITIONS, Row
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
@@ -12,6 +15,18 @@ from scrub.text.wording import few, short
 
 # the prompts in one object; the positions by name, which are of all of them; and names of positions that aren't read
 FOLDED, WORDS, LABELS = "prompts", "word_idxs", "seq_labels"
+
+
+def _plain(value: Any) -> Any:
+    """Make numbers and arrays of tensors, also of those in a list or by name."""
+    if hasattr(value, "detach") or (isinstance(value, np.ndarray) and not value.ndim):
+        array = array_of(value)
+        return array if array.ndim else array.item()
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value] if any(hasattr(each, "detach") for each in value) else value
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    return value
 
 
 def is_folded(row: Any) -> bool:
@@ -31,7 +46,7 @@ def unfolded(rows: Iterable[Any], where: str, notes: list[str]) -> Iterator[Row]
         if not isinstance(row, Mapping):
             raise ScrubError(f"row {number} of {where} is {short(row)}: give each as names with values, as in a table")
         if not is_folded(row):
-            yield {str(name): value for name, value in row.items()}
+            yield {str(name): _plain(value) for name, value in row.items()}
             continue
         positions = row.get(WORDS)
         if not (positions is None or isinstance(positions, Mapping)):

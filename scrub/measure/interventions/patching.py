@@ -209,7 +209,7 @@ def patch(
     asked = obeyed(settings, "patch")
     model, clean = as_model(model, asked.torch_dtype), _paired(pairs)
     into = clean.swapped() if direction == INTO_CORRUPTED else clean
-    texts, wanted = expanded(sites, model.graph), asked_metrics(metric, into)
+    texts, wanted = expanded(sites, model.graph), asked_metrics(metric, clean)
     if every_position is None:
         every_position = positions is None and not by_name and all(_whole_stream(text) for text in texts)
     if every_position and by_name:

@@ -136,7 +136,7 @@ class _Reader:
         anatomy = Anatomy.of(model.graph)
         components, rest = anatomy.terms()
         plain = {label: each for label, each in components.items() if each not in anatomy.layers}
-        return cls(model, anatomy, plain, rest, *examples.choices(of))
+        return cls(model, anatomy, plain, rest, *examples.choices(of, "a difference of logits"))
 
     @property
     def names(self) -> list[str]:

@@ -194,10 +194,10 @@ def _look(at: int, part: str, theme: Theme) -> dict[str, Any]:
     }
 
 
-def _frame(figure: Plot, axes: Axes, title: str) -> None:
+def _frame(figure: Plot, axes: Axes, title: str, inches: float = CLAIMS_INCHES) -> None:
     for anchor in (100, 0):
         axes.axhline(anchor, color=figure.theme.faint, linewidth=0.8, zorder=0)
-    figure.name(axes, title)
+    figure.name(axes, title, inches)
     figure.dress(axes)
 
 
@@ -206,4 +206,4 @@ def _dress(figure: Plot, axes: Axes, names: Sequence[str], title: str) -> None:
     shown = [printable(name.replace("_", " ")) for name in names]
     axes.set_xticks(range(len(names)), shown, parse_math=False, **(slant if len(names) > SLANTED_NAMES else {}))
     axes.set_xlim(-0.5, len(names) - 0.5)
-    _frame(figure, axes, title)
+    _frame(figure, axes, title, _width(names))

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from scrub.data.examples import PROMPTS
 from scrub.graph.node import Node
 from scrub.store.comparisons.changes import Change, changes
 from scrub.store.results.read import StudyResults
@@ -115,9 +116,10 @@ class Comparison(TabularResult):
         if self.apart:
             found.append(other_data(self.result.data, self.result.digest, self.apart))
         if any(each.few for each in self.differences):
+            what = "prompts" if self.result.kind == PROMPTS else "sequences"
             found.append(
-                f"the sequences are worth fewer than {FEW_DOCUMENTS} documents of one size: no difference is called "
-                "one, since intervals and p-values aren't known to hold there"
+                f"the {what} are worth fewer than {FEW_DOCUMENTS} {self.result.documents_called} of one size: no "
+                "difference is called one, since intervals and p-values aren't known to hold there"
             )
         elif count * smallest >= LEVEL:
             found.append(

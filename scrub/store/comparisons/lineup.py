@@ -39,7 +39,14 @@ def stored_with(
     folders = {Path(name).parent.name for name in names}
     wanted = {study} if study is not None else folders & {_study(each) for each in known}
     own = [each for each in known if not wanted or {_study(each), each.result.study} & wanted]
+    by = sorted({each.result.metric for each in own})
     own = of_metric(own, metric)
+    if by and not own:
+        lacking = one_line(metric or LOSS.name)
+        raise ScrubError(
+            f"what is stored is of {one_line(', '.join(by))} and not of {lacking}: name the metric, "
+            f"as in --metric {one_line(by[0])}, or leave --stored out to run what is missing"
+        )
     having = [each for each in own if {name for name, _ in each.result.rows}.issuperset(plain)]
     studies = sorted({_study(each) for each in having})
     if not having:
@@ -183,7 +190,9 @@ def _stored_pairings(folder: Path, paths: Sequence[str], fields: Mapping[str, ob
     study = load_study(paths[-1], swept=True)[0]
     wanted = {"models": study.model, "data": study.data, **fields}
     about = {said: _one(wanted[name]) for name, said in LOOKED_UP.items() if name in wanted}
-    about["study"] = study.by(as_metrics(fields["metric"])[0]).name if fields.get("metric") else study.name
+    about["study"] = (
+        study.by(as_metrics(fields["metric"], study.metric)[0]).name if fields.get("metric") else study.name
+    )
     every = known(Results(folder), every=True)
     fitting = [each for each in every if all(each.about.get(name) == str(value) for name, value in about.items())]
     metric = by_metric(str(about["study"]))[1]

@@ -24,7 +24,7 @@ from scrub.study.experiments import ANCHORS, UNSCRUBBED, Name
 from scrub.study.gates import Gates
 from scrub.study.metric import ROLES
 from scrub.study.parameters import Value
-from scrub.study.result import BIGRAM, Result
+from scrub.study.result import BIGRAM, Result, length_of
 from scrub.study.settings import Computed
 from scrub.text.errors import ScrubError
 from scrub.text.fields import check_arguments
@@ -130,7 +130,7 @@ def read_study(results: Results, cells: Mapping[str, Cell], pairings: Sequence[P
         kl={name: each for name, each in kl.items() if name != BIGRAM},
         positions=rows[keys[UNSCRUBBED][0]]["scored"].to_numpy() * len(pairings),
         gates=_gates(about, whole),
-        context=None if n_ctx == setting.context else setting.context,
+        **length_of(examples, n_ctx),
         **(about[-1].get("metric", {}) if about else {}),
         computed=Computed(_batch(rows.values()), setting.dtype),
         **_examples_said(said, _unsaid(inputs)),

@@ -18,7 +18,7 @@ from scrub.models.model import Model, Spec, is_pair, load_graph, load_model
 from scrub.store.sweeps.job import GridData, Job, data_of
 from scrub.study.experiments import check_parts
 from scrub.study.hypothesis import ALL, Hypothesis
-from scrub.study.metric import Metric, as_metrics
+from scrub.study.metric import Metric, as_metric, as_metrics
 from scrub.study.null import random_hypotheses
 from scrub.study.parameters import unknown_parameter
 from scrub.study.run import Trial, prepare_study
@@ -77,6 +77,12 @@ def _positions(value: Any) -> Any:
         raise ValueError(str(error)) from error
 
 
+def _metrics(value: Any) -> Any:
+    """List metrics: names as they are, since each study may have one of its own."""
+    several = value if isinstance(value, list | tuple) else [value]
+    return [each if isinstance(each, str) else as_metric(each) for each in several] or as_metrics(several)
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Group = tuple[Study, tuple[Hypothesis, ...]]
 
@@ -103,7 +109,7 @@ class Grid(BaseModel):
     draws: int = 1
     parameters: dict[str, Annotated[tuple[str | int | float, ...], BeforeValidator(_listed)]] = {}
     null: Annotated[int, Field(ge=0)] = 0
-    metric: Annotated[tuple[Metric, ...], BeforeValidator(as_metrics)] = ()
+    metric: Annotated[tuple[Metric | str, ...], BeforeValidator(_metrics)] = ()
     parts: Names | None = None
     sequences: int | None = None
     positions: Annotated[Positions | None, BeforeValidator(_positions)] = None
@@ -151,7 +157,7 @@ class Grid(BaseModel):
         """Make its one study ready, as it runs with the first seed. Raises ScrubError for any mistake in it."""
         study, hypotheses = load_study(list(self.studies), self.parameters, swept=True)
         self.check_one_metric()
-        study = study.by(self.metric[0]) if self.metric else study
+        (study,) = self.by_metric(study)
         settings = self.settings(self.seeds[0])
         model = load_model(next(iter(self.models), study.model), settings.torch_dtype, settings.where)
         return prepare_study(study, hypotheses, model, data_of(next(iter(self.data), None)), settings)
@@ -159,8 +165,12 @@ class Grid(BaseModel):
     def check_one_metric(self) -> None:
         """Raise ScrubError if several metrics are measured, where only one can be shown."""
         if len(self.metric) > 1:
-            named = ", ".join(metric.name for metric in self.metric)
+            named = ", ".join(each if isinstance(each, str) else each.name for each in self.metric)
             raise ScrubError(f"numbers of several metrics don't compare ({named}): name one of them")
+
+    def by_metric(self, study: Study) -> list[Study]:
+        """Give a study each of the metrics that are asked for. Raises ScrubError for a name that it doesn't know."""
+        return [study.by(each) for each in as_metrics(self.metric or None, study.metric)] or [study]
 
     def jobs(self) -> list[Job]:
         """Divide the grid into jobs, in order. Raises ScrubError for what can't be loaded, or isn't there."""
@@ -232,7 +242,7 @@ class Grid(BaseModel):
             given = {each: values for each, values in self.parameters.items() if each in declared[name]}
             study, hypotheses = load_study(wanted, given, swept=True)
             own = replace(study if self.other is None else study.against(self.other), hypotheses=())
-            groups += [(each, tuple(hypotheses)) for each in (map(own.by, self.metric) if self.metric else [own])]
+            groups += [(each, tuple(hypotheses)) for each in self.by_metric(own)]
         check_parts([each for _, hypotheses in groups for each in hypotheses], self.parts)
         return groups
 

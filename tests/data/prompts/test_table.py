@@ -171,7 +171,24 @@ def test_answers_may_be_several_by_text_and_by_id() -> None:
 
 def test_numbers_that_are_texts_in_a_file_stay_texts() -> None:
     Path("n.csv").write_text("clean,answer\nA B,7\nA C,8\n")
-    assert scrub.read_prompts(MODEL, "n.csv").expected.tolist() == tokens("7", "8")
+    found = scrub.read_prompts(MODEL, "n.csv")
+    assert found.expected.tolist() == tokens("7", "8")
+    assert any("'7' are texts" in note for note in found.notes)
+
+
+def test_ids_as_tensors_and_as_the_floats_of_a_column_with_gaps() -> None:
+    rows = [
+        {"clean": [1, 2, 3], "answer": 4, "wrong": 5, "S": 1},
+        {"clean": [3, 2, 1], "answer": [6, 7], "wrong": None},
+    ]
+    plain = scrub.read_prompts(BY_ID, rows)
+    tensors = [{name: value if value is None else torch.tensor(value) for name, value in row.items()} for row in rows]
+    listed = [{**tensors[0], "wrong": [torch.tensor(5)]}, tensors[1]]
+    for table in (tensors, listed, pd.DataFrame(rows)):
+        assert scrub.read_prompts(BY_ID, table).digest == plain.digest
+    assert pd.DataFrame(rows)["wrong"].dtype == float
+    with pytest.raises(ScrubError, match=r"4\.5"):
+        scrub.read_prompts(BY_ID, [{"clean": [1, 2], "answer": 4.5}])
 
 
 def test_pads_are_cut_and_other_masks_too() -> None:
@@ -311,7 +328,7 @@ def test_a_near_miss_is_told() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ([], "no|tokens"),
+        ([], "no rows"),
         ({}, "no rows"),
         ({"tokens": [[1, 2]]}, r"no column 'clean'.* tokens"),
         ({"clean": []}, "no rows"),
@@ -324,8 +341,20 @@ def test_a_near_miss_is_told() -> None:
     ],
 )
 def test_what_is_no_table_is_one_line(data: Any, message: str) -> None:
-    with pytest.raises(ScrubError, match=message):
+    with pytest.raises(ScrubError, match=message) as caught:
         scrub.read_prompts(MODEL, data)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_files_without_the_columns_of_prompts() -> None:
+    """Short rows of another kind, and text, are named as what they are; and what is asked of clean ones alone."""
+    with pytest.raises(ScrubError, match=r"t\.jsonl has no column 'clean'.* prompt, answer"):
+        scrub.read_prompts(MODEL, jsonl([{"prompt": "A", "answer": " B"}]))
+    Path("t.txt").write_text("A house B")
+    with pytest.raises(ScrubError, match="are text and no prompts"):
+        scrub.read_prompts(MODEL, "t.txt")
+    with pytest.raises(ScrubError, match=r"t\.jsonl has no column 'corrupted'"):
+        scrub.read_prompts(MODEL, jsonl([{"clean": "A B", "answer": " B"}])).swapped()
 
 
 def test_options_without_a_meaning(folder: Path) -> None:

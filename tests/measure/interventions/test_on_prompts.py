@@ -170,7 +170,9 @@ def test_pads_change_nothing() -> None:
         ),
         (PAIRS, ["a0@6"], "no positions 6 in row 1 of made"),
         (replace(PAIRS, other_lengths=LENGTHS + 1), ["a0"], "row 0 of made has 11 tokens and its other 12"),
-        (replace(PAIRS, wrong=None), ["a0"], "no wrong answers"),
+        (replace(PAIRS, wrong=None), ["a0"], "the metric 'logit_diff' needs"),
+        (replace(PAIRS, wrong=np.where(LENGTHS[:, None] == LENGTHS[3], NOWHERE, 5)), ["a0"], "wrong answer at the end"),
+        (replace(PAIRS, scored=PAIRS.real), ["a0"], "wrong answer at position 0"),
         (replace(PAIRS, other=None), ["a0"], "give pairs"),
     ],
 )

@@ -78,6 +78,11 @@ def test_code_that_changed_is_computed_anew(own: Path) -> None:
     table = rows(own / "r")
     assert set(table["metric"]) == {"margin"}
     assert set(table["unit"]) == {""}
+    both = scrub.sweep("mine", results=own / "r", sequences=7, parts="k", metric=["prob", "margin"], **FAST)
+    assert [each.result.metric for each in both.studies()] == ["prob", "margin"]  # by the name that the study gives it
+    assert set(rows(own / "r")["study"]) == {*table["study"], both.studies()[0].result.study}
+    with pytest.raises(scrub.ScrubError, match="'margin'"):
+        scrub.prepare("mine", metric=["loss", "margins"])
 
 
 @pytest.mark.usefixtures("in_project")
@@ -98,6 +103,10 @@ def test_prompts_with_pads(tmp_path: Path) -> None:
         assert (stored.result.heading, stored.result.losses.keys()) == (alone.heading, alone.losses.keys())
         assert stored.result.to_dict()["rows"][0].keys() == alone.to_dict()["rows"][0].keys()
     stored = found["prob"]
+    sizes = [int(examples.lengths.min()), int(examples.lengths.max())]
+    assert f" prompts of {sizes[0]} to {sizes[1]} positions" in stored.heading
+    assert stored.result.to_dict()["lengths"] == sizes
+    assert "context" not in stored.result.to_dict()
     np.testing.assert_array_equal(stored.examples.lengths, examples.lengths)
     lengths = {len(stored.line(row)) for row in range(len(examples))}
     assert lengths == set(examples.lengths + 1)
