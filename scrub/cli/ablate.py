@@ -178,13 +178,15 @@ def _content(found: Ablation, tokens: bool, read: bool) -> dict[str, Any]:
 
     `read` tells whether the examples were read from data.
     """
+    from scrub.data.prompts.prompts import typed_about
+
     effects = found.effects
     return {
         "format": 1,
         **found.model.about,
         "how": found.how,
         "on": found.on,
-        **(effects.examples.about if read else {}),
+        **(effects.examples.about if read else typed_about(effects.examples, found.model.tokenizer)),
         "seed": effects.seed,
         "sequences": len(effects.counts),
         **effects.computed.fields,

@@ -203,11 +203,14 @@ def _write_roles(out: Console, loaded: Model, model: str, text: Examples) -> Non
 
 
 def _print_study(out: Console, study: HeadStudy) -> None:
+    from scrub.data.prompts.prompts import resampled
     from scrub.show.tables.measurements import study_tables
 
+    prompts = study.many.prompts
     out.print(study.heading, soft_wrap=True)
     out.print(
-        gates_line(study.gates.deviations, "prompts" if len(study.many.prompts) > 1 else None) + "\n", soft_wrap=True
+        gates_line(study.gates.deviations, resampled(prompts, "prompts") if len(prompts) > 1 else None) + "\n",
+        soft_wrap=True,
     )
     for table in study_tables(study, out, out.options):
         out.print(table)

@@ -217,6 +217,23 @@ def test_what_is_added_directly_and_what_the_lens_sees(scrub: Scrub, tmp_path: P
     assert {row["position"] for row in json.loads(file.read_text())["rows"]} == {"-2", "end"}
 
 
+def test_a_guessed_answer_is_told(scrub: Scrub) -> None:
+    """Where the user names none, every command says which it took; where one is named, none is guessed."""
+    for command in ("patch tiny a0.1 --corrupted abyab --clean", "ablate tiny a0.1 --prompt", "lens tiny --prompt"):
+        said = scrub(command, PROMPT, "--json found.json")
+        content = json.loads(Path("found.json").read_text())
+        assert content["answers"] == ["x"], command
+        assert "answer 'x'" in said.out, command
+        assert said.err.splitlines() == [f"note: {note}" for note in content["notes"]], command
+        assert len(content["notes"]) == 1, command
+    for command in ("patch tiny a0.1 --corrupted abyab --clean", "ablate tiny a0.1 --prompt", "direct tiny --prompt"):
+        said = scrub(command, PROMPT, "--answer c --answer d --wrong f --json found.json")
+        content = json.loads(Path("found.json").read_text())
+        assert (content["answers"], content["wrong"]) == (["c", "d"], ["f"]), command
+        assert "answer 'c', 'd', wrong 'f'" in said.out, command
+        assert (said.err, "notes" in content) == ("", False), command
+
+
 def test_prompts_that_data_hold(scrub: Scrub, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of several lengths, with names, whatever reads them."""
     rng, lengths = np.random.default_rng(0), np.array([7, 5, 6, 7, 5])
@@ -225,7 +242,7 @@ def test_prompts_that_data_hold(scrub: Scrub, monkeypatch: pytest.MonkeyPatch) -
     prompts = Examples(
         tokens, np.arange(7)[None] == lengths[:, None] - 1, PROMPTS, "made", other=other, lengths=lengths,
         other_lengths=lengths, wrong=rng.integers(3, 20, (5, 1)), positions={"S2": np.array([2, 3, 2, 4, 2])},
-        answers=tokens[np.arange(5), lengths][:, None],
+        answers=tokens[np.arange(5), lengths][:, None], documents=np.array([0, 0, 1, 2, 2]),
     )  # fmt: skip
     monkeypatch.setattr("scrub.data.for_model.examples_for", lambda *_, **__: prompts)
     for words, says in (
@@ -239,6 +256,7 @@ def test_prompts_that_data_hold(scrub: Scrub, monkeypatch: pytest.MonkeyPatch) -
         said = scrub(words, "--data words --json found.json")
         assert said.status == 0, (words, said.err)
         assert says in said.out, words
+        assert "over templates" in said.out, words
         content = json.loads(Path("found.json").read_text())
         assert (content["prompts"] if words.startswith("heads") else content)["digest"] == prompts.digest, words
     assert "attention to the target" in scrub("heads tiny --top 2 --data words").err

@@ -15,7 +15,14 @@ from rich.text import Text
 from tokenizers import Tokenizer
 
 from scrub.data.examples import QUERY, TARGET, Examples
-from scrub.data.prompts.prompts import expected_texts, position_texts, prompts_called, resampled, token_texts
+from scrub.data.prompts.prompts import (
+    answers_called,
+    expected_texts,
+    position_texts,
+    prompts_called,
+    resampled,
+    token_texts,
+)
 from scrub.data.repeated import NOWHERE
 from scrub.measure.heads.mechanism import Mechanism
 from scrub.measure.heads.roles import RoleEvidence
@@ -154,7 +161,8 @@ def _and(names: Iterable[str]) -> str:
 def ablation_tables(of: Ablation, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
     """Say what was ablated on what and what the model does without that, over the experiments."""
     before, one = of.before, len(of.effects.examples) == 1
-    yield Text(f"{of.model.called}, ablated: {of.how}; on {of.on}{of.effects.computed}")
+    answers = answers_called(of.effects.examples, of.model.tokenizer)
+    yield Text(f"{of.model.called}, ablated: {of.how}; on {of.on}{answers}{of.effects.computed}")
     yield Text(gates_line(of.effects.gates.deviations, None if one else resampled(of.effects.examples, "documents")))
     if of.metrics:
         yield Text(
@@ -222,6 +230,7 @@ def patching_tables(of: Patching, _console: Console, _options: ConsoleOptions) -
     what = (
         f"{pairs.texts[0]!r} and {pairs.other_texts[0]!r}" if one else f"{len(pairs)} pairs of {prompts_called(pairs)}"
     )
+    what += answers_called(pairs, of.model.tokenizer)
     yield Text(f"{of.model.called}, {of.direction}: {what}{of.effects.computed}")
     yield Text(gates_line(of.effects.gates.deviations, None if len(pairs) == 1 else resampled(pairs, "pairs")))
     for name, ends in (("clean", of.clean), ("corrupted", of.corrupted)):
@@ -312,7 +321,8 @@ def prediction_tables(of: Predictions, _console: Console, _options: ConsoleOptio
     if len(of.prompts) > 1:
         for name, mean in of.means.items():
             where = "" if of.corrupted is None else f", {name}"
-            yield f"mean P over prompts{where}: {PLAIN.with_ends(mean, 4)} (95 %)"
+            over = resampled(of.prompts, "prompts")
+            yield f"mean P over prompts{where}: {PLAIN.with_ends(mean, 4)} (95 % over {over})"
 
 
 def prompt_table(
