@@ -131,10 +131,7 @@ def _content(found: Patching, pairs: Examples, read: bool) -> dict[str, Any]:
         "kind": pairs.name,
         **(pairs.about if read else typed_about(pairs, found.model.tokenizer)),
         "pairs": len(pairs),
-        "metrics": [
-            {"metric": each.name, "unit": each.unit, "called": called}
-            for each, called in zip(found.metrics, found.measures, strict=True)
-        ],
+        "metrics": [{"metric": name, "unit": unit} for name, unit in found.measures.items()],
         **found.effects.computed.fields,
         "clean": found.clean,
         "corrupted": found.corrupted,

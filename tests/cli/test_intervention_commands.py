@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def test_prompts_begin_as_asked(scrub: Scrub, tmp_path: Path) -> None:
         assert found[option] == pytest.approx(wanted, rel=1e-4)
         said = scrub("patch tiny a0.1 --bos", option, "--clean", PROMPT, "--corrupted abyab --json", file)
         assert said.status == 0, said.err
-        clean = json.loads(file.read_text())["clean"]["probability"]["estimate"]
+        clean = json.loads(file.read_text())["clean"]["prob"]["estimate"]
         assert clean == pytest.approx(wanted, rel=1e-4)
     assert found["yes"] != pytest.approx(found["no"], rel=1e-3)
     said = scrub("ablate tiny --bos maybe --data words")
@@ -116,13 +117,13 @@ def test_a_typed_pair_is_patched(scrub: Scrub, tmp_path: Path) -> None:
     assert said.status == 0, said.err
     content = json.loads(file.read_text())
     clean, corrupted = chance(PROMPT, "x"), chance("abzab", "x")
-    assert content["clean"]["probability"]["estimate"] == pytest.approx(clean, rel=1e-4)
-    assert content["corrupted"]["probability"]["estimate"] == pytest.approx(corrupted, rel=1e-4)
+    assert content["clean"]["prob"]["estimate"] == pytest.approx(clean, rel=1e-4)
+    assert content["corrupted"]["prob"]["estimate"] == pytest.approx(corrupted, rel=1e-4)
     rows = {(row["site"], row["position"]): row for row in content["rows"]}
     assert len(rows) == 3 * 6
-    assert rows["stream 0", 3]["probability recovered"] == pytest.approx(100)
-    assert rows["stream 2", 5]["probability recovered"] == pytest.approx(100)
-    assert rows["stream 0", 2]["probability recovered"] == 0
+    assert rows["stream 0", 3]["prob recovered"] == pytest.approx(100)
+    assert rows["stream 2", 5]["prob recovered"] == pytest.approx(100)
+    assert rows["stream 0", 2]["prob recovered"] == 0
     first = next(line for line in said.out.splitlines() if line.startswith(" stream 0"))
     assert first.split() == ["stream", "0", "0", "0", "0", "100", "0", "0"]
     assert plot.read_bytes().startswith(b"\x89PNG")
@@ -138,8 +139,11 @@ def test_drawn_pairs_are_patched_back(scrub: Scrub, tmp_path: Path) -> None:
     assert content["direction"] == "corrupted into clean"
     assert [row["site"] for row in content["rows"]] == ["a1.2/k/emb", *(f"a1.2/k/a0.{h}" for h in range(5)), "a0@2"]
     assert len(content["prompts"]) == 7
-    found = [row["probability"] for row in content["rows"]]
+    found = [row["prob"] for row in content["rows"]]
     assert np.isfinite(found).all()
+    assert "prob recovered, %" in said.out
+    swept = scrub("patch tiny a0.1 a1.2 --by-name --prompts random-tokens --length 3 --count 7 --metric kl").out
+    assert re.search(r" a0\.1 +(-?\d+ \[-?\d+, -?\d+\] *){3}", swept), swept
     heads = scrub("patch tiny --prompts random-tokens --length 3 --count 3")
     assert heads.status == 0
     assert heads.out.count(" a0.") == heads.out.count(" a1.") == 5
@@ -173,7 +177,7 @@ def test_a_typed_pair_need_not_repeat_anything(scrub: Scrub) -> None:
         wanted = float((logits[token("d")] + logits[token("e")]) / 2 - logits[token("f")])
         assert one[ends]["logit_diff"]["estimate"] == pytest.approx(wanted, abs=1e-4)
         chances = logits.softmax(-1)
-        assert two[ends]["probability"]["estimate"] == pytest.approx(
+        assert two[ends]["prob"]["estimate"] == pytest.approx(
             float(chances[token("d")] + chances[token("e")]), rel=1e-4
         )
     assert {row["position"] for row in two["rows"]} == {"second"}  # the names of what repeats aren't there

@@ -143,11 +143,11 @@ class HeadStudy(TabularResult):
     def pairs(self, count: int, seed: int) -> Examples | None:
         """Draw the first of many, each with a corrupted one; of random tokens if no word is left to corrupt with.
 
-        Of prompts that were given, they are the first of those, or None without corrupted ones.
+        Of prompts that were given, they are all of those, or None without corrupted ones.
         """
         if self.layout is None:
             given = self.many.prompts
-            return None if given.other is None else given.some(np.arange(min(count, len(given))))
+            return None if given.other is None else given
         words = len(vocabulary(self.model, self.layout.spelled))
         kind = self.layout.kind if words > self.layout.length else RANDOM
         return pairs_of(self.model, replace(self.layout, kind=kind, count=count), seed)
