@@ -264,6 +264,23 @@ def test_prompts_that_data_hold(scrub: Scrub, monkeypatch: pytest.MonkeyPatch) -
         content = json.loads(Path("found.json").read_text())
         assert (content["prompts"] if words.startswith("heads") else content)["digest"] == prompts.digest, words
     assert "attention to the target" in scrub("heads tiny --top 2 --data words").err
+    said = scrub("heads tiny --top 2 --data words --metric prob,kl --json found.json")
+    assert said.status == 0, said.err
+    assert "top 2 by the fall of prob when ablated" in said.out
+    content = json.loads(Path("found.json").read_text())
+    assert content["metrics"] == {"prob": "probability", "kl": "nats"}
+    assert "rise of kl" in content["heads"][0]
+    counts: list[int | None] = []
+    monkeypatch.setattr(
+        "scrub.data.for_model.read_prompts", lambda _, __, count, **___: counts.append(count) or prompts
+    )
+    for words in ("ablate tiny a0.1 --count 3", "heads tiny --count 3", "patch tiny a0.1 --count 3"):
+        assert scrub(words, "--data words").status == 0, words
+    for words in ("patch tiny a0.1", "direct tiny", "lens tiny", "prompts tiny"):
+        assert scrub(words, "--sequences 3 --data words").status == 0, words  # another name for it
+    assert counts == [3] * 7
+    said = scrub("ablate tiny --count 3 --sequences 3 --data words")
+    assert (said.status, said.err.count("\n")) == (2, 1)
     said = scrub("patch tiny a0.1@IO --data words")
     assert (said.status, "'IO'" in said.err, said.err.count("\n")) == (2, True, 1)
 
@@ -277,7 +294,8 @@ def test_prompts_that_data_hold(scrub: Scrub, monkeypatch: pytest.MonkeyPatch) -
         ("ablate tiny --data words --prompt abxab", "--data and --prompt"),
         ("ablate tiny --prompt abxab --positions all", "--positions"),
         ("ablate tiny --prompts letters --sequences 5", "--sequences"),
-        ("ablate tiny --data words --count 5", "--count"),
+        ("ablate tiny --data words --count 5", "--sequences says how many sequences of text"),
+        ("heads tiny --metric prob", "--metric"),
         ("ablate tiny --prompt abxab --length 3", "--length"),
         ("ablate tiny --data words --positions 4..12", "no positions 4..12 here: there are 0 to 10"),
         ("patch tiny --clean abxab --corrupted abyab --where prefix", "--where"),

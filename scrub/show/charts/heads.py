@@ -67,6 +67,7 @@ def _metrics(study: HeadStudy) -> dict[str, Chart]:
         found[f"{SHORT[name]}-heads"] = head_map(first.scores[name])
         if study.one:
             found[f"{SHORT[name]}-heads-prompts"] = head_map(study.many.scores[name])
+    found |= {f"{file_name(name)}-heads": head_map(first.scores[name]) for name in first.asked}
     for across, up in combinations(study.first.compared, 2):
         found[f"{SHORT[across]}-and-{SHORT[up]}"] = score_scatter(agreement, across, up, first.top)
     return found
@@ -111,8 +112,7 @@ def _patching(study: HeadStudy, settings: Settings) -> dict[str, Chart]:
         names[int(pairs.positions[at][0])] = name
     heads = patch(study.model, pairs, "heads", settings=settings)
     by_name = study.layout is None and bool(pairs.positions)
-    how = {"by_name": True} if by_name else {"every_position": True}
-    streams = patch(study.model, pairs, "streams", settings=settings, **how)
+    streams = patch(study.model, pairs, "streams", every_position=not by_name, by_name=by_name, settings=settings)
     measure = next(iter(heads.measures))  # nobody asked for others
     drawn = patching_chart(streams, measure, names if study.layout is not None else None)
     left_out = f" {streams.left_out[:1].upper()}{streams.left_out[1:]}." if streams.left_out else ""

@@ -53,6 +53,8 @@ def study_tables(study: HeadStudy, _console: Console, _options: ConsoleOptions) 
     """List the top heads by each metric, the overlaps and the rank correlations."""
     for name in study.first.compared:
         yield _top(study, name)
+    if study.first.asked:
+        yield _asked(study)
     yield _looks(study)
     yield _overlaps(study)
     yield _correlations(study)
@@ -90,6 +92,16 @@ def _top(study: HeadStudy, name: str) -> FrameTable:
         for metric in order
     }
     return _heads(f"top {len(heads)} by {name}", heads, scores)
+
+
+def _asked(study: HeadStudy) -> FrameTable:
+    """Say what ablating heads does to the metrics that were asked for: first where the first of them is worst."""
+    scores = {name: study.first.scores[name] for name in study.first.asked}
+    first = next(iter(scores.values()))
+    heads = first.top(study.first.top)
+    return _heads(
+        f"top {len(heads)} by the {first.name} when ablated", heads, {f"{n}, {s.unit}": s for n, s in scores.items()}
+    )
 
 
 def _looks(study: HeadStudy) -> FrameTable:
