@@ -24,6 +24,7 @@ from scrub.cli.given import (
 from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, warn, write_outputs
 from scrub.data.settings import Recipe
 from scrub.study.settings import COMPUTING, Settings
+from scrub.text.errors import ScrubError
 
 if TYPE_CHECKING:
     from scrub.data.examples import Examples
@@ -36,7 +37,10 @@ _SCORED = Words(
     "earlier in its sequence, all, or spans, as in 4..7,-1; by default from position 2 on.",
     kind=str,
 )
-_RECIPE = Words(options.KINDS, "On prompts that are drawn.", "--prompts")
+_RECIPE = {
+    "kind": Words(options.KINDS, "On prompts that are drawn.", "--prompts"),
+    "count": Words("N", "How many prompts; of --data prompts, the first N instead of all."),
+}
 
 
 def ablate(
@@ -78,9 +82,9 @@ def ablate(
     *,
     recipe: Annotated[
         Recipe,
-        Options(options.RECIPE, "kind count length bos", defaults={"count": 50}, words={"kind": _RECIPE}),
+        Options(options.RECIPE, "kind count length bos", defaults={"count": 50}, words=_RECIPE),
     ],
-    data: options.Text = None,
+    data: options.TextOrPrompts = None,
     settings: Annotated[
         Settings,
         Options(
@@ -113,13 +117,14 @@ def ablate(
     forced, arrays = given_pairs("--attend", attend, "SITE=PATTERN", "a0.0='lag 100'"), given_arrays(array)
     named = [*(sites or ()), *(["heads"] if heads else []), *(["layers"] if layers else [])]
     loaded = load_model(model, settings.torch_dtype, settings.where)
-    _check_given(typed, prompt, recipe)
+    _check_given(typed, prompt, data, recipe)
     if prompt is not None:
         one_input(data=data, prompt=prompt, prompts=recipe.kind)
         examples = given_prompt(loaded, prompt, answer, recipe.bos, wrong=wrong or ())
     else:
         fewer = not was_given(typed, "sequences")
-        examples = _examples(loaded, data, recipe, settings, fewer)
+        count = recipe.count if was_given(typed, "count") else None
+        examples = _examples(loaded, data, recipe, settings, fewer, count)
     found = ablated(
         loaded,
         examples,
@@ -145,7 +150,7 @@ def ablate(
         out.print(ablated_tokens(found))
 
 
-def _check_given(typed: typer.Context, prompt: str | None, recipe: Recipe) -> None:
+def _check_given(typed: typer.Context, prompt: str | None, data: str | None, recipe: Recipe) -> None:
     """Raise ScrubError for an option that says of text what isn't measured on it, or of prompts that aren't drawn."""
     if prompt is not None or recipe.kind is not None:
         of_text = "sequences", "positions", "context", "split", "column"
@@ -153,12 +158,19 @@ def _check_given(typed: typer.Context, prompt: str | None, recipe: Recipe) -> No
     if prompt is not None:
         no_meaning(typed, "the prompt is typed, and one has no intervals", "seed")
     if recipe.kind is None:
-        no_meaning(typed, "no prompts are drawn (--prompts KIND does)", "count", "length")
+        no_meaning(typed, "no prompts are drawn (--prompts KIND does)", "length", *(["count"] if data is None else []))
+    if was_given(typed, "count"):
+        no_meaning(typed, "--count says how many prompts", "sequences")
 
 
-def _examples(model: Model, data: str | None, recipe: Recipe, settings: Settings, fewer: bool) -> Examples:
-    """Get the examples whose losses are scored; `fewer` than are asked for if nobody said how many."""
-    from scrub.data.examples import TEXT
+def _examples(
+    model: Model, data: str | None, recipe: Recipe, settings: Settings, fewer: bool, count: int | None
+) -> Examples:
+    """Get the examples whose losses are scored; `fewer` than are asked for if nobody said how many.
+
+    Of prompts that data hold they are all, or the first `count`.
+    """
+    from scrub.data.examples import PROMPTS, TEXT
     from scrub.data.for_model import DEFAULT
     from scrub.data.prompts.generate import prompts_of
     from scrub.study.selection import scored_at
@@ -167,7 +179,11 @@ def _examples(model: Model, data: str | None, recipe: Recipe, settings: Settings
     if recipe.kind is not None:
         return prompts_of(model, recipe, settings.seed)
     text = given_text(model, data, replace(settings, bos=recipe.bos), fewer)
-    text = all_prompts(model, data, text, replace(settings, bos=recipe.bos)) if fewer else text
+    text = all_prompts(model, data, text, replace(settings, bos=recipe.bos), count) if fewer else text
+    if count is not None and text.kind != PROMPTS:
+        raise ScrubError(
+            f"--count says how many prompts, and {text.name} holds none: --sequences says how many sequences of text"
+        )
     if settings.positions is None:
         return text.later() if text.kind == TEXT else text
     return replace(text, scored=scored_at(settings.positions, text, data or DEFAULT, model))
@@ -178,13 +194,15 @@ def _content(found: Ablation, tokens: bool, read: bool) -> dict[str, Any]:
 
     `read` tells whether the examples were read from data.
     """
+    from scrub.data.prompts.prompts import typed_about
+
     effects = found.effects
     return {
         "format": 1,
         **found.model.about,
         "how": found.how,
         "on": found.on,
-        **(effects.examples.about if read else {}),
+        **(effects.examples.about if read else typed_about(effects.examples, found.model.tokenizer)),
         "seed": effects.seed,
         "sequences": len(effects.counts),
         **effects.computed.fields,

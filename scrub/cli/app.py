@@ -70,9 +70,11 @@ COMMANDS: Table = {
 # What options were called: one thing has one name, and these go on working.
 OLD_NAMES = {
     "heads": {"--kind": "--prompts", "--expected": "--answer"},
-    "prompts": {"--kind": "--prompts", "--text": "--prompt", "--expected": "--answer"},
-    "patch": {"--prompt": "--clean", "--expected": "--answer"},
+    "prompts": {"--kind": "--prompts", "--text": "--prompt", "--expected": "--answer", "--sequences": "--count"},
+    "patch": {"--prompt": "--clean", "--expected": "--answer", "--sequences": "--count"},
     "ablate": {"--expected": "--answer"},
+    "direct": {"--sequences": "--count"},
+    "lens": {"--sequences": "--count"},
 }
 
 

@@ -155,14 +155,18 @@ def given_text(model: Model, data: str | None, settings: Settings, fewer: bool =
     return examples_for(model, data, settings.sequences, *how, context=settings.context, fewer=fewer, bos=settings.bos)
 
 
-def all_prompts(model: Model, data: str | None, found: Examples, settings: Settings) -> Examples:
-    """Load all of the data where prompts were found in it: of text so many are taken, but prompts are few."""
+def all_prompts(
+    model: Model, data: str | None, found: Examples, settings: Settings, count: int | None = None
+) -> Examples:
+    """Load all of the data where prompts were found in it, or the first `count`: of text so many are taken, but prompts
+    are few.
+    """
     from scrub.data.examples import PROMPTS
     from scrub.data.for_model import read_prompts
 
     if data is None or found.kind != PROMPTS:
         return found
-    return read_prompts(model, data, None, column=settings.column, split=settings.split, bos=settings.bos)
+    return read_prompts(model, data, count, column=settings.column, split=settings.split, bos=settings.bos)
 
 
 def there(kind: Kind) -> Callable[[str | None], str | None]:

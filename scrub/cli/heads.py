@@ -10,7 +10,7 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
-from scrub.cli.given import all_prompts, given_text, listed, no_meaning, was_given
+from scrub.cli.given import all_prompts, given_metrics, given_text, listed, no_meaning, was_given
 from scrub.cli.new import hypothesis_path, write_new
 from scrub.cli.outputs import check_outputs, console, warn, write_outputs
 from scrub.cli.roles import CONTEXT_POSITIONS
@@ -32,7 +32,7 @@ _RECIPE = {
     "kind": Words(
         options.KINDS, "What drawn prompts are made of: letters, or random tokens without a tokenizer.", "--prompts"
     ),
-    "count": Words("N", "How many prompts are drawn, of the same layout."),
+    "count": Words("N", "How many prompts are drawn, of the same layout; of --data prompts, the first N."),
 }
 
 
@@ -55,7 +55,11 @@ def heads(
     lag: Annotated[
         list[int] | None, typer.Option(metavar="N", help="Attention to N positions back too, as in --lag 100.", min=0)
     ] = None,
-    data: options.Text = None,
+    data: options.TextOrPrompts = None,
+    metric: Annotated[
+        str | None,
+        typer.Option("--metric", metavar="NAME,...", help="Of --data prompts, what ablation does to these too."),
+    ] = None,
     settings: Annotated[
         Settings,
         Options(
@@ -88,11 +92,14 @@ def heads(
     from scrub.models.model import load_model
     from scrub.text.frames import json_text
 
+    metrics = given_metrics(metric) or None
     suffixes, lag = _check_outputs(json, pictures, formats), list(dict.fromkeys(lag or ()))
     module = hypothesis_path(hypothesis) if hypothesis is not None else None
     loaded = load_model(model, settings.torch_dtype, settings.where)
     _check_roles(loaded, model, write_roles, module)
     given = _given(typed, loaded, data, settings, recipe)
+    if given is None:
+        no_meaning(typed, "metrics are of prompts that --data names, and there are none", "metric")
     wanted, printed = bool(scores or effects or lag or pictures), bool(scores or effects or lag)
     text = None
     if not (wanted or write_roles):
@@ -117,6 +124,7 @@ def heads(
         how=how,
         top=top,
         bos=recipe.bos,
+        metric=metrics,
         settings=computing,
     )
     warn([note for each in (given, text) if each is not None for note in each.notes] + study.notes, "note")
@@ -152,10 +160,13 @@ def _given(typed: typer.Context, model: Model, data: str | None, settings: Setti
     found = given_text(model, data, replace(settings, context=None, bos=recipe.bos), fewer=True)
     if found.kind != PROMPTS:
         return None
-    no_meaning(typed, "prompts are named with --data", "prompt", "expected", "kind", "count")
-    return (
-        found if was_given(typed, "sequences") else all_prompts(model, data, found, replace(settings, bos=recipe.bos))
-    )
+    no_meaning(typed, "prompts are named with --data", "prompt", "expected", "kind")
+    if was_given(typed, "count"):
+        no_meaning(typed, "--count says how many prompts", "sequences")
+    elif was_given(typed, "sequences"):
+        return found
+    count = recipe.count if was_given(typed, "count") else None
+    return all_prompts(model, data, found, replace(settings, bos=recipe.bos), count)
 
 
 def _check_outputs(json: Path | None, pictures: Path | None, formats: str) -> tuple[str, ...]:
@@ -203,11 +214,14 @@ def _write_roles(out: Console, loaded: Model, model: str, text: Examples) -> Non
 
 
 def _print_study(out: Console, study: HeadStudy) -> None:
+    from scrub.data.prompts.prompts import resampled
     from scrub.show.tables.measurements import study_tables
 
+    prompts = study.many.prompts
     out.print(study.heading, soft_wrap=True)
     out.print(
-        gates_line(study.gates.deviations, "prompts" if len(study.many.prompts) > 1 else None) + "\n", soft_wrap=True
+        gates_line(study.gates.deviations, resampled(prompts, "prompts") if len(prompts) > 1 else None) + "\n",
+        soft_wrap=True,
     )
     for table in study_tables(study, out, out.options):
         out.print(table)
@@ -224,6 +238,7 @@ def _print_scores(out: Console, scores: list[HeadScore], on: str) -> None:
 def _content(study: HeadStudy, text: Examples | None, scores: list[HeadScore], seed: int) -> dict[str, Any]:
     """Collect what `--json` writes: fractions, probabilities, nats and logits."""
     one, many, agreement = study.one, study.many.agreement, study.first.agreement
+    asked = study.many.ablation.metrics
     return {
         "format": 1,
         **study.model.about,
@@ -245,6 +260,7 @@ def _content(study: HeadStudy, text: Examples | None, scores: list[HeadScore], s
             "count": len(study.many.prompts),
             "probability": study.many.probability,
         },
+        **({"metrics": {each.name: each.unit for each in asked}} if asked else {}),
         "heads": study.frame(),
         "top": agreement.sets,
         "overlaps": agreement.overlap_frame(),

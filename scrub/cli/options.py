@@ -139,6 +139,16 @@ Text = Annotated[
         callback=there("data"),
     ),
 ]
+TextOrPrompts = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar=_NAME,
+        help="The text, or prompts: a table with clean, corrupted, answer and wrong. By default the model's own data, "
+        "or stdlib.",
+        callback=there("data"),
+    ),
+]
 Parts = Annotated[str | None, SETTINGS["parts"].option]
 Other = Annotated[str | None, SETTINGS["other"].option]
 Metrics = Annotated[str | None, METRICS_WORDS.option]

@@ -122,17 +122,16 @@ def patch(
 
 def _content(found: Patching, pairs: Examples, read: bool) -> dict[str, Any]:
     """Collect what `--json` writes, of pairs that were read from data or not."""
+    from scrub.data.prompts.prompts import typed_about
+
     return {
         "format": 1,
         **found.model.about,
         "direction": found.direction,
         "kind": pairs.name,
-        **(pairs.about if read else {}),
+        **(pairs.about if read else typed_about(pairs, found.model.tokenizer)),
         "pairs": len(pairs),
-        "metrics": [
-            {"metric": each.name, "unit": each.unit, "called": called}
-            for each, called in zip(found.metrics, found.measures, strict=True)
-        ],
+        "metrics": [{"metric": name, "unit": unit} for name, unit in found.measures.items()],
         **found.effects.computed.fields,
         "clean": found.clean,
         "corrupted": found.corrupted,

@@ -70,11 +70,11 @@ def prompts(
     if data is not None:
         count = recipe.count if was_given(typed, "count") else None
         found = read_prompts(loaded, data, count, column=column, split=split, bos=recipe.bos)
-        warn(found.notes, "note")
     elif text is not None:
         found = given_prompt(loaded, text, expected, recipe.bos)
     else:
         found = (pairs_of if pairs else prompts_of)(loaded, recipe, seed)
+    warn(found.notes, "note")
     predicted = Predictions.of(loaded, found, seed)
     write_outputs({json: lambda _: predicted.to_json()})
     console().print(predicted)

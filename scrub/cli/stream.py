@@ -141,5 +141,7 @@ def _given(
 
 def _about(model: Model, examples: Examples, seed: int, data: str | None) -> dict[str, Any]:
     """Collect what `--json` says of the model and the prompts."""
-    about = examples.about if data is not None else {}
+    from scrub.data.prompts.prompts import typed_about
+
+    about = examples.about if data is not None else typed_about(examples, model.tokenizer)
     return {"format": 1, **model.about, "kind": examples.name, **about, "prompts": len(examples), "seed": seed}

@@ -9,7 +9,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from scrub.data.examples import Examples
-from scrub.data.prompts.prompts import prompt_frame
+from scrub.data.prompts.prompts import prompt_frame, resampled
 from scrub.data.repeated import NOWHERE
 from scrub.models.model import Model
 from scrub.study.metric import losses
@@ -56,8 +56,11 @@ class Predictions(TabularResult):
 
     @property
     def means(self) -> dict[str, Interval]:
-        """The mean over prompts, of clean and of corrupted ones, with its 95 % interval; one prompt has none."""
-        bootstrap = Bootstrap(np.ones(len(self.clean), dtype=np.int64), self.seed)
+        """The mean over prompts, of clean and of corrupted ones, with its 95 % interval; one prompt has none.
+
+        Intervals are over templates where the prompts name some.
+        """
+        bootstrap = Bootstrap(np.ones(len(self.clean), dtype=np.int64), self.seed, self.prompts.documents)
         return {
             name: bootstrap.interval(bootstrap.means(values[None])[0])
             for name, values in (("clean", self.clean), ("corrupted", self.corrupted))
@@ -88,5 +91,6 @@ class Predictions(TabularResult):
         if len(prompts) == 1:
             means = {name: Interval(mean.estimate, np.nan, np.nan) for name, mean in means.items()}
         about = {**self.model.about, "kind": prompts.name, "seed": self.seed, "pairs": prompts.other is not None}
+        about |= {"intervals_over": resampled(prompts, "prompts")}
         about |= {"digest": prompts.digest, "notes": list(prompts.notes)} if prompts.origin is not None else {}
         return json_text({"format": 1, **about, "means": means, "prompts": rows})

@@ -23,16 +23,18 @@ LENS_NAMES = {
     "hook_mlp_out": "m{L}",
     "attn": f"a{{L}}{_HEAD}",
     "mlp": "m{L}",
-    **{f"attn.hook_{slot}": f"a{{L}}/{slot}| (a{{L}}.3/{slot} of one head)" for slot in "qkv"},
+    **{
+        f"attn.hook_{slot}": f"a{{L}}/{slot}| (a{{L}}.3/{slot} of one head): all that it reads; zero is then put there"
+        for slot in "qkv"
+    },
     **{
         f"hook_{slot}_input": f"a{{L}}/{slot}|, and a{{L}}.3/{slot}/a0.1 is what one head reads of another there"
         for slot in "qkv"
     },
-    "hook_attn_in": "a{L}/q, a{L}/k and a{L}/v, each by itself|",
-    "attn.hook_pattern": "a{L}/q and a{L}/k together|; --attend a{L}.3=PATTERN forces a pattern",
-    "attn.hook_attn_scores": "a{L}/q and a{L}/k together|; --attend a{L}.3=PATTERN forces a pattern",
-    "hook_mlp_in": "what m{L}/* lists|: m{L}/emb, m{L}/a0.1 and so on are the edges into it",
-    "hook_resid_mid": "what m{L}/* lists|: m{L}/emb, m{L}/a0.1 and so on are the edges into it",
+    "hook_attn_in": "'a{L}/q+a{L}/k+a{L}/v'|",
+    "attn.hook_pattern": "'a{L}/q+a{L}/k'|, all that it is made of; --attend a{L}.3=PATTERN forces a pattern",
+    "attn.hook_attn_scores": "'a{L}/q+a{L}/k'|, all that they are made of; --attend a{L}.3=PATTERN forces a pattern",
+    "hook_mlp_in": "what m{L}/* lists|: m{L}/emb, m{L}/a0.1 and so on are the edges into it, which + joins",
 }
 _THEIR_NAMES = {"wte": "emb", "attn": f"a{{L}}{_HEAD}", "attn.c_proj": f"a{{L}}{_HEAD}", "mlp": "m{L}"}
 _THEIR_NAMES |= {"mlp.c_proj": "m{L}", "": "'stream {M}'| (what enters it is 'stream {L}')"}

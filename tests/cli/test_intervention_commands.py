@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def test_prompts_begin_as_asked(scrub: Scrub, tmp_path: Path) -> None:
         assert found[option] == pytest.approx(wanted, rel=1e-4)
         said = scrub("patch tiny a0.1 --bos", option, "--clean", PROMPT, "--corrupted abyab --json", file)
         assert said.status == 0, said.err
-        clean = json.loads(file.read_text())["clean"]["probability"]["estimate"]
+        clean = json.loads(file.read_text())["clean"]["prob"]["estimate"]
         assert clean == pytest.approx(wanted, rel=1e-4)
     assert found["yes"] != pytest.approx(found["no"], rel=1e-3)
     said = scrub("ablate tiny --bos maybe --data words")
@@ -116,13 +117,13 @@ def test_a_typed_pair_is_patched(scrub: Scrub, tmp_path: Path) -> None:
     assert said.status == 0, said.err
     content = json.loads(file.read_text())
     clean, corrupted = chance(PROMPT, "x"), chance("abzab", "x")
-    assert content["clean"]["probability"]["estimate"] == pytest.approx(clean, rel=1e-4)
-    assert content["corrupted"]["probability"]["estimate"] == pytest.approx(corrupted, rel=1e-4)
+    assert content["clean"]["prob"]["estimate"] == pytest.approx(clean, rel=1e-4)
+    assert content["corrupted"]["prob"]["estimate"] == pytest.approx(corrupted, rel=1e-4)
     rows = {(row["site"], row["position"]): row for row in content["rows"]}
     assert len(rows) == 3 * 6
-    assert rows["stream 0", 3]["probability recovered"] == pytest.approx(100)
-    assert rows["stream 2", 5]["probability recovered"] == pytest.approx(100)
-    assert rows["stream 0", 2]["probability recovered"] == 0
+    assert rows["stream 0", 3]["prob recovered"] == pytest.approx(100)
+    assert rows["stream 2", 5]["prob recovered"] == pytest.approx(100)
+    assert rows["stream 0", 2]["prob recovered"] == 0
     first = next(line for line in said.out.splitlines() if line.startswith(" stream 0"))
     assert first.split() == ["stream", "0", "0", "0", "0", "100", "0", "0"]
     assert plot.read_bytes().startswith(b"\x89PNG")
@@ -138,8 +139,11 @@ def test_drawn_pairs_are_patched_back(scrub: Scrub, tmp_path: Path) -> None:
     assert content["direction"] == "corrupted into clean"
     assert [row["site"] for row in content["rows"]] == ["a1.2/k/emb", *(f"a1.2/k/a0.{h}" for h in range(5)), "a0@2"]
     assert len(content["prompts"]) == 7
-    found = [row["probability"] for row in content["rows"]]
+    found = [row["prob"] for row in content["rows"]]
     assert np.isfinite(found).all()
+    assert "prob recovered, %" in said.out
+    swept = scrub("patch tiny a0.1 a1.2 --by-name --prompts random-tokens --length 3 --count 7 --metric kl").out
+    assert re.search(r" a0\.1 +(-?\d+ \[-?\d+, -?\d+\] *){3}", swept), swept
     heads = scrub("patch tiny --prompts random-tokens --length 3 --count 3")
     assert heads.status == 0
     assert heads.out.count(" a0.") == heads.out.count(" a1.") == 5
@@ -173,7 +177,7 @@ def test_a_typed_pair_need_not_repeat_anything(scrub: Scrub) -> None:
         wanted = float((logits[token("d")] + logits[token("e")]) / 2 - logits[token("f")])
         assert one[ends]["logit_diff"]["estimate"] == pytest.approx(wanted, abs=1e-4)
         chances = logits.softmax(-1)
-        assert two[ends]["probability"]["estimate"] == pytest.approx(
+        assert two[ends]["prob"]["estimate"] == pytest.approx(
             float(chances[token("d")] + chances[token("e")]), rel=1e-4
         )
     assert {row["position"] for row in two["rows"]} == {"second"}  # the names of what repeats aren't there
@@ -217,6 +221,23 @@ def test_what_is_added_directly_and_what_the_lens_sees(scrub: Scrub, tmp_path: P
     assert {row["position"] for row in json.loads(file.read_text())["rows"]} == {"-2", "end"}
 
 
+def test_a_guessed_answer_is_told(scrub: Scrub) -> None:
+    """Where the user names none, every command says which it took; where one is named, none is guessed."""
+    for command in ("patch tiny a0.1 --corrupted abyab --clean", "ablate tiny a0.1 --prompt", "lens tiny --prompt"):
+        said = scrub(command, PROMPT, "--json found.json")
+        content = json.loads(Path("found.json").read_text())
+        assert content["answers"] == ["x"], command
+        assert "answer 'x'" in said.out, command
+        assert said.err.splitlines() == [f"note: {note}" for note in content["notes"]], command
+        assert len(content["notes"]) == 1, command
+    for command in ("patch tiny a0.1 --corrupted abyab --clean", "ablate tiny a0.1 --prompt", "direct tiny --prompt"):
+        said = scrub(command, PROMPT, "--answer c --answer d --wrong f --json found.json")
+        content = json.loads(Path("found.json").read_text())
+        assert (content["answers"], content["wrong"]) == (["c", "d"], ["f"]), command
+        assert "answer 'c', 'd', wrong 'f'" in said.out, command
+        assert (said.err, "notes" in content) == ("", False), command
+
+
 def test_prompts_that_data_hold(scrub: Scrub, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of several lengths, with names, whatever reads them."""
     rng, lengths = np.random.default_rng(0), np.array([7, 5, 6, 7, 5])
@@ -225,7 +246,7 @@ def test_prompts_that_data_hold(scrub: Scrub, monkeypatch: pytest.MonkeyPatch) -
     prompts = Examples(
         tokens, np.arange(7)[None] == lengths[:, None] - 1, PROMPTS, "made", other=other, lengths=lengths,
         other_lengths=lengths, wrong=rng.integers(3, 20, (5, 1)), positions={"S2": np.array([2, 3, 2, 4, 2])},
-        answers=tokens[np.arange(5), lengths][:, None],
+        answers=tokens[np.arange(5), lengths][:, None], documents=np.array([0, 0, 1, 2, 2]),
     )  # fmt: skip
     monkeypatch.setattr("scrub.data.for_model.examples_for", lambda *_, **__: prompts)
     for words, says in (
@@ -239,9 +260,27 @@ def test_prompts_that_data_hold(scrub: Scrub, monkeypatch: pytest.MonkeyPatch) -
         said = scrub(words, "--data words --json found.json")
         assert said.status == 0, (words, said.err)
         assert says in said.out, words
+        assert "over templates" in said.out, words
         content = json.loads(Path("found.json").read_text())
         assert (content["prompts"] if words.startswith("heads") else content)["digest"] == prompts.digest, words
     assert "attention to the target" in scrub("heads tiny --top 2 --data words").err
+    said = scrub("heads tiny --top 2 --data words --metric prob,kl --json found.json")
+    assert said.status == 0, said.err
+    assert "top 2 by the fall of prob when ablated" in said.out
+    content = json.loads(Path("found.json").read_text())
+    assert content["metrics"] == {"prob": "probability", "kl": "nats"}
+    assert "rise of kl" in content["heads"][0]
+    counts: list[int | None] = []
+    monkeypatch.setattr(
+        "scrub.data.for_model.read_prompts", lambda _, __, count, **___: counts.append(count) or prompts
+    )
+    for words in ("ablate tiny a0.1 --count 3", "heads tiny --count 3", "patch tiny a0.1 --count 3"):
+        assert scrub(words, "--data words").status == 0, words
+    for words in ("patch tiny a0.1", "direct tiny", "lens tiny", "prompts tiny"):
+        assert scrub(words, "--sequences 3 --data words").status == 0, words  # another name for it
+    assert counts == [3] * 7
+    said = scrub("ablate tiny --count 3 --sequences 3 --data words")
+    assert (said.status, said.err.count("\n")) == (2, 1)
     said = scrub("patch tiny a0.1@IO --data words")
     assert (said.status, "'IO'" in said.err, said.err.count("\n")) == (2, True, 1)
 
@@ -255,7 +294,8 @@ def test_prompts_that_data_hold(scrub: Scrub, monkeypatch: pytest.MonkeyPatch) -
         ("ablate tiny --data words --prompt abxab", "--data and --prompt"),
         ("ablate tiny --prompt abxab --positions all", "--positions"),
         ("ablate tiny --prompts letters --sequences 5", "--sequences"),
-        ("ablate tiny --data words --count 5", "--count"),
+        ("ablate tiny --data words --count 5", "--sequences says how many sequences of text"),
+        ("heads tiny --metric prob", "--metric"),
         ("ablate tiny --prompt abxab --length 3", "--length"),
         ("ablate tiny --data words --positions 4..12", "no positions 4..12 here: there are 0 to 10"),
         ("patch tiny --clean abxab --corrupted abyab --where prefix", "--where"),

@@ -24,6 +24,8 @@ GRAPH = small_gpt2(7).graph
         ("blocks.5.attn.hook_q", "a5/q"),
         ("hook_embed", "emb"),
         ("blocks.5.attn.hook_result", "a5"),
+        ("blocks.2.hook_attn_in", "'a2/q+a2/k+a2/v'"),
+        ("blocks.2.attn.hook_pattern", "'a2/q+a2/k'"),
         ("blocks.1.hook_k_input@end", "a1/k"),
         ("transformer.h.5.attn", "a5"),
         ("transformer.h.5.mlp", "m5"),
@@ -39,7 +41,9 @@ def test_their_name_is_answered_with_ours(theirs: str, ours: str) -> None:
     assert read_sites(ours.strip("'"), GRAPH, {})
 
 
-@pytest.mark.parametrize("theirs", ["ln_final.hook_normalized", "hook_pos_embed", "blocks.1.ln1.hook_scale"])
+@pytest.mark.parametrize(
+    "theirs", ["ln_final.hook_normalized", "hook_pos_embed", "blocks.1.ln1.hook_scale", "blocks.0.hook_resid_mid"]
+)
 def test_what_is_no_site_is_said_to_be_none(theirs: str) -> None:
     with pytest.raises(ScrubError, match="is no site here"):
         read_sites(f"a0.1+{theirs}" if theirs.startswith("a") else theirs, GRAPH, {})

@@ -124,7 +124,12 @@ def given_prompt(
     )
     found = as_prompts(GIVEN, np.array([tokens]), np.array([answer]), np.array([first]), np.array([second]), (text,))
     answers = np.array([right]) if len(right) > 1 else None
-    return replace(found, answers=answers, wrong=np.array([not_right]) if not_right else None)
+    guessed = (
+        f"no answer is given, so {token_text(answer, model.tokenizer)!r} is taken for it: what came after "
+        f"{token_text(tokens[second], model.tokenizer)!r} where that stood before in {text!r}"
+    )
+    wrong_ones = np.array([not_right]) if not_right else None
+    return replace(found, answers=answers, wrong=wrong_ones, notes=() if right else (guessed,))
 
 
 def _repeated(model: Model, text: str, tokens: Sequence[int], earlier: Sequence[int]) -> int:

@@ -135,5 +135,31 @@ def expected_texts(prompts: Examples, tokenizer: Tokenizer | None) -> list[str]:
     return _texts(prompts.expected[:, None] if prompts.answers is None else prompts.answers, tokenizer)
 
 
+def answers_of(prompts: Examples, tokenizer: Tokenizer | None) -> dict[str, list[str]]:
+    """List what is expected behind a single prompt, and what would be wrong, as files say it; of several nothing."""
+    if prompts.kind != PROMPTS or len(prompts) != 1:
+        return {}
+    right = prompts.expected[:, None] if prompts.answers is None else prompts.answers
+    both = {"answers": right, "wrong": prompts.wrong}
+    return {
+        name: [token_text(int(token), tokenizer) for token in tokens[0] if token != NOWHERE]
+        for name, tokens in both.items()
+        if tokens is not None
+    }
+
+
+def answers_called(prompts: Examples, tokenizer: Tokenizer | None) -> str:
+    """Say what is expected behind a single prompt: `, answer ' Mary', wrong ' John'`. Of several nothing."""
+    said = answers_of(prompts, tokenizer)
+    return "".join(f", {name.removesuffix('s')} {few(list(map(repr, texts)))}" for name, texts in said.items())
+
+
+def typed_about(prompts: Examples, tokenizer: Tokenizer | None) -> dict[str, list[str]]:
+    """List what files say of a typed prompt: its answers, wrong ones, and what was guessed."""
+    if prompts.name != GIVEN:
+        return {}
+    return {**answers_of(prompts, tokenizer), **({"notes": list(prompts.notes)} if prompts.notes else {})}
+
+
 def _texts(tokens: Int[np.ndarray, "prompt some"], tokenizer: Tokenizer | None) -> list[str]:
     return [few([token_text(int(token), tokenizer) for token in row if token != NOWHERE]) for row in tokens]

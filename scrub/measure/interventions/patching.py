@@ -35,8 +35,7 @@ from scrub.text.frames import interval_columns
 from scrub.text.looks import TabularResult
 from scrub.text.numbers import PLAIN, Interval
 
-PROBABILITY, LOG_PROBABILITY = "probability", "log probability"  # what tables and files call prob and logprob
-CALLED = {PROB.name: PROBABILITY, LOGPROB.name: LOG_PROBABILITY}
+OLD_NAMES = {"probability": PROB.name, "log probability": LOGPROB.name}  # which are still read
 INTO_CORRUPTED, INTO_CLEAN = "clean into corrupted", "corrupted into clean"
 DIRECTIONS = (INTO_CORRUPTED, INTO_CLEAN)
 EVERYTHING = "everything"  # the patch that makes one run the other
@@ -69,8 +68,8 @@ class Patching(TabularResult):
 
     @property
     def measures(self) -> dict[str, str]:
-        """What tables and files call the metrics, and the unit of each: `{"logit_diff": "logits"}`."""
-        return {called(metric): metric.unit for metric in self.metrics}
+        """The metrics by name, and the unit of each: `{"logit_diff": "logits"}`."""
+        return {metric.name: metric.unit for metric in self.metrics}
 
     @property
     def clean(self) -> dict[str, Interval]:
@@ -95,7 +94,8 @@ class Patching(TabularResult):
         return ([trivial] if whole else []) + [
             f"the clean and the corrupted prompts give the answer the same {measure}, as far as can be told "
             f"({PLAIN.with_ends(self.clean[measure], 4, kind='g')} and "
-            f"{PLAIN.with_ends(self.corrupted[measure], 4, kind='g')}): no percent of nothing is recovered; "
+            f"{PLAIN.with_ends(self.corrupted[measure], 4, kind='g')}, a difference of "
+            f"{PLAIN.with_ends(self._gap(measure), 4, kind='g')}): no percent of nothing is recovered; "
             "take prompts that the model tells apart, or more of them"
             for measure in self.measures
             if not self._differ(measure)
@@ -143,7 +143,10 @@ class Patching(TabularResult):
 
         Raises ScrubError if the patches are neither.
         """
-        values = [interval.estimate for interval in self.recovered(measure)]
+        return self.laid_out([interval.estimate for interval in self.recovered(measure)])
+
+    def laid_out(self, values: Sequence[Any]) -> pd.DataFrame:
+        """Lay something of each patch out in the same way. Raises ScrubError as :meth:`grid` does."""
         sites = [site for site, _ in self.sites]
         if all(position is not None for _, position in self.sites):
             at = [position for _, position in self.sites]
@@ -166,14 +169,17 @@ class Patching(TabularResult):
         return {m.name: self.effects.resampled(self.effects.values[m.name]) for m in self.metrics}
 
     def _means(self, measure: str | None) -> Float[np.ndarray, "experiment one_plus_resample"]:
-        names = {name: metric.name for metric in self.metrics for name in (called(metric), metric.name)}
-        if measure is not None and measure not in names:
+        name = self.metrics[0].name if measure is None else OLD_NAMES.get(measure, measure)
+        if name not in self.measures:
             raise ScrubError(f"nothing is recovered in {measure!r}: take one of {', '.join(self.measures)}")
-        return self._resampled[self.metrics[0].name if measure is None else names[measure]]
+        return self._resampled[name]
+
+    def _gap(self, measure: str | None) -> Interval:
+        means = self._means(measure)
+        return self.effects.bootstrap.interval(means[self._clean] - means[1 - self._clean])
 
     def _differ(self, measure: str | None) -> bool:
-        means = self._means(measure)
-        gap = self.effects.bootstrap.interval(means[self._clean] - means[1 - self._clean])
+        gap = self._gap(measure)
         return abs(gap.estimate) >= MIN_DIFFERENCE and not gap.low <= 0 <= gap.high
 
 
@@ -251,11 +257,6 @@ def _whole_stream(site: str) -> bool:
 def named(site: str, position: int | str | None) -> str:
     """Name a patch."""
     return site if position is None else f"{site}@{position}"
-
-
-def called(metric: Metric) -> str:
-    """Say what tables and files call a metric."""
-    return CALLED.get(metric.name, metric.name)
 
 
 def _paired(pairs: Pairs) -> Examples:

@@ -25,11 +25,12 @@ from scrub.measure.heads.agreement import Agreement
 from scrub.measure.heads.definitions import ABLATIONS
 from scrub.measure.heads.score import HeadScore
 from scrub.measure.heads.scores import score_heads
-from scrub.measure.interventions.ablation import Ablation, ablate
+from scrub.measure.interventions.ablation import COSTS, Ablation, ablate
 from scrub.measure.interventions.intervention import SOURCES
 from scrub.models.model import Model, Spec, as_model
 from scrub.study.draws import pair
 from scrub.study.gates import Gates
+from scrub.study.metric import GivenMetric, Metric
 from scrub.study.settings import Settings, obeyed
 from scrub.text.begin import Bos
 from scrub.text.errors import ScrubError
@@ -79,7 +80,12 @@ class Metrics:
     @property
     def looks(self) -> tuple[str, ...]:
         """The scores that say where heads look: at the first and the previous position, and at those with a name."""
-        return tuple(name for name in self.scores if name not in {*METRICS, *ABLATIONS})
+        return tuple(name for name in self.scores if name not in {*METRICS, *ABLATIONS, *self.asked})
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The scores that say how much worse metrics are without each head, of prompts of one's own."""
+        return tuple(map(_worse, self.ablation.metrics))
 
     @cached_property
     def agreement(self) -> Agreement:
@@ -143,11 +149,11 @@ class HeadStudy(TabularResult):
     def pairs(self, count: int, seed: int) -> Examples | None:
         """Draw the first of many, each with a corrupted one; of random tokens if no word is left to corrupt with.
 
-        Of prompts that were given, they are the first of those, or None without corrupted ones.
+        Of prompts that were given, they are all of those, or None without corrupted ones.
         """
         if self.layout is None:
             given = self.many.prompts
-            return None if given.other is None else given.some(np.arange(min(count, len(given))))
+            return None if given.other is None else given
         words = len(vocabulary(self.model, self.layout.spelled))
         kind = self.layout.kind if words > self.layout.length else RANDOM
         return pairs_of(self.model, replace(self.layout, kind=kind, count=count), seed)
@@ -183,6 +189,7 @@ def study_heads(
     how: str = "zero",
     top: int = 10,
     bos: Bos = None,
+    metric: GivenMetric = None,
     settings: Settings | None = None,
 ) -> HeadStudy:
     """Measure attention to the target, direct logit attribution and ablation of every head, on a prompt and over many.
@@ -194,15 +201,18 @@ def study_heads(
     "zero", "mean" over the drawn prompts, or "resample" from another drawn prompt (the one prompt: from the first).
     Prompts begin with the begin token if `bos`, or if that says neither and the model's own library puts it there.
     `on` are prompts of your own instead of all these, which need not repeat anything: where heads look is then measured
-    from their end to the positions that they name.
+    from their end to the positions that they name, and what ablation does to each `metric` as :func:`scrub.ablate`
+    takes it, by default the difference of logits where there are wrong answers.
     Raises ScrubError for what doesn't fit, and GateError if a gate fails.
     """
     asked = obeyed(settings, "study_heads")
     model = as_model(model, asked.torch_dtype).to(asked.torch_dtype, asked.where)
     if on is not None:
         _check_ablation(how, len(on), None, on)
-        of = ablate(model, on, "heads", how=how, settings=asked)
+        of = ablate(model, on, "heads", how=how, metric=metric, settings=asked)
         return HeadStudy(model, None, _metrics(model, on, of, how, top, asked), None)
+    if metric is not None:
+        raise ScrubError("metrics are of prompts of your own: give them as `on`, or leave `metric` out")
     if model.tokenizer is None and prompt == PUBLISHED:
         prompt = None
     if prompt is None and expected is not None:
@@ -278,6 +288,11 @@ def _ablations(
     return replace(both, effects=both.effects.of(one)), replace(both, effects=both.effects.of(many))
 
 
+def _worse(metric: Metric) -> str:
+    """Name the score that says how much worse a metric is without each head."""
+    return f"{'rise' if metric.name in COSTS else 'fall'} of {metric.name}"
+
+
 def _metrics(model: Model, prompts: Examples, ablation: Ablation, how: str, top: int, settings: Settings) -> Metrics:
     names = [ATTENTION, DIRECT, *LOOKS]
     if prompts.copied is None:
@@ -286,6 +301,7 @@ def _metrics(model: Model, prompts: Examples, ablation: Ablation, how: str, top:
         names += [ATTENTION] if TARGET in prompts.positions else []
     scores = score_heads(model, prompts, names, settings.seed)
     causal = {name: replace(ablation.head_score(name), name=name) for name in ABLATIONS}
+    causal |= {_worse(each): replace(ablation.head_score(each.name), name=_worse(each)) for each in ablation.metrics}
     on = repr(prompts.texts[0]) if len(prompts) == 1 else f"{len(prompts)} prompts of {prompts_called(prompts)}"
     named = {name: replace(score, on=on) for name, score in {**scores, **causal}.items()}
     probability = ablation.before["probability"]

@@ -12,7 +12,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from scrub.measure.heads.score import Head, HeadScore, head_name
-from scrub.show.charts.chart import Chart, digits_of
+from scrub.show.charts.chart import Chart, Panel, digits_of
 from scrub.show.charts.heatmap import about
 from scrub.show.figure import Plot
 from scrub.show.theme import Theme
@@ -126,11 +126,17 @@ class Bars:
         axes.tick_params(axis="y", length=0)
 
 
-def bars_figure(theme: Theme, panels: Sequence[Bars], titles: Sequence[str] = ()) -> Plot:
-    """Draw bars of the same things side by side, as a figure."""
+def bars_size(panels: Sequence[Bars]) -> tuple[float, float]:
+    """Say how wide and high bars side by side are, in inches."""
     longest = max((len(name) for name in panels[0].names), default=0)
     width = 4.2 if len(panels) == 1 else 3.0 * len(panels)
-    figure = Plot(theme, width + 0.4 + 0.075 * longest, len(panels[0].names) * BAR_INCHES + 0.9 + 0.25 * bool(titles))
+    return width + 0.4 + 0.075 * longest, len(panels[0].names) * BAR_INCHES + 0.9
+
+
+def bars_figure(theme: Theme, panels: Sequence[Bars], titles: Sequence[str] = ()) -> Plot:
+    """Draw bars of the same things side by side, as a figure."""
+    width, height = bars_size(panels)
+    figure = Plot(theme, width, height + 0.25 * bool(titles))
     for at, (axes, bars) in enumerate(zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True)):
         bars.draw(figure, axes)
         if titles:
@@ -148,7 +154,8 @@ def bars_chart(bars: Bars, what: str, title: str, caption: str, frame: pd.DataFr
         raise ScrubError(f"there is nothing to draw in {title!r}: give at least one bar")
     if frame is None:
         frame = pd.DataFrame({what: bars.names, **interval_columns("estimate", bars.intervals, "low", "high")})
-    return Chart(title, f"{caption}{bars.says}", frame, lambda theme: bars_figure(theme, [bars]))
+    panel = Panel(*bars_size([bars]), bars.draw)
+    return Chart(title, f"{caption}{bars.says}", frame, panel.figure, panel)
 
 
 @check_arguments

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -27,13 +27,32 @@ from scrub.text.tables import Column, FrameTable
 from scrub.text.tokens import start, visible
 from scrub.text.wording import printable
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 CHART_FORMATS = (*FORMATS, ".html", ".csv")
 TOKEN_CELLS = 12  # of a terminal, that a token's label has at most
 SHOWN_ROWS = 400  # of a table in a page, at most
+_NAME_INCHES = 0.3  # of one of several panels
 _LETTERS = 12.5  # of a title in an inch
 ALBUM_FORMATS = (".svg", ".png")
 INDEX = "index.html"
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What a chart of one panel draws on axes of a figure, and its size in inches with all around it."""
+
+    width: float
+    height: float
+    draw: Callable[[Plot, Axes], None]
+
+    def figure(self, theme: Theme) -> Plot:
+        """Draw it alone."""
+        figure = Plot(theme, self.width, self.height)
+        self.draw(figure, figure.subplots())
+        return figure
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +67,7 @@ class Chart:
     caption: str
     values: pd.DataFrame
     draw: Callable[[Theme], Plot]
+    panel: Panel | None = None  # where it is one, so that it can stand among others
 
     def figure(self, theme: Theme = LIGHT, titled: bool = True) -> Plot:
         """Draw the chart as a new matplotlib figure."""
@@ -113,6 +133,29 @@ class Charts(dict[str, Chart]):
     def _repr_html_(self) -> str:
         shown = (f"<h4>{escape(chart.title)}</h4>{chart._repr_svg_()}" for chart in self.values())
         return "\n".join(shown)
+
+
+def stacked(charts: Mapping[str, Chart], title: str = "") -> Chart:
+    """Put charts of one panel below each other, each under its name: one alone stays as it is.
+
+    Values are those of all. `stacked({"loss": first, "kl": second}, "loss and kl")`.
+    """
+    first, *more = charts.values()
+    if not more:
+        return first
+    panels = {name: chart.panel for name, chart in charts.items() if chart.panel is not None}
+
+    def draw(theme: Theme) -> Plot:
+        heights = [panel.height + _NAME_INCHES for panel in panels.values()]
+        figure = Plot(theme, max(panel.width for panel in panels.values()), sum(heights))
+        every = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
+        for axes, (name, panel) in zip(every, panels.items(), strict=True):
+            panel.draw(figure, axes)
+            figure.name(axes, name)
+        return figure
+
+    captions = " ".join(dict.fromkeys(chart.caption for chart in charts.values()))
+    return Chart(title or first.title, captions, pd.concat([c.values for c in charts.values()]), draw)
 
 
 def _column(name: str, kind: str) -> Column:

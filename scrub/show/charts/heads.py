@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -66,6 +67,7 @@ def _metrics(study: HeadStudy) -> dict[str, Chart]:
         found[f"{SHORT[name]}-heads"] = head_map(first.scores[name])
         if study.one:
             found[f"{SHORT[name]}-heads-prompts"] = head_map(study.many.scores[name])
+    found |= {f"{file_name(name)}-heads": head_map(first.scores[name]) for name in first.asked}
     for across, up in combinations(study.first.compared, 2):
         found[f"{SHORT[across]}-and-{SHORT[up]}"] = score_scatter(agreement, across, up, first.top)
     return found
@@ -101,7 +103,7 @@ def _tokens(study: HeadStudy, settings: Settings) -> Chart:
 
 
 def _patching(study: HeadStudy, settings: Settings) -> dict[str, Chart]:
-    """Patch clean into corrupted: every head, and the residual stream at every position."""
+    """Patch clean into corrupted: every head, and the residual stream at every position, or at those with a name."""
     pairs = study.pairs(PAIRS, settings.seed)
     if pairs is None:
         return {}
@@ -109,10 +111,14 @@ def _patching(study: HeadStudy, settings: Settings) -> dict[str, Chart]:
     for name, at in (("A", FIRST), ("B", TARGET), ("query", QUERY)) if study.layout is not None else ():
         names[int(pairs.positions[at][0])] = name
     heads = patch(study.model, pairs, "heads", settings=settings)
-    streams = patch(study.model, pairs, "streams", every_position=True, settings=settings)
+    by_name = study.layout is None and bool(pairs.positions)
+    streams = patch(study.model, pairs, "streams", every_position=not by_name, by_name=by_name, settings=settings)
+    measure = next(iter(heads.measures))  # nobody asked for others
+    drawn = patching_chart(streams, measure, names if study.layout is not None else None)
+    left_out = f" {streams.left_out[:1].upper()}{streams.left_out[1:]}." if streams.left_out else ""
     return {
-        "patching-heads": patching_chart(heads),
-        "patching-streams": patching_chart(streams, tokens=names if study.layout is not None else None),
+        "patching-heads": patching_chart(heads, measure),
+        "patching-streams": replace(drawn, caption=drawn.caption + left_out),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from matplotlib.patches import Rectangle
 
 from scrub.measure.heads.score import HeadScore, head_name
-from scrub.show.charts.chart import Chart, digits_of, every
+from scrub.show.charts.chart import Chart, Panel, digits_of, every
 from scrub.show.figure import Plot
 from scrub.show.theme import Theme, contrast
 from scrub.text.errors import ScrubError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 WIDEST_INCHES, TALLEST_INCHES = 14.0, 10.0  # of all cells
 ROOM_INCHES = 0.34, 0.16  # that a number needs in a cell
+SMALL_DIGITS = 2  # after the point, of small numbers beside large ones, which would all be 0
 TICK_INCHES = 0.15  # between labels
 
 
@@ -57,7 +58,7 @@ def head_map(score: HeadScore, marked: int = 5) -> Chart:
         title=f"{score.name}, {score.on}",
         caption=about(score),
     )
-    return Chart(drawn.title, drawn.caption, frame, drawn.draw)
+    return replace(drawn, values=frame)
 
 
 @check_arguments
@@ -102,7 +103,7 @@ def heat_map(
         [(rows.labels[r], columns.labels[c], values[r, c]) for r, c in np.ndindex(*values.shape)],
         columns=[rows.title or "row", columns.title or "column", unit_name(unit) or "value"],
     )
-    return Chart(title, caption, frame, cells.draw)
+    return Chart(title, caption, frame, cells.panel.figure, cells.panel)
 
 
 def _numbers(given: object, what: str) -> np.ndarray:
@@ -137,13 +138,26 @@ class _Cells:
         few = digits_of(finite)
         return (0, 0) if (finite == np.round(finite)).all() else (few, few + 2)
 
-    def draw(self, theme: Theme) -> Plot:
-        count_rows, count_columns = self.values.shape
-        width, height = min(0.46, WIDEST_INCHES / count_columns), min(0.3, TALLEST_INCHES / count_rows)
+    @property
+    def cell(self) -> tuple[float, float]:
+        """Its width and height in inches."""
+        rows, columns = self.values.shape
+        return min(0.46, WIDEST_INCHES / columns), min(0.3, TALLEST_INCHES / rows)
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """That of all cells."""
+        (width, height), (rows, columns) = self.cell, self.values.shape
+        return max(width * columns, 1.2), max(height * rows, 0.6)
+
+    @property
+    def panel(self) -> Panel:
+        """What draws them, with room for the labels and the scale."""
         upright = max(map(len, self.columns.labels)) * 0.07 if self.columns.upright else 0.0
-        size = max(width * count_columns, 1.2), max(height * count_rows, 0.6)
-        figure = Plot(theme, size[0] + 1.7, size[1] + 1.0 + upright)
-        axes = figure.subplots()
+        return Panel(self.size[0] + 1.7, self.size[1] + 1.0 + upright, self.draw)
+
+    def draw(self, figure: Plot, axes: Axes) -> None:
+        theme, size = figure.theme, self.size
         mesh = axes.pcolormesh(
             np.ma.masked_invalid(self.values),
             cmap=theme.scale(self.diverging),
@@ -154,13 +168,12 @@ class _Cells:
         )
         figure.tip(mesh, [self._tip(row, column) for row, column in np.ndindex(*self.values.shape)])
         axes.invert_yaxis()
-        if width >= ROOM_INCHES[0] and height >= ROOM_INCHES[1]:
+        if self.cell[0] >= ROOM_INCHES[0] and self.cell[1] >= ROOM_INCHES[1]:
             self._write(figure, axes, mesh)
         self._mark(axes, theme)
         self._label(figure, axes, size)
         aspect = max(4, min(20, size[1] * 8))
         figure.scale(mesh, axes, unit_name(self.unit), fraction=0.05, pad=0.02, aspect=aspect)
-        return figure
 
     def _tip(self, row: int, column: int) -> str:
         name = self.names[row][column] if self.names else self._place(row, column)
@@ -174,9 +187,11 @@ class _Cells:
         )
 
     def _write(self, figure: Plot, axes: Axes, mesh: QuadMesh) -> None:
-        digits, _ = self.digits
+        few, _ = self.digits
+        counts = not any(self.digits)
         for (row, column), value in np.ndenumerate(self.values):
             if np.isfinite(value):
+                digits = few if counts else max(few, min(digits_of(value), SMALL_DIGITS))
                 text, colour = PAGE.number(float(value), digits), contrast(mesh.to_rgba(value))
                 figure.write(axes, column + 0.5, row + 0.5, text, fontsize=6.5, color=colour)
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 
 from scrub.measure.stream.direct import REST, DirectAttribution
 from scrub.measure.stream.lens import LogitLens
 from scrub.paths.splits import attention_heads
-from scrub.show.charts.chart import Chart, token_labels
+from scrub.show.charts.chart import Chart, stacked, token_labels
 from scrub.show.charts.heatmap import Side, heat_map
 from scrub.show.tables.stream import on
+from scrub.study.metric import Metric
 from scrub.text.fields import check_arguments
+from scrub.text.frames import interval_columns
 from scrub.text.numbers import PAGE
 
 
@@ -38,18 +43,27 @@ def direct_chart(found: DirectAttribution) -> Chart:
         diverging=True,
         ends=ends,
         names=names,
-        title=f"added directly to {_metric(found)}, {on(found.examples)}",
+        title=f"added directly to {_metric(found)}, {on(found.examples)}; besides: {outside} logits",
         caption=f"Through the final LayerNorm with its scale as it is. Besides: {outside}; in all "
         f"{PAGE.with_interval(found.whole, 2)} logits.",
     )
-    return Chart(drawn.title, drawn.caption, found.frame(), drawn.draw)
+    return replace(drawn, values=found.frame().assign(metric=found.of, unit="logits"))
 
 
 @check_arguments
 def lens_chart(found: LogitLens, metric: str | None = None) -> Chart:
-    """Draw a metric, by default the first, of the residual stream in front of each layer, by position."""
-    intervals = found.intervals(metric)
-    of = next(each for each in found.metrics if metric in {None, each.name})
+    """Draw metrics, all or one, of the residual stream in front of each layer, by position, below each other."""
+    asked = [each for each in found.metrics if metric in {None, each.name}]
+    if not asked:
+        found.intervals(metric)  # which says what was measured
+    charts = {each.name: _lens_panel(found, each) for each in asked}
+    title = f"logit lens: {' and '.join(charts)} by layer, {on(found.examples)}"
+    return stacked(charts, title)
+
+
+def _lens_panel(found: LogitLens, of: Metric) -> Chart:
+    """Draw one metric."""
+    intervals = found.intervals(of.name)
     labels = token_labels(found.labels)
     tops = found.top or [[""] * len(labels)] * len(found.sites)
     names = [
@@ -67,7 +81,10 @@ def lens_chart(found: LogitLens, metric: str | None = None) -> Chart:
         caption=f"{of.name} of what the residual stream in front of each layer predicts, through the final LayerNorm "
         "and the unembedding; the last is the model's own prediction.",
     )
-    return Chart(drawn.title, drawn.caption, found.frame(), drawn.draw)
+    values = found.frame()
+    ends = interval_columns("estimate", [each for row in intervals for each in row], "low", "high")
+    about = {name: values[name] for name in ("site", "position", "top") if name in values}
+    return replace(drawn, values=pd.DataFrame({"metric": of.name, "unit": of.unit, **about, **ends}))
 
 
 def _metric(found: DirectAttribution) -> str:

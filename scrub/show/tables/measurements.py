@@ -15,13 +15,20 @@ from rich.text import Text
 from tokenizers import Tokenizer
 
 from scrub.data.examples import QUERY, TARGET, Examples
-from scrub.data.prompts.prompts import expected_texts, position_texts, prompts_called, resampled, token_texts
+from scrub.data.prompts.prompts import (
+    answers_called,
+    expected_texts,
+    position_texts,
+    prompts_called,
+    resampled,
+    token_texts,
+)
 from scrub.data.repeated import NOWHERE
 from scrub.measure.heads.mechanism import Mechanism
 from scrub.measure.heads.roles import RoleEvidence
 from scrub.measure.heads.score import Head, HeadScore, Scores, head_name
 from scrub.measure.interventions.ablation import DIFFERENTIAL, EFFECT, LOG_EFFECT, SHIFT, Ablation
-from scrub.measure.interventions.patching import INTO_CLEAN, LOG_PROBABILITY, PROBABILITY, Patching
+from scrub.measure.interventions.patching import INTO_CLEAN, Patching
 from scrub.measure.predictions import Predictions
 from scrub.measure.study.heads import ABLATION, SHORT, HeadStudy, Metrics
 from scrub.measure.weights.links import Links
@@ -36,8 +43,8 @@ TITLE_CHARACTERS = 16  # of a column's title on one line
 _PERCENT, _DIGITS = "fraction", {"probability": 3}  # 2 digits for all other units
 SHOWN_TOKENS = 10  # of each experiment, those whose loss changes most
 SHOWN_POSITIONS = 24  # columns of a table of percentages
+COLUMNS_WITH_ENDS = 8  # of those, at most, where each has its interval too
 SHOWN_PROMPTS = 20
-_ANSWER = {PROBABILITY: "P(answer)", LOG_PROBABILITY: "log P(answer)"}  # what tables call those
 CLEAN, CORRUPTED = "P(expected)", "P, corrupted"
 _TARGET, _QUERY, _CHANGED = "bold green", "bold cyan", "bold red"
 
@@ -46,6 +53,8 @@ def study_tables(study: HeadStudy, _console: Console, _options: ConsoleOptions) 
     """List the top heads by each metric, the overlaps and the rank correlations."""
     for name in study.first.compared:
         yield _top(study, name)
+    if study.first.asked:
+        yield _asked(study)
     yield _looks(study)
     yield _overlaps(study)
     yield _correlations(study)
@@ -83,6 +92,16 @@ def _top(study: HeadStudy, name: str) -> FrameTable:
         for metric in order
     }
     return _heads(f"top {len(heads)} by {name}", heads, scores)
+
+
+def _asked(study: HeadStudy) -> FrameTable:
+    """Say what ablating heads does to the metrics that were asked for: first where the first of them is worst."""
+    scores = {name: study.first.scores[name] for name in study.first.asked}
+    first = next(iter(scores.values()))
+    heads = first.top(study.first.top)
+    return _heads(
+        f"top {len(heads)} by the {first.name} when ablated", heads, {f"{n}, {s.unit}": s for n, s in scores.items()}
+    )
 
 
 def _looks(study: HeadStudy) -> FrameTable:
@@ -154,7 +173,8 @@ def _and(names: Iterable[str]) -> str:
 def ablation_tables(of: Ablation, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
     """Say what was ablated on what and what the model does without that, over the experiments."""
     before, one = of.before, len(of.effects.examples) == 1
-    yield Text(f"{of.model.called}, ablated: {of.how}; on {of.on}{of.effects.computed}")
+    answers = answers_called(of.effects.examples, of.model.tokenizer)
+    yield Text(f"{of.model.called}, ablated: {of.how}; on {of.on}{answers}{of.effects.computed}")
     yield Text(gates_line(of.effects.gates.deviations, None if one else resampled(of.effects.examples, "documents")))
     if of.metrics:
         yield Text(
@@ -222,14 +242,14 @@ def patching_tables(of: Patching, _console: Console, _options: ConsoleOptions) -
     what = (
         f"{pairs.texts[0]!r} and {pairs.other_texts[0]!r}" if one else f"{len(pairs)} pairs of {prompts_called(pairs)}"
     )
+    what += answers_called(pairs, of.model.tokenizer)
     yield Text(f"{of.model.called}, {of.direction}: {what}{of.effects.computed}")
     yield Text(gates_line(of.effects.gates.deviations, None if len(pairs) == 1 else resampled(pairs, "pairs")))
     for name, ends in (("clean", of.clean), ("corrupted", of.corrupted)):
-        said = (f"{_ANSWER.get(each, each)} {PLAIN.with_interval(value, 3)}" for each, value in ends.items())
+        said = (f"{each} {PLAIN.with_interval(value, 3)}" for each, value in ends.items())
         yield Text(f"{name}: {', '.join(said)}")
     if all(position is not None for _, position in of.sites):
-        usual = [*of.measures] == [PROBABILITY, LOG_PROBABILITY]  # which nobody asked for
-        for measure in [PROBABILITY] if usual else of.measures:
+        for measure in of.measures:
             yield patching_grid(of, position_texts(pairs, of.model.tokenizer), measure)
     else:
         yield patching_table(of, of.direction == INTO_CLEAN)
@@ -243,24 +263,26 @@ def patching_table(patching: Patching, back: bool) -> FrameTable:
     by = next(iter(others), first) if frame[recovered].isna()[:1].any() else recovered
     columns = [Column("patched")]
     for measure in patching.measures:
-        title = _ANSWER.get(measure, measure)
-        columns += [_interval(measure, title, 3), _interval(f"{measure} recovered", "recovered, %", 1)]
+        columns += [_interval(measure, measure, 3), _interval(f"{measure} recovered", f"{measure} recovered, %", 1)]
     return FrameTable(frame.sort_values(by, ascending=back, kind="stable"), columns)
 
 
 def patching_grid(patching: Patching, texts: Sequence[str], measure: str | None = None) -> FrameTable:
     """Put percent recovered of a metric, by default the first, into a table: site by position, whose texts are given,
     or by the name of positions."""
-    grid = patching.grid(measure)
-    of = "" if measure in {None, PROBABILITY} else f" of {measure}"
-    columns = [Column("site", f"recovered{of}, %")]
+    measure = measure or next(iter(patching.measures))
+    few = len(patching.pairs) > 1 and len(patching.grid(measure).columns) <= COLUMNS_WITH_ENDS
+    grid = patching.laid_out(patching.recovered(measure)) if few else patching.grid(measure)
+    columns = [Column("site", f"{measure} recovered, %")]
     at_each: list[Any] = list(grid.columns[:SHOWN_POSITIONS])
     for position in at_each:
         text = position if isinstance(position, str) else visible(texts[position])
         title = text if text.startswith(str(position)) else f"{position} {text}"
-        columns.append(Column(str(position), title, 0))
+        columns.append(Column(str(position), title, 0, lone=True))
     more = len(grid.columns) - SHOWN_POSITIONS
-    return FrameTable(grid.reset_index(), columns, caption=f"and {more:,} more positions" if more > 0 else "")
+    left_out = [f"and {more:,} more positions"] if more > 0 else []
+    left_out += ["intervals are in --json and frame()"] if len(patching.pairs) > 1 and not few else []
+    return FrameTable(grid.reset_index(), columns, caption="; ".join(left_out))
 
 
 def links_table(links: Links, top: int) -> FrameTable:
@@ -312,7 +334,8 @@ def prediction_tables(of: Predictions, _console: Console, _options: ConsoleOptio
     if len(of.prompts) > 1:
         for name, mean in of.means.items():
             where = "" if of.corrupted is None else f", {name}"
-            yield f"mean P over prompts{where}: {PLAIN.with_ends(mean, 4)} (95 %)"
+            over = resampled(of.prompts, "prompts")
+            yield f"mean P over prompts{where}: {PLAIN.with_ends(mean, 4)} (95 % over {over})"
 
 
 def prompt_table(

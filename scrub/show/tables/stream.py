@@ -9,7 +9,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
 from scrub.data.examples import PROMPTS, Examples
-from scrub.data.prompts.prompts import prompts_called, resampled
+from scrub.data.prompts.prompts import answers_called, prompts_called, resampled
 from scrub.measure.stream.direct import REST, DirectAttribution
 from scrub.measure.stream.lens import LogitLens
 from scrub.text.numbers import PLAIN
@@ -21,7 +21,7 @@ SHOWN = 24  # components, or positions, in a table
 
 def direct_tables(of: DirectAttribution, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
     """Say what is attributed, over the components, first what adds or takes most."""
-    yield Text(f"{of.model.called}: what each component adds directly to {_called(of.of)}; {on(of.examples)}")
+    yield Text(f"{of.model.called}: what each component adds directly to {_called(of.of)}; {_on(of)}")
     whole = PLAIN.with_interval(of.whole, 3)
     yield Text(f"in all {whole} logits, to which the terms add up to {of.deviation:.0e}{_over(of.examples)}")
     frame = of.frame()
@@ -40,7 +40,7 @@ def direct_tables(of: DirectAttribution, _console: Console, _options: ConsoleOpt
 
 def lens_tables(of: LogitLens, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
     """Say what the lens looks at, over a table for each metric: the stream in front of each layer, by position."""
-    yield Text(f"{of.model.called}: what the residual stream in front of each layer predicts; {on(of.examples)}")
+    yield Text(f"{of.model.called}: what the residual stream in front of each layer predicts; {_on(of)}")
     yield Text(f"through the final LayerNorm and the unembedding{_over(of.examples)}")
     titles = dict(zip(of.columns, map(visible, of.labels), strict=True))
     for metric in of.metrics:
@@ -63,6 +63,10 @@ def on(examples: Examples) -> str:
         if len(examples) == 1
         else f"on {len(examples)} prompts of {prompts_called(examples)}"
     )
+
+
+def _on(of: DirectAttribution | LogitLens) -> str:
+    return on(of.examples) + answers_called(of.examples, of.model.tokenizer)
 
 
 def _called(of: str) -> str:

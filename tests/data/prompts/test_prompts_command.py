@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,11 @@ def test_one_prompt_has_no_interval_and_several_have() -> None:
     assert means["clean"].estimate == pytest.approx(several.clean.mean())
     assert means["corrupted"].estimate == pytest.approx(several.corrupted.mean())
     assert several.clean.min() <= means["clean"].low <= means["clean"].estimate <= means["clean"].high
-    assert printed(several).count("(95 %)") == 2
+    assert printed(several).count("(95 % over prompts)") == 2
+    of_two = replace(several, prompts=replace(several.prompts, documents=np.array([0, 0, 0, 1, 1])))
+    assert printed(of_two).count("(95 % over templates)") == 2
+    means = np.array([several.clean[:3].mean(), several.clean[3:].mean()])
+    assert (of_two.means["clean"].low, of_two.means["clean"].high) == pytest.approx((means.min(), means.max()))
     assert list(several.frame().probability) == several.clean.tolist()
 
 

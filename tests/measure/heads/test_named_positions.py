@@ -13,6 +13,7 @@ from small import small_gpt2
 from scrub.data.examples import PROMPTS, Examples
 from scrub.data.repeated import NOWHERE
 from scrub.measure.heads.scores import score_heads
+from scrub.measure.interventions.ablation import ablate
 from scrub.measure.study.heads import study_heads
 from scrub.models.model import make_model
 from scrub.study.settings import Settings
@@ -45,6 +46,29 @@ def test_a_study_looks_from_the_end_to_each_position_with_a_name() -> None:
     assert "attention to S2" in plain.first.looks
     assert "left out" in plain.notes[0]
     assert not found.notes
+
+
+def test_a_study_ablates_heads_in_any_metric_and_draws_all_pairs_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scrub.show.charts.heads._weights", lambda _: {})  # which see no prompt
+    settings = Settings(device="cpu", progress=False)
+    three = np.arange(18) % ROWS
+    pairs = replace(
+        PAIRS.some(three), documents=np.arange(18), wrong=(PAIRS.tokens[three, LENGTHS[three], None] + 1) % VOCAB,
+        other=(PAIRS.tokens[three] + 2) % VOCAB, other_lengths=LENGTHS[three], texts=("made",) * 18,
+    )  # fmt: skip
+    pairs = replace(pairs, other=np.where(np.arange(POSITIONS + 1) == LENGTHS[three, None], pairs.tokens, pairs.other))
+    found = study_heads(MODEL, on=pairs, metric=["logit_diff", "loss"], settings=settings)
+    assert found.first.asked == ("fall of logit_diff", "rise of loss")
+    ablated = ablate(MODEL, pairs, "heads", metric="logit_diff", settings=settings)
+    fall = [-each.estimate for each in ablated.metric_change("logit_diff")]
+    assert found.frame()["fall of logit_diff"].tolist() == pytest.approx(fall)
+    charts = found.charts(settings=settings)
+    assert {"fall-of-logit-diff-heads", "rise-of-loss-heads"} <= charts.keys()
+    streams = charts["patching-streams"]
+    assert "18 pairs" in streams.title
+    assert set(streams.values["position"]) == {"S2", "target", "end"}
+    with pytest.raises(ScrubError, match="metrics are of prompts of your own"):
+        study_heads(MODEL, prompt=None, metric="loss")
 
 
 def test_a_name_that_is_not_there() -> None:

@@ -107,7 +107,7 @@ def values(found: Patching, metric: str, name: str) -> np.ndarray:
 def test_every_patch_is_what_hooks_patch(direction: str) -> None:
     into, other = ("other", "clean") if direction == INTO_CORRUPTED else ("clean", "other")
     found = patch(MODEL, PAIRS, list(WHERE), direction, metric=["logit_diff", "prob"], settings=EXACT)
-    assert found.measures == {"logit_diff": "logits", "probability": "probability"}
+    assert found.measures == {"logit_diff": "logits", "prob": "probability"}
     for metric, theirs in OURS_AND_THEIRS.items():
         ends = theirs(RUNS[into]), theirs(RUNS[other])
         np.testing.assert_allclose(values(found, metric, "unscrubbed"), ends[0], rtol=0, atol=1e-9)

@@ -18,8 +18,6 @@ from scrub.measure.interventions.patching import (
     DIRECTIONS,
     INTO_CLEAN,
     INTO_CORRUPTED,
-    LOG_PROBABILITY,
-    PROBABILITY,
     Patching,
     patch,
 )
@@ -29,7 +27,7 @@ from scrub.study.gates import Gates
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 
-MEASURES = (PROBABILITY, LOG_PROBABILITY)
+MEASURES = (PROB, LOGPROB) = "prob", "logprob"
 LAYERS, HEADS, D_HEAD, POSITIONS, SEQUENCES, VOCAB = 3, 3, 5, 7, 5, 13
 EXACT = Settings(dtype="float64", device="cpu", progress=False, batch=2)
 SHAPE: dict[str, object] = {
@@ -155,7 +153,7 @@ def test_recovered_is_between_corrupted_and_clean(found: Patching) -> None:
     patched = THEIRS.run(other_tokens(into), expected(into, other)[name])
     logs = [-predicted(each).loss for each in (patched, corrupted, clean)]
     row = found.frame().set_index("site").loc[name]
-    for measure, values in ((PROBABILITY, np.exp(logs)), (LOG_PROBABILITY, np.array(logs))):
+    for measure, values in ((PROB, np.exp(logs)), (LOGPROB, np.array(logs))):
         p, without, full = values.mean(1)
         assert row[f"{measure} recovered"] == pytest.approx(100 * (p - without) / (full - without), abs=1e-6)
         assert row[measure] == pytest.approx(p, abs=1e-9)
@@ -203,12 +201,14 @@ def test_every_position_of_every_site_is_one_table() -> None:
             patched = np.exp(-predicted(THEIRS.run(CORRUPTED, change)).loss).mean()
             percent = 100 * (patched - corrupted) / (clean - corrupted)
             assert grid.loc[site, at] == pytest.approx(percent, abs=1e-6)
-    assert {*found.frame().columns} >= {"site", "position", "probability recovered, low"}
+    assert {*found.frame().columns} >= {"site", "position", "prob recovered, low"}
 
 
 def test_every_head_is_one_table() -> None:
     into, other = on(INTO_CORRUPTED)
-    grid = patch(MODEL, PAIRS, settings=EXACT).grid(LOG_PROBABILITY)
+    found = patch(MODEL, PAIRS, settings=EXACT)
+    grid = found.grid(LOGPROB)
+    assert found.grid("log probability").equals(grid)  # as it was called
     assert (grid.index.name, grid.columns.name, grid.shape) == ("layer", "head", (LAYERS, HEADS))
     corrupted, clean = (-predicted(run).loss.mean() for run in (into, other))
     for layer in range(LAYERS):
@@ -247,8 +247,9 @@ def test_numerator_and_denominator_are_resampled_together() -> None:
 def test_nothing_is_recovered_of_prompts_that_do_not_differ(corrupted: list[float], clean: list[float]) -> None:
     found = made(np.array([corrupted, clean, corrupted, clean]))
     assert all(np.isnan([each.estimate, each.low, each.high]).all() for each in found.recovered())
-    assert found.frame()["probability recovered"].isna().all()
-    assert "the clean and the corrupted prompts give the answer the same probability" in found.warnings[0]
+    assert found.frame()["prob recovered"].isna().all()
+    assert "the clean and the corrupted prompts give the answer the same prob" in found.warnings[0]
+    assert f"a difference of {np.mean(clean) - np.mean(corrupted):.4g} [" in found.warnings[0]
     assert "\n" not in found.warnings[0]
 
 

@@ -259,7 +259,7 @@ def test_the_whole_set_of_pictures(heads: Callable[..., Said], models: Path, mon
     ]
     titles = [browsing.text_of(each) for each in root.iter("h2")]
     assert len(titles) == len(set(titles)) == len(names)
-    assert "heads patched, clean into corrupted: probability recovered, 16 pairs of letters" in titles
+    assert "heads patched, clean into corrupted: prob recovered, 16 pairs of letters" in titles
     assert "loss before and after ablation (zero), 3 prompts" in titles
     for name in ("patterns-by-attention", "patterns-by-ablation"):
         text = ["".join(each.itertext()) for each in pictures[name].iter(f"{SVG}text")]
