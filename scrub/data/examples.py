@@ -6,7 +6,7 @@ scored, what is to be predicted there, and the other of each example where it co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +19,11 @@ from tokenizers import Tokenizer
 from scrub.data.arrays import array_of
 from scrub.data.bigram import Bigram
 from scrub.data.choices import ANSWERS, MEASURED, WRONG, Choices, choices_of
+from scrub.data.positions import forms_of, places_of, positions_at
 from scrub.data.repeated import NOWHERE, second_half
 from scrub.paths.hashes import hash_array, hash_of
 from scrub.text.errors import ScrubError
-from scrub.text.spans import END, Place, names, places
+from scrub.text.spans import END
 from scrub.text.wording import at_commit, few, short, with_digest
 
 TEXT, PROMPTS, REPEATED, PAIRS = "text", "prompts", "repeated random tokens", "pairs of sequences"
@@ -163,7 +164,7 @@ class Examples:
 
         Raises ScrubError for a name that the examples don't give, an example that lacks it, or no such position.
         """
-        return self._once(f"at {text}", lambda: self._at(text))
+        return self._once(f"at {text}", lambda: positions_at(self, text))
 
     def choices(self, of: str, wanting: str = MEASURED) -> Choices:
         """List the tokens that a metric looks at, at each position: see :func:`scrub.data.choices.choices_of`."""
@@ -180,50 +181,15 @@ class Examples:
     def _known(self) -> dict[str, Any]:
         return {}
 
-    def _at(self, text: str) -> Bool[np.ndarray, "example position"]:
-        self.check_names(names(text))
-        found = np.zeros((len(self), self.context), dtype=bool)
-        everywhere = np.arange(self.context)[None]
-        for first, last in places(text):
-            low, high = self._place(first), self._place(last)
-            if (wrong := np.flatnonzero((low < 0) | (high < low) | (high > self.ends))).size:
-                which = int(wrong[0])
-                where = "here" if self.lengths is None and first.name in {None, END} else f"in {self.row(which)}"
-                raise ScrubError(
-                    f"there are no positions {text} {where}: there are 0 to {self.ends[which]}, and the last is -1"
-                )
-            found |= (everywhere >= low[:, None]) & (everywhere <= high[:, None])
-        return found
-
-    def _place(self, place: Place) -> Int[np.ndarray, " example"]:
-        if place.name is None:
-            return np.full(len(self), place.offset)
-        return np.asarray((self.ends if place.name == END else self.positions[place.name]) + place.offset)
-
     @property
     def places(self) -> Int[np.ndarray, "example position"]:
-        """Number the positions so that those of one name have one number in all examples, behind those of the others.
-
-        A pad's is NOWHERE. Of two names for a position, the first counts.
-        """
-        found = np.where(self.real, np.arange(self.context)[None], NOWHERE)
-        named = [*self.positions.values(), self.ends]
-        for number, at in reversed(list(enumerate(named))):
-            there = np.flatnonzero(at != NOWHERE)
-            found[there, at[there]] = self.context + number
-        return found
+        """The numbers of positions, by name where they have one: see :func:`scrub.data.positions.places_of`."""
+        return places_of(self)
 
     @property
     def forms(self) -> Int[np.ndarray, " example"]:
-        """Number what an example shares with the others that are drawn for it: the length, and positions by name.
-
-        But for names that would leave an example without any other. It depends on the data, and on no rules.
-        """
-        shared = [self.ends]
-        for at in self.positions.values():
-            if np.bincount(numbered([*shared, at])).min(initial=2) > 1:
-                shared.append(at)
-        return numbered(shared)
+        """What examples share with the others that are drawn for them: see :func:`scrub.data.positions.forms_of`."""
+        return forms_of(self)
 
     def check_names(self, wanted: Iterable[str]) -> None:
         """Raise ScrubError unless every example has positions of these names, which both of a pair then share."""
@@ -452,11 +418,6 @@ class Examples:
 def sizes_said(fewest: int, most: int) -> str:
     """Say how many positions examples have: `sizes_said(7, 11)` is "7 to 11"."""
     return str(most) if fewest == most else f"{fewest} to {most}"
-
-
-def numbered(columns: Sequence[Int[np.ndarray, " example"]]) -> Int[np.ndarray, " example"]:
-    """Number the examples by what several columns say of them."""
-    return np.asarray(np.unique(np.stack(columns), axis=1, return_inverse=True)[1].ravel())
 
 
 def _from(first: int, tokens: Tokens) -> Scored:

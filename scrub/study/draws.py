@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Int
 from tokenizers import Tokenizer
 
-from scrub.data.examples import Examples, Tokens, numbered
+from scrub.data.examples import Examples, Tokens
+from scrub.data.positions import numbered
 from scrub.graph.node import Node, walk
 from scrub.paths.rules import draws
 from scrub.paths.sources import Draw, Rows, X, Y, ordered
