@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,8 @@ def test_comparisons_and_leaderboards_say_metric_and_unit(tmp_path: Path) -> Non
     comparison = scrub.compare(stored, ["naive", "refined_1"])
     assert set(comparison.frame()["metric"]) == {"logit_diff"}
     assert comparison.frame()["ratio"].notna().all()
+    few = replace(comparison, differences=tuple(replace(each, few=True) for each in comparison.differences))
+    assert any("prompts are worth fewer than 16 rows" in note for note in few.notes)
     content = comparison.to_dict()
     assert (content["metric"], content["unit"]) == ("logit_diff", "logits")
     assert all(row["unit"] == "logits" for row in content["rows"])
