@@ -90,7 +90,9 @@ def test_a_prompt_typed_again_is_the_same(source: tuple[str, str], layout: dict[
     prompts = repeated_prompts(model, source[1], **layout)
     for at, text in enumerate(prompts.texts):
         typed = given_prompt(model, text, bos=layout["bos"])
-        assert same(typed, replace(prompts.some(np.array([at])), name="given", documents=np.array([0])))
+        drawn = prompts.some(np.array([at]))
+        assert same(typed, replace(drawn, name="given", documents=np.array([0]), notes=typed.notes))
+        assert len(typed.notes) == 1  # which says what is expected, since nobody did
         assert typed.texts == (text,)
 
 

@@ -16,11 +16,15 @@ from scrub.show.rendering import fenced, markdown
 from scrub.show.reports.report import Report, make_report
 from scrub.text.wording import printable
 
-# Texts of the same shape that mean nothing to anyone: as many, as many lines in each.
-HARMLESS = tuple(
-    "\n".join(f"word{at} {line}" if part else "" for line, part in enumerate(text.split("\n")))
-    for at, text in enumerate(HOSTILE)
-)
+
+def meaning_nothing(text: str, at: int) -> str:
+    """A text of the same shape that means nothing to anyone: as many lines, as long, with the same blanks."""
+    lines = [printable(line) for line in text.split("\n")]
+    letters = iter(f"word{at}")
+    return "\n".join("".join(each if each == " " else next(letters, "w") for each in line) for line in lines)
+
+
+HARMLESS = tuple(meaning_nothing(text, at) for at, text in enumerate(HOSTILE))
 
 
 @pytest.fixture(scope="module")
