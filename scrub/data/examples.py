@@ -181,12 +181,12 @@ class Examples:
     def _known(self) -> dict[str, Any]:
         return {}
 
-    @property
+    @cached_property
     def places(self) -> Int[np.ndarray, "example position"]:
         """The numbers of positions, by name where they have one: see :func:`scrub.data.positions.places_of`."""
         return places_of(self)
 
-    @property
+    @cached_property
     def forms(self) -> Int[np.ndarray, " example"]:
         """What examples share with the others that are drawn for them: see :func:`scrub.data.positions.forms_of`."""
         return forms_of(self)

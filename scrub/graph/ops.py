@@ -265,12 +265,6 @@ def mean_row(table: Float[Tensor, "vocab d_model"]) -> Float[Tensor, "1 d_model"
     return table.mean(0, keepdim=True)
 
 
-def pick(
-    logits: Float[Tensor, "#batch position vocab"], target: Int[Tensor, "batch position 1"]
-) -> Float[Tensor, "batch position 1"]:
-    return logits.expand(len(target), -1, -1).gather(-1, target)
-
-
 def look_up(
     target: Int[Tensor, "batch position 1"], table: Float[Tensor, "vocab width"]
 ) -> Float[Tensor, "batch position width"]:
@@ -429,8 +423,9 @@ OPS: dict[str, Op] = {
     "log_normaliser": Op(log_normaliser, ONE, rows=(0,)),
     "mean_logit": Op(mean_logit, ONE, rows=(0,)),
     "mean_row": Op(mean_row, ONE),
-    "pick": Op(pick, TWO, rows=(0, 1)),
+    "pick": Op(pick_some, TWO, rows=(0, 1)),
     "look_up": Op(look_up, TWO, rows=(0,)),
+    # apart from `pick`, whose one logit needs no unembedding
     "pick_some": Op(pick_some, TWO, rows=(0, 1)),
     "look_up_some": Op(look_up_some, THREE, rows=(0, 1)),
     "pick_mean": Op(pick_mean, THREE, rows=(0, 1, 2)),

@@ -21,7 +21,7 @@ from scrub.graph.heads import head_indices
 from scrub.graph.node import Node
 from scrub.paths.cut import Cut, cut
 from scrub.paths.locate import below
-from scrub.paths.pattern import Pattern, State
+from scrub.paths.pattern import SLOTS, Pattern, State
 from scrub.paths.rules import Rule
 from scrub.paths.sources import X
 from scrub.paths.splits import attention_heads
@@ -36,7 +36,6 @@ from scrub.text.wording import short
 if TYPE_CHECKING:
     from scrub.models.model import Model
 
-SLOTS = ("q", "k", "v")
 PARTS = {"pattern": "attention_pattern", "z": "attend", "mid": "activate", "in": "linear"}
 _STREAM = re.compile(r"stream\s*(\d{1,4})")
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from scrub.graph.heads import head_indices, restrict
 from scrub.graph.node import Node, node, rewrite, walk
 from scrub.paths.locate import below, locate
-from scrub.paths.pattern import Names, Pattern, glob
+from scrub.paths.pattern import SLOTS, Names, Pattern, glob
 from scrub.paths.rules import Rule
 from scrub.paths.splits import Roles, Split, attention_heads, heads_of
 from scrub.text.errors import ScrubError
@@ -25,7 +25,7 @@ from scrub.text.errors import ScrubError
 if TYPE_CHECKING:
     from scrub.graph.ops import Heads
 
-REST, SLOTS = "rest", ("q", "k", "v")
+REST = "rest"
 FEW_READERS = 4  # that a warning names
 _ANY = "\0"  # what `*` alone can be in a0.*: whatever the layer's heads are called
 Sets = dict[str, frozenset[int]]  # of heads of one layer, by name

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from enum import Enum
 
-from scrub.graph.node import Node, unroll, walk
-from scrub.paths.rules import draws, held_at
-from scrub.paths.sources import Held, Source, Y
-
-SLOTS = frozenset("qkv")
+from scrub.graph.node import Node, unroll
+from scrub.paths.pattern import SLOTS
+from scrub.paths.rules import fed_by, held_at
+from scrub.paths.sources import Held, Y
 
 
 class _At(Enum):
@@ -25,10 +24,7 @@ def with_means(root: Node, source: Held) -> Node:
     Those are the components at the ends of the paths that the rules feed by y. What stands above them (a sum, a
     LayerNorm, an attention pattern) is made of the means: it is no mean itself.
     """
-    fed: dict[Node, frozenset[Source]] = {}
-    for current in walk([root]):
-        own = draws(current) if current.op == "tokens" else set()
-        fed[current] = frozenset(own).union(*(fed[i] for i in current.inputs))
+    fed = fed_by(root)
 
     def advance(at: _At, current: Node) -> _At:
         if at is not _At.ABOVE:

@@ -225,6 +225,15 @@ def draws(root: Node) -> set[Draw]:
     return {source for source in leaves if isinstance(source, Draw)}
 
 
+def fed_by(root: Node) -> dict[Node, frozenset[Draw]]:
+    """Find the sources of sequences that feed each node of a graph."""
+    fed: dict[Node, frozenset[Draw]] = {}
+    for current in walk([root]):
+        own = draws(current) if current.op == "tokens" else set()
+        fed[current] = frozenset(own.union(*(fed[i] for i in current.inputs)))
+    return fed
+
+
 def held_by(leaf: Node) -> Held:
     """Say what holds a component at a value, of a leaf that stands for one."""
     source = leaf.arguments["source"]
@@ -242,10 +251,7 @@ class _Place(Enum):
 
 def _gather_donors(root: Node) -> Node:
     """Put the gathering of rows above the attention patterns that are computed on donor sequences."""
-    fed: dict[Node, frozenset[Draw]] = {}
-    for current in walk([root]):
-        own = draws(current) if current.op == "tokens" else set()
-        fed[current] = frozenset(own.union(*(fed[i] for i in current.inputs)))
+    fed = fed_by(root)
 
     def by_row(current: Node) -> Draw | None:
         """Find the source of donors, if a node is fed by that and nothing else."""

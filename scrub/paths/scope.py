@@ -13,12 +13,10 @@ from functools import cached_property
 from scrub.graph.heads import head_indices
 from scrub.graph.node import Node, fold
 from scrub.paths.locate import below
-from scrub.paths.pattern import Pattern, State
+from scrub.paths.pattern import SLOTS, Pattern, State
 from scrub.paths.rules import Rule, draws
 from scrub.paths.sources import Source, X, Y
 from scrub.text.errors import ScrubError
-
-SLOTS = ("q", "k", "v")
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,13 @@ from scrub.graph.node import Node
 from scrub.paths.cut import meant
 from scrub.paths.foreign import check_foreign
 from scrub.paths.locate import below
-from scrub.paths.pattern import Pattern
+from scrub.paths.pattern import SLOTS, Pattern
 from scrub.paths.splits import Roles, Split, attention_heads
 from scrub.text.errors import ScrubError
 from scrub.text.spans import places
 from scrub.text.wording import few
 
 STREAM = "stream "
-_SLOTS = {"q", "k", "v"}
 Part = tuple[int, int] | str
 _JOINED = re.compile(r"\+(?=\s*(?:[am]\d|emb|stream))")  # else + joins heads of a layer, as in a1.3+4
 _SWEEP = re.compile(r"^(heads|layers|attention|mlps|streams)$|/\*$")
@@ -169,7 +168,7 @@ def _site(text: str, graph: Node, roles: Roles, everywhere: str | None) -> Site:
         return replace(site, steps=(), written=before, readers=tuple(written[len(before) :]))
     parts = []
     for place, step in enumerate(site.steps):
-        if step in _SLOTS and place > 0 and site.steps[place - 1].startswith("a"):
+        if step in SLOTS and place > 0 and site.steps[place - 1].startswith("a"):
             continue
         alternatives = Pattern(step or " ").alternatives[0]
         parts.append(frozenset[Part]().union(*(_means(text, each, graph, roles) for each in alternatives)))

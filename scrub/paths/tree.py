@@ -10,9 +10,9 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from scrub.graph.node import Node, fold, walk
+from scrub.graph.node import Node, fold
 from scrub.paths.locate import below
-from scrub.paths.rules import draws
+from scrub.paths.rules import fed_by
 from scrub.paths.sources import Source, ordered
 
 T = TypeVar("T")
@@ -177,8 +177,4 @@ class Equal:
 
 def sources_by_node(root: Node) -> dict[Node, tuple[Source, ...]]:
     """Find the sources that feed each node of a graph, the reference first."""
-    fed: dict[Node, frozenset[Source]] = {}
-    for node in walk([root]):
-        here = frozenset(draws(node)) if not node.inputs else frozenset()
-        fed[node] = here.union(*(fed[i] for i in node.inputs))
-    return {node: ordered(here) for node, here in fed.items()}
+    return {node: ordered(here) for node, here in fed_by(root).items()}

@@ -152,7 +152,7 @@ def check_named(examples: Examples, graphs: Iterable[Node]) -> None:
     leaves = [leaf for leaf in walk(graphs) if leaf.op in {"places", "place"}]
     texts = sorted(str(leaf.arguments["positions"]) for leaf in leaves if leaf.op == "places")
     wanted = [name for text in texts for name in names(text)]
-    if len(leaves) > len(texts):  # means are by name
+    if any(leaf.op == "place" for leaf in leaves):  # means are by name
         wanted += examples.positions
     examples.check_names(wanted)
     for text in texts:

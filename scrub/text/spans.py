@@ -28,18 +28,17 @@ class Place:
         return f"{self.name}{self.offset:+d}" if self.offset else self.name
 
 
-def spans(text: str, back: bool = False) -> list[tuple[int, int]]:
+def spans(text: str) -> list[tuple[int, int]]:
     """Read the first and last position of each span, from 0: `spans("4..7, 9")` is [(4, 7), (9, 9)].
 
-    With `back`, positions below 0 count from the end: -1 is the last, and `-100..-1` are the last hundred. Raises
-    ScrubError for any other text.
+    Raises ScrubError for any other text.
     """
-    one = rf"({'-?' * back}\d{{1,{DIGITS}}})"
+    one = rf"(\d{{1,{DIGITS}}})"
     found = []
     for part in text.split(","):
         match = re.fullmatch(rf"\s*{one}(?:\.\.{one})?\s*", part, re.ASCII)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if last < first and (not match or (first < 0) == (last < 0)):  # else it depends on how many there are
+        if last < first:
             raise ScrubError(f"{text!r} is no span of positions: write them as 4..7 or 4..7,9, counted from 0")
         found.append((first, last))
     return found

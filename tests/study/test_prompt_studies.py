@@ -356,7 +356,7 @@ MUTANTS = {
     ),
     "places that are others'": lambda m: m.setattr(Examples, "places", property(lambda of: np.roll(PLACES(of), 1, 1))),
 }
-PLACES = Examples.places.fget  # type: ignore[attr-defined]
+PLACES = Examples.places.func
 
 
 @pytest.mark.parametrize(

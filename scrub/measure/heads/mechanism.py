@@ -29,7 +29,7 @@ from scrub.measure.heads.roles import RULES
 from scrub.measure.heads.score import Head, check_head, head_name
 from scrub.measure.heads.single_paths import Paths, SinglePaths, path_name, resampled_name
 from scrub.models.model import Model
-from scrub.paths.scope import SLOTS
+from scrub.paths.pattern import SLOTS
 from scrub.study.evaluate import evaluate
 from scrub.study.experiments import UNSCRUBBED, Experiment, Experiments
 from scrub.study.gates import Gates

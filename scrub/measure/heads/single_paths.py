@@ -21,9 +21,8 @@ from scrub.graph.node import Node, walk
 from scrub.measure.heads.score import Head, head_name
 from scrub.paths.cut import Cut
 from scrub.paths.locate import below
-from scrub.paths.pattern import Pattern
+from scrub.paths.pattern import SLOTS, Pattern
 from scrub.paths.rules import Rule
-from scrub.paths.scope import SLOTS
 from scrub.paths.sources import Source, X, Y
 from scrub.paths.splits import Split
 from scrub.study.experiments import UNSCRUBBED, Experiment, Name, build
