@@ -10,22 +10,26 @@ if TYPE_CHECKING:
     from scrub.graph.ops import Heads
 
 
+WHOLE = frozenset({"param", "repeat_kv"})  # weights of all heads of a layer
+
+
 def head_indices(component: Node) -> Heads:
-    """Number the heads that an attention component is made of, as its layer does."""
+    """Number the heads that an attention component is made of, as its layer does; of keys those that they serve."""
     if component.op == "take_heads":
         inner, indices = head_indices(component.inputs[0]), component.arguments["indices"]
         assert isinstance(indices, tuple)
         return tuple(inner[i] for i in indices)
-    if component.op == "param":
-        shape = component.arguments["shape"]
+    if component.op in WHOLE:
+        shape, times = (component.inputs or (component,))[0].arguments["shape"], component.arguments.get("times", 1)
         assert isinstance(shape, tuple)
-        return tuple(range(shape[0]))
+        assert isinstance(times, int)
+        return tuple(range(shape[0] * times))
     return head_indices(component.inputs[table()[component.op].head_inputs(len(component.inputs))[0]])
 
 
 def restrict(whole: Node, kept: Heads) -> Node:
     """Apply an operation to some of its heads, counted from 0 among those that it has."""
-    if whole.op == "param":
+    if whole.op in WHOLE:
         return node("take_heads", whole, indices=kept)
     if whole.op == "take_heads":
         indices = whole.arguments["indices"]

@@ -6,8 +6,8 @@ that rows can be selected from any of them in one way.
 
 `rows` lists the inputs whose rows are the rows of the output: an operation on selected rows needs only
 those rows of them. `heads` lists the inputs that carry heads, the first of them under the output's numbers;
-`restrict` says which of theirs some of the output's need: the same, unless an operation says otherwise (a key
-head may serve several query heads). That is all that rewrites need to know of an operation.
+`restrict` says which of theirs some of the output's need: the same, unless an operation says otherwise. `optional`
+static arguments may be left out. That is all that rewrites need to know of an operation.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_tanh": partial(functional.gelu, approximate="tanh"),
     "gelu": functional.gelu,
     "relu": functional.relu,
+    "silu": functional.silu,
 }
 
 SHORT = 32  # positions, below which torch's fused attention drops what is not a number, which gates look for
@@ -46,6 +47,7 @@ class Op:
     run: Callable[..., Tensor] | None  # None for a leaf: a parameter or an input of the run
     arity: range  # how many inputs it may have
     static: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()  # static arguments that may be left out
     rows: tuple[int, ...] | None = ()  # None for all inputs
     together: bool = False  # whether rows of a sequence stay together: other inputs belong to the same sequence
     heads: tuple[int, ...] | None = ()  # None for all inputs
@@ -57,7 +59,7 @@ class Op:
         """Raise ValueError unless the table allows this many inputs and these static arguments."""
         if inputs not in self.arity:
             raise ValueError(f"{name} takes {self.arity.start} to {self.arity.stop - 1} inputs, not {inputs}")
-        if set(static) != set(self.static):
+        if set(static) - set(self.optional) != set(self.static):
             raise ValueError(f"{name} takes the static arguments {sorted(self.static)}, not {sorted(static)}")
 
     def function(self) -> Callable[..., Tensor]:
@@ -105,6 +107,29 @@ def layer_norm(
     return functional.layer_norm(x, weight.shape, weight, bias, eps)
 
 
+def rms_norm(x: Float[Tensor, "... width"], weight: Float[Tensor, " width"], *, eps: float) -> Float[Tensor, "... width"]:
+    """Divide by the root of the mean square of the last axis: Zhang & Sennrich 2019 (https://arxiv.org/abs/1910.07467)."""
+    return functional.rms_norm(x, weight.shape, weight, eps)
+
+
+def heads_scale(x: Float[Tensor, "batch head position d_head"], *, eps: float) -> Float[Tensor, "batch 1 position 1"]:
+    """Give what the RMSNorm of all heads of a layer side by side multiplies by."""
+    return (x.square().mean((1, 3), keepdim=True) + eps).rsqrt()
+
+
+def scale_heads(
+    x: Float[Tensor, "#batch head position d_head"],
+    gain: Float[Tensor, "head d_head"],
+    scale: Float[Tensor, "#batch 1 position 1"],
+) -> Float[Tensor, "batch head position d_head"]:
+    return x * scale * gain[:, None]
+
+
+def repeat_kv(weight: Float[Tensor, "kv_head *shape"], *, times: int) -> Float[Tensor, "head *shape"]:
+    """Repeat what makes the keys or values of a head, once for each query head that it serves."""
+    return weight.repeat_interleave(times, 0)
+
+
 def linear(
     x: Float[Tensor, "batch position width"],
     weight: Float[Tensor, "out width"],
@@ -141,10 +166,18 @@ def attention_pattern(
     q: Float[Tensor, "#batch head query d_head"],
     k: Float[Tensor, "#batch head key d_head"],
     position: Int[Tensor, "#batch query"],
+    *,
+    window: int | None = None,
+    cap: float | None = None,
 ) -> Float[Tensor, "batch head query key"]:
-    """Take softmax(q k / sqrt(d_head)) over the keys at or before each query's position."""
+    """Take softmax(q k / sqrt(d_head)) over the keys at or before each query's position, of which a window has so many.
+
+    With a `cap`, scores are squeezed into -cap to cap before (Bello et al. 2016, https://arxiv.org/abs/1611.09940).
+    """
     scores: Tensor = (q * q.shape[-1] ** -0.5) @ k.contiguous().transpose(-1, -2)
-    scores += in_reach(position, on_device(range(k.shape[-2]), k.device)[None])[:, None]
+    if cap is not None:
+        scores = soft_cap(scores, cap=cap)
+    scores += in_reach(position, on_device(range(k.shape[-2]), k.device)[None], window=window)[:, None]
     # in place where nothing will ask for a gradient: fresh memory for every pattern costs as much as the softmax
     return scores.softmax(-1) if scores.requires_grad else torch.softmax(scores, -1, out=scores)
 
@@ -160,19 +193,71 @@ def attention(
     k: Float[Tensor, "#batch head key d_head"],
     v: Float[Tensor, "#batch head key d_head"],
     reach: Float[Tensor, "#batch query key"] | None = None,
+    *,
+    window: int | None = None,
 ) -> Float[Tensor, "batch head query d_head"]:
     """Do attend(attention_pattern(q, k), v) without a pattern in memory: at every position, or with keys in reach."""
-    if reach is None and q.shape[-2] < SHORT:
+    if reach is None and (q.shape[-2] < SHORT or (window or q.shape[-2]) < q.shape[-2]):
         everywhere = on_device(range(q.shape[-2]), q.device)[None]
-        reach = in_reach(everywhere, everywhere)
+        reach = in_reach(everywhere, everywhere, window=window)
     mask = None if reach is None else reach[:, None].to(q.dtype)
     return functional.scaled_dot_product_attention(q, k, v, mask, is_causal=reach is None)
 
 
-def in_reach(query: Int[Tensor, "#batch query"], key: Int[Tensor, "1 key"]) -> Float[Tensor, "#batch query key"]:
-    """Give what is added to the scores of keys: nothing at or before the query's position, -inf after it."""
-    later = key[:, None] > query[..., None]
-    return torch.zeros_like(later, dtype=torch.float32).masked_fill_(later, -torch.inf)
+def in_reach(
+    query: Int[Tensor, "#batch query"], key: Int[Tensor, "1 key"], *, window: int | None = None
+) -> Float[Tensor, "#batch query key"]:
+    """Give what is added to the scores of keys: nothing at or before the query's position, -inf after it.
+
+    A window of so many positions ends at the query's: keys before it are out of reach too.
+    """
+    out = key[:, None] > query[..., None]
+    if window is not None:
+        out = out | (key[:, None] <= query[..., None] - window)
+    return torch.zeros_like(out, dtype=torch.float32).masked_fill_(out, -torch.inf)
+
+
+def rotary(
+    position: Int[Tensor, "#batch position"],
+    *,
+    width: int,
+    base: float,
+    scaling: tuple[float, float, float, float] | float | None = None,
+) -> Float[Tensor, "#batch position width"]:
+    """Give the cosines and sines of rotary positions (Su et al. 2021, https://arxiv.org/abs/2104.09864), in float64.
+
+    Each pair of `width` dimensions turns by position / base^(2 i / width). `scaling` divides all frequencies by a
+    factor; or, as (factor, low, high, original), the low ones, as Llama 3.1 does (Grattafiori et al. 2024,
+    https://arxiv.org/abs/2407.21783): those that turn less than `low` times in `original` positions by the factor,
+    those above `high` not, those between in between.
+    """
+    frequency = base ** -(torch.arange(0, width, 2, dtype=torch.float64, device=position.device) / width)
+    if isinstance(scaling, tuple):
+        factor, low, high, original = scaling
+        kept = ((original * frequency / (2 * torch.pi) - low) / (high - low)).clamp(0, 1)
+        frequency = frequency * (kept + (1 - kept) / factor)
+    elif scaling is not None:
+        frequency = frequency / scaling
+    angle = position[..., None] * frequency
+    return torch.cat([angle.cos(), angle.sin()], -1)
+
+
+def rotate(
+    x: Float[Tensor, "#batch head position d_head"], turn: Float[Tensor, "#batch position width"]
+) -> Float[Tensor, "batch head position d_head"]:
+    """Turn the first dimensions of each head, the first half of them with the second, by the angles of its position."""
+    cos, sin = turn.to(x.dtype)[:, None].chunk(2, -1)
+    half = cos.shape[-1]
+    one, other = x[..., :half], x[..., half : 2 * half]
+    return torch.cat([one * cos - other * sin, other * cos + one * sin, x[..., 2 * half :]], -1)
+
+
+def soft_cap(x: Float[Tensor, "..."], *, cap: float) -> Float[Tensor, "..."]:
+    return (x / cap).tanh() * cap
+
+
+def scale(x: Float[Tensor, "..."], *, by: float) -> Float[Tensor, "..."]:
+    return x * by
 
 
 def attend_masked(
@@ -402,12 +487,22 @@ OPS: dict[str, Op] = {
     "add_bias": Op(add_bias, TWO, rows=(0,)),
     "sub": Op(sub, TWO, rows=(0, 1), heads=(0, 1)),
     "layer_norm": Op(layer_norm, THREE, ("eps",), rows=(0,)),
+    "rms_norm": Op(rms_norm, TWO, ("eps",), rows=(0,), heads=(0,)),
+    "heads_scale": Op(heads_scale, ONE, ("eps",), rows=(0,)),
+    "scale_heads": Op(scale_heads, THREE, rows=(0, 2), heads=(0, 1)),
+    "scale": Op(scale, ONE, ("by",), rows=(0,)),
+    "soft_cap": Op(soft_cap, ONE, ("cap",), rows=(0,)),
+    "rotary": Op(rotary, ONE, ("width", "base"), ("scaling",)),
+    "rotate": Op(rotate, TWO, rows=(0, 1), heads=(0,)),
+    "repeat_kv": Op(repeat_kv, ONE, ("times",)),
     "take_heads": Op(take_heads, ONE, ("indices",), heads=(0,)),
     "select_heads": Op(select_heads, ONE, ("indices",), rows=(0,), heads=(0,)),
     "project": Op(project, range(2, 4), rows=(0,), heads=(1, 2)),
-    "attention_pattern": Op(attention_pattern, THREE, rows=(0, 2), heads=(0, 1), together=True),
-    "attention": Op(attention, range(3, 5), heads=(0, 1, 2)),
-    "in_reach": Op(in_reach, TWO, rows=(0,)),
+    "attention_pattern": Op(
+        attention_pattern, THREE, optional=("window", "cap"), rows=(0, 2), heads=(0, 1), together=True
+    ),
+    "attention": Op(attention, range(3, 5), optional=("window",), heads=(0, 1, 2)),
+    "in_reach": Op(in_reach, TWO, optional=("window",), rows=(0,)),
     "attend": Op(attend, TWO, rows=(0,), heads=(0, 1), together=True),
     "attend_masked": Op(attend_masked, THREE, ("mask",), rows=(0, 2), heads=(0, 1), together=True),
     "output": Op(output, TWO, rows=(0,), heads=(0, 1)),

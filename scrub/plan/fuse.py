@@ -15,10 +15,17 @@ def fuse_attention(roots: Sequence[Node]) -> dict[Node, Node]:
     fused: dict[Node, Node] = {}
     for current in walk(roots):
         here = current.with_inputs(tuple(fused[i] for i in current.inputs))
-        if current.op == "attend" and current.inputs[0].op == "attention_pattern" and readers[current.inputs[0]] == 1:
+        if current.op == "attend" and _fuses(current.inputs[0]) and readers[current.inputs[0]] == 1:
             (q, k, position), v = here.inputs[0].inputs, here.inputs[1]
-            everywhere = node("position")
-            reach = () if position is everywhere else (node("in_reach", position, everywhere),)
-            here = node("attention", q, k, v, *reach)
+            everywhere, window = node("position"), here.inputs[0].arguments
+            if position is everywhere:
+                here = node("attention", q, k, v, **window)
+            else:
+                here = node("attention", q, k, v, node("in_reach", position, everywhere, **window))
         fused[current] = here
     return fused
+
+
+def _fuses(pattern: Node) -> bool:
+    """Tell whether there is one operation for attention by a pattern: there is none that caps scores."""
+    return pattern.op == "attention_pattern" and "cap" not in pattern.arguments

@@ -14,12 +14,12 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scrub.graph.heads import head_indices, restrict
+from scrub.graph.heads import WHOLE, head_indices, restrict
 from scrub.graph.node import Node, node, walk
 from scrub.graph.ops import OPS
 
 # a pattern is left to its group: of the whole, it need not be in memory
-SHARED = frozenset({"project", "attend", "attend_masked"})
+SHARED = frozenset({"project", "rms_norm", "scale_heads", "rotate", "attend", "attend_masked"})
 
 
 @dataclass(frozen=True)
@@ -123,8 +123,8 @@ def _group_of_sum(current: Node, groups: dict[Node, _Group]) -> _Group | None:
     """Recognise some heads of a whole: the same operation on the wholes of its inputs, restricted, is the value."""
     if current.op == "take_heads":
         weight, indices = current.inputs[0], current.arguments["indices"]
-        shape = weight.arguments.get("shape")
-        return _Group(weight, indices, shape[0]) if isinstance(indices, tuple) and isinstance(shape, tuple) else None
+        assert isinstance(indices, tuple)
+        return _Group(weight, indices, len(head_indices(weight))) if weight.op in WHOLE else None
     carry = OPS[current.op].head_inputs(len(current.inputs))
     theirs = {at: groups.get(current.inputs[at]) for at in carry}
     if not carry or None in theirs.values():

@@ -11,6 +11,7 @@ from torch import Tensor
 from scrub.graph.node import Node, walk
 from scrub.graph.ops import OPS, Op
 from scrub.plan.fuse import fuse_attention
+from scrub.plan.grouped import group_queries
 from scrub.plan.heads import merge_heads, part_layers, share_heads
 from scrub.plan.lowrank import share_maps
 from scrub.plan.order import in_order
@@ -90,7 +91,7 @@ def compile_plan(outputs: Mapping[str, Node], selected: bool = True, simplified:
     Without `simplified`, splits are computed as they are written, also where nothing tells their terms apart.
     """
     values = [output.value for output in outputs.values()]
-    simpler = _in_turn(values, [simplify, merge_heads, part_layers, share_heads] if simplified else [])
+    simpler = _in_turn(values, [simplify, merge_heads, part_layers, share_heads, group_queries] if simplified else [])
     rows = select_rows([simpler[value] for value in values]) if selected else {}
     wanted = [fill(rows[simpler[value]]) if rows else simpler[value] for value in values]
     less: list[Pass] = [partial(simplify, identities=LOGITS), fuse_attention] if simplified else []

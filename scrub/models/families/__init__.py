@@ -1,7 +1,7 @@
 """The model families that scrub can lower into a graph: one file each, found by looking at this folder.
 
 A file has NAME (what config.json calls the family), Config (a :class:`ModelConfig`: what its config.json says)
-and lower(config), which makes the graph. The parameters of the graph say which tensors a checkpoint must have,
+and lower(config), which makes the graph: as that of a decoder (decoder.py) with some settings. The parameters of the graph say which tensors a checkpoint must have,
 and of which shapes; its attention components say which layers and heads a role may name.
 """
 
@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import pkgutil
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
-
-from scrub.graph.node import Node, node
 
 _ROLE = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
@@ -65,33 +64,10 @@ class TransformerConfig(ModelConfig):
     d_head: int = Field(ge=1)
     layer_norm_eps: float = Field(gt=0)
 
-
-def param(name: str, *shape: int) -> Node:
-    """Make the node of a parameter."""
-    return node("param", name=name, shape=shape)
-
-
-def layer_norm(x: Node, name: str, config: TransformerConfig) -> Node:
-    """Make a LayerNorm with the parameters NAME.weight and NAME.bias [d_model]."""
-    weight, bias = param(f"{name}.weight", config.d_model), param(f"{name}.bias", config.d_model)
-    return node("layer_norm", x, weight, bias, eps=config.layer_norm_eps)
-
-
-def attention(layer: int, into: Mapping[str, Node], config: TransformerConfig, biased: Collection[str] = "") -> Node:
-    """Make the heads `aL` of a layer, which read `into` its slots q, k and v; those that are `biased` add NAME.bS."""
-    c, name = config, f"layers.{layer}"
-    q, k, v = (
-        node(
-            "project",
-            into[slot],
-            param(f"{name}.w{slot}", c.n_heads, c.d_head, c.d_model),
-            *([param(f"{name}.b{slot}", c.n_heads, c.d_head)] if slot in biased else []),
-            label=slot,
-        )
-        for slot in "qkv"
-    )
-    z = node("attend", node("attention_pattern", q, k, node("position")), v)
-    return node("output", z, param(f"{name}.wo", c.n_heads, c.d_model, c.d_head), label=f"a{layer}")
+    @property
+    def shape(self) -> dict[str, Any]:
+        """The fields that say of every transformer what its graph is."""
+        return self.model_dump(include={*TransformerConfig.model_fields} - {"roles", "data", "bos_before_prompts"})
 
 
 def family_of(config: ModelConfig) -> str:

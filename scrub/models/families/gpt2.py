@@ -9,9 +9,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from scrub.graph.node import Node, node
-from scrub.models.families import TransformerConfig, attention, layer_norm, param
-from scrub.paths.sources import X
+from scrub.graph.node import Node
+from scrub.models.families import TransformerConfig, decoder
 
 NAME = "gpt2"
 
@@ -26,32 +25,16 @@ class Config(TransformerConfig):
 
 
 def lower(config: Config) -> Node:
-    """Make the graph of the model: logits [batch, position, vocab] from tokens [batch, position].
-
-    The components are `emb`, `aL` and `mL` of every layer, and `out`. The position embedding is a constant, and so
-    are the biases of attention's output, which belong to no head: they are part of the wires.
-    """
-    c = config
-    table = param("embed.weight", c.vocab_size, c.d_model)
-    stream = node("embed", node("tokens", source=X), table, label="emb")
-    stream = node("add", stream, node("embed", node("position"), param("pos.weight", c.n_ctx, c.d_model)))
-    for layer in range(c.n_layers):
-        name = f"layers.{layer}"
-        heads = attention(layer, dict.fromkeys("qkv", layer_norm(stream, f"{name}.ln1", c)), c, "qkv")
-        stream = node("add_bias", node("add", stream, heads), param(f"{name}.bo", c.d_model))
-        wide = node(
-            "linear",
-            layer_norm(stream, f"{name}.ln2", c),
-            param(f"{name}.w_in", c.d_mlp, c.d_model),
-            param(f"{name}.b_in", c.d_mlp),
+    """Make the graph of the model: logits [batch, position, vocab] from tokens [batch, position]."""
+    return decoder.lower(
+        decoder.Config(
+            **config.shape,
+            n_kv_heads=config.n_heads,
+            d_mlp=config.d_mlp,
+            norm="layer",
+            positions="learned",
+            biases=("q", "k", "v", "o", "mlp"),
+            activation=config.activation,
+            tied=config.tied,
         )
-        mlp = node(
-            "linear",
-            node("activate", wide, kind=c.activation),
-            param(f"{name}.w_out", c.d_model, c.d_mlp),
-            param(f"{name}.b_out", c.d_model),
-            label=f"m{layer}",
-        )
-        stream = node("add", stream, mlp)
-    unembedding = table if c.tied else param("unembed.weight", c.vocab_size, c.d_model)
-    return node("unembed", layer_norm(stream, "final_ln", c), unembedding, label="out")
+    )
