@@ -107,7 +107,9 @@ def layer_norm(
     return functional.layer_norm(x, weight.shape, weight, bias, eps)
 
 
-def rms_norm(x: Float[Tensor, "... width"], weight: Float[Tensor, " width"], *, eps: float) -> Float[Tensor, "... width"]:
+def rms_norm(
+    x: Float[Tensor, "... width"], weight: Float[Tensor, " width"], *, eps: float
+) -> Float[Tensor, "... width"]:
     """Divide by the root of the mean square of the last axis: Zhang & Sennrich 2019 (https://arxiv.org/abs/1910.07467)."""
     return functional.rms_norm(x, weight.shape, weight, eps)
 

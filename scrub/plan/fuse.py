@@ -19,9 +19,9 @@ def fuse_attention(roots: Sequence[Node]) -> dict[Node, Node]:
             (q, k, position), v = here.inputs[0].inputs, here.inputs[1]
             everywhere, window = node("position"), here.inputs[0].arguments
             if position is everywhere:
-                here = node("attention", q, k, v, **window)
+                here = node("attention", q, k, v, label=None, **window)
             else:
-                here = node("attention", q, k, v, node("in_reach", position, everywhere, **window))
+                here = node("attention", q, k, v, node("in_reach", position, everywhere, label=None, **window))
         fused[current] = here
     return fused
 

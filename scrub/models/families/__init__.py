@@ -1,8 +1,9 @@
 """The model families that scrub can lower into a graph: one file each, found by looking at this folder.
 
 A file has NAME (what config.json calls the family), Config (a :class:`ModelConfig`: what its config.json says)
-and lower(config), which makes the graph: as that of a decoder (decoder.py) with some settings. The parameters of the graph say which tensors a checkpoint must have,
-and of which shapes; its attention components say which layers and heads a role may name.
+and lower(config), which makes the graph: that of a decoder (decoder.py) with some settings. The parameters of the graph
+say which tensors a checkpoint must have, and of which shapes; its attention components say which layers and heads a
+role may name.
 """
 
 from __future__ import annotations

@@ -57,7 +57,9 @@ class Config(TransformerConfig):
     gated: bool = False
     parallel: bool = False  # heads and MLP of a layer read the same residual stream
     one_norm: bool = False  # and through the same norm
-    qk_norm: Literal["head", "all"] | None = None  # an RMSNorm of each head's queries and keys, or of all heads' together
+    qk_norm: Literal["head", "all"] | None = (
+        None  # an RMSNorm of each head's queries and keys, or of all heads' together
+    )
     score_cap: float | None = Field(default=None, gt=0)
     logit_cap: float | None = Field(default=None, gt=0)
     embed_scale: float = 1.0
@@ -144,7 +146,7 @@ def _attention(layer: int, into: Mapping[str, Node], c: Config) -> Node:
     q, k, v = (_slot(layer, slot, into[slot], rotary, c) for slot in "qkv")
     limits = {"window": window, "cap": c.score_cap}
     said = {name: value for name, value in limits.items() if value is not None}
-    z = node("attend", node("attention_pattern", q, k, node("position"), **said), v)
+    z = node("attend", node("attention_pattern", q, k, node("position"), label=None, **said), v)
     return node("output", z, param(f"layers.{layer}.wo", c.n_heads, c.d_model, c.d_head), label=f"a{layer}")
 
 
@@ -165,7 +167,9 @@ def _slot(layer: int, slot: str, into: Node, rotary: Rotary | None, c: Config) -
         made = node("scale_heads", made, of_heads(param(f"{name}.{slot}_norm.weight", heads, c.d_head)), scale)
     if slot != "v" and rotary is not None:
         said = {} if rotary.scaling is None else {"scaling": rotary.scaling}
-        made = node("rotate", made, node("rotary", node("position"), width=rotary.width, base=rotary.base, **said))
+        made = node(
+            "rotate", made, node("rotary", node("position"), width=rotary.width, base=rotary.base, label=None, **said)
+        )
     return made.labelled(slot)
 
 

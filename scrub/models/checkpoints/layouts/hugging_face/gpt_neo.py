@@ -1,0 +1,96 @@
+"""GPT-Neo and the models of TinyStories: scores that aren't divided by the root of d_head, windows in some layers."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from scrub.models.checkpoints.layouts.hugging_face.fields import ACTIVATIONS, Act, Fields, repeating
+from scrub.models.checkpoints.layouts.hugging_face.tensors import From, Sources, ends, linear, norm, projected, written
+from scrub.models.families import decoder
+
+FAMILY, PREFIX = decoder, "transformer."
+
+
+class GptNeo(Fields):
+    """The fields of GPT-Neo's config."""
+
+    model_type: Literal["gpt_neo"]
+    hidden_size: int = Field(default=2048, ge=1)
+    num_layers: int = Field(default=24, ge=1, le=4096)
+    num_heads: int = Field(default=16, ge=1)
+    intermediate_size: int | None = Field(default=None, ge=1)
+    max_position_embeddings: int = Field(default=2048, ge=1)
+    attention_types: list[list[list[Literal["global", "local"]] | int]] | None = None
+    window_size: int = Field(default=256, ge=1)
+    bos_token_id: int | None = 50256
+    activation_function: Act = "gelu_new"
+    layer_norm_epsilon: float = Field(default=1e-5, gt=0)
+    tie_word_embeddings: bool = True
+
+    @model_validator(mode="after")
+    def _shared(self) -> GptNeo:
+        if self.hidden_size % self.num_heads:
+            raise ValueError(f"hidden_size {self.hidden_size} can't be shared by num_heads {self.num_heads}")
+        if len(self.types) != self.num_layers:
+            raise ValueError(f"attention_types are of {len(self.types)} layers, but num_layers is {self.num_layers}")
+        return self
+
+    @property
+    def types(self) -> list[str]:
+        """The type of each layer: each entry of the config's is some types, and how often they come."""
+        if self.attention_types is None:
+            return (["global", "local"] * self.num_layers)[: self.num_layers]
+        found: list[str] = []
+        for entry in self.attention_types:
+            if len(entry) != 2 or not isinstance(entry[0], list) or not isinstance(entry[1], int):
+                raise ValueError(
+                    "attention_types: expected pairs of types and a number, as in [[['global', 'local'], 12]]"
+                )
+            found += entry[0] * min(entry[1], self.num_layers)
+        return found
+
+    def settings(self) -> dict[str, Any]:
+        """Make the config of the decoder."""
+        return {
+            "n_ctx": self.max_position_embeddings,
+            "vocab_size": self.vocab_size,
+            "bos_token_id": self.begin,
+            "bos_before_prompts": False,
+            "n_layers": self.num_layers,
+            "n_heads": self.num_heads,
+            "n_kv_heads": self.num_heads,
+            "d_model": self.hidden_size,
+            "d_head": self.hidden_size // self.num_heads,
+            "d_mlp": 4 * self.hidden_size if self.intermediate_size is None else self.intermediate_size,
+            "layer_norm_eps": self.layer_norm_epsilon,
+            "norm": "layer",
+            "positions": "learned",
+            "windows": repeating([self.window_size if each == "local" else None for each in self.types]),
+            "biases": ["o", "mlp"],
+            "activation": ACTIVATIONS[self.activation_function],
+            "tied": self.tie_word_embeddings,
+        }
+
+
+TYPES = {"gpt_neo": GptNeo}
+
+
+def table(c: decoder.Config, said: GptNeo) -> Sources:
+    """Find every parameter that such a decoder may have."""
+    del said
+    assert c.d_mlp is not None
+    sizes = (c.n_heads, c.d_head, c.d_model)
+    found = ends("wte", "lm_head", c.vocab_size, c.d_model) | norm("final_ln", "ln_f", c.d_model)
+    found["pos.weight"] = From("wpe.weight", (c.n_ctx, c.d_model))
+    for at in range(c.n_layers):
+        ours, theirs = f"layers.{at}", f"h.{at}"
+        found |= norm(f"{ours}.ln1", f"{theirs}.ln_1", c.d_model) | norm(f"{ours}.ln2", f"{theirs}.ln_2", c.d_model)
+        for slot in "qkv":
+            times = c.d_head**0.5 if slot == "q" else 1.0
+            found |= projected(ours, f"{theirs}.attn.attention.{slot}_proj", slot, sizes, times)
+        found |= written(ours, f"{theirs}.attn.attention.out_proj", sizes)
+        found |= linear(ours, "in", f"{theirs}.mlp.c_fc", (c.d_mlp, c.d_model))
+        found |= linear(ours, "out", f"{theirs}.mlp.c_proj", (c.d_model, c.d_mlp))
+    return found
