@@ -52,7 +52,7 @@ SETTINGS = {
     ),
     "column": Words("NAME", "The data's column, where there are several; of prompts, that of the corrupted ones."),
     "split": Words("NAME", "The data's split."),
-    "context": Words("N", "Positions a sequence: the model's n_ctx (the most), or what fixed rows have."),
+    "context": Words("N", "Positions a sequence: the model's n_ctx up to 1,024, or what fixed rows have."),
     "bos": Words(
         "yes|no|auto",
         "Begin sequences, or prompts, with the begin token; auto: as the tokenizer does by itself, else sequences "

@@ -20,7 +20,7 @@ WHITELIST_SETTINGS = {
     "share": Words(None, "Fraction of the positions to select."),
     "split": Words(None, "The split to count in."),
     "sequences": Words(None, "How many sequences to count in; by default all."),
-    "context": Words(None, "Positions a sequence; by default the model's n_ctx."),
+    "context": Words(None, "Positions a sequence; by default the model's n_ctx, at most 1,024."),
     "column": SETTINGS["column"],
     "bos": SETTINGS["bos"],
 }

@@ -34,6 +34,8 @@ from scrub.text.wording import short
 
 LOCAL = f"give --data the path of a local folder with {TOKENS} and {MASK}"
 
+USUAL_POSITIONS = 1024  # of a sequence, at most, where nobody says: little text has as many as models read today
+
 
 def load_examples(
     spec: str | Path,
@@ -60,9 +62,9 @@ def load_examples(
 
     `spec` is the name of a folder in ./data or shipped with scrub, a path, or OWNER/NAME[:CONFIG] on the hub. Text
     needs the model's tokenizer; a column of token ids needs none. `count` sequences are given, or all there are; with
-    `fewer`, less will do where there are no more. There are `context` positions, by default n_ctx, or as many as fixed
-    rows have. Fixed rows of the hub are looked for in the folder `beside` first. `split` is by default the one least
-    likely trained on. Each example begins with the token `bos_token_id`, unless that is None; where `bos` doesn't say
+    `fewer`, less will do where there are no more. There are `context` positions, by default n_ctx, at most
+    USUAL_POSITIONS, or as many as fixed rows have. Fixed rows of the hub are looked for in the folder `beside` first.
+    `split` is by default the one least likely trained on. Each example begins with the token `bos_token_id`, unless that is None; where `bos` doesn't say
     that it must, rows of ids that are whole without it are taken as they are. Documents shorter than an example are
     joined, with the token `end` between, by default the begin token. The examples' notes say what became of all rows.
     A table with a column `clean` holds prompts, behind the token `prompt_bos` unless that is None: see
@@ -78,7 +80,8 @@ def load_examples(
         )
     folder, source = place(spec)
     inside = folder if folder is not None and folder.is_dir() else None
-    length, background, mask, begin = context or usual_context or n_ctx, None, None, begins(bos_token_id, tokenizer)
+    length, background, mask = context or usual_context or min(n_ctx, USUAL_POSITIONS), None, None
+    begin = begins(bos_token_id, tokenizer)
     commit = ""
     notes: list[str] = []
     if source is not None and source.kind == STDLIB:
@@ -116,6 +119,8 @@ def load_examples(
         length, begin = how.context, begins(how.begin, tokenizer)
         notes += stream.notes + how.notes
         commit = stream.commit
+    if length < n_ctx and length == USUAL_POSITIONS and not (context or usual_context) and mask is None:
+        notes.append(f"sequences of {length:,} tokens, of {n_ctx:,} that the model reads: for others say --context")
     if len(found) < (2 if fewer else count or 1):
         raise ScrubError(
             f"the data {one_line(spec)!r} hold {len(found)} different sequences of {length} tokens, "

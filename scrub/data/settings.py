@@ -40,7 +40,7 @@ class WhitelistSettings:
     share: Annotated[float, Interval(gt=0, lt=1)] = 0.25
     split: Named = "train"  # of the data: one that no study looks at
     sequences: Annotated[int, Interval(ge=1, le=10**9)] | None = None  # by default all that there are
-    context: Annotated[int, COUNT] | None = None  # positions a sequence; by default the model's n_ctx
+    context: Annotated[int, COUNT] | None = None  # positions a sequence; by default the model's n_ctx, at most 1,024
     column: Named | None = None  # of the data, where there are several
     bos: Bos = None  # whether sequences begin with the begin token; by default as is usual for the model
 
