@@ -64,9 +64,10 @@ def load_examples(
     needs the model's tokenizer; a column of token ids needs none. `count` sequences are given, or all there are; with
     `fewer`, less will do where there are no more. There are `context` positions, by default n_ctx, at most
     USUAL_POSITIONS, or as many as fixed rows have. Fixed rows of the hub are looked for in the folder `beside` first.
-    `split` is by default the one least likely trained on. Each example begins with the token `bos_token_id`, unless that is None; where `bos` doesn't say
-    that it must, rows of ids that are whole without it are taken as they are. Documents shorter than an example are
-    joined, with the token `end` between, by default the begin token. The examples' notes say what became of all rows.
+    `split` is by default the one least likely trained on. Each example begins with the token `bos_token_id`, unless
+    that is None; where `bos` doesn't say that it must, rows of ids that are whole without it are taken as they are.
+    Documents shorter than an example are joined, with the token `end` between, by default the begin token. The
+    examples' notes say what became of all rows.
     A table with a column `clean` holds prompts, behind the token `prompt_bos` unless that is None: see
     :func:`scrub.data.prompts.table.read_table`; with `only_prompts`, so must any file. Of text there are `usual_count`
     sequences of `usual_context` positions where no `count` or `context` is asked for.
@@ -80,10 +81,9 @@ def load_examples(
         )
     folder, source = place(spec)
     inside = folder if folder is not None and folder.is_dir() else None
-    length, background, mask = context or usual_context or min(n_ctx, USUAL_POSITIONS), None, None
-    begin = begins(bos_token_id, tokenizer)
+    background, mask, begin = None, None, begins(bos_token_id, tokenizer)
+    length, notes = _length(context or usual_context, n_ctx)
     commit = ""
-    notes: list[str] = []
     if source is not None and source.kind == STDLIB:
         if column is not None:
             raise ScrubError(f"the data {one_line(spec)!r} are source files and have no columns: leave --column out")
@@ -93,7 +93,7 @@ def load_examples(
         background = stdlib_bigram(needed, length, bos_token_id, vocab_size, cache)
     elif (fixed := fixed_folder(inside, source, beside)) is not None:
         where, commit, said = fixed
-        notes += said
+        notes = list(said)
         if column is not None or split is not None:
             raise ScrubError(f"the data {one_line(spec)!r} are fixed rows: leave --column and --split out")
         if bos is not None:
@@ -119,8 +119,6 @@ def load_examples(
         length, begin = how.context, begins(how.begin, tokenizer)
         notes += stream.notes + how.notes
         commit = stream.commit
-    if length < n_ctx and length == USUAL_POSITIONS and not (context or usual_context) and mask is None:
-        notes.append(f"sequences of {length:,} tokens, of {n_ctx:,} that the model reads: for others say --context")
     if len(found) < (2 if fewer else count or 1):
         raise ScrubError(
             f"the data {one_line(spec)!r} hold {len(found)} different sequences of {length} tokens, "
@@ -138,6 +136,14 @@ def load_examples(
         notes=tuple(f"{one_line(spec)}: {note}" for note in notes),
     )
     return examples.scored_at(examples.scored)
+
+
+def _length(asked: int | None, n_ctx: int) -> tuple[int, list[str]]:
+    """Say how many positions a sequence of text has, and that they are few where nobody asked for so many."""
+    if asked is not None or n_ctx <= USUAL_POSITIONS:
+        return asked or n_ctx, []
+    said = f"sequences of {USUAL_POSITIONS:,} tokens, of {n_ctx:,} that the model reads: for others say --context"
+    return USUAL_POSITIONS, [said]
 
 
 def _holds_prompts(opened: Opened, column: str | None) -> bool:
