@@ -233,7 +233,8 @@ class Model:
     @property
     def sizes(self) -> dict[str, int]:
         """The sizes of its config, and the number of its parameters."""
-        said = {name: value for name, value in self.config.model_dump().items() if isinstance(value, int)}
+        fields = {*type(self.config).model_fields}
+        said = {name: value for name, value in self.config.model_dump(include=fields).items() if isinstance(value, int)}
         sizes = {name: value for name, value in said.items() if not isinstance(value, bool) and "token" not in name}
         return {**sizes, "parameters": sum(value.numel() for value in self.params.values())}
 
@@ -330,7 +331,7 @@ def make_model(name: str, config: ModelConfig, params: Mapping[str, Tensor], tok
 def save_model(model: Model, folder: str | Path) -> None:
     """Write a model's config.json, model.safetensors and tokenizer.json, so that loading it gives the same again.
 
-    A GPT-2 is written as transformers does, so that `from_pretrained` reads it; other families in scrub's own layout.
+    A GPT-2 is written as transformers does, so that `from_pretrained` reads it; others in scrub's own layout.
     The tensors are stored in the model's type, so save `model.to(torch.float16)` to halve the file.
     The folder is made if it isn't there; other files in it stay. Each file is replaced as a whole, config.json last.
     Raises ScrubError if that can't be done, or for a dtype that checkpoints don't hold.
