@@ -20,8 +20,10 @@ _PATTERN = "/pattern"
 def parity_tables(of: Parity, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
     """Say what is compared, over a row for each layer: the stream in front of it, and its patterns."""
     dtype = dtype_name(of.model.dtype)
-    yield Text(f"{of.model.called} beside transformers' {of.twin} ({of.version}), {dtype}; {of.on}")
-    yield Text("largest deviations; relative to the largest value at a position, where that is above 1")
+    yield Text(f"{of.model.called} beside transformers' {of.twin} ({of.version}), in {dtype}")
+    yield Text(
+        f"on {of.on}: largest deviations; relative to the largest value at their position, where that is above 1"
+    )
     columns = [
         Column("value"),
         _number("deviation"),
