@@ -7,6 +7,7 @@ large is rounded more.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,6 +71,11 @@ class Deviation:
     position: int
     within: bool
 
+    @property
+    def rank(self) -> float:
+        """What deviations are ordered by: what is no number is the worst."""
+        return math.inf if math.isnan(self.relative) else self.relative
+
 
 @dataclass(frozen=True, repr=False)
 class Parity(TabularResult):
@@ -107,7 +113,7 @@ class Parity(TabularResult):
     def begins(self) -> Deviation | None:
         """The first value that deviates by more than is allowed; of several heads the worst. None if none does."""
         first = self._beginning()
-        return max(first, key=lambda each: np.nan_to_num(each.relative, nan=np.inf)) if first else None
+        return max(first, key=lambda each: each.rank) if first else None
 
     @property
     def within(self) -> bool:
@@ -119,9 +125,9 @@ class Parity(TabularResult):
         worst = self.begins
         if worst is None:
             return
-        others = [each.value for each in self._beginning() if each != worst]
-        also = f", and so is {few(others)}" if others else ""
-        size = "" if worst.relative == worst.absolute else f" ({worst.relative:.1e} of the size there)"
+        others = [each.value for each in self._beginning() if each.value != worst.value]
+        also = f"; so it is with {few(others)}" if others else ""
+        size = "" if not worst.relative < worst.absolute else f" ({worst.relative:.1e} of the size there)"
         raise GateError(
             f"{self.model.called} isn't what transformers computes, from {worst.made_by} on: {worst.value} is up to "
             f"{worst.absolute:.1e}{size} apart, most at position {worst.position} of sequence {worst.sequence}, where "

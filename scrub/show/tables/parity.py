@@ -44,15 +44,15 @@ def _frame(of: Parity) -> pd.DataFrame:
     for each in of.deviations():
         if not each.value.endswith(_PATTERN):
             rows.append(_row(each))
-        elif not each.relative <= rows[-1].get("patterns", -1.0):  # what is no number is the worst
+        elif each.rank > rows[-1].get("patterns", -1.0):
             head = each.value.removesuffix(_PATTERN).removeprefix("a")
-            rows[-1] |= {"patterns": each.relative, "head": head, "pattern above": not each.within}
+            rows[-1] |= {"patterns": each.rank, "head": head, "pattern above": not each.within}
     frame = pd.DataFrame(rows)
     return frame.astype({"head": object}).where(frame.notna(), None)
 
 
 def _row(of: Deviation) -> dict[str, Any]:
-    return {"value": of.value, "deviation": of.absolute, "relative": of.relative, "above": not of.within}
+    return {"value": of.value, "deviation": of.absolute, "relative": of.rank, "above": not of.within}
 
 
 def _number(name: str, marked: str = "") -> Column:

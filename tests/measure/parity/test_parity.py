@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 import torch
 from doubles import D_HEAD, HEADS, LAYERS, random_double
+from fake_hub import Hub, serve
+from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 import scrub
 from scrub import GateError, Model, Parity, ScrubError, Settings, load_model
+from scrub.measure.parity.twin import read_twin
 
 VOCAB, POSITIONS, CONTEXT = 37, 19, 17
 WIDTH = HEADS * D_HEAD
@@ -63,12 +66,13 @@ def test_a_folder_and_what_is_in_memory_agree(theirs: Any, tmp_path: Path) -> No
     assert shown[-1] == "all are within 1e-09, which is rounding in float64"
 
 
-def test_deviations_are_the_largest_anywhere(theirs: Any) -> None:
+def test_deviations_are_the_largest_anywhere(theirs: Any, read_at_once: Callable[[int], None]) -> None:
     """On tokens that are given; beside plain hooks, and a twin with another embedding at one position."""
     tokens = np.random.default_rng(3).integers(VOCAB, size=(5, CONTEXT + 1))
     weight = theirs.transformer.wpe.weight
     before = weight.clone()
     ours = load_model(theirs, name="it")
+    read_at_once(2)
     weight[6] += torch.linspace(-2, 3, WIDTH)
     try:
         with pytest.MonkeyPatch.context() as patch:
@@ -117,7 +121,7 @@ def test_swapped_heads_are_named(theirs: Any, tmp_path: Path) -> None:
     assert f"from layer 1 on: {first.value} is up to {first.absolute:.1e} apart" in str(caught.value)
     assert f"most at position {first.position} of sequence {first.sequence}, where 1e-09" in str(caught.value)
     other = ({"a1.1/pattern", "a1.3/pattern"} - {first.value}).pop()
-    assert str(caught.value).endswith(f"allowed, and so is {other}")
+    assert str(caught.value).endswith(f"allowed; so it is with {other}")
     assert json.loads(found.to_json())["begins"]["value"] == first.value
     lines = [line.split() for line in repr(found).split("\n")]
     (marked,) = (line for line in lines if "*" in line and line[0] != "those")
@@ -148,19 +152,67 @@ def test_one_weight_is_found_where_it_is(tensor: str, value: str, made_by: str, 
 
 
 def test_what_is_no_number_never_passes(theirs: Any, tmp_path: Path) -> None:
-    found = broken(tmp_path, theirs, lambda state: state["transformer.h.1.ln_1.bias"].fill_(torch.nan))
+    """It is the worst that there can be, of several heads too."""
+
+    def spoil(state: dict[str, torch.Tensor]) -> None:
+        query = state["transformer.h.1.attn.c_attn.bias"][:WIDTH].view(HEADS, D_HEAD)
+        query[1, 0] += 1
+        query[3, 0] = torch.nan
+
+    found = broken(tmp_path, theirs, spoil)
     first = found.begins
     assert first is not None
-    assert (first.made_by, first.within, np.isnan(first.relative)) == ("layer 1", False, True)
+    assert (first.value, first.made_by, first.within) == ("a1.3/pattern", "layer 1", False)
     assert json.loads(found.to_json())["begins"]["relative"] is None
-    with pytest.raises(GateError, match=r"from layer 1 on: a1\.0/pattern is up to nan"):
+    with pytest.raises(GateError, match=r"a1\.3/pattern is up to nan apart.*; so it is with a1\.1/pattern$"):
         found.check()
-    assert "*" in repr(found)
+    (line,) = (line.split() for line in repr(found).split("\n") if line.startswith(" stream 1"))
+    assert line[-3:] == ["-", "*", "1.3"]
+
+
+@pytest.mark.parametrize(("dtype", "cast", "allowed"), [("float64", "float32", 1e-4), ("float32", "bfloat16", 1e-4)])
+def test_what_transformers_casts_excuses_its_rounding_in_float64_alone(
+    dtype: str, cast: str, allowed: float, theirs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def casting(model: Model) -> Any:
+        found = read_twin(model)
+        mlp = found.transformer.h[1].mlp
+        inner = mlp.forward
+        mlp.forward = lambda x: inner(x.to(getattr(torch, cast)).to(x.dtype))
+        return found
+
+    theirs.save_pretrained(tmp_path)
+    monkeypatch.setattr("scrub.measure.parity.parity.read_twin", casting)
+    found = scrub.parity(tmp_path, settings=Settings(**FEW, dtype=dtype))
+    assert (found.computes_in, found.tolerance, found.within) == ("float32", allowed, dtype == "float64")
+    assert ("transformers computes some of it in float32, whatever" in repr(found)) == (dtype == "float64")
+    assert found.frame().deviation.max() > 1e-9
 
 
 def test_what_transformers_would_make_up_isnt_compared(theirs: Any, tmp_path: Path) -> None:
     with pytest.raises(ScrubError, match=r"finds no weights in .* for transformer.h.1.ln_2.bias, and would make"):
         broken(tmp_path, theirs, lambda state: state.pop("transformer.h.1.ln_2.bias"))
+
+
+def test_of_a_hub_id_the_files_that_were_brought_are_read_and_no_code_runs(
+    theirs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, hub = tmp_path / "gpt", Hub()
+    theirs.save_pretrained(folder)
+    fields = json.loads((folder / "config.json").read_text())
+    fields["auto_map"] = {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Mine"}
+    (folder / "config.json").write_text(json.dumps(fields))
+    (folder / "code.py").write_text("import pathlib\npathlib.Path('exploded').touch()\n")
+    monkeypatch.chdir(tmp_path)
+    hub.add("some-one/gpt", folder)
+    with serve(hub) as address:
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        ours = load_model("some-one/gpt", torch.float64)
+        asked = len(hub.asked)
+        assert scrub.parity(ours, settings=EXACT).within
+        assert scrub.parity(folder, settings=EXACT).within
+        assert (len(hub.asked), Path("exploded").exists()) == (asked, False)
 
 
 def test_another_model_is_a_failed_gate(theirs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
