@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -52,7 +53,8 @@ def _frame(of: Parity) -> pd.DataFrame:
 
 
 def _row(of: Deviation) -> dict[str, Any]:
-    return {"value": of.value, "deviation": of.absolute, "relative": of.rank, "above": not of.within}
+    absolute = of.absolute if math.isfinite(of.rank) else math.inf  # which is written, unlike what is missing
+    return {"value": of.value, "deviation": absolute, "relative": of.rank, "above": not of.within}
 
 
 def _number(name: str, marked: str = "") -> Column:
