@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from scrub.measure.heads.scores import score_heads
     from scrub.measure.interventions.ablation import Ablation, ablate
     from scrub.measure.interventions.patching import Patching, patch
+    from scrub.measure.parity.parity import Parity, parity
     from scrub.measure.stream.direct import DirectAttribution, direct_attribution
     from scrub.measure.stream.lens import LogitLens, logit_lens
     from scrub.measure.study.heads import HeadStudy, study_heads
@@ -53,6 +54,7 @@ __all__ = [
     "Metric",
     "Model",
     "Moved",
+    "Parity",
     "Patching",
     "Report",
     "Result",
@@ -84,6 +86,7 @@ __all__ = [
     "make_report",
     "moved",
     "node",
+    "parity",
     "patch",
     "patching_chart",
     "prepare",
@@ -110,6 +113,7 @@ _HOMES = {
     "scrub.measure.interventions.ablation": ("Ablation", "ablate"),
     "scrub.measure.interventions.patching": ("Patching", "patch"),
     "scrub.measure.heads.scores": ("score_heads",),
+    "scrub.measure.parity.parity": ("Parity", "parity"),
     "scrub.measure.stream.direct": ("DirectAttribution", "direct_attribution"),
     "scrub.measure.stream.lens": ("LogitLens", "logit_lens"),
     "scrub.models.model": ("Model", "load_model"),

@@ -18,6 +18,7 @@ from scrub.cli import (
     list_,
     mechanism,
     new,
+    parity,
     patch,
     prompts,
     roles,
@@ -61,6 +62,7 @@ COMMANDS: Table = {
     },
     "Prepare models and data": {
         "fetch": (fetch.fetch, "scrub fetch redwood_attn_2l gpt2"),
+        "parity": (parity.parity, "scrub parity gpt2-mini --sequences 4 --context 64"),
         "roles": (roles.roles, "scrub roles attn2l --sequences 16"),
         "typicality": (roles.typicality, "scrub typicality attn2l --write"),
         "whitelist": (whitelist.whitelist, "scrub whitelist stdlib --model attn2l"),

@@ -17,6 +17,7 @@ def register_looks() -> None:
         register(f"scrub.measure.stream.{kind}.{name}", **shown)
     register("scrub.study.run.Trial", picture="scrub.show.picture:picture")
     register("scrub.measure.predictions.Predictions", tables=f"{tables}.measurements:prediction_tables")
+    register("scrub.measure.parity.parity.Parity", tables=f"{tables}.parity:parity_tables")
     register("scrub.measure.heads.score.Scores", tables=f"{tables}.measurements:shown_scores")
     study = {"tables": f"{tables}.measurements:shown_study", "charts": f"{charts}.heads:study_charts"}
     register("scrub.measure.study.heads.HeadStudy", **study)

@@ -166,6 +166,7 @@ def test_mistakes_are_told_before_torch_is_imported(tmp_path: Path) -> None:
     commands += [["patch", "attn2l", "--where", "nosuch"], ["patch", "attn2l", "a0.9"], ["ablate", "gpt2-mini", "a4"]]
     commands += [["patch", "attn2l", "blocks.1.attn.hook_z"], ["direct", "attn2l", "--wrong", "x"]]
     commands += [["readers", "attn2l", "9.9"], ["mechanism", "attn2l", "--head", "9.9"]]
+    commands += [["parity", "nosuch"], ["parity", "gpt2-mini", "--split", "train"]]
     commands += [["composition", "attn2l", "--to", "1.8"], ["run", "induction", "--model", "/etc"]]
     commands += [["leaderboard", "nosuch"], ["leaderboard", "induction", "--results", "nosuch"]]  # these need pandas
     program = (

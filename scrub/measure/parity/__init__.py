@@ -1,0 +1,1 @@
+"""Agreement with transformers, value by value."""
