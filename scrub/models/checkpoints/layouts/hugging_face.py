@@ -23,6 +23,7 @@ from scrub.models.checkpoints.checks import (
     read_parts,
     read_values,
     without_fields,
+    without_further_heads,
 )
 from scrub.models.checkpoints.layouts import Checkpoint, Container
 from scrub.models.checkpoints.stored import StoredTensor, Where
@@ -87,12 +88,14 @@ def read(container: Container, fields: Mapping[str, object], overrides: Mapping[
     said = _said(container.config, {**fields, **overrides})
     config = check_config(container.config, gpt2, {**_for_people(fields, said), **_shape(said), **overrides})
     assert isinstance(config, gpt2.Config)
-    weights, stored = container.tensors(None)
+    shapes = _shapes(config)
+    table = {_HEAD: shapes["wte.weight"]}
+    weights, found = container.tensors(None)
+    stored, left_out = without_further_heads(weights, found, table)
     named = {_without_prefix(name, stored): each for name, each in stored.items()}
     tensors = {name: each for name, each in named.items() if not _MASKS.fullmatch(name)}
-    shapes = _shapes(config)
-    check_tensors(weights, tensors, shapes, {_HEAD: shapes["wte.weight"]})
-    return Checkpoint(config, gpt2.lower(config), partial(_params, config, said.scale, tensors))
+    check_tensors(weights, tensors, shapes, table, _HEAD)
+    return Checkpoint(config, gpt2.lower(config), partial(_params, config, said.scale, tensors), left_out)
 
 
 def write(
@@ -191,7 +194,7 @@ def _implied(bos_token_id: int | None) -> dict[str, object]:
 def _for_people(fields: Mapping[str, object], said: Fields) -> dict[str, object]:
     """Take the fields that are kept as they are: roles, what people add, and what transformers adds by itself."""
     implied = _implied(said.begin)
-    rest = without_fields(fields, [*Fields.model_fields, "dtype", "torch_dtype"])
+    rest = without_fields(fields, [*Fields.model_fields, "architectures", "dtype", "torch_dtype"])  # as we save it
     return {name: value for name, value in rest.items() if name not in implied or implied[name] != value}
 
 
