@@ -93,8 +93,8 @@ class Model:
     def _rowless(self) -> list[str]:
         """Say which tokens of its tokenizer it has no row for."""
         names = [short(name) for name in without_row(self.tokenizer, self.vocab_size)]
-        rows = f"no row of the model's embedding, which has the ids 0 to {self.vocab_size - 1}"
-        return [f"{few(names)} of the tokenizer has {rows}: no text may hold it"] if names else []
+        rows = f"no row of the model's embedding, whose ids are 0 to {self.vocab_size - 1}"
+        return [f"the tokenizer has {few(names)}, with {rows}: a text that holds such a token is refused"] * bool(names)
 
     @property
     def n_ctx(self) -> int:

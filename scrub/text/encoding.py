@@ -34,8 +34,8 @@ def check_rows(ids: Sequence[int] | NDArray[np.integer], tokenizer: Tokenizer, v
     """Raise ScrubError if one of a tokenizer's ids is beyond the vocabulary of a model; `what` holds them."""
     if len(ids) and (beyond := int(np.max(ids))) >= vocab_size:
         raise ScrubError(
-            f"{what} holds {short(tokenizer.id_to_token(beyond))}, a token that was added to the tokenizer and that "
-            f"the model has no row for: its embedding has the ids 0 to {vocab_size - 1}, so leave it out, or give other text"
+            f"{what} holds {short(tokenizer.id_to_token(beyond))}, a token that was added to the tokenizer and "
+            f"that the model has no row for: its embedding has the ids 0 to {vocab_size - 1}; give a text without it"
         )
 
 

@@ -165,7 +165,7 @@ def check_whole(where: Where, state: Mapping[Any, object]) -> None:
     for name, value in state.items():
         if any(hasattr(value, each) for each in _QUANTISED):
             raise _packed(where, short(name, quoted=False), f"a {type(value).__name__}")
-        if isinstance(value, Tensor) and value.device.type == "meta":
+        if isinstance(where, str) and isinstance(value, Tensor) and value.device.type == "meta":
             raise ScrubError(
                 f"{shown(where)} has {short(name, quoted=False)} on the meta device, so its values aren't in memory: "
                 "load the model without device_map, and not under torch.device('meta')"
@@ -182,8 +182,8 @@ def check_names(where: Where, stored: Mapping[str, StoredTensor]) -> None:
 def _packed(where: Where, name: str, what: str) -> ScrubError:
     said = f" ({what})" if what else ""
     return ScrubError(
-        f"{shown(where)} has {name}{said} of a quantised model, whose weights aren't numbers that scrub reads: take the "
-        "model before that, or load it without load_in_4bit, load_in_8bit and quantization_config"
+        f"{shown(where)} has {name}{said} of a quantised model, whose weights are packed: take the model before that, "
+        "or load it without load_in_4bit, load_in_8bit and quantization_config"
     )
 
 
