@@ -1,8 +1,9 @@
 """Attention-only models of TransformerLens: `torch.save(model.state_dict())` and a config.json beside it.
 
 The weights are in model.pth, or in whichever one file of :mod:`scrub.models.checkpoints.reading` there is; the begin
-token is config.json's bos_token_id, or tokenizer_config.json's bos_token. config.json has d_vocab: it is a HookedTransformerConfig's fields, or those of the models that TransformerLens's author
-trained (https://huggingface.co/NeelNanda). W_Q, W_K and W_V are [heads, d_model, d_head], W_O [heads, d_head, d_model],
+token is config.json's bos_token_id, or tokenizer_config.json's bos_token. config.json has d_vocab: it is a
+HookedTransformerConfig's fields, or those of the models that TransformerLens's author trained
+(https://huggingface.co/NeelNanda). W_Q, W_K and W_V are [heads, d_model, d_head], W_O [heads, d_head, d_model],
 and W_U is [d_model, vocab]: https://transformerlensorg.github.io/TransformerLens/
 """
 
