@@ -80,6 +80,7 @@ HEADS: dict[str, dict[str, tuple[int, ...]]] = {
 def test_a_further_head_in_a_file_is_named_and_left_out(tmp_path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
     """Whatever is in it: transformers' logits without it."""
     folder = with_tensors(tmp_path, {name: torch.full(shape, torch.nan) for name, shape in shapes.items()})
+    write_fields(folder, {**fields_of(folder), "architectures": ["GPT2ForSequenceClassification"]})
     found, (note,) = told(lambda: load_model(folder))
     assert all(name in note for name in shapes)
     assert "left out" in note
@@ -88,6 +89,7 @@ def test_a_further_head_in_a_file_is_named_and_left_out(tmp_path: Path, shapes: 
         torch.testing.assert_close(found(TOKENS), theirs(TOKENS).logits, rtol=0, atol=1e-5)
     save_model(found, tmp_path / "again")
     assert told(lambda: load_model(tmp_path / "again"))[1] == []
+    assert fields_of(tmp_path / "again")["architectures"] == ["GPT2LMHeadModel"]
 
 
 NO_HEADS: dict[str, tuple[int, ...]] = {
