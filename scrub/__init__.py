@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from scrub.study.run import prepare, run
     from scrub.study.settings import Settings
     from scrub.study.study import Study, load_study
-    from scrub.text.errors import GateError, ScrubError
+    from scrub.text.errors import GateError, ScrubError, ScrubWarning
 
 __all__ = [
     "Ablation",
@@ -60,6 +60,7 @@ __all__ = [
     "Result",
     "Results",
     "ScrubError",
+    "ScrubWarning",
     "Settings",
     "Study",
     "StudyResults",
@@ -104,7 +105,7 @@ _HOMES = {
     "scrub.store.comparisons.comparison": ("Comparison", "compare"),
     "scrub.store.comparisons.leaderboard": ("Leaderboard", "leaderboard"),
     "scrub.store.comparisons.moved": ("Moved", "moved"),
-    "scrub.text.errors": ("GateError", "ScrubError"),
+    "scrub.text.errors": ("GateError", "ScrubError", "ScrubWarning"),
     "scrub.data.examples": ("Examples",),
     "scrub.data.for_model": ("read_prompts",),
     "scrub.graph.node": ("node",),

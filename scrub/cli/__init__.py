@@ -45,13 +45,14 @@ def _status(arguments: list[str]) -> int:
     import typer
 
     from scrub.cli.app import app
+    from scrub.cli.outputs import warnings_as_lines
     from scrub.text.errors import GateError, ScrubError
 
     try:
         if COMPLETION in os.environ:  # the shell asks what could be typed
             app(prog_name="scrub")
         command = typer.main.get_command(app)
-        with command.make_context("scrub", arguments) as context:
+        with command.make_context("scrub", arguments) as context, warnings_as_lines():
             command.invoke(context)
         if sys.stdout is not None:
             sys.stdout.flush()

@@ -5,16 +5,19 @@ Files are looked at before any work, and written when all of it is there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from scrub.text.errors import ScrubError
+from scrub.text.errors import ScrubError, ScrubWarning
 from scrub.text.files import check_writable, write_atomically
 from scrub.text.looks import look
 
+_told: set[str] = set()  # lines that this command has printed already
 WIDE_COLUMNS = 160  # of what goes into a file or a pipe, where lines are whole
 
 
@@ -55,7 +58,29 @@ def console(columns: int | None = WIDE_COLUMNS) -> Console:
 
 
 def warn(texts: Iterable[str], what: str = "warning") -> None:
-    """Print warnings, or what failed, to standard error, each on a line."""
+    """Print warnings, or what failed, to standard error, each on a line, but for what was told while loading."""
     stderr = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     for text in texts:
-        stderr.print(f"{what}: {text}", style="yellow")
+        if text not in _told:
+            stderr.print(f"{what}: {text}", style="yellow")
+
+
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Print what Python code of scrub's warns of as a line, once in a command, whatever else of it says the same."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ScrubWarning)
+        plain = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, ScrubWarning):
+                warn([str(message)])
+                _told.add(str(message))
+            else:
+                plain(message, category, *place, **more)
+
+        warnings.showwarning = show
+        try:
+            yield
+        finally:
+            _told.clear()

@@ -28,6 +28,7 @@ from scrub.data.windows import Account, Sequences, order_of_content
 from scrub.models.find import HUB_NAME, known, locate
 from scrub.models.hub.bring import bring
 from scrub.models.hub.listing import Address
+from scrub.text.encoding import check_rows
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 from scrub.text.wording import short
@@ -89,6 +90,7 @@ def load_examples(
             raise ScrubError(f"the data {one_line(spec)!r} are source files and have no columns: leave --column out")
         needed, count = tokenizer_for(spec, tokenizer), count or usual_count
         found = stdlib_windows(needed, length, bos_token_id, split or "validation", cache)
+        check_rows(found.tokens.ravel(), needed, vocab_size, "the standard library")
         notes += found.account.notes(length, "")
         background = stdlib_bigram(needed, length, bos_token_id, vocab_size, cache)
     elif (fixed := fixed_folder(inside, source, beside)) is not None:

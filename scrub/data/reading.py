@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 from scrub.data.rows import Row, Rows
 from scrub.data.windows import Account, Cutter, Ids, Sequences, counted
+from scrub.text.encoding import encoded
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 
@@ -68,20 +69,20 @@ def read_windows(
 
     Raises ScrubError if there is none, or a token isn't the model's.
     """
-    joint, between = _joint(how.end, tokenizer)
+    joint, between = _joint(how.end, tokenizer, vocab_size)
     cutter: Cutter | None = None
     usual, begun = how.begin, [0, 0]  # rows of ids that don't begin with the begin token, and that do
     seen = document = 0
     last: int | None = None
     stream = iter(source.numbered)
     while batch := list(_batch(stream)):
-        encoded = _as_ids([row for _, row in batch], spec, tokenizer)
+        read = _as_ids([row for _, row in batch], spec, tokenizer, vocab_size)
         text = isinstance(batch[0][1], str)
         if cutter is None:
-            how = how if text else how.fitting(encoded)
+            how = how if text else how.fitting(read)
             joint = joint if text or how.end is not None else ()
             cutter = Cutter(how.context, how.begin, joint)
-        for (number, _), ids in zip(batch, encoded, strict=True):
+        for (number, _), ids in zip(batch, read, strict=True):
             check_vocabulary(ids, spec, vocab_size)
             if not source.running:
                 if not text and len(ids):
@@ -152,13 +153,13 @@ def begins(begin: int | None, tokenizer: Tokenizer | None) -> str:
     return "without a begin token" if begin is None else f"behind {token_name(begin, tokenizer)}"
 
 
-def _joint(end: int | None, tokenizer: Tokenizer | None) -> tuple[tuple[int, ...], str]:
+def _joint(end: int | None, tokenizer: Tokenizer | None, vocab_size: int) -> tuple[tuple[int, ...], str]:
     """Choose what stands between short documents, and what it is called: a line break, where there is no end token."""
     if end is not None:
         return (end,), token_name(end, tokenizer)
     if tokenizer is None:
         return (), "nothing"
-    return tuple(tokenizer.encode("\n", add_special_tokens=False).ids), "a line break"
+    return tuple(encoded(tokenizer, ["\n"], vocab_size)[0]), "a line break"
 
 
 def _texts(ids: Ids, end: int | None) -> list[Ids]:
@@ -167,11 +168,10 @@ def _texts(ids: Ids, end: int | None) -> list[Ids]:
     return [part[1:] if number else part for number, part in enumerate(parts)]
 
 
-def _as_ids(batch: Sequence[Row], spec: object, tokenizer: Tokenizer | None) -> list[Ids]:
+def _as_ids(batch: Sequence[Row], spec: object, tokenizer: Tokenizer | None, vocab_size: int) -> list[Ids]:
     if isinstance(batch[0], str):
         texts = [str(row) for row in batch]
-        encodings = tokenizer_for(spec, tokenizer).encode_batch_fast(texts, add_special_tokens=False)
-        return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
+        return [np.array(ids, dtype=np.int64) for ids in encoded(tokenizer_for(spec, tokenizer), texts, vocab_size)]
     return [np.asarray(row) for row in batch]
 
 

@@ -24,6 +24,7 @@ from tokenizers import Tokenizer
 from scrub.data.bigram import Bigram
 from scrub.data.duplicates import clusters
 from scrub.data.windows import Account, Cutter, Sequences
+from scrub.text.encoding import check_rows
 from scrub.text.errors import ScrubError
 from scrub.text.files import make_folder, write_atomically
 
@@ -142,7 +143,9 @@ def stdlib_bigram(
     tokenizer: Tokenizer, n_ctx: int, bos_token_id: int | None, vocab_size: int, cache: Path | None = None
 ) -> Bigram:
     """Count the bigrams of the training side."""
-    return Bigram.fit(stdlib_windows(tokenizer, n_ctx, bos_token_id, "train", cache).tokens, vocab_size)
+    tokens = stdlib_windows(tokenizer, n_ctx, bos_token_id, "train", cache).tokens
+    check_rows(tokens.ravel(), tokenizer, vocab_size, "the standard library")
+    return Bigram.fit(tokens, vocab_size)
 
 
 def _prepared(

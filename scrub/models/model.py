@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,11 +17,11 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from scrub.graph.node import Node
-from scrub.models.checkpoints import Checkpoint, open_checkpoint, open_state_dict, write_checkpoint
+from scrub.models.checkpoints import Checkpoint, open_checkpoint, write_checkpoint
 from scrub.models.checkpoints.checks import parameter_shapes
-from scrub.models.checkpoints.reading import parse
 from scrub.models.checkpoints.tokenizer import added_in_front, fitting_tokenizer, read_tokenizer, tokenizer_file
 from scrub.models.families import ModelConfig, architectures, family_of, known_token
+from scrub.models.memory import open_object
 from scrub.models.origin import Origin, may_name
 from scrub.models.place import ModelPlace, find_model
 from scrub.models.values import ids_of, text_of, tokens_of, top, values
@@ -32,15 +31,15 @@ from scrub.paths.splits import attention_heads
 from scrub.plan.leaves import bind_model, leaves_of
 from scrub.plan.plan import Plan, compile_plan
 from scrub.text.begin import Bos, wanted_bos
-from scrub.text.errors import ScrubError
+from scrub.text.encoding import without_row
+from scrub.text.errors import ScrubError, tell
 from scrub.text.fields import COUNT, check_arguments
 from scrub.text.files import first_sentence, make_folder, one_line
-from scrub.text.wording import at_commit, short, with_digest
+from scrub.text.wording import at_commit, few, short, with_digest
 
 Spec: TypeAlias = Any  # str | Path | Model, a transformers model, or (config, state dict)
 
 _COMPUTABLE = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-HOW = "a transformers model such as GPT2LMHeadModel, or (config, state dict)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,12 +82,19 @@ class Model:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is unusual about where it is from, and data that it names and that aren't taken."""
-        said = self.config.data
-        if said is None or self.data is not None:
-            return self.origin.notes
-        wrong = "which are no data set on the hub: they aren't taken"
-        return (*self.origin.notes, f"{self.name} suggests the data {one_line(said)[:100]!r}, {wrong}")
+        """What is unusual about where it is from, is left out of it, or is in its tokenizer alone; data not taken."""
+        said, notes = self.config.data, [*self.origin.notes, *self._rowless]
+        if said is not None and self.data is None:
+            wrong = "which are no data set on the hub: they aren't taken"
+            notes.append(f"{self.name} suggests the data {one_line(said)[:100]!r}, {wrong}")
+        return tuple(notes)
+
+    @property
+    def _rowless(self) -> list[str]:
+        """Say which tokens of its tokenizer it has no row for."""
+        names = [short(name) for name in without_row(self.tokenizer, self.vocab_size)]
+        rows = f"no row of the model's embedding, whose ids are 0 to {self.vocab_size - 1}"
+        return [f"the tokenizer has {few(names)}, with {rows}: a text that holds such a token is refused"] * bool(names)
 
     @property
     def n_ctx(self) -> int:
@@ -267,13 +273,15 @@ def load_model(
     any layout in scrub/models/checkpoints/layouts. Or it is in memory: a Model, a transformers GPT2LMHeadModel, or
     (config, state dict) with the fields and tensors of such files, which are copied once. It computes in `dtype`,
     however it is stored. `name` and `tokenizer` (of tokenizers, or of transformers) win over what it comes with; what
-    transformers has in memory comes without one.
+    transformers has in memory comes without one. What is left out of it is told as a ScrubWarning.
     Raises ScrubError, in one line, if there is none, if the hub can't be reached, or if anything is wrong with it.
     """
+    said: list[str] = []
     if isinstance(spec, Model):
         model = spec.to(dtype, device)
     else:
         called, checkpoint, found, origin = _opened(spec)
+        said += checkpoint.notes
         params = _moved(checkpoint.params(_computable(dtype)), dtype, device)
         file = tokenizer_file(found.tokenizer or found.folder) if found else None
         own = read_tokenizer(file, checkpoint.config.vocab_size) if file else None
@@ -281,6 +289,8 @@ def load_model(
         model = Model(called, checkpoint.config, checkpoint.graph, params, own, folder, origin)
     if tokenizer is not None:
         model = replace(model, tokenizer=fitting_tokenizer(tokenizer, model.vocab_size))
+    if tokenizer is not None or not isinstance(spec, Model):
+        tell([*said, *model._rowless])
     return model if name is None else replace(model, name=name)
 
 
@@ -301,10 +311,11 @@ def _opened(spec: Spec) -> tuple[str, Checkpoint, ModelPlace | None, Origin]:
     """Open all of a model but its parameters, and say where its files are, if it has some, and where they are from."""
     if not isinstance(spec, str | Path):
         called, checkpoint = open_object(spec)
-        return called, checkpoint, None, Origin()
+        return called, checkpoint, None, Origin(notes=checkpoint.notes)
     found = find_model(spec)
     checkpoint = open_checkpoint(found.folder, found.overrides)
-    origin = Origin(found.commit, found.notes, found.own and "data" in found.overrides, found.own)
+    notes = (*found.notes, *checkpoint.notes)
+    origin = Origin(found.commit, notes, found.own and "data" in found.overrides, found.own)
     return found.name, checkpoint, found, origin
 
 
@@ -376,59 +387,3 @@ def _moved(
     except (RuntimeError, AssertionError) as error:  # torch's ways of saying that there is no such device, or no room
         why = first_sentence(error)
         raise ScrubError(f"the model can't be put on the device {str(device)!r} ({why}): try 'cpu'") from error
-
-
-def open_object(spec: object) -> tuple[str, Checkpoint]:
-    """Open a model in memory: what it calls itself, and what it holds, nothing of it copied yet.
-
-    Raises ScrubError for what is no model, or anything that is wrong with its config or tensors.
-    """
-    config, state = _parts(spec)
-    called = _name(spec, config)
-    return called, open_state_dict(called, _fields(called, config), state)
-
-
-def is_pair(spec: object) -> bool:
-    """Tell whether a tuple is one model, (config, state dict), and not several."""
-    return isinstance(spec, tuple) and len(spec) == 2 and isinstance(spec[1], Mapping)
-
-
-def _parts(spec: Any) -> tuple[object, Mapping[str, object]]:
-    if is_pair(spec):
-        config, state = spec
-        return config, state
-    if hasattr(spec, "config") and callable(getattr(spec, "state_dict", None)):
-        return spec.config, spec.state_dict()
-    raise ScrubError(f"{short(spec)} is no model: give a name, a path, OWNER/NAME on the hub, {HOW}")
-
-
-def _fields(name: str, config: Any) -> dict[str, object]:
-    """Read the fields that a file of this config would have."""
-    if isinstance(config, ModelConfig):
-        fields: object = {"architecture": family_of(config), **config.model_dump(mode="json")}
-    elif callable(getattr(config, "to_diff_dict", None)):  # as transformers saves it
-        fields = config.to_diff_dict()
-    else:
-        fields = config
-    if not isinstance(fields, Mapping):
-        raise ScrubError(f"the config of {name} is {short(config)}: give the fields of a config.json, or {HOW}")
-    try:
-        text = json.dumps(dict(fields))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ScrubError(
-            f"the config of {name} has a field that no config.json can have: {first_sentence(error)}: leave it out"
-        ) from error
-    parsed = parse(f"the config of {name}", text)
-    assert isinstance(parsed, dict)
-    return parsed
-
-
-def _name(spec: Any, config: Any) -> str:
-    """Name a model as it calls itself: where it was loaded from, or else its class or family."""
-    named = ("name_or_path", "architecture", "model_type")
-    said = config if isinstance(config, Mapping) else {field: getattr(config, field, None) for field in named}
-    if isinstance(place := said.get("name_or_path"), str) and place:
-        return Path(place).resolve().name if Path(place).is_dir() else place
-    if not isinstance(spec, tuple):
-        return type(spec).__name__
-    return one_line(said.get("architecture") or said.get("model_type") or "model")[:100]

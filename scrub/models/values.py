@@ -28,6 +28,7 @@ from scrub.paths.splits import attention_heads
 from scrub.plan.leaves import bind_model, leaves_of
 from scrub.plan.plan import compile_plan
 from scrub.text.begin import Bos
+from scrub.text.encoding import encoded
 from scrub.text.errors import ScrubError
 from scrub.text.fields import theirs
 from scrub.text.files import one_line
@@ -60,7 +61,7 @@ def tokens_of(model: Model, on: str | Any, bos: Bos = None) -> Int[Tensor, "batc
     if isinstance(on, str):
         if model.tokenizer is None:
             raise ScrubError(f"{model.name} has no tokenizer, so it reads no text: give token ids")
-        ids = model.tokenizer.encode(on, add_special_tokens=False).ids
+        (ids,) = encoded(model.tokenizer, [on], model.vocab_size)
         begin = [model.bos_token_id] if model.begins(bos, typed=True) else []
         on = [[*begin, *ids]]
     tokens = ids_of(on)

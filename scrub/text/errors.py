@@ -1,8 +1,9 @@
-"""The two ways in which scrub says no, and what led to an error."""
+"""The two ways in which scrub says no, what led to an error, and what is told though it is none."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator
 
 from scrub.text.clipping import brief
 
@@ -19,6 +20,16 @@ class ScrubError(Exception):
 
 class GateError(Exception):
     """A gate failed, so no number may be printed: scrub or the model is at fault. Exit status 1."""
+
+
+class ScrubWarning(UserWarning):
+    """What a caller should know, in one line, though there is no mistake: a command prints it on standard error."""
+
+
+def tell(texts: Iterable[str]) -> None:
+    """Warn whoever called the caller, a function with checked arguments, of each of these."""
+    for text in texts:
+        warnings.warn(brief(text), ScrubWarning, stacklevel=4)
 
 
 def led_to(error: BaseException | None) -> Iterator[BaseException]:

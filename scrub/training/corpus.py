@@ -19,6 +19,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from scrub.data.duplicates import clusters
 from scrub.data.stdlib import SKIPPED_FOLDERS, SourceFile, hash_fraction, read_source, stdlib_split
+from scrub.text.encoding import encoded
 from scrub.text.files import write_atomically
 
 PACKAGE_CAP = 3_000_000  # characters of one distribution, so that none dominates
@@ -71,10 +72,9 @@ def load_corpus() -> Corpus:
     return Corpus(training, kept, validation, {name: count for name, count in packages.items() if count})
 
 
-def encode(tokenizer: Tokenizer, files: list[SourceFile]) -> list[NDArray[np.int32]]:
+def encode(tokenizer: Tokenizer, files: list[SourceFile], vocab_size: int) -> list[NDArray[np.int32]]:
     """The token ids of each file, int32 [tokens], without special tokens."""
-    encodings = tokenizer.encode_batch_fast([file.text for file in files], add_special_tokens=False)
-    return [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
+    return [np.asarray(ids, dtype=np.int32) for ids in encoded(tokenizer, [file.text for file in files], vocab_size)]
 
 
 class WindowSampler:
@@ -138,7 +138,7 @@ def write(folder: Path, path: Path, vocab_size: int, tokenizer: Tokenizer | None
     tokenizer.save(str(folder / "tokenizer.json"))
     arrays: dict[str, NDArray[np.generic]] = {}
     for part in PARTS:
-        files = encode(tokenizer, getattr(corpus, part))
+        files = encode(tokenizer, getattr(corpus, part), vocab_size)
         arrays[part] = np.concatenate([*files, np.zeros(0, np.int32)])
         arrays[f"{part}.lengths"] = np.array([len(file) for file in files], dtype=np.int64)
     counts = {part: {"files": len(getattr(corpus, part)), "tokens": arrays[part].size} for part in PARTS}

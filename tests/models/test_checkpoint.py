@@ -24,7 +24,7 @@ KNOWN = f"{', '.join(sorted(architectures()))}, and the layouts {', '.join(sorte
 OTHERS = "the two files belong to different models"
 ASKS = f"which config.json beside it asks for: {OTHERS}"
 NO_PLACE = f"which config.json beside it has no place for: {OTHERS}"
-TYPES = "expected float32, bfloat16 or float16, so convert it first"
+TYPES = "expected float64, float32, bfloat16 or float16, so convert it first"
 
 
 def refusal() -> str:
@@ -78,7 +78,6 @@ BAD_TENSORS = [
         changed("final_ln.bias", lambda t: t[None]),
         f": final_ln.bias is [1, 7], but config.json beside it asks for [7]: {BELONGS}",
     ),
-    (changed("embed.weight", lambda t: t.double()), f": embed.weight is stored as F64: {TYPES}"),
     (changed("embed.weight", lambda t: t.long()), f": embed.weight is stored as I64: {TYPES}"),
     (changed("embed.weight", lambda t: t.to(torch.float8_e4m3fn)), f": embed.weight is stored as F8_E4M3: {TYPES}"),
     (changed("layers.0.wk", poisoned(torch.nan)), f": layers.0.wk holds 1 of 105 {DIVERGED}"),
@@ -379,21 +378,6 @@ def test_a_much_smaller_tokenizer_is_another_models(tmp_path: Path) -> None:
         else:
             with pytest.raises(ScrubError, match=f" {size} tokens.* config.json .*vocab_size 4096"):
                 read_tokenizer(path, 4096)
-
-
-def test_added_tokens_count(folder: Path) -> None:
-    tokenizer = json.loads((folder / "tokenizer.json").read_text())
-    added = {
-        "content": "<new>",
-        "single_word": False,
-        "lstrip": False,
-        "rstrip": False,
-        "normalized": False,
-        "special": True,
-    }
-    tokenizer["added_tokens"] = [{"id": 13, **added}]
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    assert tells(refusal(), f"{TOKENIZER} has 14 tokens, but ")
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", '{"version": "1.0", "model": {"type": "None"}}'])

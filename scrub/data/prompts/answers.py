@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from scrub.data.prompts.layout import LABEL, RIGHT_ID, WRONG_ID, Layout, Row, missing, whole
 from scrub.data.prompts.prompts import token_text
 from scrub.data.windows import counted
+from scrub.text.encoding import encoded
 from scrub.text.errors import ScrubError
 from scrub.text.wording import few, short
 
@@ -129,7 +130,7 @@ class Answers:
                 text.encode()
             except UnicodeEncodeError:
                 raise ScrubError(f"{what} holds half a character: mend it, or leave it out") from None
-            self.known[text] = list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+            self.known[text] = encoded(self.tokenizer, [text], self.vocab_size)[0]
         return self.known[text]
 
     def _unknown(self, text: str, token: int) -> bool:

@@ -21,6 +21,7 @@ from scrub.data.settings import DRAW_WORDS, RANDOM, Recipe, check_where
 from scrub.data.windows import with_begin
 from scrub.models.model import Model, Spec, as_model
 from scrub.text.begin import Bos
+from scrub.text.encoding import encoded
 from scrub.text.errors import ScrubError
 from scrub.text.fields import check_arguments
 
@@ -238,8 +239,7 @@ def _spelled(
     else:
         assert model.tokenizer is not None
         texts = tuple(" ".join(known.words[word] for word in row) for row in words)
-        typed = [text.ids for text in model.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
-        if typed != tokens.tolist():
+        if encoded(model.tokenizer, texts, model.vocab_size) != tokens.tolist():
             raise ScrubError(f"the tokenizer of {model.name} makes one token of several {known.kind}: take {RANDOM}")
     return _begun(model, tokens, begins), texts
 
@@ -271,8 +271,7 @@ def _encoded(model: Model, text: str) -> Sequence[int]:
         text.encode()
     except UnicodeEncodeError as error:
         raise ScrubError(f"{text!r} isn't text that UTF-8 can write: type it anew") from error
-    ids: list[int] = model.tokenizer.encode(text, add_special_tokens=False).ids
-    return ids
+    return encoded(model.tokenizer, [text], model.vocab_size)[0]
 
 
 def _begun(model: Model, tokens: Int[np.ndarray, "prompt word"], begins: bool) -> Int[np.ndarray, "prompt position"]:

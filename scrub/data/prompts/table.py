@@ -19,6 +19,7 @@ from scrub.data.prompts.layout import CLEAN, Layout, Lengths, Row, missing, posi
 from scrub.data.reading import begins, check_vocabulary, token_name, tokenizer_for
 from scrub.data.repeated import NOWHERE
 from scrub.data.windows import Ids, counted
+from scrub.text.encoding import encoded
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 from scrub.text.wording import short
@@ -156,10 +157,10 @@ def _prompts(rows: Sequence[Row], column: str, mask: str | None, where: str, rea
         found.append(ids)
     texts = [value for value in found if isinstance(value, str)]
     tokenizer = tokenizer_for(where, reader.tokenizer) if texts else None
-    made = iter(tokenizer.encode_batch_fast(texts, add_special_tokens=False) if tokenizer is not None else ())
+    made = iter(encoded(tokenizer, texts, reader.vocab_size) if tokenizer is not None else ())
     prompts = []
     for number, value in enumerate(found):
-        own = np.array(next(made).ids, dtype=np.int64) if isinstance(value, str) else value
+        own = np.array(next(made), dtype=np.int64) if isinstance(value, str) else value
         if not len(own):
             raise ScrubError(f"the prompt of row {number} of {where} is empty in the column {column!r}: give a text")
         added = bool(reader.begin is not None and own[0] != reader.begin)

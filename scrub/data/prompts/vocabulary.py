@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 from scrub.data.settings import RANDOM, check_kind
 from scrub.models.model import Model
+from scrub.text.encoding import encoded
 from scrub.text.errors import ScrubError
 
 _ENGLISH = """
@@ -81,7 +82,7 @@ def vocabulary(model: Model, kind: str) -> Vocabulary:
         return Vocabulary(kind, (), ids, ids)
     if model.tokenizer is None:
         raise ScrubError(f"{model.name} has no tokenizer, which {kind} need: take {RANDOM}")
-    tokens = _single_tokens(model.tokenizer, _WORDS[kind])
+    tokens = _single_tokens(model.tokenizer, _WORDS[kind], model.vocab_size)
     pairs = np.array(list(tokens.values()), dtype=np.int64).reshape(-1, 2)
     return Vocabulary(kind, tuple(tokens), pairs[:, 0], pairs[:, 1])
 
@@ -91,16 +92,17 @@ def _plain_tokens(model: Model) -> Int[np.ndarray, " token"]:
     if tokenizer is None:
         return np.setdiff1d(np.arange(model.vocab_size), [*apart])
     apart |= {token for token, added in tokenizer.get_added_tokens_decoder().items() if added.special}
-    return np.setdiff1d(np.array([*tokenizer.get_vocab(with_added_tokens=True).values()], dtype=np.int64), [*apart])
+    known = np.array([*tokenizer.get_vocab(with_added_tokens=True).values()], dtype=np.int64)
+    return np.setdiff1d(known[known < model.vocab_size], [*apart])
 
 
-def _single_tokens(tokenizer: Tokenizer, words: Sequence[str]) -> dict[str, tuple[int, int]]:
+def _single_tokens(tokenizer: Tokenizer, words: Sequence[str], vocab_size: int) -> dict[str, tuple[int, int]]:
     """Find the words that are one token, at the beginning of a text and after a blank, and these two tokens.
 
     A token that spells something else, such as one that stands for everything unknown, is no word's own.
     """
-    encodings = tokenizer.encode_batch([f"{word} {word}" for word in words], add_special_tokens=False)
-    ids = {word: tuple(encoding.ids) for word, encoding in zip(words, encodings, strict=True)}
+    found = encoded(tokenizer, [f"{word} {word}" for word in words], vocab_size)
+    ids = {word: tuple(pair) for word, pair in zip(words, found, strict=True)}
     return {word: (pair[0], pair[1]) for word, pair in ids.items() if len(pair) == 2 and _spell(tokenizer, pair, word)}
 
 

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from scrub.models.checkpoints.checks import DTYPES, STORED, check_roles
-from scrub.models.checkpoints.layouts import Checkpoint, Container, in_folder, in_memory, layouts
+from scrub.models.checkpoints.layouts import Checkpoint, Container, in_folder, in_memory, layouts, transformer_lens
 from scrub.models.checkpoints.reading import (
     CONFIG,
     MERGES,
@@ -153,6 +153,8 @@ def _layout_of(folder: Path) -> tuple[ModuleType, dict[str, object]]:
     fields = read_fields(path) if CONFIG in names else {}
     if found := find_layout(names, fields):
         return found, fields
+    if CONFIG not in names and any(name.endswith((".pth", ".pt")) for name in names):
+        raise ScrubError(f"{shown(path)} is not there: {transformer_lens.HOLDS}")
     check_file(path)
     raise _no_layout(path, fields)
 
@@ -162,7 +164,8 @@ def _no_layout(where: Where, fields: Mapping[str, object]) -> ScrubError:
     wrong = "has no field 'architecture'" if named is None else f"is of the unknown architecture {short(named)}"
     return ScrubError(
         f"{shown(where)} {wrong}: scrub knows {', '.join(sorted(architectures()))}, "
-        f"and the layouts {', '.join(sorted(layout.NAME for layout in layouts()))}"
+        f"and the layouts {', '.join(sorted(layout.NAME for layout in layouts()))} "
+        "(a config of Hugging Face's has model_type, one of TransformerLens's d_vocab)"
     )
 
 

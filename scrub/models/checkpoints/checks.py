@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -20,10 +21,12 @@ from scrub.text.errors import ScrubError
 from scrub.text.files import shown
 from scrub.text.wording import dtype_name, few, first_mistake, numbers, short
 
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)  # that a checkpoint holds
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)  # that a checkpoint of ours holds
 STORED = "float32, bfloat16 or float16"
 
-_STORED = {"F32", "BF16", "F16", *map(dtype_name, DTYPES)}  # as safetensors and torch call them
+_READ = {"F64", "F32", "BF16", "F16", *map(dtype_name, (torch.float64, *DTYPES))}  # as safetensors and torch call them
+# beside a language model: trl's and trlx's value heads, those of transformers' other classes
+_FURTHER_HEAD = re.compile(r"\w+_heads?|score|classifier|qa_outputs|value|reward|critic|regressor")
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -64,15 +67,26 @@ def check_roles(path: Where, config: ModelConfig, graph: Node) -> None:
 
 
 def check_tensors(
-    path: Where, stored: Mapping[str, StoredTensor], expected: Shapes, optional: Shapes | None = None
+    path: Where,
+    stored: Mapping[str, StoredTensor],
+    expected: Shapes,
+    optional: Shapes | None = None,
+    unembedding: str | None = None,
 ) -> None:
     """Raise ScrubError unless the tensors are those that a config asks for, of these shapes, as floating point.
 
-    `path` is what names them: their file, or its index. `optional` ones may be there.
+    `path` is what names them: their file, or its index. `optional` ones may be there. The `unembedding` is what a
+    model lacks that was fine-tuned to something else than predicting tokens.
     """
     config, other = asks(path), f"the two{' files' if isinstance(path, Path) else ''} belong to different models"
     known = {**expected, **(optional or {})}
-    if missing := [name for name in expected if name not in stored]:
+    missing = [name for name in expected if name not in stored]
+    if missing == [unembedding]:
+        raise ScrubError(
+            f"{shown(path)} misses {unembedding}, and {config} says that it isn't tied to the embedding: take a model "
+            "that has its language model's head, or set tie_word_embeddings to true if it shares the embedding"
+        )
+    if missing:
         raise ScrubError(f"{shown(path)} misses {few(missing)}, which {config} asks for: {other}")
     if extra := sorted(stored.keys() - known.keys()):
         raise ScrubError(
@@ -85,10 +99,31 @@ def check_tensors(
                 f"{shown(each.path)}: {each.name} is {short(list(each.shape))}, but {config} asks for "
                 f"{short(list(known[name]))}: {other}, or an axis is transposed"
             )
-        if each.dtype not in _STORED and (isinstance(path, Path) or each.dtype != "float64"):
+        if each.dtype not in _READ:
             raise ScrubError(
-                f"{shown(each.path)}: {each.name} is stored as {each.dtype}: expected {STORED}, so convert it first"
+                f"{shown(each.path)}: {each.name} is stored as {each.dtype}: "
+                f"expected float64, {STORED}, so convert it first"
             )
+
+
+def without_further_heads(
+    path: Where, stored: Mapping[str, StoredTensor], own: Shapes
+) -> tuple[dict[str, StoredTensor], tuple[str, ...]]:
+    """Leave out a value, score or classification head beside a language model, and say so.
+
+    It is a module of its own, by a name that such heads have: what is in a module of the language model, or is as large
+    as one of the language model's own tables in `own`, is none, and stays.
+    """
+    modules, tables = {name.partition(".")[0] for name in own}, set(own.values())
+
+    def further(name: str) -> bool:
+        module = name.partition(".")[0]
+        return module not in modules and bool(_FURTHER_HEAD.fullmatch(module)) and stored[name].shape not in tables
+
+    heads = sorted(name for name in stored if further(name))
+    held = f"{shown(path)} holds {few([short(name, quoted=False) for name in heads])}, a head beside the language model"
+    kept = {name: each for name, each in stored.items() if name not in set(heads)}
+    return kept, ((f"{held}: it is left out",) if heads else ())
 
 
 def asks(where: Where) -> str:
@@ -115,7 +150,8 @@ def read_parts(each: StoredTensor, dtype: torch.dtype, cut: Callable[[Tensor], S
         bad = int((~stored.isfinite()).sum())
         if not bad:
             raise ScrubError(
-                f"{shown(each.path)}: {each.name} has values that {dtype_name(dtype)} can't hold: load it as float32"
+                f"{shown(each.path)}: {each.name} has values that {dtype_name(dtype)} can't hold: "
+                f"load it as {dtype_name(stored.dtype)}"
             )
         raise ScrubError(
             f"{shown(each.path)}: {each.name} holds {bad} of {stored.numel()} values that are NaN or infinite: "

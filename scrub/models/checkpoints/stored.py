@@ -37,6 +37,10 @@ _FOREIGN = {  # what a file begins with that is something else; a safetensors fi
     rb"GGUF": "a GGUF file",
 }
 _ZIP = b"PK\x03\x04"
+_QUANTISED = ("quant_state", "SCB")  # of the parameters of bitsandbytes in 4 bits, and in 8
+_PACKED = re.compile(  # what stands beside weights of bitsandbytes, GPTQ and AWQ
+    r".*\.((nested_)?(absmax|quant_map)|quant_state\..*|SCB|weight_format|qweight|qzeros|g_idx)"
+)
 
 
 Where = Path | str  # a file, or what an error calls something in memory
@@ -146,12 +150,41 @@ def _open_torch(path: Path) -> dict[str, StoredTensor]:
 
 def open_state(where: Where, state: object, expected: str) -> dict[str, StoredTensor]:
     """Open the tensors of a state dict. Raises ScrubError for anything else, which tells what is `expected`."""
+    if isinstance(state, Mapping):
+        check_whole(where, state)
     if not isinstance(state, Mapping) or not all(isinstance(name, str) and is_plain(state[name]) for name in state):
         raise ScrubError(f"{shown(where)} holds something else than tensors by name: {expected}")
     return {
         name: StoredTensor(name, where, dtype_name(value.dtype), tuple(value.shape), value.detach)
         for name, value in state.items()
     }
+
+
+def check_whole(where: Where, state: Mapping[Any, object]) -> None:
+    """Raise ScrubError if the values of a tensor aren't in memory, or are quantised, and say what to do."""
+    for name, value in state.items():
+        if any(hasattr(value, each) for each in _QUANTISED):
+            raise _packed(where, short(name, quoted=False), f"a {type(value).__name__}")
+        if isinstance(where, str) and isinstance(value, Tensor) and value.device.type == "meta":
+            raise ScrubError(
+                f"{shown(where)} has {short(name, quoted=False)} on the meta device, so its values aren't in memory: "
+                "load the model without device_map, and not under torch.device('meta')"
+            )
+
+
+def check_names(where: Where, stored: Mapping[str, StoredTensor]) -> None:
+    """Raise ScrubError if tensors are there that say how others are quantised."""
+    for name in stored:
+        if _PACKED.fullmatch(name):
+            raise _packed(where, short(stored[name].name, quoted=False), "")
+
+
+def _packed(where: Where, name: str, what: str) -> ScrubError:
+    said = f" ({what})" if what else ""
+    return ScrubError(
+        f"{shown(where)} has {name}{said} of a quantised model, whose weights are packed: take the model before that, "
+        "or load it without load_in_4bit, load_in_8bit and quantization_config"
+    )
 
 
 def load_torch(path: Path) -> object:

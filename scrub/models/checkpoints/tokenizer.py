@@ -20,11 +20,13 @@ from scrub.models.checkpoints.reading import (
     read_text,
     tokenizer_files,
 )
+from scrub.text.encoding import without_row
 from scrub.text.errors import ScrubError
 from scrub.text.files import shown
 from scrub.text.wording import short
 
 MOST_PADDING_ROWS = 1024  # of an embedding, for no token: Megatron pads to multiples of 128 times its ranks
+MOST_WITHOUT_ROW = 16  # tokens that were added, and the embedding not resized: a pad, a few marks of a fine-tune
 _END = "<|endoftext|>"  # GPT-2's only special token
 _FLAGS = ("special", "single_word", "lstrip", "rstrip", "normalized")  # of an added token
 _PROBE = "a"  # a text that any tokenizer has a token for
@@ -40,7 +42,9 @@ def read_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
     """Read a tokenizer.json, or a vocab.json with its merges.txt beside it: GPT-2's byte-level BPE.
 
     Its tokens are 0 to vocab_size - 1. People pad vocabularies to round numbers, so it may have fewer, but the ids
-    that stand for no token are then the last ones, fewer than MOST_PADDING_ROWS and fewer than half.
+    that stand for no token are then the last ones, fewer than MOST_PADDING_ROWS and fewer than half. It may have up to
+    MOST_WITHOUT_ROW more, the last ones, if they were added to it, as a `[PAD]` is: no text may then hold them, see
+    :mod:`scrub.text.encoding`.
     What the file says of padding and truncation is left aside, as transformers does: all tokens are the text's own.
     Raises ScrubError if it can't be read, or if the tokens are others.
     """
@@ -87,13 +91,21 @@ def _whole(tokenizer: Tokenizer) -> Tokenizer:
 
 
 def _check(tokenizer: Tokenizer, vocab_size: int, called: str, config: str) -> None:
-    ids = tokenizer.get_vocab(with_added_tokens=True).values()
-    size, last = len(set(ids)), max(ids, default=-1)
-    if not max(vocab_size - MOST_PADDING_ROWS, vocab_size // 2) < size <= vocab_size or last != size - 1:
+    known = tokenizer.get_vocab(with_added_tokens=True)
+    size, last = len(set(known.values())), max(known.values(), default=-1)
+    beyond, own = without_row(tokenizer, vocab_size), tokenizer.get_vocab(with_added_tokens=False)
+    added = len(beyond) <= MOST_WITHOUT_ROW and not any(text in own for text in beyond)
+    most = vocab_size + len(beyond) if added else vocab_size
+    if not max(vocab_size - MOST_PADDING_ROWS, vocab_size // 2) < size <= most or last != size - 1:
         gaps = f" with ids up to {last}" if last != size - 1 else ""
         raise ScrubError(
             f"{called} has {size} tokens{gaps}, but {config} says vocab_size {vocab_size}: "
             "take the tokenizer that the model was trained with"
+        )
+    if beyond and (front := added_in_front(tokenizer)) is not None and front >= vocab_size:
+        raise ScrubError(
+            f"{called} puts {short(tokenizer.id_to_token(front))} in front of every text, but {config} says vocab_size "
+            f"{vocab_size}, so the model has no row for it: take the tokenizer that the model was trained with"
         )
 
 

@@ -14,7 +14,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from scrub.data.for_model import PromptTable, examples_of, says_positions
 from scrub.data.prompts.memory import is_table
 from scrub.models.find import HUB_NAME, Kind, find, locate
-from scrub.models.model import Model, Spec, is_pair, load_graph, load_model
+from scrub.models.memory import is_pair
+from scrub.models.model import Model, Spec, load_graph, load_model
 from scrub.store.sweeps.job import GridData, Job, data_of
 from scrub.study.experiments import check_parts
 from scrub.study.hypothesis import ALL, Hypothesis

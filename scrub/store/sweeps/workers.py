@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, CancelledError, Future, InvalidStateError
@@ -29,7 +30,7 @@ from uuid import uuid4
 import cloudpickle
 
 from scrub.store.sweeps.sharing import Pieces, Place, Sender, Span, map_pieces, unpickled, write_pieces
-from scrub.text.errors import ScrubError
+from scrub.text.errors import ScrubError, ScrubWarning
 from scrub.text.files import first_sentence
 from scrub.text.garbage import collect_rarely
 
@@ -337,6 +338,7 @@ def _begin(parent: int) -> None:
     from tqdm import tqdm
 
     collect_rarely()
+    warnings.simplefilter("ignore", ScrubWarning)  # the notes of its results say it
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     tqdm.set_lock(threading.RLock())  # its own, which libraries take to read files, outlives a process that is killed
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()

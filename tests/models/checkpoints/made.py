@@ -73,7 +73,7 @@ def write_fields(folder: Path, fields: dict[str, Any]) -> None:
 
 
 OTHERS = "the two files belong to different models"
-TYPES = "expected float32, bfloat16 or float16, so convert it first"
+TYPES = "expected float64, float32, bfloat16 or float16, so convert it first"
 DIVERGED = "values that are NaN or infinite: training diverged, or the file is damaged; take another checkpoint"
 
 

@@ -311,7 +311,7 @@ WRONG = [
     ({"n_positions": 10**15}, f"model.safetensors: transformer.wpe.weight{misfit([11, 15], [10**15, 15])}"),
     (
         {"tie_word_embeddings": False},
-        f"model.safetensors misses lm_head.weight, which config.json beside it asks for: {OTHERS}",
+        "model.safetensors misses lm_head.weight, and config.json beside it says that it isn't tied to the embedding",
     ),
 ]
 
@@ -347,7 +347,6 @@ H = "transformer.h.0"
 BAD = [
     (f"{H}.attn.c_attn.weight", lambda t: t.T, misfit([45, 15], [15, 45])),
     ("transformer.wte.weight", lambda t: t[:-1], misfit([16, 15], [17, 15])),
-    (f"{H}.mlp.c_fc.weight", lambda t: t.double(), f" is stored as F64: {TYPES}"),
     (f"{H}.mlp.c_fc.weight", lambda t: t.to(torch.float8_e5m2), f" is stored as F8_E5M2: {TYPES}"),
     (f"{H}.mlp.c_fc.weight", lambda t: t.int(), f" is stored as I32: {TYPES}"),
     (
@@ -370,10 +369,10 @@ def test_a_tensor_that_is_wrong(tmp_path: Path, name: str, change, expected: str
 def test_a_tensor_too_many_or_too_few(tmp_path: Path) -> None:
     gpt2().save_pretrained(tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
-    save_file({**tensors, "score.weight": torch.zeros(2)}, tmp_path / "model.safetensors")
+    save_file({**tensors, "scores.weight": torch.zeros(2)}, tmp_path / "model.safetensors")
     assert (
         refusal(tmp_path)
-        == f"model.safetensors holds 'score.weight', which config.json beside it has no place for: {OTHERS}"
+        == f"model.safetensors holds 'scores.weight', which config.json beside it has no place for: {OTHERS}"
     )
     twice = {**tensors, "wpe.weight": torch.zeros(11, 15)}
     save_file(twice, tmp_path / "model.safetensors")

@@ -211,7 +211,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "whole numbers": (lambda: changed(wpe=WHOLE.long()), "is stored as int64"),
     "no number": (lambda: changed(wpe=WHOLE * torch.nan), f"{STATE}: transformer.wpe.weight holds 165 of"),
     "an array": (lambda: changed(wpe=WHOLE.numpy()), f"{STATE} holds something else than tensors by name: give what"),
-    "no values": (lambda: changed(wpe=WHOLE.to("meta")), "holds something else than tensors"),
+    "no values": (lambda: changed(wpe=WHOLE.to("meta")), f"{STATE} has transformer.wpe.weight on the meta device"),
     "a head of its own": (
         lambda: (gpt2().config, {**gpt2().state_dict(), "lm_head.weight": torch.ones(17, 15)}),
         "tied",

@@ -233,7 +233,7 @@ BAD = [
     ("blocks.1.attn.W_Q", lambda t: t.mT, misfit([3, 5, 7], [3, 7, 5])),
     ("blocks.1.attn.b_Q", lambda t: t.T, misfit([5, 3], [3, 5])),
     ("unembed.W_U", lambda t: t.T, misfit([13, 7], [7, 13])),
-    ("embed.W_E", lambda t: t.double(), f" is stored as float64: {TYPES}"),
+    ("embed.W_E", lambda t: t.cfloat(), f" is stored as complex64: {TYPES}"),
     ("embed.W_E", lambda t: t.to(torch.float8_e4m3fn), f" is stored as float8_e4m3fn: {TYPES}"),
     ("embed.W_E", lambda t: t.long(), f" is stored as int64: {TYPES}"),
     ("unembed.b_U", lambda t: t * torch.nan, f" holds 13 of 13 {DIVERGED}"),

@@ -23,11 +23,12 @@ from torch import Tensor
 
 from scrub.graph.node import Node
 from scrub.models.checkpoints.reading import CONFIG
-from scrub.models.checkpoints.stored import StoredTensor, Where, open_state, open_tensors, open_weights
+from scrub.models.checkpoints.stored import StoredTensor, Where, check_names, open_state, open_tensors, open_weights
 from scrub.models.checkpoints.tokenizer import begin_token
 from scrub.models.families import ModelConfig
 
 STATE = "give what model.state_dict() gives"
+_WRAPPED = "pretrained_model."
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ def in_folder(folder: Path) -> Container:
     """Look into a folder. Opening its files raises ScrubError for anything that is wrong with them."""
 
     def tensors(file: str | None) -> tuple[Where, dict[str, StoredTensor]]:
-        return open_weights(folder) if file is None else (folder / file, open_tensors(folder / file))
+        where, stored = open_weights(folder) if file is None else (folder / file, open_tensors(folder / file))
+        return where, _bare(where, stored)
 
     return Container(folder / CONFIG, tensors, lambda: begin_token(folder))
 
@@ -56,7 +58,20 @@ def in_folder(folder: Path) -> Container:
 def in_memory(name: str, state: Mapping[str, object]) -> Container:
     """Look into a state dict, copying nothing before it is read. Opening it raises ScrubError if it is none."""
     where = f"the state dict of {name}"
-    return Container(f"the config of {name}", lambda _: (where, open_state(where, state, STATE)), lambda: None)
+    return Container(
+        f"the config of {name}", lambda _: (where, _bare(where, open_state(where, state, STATE))), lambda: None
+    )
+
+
+def _bare(where: Where, stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """Take the tensors out of what trl wraps around a model with a value head: its own are in `pretrained_model`.
+
+    A name that is there with and without it stays, so that no layout has a place for it. Raises ScrubError for tensors
+    that are quantised.
+    """
+    check_names(where, stored)
+    bare = {name: name.removeprefix(_WRAPPED) for name in stored}
+    return {name if name != bare[name] and bare[name] in stored else bare[name]: stored[name] for name in stored}
 
 
 @dataclass(frozen=True)
@@ -64,12 +79,13 @@ class Checkpoint:
     """The content of a container: a config, the graph that follows, and tensors whose names and shapes are checked.
 
     `params(dtype)` reads the values, by the names of the graph's parameters; it raises ScrubError if one is a NaN,
-    infinite, or more than the type can hold.
+    infinite, or more than the type can hold. `notes` say what is left out.
     """
 
     config: ModelConfig
     graph: Node
     params: Callable[[torch.dtype], dict[str, Tensor]]
+    notes: tuple[str, ...] = ()
 
 
 def layouts() -> list[ModuleType]:

@@ -1,7 +1,9 @@
 """Attention-only models of TransformerLens: `torch.save(model.state_dict())` and a config.json beside it.
 
-config.json has d_vocab: it is a HookedTransformerConfig's fields, or those of the models that TransformerLens's author
-trained (https://huggingface.co/NeelNanda). W_Q, W_K and W_V are [heads, d_model, d_head], W_O [heads, d_head, d_model],
+The weights are in model.pth, or in whichever one file of :mod:`scrub.models.checkpoints.reading` there is; the begin
+token is config.json's bos_token_id, or tokenizer_config.json's bos_token. config.json has d_vocab: it is a
+HookedTransformerConfig's fields, or those of the models that TransformerLens's author trained
+(https://huggingface.co/NeelNanda). W_Q, W_K and W_V are [heads, d_model, d_head], W_O [heads, d_head, d_model],
 and W_U is [d_model, vocab]: https://transformerlensorg.github.io/TransformerLens/
 """
 
@@ -11,6 +13,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from math import isclose
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -19,7 +22,7 @@ from torch import Tensor
 
 from scrub.models.checkpoints.checks import Shapes, check_config, check_tensors, read_values, without_fields
 from scrub.models.checkpoints.layouts import Checkpoint, Container
-from scrub.models.checkpoints.reading import TOKENIZER_CONFIG
+from scrub.models.checkpoints.reading import CONFIG, TOKENIZER, TOKENIZER_CONFIG, weights_file
 from scrub.models.checkpoints.stored import StoredTensor, Where
 from scrub.models.families import attention_only
 from scrub.text.errors import ScrubError
@@ -28,6 +31,10 @@ from scrub.text.wording import first_mistake, short
 
 NAME, RANK, WEIGHTS = "transformer_lens", 4, None
 
+HOLDS = (
+    f"a folder of TransformerLens's holds {CONFIG} (the fields of model.cfg.to_dict(), and bos_token_id), model.pth "
+    f"(of torch.save(model.state_dict(), ...)) and, if it reads text, {TOKENIZER}"
+)
 _BUFFERS = re.compile(r"blocks\.\d+\.attn\.(mask|IGNORE)")  # the causal mask, and what is put where it is false
 _BIASES = {"q": "attn.b_Q", "k": "attn.b_K", "v": "attn.b_V", "o": "attn.b_O"}
 _UNEMBED_BIAS = "unembed.b_U"
@@ -74,9 +81,14 @@ def read(container: Container, fields: Mapping[str, object], overrides: Mapping[
         people["bos_token_id"] = begin
     if "bos_token_id" not in people:
         raise ScrubError(
-            f"{shown(container.config)} has no field 'bos_token_id', and no {TOKENIZER_CONFIG} beside it says the "
-            "token in front of every sequence: add the field"
+            f"{shown(container.config)} has no field 'bos_token_id', and no {TOKENIZER_CONFIG} beside it, with its "
+            f"{TOKENIZER}, says the token in front of every sequence: add the field, null if there is none"
         )
+    if (
+        isinstance(where := container.config, Path)
+        and weights_file(each.name for each in where.parent.iterdir()) is None
+    ):
+        raise ScrubError(f"{shown(where.parent)} holds no weights: {HOLDS}")
     weights, stored = container.tensors(None)
     return read_state(container.config, weights, stored, said, people)
 
@@ -131,7 +143,8 @@ def _said(path: Where, fields: Mapping[str, object]) -> Fields:
     try:
         said = Fields.model_validate(fields)
     except ValidationError as error:
-        raise ScrubError(f"{what}: {first_mistake(error)}") from error
+        missing = any(each["type"] == "missing" for each in error.errors())
+        raise ScrubError(f"{what}: {first_mistake(error)}{f'; {HOLDS}' if missing else ''}") from error
     if said.attn_scale > 0 and not isclose(said.attn_scale, said.d_head**0.5):
         raise ScrubError(f"{what}: attn_scale is {said.attn_scale}: expected the square root of d_head, {said.d_head}")
     for name, plain in _plain_values(said).items():

@@ -13,7 +13,13 @@ from types import ModuleType
 from pydantic import ValidationError
 from torch import Tensor
 
-from scrub.models.checkpoints.checks import check_config, check_tensors, parameter_shapes, without_fields
+from scrub.models.checkpoints.checks import (
+    check_config,
+    check_tensors,
+    parameter_shapes,
+    without_fields,
+    without_further_heads,
+)
 from scrub.models.checkpoints.layouts import Checkpoint, Container
 from scrub.models.checkpoints.layouts.hugging_face import gpt2, gpt_neo, gptj, llama, neox, phi
 from scrub.models.checkpoints.layouts.hugging_face.fields import Fields
@@ -56,17 +62,21 @@ def read(container: Container, fields: Mapping[str, object], overrides: Mapping[
     graph = module.FAMILY.lower(config)
     table = module.table(config, said)
     sources = {name: table[name] for name in parameter_shapes(graph)}
-    weights, stored = container.tensors(None)
+    shapes = {each.name: each.shape for each in sources.values() if isinstance(each, From)}
+    embedding, head = (table[name].name for name in ("embed.weight", "unembed.weight"))
+    unembedding = {head: shapes[embedding]}
+    weights, found = container.tensors(None)
+    stored, left_out = without_further_heads(weights, found, unembedding)
     called = getattr(module, "RENAMED", {})
     shorter = {without_prefix(name, module.PREFIX, stored): each for name, each in stored.items()}
     named = {called.get(name, name): each for name, each in shorter.items()}
     tensors = {name: each for name, each in named.items() if not BUFFERS.fullmatch(name)}
-    shapes = {each.name: each.shape for each in sources.values() if isinstance(each, From)}
-    embedding, head = (table[name].name for name in ("embed.weight", "unembed.weight"))
-    check_tensors(weights, tensors, shapes, {} if head in shapes else {head: shapes[embedding]})
+    if head not in shapes and head in tensors and embedding not in tensors:  # one of two names was saved
+        tensors[embedding] = tensors.pop(head)
+    check_tensors(weights, tensors, shapes, unembedding, head)
     if head not in shapes:
         check_tied(tensors, embedding, head)
-    return Checkpoint(config, graph, partial(read_params, sources, tensors))
+    return Checkpoint(config, graph, partial(read_params, sources, tensors), left_out)
 
 
 def write(

@@ -123,7 +123,7 @@ def _implied(bos_token_id: int | None) -> dict[str, object]:
 def for_people(fields: Mapping[str, object], said: Gpt2) -> dict[str, object]:
     """Take the fields that are kept as they are: roles, what people add, and what transformers adds by itself."""
     implied = _implied(said.begin)
-    rest = without_fields(fields, [*Gpt2.model_fields, "dtype", "torch_dtype"])
+    rest = without_fields(fields, [*Gpt2.model_fields, "architectures", "dtype", "torch_dtype"])  # as we save it
     return {name: value for name, value in rest.items() if name not in implied or implied[name] != value}
 
 
