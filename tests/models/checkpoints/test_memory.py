@@ -203,7 +203,10 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "a field that is no number": (lambda: with_fields(eps=float("nan")), "the config of gpt2 is no JSON: NaN is no"),
     "another model": (lambda: with_fields(model_type="mamba"), "the config of mamba is of the model_type 'mamba'"),
     "no layout": (lambda: ({"n": 1}, {}), "the config of model has no field 'architecture': scrub knows"),
-    "a field that is wrong": (lambda: with_fields(n_head=0), "the config of gpt2 is no config of a model of the type gpt2"),
+    "a field that is wrong": (
+        lambda: with_fields(n_head=0),
+        "the config of gpt2 is no config of a model of the type gpt2",
+    ),
     "no such head": (lambda: with_fields(roles={"ind": [[2, 0]]}), "the config of gpt2 gives the role 'ind'"),
     "one missing": (lambda: changed(wte=None), f"{STATE} misses wte.weight, which its config asks for: {BOTH}"),
     "one too many": (lambda: changed(wxe=WHOLE), f"{STATE} holds 'transformer.wxe.weight', which its config"),
