@@ -11,7 +11,7 @@ import pytest
 import torch
 from small import Small
 from torch import Tensor
-from twins import CONTEXT, FAMILIES, GROUPED, SHAPES, VOCAB, Seen, Shape, exact, made, run
+from twins import CONTEXT, FAMILIES, SHAPES, VOCAB, Seen, Shape, exact, made, run
 
 from scrub.graph.node import Node, walk
 from scrub.models.model import Model, load_model, lower
