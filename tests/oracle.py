@@ -1,12 +1,12 @@
 """The oracle: scrubbing by plain recursion over paths, with no graph, no sharing and no memo.
 
-It knows attention-only transformers and GPT-2 as tensor code, and path patterns as regular expressions over whole
-paths. Written from the design's words, without scrub, to be compared with it.
+It knows decoders of all settings as tensor code, and path patterns as regular expressions over whole paths. Written from the design's words, without scrub, to be compared with it.
 """
 
 import re
 from dataclasses import dataclass, replace
 from itertools import takewhile
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
@@ -41,15 +41,36 @@ def inside(spans: str, positions: int) -> Tensor:
     return torch.tensor([[any(span[0] <= at <= span[-1] for span in ends)] for at in range(positions)])
 
 
-def layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """As models have it."""
-    return (x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + 1e-5).sqrt() * weight + bias
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Divided by the root of the mean square."""
+    return x / (x.square().mean(-1, keepdim=True) + eps).sqrt() * weight
 
 
-def mlp(x: Tensor, w_in: Tensor, b_in: Tensor, w_out: Tensor, b_out: Tensor) -> Tensor:
-    """GPT-2's, with the tanh approximation of gelu."""
-    x = x @ w_in.T + b_in
-    return x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3))) / 2 @ w_out.T + b_out
+def turned(x: Tensor, width: int, base: float, scaling: object = None) -> Tensor:
+    """Queries or keys at rotary positions: each pair of dimensions is a complex number, which is turned."""
+    speed = torch.tensor([base ** (-2 * at / width) for at in range(width // 2)], dtype=x.dtype)
+    if isinstance(scaling, tuple):
+        factor, low, high, original = scaling
+        turns = original * speed / (2 * torch.pi)
+        between = (turns - low) / (high - low)
+        slow = torch.where(turns < low, speed / factor, (1 - between) * speed / factor + between * speed)
+        speed = torch.where(turns > high, speed, slow)
+    elif scaling:
+        speed = speed / scaling
+    pairs = torch.complex(x[..., : width // 2], x[..., width // 2 : width])
+    pairs = pairs * torch.exp(1j * torch.arange(x.shape[-2])[:, None] * speed)
+    return torch.cat([pairs.real, pairs.imag, x[..., width:]], -1)
+
+
+ACTIVATIONS = {
+    "gelu_tanh": lambda x: x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3))) / 2,
+    "gelu": lambda x: x * (1 + torch.erf(x / 2**0.5)) / 2,
+    "relu": lambda x: x.clamp(min=0),
+    "silu": lambda x: x / (1 + torch.exp(-x)),
+}
+GPT2 = {"d_mlp": 1, "positions": "learned", "activation": "gelu_tanh"}  # and what says nothing of a setting has
+PLAIN = {"norm": "layer", "norms": "before", "rotary": (None,), "windows": (None,), "d_mlp": None, "gated": False}
+PLAIN |= {"parallel": False, "one_norm": False, "qk_norm": None, "score_cap": None, "logit_cap": None, "embed_scale": 1}
 
 
 class Oracle:
@@ -63,16 +84,16 @@ class Oracle:
         self.model = model
         self.config, self.params, self.inputs = model.config, model.params, model.inputs
         self.roles, self.splits, self.rules = roles, splits, rules
-        positions = getattr(self.config, "positions", "")
-        self.gpt2, self.shortformer = not positions, positions == "shortformer"
-        layer = [("a", tuple(range(self.config.n_heads))), ("m", ())][: 1 + self.gpt2]
+        self.is_ = SimpleNamespace(**PLAIN | ({} if hasattr(self.config, "positions") else GPT2) | vars(self.config))
+        layer = [("a", tuple(range(self.config.n_heads))), ("m", ())][: 2 if self.is_.d_mlp else 1]
         layers = [Step((f"{kind}{at}",), at, heads) for at in range(self.config.n_layers) for kind, heads in layer]
         self.components = [Step(("emb",)), *layers]
 
     def before(self, path: Path) -> list[Step]:
         """The components, unsplit, that write into the residual stream which the end of a path reads."""
         reader = ([step.names[0] for step in path if step.names[0] not in "qkv"] or ["out"])[-1]
-        return list(takewhile(lambda step: step.names[0] != reader, self.components))
+        found = list(takewhile(lambda step: step.names[0] != reader, self.components))
+        return found[:-1] if self.is_.parallel and reader[0] == "m" else found  # without the heads of its layer
 
     def below(self, path: Path) -> list[Path]:
         """The path to each of these, split."""
@@ -142,12 +163,33 @@ class Oracle:
         return array[None, : len(heads)] if heads else array[:1]
 
     def normed(self, path: Path, norm: str, donors: bool) -> Tensor:
-        """The LayerNormed stream that the end of a path reads; `donors` inside a pattern that runs on donors."""
-        wires = [f"layers.{step.layer}.bo" for step in self.before(path) if step.heads]
-        wires += [] if self.shortformer else ["pos.weight"]
-        x = sum(self.params.get(name, 0) for name in wires)
-        x = x + sum(self.written(each, donors) for each in self.below(path))
-        return layer_norm(x, self.params[f"{norm}.weight"], self.params[f"{norm}.bias"])
+        """The stream that the end of a path reads, normed; `donors` inside a pattern that runs on donors."""
+        below, x = self.below(path), torch.zeros(1, 1, 1, dtype=torch.float64)
+        for step in self.before(path):
+            parts = [each for each in below if each[-1].names[0] == step.names[0]]
+            x = x + self.added(step, sum(self.written(each, donors) for each in parts))
+        x = x + self.params["pos.weight"] if self.is_.positions in {"learned", "standard"} else x
+        return self.norm(x, norm) if not path or self.is_.norms != "after" else x
+
+    def added(self, step: Step, written: Tensor) -> Tensor:
+        """What a layer's heads or MLP write together, as it is added to the stream."""
+        written = written + self.params.get(f"layers.{step.layer}.bo", 0) if step.heads else written
+        if step.layer < 0 or self.is_.norms == "before":
+            return written
+        return self.norm(written, f"layers.{step.layer}.{self.first if step.heads else 'ln2'}_post")
+
+    def norm(self, x: Tensor, name: str) -> Tensor:
+        """As the model has it."""
+        eps, kind = self.config.layer_norm_eps, self.is_.norm
+        if kind == "layer":
+            centred, weight = x - x.mean(-1, keepdim=True), self.params[f"{name}.weight"]
+            return rms_norm(centred, weight, eps) + self.params[f"{name}.bias"]
+        return rms_norm(x, self.params[f"{name}.weight"], eps) if kind == "rms" else x
+
+    @property
+    def first(self) -> str:
+        """What the norm of heads is called."""
+        return "ln1" if self.is_.d_mlp else "ln"
 
     def written(self, path: Path, donors: bool) -> Tensor:
         """What the component at the end of a path writes into the residual stream."""
@@ -165,10 +207,10 @@ class Oracle:
         step, (part, side) = path[-1], path[-1].part
         if step.layer < 0:
             assert donors or not self.source(path).startswith("rows"), "rows feed no whole pattern"
-            return self.params["embed.weight"][self.inputs[self.source(path)]]
+            return self.params["embed.weight"][self.inputs[self.source(path)]] * self.is_.embed_scale
         if not step.heads:
-            weights = (self.params[f"layers.{step.layer}.{name}"] for name in ("w_in", "b_in", "w_out", "b_out"))
-            return mlp(self.normed(path, f"layers.{step.layer}.ln2", donors), *weights)
+            norm = "ln1" if self.is_.one_norm else "ln2"
+            return self.mlp(self.normed(path, f"layers.{step.layer}.{norm}", donors), f"layers.{step.layer}")
         v = sum(self.slot(way, donors) for way in self.slots(path, "v"))
         whole = self.pattern(path, donors) if step.part != ("identity", "in") else torch.zeros(1, 1, 1, 1)
         lag = torch.arange(v.shape[2])[:, None] - torch.arange(v.shape[2])
@@ -177,17 +219,41 @@ class Oracle:
         read = near if side == "in" else whole - near
         return torch.einsum("bhqk,bhkd,hmd->bqm", read, v, self.params[f"layers.{step.layer}.wo"][list(step.heads)])
 
+    def mlp(self, x: Tensor, layer: str) -> Tensor:
+        """What an MLP makes of what it reads."""
+
+        def linear(x: Tensor, name: str) -> Tensor:
+            return x @ self.params[f"{layer}.w_{name}"].T + self.params.get(f"{layer}.b_{name}", 0)
+
+        act = ACTIVATIONS[self.is_.activation]
+        return linear(act(linear(x, "gate")) * linear(x, "in") if self.is_.gated else act(linear(x, "in")), "out")
+
     def slot(self, path: Path, donors: bool) -> Tensor:
         """Queries, keys or values of some heads: the slot at the end of a path, or a part of it."""
         component, slot = path[-2], path[-1].names[0]
         name, heads = f"layers.{component.layer}", list(component.heads)
         if self.holds(path):
             return self.held(path, component.heads, self.config.d_head)
-        x = self.normed(path, f"{name}.ln{'1' * self.gpt2}", donors)
-        x = x + self.params["pos.weight"] if self.shortformer and slot != "v" else x
-        bias = self.params.get(f"{name}.b{slot}", torch.zeros(self.config.n_heads, 1))
-        z = torch.einsum("bpm,hdm->bhpd", x, self.params[f"{name}.w{slot}"][heads]) + bias[heads, None]
-        return self.kept(path) * z
+        x = self.normed(path, f"{name}.{self.first}", donors)
+        x = x + self.params["pos.weight"] if self.is_.positions == "shortformer" and slot != "v" else x
+        weight = self.params[f"{name}.w{slot}"]
+        z = torch.einsum("bpm,hdm->bhpd", x, weight)
+        z = z + self.params.get(f"{name}.b{slot}", torch.zeros(len(weight), 1))[:, None]
+        z = z if slot == "v" else self.placed(self.qk_normed(z, f"{name}.{slot}_norm.weight"), component.layer)
+        return self.kept(path) * z[:, [head * len(weight) // self.config.n_heads for head in heads]]
+
+    def qk_normed(self, z: Tensor, name: str) -> Tensor:
+        """Queries or keys of a layer, normed if they are."""
+        eps = self.config.layer_norm_eps
+        if self.is_.qk_norm == "all":
+            flat = rms_norm(z.movedim(1, 2).flatten(2), self.params[name].flatten(), eps)
+            return flat.unflatten(-1, z.shape[1::2]).movedim(2, 1)
+        return rms_norm(z, self.params[name], eps) if self.is_.qk_norm else z
+
+    def placed(self, z: Tensor, layer: int) -> Tensor:
+        """Queries or keys of a layer at their positions."""
+        rotary = self.is_.rotary[layer % len(self.is_.rotary)]
+        return turned(z, rotary.width, rotary.base, rotary.scaling) if rotary else z
 
     def pattern(self, path: Path, donors: bool) -> Tensor:
         """The attention patterns of the heads at the end of a path."""
@@ -200,10 +266,16 @@ class Oracle:
             on_donors, donor = self.pattern(path, True), self.inputs[f"donor {min(fed)}"]
             return torch.stack([torch.stack([on_donors[d, :, i] for i, d in enumerate(row)], 1) for row in donor])
         q, k = (sum(self.slot(way, donors) for way in self.slots(path, slot)) for slot in "qk")
-        scores = torch.einsum("bhqd,bhkd->bhqk", q, k) / q.shape[-1] ** 0.5
-        return scores.masked_fill(torch.ones(scores.shape[-2:]).triu(1).bool(), -torch.inf).softmax(-1)
+        scores, cap = torch.einsum("bhqd,bhkd->bhqk", q, k) / q.shape[-1] ** 0.5, self.is_.score_cap
+        scores = torch.tanh(scores / cap) * cap if cap else scores
+        windows = self.is_.windows
+        window = windows[path[-1].layer % len(windows)] or self.config.n_ctx
+        lag = torch.arange(scores.shape[-1])[:, None] - torch.arange(scores.shape[-1])
+        return scores.masked_fill((lag < 0) | (lag >= window), -torch.inf).softmax(-1)
 
     def logits(self) -> Tensor:
         """The logits [batch, position, vocab]; without a table of its own, the unembedding is the embedding."""
         table = self.params.get("unembed.weight", self.params["embed.weight"])
-        return self.normed((), "final_ln", False) @ table.T + self.params.get("unembed.bias", 0)
+        logits = self.normed((), "final_ln", False) @ table.T + self.params.get("unembed.bias", 0)
+        cap = self.is_.logit_cap
+        return torch.tanh(logits / cap) * cap if cap else logits

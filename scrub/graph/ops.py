@@ -115,7 +115,8 @@ def rms_norm(
 
 
 def heads_scale(x: Float[Tensor, "batch head position d_head"], *, eps: float) -> Float[Tensor, "batch 1 position 1"]:
-    """Give what the RMSNorm of all heads of a layer side by side multiplies by."""
+    """Give what the RMSNorm of all heads of a layer side by side multiplies by, in float32 at least, as norms are."""
+    x = x.to(torch.promote_types(x.dtype, torch.float32))  # the squares of half precision's numbers are none of its own
     return (x.square().mean((1, 3), keepdim=True) + eps).rsqrt()
 
 
@@ -124,7 +125,7 @@ def scale_heads(
     gain: Float[Tensor, "head d_head"],
     scale: Float[Tensor, "#batch 1 position 1"],
 ) -> Float[Tensor, "batch head position d_head"]:
-    return x * scale * gain[:, None]
+    return (x * scale * gain[:, None]).to(x.dtype)
 
 
 def repeat_kv(weight: Float[Tensor, "kv_head *shape"], *, times: int) -> Float[Tensor, "head *shape"]:

@@ -25,7 +25,7 @@ def group_queries(roots: Sequence[Node]) -> dict[Node, Node]:
         found = _weights(current, served) or _activations(current, served, rebuilt)
         if found is not None:
             served[current] = found
-            if found[0].op not in {"param", "take_heads"}:  # weights stay as they are for whatever reads them otherwise
+            if current.op not in {"repeat_kv", "take_heads"}:  # weights stay as they are for what reads them otherwise
                 rebuilt[current] = _repeated(*found)
     return rebuilt
 

@@ -338,3 +338,13 @@ def test_blocks_of_any_size_give_the_same(op: str, at_once: int) -> None:
     inputs, static = example(op)
     whole = run(op, *inputs, **static)
     torch.testing.assert_close(run(op, *inputs, at_once=at_once, **static), whole, rtol=0, atol=1e-12)
+
+
+def test_a_norm_of_all_heads_of_half_precision_is_that_of_float32() -> None:
+    """The squares of its numbers are above what float16 has."""
+    x, gain = random_tensor(G, B, H, Q, D, scale=900.0).half(), random_tensor(G, H, D).half()
+    found = run("scale_heads", x, gain, run("heads_scale", x, eps=1e-5))
+    flat = x.float().movedim(1, 2).flatten(2)
+    normed = (flat / flat.square().mean(-1, keepdim=True).sqrt()).unflatten(-1, (H, D)).movedim(2, 1)
+    assert found.dtype == torch.float16
+    torch.testing.assert_close(found.float(), normed * gain.float()[:, None], rtol=1e-3, atol=1e-3)

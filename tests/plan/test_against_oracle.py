@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import torch
 from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 from oracle import Oracle, Path
-from small import Small, small, small_gpt2
+from small import DECODERS, Small, random_inputs, small, small_decoder, small_gpt2
 from torch import Tensor
 
 from scrub.graph.node import Node
@@ -29,6 +30,13 @@ SIZES = [  # batch, position, heads, d_head, d_model, vocabulary, donors: distin
     (2, 5, 3, 7, 11, 17, 13),
     (7, 11, 2, 3, 5, 19, 29),
 ]
+DECODER_SIZES = [  # the same of decoders, whose d_head turns; the last are the heads of keys, where they are shared
+    (3, 7, 6, None, 11, 13, 19, 3),
+    (5, 11, 4, None, 13, 7, 23, 2),
+    (2, 5, 3, None, 11, 17, 13, 1),
+    (7, 3, 2, None, 5, 11, 29, 2),
+    (3, 13, 6, None, 7, 5, 17, 2),
+]
 KEYS = ("batch", "n_ctx", "n_heads", "d_head", "d_model", "vocab_size", "donors")
 MASKS = ["current", "previous", "last 3"]
 SPANS = ["0", "1..2", "2..90", "90"]
@@ -41,7 +49,7 @@ UNRULED = -1  # an experiment with no rules
 class Case:
     """A belief about a model, in the oracle's terms."""
 
-    family: str  # gpt2, or the positions of an attention-only model
+    family: str  # gpt2, one of DECODERS, or the positions of an attention-only model
     n_layers: int
     seed: int
     sizes: dict[str, int]
@@ -52,12 +60,19 @@ class Case:
     def oracle(self, model: object = None, experiment: int = 0) -> Oracle:
         """The oracle, which needs no weights to list paths."""
         positions = {} if self.family == "gpt2" else {"positions": self.family}
-        config = SimpleNamespace(n_layers=self.n_layers, **self.sizes, **positions)
+        said = {"positions": "none", "d_mlp": 23, **DECODERS[self.family]} if self.family in DECODERS else positions
+        config = SimpleNamespace(**{**said, **self.sizes, "n_layers": self.n_layers})
         blank = SimpleNamespace(config=config, params={}, inputs={})
         return Oracle(model or blank, self.roles, self.splits, [*self.experiments, []][experiment])
 
     @cached_property
     def model(self) -> Small:
+        if self.family in DECODERS:
+            shape = {name: size for name, size in self.sizes.items() if name not in {"batch", "donors"}}
+            made = small_decoder(self.family, self.n_layers, self.seed, **shape)
+            batch, donors = self.sizes["batch"], self.sizes["donors"]
+            inputs = random_inputs(made.config, self.seed + 1, batch=batch, donors=donors, some=17)
+            return Small(made.config, made.params, inputs)  # type: ignore[arg-type]
         if self.family == "gpt2":
             return small_gpt2(self.n_layers, self.seed, tied=self.seed % 2 == 0, **self.sizes)
         biases = [(), ("v", "o"), ("q", "k", "v", "o", "unembed")][self.seed % 3]
@@ -156,11 +171,20 @@ def a_rule(draw: st.DrawFn, oracle: Oracle) -> tuple[str, str]:
     return draw(generalised(text(end[:length]), rule=True)), draw(st.sampled_from(SOURCES))
 
 
+def sizes_of(family: str, sizes: tuple[int | None, ...]) -> dict[str, int]:
+    """The sizes of a decoder, but for those that its family has: one that shares no keys shares none here."""
+    found = {name: size for name, size in zip((*KEYS, "n_kv_heads"), sizes, strict=True) if size is not None}
+    return found | ({"n_kv_heads": found["n_heads"]} if "n_kv_heads" in DECODERS[family] else {})
+
+
 @st.composite
-def cases(draw: st.DrawFn) -> Case:
-    family = draw(st.sampled_from(["gpt2", "shortformer", "standard"]))
-    layers = draw(st.sampled_from([1, 2, 2] if family == "gpt2" else [1, 2, 2, 2, 3]))
-    sizes = dict(zip(KEYS, draw(st.sampled_from(SIZES)), strict=True))
+def cases(draw: st.DrawFn, families: Sequence[str] = ("gpt2", "shortformer", "standard")) -> Case:
+    family = draw(st.sampled_from(families))
+    layers = draw(st.sampled_from([1, 2, 2, 2, 3] if family in {"shortformer", "standard"} else [1, 2, 2]))
+    if family in DECODERS:
+        sizes = sizes_of(family, draw(st.sampled_from(DECODER_SIZES)))
+    else:
+        sizes = dict(zip(KEYS, draw(st.sampled_from(SIZES)), strict=True))
     every = [(layer, head) for layer in range(layers) for head in range(sizes["n_heads"])]
     owners = draw(st.lists(st.sampled_from(["prev", "self", None]), min_size=len(every), max_size=len(every)))
     roles = {role: [at for at, owner in zip(every, owners, strict=True) if owner == role] for role in ("prev", "self")}
@@ -226,6 +250,16 @@ def test_the_examples_are_of_what_random_cases_hardly_reach() -> None:
 @example(IN_SOME_HEADS[0])
 @example(IN_SOME_HEADS[1])
 def test_the_plan_agrees_with_the_oracle(case: Case) -> None:
+    agree(case)
+
+
+@settings(max_examples=2 * settings().max_examples)
+@given(cases(tuple(DECODERS)))
+def test_the_plan_of_a_decoder_agrees_with_the_oracle(case: Case) -> None:
+    agree(case)
+
+
+def agree(case: Case) -> None:
     """Logits, losses and divergences of several experiments in one plan, of all rows and of selected ones."""
     model, outputs, answers = case.model, {}, {}
     target = model.inputs["target"]
