@@ -5,21 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from scrub.graph.node import Node, walk
 from scrub.graph.ops import OPS
-from scrub.models.families import ModelConfig, gpt2
+from scrub.models.families import ModelConfig, decoder, gpt2
 from scrub.models.families.attention_only import Config
-from scrub.models.model import lower
+from scrub.models.model import Model, lower, make_model
 from scrub.paths.pattern import Pattern
 from scrub.paths.rules import Rule, resample
 from scrub.paths.splits import Roles, Split
 from scrub.plan.leaves import every_row, leaves_of
 from scrub.plan.plan import Plan, compile_plan
 
+_NORM = r"ln\d?(_post)?\.|_norm\."  # the parameters of norms
 ROLES: Roles = {"prev": [(0, 1)], "self": [(0, 0), (0, 4)], "ind": [(1, 2), (1, 3)]}
 
 
@@ -27,7 +29,7 @@ ROLES: Roles = {"prev": [(0, 1)], "self": [(0, 0), (0, 4)], "ind": [(1, 2), (1, 
 class Small:
     """A model, its graph, and what feeds it: tokens of each source, "donor SOURCE", "selected" and "target"."""
 
-    config: Config | gpt2.Config
+    config: Config | gpt2.Config | decoder.Config
     params: Mapping[str, Tensor]
     inputs: Mapping[str, Tensor]
     graph: Node = field(init=False)
@@ -128,7 +130,7 @@ def random_params(config: ModelConfig, seed: int) -> dict[str, Tensor]:
     g = torch.Generator().manual_seed(seed)
     shapes = {str(n.arguments["name"]): n.arguments["shape"] for n in walk([lower(config)]) if n.op == "param"}
     scales = {"embed.weight": (1.0, 0.0), "pos.weight": (0.7, 0.0), "unembed.weight": (1.0, 0.0)}  # and shifts
-    scales |= {name: (0.3, float(name.endswith("weight"))) for name in shapes if re.search(r"ln\d?\.", name)}
+    scales |= {name: (0.3, float(name.endswith("weight"))) for name in shapes if re.search(_NORM, name)}
     scales |= {name: (0.5, 0.0) for name in shapes if name not in scales}
     return {
         name: random_tensor(g, *shapes[name], scale=s, shift=t) for name, (s, t) in scales.items() if name in shapes
@@ -169,6 +171,45 @@ def small(positions: str = "shortformer", n_layers: int = 2, seed: int = 1, **fi
 def small_gpt2(n_layers: int = 2, seed: int = 1, **fields: object) -> Small:
     """A random GPT-2 of the same sizes, with MLPs of 23."""
     return _small(gpt2.Config, seed, {"n_layers": n_layers, "d_mlp": 23, **fields})
+
+
+_TURN = {"width": 4, "base": 50.0}  # of rotary positions, quick enough for few of them
+_RMS: dict[str, Any] = {"norm": "rms", "gated": True, "activation": "silu", "rotary": (_TURN,)}
+_NEOX: dict[str, Any] = {"norm": "layer", "activation": "gelu", "parallel": True, "d_head": 5, "rotary": (_TURN,)}
+_GEMMA: dict[str, Any] = _RMS | {"norms": "both", "activation": "gelu_tanh", "embed_scale": 11**0.5, "tied": True}
+_QKV, _ALL = ("q", "k", "v"), ("q", "k", "v", "o", "mlp")
+DECODERS: dict[str, dict[str, Any]] = {  # what the decoder of each family is, besides its sizes
+    "llama": _RMS | {"rotary": ({**_TURN, "scaling": (8.0, 1.0, 4.0, 16.0)},)},
+    "mistral": _RMS | {"windows": (3,)},
+    "qwen2": _RMS | {"biases": _QKV, "tied": True},
+    "qwen3": _RMS | {"qk_norm": "head"},
+    "gemma2": _GEMMA | {"windows": (3, None), "score_cap": 2.0, "logit_cap": 5.0},
+    "gemma3": _GEMMA | {"windows": (3, None), "qk_norm": "head", "rotary": (_TURN, {**_TURN, "base": 500.0})},
+    "olmo2": _RMS | {"norms": "after", "qk_norm": "all"},
+    "neox": _NEOX | {"n_kv_heads": 6, "biases": _ALL},
+    "neox sequential": _NEOX | {"n_kv_heads": 6, "biases": _ALL, "parallel": False},
+    "gptj": _NEOX | {"n_kv_heads": 6, "one_norm": True, "activation": "gelu_tanh", "biases": ("mlp", "unembed")},
+    "phi": _NEOX | {"one_norm": True, "activation": "gelu_tanh", "biases": (*_ALL, "unembed")},
+    "gptneo": {
+        "norm": "layer", "n_kv_heads": 6, "positions": "learned", "windows": (None, 3), "biases": ("o", "mlp"),
+        "tied": True,
+    },
+    "arena": {
+        "norm": "none", "n_kv_heads": 6, "positions": "shortformer", "d_mlp": None, "biases": (*_QKV, "o", "unembed"),
+    },
+}  # fmt: skip
+
+
+def small_decoder(name: str, n_layers: int = 2, seed: int = 1, **fields: Any) -> Model:
+    """A random model of float64 as one of DECODERS has it: 6 heads on 3 of keys and values, where it shares those.
+
+    Other sizes are those of `small`, but for a d_head of 4 that can turn (5 where only 4 of it do) and MLPs of 23.
+    """
+    shape = {"n_heads": 6, "n_kv_heads": 3, "n_ctx": 7, "d_head": 4, "d_model": 11, "vocab_size": 13, "d_mlp": 23}
+    config = decoder.Config.model_validate(
+        {"bos_token_id": 0, "layer_norm_eps": 1e-5, "n_layers": n_layers, **shape, **DECODERS[name], **fields}
+    )
+    return make_model(name, config, random_params(config, seed))
 
 
 def _small(family: type[Config | gpt2.Config], seed: int, fields: dict[str, object]) -> Small:
