@@ -27,6 +27,10 @@ def composition(
         str | None, typer.Option("--to", metavar="HEAD", help="Only what this head reads, as in 1.3.")
     ] = None,
     from_: Annotated[str | None, typer.Option("--from", metavar="HEAD", help="Only what reads this head.")] = None,
+    lag: Annotated[
+        int,
+        typer.Option(metavar="N", help="Under rotary positions: with keys N positions before the query.", min=0),
+    ] = 0,
     top: Top = 20,
     draws: Draws = 400,
     seed: Seed = 0,
@@ -45,7 +49,7 @@ def composition(
         [head_name(each) for each in given_heads(text, loaded.graph, loaded.roles)] if text else None
         for text in (from_, to)
     )
-    found = measure(loaded, draws, seed).between(writers, readers)
+    found = measure(loaded, draws, seed, lag).between(writers, readers)
     _tell(found, top, json)
 
 
@@ -85,6 +89,6 @@ def _tell(found: Links, top: int, json: Path | None) -> None:
     write_outputs({json: lambda _: found.to_json()})
     out = console()
     shown = min(top, len(found.links))
-    out.print(f"{found.model}: {found.name}, the largest {shown} of {len(found.links):,}", soft_wrap=True)
+    out.print(f"{found.model}: {found.called}, the largest {shown} of {len(found.links):,}", soft_wrap=True)
     out.print(f"{found.source}; random: Gaussian matrices of the same shapes", soft_wrap=True)
     out.print(links_table(found, top))

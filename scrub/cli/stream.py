@@ -56,12 +56,13 @@ def direct(
         **_about(loaded, examples, found.seed, data),
         "metric": found.of,
         "unit": "logits",
+        **({} if found.cap is None else {"before the cap": found.cap}),
         "whole": found.whole,
         "gates": {"sum of all components": found.deviation},
         "rows": found.frame(),
     }
     write_outputs({json: lambda _: json_text(content), plot: chart_of(found)})
-    warn(examples.notes, "note")
+    warn([*examples.notes, *found.notes], "note")
     console().print(found)
 
 

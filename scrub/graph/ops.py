@@ -447,6 +447,16 @@ def inverse_deviation(x: Float[Tensor, "batch position d_model"], *, eps: float)
     return torch.native_layer_norm(x, x.shape[-1:], None, None, eps)[2].to(x.dtype)
 
 
+def inverse_rms(x: Float[Tensor, "batch position d_model"], *, eps: float) -> Float[Tensor, "batch position 1"]:
+    """Give what RMSNorm multiplies by."""
+    return (x.square().mean(-1, keepdim=True) + eps).rsqrt()
+
+
+def cap_slope(capped: Float[Tensor, "..."], *, cap: float) -> Float[Tensor, "..."]:
+    """Give the slope of soft_cap where it gives this."""
+    return 1 - (capped / cap).square()
+
+
 def transpose(table: Float[Tensor, "row column"]) -> Float[Tensor, "column row"]:
     return table.T.contiguous()
 
@@ -539,6 +549,8 @@ OPS: dict[str, Op] = {
     "dot": Op(dot, TWO, rows=(0, 1)),
     "centre": Op(centre, ONE, rows=(0,)),
     "inverse_deviation": Op(inverse_deviation, ONE, ("eps",), rows=(0,)),
+    "inverse_rms": Op(inverse_rms, ONE, ("eps",), rows=(0,)),
+    "cap_slope": Op(cap_slope, ONE, ("cap",), rows=(0,)),
     "fold_output": Op(fold_output, THREE),
     "fold_bias": Op(fold_bias, TWO),
     "transpose": Op(transpose, ONE),

@@ -1,8 +1,10 @@
 """Values at any path of a model, and its tokens as text: looking into a model without an experiment.
 
 A path is written as a hypothesis writes it, `a1.3/k/a0.1`, and ends in what is meant of the component there: `q`, `k`,
-`v`, `pattern` or `z` of heads, `in` (before the activation) or `mid` (after it) of an MLP; by default what it
-writes. `stream 2` is the residual stream that enters layer 2, `out` are the logits.
+`v`, `pattern` or `z` of heads, `in` (what the activation reads) or `mid` (what the last matrix reads: of a gated MLP
+the product with what the activation gates) of an MLP; by default what it writes, in front of a norm behind the layer.
+`q` and `k` are as attention takes them: normed and turned, where a model does that. `stream 2` is the residual stream
+that enters layer 2, `out` are the logits.
 """
 
 from __future__ import annotations
@@ -19,12 +21,12 @@ from torch import Tensor
 
 from scrub.graph.heads import head_indices
 from scrub.graph.node import Node
+from scrub.graph.stream import streams_of
 from scrub.paths.cut import Cut, cut
 from scrub.paths.locate import below
 from scrub.paths.pattern import SLOTS, Pattern, State
 from scrub.paths.rules import Rule
 from scrub.paths.sources import X
-from scrub.paths.splits import attention_heads
 from scrub.plan.leaves import bind_model, leaves_of
 from scrub.plan.plan import compile_plan
 from scrub.text.begin import Bos
@@ -37,7 +39,7 @@ from scrub.text.wording import short
 if TYPE_CHECKING:
     from scrub.models.model import Model
 
-PARTS = {"pattern": "attention_pattern", "z": "attend", "mid": "activate", "in": "linear"}
+PARTS = {"pattern": {"attention_pattern"}, "z": {"attend"}, "mid": {"activate", "multiply"}, "in": {"linear"}}
 _STREAM = re.compile(r"stream\s*(\d{1,4})")
 
 
@@ -140,25 +142,17 @@ def _matched(pattern: Pattern, of: Cut) -> Sequence[Node]:
 
 def _part(component: Node, part: str, path: str) -> Node:
     """Go down to a part of what a component computes. Raises ScrubError if it has no such part."""
-    wanted, here, first = PARTS[part], component, True
-    while here.inputs:
-        if here.op == wanted and not first:
+    here = component.inputs[0]
+    while here.label is None and any(here.op in ops for ops in PARTS.values()):
+        if here.op in PARTS[part]:
             return here
-        if here.op in {"project", "layer_norm"}:
-            break
-        here, first = here.inputs[0], False
+        here = here.inputs[0]
     raise ScrubError(f"{one_line(path)!r} is nothing of this model: heads have a pattern and z, MLPs in and mid")
 
 
 def _stream(model: Model, layer: int) -> Node:
     """Find the residual stream that enters a layer, or leaves the last one."""
-    layers = len(attention_heads(model.graph))
-    if layer > layers:
-        raise ScrubError(f"there is no stream {layer}: there are stream 0 (the embedding) to stream {layers}")
-    here = model.graph
-    if layer < layers:
-        (component,) = (node for node in _matched(Pattern(f"**/a{layer}/v"), Cut(model.graph)))
-        here = component
-    while here.op != "layer_norm":
-        here = here.inputs[0]
-    return here.inputs[0]
+    found = streams_of(model.graph)
+    if layer >= len(found):
+        raise ScrubError(f"there is no stream {layer}: there are stream 0 (the embedding) to stream {len(found) - 1}")
+    return found[layer]

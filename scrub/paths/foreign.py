@@ -10,7 +10,11 @@ import re
 from scrub.text.errors import ScrubError
 
 _LENS = re.compile(r"(?:blocks\.(\d{1,4})\.)?((?:attn\.|mlp\.|ln\d\.|ln_final\.)?hook_\w+|(?:attn|mlp|ln\d))")
-_THEIRS = re.compile(r"(?:model\.)?transformer\.(?:h\.(\d{1,4})(?:\.([\w.]+))?|(\w+))")
+# transformers' modules: of GPT-2, GPT-Neo and GPT-J; of GPT-NeoX; of Llama and all that are built like it
+_THEIRS = re.compile(
+    r"(?:model\.)?(?:transformer\.h|gpt_neox\.layers|model\.layers|layers)\.(\d{1,4})(?:\.([\w.]+))?"
+    r"|(?:model\.)?(?:transformer|gpt_neox|model)\.(\w+)"
+)
 _HEAD = "| (a{L}.3 is one head)"
 # what each is called here, {L} being its layer and {M} the next one; what is said besides stands behind the line
 LENS_NAMES = {
@@ -36,8 +40,17 @@ LENS_NAMES = {
     "attn.hook_attn_scores": "'a{L}/q+a{L}/k'|, all that they are made of; --attend a{L}.3=PATTERN forces a pattern",
     "hook_mlp_in": "what m{L}/* lists|: m{L}/emb, m{L}/a0.1 and so on are the edges into it, which + joins",
 }
-_THEIR_NAMES = {"wte": "emb", "attn": f"a{{L}}{_HEAD}", "attn.c_proj": f"a{{L}}{_HEAD}", "mlp": "m{L}"}
-_THEIR_NAMES |= {"mlp.c_proj": "m{L}", "": "'stream {M}'| (what enters it is 'stream {L}')"}
+_THEIR_HEADS = (
+    *("attn", "attn.c_proj", "attn.out_proj", "attn.attention", "attn.attention.out_proj", "attention"),
+    *("attention.dense", "self_attn", "self_attn.o_proj", "self_attn.dense"),
+)
+_THEIR_MLPS = ("mlp", "mlp.c_proj", "mlp.fc_out", "mlp.fc2", "mlp.dense_4h_to_h", "mlp.down_proj")
+_THEIR_NAMES = {
+    **dict.fromkeys(("wte", "embed_in", "embed_tokens"), "emb"),
+    **dict.fromkeys(_THEIR_HEADS, f"a{{L}}{_HEAD}"),
+    **dict.fromkeys(_THEIR_MLPS, "m{L}"),
+    "": "'stream {M}'| (what enters it is 'stream {L}')",
+}
 
 
 def check_foreign(text: str) -> None:

@@ -7,7 +7,8 @@ from the end or have names (`@-1`, `@end`, `@S2+1`). A site is meant on
 every path that ends there, whatever reads it further on; several are joined by `+`.
 
 Position embeddings that are added to the residual stream, and the biases of attention's output, belong to no component:
-no site has them.
+no site has them. Where a norm stands behind a layer, it reads the sum of the layer's heads: a head's site is its own
+output, in front of that norm.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from scrub.graph.node import Node
+from scrub.graph.node import Node, walk
 from scrub.paths.cut import meant
 from scrub.paths.foreign import check_foreign
 from scrub.paths.locate import below
@@ -110,13 +111,20 @@ def sweep(what: str, graph: Node) -> list[str]:
         layer = reader.partition("/")[0].partition(".")[0]
         if layer not in written[1:] or reader.endswith(("/q", "/k", "/v")) != (layer[0] == "a"):
             raise ScrubError(f"{what!r} is no sweep over edges: write a1.3/k/* for those into a slot, m1/* into an MLP")
-        before = written[: written.index(layer)]
+        before = _read_by(layer, graph)
         of = [f"{reader}/{site}" for site in heads(graph) if site.partition(".")[0] in before]
         return [f"{reader}/{label}" for label in before if label[0] != "a"] + of
     if not kinds.get(what):
         known = ", ".join(repr(kind) for kind, sites in kinds.items() if sites)
         raise ScrubError(f"there is no sweep over {what!r} here: there are {known}, and edges as in 'a1.3/k/*'")
     return kinds[what]
+
+
+def _read_by(component: str, graph: Node) -> list[str]:
+    """List the components that a layer or an MLP reads, in order: an MLP in parallel to its layer's heads not those."""
+    (node,) = (each for each in walk([graph]) if each.label == component)
+    read = {child for each in below(node) for child in (below(each) if each.label in SLOTS else [each])}
+    return [label for label in components(graph) if label in {each.label for each in read}]
 
 
 def expanded(what: str | Sequence[str], graph: Node) -> list[str]:

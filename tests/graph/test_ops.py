@@ -264,6 +264,8 @@ EXAMPLES: dict[str, tuple[list[torch.Tensor], dict[str, object]]] = {  # of ever
     "absolute": ([random_tensor(G, B, H, Q, D)], {}),
     "centre": ([STREAM], {}),
     "inverse_deviation": ([STREAM], EPS),
+    "inverse_rms": ([STREAM], EPS),
+    "cap_slope": ([LOGITS], {"cap": 1.3}),
     "fold_output": ([OUTPUT, TABLE, random_tensor(G, V)], {}),
     "fold_bias": ([TABLE, BIAS], {}),
     "transpose": ([TABLE], {}),

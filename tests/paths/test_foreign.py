@@ -30,6 +30,14 @@ GRAPH = small_gpt2(7).graph
         ("transformer.h.5.attn", "a5"),
         ("transformer.h.5.mlp", "m5"),
         ("transformer.wte", "emb"),
+        ("model.layers.5.self_attn", "a5"),
+        ("model.layers.5.mlp.down_proj", "m5"),
+        ("model.model.layers.5", "'stream 6'"),
+        ("layers.3.self_attn.o_proj", "a3"),
+        ("model.embed_tokens", "emb"),
+        ("gpt_neox.layers.5.attention.dense", "a5"),
+        ("gpt_neox.embed_in", "emb"),
+        ("transformer.h.2.attn.attention", "a2"),
     ],
 )
 def test_their_name_is_answered_with_ours(theirs: str, ours: str) -> None:
@@ -42,7 +50,15 @@ def test_their_name_is_answered_with_ours(theirs: str, ours: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "theirs", ["ln_final.hook_normalized", "hook_pos_embed", "blocks.1.ln1.hook_scale", "blocks.0.hook_resid_mid"]
+    "theirs",
+    [
+        "ln_final.hook_normalized",
+        "hook_pos_embed",
+        "blocks.1.ln1.hook_scale",
+        "blocks.0.hook_resid_mid",
+        "model.layers.2.input_layernorm",
+        "model.norm",
+    ],
 )
 def test_what_is_no_site_is_said_to_be_none(theirs: str) -> None:
     with pytest.raises(ScrubError, match="is no site here"):

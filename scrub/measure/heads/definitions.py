@@ -48,6 +48,10 @@ LAG = Definition(
     "fraction",
     f"{CLARK}, at any distance",
 )
+_THROUGH = (
+    "through the final norm (before it the norm behind the layer, where there is one) with the scale of the unchanged "
+    "run and the unembedding"
+)
 DEFINITIONS: Mapping[str, Definition] = {
     each.name: each
     for each in (
@@ -60,9 +64,9 @@ DEFINITIONS: Mapping[str, Definition] = {
         ),
         Definition(
             "copying",
-            "how much the head's own output, through the final LayerNorm with the scale of the unchanged run and the "
-            "unembedding, raises the logit of the attended token over the mean of all other tokens' logits; the mean "
-            "over the keys' tokens, weighted by the head's attention",
+            f"how much the head's own output, {_THROUGH}, raises the logit of the attended token over the mean of all "
+            "other tokens' logits, before a cap on them; the mean over the keys' tokens, weighted by the head's "
+            "attention",
             "logits",
             f"{OLSSON}, in logits instead of its ratio; Elhage et al. 2021, A Mathematical Framework for Transformer "
             "Circuits (OV circuits that copy)",
@@ -92,10 +96,10 @@ DEFINITIONS: Mapping[str, Definition] = {
         ),
         Definition(
             "direct effect",
-            "the head's own output, through the final LayerNorm with the scale of the unchanged run and the "
-            "unembedding, dotted with the gradient of log P(target) by the logits, which is one-hot minus "
-            "probabilities; the target is a prompt's expected token, or the next token (over text like the training "
-            "data the mean is near 0 in the last layer: training leaves nothing to gain by scaling what a head writes)",
+            f"the head's own output, {_THROUGH}, dotted with the gradient of log P(target) by the logits, which is "
+            "one-hot minus probabilities, each times the slope of a cap on that logit; the target is a prompt's "
+            "expected token, or the next token (over text like the training data the mean is near 0 in the last layer: "
+            "training leaves nothing to gain by scaling what a head writes)",
             "nats",
             f"{STUDY}; the direct path of Elhage et al. 2021, A Mathematical Framework for Transformer Circuits",
         ),

@@ -6,8 +6,9 @@ term of the residual stream, z W_O: the biases of attention's output belong to n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from einops import einsum
@@ -15,26 +16,36 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from scrub.graph.node import Node, node, walk
-from scrub.graph.ops import centre
+from scrub.graph.stream import Term, norm_of, streams_of, terms_of, unembedding_of, value_of
 from scrub.measure.heads.attention import pattern_nodes
 from scrub.measure.heads.definitions import lag_of, place_of
 from scrub.models.model import Model
-from scrub.text.errors import ScrubError
 
 PATTERN, Z, SCALE, PREDICTION = "pattern", "z", "scale", "prediction"  # what a score may need of a run
+SLOPE = "slope"  # and what comes with the prediction where logits are capped
 
 
 @dataclass(frozen=True)
 class LayerRun:
-    """Run of a layer at the rows of a batch, as far as it is needed, and its W_O."""
+    """Run of a layer at the rows of a batch, as far as it is needed.
+
+    `weight` is its W_O, through the norms between it and the unembedding (one behind the layer, where there is one, and
+    the final one), but for what those multiply by at each row, which is `scale`.
+    """
 
     pattern: Float[Tensor, "batch head row key"] | None
     z: Float[Tensor, "batch head row d_head"] | None
     weight: Float[Tensor, "head d_model d_head"]
+    scale: Float[Tensor, "#batch #row 1"] | None
 
     def along(self, directions: Float[Tensor, "batch some d_model"]) -> Float[Tensor, "batch head some d_head"]:
-        """Map directions of the residual stream to those of each head's z: z times these is z W_O times those."""
+        """Map directions that the unembedding reads to those of each head's z, `scale` left out."""
         return einsum(directions, self.weight, "batch some d_model, head d_model d_head -> batch head some d_head")
+
+    def scaled(self, by_head: Float[Tensor, "batch head row"]) -> Float[Tensor, "batch head row"]:
+        """Multiply by what the norms multiply by."""
+        assert self.scale is not None
+        return by_head * self.scale[:, None, :, 0]
 
 
 @dataclass(frozen=True)
@@ -50,9 +61,11 @@ class Rows:
     following: Int[Tensor, "batch row"]
     target: Int[Tensor, "batch row"]
     places: Mapping[str, Int[Tensor, " batch"]]  # the positions that prompts give names
-    ending: Ending
-    scale: Float[Tensor, "batch row 1"] | None  # what the final LayerNorm multiplies by
+    table: Float[Tensor, "vocab d_model"]  # the unembedding
     prediction: Float[Tensor, "batch row d_model"] | None  # the mean of the unembedding under the predicted tokens
+    slope: Float[Tensor, "batch row 1"] | None = (
+        None  # of the cap on the logit of the token to predict, if there is one
+    )
 
     @property
     def token(self) -> Int[Tensor, "batch row"]:
@@ -63,21 +76,6 @@ class Rows:
     def key(self) -> Int[Tensor, " key"]:
         """The positions of the keys."""
         return torch.arange(self.inputs.shape[1], device=self.inputs.device)
-
-
-@dataclass(frozen=True)
-class Ending:
-    """A model's final LayerNorm and unembedding."""
-
-    table: Float[Tensor, "vocab d_model"]
-    gain: Float[Tensor, " d_model"]
-
-    def before(self, directions: Float[Tensor, "batch some d_model"]) -> Float[Tensor, "batch some d_model"]:
-        """Map directions behind the LayerNorm to directions in front of it, its division left out.
-
-        LayerNorm subtracts the mean, divides and multiplies by the gain, all of which are symmetric.
-        """
-        return centre(directions * self.gain)
 
 
 Counted = Bool[Tensor, "batch row"]  # the rows that a score counts
@@ -145,29 +143,30 @@ def copying(rows: Rows) -> tuple[Counted, Reader]:
 
     The mean over others is left over from the mean over all V tokens: l - (V m - l) / (V - 1) = (l - m) V / (V - 1).
     """
-    table = rows.ending.table
-    raised = (table[rows.inputs] - table.mean(0)) * (len(table) / (len(table) - 1))
-    directions = rows.ending.before(raised)  # [batch, key, d_model]
+    table = rows.table
+    raised = (table[rows.inputs] - table.mean(0)) * (len(table) / (len(table) - 1))  # [batch, key, d_model]
 
     def read(layer: LayerRun) -> Float[Tensor, "batch head row"]:
         assert layer.z is not None
         assert layer.pattern is not None
-        assert rows.scale is not None
-        logits = layer.z @ layer.along(directions).transpose(-1, -2)  # of each row, for the token of each key
-        return (layer.pattern * logits).sum(-1) * rows.scale[:, None, :, 0]
+        logits = layer.z @ layer.along(raised).transpose(-1, -2)  # of each row, for the token of each key
+        return layer.scaled((layer.pattern * logits).sum(-1))
 
     return torch.ones_like(rows.query, dtype=torch.bool), read
 
 
 def direct_effect(rows: Rows) -> tuple[Counted, Reader]:
-    """Read the direct logit attribution along the gradient of log P(target), one-hot less probabilities."""
+    """Read the direct logit attribution along the gradient of log P(target), one-hot less probabilities.
+
+    Each times the slope of the cap on that logit, where logits are capped.
+    """
     assert rows.prediction is not None
-    assert rows.scale is not None
-    directions = rows.ending.before(rows.ending.table[rows.following] - rows.prediction) * rows.scale
+    target = rows.table[rows.following]
+    directions = (target if rows.slope is None else target * rows.slope) - rows.prediction
 
     def read(layer: LayerRun) -> Float[Tensor, "batch head row"]:
         assert layer.z is not None
-        return (layer.z * layer.along(directions)).sum(-1)
+        return layer.scaled((layer.z * layer.along(directions)).sum(-1))
 
     return torch.ones_like(rows.query, dtype=torch.bool), read
 
@@ -197,79 +196,95 @@ class Anatomy:
     """The nodes of an unsplit model's graph that scores are read from."""
 
     layers: tuple[Node, ...]  # output(attend(pattern, v), weight) of every layer, in order
-    unembedding: Node  # unembed(layer_norm(stream, gain, bias), table)
+    unembedding: Node  # unembed(read, table), where read is the final residual stream, through a norm or not
     logits: Node
 
     @classmethod
     def of(cls, graph: Node) -> Anatomy:
-        """Find those of a model. Raises ScrubError unless its last norm is a LayerNorm."""
-        nodes = list(walk([graph]))
-        (unembedding,) = (n for n in nodes if n.op == "unembed")
-        if (last := unembedding.inputs[0].op) != "layer_norm":
-            raise ScrubError(
-                f"scores of heads are read through a LayerNorm in front of the unembedding, but there the model has "
-                f"{last!r}: take a model that has one"
-            )
-        return cls(tuple(n for n in nodes if n.op == "output"), unembedding, graph)
+        """Find those of a model."""
+        return cls(tuple(n for n in walk([graph]) if n.op == "output"), unembedding_of(graph), graph)
 
     @property
     def streams(self) -> tuple[Node, ...]:
-        """The residual stream in front of each layer, as its values read it before their LayerNorm, and the final one.
+        """The residual stream in front of each layer, before any norm, and the final one."""
+        return streams_of(self.logits)
 
-        Raises ScrubError unless layers read it through a LayerNorm.
-        """
-        found = []
-        for layer in self.layers:
-            read = layer.inputs[0].inputs[1].inputs[0]  # what the projection to v reads
-            if read.op != "layer_norm":
-                raise ScrubError(
-                    f"a layer of the model reads the residual stream through {read.op!r}, and no LayerNorm"
-                )
-            found.append(read.inputs[0])
-        return (*found, self.unembedding.inputs[0].inputs[0])
+    @cached_property
+    def terms(self) -> tuple[Term, ...]:
+        """What adds up to what the unembedding reads: components, biases and the embedding of positions."""
+        return tuple(terms_of(self.unembedding.inputs[0]))
 
-    def terms(self) -> tuple[dict[str, Node], list[Node]]:
-        """List what the final residual stream is the sum of: the components by label, and what belongs to none."""
-        components: dict[str, Node] = {}
-        rest: list[Node] = []
-        stack = [self.streams[-1]]
-        while stack:
-            term = stack.pop()
-            if term.label is not None:
-                components[term.label] = term
-            elif term.op in {"add", "add_bias"}:
-                stack += term.inputs
-            else:
-                rest.append(term)
-        return components, rest
+    @property
+    def of_layers(self) -> list[Term]:
+        """The terms that are layers of heads, in order."""
+        found = {term.node: term for term in self.terms}
+        return [found[layer] for layer in self.layers]
+
+    @property
+    def cap(self) -> float | None:
+        """Where logits are capped, None if they aren't."""
+        return float(str(self.logits.arguments["cap"])) if self.logits.op == "soft_cap" else None
+
+    @property
+    def uncapped(self) -> Node:
+        """The logits before a cap: the unembedding, and its bias if it has one."""
+        return self.logits if self.cap is None else self.logits.inputs[0]
 
     def lens(self, stream: Node) -> Node:
-        """Make the logits that a residual stream would give: through the final LayerNorm, the unembedding, its bias."""
-        normed, table = self.unembedding.inputs
-        through = node("unembed", normed.with_inputs((stream, *normed.inputs[1:])), table)
-        if self.logits.op == "add_bias":
-            return self.logits.with_inputs((through, *self.logits.inputs[1:])).labelled(None)
-        return through
+        """Make the logits that a residual stream would give: through the final norm, unembedding, its bias and cap."""
+        behind, here = [], self.logits
+        while here is not self.unembedding:
+            behind.append(here)
+            here = here.inputs[0]
+        read, table = here.inputs
+        norm, final = norm_of(read)
+        assert final is self.streams[-1]
+        through = node("unembed", stream if norm is None else read.with_inputs((stream, *read.inputs[1:])), table)
+        for each in reversed(behind):
+            through = each.with_inputs((through, *each.inputs[1:]))
+        return through.labelled(None)
 
     def outputs(self, needs: frozenset[str]) -> dict[str, Node]:
-        """Name what a plan has to compute: `pattern L` and `z L` of every layer, scale, prediction."""
+        """Name what a plan has to compute: `pattern L` and `z L` of every layer, `scale NORM`, prediction and slope."""
         outputs: dict[str, Node] = {}
         for at, (layer, pattern) in enumerate(zip(self.layers, pattern_nodes(self.logits), strict=True)):
             outputs |= {f"{PATTERN} {at}": pattern} if PATTERN in needs else {}
             outputs |= {f"{Z} {at}": layer.inputs[0]} if Z in needs else {}
-        normed, table = self.unembedding.inputs
         if SCALE in needs:
-            outputs[SCALE] = node("inverse_deviation", normed.inputs[0], eps=normed.arguments["eps"])
+            outputs |= {f"{SCALE} {norm.name}": norm.scale for term in self.terms for norm in term.norms}
         if PREDICTION in needs:
-            outputs[PREDICTION] = node("mean_embedding", node("probabilities", self.logits), table)
+            chances = node("probabilities", self.logits)
+            if self.cap is not None:
+                slope = node("cap_slope", self.logits, cap=self.cap)
+                chances = node("multiply", chances, slope)
+                outputs[SLOPE] = node("pick", slope, node("target"))
+            outputs[PREDICTION] = node("mean_embedding", chances, self.unembedding.inputs[1])
         return outputs
 
-    def weights(self, model: Model) -> list[Float[Tensor, "head d_model d_head"]]:
-        """Look up W_O of every layer."""
-        return [model.params[str(layer.inputs[1].arguments["name"])] for layer in self.layers]
+    def runs(self, values: Mapping[str, Tensor], weights: Sequence[Tensor]) -> list[LayerRun]:
+        """Give the run of every layer, from the values of :meth:`outputs` and :meth:`weights`."""
+        scales = scales_of(values)
+        return [
+            LayerRun(
+                values.get(f"{PATTERN} {at}"),
+                values.get(f"{Z} {at}"),
+                weight,
+                term.scale(scales, weight) if scales.keys() >= {norm.name for norm in term.norms} else None,
+            )
+            for at, (term, weight) in enumerate(zip(self.of_layers, weights, strict=True))
+        ]
 
-    def ending(self, model: Model) -> Ending:
-        """Look up the final LayerNorm and unembedding."""
-        normed, table = self.unembedding.inputs
-        gain = normed.inputs[1]
-        return Ending(*(model.params[str(leaf.arguments["name"])] for leaf in (table, gain)))
+    def weights(self, model: Model) -> list[Float[Tensor, "head d_model d_head"]]:
+        """Look up W_O of every layer, through the norms between it and the unembedding: see :class:`LayerRun`."""
+        return [
+            term.through(value_of(term.node.inputs[1], model.params).mT, model.params).mT for term in self.of_layers
+        ]
+
+    def table(self, model: Model) -> Float[Tensor, "vocab d_model"]:
+        """Look up the unembedding."""
+        return value_of(self.unembedding.inputs[1], model.params)
+
+
+def scales_of(values: Mapping[str, Tensor]) -> dict[str, Float[Tensor, "batch row 1"]]:
+    """Find what norms multiply by, by their names, in the values of :meth:`Anatomy.outputs`."""
+    return {name.removeprefix(f"{SCALE} "): value for name, value in values.items() if name.startswith(f"{SCALE} ")}

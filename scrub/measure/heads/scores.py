@@ -17,7 +17,7 @@ from scrub.data.examples import TARGET, Examples
 from scrub.data.for_model import examples_of
 from scrub.data.repeated import NOWHERE
 from scrub.measure.heads.definitions import DEFINITIONS, Definition, definition, lag_of, place_of
-from scrub.measure.heads.reading import PATTERN, PREDICTION, READINGS, SCALE, Anatomy, LayerRun, Rows, Z, reading
+from scrub.measure.heads.reading import PREDICTION, READINGS, SLOPE, Anatomy, LayerRun, Rows, reading
 from scrub.measure.heads.score import Scores
 from scrub.models.model import Model, Spec, as_model
 from scrub.study.read import read
@@ -93,7 +93,7 @@ def _rows(
 ) -> Iterator[tuple[Rows, list[LayerRun], Bool[Tensor, "batch row"]]]:
     """Read each batch's scored rows, what every layer did there, and which rows are real, not padding."""
     anatomy = Anatomy.of(model.graph)
-    ending, weights = anatomy.ending(model), anatomy.weights(model)
+    table, weights = anatomy.table(model), anatomy.weights(model)
     copied = examples.copied
     if copied is None:
         target = examples.positions.get(TARGET, np.full(len(examples), NOWHERE))
@@ -112,12 +112,8 @@ def _rows(
             name: torch.from_numpy(np.ascontiguousarray(at[here])).to(model.device)
             for name, at in examples.positions.items()
         }
-        rows = Rows(tokens[:, :-1], query, following, to, places, ending, values.get(SCALE), values.get(PREDICTION))
-        layers = [
-            LayerRun(values.get(f"{PATTERN} {at}"), values.get(f"{Z} {at}"), weight)
-            for at, weight in enumerate(weights)
-        ]
-        yield rows, layers, real
+        rows = Rows(tokens[:, :-1], query, following, to, places, table, values.get(PREDICTION), values.get(SLOPE))
+        yield rows, anatomy.runs(values, weights), real
 
 
 @torch.inference_mode()

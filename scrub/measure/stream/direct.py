@@ -1,9 +1,11 @@
 """Direct logit attribution: a difference of logits as the sum of what every component adds to it.
 
-The final residual stream is a sum of what components write, and the final LayerNorm is linear but for its scale. With
-the scale as it is in the unchanged run, each term goes through LayerNorm and unembedding by itself, and the terms add
-up to the model's own logits (Elhage et al. 2021, A Mathematical Framework for Transformer Circuits; Nanda et al. 2022,
-TransformerLens). It says what is written towards the answer, and nothing of what depends on it.
+The final residual stream is a sum of what components write, and the final norm is linear but for its scale. With the
+scale as it is in the unchanged run, each term goes through norm and unembedding by itself, and the terms add up to the
+model's own logits (Elhage et al. 2021, A Mathematical Framework for Transformer Circuits; Nanda et al. 2022,
+TransformerLens). Where a norm stands behind a layer, what its heads or MLP write goes through that one first, with its
+scale too. A cap on the logits is no sum: where there is one, it is the logits before the cap that are attributed. It
+says what is written towards the answer, and nothing of what depends on it.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from scrub.data.choices import ANSWERS, EITHER
 from scrub.data.examples import Examples
 from scrub.data.for_model import examples_of
 from scrub.graph.node import Node
-from scrub.measure.heads.reading import SCALE, Anatomy, LayerRun, Z
+from scrub.graph.stream import Term, value_of
+from scrub.measure.heads.reading import SCALE, Anatomy, Z, scales_of
 from scrub.models.model import Model, Spec, as_model
 from scrub.paths.splits import attention_heads
 from scrub.study.gates import TOLERANCE_NATS
@@ -46,8 +49,9 @@ class DirectAttribution(TabularResult):
     """What each component adds directly to a difference of logits, or to the answer's logit, in logits.
 
     `direct_attribution(model, pairs).frame()`. `sums` are over the scored positions of each example, a row for each of
-    `names`: emb, every head and MLP, and REST. They add up to `total`, the model's own. Intervals are 95 % bootstraps
-    over rows, or over templates; one prompt has none: its ends are the estimate.
+    `names`: emb, every head and MLP, and REST. They add up to `total`, the model's own, before its `cap` on logits if
+    it has one. Intervals are 95 % bootstraps over rows, or over templates; one prompt has none: its ends are the
+    estimate.
     """
 
     model: Model
@@ -58,6 +62,14 @@ class DirectAttribution(TabularResult):
     of: str  # logit_diff, or logit
     deviation: float  # of the sum of all from the total, the largest of any example, in logits
     seed: int = 0
+    cap: float | None = None  # on the model's logits, in logits
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be known of the numbers: that logits are taken before a cap on them."""
+        if self.cap is None:
+            return ()
+        return (f"{self.model.name} caps its logits at {self.cap:g}: what is attributed are the logits before that",)
 
     @cached_property
     def _bootstrap(self) -> Bootstrap:
@@ -88,8 +100,9 @@ def direct_attribution(model: Spec, on: Examples | Any, settings: Settings | Non
     """Attribute the difference of logits of right and wrong answers to every component, directly.
 
     `direct_attribution(model, pairs).frame()`. Without wrong answers it is the answer's logit, or the next token's at
-    scored positions of text. Each term goes through the final LayerNorm with the scale of the unchanged run, its gain
-    and the unembedding.
+    scored positions of text. Each term goes through the final norm with the scale of the unchanged run, its gain and
+    the unembedding; before that through the norm behind its layer, where there is one. Logits are those before a cap on
+    them.
     Raises ScrubError for what the model can't read, and GateError if the terms don't add up to the model's logits.
     """
     asked = obeyed(settings, "direct_attribution")
@@ -117,7 +130,9 @@ def direct_attribution(model: Spec, on: Examples | Any, settings: Settings | Non
             f"{TOLERANCE_NATS[asked.dtype] * size:.0e} is allowed: no number of this can be trusted"
         )
     called = "logit" if of == ANSWERS else "logit_diff"
-    return DirectAttribution(model, examples, reader.names, sums, total, called, deviation, asked.seed)
+    return DirectAttribution(
+        model, examples, reader.names, sums, total, called, deviation, asked.seed, reader.anatomy.cap
+    )
 
 
 @dataclass(frozen=True)
@@ -126,17 +141,15 @@ class _Reader:
 
     model: Model
     anatomy: Anatomy
-    components: dict[str, Node]  # what isn't attention
-    rest: list[Node]
+    components: dict[str, Term]  # what isn't attention
     tokens: Int[np.ndarray, "example position some"]
     weights: Float[np.ndarray, "example position some"]
 
     @classmethod
     def of(cls, model: Model, examples: Examples, of: str) -> _Reader:
         anatomy = Anatomy.of(model.graph)
-        components, rest = anatomy.terms()
-        plain = {label: each for label, each in components.items() if each not in anatomy.layers}
-        return cls(model, anatomy, plain, rest, *examples.choices(of, "a difference of logits"))
+        plain = {t.node.label: t for t in anatomy.terms if t.node.label is not None and t.node not in anatomy.layers}
+        return cls(model, anatomy, plain, *examples.choices(of, "a difference of logits"))
 
     @property
     def names(self) -> list[str]:
@@ -148,41 +161,54 @@ class _Reader:
         named = [name for some in found for name in some if name.startswith("a") or name in self.components]
         return [*named, REST]
 
+    @cached_property
+    def written(self) -> list[Float[Tensor, "head d_model d_head"]]:
+        """W_O of every layer, through the norms up to the unembedding."""
+        return self.anatomy.weights(self.model)
+
     @property
     def outputs(self) -> dict[str, Node]:
         """What a plan has to compute."""
-        written = {f"{_WRITTEN}{label}": each for label, each in self.components.items()}
-        return self.anatomy.outputs(frozenset({Z, SCALE})) | written | {LOGITS: self.model.graph}
+        written = {f"{_WRITTEN}{label}": term.node for label, term in self.components.items()}
+        return self.anatomy.outputs(frozenset({Z, SCALE})) | written | {LOGITS: self.anatomy.uncapped}
 
     def terms(
         self, here: slice, query: Int[Tensor, "batch row"], values: dict[str, Tensor]
     ) -> tuple[Float[Tensor, "component batch row"], Float[Tensor, "batch row"]]:
         """Compute what each component adds at the rows of a batch, in the order of `names`, and the model's own."""
-        device, params = query.device, self.model.params
+        device = query.device
         tokens, weights = (torch.from_numpy(each[here]).to(device) for each in (self.tokens, self.weights))
         at = query[..., None].expand(-1, -1, tokens.shape[-1])
         tokens, weights = tokens.gather(1, at), weights.gather(1, at).to(self.model.dtype)
-        ending = self.anatomy.ending(self.model)
-        wanted = einsum(ending.table[tokens], weights, "batch row some width, batch row some -> batch row width")
-        direction = ending.before(wanted) * values[SCALE]
+        table, scales = self.anatomy.table(self.model), scales_of(values)
+        wanted = einsum(table[tokens], weights, "batch row some width, batch row some -> batch row width")
+
+        def added(term: Term, written: Tensor) -> Float[Tensor, "batch row"]:
+            return (term.through(written, self.model.params) * wanted * term.scale(scales, written)).sum(-1)
+
         found: dict[str, Tensor] = {}
-        for layer, weight in enumerate(self.anatomy.weights(self.model)):
-            run = LayerRun(None, values[f"{Z} {layer}"], weight)
-            by_head = (values[f"{Z} {layer}"] * run.along(direction)).sum(-1)
+        for layer, run in enumerate(self.anatomy.runs(values, self.written)):
+            by_head = run.scaled((values[f"{Z} {layer}"] * run.along(wanted)).sum(-1))
             found |= {f"a{layer}.{head}": by_head[:, head] for head in range(by_head.shape[1])}
-        for label in self.components:
-            found[label] = (values[f"{_WRITTEN}{label}"] * direction).sum(-1)
-        bias = params[str(self.anatomy.unembedding.inputs[0].inputs[2].arguments["name"])]
-        rest = wanted @ bias
-        for each in self.rest:
-            written = params[str(each.arguments["name"])] if each.op == "param" else self._placed(each, query)
-            rest = rest + (written * direction).sum(-1)
-        if self.model.graph.op == "add_bias":
-            rest = rest + (params[str(self.model.graph.inputs[1].arguments["name"])][tokens] * weights).sum(-1)
-        found[REST] = rest
+        for label, term in self.components.items():
+            found[label] = added(term, values[f"{_WRITTEN}{label}"])
+        found[REST] = (self._bias(tokens) * weights).sum(-1)
+        for term in self.anatomy.terms:
+            if term.node.label is None:
+                found[REST] = found[REST] + added(term, self._constant(term.node, query))
         total = (values[LOGITS].gather(-1, tokens) * weights).sum(-1)
         return torch.stack([found[name].double() for name in self.names]), total.double()
 
-    def _placed(self, embedded: Node, query: Int[Tensor, "batch row"]) -> Float[Tensor, "batch row d_model"]:
-        """Look up the embedding of positions."""
-        return self.model.params[str(embedded.inputs[1].arguments["name"])][query]
+    def _bias(self, tokens: Int[Tensor, "batch row some"]) -> Float[Tensor, "batch row some"]:
+        """Look up the bias of the unembedding, if it has one."""
+        logits = self.anatomy.uncapped
+        if logits is self.anatomy.unembedding:
+            return torch.zeros_like(tokens, dtype=self.model.dtype)
+        return value_of(logits.inputs[1], self.model.params)[tokens]
+
+    def _constant(self, term: Node, query: Int[Tensor, "batch row"]) -> Float[Tensor, "batch row d_model"]:
+        """Look up a bias, or the embedding of positions."""
+        params = self.model.params
+        if term.op == "param":
+            return value_of(term, params).expand(*query.shape, -1)
+        return value_of(term.inputs[1], params)[query]

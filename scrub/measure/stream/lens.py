@@ -1,6 +1,6 @@
 """The logit lens: what a model would predict from the residual stream in front of each layer.
 
-The stream goes through the final LayerNorm, whose scale is that of the stream itself, and through the unembedding
+The stream goes through the final norm, whose scale is that of the stream itself, and through the unembedding
 (nostalgebraist 2020, Interpreting GPT: the logit lens). Of prompts, metrics are of the prompt's own answers at every
 position; of text, of the next token at the scored positions.
 """
@@ -102,7 +102,7 @@ def logit_lens(
     positions: str | None = None,
     settings: Settings | None = None,
 ) -> LogitLens:
-    """Measure what the residual stream in front of each layer predicts, through the final LayerNorm and unembedding.
+    """Measure what the residual stream in front of each layer predicts, through the final norm and unembedding.
 
     `logit_lens(model, pairs, "logit_diff").grid()`. `positions` are some, with commas between ("S2, end, -2"): by
     default those that have names and the end, or of a single prompt all. `metric` is as for :func:`scrub.patch`; at

@@ -5,27 +5,39 @@ With W_QK = W_Q^T W_K and W_OV = W_O W_V of each head, the score of head 2 above
     Q: |W_QK^T W_OV| / (|W_QK| |W_OV|)    K: |W_QK W_OV| / (|W_QK| |W_OV|)    V: |W_OV2 W_OV| / (|W_OV2| |W_OV|)
 
 (Elhage et al. 2021, A Mathematical Framework for Transformer Circuits, "Composition of heads",
-https://transformer-circuits.pub/2021/framework/index.html). Gain and centring of the LayerNorm in front of each head
-are folded into its W_Q, W_K and W_V; W_O stays as it is, and biases are left out. For matrices that are turned at
-random against each other the mean square of the score is 1 / d_model, whatever their singular values.
+https://transformer-circuits.pub/2021/framework/index.html). The gain of the norm in front of each head, and a
+LayerNorm's centring, are folded into its W_Q, W_K and W_V, and those of a norm behind the layer into W_O, but for what
+norms divide by; biases are left out. Keys and values that query heads share are those of each. For matrices that are
+turned at random against each other the mean square of the score is 1 / d_model, whatever their singular values.
+
+Rotary positions turn queries and keys, so that W_QK is another matrix at every lag, which is how many positions the key
+stands before the query: W_QK = (R W_Q)^T W_K, where R turns by the lag. V-composition is the same at every lag. Where
+queries and keys are normed, each head's scores are divided by numbers of both positions, inside of the product: there
+W_QK is no fixed matrix, and composition is refused.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scrub.graph.node import Node, walk
+from scrub.graph.ops import rotary, rotate
 from scrub.measure.weights.links import RANDOM_DRAWS, Chance, Link, Links, links
-from scrub.measure.weights.matrices import Layer, attention_layers
+from scrub.measure.weights.matrices import FOLDED, Layer, attention_layers
 from scrub.models.model import Model
+from scrub.paths.locate import below
+from scrub.text.errors import ScrubError
 
 SOURCE = (
     "Elhage et al. 2021, A Mathematical Framework for Transformer Circuits: the Frobenius norm of the product over the "
-    "product of the norms; LayerNorm's gain and centring folded into what reads"
+    f"product of the norms; {FOLDED}"
 )
 
 
@@ -46,13 +58,17 @@ class Factor:
 Factors = dict[str, Factor]  # q, k, v, and o, which is W_O^T
 
 
-def composition(model: Model, draws: int = RANDOM_DRAWS, seed: int = 0) -> Links:
+def composition(model: Model, draws: int = RANDOM_DRAWS, seed: int = 0, lag: int = 0) -> Links:
     """Score the composition of every pair of heads of which one reads the other, all slots, the largest first.
 
-    Beside each is the same score of Gaussian matrices of the same shapes, `draws` times. Raises ScrubError for a model
-    whose components don't read the residual stream through a LayerNorm.
+    `composition(model, lag=1).between(reader="1.3")`. Beside each is the same score of Gaussian matrices of the same
+    shapes, `draws` times. Under rotary positions queries and keys are as they are `lag` positions apart.
+    Raises ScrubError for a model that norms queries and keys, a lag that it hasn't, or components that read the
+    residual stream through what is no norm.
     """
-    layers = [(layer, _factors(layer)) for layer in attention_layers(model)]
+    found = attention_layers(model)
+    turned = _check(model, found, lag)
+    layers = [(layer, _factors(layer, lag)) for layer in found]
     chances: dict[tuple[int, int, int], Chance] = {}
     scores = []
     for reader, reads in layers:
@@ -66,7 +82,8 @@ def composition(model: Model, draws: int = RANDOM_DRAWS, seed: int = 0) -> Links
                 for slot in slots
                 for (to, of), score in np.ndenumerate(composition_scores(slot, reads, writes).cpu().numpy())
             ]
-    return links(model.name, "composition", SOURCE, scores)
+    source = f"{SOURCE}; rotary positions with the key {lag} before the query" if turned else SOURCE
+    return links(model.name, "composition", source, scores, lag if turned else None)
 
 
 def composition_scores(slot: str, reader: Factors, writer: Factors) -> Float[Tensor, "reader writer"]:
@@ -82,8 +99,47 @@ def composition_scores(slot: str, reader: Factors, writer: Factors) -> Float[Ten
     return _norm(product) / (read[:, None] * written)
 
 
-def _factors(layer: Layer) -> Factors:
-    return {slot: Factor(reader.matrix) for slot, reader in layer.slots.items()} | {"o": Factor(layer.wo.mT)}
+def composes(model: Model) -> bool:
+    """Tell whether W_QK of the model's heads is a fixed matrix, at a lag: not where queries and keys are normed.
+
+    `composition(model) if composes(model) else None`.
+    """
+    return not any(_normed(slot) for layer in walk([model.graph]) if layer.op == "output" for slot in below(layer))
+
+
+def _check(model: Model, layers: Sequence[Layer], lag: int) -> bool:
+    """Tell whether positions are rotary. Raises ScrubError where W_QK is no fixed matrix at this lag."""
+    if not composes(model):
+        raise ScrubError(
+            f"{model.name} norms its queries and keys, so that what they make of each other is no fixed matrix: there "
+            "is no composition to measure by weights alone; what reads a head is ('scrub readers')"
+        )
+    turned = any(_turning(slot) is not None for layer in layers for slot in layer.nodes.values())
+    if lag and not turned:
+        raise ScrubError(f"{model.name} has no rotary positions, so that its composition has no lag: leave it out")
+    if not 0 <= lag < model.n_ctx:
+        raise ScrubError(f"no key stands {lag} before the query in {model.name}: a lag is 0 to {model.n_ctx - 1}")
+    return turned
+
+
+def _factors(layer: Layer, lag: int) -> Factors:
+    """Take what a layer reads and writes with, its queries turned as far from its keys as they are at a lag."""
+    read = {slot: reader.matrix for slot, reader in layer.slots.items()}
+    if (turning := _turning(layer.nodes["q"])) is not None:
+        lags = torch.full((1, read["q"].shape[-1]), lag, device=read["q"].device)
+        read["q"] = rotate(read["q"].mT[None], rotary(lags, **turning))[0].mT
+    return {slot: Factor(matrix) for slot, matrix in read.items()} | {"o": Factor(layer.wo.mT)}
+
+
+def _turning(slot: Node) -> dict[str, Any] | None:
+    """Say how rotary positions turn a slot, if they do."""
+    return slot.inputs[1].arguments if slot.op == "rotate" else None
+
+
+def _normed(slot: Node) -> bool:
+    """Tell whether a slot is a norm of what is projected."""
+    inner = slot.inputs[0] if slot.op == "rotate" else slot
+    return inner.op in {"rms_norm", "scale_heads"}
 
 
 def _norm(matrices: Float[Tensor, "... row column"]) -> Float[Tensor, "..."]:

@@ -60,12 +60,21 @@ class Link:
 
 @dataclass(frozen=True)
 class Links:
-    """Some scores, the largest first. `source` is where the definition is from, and what is folded into the weights."""
+    """Some scores, the largest first. `source` is where the definition is from, and what is folded into the weights.
+
+    `lag` is how many positions keys stand before queries, where that makes a difference.
+    """
 
     model: str
     name: str
     source: str
     links: tuple[Link, ...]
+    lag: int | None = None
+
+    @property
+    def called(self) -> str:
+        """The name of the score, and the lag that it is taken at if it has one."""
+        return self.name if self.lag is None else f"{self.name} at lag {self.lag}"
 
     def frame(self) -> pd.DataFrame:
         """List every score, the largest first.
@@ -82,6 +91,7 @@ class Links:
     def to_json(self) -> str:
         """Write all numbers, and where the definition is from."""
         about = {"format": 1, "model": self.model, "name": self.name, "source": self.source}
+        about |= {} if self.lag is None else {"lag": self.lag}
         return json_text({**about, "rows": self.frame()})
 
     def between(self, writer: Heads | None = None, reader: Heads | None = None) -> Links:
@@ -99,6 +109,6 @@ class Links:
         return replace(self, links=wanted)
 
 
-def links(model: str, name: str, source: str, scores: list[Link]) -> Links:
+def links(model: str, name: str, source: str, scores: list[Link], lag: int | None = None) -> Links:
     """Sort scores, the largest first."""
-    return Links(model, name, source, tuple(sorted(scores, key=lambda link: -link.score)))
+    return Links(model, name, source, tuple(sorted(scores, key=lambda link: -link.score)), lag)

@@ -7,9 +7,11 @@ weights", https://transformer-circuits.pub/2021/framework/index.html). The score
     |W_read W_OV| / (|W_read| |W_OV|),
 
 a fraction of the most that could be read. W_read is W_Q, W_K or W_V of a head (their product is for composition.py),
-W_in of an MLP, or the unembedding, less its mean over the vocabulary: adding the same to all logits changes no
-probability. Gain and centring of the LayerNorm in front are folded into W_read. Several heads at once stand side by
-side in one matrix: their squares add up.
+W_in of an MLP (its gate and what that multiplies, below each other), or the unembedding, less its mean over the
+vocabulary: adding the same to all logits changes no probability. The gain of the norm in front, a LayerNorm's centring,
+and the gain of a norm of queries or keys are folded into W_read, and those of a norm behind a layer into W_O, but for
+what norms divide by. Rotary positions turn what is read, and change none of its norms. Several heads at once stand side
+by side in one matrix: their squares add up.
 """
 
 from __future__ import annotations
@@ -23,12 +25,12 @@ from torch import Tensor
 
 from scrub.measure.heads.score import Head, check_head, head_name
 from scrub.measure.weights.links import RANDOM_DRAWS, Chance, Link, Links, links
-from scrub.measure.weights.matrices import Layer, Reader, attention_layers, stream_readers
+from scrub.measure.weights.matrices import FOLDED, Layer, Reader, attention_layers, stream_readers
 from scrub.models.model import Model
 
 SOURCE = (
     "Elhage et al. 2021, A Mathematical Framework for Transformer Circuits: virtual weights, the Frobenius norm of the "
-    "product over the product of the norms; LayerNorm's gain and centring folded into what reads"
+    f"product over the product of the norms; {FOLDED}"
 )
 Gram = Float[Tensor, "d_model d_model"]
 
@@ -38,7 +40,7 @@ def readers(model: Model, head: Head, draws: int = RANDOM_DRAWS, seed: int = 0) 
 
     A row for each slot of each later head, each later MLP, and the unembedding `out`. Beside each is the score of
     Gaussian matrices of the reader's shape, `draws` times. Raises ScrubError for a head that the model doesn't have, or
-    a model whose components don't read the residual stream through a LayerNorm.
+    a model whose components read the residual stream through what is no norm.
     """
     check_head(model, head)
     layer = next(candidate for candidate in attention_layers(model) if candidate.name(head[1]) == head_name(head))

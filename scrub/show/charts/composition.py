@@ -41,7 +41,7 @@ def composition_graph(links: Links, count: int = 40) -> Chart:
     strongest = between[between["above"] > 0].sort_values("above", ascending=False, kind="stable").head(count)
     graph = _Graph(between, strongest)
     return Chart(
-        f"{links.name} of the heads of {links.model}, the {len(strongest)} strongest",
+        f"{links.called} of the heads of {links.model}, the {len(strongest)} strongest",
         f"Edges from the head that writes to the head that reads, wider the further their score is above that "
         f"of random matrices; the {len(strongest)} of {len(between)} that are furthest. Definition: {links.source}.",
         strongest,
@@ -65,7 +65,7 @@ def link_bars(links: Links, count: int = 15) -> Chart:
         "What the component on the right reads of what the one on the left writes, by their weights alone. Random is "
         f"the mean of random matrices. Definition: {links.source}."
     )
-    name = f"{links.name} of {links.model}, the {len(frame)} strongest"
+    name = f"{links.called} of {links.model}, the {len(frame)} strongest"
     return bars_chart(bars, "link", name, said, frame)
 
 

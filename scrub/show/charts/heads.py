@@ -16,8 +16,9 @@ from scrub.measure.heads.score import HeadScore, head_name
 from scrub.measure.interventions.ablation import ablate
 from scrub.measure.interventions.patching import patch
 from scrub.measure.study.heads import ABLATION, ATTENTION, SHORT, HeadStudy
-from scrub.measure.weights.composition import composition
+from scrub.measure.weights.composition import composes, composition
 from scrub.measure.weights.virtual_weights import layer_readers
+from scrub.paths.splits import attention_heads
 from scrub.show.charts.agreement import overlap_map, score_scatter
 from scrub.show.charts.attention import attention_map
 from scrub.show.charts.bars import head_bars, metric_bars
@@ -127,8 +128,11 @@ def _text(prompts: Examples) -> str:
 
 
 def _weights(study: HeadStudy) -> dict[str, Chart]:
-    """Draw which heads can read each other, and which layers: in models of several layers."""
-    links = composition(study.model)
-    if not links.links:
+    """Draw which heads can read each other (where that is a fixed matrix), and which layers: in models of several."""
+    if len(attention_heads(study.model.graph)) < 2:
         return {}
-    return {"composition": composition_graph(links), "readers": link_bars(layer_readers(study.model))}
+    readers = link_bars(layer_readers(study.model))
+    if composes(study.model):
+        return {"composition": composition_graph(composition(study.model)), "readers": readers}
+    said = " There is no composition of heads to draw: queries and keys are normed, so that it is no fixed matrix."
+    return {"readers": replace(readers, caption=readers.caption + said)}

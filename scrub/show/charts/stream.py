@@ -44,7 +44,7 @@ def direct_chart(found: DirectAttribution) -> Chart:
         ends=ends,
         names=names,
         title=f"added directly to {_metric(found)}, {on(found.examples)}; besides: {outside} logits",
-        caption=f"Through the final LayerNorm with its scale as it is. Besides: {outside}; in all "
+        caption=f"Through the final norm with its scale as it is{_before(found)}. Besides: {outside}; in all "
         f"{PAGE.with_interval(found.whole, 2)} logits.",
     )
     return replace(drawn, values=found.frame().assign(metric=found.of, unit="logits"))
@@ -78,13 +78,17 @@ def _lens_panel(found: LogitLens, of: Metric) -> Chart:
         ends=np.array([[(each.low, each.high) for each in row] for row in intervals]),
         names=names,
         title=f"logit lens: {of.name} by layer, {on(found.examples)}",
-        caption=f"{of.name} of what the residual stream in front of each layer predicts, through the final LayerNorm "
+        caption=f"{of.name} of what the residual stream in front of each layer predicts, through the final norm "
         "and the unembedding; the last is the model's own prediction.",
     )
     values = found.frame()
     ends = interval_columns("estimate", [each for row in intervals for each in row], "low", "high")
     about = {name: values[name] for name in ("site", "position", "top") if name in values}
     return replace(drawn, values=pd.DataFrame({"metric": of.name, "unit": of.unit, **about, **ends}))
+
+
+def _before(found: DirectAttribution) -> str:
+    return "" if found.cap is None else f", before the cap on logits at {found.cap:g}"
 
 
 def _metric(found: DirectAttribution) -> str:

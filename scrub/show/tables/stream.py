@@ -21,7 +21,7 @@ SHOWN = 24  # components, or positions, in a table
 
 def direct_tables(of: DirectAttribution, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
     """Say what is attributed, over the components, first what adds or takes most."""
-    yield Text(f"{of.model.called}: what each component adds directly to {_called(of.of)}; {_on(of)}")
+    yield Text(f"{of.model.called}: what each component adds directly to {_called(of)}; {_on(of)}")
     whole = PLAIN.with_interval(of.whole, 3)
     yield Text(f"in all {whole} logits, to which the terms add up to {of.deviation:.0e}{_over(of.examples)}")
     frame = of.frame()
@@ -41,7 +41,7 @@ def direct_tables(of: DirectAttribution, _console: Console, _options: ConsoleOpt
 def lens_tables(of: LogitLens, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
     """Say what the lens looks at, over a table for each metric: the stream in front of each layer, by position."""
     yield Text(f"{of.model.called}: what the residual stream in front of each layer predicts; {_on(of)}")
-    yield Text(f"through the final LayerNorm and the unembedding{_over(of.examples)}")
+    yield Text(f"through the final norm and the unembedding{_over(of.examples)}")
     titles = dict(zip(of.columns, map(visible, of.labels), strict=True))
     for metric in of.metrics:
         columns = [Column("site", f"{metric.name}, {metric.unit}")]
@@ -69,8 +69,9 @@ def _on(of: DirectAttribution | LogitLens) -> str:
     return on(of.examples) + answers_called(of.examples, of.model.tokenizer)
 
 
-def _called(of: str) -> str:
-    return "the difference of logits, right less wrong" if of == "logit_diff" else "the answer's logit"
+def _called(of: DirectAttribution) -> str:
+    called = "the difference of logits, right less wrong" if of.of == "logit_diff" else "the answer's logit"
+    return called if of.cap is None else f"{called}, before the cap at {of.cap:g}"
 
 
 def _over(examples: Examples) -> str:
