@@ -1,0 +1,53 @@
+"""A model in one file, with its config and its tokenizer in it or beside it: a .gguf, or llama2.c's .bin.
+
+Either is turned into what a folder of Hugging Face's layout would hold: the fields of a config.json, tensors by the
+names there, which are read one at a time when they are asked for, and a tokenizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from scrub.models.checkpoints.reading import check_file
+from scrub.models.checkpoints.stored import StoredTensor, foreign
+from scrub.text.errors import ScrubError
+from scrub.text.files import shown, unreadable
+
+GGUF, LLAMA2C = ".gguf", ".bin"
+HOW = "give a folder with config.json and its weights, a .gguf file, or a .bin of llama2.c"
+
+
+@dataclass(frozen=True)
+class Single:
+    """What one file holds: the fields of Hugging Face's config.json, and tensors by Hugging Face's names.
+
+    `tokenizer()` makes the tokenizer; None if there is none. It raises ScrubError where the file has one that can't be
+    made. `notes` say what was chosen.
+    """
+
+    fields: Mapping[str, object]
+    tensors: Mapping[str, StoredTensor]
+    tokenizer: Callable[[], Tokenizer | None]
+    notes: tuple[str, ...] = ()
+
+
+def open_single(path: Path) -> Single:
+    """Open a model in one file, by its content. Raises ScrubError if it is none, or for anything wrong with it."""
+    from scrub.models.checkpoints.single import gguf, llama2c
+
+    check_file(path)
+    try:
+        with path.open("rb") as file:
+            start = file.read(32)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if start.startswith(gguf.MAGIC) or path.suffix == GGUF:
+        return gguf.read(path)
+    if path.suffix == LLAMA2C and not (what := foreign(start)):
+        return llama2c.read(path)
+    what = foreign(start)
+    raise ScrubError(f"{shown(path)} is {what or 'a file of another kind'}, which is no model by itself: {HOW}")
