@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from scrub.graph.node import Node
@@ -70,6 +71,8 @@ class Checkpoint:
     config: ModelConfig
     graph: Node
     params: Callable[[torch.dtype], dict[str, Tensor]]
+    tokenizer: Callable[[], Tokenizer | None] = lambda: None  # of a model in one file; a folder's has files of its own
+    notes: tuple[str, ...] = ()  # of what is unusual about how it was read
 
 
 def layouts() -> list[ModuleType]:

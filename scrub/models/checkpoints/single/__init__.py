@@ -12,13 +12,10 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from scrub.models.checkpoints.reading import check_file
+from scrub.models.checkpoints.reading import EITHER, GGUF, LLAMA2C, check_file
 from scrub.models.checkpoints.stored import StoredTensor, foreign
 from scrub.text.errors import ScrubError
 from scrub.text.files import shown, unreadable
-
-GGUF, LLAMA2C = ".gguf", ".bin"
-HOW = "give a folder with config.json and its weights, a .gguf file, or a .bin of llama2.c"
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ def open_single(path: Path) -> Single:
         raise unreadable(path, error) from error
     if start.startswith(gguf.MAGIC) or path.suffix == GGUF:
         return gguf.read(path)
-    if path.suffix == LLAMA2C and not (what := foreign(start)):
-        return llama2c.read(path)
     what = foreign(start)
-    raise ScrubError(f"{shown(path)} is {what or 'a file of another kind'}, which is no model by itself: {HOW}")
+    if path.suffix == LLAMA2C and what is None:
+        return llama2c.read(path)
+    raise ScrubError(f"{shown(path)} is {what or 'a file of another kind'}, which is no model by itself: {EITHER}")

@@ -21,7 +21,6 @@ from scrub.text.wording import short
 Fields: TypeAlias = dict[str, Any]
 Turn: TypeAlias = Callable[[Tensor], Tensor]
 
-_REFERENCE = "reference"  # how the axes of a tensor lie; older files of the architecture llama name Meta's
 _GEMMA_LARGE = {46, 62}  # the numbers of layers of Gemma 2's and 3's 27B, whose scale is that of d_model / heads
 
 
@@ -31,7 +30,7 @@ class Architecture:
 
     `layer` are those of every layer, without what is before them; `optional` may be missing, all or none of a group
     (the field that says so, and their names).
-    `turn(fields, name)` is how a tensor's values are turned, with ggml's name in a layer; None: not at all.
+    `turn(fields, name)` is how a tensor's values are turned, with ggml's name in a layer; None: as it is.
     """
 
     fields: Callable[[Said], Fields]
@@ -39,7 +38,7 @@ class Architecture:
     layer: Mapping[str, str]
     inside: str = "model.layers"
     optional: Mapping[str, Mapping[str, str]] | None = None
-    turn: Callable[[Fields, str], Turn | None] = lambda fields, name: None
+    turn: Callable[[Fields, str], Turn | None] | None = None
 
 
 def _sizes(said: Said) -> Fields:
@@ -47,7 +46,8 @@ def _sizes(said: Said) -> Fields:
     said.refuse("expert_count", 0, "experts")
     said.refuse("expert_used_count", 0, "experts")
     said.refuse("attention.causal", True, "attention to later positions")
-    said.get("tensor_data_layout"), said.get("vocab_size")  # which the tensors themselves say
+    for name in ("tensor_data_layout", "vocab_size"):  # which the tensors themselves say
+        said.get(name)
     width, heads = said.whole("embedding_length"), said.whole("attention.head_count")
     d_head = said.whole("attention.key_length", width // heads if width % heads == 0 else None)
     for name in ("attention.value_length", "rope.dimension_count"):
@@ -156,7 +156,7 @@ def _gpt2(said: Said) -> Fields:
 
 def half_rotation(heads: int, value: Tensor) -> Tensor:
     """Turn rows of heads from pairs that rotate together side by side to the first of all pairs, then the second."""
-    return value.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
+    return value.reshape(heads, -1, 2, *value.shape[1:]).transpose(1, 2).reshape(value.shape)
 
 
 def _llama_turn(fields: Fields, name: str) -> Turn | None:

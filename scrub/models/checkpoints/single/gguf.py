@@ -43,13 +43,12 @@ def read(path: Path) -> Single:
         fields["rope_scaling"] = _llama3_scaling(fields, factors)
     said.check_all_taken()
     fields |= _ends(path, header)
-    fields |= {field: any(f"blk.0.{each}" in places for each in names) for field, names in (known.optional or {}).items()}
+    fields |= {
+        field: any(f"blk.0.{each}" in places for each in names) for field, names in (known.optional or {}).items()
+    }
     names = _names(known, fields)
     _check_there(path, name, names, places)
-    tensors = {
-        names[each]: _stored(place, _turn(known, fields, each))
-        for each, place in places.items()
-    }
+    tensors = {names[each]: _stored(place, _turn(known, fields, each)) for each, place in places.items()}
     words = Words(path, header.metadata, name, fields["vocab_size"])
     return Single(fields | words.fields, tensors, words.tokenizer, words.notes)
 
@@ -135,7 +134,7 @@ def _llama3_scaling(fields: Fields, place: Place) -> Fields | None:
 
 def _names(known: Architecture, fields: Fields) -> dict[str, str]:
     """List Hugging Face's names by ggml's, of all tensors of a model of this config."""
-    layers = fields.get("num_hidden_layers", fields.get("n_layer", 0))
+    layers = fields["n_layer" if "n_layer" in fields else "num_hidden_layers"]
     inner = dict(known.layer)
     for field, names in (known.optional or {}).items():
         inner |= names if fields[field] else {}
@@ -158,7 +157,7 @@ def _check_there(path: Path, architecture: str, names: Mapping[str, str], places
 
 def _turn(known: Architecture, fields: Fields, name: str) -> Turn | None:
     inside = _BLOCK.fullmatch(name)
-    return known.turn(fields, inside[2] if inside else name)
+    return known.turn(fields, inside[2] if inside else name) if known.turn else None
 
 
 def _stored(place: Place, turn: Turn | None) -> StoredTensor:

@@ -99,7 +99,9 @@ class _Reader:
             raise ScrubError(f"{shown(self.path)} is no GGUF file: it begins with {short(magic)}; take another copy")
         version = self.whole(4)
         if version not in _VERSIONS and int.from_bytes(version.to_bytes(4, "little"), "big") in _VERSIONS:
-            raise ScrubError(f"{shown(self.path)} is a big-endian GGUF file: take, or convert it to, a little-endian one")
+            raise ScrubError(
+                f"{shown(self.path)} is a big-endian GGUF file: take, or convert it to, a little-endian one"
+            )
         if version not in _VERSIONS:
             known = " and ".join(map(str, _VERSIONS))
             raise ScrubError(

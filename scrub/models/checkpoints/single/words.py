@@ -18,7 +18,9 @@ def numbered(path: Path, tokens: Sequence[str]) -> dict[str, int]:
     ids: dict[str, int] = {}
     for number, token in enumerate(tokens):
         if (other := ids.setdefault(token, number)) != number:
-            raise ScrubError(f"{shown(path)} has the token {short(token)} twice, as {other} and {number}: take another copy")
+            raise ScrubError(
+                f"{shown(path)} has the token {short(token)} twice, as {other} and {number}: take another copy"
+            )
     return ids
 
 
