@@ -265,8 +265,8 @@ def load_model(
     `spec` is a path, the name of one in ./models or shipped with scrub, or OWNER/NAME on the hub. Its files may be of
     any layout in scrub/models/checkpoints/layouts, or it is one file, a .gguf or llama2.c's .bin. Or it is in memory:
     a Model, a transformers GPT2LMHeadModel, or (config, state dict) with the fields and tensors of such files, which
-    are copied once. It computes in `dtype`, however it is stored. `name` and `tokenizer` (of tokenizers, or of transformers) win over what it comes with; what
-    transformers has in memory comes without one.
+    are copied once. It computes in `dtype`, however it is stored. `name` and `tokenizer` (of tokenizers, or of
+    transformers) win over what it comes with; what transformers has in memory comes without one.
     Raises ScrubError, in one line, if there is none, if the hub can't be reached, or if anything is wrong with it.
     """
     if isinstance(spec, Model):

@@ -86,7 +86,8 @@ def _open_file(path: Path, overrides: Mapping[str, object]) -> Checkpoint:
     from scrub.models.checkpoints.single import open_single
 
     found = open_single(path)
-    container = Container(path, lambda _: (path, dict(found.tensors)), lambda: None)
+    where = str(path)  # no folder, so that errors say nothing of another file
+    container = Container(where, lambda _: (where, dict(found.tensors)), lambda: None)
     layout = find_layout((), found.fields)
     assert layout is not None
     checkpoint = _read(layout, container, found.fields, overrides)

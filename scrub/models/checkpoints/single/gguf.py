@@ -167,14 +167,14 @@ def _stored(place: Place, turn: Turn | None) -> StoredTensor:
             f"{shown(place.path)}: {place.name} is of ggml's type {place.type}, which the package gguf doesn't turn "
             "into numbers: take a file with another quantisation, such as Q8_0, or F16"
         )
-    half = place.type == "F16"
+    where, dtype = str(place.path), "F16" if place.type == "F16" else "F32"
     if turn is None:
-        return StoredTensor(place.name, place.path, "F16" if half else "F32", place.shape, partial(_values, place))
+        return StoredTensor(place.name, where, dtype, place.shape, partial(_values, place))
     try:
         shape = tuple(turn(torch.empty(place.shape, device="meta")).shape)
     except RuntimeError:  # which is told when its shape is held against the config
         shape = place.shape
-    return StoredTensor(place.name, place.path, "F16" if half else "F32", shape, lambda: turn(_values(place)))
+    return StoredTensor(place.name, where, dtype, shape, lambda: turn(_values(place)))
 
 
 @lru_cache

@@ -175,7 +175,7 @@ def _undone() -> list[Any]:
 
 
 def _alphabet() -> dict[int, str]:
-    """Map each byte to the character that byte-level BPE writes for it: its own if that is visible, else a later one."""
+    """Map each byte to the character that byte-level BPE writes for it: its own if it is visible, else a later one."""
     visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [each for each in range(256) if each not in visible]
     return {each: chr(each) for each in visible} | {each: chr(256 + at) for at, each in enumerate(others)}

@@ -126,7 +126,7 @@ def _of_layers(
     count = shape[0] if "{}" in name else 1
     names = [name.format(at) for at in range(count)]
     return {
-        here: StoredTensor(here, path, "F32", each, partial(_values, path, offset + at * size, each, turn))
+        here: StoredTensor(here, str(path), "F32", each, partial(_values, path, offset + at * size, each, turn))
         for at, here in enumerate(names)
     }
 
