@@ -10,7 +10,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from written_gguf import SIZES, random_model, write_gguf
+from written_gguf import SIZES, random_model, unchanged, write_gguf
 
 from scrub.models.checkpoints.single import Single, open_single
 from scrub.models.model import load_model
@@ -228,7 +228,7 @@ def refusal(path: Path | str = NAME) -> str:
     return line
 
 
-def written(more: Callable[[gguf.GGUFWriter], None] = lambda writer: None, **fields: Any) -> bytes:
+def written(more: Callable[[gguf.GGUFWriter], None] = unchanged, **fields: Any) -> bytes:
     return write_gguf(Path(NAME), random_model("gpt2"), more=more, **fields).read_bytes()
 
 

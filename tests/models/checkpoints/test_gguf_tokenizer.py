@@ -1,5 +1,6 @@
 """The tokenizer that is made of a GGUF's metadata gives the ids that transformers' `gguf_file=` gives."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,13 @@ from scrub.text.errors import ScrubError
 
 NAME = "m.gguf"
 SPECIAL = ["<|end|>", "<|begin|>"]
-LEARNED = """The model's 12 words weren't 345 of 1984: they'll say "we've 2 apples", he'd said; I'm sure it's done!
-def f(x):\n    return x ** 2  # déjà vu\n\n\n\tif x >= 10:\n\t\tprint('naïve', x/3)\r\n日本語 日本 ДОМ дом Straße  ½ 🎉🎉 ... --- ===
-""" * 4
+LEARNED = (
+    """The model's 12 words weren't 345 of 1984: they'll say "we've 2 apples", he'd said; I'm sure it's done!
+def f(x):\n    return x ** 2  # déjà vu\n\n\n\tif x >= 10:\n\t\tprint('naïve', x/3)\r\n日本語
+日本 ДОМ дом Straße  ½ 🎉🎉 ... --- ===
+"""
+    * 4
+)
 TEXTS = [
     "",
     "a",
@@ -43,7 +48,7 @@ def byte_level(*, bos: bool | None = None, eos: bool | None = None) -> Callable[
     learning.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     learning.train_from_iterator([LEARNED], trainers.BpeTrainer(vocab_size=500, initial_alphabet=alphabet))
-    merges = [" ".join(pair) for pair in __import__("json").loads(learning.to_str())["model"]["merges"]]
+    merges = [" ".join(pair) for pair in json.loads(learning.to_str())["model"]["merges"]]
     vocabulary = learning.get_vocab()
     tokens = [*SPECIAL, "<think>", *sorted(vocabulary, key=lambda token: vocabulary[token])]
 
@@ -65,7 +70,7 @@ def pieces(*, bos: bool | None = None, eos: bool | None = None) -> Callable[[ggu
     learning.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=True)
     learning.train_from_iterator([LEARNED], trainers.BpeTrainer(vocab_size=200))
     vocabulary = learning.get_vocab()
-    plain = sorted(vocabulary, key=lambda token: vocabulary[token], reverse=False)
+    plain = sorted(vocabulary, key=lambda token: vocabulary[token])
     tokens = ["<unk>", "<s>", "</s>", *[f"<0x{byte:02X}>" for byte in range(256)], *plain, "<think>"]
 
     def write(writer: gguf.GGUFWriter) -> None:
@@ -175,7 +180,10 @@ BAD: dict[str, tuple[tuple[Callable[[gguf.GGUFWriter], None], ...], str]] = {
         (byte_level(), lambda writer: writer.add_tokenizer_pre("mine")),
         f"{NAME} has a tokenizer that cuts texts as 'mine' does: scrub knows ",
     ),
-    "cut in a way that isn't said": ((byte_level(),), f"{NAME} has a tokenizer that cuts texts as '' does: scrub knows "),
+    "cut in a way that isn't said": (
+        (byte_level(),),
+        f"{NAME} has a tokenizer that cuts texts as '' does: scrub knows ",
+    ),
     "another kind": (
         (lambda writer: writer.add_tokenizer_model("bert"),),
         f"{NAME} has a tokenizer of the kind 'bert': scrub knows gpt2, llama; give a tokenizer, as in load_model(",

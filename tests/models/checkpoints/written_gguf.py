@@ -42,11 +42,16 @@ def random_model(model_type: str, **fields: Any) -> PreTrainedModel:
     return theirs
 
 
+def unchanged(writer: gguf.GGUFWriter) -> None:
+    """Add no metadata."""
+    del writer
+
+
 def write_gguf(
     path: Path,
     theirs: PreTrainedModel,
     quantisation: str = "F32",
-    more: Callable[[gguf.GGUFWriter], None] = lambda writer: None,
+    more: Callable[[gguf.GGUFWriter], None] = unchanged,
     without: tuple[str, ...] = (),
     tensors: Mapping[str, np.ndarray] | None = None,
 ) -> Path:

@@ -69,7 +69,7 @@ def _fields(path: Path, start: bytes) -> dict[str, Any]:
     least = min(width, hidden, layers, heads, kv_heads, abs(vocab_size), positions)
     if least < 1 or layers > 4096 or width % heads or heads % kv_heads or width // heads % 2:
         raise ScrubError(
-            f"{shown(path)} begins with {few([str(each) for each in _HEADER.unpack(start)[:5]])}, which are no sizes "
+            f"{shown(path)} begins with {', '.join(map(str, _HEADER.unpack(start)))}, which are no sizes "
             "of a model of llama2.c: it is damaged, or something else; take another copy"
         )
     return {
@@ -151,14 +151,11 @@ def _tokenizer_file(path: Path, vocab_size: int) -> tuple[Path | None, str]:
     candidates = [each for each in dict.fromkeys([*named, *others]) if each.is_file() and each.name != path.name]
     fitting = [each for each in candidates if _has_tokens(each, vocab_size)]
     if not fitting:
-        seen = (
-            f" ({few([shown(each.name) for each in candidates])} fits no {vocab_size:,} tokens)" if candidates else ""
-        )
+        seen = f" ({few([shown(each.name) for each in candidates])}: none of {vocab_size:,} tokens)" * bool(candidates)
         return None, f"no tokenizer lies beside {shown(path)}{seen}: data for it are token ids"
-    others_too = f", as would {few([shown(each.name) for each in fitting[1:]])}" if fitting[1:] else ""
-    return fitting[
-        0
-    ], f"the tokenizer is {shown(fitting[0].name)} beside {shown(path)}, by its {vocab_size:,} tokens{others_too}"
+    others_too = f", which {few([shown(each.name) for each in fitting[1:]])} has too" if fitting[1:] else ""
+    found = f"{shown(fitting[0].name)} beside {shown(path)}"
+    return fitting[0], f"the tokenizer is {found}, by its {vocab_size:,} tokens{others_too}"
 
 
 def _has_tokens(path: Path, count: int) -> bool:
