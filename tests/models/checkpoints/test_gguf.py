@@ -349,6 +349,12 @@ def test_experts_and_other_rotations_are_refused() -> None:
     assert refusal().startswith(f"{NAME} scales rotary positions by 'longrope': of a GGUF's scalings, scrub reads")
 
 
+def test_rows_that_heads_dont_share() -> None:
+    write_gguf(Path(NAME), random_model("llama"), tensors={"blk.0.attn_k.weight": np.ones((33, 96))})
+    with pytest.raises(ScrubError, match=r"^m\.gguf: blk\.0\.attn_k\.weight is \[33, 96\], which the heads of its"):
+        open_single(Path(NAME))
+
+
 def test_a_file_has_no_place_for_roles() -> None:
     from scrub.models.place import own_config
 

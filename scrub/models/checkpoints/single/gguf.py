@@ -172,8 +172,11 @@ def _stored(place: Place, turn: Turn | None) -> StoredTensor:
         return StoredTensor(place.name, where, dtype, place.shape, partial(_values, place))
     try:
         shape = tuple(turn(torch.empty(place.shape, device="meta")).shape)
-    except RuntimeError:  # which is told when its shape is held against the config
-        shape = place.shape
+    except RuntimeError as error:
+        raise ScrubError(
+            f"{shown(place.path)}: {place.name} is {list(place.shape)}, which the heads of its metadata don't share: "
+            "take another copy"
+        ) from error
     return StoredTensor(place.name, where, dtype, shape, lambda: turn(_values(place)))
 
 
