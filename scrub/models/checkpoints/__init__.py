@@ -35,6 +35,7 @@ from scrub.models.checkpoints.reading import (
     tokenizer_wanted,
     weights_file,
 )
+from scrub.models.checkpoints.single import open_single
 from scrub.models.checkpoints.stored import Where
 from scrub.models.families import ModelConfig, architectures
 from scrub.text.errors import ScrubError
@@ -83,8 +84,6 @@ def open_checkpoint(folder: Path, overrides: Mapping[str, object] | None = None)
 
 
 def _open_file(path: Path, overrides: Mapping[str, object]) -> Checkpoint:
-    from scrub.models.checkpoints.single import open_single
-
     found = open_single(path)
     where = str(path)  # no folder, so that errors say nothing of another file
     container = Container(where, lambda _: (where, dict(found.tensors)), lambda: None)

@@ -12,7 +12,8 @@ import pytest
 import torch
 from written_gguf import interleaved, random_model
 
-from scrub.models.checkpoints.single import Single, open_single
+from scrub.models.checkpoints.single import open_single
+from scrub.models.checkpoints.single.content import Single
 from scrub.models.model import load_model
 from scrub.text.errors import ScrubError
 

@@ -6,36 +6,18 @@ names there, which are read one at a time when they are asked for, and a tokeniz
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
 from scrub.models.checkpoints.reading import EITHER, GGUF, LLAMA2C, check_file
-from scrub.models.checkpoints.stored import StoredTensor, foreign
+from scrub.models.checkpoints.single import gguf, llama2c
+from scrub.models.checkpoints.single.content import Single
+from scrub.models.checkpoints.stored import foreign
 from scrub.text.errors import ScrubError
 from scrub.text.files import shown, unreadable
 
 
-@dataclass(frozen=True)
-class Single:
-    """What one file holds: the fields of Hugging Face's config.json, and tensors by Hugging Face's names.
-
-    `tokenizer()` makes the tokenizer; None if there is none. It raises ScrubError where the file has one that can't be
-    made. `notes` say what was chosen.
-    """
-
-    fields: Mapping[str, object]
-    tensors: Mapping[str, StoredTensor]
-    tokenizer: Callable[[], Tokenizer | None]
-    notes: tuple[str, ...] = ()
-
-
 def open_single(path: Path) -> Single:
     """Open a model in one file, by its content. Raises ScrubError if it is none, or for anything wrong with it."""
-    from scrub.models.checkpoints.single import gguf, llama2c
-
     check_file(path)
     try:
         with path.open("rb") as file:

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scrub.models.checkpoints.single import Single
 from scrub.models.checkpoints.single.architectures import ARCHITECTURES, HEAD, Architecture, Fields, Turn
+from scrub.models.checkpoints.single.content import Single
 from scrub.models.checkpoints.single.gguf_words import Words
 from scrub.models.checkpoints.single.header import MAGIC, Header, Place, read_header
 from scrub.models.checkpoints.single.said import Said

@@ -19,8 +19,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers
 from torch import Tensor
 
-from scrub.models.checkpoints.single import Single
 from scrub.models.checkpoints.single.architectures import Turn, half_rotation
+from scrub.models.checkpoints.single.content import Single
 from scrub.models.checkpoints.single.words import finished, implied_merges, numbered
 from scrub.models.checkpoints.stored import StoredTensor
 from scrub.text.errors import ScrubError
