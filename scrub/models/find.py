@@ -102,7 +102,12 @@ def _names(kind: Kind, folder: Path) -> list[str]:
         return []
     if kind == "hypotheses":
         return [each.stem if each.suffix == ".py" else each.name for each in entries if _holds_python(each)]
-    return [each.name for each in entries if _is_dir(each) or (kind == "data" and each.suffix != ".md")]
+    return [each.name for each in entries if _is_dir(each) or _is_file_of(kind, each)]
+
+
+def _is_file_of(kind: Kind, path: Path) -> bool:
+    """Tell whether a file is what one can name by itself: any data, or a model."""
+    return path.suffix != ".md" if kind == "data" else path.suffix == ".gguf"
 
 
 def _holds(folder: Path, suffixes: set[str]) -> bool:

@@ -51,7 +51,7 @@ class Model:
     graph: Node  # the logits [batch, position, vocab], labelled 'out'
     params: Mapping[str, Tensor]  # by the names of the graph's param nodes
     tokenizer: Tokenizer | None = None  # None where the data are token ids
-    folder: Path | None = None  # where it was loaded from
+    folder: Path | None = None  # where it was loaded from, which may be one file
     origin: Origin = field(default_factory=Origin)
 
     def __repr__(self) -> str:
@@ -270,10 +270,11 @@ def load_model(
     """Load a model: `load_model("attn2l")`, `load_model("gpt2", torch.float64)`, `load_model(transformers_model)`.
 
     `spec` is a path, the name of one in ./models or shipped with scrub, or OWNER/NAME on the hub. Its files may be of
-    any layout in scrub/models/checkpoints/layouts. Or it is in memory: a Model, a transformers GPT2LMHeadModel, or
-    (config, state dict) with the fields and tensors of such files, which are copied once. It computes in `dtype`,
-    however it is stored. `name` and `tokenizer` (of tokenizers, or of transformers) win over what it comes with; what
-    transformers has in memory comes without one. What is left out of it is told as a ScrubWarning.
+    any layout in scrub/models/checkpoints/layouts, or it is one file, a .gguf or llama2.c's .bin. Or it is in memory:
+    a Model, a model of transformers, or (config, state dict) with the fields and tensors of such files, which are
+    copied once. It computes in `dtype`, however it is stored. `name` and `tokenizer` (of tokenizers, or of
+    transformers) win over what it comes with; what transformers has in memory comes without one. What is left out of it
+    is told as a ScrubWarning.
     Raises ScrubError, in one line, if there is none, if the hub can't be reached, or if anything is wrong with it.
     """
     said: list[str] = []
@@ -283,8 +284,7 @@ def load_model(
         called, checkpoint, found, origin = _opened(spec)
         said += checkpoint.notes
         params = _moved(checkpoint.params(_computable(dtype)), dtype, device)
-        file = tokenizer_file(found.tokenizer or found.folder) if found else None
-        own = read_tokenizer(file, checkpoint.config.vocab_size) if file else None
+        own = _own_tokenizer(found, checkpoint) if found and tokenizer is None else None
         folder = found.folder if found else None
         model = Model(called, checkpoint.config, checkpoint.graph, params, own, folder, origin)
     if tokenizer is not None:
@@ -292,6 +292,13 @@ def load_model(
     if tokenizer is not None or not isinstance(spec, Model):
         tell([*said, *model._rowless])
     return model if name is None else replace(model, name=name)
+
+
+def _own_tokenizer(found: ModelPlace, checkpoint: Checkpoint) -> Tokenizer | None:
+    if found.tokenizer is None and found.folder.is_file():
+        return checkpoint.tokenizer()
+    file = tokenizer_file(found.tokenizer or found.folder)
+    return read_tokenizer(file, checkpoint.config.vocab_size) if file else None
 
 
 def as_model(spec: Spec, dtype: torch.dtype = torch.float32) -> Model:

@@ -1,4 +1,4 @@
-"""Where a model is: a folder, a name, or a repository on the Hugging Face hub, which is brought here.
+"""Where a model is: a folder, a file, a name, or a repository on the Hugging Face hub, which is brought here.
 
 A folder may hold a pointer instead of weights: a config.json with the field `hub` (OWNER/NAME on the hub), and fields
 that win over those of the checkpoint there (`roles`, `data`, `bos_token_id`, ...). `tokenizer` may name the repository
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from scrub.models.checkpoints import CONFIG, find_layout, wanted_files
-from scrub.models.checkpoints.reading import TENSORS, read_fields, tokenizer_wanted
+from scrub.models.checkpoints.reading import EITHER, SUFFIXES, TENSORS, read_fields, tokenizer_wanted
 from scrub.models.checkpoints.tokenizer import begin_token, tokenizer_file
 from scrub.models.find import find, is_hub_id, known, locate, shipped
 from scrub.models.hub.bring import bring
@@ -34,7 +34,7 @@ class ModelPlace:
     """Where a model's files are, its name, and the fields of its config that are said elsewhere."""
 
     name: str
-    folder: Path
+    folder: Path  # or the one file that it is
     overrides: Mapping[str, object] = field(default_factory=dict)
     tokenizer: Path | None = None  # the folder of its tokenizer.json, where that is another
     commit: str | None = None  # on the hub, where it is from there
@@ -76,8 +76,8 @@ def find_model(spec: str | Path) -> ModelPlace:
         pointer = _pointer_to(hub_id)
         return replace(_from_hub(hub_id, hub_id, pointer.overrides if pointer else {}), own=True)
     folder = find("models", spec)
-    if not folder.is_dir():
-        raise ScrubError(f"{shown(folder)} is no folder: a model is a folder with {CONFIG} and its weights")
+    if not folder.is_dir() and folder.suffix not in SUFFIXES:
+        raise ScrubError(f"{shown(folder)} is no folder: {EITHER}")
     theirs = shipped("models")
     own = folder.resolve().parent in {Path("models").resolve(), theirs.resolve() if theirs else None}
     if (pointer := read_pointer(folder)) is not None:
@@ -119,6 +119,11 @@ def own_config(spec: str | Path) -> tuple[Path, dict[str, object]]:
         place = find("models", spec)
         found = read_pointer(place) or _copied(place)
         if found is None:
+            if place.is_file():
+                raise ScrubError(
+                    f"{shown(place)} is one file, in which nothing more can be said of the model: save it as a folder, "
+                    "as in scrub.save_model(scrub.load_model(FILE), 'models/NAME')"
+                )
             return place / CONFIG, read_fields(place / CONFIG)
         pointer = found
     folder, theirs = pointer.folder, shipped("models")
@@ -136,7 +141,9 @@ def read_pointer(folder: Path) -> Pointer | None:
 
 
 def holds_model(path: Path) -> bool:
-    """Tell whether a path is a folder that holds a model, perhaps a broken one, or a pointer to one."""
+    """Tell whether a path is a model in one file, or a folder that holds one, perhaps broken, or a pointer to one."""
+    if path.is_file():
+        return path.suffix in SUFFIXES
     return bool({CONFIG, TENSORS} & _names_in(path)) or _copied(path) is not None
 
 

@@ -212,7 +212,8 @@ def test_a_file_in_place_of_the_folder() -> None:
     Path("models/flat").write_text("{}")
     with pytest.raises(ScrubError) as caught:
         load_model("flat")
-    expected = "models/flat is no folder: a model is a folder with config.json and its weights"
+    expected = "models/flat is no folder: a model is a folder with config.json and its weights, "
+    expected += "a .gguf file, or a .bin of llama2.c"
     assert str(caught.value) == expected
 
 

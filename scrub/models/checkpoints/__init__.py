@@ -1,8 +1,8 @@
 """Reading and writing the files of a model. They may be anyone's, so nothing in them is believed or executed.
 
 A model is a folder with config.json, its weights and, where it reads text, tokenizer.json, in one of the layouts in
-`layouts/`. Everything that is wrong with a file is a ScrubError of one line that names it, says what was expected, and
-what to do.
+`layouts/`, or one file of those in `single/`. Everything that is wrong with a file is a ScrubError of one line that
+names it, says what was expected, and what to do.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import ModuleType
@@ -34,6 +35,7 @@ from scrub.models.checkpoints.reading import (
     tokenizer_wanted,
     weights_file,
 )
+from scrub.models.checkpoints.single import open_single
 from scrub.models.checkpoints.stored import Where
 from scrub.models.families import ModelConfig, architectures
 from scrub.text.errors import ScrubError
@@ -71,12 +73,24 @@ def find_layout(names: Collection[str], fields: Mapping[str, object]) -> ModuleT
 
 
 def open_checkpoint(folder: Path, overrides: Mapping[str, object] | None = None) -> Checkpoint:
-    """Open a folder, whatever its layout; `overrides` are fields of the config that win over the folder's.
+    """Open a folder, whatever its layout, or one file; `overrides` are fields of the config that win over theirs.
 
     Raises ScrubError if it is of no layout, or for anything that is wrong with its files.
     """
+    if folder.is_file():
+        return _open_file(folder, overrides or {})
     layout, fields = _layout_of(folder)
     return _read(layout, in_folder(folder), fields, overrides or {})
+
+
+def _open_file(path: Path, overrides: Mapping[str, object]) -> Checkpoint:
+    found = open_single(path)
+    where = str(path)  # no folder, so that errors say nothing of another file
+    container = Container(where, lambda _: (where, dict(found.tensors)), lambda: None)
+    layout = find_layout((), found.fields)
+    assert layout is not None
+    checkpoint = _read(layout, container, found.fields, overrides)
+    return replace(checkpoint, tokenizer=found.tokenizer, notes=(*checkpoint.notes, *found.notes))
 
 
 def open_state_dict(name: str, fields: Mapping[str, object], state: Mapping[str, object]) -> Checkpoint:

@@ -16,8 +16,11 @@ CONFIG, TENSORS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json
 TOKENIZER_CONFIG = "tokenizer_config.json"
 VOCABULARY, MERGES = "vocab.json", "merges.txt"  # of a byte-level BPE, as GPT-2 was published
 ADDED_TOKENS, SPECIAL_TOKENS = "added_tokens.json", "special_tokens_map.json"  # beside these, in a fine-tune
+GGUF, LLAMA2C = ".gguf", ".bin"
+SUFFIXES = (GGUF, LLAMA2C)  # of a file that may be a model by itself
 INDEX = ".index.json"  # after the name of a file that is in shards
 HOW = f"a model is a folder with {CONFIG}, {TENSORS} and, if it reads text, {TOKENIZER}"
+EITHER = f"a model is a folder with {CONFIG} and its weights, a .gguf file, or a .bin of llama2.c"
 
 _TORCH = "pytorch_model.bin"
 SHARDS = {TENSORS + INDEX: "model-*-of-*.safetensors", _TORCH + INDEX: "pytorch_model-*-of-*.bin"}

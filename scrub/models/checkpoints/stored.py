@@ -129,11 +129,16 @@ def _start(path: Path) -> bytes:
         return file.read(32)
 
 
+def foreign(start: bytes) -> str | None:
+    """Say what a file is that begins so, if it is something known that holds no tensors of safetensors."""
+    return next((what for magic, what in _FOREIGN.items() if re.match(magic, start)), None)
+
+
 def _not_safetensors(path: Path, error: BaseException) -> str:
     start = _start(path)
-    foreign = next((what for magic, what in _FOREIGN.items() if re.match(magic, start)), None)
-    if foreign and start[8:9] != b"{":
-        return f"is {foreign}: expected a safetensors file, as its name says, since reading one runs no code"
+    what = foreign(start)
+    if what and start[8:9] != b"{":
+        return f"is {what}: expected a safetensors file, as its name says, since reading one runs no code"
     why = short(str(error).removeprefix("Error while deserializing header: "), quoted=False)
     return f"is no intact safetensors file ({why}): it is damaged or truncated; take another copy"
 

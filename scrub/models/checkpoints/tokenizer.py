@@ -49,7 +49,7 @@ def read_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
     Raises ScrubError if it can't be read, or if the tokens are others.
     """
     tokenizer = _parse_tokenizer(path)
-    _check(tokenizer, vocab_size, shown(path), f"{CONFIG} beside it")
+    check_tokens(tokenizer, vocab_size, shown(path), f"{CONFIG} beside it")
     return tokenizer
 
 
@@ -62,7 +62,7 @@ def fitting_tokenizer(given: Any, vocab_size: int) -> Tokenizer:
     tokenizer = getattr(given, "backend_tokenizer", given)
     if not isinstance(tokenizer, Tokenizer):
         raise ScrubError(f"{short(given)} is no tokenizer: give one of tokenizers, or a fast one of transformers")
-    _check(tokenizer, vocab_size, "the tokenizer", "the model's config")
+    check_tokens(tokenizer, vocab_size, "the tokenizer", "the model's config")
     try:
         return _whole(Tokenizer.from_str(tokenizer.to_str()))
     except Exception as error:  # parts of it are Python, which no text holds
@@ -90,7 +90,8 @@ def _whole(tokenizer: Tokenizer) -> Tokenizer:
     return tokenizer
 
 
-def _check(tokenizer: Tokenizer, vocab_size: int, called: str, config: str) -> None:
+def check_tokens(tokenizer: Tokenizer, vocab_size: int, called: str, config: str) -> None:
+    """Raise ScrubError unless a tokenizer has a model's tokens, which `config` says: see :func:`read_tokenizer`."""
     known = tokenizer.get_vocab(with_added_tokens=True)
     size, last = len(set(known.values())), max(known.values(), default=-1)
     beyond, own = without_row(tokenizer, vocab_size), tokenizer.get_vocab(with_added_tokens=False)

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from scrub.graph.node import Node
@@ -86,6 +87,7 @@ class Checkpoint:
     graph: Node
     params: Callable[[torch.dtype], dict[str, Tensor]]
     notes: tuple[str, ...] = ()
+    tokenizer: Callable[[], Tokenizer | None] = lambda: None  # of a model in one file; a folder's has files of its own
 
 
 def layouts() -> list[ModuleType]:
