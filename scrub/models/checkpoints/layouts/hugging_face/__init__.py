@@ -17,14 +17,14 @@ from scrub.models.checkpoints.checks import check_config, check_tensors, paramet
 from scrub.models.checkpoints.layouts import Checkpoint, Container
 from scrub.models.checkpoints.layouts.hugging_face import gpt2, gpt_neo, gptj, llama, neox, phi
 from scrub.models.checkpoints.layouts.hugging_face.fields import Fields
-from scrub.models.checkpoints.layouts.hugging_face.tensors import (
+from scrub.models.checkpoints.stored import Where
+from scrub.models.checkpoints.tensors import (
     BUFFERS,
     From,
     check_tied,
     read_params,
     without_prefix,
 )
-from scrub.models.checkpoints.stored import Where
 from scrub.models.families import ModelConfig
 from scrub.text.errors import ScrubError
 from scrub.text.files import shown
