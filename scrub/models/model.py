@@ -40,7 +40,7 @@ from scrub.text.wording import at_commit, short, with_digest
 Spec: TypeAlias = Any  # str | Path | Model, a transformers model, or (config, state dict)
 
 _COMPUTABLE = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-HOW = "a transformers model such as GPT2LMHeadModel, or (config, state dict)"
+HOW = "a transformers model such as GPT2LMHeadModel, a HookedTransformer, or (config, state dict)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -398,6 +398,9 @@ def _parts(spec: Any) -> tuple[object, Mapping[str, object]]:
         return config, state
     if hasattr(spec, "config") and callable(getattr(spec, "state_dict", None)):
         return spec.config, spec.state_dict()
+    if hasattr(getattr(spec, "cfg", None), "d_vocab") and callable(getattr(spec, "state_dict", None)):
+        begin = getattr(getattr(spec, "tokenizer", None), "bos_token_id", None)  # of no tokenizer: none
+        return {"bos_token_id": begin, **_plain(spec.cfg)}, spec.state_dict()
     raise ScrubError(f"{short(spec)} is no model: give a name, a path, OWNER/NAME on the hub, {HOW}")
 
 
@@ -407,6 +410,8 @@ def _fields(name: str, config: Any) -> dict[str, object]:
         fields: object = {"architecture": family_of(config), **config.model_dump(mode="json")}
     elif callable(getattr(config, "to_diff_dict", None)):  # as transformers saves it
         fields = config.to_diff_dict()
+    elif hasattr(config, "d_vocab"):
+        fields = _plain(config)
     else:
         fields = config
     if not isinstance(fields, Mapping):
@@ -420,6 +425,11 @@ def _fields(name: str, config: Any) -> dict[str, object]:
     parsed = parse(f"the config of {name}", text)
     assert isinstance(parsed, dict)
     return parsed
+
+
+def _plain(config: Any) -> dict[str, object]:
+    """Read a HookedTransformerConfig; where and in which type it computes is no matter of the model."""
+    return {name: value for name, value in config.to_dict().items() if name not in {"device", "dtype"}}
 
 
 def _name(spec: Any, config: Any) -> str:
