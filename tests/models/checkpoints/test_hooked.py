@@ -27,7 +27,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated:
 
 LOCAL = {"use_local_attn": True, "window_size": 3, "attn_types": ["local", "global", "local"]}
 ROTARY = {"positional_embedding_type": "rotary", "d_head": 6}
-LLAMA = {**ROTARY, "normalization_type": "RMS", "n_heads": 6, "n_key_value_heads": 2, "act_fn": "silu", "gated_mlp": True}
+LLAMA = {
+    **ROTARY,
+    "normalization_type": "RMS",
+    "n_heads": 6,
+    "n_key_value_heads": 2,
+    "act_fn": "silu",
+    "gated_mlp": True,
+}
 GEMMA = {
     **LLAMA,
     **LOCAL,
@@ -52,7 +59,13 @@ KINDS: dict[str, dict[str, Any]] = {
     "GPT-Neo": {**LOCAL, "use_attn_scale": False, "act_fn": "relu"},
     "OPT": {"act_fn": "relu", "positional_embedding_type": "shortformer"},
     "NeoX": {**ROTARY, "rotary_dim": 4, "parallel_attn_mlp": True, "act_fn": "gelu"},
-    "GPT-J": {**ROTARY, "rotary_dim": 4, "rotary_adjacent_pairs": True, "parallel_attn_mlp": True, "act_fn": "gelu_new"},
+    "GPT-J": {
+        **ROTARY,
+        "rotary_dim": 4,
+        "rotary_adjacent_pairs": True,
+        "parallel_attn_mlp": True,
+        "act_fn": "gelu_new",
+    },
     "Llama": {**LLAMA, "eps": 0.3, "final_rms": True},
     "Llama 3": {**LLAMA, **NTK},
     "Llama without groups": {**LLAMA, "n_key_value_heads": None, "normalization_type": "RMSPre"},
@@ -116,12 +129,14 @@ def unnormed(x: Node) -> Node:
 
 
 def check(model: Model, theirs: HookedTransformer) -> None:
-    tokens = torch.randint(model.vocab_size, (3, model.n_ctx), generator=torch.Generator().manual_seed(5))
+    tokens = torch.randint(model.vocab_size, (3, min(model.n_ctx, 23)), generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
         logits, cache = theirs.run_with_cache(tokens)
     torch.testing.assert_close(model(tokens), logits, rtol=1e-12, atol=1e-9)
     for name, value in found(model, inside(model), tokens).items():
-        torch.testing.assert_close(value, cache[name], rtol=1e-12, atol=1e-9, msg=lambda said, name=name: f"{name}: {said}")
+        torch.testing.assert_close(
+            value, cache[name], rtol=1e-12, atol=1e-9, msg=lambda said, name=name: f"{name}: {said}"
+        )
 
 
 @pytest.mark.parametrize("fields", KINDS.values(), ids=KINDS)
@@ -130,3 +145,72 @@ def test_logits_patterns_and_stream(fields: dict[str, Any]) -> None:
     model = load_model(theirs, torch.float64)
     check(model, theirs)
     assert model.dtype == torch.float64
+
+
+# made by TransformerLens of transformers' models
+
+
+SIZES = {"vocab_size": 61, "hidden_size": 36, "intermediate_size": 37, "num_hidden_layers": 3}
+HEADS = {**SIZES, "num_attention_heads": 6, "max_position_embeddings": 23, "bos_token_id": 1}
+GROUPED = {**HEADS, "num_key_value_heads": 2}
+GPT = {"vocab_size": 61, "bos_token_id": 1, "eos_token_id": 2}
+WINDOWED = {"num_layers": 2, "attention_types": [[["global", "local"], 1]], "window_size": 5}
+THEIRS: dict[str, dict[str, Any]] = {
+    "MistralForCausalLM": {**GROUPED, "sliding_window": 5},
+    "Qwen3ForCausalLM": {**GROUPED, "head_dim": 10},
+    "GPTNeoXForCausalLM": {**HEADS, "hidden_size": 48},
+    "GPTJForCausalLM": {**GPT, "n_embd": 30, "n_layer": 3, "n_head": 3, "n_positions": 23, "rotary_dim": 4},
+    "GPTNeoForCausalLM": {**GPT, **WINDOWED, "hidden_size": 30, "num_heads": 5, "max_position_embeddings": 23},
+    "Gemma2ForCausalLM": {**GROUPED, "head_dim": 10, "sliding_window": 5, "query_pre_attn_scalar": 7},
+}
+GEMMA_2 = {
+    **GEMMA,
+    **{"d_model": 36, "d_head": 10, "d_mlp": 37, "n_ctx": 23, "d_vocab": 61, "window_size": 5, "attn_scale": 7**0.5},
+    **{"attn_scores_soft_cap": 50.0, "output_logits_soft_cap": 30.0, "rotary_dim": 10, "eps": 1e-6},
+}
+
+
+def of_transformers(folder: Path, kind: str) -> Any:
+    """A random model, whose weights TransformerLens, which works on them in float32, doesn't round."""
+    import transformers
+
+    made = getattr(transformers, kind)
+    theirs = made(made.config_class(**THEIRS[kind], architectures=[kind])).eval().double()
+    generator = torch.Generator().manual_seed(7)
+    for each in theirs.parameters():
+        each.data.copy_((torch.randn(each.shape, generator=generator) * 20).round() / 64 + (each.ndim == 1))
+    theirs.config.save_pretrained(folder)
+    return theirs
+
+
+def converted(folder: Path, kind: str, of: Any, processed: bool) -> HookedTransformer:
+    """What TransformerLens makes of it; of its Gemmas, it knows the configs by their names on the hub alone."""
+    from transformer_lens import HookedTransformer, HookedTransformerConfig
+    from transformer_lens.loading_from_pretrained import get_pretrained_model_config, get_pretrained_state_dict
+
+    if kind == "Gemma2ForCausalLM":
+        more = {"n_layers": 3, "original_architecture": kind, "dtype": torch.float64, "device": "cpu"}
+        cfg = HookedTransformerConfig(**{**GEMMA_2, **more})
+    else:
+        cfg = get_pretrained_model_config(str(folder), dtype=torch.float64, device="cpu")
+        cfg.tokenizer_name = None
+    made = HookedTransformer(cfg)
+    names = ("fold_ln", "center_writing_weights", "center_unembed", "fold_value_biases")
+    state = get_pretrained_state_dict(str(folder), cfg, of, torch.float64)
+    made.load_and_process_state_dict(state, **dict.fromkeys(names, processed))
+    for block in made.blocks if cfg.positional_embedding_type == "rotary" else []:  # which became float32
+        attn, sizes = block.attn, (cfg.rotary_dim, cfg.n_ctx)
+        attn.rotary_sin, attn.rotary_cos = attn.calculate_sin_cos_rotary(*sizes, attn._rotary_base(), torch.float64)
+    return made
+
+
+@pytest.mark.parametrize("kind", THEIRS)
+def test_what_transformer_lens_makes_of_transformers(tmp_path: Path, kind: str) -> None:
+    """As it is, it is the model that transformers' own files are; folded and centered, it is TransformerLens's."""
+    of = of_transformers(tmp_path, kind)
+    same = load_model(converted(tmp_path, kind, of, processed=False), torch.float64)
+    tokens = torch.randint(61, (3, 23), generator=torch.Generator().manual_seed(5))
+    torch.testing.assert_close(same(tokens), load_model(of, torch.float64)(tokens), rtol=0, atol=1e-10)
+    folded = converted(tmp_path, kind, of, processed=True)
+    assert folded.cfg.normalization_type in {"LNPre", "RMSPre"}
+    check(load_model(folded, torch.float64), folded)
