@@ -1,22 +1,24 @@
 """Models of TransformerLens with every setting that the decoder has: its own logits, patterns and stream are ours.
 
-TransformerLens runs in float64 from end to end, but for the frequencies of use_NTK_by_parts_rope, which are float32: its
-tables are then put in, written out here.
+TransformerLens runs in float64 from end to end, but for the frequencies of use_NTK_by_parts_rope, which are float32:
+its tables are then put in, written out here.
 """
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from made import lens, write_lens
+from made import lens, lens_fields, write_lens
 from torch import Tensor
 
 from scrub.graph.node import Node, walk
-from scrub.models.model import Model, load_model
+from scrub.models.families import family_of
+from scrub.models.model import Model, load_model, save_model
 from scrub.plan.leaves import bind_model, leaves_of
 from scrub.plan.plan import compile_plan
 
@@ -145,6 +147,52 @@ def test_logits_patterns_and_stream(fields: dict[str, Any]) -> None:
     model = load_model(theirs, torch.float64)
     check(model, theirs)
     assert model.dtype == torch.float64
+
+
+@pytest.mark.parametrize("kind", ["ARENA's", "GPT-J", "Gemma 3"])
+def test_files_and_pairs_are_what_the_object_is(tmp_path: Path, kind: str) -> None:
+    """A folder, (config, state dict) however the config is given, and what we save of it; each in float32."""
+    theirs = hooked(**KINDS[kind]).float()
+    model = load_model(theirs)
+    assert (model.name, model.bos_token_id) == ("HookedTransformer", None)
+    theirs.cfg.bos_token_id = 1
+    said = lens_fields(theirs)
+    for spec in (write_lens(tmp_path, theirs), (theirs.cfg, theirs.state_dict()), (said, theirs.state_dict())):
+        again = load_model(spec)
+        assert again.graph is model.graph
+        assert all(value.equal(again.params[name]) for name, value in model.params.items())
+        assert again.bos_token_id == 1
+    save_model(model, tmp_path)
+    assert load_model(tmp_path).config == model.config
+    assert load_model(tmp_path).weights_hash == model.weights_hash
+
+
+def test_families() -> None:
+    """Attention-only models that need no more are of that family, with normalization or without."""
+    names = {kind: family_of(load_model(hooked(**KINDS[kind])).config) for kind in KINDS}
+    assert [kind for kind, name in names.items() if name == "attention_only"] == ["ARENA's"]
+
+
+def test_what_begins_a_sequence() -> None:
+    """The tokenizer's token; prompts begin with it unless its own library doesn't put it there."""
+    theirs = hooked(**KINDS["ARENA's"])
+    theirs.tokenizer = SimpleNamespace(bos_token_id=7)
+    assert (load_model(theirs).bos_token_id, load_model(theirs).config.bos_before_prompts) == (7, True)
+    theirs.cfg.default_prepend_bos = False
+    assert load_model(theirs).config.bos_before_prompts is False
+
+
+@pytest.mark.parametrize("name", ["blocks.1.attn.b_Q", "blocks.0.attn._b_V", "blocks.2.mlp.b_in", "blocks.1.mlp.b_out"])
+def test_one_bias_is_enough(name: str) -> None:
+    """That isn't zeros; the one behind a gate too, which becomes a part of the MLP's output's."""
+    theirs = hooked(**KINDS["Llama"])
+    with torch.no_grad():
+        for key, value in theirs.named_parameters():
+            if "b_" in key and key != name:
+                value.zero_()
+    model = load_model(theirs, torch.float64)
+    assert model.config.biases == ({"Q": "q", "V": "v"}.get(name[-1], "mlp"),)
+    check(model, theirs)
 
 
 # made by TransformerLens of transformers' models

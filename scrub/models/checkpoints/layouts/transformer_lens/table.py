@@ -53,12 +53,13 @@ def _norm(said: Fields, ours: str, theirs: str, own: bool = False) -> dict[str, 
 def _attention(said: Fields, layer: int) -> dict[str, Source]:
     """Find the parameters of a layer's heads."""
     ours, theirs = f"layers.{layer}", f"blocks.{layer}.attn"
+    shared = "" if said.n_key_value_heads is None else "_"
     return {
+        **_slot(said, layer, "q", said.n_heads, "", said.scale(layer)),
+        **_slot(said, layer, "k", said.kv_heads, shared),
+        **_slot(said, layer, "v", said.kv_heads, shared),
         f"{ours}.wo": From(f"{theirs}.W_O", (said.n_heads, said.d_head, said.d_model), _turned),
         f"{ours}.bo": From(f"{theirs}.b_O", (said.d_model,)),
-        **_slot(said, layer, "q", said.n_heads, "", said.scale(layer)),
-        **_slot(said, layer, "k", said.kv_heads, "" if said.n_key_value_heads is None else "_"),
-        **_slot(said, layer, "v", said.kv_heads, "" if said.n_key_value_heads is None else "_"),
     }
 
 
