@@ -78,7 +78,11 @@ KINDS: dict[str, dict[str, Any]] = {
     "Qwen 3": {**LLAMA, "use_qk_norm": True, "attn_scale": 1.3},
     "OLMo 2": {**LLAMA, "n_key_value_heads": 6, "original_architecture": "Olmo2ForCausalLM", "d_model": 36},
     "attention only, rotary": {**ROTARY, "attn_only": True, "normalization_type": "RMS"},
-    "attention only, capped": {"attn_only": True, "attn_scores_soft_cap": 0.7, "n_key_value_heads": 1},
+    "attention only, capped": {"attn_only": True, "attn_scores_soft_cap": 0.7},
+    "attention only, capped logits": {"attn_only": True, "output_logits_soft_cap": 0.7},
+    "attention only, grouped": {"attn_only": True, "n_key_value_heads": 1},
+    "attention only, windows": {"attn_only": True, **LOCAL},
+    "attention only, normed heads": {"attn_only": True, "use_qk_norm": True, "normalization_type": "LNPre"},
 }
 
 
