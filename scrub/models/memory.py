@@ -1,4 +1,4 @@
-"""Models in memory: a transformers object, or a config and a state dict, opened as its files would be."""
+"""Models in memory: objects of transformers or TransformerLens, configs with state dicts, opened as files would be."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scrub.text.errors import ScrubError
 from scrub.text.files import first_sentence, one_line
 from scrub.text.wording import short
 
-HOW = "a transformers model such as GPT2LMHeadModel, or (config, state dict)"
+HOW = "a transformers model such as GPT2LMHeadModel, a HookedTransformer, or (config, state dict)"
 
 
 def open_object(spec: object) -> tuple[str, Checkpoint]:
@@ -41,6 +41,9 @@ def _parts(spec: Any) -> tuple[object, Mapping[str, object]]:
         return config, state
     if hasattr(spec, "config") and callable(getattr(spec, "state_dict", None)):
         return spec.config, spec.state_dict()
+    if hasattr(getattr(spec, "cfg", None), "d_vocab") and callable(getattr(spec, "state_dict", None)):
+        begin = getattr(getattr(spec, "tokenizer", None), "bos_token_id", None)  # of no tokenizer: none
+        return {"bos_token_id": begin, **_plain(spec.cfg)}, spec.state_dict()
     raise ScrubError(f"{short(spec)} is no model: give a name, a path, OWNER/NAME on the hub, {HOW}")
 
 
@@ -50,6 +53,8 @@ def _fields(name: str, config: Any) -> dict[str, object]:
         fields: object = {"architecture": family_of(config), **config.model_dump(mode="json")}
     elif callable(getattr(config, "to_diff_dict", None)):  # as transformers saves it
         fields = config.to_diff_dict()
+    elif hasattr(config, "d_vocab"):
+        fields = _plain(config)
     else:
         fields = config
     if not isinstance(fields, Mapping):
@@ -63,6 +68,11 @@ def _fields(name: str, config: Any) -> dict[str, object]:
     parsed = parse(f"the config of {name}", text)
     assert isinstance(parsed, dict)
     return parsed
+
+
+def _plain(config: Any) -> dict[str, object]:
+    """Read a HookedTransformerConfig; where and in which type it computes is no matter of the model."""
+    return {name: value for name, value in config.to_dict().items() if name not in {"device", "dtype"}}
 
 
 def _name(spec: Any, config: Any) -> str:

@@ -37,7 +37,7 @@ from scrub.text.fields import COUNT, check_arguments
 from scrub.text.files import first_sentence, make_folder, one_line
 from scrub.text.wording import at_commit, few, short, with_digest
 
-Spec: TypeAlias = Any  # str | Path | Model, a transformers model, or (config, state dict)
+Spec: TypeAlias = Any  # str | Path | Model, a transformers model, a HookedTransformer, or (config, state dict)
 
 _COMPUTABLE = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -271,10 +271,10 @@ def load_model(
 
     `spec` is a path, the name of one in ./models or shipped with scrub, or OWNER/NAME on the hub. Its files may be of
     any layout in scrub/models/checkpoints/layouts, or it is one file, a .gguf or llama2.c's .bin. Or it is in memory:
-    a Model, a model of transformers, or (config, state dict) with the fields and tensors of such files, which are
-    copied once. It computes in `dtype`, however it is stored. `name` and `tokenizer` (of tokenizers, or of
-    transformers) win over what it comes with; what transformers has in memory comes without one. What is left out of it
-    is told as a ScrubWarning.
+    a Model, a model of transformers, a HookedTransformer, or (config, state dict) with the fields and tensors of such
+    files, which are copied once. It computes in `dtype`, however it is stored. `name` and `tokenizer` (of tokenizers,
+    or of transformers) win over what it comes with; what transformers or TransformerLens has in memory comes without
+    one. What is left out of it is told as a ScrubWarning.
     Raises ScrubError, in one line, if there is none, if the hub can't be reached, or if anything is wrong with it.
     """
     said: list[str] = []

@@ -183,25 +183,49 @@ def test_the_begin_token(tmp_path: Path) -> None:
 
 # bad input
 
-NO = "config.json is no config of an attention-only model that scrub reads: "
-PLACES = "Input should be 'standard' or 'shortformer'"
+NO = "config.json is no config of a model of TransformerLens's that scrub reads: "
+PLACES = "Input should be 'standard', 'shortformer' or 'rotary'"
+KINDS = "Input should be 'LN', 'LNPre', 'RMS' or 'RMSPre'"
+ACTS = "gelu, gelu_fast, gelu_new, gelu_pytorch_tanh, relu, silu, swish"
 NO_HEAD = "config.json gives the role 'a' to head [0, 3], but layer 0 has no head 3: its heads are 0 to 2"
 LAYER = "blocks.2.ln1.w, blocks.2.ln1.b, blocks.2.attn.W_Q and 3 more"
 NORMS = "'blocks.0.ln1.b', 'blocks.0.ln1.w', 'blocks.1.ln1.b' and 3 more"
+LOW = "NTK_by_parts_low_freq_factor"
 WRONG = [
-    ({"attn_only": False}, f"{NO}attn_only is False, so it has MLPs"),
-    ({"normalization_type": None}, f"{NO}'normalization_type' is None: Input should be 'LN' or 'LNPre'"),
-    ({"normalization_type": "RMS"}, f"{NO}'normalization_type' is 'RMS': Input should be 'LN' or 'LNPre'"),
-    ({"positional_embedding_type": "rotary"}, f"{NO}'positional_embedding_type' is 'rotary': {PLACES}"),
+    ({"attn_only": False, "act_fn": "solu_ln"}, f"{NO}act_fn is 'solu_ln': scrub knows {ACTS}"),
+    (
+        {"attn_only": False},
+        "tiny_final.pth misses blocks.0.ln2.w, blocks.0.ln2.b, blocks.0.mlp.W_in and 5 more, which ",
+    ),
+    ({"normalization_type": "BN"}, f"{NO}'normalization_type' is 'BN': {KINDS}"),
+    ({"positional_embedding_type": "alibi"}, f"{NO}'positional_embedding_type' is 'alibi': {PLACES}"),
     ({"attention_dir": "bidirectional"}, f"{NO}attention_dir is 'bidirectional': expected 'causal'"),
-    ({"use_attn_scale": False}, f"{NO}use_attn_scale is False: expected True"),
-    ({"attn_scale": 8.0}, f"{NO}attn_scale is 8.0: expected the square root of d_head, 5"),
-    ({"scale_attn_by_inverse_layer_idx": True}, f"{NO}scale_attn_by_inverse_layer_idx is True: expected False"),
-    ({"use_local_attn": True, "window_size": 3}, f"{NO}use_local_attn is True: expected False"),
+    ({"attn_scale": 0.0}, f"{NO}attn_scale is 0.0: expected a number above 0, or -1 for sqrt(d_head)"),
+    ({"use_local_attn": True}, f"{NO}use_local_attn is True, but window_size is None: expected a number of positions"),
+    ({"use_local_attn": True, "window_size": 3, "attn_types": ["local"]}, f"{NO}attn_types are 1, but n_layers is 2"),
+    ({"use_normalization_before_and_after": True}, f"{NO}use_normalization_before_and_after is True: Trans"),
     ({"final_rms": True}, f"{NO}final_rms is True: expected False"),
-    ({"n_key_value_heads": 1}, f"{NO}n_key_value_heads is 1: expected 3"),
+    (
+        {"n_key_value_heads": 2},
+        "tiny_final.pth misses blocks.0.attn._W_K, blocks.0.attn._W_V, blocks.1.attn._W_K and 1",
+    ),
+    ({"rotary_dim": 3}, f"{NO}'rotary_dim' is 3: Input should be a multiple of 2"),
+    ({"NTK_by_parts_low_freq_factor": 4.0}, f"{NO}{LOW} is as large as NTK_by_parts_high_freq_factor: expected less"),
     ({"d_vocab_out": 2}, f"{NO}d_vocab_out is 2: expected 13"),
-    ({"output_logits_soft_cap": 30.0}, f"{NO}output_logits_soft_cap is 30.0: expected -1.0"),
+    *[
+        ({name: value}, f"{NO}{name} is {value}: expected {plain}")
+        for name, value, plain in [
+            ("clip_qkv", 8.0, None),
+            ("load_in_4bit", True, False),
+            ("num_experts", 4, None),
+            ("parallel_attn_mlp", True, False),
+            ("post_embedding_ln", True, False),
+            ("use_attention_sinks", True, False),
+            ("use_dynamic_ntk_rope", True, False),
+            ("use_logn_attn", True, False),
+            ("use_yarn_rope", True, False),
+        ]
+    ],
     ({"n_layers": -2}, f"{NO}'n_layers' is -2: Input should be greater than or equal to 1"),
     ({"n_layers": 10**12}, f"{NO}'n_layers' is 1000000000000: Input should be less than or equal to 4096"),
     ({"eps": 0.0}, f"{NO}'eps' is 0.0: Input should be greater than 0"),
@@ -222,11 +246,12 @@ def test_a_config_that_is_wrong(tmp_path: Path, fields, expected: str) -> None:
     assert tells(refusal(tmp_path), expected)
 
 
-@pytest.mark.parametrize("name", ["n_layers", "n_heads", "d_model", "d_head", "n_ctx", "attn_only"])
+@pytest.mark.parametrize("name", ["n_layers", "n_heads", "d_model", "d_head", "n_ctx", "normalization_type"])
 def test_a_config_without_a_field(tmp_path: Path, name: str) -> None:
     theirs = lens()
     write_lens(tmp_path, theirs, {key: value for key, value in lens_fields(theirs).items() if key != name})
-    assert tells(refusal(tmp_path), f"{NO}the field '{name}' is missing")
+    said = name.removesuffix("_type")
+    assert tells(refusal(tmp_path), f"{NO}the field '{said}' is missing")
 
 
 BAD = [

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from scrub.models.checkpoints.layouts import Checkpoint, Container, transformer_lens
+from scrub.models.checkpoints.layouts.transformer_lens.fields import Fields
 from scrub.models.checkpoints.reading import TENSORS
 from scrub.models.checkpoints.stored import StoredTensor, Where
 from scrub.text.errors import ScrubError
@@ -48,7 +49,7 @@ def read(container: Container, fields: Mapping[str, object], overrides: Mapping[
     return transformer_lens.read_state(path, path, upright, said, {"bos_token_id": begin, **KNOWN, **overrides})
 
 
-def _sizes(path: Where, stored: Mapping[str, StoredTensor]) -> transformer_lens.Fields:
+def _sizes(path: Where, stored: Mapping[str, StoredTensor]) -> Fields:
     def shape(name: str, axes: int) -> list[int]:
         if name not in stored or len(stored[name].shape) != axes:
             found = short(list(stored[name].shape)) if name in stored else "not there"
@@ -73,9 +74,7 @@ def _sizes(path: Where, stored: Mapping[str, StoredTensor]) -> transformer_lens.
         "d_vocab": other("embed.W_E", 2),
     }
     try:
-        return transformer_lens.Fields(
-            **sizes, attn_only=True, normalization="LN", positional_embedding_type="shortformer", eps=1e-5
-        )
+        return Fields(**sizes, attn_only=True, normalization="LN", positional_embedding_type="shortformer", eps=1e-5)
     except ValidationError as error:
         raise ScrubError(f"{shown(path)} is no model: {first_mistake(error)}") from error
 

@@ -23,15 +23,15 @@ from scrub.models.checkpoints.checks import (
 from scrub.models.checkpoints.layouts import Checkpoint, Container
 from scrub.models.checkpoints.layouts.hugging_face import gpt2, gpt_neo, gptj, llama, neox, phi
 from scrub.models.checkpoints.layouts.hugging_face.fields import Fields
-from scrub.models.checkpoints.layouts.hugging_face.tensors import (
+from scrub.models.checkpoints.stored import Where
+from scrub.models.checkpoints.tensors import (
     BUFFERS,
     From,
     check_tied,
     read_params,
     without_prefix,
 )
-from scrub.models.checkpoints.stored import Where
-from scrub.models.families import ModelConfig
+from scrub.models.families import ModelConfig, decoder
 from scrub.text.errors import ScrubError
 from scrub.text.files import shown
 from scrub.text.wording import first_mistake, short
@@ -108,5 +108,6 @@ def _said(path: Where, fields: Mapping[str, object]) -> tuple[ModuleType, Fields
 
 
 def _for_people(fields: Mapping[str, object], said: Fields) -> dict[str, object]:
-    """Take the fields that are kept as they are: roles, and what people add."""
-    return without_fields(fields, [*type(said).model_fields, *_THEIRS])
+    """Take the fields that are kept as they are: roles, and what people add, but no setting of ours."""
+    ours = {*decoder.Config.model_fields} - {*ModelConfig.model_fields}
+    return without_fields(fields, [*type(said).model_fields, *_THEIRS, *ours])

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from scrub.models.checkpoints.checks import without_fields
 from scrub.models.checkpoints.layouts.hugging_face.fields import ACTIVATIONS, Fields
-from scrub.models.checkpoints.layouts.hugging_face.tensors import From, Sources, ends, norm
+from scrub.models.checkpoints.tensors import From, Sources, ends, norm
 from scrub.models.families import ModelConfig, gpt2
 from scrub.text.errors import ScrubError
 

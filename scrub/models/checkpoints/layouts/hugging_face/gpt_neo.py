@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from scrub.models.checkpoints.layouts.hugging_face.fields import ACTIVATIONS, Act, Fields, repeating
-from scrub.models.checkpoints.layouts.hugging_face.tensors import From, Sources, ends, linear, norm, projected, written
+from scrub.models.checkpoints.tensors import From, Sources, ends, linear, norm, projected, written
 from scrub.models.families import decoder
 
 FAMILY, PREFIX = decoder, "transformer."

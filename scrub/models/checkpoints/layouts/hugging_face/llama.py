@@ -12,7 +12,7 @@ from einops import rearrange
 from pydantic import Field
 
 from scrub.models.checkpoints.layouts.hugging_face.fields import ACTIVATIONS, Act, Rotating, Widths, repeating
-from scrub.models.checkpoints.layouts.hugging_face.tensors import (
+from scrub.models.checkpoints.tensors import (
     Filled,
     From,
     Sources,

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from scrub.models.checkpoints.layouts.hugging_face.fields import ACTIVATIONS, Act, Rotating, Widths
-from scrub.models.checkpoints.layouts.hugging_face.tensors import From, Sources, ends, linear, norm, written
+from scrub.models.checkpoints.tensors import From, Sources, ends, linear, norm, written
 from scrub.models.families import decoder
 
 FAMILY, PREFIX = decoder, "gpt_neox."

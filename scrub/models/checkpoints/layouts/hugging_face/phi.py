@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from scrub.models.checkpoints.layouts.hugging_face.fields import ACTIVATIONS, Act, Rotating, Widths
-from scrub.models.checkpoints.layouts.hugging_face.tensors import Sources, ends, linear, norm, projected, written
+from scrub.models.checkpoints.tensors import Sources, ends, linear, norm, projected, written
 from scrub.models.families import decoder
 
 FAMILY, PREFIX = decoder, "model."

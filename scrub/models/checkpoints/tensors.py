@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from einops import rearrange
@@ -17,7 +18,14 @@ from scrub.text.files import shown
 
 # of masks and frequencies, which old versions of transformers save
 BUFFERS = re.compile(r".*\.(attn|attention)\.(bias|masked_bias)|.*rotary_emb\.(inv_freq|cos_cached|sin_cached)")
-_EXACT = (torch.float32, torch.float64)
+EXACT = (torch.float32, torch.float64)
+
+
+class Source(Protocol):
+    """What a parameter is read from."""
+
+    def read(self, stored: Mapping[str, StoredTensor], dtype: torch.dtype) -> Tensor:
+        """Read the values in `dtype`. Raises ScrubError as :func:`read_values` does."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ class From:
     def read(self, stored: Mapping[str, StoredTensor], dtype: torch.dtype) -> Tensor:
         """Read the values in `dtype`. Raises ScrubError as :func:`read_values` does."""
         same = self.times == 1 and not self.plus
-        value = read_values(stored[self.name], dtype if same or dtype in _EXACT else torch.float32, self.turn)
+        value = read_values(stored[self.name], dtype if same or dtype in EXACT else torch.float32, self.turn)
         return value if same else value.mul_(self.times).add_(self.plus).to(dtype)
 
 
@@ -53,7 +61,7 @@ class Filled:
         return torch.full(self.shape, self.value, dtype=dtype)
 
 
-Sources = Mapping[str, From | Filled]
+Sources = Mapping[str, Source]
 
 
 def projected(
