@@ -48,6 +48,7 @@ SOURCES = ("paths/test_rules.py", "paths/test_held.py", "study/test_kinds_of_sou
 GUARDS: dict[str, tuple[str, ...]] = {
     "graph/masks.py": ("graph/test_masks.py", ORACLE, "graph/*", "paths/*", "study/test_held_gates.py"),
     "graph/heads.py": (ORACLE, "graph/test_restrict.py", "paths/test_splits.py", "graph/*", "plan/*", "paths/*"),
+    "graph/stream.py": ("measure/test_on_decoders.py", "measure/weights/test_composition.py", "measure/stream/*"),
     "graph/node.py": ("graph/test_node.py", ORACLE, "plan/test_plan.py", "graph/*", "paths/*", "plan/*"),
     "graph/*": (ORACLE, "graph/test_ops.py", "plan/test_plan.py", "study/test_metric.py", "graph/*", "plan/*"),
     "plan/leaves.py": ("plan/test_gradients.py", "plan/test_plan.py", "study/test_runs.py", ORACLE),

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from small import small_decoder
 
 from scrub.measure.weights.composition import composition
 from scrub.measure.weights.virtual_weights import layer_readers, readers
-from scrub.models.model import load_model
+from scrub.models.model import load_model, save_model
+from scrub.show.charts.composition import composition_graph
 
 Scrub = Callable[..., Any]
 
@@ -27,6 +30,19 @@ def test_composition_prints_the_largest_scores(scrub: Scrub, tmp_path: Path) -> 
     for each in wanted.links[:4]:
         assert f"{each.score:.4f}" in said.out
     assert scrub("composition tiny --from 0.2 --to 1.3 --draws 5").out.count("1.3") == 3
+
+
+def test_composition_names_the_lag_of_rotary_positions(scrub: Scrub, tmp_path: Path) -> None:
+    model, file = small_decoder("llama").to(torch.float32), tmp_path / "scores.json"
+    save_model(model, tmp_path / "llama")
+    for words, lag in (("", 0), ("--lag 3", 3)):
+        said = scrub("composition", tmp_path / "llama", f"--draws 2 {words} --json", file)
+        assert (said.status, said.err) == (0, "")
+        assert f"composition at lag {lag}, the largest" in said.out
+        assert f"keys {lag} before queries" in said.out
+        written, wanted = json.loads(file.read_text()), composition(model, 2, lag=lag)
+        assert (written["lag"], written["rows"]) == (lag, wanted.frame().to_dict("records"))
+        assert f"composition at lag {lag} of" in composition_graph(wanted).title
 
 
 def test_readers_of_a_head_and_of_layers(scrub: Scrub) -> None:
@@ -68,6 +84,7 @@ def test_mechanism_of_the_heads_of_a_role(scrub: Scrub, tmp_path: Path) -> None:
         ("readers tiny 4.0", "head 4.0"),
         ("readers tiny self", "'self' means 2 heads"),
         ("composition tiny --to 0.1", "to 0.1"),
+        ("composition tiny --lag 1", "no rotary positions"),
     ],
 )
 def test_mistakes_are_one_line(scrub: Scrub, words: str, text: str) -> None:

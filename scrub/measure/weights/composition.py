@@ -82,7 +82,7 @@ def composition(model: Model, draws: int = RANDOM_DRAWS, seed: int = 0, lag: int
                 for slot in slots
                 for (to, of), score in np.ndenumerate(composition_scores(slot, reads, writes).cpu().numpy())
             ]
-    source = f"{SOURCE}; rotary positions with the key {lag} before the query" if turned else SOURCE
+    source = f"{SOURCE}; rotary positions at lag {lag}, keys {lag} before queries" if turned else SOURCE
     return links(model.name, "composition", source, scores, lag if turned else None)
 
 
