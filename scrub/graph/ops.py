@@ -274,7 +274,7 @@ def soft_cap(x: Float[Tensor, "..."], *, cap: float) -> Float[Tensor, "..."]:
 
 
 def _squeezed(x: Float[Tensor, "..."], cap: float) -> Float[Tensor, "..."]:
-    """Squeeze numbers that nothing else needs into -cap to cap, where they are unless a gradient needs what was there."""
+    """Squeeze into -cap to cap what nothing else needs: where it is, unless a gradient needs what was there."""
     return x.tanh() * cap if x.requires_grad else x.tanh_().mul_(cap)
 
 
@@ -559,7 +559,8 @@ OPS: dict[str, Op] = {
     "dot": Op(dot, TWO, rows=(0, 1)),
     "centre": Op(centre, ONE, rows=(0,)),
     "inverse_deviation": Op(inverse_deviation, ONE, ("eps",), rows=(0,)),
-    "fold_output": Op(fold_output, THREE),
+    "inverse_root": Op(inverse_root, ONE, ("eps",), rows=(0,)),
+    "fold_output": Op(fold_output, range(2, 4), optional=("centred",)),
     "fold_bias": Op(fold_bias, TWO),
     "transpose": Op(transpose, ONE),
     "change": Op(change, TWO, rows=(0, 1)),

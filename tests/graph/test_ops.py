@@ -264,6 +264,7 @@ EXAMPLES: dict[str, tuple[list[torch.Tensor], dict[str, object]]] = {  # of ever
     "absolute": ([random_tensor(G, B, H, Q, D)], {}),
     "centre": ([STREAM], {}),
     "inverse_deviation": ([STREAM], EPS),
+    "inverse_root": ([STREAM], EPS),
     "fold_output": ([OUTPUT, TABLE, random_tensor(G, V)], {}),
     "fold_bias": ([TABLE, BIAS], {}),
     "transpose": ([TABLE], {}),
