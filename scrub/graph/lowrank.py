@@ -18,11 +18,17 @@ def fold_bias(table: Float[Tensor, "vocab d_model"], bias: Float[Tensor, " d_mod
 def fold_output(
     weight: Float[Tensor, "head d_model d_head"],
     table: Float[Tensor, "vocab d_model"],
-    bias: Float[Tensor, " vocab"],
+    bias: Float[Tensor, " vocab"] | None = None,
+    *,
+    centred: bool = True,
 ) -> Float[Tensor, "head_times_d_head_plus_one vocab"]:
-    """Go from z straight to what is before LayerNorm's division; the last row is what is added after it."""
-    centred = weight - weight.mean(1, keepdim=True)
-    return torch.cat([rearrange(centred, "h m d -> (h d) m") @ table.T, bias[None]])
+    """Go from z straight to what is before the norm's division; the last row is what is added after it.
+
+    It is `centred` for a LayerNorm, which takes the mean away.
+    """
+    written = weight - weight.mean(1, keepdim=True) if centred else weight
+    bias = table.new_zeros(len(table)) if bias is None else bias
+    return torch.cat([rearrange(written, "h m d -> (h d) m") @ table.T, bias[None]])
 
 
 def change(

@@ -37,6 +37,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": functional.silu,
 }
 
+SINGLE = 4  # bytes of a float32: what is summed of fewer is summed in it
 SHORT = 32  # positions, below which torch's fused attention drops what is not a number, which gates look for
 
 
@@ -111,7 +112,18 @@ def rms_norm(
     x: Float[Tensor, "... width"], weight: Float[Tensor, " width"], *, eps: float
 ) -> Float[Tensor, "... width"]:
     """Divide by the root of the mean square of the last axis: Zhang & Sennrich 2019 (https://arxiv.org/abs/1910.07467)."""
-    return functional.rms_norm(x, weight.shape, weight, eps)
+    if x.device.type != "cpu" or x.itemsize < SINGLE or x.requires_grad or weight.requires_grad:
+        return functional.rms_norm(x, weight.shape, weight, eps)
+    return (x * inverse_rms(x, eps=eps)).mul_(weight)  # torch has every step in memory of its own on a CPU
+
+
+def inverse_rms(x: Float[Tensor, "... width"], *, eps: float) -> Float[Tensor, "... 1"]:
+    """Give what RMSNorm multiplies by."""
+    wide = x if x.itemsize >= SINGLE else x.float()
+    if wide.requires_grad:  # of which a norm has none at 0
+        return (wide.square().mean(-1, keepdim=True) + eps).rsqrt().to(x.dtype)
+    norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+    return norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_().to(x.dtype)
 
 
 def heads_scale(x: Float[Tensor, "batch head position d_head"], *, eps: float) -> Float[Tensor, "batch 1 position 1"]:
@@ -177,9 +189,9 @@ def attention_pattern(
 
     With a `cap`, scores are squeezed into -cap to cap before (Bello et al. 2016, https://arxiv.org/abs/1611.09940).
     """
-    scores: Tensor = (q * q.shape[-1] ** -0.5) @ k.contiguous().transpose(-1, -2)
+    scores: Tensor = (q * (q.shape[-1] ** -0.5 / (cap or 1.0))) @ k.contiguous().transpose(-1, -2)
     if cap is not None:
-        scores = soft_cap(scores, cap=cap)
+        scores = _squeezed(scores, cap)
     scores += in_reach(position, on_device(range(k.shape[-2]), k.device)[None], window=window)[:, None]
     # in place where nothing will ask for a gradient: fresh memory for every pattern costs as much as the softmax
     return scores.softmax(-1) if scores.requires_grad else torch.softmax(scores, -1, out=scores)
@@ -251,12 +263,20 @@ def rotate(
     """Turn the first dimensions of each head, the first half of them with the second, by the angles of its position."""
     cos, sin = turn.to(x.dtype)[:, None].chunk(2, -1)
     half = cos.shape[-1]
-    one, other = x[..., :half], x[..., half : 2 * half]
-    return torch.cat([one * cos - other * sin, other * cos + one * sin, x[..., 2 * half :]], -1)
+    one, other = slice(half), slice(half, 2 * half)
+    turned = x * functional.pad(torch.cat([cos, cos], -1), (0, x.shape[-1] - 2 * half), value=1.0)
+    turned[..., one].addcmul_(x[..., other], sin, value=-1)
+    turned[..., other].addcmul_(x[..., one], sin)
+    return turned
 
 
 def soft_cap(x: Float[Tensor, "..."], *, cap: float) -> Float[Tensor, "..."]:
-    return (x / cap).tanh() * cap
+    return _squeezed(x / cap, cap)
+
+
+def _squeezed(x: Float[Tensor, "..."], cap: float) -> Float[Tensor, "..."]:
+    """Squeeze into -cap to cap what nothing else needs: where it is, unless a gradient needs what was there."""
+    return x.tanh() * cap if x.requires_grad else x.tanh_().mul_(cap)
 
 
 def scale(x: Float[Tensor, "..."], *, by: float) -> Float[Tensor, "..."]:
@@ -288,7 +308,8 @@ def attend_masked(
 def output(
     z: Float[Tensor, "batch head position d_head"], weight: Float[Tensor, "head d_model d_head"]
 ) -> Float[Tensor, "batch position d_model"]:
-    return rearrange(z, "b h p d -> b p (h d)") @ rearrange(weight, "h m d -> (h d) m")
+    # the weight is copied, unless a checkpoint had it so: a head's rows as they lie, which is faster than turned
+    return linear(rearrange(z, "b h p d -> b p (h d)"), rearrange(weight, "h m d -> m (h d)"))
 
 
 def gather_rows(
@@ -447,11 +468,6 @@ def inverse_deviation(x: Float[Tensor, "batch position d_model"], *, eps: float)
     return torch.native_layer_norm(x, x.shape[-1:], None, None, eps)[2].to(x.dtype)
 
 
-def inverse_rms(x: Float[Tensor, "batch position d_model"], *, eps: float) -> Float[Tensor, "batch position 1"]:
-    """Give what RMSNorm multiplies by."""
-    return (x.square().mean(-1, keepdim=True) + eps).rsqrt()
-
-
 def cap_slope(capped: Float[Tensor, "..."], *, cap: float) -> Float[Tensor, "..."]:
     """Give the slope of soft_cap where it gives this."""
     return 1 - (capped / cap).square()
@@ -551,7 +567,7 @@ OPS: dict[str, Op] = {
     "inverse_deviation": Op(inverse_deviation, ONE, ("eps",), rows=(0,)),
     "inverse_rms": Op(inverse_rms, ONE, ("eps",), rows=(0,)),
     "cap_slope": Op(cap_slope, ONE, ("cap",), rows=(0,)),
-    "fold_output": Op(fold_output, THREE),
+    "fold_output": Op(fold_output, range(2, 4), optional=("centred",)),
     "fold_bias": Op(fold_bias, TWO),
     "transpose": Op(transpose, ONE),
     "change": Op(change, TWO, rows=(0, 1)),

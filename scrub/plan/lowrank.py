@@ -5,9 +5,10 @@ subtracts the mean, which is linear, and divides by a number s for each position
 
     U LN(a + z W) = (U' a' + z M) / s + U b,   U' = U diag(g),  M = W' U' (W' centred),  a' = a centred.
 
-U' a' is computed once for all, M once a run, and each experiment costs a product of the width of its heads
-instead of the width of the model. So it is for the unembedding, and for the first half of an MLP. Whatever is
-linear in the logits needs no logits of an experiment at all. Exact in exact arithmetic.
+RMSNorm is the same without the centring and the b. U' a' is computed once for all, M once a run, and each experiment
+costs a product of the width of its heads instead of the width of the model. So it is for the unembedding, and for the
+first half of an MLP: both its matrices, if it is gated. Whatever is linear in the logits needs no logits of an
+experiment at all. Exact in exact arithmetic. Behind a norm of their own, heads aren't what the stream is the sum of.
 """
 
 from __future__ import annotations
@@ -15,22 +16,23 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+from scrub.graph.heads import head_indices
 from scrub.graph.node import Node, node, rewrite, walk
 
 LEAST = 2  # members of a group that are worth a map of what they share
-MAPS = frozenset({"unembed", "linear"})
+MAPS, NORMS = frozenset({"unembed", "linear"}), frozenset({"layer_norm", "rms_norm"})
 
 
 def share_maps(roots: Sequence[Node]) -> dict[Node, Node]:
     """Map each node to one that takes the maps of streams that differ in some heads of a layer from a shared one."""
     groups: dict[tuple[object, ...], dict[Node, tuple[Node, list[Node]]]] = defaultdict(dict)
     for each in walk(roots):
-        if each.op not in MAPS or each.inputs[0].op != "layer_norm":
+        if each.op not in MAPS or each.inputs[0].op not in NORMS:
             continue
         normed, *table = each.inputs
         terms = _terms(normed.inputs[0])
         for at, term in enumerate(terms):
-            if term.op == "output" and term.inputs[1].op == "take_heads" and len(terms) > 1:
+            if len(terms) > 1 and _narrow(term):
                 rest = [*terms[:at], *terms[at + 1 :]]
                 shared = frozenset(Counter(rest).items())  # a term may stand twice in a sum
                 group = (shared, term.inputs[1], *table, *normed.inputs[1:], normed.static)  # so that M is shared too
@@ -59,21 +61,32 @@ def _terms(stream: Node) -> list[Node]:
     return [term for each in stream.inputs for term in _terms(each)]
 
 
+def _narrow(term: Node) -> bool:
+    """Tell whether a term is what some heads of a layer write, which are less wide together than the stream."""
+    if term.op != "output" or term.inputs[1].op != "take_heads":
+        return False
+    whole, heads = term.inputs[1].inputs[0].arguments["shape"], head_indices(term.inputs[1])
+    assert isinstance(whole, tuple)
+    return len(heads) * int(whole[2]) < int(whole[1])
+
+
 def _changed(current: Node, output: Node, shared: Sequence[Node]) -> Node:
     """Make a map of a normed stream, which is an output added to what is shared, from the map of the latter."""
     normed, table, *biases = current.inputs
-    stream, gain, bias = normed.inputs
+    stream, gain, *bias = normed.inputs
     z, weight = output.inputs
-    columns, after = node("multiply", table, gain), node("fold_bias", table, bias)
-    folded = node("fold_output", weight, columns, node("add", after, *biases) if biases else after)
-    scale = node("inverse_deviation", stream, eps=normed.arguments["eps"])
-    return node(
-        "changed",
-        node("linear", node("centre", node("add", *shared)), columns),
-        node("change", z, scale),
-        folded,
-        scale,
-    )
+    columns, rest, eps = node("multiply", table, gain), node("add", *shared), normed.arguments["eps"]
+    after = [*(node("fold_bias", table, each) for each in bias), *biases]
+    added = [node("add", *after)] if len(after) > 1 else after
+    if normed.op == "rms_norm":
+        scale, folded = (
+            node("inverse_rms", stream, eps=eps),
+            node("fold_output", weight, columns, *added, centred=False),
+        )
+    else:
+        scale, folded = node("inverse_deviation", stream, eps=eps), node("fold_output", weight, columns, *added)
+        rest = node("centre", rest)
+    return node("changed", node("linear", rest, columns), node("change", z, scale), folded, scale)
 
 
 def _normalise_together(roots: Sequence[Node]) -> dict[Node, Node]:

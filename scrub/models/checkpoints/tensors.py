@@ -32,7 +32,8 @@ class Source(Protocol):
 class From:
     """The tensor that a parameter is read from, its shape there, and what is done to it.
 
-    `turn` changes axes; the values are multiplied by `times`, and `plus` is added.
+    `turn` changes axes; the values are multiplied by `times`, and `plus` is added. `seen` is the view of them that is
+    taken, which leaves them in memory as they are.
     """
 
     name: str
@@ -40,12 +41,13 @@ class From:
     turn: Callable[[Tensor], Tensor] = lambda value: value
     times: float = 1.0
     plus: float = 0.0
+    seen: Callable[[Tensor], Tensor] = lambda value: value
 
     def read(self, stored: Mapping[str, StoredTensor], dtype: torch.dtype) -> Tensor:
         """Read the values in `dtype`. Raises ScrubError as :func:`read_values` does."""
         same = self.times == 1 and not self.plus
         value = read_values(stored[self.name], dtype if same or dtype in EXACT else torch.float32, self.turn)
-        return value if same else value.mul_(self.times).add_(self.plus).to(dtype)
+        return self.seen(value if same else value.mul_(self.times).add_(self.plus).to(dtype))
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def written(ours: str, name: str, sizes: tuple[int, int, int]) -> dict[str, From
     count, d_head, d_model = sizes
     shape = (d_model, count * d_head)
     return {
-        f"{ours}.wo": From(f"{name}.weight", shape, lambda value: rearrange(value, "m (h d) -> h m d", h=count)),
+        f"{ours}.wo": From(f"{name}.weight", shape, seen=lambda value: rearrange(value, "m (h d) -> h m d", h=count)),
         f"{ours}.bo": From(f"{name}.bias", (d_model,)),
     }
 
