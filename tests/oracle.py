@@ -1,7 +1,7 @@
 """The oracle: scrubbing by plain recursion over paths, with no graph, no sharing and no memo.
 
-It knows decoders of all settings as tensor code, and path patterns as regular expressions over whole paths.
-Written from the design's words, without scrub, to be compared with it.
+It knows decoders of all settings as tensor code, and path patterns as regular expressions over whole paths. Written
+from the design's words, without scrub, to be compared with it.
 """
 
 import re

@@ -6,7 +6,7 @@ of that is float64: a model that is made and run there agrees with any other way
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +19,8 @@ VOCAB, CONTEXT = 61, 43  # CONTEXT positions are more than windows have, and tha
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 LLAMA3 |= {"rope_theta": 500.0, "original_max_position_embeddings": 16}
 LINEAR = {"rope_type": "linear", "rope_theta": 500.0, "factor": 3.0}
+OUTPUTS = ("o_proj", "out_proj", "dense")  # what the module that reads all heads is called, and the last norm
+FINAL = ("norm", "final_layer_norm", "final_layernorm", "ln_f")
 SLIDES = ["sliding_attention", "full_attention", "sliding_attention"]
 
 
@@ -32,6 +34,8 @@ class Shape:
     d_head: int = 10
     d_model: int = 30  # of which transformers asks that heads divide it, even where they don't share it
     d_mlp: int = 37
+    vocab: int = VOCAB
+    context: int = CONTEXT
 
 
 GROUPED, ONE_KEY, ALONE = Shape(), Shape(2, 5, 1, 14, 35, 23), Shape(5, 3, 3, 6, 21, 41)
@@ -96,19 +100,19 @@ def made(name: str, shape: Shape = GROUPED, seed: int = 3, **more: Any) -> Any:
 
 def _sizes(family: Family, shape: Shape) -> dict[str, Any]:
     layers, heads, width = shape.layers, shape.heads, shape.heads * shape.d_head
-    ends = {"vocab_size": VOCAB, "bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0}
+    ends = {"vocab_size": shape.vocab, "bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0}
     if family.name == "GPTJ":
-        return {**ends, "n_layer": layers, "n_head": heads, "n_embd": width, "n_positions": CONTEXT}
+        return {**ends, "n_layer": layers, "n_head": heads, "n_embd": width, "n_positions": shape.context}
     if family.name == "GPTNeo":
         types = (["global", "local", "local"] * layers)[:layers]
-        own = {"num_layers": layers, "num_heads": heads, "hidden_size": width, "max_position_embeddings": CONTEXT}
+        own = {"num_layers": layers, "num_heads": heads, "hidden_size": width, "max_position_embeddings": shape.context}
         return {**ends, **own, "intermediate_size": shape.d_mlp, "attention_types": [[types, 1]]}
     sizes = {
         "hidden_size": width if family.split else shape.d_model,
         "intermediate_size": shape.d_mlp,
         "num_hidden_layers": layers,
         "num_attention_heads": heads,
-        "max_position_embeddings": CONTEXT,
+        "max_position_embeddings": shape.context,
     }
     sizes |= {} if family.name == "GPTNeoX" else {"num_key_value_heads": shape.kv_heads}
     sizes |= {} if family.split else {"head_dim": shape.d_head}
@@ -143,13 +147,26 @@ def _wider(value: Any) -> Any:
     return torch.float64 if value is torch.float32 else value
 
 
+Point = tuple[str, int]  # what is seen or changed, and in which layer
+Change = Callable[[Tensor], Tensor]
+
+
 @dataclass
 class Seen:
-    """A run of a model: its logits, patterns by layer, and the stream in front of each layer and behind the last."""
+    """A run of a model: its logits, patterns by layer, and what stood at every point.
+
+    "stream" enters a layer (the last: the final norm), "z" what all heads have read side by side, "attention" what they
+    write into the stream, "into mlp" what the norm in front of the MLP reads, "q", "k", "v" what projections give.
+    """
 
     logits: Tensor
-    patterns: tuple[Tensor, ...]
-    streams: list[Tensor]
+    patterns: tuple[Tensor, ...] = ()
+    at: dict[Point, Tensor] = field(default_factory=dict)
+
+    @property
+    def streams(self) -> list[Tensor]:
+        """The stream in front of each layer and behind the last."""
+        return [value for (what, _), value in sorted(self.at.items()) if what == "stream"]
 
 
 def layers_of(theirs: Any) -> nn.ModuleList:
@@ -158,20 +175,53 @@ def layers_of(theirs: Any) -> nn.ModuleList:
     return found
 
 
-@torch.no_grad()
-def run(theirs: Any, tokens: Tensor) -> Seen:
-    """Run a model with hooks in front of its layers and behind the last."""
-    streams: list[Tensor] = []
-    handles = [each.register_forward_pre_hook(_keep(streams), with_kwargs=True) for each in layers_of(theirs)]
-    last = layers_of(theirs)[-1]
-    handles.append(last.register_forward_hook(lambda _, __, out: streams.append(out[0] if type(out) is tuple else out)))
+def inside(theirs: Any, layer: int, *names: str) -> nn.Module:
+    """Find a module of a layer by the end of its name, which is one of these."""
+    named = {name.rpartition(".")[2]: each for name, each in layers_of(theirs)[layer].named_modules()}
+    return next(named[name] for name in names if name in named)
+
+
+def run(theirs: Any, tokens: Tensor, changes: Mapping[Point, Change] | None = None) -> Seen:
+    """Run a model on tokens, with what stands at some points changed."""
+    seen, handles, changes = Seen(torch.empty(0)), [], changes or {}
+
+    def at(point: Point, value: Tensor) -> Tensor:
+        seen.at[point] = changes[point](value.clone()) if point in changes else value.clone()
+        return seen.at[point]
+
+    def before(module: nn.Module, point: Point) -> None:
+        def hook(_: nn.Module, args: Any, named: Any) -> Any:
+            if args:
+                return (at(point, args[0]), *args[1:]), named
+            return args, {**named, "hidden_states": at(point, named["hidden_states"])}
+
+        handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+
+    def after(module: nn.Module, point: Point) -> None:
+        handles.append(module.register_forward_hook(lambda _, __, out: at(point, out)))
+
+    for layer, each in enumerate(layers_of(theirs)):
+        before(each, ("stream", layer))
+        before(inside(theirs, layer, *OUTPUTS), ("z", layer))
+        posts = hasattr(each, "pre_feedforward_layernorm")
+        after(each.post_attention_layernorm if posts else inside(theirs, layer, *OUTPUTS), ("attention", layer))
+        norms = ("pre_feedforward_layernorm", "post_attention_layernorm", "ln_2")
+        if norm := next((getattr(each, name) for name in norms if hasattr(each, name)), None):
+            before(norm, ("into mlp", layer))
+        for slot in "qkv":
+            if f"{slot}_proj" in {name.rpartition(".")[2] for name, _ in each.named_modules()}:
+                after(inside(theirs, layer, f"{slot}_proj"), (slot, layer))
+        if hasattr(each, "attention") and hasattr(each.attention, "query_key_value"):
+            after(each.attention.query_key_value, ("qkv", layer))
+    count = len(layers_of(theirs))
+    body = getattr(theirs, theirs.base_model_prefix)
+    before(next(getattr(body, name) for name in FINAL if hasattr(body, name)), ("stream", count))
     try:
-        found = theirs(tokens, output_attentions=True, use_cache=False)
+        with torch.no_grad():
+            found = theirs(tokens, output_attentions=True, use_cache=False)
     finally:
         for handle in handles:
             handle.remove()
-    return Seen(found.logits, found.attentions, streams)
-
-
-def _keep(streams: list[Tensor]) -> Any:
-    return lambda _, args, named: streams.append(args[0] if args else named["hidden_states"])
+    assert set(changes) <= set(seen.at), "a hook was never called"
+    seen.logits, seen.patterns = found.logits, found.attentions
+    return seen

@@ -45,12 +45,16 @@ def merge_heads(roots: Sequence[Node]) -> dict[Node, Node]:
 
 
 def _merged(total: Node, groups: dict[Node, _Group]) -> Node:
-    """Add terms that are groups of heads of one whole as one term, where the first of them stands."""
+    """Add terms that are groups of heads of one whole as one term, where the first of them stands.
+
+    One that has all heads is the whole.
+    """
     found = [_group_of_sum(each, groups) if each.op == "output" else None for each in total.inputs]
     together: dict[Node, list[int]] = {}
     for known in filter(None, found):
         together.setdefault(known.whole, []).extend(known.indices)
-    if len(together) == sum(group is not None for group in found) or any(
+    alone = len(together) == sum(group is not None for group in found)
+    if (alone and not any(group and len(group.indices) == group.heads for group in found)) or any(
         len(set(heads)) < len(heads)
         for heads in together.values()  # the same heads twice
     ):

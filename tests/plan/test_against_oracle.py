@@ -235,6 +235,11 @@ IN_A_MASK = told_apart("standard", ("a1", "mask", ["previous"]), ("a1[previous]/
 HEADS = (("**/a1.0/v/**", "y"), ("**/a1.0/{q,k}/**", "like f"))
 IN_SOME_HEADS = [told_apart(family, ("**/a1", "heads", ["0"]), *HEADS) for family in ("standard", "gpt2")]
 
+# a group that has all heads of a layer, beside the layer itself
+ALL_HEADS = Case(
+    "llama", 1, 0, sizes_of("llama", DECODER_SIZES[3]), {"all": [(0, 0), (0, 1)]}, [("a0", "heads", ["all"])], [[]]
+)
+
 
 def test_the_examples_are_of_what_random_cases_hardly_reach() -> None:
     """Values that are told apart in a mask are subtracted there once, streams that differ in some heads share a map."""
@@ -255,6 +260,7 @@ def test_the_plan_agrees_with_the_oracle(case: Case) -> None:
 
 @settings(max_examples=2 * settings().max_examples)
 @given(cases(tuple(DECODERS)))
+@example(ALL_HEADS)
 def test_the_plan_of_a_decoder_agrees_with_the_oracle(case: Case) -> None:
     agree(case)
 

@@ -41,7 +41,7 @@ def seen(model: Model) -> Seen:
     return Seen(
         found["logits"],
         tuple(found[f"pattern {at}"] for at in range(len(patterns))),
-        [found[f"stream {at}"] for at in range(model.config.n_layers + 1)],
+        {("stream", at): found[f"stream {at}"] for at in range(model.config.n_layers + 1)},
     )
 
 
