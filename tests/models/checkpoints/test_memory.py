@@ -187,6 +187,12 @@ def changed(**tensors: Any) -> tuple[GPT2Config, dict[str, Any]]:
     return theirs.config, state
 
 
+def test_a_tied_table_under_either_of_its_names() -> None:
+    """Files hold what is shared once, under one of its names, which may be the unembedding's."""
+    tokens = torch.arange(11)[None]
+    torch.testing.assert_close(load_model(changed(wte=None))(tokens), load_model(changed())(tokens), rtol=0, atol=0)
+
+
 def with_fields(**fields: Any) -> tuple[dict[str, Any], Mapping[str, Any]]:
     theirs = gpt2()
     return {**theirs.config.to_dict(), **fields}, theirs.state_dict()
@@ -208,7 +214,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
         "the config of gpt2 is no config of a model of the type gpt2",
     ),
     "no such head": (lambda: with_fields(roles={"ind": [[2, 0]]}), "the config of gpt2 gives the role 'ind'"),
-    "one missing": (lambda: changed(wte=None), f"{STATE} misses wte.weight, which its config asks for: {BOTH}"),
+    "one missing": (lambda: changed(wpe=None), f"{STATE} misses wpe.weight, which its config asks for: {BOTH}"),
     "one too many": (lambda: changed(wxe=WHOLE), f"{STATE} holds 'transformer.wxe.weight', which its config"),
     "another shape": (lambda: changed(wpe=WHOLE.T), "is [15, 11], but its config asks for [11, 15]: the two"),
     "whole numbers": (lambda: changed(wpe=WHOLE.long()), "is stored as int64"),
