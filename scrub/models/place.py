@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from scrub.models.checkpoints import CONFIG, find_layout, wanted_files
-from scrub.models.checkpoints.reading import EITHER, SUFFIXES, TENSORS, read_fields, tokenizer_wanted
+from scrub.models.checkpoints import CONFIG, TOKENIZER, find_layout, wanted_files
+from scrub.models.checkpoints.reading import EITHER, SUFFIXES, TENSORS, read_fields, tokenizer_files, tokenizer_wanted
 from scrub.models.checkpoints.tokenizer import begin_token, tokenizer_file
 from scrub.models.find import find, is_hub_id, known, locate, shipped
 from scrub.models.hub.bring import bring
@@ -25,6 +25,7 @@ from scrub.text.errors import ScrubError
 from scrub.text.files import one_line, shown
 
 HUB, COPY = "hub", "copy_has"  # the fields of a pointer that aren't the model's
+SENTENCE_PIECES = "tokenizer.model"  # which older models of Llama's kind have alone
 LOCAL = "give --model the path of a local folder with its files"
 _LARGEST_POINTER_BYTES = 2**20
 
@@ -84,7 +85,11 @@ def find_model(spec: str | Path) -> ModelPlace:
         return replace(_from_hub(folder.resolve().name, pointer.hub_id, pointer.overrides), own=own)
     if (pointer := _copied(folder)) is not None:
         return ModelPlace(pointer.folder.name, folder, pointer.overrides, own=True)
-    return ModelPlace(folder.resolve().name, folder, own=own)
+    names = _names_in(folder)
+    how = f"isn't read: save_pretrained of its tokenizer in transformers makes {TOKENIZER} of it"
+    alone = SENTENCE_PIECES in names and not tokenizer_files(names)
+    notes = (f"{shown(folder / SENTENCE_PIECES)} {how}",) if alone else ()
+    return ModelPlace(folder.resolve().name, folder, own=own, notes=notes)
 
 
 def at_revision(spec: str, revision: str | None) -> str:
