@@ -1,6 +1,6 @@
 """Path experiments on decoders against the same interventions on transformers' models, done with plain torch hooks.
 
-One family of each kind: rotary positions with grouped queries, with a window, parallel, with norms behind and soft caps.
+One family of each kind: rotary positions with grouped queries, with a window, parallel, norms behind with soft caps.
 In the twin every query head has a copy of the keys and values that it shares, as it has in a path. A path `a/b/** -> y`
 is patched in two runs: in the first, `a` reads what `b` writes on y, everything else as it is on x; the second, on x,
 gets what the layer of `a` wrote there where the path goes on, and nowhere else.
