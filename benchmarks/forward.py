@@ -136,7 +136,7 @@ def compare(shape: Shape, case: Callable[..., Case], repeats: int) -> tuple[Tabl
     apart = 0.0
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         torch.manual_seed(0)
-        tokens = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+        tokens = {"bos_token_id": 0, "eos_token_id": 0}
         config = AutoConfig.for_model(shape.family, **shape.fields, **tokens)
         AutoModelForCausalLM.from_config(config).save_pretrained(folder)
         for attention in shape.attention:

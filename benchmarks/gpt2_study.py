@@ -1,7 +1,7 @@
 """What a study of 20 GPT-2 experiments costs: `python benchmarks/gpt2_study.py [--shape gpt2]`.
 
-Five hypotheses about induction, with the parts q, k, v and all, on random weights of a GPT-2's shape, or on a model
-of that architecture (--model). The cost hangs on which heads the roles name, not on what the heads do: after the first
+Five hypotheses about induction, with the parts q, k, v and all, on random weights of a GPT-2's shape, of a small
+Llama's (llama-mini, as large as gpt2-mini), or on a model of such an architecture (--model). The cost hangs on which heads the roles name, not on what the heads do: after the first
 induction head every experiment has a model of its own. What is printed is said in benchmarks/study.py.
 """
 
@@ -16,8 +16,8 @@ from study import report
 
 from scrub import Settings, load_model
 from scrub.data.examples import Examples
-from scrub.models.families import gpt2
-from scrub.models.model import Model, make_model
+from scrub.models.families import ModelConfig, decoder, gpt2
+from scrub.models.model import Model, lower, make_model
 from scrub.study.experiments import experiments
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.run import Trial
@@ -32,8 +32,25 @@ ROLES = {
     "gpt2": {"prev": [(2, 2), (4, 11)], "ind": [(5, 5), (5, 8), (5, 9), (6, 9)]},
     "tiny": {"prev": [(0, 1)], "ind": [(1, 0)]},
 }
-CONFIGS = {
+ROLES["llama-mini"] = ROLES["gpt2-mini"]
+CONFIGS: dict[str, ModelConfig] = {
     "gpt2-mini": SHAPES["gpt2-mini"],
+    "llama-mini": decoder.Config(
+        n_layers=4,
+        n_heads=8,
+        n_kv_heads=2,
+        d_model=256,
+        d_head=32,
+        d_mlp=683,  # with a gate, as many weights as 1024 without
+        n_ctx=300,
+        vocab_size=4096,
+        bos_token_id=0,
+        layer_norm_eps=1e-5,
+        norm="rms",
+        gated=True,
+        activation="silu",
+        rotary=(decoder.Rotary(width=32, base=1e4),),
+    ),
     "gpt2": gpt2.Config(
         n_layers=12,
         n_heads=12,
@@ -108,7 +125,7 @@ HYPOTHESES = {
 def random_model(shape: str) -> Model:
     """A model of random weights, with roles."""
     config = CONFIGS[shape].model_copy(update={"roles": ROLES.get(shape, {})})
-    return make_model(shape, config, initial_parameters(gpt2.lower(config), 0))
+    return make_model(shape, config, initial_parameters(lower(config), 0))
 
 
 def trial(shape: str, model: str | None, sequences: int, positions: int | None, batch: int) -> Trial:

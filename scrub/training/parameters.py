@@ -39,7 +39,7 @@ SHAPES: dict[str, ModelConfig] = {
 
 
 EMBEDDING, UNEMBEDDING = 0.05, 0.02  # standard deviations
-MATRICES = ("wq", "wk", "wv", "wo", "w_in", "w_out")
+MATRICES = ("wq", "wk", "wv", "wo", "w_in", "w_out", "w_gate")
 INTO_STREAM = ("wo", "w_out")  # of every layer, smaller the more there are: Radford et al. 2019, 2.3
 
 
@@ -61,8 +61,8 @@ def initial_parameters(graph: Node, seed: int) -> dict[str, Tensor]:
             scales[name] = _fan_in(name, shapes[name]) ** -0.5
             scales[name] /= math.sqrt(2 * len(layers)) if name.endswith(INTO_STREAM) else 1
     params = {name: torch.randn(shapes[name], generator=generator) * scales[name] for name in scales if name in shapes}
-    count, width = shapes["pos.weight"]
-    params["pos.weight"] = sinusoids(count, width) * (EMBEDDING if _in_stream(graph) else 1)
+    if "pos.weight" in shapes:
+        params["pos.weight"] = sinusoids(*shapes["pos.weight"]) * (EMBEDDING if _in_stream(graph) else 1)
     for name, shape in shapes.items():
         if name not in params:
             params[name] = torch.ones(shape) if name.endswith(".weight") else torch.zeros(shape)
