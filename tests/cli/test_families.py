@@ -17,7 +17,7 @@ Scrub = Callable[..., Any]
 SHAPE = Shape(layers=2, heads=4, d_model=28, vocab=31, context=N_CTX)
 ROLES = {"prev": [[0, 1]], "self": [[0, 0], [0, 2]], "ind": [[1, 2], [1, 3]]}
 SHORT = "--parts k --positions all --sequences 7"
-HYPOTHESIS = '''"""Keys of a head are those of the previous-token head; the head beside it, which has the same, has its own."""
+HYPOTHESIS = '''"""Keys of a head are those of the previous-token head; the head beside it has its own."""
 
 from scrub import Hypothesis
 
