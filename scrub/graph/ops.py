@@ -122,7 +122,7 @@ def inverse_root(x: Float[Tensor, "... width"], *, eps: float) -> Float[Tensor, 
     wide = x if x.itemsize >= SINGLE else x.float()
     if wide.requires_grad:  # of which a norm has none at 0
         return (wide.square().mean(-1, keepdim=True) + eps).rsqrt().to(x.dtype)
-    norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
     return norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_().to(x.dtype)
 
 
