@@ -55,10 +55,11 @@ def printed(
 
 
 def test_forward_compares_both_kinds_of_attention_and_finds_the_same_logits(printed: Program) -> None:
-    text = printed("forward.py", "--shape", "tiny", "--positions", "7")
-    assert "sdpa" in text
-    assert "eager" in text
-    assert float(text.partition("logits at most ")[2].split()[0]) < 1e-4
+    text = printed("forward.py", "--shape", "tiny,tiny-gemma2", "--positions", "7")
+    assert (text.count("sdpa"), text.count("eager")) == (1, 2)  # which is all that transformers has for capped scores
+    apart = [float(each.split()[0]) for each in text.split("logits at most ")[1:]]
+    assert len(apart) == 2
+    assert max(apart) < 1e-6
 
 
 def test_a_study_of_twenty_experiments_and_three_anchors(printed: Program) -> None:

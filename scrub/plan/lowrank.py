@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from scrub.graph.heads import head_indices
 from scrub.graph.node import Node, node, rewrite, walk
 
 LEAST = 2  # members of a group that are worth a map of what they share
@@ -26,17 +25,20 @@ MAPS, NORMS = frozenset({"unembed", "linear"}), frozenset({"layer_norm", "rms_no
 def share_maps(roots: Sequence[Node]) -> dict[Node, Node]:
     """Map each node to one that takes the maps of streams that differ in some heads of a layer from a shared one."""
     groups: dict[tuple[object, ...], dict[Node, tuple[Node, list[Node]]]] = defaultdict(dict)
-    for each in walk(roots):
-        if each.op not in MAPS or each.inputs[0].op not in NORMS:
-            continue
-        normed, *table = each.inputs
-        terms = _terms(normed.inputs[0])
-        for at, term in enumerate(terms):
-            if len(terms) > 1 and _narrow(term):
-                rest = [*terms[:at], *terms[at + 1 :]]
-                shared = frozenset(Counter(rest).items())  # a term may stand twice in a sum
-                group = (shared, term.inputs[1], *table, *normed.inputs[1:], normed.static)  # so that M is shared too
-                groups[group][each] = (term, rest)
+    candidates = [each for each in walk(roots) if each.op in MAPS and each.inputs[0].op in NORMS]
+    sums = {each: _terms(each.inputs[0].inputs[0]) for each in candidates}
+    narrow = {each: [at for at, term in enumerate(terms) if _narrow(term)] for each, terms in sums.items()}
+    roughly = {each: sum(map(id, terms)) for each, terms in sums.items()}
+    like = Counter((each.inputs[1], roughly[each] - id(sums[each][at])) for each in candidates for at in narrow[each])
+    for each in candidates:
+        (normed, *table), terms = each.inputs, sums[each]
+        for at in narrow[each] if len(terms) > 1 else ():
+            if like[table[0], roughly[each] - id(terms[at])] < LEAST:  # which is quicker than to compare all the rest
+                continue
+            rest = [*terms[:at], *terms[at + 1 :]]
+            shared = frozenset(Counter(rest).items())  # a term may stand twice in a sum
+            group = (shared, terms[at].inputs[1], *table, *normed.inputs[1:], normed.static)  # so that M is shared too
+            groups[group][each] = (terms[at], rest)
     chosen: dict[Node, tuple[Node, list[Node]]] = {}
     for found in sorted(groups.values(), key=len, reverse=True):
         members = {each: found[each] for each in found if each not in chosen}
@@ -65,9 +67,10 @@ def _narrow(term: Node) -> bool:
     """Tell whether a term is what some heads of a layer write, which are less wide together than the stream."""
     if term.op != "output" or term.inputs[1].op != "take_heads":
         return False
-    whole, heads = term.inputs[1].inputs[0].arguments["shape"], head_indices(term.inputs[1])
+    some, whole = term.inputs[1].arguments["indices"], term.inputs[1].inputs[0].arguments["shape"]
+    assert isinstance(some, tuple)
     assert isinstance(whole, tuple)
-    return len(heads) * int(whole[2]) < int(whole[1])
+    return len(some) * int(whole[2]) < int(whole[1])
 
 
 def _changed(current: Node, output: Node, shared: Sequence[Node]) -> Node:

@@ -145,6 +145,35 @@ def test_activations_are_their_formulas(kind: str, formula: Callable[[torch.Tens
     torch.testing.assert_close(run("activate", x, kind=kind), formula(x), rtol=0, atol=1e-12)
 
 
+def test_rotary_positions_turn_pairs_as_complex_numbers() -> None:
+    x, width = random_tensor(G, B, H, Q, 5), 4
+    pairs = torch.complex(x[..., :2], x[..., 2:4])
+    angle = torch.arange(Q)[:, None] * torch.tensor([1.0, 100.0**-0.5], dtype=torch.float64)
+    turned = torch.view_as_real(pairs * torch.polar(torch.ones_like(angle), angle))
+    expected = torch.cat([turned[..., 0], turned[..., 1], x[..., 4:]], -1)
+    found = run("rotate", x, run("rotary", positions(), width=width, base=100.0))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+def test_a_root_mean_square_is_its_formula(dtype: torch.dtype) -> None:
+    """Half floats too, whose squares they can't hold."""
+    x, weight = random_tensor(G, B, Q, M, scale=1000).to(dtype), random_tensor(G, M).to(dtype)
+    wide = x.double()
+    root = (wide.square().mean(-1, keepdim=True) + 1e-5).rsqrt()
+    close = {"rtol": 4 * torch.finfo(dtype).eps, "atol": 0}
+    torch.testing.assert_close(run("inverse_root", x, eps=1e-5).double(), root, **close)
+    torch.testing.assert_close(run("rms_norm", x, weight, eps=1e-5).double(), wide * root * weight.double(), **close)
+
+
+def test_capped_scores_are_the_formula() -> None:
+    q, k = random_tensor(G, B, H, Q, D, scale=3), random_tensor(G, B, H, K, D)
+    scores = 0.7 * torch.tanh(torch.einsum("bhqd,bhkd->bhqk", q, k) * D**-0.5 / 0.7)
+    expected = scores.masked_fill(torch.ones(Q, K).triu(1) == 1, -torch.inf).softmax(-1)
+    found = run("attention_pattern", q, k, positions(), cap=0.7)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("mask", ["previous", "last three", "first", "lag 4"])
 def test_attending_under_a_mask_is_attending_with_the_masked_pattern(mask: str) -> None:
     lag = torch.arange(Q)[:, None] - torch.arange(K)
