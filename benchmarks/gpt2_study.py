@@ -1,15 +1,9 @@
 """What a study of 20 GPT-2 experiments costs: `python benchmarks/gpt2_study.py [--shape gpt2]`.
 
 Five hypotheses about induction, with the parts q, k, v and all, on random weights of a GPT-2's shape, of a small
-<<<<<<< HEAD
-Llama's (llama-mini, as large as gpt2-mini), or on a model of such an architecture (--model). The cost hangs on which
-heads the roles name, not on what the heads do: after the first induction head every experiment has a model of its own.
-What is printed is said in benchmarks/study.py.
-=======
 Llama's (llama-mini, with as many weights as gpt2-mini), or on a model of such an architecture (--model). The cost hangs
 on which heads the roles name, not on what the heads do: after the first induction head every experiment has a model of
 its own. What is printed is said in benchmarks/study.py.
->>>>>>> speed
 """
 
 from __future__ import annotations
