@@ -14,31 +14,68 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
-import torch
-from einops import rearrange
-from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
-from torch.nn import functional
 
+from scrub.graph.arithmetic import (
+    absolute,
+    activate,
+    add,
+    add_bias,
+    cap_slope,
+    centre,
+    dot,
+    embed,
+    inverse_deviation,
+    inverse_rms,
+    layer_norm,
+    linear,
+    multiply,
+    part,
+    rms_norm,
+    scale,
+    soft_cap,
+    sub,
+    transpose,
+)
+from scrub.graph.attention import (
+    attend,
+    attend_masked,
+    attention,
+    attention_pattern,
+    heads_scale,
+    in_reach,
+    output,
+    project,
+    repeat_kv,
+    rotary,
+    rotate,
+    scale_heads,
+    select_heads,
+    take_heads,
+)
+from scrub.graph.logits import (
+    above,
+    call,
+    is_top,
+    log_normaliser,
+    look_up,
+    look_up_mean,
+    look_up_some,
+    mean_embedding,
+    mean_logit,
+    mean_row,
+    pick_mean,
+    pick_some,
+    probabilities,
+    probability,
+)
 from scrub.graph.lowrank import change, changed, fold_bias, fold_output, log_normalisers_changed, log_normalisers_of
-from scrub.graph.masks import MASKS, on_device, positions_inside
+from scrub.graph.rows import at_positions, fill, gather_rows, pack, take_places
 
 NONE, ONE, TWO, THREE, FOUR = (range(n, n + 1) for n in range(5))
 ANY = range(1, 1 << 16)
 Heads = tuple[int, ...]
-
-# gelu_tanh: Hendrycks & Gimpel 2016 (https://arxiv.org/abs/1606.08415), the approximation that GPT-2 uses
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu_tanh": partial(functional.gelu, approximate="tanh"),
-    "gelu": functional.gelu,
-    "relu": functional.relu,
-    "silu": functional.silu,
-}
-
-SINGLE = 4  # bytes of a float32: what is summed of fewer is summed in it
-SHORT = 32  # positions, below which torch's fused attention drops what is not a number, which gates look for
 
 
 @dataclass(frozen=True)
@@ -75,424 +112,6 @@ class Op:
     def head_inputs(self, inputs: int) -> tuple[int, ...]:
         """List the inputs that carry heads, first the one whose heads have the numbers of the output's."""
         return tuple(at for at in (range(inputs) if self.heads is None else self.heads) if at < inputs)
-
-
-def embed(
-    tokens: Int[Tensor, "batch position"], table: Float[Tensor, "vocab d_model"]
-) -> Float[Tensor, "batch position d_model"]:
-    return functional.embedding(tokens, table)
-
-
-def add_bias(x: Float[Tensor, "... width"], bias: Float[Tensor, " width"]) -> Float[Tensor, "... width"]:
-    return x + bias
-
-
-def add(*terms: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    total = terms[0] + terms[1] if len(terms) > 1 else terms[0]
-    for term in terms[2:]:  # in place, unless the first are held, which is one sequence for all
-        total = total.add_(term) if total.shape == term.shape else total + term
-    return total
-
-
-def sub(left: Float[Tensor, "..."], right: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    return left - right
-
-
-def layer_norm(
-    x: Float[Tensor, "batch position d_model"],
-    weight: Float[Tensor, " d_model"],
-    bias: Float[Tensor, " d_model"],
-    *,
-    eps: float,
-) -> Float[Tensor, "batch position d_model"]:
-    return functional.layer_norm(x, weight.shape, weight, bias, eps)
-
-
-def rms_norm(
-    x: Float[Tensor, "... width"], weight: Float[Tensor, " width"], *, eps: float
-) -> Float[Tensor, "... width"]:
-    """Divide by the root of the mean square of the last axis: Zhang & Sennrich 2019 (https://arxiv.org/abs/1910.07467)."""
-    if x.device.type != "cpu" or x.itemsize < SINGLE or x.requires_grad or weight.requires_grad:
-        return functional.rms_norm(x, weight.shape, weight, eps)
-    return (x * inverse_rms(x, eps=eps)).mul_(weight)  # torch has every step in memory of its own on a CPU
-
-
-def inverse_rms(x: Float[Tensor, "... width"], *, eps: float) -> Float[Tensor, "... 1"]:
-    """Give what RMSNorm multiplies by."""
-    wide = x if x.itemsize >= SINGLE else x.float()
-    if wide.requires_grad:  # of which a norm has none at 0
-        return (wide.square().mean(-1, keepdim=True) + eps).rsqrt().to(x.dtype)
-    norm: Tensor = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-    return norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_().to(x.dtype)
-
-
-def heads_scale(x: Float[Tensor, "batch head position d_head"], *, eps: float) -> Float[Tensor, "batch 1 position 1"]:
-    """Give what the RMSNorm of all heads of a layer side by side multiplies by, in float32 at least, as norms are."""
-    x = x.to(torch.promote_types(x.dtype, torch.float32))  # the squares of half precision's numbers are none of its own
-    return (x.square().mean((1, 3), keepdim=True) + eps).rsqrt()
-
-
-def scale_heads(
-    x: Float[Tensor, "#batch head position d_head"],
-    gain: Float[Tensor, "head d_head"],
-    scale: Float[Tensor, "#batch 1 position 1"],
-) -> Float[Tensor, "batch head position d_head"]:
-    return (x * scale * gain[:, None]).to(x.dtype)
-
-
-def repeat_kv(weight: Float[Tensor, "kv_head *shape"], *, times: int) -> Float[Tensor, "head *shape"]:
-    """Repeat what makes the keys or values of a head, once for each query head that it serves."""
-    return weight.repeat_interleave(times, 0)
-
-
-def linear(
-    x: Float[Tensor, "batch position width"],
-    weight: Float[Tensor, "out width"],
-    bias: Float[Tensor, " out"] | None = None,
-) -> Float[Tensor, "batch position out"]:
-    return functional.linear(x, weight, bias)
-
-
-def activate(x: Float[Tensor, "batch position width"], *, kind: str) -> Float[Tensor, "batch position width"]:
-    return ACTIVATIONS[kind](x)
-
-
-def take_heads(weight: Float[Tensor, "head ..."], *, indices: tuple[int, ...]) -> Float[Tensor, "some ..."]:
-    return weight[on_device(indices, weight.device)]
-
-
-def select_heads(x: Float[Tensor, "batch head ..."], *, indices: tuple[int, ...]) -> Float[Tensor, "batch some ..."]:
-    """Take some heads of what is computed; those that stand side by side without a copy."""
-    if indices == tuple(range(indices[0], indices[-1] + 1)):
-        return x[:, indices[0] : indices[-1] + 1]
-    return torch.cat([x[:, head : head + 1] for head in indices], 1)
-
-
-def project(
-    x: Float[Tensor, "batch position d_model"],
-    weight: Float[Tensor, "head d_head d_model"],
-    bias: Float[Tensor, "head d_head"] | None = None,
-) -> Float[Tensor, "batch head position d_head"]:
-    flat = linear(x, weight.flatten(0, 1), None if bias is None else bias.flatten())
-    return flat.view(*flat.shape[:2], *weight.shape[:2]).transpose(1, 2)
-
-
-def attention_pattern(
-    q: Float[Tensor, "#batch head query d_head"],
-    k: Float[Tensor, "#batch head key d_head"],
-    position: Int[Tensor, "#batch query"],
-    *,
-    window: int | None = None,
-    cap: float | None = None,
-) -> Float[Tensor, "batch head query key"]:
-    """Take softmax(q k / sqrt(d_head)) over the keys at or before each query's position, of which a window has so many.
-
-    With a `cap`, scores are squeezed into -cap to cap before (Bello et al. 2016, https://arxiv.org/abs/1611.09940).
-    """
-    scores: Tensor = (q * (q.shape[-1] ** -0.5 / (cap or 1.0))) @ k.contiguous().transpose(-1, -2)
-    if cap is not None:
-        scores = _squeezed(scores, cap)
-    scores += in_reach(position, on_device(range(k.shape[-2]), k.device)[None], window=window)[:, None]
-    # in place where nothing will ask for a gradient: fresh memory for every pattern costs as much as the softmax
-    return scores.softmax(-1) if scores.requires_grad else torch.softmax(scores, -1, out=scores)
-
-
-def attend(
-    pattern: Float[Tensor, "#batch head query key"], v: Float[Tensor, "#batch head key d_head"]
-) -> Float[Tensor, "batch head query d_head"]:
-    return pattern @ v
-
-
-def attention(
-    q: Float[Tensor, "#batch head query d_head"],
-    k: Float[Tensor, "#batch head key d_head"],
-    v: Float[Tensor, "#batch head key d_head"],
-    reach: Float[Tensor, "#batch query key"] | None = None,
-    *,
-    window: int | None = None,
-) -> Float[Tensor, "batch head query d_head"]:
-    """Do attend(attention_pattern(q, k), v) without a pattern in memory: at every position, or with keys in reach."""
-    if reach is None and (q.shape[-2] < SHORT or (window or q.shape[-2]) < q.shape[-2]):
-        everywhere = on_device(range(q.shape[-2]), q.device)[None]
-        reach = in_reach(everywhere, everywhere, window=window)
-    mask = None if reach is None else reach[:, None].to(q.dtype)
-    return functional.scaled_dot_product_attention(q, k, v, mask, is_causal=reach is None)
-
-
-def in_reach(
-    query: Int[Tensor, "#batch query"], key: Int[Tensor, "1 key"], *, window: int | None = None
-) -> Float[Tensor, "#batch query key"]:
-    """Give what is added to the scores of keys: nothing at or before the query's position, -inf after it.
-
-    A window of so many positions ends at the query's: keys before it are out of reach too.
-    """
-    out = key[:, None] > query[..., None]
-    if window is not None:
-        out = out | (key[:, None] <= query[..., None] - window)
-    return torch.zeros_like(out, dtype=torch.float32).masked_fill_(out, -torch.inf)
-
-
-def rotary(
-    position: Int[Tensor, "#batch position"],
-    *,
-    width: int,
-    base: float,
-    scaling: tuple[float, float, float, float] | float | None = None,
-) -> Float[Tensor, "#batch position width"]:
-    """Give the cosines and sines of rotary positions (Su et al. 2021, https://arxiv.org/abs/2104.09864), in float64.
-
-    Each pair of `width` dimensions turns by position / base^(2 i / width). `scaling` divides all frequencies by a
-    factor; or, as (factor, low, high, original), the low ones, as Llama 3.1 does (Grattafiori et al. 2024,
-    https://arxiv.org/abs/2407.21783): those that turn less than `low` times in `original` positions by the factor,
-    those above `high` not, those between in between.
-    """
-    frequency = base ** -(torch.arange(0, width, 2, dtype=torch.float64, device=position.device) / width)
-    if isinstance(scaling, tuple):
-        factor, low, high, original = scaling
-        kept = ((original * frequency / (2 * torch.pi) - low) / (high - low)).clamp(0, 1)
-        frequency = frequency * (kept + (1 - kept) / factor)
-    elif scaling is not None:
-        frequency = frequency / scaling
-    angle = position[..., None] * frequency
-    return torch.cat([angle.cos(), angle.sin()], -1)
-
-
-def rotate(
-    x: Float[Tensor, "#batch head position d_head"], turn: Float[Tensor, "#batch position width"]
-) -> Float[Tensor, "batch head position d_head"]:
-    """Turn the first dimensions of each head, the first half of them with the second, by the angles of its position."""
-    cos, sin = turn.to(x.dtype)[:, None].chunk(2, -1)
-    half = cos.shape[-1]
-    one, other = slice(half), slice(half, 2 * half)
-    turned = x * functional.pad(torch.cat([cos, cos], -1), (0, x.shape[-1] - 2 * half), value=1.0)
-    turned[..., one].addcmul_(x[..., other], sin, value=-1)
-    turned[..., other].addcmul_(x[..., one], sin)
-    return turned
-
-
-def soft_cap(x: Float[Tensor, "..."], *, cap: float) -> Float[Tensor, "..."]:
-    return _squeezed(x / cap, cap)
-
-
-def _squeezed(x: Float[Tensor, "..."], cap: float) -> Float[Tensor, "..."]:
-    """Squeeze into -cap to cap what nothing else needs: where it is, unless a gradient needs what was there."""
-    return x.tanh() * cap if x.requires_grad else x.tanh_().mul_(cap)
-
-
-def scale(x: Float[Tensor, "..."], *, by: float) -> Float[Tensor, "..."]:
-    return x * by
-
-
-def attend_masked(
-    pattern: Float[Tensor, "#batch head query key"],
-    v: Float[Tensor, "#batch head key d_head"],
-    position: Int[Tensor, "#batch query"],
-    *,
-    mask: str,
-) -> Float[Tensor, "batch head query d_head"]:
-    """Attend with the part of a pattern inside a mask: masks are few keys a query, so only those are read."""
-    keys, inside = MASKS[mask].keys(position)  # [#batch, query, few]
-    batch = max(len(pattern), len(v))  # what is held is the same for every sequence
-    pattern, v = pattern.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)
-    heads, queries = pattern.shape[1:3]
-    at = keys[:, None].expand(batch, heads, queries, keys.shape[-1])
-    weight = pattern.gather(-1, at) * inside[:, None]
-    # a bag of rows of v for each query, as a table of the rows of every sequence and head
-    start = on_device(range(0, batch * heads * v.shape[-2], v.shape[-2]), v.device).view(batch, heads, 1, 1)
-    bags = functional.embedding_bag(
-        (start + at).flatten(0, 2), v.flatten(0, 2), mode="sum", per_sample_weights=weight.flatten(0, 2)
-    )
-    return bags.view(batch, heads, queries, v.shape[-1])
-
-
-def output(
-    z: Float[Tensor, "batch head position d_head"], weight: Float[Tensor, "head d_model d_head"]
-) -> Float[Tensor, "batch position d_model"]:
-    # the weight is copied, unless a checkpoint had it so: a head's rows as they lie, which is faster than turned
-    return linear(rearrange(z, "b h p d -> b p (h d)"), rearrange(weight, "h m d -> m (h d)"))
-
-
-def gather_rows(
-    pattern: Float[Tensor, "donor head query key"], donor: Int[Tensor, "batch query"]
-) -> Float[Tensor, "batch head query key"]:
-    """Gather rows: row i of sequence b is row i of the pattern of sequence donor[b, i]."""
-    query = on_device(range(pattern.shape[-2]), pattern.device)
-    return rearrange(pattern[donor, :, query], "batch query head key -> batch head query key")
-
-
-def at_positions(
-    x: Float[Tensor, "#batch *head position width"],
-    position: Int[Tensor, "#batch position"] | Bool[Tensor, "batch position 1"],
-    *,
-    positions: str,
-    inside: bool,
-) -> Float[Tensor, "batch *head position width"]:
-    """Keep the rows at some positions, or at all others, zeros elsewhere: the two add up to the whole.
-
-    Where it depends on the example which positions these are, `position` says which they are.
-    """
-    known = position[..., 0] if position.dtype == torch.bool else positions_inside(positions, position)
-    kept = known == inside
-    return x * kept.reshape(len(kept), *(1,) * (x.ndim - 3), kept.shape[1], 1)
-
-
-def take_rows(x: Tensor, sequence: Int[Tensor, "#batch #row"], row: Int[Tensor, "batch row"]) -> Tensor:
-    """Take rows (position axis) of sequences. What is held is one sequence, which stands for all."""
-    found = x.movedim(-2, 1).flatten(0, 1).index_select(0, (sequence % len(x) * x.shape[-2] + row).flatten())
-    return found.view(*row.shape, *found.shape[1:]).movedim(1, -2)
-
-
-def take_places(
-    x: Float[Tensor, "#batch place width"], place: Int[Tensor, "batch position 1"]
-) -> Float[Tensor, "batch position width"]:
-    """Take for each position of each example what is held at its place."""
-    return x.expand(len(place), -1, -1).gather(1, place.expand(-1, -1, x.shape[-1]))
-
-
-def pack(x: Tensor, rows: Int[Tensor, "3 row"], *, of: str) -> Shaped[Tensor, "1 *head row width"]:
-    """Lay the selected rows of all sequences one after the other, from all positions or from those that are filled."""
-    return take_rows(x, rows[:1], rows[1:2] if of == "filled" else rows[2:])
-
-
-def fill(
-    x: Shaped[Tensor, "1 *head row width"], rows: Int[Tensor, "3 row"], selected: Int[Tensor, "batch some"]
-) -> Shaped[Tensor, "batch *head some width"]:
-    """Lay the selected rows of each sequence together, filled with zeros to the same number of rows."""
-    filled = x.new_zeros(*selected.shape, *x.shape[1:-2], x.shape[-1])
-    return filled.index_put_((rows[0], rows[1]), x[0].movedim(-2, 0)).movedim(1, -2)
-
-
-def log_normaliser(logits: Float[Tensor, "batch position vocab"]) -> Float[Tensor, "batch position 1"]:
-    return logits.logsumexp(-1, keepdim=True)
-
-
-def mean_logit(logits: Float[Tensor, "batch position vocab"]) -> Float[Tensor, "batch position 1"]:
-    return logits.mean(-1, keepdim=True)
-
-
-def mean_row(table: Float[Tensor, "vocab d_model"]) -> Float[Tensor, "1 d_model"]:
-    return table.mean(0, keepdim=True)
-
-
-def look_up(
-    target: Int[Tensor, "batch position 1"], table: Float[Tensor, "vocab width"]
-) -> Float[Tensor, "batch position width"]:
-    return embed(target[..., 0], table)
-
-
-def pick_some(
-    logits: Float[Tensor, "#batch position vocab"], target: Int[Tensor, "batch position some"]
-) -> Float[Tensor, "batch position some"]:
-    return logits.expand(len(target), -1, -1).gather(-1, target)
-
-
-def look_up_some(
-    x: Float[Tensor, "batch position width"],
-    target: Int[Tensor, "batch position some"],
-    table: Float[Tensor, "vocab width"],
-) -> Float[Tensor, "batch position some"]:
-    """Do pick_some(x @ table.T, target)."""
-    return torch.einsum("bpw,bpsw->bps", x, functional.embedding(target, table))
-
-
-def pick_mean(
-    logits: Float[Tensor, "#batch position vocab"],
-    target: Int[Tensor, "batch position some"],
-    weights: Float[Tensor, "batch position some"],
-) -> Float[Tensor, "batch position 1"]:
-    """Add up the logits of some tokens with weights: a mean, or the difference of two."""
-    return (pick_some(logits, target) * weights.to(logits.dtype)).sum(-1, keepdim=True)
-
-
-def look_up_mean(
-    target: Int[Tensor, "batch position some"],
-    weights: Float[Tensor, "batch position some"],
-    table: Float[Tensor, "vocab width"],
-) -> Float[Tensor, "batch position width"]:
-    return torch.einsum("bpsw,bps->bpw", functional.embedding(target, table), weights.to(table.dtype))
-
-
-def probability(
-    logits: Float[Tensor, "batch position some"],
-    log_normaliser: Float[Tensor, "batch position 1"],
-    weights: Float[Tensor, "batch position some"],
-    *,
-    log: bool,
-) -> Float[Tensor, "batch position 1"]:
-    """Add up the probabilities of tokens with a weight, less those whose weight is negative; or take the logarithm."""
-    logs = (logits - log_normaliser).masked_fill(weights == 0, -torch.inf)
-    return logs.logsumexp(-1, keepdim=True) if log else (logs.exp() * weights.sign()).sum(-1, keepdim=True)
-
-
-def above(
-    logits: Float[Tensor, "batch position some"], weights: Float[Tensor, "batch position some"]
-) -> Float[Tensor, "batch position 1"]:
-    """Tell whether the largest logit with a positive weight is above the largest with a negative one: 1 or 0."""
-    right, wrong = (logits.masked_fill(sign * weights <= 0, -torch.inf).amax(-1, keepdim=True) for sign in (1, -1))
-    return (right > wrong).to(logits.dtype)
-
-
-def is_top(
-    logits: Float[Tensor, "#batch position vocab"],
-    target: Int[Tensor, "batch position some"],
-    weights: Float[Tensor, "batch position some"],
-) -> Float[Tensor, "batch position 1"]:
-    """Tell whether the largest of all logits is that of a token with a weight: 1 or 0."""
-    top = logits.argmax(-1, keepdim=True)
-    return ((target == top) & (weights > 0)).any(-1, keepdim=True).to(logits.dtype)
-
-
-def probabilities(logits: Float[Tensor, "batch position vocab"]) -> Float[Tensor, "batch position vocab"]:
-    return logits.softmax(-1)
-
-
-def mean_embedding(
-    weight: Float[Tensor, "batch position vocab"], table: Float[Tensor, "vocab d_model"]
-) -> Float[Tensor, "batch position d_model"]:
-    return weight @ table
-
-
-def call(*inputs: Tensor, function: Callable[..., Tensor]) -> Float[Tensor, "batch position 1"]:
-    """Call somebody's own function of whole rows, which says itself what it is told apart by."""
-    return function(*inputs)
-
-
-def centre(x: Float[Tensor, "batch position d_model"]) -> Float[Tensor, "batch position d_model"]:
-    return x - x.mean(-1, keepdim=True)
-
-
-def inverse_deviation(x: Float[Tensor, "batch position d_model"], *, eps: float) -> Float[Tensor, "batch position 1"]:
-    """Give what LayerNorm multiplies by."""
-    if x.requires_grad:  # which torch gives for nothing, but without a gradient
-        return (x.var(-1, correction=0, keepdim=True) + eps).rsqrt()
-    return torch.native_layer_norm(x, x.shape[-1:], None, None, eps)[2].to(x.dtype)
-
-
-def cap_slope(capped: Float[Tensor, "..."], *, cap: float) -> Float[Tensor, "..."]:
-    """Give the slope of soft_cap where it gives this."""
-    return 1 - (capped / cap).square()
-
-
-def transpose(table: Float[Tensor, "row column"]) -> Float[Tensor, "column row"]:
-    return table.T.contiguous()
-
-
-def part(whole: Float[Tensor, "part *shape"], *, index: int) -> Float[Tensor, "*shape"]:
-    return whole[index]
-
-
-def multiply(left: Float[Tensor, "..."], right: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    return left * right
-
-
-def absolute(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    return x.abs()
-
-
-def dot(
-    left: Float[Tensor, "#batch position width"], right: Float[Tensor, "#batch position width"]
-) -> Float[Tensor, "batch position 1"]:
-    return torch.einsum("bpw,bpw->bp", left, right)[..., None]
 
 
 OPS: dict[str, Op] = {

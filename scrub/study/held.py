@@ -14,7 +14,7 @@ from torch import Tensor
 from scrub.data.examples import Tokens
 from scrub.data.repeated import NOWHERE
 from scrub.graph.node import Node
-from scrub.graph.ops import at_positions
+from scrub.graph.rows import at_positions
 from scrub.models.model import Model
 from scrub.paths.rules import held_by
 from scrub.paths.sources import Draw, X, Y

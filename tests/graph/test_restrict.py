@@ -9,9 +9,10 @@ import torch
 from small import random_tensor
 from torch import Tensor
 
+from scrub.graph.attention import attend, attention_pattern
 from scrub.graph.heads import head_indices, restrict
 from scrub.graph.node import Node, node, walk
-from scrub.graph.ops import NONE, OPS, THREE, TWO, Heads, Op, attend, attention_pattern
+from scrub.graph.ops import NONE, OPS, THREE, TWO, Heads, Op
 from scrub.paths.splits import Split
 from scrub.plan.plan import compile_plan
 

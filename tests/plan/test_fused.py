@@ -15,8 +15,9 @@ from small import Small, random_tensor, rules, small
 from test_capture import Tape, tapes
 from torch import Tensor
 
+from scrub.graph.lowrank import log_normalisers_of
 from scrub.graph.node import Node
-from scrub.graph.ops import OPS, log_normalisers_of
+from scrub.graph.ops import OPS
 from scrub.plan.fused import Fused, fused
 from scrub.plan.plan import Plan, compile_plan
 from scrub.plan.runner import CAPTURED_FROM, FUSED_FROM, Place, Runner

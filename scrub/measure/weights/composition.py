@@ -27,8 +27,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scrub.graph.attention import rotary, rotate
 from scrub.graph.node import Node, walk
-from scrub.graph.ops import rotary, rotate
 from scrub.measure.weights.links import RANDOM_DRAWS, Chance, Link, Links, links
 from scrub.measure.weights.matrices import FOLDED, Layer, attention_layers
 from scrub.models.model import Model

@@ -30,7 +30,7 @@ Bias = Literal["q", "k", "v", "o", "mlp", "unembed"]
 
 
 class Rotary(BaseModel):
-    """Rotary positions: how many dimensions of a head turn, and how fast; see :func:`scrub.graph.ops.rotary`."""
+    """Rotary positions: how many dimensions of a head turn, and how fast; see :func:`scrub.graph.attention.rotary`."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, extra="forbid")
 
