@@ -162,7 +162,7 @@ def test_a_root_mean_square_is_its_formula(dtype: torch.dtype) -> None:
     wide = x.double()
     root = (wide.square().mean(-1, keepdim=True) + 1e-5).rsqrt()
     close = {"rtol": 4 * torch.finfo(dtype).eps, "atol": 0}
-    torch.testing.assert_close(run("inverse_root", x, eps=1e-5).double(), root, **close)
+    torch.testing.assert_close(run("inverse_rms", x, eps=1e-5).double(), root, **close)
     torch.testing.assert_close(run("rms_norm", x, weight, eps=1e-5).double(), wide * root * weight.double(), **close)
 
 
