@@ -81,10 +81,11 @@ def check_tensors(
     config, other = asks(path), f"the two{' files' if isinstance(path, Path) else ''} belong to different models"
     known = {**expected, **(optional or {})}
     missing = [name for name in expected if name not in stored]
-    if missing == [unembedding]:
+    if unembedding is not None and set(missing) in ({unembedding}, {unembedding, _bias(unembedding)}):
+        share = ", or set tie_word_embeddings to true if it shares the embedding" if len(missing) == 1 else ""
         raise ScrubError(
             f"{shown(path)} misses {unembedding}, and {config} says that it isn't tied to the embedding: take a model "
-            "that has its language model's head, or set tie_word_embeddings to true if it shares the embedding"
+            f"that has its language model's head{share}"
         )
     if missing:
         raise ScrubError(f"{shown(path)} misses {few(missing)}, which {config} asks for: {other}")
@@ -104,6 +105,10 @@ def check_tensors(
                 f"{shown(each.path)}: {each.name} is stored as {each.dtype}: "
                 f"expected float64, {STORED}, so convert it first"
             )
+
+
+def _bias(weight: str) -> str:
+    return f"{weight.removesuffix('.weight')}.bias"
 
 
 def without_further_heads(
