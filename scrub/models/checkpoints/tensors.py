@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -66,18 +66,35 @@ class Filled:
 Sources = Mapping[str, Source]
 
 
-def projected(
-    ours: str, name: str, slot: str, sizes: tuple[int, int, int], times: float = 1.0, order: Sequence[int] | None = None
-) -> dict[str, From]:
-    """Find the weight and the bias of a slot of a layer: of heads side by side, whose dimensions may be in an `order`.
+@dataclass(frozen=True)
+class Third:
+    """Takes q, k or v of each head (0, 1, 2), which stand in one tensor; `pattern` puts parts and heads in front."""
 
-    `sizes` are the number of heads, their width and that of the model.
+    pattern: str
+    number: int
+    heads: int
+
+    def __call__(self, value: Tensor) -> Tensor:
+        """Take them."""
+        parts: Tensor = rearrange(value, self.pattern, h=self.heads, part=3)
+        return parts[self.number]
+
+
+def projected(
+    ours: str, name: str, slot: str, sizes: tuple[int, int, int], times: float = 1.0, neighbours: int = 0
+) -> dict[str, From]:
+    """Find the weight and the bias of a slot of a layer: of heads side by side.
+
+    `sizes` are the number of heads, their width and that of the model. So many of a head's first dimensions are turned
+    with their `neighbours` there: in ours, one of the first half with one of the second.
     """
     count, d_head, d_model = sizes
 
     def turn(value: Tensor) -> Tensor:
         by_head: Tensor = rearrange(value, "(h d) ... -> h d ...", h=count)
-        return by_head if order is None else by_head[:, list(order)]
+        if not neighbours:
+            return by_head
+        return torch.cat([by_head[:, :neighbours:2], by_head[:, 1:neighbours:2], by_head[:, neighbours:]], dim=1)
 
     return {
         f"{ours}.w{slot}": From(f"{name}.weight", (count * d_head, d_model), turn, times),

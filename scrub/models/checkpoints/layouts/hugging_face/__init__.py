@@ -21,7 +21,7 @@ from scrub.models.checkpoints.checks import (
     without_further_heads,
 )
 from scrub.models.checkpoints.layouts import Checkpoint, Container
-from scrub.models.checkpoints.layouts.hugging_face import gpt2, gpt_neo, gptj, llama, neox, phi
+from scrub.models.checkpoints.layouts.hugging_face import gemma, gpt2, gpt_neo, gptj, llama, neox, phi
 from scrub.models.checkpoints.layouts.hugging_face.fields import Fields
 from scrub.models.checkpoints.stored import Where
 from scrub.models.checkpoints.tensors import (
@@ -41,7 +41,7 @@ FAMILIES = (gpt2.FAMILY.NAME,)
 
 _TYPES: dict[str, tuple[ModuleType, type[Fields]]] = {
     name: (module, fields)
-    for module in (gpt2, llama, neox, gptj, phi, gpt_neo)
+    for module in (gpt2, llama, gemma, neox, gptj, phi, gpt_neo)
     for name, fields in module.TYPES.items()
 }
 # that say nothing of the computation, and would be wrong where such a model is saved in another layout
@@ -56,6 +56,7 @@ def claims(names: Collection[str], fields: Mapping[str, object]) -> bool:
 
 def read(container: Container, fields: Mapping[str, object], overrides: Mapping[str, object]) -> Checkpoint:
     """Read a model. Raises ScrubError for anything that is wrong with its config or tensors, or isn't known."""
+    fields = _with_one_end(fields)
     module, said, settings = _said(container.config, {**fields, **overrides})
     people = module.for_people(fields, said) if hasattr(module, "for_people") else _for_people(fields, said)
     config = check_config(container.config, module.FAMILY, {**people, **settings, **overrides})
@@ -102,12 +103,18 @@ def _said(path: Where, fields: Mapping[str, object]) -> tuple[ModuleType, Fields
     try:
         said = kind.model_validate(fields)
         return module, said, said.settings()
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:  # what no float can hold
         why = first_mistake(error) if isinstance(error, ValidationError) else str(error)
         raise ScrubError(f"{shown(path)} is no config of a model of the type {name} that scrub reads: {why}") from error
+
+
+def _with_one_end(fields: Mapping[str, object]) -> dict[str, object]:
+    """Take the first of several end tokens: that of documents; the others end what a chat model says."""
+    ends = fields.get("eos_token_id")
+    return {**fields, "eos_token_id": ends[0]} if isinstance(ends, list) and ends else dict(fields)
 
 
 def _for_people(fields: Mapping[str, object], said: Fields) -> dict[str, object]:
     """Take the fields that are kept as they are: roles, and what people add, but no setting of ours."""
     ours = {*decoder.Config.model_fields} - {*ModelConfig.model_fields}
-    return without_fields(fields, [*type(said).model_fields, *_THEIRS, *ours])
+    return without_fields(fields, [*said.names(), *_THEIRS, *ours])

@@ -11,60 +11,45 @@ from typing import Any, Literal
 
 import torch
 from einops import rearrange
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, Field
 from torch import Tensor
 
 from scrub.models.checkpoints.checks import without_fields
-from scrub.models.checkpoints.layouts.hugging_face.fields import ACTIVATIONS, Fields
-from scrub.models.checkpoints.tensors import From, Sources, ends, norm
+from scrub.models.checkpoints.layouts.hugging_face.fields import ACTIVATIONS, Layers, Positive, Size, Sizes
+from scrub.models.checkpoints.tensors import From, Sources, Third, ends, norm
 from scrub.models.families import ModelConfig, gpt2
 from scrub.text.errors import ScrubError
 
 FAMILY, PREFIX = gpt2, "transformer."
 
 
-class Gpt2(Fields):
+class Gpt2(Sizes):
     """The fields of GPT-2's config."""
 
     model_type: Literal["gpt2"]
-    n_layer: int = Field(ge=1, le=4096)
-    n_head: int = Field(ge=1)
-    n_embd: int = Field(ge=1)
-    n_positions: int = Field(ge=1)
-    n_inner: int | None = Field(default=None, ge=1)
+    hidden_size: Size = Field(validation_alias=AliasChoices("n_embd", "hidden_size"))
+    num_hidden_layers: Layers = Field(validation_alias=AliasChoices("n_layer", "num_hidden_layers"))
+    num_attention_heads: Size = Field(validation_alias=AliasChoices("n_head", "num_attention_heads"))
+    intermediate_size: Size | None = Field(None, validation_alias=AliasChoices("n_inner"))
+    max_position_embeddings: Size = Field(validation_alias=AliasChoices("n_positions", "max_position_embeddings"))
     bos_token_id: int | None = 50256
     activation_function: Literal["gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu", "relu"] = "gelu_new"
-    layer_norm_epsilon: float = Field(gt=0)
+    layer_norm_epsilon: Positive
     tie_word_embeddings: bool = True
     scale_attn_weights: bool = True
     scale_attn_by_inverse_layer_idx: bool = False
     add_cross_attention: Literal[False] = False
 
-    @model_validator(mode="after")
-    def _shared(self) -> Gpt2:
-        if self.n_embd % self.n_head:
-            raise ValueError(f"n_embd {self.n_embd} can't be shared by n_head {self.n_head}")
-        return self
-
     def scale(self, layer: int) -> float:
         """Compute what a layer's scores are multiplied by, besides 1 / sqrt(d_head)."""
-        scale = 1.0 if self.scale_attn_weights else (self.n_embd // self.n_head) ** 0.5
+        scale = 1.0 if self.scale_attn_weights else self.d_head**0.5
         return scale / (layer + 1) if self.scale_attn_by_inverse_layer_idx else scale
 
     def settings(self) -> dict[str, Any]:
         """Make the config of the family."""
         return {
-            "n_ctx": self.n_positions,
-            "vocab_size": self.vocab_size,
-            "bos_token_id": self.begin,
-            "n_layers": self.n_layer,
-            "n_heads": self.n_head,
-            "d_model": self.n_embd,
-            "d_head": self.n_embd // self.n_head,
-            "d_mlp": 4 * self.n_embd if self.n_inner is None else self.n_inner,
+            **self.sizes(self.layer_norm_epsilon),
             "activation": ACTIVATIONS[self.activation_function],
-            "layer_norm_eps": self.layer_norm_epsilon,
-            "tied": self.tie_word_embeddings,
         }
 
 
@@ -123,7 +108,7 @@ def _implied(bos_token_id: int | None) -> dict[str, object]:
 def for_people(fields: Mapping[str, object], said: Gpt2) -> dict[str, object]:
     """Take the fields that are kept as they are: roles, what people add, and what transformers adds by itself."""
     implied = _implied(said.begin)
-    rest = without_fields(fields, [*Gpt2.model_fields, "architectures", "dtype", "torch_dtype"])  # as we save it
+    rest = without_fields(fields, [*Gpt2.names(), "architectures", "dtype", "torch_dtype"])  # as we save it
     return {name: value for name, value in rest.items() if name not in implied or implied[name] != value}
 
 
@@ -139,7 +124,7 @@ def table(c: gpt2.Config, said: Gpt2) -> Sources:
         ours, theirs = f"layers.{at}", f"h.{at}"
         for number, slot in enumerate("qkv"):
             times = said.scale(at) if slot == "q" else 1.0
-            name, turn = f"{theirs}.attn.c_attn", _Third(number, heads)
+            name, turn = f"{theirs}.attn.c_attn", Third("... (part h d) -> part h d ...", number, heads)
             found[f"{ours}.w{slot}"] = From(f"{name}.weight", (width, 3 * width), turn, times)
             found[f"{ours}.b{slot}"] = From(f"{name}.bias", (3 * width,), turn, times)
         out = From(
@@ -149,17 +134,6 @@ def table(c: gpt2.Config, said: Gpt2) -> Sources:
         found[f"{ours}.w_in"] = turned(f"{theirs}.mlp.c_fc.weight", (width, c.d_mlp))
         found[f"{ours}.w_out"] = turned(f"{theirs}.mlp.c_proj.weight", (c.d_mlp, width))
     return found
-
-
-class _Third:
-    """Takes q, k or v of all heads, which stand on the last axis."""
-
-    def __init__(self, number: int, heads: int) -> None:
-        self._number, self._heads = number, heads
-
-    def __call__(self, value: Tensor) -> Tensor:
-        parts: Tensor = rearrange(value, "... (part h d) -> part h d ...", part=3, h=self._heads)
-        return parts[self._number]
 
 
 def _same(c: gpt2.Config) -> dict[str, From]:

@@ -4,73 +4,65 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, Field
 
-from scrub.models.checkpoints.layouts.hugging_face.fields import ACTIVATIONS, Act, Fields, repeating
+from scrub.models.checkpoints.layouts.hugging_face.fields import (
+    ACTIVATIONS,
+    Act,
+    Layers,
+    Positive,
+    Size,
+    Sizes,
+    repeating,
+)
 from scrub.models.checkpoints.tensors import From, Sources, ends, linear, norm, projected, written
 from scrub.models.families import decoder
 
 FAMILY, PREFIX = decoder, "transformer."
 
 
-class GptNeo(Fields):
+class GptNeo(Sizes):
     """The fields of GPT-Neo's config."""
 
     model_type: Literal["gpt_neo"]
-    hidden_size: int = Field(default=2048, ge=1)
-    num_layers: int = Field(default=24, ge=1, le=4096)
-    num_heads: int = Field(default=16, ge=1)
-    intermediate_size: int | None = Field(default=None, ge=1)
-    max_position_embeddings: int = Field(default=2048, ge=1)
+    hidden_size: Size = 2048
+    num_hidden_layers: Layers = Field(24, validation_alias=AliasChoices("num_layers", "num_hidden_layers"))
+    num_attention_heads: Size = Field(16, validation_alias=AliasChoices("num_heads", "num_attention_heads"))
+    max_position_embeddings: Size = 2048
     attention_types: list[list[list[Literal["global", "local"]] | int]] | None = None
-    window_size: int = Field(default=256, ge=1)
+    window_size: Size = 256
     bos_token_id: int | None = 50256
     activation_function: Act = "gelu_new"
-    layer_norm_epsilon: float = Field(default=1e-5, gt=0)
+    layer_norm_epsilon: Positive = 1e-5
     tie_word_embeddings: bool = True
-
-    @model_validator(mode="after")
-    def _shared(self) -> GptNeo:
-        if self.hidden_size % self.num_heads:
-            raise ValueError(f"hidden_size {self.hidden_size} can't be shared by num_heads {self.num_heads}")
-        if len(self.types) != self.num_layers:
-            raise ValueError(f"attention_types are of {len(self.types)} layers, but num_layers is {self.num_layers}")
-        return self
 
     @property
     def types(self) -> list[str]:
-        """The type of each layer: each entry of the config's is some types, and how often they come."""
-        if self.attention_types is None:
-            return (["global", "local"] * self.num_layers)[: self.num_layers]
+        """The type of each layer: each entry of the config's is some types, and how often they come.
+
+        Raises ValueError if they are of another number of layers.
+        """
         found: list[str] = []
-        for entry in self.attention_types:
+        for entry in [[["global", "local"], 12]] if self.attention_types is None else self.attention_types:
             if len(entry) != 2 or not isinstance(entry[0], list) or not isinstance(entry[1], int):
                 raise ValueError(
                     "attention_types: expected pairs of types and a number, as in [[['global', 'local'], 12]]"
                 )
-            found += entry[0] * min(entry[1], self.num_layers)
+            found += entry[0] * min(entry[1], self.num_hidden_layers)
+        if len(found) != self.num_hidden_layers:
+            count = self.num_hidden_layers
+            raise ValueError(f"attention_types are of {len(found)} layers, but num_layers is {count}")
         return found
 
     def settings(self) -> dict[str, Any]:
         """Make the config of the decoder."""
         return {
-            "n_ctx": self.max_position_embeddings,
-            "vocab_size": self.vocab_size,
-            "bos_token_id": self.begin,
-            "bos_before_prompts": False,
-            "n_layers": self.num_layers,
-            "n_heads": self.num_heads,
-            "n_kv_heads": self.num_heads,
-            "d_model": self.hidden_size,
-            "d_head": self.hidden_size // self.num_heads,
-            "d_mlp": 4 * self.hidden_size if self.intermediate_size is None else self.intermediate_size,
-            "layer_norm_eps": self.layer_norm_epsilon,
+            **self.decoder(self.layer_norm_epsilon),
             "norm": "layer",
             "positions": "learned",
             "windows": repeating([self.window_size if each == "local" else None for each in self.types]),
             "biases": ["o", "mlp"],
             "activation": ACTIVATIONS[self.activation_function],
-            "tied": self.tie_word_embeddings,
         }
 
 

@@ -1,4 +1,4 @@
-"""Llama and what descends from it: Mistral, Qwen, Gemma, OLMo, SmolLM.
+"""Llama and what descends from it: Mistral, Qwen, OLMo, SmolLM; and where the tensors of Gemma are too.
 
 All name their tensors alike; a norm stands in front of attention and MLP, behind them (OLMo 2), or both (Gemma 2).
 """
@@ -9,9 +9,16 @@ from functools import partial
 from typing import Any, Literal
 
 from einops import rearrange
-from pydantic import Field
 
-from scrub.models.checkpoints.layouts.hugging_face.fields import ACTIVATIONS, Act, Rotating, Widths, repeating
+from scrub.models.checkpoints.layouts.hugging_face.fields import (
+    ACTIVATIONS,
+    Act,
+    Grouped,
+    Positive,
+    Rotating,
+    Size,
+    repeating,
+)
 from scrub.models.checkpoints.tensors import (
     Filled,
     From,
@@ -27,27 +34,31 @@ from scrub.models.families import decoder
 FAMILY, PREFIX = decoder, "model."
 
 
-class Llama(Widths, Rotating):
-    """The fields of Llama's config, which are nearly those of the others."""
+class Gated(Grouped, Rotating):
+    """The fields that all have: gated MLPs, and rotary positions that turn whole heads."""
 
-    model_type: Literal["llama"]
-    bos_token_id: int | None = 1
+    intermediate_size: Size
     hidden_act: Act = "silu"
-    rms_norm_eps: float = Field(default=1e-6, gt=0)
+    rms_norm_eps: Positive = 1e-6
     attention_bias: bool = False
-    mlp_bias: bool = False
+    mlp_bias: Literal[False] = False
 
     def settings(self) -> dict[str, Any]:
         """Make the config of the decoder."""
         return {
-            **self.widths(self.eps),
+            **self.decoder(self.eps),
             "norm": "rms",
-            "rotary": [self.rotary(self.d_head, 10_000.0)],
+            "rotary": self.turns,
             "windows": self.windows,
             "biases": [*("qkvo" if self.attention_bias else ""), *(["mlp"] if self.mlp_bias else [])],
             "activation": ACTIVATIONS[self.act],
             "gated": True,
         }
+
+    @property
+    def turns(self) -> list[dict[str, Any] | None]:
+        """The rotary positions of each layer."""
+        return [self.rotary(self.d_head, self.rope_theta or 10_000.0)]
 
     @property
     def eps(self) -> float:
@@ -75,14 +86,22 @@ class Llama(Widths, Rotating):
         return 0.0
 
 
-class Mistral(Llama):
+class Llama(Gated):
+    """The fields of Llama's config."""
+
+    model_type: Literal["llama"]
+    bos_token_id: int | None = 1
+    mlp_bias: bool = False  # type: ignore[assignment]
+
+
+class Mistral(Gated):
     """The fields of Mistral's config."""
 
-    model_type: Literal["mistral"]  # type: ignore[assignment]
-    num_key_value_heads: int | None = Field(default=8, ge=1)
-    sliding_window: int | None = Field(default=4096, ge=1)
-    attention_bias: Literal[False] = False
-    mlp_bias: Literal[False] = False
+    model_type: Literal["mistral"]
+    bos_token_id: int | None = 1
+    num_key_value_heads: Size | None = 8
+    sliding_window: Size | None = 4096
+    attention_bias: Literal[False] = False  # as the class has no such field
     layer_types: None = None
 
     @property
@@ -91,10 +110,10 @@ class Mistral(Llama):
         return [self.sliding_window]
 
 
-class Layered(Llama):
+class Layered(Gated):
     """The fields of a model with several types of layers: windows in some of them."""
 
-    sliding_window: int | None = Field(default=4096, ge=1)
+    sliding_window: Size | None = 4096
     layer_types: list[Literal["full_attention", "sliding_attention"]] | None = None
 
     @property
@@ -108,12 +127,20 @@ class Layered(Llama):
     @property
     def default_types(self) -> list[str]:
         """The types of layers where the config doesn't say them."""
-        return ["full_attention"] * self.num_hidden_layers
+        raise NotImplementedError
+
+    @property
+    def window(self) -> int | None:
+        """How many positions a query reaches in layers that slide."""
+        return self.sliding_window
 
     @property
     def windows(self) -> list[int | None]:
-        """That of the layers that slide."""
-        return repeating([self.sliding_window if each == "sliding_attention" else None for each in self.types])
+        """That of the layers that slide. Raises ValueError if they have none."""
+        types = self.types
+        if self.window is None and "sliding_attention" in types:
+            raise ValueError("layers are of the type sliding_attention, but the config says no sliding_window for them")
+        return repeating([self.window if each == "sliding_attention" else None for each in types])
 
     def every(self, count: int) -> list[str]:
         """Say that every so many-th layer reads everything, and the others slide."""
@@ -124,12 +151,10 @@ class Layered(Llama):
 class Qwen2(Layered):
     """The fields of Qwen 2's and 2.5's config: biases of q, k and v alone; windows in the last layers if at all."""
 
-    model_type: Literal["qwen2"]  # type: ignore[assignment]
-    bos_token_id: int | None = None
-    num_key_value_heads: int | None = Field(default=32, ge=1)
-    max_position_embeddings: int = Field(default=32768, ge=1)
+    model_type: Literal["qwen2"]
+    num_key_value_heads: Size | None = 32
+    max_position_embeddings: Size = 32768
     attention_bias: Literal[False] = False  # as the class has no such field
-    mlp_bias: Literal[False] = False
     use_sliding_window: bool = False
     max_window_layers: int = 28
 
@@ -138,14 +163,14 @@ class Qwen2(Layered):
         return {**super().settings(), "biases": ["q", "k", "v"]}
 
     @property
-    def windows(self) -> list[int | None]:
-        """None unless they are switched on."""
-        return super().windows if self.use_sliding_window else [None]
+    def window(self) -> int | None:
+        """None unless windows are switched on."""
+        return self.sliding_window if self.use_sliding_window else None
 
     @property
     def default_types(self) -> list[str]:
-        """The first layers read everything."""
-        full = min(self.max_window_layers, self.num_hidden_layers)
+        """The first layers read everything, and the others do without windows."""
+        full = self.num_hidden_layers if self.window is None else min(self.max_window_layers, self.num_hidden_layers)
         return ["full_attention"] * full + ["sliding_attention"] * (self.num_hidden_layers - full)
 
 
@@ -153,7 +178,7 @@ class Qwen3(Qwen2):
     """The fields of Qwen 3's config: a norm of each head's queries and keys."""
 
     model_type: Literal["qwen3"]  # type: ignore[assignment]
-    head_dim: int | None = Field(default=128, ge=1)
+    head_dim: Size | None = 128
     attention_bias: bool = False  # type: ignore[assignment]
 
     def settings(self) -> dict[str, Any]:
@@ -161,95 +186,10 @@ class Qwen3(Qwen2):
         return {**super().settings(), "biases": [*("qkvo" if self.attention_bias else "")], "qk_norm": "head"}
 
 
-class Gemma(Layered):
-    """The fields of Gemma's config: norms multiply by 1 + w, the embedding by the root of d_model."""
-
-    model_type: Literal["gemma"]  # type: ignore[assignment]
-    bos_token_id: int | None = 2
-    head_dim: int | None = Field(default=256, ge=1)
-    hidden_act: Act = "gelu_pytorch_tanh"
-    tie_word_embeddings: bool = True
-    mlp_bias: Literal[False] = False
-    use_bidirectional_attention: Literal[False] | None = None
-
-    def settings(self) -> dict[str, Any]:
-        """Make the config of the decoder."""
-        return {**super().settings(), "embed_scale": self.hidden_size**0.5}
-
-    @property
-    def act(self) -> Act:
-        """What the MLP's activation is called: the first configs say gelu, and mean its approximation."""
-        return "gelu_pytorch_tanh" if self.hidden_act == "gelu" else self.hidden_act
-
-    @property
-    def plus(self) -> float:
-        """The 1 of 1 + w."""
-        return 1.0
-
-
-class Gemma2(Gemma):
-    """The fields of Gemma 2's config: norms before and after, caps, windows in every other layer."""
-
-    model_type: Literal["gemma2"]  # type: ignore[assignment]
-    num_key_value_heads: int | None = Field(default=4, ge=1)
-    hidden_activation: Act | None = "gelu_pytorch_tanh"
-    query_pre_attn_scalar: float = Field(default=256, gt=0)
-    attn_logit_softcapping: float | None = Field(default=50.0, gt=0)
-    final_logit_softcapping: float | None = Field(default=30.0, gt=0)
-
-    def settings(self) -> dict[str, Any]:
-        """Make the config of the decoder."""
-        caps = {"score_cap": self.attn_logit_softcapping, "logit_cap": self.final_logit_softcapping}
-        return {**super().settings(), "norms": "both", **caps}
-
-    @property
-    def act(self) -> Act:
-        """What the MLP's activation is called: by another name than in Gemma."""
-        return self.hidden_activation or "gelu_pytorch_tanh"
-
-    @property
-    def scale(self) -> float:
-        """What scores are multiplied by, besides 1 / sqrt(d_head)."""
-        return float((self.d_head / self.query_pre_attn_scalar) ** 0.5)
-
-    @property
-    def default_types(self) -> list[str]:
-        """Every other layer slides, the first one does."""
-        return self.every(2)
-
-
-class Gemma3(Gemma2):
-    """The fields of the config of a Gemma 3 of text: norms of queries and keys, other positions where layers slide."""
-
-    model_type: Literal["gemma3_text"]  # type: ignore[assignment]
-    max_position_embeddings: int = Field(default=131_072, ge=1)
-    attn_logit_softcapping: float | None = Field(default=None, gt=0)
-    final_logit_softcapping: float | None = Field(default=None, gt=0)
-    rope_local_base_freq: float | None = Field(default=None, gt=0)
-    sliding_window_pattern: int = Field(default=6, ge=1)
-
-    def settings(self) -> dict[str, Any]:
-        """Make the config of the decoder."""
-        local = self.rope_local_base_freq or 10_000.0
-        sliding = self.model_copy(update={"rope_theta": None, "rope_scaling": None})
-        kinds = {
-            "full_attention": self.rotary(self.d_head, 1_000_000.0, layers="full_attention"),
-            "sliding_attention": sliding.rotary(self.d_head, local, layers="sliding_attention"),
-        }
-        return {**super().settings(), "qk_norm": "head", "rotary": repeating([kinds[each] for each in self.types])}
-
-    @property
-    def default_types(self) -> list[str]:
-        """Every sixth layer reads everything."""
-        return self.every(self.sliding_window_pattern)
-
-
-class Olmo(Llama):
+class Olmo(Gated):
     """The fields of OLMo's config: LayerNorms without weights."""
 
-    model_type: Literal["olmo"]  # type: ignore[assignment]
-    bos_token_id: int | None = None
-    mlp_bias: Literal[False] = False
+    model_type: Literal["olmo"]
     clip_qkv: None = None
 
     def settings(self) -> dict[str, Any]:
@@ -262,32 +202,33 @@ class Olmo(Llama):
         return 1e-5
 
 
-class Olmo2(Layered):
+class Olmo2(Gated):
     """The fields of OLMo 2's config: norms after alone, a norm of all heads' queries and keys together."""
 
-    model_type: Literal["olmo2"]  # type: ignore[assignment]
-    bos_token_id: int | None = None
-    rms_norm_eps: float = Field(default=1e-5, gt=0)
-    mlp_bias: Literal[False] = False
+    model_type: Literal["olmo2"]
+    rms_norm_eps: Positive = 1e-5
 
     def settings(self) -> dict[str, Any]:
         """Make the config of the decoder."""
         return {**super().settings(), "norms": "after", "qk_norm": "all"}
 
 
-class Olmo3(Olmo2):
-    """The fields of OLMo 3's config: windows in three layers of four, whose positions are never scaled."""
+class Olmo3(Olmo2, Layered):
+    """The fields of OLMo 3's config: windows in three layers of four, whose positions are told apart."""
 
     model_type: Literal["olmo3"]  # type: ignore[assignment]
 
-    def settings(self) -> dict[str, Any]:
-        """Make the config of the decoder."""
-        sliding = self.model_copy(update={"rope_scaling": None})
-        kinds = {
-            "full_attention": self.rotary(self.d_head, 500_000.0, layers="full_attention"),
-            "sliding_attention": sliding.rotary(self.d_head, 500_000.0, layers="sliding_attention"),
-        }
-        return {**super().settings(), "rotary": repeating([kinds[each] for each in self.types])}
+    @property
+    def turns(self) -> list[dict[str, Any] | None]:
+        """Those of each layer's type. Raises ValueError for a rope_theta, which would be that of some layers only."""
+        base = 500_000.0
+        kinds = self.rotary_by_type(self.d_head, {"full_attention": self.rope_theta or base, "sliding_attention": base})
+        if self.rope_theta not in (None, base) and kinds["sliding_attention"]["base"] == base:
+            raise ValueError(
+                f"rope_theta {self.rope_theta} is that of the layers of the type full_attention alone in transformers: "
+                "say in rope_parameters what it is for each type"
+            )
+        return repeating([kinds[each] for each in self.types])
 
     @property
     def default_types(self) -> list[str]:
@@ -298,19 +239,21 @@ class Olmo3(Olmo2):
 class SmolLM3(Layered):
     """The fields of SmolLM 3's config: every fourth layer has no positions."""
 
-    model_type: Literal["smollm3"]  # type: ignore[assignment]
+    model_type: Literal["smollm3"]
     bos_token_id: int | None = 128_000
-    num_key_value_heads: int | None = Field(default=4, ge=1)
+    num_key_value_heads: Size | None = 4
     tie_word_embeddings: bool = True
-    sliding_window: int | None = Field(default=None, ge=1)
+    mlp_bias: bool = False  # type: ignore[assignment]
+    sliding_window: Size | None = None
     use_sliding_window: bool = False
     no_rope_layers: list[int] | None = None
-    no_rope_layer_interval: int = Field(default=4, ge=1)
+    no_rope_layer_interval: Size = 4
 
-    def settings(self) -> dict[str, Any]:
-        """Make the config of the decoder."""
-        rotary = self.rotary(self.d_head, 2_000_000.0)
-        return {**super().settings(), "rotary": repeating([rotary if turns else None for turns in self.turning])}
+    @property
+    def turns(self) -> list[dict[str, Any] | None]:
+        """None where a layer has no positions."""
+        rotary = self.rotary(self.d_head, self.rope_theta or 2_000_000.0)
+        return repeating([rotary if turns else None for turns in self.turning])
 
     @property
     def turning(self) -> list[bool]:
@@ -335,9 +278,6 @@ TYPES = {
     "mistral": Mistral,
     "qwen2": Qwen2,
     "qwen3": Qwen3,
-    "gemma": Gemma,
-    "gemma2": Gemma2,
-    "gemma3_text": Gemma3,
     "olmo": Olmo,
     "olmo2": Olmo2,
     "olmo3": Olmo3,
@@ -355,7 +295,7 @@ _NORMS = {  # which of ours their names of a layer's norms are, by where norms s
 }
 
 
-def table(c: decoder.Config, said: Llama) -> Sources:
+def table(c: decoder.Config, said: Gated) -> Sources:
     """Find every parameter that such a decoder may have."""
     assert c.d_mlp is not None
     found: dict[str, From | Filled] = {**ends("embed_tokens", "lm_head", c.vocab_size, c.d_model)}
@@ -379,7 +319,7 @@ def table(c: decoder.Config, said: Llama) -> Sources:
     return found
 
 
-def _qk_norms(ours: str, attention: str, c: decoder.Config, said: Llama) -> dict[str, From]:
+def _qk_norms(ours: str, attention: str, c: decoder.Config, said: Gated) -> dict[str, From]:
     """Find the norms of queries and keys; what scores are multiplied by is a part of that of the queries."""
     found = {}
     for slot, count, times in (("q", c.n_heads, said.scale), ("k", c.n_kv_heads, 1.0)):

@@ -4,31 +4,32 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
-
-from scrub.models.checkpoints.layouts.hugging_face.fields import ACTIVATIONS, Act, Rotating, Widths
+from scrub.models.checkpoints.layouts.hugging_face.fields import ACTIVATIONS, Act, Grouped, Positive, Rotating, Size
 from scrub.models.checkpoints.tensors import Sources, ends, linear, norm, projected, written
 from scrub.models.families import decoder
 
 FAMILY, PREFIX = decoder, "model."
 
 
-class Phi(Widths, Rotating):
+class Phi(Grouped, Rotating):
     """The fields of Phi's config."""
 
     model_type: Literal["phi"]
     bos_token_id: int | None = 1
+    intermediate_size: Size
     hidden_act: Act = "gelu_new"
-    layer_norm_eps: float = Field(default=1e-5, gt=0)
-    max_position_embeddings: int = Field(default=2048, ge=1)
+    layer_norm_eps: Positive = 1e-5
+    max_position_embeddings: Size = 2048
     qk_layernorm: Literal[False] = False
 
     def settings(self) -> dict[str, Any]:
         """Make the config of the decoder."""
+        part = 0.5 if self.partial_rotary_factor is None else self.partial_rotary_factor
+        base = self.rope_theta or 10_000.0
         return {
-            **self.widths(self.layer_norm_eps),
+            **self.decoder(self.layer_norm_eps),
             "norm": "layer",
-            "rotary": [self.rotary(self.d_head, 10_000.0, 0.5)],
+            "rotary": [self.rotary(self.d_head, base, ("partial_rotary_factor", part))],
             "biases": ["q", "k", "v", "o", "mlp", "unembed"],
             "activation": ACTIVATIONS[self.hidden_act],
             "parallel": True,
