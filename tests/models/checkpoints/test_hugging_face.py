@@ -308,7 +308,8 @@ WRONG = [
     ({"roles": {"a": [[2, 0]]}}, NO_LAYER),
     ({"data": 3}, f"{NO_CONFIG}'data' is 3: Input should be a valid string"),
     ({"n_layer": 1}, f"{TOO_MANY} and 9 more, which config.json beside it has no place for: {OTHERS}"),
-    ({"n_positions": 10**15}, f"model.safetensors: transformer.wpe.weight{misfit([11, 15], [10**15, 15])}"),
+    ({"n_positions": 10**9}, f"model.safetensors: transformer.wpe.weight{misfit([11, 15], [10**9, 15])}"),
+    ({"n_positions": 10**15}, f"{NO_GPT2}'n_positions' is {10**15}: Input should be less than or equal to {2**31}"),
     (
         {"tie_word_embeddings": False},
         "model.safetensors misses lm_head.weight, and config.json beside it says that it isn't tied to the embedding",

@@ -49,6 +49,8 @@ class GptNeo(Sizes):
                     "attention_types: expected pairs of types and a number, as in [[['global', 'local'], 12]]"
                 )
             found += entry[0] * min(entry[1], self.num_hidden_layers)
+            if len(found) > self.num_hidden_layers:
+                break
         if len(found) != self.num_hidden_layers:
             count = self.num_hidden_layers
             raise ValueError(f"attention_types are of {len(found)} layers, but num_layers is {count}")

@@ -47,10 +47,14 @@ class NeoX(Sizes, Rotating):
         """The rotary positions. Raises ValueError if they aren't those by the names that other models give them."""
         found = self.rotary(self.d_head, self.rotary_emb_base, ("rotary_pct", self.rotary_pct))
         if self.rope_theta not in (None, found["base"]):
-            raise ValueError(f"rope_theta is {self.rope_theta}, but what is read is {found['base']}: set rotary_emb_base")
+            raise ValueError(
+                f"rope_theta is {self.rope_theta}, but what is read is {found['base']}: set rotary_emb_base"
+            )
         part = self.partial_rotary_factor
         if part is not None and int(self.d_head * part) != found["width"]:
-            raise ValueError(f"partial_rotary_factor is {part}, by which other dimensions turn than by what is read: set rotary_pct")
+            raise ValueError(
+                f"partial_rotary_factor is {part}, by which other dimensions turn than by what is read: set rotary_pct"
+            )
         return found
 
 
