@@ -21,11 +21,10 @@ ACTIVATIONS = {  # ours by theirs: three ways to write one formula, then the exa
     "silu": "silu",
     "swish": "silu",
 }
-
-
 Size = Annotated[int, Field(ge=1, le=2**31)]
 Layers = Annotated[int, Field(ge=1, le=4096)]
 Positive = Annotated[float, Field(gt=0, le=1e30)]
+_KIND = ("rope_type", "type")  # as it is called, and as it was
 _BY_TYPE = ("full_attention", "sliding_attention")
 
 
@@ -154,7 +153,7 @@ class Rotating(Fields):
         Raises ValueError for what isn't known or wouldn't act.
         """
         given = self.rope_scaling or self.rope_parameters or {}
-        if nested := [name for name, value in given.items() if isinstance(value, dict)]:
+        if nested := [name for name, value in given.items() if isinstance(value, dict) and name not in _KIND]:
             raise ValueError(
                 f"rope_parameters has its own for {short(nested[0])}: {self.model_type} has the same in all layers"
             )
@@ -192,10 +191,8 @@ class Rotating(Fields):
             raise ValueError(f"partial_rotary_factor is {share}, but heads of {self.model_type} turn as a whole")
         width = int(d_head * share)
         if width < 2 or width % 2 or width > d_head:
-            what = f"{name} {share} of a head of {d_head}" if part else "a head"
-            raise ValueError(
-                f"{what} is {width} dimensions wide, which rotary positions turn by pairs: expected an even number"
-            )
+            what = f"{name} {share} of a head of {d_head} dimensions is" if part else "the width of a head is"
+            raise ValueError(f"{what} {width}: expected an even number up to {d_head}, as positions turn pairs")
         scaling = self._scaling(kind, given, original)
         return {"width": width, "base": _number(given, "rope_theta", base), "scaling": scaling}
 

@@ -6,9 +6,10 @@ All name their tensors alike; a norm stands in front of attention and MLP, behin
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from einops import rearrange
+from pydantic import Field
 
 from scrub.models.checkpoints.layouts.hugging_face.fields import (
     ACTIVATIONS,
@@ -156,7 +157,7 @@ class Qwen2(Layered):
     max_position_embeddings: Size = 32768
     attention_bias: Literal[False] = False  # as the class has no such field
     use_sliding_window: bool = False
-    max_window_layers: int = 28
+    max_window_layers: Annotated[int, Field(ge=0, le=2**31)] = 28
 
     def settings(self) -> dict[str, Any]:
         """Make the config of the decoder."""
