@@ -18,6 +18,7 @@ from torch import Tensor
 
 from scrub.data.examples import Examples
 from scrub.measure.heads.scores import score_heads
+from scrub.measure.interventions.ablation import ablate
 from scrub.measure.stream.direct import direct_attribution
 from scrub.measure.stream.lens import logit_lens
 from scrub.measure.weights.composition import composes, composition
@@ -138,6 +139,32 @@ def test_edges_of_a_sweep_are_those_that_are_read(name: str) -> None:
         for edge in (edges[0], edges[-1]):
             values(model, plain.tokens, edge)  # which knows no other paths
     assert components(model.graph)[:3] == (["emb", "a0", "m0"] if mlps else ["emb", "a0", "a1"])
+
+
+@FAMILIES
+def test_a_stream_is_held_at_its_mean_or_at_zero_but_for_what_norms_make_of_biases(name: str) -> None:
+    model, plain = case(name)
+    c, p, final = config(model), model.params, plain.streams[-1]
+    nothing = torch.zeros_like(final)
+    left = nothing + (p["pos.weight"][:COUNT] if c.positions == "learned" else 0)
+    for layer in range(LAYERS):
+        bias = nothing + p.get(f"layers.{layer}.bo", 0)
+        left = left + (bias if c.norms == "before" else plain.norm(f"layers.{layer}.ln1_post", bias))
+        if c.norms != "before":
+            left = left + plain.norm(f"layers.{layer}.ln2_post", nothing)
+    wanted = {"zero": left, "mean": final.mean(0, keepdim=True).expand_as(final)}
+    ways = ("zero",) if c.norms != "before" else tuple(wanted)
+    for how in ways:
+        effects = ablate(model, TEXT, [f"stream {LAYERS}"], how=how, settings=EXACT).effects
+        logits = plain.lens(wanted[how])
+        losses = -logits.log_softmax(-1).gather(-1, torch.from_numpy(TOKENS[:, 1:, None]))[..., 0].numpy()
+        np.testing.assert_allclose(effects.values["loss"][1], losses[SCORED], rtol=0, atol=1e-9, err_msg=how)
+    if c.norms != "before":
+        ablate(model, TEXT, ["stream 0", "a1+m0"], how="mean", settings=EXACT)  # nothing is in front of a norm there
+        for stream in (f"stream {LAYERS}", "stream 1@2..3", "streams"):
+            with pytest.raises(ScrubError, match=r"^'stream [123].* a0 is written .* name components") as raised:
+                ablate(model, TEXT, stream, how="mean", settings=EXACT)
+            assert "\n" not in str(raised.value)
 
 
 def dense(model: Model, weight: Tensor, norm: str) -> Tensor:
