@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from plain import REST, Plain, turned
+from scipy.stats import ks_2samp
 from small import DECODERS, small_decoder
 from torch import Tensor
 
@@ -23,7 +24,7 @@ from scrub.measure.stream.direct import direct_attribution
 from scrub.measure.stream.lens import logit_lens
 from scrub.measure.weights.composition import composes, composition
 from scrub.measure.weights.links import Links
-from scrub.measure.weights.virtual_weights import readers
+from scrub.measure.weights.virtual_weights import layer_readers, readers
 from scrub.models.families.decoder import Config
 from scrub.models.model import Model
 from scrub.models.values import values
@@ -262,3 +263,22 @@ def test_virtual_weights_are_those_of_the_dense_matrices_of_decoders(name: str) 
             wanted[f"m{layer}", ""] = share(dense(model, torch.cat(rows), norm), out @ inner)
     found = readers(model, (1, 4), draws=2)
     assert {key[1:]: score for key, score in scores(found).items()} == pytest.approx(wanted, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3", "olmo2", "phi"])
+def test_layers_read_shared_keys_once(name: str) -> None:
+    """Random matrices of a layer are as many rows as its checkpoint has, and the score is that of those."""
+    model, _ = case(name)
+    c, p, above = config(model), model.params, 2
+    writes = torch.cat([(m := head_matrices(model, 1, h))[3] @ m[2] for h in range(HEADS)], 1)
+    found = {
+        each.slot: each for each in layer_readers(model, draws=600).links if (each.reader, each.writer) == ("a2", "a1")
+    }
+    rng = np.random.default_rng(1)
+    for at, slot in enumerate("qkv"):
+        stored = [
+            head_matrices(model, above, head)[at] for head in range(0, HEADS, HEADS // len(p[f"layers.2.w{slot}"]))
+        ]
+        assert found[slot].score == pytest.approx(share(torch.cat(stored), writes), rel=1e-9)
+        random = [torch.from_numpy(rng.standard_normal((len(stored) * c.d_head, 11))) for _ in range(600)]
+        assert ks_2samp(found[slot].chance.draws, [share(each, writes) for each in random]).pvalue > 0.01, slot

@@ -32,14 +32,20 @@ class Reader:
     """A reader of the residual stream: a slot of all heads of a layer, an MLP, or the unembedding.
 
     `matrix` [head, width, d_model] in float64, the linear part of norms folded into it; keys and values are those of
-    each query head; an MLP (with its gate) and the unembedding are one head. `reads` are the labels of the components
-    that write into what it reads.
+    each query head, so many of which in turn read the same; an MLP (with its gate) and the unembedding are one head.
+    `reads` are the labels of the components that write into what it reads.
     """
 
     component: str
     slot: str  # "" but for attention
     matrix: Float[Tensor, "head width d_model"]
     reads: frozenset[str]
+    alike: int = 1
+
+    @property
+    def rows(self) -> Float[Tensor, "row d_model"]:
+        """Everything that it reads with, below each other: keys and values that query heads share are there once."""
+        return self.matrix[:: self.alike].flatten(0, 1)
 
 
 @dataclass(frozen=True)
@@ -85,8 +91,17 @@ def stream_readers(model: Model) -> list[Reader]:
         slots = [(slot.label or "", slot) for slot in below(node)] if node.op == "output" else [("", node)]
         for name, slot in slots:
             reads = frozenset(component.label or "" for component in below(slot))
-            readers.append(Reader(node.label or "", name, _reading(model, slot), reads))
+            readers.append(Reader(node.label or "", name, _reading(model, slot), reads, _alike(slot)))
     return readers
+
+
+def _alike(component: Node) -> int:
+    """Count the heads that in turn read with the same matrix."""
+    while component.op not in _READS:
+        component = component.inputs[0]
+    times = component.inputs[1].arguments.get("times", 1)
+    assert isinstance(times, int)
+    return times
 
 
 def _reading(model: Model, component: Node) -> Float[Tensor, "head width d_model"]:
