@@ -202,19 +202,24 @@ def scores(links: Links) -> dict[tuple[str, str, str], float]:
     return {(each.writer, each.reader, each.slot): each.score for each in links.links}
 
 
-@pytest.mark.parametrize(("name", "lag"), [*product(TURNED, (0, 4)), *product(LEARNED, (0,))])
+@pytest.mark.parametrize(
+    ("name", "lag"), [*product([each for each in TURNED if each != "mistral"], (0, 4)), ("mistral", 2),
+                      *(("gemma2", lag) for lag in (2, 3)), *product(LEARNED, (0,))]
+)  # fmt: skip
 def test_composition_is_that_of_the_dense_matrices_at_its_lag(name: str, lag: int) -> None:
     model, _ = case(name)
-    wanted = {}
+    wanted, windows = {}, config(model).windows
     for (above, to), (under, of) in product(product(range(LAYERS), range(HEADS)), repeat=2):
         if under < above:
             q, k, v, o = head_matrices(model, above, to, lag)
             _, _, inner, out = head_matrices(model, under, of)
             names = f"{under}.{of}", f"{above}.{to}"
-            wanted[*names, "q"] = share(k.T @ q, out @ inner)
-            wanted[*names, "k"] = share(q.T @ k, out @ inner)
+            if lag < (windows[above % len(windows)] or COUNT):  # else no query attends to such a key
+                wanted[*names, "q"] = share(k.T @ q, out @ inner)
+                wanted[*names, "k"] = share(q.T @ k, out @ inner)
             wanted[*names, "v"] = share(o @ v, out @ inner)
     found = composition(model, draws=2, lag=lag)
+    assert ("without queries and keys of a0, a2," in found.source) == (name == "gemma2" and lag > 2)
     assert scores(found) == pytest.approx(wanted, rel=1e-10)
     assert found.lag == (lag if name in TURNED else None)
 
@@ -237,7 +242,8 @@ def test_the_lag_of_composition_is_that_of_keys_before_queries() -> None:
 @pytest.mark.parametrize(
     ("name", "lag", "says"),
     [*((each, 0, "norms its queries and keys") for each in sorted(NORMED)), ("gptneo", 1, "no rotary positions"),
-     ("arena", 2, "no rotary positions"), ("llama", 7, "0 to 6"), ("neox", -1, "0 to 6")],
+     ("arena", 2, "no rotary positions"), ("llama", 7, "0 to 6"), ("neox", -1, "0 to 6"),
+     ("mistral", 3, "3 before the query: .* at most 2$")],
 )  # fmt: skip
 def test_composition_that_is_no_fixed_matrix_is_refused(name: str, lag: int, says: str) -> None:
     model, _ = case(name)

@@ -60,6 +60,8 @@ class Layer:
     wo: Float[Tensor, "head d_model d_head"]
     nodes: dict[str, Node]  # of the slots
 
+    window: int | None  # how many positions a query reaches: all before it, if None
+
     def name(self, head: int) -> str:
         """Name a head: 1.6 in the component a1."""
         return f"{self.component.removeprefix('a')}.{head}"
@@ -75,7 +77,10 @@ def attention_layers(model: Model) -> list[Layer]:
             slots = {reader.slot: reader for reader in readers if reader.component == output.label}
             wo = value_of(output.inputs[1], model.params).double()
             wo = written[output].through(wo.mT, model.params).mT
-            layers.append(Layer(output.label or "", slots, wo, {slot.label or "": slot for slot in below(output)}))
+            nodes = {slot.label or "": slot for slot in below(output)}
+            window = output.inputs[0].inputs[0].arguments.get("window")
+            assert window is None or isinstance(window, int)
+            layers.append(Layer(output.label or "", slots, wo, nodes, window))
     return layers
 
 
