@@ -9,7 +9,9 @@ import re
 
 from scrub.text.errors import ScrubError
 
-_LENS = re.compile(r"(?:blocks\.(\d{1,4})\.)?((?:attn\.|mlp\.|ln\d(?:_post)?\.|ln_final\.)?hook_\w+|(?:attn|mlp|ln\d(?:_post)?))")
+_LENS = re.compile(
+    r"(?:blocks\.(\d{1,4})\.)?((?:attn\.|mlp\.|ln\d(?:_post)?\.|ln_final\.)?hook_\w+|(?:attn|mlp|ln\d(?:_post)?))"
+)
 # transformers' modules: of GPT-2, GPT-Neo and GPT-J; of GPT-NeoX; of Llama and all that are built like it
 _THEIRS = re.compile(
     r"(?:model\.)?(?:transformer\.h|gpt_neox\.layers|model\.layers|layers)\.(\d{1,4})(?:\.([\w.]+))?"
