@@ -30,6 +30,7 @@ from torch import Tensor
 
 from scrub.graph.attention import rotary, rotate
 from scrub.graph.node import Node, walk
+from scrub.graph.stream import norms_heads
 from scrub.measure.weights.links import RANDOM_DRAWS, Chance, Link, Links, links
 from scrub.measure.weights.matrices import FOLDED, Layer, attention_layers
 from scrub.models.model import Model
@@ -163,8 +164,7 @@ def _turning(slot: Node) -> dict[str, Any] | None:
 
 def _normed(slot: Node) -> bool:
     """Tell whether a slot is a norm of what is projected."""
-    inner = slot.inputs[0] if slot.op == "rotate" else slot
-    return inner.op in {"rms_norm", "scale_heads"}
+    return norms_heads(slot.inputs[0] if slot.op == "rotate" else slot)
 
 
 def _norm(matrices: Float[Tensor, "... row column"]) -> Float[Tensor, "..."]:

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scrub.graph.node import Node, walk
-from scrub.graph.stream import norm_of, reads_stream, terms_of, unembedding_of, value_of
+from scrub.graph.stream import norm_of, norms_heads, reads_stream, terms_of, unembedding_of, value_of
 from scrub.models.model import Model
 from scrub.paths.locate import below
 from scrub.paths.pattern import SLOTS
@@ -118,7 +118,7 @@ def _reading(model: Model, component: Node) -> Float[Tensor, "head width d_model
             weight = value_of(here.inputs[1], model.params).double()
             folded = weight if norm is None else norm.before(weight, model.params)
             return [folded if folded.ndim == 3 else folded[None]]
-        if here.op in {"rms_norm", "scale_heads"}:  # of queries or keys
+        if norms_heads(here):
             gain = value_of(here.inputs[1], model.params).double()
             return [gain[..., None] * each for each in found(here.inputs[0])]
         if here.op not in _INSIDE:
