@@ -102,7 +102,7 @@ def test_groups_of_heads_are_fused_each_by_itself(model: Small) -> None:
 @pytest.mark.parametrize("window", [5, 33, 40])
 def test_a_window_ends_where_it_does(window: int) -> None:
     """In so many positions that torch's own attention runs, at all of them and at selected ones."""
-    made = small_decoder("mistral", 2, n_ctx=41, windows=(window, None))
+    made = small_decoder("mistral", 2, n_ctx=41, windows=(window,))
     model = Small(made.config, made.params, random_inputs(made.config, 5, batch=3, donors=2, some=17))  # type: ignore[arg-type]
     tokens, targets = model.inputs["x"], model.inputs["target"]
     plain = Plain(model.config, model.params, tokens)  # type: ignore[arg-type]
