@@ -32,8 +32,8 @@ LENS_NAMES = {
     "mlp": "m{L}",
     "attn.hook_v": "a{L}/v| (a{L}.3/v of one head): all that it reads; zero is then put there",
     **{
-        f"attn.hook_{slot}": f"a{{L}}/{slot}| (a{{L}}.3/{slot} of one head): all that it reads; zero is then put there, "
-        f"and what it gives is what attn.hook_rot_{slot} does, behind norms and rotation where a model has them"
+        f"attn.hook_{slot}": f"a{{L}}/{slot}| (a{{L}}.3/{slot} of one head): all that it reads; zero is then put "
+        f"there, and what it gives is what attn.hook_rot_{slot} does, behind norms and rotation where a model has them"
         for slot in "qk"
     },
     **{f"attn.hook_rot_{slot}": f"a{{L}}/{slot}| (a{{L}}.3/{slot} of one head): all that it reads" for slot in "qk"},

@@ -11,10 +11,10 @@ norms divide by; biases are left out. Keys and values that query heads share are
 turned at random against each other the mean square of the score is 1 / d_model, whatever their singular values.
 
 Rotary positions turn queries and keys, so that W_QK is another matrix at every lag, which is how many positions the key
-stands before the query: W_QK = (R W_Q)^T W_K, where R turns by the lag. V-composition is the same at every lag. Layers with a window
-that ends before the lag attend to no such key, and have no Q- or K-composition there. Where
-queries and keys are normed, each head's scores are divided by numbers of both positions, inside of the product: there
-W_QK is no fixed matrix, and composition is refused.
+stands before the query: W_QK = (R W_Q)^T W_K, where R turns by the lag. V-composition is the same at every lag. Layers
+with a window that ends before the lag attend to no such key, and have no Q- or K-composition there. Where queries and
+keys are normed, each head's scores are divided by numbers of both positions, inside of the product: there W_QK is no
+fixed matrix, and composition is refused.
 """
 
 from __future__ import annotations
