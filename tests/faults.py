@@ -67,6 +67,7 @@ GUARDS: dict[str, tuple[str, ...]] = {
     ),
     "plan/fuse.py": ("plan/test_fuse.py", ORACLE, "plan/test_plan.py", "plan/*", "golden/*"),
     "plan/heads.py": ("plan/test_heads.py", ORACLE, "graph/test_restrict.py", "plan/*", "golden/*"),
+    "plan/grouped.py": ("plan/test_grouped.py", "graph/test_restrict.py", "plan/*"),
     "plan/order.py": ("plan/test_order.py", "plan/test_plan.py", ORACLE, "plan/*", "golden/*"),
     "plan/*": ("plan/test_plan.py", ORACLE, "golden/*", "plan/*", "paths/*", "study/test_runs.py"),
     "paths/foreign.py": ("paths/test_foreign.py",),

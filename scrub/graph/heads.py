@@ -35,9 +35,7 @@ def restrict(whole: Node, kept: Heads) -> Node:
         indices = whole.arguments["indices"]
         assert isinstance(indices, tuple)
         return node("take_heads", whole.inputs[0], indices=tuple(indices[i] for i in kept))
-    op, inputs = table()[whole.op], list(whole.inputs)
-    carry = op.head_inputs(len(inputs))
-    numbers = op.restrict([len(head_indices(inputs[at])) for at in carry], kept) if op.restrict else [kept] * len(carry)
-    for at, heads in zip(carry, numbers, strict=True):
-        inputs[at] = restrict(inputs[at], heads)
+    inputs = list(whole.inputs)
+    for at in table()[whole.op].head_inputs(len(inputs)):
+        inputs[at] = restrict(inputs[at], kept)
     return whole.with_inputs(tuple(inputs))

@@ -5,14 +5,13 @@ attention pattern [batch, head, query, key]. The position (query) axis is always
 that rows can be selected from any of them in one way.
 
 `rows` lists the inputs whose rows are the rows of the output: an operation on selected rows needs only
-those rows of them. `heads` lists the inputs that carry heads, the first of them under the output's numbers;
-`restrict` says which of theirs some of the output's need: the same, unless an operation says otherwise. `optional`
-static arguments may be left out. That is all that rewrites need to know of an operation.
+those rows of them. `heads` lists the inputs that carry heads, under the output's numbers. `optional` static arguments
+may be left out. That is all that rewrites need to know of an operation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -89,7 +88,6 @@ class Op:
     rows: tuple[int, ...] | None = ()  # None for all inputs
     together: bool = False  # whether rows of a sequence stay together: other inputs belong to the same sequence
     heads: tuple[int, ...] | None = ()  # None for all inputs
-    restrict: Callable[[Sequence[int], Heads], Sequence[Heads]] | None = None  # from how many heads each of those has
     blocks: bool = False  # whether it takes `at_once`, how many numbers to work on at once: all, unless a place says so
     expression: Callable[..., Tensor] | None = None  # that a place may have compiled, for it to take as `expression`
 
@@ -110,7 +108,7 @@ class Op:
         return tuple(range(inputs)) if self.rows is None else self.rows
 
     def head_inputs(self, inputs: int) -> tuple[int, ...]:
-        """List the inputs that carry heads, first the one whose heads have the numbers of the output's."""
+        """List the inputs that carry heads, which have the numbers of the output's."""
         return tuple(at for at in (range(inputs) if self.heads is None else self.heads) if at < inputs)
 
 

@@ -118,6 +118,11 @@ def reads_stream(read: Node) -> bool:
     return read.label is not None or read.op in WIRES or read.op in SCALES
 
 
+def norms_heads(here: Node) -> bool:
+    """Tell whether something is a norm of the queries or keys of each head, or of all together."""
+    return here.op == "scale_heads" or (here.op == "rms_norm" and here.inputs[0].op == "project")
+
+
 def is_place(term: Node) -> bool:
     """Tell whether something is the embedding of positions."""
     return term.op == "embed" and term.inputs[0].op == "position"

@@ -9,13 +9,16 @@ import re
 
 from scrub.text.errors import ScrubError
 
-_LENS = re.compile(r"(?:blocks\.(\d{1,4})\.)?((?:attn\.|mlp\.|ln\d\.|ln_final\.)?hook_\w+|(?:attn|mlp|ln\d))")
+_LENS = re.compile(
+    r"(?:blocks\.(\d{1,4})\.)?((?:attn\.|mlp\.|ln\d(?:_post)?\.|ln_final\.)?hook_\w+|(?:attn|mlp|ln\d(?:_post)?))"
+)
 # transformers' modules: of GPT-2, GPT-Neo and GPT-J; of GPT-NeoX; of Llama and all that are built like it
 _THEIRS = re.compile(
     r"(?:model\.)?(?:transformer\.h|gpt_neox\.layers|model\.layers|layers)\.(\d{1,4})(?:\.([\w.]+))?"
     r"|(?:model\.)?(?:transformer|gpt_neox|model)\.(\w+)"
 )
 _HEAD = "| (a{L}.3 is one head)"
+_IN_FRONT = "in front of the norm behind it, where a model has one"
 # what each is called here, {L} being its layer and {M} the next one; what is said besides stands behind the line
 LENS_NAMES = {
     "hook_embed": "emb",
@@ -23,14 +26,17 @@ LENS_NAMES = {
     "hook_resid_post": "'stream {M}'",
     "attn.hook_z": f"a{{L}}{_HEAD}; what is read and what is written by it are changed together",
     "attn.hook_result": f"a{{L}}{_HEAD}",
-    "hook_attn_out": f"a{{L}}{_HEAD}, without the bias that no head writes",
-    "hook_mlp_out": "m{L}",
+    "hook_attn_out": f"a{{L}}{_HEAD}, without the bias that no head writes, and {_IN_FRONT}",
+    "hook_mlp_out": f"m{{L}}|, {_IN_FRONT}",
     "attn": f"a{{L}}{_HEAD}",
     "mlp": "m{L}",
+    "attn.hook_v": "a{L}/v| (a{L}.3/v of one head): all that it reads; zero is then put there",
     **{
-        f"attn.hook_{slot}": f"a{{L}}/{slot}| (a{{L}}.3/{slot} of one head): all that it reads; zero is then put there"
-        for slot in "qkv"
+        f"attn.hook_{slot}": f"a{{L}}/{slot}| (a{{L}}.3/{slot} of one head): all that it reads; zero is then put "
+        f"there, and what it gives is what attn.hook_rot_{slot} does, behind norms and rotation where a model has them"
+        for slot in "qk"
     },
+    **{f"attn.hook_rot_{slot}": f"a{{L}}/{slot}| (a{{L}}.3/{slot} of one head): all that it reads" for slot in "qk"},
     **{
         f"hook_{slot}_input": f"a{{L}}/{slot}|, and a{{L}}.3/{slot}/a0.1 is what one head reads of another there"
         for slot in "qkv"

@@ -8,7 +8,9 @@ every path that ends there, whatever reads it further on; several are joined by 
 
 Position embeddings that are added to the residual stream, and the biases of attention's output, belong to no component:
 no site has them. Where a norm stands behind a layer, it reads the sum of the layer's heads: a head's site is its own
-output, in front of that norm.
+output, in front of that norm. So a residual stream is fed there component by component, in front of those norms: at
+zero, what is left of a layer is what its norm makes of the bias alone, and at a mean it isn't held, since a norm of
+means is no mean.
 """
 
 from __future__ import annotations

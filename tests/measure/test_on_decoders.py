@@ -13,16 +13,18 @@ import numpy as np
 import pytest
 import torch
 from plain import REST, Plain, turned
+from scipy.stats import ks_2samp
 from small import DECODERS, small_decoder
 from torch import Tensor
 
 from scrub.data.examples import Examples
 from scrub.measure.heads.scores import score_heads
+from scrub.measure.interventions.ablation import ablate
 from scrub.measure.stream.direct import direct_attribution
 from scrub.measure.stream.lens import logit_lens
 from scrub.measure.weights.composition import composes, composition
 from scrub.measure.weights.links import Links
-from scrub.measure.weights.virtual_weights import readers
+from scrub.measure.weights.virtual_weights import layer_readers, readers
 from scrub.models.families.decoder import Config
 from scrub.models.model import Model
 from scrub.models.values import values
@@ -140,6 +142,32 @@ def test_edges_of_a_sweep_are_those_that_are_read(name: str) -> None:
     assert components(model.graph)[:3] == (["emb", "a0", "m0"] if mlps else ["emb", "a0", "a1"])
 
 
+@FAMILIES
+def test_a_stream_is_held_at_its_mean_or_at_zero_but_for_what_norms_make_of_biases(name: str) -> None:
+    model, plain = case(name)
+    c, p, final = config(model), model.params, plain.streams[-1]
+    nothing = torch.zeros_like(final)
+    left = nothing + (p["pos.weight"][:COUNT] if c.positions == "learned" else 0)
+    for layer in range(LAYERS):
+        bias = nothing + p.get(f"layers.{layer}.bo", 0)
+        left = left + (bias if c.norms == "before" else plain.norm(f"layers.{layer}.ln1_post", bias))
+        if c.norms != "before":
+            left = left + plain.norm(f"layers.{layer}.ln2_post", nothing)
+    wanted = {"zero": left, "mean": final.mean(0, keepdim=True).expand_as(final)}
+    ways = ("zero",) if c.norms != "before" else tuple(wanted)
+    for how in ways:
+        effects = ablate(model, TEXT, [f"stream {LAYERS}"], how=how, settings=EXACT).effects
+        logits = plain.lens(wanted[how])
+        losses = -logits.log_softmax(-1).gather(-1, torch.from_numpy(TOKENS[:, 1:, None]))[..., 0].numpy()
+        np.testing.assert_allclose(effects.values["loss"][1], losses[SCORED], rtol=0, atol=1e-9, err_msg=how)
+    if c.norms != "before":
+        ablate(model, TEXT, ["stream 0", "a1+m0"], how="mean", settings=EXACT)  # nothing is in front of a norm there
+        for stream in (f"stream {LAYERS}", "stream 1@2..3", "streams"):
+            with pytest.raises(ScrubError, match=r"^'stream [123].* a0 is written .* name components") as raised:
+                ablate(model, TEXT, stream, how="mean", settings=EXACT)
+            assert "\n" not in str(raised.value)
+
+
 def dense(model: Model, weight: Tensor, norm: str) -> Tensor:
     """What a matrix makes of the stream, but for what the norm in front divides by."""
     if f"{norm}.weight" not in model.params:
@@ -174,19 +202,24 @@ def scores(links: Links) -> dict[tuple[str, str, str], float]:
     return {(each.writer, each.reader, each.slot): each.score for each in links.links}
 
 
-@pytest.mark.parametrize(("name", "lag"), [*product(TURNED, (0, 4)), *product(LEARNED, (0,))])
+@pytest.mark.parametrize(
+    ("name", "lag"), [*product([each for each in TURNED if each != "mistral"], (0, 4)), ("mistral", 2),
+                      *(("gemma2", lag) for lag in (2, 3)), *product(LEARNED, (0,))]
+)  # fmt: skip
 def test_composition_is_that_of_the_dense_matrices_at_its_lag(name: str, lag: int) -> None:
     model, _ = case(name)
-    wanted = {}
+    wanted, windows = {}, config(model).windows
     for (above, to), (under, of) in product(product(range(LAYERS), range(HEADS)), repeat=2):
         if under < above:
             q, k, v, o = head_matrices(model, above, to, lag)
             _, _, inner, out = head_matrices(model, under, of)
             names = f"{under}.{of}", f"{above}.{to}"
-            wanted[*names, "q"] = share(k.T @ q, out @ inner)
-            wanted[*names, "k"] = share(q.T @ k, out @ inner)
+            if lag < (windows[above % len(windows)] or COUNT):  # else no query attends to such a key
+                wanted[*names, "q"] = share(k.T @ q, out @ inner)
+                wanted[*names, "k"] = share(q.T @ k, out @ inner)
             wanted[*names, "v"] = share(o @ v, out @ inner)
     found = composition(model, draws=2, lag=lag)
+    assert ("without queries and keys of a0, a2," in found.source) == (name == "gemma2" and lag > 2)
     assert scores(found) == pytest.approx(wanted, rel=1e-10)
     assert found.lag == (lag if name in TURNED else None)
 
@@ -209,7 +242,8 @@ def test_the_lag_of_composition_is_that_of_keys_before_queries() -> None:
 @pytest.mark.parametrize(
     ("name", "lag", "says"),
     [*((each, 0, "norms its queries and keys") for each in sorted(NORMED)), ("gptneo", 1, "no rotary positions"),
-     ("arena", 2, "no rotary positions"), ("llama", 7, "0 to 6"), ("neox", -1, "0 to 6")],
+     ("arena", 2, "no rotary positions"), ("llama", 7, "0 to 6"), ("neox", -1, "0 to 6"),
+     ("mistral", 3, "3 before the query: .* at most 2$")],
 )  # fmt: skip
 def test_composition_that_is_no_fixed_matrix_is_refused(name: str, lag: int, says: str) -> None:
     model, _ = case(name)
@@ -235,3 +269,22 @@ def test_virtual_weights_are_those_of_the_dense_matrices_of_decoders(name: str) 
             wanted[f"m{layer}", ""] = share(dense(model, torch.cat(rows), norm), out @ inner)
     found = readers(model, (1, 4), draws=2)
     assert {key[1:]: score for key, score in scores(found).items()} == pytest.approx(wanted, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3", "olmo2", "phi"])
+def test_layers_read_shared_keys_once(name: str) -> None:
+    """Random matrices of a layer are as many rows as its checkpoint has, and the score is that of those."""
+    model, _ = case(name)
+    c, p, above = config(model), model.params, 2
+    writes = torch.cat([(m := head_matrices(model, 1, h))[3] @ m[2] for h in range(HEADS)], 1)
+    found = {
+        each.slot: each for each in layer_readers(model, draws=600).links if (each.reader, each.writer) == ("a2", "a1")
+    }
+    rng = np.random.default_rng(1)
+    for at, slot in enumerate("qkv"):
+        stored = [
+            head_matrices(model, above, head)[at] for head in range(0, HEADS, HEADS // len(p[f"layers.2.w{slot}"]))
+        ]
+        assert found[slot].score == pytest.approx(share(torch.cat(stored), writes), rel=1e-9)
+        random = [torch.from_numpy(rng.standard_normal((len(stored) * c.d_head, 11))) for _ in range(600)]
+        assert ks_2samp(found[slot].chance.draws, [share(each, writes) for each in random]).pvalue > 0.01, slot

@@ -22,6 +22,7 @@ GRAPH = small_gpt2(7).graph
         ("blocks.3.hook_resid_post", "'stream 4'"),
         ("blocks.2.hook_mlp_out", "m2"),
         ("blocks.5.attn.hook_q", "a5/q"),
+        ("blocks.5.attn.hook_rot_k", "a5/k"),
         ("hook_embed", "emb"),
         ("blocks.5.attn.hook_result", "a5"),
         ("blocks.2.hook_attn_in", "'a2/q+a2/k+a2/v'"),
@@ -50,11 +51,27 @@ def test_their_name_is_answered_with_ours(theirs: str, ours: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("theirs", "besides"),
+    [
+        ("hook_attn_out", "in front of the norm behind it"),
+        ("hook_mlp_out", "in front of the norm behind it"),
+        ("attn.hook_q", "what attn.hook_rot_q does, behind norms and rotation"),
+        ("attn.hook_k", "what attn.hook_rot_k does, behind norms and rotation"),
+    ],
+)
+def test_where_ours_is_another_value_it_is_said(theirs: str, besides: str) -> None:
+    """TransformerLens has its names behind a post-norm, and in front of what turns queries and keys."""
+    with pytest.raises(ScrubError, match=besides):
+        check_foreign(f"blocks.1.{theirs}")
+
+
+@pytest.mark.parametrize(
     "theirs",
     [
         "ln_final.hook_normalized",
         "hook_pos_embed",
         "blocks.1.ln1.hook_scale",
+        "blocks.1.ln1_post.hook_normalized",
         "blocks.0.hook_resid_mid",
         "model.layers.2.input_layernorm",
         "model.norm",

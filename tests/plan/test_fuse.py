@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 import torch
-from small import Small, rules, small, small_gpt2
+from plain import Plain
+from small import Small, random_inputs, rules, small, small_decoder, small_gpt2
 
 from scrub.graph.node import Node, walk
 from scrub.plan.plan import compile_plan
@@ -96,3 +97,19 @@ def test_groups_of_heads_are_fused_each_by_itself(model: Small) -> None:
     assert found["attention"] > 3
     assert found["attention_pattern"] == found["attend"] == 0
     check_numbers(model, {"split": split})
+
+
+@pytest.mark.parametrize("window", [5, 33, 40])
+def test_a_window_ends_where_it_does(window: int) -> None:
+    """In so many positions that torch's own attention runs, at all of them and at selected ones."""
+    made = small_decoder("mistral", 2, n_ctx=41, windows=(window,))
+    model = Small(made.config, made.params, random_inputs(made.config, 5, batch=3, donors=2, some=17))  # type: ignore[arg-type]
+    tokens, targets = model.inputs["x"], model.inputs["target"]
+    plain = Plain(model.config, model.params, tokens)  # type: ignore[arg-type]
+    logits = plain.lens(plain.streams[-1])
+    outputs = {"logits": model.graph, "loss": losses(model.graph)}
+    assert attention(outputs) == attention(outputs, selected=True) == {"attention": 2}
+    torch.testing.assert_close(model.run(outputs)["logits"], logits, rtol=0, atol=1e-9)
+    wanted = -logits.log_softmax(-1).gather(-1, targets)
+    found = model.run({"loss": outputs["loss"]}, selected=True)["loss"]
+    torch.testing.assert_close(found, wanted.gather(1, model.inputs["selected"][..., None]), rtol=0, atol=1e-9)

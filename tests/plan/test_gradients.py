@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 import torch
-from small import Small, rules, small, small_gpt2
+from small import Small, random_inputs, rules, small, small_decoder, small_gpt2
 from torch import Tensor
 
 from scrub.graph.node import Node
@@ -17,6 +17,14 @@ from scrub.study.metric import divergence, losses
 
 STEP = 1e-6
 MADE = [small(biases=("q", "k", "v", "o")), small_gpt2()]
+LINEAR = {"log_normalisers_changed", "inverse_deviation"}  # which the plans of these have
+
+
+def decoder() -> Small:
+    """Grouped queries and norms of them, norms before and after, windows, rotary positions, and both caps."""
+    made = small_decoder("gemma2", n_kv_heads=2, qk_norm="all", biases=("k", "o"))
+    inputs = random_inputs(made.config, 2, batch=3, donors=19, some=17)
+    return Small(made.config, made.params, inputs)  # type: ignore[arg-type]
 
 
 def scrubbed(model: Small) -> dict[str, Node]:
@@ -33,15 +41,21 @@ def scrubbed(model: Small) -> dict[str, Node]:
 
 
 @pytest.mark.parametrize("selected", [True, False])
-@pytest.mark.parametrize("model", MADE, ids=["attention_only", "gpt2"])
-def test_the_gradient_of_a_whole_plan_is_that_of_finite_differences(model: Small, selected: bool) -> None:
+@pytest.mark.parametrize(
+    ("model", "operations"),
+    [*((each, LINEAR) for each in MADE), (decoder(), {"soft_cap", "rms_norm", "scale_heads", "rotate"})],
+    ids=["attention_only", "gpt2", "decoder"],
+)
+def test_the_gradient_of_a_whole_plan_is_that_of_finite_differences(
+    model: Small, operations: set[str], selected: bool
+) -> None:
     outputs = scrubbed(model)
     weights = torch.randn(len(outputs), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     params = {name: value.clone().requires_grad_() for name, value in model.params.items()}
     values = {leaf: model.bind(leaf).clone().requires_grad_() for leaf in held(outputs.values())}
     assert values
     runner = Runner(compile_plan(outputs, selected), params, model.config.n_ctx, held=values, grad=True)
-    assert {"log_normalisers_changed", "inverse_deviation"} <= {step.node.op for step in runner.plan.steps}
+    assert operations <= {step.node.op for step in runner.plan.steps}
     bound = {leaf: model.bind(leaf) for leaf in runner.leaves}
     sum_of(runner(batch_of(bound)), weights).backward()
 

@@ -63,9 +63,7 @@ class Rows:
     places: Mapping[str, Int[Tensor, " batch"]]  # the positions that prompts give names
     table: Float[Tensor, "vocab d_model"]  # the unembedding
     prediction: Float[Tensor, "batch row d_model"] | None  # the mean of the unembedding under the predicted tokens
-    slope: Float[Tensor, "batch row 1"] | None = (
-        None  # of the cap on the logit of the token to predict, if there is one
-    )
+    slope: Float[Tensor, "batch row 1"] | None = None  # of the cap, if there is one, on that token's logit
 
     @property
     def token(self) -> Int[Tensor, "batch row"]:
@@ -223,7 +221,9 @@ class Anatomy:
     @property
     def cap(self) -> float | None:
         """Where logits are capped, None if they aren't."""
-        return float(str(self.logits.arguments["cap"])) if self.logits.op == "soft_cap" else None
+        cap = self.logits.arguments["cap"] if self.logits.op == "soft_cap" else None
+        assert cap is None or isinstance(cap, float)
+        return cap
 
     @property
     def uncapped(self) -> Node:

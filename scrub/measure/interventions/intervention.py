@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from scrub.graph.node import Node
+from scrub.graph.stream import streams_of, terms_of
 from scrub.paths.cut import cut
 from scrub.paths.pattern import Pattern
 from scrub.paths.rules import Rule
@@ -71,6 +72,8 @@ def ablate_sites(
         raise ScrubError(f"attention can't be forced at {wrong[0]!r}: name heads, as in a0.0, or a layer, as in a0")
     if how not in SOURCES and (streams := [site.text for site in named if site.written]):
         raise ScrubError(f"{streams[0]!r} is a sum of components, so no one array stands there: name a component")
+    if isinstance(source, Mean):
+        _check_means(named, graph)
     forced.sort(key=lambda pair: -len(pair[0].heads))  # what is asked of some heads wins over that of their layer
     splits = list(dict.fromkeys(split for site in named for split in site.splits))
     left = _others([*named, *(site for site, _ in forced)], graph) if only else []
@@ -78,6 +81,18 @@ def ablate_sites(
     rules = [Rule(pattern, source) for pattern in patterns]
     rules += [Rule(site.attention, Source.parse(f"attend {by}")) for site, by in forced]
     return Intervention(name, tuple(splits), tuple(rules))
+
+
+def _check_means(sites: Sequence[Site], graph: Node) -> None:
+    """Raise ScrubError for a residual stream whose mean isn't what the means of its components make."""
+    streams = [site for site in sites if site.written]
+    behind = {term.node.label for term in terms_of(streams_of(graph)[-1]) if term.norms} if streams else set()
+    for site in streams:
+        if normed := next((label for label in site.written if label in behind), None):
+            raise ScrubError(
+                f"{site.text!r} is held at no mean: {normed} is written into it through a norm, and what that makes of "
+                "means is no mean; name components, or resample it"
+            )
 
 
 def _not_heads(site: Site) -> bool:

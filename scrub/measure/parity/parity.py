@@ -120,6 +120,20 @@ class Parity(TabularResult):
         """Whether every value is as near as is allowed."""
         return self.begins is None
 
+    @property
+    def notes(self) -> list[str]:
+        """What the comparison can't see: windows that are no shorter than its sequences, and the model's context is."""
+        found = {each.arguments.get("window") for each in pattern_nodes(self.model.graph)}
+        windows = sorted(each for each in found if isinstance(each, int))
+        unseen = [each for each in windows if self.tokens.shape[1] <= each < self.model.n_ctx]
+        if not unseen:
+            return []
+        enough = min(unseen[-1] + CONTEXT, self.model.n_ctx)
+        return [
+            f"windows of {few([f'{each:,}' for each in unseen])} positions weren't reached, so that a wrong one isn't "
+            f"seen: --context {enough}"
+        ]
+
     def check(self) -> None:
         """Raise GateError, which says where deviations begin, unless every value is within the tolerance."""
         worst = self.begins
@@ -157,6 +171,7 @@ class Parity(TabularResult):
             "tolerance": self.tolerance,
             "within": self.within,
             "begins": plain(self.begins),
+            "notes": self.notes,
         }
         return json_text({**about, "rows": self.frame()})
 

@@ -11,9 +11,10 @@ norms divide by; biases are left out. Keys and values that query heads share are
 turned at random against each other the mean square of the score is 1 / d_model, whatever their singular values.
 
 Rotary positions turn queries and keys, so that W_QK is another matrix at every lag, which is how many positions the key
-stands before the query: W_QK = (R W_Q)^T W_K, where R turns by the lag. V-composition is the same at every lag. Where
-queries and keys are normed, each head's scores are divided by numbers of both positions, inside of the product: there
-W_QK is no fixed matrix, and composition is refused.
+stands before the query: W_QK = (R W_Q)^T W_K, where R turns by the lag. V-composition is the same at every lag. Layers
+with a window that ends before the lag attend to no such key, and have no Q- or K-composition there. Where queries and
+keys are normed, each head's scores are divided by numbers of both positions, inside of the product: there W_QK is no
+fixed matrix, and composition is refused.
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ from torch import Tensor
 
 from scrub.graph.attention import rotary, rotate
 from scrub.graph.node import Node, walk
+from scrub.graph.stream import norms_heads
 from scrub.measure.weights.links import RANDOM_DRAWS, Chance, Link, Links, links
 from scrub.measure.weights.matrices import FOLDED, Layer, attention_layers
 from scrub.models.model import Model
 from scrub.paths.locate import below
 from scrub.text.errors import ScrubError
+from scrub.text.wording import few
 
 SOURCE = (
     "Elhage et al. 2021, A Mathematical Framework for Transformer Circuits: the Frobenius norm of the product over the "
@@ -62,7 +65,8 @@ def composition(model: Model, draws: int = RANDOM_DRAWS, seed: int = 0, lag: int
     """Score the composition of every pair of heads of which one reads the other, all slots, the largest first.
 
     `composition(model, lag=1).between(reader="1.3")`. Beside each is the same score of Gaussian matrices of the same
-    shapes, `draws` times. Under rotary positions queries and keys are as they are `lag` positions apart.
+    shapes, `draws` times. Under rotary positions queries and keys are as they are `lag` positions apart; those of
+    layers with a window that ends before are left out, and `source` says so.
     Raises ScrubError for a model that norms queries and keys, a lag that it hasn't, or components that read the
     residual stream through what is no norm.
     """
@@ -74,7 +78,11 @@ def composition(model: Model, draws: int = RANDOM_DRAWS, seed: int = 0, lag: int
     for reader, reads in layers:
         for writer, writes in layers:
             shape = (reader.wo.shape[1], reader.wo.shape[2], writer.wo.shape[2])
-            slots = [slot for slot, input_ in reader.slots.items() if writer.component in input_.reads]
+            slots = [
+                slot
+                for slot, input_ in reader.slots.items()
+                if writer.component in input_.reads and (slot == "v" or _reaches(reader, lag))
+            ]
             if slots and shape not in chances:
                 chances[shape] = _chance(shape, draws, seed)
             scores += [
@@ -82,7 +90,7 @@ def composition(model: Model, draws: int = RANDOM_DRAWS, seed: int = 0, lag: int
                 for slot in slots
                 for (to, of), score in np.ndenumerate(composition_scores(slot, reads, writes).cpu().numpy())
             ]
-    source = f"{SOURCE}; rotary positions at lag {lag}, keys {lag} before queries" if turned else SOURCE
+    source = f"{SOURCE}; {_said(found, lag)}" if turned else SOURCE
     return links(model.name, "composition", source, scores, lag if turned else None)
 
 
@@ -119,7 +127,25 @@ def _check(model: Model, layers: Sequence[Layer], lag: int) -> bool:
         raise ScrubError(f"{model.name} has no rotary positions, so that its composition has no lag: leave it out")
     if not 0 <= lag < model.n_ctx:
         raise ScrubError(f"no key stands {lag} before the query in {model.name}: a lag is 0 to {model.n_ctx - 1}")
+    if not any(_reaches(layer, lag) for layer in layers):
+        widest = max(layer.window or 0 for layer in layers)
+        raise ScrubError(
+            f"no layer of {model.name} attends to a key {lag} before the query: its windows hold {widest} positions, "
+            f"the query's among them, so take a lag of at most {widest - 1}"
+        )
     return turned
+
+
+def _reaches(layer: Layer, lag: int) -> bool:
+    """Tell whether a layer's queries attend to keys so far before them."""
+    return layer.window is None or lag < layer.window
+
+
+def _said(layers: Sequence[Layer], lag: int) -> str:
+    """Say which lag the scores are at, and what has none there."""
+    said = f"rotary positions at lag {lag}, keys {lag} before queries"
+    short = [layer.component for layer in layers if not _reaches(layer, lag)]
+    return f"{said}; without queries and keys of {few(short)}, whose windows end before" if short else said
 
 
 def _factors(layer: Layer, lag: int) -> Factors:
@@ -138,8 +164,7 @@ def _turning(slot: Node) -> dict[str, Any] | None:
 
 def _normed(slot: Node) -> bool:
     """Tell whether a slot is a norm of what is projected."""
-    inner = slot.inputs[0] if slot.op == "rotate" else slot
-    return inner.op in {"rms_norm", "scale_heads"}
+    return norms_heads(slot.inputs[0] if slot.op == "rotate" else slot)
 
 
 def _norm(matrices: Float[Tensor, "... row column"]) -> Float[Tensor, "..."]:

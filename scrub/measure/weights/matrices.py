@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scrub.graph.node import Node, walk
-from scrub.graph.stream import norm_of, reads_stream, terms_of, unembedding_of, value_of
+from scrub.graph.stream import norm_of, norms_heads, reads_stream, terms_of, unembedding_of, value_of
 from scrub.models.model import Model
 from scrub.paths.locate import below
 from scrub.paths.pattern import SLOTS
@@ -32,14 +32,20 @@ class Reader:
     """A reader of the residual stream: a slot of all heads of a layer, an MLP, or the unembedding.
 
     `matrix` [head, width, d_model] in float64, the linear part of norms folded into it; keys and values are those of
-    each query head; an MLP (with its gate) and the unembedding are one head. `reads` are the labels of the components
-    that write into what it reads.
+    each query head, so many of which in turn read the same; an MLP (with its gate) and the unembedding are one head.
+    `reads` are the labels of the components that write into what it reads.
     """
 
     component: str
     slot: str  # "" but for attention
     matrix: Float[Tensor, "head width d_model"]
     reads: frozenset[str]
+    alike: int = 1
+
+    @property
+    def rows(self) -> Float[Tensor, "row d_model"]:
+        """Everything that it reads with, below each other: keys and values that query heads share are there once."""
+        return self.matrix[:: self.alike].flatten(0, 1)
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,8 @@ class Layer:
     slots: dict[str, Reader]
     wo: Float[Tensor, "head d_model d_head"]
     nodes: dict[str, Node]  # of the slots
+
+    window: int | None  # how many positions a query reaches: all before it, if None
 
     def name(self, head: int) -> str:
         """Name a head: 1.6 in the component a1."""
@@ -69,7 +77,10 @@ def attention_layers(model: Model) -> list[Layer]:
             slots = {reader.slot: reader for reader in readers if reader.component == output.label}
             wo = value_of(output.inputs[1], model.params).double()
             wo = written[output].through(wo.mT, model.params).mT
-            layers.append(Layer(output.label or "", slots, wo, {slot.label or "": slot for slot in below(output)}))
+            nodes = {slot.label or "": slot for slot in below(output)}
+            window = output.inputs[0].inputs[0].arguments.get("window")
+            assert window is None or isinstance(window, int)
+            layers.append(Layer(output.label or "", slots, wo, nodes, window))
     return layers
 
 
@@ -85,8 +96,17 @@ def stream_readers(model: Model) -> list[Reader]:
         slots = [(slot.label or "", slot) for slot in below(node)] if node.op == "output" else [("", node)]
         for name, slot in slots:
             reads = frozenset(component.label or "" for component in below(slot))
-            readers.append(Reader(node.label or "", name, _reading(model, slot), reads))
+            readers.append(Reader(node.label or "", name, _reading(model, slot), reads, _alike(slot)))
     return readers
+
+
+def _alike(component: Node) -> int:
+    """Count the heads that in turn read with the same matrix."""
+    while component.op not in _READS:
+        component = component.inputs[0]
+    times = component.inputs[1].arguments.get("times", 1)
+    assert isinstance(times, int)
+    return times
 
 
 def _reading(model: Model, component: Node) -> Float[Tensor, "head width d_model"]:
@@ -98,7 +118,7 @@ def _reading(model: Model, component: Node) -> Float[Tensor, "head width d_model
             weight = value_of(here.inputs[1], model.params).double()
             folded = weight if norm is None else norm.before(weight, model.params)
             return [folded if folded.ndim == 3 else folded[None]]
-        if here.op in {"rms_norm", "scale_heads"}:  # of queries or keys
+        if norms_heads(here):
             gain = value_of(here.inputs[1], model.params).double()
             return [gain[..., None] * each for each in found(here.inputs[0])]
         if here.op not in _INSIDE:

@@ -11,7 +11,7 @@ W_in of an MLP (its gate and what that multiplies, below each other), or the une
 vocabulary: adding the same to all logits changes no probability. The gain of the norm in front, a LayerNorm's centring,
 and the gain of a norm of queries or keys are folded into W_read, and those of a norm behind a layer into W_O, but for
 what norms divide by. Rotary positions turn what is read, and change none of its norms. Several heads at once stand side
-by side in one matrix: their squares add up.
+by side in one matrix: their squares add up. Keys and values that query heads share stand there once.
 """
 
 from __future__ import annotations
@@ -75,9 +75,9 @@ def _matrices(reader: Reader, together: bool) -> Iterator[tuple[str, Float[Tenso
         for head, matrix in enumerate(reader.matrix):
             yield f"{reader.component.removeprefix('a')}.{head}", matrix
     elif reader.component == "out":
-        yield reader.component, reader.matrix[0] - reader.matrix[0].mean(0)
+        yield reader.component, reader.rows - reader.rows.mean(0)
     else:
-        yield reader.component, reader.matrix.flatten(0, 1)
+        yield reader.component, reader.rows
 
 
 def _outer(layer: Layer, heads: slice) -> Gram:

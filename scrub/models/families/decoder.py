@@ -38,6 +38,18 @@ class Rotary(BaseModel):
     base: float = Field(gt=0)
     scaling: tuple[float, float, float, float] | float | None = None
 
+    @model_validator(mode="after")
+    def _scales(self) -> Rotary:
+        if self.scaling is None:
+            return self
+        factor, low, high, original = self.scaling if isinstance(self.scaling, tuple) else (self.scaling, 0, 1, 1)
+        if not (factor > 0 and 0 <= low < high and original > 0):
+            raise ValueError(
+                f"rotary positions are scaled by {self.scaling}: a factor, and how many positions a model was trained "
+                "on, are above 0, and the low frequency factor is less than the high one"
+            )
+        return self
+
 
 class Config(TransformerConfig):
     """The shape of a decoder, besides what is said of every transformer.
@@ -57,9 +69,7 @@ class Config(TransformerConfig):
     gated: bool = False
     parallel: bool = False  # heads and MLP of a layer read the same residual stream
     one_norm: bool = False  # and through the same norm
-    qk_norm: Literal["head", "all"] | None = (
-        None  # an RMSNorm of each head's queries and keys, or of all heads' together
-    )
+    qk_norm: Literal["head", "all"] | None = None  # an RMSNorm of each head's queries and keys, or of all heads'
     score_cap: float | None = Field(default=None, gt=0)
     logit_cap: float | None = Field(default=None, gt=0)
     embed_scale: float = 1.0
@@ -73,6 +83,10 @@ class Config(TransformerConfig):
             raise ValueError(f"rotary positions turn {wide[0]} dimensions, but a head has {self.d_head}")
         if any(window is not None and window < 1 for window in self.windows):
             raise ValueError(f"windows are {self.windows}: one holds at least 1 position")
+        if self.norm == "none" and self.norms != "before":
+            raise ValueError(f"norms are {self.norms!r}, but norm is 'none': there is none to stand there")
+        if self.d_mlp is None and (without := [name for name in ("gated", "parallel") if getattr(self, name)]):
+            raise ValueError(f"{without[0]} is true, but d_mlp is null: only MLPs are that")
         if self.one_norm and not (self.parallel and self.norms == "before"):
             raise ValueError("one_norm: only a parallel MLP can read what the heads read")
         return self

@@ -1,6 +1,6 @@
 """GPT-2 (Radford et al. 2019): attention and MLP in turn, positions in the residual stream, biases everywhere.
 
-Its checkpoints are Hugging Face's (scrub/models/checkpoints/layouts/hugging_face.py); the names here are ours.
+Its checkpoints are Hugging Face's (scrub/models/checkpoints/layouts/hugging_face/gpt2.py); the names here are ours.
 """
 
 from __future__ import annotations

@@ -35,6 +35,8 @@ def parity_tables(of: Parity, _console: Console, _options: ConsoleOptions) -> It
     yield FrameTable(_frame(of), columns)
     if of.computes_in != dtype:
         yield Text(f"transformers computes some of it in {of.computes_in}, whatever the dtype")
+    for note in of.notes:
+        yield Text(f"note: {note}")
     where = "all are" if of.within else f"those with {ABOVE} aren't"
     yield Text(f"{where} within {of.tolerance:.2g}, which is rounding in {of.computes_in}")
 

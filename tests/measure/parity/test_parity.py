@@ -15,10 +15,12 @@ from doubles import D_HEAD, HEADS, LAYERS, random_double
 from fake_hub import Hub, serve
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
+from twins import Shape, made
 
 import scrub
 from scrub import GateError, Model, Parity, ScrubError, Settings, load_model
 from scrub.measure.parity.twin import read_twin
+from scrub.models.checkpoints.layouts.hugging_face.llama import Mistral
 
 VOCAB, POSITIONS, CONTEXT = 37, 19, 17
 WIDTH = HEADS * D_HEAD
@@ -243,3 +245,22 @@ def test_a_model_without_transformers_or_twin(theirs: Any, monkeypatch: pytest.M
     with pytest.raises(ScrubError, match=r'isn\'t here: pip install "causal-scrub\[parity\]"'):
         scrub.parity("gpt2-mini")
     assert isinstance(own, Model)
+
+
+def test_windows_that_are_longer_than_the_sequences_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a wrong one is found in the context that is named."""
+    theirs = made("mistral", Shape(context=200), sliding_window=70)
+    assert scrub.parity(theirs, settings=Settings(progress=False, context=71)).notes == []
+    monkeypatch.setattr(Mistral, "windows", property(lambda self: [self.sliding_window + 1]))
+    found = scrub.parity(theirs, settings=Settings(progress=False))
+    assert found.within
+    (note,) = found.notes
+    assert note == "windows of 71 positions weren't reached, so that a wrong one isn't seen: --context 135"
+    assert json.loads(found.to_json())["notes"] == [note]
+    assert f"note: {note}" in repr(found)
+    found = scrub.parity(theirs, settings=Settings(progress=False, context=135))
+    assert (found.notes, found.within) == ([], False)
+    assert (
+        scrub.parity(made("mistral", Shape(context=70), sliding_window=70), settings=Settings(progress=False)).notes
+        == []
+    )  # it reads no more

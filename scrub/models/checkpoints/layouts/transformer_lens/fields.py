@@ -156,7 +156,7 @@ class Fields(BaseModel):
             "rotary": repeating([self.rotary(layer) for layer in layers]),
             "windows": repeating([self.window_size if self.local(layer) else None for layer in layers]),
             "activation": ACTIVATIONS.get(self.act_fn or "", "gelu_tanh"),  # of nothing, without MLPs
-            "gated": bool(self.gated_mlp),
+            "gated": bool(self.gated_mlp) and not self.attn_only,
             "parallel": bool(self.parallel_attn_mlp),
             "one_norm": False,
             "qk_norm": self.qk_norm,
