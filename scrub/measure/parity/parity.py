@@ -24,6 +24,7 @@ from scrub.graph.node import Node
 from scrub.measure.heads.attention import pattern_nodes
 from scrub.measure.heads.reading import Anatomy
 from scrub.measure.parity.twin import Twin, TwinRun, library, read_twin
+from scrub.models.memory import unwrapped
 from scrub.models.model import Model, Spec, as_model, load_model
 from scrub.study.read import read
 from scrub.study.settings import TF32, Settings, obeyed
@@ -181,6 +182,7 @@ def parity(model: Spec, on: Examples | Any = None, settings: Settings | None = N
     examples. `parity(model).check()` raises GateError where a value deviates.
     Raises ScrubError if transformers isn't installed, doesn't have such a model, or gives no such values.
     """
+    model = unwrapped(model)
     asked = obeyed(settings, "parity", OBEYED if on is not None else (*OBEYED, *DRAWN))
     if asked.dtype == TF32:
         raise ScrubError(
