@@ -197,6 +197,11 @@ def _folder(model: Model) -> Path:
             f"{model.name} is from no folder that transformers could read: give one, a hub id, or the model of "
             "transformers itself"
         )
+    if folder.is_file():
+        raise ScrubError(
+            f"{shown(folder)} is a single file, which transformers doesn't read as it is: compare the folder that it "
+            "was made from"
+        )
     kind = read_fields(folder / CONFIG).get("model_type") if (folder / CONFIG).is_file() else None
     known = import_module("transformers.models.auto.modeling_auto").MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     if not isinstance(kind, str) or kind not in known:
