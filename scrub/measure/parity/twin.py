@@ -7,6 +7,7 @@ transformers itself gives.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,6 +69,10 @@ class Twin:
     def name(self) -> str:
         """What its class is called."""
         return type(self.theirs).__name__
+
+    def exact(self) -> Twin:
+        """Copy it in float32, with the weights that it has."""
+        return Twin.of(copy.deepcopy(self.theirs).float(), len(self.layers))
 
     @contextmanager
     def ready(self) -> Iterator[None]:
