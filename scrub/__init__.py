@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from scrub.measure.stream.direct import DirectAttribution, direct_attribution
     from scrub.measure.stream.lens import LogitLens, logit_lens
     from scrub.measure.study.heads import HeadStudy, study_heads
-    from scrub.models.model import Model, load_model
+    from scrub.models.model import Model, load_model, save_model
     from scrub.show.charts.attention import attention_chart
     from scrub.show.charts.bars import bar_chart, head_bars
     from scrub.show.charts.heatmap import head_map, heat_map
@@ -95,6 +95,7 @@ __all__ = [
     "read_prompts",
     "repeated_prompts",
     "run",
+    "save_model",
     "score_heads",
     "study_heads",
     "sweep",
@@ -117,7 +118,7 @@ _HOMES = {
     "scrub.measure.parity.parity": ("Parity", "parity"),
     "scrub.measure.stream.direct": ("DirectAttribution", "direct_attribution"),
     "scrub.measure.stream.lens": ("LogitLens", "logit_lens"),
-    "scrub.models.model": ("Model", "load_model"),
+    "scrub.models.model": ("Model", "load_model", "save_model"),
     "scrub.data.prompts.generate": ("given_pair", "given_prompt", "prompt_pairs", "repeated_prompts"),
     "scrub.show.reports.report": ("Report", "make_report"),
     "scrub.store.results.folder": ("Results",),

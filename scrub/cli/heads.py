@@ -13,7 +13,7 @@ from scrub.cli.fields import Options, Words
 from scrub.cli.given import all_prompts, given_metrics, given_text, listed, no_meaning, was_given
 from scrub.cli.new import hypothesis_path, write_new
 from scrub.cli.outputs import check_outputs, console, warn, write_outputs
-from scrub.cli.roles import CONTEXT_POSITIONS
+from scrub.cli.roles import CONTEXT_POSITIONS, check_roles_writable
 from scrub.data.settings import PUBLISHED, Recipe
 from scrub.study.settings import COMPUTING, Settings
 from scrub.text.errors import ScrubError
@@ -187,12 +187,8 @@ def _check_outputs(json: Path | None, pictures: Path | None, formats: str) -> tu
 
 def _check_roles(loaded: Model, model: str, write: bool, module: Path | None) -> None:
     """Raise ScrubError if the roles couldn't be written, or if a hypothesis would name heads of roles that aren't."""
-    from scrub.models.place import own_config
-
     if write:
-        path, _ = own_config(model)
-        if path.parent.is_dir():
-            check_outputs(path)
+        check_roles_writable(model)
     elif module is not None and not any(loaded.roles.values()):
         raise ScrubError(
             f"no head of {loaded.name} has a role in its config.json, by which a hypothesis names heads: write them "

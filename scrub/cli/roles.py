@@ -10,7 +10,7 @@ import typer
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
 from scrub.cli.given import given_text
-from scrub.cli.outputs import console, warn
+from scrub.cli.outputs import check_outputs, console, warn
 from scrub.study.settings import Settings
 from scrub.text.files import shown
 from scrub.text.numbers import PLAIN
@@ -40,6 +40,8 @@ def roles(
     from scrub.models.model import load_model
     from scrub.show.tables.measurements import roles_table
 
+    if write:
+        check_roles_writable(model)
     loaded = load_model(model)
     positions = min(settings.context or CONTEXT_POSITIONS, loaded.n_ctx)
     text = given_text(loaded, data, replace(settings, context=positions)).as_running("what heads attend to")
@@ -57,6 +59,15 @@ def roles(
         out.print(f"{role}: {heads} (attention to {target} on {where} at least {least})")
     if write:
         out.print(f"wrote the roles into {write_roles(model, measured, text.heading)}")
+
+
+def check_roles_writable(model: str) -> None:
+    """Raise ScrubError if a model's roles couldn't be written when they are measured."""
+    from scrub.models.place import own_config
+
+    path, _ = own_config(model)
+    if path.parent.is_dir():
+        check_outputs(path)
 
 
 def typicality(

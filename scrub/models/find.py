@@ -106,8 +106,10 @@ def _names(kind: Kind, folder: Path) -> list[str]:
 
 
 def _is_file_of(kind: Kind, path: Path) -> bool:
-    """Tell whether a file is what one can name by itself: any data, or a model."""
-    return path.suffix != ".md" if kind == "data" else path.suffix == ".gguf"
+    """Tell whether a file is what one can name by itself: any data, or a model, but no tokenizer of llama2.c's."""
+    if kind == "data":
+        return path.suffix != ".md"
+    return path.suffix == ".gguf" or (path.suffix == ".bin" and not path.name.startswith("tok"))
 
 
 def _holds(folder: Path, suffixes: set[str]) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from scrub.models.checkpoints import Checkpoint, open_state_dict
 from scrub.models.checkpoints.reading import parse
 from scrub.models.checkpoints.stored import check_whole
@@ -15,6 +17,7 @@ from scrub.text.errors import ScrubError
 from scrub.text.files import first_sentence, one_line
 from scrub.text.wording import short
 
+_WRAPPERS = ({"_orig_mod"}, {"module"})  # the one module in torch.compile's object, and in DataParallel's
 HOW = "a transformers model such as GPT2LMHeadModel, a HookedTransformer, or (config, state dict)"
 
 
@@ -23,11 +26,19 @@ def open_object(spec: object) -> tuple[str, Checkpoint]:
 
     Raises ScrubError for what is no model, or anything that is wrong with its config or tensors.
     """
+    spec = unwrapped(spec)
     config, state = _parts(spec)
     called = _name(spec, config)
     if callable(named := getattr(spec, "named_parameters", None)):  # the parameters say more than the state dict
         check_whole(f"the state dict of {called}", dict(named()))
     return called, open_state_dict(called, _fields(called, config), state)
+
+
+def unwrapped(spec: object) -> object:
+    """Take a model out of torch's own wrappers, torch.compile, DataParallel and its kin; leave anything else."""
+    while isinstance(spec, nn.Module) and type(spec).__module__.startswith("torch.") and {*spec._modules} in _WRAPPERS:
+        (spec,) = spec._modules.values()
+    return spec
 
 
 def is_pair(spec: object) -> bool:

@@ -157,7 +157,11 @@ class Model:
 
     @cached_property
     def weights_hash(self) -> str:
-        """The hash of its parameters by name, the same in whichever precision they were loaded without loss."""
+        """The hash of its parameters by name, the same in whichever precision they were loaded without loss.
+
+        Not where loading folds something into weights (1 + w of Gemma's norms, scales of queries): that is rounded
+        once more, in the type that they are loaded in, so that each type may have a hash of its own.
+        """
         return hash_weights(self.params)
 
     @cached_property
@@ -346,9 +350,11 @@ def make_model(name: str, config: ModelConfig, params: Mapping[str, Tensor], tok
     return Model(name, config, graph, dict(params), own)
 
 
+@check_arguments
 def save_model(model: Model, folder: str | Path) -> None:
-    """Write a model's config.json, model.safetensors and tokenizer.json, so that loading it gives the same again.
+    """Write a model's config.json, model.safetensors and tokenizer.json: `save_model(model, "models/mine")`.
 
+    Loading it gives the same again.
     A GPT-2 is written as transformers does, so that `from_pretrained` reads it; others in scrub's own layout.
     The tensors are stored in the model's type, so save `model.to(torch.float16)` to halve the file.
     The folder is made if it isn't there; other files in it stay. Each file is replaced as a whole, config.json last.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from scrub.models.checkpoints import CONFIG, TOKENIZER, find_layout, wanted_files
@@ -175,7 +176,7 @@ def on_hub(hub_id: str) -> Kind:
 
 def _from_hub(name: str, hub_id: str, overrides: Mapping[str, object]) -> ModelPlace:
     """Bring a model on the hub here; its tokenizer may be in a repository of its own, which config.json can name."""
-    copy = bring(Address.parse(hub_id), wanted_files, LOCAL)
+    copy = bring(Address.parse(hub_id), partial(wanted_files, where=hub_id), LOCAL)
     fields = _json_fields(copy.folder / CONFIG)
     named = None if tokenizer_file(copy.folder) else fields.get("tokenizer_name")
     where = overrides.get("tokenizer", named)  # null in a pointer: none

@@ -227,4 +227,5 @@ def check_parts(hypotheses: Sequence[Hypothesis], parts: Sequence[str] | None) -
 
 def _unknown(roles: Roles) -> str:
     """Say what a mistake may come from where a model's roles aren't known."""
-    return "" if roles else "; this model's heads have no roles yet: `scrub roles MODEL --write` measures them"
+    told = "this model's heads have no roles yet: `scrub roles MODEL --write` measures them"
+    return "" if roles else f"; {told} (of a model in one file: save it as a folder first, with scrub.save_model)"

@@ -7,6 +7,7 @@ transformers itself gives.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,6 +69,10 @@ class Twin:
     def name(self) -> str:
         """What its class is called."""
         return type(self.theirs).__name__
+
+    def exact(self) -> Twin:
+        """Copy it in float32, with the weights that it has."""
+        return Twin.of(copy.deepcopy(self.theirs).float(), len(self.layers))
 
     @contextmanager
     def ready(self) -> Iterator[None]:
@@ -196,6 +201,11 @@ def _folder(model: Model) -> Path:
         raise ScrubError(
             f"{model.name} is from no folder that transformers could read: give one, a hub id, or the model of "
             "transformers itself"
+        )
+    if folder.is_file():
+        raise ScrubError(
+            f"{shown(folder)} is a single file, which transformers doesn't read as it is: compare the folder that it "
+            "was made from"
         )
     kind = read_fields(folder / CONFIG).get("model_type") if (folder / CONFIG).is_file() else None
     known = import_module("transformers.models.auto.modeling_auto").MODEL_FOR_CAUSAL_LM_MAPPING_NAMES

@@ -31,6 +31,7 @@ from scrub.models.checkpoints.reading import (
     TOKENIZER_CONFIG,
     VOCABULARY,
     check_file,
+    check_no_adapter,
     read_fields,
     tokenizer_wanted,
     weights_file,
@@ -56,12 +57,14 @@ __all__ = [
 ]
 
 
-def wanted_files(names: Iterable[str]) -> list[str]:
+def wanted_files(names: Iterable[str], where: str = "the repository") -> list[str]:
     """Pick the files of a repository that a model needs: its config, its tokenizer, its weights once.
 
-    Raises ScrubError if there are several files of weights, and nothing says which.
+    Raises ScrubError, which calls it `where`, if there are several files of weights, and nothing says which, or if it
+    is an adapter.
     """
     there = {name for name in names if "/" not in name}
+    check_no_adapter(there, where)
     weights = next((layout.WEIGHTS for layout in layouts() if layout.WEIGHTS in there), None) or weights_file(there)
     shards = {name for name in there if fnmatchcase(name, SHARDS.get(weights or "", ""))}
     return sorted(shards | (there & {CONFIG, *tokenizer_wanted(there), TOKENIZER_CONFIG, weights}))
@@ -164,6 +167,7 @@ def _layout_of(folder: Path) -> tuple[ModuleType, dict[str, object]]:
         names = {each.name for each in folder.iterdir()}
     except OSError as error:
         raise unreadable(folder, error) from error
+    check_no_adapter(names, folder)
     fields = read_fields(path) if CONFIG in names else {}
     if found := find_layout(names, fields):
         return found, fields

@@ -16,6 +16,8 @@ CONFIG, TENSORS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json
 TOKENIZER_CONFIG = "tokenizer_config.json"
 VOCABULARY, MERGES = "vocab.json", "merges.txt"  # of a byte-level BPE, as GPT-2 was published
 ADDED_TOKENS, SPECIAL_TOKENS = "added_tokens.json", "special_tokens_map.json"  # beside these, in a fine-tune
+ADAPTER = "adapter_config.json"  # of peft, which transformers' from_pretrained obeys wherever it lies
+_OF_ADAPTERS = "adapter_*"  # what holds the weights of one
 GGUF, LLAMA2C = ".gguf", ".bin"
 SUFFIXES = (GGUF, LLAMA2C)  # of a file that may be a model by itself
 INDEX = ".index.json"  # after the name of a file that is in shards
@@ -44,9 +46,9 @@ def tokenizer_wanted(names: Collection[str]) -> tuple[str, ...]:
 def weights_file(names: Iterable[str]) -> str | None:
     """Pick the file that holds the weights, or their index, or None: one of safetensors where there is one.
 
-    Raises ScrubError if there are several, and nothing says which.
+    Those of an adapter are no model's. Raises ScrubError if there are several, and nothing says which.
     """
-    there = sorted(name for name in names if "/" not in name)
+    there = sorted(name for name in names if "/" not in name and not fnmatchcase(name, _OF_ADAPTERS))
     for pattern in _WEIGHTS:
         found = [name for name in there if fnmatchcase(name, pattern)]
         if len(found) > 1:
@@ -57,6 +59,15 @@ def weights_file(names: Iterable[str]) -> str | None:
         if found:
             return found[0]
     return None
+
+
+def check_no_adapter(names: Collection[str], where: Path | str) -> None:
+    """Raise ScrubError if one of the files in a folder or a repository says that they are an adapter of a model."""
+    if ADAPTER in names:
+        raise ScrubError(
+            f"{shown(Path(where, ADAPTER))} says that this is an adapter, which changes what a model computes: load it "
+            f"with peft, merge_and_unload() and save it, or remove {ADAPTER} if the model is whole without it"
+        )
 
 
 def check_file(path: Path) -> None:

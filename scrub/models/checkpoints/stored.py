@@ -41,7 +41,7 @@ _QUANTISED = ("quant_state", "SCB")  # of the parameters of bitsandbytes in 4 bi
 _PACKED = re.compile(  # what stands beside weights of bitsandbytes, GPTQ and AWQ
     r".*\.((nested_)?(absmax|quant_map)|quant_state\..*|SCB|weight_format|qweight|qzeros|g_idx)"
 )
-
+_ADAPTED = re.compile(r"(.*\.)?(lora_\w+|base_layer|ia3_l|modules_to_save)(\..*)?")  # that peft puts into a model
 
 Where = Path | str  # a file, or what an error calls something in memory
 
@@ -178,8 +178,13 @@ def check_whole(where: Where, state: Mapping[Any, object]) -> None:
 
 
 def check_names(where: Where, stored: Mapping[str, StoredTensor]) -> None:
-    """Raise ScrubError if tensors are there that say how others are quantised."""
+    """Raise ScrubError if tensors are there that say how others are quantised, or of an adapter."""
     for name in stored:
+        if _ADAPTED.fullmatch(name):
+            raise ScrubError(
+                f"{shown(where)} has {short(stored[name].name, quoted=False)} of an adapter that isn't merged: take "
+                "what peft's model.merge_and_unload() gives"
+            )
         if _PACKED.fullmatch(name):
             raise _packed(where, short(stored[name].name, quoted=False), "")
 

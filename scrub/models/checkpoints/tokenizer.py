@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from scrub.models.checkpoints.reading import (
     CONFIG,
     MERGES,
     SPECIAL_TOKENS,
+    TOKENIZER,
     TOKENIZER_CONFIG,
     VOCABULARY,
     parse,
@@ -29,6 +31,8 @@ MOST_PADDING_ROWS = 1024  # of an embedding, for no token: Megatron pads to mult
 MOST_WITHOUT_ROW = 16  # tokens that were added, and the embedding not resized: a pad, a few marks of a fine-tune
 _END = "<|endoftext|>"  # GPT-2's only special token
 _FLAGS = ("special", "single_word", "lstrip", "rstrip", "normalized")  # of an added token
+_OF_GPT2 = re.compile(r"(GPT2|CodeGen)Tokenizer(Fast)?")  # the classes that cut texts as GPT-2 does
+_CUT_AS_GPT2 = ("gpt2", "gpt_neo", "gptj", "phi")  # the types of models whose class is one of these
 _PROBE = "a"  # a text that any tokenizer has a token for
 
 
@@ -39,7 +43,7 @@ def tokenizer_file(folder: Path) -> Path | None:
 
 
 def read_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
-    """Read a tokenizer.json, or a vocab.json with its merges.txt beside it: GPT-2's byte-level BPE.
+    """Read a tokenizer.json, or a vocab.json with its merges.txt beside it, if it is of GPT-2's byte-level BPE.
 
     Its tokens are 0 to vocab_size - 1. People pad vocabularies to round numbers, so it may have fewer, but the ids
     that stand for no token are then the last ones, fewer than MOST_PADDING_ROWS and fewer than half. It may have up to
@@ -128,8 +132,9 @@ def _parse_tokenizer(path: Path) -> Tokenizer:
     parsed = parse(path, text)
     merges = read_text(path.with_name(MERGES), "text") if path.name == VOCABULARY else None
     beside = _added(path.parent) if merges is not None else {}
+    prefix = _cut_as_gpt2(path) if merges is not None else False
     try:
-        tokenizer = Tokenizer.from_str(text) if merges is None else _byte_level(parsed, merges, beside)
+        tokenizer = Tokenizer.from_str(text) if merges is None else _byte_level(parsed, merges, beside, prefix)
         tokenizer.get_vocab(with_added_tokens=True)
         _whole(tokenizer)
     except BaseException as error:  # a panic of the Rust library is no Exception
@@ -148,15 +153,38 @@ def _parse_tokenizer(path: Path) -> Tokenizer:
     return tokenizer
 
 
-def _byte_level(vocabulary: Any, merges: str, added: Mapping[str, tuple[int, AddedToken]]) -> Tokenizer:
+def _cut_as_gpt2(path: Path) -> bool:
+    """Tell whether a blank goes in front of every text that a vocab.json is for, as tokenizer_config.json may say.
+
+    Neither vocab.json nor merges.txt says how texts are cut, composed and changed before anything is merged: that is
+    known of GPT-2's classes alone. Raises ScrubError for another, since its ids would be others.
+    """
+    said, config = _beside(path.with_name(TOKENIZER_CONFIG)), _beside(path.with_name(CONFIG))
+    called = said.get("tokenizer_class") or config.get("tokenizer_class")
+    kind = config.get("model_type")
+    known = _OF_GPT2.fullmatch(str(called)) if called else kind is None or kind in _CUT_AS_GPT2
+    if not known:
+        whose = f"a {short(called, quoted=False)}" if called else f"a model of the type {short(kind, quoted=False)}"
+        raise ScrubError(
+            f"{shown(path)} is of {whose}, and doesn't say how that cuts texts: save it as {TOKENIZER}, as "
+            "transformers' AutoTokenizer.from_pretrained(F).save_pretrained(F) does in a folder F, or give one, as in "
+            "load_model(..., tokenizer=...)"
+        )
+    return said.get("add_prefix_space") is True
+
+
+def _byte_level(
+    vocabulary: Any, merges: str, added: Mapping[str, tuple[int, AddedToken]], prefix: bool = False
+) -> Tokenizer:
     """Make a tokenizer of GPT-2's kind of its tokens' ids, and lines of two tokens to merge, the first ones first.
 
-    `added` are tokens that text isn't made of, with their ids: the vocabulary may lack them.
+    `added` are tokens that text isn't made of, with their ids: the vocabulary may lack them. With a `prefix`, a blank
+    goes in front of a text.
     """
     lines = (line.rstrip("\r") for line in merges.split("\n"))
     pairs: Any = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
     tokenizer = Tokenizer(models.BPE(vocabulary, pairs))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([_END] if _END in vocabulary else [])
     tokenizer.add_tokens([each for _, each in sorted(added.values(), key=lambda pair: pair[0])])

@@ -10,7 +10,7 @@ import pandas as pd
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
-from scrub.measure.parity.parity import Deviation, Parity
+from scrub.measure.parity.parity import ROUNDINGS, Deviation, Parity
 from scrub.text.tables import Column, FrameTable, Row
 from scrub.text.wording import dtype_name
 
@@ -38,7 +38,8 @@ def parity_tables(of: Parity, _console: Console, _options: ConsoleOptions) -> It
     for note in of.notes:
         yield Text(f"note: {note}")
     where = "all are" if of.within else f"those with {ABOVE} aren't"
-    yield Text(f"{where} within {of.tolerance:.2g}, which is rounding in {of.computes_in}")
+    lost = f", or {ROUNDINGS} times transformers' own" * bool(of.lost)
+    yield Text(f"{where} within {of.tolerance:.2g}, which is rounding in {of.computes_in}{lost}")
 
 
 def _frame(of: Parity) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from twins import Shape, made
 
 import scrub
 from scrub import GateError, Model, Parity, ScrubError, Settings, load_model
+from scrub.measure.parity.parity import ROUNDINGS
 from scrub.measure.parity.twin import read_twin
 from scrub.models.checkpoints.layouts.hugging_face.llama import Mistral
 
@@ -189,6 +190,34 @@ def test_what_transformers_casts_excuses_its_rounding_in_float64_alone(
     assert (found.computes_in, found.tolerance, found.within) == ("float32", allowed, dtype == "float64")
     assert ("transformers computes some of it in float32, whatever" in repr(found)) == (dtype == "float64")
     assert found.frame().deviation.max() > 1e-9
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_in_16_bits_what_rounding_loses_is_allowed_and_no_more(dtype: torch.dtype) -> None:
+    """Of large weights it is more than the tolerance; each value has its own, so that a mistake above is still seen."""
+    torch.manual_seed(0)
+    large = random_double(VOCAB, POSITIONS).theirs
+    for parameter in large.parameters():
+        parameter.mul_(3 if parameter.ndim == 2 else 1)
+    large.to(dtype)
+    before = {name: value.clone() for name, value in large.state_dict().items()}
+    found = scrub.parity(large, settings=Settings(**FEW))
+    found.check()
+    frame = found.frame().set_index("value")
+    assert (frame.relative > found.tolerance).any()
+    assert frame.loc["stream 0", "allowed"] == found.tolerance
+    assert f"which is rounding in {found.computes_in}, or {ROUNDINGS} times transformers' own" in repr(found)
+    state = large.state_dict()
+    assert all(state[name].dtype == dtype and torch.equal(state[name], value) for name, value in before.items())
+    if dtype == torch.float16:  # which no setting asks for
+        return
+    ours = load_model(large, dtype, name="it")
+    large.transformer.h[1].mlp.c_proj.bias[3] += 1000  # more than the stream is, which rounding never makes of it
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("scrub.measure.parity.parity.read_twin", lambda _: large)
+        wrong = scrub.parity(ours, settings=Settings(**FEW, dtype="bfloat16"))
+    assert wrong.begins is not None
+    assert wrong.begins.value == "stream 2"
 
 
 def test_what_transformers_would_make_up_isnt_compared(theirs: Any, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from wording import tells
 
 import scrub
 from scrub.data.for_model import examples_for, read_prompts
+from scrub.models.checkpoints import wanted_files
 from scrub.models.checkpoints.tokenizer import MOST_WITHOUT_ROW, fitting_tokenizer
 from scrub.models.model import Model, load_model, save_model
 from scrub.text.errors import ScrubError, ScrubWarning
@@ -124,14 +125,22 @@ def test_objects_with_another_head() -> None:
         right = theirs(TOKENS).logits
     wrapped = Wrapped(theirs)
     flat = {**theirs.state_dict(), "v_head.weight": torch.zeros(1, 15)}
-    others: list[Any] = [wrapped, (theirs.config, flat)]
+    inside = {f"module._orig_mod.{name}": value for name, value in wrapped.state_dict().items()}
+    others: list[Any] = [wrapped, (theirs.config, flat), (theirs.config, inside)]
     config = theirs.config
     config.num_labels, config.pad_token_id = 3, 1
     for kind in (GPT2ForSequenceClassification, GPT2ForTokenClassification, GPT2DoubleHeadsModel):
         other = kind(config)
         other.transformer.load_state_dict(theirs.transformer.state_dict())
         others.append(other)
-    heads = ["v_head.bias, v_head.weight", "v_head.weight", "score.weight", "classifier.bias", "multiple_choice_head"]
+    heads = [
+        "v_head.bias, v_head.weight",
+        "v_head.weight",
+        "v_head.bias, v_head.weight",
+        "score.weight",
+        "classifier.bias",
+        "multiple_choice_head",
+    ]
     for other, head in zip(others, heads, strict=True):
         found, (note,) = told(lambda other=other: load_model(other))
         assert head in note
@@ -142,6 +151,49 @@ def test_objects_with_another_head() -> None:
             load_model(found, torch.float64)
     twice = {**flat, "pretrained_model.transformer.wpe.weight": torch.zeros(11, 15)}
     assert tells(refused((theirs.config, twice)), "holds 'pretrained_model.transformer.wpe.weight', which")
+
+
+@pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel, lambda model: nn.DataParallel(torch.compile(model))])
+def test_what_torch_wraps_around_a_model(wrap: Callable[[nn.Module], Any]) -> None:
+    theirs = gpt2()
+    found, plain = load_model(wrap(theirs)), load_model(theirs)
+    assert found.name == plain.name
+    assert all(torch.equal(value, plain.params[name]) for name, value in found.params.items())
+    assert scrub.parity(wrap(theirs), TOKENS).within
+    state = wrap(theirs).state_dict()
+    assert next(iter(state)).startswith(("_orig_mod.", "module."))
+    assert torch.equal(load_model((theirs.config, state))(TOKENS), plain(TOKENS))
+
+    class Doubled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = theirs
+
+    assert tells(refused(Doubled()), "is no model")  # nobody knows what it computes
+
+
+def test_an_adapter_is_no_model_and_is_never_left_aside(tmp_path: Path) -> None:
+    """Alone, or beside a whole model, where transformers obeys it; and in memory, where it isn't merged."""
+    theirs = gpt2()
+    theirs.save_pretrained(tmp_path)
+    down = {"base_model.model.transformer.h.0.attn.c_attn.lora_A.weight": torch.zeros(2, 15)}
+    save_file(down, tmp_path / "adapter_model.safetensors")
+    load_model(tmp_path)  # weights of an adapter that nothing names, beside those of a model
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    says = (
+        "adapter_config.json says that this is an adapter, which changes what a model computes: load it with peft, me"
+    )
+    for lost in ("nothing.json", "model.safetensors", "config.json"):
+        (tmp_path / lost).unlink(missing_ok=True)
+        assert tells(refusal(tmp_path), says)
+    with pytest.raises(ScrubError, match=r"^someone/adapted/adapter_config\.json says that this is an adapter"):
+        wanted_files(["config.json", "model.safetensors", "adapter_config.json"], "someone/adapted")
+    (tmp_path / "adapter_config.json").unlink()
+    theirs.config.save_pretrained(tmp_path)
+    assert tells(refusal(tmp_path), "model.safetensors is not there")
+    for name in (*down, "base_model.model.transformer.h.0.attn.c_attn.base_layer.weight"):
+        state = {**theirs.state_dict(), name: torch.zeros(2, 15)}
+        assert tells(refused((theirs.config, state)), f"has {name} of an adapter that isn't merged")
 
 
 def test_an_unembedding_that_isnt_there(tmp_path: Path) -> None:

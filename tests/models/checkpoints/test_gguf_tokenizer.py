@@ -152,10 +152,24 @@ def test_a_llama_3_begins_prompts_though_its_file_says_nothing() -> None:
     assert "bos_before_prompts" not in open_single(Path(NAME)).fields
 
 
-def test_where_its_own_tokenizer_differs_it_is_said() -> None:
-    written(byte_level(), lambda writer: writer.add_tokenizer_pre("smollm"))
+@pytest.mark.parametrize(
+    ("pre", "says"),
+    [
+        ("smollm", "several blanks before a digit are other tokens there"),
+        (
+            "qwen2",
+            "composes letters and accents first (NFC), so that an accent that stands apart is other tokens there",
+        ),
+        ("llama-bpe", "takes what is a token by itself whole"),
+        ("tekken", "takes what is a token by itself whole"),
+    ],
+)
+def test_where_its_own_tokenizer_differs_it_is_said(pre: str, says: str) -> None:
+    written(byte_level(), lambda writer: writer.add_tokenizer_pre(pre))
     (note,) = open_single(Path(NAME)).notes
-    assert "several blanks before a digit are other tokens there" in note
+    assert says in note
+    written(byte_level(), lambda writer: writer.add_tokenizer_pre("gpt-2"))
+    assert not open_single(Path(NAME)).notes
 
 
 def test_merges_that_scores_imply() -> None:

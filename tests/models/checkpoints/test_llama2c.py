@@ -12,9 +12,12 @@ import pytest
 import torch
 from written_gguf import interleaved, random_model
 
+import scrub
+from scrub.cli import _status
 from scrub.models.checkpoints.single import open_single
 from scrub.models.checkpoints.single.content import Single
 from scrub.models.model import load_model
+from scrub.models.place import own_config
 from scrub.text.errors import ScrubError
 
 NAME, WORDS = "m.bin", "tok37.bin"
@@ -277,3 +280,35 @@ def test_stories260k_tells_its_story(stories: Path) -> None:
     ids = torch.tensor([[1]])
     told = model.generate(ids, max_new_tokens=len(tokenizer.encode(STORY).ids) - 1, do_sample=False)
     assert tokenizer.decode(told[0].tolist()) == STORY
+
+
+def test_a_single_file_at_the_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its roles need a folder, which is said before they are measured, and how to make it; so has parity no twin."""
+    Path("models").mkdir()
+    write(llama(tied=True), Path("models/m.bin"))
+    write_words(Path("models/tok37.bin"), plain_words(37))
+
+    def said(*words: str) -> str:
+        assert _status(list(words)) == (0 if words[0] == "list" else 2)
+        captured = capsys.readouterr()
+        return captured.out if words[0] == "list" else captured.err.splitlines()[-1]
+
+    listed = said("list", "models")
+    assert "* m.bin " in listed
+    assert "tok37" not in listed
+    twin = (
+        "scrub: models/m.bin is a single file, which transformers doesn't read as it is: compare the folder that it was"
+    )
+    assert said("parity", "m.bin").startswith(twin)
+    monkeypatch.setattr("scrub.measure.heads.roles.measure", None)
+    told = said("roles", "m.bin", "--write")
+    advice = "scrub.save_model(scrub.load_model(FILE), 'models/NAME')"
+    assert told.startswith(
+        "scrub: models/m.bin is one file, in which nothing more can be said of the model: save it as "
+    )
+    assert advice in told
+    eval(advice.replace("FILE", "'m.bin'"), {"scrub": scrub})
+    tokens = torch.randint(37, (2, 5))
+    assert torch.equal(scrub.load_model("NAME")(tokens), load_model("m.bin")(tokens))
+    assert own_config("NAME")[0] == Path("models/NAME/config.json")
+    assert "(of a model in one file: save it as a folder first" in said("run", "induction", "--model", "m.bin")

@@ -207,6 +207,10 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "a config that is none": (lambda: (3, {}), "the config of model is 3: give the fields of a config.json"),
     "a field of no JSON": (lambda: with_fields(device=torch.device("cpu")), "the config of gpt2 has a field that no"),
     "a field that is no number": (lambda: with_fields(eps=float("nan")), "the config of gpt2 is no JSON: NaN is no"),
+    "with images": (
+        lambda: with_fields(model_type="gemma3", text_config={}),
+        "the text's part, gemma3_text, which is its text_config",
+    ),
     "another model": (lambda: with_fields(model_type="mamba"), "the config of mamba is of the model_type 'mamba'"),
     "no layout": (lambda: ({"n": 1}, {}), "the config of model has no field 'architecture': scrub knows"),
     "a field that is wrong": (

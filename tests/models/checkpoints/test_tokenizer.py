@@ -15,7 +15,9 @@ from tokenizers import ByteLevelBPETokenizer, Tokenizer
 from wording import tells
 
 from scrub.models.checkpoints import wanted_files
+from scrub.models.checkpoints.tokenizer import read_tokenizer
 from scrub.models.model import load_model, make_model, save_model
+from scrub.text.errors import ScrubError
 
 if TYPE_CHECKING:
     from transformers import GPT2Tokenizer
@@ -182,6 +184,67 @@ def test_tokens_that_stand_beside_are_those_of_transformers(folder: Path, said: 
 )
 def test_tokens_beside_that_do_not_fit(folder: Path, said: dict[str, object], message: str) -> None:
     assert message in refusal(with_beside(folder, said))
+
+
+def as_saved_by(folder: Path, model_type: object, called: str | None) -> Path:
+    """The folder, whose files say another type of model (here, where nothing else of it is asked) and tokenizer."""
+    (folder / "config.json").write_text(json.dumps({"model_type": model_type} if model_type else {}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": called} if called else {}))
+    return folder / "vocab.json"
+
+
+@pytest.mark.parametrize(
+    ("model_type", "called"),
+    [("phi", None), ("gptj", None), (None, None), ("phi", "CodeGenTokenizer"), ("llama", "GPT2TokenizerFast")],
+)
+def test_what_is_cut_as_gpt2_does(folder: Path, model_type: str | None, called: str | None) -> None:
+    before = tokenizer_of(folder).encode(TEXTS[2]).ids
+    assert read_tokenizer(as_saved_by(folder, model_type, called), SIZE).encode(TEXTS[2]).ids == before
+
+
+@pytest.mark.parametrize(
+    ("model_type", "called", "message"),
+    [
+        ("qwen2", "Qwen2Tokenizer", "is of a Qwen2Tokenizer"),
+        ("gpt2", "Qwen2Tokenizer", "is of a Qwen2Tokenizer"),
+        ("gpt2", "GPT2TokenizerOfMine", "is of a GPT2TokenizerOfMine"),
+        ("llama", None, "is of a model of the type llama"),
+        ([1], None, "is of a model of the type"),
+    ],
+)
+def test_what_is_cut_in_another_way_is_refused(
+    folder: Path, model_type: object, called: str | None, message: str
+) -> None:
+    with pytest.raises(ScrubError) as caught:
+        read_tokenizer(as_saved_by(folder, model_type, called), SIZE)
+    assert tells(str(caught.value), message)
+
+
+def test_what_is_refused_can_be_saved_as_tokenizer_json(folder: Path) -> None:
+    """As the error says; Qwen2's cuts single digits, and composes accents, as GPT-2's doesn't."""
+    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+
+    gpt2_ids = tokenizer_of(folder).encode(TEXTS[2]).ids
+    sizes = {"hidden_size": 6, "intermediate_size": 5, "num_hidden_layers": 1, "num_attention_heads": 3}
+    Qwen2ForCausalLM(Qwen2Config(vocab_size=SIZE, num_key_value_heads=1, **sizes)).save_pretrained(folder)
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "Qwen2Tokenizer"}))
+    assert "AutoTokenizer.from_pretrained(F).save_pretrained(F)" in refusal(folder)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
+    ours, theirs = tokenizer_of(folder), AutoTokenizer.from_pretrained(folder)
+    for text in (*TEXTS, "cafe\u0301"):
+        assert ours.encode(text).ids == theirs(text)["input_ids"]
+    assert ours.encode(TEXTS[2]).ids != gpt2_ids
+
+
+def test_a_blank_in_front_of_every_text(folder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    said = {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": True}
+    (folder / "tokenizer_config.json").write_text(json.dumps(said))
+    ours, theirs = tokenizer_of(folder).encode("hat").ids, AutoTokenizer.from_pretrained(folder)("hat")["input_ids"]
+    assert ours == theirs
+    (folder / "tokenizer_config.json").unlink()
+    assert ours != tokenizer_of(folder).encode("hat").ids
 
 
 LONG = " ".join(TEXTS[0] for _ in range(9))

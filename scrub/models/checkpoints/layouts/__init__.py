@@ -29,7 +29,8 @@ from scrub.models.checkpoints.tokenizer import begin_token
 from scrub.models.families import ModelConfig
 
 STATE = "give what model.state_dict() gives"
-_WRAPPED = "pretrained_model."
+# what a model is called in that wraps it: trl's with a value head, torch.compile, DataParallel and its kin
+_WRAPPED = ("pretrained_model.", "_orig_mod.", "module.")
 
 
 @dataclass(frozen=True)
@@ -65,14 +66,20 @@ def in_memory(name: str, state: Mapping[str, object]) -> Container:
 
 
 def _bare(where: Where, stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-    """Take the tensors out of what trl wraps around a model with a value head: its own are in `pretrained_model`.
+    """Take a model's tensors out of what is wrapped around it: see :data:`_WRAPPED`.
 
     A name that is there with and without it stays, so that no layout has a place for it. Raises ScrubError for tensors
-    that are quantised.
+    that are quantised, or of an adapter.
     """
     check_names(where, stored)
-    bare = {name: name.removeprefix(_WRAPPED) for name in stored}
+    bare = {name: _unwrapped(name) for name in stored}
     return {name if name != bare[name] and bare[name] in stored else bare[name]: stored[name] for name in stored}
+
+
+def _unwrapped(name: str) -> str:
+    while (shorter := next((name[len(each) :] for each in _WRAPPED if name.startswith(each)), None)) is not None:
+        name = shorter
+    return name
 
 
 @dataclass(frozen=True)

@@ -44,10 +44,12 @@ _CUTS: dict[str, str | None] = {  # by what `tokenizer.ggml.pre` says; None: as 
     "tekken": _TEKKEN,
 }
 _BEGINS = ("llama-bpe", "llama3", "llama-v3")  # whose own library begins every text, though no file says so
-_DIGITS = (
-    "its texts are cut as transformers' gguf_file= cuts them; the model's own tokenizer cuts before each digit first, "
-    "so that several blanks before a digit are other tokens there"
-)
+_WHOLE = "takes what is a token by itself whole, whatever its merges say, so that some words are other tokens there"
+_OTHERWISE = {  # by the same: what the model's own tokenizer does and gguf_file= doesn't, as no file says it
+    "smollm": "cuts before each digit first, so that several blanks before a digit are other tokens there",
+    "qwen2": "composes letters and accents first (NFC), so that an accent that stands apart is other tokens there",
+    **dict.fromkeys((*_BEGINS, "smaug-bpe", "tekken"), _WHOLE),
+}
 
 
 class Words:
@@ -70,7 +72,10 @@ class Words:
         """What is unusual about the tokenizer."""
         if self._kind in _NONE:
             return (f"{shown(self._path)} holds no tokenizer: data for it are token ids",)
-        return (f"{shown(self._path)}: {_DIGITS}",) if self._cut == "smollm" else ()
+        if (what := _OTHERWISE.get(self._cut)) is None:
+            return ()
+        made = "its tokenizer is made as transformers' gguf_file= makes it; the model's own one"
+        return (f"{shown(self._path)}: {made} {what}",)
 
     def tokenizer(self) -> Tokenizer | None:
         """Make the tokenizer. Raises ScrubError if it is of another kind, or its metadata don't make one."""

@@ -95,9 +95,10 @@ def _said(path: Where, fields: Mapping[str, object]) -> tuple[ModuleType, Fields
     """
     name = fields["model_type"]
     if not isinstance(name, str) or name not in _TYPES:
+        part = ", of one with images too the text's part, gemma3_text, which is its text_config" * (name == "gemma3")
         raise ScrubError(
             f"{shown(path)} is of the model_type {short(name)}: of Hugging Face's models, scrub reads "
-            f"{', '.join(sorted(_TYPES))}"
+            f"{', '.join(sorted(_TYPES))}{part}"
         )
     module, kind = _TYPES[name]
     try:
