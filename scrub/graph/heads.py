@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from scrub.graph.node import Node, node, table
 
 if TYPE_CHECKING:
-    from scrub.graph.ops import Heads
+    from scrub.graph.ops import Heads, Op
 
 
 WHOLE = frozenset({"param", "repeat_kv"})  # weights of all heads of a layer
@@ -37,7 +38,12 @@ def restrict(whole: Node, kept: Heads) -> Node:
         return node("take_heads", whole.inputs[0], indices=tuple(indices[i] for i in kept))
     op, inputs = table()[whole.op], list(whole.inputs)
     carry = op.head_inputs(len(inputs))
-    numbers = op.restrict([len(head_indices(inputs[at])) for at in carry], kept) if op.restrict else [kept] * len(carry)
-    for at, heads in zip(carry, numbers, strict=True):
+    counts = [len(head_indices(inputs[at])) for at in carry] if op.restrict else [0] * len(carry)
+    for at, heads in zip(carry, restricted(op, counts, kept), strict=True):
         inputs[at] = restrict(inputs[at], heads)
     return whole.with_inputs(tuple(inputs))
+
+
+def restricted(op: Op, counts: Sequence[int], kept: Heads) -> Sequence[Heads]:
+    """Say which heads of the inputs that carry some, of so many each, some heads of an operation need."""
+    return op.restrict(counts, kept) if op.restrict else [kept] * len(counts)
