@@ -247,7 +247,7 @@ def _rows(
 ) -> tuple[pd.DataFrame, dict[str, Int[np.ndarray, " row"]]]:
     """Read the rows of some cells, sorted by sequence, and where among them those of each cell are, by its key."""
     table = results.losses(keys, columns).drop_duplicates(["cell", "sequence"]).sort_values("sequence")
-    return table, {str(key): at for key, at in table.groupby("cell", observed=True).indices.items()}
+    return table, {str(key): np.asarray(at) for key, at in table.groupby("cell", observed=True).indices.items()}
 
 
 def _described(about: Iterable[Mapping[str, Any]], cells: Mapping[str, Cell]) -> dict[str, HypothesisRecord]:
