@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cache
 
 import pytest
+import typer
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of programs that tests start too: they share the cores with other tests
 
@@ -20,7 +22,11 @@ check_shapes("scrub")  # before anything imports it
 from project import make_project  # noqa: E402
 from small import Small, small, small_gpt2  # noqa: E402
 
+from scrub.text.garbage import collect_rarely  # noqa: E402
+
 torch.set_num_threads(1)  # tensors this small only wait for other threads
+collect_rarely()  # as the program does: to look through all that transformers makes takes a tenth of the time otherwise
+typer.main.get_command = cache(typer.main.get_command)  # which a program asks for once, and tests a thousand times
 
 _quick = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.filter_too_much]}
 settings.register_profile("ci", derandomize=True, max_examples=30, database=None, **_quick)

@@ -29,6 +29,7 @@ ARRAYS = {torch.Tensor, torch.nn.Parameter, np.ndarray}
 PLAIN = {int, str, bool, float, bytes, type(None), type, torch.dtype}  # a shape or a literal may name their values
 CONTAINERS = {list, tuple, set, frozenset, dict}
 TYPING = "__typing__"  # where a module has its imports that are for type checkers
+SHAPELESS: set[CodeType] = set()  # of functions of no shapes: one inside another is made again and again
 LONGEST = 32  # items of a container that are looked at one by one
 
 
@@ -88,9 +89,12 @@ def checked(function: Checked) -> Checked:
         if is_dataclass(function):
             function.__init__ = checked(function.__init__)
         return function
+    if function.__code__ in SHAPELESS:
+        return function
     signature = inspect.signature(function)
     annotations = [each.annotation for each in signature.parameters.values()]
     if not any(shaped(each, function.__globals__) for each in [*annotations, signature.return_annotation]):
+        SHAPELESS.add(function.__code__)
         return function
     passed: set[Hashable] = set()
     result: list[Any] = []

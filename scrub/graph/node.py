@@ -114,7 +114,10 @@ def walk(roots: Iterable[Node]) -> Iterator[Node]:
             yield ready
         elif current not in seen:
             seen.add(current)
-            stack += (current, None, *reversed(current.inputs))
+            if current.inputs:
+                stack += (current, None, *reversed(current.inputs))
+            else:
+                yield current
 
 
 def fold(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,19 +36,24 @@ def hash_weights(params: Mapping[str, Tensor]) -> str:
 
 
 def hash_graph(root: Node, classes: Mapping[str, str]) -> str:
-    """Hash a graph as it is computed: its operations, static arguments and sources, without labels.
+    """Hash a graph as it is computed. See :func:`hash_graphs`."""
+    return hash_graphs([root], classes)[0]
+
+
+def hash_graphs(roots: Sequence[Node], classes: Mapping[str, str]) -> list[str]:
+    """Hash each of some graphs as it is computed: its operations, static arguments and sources, without labels.
 
     So it is the table of an experiment's paths with what feeds each, in the form that decides its numbers. `classes`
     are the hashes of what every feature says of the tokens, by the feature's name: they stand for the features of
     `like` sources, which are functions.
     """
     hashes: dict[Node, str] = {}
-    for node in walk([root.value]):
+    for node in walk([root.value for root in roots]):
         static = {name: _argument(value, classes) for name, value in node.static}
         source = node.arguments.get("source")
         feature = classes.get(source.feature, "") if isinstance(source, Draw) else ""
         hashes[node] = hash_of(node.op, static, feature, [hashes[i] for i in node.inputs])
-    return hashes[root.value]
+    return [hashes[root.value] for root in roots]
 
 
 def _argument(value: object, classes: Mapping[str, str]) -> str:

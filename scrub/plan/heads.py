@@ -124,15 +124,19 @@ def _group(current: Node, groups: dict[Node, _Group]) -> _Group | None:
 
 
 def _group_of_sum(current: Node, groups: dict[Node, _Group]) -> _Group | None:
-    """Recognise some heads of a whole: the same operation on the wholes of its inputs, restricted, is the value."""
+    """Recognise some heads of a whole: an operation on the same heads of the wholes of its inputs."""
     if current.op == "take_heads":
         weight, indices = current.inputs[0], current.arguments["indices"]
         assert isinstance(indices, tuple)
         return _Group(weight, indices, len(head_indices(weight))) if weight.op in WHOLE else None
-    carry = OPS[current.op].head_inputs(len(current.inputs))
-    theirs = {at: groups.get(current.inputs[at]) for at in carry}
-    if not carry or None in theirs.values():
+    inputs = current.inputs
+    carry = OPS[current.op].head_inputs(len(inputs))
+    theirs = [groups[inputs[at]] for at in carry if inputs[at] in groups]
+    if not carry or len(theirs) < len(carry) or current.op in WHOLE:
         return None
-    inputs = (groups[each].whole if at in theirs else each for at, each in enumerate(current.inputs))
-    whole, first = current.with_inputs(tuple(inputs)), groups[current.inputs[carry[0]]]
-    return _Group(whole, first.indices, first.heads) if restrict(whole, first.indices) is current else None
+    first = theirs[0]
+    if any(each.indices != first.indices for each in theirs):
+        return None
+    wholes = {at: each.whole for at, each in zip(carry, theirs, strict=True)}
+    whole = current.with_inputs(tuple(wholes.get(at, each) for at, each in enumerate(inputs)))
+    return _Group(whole, first.indices, first.heads)

@@ -124,9 +124,11 @@ def compile_plan(outputs: Mapping[str, Node], selected: bool = True, simplified:
     return Plan(tuple(steps), {name: at[each] for name, each in computed.items()}, named)
 
 
-def canonical(graph: Node) -> Node:
+def canonical(graphs: Sequence[Node]) -> list[Node]:
     """Give the form in which equal experiments are one graph, however their layers are cut and split."""
-    return _in_turn([graph.value], [simplify, merge_heads])[graph.value]
+    values = [graph.value for graph in graphs]
+    forms = _in_turn(values, [simplify, merge_heads])  # which look at what is below a node alone: others change nothing
+    return [forms[value] for value in values]
 
 
 def _in_turn(roots: Sequence[Node], passes: Sequence[Pass]) -> dict[Node, Node]:

@@ -134,11 +134,11 @@ class Evaluator:
     def receipt(self, pairing: Pairing) -> Receipt:
         """Pass the gates, and say what has passed them."""
         gates = self.check(pairing)
-        return Receipt(gates, self.basis(pairing.examples), frozenset(e.hash({}) for e in self.experiments))
+        return Receipt(gates, self.basis(pairing.examples), frozenset(self.experiments.hashes({})))
 
     def _covered(self, receipt: Receipt, examples: Examples) -> bool:
-        graphs = {experiment.hash({}) for experiment in self.experiments}
-        return graphs <= receipt.experiments and receipt.basis == self.basis(examples)
+        graphs = self.experiments.hashes({})
+        return receipt.experiments.issuperset(graphs) and receipt.basis == self.basis(examples)
 
     def _passed(self, pairing: Pairing) -> Gates:
         dtype = self.settings.dtype

@@ -63,16 +63,6 @@ class Experiment:
         """The graph as its rules say it, with y drawn."""
         return self.graph if self.drawn is None else self.drawn
 
-    def hash(self, classes: Mapping[str, str]) -> str:
-        """Hash what it computes, however layers are cut and split, but for splits by positions, which stay.
-
-        See :func:`scrub.paths.hashes.hash_graph`.
-        """
-        from scrub.paths.hashes import hash_graph  # not before: torch takes seconds, and mistakes are told without it
-        from scrub.plan.plan import canonical
-
-        return hash_graph(canonical(self.graph), classes)
-
     @cached_property
     def claim(self) -> Claim:
         """The parts that it scrubs together, and the percent of the baseline's paths that it resamples."""
@@ -146,6 +136,16 @@ class Experiments:
     def only(self, names: Collection[str]) -> Experiments:
         """Keep the unscrubbed model and the experiments of these names."""
         return replace(self, scrubbed=tuple(experiment for experiment in self.scrubbed if experiment.name in names))
+
+    def hashes(self, classes: Mapping[str, str]) -> list[str]:
+        """Hash what each computes, however layers are cut and split, but for splits by positions, which stay.
+
+        What they share is looked at once. See :func:`scrub.paths.hashes.hash_graphs`.
+        """
+        from scrub.paths.hashes import hash_graphs  # not before: torch takes seconds, and mistakes are told without it
+        from scrub.plan.plan import canonical
+
+        return hash_graphs(canonical([each.graph for each in self]), classes)
 
     def outputs(self, metrics: Sequence[Metric]) -> dict[str, Node]:
         """Name the nodes that measure them: METRIC:EXPERIMENT, experiment by experiment."""

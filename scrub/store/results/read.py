@@ -110,8 +110,9 @@ def read_study(results: Results, cells: Mapping[str, Cell], pairings: Sequence[P
         return None
     setting = whole[UNSCRUBBED].setting
     keys = {name: [cell.key(*pairing) for pairing in pairings] for name, cell in whole.items()}
-    rows = _rows(results, [key for some in keys.values() for key in some])
-    sums = {name: np.sum([rows[key][_SUMS].to_numpy() for key in some], axis=0) for name, some in keys.items()}
+    table, of = _rows(results, [key for some in keys.values() for key in some], _COLUMNS)
+    numbers = table[_SUMS].to_numpy()
+    sums = {name: np.sum([numbers[of[key]] for key in some], axis=0) for name, some in keys.items()}
     loss, change, kl = ({name: each[:, at] for name, each in sums.items()} for at in range(len(ROLES)))
     about = [each for each in results.studies() if Setting(**each["setting"]) == setting]
     described = _described(about, whole)
@@ -128,11 +129,11 @@ def read_study(results: Results, cells: Mapping[str, Cell], pairings: Sequence[P
         loss=loss,
         change={name: each for name, each in change.items() if name != BIGRAM},
         kl={name: each for name, each in kl.items() if name != BIGRAM},
-        positions=rows[keys[UNSCRUBBED][0]]["scored"].to_numpy() * len(pairings),
+        positions=table["scored"].to_numpy()[of[keys[UNSCRUBBED][0]]] * len(pairings),
         gates=_gates(about, whole),
         **length_of(examples, n_ctx),
         **(about[-1].get("metric", {}) if about else {}),
-        computed=Computed(_batch(rows.values()), setting.dtype),
+        computed=Computed(_batch(table), setting.dtype),
         **_examples_said(said, _unsaid(inputs)),
         kind=examples.kind,
         digest=setting.digest,
@@ -141,7 +142,7 @@ def read_study(results: Results, cells: Mapping[str, Cell], pairings: Sequence[P
         claims={Name(name, part): c for name, each in described.items() for part, c in each.claims.items()},
     )
     losses = _token_losses(results, keys, examples.scored)
-    basis, notes = {**_basis(setting, rows.values()), **result.commits}, tuple(results.notes)
+    basis, notes = {**_basis(setting, table), **result.commits}, tuple(results.notes)
     return StudyResults(result.checked(), examples, texts, described, losses, tuple(pairings), basis, notes)
 
 
@@ -241,10 +242,12 @@ def _owner(name: str, cell: Cell) -> str:
     return name.removesuffix(f"/{cell.part}")
 
 
-def _rows(results: Results, keys: Sequence[str], columns: Sequence[str] = _COLUMNS) -> dict[str, pd.DataFrame]:
-    """Read the rows of some cells by their keys, sorted by sequence."""
+def _rows(
+    results: Results, keys: Sequence[str], columns: Sequence[str]
+) -> tuple[pd.DataFrame, dict[str, Int[np.ndarray, " row"]]]:
+    """Read the rows of some cells, sorted by sequence, and where among them those of each cell are, by its key."""
     table = results.losses(keys, columns).drop_duplicates(["cell", "sequence"]).sort_values("sequence")
-    return {str(key): rows for key, rows in table.groupby("cell", observed=True)}
+    return table, {str(key): np.asarray(at) for key, at in table.groupby("cell", observed=True).indices.items()}
 
 
 def _described(about: Iterable[Mapping[str, Any]], cells: Mapping[str, Cell]) -> dict[str, HypothesisRecord]:
@@ -332,22 +335,23 @@ def _token_losses(
             raise ScrubError(f"there is no experiment {experiment!r}: there are {', '.join(keys)}")
         losses = np.full(selected.shape, np.nan)
         losses[selected] = 0
-        for rows in _rows(results, keys[experiment], ["cell", "sequence", "token_losses"]).values():
-            losses[selected] += np.concatenate(rows["token_losses"].to_numpy()) / len(keys[experiment])
+        table, of = _rows(results, keys[experiment], ["cell", "sequence", "token_losses"])
+        by_row = table["token_losses"].to_numpy()
+        for key in keys[experiment]:
+            losses[selected] += np.concatenate(by_row[of[key]]) / len(keys[experiment])
         return losses
 
     return read
 
 
-def _batch(rows: Iterable[pd.DataFrame]) -> int | None:
+def _batch(table: pd.DataFrame) -> int | None:
     """Count the sequences that were computed together at the most, where a card's memory decided that."""
-    batch = pd.concat([each["batch"] for each in rows]).max()
+    batch = table["batch"].max()
     return None if pd.isna(batch) else int(batch)
 
 
-def _basis(setting: Setting, rows: Iterable[pd.DataFrame]) -> dict[str, str]:
+def _basis(setting: Setting, table: pd.DataFrame) -> dict[str, str]:
     """Say what the numbers rest on, by name."""
-    table = pd.concat(rows)
     several = {name: ", ".join(sorted(set(table[name].astype(str)))) for name in ("device", "torch_version")}
     last = table["time"].max().isoformat(timespec="seconds")
     return {**{name: str(value) for name, value in asdict(setting).items()}, **several, "time": last}

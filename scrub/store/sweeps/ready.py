@@ -147,8 +147,9 @@ class Ready:
         found: dict[str, Cell] = {}
         for study in self.studies:
             setting = replace(self._shared, study=study.study.name)
-            for each in study.experiments:
-                found[each.name] = _cell(setting, each, each.hash(self._classes))
+            hashes = study.experiments.hashes(self._classes)
+            for each, own in zip(study.experiments, hashes, strict=True):
+                found[each.name] = _cell(setting, each, own)
             if study.study.metric == LOSS and self.trial.examples.kind == TEXT:
                 found[bigram_of(study.study)] = Cell(setting, BIGRAM, "", "", "{}", hash_array(self.bigram))
         return found
