@@ -50,7 +50,7 @@ def changed(model: Small, beliefs: tuple[str, ...] = EVERYWHERE) -> int:
         ({**LLAMA, "biases": ("q", "k", "v", "o", "mlp"), "qk_norm": "head"}, 2),
         ({**LLAMA, "norm": "layer"}, 2),
         ({"norm": "rms"}, 1),
-        ({**LLAMA, "d_mlp": None, "biases": ("unembed",), "logit_cap": 3.0}, 1),
+        ({**LLAMA, "d_mlp": None, "gated": False, "biases": ("unembed",), "logit_cap": 3.0}, 1),
         ({**LLAMA, "norm": "layer", "parallel": True, "one_norm": True}, 1),  # where no MLP reads heads of its layer
     ],
 )
