@@ -35,8 +35,10 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 LONGEST = (
-    *("test_ray", "test_readme", "test_killed", "test_gpt2_induction", "test_notebook", "test_failures", "test_sweep"),
-    *("test_golden", "test_identity", "test_heads_command", "test_report", "test_sharing", "test_benchmarks"),
+    *("test_ray", "test_readme", "test_families", "test_golden", "test_failures", "test_killed", "test_identity"),
+    *("test_benchmarks", "test_sweep", "test_commands", "test_gpt2_induction", "test_heads_command", "test_notebook"),
+    *("test_report", "test_intervention_commands", "test_sharing", "test_workers", "test_null", "test_against_oracle"),
+    *("test_compare", "test_charts", "test_folder", "test_boundaries", "test_packaging", "test_evaluate", "test_runs"),
 )
 
 

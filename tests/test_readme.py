@@ -18,7 +18,7 @@ from scrub.cli import _status
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-FEW = "4"  # sequences: what is tested is that commands run, not their numbers
+FEW, RANDOM = "4", "1"  # sequences, and random hypotheses: what is tested is that commands run, not their numbers
 BY_A_SHELL = "scrub new mine"  # as a program of its own; the others share this process, which has torch loaded
 INSTALLED = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
@@ -61,7 +61,8 @@ def test_commands_run_in_an_empty_folder(
     if "pairs.jsonl" in written:
         pd.DataFrame(made_pairs()).to_json("pairs.jsonl", orient="records", lines=True)
     for command in commands.splitlines():
-        words = shlex.split(re.sub(r"--sequences \d+", f"--sequences {FEW}", command))[1:]
+        fewer = re.sub(r"--sequences \d+", f"--sequences {FEW}", re.sub(r"--null \d+", f"--null {RANDOM}", command))
+        words = shlex.split(fewer)[1:]
         if words[0] in {"run", "sweep", "compare", "report"} and "--sequences" not in words:
             words += ["--sequences", FEW]
         if command == BY_A_SHELL:

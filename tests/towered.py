@@ -96,7 +96,7 @@ def checked(function: Checked) -> Checked:
     if not any(shaped(each, function.__globals__) for each in [*annotations, signature.return_annotation]):
         SHAPELESS.add(function.__code__)
         return function
-    passed: set[Hashable] = set()
+    passed: dict[Hashable, set[Hashable]] = {}  # what was returned, by what was asked
     result: list[Any] = []
 
     @cache
@@ -111,15 +111,16 @@ def checked(function: Checked) -> Checked:
     def checking(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
         asked = short(args, kwargs)
-        if asked is None or asked not in passed:
+        known = None if asked is None else passed.get(asked)
+        if known is None:
             before()(*args, **kwargs)
-            passed.add(asked)
+            known = set() if asked is None else passed.setdefault(asked, set())
         answer = function(*args, **kwargs)
         given = short((answer,), {})
-        if asked is None or given is None or (asked, given) not in passed:
+        if given is None or given not in known:
             result[:] = [answer]
             after()(*args, **kwargs)
-            passed.add((asked, given))
+            known.add(given)
         return answer
 
     return checking

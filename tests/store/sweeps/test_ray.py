@@ -263,7 +263,7 @@ def test_a_cluster_that_goes_away_is_lost(bereft: subprocess.Popen[str]) -> None
 def test_a_full_node_has_no_worker_and_the_others_go_on(
     workers: Workers, cluster: tuple[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(far, "_PLACE_SECONDS", 3.0)
+    monkeypatch.setattr(far, "_PLACE_SECONDS", 1.0)
     assert [result(workers, abs, -3, worker=worker) for worker in range(2)] == [3, 3]  # which have both CPUs
     with ray_workers(cluster[0], "cpu") as others:
         futures = [others.submit(worker, abs, -5) for worker in range(2)]
