@@ -10,17 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 from jaxtyping import Float
-from torch import Tensor
 
-from scrub.graph.node import Node, node, walk
-from scrub.graph.ops import OPS
+from scrub.graph.node import Node, node, table, walk
 from scrub.text.errors import ScrubError
+
+if TYPE_CHECKING:  # sites are read without torch
+    from torch import Tensor
 
 SCALES = {"layer_norm": "inverse_deviation", "rms_norm": "inverse_rms"}  # of each norm, what gives its number
 WIRES = frozenset({"add", "add_bias"})
-Params = Mapping[str, Tensor]
+Params: TypeAlias = "Mapping[str, Tensor]"
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,4 @@ def value_of(weight: Node, params: Params) -> Tensor:
     """Compute a weight of the graph that is a parameter, or is made of one."""
     if weight.op == "param":
         return params[str(weight.arguments["name"])]
-    run = OPS[weight.op].run
-    assert run is not None
-    return run(*(value_of(each, params) for each in weight.inputs), **weight.arguments)
+    return table()[weight.op].function()(*(value_of(each, params) for each in weight.inputs), **weight.arguments)
