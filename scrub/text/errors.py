@@ -1,9 +1,9 @@
-"""The two ways in which scrub says no, what led to an error, and what is told though it is none."""
+"""The two ways in which scrub says no, and what is told though it is no mistake."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from scrub.text.clipping import brief
 
@@ -30,12 +30,3 @@ def tell(texts: Iterable[str]) -> None:
     """Warn whoever called the caller, a function with checked arguments, of each of these."""
     for text in texts:
         warnings.warn(brief(text), ScrubWarning, stacklevel=4)
-
-
-def led_to(error: BaseException | None) -> Iterator[BaseException]:
-    """Go through an error and what led to it."""
-    for _ in range(16):
-        if error is None:
-            return
-        yield error
-        error = error.__cause__ or error.__context__

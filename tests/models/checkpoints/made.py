@@ -82,12 +82,18 @@ def misfit(found: list[int], expected: list[int]) -> str:
     return f" is {found}, but config.json beside it asks for {expected}: {OTHERS}, or an axis is transposed"
 
 
-def refusal(folder: Path) -> str:
-    """The one line with which a folder is refused, without the folder."""
+def refused(spec: object, **more: Any) -> str:
+    """The one line that says why a model can't be loaded."""
     with pytest.raises(ScrubError) as caught:
-        load_model(folder)
+        load_model(spec, **more)
     message = str(caught.value)
     assert len(message.splitlines()) == 1
+    return message
+
+
+def refusal(folder: Path) -> str:
+    """The one line with which a folder is refused, without the folder."""
+    message = refused(folder)
     assert message.startswith(f"{folder}/")
     return message.removeprefix(f"{folder}/")
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made import SIZES, agree, fields_of, gpt2, lens, lens_fields, refusal, write_fields, write_lens
+from made import SIZES, agree, fields_of, gpt2, lens, lens_fields, refusal, refused, write_fields, write_lens
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import Tensor, nn
@@ -47,14 +47,6 @@ def told(make: Callable[[], Model]) -> tuple[Model, list[str]]:
     assert {each.filename for each in ours} <= {__file__}
     assert [str(each.message) for each in ours] == [*made.notes]
     return made, [*made.notes]
-
-
-def refused(spec: object, **more: Any) -> str:
-    with pytest.raises(ScrubError) as caught:
-        load_model(spec, **more)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def with_tensors(folder: Path, more: Mapping[str, Tensor]) -> Path:

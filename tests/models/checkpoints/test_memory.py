@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made import SIZES, gpt2, lens, lens_fields, write_lens
+from made import SIZES, gpt2, lens, lens_fields, refused, write_lens
 from tokenizers import Tokenizer, models
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -23,7 +23,6 @@ from scrub.models.families import attention_only
 from scrub.models.model import Model, load_graph, load_model, lower, make_model, save_model
 from scrub.study.run import prepare
 from scrub.study.settings import Settings
-from scrub.text.errors import ScrubError
 from scrub.training.parameters import initial_parameters
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -166,14 +165,6 @@ def test_a_study_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = (prepare(hypothesis, each, tokens, settings).run() for each in (theirs, "kept"))
     assert (one.model, other.model) == ("GPT2LMHeadModel", "kept")
     assert all(np.array_equal(value, other.loss[name]) for name, value in one.loss.items())
-
-
-def refused(spec: object, **more: Any) -> str:
-    with pytest.raises(ScrubError) as caught:
-        load_model(spec, **more)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def changed(**tensors: Any) -> tuple[GPT2Config, dict[str, Any]]:
