@@ -126,6 +126,7 @@ OPS: dict[str, Op] = {
     "place": Op(None, NONE),  # [batch, position, 1]: which row of what is held by name stands there
     "choices": Op(None, NONE, ("of",)),  # [batch, position, some]: answers, wrong ones, or both
     "weights": Op(None, NONE, ("of",)),  # the same, of each in the mean: see Examples.choices
+    "given": Op(None, NONE, ("name",)),  # whatever stands there by that name: see paths/taps.py
     "places": Op(None, NONE, ("positions",)),  # [batch, position, 1]: which positions of each example some spans mean
     # the model
     "embed": Op(embed, TWO),

@@ -41,6 +41,7 @@ class Metric:
     nodes: Callable[[Node, Node], Node]
     of_all: bool = False
     with_ratio: bool = False
+    less_is_better: bool = False
     change_of: str = ""  # the metric by name whose absolute change it is, for prompts that count as a whole
 
     def __post_init__(self) -> None:
@@ -134,8 +135,8 @@ def _above(logits: Node, _: Node) -> Node:
     return node("above", node("pick_some", logits, node("choices", of=EITHER)), node("weights", of=EITHER))
 
 
-LOSS = Metric("loss", "nats", lambda logits, _: losses(logits))
-KL = Metric("kl", "nats", divergence)
+LOSS = Metric("loss", "nats", lambda logits, _: losses(logits), less_is_better=True)
+KL = Metric("kl", "nats", divergence, less_is_better=True)
 LOGIT_DIFF = Metric("logit_diff", "logits", _of_choices("pick_mean", EITHER), with_ratio=True)
 METRICS: Mapping[str, Metric] = {
     each.name: each

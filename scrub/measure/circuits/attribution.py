@@ -1,0 +1,367 @@
+"""Attribution: which edges of a model, or which steps of a hypothesis' paths, a metric hangs on, to first order.
+
+Scores approximate what leaving out one edge costs; beside the highest stands what it does cost, and the rank
+correlation of both, so that nobody takes one for the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+from scipy.stats import rankdata
+
+from scrub.data.examples import Examples
+from scrub.data.for_model import Data
+from scrub.graph.heads import head_indices, restrict
+from scrub.measure.circuits.first_order import Batch, FirstOrder, Units
+from scrub.models.model import Model, Spec
+from scrub.paths.cut import Cut
+from scrub.paths.edges import OUT, Edge, by_head
+from scrub.paths.locate import locate
+from scrub.paths.pattern import SLOTS, Pattern
+from scrub.paths.rules import Rule
+from scrub.paths.sources import Y
+from scrub.paths.splits import attention_heads
+from scrub.paths.taps import Taps
+from scrub.study.draws import generator
+from scrub.study.evaluate import Evaluator
+from scrub.study.experiments import Experiment, Name, build
+from scrub.study.gates import TOLERANCE_NATS, Gates
+from scrub.study.metric import GivenMetric, Metric, as_metrics
+from scrub.study.run import Trial, prepare_study
+from scrub.study.settings import Computed, Settings
+from scrub.study.statistics import Bootstrap
+from scrub.study.study import Study, Wanted, load_study
+from scrub.text.errors import GateError, ScrubError
+from scrub.text.fields import COUNT, check_arguments
+from scrub.text.frames import interval_columns
+from scrub.text.looks import TabularResult
+from scrub.text.numbers import Interval
+from scrub.text.progress import bar_of
+
+EAP, EAP_IG = "eap", "eap-ig"
+METHODS = (EAP, EAP_IG)
+POINTS, TOP = 5, 20
+EDGES, STEPS = "edges", "steps"
+STEP = {"float64": 1e-5, "float32": 1e-2}  # of a tap's value, by which its derivative is taken by differences
+ALLOWED = {"float64": 1e-6, "float32": 2e-2}  # of all that the taps contribute, where that and the gradient differ
+
+
+@dataclass(frozen=True, repr=False)
+class Attribution(TabularResult):
+    """What leaving out each edge costs in a metric, to first order, and what some of them do cost.
+
+    `attribute("induction").frame()`. A score is above 0 where the metric gets worse if the edge carries y. `sums` are
+    over the scored positions of each example, a row for each of `edges`; `exact` are those of the edges `checked`, the
+    `top` highest by absolute score first, and then as many drawn at random from all others. Intervals are 95 %
+    bootstraps over documents.
+    """
+
+    model: Model
+    study: str
+    examples: Examples
+    metric: Metric
+    edges: Sequence[Edge]
+    sums: Float[np.ndarray, "edge example"]
+    checked: Int[np.ndarray, " checked"]
+    exact: Float[np.ndarray, "checked example"]
+    top_count: int
+    points: int | None  # between y and x that gradients are the mean of; None for x alone
+    recomputed: bool
+    unit: str = EDGES
+    unscrubbed: Float[np.ndarray, " example"] = field(default_factory=lambda: np.zeros(0))
+    gates: Gates = Gates({}, ())
+    seed: int = 0
+    draws: int = 1
+    computed: Computed = Computed()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def method(self) -> str:
+        """What scores are, in words: `EAP-IG (5 points), inputs recomputed`."""
+        name = "EAP" if self.points is None else f"EAP-IG ({self.points} points)"
+        return f"{name}, inputs recomputed" if self.recomputed else name
+
+    @cached_property
+    def _bootstrap(self) -> Bootstrap:
+        return Bootstrap(self.examples.counts, self.seed, self.examples.documents)
+
+    @cached_property
+    def scores(self) -> Float[np.ndarray, " edge"]:
+        """The mean over scored positions of every edge's score, in the metric's unit."""
+        return np.asarray(self.sums.sum(1) / self.examples.counts.sum())
+
+    @cached_property
+    def order(self) -> Int[np.ndarray, " edge"]:
+        """The numbers of the edges, the largest score by absolute value first."""
+        return np.argsort(-np.abs(self.scores), kind="stable")
+
+    def score(self, edge: str | Edge) -> Interval:
+        """Estimate one edge's score: `found.score("a1.3/k/a0.1")`. Raises ScrubError if there is none."""
+        names = {str(each): at for at, each in enumerate(self.edges)}
+        if str(edge) not in names:
+            raise ScrubError(f"{str(edge)!r} was not scored: there are {len(names)}, as {next(iter(names))!r}")
+        return self._intervals(self.sums[[names[str(edge)]]])[0]
+
+    def frame(self, count: int | None = None) -> pd.DataFrame:
+        """List the edges of the largest scores, with intervals, and the exact cost of those that were checked."""
+        order = self.order[: self.top_count if count is None else count]
+        exact = dict(zip(self.checked.tolist(), self._intervals(self.exact), strict=True))
+        nothing = Interval(np.nan, np.nan, np.nan)
+        return pd.DataFrame(
+            {
+                "edge": [str(self.edges[at]) for at in order],
+                **interval_columns("score", self._intervals(self.sums[order])),
+                **interval_columns("exact", [exact.get(int(at), nothing) for at in order]),
+            }
+        )
+
+    @cached_property
+    def rank_correlation(self) -> dict[str, Interval]:
+        """Estimate Spearman's correlation of scores and exact costs: of the top edges, and of those drawn from the rest.
+
+        Of all edges, where all were checked. NaN of fewer than three.
+        """
+        few = {f"top {self.top_count}": slice(0, self.top_count), "drawn from the rest": slice(self.top_count, None)}
+        if len(self.checked) == len(self.edges):
+            few = {f"all {len(self.edges)}": slice(None)} | {name: of for name, of in few.items() if "top" in name}
+        return {name: self._correlation(of) for name, of in few.items() if len(self.checked[of])}
+
+    def _correlation(self, some: slice) -> Interval:
+        if len(self.checked[some]) < 3:
+            return Interval(np.nan, np.nan, np.nan)
+        means = [self._bootstrap.means(sums[some]) for sums in (self.sums[self.checked], self.exact)]
+        with np.errstate(invalid="ignore"):  # where all are equal
+            ranks = [rankdata(each, axis=0) - (each.shape[0] + 1) / 2 for each in means]
+            both = (ranks[0] * ranks[1]).sum(0) / np.sqrt((ranks[0] ** 2).sum(0) * (ranks[1] ** 2).sum(0))
+        return self._bootstrap.interval(both)
+
+    def _intervals(self, sums: Float[np.ndarray, "some example"]) -> list[Interval]:
+        return [self._bootstrap.interval(each) for each in self._bootstrap.means(sums)] if len(sums) else []
+
+
+@check_arguments
+def attribute(
+    wanted: Wanted | None = None,
+    model: Spec | None = None,
+    data: Data | None = None,
+    settings: Settings | None = None,
+    *,
+    metric: GivenMetric = None,
+    method: str = EAP,
+    points: Annotated[int, COUNT] = POINTS,
+    recomputed: bool = False,
+    steps: bool = False,
+    top: Annotated[int, COUNT] = TOP,
+    check_all: bool = False,
+) -> Attribution:
+    """Score every edge of a model in a study's metric, to first order: `attribute("induction").frame()`.
+
+    Without a study it is the whole model against y: `attribute(model="gpt2-mini", data=pairs, metric="logit_diff")`.
+    `method` is "eap", with gradients at x, or "eap-ig", with the mean of those at so many `points` between y and x.
+    With `recomputed`, what a reader makes of its changed input (its q, k, v, or the normed input of an MLP or of the
+    output) is computed anew for each edge, and not to first order. With `steps`, the steps of the paths that the
+    study's hypotheses tell apart are scored instead of edges: each at its place alone. The `top` ones are measured
+    exactly, as are as many drawn from the others, or all with `check_all`.
+    Raises ScrubError for what doesn't fit, and GateError if a gate fails.
+    """
+    if method not in METHODS:
+        raise ScrubError(f"there is no method {method!r} of attribution: there are {', '.join(METHODS)}")
+    trial = _trial(wanted, model, data, settings or Settings(), metric, steps)
+    if trial.study.mean is not None:
+        raise ScrubError("scores are of what y changes, so y has to be drawn: leave the mean out")
+    scored = _Steps.of_trial(trial) if steps else _Edges(by_head(trial.model.graph, trial.model.roles))
+    return _Attributing(trial, scored, points if method == EAP_IG else None, recomputed).run(top, check_all)
+
+
+def _trial(
+    wanted: Wanted | None, model: Spec | None, data: Data | None, settings: Settings, metric: GivenMetric, steps: bool
+) -> Trial:
+    if wanted is None and (model is None or data is None or steps):
+        raise ScrubError("nothing says what is attributed: name a study, or a model and data (steps need a hypothesis)")
+    study, hypotheses = (Study("** -> y", name="everything"), []) if wanted is None else load_study(wanted)
+    metrics = as_metrics(metric, study.metric)
+    if len(metrics) > 1:
+        raise ScrubError(f"scores are of one metric, not {len(metrics)}: name one")
+    return prepare_study(study, hypotheses if steps else [], model, data, settings, metrics)
+
+
+@dataclass(frozen=True)
+class _Edges:
+    """The edges of a model that was cut into heads."""
+
+    of: Cut
+
+    def units(self, model: Model) -> Units:
+        """Read heads together, and tell them apart where they are scored."""
+        taps = Taps(model.graph)
+        senders = dict.fromkeys(each for tap in taps.every.values() for each in tap.senders)
+        heads = attention_heads(model.graph)
+        parts = {}
+        for place in taps.every:
+            layer, _, slot = place.partition("/")
+            parts[place] = [f"{layer}.{head}/{slot}" for head in heads[int(layer[1:])]] if slot else [place]
+        writers = {sender: {str(sender.label): sender} for sender in senders}
+        for sender in senders:
+            if sender.op == "output":
+                of = enumerate(head_indices(sender))
+                writers[sender] = {f"{sender.label}.{head}": restrict(sender, (at,)) for at, head in of}
+        return Units(taps, parts, writers)
+
+    def experiment(self, edge: Edge) -> Experiment:
+        """Leave out one edge, wherever it is."""
+        return build(Name(str(edge)), self.of, [Rule(edge.pattern, Y)])
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """The steps of the paths that the rules of a hypothesis tell apart, each at its place."""
+
+    of: Cut
+    places: frozenset[str]
+
+    @classmethod
+    def of_trial(cls, trial: Trial) -> _Steps:
+        """Find the places from which the rules' paths go on. Raises ScrubError unless there is one hypothesis."""
+        if len(trial.hypotheses) != 1:
+            names = ", ".join(each.name for each in trial.hypotheses)
+            raise ScrubError(f"steps are of the paths of one hypothesis, and these are {names}: name one")
+        (hypothesis,) = trial.hypotheses
+        of = hypothesis.cut(trial.model.graph, trial.model.roles)
+        rules = of.rules(rule for some in hypothesis.parts.values() for rule in some)
+        places = set()
+        for path in dict.fromkeys(path for rule in rules for path in locate(rule.pattern, of.graph)):
+            steps = path.split("/")
+            ends = len(steps) + (steps[-1] in SLOTS)
+            places |= {"/".join(steps[:at]) for at in range(1, ends)}
+        return cls(of, frozenset(places))
+
+    def units(self, model: Model) -> Units:
+        """Score every place by itself, and every step from there."""
+        del model
+
+        def advance(place: str, step: str) -> str:
+            path = step if place == OUT else f"{place}/{step}"
+            return path if path in self.places else ""
+
+        taps = Taps(self.of.graph, advance)
+        senders = dict.fromkeys(each for tap in taps.every.values() for each in tap.senders)
+        return Units(taps, {place: [place] for place in taps.every}, {s: {str(s.label): s} for s in senders})
+
+    def experiment(self, edge: Edge) -> Experiment:
+        """Leave out one step at its place."""
+        pattern = self.of.read(Pattern(edge.sender if edge.reader == OUT else str(edge)))
+        return build(Name(str(edge)), self.of, [Rule(pattern, Y)])
+
+
+@dataclass(frozen=True)
+class _Attributing:
+    """Scoring what is scored of a trial."""
+
+    trial: Trial
+    scored: _Edges | _Steps
+    points: int | None
+    recomputed: bool
+
+    def run(self, top: int, check_all: bool) -> Attribution:
+        """Score all, and measure some exactly."""
+        trial, settings = self.trial, self.trial.settings
+        metric, examples = trial.study.metric, trial.examples
+        model = trial.model.to(settings.torch_dtype, settings.where)
+        units = self.scored.units(model)
+        edges = [Edge(*pair) for pair in units.pairs]
+        first = FirstOrder(model, units, metric, examples.context, self.points, self.recomputed)
+        sums, unscrubbed, slope = np.zeros((len(edges), len(examples))), np.zeros(len(examples)), 0.0
+        with bar_of("examples", settings.progress) as bar:
+            task = bar.add_task(f"scores of {len(edges)} {self._unit}", total=settings.draws * len(examples))
+            for number in range(settings.draws):
+                pairing = trial.pairing(number)
+                for members in pairing.batches(settings.batch or first.at_once):
+                    batch = first.batch(pairing, members)
+                    if not unscrubbed.any():
+                        slope = self._slope(first, batch)
+                    unscrubbed[members] = first.unscrubbed(batch)
+                    sums[:, members] += first(batch)
+                    bar.advance(task, len(members))
+        sums *= (1 if metric.less_is_better else -1) / settings.draws
+        if not np.isfinite(sums).all():
+            raise GateError("some scores are no finite numbers, so none of these can be trusted: try another --dtype")
+        checked = self._checked(sums.sum(1), top, check_all)
+        exact, own, gates, computed = self._exact(model, [edges[at] for at in checked])
+        self._same(unscrubbed, own)
+        gates = replace(gates, deviations={**gates.deviations, "gradient and differences": slope})
+        return Attribution(
+            model,
+            trial.study.name,
+            examples,
+            metric,
+            edges,
+            sums,
+            checked,
+            exact,
+            min(top, len(edges)),
+            self.points,
+            self.recomputed,
+            self._unit,
+            own,
+            gates,
+            settings.seed,
+            settings.draws,
+            computed,
+            (*examples.notes, *trial.notes),
+        )
+
+    @property
+    def _unit(self) -> str:
+        return STEPS if isinstance(self.scored, _Steps) else EDGES
+
+    def _checked(self, totals: Float[np.ndarray, " edge"], top: int, check_all: bool) -> Int[np.ndarray, " checked"]:
+        """Choose the edges that are measured exactly: the highest, and as many of the others, drawn by the seed."""
+        order = np.argsort(-np.abs(totals), kind="stable")
+        rest = order[top:]
+        if check_all:
+            return order
+        drawn = generator(self.trial.settings.seed, 0, "checked edges").permutation(len(rest))[:top]
+        return np.concatenate([order[:top], rest[np.sort(drawn)]])
+
+    def _exact(
+        self, model: Model, edges: Sequence[Edge]
+    ) -> tuple[Float[np.ndarray, "checked example"], Float[np.ndarray, " example"], Gates, Computed]:
+        """Measure what leaving out each of some edges costs, and the unscrubbed model, summed over scored positions."""
+        trial, settings, metric = self.trial, self.trial.settings, self.trial.study.metric
+        scrubbed = tuple(self.scored.experiment(edge) for edge in edges)
+        experiments = replace(trial.experiments, scrubbed=scrubbed)
+        made = Evaluator(model, experiments, [metric], settings, quiet=True)
+        totals = np.zeros((1 + len(edges), len(trial.examples)))
+        for number in range(settings.draws):
+            found = made(trial.pairing(number), on=f" of {self._unit}")
+            totals += np.stack([found.sums[metric.name, name] for name in found.names]) / settings.draws
+        sign = 1 if metric.less_is_better else -1
+        return sign * (totals[1:] - totals[0]), totals[0], found.gates, found.computed
+
+    def _slope(self, first: FirstOrder, batch: Batch) -> float:
+        """Compare the gradient with differences, along a random direction of all taps. Raises GateError if it isn't."""
+        dtype = self.trial.settings.dtype
+        step, allowed = STEP.get(dtype), ALLOWED.get(dtype)
+        if step is None or allowed is None:
+            return float("nan")
+        off = first.slope_error(batch, step, generator(self.trial.settings.seed, 0, "slope"))
+        if not off <= allowed:
+            raise GateError(
+                f"the gradient of {first.metric.name!r} is {off:.2g} from what differences give, of all that the taps "
+                f"contribute, where {allowed:.0e} is allowed: no score of this can be trusted"
+            )
+        return off
+
+    def _same(self, mine: Float[np.ndarray, " example"], theirs: Float[np.ndarray, " example"]) -> None:
+        """Raise GateError unless the metric whose gradient was taken is that of the unscrubbed model."""
+        counts = np.maximum(self.trial.examples.counts, 1)
+        off, allowed = float(np.max(np.abs(mine - theirs) / counts)), TOLERANCE_NATS[self.trial.settings.dtype]
+        if not off <= allowed * max(1.0, float(np.abs(theirs / counts).max())):
+            raise GateError(f"the metric whose gradient was taken is {off:.2g} from the unscrubbed model's: a mistake")

@@ -1,0 +1,291 @@
+"""Scores of first order, example by example: how a metric moves, to first order, as a reader reads more of something.
+
+The gradient of the metric at what a reader has made of its stream (its tap), times the change there as one sender
+writes what it writes on y. That change is linear in what the sender writes (EAP: Nanda 2023, Attribution patching; Syed
+et al. 2023, https://arxiv.org/abs/2310.10348), or `recomputed`: what the reader makes of the changed stream, norms and
+all, less what it makes of the stream as it is (as PEAP does within a head: https://arxiv.org/abs/2502.04577). Gradients
+are those at x, or the mean of those at several points between the embeddings of y and x (EAP-IG, inputs: Hanna et al.
+2024, https://arxiv.org/abs/2403.17806): at k/m for k = 0 .. m-1, 0 being y's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from einops import einsum, rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from scrub.graph.node import Node, walk
+from scrub.models.model import Model
+from scrub.paths.taps import EMB, STREAM, Tap, Taps, exchanged, given, on_other
+from scrub.plan.plan import compile_plan
+from scrub.plan.runner import Runner
+from scrub.study.binding import Members, bind
+from scrub.study.draws import Pairing
+from scrub.study.metric import Metric
+from scrub.text.errors import ScrubError
+
+BYTES_AT_ONCE = 1 << 29  # of what components write, and of what readers make of changed streams
+Stream = Float[Tensor, "batch position d_model"]
+Changes = Float[Tensor, "sender batch position d_model"]
+Scores = Float[Tensor, "part sender batch"]
+
+
+@dataclass(frozen=True)
+class Units:
+    """What is scored: of each tap the parts of its reader, and of each sender of theirs its parts, by name.
+
+    `parts` names for each tap its heads, where those are scored apart, or the whole of it; `writers` has the parts of
+    every sender in the taps' graph: what they are called, and their nodes.
+    """
+
+    taps: Taps
+    parts: Mapping[str, Sequence[str]]
+    writers: Mapping[Node, Mapping[str, Node]]
+
+    @cached_property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """All pairs of a reader's part and a sender's, in the order in which they are scored."""
+        taps = self.taps.every
+        return tuple((part, name) for place, tap in taps.items() for part in self.parts[place] for name in self.of(tap))
+
+    def of(self, tap: Tap) -> list[str]:
+        """List what the parts of a tap's senders are called."""
+        return [name for sender in tap.senders for name in self.writers[sender]]
+
+    @cached_property
+    def embedding(self) -> Node:
+        """The embedding. Raises ScrubError where it is split: gradients are between those of y and x."""
+        found = next((each for each in walk([self.taps.root]) if each.label == EMB), None)
+        if found is None:
+            raise ScrubError(
+                "the embedding is split here, and gradients are taken between those of y and x: split less"
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some examples of a pairing, and what senders write for them on x and on y; their `embedding` is one of those."""
+
+    pairing: Pairing
+    members: Members
+    x: Mapping[Node, Stream]
+    y: Mapping[Node, Stream]
+    embedding: Node
+
+    def point(self, fraction: float) -> Stream:
+        """Give a point between the embeddings of y (0) and of x (1)."""
+        x, y = self.x[self.embedding], self.y[self.embedding]
+        return x if fraction == 1 else y + fraction * (x - y)
+
+
+class FirstOrder:
+    """Scores all pairs of reader and sender on a model, a batch of examples at a time.
+
+    Gradients are the mean of those at so many `points` between y and x, or those at x if that is None.
+    """
+
+    def __init__(
+        self, model: Model, units: Units, metric: Metric, positions: int, points: int | None, recomputed: bool
+    ) -> None:
+        self.model, self.units, self.recomputed = model, units, recomputed
+        self.fractions = [1.0] if points is None else [k / points for k in range(points)]
+        self.metric, self._positions = metric, positions
+        taps = units.taps.every
+        self._groups: dict[Node, list[Tap]] = {}  # the taps of each stream
+        for tap in taps.values():
+            self._groups.setdefault(tap.stream, []).append(tap)
+        self._parts = list(dict.fromkeys(part for some in units.writers.values() for part in some.values()))
+        ends = {"x": self._parts, "y": [on_other(part) for part in self._parts]}
+        self._ends = self._runner({f"{of} {at}": node for of, some in ends.items() for at, node in enumerate(some)})
+        norms = dict.fromkeys(norm for tap in taps.values() for norm in tap.behind.values())
+        self._numbers = {node: str(at) for at, node in enumerate([*self._groups, *(n.inputs[0] for n in norms)])}
+        emb = units.embedding, given(EMB)
+        self._point = self._runner({name: exchanged(node, *emb) for node, name in self._numbers.items()})
+        self._through = {n: self._runner({"out": exchanged(n, n.inputs[0], STREAM)}, grad=True) for n in norms}
+        self._reads = {
+            stream: self._runner({tap.reader: tap.reads for tap in some}, grad=True)
+            for stream, some in self._groups.items()
+        }
+        plan = compile_plan({"metric": metric.measure(units.taps.tapped(), units.taps.root)})
+        self._gradient = Runner(plan, model.params, positions, model.device, grad=True)
+
+    def _runner(self, outputs: Mapping[str, Node], grad: bool = False) -> Runner:
+        plan = compile_plan(outputs, selected=False)
+        return Runner(plan, self.model.params, self._positions, self.model.device, grad=grad)
+
+    @property
+    def at_once(self) -> int:
+        """How many examples are computed together: what all components write for them is in memory."""
+        size = self._positions * self.model.config.d_model * self.model.dtype.itemsize
+        return max(1, BYTES_AT_ONCE // (size * 2 * len(self._parts)))
+
+    def batch(self, pairing: Pairing, members: Members) -> Batch:
+        """Compute what components write for some examples."""
+        bound, _ = bind(self._ends.leaves, pairing, members, self.model.device)
+        found = {name: value.clone() for name, value in self._ends(bound).items()}  # which gradients may go through
+        x, y = ({part: found[f"{of} {at}"] for at, part in enumerate(self._parts)} for of in "xy")
+        return Batch(pairing, members, x, y, self.units.embedding)
+
+    def __call__(self, batch: Batch) -> Float[np.ndarray, "pair batch"]:
+        """Score all pairs: how the metric, summed over the scored positions of each example, changes with y."""
+        totals: dict[str, Tensor] = {}
+        for fraction in self.fractions:
+            for place, scores in self._at(batch, fraction).items():
+                totals[place] = totals[place] + scores if place in totals else scores
+        each = [rearrange(totals[place], "part sender batch -> (part sender) batch") for place in self.units.taps.every]
+        return (torch.cat(each).double() / len(self.fractions)).cpu().numpy()
+
+    def _at(self, batch: Batch, fraction: float) -> dict[str, Scores]:
+        """Score all pairs with the gradients at one point, by the reader's place."""
+        there = self._values(batch, fraction)
+        nothing = {place: torch.zeros_like(each) for place, each in self._made(there).items()}
+        total = self._total(batch, fraction, taps := _leaves(nothing)).sum()
+        gradients = self._gradients(total, taps)
+        written: dict[tuple[Node, Node], Stream] = {}
+        scores: dict[str, Scores] = {}
+        for stream, taps in self._groups.items():
+            changes = torch.stack(
+                [
+                    self._written(part, taps[0].behind.get(sender), batch, there, written)
+                    for sender in taps[0].senders
+                    for part in self.units.writers[sender].values()
+                ]
+            )
+            score = self._by_recomputing if self.recomputed else self._by_gradient
+            scores |= score(stream, there[stream], changes, {tap.reader: gradients[tap.reader] for tap in taps})
+        return scores
+
+    def _values(self, batch: Batch, fraction: float) -> dict[Node, Stream]:
+        """Compute the streams, and what norms behind components read, at one point."""
+        bound, _ = bind(self._point.leaves, batch.pairing, batch.members, self.model.device)
+        found = self._point(bound | {given(EMB): batch.point(fraction)})
+        return {node: found[name].clone() for node, name in self._numbers.items()}
+
+    def _made(self, there: Mapping[Node, Stream]) -> dict[str, Tensor]:
+        """Compute what readers make of their streams, by their places."""
+        made: dict[str, Tensor] = {}
+        for stream, read in self._reads.items():
+            made |= {place: each.detach() for place, each in read({STREAM: there[stream]}).items()}
+        return made
+
+    def unscrubbed(self, batch: Batch) -> Float[np.ndarray, " batch"]:
+        """Compute the metric itself, summed over the scored positions of each example."""
+        nothing = {place: torch.zeros_like(each) for place, each in self._made(self._values(batch, 1.0)).items()}
+        return self._total(batch, 1.0, nothing).detach().double().cpu().numpy()
+
+    def _total(self, batch: Batch, fraction: float, added: Mapping[str, Tensor]) -> Float[Tensor, " batch"]:
+        """Compute the metric with something added at every tap, summed over the scored positions of each example."""
+        bound, real = bind(self._gradient.leaves, batch.pairing, batch.members, self.model.device)
+        bound |= {given(EMB): batch.point(fraction)} | {given(place): each for place, each in added.items()}
+        measured = self._gradient(bound)["metric"][..., 0].expand(real.shape)
+        return measured.masked_fill(~real.to(measured.device), 0).sum(-1)
+
+    def _gradients(self, total: Float[Tensor, ""], taps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Compute the gradient of the metric at every tap. Raises ScrubError if it has none."""
+        if not total.requires_grad:
+            raise ScrubError(
+                f"the metric {self.metric.name!r} has no gradient, so nothing is of first order in it: take one that "
+                "moves as logits do, as loss, logit_diff or prob"
+            )
+        found = torch.autograd.grad(total, list(taps.values()), allow_unused=True)
+        return {
+            place: torch.zeros_like(tap) if grad is None else grad
+            for (place, tap), grad in zip(taps.items(), found, strict=True)
+        }
+
+    def slope_error(self, batch: Batch, step: float, rng: np.random.Generator) -> float:
+        """Compare the gradient with central differences along a random direction of all taps.
+
+        The direction at each tap is as large as `step` of what is made there. It is the difference, as a share of what
+        the taps contribute by themselves.
+        """
+        made = self._made(self._values(batch, self.fractions[-1]))
+        total = self._total(
+            batch, self.fractions[-1], taps := _leaves({p: torch.zeros_like(v) for p, v in made.items()})
+        )
+        gradients = self._gradients(total.sum(), taps)
+        ways = {p: _random(v, rng) * step for p, v in made.items()}
+        ends = [
+            self._total(batch, self.fractions[-1], {p: sign * way for p, way in ways.items()}).detach().sum().double()
+            for sign in (1, -1)
+        ]
+        along = [float((gradients[p] * way).double().sum()) for p, way in ways.items()]
+        scale = sum(map(abs, along))
+        return abs(float(ends[0] - ends[1]) / 2 - sum(along)) / scale if scale else 0.0
+
+    def _written(
+        self, part: Node, norm: Node | None, batch: Batch, there: Mapping[Node, Stream], known: dict[Any, Stream]
+    ) -> Stream:
+        """Compute how what a sender writes into the stream changes with y, through the norm behind it if there is one.
+
+        To first order, unless readers are recomputed.
+        """
+        change = batch.y[part] - batch.x[part]
+        if norm is None:
+            return change
+        if (part, norm) not in known:
+            inside = there[norm.inputs[0]]
+
+            def through(read: Stream) -> Stream:
+                return self._through[norm]({STREAM: read})["out"]
+
+            if self.recomputed:
+                known[part, norm] = (through(inside + change) - through(inside)).detach()
+            else:
+                known[part, norm] = torch.func.jvp(through, (inside,), (change,))[1]
+        return known[part, norm]
+
+    def _by_gradient(
+        self, stream: Node, read: Stream, changes: Changes, gradients: Mapping[str, Tensor]
+    ) -> dict[str, Scores]:
+        """Take what readers make of a change of their stream to first order."""
+        read = read.requires_grad_()
+        made = self._reads[stream]({STREAM: read})
+        scores = {}
+        for place, gradient in gradients.items():
+            apart = self._apart(place, made[place] * gradient)
+            each = [torch.autograd.grad(part.sum(), read, retain_graph=True)[0] for part in apart]
+            scores[place] = _dot(changes, torch.stack(each))
+        return scores
+
+    def _by_recomputing(
+        self, stream: Node, read: Stream, changes: Changes, gradients: Mapping[str, Tensor]
+    ) -> dict[str, Scores]:
+        """Compute what readers make of their changed stream, sender by sender, and take it from there."""
+        before = self._reads[stream]({STREAM: read})
+        scores: dict[str, list[Tensor]] = {place: [] for place in gradients}
+        wide = sum(each.numel() for each in before.values()) + read.numel()
+        some = max(1, BYTES_AT_ONCE // (wide * read.itemsize))
+        for part in changes.split(some):
+            after = self._reads[stream]({STREAM: rearrange(read + part, "sender batch ... -> (sender batch) ...")})
+            for place, gradient in gradients.items():
+                moved = after[place].unflatten(0, part.shape[:2]) - before[place]
+                apart = torch.stack(self._apart(place, moved * gradient, axis=2))
+                scores[place].append(apart.flatten(3).sum(-1))
+        return {place: torch.cat(each, dim=1) for place, each in scores.items()}
+
+    def _apart(self, place: str, values: Tensor, axis: int = 1) -> list[Tensor]:
+        """Take what is of a reader's parts apart, along the axis of heads; the whole of it where it has one."""
+        return [values] if len(self.units.parts[place]) == 1 else list(values.unbind(axis))
+
+
+def _dot(changes: Changes, gradients: Float[Tensor, "part batch position d_model"]) -> Scores:
+    return einsum(changes, gradients, "sender batch at width, part batch at width -> part sender batch")
+
+
+def _leaves(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {place: value.clone().requires_grad_() for place, value in values.items()}
+
+
+def _random(like: Tensor, rng: np.random.Generator) -> Tensor:
+    """Draw normal numbers in the shape of others, as large as they are."""
+    drawn = torch.from_numpy(rng.standard_normal(tuple(like.shape))).to(like)
+    return drawn * like.square().mean().sqrt()
