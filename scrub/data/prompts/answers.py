@@ -118,8 +118,8 @@ class Answers:
                 other = ", and the file doesn't say of which tokenizer its ids are" if self.layout.by_id else ""
                 raise ScrubError(
                     f"'{column}' of {here} has the token id {given}, but the model's vocabulary has the ids "
-                    f"0 to {self.encoder.vocab_size - 1}{other}: give data that were made with the model's tokenizer, or "
-                    "texts"
+                    f"0 to {self.encoder.vocab_size - 1}{other}: give data that were made with the model's tokenizer, "
+                    "or texts"
                 )
             return int(given)
         if not isinstance(given, str):

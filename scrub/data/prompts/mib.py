@@ -22,7 +22,7 @@ from scrub.text.wording import short
 PROMPT, METADATA, CHOICES, KEY, LABEL, OPERATOR = "prompt", "metadata", "choices", "answerKey", "label", "operator"
 COUNTERFACTUAL = "_counterfactual"  # how the names of those columns end
 _NAMES = "indirect_object", "subject", "random_c"  # in `metadata`: right, wrong, and of as many tokens as these
-_UNEQUAL = "as their answers have unequal numbers of tokens; MIB's code does so too"
+_UNEQUAL = "as their answers, or a third name, have unequal numbers of tokens; MIB's code does so too"
 _SEVERAL = "as their answers aren't one token each; MIB's code does so too"
 _NOTHING = "as they have no counterfactual; MIB's code does so too"
 # a difference of 0 in each of them, which leaves MIB's ratio of two means over all rows as it is without them
@@ -43,12 +43,13 @@ class Task:
     one: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass
 class Left:
-    """How many rows were read so far, and how many of these were left out, by the reason; `several` began an answer."""
+    """How many rows were read so far, in how many the answers are several tokens, and how many are left out, and why."""
 
+    rows: int = 0
+    several: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
-    seen: Counter[str] = field(default_factory=Counter)
 
     @property
     def out(self) -> int:
@@ -57,11 +58,11 @@ class Left:
 
     def notes(self) -> list[str]:
         """Say how many rows were left out, and why, and how many answers are longer than what is predicted."""
-        rows = counted(self.seen["rows"], "row")
+        rows = counted(self.rows, "row")
         found = [f"{count:,} of {rows} left out, {why}" for why, count in self.reasons.items()]
-        if several := self.seen["several"]:
+        if self.several:
             found.append(
-                f"the answers of {counted(several, 'row')} are several tokens: the first one is to be predicted, as "
+                f"the answers of {counted(self.several, 'row')} are several tokens: the first one is to be predicted, as "
                 "MIB's code has it"
             )
         return found
@@ -110,7 +111,7 @@ class Mib:
             here = f"row {number} of {where}"
             if not isinstance(row, Mapping):
                 raise ScrubError(f"{here} is {short(row)}: give each as names with values, as in a table")
-            left.seen["rows"] += 1
+            left.rows += 1
             if self.task is ARITHMETIC:
                 operator = _same_operator(row, operator, here)
                 if not _holds_prompt(row.get(self.column)):
@@ -122,7 +123,7 @@ class Mib:
             if why := self._out(ids):
                 left.reasons[why] += 1
                 continue
-            left.seen["several"] += any(len(each) > 1 for each in ids[:2])
+            left.several += any(len(each) > 1 for each in ids[:2])
             made = {CLEAN: clean, CORRUPTED: other[PROMPT], ANSWER: texts[0], WRONG: texts[1]}
             yield made if missing(row.get(TEMPLATE)) else {**made, TEMPLATE: row[TEMPLATE]}
 
@@ -136,7 +137,7 @@ class Mib:
         return _SAME if ids[0][:1] == ids[1][:1] else ""
 
     def _counterfactual(self, row: Row, here: str) -> Row:
-        found = row.get(self.column)
+        found: Any = row.get(self.column)
         if not _holds_prompt(found):
             raise ScrubError(
                 f"{here} has no prompt in {one_line(self.column)!r}, but {short(found)}: give it one, leave the row "
