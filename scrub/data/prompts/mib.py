@@ -45,7 +45,7 @@ class Task:
 
 @dataclass
 class Left:
-    """How many rows were read so far, in how many the answers are several tokens, and how many are left out, and why."""
+    """How many rows were read, in how many the answers are several tokens, and how many were left out, by the reason."""
 
     rows: int = 0
     several: int = 0
@@ -62,8 +62,8 @@ class Left:
         found = [f"{count:,} of {rows} left out, {why}" for why, count in self.reasons.items()]
         if self.several:
             found.append(
-                f"the answers of {counted(self.several, 'row')} are several tokens: the first one is to be predicted, as "
-                "MIB's code has it"
+                f"the answers of {counted(self.several, 'row')} are several tokens: the first one is to be "
+                "predicted, as MIB's code has it"
             )
         return found
 
