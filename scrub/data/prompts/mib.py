@@ -45,7 +45,7 @@ class Task:
 
 @dataclass
 class Left:
-    """How many rows were read, in how many the answers are several tokens, and how many were left out, by the reason."""
+    """How many rows were read, how many have answers of several tokens, and how many were left out, by the reason."""
 
     rows: int = 0
     several: int = 0

@@ -257,6 +257,8 @@ def test_a_word_that_is_unknown_is_no_answer() -> None:
     unknowing = reading(word_level([*NAMES, "and", "gave", "to"]))
     with pytest.raises(ScrubError, match=r"'answer' of row 0 .*no token that the model knows"):
         scrub.read_prompts(unknowing, [named("Bo", "Mary", "Anna")])
+    with pytest.raises(ScrubError, match=r"'answer' of row 0 .*' Bo Mary', which is 2 tokens"):
+        scrub.read_prompts(unknowing, [named("Bo Mary", "John Mary", "Anna Mary")])
     with pytest.raises(ScrubError, match="no tokenizer"):
         scrub.read_prompts(reading(None, 31), IOI)
 
