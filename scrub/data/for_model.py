@@ -107,7 +107,8 @@ def read_prompts(
     Without `answer`, a prompt's own last token is to be predicted. Rows of one `template` are one document. Columns
     of whole numbers, and names with numbers in `positions`, are positions by name: of the tokens of the prompt itself,
     from the end if they are negative. An `attention_mask` is obeyed. The first `count` rows are read, example i
-    from row i; `column` holds the corrupted prompts, instead of `corrupted`.
+    from row i; `column` holds the corrupted prompts, instead of `corrupted`. Rows of MIB's data sets are read as its
+    own code reads them, without those that it leaves out; `column` is then one of their counterfactuals.
     Raises ScrubError, in one line that names the row, for whatever is wrong, and for data that are no prompts.
     """
     found = examples_for(as_model(model), data, count, split, column, bos=bos, only_prompts=True)

@@ -20,6 +20,7 @@ from scrub.data.fixed import MASK, TOKENS, fixed_files, holds_fixed, read_fixed
 from scrub.data.opening import Files, bring_data, guarded, open_hub, told
 from scrub.data.prompts.formats import is_folded
 from scrub.data.prompts.layout import are_prompts
+from scrub.data.prompts.mib import are_mib
 from scrub.data.prompts.table import Asked, Reader, read_table
 from scrub.data.reading import Reading, begins, check_vocabulary, read_windows, tokenizer_for
 from scrub.data.rows import Opened, open_rows
@@ -149,7 +150,8 @@ def _length(asked: int | None, n_ctx: int) -> tuple[int, list[str]]:
 
 
 def _holds_prompts(opened: Opened, column: str | None) -> bool:
-    return are_prompts(opened.first, column) or any(map(is_folded, opened.first))
+    first = opened.first
+    return are_prompts(first, column) or any(map(is_folded, first)) or are_mib(first, column)
 
 
 def _alike(first: Int[np.ndarray, " sequence"]) -> int | None:

@@ -22,13 +22,40 @@ YEARS = 100  # of a century: the endings of a year
 
 
 @dataclass(frozen=True)
-class Answers:
-    """How the answers of a row are read, by the columns of its table. `called` names its columns of right and wrong."""
+class Encoder:
+    """What makes tokens of the texts of answers, each once."""
 
     tokenizer: Tokenizer | None
     vocab_size: int
-    layout: Layout
     known: dict[str, Tokens] = field(default_factory=dict)  # texts that were encoded
+
+    def tokens(self, text: str, what: str) -> Tokens:
+        """Encode a text: `Encoder(tokenizer, 97).tokens(" Mary", "'answer' of row 0")`.
+
+        Raises ScrubError, which says `what` holds it, without a tokenizer, and for a text that can't be written.
+        """
+        if text not in self.known:
+            if self.tokenizer is None:
+                raise ScrubError(f"{what} has {short(text)}, but the model has no tokenizer: give token ids")
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise ScrubError(f"{what} holds half a character: mend it, or leave it out") from None
+            self.known[text] = encoded(self.tokenizer, [text], self.vocab_size)[0]
+        return self.known[text]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """How the answers of a row are read, by the columns of its table. `called` names its columns of right and wrong."""
+
+    encoder: Encoder
+    layout: Layout
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """The model's tokenizer, if it has one."""
+        return self.encoder.tokenizer
 
     @property
     def called(self) -> tuple[str | None, str | None]:
@@ -87,11 +114,12 @@ class Answers:
 
     def _token(self, given: Any, column: str, here: str) -> int:
         if whole(given):
-            if not 0 <= int(given) < self.vocab_size:
+            if not 0 <= int(given) < self.encoder.vocab_size:
                 other = ", and the file doesn't say of which tokenizer its ids are" if self.layout.by_id else ""
                 raise ScrubError(
-                    f"'{column}' of {here} has the token id {given}, but the model's vocabulary has the ids 0 to "
-                    f"{self.vocab_size - 1}{other}: give data that were made with the model's tokenizer, or texts"
+                    f"'{column}' of {here} has the token id {given}, but the model's vocabulary has the ids "
+                    f"0 to {self.encoder.vocab_size - 1}{other}: give data that were made with the model's tokenizer, "
+                    "or texts"
                 )
             return int(given)
         if not isinstance(given, str):
@@ -100,7 +128,7 @@ class Answers:
 
     def _ending(self, text: str, here: str) -> int:
         """Encode the ending of a year, which must be one token."""
-        tokens = self._encoded(text, f"'{LABEL}' of {here}")
+        tokens = self.encoder.tokens(text, f"'{LABEL}' of {here}")
         if len(tokens) != 1 or self._unknown(text, tokens[0]):
             raise ScrubError(
                 f"'{LABEL}' of {here} asks for the endings 00 to 99 of a year, but {text!r} is no single token of the "
@@ -109,12 +137,18 @@ class Answers:
         return tokens[0]
 
     def _one(self, text: str, what: str) -> int:
-        """Encode a text that must be one token."""
-        tokens = self._encoded(text, what)
+        """Encode a text that must be one token, or, where a layout says so, begin with one."""
+        tokens = self.encoder.tokens(text, what)
         if len(tokens) == 1 and not self._unknown(text, tokens[0]):
             return tokens[0]
+        if len(tokens) > 1 and self.layout.by_first and self._begins(text, tokens[0]):
+            return tokens[0]
         for near, is_so in ((f" {text}", "with a blank in front"), (text.strip(), "without blanks")):
-            if near != text and len(found := self._encoded(near, what)) == 1 and not self._unknown(near, found[0]):
+            if (
+                near != text
+                and len(found := self.encoder.tokens(near, what)) == 1
+                and not self._unknown(near, found[0])
+            ):
                 advice = f"{near!r}, {is_so}, is one"
                 break
         else:
@@ -122,20 +156,14 @@ class Answers:
         why = "no token that the model knows" if len(tokens) == 1 else counted(len(tokens), "token")
         raise ScrubError(f"{what} has {short(text)}, which is {why}, and an answer is one token: {advice}")
 
-    def _encoded(self, text: str, what: str) -> Tokens:
-        if text not in self.known:
-            if self.tokenizer is None:
-                raise ScrubError(f"{what} has {short(text)}, but the model has no tokenizer: give token ids")
-            try:
-                text.encode()
-            except UnicodeEncodeError:
-                raise ScrubError(f"{what} holds half a character: mend it, or leave it out") from None
-            self.known[text] = encoded(self.tokenizer, [text], self.vocab_size)[0]
-        return self.known[text]
-
     def _unknown(self, text: str, token: int) -> bool:
         """Tell whether a token doesn't spell a text, as that for all unknown words; a tokenizer may ignore case."""
         return token_text(token, self.tokenizer).strip().casefold() != text.strip().casefold()
+
+    def _begins(self, text: str, token: int) -> bool:
+        """Tell whether a token spells the beginning of a text, and more than its blank."""
+        spelled = token_text(token, self.tokenizer).strip().casefold()
+        return bool(spelled) and text.strip().casefold().startswith(spelled)
 
     def _check_words(self, tokens: Tokens, column: str, text: str, here: str) -> None:
         """Raise ScrubError unless each token is a word of its prompt, which ids of another tokenizer hardly are."""

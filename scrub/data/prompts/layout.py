@@ -58,7 +58,10 @@ def whole(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class Layout:
-    """The names of the columns that are read, None where there is none; `by_id` and `by_year` are EAP-IG's answers."""
+    """The names of the columns that are read, None where there is none; `by_id` and `by_year` are EAP-IG's answers.
+
+    With `by_first`, an answer of several tokens is read by the first of them, as MIB's are.
+    """
 
     corrupted: str | None
     answer: str | None
@@ -70,6 +73,7 @@ class Layout:
     named: bool  # whether there is a column of positions by name
     by_id: bool
     by_year: bool
+    by_first: bool = False
 
     @classmethod
     def of(cls, rows: Sequence[Row], where: str, column: str | None, notes: list[str]) -> Layout:

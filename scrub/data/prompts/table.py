@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,13 @@ from tokenizers import Tokenizer
 
 from scrub.data.columns import as_ids, not_ids, unmasked
 from scrub.data.examples import PROMPTS, Examples, Origin
-from scrub.data.prompts.answers import Answers
+from scrub.data.prompts.answers import Answers, Encoder
 from scrub.data.prompts.formats import unfolded
 from scrub.data.prompts.layout import CLEAN, Layout, Lengths, Row, missing, positions_of
+from scrub.data.prompts.mib import Left, Mib
 from scrub.data.reading import begins, check_vocabulary, token_name, tokenizer_for
 from scrub.data.repeated import NOWHERE
+from scrub.data.rows import ROWS_LOOKED_AT
 from scrub.data.windows import Ids, counted
 from scrub.text.encoding import encoded
 from scrub.text.errors import ScrubError
@@ -41,7 +43,7 @@ class Reader:
 class Asked:
     """A table of prompts, by its `name`, and which rows are asked for: the first `count`, or `fewer` if that's all.
 
-    `column` holds the corrupted prompts, instead of `corrupted`. `notes` say what was decided on the way here.
+    `column` holds the corrupted prompts, instead of the usual one. `notes` say what was decided on the way here.
     """
 
     items: Iterable[Any]
@@ -51,21 +53,38 @@ class Asked:
     column: str | None = None
     notes: list[str] = field(default_factory=list)
 
-    def rows(self) -> list[Row]:
+    def taken(self, encoder: Encoder) -> Taken:
         """Take the rows that are asked for, in their order. Raises ScrubError if there are none, or too few."""
-        where = one_line(self.name)
-        stream = unfolded(self.items, where, self.notes)
+        where, items, left = one_line(self.name), iter(self.items), Left()
+        first = list(islice(items, ROWS_LOOKED_AT))
+        items = chain(first, items)
+        mib = Mib.of(first, where, self.column)
+        stream = unfolded(items, where, self.notes) if mib is None else mib.rows(items, where, encoder, left)
         rows = list(islice(stream, self.count))
+        said = left.notes()
+        without = f" without the {counted(left.out, 'row')} left out" if left.out else ""
         if not rows:
-            raise ScrubError(f"the data {where!r} have no rows: give others")
+            why = f"prompts that can be used ({'; '.join(said)})" if without else "rows"
+            raise ScrubError(f"the data {where!r} have no {why}: give others")
         if len(rows) < (self.count or 1) and not self.fewer:
             raise ScrubError(
-                f"the data {where!r} hold {counted(len(rows), 'prompt')}, but {self.count} were asked for: ask for "
-                "fewer"
+                f"the data {where!r} hold {counted(len(rows), 'prompt')}{without}, but {self.count} were asked for: "
+                "ask for fewer"
             )
+        self.notes.extend([*(mib.notes if mib is not None else ()), *said])
         if next(stream, None) is not None:
             self.notes.append(f"the first {counted(len(rows), 'row')} are used, and there are more")
-        return rows
+        layout = Layout.of(rows, where, None if mib is not None else self.column, self.notes)
+        return Taken(rows, f"{where}{without}", replace(layout, by_first=mib is not None))
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The rows that are read, by which columns, and how errors name their table: rows are numbered as they are here."""
+
+    rows: Sequence[Row]
+    where: str
+    layout: Layout
 
 
 @dataclass(frozen=True)
@@ -82,14 +101,15 @@ def read_table(asked: Asked, reader: Reader) -> Examples:
     """Read prompts, a row each: `read_table(Asked([{"clean": "a b", "answer": " d"}], "mine"), reader)`.
 
     Texts are tokenized exactly as they are. Behind each prompt its answer is to be predicted, or, without a column of
-    answers, its own last token. Example i is row i; its notes say what was decided.
+    answers, its own last token. Example i is row i of those that aren't left out; its notes say what was decided.
     Raises ScrubError, in one line that names the row, for whatever is wrong.
     """
-    where, notes, rows = one_line(asked.name), asked.notes, asked.rows()
-    layout = Layout.of(rows, where, asked.column, notes)
+    encoder = Encoder(reader.tokenizer, reader.vocab_size)
+    taken = asked.taken(encoder)
+    where, notes, rows, layout = taken.where, asked.notes, taken.rows, taken.layout
     clean = _prompts(rows, CLEAN, layout.mask, where, reader)
     other = _others(rows, layout, where, reader) if layout.corrupted is not None else None
-    answers = Answers(reader.tokenizer, reader.vocab_size, layout)
+    answers = Answers(encoder, layout)
     last = answers.called[0] is None  # the prompt's own last token is to be predicted
     if last:
         notes.append("there is no column 'answer', so each prompt's own last token is what is to be predicted")
@@ -123,7 +143,7 @@ def read_table(asked: Asked, reader: Reader) -> Examples:
         documents=_documents(rows, layout, where),
         within=real if unequal else None,
         begin=begins(reader.begin, reader.tokenizer),
-        notes=tuple(f"{where}: {note}" for note in [*notes, *_begun(clean, reader)]),
+        notes=tuple(f"{one_line(asked.name)}: {note}" for note in [*notes, *_begun(clean, reader)]),
         lengths=lengths if unequal else None,
         other_lengths=other_lengths,
         answers=_filled(right),
