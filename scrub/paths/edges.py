@@ -49,10 +49,14 @@ class Edge(NamedTuple):
         return Pattern(self.sender if self.reader == OUT else f"**/{self}")
 
 
+def heads_apart(model: Node) -> list[Pattern]:
+    """Write patterns that tell all heads of a model apart."""
+    return [Pattern(f"**/a{layer}.{head}") for layer, heads in attention_heads(model).items() for head in heads]
+
+
 def by_head(model: Node, roles: Roles | None = None) -> Cut:
     """Cut a model into its heads, which edges are between: `by_head(graph).graph`."""
-    heads = [Pattern(f"**/a{layer}.{head}") for layer, of in attention_heads(model).items() for head in of]
-    return cut(model, roles or {}, (), also=heads)
+    return cut(model, roles or {}, (), also=heads_apart(model))
 
 
 @lru_cache(maxsize=8)

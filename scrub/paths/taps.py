@@ -77,7 +77,7 @@ def anywhere(place: str, step: str) -> str:
 
 @dataclass(frozen=True)
 class Taps:
-    """The readers of a graph, each with its tap. `advance` tells places apart: by their reader alone, or by the path."""
+    """The readers of a graph, each with its tap. `advance` tells places apart: by the reader alone, or by its path."""
 
     root: Node
     advance: Advance = anywhere
@@ -176,5 +176,5 @@ def _behind(stream: Node, senders: Sequence[Node]) -> dict[Node, Node]:
         elif current.op not in WIRES:
             raise ScrubError(f"what is written reaches its reader through {current.op!r}: no edge is like that")
         if current in norms:
-            norms |= {each: norms[current] for each in current.inputs}
+            norms |= dict.fromkeys(current.inputs, norms[current])
     return {sender: norms[sender] for sender in senders if sender in norms}

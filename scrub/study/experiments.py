@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from scrub.graph.node import Node
 from scrub.paths.cut import Cut, cut
+from scrub.paths.edges import Edge, connected, keep, read_edges
 from scrub.paths.means import with_means
 from scrub.paths.pattern import Pattern
 from scrub.paths.rules import Rule, draws, held, held_by, resample
@@ -92,14 +93,19 @@ def build(
     hypothesis: Hypothesis | None = None,
     baseline: Sequence[Rule] = (),
     mean: Held | None = None,
+    kept: Set[Edge] | None = None,
 ) -> Experiment:
     """Build an experiment from a model that was cut for some rules, and for its baseline's, and those.
 
-    With a `mean`, that stands where the rules feed y.
+    Instead of rules it may have the edges that are `kept`. With a `mean`, that stands where they feed y.
     """
     read = of.rules(rules)
-    graph = resample(of.graph, read) if read else of.graph
-    made = Experiment(name, of.graph, read, graph, hypothesis, of.warnings, of.rules(baseline))
+    if kept is not None:
+        graph, nowhere = keep(of.graph, kept), len(kept) - len(connected(kept))
+        idle = (f"{nowhere:,} of {len(kept):,} edges lie on no whole path, so they change nothing",) if nowhere else ()
+    else:
+        graph, idle = resample(of.graph, read) if read else of.graph, ()
+    made = Experiment(name, of.graph, read, graph, hypothesis, of.warnings + idle, of.rules(baseline))
     return made if mean is None else replace(made, graph=with_means(graph, mean), drawn=graph)
 
 
@@ -174,7 +180,7 @@ def graphs_alike(
     So two graphs differ in what their hypotheses say, and not in how finely that made them cut a layer.
     Raises ScrubError as :func:`experiments` does.
     """
-    words = list(dict.fromkeys(word for hypothesis in hypotheses for word in hypothesis.words))
+    words = list(dict.fromkeys(word for hypothesis in hypotheses for word in hypothesis.words(model)))
     built = [part for each in hypotheses for part in parts_of(study, each, model, roles, parts, also=words)]
     return {experiment.name: experiment.resampled for experiment in built}
 
@@ -208,8 +214,9 @@ def parts_of(
     try:
         baseline = study.baseline_rules
         found = hypothesis.cut(model, roles, also=[*(rule.pattern for rule in baseline), *also])
+        kept = read_edges(hypothesis.edges, found) if hypothesis.edges else None
         return [
-            build(Name(hypothesis.name, part), found, hypothesis.part(part), hypothesis, baseline, study.mean)
+            build(Name(hypothesis.name, part), found, hypothesis.part(part), hypothesis, baseline, study.mean, kept)
             for part in hypothesis.parts
             if parts is None or part in parts
         ]

@@ -8,6 +8,11 @@ A declaration is written as in the published drawings' captions:
             a1.ind/k/a0.prev[previous]/v/emb     -> x
     v       a1.ind/v/a0.*/**                     -> y
 
+Instead of parts it may list the edges that are kept, as patterns of `a1.3/k/a0.1` or `out/a1.3`: a path is fed by x
+exactly when all of its edges are, and by y otherwise:
+
+    edges   out/{a1.3,a1.6}  a1.{3,6}/k/a0.1  a1.*/q/emb
+
 A line that begins with a name opens that part; indented lines go on with it. `#` begins a comment. `$name` stands for
 the value of a parameter that the hypothesis declares: `Hypothesis(..., parameters={"positions": (1, 2, 3)})`.
 """
@@ -30,6 +35,7 @@ from tokenizers import Tokenizer
 
 from scrub.graph.node import Node
 from scrub.paths.cut import Cut, cut
+from scrub.paths.edges import by_head, heads_apart, keep, read_edges
 from scrub.paths.pattern import Pattern
 from scrub.paths.rules import Rule, resample
 from scrub.paths.sources import Draw
@@ -39,7 +45,7 @@ from scrub.study.parameters import Parameters, Value, checked, filled, marks, su
 from scrub.text.errors import ScrubError
 from scrub.text.fields import ID, Named, check_fields
 
-SPLITS, ALL = "splits", "all"
+SPLITS, EDGES, ALL = "splits", "edges", "all"
 
 Features = Mapping[str, Feature | Mapping[str, Feature]]  # by name; where models differ, by the model's name inside
 
@@ -77,6 +83,11 @@ class Hypothesis:
             object.__setattr__(self, "parameters", declared)
             object.__setattr__(self, "values", {name: values[0] for name, values in declared.items()})
         self.splits  # noqa: B018  read now, so that a mistake is told where it was made
+        if self.edges and len(self._sections) > 1:
+            other = next(name for name in self._sections if name != EDGES)
+            raise ScrubError(
+                f"a set of edges is a whole hypothesis: leave {other!r} out, or write rules instead of edges"
+            )
         if not self.parts:
             raise ScrubError("the hypothesis has no rules: write at least one, as in 'k  a1.ind/k/** -> y'")
         if held := [rule for rules in self.parts.values() for rule in rules if rule.holds]:
@@ -125,8 +136,18 @@ class Hypothesis:
         return tuple(Split.parse(text) for text in self._sections.get(SPLITS, ()))
 
     @cached_property
+    def edges(self) -> tuple[str, ...]:
+        """The patterns of the edges that are kept, where the hypothesis is a set of those."""
+        return tuple(text for line in self._sections.get(EDGES, ()) for text in line.split())
+
+    @cached_property
     def parts(self) -> dict[str, tuple[Rule, ...]]:
-        """The rules of each part, and of `all` of them together. A random hypothesis has one part, drawn for that."""
+        """The rules of each part, and of `all` of them together. A random hypothesis has one part, drawn for that.
+
+        A set of edges is one part without rules.
+        """
+        if self.edges:
+            return {ALL: ()}
         parts = {
             name: tuple(Rule.parse(text) for text in lines) for name, lines in self._sections.items() if name != SPLITS
         }
@@ -202,9 +223,13 @@ class Hypothesis:
         combinations = (dict(zip(axes, choice, strict=True)) for choice in product(*axes.values()))
         return [self.with_parameters(**chosen) for chosen in combinations] if axes else [self]
 
-    @property
-    def words(self) -> list[Pattern]:
-        """The patterns that tell heads apart: those of rules and splits, and of heads that are split off."""
+    def words(self, model: Node) -> list[Pattern]:
+        """The patterns that tell heads apart: those of rules and splits, and of heads that are split off.
+
+        Between edges, all heads of a model.
+        """
+        if self.edges:
+            return heads_apart(model)
         rules = [rule.pattern for rules in self.parts.values() for rule in rules]
         off: list[Pattern] = []
         for split in self.splits:
@@ -219,12 +244,16 @@ class Hypothesis:
         `also` are patterns of others that tell heads apart in the same graph.
         Raises ScrubError for a split that can't be made, or a rule that matches no path.
         """
+        if self.edges:
+            return by_head(model, roles)
         rules = [rule for rules in self.parts.values() for rule in rules]
         return cut(model, roles, rules, self.splits, also=also, generated=bool(self.null_of))
 
     def scrub(self, model: Node, roles: Roles, part: str = ALL, also: Iterable[Pattern] = ()) -> Node:
         """Build the graph of one experiment. Raises ScrubError as :meth:`cut` does."""
         rules, found = self.part(part), self.cut(model, roles, also)
+        if self.edges:
+            return keep(found.graph, read_edges(self.edges, found))
         return resample(found.graph, found.rules(rules))
 
     def named(self, name: str, path: Path | None = None, claim: str = "") -> Hypothesis:

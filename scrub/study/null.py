@@ -81,6 +81,10 @@ class Size:
 
     def __init__(self, study: Study, hypothesis: Hypothesis, part: str, model: Node, roles: Roles) -> None:
         self.hypothesis, self.part = hypothesis, part
+        if hypothesis.edges:
+            raise ScrubError(
+                f"{hypothesis.name} is a set of edges, and random hypotheses are drawn path by path: leave the null out"
+            )
         named = [rule.pattern for rule in study.baseline_rules]
         found = hypothesis.cut(model, roles, also=named)
         rules = found.rules(hypothesis.part(part))
@@ -100,7 +104,7 @@ class Size:
         self._after = [rule for at, rule in others if at > first]
         # nothing else would show that the rules path by path say what the original ones did
         told = self.told(self.feeds, hypothesis.name)
-        words = [*hypothesis.words, *told.words]
+        words = [*hypothesis.words(model), *told.words(model)]
         if told.scrub(model, roles, part, words) is not hypothesis.scrub(model, roles, part, words):
             raise ScrubError(
                 f"the rules of {hypothesis.name}/{part} can't be told path by path: random hypotheses of its "

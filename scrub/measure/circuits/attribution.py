@@ -35,7 +35,7 @@ from scrub.study.experiments import Experiment, Name, build
 from scrub.study.gates import TOLERANCE_NATS, Gates
 from scrub.study.metric import GivenMetric, Metric, as_metrics
 from scrub.study.run import Trial, prepare_study
-from scrub.study.settings import Computed, Settings
+from scrub.study.settings import AS_USUAL, Computed, Settings
 from scrub.study.statistics import Bootstrap
 from scrub.study.study import Study, Wanted, load_study
 from scrub.text.errors import GateError, ScrubError
@@ -49,6 +49,7 @@ EAP, EAP_IG = "eap", "eap-ig"
 METHODS = (EAP, EAP_IG)
 POINTS, TOP = 5, 20
 EDGES, STEPS = "edges", "steps"
+NO_GATES = Gates({}, ())
 STEP = {"float64": 1e-5, "float32": 1e-2}  # of a tap's value, by which its derivative is taken by differences
 ALLOWED = {"float64": 1e-6, "float32": 2e-2}  # of all that the taps contribute, where that and the gradient differ
 
@@ -76,10 +77,10 @@ class Attribution(TabularResult):
     recomputed: bool
     unit: str = EDGES
     unscrubbed: Float[np.ndarray, " example"] = field(default_factory=lambda: np.zeros(0))
-    gates: Gates = Gates({}, ())
+    gates: Gates = NO_GATES
     seed: int = 0
     draws: int = 1
-    computed: Computed = Computed()
+    computed: Computed = AS_USUAL
     notes: tuple[str, ...] = ()
 
     @property
@@ -124,7 +125,7 @@ class Attribution(TabularResult):
 
     @cached_property
     def rank_correlation(self) -> dict[str, Interval]:
-        """Estimate Spearman's correlation of scores and exact costs: of the top edges, and of those drawn from the rest.
+        """Estimate Spearman's correlation of scores and exact costs: of the top edges, and of others that were drawn.
 
         Of all edges, where all were checked. NaN of fewer than three.
         """
