@@ -1,0 +1,1 @@
+"""Circuits of edges: those of other tools in their files, and their scores, sizes and submissions."""
