@@ -1,7 +1,7 @@
 """The shape of a graph of edges in EAP-IG's and MIB's layout: its nodes and edges, their names, and their order.
 
-There `a0.h1->a1.h3<k>` is our `a1.3/k/a0.1`, `input` our `emb` and `logits` our `out`. Every layer has as many heads, and
-an MLP, which reads the heads of its own layer unless the two are parallel.
+There `a0.h1->a1.h3<k>` is our `a1.3/k/a0.1`, `input` our `emb` and `logits` our `out`. Every layer has as many heads,
+and an MLP, which reads the heads of its own layer unless the two are parallel.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Int
 
-from scrub.paths.edges import OUT, Edge, by_head, edges_of
 from scrub.models.model import Model
+from scrub.paths.edges import OUT, Edge, by_head, edges_of
 from scrub.text.errors import ScrubError
 from scrub.text.wording import few, short
 
@@ -170,7 +170,7 @@ def rank(component: str) -> tuple[int, int, int]:
 
 
 def reader_rank(reader: str) -> tuple[int, int, int, int]:
-    """Order readers as the columns of EAP-IG's matrix: the q of a layer's heads, their k, their v, its MLP, ..., out."""
+    """Order readers as the columns of EAP-IG's matrix: the q of a layer's heads, their k, their v, its MLP, out."""
     component, _, slot = reader.partition("/")
     layer, is_mlp, head = rank(component)
     return layer, is_mlp, SLOTS.find(slot), head

@@ -128,7 +128,7 @@ def check_submission(folder: str | Path) -> Submission:
     cells: list[Cell] = []
     errors: list[str] = []
     notes: list[str] = []
-    for place in sorted(folder.iterdir()):
+    for place in sorted(folder.glob("[!.]*")):  # what is hidden is git's
         if not place.is_dir():
             notes.append(f"{shown(place)} is no folder of a task and a model: the board doesn't look at it")
             continue
@@ -152,8 +152,12 @@ def _missing(cells: Sequence[Cell]) -> list[str]:
 def _cell(place: Path, notes: list[str]) -> Cell:
     """Read the folder of a task and a model. Raises ScrubError for the first thing that is wrong in it."""
     task, _, model = place.name.rpartition("_")
-    if cell_name(task, model) != place.name:
-        raise ScrubError(f"{shown(place)} has a name that the board doesn't know: call it {cell_name(task, model)}")
+    try:
+        name = cell_name(task or model, model)
+    except ScrubError as error:
+        raise ScrubError(f"{shown(place)} is no folder of the board's: {error}") from error
+    if name != place.name:
+        raise ScrubError(f"{shown(place)} has a name that the board doesn't know: call it {name}")
     files = _circuit_files(place)
     if not files:
         raise ScrubError(f"{shown(place)} holds no circuit: put {IMPORTANCES}.json there, or circuits of nine sizes")

@@ -84,7 +84,7 @@ def read_text(path: Path, what: str = "JSON") -> str:
 
 
 def parse(path: Path | str, text: str, nan: bool = False) -> object:
-    """Parse a JSON text. Raises ScrubError if it is none, has a field twice, or, unless `nan`, a number that isn't one."""
+    """Parse a JSON text. Raises ScrubError if it is none, has a field twice, or, unless `nan`, NaN."""
     try:
         parsed: object = json.loads(text, object_pairs_hook=_fields, parse_constant=float if nan else _no_number)
     except (ValueError, RecursionError) as error:
