@@ -83,10 +83,10 @@ def read_text(path: Path, what: str = "JSON") -> str:
         raise ScrubError(f"{shown(path)} is no {what}: byte {error.start} isn't UTF-8; take another copy") from error
 
 
-def parse(path: Path | str, text: str) -> object:
-    """Parse a JSON text. Raises ScrubError if it is none, has a field twice, or a number that isn't one."""
+def parse(path: Path | str, text: str, nan: bool = False) -> object:
+    """Parse a JSON text. Raises ScrubError if it is none, has a field twice, or, unless `nan`, NaN."""
     try:
-        parsed: object = json.loads(text, object_pairs_hook=_fields, parse_constant=_no_number)
+        parsed: object = json.loads(text, object_pairs_hook=_fields, parse_constant=float if nan else _no_number)
     except (ValueError, RecursionError) as error:
         raise ScrubError(f"{shown(path)} is no JSON: {short(error, quoted=False)}; repair or replace it") from error
     return parsed

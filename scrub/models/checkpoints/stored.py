@@ -149,7 +149,7 @@ def _open_torch(path: Path) -> dict[str, StoredTensor]:
     except PermissionError as error:
         raise unreadable(path, error) from error
     except Exception as error:  # every kind of damage has its own class
-        raise ScrubError(f"{shown(path)} {_not_torch(path, error)}") from error
+        raise ScrubError(f"{shown(path)} {not_torch(path, error)}") from error
     return open_state(path, data, "expected torch.save(model.state_dict())")
 
 
@@ -226,15 +226,16 @@ def is_plain(value: object) -> bool:
     return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
 
 
-def _not_torch(path: Path, error: Exception) -> str:
+def not_torch(path: Path, error: Exception, better: str = "safetensors") -> str:
+    """Say why :func:`load_torch` couldn't read a file, and of which layout a copy is better."""
     if re.match(_POINTER, _start(path)):
         return f"is {_FOREIGN[_POINTER]}: bring the file itself"
     if code := re.search(r"GLOBAL (\S+)", str(error)):
         asked = short(code[1], quoted=False)
-        return f"asks to run {asked}, so nothing of it was loaded: scrub reads tensors only; take a safetensors copy"
+        return f"asks to run {asked}, so nothing of it was loaded: scrub reads tensors only; take a {better} copy"
     said = str(error).rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0]
     why = short(said, quoted=False) if isinstance(error, RuntimeError) else type(error).__name__
     return (
         f"is no intact file of torch.save ({why}): it is damaged, or something else; "
-        "take another copy, best of safetensors"
+        f"take another copy, best of {better}"
     )
