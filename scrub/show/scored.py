@@ -1,4 +1,4 @@
-"""Edges with scores, as they are drawn: which components an edge or a step of a path is between, and the top ones."""
+"""Edges with scores, and circuits by size, as they are shown: what all of charts, tables and files ask of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float
@@ -13,6 +14,7 @@ from jaxtyping import Float
 from scrub.paths.edges import OUT, Edge
 from scrub.paths.pattern import SLOTS
 from scrub.text.errors import ScrubError
+from scrub.text.numbers import Interval
 
 EMB = "emb"
 HEADS, MLPS = "heads", "MLP"
@@ -111,3 +113,23 @@ class EdgeScores:
         """All of them, in words."""
         one = len(self.edges) == 1
         return f"the only {self.between[:-1]}" if one else f"all {len(self.edges):,} {self.between}"
+
+
+class Faithful(Protocol):
+    """How faithful circuits of one ranking are, at shares of all edges between 0 and 1.
+
+    `asked` edges are those of the ranking, `connected` those of them that lie on whole paths.
+    """
+
+    @property
+    def shares(self) -> Sequence[float]: ...
+    @property
+    def asked(self) -> Sequence[int]: ...
+    @property
+    def connected(self) -> Sequence[int]: ...
+    @property
+    def values(self) -> Sequence[Interval]: ...
+    @property
+    def cpr(self) -> Interval: ...
+    @property
+    def cmd(self) -> Interval: ...

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import cycle
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from scrub.show.charts.chart import Chart, Panel
 from scrub.show.figure import Plot
+from scrub.show.scored import Faithful
 from scrub.text.errors import ScrubError
 from scrub.text.frames import interval_columns
-from scrub.text.numbers import PAGE, Interval
+from scrub.text.numbers import PAGE
 from scrub.text.wording import printable
 
 if TYPE_CHECKING:
@@ -23,26 +23,6 @@ if TYPE_CHECKING:
 WIDE_INCHES, TALL_INCHES, KEY_INCHES = 6.4, 3.6, 0.2  # of the figure, and of a line below it
 DIGITS = 3
 _LOOKS = (("o", "-"), ("s", (0, (5, 2))), ("^", (0, (1, 1.2))), ("D", "-"), ("v", (0, (5, 1.5, 1, 1.5))), ("P", "-"))
-
-
-class Faithful(Protocol):
-    """How faithful circuits of one ranking are, at shares of all edges between 0 and 1.
-
-    `asked` edges are those of the ranking, `connected` those of them that lie on whole paths.
-    """
-
-    @property
-    def shares(self) -> Sequence[float]: ...
-    @property
-    def asked(self) -> Sequence[int]: ...
-    @property
-    def connected(self) -> Sequence[int]: ...
-    @property
-    def values(self) -> Sequence[Interval]: ...
-    @property
-    def cpr(self) -> Interval: ...
-    @property
-    def cmd(self) -> Interval: ...
 
 
 def faithfulness_chart(of: Faithful | Mapping[str, Faithful], title: str = "") -> Chart:
@@ -102,7 +82,8 @@ class _Curves:
         for anchor in (0, 1):
             axes.axhline(anchor, color=theme.faint, linewidth=0.8, zorder=0)
         axes.set_xscale("log")
-        for (name, curve), colour, look in zip(self.curves.items(), cycle(theme.colours), cycle(_LOOKS), strict=False):
+        for at, (name, curve) in enumerate(self.curves.items()):
+            colour, look = theme.colours[at % len(theme.colours)], _LOOKS[at % len(_LOOKS)]
             self._curve(figure, axes, name, curve, colour, look)
         percent = sorted({100 * share for curve in self.curves.values() for share in curve.shares})
         axes.set_xticks(percent, [f"{each:g}" for each in percent], parse_math=False)
@@ -129,7 +110,7 @@ class _Curves:
             linewidth=1.4,
             label=f"{name}: {areas}" if name else areas,
         )
-        there = np.flatnonzero(np.isfinite(values[:, 0]))
+        there = np.flatnonzero(np.isfinite(values[:, 0])).tolist()
         tips = [
             f"{f'{name}, ' if name else ''}{at[n]:g} % of edges ({curve.asked[n]:,}, {curve.connected[n]:,} of them "
             f"connected): {PAGE.with_interval(curve.values[n], DIGITS)}"

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import floor, log10
 
 import pandas as pd
 from rich.console import RenderableType
 from rich.text import Text
 
-from scrub.show.charts.faithfulness import Faithful
+from scrub.show.scored import Faithful
 from scrub.text.frames import interval_columns
 from scrub.text.numbers import PLAIN, Interval, unit_name
 from scrub.text.tables import Column, FrameTable
 from scrub.text.wording import with_unit
 
 Top = tuple[object, Interval, Interval | None]  # an edge, its score, and its exact effect where it is known
-DIGITS = 3
+DIGITS, MOST_DIGITS = 3, 7
 
 
 def edge_tables(
@@ -41,10 +42,12 @@ def edge_tables(
     shown = [("score", "score")]
     if any(effect is not None for _, _, effect in top):
         shown.append(("effect", "exact effect"))
+    smallest = min((abs(score.estimate) for _, score, _ in top if score.estimate), default=1.0)
+    digits = min(MOST_DIGITS, max(DIGITS, 1 - floor(log10(smallest))))  # two that count, of each score
     columns = [
         Column("rank", digits=0),
         Column("edge", between.removesuffix("s"), left=True),
-        *(_interval(name, with_unit(title, unit_name(unit))) for name, title in shown),
+        *(_interval(name, with_unit(title, unit_name(unit)), digits, sign=True) for name, title in shown),
     ]
     left = every - len(top)
     yield FrameTable(frame, columns, caption=f"and {left:,} more {between}, of smaller scores" if left > 0 else "")
@@ -67,12 +70,12 @@ def faithfulness_tables(of: Faithful, metric: str) -> Iterator[RenderableType]:
         Column("share", "% of edges", 3, kind="g"),
         Column("asked", "edges", 0),
         Column("connected", "connected", 0),
-        _interval("faithfulness", f"faithfulness, {metric}"),
+        _interval("faithfulness", f"faithfulness, {metric}", DIGITS),
     ]
     yield FrameTable(frame, columns)
     yield Text(f"CPR {PLAIN.with_interval(of.cpr, DIGITS)}: the area below faithfulness, more is better")
     yield Text(f"CMD {PLAIN.with_interval(of.cmd, DIGITS)}: the area between faithfulness and 1, less is better")
 
 
-def _interval(name: str, title: str) -> Column:
-    return Column(name, title, DIGITS, sign=name != "faithfulness", ends=(f"{name}, low", f"{name}, high"), lone=True)
+def _interval(name: str, title: str, digits: int, sign: bool = False) -> Column:
+    return Column(name, title, digits, sign, ends=(f"{name}, low", f"{name}, high"), lone=True)
