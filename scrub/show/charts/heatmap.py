@@ -71,6 +71,7 @@ def heat_map(
     diverging: bool | None = None,
     limit: float | None = None,
     marked: Sequence[tuple[int, int]] = (),
+    hatched: bool = True,
     ends: Float[np.ndarray, "row column 2"] | Any | None = None,
     names: Sequence[Sequence[str]] | None = None,
     title: str = "",
@@ -80,8 +81,9 @@ def heat_map(
 
     `heat_map([[0.1, 0.9]], ["layer 0"], ["head 0", "head 1"], unit="fraction")`.
     `diverging` colours have 0 in their middle; by default they are used where there are numbers below 0. Colours reach
-    their ends at `limit`, or at the largest number. `marked` cells are outlined. `names` are what tips call the cells,
-    `ends` those of their intervals. Raises ScrubError if labels and numbers aren't as many.
+    their ends at `limit`, or at the largest number. `marked` cells are outlined. Unless `hatched`, cells that are no
+    number are grey: where there can be none. `names` are what tips call the cells, `ends` those of their intervals.
+    Raises ScrubError if labels and numbers aren't as many.
     """
     values = _numbers(values, "numbers")
     rows, columns = (side if isinstance(side, Side) else Side("", tuple(map(str, side))) for side in (rows, columns))
@@ -98,7 +100,7 @@ def heat_map(
     finite = values[np.isfinite(values)]
     around = bool((finite < 0).any()) if diverging is None else diverging
     reach = limit or float(np.max(np.abs(finite), initial=0.0)) or 1.0
-    cells = _Cells(values, around, reach, unit, tuple(marked), ends, names, rows, columns)
+    cells = _Cells(values, around, reach, unit, tuple(marked), hatched, ends, names, rows, columns)
     frame = pd.DataFrame(
         [(rows.labels[r], columns.labels[c], values[r, c]) for r, c in np.ndindex(*values.shape)],
         columns=[rows.title or "row", columns.title or "column", unit_name(unit) or "value"],
@@ -126,6 +128,7 @@ class _Cells:
     reach: float
     unit: str
     marked: tuple[tuple[int, int], ...]
+    hatched: bool
     ends: Float[np.ndarray, "row column 2"] | None
     names: Sequence[Sequence[str]] | None
     rows: Side
@@ -200,10 +203,13 @@ class _Cells:
             outline = Rectangle((column, row), 1, 1, fill=False, edgecolor=theme.text, linewidth=1.8, clip_on=False)
             outline.set_label("marked")
             axes.add_patch(outline)
+        look: dict[str, Any] = {"facecolor": theme.faint, "alpha": 0.25}
+        if self.hatched:
+            look = {"facecolor": "none", "edgecolor": theme.faint, "hatch": "////"}
         for row, column in np.argwhere(~np.isfinite(self.values)):
-            hatched = Rectangle((column, row), 1, 1, facecolor="none", edgecolor=theme.faint, hatch="////", linewidth=0)
-            hatched.set_label("no number")
-            axes.add_patch(hatched)
+            missing = Rectangle((column, row), 1, 1, linewidth=0, **look)
+            missing.set_label("no number")
+            axes.add_patch(missing)
 
     def _label(self, figure: Plot, axes: Axes, size: tuple[float, float]) -> None:
         across = [printable(label) for label in self.columns.labels]

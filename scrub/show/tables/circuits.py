@@ -1,0 +1,81 @@
+"""The tables of circuits: the edges of the largest scores beside their effects, and faithfulness by size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import floor, log10
+
+import pandas as pd
+from rich.console import RenderableType
+from rich.text import Text
+
+from scrub.show.scored import Faithful
+from scrub.text.frames import interval_columns
+from scrub.text.numbers import PLAIN, Interval, unit_name
+from scrub.text.tables import Column, FrameTable
+from scrub.text.wording import with_unit
+
+Top = tuple[object, Interval, Interval | None]  # an edge, its score, and its exact effect where it is known
+DIGITS, MOST_DIGITS = 3, 7
+
+
+def edge_tables(
+    top: Sequence[Top],
+    unit: str,
+    every: int,
+    correlations: Mapping[str, Interval] | None = None,
+    between: str = "edges",
+) -> Iterator[RenderableType]:
+    """List the top edges with their scores, and the effects of those where they are known, over the correlations.
+
+    `edge_tables([(edge, score, effect)], "logits", 32491, {"all 32,491 edges": correlation})`: `every` is how many were
+    scored, and `correlations` are those of the ranks of scores and effects, by what they are over.
+    """
+    frame = pd.DataFrame(
+        {
+            "rank": range(1, len(top) + 1),
+            "edge": [str(edge) for edge, _, _ in top],
+            **interval_columns("score", [score for _, score, _ in top]),
+            **interval_columns("effect", [effect for _, _, effect in top]),
+        }
+    )
+    shown = [("score", "score")]
+    if any(effect is not None for _, _, effect in top):
+        shown.append(("effect", "exact effect"))
+    smallest = min((abs(score.estimate) for _, score, _ in top if score.estimate), default=1.0)
+    digits = min(MOST_DIGITS, max(DIGITS, 1 - floor(log10(smallest))))  # two that count, of each score
+    columns = [
+        Column("rank", digits=0),
+        Column("edge", between.removesuffix("s"), left=True),
+        *(_interval(name, with_unit(title, unit_name(unit)), digits, sign=True) for name, title in shown),
+    ]
+    left = every - len(top)
+    yield FrameTable(frame, columns, caption=f"and {left:,} more {between}, of smaller scores" if left > 0 else "")
+    for over, correlation in (correlations or {}).items():
+        said = PLAIN.with_interval(correlation, 2, sign=True)
+        yield Text(f"rank correlation of score and exact effect over {over}: {said}")
+
+
+def faithfulness_tables(of: Faithful, metric: str) -> Iterator[RenderableType]:
+    """List how faithful the circuits of each size are, over CPR and CMD: `faithfulness_tables(found, "logit_diff")`."""
+    frame = pd.DataFrame(
+        {
+            "share": [100 * share for share in of.shares],
+            "asked": list(of.asked),
+            "connected": list(of.connected),
+            **interval_columns("faithfulness", of.values),
+        }
+    )
+    columns = [
+        Column("share", "% of edges", 3, kind="g"),
+        Column("asked", "edges", 0),
+        Column("connected", "connected", 0),
+        _interval("faithfulness", f"faithfulness, {metric}", DIGITS),
+    ]
+    yield FrameTable(frame, columns)
+    yield Text(f"CPR {PLAIN.with_interval(of.cpr, DIGITS)}: the area below faithfulness, more is better")
+    yield Text(f"CMD {PLAIN.with_interval(of.cmd, DIGITS)}: the area between faithfulness and 1, less is better")
+
+
+def _interval(name: str, title: str, digits: int, sign: bool = False) -> Column:
+    return Column(name, title, digits, sign, ends=(f"{name}, low", f"{name}, high"), lone=True)
