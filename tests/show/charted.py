@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from xml.etree import ElementTree
 
@@ -16,14 +17,18 @@ from matplotlib.text import Text
 from scrub.measure.heads.agreement import Agreement
 from scrub.measure.heads.score import HeadScore
 from scrub.measure.weights.links import Chance, Link, Links, links
+from scrub.paths.edges import Edge
 from scrub.show.charts.agreement import overlap_map, score_scatter
 from scrub.show.charts.attention import attention_map
 from scrub.show.charts.bars import head_bars, metric_bars
 from scrub.show.charts.chart import Chart
 from scrub.show.charts.composition import composition_graph, link_bars
+from scrub.show.charts.edges import attribution_chart
+from scrub.show.charts.faithfulness import faithfulness_chart
 from scrub.show.charts.heatmap import head_map
 from scrub.show.charts.interventions import loss_bars, recovery_bars, recovery_map
 from scrub.show.charts.strip import token_strip
+from scrub.show.scored import EdgeScores
 from scrub.text.numbers import MINUS, Interval
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -56,6 +61,39 @@ def composed(layers: int = 3, heads: int = 5, seed: int = 0) -> Links:
     ends = [(f"{a}.{h}", f"{b}.{g}") for a, b in pairs for h in range(heads) for g in range(heads)]
     found = [Link(*end, slot, 0.08 + float(rng.exponential(0.02)), chance) for end in ends for slot in "qkv"]
     return links("small", "composition", "Elhage et al. 2021", found)
+
+
+def edge_scores(layers: int = 2, heads: int = 5, mlps: bool = True, top: int = 13, seed: int = 0) -> EdgeScores:
+    """Random scores, most of them small, of all edges of a model."""
+    sent, edges = ["emb"], list[Edge]()
+    for layer in range(layers):
+        own = [f"a{layer}.{head}" for head in range(heads)]
+        edges += [Edge(f"{head}/{slot}", sender) for head in own for slot in "qkv" for sender in sent]
+        sent += own
+        edges += [Edge(f"m{layer}", sender) for sender in sent if mlps]
+        sent += [f"m{layer}"] * mlps
+    edges += [Edge("out", sender) for sender in sent]
+    scores = np.random.default_rng(seed).standard_normal(len(edges)) ** 3
+    return EdgeScores(edges, scores, top, "logits", "EAP of logit_diff")
+
+
+@dataclass(frozen=True)
+class Circuits:
+    """Circuits of some sizes, as those who evaluate them give them."""
+
+    shares: list[float]
+    asked: list[int]
+    connected: list[int]
+    values: list[Interval]
+    cpr: Interval
+    cmd: Interval
+
+
+def circuits(seed: int = 0) -> Circuits:
+    """Random faithfulness of circuits at the ten sizes of MIB."""
+    shares = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0]
+    asked, values = [int(share * 3251) for share in shares], intervals(10, seed, 0.3, 0.6)
+    return Circuits(shares, asked, [count // 2 for count in asked], values, *intervals(2, seed, 0.1, 0.5))
 
 
 def pattern(length: int, seed: int = 0) -> np.ndarray:
@@ -97,6 +135,8 @@ def charts() -> dict[str, Chart]:
         "scatter": score_scatter(agreement(), "attention", "direct effect", 3),
         "composition": composition_graph(composed(), 12),
         "links": link_bars(composed(), 6),
+        "attribution": attribution_chart(edge_scores()),
+        "faithfulness": faithfulness_chart({"EAP": circuits(), "EAP-IG": circuits(1)}),
     }
 
 

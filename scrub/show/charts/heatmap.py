@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
 
 from scrub.measure.heads.score import HeadScore, head_name
@@ -28,6 +29,7 @@ WIDEST_INCHES, TALLEST_INCHES = 14.0, 10.0  # of all cells
 ROOM_INCHES = 0.34, 0.16  # that a number needs in a cell
 SMALL_DIGITS = 2  # after the point, of small numbers beside large ones, which would all be 0
 TICK_INCHES = 0.15  # between labels
+_GREY = 0.25  # how opaque cells are where there can be no number
 
 
 @dataclass(frozen=True)
@@ -161,9 +163,12 @@ class _Cells:
 
     def draw(self, figure: Plot, axes: Axes) -> None:
         theme, size = figure.theme, self.size
+        colours = theme.scale(self.diverging)
+        if not self.hatched:
+            colours = colours.with_extremes(bad=to_rgba(theme.faint, _GREY))
         mesh = axes.pcolormesh(
             np.ma.masked_invalid(self.values),
-            cmap=theme.scale(self.diverging),
+            cmap=colours,
             vmin=-self.reach if self.diverging else 0,
             vmax=self.reach,
             edgecolors=theme.faint,
@@ -203,13 +208,10 @@ class _Cells:
             outline = Rectangle((column, row), 1, 1, fill=False, edgecolor=theme.text, linewidth=1.8, clip_on=False)
             outline.set_label("marked")
             axes.add_patch(outline)
-        look: dict[str, Any] = {"facecolor": theme.faint, "alpha": 0.25}
-        if self.hatched:
-            look = {"facecolor": "none", "edgecolor": theme.faint, "hatch": "////"}
-        for row, column in np.argwhere(~np.isfinite(self.values)):
-            missing = Rectangle((column, row), 1, 1, linewidth=0, **look)
-            missing.set_label("no number")
-            axes.add_patch(missing)
+        for row, column in np.argwhere(~np.isfinite(self.values)) if self.hatched else ():
+            hatched = Rectangle((column, row), 1, 1, facecolor="none", edgecolor=theme.faint, hatch="////", linewidth=0)
+            hatched.set_label("no number")
+            axes.add_patch(hatched)
 
     def _label(self, figure: Plot, axes: Axes, size: tuple[float, float]) -> None:
         across = [printable(label) for label in self.columns.labels]

@@ -73,11 +73,11 @@ def routes(rows: Sequence[Sequence[str]], ways: Sequence[Way], inches: Mapping[s
 class _Rows:
     """Places in rows by their numbers, names first; and which of a row are joined with which of the next."""
 
-    sizes: Sequence[Float[np.ndarray, " place"]]
-    links: Sequence[Int[np.ndarray, "link 2"]]
+    sizes: Sequence[Float[np.ndarray, " _place"]]
+    links: Sequence[Int[np.ndarray, "_link 2"]]
     names: Sequence[int]  # how many places of each row are names
 
-    def ordered(self) -> list[Int[np.ndarray, " place"]]:
+    def ordered(self) -> list[Int[np.ndarray, " _place"]]:
         """Find ranks of the places of each row with few crossings, by the means of what they are joined with."""
         ranks: list[np.ndarray] = [np.arange(len(size)) for size in self.sizes]
         best, fewest = list(ranks), self._crossings(ranks)
@@ -96,14 +96,14 @@ class _Rows:
                 best, fewest = list(ranks), crossings
         return best
 
-    def _crossings(self, ranks: Sequence[Int[np.ndarray, " place"]]) -> int:
+    def _crossings(self, ranks: Sequence[Int[np.ndarray, " _place"]]) -> int:
         found = 0
         for row, link in enumerate(self.links):
             low, high = ranks[row][link[:, 0]], ranks[row + 1][link[:, 1]]
             found += int(((low[:, None] < low) & (high[:, None] > high)).sum())
         return found
 
-    def settled(self, ranks: Sequence[Int[np.ndarray, " place"]]) -> list[Float[np.ndarray, " place"]]:
+    def settled(self, ranks: Sequence[Int[np.ndarray, " _place"]]) -> list[Float[np.ndarray, " _place"]]:
         """Move places near what they are joined with, in their order and with room for each."""
         offsets, orders = [], [np.argsort(rank) for rank in ranks]
         for order, size, names in zip(orders, self.sizes, self.names, strict=True):
@@ -122,8 +122,8 @@ class _Rows:
         return xs
 
     def _pulled(
-        self, xs: Sequence[Float[np.ndarray, " place"]], row: int
-    ) -> tuple[Float[np.ndarray, " place"], Float[np.ndarray, " place"]]:
+        self, xs: Sequence[Float[np.ndarray, " _place"]], row: int
+    ) -> tuple[Float[np.ndarray, " _place"], Float[np.ndarray, " _place"]]:
         """Say where the places of a row are pulled to, and how much: to the mean of what they are joined with."""
         total, weight = 1e-3 * xs[row], np.full(len(xs[row]), 1e-3)  # those that nothing pulls stay
         for beside, own, other in ((row - 1, 1, 0), (row + 1, 0, 1)):
