@@ -10,6 +10,8 @@ from typer.core import TyperCommand, TyperGroup
 
 from scrub.cli import (
     ablate,
+    attribute,
+    circuit,
     compare,
     composition,
     fetch,
@@ -58,6 +60,8 @@ COMMANDS: Table = {
         "mechanism": (mechanism.mechanism, "scrub mechanism attn2l --head 1.3 --sequences 8"),
         "composition": (composition.composition, "scrub composition attn2l --to 1.3"),
         "readers": (composition.readers, "scrub readers attn2l 0.1"),
+        "attribute": (attribute.attribute, "scrub attribute induction --method eap-ig --sequences 8"),
+        "circuit": (circuit.circuit, "scrub circuit ioi.json --model gpt2 --data mib-bench/ioi"),
         "prompts": (prompts.prompts, "scrub prompts attn2l --prompts words --pairs"),
     },
     "Prepare models and data": {

@@ -8,27 +8,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scrub.cli import options
-from scrub.cli.fields import Options
-from scrub.cli.given import given_metrics, given_study
+from scrub.cli.given import drawn_pairs, given_metrics, given_study, named
 from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, warn, write_outputs
+from scrub.data.settings import Recipe
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 
 if TYPE_CHECKING:
     from scrub.measure.circuits.attribution import Attribution
 
-_SETTINGS = Options(
-    options.SETTINGS, "sequences draws seed batch device dtype positions column split context bos"
-)
-
 
 def attribute(
+    typed: typer.Context,
     paths: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[PATH]...",
             help="A study, or a hypothesis of one; without it all of --model is scored on --data.",
-            autocompletion=options.named("hypotheses"),
+            autocompletion=named("hypotheses"),
         ),
     ] = None,
     model: options.ModelName = None,
@@ -36,7 +33,8 @@ def attribute(
     *,
     metric: options.Measured = None,
     method: Annotated[
-        str, typer.Option("--method", metavar="eap|eap-ig", help="Gradients at x, or between the embeddings of y and x.")
+        str,
+        typer.Option("--method", metavar="eap|eap-ig", help="Gradients at x, or between the embeddings of y and x."),
     ] = "eap",
     points: Annotated[
         int | None, typer.Option("--points", metavar="N", help="How many points eap-ig takes gradients at: 5.", min=1)
@@ -48,11 +46,15 @@ def attribute(
         ),
     ] = False,
     steps: Annotated[
-        bool, typer.Option("--steps", help="Score the steps of the paths that a hypothesis tells apart, at their place.")
+        bool,
+        typer.Option("--steps", help="Score the steps of the paths that a hypothesis tells apart, at their place."),
     ] = False,
     top: Annotated[int, typer.Option("--top", metavar="N", help="Show so many, and measure them exactly.", min=1)] = 20,
-    check_all: Annotated[bool, typer.Option("--check-all", help="Measure all of them exactly, which takes long.")] = False,
-    settings: Annotated[Settings, _SETTINGS],
+    check_all: Annotated[
+        bool, typer.Option("--check-all", help="Measure all of them exactly, which takes long.")
+    ] = False,
+    recipe: Annotated[Recipe, options.PAIRS],
+    settings: Annotated[Settings, options.MEASURED],
     export: Annotated[
         Path | None, options.file("--export", "Write the scores as EAP-IG and MIB do: .json or .pt.")
     ] = None,
@@ -67,15 +69,20 @@ def attribute(
     if points is not None and method == "eap":
         raise ScrubError("eap takes gradients at x alone, so --points has no meaning: use --method eap-ig")
     if exact and not (export and check_all):
-        raise ScrubError("--exact says what --export writes once all is measured: give --export and --check-all with it")
+        raise ScrubError(
+            "--exact says what --export writes once all is measured: give --export and --check-all with it"
+        )
     if export and steps:
         raise ScrubError("MIB's layout holds edges, and --steps scores steps of paths: leave one of the two out")
+    if not paths and model is None:
+        raise ScrubError("nothing says what is attributed: name a study, or --model and --data or --prompts")
     check_outputs(json, plot, export, viewer)
     check_chart(plot)
     study = None
     if paths:
-        study, hypotheses, model = given_study(paths, None, model, None)
-    metrics = given_metrics(metric, study.metric if study else None) or None
+        study, _, model = given_study(paths, None, model, None)
+    metrics = given_metrics(metric, study.metric if study else None)
+    spec, on, how = drawn_pairs(typed, model or "", data, recipe, settings)
 
     from scrub.measure.circuits.attribution import POINTS
     from scrub.measure.circuits.attribution import attribute as attributed
@@ -83,10 +90,10 @@ def attribute(
 
     found = attributed(
         paths or None,
-        model,
-        data,
-        settings,
-        metric=list(metrics) if metrics else None,
+        spec,
+        on,
+        how,
+        metric=list(metrics) or None,
         method=method,
         points=points or POINTS,
         recomputed=recompute,
@@ -94,12 +101,42 @@ def attribute(
         top=top,
         check_all=check_all,
     )
-    write_outputs({
-        json: lambda _: json_text(_content(found)),
-        plot: chart_of(found),
-        export: lambda path: _exported(found, exact, path),
-        viewer: lambda _: found.viewer(),
-    })
+    write_outputs({json: lambda _: json_text(_content(found)), plot: chart_of(found), viewer: lambda _: _viewed(found)})
+    if export is not None:
+        from scrub.measure.circuits.files import write_circuit
+
+        write_circuit(export, found.circuit(exact))
     warn(found.notes, "note")
     warn(found.warnings)
     console().print(found)
+
+
+def _content(of: Attribution) -> dict[str, Any]:
+    """Collect what `--json` writes."""
+    return {
+        "format": 1,
+        **of.model.about,
+        "study": of.study,
+        "kind": of.examples.name,
+        **of.examples.about,
+        "metric": of.metric.name,
+        "unit": of.metric.unit,
+        "method": of.method,
+        of.unit: len(of.edges),
+        "draws": of.draws,
+        "seed": of.seed,
+        **of.computed.fields,
+        "rank_correlation": of.rank_correlation,
+        "gates": of.gates.deviations,
+        "warnings": of.warnings,
+        "rows": of.frame(),
+        "scores": dict(zip(map(str, of.edges), of.scores.tolist(), strict=True)),
+    }
+
+
+def _viewed(of: Attribution) -> str:
+    """Write the top edges for viewers, on the first example."""
+    from scrub.show.viewer import viewed
+
+    edges, scores, _ = zip(*of.top(), strict=True)
+    return viewed(edges, [each.estimate for each in scores], of.model, of.examples, of.metric, of.method)

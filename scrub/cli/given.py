@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from typer import Context
 
     from scrub.data.examples import Examples
+    from scrub.data.settings import Recipe
     from scrub.graph.node import Node
     from scrub.models.find import Kind
     from scrub.models.model import Model
@@ -153,6 +155,27 @@ def given_text(model: Model, data: str | None, settings: Settings, fewer: bool =
 
     how = settings.split, settings.column
     return examples_for(model, data, settings.sequences, *how, context=settings.context, fewer=fewer, bos=settings.bos)
+
+
+def drawn_pairs(
+    typed: Context, model: Model | str, data: str | None, recipe: Recipe, settings: Settings
+) -> tuple[Model | str, Any, Settings]:
+    """Give the model, what to measure on (the pairs of --prompts, or the data), and the settings for that.
+
+    Raises ScrubError for options that the other has.
+    """
+    one_input(data=data, prompts=recipe.kind)
+    if recipe.kind is None:
+        no_meaning(typed, "no pairs are drawn (--prompts does)", "count", "length", "where")
+        return model, data, settings
+    no_meaning(typed, "pairs are drawn", "sequences", "split", "column", "context", "positions", "draws")
+
+    from scrub.data.prompts.generate import pairs_of
+    from scrub.models.model import load_model
+
+    loaded = load_model(model, settings.torch_dtype, settings.where)
+    pairs = pairs_of(loaded, replace(recipe, bos=settings.bos), settings.seed)
+    return loaded, pairs, replace(settings, bos=None)
 
 
 def all_prompts(

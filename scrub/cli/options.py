@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from scrub.cli.fields import Overrides, Words
+from scrub.cli.fields import Options, Overrides, Words
 from scrub.cli.given import given_parameters, given_seeds, listed, named, split_parts, there
 from scrub.study.settings import Settings
 
@@ -93,7 +93,16 @@ RECIPE = {
     "where": Words("target|prefix", "Where drawn pairs differ."),
     "bos": SETTINGS["bos"],
 }
-
+PAIRS = Options(
+    RECIPE,
+    "kind count length where",
+    defaults={"count": 20},
+    words={
+        "kind": Words(KINDS, "On pairs that are drawn: letters.", "--prompts"),
+        "count": Words("N", "How many pairs."),
+    },
+)
+MEASURED = Options(SETTINGS, "sequences draws seed batch device dtype positions column split context bos")
 
 GivenGrid = Annotated[dict[str, Any], Overrides(GRID, like=Settings)]  # fields of scrub.Grid
 

@@ -16,7 +16,7 @@ from scrub.graph.node import Node, node, unroll, walk
 from scrub.paths.cut import Cut, cut
 from scrub.paths.difference import difference
 from scrub.paths.locate import below
-from scrub.paths.pattern import SLOTS, Pattern
+from scrub.paths.pattern import SLOTS, Pattern, State
 from scrub.paths.rules import Rule, fed_by
 from scrub.paths.sources import X, Y
 from scrub.paths.splits import Roles, attention_heads
@@ -130,12 +130,19 @@ def read_edges(texts: Collection[str], of: Cut) -> frozenset[Edge]:
     """
     every = edges_of(of.graph)
     known, found = {str(edge): edge for edge in every}, set()
+    senders = _by(every, 0)
     for text in texts:
         if text in known:
             found.add(known[text])
             continue
         pattern = of.read(Pattern(text))
-        meant = [edge for edge in every if _matches(pattern, edge)]
+        states = {reader: _after(pattern, pattern.start, reader) for reader in senders}
+        meant = [
+            Edge(reader, sender)
+            for reader, state in states.items()
+            for sender in (senders[reader] if state else ())
+            if pattern.accepts(pattern.advance(state, sender))
+        ]
         if not meant:
             near = get_close_matches(text, known, 3, 0) or list(known)[:3]
             raise ScrubError(f"{text!r} is no edge of this model: the nearest there are {', '.join(map(repr, near))}")
@@ -143,11 +150,10 @@ def read_edges(texts: Collection[str], of: Cut) -> frozenset[Edge]:
     return frozenset(found)
 
 
-def _matches(pattern: Pattern, edge: Edge) -> bool:
-    state = pattern.start
-    for step in str(edge).split("/"):
+def _after(pattern: Pattern, state: State, steps: str) -> State:
+    for step in steps.split("/"):
         state = pattern.advance(state, step)
-    return pattern.accepts(state)
+    return state
 
 
 def as_rules(root: Node, kept: Set[Edge]) -> tuple[Rule, ...]:
@@ -155,38 +161,43 @@ def as_rules(root: Node, kept: Set[Edge]) -> tuple[Rule, ...]:
 
     Only what is dropped is written: `x` feeds the rest. :func:`keep` says the same in one walk.
     """
-    dropped: dict[str, list[str]] = {}  # the senders that a reader doesn't read
-    for edge in edges_of(root):
-        if edge not in kept:
-            dropped.setdefault(edge.reader, []).append(edge.sender)
-    readers, sent = _by(edges_of(root), 0), _by(edges_of(root), 1)
-    gone = [s for s, to in sent.items() if all(s in dropped.get(reader, ()) for reader in to)]
-    silent = set(gone)
-    alike: dict[tuple[str, ...], list[str]] = {}
+    every = edges_of(root)
+    dropped = _by((edge for edge in every if edge not in kept), 0)
+    readers, sent = _by(every, 0), _by(every, 1)
+    gone = [sender for sender, to in sent.items() if all(sender in dropped.get(reader, ()) for reader in to)]
+    patterns = [f"**/{either(gone)}/**"] if gone else []
+    alike: dict[tuple[str, ...], list[str]] = {}  # the readers of which the same is left to say
     for reader, senders in dropped.items():
-        left = [] if _component(reader) in silent else [s for s in senders if s not in silent]
-        if left:
-            whole = len(senders) == len(readers[reader])
-            alike.setdefault(("**",) if whole else tuple(left), []).append(reader)
-    patterns = [f"**/{_either(gone)}/**"] if gone else []
-    for senders, of in alike.items():
-        end = "**" if senders == ("**",) else f"{_either(senders)}/**"
-        below_out = [reader for reader in of if reader != OUT]
-        by_slot: dict[str, list[str]] = {}
-        for reader in below_out:
-            component, _, slot = reader.partition("/")
-            by_slot.setdefault(slot, []).append(component)
-        by_components: dict[tuple[str, ...], list[str]] = {}
-        for slot, components in by_slot.items():
-            by_components.setdefault(tuple(components), []).append(slot)
-        for components, slots in by_components.items():
-            if "" in slots:
-                patterns.append(f"**/{_either(components)}/{end}")
-            if named := [slot for slot in slots if slot]:
-                patterns.append(f"**/{_either(components)}/{_either(named)}/{end}")
-        if OUT in of:
-            patterns.append(end)
+        left = tuple(sender for sender in senders if sender not in gone)
+        if left and _component(reader) not in gone:
+            alike.setdefault(("**",) if len(senders) == len(readers[reader]) else left, []).append(reader)
+    for left, of in alike.items():
+        end = "**" if left == ("**",) else f"{either(left)}/**"
+        patterns += [f"{reader}{end}" for reader in _spelled(of)]
     return tuple(Rule(Pattern(pattern), Y) for pattern in patterns)
+
+
+def as_edges(kept: Set[Edge]) -> list[str]:
+    """Write a set of edges as patterns that mean those, a line for all that some readers read alike."""
+    of: dict[tuple[str, ...], list[str]] = {}
+    for reader, senders in _by(sorted(kept), 0).items():
+        of.setdefault(tuple(senders), []).append(reader)
+    return [f"{reader}{either(senders)}" for senders, some in of.items() for reader in _spelled(some, OUT, "")]
+
+
+def _spelled(readers: Sequence[str], out: str = "", anywhere: str = "**/") -> list[str]:
+    """Write readers as the beginnings of patterns, slots of the same components together."""
+    components: dict[str, list[str]] = {}  # by slot
+    for reader in readers:
+        component, _, slot = reader.partition("/")
+        components.setdefault(slot, []).append(component)
+    plain = [each for each in components.pop("", ()) if each != OUT]
+    slots: dict[tuple[str, ...], list[str]] = {}
+    for slot, some in components.items():
+        slots.setdefault(tuple(some), []).append(slot)
+    found = [f"{anywhere}{either(some)}/{either(of)}/" for some, of in slots.items()]
+    found += [f"{anywhere}{either(plain)}/"] if plain else []
+    return found + ([f"{out}/" if out else ""] if OUT in readers else [])
 
 
 def _by(edges: Iterable[Edge], which: int) -> dict[str, list[str]]:
@@ -197,7 +208,8 @@ def _by(edges: Iterable[Edge], which: int) -> dict[str, list[str]]:
     return found
 
 
-def _either(steps: Sequence[str]) -> str:
+def either(steps: Sequence[str]) -> str:
+    """Write one step or alternatives of it."""
     return steps[0] if len(steps) == 1 else f"{{{','.join(steps)}}}"
 
 
@@ -242,9 +254,5 @@ def _unsaid(graph: Node, says: Node, rules: Sequence[Rule]) -> str:
 
 def _covers(pattern: Pattern, steps: Sequence[str]) -> bool:
     """Tell whether a pattern matches a path, or what it begins with."""
-    state = pattern.start
-    for step in steps:
-        if pattern.accepts(state):
-            return True
-        state = pattern.advance(state, step)
-    return pattern.accepts(state)
+    ends = (_after(pattern, pattern.start, "/".join(steps[:at])) for at in range(1, len(steps) + 1))
+    return any(map(pattern.accepts, ends))

@@ -15,6 +15,12 @@ def register_looks() -> None:
     for kind, name in (("direct", "DirectAttribution"), ("lens", "LogitLens")):
         shown = {"tables": f"{tables}.stream:{kind}_tables", "chart": f"{charts}.stream:{kind}_chart"}
         register(f"scrub.measure.stream.{kind}.{name}", **shown)
+    for kind, name, drawn in (
+        ("attribution", "Attribution", "edges"),
+        ("faithfulness", "Faithfulness", "faithfulness"),
+    ):
+        shown = {"tables": f"{tables}.circuits:shown_{kind}", "chart": f"{charts}.{drawn}:shown_{kind}"}
+        register(f"scrub.measure.circuits.{kind}.{name}", **shown)
     register("scrub.study.run.Trial", picture="scrub.show.picture:picture")
     register("scrub.measure.predictions.Predictions", tables=f"{tables}.measurements:prediction_tables")
     register("scrub.measure.parity.parity.Parity", tables=f"{tables}.parity:parity_tables")

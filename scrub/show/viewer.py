@@ -28,8 +28,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from scrub.data.examples import Examples
+from scrub.models.model import Model
 from scrub.paths.edges import OUT, Edge
 from scrub.show.scored import EMB, EdgeScores, by_name, read_by, row_of
+from scrub.study.metric import Metric
 from scrub.text.errors import ScrubError
 from scrub.text.frames import json_text
 from scrub.text.numbers import unit_name
@@ -98,6 +101,35 @@ def viewer_json(
         ],
     }
     return json_text(content)
+
+
+def viewed(
+    edges: Sequence[Edge],
+    scores: Sequence[float] | None,
+    model: Model,
+    examples: Examples,
+    metric: Metric,
+    about: str,
+) -> str:
+    """Write edges of a model as :func:`viewer_json` does, on the tokens of the first of some examples.
+
+    `viewed(edges, scores, model, examples, metric, "EAP")`. The output stands where that example is first scored.
+    """
+    row = int(np.flatnonzero(examples.counts)[0])
+    end = int(examples.ends[row]) + 1
+    tokens = list(model.strings(examples.tokens[row, :end]))
+    values = None if scores is None else np.asarray(scores)
+    return viewer_json(
+        edges,
+        values,
+        model=model.name,
+        slug=f"{model.name}-{metric.name}".replace("/", "-"),
+        prompt_tokens=tokens,
+        position=int(np.flatnonzero(examples.scored[row])[0]),
+        metric=metric.name,
+        unit=metric.unit,
+        about=f"{about}.",
+    )
 
 
 def _description(model: str, weight: str, placed: bool, about: str) -> str:

@@ -19,6 +19,8 @@ from scipy.stats import rankdata
 from scrub.data.examples import Examples
 from scrub.data.for_model import Data
 from scrub.graph.heads import head_indices, restrict
+from scrub.measure.asked import usual_metric
+from scrub.measure.circuits.circuit import Circuit
 from scrub.measure.circuits.first_order import Batch, FirstOrder, Units
 from scrub.models.model import Model, Spec
 from scrub.paths.cut import Cut
@@ -33,7 +35,7 @@ from scrub.study.draws import generator
 from scrub.study.evaluate import Evaluator
 from scrub.study.experiments import Experiment, Name, build
 from scrub.study.gates import TOLERANCE_NATS, Gates
-from scrub.study.metric import GivenMetric, Metric, as_metrics
+from scrub.study.metric import KL, GivenMetric, Metric
 from scrub.study.run import Trial, prepare_study
 from scrub.study.settings import AS_USUAL, Computed, Settings
 from scrub.study.statistics import Bootstrap
@@ -89,6 +91,18 @@ class Attribution(TabularResult):
         name = "EAP" if self.points is None else f"EAP-IG ({self.points} points)"
         return f"{name}, inputs recomputed" if self.recomputed else name
 
+    @property
+    def called(self) -> str:
+        """What was scored, with its number."""
+        return f"{len(self.edges):,} {'steps of paths' if self.unit == STEPS else self.unit}"
+
+    @property
+    def warnings(self) -> list[str]:
+        """That a score of the KL divergence is of nothing at x, where its gradient is 0."""
+        if self.metric.name == KL.name and self.points is None:
+            return ["the gradient of kl is 0 at x, so EAP scores nothing in it: use eap-ig, or another metric"]
+        return []
+
     @cached_property
     def _bootstrap(self) -> Bootstrap:
         return Bootstrap(self.examples.counts, self.seed, self.examples.documents)
@@ -110,18 +124,37 @@ class Attribution(TabularResult):
             raise ScrubError(f"{str(edge)!r} was not scored: there are {len(names)}, as {next(iter(names))!r}")
         return self._intervals(self.sums[[names[str(edge)]]])[0]
 
-    def frame(self, count: int | None = None) -> pd.DataFrame:
-        """List the edges of the largest scores, with intervals, and the exact cost of those that were checked."""
+    def top(self, count: int | None = None) -> list[tuple[Edge, Interval, Interval | None]]:
+        """List the edges of the largest scores, each with its score, and its exact cost if that was measured."""
         order = self.order[: self.top_count if count is None else count]
         exact = dict(zip(self.checked.tolist(), self._intervals(self.exact), strict=True))
-        nothing = Interval(np.nan, np.nan, np.nan)
-        return pd.DataFrame(
-            {
-                "edge": [str(self.edges[at]) for at in order],
-                **interval_columns("score", self._intervals(self.sums[order])),
-                **interval_columns("exact", [exact.get(int(at), nothing) for at in order]),
-            }
-        )
+        return [
+            (self.edges[at], score, exact.get(int(at)))
+            for at, score in zip(order, self._intervals(self.sums[order]), strict=True)
+        ]
+
+    def frame(self, count: int | None = None) -> pd.DataFrame:
+        """List the edges of the largest scores, with intervals, and the exact cost of those that were checked."""
+        edges, scores, exact = zip(*self.top(count), strict=True)
+        columns = interval_columns("score", scores) | interval_columns("exact", exact)
+        return pd.DataFrame({"edge": list(map(str, edges)), **columns})
+
+    def circuit(self, exact: bool = False) -> Circuit:
+        """Give the scores as a circuit, to be written or measured: `faithfulness(found.circuit(), model, pairs)`.
+
+        With `exact`, the costs that were measured instead. Raises ScrubError for those of some edges alone, and for
+        steps of paths.
+        """
+        if self.unit == STEPS:
+            raise ScrubError("a circuit is of edges, and these are steps of paths: score edges instead")
+        if exact and len(self.checked) < len(self.edges):
+            raise ScrubError(f"{len(self.checked)} of {len(self.edges)} edges were measured exactly: check all of them")
+        values = self.scores
+        if exact:
+            values = np.empty(len(self.edges))
+            values[self.checked] = self.exact.sum(1) / self.examples.counts.sum()
+        called = f"exact costs of {self.metric.name}" if exact else f"{self.method} of {self.metric.name}"
+        return replace(Circuit.of(self.model, dict(zip(self.edges, values.tolist(), strict=True))), name=called)
 
     @cached_property
     def rank_correlation(self) -> dict[str, Interval]:
@@ -129,9 +162,11 @@ class Attribution(TabularResult):
 
         Of all edges, where all were checked. NaN of fewer than three.
         """
-        few = {f"top {self.top_count}": slice(0, self.top_count), "drawn from the rest": slice(self.top_count, None)}
+        few = {f"the top {self.top_count}": slice(0, self.top_count), "others, drawn": slice(self.top_count, None)}
         if len(self.checked) == len(self.edges):
-            few = {f"all {len(self.edges)}": slice(None)} | {name: of for name, of in few.items() if "top" in name}
+            few = {f"all {len(self.edges)}": slice(None)} | {
+                name: of for name, of in few.items() if name.startswith("the top")
+            }
         return {name: self._correlation(of) for name, of in few.items() if len(self.checked[of])}
 
     def _correlation(self, some: slice) -> Interval:
@@ -187,10 +222,9 @@ def _trial(
     if wanted is None and (model is None or data is None or steps):
         raise ScrubError("nothing says what is attributed: name a study, or a model and data (steps need a hypothesis)")
     study, hypotheses = (Study("** -> y", name="everything"), []) if wanted is None else load_study(wanted)
-    metrics = as_metrics(metric, study.metric)
-    if len(metrics) > 1:
-        raise ScrubError(f"scores are of one metric, not {len(metrics)}: name one")
-    return prepare_study(study, hypotheses if steps else [], model, data, settings, metrics)
+    trial = prepare_study(study, hypotheses if steps else [], model, data, settings)
+    chosen = usual_metric(metric, trial.examples, None if wanted is None else study.metric)
+    return replace(trial, study=trial.study.by(chosen))
 
 
 @dataclass(frozen=True)

@@ -1,52 +1,60 @@
 """How much of a model's behaviour circuits of growing size keep, and the two areas by which MIB compares methods.
 
 The faithfulness of a circuit is (m(C) - m(empty)) / (m(whole) - m(empty)), m the mean of a metric, with everything
-outside the circuit on the counterfactual; the sizes are ten shares of the edges. CPR is the area under faithfulness over
-the share of edges, CMD that between it and 1, by trapezoids from the smallest share to the largest (Mueller et al. 2025,
-MIB, https://arxiv.org/abs/2504.13151, and its code).
+outside the circuit on the counterfactual; the sizes are ten shares of the edges. CPR is the area under faithfulness
+over the share of edges, CMD that between it and 1, by trapezoids from the smallest share to the largest (Mueller et
+al. 2025, MIB, https://arxiv.org/abs/2504.13151, and its code).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
 from scrub.data.examples import Examples
-from scrub.models.model import Model
+from scrub.data.for_model import examples_of
+from scrub.measure.asked import usual_metric
+from scrub.measure.circuits.circuit import Circuit, Size
+from scrub.models.model import Model, Spec, as_model
 from scrub.paths.cut import Cut
-from scrub.paths.edges import Edge, by_head
+from scrub.paths.edges import by_head, connected
 from scrub.paths.sources import X, Y
 from scrub.study.draws import pair_up
 from scrub.study.evaluate import Evaluator
 from scrub.study.experiments import UNSCRUBBED, Experiments, Name, build
 from scrub.study.gates import Gates
-from scrub.study.metric import Metric
-from scrub.study.settings import Computed, Settings
+from scrub.study.metric import GivenMetric, Metric
+from scrub.study.settings import Computed, Settings, obeyed
 from scrub.study.statistics import Bootstrap
+from scrub.text.fields import check_arguments
 from scrub.text.frames import interval_columns
 from scrub.text.looks import TabularResult
 from scrub.text.numbers import Interval
 
-SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # of the edges
 EMPTY = Name("the empty circuit")
+MIN_DIFFERENCE = (
+    1e-4  # of the model and the empty circuit, in the metric's unit: what float32 is trusted to, as in gates
+)
 
 
 @dataclass(frozen=True, repr=False)
 class Faithfulness(TabularResult):
     """What circuits keep of a metric, the smallest first, with CPR and CMD.
 
-    `faithfulness(model, sets, examples, metric).frame()`. `sums` are over the scored positions of each example: of the
+    `faithfulness(circuit, model, pairs).frame()`. `sums` are over the scored positions of each example: of the
     unscrubbed model, of the empty circuit, and of each circuit. Intervals are 95 % bootstraps over rows, or over
     documents, numerators and denominators together.
     """
 
     model: Model
     name: str
+    edges: int  # of the model
     examples: Examples
     metric: Metric
     shares: Sequence[float]
@@ -102,6 +110,22 @@ class Faithfulness(TabularResult):
         """The area between faithfulness and 1."""
         return self._bootstrap.interval(area(np.abs(1 - self._curves), self.shares))
 
+    @property
+    def curve(self) -> bool:
+        """Whether it is of several sizes, so that there is an area."""
+        return len(self.shares) > 1
+
+    @property
+    def warnings(self) -> list[str]:
+        """That nothing tells the model from the empty circuit, if so: then no share of it is kept."""
+        gap = self._bootstrap.interval(self._means[0] - self._means[1])
+        if abs(gap.estimate) >= MIN_DIFFERENCE and not gap.low <= 0 <= gap.high:
+            return []
+        return [
+            f"the model and the empty circuit give the same {self.metric.name}, as far as can be told (a difference of "
+            f"{gap}): no share of nothing is kept; take prompts that the model tells apart, or more of them"
+        ]
+
     def frame(self) -> pd.DataFrame:
         """List the circuits: share and numbers of edges, the metric, and faithfulness, with their intervals."""
         return pd.DataFrame(
@@ -120,43 +144,50 @@ def area(curves: Float[np.ndarray, "size some"], shares: Sequence[float]) -> Flo
     return np.asarray(np.trapezoid(curves, np.asarray(shares), axis=0))
 
 
-def counts_at(shares: Sequence[float], edges: int) -> list[int]:
-    """Count the edges of each share, as MIB does: int(share * edges)."""
-    return [int(share * edges) for share in shares]
-
-
-def measure_circuits(
-    model: Model,
-    circuits: Mapping[float, Set[Edge]],
-    asked: Sequence[int],
-    examples: Examples,
-    metric: Metric,
-    settings: Settings,
-    name: str = "circuit",
-    notes: Sequence[str] = (),
+@check_arguments
+def faithfulness(
+    circuit: Circuit,
+    model: Spec,
+    on: Examples | Any,
+    metric: GivenMetric = None,
+    *,
+    absolute: bool = False,
+    settings: Settings | None = None,
 ) -> Faithfulness:
-    """Measure circuits by their shares of all edges, between the whole model and the empty circuit.
+    """Measure how much of a metric a circuit keeps: at MIB's ten sizes if it has scores, else as it is.
 
-    Raises ScrubError for what doesn't fit, and GateError if a gate fails.
+    `faithfulness(read_circuit("importances.json"), "gpt2", pairs).cpr`. Sizes are of the highest scores, or, `absolute`,
+    of the largest ones whatever their sign. What is outside is on the corrupted prompt, or the other sequence. The
+    metric is by default the difference of logits where there are wrong answers, else the answer's log probability, or
+    in text the loss.
+    Raises ScrubError for a circuit of another model, or what doesn't fit, and GateError if a gate fails.
     """
-    of = by_head(model.graph, model.roles)
-    made = [build(Name(f"{100 * share:g} %"), of, kept=kept) for share, kept in circuits.items()]
+    asked = obeyed(settings, "faithfulness")
+    model, examples = as_model(model, asked.torch_dtype), examples_of(on)
+    examples.check(model.n_ctx, model.vocab_size, model.name)
+    circuit.fits(model)
+    if circuit.scores is not None:
+        sizes: Sequence[Size] = circuit.sizes(absolute)
+    else:
+        kept = circuit.kept or frozenset()
+        sizes = [Size(len(kept) / len(circuit.edges), len(kept), connected(kept))]
+    of, measured = by_head(model.graph, model.roles), usual_metric(metric, examples)
+    made = tuple(build(Name(f"{100 * size.share:g} %"), of, kept=size.kept) for size in sizes)
     experiments = Experiments(build(UNSCRUBBED, Cut(model.graph)), (build(EMPTY, of, kept=frozenset()), *made))
-    metric.check(examples)
-    pairing = pair_up(examples, {X, Y}, seed=settings.seed)
-    found = Evaluator(model, experiments, [metric], settings, quiet=True)(pairing, on=" on circuits")
-    sums = np.stack([found.sums[metric.name, each] for each in found.names])
+    pairing = pair_up(examples, {X, Y}, seed=asked.seed)
+    found = Evaluator(model, experiments, [measured], asked, quiet=True)(pairing, on=" on circuits")
     return Faithfulness(
         model,
-        name,
+        circuit.name,
+        len(circuit.edges),
         examples,
-        metric,
-        list(circuits),
-        list(asked),
-        [len(kept) for kept in circuits.values()],
-        sums,
+        measured,
+        [size.share for size in sizes],
+        [size.n for size in sizes],
+        [len(size.kept) for size in sizes],
+        np.stack([found.sums[measured.name, name] for name in found.names]),
         found.gates,
-        settings.seed,
+        asked.seed,
         found.computed,
-        tuple(notes),
+        circuit.notes,
     )

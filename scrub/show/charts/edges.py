@@ -14,6 +14,7 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from scipy.interpolate import PchipInterpolator
 
+from scrub.measure.circuits.attribution import Attribution
 from scrub.paths.edges import Edge
 from scrub.show.charts.chart import Chart, Panel, digits_of, stacked
 from scrub.show.charts.heatmap import Side, heat_map
@@ -34,6 +35,12 @@ LEAST_WIDE = 2.4  # inches
 _FURTHER = 2.5  # how much further apart places are than they must be, at most
 _AROUND_INCHES = 1.9  # the labels of the rows, and what stands at the side of the heat map
 _PORTS = {"q": -0.11, "k": 0.0, "v": 0.11, "": 0.0}  # where an edge ends below a name: inches from its middle
+
+
+def shown_attribution(of: Attribution) -> Chart:
+    """Draw what was attributed: the edges, or steps, of the largest scores as a graph, and all of them by layer."""
+    title = f"{of.method} of {of.metric.name} in {of.model.name}"
+    return attribution_chart(EdgeScores(of.edges, of.scores, of.top_count, of.metric.unit, title))
 
 
 def attribution_chart(of: EdgeScores) -> Chart:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from scrub.measure.circuits.faithfulness import Faithfulness
 from scrub.show.charts.chart import Chart, Panel
 from scrub.show.figure import Plot
 from scrub.show.scored import Faithful
@@ -23,6 +24,13 @@ if TYPE_CHECKING:
 WIDE_INCHES, TALL_INCHES, KEY_INCHES = 6.4, 3.6, 0.2  # of the figure, and of a line below it
 DIGITS = 3
 _LOOKS = (("o", "-"), ("s", (0, (5, 2))), ("^", (0, (1, 1.2))), ("D", "-"), ("v", (0, (5, 1.5, 1, 1.5))), ("P", "-"))
+
+
+def shown_faithfulness(of: Faithfulness) -> Chart:
+    """Draw how faithful a circuit is at each size. Raises ScrubError for one of one size: there is no curve."""
+    if not of.curve:
+        raise ScrubError(f"{of.name} has no scores, so it is of one size and there is no curve: leave the chart out")
+    return faithfulness_chart(of, f"{of.name} in {of.model.name}: faithfulness of {of.metric.name} by size")
 
 
 def faithfulness_chart(of: Faithful | Mapping[str, Faithful], title: str = "") -> Chart:

@@ -6,10 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import floor, log10
 
 import pandas as pd
-from rich.console import RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
+from scrub.measure.circuits.attribution import Attribution
+from scrub.measure.circuits.faithfulness import Faithfulness
 from scrub.show.scored import Faithful
+from scrub.show.tables.stream import on, over
 from scrub.text.frames import interval_columns
 from scrub.text.numbers import PLAIN, Interval, unit_name
 from scrub.text.tables import Column, FrameTable
@@ -17,6 +20,25 @@ from scrub.text.wording import with_unit
 
 Top = tuple[object, Interval, Interval | None]  # an edge, its score, and its exact effect where it is known
 DIGITS, MOST_DIGITS = 3, 7
+
+
+def shown_attribution(of: Attribution, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
+    """Say what was scored and how, over the edges of the largest scores and the rank correlations."""
+    yield Text(f"{of.model.called}: what leaving out each of {of.called} costs, {of.method}; {on(of.examples)}")
+    yield Text(
+        f"in {of.metric.name}, to first order, and exactly where it was measured; above 0 it makes the metric worse"
+        + over(of.examples)
+    )
+    yield from edge_tables(of.top(), of.metric.unit, len(of.edges), of.rank_correlation, of.unit)
+
+
+def shown_faithfulness(of: Faithfulness, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
+    """Say which circuit was measured on what, over its sizes, CPR and CMD."""
+    yield Text(f"{of.model.called}: {of.name}, {of.edges:,} edges; {on(of.examples)}")
+    unit = of.metric.unit
+    ends = f"{PLAIN.with_interval(of.whole, DIGITS)} and {PLAIN.with_interval(of.empty, DIGITS)} {unit}"
+    yield Text(f"{of.metric.name} of the whole model and of the empty circuit: {ends}{over(of.examples)}")
+    yield from faithfulness_tables(of, of.metric.name)
 
 
 def edge_tables(
@@ -73,6 +95,8 @@ def faithfulness_tables(of: Faithful, metric: str) -> Iterator[RenderableType]:
         _interval("faithfulness", f"faithfulness, {metric}", DIGITS),
     ]
     yield FrameTable(frame, columns)
+    if len(of.shares) < 2:
+        return
     yield Text(f"CPR {PLAIN.with_interval(of.cpr, DIGITS)}: the area below faithfulness, more is better")
     yield Text(f"CMD {PLAIN.with_interval(of.cmd, DIGITS)}: the area between faithfulness and 1, less is better")
 

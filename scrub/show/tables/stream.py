@@ -23,7 +23,7 @@ def direct_tables(of: DirectAttribution, _console: Console, _options: ConsoleOpt
     """Say what is attributed, over the components, first what adds or takes most."""
     yield Text(f"{of.model.called}: what each component adds directly to {_called(of)}; {_on(of)}")
     whole = PLAIN.with_interval(of.whole, 3)
-    yield Text(f"in all {whole} logits, to which the terms add up to {of.deviation:.0e}{_over(of.examples)}")
+    yield Text(f"in all {whole} logits, to which the terms add up to {of.deviation:.0e}{over(of.examples)}")
     frame = of.frame()
     is_rest = frame["component"] == REST
     order = frame["contribution"].abs().sort_values(ascending=False, kind="stable").index
@@ -41,7 +41,7 @@ def direct_tables(of: DirectAttribution, _console: Console, _options: ConsoleOpt
 def lens_tables(of: LogitLens, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
     """Say what the lens looks at, over a table for each metric: the stream in front of each layer, by position."""
     yield Text(f"{of.model.called}: what the residual stream in front of each layer predicts; {_on(of)}")
-    yield Text(f"through the final norm and the unembedding{_over(of.examples)}")
+    yield Text(f"through the final norm and the unembedding{over(of.examples)}")
     titles = dict(zip(of.columns, map(visible, of.labels), strict=True))
     for metric in of.metrics:
         columns = [Column("site", f"{metric.name}, {metric.unit}")]
@@ -74,7 +74,8 @@ def _called(of: DirectAttribution) -> str:
     return called if of.cap is None else f"{called}, before the cap at {of.cap:g}"
 
 
-def _over(examples: Examples) -> str:
+def over(examples: Examples) -> str:
+    """Say what intervals are over; nothing of one prompt, which has none."""
     if len(examples) == 1:
         return ""
     each = "prompts" if examples.kind == PROMPTS else "documents"
