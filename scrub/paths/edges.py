@@ -7,7 +7,7 @@ is fed by x exactly when all of its edges are kept, and by y where one isn't: th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import NamedTuple
@@ -23,7 +23,8 @@ from scrub.paths.splits import Roles, attention_heads
 from scrub.text.errors import ScrubError
 
 OUT = "out"  # the component that every path begins with
-_DROPPED = ""  # the reader of what lies behind an edge that isn't kept
+_DROPPED = "/"  # the place of what lies behind an edge that isn't kept
+Advance = Callable[[str, str], str]
 
 
 class Edge(NamedTuple):
@@ -75,26 +76,40 @@ def edges_of(root: Node) -> tuple[Edge, ...]:
     return tuple(found)
 
 
+def anywhere(place: str, step: str) -> str:
+    """Advance to what reads next, wherever that stands: the readers of edges."""
+    return f"{place}/{step}" if step in SLOTS else step
+
+
 def keep(root: Node, kept: Set[Edge]) -> Node:
     """Feed the paths of a model by x whose edges are all kept, and all others by y.
 
     `keep(by_head(graph).graph, {Edge("out", "a1.3"), Edge("a1.3/v", "emb")})`. One walk, whose state is the reader: it
     is as large as the model has edges, however many are dropped.
     """
+    return drop(root, lambda reader, sender: (reader, sender) not in kept)
 
-    def advance(reader: str, current: Node) -> str:
-        if reader == _DROPPED or current.label is None:
-            return reader
-        if current.label in SLOTS:
-            return f"{reader}/{current.label}"
-        return current.label if (reader, current.label) in kept else _DROPPED
 
-    def build(current: Node, reader: str, inputs: tuple[Node, ...]) -> Node:
-        if current.op == "tokens" and reader == _DROPPED:
+def drop(root: Node, dropped: Callable[[str, str], bool], advance: Advance = anywhere) -> Node:
+    """Feed by y what some readers read of some senders, and all else by x: `drop(graph, lambda *edge: edge == one)`.
+
+    `advance` says what reads next, from a place by one step: a reader wherever it is, or one at its place in the tree
+    of paths, and nothing where nobody looks.
+    """
+
+    def after(place: str, current: Node) -> str:
+        if place in (_DROPPED, "") or current.label is None:
+            return place
+        if current.label not in SLOTS and dropped(place, current.label):
+            return _DROPPED
+        return advance(place, current.label)
+
+    def build(current: Node, place: str, inputs: tuple[Node, ...]) -> Node:
+        if current.op == "tokens" and place == _DROPPED:
             return node("tokens", source=Y, label=current.label)
         return current.with_inputs(inputs)
 
-    return unroll(root, root.label or OUT, advance, build)
+    return unroll(root, root.label or OUT, after, build)
 
 
 def connected(kept: Set[Edge]) -> frozenset[Edge]:

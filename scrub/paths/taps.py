@@ -7,20 +7,19 @@ that stands its tap, so a gradient there is of that reader and no other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from scrub.graph.node import Node, fold, node, rewrite, walk
 from scrub.graph.stream import SCALES, WIRES
-from scrub.paths.edges import OUT
+from scrub.paths.edges import OUT, Advance, anywhere
 from scrub.paths.locate import below
 from scrub.paths.pattern import SLOTS
 from scrub.paths.sources import Y
 from scrub.text.errors import ScrubError
 
 EMB = "emb"
-Advance = Callable[[str, str], str]  # from a place by one step to what reads there; to nothing where nobody looks
 
 
 def given(name: str) -> Node:
@@ -68,11 +67,6 @@ def on_other(root: Node) -> Node:
         return node("tokens", source=Y, label=current.label) if current.op == "tokens" else current
 
     return rewrite([root], build)[root]
-
-
-def anywhere(place: str, step: str) -> str:
-    """Advance to what reads next, wherever that stands: the readers of edges."""
-    return f"{place}/{step}" if step in SLOTS else step
 
 
 @dataclass(frozen=True)

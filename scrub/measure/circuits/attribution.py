@@ -19,21 +19,20 @@ from scipy.stats import rankdata
 from scrub.data.examples import Examples
 from scrub.data.for_model import Data
 from scrub.graph.heads import head_indices, restrict
+from scrub.graph.node import Node
 from scrub.measure.asked import usual_metric
 from scrub.measure.circuits.circuit import Circuit
 from scrub.measure.circuits.first_order import Batch, FirstOrder, Units
 from scrub.models.model import Model, Spec
 from scrub.paths.cut import Cut
-from scrub.paths.edges import OUT, Edge, by_head
+from scrub.paths.edges import OUT, Advance, Edge, anywhere, by_head, drop
 from scrub.paths.locate import locate
-from scrub.paths.pattern import SLOTS, Pattern
-from scrub.paths.rules import Rule
-from scrub.paths.sources import Y
+from scrub.paths.pattern import SLOTS
 from scrub.paths.splits import attention_heads
 from scrub.paths.taps import Taps
 from scrub.study.draws import generator
 from scrub.study.evaluate import Evaluator
-from scrub.study.experiments import Experiment, Name, build
+from scrub.study.experiments import Experiment, Name
 from scrub.study.gates import TOLERANCE_NATS, Gates
 from scrub.study.metric import KL, GivenMetric, Metric
 from scrub.study.run import Trial, prepare_study
@@ -251,7 +250,7 @@ class _Edges:
 
     def experiment(self, edge: Edge) -> Experiment:
         """Leave out one edge, wherever it is."""
-        return build(Name(str(edge)), self.of, [Rule(edge.pattern, Y)])
+        return left_out(edge, self.of.graph, anywhere)
 
 
 @dataclass(frozen=True)
@@ -280,19 +279,26 @@ class _Steps:
     def units(self, model: Model) -> Units:
         """Score every place by itself, and every step from there."""
         del model
-
-        def advance(place: str, step: str) -> str:
-            path = step if place == OUT else f"{place}/{step}"
-            return path if path in self.places else ""
-
-        taps = Taps(self.of.graph, advance)
+        taps = Taps(self.of.graph, self.advance)
         senders = dict.fromkeys(each for tap in taps.every.values() for each in tap.senders)
         return Units(taps, {place: [place] for place in taps.every}, {s: {str(s.label): s} for s in senders})
 
     def experiment(self, edge: Edge) -> Experiment:
         """Leave out one step at its place."""
-        pattern = self.of.read(Pattern(edge.sender if edge.reader == OUT else str(edge)))
-        return build(Name(str(edge)), self.of, [Rule(pattern, Y)])
+        return left_out(edge, self.of.graph, self.advance)
+
+    def advance(self, place: str, step: str) -> str:
+        """Go one step further, as long as that is to one of the places."""
+        path = step if place == OUT else f"{place}/{step}"
+        return path if path in self.places else ""
+
+
+def left_out(edge: Edge, before: Node, advance: Advance) -> Experiment:
+    """Build the experiment in which one edge carries y, and all else x."""
+    graph = drop(before, lambda *each: each == edge, advance)
+    if graph is before:
+        raise GateError(f"leaving out {edge} leaves out nothing: a mistake")
+    return Experiment(Name(str(edge)), before, (), graph)
 
 
 @dataclass(frozen=True)

@@ -156,10 +156,10 @@ def faithfulness(
 ) -> Faithfulness:
     """Measure how much of a metric a circuit keeps: at MIB's ten sizes if it has scores, else as it is.
 
-    `faithfulness(read_circuit("importances.json"), "gpt2", pairs).cpr`. Sizes are of the highest scores, or, `absolute`,
-    of the largest ones whatever their sign. What is outside is on the corrupted prompt, or the other sequence. The
-    metric is by default the difference of logits where there are wrong answers, else the answer's log probability, or
-    in text the loss.
+    `faithfulness(read_circuit("importances.json"), "gpt2", pairs).cpr`. Sizes are of the highest scores, or,
+    `absolute`, of the largest ones whatever their sign. What is outside is on the corrupted prompt, or the other
+    sequence. The metric is by default the difference of logits where there are wrong answers, else the answer's log
+    probability, or in text the loss.
     Raises ScrubError for a circuit of another model, or what doesn't fit, and GateError if a gate fails.
     """
     asked = obeyed(settings, "faithfulness")

@@ -34,7 +34,7 @@ def circuit_of(hypothesis: Hypothesis, model: Model, part: str = ALL) -> Circuit
 
 
 def module_of(circuit: Circuit, kept: Set[Edge], model: Model, claim: str, rules: bool = False) -> str:
-    """Write a set of a circuit's edges as a hypothesis module: its edges, or, with `rules`, the rules that say the same.
+    """Write a set of a circuit's edges as a hypothesis module: its edges or, with `rules`, rules that say the same.
 
     `module_of(circuit, circuit.top(100), model, "The 100 edges of the highest score.")`.
     """
@@ -45,7 +45,8 @@ def module_of(circuit: Circuit, kept: Set[Edge], model: Model, claim: str, rules
     else:
         lines, title = as_edges(kept), "edges"
     body = ("\n" + _INDENT).join([f"{title:<7} {lines[0]}", *(f"        {line}" for line in lines[1:])])
-    return f'"""{claim}"""\n\nfrom scrub import Hypothesis\n\nhypothesis = Hypothesis(\n    """\n{_INDENT}{body}\n    """\n)\n'
+    declared = f'hypothesis = Hypothesis(\n    """\n{_INDENT}{body}\n    """\n)\n'
+    return f'"""{claim}"""\n\nfrom scrub import Hypothesis\n\n{declared}'
 
 
 def study_of(model: str, data: str, metric: str, name: str) -> str:
@@ -55,5 +56,6 @@ def study_of(model: str, data: str, metric: str, name: str) -> str:
     return (
         '"""How much of a behaviour does a circuit keep?\n\n100 % is the whole model, 0 % all of it on y: percent '
         'recovered is 100 times the faithfulness of the circuit.\n"""\n\nfrom scrub import Study\n\n'
-        f'study = Study(\n{fields}    positions="all",\n    baseline="** -> y",\n    hypotheses=({json.dumps(name)},),\n)\n'
+        f'study = Study(\n{fields}    positions="all",\n    baseline="** -> y",\n    '
+        f"hypotheses=({json.dumps(name)},),\n)\n"
     )
