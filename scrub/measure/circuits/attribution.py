@@ -33,7 +33,7 @@ from scrub.study.draws import generator
 from scrub.study.evaluate import Evaluator
 from scrub.study.experiments import Experiment, Name, build
 from scrub.study.gates import TOLERANCE_NATS, Gates
-from scrub.study.metric import GivenMetric, Metric, as_metrics
+from scrub.study.metric import KL, GivenMetric, Metric, as_metrics
 from scrub.study.run import Trial, prepare_study
 from scrub.study.settings import Computed, Settings
 from scrub.study.statistics import Bootstrap
@@ -176,6 +176,8 @@ def attribute(
     trial = _trial(wanted, model, data, settings or Settings(), metric, steps)
     if trial.study.mean is not None:
         raise ScrubError("scores are of what y changes, so y has to be drawn: leave the mean out")
+    if trial.study.metric == KL and method == EAP:
+        raise ScrubError("the KL divergence is least at x, so its gradient there is 0: take method eap-ig")
     scored = _Steps.of_trial(trial) if steps else _Edges(by_head(trial.model.graph, trial.model.roles))
     return _Attributing(trial, scored, points if method == EAP_IG else None, recomputed).run(top, check_all)
 
