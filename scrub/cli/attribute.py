@@ -107,7 +107,6 @@ def attribute(
 
         write_circuit(export, found.circuit(exact))
     warn(found.notes, "note")
-    warn(found.warnings)
     console().print(found)
 
 
@@ -128,7 +127,6 @@ def _content(of: Attribution) -> dict[str, Any]:
         **of.computed.fields,
         "rank_correlation": of.rank_correlation,
         "gates": of.gates.deviations,
-        "warnings": of.warnings,
         "rows": of.frame(),
         "scores": dict(zip(map(str, of.edges), of.scores.tolist(), strict=True)),
     }

@@ -95,13 +95,6 @@ class Attribution(TabularResult):
         """What was scored, with its number."""
         return f"{len(self.edges):,} {'steps of paths' if self.unit == STEPS else self.unit}"
 
-    @property
-    def warnings(self) -> list[str]:
-        """That a score of the KL divergence is of nothing at x, where its gradient is 0."""
-        if self.metric.name == KL.name and self.points is None:
-            return ["the gradient of kl is 0 at x, so EAP scores nothing in it: use eap-ig, or another metric"]
-        return []
-
     @cached_property
     def _bootstrap(self) -> Bootstrap:
         return Bootstrap(self.examples.counts, self.seed, self.examples.documents)
@@ -211,6 +204,8 @@ def attribute(
     trial = _trial(wanted, model, data, settings or Settings(), metric, steps)
     if trial.study.mean is not None:
         raise ScrubError("scores are of what y changes, so y has to be drawn: leave the mean out")
+    if trial.study.metric == KL and method == EAP:
+        raise ScrubError("the KL divergence is least at x, so its gradient there is 0: take method eap-ig")
     scored = _Steps.of_trial(trial) if steps else _Edges(by_head(trial.model.graph, trial.model.roles))
     return _Attributing(trial, scored, points if method == EAP_IG else None, recomputed).run(top, check_all)
 
