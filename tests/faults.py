@@ -94,6 +94,7 @@ GUARDS: dict[str, tuple[str, ...]] = {
     "paths/pattern.py": ("paths/test_pattern.py", ORACLE, "paths/*", "study/test_notation.py", "plan/test_growth.py"),
     "paths/rules.py": (ORACLE, "paths/test_rules.py", "paths/test_held.py", "study/test_held_gates.py", "paths/*"),
     "paths/*": (ORACLE, "paths/test_rules.py", "paths/test_held.py", "paths/*", "study/test_held_gates.py"),
+    "measure/circuits/*": ("measure/circuits/*",),
     "models/hub/*": (
         "models/hub/test_faults.py",
         "models/hub/test_data_sets.py",

@@ -137,6 +137,9 @@ def _edges(
     where: str, edges: Mapping[str, Any], shape: Shape
 ) -> tuple[Float[np.ndarray, " edge"] | None, Bool[np.ndarray, " edge"]]:
     """Read the score of each edge, and whether it is kept, in the order of the shape."""
+    if 2 * len(edges) < shape.count:  # said before the memory of as many is taken
+        raise ScrubError(f"{where} has {len(edges):,} edges, but a model of its cfg, {shape}, has {shape.count:,}: "
+                         "write all of them, each with its score or as not in the graph")  # fmt: skip
     names = shape.names
     entries = [edges.get(name) for name in names]
     there = sum(name in edges for name in names)

@@ -176,7 +176,10 @@ MISTAKES = CFG | {
     "no nodes": (without("nodes"), "it has no 'nodes'"),
     "no edges": (without("edges"), "it has no 'edges'"),
     "edges a list": (put("edges")([]), "has 'edges' that are a list"),
-    "3 layers said": (put("cfg", "n_layers")(3), "misses 97 of the 172 edges of a model of its cfg: input->a2.h0<q>"),
+    "3 layers said": (
+        put("cfg", "n_layers")(3),
+        "has 75 edges, but a model of its cfg, 3 layers of 3 heads, d_model 11, has 172: write all",
+    ),
     "1 layer said": (put("cfg", "n_layers")(1), "has a node 'a1.h0', but a model of its cfg has none"),
     "parallel said": (put("cfg", "parallel_attn_mlp")(True), "'a0.h0->m0', but m0 comes before a0.h0, or at its side"),
     "scores of nodes": (put("nodes", "m0", "score")(0.5), "gives the node m0 'score', so it is a graph of nodes"),
@@ -243,6 +246,7 @@ PT_MISTAKES = CFG | {
     "no tensor": (put("edges_in_graph")([[True]]), "has 'edges_in_graph' that is no ordinary tensor"),
     "sparse": (lambda data: data.update(edges_scores=data["edges_scores"].to_sparse()), "that is no ordinary tensor"),
     "huge": (put("edges_scores")(torch.zeros(1).expand(10**9)), "that is no ordinary tensor"),
+    "names as tensors": (put("src_nodes")([torch.zeros(2)] * 9), "has other 'src_nodes' than a model of its cfg"),
     "another order": (lambda data: data["src_nodes"].reverse(), "has other 'src_nodes' than a model of its cfg, input"),
     "NaN": (first_cell("edges_scores", float("nan")), f"scores {FIRST} with nan, which is no finite number"),
     "upward": (
@@ -301,6 +305,17 @@ def test_what_is_no_file():
     assert "/dev/zero is no file" in refused(read_circuit, "/dev/zero")
 
 
+def refused_cheaply(path: str | Path, most: int = 4) -> str:
+    """The one line with which a file is refused, before so many MiB are taken."""
+    tracemalloc.start()
+    try:
+        message = refused(read_circuit, path)
+        assert tracemalloc.get_traced_memory()[1] < most * 2**20
+    finally:
+        tracemalloc.stop()
+    return message
+
+
 @pytest.mark.parametrize(("start", "why"), [
     (json.dumps(GOOD), "a.json has 200 MiB, but the 75 edges of a model of its cfg take at most 1: it is something"),
     (json.dumps(dict(reversed(GOOD.items()))), "a.json has 200 MiB and doesn't begin with a 'cfg'"),
@@ -311,12 +326,17 @@ def test_a_large_file_is_refused_unread(start: str, why: str):
     with Path("a.json").open("wb") as file:
         file.write(start.encode())
         file.truncate(200 * 2**20)  # holes, which no disk holds
-    tracemalloc.start()
-    try:
-        assert why in refused(read_circuit, "a.json")
-        assert tracemalloc.get_traced_memory()[1] < 4 * 2**20
-    finally:
-        tracemalloc.stop()
+    assert why in refused_cheaply("a.json")
+
+
+def test_a_small_file_that_says_a_large_model():
+    """As large as Llama 3.1 8B, whose edges take 200 MiB: none is made before the file is known to hold them."""
+    of_json, of_torch = copy.deepcopy(GOOD), matrices(GOOD)
+    for data in (of_json, of_torch):
+        data["cfg"] |= {"n_layers": 32, "n_heads": 32}
+    why = "has 75 edges, but a model of its cfg, 32 layers of 32 heads, d_model 11, has 1,592,881: write all"
+    assert why in refused_cheaply(written(Path("a.json"), of_json), 80)  # any small file is read into 64 MiB
+    assert "has other 'src_nodes' than a model of its cfg" in refused_cheaply(written(Path("a.pt"), of_torch))
 
 
 def test_a_large_file_that_can_be_a_graph_is_read(monkeypatch: pytest.MonkeyPatch):

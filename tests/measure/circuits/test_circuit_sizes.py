@@ -135,7 +135,16 @@ def test_what_a_circuit_is_made_of():
     assert "score of m0/emb is nan" in refused(Circuit.of, model, {**scores, Edge("m0", "emb"): float("nan")})
     assert "too large for float32" in refused(Circuit.of, model, {**scores, Edge("m0", "emb"): -1e39})
     assert "says nothing" in refused(Circuit.of, model, None)
+    assert repr(Circuit.of(model, scores)) == (
+        f"<Circuit gpt: {len(edges)} edges, scored; 2 layers of 5 heads, d_model 11>"
+    )
+    signed = Circuit.of(model, scores | {edges[7]: -3.0, edges[8]: 2.0})
+    assert (signed.top(1), signed.top(1, absolute=True)) == ({edges[8]}, {edges[7]})
+    signed = Circuit.of(model, {edge: (-1) ** at * float(at) for at, edge in enumerate(edges)})
+    assert [size.kept for size in signed.sizes()] == [size.kept for size in signed.sizes(absolute=False)]
+    assert [size.kept for size in signed.sizes()] != [size.kept for size in signed.sizes(absolute=True)]
     circuit = Circuit.of(model, None, {edges[0]})
+    assert repr(circuit) == f"<Circuit gpt: {len(edges)} edges, 1 kept; 2 layers of 5 heads, d_model 11>"
     assert "gpt has no scores" in refused(circuit.top, 1)
     assert f"no top {len(edges) + 1}: its edges are {len(edges)}" in refused(circuit.top, len(edges) + 1)
 
