@@ -73,9 +73,9 @@ def edge_tables(
     ]
     left = every - len(top)
     yield FrameTable(frame, columns, caption=f"and {left:,} more {between}, of smaller scores" if left > 0 else "")
-    for over, correlation in (correlations or {}).items():
+    for what, correlation in (correlations or {}).items():
         said = PLAIN.with_interval(correlation, 2, sign=True)
-        yield Text(f"rank correlation of score and exact effect over {over}: {said}")
+        yield Text(f"rank correlation of score and exact effect over {what}: {said}")
 
 
 def faithfulness_tables(of: Faithful, metric: str) -> Iterator[RenderableType]:

@@ -173,7 +173,7 @@ def test_exact_costs_are_what_one_reader_reads_of_one_sender(kind: str) -> None:
         np.testing.assert_allclose(found.unscrubbed, loss(private.run(x).logits).detach(), rtol=0, atol=TIGHT)
     np.testing.assert_allclose(found.exact, costs, rtol=0, atol=TIGHT)
     means = np.sum(costs, axis=1) / examples.scored.sum()
-    for name, some in (("top 6", slice(0, 6)), ("drawn from the rest", slice(6, None))):
+    for name, some in (("the top 6", slice(0, 6)), ("others, drawn", slice(6, None))):
         expected = spearmanr(found.scores[found.checked][some], means[some]).statistic
         assert found.rank_correlation[name].estimate == pytest.approx(expected, abs=1e-12)
     shown = found.frame(8).set_index("edge")
