@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from scrub.data.for_model import read_prompts
     from scrub.data.prompts.generate import given_pair, given_prompt, prompt_pairs, repeated_prompts
     from scrub.graph.node import node
+    from scrub.measure.circuits.attribution import Attribution, attribute
+    from scrub.measure.circuits.circuit import Circuit
+    from scrub.measure.circuits.faithfulness import Faithfulness, faithfulness
+    from scrub.measure.circuits.files import read_circuit, write_circuit
+    from scrub.measure.circuits.said import circuit_of
     from scrub.measure.heads.scores import score_heads
     from scrub.measure.interventions.ablation import Ablation, ablate
     from scrub.measure.interventions.patching import Patching, patch
@@ -42,9 +47,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Ablation",
+    "Attribution",
+    "Circuit",
     "Comparison",
     "DirectAttribution",
     "Examples",
+    "Faithfulness",
     "GateError",
     "Grid",
     "HeadStudy",
@@ -70,9 +78,12 @@ __all__ = [
     "ablate",
     "ablation_chart",
     "attention_chart",
+    "attribute",
     "bar_chart",
+    "circuit_of",
     "compare",
     "direct_attribution",
+    "faithfulness",
     "given_pair",
     "given_prompt",
     "head_bars",
@@ -92,6 +103,7 @@ __all__ = [
     "patching_chart",
     "prepare",
     "prompt_pairs",
+    "read_circuit",
     "read_prompts",
     "repeated_prompts",
     "run",
@@ -100,6 +112,7 @@ __all__ = [
     "study_heads",
     "sweep",
     "to_networkx",
+    "write_circuit",
 ]
 
 _HOMES = {
@@ -112,6 +125,11 @@ _HOMES = {
     "scrub.graph.node": ("node",),
     "scrub.show.views": ("listing", "to_networkx"),
     "scrub.measure.study.heads": ("HeadStudy", "study_heads"),
+    "scrub.measure.circuits.attribution": ("Attribution", "attribute"),
+    "scrub.measure.circuits.circuit": ("Circuit",),
+    "scrub.measure.circuits.faithfulness": ("Faithfulness", "faithfulness"),
+    "scrub.measure.circuits.files": ("read_circuit", "write_circuit"),
+    "scrub.measure.circuits.said": ("circuit_of",),
     "scrub.measure.interventions.ablation": ("Ablation", "ablate"),
     "scrub.measure.interventions.patching": ("Patching", "patch"),
     "scrub.measure.heads.scores": ("score_heads",),

@@ -20,6 +20,7 @@ from scrub.models.checkpoints.reading import parse
 from scrub.models.checkpoints.stored import is_plain, load_torch, not_torch
 from scrub.paths.edges import OUT, Edge
 from scrub.text.errors import ScrubError
+from scrub.text.fields import check_arguments
 from scrub.text.files import LARGEST, check_file, read_file, shown, unreadable, write_atomically
 from scrub.text.wording import dtype_name, few, kind, short
 
@@ -38,6 +39,7 @@ _NONE_KEPT = (
 )
 
 
+@check_arguments
 def read_circuit(path: str | Path) -> Circuit:
     """Read a graph as EAP-IG and MIB write one, JSON or of torch.save, whatever it is called: `read_circuit("a.json")`.
 
@@ -283,6 +285,7 @@ def _nodes_kept(shape: Shape, kept: frozenset[Edge]) -> dict[str, bool]:
     return {name: name in read and name in sent for name in shape.senders} | {OUT: True}
 
 
+@check_arguments
 def write_circuit(path: str | Path, circuit: Circuit) -> None:
     """Write a circuit as EAP-IG does, a .json or a .pt by its name: `write_circuit("importances.json", circuit)`.
 

@@ -6,23 +6,25 @@ import json
 from collections.abc import Set
 
 from scrub.measure.circuits.circuit import Circuit
-from scrub.models.model import Model
+from scrub.models.model import Model, Spec, as_model
 from scrub.paths.edges import Edge, as_edges, as_rules, by_head, edges_fed, read_edges
 from scrub.paths.rules import resample
 from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.text.errors import ScrubError
+from scrub.text.fields import check_arguments
 
 _INDENT = " " * 8
 
 
-def circuit_of(hypothesis: Hypothesis, model: Model, part: str = ALL) -> Circuit:
+@check_arguments
+def circuit_of(hypothesis: Hypothesis, model: Spec, part: str = ALL) -> Circuit:
     """Say a part of a hypothesis as a set of edges of a model: `circuit_of(hypothesis, model)`.
 
     Raises ScrubError, which names the split or the rule, where no set of edges says it.
     """
     if split := next((each for each in hypothesis.splits if each.kind != "heads"), None):
         raise ScrubError(f"no set of edges says '{split}': an edge is whole, at all positions")
-    rules = hypothesis.part(part)
+    model, rules = as_model(model), hypothesis.part(part)
     hypothesis.cut(model.graph, model.roles)  # whose mistakes are told as everywhere
     of = by_head(model.graph, model.roles)
     if hypothesis.edges:
