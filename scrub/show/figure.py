@@ -139,8 +139,8 @@ def themed_svg(draw: Callable[[Theme], Figure], name: str = "scrub", says: str =
         light, dark = (in_theme(style, ground) for ground in GROUNDS)
         if light != dark:
             element.set("class", styles.setdefault((light, dark), f"{slug}-{len(styles)}"))
-        elif style:
-            element.set("style", style)
+        elif light:  # what stands for the same on both
+            element.set("style", light)
     for parent in list(root.iter()):
         for image in parent.findall(f"{{{_SVG}}}image"):
             at, both = list(parent).index(image), [_painted(image, ground) for ground in GROUNDS]

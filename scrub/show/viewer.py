@@ -16,6 +16,7 @@ neuronpedia's `app/[modelId]/graph/utils.ts` and `link-graph.tsx`), is kept here
 - circuit-tracer leaves out nodes that are on more than two thirds of the tokens: with one token, that is every node.
 - neuronpedia reads `feature` as a pair of layer and index, and fetches its page, where `schema_version` is 1: it is
   left out. It fetches pages of gemma-2-2b and qwen3-4b in any case.
+- neuronpedia draws everything of the model that it calls gpt2-small a row lower, so its layers are written one higher.
 - Only links between pinned nodes are drawn at first, so nodes are pinned: at most 200, as many as it draws there.
 """
 
@@ -39,6 +40,8 @@ from scrub.text.numbers import unit_name
 from scrub.text.version import __version__
 
 HEAD, MLP, EMBEDDINGS, LOGIT = "attention head", "mlp", "embedding of all positions", "logit"  # types of nodes
+LOWERED = {"gpt2-small"}  # models that neuronpedia draws a row lower
+SCANS = {"gpt2": "gpt2-small"}  # what neuronpedia calls models otherwise than their hub does
 PINNED = 200  # nodes that are drawn with their links at first
 
 
@@ -71,7 +74,8 @@ def viewer_json(
         ends = edge.sender, read_by(edge)[0]
         links[ends] = 1.0 if scores is None else links.get(ends, 0.0) + score
     places = {name: position for ends in links for name in ends} | dict(at or {})
-    nodes = _nodes(sorted({name for ends in links for name in ends}, key=by_name), places, prompt_tokens, metric)
+    names, first = sorted({name for ends in links for name in ends}, key=by_name), int(model in LOWERED)
+    nodes = _nodes(names, places, prompt_tokens, metric, first)
     ids = {name: node["node_id"] for name, node in nodes.items()}
     weight = (
         f"the sum of the scores of its edges{f', in {unit_name(unit)}' * bool(unit)}" if scores is not None else "1"
@@ -84,7 +88,7 @@ def viewer_json(
             "prompt_tokens": list(prompt_tokens),
             "prompt": prompt or "".join(prompt_tokens),
             "info": {
-                "description": _description(model, weight, bool(at), about),
+                "description": _description(model, weight, bool(at), first, about),
                 "generator": {"name": "scrub", "version": __version__},
             },
         },
@@ -122,7 +126,7 @@ def viewed(
     return viewer_json(
         edges,
         values,
-        model=model.name,
+        model=SCANS.get(called := model.name.rpartition("/")[2], called),
         slug=f"{model.name}-{metric.name}".replace("/", "-"),
         prompt_tokens=tokens,
         position=int(np.flatnonzero(examples.scored[row])[0]),
@@ -132,7 +136,7 @@ def viewed(
     )
 
 
-def _description(model: str, weight: str, placed: bool, about: str) -> str:
+def _description(model: str, weight: str, placed: bool, first: int, about: str) -> str:
     """Say what the nodes and links are: not what these viewers were made for."""
     where = ", unless another was given for it," if placed else ""
     said = (
@@ -140,15 +144,16 @@ def _description(model: str, weight: str, placed: bool, about: str) -> str:
         "features, and pages of features that a viewer shows beside them are of other things. A link is what one "
         f"component reads of another, through any of q, k and v; its weight is {weight}. ctx_idx is{where} the "
         "position where the output is scored, whichever positions a component acts at: a node stands for all of them. "
-        "Layers count from 0; the embedding is at -1. There are no probabilities: token_prob is 0 everywhere."
+        f"Layers count from {first}; the embedding is at {first - 1}. There are no probabilities: token_prob is 0 in "
+        "all nodes. Neuronpedia opens no graph that has nothing above a layer with the number 0 but the output."
     )
     return f"{about} {said}".strip()
 
 
 def _nodes(
-    names: Sequence[str], places: Mapping[str, int], tokens: Sequence[str], metric: str
+    names: Sequence[str], places: Mapping[str, int], tokens: Sequence[str], metric: str, first: int
 ) -> dict[str, dict[str, Any]]:
-    """Make the node of each component, from the embedding up."""
+    """Make the node of each component, from the embedding up; the first layer has the number `first`."""
     top = max([0, *(int(row_of(name).layer) for name in names if name != OUT)]) + 1
     found: dict[str, dict[str, Any]] = {}
     for layer, some in groupby(names, key=lambda name: row_of(name).layer):
@@ -157,7 +162,7 @@ def _nodes(
         free = count(max(heads.values(), default=-1) + 1)
         for name in together:
             feature = heads[name] if name in heads else next(free)
-            row = str(top if np.isinf(layer) else int(layer))
+            row = str(first + (top if np.isinf(layer) else int(layer)))
             found[name] = _node(name, row, feature, _place(places[name], name, tokens), metric)
     return found
 

@@ -135,7 +135,7 @@ def charts() -> dict[str, Chart]:
         "scatter": score_scatter(agreement(), "attention", "direct effect", 3),
         "composition": composition_graph(composed(), 12),
         "links": link_bars(composed(), 6),
-        "attribution": attribution_chart(edge_scores()),
+        "attribution": attribution_chart(edge_scores(3, 4)),
         "faithfulness": faithfulness_chart({"EAP": circuits(), "EAP-IG": circuits(1)}),
     }
 

@@ -127,7 +127,7 @@ def test_figures_show_themselves() -> None:
     assert "bars of the top" in "".join(texts(Chart("bars of the top", "", chart.values, chart.draw)))
 
 
-@pytest.mark.parametrize("name", ["positions", "metrics", "image"])
+@pytest.mark.parametrize("name", ["positions", "metrics", "image", "attribution"])
 def test_drawn_once_it_has_the_colours_of_both_themes(name: str) -> None:
     full = np.tril(np.ones((111, 111))) / 111
     chart = attention_map({(0, 0): full}, ["a"] * 111) if name == "image" else charts()[name]

@@ -34,7 +34,7 @@ def lines(figure: Figure) -> list[PathPatch]:
     return sorted(drawn, key=lambda line: -line.get_linewidth())
 
 
-def names(figure: Figure) -> dict[str, Text]:
+def placed_names(figure: Figure) -> dict[str, Text]:
     """The names of components in a graph, which have boxes."""
     return {text.get_text(): text for text in figure.axes[0].texts if text.get_bbox_patch()}
 
@@ -61,7 +61,7 @@ def test_edges_meet_no_name_but_their_own_and_names_lie_apart(layers: int, heads
     for chart in (edge_graph(of), attribution_chart(of))[layers > 2 :]:
         figure = chart.figure()
         figure.draw_without_rendering()
-        axes, placed = figure.axes[0], names(figure)
+        axes, placed = figure.axes[0], placed_names(figure)
         boxes = {name: text.get_bbox_patch().get_window_extent() for name, text in placed.items()}
         written = [text.get_window_extent() for text in axes.texts if not text.get_bbox_patch()]
         assert not any(a.overlaps(b) for a, b in combinations(boxes.values(), 2))
@@ -85,7 +85,7 @@ def test_edges_meet_no_name_but_their_own_and_names_lie_apart(layers: int, heads
 def test_what_reads_stands_above_what_is_read() -> None:
     of = charted.edge_scores(3, 2, top=20)
     figure = edge_graph(of).figure()
-    heights = {name: text.get_position()[1] for name, text in names(figure).items()}
+    heights = {name: text.get_position()[1] for name, text in placed_names(figure).items()}
     for edge in (of.edges[at] for at in of.strongest):
         assert heights[edge.sender] < heights[edge.reader.split("/")[0]]
     rows = [label.get_text() for label in figure.axes[0].get_yticklabels()]
@@ -127,7 +127,7 @@ def test_a_step_is_drawn_into_the_component_that_reads_there() -> None:
     of = EdgeScores(steps, np.arange(len(STEPS)) - 2.5, 30, "nats", "steps")
     chart = attribution_chart(of)
     figure = chart.figure()
-    assert set(names(figure)) == {"out", "a1.ind", "m1", "a0.prev[previous]", "a0.prev[rest]", "a0.self", "emb"}
+    assert set(placed_names(figure)) == {"out", "a1.ind", "m1", "a0.prev[previous]", "a0.prev[rest]", "a0.self", "emb"}
     assert {tip.split(":")[0] for tip in tips(chart)} >= set(STEPS)
     assert "all 8 steps" in figure.axes[0].get_title(loc="left")
     into = dict(zip(chart.values["edge"], chart.values["into"], strict=True))
@@ -150,6 +150,21 @@ def test_few_ways_cross_and_long_ones_are_straight() -> None:
         across = sorted(x for x, at in placed.names.values() if at == row)
         assert all(b - a >= 0.5 for a, b in pairwise(across))
         assert all(0 <= x <= placed.width for x in across)
+
+
+def test_places_are_near_what_they_are_joined_with_and_further_apart_where_there_is_room() -> None:
+    names = ["emb", *(f"b{n}" for n in range(5)), "a0", "a1"]
+    placed = routes([names[:6], names[6:]], [("emb", "a0"), ("b4", "a1")], dict.fromkeys(names, 0.5))
+    for below, above in (("emb", "a0"), ("b4", "a1")):
+        assert placed.names[below][0] == pytest.approx(placed.names[above][0], abs=0.01)
+    two, every = [Edge("out", "a5.0"), Edge("out", "a5.1")], charted.edge_scores(6, 2).edges
+    of = EdgeScores(two, np.array([3.0, 2.0]), 2)
+    wide = EdgeScores(every, np.array([float(edge in two) for edge in every]), 2)
+    spans = []
+    for chart in (attribution_chart(of), attribution_chart(wide)):
+        x = [text.get_position()[0] for name, text in placed_names(chart.figure()).items() if name.startswith("a5")]
+        spans.append(abs(x[0] - x[1]))
+    assert spans[1] > spans[0] > 1.2
 
 
 @pytest.mark.parametrize(

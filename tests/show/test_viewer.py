@@ -102,6 +102,18 @@ def test_components_are_where_the_output_is_scored_unless_it_is_said() -> None:
     assert {node["ctx_idx"] for node in written(STEPS, position=2)["nodes"]} == {2}
 
 
+def test_neuronpedias_gpt2_is_a_row_higher() -> None:
+    """It draws that model a row lower, whatever its layers: with -1 the embedding would be below the picture."""
+    for model, first in (("gpt2", 0), ("gpt2-small", 1)):
+        of = written(STEPS, model=model)
+        layers = {node["clerp"].split()[0]: int(node["layer"]) for node in of["nodes"]}
+        assert layers == {"emb": first - 1, "a0.prev[previous]": first, "a0.prev[rest]": first} | {
+            "a1.ind": first + 1,
+            "Output": first + 2,
+        }
+        assert f"Layers count from {first}" in of["metadata"]["info"]["description"]
+
+
 @pytest.mark.parametrize(
     ("how", "told"),
     [({"position": 4}, "position 4"), ({"at": {"emb": -5}}, "emb .* -5"), ({"prompt_tokens": ["a"]}, "two tokens")],
