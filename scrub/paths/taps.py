@@ -20,6 +20,7 @@ from scrub.paths.sources import Y
 from scrub.text.errors import ScrubError
 
 EMB = "emb"
+AFFINE = frozenset({"project", "rotate", "add", "add_bias"})  # in what carries the stream
 
 
 def given(name: str) -> Node:
@@ -34,12 +35,13 @@ STREAM = given("stream")  # what a reader reads, or a norm
 class Tap:
     """One reader: the `stream` that it reads, what it has `made` of that where its tap stands, and its senders.
 
-    The tap stands at a slot, or behind the norm of an MLP or of the output. Some senders write through a norm, which
-    stands `behind` them.
+    The tap stands at a slot, or behind the norm of an MLP or of the output. What it makes is affine in what it has
+    `normed`, if that isn't what it has made already. Some senders write through a norm, which stands `behind` them.
     """
 
     reader: str
     stream: Node
+    normed: Node
     made: Node
     senders: tuple[Node, ...]
     behind: Mapping[Node, Node]
@@ -126,7 +128,10 @@ def tap(place: str, reader: Node) -> Tap:
     made = reader if reader.label in SLOTS else next(norms, stream)
     if made.label is not None and made.label not in SLOTS:
         raise ScrubError(f"{place} reads {made.label} alone, through no norm: there is nothing to tell apart")
-    return Tap(place, stream, made, tuple(senders), _behind(stream, senders))
+    normed = next(each for each in chain[chain.index(made) :] if each == stream or each.op not in AFFINE)
+    if normed != stream and normed.inputs[0] != stream:  # it is a norm of queries or keys
+        normed = made
+    return Tap(place, stream, normed, made, tuple(senders), _behind(stream, senders))
 
 
 def _carriers(top: Node, senders: Sequence[Node]) -> list[Node]:

@@ -233,9 +233,10 @@ class _Edges:
         senders = dict.fromkeys(each for tap in taps.every.values() for each in tap.senders)
         heads = attention_heads(model.graph)
         parts = {}
-        for place in taps.every:
+        for place, tap in taps.every.items():
             layer, _, slot = place.partition("/")
-            parts[place] = [f"{layer}.{head}/{slot}" for head in heads[int(layer[1:])]] if slot else [place]
+            of = enumerate(heads[int(layer[1:])]) if slot else ()
+            parts[place] = {f"{layer}.{head}/{slot}": restrict(tap.made, (at,)) for at, head in of} or {place: tap.made}
         writers = {sender: {str(sender.label): sender} for sender in senders}
         for sender in senders:
             if sender.op == "output":
@@ -276,7 +277,8 @@ class _Steps:
         del model
         taps = Taps(self.of.graph, self.advance)
         senders = dict.fromkeys(each for tap in taps.every.values() for each in tap.senders)
-        return Units(taps, {place: [place] for place in taps.every}, {s: {str(s.label): s} for s in senders})
+        parts = {place: {place: tap.made} for place, tap in taps.every.items()}
+        return Units(taps, parts, {s: {str(s.label): s} for s in senders})
 
     def experiment(self, edge: Edge) -> Experiment:
         """Leave out one step at its place."""
@@ -322,8 +324,8 @@ class _Attributing:
                     batch = first.batch(pairing, members)
                     if not unscrubbed.any():
                         slope = self._slope(first, batch)
-                    unscrubbed[members] = first.unscrubbed(batch)
-                    sums[:, members] += first(batch)
+                    scores, unscrubbed[members] = first(batch)
+                    sums[:, members] += scores
                     bar.advance(task, len(members))
         sums *= (1 if metric.less_is_better else -1) / settings.draws
         if not np.isfinite(sums).all():

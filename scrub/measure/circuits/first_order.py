@@ -10,7 +10,7 @@ are those at x, or the mean of those at several points between the embeddings of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -41,12 +41,12 @@ Scores = Float[Tensor, "part sender batch"]
 class Units:
     """What is scored: of each tap the parts of its reader, and of each sender of theirs its parts, by name.
 
-    `parts` names for each tap its heads, where those are scored apart, or the whole of it; `writers` has the parts of
-    every sender in the taps' graph: what they are called, and their nodes.
+    `parts` are of each tap what its heads make, where those are scored apart, or the whole of it; `writers` has the
+    parts of every sender in the taps' graph: what they are called, and their nodes.
     """
 
     taps: Taps
-    parts: Mapping[str, Sequence[str]]
+    parts: Mapping[str, Mapping[str, Node]]
     writers: Mapping[Node, Mapping[str, Node]]
 
     @cached_property
@@ -72,18 +72,17 @@ class Units:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some examples of a pairing, and what senders write for them on x and on y; their `embedding` is one of those."""
+    """Some examples of a pairing, how what senders write for them changes from x to y, and the embeddings of both."""
 
     pairing: Pairing
     members: Members
-    x: Mapping[Node, Stream]
-    y: Mapping[Node, Stream]
-    embedding: Node
+    changes: Mapping[Node, Stream]
+    x: Stream
+    y: Stream
 
     def point(self, fraction: float) -> Stream:
         """Give a point between the embeddings of y (0) and of x (1)."""
-        x, y = self.x[self.embedding], self.y[self.embedding]
-        return x if fraction == 1 else y + fraction * (x - y)
+        return self.x if fraction == 1 else self.y + fraction * (self.x - self.y)
 
 
 class FirstOrder:
@@ -99,26 +98,39 @@ class FirstOrder:
         self.fractions = [1.0] if points is None else [k / points for k in range(points)]
         self.metric, self._positions = metric, positions
         taps = units.taps.every
-        self._groups: dict[Node, list[Tap]] = {}  # the taps of each stream
+        self._groups: dict[tuple[Node, Node], list[Tap]] = {}  # the taps of each stream, and what they have normed
         for tap in taps.values():
-            self._groups.setdefault(tap.stream, []).append(tap)
+            self._groups.setdefault((tap.stream, tap.normed), []).append(tap)
+        streams = dict.fromkeys(tap.stream for tap in taps.values())
         self._parts = list(dict.fromkeys(part for some in units.writers.values() for part in some.values()))
         ends = {"x": self._parts, "y": [on_other(part) for part in self._parts]}
         self._ends = self._runner({f"{of} {at}": node for of, some in ends.items() for at, node in enumerate(some)})
         norms = dict.fromkeys(norm for tap in taps.values() for norm in tap.behind.values())
-        self._numbers = {node: str(at) for at, node in enumerate([*self._groups, *(n.inputs[0] for n in norms)])}
+        self._numbers = {node: str(at) for at, node in enumerate([*streams, *(n.inputs[0] for n in norms)])}
         emb = units.embedding, given(EMB)
         self._point = self._runner({name: exchanged(node, *emb) for node, name in self._numbers.items()})
         self._through = {n: self._runner({"out": exchanged(n, n.inputs[0], STREAM)}, grad=True) for n in norms}
-        self._reads = {
-            stream: self._runner({tap.reader: tap.reads for tap in some}, grad=True)
-            for stream, some in self._groups.items()
+        self._reads = {s: self._runner({t.reader: t.reads for t in taps.values() if t.stream is s}) for s in streams}
+        self._norms = {
+            normed: self._runner({"out": exchanged(normed, stream, STREAM)}, grad=True)
+            for stream, normed in self._groups
         }
+        # heads as they are, each by itself: put together again, each would go back through all of its layer
+        self._makes = {
+            tap.reader: self._runner(
+                {name: exchanged(of, tap.normed, STREAM) for name, of in units.parts[tap.reader].items()},
+                grad=True,
+                simplified=False,
+            )
+            for tap in taps.values()
+            if tap.normed is not tap.made
+        }
+        self._shapes: dict[str, tuple[int, ...]] = {}  # of what is made for an example, by place
         plan = compile_plan({"metric": metric.measure(units.taps.tapped(), units.taps.root)})
         self._gradient = Runner(plan, model.params, positions, model.device, grad=True)
 
-    def _runner(self, outputs: Mapping[str, Node], grad: bool = False) -> Runner:
-        plan = compile_plan(outputs, selected=False)
+    def _runner(self, outputs: Mapping[str, Node], grad: bool = False, simplified: bool = True) -> Runner:
+        plan = compile_plan(outputs, selected=False, simplified=simplified)
         return Runner(plan, self.model.params, self._positions, self.model.device, grad=grad)
 
     @property
@@ -130,38 +142,48 @@ class FirstOrder:
     def batch(self, pairing: Pairing, members: Members) -> Batch:
         """Compute what components write for some examples."""
         bound, _ = bind(self._ends.leaves, pairing, members, self.model.device)
-        found = {name: value.clone() for name, value in self._ends(bound).items()}  # which gradients may go through
-        x, y = ({part: found[f"{of} {at}"] for at, part in enumerate(self._parts)} for of in "xy")
-        return Batch(pairing, members, x, y, self.units.embedding)
+        found = self._ends(bound)
+        changes = {part: found[f"y {at}"] - found[f"x {at}"] for at, part in enumerate(self._parts)}
+        x, y = (found[f"{of} {self._parts.index(self.units.embedding)}"].clone() for of in "xy")
+        return Batch(pairing, members, {part: each.clone() for part, each in changes.items()}, x, y)
 
-    def __call__(self, batch: Batch) -> Float[np.ndarray, "pair batch"]:
-        """Score all pairs: how the metric, summed over the scored positions of each example, changes with y."""
+    def __call__(self, batch: Batch) -> tuple[Float[np.ndarray, "pair batch"], Float[np.ndarray, " batch"]]:
+        """Score all pairs: how the metric, summed over the scored positions of each example, changes with y.
+
+        Beside the scores stands the metric itself at x, summed likewise.
+        """
         totals: dict[str, Tensor] = {}
         for fraction in self.fractions:
-            for place, scores in self._at(batch, fraction).items():
+            scored, metric = self._at(batch, fraction)
+            for place, scores in scored.items():
                 totals[place] = totals[place] + scores if place in totals else scores
         each = [rearrange(totals[place], "part sender batch -> (part sender) batch") for place in self.units.taps.every]
-        return (torch.cat(each).double() / len(self.fractions)).cpu().numpy()
+        own = metric if self.fractions[-1] == 1 else self._total(batch, 1.0, self._nothing(batch, 1.0)).detach()
+        return (torch.cat(each).double() / len(self.fractions)).cpu().numpy(), own.double().cpu().numpy()
 
-    def _at(self, batch: Batch, fraction: float) -> dict[str, Scores]:
-        """Score all pairs with the gradients at one point, by the reader's place."""
+    def _at(self, batch: Batch, fraction: float) -> tuple[dict[str, Scores], Float[Tensor, " batch"]]:
+        """Score all pairs with the gradients at one point, by the reader's place; and give the metric there."""
         there = self._values(batch, fraction)
-        nothing = {place: torch.zeros_like(each) for place, each in self._made(there).items()}
-        total = self._total(batch, fraction, taps := _leaves(nothing)).sum()
-        gradients = self._gradients(total, taps)
+        metric = self._total(batch, fraction, taps := _leaves(self._nothing(batch, fraction)))
+        gradients = self._gradients(metric.sum(), taps)
         written: dict[tuple[Node, Node], Stream] = {}
         scores: dict[str, Scores] = {}
-        for stream, taps in self._groups.items():
+        for (stream, normed), some in self._groups.items():
+            first = some[0]
             changes = torch.stack(
                 [
-                    self._written(part, taps[0].behind.get(sender), batch, there, written)
-                    for sender in taps[0].senders
+                    self._written(part, first.behind.get(sender), batch, there, written)
+                    for sender in first.senders
                     for part in self.units.writers[sender].values()
                 ]
             )
+            inner = [self._inward(tap, there[stream], gradients[tap.reader]) for tap in some]
             score = self._by_recomputing if self.recomputed else self._by_gradient
-            scores |= score(stream, there[stream], changes, {tap.reader: gradients[tap.reader] for tap in taps})
-        return scores
+            found = score(normed, there[stream], changes, torch.cat(inner))
+            scores |= {
+                tap.reader: each for tap, each in zip(some, found.split([len(each) for each in inner]), strict=True)
+            }
+        return scores, metric.detach()
 
     def _values(self, batch: Batch, fraction: float) -> dict[Node, Stream]:
         """Compute the streams, and what norms behind components read, at one point."""
@@ -176,10 +198,12 @@ class FirstOrder:
             made |= {place: each.detach() for place, each in read({STREAM: there[stream]}).items()}
         return made
 
-    def unscrubbed(self, batch: Batch) -> Float[np.ndarray, " batch"]:
-        """Compute the metric itself, summed over the scored positions of each example."""
-        nothing = {place: torch.zeros_like(each) for place, each in self._made(self._values(batch, 1.0)).items()}
-        return self._total(batch, 1.0, nothing).detach().double().cpu().numpy()
+    def _nothing(self, batch: Batch, fraction: float) -> dict[str, Tensor]:
+        """Make zeros that are added at every tap."""
+        if not self._shapes:
+            made = self._made(self._values(batch, fraction))
+            self._shapes = {place: tuple(each.shape[1:]) for place, each in made.items()}
+        return {place: batch.x.new_zeros(len(batch.x), *shape) for place, shape in self._shapes.items()}
 
     def _total(self, batch: Batch, fraction: float, added: Mapping[str, Tensor]) -> Float[Tensor, " batch"]:
         """Compute the metric with something added at every tap, summed over the scored positions of each example."""
@@ -228,7 +252,7 @@ class FirstOrder:
 
         To first order, unless readers are recomputed.
         """
-        change = batch.y[part] - batch.x[part]
+        change = batch.changes[part]
         if norm is None:
             return change
         if (part, norm) not in known:
@@ -243,42 +267,49 @@ class FirstOrder:
                 known[part, norm] = torch.func.jvp(through, (inside,), (change,))[1]
         return known[part, norm]
 
+    def _inward(self, tap: Tap, read: Stream, gradient: Tensor) -> Float[Tensor, "part batch ..."]:
+        """Take the gradient from what a reader makes back to what it has normed, through each of its parts alone."""
+        names = self.units.parts[tap.reader]
+        whole = len(names) == 1
+        if tap.normed is tap.made:
+            apart = torch.eye(len(names)).to(gradient)
+            return (
+                gradient[None] if whole else einsum(gradient, apart, "batch head ..., part head -> part batch head ...")
+            )
+        normed = read.clone().requires_grad_()  # which value doesn't matter: what is made is affine in it
+        made = self._makes[tap.reader]({STREAM: normed})
+        heads = [gradient] if whole else gradient.split(1, dim=1)
+        each = [
+            torch.autograd.grad(made[name], normed, head, retain_graph=True)[0]
+            for name, head in zip(names, heads, strict=True)
+        ]
+        return torch.stack(each)
+
     def _by_gradient(
-        self, stream: Node, read: Stream, changes: Changes, gradients: Mapping[str, Tensor]
-    ) -> dict[str, Scores]:
-        """Take what readers make of a change of their stream to first order."""
-        read = read.requires_grad_()
-        made = self._reads[stream]({STREAM: read})
-        scores = {}
-        for place, gradient in gradients.items():
-            apart = self._apart(place, made[place] * gradient)
-            each = [torch.autograd.grad(part.sum(), read, retain_graph=True)[0] for part in apart]
-            scores[place] = _dot(changes, torch.stack(each))
-        return scores
+        self, normed: Node, read: Stream, changes: Changes, gradients: Float[Tensor, "part batch ..."]
+    ) -> Scores:
+        """Take what readers have normed of a change of their stream to first order."""
+        own = read.expand(len(gradients), *read.shape).flatten(0, 1).clone().requires_grad_()  # one for each part
+        made = self._norms[normed]({STREAM: own})["out"]
+        (back,) = torch.autograd.grad(made, own, gradients.flatten(0, 1))
+        return _dot(changes, back.unflatten(0, gradients.shape[:2]))
 
     def _by_recomputing(
-        self, stream: Node, read: Stream, changes: Changes, gradients: Mapping[str, Tensor]
-    ) -> dict[str, Scores]:
-        """Compute what readers make of their changed stream, sender by sender, and take it from there."""
-        before = self._reads[stream]({STREAM: read})
-        scores: dict[str, list[Tensor]] = {place: [] for place in gradients}
-        wide = sum(each.numel() for each in before.values()) + read.numel()
-        some = max(1, BYTES_AT_ONCE // (wide * read.itemsize))
+        self, normed: Node, read: Stream, changes: Changes, gradients: Float[Tensor, "part batch ..."]
+    ) -> Scores:
+        """Compute what readers have normed of their changed stream, sender by sender, and take it from there."""
+        norm = self._norms[normed]
+        before = norm({STREAM: read})["out"]
+        found = []
+        some = max(1, BYTES_AT_ONCE // ((before.numel() + read.numel()) * read.itemsize))
         for part in changes.split(some):
-            after = self._reads[stream]({STREAM: rearrange(read + part, "sender batch ... -> (sender batch) ...")})
-            for place, gradient in gradients.items():
-                moved = after[place].unflatten(0, part.shape[:2]) - before[place]
-                apart = torch.stack(self._apart(place, moved * gradient, axis=2))
-                scores[place].append(apart.flatten(3).sum(-1))
-        return {place: torch.cat(each, dim=1) for place, each in scores.items()}
-
-    def _apart(self, place: str, values: Tensor, axis: int = 1) -> list[Tensor]:
-        """Take what is of a reader's parts apart, along the axis of heads; the whole of it where it has one."""
-        return [values] if len(self.units.parts[place]) == 1 else list(values.unbind(axis))
+            after = norm({STREAM: rearrange(read + part, "sender batch ... -> (sender batch) ...")})["out"]
+            found.append(_dot(after.unflatten(0, part.shape[:2]) - before, gradients))
+        return torch.cat(found, dim=1)
 
 
-def _dot(changes: Changes, gradients: Float[Tensor, "part batch position d_model"]) -> Scores:
-    return einsum(changes, gradients, "sender batch at width, part batch at width -> part sender batch")
+def _dot(changes: Float[Tensor, "sender batch ..."], gradients: Float[Tensor, "part batch ..."]) -> Scores:
+    return einsum(changes.flatten(2), gradients.flatten(2), "sender batch at, part batch at -> part sender batch")
 
 
 def _leaves(values: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Scores of first order, against private copies of every reader's input in transformers, and differences by an oracle."""
+"""Scores of first order, against private copies of what every reader reads in transformers, and against differences."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_exact_costs_are_what_one_reader_reads_of_one_sender(kind: str) -> None:
 
 
 def test_what_is_linear_is_exact() -> None:
-    """Without a norm, logits are linear in what the output reads: each of its edges costs its score, all of them all."""
+    """Without a norm, logits are linear in what the output reads: each edge into it costs its score, and all cost all."""
     model = small_decoder("arena")
     rng = np.random.default_rng(5)
     tokens, other = rng.integers(model.vocab_size, size=(2, 3, model.n_ctx + 1))
@@ -221,18 +221,18 @@ def test_batches_of_any_size_give_the_same(recomputed: bool) -> None:
 
 
 CLAIM = """
-    splits  a1.ind/{q,v}/a0.*                    by mask "current"
-            a1.ind/k/a0.*                        by mask "previous"
+    splits  a1.ind/{q,v}/a0.self                 by mask "current"
+            a1.ind/k/a0.prev                     by mask "previous"
     q       a1.ind/q/a0.*/**                     -> y
-            a1.ind/q/a0.*[current]/v/emb         -> x
+            a1.ind/q/a0.self[current]/v/emb      -> x
     k       a1.ind/k/**                          -> y
-            a1.ind/k/a0.*[previous]/v/emb        -> x
+            a1.ind/k/a0.prev[previous]/{k,v}/emb -> x
     v       a1.ind/v/a0.*/**                     -> y
-            a1.ind/v/a0.*[current]/v/emb         -> x
+            a1.ind/v/a0.self[current]/v/emb      -> x
 """
 SPLITS = [
     ("**/a1", "heads", ["ind"]), ("**/a0", "heads", ["prev", "self"]),
-    ("a1.ind/{q,v}/a0.*", "mask", ["current"]), ("a1.ind/k/a0.*", "mask", ["previous"]),
+    ("a1.ind/{q,v}/a0.self", "mask", ["current"]), ("a1.ind/k/a0.prev", "mask", ["previous"]),
 ]  # fmt: skip
 
 
@@ -244,7 +244,8 @@ def test_steps_of_paths_are_slopes() -> None:
     study = Study("a1.ind/** -> y", (Hypothesis(CLAIM, name="refined"),), positions="whitelist", name="study")
     found = attribute(study, model, examples, HERE, steps=True, top=1)
     names = [str(edge) for edge in found.edges]
-    assert {"a1.ind/q/a0.prev[current]", "a1.ind/k/a0.self[previous]/v/emb", "out/a1.ind", "a1.ind/v/emb"} <= {*names}
+    within = {"a1.ind/q/a0.self[current]/v/emb", "a1.ind/k/a0.prev[previous]/k/emb", "a1.ind/k/a0.self"}
+    assert within | {"a1.ind/v/a0.self[rest]", "a1.ind/q/emb", "out/a1.ind", "out/a1.rest", "out/a0.prev"} <= {*names}
     x, y = given(examples)
     for row in range(len(examples)):
         on = [Small(ours.config, ours.params, {"x": tokens[row : row + 1]}) for tokens in (x, y)]
