@@ -1,11 +1,16 @@
-"""What attribution can be asked for: known before anything imports torch, since command lines tell mistakes at once."""
+"""What circuits and attribution can be asked for: nothing here imports torch, so that mistakes are told at once."""
 
 from __future__ import annotations
 
-from scrub.study.metric import KL, Metric
-from scrub.study.study import Study
+from typing import TYPE_CHECKING
+
 from scrub.text.errors import ScrubError
 from scrub.text.wording import short
+
+if TYPE_CHECKING:
+    from scrub.study.hypothesis import Hypothesis
+    from scrub.study.metric import Metric
+    from scrub.study.study import Study
 
 EAP, EAP_IG = "eap", "eap-ig"
 METHODS = (EAP, EAP_IG)
@@ -16,7 +21,12 @@ def check_method(method: str, metric: Metric | None = None) -> None:
     """Raise ScrubError for a method that there is not, or that says nothing of a metric."""
     if method not in METHODS:
         raise ScrubError(f"there is no method {short(method)} of attribution: there are {', '.join(METHODS)}")
-    if metric == KL and method == EAP:
+    if method != EAP or metric is None:
+        return
+
+    from scrub.study.metric import KL
+
+    if metric == KL:
         raise ScrubError(f"the KL divergence is least at x, so its gradient there is 0: take method {EAP_IG}")
 
 
@@ -27,3 +37,9 @@ def check_drawn(study: Study) -> None:
             f"y is the {study.other} here, and an edge that is left out carries what the other sequence gives, so it "
             "has to be drawn: leave the mean out"
         )
+
+
+def check_whole(hypothesis: Hypothesis) -> None:
+    """Raise ScrubError for a hypothesis that tells positions apart, which no set of edges says."""
+    if split := next((each for each in hypothesis.splits if each.kind != "heads"), None):
+        raise ScrubError(f"no set of edges says '{split}': an edge is whole, at all positions")
