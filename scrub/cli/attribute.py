@@ -164,6 +164,8 @@ def _content(of: Attribution) -> dict[str, Any]:
         "study": of.study,
         "kind": of.examples.name,
         **of.examples.about,
+        "sequences": len(of.examples),
+        "positions": int(of.examples.counts.sum()),
         "metric": of.metric.name,
         "unit": of.metric.unit,
         "method": of.method,
@@ -173,6 +175,7 @@ def _content(of: Attribution) -> dict[str, Any]:
         **of.computed.fields,
         "rank_correlation": of.rank_correlation,
         "gates": of.gates.deviations,
+        "notes": of.notes,
         "rows": of.frame(),
         "scores": dict(zip(map(str, of.edges), of.scores.tolist(), strict=True)),
     }

@@ -271,6 +271,8 @@ def _content(of: Faithfulness, absolute: bool) -> dict[str, Any]:
         "edges": of.edges,
         "kind": of.examples.name,
         **of.examples.about,
+        "sequences": len(of.examples),
+        "positions": int(of.examples.counts.sum()),
         "metric": of.metric.name,
         "unit": of.metric.unit,
         "absolute": absolute,
@@ -280,6 +282,7 @@ def _content(of: Faithfulness, absolute: bool) -> dict[str, Any]:
         "empty": of.empty,
         **({"cpr": of.cpr, "cmd": of.cmd} if of.curve else {}),
         "gates": of.gates.deviations,
+        "notes": [*of.examples.notes, *of.notes],
         "warnings": of.warnings,
         "rows": of.frame(),
     }

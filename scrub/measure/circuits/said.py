@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Set
+from dataclasses import replace
 
 from scrub.measure.circuits.circuit import Circuit
 from scrub.measure.circuits.methods import check_whole
@@ -34,7 +35,7 @@ def circuit_of(hypothesis: Hypothesis, model: Spec, part: str = ALL) -> Circuit:
     else:
         read = of.rules(rules)
         kept = edges_fed(resample(of.graph, read), of, read)
-    return Circuit.of(model, None, kept)
+    return replace(Circuit.of(model, None, kept), name=hypothesis.name or "the hypothesis")
 
 
 def module_of(circuit: Circuit, kept: Set[Edge], model: Model, claim: str, rules: bool = False) -> str:
@@ -75,7 +76,7 @@ def study_of(study: Study, name: str) -> str:
         "bos": study.bos,
     }
     fields = "".join(
-        f"    {field}={json.dumps(value) if isinstance(value, str) else value!r},\n"
+        f"    {field}={json.dumps(value) if isinstance(value, str) else str(value)},\n"
         for field, value in said.items()
         if value is not None
     )
