@@ -49,7 +49,7 @@ from scrub.text.progress import bar_of
 
 EDGES, STEPS = "edges", "steps"
 NO_GATES = Gates({}, ())
-STEP = {"float64": 1e-5, "float32": 1e-2}  # of a tap's value, by which its derivative is taken by differences
+STEP = {"float64": 1e-5, "float32": 1e-3}  # of a tap's value, by which its derivative is taken by differences
 ALLOWED = {"float64": 1e-6, "float32": 2e-2}  # of all that the taps contribute, where that and the gradient differ
 
 
