@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from project import N_CTX, byte_tokenizer
 from small import random_params, small_decoder
@@ -40,3 +42,8 @@ def write_pairs(file: Path, *columns: str) -> Path:
     kept = [{name: text for name, text in row.items() if name in (columns or names)} for row in rows]
     file.write_text("".join(json.dumps(row) + "\n" for row in kept))
     return file
+
+
+def strict(file: str | Path) -> Any:
+    """Read a file of JSON as the standard has it: without NaN."""
+    return json.loads(Path(file).read_text(), parse_constant=pytest.fail)
