@@ -181,6 +181,30 @@ def test_attention_only(scrub: Scrub, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("there")
+def test_rows_as_mib_has_them(scrub: Scrub) -> None:
+    """The same pairs as of a table of ours, for both commands."""
+    rows = [
+        {
+            "prompt": clean, "choices": {"label": [answer, "-"]}, "answerKey": 0,
+            "symbol_counterfactual": {"prompt": corrupted, "choices": {"label": ["-", wrong]}, "answerKey": 1},
+        }
+        for clean, corrupted, answer, wrong in PAIRS
+    ]  # fmt: skip
+    Path("mib.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for words in ("circuit small.json", "attribute --top 2"):
+        found = []
+        for file in ("mib.jsonl", "pairs.jsonl"):
+            column = "--column symbol_counterfactual" if file == "mib.jsonl" else ""
+            said = scrub(f"{words} --model small --data {file} {column} --json a.json")
+            assert said.status == 0, said.err
+            assert ("read as MIB's rows of" in said.err) == (file == "mib.jsonl")
+            found.append(strict("a.json"))
+        assert found[0]["metric"] == "logit_diff"
+        assert found[0]["rows"] == found[1]["rows"]
+        assert "read as MIB's rows of" in found[0]["notes"][0]
+
+
+@pytest.mark.usefixtures("there")
 def test_equal_scores_and_nodes_are_told(scrub: Scrub) -> None:
     data = json.loads(Path("small.json").read_text())
     for at, edge in enumerate(data["edges"].values()):
