@@ -23,6 +23,16 @@ TAKES = {  # what every command has, with words that are right, and which option
     "check induction/naive": [*NUMERIC, *NAMING, "--set"],
     "show induction/naive": ["--model", "--parts", "--out", "--set"],
     "ablate tiny a0.1": ["--sequences", "--seed", "--at", "--how", "--data", "--json", "--array", "--device"],
+    "attribute induction/naive --top 1": [
+        *NUMERIC,
+        "--metric",
+        "--method",
+        "--points",
+        "--export",
+        "--viewer",
+        "--data",
+    ],
+    "circuit induction/naive": ["--metric", "--size", "--out", "--task", "--export", "--viewer", "--plot", "--data"],
     "prompts tiny": ["--count", "--length", "--query", "--seed", "--kind"],
     "leaderboard": ["--results", "--part"],
     "whitelist words --model tiny --out FILE": ["--beta", "--threshold", "--share", "--split", "--sequences"],
@@ -48,7 +58,7 @@ def pipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @given(words=commands())
 def test_whatever_stands_behind_an_option(project: Path, pipe: Path, words: list[str]) -> None:
     words = [{"FIFO": str(pipe), "FILE": str(pipe.parent / "o")}.get(each, each) for each in words]
-    words += ["--sequences", "31"] if words[0] in {"run", "check"} and "--sequences" not in words else []
+    words += ["--sequences", "31"] if words[0] in {"run", "check", "attribute"} and "--sequences" not in words else []
     before = sorted(project.rglob("*"))
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
