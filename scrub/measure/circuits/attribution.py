@@ -206,7 +206,7 @@ def attribute(
         raise ScrubError("scores are of what y changes, so y has to be drawn: leave the mean out")
     if trial.study.metric == KL and method == EAP:
         raise ScrubError("the KL divergence is least at x, so its gradient there is 0: take method eap-ig")
-    scored = _Steps.of_trial(trial) if steps else _Edges(by_head(trial.model.graph, trial.model.roles))
+    scored = Steps.of_trial(trial) if steps else Edges(by_head(trial.model.graph, trial.model.roles))
     return _Attributing(trial, scored, points if method == EAP_IG else None, recomputed).run(top, check_all)
 
 
@@ -222,7 +222,7 @@ def _trial(
 
 
 @dataclass(frozen=True)
-class _Edges:
+class Edges:
     """The edges of a model that was cut into heads."""
 
     of: Cut
@@ -250,14 +250,14 @@ class _Edges:
 
 
 @dataclass(frozen=True)
-class _Steps:
+class Steps:
     """The steps of the paths that the rules of a hypothesis tell apart, each at its place."""
 
     of: Cut
     places: frozenset[str]
 
     @classmethod
-    def of_trial(cls, trial: Trial) -> _Steps:
+    def of_trial(cls, trial: Trial) -> Steps:
         """Find the places from which the rules' paths go on. Raises ScrubError unless there is one hypothesis."""
         if len(trial.hypotheses) != 1:
             names = ", ".join(each.name for each in trial.hypotheses)
@@ -303,7 +303,7 @@ class _Attributing:
     """Scoring what is scored of a trial."""
 
     trial: Trial
-    scored: _Edges | _Steps
+    scored: Edges | Steps
     points: int | None
     recomputed: bool
 
@@ -357,7 +357,7 @@ class _Attributing:
 
     @property
     def _unit(self) -> str:
-        return STEPS if isinstance(self.scored, _Steps) else EDGES
+        return STEPS if isinstance(self.scored, Steps) else EDGES
 
     def _checked(self, totals: Float[np.ndarray, " edge"], top: int, check_all: bool) -> Int[np.ndarray, " checked"]:
         """Choose the edges that are measured exactly: the highest, and as many of the others, drawn by the seed."""
