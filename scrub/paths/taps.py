@@ -79,7 +79,7 @@ def anywhere(place: str, step: str) -> str:
 
 @dataclass(frozen=True)
 class Taps:
-    """The readers of a graph, each with its tap. `advance` tells places apart: by their reader alone, or by the path."""
+    """The readers of a graph, each with its tap. `advance` tells places apart: by the reader alone, or by the path."""
 
     root: Node
     advance: Advance = anywhere
