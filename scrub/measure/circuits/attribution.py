@@ -22,7 +22,7 @@ from scrub.graph.heads import head_indices, restrict
 from scrub.graph.node import Node
 from scrub.measure.asked import usual_metric
 from scrub.measure.circuits.circuit import Circuit
-from scrub.measure.circuits.first_order import Batch, FirstOrder, Units
+from scrub.measure.circuits.first_order import FirstOrder, Units
 from scrub.models.model import Model, Spec
 from scrub.paths.cut import Cut
 from scrub.paths.edges import OUT, Advance, Edge, anywhere, by_head, drop
@@ -36,7 +36,7 @@ from scrub.study.experiments import Experiment, Name
 from scrub.study.gates import TOLERANCE_NATS, Gates
 from scrub.study.metric import KL, GivenMetric, Metric
 from scrub.study.run import Trial, prepare_study
-from scrub.study.settings import AS_USUAL, Computed, Settings
+from scrub.study.settings import AS_USUAL, Computed, Settings, type_of
 from scrub.study.statistics import Bootstrap
 from scrub.study.study import Study, Wanted, load_study
 from scrub.text.errors import GateError, ScrubError
@@ -50,9 +50,9 @@ EAP, EAP_IG = "eap", "eap-ig"
 METHODS = (EAP, EAP_IG)
 POINTS, TOP = 5, 20
 EDGES, STEPS = "edges", "steps"
-NO_GATES = Gates({}, ())
-STEP = {"float64": 1e-5, "float32": 1e-2}  # of a tap's value, by which its derivative is taken by differences
-ALLOWED = {"float64": 1e-6, "float32": 2e-2}  # of all that the taps contribute, where that and the gradient differ
+STEP = 1e-5  # of a tap's value, by which its derivative is taken by differences, in float64
+ALLOWED = 1e-6  # of all that the taps contribute, where that and the gradient differ
+CHECKED = 2  # examples whose derivatives are taken so
 
 
 @dataclass(frozen=True, repr=False)
@@ -78,7 +78,7 @@ class Attribution(TabularResult):
     recomputed: bool
     unit: str = EDGES
     unscrubbed: Float[np.ndarray, " example"] = field(default_factory=lambda: np.zeros(0))
-    gates: Gates = NO_GATES
+    gates: Gates = field(default_factory=lambda: Gates({}, ()))
     seed: int = 0
     draws: int = 1
     computed: Computed = AS_USUAL
@@ -315,15 +315,14 @@ class _Attributing:
         units = self.scored.units(model)
         edges = [Edge(*pair) for pair in units.pairs]
         first = FirstOrder(model, units, metric, examples.context, self.points, self.recomputed)
-        sums, unscrubbed, slope = np.zeros((len(edges), len(examples))), np.zeros(len(examples)), 0.0
+        slope = self._slope(units)
+        sums, unscrubbed = np.zeros((len(edges), len(examples))), np.zeros(len(examples))
         with bar_of("examples", settings.progress) as bar:
             task = bar.add_task(f"scores of {len(edges)} {self._unit}", total=settings.draws * len(examples))
             for number in range(settings.draws):
                 pairing = trial.pairing(number)
                 for members in pairing.batches(settings.batch or first.at_once):
                     batch = first.batch(pairing, members)
-                    if not unscrubbed.any():
-                        slope = self._slope(first, batch)
                     scores, unscrubbed[members] = first(batch)
                     sums[:, members] += scores
                     bar.advance(task, len(members))
@@ -383,17 +382,21 @@ class _Attributing:
         sign = 1 if metric.less_is_better else -1
         return sign * (totals[1:] - totals[0]), totals[0], found.gates, found.computed
 
-    def _slope(self, first: FirstOrder, batch: Batch) -> float:
-        """Compare the gradient with differences, along a random direction of all taps. Raises GateError if it isn't."""
-        dtype = self.trial.settings.dtype
-        step, allowed = STEP.get(dtype), ALLOWED.get(dtype)
-        if step is None or allowed is None:
-            return float("nan")
-        off = first.slope_error(batch, step, generator(self.trial.settings.seed, 0, "slope"))
-        if not off <= allowed:
+    def _slope(self, units: Units) -> float:
+        """Compare the gradient with differences, along a random direction of all taps. Raises GateError if it isn't.
+
+        In float64, whatever is measured in: in coarser types differences say little.
+        """
+        trial, pairing = self.trial, self.trial.pairing(0)
+        model = trial.model.to(type_of("float64"), trial.settings.where)
+        metric, positions = trial.study.metric, trial.examples.context
+        first = FirstOrder(model, units, metric, positions, self.points, self.recomputed)
+        batch = first.batch(pairing, next(pairing.batches(CHECKED)))
+        off = first.slope_error(batch, STEP, generator(trial.settings.seed, 0, "slope"))
+        if not off <= ALLOWED:
             raise GateError(
-                f"the gradient of {first.metric.name!r} is {off:.2g} from what differences give, of all that the taps "
-                f"contribute, where {allowed:.0e} is allowed: no score of this can be trusted"
+                f"the gradient of {metric.name!r} is {off:.2g} from what differences give, of all that the taps "
+                f"contribute, where {ALLOWED:.0e} is allowed: no score of this can be trusted"
             )
         return off
 
