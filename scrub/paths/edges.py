@@ -165,8 +165,8 @@ def as_rules(root: Node, kept: Set[Edge]) -> tuple[Rule, ...]:
             whole = len(senders) == len(readers[reader])
             alike.setdefault(("**",) if whole else tuple(left), []).append(reader)
     patterns = [f"**/{_either(gone)}/**"] if gone else []
-    for senders, of in alike.items():
-        end = "**" if senders == ("**",) else f"{_either(senders)}/**"
+    for ends, of in alike.items():
+        end = "**" if ends == ("**",) else f"{_either(ends)}/**"
         below_out = [reader for reader in of if reader != OUT]
         by_slot: dict[str, list[str]] = {}
         for reader in below_out:
@@ -175,11 +175,11 @@ def as_rules(root: Node, kept: Set[Edge]) -> tuple[Rule, ...]:
         by_components: dict[tuple[str, ...], list[str]] = {}
         for slot, components in by_slot.items():
             by_components.setdefault(tuple(components), []).append(slot)
-        for components, slots in by_components.items():
+        for together, slots in by_components.items():
             if "" in slots:
-                patterns.append(f"**/{_either(components)}/{end}")
+                patterns.append(f"**/{_either(together)}/{end}")
             if named := [slot for slot in slots if slot]:
-                patterns.append(f"**/{_either(components)}/{_either(named)}/{end}")
+                patterns.append(f"**/{_either(together)}/{_either(named)}/{end}")
         if OUT in of:
             patterns.append(end)
     return tuple(Rule(Pattern(pattern), Y) for pattern in patterns)
