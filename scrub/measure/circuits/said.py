@@ -8,7 +8,6 @@ from collections.abc import Set
 from scrub.measure.circuits.circuit import Circuit
 from scrub.models.model import Model, Spec, as_model
 from scrub.paths.edges import Edge, as_edges, as_rules, by_head, edges_fed, read_edges
-from scrub.paths.rules import resample
 from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.text.errors import ScrubError
 from scrub.text.fields import check_arguments
@@ -26,12 +25,8 @@ def circuit_of(hypothesis: Hypothesis, model: Spec, part: str = ALL) -> Circuit:
         raise ScrubError(f"no set of edges says '{split}': an edge is whole, at all positions")
     model, rules = as_model(model), hypothesis.part(part)
     hypothesis.cut(model.graph, model.roles)  # whose mistakes are told as everywhere
-    of = by_head(model.graph, model.roles)
-    if hypothesis.edges:
-        kept = read_edges(hypothesis.edges, of)
-    else:
-        read = of.rules(rules)
-        kept = edges_fed(resample(of.graph, read), of, read)
+    of = by_head(model.graph, model.roles, hypothesis.splits)
+    kept = read_edges(hypothesis.edges, of) if hypothesis.edges else edges_fed(of, rules)
     return Circuit.of(model, None, kept)
 
 

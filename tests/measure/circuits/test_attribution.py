@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from oracle import Oracle
-from private import Private, Score
+from private import Private, Score, with_own_keys
 from scipy.stats import spearmanr
 from small import ROLES, Small, small, small_decoder
 from torch import Tensor
-from twins import VOCAB, Shape, exact, made
+from twins import VOCAB, Shape, exact, made, made_gpt2
 
 from scrub.data.examples import PROMPTS, Examples
 from scrub.data.repeated import NOWHERE
@@ -39,30 +39,12 @@ TIGHT = 1e-10
 def twins(kind: str) -> tuple[Model, Private]:
     """A random model, and the same in transformers with a copy of keys and values for every query head."""
     with exact():
-        theirs = random_gpt2() if kind == "gpt2" else made(kind, SHAPE)
-        twin = theirs if kind == "gpt2" else made(kind, ALONE)
-        state = theirs.state_dict()
-        for name, value in state.items():
-            if kind != "gpt2" and any(of in name for of in (".k_proj.", ".v_proj.", ".k_norm.")):
-                by_head = value.unflatten(0, (SHAPE.kv_heads, -1))
-                state[name] = by_head.repeat_interleave(SHAPE.heads // SHAPE.kv_heads, 0).flatten(0, 1)
-        twin.load_state_dict(state)
-        return load_model(theirs, dtype=torch.float64), Private(twin, SHAPE.heads)
-
-
-def random_gpt2() -> Any:
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    config = GPT2Config(
-        vocab_size=VOCAB, n_positions=11, n_embd=24, n_layer=2, n_head=SHAPE.heads, n_inner=13, bos_token_id=1,
-        eos_token_id=1, attn_implementation="eager",
-    )  # fmt: skip
-    theirs = GPT2LMHeadModel(config).eval().requires_grad_(False)
-    generator = torch.Generator().manual_seed(3)
-    for name, value in theirs.named_parameters():
-        drawn = torch.randn(value.shape, generator=generator, dtype=torch.float64)
-        value.copy_(0.3 * drawn + float("ln_" in name and "weight" in name))
-    return theirs
+        if kind == "gpt2":
+            theirs = twin = made_gpt2(SHAPE.layers, SHAPE.heads, 24)
+        else:
+            theirs, twin = made(kind, SHAPE), made(kind, ALONE)
+        private = Private(with_own_keys(theirs, twin, SHAPE.heads, SHAPE.kv_heads), SHAPE.heads)
+        return load_model(theirs, dtype=torch.float64), private
 
 
 def text(vocabulary: int = VOCAB, positions: int = POSITIONS, rows: int = ROWS) -> Examples:
