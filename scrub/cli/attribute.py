@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scrub.cli import options
-from scrub.cli.given import drawn_pairs, given_metrics, given_study, named
-from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, warn, write_outputs
+from scrub.cli.given import drawn_pairs, given_metric, given_study, named
+from scrub.cli.outputs import chart_of, check_chart, check_outputs, check_suffix, console, warn, write_outputs
 from scrub.data.settings import Recipe
+from scrub.measure.circuits.methods import EAP, POINTS, TOP, check_drawn, check_method
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 
 if TYPE_CHECKING:
     from scrub.measure.circuits.attribution import Attribution
+    from scrub.models.model import Model
 
 
 def attribute(
@@ -31,13 +33,14 @@ def attribute(
     model: options.ModelName = None,
     data: options.DataName = None,
     *,
-    metric: options.Measured = None,
+    metric: options.OneMetric = None,
     method: Annotated[
         str,
         typer.Option("--method", metavar="eap|eap-ig", help="Gradients at x, or between the embeddings of y and x."),
-    ] = "eap",
+    ] = EAP,
     points: Annotated[
-        int | None, typer.Option("--points", metavar="N", help="How many points eap-ig takes gradients at: 5.", min=1)
+        int | None,
+        typer.Option("--points", metavar="N", help=f"How many points eap-ig takes gradients at: {POINTS}.", min=1),
     ] = None,
     recompute: Annotated[
         bool,
@@ -49,12 +52,14 @@ def attribute(
         bool,
         typer.Option("--steps", help="Score the steps of the paths that a hypothesis tells apart, at their place."),
     ] = False,
-    top: Annotated[int, typer.Option("--top", metavar="N", help="Show so many, and measure them exactly.", min=1)] = 20,
+    top: Annotated[
+        int, typer.Option("--top", metavar="N", help="Show so many, and measure them exactly.", min=1)
+    ] = TOP,
     check_all: Annotated[
         bool, typer.Option("--check-all", help="Measure all of them exactly, which takes long.")
     ] = False,
     recipe: Annotated[Recipe, options.PAIRS],
-    settings: Annotated[Settings, options.MEASURED],
+    settings: Annotated[Settings, options.MEASURED_AGAIN],
     export: Annotated[
         Path | None, options.file("--export", "Write the scores as EAP-IG and MIB do: .json or .pt.")
     ] = None,
@@ -66,34 +71,32 @@ def attribute(
     plot: options.Chart = None,
 ) -> None:
     """What leaving out each edge costs in a metric, to first order, and exactly for the highest and some others."""
-    if points is not None and method == "eap":
-        raise ScrubError("eap takes gradients at x alone, so --points has no meaning: use --method eap-ig")
-    if exact and not (export and check_all):
-        raise ScrubError(
-            "--exact says what --export writes once all is measured: give --export and --check-all with it"
-        )
-    if export and steps:
-        raise ScrubError("MIB's layout holds edges, and --steps scores steps of paths: leave one of the two out")
-    if not paths and model is None:
-        raise ScrubError("nothing says what is attributed: name a study, or --model and --data or --prompts")
+    _check(paths, model, data or recipe.kind, method, points, steps, export, exact and not check_all, exact)
+    check_suffix("--export", export, ".json", ".pt")
+    check_suffix("--viewer", viewer, ".json")
     check_outputs(json, plot, export, viewer)
     check_chart(plot)
     study = None
     if paths:
-        study, _, model = given_study(paths, None, model, None)
-    metrics = given_metrics(metric, study.metric if study else None)
+        study, hypotheses, model = given_study(paths, None, model, None)
+        check_drawn(study)
+        if steps and len(hypotheses) > 1:
+            raise ScrubError(f"--steps is of one hypothesis, and {len(hypotheses)} are named: name one, as in "
+                             f"{paths[0]}/{hypotheses[0].name}")  # fmt: skip
+    given = given_metric(metric, study.metric if study else None)
+    check_method(method, given or (study.metric if study else None))
     spec, on, how = drawn_pairs(typed, model or "", data, recipe, settings)
 
-    from scrub.measure.circuits.attribution import POINTS
     from scrub.measure.circuits.attribution import attribute as attributed
+    from scrub.measure.circuits.files import content_of
     from scrub.text.frames import json_text
 
     found = attributed(
         paths or None,
-        spec,
+        spec if export is None else _exported(export, spec, how),
         on,
         how,
-        metric=list(metrics) or None,
+        metric=given,
         method=method,
         points=points or POINTS,
         recomputed=recompute,
@@ -101,13 +104,56 @@ def attribute(
         top=top,
         check_all=check_all,
     )
-    write_outputs({json: lambda _: json_text(_content(found)), plot: chart_of(found), viewer: lambda _: _viewed(found)})
-    if export is not None:
-        from scrub.measure.circuits.files import write_circuit
-
-        write_circuit(export, found.circuit(exact))
+    write_outputs(
+        {
+            json: lambda _: json_text(_content(found)),
+            plot: chart_of(found),
+            viewer: lambda _: _viewed(found),
+            export: lambda path: content_of(path, found.circuit(exact)),
+        }
+    )
     warn(found.notes, "note")
     console().print(found)
+
+
+def _check(
+    paths: list[str] | None,
+    model: str | None,
+    on: str | None,
+    method: str,
+    points: int | None,
+    steps: bool,
+    export: Path | None,
+    unchecked: bool,
+    exact: bool,
+) -> None:
+    """Raise ScrubError for options that don't go together, or that leave something open."""
+    check_method(method)
+    if points is not None and method == EAP:
+        raise ScrubError("eap takes gradients at x alone, so --points has no meaning: use --method eap-ig")
+    if exact and (export is None or unchecked):
+        raise ScrubError(
+            "--exact says what --export writes once all is measured: give --export and --check-all with it"
+        )
+    if export and steps:
+        raise ScrubError("MIB's layout holds edges, and --steps scores steps of paths: leave one of the two out")
+    if not paths and steps:
+        raise ScrubError("--steps scores the steps of a hypothesis' paths: name one, as in induction/naive")
+    if not paths and (model is None or on is None):
+        raise ScrubError("nothing says what is attributed: name a study, or --model and --data or --prompts")
+
+
+def _exported(path: Path, spec: Model | str, settings: Settings) -> Model:
+    """Load the model. Raises ScrubError, before anything is scored, for one that the layout of the file can't say."""
+    from scrub.measure.circuits.circuit import Circuit
+    from scrub.measure.circuits.files import check_written
+    from scrub.models.model import load_model
+    from scrub.paths.edges import by_head, edges_of
+
+    loaded = load_model(spec, settings.torch_dtype, settings.where)
+    unscored = dict.fromkeys(edges_of(by_head(loaded.graph).graph), 0.0)
+    check_written(path, Circuit.of(loaded, unscored))
+    return loaded
 
 
 def _content(of: Attribution) -> dict[str, Any]:
@@ -118,6 +164,8 @@ def _content(of: Attribution) -> dict[str, Any]:
         "study": of.study,
         "kind": of.examples.name,
         **of.examples.about,
+        "sequences": len(of.examples),
+        "positions": int(of.examples.counts.sum()),
         "metric": of.metric.name,
         "unit": of.metric.unit,
         "method": of.method,
@@ -127,6 +175,7 @@ def _content(of: Attribution) -> dict[str, Any]:
         **of.computed.fields,
         "rank_correlation": of.rank_correlation,
         "gates": of.gates.deviations,
+        "notes": of.notes,
         "rows": of.frame(),
         "scores": dict(zip(map(str, of.edges), of.scores.tolist(), strict=True)),
     }

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from scrub.cli import options
-from scrub.cli.given import drawn_pairs, given_metrics, given_study
-from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, warn, write_outputs
+from scrub.cli.given import check_pairs, drawn_pairs, given_metric, given_study
+from scrub.cli.outputs import chart_of, check_chart, check_outputs, check_suffix, console, warn, write_outputs
 from scrub.data.settings import Recipe
+from scrub.measure.circuits.methods import check_drawn, check_whole
 from scrub.study.settings import COMPUTING, Settings
 from scrub.text.errors import ScrubError
+from scrub.text.files import check_file, check_writable, shown
+from scrub.text.wording import short
 
 if TYPE_CHECKING:
     from scrub.measure.circuits.circuit import Circuit
     from scrub.measure.circuits.faithfulness import Faithfulness
+    from scrub.models.find import Kind
     from scrub.models.model import Model
     from scrub.paths.edges import Edge
     from scrub.study.hypothesis import Hypothesis
+    from scrub.study.study import Study
 
-FILES = (".json", ".pt")  # of EAP-IG's and MIB's graphs; whatever else is named is a hypothesis
+SUFFIXES = (".json", ".pt")  # of EAP-IG's and MIB's graphs
+AGAIN = ("sequences", "seed", "column", "split")  # what a run is told, since a study has no say in it
 
 
 def circuit(
@@ -33,13 +39,15 @@ def circuit(
     model: options.ModelName = None,
     data: options.DataName = None,
     *,
-    metric: options.Measured = None,
+    metric: options.OneMetric = None,
     absolute: Annotated[bool, typer.Option("--absolute", help="Largest scores whatever their sign.")] = False,
     recipe: Annotated[Recipe, options.PAIRS],
     settings: Annotated[Settings, options.MEASURED],
     size: Annotated[
         int | None,
-        typer.Option("--size", metavar="N", help="Of --out and --viewer: the N highest, not the file's own."),
+        typer.Option(
+            "--size", metavar="N", help="Of --out and --viewer: the N highest, not those the file keeps.", min=1
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Write it as a study of one hypothesis.")
@@ -58,67 +66,200 @@ def circuit(
     plot: options.Chart = None,
 ) -> None:
     """How much of a metric a circuit keeps, at MIB's ten sizes, with CPR and CMD; or what it is elsewhere."""
-    if (submission is None) != (task is None):
-        raise ScrubError("MIB's board has a folder for each task and model: give --submission and --task ioi_gpt2")
-    if rules and out is None:
-        raise ScrubError("--rules says how a hypothesis is written: give --out with it")
-    check_outputs(json, plot, export, viewer)
+    outputs = _Outputs(size, absolute, out, rules, export, submission, task, viewer, plot)
+    outputs.check()
+    check_outputs(json, plot, export, viewer, out)
     check_chart(plot)
-    hypotheses: list[Hypothesis] = []
-    if not file.lower().endswith(FILES):
-        study, hypotheses, model = given_study([file], None, model, None)
-        if len(hypotheses) != 1:
-            raise ScrubError(f"{file} has {len(hypotheses)} hypotheses: name one, as in {file}/{hypotheses[0].name}")
-    elif model is None:
-        raise ScrubError(f"{file} doesn't say which model it is of: give --model")
-    metrics = given_metrics(metric, study.metric if hypotheses else None)
+    check_pairs(typed, data, recipe)
+    own, hypothesis = (None, None) if _is_graph(file) else _named(file)
+    if own is None:
+        _check_graph(file, model, data or recipe.kind)
+    else:
+        outputs.check_unscored(file)
+    if out is not None and recipe.kind is not None:
+        raise ScrubError("a study names its data, and pairs that are drawn have no name: give --data with --out")
+    given = given_metric(metric, own.metric if own else None)
 
     from scrub.measure.asked import usual_metric
     from scrub.measure.circuits.faithfulness import faithfulness
-    from scrub.measure.circuits.files import read_circuit, write_circuit
+    from scrub.measure.circuits.files import read_circuit
     from scrub.measure.circuits.said import circuit_of
     from scrub.models.model import load_model
-    from scrub.study.run import prepare_study
+    from scrub.study.run import default_data, prepare_study
     from scrub.study.study import Study
     from scrub.text.frames import json_text
 
-    if not hypotheses and data is None and recipe.kind is None:
+    read = read_circuit(file) if hypothesis is None else None
+    outputs.check_for(read)  # before a model is loaded: mistakes are told at once
+    study = own or Study("** -> y", name=Path(file).name)
+    study = study if model is None else replace(study, model=model)
+    loaded = load_model(study.model, settings.torch_dtype, settings.where)
+    found = circuit_of(hypothesis, loaded) if hypothesis is not None else read
+    assert found is not None
+    found.fits(loaded)
+    outputs.check_for(found)
+    if recipe.kind is None:
+        data = default_data(own or study, loaded) if data is None else data
+        study = replace(study, data=data)
+    spec, on, how = drawn_pairs(typed, loaded, data, recipe, settings)
+    trial = prepare_study(study, [], spec, on, how)
+    study = replace(study, metric=usual_metric(given, trial.examples, own.metric if own else None))
+    files = outputs.files(found, loaded, study, settings)
+    how = how.only(COMPUTING)
+    measured = faithfulness(found, loaded, trial.examples, study.metric, absolute=absolute, settings=how)
+    files |= {json: lambda _: json_text(_content(measured, absolute)), plot: chart_of(measured)}
+    write_outputs(files | {viewer: lambda _: outputs.viewed(found, measured)}, folder=out)
+    warn([*trial.examples.notes, *measured.notes, *outputs.notes(hypothesis, settings)], "note")
+    warn(measured.warnings)
+    console().print(measured)
+    outputs.submit(found)
+
+
+def _is_graph(file: str) -> bool:
+    """Tell whether a file is a graph of EAP-IG's or MIB's: whatever is no module, and no name of one."""
+    return file.lower().endswith(SUFFIXES) or (Path(file).suffix != ".py" and Path(file).is_file())
+
+
+def _named(file: str) -> tuple[Study, Hypothesis]:
+    """Load the one hypothesis that is named, and its study. Raises ScrubError for one that no set of edges says."""
+    study, hypotheses, _ = given_study([file], None, "", None)
+    if len(hypotheses) != 1:
+        raise ScrubError(f"{file} has {len(hypotheses)} hypotheses: name one, as in {file}/{hypotheses[0].name}")
+    check_drawn(study)
+    check_whole(hypotheses[0])
+    return study, hypotheses[0]
+
+
+def _check_graph(file: str, model: str | None, on: str | None) -> None:
+    check_file(file, "give a graph as EAP-IG or MIB write one, JSON or .pt")
+    if model is None:
+        raise ScrubError(f"{shown(file)} doesn't say which model it is of: give --model")
+    if on is None:
         raise ScrubError(
             "nothing says what the circuit is measured on: give --data, or --prompts for pairs that are drawn"
         )
-    read = None if hypotheses else read_circuit(file)  # before a model is loaded: mistakes are told at once
-    loaded = load_model(model, settings.torch_dtype, settings.where)
-    found = circuit_of(hypotheses[0], loaded) if read is None else read
-    found.fits(loaded)
-    kept = _kept(found, size) if out or viewer else frozenset()
-    spec, on, how = drawn_pairs(typed, loaded, data, recipe, settings)
-    about = study if hypotheses else Study("** -> y", name=found.name)
-    trial = prepare_study(about, [], spec, on, how)
-    chosen = usual_metric(list(metrics) or None, trial.examples, study.metric if hypotheses else None)
-    measured = faithfulness(found, loaded, trial.examples, chosen, absolute=absolute, settings=how.only(COMPUTING))
-    write_outputs(
-        {
-            json: lambda _: json_text(_content(measured, absolute)),
-            plot: chart_of(measured),
-            viewer: lambda _: _viewed(measured, found, kept),
-            **({} if out is None else _study(out, found, kept, loaded, str(model), data, chosen.name, rules)),
-        }
-    )
-    if export is not None:
-        write_circuit(export, found)
-    notes = [] if submission is None or task is None else _submitted(submission, task, found)
-    warn([*trial.examples.notes, *found.notes, *notes], "note")
-    warn(measured.warnings)
-    console().print(measured)
 
 
-def _kept(found: Circuit, size: int | None) -> frozenset[Edge]:
-    """Choose the edges that are written: the highest ones that are asked for, or those of the file."""
-    if size is not None:
-        return found.top(size)
-    if not found.kept:
-        raise ScrubError(f"{found.name} has scores, and no edge in the graph: say how many to take, with --size N")
-    return found.kept
+@dataclass(frozen=True)
+class _Outputs:
+    """What is written of a circuit, and of which of its edges."""
+
+    size: int | None
+    absolute: bool
+    out: Path | None
+    rules: bool
+    export: Path | None
+    submission: Path | None
+    task: str | None
+    viewer: Path | None
+    plot: Path | None
+
+    def check(self) -> None:
+        """Raise ScrubError for options that don't go together, or names that can't be."""
+        if (self.submission is None) != (self.task is None):
+            raise ScrubError("MIB's board has a folder for each task and model: give --submission and --task ioi_gpt2")
+        if self.task is not None and not all(self.task.rpartition("_")):
+            raise ScrubError(f"--task {short(self.task)} names a task and a model on MIB's board: write it as ioi_gpt2")
+        if self.rules and self.out is None:
+            raise ScrubError("--rules says how a hypothesis is written: give --out with it")
+        if self.size is not None and not (self.out or self.viewer):
+            raise ScrubError("--size says how many edges --out and --viewer write: give one of them with it")
+        if self.out is not None and self.out.exists():
+            raise ScrubError(f"{shown(self.out)} is there already: name a folder that isn't")
+        check_suffix("--export", self.export, *SUFFIXES)
+        check_suffix("--viewer", self.viewer, ".json")
+
+    def check_unscored(self, name: str) -> None:
+        """Raise ScrubError for what has no meaning where no edge has a score."""
+        asked = {"--absolute": self.absolute, "--size": self.size, "--plot": self.plot}
+        if said := next((option for option, given in asked.items() if given), None):
+            why = "is of one size and has no curve" if said == "--plot" else "has no highest edges"
+            raise ScrubError(f"{name} has no scores, so it {why}: leave {said} out")
+
+    def check_for(self, found: Circuit | None) -> None:
+        """Raise ScrubError for what can't be written of a circuit."""
+        if found is None:
+            return
+        if found.scores is None:
+            self.check_unscored(found.name)
+        if self.out or self.viewer:
+            self.edges(found)
+        if self.export is not None:
+            from scrub.measure.circuits.files import check_written
+
+            check_written(self.export, found)
+        if self.submission is not None and self.task is not None:
+            from scrub.measure.circuits.submission import submission_file
+
+            name, _, model = self.task.rpartition("_")
+            target = submission_file(self.submission, name, model, found)
+            check_writable(next(at for at in (target, *target.parents) if at.parent.is_dir()))
+
+    def edges(self, found: Circuit) -> frozenset[Edge]:
+        """Choose the edges that are written: the highest ones that are asked for, or those of the file."""
+        if self.size is not None:
+            return found.top(self.size, self.absolute)
+        if not found.kept:
+            raise ScrubError(f"{found.name} has scores, and no edge in the graph: say how many to take, with --size N")
+        return found.kept
+
+    def files(self, found: Circuit, model: Model, study: Study, settings: Settings) -> dict[Path | None, Any]:
+        """Make what goes into files of a circuit, whatever is measured of it."""
+        from scrub.measure.circuits.files import content_of
+        from scrub.measure.circuits.said import module_of, study_of
+
+        made: dict[Path | None, Any] = {self.export: lambda path: content_of(path, found)}
+        if self.out is None:
+            return made
+        kept = self.edges(found)
+        text = study_of(_lasting(study, settings), "circuit")
+        claim = f"{len(kept):,} of {len(found.edges):,} edges of {model.name} are enough for what is measured."
+        module = module_of(found, kept, model, claim, self.rules)
+        return made | {self.out / "study.py": lambda _: text, self.out / "circuit.py": lambda _: module}
+
+    def viewed(self, found: Circuit, of: Faithfulness) -> str:
+        """Write the circuit for viewers, on its first prompt."""
+        from scrub.show.viewer import viewed
+
+        kept = self.edges(found)
+        at = [number for number, edge in enumerate(found.edges) if edge in kept]
+        scores = None if found.scores is None else found.scores[at].tolist()
+        return viewed([found.edges[number] for number in at], scores, of.model, of.examples, of.metric, found.name)
+
+    def notes(self, hypothesis: Hypothesis | None, settings: Settings) -> list[str]:
+        """Say which part of a hypothesis was taken, and how what was written is run on the same examples."""
+        found = []
+        if hypothesis is not None and len(parts := list(hypothesis.parts)) > 2:
+            found.append(f"the circuit is that of all parts of {hypothesis.name} together: {', '.join(parts[:-1])}")
+        words = [f"--{name} {getattr(settings, name)}" for name in AGAIN if name in settings.given]
+        if self.out is not None and words:
+            found.append(f"for the same examples: scrub run {self.out} {' '.join(words)}")
+        return found
+
+    def submit(self, found: Circuit) -> None:
+        """Add the circuit to a folder for MIB's board, and say what that lacks."""
+        if self.submission is None or self.task is None:
+            return
+        from scrub.measure.circuits.submission import check_submission, write_submission
+
+        name, _, model = self.task.rpartition("_")
+        target = write_submission(self.submission, name, model, found)
+        checked = check_submission(self.submission)
+        warn([f"{shown(target)} is written", *checked.missing, *checked.notes], "note")
+        warn(f"the board wouldn't take this folder: {error}" for error in checked.errors)
+
+
+def _lasting(study: Study, settings: Settings) -> Study:
+    """Say in a study what was asked for, and paths of files so that they are found from anywhere."""
+    from scrub.models.find import locate
+
+    def named(kind: Kind, name: str) -> str:
+        path = Path(name).expanduser()
+        return str(path.resolve()) if locate(kind, name) == path else name
+
+    asked = {name: getattr(settings, name) for name in ("positions", "context", "bos")}
+    given = {name: value for name, value in asked.items() if value is not None}
+    return replace(study, model=named("models", study.model), data=named("data", study.data), **given)
 
 
 def _content(of: Faithfulness, absolute: bool) -> dict[str, Any]:
@@ -130,6 +271,8 @@ def _content(of: Faithfulness, absolute: bool) -> dict[str, Any]:
         "edges": of.edges,
         "kind": of.examples.name,
         **of.examples.about,
+        "sequences": len(of.examples),
+        "positions": int(of.examples.counts.sum()),
         "metric": of.metric.name,
         "unit": of.metric.unit,
         "absolute": absolute,
@@ -139,44 +282,7 @@ def _content(of: Faithfulness, absolute: bool) -> dict[str, Any]:
         "empty": of.empty,
         **({"cpr": of.cpr, "cmd": of.cmd} if of.curve else {}),
         "gates": of.gates.deviations,
+        "notes": [*of.examples.notes, *of.notes],
         "warnings": of.warnings,
         "rows": of.frame(),
     }
-
-
-def _viewed(of: Faithfulness, found: Circuit, kept: Set[Edge]) -> str:
-    """Write the circuit for viewers, on its first prompt."""
-    from scrub.show.viewer import viewed
-
-    at = [number for number, edge in enumerate(found.edges) if edge in kept]
-    scores = None if found.scores is None else found.scores[at].tolist()
-    return viewed([found.edges[number] for number in at], scores, of.model, of.examples, of.metric, found.name)
-
-
-def _study(
-    out: Path, found: Circuit, kept: Set[Edge], model: Model, spec: str, data: str | None, metric: str, rules: bool
-) -> dict[Path | None, Any]:
-    """Write the circuit as a study of one hypothesis. Raises ScrubError where something is there already."""
-    from scrub.measure.circuits.said import module_of, study_of
-
-    if out.exists():
-        raise ScrubError(f"{out} is there already: name a folder that isn't")
-    if data is None:
-        raise ScrubError("a study names its data, and pairs that are drawn have no name: give --data with --out")
-    claim = f"{len(kept):,} of {len(found.edges):,} edges of {model.name} are enough for what is measured."
-    return {
-        out / "study.py": lambda _: study_of(spec, data, metric, "circuit"),
-        out / "circuit.py": lambda _: module_of(found, kept, model, claim, rules),
-    }
-
-
-def _submitted(folder: Path, task: str, found: Circuit) -> list[str]:
-    """Add the circuit to a folder for MIB's board, and say what that lacks. Raises ScrubError for what is wrong."""
-    from scrub.measure.circuits.submission import check_submission, write_submission
-
-    name, _, model = task.rpartition("_")
-    target = write_submission(folder, name, model, found)
-    checked = check_submission(folder)
-    if checked.errors:
-        raise ScrubError(f"{folder} isn't as MIB's board takes it: {checked.errors[0]}")
-    return [f"{target} is written", *checked.missing, *checked.notes]

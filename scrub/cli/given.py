@@ -60,6 +60,17 @@ def given_metrics(text: str | None, own: Metric | None = None) -> tuple[Metric, 
     return as_metrics(listed("--metric", text, "metric", "as in loss,logit_diff"), own)
 
 
+def given_metric(text: str | None, own: Metric | None = None) -> Metric | None:
+    """Read the one metric of `--metric NAME`, or None without it. Raises ScrubError as given_metrics, and for several.
+
+    `given_metric("logit_diff")`.
+    """
+    found = given_metrics(text, own)
+    if len(found) > 1:
+        raise ScrubError(f"--metric {short(str(text))} names {len(found)} metrics, and this is of one: name one")
+    return found[0] if found else None
+
+
 def given_seeds(text: str | None) -> tuple[int, ...] | None:
     """Read the seeds of `--seed 0,1`, or None without it. Raises ScrubError for what is no number."""
     found = listed("--seed", text, "seed", "as in 0,1")
@@ -157,18 +168,25 @@ def given_text(model: Model, data: str | None, settings: Settings, fewer: bool =
     return examples_for(model, data, settings.sequences, *how, context=settings.context, fewer=fewer, bos=settings.bos)
 
 
+def check_pairs(typed: Context, data: str | None, recipe: Recipe) -> None:
+    """Raise ScrubError for data beside pairs that are drawn, and for options that only the other of the two has."""
+    one_input(data=data, prompts=recipe.kind)
+    if recipe.kind is None:
+        no_meaning(typed, "no pairs are drawn (--prompts does)", "count", "length", "where")
+    else:
+        no_meaning(typed, "pairs are drawn", "sequences", "split", "column", "context", "positions", "draws")
+
+
 def drawn_pairs(
     typed: Context, model: Model | str, data: str | None, recipe: Recipe, settings: Settings
 ) -> tuple[Model | str, Any, Settings]:
     """Give the model, what to measure on (the pairs of --prompts, or the data), and the settings for that.
 
-    Raises ScrubError for options that the other has.
+    Raises ScrubError as :func:`check_pairs` does.
     """
-    one_input(data=data, prompts=recipe.kind)
+    check_pairs(typed, data, recipe)
     if recipe.kind is None:
-        no_meaning(typed, "no pairs are drawn (--prompts does)", "count", "length", "where")
         return model, data, settings
-    no_meaning(typed, "pairs are drawn", "sequences", "split", "column", "context", "positions", "draws")
 
     from scrub.data.prompts.generate import pairs_of
     from scrub.models.model import load_model

@@ -102,7 +102,8 @@ PAIRS = Options(
         "count": Words("N", "How many pairs."),
     },
 )
-MEASURED = Options(SETTINGS, "sequences draws seed batch device dtype positions column split context bos")
+MEASURED = Options(SETTINGS, "sequences seed batch device dtype positions column split context bos")
+MEASURED_AGAIN = Options(SETTINGS, f"draws {MEASURED.names}")
 
 GivenGrid = Annotated[dict[str, Any], Overrides(GRID, like=Settings)]  # fields of scrub.Grid
 
@@ -182,6 +183,15 @@ Measured = Annotated[
         "--metric",
         metavar="NAME,...",
         help="logit_diff, prob, prob_diff, logprob, loss, accuracy, pair_accuracy or kl, several with commas.",
+    ),
+]
+OneMetric = Annotated[
+    str | None,
+    typer.Option(
+        "--metric",
+        metavar=METRICS,
+        help="Of this metric; else the study's, of text the loss, of prompts logit_diff where there are wrong answers, "
+        "or logprob.",
     ),
 ]
 Prompts = Annotated[

@@ -14,8 +14,9 @@ from typing import Any
 from rich.console import Console
 
 from scrub.text.errors import ScrubError, ScrubWarning
-from scrub.text.files import check_writable, write_atomically
+from scrub.text.files import check_writable, make_folder, write_atomically
 from scrub.text.looks import look
+from scrub.text.wording import short
 
 _told: set[str] = set()  # lines that this command has printed already
 WIDE_COLUMNS = 160  # of what goes into a file or a pipe, where lines are whole
@@ -44,9 +45,20 @@ def chart_of(found: object, **how: Any) -> Callable[[Path], bytes]:
     return lambda path: look(found, "chart")(found, **how).content(path.suffix.lower())
 
 
-def write_outputs(made: Mapping[Path | None, Callable[[Path], str | bytes]]) -> None:
-    """Write each file with what is made for it, all of which is made before any is written; None is no file."""
+def check_suffix(option: str, path: Path | None, *known: str) -> None:
+    """Raise ScrubError for a file whose name doesn't end as those that an option writes do."""
+    if path is not None and path.suffix not in known:
+        raise ScrubError(f"{option} {short(str(path))} doesn't end in {' or '.join(known)}: call it so")
+
+
+def write_outputs(made: Mapping[Path | None, Callable[[Path], str | bytes]], folder: Path | None = None) -> None:
+    """Write each file with what is made for it, all of which is made before any is written; None is no file.
+
+    A `folder` that some of them go into is made just before.
+    """
     contents = {path: make(path) for path, make in made.items() if path is not None}
+    if folder is not None:
+        make_folder(folder)
     for path, content in contents.items():
         write_atomically(path, content)
 

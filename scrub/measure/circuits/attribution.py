@@ -23,6 +23,7 @@ from scrub.graph.node import Node
 from scrub.measure.asked import usual_metric
 from scrub.measure.circuits.circuit import Circuit
 from scrub.measure.circuits.first_order import FirstOrder, Units
+from scrub.measure.circuits.methods import EAP, EAP_IG, POINTS, TOP, check_drawn, check_method
 from scrub.models.model import Model, Spec
 from scrub.paths.cut import Cut
 from scrub.paths.edges import OUT, Advance, Edge, anywhere, by_head, drop
@@ -34,7 +35,7 @@ from scrub.study.draws import generator
 from scrub.study.evaluate import Evaluator
 from scrub.study.experiments import Experiment, Name
 from scrub.study.gates import TOLERANCE_NATS, Gates
-from scrub.study.metric import KL, GivenMetric, Metric
+from scrub.study.metric import GivenMetric, Metric
 from scrub.study.run import Trial, prepare_study
 from scrub.study.settings import AS_USUAL, Computed, Settings, type_of
 from scrub.study.statistics import Bootstrap
@@ -46,9 +47,6 @@ from scrub.text.looks import TabularResult
 from scrub.text.numbers import Interval
 from scrub.text.progress import bar_of
 
-EAP, EAP_IG = "eap", "eap-ig"
-METHODS = (EAP, EAP_IG)
-POINTS, TOP = 5, 20
 EDGES, STEPS = "edges", "steps"
 STEP = 1e-5  # of a tap's value, by which its derivative is taken by differences, in float64
 ALLOWED = 1e-6  # of all that the taps contribute, where that and the gradient differ
@@ -127,9 +125,10 @@ class Attribution(TabularResult):
 
     def frame(self, count: int | None = None) -> pd.DataFrame:
         """List the edges of the largest scores, with intervals, and the exact cost of those that were checked."""
-        edges, scores, exact = zip(*self.top(count), strict=True)
-        columns = interval_columns("score", scores) | interval_columns("exact", exact)
-        return pd.DataFrame({"edge": list(map(str, edges)), **columns})
+        top = self.top(count)
+        columns = interval_columns("score", [score for _, score, _ in top])
+        columns |= interval_columns("exact", [exact for _, _, exact in top])
+        return pd.DataFrame({"edge": [str(edge) for edge, _, _ in top], **columns})
 
     def circuit(self, exact: bool = False) -> Circuit:
         """Give the scores as a circuit, to be written or measured: `faithfulness(found.circuit(), model, pairs)`.
@@ -156,9 +155,9 @@ class Attribution(TabularResult):
         """
         few = {f"the top {self.top_count}": slice(0, self.top_count), "others, drawn": slice(self.top_count, None)}
         if len(self.checked) == len(self.edges):
-            few = {f"all {len(self.edges)}": slice(None)} | {
-                name: of for name, of in few.items() if name.startswith("the top")
-            }
+            del few["others, drawn"]
+            some = few if self.top_count < len(self.edges) else {}  # or it would be said twice
+            few = {f"all {len(self.edges)}": slice(None)} | some
         return {name: self._correlation(of) for name, of in few.items() if len(self.checked[of])}
 
     def _correlation(self, some: slice) -> Interval:
@@ -199,13 +198,10 @@ def attribute(
     exactly, as are as many drawn from the others, or all with `check_all`.
     Raises ScrubError for what doesn't fit, and GateError if a gate fails.
     """
-    if method not in METHODS:
-        raise ScrubError(f"there is no method {method!r} of attribution: there are {', '.join(METHODS)}")
+    check_method(method)
     trial = _trial(wanted, model, data, settings or Settings(), metric, steps)
-    if trial.study.mean is not None:
-        raise ScrubError("scores are of what y changes, so y has to be drawn: leave the mean out")
-    if trial.study.metric == KL and method == EAP:
-        raise ScrubError("the KL divergence is least at x, so its gradient there is 0: take method eap-ig")
+    check_drawn(trial.study)
+    check_method(method, trial.study.metric)
     scored = Steps.of_trial(trial) if steps else Edges(by_head(trial.model.graph, trial.model.roles))
     return _Attributing(trial, scored, points if method == EAP_IG else None, recomputed).run(top, check_all)
 

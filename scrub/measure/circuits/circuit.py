@@ -13,7 +13,7 @@ from scrub.measure.circuits.shape import Shape, in_order, places, rank, reader_r
 from scrub.models.model import Model
 from scrub.paths.edges import Edge, by_head, connected, edges_of
 from scrub.text.errors import ScrubError
-from scrub.text.wording import short
+from scrub.text.wording import few, short
 
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)  # of the edges, at which MIB measures
 LARGEST_SCORE = float(np.finfo(np.float32).max)  # EAP-IG holds scores in float32
@@ -97,14 +97,29 @@ class Circuit:
         counts = [(share, int(share * len(self.edges))) for share in SHARES]
         return tuple(Size(share, n, connected({self.edges[at] for at in order[:n]})) for share, n in counts)
 
+    def ties(self, absolute: bool = False) -> tuple[str, ...]:
+        """Say at which of MIB's sizes an edge that is left out has the score of one that is kept, and what decides."""
+        order = self._order(absolute)
+        scores = self._compared(absolute)[order]
+        sizes = [(share, int(share * len(order))) for share in SHARES]
+        tied = [f"{100 * share:g} %" for share, n in sizes if 0 < n < len(order) and scores[n - 1] == scores[n]]
+        if not tied:
+            return ()
+        said = f"at {few(tied)} edges of one score are kept and left out"
+        return (f"{said}: the order of EAP-IG's matrix decides, by sender from the embedding up, then by reader",)
+
+    def _compared(self, absolute: bool) -> Float[np.ndarray, " edge"]:
+        assert self.scores is not None
+        scores = self.scores.astype(np.float32)
+        return np.abs(scores) if absolute else scores
+
     def _order(self, absolute: bool) -> Int[np.ndarray, " edge"]:
         if self.scores is None:
             raise ScrubError(f"{self.name} has no scores, so no edge of it is above others: measure what it keeps")
-        scores = self.scores.astype(np.float32)
         senders = sorted({edge.sender for edge in self.edges}, key=rank)
         readers = sorted({edge.reader for edge in self.edges}, key=reader_rank)
         sender, reader = places(self.edges, senders, readers)
-        return np.lexsort((reader, sender, -(np.abs(scores) if absolute else scores)))
+        return np.lexsort((reader, sender, -self._compared(absolute)))
 
 
 def wrong_score(scores: Float[np.ndarray, " edge"]) -> tuple[int, str] | None:

@@ -166,8 +166,10 @@ def faithfulness(
     model, examples = as_model(model, asked.torch_dtype), examples_of(on)
     examples.check(model.n_ctx, model.vocab_size, model.name)
     circuit.fits(model)
+    ties: tuple[str, ...] = ()
     if circuit.scores is not None:
         sizes: Sequence[Size] = circuit.sizes(absolute)
+        ties = circuit.ties(absolute)
     else:
         kept = circuit.kept or frozenset()
         sizes = [Size(len(kept) / len(circuit.edges), len(kept), connected(kept))]
@@ -189,5 +191,5 @@ def faithfulness(
         found.gates,
         asked.seed,
         found.computed,
-        circuit.notes,
+        (*circuit.notes, *ties),
     )

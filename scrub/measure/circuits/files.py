@@ -292,12 +292,25 @@ def write_circuit(path: str | Path, circuit: Circuit) -> None:
     Without scores it is written as MIB asks for circuits, which EAP-IG's own reader doesn't read. Raises ScrubError for
     a model that this layout can't say, and where the file can't be written.
     """
+    write_atomically(path, content_of(path, circuit))
+
+
+def check_written(path: str | Path, circuit: Circuit) -> None:
+    """Raise ScrubError where :func:`write_circuit` would, before scores are there: whatever they are."""
     path = Path(path)
     if path.suffix not in (".json", ".pt"):
         raise ScrubError(f"{shown(path)} has a name that says no layout: call it .json, or .pt for one of torch.save")
     if circuit.edges != circuit.shape.edges:
         raise ScrubError(_unsaid(circuit))
-    write_atomically(path, _json(circuit) if path.suffix == ".json" else _torch(path, circuit))
+    if path.suffix == ".pt" and circuit.scores is None:
+        raise ScrubError(f"{shown(path)} can't be written: EAP-IG's .pt holds scores, and {circuit.name} has none: "
+                         "call the file .json")  # fmt: skip
+
+
+def content_of(path: str | Path, circuit: Circuit) -> str | bytes:
+    """Make what :func:`write_circuit` writes into a file of that name: `content_of("importances.json", circuit)`."""
+    check_written(path, circuit)
+    return _json(circuit) if Path(path).suffix == ".json" else _torch(circuit)
 
 
 def _unsaid(circuit: Circuit) -> str:
@@ -328,10 +341,8 @@ def _json(circuit: Circuit) -> str:
     return f'{{"cfg": {json.dumps(shape.cfg)}, "nodes": {json.dumps(nodes)}, "edges": {{' + ", ".join(lines) + "}}"
 
 
-def _torch(path: Path, circuit: Circuit) -> bytes:
-    if circuit.scores is None:
-        raise ScrubError(f"{shown(path)} can't be written: EAP-IG's .pt holds scores, and {circuit.name} has none: "
-                         "call the file .json")  # fmt: skip
+def _torch(circuit: Circuit) -> bytes:
+    assert circuit.scores is not None
     shape, kept = circuit.shape, circuit.kept or frozenset()
     senders, readers, cells = shape.senders, shape.readers, shape.cells
     exact = bool((circuit.scores.astype(np.float32) == circuit.scores).all())  # theirs are float32; no digit is lost

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Set
+from dataclasses import replace
 
 from scrub.measure.circuits.circuit import Circuit
+from scrub.measure.circuits.methods import check_whole
 from scrub.models.model import Model, Spec, as_model
 from scrub.paths.edges import Edge, as_edges, as_rules, by_head, edges_fed, read_edges
 from scrub.study.hypothesis import ALL, Hypothesis
+from scrub.study.metric import METRICS
+from scrub.study.study import Study
 from scrub.text.errors import ScrubError
 from scrub.text.fields import check_arguments
 
@@ -21,13 +25,12 @@ def circuit_of(hypothesis: Hypothesis, model: Spec, part: str = ALL) -> Circuit:
 
     Raises ScrubError, which names the split or the rule, where no set of edges says it.
     """
-    if split := next((each for each in hypothesis.splits if each.kind != "heads"), None):
-        raise ScrubError(f"no set of edges says '{split}': an edge is whole, at all positions")
+    check_whole(hypothesis)
     model, rules = as_model(model), hypothesis.part(part)
     hypothesis.cut(model.graph, model.roles)  # whose mistakes are told as everywhere
     of = by_head(model.graph, model.roles, hypothesis.splits)
     kept = read_edges(hypothesis.edges, of) if hypothesis.edges else edges_fed(of, rules)
-    return Circuit.of(model, None, kept)
+    return replace(Circuit.of(model, None, kept), name=hypothesis.name or "the hypothesis")
 
 
 def module_of(circuit: Circuit, kept: Set[Edge], model: Model, claim: str, rules: bool = False) -> str:
@@ -43,16 +46,37 @@ def module_of(circuit: Circuit, kept: Set[Edge], model: Model, claim: str, rules
         lines, title = as_edges(kept), "edges"
     body = ("\n" + _INDENT).join([f"{title:<7} {lines[0]}", *(f"        {line}" for line in lines[1:])])
     declared = f'hypothesis = Hypothesis(\n    """\n{_INDENT}{body}\n    """\n)\n'
-    return f'"""{claim}"""\n\nfrom scrub import Hypothesis\n\n{declared}'
+    escaped = claim.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"""{escaped}"""\n\nfrom scrub import Hypothesis\n\n{declared}'
 
 
-def study_of(model: str, data: str, metric: str, name: str) -> str:
-    """Write the study.py beside a module of that name: everything that the circuit leaves out is on y."""
-    quoted = {"model": model, "data": data, "metric": metric}
-    fields = "".join(f"    {field}={json.dumps(value)},\n" for field, value in quoted.items())
+def study_of(study: Study, name: str) -> str:
+    """Write the study.py beside a module of that name, of another study: everything that a circuit leaves out is on y.
+
+    `study_of(Study("** -> y", model="gpt2", data="pairs.jsonl", metric="logit_diff"), "circuit")`. Raises ScrubError
+    for positions or a metric that are code of the study's own.
+    """
+    if not isinstance(study.positions, str):
+        raise ScrubError("the study's positions are said by its own code, which another can't name: give --positions")
+    if study.metric != METRICS.get(study.metric.name):
+        raise ScrubError(
+            f"the metric {study.metric.name!r} is the study's own, which another can't name: give --metric"
+        )
+    said = {
+        "model": study.model,
+        "data": study.data,
+        "metric": study.metric.name,
+        "positions": study.positions,
+        "context": study.context,
+        "bos": study.bos,
+    }
+    fields = "".join(
+        f"    {field}={json.dumps(value) if isinstance(value, str) else str(value)},\n"
+        for field, value in said.items()
+        if value is not None
+    )
     return (
         '"""How much of a behaviour does a circuit keep?\n\n100 % is the whole model, 0 % all of it on y: percent '
         'recovered is 100 times the faithfulness of the circuit.\n"""\n\nfrom scrub import Study\n\n'
-        f'study = Study(\n{fields}    positions="all",\n    baseline="** -> y",\n    '
-        f"hypotheses=({json.dumps(name)},),\n)\n"
+        f'study = Study(\n{fields}    baseline="** -> y",\n    hypotheses=({json.dumps(name)},),\n)\n'
     )

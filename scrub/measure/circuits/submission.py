@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scrub.measure.circuits.circuit import SHARES, Circuit
-from scrub.measure.circuits.files import read_graph, write_circuit
+from scrub.measure.circuits.files import check_written, read_graph, write_circuit
 from scrub.measure.circuits.shape import Shape
 from scrub.text.errors import ScrubError
 from scrub.text.files import make_folder, shown
@@ -87,6 +87,14 @@ def write_submission(folder: str | Path, task: str, model: str, circuit: Circuit
     stays within, and nine of them are asked for. Raises ScrubError for what the board doesn't have, a circuit of
     another model than the board's, and where a file is there already. Gives the file.
     """
+    target = submission_file(folder, task, model, circuit)
+    make_folder(target.parent)
+    write_circuit(target, circuit)
+    return target
+
+
+def submission_file(folder: str | Path, task: str, model: str, circuit: Circuit) -> Path:
+    """Say which file :func:`write_submission` would write. Raises ScrubError where it would, and writes nothing."""
     place, shape = Path(folder) / cell_name(task, model), MODELS[model]
     if shape is not None and circuit.shape != shape:
         raise ScrubError(f"{circuit.name} is of a model of {circuit.shape}, but {model} on the board has {shape}: "
@@ -98,8 +106,7 @@ def write_submission(folder: str | Path, task: str, model: str, circuit: Circuit
     if there and (circuit.scores is not None or any(file.stem == IMPORTANCES for file in there)):
         raise ScrubError(f"{shown(place)} has {few([file.name for file in there])} already, and scores stand alone in "
                          "their folder: move it away, or write into another folder")  # fmt: skip
-    make_folder(place)
-    write_circuit(target, circuit)
+    check_written(target, circuit)
     return target
 
 
