@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate
 
 import torch
@@ -25,39 +26,45 @@ def stack(*terms: Float[Tensor, "..."]) -> Float[Tensor, "batch term *shape"]:
 def sums(
     *stacks: Float[Tensor, "#batch _ position width"], terms: tuple[tuple[int, ...], ...], at_once: int | None = None
 ) -> Float[Tensor, "batch sum position width"]:
-    """Add terms of stacks, numbered through all of them, to as many sums as are asked for: a few columns at a time."""
-    batch = max(len(each) for each in stacks)
-    each_term = [each.expand(batch, -1, -1, -1).transpose(0, 1).flatten(1) for each in stacks]
-    count, length = len(terms), each_term[0].shape[1]
-    grad = any(each.requires_grad for each in stacks)
-    some = length if grad or at_once is None else max(1, min(length, at_once // count))
-    blocks = zip(*(each.split(some, 1) for each in each_term), strict=True)
-    found = (_added(block, terms) for block in blocks)
-    if some == length:
-        whole = next(found)
+    """Add the terms of each sum, numbered through all stacks: a few numbers of all of them at a time."""
+    batch, shape, count = max(map(len, stacks)), stacks[0].shape[2:], len(terms)
+    rows = [each.expand(batch, -1, -1, -1).transpose(0, 1).flatten(1) for each in stacks]  # [term, number]
+    if at_once is None or any(each.requires_grad for each in stacks):
+        whole = _added(rows, terms)
     else:
-        whole, at = each_term[0].new_empty(count, length), 0
-        for block in found:
-            whole[:, at : at + some] = block
-            at += some
-    return whole.view(count, batch, *stacks[0].shape[2:]).transpose(0, 1)
+        whole = rows[0].new_empty(count, rows[0].shape[1])
+        numbers = max(1, at_once // count)
+        for at, *block in zip(*(each.split(numbers, 1) for each in (whole, *rows)), strict=True):
+            at.copy_(_added(block, terms))
+    return whole.view(count, batch, *shape).transpose(0, 1)
 
 
-def _added(stacks: tuple[Float[Tensor, "_ column"], ...], terms: tuple[tuple[int, ...], ...]) -> Float[Tensor, "sum column"]:
-    """Add them by a product, or one by one: a core where that isn't finite, since 0 times NaN is NaN, a card always."""
-    first, device = stacks[0], stacks[0].device
-    numbers = on_device(tuple(number for row in terms for number in row), device)
-    starts = tuple(accumulate(map(len, terms), initial=0))
+def _added(
+    stacks: Sequence[Float[Tensor, "_ number"]], terms: tuple[tuple[int, ...], ...]
+) -> Float[Tensor, "sum number"]:
+    """Add by a product with 0 and 1, which is quick on a core, and counts where it is finite: 0 times NaN is NaN.
+
+    Else, and where looking would make a card wait, only what a sum has is read.
+    """
+    device = stacks[0].device
     if device.type == "cpu":
-        sizes = [len(each) for each in stacks]
-        of = torch.arange(len(terms)).repeat_interleave(torch.tensor([len(row) for row in terms]))
-        # a term may stand twice in a sum
-        matrix = first.new_zeros(len(terms), sum(sizes)).index_put_((of, numbers), first.new_ones(()), accumulate=True)
         total: Tensor | None = None
-        for own, each in zip(matrix.split(sizes, 1), stacks, strict=True):
+        for own, each in zip(_matrix(stacks, terms), stacks, strict=True):
             total = own @ each if total is None else torch.addmm(total, own, each)
         assert total is not None
         if total.detach().sum().isfinite():
             return total
-    bags = on_device(starts[:-1], device)
-    return functional.embedding_bag(numbers, torch.cat(stacks), bags, mode="sum")
+    numbers = on_device(tuple(number for row in terms for number in row), device)
+    starts = on_device(tuple(accumulate(map(len, terms[:-1]), initial=0)), device)
+    return functional.embedding_bag(numbers, torch.cat(list(stacks)), starts, mode="sum")
+
+
+def _matrix(
+    stacks: Sequence[Float[Tensor, "_ number"]], terms: tuple[tuple[int, ...], ...]
+) -> tuple[Float[Tensor, "sum _"], ...]:
+    """Say how often each sum has each term: the columns of each stack."""
+    sizes = [len(each) for each in stacks]
+    of, number = zip(*((at, number) for at, row in enumerate(terms) for number in row), strict=True)
+    ones = stacks[0].new_ones(len(of))
+    counts = stacks[0].new_zeros(len(terms), sum(sizes))
+    return counts.index_put_((torch.tensor(of), torch.tensor(number)), ones, accumulate=True).split(sizes, 1)

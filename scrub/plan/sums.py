@@ -1,10 +1,10 @@
 """Many sums of the same terms in one product, where a plan would add the terms of each one by one.
 
-Where a circuit says of every edge whether it is kept, every reader has a residual stream of its own: what each component
-below writes in that circuit, or what it writes on y. Those that are read at one place of the model (through one norm, or
-by one map) are sums of the same few terms: 36 of at most 316 in a layer of GPT-2 small. Terms are stacked once, where
-they are first needed, and each place's sums are one product of a matrix of 0 and 1 and the stacks. What a sum doesn't
-have never reaches it, not even NaN: see `scrub/graph/sums.py`.
+Where a circuit says of every edge whether it is kept, every reader has a residual stream of its own: what each
+component below writes in that circuit, or what it writes on y. Those that are read at one place of the model (through
+one norm, or by one map) are sums of the same few terms: 36 of at most 316 in a layer of GPT-2 small. Terms are stacked
+once, where they are first needed, and each place's sums are one product of a matrix of 0 and 1 and the stacks. What a
+sum doesn't have never reaches it, not even NaN: see `scrub/graph/sums.py`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from scrub.graph.stream import WIRES
 
 READERS = frozenset({"layer_norm", "rms_norm", "project", "linear", "unembed"})  # of residual streams, with a weight
 # What a product costs, in times that a term is read: each term of its stacks once, each sum that it writes, and the
-# arithmetic, of which a core does as much for so many pairs of both. An addition reads two and writes one, in new memory.
+# arithmetic, of which a core does as much for so many pairs of both. An addition reads two and writes one anew.
 ADDITION, ARITHMETIC = 3, 12
 LEAST = 64  # additions, below which it isn't worth to change a plan
 MOST = 64  # sums of one product, which are all in memory until the last of them has been read
 
 _Group: TypeAlias = tuple[int, int, int]  # the rank of a place of the model, the first root that needs it, and a count
-_Stack: TypeAlias = tuple[int, int]  # the rank of the place that first needs its terms, and the one root that does, or -1
+_Stack: TypeAlias = tuple[
+    int, int
+]  # the rank of the place that first needs its terms, and the one root that does, or -1
 _Rows: TypeAlias = Mapping[_Group, Sequence[Sequence[Node]]]  # the terms of each sum
 
 
@@ -86,6 +88,7 @@ class _Sums:
             (parents if each.op in WIRES else read).update(each.inputs)
         self._inner: set[Node] = set()  # sums that are parts of others alone, and of fewer than they have terms
         self._spread: dict[Node, Node] = {}
+        self._found: dict[Node, tuple[list[Node], list[Node], list[Node]]] = {}
         size: dict[Node, int] = {}
         for each in self.order:
             terms = sum(size[i] for i in each.inputs) if each.op in WIRES else 1
@@ -101,6 +104,8 @@ class _Sums:
 
     def _taken_apart(self, total: Node) -> tuple[list[Node], list[Node], list[Node]]:
         """List the terms of a sum, the biases among them, and the sums that it replaces: itself, and parts of it."""
+        if total in self._found:
+            return self._found[total]
         terms: list[Node] = []
         biases: list[Node] = []
         sums: list[Node] = []
@@ -114,7 +119,8 @@ class _Sums:
                 stack += current.inputs[:1] if biased else reversed(current.inputs)
             else:
                 terms.append(current)
-        return terms, biases, sums
+        self._found[total] = terms, biases, sums
+        return self._found[total]
 
     def groups(self) -> dict[_Group, list[Node]]:
         """Put together what is read at one place of the model, by the first root that needs it.
