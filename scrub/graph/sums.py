@@ -20,7 +20,8 @@ def spread(bias: Float[Tensor, " width"], x: Float[Tensor, "*any width"]) -> Flo
 
 def stack(*terms: Float[Tensor, "..."]) -> Float[Tensor, "batch term *shape"]:
     """Stack terms, each of which stays one piece of memory."""
-    return torch.stack(torch.broadcast_tensors(*terms)).transpose(0, 1)
+    shape = torch.broadcast_shapes(*(each.shape for each in terms))  # type: ignore[no-untyped-call]
+    return torch.stack([each.expand(shape) for each in terms]).transpose(0, 1)
 
 
 def sums(
@@ -34,7 +35,7 @@ def sums(
     else:
         whole = rows[0].new_empty(count, rows[0].shape[1])
         numbers = max(1, at_once // count)
-        for at, *block in zip(*(each.split(numbers, 1) for each in (whole, *rows)), strict=True):
+        for at, *block in zip(*(torch.split(each, numbers, 1) for each in (whole, *rows)), strict=True):
             at.copy_(_added(block, terms))
     return whole.view(count, batch, *shape).transpose(0, 1)
 
@@ -67,4 +68,5 @@ def _matrix(
     of, number = zip(*((at, number) for at, row in enumerate(terms) for number in row), strict=True)
     ones = stacks[0].new_ones(len(of))
     counts = stacks[0].new_zeros(len(terms), sum(sizes))
-    return counts.index_put_((torch.tensor(of), torch.tensor(number)), ones, accumulate=True).split(sizes, 1)
+    counts.index_put_((torch.tensor(of), torch.tensor(number)), ones, accumulate=True)
+    return torch.split(counts, sizes, 1)
