@@ -48,7 +48,8 @@ def rows(scrub: Scrub, words: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_edges_recover_what_rules_do(circuits: Path, scrub: Scrub) -> None:
+@pytest.mark.usefixtures("circuits")
+def test_edges_recover_what_rules_do(scrub: Scrub) -> None:
     """Also against the mean; and 100 times the faithfulness of the same circuit, intervals too."""
     for more in ("", " --other mean"):
         kept, *ruled = rows(scrub, f"run circuits{more}")
@@ -65,7 +66,8 @@ def test_edges_recover_what_rules_do(circuits: Path, scrub: Scrub) -> None:
     assert said == {**circuit, "edges": said["edges"]}
 
 
-def test_edges_are_shown_checked_and_planned(circuits: Path, scrub: Scrub) -> None:
+@pytest.mark.usefixtures("circuits")
+def test_edges_are_shown_checked_and_planned(scrub: Scrub) -> None:
     shown = scrub("show circuits/kept")
     assert shown.status == 0
     for line in ("emb  x", "a0.2  y", "a1.2"):
