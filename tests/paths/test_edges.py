@@ -134,6 +134,21 @@ def test_a_set_is_what_its_rules_say(kept: frozenset[Edge]) -> None:
     assert found is drop(CUT.graph, lambda *edge: edge not in kept)
 
 
+def test_few_rules_say_what_is_dropped_alike() -> None:
+    """Of a component that nothing reads, what it reads itself needs no rule; readers and senders alike share one."""
+
+    def said(*gone: str) -> list[str]:
+        return [str(rule) for rule in as_rules(CUT.graph, frozenset(EDGES) - read_edges(gone, CUT))]
+
+    assert said() == []
+    assert said("**/m0", "m0/*") == ["**/m0/** -> y"]
+    assert said("**/a0.1", "**/a0.2") == ["**/{a0.1,a0.2}/** -> y"]
+    assert said("a1.{0,1}/{q,k}/{emb,m0}") == ["**/{a1.0,a1.1}/{q,k}/{emb,m0}/** -> y"]
+    assert said("a1.*/q/*") == ["**/{a1.0,a1.1,a1.2}/q/** -> y"]
+    assert said("out/a0.0", "m1/a0.0") == ["**/m1/a0.0/** -> y", "a0.0/** -> y"]
+    assert said("out/*")[-1] == "** -> y"
+
+
 @given(sets_of_edges)
 def test_connected_edges_are_those_of_whole_paths(kept: frozenset[Edge]) -> None:
     graph = nx.DiGraph([(edge.sender, edge.reader.partition("/")[0]) for edge in kept])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -23,6 +24,7 @@ from scrub.paths.edges import Edge
 from scrub.paths.sources import X, Y
 from scrub.study.draws import pair_up
 from scrub.study.settings import Settings
+from scrub.text.errors import ScrubError
 from scrub.text.numbers import Interval
 
 ROWS, POSITIONS = 5, 7
@@ -242,3 +244,36 @@ def test_nothing_connected_is_nothing_kept() -> None:
     whole = frozenset(map(Edge.parse, edges_of_model(3, 6, parallel=True)))
     found = faithfulness(Circuit.of(model, None, whole), model, prompts(), settings=HERE)
     assert (found.connected, ends(found.values[0])) == ([len(whole)], (1, 1, 1))
+
+
+def test_settings_are_obeyed_and_mistakes_told() -> None:
+    """Another seed draws other sequences; a model that doesn't see what is other keeps a share of nothing."""
+    (model, _), (other, _) = twins("phi"), twins("llama")
+    rng = np.random.default_rng(4)
+    tokens = rng.integers(VOCAB, size=(31, 5))
+    text = Examples(tokens, np.ones((31, 4), bool))
+    own = Circuit.of(model, None, {Edge("out", "a1.3"), Edge("a1.3/v", "emb")})
+    first, second = (faithfulness(own, model, text, settings=replace(HERE, seed=seed)) for seed in (0, 1))
+    np.testing.assert_allclose(first.sums[0], second.sums[0], rtol=0, atol=TIGHT)
+    assert np.abs(first.sums[1] - second.sums[1]).max() > 0.01
+    assert not np.array_equal(first.whole, second.whole)
+    alike = Examples(tokens, text.scored, other=tokens)
+    (warned,) = faithfulness(own, model, alike, settings=HERE).warnings
+    assert "the model and the empty circuit give the same loss" in warned
+    with pytest.raises(ScrubError, match="take the circuit of this model"):
+        faithfulness(own, other, text, settings=HERE)
+    with pytest.raises(ScrubError, match=f"ids are 0 to {VOCAB - 1}"):
+        faithfulness(own, model, Examples(tokens + VOCAB, text.scored), settings=HERE)
+
+
+def test_a_difference_that_may_be_none_is_told() -> None:
+    """The interval of what the model does better than the empty circuit decides, and that it is more than rounding."""
+    found, expected = measured("llama", False)
+
+    def warned(gap: np.ndarray) -> bool:
+        sums = np.stack([gap, 0 * gap, *expected[2:]])
+        return bool(replace(found, sums=sums).warnings)
+
+    assert not warned(np.array([1.0, 1.1, 0.9, 1.05, 0.95]))
+    assert warned(np.array([1.0, -1.1, 0.9, -1.05, 0.95]))
+    assert warned(np.array([1.0, 1.1, 0.9, 1.05, 0.95]) * 1e-5)
