@@ -193,7 +193,10 @@ class _Outputs:
 
             name, _, model = self.task.rpartition("_")
             target = submission_file(self.submission, name, model, found)
-            check_writable(next(at for at in (target, *target.parents) if at.parent.is_dir()))
+            first = next(at for at in (target, *target.parents) if at.parent.exists())  # of what isn't there yet
+            if not first.parent.is_dir():
+                raise ScrubError(f"{shown(first.parent)} is no folder: give another to --submission")
+            check_writable(first)
 
     def edges(self, found: Circuit) -> frozenset[Edge]:
         """Choose the edges that are written: the highest ones that are asked for, or those of the file."""

@@ -168,6 +168,11 @@ def test_mistakes_are_told_before_torch_is_imported(tmp_path: Path) -> None:
     commands += [["readers", "attn2l", "9.9"], ["mechanism", "attn2l", "--head", "9.9"]]
     commands += [["parity", "nosuch"], ["parity", "gpt2-mini", "--split", "train"]]
     commands += [["composition", "attn2l", "--to", "1.8"], ["run", "induction", "--model", "/etc"]]
+    commands += [["attribute", "nosuch"], ["attribute", "--model", "attn2l"], ["attribute", "induction", "--steps"]]
+    commands += [["attribute", "induction", *words.split()] for words in ("--method nosuch", "--points 3", "--exact")]
+    commands += [["attribute", "induction", "--metric", name] for name in ("nosuch", "kl", "loss,kl")]
+    commands += [["circuit", name] for name in ("induction", "induction/naive", "nosuch", "lost.json", "source.py")]
+    commands += [["circuit", "lost.json", *words.split()] for words in ("--size 3", "--task ioi_gpt2", "--export a.b")]
     commands += [["leaderboard", "nosuch"], ["leaderboard", "induction", "--results", "nosuch"]]  # these need pandas
     program = (
         f"import sys\nfrom scrub.cli import _status\nfor words in {commands!r}:\n"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from numbers import Real
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -13,10 +14,14 @@ from scrub.measure.circuits.shape import Shape, in_order, places, rank, reader_r
 from scrub.models.model import Model
 from scrub.paths.edges import Edge, by_head, connected, edges_of
 from scrub.text.errors import ScrubError
+from scrub.text.fields import check_arguments
 from scrub.text.wording import few, short
 
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)  # of the edges, at which MIB measures
 LARGEST_SCORE = float(np.finfo(np.float32).max)  # EAP-IG holds scores in float32
+
+
+AnySet: TypeAlias = set[Any] | frozenset[Any]  # of edges
 
 
 class Size(NamedTuple):
@@ -44,17 +49,20 @@ class Circuit:
         return f"<Circuit {self.name}: {len(self.edges):,} edges{scored}{kept}; {self.shape}>"
 
     @classmethod
-    def of(cls, model: Model, scores: Mapping[Edge, float] | None, kept: Set[Edge] | None = None) -> Circuit:
+    @check_arguments
+    def of(cls, model: Model, scores: Mapping[Any, Any] | None, kept: AnySet | None = None) -> Circuit:
         """Make the circuit of a model, of a score for each of its edges, or of those that are kept.
 
-        `Circuit.of(model, None, {Edge("out", "a1.3"), Edge("a1.3/v", "emb")})`. Raises ScrubError for edges that the
-        model doesn't have, edges without a score, and scores that are no numbers.
+        `Circuit.of(model, None, {"out/a1.3", "a1.3/v/emb"})`; edges are written so, or each an :class:`Edge`. Raises
+        ScrubError for edges that the model doesn't have, edges without a score, and scores that are no numbers.
         """
+        scores = None if scores is None else {_edge(edge): score for edge, score in scores.items()}
+        kept = None if kept is None else frozenset(map(_edge, kept))
         shape = Shape.of(model)
         edges = in_order(edges_of(by_head(model.graph).graph), shape.parallel_attn_mlp)
         known = set(edges)
-        if other := sorted((set(scores or ()) | set(kept or ())) - known):
-            raise ScrubError(f"{model.name} has no edge {short(str(other[0]))}: its edges are {len(known):,}, such as "
+        if other := sorted(map(short, map(str, (set(scores or ()) | set(kept or ())) - known))):
+            raise ScrubError(f"{model.name} has no edge {other[0]}: its edges are {len(known):,}, such as "
                              f"{edges[0]} and {edges[-1]}")  # fmt: skip
         if scores is None and not kept:
             raise ScrubError("a circuit without scores and without an edge says nothing: give scores, or edges to keep")
@@ -62,9 +70,11 @@ class Circuit:
         if scores is not None:
             if missing := [edge for edge in edges if edge not in scores]:
                 raise ScrubError(f"{len(missing):,} edges have no score, such as {missing[0]}: give each edge one")
+            if wrong := [edge for edge in edges if not _is_number(scores[edge])]:
+                raise ScrubError(f"the score of {wrong[0]} is {short(scores[wrong[0]])}: give a number")
             values = np.array([float(scores[edge]) for edge in edges])
-            if wrong := wrong_score(values):
-                raise ScrubError(f"the score of {edges[wrong[0]]} is {wrong[1]}")
+            if no_number := wrong_score(values):
+                raise ScrubError(f"the score of {edges[no_number[0]]} is {no_number[1]}")
         return cls(edges, values, None if kept is None else frozenset(kept), shape, model.name)
 
     def fits(self, model: Model) -> None:
@@ -81,6 +91,7 @@ class Circuit:
                     f"{self.name} is no circuit of {model.name}: {len(some):,} edges, {what}: {names}: {advice}"
                 )
 
+    @check_arguments
     def top(self, n: int, absolute: bool = False) -> frozenset[Edge]:
         """Take the n edges of the highest score, or the largest absolute one: `circuit.top(100)`.
 
@@ -120,6 +131,15 @@ class Circuit:
         readers = sorted({edge.reader for edge in self.edges}, key=reader_rank)
         sender, reader = places(self.edges, senders, readers)
         return np.lexsort((reader, sender, -self._compared(absolute)))
+
+
+def _is_number(given: object) -> bool:
+    return isinstance(given, Real) and not (isinstance(given, int) and abs(given) > LARGEST_SCORE)
+
+
+def _edge(given: object) -> Any:
+    """Take an edge as it is, or as it is written."""
+    return Edge.parse(given) if isinstance(given, str) else given
 
 
 def wrong_score(scores: Float[np.ndarray, " edge"]) -> tuple[int, str] | None:
