@@ -3,7 +3,7 @@
 Every reader (a slot of a head, an MLP, the output) reads a stream of its own: what the model has there, and for each
 module that writes into it a tensor of zeros of its own, added to what that module writes, in front of the norm that
 stands behind it if one does. The gradient at such a tensor is of that reader and that writer alone. Models are to be
-made and run inside `twins.exact`, with a copy of the keys and values for every query head.
+made and run inside `twins.exact`, with a copy of the keys and values for every query head (`with_own_keys`).
 """
 
 from __future__ import annotations
@@ -258,3 +258,14 @@ class Private:
         """How what a reader makes changes with what it reads of one sender."""
         stream = run.streams[OUT if reader == OUT else reader.partition(".")[0]]
         return self.made(reader, stream + self.moved(run, writer, by)) - self.made(reader, stream)
+
+
+def with_own_keys(theirs: Any, twin: Any, heads: int, groups: int) -> Any:
+    """Give a model with as many heads of keys and values as of queries what another has, where groups share those."""
+    state = theirs.state_dict()
+    for name, value in state.items():
+        if groups < heads and any(of in name for of in (".k_proj.", ".v_proj.", ".k_norm.")):
+            by_head = value.unflatten(0, (groups, -1))
+            state[name] = by_head.repeat_interleave(heads // groups, 0).flatten(0, 1)
+    twin.load_state_dict(state)
+    return twin

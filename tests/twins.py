@@ -98,6 +98,22 @@ def made(name: str, shape: Shape = GROUPED, seed: int = 3, **more: Any) -> Any:
     return theirs.requires_grad_(False)
 
 
+def made_gpt2(layers: int, heads: int, d_model: int, context: int = 11) -> Any:
+    """Make a GPT-2, which has fields of its own, with weights at which every head and MLP matters."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(
+        vocab_size=VOCAB, n_positions=context, n_embd=d_model, n_layer=layers, n_head=heads, n_inner=13, bos_token_id=1,
+        eos_token_id=1, attn_implementation="eager",
+    )  # fmt: skip
+    theirs = GPT2LMHeadModel(config).eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(3)
+    for name, value in theirs.named_parameters():
+        drawn = torch.randn(value.shape, generator=generator, dtype=torch.float64)
+        value.copy_(0.3 * drawn + float("ln_" in name and "weight" in name))
+    return theirs
+
+
 def _sizes(family: Family, shape: Shape) -> dict[str, Any]:
     layers, heads, width = shape.layers, shape.heads, shape.heads * shape.d_head
     ends = {"vocab_size": shape.vocab, "bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0}

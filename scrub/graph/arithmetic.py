@@ -114,8 +114,8 @@ def transpose(table: Float[Tensor, "row column"]) -> Float[Tensor, "column row"]
     return table.T.contiguous()
 
 
-def part(whole: Float[Tensor, "part *shape"], *, index: int) -> Float[Tensor, "*shape"]:
-    return whole[index]
+def part(whole: Float[Tensor, "batch part *shape"], *, index: int) -> Float[Tensor, "batch *shape"]:
+    return whole[:, index]
 
 
 def multiply(left: Float[Tensor, "..."], right: Float[Tensor, "..."]) -> Float[Tensor, "..."]:

@@ -55,7 +55,7 @@ def log_normalisers_changed(
     *changes_and_scales: Float[Tensor, "batch position _"],
     at_once: int | None = None,
     expression: Callable[..., Tensor] | None = None,
-) -> Float[Tensor, "experiment batch position 1"]:
+) -> Float[Tensor, "batch experiment position 1"]:
     """Compute the log normalisers of all that is changed: a few rows of what they share at a time.
 
     The logits of an experiment are never in memory as a whole, and those that are shared are read once. `expression`
@@ -72,7 +72,7 @@ def log_normalisers_changed(
         expression = partial(_in_memory, None if grad else shared.new_empty(rows, count, vocab))
     blocks = zip(*(torch.split(each, rows) for each in (shared, change, scale)), strict=True)
     found = [expression(some, own, folded, factor) for some, own, factor in blocks]
-    return torch.cat(found).view(*changes_and_scales[0].shape[:2], count, 1).movedim(2, 0)
+    return torch.cat(found).view(*changes_and_scales[0].shape[:2], count, 1).transpose(1, 2)
 
 
 def log_normalisers_of(

@@ -71,6 +71,7 @@ from scrub.graph.logits import (
 )
 from scrub.graph.lowrank import change, changed, fold_bias, fold_output, log_normalisers_changed, log_normalisers_of
 from scrub.graph.rows import at_positions, fill, gather_rows, pack, take_places
+from scrub.graph.sums import spread, stack, sums
 
 NONE, ONE, TWO, THREE, FOUR = (range(n, n + 1) for n in range(5))
 ANY = range(1, 1 << 16)
@@ -191,6 +192,9 @@ OPS: dict[str, Op] = {
     "change": Op(change, TWO, rows=(0, 1)),
     "changed": Op(changed, FOUR, rows=(0, 1, 3)),
     "log_normalisers_changed": Op(log_normalisers_changed, ANY, blocks=True, expression=log_normalisers_of),
-    "part": Op(part, ONE, ("index",)),
+    "part": Op(part, ONE, ("index",), rows=(0,)),
+    "spread": Op(spread, TWO, rows=(1,)),
+    "stack": Op(stack, ANY, rows=None),
+    "sums": Op(sums, ANY, ("terms",), rows=None, blocks=True),
     "multiply": Op(multiply, TWO, rows=(0, 1)),
 }

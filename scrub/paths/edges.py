@@ -8,18 +8,19 @@ is fed by x exactly when all of its edges are kept, and by y where one isn't: th
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import NamedTuple
 
-from scrub.graph.node import Node, node, unroll, walk
+from scrub.graph.heads import head_indices
+from scrub.graph.node import Node, node, rewrite, unroll, walk
 from scrub.paths.cut import Cut, cut
-from scrub.paths.difference import difference
 from scrub.paths.locate import below
 from scrub.paths.pattern import SLOTS, Pattern, State
-from scrub.paths.rules import Rule, fed_by
+from scrub.paths.rules import Resampling, Rule, fed_by
 from scrub.paths.sources import X, Y
-from scrub.paths.splits import Roles, attention_heads
+from scrub.paths.splits import Roles, Split, attention_heads
 from scrub.text.errors import ScrubError
 
 OUT = "out"  # the component that every path begins with
@@ -55,9 +56,20 @@ def heads_apart(model: Node) -> list[Pattern]:
     return [Pattern(f"**/a{layer}.{head}") for layer, heads in attention_heads(model).items() for head in heads]
 
 
-def by_head(model: Node, roles: Roles | None = None) -> Cut:
-    """Cut a model into its heads, which edges are between: `by_head(graph).graph`."""
-    return cut(model, roles or {}, (), also=heads_apart(model))
+def by_head(model: Node, roles: Roles | None = None, splits: Sequence[Split] = ()) -> Cut:
+    """Cut a model into its heads, which edges are between: `by_head(graph).graph`.
+
+    A head is called by its number. `splits` by heads, which take those that they name out of `rest`, say what that is.
+    """
+    found = cut(model, roles or {}, (), splits, also=heads_apart(model))
+    heads = {each.label: head_indices(each)[0] for each in walk([found.graph]) if each.label in found.names}
+    numbered = {label: f"{label.partition('.')[0]}.{head}" for label, head in heads.items() if label}
+
+    def number(here: Node) -> Node:
+        return here.labelled(numbered.get(here.label or "", here.label))
+
+    names = {numbered[label]: names for label, names in found.names.items()}
+    return replace(found, graph=rewrite([found.graph], number)[found.graph] if splits else found.graph, names=names)
 
 
 @lru_cache(maxsize=8)
@@ -228,12 +240,17 @@ def either(steps: Sequence[str]) -> str:
     return steps[0] if len(steps) == 1 else f"{{{','.join(steps)}}}"
 
 
-def edges_fed(graph: Node, of: Cut, rules: Sequence[Rule]) -> frozenset[Edge]:
-    """Find the set of edges that says of a model cut into heads what some rules say, from the graph that they make.
+def edges_fed(of: Cut, rules: Sequence[Rule]) -> frozenset[Edge]:
+    """Find the set of edges that says of a model cut into heads what some rules say: `edges_fed(by_head(g), rules)`.
 
-    Raises ScrubError, which names the rule, where no set of edges says it.
+    The edges are those of paths that the rules feed by x. Raises ScrubError, naming the rule, where no set says it.
     """
-    if other := next((rule for rule in rules if rule.source not in (X, Y)), None):
+    rules = of.rules(rules)
+    resampling = Resampling(of.graph, rules)
+    graph = resampling.graph()
+    if other := next(
+        (rule for at, rule in enumerate(rules) if rule.source not in (X, Y) and resampling.feeds(at)), None
+    ):
         raise ScrubError(f"no set of edges says '{other}': what edges leave out is fed by y")
     fed = fed_by(graph)
     kept: set[Edge] = set()
@@ -247,27 +264,28 @@ def edges_fed(graph: Node, of: Cut, rules: Sequence[Rule]) -> frozenset[Edge]:
             kept.update(Edge(at, str(sender.label)) for sender in senders if X in fed[sender])
     found = frozenset(kept)
     says = keep(of.graph, found)
-    if says is not graph and says.value is not graph.value:
-        raise ScrubError(_unsaid(graph, says, of.rules(rules)))
+    if says is not graph:
+        raise ScrubError(_unsaid(graph, says, rules))
     return found
 
 
 def _unsaid(graph: Node, says: Node, rules: Sequence[Rule]) -> str:
-    """Say which rule makes of a graph what no set of edges says: where they differ, it feeds y."""
-    tree = difference(graph, says)
+    """Say which rule feeds a path by y all of whose edges are on paths fed by x, so that no set of edges says it.
+
+    The edges of those paths feed at least by x what the rules do, so that the two graphs differ only in such paths.
+    """
     steps: list[str] = []
-    while tree.children:
-        tree = tree.children[0]
-        steps += tree.steps[:1]
-    path = "/".join(step for step in steps if step != "**")
-    winner = next((rule for rule in reversed(rules) if _covers(rule.pattern, steps)), None)
+    while graph.inputs:
+        graph, says = next(pair for pair in zip(graph.inputs, says.inputs, strict=True) if pair[0] is not pair[1])
+        steps += [graph.label] if graph.label else []
+    winner = next(rule for rule in reversed(rules) if _matches(rule.pattern, steps))
     return (
-        f"no set of edges says {f'{str(winner)!r}' if winner else 'these rules'}: at {path} it feeds by y what goes "
-        "along edges that are fed by x elsewhere; an edge is kept or dropped wherever it is"
+        f"no set of edges says {str(winner)!r}: it feeds {'/'.join(steps)} by y, along edges each of which is also "
+        "on a path that is fed by x; an edge is kept or dropped wherever it is"
     )
 
 
-def _covers(pattern: Pattern, steps: Sequence[str]) -> bool:
+def _matches(pattern: Pattern, steps: Sequence[str]) -> bool:
     """Tell whether a pattern matches a path, or what it begins with."""
     ends = (_after(pattern, pattern.start, "/".join(steps[:at])) for at in range(1, len(steps) + 1))
     return any(map(pattern.accepts, ends))

@@ -77,18 +77,19 @@ class Resampling:
         """Build it with all rules."""
         return self._whole[0]
 
+    def feeds(self, at: int) -> bool:
+        """Tell whether one of the rules feeds anything, all of them being there."""
+        return at * self._each in self._whole[1]
+
     def without(self, at: int) -> Node:
         """Build it without one of the rules."""
-        whole, winners = self._whole
-        at *= self._each
-        return self._from(self._all - self._automaton.starts[at]) if at in winners else whole
+        start = self._all - self._automaton.starts[at * self._each]
+        return self._from(start) if self.feeds(at) else self.graph()
 
     def probed(self, at: int) -> Node:
         """Build it with one of the rules fed by the probe."""
-        whole, winners = self._whole
-        at *= self._each
-        own, probe = self._automaton.starts[at : at + 2]
-        return self._from(self._all - own + probe) if at in winners else whole
+        own, probe = self._automaton.starts[at * self._each : at * self._each + 2]
+        return self._from(self._all - own + probe) if self.feeds(at) else self.graph()
 
     @cached_property
     def _whole(self) -> tuple[Node, frozenset[int]]:

@@ -17,6 +17,7 @@ from scrub.plan.lowrank import share_maps
 from scrub.plan.order import in_order
 from scrub.plan.rows import fill, select_rows
 from scrub.plan.simplify import LOGITS, simplify
+from scrub.plan.sums import add_together
 
 Pass = Callable[[Sequence[Node]], dict[Node, Node]]
 Way = Callable[[Op], Callable[..., Tensor]]  # of computing operations, which a place chooses
@@ -91,7 +92,8 @@ def compile_plan(outputs: Mapping[str, Node], selected: bool = True, simplified:
     Without `simplified`, splits are computed as they are written, also where nothing tells their terms apart.
     """
     values = [output.value for output in outputs.values()]
-    simpler = _in_turn(values, [simplify, merge_heads, part_layers, share_heads, group_queries] if simplified else [])
+    apart: list[Pass] = [simplify, add_together, merge_heads, part_layers, share_heads, group_queries]
+    simpler = _in_turn(values, apart if simplified else [])
     rows = select_rows([simpler[value] for value in values]) if selected else {}
     wanted = [fill(rows[simpler[value]]) if rows else simpler[value] for value in values]
     less: list[Pass] = [partial(simplify, identities=LOGITS), fuse_attention] if simplified else []

@@ -301,7 +301,10 @@ EXAMPLES: dict[str, tuple[list[torch.Tensor], dict[str, object]]] = {  # of ever
     "change": ([HEADS, SCALES[0]], {}),
     "changed": ([LOGITS, CHANGES[0], FOLDED, SCALES[0]], {}),
     "log_normalisers_changed": ([LOGITS, FOLDED, *CHANGES, *SCALES], {}),
-    "part": ([random_tensor(G, 2, B, Q, 1)], {"index": 1}),
+    "part": ([random_tensor(G, B, 2, Q, 1)], {"index": 1}),
+    "spread": ([BIAS, STREAM], {}),
+    "stack": ([STREAM, random_tensor(G, B, Q, M), STREAM], {}),
+    "sums": ([random_tensor(G, B, 2, Q, M), random_tensor(G, B, 3, Q, M)], {"terms": ((0, 3), (1, 1, 4), (2,))}),
     "multiply": ([STREAM, random_tensor(G, B, Q, 1)], {}),
 }
 

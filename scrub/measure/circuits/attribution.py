@@ -22,7 +22,7 @@ from scrub.graph.heads import head_indices, restrict
 from scrub.graph.node import Node
 from scrub.measure.asked import usual_metric
 from scrub.measure.circuits.circuit import Circuit
-from scrub.measure.circuits.first_order import Batch, FirstOrder, Units
+from scrub.measure.circuits.first_order import FirstOrder, Units
 from scrub.measure.circuits.methods import EAP, EAP_IG, POINTS, TOP, check_drawn, check_method
 from scrub.models.model import Model, Spec
 from scrub.paths.cut import Cut
@@ -37,7 +37,7 @@ from scrub.study.experiments import Experiment, Name
 from scrub.study.gates import TOLERANCE_NATS, Gates
 from scrub.study.metric import GivenMetric, Metric
 from scrub.study.run import Trial, prepare_study
-from scrub.study.settings import AS_USUAL, Computed, Settings
+from scrub.study.settings import AS_USUAL, Computed, Settings, type_of
 from scrub.study.statistics import Bootstrap
 from scrub.study.study import Study, Wanted, load_study
 from scrub.text.errors import GateError, ScrubError
@@ -48,9 +48,9 @@ from scrub.text.numbers import Interval
 from scrub.text.progress import bar_of
 
 EDGES, STEPS = "edges", "steps"
-NO_GATES = Gates({}, ())
-STEP = {"float64": 1e-5, "float32": 1e-3}  # of a tap's value, by which its derivative is taken by differences
-ALLOWED = {"float64": 1e-6, "float32": 2e-2}  # of all that the taps contribute, where that and the gradient differ
+STEP = 1e-5  # of a tap's value, by which its derivative is taken by differences, in float64
+ALLOWED = 1e-6  # of all that the taps contribute, where that and the gradient differ
+CHECKED = 2  # examples whose derivatives are taken so
 
 
 @dataclass(frozen=True, repr=False)
@@ -76,7 +76,7 @@ class Attribution(TabularResult):
     recomputed: bool
     unit: str = EDGES
     unscrubbed: Float[np.ndarray, " example"] = field(default_factory=lambda: np.zeros(0))
-    gates: Gates = NO_GATES
+    gates: Gates = field(default_factory=lambda: Gates({}, ()))
     seed: int = 0
     draws: int = 1
     computed: Computed = AS_USUAL
@@ -202,7 +202,7 @@ def attribute(
     trial = _trial(wanted, model, data, settings or Settings(), metric, steps)
     check_drawn(trial.study)
     check_method(method, trial.study.metric)
-    scored = _Steps.of_trial(trial) if steps else _Edges(by_head(trial.model.graph, trial.model.roles))
+    scored = Steps.of_trial(trial) if steps else Edges(by_head(trial.model.graph, trial.model.roles))
     return _Attributing(trial, scored, points if method == EAP_IG else None, recomputed).run(top, check_all)
 
 
@@ -218,7 +218,7 @@ def _trial(
 
 
 @dataclass(frozen=True)
-class _Edges:
+class Edges:
     """The edges of a model that was cut into heads."""
 
     of: Cut
@@ -246,14 +246,14 @@ class _Edges:
 
 
 @dataclass(frozen=True)
-class _Steps:
+class Steps:
     """The steps of the paths that the rules of a hypothesis tell apart, each at its place."""
 
     of: Cut
     places: frozenset[str]
 
     @classmethod
-    def of_trial(cls, trial: Trial) -> _Steps:
+    def of_trial(cls, trial: Trial) -> Steps:
         """Find the places from which the rules' paths go on. Raises ScrubError unless there is one hypothesis."""
         if len(trial.hypotheses) != 1:
             names = ", ".join(each.name for each in trial.hypotheses)
@@ -299,7 +299,7 @@ class _Attributing:
     """Scoring what is scored of a trial."""
 
     trial: Trial
-    scored: _Edges | _Steps
+    scored: Edges | Steps
     points: int | None
     recomputed: bool
 
@@ -311,15 +311,14 @@ class _Attributing:
         units = self.scored.units(model)
         edges = [Edge(*pair) for pair in units.pairs]
         first = FirstOrder(model, units, metric, examples.context, self.points, self.recomputed)
-        sums, unscrubbed, slope = np.zeros((len(edges), len(examples))), np.zeros(len(examples)), 0.0
+        slope = self._slope(units)
+        sums, unscrubbed = np.zeros((len(edges), len(examples))), np.zeros(len(examples))
         with bar_of("examples", settings.progress) as bar:
             task = bar.add_task(f"scores of {len(edges)} {self._unit}", total=settings.draws * len(examples))
             for number in range(settings.draws):
                 pairing = trial.pairing(number)
                 for members in pairing.batches(settings.batch or first.at_once):
                     batch = first.batch(pairing, members)
-                    if not unscrubbed.any():
-                        slope = self._slope(first, batch)
                     scores, unscrubbed[members] = first(batch)
                     sums[:, members] += scores
                     bar.advance(task, len(members))
@@ -353,7 +352,7 @@ class _Attributing:
 
     @property
     def _unit(self) -> str:
-        return STEPS if isinstance(self.scored, _Steps) else EDGES
+        return STEPS if isinstance(self.scored, Steps) else EDGES
 
     def _checked(self, totals: Float[np.ndarray, " edge"], top: int, check_all: bool) -> Int[np.ndarray, " checked"]:
         """Choose the edges that are measured exactly: the highest, and as many of the others, drawn by the seed."""
@@ -379,17 +378,21 @@ class _Attributing:
         sign = 1 if metric.less_is_better else -1
         return sign * (totals[1:] - totals[0]), totals[0], found.gates, found.computed
 
-    def _slope(self, first: FirstOrder, batch: Batch) -> float:
-        """Compare the gradient with differences, along a random direction of all taps. Raises GateError if it isn't."""
-        dtype = self.trial.settings.dtype
-        step, allowed = STEP.get(dtype), ALLOWED.get(dtype)
-        if step is None or allowed is None:
-            return float("nan")
-        off = first.slope_error(batch, step, generator(self.trial.settings.seed, 0, "slope"))
-        if not off <= allowed:
+    def _slope(self, units: Units) -> float:
+        """Compare the gradient with differences, along a random direction of all taps. Raises GateError if it isn't.
+
+        In float64, whatever is measured in: in coarser types differences say little.
+        """
+        trial, pairing = self.trial, self.trial.pairing(0)
+        model = trial.model.to(type_of("float64"), trial.settings.where)
+        metric, positions = trial.study.metric, trial.examples.context
+        first = FirstOrder(model, units, metric, positions, self.points, self.recomputed)
+        batch = first.batch(pairing, next(pairing.batches(CHECKED)))
+        off = first.slope_error(batch, STEP, generator(trial.settings.seed, 0, "slope"))
+        if not off <= ALLOWED:
             raise GateError(
-                f"the gradient of {first.metric.name!r} is {off:.2g} from what differences give, of all that the taps "
-                f"contribute, where {allowed:.0e} is allowed: no score of this can be trusted"
+                f"the gradient of {metric.name!r} is {off:.2g} from what differences give, of all that the taps "
+                f"contribute, where {ALLOWED:.0e} is allowed: no score of this can be trusted"
             )
         return off
 

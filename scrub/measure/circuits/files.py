@@ -27,7 +27,7 @@ from scrub.text.wording import dtype_name, few, kind, short
 _HOW = "give a graph as EAP-IG or MIB write one, JSON or .pt"
 _TORCH = (b"PK\x03\x04", b"\x80")  # what files of torch.save begin with, those of today and old ones
 _LARGEST_TORCH = 128 * 2**20  # bytes; 5 million edges are a matrix of 10 million scores in float64
-_EDGE_BYTES, _NODE_BYTES = 200, 200  # at most, of JSON, well indented
+_EDGE_BYTES = 200  # of JSON, at most: 73 as EAP-IG writes them, 125 well indented, and room for the nodes
 _BEGINNING = 2**14  # bytes, in which a file that is large says its cfg
 _CFG = re.compile(r'\s*\{\s*"cfg"\s*:\s*(\{[^{}]*\})')
 _FIELDS = ("cfg", "nodes", "edges")
@@ -102,7 +102,7 @@ def _most_bytes(path: Path) -> int:
         raise ScrubError(f"{shown(path)} has {size:,} MiB and doesn't begin with a 'cfg', so nobody knows what it is: "
                          f"{_HOW}, its 'cfg' first")  # fmt: skip
     shape = Shape.read(parse(path, found[1]), shown(path))
-    most = _BEGINNING + _EDGE_BYTES * shape.count + _NODE_BYTES * shape.n_layers * (shape.n_heads + 2)
+    most = _BEGINNING + _EDGE_BYTES * shape.count
     if path.stat().st_size > most:
         raise ScrubError(f"{shown(path)} has {size:,} MiB, but the {shape.count:,} edges of a model of its cfg take at "
                          f"most {(most >> 20) + 1:,}: it is something else; replace it")  # fmt: skip
@@ -314,15 +314,15 @@ def content_of(path: str | Path, circuit: Circuit) -> str | bytes:
 
 
 def _unsaid(circuit: Circuit) -> str:
-    own, all_of = set(circuit.edges), set(circuit.shape.edges)
-    missing = [edge for edge in circuit.shape.edges if edge not in own]
-    if any(edge.reader.startswith("m") for edge in missing):
-        what = "an MLP in every layer, but this model has layers without one"
-    elif missing or own <= all_of:
-        what = "equally many heads in every layer, but this model's layers differ"
-    else:
-        what = "no edges such as this model's"
-    return f"{circuit.name} can't be written: in EAP-IG's and MIB's layout a model has {what}; keep it as a hypothesis"
+    there = {edge.reader for edge in circuit.edges}
+    lone = any(reader.startswith("m") and reader not in there for reader in circuit.shape.readers)
+    what = (
+        ("an MLP in every layer", "layers without one") if lone else ("as many heads in every layer", "fewer in some")
+    )
+    return (
+        f"{circuit.name} can't be written: in EAP-IG's and MIB's layout a model has {what[0]}, but this one has "
+        f"{what[1]}; keep it as a hypothesis"
+    )
 
 
 def _json(circuit: Circuit) -> str:

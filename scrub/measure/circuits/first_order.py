@@ -136,7 +136,7 @@ class FirstOrder:
     @property
     def at_once(self) -> int:
         """How many examples are computed together: what all components write for them is in memory."""
-        size = self._positions * self.model.config.d_model * self.model.dtype.itemsize
+        size = self._positions * self.model.params["embed.weight"].shape[1] * self.model.dtype.itemsize
         return max(1, BYTES_AT_ONCE // (size * 2 * len(self._parts)))
 
     def batch(self, pairing: Pairing, members: Members) -> Batch:
@@ -181,7 +181,8 @@ class FirstOrder:
             score = self._by_recomputing if self.recomputed else self._by_gradient
             found = score(normed, there[stream], changes, torch.cat(inner))
             scores |= {
-                tap.reader: each for tap, each in zip(some, found.split([len(each) for each in inner]), strict=True)
+                tap.reader: each
+                for tap, each in zip(some, torch.split(found, [len(each) for each in inner]), strict=True)
             }
         return scores, metric.detach()
 
@@ -238,7 +239,7 @@ class FirstOrder:
         gradients = self._gradients(total.sum(), taps)
         ways = {p: _random(v, rng) * step for p, v in made.items()}
         ends = [
-            self._total(batch, self.fractions[-1], {p: sign * way for p, way in ways.items()}).detach().sum().double()
+            self._total(batch, self.fractions[-1], {p: sign * way for p, way in ways.items()}).detach().sum()
             for sign in (1, -1)
         ]
         along = [float((gradients[p] * way).double().sum()) for p, way in ways.items()]
@@ -278,7 +279,7 @@ class FirstOrder:
             )
         normed = read.clone().requires_grad_()  # which value doesn't matter: what is made is affine in it
         made = self._makes[tap.reader]({STREAM: normed})
-        heads = [gradient] if whole else gradient.split(1, dim=1)
+        heads = [gradient] if whole else torch.split(gradient, 1, dim=1)
         each = [
             torch.autograd.grad(made[name], normed, head, retain_graph=True)[0]
             for name, head in zip(names, heads, strict=True)
@@ -292,7 +293,7 @@ class FirstOrder:
         own = read.expand(len(gradients), *read.shape).flatten(0, 1).clone().requires_grad_()  # one for each part
         made = self._norms[normed]({STREAM: own})["out"]
         (back,) = torch.autograd.grad(made, own, gradients.flatten(0, 1))
-        return _dot(changes, back.unflatten(0, gradients.shape[:2]))
+        return _dot(changes, back.view(gradients.shape[:2] + read.shape[1:]))
 
     def _by_recomputing(
         self, normed: Node, read: Stream, changes: Changes, gradients: Float[Tensor, "part batch ..."]
@@ -302,9 +303,9 @@ class FirstOrder:
         before = norm({STREAM: read})["out"]
         found = []
         some = max(1, BYTES_AT_ONCE // ((before.numel() + read.numel()) * read.itemsize))
-        for part in changes.split(some):
+        for part in torch.split(changes, some):
             after = norm({STREAM: rearrange(read + part, "sender batch ... -> (sender batch) ...")})["out"]
-            found.append(_dot(after.unflatten(0, part.shape[:2]) - before, gradients))
+            found.append(_dot(after.view(part.shape[:2] + after.shape[1:]) - before, gradients))
         return torch.cat(found, dim=1)
 
 

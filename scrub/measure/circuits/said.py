@@ -10,7 +10,6 @@ from scrub.measure.circuits.circuit import Circuit
 from scrub.measure.circuits.methods import check_whole
 from scrub.models.model import Model, Spec, as_model
 from scrub.paths.edges import Edge, as_edges, as_rules, by_head, edges_fed, read_edges
-from scrub.paths.rules import resample
 from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.study.metric import METRICS
 from scrub.study.study import Study
@@ -29,12 +28,8 @@ def circuit_of(hypothesis: Hypothesis, model: Spec, part: str = ALL) -> Circuit:
     check_whole(hypothesis)
     model, rules = as_model(model), hypothesis.part(part)
     hypothesis.cut(model.graph, model.roles)  # whose mistakes are told as everywhere
-    of = by_head(model.graph, model.roles)
-    if hypothesis.edges:
-        kept = read_edges(hypothesis.edges, of)
-    else:
-        read = of.rules(rules)
-        kept = edges_fed(resample(of.graph, read), of, read)
+    of = by_head(model.graph, model.roles, hypothesis.splits)
+    kept = read_edges(hypothesis.edges, of) if hypothesis.edges else edges_fed(of, rules)
     return replace(Circuit.of(model, None, kept), name=hypothesis.name or "the hypothesis")
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from oracle import Oracle
-from private import Private, Score
+from private import Private, Score, with_own_keys
 from scipy.stats import spearmanr
 from small import ROLES, Small, small, small_decoder
 from torch import Tensor
-from twins import VOCAB, Shape, exact, made
+from twins import VOCAB, Shape, exact, made, made_gpt2
 
 from scrub.data.examples import PROMPTS, Examples
 from scrub.data.repeated import NOWHERE
@@ -39,30 +39,12 @@ TIGHT = 1e-10
 def twins(kind: str) -> tuple[Model, Private]:
     """A random model, and the same in transformers with a copy of keys and values for every query head."""
     with exact():
-        theirs = random_gpt2() if kind == "gpt2" else made(kind, SHAPE)
-        twin = theirs if kind == "gpt2" else made(kind, ALONE)
-        state = theirs.state_dict()
-        for name, value in state.items():
-            if kind != "gpt2" and any(of in name for of in (".k_proj.", ".v_proj.", ".k_norm.")):
-                by_head = value.unflatten(0, (SHAPE.kv_heads, -1))
-                state[name] = by_head.repeat_interleave(SHAPE.heads // SHAPE.kv_heads, 0).flatten(0, 1)
-        twin.load_state_dict(state)
-        return load_model(theirs, dtype=torch.float64), Private(twin, SHAPE.heads)
-
-
-def random_gpt2() -> Any:
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    config = GPT2Config(
-        vocab_size=VOCAB, n_positions=11, n_embd=24, n_layer=2, n_head=SHAPE.heads, n_inner=13, bos_token_id=1,
-        eos_token_id=1, attn_implementation="eager",
-    )  # fmt: skip
-    theirs = GPT2LMHeadModel(config).eval().requires_grad_(False)
-    generator = torch.Generator().manual_seed(3)
-    for name, value in theirs.named_parameters():
-        drawn = torch.randn(value.shape, generator=generator, dtype=torch.float64)
-        value.copy_(0.3 * drawn + float("ln_" in name and "weight" in name))
-    return theirs
+        if kind == "gpt2":
+            theirs = twin = made_gpt2(SHAPE.layers, SHAPE.heads, 24)
+        else:
+            theirs, twin = made(kind, SHAPE), made(kind, ALONE)
+        private = Private(with_own_keys(theirs, twin, SHAPE.heads, SHAPE.kv_heads), SHAPE.heads)
+        return load_model(theirs, dtype=torch.float64), private
 
 
 def text(vocabulary: int = VOCAB, positions: int = POSITIONS, rows: int = ROWS) -> Examples:
@@ -126,8 +108,9 @@ def check(found: Attribution, expected: Score, less_is_better: bool = True) -> N
     assert np.count_nonzero(sums) > 0.7 * sums.size
 
 
-OF_LOSS = [(kind, "loss", "text", *how) for kind in ("gpt2", "llama", "gemma2", "olmo2", "phi") for how in METHODS]
+OF_LOSS = [(kind, "loss", "text", *how) for kind in ("gpt2", "llama", "gemma2") for how in METHODS]
 OF_OTHERS = [
+    *((kind, "loss", "text", *how) for kind in ("olmo2", "phi") for how in METHODS[1:3]),
     ("gpt2", "logit_diff", "prompts", None, False), ("gpt2", "kl", "text", POINTS, False),
     ("gemma2", "prob", "prompts", None, True), ("gemma2", "logit_diff", "prompts", POINTS, False),
     ("llama", "kl", "prompts", POINTS, True), ("llama", "prob", "prompts", None, False),
@@ -166,7 +149,9 @@ def test_exact_costs_are_what_one_reader_reads_of_one_sender(kind: str) -> None:
     x, y = given(examples)
     assert len(found.checked) == 12
     assert len({*found.checked}) == 12
-    assert [*found.checked[:6]] == [*np.argsort(-np.abs(found.scores))[:6]]
+    order = np.argsort(-np.abs(found.scores))
+    assert [*found.checked[:6]] == [*order[:6]]
+    assert {*found.checked[6:]} != {*order[6:12]}  # they are drawn
     with exact():
         loss = measured("loss", examples, torch.empty(0))
         costs = [private.cost(x, y, loss, str(found.edges[at])).numpy() for at in found.checked]
@@ -182,7 +167,7 @@ def test_exact_costs_are_what_one_reader_reads_of_one_sender(kind: str) -> None:
 
 
 def test_what_is_linear_is_exact() -> None:
-    """Without a norm, logits are linear in what the output reads: each edge into it costs its score, and all cost all."""
+    """Without a norm, logits are linear in what the output reads: each edge there costs its score, and all cost all."""
     model = small_decoder("arena")
     rng = np.random.default_rng(5)
     tokens, other = rng.integers(model.vocab_size, size=(2, 3, model.n_ctx + 1))
@@ -247,11 +232,11 @@ def test_steps_of_paths_are_slopes() -> None:
     within = {"a1.ind/q/a0.self[current]/v/emb", "a1.ind/k/a0.prev[previous]/k/emb", "a1.ind/k/a0.self"}
     assert within | {"a1.ind/v/a0.self[rest]", "a1.ind/q/emb", "out/a1.ind", "out/a1.rest", "out/a0.prev"} <= {*names}
     x, y = given(examples)
-    for row in range(len(examples)):
+    for row in (0, 1):
         on = [Small(ours.config, ours.params, {"x": tokens[row : row + 1]}) for tokens in (x, y)]
         loss = measured("loss", examples_at(examples, row), torch.empty(0))
-        slopes = [slope(on, name.removeprefix("out/"), loss) for name in names]
-        np.testing.assert_allclose(found.sums[:, row], slopes, rtol=0, atol=1e-6)
+        slopes = [slope(on, name.removeprefix("out/"), loss) for name in names[row::4]]
+        np.testing.assert_allclose(found.sums[row::4, row], slopes, rtol=0, atol=1e-6)
         assert np.abs(slopes).max() > 0.01
 
 

@@ -124,6 +124,7 @@ def test_edges_decide_and_that_is_said():
         "fields that aren't read: by, cfg.seed",
         f"nodes that are said to be in the graph, or not, against their edges: {', '.join(flipped)}: the edges decide",
     )
+    assert read_circuit(written(Path("a.pt"), {**matrices(data), "by": 1})).notes == circuit.notes
 
 
 def put(*path: str) -> Callable[[Any], Callable[[Any], None]]:
