@@ -128,7 +128,7 @@ def test_pairs_that_are_drawn(scrub: Scrub) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("--export a.json --model tiny", "an MLP in every layer, but this model has layers without one"),
+        ("--export a.json --model tiny", "an MLP in every layer, but this one has layers"),
         ("--export a.txt", "--export 'a.txt' doesn't end in .json or .pt"),
         ("--viewer v.svg", "--viewer 'v.svg' doesn't end in .json"),
         ("--plot p.gif", "'.gif'"),

@@ -134,7 +134,10 @@ class Circuit:
 
 
 def _is_number(given: object) -> bool:
-    return isinstance(given, Real) and not (isinstance(given, int) and abs(given) > LARGEST_SCORE)
+    """Tell whether a value is a number that a float holds: whole ones can be too large."""
+    if isinstance(given, int):
+        return abs(given) <= LARGEST_SCORE
+    return isinstance(given, Real)
 
 
 def _edge(given: object) -> Any:
