@@ -20,8 +20,8 @@ from rich.console import Console
 
 from scrub import Attribution, Circuit, Examples, Settings, attribute, faithfulness, load_model, prompt_pairs
 from scrub.graph.node import walk
-from scrub.measure.circuits.attribution import Edges
 from scrub.measure.circuits.first_order import FirstOrder
+from scrub.measure.circuits.units import Edges
 from scrub.models.families import gpt2
 from scrub.models.model import Model, make_model
 from scrub.paths.cut import Cut

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,9 +20,10 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from scrub.graph.node import Node, walk
+from scrub.graph.node import Node
+from scrub.measure.circuits.units import Units
 from scrub.models.model import Model
-from scrub.paths.taps import EMB, STREAM, Tap, Taps, exchanged, given, on_other
+from scrub.paths.taps import EMB, STREAM, Tap, exchanged, given, on_other
 from scrub.plan.plan import compile_plan
 from scrub.plan.runner import Runner
 from scrub.study.binding import Members, bind
@@ -35,39 +35,6 @@ BYTES_AT_ONCE = 1 << 29  # of what components write, and of what readers make of
 Stream = Float[Tensor, "batch position d_model"]
 Changes = Float[Tensor, "sender batch position d_model"]
 Scores = Float[Tensor, "part sender batch"]
-
-
-@dataclass(frozen=True)
-class Units:
-    """What is scored: of each tap the parts of its reader, and of each sender of theirs its parts, by name.
-
-    `parts` are of each tap what its heads make, where those are scored apart, or the whole of it; `writers` has the
-    parts of every sender in the taps' graph: what they are called, and their nodes.
-    """
-
-    taps: Taps
-    parts: Mapping[str, Mapping[str, Node]]
-    writers: Mapping[Node, Mapping[str, Node]]
-
-    @cached_property
-    def pairs(self) -> tuple[tuple[str, str], ...]:
-        """All pairs of a reader's part and a sender's, in the order in which they are scored."""
-        taps = self.taps.every
-        return tuple((part, name) for place, tap in taps.items() for part in self.parts[place] for name in self.of(tap))
-
-    def of(self, tap: Tap) -> list[str]:
-        """List what the parts of a tap's senders are called."""
-        return [name for sender in tap.senders for name in self.writers[sender]]
-
-    @cached_property
-    def embedding(self) -> Node:
-        """The embedding. Raises ScrubError where it is split: gradients are between those of y and x."""
-        found = next((each for each in walk([self.taps.root]) if each.label == EMB), None)
-        if found is None:
-            raise ScrubError(
-                "the embedding is split here, and gradients are taken between those of y and x: split less"
-            )
-        return found
 
 
 @dataclass(frozen=True)

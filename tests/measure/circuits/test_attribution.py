@@ -18,7 +18,8 @@ from twins import VOCAB, Shape, exact, made, made_gpt2
 
 from scrub.data.examples import PROMPTS, Examples
 from scrub.data.repeated import NOWHERE
-from scrub.measure.circuits.attribution import EAP, EAP_IG, Attribution, attribute
+from scrub.measure.circuits.attribution import Attribution, attribute
+from scrub.measure.circuits.methods import EAP, EAP_IG
 from scrub.models.model import Model, load_model, make_model
 from scrub.paths.sources import X, Y
 from scrub.study.draws import pair_up
