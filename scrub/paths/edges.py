@@ -7,7 +7,7 @@ is fed by x exactly when all of its edges are kept, and by y where one isn't: th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import lru_cache
@@ -23,6 +23,7 @@ from scrub.paths.sources import X, Y
 from scrub.paths.splits import Roles, Split, attention_heads
 from scrub.text.errors import ScrubError
 
+EMB = "emb"  # what every path ends in
 OUT = "out"  # the component that every path begins with
 _DROPPED = "/"  # the place of what lies behind an edge that isn't kept
 Advance = Callable[[str, str], str]
@@ -75,17 +76,24 @@ def by_head(model: Node, roles: Roles | None = None, splits: Sequence[Split] = (
 @lru_cache(maxsize=8)
 def edges_of(root: Node) -> tuple[Edge, ...]:
     """List the edges of a model that was cut into heads, those of the first readers first: `edges_of(graph)`."""
-    found: dict[Edge, None] = {}
-    for reader in walk([root]):
-        if reader.label is None or reader.label in SLOTS:
+    return tuple(dict.fromkeys(Edge(reader, str(sender.label)) for reader, sender in _read(root)))
+
+
+def fed_along(graph: Node) -> frozenset[Edge]:
+    """Find the edges along which something is fed by x in a graph that was cut into heads."""
+    fed = fed_by(graph)
+    read = _read(graph, lambda component: X in fed[component])
+    return frozenset(Edge(reader, str(sender.label)) for reader, sender in read if X in fed[sender])
+
+
+def _read(root: Node, counts: Callable[[Node], bool] = lambda _: True) -> Iterator[tuple[str, Node]]:
+    """List what every reader of some components reads, those that are read first in front."""
+    for component in walk([root]):
+        if component.label is None or component.label in SLOTS or not counts(component):
             continue
-        for each in below(reader):
-            assert each.label is not None
-            if each.label in SLOTS:
-                found |= {Edge(f"{reader.label}/{each.label}", str(sender.label)): None for sender in below(each)}
-            else:
-                found[Edge(reader.label, each.label)] = None
-    return tuple(found)
+        for each in below(component):
+            slot = f"/{each.label}" if each.label in SLOTS else ""
+            yield from ((f"{component.label}{slot}", sender) for sender in (below(each) if slot else [each]))
 
 
 def anywhere(place: str, step: str) -> str:
@@ -133,7 +141,7 @@ def connected(kept: Set[Edge]) -> frozenset[Edge]:
     back: dict[str, list[str]] = {}
     for edge in kept:
         back.setdefault(edge.sender, []).append(_component(edge.reader))
-    fed = _reached(["emb"], back)
+    fed = _reached([EMB], back)
     return frozenset(e for e in kept if _component(e.reader) in alive and e.sender in fed)
 
 
@@ -252,17 +260,7 @@ def edges_fed(of: Cut, rules: Sequence[Rule]) -> frozenset[Edge]:
         (rule for at, rule in enumerate(rules) if rule.source not in (X, Y) and resampling.feeds(at)), None
     ):
         raise ScrubError(f"no set of edges says '{other}': what edges leave out is fed by y")
-    fed = fed_by(graph)
-    kept: set[Edge] = set()
-    for reader in walk([graph]):
-        if reader.label is None or reader.label in SLOTS or X not in fed[reader]:
-            continue
-        for each in below(reader):
-            slot = each.label if each.label in SLOTS else None
-            senders = below(each) if slot else [each]
-            at = f"{reader.label}/{slot}" if slot else str(reader.label)
-            kept.update(Edge(at, str(sender.label)) for sender in senders if X in fed[sender])
-    found = frozenset(kept)
+    found = fed_along(graph)
     says = keep(of.graph, found)
     if says is not graph:
         raise ScrubError(_unsaid(graph, says, rules))

@@ -13,13 +13,12 @@ from functools import cached_property
 
 from scrub.graph.node import Node, fold, node, rewrite, walk
 from scrub.graph.stream import SCALES, WIRES
-from scrub.paths.edges import OUT, Advance, anywhere
+from scrub.paths.edges import EMB, OUT, Advance, anywhere
 from scrub.paths.locate import below
 from scrub.paths.pattern import SLOTS
 from scrub.paths.sources import Y
 from scrub.text.errors import ScrubError
 
-EMB = "emb"
 AFFINE = frozenset({"project", "rotate", "add", "add_bias"})  # in what carries the stream
 
 

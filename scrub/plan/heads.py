@@ -81,11 +81,11 @@ def part_layers(roots: Sequence[Node]) -> dict[Node, Node]:
         if group := _group(current, groups):
             groups[current] = group
         elif current.op == "output" and (group := _group_of_sum(current, groups)) and group.whole in present:
-            parts[group.whole][group.indices] += 1
+            parts[group.whole][group.indices] += len(group.indices) < group.heads  # all of them leave no others
     rebuilt: dict[Node, Node] = {}
     for current in walk(roots):
         here = current.with_inputs(tuple(rebuilt[i] for i in current.inputs))
-        if current in parts:
+        if parts.get(current, Counter()).total():
             kept = max(parts[current], key=lambda heads: (parts[current][heads], heads))  # whatever the order of roots
             others = tuple(head for head in range(len(head_indices(here))) if head not in kept)
             here = node("add", restrict(here, kept), restrict(here, others))

@@ -11,12 +11,11 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float
 
-from scrub.paths.edges import OUT, Edge
+from scrub.paths.edges import EMB, OUT, Edge
 from scrub.paths.pattern import SLOTS
 from scrub.text.errors import ScrubError
 from scrub.text.numbers import Interval
 
-EMB = "emb"
 HEADS, MLPS = "heads", "MLP"
 _COMPONENT = re.compile(r"(?:(?P<kind>[am])(?P<layer>\d+)|emb|out)(?:[.\[].*)?")
 _DIGITS = re.compile(r"(\d+)")

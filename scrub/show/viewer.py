@@ -31,8 +31,8 @@ from jaxtyping import Float
 
 from scrub.data.examples import Examples
 from scrub.models.model import Model
-from scrub.paths.edges import OUT, Edge
-from scrub.show.scored import EMB, EdgeScores, by_name, read_by, row_of
+from scrub.paths.edges import EMB, OUT, Edge
+from scrub.show.scored import EdgeScores, by_name, read_by, row_of
 from scrub.study.metric import Metric
 from scrub.text.errors import ScrubError
 from scrub.text.frames import json_text

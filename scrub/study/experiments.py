@@ -58,6 +58,7 @@ class Experiment:
     warnings: tuple[str, ...] = ()
     scope: tuple[Rule, ...] = ()  # the rules of its study's baseline, read as its own are
     drawn: Node | None = None  # where y is a mean: the graph in which it is drawn
+    kept: frozenset[Edge] | None = None  # of a set of edges: those on whole paths of it
 
     @property
     def resampled(self) -> Node:
@@ -100,12 +101,13 @@ def build(
     Instead of rules it may have the edges that are `kept`. With a `mean`, that stands where they feed y.
     """
     read = of.rules(rules)
-    if kept is not None:
-        graph, nowhere = keep(of.graph, kept), len(kept) - len(connected(kept))
+    whole = None if kept is None else connected(kept)
+    if kept is not None and whole is not None:
+        graph, nowhere = keep(of.graph, kept), len(kept) - len(whole)
         idle = (f"{nowhere:,} of {len(kept):,} edges lie on no whole path, so they change nothing",) if nowhere else ()
     else:
         graph, idle = resample(of.graph, read) if read else of.graph, ()
-    made = Experiment(name, of.graph, read, graph, hypothesis, of.warnings + idle, of.rules(baseline))
+    made = Experiment(name, of.graph, read, graph, hypothesis, of.warnings + idle, of.rules(baseline), kept=whole)
     return made if mean is None else replace(made, graph=with_means(graph, mean), drawn=graph)
 
 

@@ -14,6 +14,8 @@ Where an intervention holds a component at a value, gate 2 holds it at what the 
    drawn, gives the loss with that one drawn: means stand where y does. No y is drawn beside them, and means of some
    components are taken anew (scrub/study/mean_gate.py).
 
+6. Of a set of edges, x comes along exactly those that are kept and lie on whole paths.
+
 The first two are passed in float64, where the tolerance is tight, and in the type that is measured in, on its device;
 the last in that type. They look at a few late positions of two examples, or one, so of the embedding only the rows of
 those tokens are converted: a model's own parameters are copied once, to float64, and not where it is float64 already.
@@ -32,6 +34,7 @@ from torch import Tensor
 
 from scrub.graph.node import Node, node, rewrite, walk
 from scrub.models.model import Model
+from scrub.paths.edges import fed_along
 from scrub.paths.rules import Resampling, Rule, draws, held, held_by
 from scrub.paths.sources import Draw, Like, Source, X, Y, ordered
 from scrub.paths.sources import Held as HeldSource
@@ -118,6 +121,7 @@ def check_gates(
         of = f"means over the others, {dtype}"
         deviations[of] = check_means(experiments, model, pairing, values or {}, TOLERANCE_NATS[dtype])
     _check_sources(experiments, bases[dtype], few, values or {})
+    _check_edges(experiments)
     # a rule that does nothing is worth knowing where somebody wrote it; random ones have many, and it costs to see
     written = [e for e in experiments if not (quiet or (e.hypothesis and e.hypothesis.null_of))]
     rules = [_Without(experiment) for experiment in written]
@@ -125,6 +129,16 @@ def check_gates(
     drawn = (*own_draws(pairing), *vague_features(pairing))
     found = (*notes, *idle(rules), *ineffective(rules, bases[EXACT], few, values), *drawn)
     return Gates(deviations, found)
+
+
+def _check_edges(experiments: Experiments) -> None:
+    """Raise GateError unless the graph of each set of edges is fed by x along those edges, and along no other."""
+    for each in experiments:
+        if each.kept is not None and (wrong := fed_along(each.resampled) ^ each.kept):
+            raise GateError(
+                f"{each.name}: {min(wrong)} is {'not ' * (min(wrong) in each.kept)}fed by x, unlike the set of edges "
+                "says: no number of this can be trusted"
+            )
 
 
 class _Without:

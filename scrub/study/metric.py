@@ -48,14 +48,22 @@ class Metric:
         check_fields(self, "the metric's ")
 
     @classmethod
-    def of(cls, function: Callable[..., Any], unit: str = "", name: str | None = None, of_all: bool = False) -> Metric:
+    def of(
+        cls,
+        function: Callable[..., Any],
+        unit: str = "",
+        name: str | None = None,
+        of_all: bool = False,
+        less_is_better: bool = False,
+    ) -> Metric:
         """Make a metric of a function of tensors, one number a row: `Metric.of(margin, unit="logits")`.
 
         `def margin(logits, targets, unscrubbed)` gets logits [row, vocab], targets [row] (the next tokens), and the
         unscrubbed model's logits [row, vocab], of scored positions in any order, and gives [row]; parameters called
         `answers` and `wrong` get ids [row, some], -1 where there are fewer. It leaves out what it doesn't need. In
         results it is told apart by the hash of its code and of what that uses. By default it is called as the function
-        is. Raises ScrubError for a function that it can't be, or a name that another metric has.
+        is. Scores of edges are above 0 where it gets worse: less of it, unless `less_is_better`.
+        Raises ScrubError for a function that it can't be, or a name that another metric has.
         """
         if not callable(function):
             raise ScrubError(f"a metric is {short(function)}, but must be one of {', '.join(METRICS)}, or a function")
@@ -65,7 +73,7 @@ class Metric:
                 f"your own metric is called {called!r}, as one of scrub's is: give it another name, as in "
                 "Metric.of(function, name='mine')"
             )
-        return cls(called, unit, Own.of(function, called).nodes, of_all)
+        return cls(called, unit, Own.of(function, called).nodes, of_all, less_is_better=less_is_better)
 
     @cached_property
     def digest(self) -> str:
@@ -95,7 +103,9 @@ class Metric:
         return made
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, Metric) and self.digest == other.digest)
+        if not isinstance(other, Metric) or self is other:
+            return self is other
+        return self.digest == other.digest and self.less_is_better == other.less_is_better
 
     def __hash__(self) -> int:
         return hash(self.digest)

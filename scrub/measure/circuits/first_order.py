@@ -23,7 +23,8 @@ from torch import Tensor
 from scrub.graph.node import Node
 from scrub.measure.circuits.units import Units
 from scrub.models.model import Model
-from scrub.paths.taps import EMB, STREAM, Tap, exchanged, given, on_other
+from scrub.paths.edges import EMB
+from scrub.paths.taps import STREAM, Tap, exchanged, given, on_other
 from scrub.plan.plan import compile_plan
 from scrub.plan.runner import Runner
 from scrub.study.binding import Members, bind

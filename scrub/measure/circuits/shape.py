@@ -16,11 +16,11 @@ from jaxtyping import Int
 
 from scrub.models.model import Model
 from scrub.paths.edges import OUT, Edge, by_head, edges_of
+from scrub.paths.pattern import SLOTS
 from scrub.text.errors import ScrubError
 from scrub.text.wording import few, short
 
 MOST_EDGES = 5_000_000  # Gemma 2 27B has 3.4 million; a graph of more takes over 4 GB as Python's objects
-SLOTS = "qkv"
 FIELDS = ("n_layers", "n_heads", "parallel_attn_mlp", "d_model")  # of a file's cfg, in EAP-IG's order
 _INPUT, _LOGITS = "input", "logits"
 _LAST = 10**9  # behind all layers
@@ -157,7 +157,7 @@ def _place(edge: Edge, parallel: bool) -> tuple[int, int, tuple[int, int, int], 
     component, _, slot = edge.reader.partition("/")
     layer, is_mlp, head = rank(component)
     apart = 0 if parallel or component == OUT else is_mlp  # parallel MLPs are among the readers of each sender
-    return layer, apart, rank(edge.sender), head, SLOTS.find(slot)
+    return layer, apart, rank(edge.sender), head, SLOTS.index(slot) if slot else -1
 
 
 def rank(component: str) -> tuple[int, int, int]:
@@ -173,7 +173,7 @@ def reader_rank(reader: str) -> tuple[int, int, int, int]:
     """Order readers as the columns of EAP-IG's matrix: the q of a layer's heads, their k, their v, its MLP, out."""
     component, _, slot = reader.partition("/")
     layer, is_mlp, head = rank(component)
-    return layer, is_mlp, SLOTS.find(slot), head
+    return layer, is_mlp, SLOTS.index(slot) if slot else -1, head
 
 
 def node_name(component: str) -> str:

@@ -10,11 +10,11 @@ from scrub.graph.heads import head_indices, restrict
 from scrub.graph.node import Node, walk
 from scrub.models.model import Model
 from scrub.paths.cut import Cut
-from scrub.paths.edges import OUT, Advance, Edge, anywhere, drop
+from scrub.paths.edges import EMB, OUT, Advance, Edge, anywhere, drop
 from scrub.paths.locate import locate
 from scrub.paths.pattern import SLOTS
 from scrub.paths.splits import attention_heads
-from scrub.paths.taps import EMB, Tap, Taps
+from scrub.paths.taps import Tap, Taps
 from scrub.study.experiments import Experiment, Name
 from scrub.study.run import Trial
 from scrub.text.errors import GateError, ScrubError
