@@ -11,7 +11,7 @@ from scrub.cli import options
 from scrub.cli.given import drawn_pairs, given_metric, given_study, named
 from scrub.cli.outputs import chart_of, check_chart, check_outputs, check_suffix, console, warn, write_outputs
 from scrub.data.settings import Recipe
-from scrub.measure.circuits.methods import EAP, POINTS, TOP, check_drawn, check_method
+from scrub.measure.circuits.methods import EAP, TOP, check_drawn, check_method
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 
@@ -98,7 +98,7 @@ def attribute(
         how,
         metric=given,
         method=method,
-        points=points or POINTS,
+        points=points,
         recomputed=recompute,
         steps=steps,
         top=top,

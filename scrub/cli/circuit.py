@@ -40,7 +40,9 @@ def circuit(
     data: options.DataName = None,
     *,
     metric: options.OneMetric = None,
-    absolute: Annotated[bool, typer.Option("--absolute", help="Largest scores whatever their sign.")] = False,
+    absolute: Annotated[
+        bool, typer.Option("--absolute", help="With --size: of the largest scores, whatever their sign.")
+    ] = False,
     recipe: Annotated[Recipe, options.PAIRS],
     settings: Annotated[Settings, options.MEASURED],
     size: Annotated[
@@ -106,8 +108,8 @@ def circuit(
     study = replace(study, metric=usual_metric(given, trial.examples, own.metric if own else None))
     files = outputs.files(found, loaded, study, settings)
     how = how.only(COMPUTING)
-    measured = faithfulness(found, loaded, trial.examples, study.metric, absolute=absolute, settings=how)
-    files |= {json: lambda _: json_text(_content(measured, absolute)), plot: chart_of(measured)}
+    measured = faithfulness(found, loaded, trial.examples, study.metric, settings=how)
+    files |= {json: lambda _: json_text(_content(measured)), plot: chart_of(measured)}
     write_outputs(files | {viewer: lambda _: outputs.viewed(found, measured)}, folder=out)
     warn([*trial.examples.notes, *measured.notes, *outputs.notes(hypothesis, settings)], "note")
     warn(measured.warnings)
@@ -162,6 +164,8 @@ class _Outputs:
             raise ScrubError(f"--task {short(self.task)} names a task and a model on MIB's board: write it as ioi_gpt2")
         if self.rules and self.out is None:
             raise ScrubError("--rules says how a hypothesis is written: give --out with it")
+        if self.absolute and self.size is None:
+            raise ScrubError("--absolute says which edges --size takes, and what is measured is both: leave it out")
         if self.size is not None and not (self.out or self.viewer):
             raise ScrubError("--size says how many edges --out and --viewer write: give one of them with it")
         if self.out is not None and self.out.exists():
@@ -265,7 +269,7 @@ def _lasting(study: Study, settings: Settings) -> Study:
     return replace(study, model=named("models", study.model), data=named("data", study.data), **given)
 
 
-def _content(of: Faithfulness, absolute: bool) -> dict[str, Any]:
+def _content(of: Faithfulness) -> dict[str, Any]:
     """Collect what `--json` writes."""
     return {
         "format": 1,
@@ -278,12 +282,12 @@ def _content(of: Faithfulness, absolute: bool) -> dict[str, Any]:
         "positions": int(of.examples.counts.sum()),
         "metric": of.metric.name,
         "unit": of.metric.unit,
-        "absolute": absolute,
         "seed": of.seed,
         **of.computed.fields,
         "whole": of.whole,
         "empty": of.empty,
         **({"cpr": of.cpr, "cmd": of.cmd} if of.curve else {}),
+        **({} if of.own is None else {"own": {"edges": of.own.n, "faithfulness": of.value_of_own}}),
         "gates": of.gates.deviations,
         "notes": [*of.examples.notes, *of.notes],
         "warnings": of.warnings,

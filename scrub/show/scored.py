@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float
 
+from scrub.measure.circuits.faithfulness import Faithfulness
 from scrub.paths.edges import EMB, OUT, Edge
 from scrub.paths.pattern import SLOTS
 from scrub.text.errors import ScrubError
@@ -129,6 +130,27 @@ class Faithful(Protocol):
     @property
     def values(self) -> Sequence[Interval]: ...
     @property
-    def cpr(self) -> Interval: ...
+    def cpr(self) -> Interval | None: ...
     @property
-    def cmd(self) -> Interval: ...
+    def cmd(self) -> Interval | None: ...
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Faithfulness by size, with the areas that are taken from it."""
+
+    shares: Sequence[float]
+    asked: Sequence[int]
+    connected: Sequence[int]
+    values: Sequence[Interval]
+    cpr: Interval | None = None
+    cmd: Interval | None = None
+
+
+def curves_of(found: Faithfulness) -> dict[str, Curve]:
+    """Give the two curves of a circuit with scores: that of CPR, and that of CMD."""
+    by_size = [len(size.kept) for size in found.sizes_by_size]
+    return {
+        "highest scores": Curve(found.shares, found.asked, found.connected, found.values, cpr=found.cpr),
+        "largest, any sign": Curve(found.shares, found.asked, by_size, found.values_by_size, cmd=found.cmd),
+    }

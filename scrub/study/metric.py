@@ -110,6 +110,10 @@ class Metric:
     def __hash__(self) -> int:
         return hash(self.digest)
 
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """Be pickled by name, as nodes that are made of lambdas can't be, if it is one of METRICS."""
+        return (as_metric, (self.name,)) if METRICS.get(self.name) is self else super().__reduce__()
+
 
 def losses(logits: Node) -> Node:
     """Compute the loss of every position, in nats: log sum exp of the logits less the target's."""

@@ -18,7 +18,7 @@ from scrub.study.experiments import ALL_SCRUBBED, BASELINE, UNSCRUBBED, Name
 from scrub.study.gates import Gates
 from scrub.study.metric import LOSS
 from scrub.study.settings import AS_USUAL, DRAWN, Computed
-from scrub.study.statistics import FEW_DOCUMENTS, Bootstrap, plain_ratio, recovered
+from scrub.study.statistics import Bootstrap, plain_ratio, recovered
 from scrub.study.study import by_metric
 from scrub.text.errors import GateError, ScrubError
 from scrub.text.frames import interval_columns, json_text, plain
@@ -215,13 +215,7 @@ class Result(TabularResult):
                 "is not clearly apart from 0, so percentages of it are not to be trusted; take more sequences or "
                 "other positions"
             )
-        if self.bootstrap.worth < FEW_DOCUMENTS:
-            of = f"{self.bootstrap.documents} {self.documents_called}, worth {self.bootstrap.worth:.1f} of one size"
-            warnings.append(
-                f"the selected positions are of {of}: of fewer than {FEW_DOCUMENTS} no interval is known to hold, so "
-                "take data of more"
-            )
-        return warnings
+        return [*warnings, *self.bootstrap.few(self.documents_called)]
 
     def checked(self) -> Result:
         """Return this result, or raise GateError where a loss is NaN or the baseline leaves nothing to recover."""

@@ -60,6 +60,15 @@ class Bootstrap:
             return ""
         return f" of {self.documents} {units} (worth {self.worth:.0f})"
 
+    def few(self, called: str) -> list[str]:
+        """Warn where intervals aren't known to hold: of fewer than FEW_DOCUMENTS, which are `called` so."""
+        if self.worth >= FEW_DOCUMENTS:
+            return []
+        return [
+            f"the selected positions are of {self.documents} {called}, worth {self.worth:.1f} of one size: of fewer "
+            f"than {FEW_DOCUMENTS} no interval is known to hold, so take data of more"
+        ]
+
     def means(self, sums: Float[np.ndarray, "kind sequence"]) -> Float[np.ndarray, "kind one_plus_resample"]:
         """Average over positions what was summed over each sequence's: the estimate, then the resamples."""
         stacked = np.vstack([self._by_document(sums), self.positions[None]])

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 from scipy.stats import rankdata
 
-from scrub.data.examples import Examples
+from scrub.data.examples import PROMPTS, Examples
 from scrub.data.for_model import Data
+from scrub.data.prompts.prompts import resampled
 from scrub.measure.asked import usual_metric
 from scrub.measure.circuits.circuit import Circuit
 from scrub.measure.circuits.first_order import FirstOrder
@@ -28,7 +29,7 @@ from scrub.paths.edges import Edge, by_head
 from scrub.study.draws import generator
 from scrub.study.evaluate import Evaluator
 from scrub.study.gates import TOLERANCE_NATS, Gates
-from scrub.study.metric import GivenMetric, Metric
+from scrub.study.metric import METRICS, GivenMetric, Metric
 from scrub.study.run import Trial, prepare_study
 from scrub.study.settings import AS_USUAL, Computed, Settings, type_of
 from scrub.study.statistics import Bootstrap
@@ -36,14 +37,20 @@ from scrub.study.study import Study, Wanted, load_study
 from scrub.text.errors import GateError, ScrubError
 from scrub.text.fields import COUNT, check_arguments
 from scrub.text.frames import interval_columns
-from scrub.text.looks import TabularResult
+from scrub.text.looks import TabularResult, look
 from scrub.text.numbers import Interval
 from scrub.text.progress import bar_of
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 EDGES, STEPS = "edges", "steps"
-STEP = 1e-5  # of a tap's value, by which its derivative is taken by differences, in float64
-ALLOWED = 1e-6  # of all that the taps contribute, where that and the gradient differ
-CHECKED = 2  # examples whose derivatives are taken so
+FEW_EDGES = 5  # of fewer there is no rank correlation
+NOTHING = 1e-12  # a score below it is rounding
+NEAR = 1e-4  # of the way from x to y, where costs are of first order
+ALLOWED = 1e-4  # of the highest score, by which scores and costs there may differ
+ROUNDING = 1e-13  # of the metric in float64
+CHECKED, CHECKED_EDGES = 2, 4  # examples that are looked at so, and how many edges of the highest, and of the others
 
 
 @dataclass(frozen=True, repr=False)
@@ -140,27 +147,56 @@ class Attribution(TabularResult):
         called = f"exact costs of {self.metric.name}" if exact else f"{self.method} of {self.metric.name}"
         return replace(Circuit.of(self.model, dict(zip(self.edges, values.tolist(), strict=True))), name=called)
 
+    @property
+    def warnings(self) -> list[str]:
+        """That rows are few, and that scores are nothing, if so."""
+        few = self._bootstrap.few(resampled(self.examples, "prompts or documents"))
+        if np.abs(self.scores).max(initial=0.0) > NOTHING:
+            return few
+        return [*few, f"every score is 0: {self.metric.name} doesn't move to first order, so their order means nothing"]
+
     @cached_property
     def rank_correlation(self) -> dict[str, Interval]:
-        """Estimate Spearman's correlation of scores and exact costs: of the top edges, and of others that were drawn.
+        """Estimate Spearman's correlation of scores and exact costs: over the `top` edges, and the `others` drawn.
 
-        Of all edges, where all were checked. NaN of fewer than three.
+        Over `all` edges too, where all were checked. In the resamples are rows, and, of those that were drawn, edges.
+        NaN over fewer than FEW_EDGES, of which no interval says much.
         """
-        few = {f"the top {self.top_count}": slice(0, self.top_count), "others, drawn": slice(self.top_count, None)}
-        if len(self.checked) == len(self.edges):
-            del few["others, drawn"]
-            some = few if self.top_count < len(self.edges) else {}  # or it would be said twice
-            few = {f"all {len(self.edges)}": slice(None)} | some
-        return {name: self._correlation(of) for name, of in few.items() if len(self.checked[of])}
+        top, whole = slice(0, self.top_count), len(self.checked) == len(self.edges)
+        found = {"all": self._correlation(slice(None))} if whole else {}
+        if not whole or self.top_count < len(self.edges):
+            found["top"] = self._correlation(top)
+        return found if whole else found | {"others": self._correlation(slice(self.top_count, None), drawn=True)}
 
-    def _correlation(self, some: slice) -> Interval:
-        if len(self.checked[some]) < 3:
+    def over(self, some: str) -> str:
+        """Say what a rank correlation is over: `over("top")` is "the top 20"."""
+        others = len(self.checked) - self.top_count
+        words = {
+            "all": f"all {len(self.edges):,}",
+            "top": f"the top {self.top_count}",
+            "others": f"{others} others, drawn",
+        }
+        return words[some]
+
+    def _correlation(self, some: slice, drawn: bool = False) -> Interval:
+        count = len(self.checked[some])
+        if count < FEW_EDGES:
             return Interval(np.nan, np.nan, np.nan)
         means = [self._bootstrap.means(sums[some]) for sums in (self.sums[self.checked], self.exact)]
+        if drawn:
+            rng = generator(self.seed, 0, "resampled edges")
+            again = rng.integers(count, size=(count, means[0].shape[1] - 1))
+            again = np.concatenate([np.arange(count)[:, None], again], axis=1)
+            means = [np.take_along_axis(each, again, axis=0) for each in means]
         with np.errstate(invalid="ignore"):  # where all are equal
-            ranks = [rankdata(each, axis=0) - (each.shape[0] + 1) / 2 for each in means]
+            ranks = [rankdata(each, axis=0) - (count + 1) / 2 for each in means]
             both = (ranks[0] * ranks[1]).sum(0) / np.sqrt((ranks[0] ** 2).sum(0) * (ranks[1] ** 2).sum(0))
         return self._bootstrap.interval(both)
+
+    def plot(self) -> Figure:
+        """Plot the edges of the largest scores as a graph, and all scores by layer."""
+        figure: Figure = look(self, "chart")(self).figure()
+        return figure
 
     def _intervals(self, sums: Float[np.ndarray, "some example"]) -> list[Interval]:
         return [self._bootstrap.interval(each) for each in self._bootstrap.means(sums)] if len(sums) else []
@@ -175,7 +211,7 @@ def attribute(
     *,
     metric: GivenMetric = None,
     method: str = EAP,
-    points: Annotated[int, COUNT] = POINTS,
+    points: Annotated[int, COUNT] | None = None,
     recomputed: bool = False,
     steps: bool = False,
     top: Annotated[int, COUNT] = TOP,
@@ -184,7 +220,8 @@ def attribute(
     """Score every edge of a model in a study's metric, to first order: `attribute("induction").frame()`.
 
     Without a study it is the whole model against y: `attribute(model="gpt2-mini", data=pairs, metric="logit_diff")`.
-    `method` is "eap", with gradients at x, or "eap-ig", with the mean of those at so many `points` between y and x.
+    `method` is "eap", with gradients at x, or "eap-ig", with the mean of those at so many `points` between y and x, 5
+    unless it is said.
     With `recomputed`, what a reader makes of its changed input (its q, k, v, or the normed input of an MLP or of the
     output) is computed anew for each edge, and not to first order. With `steps`, the steps of the paths that the
     study's hypotheses tell apart are scored instead of edges: each at its place alone. The `top` ones are measured
@@ -192,11 +229,13 @@ def attribute(
     Raises ScrubError for what doesn't fit, and GateError if a gate fails.
     """
     check_method(method)
+    if points is not None and method == EAP:
+        raise ScrubError(f"eap takes gradients at x alone, so points have no meaning: leave them out, or take {EAP_IG}")
     trial = _trial(wanted, model, data, settings or Settings(), metric, steps)
     check_drawn(trial.study)
     check_method(method, trial.study.metric)
     scored = Steps.of_trial(trial) if steps else Edges(by_head(trial.model.graph, trial.model.roles))
-    return _Attributing(trial, scored, points if method == EAP_IG else None, recomputed).run(top, check_all)
+    return _Attributing(trial, scored, (points or POINTS) if method == EAP_IG else None, recomputed).run(top, check_all)
 
 
 def _trial(
@@ -207,7 +246,18 @@ def _trial(
     study, hypotheses = (Study("** -> y", name="everything"), []) if wanted is None else load_study(wanted)
     trial = prepare_study(study, hypotheses if steps else [], model, data, settings)
     chosen = usual_metric(metric, trial.examples, None if wanted is None else study.metric)
+    if chosen.of_all and (trial.examples.counts > 1).any() and trial.examples.kind == PROMPTS:
+        raise ScrubError(
+            f"{chosen.name} counts a prompt as a whole, which has no first order: score one position of each"
+        )
     return replace(trial, study=trial.study.by(chosen))
+
+
+def _direction(metric: Metric) -> list[str]:
+    """Say what is taken to be better, of a metric of one's own that doesn't say so."""
+    if metric.name in METRICS or metric.less_is_better:
+        return []
+    return [f"more of {metric.name} is taken to be better: if less is, say so with Metric.of(..., less_is_better=True)"]
 
 
 @dataclass(frozen=True)
@@ -227,7 +277,7 @@ class _Attributing:
         units = self.scored.units(model)
         edges = [Edge(*pair) for pair in units.pairs]
         first = FirstOrder(model, units, metric, examples.context, self.points, self.recomputed)
-        slope = self._slope(units)
+        near = self._near(units, edges)
         sums, unscrubbed = np.zeros((len(edges), len(examples))), np.zeros(len(examples))
         with bar_of("examples", settings.progress) as bar:
             task = bar.add_task(f"scores of {len(edges)} {self._unit}", total=settings.draws * len(examples))
@@ -244,7 +294,7 @@ class _Attributing:
         checked = self._checked(sums.sum(1), top, check_all)
         exact, own, gates, computed = self._exact(model, [edges[at] for at in checked])
         self._same(unscrubbed, own)
-        gates = replace(gates, deviations={**gates.deviations, "gradient and differences": slope})
+        gates = replace(gates, deviations={**gates.deviations, "scores and costs near x": near})
         return Attribution(
             model,
             trial.study.name,
@@ -263,7 +313,7 @@ class _Attributing:
             settings.seed,
             settings.draws,
             computed,
-            (*examples.notes, *trial.notes),
+            (*examples.notes, *trial.notes, *_direction(metric)),
         )
 
     @property
@@ -294,21 +344,31 @@ class _Attributing:
         sign = 1 if metric.less_is_better else -1
         return sign * (totals[1:] - totals[0]), totals[0], found.gates, found.computed
 
-    def _slope(self, units: Units) -> float:
-        """Compare the gradient with differences, along a random direction of all taps. Raises GateError if it isn't.
+    def _near(self, units: Units, edges: Sequence[Edge]) -> float:
+        """Compare scores with exact costs where y is near x, where both must be the same. Raises GateError otherwise.
 
-        In float64, whatever is measured in: in coarser types differences say little.
+        Of the highest scores and some others, in float64, whatever is measured in: half of the difference of what y a
+        little off x and a little off to the other side gives, which leaves nothing of second order.
         """
         trial, pairing = self.trial, self.trial.pairing(0)
         model = trial.model.to(type_of("float64"), trial.settings.where)
         metric, positions = trial.study.metric, trial.examples.context
         first = FirstOrder(model, units, metric, positions, self.points, self.recomputed)
-        batch = first.batch(pairing, next(pairing.batches(CHECKED)))
-        off = first.slope_error(batch, STEP, generator(trial.settings.seed, 0, "slope"))
+        members = next(pairing.batches(CHECKED))
+        batches = [first.batch(pairing, members, share) for share in (NEAR, -NEAR)]
+        scores = [first(batch)[0] for batch in batches]
+        odd = (scores[0] - scores[1]) / 2
+        order = np.argsort(-np.abs(odd).sum(1), kind="stable")
+        drawn = generator(trial.settings.seed, 0, "edges near x").permutation(order[CHECKED_EDGES:])
+        some = np.concatenate([order[:CHECKED_EDGES], drawn[:CHECKED_EDGES]])
+        costs = first.costs([self.scored.experiment(edges[at]).graph for at in some], batches)
+        apart = float(np.abs((costs[0] - costs[1]) / 2 - odd[some]).max(initial=0.0))
+        rounding = ROUNDING * max(1.0, float(np.abs(costs).max(initial=0.0)))
+        off = max(0.0, apart - rounding) / max(float(np.abs(odd).max(initial=0.0)), rounding)
         if not off <= ALLOWED:
             raise GateError(
-                f"the gradient of {metric.name!r} is {off:.2g} from what differences give, of all that the taps "
-                f"contribute, where {ALLOWED:.0e} is allowed: no score of this can be trusted"
+                f"with y near x, scores of {metric.name!r} are {off:.2g} of the highest from what edges cost, where "
+                f"{ALLOWED:.0e} is allowed: no score of this can be trusted"
             )
         return off
 

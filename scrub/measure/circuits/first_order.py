@@ -10,7 +10,7 @@ are those at x, or the mean of those at several points between the embeddings of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +20,11 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from scrub.graph.node import Node
+from scrub.graph.node import Node, walk
 from scrub.measure.circuits.units import Units
 from scrub.models.model import Model
 from scrub.paths.edges import EMB
+from scrub.paths.sources import X, Y
 from scrub.paths.taps import STREAM, Tap, exchanged, given, on_other
 from scrub.plan.plan import compile_plan
 from scrub.plan.runner import Runner
@@ -71,11 +72,11 @@ class FirstOrder:
             self._groups.setdefault((tap.stream, tap.normed), []).append(tap)
         streams = dict.fromkeys(tap.stream for tap in taps.values())
         self._parts = list(dict.fromkeys(part for some in units.writers.values() for part in some.values()))
-        ends = {"x": self._parts, "y": [on_other(part) for part in self._parts]}
-        self._ends = self._runner({f"{of} {at}": node for of, some in ends.items() for at, node in enumerate(some)})
+        emb = units.embedding, given(EMB)
+        self._embeddings = self._runner({"x": units.embedding, "y": on_other(units.embedding)})
+        self._ends = self._runner({str(at): exchanged(part, *emb) for at, part in enumerate(self._parts)})
         norms = dict.fromkeys(norm for tap in taps.values() for norm in tap.behind.values())
         self._numbers = {node: str(at) for at, node in enumerate([*streams, *(n.inputs[0] for n in norms)])}
-        emb = units.embedding, given(EMB)
         self._point = self._runner({name: exchanged(node, *emb) for node, name in self._numbers.items()})
         self._through = {n: self._runner({"out": exchanged(n, n.inputs[0], STREAM)}, grad=True) for n in norms}
         self._reads = {s: self._runner({t.reader: t.reads for t in taps.values() if t.stream is s}) for s in streams}
@@ -107,13 +108,29 @@ class FirstOrder:
         size = self._positions * self.model.params["embed.weight"].shape[1] * self.model.dtype.itemsize
         return max(1, BYTES_AT_ONCE // (size * 2 * len(self._parts)))
 
-    def batch(self, pairing: Pairing, members: Members) -> Batch:
-        """Compute what components write for some examples."""
-        bound, _ = bind(self._ends.leaves, pairing, members, self.model.device)
-        found = self._ends(bound)
-        changes = {part: found[f"y {at}"] - found[f"x {at}"] for at, part in enumerate(self._parts)}
-        x, y = (found[f"{of} {self._parts.index(self.units.embedding)}"].clone() for of in "xy")
-        return Batch(pairing, members, {part: each.clone() for part, each in changes.items()}, x, y)
+    def batch(self, pairing: Pairing, members: Members, share: float = 1.0) -> Batch:
+        """Compute how what components write for some examples changes, y being a `share` of its way from x."""
+        bound, _ = bind({*self._embeddings.leaves, *self._ends.leaves}, pairing, members, self.model.device)
+        found = self._embeddings(bound)
+        x = found["x"].clone()
+        y = found["y"].clone() if share == 1 else x + share * (found["y"] - x)
+        ends = [self._ends(bound | {given(EMB): each}) for each in (x, y)]
+        changes = {part: (ends[1][str(at)] - ends[0][str(at)]).clone() for at, part in enumerate(self._parts)}
+        return Batch(pairing, members, changes, x, y)
+
+    def costs(self, graphs: Sequence[Node], batches: Sequence[Batch]) -> list[Float[np.ndarray, "graph batch"]]:
+        """Measure graphs on x and y of some batches: the metric's sums over the scored positions of each example."""
+        outputs = {
+            str(at): self.metric.measure(_on_given(graph), self.units.taps.root) for at, graph in enumerate(graphs)
+        }
+        runner = Runner(compile_plan(outputs), self.model.params, self._positions, self.model.device)
+        found = []
+        for batch in batches:
+            bound, real = bind(runner.leaves, batch.pairing, batch.members, self.model.device)
+            out = runner(bound | {given(str(X)): batch.x, given(str(Y)): batch.y})
+            each = [out[str(at)][..., 0].expand(real.shape).masked_fill(~real, 0).sum(-1) for at in range(len(graphs))]
+            found.append(torch.stack(each).double().cpu().numpy())
+        return found
 
     def __call__(self, batch: Batch) -> tuple[Float[np.ndarray, "pair batch"], Float[np.ndarray, " batch"]]:
         """Score all pairs: how the metric, summed over the scored positions of each example, changes with y.
@@ -194,26 +211,6 @@ class FirstOrder:
             for (place, tap), grad in zip(taps.items(), found, strict=True)
         }
 
-    def slope_error(self, batch: Batch, step: float, rng: np.random.Generator) -> float:
-        """Compare the gradient with central differences along a random direction of all taps.
-
-        The direction at each tap is as large as `step` of what is made there. It is the difference, as a share of what
-        the taps contribute by themselves.
-        """
-        made = self._made(self._values(batch, self.fractions[-1]))
-        total = self._total(
-            batch, self.fractions[-1], taps := _leaves({p: torch.zeros_like(v) for p, v in made.items()})
-        )
-        gradients = self._gradients(total.sum(), taps)
-        ways = {p: _random(v, rng) * step for p, v in made.items()}
-        ends = [
-            self._total(batch, self.fractions[-1], {p: sign * way for p, way in ways.items()}).detach().sum()
-            for sign in (1, -1)
-        ]
-        along = [float((gradients[p] * way).double().sum()) for p, way in ways.items()]
-        scale = sum(map(abs, along))
-        return abs(float(ends[0] - ends[1]) / 2 - sum(along)) / scale if scale else 0.0
-
     def _written(
         self, part: Node, norm: Node | None, batch: Batch, there: Mapping[Node, Stream], known: dict[Any, Stream]
     ) -> Stream:
@@ -285,7 +282,9 @@ def _leaves(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {place: value.clone().requires_grad_() for place, value in values.items()}
 
 
-def _random(like: Tensor, rng: np.random.Generator) -> Tensor:
-    """Draw normal numbers in the shape of others, as large as they are."""
-    drawn = torch.from_numpy(rng.standard_normal(tuple(like.shape))).to(like)
-    return drawn * like.square().mean().sqrt()
+def _on_given(graph: Node) -> Node:
+    """Put leaves in the place of the embeddings of x and y."""
+    for each in [node for node in walk([graph]) if node.label == EMB]:
+        source = next(leaf.arguments["source"] for leaf in walk([each]) if leaf.op == "tokens")
+        graph = exchanged(graph, each, given(str(source)))
+    return graph

@@ -12,7 +12,7 @@ import pandas as pd
 from scrub.measure.circuits.faithfulness import Faithfulness
 from scrub.show.charts.chart import Chart, Panel
 from scrub.show.figure import Plot
-from scrub.show.scored import Faithful
+from scrub.show.scored import Faithful, curves_of
 from scrub.text.errors import ScrubError
 from scrub.text.frames import interval_columns
 from scrub.text.numbers import PAGE
@@ -30,7 +30,7 @@ def shown_faithfulness(of: Faithfulness) -> Chart:
     """Draw how faithful a circuit is at each size. Raises ScrubError for one of one size: there is no curve."""
     if not of.curve:
         raise ScrubError(f"{of.name} has no scores, so it is of one size and there is no curve: leave the chart out")
-    return faithfulness_chart(of, f"{of.name} in {of.model.name}: faithfulness of {of.metric.name} by size")
+    return faithfulness_chart(curves_of(of), f"{of.name} in {of.model.name}: faithfulness of {of.metric.name} by size")
 
 
 def faithfulness_chart(of: Faithful | Mapping[str, Faithful], title: str = "") -> Chart:
@@ -54,8 +54,9 @@ def faithfulness_chart(of: Faithful | Mapping[str, Faithful], title: str = "") -
     drawn = _Curves({printable(name): curve for name, curve in curves.items()})
     caption = (
         "Faithfulness of the top edges: 1 where they do what the whole model does, 0 where they do what the "
-        "counterfactual does. Around it the 95 % interval. CPR is the area below the curve, more is better; CMD that "
-        "between the curve and 1, less is better."
+        "counterfactual does. Around it the 95 % interval. CPR is the area below the curve of the highest scores, over "
+        "the share of edges and not its logarithm as here, more is better; CMD that between the curve of the largest "
+        "scores and 1, less is better."
     )
     of_what = printable(", ".join(name for name in curves if name))
     title = title or f"faithfulness by size{f': {of_what}' if of_what else ''}"
@@ -96,7 +97,7 @@ class _Curves:
         percent = sorted({100 * share for curve in self.curves.values() for share in curve.shares})
         axes.set_xticks(percent, [f"{each:g}" for each in percent], parse_math=False)
         axes.minorticks_off()
-        axes.set_xlabel("percent of all edges")
+        axes.set_xlabel("percent of all edges, logarithmic")
         axes.set_ylabel("faithfulness")
         figure.dress(axes)
         figure.key(1, *axes.get_legend_handles_labels(), handlelength=3)
@@ -105,7 +106,8 @@ class _Curves:
         """Draw one with the band of its intervals; where it isn't known it is broken."""
         at = 100 * np.array(curve.shares, dtype=float)
         values = np.array([(each.estimate, each.low, each.high) for each in curve.values], dtype=float)
-        areas = f"CPR {PAGE.with_interval(curve.cpr, DIGITS)}, CMD {PAGE.with_interval(curve.cmd, DIGITS)}"
+        known = {"CPR": curve.cpr, "CMD": curve.cmd}
+        areas = ", ".join(f"{of} {PAGE.with_interval(area, DIGITS)}" for of, area in known.items() if area is not None)
         marker, dashes = look
         axes.fill_between(at, values[:, 1], values[:, 2], color=colour, alpha=0.18, linewidth=0, zorder=1)
         axes.plot(

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from scrub.measure.circuits.attribution import Attribution
 from scrub.measure.circuits.faithfulness import Faithfulness
-from scrub.show.scored import Faithful
+from scrub.show.scored import Faithful, curves_of
 from scrub.show.tables.stream import on, over
 from scrub.text.frames import interval_columns
 from scrub.text.numbers import PLAIN, Interval, unit_name
@@ -29,7 +29,9 @@ def shown_attribution(of: Attribution, _console: Console, _options: ConsoleOptio
         f"in {of.metric.name}, to first order, and exactly where it was measured; above 0 it makes the metric worse"
         + over(of.examples)
     )
-    yield from edge_tables(of.top(), of.metric.unit, len(of.edges), of.rank_correlation, of.unit)
+    yield Text(f"gates passed: largest deviation {max(of.gates.deviations.values()):.0e}; sorted by absolute score")
+    ranks = {of.over(some): each for some, each in of.rank_correlation.items()}
+    yield from edge_tables(of.top(), of.metric.unit, len(of.edges), ranks, of.unit)
 
 
 def shown_faithfulness(of: Faithfulness, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
@@ -38,7 +40,12 @@ def shown_faithfulness(of: Faithfulness, _console: Console, _options: ConsoleOpt
     unit = of.metric.unit
     ends = f"{PLAIN.with_interval(of.whole, DIGITS)} and {PLAIN.with_interval(of.empty, DIGITS)} {unit}"
     yield Text(f"{of.metric.name} of the whole model and of the empty circuit: {ends}{over(of.examples)}")
-    yield from faithfulness_tables(of, of.metric.name)
+    yield Text(f"gates passed: largest deviation {max(of.gates.deviations.values()):.0e}")
+    curves = curves_of(of) if of.curve else {}
+    yield from faithfulness_tables(curves.get("highest scores", of), of.metric.name, curves.get("largest, any sign"))
+    if of.own is not None and of.value_of_own is not None:
+        value = PLAIN.with_interval(of.value_of_own, DIGITS)
+        yield Text(f"the {of.own.n:,} edges that are in the file's graph ({len(of.own.kept):,} connected): {value}")
 
 
 def edge_tables(
@@ -78,8 +85,11 @@ def edge_tables(
         yield Text(f"rank correlation of score and exact effect over {what}: {said}")
 
 
-def faithfulness_tables(of: Faithful, metric: str) -> Iterator[RenderableType]:
-    """List how faithful the circuits of each size are, over CPR and CMD: `faithfulness_tables(found, "logit_diff")`."""
+def faithfulness_tables(of: Faithful, metric: str, by_size: Faithful | None = None) -> Iterator[RenderableType]:
+    """List how faithful the circuits of each size are, over CPR and CMD: `faithfulness_tables(found, "logit_diff")`.
+
+    Beside those of the highest scores stand those of the largest ones, `by_size`.
+    """
     frame = pd.DataFrame(
         {
             "share": [100 * share for share in of.shares],
@@ -94,11 +104,18 @@ def faithfulness_tables(of: Faithful, metric: str) -> Iterator[RenderableType]:
         Column("connected", "connected", 0),
         _interval("faithfulness", f"faithfulness, {metric}", DIGITS),
     ]
+    if by_size is not None:
+        frame = frame.assign(also=list(by_size.connected), **interval_columns("by size", by_size.values))
+        columns += [Column("also", "connected", 0), _interval("by size", "of the largest |score|", DIGITS)]
     yield FrameTable(frame, columns)
-    if len(of.shares) < 2:
+    cpr, cmd = of.cpr, of.cmd if by_size is None else by_size.cmd
+    if len(of.shares) < 2 or cpr is None or cmd is None:
         return
-    yield Text(f"CPR {PLAIN.with_interval(of.cpr, DIGITS)}: the area below faithfulness, more is better")
-    yield Text(f"CMD {PLAIN.with_interval(of.cmd, DIGITS)}: the area between faithfulness and 1, less is better")
+    largest = "" if by_size is None else " of the largest scores, whatever their sign,"
+    yield Text(f"CPR {PLAIN.with_interval(cpr, DIGITS)}: the area below the faithfulness of the highest scores")
+    yield Text(
+        f"CMD {PLAIN.with_interval(cmd, DIGITS)}: the area between the faithfulness{largest} and 1, less is better"
+    )
 
 
 def _interval(name: str, title: str, digits: int, sign: bool = False) -> Column:
