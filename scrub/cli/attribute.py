@@ -11,7 +11,7 @@ from scrub.cli import options
 from scrub.cli.given import drawn_pairs, given_metric, given_study, named
 from scrub.cli.outputs import chart_of, check_chart, check_outputs, check_suffix, console, warn, write_outputs
 from scrub.data.settings import Recipe
-from scrub.measure.circuits.methods import EAP, TOP, check_drawn, check_method
+from scrub.measure.circuits.methods import EAP, POINTS, TOP, check_drawn, check_method
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 
@@ -113,6 +113,7 @@ def attribute(
         }
     )
     warn(found.notes, "note")
+    warn(found.warnings)
     console().print(found)
 
 
@@ -175,6 +176,7 @@ def _content(of: Attribution) -> dict[str, Any]:
         **of.computed.fields,
         "rank_correlation": of.rank_correlation,
         "gates": of.gates.deviations,
+        "warnings": of.warnings,
         "notes": of.notes,
         "rows": of.frame(),
         "scores": dict(zip(map(str, of.edges), of.scores.tolist(), strict=True)),

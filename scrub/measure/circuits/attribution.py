@@ -49,6 +49,7 @@ FEW_EDGES = 5  # of fewer there is no rank correlation
 NOTHING = 1e-12  # a score below it is rounding
 NEAR = 1e-4  # of the way from x to y, where costs are of first order
 ALLOWED = 1e-4  # of the highest score, by which scores and costs there may differ
+FIRST = 1e-2  # of scores with y near x, below which nothing of them is of first order
 ROUNDING = 1e-13  # of the metric in float64
 CHECKED, CHECKED_EDGES = 2, 4  # examples that are looked at so, and how many edges of the highest, and of the others
 
@@ -358,6 +359,8 @@ class _Attributing:
         batches = [first.batch(pairing, members, share) for share in (NEAR, -NEAR)]
         scores = [first(batch)[0] for batch in batches]
         odd = (scores[0] - scores[1]) / 2
+        if np.abs(odd).max(initial=0.0) < FIRST * np.abs(scores[0]).max(initial=0.0):
+            return 0.0  # the metric is least at x, as the KL divergence is: near there is nothing of first order
         order = np.argsort(-np.abs(odd).sum(1), kind="stable")
         drawn = generator(trial.settings.seed, 0, "edges near x").permutation(order[CHECKED_EDGES:])
         some = np.concatenate([order[:CHECKED_EDGES], drawn[:CHECKED_EDGES]])

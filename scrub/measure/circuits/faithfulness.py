@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float
 
 from scrub.data.examples import Examples
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 EMPTY = Name("the empty circuit")
+ROUNDINGS = 8  # of the metric, within which two numbers are one
 MIN_DIFFERENCE = 1e-4  # of the model and the empty circuit, in the metric's unit: what float32 is trusted to
 
 
@@ -98,7 +100,7 @@ class Faithfulness(TabularResult):
     @cached_property
     def _curves(self) -> Float[np.ndarray, "circuit one_plus_resample"]:
         whole, empty, circuits = self._means[0], self._means[1], self._means[2:]
-        if self._gap_unclear:
+        if abs(self._gap.estimate) <= ROUNDINGS * torch.finfo(self.model.dtype).eps * max(1.0, abs(whole[0])):
             return np.full_like(circuits, np.nan)
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray((circuits - empty) / (whole - empty) + 0.0)
@@ -130,7 +132,7 @@ class Faithfulness(TabularResult):
     def values(self) -> list[Interval]:
         """The faithfulness of the edges of the highest scores: 1 is the whole model's, 0 the empty circuit's.
 
-        NaN where those two can't be told apart.
+        NaN where those two are the same.
         """
         return [self._bootstrap.interval(each) for each in self._curves[: len(self.sizes)]]
 

@@ -147,15 +147,18 @@ def circuit(model: Model, scores: dict[str, float]) -> Circuit:
 
 
 @cache
-def measured(kind: str, absolute: bool) -> tuple[Faithfulness, np.ndarray]:
-    """The faithfulness of a model's circuits, and by hooks its metric: of the model, the empty circuit, and each."""
+def measured(kind: str) -> tuple[Faithfulness, np.ndarray]:
+    """The faithfulness of a model's circuits, and by hooks its metric: of the model, the empty circuit, and each.
+
+    First of the circuits of the highest scores, then of those of the largest.
+    """
     model, patched = twins(kind)
     examples, scores = prompts(), scored(kind)
-    found = faithfulness(circuit(model, scores), model, examples, absolute=absolute, settings=HERE)
+    found = faithfulness(circuit(model, scores), model, examples, settings=HERE)
     assert examples.other is not None
     x, y = torch.from_numpy(examples.inputs), torch.from_numpy(examples.other[:, :-1])
-    circuits = [chosen(scores, int(share * len(scores)), absolute) for share in SHARES]
-    assert [len(kept) for kept in circuits] == list(found.connected)
+    circuits = [chosen(scores, int(share * len(scores)), absolute) for absolute in (False, True) for share in SHARES]
+    assert [len(kept) for kept in circuits] == [*found.connected, *(len(size.kept) for size in found.sizes_by_size)]
     assert len({*map(len, circuits[:6])}) > 2
     with exact():
         plain, corrupted = patched.theirs(x).logits, patched.theirs(y).logits
@@ -163,28 +166,32 @@ def measured(kind: str, absolute: bool) -> tuple[Faithfulness, np.ndarray]:
     return found, np.stack([logit_diff(examples, logits) for logits in rows])
 
 
-@pytest.mark.parametrize("absolute", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_size_is_what_hooks_give(kind: str, absolute: bool) -> None:
-    found, expected = measured(kind, absolute)
+def test_every_size_is_what_hooks_give(kind: str) -> None:
+    """CPR is of the highest scores, CMD of the largest whatever their sign."""
+    found, expected = measured(kind)
     np.testing.assert_allclose(found.sums, expected, rtol=0, atol=TIGHT)
     whole, empty, *circuits = expected.mean(1)
     faithful = [(each - empty) / (whole - empty) for each in circuits]
     assert len({round(each, 6) for each in faithful}) > 6
-    cpr, cmd = areas(faithful)
+    faithful, by_size = faithful[: len(SHARES)], faithful[len(SHARES) :]
+    cpr, cmd = areas(faithful)[0], areas(by_size)[1]
+    assert abs(cmd - areas(faithful)[1]) > 1e-3
     assert [each.estimate for each in found.values] == pytest.approx(faithful, abs=TIGHT)
+    assert [each.estimate for each in found.values_by_size] == pytest.approx(by_size, abs=TIGHT)
+    assert found.frame()["faithfulness by size"].tolist() == pytest.approx(by_size, abs=TIGHT)
     assert found.cpr.estimate == pytest.approx(cpr, abs=TIGHT)
     assert found.cmd.estimate == pytest.approx(cmd, abs=TIGHT)
     assert ends(found.values[-1]) == (1, 1, 1)
     assert (found.whole.estimate, found.empty.estimate) == pytest.approx((whole, empty), abs=TIGHT)
     assert found.frame()["faithfulness"].tolist() == pytest.approx(faithful, abs=TIGHT)
     assert found.frame()["share"].tolist() == SHARES
-    assert found.frame()["logit_diff"].tolist() == pytest.approx(circuits, abs=TIGHT)
+    assert found.frame()["logit_diff"].tolist() == pytest.approx(circuits[: len(SHARES)], abs=TIGHT)
 
 
 def test_intervals_are_of_resampled_rows() -> None:
     """Each resample by itself: rows drawn, their means, their ratio, its areas. Percentiles as wide as Student's."""
-    found, expected = measured("gpt2", False)
+    found, expected = measured("gpt2")
     times = np.random.default_rng([HERE.seed, *b"bootstrap"]).multinomial(ROWS, np.full(ROWS, 1 / ROWS), 2000)
     curves, means = [], []
     for each in times:
@@ -200,7 +207,10 @@ def test_intervals_are_of_resampled_rows() -> None:
 
     for at in (1, 3, 6, 8):
         assert [found.values[at].low, found.values[at].high] == interval([curve[at] for curve in curves])
-    cprs, cmds = zip(*map(areas, curves), strict=True)
+    cprs, cmds = (
+        [areas(curve[: len(SHARES)])[0] for curve in curves],
+        [areas(curve[len(SHARES) :])[1] for curve in curves],
+    )
     assert [found.cpr.low, found.cpr.high] == interval(cprs)
     assert [found.cmd.low, found.cmd.high] == interval(cmds)
     for shown, values in zip((found.whole, found.empty, found.measured[3]), zip(*means, strict=True), strict=True):
@@ -268,11 +278,13 @@ def test_settings_are_obeyed_and_mistakes_told() -> None:
 
 def test_a_difference_that_may_be_none_is_told() -> None:
     """The interval of what the model does better than the empty circuit decides, and that it is more than rounding."""
-    found, expected = measured("llama", False)
+    found, expected = measured("llama")
 
     def warned(gap: np.ndarray) -> bool:
         sums = np.stack([gap, 0 * gap, *expected[2:]])
-        return bool(replace(found, sums=sums).warnings)
+        few, *others = replace(found, sums=sums).warnings
+        assert "of fewer than 16" in few
+        return bool(others)
 
     assert not warned(np.array([1.0, 1.1, 0.9, 1.05, 0.95]))
     assert warned(np.array([1.0, -1.1, 0.9, -1.05, 0.95]))
