@@ -199,7 +199,9 @@ def why_no_edge(name: object, shape: Shape) -> str:
         return f"which doesn't say what of {reader} reads: write {sender}->{reader}<q>, <k> or <v>"
     if slot and not reader.startswith("a"):
         return f"but {reader} has no {slot}: write {sender}->{reader}"
-    return f"but {reader} comes before {sender}, or at its side, and can't read it: edges go down the layers"
+    return (
+        f"but {reader} comes before {sender}, or at its side, and can't read it: what is read lies below what reads it"
+    )
 
 
 def some_names(edges: Iterable[Edge]) -> str:
