@@ -188,4 +188,6 @@ def _viewed(of: Attribution) -> str:
     from scrub.show.viewer import viewed
 
     edges, scores, _ = zip(*of.top(), strict=True)
-    return viewed(edges, [each.estimate for each in scores], of.model, of.examples, of.metric, of.method)
+    return viewed(
+        edges, [each.estimate for each in scores], of.model, of.examples, of.metric, of.method, of.metric.unit
+    )

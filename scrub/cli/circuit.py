@@ -111,7 +111,7 @@ def circuit(
     measured = faithfulness(found, loaded, trial.examples, study.metric, settings=how)
     files |= {json: lambda _: json_text(_content(measured)), plot: chart_of(measured)}
     write_outputs(files | {viewer: lambda _: outputs.viewed(found, measured)}, folder=out)
-    warn([*trial.examples.notes, *measured.notes, *outputs.notes(hypothesis, settings)], "note")
+    warn([*trial.examples.notes, *measured.notes, *outputs.notes(found, hypothesis, settings)], "note")
     warn(measured.warnings)
     console().print(measured)
     outputs.submit(found)
@@ -233,14 +233,19 @@ class _Outputs:
         scores = None if found.scores is None else found.scores[at].tolist()
         return viewed([found.edges[number] for number in at], scores, of.model, of.examples, of.metric, found.name)
 
-    def notes(self, hypothesis: Hypothesis | None, settings: Settings) -> list[str]:
-        """Say which part of a hypothesis was taken, and how what was written is run on the same examples."""
+    def notes(self, of: Circuit, hypothesis: Hypothesis | None, settings: Settings) -> list[str]:
+        """Say which part of a hypothesis was taken, what scores stand for, and how to run on the same examples."""
         found = []
         if hypothesis is not None and len(parts := list(hypothesis.parts)) > 2:
             found.append(f"the circuit is that of all parts of {hypothesis.name} together: {', '.join(parts[:-1])}")
         words = [f"--{name} {getattr(settings, name)}" for name in AGAIN if name in settings.given]
         if self.out is not None and words:
             found.append(f"for the same examples: scrub run {self.out} {' '.join(words)}")
+        if self.export is not None and of.scores is None:
+            found.append(
+                f"{shown(self.export)} scores the edges that are kept with 1 and all others with 0, since EAP-IG and "
+                "MIB read no graph without scores: its highest edges, as many as are kept, are the circuit"
+            )
         return found
 
     def submit(self, found: Circuit) -> None:

@@ -7,6 +7,7 @@ is fed by x exactly when all of its edges are kept, and by y where one isn't: th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from difflib import get_close_matches
@@ -16,8 +17,9 @@ from typing import NamedTuple
 from scrub.graph.heads import head_indices
 from scrub.graph.node import Node, node, rewrite, unroll, walk
 from scrub.paths.cut import Cut, cut
+from scrub.paths.foreign import eap_edge
 from scrub.paths.locate import below
-from scrub.paths.pattern import SLOTS, Pattern, State
+from scrub.paths.pattern import SLOTS, Pattern, State, glob
 from scrub.paths.rules import Resampling, Rule, fed_by
 from scrub.paths.sources import X, Y
 from scrub.paths.splits import Roles, Split, attention_heads
@@ -42,6 +44,8 @@ class Edge(NamedTuple):
     def parse(cls, text: str) -> Edge:
         """Read an edge as it is written: `Edge.parse("a1.3/k/a0.1")`. Raises ScrubError if it is none."""
         reader, _, sender = text.rpartition("/")
+        if why := _no_edge(text):
+            raise ScrubError(why)
         if not reader or not sender:
             raise ScrubError(f"{text!r} is no edge: write its reader and its sender, as in a1.3/k/a0.1 or out/m0")
         return cls(reader, sender)
@@ -161,15 +165,32 @@ def _component(reader: str) -> str:
 def read_edges(texts: Collection[str], of: Cut) -> frozenset[Edge]:
     """Find the edges that some patterns mean: `read_edges(["a1.*/k/a0.prev", "out/a1.3"], by_head(graph, roles))`.
 
-    Raises ScrubError for a pattern that means none, with the edges that come nearest.
+    Raises ScrubError for a pattern, or an alternative of one, that means none, with the edges that come nearest.
     """
+    return frozenset().union(*(meant for _, meant in _each_meant(texts, of)))
+
+
+def edge_warnings(texts: Collection[str], of: Cut) -> tuple[str, ...]:
+    """Warn of every alternative with `*` that means no edge, since other models may have it. Raises as read_edges."""
+    idle = (
+        f"the alternative {each!r} of '{pattern}' means no edge of this model"
+        for pattern, meant in _each_meant(texts, of)
+        for each in _idle(pattern, meant)
+    )
+    return tuple(dict.fromkeys(idle))
+
+
+def _each_meant(texts: Collection[str], of: Cut) -> Iterator[tuple[Pattern, Sequence[Edge]]]:
+    """Find the edges that each pattern means. Raises ScrubError for one, or an alternative without `*`, of none."""
     every = edges_of(of.graph)
-    known, found = {str(edge): edge for edge in every}, set()
+    known = {str(edge): edge for edge in every}
     senders = _by(every, 0)
     for text in texts:
         if text in known:
-            found.add(known[text])
+            yield Pattern(text), [known[text]]
             continue
+        if why := _no_edge(text):
+            raise ScrubError(why)
         pattern = of.read(Pattern(text))
         states = {reader: _after(pattern, pattern.start, reader) for reader in senders}
         meant = [
@@ -181,8 +202,37 @@ def read_edges(texts: Collection[str], of: Cut) -> frozenset[Edge]:
         if not meant:
             near = get_close_matches(text, known, 3, 0) or list(known)[:3]
             raise ScrubError(f"{text!r} is no edge of this model: the nearest there are {', '.join(map(repr, near))}")
-        found.update(meant)
-    return frozenset(found)
+        if wrong := next((each for each in _idle(pattern, meant) if "*" not in each), None):
+            raise ScrubError(f"{wrong!r} is nothing that '{text}' could mean: this model has no such edge; take it out")
+        yield pattern, meant
+
+
+def _idle(pattern: Pattern, meant: Sequence[Edge]) -> Iterator[str]:
+    """List the alternatives of some step that none of the edges which a pattern means has there."""
+    several = {at: some for at, some in enumerate(pattern.alternatives) if len(some) > 1}
+    written = [str(edge).split("/") for edge in meant] if several else []
+    if written and ("**",) in pattern.alternatives:  # which step of an edge is meant depends on the edge
+        for each, alone in pattern.each_alternative():
+            if not any(alone.accepts(_after(alone, alone.start, "/".join(steps))) for steps in written):
+                yield each
+        return
+    for at, alternatives in several.items():
+        steps = {steps[at] for steps in written}
+        there = {name for step in steps for name in pattern.names.get(step, (step,))}
+        for each in alternatives:
+            if each not in there and not ("*" in each and any(map(re.compile(glob(each)).fullmatch, there))):
+                yield each
+
+
+def _no_edge(text: str) -> str:
+    """Say what is wrong with a text that looks as if a rule, a list, or the edge of another tool was meant."""
+    if ours := eap_edge(text):
+        return f"{text!r} is EAP-IG's name of an edge: write {ours}"
+    if "->" in text:
+        return f"{text!r} in a set of edges: edges have no sources, so leave '->' and what follows out, or write rules"
+    if text.endswith(","):
+        return f"{text!r} ends in a comma: edges stand side by side, with blanks between them"
+    return ""
 
 
 def _after(pattern: Pattern, state: State, steps: str) -> State:

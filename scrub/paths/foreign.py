@@ -1,4 +1,6 @@
-"""Names of other libraries for places in a model, answered with ours: TransformerLens's hooks, transformers' modules.
+"""Names of other libraries for places in a model, answered with ours.
+
+They are TransformerLens's hooks, transformers' modules, and the edges of EAP-IG and MIB.
 
 Nothing here is read as a site: a name says which of ours is meant, in one line.
 """
@@ -9,6 +11,9 @@ import re
 
 from scrub.text.errors import ScrubError
 
+EAP_INPUT, EAP_LOGITS = "input", "logits"  # our emb and out
+_NODE = rf"{EAP_INPUT}|{EAP_LOGITS}|a\d+\.h\d+|m\d+"
+EAP_EDGE = re.compile(rf"({_NODE})->({_NODE})(?:<([qkv])>)?")
 _LENS = re.compile(
     r"(?:blocks\.(\d{1,4})\.)?((?:attn\.|mlp\.|ln\d(?:_post)?\.|ln_final\.)?hook_\w+|(?:attn|mlp|ln\d(?:_post)?))"
 )
@@ -79,3 +84,16 @@ def check_foreign(text: str) -> None:
         f"{named!r} is no site here: sites are a5.3 (head), a5 (layer), m5 (MLP), emb, a5.3/k (slot), a5.3/k/a0.1 "
         "(edge) and 'stream 5'"
     )
+
+
+def eap_edge(text: str) -> str:
+    """Write an edge that is named as EAP-IG does as we do: `eap_edge("a0.h1->a1.h2<k>")` is "a1.2/k/a0.1".
+
+    Nothing where it is no such name.
+    """
+    if (found := EAP_EDGE.fullmatch(text)) is None:
+        return ""
+    sender, reader, slot = found.groups()
+    known = {EAP_INPUT: "emb", EAP_LOGITS: "out"}
+    sender, reader = (known.get(name, name.replace(".h", ".")) for name in (sender, reader))
+    return f"{reader}{f'/{slot}' if slot else ''}/{sender}"

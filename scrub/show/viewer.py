@@ -114,10 +114,12 @@ def viewed(
     examples: Examples,
     metric: Metric,
     about: str,
+    unit: str = "",
 ) -> str:
     """Write edges of a model as :func:`viewer_json` does, on the tokens of the first of some examples.
 
-    `viewed(edges, scores, model, examples, metric, "EAP")`. The output stands where that example is first scored.
+    `viewed(edges, scores, model, examples, metric, "EAP", "logits")`. `unit` is that of the scores, where it is known:
+    those of somebody's file may be of another metric. The output stands where that example is first scored.
     """
     row = int(np.flatnonzero(examples.counts)[0])
     end = int(examples.ends[row]) + 1
@@ -131,7 +133,7 @@ def viewed(
         prompt_tokens=tokens,
         position=int(np.flatnonzero(examples.scored[row])[0]),
         metric=metric.name,
-        unit=metric.unit,
+        unit=unit,
         about=f"{about}.",
     )
 

@@ -35,7 +35,7 @@ from tokenizers import Tokenizer
 
 from scrub.graph.node import Node
 from scrub.paths.cut import Cut, cut
-from scrub.paths.edges import by_head, heads_apart, keep, read_edges
+from scrub.paths.edges import by_head, edge_warnings, heads_apart, keep, read_edges
 from scrub.paths.pattern import Pattern
 from scrub.paths.rules import Rule, resample
 from scrub.paths.sources import Draw
@@ -123,6 +123,9 @@ class Hypothesis:
             if opening:
                 current, text = opening.groups()
             if text.strip():
+                if not opening and re.fullmatch(r"[A-Za-z_]\w*", text):
+                    first = {SPLITS: "split", EDGES: "edge"}.get(text, "rule")
+                    raise ScrubError(f"{text!r} has nothing behind it: write its first {first} on the same line")
                 if current is None or (not opening and not text[0].isspace()):
                     raise ScrubError(
                         f"{text.strip()!r} stands under no part: begin the line with its name, as in 'k  …'"
@@ -242,10 +245,11 @@ class Hypothesis:
         """Cut the model as finely as the rules tell heads apart, and split it along the hypothesis' paths.
 
         `also` are patterns of others that tell heads apart in the same graph.
-        Raises ScrubError for a split that can't be made, or a rule that matches no path.
+        Raises ScrubError for a split that can't be made, a rule that matches no path, or a pattern that is no edge.
         """
         if self.edges:
-            return by_head(model, roles)
+            found = by_head(model, roles)
+            return replace(found, warnings=found.warnings + edge_warnings(self.edges, found))
         rules = [rule for rules in self.parts.values() for rule in rules]
         return cut(model, roles, rules, self.splits, also=also, generated=bool(self.null_of))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from circuited import PAIRS, make_models, strict, write_pairs
 import scrub as package
 from scrub import Circuit, Settings, load_model, read_circuit, write_circuit
 from scrub.measure.circuits.faithfulness import faithfulness
+from scrub.measure.circuits.files import json_of
 from scrub.measure.circuits.shape import Shape
 from scrub.measure.circuits.submission import MODELS
 from scrub.paths.edges import connected
@@ -154,6 +156,10 @@ def test_hypotheses_as_circuits(scrub: Scrub) -> None:
         assert (found["circuit"], found["metric"]) == (name, "logit_diff")
         assert "cpr" not in found
         assert count is None or found["rows"][0]["edges"] == count
+        assert f"note: {name}.json scores the edges that are kept with 1" in said.err
+        written = read_circuit(f"{name}.json")
+        assert written.kept == written.top(len(written.kept or ()))
+        Path(f"{name}.json").write_text(json_of(replace(written, scores=None)))
         assert scrub(f"circuit {name}.json {WORDS} --dtype float64 --json b.json").status == 0
         assert strict("b.json")["rows"] == found["rows"]
     for name, says in {
@@ -216,9 +222,12 @@ def test_equal_scores_and_nodes_are_told(scrub: Scrub) -> None:
     notes = errors(said.err)
     assert len(notes) == 2
     assert "against their edges" in notes[0]
-    assert notes[1].startswith("note: at 2 %, 5 %, 10 % and 1 more edges of one score are kept and left out: the order")
+    assert notes[1].startswith(
+        "note: at 2 %, 5 %, 10 %, 20 % of the edges, some are kept and others of the same score left"
+    )
     assert [f"note: {note}" for note in strict("a.json")["notes"]] == notes
     assert len({link["weight"] for link in strict("v.json")["links"]}) > 1
+    assert "in logits" not in Path("v.json").read_text()
 
 
 @pytest.mark.usefixtures("there")
@@ -238,7 +247,7 @@ def test_a_folder_for_the_board(scrub: Scrub, monkeypatch: pytest.MonkeyPatch) -
     said = scrub("circuit study/edgy.py --submission other --task ioi_gpt2")
     assert said.status == 0, said.err
     assert "note: other/ioi_gpt2/50.json is written\n" in said.err
-    assert "wouldn't take this folder: other/ioi_gpt2 holds 1 circuits without scores: 9 are asked for" in said.err
+    assert "wouldn't take this folder: other/ioi_gpt2 holds 1 circuit without scores: 9 are asked for" in said.err
     assert "faithfulness" in said.out, "which isn't lost"
 
 
@@ -288,7 +297,6 @@ def test_a_folder_for_the_board(scrub: Scrub, monkeypatch: pytest.MonkeyPatch) -
         ),
         ("study/edgy.py --absolute", "leave it out"),
         ("study/edgy.py --size 3 --out new", "leave --size out"),
-        ("study/edgy.py --export a.pt", "EAP-IG's .pt holds scores, and edgy has none"),
         # the board
         ("small.json --task ioi_gpt2", "give --submission and --task ioi_gpt2"),
         ("small.json --submission new", "give --submission and --task ioi_gpt2"),

@@ -109,8 +109,9 @@ WRONG = [
     ("edges  out/a1.ind\nk  a1.ind/k/** -> y", "a set of edges is a whole hypothesis: leave 'k' out"),
     ("edges  out/a1.ind a1.ind/k/m0", "'a1.ind/k/m0' is no edge of this model: the nearest there are 'a1."),
     ("edges  out/a1.ind a1.nobody/k/emb", "'a1.nobody/k/emb' is no edge of this model"),
-    ("edges  a1.ind/k/** -> y", "'->' is no edge"),
-    ("edges  ", "'edges' stands under no part"),
+    ("edges  a1.ind/k/** -> y", "edges have no sources"),
+    ("edges  out/{a1.ind,a9.0}", "'a9.0' is nothing that 'out/{a1.ind,a9.0}' could mean"),
+    ("edges  ", "'edges' has nothing behind it: write its first edge on the same line"),
 ]
 
 

@@ -230,13 +230,24 @@ def test_edges_are_read_as_patterns() -> None:
     assert read("a1.ind/{q,v}/a0.self") == {f"a1.{h}/{s}/a0.{t}" for h in (2, 3) for s in "qv" for t in (0, 4)}
     assert read("a1.ind/k/a0.rest") == {f"a1.{h}/k/a0.{t}" for h in (2, 3) for t in (2, 3)}
     assert read("out/a1.3", "out/emb") == {"out/a1.3", "out/emb"}
-    assert read("out/a1.{prev,ind}") == read("out/a1.ind") == {"out/a1.2", "out/a1.3"}
+    assert read("out/a1.{3,ind}") == read("out/a1.ind") == {"out/a1.2", "out/a1.3"}
     assert read("out/*") == {"out/emb", *(f"out/a{at}.{h}" for at in (0, 1) for h in range(5))}
     assert read("*/q/emb") == {f"a{at}.{h}/q/emb" for at in (0, 1) for h in range(5)}
     assert read("a1.2+3/k/a0") == {f"a1.{h}/k/a0.{t}" for h in (2, 3) for t in range(5)}
     assert read("**/a0.prev") == {"out/a0.1", *(f"a1.{h}/{s}/a0.1" for h in range(5) for s in "qkv")}
     assert len(read("**")) == len(edges_of(of.graph))
     assert read() == set()
+
+
+def test_an_alternative_with_a_star_that_means_no_edge_is_a_warning() -> None:
+    def warned(text: str) -> tuple[str, ...]:
+        return Hypothesis(f"edges {text}").cut(small().graph, ROLES).warnings
+
+    assert warned("out/{a1.*,m*} a1.*/{q,k}/emb") == (
+        "the alternative 'm*' of 'out/{a1.*,m*}' means no edge of this model",
+    )
+    assert warned("**/{emb,m*}") == ("the alternative 'm*' of '**/{emb,m*}' means no edge of this model",)
+    assert warned("a1.*/{q,k}/emb") == warned("out/a1.{ind,r*}") == ()
 
 
 @given(sets_of_edges)
@@ -256,6 +267,14 @@ WRONG = [
     ("a1.3//a0.1", "empty step"),
     ("a1.{3/k/emb", "braces"),
     ("", "empty step"),
+    ("out/{a1.0,a9.0}", "'a9.0' is nothing that 'out/{a1.0,a9.0}' could mean: this model has no such edge"),
+    ("out/a1.{prev,ind}", "'a1.prev' is nothing that"),
+    ("**/{q,k}/{emb,a1.3}", "'a1.3' is nothing that"),
+    ("a0.h1->a1.h2<k>", "'a0.h1->a1.h2<k>' is EAP-IG's name of an edge: write a1.2/k/a0.1"),
+    ("input->m0", "write m0/emb"),
+    ("m1->logits", "write out/m1"),
+    ("->", "edges have no sources"),
+    ("out/a1.0,", "ends in a comma"),
 ]
 
 
@@ -265,6 +284,8 @@ def test_texts_that_are_no_edge(text: str, says: str) -> None:
         read_edges(["out/emb", text], by_head(small().graph, ROLES))
     assert says in str(raised.value)
     assert "\n" not in str(raised.value)
+    with pytest.raises(ScrubError, match="write out/m1"):
+        Edge.parse("m1->logits")
     for wrong in ("a1.3", "/a0.1", "out/"):
         with pytest.raises(ScrubError, match="is no edge"):
             Edge.parse(wrong)

@@ -22,6 +22,7 @@ from scrub.text.wording import short
 
 CLEAN, CORRUPTED, ANSWER, WRONG = "clean", "corrupted", "answer", "wrong"
 TEMPLATE, POSITIONS, LABEL, RIGHT_ID, WRONG_ID = "template", "positions", "label", "correct_idx", "incorrect_idx"
+YEAR = "year"  # of MIB's greater-than rows, beside prompts that tell nothing of answers
 ALSO = {CORRUPTED: "corrupt", ANSWER: "answers", WRONG: "wrong_answers"}  # what others call them
 # whole numbers of such names number rows, or count something, and are no positions; the last are of pandas
 _NO_POSITION = re.compile(
@@ -96,6 +97,12 @@ class Layout:
         bare = known[CORRUPTED] is not None and known[ANSWER] is None and known[WRONG] is None
         by_id = bare and {RIGHT_ID, WRONG_ID} <= {*there}
         by_year = bare and not by_id and LABEL in there
+        if bare and not (by_id or by_year) and YEAR in there:
+            raise ScrubError(
+                f"{where} has clean and corrupted prompts and a {YEAR!r}, as in MIB's greater-than, which doesn't "
+                f"say what is to be predicted: give its last two digits in {LABEL!r}, as EAP-IG does (those above them "
+                f"are right then), or {ANSWER!r} and {WRONG!r}"
+            )
         masks = {f"{CLEAN}_{MASK}": CLEAN, MASK: CLEAN, f"{known[CORRUPTED]}_{MASK}": CORRUPTED}
         mask, other_mask = (
             next((name for name, whose in masks.items() if whose == which and name in there), None)

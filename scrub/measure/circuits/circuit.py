@@ -15,7 +15,7 @@ from scrub.models.model import Model
 from scrub.paths.edges import Edge, by_head, connected, edges_of
 from scrub.text.errors import ScrubError
 from scrub.text.fields import check_arguments
-from scrub.text.wording import few, short
+from scrub.text.wording import short
 
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)  # of the edges, at which MIB measures
 LARGEST_SCORE = float(np.finfo(np.float32).max)  # EAP-IG holds scores in float32
@@ -42,6 +42,17 @@ class Circuit:
     shape: Shape
     name: str = "circuit"
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.scores is None:
+            return
+        if self.scores.shape != (len(self.edges),) or self.scores.dtype.kind not in "fiu":
+            raise ScrubError(
+                f"{self.name} has {len(self.edges):,} edges and scores that are {self.scores.dtype} "
+                f"{list(self.scores.shape)}: give a number for each edge"
+            )
+        if wrong := wrong_score(self.scores):
+            raise ScrubError(f"the score of {self.edges[wrong[0]]} is {wrong[1]}")
 
     def __repr__(self) -> str:
         scored = "" if self.scores is None else ", scored"
@@ -73,8 +84,6 @@ class Circuit:
             if wrong := [edge for edge in edges if not _is_number(scores[edge])]:
                 raise ScrubError(f"the score of {wrong[0]} is {short(scores[wrong[0]])}: give a number")
             values = np.array([float(scores[edge]) for edge in edges])
-            if no_number := wrong_score(values):
-                raise ScrubError(f"the score of {edges[no_number[0]]} is {no_number[1]}")
         return cls(edges, values, None if kept is None else frozenset(kept), shape, model.name)
 
     def fits(self, model: Model) -> None:
@@ -116,7 +125,7 @@ class Circuit:
         tied = [f"{100 * share:g} %" for share, n in sizes if 0 < n < len(order) and scores[n - 1] == scores[n]]
         if not tied:
             return ()
-        said = f"at {few(tied)} edges of one score are kept and left out"
+        said = f"at {', '.join(tied)} of the edges, some are kept and others of the same score left out"
         return (f"{said}: the order of EAP-IG's matrix decides, by sender from the embedding up, then by reader",)
 
     def _compared(self, absolute: bool) -> Float[np.ndarray, " edge"]:
@@ -135,6 +144,8 @@ class Circuit:
 
 def _is_number(given: object) -> bool:
     """Tell whether a value is a number that a float holds: whole ones can be too large."""
+    if isinstance(given, bool):
+        return False
     if isinstance(given, int):
         return abs(given) <= LARGEST_SCORE
     return isinstance(given, Real)

@@ -6,6 +6,7 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -289,8 +290,9 @@ def _nodes_kept(shape: Shape, kept: frozenset[Edge]) -> dict[str, bool]:
 def write_circuit(path: str | Path, circuit: Circuit) -> None:
     """Write a circuit as EAP-IG does, a .json or a .pt by its name: `write_circuit("importances.json", circuit)`.
 
-    Without scores it is written as MIB asks for circuits, which EAP-IG's own reader doesn't read. Raises ScrubError for
-    a model that this layout can't say, and where the file can't be written.
+    Readers of that layout want a score of each edge: where there are none, they are 1 of those that are kept and 0 of
+    the others, so that the highest are the circuit. Raises ScrubError for a model that this layout can't say, and where
+    the file can't be written.
     """
     write_atomically(path, content_of(path, circuit))
 
@@ -302,15 +304,15 @@ def check_written(path: str | Path, circuit: Circuit) -> None:
         raise ScrubError(f"{shown(path)} has a name that says no layout: call it .json, or .pt for one of torch.save")
     if circuit.edges != circuit.shape.edges:
         raise ScrubError(_unsaid(circuit))
-    if path.suffix == ".pt" and circuit.scores is None:
-        raise ScrubError(f"{shown(path)} can't be written: EAP-IG's .pt holds scores, and {circuit.name} has none: "
-                         "call the file .json")  # fmt: skip
 
 
 def content_of(path: str | Path, circuit: Circuit) -> str | bytes:
     """Make what :func:`write_circuit` writes into a file of that name: `content_of("importances.json", circuit)`."""
     check_written(path, circuit)
-    return _json(circuit) if Path(path).suffix == ".json" else _torch(circuit)
+    if circuit.scores is None:
+        kept = circuit.kept or frozenset()
+        circuit = replace(circuit, scores=np.array([float(edge in kept) for edge in circuit.edges]))
+    return json_of(circuit) if Path(path).suffix == ".json" else _torch(circuit)
 
 
 def _unsaid(circuit: Circuit) -> str:
@@ -325,7 +327,8 @@ def _unsaid(circuit: Circuit) -> str:
     )
 
 
-def _json(circuit: Circuit) -> str:
+def json_of(circuit: Circuit) -> str:
+    """Write a circuit in EAP-IG's layout of JSON, without scores where it has none: `json_of(circuit)`."""
     shape, kept = circuit.shape, circuit.kept or frozenset()
     nodes = {node_name(name): {"in_graph": said} for name, said in _nodes_kept(shape, kept).items()}
     member = ("false", "true")

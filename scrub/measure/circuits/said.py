@@ -44,6 +44,8 @@ def module_of(circuit: Circuit, kept: Set[Edge], model: Model, claim: str, rules
         title = "circuit"
     else:
         lines, title = as_edges(kept), "edges"
+        if not lines:
+            raise ScrubError("no edge is kept, and a set of edges has at least one: keep some, or write rules")
     body = ("\n" + _INDENT).join([f"{title:<7} {lines[0]}", *(f"        {line}" for line in lines[1:])])
     declared = f'hypothesis = Hypothesis(\n    """\n{_INDENT}{body}\n    """\n)\n'
     escaped = claim.replace("\\", "\\\\").replace('"', '\\"')

@@ -16,17 +16,15 @@ from jaxtyping import Int
 
 from scrub.models.model import Model
 from scrub.paths.edges import OUT, Edge, by_head, edges_of
+from scrub.paths.foreign import EAP_EDGE, EAP_INPUT, EAP_LOGITS
 from scrub.paths.pattern import SLOTS
 from scrub.text.errors import ScrubError
 from scrub.text.wording import few, short
 
 MOST_EDGES = 5_000_000  # Gemma 2 27B has 3.4 million; a graph of more takes over 4 GB as Python's objects
 FIELDS = ("n_layers", "n_heads", "parallel_attn_mlp", "d_model")  # of a file's cfg, in EAP-IG's order
-_INPUT, _LOGITS = "input", "logits"
 _LAST = 10**9  # behind all layers
 _HEAD, _MLP = re.compile(r"a(\d+)\.(\d+)"), re.compile(r"m(\d+)")
-_NODE = re.compile(rf"{_INPUT}|{_LOGITS}|a\d+\.h\d+|m\d+")
-_NAMED = re.compile(rf"({_NODE.pattern})->({_NODE.pattern})(?:<([qkv])>)?")
 
 
 @dataclass(frozen=True)
@@ -178,7 +176,7 @@ def reader_rank(reader: str) -> tuple[int, int, int, int]:
 
 def node_name(component: str) -> str:
     """Name a component as EAP-IG does: `node_name("a0.1")` is "a0.h1"."""
-    known = {"emb": _INPUT, OUT: _LOGITS}
+    known = {"emb": EAP_INPUT, OUT: EAP_LOGITS}
     return known.get(component) or component.replace(".", ".h")
 
 
@@ -190,18 +188,20 @@ def reader_name(reader: str) -> str:
 
 def why_no_edge(name: object, shape: Shape) -> str:
     """Say why a name is no edge of a model of this shape: `why_no_edge("m1->m0", shape)`."""
-    found = _NAMED.fullmatch(name) if isinstance(name, str) else None
+    found = EAP_EDGE.fullmatch(name) if isinstance(name, str) else None
     if found is None:
         return "which is no name of an edge: expected one like a0.h1->a1.h3<k>, a0.h1->m0 or m0->logits"
     sender, reader, slot = found.groups()
-    nodes = {*map(node_name, shape.senders), _LOGITS}
+    nodes = {*map(node_name, shape.senders), EAP_LOGITS}
     if missing := [node for node in (sender, reader) if node not in nodes]:
         return f"but a model of its cfg has no {missing[0]}"
     if reader.startswith("a") and not slot:
         return f"which doesn't say what of {reader} reads: write {sender}->{reader}<q>, <k> or <v>"
     if slot and not reader.startswith("a"):
         return f"but {reader} has no {slot}: write {sender}->{reader}"
-    return f"but {reader} comes before {sender}, or at its side, and can't read it: edges go down the layers"
+    return (
+        f"but {reader} comes before {sender}, or at its side, and can't read it: what is read lies below what reads it"
+    )
 
 
 def some_names(edges: Iterable[Edge]) -> str:

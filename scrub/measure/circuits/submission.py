@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scrub.data.windows import counted
 from scrub.measure.circuits.circuit import SHARES, Circuit
-from scrub.measure.circuits.files import check_written, read_graph, write_circuit
+from scrub.measure.circuits.files import check_written, json_of, read_graph
 from scrub.measure.circuits.shape import Shape
 from scrub.text.errors import ScrubError
-from scrub.text.files import make_folder, shown
+from scrub.text.files import make_folder, shown, write_atomically
 from scrub.text.wording import few, short
 
 TASKS = {  # and the models on which the board has each
@@ -84,12 +85,13 @@ def write_submission(folder: str | Path, task: str, model: str, circuit: Circuit
     """Add a circuit to a folder for the board: `write_submission("mine", "ioi", "gpt2", circuit)`.
 
     One with scores becomes importances.json; one without is a file named by the smallest percentage of edges that it
-    stays within, and nine of them are asked for. Raises ScrubError for what the board doesn't have, a circuit of
-    another model than the board's, and where a file is there already. Gives the file.
+    stays within, and nine of them are asked for; they hold no scores, as the board's README has it. Raises ScrubError
+    for what the board doesn't have, a circuit of another model than the board's, and where a file is there already.
+    Gives the file.
     """
     target = submission_file(folder, task, model, circuit)
     make_folder(target.parent)
-    write_circuit(target, circuit)
+    write_atomically(target, json_of(circuit))
     return target
 
 
@@ -149,8 +151,10 @@ def check_submission(folder: str | Path) -> Submission:
 def _missing(cells: Sequence[Cell]) -> list[str]:
     counted = [cell for cell in cells if MODELS[cell.model] is not None]  # InterpBench is no column of the table
     found = {"models": {cell.model for cell in counted}, "tasks": {cell.task for cell in counted}}
+    besides = sorted({cell.model for cell in cells} - found["models"])
+    but = f"; {', '.join(besides)} doesn't count, since the board's table has no column of it" if besides else ""
     return [
-        f"at least {LEAST} {what} are asked for, and {', '.join(sorted(names)) if names else 'none'} is here"
+        f"at least {LEAST} {what} are asked for, and {', '.join(sorted(names)) if names else 'none'} is here{but}"
         for what, names in found.items()
         if len(names) < LEAST
     ]
@@ -195,8 +199,9 @@ def _check_sizes(place: Path, files: Sequence[Path], circuits: Sequence[Circuit]
     if len(sizes) == len(_SIZES) + 1 and not sizes[0][0]:
         sizes = sizes[1:]  # the README asks for nine, and lists ten, of which the first is empty
     if len(sizes) != len(_SIZES):
-        raise ScrubError(f"{shown(place)} holds {len(files)} circuits without scores: {len(_SIZES)} are asked for, of "
-                         f"at most {', '.join(f'{100 * share:g}' for share in _SIZES)} % of the edges")  # fmt: skip
+        there = counted(len(files), "circuit")
+        raise ScrubError(f"{shown(place)} holds {there} without scores: {len(_SIZES)} are asked for, of at most "
+                         f"{', '.join(f'{100 * share:g}' for share in _SIZES)} % of the edges")  # fmt: skip
     for (kept, name), share in zip(sizes, _SIZES, strict=True):
         most = share * len(circuits[0].edges)
         if kept > most:

@@ -138,6 +138,16 @@ def test_one_object_with_all_prompts(indent: int | None, bos: str) -> None:
     assert scrub.read_prompts(MODEL, plain, bos=bos).digest == found.digest
 
 
+def test_a_year_does_not_say_what_is_predicted() -> None:
+    row = {"clean": "A year 1307 B year 13", "corrupted": "A year 1301 B year 13", "year": "07"}
+    for year in ("07", 1307):
+        with pytest.raises(
+            ScrubError, match="doesn't say what is to be predicted: give its last two digits in 'label'"
+        ):
+            scrub.read_prompts(MODEL, [{**row, "year": year}])
+    assert scrub.read_prompts(MODEL, [{**row, "answer": "13", "year": 2}]).positions.keys() == {"year"}
+
+
 def test_an_object_without_prompts() -> None:
     Path("c.json").write_text(json.dumps({"word_idxs": {"IO": 1}, "prompts": []}, indent=1))
     with pytest.raises(ScrubError, match=r"c\.json.*no rows"):

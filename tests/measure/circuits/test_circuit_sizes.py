@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from small import DECODERS, small, small_decoder, small_gpt2
 
 from scrub.measure.circuits.circuit import Circuit
 from scrub.measure.circuits.files import read_circuit, write_circuit
+from scrub.measure.circuits.said import module_of
 from scrub.measure.circuits.shape import Shape, in_order, node_name, reader_name
 from scrub.models.model import Model
 from scrub.paths.edges import Edge, by_head, connected, edges_of
@@ -133,6 +136,13 @@ def test_what_a_circuit_is_made_of():
     assert "gpt has no edge 'm0/m1'" in refused(Circuit.of, model, {**scores, Edge("m0", "m1"): 1.0})
     assert "2 edges have no score" in refused(Circuit.of, model, dict([*scores.items()][2:]))
     assert "score of m0/emb is nan" in refused(Circuit.of, model, {**scores, Edge("m0", "emb"): float("nan")})
+    assert "score of m0/emb is True" in refused(Circuit.of, model, {**scores, Edge("m0", "emb"): True})
+    broken = Circuit.of(model, scores)
+    for wrong, why in ((np.nan, "score of a0.0/q/emb is nan"), (np.inf, "is inf")):
+        assert why in refused(partial(replace, broken, scores=np.full(len(edges), wrong)))
+    assert "give a number for each edge" in refused(partial(replace, broken, scores=np.zeros(3)))
+    assert "write rules" in refused(module_of, Circuit.of(model, scores), frozenset(), model, "None")
+    assert "EAP-IG's name of an edge: write out/m1" in refused(Circuit.of, model, None, {"m1->logits"})
     assert "too large for float32" in refused(Circuit.of, model, {**scores, Edge("m0", "emb"): -1e39})
     assert "says nothing" in refused(Circuit.of, model, None)
     assert repr(Circuit.of(model, scores)) == (

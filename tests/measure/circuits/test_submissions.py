@@ -9,7 +9,7 @@ import pytest
 from graphs import refused
 
 from scrub.measure.circuits.circuit import SHARES, Circuit
-from scrub.measure.circuits.files import read_circuit, write_circuit
+from scrub.measure.circuits.files import json_of, read_circuit, write_circuit
 from scrub.measure.circuits.shape import Shape
 from scrub.measure.circuits.submission import MODELS, TASKS, cell_name, check_submission, write_submission
 
@@ -70,6 +70,13 @@ def test_a_submission_of_scores():
     assert np.array_equal(back.scores, one.scores)
 
 
+def test_interpbench_alone_does_not_count():
+    write_submission("mine", "ioi", "interpbench", scored("gemma2"))
+    missing = check_submission("mine").missing
+    assert len(missing) == 2
+    assert all("none is here; interpbench doesn't count" in said for said in missing)
+
+
 def test_nothing_is_overwritten():
     path = write_submission("mine", "ioi", "gemma2", scored("gemma2"))
     before = path.read_bytes()
@@ -99,10 +106,10 @@ def test_a_submission_of_nine_circuits():
         write_submission, "m", "ioi", "qwen2.5", kept("qwen2.5", 802)
     )
 
-    write_circuit(place / "0.json", kept("qwen2.5", 0))
+    (place / "0.json").write_text(json_of(kept("qwen2.5", 0)))
     assert check_submission("mine").errors == ()
     (place / "0.json").unlink()
-    write_circuit(place / "0.2.json", kept("qwen2.5", sizes[1] + 1))
+    (place / "0.2.json").write_text(json_of(kept("qwen2.5", sizes[1] + 1)))
     assert check_submission("mine").errors == (
         f"{place}/0.2.json keeps 4 edges, over 0.2 % of 1,603: no other of the 9 stays within that either; keep fewer",
     )
@@ -116,7 +123,7 @@ def test_everything_wrong_is_listed():
     Path("mine/README.md").write_text("mine")
     write_circuit("mine/mcqa_gemma2/importances.json", scored("qwen2.5"))
     write_circuit("mine/ioi_gemma2/a.pt", scored("gemma2"))
-    write_circuit("mine/ioi_gemma2/b.json", kept("gemma2", 2))
+    Path("mine/ioi_gemma2/b.json").write_text(json_of(kept("gemma2", 2)))
     text = Path(write_submission("other", "ioi", "qwen2.5", scored("qwen2.5"))).read_text()
     Path("mine/ioi_qwen2.5/importances.json").write_text(text.replace('"score": ', '"score": NaN, "was": ', 1))
     found = check_submission("mine")
