@@ -66,6 +66,8 @@ def test_commands_run_in_an_empty_folder(
         words = shlex.split(fewer)[1:]
         if words[0] in {"run", "sweep", "compare", "report"} and "--sequences" not in words:
             words += ["--sequences", FEW]
+        if words[0] in {"attribute", "circuit"} and "--prompts" in words:
+            words += ["--count", FEW]
         if command == BY_A_SHELL:
             assert subprocess.check_output(command, shell=True, env=os.environ | INSTALLED)
             continue

@@ -83,8 +83,9 @@ def errors(text: str) -> list[str]:
 
 
 @pytest.mark.usefixtures("there")
-@pytest.mark.parametrize(("model", "file"), [("small", "small.json"), ("grouped", "grouped.pt")])
-@pytest.mark.parametrize("absolute", ["", "--absolute"])
+@pytest.mark.parametrize(
+    ("model", "file", "absolute"), [("small", "small.json", "--absolute"), ("grouped", "grouped.pt", "")]
+)
 def test_the_curve_and_what_is_written(scrub: Scrub, model: str, file: str, absolute: str) -> None:
     """They say what the package says; the study that is written recovers 100 times the faithfulness, from anywhere."""
     size = f"--size {SIZES[model]}"

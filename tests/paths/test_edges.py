@@ -322,7 +322,7 @@ def matches(rule: Rule, path: str) -> bool:
     return re.match(text, f"{path}/") is not None
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(some_rules)
 def test_rules_are_a_set_of_edges_or_the_one_that_is_none_is_named(rules: list[Rule]) -> None:
     """It feeds the path that is named by y, all of whose edges are on paths fed by x: no set can say that."""
