@@ -38,8 +38,8 @@ class Rule:
         if not arrow or not pattern.strip():
             raise ScrubError(f"{text.strip()!r} is no rule: write 'PATTERN -> SOURCE', as in 'a1.ind/k/** -> y'")
         try:
-            written, text = pattern.strip(), pattern.strip().removeprefix("out/")
-            return cls(Pattern(text, of_out=text != written), Source.parse(source))
+            written = pattern.strip()
+            return cls(Pattern(written.removeprefix("out/"), of_out=written.startswith("out/")), Source.parse(source))
         except ScrubError as error:
             raise ScrubError(f"in {text.strip()!r}: {error}") from error
 
