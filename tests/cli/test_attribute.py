@@ -165,6 +165,7 @@ def test_a_model_without_a_tokenizer_prompts_without_others_and_a_metric_without
     assert (said.status, said.err.count("\n"), "has no tokenizer.json" in said.err) == (2, 1, True)
     said = scrub("attribute --model small --data alone.jsonl")
     assert (said.status, said.err.count("\n"), "give corrupted prompts" in said.err) == (2, 1, True)
+    assert "accuracy" not in scrub("attribute --help").out
     for metric in ("accuracy", "pair_accuracy"):
         said = scrub(f"attribute --model small --data pairs.jsonl --metric {metric} --json a.json")
         assert (said.status, said.out, said.err.count("\n")) == (2, "", 1)
