@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from scrub.measure.circuits.faithfulness import Faithfulness, faithfulness
     from scrub.measure.circuits.files import read_circuit, write_circuit
     from scrub.measure.circuits.said import circuit_of
+    from scrub.measure.circuits.submission import check_submission, write_submission
     from scrub.measure.heads.scores import score_heads
     from scrub.measure.interventions.ablation import Ablation, ablate
     from scrub.measure.interventions.patching import Patching, patch
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
     from scrub.measure.stream.lens import LogitLens, logit_lens
     from scrub.measure.study.heads import HeadStudy, study_heads
     from scrub.models.model import Model, load_model, save_model
+    from scrub.paths.edges import Edge
     from scrub.show.charts.attention import attention_chart
     from scrub.show.charts.bars import bar_chart, head_bars
     from scrub.show.charts.heatmap import head_map, heat_map
     from scrub.show.charts.interventions import ablation_chart, patching_chart
     from scrub.show.reports.report import Report, make_report
+    from scrub.show.viewer import viewer_json
     from scrub.show.views import listing, to_networkx
     from scrub.store.comparisons.comparison import Comparison, compare
     from scrub.store.comparisons.leaderboard import Leaderboard, leaderboard
@@ -51,6 +54,7 @@ __all__ = [
     "Circuit",
     "Comparison",
     "DirectAttribution",
+    "Edge",
     "Examples",
     "Faithfulness",
     "GateError",
@@ -80,6 +84,7 @@ __all__ = [
     "attention_chart",
     "attribute",
     "bar_chart",
+    "check_submission",
     "circuit_of",
     "compare",
     "direct_attribution",
@@ -112,10 +117,15 @@ __all__ = [
     "study_heads",
     "sweep",
     "to_networkx",
+    "viewer_json",
     "write_circuit",
+    "write_submission",
 ]
 
 _HOMES = {
+    "scrub.show.viewer": ("viewer_json",),
+    "scrub.measure.circuits.submission": ("check_submission", "write_submission"),
+    "scrub.paths.edges": ("Edge",),
     "scrub.store.comparisons.comparison": ("Comparison", "compare"),
     "scrub.store.comparisons.leaderboard": ("Leaderboard", "leaderboard"),
     "scrub.store.comparisons.moved": ("Moved", "moved"),

@@ -33,7 +33,7 @@ def attribute(
     model: options.ModelName = None,
     data: options.DataName = None,
     *,
-    metric: options.OneMetric = None,
+    metric: options.SlopedMetric = None,
     method: Annotated[
         str,
         typer.Option("--method", metavar="eap|eap-ig", help="Gradients at x, or between the embeddings of y and x."),
@@ -53,7 +53,8 @@ def attribute(
         typer.Option("--steps", help="Score the steps of the paths that a hypothesis tells apart, at their place."),
     ] = False,
     top: Annotated[
-        int, typer.Option("--top", metavar="N", help="Show so many, and measure them exactly.", min=1)
+        int,
+        typer.Option("--top", metavar="N", help="Show the N of largest |score|, measured exactly.", min=1),
     ] = TOP,
     check_all: Annotated[
         bool, typer.Option("--check-all", help="Measure all of them exactly, which takes long.")
@@ -170,6 +171,9 @@ def _content(of: Attribution) -> dict[str, Any]:
         "metric": of.metric.name,
         "unit": of.metric.unit,
         "method": of.method,
+        "points": of.points,
+        "recomputed": of.recomputed,
+        "top": of.top_count,
         of.unit: len(of.edges),
         "draws": of.draws,
         "seed": of.seed,
@@ -178,6 +182,7 @@ def _content(of: Attribution) -> dict[str, Any]:
         "gates": of.gates.deviations,
         "warnings": of.warnings,
         "notes": of.notes,
+        "warnings": [],
         "rows": of.frame(),
         "scores": dict(zip(map(str, of.edges), of.scores.tolist(), strict=True)),
     }

@@ -210,6 +210,12 @@ class _Outputs:
             raise ScrubError(f"{found.name} has scores, and no edge in the graph: say how many to take, with --size N")
         return found.kept
 
+    def which(self, found: Circuit) -> str:
+        """Say in words which edges are written."""
+        if self.size is not None:
+            return f"those of the {'largest absolute' if self.absolute else 'highest'} scores in {found.name}"
+        return f"those that {found.name} keeps"
+
     def files(self, found: Circuit, model: Model, study: Study, settings: Settings) -> dict[Path | None, Any]:
         """Make what goes into files of a circuit, whatever is measured of it."""
         from scrub.measure.circuits.files import content_of
@@ -220,7 +226,7 @@ class _Outputs:
             return made
         kept = self.edges(found)
         text = study_of(_lasting(study, settings), "circuit")
-        claim = f"{len(kept):,} of {len(found.edges):,} edges of {model.name} are enough for what is measured."
+        claim = f"{len(kept):,} of {len(found.edges):,} edges of {model.name}: {self.which(found)}."
         module = module_of(found, kept, model, claim, self.rules)
         return made | {self.out / "study.py": lambda _: text, self.out / "circuit.py": lambda _: module}
 

@@ -15,6 +15,7 @@ from scrub.study.settings import Settings
 KINDS = "letters|words|digits|random-tokens"
 POSITIONS = "whitelist|repeats|all|4..7"
 METRICS = "loss|logit_diff|prob|prob_diff|logprob|accuracy|pair_accuracy|kl"
+SLOPED = "|".join(name for name in METRICS.split("|") if not name.endswith("accuracy"))  # that have a gradient
 _NAME = "NAME|PATH|HUB-ID"
 
 
@@ -185,14 +186,18 @@ Measured = Annotated[
         help="logit_diff, prob, prob_diff, logprob, loss, accuracy, pair_accuracy or kl, several with commas.",
     ),
 ]
+_BY_DEFAULT = "else the study's, of text the loss, of prompts logit_diff where there are wrong answers, or logprob."
 OneMetric = Annotated[
     str | None,
     typer.Option(
         "--metric",
         metavar=METRICS,
-        help="Of this metric; else the study's, of text the loss, of prompts logit_diff where there are wrong answers, "
-        "or logprob.",
+        help=f"Of this metric; {_BY_DEFAULT}",
     ),
+]
+SlopedMetric = Annotated[
+    str | None,
+    typer.Option("--metric", metavar=SLOPED, help=f"Of this metric, which has a gradient; {_BY_DEFAULT}"),
 ]
 Prompts = Annotated[
     str | None,

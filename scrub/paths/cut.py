@@ -154,7 +154,7 @@ def _readers(graph: Node) -> dict[str, list[str]]:
 
 def _read_elsewhere(pattern: Pattern, graph: Node, readers: Mapping[str, Sequence[str]]) -> str:
     """Say what else reads the component that a pattern begins with; nothing where only the output does."""
-    if pattern.alternatives[0] == ("**",) or not readers:
+    if pattern.of_out or pattern.alternatives[0] == ("**",) or not readers:
         return ""
     first = [c.label or "" for c in below(graph) if pattern.advance(pattern.start, c.label or "")]
     others = list(dict.fromkeys(reader for component in first for reader in readers.get(component, ())))
@@ -163,7 +163,7 @@ def _read_elsewhere(pattern: Pattern, graph: Node, readers: Mapping[str, Sequenc
     some = ", ".join(others[:FEW_READERS]) + (", ..." if len(others) > FEW_READERS else "")
     return (
         f"the output itself reads {', '.join(first)}, as are others that begin so; it is also read by {some}: begin "
-        "with '**/' to mean every place"
+        "with '**/' to mean every place, or with 'out/' to mean this one"
     )
 
 

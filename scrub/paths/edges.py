@@ -259,7 +259,7 @@ def as_rules(root: Node, kept: Set[Edge]) -> tuple[Rule, ...]:
     for left, of in alike.items():
         end = "**" if left == ("**",) else f"{either(left)}/**"
         patterns += [f"{reader}{end}" for reader in _spelled(of)]
-    return tuple(Rule(Pattern(pattern), Y) for pattern in patterns)
+    return tuple(Rule.parse(f"{pattern} -> {Y}") for pattern in patterns)
 
 
 def as_edges(kept: Set[Edge]) -> list[str]:
@@ -267,10 +267,10 @@ def as_edges(kept: Set[Edge]) -> list[str]:
     of: dict[tuple[str, ...], list[str]] = {}
     for reader, senders in _by(sorted(kept), 0).items():
         of.setdefault(tuple(senders), []).append(reader)
-    return [f"{reader}{either(senders)}" for senders, some in of.items() for reader in _spelled(some, OUT, "")]
+    return [f"{reader}{either(senders)}" for senders, some in of.items() for reader in _spelled(some, "")]
 
 
-def _spelled(readers: Sequence[str], out: str = "", anywhere: str = "**/") -> list[str]:
+def _spelled(readers: Sequence[str], anywhere: str = "**/") -> list[str]:
     """Write readers as the beginnings of patterns, slots of the same components together."""
     components: dict[str, list[str]] = {}  # by slot
     for reader in readers:
@@ -282,7 +282,7 @@ def _spelled(readers: Sequence[str], out: str = "", anywhere: str = "**/") -> li
         slots.setdefault(tuple(some), []).append(slot)
     found = [f"{anywhere}{either(some)}/{either(of)}/" for some, of in slots.items()]
     found += [f"{anywhere}{either(plain)}/"] if plain else []
-    return found + ([f"{out}/" if out else ""] if OUT in readers else [])
+    return found + ([f"{OUT}/"] if OUT in readers else [])
 
 
 def _by(edges: Iterable[Edge], which: int) -> dict[str, list[str]]:

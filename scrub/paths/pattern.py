@@ -2,8 +2,8 @@
 
 A path is written from the output back to an input: `a1.ind/k/a0.prev/v/emb`. In a pattern, `*` is one
 step or a part of one, `**` any number of steps, `{q,k}` alternatives; `a0.prev+3` is short for `a0.{prev,3}`. Patterns
-are anchored at the output. A pattern that matches the beginning of a path covers everything below it, as a line of a
-.gitignore that names a folder does.
+are anchored at the output, which rules may name: `out/a1.3` is a1.3 as the output itself reads it. A pattern that
+matches the beginning of a path covers everything below it, as a line of a .gitignore that names a folder does.
 
 Heads go by several names: a pattern that was read by a cut of a model (`scrub/paths/cut.py`) knows them.
 """
@@ -31,6 +31,7 @@ class Pattern:
 
     text: str
     names: Names = field(default_factory=dict, compare=False, repr=False)
+    of_out: bool = field(default=False, compare=False, repr=False)  # written with the `out/` that every path begins at
     steps: tuple[re.Pattern[str] | None, ...] = field(init=False, compare=False, repr=False)  # None is `**`
 
     def __post_init__(self) -> None:
@@ -38,7 +39,7 @@ class Pattern:
         object.__setattr__(self, "steps", tuple(regexes))
 
     def __str__(self) -> str:
-        return self.text
+        return f"out/{self.text}" if self.of_out else self.text
 
     @cached_property
     def alternatives(self) -> tuple[tuple[str, ...], ...]:

@@ -30,12 +30,16 @@ class Rule:
 
     @classmethod
     def parse(cls, text: str) -> Rule:
-        """Read one rule, as in `Rule.parse("a1.ind/k/** -> y")`. Raises ScrubError if it isn't one."""
+        """Read one rule, as in `Rule.parse("a1.ind/k/** -> y")`. Raises ScrubError if it isn't one.
+
+        `out/a1.3/** -> y` is `a1.3/** -> y`, and says that what others read of a1.3 isn't meant.
+        """
         pattern, arrow, source = text.rpartition("->")
         if not arrow or not pattern.strip():
             raise ScrubError(f"{text.strip()!r} is no rule: write 'PATTERN -> SOURCE', as in 'a1.ind/k/** -> y'")
         try:
-            return cls(Pattern(pattern.strip()), Source.parse(source))
+            written = pattern.strip()
+            return cls(Pattern(written.removeprefix("out/"), of_out=written.startswith("out/")), Source.parse(source))
         except ScrubError as error:
             raise ScrubError(f"in {text.strip()!r}: {error}") from error
 

@@ -35,6 +35,7 @@ from scrub.paths.edges import EMB, OUT, Edge
 from scrub.show.scored import EdgeScores, by_name, read_by, row_of
 from scrub.study.metric import Metric
 from scrub.text.errors import ScrubError
+from scrub.text.fields import check_arguments
 from scrub.text.frames import json_text
 from scrub.text.numbers import unit_name
 from scrub.text.version import __version__
@@ -45,6 +46,7 @@ SCANS = {"gpt2": "gpt2-small"}  # what neuronpedia calls models otherwise than t
 PINNED = 200  # nodes that are drawn with their links at first
 
 
+@check_arguments
 def viewer_json(
     edges: Sequence[Edge],
     scores: Float[np.ndarray, " edge"] | None = None,

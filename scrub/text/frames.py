@@ -33,7 +33,10 @@ def with_cells(frame: pd.DataFrame, cells: Mapping[str, Iterable[object]]) -> pd
 
 
 def plain(value: Any) -> Any:
-    """Turn a value into what JSON has: a frame into its rows, a data class into an object, no finite number to null."""
+    """Turn a value into what JSON has: a frame into its rows, a data class into an object, no finite number to null.
+
+    There is no negative zero in it.
+    """
     if isinstance(value, pd.DataFrame):
         return [plain(row) for row in value.to_dict("records")]
     if is_dataclass(value) and not isinstance(value, type):
@@ -44,7 +47,9 @@ def plain(value: Any) -> Any:
         return [plain(each) for each in value]
     if isinstance(value, np.generic):
         value = value.item()
-    return None if value is pd.NA or (isinstance(value, float) and not math.isfinite(value)) else value
+    if isinstance(value, float):
+        return value + 0.0 if math.isfinite(value) else None  # -0.0 is 0.0
+    return None if value is pd.NA else value
 
 
 def json_text(content: Any, indent: int = 1) -> str:

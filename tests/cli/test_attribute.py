@@ -65,6 +65,7 @@ def test_every_output_on_prompts(scrub: Scrub, model: str) -> None:
     )
     about = {"format": 1, "model": model, "data": "pairs.jsonl", "metric": "logit_diff", "unit": "logits"}
     about |= {"edges": len(wanted.edges), "sequences": len(PAIRS), "positions": len(PAIRS), "seed": 0}
+    about |= {"points": 3, "recomputed": True, "top": 4, "warnings": []}
     assert {name: found[name] for name in about} == about
     assert list(found["scores"].values()) == pytest.approx(wanted.scores.tolist(), abs=1e-12)
     assert list(found["rank_correlation"]) == ["all", "top"]
@@ -164,6 +165,7 @@ def test_a_model_without_a_tokenizer_prompts_without_others_and_a_metric_without
     assert (said.status, said.err.count("\n"), "has no tokenizer.json" in said.err) == (2, 1, True)
     said = scrub("attribute --model small --data alone.jsonl")
     assert (said.status, said.err.count("\n"), "give corrupted prompts" in said.err) == (2, 1, True)
+    assert "accuracy" not in scrub("attribute --help").out
     for metric in ("accuracy", "pair_accuracy"):
         said = scrub(f"attribute --model small --data pairs.jsonl --metric {metric} --json a.json")
         assert (said.status, said.out, said.err.count("\n")) == (2, "", 1)

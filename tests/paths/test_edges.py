@@ -145,8 +145,8 @@ def test_few_rules_say_what_is_dropped_alike() -> None:
     assert said("**/a0.1", "**/a0.2") == ["**/{a0.1,a0.2}/** -> y"]
     assert said("a1.{0,1}/{q,k}/{emb,m0}") == ["**/{a1.0,a1.1}/{q,k}/{emb,m0}/** -> y"]
     assert said("a1.*/q/*") == ["**/{a1.0,a1.1,a1.2}/q/** -> y"]
-    assert said("out/a0.0", "m1/a0.0") == ["**/m1/a0.0/** -> y", "a0.0/** -> y"]
-    assert said("out/*")[-1] == "** -> y"
+    assert said("out/a0.0", "m1/a0.0") == ["**/m1/a0.0/** -> y", "out/a0.0/** -> y"]
+    assert said("out/*")[-1] == "out/** -> y"
 
 
 @given(sets_of_edges)
@@ -289,6 +289,20 @@ def test_texts_that_are_no_edge(text: str, says: str) -> None:
     for wrong in ("a1.3", "/a0.1", "out/"):
         with pytest.raises(ScrubError, match="is no edge"):
             Edge.parse(wrong)
+
+
+def test_a_rule_may_say_that_it_means_what_the_output_reads() -> None:
+    def cut(text: str) -> Cut:
+        return Hypothesis(f"k  {text}/** -> y").cut(small().graph, ROLES)
+
+    assert len(cut("a0.1").warnings) == 1
+    assert "or with 'out/' to mean this one" in cut("a0.1").warnings[0]
+    assert cut("out/a0.1").warnings == ()
+    with pytest.raises(ScrubError, match="leave out/ off"):
+        Hypothesis("splits out/a1.2/k/a0.1 by identity\nk a1.2/k/a0.1/** -> y").cut(small().graph, ROLES)
+    (rule,) = Hypothesis("k  out/a0.1/** -> y").part("all")
+    assert rule == Rule.parse("a0.1/** -> y")
+    assert str(rule) == str(Rule.parse(str(rule))) == "out/a0.1/** -> y"
 
 
 # rules that are a set of edges

@@ -91,9 +91,12 @@ def test_a_rule_feeds_the_paths_that_match_and_no_other(graph: Node) -> None:
         # a step follows directly
         (["a0.prev -> y"], "a1.ind/v/a0.prev/v/emb", "x"),
         (["a1.ind/emb -> y"], "a1.ind/v/emb", "x"),
-        # the output is the anchor, and no step
+        # the output is the anchor, which may be named, and no step
         (["out -> y"], "emb", "x"),
-        (["out/** -> y"], "emb", "x"),
+        (["out/** -> y"], "emb", "y"),
+        (["out/a0.prev -> y"], "a0.prev/v/emb", "y"),
+        (["out/a0.prev -> y"], "a1.ind/v/a0.prev/v/emb", "x"),
+        (["**/out/a0.prev -> y"], "a0.prev/v/emb", "x"),
         ([], "emb", "x"),
     ],
 )

@@ -162,6 +162,8 @@ def right() -> dict[str, dict[str, Any]]:
         "__call__": {"tokens": [[1, 2]]},
         "check": {"tokens": torch.tensor([[1, 2]])},
         "top": {"on": "ab"},
+        "write_submission": {"task": "ioi", "circuit": scrub.Circuit.of(model, None, {"out/emb"})},
+        "viewer_json": {"edges": [scrub.Edge("out", "emb")], "prompt_tokens": ["a", "b"]},
         "values": {"on": "ab", "path": "a0"},
     }
 

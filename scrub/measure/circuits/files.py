@@ -35,6 +35,7 @@ _FIELDS = ("cfg", "nodes", "edges")
 _TENSORS = ("cfg", "src_nodes", "dst_nodes", "edges_in_graph", "nodes_in_graph")
 _OF_NODES = ("nodes_scores", "neurons", "neurons_in_graph", "neurons_scores")  # in a file
 _OF_A_NODE = ("score", "neurons", "neurons_scores")
+_ONLY_KEPT = "the scores are 1 of the edges in the graph and 0 of all others, so it is one circuit, and has no sizes"
 _NONE_KEPT = (
     "keeps no edge and scores none, so nothing is said of the model: take a file with scores, or one that keeps"
 )
@@ -45,12 +46,21 @@ def read_circuit(path: str | Path) -> Circuit:
     """Read a graph as EAP-IG and MIB write one, JSON or of torch.save, whatever it is called: `read_circuit("a.json")`.
 
     Nothing of the file is believed, and no code in it runs. A file in which no edge is in the graph, but all have
-    scores, keeps None. Raises ScrubError, in one line, for what is no such graph, or scores nodes or neurons.
+    scores, keeps None; where scores are 1 of the edges in the graph and 0 of all others, as :func:`write_circuit` has
+    them, they say no more than that, and it has none. Raises ScrubError, in one line, for what is no such graph, or
+    scores nodes or neurons.
     """
     circuit = read_graph(path)
     if circuit.scores is None and not circuit.kept:
         raise ScrubError(f"{shown(path)} {_NONE_KEPT} some")
+    if circuit.scores is not None and circuit.kept and np.array_equal(circuit.scores, _membership_scores(circuit)):
+        return replace(circuit, scores=None, notes=(*circuit.notes, _ONLY_KEPT))
     return circuit
+
+
+def _membership_scores(circuit: Circuit) -> Float[np.ndarray, " edge"]:
+    kept = circuit.kept or frozenset()
+    return np.array([float(edge in kept) for edge in circuit.edges])
 
 
 def read_graph(path: str | Path) -> Circuit:
@@ -310,8 +320,7 @@ def content_of(path: str | Path, circuit: Circuit) -> str | bytes:
     """Make what :func:`write_circuit` writes into a file of that name: `content_of("importances.json", circuit)`."""
     check_written(path, circuit)
     if circuit.scores is None:
-        kept = circuit.kept or frozenset()
-        circuit = replace(circuit, scores=np.array([float(edge in kept) for edge in circuit.edges]))
+        circuit = replace(circuit, scores=_membership_scores(circuit))
     return json_of(circuit) if Path(path).suffix == ".json" else _torch(circuit)
 
 

@@ -15,7 +15,8 @@ from scrub.measure.circuits.circuit import SHARES, Circuit
 from scrub.measure.circuits.files import check_written, json_of, read_graph
 from scrub.measure.circuits.shape import Shape
 from scrub.text.errors import ScrubError
-from scrub.text.files import make_folder, shown, write_atomically
+from scrub.text.fields import check_arguments
+from scrub.text.files import exists, make_folder, shown, write_atomically
 from scrub.text.wording import few, short
 
 TASKS = {  # and the models on which the board has each
@@ -81,6 +82,7 @@ def cell_name(task: str, model: str) -> str:
     return f"{task}_{model}"
 
 
+@check_arguments
 def write_submission(folder: str | Path, task: str, model: str, circuit: Circuit) -> Path:
     """Add a circuit to a folder for the board: `write_submission("mine", "ioi", "gpt2", circuit)`.
 
@@ -102,7 +104,7 @@ def submission_file(folder: str | Path, task: str, model: str, circuit: Circuit)
         raise ScrubError(f"{circuit.name} is of a model of {circuit.shape}, but {model} on the board has {shape}: "
                          "take the circuit of that model")  # fmt: skip
     target = place / f"{IMPORTANCES if circuit.scores is not None else _size_name(circuit)}.json"
-    there = _circuit_files(place) if place.is_dir() else ()
+    there = _circuit_files(place) if exists(place) and place.is_dir() else ()
     if target in there:
         raise ScrubError(f"{shown(target)} is there already: move it away, or write into another folder")
     if there and (circuit.scores is not None or any(file.stem == IMPORTANCES for file in there)):
@@ -125,13 +127,14 @@ def _circuit_files(place: Path) -> tuple[Path, ...]:
     return tuple(sorted(file for file in place.iterdir() if file.suffix in _SUFFIXES))
 
 
+@check_arguments
 def check_submission(folder: str | Path) -> Submission:
     """Read a folder for the board as a whole, every file: `check_submission("mine").ready`.
 
     Raises ScrubError only if there is no folder: what is wrong in it is listed.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not (exists(folder) and folder.is_dir()):
         raise ScrubError(f"{shown(folder)} is no folder: give one with a folder for each task and model, such as "
                          "ioi_gpt2")  # fmt: skip
     cells: list[Cell] = []

@@ -95,10 +95,13 @@ def test_scores_without_a_circuit_and_a_circuit_without_scores():
     assert json.loads(json_of(circuit)) == data
     for name in ("b.json", "b.pt"):  # theirs wants scores
         write_circuit(name, circuit)
-        again = read_circuit(name)
+        again = read_graph(name)
         assert again.scores is not None
         assert again.kept == again.top(len(circuit.kept or ())) == circuit.kept
         assert set(again.scores.tolist()) == {0.0, 1.0}
+        again = read_circuit(name)
+        assert (again.scores, again.kept) == (None, circuit.kept)
+        assert "one circuit, and has no sizes" in again.notes[0]
     tensors = matrices(GOOD)
     del tensors["edges_scores"]
     assert read_circuit(written(Path("a.pt"), tensors)).kept == circuit.kept
