@@ -182,7 +182,6 @@ def _content(of: Attribution) -> dict[str, Any]:
         "gates": of.gates.deviations,
         "warnings": of.warnings,
         "notes": of.notes,
-        "warnings": [],
         "rows": of.frame(),
         "scores": dict(zip(map(str, of.edges), of.scores.tolist(), strict=True)),
     }
