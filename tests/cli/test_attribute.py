@@ -65,7 +65,7 @@ def test_every_output_on_prompts(scrub: Scrub, model: str) -> None:
     )
     about = {"format": 1, "model": model, "data": "pairs.jsonl", "metric": "logit_diff", "unit": "logits"}
     about |= {"edges": len(wanted.edges), "sequences": len(PAIRS), "positions": len(PAIRS), "seed": 0}
-    about |= {"points": 3, "recomputed": True, "top": 4, "warnings": []}
+    about |= {"points": 3, "recomputed": True, "top": 4, "warnings": wanted.warnings}
     assert {name: found[name] for name in about} == about
     assert list(found["scores"].values()) == pytest.approx(wanted.scores.tolist(), abs=1e-12)
     assert list(found["rank_correlation"]) == ["all", "top"]

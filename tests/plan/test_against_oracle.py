@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import event, example, given, settings
+from hypothesis import event, example, given
 from hypothesis import strategies as st
 from oracle import Oracle, Path
 from small import DECODERS, Small, random_inputs, small, small_decoder, small_gpt2
@@ -249,7 +249,6 @@ def test_the_examples_are_of_what_random_cases_hardly_reach() -> None:
     assert all(sum(each.op == "change" for each in steps) == 3 for steps in shared)
 
 
-@settings(max_examples=2 * settings().max_examples)  # what finds most faults is asked most
 @given(cases())
 @example(IN_A_MASK)
 @example(IN_SOME_HEADS[0])
@@ -258,7 +257,6 @@ def test_the_plan_agrees_with_the_oracle(case: Case) -> None:
     agree(case)
 
 
-@settings(max_examples=2 * settings().max_examples)
 @given(cases(tuple(DECODERS)))
 @example(ALL_HEADS)
 def test_the_plan_of_a_decoder_agrees_with_the_oracle(case: Case) -> None:
