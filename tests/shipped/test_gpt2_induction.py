@@ -11,7 +11,7 @@ from scrub.measure.heads.roles import measure
 from scrub.models.find import find
 from scrub.study.run import Trial
 
-SEQUENCES, POSITIONS = 8, 128
+SEQUENCES, POSITIONS = 12, 128
 SETTINGS = scrub.Settings(sequences=SEQUENCES, progress=False)
 
 
