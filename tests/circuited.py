@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from project import N_CTX, byte_tokenizer
 from small import random_params, small_decoder
 
+from scrub.data.examples import PROMPTS, Examples
+from scrub.data.repeated import NOWHERE
 from scrub.models.families import gpt2
 from scrub.models.model import make_model, save_model
 
@@ -47,3 +50,23 @@ def write_pairs(file: Path, *columns: str) -> Path:
 def strict(file: str | Path) -> Any:
     """Read a file of JSON as the standard has it: without NaN."""
     return json.loads(Path(file).read_text(), parse_constant=pytest.fail)
+
+
+def linked(folder: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run a test in an empty folder that sees what is in another."""
+    for each in folder.iterdir():
+        (here / each.name).symlink_to(each)
+    monkeypatch.chdir(here)
+    return here
+
+
+def unequal_pairs(rows: int, positions: int, vocabulary: int) -> Examples:
+    """Pairs of three lengths, with one or two answers and as many wrong ones."""
+    rng = np.random.default_rng(2)
+    lengths = np.resize([5, positions, 3], rows)
+    tokens, other = rng.integers(1, vocabulary, (2, rows, positions + 1))
+    answers, wrong = np.stack([rng.permutation(vocabulary)[:4] for _ in range(rows)]).reshape(rows, 2, 2).swapaxes(0, 1)
+    answers[::2, 1] = wrong[1::3, 1] = NOWHERE
+    tokens[np.arange(rows), lengths] = answers[:, 0]
+    scored = np.arange(positions)[None] == lengths[:, None] - 1
+    return Examples(tokens, scored, PROMPTS, other=other, answers=answers, wrong=wrong, lengths=lengths)

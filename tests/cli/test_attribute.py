@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from circuited import PAIRS, make_models, strict, write_pairs
+from circuited import PAIRS, linked, make_models, strict, write_pairs
 from project import NOTED
 
 import scrub as package
@@ -33,10 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def there(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The test runs in an empty folder that sees those."""
-    for each in folder.iterdir():
-        (tmp_path / each.name).symlink_to(each)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return linked(folder, tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from circuited import PAIRS, make_models, strict, write_pairs
+from circuited import PAIRS, linked, make_models, strict, write_pairs
 
 import scrub as package
 from scrub import Circuit, Settings, load_model, read_circuit, write_circuit
@@ -59,10 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def there(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The test runs in an empty folder that sees those."""
-    for each in folder.iterdir():
-        (tmp_path / each.name).symlink_to(each)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return linked(folder, tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from circuited import unequal_pairs
 from oracle import Oracle
 from private import Private, Score, with_own_keys
 from scipy.stats import spearmanr
@@ -58,15 +59,7 @@ def text(vocabulary: int = VOCAB, positions: int = POSITIONS, rows: int = ROWS) 
 
 
 def prompts() -> Examples:
-    """Pairs of three lengths, with one or two answers and as many wrong ones."""
-    rng = np.random.default_rng(2)
-    lengths = np.resize([5, POSITIONS, 3], ROWS)
-    tokens, other = rng.integers(1, VOCAB, (2, ROWS, POSITIONS + 1))
-    answers, wrong = np.stack([rng.permutation(VOCAB)[:4] for _ in range(ROWS)]).reshape(ROWS, 2, 2).swapaxes(0, 1)
-    answers[::2, 1] = wrong[1::3, 1] = NOWHERE
-    tokens[np.arange(ROWS), lengths] = answers[:, 0]
-    scored = np.arange(POSITIONS)[None] == lengths[:, None] - 1
-    return Examples(tokens, scored, PROMPTS, other=other, answers=answers, wrong=wrong, lengths=lengths)
+    return unequal_pairs(ROWS, POSITIONS, VOCAB)
 
 
 def measured(metric: str, examples: Examples, plain: Tensor) -> Any:

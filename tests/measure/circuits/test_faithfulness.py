@@ -10,12 +10,13 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
+from circuited import unequal_pairs
 from private import EMB, OUT, Private, Run, with_own_keys
 from scipy import stats
 from torch import Tensor
 from twins import GROUPED, VOCAB, Shape, exact, made, made_gpt2
 
-from scrub.data.examples import PROMPTS, Examples
+from scrub.data.examples import Examples
 from scrub.data.repeated import NOWHERE
 from scrub.measure.circuits.circuit import Circuit
 from scrub.measure.circuits.faithfulness import Faithfulness, faithfulness
@@ -104,15 +105,7 @@ def chosen(scores: dict[str, float], n: int, absolute: bool) -> frozenset[str]:
 
 
 def prompts() -> Examples:
-    """Pairs of three lengths, with one or two answers and as many wrong ones."""
-    rng = np.random.default_rng(2)
-    lengths = np.resize([5, POSITIONS, 3], ROWS)
-    tokens, other = rng.integers(1, VOCAB, (2, ROWS, POSITIONS + 1))
-    answers, wrong = np.stack([rng.permutation(VOCAB)[:4] for _ in range(ROWS)]).reshape(ROWS, 2, 2).swapaxes(0, 1)
-    answers[::2, 1] = wrong[1::3, 1] = NOWHERE
-    tokens[np.arange(ROWS), lengths] = answers[:, 0]
-    ends = np.arange(POSITIONS)[None] == lengths[:, None] - 1
-    return Examples(tokens, ends, PROMPTS, other=other, answers=answers, wrong=wrong, lengths=lengths)
+    return unequal_pairs(ROWS, POSITIONS, VOCAB)
 
 
 def logit_diff(examples: Examples, logits: Tensor) -> np.ndarray:

@@ -57,6 +57,7 @@ def cells(line: str) -> list[str]:
     return re.split(r"\s{2,}", line.strip())
 
 
+@pytest.mark.slow
 def test_gpt2_mini(heads: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
     """What is printed and written is what the study and the scores found, which are tested by themselves."""
     studies: list[HeadStudy] = []

@@ -184,6 +184,7 @@ def test_where_it_cannot_be_written(report: Report, tmp_path: Path) -> None:
         report.save("")
 
 
+@pytest.mark.slow
 def test_a_dozen_hypotheses_on_long_sequences_stay_readable_and_small() -> None:
     rules = RULES.replace("a1.ind", "a1.2").replace("a0.prev", "a0.1")
     trial = prepare(hypotheses([f"refined_{number}" for number in range(13)], rules=rules), settings=QUIET)

@@ -273,6 +273,7 @@ def test_a_worker_that_dies_once_changes_nothing(monkeypatch: pytest.MonkeyPatch
     same_bits(Path("results"), Path("alone"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("sweeping")
 def test_one_that_kills_real_workers() -> None:
     kills = "(__import__('os').kill(__import__('os').getpid(), 9) if __import__('os').getpid() != {0} else 0) or ("

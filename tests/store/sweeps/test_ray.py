@@ -152,6 +152,7 @@ def test_there_is_a_worker_for_each_cpu_of_the_cluster(workers: Workers) -> None
     assert len({os.getpid(), *(future.result(SECONDS) for future in futures)}) == 3
 
 
+@pytest.mark.slow
 def test_float64_has_the_same_bits_as_here(workers: Workers) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in a worker
@@ -260,6 +261,7 @@ def test_a_cluster_that_goes_away_is_lost(bereft: subprocess.Popen[str]) -> None
     assert (out.splitlines(), err, bereft.returncode) == ([lost, lost, "[]"], "", 0)
 
 
+@pytest.mark.slow
 def test_a_full_node_has_no_worker_and_the_others_go_on(
     workers: Workers, cluster: tuple[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:

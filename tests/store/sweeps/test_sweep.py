@@ -164,6 +164,7 @@ def test_hypotheses_of_equal_graphs_have_rows_each(sweeping: Path) -> None:
     np.testing.assert_array_equal(stored.result.loss["keep/k"], stored.result.loss["twin/k"])
 
 
+@pytest.mark.slow
 def test_two_sweeps_at_once(sweeping: Path) -> None:
     """One grid, and one that overlaps: each block is computed once, and both have all that they asked for."""
     found: dict[str, Any] = {}
