@@ -107,4 +107,4 @@ def test_two_at_once_of_which_one_is_interrupted_while_it_has_a_block(sweeping: 
         assert not other.result(PATIENCE).failures
     table = rows(sweeping / "both")
     assert len(blocks("both")) == BLOCKS
-    assert len(table.drop_duplicates(["cell", "sequence"])) == len(table) == 85 * 5 * 11
+    assert len(table.drop_duplicates(["cell", "sequence"])) == len(table) == 85 * 4 * 11
