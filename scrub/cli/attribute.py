@@ -1,4 +1,4 @@
-"""`scrub attribute`: which edges, or steps of paths, a metric hangs on, to first order, and what the first do cost."""
+"""`scrub attribute`: which edges, or steps of paths, a metric hangs on, to first order, and what the largest do cost."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def attribute(
     json: options.Json = None,
     plot: options.Chart = None,
 ) -> None:
-    """What leaving out each edge costs in a metric, to first order, and exactly for the highest and some others."""
+    """What leaving out each edge costs in a metric, to first order, and exactly for the largest and some others."""
     _check(paths, model, data or recipe.kind, method, points, steps, export, exact and not check_all, exact)
     check_suffix("--export", export, ".json", ".pt")
     check_suffix("--viewer", viewer, ".json")
@@ -130,9 +130,7 @@ def _check(
     exact: bool,
 ) -> None:
     """Raise ScrubError for options that don't go together, or that leave something open."""
-    check_method(method)
-    if points is not None and method == EAP:
-        raise ScrubError("eap takes gradients at x alone, so --points has no meaning: use --method eap-ig")
+    check_method(method, points=points)
     if exact and (export is None or unchecked):
         raise ScrubError(
             "--exact says what --export writes once all is measured: give --export and --check-all with it"

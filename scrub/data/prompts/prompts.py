@@ -72,6 +72,11 @@ def resampled(examples: Examples, each: str) -> str:
     return "templates" if several else each
 
 
+def documents_called(examples: Examples) -> str:
+    """Say what intervals are over where nobody says it otherwise: documents, prompts, or templates of those."""
+    return resampled(examples, "prompts" if examples.kind == PROMPTS else "documents")
+
+
 def position_names(examples: Examples) -> list[str]:
     """List the names that examples give positions, from the first to the last on average, and `end` behind them.
 

@@ -18,7 +18,7 @@ from scipy.stats import rankdata
 
 from scrub.data.examples import PROMPTS, Examples
 from scrub.data.for_model import Data
-from scrub.data.prompts.prompts import resampled
+from scrub.data.prompts.prompts import documents_called
 from scrub.measure.asked import usual_metric
 from scrub.measure.circuits.circuit import Circuit
 from scrub.measure.circuits.first_order import FirstOrder
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 EDGES, STEPS = "edges", "steps"
 FEW_EDGES = 5  # of fewer there is no rank correlation
 NOTHING = 1e-12  # a score below it is rounding
+NEAR_X = "scores and costs near x, as a share of the highest"  # a gate
 NEAR = 1e-4  # of the way from x to y, where costs are of first order
 ALLOWED = 1e-4  # of the highest score, by which scores and costs there may differ
 FIRST = 1e-2  # of scores with y near x, below which nothing of them is of first order
@@ -151,7 +152,7 @@ class Attribution(TabularResult):
     @property
     def warnings(self) -> list[str]:
         """That rows are few, and that scores are nothing, if so."""
-        few = self._bootstrap.few(resampled(self.examples, "prompts or documents"))
+        few = self._bootstrap.few(documents_called(self.examples))
         if np.abs(self.scores).max(initial=0.0) > NOTHING:
             return few
         return [*few, f"every score is 0: {self.metric.name} doesn't move to first order, so their order means nothing"]
@@ -229,9 +230,7 @@ def attribute(
     exactly, as are as many drawn from the others, or all with `check_all`.
     Raises ScrubError for what doesn't fit, and GateError if a gate fails.
     """
-    check_method(method)
-    if points is not None and method == EAP:
-        raise ScrubError(f"eap takes gradients at x alone, so points have no meaning: leave them out, or take {EAP_IG}")
+    check_method(method, points=points)
     trial = _trial(wanted, model, data, settings or Settings(), metric, steps)
     check_drawn(trial.study)
     check_method(method, trial.study.metric)
@@ -295,7 +294,7 @@ class _Attributing:
         checked = self._checked(sums.sum(1), top, check_all)
         exact, own, gates, computed = self._exact(model, [edges[at] for at in checked])
         self._same(unscrubbed, own)
-        gates = replace(gates, deviations={**gates.deviations, "scores and costs near x": near})
+        gates = replace(gates, deviations={**gates.deviations, NEAR_X: near})
         return Attribution(
             model,
             trial.study.name,

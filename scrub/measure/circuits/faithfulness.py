@@ -21,7 +21,7 @@ from jaxtyping import Float
 
 from scrub.data.examples import Examples
 from scrub.data.for_model import Data, examples_of, is_tokens, read_prompts
-from scrub.data.prompts.prompts import resampled
+from scrub.data.prompts.prompts import documents_called
 from scrub.measure.asked import usual_metric
 from scrub.measure.circuits.circuit import Circuit, Size
 from scrub.models.model import Model, Spec, as_model
@@ -165,7 +165,7 @@ class Faithfulness(TabularResult):
     @property
     def warnings(self) -> list[str]:
         """That rows are few, and that nothing tells the model from the empty circuit, if so."""
-        few = self._bootstrap.few(resampled(self.examples, "prompts or documents"))
+        few = self._bootstrap.few(documents_called(self.examples))
         if not self._gap_unclear:
             return few
         gap = f"{PLAIN.with_interval(self._gap, 4)} {self.metric.unit}".strip()

@@ -17,10 +17,12 @@ METHODS = (EAP, EAP_IG)
 POINTS, TOP = 5, 20
 
 
-def check_method(method: str, metric: Metric | None = None) -> None:
-    """Raise ScrubError for a method that there is not, or that says nothing of a metric."""
+def check_method(method: str, metric: Metric | None = None, points: int | None = None) -> None:
+    """Raise ScrubError for a method that there is not, that has no points, or that says nothing of a metric."""
     if method not in METHODS:
         raise ScrubError(f"there is no method {short(method)} of attribution: there are {', '.join(METHODS)}")
+    if points is not None and method == EAP:
+        raise ScrubError(f"eap takes gradients at x alone, so points have no meaning: leave them out, or take {EAP_IG}")
     if method != EAP or metric is None:
         return
 

@@ -9,14 +9,15 @@ import pandas as pd
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
-from scrub.measure.circuits.attribution import Attribution
+from scrub.data.prompts.prompts import documents_called
+from scrub.measure.circuits.attribution import NEAR_X, Attribution
 from scrub.measure.circuits.faithfulness import Faithfulness
 from scrub.show.scored import Faithful, curves_of
-from scrub.show.tables.stream import on, over
+from scrub.show.tables.stream import on
 from scrub.text.frames import interval_columns
 from scrub.text.numbers import PLAIN, Interval, unit_name
 from scrub.text.tables import Column, FrameTable
-from scrub.text.wording import with_unit
+from scrub.text.wording import gates_line, with_unit
 
 Top = tuple[object, Interval, Interval | None]  # an edge, its score, and its exact effect where it is known
 DIGITS, MOST_DIGITS = 3, 7
@@ -26,10 +27,10 @@ def shown_attribution(of: Attribution, _console: Console, _options: ConsoleOptio
     """Say what was scored and how, over the edges of the largest scores and the rank correlations."""
     yield Text(f"{of.model.called}: what leaving out each of {of.called} costs, {of.method}; {on(of.examples)}")
     yield Text(
-        f"in {of.metric.name}, to first order, and exactly where it was measured; above 0 it makes the metric worse"
-        + over(of.examples)
+        f"in {of.metric.name}, to first order, and exactly where it was measured; above 0 it makes the metric worse; "
+        "sorted by absolute score"
     )
-    yield Text(f"gates passed: largest deviation {max(of.gates.deviations.values()):.0e}; sorted by absolute score")
+    yield Text(_gates(of))
     ranks = {of.over(some): each for some, each in of.rank_correlation.items()}
     yield from edge_tables(of.top(), of.metric.unit, len(of.edges), ranks, of.unit)
 
@@ -39,13 +40,19 @@ def shown_faithfulness(of: Faithfulness, _console: Console, _options: ConsoleOpt
     yield Text(f"{of.model.called}: {of.name}, {of.edges:,} edges; {on(of.examples)}")
     unit = of.metric.unit
     ends = f"{PLAIN.with_interval(of.whole, DIGITS)} and {PLAIN.with_interval(of.empty, DIGITS)} {unit}"
-    yield Text(f"{of.metric.name} of the whole model and of the empty circuit: {ends}{over(of.examples)}")
-    yield Text(f"gates passed: largest deviation {max(of.gates.deviations.values()):.0e}")
+    yield Text(f"{of.metric.name} of the whole model and of the empty circuit: {ends}")
+    yield Text(_gates(of))
     curves = curves_of(of) if of.curve else {}
     yield from faithfulness_tables(curves.get("highest scores", of), of.metric.name, curves.get("largest, any sign"))
     if of.own is not None and of.value_of_own is not None:
         value = PLAIN.with_interval(of.value_of_own, DIGITS)
         yield Text(f"the {of.own.n:,} edges that are in the file's graph ({len(of.own.kept):,} connected): {value}")
+
+
+def _gates(of: Attribution | Faithfulness) -> str:
+    """Say how far the gates saw numbers apart; scores near x, which are compared as shares, have one of their own."""
+    nats = {name: apart for name, apart in of.gates.deviations.items() if name != NEAR_X}
+    return gates_line(nats, documents_called(of.examples) if len(of.examples) > 1 else None)
 
 
 def edge_tables(

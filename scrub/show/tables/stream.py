@@ -9,7 +9,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
 from scrub.data.examples import PROMPTS, Examples
-from scrub.data.prompts.prompts import answers_called, prompts_called, resampled
+from scrub.data.prompts.prompts import answers_called, documents_called, prompts_called
 from scrub.measure.stream.direct import REST, DirectAttribution
 from scrub.measure.stream.lens import LogitLens
 from scrub.text.numbers import PLAIN
@@ -78,8 +78,7 @@ def over(examples: Examples) -> str:
     """Say what intervals are over; nothing of one prompt, which has none."""
     if len(examples) == 1:
         return ""
-    each = "prompts" if examples.kind == PROMPTS else "documents"
-    return f"; brackets are 95 % intervals over {resampled(examples, each)}"
+    return f"; brackets are 95 % intervals over {documents_called(examples)}"
 
 
 def _cell(column: str, title: str) -> Column:
