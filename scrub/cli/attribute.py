@@ -1,4 +1,4 @@
-"""`scrub attribute`: which edges, or steps of paths, a metric hangs on, to first order, and what the largest do cost."""
+"""`scrub attribute`: which edges, or steps of paths, a metric hangs on, to first order, and what the largest cost."""
 
 from __future__ import annotations
 
