@@ -9,7 +9,7 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
-from scrub.cli.given import no_meaning, one_input, was_given
+from scrub.cli.given import given_metrics, no_meaning, one_input, was_given
 from scrub.cli.outputs import check_outputs, console, warn, write_outputs
 from scrub.data.settings import Recipe
 from scrub.text.errors import ScrubError
@@ -45,9 +45,12 @@ def prompts(
     column: Annotated[str | None, options.SETTINGS["column"].option] = None,
     split: Annotated[str | None, options.SETTINGS["split"].option] = None,
     pairs: Annotated[bool, typer.Option("--pairs", help="Clean prompts and corrupted ones.")] = False,
+    metric: options.Measured = None,
     json: Annotated[Path | None, options.file("--json", "Write tokens and numbers here.")] = None,
 ) -> None:
     """Print prompts that repeat themselves, or those of data, and how probable the model finds the expected token."""
+    metrics = given_metrics(metric)
+
     from scrub.data.for_model import read_prompts
     from scrub.data.prompts.generate import given_prompt, pairs_of, prompts_of
     from scrub.measure.predictions import Predictions
@@ -75,6 +78,6 @@ def prompts(
     else:
         found = (pairs_of if pairs else prompts_of)(loaded, recipe, seed)
     warn(found.notes, "note")
-    predicted = Predictions.of(loaded, found, seed)
+    predicted = Predictions.of(loaded, found, seed, metrics)
     write_outputs({json: lambda _: predicted.to_json()})
     console().print(predicted)

@@ -12,16 +12,18 @@ from scrub.text.errors import ScrubError
 from scrub.text.files import one_line, plain_yaml, read_file
 
 CARD = "README.md"
-STDLIB, FIXED = "stdlib", "fixed"
-SOURCES = (STDLIB, FIXED)  # what `scrub: {source: ...}` may name
+STDLIB, FIXED, TASK = "stdlib", "fixed", "task"
+SOURCES = (STDLIB, FIXED, TASK)  # what `scrub: {source: ...}` may name
 
 
 @dataclass(frozen=True)
 class Source:
-    """Origin of data: the standard library's text, or fixed rows of a repository of a model on the hub."""
+    """Origin of data: the standard library's text, fixed rows of a repository of a model on the hub, or a task."""
 
     kind: str
     hub: str = ""  # OWNER/NAME, for fixed rows
+    task: str = ""  # the name of it, by default that of the folder
+    options: str = ""  # what the name of the data says besides: the variant of a task, and its seed
 
 
 def read_front_matter(folder: Path) -> dict[str, Any]:
@@ -57,7 +59,7 @@ def declared_source(folder: Path) -> Source | None:
         raise ScrubError(
             f"{card} says no `hub` of the rows: give OWNER/NAME of a repository, as in `hub: someone/rows`"
         )
-    return Source(str(kind), str(hub))
+    return Source(str(kind), str(hub), str(section.get("task", folder.resolve().name)) if kind == TASK else "")
 
 
 def layout(folder: Path, notes: list[str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Int
 from tokenizers import Tokenizer
 
-from scrub.data.card import FIXED, STDLIB, Source, declared_source
+from scrub.data.card import FIXED, STDLIB, TASK, Source, declared_source
 from scrub.data.examples import Examples, Origin, Scored
 from scrub.data.fixed import MASK, TOKENS, fixed_files, holds_fixed, read_fixed
 from scrub.data.opening import Files, bring_data, guarded, open_hub, told
@@ -25,6 +25,7 @@ from scrub.data.prompts.table import Asked, Reader, read_table
 from scrub.data.reading import Reading, begins, check_vocabulary, read_windows, tokenizer_for
 from scrub.data.rows import Opened, open_rows
 from scrub.data.stdlib import stdlib_bigram, stdlib_windows
+from scrub.data.tasks.shipped import Drawn
 from scrub.data.windows import Account, Sequences, order_of_content
 from scrub.models.find import HUB_NAME, known, locate
 from scrub.models.hub.bring import bring
@@ -86,6 +87,10 @@ def load_examples(
     background, mask, begin = None, None, begins(bos_token_id, tokenizer)
     length, notes = _length(context or usual_context, n_ctx)
     commit = ""
+    if source is not None and source.kind == TASK:
+        _whole_prompts(spec, context)
+        reader = Reader(tokenizer, vocab_size, n_ctx, prompt_bos)
+        return _drawn(source, str(spec), reader, count or usual_count, fewer, (column, split))
     if source is not None and source.kind == STDLIB:
         if column is not None:
             raise ScrubError(f"the data {one_line(spec)!r} are source files and have no columns: leave --column out")
@@ -109,8 +114,7 @@ def load_examples(
     else:
         opened = open_rows(folder if folder is not None else spec, split)
         if _holds_prompts(opened, column) or (only_prompts and opened.first):
-            if context is not None:
-                raise ScrubError(f"the data {one_line(spec)!r} are prompts, each as long as it is: leave --context out")
+            _whole_prompts(spec, context)
             reader = Reader(tokenizer, vocab_size, n_ctx, prompt_bos)
             asked = Asked(guarded(opened.table, opened.where), opened.where, count, fewer, column, opened.notes)
             return replace(read_table(asked, reader), commit=opened.commit)
@@ -141,6 +145,22 @@ def load_examples(
     return examples.scored_at(examples.scored)
 
 
+def _whole_prompts(spec: str | Path, context: int | None) -> None:
+    if context is not None:
+        raise ScrubError(f"the data {one_line(spec)!r} are prompts, each as long as it is: leave --context out")
+
+
+def _drawn(
+    source: Source, spec: str, reader: Reader, count: int | None, fewer: bool, how: tuple[str | None, str | None]
+) -> Examples:
+    """Draw the prompts of a task, and read them as any table of prompts is read."""
+    if any(how):
+        raise ScrubError(f"the data {one_line(spec)!r} are prompts that are drawn: leave --column and --split out")
+    asked, notes = Drawn.parse(source.task, source.options), list[str]()
+    rows = asked.rows(tokenizer_for(spec, reader.tokenizer), reader.vocab_size, count, notes)
+    return read_table(Asked(rows, spec, count, fewer, None, notes), reader)
+
+
 def _length(asked: int | None, n_ctx: int) -> tuple[int, list[str]]:
     """Say how many positions a sequence of text has, and that they are few where nobody asked for so many."""
     if asked is not None or n_ctx <= USUAL_POSITIONS:
@@ -167,11 +187,23 @@ def place(spec: str | Path) -> tuple[Path | None, Source | None]:
     folder = locate("data", spec)
     if folder is not None:
         return folder, declared_source(folder) if folder.is_dir() else None
+    if (task := _task(str(spec))) is not None:
+        return task
     folders = (locate("data", f"data/{name}") for name in known("data"))
     sources = (declared_source(path) for path in folders if path is not None and path.is_dir())
     asked = HUB_NAME.fullmatch(str(spec))
     found = next((each for each in sources if each is not None and asked and each.hub == asked["id"]), None)
     return None, found and replace(found, hub=str(spec))
+
+
+def _task(spec: str) -> tuple[Path, Source] | None:
+    """Find the folder of a task whose name says how it is drawn, as in `ioi:names,seed=3`."""
+    name, _, options = spec.partition(":")
+    folder = locate("data", name) if options else None
+    source = declared_source(folder) if folder is not None and folder.is_dir() else None
+    if folder is None or source is None or source.kind != TASK:
+        return None
+    return folder, replace(source, options=options)
 
 
 Place = tuple[Path, str, tuple[str, ...]]  # a folder; the commit that it is of, where it is from a hub; notes
@@ -218,6 +250,9 @@ def check_data(spec: str, beside: Path | None = None) -> tuple[Path | None, str,
     folder, source = place(spec)
     if source is not None and source.kind == STDLIB:
         return folder, "the source of the standard library of the Python that runs this: there is nothing to bring", ()
+    if source is not None and source.kind == TASK:
+        task = Drawn.parse(source.task, source.options).task
+        return folder, f"prompts of the task {task.name} are drawn: there is nothing to bring", ()
     inside = folder if folder is not None and folder.is_dir() else None
     if (fixed := fixed_folder(inside, source, beside)) is not None:
         where, _, notes = fixed

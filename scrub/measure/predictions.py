@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,13 @@ from scrub.data.examples import Examples
 from scrub.data.prompts.prompts import prompt_frame, resampled
 from scrub.data.repeated import NOWHERE
 from scrub.models.model import Model
-from scrub.study.metric import losses
+from scrub.paths.cut import Cut
+from scrub.study.evaluate import evaluate
+from scrub.study.experiments import UNSCRUBBED, Experiments, build
+from scrub.study.gates import Gates
+from scrub.study.metric import Metric, losses
 from scrub.study.read import read
+from scrub.study.settings import Settings
 from scrub.study.statistics import Bootstrap
 from scrub.text.frames import json_text
 from scrub.text.looks import TabularResult
@@ -39,20 +45,35 @@ def probabilities(model: Model, prompts: Examples) -> Float[np.ndarray, " prompt
 
 @dataclass(frozen=True, repr=False)
 class Predictions(TabularResult):
-    """Prompts, or pairs of them, and the probability of the clean answer in each: a table when printed."""
+    """Prompts, or pairs of them, and the probability of the clean answer in each: a table when printed.
+
+    `measured` has metrics that were asked for, of the clean prompts, and `gates` what was seen before they were.
+    """
 
     model: Model
     prompts: Examples
     seed: int
     clean: Float[np.ndarray, " prompt"]
     corrupted: Float[np.ndarray, " prompt"] | None  # of pairs, all of which are as long
+    measured: Mapping[Metric, Float[np.ndarray, " prompt"]] = field(default_factory=dict)
+    gates: Gates | None = None
 
     @staticmethod
-    def of(model: Model, prompts: Examples, seed: int = 0) -> Predictions:
-        """Compute what a model makes of prompts; `seed` determines the intervals."""
+    def of(model: Model, prompts: Examples, seed: int = 0, metrics: Sequence[Metric] = ()) -> Predictions:
+        """Compute what a model makes of prompts, and metrics of it; `seed` determines the intervals.
+
+        Raises ScrubError for a metric that looks at what the prompts don't have, and GateError if a gate fails.
+        """
+        for metric in metrics:
+            metric.check(prompts)
         paired = prompts.other is not None and prompts.aligned
         others = probabilities(model, prompts.swapped()) if paired else None
-        return Predictions(model, prompts, seed, probabilities(model, prompts), others)
+        found = Predictions(model, prompts, seed, probabilities(model, prompts), others)
+        if not metrics:
+            return found
+        alone = Experiments(build(UNSCRUBBED, Cut(model.graph)), ())
+        seen = evaluate(model, alone, prompts, metrics, Settings(seed=seed), on=f" on {prompts.kind}")
+        return replace(found, measured={each: seen.sums[each.name, UNSCRUBBED] for each in metrics}, gates=seen.gates)
 
     @property
     def means(self) -> dict[str, Interval]:
@@ -60,12 +81,17 @@ class Predictions(TabularResult):
 
         Intervals are over templates where the prompts name some.
         """
+        both = {"clean": self.clean, "corrupted": self.corrupted}
+        return self._means({name: values for name, values in both.items() if values is not None})
+
+    @property
+    def metric_means(self) -> dict[str, Interval]:
+        """The mean over prompts of each metric that was asked for, in its unit, with its 95 % interval."""
+        return self._means({metric.name: values for metric, values in self.measured.items()})
+
+    def _means(self, of: Mapping[str, Float[np.ndarray, " prompt"]]) -> dict[str, Interval]:
         bootstrap = Bootstrap(np.ones(len(self.clean), dtype=np.int64), self.seed, self.prompts.documents)
-        return {
-            name: bootstrap.interval(bootstrap.means(values[None])[0])
-            for name, values in (("clean", self.clean), ("corrupted", self.corrupted))
-            if values is not None
-        }
+        return {name: bootstrap.interval(bootstrap.means(values[None])[0]) for name, values in of.items()}
 
     def frame(self) -> pd.DataFrame:
         """List the prompts' own frame, with the probabilities beside it."""
@@ -93,4 +119,7 @@ class Predictions(TabularResult):
         about = {**self.model.about, "kind": prompts.name, "seed": self.seed, "pairs": prompts.other is not None}
         about |= {"intervals_over": resampled(prompts, "prompts")}
         about |= {"digest": prompts.digest, "notes": list(prompts.notes)} if prompts.origin is not None else {}
+        if self.gates is not None:
+            units = {metric.name: metric.unit for metric in self.measured}
+            about |= {"metrics": units, "metric_means": self.metric_means, "gates": self.gates.deviations}
         return json_text({"format": 1, **about, "means": means, "prompts": rows})

@@ -94,13 +94,14 @@ class Answers:
         """Say what the answers of the first row are, where they are numbers in the data, and which count once."""
         found = []
         first = [value for column in self.called if column for value in _listed(rows[0].get(column))]
+        cells = [rows[0].get(column) for column in self.called if column]
         if any(map(whole, first)):
             those = [
                 ", not ".join(few([self.quoted(token) for token in each]) for each in (right[0], wrong[0]) if each)
             ]
             found.append(f"the answers are numbers in the data; those of row 0 are {those[0]}")
-        elif any(isinstance(each, str) and each.strip().isdecimal() for each in first):
-            found.append(f"answers such as {first[0]!r} are texts, as every cell of a CSV is, and no token ids")
+        elif texts := [each for each in cells if isinstance(each, str) and each.strip().isdecimal()]:
+            found.append(f"answers such as {texts[0]!r} are texts, as every cell of a CSV is, and no token ids")
         if twice := sum(
             len({*map(str, given)}) < len(given)
             for row in rows

@@ -45,7 +45,7 @@ touch tower town track trade train travel tree trip truck true turn type uncle u
 version video view village visit voice wait walk wall war watch water wave way weather week weight west wheel white wide
 wife wild wind window wine winter woman wood word work world write yard year yellow young zone
 """
-_WORDS: Mapping[str, tuple[str, ...]] = {
+WORDS: Mapping[str, tuple[str, ...]] = {
     "letters": tuple(string.ascii_uppercase),
     "words": tuple(_ENGLISH.split()),
     "digits": tuple(string.digits),
@@ -82,7 +82,7 @@ def vocabulary(model: Model, kind: str) -> Vocabulary:
         return Vocabulary(kind, (), ids, ids)
     if model.tokenizer is None:
         raise ScrubError(f"{model.name} has no tokenizer, which {kind} need: take {RANDOM}")
-    tokens = _single_tokens(model.tokenizer, _WORDS[kind], model.vocab_size)
+    tokens = _single_tokens(model.tokenizer, WORDS[kind], model.vocab_size)
     pairs = np.array(list(tokens.values()), dtype=np.int64).reshape(-1, 2)
     return Vocabulary(kind, tuple(tokens), pairs[:, 0], pairs[:, 1])
 

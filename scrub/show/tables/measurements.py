@@ -36,7 +36,7 @@ from scrub.text.frames import with_cells
 from scrub.text.numbers import PLAIN, Interval
 from scrub.text.tables import Column, FrameTable
 from scrub.text.tokens import marked, visible
-from scrub.text.wording import gates_line
+from scrub.text.wording import gates_line, with_unit
 
 SCORES_ABREAST = 5  # in a table
 TITLE_CHARACTERS = 16  # of a column's title on one line
@@ -336,6 +336,10 @@ def prediction_tables(of: Predictions, _console: Console, _options: ConsoleOptio
             where = "" if of.corrupted is None else f", {name}"
             over = resampled(of.prompts, "prompts")
             yield f"mean P over prompts{where}: {PLAIN.with_ends(mean, 4)} (95 % over {over})"
+    if of.gates is not None:
+        for metric, mean in zip(of.measured, of.metric_means.values(), strict=True):
+            yield f"{with_unit(metric.name, metric.unit)}: {PLAIN.with_ends(mean, 4)}"
+        yield gates_line(of.gates.deviations, resampled(of.prompts, "prompts") if len(of.prompts) > 1 else None)
 
 
 def prompt_table(

@@ -1,0 +1,1 @@
+"""Behaviours that the field studies, as generators of prompts with a seed."""

@@ -1,0 +1,67 @@
+"""The tasks that there are, and what a name of data says of them: `ioi`, `ioi:names`, `successor:months,seed=3`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tokenizers import Tokenizer
+
+from scrub.data.prompts.layout import Row
+from scrub.data.tasks.code import DOCSTRING, LOOP_VARIABLE
+from scrub.data.tasks.english import GREATER_THAN, IOI
+from scrub.data.tasks.lexicon import Lexicon
+from scrub.data.tasks.series import REPEATED_LIST, SUCCESSOR
+from scrub.data.tasks.task import Task
+from scrub.data.windows import counted
+from scrub.text.errors import ScrubError
+from scrub.text.wording import short
+
+TASKS: Mapping[str, Task] = {
+    task.name: task for task in (IOI, GREATER_THAN, DOCSTRING, SUCCESSOR, REPEATED_LIST, LOOP_VARIABLE)
+}
+PROMPTS = 128  # that are drawn where nobody says how many
+SEEDS = 1 << 32
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A task as it is asked for: in which variant, and by which seed."""
+
+    task: Task
+    variant: str
+    seed: int
+
+    @classmethod
+    def parse(cls, name: str, options: str) -> Drawn:
+        """Read what stands behind the name of a task: `Drawn.parse("ioi", "names,seed=3")`, or nothing.
+
+        Raises ScrubError for a task that there isn't, a variant that it hasn't, and what is no seed.
+        """
+        if name not in TASKS:
+            raise ScrubError(f"there is no task {short(name)}: there are {', '.join(TASKS)}")
+        task = TASKS[name]
+        said = [each.strip() for each in options.split(",") if each.strip()]
+        seeds = [each.removeprefix("seed=") for each in said if each.startswith("seed=")]
+        variants = [each for each in said if not each.startswith("seed=")]
+        if len(seeds) > 1 or len(variants) > 1 or any(each not in task.variants for each in variants):
+            raise ScrubError(
+                f"{name}:{short(options, quoted=False)} is none of the task's: write one of "
+                f"{', '.join(f'{name}:{each}' for each in task.variants)}, with a seed as in "
+                f"{name}:{next(iter(task.variants))},seed=3"
+            )
+        if seeds and not (re.fullmatch(r"\d{1,10}", seeds[0], re.ASCII) and int(seeds[0]) < SEEDS):
+            raise ScrubError(f"the seed {short(seeds[0])} of {name} is none: give a whole number from 0 to {SEEDS - 1}")
+        return cls(task, (variants or [*task.variants])[0], int(seeds[0]) if seeds else 0)
+
+    def rows(self, tokenizer: Tokenizer, vocab_size: int, count: int | None, notes: list[str]) -> list[Row]:
+        """Draw so many prompts, or as many as is usual; `notes` say what was left out, and how many were drawn.
+
+        Raises ScrubError where the tokenizer lacks the words.
+        """
+        lexicon = Lexicon(self.task.name, tokenizer, vocab_size, notes)
+        rows = self.task.rows(lexicon, self.variant, self.seed, count or PROMPTS)
+        if count is None:
+            notes.append(f"{counted(len(rows), 'prompt')} are drawn, by the seed {self.seed}")
+        return rows

@@ -1,0 +1,57 @@
+"""A task that comes along: a generator of prompts by a seed, in one or several variants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from scrub.data.prompts.layout import CLEAN, Row
+from scrub.data.tasks.form import Prompt
+from scrub.data.tasks.lexicon import Lexicon
+from scrub.data.windows import counted
+
+MOST_IN_VAIN = 1000  # draws one after the other that give nothing new: there is hardly any other prompt
+
+# draws prompts of a variant without end, by what a tokenizer has of the words
+Draw: TypeAlias = Callable[[Lexicon, str, np.random.Generator], Iterator[Prompt]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Prompts of one behaviour: `Task("ioi", draw_ioi, {"swapped": "the subject is the other name"}, ("place",))`.
+
+    `variants` are what is asked or corrupted, by name, the first as is usual. The words at the places called `loose`
+    may be several tokens; those at others are one.
+    """
+
+    name: str
+    draw: Draw
+    variants: Mapping[str, str]
+    loose: Collection[str] = ()
+
+    def rows(self, lexicon: Lexicon, variant: str, seed: int, count: int) -> list[Row]:
+        """Draw so many different prompts, as rows of a table; fewer where there are no more.
+
+        A smaller count gives the first of the same. Raises ScrubError where the tokenizer lacks the words.
+        """
+        rng = np.random.default_rng([seed, *self.name.encode()])
+        found: dict[str, Row] = {}
+        apart, vain = set[str](), 0
+        for prompt in self.draw(lexicon, variant, rng):
+            text = prompt.clean.text
+            row = None if text in found or text in apart else prompt.row(lexicon, self.loose)
+            vain = vain + 1 if text in found or text in apart else 0
+            if row is not None:
+                found[str(row[CLEAN])] = row
+            else:
+                apart.add(text)
+            if len(found) == count or vain > MOST_IN_VAIN:
+                break
+        if left := len(apart - found.keys()):
+            lexicon.notes.append(
+                f"{counted(left, 'prompt')} left out, whose words the model's tokenizer joins with what is beside them"
+            )
+        return list(found.values())
