@@ -14,6 +14,7 @@ from scrub.data.tasks.lexicon import Lexicon
 from scrub.data.tasks.task import Task
 from scrub.data.tasks.words import CODE, VERBS
 
+SWAPPED, OTHER_NAMES = "swapped", "names"
 _DOCUMENTED = (
     "    def {_verb}(self,{A1},{A2},{A3},{A4}):\n"
     '        """{_Verb} what is given.\n\n'
@@ -41,14 +42,18 @@ def _arguments(lexicon: Lexicon, variant: str, rng: np.random.Generator) -> Iter
 
 def _variables(lexicon: Lexicon, variant: str, rng: np.random.Generator) -> Iterator[Prompt]:
     """Draw a list, the variable of a loop and what it runs over: an `if` inside asks about the variable."""
-    del variant
-    words = lexicon.words(CODE, "names", 3)
+    words = lexicon.words(CODE, "names", 6)
     while True:
-        held, one, many = (f" {words[at]}" for at in rng.choice(len(words), 3, replace=False))
+        held, one, many, *others = (f" {words[at]}" for at in rng.choice(len(words), 6, replace=False))
         clean = {"list": held, "variable": one, "iterable": many}
         swapped = clean | {"variable": many, "iterable": one}
-        yield Prompt(Text.of(_LOOP, clean), Text.of(_LOOP, swapped), [one], [many, held])
+        corrupted = swapped if variant == SWAPPED else dict(zip(clean, others, strict=True))
+        yield Prompt(Text.of(_LOOP, clean), Text.of(_LOOP, corrupted), [one], [many, held])
 
 
 DOCSTRING = Task("docstring", _arguments, {"exchanged": "the last two arguments change places"}, ("_verb", "_Verb"))
-LOOP_VARIABLE = Task("loop_variable", _variables, {"swapped": "variable and iterable change places"})
+LOOP_VARIABLE = Task(
+    "loop_variable",
+    _variables,
+    {SWAPPED: "variable and iterable change places", OTHER_NAMES: "three other names stand there"},
+)
