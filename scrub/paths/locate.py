@@ -66,5 +66,5 @@ def _no_match(pattern: Pattern, missed: list[tuple[int, str]]) -> str:
         return step, SequenceMatcher(None, pattern.text, path).ratio()
 
     nearest = sorted(candidates, key=likeness, reverse=True)[:3]
-    of_out = "; leave out/ off, since only rules and edges begin with it" if wanted[0] == "out" else ""
+    of_out = "; leave out/ off, since only rules, splits and edges begin with it" if wanted[0] == "out" else ""
     return f"the pattern '{pattern}' matches no path: the nearest there are {', '.join(map(repr, nearest))}{of_out}"

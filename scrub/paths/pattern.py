@@ -41,6 +41,11 @@ class Pattern:
     def __str__(self) -> str:
         return f"out/{self.text}" if self.of_out else self.text
 
+    @classmethod
+    def parse(cls, text: str) -> Pattern:
+        """Read a pattern as rules and splits write it: `Pattern.parse("out/a1.3/k")` is `a1.3/k`, and says where from."""
+        return cls(text.removeprefix("out/"), of_out=text.startswith("out/"))
+
     @cached_property
     def alternatives(self) -> tuple[tuple[str, ...], ...]:
         """The alternatives of each step; `**` has itself alone."""

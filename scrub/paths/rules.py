@@ -38,8 +38,7 @@ class Rule:
         if not arrow or not pattern.strip():
             raise ScrubError(f"{text.strip()!r} is no rule: write 'PATTERN -> SOURCE', as in 'a1.ind/k/** -> y'")
         try:
-            written = pattern.strip()
-            return cls(Pattern(written.removeprefix("out/"), of_out=written.startswith("out/")), Source.parse(source))
+            return cls(Pattern.parse(pattern.strip()), Source.parse(source))
         except ScrubError as error:
             raise ScrubError(f"in {text.strip()!r}: {error}") from error
 

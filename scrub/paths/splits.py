@@ -53,7 +53,7 @@ class Split:
             places(names[0])
         elif (kind, bool(names)) not in {("heads", True), ("identity", False)}:
             raise ScrubError(f"{text.strip()!r} splits by nothing that scrub knows: write 'PATTERN by {_KINDS}'")
-        return cls(Pattern(pattern), kind, names)
+        return cls(Pattern.parse(pattern), kind, names)
 
     def apply(self, root: Node, roles: Roles) -> Node:
         """Write the components at the end of the matching paths as sums, in a model that computes the same.

@@ -33,6 +33,7 @@ from scrub.paths.edges import (
     keep,
     read_edges,
 )
+from scrub.paths.locate import locate
 from scrub.paths.pattern import Pattern
 from scrub.paths.rules import Rule, resample
 from scrub.paths.sources import X, Y
@@ -298,8 +299,11 @@ def test_a_rule_may_say_that_it_means_what_the_output_reads() -> None:
     assert len(cut("a0.1").warnings) == 1
     assert "or with 'out/' to mean this one" in cut("a0.1").warnings[0]
     assert cut("out/a0.1").warnings == ()
+    split = "splits {}a1.2/k/a0.1 by identity\nk a1.2/k/a0.1/** -> y"
+    alike = (Hypothesis(split.format(of)).cut(small().graph, ROLES).graph for of in ("", "out/"))
+    assert next(alike) is next(alike)
     with pytest.raises(ScrubError, match="leave out/ off"):
-        Hypothesis("splits out/a1.2/k/a0.1 by identity\nk a1.2/k/a0.1/** -> y").cut(small().graph, ROLES)
+        locate(Pattern("out/a1.2/k"), small().graph)
     (rule,) = Hypothesis("k  out/a0.1/** -> y").part("all")
     assert rule == Rule.parse("a0.1/** -> y")
     assert str(rule) == str(Rule.parse(str(rule))) == "out/a0.1/** -> y"

@@ -1,0 +1,14 @@
+"""MLP 0 is told the token twice: it reads the embedding, and what the current-token head brings of it.
+
+As refined 1, with the values of `a0.self` below MLP 0.
+"""
+
+from scrub import Hypothesis
+
+hypothesis = Hypothesis(
+    """
+    answer  **                       -> y
+            out/a3/v/m0/emb              -> x
+            out/a3/v/m0/a0.self/v/emb    -> x
+    """
+)
