@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CLAIMS_INCHES = 2.4
+LEAST_SHARES = 2  # percentage points that the panel of shares spans
 SLANTED_NAMES = 8  # hypotheses, above which their names are written at a slant
 _WHOLE = 3  # which of the colours is that of all parts together
 _MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -126,6 +127,9 @@ class _Recovery:
         if claimed:
             _frame(figure, panels[-1], "and how much that scrubs")
             panels[-1].set_xlabel("paths scrubbed, %")
+            left, right = panels[-1].get_xlim()
+            if right - left < LEAST_SHARES:  # or what is the same share would look far apart
+                panels[-1].set_xlim((left + right - LEAST_SHARES) / 2, (left + right + LEAST_SHARES) / 2)
 
     def _measured(
         self, figure: Plot, axes: Axes, names: Sequence[str], part: str, shift: float, look: dict[str, Any]
