@@ -26,7 +26,7 @@ from scrub.data.prompts.table import Asked, Reader, read_table
 from scrub.data.reading import Reading, begins, check_vocabulary, read_windows, tokenizer_for
 from scrub.data.rows import Opened, open_rows
 from scrub.data.stdlib import stdlib_bigram, stdlib_windows
-from scrub.data.tasks.shipped import Drawn
+from scrub.data.tasks.shipped import Drawn, named_task
 from scrub.data.windows import Account, Sequences, order_of_content
 from scrub.models.find import HUB_NAME, known, locate
 from scrub.models.hub.bring import bring
@@ -240,30 +240,13 @@ def place(spec: str | Path) -> tuple[Path | None, Source | None]:
     folder = locate("data", spec)
     if folder is not None:
         return folder, declared_source(folder) if folder.is_dir() else None
-    if (task := _task(str(spec))) is not None:
+    if (task := named_task(str(spec))) is not None:
         return task
     folders = (locate("data", f"data/{name}") for name in known("data"))
     sources = (declared_source(path) for path in folders if path is not None and path.is_dir())
     asked = HUB_NAME.fullmatch(str(spec))
     found = next((each for each in sources if each is not None and asked and each.hub == asked["id"]), None)
     return None, found and replace(found, hub=str(spec))
-
-
-def _task(spec: str) -> tuple[Path, Source] | None:
-    """Find the folder of a task whose name says how it is drawn, as in `ioi:names,seed=3`.
-
-    Raises ScrubError where other data that are here are named so, unless that may be a configuration on the hub.
-    """
-    name, colon, options = spec.partition(":")
-    folder = locate("data", name) if colon else None
-    if folder is None or not folder.is_dir():
-        return None
-    source = declared_source(folder)
-    if source is not None and source.kind == TASK:
-        return folder, replace(source, options=options)
-    if name.startswith("data/") or not HUB_NAME.fullmatch(spec):
-        raise ScrubError(f"the data {one_line(name)!r} take nothing behind a colon, as tasks do: leave :{options} out")
-    return None
 
 
 Place = tuple[Path, str, tuple[str, ...]]  # a folder; the commit that it is of, where it is from a hub; notes
