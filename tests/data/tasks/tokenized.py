@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
@@ -11,18 +12,26 @@ from scrub.data.prompts.vocabulary import WORDS
 from scrub.data.tasks.words import CENTURIES, CODE, ENDINGS, MONTHS, NAMES, NUMBERS, WEEKDAYS
 
 ALL = tuple(
-    dict.fromkeys([*NAMES, *WEEKDAYS, *MONTHS, *NUMBERS, *CENTURIES, *ENDINGS, *CODE, "param", *WORDS["words"][:61]])
+    dict.fromkeys([*NAMES, *WEEKDAYS, *MONTHS, *NUMBERS, *CENTURIES, *ENDINGS, *CODE, "param", *WORDS["words"]])
 )
 PUNCTUATION = "_:,.()[]={}\"#/?!-'\n"
 
 
 def _merges(words: Sequence[str], blank: str) -> tuple[list[tuple[str, str]], list[str]]:
-    """Build every word letter by letter, with a blank in front and without: the merges, and what they give."""
-    found: dict[tuple[str, str], None] = {}
-    for word in words:
-        for form in (blank + word, word):
-            found |= dict.fromkeys((form[:cut], form[cut]) for cut in range(1, len(form)))
-    return list(found), ["".join(pair) for pair in found]
+    """Make merges that build every word, with a blank in front and without, and list what they give.
+
+    Each merge is made where those before it leave a word in pieces, and takes no earlier word apart, as it comes last.
+    """
+    ranks: dict[tuple[str, str], int] = {}
+    for form in (each for word in words for each in (blank + word, word)):
+        parts = list(form)
+        while len(parts) > 1:
+            pairs = list(pairwise(parts))
+            best = min(pairs, key=lambda pair: ranks.get(pair, len(ranks)))
+            ranks.setdefault(best, len(ranks))
+            at = pairs.index(best)
+            parts[at : at + 2] = ["".join(best)]
+    return list(ranks), ["".join(pair) for pair in ranks]
 
 
 def byte_level(words: Sequence[str] = ALL) -> Tokenizer:
