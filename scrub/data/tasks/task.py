@@ -42,23 +42,23 @@ class Task:
         """
         rng = np.random.default_rng([seed, *self.name.encode()])
         found: dict[str, Row] = {}
-        apart, vain = set[str](), 0
+        apart, vain = set[tuple[str, str]](), 0
         for prompt in self.draw(lexicon, variant, rng):
-            text = prompt.clean.text
-            row = None if text in found or text in apart else prompt.row(lexicon, self.loose)
+            both = text, _ = prompt.clean.text, prompt.corrupted.text
+            row = None if text in found or both in apart else prompt.row(lexicon, self.loose)
             if row is not None:
                 found[text] = row
             elif text not in found:
-                apart.add(text)
+                apart.add(both)
             vain = 0 if row is not None else vain + 1
             if len(found) == count or vain > MOST_IN_VAIN:
                 break
         if not found:
             raise ScrubError(
                 f"{self.name} needs words that are one token each where they stand, and the model's tokenizer joins "
-                f"them with what is beside them, as in {short(min(apart))}: take another model, or another task"
+                f"them with what is beside them, as in {short(min(apart)[0])}: take another model, or another task"
             )
-        if apart:
-            left = counted(len(apart), "prompt")
+        if never := {text for text, _ in apart} - found.keys():
+            left = counted(len(never), "prompt")
             lexicon.notes.append(f"{left} left out, whose words the model's tokenizer joins with what is beside them")
         return list(found.values())

@@ -75,7 +75,7 @@ def ioi(clean: str, other: str, variant: str) -> Said:
     return Said(found, {receiver}, {giver}, {"S2"} if variant == "swapped" else {*first}, copied=True)
 
 
-def greater_than(clean: str, other: str, variant: str) -> Said:
+def greater_than(clean: str, other: str, _variant: str) -> Said:
     form = r"The (?P<event>\w+) lasted from the year (?P<century>\d\d)(?P<year>\d\d) to the year (?P<second>\d\d)"
     found = re.fullmatch(form, clean)
     assert found is not None
@@ -89,7 +89,7 @@ def greater_than(clean: str, other: str, variant: str) -> Said:
     return Said(spans(found, "event", "century", "year", "second"), right, {*years} - right, {"year"}, copied=False)
 
 
-def docstring(clean: str, other: str, variant: str) -> Said:
+def docstring(clean: str, other: str, _variant: str) -> Said:
     found = re.fullmatch(
         r"    def (\w+)\(self, (?P<A1>\w+), (?P<A2>\w+), (?P<A3>\w+), (?P<A4>\w+)\):\n"
         r'        """(\w+) what is given\.\n\n'
@@ -123,7 +123,7 @@ def successor(clean: str, other: str, variant: str) -> Said:
     return Said(spans(found, "s1", "s2", "s3"), {after(found["s3"])}, wrong, {"s1", "s2", "s3"}, copied=False)
 
 
-def repeated(clean: str, other: str, variant: str) -> Said:
+def repeated(clean: str, other: str, _variant: str) -> Said:
     form = r"list: (\w+) (\w+) (?P<before>\w+) (?P<target>\w+) (?P<next>\w+) (\w+)\nlist: (\w+) (\w+) (?P<again>\w+)"
     found = re.fullmatch(form, clean)
     assert found is not None
@@ -136,7 +136,7 @@ def repeated(clean: str, other: str, variant: str) -> Said:
     return Said(places, {first[first.index(again[-1]) + 1]}, {found["next"]}, {"target", "next"}, copied=True)
 
 
-def loop_variable(clean: str, other: str, variant: str) -> Said:
+def loop_variable(clean: str, other: str, _variant: str) -> Said:
     form = r"    (?P<list>\w+) = \[\]\n    for (?P<variable>\w+) in (?P<iterable>\w+):\n        if"
     found, theirs = re.fullmatch(form, clean), re.fullmatch(form, other)
     assert found is not None
