@@ -16,7 +16,7 @@ from scrub.cli.given import listed_data
 from scrub.data.examples import Examples
 from scrub.data.load import check_data, load_examples, place
 from scrub.data.tasks.shipped import PROMPTS, Drawn, named_task
-from scrub.data.tasks.words import ENDINGS, MONTHS, NAMES, NUMBERS
+from scrub.data.tasks.words import ENDINGS, MONTHS, NAMES, NUMBERS, WEEKDAYS
 from scrub.store.sweeps.grid import Grid
 from scrub.text.errors import ScrubError
 
@@ -82,6 +82,8 @@ def test_words_that_stand_joined_are_left_out_and_counted() -> None:
     assert not any("Tuesday," in text for text in [*found.texts, *found.other_texts])
     (note,) = found.notes
     assert re.fullmatch(r"successor:weekdays: \d+ prompts left out, .* joins .*", note)
+    alike = sentence_piece([*ALL, *(f"{day}," for day in WEEKDAYS)])  # both prompts of every pair are cut so
+    assert "joins them with what is beside them" in refusal("successor:weekdays", alike)
     assert "joins them with what is beside them, as in 'The " in refusal("greater_than", lower_case(), 3)
 
 
