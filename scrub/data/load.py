@@ -26,7 +26,7 @@ from scrub.data.prompts.table import Asked, Reader, read_table
 from scrub.data.reading import Reading, begins, check_vocabulary, read_windows, tokenizer_for
 from scrub.data.rows import Opened, open_rows
 from scrub.data.stdlib import stdlib_bigram, stdlib_windows
-from scrub.data.tasks.shipped import Drawn, named_task
+from scrub.data.tasks.shipped import PROMPTS, Drawn, named_task
 from scrub.data.windows import Account, Sequences, order_of_content
 from scrub.models.find import HUB_NAME, known, locate
 from scrub.models.hub.bring import bring
@@ -72,6 +72,7 @@ def load_examples(
     that is None; where `bos` doesn't say that it must, rows of ids that are whole without it are taken as they are.
     Documents shorter than an example are joined, with the token `end` between, by default the begin token. The
     examples' notes say what became of all rows.
+    A name such as `ioi:names,seed=3` is of a task, whose prompts are drawn (see :mod:`scrub.data.tasks.shipped`).
     A table with a column `clean` holds prompts, behind the token `prompt_bos` unless that is None: see
     :func:`scrub.data.prompts.table.read_table`; with `only_prompts`, so must any file. Of text there are `usual_count`
     sequences of `usual_context` positions where no `count` or `context` is asked for.
@@ -90,7 +91,8 @@ def load_examples(
     how = Reading(length, bos_token_id, bos_token_id if end is None else end, bos)
     if source is not None and source.kind == TASK:
         _check_prompts(spec, context)
-        return _drawn(spec, source, reader, some, fewer, column, split)
+        _check_drawn(spec, column, split)
+        return _drawn(spec, source, reader, count, fewer, usual_count or PROMPTS)
     if source is not None and source.kind == STDLIB:
         found = _library(spec, reader, how, notes, column, split, cache)
     elif (fixed := fixed_folder(inside, source, beside)) is not None:
@@ -175,20 +177,15 @@ def _table(opened: Opened, reader: Reader, count: int | None, fewer: bool, colum
     return replace(read_table(asked, reader), commit=opened.commit)
 
 
-def _drawn(
-    spec: str | Path,
-    source: Source,
-    reader: Reader,
-    count: int | None,
-    fewer: bool,
-    column: str | None,
-    split: str | None,
-) -> Examples:
-    """Draw the prompts of a task, and read them as any table of prompts is read."""
+def _check_drawn(spec: str | Path, column: str | None, split: str | None) -> None:
     if column is not None or split is not None:
         raise ScrubError(f"the data {one_line(spec)!r} are prompts that are drawn: leave --column and --split out")
+
+
+def _drawn(spec: str | Path, source: Source, reader: Reader, count: int | None, fewer: bool, usual: int) -> Examples:
+    """Draw the prompts of a task, and read them as any table of prompts is read."""
     task, notes = Drawn.parse(source.task, source.options), list[str]()
-    rows = task.rows(tokenizer_for(spec, reader.tokenizer), reader.vocab_size, count, notes)
+    rows = task.rows(tokenizer_for(spec, reader.tokenizer), reader.vocab_size, count, notes, usual)
     return read_table(Asked(rows, str(spec), count, fewer, None, notes, made=True), reader)
 
 
@@ -295,8 +292,9 @@ def check_data(spec: str, beside: Path | None = None) -> tuple[Path | None, str,
     if source is not None and source.kind == STDLIB:
         return folder, "the source of the standard library of the Python that runs this: there is nothing to bring", ()
     if source is not None and source.kind == TASK:
-        task = Drawn.parse(source.task, source.options).task
-        return folder, f"prompts of the task {task.name} are drawn: there is nothing to bring", ()
+        asked = Drawn.parse(source.task, source.options)
+        how = f"{asked.variant} ({asked.task.variants[asked.variant]}), by the seed {asked.seed}"
+        return folder, f"prompts of the task {asked.task.name} are drawn, {how}: there is nothing to bring", ()
     inside = folder if folder is not None and folder.is_dir() else None
     if (fixed := fixed_folder(inside, source, beside)) is not None:
         where, _, notes = fixed

@@ -61,13 +61,15 @@ class Drawn:
             raise ScrubError(f"the seed {short(seeds[0])} of {name} is none: give a whole number from 0 to {SEEDS - 1}")
         return cls(task, (variants or [*task.variants])[0], int(seeds[0]) if seeds else 0)
 
-    def rows(self, tokenizer: Tokenizer, vocab_size: int, count: int | None, notes: list[str]) -> list[Row]:
-        """Draw so many prompts, or as many as is usual; `notes` say what was left out, and how many were drawn.
+    def rows(
+        self, tokenizer: Tokenizer, vocab_size: int, count: int | None, notes: list[str], usual: int = PROMPTS
+    ) -> list[Row]:
+        """Draw so many prompts, or as many as is `usual`; `notes` say what was left out, and how many were drawn then.
 
         Raises ScrubError where the tokenizer lacks the words.
         """
         lexicon = Lexicon(self.task.name, tokenizer, vocab_size, notes)
-        rows = self.task.rows(lexicon, self.variant, self.seed, count or PROMPTS)
+        rows = self.task.rows(lexicon, self.variant, self.seed, count or usual)
         if count is None:
             notes.append(f"{counted(len(rows), 'prompt')} are drawn, by the seed {self.seed}")
         return rows

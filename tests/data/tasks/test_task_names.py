@@ -74,6 +74,7 @@ def test_a_tokenizer_that_drops_what_it_does_not_know_lacks_it() -> None:
     from tokenizers import models
 
     assert f"has 0 of {len(ENDINGS)}:" in refusal("greater_than", Tokenizer(models.BPE({"a": 0}, [])))
+    assert "tokenizer.json" in refusal("ioi", Tokenizer(models.WordLevel({"a": 0}, "[UNK]")))  # which it doesn't have
 
 
 def test_words_that_stand_joined_are_left_out_and_counted() -> None:
@@ -97,7 +98,8 @@ def test_as_many_as_are_usual_and_no_more_than_there_are(kind: str) -> None:
     assert len({*everything.texts}) == len(everything) == 42
     assert tells(refusal("successor:weekdays", tokenizer, 43), "'successor:weekdays' 42 43 asked")
     assert len(draw("successor:weekdays", tokenizer, 43, fewer=True)) == 42
-    assert len(draw("ioi", tokenizer, usual_count=3)) == 3
+    few = draw("ioi", tokenizer, usual_count=3)
+    assert (len(few), few.notes) == (3, ("ioi: 3 prompts are drawn, by the seed 0",))
 
 
 def test_options_that_mean_nothing_are_refused() -> None:
@@ -169,8 +171,8 @@ def test_a_file_with_such_a_name_is_that_file(folder: Path) -> None:
 
 
 def test_commands_know_the_names(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
-    assert _status(["fetch", "loop_variable:seed=3"]) == 0
-    assert "loop_variable" in capsys.readouterr().out
+    assert _status(["fetch", "ioi:names,seed=3"]) == 0
+    assert "names (three other names stand there), by the seed 3" in capsys.readouterr().out
     assert _status(["list", "data"]) == 0
     said = capsys.readouterr().out
     assert all(
