@@ -178,7 +178,7 @@ def _table(opened: Opened, reader: Reader, count: int | None, fewer: bool, colum
 
 
 def _check_drawn(spec: str | Path, column: str | None, split: str | None) -> None:
-    if column is not None or split is not None:
+    if column is not None or split not in {None, "train"}:  # as rows without splits are called
         raise ScrubError(f"the data {one_line(spec)!r} are prompts that are drawn: leave --column and --split out")
 
 

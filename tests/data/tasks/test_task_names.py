@@ -173,6 +173,9 @@ def test_a_file_with_such_a_name_is_that_file(folder: Path) -> None:
 def test_commands_know_the_names(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     assert _status(["fetch", "ioi:names,seed=3"]) == 0
     assert "names (three other names stand there), by the seed 3" in capsys.readouterr().out
+    assert _status(["whitelist", "loop_variable", "--model", "gpt2-mini"]) == 2
+    assert "'loop_variable' are prompts" in (line := capsys.readouterr().err.splitlines()[-1])
+    assert "running text" in line
     assert _status(["list", "data"]) == 0
     said = capsys.readouterr().out
     assert all(
