@@ -50,7 +50,8 @@ def _meant(name: str) -> tuple[list[str], list[str]]:
         from scrub.models.place import on_hub
 
         return ([name], []) if on_hub(name) == "model" else ([], [name])
-    if is_hub_id(name.partition(":")[0]):  # a configuration of a data set
+    base = name.partition(":")[0]
+    if base in data or is_hub_id(base):  # a task as it is drawn, or a configuration of a data set
         return [], [name]
     raise ScrubError(
         f"there is no model and no data {name!r}: give a path, OWNER/NAME on the hub, "

@@ -50,6 +50,19 @@ def listed(option: str, text: str | None, what: str, example: str) -> tuple[str,
     return found
 
 
+def listed_data(text: str) -> tuple[str, ...]:
+    """Read the names of `--data stdlib,ioi:names,seed=3`, of which the last has a seed. Raises ScrubError for none."""
+    from scrub.data.settings import SEED
+
+    found: list[str] = []
+    for name in listed("--data", text, "data", "as in stdlib") or ():
+        if found and ":" in found[-1] and name.startswith(SEED):
+            found[-1] += f",{name}"
+        else:
+            found.append(name)
+    return tuple(found)
+
+
 def given_metrics(text: str | None, own: Metric | None = None) -> tuple[Metric, ...]:
     """Read the metrics of `--metric loss,kl`, none without it, also the `own` one of a study by its name.
 
@@ -216,11 +229,20 @@ def there(kind: Kind) -> Callable[[str | None], str | None]:
     def check(name: str | None) -> str | None:
         from scrub.models.find import check_there
 
-        if name is not None:
+        if name is not None and not (kind == "data" and _is_task(name)):
             check_there(kind, name)
         return name
 
     return check
+
+
+def _is_task(name: str) -> bool:
+    """Tell whether a name of data says how a task is drawn. Raises ScrubError for what that task doesn't know."""
+    if ":" not in name:
+        return False
+    from scrub.data.tasks.shipped import named_task
+
+    return named_task(name) is not None
 
 
 def named(kind: Kind) -> Callable[[str], list[str]]:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from scrub.cli import options
 from scrub.cli.fields import Overrides, Words
-from scrub.cli.given import check_studies, listed
+from scrub.cli.given import check_studies, listed, listed_data
 from scrub.cli.outputs import check_outputs, console, warn
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
@@ -24,7 +24,7 @@ _NAMES = "NAME,...", "Names, paths or hub ids, instead of the studies' own."
 _SEVERAL = {
     "models": Words(*_NAMES, "--model", read=lambda text: listed("--model", text, "model", "as in attn2l")),
     "metric": options.METRICS_WORDS,
-    "data": Words(*_NAMES, read=lambda text: listed("--data", text, "data", "as in stdlib")),
+    "data": Words(*_NAMES, read=listed_data),
 }
 
 

@@ -101,14 +101,15 @@ def read_prompts(
 ) -> Examples:
     """Read prompts for a model: `read_prompts(model, [{"clean": "A B", "corrupted": "A C", "answer": " D"}])`.
 
-    `data` are a file, a folder or a data set on the hub, or in memory a list of rows or of (clean, corrupted, answer,
-    wrong), a dict of columns, a data frame, or a data set of `datasets`. `clean` and `corrupted` are texts, tokenized
-    exactly as they are, or token ids; `answer` and `wrong` one or several texts that are one token each, or ids.
-    Without `answer`, a prompt's own last token is to be predicted. Rows of one `template` are one document. Columns
-    of whole numbers, and names with numbers in `positions`, are positions by name: of the tokens of the prompt itself,
-    from the end if they are negative. An `attention_mask` is obeyed. The first `count` rows are read, example i
-    from row i; `column` holds the corrupted prompts, instead of `corrupted`. Rows of MIB's data sets are read as its
-    own code reads them, without those that it leaves out; `column` is then one of their counterfactuals.
+    `data` are a task (`"ioi:names,seed=3"`), a file, a folder or a data set on the hub, or in memory a list of rows or
+    of (clean, corrupted, answer, wrong), a dict of columns, a data frame, or a data set of `datasets`. `clean` and
+    `corrupted` are texts, tokenized exactly as they are, or token ids; `answer` and `wrong` one or several texts that
+    are one token each, or ids. Without `answer`, a prompt's own last token is to be predicted. Rows of one `template`
+    are one document. Columns of whole numbers, and names with numbers in `positions`, are positions by name: of the
+    tokens of the prompt itself, from the end if they are negative. An `attention_mask` is obeyed. The first `count`
+    rows are read, example i from row i; `column` holds the corrupted prompts, instead of `corrupted`. Rows of MIB's
+    data sets are read as its own code reads them, without those that it leaves out; `column` is then one of their
+    counterfactuals.
     Raises ScrubError, in one line that names the row, for whatever is wrong, and for data that are no prompts.
     """
     found = examples_for(as_model(model), data, count, split, column, bos=bos, only_prompts=True)

@@ -6,14 +6,15 @@ matter, as on the Hugging Face hub.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
 from tokenizers import Tokenizer
 
+from scrub.data.bigram import Bigram
 from scrub.data.card import FIXED, STDLIB, TASK, Source, declared_source
 from scrub.data.examples import Examples, Origin, Scored
 from scrub.data.fixed import MASK, TOKENS, fixed_files, holds_fixed, read_fixed
@@ -25,7 +26,7 @@ from scrub.data.prompts.table import Asked, Reader, read_table
 from scrub.data.reading import Reading, begins, check_vocabulary, read_windows, tokenizer_for
 from scrub.data.rows import Opened, open_rows
 from scrub.data.stdlib import stdlib_bigram, stdlib_windows
-from scrub.data.tasks.shipped import Drawn
+from scrub.data.tasks.shipped import PROMPTS, Drawn, named_task
 from scrub.data.windows import Account, Sequences, order_of_content
 from scrub.models.find import HUB_NAME, known, locate
 from scrub.models.hub.bring import bring
@@ -71,6 +72,7 @@ def load_examples(
     that is None; where `bos` doesn't say that it must, rows of ids that are whole without it are taken as they are.
     Documents shorter than an example are joined, with the token `end` between, by default the begin token. The
     examples' notes say what became of all rows.
+    A name such as `ioi:names,seed=3` is of a task, whose prompts are drawn (see :mod:`scrub.data.tasks.shipped`).
     A table with a column `clean` holds prompts, behind the token `prompt_bos` unless that is None: see
     :func:`scrub.data.prompts.table.read_table`; with `only_prompts`, so must any file. Of text there are `usual_count`
     sequences of `usual_context` positions where no `count` or `context` is asked for.
@@ -84,81 +86,129 @@ def load_examples(
         )
     folder, source = place(spec)
     inside = folder if folder is not None and folder.is_dir() else None
-    background, mask, begin = None, None, begins(bos_token_id, tokenizer)
+    reader, some = Reader(tokenizer, vocab_size, n_ctx, prompt_bos), count or usual_count
     length, notes = _length(context or usual_context, n_ctx)
-    commit = ""
+    how = Reading(length, bos_token_id, bos_token_id if end is None else end, bos)
     if source is not None and source.kind == TASK:
-        _whole_prompts(spec, context)
-        reader = Reader(tokenizer, vocab_size, n_ctx, prompt_bos)
-        return _drawn(source, str(spec), reader, count or usual_count, fewer, (column, split))
+        _check_prompts(spec, context)
+        _check_drawn(spec, column, split)
+        return _drawn(spec, source, reader, count, fewer, usual_count or PROMPTS)
     if source is not None and source.kind == STDLIB:
-        if column is not None:
-            raise ScrubError(f"the data {one_line(spec)!r} are source files and have no columns: leave --column out")
-        needed, count = tokenizer_for(spec, tokenizer), count or usual_count
-        found = stdlib_windows(needed, length, bos_token_id, split or "validation", cache)
-        check_rows(found.tokens.ravel(), needed, vocab_size, "the standard library")
-        notes += found.account.notes(length, "")
-        background = stdlib_bigram(needed, length, bos_token_id, vocab_size, cache)
+        found = _library(spec, reader, how, notes, column, split, cache)
     elif (fixed := fixed_folder(inside, source, beside)) is not None:
-        where, commit, said = fixed
-        notes = list(said)
-        if column is not None or split is not None:
-            raise ScrubError(f"the data {one_line(spec)!r} are fixed rows: leave --column and --split out")
-        if bos is not None:
-            raise ScrubError(f"the data {one_line(spec)!r} are fixed rows, with their begin token: leave --bos out")
-        found, scored = _fixed(where, spec, n_ctx, context or usual_context, vocab_size)
-        length, begin = found.within.shape[1], begins(_alike(found.tokens[:, 0]), tokenizer)
-        notes += found.account.notes(length, "")
-        count = count or usual_count
-        mask = None if scored is None else scored[:count]
+        _check_fixed(spec, column, split, bos)
+        found = _fixed(spec, fixed, reader, context or usual_context, some)
     else:
         opened = open_rows(folder if folder is not None else spec, split)
         if _holds_prompts(opened, column) or (only_prompts and opened.first):
-            _whole_prompts(spec, context)
-            reader = Reader(tokenizer, vocab_size, n_ctx, prompt_bos)
-            asked = Asked(guarded(opened.table, opened.where), opened.where, count, fewer, column, opened.notes)
-            return replace(read_table(asked, reader), commit=opened.commit)
+            _check_prompts(spec, context)
+            return _table(opened, reader, count, fewer, column)
         if only_prompts and opened.files is not None:
             raise ScrubError(f"the data {short(str(spec))} are text and no prompts: give rows with 'clean'")
-        stream, count = opened.rows(column), count or usual_count
-        how = Reading(length, bos_token_id, bos_token_id if end is None else end, bos)
-        found, how = read_windows(stream, spec, how, vocab_size, tokenizer, count)
-        length, begin = how.context, begins(how.begin, tokenizer)
-        notes += stream.notes + how.notes
-        commit = stream.commit
-    if len(found) < (2 if fewer else count or 1):
-        raise ScrubError(
-            f"the data {one_line(spec)!r} hold {len(found)} different sequences of {length} tokens, "
-            f"but {'at least 2' if fewer else count or 'at least 1'} were asked for: ask for fewer, or give more data"
-        )
-    found = found if count is None else found.spread(count)
-    examples = replace(
-        Examples.of(found.tokens, mask),
-        name=str(spec),
-        origin=Origin(vocab_size, inside, tokenizer, background, mask is not None),
-        documents=found.documents,
-        within=None if found.within.all() else found.within,
-        begin=begin,
-        commit=commit,
-        notes=tuple(f"{one_line(spec)}: {note}" for note in notes),
-    )
-    return examples.scored_at(examples.scored)
+        found = _text(spec, opened, reader, how, notes, column, some)
+    origin = Origin(vocab_size, inside, tokenizer, found.background, found.mask is not None)
+    return _examples(spec, found, origin, some, fewer)
 
 
-def _whole_prompts(spec: str | Path, context: int | None) -> None:
+@dataclass(frozen=True)
+class _Found:
+    """Sequences of `context` positions, as they were found; `mask` says which positions are scored, where data do."""
+
+    sequences: Sequences
+    context: int
+    begin: str
+    notes: Sequence[str]
+    background: Bigram | None = None
+    mask: Scored | None = None
+    commit: str = ""
+
+
+def _library(
+    spec: str | Path,
+    reader: Reader,
+    how: Reading,
+    notes: list[str],
+    column: str | None,
+    split: str | None,
+    cache: Path | None,
+) -> _Found:
+    """Read the source of the standard library, beside the bigrams of its training side."""
+    if column is not None:
+        raise ScrubError(f"the data {one_line(spec)!r} are source files and have no columns: leave --column out")
+    tokenizer = tokenizer_for(spec, reader.tokenizer)
+    found = stdlib_windows(tokenizer, how.context, how.begin, split or "validation", cache)
+    check_rows(found.tokens.ravel(), tokenizer, reader.vocab_size, "the standard library")
+    background = stdlib_bigram(tokenizer, how.context, how.begin, reader.vocab_size, cache)
+    said = [*notes, *found.account.notes(how.context, "")]
+    return _Found(found, how.context, begins(how.begin, tokenizer), said, background)
+
+
+def _check_fixed(spec: str | Path, column: str | None, split: str | None, bos: bool | None) -> None:
+    if column is not None or split is not None:
+        raise ScrubError(f"the data {one_line(spec)!r} are fixed rows: leave --column and --split out")
+    if bos is not None:
+        raise ScrubError(f"the data {one_line(spec)!r} are fixed rows, with their begin token: leave --bos out")
+
+
+def _text(
+    spec: str | Path,
+    opened: Opened,
+    reader: Reader,
+    how: Reading,
+    notes: list[str],
+    column: str | None,
+    count: int | None,
+) -> _Found:
+    """Read text or token ids, as far as so many sequences need."""
+    stream = opened.rows(column)
+    found, how = read_windows(stream, spec, how, reader.vocab_size, reader.tokenizer, count)
+    said = [*notes, *stream.notes, *how.notes]
+    return _Found(found, how.context, begins(how.begin, reader.tokenizer), said, commit=stream.commit)
+
+
+def _check_prompts(spec: str | Path, context: int | None) -> None:
     if context is not None:
         raise ScrubError(f"the data {one_line(spec)!r} are prompts, each as long as it is: leave --context out")
 
 
-def _drawn(
-    source: Source, spec: str, reader: Reader, count: int | None, fewer: bool, how: tuple[str | None, str | None]
-) -> Examples:
-    """Draw the prompts of a task, and read them as any table of prompts is read."""
-    if any(how):
+def _table(opened: Opened, reader: Reader, count: int | None, fewer: bool, column: str | None) -> Examples:
+    """Read the prompts of a table that is open."""
+    asked = Asked(guarded(opened.table, opened.where), opened.where, count, fewer, column, opened.notes)
+    return replace(read_table(asked, reader), commit=opened.commit)
+
+
+def _check_drawn(spec: str | Path, column: str | None, split: str | None) -> None:
+    if column is not None or split not in {None, "train"}:  # as rows without splits are called
         raise ScrubError(f"the data {one_line(spec)!r} are prompts that are drawn: leave --column and --split out")
-    asked, notes = Drawn.parse(source.task, source.options), list[str]()
-    rows = asked.rows(tokenizer_for(spec, reader.tokenizer), reader.vocab_size, count, notes)
-    return read_table(Asked(rows, spec, count, fewer, None, notes), reader)
+
+
+def _drawn(spec: str | Path, source: Source, reader: Reader, count: int | None, fewer: bool, usual: int) -> Examples:
+    """Draw the prompts of a task, and read them as any table of prompts is read."""
+    task, notes = Drawn.parse(source.task, source.options), list[str]()
+    rows = task.rows(tokenizer_for(spec, reader.tokenizer), reader.vocab_size, count, notes, usual)
+    return read_table(Asked(rows, str(spec), count, fewer, None, notes, made=True), reader)
+
+
+def _examples(spec: str | Path, found: _Found, origin: Origin, count: int | None, fewer: bool) -> Examples:
+    """Make examples of what was found, wherever that was. Raises ScrubError where it is too little."""
+    sequences = found.sequences
+    if len(sequences) < (2 if fewer else count or 1):
+        raise ScrubError(
+            f"the data {one_line(spec)!r} hold {len(sequences)} different sequences of {found.context} tokens, "
+            f"but {'at least 2' if fewer else count or 'at least 1'} were asked for: ask for fewer, or give more data"
+        )
+    sequences = sequences if count is None else sequences.spread(count)
+    examples = replace(
+        Examples.of(sequences.tokens, found.mask),
+        name=str(spec),
+        origin=origin,
+        documents=sequences.documents,
+        within=None if sequences.within.all() else sequences.within,
+        begin=found.begin,
+        commit=found.commit,
+        notes=tuple(f"{one_line(spec)}: {note}" for note in found.notes),
+    )
+    return examples.scored_at(examples.scored)
 
 
 def _length(asked: int | None, n_ctx: int) -> tuple[int, list[str]]:
@@ -187,23 +237,13 @@ def place(spec: str | Path) -> tuple[Path | None, Source | None]:
     folder = locate("data", spec)
     if folder is not None:
         return folder, declared_source(folder) if folder.is_dir() else None
-    if (task := _task(str(spec))) is not None:
+    if (task := named_task(str(spec))) is not None:
         return task
     folders = (locate("data", f"data/{name}") for name in known("data"))
     sources = (declared_source(path) for path in folders if path is not None and path.is_dir())
     asked = HUB_NAME.fullmatch(str(spec))
     found = next((each for each in sources if each is not None and asked and each.hub == asked["id"]), None)
     return None, found and replace(found, hub=str(spec))
-
-
-def _task(spec: str) -> tuple[Path, Source] | None:
-    """Find the folder of a task whose name says how it is drawn, as in `ioi:names,seed=3`."""
-    name, _, options = spec.partition(":")
-    folder = locate("data", name) if options else None
-    source = declared_source(folder) if folder is not None and folder.is_dir() else None
-    if folder is None or source is None or source.kind != TASK:
-        return None
-    return folder, replace(source, options=options)
 
 
 Place = tuple[Path, str, tuple[str, ...]]  # a folder; the commit that it is of, where it is from a hub; notes
@@ -221,23 +261,24 @@ def fixed_folder(inside: Path | None, source: Source | None, beside: Path | None
     return copy.folder, copy.commit, copy.notes
 
 
-def _fixed(
-    folder: Path, spec: str | Path, n_ctx: int, context: int | None, vocab_size: int
-) -> tuple[Sequences, Scored | None]:
+def _fixed(spec: str | Path, place: Place, reader: Reader, context: int | None, count: int | None) -> _Found:
     """Read the fixed rows of a folder up to the context, without repetitions, in an order that is a fair sample."""
+    folder, commit, notes = place
     tokens, scored = read_fixed(folder)
     there = tokens.shape[1] - 1
-    check_vocabulary(tokens.ravel(), spec, vocab_size)
-    if (context or there) > min(n_ctx, there):
+    check_vocabulary(tokens.ravel(), spec, reader.vocab_size)
+    if (context or there) > min(reader.n_ctx, there):
         raise ScrubError(
-            f"the rows of {one_line(spec)!r} have {there} positions, and the model reads at most {n_ctx}: "
-            f"give --context at most {min(n_ctx, there)}"
+            f"the rows of {one_line(spec)!r} have {there} positions, and the model reads at most {reader.n_ctx}: "
+            f"give --context at most {min(reader.n_ctx, there)}"
         )
     length = context or there
     order = order_of_content(tokens[:, : length + 1])
     within, account = np.ones((len(order), length), dtype=bool), Account(repeated=len(tokens) - len(order))
     found = Sequences(tokens[order, : length + 1], np.array(order), within, account)
-    return found, None if scored is None else scored[order, :length]
+    begin = begins(_alike(found.tokens[:, 0]), reader.tokenizer)
+    mask = None if scored is None else scored[order, :length][:count]
+    return _Found(found, length, begin, [*notes, *account.notes(length, "")], mask=mask, commit=commit)
 
 
 def check_data(spec: str, beside: Path | None = None) -> tuple[Path | None, str, Iterable[str]]:
@@ -251,8 +292,9 @@ def check_data(spec: str, beside: Path | None = None) -> tuple[Path | None, str,
     if source is not None and source.kind == STDLIB:
         return folder, "the source of the standard library of the Python that runs this: there is nothing to bring", ()
     if source is not None and source.kind == TASK:
-        task = Drawn.parse(source.task, source.options).task
-        return folder, f"prompts of the task {task.name} are drawn: there is nothing to bring", ()
+        asked = Drawn.parse(source.task, source.options)
+        how = f"{asked.variant} ({asked.task.variants[asked.variant]}), by the seed {asked.seed}"
+        return folder, f"prompts of the task {asked.task.name} are drawn, {how}: there is nothing to bring", ()
     inside = folder if folder is not None and folder.is_dir() else None
     if (fixed := fixed_folder(inside, source, beside)) is not None:
         where, _, notes = fixed

@@ -16,6 +16,7 @@ PUBLISHED = "J A M P R X J A M P R"  # the prompt of the published study of head
 DRAW_WORDS = 6  # that it repeats
 RANDOM = "random tokens"
 KINDS = ("letters", "words", "digits", RANDOM)  # what prompts are made of
+SEED = "seed="  # behind the name of a task, as in `ioi:seed=3`
 WHERE = ("target", "prefix")  # where pairs of them differ
 
 

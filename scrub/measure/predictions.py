@@ -86,17 +86,21 @@ class Predictions(TabularResult):
 
     @property
     def metric_means(self) -> dict[str, Interval]:
-        """The mean over prompts of each metric that was asked for, in its unit, with its 95 % interval."""
+        """The mean over prompts of each metric that was asked for, in its unit, with its 95 % interval, as `means`."""
         return self._means({metric.name: values for metric, values in self.measured.items()})
 
     def _means(self, of: Mapping[str, Float[np.ndarray, " prompt"]]) -> dict[str, Interval]:
+        if len(self.prompts) == 1:
+            return {name: Interval(float(values[0]), np.nan, np.nan) for name, values in of.items()}
         bootstrap = Bootstrap(np.ones(len(self.clean), dtype=np.int64), self.seed, self.prompts.documents)
         return {name: bootstrap.interval(bootstrap.means(values[None])[0]) for name, values in of.items()}
 
     def frame(self) -> pd.DataFrame:
-        """List the prompts' own frame, with the probabilities beside it."""
+        """List the prompts' own frame, with the probabilities beside it, and the metrics by their names."""
         frame = prompt_frame(self.prompts, self.model.tokenizer).assign(probability=self.clean)
-        return frame if self.corrupted is None else frame.assign(corrupted_probability=self.corrupted)
+        if self.corrupted is not None:
+            frame = frame.assign(corrupted_probability=self.corrupted)
+        return frame.assign(**{metric.name: values for metric, values in self.measured.items()})
 
     def to_json(self) -> str:
         """Write what `--json` writes: each prompt's row of the frame, its tokens, the means; no interval is null."""
@@ -113,13 +117,10 @@ class Predictions(TabularResult):
             if prompts.other is not None and prompts.aligned:
                 row["corrupted_tokens"] = prompts.other[at, own].tolist()
                 row["changed"] = prompts.changed[at].nonzero()[0].tolist()
-        means = self.means
-        if len(prompts) == 1:
-            means = {name: Interval(mean.estimate, np.nan, np.nan) for name, mean in means.items()}
         about = {**self.model.about, "kind": prompts.name, "seed": self.seed, "pairs": prompts.other is not None}
         about |= {"intervals_over": resampled(prompts, "prompts")}
         about |= {"digest": prompts.digest, "notes": list(prompts.notes)} if prompts.origin is not None else {}
         if self.gates is not None:
             units = {metric.name: metric.unit for metric in self.measured}
             about |= {"metrics": units, "metric_means": self.metric_means, "gates": self.gates.deviations}
-        return json_text({"format": 1, **about, "means": means, "prompts": rows})
+        return json_text({"format": 1, **about, "means": self.means, "prompts": rows})

@@ -60,11 +60,8 @@ def is_hub_id(text: str) -> bool:
 def check_there(kind: Kind, name: str) -> None:
     """Raise ScrubError as :func:`find` does, for what can't be on the hub either (data: OWNER/NAME:CONFIG too).
 
-    A folder that holds no file of a model is no model. Of data here a name may say more, as in `ioi:names`.
+    A folder that holds no file of a model is no model.
     """
-    base = locate(kind, name.partition(":")[0]) if kind == "data" and ":" in name and not locate(kind, name) else None
-    if base is not None and _is_dir(base):
-        return
     possible = HUB_NAME.fullmatch(name) if kind == "data" else is_hub_id(name)
     if kind == "hypotheses" or not possible or name.startswith(f"{kind}/"):
         found = find(kind, name)

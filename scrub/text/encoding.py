@@ -22,9 +22,14 @@ if TYPE_CHECKING:
 def encoded(tokenizer: Tokenizer, texts: Sequence[str], vocab_size: int) -> list[list[int]]:
     """Turn texts into token ids, exactly their own: `encoded(tokenizer, ["def f"], 4096)`.
 
-    Raises ScrubError if a text holds a token that a model of so many tokens has no row for.
+    Raises ScrubError if a text holds a token that a model of so many tokens has no row for, or none at all.
     """
-    found = [each.ids for each in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+    try:
+        found = [each.ids for each in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        raise ScrubError(f"the model's tokenizer can't read a text ({error}): mend its tokenizer.json") from error
     for text, ids in zip(texts, found, strict=True):
         check_rows(ids, tokenizer, vocab_size, f"the text {short(text)}")
     return found

@@ -43,7 +43,8 @@ class Reader:
 class Asked:
     """A table of prompts, by its `name`, and which rows are asked for: the first `count`, or `fewer` if that's all.
 
-    `column` holds the corrupted prompts, instead of the usual one. `notes` say what was decided on the way here.
+    `column` holds the corrupted prompts, instead of the usual one. `notes` say what was decided on the way here. Rows
+    that were `made` for the reader have the ids of its tokens, of which nothing is to be said.
     """
 
     items: Iterable[Any]
@@ -52,6 +53,7 @@ class Asked:
     fewer: bool = False
     column: str | None = None
     notes: list[str] = field(default_factory=list)
+    made: bool = False
 
     def taken(self, encoder: Encoder) -> Taken:
         """Take the rows that are asked for, in their order. Raises ScrubError if there are none, or too few."""
@@ -118,7 +120,7 @@ def read_table(asked: Asked, reader: Reader) -> Examples:
         for number, (row, each) in enumerate(zip(rows, clean, strict=True))
     ]
     right, wrong = [each for each, _ in found], [each for _, each in found]
-    notes += answers.notes(rows, right, wrong)
+    notes += [] if asked.made else answers.notes(rows, right, wrong)
     lengths = np.array([len(each.ids) - last for each in clean])
     _check_lengths(lengths, clean, reader, where)
     ids = [each.ids[:length] for each, length in zip(clean, lengths, strict=True)]

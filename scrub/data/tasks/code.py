@@ -30,7 +30,7 @@ def _arguments(lexicon: Lexicon, variant: str, rng: np.random.Generator) -> Iter
     del variant
     words = lexicon.words(CODE, "names of arguments", 6)
     while True:
-        *args, first, second = (f" {words[at]}" for at in rng.choice(len(words), 6, replace=False))
+        *args, first, second = (words[at] for at in rng.choice(len(words), 6, replace=False))
         verb = str(rng.choice(VERBS))
         clean = {f"A{number}": word for number, word in enumerate(args, 1)}
         prose = {"_verb": verb, "_Verb": verb.capitalize(), "_first": first, "_second": second}
@@ -44,7 +44,7 @@ def _variables(lexicon: Lexicon, variant: str, rng: np.random.Generator) -> Iter
     """Draw a list, the variable of a loop and what it runs over: an `if` inside asks about the variable."""
     words = lexicon.words(CODE, "names", 6)
     while True:
-        held, one, many, *others = (f" {words[at]}" for at in rng.choice(len(words), 6, replace=False))
+        held, one, many, *others = (words[at] for at in rng.choice(len(words), 6, replace=False))
         clean = {"list": held, "variable": one, "iterable": many}
         swapped = clean | {"variable": many, "iterable": one}
         corrupted = swapped if variant == SWAPPED else dict(zip(clean, others, strict=True))

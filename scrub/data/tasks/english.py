@@ -29,7 +29,7 @@ def _indirect_objects(lexicon: Lexicon, variant: str, rng: np.random.Generator) 
     """Draw two names in either order, one of which gives something: the other is who gets it."""
     names = lexicon.words(NAMES, "first names", 5)
     while True:
-        io, subject, *others = (f" {names[at]}" for at in rng.choice(len(names), 5, replace=False))
+        io, subject, *others = (names[at] for at in rng.choice(len(names), 5, replace=False))
         scene, place, thing = (str(rng.choice(each)) for each in (_SCENES, PLACES, THINGS))
         first = bool(rng.integers(2))  # whether the indirect object is named first
         form = scene.format_map(
@@ -49,7 +49,7 @@ def _later_years(lexicon: Lexicon, variant: str, rng: np.random.Generator) -> It
     centuries = lexicon.words(CENTURIES, "centuries", 1)
     form = "The{event} lasted from the year{century}{year} to the year{second}"
     while True:
-        event, century = f" {rng.choice(EVENTS)}", f" {rng.choice(centuries)}"
+        event, century = f" {rng.choice(EVENTS)}", str(rng.choice(centuries))
         year = int(rng.integers(2, len(endings) - 1))
         words = {"event": event, "century": century, "year": endings[year], "second": century}
         right, wrong = endings[year + 1 :], endings[: year + 1]

@@ -35,14 +35,15 @@ class Text:
     def positions(self, lexicon: Lexicon, loose: Collection[str]) -> tuple[int, dict[str, int]] | None:
         """Count the tokens, and find the one at which each place ends.
 
-        None where a token goes on over the end of a place, or a word that isn't `loose` is not one token there.
+        None where a token goes on over the end of a place, or a word that isn't `loose` is not the one token there as
+        which it was looked up.
         """
         cuts = [cut for place in self.places.values() for cut in place]
         whole, *before = lexicon.ids([self.text, *(self.text[:cut] for cut in cuts)])
         found: dict[str, int] = {}
-        for name, start, end in zip(self.places, before[::2], before[1::2], strict=True):
-            one = len(end) - len(start) == 1 and end[:-1] == start
-            if whole[: len(end)] != end or not (one or name in loose):
+        for (name, place), start, end in zip(self.places.items(), before[::2], before[1::2], strict=True):
+            token = lexicon.tokens.get(self.text[slice(*place)])
+            if whole[: len(end)] != end or not (name in loose or [*start, token] == end):
                 return None
             found[name] = len(end) - 1
         return len(whole), {name: at for name, at in found.items() if not name.startswith("_")}
@@ -50,7 +51,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A clean and a corrupted prompt, and the texts of the tokens that are right and wrong behind the clean one."""
+    """A clean and a corrupted prompt, and what is right and wrong behind the clean one: words that were looked up."""
 
     clean: Text
     corrupted: Text
@@ -65,7 +66,7 @@ class Prompt:
         return {
             CLEAN: self.clean.text,
             CORRUPTED: self.corrupted.text,
-            ANSWER: list(self.right),
-            WRONG: list(self.wrong),
+            ANSWER: [lexicon.tokens[word] for word in self.right],
+            WRONG: [lexicon.tokens[word] for word in self.wrong],
             POSITIONS: found[1],
         }

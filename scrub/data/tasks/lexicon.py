@@ -7,42 +7,45 @@ from dataclasses import dataclass, field
 
 from tokenizers import Tokenizer
 
-from scrub.data.windows import counted
 from scrub.text.encoding import encoded
 from scrub.text.errors import ScrubError
 
-_BEFORE = "a"  # a word is looked up behind another, as it stands in a prompt
+_WORD, _BRACKET = "a", "("  # behind which words are looked up, with a blank between and without
 
 
 @dataclass(frozen=True)
 class Lexicon:
-    """What a tokenizer of so many tokens has of the words of a task; `notes` count those that it lacks."""
+    """What a tokenizer of so many tokens has of the words of a task; `notes` count those that it lacks.
+
+    `tokens` are those of the words that were looked up, with their blanks: what a text is alone may be other tokens.
+    """
 
     task: str
     tokenizer: Tokenizer
     vocab_size: int
     notes: list[str] = field(default_factory=list)
+    tokens: dict[str, int] = field(default_factory=dict)
 
     def words(self, words: Sequence[str], what: str, least: int, blank: bool = True) -> list[str]:
-        """Keep the words that are one token each: `lexicon.words(["Mary", "Ann"], "first names", 3)`.
+        """Keep the words that are one token each, and their `blank`: `lexicon.words(["Mary"], "first names", 1)`.
 
-        That is behind another word and a `blank`, or, without one, by themselves, as the last digits of a year are.
-        Raises ScrubError, which counts them, where fewer than `least` are.
+        That is behind another word, or, without a blank, behind a bracket, as the last digits of a year stand alone:
+        it gives " Mary", or "45". Raises ScrubError, which counts them, where fewer than `least` are.
         """
-        before = self.ids([_BEFORE])[0] if blank else []
-        texts = [f"{_BEFORE} {word}" if blank else word for word in words]
-        found = [
-            word
-            for word, ids in zip(words, self.ids(texts), strict=True)
-            if ids[:-1] == before and self._spells(ids[-1], word)
-        ]
+        before = _WORD if blank else _BRACKET
+        forms = [f" {word}" if blank else word for word in words]
+        (begun,) = self.ids([before])
+        for form, ids in zip(forms, self.ids([before + form for form in forms]), strict=True):
+            if len(ids) == len(begun) + 1 and ids[:-1] == begun and self._spells(ids[-1], form):
+                self.tokens[form] = ids[-1]
+        found = [form for form in forms if form in self.tokens]
         if len(found) < least:
             raise ScrubError(
                 f"{self.task} needs {least} {what} that are one token each, and the model's tokenizer has {len(found)} "
                 f"of {len(words)}: take another model, or another task"
             )
         if len(found) < len(words):
-            said = f"{len(found)} of {counted(len(words), what.removesuffix('s'))} are one token each of the model's"
+            said = f"{len(found)} of {len(words)} {what} are one token each of the model's"
             self.notes.append(f"{said}: prompts are made of these")
         return found
 
@@ -50,6 +53,7 @@ class Lexicon:
         """Encode texts, exactly as they are."""
         return encoded(self.tokenizer, texts, self.vocab_size)
 
-    def _spells(self, token: int, word: str) -> bool:
+    def _spells(self, token: int, form: str) -> bool:
         """Tell whether a token spells a word, and doesn't stand for everything unknown; a tokenizer may ignore case."""
-        return str(self.tokenizer.decode([token], skip_special_tokens=False)).strip().casefold() == word.casefold()
+        text = str(self.tokenizer.decode([token], skip_special_tokens=False))
+        return text.strip().casefold() == form.strip().casefold()

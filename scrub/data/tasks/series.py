@@ -41,12 +41,10 @@ def _successors(lexicon: Lexicon, variant: str, rng: np.random.Generator) -> Ite
         start, other = (int(at) for at in rng.choice(starts, 2, replace=False))
         form, names = str(rng.choice(_FORMS)), [f"s{number}" for number in range(1, SHOWN + 1)]
         clean, corrupted = (
-            Text.of(form, dict(zip(names, (f" {each}" for each in series[at : at + SHOWN]), strict=True)))
-            for at in (start, other)
+            Text.of(form, dict(zip(names, series[at : at + SHOWN], strict=True))) for at in (start, other)
         )
-        right, wrong = (f" {series[at + SHOWN]}" for at in (start, other))
-        shown = [f" {each}" for each in series[start : start + SHOWN]]
-        yield Prompt(clean, corrupted, [right], list(dict.fromkeys([wrong, *shown])))
+        right, wrong = (series[at + SHOWN] for at in (start, other))
+        yield Prompt(clean, corrupted, [right], list(dict.fromkeys([wrong, *series[start : start + SHOWN]])))
 
 
 def _round(lexicon: Lexicon, variant: str) -> list[str]:
@@ -64,7 +62,9 @@ def _numbers(lexicon: Lexicon) -> list[str]:
             f"{len(series)}: take another model, or another variant"
         )
     if len(series) < len(found):
-        lexicon.notes.append(f"of them those from 0 to {series[-1]} are used, since {len(series)} isn't one token")
+        lexicon.notes.append(
+            f"of them those from 0 to {series[-1].strip()} are used, since {len(series)} isn't one token"
+        )
     return series
 
 
@@ -73,7 +73,7 @@ def _repetitions(lexicon: Lexicon, variant: str, rng: np.random.Generator) -> It
     words, known = lexicon.words(_LISTS[variant], "words", len(_ITEMS)), len(_AGAIN)
     form = f"list:{_places(_ITEMS)}\nlist:{_places(_AGAIN)}"
     while True:
-        drawn = [f" {words[at]}" for at in rng.choice(len(words), len(_ITEMS), replace=False)]
+        drawn = [words[at] for at in rng.choice(len(words), len(_ITEMS), replace=False)]
         right, wrong = drawn[known : known + 2]
         exchanged = [*drawn[:known], wrong, right, *drawn[known + 2 :]]
         clean, corrupted = (

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from scrub.data.card import TASK, Source, declared_source
 from scrub.data.prompts.layout import Row
+from scrub.data.settings import SEED
 from scrub.data.tasks.code import DOCSTRING, LOOP_VARIABLE
 from scrub.data.tasks.english import GREATER_THAN, IOI
 from scrub.data.tasks.lexicon import Lexicon
 from scrub.data.tasks.series import REPEATED_LIST, SUCCESSOR
 from scrub.data.tasks.task import Task
 from scrub.data.windows import counted
+from scrub.models.find import HUB_NAME, locate
 from scrub.text.errors import ScrubError
 from scrub.text.wording import short
 
@@ -40,11 +44,13 @@ class Drawn:
         Raises ScrubError for a task that there isn't, a variant that it hasn't, and what is no seed.
         """
         if name not in TASKS:
-            raise ScrubError(f"there is no task {short(name)}: there are {', '.join(TASKS)}")
+            raise ScrubError(
+                f"there is no task {short(name)}: a card with `source: task` names one as `task`, of {', '.join(TASKS)}"
+            )
         task = TASKS[name]
         said = [each.strip() for each in options.split(",") if each.strip()]
-        seeds = [each.removeprefix("seed=") for each in said if each.startswith("seed=")]
-        variants = [each for each in said if not each.startswith("seed=")]
+        seeds = [each.removeprefix(SEED) for each in said if each.startswith(SEED)]
+        variants = [each for each in said if not each.startswith(SEED)]
         if len(seeds) > 1 or len(variants) > 1 or any(each not in task.variants for each in variants):
             raise ScrubError(
                 f"{name}:{short(options, quoted=False)} is none of the task's: write one of "
@@ -55,13 +61,34 @@ class Drawn:
             raise ScrubError(f"the seed {short(seeds[0])} of {name} is none: give a whole number from 0 to {SEEDS - 1}")
         return cls(task, (variants or [*task.variants])[0], int(seeds[0]) if seeds else 0)
 
-    def rows(self, tokenizer: Tokenizer, vocab_size: int, count: int | None, notes: list[str]) -> list[Row]:
-        """Draw so many prompts, or as many as is usual; `notes` say what was left out, and how many were drawn.
+    def rows(
+        self, tokenizer: Tokenizer, vocab_size: int, count: int | None, notes: list[str], usual: int = PROMPTS
+    ) -> list[Row]:
+        """Draw so many prompts, or as many as is `usual`; `notes` say what was left out, and how many were drawn then.
 
         Raises ScrubError where the tokenizer lacks the words.
         """
         lexicon = Lexicon(self.task.name, tokenizer, vocab_size, notes)
-        rows = self.task.rows(lexicon, self.variant, self.seed, count or PROMPTS)
+        rows = self.task.rows(lexicon, self.variant, self.seed, count or usual)
         if count is None:
             notes.append(f"{counted(len(rows), 'prompt')} are drawn, by the seed {self.seed}")
         return rows
+
+
+def named_task(spec: str) -> tuple[Path, Source] | None:
+    """Find the folder of a task whose name says how it is drawn, as in `ioi:names,seed=3`, and what its card says.
+
+    Raises ScrubError for what no such task knows, and where other data that are here are named so, unless that may be
+    a configuration on the hub.
+    """
+    name, colon, options = spec.partition(":")
+    folder = locate("data", name) if colon and locate("data", spec) is None else None
+    if folder is None or not folder.is_dir():
+        return None
+    source = declared_source(folder)
+    if source is not None and source.kind == TASK:
+        Drawn.parse(source.task, options)
+        return folder, replace(source, options=options)
+    if name.startswith("data/") or not HUB_NAME.fullmatch(spec):
+        raise ScrubError(f"the data {short(name)} take nothing behind a colon, as tasks do: leave :{options} out")
+    return None

@@ -8,12 +8,14 @@ from typing import TypeAlias
 
 import numpy as np
 
-from scrub.data.prompts.layout import CLEAN, Row
+from scrub.data.prompts.layout import Row
 from scrub.data.tasks.form import Prompt
 from scrub.data.tasks.lexicon import Lexicon
 from scrub.data.windows import counted
+from scrub.text.errors import ScrubError
+from scrub.text.wording import short
 
-MOST_IN_VAIN = 1000  # draws one after the other that give nothing new: there is hardly any other prompt
+MOST_IN_VAIN = 1000  # draws one after the other that give no other prompt: there is hardly any
 
 # draws prompts of a variant without end, by what a tokenizer has of the words
 Draw: TypeAlias = Callable[[Lexicon, str, np.random.Generator], Iterator[Prompt]]
@@ -35,23 +37,28 @@ class Task:
     def rows(self, lexicon: Lexicon, variant: str, seed: int, count: int) -> list[Row]:
         """Draw so many different prompts, as rows of a table; fewer where there are no more.
 
-        A smaller count gives the first of the same. Raises ScrubError where the tokenizer lacks the words.
+        A smaller count gives the first of the same. Raises ScrubError where the tokenizer lacks the words, or joins
+        them with what is beside them.
         """
         rng = np.random.default_rng([seed, *self.name.encode()])
         found: dict[str, Row] = {}
-        apart, vain = set[str](), 0
+        apart, vain = set[tuple[str, str]](), 0
         for prompt in self.draw(lexicon, variant, rng):
-            text = prompt.clean.text
-            row = None if text in found or text in apart else prompt.row(lexicon, self.loose)
-            vain = vain + 1 if text in found or text in apart else 0
+            both = text, _ = prompt.clean.text, prompt.corrupted.text
+            row = None if text in found or both in apart else prompt.row(lexicon, self.loose)
             if row is not None:
-                found[str(row[CLEAN])] = row
-            else:
-                apart.add(text)
+                found[text] = row
+            elif text not in found:
+                apart.add(both)
+            vain = 0 if row is not None else vain + 1
             if len(found) == count or vain > MOST_IN_VAIN:
                 break
-        if left := len(apart - found.keys()):
-            lexicon.notes.append(
-                f"{counted(left, 'prompt')} left out, whose words the model's tokenizer joins with what is beside them"
+        if not found:
+            raise ScrubError(
+                f"{self.name} needs words that are one token each where they stand, and the model's tokenizer joins "
+                f"them with what is beside them, as in {short(min(apart)[0])}: take another model, or another task"
             )
+        if never := {text for text, _ in apart} - found.keys():
+            left = counted(len(never), "prompt")
+            lexicon.notes.append(f"{left} left out, whose words the model's tokenizer joins with what is beside them")
         return list(found.values())

@@ -16,7 +16,7 @@ Steve Susan Thomas Tim Tom Victor William
 """
 )
 PLACES = _listed("airport bakery beach bridge cinema garden harbour hotel library market museum office park")
-THINGS = _listed("apple ball book box card coin cup flower hat key lamp letter map pen ring ticket")
+THINGS = _listed("badge ball book box card coin cup flower hat key lamp letter map pen ring ticket")
 EVENTS = _listed(
     """
 alliance boycott campaign conflict crisis drought dynasty embargo exhibition expedition famine feud investigation

@@ -338,7 +338,8 @@ def prediction_tables(of: Predictions, _console: Console, _options: ConsoleOptio
             yield f"mean P over prompts{where}: {PLAIN.with_ends(mean, 4)} (95 % over {over})"
     if of.gates is not None:
         for metric, mean in zip(of.measured, of.metric_means.values(), strict=True):
-            yield f"{with_unit(metric.name, metric.unit)}: {PLAIN.with_ends(mean, 4)}"
+            value = PLAIN.with_ends(mean, 4) if mean.known else PLAIN.number(mean.estimate, 4)
+            yield f"{with_unit(metric.name, metric.unit)}: {value}"
         yield gates_line(of.gates.deviations, resampled(of.prompts, "prompts") if len(of.prompts) > 1 else None)
 
 

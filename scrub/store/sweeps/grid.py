@@ -13,7 +13,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from scrub.data.for_model import PromptTable, examples_of, says_positions
 from scrub.data.prompts.memory import is_table
-from scrub.models.find import Kind, check_there, locate
+from scrub.data.tasks.shipped import named_task
+from scrub.models.find import HUB_NAME, Kind, find, locate
 from scrub.models.memory import is_pair
 from scrub.models.model import Model, Spec, load_graph, load_model
 from scrub.store.sweeps.job import GridData, Job, data_of
@@ -203,8 +204,10 @@ class Grid(BaseModel):
         }
         for kind, names in named.items():
             for name in names:
-                if isinstance(name, str | Path) and locate(kind, name) is None:
-                    check_there(kind, str(name))
+                if not isinstance(name, str | Path) or (kind == "data" and named_task(str(name)) is not None):
+                    continue
+                if locate(kind, name) is None and not HUB_NAME.fullmatch(str(name)):
+                    find(kind, name)
 
     def _with_null(self, groups: Sequence[Group], model: str | Model) -> tuple[tuple[Group, ...], tuple[str, ...]]:
         """Add random hypotheses of the same size, and say for which hypotheses there are none, and why."""

@@ -1,0 +1,197 @@
+"""Names of tasks, and what tokenizers lack for them: counted, left out, or refused in one line."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from tokenized import ALL, KINDS, byte_level, lower_case, sentence_piece
+from tokenizers import Tokenizer
+from wording import tells
+
+from scrub.cli import _status
+from scrub.cli.given import listed_data
+from scrub.data.examples import Examples
+from scrub.data.load import check_data, load_examples, place
+from scrub.data.tasks.shipped import PROMPTS, Drawn, named_task
+from scrub.data.tasks.words import ENDINGS, MONTHS, NAMES, NUMBERS, WEEKDAYS
+from scrub.store.sweeps.grid import Grid
+from scrub.text.errors import ScrubError
+
+N_CTX = 257
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def draw(spec: str, tokenizer: Tokenizer | None, count: int | None = None, **options: object) -> Examples:
+    size = 1 if tokenizer is None else tokenizer.get_vocab_size()
+    given = {"n_ctx": N_CTX, "bos_token_id": None, "vocab_size": size, "tokenizer": tokenizer, "count": count}
+    return load_examples(spec, **given | options)  # type: ignore[arg-type]
+
+
+def refusal(spec: str, tokenizer: Tokenizer | None, count: int | None = None, **options: object) -> str:
+    with pytest.raises(ScrubError) as caught:
+        draw(spec, tokenizer, count, **options)
+    (line,) = str(caught.value).splitlines()
+    return line
+
+
+def only(*words: str) -> Tokenizer:
+    return byte_level(words)
+
+
+def test_one_line_counts_the_words_that_a_tokenizer_lacks() -> None:
+    assert "needs 5 first names" in (line := refusal("ioi", only(*NAMES[:4], *NUMBERS)))
+    assert f"has 4 of {len(NAMES)}:" in line
+    assert f"has 99 of {len(ENDINGS)}:" in refusal(
+        "greater_than", only("17", *(each for each in ENDINGS if each != "41"))
+    )
+    assert f"has 11 of {len(MONTHS)}:" in refusal("successor:months", only(*MONTHS[:4], *MONTHS[5:]))
+    assert "lacks 3:" in refusal("successor", only(*NUMBERS[:3], *NUMBERS[4:]))
+    found = draw("ioi", only(*NAMES[:5]), 9)
+    assert found.notes == (
+        f"ioi: 5 of {len(NAMES)} first names are one token each of the model's: prompts are made of these",
+    )
+    assert {*re.findall("|".join(NAMES), " ".join(found.texts))} <= {*NAMES[:5]}
+    series = draw("successor", only(*NUMBERS[:8], *NUMBERS[9:]))
+    assert f"20 of {len(NUMBERS)} numbers" in series.notes[0]
+    assert "from 0 to 7 are used, since 8 isn't" in series.notes[1]
+    assert {*map(int, re.findall(r"\d+", " ".join([*series.texts, *series.other_texts])))} == {*range(7)}
+
+
+def test_a_token_for_everything_unknown_is_no_word() -> None:
+    assert f"has 0 of {len(NAMES)}:" in refusal("ioi", lower_case(["a"]))
+    assert f"5 of {len(NAMES)} first names" in draw("ioi", lower_case(NAMES[:5]), 3).notes[0]
+
+
+def test_a_tokenizer_that_drops_what_it_does_not_know_lacks_it() -> None:
+    from tokenizers import models
+
+    assert f"has 0 of {len(ENDINGS)}:" in refusal("greater_than", Tokenizer(models.BPE({"a": 0}, [])))
+    assert "tokenizer.json" in refusal("ioi", Tokenizer(models.WordLevel({"a": 0}, "[UNK]")))  # which it doesn't have
+
+
+def test_words_that_stand_joined_are_left_out_and_counted() -> None:
+    """Where none stands alone, it is said, and nobody draws for ever."""
+    found = draw("successor:weekdays", sentence_piece([*ALL, "Tuesday,"]), 12)
+    assert not any("Tuesday," in text for text in [*found.texts, *found.other_texts])
+    (note,) = found.notes
+    assert re.fullmatch(r"successor:weekdays: \d+ prompts left out, .* joins .*", note)
+    alike = sentence_piece([*ALL, *(f"{day}," for day in WEEKDAYS)])  # both prompts of every pair are cut so
+    assert "joins them with what is beside them" in refusal("successor:weekdays", alike)
+    assert "joins them with what is beside them, as in 'The " in refusal("greater_than", lower_case(), 3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_as_many_as_are_usual_and_no_more_than_there_are(kind: str) -> None:
+    tokenizer = KINDS[kind](ALL)
+    usual = draw("loop_variable:seed=7", tokenizer)
+    assert len(usual) == PROMPTS
+    assert usual.notes == (f"loop_variable:seed=7: {PROMPTS} prompts are drawn, by the seed 7",)
+    everything = draw("successor:weekdays", tokenizer)
+    assert len({*everything.texts}) == len(everything) == 42
+    assert tells(refusal("successor:weekdays", tokenizer, 43), "'successor:weekdays' 42 43 asked")
+    assert len(draw("successor:weekdays", tokenizer, 43, fewer=True)) == 42
+    few = draw("ioi", tokenizer, usual_count=3)
+    assert (len(few), few.notes) == (3, ("ioi: 3 prompts are drawn, by the seed 0",))
+
+
+def test_options_that_mean_nothing_are_refused() -> None:
+    tokenizer = byte_level()
+    assert tells(refusal("ioi", tokenizer, context=9), "'ioi' prompts --context")
+    assert tells(refusal("ioi", tokenizer, column="x"), "'ioi' drawn --column --split")
+    assert tells(refusal("ioi", tokenizer, split="x"), "'ioi' drawn --column --split")
+    assert tells(refusal("ioi:names", None), "'ioi:names' tokenizer.json")
+    assert "ask for at least 1" in refusal("ioi", tokenizer, 0)
+    assert "reads at most 5" in refusal("ioi", tokenizer, 1, n_ctx=5)
+    begun = draw("ioi", tokenizer, 3, prompt_bos=0)
+    plain = draw("ioi", tokenizer, 3)
+    assert (begun.tokens[:, 0] == 0).all()
+    assert {name: (at - 1).tolist() for name, at in begun.positions.items()} == {
+        name: at.tolist() for name, at in plain.positions.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("ioi:nope", "ioi:nope ioi:swapped ioi:names"),
+        ("ioi:names,swapped", "ioi:names,swapped ioi:swapped"),
+        ("ioi:seed=1,seed=2", "ioi:seed=1,seed=2 ioi:swapped"),
+        ("ioi:seed=-1", "'-1' seed from 0 to 4294967295"),
+        ("ioi:seed=4294967296", "'4294967296' seed"),
+        ("ioi:seed=", "'' seed"),
+        ("stdlib:x", "'stdlib' nothing :x"),
+        ("data/stdlib:x", "'data/stdlib' nothing :x"),
+        ("redwood_attn_2l:x", "'redwood_attn_2l' nothing :x"),
+    ],
+)
+def test_what_no_task_is_called_is_one_line(spec: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    line = refusal(spec, byte_level())
+    assert all(each in line for each in said.split())
+    with pytest.raises(ScrubError):
+        check_data(spec)
+    assert _status(["prompts", "gpt2-mini", "--data", spec]) == 2
+    assert capsys.readouterr().err == f"scrub: {line}\n"
+
+
+def test_names_say_variant_and_seed_in_any_order() -> None:
+    assert Drawn.parse("ioi", "names , seed=3") == Drawn.parse("ioi", "seed=3,names")
+    assert (Drawn.parse("ioi", "").variant, Drawn.parse("ioi", "").seed) == ("swapped", 0)
+    assert named_task("ioi") is None  # which is found as any folder is
+    assert named_task("someone/rows:config") is None
+    assert listed_data("stdlib, ioi:names,seed=3,a/b:c,mine") == ("stdlib", "ioi:names,seed=3", "a/b:c", "mine")
+
+
+def test_a_folder_of_ones_own_names_a_task(folder: Path) -> None:
+    for name, task in (("mine", "\n  task: ioi"), ("wrong", "\n  task: nope"), ("docstring", "")):
+        (folder / "data" / name).mkdir(parents=True)
+        (folder / "data" / name / "README.md").write_text(f"---\nscrub:\n  source: task{task}\n---\n# {name}\n")
+    tokenizer = byte_level()
+    assert draw("mine:names", tokenizer, 5).texts == draw("ioi:names", tokenizer, 5).texts
+    assert draw("mine:names", tokenizer, 5).name == "mine:names"
+    assert tells(refusal("wrong", tokenizer), "'nope' task ioi, greater_than")
+    where, _ = place("docstring")
+    assert where is not None
+    assert where.resolve() == folder / "data" / "docstring"
+    assert draw("docstring", tokenizer, 2).positions.keys() >= {"A1", "D2"}
+
+
+def test_a_file_with_such_a_name_is_that_file(folder: Path) -> None:
+    row = {"clean": "a b", "corrupted": "c b", "answer": " c"}
+    (folder / "ioi:names").mkdir()
+    (folder / "ioi:names" / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    assert draw("ioi:names", byte_level()).texts == ("a b",)
+
+
+def test_commands_know_the_names(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    assert _status(["fetch", "ioi:names,seed=3"]) == 0
+    assert "names (three other names stand there), by the seed 3" in capsys.readouterr().out
+    assert _status(["whitelist", "loop_variable", "--model", "gpt2-mini"]) == 2
+    assert "'loop_variable' are prompts" in (line := capsys.readouterr().err.splitlines()[-1])
+    assert "running text" in line
+    assert _status(["list", "data"]) == 0
+    said = capsys.readouterr().out
+    assert all(
+        f"  {name} " in said for name in ("ioi", "greater_than", "docstring", "successor", "repeated", "loop_variable")
+    )
+    names = "loop_variable:seed=1,repeated:code,seed=2,loop_variable"
+    (folder / "hypotheses" / "s").mkdir(parents=True)
+    (folder / "hypotheses" / "s" / "study.py").write_text(
+        'from scrub import Study\nstudy = Study(model="gpt2-mini", data="stdlib", positions="all", '
+        'baseline="** -> y", hypotheses=("h",), metric="logit_diff")\n'
+    )
+    (folder / "hypotheses" / "s" / "h.py").write_text(
+        'from scrub import Hypothesis\nhypothesis = Hypothesis("m  **/m0/** -> y")\n'
+    )
+    jobs = Grid(studies=("s",), data=listed_data(names)).jobs()
+    assert [job.data for job in jobs] == ["loop_variable:seed=1", "repeated:code,seed=2", "loop_variable"]
+    for wrong in ("loop_variable:foo", "nothing:x"):
+        with pytest.raises(ScrubError, match=wrong):
+            Grid(studies=("s",), data=(wrong,)).jobs()
