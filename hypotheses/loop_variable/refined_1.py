@@ -1,4 +1,4 @@
-"""MLP 0 is the embedding: what the last layer's heads copy is what MLP 0 makes of the token, and not the token itself."""
+"""MLP 0 is the embedding: the heads of the last layer copy what MLP 0 makes of the token, not the token itself."""
 
 from scrub import Hypothesis
 

@@ -1,8 +1,8 @@
 """MLPs 1 and 2 go on with the token: the values read what they make of MLP 0, too.
 
-As refined 5, and the same paths with one more MLP between MLP 0 and the heads that copy. What is left on another prompt:
-all queries and keys, so where the heads look; whatever one position of the variable's brings to another before it is
-copied; and everything that reaches the answer past the heads of layers 2 and 3.
+As refined 5, and the same paths with one more MLP between MLP 0 and the heads that copy. What is left on the other
+prompt: all queries and keys, so where heads look; what heads bring from one position to another before it is copied;
+and everything that reaches the answer past the heads of layers 2 and 3.
 """
 
 from scrub import Hypothesis

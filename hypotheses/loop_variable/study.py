@@ -1,22 +1,24 @@
 """The variable of a loop: which name does gpt2-mini ask about behind `for A in B:` and `if`, and how does it get there?
 
-`    held = []` / `    for one in many:` / `        if` goes on with ` one`: its logit is above those of the two other names
-in the prompt in 96 % of prompts (data/loop_variable). 100 % is the difference of these logits in the model, 0 % what is
-left of it on a prompt of the same form with three other names, where everything comes from there.
+`held = []`, `for one in many:` and `if` go on with ` one`: in 96 % of prompts its logit is above those of the two other
+names there (data/loop_variable). 100 % is the difference of these logits in the model, 0 % what is left of it where
+everything comes from a prompt of the same form with three other names.
 
-The claim: MLP 0 makes a word of its embedding and of what layer 0 reads at its own position; the heads of layers 2 and 3
-copy that from the variable to the `if`, by their values; the last MLP adds to it. Where they look doesn't depend on the
-names: all queries and keys are always the other prompt's.
+The claim: MLP 0 makes a word of its embedding and of what layer 0 reads at its own position; the heads of layers 2 and
+3 copy that from the variable to the `if`, by their values; the last MLP adds to it. Where they look doesn't depend on
+the names: all queries and keys are always the other prompt's.
 
-How the refinements were found, on 128 prompts, each from `scrub patch gpt2-mini ... --data loop_variable:names --count 128`,
-clean into corrupted, in percent of the difference of logits:
+How the refinements were found, on 128 prompts: clean into corrupted, percent of the difference of logits, each by
+`scrub patch gpt2-mini ... --data loop_variable:names --count 128`:
 
-    --streams --by-name       the word lies at the variable up to layer 3 (87), and then at the end (100); nowhere else
-    m0 a0 a2 a3 m3 --by-name  at the variable m0 108, a0 100 and a0.4 (the current-token head) 87; at the end a3 79, a2 19, m3 9
+    --streams --by-name       the word lies at the variable up to layer 3 (87), and then at the end (100)
+    m0 a0 a0.4 --by-name      at the variable MLP 0 has all of it (108), and so has layer 0 (100), most of which is the
+                              current-token head (87)
+    a2 a3 m3 --by-name        at the end the last layer has 79, layer 2 19, the last MLP 9
     a3/q a3/k a3/v            0, 0, 80: what the last layer reads matters by its values alone
     a3/v/emb a3/v/m0          0, 74: and they read MLP 0, not the embedding (naive, refined_1)
-    m0/emb m0/a0.4 m0/a0      12, 81, 94: MLP 0 reads the word from the current-token head (refined_2), and some from the
-                              other heads of its layer (refined_5)
+    m0/emb m0/a0.4 m0/a0      12, 81, 94: MLP 0 reads the word from the current-token head (refined_2), and
+                              some of it from the other heads of its layer (refined_5)
     a2/v                      19: layer 2 copies, too (refined_3)
     a3/v/m1 a3/v/m2           3, 4: later MLPs add to what is copied (refined_6)
 
@@ -28,8 +30,8 @@ What it fails on:
 
 - It says nothing of *why* these heads look at the variable. With other names in the same places, patterns of attention
   stay as they are, so no prompt of this form can tell.
-- On prompts whose variable and iterable changed places (data `loop_variable`), the last refinement recovers 93 % [91, 95]
-  and not 99 % [96, 101]: where the heads look depends a little on the names after all.
+- On prompts whose variable and iterable changed places (data `loop_variable`), the last refinement recovers 93 %
+  [91, 95] and not 99 % [96, 101]: whatever it leaves out speaks for the wrong name there, and for none here.
 - Kept at the variable's place alone, the same paths give 104 % [100, 108] (256 prompts): what the heads copy from the
   iterable speaks against the answer, and what is left out beside it speaks for it. Near 100 % some errors cancel.
 - The rest of the prediction is another matter: of the loss of the answer 88 % [87, 89] come back, and the predictions

@@ -43,7 +43,7 @@ class Pattern:
 
     @classmethod
     def parse(cls, text: str) -> Pattern:
-        """Read a pattern as rules and splits write it: `Pattern.parse("out/a1.3/k")` is `a1.3/k`, and says where from."""
+        """Read a pattern as rules and splits write it: `Pattern.parse("out/a1.3/k")` is that of `a1.3/k`."""
         return cls(text.removeprefix("out/"), of_out=text.startswith("out/"))
 
     @cached_property
