@@ -44,6 +44,7 @@ class Origin:
     tokenizer: Tokenizer | None = field(default=None, repr=False)
     background: Bigram | None = field(default=None, repr=False)
     masked: bool = False  # whether the data came with the positions that are scored
+    width: int | None = None  # symbols in a row, of data that are grids
 
 
 @dataclass(frozen=True, repr=False)
