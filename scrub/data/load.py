@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Int
 from tokenizers import Tokenizer
 
-from scrub.data.card import FIXED, STDLIB, Source, declared_source
+from scrub.data.card import FIXED, STDLIB, Source, declared_source, declared_width
 from scrub.data.examples import Examples, Origin, Scored
 from scrub.data.fixed import MASK, TOKENS, fixed_files, holds_fixed, read_fixed
 from scrub.data.opening import Files, bring_data, guarded, open_hub, told
@@ -113,7 +113,8 @@ def load_examples(
                 raise ScrubError(f"the data {one_line(spec)!r} are prompts, each as long as it is: leave --context out")
             reader = Reader(tokenizer, vocab_size, n_ctx, prompt_bos)
             asked = Asked(guarded(opened.table, opened.where), opened.where, count, fewer, column, opened.notes)
-            return replace(read_table(asked, reader), commit=opened.commit)
+            prompts = read_table(asked, reader)
+            return replace(prompts, commit=opened.commit, origin=_of_width(prompts.origin, inside))
         if only_prompts and opened.files is not None:
             raise ScrubError(f"the data {short(str(spec))} are text and no prompts: give rows with 'clean'")
         stream, count = opened.rows(column), count or usual_count
@@ -131,7 +132,7 @@ def load_examples(
     examples = replace(
         Examples.of(found.tokens, mask),
         name=str(spec),
-        origin=Origin(vocab_size, inside, tokenizer, background, mask is not None),
+        origin=_of_width(Origin(vocab_size, inside, tokenizer, background, mask is not None), inside),
         documents=found.documents,
         within=None if found.within.all() else found.within,
         begin=begin,
@@ -139,6 +140,11 @@ def load_examples(
         notes=tuple(f"{one_line(spec)}: {note}" for note in notes),
     )
     return examples.scored_at(examples.scored)
+
+
+def _of_width(origin: Origin | None, folder: Path | None) -> Origin | None:
+    """Add how many symbols a row has of data that are grids, as the folder's card says it."""
+    return None if origin is None else replace(origin, width=declared_width(folder))
 
 
 def _length(asked: int | None, n_ctx: int) -> tuple[int, list[str]]:

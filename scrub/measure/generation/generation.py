@@ -17,6 +17,7 @@ import pandas as pd
 from annotated_types import Interval as Range
 from jaxtyping import Bool, Float, Int
 
+from scrub.data.card import WIDEST
 from scrub.data.examples import Examples
 from scrub.data.prompts.prompts import token_text, token_texts
 from scrub.data.repeated import NOWHERE
@@ -46,8 +47,8 @@ from scrub.text.spans import depends, spans
 
 UNCHANGED = "unchanged"
 OF_PROMPT = "0..end"  # the positions of a prompt
+EVERYWHERE, IN_PROMPT = "every position, those written too", "the prompt's positions only"
 EXACT, TOKENS = "exact match", "right tokens"  # in percent of the rows, and of the tokens that are compared
-WIDEST = 1000  # symbols in a row of a grid
 
 
 @dataclass(frozen=True, repr=False)
@@ -255,7 +256,7 @@ def generate(
         width or given.width,
         span,
         Computed(None, asked.dtype) if asked.dtype in COARSE else AS_USUAL,
-        (*given.notes, *_notes(given, count)),
+        (*given.notes, *(_notes(given, count) if right is not None else ())),
     )
 
 
@@ -299,29 +300,27 @@ def _interventions(
         made += ablations(texts, model.graph, model.roles, **rules)  # type: ignore[arg-type]
     if only or any(texts):
         but = ", all but what is named" if only else ""
-        own = any("@" in text for text in texts)
-        said.append(f"{'ablated' if texts else ''}: {how}{but}, {_where(positions, within is not None, own)}")
-    said += [f"{heads} attend by {pattern}, {_where(None, False, False)}" for heads, pattern in attend.items()]
+        said.append(f"ablated: {how}{but}, at {_where(texts, positions, IN_PROMPT if within else EVERYWHERE)}")
+    said += [f"{heads} attend by {pattern}, at {EVERYWHERE}" for heads, pattern in attend.items()]
     if patch is not None:
         prompts.swapped()  # which there must be
         places = expanded(patch, model.graph)
         for text in places:
             sites = read_sites(text, model.graph, model.roles, positions or OF_PROMPT)
             made.append(feed(f"patch {text}", sites, Y))
-        own = any("@" in text for text in places)
-        said.append(f"patched: as on the corrupted prompt, {_where(positions, True, own)}")
+        said.append(f"patched: as on the corrupted prompt, at {_where(places, positions, IN_PROMPT)}")
     return made, tuple(said)
 
 
-def _where(positions: str | None, of_prompt: bool, own: bool) -> str:
+def _where(texts: Sequence[str], positions: str | None, else_at: str) -> str:
     """Say at which positions something holds."""
-    named = [f"positions {positions}"] if positions else []
-    named += ["the positions that sites name"] if own else []
-    if not named or (own and not positions):
-        named += ["the prompt's positions only" if of_prompt else "every position, those written too"]
-    text = f"at {' or else '.join(named[::-1] if own and positions else named)}"
-    relative = positions is not None and depends(positions)
-    return f"{text}{' (names and counts from the end are the prompt' + chr(39) + 's)' if relative or own else ''}"
+    own = ["@" in text for text in texts]
+    places = [*["the positions that sites name"] * any(own)]
+    if not (own and all(own)):
+        places.append(f"positions {positions}" if positions else else_at)
+    relative = any(own) or (positions is not None and depends(positions))
+    counted = " (those with names, and those from the end, are the prompt's)" if relative else ""
+    return f"{' or else '.join(places)}{counted}"
 
 
 def _check_positions(experiments: Experiments, examples: Examples) -> None:
@@ -372,9 +371,9 @@ def _compared(
 
 
 def _notes(given: Started, count: int) -> list[str]:
-    """Say what of what is right isn't asked for."""
+    """Say what of what is typed as right isn't asked for."""
     known = int((given.right != NOWHERE).sum(1).max(initial=0))
-    return [f"of {known:,} tokens that are known to be right {count:,} are asked for"] if known > count else []
+    return [f"of {known:,} tokens that are right {count:,} are asked for"] if known > count else []
 
 
 def _texts_of(prompts: Examples, model: Model) -> tuple[str, ...]:
@@ -409,5 +408,3 @@ def _seen(pairing: Pairing, written: Written) -> Pairing:
         scored[row, max(0, end + 1 - few) : end + 1 + few] = True
     pool = np.concatenate([tokens, pairing.pool[len(tokens) :]])
     return replace(pairing, examples=replace(of, tokens=tokens, scored=scored), pool=pool)
-
-

@@ -153,15 +153,15 @@ def _of_examples(examples: Examples, after: int | None) -> Started:
     if examples.kind == PROMPTS:
         if after is not None:
             raise ScrubError(
-                f"the data {short(examples.name)} are prompts, each of which is whole, so 'after' has no meaning: leave "
-                "it out"
+                f"the data {short(examples.name)} are prompts, each of which is whole, so 'after' has no meaning: "
+                "leave it out"
             )
         right = examples.expected[:, None] if examples.answers is None else examples.answers
         return Started(examples, right[:, :1], right[:, 1:] if right.shape[1] > 1 else None, width, examples.notes)
     if after is None:
         raise ScrubError(
-            f"the data {short(examples.name)} are {examples.kind} and no prompts: say after how many tokens of each row "
-            "the model goes on (--after)"
+            f"the data {short(examples.name)} are {examples.kind} and no prompts: say after how many tokens of each "
+            "row the model goes on (--after)"
         )
     tokens = examples.tokens
     if tokens.shape[1] <= after:

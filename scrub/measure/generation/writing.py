@@ -53,7 +53,8 @@ class Choice:
         """Choose a token for each row."""
         if self.temperature is None:
             return np.asarray(logits.argmax(-1).cpu().numpy())
-        chances = (logits.double() / self.temperature).softmax(-1).cumsum(-1)
+        exact = logits.double()
+        chances = ((exact - exact.amax(-1, keepdim=True)) / self.temperature).softmax(-1).cumsum(-1)
         wanted = torch.from_numpy(lots).to(chances)[:, None] * chances[:, -1:]
         found = torch.searchsorted(chances, wanted, right=True)[:, 0]
         return np.asarray(found.clamp(max=logits.shape[-1] - 1).cpu().numpy())

@@ -232,9 +232,7 @@ def ablate(
     asked = obeyed(settings, "ablate")
     model, examples = as_model(model, asked.torch_dtype), examples_of(on)
     texts = expanded(what, model.graph) if what is not None else [""] if attend else heads(model.graph)
-    interventions = ablations(
-        texts, model.graph, model.roles, how=how, attend=attend, only=only, positions=positions
-    )
+    interventions = ablations(texts, model.graph, model.roles, how=how, attend=attend, only=only, positions=positions)
     wanted = asked_metrics(metric, examples) if metric is not None or examples.wrong is not None else ()
     effects = measure_effects(
         model,
