@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scrub.data.prompts.prompts import token_text
 from scrub.data.repeated import NOWHERE
 from scrub.measure.generation.generation import Generation
 from scrub.text.tokens import visible
@@ -55,9 +56,10 @@ def _strip(title: str, tokens: np.ndarray, symbols: Sequence[str], wrong: np.nda
 
 
 def _symbol(of: Generation, token: int) -> str:
-    """Write a token as a symbol: without the blanks around it, unless it is nothing else."""
-    text = of.symbol(token)
-    return visible(text, spaces=True) if text.strip() else visible(of.text([token]), spaces=True) or "''"
+    """Write a token by itself: of a grid as a symbol, without the blanks around it, unless it is nothing else."""
+    whole = token_text(token, of.model.tokenizer)
+    text = whole.strip() if of.width is not None else whole
+    return visible(text or whole, spaces=True) or "''"
 
 
 def colours(shown: Sequence[Strip]) -> dict[int, str]:

@@ -140,10 +140,6 @@ class Generation(TabularResult):
         """Say what each token adds to a text."""
         return token_texts([int(token) for token in tokens if token != NOWHERE], self.model.tokenizer)
 
-    def symbol(self, token: int) -> str:
-        """Write one token by itself, without blanks around it; nothing where there is none."""
-        return "" if token == NOWHERE else token_text(token, self.model.tokenizer).strip()
-
     def frame(self) -> pd.DataFrame:
         """List for each experiment the percent of rows that are right, and of tokens, with intervals, and what is
         written most often instead of the first token that isn't right.

@@ -25,6 +25,7 @@ CELL, TALL, NAME = 0.27, 0.3, 0.42  # inches: of a symbol, of a strip, and above
 MOST_TOKENS, WIDEST = 40, 16.0  # of a strip, and its inches
 TOKEN_INCHES, LETTER = 0.62, 0.075  # of a token, and of a letter of a name
 LETTERS = 7  # of a token in its cell
+CORNER = 0.24  # of a cell, in which a cross says that it is wrong
 
 
 @check_arguments
@@ -38,7 +39,7 @@ def generation_chart(found: Generation, row: int = 0) -> Chart:
     if not 0 <= row < len(found.prompts):
         raise ScrubError(f"there is no prompt {row}: there are 0 to {len(found.prompts) - 1}")
     shown = strips(found, row)
-    what = "Crossed: not what is right." if found.known else "Crossed: not what the unchanged model writes."
+    what = "With a thick edge and a cross: not what is right." if found.known else "With a thick edge and a cross: not what the unchanged model writes."
     which = "" if len(found.prompts) == 1 else f"{found.prompts.row(row)}: "
     title = f"{which}{'; '.join(found.how) or 'unchanged'}"
     values = pd.DataFrame(
@@ -75,7 +76,7 @@ class _Grids:
         for axes, strip in zip(every, self.shown, strict=False):
             figure.dress(axes, spines=(), ticks=False)
             figure.name(axes, strip.title, self.width * CELL)
-            axes.set(xlim=(0, self.width), ylim=(lines, 0), xticks=[], yticks=[], aspect="equal")
+            axes.set(xlim=(-0.05, self.width + 0.05), ylim=(lines + 0.05, -0.05), xticks=[], yticks=[], aspect="equal")
             for line, at in enumerate(strip.lines(self.width)):
                 for column, step in enumerate(at):
                     _cell(figure, axes, strip, step, (column, line), self.colours, 6)
@@ -95,7 +96,7 @@ class _Strips:
         figure = Plot(theme, min(WIDEST, count * TOKEN_INCHES) + names + 0.3, len(self.shown) * TALL + 0.5)
         axes = figure.subplots()
         figure.dress(axes, spines=(), ticks=False)
-        axes.set(xlim=(0, count), ylim=(len(self.shown), 0), xticks=[at + 0.5 for at in range(count)])
+        axes.set(xlim=(-0.02, count + 0.02), ylim=(len(self.shown) + 0.05, -0.05), xticks=[at + 0.5 for at in range(count)])
         axes.set_xticklabels([str(at) for at in range(count)])
         axes.set_yticks([at + 0.5 for at in range(len(self.shown))], [strip.title for strip in self.shown])
         for label in axes.get_yticklabels():
@@ -120,4 +121,6 @@ def _cell(
         inset = 0.06
         edge = Rectangle((x + inset, y + inset), 1 - 2 * inset, 1 - 2 * inset, fill=False, edgecolor=ink, linewidth=1.4)
         figure.tip(axes.add_patch(edge), f"{strip.title}, token {step}: {strip.symbols[step]}, wrong")
-        axes.plot([x + inset, x + 1 - inset], [y + 1 - inset, y + inset], color=ink, linewidth=0.7, alpha=0.6)
+        corner = x + 1 - inset - CORNER, x + 1 - inset
+        axes.plot(corner, (y + inset, y + inset + CORNER), color=ink, linewidth=1.1)
+        axes.plot(corner, (y + inset + CORNER, y + inset), color=ink, linewidth=1.1)
