@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 from annotated_types import Interval as Range
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
 from scrub.data.card import WIDEST
 from scrub.data.examples import Examples
@@ -46,6 +46,7 @@ from scrub.text.progress import bar_of
 from scrub.text.spans import depends, spans
 
 UNCHANGED = "unchanged"
+HOTTEST = 1e9  # temperature: at less, all tokens are as probable already
 OF_PROMPT = "0..end"  # the positions of a prompt
 EVERYWHERE, IN_PROMPT = "every position, those written too", "the prompt's positions only"
 EXACT, TOKENS = "exact match", "right tokens"  # in percent of the rows, and of the tokens that are compared
@@ -86,17 +87,18 @@ class Generation(TabularResult):
     @cached_property
     def matches(self) -> Bool[np.ndarray, "experiment row step"]:
         """The tokens that are right, of those that are compared."""
-        found = self.written == self.right[None]
+        found: np.ndarray = np.equal(self.written, self.right[None])
         if self.also is not None:
-            others = (self.written[:, :, :1] == self.also[None]) & (self.also != NOWHERE)[None]
+            others = np.equal(self.written[:, :, :1], self.also[None]) & np.not_equal(self.also, NOWHERE)[None]
             found[:, :, 0] |= others.any(-1)
         return np.asarray(found & self.compared[None])
 
     @cached_property
     def exact(self) -> Bool[np.ndarray, "experiment row"]:
         """Whether all that is compared in a row is right; of a row of which nothing is, no."""
-        there = self.compared.any(1)[None]
-        return np.asarray((self.matches | ~self.compared[None]).all(-1) & there)
+        there = np.asarray(self.compared.any(1))[None]
+        right = self.matches | ~self.compared[None]
+        return np.asarray(right.all(-1) & there)
 
     def first_wrong(self, experiment: int, row: int) -> int | None:
         """Find the step of the first token that isn't right."""
@@ -111,9 +113,9 @@ class Generation(TabularResult):
         """Estimate for each experiment the percent of the compared tokens that are right."""
         return self._percent(self.matches.sum(-1), self.compared.sum(1))
 
-    def _percent(self, sums: np.ndarray, counts: Int[np.ndarray, " row"]) -> list[Interval]:
+    def _percent(self, sums: Any, counts: Any) -> list[Interval]:
         bootstrap = Bootstrap(counts, self.choice.seed, self.prompts.documents)
-        means: Float[np.ndarray, "experiment one_plus_resample"] = bootstrap.means(100.0 * sums)
+        means: np.ndarray = bootstrap.means(100.0 * sums)
         return [bootstrap.interval(each) for each in means]
 
     def commonest(self, experiment: int) -> tuple[int, int, int] | None:
@@ -196,7 +198,7 @@ def generate(
     patch: str | Sequence[str] | None = None,
     corrupted: str | None = None,
     arrays: Arrays | None = None,
-    temperature: Annotated[float, Range(gt=0)] | None = None,
+    temperature: Annotated[float, Range(gt=0, le=HOTTEST)] | None = None,
     stop: bool = True,
     after: Annotated[int, COUNT] | None = None,
     right: Any = None,
@@ -233,7 +235,13 @@ def generate(
     check_named(examples, [each.graph for each in experiments])
     pairing = pair_up(examples, experiments.drawn, seed=asked.seed)
     compared = _spanned(span, count)
-    task = Task(pairing, count, Choice(temperature, asked.seed), model.end_token_id if stop else None, asked)
+    task = Task(
+        pairing,
+        count,
+        Choice(temperature and float(temperature), asked.seed),
+        model.end_token_id if stop else None,
+        asked,
+    )
     written, gates = _written(task, model, experiments, arrays)
     wanted, asked_of = _compared(given, written[0], count, compared)
     return Generation(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from scrub.data.examples import PROMPTS, Examples, Tokens
+from scrub.data.examples import PROMPTS, Examples
 from scrub.data.for_model import Data, PromptTable, examples_for
 from scrub.data.prompts.generate import corrupted_tokens, encoded_by, typed_tokens
 from scrub.data.prompts.memory import is_table
@@ -20,6 +20,7 @@ from scrub.models.model import Model
 from scrub.models.values import ids_of
 from scrub.text.begin import Bos
 from scrub.text.errors import ScrubError
+from scrub.text.fields import theirs
 from scrub.text.wording import short
 
 PAD = 0  # any token will do behind a prompt, where nothing that is written looks
@@ -54,7 +55,7 @@ class Started:
         of = self.prompts
         lengths = self.lengths
 
-        def filled(tokens: Tokens) -> Tokens:
+        def filled(tokens: Int[np.ndarray, "row some"]) -> Int[np.ndarray, "row room"]:
             room = np.full((len(tokens), positions + 1), PAD, dtype=np.int64)
             own = np.arange(tokens.shape[1])[None] < lengths[:, None]
             room[:, : tokens.shape[1]][own] = tokens[own]
@@ -92,11 +93,10 @@ def started(
     """
     if corrupted is not None and not isinstance(on, str):
         raise ScrubError("a corrupted prompt stands for one that is typed: type that too, or give pairs")
-    typed = isinstance(on, str) or _texts(on)
-    if typed and after is not None:
+    texts = [on] if isinstance(on, str) else _texts(on)
+    if texts and after is not None:
         raise ScrubError("a typed prompt is whole, so 'after' has no meaning: leave it out, or say what is right")
-    if typed:
-        texts = [on] if isinstance(on, str) else list(on)
+    if texts:
         found = _of_rows(model, [typed_tokens(model, text, bos) for text in texts], texts)
         if corrupted is not None:
             other = corrupted_tokens(model, found.prompts.inputs, corrupted, bos)
@@ -109,8 +109,9 @@ def started(
     return found if right is None else replace(found, right=_right(model, found, right), also=None)
 
 
-def _texts(on: Any) -> bool:
-    return isinstance(on, list | tuple) and bool(on) and all(isinstance(each, str) for each in on)
+def _texts(on: Any) -> list[str]:
+    """Take a list of texts; there is none in anything else."""
+    return list(on) if isinstance(on, list | tuple) and all(isinstance(each, str) for each in on) else []
 
 
 def _of_rows(model: Model, rows: Sequence[Sequence[int]], texts: Sequence[str], name: str = GIVEN) -> Started:
@@ -194,7 +195,8 @@ def _of_examples(examples: Examples, after: int | None) -> Started:
 
 def _right(model: Model, found: Started, given: Any) -> Int[np.ndarray, "row known"]:
     """Read what is right behind each prompt: a text for one, or for each a text or token ids."""
-    each = [given] if isinstance(given, str) else list(given)
+    with theirs(f"{short(given)} is nothing that is right", "give a text, or for each prompt a text or token ids"):
+        each = [given] if isinstance(given, str) else list(given)
     if len(each) != len(found.prompts):
         raise ScrubError(
             f"{len(each)} texts are right behind {len(found.prompts)} prompts: give what is right for each"
@@ -202,6 +204,8 @@ def _right(model: Model, found: Started, given: Any) -> Int[np.ndarray, "row kno
     rows = [list(encoded_by(model, one)) if isinstance(one, str) else ids_of(one).ravel().tolist() for one in each]
     if empty := [at for at, row in enumerate(rows) if not row]:
         raise ScrubError(f"what is right behind prompt {empty[0]} is empty: give a text")
+    if beyond := [token for row in rows for token in row if not 0 <= token < model.vocab_size]:
+        raise ScrubError(f"{beyond[0]} is no token of {model.name}: its ids are 0 to {model.vocab_size - 1}")
     return _filled(rows)
 
 

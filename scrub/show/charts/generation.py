@@ -39,7 +39,11 @@ def generation_chart(found: Generation, row: int = 0) -> Chart:
     if not 0 <= row < len(found.prompts):
         raise ScrubError(f"there is no prompt {row}: there are 0 to {len(found.prompts) - 1}")
     shown = strips(found, row)
-    what = "With a thick edge and a cross: not what is right." if found.known else "With a thick edge and a cross: not what the unchanged model writes."
+    what = (
+        "With a thick edge and a cross: not what is right."
+        if found.known
+        else "With a thick edge and a cross: not what the unchanged model writes."
+    )
     which = "" if len(found.prompts) == 1 else f"{found.prompts.row(row)}: "
     title = f"{which}{'; '.join(found.how) or 'unchanged'}"
     values = pd.DataFrame(
@@ -96,7 +100,9 @@ class _Strips:
         figure = Plot(theme, min(WIDEST, count * TOKEN_INCHES) + names + 0.3, len(self.shown) * TALL + 0.5)
         axes = figure.subplots()
         figure.dress(axes, spines=(), ticks=False)
-        axes.set(xlim=(-0.02, count + 0.02), ylim=(len(self.shown) + 0.05, -0.05), xticks=[at + 0.5 for at in range(count)])
+        axes.set(
+            xlim=(-0.02, count + 0.02), ylim=(len(self.shown) + 0.05, -0.05), xticks=[at + 0.5 for at in range(count)]
+        )
         axes.set_xticklabels([str(at) for at in range(count)])
         axes.set_yticks([at + 0.5 for at in range(len(self.shown))], [strip.title for strip in self.shown])
         for label in axes.get_yticklabels():
