@@ -154,7 +154,7 @@ class Generation(TabularResult):
                 **interval_columns(TOKENS, self.right_tokens()),
                 "right rows": self.exact.sum(1),
                 "rows": int(self.compared.any(1).sum()),
-                "instead": [None if each is None else self._named(each[0]) for each in common],
+                "instead": pd.Series([None if c is None else self._named(c[0]) for c in common], dtype=object),
                 "times": [0 if each is None else each[1] for each in common],
             }
         )
@@ -178,7 +178,8 @@ class Generation(TabularResult):
                         "instead of": None if wrong is None else self._named(int(self.right[row, wrong])),
                     }
                 )
-        return pd.DataFrame(found).astype({"first wrong": object}).replace({np.nan: None})
+        steps = pd.Series([row["first wrong"] for row in found], dtype=object)  # no whole number is a float
+        return pd.DataFrame(found).assign(**{"first wrong": steps})
 
     def _named(self, token: int) -> str:
         return "nothing" if token == NOWHERE else token_text(token, self.model.tokenizer)

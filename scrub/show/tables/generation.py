@@ -106,7 +106,8 @@ def _compared(of: Generation) -> str:
         return f"compared:{which} with what the unchanged model writes, since nothing is said to be right"
     counts = of.compared.sum(1)
     most = int(counts.max())
-    tokens = "" if of.span is not None else f" the first {most:,} tokens," if most < of.steps else " all tokens,"
+    some = " the first token alone," if most == 1 else f" the first {most:,} tokens,"
+    tokens = "" if of.span is not None else some if most < of.steps else " all tokens,"
     return f"compared:{which}{tokens} with those that are right"
 
 
