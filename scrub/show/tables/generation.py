@@ -12,6 +12,7 @@ from rich.text import Text
 
 from scrub.data.prompts.prompts import prompts_called, resampled, token_text
 from scrub.data.repeated import NOWHERE
+from scrub.data.windows import counted
 from scrub.measure.generation.generation import EXACT, TOKENS, Generation
 from scrub.show.theme import contrast
 from scrub.show.written import RIGHT, Strip, colours, drawn, strips
@@ -61,11 +62,12 @@ def generation_table(of: Generation) -> FrameTable:
         instead=["" if c is None else marked(_token(of, c[0])) for c in common],
         of=["" if c is None else f"{c[1]:,} of {c[2]:,}" for c in common],
     )
+    names = (EXACT, TOKENS) if int(of.compared.sum(1).max()) > 1 else (EXACT,)
     columns = [
         Column("experiment"),
-        *(Column(name, f"{name}, %", 1, ends=(f"{name}, low", f"{name}, high"), lone=True) for name in (EXACT, TOKENS)),
+        *(Column(name, f"{name}, %", 1, ends=(f"{name}, low", f"{name}, high"), lone=True) for name in names),
         Column("instead", "first wrong token, most often"),
-        Column("of", "rows that are wrong"),
+        Column("of", "in rows that are wrong"),
     ]
     return FrameTable(frame, columns)
 
@@ -96,7 +98,7 @@ def _heading(of: Generation) -> str:
         else f"at temperature {of.choice.temperature:g}, seed {of.choice.seed}"
     )
     until = "" if of.end is None else f" until {marked(_token(of, of.end))}"
-    return f"{of.model.called}: {of.steps:,} tokens behind {on}, {drawn_by}{until}{of.computed}"
+    return f"{of.model.called}: {counted(of.steps, 'token')} behind {on}, {drawn_by}{until}{of.computed}"
 
 
 def _compared(of: Generation) -> str:
