@@ -121,7 +121,7 @@ def generate(
     if span is not None:
         spans(span)
     check_heads(model, *(ablate or ()), *(patch or ()), *(each.partition("=")[0] for each in attend or ()))
-    _check_given(typed, prompt, data, recipe, patch)
+    _check_given(typed, prompt, data, recipe, patch, how)
 
     from scrub.measure.generation.generation import generate as generated
     from scrub.models.model import load_model
@@ -185,7 +185,7 @@ def _check_numbers(
 
 
 def _check_given(
-    typed: typer.Context, prompt: str | None, data: str | None, recipe: Recipe, patch: list[str] | None
+    typed: typer.Context, prompt: str | None, data: str | None, recipe: Recipe, patch: list[str] | None, how: str
 ) -> None:
     """Raise ScrubError unless there is one thing to go on from, and options fit it."""
     one_input(data=data, prompt=prompt, prompts=recipe.kind)
@@ -195,8 +195,8 @@ def _check_given(
         no_meaning(typed, "no prompt is typed (--prompt does)", "corrupted", "right")
     elif patch and not was_given(typed, "corrupted"):
         raise ScrubError("nothing is there to patch from: give --corrupted TEXT, a prompt of as many tokens")
-    elif not patch:
-        no_meaning(typed, "nothing is patched (--patch does)", "corrupted")
+    elif not patch and how != "resample":
+        no_meaning(typed, "nothing is patched (--patch does), or resampled", "corrupted")
     if data is None:
         of_text = "sequences", "context", "split", "column", "after"
         no_meaning(typed, "prompts that are typed or drawn are whole", *of_text)

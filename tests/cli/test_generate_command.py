@@ -191,6 +191,7 @@ MISTAKES = {
     "after of a prompt": ("--prompt abc --after 2", "--after"),
     "a head that there isn't": ("--prompt abc --ablate a0.7", "no head a0.7"),
     "no such way": ("--prompt abc --ablate a0 --how none", "'none'"),
+    "a way where nothing is ablated": ("--prompt abc --how mean", "nothing is ablated"),
     "only of nothing": ("--prompt abc --only", "name sites"),
     "an array that isn't there": ("--prompt abc --ablate a0 --how=array~mine", "no array 'mine'"),
     "others of one prompt": ("--prompt abc --ablate a0 --how resample", "no other"),

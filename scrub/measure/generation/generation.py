@@ -25,7 +25,7 @@ from scrub.graph.node import walk
 from scrub.measure.generation.prompts import USUAL_TOKENS, Started, started
 from scrub.measure.generation.writing import Choice, Task, Written, write
 from scrub.measure.interventions.effects import experiments_of
-from scrub.measure.interventions.intervention import Intervention, ablations, feed
+from scrub.measure.interventions.intervention import SOURCES, Intervention, ablations, feed, source_of
 from scrub.models.model import Model, Spec, as_model
 from scrub.paths.sites import expanded, read_sites
 from scrub.paths.sources import Mean, Y
@@ -226,6 +226,8 @@ def generate(
     a row of a grid has, for pictures. Raises ScrubError for what doesn't fit, and GateError if a gate fails.
     """
     asked = obeyed(settings, "generate")
+    if corrupted is not None and patch is None and how != "resample":
+        raise ScrubError("nothing takes anything from the corrupted prompt: patch sites, or ablate by 'resample'")
     model = as_model(model, asked.torch_dtype).to(asked.torch_dtype, asked.where)
     given = started(model, on, after=after, right=right, corrupted=corrupted, bos=bos)
     count = _count(tokens, given, model, right is not None)
@@ -267,19 +269,20 @@ def generate(
 
 def _count(tokens: int | None, given: Started, model: Model, typed: bool) -> int:
     """Say how many tokens are written. Raises ScrubError if there is no room for them in the context."""
-    longest, which = int(given.lengths.max()), int(given.lengths.argmax())
+    longest = int(given.lengths.max())
+    which = "the prompt" if len(given.prompts) == 1 else given.prompts.row(int(given.lengths.argmax()))
     room = model.n_ctx - longest + 1  # the last token that is written isn't read
     if longest >= model.n_ctx:
         raise ScrubError(
-            f"{given.prompts.row(which)} has {longest:,} tokens, which fill the {model.n_ctx:,} positions of "
+            f"{which} has {longest:,} tokens, which fill the {model.n_ctx:,} positions of "
             f"{model.name}: nothing can be written behind it, so shorten it"
         )
     if tokens is None:
         return min(room, given.right.shape[1] if typed else USUAL_TOKENS)
     if tokens > room:
         raise ScrubError(
-            f"{tokens:,} tokens were asked for, but {model.name} reads {model.n_ctx:,} positions, and "
-            f"{given.prompts.row(which)} has {longest:,} of them: ask for at most {room:,}"
+            f"{tokens:,} tokens were asked for, but {model.name} reads {model.n_ctx:,} positions, and {which} has "
+            f"{longest:,} of them: ask for at most {room:,}"
         )
     return tokens
 
@@ -297,8 +300,7 @@ def _interventions(
     """Make the experiments, and say of each kind what is done, and where."""
     made, said = list[Intervention](), list[str]()
     texts = expanded(what, model.graph) if what is not None else [""] if attend else []
-    if only and not texts:
-        raise ScrubError("everything but what is named would be ablated, and nothing is: name sites, or what attends")
+    _check_meant(any(texts), bool(texts), how, positions, only, patch is not None)
     within = OF_PROMPT if how in ("mean", "resample") else None
     if texts:
         rules = {"how": how, "attend": attend, "only": only, "positions": positions, "within": within}
@@ -315,6 +317,19 @@ def _interventions(
             made.append(feed(f"patch {text}", sites, Y))
         said.append(f"patched: as on the corrupted prompt, at {_where(places, positions, IN_PROMPT)}")
     return made, tuple(said)
+
+
+def _check_meant(sites: bool, any_of: bool, how: str, positions: str | None, only: bool, patched: bool) -> None:
+    """Raise ScrubError for what is said of an ablation, or of positions, where nothing is ablated, or holds there."""
+    if only and not any_of:
+        raise ScrubError("everything but what is named would be ablated, and nothing is: name sites, or what attends")
+    if source_of(how) != SOURCES["zero"] and not (sites or only):
+        raise ScrubError(f"nothing is ablated, so by {how!r} has no meaning: name sites, or leave it out")
+    if positions is not None and not ((sites and not only) or patched):
+        raise ScrubError(
+            f"nothing that is named holds at the positions {positions} alone: name sites to ablate or patch there, or "
+            "leave the positions out"
+        )
 
 
 def _where(texts: Sequence[str], positions: str | None, else_at: str) -> str:

@@ -18,7 +18,7 @@ from scrub.data.prompts.prompts import GIVEN, token_texts
 from scrub.data.repeated import NOWHERE
 from scrub.models.model import Model
 from scrub.models.values import ids_of
-from scrub.text.begin import Bos
+from scrub.text.begin import Bos, wanted_bos
 from scrub.text.errors import ScrubError
 from scrub.text.fields import theirs
 from scrub.text.wording import short
@@ -102,6 +102,10 @@ def started(
             other = corrupted_tokens(model, found.prompts.inputs, corrupted, bos)
             padded = np.concatenate([other, np.full((1, 1), PAD)], axis=1)
             found = replace(found, prompts=replace(found.prompts, other=padded, other_texts=(corrupted,)))
+    elif wanted_bos(bos) is not None and (
+        isinstance(on, Examples) or not (isinstance(on, Path | PromptTable) or is_table(on))
+    ):
+        raise ScrubError("token ids and examples begin as they begin, so 'bos' has no meaning: leave it out")
     elif isinstance(on, Path | PromptTable | Examples) or is_table(on):
         found = _of_examples(on if isinstance(on, Examples) else examples_for(model, on, None, bos=bos), after)
     else:
