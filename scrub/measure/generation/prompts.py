@@ -161,6 +161,8 @@ def _of_examples(examples: Examples, after: int | None) -> Started:
                 f"the data {short(examples.name)} are prompts, each of which is whole, so 'after' has no meaning: "
                 "leave it out"
             )
+        if examples.completions is not None:
+            return Started(examples, examples.completions, None, width, examples.notes)
         right = examples.expected[:, None] if examples.answers is None else examples.answers
         return Started(examples, right[:, :1], right[:, 1:] if right.shape[1] > 1 else None, width, examples.notes)
     if after is None:

@@ -303,6 +303,28 @@ def test_any_of_several_answers_is_right() -> None:
     assert found.compared.sum(1).tolist() == [1] * ROWS
 
 
+def test_a_table_says_all_that_is_right() -> None:
+    """Ids of any number in a column `completion`, the first of which is the answer; or answers beside it."""
+    rows = [
+        {"clean": CLEAN[row, : LENGTHS[row]].tolist(), "completion": UNCHANGED[row, : 2 + row % 3].tolist()}
+        for row in range(ROWS)
+    ]
+    found = written(rows, tokens=5)
+    assert found.compared.sum(1).tolist() == [2 + row % 3 for row in range(ROWS)]
+    assert found.exact[0].all()
+    read = scrub.read_prompts(MODEL, rows)
+    assert read.expected.tolist() == UNCHANGED[:, 0].tolist()
+    assert (read.completions[3:5] == read.some(np.array([3, 4])).completions).all()  # type: ignore[index]
+    assert (
+        read.digest != scrub.read_prompts(MODEL, [{**row, "completion": row["completion"][:1]} for row in rows]).digest
+    )
+    answered = scrub.read_prompts(MODEL, [{**row, "answer": 4} for row in rows])
+    assert set(answered.expected.tolist()) == {4}
+    for wrong in ([], None, [VOCAB], [1.5], 3.5):
+        with pytest.raises(ScrubError, match="row 2 of"):
+            scrub.read_prompts(MODEL, [*rows[:2], {**rows[2], "completion": wrong}, *rows[3:]])
+
+
 def test_without_anything_right_it_is_what_the_unchanged_model_writes() -> None:
     found = written([CLEAN[0, :7].tolist(), CLEAN[1, :5].tolist()], what="a1")
     assert not found.known
