@@ -21,17 +21,14 @@ from scrub.data.card import WIDEST
 from scrub.data.examples import Examples
 from scrub.data.prompts.prompts import token_text, token_texts
 from scrub.data.repeated import NOWHERE
-from scrub.graph.node import walk
+from scrub.measure.generation.experiments import check_positions, interventions_of
 from scrub.measure.generation.prompts import USUAL_TOKENS, Started, started
 from scrub.measure.generation.writing import Choice, Task, Written, write
 from scrub.measure.interventions.effects import experiments_of
-from scrub.measure.interventions.intervention import SOURCES, Intervention, ablations, feed, source_of
 from scrub.models.model import Model, Spec, as_model
-from scrub.paths.sites import expanded, read_sites
-from scrub.paths.sources import Mean, Y
 from scrub.study.draws import Pairing, check_named, pair_up
 from scrub.study.evaluate import Evaluator
-from scrub.study.experiments import Experiment, Experiments
+from scrub.study.experiments import Experiments
 from scrub.study.gates import POSITIONS, Gates
 from scrub.study.held import Arrays
 from scrub.study.settings import AS_USUAL, COARSE, Computed, Settings, obeyed
@@ -43,12 +40,10 @@ from scrub.text.frames import interval_columns
 from scrub.text.looks import TabularResult
 from scrub.text.numbers import Interval
 from scrub.text.progress import bar_of
-from scrub.text.spans import depends, spans
+from scrub.text.spans import spans
 
 UNCHANGED = "unchanged"
 HOTTEST = 1e9  # temperature: at less, all tokens are as probable already
-OF_PROMPT = "0..end"  # the positions of a prompt
-EVERYWHERE, IN_PROMPT = "every position, those written too", "the prompt's positions only"
 EXACT, TOKENS = "exact match", "right tokens"  # in percent of the rows, and of the tokens that are compared
 
 
@@ -231,10 +226,10 @@ def generate(
     model = as_model(model, asked.torch_dtype).to(asked.torch_dtype, asked.where)
     given = started(model, on, after=after, right=right, corrupted=corrupted, bos=bos)
     count = _count(tokens, given, model, right is not None)
-    made, said = _interventions(model, what, how, positions, attend or {}, only, patch, given.prompts)
+    made, said = interventions_of(model, what, how, positions, attend or {}, only, patch, given.prompts)
     experiments = experiments_of(model, made, arrays)
     examples = given.with_room(int(given.lengths.max()) + count - 1)
-    _check_positions(experiments, examples)
+    check_positions(experiments, examples)
     check_named(examples, [each.graph for each in experiments])
     pairing = pair_up(examples, experiments.drawn, seed=asked.seed)
     compared = _spanned(span, count)
@@ -285,81 +280,6 @@ def _count(tokens: int | None, given: Started, model: Model, typed: bool) -> int
             f"{longest:,} of them: ask for at most {room:,}"
         )
     return tokens
-
-
-def _interventions(
-    model: Model,
-    what: str | Sequence[str] | None,
-    how: str,
-    positions: str | None,
-    attend: Mapping[str, str],
-    only: bool,
-    patch: str | Sequence[str] | None,
-    prompts: Examples,
-) -> tuple[list[Intervention], tuple[str, ...]]:
-    """Make the experiments, and say of each kind what is done, and where."""
-    made, said = list[Intervention](), list[str]()
-    texts = expanded(what, model.graph) if what is not None else [""] if attend else []
-    _check_meant(any(texts), bool(texts), how, positions, only, patch is not None)
-    within = OF_PROMPT if how in ("mean", "resample") else None
-    if texts:
-        rules = {"how": how, "attend": attend, "only": only, "positions": positions, "within": within}
-        made += ablations(texts, model.graph, model.roles, **rules)  # type: ignore[arg-type]
-    if only or any(texts):
-        but = ", all but what is named" if only else ""
-        said.append(f"ablated: {how}{but}, at {_where(texts, positions, IN_PROMPT if within else EVERYWHERE)}")
-    said += [f"{heads} attend by {pattern}, at {EVERYWHERE}" for heads, pattern in attend.items()]
-    if patch is not None:
-        prompts.swapped()  # which there must be
-        places = expanded(patch, model.graph)
-        for text in places:
-            sites = read_sites(text, model.graph, model.roles, positions or OF_PROMPT)
-            made.append(feed(f"patch {text}", sites, Y))
-        said.append(f"patched: as on the corrupted prompt, at {_where(places, positions, IN_PROMPT)}")
-    return made, tuple(said)
-
-
-def _check_meant(sites: bool, any_of: bool, how: str, positions: str | None, only: bool, patched: bool) -> None:
-    """Raise ScrubError for what is said of an ablation, or of positions, where nothing is ablated, or holds there."""
-    if only and not any_of:
-        raise ScrubError("everything but what is named would be ablated, and nothing is: name sites, or what attends")
-    if source_of(how) != SOURCES["zero"] and not (sites or only):
-        raise ScrubError(f"nothing is ablated, so by {how!r} has no meaning: name sites, or leave it out")
-    if positions is not None and not ((sites and not only) or patched):
-        raise ScrubError(
-            f"nothing that is named holds at the positions {positions} alone: name sites to ablate or patch there, or "
-            "leave the positions out"
-        )
-
-
-def _where(texts: Sequence[str], positions: str | None, else_at: str) -> str:
-    """Say at which positions something holds."""
-    own = ["@" in text for text in texts]
-    places = [*["the positions that sites name"] * any(own)]
-    if not (own and all(own)):
-        places.append(f"positions {positions}" if positions else else_at)
-    relative = any(own) or (positions is not None and depends(positions))
-    counted = " (those with names, and those from the end, are the prompt's)" if relative else ""
-    return f"{' or else '.join(places)}{counted}"
-
-
-def _check_positions(experiments: Experiments, examples: Examples) -> None:
-    """Raise ScrubError for positions that aren't read, or that another prompt can't give."""
-    for each in experiments:
-        of_prompt = any(isinstance(rule.source, Mean) or rule.source == Y for rule in each.rules)
-        for text in sorted(_positions_of(each)):
-            if of_prompt or depends(text):
-                examples.at(text)
-            elif max(last for _, last in spans(text)) >= examples.context:
-                raise ScrubError(
-                    f"there are no positions {text}: {examples.context} are read, 0 to {examples.context - 1}, of a "
-                    f"prompt of {examples.sizes} tokens and of what is written behind it"
-                )
-
-
-def _positions_of(experiment: Experiment) -> set[str]:
-    split = (each for each in walk([experiment.graph]) if each.op == "at_positions")
-    return {str(each.arguments["positions"]) for each in split}
 
 
 def _spanned(span: str | None, count: int) -> Bool[np.ndarray, " step"]:
