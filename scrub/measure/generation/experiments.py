@@ -1,7 +1,7 @@
 """The interventions under which a model writes, and the positions at which they hold.
 
-What has a value at every position (zero, an array, forced attention) holds at those that are written too. What comes from
-other prompts (a patch, a mean, another row) has none behind the prompt: it holds at the positions `0..end`.
+What has a value at every position (zero, an array, forced attention) holds at those that are written too. What comes
+from other prompts (a patch, a mean, another row) has none behind the prompt: it holds at the positions `0..end`.
 """
 
 from __future__ import annotations
