@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from scrub.measure.circuits.files import read_circuit, write_circuit
     from scrub.measure.circuits.said import circuit_of
     from scrub.measure.circuits.submission import check_submission, write_submission
+    from scrub.measure.generation.generation import Generation, generate
     from scrub.measure.heads.scores import score_heads
     from scrub.measure.interventions.ablation import Ablation, ablate
     from scrub.measure.interventions.patching import Patching, patch
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from scrub.paths.edges import Edge
     from scrub.show.charts.attention import attention_chart
     from scrub.show.charts.bars import bar_chart, head_bars
+    from scrub.show.charts.generation import generation_chart
     from scrub.show.charts.heatmap import head_map, heat_map
     from scrub.show.charts.interventions import ablation_chart, patching_chart
     from scrub.show.reports.report import Report, make_report
@@ -58,6 +60,7 @@ __all__ = [
     "Examples",
     "Faithfulness",
     "GateError",
+    "Generation",
     "Grid",
     "HeadStudy",
     "Hypothesis",
@@ -89,6 +92,8 @@ __all__ = [
     "compare",
     "direct_attribution",
     "faithfulness",
+    "generate",
+    "generation_chart",
     "given_pair",
     "given_prompt",
     "head_bars",
@@ -142,6 +147,7 @@ _HOMES = {
     "scrub.measure.circuits.said": ("circuit_of",),
     "scrub.measure.interventions.ablation": ("Ablation", "ablate"),
     "scrub.measure.interventions.patching": ("Patching", "patch"),
+    "scrub.measure.generation.generation": ("Generation", "generate"),
     "scrub.measure.heads.scores": ("score_heads",),
     "scrub.measure.parity.parity": ("Parity", "parity"),
     "scrub.measure.stream.direct": ("DirectAttribution", "direct_attribution"),
@@ -153,6 +159,7 @@ _HOMES = {
     "scrub.store.results.read": ("StudyResults", "known"),
     "scrub.show.charts.attention": ("attention_chart",),
     "scrub.show.charts.bars": ("bar_chart", "head_bars"),
+    "scrub.show.charts.generation": ("generation_chart",),
     "scrub.show.charts.heatmap": ("head_map", "heat_map"),
     "scrub.show.charts.interventions": ("ablation_chart", "patching_chart"),
     "scrub.study.hypothesis": ("Hypothesis", "TokenFeature"),

@@ -112,3 +112,10 @@ def test_peak_memory_is_measured_in_a_process_of_its_own() -> None:
 
     (peak,) = peaks([numbers])
     assert 15 * MEBI < peak < 17 * MEBI  # whole pages, of which a few were there
+
+
+def test_generation_writes_the_same_tokens(printed: Program) -> None:
+    sizes = ["--layers", "2", "--width", "64", "--vocabulary", "31", "--prompt", "5", "--tokens", "3", "--rows", "2"]
+    text = printed("generation.py", *sizes)
+    assert "the same tokens: yes" in text
+    assert "5 experiments, over as many loops: " in text

@@ -36,6 +36,7 @@ WRITTEN = [  # by the commands of each block
     {"pairs.jsonl"},
     {"results", "report.html", "report.md"},
     set[str](),
+    {"written.svg", "written.json"},
     {"letters.json", "letters.svg", "curve.svg"},
 ]
 

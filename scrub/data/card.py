@@ -14,6 +14,7 @@ from scrub.text.files import one_line, plain_yaml, read_file
 CARD = "README.md"
 STDLIB, FIXED, TASK = "stdlib", "fixed", "task"
 SOURCES = (STDLIB, FIXED, TASK)  # what `scrub: {source: ...}` may name
+WIDEST = 1000  # symbols in a row of a grid
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,21 @@ def declared_source(folder: Path) -> Source | None:
             f"{card} says no `hub` of the rows: give OWNER/NAME of a repository, as in `hub: someone/rows`"
         )
     return Source(str(kind), str(hub), str(section.get("task", folder.resolve().name)) if kind == TASK else "")
+
+
+def declared_width(folder: Path | None) -> int | None:
+    """Read how many symbols a row has of data that are grids, as a card says it: `scrub: {width: 10}`.
+
+    Raises ScrubError for what is no number of symbols.
+    """
+    section = read_front_matter(folder).get("scrub") if folder is not None else None
+    width = section.get("width") if isinstance(section, dict) else None
+    if width is None or (isinstance(width, int) and not isinstance(width, bool) and 1 <= width <= WIDEST):
+        return width
+    raise ScrubError(
+        f"{one_line((folder or Path()) / CARD)} says a width of {one_line(width)[:40]!r}: give how many symbols a row "
+        f"of the grids has, 1 to {WIDEST}, as in `width: 10`"
+    )
 
 
 def layout(folder: Path, notes: list[str]) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class Origin:
     tokenizer: Tokenizer | None = field(default=None, repr=False)
     background: Bigram | None = field(default=None, repr=False)
     masked: bool = False  # whether the data came with the positions that are scored
+    width: int | None = None  # symbols in a row, of data that are grids
 
 
 @dataclass(frozen=True, repr=False)
@@ -86,6 +87,7 @@ class Examples:
     other_lengths: Int[np.ndarray, " example"] | None = None
     answers: Int[np.ndarray, "example right"] | None = None
     wrong: Int[np.ndarray, "example false"] | None = None
+    completions: Int[np.ndarray, "example known"] | None = None  # all that is right behind each, NOWHERE where it ends
 
     def __post_init__(self) -> None:
         for name, array in (("tokens", self.tokens), ("scored", self.scored), ("other", self.other)):
@@ -255,6 +257,7 @@ class Examples:
             "other lengths": self.other_lengths,
             ANSWERS: self.answers,
             WRONG: self.wrong,
+            "completions": self.completions,
             "templates": self.documents if self.kind == PROMPTS and self._in_templates else None,
             **{f"position {name}": at for name, at in self.positions.items()},
             **{f"target {name}": array for name, array in self.targets.items()},
@@ -340,6 +343,7 @@ class Examples:
             other_lengths=None if self.other_lengths is None else self.other_lengths[members],
             answers=None if self.answers is None else self.answers[members],
             wrong=None if self.wrong is None else self.wrong[members],
+            completions=None if self.completions is None else self.completions[members],
         )
 
     def followed_by(self, others: Examples) -> Examples:

@@ -15,7 +15,7 @@ from jaxtyping import Int
 from tokenizers import Tokenizer
 
 from scrub.data.bigram import Bigram
-from scrub.data.card import FIXED, STDLIB, TASK, Source, declared_source
+from scrub.data.card import FIXED, STDLIB, TASK, Source, declared_source, declared_width
 from scrub.data.examples import Examples, Origin, Scored
 from scrub.data.fixed import MASK, TOKENS, fixed_files, holds_fixed, read_fixed
 from scrub.data.opening import Files, bring_data, guarded, open_hub, told
@@ -102,11 +102,11 @@ def load_examples(
         opened = open_rows(folder if folder is not None else spec, split)
         if _holds_prompts(opened, column) or (only_prompts and opened.first):
             _check_prompts(spec, context)
-            return _table(opened, reader, count, fewer, column)
+            return _table(opened, reader, count, fewer, column, declared_width(inside))
         if only_prompts and opened.files is not None:
             raise ScrubError(f"the data {short(str(spec))} are text and no prompts: give rows with 'clean'")
         found = _text(spec, opened, reader, how, notes, column, some)
-    origin = Origin(vocab_size, inside, tokenizer, found.background, found.mask is not None)
+    origin = Origin(vocab_size, inside, tokenizer, found.background, found.mask is not None, declared_width(inside))
     return _examples(spec, found, origin, some, fewer)
 
 
@@ -171,10 +171,13 @@ def _check_prompts(spec: str | Path, context: int | None) -> None:
         raise ScrubError(f"the data {one_line(spec)!r} are prompts, each as long as it is: leave --context out")
 
 
-def _table(opened: Opened, reader: Reader, count: int | None, fewer: bool, column: str | None) -> Examples:
-    """Read the prompts of a table that is open."""
+def _table(
+    opened: Opened, reader: Reader, count: int | None, fewer: bool, column: str | None, width: int | None
+) -> Examples:
+    """Read the prompts of a table that is open, grids of a `width` where its card says one."""
     asked = Asked(guarded(opened.table, opened.where), opened.where, count, fewer, column, opened.notes)
-    return replace(read_table(asked, reader), commit=opened.commit)
+    made = read_table(asked, reader)
+    return replace(made, commit=opened.commit, origin=made.origin and replace(made.origin, width=width))
 
 
 def _check_drawn(spec: str | Path, column: str | None, split: str | None) -> None:

@@ -15,6 +15,8 @@ def register_looks() -> None:
     for kind, name in (("direct", "DirectAttribution"), ("lens", "LogitLens")):
         shown = {"tables": f"{tables}.stream:{kind}_tables", "chart": f"{charts}.stream:{kind}_chart"}
         register(f"scrub.measure.stream.{kind}.{name}", **shown)
+    shown = {"tables": f"{tables}.generation:generation_tables", "chart": f"{charts}.generation:generation_chart"}
+    register("scrub.measure.generation.generation.Generation", **shown)
     for kind, name, drawn in (
         ("attribution", "Attribution", "edges"),
         ("faithfulness", "Faithfulness", "faithfulness"),

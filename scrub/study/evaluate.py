@@ -111,6 +111,12 @@ class Evaluator:
             self._held[chunk] = held_values(leaves, self.model, over, self._arrays)
         return self._held[chunk]
 
+    def held(self, pairing: Pairing) -> dict[Node, Tensor]:
+        """Give the value of each leaf at which a component of any of the experiments is held."""
+        return {
+            leaf: value for chunk in range(len(self._chunks)) for leaf, value in self._values(chunk, pairing).items()
+        }
+
     def _runner(self, chunk: int, pairing: Pairing) -> Runner:
         """Compile the plan of some of the experiments, once."""
         if chunk not in self._runners:

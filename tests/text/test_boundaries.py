@@ -152,6 +152,8 @@ def right() -> dict[str, dict[str, Any]]:
     nothing = {"wanted": "nowhere", "studies": "nowhere"}
     return {
         "": {**any_function, **drawn, **nothing, "what": "a0.1", "sites": "a0.1", "heads": "a0.1"},
+        "generate": {"on": [[1, 2]], "tokens": 2},
+        "generation_chart": {"found": scrub.generate(model, [[1, 2]], 2)},
         "heat_map": {"values": [[1.0]], "names": [["x"]]},
         "ablation_chart": {"found": ablation},
         "patching_chart": {"found": scrub.patch(model, pairs, "heads")},

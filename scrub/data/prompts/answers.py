@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from scrub.data.prompts.layout import LABEL, RIGHT_ID, WRONG_ID, Layout, Row, missing, whole
+from scrub.data.columns import as_ids
+from scrub.data.prompts.layout import COMPLETION, LABEL, RIGHT_ID, WRONG_ID, Layout, Row, missing, whole
 from scrub.data.prompts.prompts import token_text
+from scrub.data.reading import check_vocabulary
 from scrub.data.windows import counted
 from scrub.text.encoding import encoded
 from scrub.text.errors import ScrubError
@@ -43,6 +45,25 @@ class Encoder:
                 raise ScrubError(f"{what} holds half a character: mend it, or leave it out") from None
             self.known[text] = encoded(self.tokenizer, [text], self.vocab_size)[0]
         return self.known[text]
+
+
+def completion(encoder: Encoder, row: Row, here: str) -> Tokens:
+    """Read what is right behind the prompt of a row, a text or token ids: `completion(encoder, row, "row 0 of mine")`.
+
+    Raises ScrubError, which names the row, where it has none, and for what isn't the model's.
+    """
+    value, nothing = row.get(COMPLETION), f"{here} has no {COMPLETION}: give every row one, or leave the column out"
+    if missing(value):
+        raise ScrubError(nothing)
+    if isinstance(value, str):
+        tokens = encoder.tokens(value, f"'{COMPLETION}' of {here}")
+    else:
+        ids = as_ids(value, COMPLETION, here)
+        check_vocabulary(ids, here, encoder.vocab_size)
+        tokens = [int(token) for token in ids.ravel()]
+    if not tokens:
+        raise ScrubError(nothing)
+    return tokens
 
 
 @dataclass(frozen=True)

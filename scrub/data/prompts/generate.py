@@ -110,7 +110,7 @@ def given_prompt(
     reads.
     """
     model = as_model(model)
-    tokens = _typed(model, text, bos)
+    tokens = typed_tokens(model, text, bos)
     second = len(tokens) - 1
     right = [_one_token(model, each) for each in ([expected] if isinstance(expected, str) else expected or ())]
     not_right = [_one_token(model, each, "wrong answer") for each in ([wrong] if isinstance(wrong, str) else wrong)]
@@ -166,12 +166,21 @@ def given_pair(
     """
     model = as_model(model)
     given = given_prompt(model, clean, answer, bos, wrong=wrong)
-    tokens = np.array([_typed(model, corrupted, bos)])
-    if tokens.shape != given.inputs.shape or (tokens == given.inputs).all():
-        counts = f"{given.context} and {tokens.shape[1]} tokens"
-        what = "the same tokens" if tokens.shape == given.inputs.shape else counts
+    return _paired(given, corrupted_tokens(model, given.inputs, corrupted, bos), (corrupted,))
+
+
+def corrupted_tokens(
+    model: Model, clean: Int[np.ndarray, "prompt position"], corrupted: str, bos: Bos = None
+) -> Int[np.ndarray, "prompt position"]:
+    """Turn a typed corrupted prompt into tokens [1, position]. Raises ScrubError unless it is as long as the clean one
+    and another.
+    """
+    tokens = np.array([typed_tokens(model, corrupted, bos)])
+    if tokens.shape != clean.shape or (tokens == clean).all():
+        counts = f"{clean.shape[1]} and {tokens.shape[1]} tokens"
+        what = "the same tokens" if tokens.shape == clean.shape else counts
         raise ScrubError(f"the clean and the corrupted prompt have {what}: type two of one length that differ")
-    return _paired(given, tokens, (corrupted,))
+    return tokens
 
 
 def _paired(clean: Examples, tokens: Int[np.ndarray, "prompt position"], texts: tuple[str, ...]) -> Examples:
@@ -244,8 +253,9 @@ def _spelled(
     return _begun(model, tokens, begins), texts
 
 
-def _typed(model: Model, text: str, bos: Bos) -> list[int]:
-    tokens = _encoded(model, text)
+def typed_tokens(model: Model, text: str, bos: Bos = None) -> list[int]:
+    """Turn a typed prompt into tokens. Raises ScrubError for an empty one, one too long, or without a tokenizer."""
+    tokens = encoded_by(model, text)
     if not tokens:
         raise ScrubError("the prompt is empty: type a text as in 'J A M P R X J A M P R'")
     begins = model.begins(bos, typed=True)
@@ -255,7 +265,7 @@ def _typed(model: Model, text: str, bos: Bos) -> list[int]:
 
 
 def _one_token(model: Model, text: str, what: str = "expected") -> int:
-    tokens = _encoded(model, text)
+    tokens = encoded_by(model, text)
     if len(tokens) != 1:
         raise ScrubError(
             f"the {what} {text!r} is {len(tokens)} tokens of {model.name}: give the text of one, "
@@ -264,7 +274,8 @@ def _one_token(model: Model, text: str, what: str = "expected") -> int:
     return tokens[0]
 
 
-def _encoded(model: Model, text: str) -> Sequence[int]:
+def encoded_by(model: Model, text: str) -> Sequence[int]:
+    """Encode a typed text as it is. Raises ScrubError for a model without a tokenizer."""
     if model.tokenizer is None:
         raise ScrubError(f"{model.name} has no tokenizer, so it reads no typed prompt: take prompts of {RANDOM}")
     try:

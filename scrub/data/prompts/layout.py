@@ -22,6 +22,7 @@ from scrub.text.wording import short
 
 CLEAN, CORRUPTED, ANSWER, WRONG = "clean", "corrupted", "answer", "wrong"
 TEMPLATE, POSITIONS, LABEL, RIGHT_ID, WRONG_ID = "template", "positions", "label", "correct_idx", "incorrect_idx"
+COMPLETION = "completion"  # what is right behind a prompt, of as many tokens as it has
 YEAR = "year"  # of MIB's greater-than rows, beside prompts that tell nothing of answers
 ALSO = {CORRUPTED: "corrupt", ANSWER: "answers", WRONG: "wrong_answers"}  # what others call them
 # whole numbers of such names number rows, or count something, and are no positions; the last are of pandas
@@ -75,6 +76,7 @@ class Layout:
     by_id: bool
     by_year: bool
     by_first: bool = False
+    completed: bool = False  # whether there is a column of completions
 
     @classmethod
     def of(cls, rows: Sequence[Row], where: str, column: str | None, notes: list[str]) -> Layout:
@@ -110,7 +112,7 @@ class Layout:
             else None
             for which, of in ((CLEAN, CLEAN), (CORRUPTED, known[CORRUPTED]))
         )
-        special = [TEMPLATE, POSITIONS, *([RIGHT_ID, WRONG_ID] if by_id else [LABEL] if by_year else [])]
+        special = [TEMPLATE, POSITIONS, COMPLETION, *([RIGHT_ID, WRONG_ID] if by_id else [LABEL] if by_year else [])]
         read = {CLEAN, mask, other_mask, *known.values(), *(name for name in special if name in there)}
         others = [name for name in there if name not in read]
         places = [name for name in others if _are_positions(name, [row.get(name) for row in rows])]
@@ -132,11 +134,12 @@ class Layout:
             named,
             by_id,
             by_year,
+            completed=COMPLETION in there,
         )
 
 
 def _usual() -> list[str]:
-    return [CLEAN, *ALSO, TEMPLATE, MASK]
+    return [CLEAN, *ALSO, COMPLETION, TEMPLATE, MASK]
 
 
 def _either(plain: str, there: Collection[str], where: str) -> str | None:

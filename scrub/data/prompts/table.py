@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from scrub.data.columns import as_ids, not_ids, unmasked
 from scrub.data.examples import PROMPTS, Examples, Origin
-from scrub.data.prompts.answers import Answers, Encoder
+from scrub.data.prompts.answers import Answers, Encoder, completion
 from scrub.data.prompts.formats import unfolded
 from scrub.data.prompts.layout import CLEAN, Layout, Lengths, Row, missing, positions_of
 from scrub.data.prompts.mib import Left, Mib
@@ -112,11 +112,16 @@ def read_table(asked: Asked, reader: Reader) -> Examples:
     clean = _prompts(rows, CLEAN, layout.mask, where, reader)
     other = _others(rows, layout, where, reader) if layout.corrupted is not None else None
     answers = Answers(encoder, layout)
-    last = answers.called[0] is None  # the prompt's own last token is to be predicted
+    behind = (
+        [completion(encoder, row, f"row {at} of {where}") for at, row in enumerate(rows)] if layout.completed else []
+    )
+    unsaid = answers.called[0] is None
+    last = unsaid and not behind  # the prompt's own last token is to be predicted
     if last:
         notes.append("there is no column 'answer', so each prompt's own last token is what is to be predicted")
+    firsts = [each[0] for each in behind] if behind else [int(each.ids[-1]) for each in clean]
     found = [
-        answers.of(row, each.text, int(each.ids[-1]) if last else None, f"row {number} of {where}")
+        answers.of(row, each.text, firsts[number] if unsaid else None, f"row {number} of {where}")
         for number, (row, each) in enumerate(zip(rows, clean, strict=True))
     ]
     right, wrong = [each for each, _ in found], [each for _, each in found]
@@ -150,6 +155,7 @@ def read_table(asked: Asked, reader: Reader) -> Examples:
         other_lengths=other_lengths,
         answers=_filled(right),
         wrong=_filled(wrong) if any(wrong) else None,
+        completions=_filled(behind) if behind else None,
     )
 
 

@@ -17,7 +17,7 @@ from scrub.measure.asked import asked_metrics
 from scrub.measure.heads.definitions import ABLATIONS, definition
 from scrub.measure.heads.score import HeadScore
 from scrub.measure.interventions.effects import Effects, measure_effects
-from scrub.measure.interventions.intervention import ablate_sites
+from scrub.measure.interventions.intervention import ablations
 from scrub.models.model import Model, Spec, as_model
 from scrub.paths.sites import expanded, heads
 from scrub.paths.splits import attention_heads
@@ -232,19 +232,7 @@ def ablate(
     asked = obeyed(settings, "ablate")
     model, examples = as_model(model, asked.torch_dtype), examples_of(on)
     texts = expanded(what, model.graph) if what is not None else [""] if attend else heads(model.graph)
-    interventions = [
-        ablate_sites(
-            _name(text, attend or {}, only),
-            model.graph,
-            model.roles,
-            how=how,
-            sites=text,
-            attend=attend,
-            only=only,
-            positions=positions,
-        )
-        for text in texts
-    ]
+    interventions = ablations(texts, model.graph, model.roles, how=how, attend=attend, only=only, positions=positions)
     wanted = asked_metrics(metric, examples) if metric is not None or examples.wrong is not None else ()
     effects = measure_effects(
         model,
@@ -257,14 +245,6 @@ def ablate(
         settings=asked,
     )
     return Ablation(model, effects, _said(how, positions, attend or {}, only, only or any(texts)), wanted)
-
-
-def _name(text: str, attend: Mapping[str, str], only: bool) -> str:
-    """Name an experiment: what is ablated, or what alone is kept."""
-    forced = ", ".join(f"{heads} by {pattern}" for heads, pattern in attend.items())
-    if not text:
-        return f"only {forced}" if only else forced
-    return f"only {text}" if only else text
 
 
 def _said(how: str, positions: str | None, attend: Mapping[str, str], only: bool, ablates: bool) -> str:

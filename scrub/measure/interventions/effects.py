@@ -103,11 +103,10 @@ def measure_effects(
     """
     asked = obeyed(settings, "measure_effects")
     examples.check(model.n_ctx, model.vocab_size, model.name)
-    every = tuple(intervention.experiment(model.graph, model.roles) for intervention in interventions)
-    experiments = Experiments(build(UNSCRUBBED, Cut(model.graph)), every)
-    _check_names(experiments.names)
+    experiments = experiments_of(model, interventions, arrays)
+    if len(experiments) < 2:  # nothing but the unchanged model
+        raise ScrubError("there is no intervention to measure: name a site, as in a1.3")
     _check_positions(experiments, examples)
-    _check_arrays(experiments, arrays or {})
     if other is not None:
         others = _fitting(other, examples, "other")
         if len(others) != len(examples):
@@ -129,9 +128,19 @@ def measure_effects(
     return Effects(examples, experiments.names, values, measured.gates, asked.seed, measured.computed)
 
 
+def experiments_of(model: Model, interventions: Iterable[Intervention], arrays: Arrays | None = None) -> Experiments:
+    """Build the experiments of interventions on a model, behind the unchanged one.
+
+    Raises ScrubError for two of one name, or an array that stands nowhere.
+    """
+    every = tuple(intervention.experiment(model.graph, model.roles) for intervention in interventions)
+    experiments = Experiments(build(UNSCRUBBED, Cut(model.graph)), every)
+    _check_names(experiments.names)
+    _check_arrays(experiments, arrays or {})
+    return experiments
+
+
 def _check_names(names: Sequence[str]) -> None:
-    if len(names) < 2:  # nothing but the unchanged model
-        raise ScrubError("there is no intervention to measure: name a site, as in a1.3")
     if twice := [name for name in names if names.count(name) > 1]:
         raise ScrubError(f"the intervention {twice[0]!r} is named twice: results are told apart by name")
 

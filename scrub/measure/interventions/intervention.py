@@ -58,15 +58,17 @@ def ablate_sites(
     attend: Mapping[str, str] | None = None,
     only: bool = False,
     positions: str | None = None,
+    within: str | None = None,
 ) -> Intervention:
     """Ablate sites (`a1.3+m0`), and force the attention of heads to patterns (`{"a0.0": "lag 100"}`).
 
     With `only`, what is named is what stays: every other head and MLP is ablated instead, and the embedding stays.
     Heads that are named attend as they are told to, also where all of their layer is told another pattern.
+    `within` are the positions where something else is ablated at all, where neither a site nor `positions` says more.
     Raises ScrubError for an unknown way to ablate, or what is no site.
     """
     source = source_of(how)
-    named = read_sites(sites, graph, roles, positions) if sites else []
+    named = read_sites(sites, graph, roles, positions or (None if only else within)) if sites else []
     forced = [(site, by) for text, by in (attend or {}).items() for site in read_sites(text, graph, roles)]
     if wrong := [site.text for site, _ in forced if _not_heads(site)]:
         raise ScrubError(f"attention can't be forced at {wrong[0]!r}: name heads, as in a0.0, or a layer, as in a0")
@@ -78,9 +80,41 @@ def ablate_sites(
     splits = list(dict.fromkeys(split for site in named for split in site.splits))
     left = _others([*named, *(site for site, _ in forced)], graph) if only else []
     patterns = left if only else [pattern for site in named for pattern in site.patterns]
+    if only and within is not None:
+        splits = [Split(pattern, "positions", (within,)) for pattern in left]
+        patterns = [Pattern(f"{pattern}[{within}]") for pattern in left]
     rules = [Rule(pattern, source) for pattern in patterns]
     rules += [Rule(site.attention, Source.parse(f"attend {by}")) for site, by in forced]
     return Intervention(name, tuple(splits), tuple(rules))
+
+
+def ablations(
+    texts: Sequence[str],
+    graph: Node,
+    roles: Roles,
+    *,
+    how: str = "zero",
+    attend: Mapping[str, str] | None = None,
+    only: bool = False,
+    positions: str | None = None,
+    within: str | None = None,
+) -> list[Intervention]:
+    """Make an experiment of each text of sites, as :func:`ablate_sites` does, named by what is ablated, or kept."""
+    forced = ", ".join(f"{heads} by {pattern}" for heads, pattern in (attend or {}).items())
+    return [
+        ablate_sites(
+            f"only {text or forced}" if only else text or forced,
+            graph,
+            roles,
+            how=how,
+            sites=text,
+            attend=attend,
+            only=only,
+            positions=positions,
+            within=within,
+        )
+        for text in texts
+    ]
 
 
 def _check_means(sites: Sequence[Site], graph: Node) -> None:

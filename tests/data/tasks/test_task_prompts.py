@@ -136,15 +136,19 @@ def repeated(clean: str, other: str, _variant: str) -> Said:
     return Said(places, {first[first.index(again[-1]) + 1]}, {found["next"]}, {"target", "next"}, copied=True)
 
 
-def loop_variable(clean: str, other: str, _variant: str) -> Said:
+def loop_variable(clean: str, other: str, variant: str) -> Said:
     form = r"    (?P<list>\w+) = \[\]\n    for (?P<variable>\w+) in (?P<iterable>\w+):\n        if"
     found, theirs = re.fullmatch(form, clean), re.fullmatch(form, other)
     assert found is not None
     assert theirs is not None
     held, one, many = (found[name] for name in ("list", "variable", "iterable"))
-    assert (theirs["list"], theirs["variable"], theirs["iterable"]) == (held, many, one)
+    corrupted = theirs["list"], theirs["variable"], theirs["iterable"]
     assert len({held, one, many}) == 3
     places = spans(found, "list", "variable", "iterable")
+    if variant == "names":
+        assert len({held, one, many, *corrupted}) == 6
+        return Said(places, {one}, {many, held}, {*places}, copied=True)
+    assert corrupted == (held, many, one)
     return Said(places, {one}, {many, held}, {"variable", "iterable"}, copied=True)
 
 

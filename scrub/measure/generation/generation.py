@@ -1,0 +1,350 @@
+"""What a model writes, unchanged and under interventions, token after token, and whether that is right.
+
+Sequences are causal, so what stands behind a token changes nothing of it: an ablation holds at every position, also of
+what is written by then. A patch, a mean and what is resampled come from other prompts, which end where the prompt does:
+they hold at its positions alone, and what is written behind reads them there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+from annotated_types import Interval as Range
+from jaxtyping import Bool, Int
+
+from scrub.data.card import WIDEST
+from scrub.data.examples import Examples
+from scrub.data.prompts.prompts import token_text, token_texts
+from scrub.data.repeated import NOWHERE
+from scrub.measure.generation.experiments import check_positions, interventions_of
+from scrub.measure.generation.prompts import USUAL_TOKENS, Started, started
+from scrub.measure.generation.writing import Choice, Task, Written, write
+from scrub.measure.interventions.effects import experiments_of
+from scrub.models.model import Model, Spec, as_model
+from scrub.study.draws import Pairing, check_named, pair_up
+from scrub.study.evaluate import Evaluator
+from scrub.study.experiments import Experiments
+from scrub.study.gates import POSITIONS, Gates
+from scrub.study.held import Arrays
+from scrub.study.settings import AS_USUAL, COARSE, Computed, Settings, obeyed
+from scrub.study.statistics import Bootstrap
+from scrub.text.begin import Bos
+from scrub.text.errors import ScrubError
+from scrub.text.fields import COUNT, check_arguments
+from scrub.text.frames import interval_columns
+from scrub.text.looks import TabularResult
+from scrub.text.numbers import Interval
+from scrub.text.progress import bar_of
+from scrub.text.spans import spans
+
+UNCHANGED = "unchanged"
+HOTTEST = 1e9  # temperature: at less, all tokens are as probable already
+EXACT, TOKENS = "exact match", "right tokens"  # in percent of the rows, and of the tokens that are compared
+
+
+@dataclass(frozen=True, repr=False)
+class Generation(TabularResult):
+    """What a model wrote behind each prompt, the unchanged model first, and what is right.
+
+    `generate(model, "J A M P R X J A", what="layers", right=" M P").frame()` is a row for each experiment, and
+    `rows()` one for each prompt of each. `written` is [experiment, row, step], NOWHERE behind the token that ended a
+    row; `right` what is compared with, [row, step], where `compared`: without anything that is known to be right it is
+    what the unchanged model wrote. Intervals are 95 % bootstraps over documents; one row has none.
+    """
+
+    model: Model
+    prompts: Examples
+    names: tuple[str, ...]
+    written: Int[np.ndarray, "experiment row step"]
+    right: Int[np.ndarray, "row step"]
+    compared: Bool[np.ndarray, "row step"]
+    also: Int[np.ndarray, "row some"] | None
+    known: bool
+    how: tuple[str, ...]  # what was done, a line for each kind of it
+    choice: Choice
+    end: int | None
+    gates: Gates
+    width: int | None = None
+    span: str | None = None
+    computed: Computed = AS_USUAL
+    notes: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        """How many tokens were asked for."""
+        return int(self.right.shape[1])
+
+    @cached_property
+    def matches(self) -> Bool[np.ndarray, "experiment row step"]:
+        """The tokens that are right, of those that are compared."""
+        found: np.ndarray = np.equal(self.written, self.right[None])
+        if self.also is not None:
+            others = np.equal(self.written[:, :, :1], self.also[None]) & np.not_equal(self.also, NOWHERE)[None]
+            found[:, :, 0] |= others.any(-1)
+        return np.asarray(found & self.compared[None])
+
+    @cached_property
+    def exact(self) -> Bool[np.ndarray, "experiment row"]:
+        """Whether all that is compared in a row is right; of a row of which nothing is, no."""
+        there = np.asarray(self.compared.any(1))[None]
+        right = self.matches | ~self.compared[None]
+        return np.asarray(right.all(-1) & there)
+
+    def first_wrong(self, experiment: int, row: int) -> int | None:
+        """Find the step of the first token that isn't right."""
+        wrong = np.flatnonzero(self.compared[row] & ~self.matches[experiment, row])
+        return int(wrong[0]) if wrong.size else None
+
+    def exact_match(self) -> list[Interval]:
+        """Estimate for each experiment the percent of the rows that are right in all that is compared."""
+        return self._percent(self.exact, self.compared.any(1).astype(np.int64))
+
+    def right_tokens(self) -> list[Interval]:
+        """Estimate for each experiment the percent of the compared tokens that are right."""
+        return self._percent(self.matches.sum(-1), self.compared.sum(1))
+
+    def _percent(self, sums: Any, counts: Any) -> list[Interval]:
+        bootstrap = Bootstrap(counts, self.choice.seed, self.prompts.documents)
+        means: np.ndarray = bootstrap.means(100.0 * sums)
+        return [bootstrap.interval(each) for each in means]
+
+    def commonest(self, experiment: int) -> tuple[int, int, int] | None:
+        """Find what is written most often instead of the first token that isn't right: the token, how often, of how
+        many rows; None where every row is right.
+        """
+        wrong = ((row, self.first_wrong(experiment, row)) for row in range(len(self.prompts)))
+        instead = [int(self.written[experiment, row, step]) for row, step in wrong if step is not None]
+        if not instead:
+            return None
+        tokens, counts = np.unique(instead, return_counts=True)
+        most = int(np.argmax(counts))
+        return int(tokens[most]), int(counts[most]), len(instead)
+
+    def tokens(self, experiment: int, row: int) -> list[int]:
+        """List the tokens that were written."""
+        return [int(token) for token in self.written[experiment, row] if token != NOWHERE]
+
+    def text(self, tokens: Iterable[int]) -> str:
+        """Write tokens as text, or as numbers where the model has no tokenizer."""
+        return "".join(self.pieces(tokens))
+
+    def pieces(self, tokens: Iterable[int]) -> list[str]:
+        """Say what each token adds to a text."""
+        return token_texts([int(token) for token in tokens if token != NOWHERE], self.model.tokenizer)
+
+    def frame(self) -> pd.DataFrame:
+        """List for each experiment the percent of rows that are right, and of tokens, with intervals, and what is
+        written most often instead of the first token that isn't right.
+        """
+        common = [self.commonest(at) for at in range(len(self.names))]
+        return pd.DataFrame(
+            {
+                "experiment": self.names,
+                **interval_columns(EXACT, self.exact_match()),
+                **interval_columns(TOKENS, self.right_tokens()),
+                "right rows": self.exact.sum(1),
+                "rows": int(self.compared.any(1).sum()),
+                "instead": pd.Series([None if c is None else self._named(c[0]) for c in common], dtype=object),
+                "times": [0 if each is None else each[1] for each in common],
+            }
+        )
+
+    def rows(self) -> pd.DataFrame:
+        """List for each experiment and row what was written, what is right, and the first token that isn't."""
+        found = []
+        for at, name in enumerate(self.names):
+            for row in range(len(self.prompts)):
+                wrong = self.first_wrong(at, row)
+                found.append(
+                    {
+                        "experiment": name,
+                        "row": row,
+                        "tokens": self.tokens(at, row),
+                        "text": self.text(self.tokens(at, row)),
+                        "right": self.text(self.right[row]) if self.known else None,
+                        "exact": bool(self.exact[at, row]),
+                        "first wrong": wrong,
+                        "wrote": None if wrong is None else self._named(int(self.written[at, row, wrong])),
+                        "instead of": None if wrong is None else self._named(int(self.right[row, wrong])),
+                    }
+                )
+        steps = pd.Series([row["first wrong"] for row in found], dtype=object)  # no whole number is a float
+        return pd.DataFrame(found).assign(**{"first wrong": steps})
+
+    def _named(self, token: int) -> str:
+        return "nothing" if token == NOWHERE else token_text(token, self.model.tokenizer)
+
+
+@check_arguments
+def generate(
+    model: Spec,
+    on: str | Examples | Any,
+    tokens: Annotated[int, COUNT] | None = None,
+    what: str | Sequence[str] | None = None,
+    *,
+    how: str = "zero",
+    positions: str | None = None,
+    attend: Mapping[str, str] | None = None,
+    only: bool = False,
+    patch: str | Sequence[str] | None = None,
+    corrupted: str | None = None,
+    arrays: Arrays | None = None,
+    temperature: Annotated[float, Range(gt=0, le=HOTTEST)] | None = None,
+    stop: bool = True,
+    after: Annotated[int, COUNT] | None = None,
+    right: Any = None,
+    span: str | None = None,
+    width: Annotated[int, Range(ge=1, le=WIDEST)] | None = None,
+    bos: Bos = None,
+    settings: Settings | None = None,
+) -> Generation:
+    """Go on from prompts with an unchanged model, and under interventions: `generate(model, "def f(x):", 5, ["a0"])`.
+
+    `on` is a prompt, a list of them or of token ids, or data as `ablate` and `patch` take them (a path, a table of
+    prompts, examples); `after` so many tokens of each row of text or ids the rest of it is right. So many `tokens` are
+    written, by default as many as `right` has, or 20: the most probable ones or, at a `temperature`, drawn by
+    the seed, up to the model's end token unless not to `stop` there. `what`, `how`, `positions`, `attend`, `only` and
+    `arrays` are an ablation's, an experiment for each site of `what`; `patch` are sites of other experiments, each of
+    which is there what it is on the `corrupted` prompt, or on the other that the data give each.
+
+    An ablation holds at every position, also of what is written by then, unless it names positions. A patch, a mean
+    and what is resampled hold at the positions of the prompt. Names of positions, and counts from the end, are
+    the prompt's.
+
+    `right` is what is right behind each prompt; of data it is the rest of each row, or the answer, which is the first
+    token. `span` ("3..7") says which of the tokens that are written are compared with it. `width` is how many symbols
+    a row of a grid has, for pictures. Raises ScrubError for what doesn't fit, and GateError if a gate fails.
+    """
+    asked = obeyed(settings, "generate")
+    if corrupted is not None and patch is None and how != "resample":
+        raise ScrubError("nothing takes anything from the corrupted prompt: patch sites, or ablate by 'resample'")
+    model = as_model(model, asked.torch_dtype).to(asked.torch_dtype, asked.where)
+    given = started(model, on, after=after, right=right, corrupted=corrupted, bos=bos)
+    count = _count(tokens, given, model, right is not None)
+    made, said = interventions_of(model, what, how, positions, attend or {}, only, patch, given.prompts)
+    experiments = experiments_of(model, made, arrays)
+    examples = given.with_room(int(given.lengths.max()) + count - 1)
+    check_positions(experiments, examples)
+    check_named(examples, [each.graph for each in experiments])
+    pairing = pair_up(examples, experiments.drawn, seed=asked.seed)
+    compared = _spanned(span, count)
+    task = Task(
+        pairing,
+        count,
+        Choice(temperature and float(temperature), asked.seed),
+        model.end_token_id if stop else None,
+        asked,
+    )
+    written, gates = _written(task, model, experiments, arrays)
+    wanted, asked_of = _compared(given, written[0], count, compared)
+    return Generation(
+        model,
+        replace(given.prompts, texts=given.prompts.texts or _texts_of(given.prompts, model)),
+        (UNCHANGED, *map(str, experiments.names[1:])),
+        written,
+        wanted,
+        asked_of,
+        given.also,
+        given.known,
+        said,
+        task.choice,
+        task.end,
+        gates,
+        width or given.width,
+        span,
+        Computed(None, asked.dtype) if asked.dtype in COARSE else AS_USUAL,
+        (*given.notes, *(_notes(given, count) if right is not None else ())),
+    )
+
+
+def _count(tokens: int | None, given: Started, model: Model, typed: bool) -> int:
+    """Say how many tokens are written. Raises ScrubError if there is no room for them in the context."""
+    longest = int(given.lengths.max())
+    which = "the prompt" if len(given.prompts) == 1 else given.prompts.row(int(given.lengths.argmax()))
+    room = model.n_ctx - longest + 1  # the last token that is written isn't read
+    if longest >= model.n_ctx:
+        raise ScrubError(
+            f"{which} has {longest:,} tokens, which fill the {model.n_ctx:,} positions of "
+            f"{model.name}: nothing can be written behind it, so shorten it"
+        )
+    if tokens is None:
+        return min(room, given.right.shape[1] if typed else USUAL_TOKENS)
+    if tokens > room:
+        raise ScrubError(
+            f"{tokens:,} tokens were asked for, but {model.name} reads {model.n_ctx:,} positions, and {which} has "
+            f"{longest:,} of them: ask for at most {room:,}"
+        )
+    return tokens
+
+
+def _spanned(span: str | None, count: int) -> Bool[np.ndarray, " step"]:
+    """Mark the tokens that are compared. Raises ScrubError for a span beyond those that are written."""
+    found = np.zeros(count, dtype=bool)
+    for first, last in spans(span) if span is not None else [(0, count - 1)]:
+        if last >= count:
+            raise ScrubError(
+                f"the span {span} goes beyond the {count} tokens that are written, which are 0 to {count - 1}: name "
+                "some of these"
+            )
+        found[first : last + 1] = True
+    return found
+
+
+def _compared(
+    given: Started, unchanged: Written, count: int, span: Bool[np.ndarray, " step"]
+) -> tuple[Int[np.ndarray, "row step"], Bool[np.ndarray, "row step"]]:
+    """Give what is compared with, and where: what is right, or else what the unchanged model wrote."""
+    if not given.known:
+        return unchanged, np.broadcast_to(span[None], unchanged.shape).copy()
+    right = np.full((len(unchanged), count), NOWHERE)
+    there = min(count, given.right.shape[1])
+    right[:, :there] = given.right[:, :there]
+    compared = (right != NOWHERE) & span[None]
+    if not compared.any():
+        raise ScrubError("of the tokens of that span none is known to be right: name others, or say what is right")
+    return right, compared
+
+
+def _notes(given: Started, count: int) -> list[str]:
+    """Say what of what is typed as right isn't asked for."""
+    known = int((given.right != NOWHERE).sum(1).max(initial=0))
+    return [f"of {known:,} tokens that are right {count:,} are asked for"] if known > count else []
+
+
+def _texts_of(prompts: Examples, model: Model) -> tuple[str, ...]:
+    rows = zip(prompts.inputs, prompts.ends, strict=True)
+    return tuple("".join(token_texts(row[: end + 1], model.tokenizer)) for row, end in rows)
+
+
+def _written(
+    task: Task, model: Model, experiments: Experiments, arrays: Arrays | None
+) -> tuple[Int[np.ndarray, "experiment row step"], Gates]:
+    """Write with each experiment, once all have passed the gates on the prompts and what is written unchanged."""
+    with bar_of("tokens", task.settings.progress) as bar:
+        total = len(experiments) * len(task.pairing.examples) * task.steps
+        shown = bar, bar.add_task(f"{len(experiments)} experiments", total=total)
+        unchanged = write(task, model, experiments.unscrubbed.graph, {}, shown)
+        seen = _seen(task.pairing, unchanged)
+        evaluator = Evaluator(model, experiments, (), task.settings, arrays=arrays, quiet=True)
+        gates = evaluator.check(seen)
+        held = evaluator.held(seen)
+        others = [write(task, model, each.graph, held, shown) for each in experiments.scrubbed]
+    return np.stack([unchanged, *others]), gates
+
+
+def _seen(pairing: Pairing, written: Written) -> Pairing:
+    """Show the gates the prompts with what is written behind them, and their ends with the first tokens of that."""
+    of = pairing.examples
+    tokens, scored = of.tokens.copy(), np.zeros_like(of.scored)
+    few = POSITIONS // 2
+    for row, end in enumerate(of.ends):
+        own = written[row][written[row] != NOWHERE]
+        tokens[row, end + 1 : end + 1 + len(own)] = own
+        scored[row, max(0, end + 1 - few) : end + 1 + few] = True
+    pool = np.concatenate([tokens, pairing.pool[len(tokens) :]])
+    return replace(pairing, examples=replace(of, tokens=tokens, scored=scored), pool=pool)

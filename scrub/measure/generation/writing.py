@@ -1,0 +1,162 @@
+"""Writing token after token with one experiment, and how the next token is chosen.
+
+A model reads no further than the last token, whatever lies behind it: so sequences have room behind them from the
+start, and one plan computes every step, the logits of one position of each row alone. Rows grow in a few stretches,
+since a step of a short one costs less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from rich.progress import Progress, TaskID
+from torch import Tensor
+
+from scrub.data.repeated import NOWHERE
+from scrub.graph.node import Node
+from scrub.models.model import Model
+from scrub.paths.rules import held_by
+from scrub.paths.sources import Attend
+from scrub.plan.memory import fitting
+from scrub.plan.plan import compile_plan
+from scrub.plan.runner import Runner
+from scrub.study.binding import Members, bind
+from scrub.study.draws import Pairing
+from scrub.study.evaluate import enough_memory
+from scrub.study.settings import TF32, Settings
+
+STRETCH = 16  # tokens that are written before rows grow
+Written = Int[np.ndarray, "row step"]  # NOWHERE behind the end
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How the next token is chosen: the most probable one, the first of several, or drawn at a temperature.
+
+    A draw looks up a number that the seed, the row and the step determine, so that experiments differ by what they
+    make of the prompt, and not by luck.
+    """
+
+    temperature: float | None = None
+    seed: int = 0
+
+    def lots(self, rows: int, steps: int) -> Float[np.ndarray, "row step"]:
+        """Draw a number from 0 to 1 for each token."""
+        each = (np.random.default_rng([self.seed, *b"generate", row]).random(steps) for row in range(rows))
+        return np.stack(list(each))
+
+    def of(self, logits: Float[Tensor, "row vocab"], lots: Float[np.ndarray, " row"]) -> Int[np.ndarray, " row"]:
+        """Choose a token for each row."""
+        if self.temperature is None:
+            return np.asarray(logits.argmax(-1).cpu().numpy())
+        exact = logits.double()
+        chances = ((exact - exact.amax(-1, keepdim=True)) / self.temperature).softmax(-1).cumsum(-1)
+        wanted = torch.from_numpy(lots).to(chances)[:, None] * chances[:, -1:]
+        found = torch.searchsorted(chances, wanted, right=True)[:, 0]
+        return np.asarray(found.clamp(max=logits.shape[-1] - 1).cpu().numpy())
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is written: so many tokens behind each prompt of a pairing, as chosen, up to the token that ends a row."""
+
+    pairing: Pairing  # of the prompts, with room for all that is read
+    steps: int
+    choice: Choice
+    end: int | None
+    settings: Settings
+
+    @property
+    def positions(self) -> int:
+        """How many positions are read at most."""
+        return self.pairing.examples.context
+
+
+def write(
+    task: Task, model: Model, graph: Node, held: Mapping[Node, Tensor], bar: tuple[Progress, TaskID] | None = None
+) -> Written:
+    """Write with one graph of logits, whose held components have those values at all positions that are read.
+
+    Raises ScrubError if a batch needs more memory than there is.
+    """
+    of = task.pairing.examples
+    pool, scored = task.pairing.pool.copy(), np.zeros_like(of.scored)
+    tokens, lengths = pool[: len(of)], of.ends + 1
+    found = np.full((len(of), task.steps), NOWHERE)
+    plan = compile_plan({"logits": graph})
+    lots = task.choice.lots(len(of), task.steps)
+    runners: dict[int, Runner] = {}
+
+    def cut(positions: int) -> Pairing:
+        """Show so many positions of what is there by then: the arrays are those that are written into."""
+        seen = replace(
+            of,
+            tokens=tokens[:, : positions + 1],
+            scored=scored[:, :positions],
+            other=None if of.other is None else of.other[:, : positions + 1],
+        )
+        return replace(task.pairing, examples=seen, pool=pool[:, : positions + 1])
+
+    def runner(positions: int) -> Runner:
+        if positions not in runners:
+            runners.clear()
+            values = {leaf: _cut(leaf, value, positions) for leaf, value in held.items() if leaf in leaves}
+            tf32 = task.settings.dtype == TF32
+            runners[positions] = Runner(plan, model.params, positions, model.device, values, tf32=tf32)
+        return runners[positions]
+
+    leaves = {step.node for step in plan.steps}
+    order = np.argsort(lengths, kind="stable")
+    scored[np.arange(len(of)), lengths - 1] = True
+    size = _at_once(task, runner(task.positions), cut(task.positions), order)
+    for first in range(0, len(order), size):
+        members = order[first : first + size]
+        for start in range(0, task.steps, STRETCH):
+            stop = min(task.steps, start + STRETCH)
+            positions = int(lengths[members].max()) + stop - 1
+            seen, run = cut(positions), runner(positions)
+            for step in range(start, stop):
+                going = members if task.end is None else members[~(found[members] == task.end).any(1)]
+                if len(going):
+                    _write_one(task, run, seen, going, step, lots, found)
+                    at = lengths[going] + step
+                    scored[going, at - 1] = False
+                    scored[going[at < task.positions], at[at < task.positions]] = True
+                    tokens[going, at] = found[going, step]
+                if bar:
+                    bar[0].advance(bar[1], len(members))
+    return found
+
+
+def _at_once(task: Task, runner: Runner, seen: Pairing, order: Members) -> int:
+    """Count the rows that are written together: as many as a card has room for, unless it is said."""
+    room = runner.place.bytes_for_a_batch
+    if task.settings.batch is not None or room is None:
+        return task.settings.at_once(task.positions)
+    return fitting(runner, lambda count: bind(runner.leaves, seen, order[:count], "cpu")[0], len(order), room)
+
+
+def _write_one(
+    task: Task,
+    runner: Runner,
+    seen: Pairing,
+    going: Members,
+    step: int,
+    lots: Float[np.ndarray, "row step"],
+    found: Written,
+) -> None:
+    """Choose the next token of some rows, each behind its scored position."""
+    with runner.place.current(), enough_memory(len(going)):
+        bound, _ = bind(runner.leaves, seen, going, runner.place.device)
+        logits = runner(bound)["logits"][:, 0]
+    found[going, step] = task.choice.of(logits, lots[going, step])
+
+
+def _cut(leaf: Node, value: Tensor, positions: int) -> Tensor:
+    """Cut what is held to the first positions: rows of a component, rows and columns of a pattern."""
+    value = value[..., :positions, :]
+    return value[..., :positions] if isinstance(held_by(leaf), Attend) else value
