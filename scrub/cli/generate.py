@@ -239,7 +239,7 @@ def _content(found: Generation, data: str | None) -> dict[str, Any]:
         "tokens": found.steps,
         "temperature": found.choice.temperature,
         "seed": found.choice.seed,
-        "end_token": found.end,
+        "end_tokens": list(found.ends),
         "compared_with": "right" if found.known else "unchanged",
         "span": found.span,
         "width": found.width,

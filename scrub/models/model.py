@@ -122,6 +122,13 @@ class Model:
             return said
         return self.bos_token_id if self.config.bos_token_id is None else self.config.bos_token_id
 
+    @property
+    def stop_token_ids(self) -> tuple[int, ...]:
+        """The tokens that end what the model writes: all that its config calls end tokens, or else the one there is."""
+        said = (self.config.model_extra or {}).get("stop_token_ids")
+        ends = [end for end in said if isinstance(end, int)] if isinstance(said, list) else [self.end_token_id]
+        return tuple(end for end in ends if end is not None)
+
     @cached_property
     def _added_in_front(self) -> int | None:
         return added_in_front(self.tokenizer)

@@ -43,7 +43,7 @@ def test_a_line_for_each_layer_and_everything_in_a_file(scrub: Scrub, tmp_path: 
     assert re.search(r"unchanged +3 of 3 +correct", said.out)
     content = json.loads(file.read_text())
     assert [row["experiment"] for row in content["rows"]] == ["unchanged", "a0", "a1"]
-    assert (content["tokens"], content["temperature"], content["end_token"]) == (3, None, None)
+    assert (content["tokens"], content["temperature"], content["end_tokens"]) == (3, None, [])
     assert (content["compared_with"], content["span"], content["width"]) == ("right", None, None)
     assert (content["model"], content["seed"], content["format"]) == ("tiny", 0, 1)
     assert max(content["gates"].values()) < 1e-4

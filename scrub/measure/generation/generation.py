@@ -67,7 +67,7 @@ class Generation(TabularResult):
     known: bool
     how: tuple[str, ...]  # what was done, a line for each kind of it
     choice: Choice
-    end: int | None
+    ends: tuple[int, ...]  # the tokens at which a row ended
     gates: Gates
     width: int | None = None
     span: str | None = None
@@ -208,7 +208,7 @@ def generate(
     `on` is a prompt, a list of them or of token ids, or data as `ablate` and `patch` take them (a path, a table of
     prompts, examples); `after` so many tokens of each row of text or ids the rest of it is right. So many `tokens` are
     written, by default as many as `right` has, or 20: the most probable ones or, at a `temperature`, drawn by
-    the seed, up to the model's end token unless not to `stop` there. `what`, `how`, `positions`, `attend`, `only` and
+    the seed, up to an end token of the model unless not to `stop` there. `what`, `how`, `positions`, `attend`, `only` and
     `arrays` are an ablation's, an experiment for each site of `what`; `patch` are sites of other experiments, each of
     which is there what it is on the `corrupted` prompt, or on the other that the data give each.
 
@@ -237,7 +237,7 @@ def generate(
         pairing,
         count,
         Choice(temperature and float(temperature), asked.seed),
-        model.end_token_id if stop else None,
+        model.stop_token_ids if stop else (),
         asked,
     )
     written, gates = _written(task, model, experiments, arrays)
@@ -253,7 +253,7 @@ def generate(
         given.known,
         said,
         task.choice,
-        task.end,
+        task.ends,
         gates,
         width or given.width,
         span,

@@ -62,12 +62,12 @@ class Choice:
 
 @dataclass(frozen=True)
 class Task:
-    """What is written: so many tokens behind each prompt of a pairing, as chosen, up to the token that ends a row."""
+    """What is written: so many tokens behind each prompt of a pairing, as chosen, up to one that ends a row."""
 
     pairing: Pairing  # of the prompts, with room for all that is read
     steps: int
     choice: Choice
-    end: int | None
+    ends: tuple[int, ...]
     settings: Settings
 
     @property
@@ -120,7 +120,7 @@ def write(
             positions = int(lengths[members].max()) + stop - 1
             seen, run = cut(positions), runner(positions)
             for step in range(start, stop):
-                going = members if task.end is None else members[~(found[members] == task.end).any(1)]
+                going = members[~np.isin(found[members], task.ends).any(1)]
                 if len(going):
                     _write_one(task, run, seen, going, step, lots, found)
                     at = lengths[going] + step

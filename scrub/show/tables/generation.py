@@ -97,7 +97,7 @@ def _heading(of: Generation) -> str:
         if of.choice.temperature is None
         else f"at temperature {of.choice.temperature:g}, seed {of.choice.seed}"
     )
-    until = "" if of.end is None else f" until {marked(_token(of, of.end))}"
+    until = f" until {' or '.join(marked(_token(of, end)) for end in of.ends)}" if of.ends else ""
     return f"{of.model.called}: {counted(of.steps, 'token')} behind {on}, {drawn_by}{until}{of.computed}"
 
 

@@ -209,7 +209,7 @@ def test_greedy_is_what_transformers_generates(kind: str) -> None:
     with exact():
         theirs = made_gpt2(2, 3, 12, context=CONTEXT) if kind == "gpt2" else made("llama")
         third = int(written_by(theirs, prompts[0], 3)[-1])  # so that one row ends there
-        theirs.config.eos_token_id = theirs.generation_config.eos_token_id = third
+        theirs.config.eos_token_id = theirs.generation_config.eos_token_id = [0, third]
         model = load_model(theirs, torch.float64)
         ended = scrub.generate(model, prompts, 11, settings=EXACT)
         on = scrub.generate(model, prompts, 11, stop=False, settings=EXACT)
@@ -219,7 +219,7 @@ def test_greedy_is_what_transformers_generates(kind: str) -> None:
             for _ in range(11):
                 tokens.append(int(theirs(torch.tensor([tokens])).logits[0, -1].argmax()))
             assert on.tokens(0, row) == tokens[len(prompt) :]
-    assert ended.end == third
+    assert ended.ends == (0, third)
     assert len(ended.tokens(0, 0)) <= 3
 
 

@@ -155,11 +155,15 @@ def test_a_wide_head_takes_no_memory_before_its_tensors_are_there(tmp_path: Path
 
 
 @pytest.mark.parametrize(("said", "end"), [([58, 59], 58), (57, 57), ([], 1), (None, 1)])
-def test_the_first_of_several_end_tokens_stands_between_documents(tmp_path: Path, said: object, end: int) -> None:
+def test_the_first_of_several_end_tokens_stands_between_documents_and_each_stops(
+    tmp_path: Path, said: object, end: int
+) -> None:
     made("llama").save_pretrained(tmp_path)
     fields = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**fields, "eos_token_id": said}))
-    assert load_model(tmp_path).end_token_id == end
+    model = load_model(tmp_path)
+    assert model.end_token_id == end
+    assert model.stop_token_ids == (tuple(said) if isinstance(said, list) and said else (end,))
 
 
 @pytest.mark.parametrize("name", ["gptj", "phi", "llama"])

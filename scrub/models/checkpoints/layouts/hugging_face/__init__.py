@@ -110,9 +110,11 @@ def _said(path: Where, fields: Mapping[str, object]) -> tuple[ModuleType, Fields
 
 
 def _with_one_end(fields: Mapping[str, object]) -> dict[str, object]:
-    """Take the first of several end tokens: that of documents; the others end what a chat model says."""
+    """Take the first of several end tokens: that of documents; each of them ends what a model writes."""
     ends = fields.get("eos_token_id")
-    return {**fields, "eos_token_id": ends[0]} if isinstance(ends, list) and ends else dict(fields)
+    if not (isinstance(ends, list) and ends):
+        return dict(fields)
+    return {**fields, "eos_token_id": ends[0], "stop_token_ids": ends}
 
 
 def _for_people(fields: Mapping[str, object], said: Fields) -> dict[str, object]:
