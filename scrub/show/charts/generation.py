@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MOST_PANELS, ABREAST = 24, 6  # grids, and of those beside each other
 CELL, TALL, NAME = 0.27, 0.3, 0.42  # inches: of a symbol, of a strip, and above a grid
+SYMBOL = 4  # letters of a symbol, which fit into that
 MOST_TOKENS, WIDEST = 40, 16.0  # of a strip, and its inches
 TOKEN_INCHES, LETTER = 0.62, 0.075  # of a token, and of a letter of a name
 LETTERS = 7  # of a token in its cell
@@ -83,7 +84,7 @@ class _Grids:
             axes.set(xlim=(-0.05, self.width + 0.05), ylim=(lines + 0.05, -0.05), xticks=[], yticks=[], aspect="equal")
             for line, at in enumerate(strip.lines(self.width)):
                 for column, step in enumerate(at):
-                    _cell(figure, axes, strip, step, (column, line), self.colours, 6)
+                    _cell(figure, axes, strip, step, (column, line), self.colours, SYMBOL)
         return figure
 
 
