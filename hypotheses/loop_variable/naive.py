@@ -1,6 +1,7 @@
 """The heads of the last layer copy: their values read the token embedding of the loop's variable, and nothing else.
 
-Where they look (queries and keys) has nothing to do with the words, in this and in all that follow.
+Where they look is left to the other prompt, in this and in all that follow: on average they look at the variable,
+whatever the names.
 """
 
 from scrub import Hypothesis

@@ -1,6 +1,6 @@
-"""MLP 0 is told the token twice: it reads the embedding, and what the current-token head brings of it.
+"""MLP 0 is told the token twice: it reads the embedding, and what the current-token head brings there.
 
-As refined 1, with the values of `a0.self` below MLP 0.
+As refined 1, with the values of `a0.self` below MLP 0, whichever position they come from.
 """
 
 from scrub import Hypothesis

@@ -2,7 +2,7 @@
 
 As refined 5, and the same paths with one more MLP between MLP 0 and the heads that copy. What is left on the other
 prompt: all queries and keys, so where heads look; what heads bring from one position to another before it is copied;
-and everything that reaches the answer past the heads of layers 2 and 3.
+every other path into the values; and everything that reaches the answer past the heads of layers 2 and 3.
 """
 
 from scrub import Hypothesis

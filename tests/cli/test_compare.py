@@ -178,7 +178,7 @@ def test_where_it_stands_among_random_hypotheses(scrub: Scrub, tmp_path: Path) -
 
 MISTAKES = {
     "one name": ("compare naive", "naive.* two"),
-    "unknown name": ("compare naive refned_1", "refned_1.*induction/refined_1"),
+    "unknown name": ("compare naive refned_1", "refned_1.*/refined_1"),
     "several studies": ("compare naive refined_1 --study nix", "'nix/naive'"),
     "unknown part": ("compare naive refined_1 --parts w", "part 'w'"),
     "unknown against": ("compare naive --against refined_9", "refined_9"),

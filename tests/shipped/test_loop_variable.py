@@ -11,6 +11,7 @@ from transformers import GPT2LMHeadModel
 
 import scrub
 from scrub.models.find import find
+from scrub.study.study import load_study
 
 ORDER = ["naive", *(f"refined_{number}" for number in range(1, 7))]
 SETTINGS = scrub.Settings(sequences=64, progress=False)
@@ -45,6 +46,26 @@ def test_the_last_one_recovers_most_and_keeps_next_to_nothing(result: scrub.Resu
     assert first.high < 1
     losses = scrub.run("loop_variable/refined_6", settings=SETTINGS, metric="loss").frame()
     assert losses.low.min() > 80
+
+
+def test_what_a_mean_hides_is_where_heads_look_and_what_they_copy_from_elsewhere(result: scrub.Result) -> None:
+    """The limits that the study tells of."""
+    (module,) = load_study("loop_variable/refined_6")[1]
+    looking = scrub.Hypothesis(
+        f"{module.rules.rstrip()}\n        out/{{a2,a3}}/{{q,k}}/** -> x\n        out/m3/{{a2,a3}}/{{q,k}}/** -> x",
+        name="looking",
+        claim="As refined 6, and where the heads that copy look.",
+    )
+    study = scrub.Study("** -> y", (looking,), model="gpt2-mini", data="loop_variable:names", metric="logit_diff")
+    at_variable, looks = (
+        scrub.run(each, settings=SETTINGS).frame().set_index(["hypothesis", "part"])
+        for each in ("loop_variable/at_variable", study)
+    )
+    last = result.frame().set_index(["hypothesis", "part"]).loc[(ORDER[-1], "all")]
+    assert at_variable.loc[("at_variable", "all")].recovered > 100
+    assert looks.loc[("looking", "all")].mean_abs_change < 0.8 * last.mean_abs_change
+    assert looks.loc[("looking", "all")].kl < 0.8 * last.kl
+    assert abs(looks.loc[("looking", "all")].recovered - last.recovered) < 5
 
 
 def test_the_model_does_the_task() -> None:
