@@ -10,9 +10,11 @@ import os
 import platform
 import sysconfig
 import tokenize
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass
+from itertools import chain
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import platformdirs
@@ -32,9 +34,11 @@ SKIPPED_FOLDERS = {"site-packages", "dist-packages", "__pycache__", "encodings",
 SKIPPED_PREFIXES = ("_sysconfigdata", "config-")  # written by the build: full of that machine's paths
 MAX_DIGIT_FRACTION = 0.2  # of a file's characters; above, the file is a table
 VALIDATION_FRACTION = 0.1  # of the paths
-VERSION = 2  # of what is cached; raise it when reading, splitting or cutting changes
+VERSION = 3  # of what is cached; raise it when reading, splitting or cutting changes
 SIDES = ("train", "validation")
 _BESIDE = (" documents", " account")  # of each side, in the cache
+_ENDS = " ends"  # of the files of each side, where they are kept as tokens
+Arrays: TypeAlias = dict[str, NDArray[np.int32]]
 
 
 @dataclass(frozen=True)
@@ -116,11 +120,11 @@ def default_cache() -> Path:
     return Path(platformdirs.user_cache_dir("scrub")) / "stdlib"
 
 
-def encode_texts(tokenizer: Tokenizer, texts: list[str], n_ctx: int, bos_token_id: int | None) -> Sequences:
+def cut_texts(texts: Iterable[NDArray[np.int32]], n_ctx: int, bos_token_id: int | None) -> Sequences:
     """Cut texts, each on its own, into their distinct windows; what is too short for one is left out."""
     cutter = Cutter(n_ctx, bos_token_id)
-    for number, text in enumerate(tokenizer.encode_batch_fast(texts, add_special_tokens=False)):
-        cutter.add(number, np.array(text.ids, dtype=np.int64))
+    for number, ids in enumerate(texts):
+        cutter.add(number, ids.astype(np.int64))
     return cutter.finish().distinct()
 
 
@@ -148,21 +152,40 @@ def stdlib_bigram(
     return Bigram.fit(tokens, vocab_size)
 
 
-def _prepared(
-    tokenizer: Tokenizer, n_ctx: int, bos_token_id: int | None, cache: Path | None
-) -> dict[str, NDArray[np.int32]]:
-    paths = list(source_paths(_library()))
-    path = (cache or default_cache()) / f"{_key(paths, tokenizer, n_ctx, bos_token_id)}.safetensors"
+def _prepared(tokenizer: Tokenizer, n_ctx: int, bos_token_id: int | None, cache: Path | None) -> Arrays:
+    """Give the sequences of both sides, which are kept for the next time, as are the tokens that they are cut from."""
+    paths, folder = list(source_paths(_library())), cache or default_cache()
+
+    def cut() -> Arrays:
+        encoded = _kept(folder / _key(paths, tokenizer), lambda: _encoded(tokenizer))
+        arrays: Arrays = {}
+        for side in SIDES:
+            texts = np.split(encoded[side], encoded[f"{side}{_ENDS}"][:-1])
+            found = cut_texts(texts if len(encoded[f"{side}{_ENDS}"]) else (), n_ctx, bos_token_id)
+            columns = (found.tokens, found.documents, np.array(astuple(found.account)))
+            arrays |= {f"{side}{of}": each.astype(np.int32) for of, each in zip(("", *_BESIDE), columns, strict=True)}
+        return arrays
+
+    return _kept(folder / _key(paths, tokenizer, n_ctx, bos_token_id), cut)
+
+
+def _encoded(tokenizer: Tokenizer) -> Arrays:
+    """Encode the files of both sides: their tokens one after another, and where each file ends."""
+    arrays: Arrays = {}
+    for side, files in zip(SIDES, stdlib_split(_library()), strict=True):
+        texts = [each.ids for each in tokenizer.encode_batch_fast([f.text for f in files], add_special_tokens=False)]
+        arrays[side] = np.fromiter(chain.from_iterable(texts), np.int32)
+        arrays[f"{side}{_ENDS}"] = np.cumsum([len(ids) for ids in texts], dtype=np.int32)
+    return arrays
+
+
+def _kept(path: Path, make: Callable[[], Arrays]) -> Arrays:
+    """Load arrays that are there from before, or make them and leave them there."""
     try:
         return load_file(path)
     except (OSError, SafetensorError):  # not there yet, or damaged: it is made again
         pass
-    sides: Iterable[list[SourceFile]] = stdlib_split(_library())
-    arrays: dict[str, NDArray[np.int32]] = {}
-    for side, files in zip(SIDES, sides, strict=True):
-        found = encode_texts(tokenizer, [file.text for file in files], n_ctx, bos_token_id)
-        columns = (found.tokens, found.documents, np.array(astuple(found.account)))
-        arrays |= {f"{side}{of}": each.astype(np.int32) for of, each in zip(("", *_BESIDE), columns, strict=True)}
+    arrays = make()
     try:
         make_folder(path.parent)
         write_atomically(path, save(arrays))
@@ -175,10 +198,11 @@ def _library() -> Path:
     return Path(sysconfig.get_path("stdlib"))
 
 
-def _key(paths: list[Path], tokenizer: Tokenizer, n_ctx: int, bos_token_id: int | None) -> str:
-    state = hashlib.sha256(f"{VERSION} {platform.python_version()} {n_ctx} {bos_token_id}\n".encode())
+def _key(paths: list[Path], tokenizer: Tokenizer, *how: int | None) -> str:
+    """Name what is kept of these files, of this tokenizer, cut so: by everything that it depends on."""
+    state = hashlib.sha256(f"{VERSION} {platform.python_version()} {' '.join(map(str, how))}\n".encode())
     state.update(tokenizer.to_str().encode())
     for path in paths:
         file = path.stat()
         state.update(f"{path} {file.st_size} {file.st_mtime_ns}\n".encode())
-    return state.hexdigest()[:32]
+    return f"{state.hexdigest()[:32]}.safetensors"

@@ -52,6 +52,9 @@ def test_second_use_reads_the_cache(
     with monkeypatch.context() as patch:
         patch.setattr(stdlib, "stdlib_split", None)
         assert (stdlib.stdlib_windows(tokenizer, N_CTX, 0, cache=tmp_path).tokens == first).all()
+        shorter = stdlib.stdlib_windows(tokenizer, 5, None, cache=tmp_path)  # the files are encoded once
+    assert (shorter.tokens == stdlib.stdlib_windows(tokenizer, 5, None, cache=tmp_path / "new").tokens).all()
+    assert (shorter.documents == stdlib.stdlib_windows(tokenizer, 5, None, cache=tmp_path / "new").documents).all()
     (root / "aaa.py").write_text("new = 1\n" * 9)  # another library, another context, another tokenizer: not this cache
     for options in ({}, {"n_ctx": 7}):
         monkeypatch.setattr(stdlib, "stdlib_split", lambda _: ([], []))
@@ -61,8 +64,11 @@ def test_second_use_reads_the_cache(
 @pytest.mark.usefixtures("root")
 def test_a_broken_cache_is_made_again(tokenizer: Tokenizer, tmp_path: Path) -> None:
     first = stdlib.stdlib_windows(tokenizer, N_CTX, 0, cache=tmp_path / "cache").tokens
-    (file,) = (tmp_path / "cache").iterdir()
-    file.write_bytes(file.read_bytes()[:100])
+    for broken in range(1, 4):  # the sequences, what they are cut from, both
+        for number, file in enumerate(sorted((tmp_path / "cache").iterdir())):
+            if broken >> number & 1:
+                file.write_bytes(file.read_bytes()[:100])
+        assert (stdlib.stdlib_windows(tokenizer, N_CTX, 0, cache=tmp_path / "cache").tokens == first).all()
     assert (stdlib.stdlib_windows(tokenizer, N_CTX, 0, cache=tmp_path / "cache").tokens == first).all()
     (tmp_path / "file").write_text("")
     assert (stdlib.stdlib_windows(tokenizer, N_CTX, 0, cache=tmp_path / "file").tokens == first).all()
