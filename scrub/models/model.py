@@ -40,6 +40,7 @@ from scrub.text.wording import at_commit, few, short, with_digest
 Spec: TypeAlias = Any  # str | Path | Model, a transformers model, a HookedTransformer, or (config, state dict)
 
 _COMPUTABLE = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+ALIGNED_BYTES = 64  # where torch lets a tensor begin
 
 
 @dataclass(frozen=True, eq=False)
@@ -388,8 +389,13 @@ def _from_arrays(
 ) -> Model:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nor does anybody write to it
-        params = {each: torch.from_numpy(array).view(dtype) for each, (array, dtype) in arrays.items()}
+        params = {each: _aligned(torch.from_numpy(array)).view(dtype) for each, (array, dtype) in arrays.items()}
     return Model(name, config, lower(config), params, tokenizer, folder, origin)
+
+
+def _aligned(value: Tensor) -> Tensor:
+    """Copy what doesn't begin where torch would let it: products of the same numbers may have other last bits then."""
+    return value if value.data_ptr() % ALIGNED_BYTES == 0 else value.clone()
 
 
 def _computable(dtype: torch.dtype) -> torch.dtype:

@@ -2,11 +2,14 @@
 
 import json
 import os
+import pickle
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from small import small
 from wording import tells
 
 from scrub.models import families
@@ -267,3 +270,18 @@ def test_a_family_is_one_file(tmp_path: Path, monkeypatch) -> None:
 def test_a_model_without_text_needs_no_tokenizer(folder: Path) -> None:
     (folder / "tokenizer.json").unlink()
     assert load_model("tiny").tokenizer is None
+
+
+def test_parameters_that_arrive_anywhere_in_memory_begin_where_torch_lets_them() -> None:
+    """Else the last bits of a product depend on how a process came by the model."""
+    model, buffers = make_model("m", small().config, small().params), list[pickle.PickleBuffer]()
+    content = pickle.dumps(model, protocol=5, buffer_callback=buffers.append)
+    shifted = []
+    for each in (buffer.raw() for buffer in buffers):
+        room = bytearray(len(each) + 256)
+        start = 8 + -np.frombuffer(room, np.uint8).ctypes.data % 64
+        room[start : start + len(each)] = each
+        shifted.append(memoryview(room)[start : start + len(each)])
+    found = pickle.loads(content, buffers=shifted)
+    assert all(value.data_ptr() % 64 == 0 for value in found.params.values())
+    assert all(torch.equal(value, model.params[name]) for name, value in found.params.items())
