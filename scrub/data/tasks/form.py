@@ -35,15 +35,17 @@ class Text:
     def positions(self, lexicon: Lexicon, loose: Collection[str]) -> tuple[int, dict[str, int]] | None:
         """Count the tokens, and find the one at which each place ends.
 
-        None where a token goes on over the end of a place, or a word that isn't `loose` is not the one token there as
-        which it was looked up.
+        None where a token goes on over the end of a place, or a word that isn't `loose` is not one token there. The
+        blank in front of it may belong to a token before, of several blanks: so the token may be another than that as
+        which the word was looked up.
         """
-        cuts = [cut for place in self.places.values() for cut in place]
-        whole, *before = lexicon.ids([self.text, *(self.text[:cut] for cut in cuts)])
+        cuts = [cut for start, end in self.places.values() for cut in (start, start + (self.text[start] == " "), end)]
+        whole, *ids = lexicon.ids([self.text, *(self.text[:cut] for cut in cuts)])
         found: dict[str, int] = {}
-        for (name, place), start, end in zip(self.places.items(), before[::2], before[1::2], strict=True):
-            token = lexicon.tokens.get(self.text[slice(*place)])
-            if whole[: len(end)] != end or not (name in loose or [*start, token] == end):
+        for at, (name, place) in enumerate(self.places.items()):
+            *before, end = ids[3 * at : 3 * at + 3]
+            one = end[:-1] in before and lexicon.spells(end[-1], self.text[slice(*place)])
+            if whole[: len(end)] != end or not (name in loose or one):
                 return None
             found[name] = len(end) - 1
         return len(whole), {name: at for name, at in found.items() if not name.startswith("_")}

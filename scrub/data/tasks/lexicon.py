@@ -36,7 +36,7 @@ class Lexicon:
         forms = [f" {word}" if blank else word for word in words]
         (begun,) = self.ids([before])
         for form, ids in zip(forms, self.ids([before + form for form in forms]), strict=True):
-            if len(ids) == len(begun) + 1 and ids[:-1] == begun and self._spells(ids[-1], form):
+            if len(ids) == len(begun) + 1 and ids[:-1] == begun and self.spells(ids[-1], form):
                 self.tokens[form] = ids[-1]
         found = [form for form in forms if form in self.tokens]
         if len(found) < least:
@@ -53,7 +53,7 @@ class Lexicon:
         """Encode texts, exactly as they are."""
         return encoded(self.tokenizer, texts, self.vocab_size)
 
-    def _spells(self, token: int, form: str) -> bool:
+    def spells(self, token: int, form: str) -> bool:
         """Tell whether a token spells a word, and doesn't stand for everything unknown; a tokenizer may ignore case."""
         text = str(self.tokenizer.decode([token], skip_special_tokens=False))
         return text.strip().casefold() == form.strip().casefold()

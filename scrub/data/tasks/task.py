@@ -12,9 +12,10 @@ from scrub.data.prompts.layout import Row
 from scrub.data.tasks.form import Prompt
 from scrub.data.tasks.lexicon import Lexicon
 from scrub.data.windows import counted
+from scrub.text.clipping import clipped
 from scrub.text.errors import ScrubError
-from scrub.text.wording import short
 
+_LONGEST = 100  # characters of a prompt that an error quotes, with all of its blanks
 MOST_IN_VAIN = 1000  # draws one after the other that give no other prompt: there is hardly any
 
 # draws prompts of a variant without end, by what a tokenizer has of the words
@@ -56,7 +57,8 @@ class Task:
         if not found:
             raise ScrubError(
                 f"{self.name} needs words that are one token each where they stand, and the model's tokenizer joins "
-                f"them with what is beside them, as in {short(min(apart)[0])}: take another model, or another task"
+                f"them with what is beside them, as in {clipped(repr(min(apart)[0]), _LONGEST)}: "
+                "take another model, or another task"
             )
         if never := {text for text, _ in apart} - found.keys():
             left = counted(len(never), "prompt")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from tokenized import ALL, KINDS, byte_level, lower_case, sentence_piece
+from tokenized import ALL, KINDS, byte_level, joined_blanks, lower_case, runs_of_blanks, sentence_piece
 from tokenizers import Tokenizer
 from wording import tells
 
@@ -16,7 +17,7 @@ from scrub.cli.given import listed_data
 from scrub.data.examples import Examples
 from scrub.data.load import check_data, load_examples, place
 from scrub.data.tasks.shipped import PROMPTS, Drawn, named_task
-from scrub.data.tasks.words import ENDINGS, MONTHS, NAMES, NUMBERS, WEEKDAYS
+from scrub.data.tasks.words import CODE, ENDINGS, MONTHS, NAMES, NUMBERS, WEEKDAYS
 from scrub.store.sweeps.grid import Grid
 from scrub.text.errors import ScrubError
 
@@ -86,6 +87,31 @@ def test_words_that_stand_joined_are_left_out_and_counted() -> None:
     alike = sentence_piece([*ALL, *(f"{day}," for day in WEEKDAYS)])  # both prompts of every pair are cut so
     assert "joins them with what is beside them" in refusal("successor:weekdays", alike)
     assert "joins them with what is beside them, as in 'The " in refusal("greater_than", lower_case(), 3)
+
+
+@pytest.mark.parametrize(("made", "blanks"), [(runs_of_blanks, " " * 4), (joined_blanks, "▁" * 4)])
+def test_a_word_behind_blanks_that_are_one_token_is_one_token_too(
+    made: Callable[[Sequence[str]], Tokenizer], blanks: str
+) -> None:
+    """The first word stands behind a token of four blanks, and as an answer it still has one of its own."""
+    tokenizer = made(ALL)
+    found = draw("loop_variable", tokenizer, 9)
+    assert found.answers is not None
+    assert found.wrong is not None
+    for text, ids, right, wrong in zip(found.texts, found.inputs, found.answers, found.wrong, strict=True):
+        first, held = text.split()[0], tokenizer.encode(text).tokens
+        assert held[:2] == [blanks, first]
+        assert ids[:2].tolist() == [tokenizer.token_to_id(each) for each in (blanks, first)]
+        for token in [*right, *wrong]:
+            word = tokenizer.decode([token]).strip()
+            assert tokenizer.encode(f"{text} {word}").ids == [*tokenizer.encode(text).ids, token]
+    assert (found.positions["list"] == 1).all()
+
+
+def test_a_prompt_is_quoted_with_its_blanks() -> None:
+    """Where no word is a token of its own in front of an equals sign."""
+    joined = sentence_piece([*ALL, *(f"{word}▁=" for word in CODE)])
+    assert re.search(r"as in '    \w+ = \[\]\\n    for \w+ in \w+:\\n        if'", refusal("loop_variable", joined))
 
 
 @pytest.mark.parametrize("kind", KINDS)
