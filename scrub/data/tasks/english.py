@@ -48,11 +48,19 @@ def _later_years(lexicon: Lexicon, variant: str, rng: np.random.Generator) -> It
     endings = lexicon.words(ENDINGS, "endings of a year", len(ENDINGS), blank=False)
     centuries = lexicon.words(CENTURIES, "centuries", 1)
     form = "The{event} lasted from the year{century}{year} to the year{second}"
+    apart = {century: lexicon.behind(f"The war lasted to the year{century}", endings) for century in centuries}
+    years = len(endings) * len(centuries)
+    if joined := years - sum(map(len, apart.values())):
+        lexicon.notes.append(
+            f"{joined} of {years} years are no century and then an ending: they are neither right nor wrong"
+        )
     while True:
         event, century = f" {rng.choice(EVENTS)}", str(rng.choice(centuries))
         year = int(rng.integers(2, len(endings) - 1))
         words = {"event": event, "century": century, "year": endings[year], "second": century}
-        right, wrong = endings[year + 1 :], endings[: year + 1]
+        right, wrong = (
+            [each for each in side if each in apart[century]] for side in (endings[year + 1 :], endings[: year + 1])
+        )
         yield Prompt(Text.of(form, words), Text.of(form, {**words, "year": endings[1]}), right, wrong)
 
 

@@ -61,9 +61,16 @@ class Prompt:
     wrong: Sequence[str]
 
     def row(self, lexicon: Lexicon, loose: Collection[str]) -> Row | None:
-        """Make the row of a table, with the positions by name; None where the tokenizer doesn't cut both alike."""
+        """Make the row of a table, with the positions by name.
+
+        None where the tokenizer doesn't cut both prompts alike, and where it wouldn't write each of the words behind
+        the clean one as the token that the word has: a model that reads as it was trained never meets that token there.
+        """
         found, other = (each.positions(lexicon, loose) for each in (self.clean, self.corrupted))
-        if found is None or found != other:
+        words = [*self.right, *self.wrong]
+        if found is None or found != other or not (self.right and self.wrong):
+            return None
+        if lexicon.behind(self.clean.text, words) != words:
             return None
         return {
             CLEAN: self.clean.text,

@@ -49,6 +49,14 @@ class Lexicon:
             self.notes.append(f"{said}: prompts are made of these")
         return found
 
+    def behind(self, text: str, words: Sequence[str]) -> list[str]:
+        """Keep the words that were looked up and stand behind a text as the same tokens, the text being cut as before.
+
+        `lexicon.behind("Mary gave it to", [" Mary"])`.
+        """
+        whole, *each = self.ids([text, *(text + word for word in words)])
+        return [word for word, ids in zip(words, each, strict=True) if ids == [*whole, self.tokens[word]]]
+
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Encode texts, exactly as they are."""
         return encoded(self.tokenizer, texts, self.vocab_size)

@@ -56,9 +56,9 @@ class Task:
                 break
         if not found:
             raise ScrubError(
-                f"{self.name} needs words that are one token each where they stand, and the model's tokenizer joins "
-                f"them with what is beside them, as in {clipped(repr(min(apart)[0]), _LONGEST)}: "
-                "take another model, or another task"
+                f"{self.name} needs words that are one token each where they stand and behind the prompt, and the "
+                "model's tokenizer joins them with what is beside them, as in "
+                f"{clipped(repr(min(apart)[0]), _LONGEST)}: take another model, or another task"
             )
         if never := {text for text, _ in apart} - found.keys():
             left = counted(len(never), "prompt")

@@ -16,6 +16,7 @@ from scrub.cli import _status
 from scrub.cli.given import listed_data
 from scrub.data.examples import Examples
 from scrub.data.load import check_data, load_examples, place
+from scrub.data.repeated import NOWHERE
 from scrub.data.tasks.shipped import PROMPTS, Drawn, named_task
 from scrub.data.tasks.words import CODE, ENDINGS, MONTHS, NAMES, NUMBERS, WEEKDAYS
 from scrub.store.sweeps.grid import Grid
@@ -106,6 +107,49 @@ def test_a_word_behind_blanks_that_are_one_token_is_one_token_too(
             word = tokenizer.decode([token]).strip()
             assert tokenizer.encode(f"{text} {word}").ids == [*tokenizer.encode(text).ids, token]
     assert (found.positions["list"] == 1).all()
+
+
+def test_answers_that_would_stand_joined_with_the_prompt_are_none() -> None:
+    """Behind the prompt the tokenizer never writes "to" and " Mary": the whole of both is one token."""
+    tokenizer = sentence_piece([*ALL, "to▁Mary", *(f"if▁{word}" for word in CODE[:40])])
+    for spec, never in (("ioi", "to Mary"), ("loop_variable", "")):
+        found = draw(spec, tokenizer, 40)
+        assert found.answers is not None
+        assert found.wrong is not None
+        assert any("left out" in note for note in found.notes)
+        assert not never or any(never[3:] in text for text in draw(spec, sentence_piece(), 40).texts)
+        for text, right, wrong in zip(found.texts, found.answers, found.wrong, strict=True):
+            whole = tokenizer.encode(text).ids
+            for token in [*right, *wrong]:
+                word = tokenizer.decode([token]).strip()
+                assert tokenizer.encode(f"{text} {word}").ids == [*whole, token]
+                assert f"{text[-2:]} {word}" != never
+    every = sentence_piece([*ALL, *(f"to▁{name}" for name in NAMES)])
+    assert "behind the prompt" in refusal("ioi", every)
+
+
+def test_a_year_that_is_one_token_is_no_ending_of_its_century() -> None:
+    """As GPT-2's " 1776" and " 1812": 76 is no answer behind 17, and other prompts of that century stay."""
+    tokenizer = byte_level([*ALL, "1776", "1812"])
+    found, plain = draw("greater_than", tokenizer, 60), draw("greater_than", byte_level(), 60)
+    assert found.answers is not None
+    assert found.wrong is not None
+    read = {"17": set[str](), "18": set[str]()}
+    for text, right, wrong in zip(found.texts, found.answers, found.wrong, strict=True):
+        words = [{tokenizer.decode([token]) for token in side if token != NOWHERE} for side in (right, wrong)]
+        year = re.search(r"year \d\d(\d\d) to", text)
+        assert year is not None
+        assert all(word > year[1] for word in words[0])
+        assert all(word <= year[1] for word in words[1])
+        if text[-2:] in read:
+            read[text[-2:]] |= {f"{each:02}" for each in range(100)} - words[0] - words[1]
+    assert read == {"17": {"76"}, "18": {"12"}}
+    (before,), (note,) = (
+        [re.search(r"(\d+) of 900 years", each) for each in some.notes if "years" in each] for some in (plain, found)
+    )
+    assert before is not None
+    assert note is not None
+    assert int(note[1]) == int(before[1]) + 2
 
 
 def test_a_prompt_is_quoted_with_its_blanks() -> None:
