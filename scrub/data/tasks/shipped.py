@@ -64,15 +64,29 @@ class Drawn:
     def rows(
         self, tokenizer: Tokenizer, vocab_size: int, count: int | None, notes: list[str], usual: int = PROMPTS
     ) -> list[Row]:
-        """Draw so many prompts, or as many as is `usual`; `notes` say what was left out, and how many were drawn then.
+        """Draw so many prompts, or as many as is `usual`; `notes` say what was left out, and by which seed it was.
 
         Raises ScrubError where the tokenizer lacks the words.
         """
         lexicon = Lexicon(self.task.name, tokenizer, vocab_size, notes)
         rows = self.task.rows(lexicon, self.variant, self.seed, count or usual)
-        if count is None:
-            notes.append(f"{counted(len(rows), 'prompt')} are drawn, by the seed {self.seed}")
+        notes.append(f"{counted(len(rows), 'prompt')} drawn, by the seed {self.seed}")
         return rows
+
+
+def another_draw(spec: str) -> str:
+    """Name another draw of a task than this one, by the next seed: `another_draw("ioi")` is "ioi:seed=1".
+
+    For other data it is nothing.
+    """
+    name, _, options = spec.partition(":")
+    folder = locate("data", spec)
+    named = named_task(spec) if folder is None else (folder, declared_source(folder)) if folder.is_dir() else None
+    if named is None or named[1] is None or named[1].kind != TASK:
+        return ""
+    said = [each.strip() for each in options.split(",") if each.strip() and not each.strip().startswith(SEED)]
+    seed = (Drawn.parse(named[1].task, named[1].options).seed + 1) % SEEDS
+    return f"{name}:{','.join([*said, f'{SEED}{seed}'])}"
 
 
 def named_task(spec: str) -> tuple[Path, Source] | None:

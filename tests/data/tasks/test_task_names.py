@@ -59,6 +59,7 @@ def test_one_line_counts_the_words_that_a_tokenizer_lacks() -> None:
     found = draw("ioi", only(*NAMES[:5]), 9)
     assert found.notes == (
         f"ioi: 5 of {len(NAMES)} first names are one token each of the model's: prompts are made of these",
+        "ioi: 9 prompts drawn, by the seed 0",
     )
     assert {*re.findall("|".join(NAMES), " ".join(found.texts))} <= {*NAMES[:5]}
     series = draw("successor", only(*NUMBERS[:8], *NUMBERS[9:]))
@@ -83,7 +84,7 @@ def test_words_that_stand_joined_are_left_out_and_counted() -> None:
     """Where none stands alone, it is said, and nobody draws for ever."""
     found = draw("successor:weekdays", sentence_piece([*ALL, "Tuesday,"]), 12)
     assert not any("Tuesday," in text for text in [*found.texts, *found.other_texts])
-    (note,) = found.notes
+    note, _ = found.notes
     assert re.fullmatch(r"successor:weekdays: \d+ prompts left out, .* joins .*", note)
     alike = sentence_piece([*ALL, *(f"{day}," for day in WEEKDAYS)])  # both prompts of every pair are cut so
     assert "joins them with what is beside them" in refusal("successor:weekdays", alike)
@@ -163,13 +164,14 @@ def test_as_many_as_are_usual_and_no_more_than_there_are(kind: str) -> None:
     tokenizer = KINDS[kind](ALL)
     usual = draw("loop_variable:seed=7", tokenizer)
     assert len(usual) == PROMPTS
-    assert usual.notes == (f"loop_variable:seed=7: {PROMPTS} prompts are drawn, by the seed 7",)
+    assert usual.notes == (f"loop_variable:seed=7: {PROMPTS} prompts drawn, by the seed 7",)
+    assert draw("loop_variable", tokenizer, 1).notes == ("loop_variable: 1 prompt drawn, by the seed 0",)
     everything = draw("successor:weekdays", tokenizer)
     assert len({*everything.texts}) == len(everything) == 42
     assert tells(refusal("successor:weekdays", tokenizer, 43), "'successor:weekdays' 42 43 asked")
     assert len(draw("successor:weekdays", tokenizer, 43, fewer=True)) == 42
     few = draw("ioi", tokenizer, usual_count=3)
-    assert (len(few), few.notes) == (3, ("ioi: 3 prompts are drawn, by the seed 0",))
+    assert (len(few), few.notes) == (3, ("ioi: 3 prompts drawn, by the seed 0",))
 
 
 def test_options_that_mean_nothing_are_refused() -> None:
@@ -217,6 +219,24 @@ def test_names_say_variant_and_seed_in_any_order() -> None:
     assert named_task("ioi") is None  # which is found as any folder is
     assert named_task("someone/rows:config") is None
     assert listed_data("stdlib, ioi:names,seed=3,a/b:c,mine") == ("stdlib", "ioi:names,seed=3", "a/b:c", "mine")
+
+
+def test_a_seed_that_is_no_part_of_the_name_draws_no_other_prompts(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    """A note says what it does, and which name has other prompts; that of data of other kinds has none."""
+    (folder / "t.jsonl").write_text('{"clean": "The self A", "answer": " value"}\n' * 2)
+    said = {}
+    for spec, other in (("successor", "successor:seed=1"), ("successor:numbers,seed=3", "successor:numbers,seed=4")):
+        assert _status(["prompts", "attn2l", "--data", spec, "--count", "2", "--seed", "5"]) == 0
+        said[spec] = capsys.readouterr().err
+        assert f"--seed 5 determines the intervals; for other prompts write --data {other}\n" in said[spec]
+    assert "2 prompts drawn, by the seed 0\n" in said["successor"]
+    assert "2 prompts drawn, by the seed 3\n" in said["successor:numbers,seed=3"]
+    assert _status(["prompts", "attn2l", "--data", "successor", "--count", "2"]) == 0
+    assert "--seed" not in capsys.readouterr().err
+    assert _status(["prompts", "attn2l", "--data", "t.jsonl", "--seed", "5"]) == 0
+    assert "--seed" not in capsys.readouterr().err
 
 
 def test_a_folder_of_ones_own_names_a_task(folder: Path) -> None:
