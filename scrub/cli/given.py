@@ -51,7 +51,10 @@ def listed(option: str, text: str | None, what: str, example: str) -> tuple[str,
 
 
 def listed_data(text: str) -> tuple[str, ...]:
-    """Read the names of `--data stdlib,ioi:names,seed=3`, of which the last has a seed. Raises ScrubError for none."""
+    """Read the names of `--data stdlib,ioi:names,seed=3`, of which the last has a seed.
+
+    Raises ScrubError for none, and for what a task doesn't know.
+    """
     from scrub.data.settings import SEED
 
     found: list[str] = []
@@ -60,6 +63,8 @@ def listed_data(text: str) -> tuple[str, ...]:
             found[-1] += f",{name}"
         else:
             found.append(name)
+    for name in found:
+        _is_task(name)
     return tuple(found)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from string import Formatter
 
-from scrub.data.prompts.layout import ANSWER, CLEAN, CORRUPTED, POSITIONS, WRONG, Row
+from scrub.data.prompts.names import ANSWER, CLEAN, CORRUPTED, POSITIONS, WRONG, Row
 from scrub.data.tasks.lexicon import Lexicon
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from scrub.data.card import TASK, Source, declared_source
-from scrub.data.prompts.layout import Row
+from scrub.data.prompts.names import Row
 from scrub.data.settings import SEED
 from scrub.data.tasks.code import DOCSTRING, LOOP_VARIABLE
 from scrub.data.tasks.english import GREATER_THAN, IOI

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from scrub.data.prompts.layout import Row
+from scrub.data.prompts.names import Row
 from scrub.data.tasks.form import Prompt
 from scrub.data.tasks.lexicon import Lexicon
 from scrub.data.windows import counted

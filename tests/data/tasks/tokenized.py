@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from scrub.data.prompts.vocabulary import WORDS
+from scrub.data.prompts.words import WORDS
 from scrub.data.tasks.words import CENTURIES, CODE, ENDINGS, MONTHS, NAMES, NUMBERS, WEEKDAYS
 
 ALL = tuple(
