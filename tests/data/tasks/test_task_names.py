@@ -240,7 +240,12 @@ def test_a_seed_that_is_no_part_of_the_name_draws_no_other_prompts(
 
 
 def test_a_folder_of_ones_own_names_a_task(folder: Path) -> None:
-    for name, task in (("mine", "\n  task: ioi"), ("wrong", "\n  task: nope"), ("docstring", "")):
+    for name, task in (
+        ("mine", "\n  task: ioi"),
+        ("wrong", "\n  task: nope"),
+        ("docstring", ""),
+        ("successor", "\n  task:"),
+    ):
         (folder / "data" / name).mkdir(parents=True)
         (folder / "data" / name / "README.md").write_text(f"---\nscrub:\n  source: task{task}\n---\n# {name}\n")
     tokenizer = byte_level()
@@ -251,6 +256,22 @@ def test_a_folder_of_ones_own_names_a_task(folder: Path) -> None:
     assert where is not None
     assert where.resolve() == folder / "data" / "docstring"
     assert draw("docstring", tokenizer, 2).positions.keys() >= {"A1", "D2"}
+    assert draw("successor", tokenizer, 2).positions.keys() >= {"s1", "s3"}  # as the folder is called
+
+
+def test_rows_beside_the_card_of_a_task_are_noted(folder: Path) -> None:
+    """They aren't read: that is said, also where the data are brought."""
+    mine = folder / "data" / "mine"
+    mine.mkdir(parents=True)
+    (mine / "README.md").write_text("---\nscrub:\n  source: task\n  task: ioi\n---\n# mine\n")
+    tokenizer = byte_level()
+    assert len(draw("mine", tokenizer, 2).notes) == len(check_data("mine")[2]) + 1 == 1
+    (mine / "rows.jsonl").write_text('{"clean": "a b", "corrupted": "c b", "answer": " c"}\n')
+    (mine / "tokens.npy").write_bytes(b"")
+    for spec in ("mine", "mine:names"):
+        (note,) = check_data(spec)[2]
+        assert tells(note, "mine rows.jsonl tokens.npy `source: task`")
+        assert any(note in each for each in draw(spec, tokenizer, 2).notes)
 
 
 def test_a_file_with_such_a_name_is_that_file(folder: Path) -> None:
