@@ -79,13 +79,12 @@ def another_draw(spec: str) -> str:
 
     For other data it is nothing.
     """
-    name, _, options = spec.partition(":")
-    folder = locate("data", spec)
-    named = named_task(spec) if folder is None else (folder, declared_source(folder)) if folder.is_dir() else None
-    if named is None or named[1] is None or named[1].kind != TASK:
+    found = named_task(spec) or _task_at(spec)
+    if found is None:
         return ""
+    name, _, options = spec.partition(":")
     said = [each.strip() for each in options.split(",") if each.strip() and not each.strip().startswith(SEED)]
-    seed = (Drawn.parse(named[1].task, named[1].options).seed + 1) % SEEDS
+    seed = (Drawn.parse(found[1].task, found[1].options).seed + 1) % SEEDS
     return f"{name}:{','.join([*said, f'{SEED}{seed}'])}"
 
 
@@ -96,13 +95,38 @@ def named_task(spec: str) -> tuple[Path, Source] | None:
     a configuration on the hub.
     """
     name, colon, options = spec.partition(":")
-    folder = locate("data", name) if colon and locate("data", spec) is None else None
-    if folder is None or not folder.is_dir():
+    if not colon or locate("data", spec) is not None:
         return None
-    source = declared_source(folder)
-    if source is not None and source.kind == TASK:
+    if (found := _task_at(name)) is not None:
+        folder, source = found
+        if not all(map(str.strip, options.split(","))):
+            raise ScrubError(
+                f"nothing stands behind a colon or a comma of {short(spec)}: write {name}, or {name}:seed=3"
+            )
         Drawn.parse(source.task, options)
         return folder, replace(source, options=options)
+    folder = locate("data", name)
+    if folder is None or not folder.is_dir():
+        return None
     if name.startswith("data/") or not HUB_NAME.fullmatch(spec):
         raise ScrubError(f"the data {short(name)} take nothing behind a colon, as tasks do: leave :{options} out")
     return None
+
+
+def goes_on(spec: str, part: str) -> bool:
+    """Tell whether what is behind a comma belongs to the name of a task before it: `goes_on("ioi:seed=3", "names")`.
+
+    It doesn't where data that are here are called so.
+    """
+    name, colon, _ = spec.partition(":")
+    if not colon or part.startswith(SEED):
+        return bool(colon)
+    found = _task_at(name)
+    known = TASKS.get(found[1].task) if found is not None else None
+    return known is not None and part in known.variants and locate("data", part) is None
+
+
+def _task_at(name: str) -> tuple[Path, Source] | None:
+    folder = locate("data", name)
+    source = declared_source(folder) if folder is not None and folder.is_dir() else None
+    return (folder, source) if folder is not None and source is not None and source.kind == TASK else None

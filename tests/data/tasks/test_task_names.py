@@ -199,6 +199,9 @@ def test_options_that_mean_nothing_are_refused() -> None:
         ("ioi:seed=-1", "'-1' seed from 0 to 4294967295"),
         ("ioi:seed=4294967296", "'4294967296' seed"),
         ("ioi:seed=", "'' seed"),
+        ("ioi:", "'ioi:' nothing ioi:seed=3"),
+        ("ioi:,,seed=1,", "'ioi:,,seed=1,' nothing comma"),
+        ("data/ioi: ,names", "nothing data/ioi:seed=3"),
         ("stdlib:x", "'stdlib' nothing :x"),
         ("data/stdlib:x", "'data/stdlib' nothing :x"),
         ("redwood_attn_2l:x", "'redwood_attn_2l' nothing :x"),
@@ -213,12 +216,18 @@ def test_what_no_task_is_called_is_one_line(spec: str, said: str, capsys: pytest
     assert capsys.readouterr().err == f"scrub: {line}\n"
 
 
-def test_names_say_variant_and_seed_in_any_order() -> None:
+def test_names_say_variant_and_seed_in_any_order(folder: Path) -> None:
     assert Drawn.parse("ioi", "names , seed=3") == Drawn.parse("ioi", "seed=3,names")
     assert (Drawn.parse("ioi", "").variant, Drawn.parse("ioi", "").seed) == ("swapped", 0)
     assert named_task("ioi") is None  # which is found as any folder is
     assert named_task("someone/rows:config") is None
     assert listed_data("stdlib, ioi:names,seed=3,a/b:c,mine") == ("stdlib", "ioi:names,seed=3", "a/b:c", "mine")
+    assert listed_data("ioi:seed=3, names,stdlib,ioi:names") == ("ioi:seed=3,names", "stdlib", "ioi:names")
+    assert listed_data("stdlib,names") == ("stdlib", "names")  # which isn't of a task
+    with pytest.raises(ScrubError, match="ioi:seed=3,names,swapped is none of"):
+        listed_data("ioi:seed=3,names,swapped")
+    (folder / "data" / "names").mkdir(parents=True)
+    assert listed_data("ioi:seed=3,names") == ("ioi:seed=3", "names")
 
 
 def test_a_seed_that_is_no_part_of_the_name_draws_no_other_prompts(
@@ -252,6 +261,8 @@ def test_a_folder_of_ones_own_names_a_task(folder: Path) -> None:
     assert draw("mine:names", tokenizer, 5).texts == draw("ioi:names", tokenizer, 5).texts
     assert draw("mine:names", tokenizer, 5).name == "mine:names"
     assert tells(refusal("wrong", tokenizer), "'nope' task ioi, greater_than")
+    with pytest.raises(ScrubError, match="'nope'"):
+        listed_data("wrong:seed=3,names")
     where, _ = place("docstring")
     assert where is not None
     assert where.resolve() == folder / "data" / "docstring"
