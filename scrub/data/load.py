@@ -26,8 +26,8 @@ from scrub.data.prompts.table import Asked, Reader, read_table
 from scrub.data.reading import Reading, begins, check_vocabulary, read_windows, tokenizer_for
 from scrub.data.rows import Opened, open_rows
 from scrub.data.stdlib import stdlib_bigram, stdlib_windows
-from scrub.data.tasks.shipped import PROMPTS, Drawn, named_task
-from scrub.data.windows import Account, Sequences, order_of_content
+from scrub.data.tasks.shipped import IN_VAIN, PROMPTS, Drawn, named_task
+from scrub.data.windows import Account, Sequences, counted, order_of_content
 from scrub.models.find import HUB_NAME, known, locate
 from scrub.models.hub.bring import bring
 from scrub.models.hub.listing import Address
@@ -191,6 +191,11 @@ def _drawn(
     """Draw the prompts of a task, and read them as any table of prompts is read."""
     task, notes = Drawn.parse(source.task, source.options), [] if inside is None else unread(inside, TASK)
     rows = task.rows(tokenizer_for(spec, reader.tokenizer), reader.vocab_size, count, notes, usual)
+    if len(rows) < (count or 1) and not fewer:
+        raise ScrubError(
+            f"of the prompts of {one_line(spec)!r} {counted(len(rows), 'different one')} came, and then {IN_VAIN}, but "
+            f"{count} were asked for: ask for fewer"
+        )
     return read_table(Asked(rows, str(spec), count, fewer, None, notes, made=True), reader)
 
 

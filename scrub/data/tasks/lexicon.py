@@ -39,14 +39,17 @@ class Lexicon:
             if len(ids) == len(begun) + 1 and ids[:-1] == begun and self.spells(ids[-1], form):
                 self.tokens[form] = ids[-1]
         found = [form for form in forms if form in self.tokens]
+        behind = " behind a blank" if blank else ""
         if len(found) < least:
+            needed = f"one of the {what} as one token" if least == 1 else f"{least} {what} that are one token each"
             raise ScrubError(
-                f"{self.task} needs {least} {what} that are one token each, and the model's tokenizer has {len(found)} "
-                f"of {len(words)}: take another model, or another task"
+                f"{self.task} needs {needed}{behind}, and the model's tokenizer has {len(found)} of {len(words)}: "
+                "take another model, or another task"
             )
         if len(found) < len(words):
-            said = f"{len(found)} of {len(words)} {what} are one token each of the model's"
-            self.notes.append(f"{said}: prompts are made of these")
+            are, these = ("is one token", "it") if len(found) == 1 else ("are one token each", "these")
+            said = f"{len(found)} of {len(words)} {what} {are} of the model's{behind}"
+            self.notes.append(f"{said}: prompts are made of {these}")
         return found
 
     def behind(self, text: str, words: Sequence[str]) -> list[str]:

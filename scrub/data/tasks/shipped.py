@@ -16,7 +16,7 @@ from scrub.data.tasks.code import DOCSTRING, LOOP_VARIABLE
 from scrub.data.tasks.english import GREATER_THAN, IOI
 from scrub.data.tasks.lexicon import Lexicon
 from scrub.data.tasks.series import REPEATED_LIST, SUCCESSOR
-from scrub.data.tasks.task import Task
+from scrub.data.tasks.task import MOST_IN_VAIN, Task
 from scrub.data.windows import counted
 from scrub.models.find import HUB_NAME, locate
 from scrub.text.errors import ScrubError
@@ -27,6 +27,7 @@ TASKS: Mapping[str, Task] = {
 }
 PROMPTS = 128  # that are drawn where nobody says how many
 SEEDS = 1 << 32
+IN_VAIN = f"{MOST_IN_VAIN:,} draws in a row gave no other"
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ class Drawn:
         """
         lexicon = Lexicon(self.task.name, tokenizer, vocab_size, notes)
         rows = self.task.rows(lexicon, self.variant, self.seed, count or usual)
-        notes.append(f"{counted(len(rows), 'prompt')} drawn, by the seed {self.seed}")
+        vain = f": {IN_VAIN}" if len(rows) < (count or usual) else ""
+        notes.append(f"{counted(len(rows), 'prompt')} drawn, by the seed {self.seed}{vain}")
         return rows
 
 

@@ -36,7 +36,9 @@ class Task:
     loose: Collection[str] = ()
 
     def rows(self, lexicon: Lexicon, variant: str, seed: int, count: int) -> list[Row]:
-        """Draw so many different prompts, as rows of a table; fewer where there are no more.
+        """Draw so many different prompts, as rows of a table; fewer where MOST_IN_VAIN draws in a row give no other.
+
+        There may be others then, where nearly all that there are have been drawn.
 
         A smaller count gives the first of the same. Raises ScrubError where the tokenizer lacks the words, or joins
         them with what is beside them.

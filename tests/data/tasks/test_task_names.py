@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tokenized import ALL, KINDS, byte_level, joined_blanks, lower_case, runs_of_blanks, sentence_piece
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer, pre_tokenizers
 from wording import tells
 
 from scrub.cli import _status
@@ -48,6 +48,14 @@ def only(*words: str) -> Tokenizer:
     return byte_level(words)
 
 
+def spaced(but: str = "none") -> Tokenizer:
+    """One that has no number with its blank, but for one: digits stand in pairs, as behind a bracket."""
+    tokenizer = byte_level(ENDINGS)
+    split = pre_tokenizers.Split(Regex(rf"{but}|\d{{2}}|\s+|[^\s\d]+"), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
+    return tokenizer
+
+
 def test_one_line_counts_the_words_that_a_tokenizer_lacks() -> None:
     assert "needs 5 first names" in (line := refusal("ioi", only(*NAMES[:4], *NUMBERS)))
     assert f"has 4 of {len(NAMES)}:" in line
@@ -56,9 +64,15 @@ def test_one_line_counts_the_words_that_a_tokenizer_lacks() -> None:
     )
     assert f"has 11 of {len(MONTHS)}:" in refusal("successor:months", only(*MONTHS[:4], *MONTHS[5:]))
     assert "lacks 3:" in refusal("successor", only(*NUMBERS[:3], *NUMBERS[4:]))
+    assert "needs 100 endings of a year that are one token each, and" in refusal("greater_than", only("17"))
+    assert "needs one of the centuries as one token behind a blank, and" in (line := refusal("greater_than", spaced()))
+    assert "has 0 of 9:" in line
+    (note,) = [each for each in draw("greater_than", spaced(" 17"), 3).notes if "centuries" in each]
+    assert note.endswith("1 of 9 centuries is one token of the model's behind a blank: prompts are made of it")
     found = draw("ioi", only(*NAMES[:5]), 9)
     assert found.notes == (
-        f"ioi: 5 of {len(NAMES)} first names are one token each of the model's: prompts are made of these",
+        f"ioi: 5 of {len(NAMES)} first names are one token each of the model's behind a blank: "
+        "prompts are made of these",
         "ioi: 9 prompts drawn, by the seed 0",
     )
     assert {*re.findall("|".join(NAMES), " ".join(found.texts))} <= {*NAMES[:5]}
@@ -168,8 +182,12 @@ def test_as_many_as_are_usual_and_no_more_than_there_are(kind: str) -> None:
     assert draw("loop_variable", tokenizer, 1).notes == ("loop_variable: 1 prompt drawn, by the seed 0",)
     everything = draw("successor:weekdays", tokenizer)
     assert len({*everything.texts}) == len(everything) == 42
-    assert tells(refusal("successor:weekdays", tokenizer, 43), "'successor:weekdays' 42 43 asked")
-    assert len(draw("successor:weekdays", tokenizer, 43, fewer=True)) == 42
+    said = "42 prompts drawn, by the seed 0: 1,000 draws in a row gave no other"
+    assert everything.notes[-1] == f"successor:weekdays: {said}"
+    assert tells(refusal("successor:weekdays", tokenizer, 43), "'successor:weekdays' 42 1,000 no other 43 asked")
+    assert (fewer := draw("successor:weekdays", tokenizer, 43, fewer=True)).notes == everything.notes
+    assert len(fewer) == 42
+    assert draw("successor:weekdays", tokenizer, 42).notes[-1].endswith("by the seed 0")
     few = draw("ioi", tokenizer, usual_count=3)
     assert (len(few), few.notes) == (3, ("ioi: 3 prompts drawn, by the seed 0",))
 
