@@ -31,11 +31,8 @@ def _indirect_objects(lexicon: Lexicon, variant: str, rng: np.random.Generator) 
     while True:
         io, subject, *others = (names[at] for at in rng.choice(len(names), 5, replace=False))
         scene, place, thing = (str(rng.choice(each)) for each in (_SCENES, PLACES, THINGS))
-        first = bool(rng.integers(2))  # whether the indirect object is named first
-        form = scene.format_map(
-            {"first": "{IO}" if first else "{S1}", "second": "{S1}" if first else "{IO}"}
-            | {name: f"{{{name}}}" for name in ("S2", "place", "thing")}
-        )
+        first, second = ("{IO}", "{S1}") if rng.integers(2) else ("{S1}", "{IO}")
+        form = scene.replace("{first}", first).replace("{second}", second)
         beside = {"place": f" {place}", "thing": f" {thing}"}
         clean = {"IO": io, "S1": subject, "S2": subject}
         swapped = {**clean, "S2": io} if variant == SWAPPED else dict(zip(clean, others, strict=True))
