@@ -107,8 +107,8 @@ def named_task(spec: str) -> tuple[Path, Source] | None:
             )
         Drawn.parse(source.task, options)
         return folder, replace(source, options=options)
-    folder = locate("data", name)
-    if folder is None or not folder.is_dir():
+    other = locate("data", name)
+    if other is None or not other.is_dir():
         return None
     if name.startswith("data/") or not HUB_NAME.fullmatch(spec):
         raise ScrubError(f"the data {short(name)} take nothing behind a colon, as tasks do: leave :{options} out")
