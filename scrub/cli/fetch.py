@@ -52,6 +52,9 @@ def _meant(name: str) -> tuple[list[str], list[str]]:
         return ([name], []) if on_hub(name) == "model" else ([], [name])
     base = name.partition(":")[0]
     if base in data or is_hub_id(base):  # a task as it is drawn, or a configuration of a data set
+        from scrub.data.tasks.shipped import named_task
+
+        named_task(name)  # so that what the task doesn't know is told at once
         return [], [name]
     raise ScrubError(
         f"there is no model and no data {name!r}: give a path, OWNER/NAME on the hub, "

@@ -51,15 +51,20 @@ def listed(option: str, text: str | None, what: str, example: str) -> tuple[str,
 
 
 def listed_data(text: str) -> tuple[str, ...]:
-    """Read the names of `--data stdlib,ioi:names,seed=3`, of which the last has a seed. Raises ScrubError for none."""
-    from scrub.data.settings import SEED
+    """Read the names of `--data stdlib,ioi:seed=3,names`, of which the last has a seed and a variant.
+
+    Raises ScrubError for none, and for what a task doesn't know.
+    """
+    from scrub.data.tasks.shipped import goes_on, named_task
 
     found: list[str] = []
     for name in listed("--data", text, "data", "as in stdlib") or ():
-        if found and ":" in found[-1] and name.startswith(SEED):
+        if found and goes_on(found[-1], name):
             found[-1] += f",{name}"
         else:
             found.append(name)
+    for name in found:
+        named_task(name)
     return tuple(found)
 
 

@@ -28,7 +28,9 @@ def prompts(
     model: options.Model,
     *,
     recipe: Annotated[Recipe, Options(options.RECIPE, defaults={"kind": "letters", "count": 5}, words=_RECIPE)],
-    seed: Annotated[int, typer.Option(metavar="N", help="Determines the prompts.")] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Determines the prompts, but for --data, and the intervals.")
+    ] = 0,
     text: Annotated[
         str | None, typer.Option("--prompt", metavar="TEXT", help="This one instead, as in 'J A M P R X J A M P R'.")
     ] = None,
@@ -53,6 +55,7 @@ def prompts(
 
     from scrub.data.for_model import read_prompts
     from scrub.data.prompts.generate import given_prompt, pairs_of, prompts_of
+    from scrub.data.tasks.shipped import another_draw
     from scrub.measure.predictions import Predictions
     from scrub.models.model import load_model
 
@@ -78,6 +81,8 @@ def prompts(
     else:
         found = (pairs_of if pairs else prompts_of)(loaded, recipe, seed)
     warn(found.notes, "note")
+    if data is not None and was_given(typed, "seed") and (other := another_draw(data)):
+        warn([f"--seed {seed} determines the intervals; for other prompts write --data {other}"], "note")
     predicted = Predictions.of(loaded, found, seed, metrics)
     write_outputs({json: lambda _: predicted.to_json()})
     console().print(predicted)

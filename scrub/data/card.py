@@ -60,7 +60,7 @@ def declared_source(folder: Path) -> Source | None:
         raise ScrubError(
             f"{card} says no `hub` of the rows: give OWNER/NAME of a repository, as in `hub: someone/rows`"
         )
-    return Source(str(kind), str(hub), str(section.get("task", folder.resolve().name)) if kind == TASK else "")
+    return Source(str(kind), str(hub), str(section.get("task") or folder.resolve().name) if kind == TASK else "")
 
 
 def declared_width(folder: Path | None) -> int | None:

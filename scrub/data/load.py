@@ -18,7 +18,7 @@ from scrub.data.bigram import Bigram
 from scrub.data.card import FIXED, STDLIB, TASK, Source, declared_source, declared_width
 from scrub.data.examples import Examples, Origin, Scored
 from scrub.data.fixed import MASK, TOKENS, fixed_files, holds_fixed, read_fixed
-from scrub.data.opening import Files, bring_data, guarded, open_hub, told
+from scrub.data.opening import Files, bring_data, guarded, open_hub, told, unread
 from scrub.data.prompts.formats import is_folded
 from scrub.data.prompts.layout import are_prompts
 from scrub.data.prompts.mib import are_mib
@@ -26,8 +26,8 @@ from scrub.data.prompts.table import Asked, Reader, read_table
 from scrub.data.reading import Reading, begins, check_vocabulary, read_windows, tokenizer_for
 from scrub.data.rows import Opened, open_rows
 from scrub.data.stdlib import stdlib_bigram, stdlib_windows
-from scrub.data.tasks.shipped import PROMPTS, Drawn, named_task
-from scrub.data.windows import Account, Sequences, order_of_content
+from scrub.data.tasks.shipped import IN_VAIN, PROMPTS, Drawn, named_task
+from scrub.data.windows import Account, Sequences, counted, order_of_content
 from scrub.models.find import HUB_NAME, known, locate
 from scrub.models.hub.bring import bring
 from scrub.models.hub.listing import Address
@@ -92,7 +92,7 @@ def load_examples(
     if source is not None and source.kind == TASK:
         _check_prompts(spec, context)
         _check_drawn(spec, column, split)
-        return _drawn(spec, source, reader, count, fewer, usual_count or PROMPTS)
+        return _drawn(spec, inside, source, reader, count, fewer, usual_count or PROMPTS)
     if source is not None and source.kind == STDLIB:
         found = _library(spec, reader, how, notes, column, split, cache)
     elif (fixed := fixed_folder(inside, source, beside)) is not None:
@@ -185,10 +185,17 @@ def _check_drawn(spec: str | Path, column: str | None, split: str | None) -> Non
         raise ScrubError(f"the data {one_line(spec)!r} are prompts that are drawn: leave --column and --split out")
 
 
-def _drawn(spec: str | Path, source: Source, reader: Reader, count: int | None, fewer: bool, usual: int) -> Examples:
+def _drawn(
+    spec: str | Path, inside: Path | None, source: Source, reader: Reader, count: int | None, fewer: bool, usual: int
+) -> Examples:
     """Draw the prompts of a task, and read them as any table of prompts is read."""
-    task, notes = Drawn.parse(source.task, source.options), list[str]()
+    task, notes = Drawn.parse(source.task, source.options), [] if inside is None else unread(inside, TASK)
     rows = task.rows(tokenizer_for(spec, reader.tokenizer), reader.vocab_size, count, notes, usual)
+    if len(rows) < (count or 1) and not fewer:
+        raise ScrubError(
+            f"of the prompts of {one_line(spec)!r} {counted(len(rows), 'different one')} came, and then {IN_VAIN}, but "
+            f"{count} were asked for: ask for fewer"
+        )
     return read_table(Asked(rows, str(spec), count, fewer, None, notes, made=True), reader)
 
 
@@ -297,7 +304,11 @@ def check_data(spec: str, beside: Path | None = None) -> tuple[Path | None, str,
     if source is not None and source.kind == TASK:
         asked = Drawn.parse(source.task, source.options)
         how = f"{asked.variant} ({asked.task.variants[asked.variant]}), by the seed {asked.seed}"
-        return folder, f"prompts of the task {asked.task.name} are drawn, {how}: there is nothing to bring", ()
+        return (
+            folder,
+            f"prompts of the task {asked.task.name} are drawn, {how}: there is nothing to bring",
+            unread(folder, TASK) if folder else (),
+        )
     inside = folder if folder is not None and folder.is_dir() else None
     if (fixed := fixed_folder(inside, source, beside)) is not None:
         where, _, notes = fixed

@@ -134,6 +134,20 @@ def bring_data(repository: Repository, names: Sequence[str]) -> Copy:
     return repository.bring(names)
 
 
+def _of_data(names: Iterable[str]) -> list[str]:
+    return [name for name in names if builder_of(Path(name)) and Path(name).name not in _BESIDE]
+
+
+def unread(folder: Path, source: str) -> list[str]:
+    """Note which files of rows lie in a folder that nobody reads, since its card says another source of the data."""
+    names = sorted(each.relative_to(folder).as_posix() for each in folder.rglob("*") if each.is_file())
+    left = [*_of_data(names), *(name for name in names if name.endswith(".npy"))]
+    if not left:
+        return []
+    said = f"its card says `source: {source}`, without which they are the data"
+    return [f"of {one_line(folder)}, files aren't read: {few([shown(name) for name in left])}: {said}"]
+
+
 def check_link(folder: Path, name: str) -> None:
     """Raise ScrubError for a link that leads out of a folder, which anybody may have made who filled it.
 
@@ -176,7 +190,7 @@ def _found(
 
     It looks at names alone: at empty files, so that nothing lies beside them that a card or a script could mean.
     """
-    data = [name for name in names if builder_of(Path(name)) and Path(name).name not in _BESIDE]
+    data = _of_data(names)
     if not data:
         raise ScrubError(f"{where} holds no data: expected files that end in {', '.join(sorted(BUILDERS))}")
     found, by_split = _resolved(data, layout(folder, notes), config)

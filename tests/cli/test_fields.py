@@ -173,6 +173,8 @@ def test_mistakes_are_told_before_torch_is_imported(tmp_path: Path) -> None:
     commands += [["attribute", "induction", "--metric", name] for name in ("nosuch", "kl", "loss,kl")]
     commands += [["circuit", name] for name in ("induction", "induction/naive", "nosuch", "lost.json", "source.py")]
     commands += [["circuit", "lost.json", *words.split()] for words in ("--size 3", "--task ioi_gpt2", "--export a.b")]
+    commands += [["prompts", "gpt2-mini", "--data", "ioi:foo"], ["fetch", "ioi:foo"]]
+    commands += [["sweep", "induction", "--data", "stdlib,ioi:foo"], ["fetch", "successor:seed=x"]]
     commands += [["leaderboard", "nosuch"], ["leaderboard", "induction", "--results", "nosuch"]]  # these need pandas
     program = (
         f"import sys\nfrom scrub.cli import _status\nfor words in {commands!r}:\n"

@@ -11,7 +11,8 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from scrub.data.columns import as_ids
-from scrub.data.prompts.layout import COMPLETION, LABEL, RIGHT_ID, WRONG_ID, Layout, Row, missing, whole
+from scrub.data.prompts.layout import Layout, missing, whole
+from scrub.data.prompts.names import COMPLETION, LABEL, RIGHT_ID, WRONG_ID, Row
 from scrub.data.prompts.prompts import token_text
 from scrub.data.reading import check_vocabulary
 from scrub.data.windows import counted

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from scrub.data.arrays import array_of
-from scrub.data.prompts.layout import CLEAN, POSITIONS, Row
+from scrub.data.prompts.names import CLEAN, POSITIONS, Row
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 from scrub.text.wording import few, short

@@ -6,13 +6,26 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
 from scrub.data.columns import ID_COLUMNS, MASK, TEXT_COLUMNS, is_ids
+from scrub.data.prompts.names import (
+    ANSWER,
+    CLEAN,
+    COMPLETION,
+    CORRUPTED,
+    LABEL,
+    POSITIONS,
+    RIGHT_ID,
+    TEMPLATE,
+    WRONG,
+    WRONG_ID,
+    Row,
+)
 from scrub.data.repeated import NOWHERE
 from scrub.data.windows import counted
 from scrub.text.errors import ScrubError
@@ -20,9 +33,6 @@ from scrub.text.files import one_line
 from scrub.text.spans import RESERVED, is_name
 from scrub.text.wording import short
 
-CLEAN, CORRUPTED, ANSWER, WRONG = "clean", "corrupted", "answer", "wrong"
-TEMPLATE, POSITIONS, LABEL, RIGHT_ID, WRONG_ID = "template", "positions", "label", "correct_idx", "incorrect_idx"
-COMPLETION = "completion"  # what is right behind a prompt, of as many tokens as it has
 YEAR = "year"  # of MIB's greater-than rows, beside prompts that tell nothing of answers
 ALSO = {CORRUPTED: "corrupt", ANSWER: "answers", WRONG: "wrong_answers"}  # what others call them
 # whole numbers of such names number rows, or count something, and are no positions; the last are of pandas
@@ -31,7 +41,6 @@ _NO_POSITION = re.compile(
     r"|timestamp)|Unnamed: \d+|__index_level_\d+__|",
     re.ASCII | re.IGNORECASE,
 )
-Row: TypeAlias = Mapping[str, Any]
 
 
 def are_prompts(rows: Sequence[Row], column: str | None) -> bool:

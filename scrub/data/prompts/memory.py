@@ -7,7 +7,7 @@ from typing import Any
 
 from scrub.data.opening import pick_split
 from scrub.data.prompts.formats import FOLDED
-from scrub.data.prompts.layout import ANSWER, CLEAN, CORRUPTED, WRONG
+from scrub.data.prompts.names import ANSWER, CLEAN, CORRUPTED, WRONG
 from scrub.text.errors import ScrubError
 from scrub.text.wording import short
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from scrub.data.prompts.answers import Encoder
-from scrub.data.prompts.layout import ANSWER, CLEAN, CORRUPTED, TEMPLATE, WRONG, Row, missing, whole
+from scrub.data.prompts.layout import missing, whole
+from scrub.data.prompts.names import ANSWER, CLEAN, CORRUPTED, TEMPLATE, WRONG, Row
 from scrub.data.windows import counted
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line

@@ -15,8 +15,9 @@ from scrub.data.columns import as_ids, not_ids, unmasked
 from scrub.data.examples import PROMPTS, Examples, Origin
 from scrub.data.prompts.answers import Answers, Encoder, completion
 from scrub.data.prompts.formats import unfolded
-from scrub.data.prompts.layout import CLEAN, Layout, Lengths, Row, missing, positions_of
+from scrub.data.prompts.layout import Layout, Lengths, missing, positions_of
 from scrub.data.prompts.mib import Left, Mib
+from scrub.data.prompts.names import CLEAN, Row
 from scrub.data.reading import begins, check_vocabulary, token_name, tokenizer_for
 from scrub.data.repeated import NOWHERE
 from scrub.data.rows import ROWS_LOOKED_AT

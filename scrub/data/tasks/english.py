@@ -31,11 +31,8 @@ def _indirect_objects(lexicon: Lexicon, variant: str, rng: np.random.Generator) 
     while True:
         io, subject, *others = (names[at] for at in rng.choice(len(names), 5, replace=False))
         scene, place, thing = (str(rng.choice(each)) for each in (_SCENES, PLACES, THINGS))
-        first = bool(rng.integers(2))  # whether the indirect object is named first
-        form = scene.format_map(
-            {"first": "{IO}" if first else "{S1}", "second": "{S1}" if first else "{IO}"}
-            | {name: f"{{{name}}}" for name in ("S2", "place", "thing")}
-        )
+        first, second = ("{IO}", "{S1}") if rng.integers(2) else ("{S1}", "{IO}")
+        form = scene.replace("{first}", first).replace("{second}", second)
         beside = {"place": f" {place}", "thing": f" {thing}"}
         clean = {"IO": io, "S1": subject, "S2": subject}
         swapped = {**clean, "S2": io} if variant == SWAPPED else dict(zip(clean, others, strict=True))
@@ -48,11 +45,19 @@ def _later_years(lexicon: Lexicon, variant: str, rng: np.random.Generator) -> It
     endings = lexicon.words(ENDINGS, "endings of a year", len(ENDINGS), blank=False)
     centuries = lexicon.words(CENTURIES, "centuries", 1)
     form = "The{event} lasted from the year{century}{year} to the year{second}"
+    apart = {century: lexicon.behind(f"The war lasted to the year{century}", endings) for century in centuries}
+    years = len(endings) * len(centuries)
+    if joined := years - sum(map(len, apart.values())):
+        lexicon.notes.append(
+            f"{joined} of {years} years are no century and then an ending: they are neither right nor wrong"
+        )
     while True:
         event, century = f" {rng.choice(EVENTS)}", str(rng.choice(centuries))
         year = int(rng.integers(2, len(endings) - 1))
         words = {"event": event, "century": century, "year": endings[year], "second": century}
-        right, wrong = endings[year + 1 :], endings[: year + 1]
+        right, wrong = (
+            [each for each in side if each in apart[century]] for side in (endings[year + 1 :], endings[: year + 1])
+        )
         yield Prompt(Text.of(form, words), Text.of(form, {**words, "year": endings[1]}), right, wrong)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from string import Formatter
 
-from scrub.data.prompts.layout import ANSWER, CLEAN, CORRUPTED, POSITIONS, WRONG, Row
+from scrub.data.prompts.names import ANSWER, CLEAN, CORRUPTED, POSITIONS, WRONG, Row
 from scrub.data.tasks.lexicon import Lexicon
 
 
@@ -35,15 +35,17 @@ class Text:
     def positions(self, lexicon: Lexicon, loose: Collection[str]) -> tuple[int, dict[str, int]] | None:
         """Count the tokens, and find the one at which each place ends.
 
-        None where a token goes on over the end of a place, or a word that isn't `loose` is not the one token there as
-        which it was looked up.
+        None where a token goes on over the end of a place, or a word that isn't `loose` is not one token there. The
+        blank in front of it may belong to a token before, of several blanks: so the token may be another than that as
+        which the word was looked up.
         """
-        cuts = [cut for place in self.places.values() for cut in place]
-        whole, *before = lexicon.ids([self.text, *(self.text[:cut] for cut in cuts)])
+        cuts = [cut for start, end in self.places.values() for cut in (start, start + (self.text[start] == " "), end)]
+        whole, *ids = lexicon.ids([self.text, *(self.text[:cut] for cut in cuts)])
         found: dict[str, int] = {}
-        for (name, place), start, end in zip(self.places.items(), before[::2], before[1::2], strict=True):
-            token = lexicon.tokens.get(self.text[slice(*place)])
-            if whole[: len(end)] != end or not (name in loose or [*start, token] == end):
+        for at, (name, place) in enumerate(self.places.items()):
+            *before, end = ids[3 * at : 3 * at + 3]
+            one = end[:-1] in before and lexicon.spells(end[-1], self.text[slice(*place)])
+            if whole[: len(end)] != end or not (name in loose or one):
                 return None
             found[name] = len(end) - 1
         return len(whole), {name: at for name, at in found.items() if not name.startswith("_")}
@@ -59,9 +61,16 @@ class Prompt:
     wrong: Sequence[str]
 
     def row(self, lexicon: Lexicon, loose: Collection[str]) -> Row | None:
-        """Make the row of a table, with the positions by name; None where the tokenizer doesn't cut both alike."""
+        """Make the row of a table, with the positions by name.
+
+        None where the tokenizer doesn't cut both prompts alike, and where it wouldn't write each of the words behind
+        the clean one as the token that the word has: a model that reads as it was trained never meets that token there.
+        """
         found, other = (each.positions(lexicon, loose) for each in (self.clean, self.corrupted))
-        if found is None or found != other:
+        words = [*self.right, *self.wrong]
+        if found is None or found != other or not (self.right and self.wrong):
+            return None
+        if lexicon.behind(self.clean.text, words) != words:
             return None
         return {
             CLEAN: self.clean.text,

@@ -36,24 +36,35 @@ class Lexicon:
         forms = [f" {word}" if blank else word for word in words]
         (begun,) = self.ids([before])
         for form, ids in zip(forms, self.ids([before + form for form in forms]), strict=True):
-            if len(ids) == len(begun) + 1 and ids[:-1] == begun and self._spells(ids[-1], form):
+            if len(ids) == len(begun) + 1 and ids[:-1] == begun and self.spells(ids[-1], form):
                 self.tokens[form] = ids[-1]
         found = [form for form in forms if form in self.tokens]
+        behind = " behind a blank" if blank else ""
         if len(found) < least:
+            needed = f"one of the {what} as one token" if least == 1 else f"{least} {what} that are one token each"
             raise ScrubError(
-                f"{self.task} needs {least} {what} that are one token each, and the model's tokenizer has {len(found)} "
-                f"of {len(words)}: take another model, or another task"
+                f"{self.task} needs {needed}{behind}, and the model's tokenizer has {len(found)} of {len(words)}: "
+                "take another model, or another task"
             )
         if len(found) < len(words):
-            said = f"{len(found)} of {len(words)} {what} are one token each of the model's"
-            self.notes.append(f"{said}: prompts are made of these")
+            are, these = ("is one token", "it") if len(found) == 1 else ("are one token each", "these")
+            said = f"{len(found)} of {len(words)} {what} {are} of the model's{behind}"
+            self.notes.append(f"{said}: prompts are made of {these}")
         return found
+
+    def behind(self, text: str, words: Sequence[str]) -> list[str]:
+        """Keep the words that were looked up and stand behind a text as the same tokens, the text being cut as before.
+
+        `lexicon.behind("Mary gave it to", [" Mary"])`.
+        """
+        whole, *each = self.ids([text, *(text + word for word in words)])
+        return [word for word, ids in zip(words, each, strict=True) if ids == [*whole, self.tokens[word]]]
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Encode texts, exactly as they are."""
         return encoded(self.tokenizer, texts, self.vocab_size)
 
-    def _spells(self, token: int, form: str) -> bool:
+    def spells(self, token: int, form: str) -> bool:
         """Tell whether a token spells a word, and doesn't stand for everything unknown; a tokenizer may ignore case."""
         text = str(self.tokenizer.decode([token], skip_special_tokens=False))
         return text.strip().casefold() == form.strip().casefold()

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from scrub.data.prompts.vocabulary import WORDS
+from scrub.data.prompts.words import WORDS
 from scrub.data.tasks.form import Prompt, Text
 from scrub.data.tasks.lexicon import Lexicon
 from scrub.data.tasks.task import Task

@@ -10,13 +10,13 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from scrub.data.card import TASK, Source, declared_source
-from scrub.data.prompts.layout import Row
+from scrub.data.prompts.names import Row
 from scrub.data.settings import SEED
 from scrub.data.tasks.code import DOCSTRING, LOOP_VARIABLE
 from scrub.data.tasks.english import GREATER_THAN, IOI
 from scrub.data.tasks.lexicon import Lexicon
 from scrub.data.tasks.series import REPEATED_LIST, SUCCESSOR
-from scrub.data.tasks.task import Task
+from scrub.data.tasks.task import MOST_IN_VAIN, Task
 from scrub.data.windows import counted
 from scrub.models.find import HUB_NAME, locate
 from scrub.text.errors import ScrubError
@@ -27,6 +27,7 @@ TASKS: Mapping[str, Task] = {
 }
 PROMPTS = 128  # that are drawn where nobody says how many
 SEEDS = 1 << 32
+IN_VAIN = f"{MOST_IN_VAIN:,} draws in a row gave no other"
 
 
 @dataclass(frozen=True)
@@ -64,15 +65,29 @@ class Drawn:
     def rows(
         self, tokenizer: Tokenizer, vocab_size: int, count: int | None, notes: list[str], usual: int = PROMPTS
     ) -> list[Row]:
-        """Draw so many prompts, or as many as is `usual`; `notes` say what was left out, and how many were drawn then.
+        """Draw so many prompts, or as many as is `usual`; `notes` say what was left out, and by which seed it was.
 
         Raises ScrubError where the tokenizer lacks the words.
         """
         lexicon = Lexicon(self.task.name, tokenizer, vocab_size, notes)
         rows = self.task.rows(lexicon, self.variant, self.seed, count or usual)
-        if count is None:
-            notes.append(f"{counted(len(rows), 'prompt')} are drawn, by the seed {self.seed}")
+        vain = f": {IN_VAIN}" if len(rows) < (count or usual) else ""
+        notes.append(f"{counted(len(rows), 'prompt')} drawn, by the seed {self.seed}{vain}")
         return rows
+
+
+def another_draw(spec: str) -> str:
+    """Name another draw of a task than this one, by the next seed: `another_draw("ioi")` is "ioi:seed=1".
+
+    For other data it is nothing.
+    """
+    found = named_task(spec) or _task_at(spec)
+    if found is None:
+        return ""
+    name, _, options = spec.partition(":")
+    said = [each.strip() for each in options.split(",") if each.strip() and not each.strip().startswith(SEED)]
+    seed = (Drawn.parse(found[1].task, found[1].options).seed + 1) % SEEDS
+    return f"{name}:{','.join([*said, f'{SEED}{seed}'])}"
 
 
 def named_task(spec: str) -> tuple[Path, Source] | None:
@@ -82,13 +97,38 @@ def named_task(spec: str) -> tuple[Path, Source] | None:
     a configuration on the hub.
     """
     name, colon, options = spec.partition(":")
-    folder = locate("data", name) if colon and locate("data", spec) is None else None
-    if folder is None or not folder.is_dir():
+    if not colon or locate("data", spec) is not None:
         return None
-    source = declared_source(folder)
-    if source is not None and source.kind == TASK:
+    if (found := _task_at(name)) is not None:
+        folder, source = found
+        if not all(map(str.strip, options.split(","))):
+            raise ScrubError(
+                f"nothing stands behind a colon or a comma of {short(spec)}: write {name}, or {name}:seed=3"
+            )
         Drawn.parse(source.task, options)
         return folder, replace(source, options=options)
+    other = locate("data", name)
+    if other is None or not other.is_dir():
+        return None
     if name.startswith("data/") or not HUB_NAME.fullmatch(spec):
         raise ScrubError(f"the data {short(name)} take nothing behind a colon, as tasks do: leave :{options} out")
     return None
+
+
+def goes_on(spec: str, part: str) -> bool:
+    """Tell whether what is behind a comma belongs to the name of a task before it: `goes_on("ioi:seed=3", "names")`.
+
+    It doesn't where data that are here are called so.
+    """
+    name, colon, _ = spec.partition(":")
+    if not colon or part.startswith(SEED):
+        return bool(colon)
+    found = _task_at(name)
+    known = TASKS.get(found[1].task) if found is not None else None
+    return known is not None and part in known.variants and locate("data", part) is None
+
+
+def _task_at(name: str) -> tuple[Path, Source] | None:
+    folder = locate("data", name)
+    source = declared_source(folder) if folder is not None and folder.is_dir() else None
+    return (folder, source) if folder is not None and source is not None and source.kind == TASK else None

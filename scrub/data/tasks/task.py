@@ -8,13 +8,14 @@ from typing import TypeAlias
 
 import numpy as np
 
-from scrub.data.prompts.layout import Row
+from scrub.data.prompts.names import Row
 from scrub.data.tasks.form import Prompt
 from scrub.data.tasks.lexicon import Lexicon
 from scrub.data.windows import counted
+from scrub.text.clipping import clipped
 from scrub.text.errors import ScrubError
-from scrub.text.wording import short
 
+_LONGEST = 100  # characters of a prompt that an error quotes, with all of its blanks
 MOST_IN_VAIN = 1000  # draws one after the other that give no other prompt: there is hardly any
 
 # draws prompts of a variant without end, by what a tokenizer has of the words
@@ -35,7 +36,9 @@ class Task:
     loose: Collection[str] = ()
 
     def rows(self, lexicon: Lexicon, variant: str, seed: int, count: int) -> list[Row]:
-        """Draw so many different prompts, as rows of a table; fewer where there are no more.
+        """Draw so many different prompts, as rows of a table; fewer where MOST_IN_VAIN draws in a row give no other.
+
+        There may be others then, where nearly all that there are have been drawn.
 
         A smaller count gives the first of the same. Raises ScrubError where the tokenizer lacks the words, or joins
         them with what is beside them.
@@ -55,8 +58,9 @@ class Task:
                 break
         if not found:
             raise ScrubError(
-                f"{self.name} needs words that are one token each where they stand, and the model's tokenizer joins "
-                f"them with what is beside them, as in {short(min(apart)[0])}: take another model, or another task"
+                f"{self.name} needs words that are one token each where they stand and behind the prompt, and the "
+                "model's tokenizer joins them with what is beside them, as in "
+                f"{clipped(repr(min(apart)[0]), _LONGEST)}: take another model, or another task"
             )
         if never := {text for text, _ in apart} - found.keys():
             left = counted(len(never), "prompt")

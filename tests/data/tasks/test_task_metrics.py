@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,32 @@ def test_a_metric_that_needs_wrong_answers_says_so(capsys: pytest.CaptureFixture
     (line,) = capsys.readouterr().err.splitlines()[-1:]
     assert "'logit_diff'" in line
     assert "wrong" in line
+
+
+def claimed(data: str, named: str) -> tuple[int, list[list[float]]]:
+    """How many prompts the card of a task says a row of its table is of, and the numbers there with their intervals."""
+    card = (find("data", data) / "README.md").read_text(encoding="utf-8")
+    (row,) = [line for line in card.splitlines() if line.startswith(f"| {named} |")]
+    *cells, pairs = row.strip("| ").split("|")[1:]
+    return int(pairs), [[float(each) for each in re.findall(r"-?\d+\.\d+", cell)] for cell in cells]
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [("loop_variable", "`gpt2-mini`"), ("repeated", "`gpt2-mini`, `repeated`")],
+)
+def test_the_card_says_what_gpt2_mini_does(data: str, named: str) -> None:
+    """As it prints that: one prompt more or less may be right where two logits are nearly equal."""
+    count, numbers = claimed(data, named)
+    model = load_model("gpt2-mini")
+    prompts = scrub.read_prompts(model, data, count=count)
+    found = Predictions.of(model, prompts, metrics=[METRICS[name] for name in MEASURED]).metric_means
+    assert len(prompts) == count > 100
+    for name, (estimate, low, high) in zip(MEASURED, numbers, strict=True):
+        near = 0.006 if name == "logit_diff" else 0.0006 + 1 / count
+        assert low < estimate < high
+        assert found[name].estimate == pytest.approx(estimate, abs=near)
+        assert (found[name].low, found[name].high) == pytest.approx((low, high), abs=near)
 
 
 def test_gpt2_mini_tells_the_variable_of_a_loop_from_the_other_names() -> None:

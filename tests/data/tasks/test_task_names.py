@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from tokenized import ALL, KINDS, byte_level, lower_case, sentence_piece
-from tokenizers import Tokenizer
+from tokenized import ALL, KINDS, byte_level, joined_blanks, lower_case, runs_of_blanks, sentence_piece
+from tokenizers import Regex, Tokenizer, pre_tokenizers
 from wording import tells
 
 from scrub.cli import _status
 from scrub.cli.given import listed_data
 from scrub.data.examples import Examples
 from scrub.data.load import check_data, load_examples, place
+from scrub.data.repeated import NOWHERE
 from scrub.data.tasks.shipped import PROMPTS, Drawn, named_task
-from scrub.data.tasks.words import ENDINGS, MONTHS, NAMES, NUMBERS, WEEKDAYS
+from scrub.data.tasks.words import CODE, ENDINGS, MONTHS, NAMES, NUMBERS, WEEKDAYS
 from scrub.store.sweeps.grid import Grid
 from scrub.text.errors import ScrubError
 
@@ -46,6 +48,14 @@ def only(*words: str) -> Tokenizer:
     return byte_level(words)
 
 
+def spaced(but: str = "none") -> Tokenizer:
+    """One that has no number with its blank, but for one: digits stand in pairs, as behind a bracket."""
+    tokenizer = byte_level(ENDINGS)
+    split = pre_tokenizers.Split(Regex(rf"{but}|\d{{2}}|\s+|[^\s\d]+"), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
+    return tokenizer
+
+
 def test_one_line_counts_the_words_that_a_tokenizer_lacks() -> None:
     assert "needs 5 first names" in (line := refusal("ioi", only(*NAMES[:4], *NUMBERS)))
     assert f"has 4 of {len(NAMES)}:" in line
@@ -54,9 +64,16 @@ def test_one_line_counts_the_words_that_a_tokenizer_lacks() -> None:
     )
     assert f"has 11 of {len(MONTHS)}:" in refusal("successor:months", only(*MONTHS[:4], *MONTHS[5:]))
     assert "lacks 3:" in refusal("successor", only(*NUMBERS[:3], *NUMBERS[4:]))
+    assert "needs 100 endings of a year that are one token each, and" in refusal("greater_than", only("17"))
+    assert "needs one of the centuries as one token behind a blank, and" in (line := refusal("greater_than", spaced()))
+    assert "has 0 of 9:" in line
+    (note,) = [each for each in draw("greater_than", spaced(" 17"), 3).notes if "centuries" in each]
+    assert note.endswith("1 of 9 centuries is one token of the model's behind a blank: prompts are made of it")
     found = draw("ioi", only(*NAMES[:5]), 9)
     assert found.notes == (
-        f"ioi: 5 of {len(NAMES)} first names are one token each of the model's: prompts are made of these",
+        f"ioi: 5 of {len(NAMES)} first names are one token each of the model's behind a blank: "
+        "prompts are made of these",
+        "ioi: 9 prompts drawn, by the seed 0",
     )
     assert {*re.findall("|".join(NAMES), " ".join(found.texts))} <= {*NAMES[:5]}
     series = draw("successor", only(*NUMBERS[:8], *NUMBERS[9:]))
@@ -81,11 +98,79 @@ def test_words_that_stand_joined_are_left_out_and_counted() -> None:
     """Where none stands alone, it is said, and nobody draws for ever."""
     found = draw("successor:weekdays", sentence_piece([*ALL, "Tuesday,"]), 12)
     assert not any("Tuesday," in text for text in [*found.texts, *found.other_texts])
-    (note,) = found.notes
+    note, _ = found.notes
     assert re.fullmatch(r"successor:weekdays: \d+ prompts left out, .* joins .*", note)
     alike = sentence_piece([*ALL, *(f"{day}," for day in WEEKDAYS)])  # both prompts of every pair are cut so
     assert "joins them with what is beside them" in refusal("successor:weekdays", alike)
     assert "joins them with what is beside them, as in 'The " in refusal("greater_than", lower_case(), 3)
+
+
+@pytest.mark.parametrize(("made", "blanks"), [(runs_of_blanks, " " * 4), (joined_blanks, "▁" * 4)])
+def test_a_word_behind_blanks_that_are_one_token_is_one_token_too(
+    made: Callable[[Sequence[str]], Tokenizer], blanks: str
+) -> None:
+    """The first word stands behind a token of four blanks, and as an answer it still has one of its own."""
+    tokenizer = made(ALL)
+    found = draw("loop_variable", tokenizer, 9)
+    assert found.answers is not None
+    assert found.wrong is not None
+    for text, ids, right, wrong in zip(found.texts, found.inputs, found.answers, found.wrong, strict=True):
+        first, held = text.split()[0], tokenizer.encode(text).tokens
+        assert held[:2] == [blanks, first]
+        assert ids[:2].tolist() == [tokenizer.token_to_id(each) for each in (blanks, first)]
+        for token in [*right, *wrong]:
+            word = tokenizer.decode([token]).strip()
+            assert tokenizer.encode(f"{text} {word}").ids == [*tokenizer.encode(text).ids, token]
+    assert (found.positions["list"] == 1).all()
+
+
+def test_answers_that_would_stand_joined_with_the_prompt_are_none() -> None:
+    """Behind the prompt the tokenizer never writes "to" and " Mary": the whole of both is one token."""
+    tokenizer = sentence_piece([*ALL, "to▁Mary", *(f"if▁{word}" for word in CODE[:40])])
+    for spec, never in (("ioi", "to Mary"), ("loop_variable", "")):
+        found = draw(spec, tokenizer, 40)
+        assert found.answers is not None
+        assert found.wrong is not None
+        assert any("left out" in note for note in found.notes)
+        assert not never or any(never[3:] in text for text in draw(spec, sentence_piece(), 40).texts)
+        for text, right, wrong in zip(found.texts, found.answers, found.wrong, strict=True):
+            whole = tokenizer.encode(text).ids
+            for token in [*right, *wrong]:
+                word = tokenizer.decode([token]).strip()
+                assert tokenizer.encode(f"{text} {word}").ids == [*whole, token]
+                assert f"{text[-2:]} {word}" != never
+    every = sentence_piece([*ALL, *(f"to▁{name}" for name in NAMES)])
+    assert "behind the prompt" in refusal("ioi", every)
+
+
+def test_a_year_that_is_one_token_is_no_ending_of_its_century() -> None:
+    """As GPT-2's " 1776" and " 1812": 76 is no answer behind 17, and other prompts of that century stay."""
+    tokenizer = byte_level([*ALL, "1776", "1812"])
+    found, plain = draw("greater_than", tokenizer, 60), draw("greater_than", byte_level(), 60)
+    assert found.answers is not None
+    assert found.wrong is not None
+    read = {"17": set[str](), "18": set[str]()}
+    for text, right, wrong in zip(found.texts, found.answers, found.wrong, strict=True):
+        words = [{tokenizer.decode([token]) for token in side if token != NOWHERE} for side in (right, wrong)]
+        year = re.search(r"year \d\d(\d\d) to", text)
+        assert year is not None
+        assert all(word > year[1] for word in words[0])
+        assert all(word <= year[1] for word in words[1])
+        if text[-2:] in read:
+            read[text[-2:]] |= {f"{each:02}" for each in range(100)} - words[0] - words[1]
+    assert read == {"17": {"76"}, "18": {"12"}}
+    (before,), (note,) = (
+        [re.search(r"(\d+) of 900 years", each) for each in some.notes if "years" in each] for some in (plain, found)
+    )
+    assert before is not None
+    assert note is not None
+    assert int(note[1]) == int(before[1]) + 2
+
+
+def test_a_prompt_is_quoted_with_its_blanks() -> None:
+    """Where no word is a token of its own in front of an equals sign."""
+    joined = sentence_piece([*ALL, *(f"{word}▁=" for word in CODE)])
+    assert re.search(r"as in '    \w+ = \[\]\\n    for \w+ in \w+:\\n        if'", refusal("loop_variable", joined))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -93,13 +178,18 @@ def test_as_many_as_are_usual_and_no_more_than_there_are(kind: str) -> None:
     tokenizer = KINDS[kind](ALL)
     usual = draw("loop_variable:seed=7", tokenizer)
     assert len(usual) == PROMPTS
-    assert usual.notes == (f"loop_variable:seed=7: {PROMPTS} prompts are drawn, by the seed 7",)
+    assert usual.notes == (f"loop_variable:seed=7: {PROMPTS} prompts drawn, by the seed 7",)
+    assert draw("loop_variable", tokenizer, 1).notes == ("loop_variable: 1 prompt drawn, by the seed 0",)
     everything = draw("successor:weekdays", tokenizer)
     assert len({*everything.texts}) == len(everything) == 42
-    assert tells(refusal("successor:weekdays", tokenizer, 43), "'successor:weekdays' 42 43 asked")
-    assert len(draw("successor:weekdays", tokenizer, 43, fewer=True)) == 42
+    said = "42 prompts drawn, by the seed 0: 1,000 draws in a row gave no other"
+    assert everything.notes[-1] == f"successor:weekdays: {said}"
+    assert tells(refusal("successor:weekdays", tokenizer, 43), "'successor:weekdays' 42 1,000 no other 43 asked")
+    assert (fewer := draw("successor:weekdays", tokenizer, 43, fewer=True)).notes == everything.notes
+    assert len(fewer) == 42
+    assert draw("successor:weekdays", tokenizer, 42).notes[-1].endswith("by the seed 0")
     few = draw("ioi", tokenizer, usual_count=3)
-    assert (len(few), few.notes) == (3, ("ioi: 3 prompts are drawn, by the seed 0",))
+    assert (len(few), few.notes) == (3, ("ioi: 3 prompts drawn, by the seed 0",))
 
 
 def test_options_that_mean_nothing_are_refused() -> None:
@@ -127,6 +217,9 @@ def test_options_that_mean_nothing_are_refused() -> None:
         ("ioi:seed=-1", "'-1' seed from 0 to 4294967295"),
         ("ioi:seed=4294967296", "'4294967296' seed"),
         ("ioi:seed=", "'' seed"),
+        ("ioi:", "'ioi:' nothing ioi:seed=3"),
+        ("ioi:,,seed=1,", "'ioi:,,seed=1,' nothing comma"),
+        ("data/ioi: ,names", "nothing data/ioi:seed=3"),
         ("stdlib:x", "'stdlib' nothing :x"),
         ("data/stdlib:x", "'data/stdlib' nothing :x"),
         ("redwood_attn_2l:x", "'redwood_attn_2l' nothing :x"),
@@ -141,26 +234,73 @@ def test_what_no_task_is_called_is_one_line(spec: str, said: str, capsys: pytest
     assert capsys.readouterr().err == f"scrub: {line}\n"
 
 
-def test_names_say_variant_and_seed_in_any_order() -> None:
+def test_names_say_variant_and_seed_in_any_order(folder: Path) -> None:
     assert Drawn.parse("ioi", "names , seed=3") == Drawn.parse("ioi", "seed=3,names")
     assert (Drawn.parse("ioi", "").variant, Drawn.parse("ioi", "").seed) == ("swapped", 0)
     assert named_task("ioi") is None  # which is found as any folder is
     assert named_task("someone/rows:config") is None
     assert listed_data("stdlib, ioi:names,seed=3,a/b:c,mine") == ("stdlib", "ioi:names,seed=3", "a/b:c", "mine")
+    assert listed_data("ioi:seed=3, names,stdlib,ioi:names") == ("ioi:seed=3,names", "stdlib", "ioi:names")
+    assert listed_data("stdlib,names") == ("stdlib", "names")  # which isn't of a task
+    with pytest.raises(ScrubError, match="ioi:seed=3,names,swapped is none of"):
+        listed_data("ioi:seed=3,names,swapped")
+    (folder / "data" / "names").mkdir(parents=True)
+    assert listed_data("ioi:seed=3,names") == ("ioi:seed=3", "names")
+
+
+def test_a_seed_that_is_no_part_of_the_name_draws_no_other_prompts(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    """A note says what it does, and which name has other prompts; that of data of other kinds has none."""
+    (folder / "t.jsonl").write_text('{"clean": "The self A", "answer": " value"}\n' * 2)
+    said = {}
+    for spec, other in (("successor", "successor:seed=1"), ("successor:numbers,seed=3", "successor:numbers,seed=4")):
+        assert _status(["prompts", "attn2l", "--data", spec, "--count", "2", "--seed", "5"]) == 0
+        said[spec] = capsys.readouterr().err
+        assert f"--seed 5 determines the intervals; for other prompts write --data {other}\n" in said[spec]
+    assert "2 prompts drawn, by the seed 0\n" in said["successor"]
+    assert "2 prompts drawn, by the seed 3\n" in said["successor:numbers,seed=3"]
+    assert _status(["prompts", "attn2l", "--data", "successor", "--count", "2"]) == 0
+    assert "--seed" not in capsys.readouterr().err
+    assert _status(["prompts", "attn2l", "--data", "t.jsonl", "--seed", "5"]) == 0
+    assert "--seed" not in capsys.readouterr().err
 
 
 def test_a_folder_of_ones_own_names_a_task(folder: Path) -> None:
-    for name, task in (("mine", "\n  task: ioi"), ("wrong", "\n  task: nope"), ("docstring", "")):
+    for name, task in (
+        ("mine", "\n  task: ioi"),
+        ("wrong", "\n  task: nope"),
+        ("docstring", ""),
+        ("successor", "\n  task:"),
+    ):
         (folder / "data" / name).mkdir(parents=True)
         (folder / "data" / name / "README.md").write_text(f"---\nscrub:\n  source: task{task}\n---\n# {name}\n")
     tokenizer = byte_level()
     assert draw("mine:names", tokenizer, 5).texts == draw("ioi:names", tokenizer, 5).texts
     assert draw("mine:names", tokenizer, 5).name == "mine:names"
     assert tells(refusal("wrong", tokenizer), "'nope' task ioi, greater_than")
+    with pytest.raises(ScrubError, match="'nope'"):
+        listed_data("wrong:seed=3,names")
     where, _ = place("docstring")
     assert where is not None
     assert where.resolve() == folder / "data" / "docstring"
     assert draw("docstring", tokenizer, 2).positions.keys() >= {"A1", "D2"}
+    assert draw("successor", tokenizer, 2).positions.keys() >= {"s1", "s3"}  # as the folder is called
+
+
+def test_rows_beside_the_card_of_a_task_are_noted(folder: Path) -> None:
+    """They aren't read: that is said, also where the data are brought."""
+    mine = folder / "data" / "mine"
+    mine.mkdir(parents=True)
+    (mine / "README.md").write_text("---\nscrub:\n  source: task\n  task: ioi\n---\n# mine\n")
+    tokenizer = byte_level()
+    assert len(draw("mine", tokenizer, 2).notes) == len(check_data("mine")[2]) + 1 == 1
+    (mine / "rows.jsonl").write_text('{"clean": "a b", "corrupted": "c b", "answer": " c"}\n')
+    (mine / "tokens.npy").write_bytes(b"")
+    for spec in ("mine", "mine:names"):
+        (note,) = check_data(spec)[2]
+        assert tells(note, "mine rows.jsonl tokens.npy `source: task`")
+        assert any(note in each for each in draw(spec, tokenizer, 2).notes)
 
 
 def test_a_file_with_such_a_name_is_that_file(folder: Path) -> None:

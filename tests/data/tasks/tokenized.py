@@ -1,4 +1,4 @@
-"""Tokenizers of four kinds that have given words as single tokens, made of nothing else."""
+"""Tokenizers of five kinds that have given words as single tokens, made of nothing else."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import string
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from scrub.data.prompts.vocabulary import WORDS
+from scrub.data.prompts.words import WORDS
 from scrub.data.tasks.words import CENTURIES, CODE, ENDINGS, MONTHS, NAMES, NUMBERS, WEEKDAYS
 
 ALL = tuple(
@@ -41,6 +41,21 @@ def byte_level(words: Sequence[str] = ALL) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE({token: at for at, token in enumerate(tokens)}, merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def runs_of_blanks(words: Sequence[str] = ALL) -> Tokenizer:
+    """As GPT-NeoX's: several blanks are one token, and take the one in front of a word with them."""
+    tokenizer = byte_level(words)
+    tokenizer.add_tokens([AddedToken(" " * blanks, normalized=True) for blanks in range(24, 1, -1)])
+    return tokenizer
+
+
+def joined_blanks(words: Sequence[str] = ALL) -> Tokenizer:
+    """As Gemma's: that, in one piece, and nothing is put in front of a text."""
+    tokenizer = sentence_piece(words)
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.add_tokens([AddedToken("▁" * blanks, normalized=True) for blanks in range(16, 1, -1)])
     return tokenizer
 
 
@@ -78,5 +93,5 @@ def lower_case(words: Sequence[str] = ALL) -> Tokenizer:
 
 
 KINDS: dict[str, Callable[[Sequence[str]], Tokenizer]] = {
-    each.__name__: each for each in (byte_level, sentence_piece, metaspace, lower_case)
+    each.__name__: each for each in (byte_level, sentence_piece, metaspace, lower_case, runs_of_blanks)
 }
