@@ -16,11 +16,13 @@ from scrub.data.prompts.generate import corrupted_tokens, encoded_by, typed_toke
 from scrub.data.prompts.memory import is_table
 from scrub.data.prompts.prompts import GIVEN, token_texts
 from scrub.data.repeated import NOWHERE
+from scrub.data.windows import counted
 from scrub.models.model import Model
 from scrub.models.values import ids_of
 from scrub.text.begin import Bos, wanted_bos
 from scrub.text.errors import ScrubError
 from scrub.text.fields import theirs
+from scrub.text.files import one_line
 from scrub.text.wording import short
 
 PAD = 0  # any token will do behind a prompt, where nothing that is written looks
@@ -173,12 +175,15 @@ def _of_examples(examples: Examples, after: int | None) -> Started:
     tokens = examples.tokens
     if tokens.shape[1] <= after:
         raise ScrubError(_too_short(after, tokens.shape[1], f"the rows of {short(examples.name)}"))
-    lengths = np.full(len(examples), after)
-    if (examples.ends + 1 < lengths).any():
-        which = int(np.argmax(examples.ends + 1 < lengths))
+    if (examples.ends + 1 < after).any():
+        which = int(np.argmax(examples.ends + 1 < after))
         raise ScrubError(_too_short(after, int(examples.ends[which] + 1), examples.row(which)))
+    examples, joints = _of_one_document(examples, after)
+    tokens = examples.tokens
     behind = np.arange(after, tokens.shape[1])[None]
     right = np.where(behind <= examples.ends[:, None] + 1, tokens[:, after:], NOWHERE)
+    if examples.within is not None:  # position p predicts token p + 1
+        right[np.logical_or.accumulate(~examples.within[:, after - 1 :], axis=1)] = NOWHERE
     there = {name: np.where(at < after, at, NOWHERE) for name, at in examples.positions.items()}
     prompts = replace(
         examples,
@@ -191,12 +196,37 @@ def _of_examples(examples: Examples, after: int | None) -> Started:
         copied=None,
         within=None,
         targets={},
-        lengths=lengths,
+        lengths=np.full(len(examples), after),
         other_lengths=None if examples.other_lengths is None else np.minimum(examples.other_lengths, after),
         answers=None,
         wrong=None,
     )
-    return Started(prompts, right, None, width, examples.notes)
+    return Started(prompts, right, None, width, (*examples.notes, *joints))
+
+
+def _of_one_document(examples: Examples, after: int) -> tuple[Examples, list[str]]:
+    """Leave out rows whose first tokens are of several documents, and say so, and of how many what is right ends early.
+
+    Raises ScrubError if there is no other row.
+    """
+    if examples.within is None:
+        return examples, []
+    whole, count = examples.within[:, :after].all(1), len(examples)
+    kept = examples.some(np.flatnonzero(whole))
+    first = np.argmin(examples.within, axis=1)  # up to which position a row is of one document
+    longest = int(first[~examples.within.all(1)].max())
+    advice = f"give a shorter context, as --context {longest}, where documents are to stand by themselves"
+    if not whole.any():
+        raise ScrubError(
+            f"each row of {short(examples.name)} goes on with another document within {after + 1} tokens, since "
+            f"documents shorter than a row are joined: {advice}, or go on after fewer"
+        )
+    said, cut = [], int((~kept.within.all(1)).sum()) if kept.within is not None else 0
+    if len(kept) < count:
+        said.append(f"{count - len(kept):,} of {count:,} rows hold another document within {after + 1} tokens: left out")
+    if cut:
+        said.append(f"of {counted(cut, 'row')} what is right ends where another document begins")
+    return kept, [f"{one_line(examples.name)}: {each}; {advice}" for each in said]
 
 
 def _right(model: Model, found: Started, given: Any) -> Int[np.ndarray, "row known"]:
