@@ -21,6 +21,7 @@ from scrub.data.card import WIDEST
 from scrub.data.examples import Examples
 from scrub.data.prompts.prompts import token_text, token_texts
 from scrub.data.repeated import NOWHERE
+from scrub.data.windows import counted
 from scrub.measure.generation.experiments import check_positions, interventions_of
 from scrub.measure.generation.prompts import USUAL_TOKENS, Started, started
 from scrub.measure.generation.writing import Choice, Task, Written, write
@@ -43,6 +44,7 @@ from scrub.text.progress import bar_of
 from scrub.text.spans import spans
 
 UNCHANGED = "unchanged"
+_OR_NONE = ("right", "exact", "first wrong", "wrote", "instead of")
 HOTTEST = 1e9  # temperature: at less, all tokens are as probable already
 EXACT, TOKENS = "exact match", "right tokens"  # in percent of the rows, and of the tokens that are compared
 
@@ -155,11 +157,14 @@ class Generation(TabularResult):
         )
 
     def rows(self) -> pd.DataFrame:
-        """List for each experiment and row what was written, what is right, and the first token that isn't."""
+        """List for each experiment and row what was written, what is right, and the first token that isn't.
+
+        Of a row of which nothing is compared `exact` is None.
+        """
         found = []
         for at, name in enumerate(self.names):
             for row in range(len(self.prompts)):
-                wrong = self.first_wrong(at, row)
+                wrong, there = self.first_wrong(at, row), bool(self.compared[row].any())
                 found.append(
                     {
                         "experiment": name,
@@ -167,14 +172,14 @@ class Generation(TabularResult):
                         "tokens": self.tokens(at, row),
                         "text": self.text(self.tokens(at, row)),
                         "right": self.text(self.right[row]) if self.known else None,
-                        "exact": bool(self.exact[at, row]),
+                        "exact": bool(self.exact[at, row]) if there else None,
                         "first wrong": wrong,
                         "wrote": None if wrong is None else self._named(int(self.written[at, row, wrong])),
                         "instead of": None if wrong is None else self._named(int(self.right[row, wrong])),
                     }
                 )
-        steps = pd.Series([row["first wrong"] for row in found], dtype=object)  # no whole number is a float
-        return pd.DataFrame(found).assign(**{"first wrong": steps})
+        exactly = {name: [row[name] for row in found] for name in _OR_NONE}  # as they are beside None
+        return pd.DataFrame(found).assign(**{name: pd.Series(each, dtype=object) for name, each in exactly.items()})
 
     def _named(self, token: int) -> str:
         return "nothing" if token == NOWHERE else token_text(token, self.model.tokenizer)
@@ -258,7 +263,7 @@ def generate(
         width or given.width,
         span,
         Computed(None, asked.dtype) if asked.dtype in COARSE else AS_USUAL,
-        (*given.notes, *(_notes(given, count) if right is not None else ())),
+        (*given.notes, *(_notes(given, count) if right is not None else ()), *_unknown(asked_of)),
     )
 
 
@@ -314,6 +319,13 @@ def _notes(given: Started, count: int) -> list[str]:
     """Say what of what is typed as right isn't asked for."""
     known = int((given.right != NOWHERE).sum(1).max(initial=0))
     return [f"of {known:,} tokens that are right {count:,} are asked for"] if known > count else []
+
+
+def _unknown(compared: Bool[np.ndarray, "row step"]) -> list[str]:
+    """Say of how many rows nothing is compared, which count for nothing."""
+    count = int((~compared.any(1)).sum())
+    said = f"of {counted(len(compared), 'prompt')}, {count:,} have nothing known to be right there, and are left out"
+    return [said] if count else []
 
 
 def _texts_of(prompts: Examples, model: Model) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ ABREAST = 3  # experiments whose texts stand side by side, besides the unchanged
 MOST_GRIDS = 12
 LINE, SHORTEST = 100, 24  # characters of what was written on one line
 WRONG, CORRECT, AS_UNCHANGED = "bold red", "correct", "as unchanged"
+NOTHING = "nothing is known to be right where it is compared"
 SIGN = "!"  # behind a symbol of a grid that is wrong
 _GAP = "   "  # between grids
 
@@ -76,10 +77,11 @@ def lines_table(of: Generation, row: int, width: int = LINE) -> FrameTable:
     """Say for each experiment that what it wrote is correct, or what it wrote instead, its first wrong token marked."""
     room = max(SHORTEST, min(LINE, width - 16 - max(map(cell_len, of.names))))
     whole = AS_UNCHANGED if not of.known else CORRECT
-    rows = [{"experiment": RIGHT, "right": "", "written": Text(_short(of, of.right[row], room))}] if of.known else []
     count = int(of.compared[row].sum())
+    wanted = _short(of, of.right[row], room) if count else NOTHING
+    rows = [{"experiment": RIGHT, "right": "", "written": Text(wanted)}] if of.known else []
     for at, name in enumerate(of.names):
-        alone = at == 0 and not of.known
+        alone = (at == 0 and not of.known) or not count
         right = "" if alone else f"{int(of.matches[at, row].sum())} of {count}"
         said = _short(of, of.written[at, row], room) if alone else whole
         text = Text(said) if alone or of.exact[at, row] else _instead(of, at, row, room)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from doubles import Change, Point, double, put
+from rich.console import Console
 from scipy.stats import chisquare
 from small import small_gpt2
 from torch import Tensor
@@ -23,6 +24,7 @@ from scrub.measure.generation.generation import Generation
 from scrub.measure.generation.writing import STRETCH, Choice
 from scrub.models.model import load_model, make_model
 from scrub.paths.sources import Y
+from scrub.show.tables.generation import shown_row
 from scrub.study import gates
 from scrub.study.draws import pair_up
 from scrub.study.settings import Settings
@@ -292,6 +294,25 @@ def test_what_is_right_is_counted() -> None:
     assert rows["instead of"][0] == str(right[0][2])
     assert written(tokens=6, right=right, span="0..1,3..5").exact[0].all()
     assert not written(tokens=6, right=right, span="2").exact[0, 0]
+
+
+def test_a_row_of_which_nothing_is_compared_counts_for_nothing() -> None:
+    right = [row.tolist() for row in UNCHANGED[:, :6]]
+    right[2] = right[2][:3]
+    found = written(tokens=6, what="a1", right=right, span="3..5")
+    assert found.notes[-1] == f"of {ROWS} prompts, 1 have nothing known to be right there, and are left out"
+    assert found.exact_match()[0].estimate == 100
+    assert found.frame()["rows"].tolist() == [ROWS - 1] * 2
+    rows = found.rows()
+    seen = [row for row in rows.to_dict("records") if row["row"] == 2]
+    assert [(row["exact"], row["first wrong"], row["wrote"]) for row in seen] == [(None, None, None)] * 2
+    assert rows["exact"][0] is True
+    console = Console(width=90)
+    with console.capture() as said:
+        for part in shown_row(found, 2, console.options):
+            console.print(part)
+    assert "nothing is known to be right" in said.get()
+    assert "correct" not in said.get()
 
 
 def test_any_of_several_answers_is_right() -> None:
