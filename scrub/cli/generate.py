@@ -78,7 +78,7 @@ def generate(
         ),
     ] = None,
     corrupted: Annotated[str | None, typer.Option(metavar="TEXT", help="That prompt, of as many tokens.")] = None,
-    tokens: Annotated[int | None, typer.Option(metavar="N", help="How many: as many as --right, or 20.")] = None,
+    tokens: Annotated[int | None, typer.Option(metavar="N", help="How many: as many as --right or a completion, or 20.")] = None,
     temperature: Annotated[
         float | None, typer.Option(metavar="T", help="Draw tokens at this temperature, instead of the most probable.")
     ] = None,

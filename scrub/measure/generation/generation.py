@@ -212,7 +212,7 @@ def generate(
 
     `on` is a prompt, a list of them or of token ids, or data as `ablate` and `patch` take them (a path, a table of
     prompts, examples); `after` so many tokens of each row of text or ids the rest of it is right. So many `tokens` are
-    written, by default as many as `right` has, or 20: the most probable ones or, at a `temperature`, drawn by
+    written, by default as many as `right` or the longest completion has, or 20: the most probable ones or, at a `temperature`, drawn by
     the seed, up to an end token of the model unless not to `stop` there. `what`, `how`, `positions`, `attend`, `only` and
     `arrays` are an ablation's, an experiment for each site of `what`; `patch` are sites of other experiments, each of
     which is there what it is on the `corrupted` prompt, or on the other that the data give each.
@@ -230,7 +230,7 @@ def generate(
         raise ScrubError("nothing takes anything from the corrupted prompt: patch sites, or ablate by 'resample'")
     model = as_model(model, asked.torch_dtype).to(asked.torch_dtype, asked.where)
     given = started(model, on, after=after, right=right, corrupted=corrupted, bos=bos)
-    count = _count(tokens, given, model, right is not None)
+    count = _count(tokens, given, model)
     made, said = interventions_of(model, what, how, positions, attend or {}, only, patch, given.prompts)
     experiments = experiments_of(model, made, arrays)
     examples = given.with_room(int(given.lengths.max()) + count - 1)
@@ -263,11 +263,11 @@ def generate(
         width or given.width,
         span,
         Computed(None, asked.dtype) if asked.dtype in COARSE else AS_USUAL,
-        (*given.notes, *(_notes(given, count) if right is not None else ()), *_unknown(asked_of)),
+        (*given.notes, *_notes(given, count), *_unknown(asked_of)),
     )
 
 
-def _count(tokens: int | None, given: Started, model: Model, typed: bool) -> int:
+def _count(tokens: int | None, given: Started, model: Model) -> int:
     """Say how many tokens are written. Raises ScrubError if there is no room for them in the context."""
     longest = int(given.lengths.max())
     which = "the prompt" if len(given.prompts) == 1 else given.prompts.row(int(given.lengths.argmax()))
@@ -278,7 +278,7 @@ def _count(tokens: int | None, given: Started, model: Model, typed: bool) -> int
             f"{model.name}: nothing can be written behind it, so shorten it"
         )
     if tokens is None:
-        return min(room, given.right.shape[1] if typed else USUAL_TOKENS)
+        return min(room, given.right.shape[1] if given.whole else USUAL_TOKENS)
     if tokens > room:
         raise ScrubError(
             f"{tokens:,} tokens were asked for, but {model.name} reads {model.n_ctx:,} positions, and {which} has "
@@ -316,8 +316,8 @@ def _compared(
 
 
 def _notes(given: Started, count: int) -> list[str]:
-    """Say what of what is typed as right isn't asked for."""
-    known = int((given.right != NOWHERE).sum(1).max(initial=0))
+    """Say what isn't asked for of all that is said to be right."""
+    known = int((given.right != NOWHERE).sum(1).max(initial=0)) if given.whole else 0
     return [f"of {known:,} tokens that are right {count:,} are asked for"] if known > count else []
 
 

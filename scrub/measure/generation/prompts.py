@@ -33,7 +33,8 @@ USUAL_TOKENS = 20
 class Started:
     """Prompts, each as long as it is, and the tokens that are right behind them: NOWHERE where none is known.
 
-    `also` are further tokens that are right for the first one. `width` is how many symbols a row of a grid has.
+    `whole` says whether these are all that is asked for (what is typed, completions), or the start of it, or what a
+    text goes on with. `also` are further tokens that are right for the first one. `width` is how many symbols a row of a grid has.
     """
 
     prompts: Examples
@@ -41,6 +42,7 @@ class Started:
     also: Int[np.ndarray, "row some"] | None = None
     width: int | None = None
     notes: tuple[str, ...] = ()
+    whole: bool = False
 
     @property
     def lengths(self) -> Int[np.ndarray, " row"]:
@@ -112,7 +114,7 @@ def started(
         found = _of_examples(on if isinstance(on, Examples) else examples_for(model, on, None, bos=bos), after)
     else:
         found = _of_ids(model, on, after)
-    return found if right is None else replace(found, right=_right(model, found, right), also=None)
+    return found if right is None else replace(found, right=_right(model, found, right), also=None, whole=True)
 
 
 def _texts(on: Any) -> list[str]:
@@ -164,7 +166,7 @@ def _of_examples(examples: Examples, after: int | None) -> Started:
                 "leave it out"
             )
         if examples.completions is not None:
-            return Started(examples, examples.completions, None, width, examples.notes)
+            return Started(examples, examples.completions, None, width, examples.notes, whole=True)
         right = examples.expected[:, None] if examples.answers is None else examples.answers
         return Started(examples, right[:, :1], right[:, 1:] if right.shape[1] > 1 else None, width, examples.notes)
     if after is None:

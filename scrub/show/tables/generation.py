@@ -108,10 +108,11 @@ def _compared(of: Generation) -> str:
     which = "" if of.span is None else f" tokens {of.span} of what is written,"
     if not of.known:
         return f"compared:{which} with what the unchanged model writes, since nothing is said to be right"
-    counts = of.compared.sum(1)
-    most = int(counts.max())
-    some = " the first token alone," if most == 1 else f" the first {most:,} tokens,"
-    tokens = "" if of.span is not None else some if most < of.steps else " all tokens,"
+    counts = of.compared.sum(1)[of.compared.any(1)]
+    least, most = int(counts.min()), int(counts.max())
+    many = f"{most:,}" if least == most else f"{least:,} to {most:,}"
+    some = " the first token alone," if most == 1 else f" the first {many} tokens,"
+    tokens = "" if of.span is not None else " all tokens," if least == of.steps else some
     return f"compared:{which}{tokens} with those that are right"
 
 

@@ -50,12 +50,14 @@ Made = Callable[[int, int], Changes]  # of a row that has so many tokens by now
 assert int(LENGTHS.max()) + STRETCH < READ, "rows grow more than once"
 
 
-def loop(change: Made, choose: Callable[[Tensor, int, int], int] = lambda logits, *_: int(logits.argmax())) -> Any:
+def loop(
+    change: Made, choose: Callable[[Tensor, int, int], int] = lambda logits, *_: int(logits.argmax()), steps: int = STEPS
+) -> Any:
     """Write behind each prompt, with hooks in every pass over all that is there."""
     found = []
     for row in range(ROWS):
         tokens = CLEAN[row, : LENGTHS[row]].tolist()
-        for step in range(STEPS):
+        for step in range(steps):
             seen = THEIRS.run(torch.tensor([tokens]), change(row, len(tokens)))
             tokens.append(choose(seen.logits[0, -1], row, step))
         found.append(tokens[LENGTHS[row] :])
@@ -313,6 +315,25 @@ def test_a_row_of_which_nothing_is_compared_counts_for_nothing() -> None:
             console.print(part)
     assert "nothing is known to be right" in said.get()
     assert "correct" not in said.get()
+
+
+def test_completions_are_compared_to_their_ends() -> None:
+    """By default as many tokens as the longest has, of which fewer are asked for in a note; the heading counts."""
+    more = loop(lambda *_: {}, steps=23)
+    rows = [
+        {"clean": CLEAN[row, : LENGTHS[row]].tolist(), "completion": more[row, : 23 - row].tolist()} for row in range(ROWS)
+    ]
+    found = scrub.generate(MODEL, rows, stop=False, settings=EXACT)
+    assert found.steps == 23
+    assert found.exact[0].all()
+    assert not any("asked for" in note for note in found.notes)
+    assert f"the first {24 - ROWS} to 23 tokens, with those that are right" in str(found)
+    fewer = written(rows, tokens=9)
+    assert "of 23 tokens that are right 9 are asked for" in fewer.notes
+    assert "all tokens, with those that are right" in str(fewer)
+    answered = scrub.generate(MODEL, PAIRS, stop=False, settings=EXACT)
+    assert answered.steps == 20
+    assert not any("asked for" in note for note in answered.notes)
 
 
 def test_any_of_several_answers_is_right() -> None:
