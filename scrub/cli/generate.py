@@ -78,20 +78,30 @@ def generate(
         ),
     ] = None,
     corrupted: Annotated[str | None, typer.Option(metavar="TEXT", help="That prompt, of as many tokens.")] = None,
-    tokens: Annotated[int | None, typer.Option(metavar="N", help="How many: as many as --right or a completion, or 20.")] = None,
+    tokens: Annotated[
+        int | None, typer.Option(metavar="N", help="How many: as many as --right or a completion, or 20.")
+    ] = None,
     temperature: Annotated[
         float | None, typer.Option(metavar="T", help="Draw tokens at this temperature, instead of the most probable.")
     ] = None,
     go_on: Annotated[bool, typer.Option("--go-on", help="Go on behind the model's end token.")] = False,
     right: Annotated[str | None, typer.Option(metavar="TEXT", help="What is right behind the prompt.")] = None,
     after: Annotated[
-        int | None, typer.Option(metavar="P", help="Of rows of text: go on after P tokens; the rest is right.")
+        int | None,
+        typer.Option(
+            metavar="P",
+            help="Of rows of text: go on after P tokens, a begin token in front counted; the rest is right.",
+        ),
     ] = None,
     span: Annotated[
         str | None, typer.Option(metavar="A..B", help="Compare only these of the tokens that are written, from 0.")
     ] = None,
     width: Annotated[
-        int | None, typer.Option(metavar="W", help="Draw grids with rows of so many; by default as the data say.")
+        int | None,
+        typer.Option(
+            metavar="W",
+            help="Draw grids with rows of so many, from the first token that is written; by default as the data say.",
+        ),
     ] = None,
     show: Annotated[int, typer.Option(metavar="N", help="Of several prompts, show so many one by one.")] = _SHOWN,
     *,

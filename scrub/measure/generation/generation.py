@@ -223,7 +223,7 @@ def generate(
 
     `right` is what is right behind each prompt; of data it is the rest of each row, or the answer, which is the first
     token. `span` ("3..7") says which of the tokens that are written are compared with it. `width` is how many symbols
-    a row of a grid has, for pictures. Raises ScrubError for what doesn't fit, and GateError if a gate fails.
+    a row of a grid has, for pictures, from the first token that is written. Raises ScrubError for what doesn't fit, and GateError if a gate fails.
     """
     asked = obeyed(settings, "generate")
     if corrupted is not None and patch is None and how != "resample":

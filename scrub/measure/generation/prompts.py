@@ -225,7 +225,9 @@ def _of_one_document(examples: Examples, after: int) -> tuple[Examples, list[str
         )
     said, cut = [], int((~kept.within.all(1)).sum()) if kept.within is not None else 0
     if len(kept) < count:
-        said.append(f"{count - len(kept):,} of {count:,} rows hold another document within {after + 1} tokens: left out")
+        said.append(
+            f"{count - len(kept):,} of {count:,} rows hold another document within {after + 1} tokens: left out"
+        )
     if cut:
         said.append(f"of {counted(cut, 'row')} what is right ends where another document begins")
     return kept, [f"{one_line(examples.name)}: {each}; {advice}" for each in said]

@@ -15,7 +15,7 @@ from scrub.data.repeated import NOWHERE
 from scrub.data.windows import counted
 from scrub.measure.generation.generation import EXACT, TOKENS, Generation
 from scrub.show.theme import contrast
-from scrub.show.written import RIGHT, Strip, colours, drawn, strips
+from scrub.show.written import RIGHT, Strip, colours, drawn, grid_line, strips
 from scrub.text.tables import Column, FrameTable
 from scrub.text.tokens import in_context, marked, start, visible
 from scrub.text.wording import few, gates_line
@@ -37,6 +37,8 @@ def generation_tables(of: Generation, _console: Console, options: ConsoleOptions
         yield Text(line)
     yield Text(gates_line(of.gates.deviations, None if one else resampled(of.prompts, "documents")))
     yield Text(_compared(of))
+    if of.width is not None:
+        yield Text(grid_line(of.width))
     if one:
         yield from shown_row(of, 0, options)
     else:

@@ -51,7 +51,9 @@ assert int(LENGTHS.max()) + STRETCH < READ, "rows grow more than once"
 
 
 def loop(
-    change: Made, choose: Callable[[Tensor, int, int], int] = lambda logits, *_: int(logits.argmax()), steps: int = STEPS
+    change: Made,
+    choose: Callable[[Tensor, int, int], int] = lambda logits, *_: int(logits.argmax()),
+    steps: int = STEPS,
 ) -> Any:
     """Write behind each prompt, with hooks in every pass over all that is there."""
     found = []
@@ -321,7 +323,8 @@ def test_completions_are_compared_to_their_ends() -> None:
     """By default as many tokens as the longest has, of which fewer are asked for in a note; the heading counts."""
     more = loop(lambda *_: {}, steps=23)
     rows = [
-        {"clean": CLEAN[row, : LENGTHS[row]].tolist(), "completion": more[row, : 23 - row].tolist()} for row in range(ROWS)
+        {"clean": CLEAN[row, : LENGTHS[row]].tolist(), "completion": more[row, : 23 - row].tolist()}
+        for row in range(ROWS)
     ]
     found = scrub.generate(MODEL, rows, stop=False, settings=EXACT)
     assert found.steps == 23

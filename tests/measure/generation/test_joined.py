@@ -64,5 +64,5 @@ def test_rows_of_one_length_are_told_their_context(tmp_path: Path) -> None:
 
 
 def test_rows_that_all_join_too_early_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ScrubError, match="goes on with another document within 16 tokens.*--context 7"):
+    with pytest.raises(ScrubError, match=r"goes on with another document within 16 tokens.*--context 7"):
         scrub.generate(MODEL, rows_of(tmp_path, [7] * 12), 3, after=15, settings=QUICK)
