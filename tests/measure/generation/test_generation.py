@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -227,6 +228,27 @@ def test_greedy_is_what_transformers_generates(kind: str) -> None:
             assert on.tokens(0, row) == tokens[len(prompt) :]
     assert ended.ends == (0, third)
     assert len(ended.tokens(0, 0)) <= 3
+
+
+@pytest.mark.parametrize("said", [None, [], [2, 999], -1])
+def test_only_what_the_config_calls_an_end_token_ends(said: object, tmp_path: Path) -> None:
+    """A begin token is none; of an object transformers' generation_config says which, in memory."""
+    prompt = [3, 7, 5]
+    with exact():
+        theirs = made_gpt2(2, 3, 12, context=CONTEXT)
+        begin = int(written_by(theirs, prompt, 1)[0])  # which is written at once
+        theirs.config.bos_token_id = theirs.generation_config.bos_token_id = begin
+        theirs.config.eos_token_id = said
+        theirs.save_pretrained(tmp_path)
+        theirs.generation_config.eos_token_id = None if said in (-1, []) else said
+        for model in (load_model(theirs, torch.float64), load_model(tmp_path, torch.float64)):
+            assert model.stop_token_ids == ((2,) if said == [2, 999] else ())
+            found = scrub.generate(model, [prompt], 9, settings=EXACT)
+            assert found.tokens(0, 0) == written_by(theirs, prompt, 9)
+        theirs.generation_config.eos_token_id = int(found.written[0, 0, 2])
+        ended = scrub.generate(load_model(theirs, torch.float64), [prompt], 9, settings=EXACT)
+        assert ended.tokens(0, 0) == written_by(theirs, prompt, 9)
+        assert ended.ends == (theirs.generation_config.eos_token_id,)
 
 
 def written_by(theirs: Any, prompt: list[int], count: int) -> list[int]:
