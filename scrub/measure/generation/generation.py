@@ -345,7 +345,7 @@ def _written(
         evaluator = Evaluator(model, experiments, (), task.settings, arrays=arrays, quiet=True)
         gates = evaluator.check(seen)
         held = evaluator.held(seen)
-        others = [write(task, model, each.graph, held, shown) for each in experiments.scrubbed]
+        others = [write(task, model, each.graph, held, shown, str(each.name)) for each in experiments.scrubbed]
     return np.stack([unchanged, *others]), gates
 
 

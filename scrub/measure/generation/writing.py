@@ -28,6 +28,7 @@ from scrub.study.binding import Members, bind
 from scrub.study.draws import Pairing
 from scrub.study.evaluate import enough_memory
 from scrub.study.settings import TF32, Settings
+from scrub.text.errors import ScrubError
 
 STRETCH = 16  # tokens that are written before rows grow
 Written = Int[np.ndarray, "row step"]  # NOWHERE behind the end
@@ -77,11 +78,17 @@ class Task:
 
 
 def write(
-    task: Task, model: Model, graph: Node, held: Mapping[Node, Tensor], bar: tuple[Progress, TaskID] | None = None
+    task: Task,
+    model: Model,
+    graph: Node,
+    held: Mapping[Node, Tensor],
+    bar: tuple[Progress, TaskID] | None = None,
+    name: str = "the unchanged model",
 ) -> Written:
     """Write with one graph of logits, whose held components have those values at all positions that are read.
 
-    Raises ScrubError if a batch needs more memory than there is.
+    Raises ScrubError, which calls it by the `name`, if its logits are no numbers, or if a batch needs more memory than
+    there is.
     """
     of = task.pairing.examples
     pool, scored = task.pairing.pool.copy(), np.zeros_like(of.scored)
@@ -122,7 +129,7 @@ def write(
             for step in range(start, stop):
                 going = members[~np.isin(found[members], task.ends).any(1)]
                 if len(going):
-                    _write_one(task, run, seen, going, step, lots, found)
+                    _write_one(task, run, seen, going, step, lots, found, name)
                     at = lengths[going] + step
                     scored[going, at - 1] = False
                     scored[going[at < task.positions], at[at < task.positions]] = True
@@ -148,11 +155,18 @@ def _write_one(
     step: int,
     lots: Float[np.ndarray, "row step"],
     found: Written,
+    name: str,
 ) -> None:
     """Choose the next token of some rows, each behind its scored position."""
     with runner.place.current(), enough_memory(len(going)):
         bound, _ = bind(runner.leaves, seen, going, runner.place.device)
         logits = runner(bound)["logits"][:, 0]
+    if (lost := ~logits.amax(-1).isfinite()).any():
+        where = seen.examples.row(int(going[int(lost.int().argmax())]))
+        raise ScrubError(
+            f"{name} computes no finite numbers behind {where}, at token {step} of those that are written, so none can "
+            "be chosen: say smaller values, or compute in float64"
+        )
     found[going, step] = task.choice.of(logits, lots[going, step])
 
 

@@ -449,6 +449,8 @@ def test_gates_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
         written(what="a1")
 
 
+HUGE = np.zeros((READ, HEADS * D_HEAD))
+HUGE[6] = 1.7e308  # where the first tokens of three rows are chosen: two of it are more than any number
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "a prompt that fills the context": ({"on": [[1] * CONTEXT]}, "fill the 41 positions"),
     "too many tokens": ({"tokens": CONTEXT - 5}, "ask for at most 35"),
@@ -462,6 +464,14 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "an array of another size": (
         {"what": "m0", "how": "array mine", "arrays": {"mine": np.zeros((7, 15))}},
         "stands where (25, 15) does",
+    ),
+    "an array that gives no numbers": (
+        {"what": "a0+m0", "how": "array mine", "arrays": {"mine": HUGE}},
+        "a0+m0 computes no finite numbers behind row 1 of made, at token 0",
+    ),
+    "nor at a temperature": (
+        {"what": "a0+m0", "how": "array mine", "arrays": {"mine": HUGE}, "temperature": 1.0},
+        "a0+m0 computes no finite numbers",
     ),
     "nothing to patch from": ({"on": ALONE, "patch": "a0"}, "no others"),
     "others of another length": (
