@@ -21,9 +21,9 @@ from scrub.data.card import WIDEST
 from scrub.data.examples import Examples
 from scrub.data.prompts.prompts import token_text, token_texts
 from scrub.data.repeated import NOWHERE
-from scrub.data.windows import counted
+from scrub.measure.generation.comparison import compared_with, count_of, notes_of
 from scrub.measure.generation.experiments import check_positions, interventions_of
-from scrub.measure.generation.prompts import USUAL_TOKENS, Started, started
+from scrub.measure.generation.prompts import started
 from scrub.measure.generation.writing import Choice, Task, Written, write
 from scrub.measure.interventions.effects import experiments_of
 from scrub.models.model import Model, Spec, as_model
@@ -41,7 +41,6 @@ from scrub.text.frames import interval_columns
 from scrub.text.looks import TabularResult
 from scrub.text.numbers import Interval
 from scrub.text.progress import bar_of
-from scrub.text.spans import spans
 
 UNCHANGED = "unchanged"
 _OR_NONE = ("right", "exact", "first wrong", "wrote", "instead of")
@@ -212,32 +211,34 @@ def generate(
 
     `on` is a prompt, a list of them or of token ids, or data as `ablate` and `patch` take them (a path, a table of
     prompts, examples); `after` so many tokens of each row of text or ids the rest of it is right. So many `tokens` are
-    written, by default as many as `right` or the longest completion has, or 20: the most probable ones or, at a `temperature`, drawn by
-    the seed, up to an end token of the model unless not to `stop` there. `what`, `how`, `positions`, `attend`, `only` and
-    `arrays` are an ablation's, an experiment for each site of `what`; `patch` are sites of other experiments, each of
-    which is there what it is on the `corrupted` prompt, or on the other that the data give each.
+    written, by default as many as `right` or the longest completion has, or 20: the most probable ones or, at a
+    `temperature`, drawn by the seed, up to an end token of the model unless not to `stop` there. `what`, `how`,
+    `positions`, `attend`, `only` and `arrays` are an ablation's, an experiment for each site of `what`; `patch` are
+    sites of other experiments, each of which is there what it is on the `corrupted` prompt, or on the other that the
+    data give each.
 
     An ablation holds at every position, also of what is written by then, unless it names positions. A patch, a mean
     and what is resampled hold at the positions of the prompt. Names of positions, and counts from the end, are
     the prompt's.
 
-    `right` is what is right behind each prompt; of data it is the rest of each row, or the answer, which is the first
-    token. `span` ("3..7") says which of the tokens that are written are compared with it. `width` is how many symbols
-    a row of a grid has, for pictures, from the first token that is written. Raises ScrubError for what doesn't fit, and GateError if a gate fails.
+    `right` is what is right behind each prompt; of data it is the rest of each row (until another document begins), or
+    the answer, which is the first token. `span` ("3..7") says which of the tokens that are written are compared with
+    it. `width` is how many symbols a row of a grid has, for pictures, from the first token that is written. Raises
+    ScrubError for what doesn't fit or computes no numbers, and GateError if a gate fails.
     """
     asked = obeyed(settings, "generate")
     if corrupted is not None and patch is None and how != "resample":
         raise ScrubError("nothing takes anything from the corrupted prompt: patch sites, or ablate by 'resample'")
     model = as_model(model, asked.torch_dtype).to(asked.torch_dtype, asked.where)
     given = started(model, on, after=after, right=right, corrupted=corrupted, bos=bos)
-    count = _count(tokens, given, model)
+    count = count_of(tokens, given, model)
     made, said = interventions_of(model, what, how, positions, attend or {}, only, patch, given.prompts)
     experiments = experiments_of(model, made, arrays)
     examples = given.with_room(int(given.lengths.max()) + count - 1)
     check_positions(experiments, examples)
     check_named(examples, [each.graph for each in experiments])
     pairing = pair_up(examples, experiments.drawn, seed=asked.seed)
-    compared = _spanned(span, count)
+    known, compared = compared_with(given, count, span)
     task = Task(
         pairing,
         count,
@@ -246,14 +247,13 @@ def generate(
         asked,
     )
     written, gates = _written(task, model, experiments, arrays)
-    wanted, asked_of = _compared(given, written[0], count, compared)
     return Generation(
         model,
         replace(given.prompts, texts=given.prompts.texts or _texts_of(given.prompts, model)),
         (UNCHANGED, *map(str, experiments.names[1:])),
         written,
-        wanted,
-        asked_of,
+        written[0] if known is None else known,
+        compared,
         given.also,
         given.known,
         said,
@@ -263,69 +263,8 @@ def generate(
         width or given.width,
         span,
         Computed(None, asked.dtype) if asked.dtype in COARSE else AS_USUAL,
-        (*given.notes, *_notes(given, count), *_unknown(asked_of)),
+        (*given.notes, *notes_of(given, count, compared)),
     )
-
-
-def _count(tokens: int | None, given: Started, model: Model) -> int:
-    """Say how many tokens are written. Raises ScrubError if there is no room for them in the context."""
-    longest = int(given.lengths.max())
-    which = "the prompt" if len(given.prompts) == 1 else given.prompts.row(int(given.lengths.argmax()))
-    room = model.n_ctx - longest + 1  # the last token that is written isn't read
-    if longest >= model.n_ctx:
-        raise ScrubError(
-            f"{which} has {longest:,} tokens, which fill the {model.n_ctx:,} positions of "
-            f"{model.name}: nothing can be written behind it, so shorten it"
-        )
-    if tokens is None:
-        return min(room, given.right.shape[1] if given.whole else USUAL_TOKENS)
-    if tokens > room:
-        raise ScrubError(
-            f"{tokens:,} tokens were asked for, but {model.name} reads {model.n_ctx:,} positions, and {which} has "
-            f"{longest:,} of them: ask for at most {room:,}"
-        )
-    return tokens
-
-
-def _spanned(span: str | None, count: int) -> Bool[np.ndarray, " step"]:
-    """Mark the tokens that are compared. Raises ScrubError for a span beyond those that are written."""
-    found = np.zeros(count, dtype=bool)
-    for first, last in spans(span) if span is not None else [(0, count - 1)]:
-        if last >= count:
-            raise ScrubError(
-                f"the span {span} goes beyond the {count} tokens that are written, which are 0 to {count - 1}: name "
-                "some of these"
-            )
-        found[first : last + 1] = True
-    return found
-
-
-def _compared(
-    given: Started, unchanged: Written, count: int, span: Bool[np.ndarray, " step"]
-) -> tuple[Int[np.ndarray, "row step"], Bool[np.ndarray, "row step"]]:
-    """Give what is compared with, and where: what is right, or else what the unchanged model wrote."""
-    if not given.known:
-        return unchanged, np.broadcast_to(span[None], unchanged.shape).copy()
-    right = np.full((len(unchanged), count), NOWHERE)
-    there = min(count, given.right.shape[1])
-    right[:, :there] = given.right[:, :there]
-    compared = (right != NOWHERE) & span[None]
-    if not compared.any():
-        raise ScrubError("of the tokens of that span none is known to be right: name others, or say what is right")
-    return right, compared
-
-
-def _notes(given: Started, count: int) -> list[str]:
-    """Say what isn't asked for of all that is said to be right."""
-    known = int((given.right != NOWHERE).sum(1).max(initial=0)) if given.whole else 0
-    return [f"of {known:,} tokens that are right {count:,} are asked for"] if known > count else []
-
-
-def _unknown(compared: Bool[np.ndarray, "row step"]) -> list[str]:
-    """Say of how many rows nothing is compared, which count for nothing."""
-    count = int((~compared.any(1)).sum())
-    said = f"of {counted(len(compared), 'prompt')}, {count:,} have nothing known to be right there, and are left out"
-    return [said] if count else []
 
 
 def _texts_of(prompts: Examples, model: Model) -> tuple[str, ...]:

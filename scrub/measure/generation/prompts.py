@@ -33,8 +33,9 @@ USUAL_TOKENS = 20
 class Started:
     """Prompts, each as long as it is, and the tokens that are right behind them: NOWHERE where none is known.
 
-    `whole` says whether these are all that is asked for (what is typed, completions), or the start of it, or what a
-    text goes on with. `also` are further tokens that are right for the first one. `width` is how many symbols a row of a grid has.
+    `whole` says whether these are all that is asked for (typed, or completions), and not a first token, or what a text
+    goes on with. `also` are further tokens that are right for the first one. `width` is how many symbols a row of a
+    grid has.
     """
 
     prompts: Examples

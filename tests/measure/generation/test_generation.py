@@ -392,6 +392,12 @@ def test_a_table_says_all_that_is_right() -> None:
             scrub.read_prompts(MODEL, [*rows[:2], {**rows[2], "completion": wrong}, *rows[3:]])
 
 
+def test_a_span_of_which_nothing_is_known_is_told_before_anything_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "write", lambda *_: pytest.fail("it wrote"))
+    with pytest.raises(ScrubError, match="none is known to be right"):
+        written(right=[[1, 2]] * ROWS, span="5")
+
+
 def test_without_anything_right_it_is_what_the_unchanged_model_writes() -> None:
     found = written([CLEAN[0, :7].tolist(), CLEAN[1, :5].tolist()], what="a1")
     assert not found.known
