@@ -20,6 +20,7 @@ from scrub.data.windows import counted
 from scrub.models.model import Model
 from scrub.models.values import ids_of
 from scrub.text.begin import Bos, wanted_bos
+from scrub.text.encoding import across, behind
 from scrub.text.errors import ScrubError
 from scrub.text.fields import theirs
 from scrub.text.files import one_line
@@ -115,7 +116,10 @@ def started(
         found = _of_examples(on if isinstance(on, Examples) else examples_for(model, on, None, bos=bos), after)
     else:
         found = _of_ids(model, on, after)
-    return found if right is None else replace(found, right=_right(model, found, right), also=None, whole=True)
+    if right is None:
+        return found
+    wanted, notes = _right(model, found, right)
+    return replace(found, right=wanted, also=None, whole=True, notes=(*found.notes, *notes))
 
 
 def _texts(on: Any) -> list[str]:
@@ -183,8 +187,8 @@ def _of_examples(examples: Examples, after: int | None) -> Started:
         raise ScrubError(_too_short(after, int(examples.ends[which] + 1), examples.row(which)))
     examples, joints = _of_one_document(examples, after)
     tokens = examples.tokens
-    behind = np.arange(after, tokens.shape[1])[None]
-    right = np.where(behind <= examples.ends[:, None] + 1, tokens[:, after:], NOWHERE)
+    later = np.arange(after, tokens.shape[1])[None]
+    right = np.where(later <= examples.ends[:, None] + 1, tokens[:, after:], NOWHERE)
     if examples.within is not None:  # position p predicts token p + 1
         right[np.logical_or.accumulate(~examples.within[:, after - 1 :], axis=1)] = NOWHERE
     there = {name: np.where(at < after, at, NOWHERE) for name, at in examples.positions.items()}
@@ -234,20 +238,30 @@ def _of_one_document(examples: Examples, after: int) -> tuple[Examples, list[str
     return kept, [f"{one_line(examples.name)}: {each}; {advice}" for each in said]
 
 
-def _right(model: Model, found: Started, given: Any) -> Int[np.ndarray, "row known"]:
-    """Read what is right behind each prompt: a text for one, or for each a text or token ids."""
+def _right(model: Model, found: Started, given: Any) -> tuple[Int[np.ndarray, "row known"], list[str]]:
+    """Read what is right behind each prompt: a text for one, or for each a text or token ids. Say what isn't exact."""
     with theirs(f"{short(given)} is nothing that is right", "give a text, or for each prompt a text or token ids"):
         each = [given] if isinstance(given, str) else list(given)
     if len(each) != len(found.prompts):
         raise ScrubError(
             f"{len(each)} texts are right behind {len(found.prompts)} prompts: give what is right for each"
         )
-    rows = [list(encoded_by(model, one)) if isinstance(one, str) else ids_of(one).ravel().tolist() for one in each]
+    texts, lengths = found.prompts.texts or ("",) * len(each), found.lengths
+    rows, beside = list[list[int]](), 0
+    for at, one in enumerate(each):
+        if isinstance(one, str):
+            encoded_by(model, one)  # which says what is wrong with it
+            own = found.prompts.tokens[at, : lengths[at]]
+            row, there = behind(lambda text: encoded_by(model, text), texts[at], own, one)
+            beside += not there
+        else:
+            row = ids_of(one).ravel().tolist()
+        rows.append(row)
     if empty := [at for at, row in enumerate(rows) if not row]:
         raise ScrubError(f"what is right behind prompt {empty[0]} is empty: give a text")
     if beyond := [token for row in rows for token in row if not 0 <= token < model.vocab_size]:
         raise ScrubError(f"{beyond[0]} is no token of {model.name}: its ids are 0 to {model.vocab_size - 1}")
-    return _filled(rows)
+    return _filled(rows), across(beside, len(each), "prompt")
 
 
 def _filled(rows: Sequence[Sequence[int]]) -> Int[np.ndarray, "row some"]:
