@@ -9,6 +9,8 @@ from scrub.data.repeated import NOWHERE
 from scrub.data.windows import counted
 from scrub.measure.generation.prompts import USUAL_TOKENS, Started
 from scrub.models.model import Model
+from scrub.paths.sources import Y
+from scrub.study.draws import Pairing
 from scrub.text.errors import ScrubError
 from scrub.text.spans import spans
 
@@ -75,3 +77,15 @@ def notes_of(given: Started, count: int, compared: Bool[np.ndarray, "row step"])
         rows = counted(len(compared), "prompt")
         said.append(f"of {rows}, {lost:,} have nothing known to be right there, and are left out")
     return said
+
+
+def same_of(pairing: Pairing) -> list[str]:
+    """Say of how many prompts the other that something is taken from is the same prompt."""
+    of, rows = pairing.examples, pairing.partners.get(Y)
+    if rows is None or rows.ndim != 1:
+        return []
+    same = (pairing.pool[rows, :-1] == of.inputs) | ~of.real
+    said = (
+        f"of {counted(len(of), 'prompt')}, {int(same.all(1).sum()):,} have a prompt of the same tokens as their other"
+    )
+    return [f"{said}: what is taken from it changes nothing"] if same.all(1).any() else []

@@ -21,7 +21,7 @@ from scrub.data.card import WIDEST
 from scrub.data.examples import Examples
 from scrub.data.prompts.prompts import token_text, token_texts
 from scrub.data.repeated import NOWHERE
-from scrub.measure.generation.comparison import compared_with, count_of, notes_of
+from scrub.measure.generation.comparison import compared_with, count_of, notes_of, same_of
 from scrub.measure.generation.experiments import check_positions, interventions_of
 from scrub.measure.generation.prompts import started
 from scrub.measure.generation.writing import Choice, Task, Written, write
@@ -43,7 +43,7 @@ from scrub.text.numbers import Interval
 from scrub.text.progress import bar_of
 
 UNCHANGED = "unchanged"
-_OR_NONE = ("right", "exact", "first wrong", "wrote", "instead of")
+_OR_NONE = ("right", "right tokens", "exact", "first wrong", "wrote", "instead of")
 HOTTEST = 1e9  # temperature: at less, all tokens are as probable already
 EXACT, TOKENS = "exact match", "right tokens"  # in percent of the rows, and of the tokens that are compared
 
@@ -55,7 +55,8 @@ class Generation(TabularResult):
     `generate(model, "J A M P R X J A", what="layers", right=" M P").frame()` is a row for each experiment, and
     `rows()` one for each prompt of each. `written` is [experiment, row, step], NOWHERE behind the token that ended a
     row; `right` what is compared with, [row, step], where `compared`: without anything that is known to be right it is
-    what the unchanged model wrote. Intervals are 95 % bootstraps over documents; one row has none.
+    what the unchanged model wrote. Intervals are 95 % bootstraps over documents; of one row, or one document,
+    there is none: its ends are NaN, in JSON null.
     """
 
     model: Model
@@ -112,6 +113,8 @@ class Generation(TabularResult):
     def _percent(self, sums: Any, counts: Any) -> list[Interval]:
         bootstrap = Bootstrap(counts, self.choice.seed, self.prompts.documents)
         means: np.ndarray = bootstrap.means(100.0 * sums)
+        if bootstrap.documents == 1:
+            return [Interval(float(each[0]), np.nan, np.nan) for each in means]
         return [bootstrap.interval(each) for each in means]
 
     def commonest(self, experiment: int) -> tuple[int, int, int] | None:
@@ -171,6 +174,7 @@ class Generation(TabularResult):
                         "tokens": self.tokens(at, row),
                         "text": self.text(self.tokens(at, row)),
                         "right": self.text(self.right[row]) if self.known else None,
+                        "right tokens": [int(t) for t in self.right[row] if t != NOWHERE] if self.known else None,
                         "exact": bool(self.exact[at, row]) if there else None,
                         "first wrong": wrong,
                         "wrote": None if wrong is None else self._named(int(self.written[at, row, wrong])),
@@ -263,7 +267,7 @@ def generate(
         width or given.width,
         span,
         Computed(None, asked.dtype) if asked.dtype in COARSE else AS_USUAL,
-        (*given.notes, *notes_of(given, count, compared)),
+        (*given.notes, *notes_of(given, count, compared), *same_of(pairing)),
     )
 
 

@@ -171,7 +171,8 @@ def _of_examples(examples: Examples, after: int | None) -> Started:
                 "leave it out"
             )
         if examples.completions is not None:
-            return Started(examples, examples.completions, None, width, examples.notes, whole=True)
+            notes = (*examples.notes, *_answers_too(examples))
+            return Started(examples, examples.completions, None, width, notes, whole=True)
         right = examples.expected[:, None] if examples.answers is None else examples.answers
         return Started(examples, right[:, :1], right[:, 1:] if right.shape[1] > 1 else None, width, examples.notes)
     if after is None:
@@ -209,6 +210,14 @@ def _of_examples(examples: Examples, after: int | None) -> Started:
         wrong=None,
     )
     return Started(prompts, right, None, width, (*examples.notes, *joints))
+
+
+def _answers_too(examples: Examples) -> list[str]:
+    """Say that completions are what is right, where answers are there too that say something else."""
+    answers, completions = examples.answers, examples.completions
+    if answers is None or completions is None or (answers.shape[1] == 1 and (answers == completions[:, :1]).all()):
+        return []
+    return [f"{one_line(examples.name)}: what is right is the column 'completion', and not the answers beside it"]
 
 
 def _of_one_document(examples: Examples, after: int) -> tuple[Examples, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from scrub.study import gates
 from scrub.study.draws import pair_up
 from scrub.study.settings import Settings
 from scrub.text.errors import GateError, ScrubError
+from scrub.text.frames import json_text
 
 LAYERS, HEADS, D_HEAD, CONTEXT, VOCAB, STEPS = 2, 3, 5, 41, 13, 19
 EXACT = Settings(dtype="float64", device="cpu", progress=False)
@@ -318,6 +320,7 @@ def test_what_is_right_is_counted() -> None:
     assert rows["first wrong"][0] == 2
     assert rows["wrote"][0] == str(UNCHANGED[0, 2])
     assert rows["instead of"][0] == str(right[0][2])
+    assert rows["right tokens"][ROWS + 3] == right[3]
     assert written(tokens=6, right=right, span="0..1,3..5").exact[0].all()
     assert not written(tokens=6, right=right, span="2").exact[0, 0]
 
@@ -387,9 +390,40 @@ def test_a_table_says_all_that_is_right() -> None:
     )
     answered = scrub.read_prompts(MODEL, [{**row, "answer": 4} for row in rows])
     assert set(answered.expected.tolist()) == {4}
+    both = written([{**row, "answer": 4} for row in rows], tokens=5)
+    assert (both.right == found.right).all()
+    beside = "what is right is the column 'completion', and not the answers beside it"
+    assert [any(beside in note for note in each.notes) for each in (both, found)] == [True, False]
     for wrong in ([], None, [VOCAB], [1.5], 3.5):
         with pytest.raises(ScrubError, match="row 2 of"):
             scrub.read_prompts(MODEL, [*rows[:2], {**rows[2], "completion": wrong}, *rows[3:]])
+
+
+def test_one_row_or_one_document_has_no_interval() -> None:
+    right = [row.tolist() for row in UNCHANGED[:, :6]]
+    for of in (replace(PAIRS, documents=np.full(ROWS, 5)), [CLEAN[0, :7].tolist()]):
+        found = written(of, tokens=6, what="a1", right=right[: len(of)])
+        assert found.exact_match()[0].estimate == 100
+        for interval in (*found.exact_match(), *found.right_tokens()):
+            assert not np.isfinite([interval.low, interval.high]).any()
+    rows = json.loads(json_text(found.frame()))
+    assert (rows[0]["exact match"], rows[0]["exact match, low"]) == (100, None)
+    assert all(each.known for each in written(tokens=6, right=right).right_tokens())
+
+
+def test_a_prompt_that_is_its_own_other_is_told() -> None:
+    other = OTHER.copy()
+    other[:3, :7] = CLEAN[:3, :7]
+    said = (
+        f"of {ROWS} prompts, 3 have a prompt of the same tokens as their other: what is taken from it changes nothing"
+    )
+    some = replace(PAIRS, other=other)
+    for how in ({"patch": "a0"}, {"what": "a0", "how": "resample"}):
+        found = written(some, tokens=4, **how)
+        assert said in found.notes
+        assert (found.written[1, :3] == found.written[0, :3]).all()
+        assert not any("their other" in note for note in written(tokens=4, **how).notes)
+    assert not any("their other" in note for note in written(some, tokens=4, what="a0").notes)
 
 
 def test_a_span_of_which_nothing_is_known_is_told_before_anything_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
