@@ -178,6 +178,11 @@ MISTAKES = {
     "a temperature of 0": ("--prompt abc --temperature 0", "--temperature 0"),
     "a temperature below": ("--prompt abc --temperature=-1", "--temperature -1"),
     "no temperature": ("--prompt abc --temperature nan", "--temperature nan"),
+    "a temperature too large": (
+        "--prompt abc --temperature 1e10",
+        "--temperature 1e+10 is too large: give at most 1e+09",
+    ),
+    "a width too large": ("--prompt abc --width 99999999", "--width 99999999 is too large: give at most"),
     "an endless temperature": ("--prompt abc --temperature inf", "--temperature inf"),
     "positions beyond": ("--prompt abc --bos no --tokens 3 --ablate a0@5..9", "5 are read"),
     "a patch beyond the prompt": ("--prompt abc --bos no --patch a0@3 --corrupted abd", "no positions 3"),

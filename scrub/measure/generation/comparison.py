@@ -7,12 +7,12 @@ from jaxtyping import Bool, Int
 
 from scrub.data.repeated import NOWHERE
 from scrub.data.windows import counted
+from scrub.measure.generation.asked import check_span
 from scrub.measure.generation.prompts import USUAL_TOKENS, Started
 from scrub.models.model import Model
 from scrub.paths.sources import Y
 from scrub.study.draws import Pairing
 from scrub.text.errors import ScrubError
-from scrub.text.spans import spans
 
 
 def count_of(tokens: int | None, given: Started, model: Model) -> int:
@@ -38,12 +38,7 @@ def count_of(tokens: int | None, given: Started, model: Model) -> int:
 def _spanned(span: str | None, count: int) -> Bool[np.ndarray, " step"]:
     """Mark the tokens that are compared. Raises ScrubError for a span beyond those that are written."""
     found = np.zeros(count, dtype=bool)
-    for first, last in spans(span) if span is not None else [(0, count - 1)]:
-        if last >= count:
-            raise ScrubError(
-                f"the span {span} goes beyond the {count} tokens that are written, which are 0 to {count - 1}: name "
-                "some of these"
-            )
+    for first, last in check_span(span, count) if span is not None else [(0, count - 1)]:
         found[first : last + 1] = True
     return found
 

@@ -21,6 +21,7 @@ from scrub.data.card import WIDEST
 from scrub.data.examples import Examples
 from scrub.data.prompts.prompts import token_text, token_texts
 from scrub.data.repeated import NOWHERE
+from scrub.measure.generation.asked import HOTTEST
 from scrub.measure.generation.comparison import compared_with, count_of, notes_of, same_of
 from scrub.measure.generation.experiments import check_positions, interventions_of
 from scrub.measure.generation.prompts import started
@@ -44,7 +45,6 @@ from scrub.text.progress import bar_of
 
 UNCHANGED = "unchanged"
 _OR_NONE = ("right", "right tokens", "exact", "first wrong", "wrote", "instead of")
-HOTTEST = 1e9  # temperature: at less, all tokens are as probable already
 EXACT, TOKENS = "exact match", "right tokens"  # in percent of the rows, and of the tokens that are compared
 
 
