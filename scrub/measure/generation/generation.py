@@ -25,7 +25,7 @@ from scrub.measure.generation.asked import HOTTEST
 from scrub.measure.generation.comparison import compared_with, count_of, notes_of, same_of
 from scrub.measure.generation.experiments import check_positions, interventions_of
 from scrub.measure.generation.prompts import started
-from scrub.measure.generation.writing import Choice, Task, Written, write
+from scrub.measure.generation.writing import Choice, Task, Written, check_written, write
 from scrub.measure.interventions.effects import experiments_of
 from scrub.models.model import Model, Spec, as_model
 from scrub.study.draws import Pairing, check_named, pair_up
@@ -44,6 +44,7 @@ from scrub.text.numbers import Interval
 from scrub.text.progress import bar_of
 
 UNCHANGED = "unchanged"
+IN_ONE_PASS = "written tokens and the most probable ones in one pass"
 _OR_NONE = ("right", "right tokens", "exact", "first wrong", "wrote", "instead of")
 EXACT, TOKENS = "exact match", "right tokens"  # in percent of the rows, and of the tokens that are compared
 
@@ -279,7 +280,10 @@ def _texts_of(prompts: Examples, model: Model) -> tuple[str, ...]:
 def _written(
     task: Task, model: Model, experiments: Experiments, arrays: Arrays | None
 ) -> tuple[Int[np.ndarray, "experiment row step"], Gates]:
-    """Write with each experiment, once all have passed the gates on the prompts and what is written unchanged."""
+    """Write with each experiment, once all have passed the gates on the prompts and what is written unchanged.
+
+    What is written greedily is then gone through in one pass.
+    """
     with bar_of("tokens", task.settings.progress) as bar:
         total = len(experiments) * len(task.pairing.examples) * task.steps
         shown = bar, bar.add_task(f"{len(experiments)} experiments", total=total)
@@ -289,7 +293,15 @@ def _written(
         gates = evaluator.check(seen)
         held = evaluator.held(seen)
         others = [write(task, model, each.graph, held, shown, str(each.name)) for each in experiments.scrubbed]
-    return np.stack([unchanged, *others]), gates
+    written = np.stack([unchanged, *others])
+    if task.choice.temperature is None:
+        graphs = [(UNCHANGED, experiments.unscrubbed.graph), *((str(e.name), e.graph) for e in experiments.scrubbed)]
+        furthest = [
+            check_written(task, model, graph, held, rows, name)
+            for (name, graph), rows in zip(graphs, written, strict=True)
+        ]
+        gates = replace(gates, deviations={**gates.deviations, IN_ONE_PASS: max(furthest)})
+    return written, gates
 
 
 def _seen(pairing: Pairing, written: Written) -> Pairing:

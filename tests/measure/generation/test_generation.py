@@ -489,6 +489,27 @@ def test_gates_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
         written(what="a1")
 
 
+@pytest.mark.parametrize("how", [{"what": "a1"}, {"patch": "m0"}, {"attend": {"a0.1": "lag 2"}, "only": True}])
+def test_what_is_written_greedily_is_gone_through_in_one_pass(
+    monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]
+) -> None:
+    """A loop that writes another token than the most probable one fails a gate."""
+    found = written(**how)
+    assert 0 <= found.gates.deviations[generation.IN_ONE_PASS] < 1e-9
+    assert generation.IN_ONE_PASS not in written(temperature=1.0, **how).gates.deviations
+    whole_loop = generation.write
+
+    def lossy(task: Any, *rest: Any) -> Any:
+        made = whole_loop(task, *rest)
+        if len(rest) > 4:  # of an experiment, which has a name
+            made[3, STEPS // 2] = (made[3, STEPS // 2] + 1) % VOCAB
+        return made
+
+    monkeypatch.setattr(generation, "write", lossy)
+    with pytest.raises(GateError, match=r"wrote a token that is .* nats less probable"):
+        written(**how)
+
+
 HUGE = np.zeros((READ, HEADS * D_HEAD))
 HUGE[6] = 1.7e308  # where the first tokens of three rows are chosen: two of it are more than any number
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
