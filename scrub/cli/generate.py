@@ -21,6 +21,7 @@ from scrub.cli.given import (
     was_given,
 )
 from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, warn, write_outputs
+from scrub.data.card import WIDEST
 from scrub.data.settings import Recipe
 from scrub.study.settings import COMPUTING, Settings
 from scrub.text.errors import ScrubError
@@ -78,20 +79,30 @@ def generate(
         ),
     ] = None,
     corrupted: Annotated[str | None, typer.Option(metavar="TEXT", help="That prompt, of as many tokens.")] = None,
-    tokens: Annotated[int | None, typer.Option(metavar="N", help="How many: as many as --right, or 20.")] = None,
+    tokens: Annotated[
+        int | None, typer.Option(metavar="N", help="How many: as many as --right or a completion, or 20.")
+    ] = None,
     temperature: Annotated[
         float | None, typer.Option(metavar="T", help="Draw tokens at this temperature, instead of the most probable.")
     ] = None,
     go_on: Annotated[bool, typer.Option("--go-on", help="Go on behind the model's end token.")] = False,
     right: Annotated[str | None, typer.Option(metavar="TEXT", help="What is right behind the prompt.")] = None,
     after: Annotated[
-        int | None, typer.Option(metavar="P", help="Of rows of text: go on after P tokens; the rest is right.")
+        int | None,
+        typer.Option(
+            metavar="P",
+            help="Of rows of text: go on after P tokens, a begin token in front counted; the rest is right.",
+        ),
     ] = None,
     span: Annotated[
         str | None, typer.Option(metavar="A..B", help="Compare only these of the tokens that are written, from 0.")
     ] = None,
     width: Annotated[
-        int | None, typer.Option(metavar="W", help="Draw grids with rows of so many; by default as the data say.")
+        int | None,
+        typer.Option(
+            metavar="W",
+            help="Draw grids with rows of so many, from the first token that is written; by default as the data say.",
+        ),
     ] = None,
     show: Annotated[int, typer.Option(metavar="N", help="Of several prompts, show so many one by one.")] = _SHOWN,
     *,
@@ -112,14 +123,15 @@ def generate(
     plot: options.Chart = None,
 ) -> None:
     """What a model writes, unchanged and ablated or patched: correct, or what stands there instead."""
-    from scrub.measure.interventions.intervention import source_of
+    from scrub.measure.generation.asked import check_meant, check_span
 
-    source_of(how)
+    sites = bool(ablate) or heads or layers
+    check_meant(sites, sites or bool(attend), how, at, only, bool(patch))
     _check_numbers(tokens, temperature, width, after, show)
     for text in filter(None, (at, *(site.partition("@")[2] for site in (*(ablate or ()), *(patch or ()))))):
         places(text)
     if span is not None:
-        spans(span)
+        check_span(span, tokens) if tokens is not None else spans(span)
     check_heads(model, *(ablate or ()), *(patch or ()), *(each.partition("=")[0] for each in attend or ()))
     _check_given(typed, prompt, data, recipe, patch, how)
 
@@ -169,6 +181,8 @@ def _check_numbers(
     tokens: int | None, temperature: float | None, width: int | None, after: int | None, show: int
 ) -> None:
     """Raise ScrubError for a number that can't be, before torch is imported."""
+    from scrub.measure.generation.asked import HOTTEST
+
     for option, number, least in (
         ("--tokens", tokens, 1),
         ("--width", width, 1),
@@ -177,6 +191,12 @@ def _check_numbers(
     ):
         if number is not None and number < least:
             raise ScrubError(f"{option} {number} is too small: give at least {least}")
+    if width is not None and width > WIDEST:
+        raise ScrubError(f"--width {width} is too large: give at most {WIDEST:,}")
+    if temperature is not None and temperature > HOTTEST and temperature < math.inf:
+        raise ScrubError(
+            f"--temperature {temperature:g} is too large: give at most {HOTTEST:g}, where all tokens are as probable"
+        )
     if temperature is not None and not 0 < temperature < math.inf:
         raise ScrubError(
             f"--temperature {temperature:g} is none to draw at: give a number above 0, or leave it out for the most "

@@ -31,7 +31,7 @@ def open_object(spec: object) -> tuple[str, Checkpoint]:
     called = _name(spec, config)
     if callable(named := getattr(spec, "named_parameters", None)):  # the parameters say more than the state dict
         check_whole(f"the state dict of {called}", dict(named()))
-    return called, open_state_dict(called, _fields(called, config), state)
+    return called, open_state_dict(called, _fields(called, config) | _ends(spec, config), state)
 
 
 def unwrapped(spec: object) -> object:
@@ -79,6 +79,20 @@ def _fields(name: str, config: Any) -> dict[str, object]:
     parsed = parse(f"the config of {name}", text)
     assert isinstance(parsed, dict)
     return parsed
+
+
+def _ends(spec: object, config: object) -> dict[str, object]:
+    """Take the tokens at which transformers' own `generate` ends, where the config calls others so."""
+    own = getattr(spec, "generation_config", None)
+    said: object = getattr(own, "eos_token_id", None)
+    if (
+        own is None
+        or said == getattr(config, "eos_token_id", None)
+        or not isinstance(said, int | list | tuple | type(None))
+    ):
+        return {}
+    each = [] if said is None else [said] if isinstance(said, int) else [*said]
+    return {"stop_token_ids": [end for end in each if type(end) is int]}
 
 
 def _plain(config: Any) -> dict[str, object]:

@@ -125,10 +125,15 @@ class Model:
 
     @property
     def stop_token_ids(self) -> tuple[int, ...]:
-        """The tokens that end what the model writes: all that its config calls end tokens, or else the one there is."""
-        said = (self.config.model_extra or {}).get("stop_token_ids")
-        ends = [end for end in said if isinstance(end, int)] if isinstance(said, list) else [self.end_token_id]
-        return tuple(end for end in ends if end is not None)
+        """The tokens that end what the model writes: those of its vocabulary that its config calls end tokens, if any.
+
+        A layout of GPT-2's family leaves the end token out where it is the begin token.
+        """
+        extra = self.config.model_extra or {}
+        usual = self.config.bos_token_id if family_of(self.config) == "gpt2" else None
+        said = extra.get("stop_token_ids", extra.get("eos_token_id", usual))
+        each = [end for end in (said if isinstance(said, list) else [said]) if type(end) is int]
+        return tuple(end for end in dict.fromkeys(each) if known_token(end, self.vocab_size) is not None)
 
     @cached_property
     def _added_in_front(self) -> int | None:

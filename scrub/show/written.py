@@ -36,6 +36,11 @@ class Strip:
         return [range(at, min(at + width, len(self.tokens))) for at in range(0, len(self.tokens), width)]
 
 
+def grid_line(width: int) -> str:
+    """Say where the rows of grids begin: data may have a sign between grids, so no column goes on from the prompt."""
+    return f"grids: rows of {width:,} from the first token that is written, whatever column the prompt ends in"
+
+
 def strips(of: Generation, row: int) -> list[Strip]:
     """List what is right behind a prompt, where that is known, and what each experiment wrote, the unchanged first."""
     found = []

@@ -6,7 +6,7 @@ training alone. No text means them, so one that holds such a token is refused wh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +33,31 @@ def encoded(tokenizer: Tokenizer, texts: Sequence[str], vocab_size: int) -> list
     for text, ids in zip(texts, found, strict=True):
         check_rows(ids, tokenizer, vocab_size, f"the text {short(text)}")
     return found
+
+
+def behind(
+    encode: Callable[[str], Sequence[int]], prompt: str, own: Sequence[int] | NDArray[np.integer], text: str
+) -> tuple[list[int], bool]:
+    """Encode a text as it is tokenized behind a prompt whose tokens are `own`, and tell whether that can be done.
+
+    `behind(encode, "a b", [3, 4], " c")`. A tokenizer may begin whatever it reads with a sign, or have a token that
+    stands across: of that, and of a prompt that isn't made of its text, the tokens are those of the text by itself.
+    """
+    before, both = list(encode(prompt)), list(encode(prompt + text))
+    count = len(before)
+    if count and both[:count] == before == [int(token) for token in own[-count:]] and len(both) > count:
+        return both[count:], True
+    return list(encode(text)), False
+
+
+def across(rows: int, among: int, what: str) -> list[str]:
+    """Say of how many rows what is right is tokenized by itself, if of any: `across(1, 8, "row")`."""
+    if not rows:
+        return []
+    return [
+        f"of {rows:,} of {among:,} {what}s a token stands across the prompt's end, or it isn't made of its text: what "
+        "is right is tokenized by itself there"
+    ]
 
 
 def check_rows(ids: Sequence[int] | NDArray[np.integer], tokenizer: Tokenizer, vocab_size: int, what: str) -> None:

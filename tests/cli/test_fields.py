@@ -159,6 +159,9 @@ def test_mistakes_are_told_before_torch_is_imported(tmp_path: Path) -> None:
         ["run", "induction", "--positions", "3..x y"],
         ["check", "induction", "--data", "stdlob"],
     ]
+    numbers = ("--temperature 1e10", "--width 99999999", "--tokens 3 --span 1..3", "--span 3..1")
+    meant = ("--only", "--how mean", "--how nosuch", "--at 3")
+    commands += [["generate", "attn2l", "--prompt", "a b", *words.split()] for words in (*numbers, *meant)]
     commands += [["plan", "induction", "--model", "attn3l"], ["ablate", "attn3l"], ["compare", "naive", "refined_9"]]
     commands += [["whitelist", "stdlob"], ["roles", "attn3l"], ["report", "lost"], ["heads", "lost", "--data", "lost"]]
     commands += [["fetch", "nosuch"], ["prompts", "attn2l", "--prompts", "nosuch"]]

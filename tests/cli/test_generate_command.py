@@ -124,6 +124,7 @@ def test_grids_are_drawn_as_the_data_say(scrub: Scrub, grids: Path, tmp_path: Pa
     for at, row in enumerate(rows):
         assert lines[top + 1 + at].startswith("   ".join(f"{each:<{wide}}" for each in row)), lines[top : top + 4]
     assert "! behind a symbol: it is wrong" in said.out
+    assert "grids: rows of 3 from the first token that is written" in said.out
     assert plot.read_bytes().startswith(b"\x89PNG")
     wider = scrub(words, tmp_path / "w.json", "--width 2")
     assert json.loads((tmp_path / "w.json").read_text())["width"] == 2, wider.err
@@ -150,6 +151,7 @@ def test_pictures_have_every_token() -> None:
     for width in (None, 2):
         found = package.generate(load_model("tiny"), [[3, 5, 7]], 4, "a0", right=[[7, 3, 5]], width=width, stop=False)
         chart = package.generation_chart(found)
+        assert ("Rows of 2 from the first token" in chart.caption) is (width == 2)
         assert chart.values.groupby("experiment").size().to_dict() == {"right": 4, "unchanged": 4, "a0": 4}
         wrong = chart.values[chart.values["experiment"] == "a0"]["wrong"].tolist()
         assert wrong == [not match and step < 3 for step, match in enumerate(found.matches[1, 0])]
@@ -176,6 +178,11 @@ MISTAKES = {
     "a temperature of 0": ("--prompt abc --temperature 0", "--temperature 0"),
     "a temperature below": ("--prompt abc --temperature=-1", "--temperature -1"),
     "no temperature": ("--prompt abc --temperature nan", "--temperature nan"),
+    "a temperature too large": (
+        "--prompt abc --temperature 1e10",
+        "--temperature 1e+10 is too large: give at most 1e+09",
+    ),
+    "a width too large": ("--prompt abc --width 99999999", "--width 99999999 is too large: give at most"),
     "an endless temperature": ("--prompt abc --temperature inf", "--temperature inf"),
     "positions beyond": ("--prompt abc --bos no --tokens 3 --ablate a0@5..9", "5 are read"),
     "a patch beyond the prompt": ("--prompt abc --bos no --patch a0@3 --corrupted abd", "no positions 3"),

@@ -15,8 +15,8 @@ from scrub.data.prompts.layout import Layout, missing, whole
 from scrub.data.prompts.names import COMPLETION, LABEL, RIGHT_ID, WRONG_ID, Row
 from scrub.data.prompts.prompts import token_text
 from scrub.data.reading import check_vocabulary
-from scrub.data.windows import counted
-from scrub.text.encoding import encoded
+from scrub.data.windows import Ids, counted
+from scrub.text.encoding import behind, encoded
 from scrub.text.errors import ScrubError
 from scrub.text.wording import few, short
 
@@ -48,23 +48,26 @@ class Encoder:
         return self.known[text]
 
 
-def completion(encoder: Encoder, row: Row, here: str) -> Tokens:
-    """Read what is right behind the prompt of a row, a text or token ids: `completion(encoder, row, "row 0 of mine")`.
+def completion(encoder: Encoder, row: Row, here: str, prompt: str, own: Ids) -> tuple[Tokens, bool]:
+    """Read what is right behind a prompt of tokens `own`, a text or ids, and whether it is tokenized as it is there.
 
-    Raises ScrubError, which names the row, where it has none, and for what isn't the model's.
+    `completion(encoder, row, "row 0 of mine", "a b", ids)`: see :func:`scrub.text.encoding.behind`. Raises ScrubError,
+    which names the row, where it has none, and for what isn't the model's.
     """
     value, nothing = row.get(COMPLETION), f"{here} has no {COMPLETION}: give every row one, or leave the column out"
     if missing(value):
         raise ScrubError(nothing)
     if isinstance(value, str):
-        tokens = encoder.tokens(value, f"'{COMPLETION}' of {here}")
+        what = f"'{COMPLETION}' of {here}"
+        encoder.tokens(value, what)  # which says what is wrong with it
+        tokens, there = behind(lambda text: encoder.tokens(text, what), prompt, own, value)
     else:
         ids = as_ids(value, COMPLETION, here)
         check_vocabulary(ids, here, encoder.vocab_size)
-        tokens = [int(token) for token in ids.ravel()]
+        tokens, there = [int(token) for token in ids.ravel()], True
     if not tokens:
         raise ScrubError(nothing)
-    return tokens
+    return tokens, there
 
 
 @dataclass(frozen=True)

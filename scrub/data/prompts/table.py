@@ -22,7 +22,7 @@ from scrub.data.reading import begins, check_vocabulary, token_name, tokenizer_f
 from scrub.data.repeated import NOWHERE
 from scrub.data.rows import ROWS_LOOKED_AT
 from scrub.data.windows import Ids, counted
-from scrub.text.encoding import encoded
+from scrub.text.encoding import across, encoded
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 from scrub.text.wording import short
@@ -113,9 +113,7 @@ def read_table(asked: Asked, reader: Reader) -> Examples:
     clean = _prompts(rows, CLEAN, layout.mask, where, reader)
     other = _others(rows, layout, where, reader) if layout.corrupted is not None else None
     answers = Answers(encoder, layout)
-    behind = (
-        [completion(encoder, row, f"row {at} of {where}") for at, row in enumerate(rows)] if layout.completed else []
-    )
+    behind = _completions(rows, clean, encoder, where, notes) if layout.completed else []
     unsaid = answers.called[0] is None
     last = unsaid and not behind  # the prompt's own last token is to be predicted
     if last:
@@ -158,6 +156,18 @@ def read_table(asked: Asked, reader: Reader) -> Examples:
         wrong=_filled(wrong) if any(wrong) else None,
         completions=_filled(behind) if behind else None,
     )
+
+
+def _completions(
+    rows: Sequence[Row], clean: Sequence[_Prompt], encoder: Encoder, where: str, notes: list[str]
+) -> list[list[int]]:
+    """Read all that is right behind each prompt, and note where it isn't tokenized as it is there."""
+    found = [
+        completion(encoder, row, f"row {at} of {where}", each.text, each.ids)
+        for at, (row, each) in enumerate(zip(rows, clean, strict=True))
+    ]
+    notes += across(sum(not there for _, there in found), len(rows), "row")
+    return [list(tokens) for tokens, _ in found]
 
 
 def _prompts(rows: Sequence[Row], column: str, mask: str | None, where: str, reader: Reader) -> list[_Prompt]:

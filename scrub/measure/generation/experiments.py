@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 
 from scrub.data.examples import Examples
 from scrub.graph.node import walk
-from scrub.measure.interventions.intervention import SOURCES, Intervention, ablations, feed, source_of
+from scrub.measure.generation.asked import check_meant
+from scrub.measure.interventions.intervention import Intervention, ablations, feed
 from scrub.models.model import Model
 from scrub.paths.sites import expanded, read_sites
 from scrub.paths.sources import Mean, Y
@@ -38,7 +39,7 @@ def interventions_of(
     """
     made, said = list[Intervention](), list[str]()
     texts = expanded(what, model.graph) if what is not None else [""] if attend else []
-    _check_meant(any(texts), bool(texts), how, positions, only, patch is not None)
+    check_meant(any(texts), bool(texts), how, positions, only, patch is not None)
     within = OF_PROMPT if how in ("mean", "resample") else None
     if texts:
         rules = {"how": how, "attend": attend, "only": only, "positions": positions, "within": within}
@@ -55,19 +56,6 @@ def interventions_of(
             made.append(feed(f"patch {text}", sites, Y))
         said.append(f"patched: as on the corrupted prompt, at {_where(places, positions, IN_PROMPT)}")
     return made, tuple(said)
-
-
-def _check_meant(sites: bool, any_of: bool, how: str, positions: str | None, only: bool, patched: bool) -> None:
-    """Raise ScrubError for what is said of an ablation, or of positions, where nothing is ablated, or holds there."""
-    if only and not any_of:
-        raise ScrubError("everything but what is named would be ablated, and nothing is: name sites, or what attends")
-    if source_of(how) != SOURCES["zero"] and not (sites or only):
-        raise ScrubError(f"nothing is ablated, so by {how!r} has no meaning: name sites, or leave it out")
-    if positions is not None and not ((sites and not only) or patched):
-        raise ScrubError(
-            f"nothing that is named holds at the positions {positions} alone: name sites to ablate or patch there, or "
-            "leave the positions out"
-        )
 
 
 def _where(texts: Sequence[str], positions: str | None, else_at: str) -> str:

@@ -21,9 +21,11 @@ from scrub.data.card import WIDEST
 from scrub.data.examples import Examples
 from scrub.data.prompts.prompts import token_text, token_texts
 from scrub.data.repeated import NOWHERE
+from scrub.measure.generation.asked import HOTTEST
+from scrub.measure.generation.comparison import compared_with, count_of, notes_of, same_of
 from scrub.measure.generation.experiments import check_positions, interventions_of
-from scrub.measure.generation.prompts import USUAL_TOKENS, Started, started
-from scrub.measure.generation.writing import Choice, Task, Written, write
+from scrub.measure.generation.prompts import started
+from scrub.measure.generation.writing import Choice, Task, Written, check_written, write
 from scrub.measure.interventions.effects import experiments_of
 from scrub.models.model import Model, Spec, as_model
 from scrub.study.draws import Pairing, check_named, pair_up
@@ -40,10 +42,10 @@ from scrub.text.frames import interval_columns
 from scrub.text.looks import TabularResult
 from scrub.text.numbers import Interval
 from scrub.text.progress import bar_of
-from scrub.text.spans import spans
 
 UNCHANGED = "unchanged"
-HOTTEST = 1e9  # temperature: at less, all tokens are as probable already
+IN_ONE_PASS = "written tokens and the most probable ones in one pass"
+_OR_NONE = ("right", "right tokens", "exact", "first wrong", "wrote", "instead of")
 EXACT, TOKENS = "exact match", "right tokens"  # in percent of the rows, and of the tokens that are compared
 
 
@@ -54,7 +56,8 @@ class Generation(TabularResult):
     `generate(model, "J A M P R X J A", what="layers", right=" M P").frame()` is a row for each experiment, and
     `rows()` one for each prompt of each. `written` is [experiment, row, step], NOWHERE behind the token that ended a
     row; `right` what is compared with, [row, step], where `compared`: without anything that is known to be right it is
-    what the unchanged model wrote. Intervals are 95 % bootstraps over documents; one row has none.
+    what the unchanged model wrote. Intervals are 95 % bootstraps over documents; of one row, or one document,
+    there is none: its ends are NaN, in JSON null.
     """
 
     model: Model
@@ -111,6 +114,8 @@ class Generation(TabularResult):
     def _percent(self, sums: Any, counts: Any) -> list[Interval]:
         bootstrap = Bootstrap(counts, self.choice.seed, self.prompts.documents)
         means: np.ndarray = bootstrap.means(100.0 * sums)
+        if bootstrap.documents == 1:
+            return [Interval(float(each[0]), np.nan, np.nan) for each in means]
         return [bootstrap.interval(each) for each in means]
 
     def commonest(self, experiment: int) -> tuple[int, int, int] | None:
@@ -155,11 +160,14 @@ class Generation(TabularResult):
         )
 
     def rows(self) -> pd.DataFrame:
-        """List for each experiment and row what was written, what is right, and the first token that isn't."""
+        """List for each experiment and row what was written, what is right, and the first token that isn't.
+
+        Of a row of which nothing is compared `exact` is None.
+        """
         found = []
         for at, name in enumerate(self.names):
             for row in range(len(self.prompts)):
-                wrong = self.first_wrong(at, row)
+                wrong, there = self.first_wrong(at, row), bool(self.compared[row].any())
                 found.append(
                     {
                         "experiment": name,
@@ -167,14 +175,15 @@ class Generation(TabularResult):
                         "tokens": self.tokens(at, row),
                         "text": self.text(self.tokens(at, row)),
                         "right": self.text(self.right[row]) if self.known else None,
-                        "exact": bool(self.exact[at, row]),
+                        "right tokens": [int(t) for t in self.right[row] if t != NOWHERE] if self.known else None,
+                        "exact": bool(self.exact[at, row]) if there else None,
                         "first wrong": wrong,
                         "wrote": None if wrong is None else self._named(int(self.written[at, row, wrong])),
                         "instead of": None if wrong is None else self._named(int(self.right[row, wrong])),
                     }
                 )
-        steps = pd.Series([row["first wrong"] for row in found], dtype=object)  # no whole number is a float
-        return pd.DataFrame(found).assign(**{"first wrong": steps})
+        exactly = {name: [row[name] for row in found] for name in _OR_NONE}  # as they are beside None
+        return pd.DataFrame(found).assign(**{name: pd.Series(each, dtype=object) for name, each in exactly.items()})
 
     def _named(self, token: int) -> str:
         return "nothing" if token == NOWHERE else token_text(token, self.model.tokenizer)
@@ -207,32 +216,34 @@ def generate(
 
     `on` is a prompt, a list of them or of token ids, or data as `ablate` and `patch` take them (a path, a table of
     prompts, examples); `after` so many tokens of each row of text or ids the rest of it is right. So many `tokens` are
-    written, by default as many as `right` has, or 20: the most probable ones or, at a `temperature`, drawn by
-    the seed, up to an end token of the model unless not to `stop` there. `what`, `how`, `positions`, `attend`, `only` and
-    `arrays` are an ablation's, an experiment for each site of `what`; `patch` are sites of other experiments, each of
-    which is there what it is on the `corrupted` prompt, or on the other that the data give each.
+    written, by default as many as `right` or the longest completion has, or 20: the most probable ones or, at a
+    `temperature`, drawn by the seed, up to an end token of the model unless not to `stop` there. `what`, `how`,
+    `positions`, `attend`, `only` and `arrays` are an ablation's, an experiment for each site of `what`; `patch` are
+    sites of other experiments, each of which is there what it is on the `corrupted` prompt, or on the other that the
+    data give each.
 
     An ablation holds at every position, also of what is written by then, unless it names positions. A patch, a mean
     and what is resampled hold at the positions of the prompt. Names of positions, and counts from the end, are
     the prompt's.
 
-    `right` is what is right behind each prompt; of data it is the rest of each row, or the answer, which is the first
-    token. `span` ("3..7") says which of the tokens that are written are compared with it. `width` is how many symbols
-    a row of a grid has, for pictures. Raises ScrubError for what doesn't fit, and GateError if a gate fails.
+    `right` is what is right behind each prompt; of data it is the rest of each row (until another document begins), or
+    the answer, which is the first token. `span` ("3..7") says which of the tokens that are written are compared with
+    it. `width` is how many symbols a row of a grid has, for pictures, from the first token that is written. Raises
+    ScrubError for what doesn't fit or computes no numbers, and GateError if a gate fails.
     """
     asked = obeyed(settings, "generate")
     if corrupted is not None and patch is None and how != "resample":
         raise ScrubError("nothing takes anything from the corrupted prompt: patch sites, or ablate by 'resample'")
     model = as_model(model, asked.torch_dtype).to(asked.torch_dtype, asked.where)
     given = started(model, on, after=after, right=right, corrupted=corrupted, bos=bos)
-    count = _count(tokens, given, model, right is not None)
+    count = count_of(tokens, given, model)
     made, said = interventions_of(model, what, how, positions, attend or {}, only, patch, given.prompts)
     experiments = experiments_of(model, made, arrays)
     examples = given.with_room(int(given.lengths.max()) + count - 1)
     check_positions(experiments, examples)
     check_named(examples, [each.graph for each in experiments])
     pairing = pair_up(examples, experiments.drawn, seed=asked.seed)
-    compared = _spanned(span, count)
+    known, compared = compared_with(given, count, span)
     task = Task(
         pairing,
         count,
@@ -241,14 +252,13 @@ def generate(
         asked,
     )
     written, gates = _written(task, model, experiments, arrays)
-    wanted, asked_of = _compared(given, written[0], count, compared)
     return Generation(
         model,
         replace(given.prompts, texts=given.prompts.texts or _texts_of(given.prompts, model)),
         (UNCHANGED, *map(str, experiments.names[1:])),
         written,
-        wanted,
-        asked_of,
+        written[0] if known is None else known,
+        compared,
         given.also,
         given.known,
         said,
@@ -258,62 +268,8 @@ def generate(
         width or given.width,
         span,
         Computed(None, asked.dtype) if asked.dtype in COARSE else AS_USUAL,
-        (*given.notes, *(_notes(given, count) if right is not None else ())),
+        (*given.notes, *notes_of(given, count, compared), *same_of(pairing)),
     )
-
-
-def _count(tokens: int | None, given: Started, model: Model, typed: bool) -> int:
-    """Say how many tokens are written. Raises ScrubError if there is no room for them in the context."""
-    longest = int(given.lengths.max())
-    which = "the prompt" if len(given.prompts) == 1 else given.prompts.row(int(given.lengths.argmax()))
-    room = model.n_ctx - longest + 1  # the last token that is written isn't read
-    if longest >= model.n_ctx:
-        raise ScrubError(
-            f"{which} has {longest:,} tokens, which fill the {model.n_ctx:,} positions of "
-            f"{model.name}: nothing can be written behind it, so shorten it"
-        )
-    if tokens is None:
-        return min(room, given.right.shape[1] if typed else USUAL_TOKENS)
-    if tokens > room:
-        raise ScrubError(
-            f"{tokens:,} tokens were asked for, but {model.name} reads {model.n_ctx:,} positions, and {which} has "
-            f"{longest:,} of them: ask for at most {room:,}"
-        )
-    return tokens
-
-
-def _spanned(span: str | None, count: int) -> Bool[np.ndarray, " step"]:
-    """Mark the tokens that are compared. Raises ScrubError for a span beyond those that are written."""
-    found = np.zeros(count, dtype=bool)
-    for first, last in spans(span) if span is not None else [(0, count - 1)]:
-        if last >= count:
-            raise ScrubError(
-                f"the span {span} goes beyond the {count} tokens that are written, which are 0 to {count - 1}: name "
-                "some of these"
-            )
-        found[first : last + 1] = True
-    return found
-
-
-def _compared(
-    given: Started, unchanged: Written, count: int, span: Bool[np.ndarray, " step"]
-) -> tuple[Int[np.ndarray, "row step"], Bool[np.ndarray, "row step"]]:
-    """Give what is compared with, and where: what is right, or else what the unchanged model wrote."""
-    if not given.known:
-        return unchanged, np.broadcast_to(span[None], unchanged.shape).copy()
-    right = np.full((len(unchanged), count), NOWHERE)
-    there = min(count, given.right.shape[1])
-    right[:, :there] = given.right[:, :there]
-    compared = (right != NOWHERE) & span[None]
-    if not compared.any():
-        raise ScrubError("of the tokens of that span none is known to be right: name others, or say what is right")
-    return right, compared
-
-
-def _notes(given: Started, count: int) -> list[str]:
-    """Say what of what is typed as right isn't asked for."""
-    known = int((given.right != NOWHERE).sum(1).max(initial=0))
-    return [f"of {known:,} tokens that are right {count:,} are asked for"] if known > count else []
 
 
 def _texts_of(prompts: Examples, model: Model) -> tuple[str, ...]:
@@ -324,7 +280,10 @@ def _texts_of(prompts: Examples, model: Model) -> tuple[str, ...]:
 def _written(
     task: Task, model: Model, experiments: Experiments, arrays: Arrays | None
 ) -> tuple[Int[np.ndarray, "experiment row step"], Gates]:
-    """Write with each experiment, once all have passed the gates on the prompts and what is written unchanged."""
+    """Write with each experiment, once all have passed the gates on the prompts and what is written unchanged.
+
+    What is written greedily is then gone through in one pass.
+    """
     with bar_of("tokens", task.settings.progress) as bar:
         total = len(experiments) * len(task.pairing.examples) * task.steps
         shown = bar, bar.add_task(f"{len(experiments)} experiments", total=total)
@@ -333,8 +292,16 @@ def _written(
         evaluator = Evaluator(model, experiments, (), task.settings, arrays=arrays, quiet=True)
         gates = evaluator.check(seen)
         held = evaluator.held(seen)
-        others = [write(task, model, each.graph, held, shown) for each in experiments.scrubbed]
-    return np.stack([unchanged, *others]), gates
+        others = [write(task, model, each.graph, held, shown, str(each.name)) for each in experiments.scrubbed]
+    written = np.stack([unchanged, *others])
+    if task.choice.temperature is None:
+        graphs = [(UNCHANGED, experiments.unscrubbed.graph), *((str(e.name), e.graph) for e in experiments.scrubbed)]
+        furthest = [
+            check_written(task, model, graph, held, rows, name)
+            for (name, graph), rows in zip(graphs, written, strict=True)
+        ]
+        gates = replace(gates, deviations={**gates.deviations, IN_ONE_PASS: max(furthest)})
+    return written, gates
 
 
 def _seen(pairing: Pairing, written: Written) -> Pairing:

@@ -16,11 +16,14 @@ from scrub.data.prompts.generate import corrupted_tokens, encoded_by, typed_toke
 from scrub.data.prompts.memory import is_table
 from scrub.data.prompts.prompts import GIVEN, token_texts
 from scrub.data.repeated import NOWHERE
+from scrub.data.windows import counted
 from scrub.models.model import Model
 from scrub.models.values import ids_of
 from scrub.text.begin import Bos, wanted_bos
+from scrub.text.encoding import across, behind
 from scrub.text.errors import ScrubError
 from scrub.text.fields import theirs
+from scrub.text.files import one_line
 from scrub.text.wording import short
 
 PAD = 0  # any token will do behind a prompt, where nothing that is written looks
@@ -31,7 +34,9 @@ USUAL_TOKENS = 20
 class Started:
     """Prompts, each as long as it is, and the tokens that are right behind them: NOWHERE where none is known.
 
-    `also` are further tokens that are right for the first one. `width` is how many symbols a row of a grid has.
+    `whole` says whether these are all that is asked for (typed, or completions), and not a first token, or what a text
+    goes on with. `also` are further tokens that are right for the first one. `width` is how many symbols a row of a
+    grid has.
     """
 
     prompts: Examples
@@ -39,6 +44,7 @@ class Started:
     also: Int[np.ndarray, "row some"] | None = None
     width: int | None = None
     notes: tuple[str, ...] = ()
+    whole: bool = False
 
     @property
     def lengths(self) -> Int[np.ndarray, " row"]:
@@ -110,7 +116,10 @@ def started(
         found = _of_examples(on if isinstance(on, Examples) else examples_for(model, on, None, bos=bos), after)
     else:
         found = _of_ids(model, on, after)
-    return found if right is None else replace(found, right=_right(model, found, right), also=None)
+    if right is None:
+        return found
+    wanted, notes = _right(model, found, right)
+    return replace(found, right=wanted, also=None, whole=True, notes=(*found.notes, *notes))
 
 
 def _texts(on: Any) -> list[str]:
@@ -162,7 +171,8 @@ def _of_examples(examples: Examples, after: int | None) -> Started:
                 "leave it out"
             )
         if examples.completions is not None:
-            return Started(examples, examples.completions, None, width, examples.notes)
+            notes = (*examples.notes, *_answers_too(examples))
+            return Started(examples, examples.completions, None, width, notes, whole=True)
         right = examples.expected[:, None] if examples.answers is None else examples.answers
         return Started(examples, right[:, :1], right[:, 1:] if right.shape[1] > 1 else None, width, examples.notes)
     if after is None:
@@ -173,12 +183,15 @@ def _of_examples(examples: Examples, after: int | None) -> Started:
     tokens = examples.tokens
     if tokens.shape[1] <= after:
         raise ScrubError(_too_short(after, tokens.shape[1], f"the rows of {short(examples.name)}"))
-    lengths = np.full(len(examples), after)
-    if (examples.ends + 1 < lengths).any():
-        which = int(np.argmax(examples.ends + 1 < lengths))
+    if (examples.ends + 1 < after).any():
+        which = int(np.argmax(examples.ends + 1 < after))
         raise ScrubError(_too_short(after, int(examples.ends[which] + 1), examples.row(which)))
-    behind = np.arange(after, tokens.shape[1])[None]
-    right = np.where(behind <= examples.ends[:, None] + 1, tokens[:, after:], NOWHERE)
+    examples, joints = _of_one_document(examples, after)
+    tokens = examples.tokens
+    later = np.arange(after, tokens.shape[1])[None]
+    right = np.where(later <= examples.ends[:, None] + 1, tokens[:, after:], NOWHERE)
+    if examples.within is not None:  # position p predicts token p + 1
+        right[np.logical_or.accumulate(~examples.within[:, after - 1 :], axis=1)] = NOWHERE
     there = {name: np.where(at < after, at, NOWHERE) for name, at in examples.positions.items()}
     prompts = replace(
         examples,
@@ -191,28 +204,73 @@ def _of_examples(examples: Examples, after: int | None) -> Started:
         copied=None,
         within=None,
         targets={},
-        lengths=lengths,
+        lengths=np.full(len(examples), after),
         other_lengths=None if examples.other_lengths is None else np.minimum(examples.other_lengths, after),
         answers=None,
         wrong=None,
     )
-    return Started(prompts, right, None, width, examples.notes)
+    return Started(prompts, right, None, width, (*examples.notes, *joints))
 
 
-def _right(model: Model, found: Started, given: Any) -> Int[np.ndarray, "row known"]:
-    """Read what is right behind each prompt: a text for one, or for each a text or token ids."""
+def _answers_too(examples: Examples) -> list[str]:
+    """Say that completions are what is right, where answers are there too that say something else."""
+    answers, completions = examples.answers, examples.completions
+    if answers is None or completions is None or (answers.shape[1] == 1 and (answers == completions[:, :1]).all()):
+        return []
+    return [f"{one_line(examples.name)}: what is right is the column 'completion', and not the answers beside it"]
+
+
+def _of_one_document(examples: Examples, after: int) -> tuple[Examples, list[str]]:
+    """Leave out rows whose first tokens are of several documents, and say so, and of how many what is right ends early.
+
+    Raises ScrubError if there is no other row.
+    """
+    if examples.within is None:
+        return examples, []
+    whole, count = examples.within[:, :after].all(1), len(examples)
+    kept = examples.some(np.flatnonzero(whole))
+    first = np.argmin(examples.within, axis=1)  # up to which position a row is of one document
+    longest = int(first[~examples.within.all(1)].max())
+    advice = f"give a shorter context, as --context {longest}, where documents are to stand by themselves"
+    if not whole.any():
+        raise ScrubError(
+            f"each row of {short(examples.name)} goes on with another document within {after + 1} tokens, since "
+            f"documents shorter than a row are joined: {advice}, or go on after fewer"
+        )
+    said, cut = [], int((~kept.within.all(1)).sum()) if kept.within is not None else 0
+    if len(kept) < count:
+        said.append(
+            f"{count - len(kept):,} of {count:,} rows hold another document within {after + 1} tokens: left out"
+        )
+    if cut:
+        said.append(f"of {counted(cut, 'row')} what is right ends where another document begins")
+    return kept, [f"{one_line(examples.name)}: {each}; {advice}" for each in said]
+
+
+def _right(model: Model, found: Started, given: Any) -> tuple[Int[np.ndarray, "row known"], list[str]]:
+    """Read what is right behind each prompt: a text for one, or for each a text or token ids. Say what isn't exact."""
     with theirs(f"{short(given)} is nothing that is right", "give a text, or for each prompt a text or token ids"):
         each = [given] if isinstance(given, str) else list(given)
     if len(each) != len(found.prompts):
         raise ScrubError(
             f"{len(each)} texts are right behind {len(found.prompts)} prompts: give what is right for each"
         )
-    rows = [list(encoded_by(model, one)) if isinstance(one, str) else ids_of(one).ravel().tolist() for one in each]
+    texts, lengths = found.prompts.texts or ("",) * len(each), found.lengths
+    rows, beside = list[list[int]](), 0
+    for at, one in enumerate(each):
+        if isinstance(one, str):
+            encoded_by(model, one)  # which says what is wrong with it
+            own = found.prompts.tokens[at, : lengths[at]]
+            row, there = behind(lambda text: encoded_by(model, text), texts[at], own, one)
+            beside += not there
+        else:
+            row = ids_of(one).ravel().tolist()
+        rows.append(row)
     if empty := [at for at, row in enumerate(rows) if not row]:
         raise ScrubError(f"what is right behind prompt {empty[0]} is empty: give a text")
     if beyond := [token for row in rows for token in row if not 0 <= token < model.vocab_size]:
         raise ScrubError(f"{beyond[0]} is no token of {model.name}: its ids are 0 to {model.vocab_size - 1}")
-    return _filled(rows)
+    return _filled(rows), across(beside, len(each), "prompt")
 
 
 def _filled(rows: Sequence[Sequence[int]]) -> Int[np.ndarray, "row some"]:

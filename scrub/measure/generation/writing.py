@@ -27,9 +27,12 @@ from scrub.plan.runner import Runner
 from scrub.study.binding import Members, bind
 from scrub.study.draws import Pairing
 from scrub.study.evaluate import enough_memory
+from scrub.study.gates import TOLERANCE_NATS
 from scrub.study.settings import TF32, Settings
+from scrub.text.errors import GateError, ScrubError
 
 STRETCH = 16  # tokens that are written before rows grow
+MOST_LOGITS = 1 << 26  # that are held at once where whole rows are looked at
 Written = Int[np.ndarray, "row step"]  # NOWHERE behind the end
 
 
@@ -77,11 +80,17 @@ class Task:
 
 
 def write(
-    task: Task, model: Model, graph: Node, held: Mapping[Node, Tensor], bar: tuple[Progress, TaskID] | None = None
+    task: Task,
+    model: Model,
+    graph: Node,
+    held: Mapping[Node, Tensor],
+    bar: tuple[Progress, TaskID] | None = None,
+    name: str = "the unchanged model",
 ) -> Written:
     """Write with one graph of logits, whose held components have those values at all positions that are read.
 
-    Raises ScrubError if a batch needs more memory than there is.
+    Raises ScrubError, which calls it by the `name`, if its logits are no numbers, or if a batch needs more memory than
+    there is.
     """
     of = task.pairing.examples
     pool, scored = task.pairing.pool.copy(), np.zeros_like(of.scored)
@@ -122,7 +131,7 @@ def write(
             for step in range(start, stop):
                 going = members[~np.isin(found[members], task.ends).any(1)]
                 if len(going):
-                    _write_one(task, run, seen, going, step, lots, found)
+                    _write_one(task, run, seen, going, step, lots, found, name)
                     at = lengths[going] + step
                     scored[going, at - 1] = False
                     scored[going[at < task.positions], at[at < task.positions]] = True
@@ -130,6 +139,45 @@ def write(
                 if bar:
                     bar[0].advance(bar[1], len(members))
     return found
+
+
+def check_written(
+    task: Task, model: Model, graph: Node, held: Mapping[Node, Tensor], written: Written, name: str
+) -> float:
+    """Compute in one pass over what was written greedily how far any token is from the most probable one, in nats.
+
+    Raises GateError beyond what rounding does: one in the tolerance of the other gates, of the largest logit.
+    """
+    of, furthest = task.pairing.examples, 0.0
+    tokens, lengths, counts = of.tokens.copy(), of.ends + 1, (written != NOWHERE).sum(1)
+    for row, (length, count) in enumerate(zip(lengths, counts, strict=True)):
+        tokens[row, length : length + count] = written[row, :count]
+    behind = np.arange(task.positions)[None] - lengths[:, None] + 1
+    seen = replace(
+        task.pairing,
+        examples=replace(of, tokens=tokens, scored=(behind >= 0) & (behind < counts[:, None])),
+        pool=np.concatenate([tokens, task.pairing.pool[len(tokens) :]]),
+    )
+    plan = compile_plan({"logits": graph})
+    leaves = {step.node for step in plan.steps}
+    values = {leaf: value for leaf, value in held.items() if leaf in leaves}
+    run = Runner(plan, model.params, task.positions, model.device, values, tf32=task.settings.dtype == TF32)
+    size = max(1, min(task.settings.at_once(task.positions), MOST_LOGITS // (task.steps * model.vocab_size)))
+    for start in range(0, len(of), size):
+        members = np.arange(start, min(start + size, len(of)))
+        with run.place.current(), enough_memory(len(members)):
+            bound, real = bind(run.leaves, seen, members, run.place.device)
+            logits = run(bound)["logits"][real.to(run.place.device)]
+        chosen = torch.from_numpy(written[members][written[members] != NOWHERE]).to(logits.device)
+        most = logits.amax(-1)
+        below = most - logits.gather(-1, chosen[:, None])[:, 0]
+        furthest = max(furthest, float(below.max()))
+        if not (below <= TOLERANCE_NATS[task.settings.dtype] * most.abs().clamp(min=1)).all():
+            raise GateError(
+                f"{name} wrote a token that is {float(below.max()):.1e} nats less probable than another, computed in "
+                "one pass over all that it wrote"
+            )
+    return furthest
 
 
 def _at_once(task: Task, runner: Runner, seen: Pairing, order: Members) -> int:
@@ -148,11 +196,18 @@ def _write_one(
     step: int,
     lots: Float[np.ndarray, "row step"],
     found: Written,
+    name: str,
 ) -> None:
     """Choose the next token of some rows, each behind its scored position."""
     with runner.place.current(), enough_memory(len(going)):
         bound, _ = bind(runner.leaves, seen, going, runner.place.device)
         logits = runner(bound)["logits"][:, 0]
+    if (lost := ~logits.amax(-1).isfinite()).any():
+        where = seen.examples.row(int(going[int(lost.int().argmax())]))
+        raise ScrubError(
+            f"{name} computes no finite numbers behind {where}, at token {step} of those that are written, so none can "
+            "be chosen: say smaller values, or compute in float64"
+        )
     found[going, step] = task.choice.of(logits, lots[going, step])
 
 

@@ -33,9 +33,9 @@ CORNER = 0.24  # of a cell, in which a cross says that it is wrong
 def generation_chart(found: Generation, row: int = 0) -> Chart:
     """Draw what was written behind one prompt: `generation_chart(generate(model, "def f", what="layers"))`.
 
-    Where the data have a width, it is grids beside each other, what is right first, each symbol in its colour; else
-    a strip of tokens for each experiment. What is wrong has a thick edge and a cross. Raises ScrubError for no such
-    prompt.
+    Where the data have a width, it is grids beside each other, what is right first, each symbol in its colour, whose
+    rows begin with the first token that is written; else a strip of tokens for each experiment. What is wrong has a
+    thick edge and a cross. Raises ScrubError for no such prompt.
     """
     if not 0 <= row < len(found.prompts):
         raise ScrubError(f"there is no prompt {row}: there are 0 to {len(found.prompts) - 1}")
@@ -58,7 +58,8 @@ def generation_chart(found: Generation, row: int = 0) -> Chart:
     if found.width is not None:
         some, left = drawn(shown, MOST_PANELS)
         said = f" Not drawn: {few(left)}." if left else ""
-        return Chart(title, what + said, values, _Grids(some, found.width).figure)
+        begin = f" Rows of {found.width:,} from the first token that is written."
+        return Chart(title, what + begin + said, values, _Grids(some, found.width).figure)
     more = f" The first {MOST_TOKENS} of {found.steps:,} tokens." if found.steps > MOST_TOKENS else ""
     return Chart(title, what + more, values, _Strips(shown).figure)
 

@@ -15,7 +15,7 @@ from scrub.data.repeated import NOWHERE
 from scrub.data.windows import counted
 from scrub.measure.generation.generation import EXACT, TOKENS, Generation
 from scrub.show.theme import contrast
-from scrub.show.written import RIGHT, Strip, colours, drawn, strips
+from scrub.show.written import RIGHT, Strip, colours, drawn, grid_line, strips
 from scrub.text.tables import Column, FrameTable
 from scrub.text.tokens import in_context, marked, start, visible
 from scrub.text.wording import few, gates_line
@@ -24,6 +24,7 @@ ABREAST = 3  # experiments whose texts stand side by side, besides the unchanged
 MOST_GRIDS = 12
 LINE, SHORTEST = 100, 24  # characters of what was written on one line
 WRONG, CORRECT, AS_UNCHANGED = "bold red", "correct", "as unchanged"
+NOTHING = "nothing is known to be right where it is compared"
 SIGN = "!"  # behind a symbol of a grid that is wrong
 _GAP = "   "  # between grids
 
@@ -36,6 +37,8 @@ def generation_tables(of: Generation, _console: Console, options: ConsoleOptions
         yield Text(line)
     yield Text(gates_line(of.gates.deviations, None if one else resampled(of.prompts, "documents")))
     yield Text(_compared(of))
+    if of.width is not None:
+        yield Text(grid_line(of.width))
     if one:
         yield from shown_row(of, 0, options)
     else:
@@ -76,10 +79,11 @@ def lines_table(of: Generation, row: int, width: int = LINE) -> FrameTable:
     """Say for each experiment that what it wrote is correct, or what it wrote instead, its first wrong token marked."""
     room = max(SHORTEST, min(LINE, width - 16 - max(map(cell_len, of.names))))
     whole = AS_UNCHANGED if not of.known else CORRECT
-    rows = [{"experiment": RIGHT, "right": "", "written": Text(_short(of, of.right[row], room))}] if of.known else []
     count = int(of.compared[row].sum())
+    wanted = _short(of, of.right[row], room) if count else NOTHING
+    rows = [{"experiment": RIGHT, "right": "", "written": Text(wanted)}] if of.known else []
     for at, name in enumerate(of.names):
-        alone = at == 0 and not of.known
+        alone = (at == 0 and not of.known) or not count
         right = "" if alone else f"{int(of.matches[at, row].sum())} of {count}"
         said = _short(of, of.written[at, row], room) if alone else whole
         text = Text(said) if alone or of.exact[at, row] else _instead(of, at, row, room)
@@ -106,10 +110,11 @@ def _compared(of: Generation) -> str:
     which = "" if of.span is None else f" tokens {of.span} of what is written,"
     if not of.known:
         return f"compared:{which} with what the unchanged model writes, since nothing is said to be right"
-    counts = of.compared.sum(1)
-    most = int(counts.max())
-    some = " the first token alone," if most == 1 else f" the first {most:,} tokens,"
-    tokens = "" if of.span is not None else some if most < of.steps else " all tokens,"
+    counts = of.compared.sum(1)[of.compared.any(1)]
+    least, most = int(counts.min()), int(counts.max())
+    many = f"{most:,}" if least == most else f"{least:,} to {most:,}"
+    some = " the first token alone," if most == 1 else f" the first {many} tokens,"
+    tokens = "" if of.span is not None else " all tokens," if least == of.steps else some
     return f"compared:{which}{tokens} with those that are right"
 
 

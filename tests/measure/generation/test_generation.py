@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from doubles import Change, Point, double, put
+from rich.console import Console
 from scipy.stats import chisquare
 from small import small_gpt2
 from torch import Tensor
@@ -23,10 +26,12 @@ from scrub.measure.generation.generation import Generation
 from scrub.measure.generation.writing import STRETCH, Choice
 from scrub.models.model import load_model, make_model
 from scrub.paths.sources import Y
+from scrub.show.tables.generation import shown_row
 from scrub.study import gates
 from scrub.study.draws import pair_up
 from scrub.study.settings import Settings
 from scrub.text.errors import GateError, ScrubError
+from scrub.text.frames import json_text
 
 LAYERS, HEADS, D_HEAD, CONTEXT, VOCAB, STEPS = 2, 3, 5, 41, 13, 19
 EXACT = Settings(dtype="float64", device="cpu", progress=False)
@@ -48,12 +53,16 @@ Made = Callable[[int, int], Changes]  # of a row that has so many tokens by now
 assert int(LENGTHS.max()) + STRETCH < READ, "rows grow more than once"
 
 
-def loop(change: Made, choose: Callable[[Tensor, int, int], int] = lambda logits, *_: int(logits.argmax())) -> Any:
+def loop(
+    change: Made,
+    choose: Callable[[Tensor, int, int], int] = lambda logits, *_: int(logits.argmax()),
+    steps: int = STEPS,
+) -> Any:
     """Write behind each prompt, with hooks in every pass over all that is there."""
     found = []
     for row in range(ROWS):
         tokens = CLEAN[row, : LENGTHS[row]].tolist()
-        for step in range(STEPS):
+        for step in range(steps):
             seen = THEIRS.run(torch.tensor([tokens]), change(row, len(tokens)))
             tokens.append(choose(seen.logits[0, -1], row, step))
         found.append(tokens[LENGTHS[row] :])
@@ -223,6 +232,27 @@ def test_greedy_is_what_transformers_generates(kind: str) -> None:
     assert len(ended.tokens(0, 0)) <= 3
 
 
+@pytest.mark.parametrize("said", [None, [], [2, 999], -1])
+def test_only_what_the_config_calls_an_end_token_ends(said: object, tmp_path: Path) -> None:
+    """A begin token is none; of an object transformers' generation_config says which, in memory."""
+    prompt = [3, 7, 5]
+    with exact():
+        theirs = made_gpt2(2, 3, 12, context=CONTEXT)
+        begin = int(written_by(theirs, prompt, 1)[0])  # which is written at once
+        theirs.config.bos_token_id = theirs.generation_config.bos_token_id = begin
+        theirs.config.eos_token_id = said
+        theirs.save_pretrained(tmp_path)
+        theirs.generation_config.eos_token_id = None if said in (-1, []) else said
+        for model in (load_model(theirs, torch.float64), load_model(tmp_path, torch.float64)):
+            assert model.stop_token_ids == ((2,) if said == [2, 999] else ())
+            found = scrub.generate(model, [prompt], 9, settings=EXACT)
+            assert found.tokens(0, 0) == written_by(theirs, prompt, 9)
+        theirs.generation_config.eos_token_id = int(found.written[0, 0, 2])
+        ended = scrub.generate(load_model(theirs, torch.float64), [prompt], 9, settings=EXACT)
+        assert ended.tokens(0, 0) == written_by(theirs, prompt, 9)
+        assert ended.ends == (theirs.generation_config.eos_token_id,)
+
+
 def written_by(theirs: Any, prompt: list[int], count: int) -> list[int]:
     """What transformers generates."""
     found = theirs.generate(torch.tensor([prompt]), max_new_tokens=count, do_sample=False, pad_token_id=0)
@@ -290,8 +320,48 @@ def test_what_is_right_is_counted() -> None:
     assert rows["first wrong"][0] == 2
     assert rows["wrote"][0] == str(UNCHANGED[0, 2])
     assert rows["instead of"][0] == str(right[0][2])
+    assert rows["right tokens"][ROWS + 3] == right[3]
     assert written(tokens=6, right=right, span="0..1,3..5").exact[0].all()
     assert not written(tokens=6, right=right, span="2").exact[0, 0]
+
+
+def test_a_row_of_which_nothing_is_compared_counts_for_nothing() -> None:
+    right = [row.tolist() for row in UNCHANGED[:, :6]]
+    right[2] = right[2][:3]
+    found = written(tokens=6, what="a1", right=right, span="3..5")
+    assert found.notes[-1] == f"of {ROWS} prompts, 1 have nothing known to be right there, and are left out"
+    assert found.exact_match()[0].estimate == 100
+    assert found.frame()["rows"].tolist() == [ROWS - 1] * 2
+    rows = found.rows()
+    seen = [row for row in rows.to_dict("records") if row["row"] == 2]
+    assert [(row["exact"], row["first wrong"], row["wrote"]) for row in seen] == [(None, None, None)] * 2
+    assert rows["exact"][0] is True
+    console = Console(width=90)
+    with console.capture() as said:
+        for part in shown_row(found, 2, console.options):
+            console.print(part)
+    assert "nothing is known to be right" in said.get()
+    assert "correct" not in said.get()
+
+
+def test_completions_are_compared_to_their_ends() -> None:
+    """By default as many tokens as the longest has, of which fewer are asked for in a note; the heading counts."""
+    more = loop(lambda *_: {}, steps=23)
+    rows = [
+        {"clean": CLEAN[row, : LENGTHS[row]].tolist(), "completion": more[row, : 23 - row].tolist()}
+        for row in range(ROWS)
+    ]
+    found = scrub.generate(MODEL, rows, stop=False, settings=EXACT)
+    assert found.steps == 23
+    assert found.exact[0].all()
+    assert not any("asked for" in note for note in found.notes)
+    assert f"the first {24 - ROWS} to 23 tokens, with those that are right" in str(found)
+    fewer = written(rows, tokens=9)
+    assert "of 23 tokens that are right 9 are asked for" in fewer.notes
+    assert "all tokens, with those that are right" in str(fewer)
+    answered = scrub.generate(MODEL, PAIRS, stop=False, settings=EXACT)
+    assert answered.steps == 20
+    assert not any("asked for" in note for note in answered.notes)
 
 
 def test_any_of_several_answers_is_right() -> None:
@@ -320,9 +390,46 @@ def test_a_table_says_all_that_is_right() -> None:
     )
     answered = scrub.read_prompts(MODEL, [{**row, "answer": 4} for row in rows])
     assert set(answered.expected.tolist()) == {4}
+    both = written([{**row, "answer": 4} for row in rows], tokens=5)
+    assert (both.right == found.right).all()
+    beside = "what is right is the column 'completion', and not the answers beside it"
+    assert [any(beside in note for note in each.notes) for each in (both, found)] == [True, False]
     for wrong in ([], None, [VOCAB], [1.5], 3.5):
         with pytest.raises(ScrubError, match="row 2 of"):
             scrub.read_prompts(MODEL, [*rows[:2], {**rows[2], "completion": wrong}, *rows[3:]])
+
+
+def test_one_row_or_one_document_has_no_interval() -> None:
+    right = [row.tolist() for row in UNCHANGED[:, :6]]
+    for of in (replace(PAIRS, documents=np.full(ROWS, 5)), [CLEAN[0, :7].tolist()]):
+        found = written(of, tokens=6, what="a1", right=right[: len(of)])
+        assert found.exact_match()[0].estimate == 100
+        for interval in (*found.exact_match(), *found.right_tokens()):
+            assert not np.isfinite([interval.low, interval.high]).any()
+    rows = json.loads(json_text(found.frame()))
+    assert (rows[0]["exact match"], rows[0]["exact match, low"]) == (100, None)
+    assert all(each.known for each in written(tokens=6, right=right).right_tokens())
+
+
+def test_a_prompt_that_is_its_own_other_is_told() -> None:
+    other = OTHER.copy()
+    other[:3, :7] = CLEAN[:3, :7]
+    said = (
+        f"of {ROWS} prompts, 3 have a prompt of the same tokens as their other: what is taken from it changes nothing"
+    )
+    some = replace(PAIRS, other=other)
+    for how in ({"patch": "a0"}, {"what": "a0", "how": "resample"}):
+        found = written(some, tokens=4, **how)
+        assert said in found.notes
+        assert (found.written[1, :3] == found.written[0, :3]).all()
+        assert not any("their other" in note for note in written(tokens=4, **how).notes)
+    assert not any("their other" in note for note in written(some, tokens=4, what="a0").notes)
+
+
+def test_a_span_of_which_nothing_is_known_is_told_before_anything_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "write", lambda *_: pytest.fail("it wrote"))
+    with pytest.raises(ScrubError, match="none is known to be right"):
+        written(right=[[1, 2]] * ROWS, span="5")
 
 
 def test_without_anything_right_it_is_what_the_unchanged_model_writes() -> None:
@@ -382,6 +489,29 @@ def test_gates_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
         written(what="a1")
 
 
+@pytest.mark.parametrize("how", [{"what": "a1"}, {"patch": "m0"}, {"attend": {"a0.1": "lag 2"}, "only": True}])
+def test_what_is_written_greedily_is_gone_through_in_one_pass(
+    monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]
+) -> None:
+    """A loop that writes another token than the most probable one fails a gate."""
+    found = written(**how)
+    assert 0 <= found.gates.deviations[generation.IN_ONE_PASS] < 1e-9
+    assert generation.IN_ONE_PASS not in written(temperature=1.0, **how).gates.deviations
+    whole_loop = generation.write
+
+    def lossy(task: Any, *rest: Any) -> Any:
+        made = whole_loop(task, *rest)
+        if len(rest) > 4:  # of an experiment, which has a name
+            made[3, STEPS // 2] = (made[3, STEPS // 2] + 1) % VOCAB
+        return made
+
+    monkeypatch.setattr(generation, "write", lossy)
+    with pytest.raises(GateError, match=r"wrote a token that is .* nats less probable"):
+        written(**how)
+
+
+HUGE = np.zeros((READ, HEADS * D_HEAD))
+HUGE[6] = 1.7e308  # where the first tokens of three rows are chosen: two of it are more than any number
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "a prompt that fills the context": ({"on": [[1] * CONTEXT]}, "fill the 41 positions"),
     "too many tokens": ({"tokens": CONTEXT - 5}, "ask for at most 35"),
@@ -395,6 +525,14 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "an array of another size": (
         {"what": "m0", "how": "array mine", "arrays": {"mine": np.zeros((7, 15))}},
         "stands where (25, 15) does",
+    ),
+    "an array that gives no numbers": (
+        {"what": "a0+m0", "how": "array mine", "arrays": {"mine": HUGE}},
+        "a0+m0 computes no finite numbers behind row 1 of made, at token 0",
+    ),
+    "nor at a temperature": (
+        {"what": "a0+m0", "how": "array mine", "arrays": {"mine": HUGE}, "temperature": 1.0},
+        "a0+m0 computes no finite numbers",
     ),
     "nothing to patch from": ({"on": ALONE, "patch": "a0"}, "no others"),
     "others of another length": (

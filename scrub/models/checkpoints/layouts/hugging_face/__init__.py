@@ -114,7 +114,7 @@ def _with_one_end(fields: Mapping[str, object]) -> dict[str, object]:
     ends = fields.get("eos_token_id")
     if not (isinstance(ends, list) and ends):
         return dict(fields)
-    return {**fields, "eos_token_id": ends[0], "stop_token_ids": ends}
+    return {"stop_token_ids": ends, **fields, "eos_token_id": ends[0]}
 
 
 def _for_people(fields: Mapping[str, object], said: Fields) -> dict[str, object]:
