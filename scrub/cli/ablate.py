@@ -10,21 +10,19 @@ import typer
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
 from scrub.cli.given import (
-    all_prompts,
     check_answers,
     check_heads,
     given_arrays,
     given_metrics,
     given_pairs,
-    given_text,
     no_meaning,
     one_input,
+    text_or_prompts,
     was_given,
 )
 from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, warn, write_outputs
 from scrub.data.settings import Recipe
 from scrub.study.settings import COMPUTING, Settings
-from scrub.text.errors import ScrubError
 
 if TYPE_CHECKING:
     from scrub.data.examples import Examples
@@ -170,7 +168,7 @@ def _examples(
 
     Of prompts that data hold they are all, or the first `count`.
     """
-    from scrub.data.examples import PROMPTS, TEXT
+    from scrub.data.examples import TEXT
     from scrub.data.for_model import DEFAULT
     from scrub.data.prompts.generate import prompts_of
     from scrub.study.selection import scored_at
@@ -178,12 +176,7 @@ def _examples(
     one_input(data=data, prompts=recipe.kind)
     if recipe.kind is not None:
         return prompts_of(model, recipe, settings.seed)
-    text = given_text(model, data, replace(settings, bos=recipe.bos), fewer)
-    text = all_prompts(model, data, text, replace(settings, bos=recipe.bos), count) if fewer else text
-    if count is not None and text.kind != PROMPTS:
-        raise ScrubError(
-            f"--count says how many prompts, and {text.name} holds none: --sequences says how many sequences of text"
-        )
+    text = text_or_prompts(model, data, replace(settings, bos=recipe.bos), fewer, count)
     if settings.positions is None:
         return text.later() if text.kind == TEXT else text
     return replace(text, scored=scored_at(settings.positions, text, data or DEFAULT, model))

@@ -11,13 +11,12 @@ import typer
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
 from scrub.cli.given import (
-    all_prompts,
     check_heads,
     given_arrays,
     given_pairs,
-    given_text,
     no_meaning,
     one_input,
+    text_or_prompts,
     was_given,
 )
 from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, warn, write_outputs
@@ -232,20 +231,13 @@ def _examples(
     typed: typer.Context, model: Model, data: str | None, recipe: Recipe, settings: Settings, pairs: bool
 ) -> Examples:
     """Get the prompts, or the rows of text, that data hold, or prompts that are drawn: pairs where they're patched."""
-    from scrub.data.examples import PROMPTS
     from scrub.data.prompts.generate import pairs_of, prompts_of
 
     if data is None:
         return (pairs_of if pairs else prompts_of)(model, recipe, settings.seed)
     how, fewer = replace(settings, bos=recipe.bos), not was_given(typed, "sequences")
     count = recipe.count if was_given(typed, "count") else None
-    found = given_text(model, data, how, fewer)
-    found = all_prompts(model, data, found, how, count) if fewer else found
-    if count is not None and found.kind != PROMPTS:
-        raise ScrubError(
-            f"--count says how many prompts, and {found.name} holds none: --sequences says how many sequences of text"
-        )
-    return found
+    return text_or_prompts(model, data, how, fewer, count)
 
 
 def _content(found: Generation, data: str | None) -> dict[str, Any]:

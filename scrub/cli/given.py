@@ -228,6 +228,24 @@ def all_prompts(
     return read_prompts(model, data, count, column=settings.column, split=settings.split, bos=settings.bos)
 
 
+def text_or_prompts(
+    model: Model, data: str | None, settings: Settings, fewer: bool = False, count: int | None = None
+) -> Examples:
+    """Load text, as many sequences as are asked for, or prompts, all of them or the first `count`.
+
+    Of text, `fewer` will do. Raises ScrubError for a count of prompts where the data hold text.
+    """
+    from scrub.data.examples import PROMPTS
+
+    found = given_text(model, data, settings, fewer)
+    found = all_prompts(model, data, found, settings, count) if fewer else found
+    if count is not None and found.kind != PROMPTS:
+        raise ScrubError(
+            f"--count says how many prompts, and {found.name} holds none: --sequences says how many sequences of text"
+        )
+    return found
+
+
 def there(kind: Kind) -> Callable[[str | None], str | None]:
     """Make what checks a name as it is typed, before anything imports torch, which takes seconds."""
 
