@@ -261,7 +261,7 @@ def there(kind: Kind) -> Callable[[str | None], str | None]:
 
 def _is_task(name: str) -> bool:
     """Tell whether a name of data says how a task is drawn. Raises ScrubError for what that task doesn't know."""
-    if ":" not in name:
+    if not {*":,"} & {*name}:
         return False
     from scrub.data.tasks.shipped import named_task
 

@@ -97,6 +97,8 @@ def named_task(spec: str) -> tuple[Path, Source] | None:
     a configuration on the hub.
     """
     name, colon, options = spec.partition(":")
+    if not colon and "," in spec and _task_at(spec.partition(",")[0]) is not None:
+        raise ScrubError(f"{short(spec)} is no name of data: write {spec.replace(',', ':', 1)}")
     if not colon or locate("data", spec) is not None:
         return None
     if (found := _task_at(name)) is not None:

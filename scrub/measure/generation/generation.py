@@ -292,16 +292,16 @@ def _written(
         evaluator = Evaluator(model, experiments, (), task.settings, arrays=arrays, quiet=True)
         gates = evaluator.check(seen)
         held = evaluator.held(seen)
-        others = [write(task, model, each.graph, held, shown, str(each.name)) for each in experiments.scrubbed]
-    written = np.stack([unchanged, *others])
+        written, furthest = [unchanged], 0.0
+        for each in experiments:
+            name = UNCHANGED if each is experiments.unscrubbed else str(each.name)
+            if each is not experiments.unscrubbed:
+                written.append(write(task, model, each.graph, held, shown, name))
+            if task.choice.temperature is None:
+                furthest = max(furthest, check_written(task, model, each.graph, held, written[-1], name))
     if task.choice.temperature is None:
-        graphs = [(UNCHANGED, experiments.unscrubbed.graph), *((str(e.name), e.graph) for e in experiments.scrubbed)]
-        furthest = [
-            check_written(task, model, graph, held, rows, name)
-            for (name, graph), rows in zip(graphs, written, strict=True)
-        ]
-        gates = replace(gates, deviations={**gates.deviations, IN_ONE_PASS: max(furthest)})
-    return written, gates
+        gates = replace(gates, deviations={**gates.deviations, IN_ONE_PASS: furthest})
+    return np.stack(written), gates
 
 
 def _seen(pairing: Pairing, written: Written) -> Pairing:

@@ -28,7 +28,7 @@ from scrub.study.binding import Members, bind
 from scrub.study.draws import Pairing
 from scrub.study.evaluate import enough_memory
 from scrub.study.gates import TOLERANCE_NATS
-from scrub.study.settings import TF32, Settings
+from scrub.study.settings import COARSE, TF32, Settings
 from scrub.text.errors import GateError, ScrubError
 
 STRETCH = 16  # tokens that are written before rows grow
@@ -146,7 +146,8 @@ def check_written(
 ) -> float:
     """Compute in one pass over what was written greedily how far any token is from the most probable one, in nats.
 
-    Raises GateError beyond what rounding does: one in the tolerance of the other gates, of the largest logit.
+    Raises GateError beyond what rounding does: the tolerance of the other gates, in a dtype that isn't coarse times how
+    far the largest logit lies above their mean.
     """
     of, furthest = task.pairing.examples, 0.0
     tokens, lengths, counts = of.tokens.copy(), of.ends + 1, (written != NOWHERE).sum(1)
@@ -169,13 +170,16 @@ def check_written(
             bound, real = bind(run.leaves, seen, members, run.place.device)
             logits = run(bound)["logits"][real.to(run.place.device)]
         chosen = torch.from_numpy(written[members][written[members] != NOWHERE]).to(logits.device)
-        most = logits.amax(-1)
+        most, dtype = logits.amax(-1), task.settings.dtype
         below = most - logits.gather(-1, chosen[:, None])[:, 0]
         furthest = max(furthest, float(below.max()))
-        if not (below <= TOLERANCE_NATS[task.settings.dtype] * most.abs().clamp(min=1)).all():
+        spread = 1 if dtype in COARSE else (most - logits.mean(-1)).clamp(min=1)
+        if (wrong := ~(below <= TOLERANCE_NATS[dtype] * spread)).any():
+            row, step = (int(at) for at in np.argwhere(written[members] != NOWHERE)[int(wrong.int().argmax())])
             raise GateError(
-                f"{name} wrote a token that is {float(below.max()):.1e} nats less probable than another, computed in "
-                "one pass over all that it wrote"
+                f"{name} wrote token {step} behind {of.row(int(members[row]))}, though it is {float(below.max()):.1e} "
+                "nats less probable than another in one pass over all that was written: no text of this run can be "
+                "trusted"
             )
     return furthest
 

@@ -335,3 +335,9 @@ def test_commands_know_the_names(capsys: pytest.CaptureFixture[str], folder: Pat
     for wrong in ("loop_variable:foo", "nothing:x"):
         with pytest.raises(ScrubError, match=wrong):
             Grid(studies=("s",), data=(wrong,)).jobs()
+
+
+def test_a_seed_behind_a_comma_alone_is_answered_with_what_to_write() -> None:
+    with pytest.raises(ScrubError, match=r"write loop_variable:seed=3$"):
+        named_task("loop_variable,seed=3")
+    assert named_task("nothing,seed=3") is None

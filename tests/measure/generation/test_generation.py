@@ -506,7 +506,7 @@ def test_what_is_written_greedily_is_gone_through_in_one_pass(
         return made
 
     monkeypatch.setattr(generation, "write", lossy)
-    with pytest.raises(GateError, match=r"wrote a token that is .* nats less probable"):
+    with pytest.raises(GateError, match=r"wrote token \d+ behind .*, though it is .* nats less probable"):
         written(**how)
 
 
@@ -567,3 +567,15 @@ def test_a_mistake_is_one_line(name: str) -> None:
         written(**how)
     assert said in str(told.value)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+def test_the_second_best_token_is_seen_in_any_dtype(monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+    """However far from 0 all logits are: a number that is added to all is no property of what is predicted."""
+    prompts = ["x = 1", "K E D T S B K E D"]
+    settings = scrub.Settings(dtype=dtype, progress=False)
+    assert scrub.generate("gpt2-mini", prompts, 4, "a0", settings=settings).gates.deviations
+    second = lambda _, logits, __: np.asarray(logits.topk(2).indices[:, 1].cpu().numpy())  # noqa: E731
+    monkeypatch.setattr(Choice, "of", second)
+    with pytest.raises(GateError, match="nats less probable"):
+        scrub.generate("gpt2-mini", prompts, 4, "a0", settings=settings)
