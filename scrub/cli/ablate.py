@@ -15,6 +15,7 @@ from scrub.cli.given import (
     given_arrays,
     given_metrics,
     given_pairs,
+    given_sites,
     no_meaning,
     one_input,
     text_or_prompts,
@@ -113,7 +114,7 @@ def ablate(
     check_outputs(json, plot)
     check_chart(plot)
     forced, arrays = given_pairs("--attend", attend, "SITE=PATTERN", "a0.0='lag 100'"), given_arrays(array)
-    named = [*(sites or ()), *(["heads"] if heads else []), *(["layers"] if layers else [])]
+    named = given_sites(sites, heads=heads, layers=layers)
     loaded = load_model(model, settings.torch_dtype, settings.where)
     _check_given(typed, prompt, data, recipe)
     if prompt is not None:

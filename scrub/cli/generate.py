@@ -14,6 +14,7 @@ from scrub.cli.given import (
     check_heads,
     given_arrays,
     given_pairs,
+    given_sites,
     no_meaning,
     one_input,
     text_or_prompts,
@@ -142,7 +143,7 @@ def generate(
     check_outputs(json, plot)
     check_chart(plot)
     forced, arrays = given_pairs("--attend", attend, "SITE=PATTERN", "a0.0='lag 100'"), given_arrays(array)
-    named = [*(ablate or ()), *(["heads"] if heads else []), *(["layers"] if layers else [])]
+    named = given_sites(ablate, heads=heads, layers=layers)
     loaded = load_model(model, settings.torch_dtype, settings.where)
     typed_bos = recipe.bos if prompt is not None else None
     found = generated(

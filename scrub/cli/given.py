@@ -142,6 +142,11 @@ def given_pairs(option: str, texts: list[str] | None, form: str, example: str) -
     return found
 
 
+def given_sites(sites: Sequence[str] | None, **swept: bool) -> list[str]:
+    """List the sites that are typed, and what is swept: `given_sites(["a0"], heads=True)` is ["a0", "heads"]."""
+    return [*(sites or ()), *(name for name, asked in swept.items() if asked)]
+
+
 def given_arrays(texts: list[str] | None) -> dict[str, Any]:
     """Read the arrays of `--array NAME=FILE.npy`, unpickling nothing. Raises ScrubError for what holds no numbers."""
     import numpy as np

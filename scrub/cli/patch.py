@@ -8,7 +8,7 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
-from scrub.cli.given import check_answers, check_heads, given_metrics, no_meaning, one_input, was_given
+from scrub.cli.given import check_answers, check_heads, given_metrics, given_sites, no_meaning, one_input, was_given
 from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, warn, write_outputs
 from scrub.data.settings import Recipe
 from scrub.study.settings import COMPUTING, Settings
@@ -83,8 +83,7 @@ def patch(
 
     check_outputs(json, plot)
     check_chart(plot)
-    swept = {"heads": heads, "layers": layers, "streams": streams}
-    named = [*(sites or ()), *(name for name, asked in swept.items() if asked)]
+    named = given_sites(sites, heads=heads, layers=layers, streams=streams)
     if clean is not None:
         no_meaning(typed, "the pair is typed", "count", "length", "where", "seed")
     if data is not None:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int
 from tokenizers import Tokenizer
 
+from scrub.data.arrays import PAD, filled
 from scrub.data.columns import as_ids, not_ids, unmasked
 from scrub.data.examples import PROMPTS, Examples, Origin
 from scrub.data.prompts.answers import Answers, Encoder, completion
@@ -26,8 +27,6 @@ from scrub.text.encoding import across, encoded
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 from scrub.text.wording import short
-
-PAD = 0  # any token will do behind a prompt, where nothing that is scored looks
 
 
 @dataclass(frozen=True)
@@ -152,9 +151,9 @@ def read_table(asked: Asked, reader: Reader) -> Examples:
         notes=tuple(f"{one_line(asked.name)}: {note}" for note in [*notes, *_begun(clean, reader)]),
         lengths=lengths if unequal else None,
         other_lengths=other_lengths,
-        answers=_filled(right),
-        wrong=_filled(wrong) if any(wrong) else None,
-        completions=_filled(behind) if behind else None,
+        answers=filled(right, NOWHERE),
+        wrong=filled(wrong, NOWHERE) if any(wrong) else None,
+        completions=filled(behind, NOWHERE) if behind else None,
     )
 
 
@@ -305,11 +304,3 @@ def _begun(prompts: Sequence[_Prompt], reader: Reader) -> list[str]:
     own = sum(not each.added for each in prompts) if reader.begin is not None else 0
     name = token_name(reader.begin, reader.tokenizer)
     return [f"{own:,} of {counted(len(prompts), 'prompt')} begin with {name} themselves"] if own else []
-
-
-def _filled(rows: Sequence[Sequence[int]]) -> Int[np.ndarray, "row some"]:
-    """Make an array of lists, filled with NOWHERE."""
-    found = np.full((len(rows), max(map(len, rows))), NOWHERE)
-    for number, each in enumerate(rows):
-        found[number, : len(each)] = each
-    return found

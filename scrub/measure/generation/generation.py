@@ -25,7 +25,7 @@ from scrub.measure.generation.asked import HOTTEST
 from scrub.measure.generation.comparison import compared_with, count_of, notes_of, same_of
 from scrub.measure.generation.experiments import check_positions, interventions_of
 from scrub.measure.generation.prompts import started
-from scrub.measure.generation.writing import Choice, Task, Written, check_written, write
+from scrub.measure.generation.writing import UNCHANGED, Choice, Task, Writer, Written, with_written
 from scrub.measure.interventions.effects import experiments_of
 from scrub.models.model import Model, Spec, as_model
 from scrub.study.draws import Pairing, check_named, pair_up
@@ -43,7 +43,6 @@ from scrub.text.looks import TabularResult
 from scrub.text.numbers import Interval
 from scrub.text.progress import bar_of
 
-UNCHANGED = "unchanged"
 IN_ONE_PASS = "written tokens and the most probable ones in one pass"
 _OR_NONE = ("right", "right tokens", "exact", "first wrong", "wrote", "instead of")
 EXACT, TOKENS = "exact match", "right tokens"  # in percent of the rows, and of the tokens that are compared
@@ -254,7 +253,7 @@ def generate(
     written, gates = _written(task, model, experiments, arrays)
     return Generation(
         model,
-        replace(given.prompts, texts=given.prompts.texts or _texts_of(given.prompts, model)),
+        given.prompts,
         (UNCHANGED, *map(str, experiments.names[1:])),
         written,
         written[0] if known is None else known,
@@ -272,11 +271,6 @@ def generate(
     )
 
 
-def _texts_of(prompts: Examples, model: Model) -> tuple[str, ...]:
-    rows = zip(prompts.inputs, prompts.ends, strict=True)
-    return tuple("".join(token_texts(row[: end + 1], model.tokenizer)) for row, end in rows)
-
-
 def _written(
     task: Task, model: Model, experiments: Experiments, arrays: Arrays | None
 ) -> tuple[Int[np.ndarray, "experiment row step"], Gates]:
@@ -287,31 +281,24 @@ def _written(
     with bar_of("tokens", task.settings.progress) as bar:
         total = len(experiments) * len(task.pairing.examples) * task.steps
         shown = bar, bar.add_task(f"{len(experiments)} experiments", total=total)
-        unchanged = write(task, model, experiments.unscrubbed.graph, {}, shown)
+        first = Writer(task, model, experiments.unscrubbed.graph)
+        unchanged = first.write(shown)
         seen = _seen(task.pairing, unchanged)
         evaluator = Evaluator(model, experiments, (), task.settings, arrays=arrays, quiet=True)
-        gates = evaluator.check(seen)
-        held = evaluator.held(seen)
-        written, furthest = [unchanged], 0.0
-        for each in experiments:
-            name = UNCHANGED if each is experiments.unscrubbed else str(each.name)
-            if each is not experiments.unscrubbed:
-                written.append(write(task, model, each.graph, held, shown, name))
-            if task.choice.temperature is None:
-                furthest = max(furthest, check_written(task, model, each.graph, held, written[-1], name))
-    if task.choice.temperature is None:
+        gates, held = evaluator.check(seen), evaluator.held(seen)
+        greedy = task.choice.temperature is None
+        written, furthest = [unchanged], first.check(unchanged) if greedy else 0.0
+        for each in experiments.scrubbed:
+            writer = Writer(task, model, each.graph, held, str(each.name))
+            written.append(writer.write(shown))
+            furthest = max(furthest, writer.check(written[-1])) if greedy else furthest
+    if greedy:
         gates = replace(gates, deviations={**gates.deviations, IN_ONE_PASS: furthest})
     return np.stack(written), gates
 
 
 def _seen(pairing: Pairing, written: Written) -> Pairing:
     """Show the gates the prompts with what is written behind them, and their ends with the first tokens of that."""
-    of = pairing.examples
-    tokens, scored = of.tokens.copy(), np.zeros_like(of.scored)
-    few = POSITIONS // 2
-    for row, end in enumerate(of.ends):
-        own = written[row][written[row] != NOWHERE]
-        tokens[row, end + 1 : end + 1 + len(own)] = own
-        scored[row, max(0, end + 1 - few) : end + 1 + few] = True
-    pool = np.concatenate([tokens, pairing.pool[len(tokens) :]])
-    return replace(pairing, examples=replace(of, tokens=tokens, scored=scored), pool=pool)
+    of, few = pairing.examples, POSITIONS // 2
+    behind = np.arange(of.context)[None] - of.ends[:, None] - 1
+    return with_written(pairing, written, (behind >= -few) & (behind < few))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from scrub.data.arrays import PAD, filled
 from scrub.data.examples import PROMPTS, Examples
 from scrub.data.for_model import Data, PromptTable, examples_for
 from scrub.data.prompts.generate import corrupted_tokens, encoded_by, typed_tokens
@@ -26,7 +27,6 @@ from scrub.text.fields import theirs
 from scrub.text.files import one_line
 from scrub.text.wording import short
 
-PAD = 0  # any token will do behind a prompt, where nothing that is written looks
 USUAL_TOKENS = 20
 
 
@@ -61,18 +61,18 @@ class Started:
         of = self.prompts
         lengths = self.lengths
 
-        def filled(tokens: Int[np.ndarray, "row some"]) -> Int[np.ndarray, "row room"]:
+        def roomy(tokens: Int[np.ndarray, "row some"]) -> Int[np.ndarray, "row room"]:
             room = np.full((len(tokens), positions + 1), PAD, dtype=np.int64)
             own = np.arange(tokens.shape[1])[None] < lengths[:, None]
             room[:, : tokens.shape[1]][own] = tokens[own]
             return room
 
         return Examples(
-            filled(of.tokens),
+            roomy(of.tokens),
             np.zeros((len(of), positions), dtype=bool),
             PROMPTS,
             of.name,
-            other=None if of.other is None else filled(of.other),
+            other=None if of.other is None else roomy(of.other),
             positions=of.positions,
             texts=of.texts,
             other_texts=of.other_texts,
@@ -102,20 +102,23 @@ def started(
     texts = [on] if isinstance(on, str) else _texts(on)
     if texts and after is not None:
         raise ScrubError("a typed prompt is whole, so 'after' has no meaning: leave it out, or say what is right")
+    read = isinstance(on, Path | PromptTable) or is_table(on)  # data that are yet to be read
     if texts:
         found = _of_rows(model, [typed_tokens(model, text, bos) for text in texts], texts)
         if corrupted is not None:
             other = corrupted_tokens(model, found.prompts.inputs, corrupted, bos)
             padded = np.concatenate([other, np.full((1, 1), PAD)], axis=1)
             found = replace(found, prompts=replace(found.prompts, other=padded, other_texts=(corrupted,)))
-    elif wanted_bos(bos) is not None and (
-        isinstance(on, Examples) or not (isinstance(on, Path | PromptTable) or is_table(on))
-    ):
+    elif wanted_bos(bos) is not None and not read:
         raise ScrubError("token ids and examples begin as they begin, so 'bos' has no meaning: leave it out")
-    elif isinstance(on, Path | PromptTable | Examples) or is_table(on):
+    elif read or isinstance(on, Examples):
         found = _of_examples(on if isinstance(on, Examples) else examples_for(model, on, None, bos=bos), after)
     else:
         found = _of_ids(model, on, after)
+    if not found.prompts.texts:
+        rows = zip(found.prompts.inputs, found.lengths, strict=True)
+        texts = [_text(model, row[:length]) for row, length in rows]
+        found = replace(found, prompts=replace(found.prompts, texts=tuple(texts)))
     if right is None:
         return found
     wanted, notes = _right(model, found, right)
@@ -129,9 +132,7 @@ def _texts(on: Any) -> list[str]:
 
 def _of_rows(model: Model, rows: Sequence[Sequence[int]], texts: Sequence[str], name: str = GIVEN) -> Started:
     lengths = np.array([len(row) for row in rows])
-    tokens = np.full((len(rows), int(lengths.max()) + 1), PAD, dtype=np.int64)
-    for number, row in enumerate(rows):
-        tokens[number, : len(row)] = row
+    tokens = filled([[*row, PAD] for row in rows], PAD)
     if tokens.min() < 0 or tokens.max() >= model.vocab_size:
         raise ScrubError(f"a token is none of {model.name}'s: its ids are 0 to {model.vocab_size - 1}")
     scored = np.zeros((len(rows), tokens.shape[1] - 1), dtype=bool)
@@ -151,7 +152,7 @@ def _of_ids(model: Model, given: Any, after: int | None) -> Started:
     if (short_of := next((at for at, row in enumerate(rows) if len(row) <= after), None)) is not None:
         raise ScrubError(_too_short(after, len(rows[short_of]), f"row {short_of}"))
     made = _of_rows(model, [row[:after].tolist() for row in rows], [_text(model, row[:after]) for row in rows])
-    return replace(made, right=_filled([row[after:].tolist() for row in rows]))
+    return replace(made, right=filled([row[after:].tolist() for row in rows], NOWHERE))
 
 
 def _text(model: Model, ids: np.ndarray) -> str:
@@ -255,7 +256,7 @@ def _right(model: Model, found: Started, given: Any) -> tuple[Int[np.ndarray, "r
         raise ScrubError(
             f"{len(each)} texts are right behind {len(found.prompts)} prompts: give what is right for each"
         )
-    texts, lengths = found.prompts.texts or ("",) * len(each), found.lengths
+    texts, lengths = found.prompts.texts, found.lengths
     rows, beside = list[list[int]](), 0
     for at, one in enumerate(each):
         if isinstance(one, str):
@@ -270,11 +271,4 @@ def _right(model: Model, found: Started, given: Any) -> tuple[Int[np.ndarray, "r
         raise ScrubError(f"what is right behind prompt {empty[0]} is empty: give a text")
     if beyond := [token for row in rows for token in row if not 0 <= token < model.vocab_size]:
         raise ScrubError(f"{beyond[0]} is no token of {model.name}: its ids are 0 to {model.vocab_size - 1}")
-    return _filled(rows), across(beside, len(each), "prompt")
-
-
-def _filled(rows: Sequence[Sequence[int]]) -> Int[np.ndarray, "row some"]:
-    found = np.full((len(rows), max(map(len, rows))), NOWHERE)
-    for number, row in enumerate(rows):
-        found[number, : len(row)] = row
-    return found
+    return filled(rows, NOWHERE), across(beside, len(each), "prompt")

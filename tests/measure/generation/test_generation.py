@@ -23,7 +23,7 @@ from scrub.data.examples import PROMPTS, Examples
 from scrub.data.repeated import NOWHERE
 from scrub.measure.generation import generation
 from scrub.measure.generation.generation import Generation
-from scrub.measure.generation.writing import STRETCH, Choice
+from scrub.measure.generation.writing import STRETCH, Choice, Writer
 from scrub.models.model import load_model, make_model
 from scrub.paths.sources import Y
 from scrub.show.tables.generation import shown_row
@@ -427,7 +427,7 @@ def test_a_prompt_that_is_its_own_other_is_told() -> None:
 
 
 def test_a_span_of_which_nothing_is_known_is_told_before_anything_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generation, "write", lambda *_: pytest.fail("it wrote"))
+    monkeypatch.setattr(Writer, "write", lambda *_: pytest.fail("it wrote"))
     with pytest.raises(ScrubError, match="none is known to be right"):
         written(right=[[1, 2]] * ROWS, span="5")
 
@@ -497,15 +497,15 @@ def test_what_is_written_greedily_is_gone_through_in_one_pass(
     found = written(**how)
     assert 0 <= found.gates.deviations[generation.IN_ONE_PASS] < 1e-9
     assert generation.IN_ONE_PASS not in written(temperature=1.0, **how).gates.deviations
-    whole_loop = generation.write
+    whole_loop = Writer.write
 
-    def lossy(task: Any, *rest: Any) -> Any:
-        made = whole_loop(task, *rest)
-        if len(rest) > 4:  # of an experiment, which has a name
+    def lossy(writer: Writer, *rest: Any) -> Any:
+        made = whole_loop(writer, *rest)
+        if writer.name != "unchanged":
             made[3, STEPS // 2] = (made[3, STEPS // 2] + 1) % VOCAB
         return made
 
-    monkeypatch.setattr(generation, "write", lossy)
+    monkeypatch.setattr(Writer, "write", lossy)
     with pytest.raises(GateError, match=r"wrote token \d+ behind .*, though it is .* nats less probable"):
         written(**how)
 
