@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from tokenizers import Tokenizer
 
-from scrub.data.arrays import array_of
+from scrub.data.arrays import mask_of, positions_from, tokens_of
 from scrub.data.bigram import Bigram
 from scrub.data.choices import ANSWERS, MEASURED, WRONG, Choices, choices_of
 from scrub.data.positions import forms_of, places_of, positions_at
@@ -303,9 +303,9 @@ class Examples:
         as they are. Raises ScrubError for what is no such array.
         """
         if isinstance(on, Examples):
-            return on if scored is None else replace(on, scored=_mask(scored, on.tokens))
-        tokens = _tokens(on)
-        return cls(tokens, _from(FIRST_QUERY, tokens) if scored is None else _mask(scored, tokens))
+            return on if scored is None else replace(on, scored=mask_of(scored, on.tokens))
+        tokens = tokens_of(on)
+        return cls(tokens, positions_from(FIRST_QUERY, tokens) if scored is None else mask_of(scored, tokens))
 
     @classmethod
     def of_repeated(cls, tokens: Tokens) -> Examples:
@@ -315,7 +315,7 @@ class Examples:
 
     def later(self, first_query: int = FIRST_QUERY) -> Examples:
         """Score the same examples from a position on."""
-        return self.scored_at(_from(first_query, self.tokens))
+        return self.scored_at(positions_from(first_query, self.tokens))
 
     def scored_at(self, scored: Scored) -> Examples:
         """Score other positions of the same examples, as far as they may be."""
@@ -422,36 +422,3 @@ class Examples:
 def sizes_said(fewest: int, most: int) -> str:
     """Say how many positions examples have: `sizes_said(7, 11)` is "7 to 11"."""
     return str(most) if fewest == most else f"{fewest} to {most}"
-
-
-def _from(first: int, tokens: Tokens) -> Scored:
-    """Make a mask of the positions from one on."""
-    return np.repeat((np.arange(tokens.shape[1] - 1) >= first)[None], len(tokens), axis=0)
-
-
-def _array(given: Any, what: str) -> np.ndarray:
-    """Make an array of what a user gives, which may be anything. Raises ScrubError if it makes none."""
-    try:
-        return array_of(given)
-    except ValueError as error:  # rows of different lengths
-        raise ScrubError(f"the {what} in memory are no array ({error}): give all rows one length") from error
-
-
-def _tokens(given: Any) -> Tokens:
-    array = _array(given, "tokens")
-    if array.ndim != 2 or array.dtype.kind not in "iu" or array.shape[1] < 2 or not len(array):
-        raise ScrubError(
-            f"tokens in memory are {array.dtype} {list(array.shape)}: give whole numbers [example, position + 1], each "
-            "row with a begin token in front if the model wants one, and the last token only to be predicted"
-        )
-    return array.astype(np.int64)
-
-
-def _mask(given: Any, tokens: Tokens) -> Scored:
-    mask = _array(given, "positions")
-    wanted = (len(tokens), tokens.shape[1] - 1)
-    if mask.dtype != np.bool_ or mask.shape != wanted:
-        raise ScrubError(
-            f"the mask is {mask.dtype} {list(mask.shape)}: give bool {list(wanted)}, one for each position"
-        )
-    return mask
