@@ -15,7 +15,7 @@ from scrub.text.files import shown
 def fetch(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Models or data: names, paths or hub ids.")],
 ) -> None:
-    """Bring what models and data need into the hub's cache, or scrub's, and check it: for machines without a network."""
+    """Bring what models and data need into a cache of this machine, and check it: for machines without a network."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     data: dict[str, Path | None] = {}  # in order, each once; with the folder where it may lie
