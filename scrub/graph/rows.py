@@ -47,6 +47,19 @@ def take_places(
     return x.expand(len(place), -1, -1).gather(1, place.expand(-1, -1, x.shape[-1]))
 
 
+def later(x: Shaped[Tensor, "..."], *, first: int, axis: int) -> Shaped[Tensor, "..."]:
+    """Leave the first rows out, which are numbered along an axis: the last but one, or the last of positions."""
+    return x.narrow(axis, first, x.shape[axis] - first)
+
+
+def join(
+    x: Float[Tensor, "#batch *head position width"], rest: Float[Tensor, "batch *head later width"], *, first: int
+) -> Float[Tensor, "batch *head position width"]:
+    """Put the first rows of one in front of those that are the rest of another."""
+    rows = x.narrow(-2, 0, first)
+    return torch.cat([rows.expand(len(rest), *rows.shape[1:]), rest], -2)
+
+
 def pack(x: Tensor, rows: Int[Tensor, "3 row"], *, of: str) -> Shaped[Tensor, "1 *head row width"]:
     """Lay the selected rows of all sequences one after the other, from all positions or from those that are filled."""
     return take_rows(x, rows[:1], rows[1:2] if of == "filled" else rows[2:])

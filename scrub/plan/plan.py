@@ -10,6 +10,7 @@ from torch import Tensor
 
 from scrub.graph.node import Node, walk
 from scrub.graph.ops import OPS, Op
+from scrub.plan.first import fed_by_x, share_first
 from scrub.plan.fuse import fuse_attention
 from scrub.plan.grouped import group_queries
 from scrub.plan.heads import merge_heads, part_layers, share_heads
@@ -86,18 +87,25 @@ class Plan:
         return {name: values[at] for name, at in self.outputs.items()}
 
 
-def compile_plan(outputs: Mapping[str, Node], selected: bool = True, simplified: bool = True) -> Plan:
+def compile_plan(
+    outputs: Mapping[str, Node], selected: bool = True, simplified: bool = True, first: int = 0
+) -> Plan:
     """Make the plan of all outputs together. With `selected`, only selected positions reach them.
 
-    Without `simplified`, splits are computed as they are written, also where nothing tells their terms apart.
+    Without `simplified`, splits are computed as they are written, also where nothing tells their terms apart. At so
+    many `first` positions the tokens of every source are those of x, so that values there are the unscrubbed model's.
     """
     values = [output.value for output in outputs.values()]
-    apart: list[Pass] = [simplify, add_together, merge_heads, part_layers, share_heads, group_queries]
-    simpler = _in_turn(values, apart if simplified else [])
+    merged = _in_turn(values, [simplify, add_together, merge_heads] if simplified else [])
+    forms = fed_by_x([merged[value] for value in values], _merged) if simplified and first else {}
+    parted = _in_turn([merged[value] for value in values], [part_layers, share_heads, group_queries] if simplified else [])
+    simpler = {each: parted.get(now, now) for each, now in merged.items()}
     rows = select_rows([simpler[value] for value in values]) if selected else {}
     wanted = [fill(rows[simpler[value]]) if rows else simpler[value] for value in values]
+    known = {parted[each]: parted[form] for each, form in forms.items() if each in parted and form in parted}
+    sharing: list[Pass] = [partial(share_first, forms=known, first=first)] if known else []
     less: list[Pass] = [partial(simplify, identities=LOGITS), fuse_attention] if simplified else []
-    final = _in_turn(wanted, [share_maps, *less])
+    final = _in_turn(wanted, [*sharing, share_maps, *less])
     computed = {name: final[value] for name, value in zip(outputs, wanted, strict=True)}
     per_run: set[Node] = set()
     for each in walk(computed.values()):
@@ -129,8 +137,12 @@ def compile_plan(outputs: Mapping[str, Node], selected: bool = True, simplified:
 def canonical(graphs: Sequence[Node]) -> list[Node]:
     """Give the form in which equal experiments are one graph, however their layers are cut and split."""
     values = [graph.value for graph in graphs]
-    forms = _in_turn(values, [simplify, merge_heads])  # which look at what is below a node alone: others change nothing
+    forms = _merged(values)
     return [forms[value] for value in values]
+
+
+def _merged(values: Sequence[Node]) -> dict[Node, Node]:
+    return _in_turn(values, [simplify, merge_heads])  # which look at what is below a node alone: others change nothing
 
 
 def _in_turn(roots: Sequence[Node], passes: Sequence[Pass]) -> dict[Node, Node]:

@@ -1,0 +1,82 @@
+"""First rows that experiments share with the unscrubbed model, and so are taken from there.
+
+Attention looks back: a value at a position is made of the tokens at that position and before it. So where whatever
+stands in for an example begins with the same tokens, everything at those first positions is what it is in the
+unscrubbed model, whatever is resampled. Of pairs of prompts that differ in their last third, a third of the rows is
+computed for each experiment.
+
+A node is computed `late`, at the rows behind the first ones; where something needs all of them, as keys and values are
+read, they are joined to the first rows of what the node is when x feeds everything. No number changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+from scrub.graph.node import Node, fold, node, rewrite, walk
+from scrub.graph.ops import OPS
+from scrub.paths.sources import X
+
+Forms: TypeAlias = Mapping[Node, Node]
+
+
+def fed_by_x(roots: Sequence[Node], canonical: Callable[[Sequence[Node]], Forms]) -> Forms:
+    """Map each node that another source than x feeds to the node of the unscrubbed model that it is when x does.
+
+    `canonical` gives equal graphs one form. What is nothing of the unscrubbed model (it is made of a component that is
+    held, of rows that are gathered, or of some heads alone) isn't in it.
+    """
+    order = list(walk(roots))
+    foreign = {each for each in order if each.op == "tokens" and each.arguments["source"] != X}
+    own: set[Node] = set()
+    for each in order:
+        if each not in foreign and own.issuperset(each.inputs):
+            own.add(each)
+    x = node("tokens", source=X)
+    fed = rewrite(roots, lambda each: x if each in foreign else each)
+    forms = canonical([fed[root] for root in roots])
+    unscrubbed = set(walk(root for root in roots if root in own))
+    found = {each: forms[fed[each]] for each in order if each not in own}
+    return {each: form for each, form in found.items() if form in unscrubbed}
+
+
+def share_first(roots: Sequence[Node], forms: Forms, first: int) -> dict[Node, Node]:
+    """Map each node to an equal one that takes so many first rows from the unscrubbed model's: `forms` says of which.
+
+    A form that isn't in the graphs is of no use, since it would have to be computed.
+    """
+    there = set(walk(roots))
+    shared = {each: form for each, form in forms.items() if form in there and _by_rows(each)}
+    kept = set(walk(shared.values()))  # all rows of which are there anyway
+
+    def below(place: tuple[Node, bool]) -> list[tuple[Node, bool]]:
+        current, late = place
+        if late and current in kept:
+            return [(current, False)]
+        if not late and current in shared:
+            return [(shared[current], False), (current, True)]
+        rows = OPS[current.op].row_inputs(len(current.inputs)) if late else ()
+        return [(each, at in rows) for at, each in enumerate(current.inputs)]
+
+    def combine(place: tuple[Node, bool], inputs: list[Node]) -> Node:
+        current, late = place
+        if late and current in kept:
+            return _later(inputs[0], first)
+        if not late and current in shared:
+            return node("join", *inputs, first=first)
+        here = current.with_inputs(tuple(inputs))
+        return _later(here, first) if late and not _by_rows(current) else here
+
+    made: dict[tuple[Node, bool], Node] = {}
+    for root in roots:
+        fold((root, False), below, combine, made)
+    return {each: found for (each, late), found in made.items() if not late}
+
+
+def _by_rows(current: Node) -> bool:
+    return bool(OPS[current.op].row_inputs(len(current.inputs)))
+
+
+def _later(current: Node, first: int) -> Node:
+    return node("later", current, first=first, axis=-1 if current.op == "position" else -2)
