@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,6 +19,7 @@ from scrub.plan.order import in_order
 from scrub.plan.rows import fill, select_rows
 from scrub.plan.simplify import LOGITS, simplify
 from scrub.plan.sums import add_together
+from scrub.text.collecting import uncollected
 
 Pass = Callable[[Sequence[Node]], dict[Node, Node]]
 Way = Callable[[Op], Callable[..., Tensor]]  # of computing operations, which a place chooses
@@ -61,6 +62,21 @@ class Plan:
             lines.append(f"{call:<60} # {'; '.join(n for n in notes if n)}".rstrip(" #"))
         return lines
 
+    def only(self, names: Collection[str]) -> Plan:
+        """Make the plan of some of the outputs, in the same order."""
+        outputs = {name: at for name, at in self.outputs.items() if name in names}
+        needed = set(outputs.values())
+        for at in reversed(range(len(self.steps))):
+            if at in needed:
+                needed.update(self.steps[at].inputs)
+        kept = sorted(needed)
+        moved = {at: number for number, at in enumerate(kept)}
+        order = [self.steps[at].node for at in kept]
+        inputs = [tuple(moved[i] for i in self.steps[at].inputs) for at in kept]
+        per_run = {number for number, at in enumerate(kept) if self.steps[at].per_run}
+        labels = {moved[at]: label for at, label in self.labels.items() if at in moved}
+        return _planned(order, inputs, per_run, {name: moved[at] for name, at in outputs.items()}, labels)
+
     def once(self, leaves: Mapping[Node, Tensor], way: Way = Op.function) -> dict[int, Tensor]:
         """Compute the values that are the same in every batch."""
         kept: dict[int, Tensor] = {}
@@ -87,6 +103,7 @@ class Plan:
         return {name: values[at] for name, at in self.outputs.items()}
 
 
+@uncollected()
 def compile_plan(
     outputs: Mapping[str, Node], selected: bool = True, simplified: bool = True, first: int = 0
 ) -> Plan:
@@ -113,16 +130,6 @@ def compile_plan(
             per_run.add(each)
     order = in_order(list(computed.values()), per_run)
     at = {each: number for number, each in enumerate(order)}
-    kept = per_run.union(computed.values())
-    last = {i: number for number, each in enumerate(order) for i in each.inputs}
-    frees: dict[int, list[int]] = {}
-    for value, user in last.items():
-        if value not in kept:
-            frees.setdefault(user, []).append(at[value])
-    steps = [
-        Step(each, tuple(at[i] for i in each.inputs), tuple(sorted(frees.get(number, ()))), each in per_run)
-        for number, each in enumerate(order)
-    ]
     labels: dict[int, dict[str, None]] = {}
     for each in walk(outputs.values()):
         in_full = simpler[each.value]
@@ -131,7 +138,30 @@ def compile_plan(
             if each.label is not None and computes in at:
                 labels.setdefault(at[computes], {})[each.label] = None
     named = {number: " ".join(found) for number, found in labels.items()}
-    return Plan(tuple(steps), {name: at[each] for name, each in computed.items()}, named)
+    inputs = [tuple(at[i] for i in each.inputs) for each in order]
+    return _planned(
+        order, inputs, {at[each] for each in per_run}, {name: at[each] for name, each in computed.items()}, named
+    )
+
+
+def _planned(
+    order: Sequence[Node],
+    inputs: Sequence[tuple[int, ...]],
+    per_run: Set[int],
+    outputs: Mapping[str, int],
+    labels: Mapping[int, str],
+) -> Plan:
+    """Make the steps of values in order: each is freed by the last that uses it."""
+    kept = per_run | set(outputs.values())
+    last = {i: number for number, each in enumerate(inputs) for i in each}
+    frees: dict[int, list[int]] = {}
+    for value, user in last.items():
+        if value not in kept:
+            frees.setdefault(user, []).append(value)
+    steps = [
+        Step(each, inputs[at], tuple(sorted(frees.get(at, ()))), at in per_run) for at, each in enumerate(order)
+    ]
+    return Plan(tuple(steps), outputs, labels)
 
 
 def canonical(graphs: Sequence[Node]) -> list[Node]:

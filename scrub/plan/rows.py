@@ -16,11 +16,12 @@ SELECTED, ROWS = node("selected"), node("rows")
 
 
 def select_rows(roots: Iterable[Node]) -> dict[Node, Node]:
-    """Map each node that has rows to its selected ones, packed, when only those of the roots are wanted.
+    """Map each node whose selected rows are read to these, packed, when only those of the roots are wanted.
 
     The selection is pushed towards the inputs through every operation that works row by row, as the
     table says, and stops where something needs all rows. No number changes.
     """
+    roots = list(roots)
     order = list(walk(roots))
     in_full: set[Node] = set()
     for current in reversed(order):  # what reads a node comes before it
@@ -28,9 +29,16 @@ def select_rows(roots: Iterable[Node]) -> dict[Node, Node]:
         for at, each in enumerate(current.inputs):
             if current in in_full or at not in rows:
                 in_full.add(each)
+    wanted = set(roots)  # others are never read at selected rows alone
+    for current in reversed(order):
+        rows = OPS[current.op].row_inputs(len(current.inputs))
+        if current in wanted and current not in in_full:
+            wanted.update(current.inputs[at] for at in rows)
     packed: dict[Node, Node] = {}
     filled = {node("position"): SELECTED}
     for current in order:
+        if current not in wanted:
+            continue
         op = OPS[current.op]
         rows = op.row_inputs(len(current.inputs))
         if current in in_full or not rows:

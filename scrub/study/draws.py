@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Int
@@ -25,6 +26,7 @@ from scrub.text.wording import few
 # What a `like FEATURE` source agrees on: classes [sequence] or [sequence, position] of input tokens.
 Feature = Callable[[Int[np.ndarray, "sequence position"], Tokenizer | None], np.ndarray]
 
+WORTH_SHARING = 0.05  # of all positions
 BLOCK_SEQUENCES = 32  # donors are drawn among this many sequences, so that a batch computes few of their patterns
 
 
@@ -102,6 +104,21 @@ class Pairing:
         """Cut the order into batches of so many examples."""
         for start in range(0, len(self.order), size):
             yield self.order[start : start + size]
+
+    @cached_property
+    def first(self) -> int:
+        """Count the first positions at which every source has each example's own tokens, and none is scored.
+
+        0 where so few aren't worth to be shared, and where a source is other rows than one for each example.
+        """
+        inputs, of = self.pool[:, :-1], self.examples
+        agree = of.scored.cumsum(1) == 0
+        for rows in self.partners.values():
+            if rows.ndim > 1:
+                return 0
+            agree = agree & (inputs[rows] == inputs[: len(of)])
+        first = int(np.logical_and.accumulate(agree, axis=1).sum(1).min(initial=of.context))
+        return first if first >= WORTH_SHARING * of.context else 0
 
     def itself(self, source: Draw) -> Rows:
         """Give the partners that a source would have if it drew every example for itself."""

@@ -92,7 +92,7 @@ class Evaluator:
         self._reference, self._arrays, self._quiet, self._receipt = reference, arrays, quiet, receipt
         self._gates: Gates | None = None
         self._held: dict[int, dict[Node, Tensor]] = {}
-        self._runners: dict[int, Runner] = {}
+        self._runners: dict[tuple[int, int], Runner] = {}
         self._room: dict[int, int] = {}
         self._sizes: dict[int, Sizes] = {}
 
@@ -118,13 +118,14 @@ class Evaluator:
         }
 
     def _runner(self, chunk: int, pairing: Pairing) -> Runner:
-        """Compile the plan of some of the experiments, once."""
-        if chunk not in self._runners:
-            plan, values = compile_plan(self._chunks[chunk].outputs(self.metrics)), self._values(chunk, pairing)
-            positions, device = pairing.examples.context, self.model.device
+        """Compile the plan of some of the experiments, once for pairings that share as many first positions."""
+        key = chunk, pairing.first
+        if key not in self._runners:
+            plan = compile_plan(self._chunks[chunk].outputs(self.metrics), first=pairing.first)
+            positions, device, values = pairing.examples.context, self.model.device, self._values(chunk, pairing)
             tf32 = self.settings.dtype == TF32
-            self._runners[chunk] = Runner(plan, self.model.params, positions, device, values, tf32=tf32)
-        return self._runners[chunk]
+            self._runners[key] = Runner(plan, self.model.params, positions, device, values, tf32=tf32)
+        return self._runners[key]
 
     def basis(self, examples: Examples) -> str:
         """Hash what the gates are passed on: weights, examples, dtype and device."""

@@ -19,6 +19,7 @@ from scrub.study.claims import Claim
 from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.study.metric import Metric
 from scrub.study.study import Study
+from scrub.text.collecting import uncollected
 from scrub.text.errors import ScrubError
 
 
@@ -161,6 +162,7 @@ class Experiments:
         return {f"{metric.name}:{e.name}": metric.measure(e.graph, reference) for e in self for metric in metrics}
 
 
+@uncollected()
 def experiments(
     study: Study, hypotheses: Sequence[Hypothesis], model: Node, roles: Roles, parts: Sequence[str] | None = None
 ) -> Experiments:

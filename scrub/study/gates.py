@@ -17,8 +17,8 @@ Where an intervention holds a component at a value, gate 2 holds it at what the 
 6. Of a set of edges, x comes along exactly those that are kept and lie on whole paths.
 
 The first two are passed in float64, where the tolerance is tight, and in the type that is measured in, on its device;
-the last in that type. They look at a few late positions of two examples, or one, so of the embedding only the rows of
-those tokens are converted: a model's own parameters are copied once, to float64, and not where it is float64 already.
+the last in that type. They look at a few late positions of two examples, or one (scrub/study/looks.py). All splits are
+looked at in one model, each component of which stands there as the mean of what each split makes of it.
 """
 
 from __future__ import annotations
@@ -28,41 +28,29 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from scrub.graph.node import Node, node, rewrite, walk
+from scrub.graph.node import Node, node
 from scrub.models.model import Model
 from scrub.paths.edges import fed_along
 from scrub.paths.rules import Resampling, Rule, draws, held, held_by
 from scrub.paths.sources import Draw, Like, Source, X, Y, ordered
-from scrub.paths.sources import Held as HeldSource
-from scrub.plan.plan import Plan, compile_plan
-from scrub.plan.runner import Runner
-from scrub.study.binding import bind
 from scrub.study.draws import Pairing
 from scrub.study.experiments import Experiment, Experiments
-from scrub.study.held import stands_for
 from scrub.study.hypothesis import ALL
+from scrub.study.looks import Basis, Graphs, Held, Look, few_of, in_the_mean
 from scrub.study.mean_gate import check_means
 from scrub.study.metric import losses
-from scrub.study.settings import TF32, type_of
+from scrub.study.settings import TF32
 from scrub.text.errors import GateError, ScrubError
 
 # the largest deviation at any position: some ten times what rounding does to the shipped studies, of TF32 2e-3
 TOLERANCE_NATS = {"float64": 1e-9, "float32": 1e-4, TF32: 0.03, "bfloat16": 0.5}
-SOURCES_AT_ONCE = 4  # that are poisoned together, in a batch that has an example for each
-CANDIDATES = 64  # examples with most scored positions, of which the first few that differ are looked at
 TIGHT_NATS = 1e-3  # a tolerance in which examples that are mixed up show
-EXAMPLES, POSITIONS, DONORS = 2, 16, 4  # that the gates look at: positions late in a sequence have most context
 EXACT = "float64"
 ROUNDING_NATS = 1e-12  # a change below it is rounding in float64
 OWN_FRACTION = 0.01  # of a source's draws that may be the reference itself without a warning
 PROBE = Like("_probe")  # stands in for a rule's source, so that what comes of that rule alone is seen
-FEW_TOKENS_SUFFIX = ", rows of a few tokens"  # of the name of an embedding, whose table may be the unembedding too
-Graphs = Mapping[Any, Node]  # by name
-Held = Mapping[Node, Tensor]  # the values of leaves at which a component is held
 
 
 @dataclass(frozen=True)
@@ -93,34 +81,33 @@ def check_gates(
 
     The model computes in `dtype`, one of TOLERANCE_NATS. If `quiet`, no rule is warned of that changes nothing.
     """
-    few = _few(pairing)
+    few = few_of(pairing)
     all_x = replace(few, partners={source: few.itself(source) for source in few.partners})
     own = {"model": losses(model.graph)}
     splits = {f"split of {e.name}": losses(e.before) for e in experiments}
     bound = {f"{e.name} with every source bound to x": losses(e.graph) for e in experiments}
-    same = {
-        # as written: simplified, a split that nothing tells apart would be the model again, and prove nothing
-        "split graph and model": (_Look(own | splits, simplified=False), few),
-        "scrubbed with y = x and unscrubbed": (_Look(own | bound), all_x),
-    }
+    # the target's logit, since it is NaN where any of its row is, and costs no unembedding
+    carried = {str(e.name): _target_logit(e.graph) for e in experiments}
+    scrubbed = Look(own | bound | carried, first=pairing.first)
     averaged = {e.name: f"{e.name} at means over one" for e in experiments if e.drawn is not None}
     graphs = {averaged[e.name]: losses(e.graph) for e in experiments if e.drawn is not None}
-    means = _Look(graphs | {e.name: losses(e.resampled) for e in experiments if e.drawn is not None})
-    bases = {kind: _Basis(model, few, kind) for kind in dict.fromkeys([EXACT, dtype])}
+    means = Look(graphs | {e.name: losses(e.resampled) for e in experiments if e.drawn is not None})
+    bases = {kind: Basis(model, few, kind) for kind in dict.fromkeys([EXACT, dtype])}
     deviations: dict[str, float] = {}
     for kind, basis in bases.items():
         # float64 costs as much for one; that examples are kept apart, a type shows whose tolerance is tight
         alone = kind != dtype and TOLERANCE_NATS[dtype] <= TIGHT_NATS
         some = few.order[:1] if alone else few.order
-        for of, (look, on) in same.items():
-            deviations[f"{of}, {basis}"] = look.deviation(basis, replace(on, order=some))
+        deviations[f"split graph and model, {basis}"] = _of_splits(own, splits, basis, replace(few, order=some))
+        of = f"scrubbed with y = x and unscrubbed, {basis}"
+        deviations[of] = _deviation(scrubbed.some(own | bound), basis, replace(all_x, order=some))
         if averaged:
             one = {name: str(drawn) for drawn, name in averaged.items()}
-            deviations[f"mean over one other and that drawn, {basis}"] = means.deviation(basis, few, one)
+            deviations[f"mean over one other and that drawn, {basis}"] = _deviation(means, basis, few, one)
     if averaged:
         of = f"means over the others, {dtype}"
         deviations[of] = check_means(experiments, model, pairing, values or {}, TOLERANCE_NATS[dtype])
-    _check_sources(experiments, bases[dtype], few, values or {})
+    _check_sources(experiments, scrubbed.some(carried), bases[dtype], few, values or {})
     _check_edges(experiments)
     # a rule that does nothing is worth knowing where somebody wrote it; random ones have many, and it costs to see
     written = [e for e in experiments if not (quiet or (e.hypothesis and e.hypothesis.null_of))]
@@ -129,6 +116,43 @@ def check_gates(
     drawn = (*own_draws(pairing), *vague_features(pairing))
     found = (*notes, *idle(rules), *ineffective(rules, bases[EXACT], few, values), *drawn)
     return Gates(deviations, found)
+
+
+def _of_splits(own: Graphs, splits: Graphs, basis: Basis, few: Pairing) -> float:
+    """Measure the deviation of all splits together from the model. Raises GateError, which names a split.
+
+    They are computed as written: simplified, a split that nothing tells apart would be the model again, and prove
+    nothing.
+    """
+    (name, model), *_ = own.items()
+    together = {"model with every split": in_the_mean(model.value, [graph.value for graph in splits.values()])}
+    try:
+        return _deviation(Look(own | together, simplified=False), basis, few)
+    except GateError:  # which says nothing of the one that it is
+        each = [
+            _deviation(Look({name: model, split: graph}, simplified=False), basis, few)
+            for split, graph in splits.items()
+        ]
+        return max(each)
+
+
+def _deviation(look: Look, basis: Basis, pairing: Pairing, same: Mapping[str, str] | None = None) -> float:
+    """Measure the largest deviation of any losses from the first, or from those that they are the `same` as.
+
+    Raises GateError above the tolerance, in nats.
+    """
+    found = look(basis, pairing)
+    first, *others = found
+    tolerance, worst = TOLERANCE_NATS[basis.dtype], 0.0
+    for name, wanted in (dict.fromkeys(others, first) if same is None else same).items():
+        deviation = float((found[name] - found[wanted]).abs().max())
+        worst = max(worst, deviation)
+        if not deviation <= tolerance:
+            raise GateError(
+                f"the {name} gives another loss than the {wanted}: by {deviation:.2e} nats at a position, where "
+                f"{tolerance:.0e} is allowed in {basis}; no number of this run can be trusted"
+            )
+    return worst
 
 
 def _check_edges(experiments: Experiments) -> None:
@@ -168,7 +192,7 @@ def idle(of: Iterable[_Without]) -> list[str]:
     return [f"{name} changes nothing: its paths are fed so without it" for name in names]
 
 
-def ineffective(of: Iterable[_Without], basis: _Basis, pairing: Pairing, values: Held | None = None) -> list[str]:
+def ineffective(of: Iterable[_Without], basis: Basis, pairing: Pairing, values: Held | None = None) -> list[str]:
     """Warn of every rule without which no loss would differ, though other paths are fed.
 
     A rule is looked at in each part of a hypothesis that has it, and not again in all parts together.
@@ -191,11 +215,11 @@ def ineffective(of: Iterable[_Without], basis: _Basis, pairing: Pairing, values:
                 seen.add((whole.name.hypothesis, rule))
     # most rules change the target's logit in the first example, which costs no unembedding; only of the others losses
     # are compared
-    logits = _Look({name: _target_logit(graph) for name, graph in graphs.items()}, values)
-    silent = _same(logits(basis, replace(pairing, order=pairing.order[:1])), changed)
+    logits = Look({name: _target_logit(graph) for name, graph in graphs.items()})
+    silent = _same(logits(basis, replace(pairing, order=pairing.order[:1]), values), changed)
     if silent:
         suspects = {name: losses(graphs[name]) for name in dict.fromkeys([*silent, *silent.values()])}
-        silent = _same(_Look(suspects, values)(basis, pairing), silent)
+        silent = _same(Look(suspects)(basis, pairing, values), silent)
     return [f"{name} changes no loss: what it feeds carries nothing to the positions looked at" for name in silent]
 
 
@@ -228,165 +252,7 @@ def vague_features(pairing: Pairing) -> list[str]:
     ]
 
 
-def _few(pairing: Pairing) -> Pairing:
-    """Narrow a pairing to the examples with most scored positions, of those to the last few, and to few donors of rows.
-
-    Examples differ in what they read, or a mix-up would go unseen. Where another donor was drawn for a row, the example
-    itself stands in.
-    """
-    scored = pairing.examples.scored
-    most = np.argsort(-scored.sum(1), kind="stable")[:CANDIDATES]
-    _, distinct = np.unique(pairing.examples.inputs[most], axis=0, return_index=True)
-    most = most[np.sort(distinct)[:EXAMPLES]]
-    from_the_end = scored[:, ::-1].cumsum(1)[:, ::-1]
-    late = replace(pairing.examples, scored=scored & (from_the_end <= POSITIONS))
-    partners = dict(pairing.partners)
-    for source, donors in partners.items():
-        if donors.ndim == 2:  # every one of which would be computed in full
-            drawn, count = np.unique(donors[most], return_counts=True)
-            few = drawn[np.argsort(-count, kind="stable")[:DONORS]]
-            partners[source] = np.where(np.isin(donors, few), donors, pairing.itself(source))
-    return replace(pairing, examples=late, partners=partners, order=most)
-
-
-class _Basis:
-    """A model in one type, of whose embeddings only the rows of the tokens that the gates look at are there.
-
-    One more row of them is NaN: a pool row of that token alone poisons whatever it feeds. It can't be predicted.
-    """
-
-    def __init__(self, model: Model, few: Pairing, dtype: str) -> None:
-        self.model, self.dtype, self._type = model, dtype, type_of(dtype)
-        rows = {row for partners in few.partners.values() for row in np.unique(partners[few.order])}
-        self.ids = np.unique(few.pool[sorted({*rows, *few.order.tolist()})])
-        self._converted: dict[str, Tensor] = {}
-
-    def __str__(self) -> str:
-        return self.dtype
-
-    def runner(self, plan: Plan, outputs: Graphs, positions: int, values: Held) -> Runner:
-        """Make the plan of some outputs ready to run in this type, with components held at values."""
-        device = self.model.device
-        cast = {leaf: value.to(device, self._type) for leaf, value in values.items()}
-        return Runner(plan, self.params(outputs.values()), positions, device, cast, tf32=self.dtype == TF32)
-
-    def params(self, roots: Iterable[Node]) -> Mapping[str, Tensor]:
-        """Convert the parameters that some graphs read, once each."""
-        names = {str(leaf.arguments["name"]) for leaf in walk(roots) if leaf.op == "param"}
-        for name in names - self._converted.keys():
-            table = self.model.params[name.removesuffix(FEW_TOKENS_SUFFIX)]
-            if name.endswith(FEW_TOKENS_SUFFIX):
-                rows = table[torch.from_numpy(self.ids).to(table.device)].to(self._type)
-                table = torch.cat([rows, rows.new_full((1, *rows.shape[1:]), torch.nan)])
-            self._converted[name] = table.to(self._type)
-        return self._converted
-
-
-class _Look:
-    """Outputs of graphs at the scored positions of a few examples, from one plan for any type and whatever is poisoned.
-
-    Without `values`, held components give what they give by themselves.
-    """
-
-    def __init__(self, outputs: Graphs, values: Held | None = None, simplified: bool = True) -> None:
-        self._values = values
-        self._leaves = {leaf: stands_for(leaf) for leaf in held(outputs.values())}
-        self._outputs = _by_few_tokens(outputs)
-        self._plan = compile_plan(self._outputs, simplified=simplified)
-
-    def __call__(self, basis: _Basis, pairing: Pairing, poisoned: HeldSource | None = None) -> dict[Any, Tensor]:
-        """Compute them, [position]. What a poisoned source holds is NaN."""
-        seen = _seen(pairing, basis.ids)
-        values = self._own(basis, seen) if self._values is None else {leaf: self._values[leaf] for leaf in self._leaves}
-        values = {
-            leaf: torch.full_like(value, torch.nan) if held_by(leaf) == poisoned else value
-            for leaf, value in values.items()
-        }
-        runner = basis.runner(self._plan, self._outputs, pairing.examples.context, values)
-        own = self._values is None
-        bound, real = bind(runner.leaves, seen, seen.order, runner.place.device, own=own)
-        return {name: value[..., 0][real] for name, value in runner(bound).items()}
-
-    def deviation(self, basis: _Basis, pairing: Pairing, same: Mapping[str, str] | None = None) -> float:
-        """Measure the largest deviation of any losses from the first, or from those that they are the `same` as.
-
-        Raises GateError above the tolerance, in nats.
-        """
-        found = self(basis, pairing)
-        first, *others = found
-        tolerance, worst = TOLERANCE_NATS[basis.dtype], 0.0
-        for name, wanted in (dict.fromkeys(others, first) if same is None else same).items():
-            deviation = float((found[name] - found[wanted]).abs().max())
-            worst = max(worst, deviation)
-            if not deviation <= tolerance:
-                raise GateError(
-                    f"the {name} gives another loss than the {wanted}: by {deviation:.2e} nats at a position, where "
-                    f"{tolerance:.0e} is allowed in {basis}; no number of this run can be trusted"
-                )
-        return worst
-
-    def carrying(self, basis: _Basis, pairing: Pairing, sources: Iterable[Source]) -> dict[Source, Set[Any]]:
-        """Find for each source the outputs that are NaN when what it feeds, or holds, is. Look at the first example."""
-        first = replace(pairing, order=pairing.order[:1])
-        found: dict[Source, Set[Any]] = {}
-        drawn = [source for source in sources if isinstance(source, Draw)]
-        # products in bfloat16 read a little of the next row, times zero, where a width is odd: NaN would come of it
-        at_once = 1 if basis.dtype == "bfloat16" else SOURCES_AT_ONCE
-        for start in range(0, len(drawn), at_once):
-            here = drawn[start : start + at_once]
-            of = {
-                name: value.reshape(len(here), -1).isnan().any(1).tolist()
-                for name, value in self(basis, _poisoned(first, here)).items()
-            }
-            found |= {source: {name for name, nan in of.items() if nan[at]} for at, source in enumerate(here)}
-        for source in sources:
-            if isinstance(source, HeldSource):
-                outputs = self(basis, first, source).items()
-                found[source] = {name for name, value in outputs if bool(value.isnan().any())}
-        return found
-
-    def _own(self, basis: _Basis, seen: Pairing) -> Held:
-        """Compute what the components that leaves stand for give by themselves."""
-        if not self._leaves:
-            return {}
-        outputs = _by_few_tokens({str(number): of for number, of in enumerate(self._leaves.values())})
-        runner = basis.runner(compile_plan(outputs, selected=False), outputs, seen.examples.context, {})
-        values = runner(bind(runner.leaves, seen, seen.order, runner.place.device)[0])
-        return {leaf: values[str(number)] for number, leaf in enumerate(self._leaves)}
-
-
-def _by_few_tokens(outputs: Graphs) -> Graphs:
-    """Make graphs embed by the rows of a few tokens; a tied unembedding stays, or NaN would enter every softmax."""
-
-    def build(current: Node) -> Node:
-        if current.op != "embed" or current.inputs[0].op != "tokens":
-            return current
-        tokens, table = current.inputs
-        name = f"{table.arguments['name']}{FEW_TOKENS_SUFFIX}"
-        return current.with_inputs((tokens, node("param", name=name, shape=table.arguments["shape"])))
-
-    rebuilt = rewrite(
-        [graph.value for graph in outputs.values()], build
-    )  # without labels, which tell equal values apart
-    return {name: rebuilt[graph.value] for name, graph in outputs.items()}
-
-
-def _seen(pairing: Pairing, ids: np.ndarray) -> Pairing:
-    """Renumber a pairing's tokens as rows of a few, and put a row that is NaN behind the pool."""
-    numbers = np.searchsorted(ids, np.clip(pairing.pool, ids[0], ids[-1]))
-    return replace(pairing, pool=np.concatenate([numbers, np.full_like(numbers[:1], len(ids))]))
-
-
-def _poisoned(pairing: Pairing, sources: Sequence[Draw]) -> Pairing:
-    """Repeat a pairing's one example for each source, whose every sequence there is the row behind the pool."""
-    rows = np.repeat(pairing.order, len(sources))
-    partners = {source: donors[rows] for source, donors in pairing.partners.items()}
-    for at, source in enumerate(sources):
-        partners[source][at] = len(pairing.pool)
-    return replace(pairing, examples=pairing.examples.some(rows), partners=partners, order=np.arange(len(rows)))
-
-
-def _check_sources(experiments: Experiments, basis: _Basis, pairing: Pairing, values: Held) -> None:
+def _check_sources(experiments: Experiments, look: Look, basis: Basis, pairing: Pairing, values: Held) -> None:
     """Feed a source with NaN, and see that it comes out where, and only where, the source feeds."""
     partners = pairing.partners
     if Y in partners and (partners[Y] == partners[X]).any():
@@ -394,10 +260,8 @@ def _check_sources(experiments: Experiments, basis: _Basis, pairing: Pairing, va
     fed: dict[str, Set[Source]] = {
         e.name: {*e.draws, *(held_by(leaf) for leaf in held([e.graph]))} for e in experiments
     }
-    # the target's logit, since it is NaN where any of its row is, and costs no unembedding
-    graphs = {e.name: _target_logit(e.graph) for e in experiments}
     sources = ordered(set[Source]().union(*fed.values()))
-    carrying = _Look(graphs, values).carrying(basis, pairing, sources)
+    carrying = look.carrying(basis, pairing, sources, values)
     for source in sources:
         for name, feeds in fed.items():
             if (name in carrying[source]) != (source in feeds):
@@ -408,7 +272,7 @@ def _check_sources(experiments: Experiments, basis: _Basis, pairing: Pairing, va
     probes = {name: _target_logit(graph) for name, graph in _probes(experiments)}
     if probes:
         probed = replace(pairing, partners={**partners, PROBE: partners[X]})
-        reached = _Look(probes, values).carrying(basis, probed, [PROBE])[PROBE]
+        reached = Look(probes).carrying(basis, probed, [PROBE], values)[PROBE]
         for name in probes:
             if name not in reached:
                 raise GateError(f"{name}: the paths of this rule carry nothing of what feeds them")

@@ -23,6 +23,7 @@ from scrub.study.held import Arrays
 from scrub.study.metric import LOSS, Metric
 from scrub.study.settings import AS_USUAL, Computed, Settings, obeyed
 from scrub.study.statistics import Bootstrap
+from scrub.text.collecting import uncollected
 from scrub.text.errors import ScrubError
 from scrub.text.numbers import Interval
 from scrub.text.wording import short
@@ -128,6 +129,7 @@ def measure_effects(
     return Effects(examples, experiments.names, values, measured.gates, asked.seed, measured.computed)
 
 
+@uncollected()
 def experiments_of(model: Model, interventions: Iterable[Intervention], arrays: Arrays | None = None) -> Experiments:
     """Build the experiments of interventions on a model, behind the unchanged one.
 

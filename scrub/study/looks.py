@@ -1,0 +1,220 @@
+"""What the gates look at: a few late positions of two examples, or one, in any type, with whatever is poisoned.
+
+Of the embedding only the rows of those examples' tokens are converted: a model's own parameters are copied once, to
+float64, and not where it is float64 already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scrub.graph.node import Node, node, rewrite, walk
+from scrub.models.model import Model
+from scrub.paths.rules import held, held_by
+from scrub.paths.sources import Draw, Source
+from scrub.paths.sources import Held as HeldSource
+from scrub.plan.leaves import leaves_of
+from scrub.plan.plan import Plan, compile_plan
+from scrub.plan.runner import Runner
+from scrub.study.binding import bind
+from scrub.study.draws import Pairing
+from scrub.study.held import stands_for
+from scrub.study.settings import TF32, type_of
+
+SOURCES_AT_ONCE = 4  # that are poisoned together, in a batch that has an example for each
+CANDIDATES = 64  # examples with most scored positions, of which the first few that differ are looked at
+EXAMPLES, POSITIONS, DONORS = 2, 16, 4  # that the gates look at: positions late in a sequence have most context
+POISON = np.iinfo(np.int64).min  # in a pool of tokens: that whose embedding is NaN
+FEW_TOKENS_SUFFIX = ", rows of a few tokens"  # of the name of an embedding, whose table may be the unembedding too
+Graphs = Mapping[Any, Node]  # by name
+Held = Mapping[Node, Tensor]  # the values of leaves at which a component is held
+
+
+def few_of(pairing: Pairing) -> Pairing:
+    """Narrow a pairing to the examples with most scored positions, of those to the last few, and to few donors of rows.
+
+    Examples differ in what they read, or a mix-up would go unseen. Where another donor was drawn for a row, the example
+    itself stands in.
+    """
+    scored = pairing.examples.scored
+    most = np.argsort(-scored.sum(1), kind="stable")[:CANDIDATES]
+    _, distinct = np.unique(pairing.examples.inputs[most], axis=0, return_index=True)
+    most = most[np.sort(distinct)[:EXAMPLES]]
+    from_the_end = scored[:, ::-1].cumsum(1)[:, ::-1]
+    late = replace(pairing.examples, scored=scored & (from_the_end <= POSITIONS))
+    partners = dict(pairing.partners)
+    for source, donors in partners.items():
+        if donors.ndim == 2:  # every one of which would be computed in full
+            drawn, count = np.unique(donors[most], return_counts=True)
+            few = drawn[np.argsort(-count, kind="stable")[:DONORS]]
+            partners[source] = np.where(np.isin(donors, few), donors, pairing.itself(source))
+    return replace(pairing, examples=late, partners=partners, order=most)
+
+
+class Basis:
+    """A model in one type, of whose embeddings only the rows of the tokens that the gates look at are there.
+
+    One more row of them is NaN: tokens of it poison whatever they feed. It can't be predicted.
+    """
+
+    def __init__(self, model: Model, few: Pairing, dtype: str) -> None:
+        self.model, self.dtype, self._type = model, dtype, type_of(dtype)
+        rows = {row for partners in few.partners.values() for row in np.unique(partners[few.order])}
+        self.ids = np.unique(few.pool[sorted({*rows, *few.order.tolist()})])
+        self._converted: dict[str, Tensor] = {}
+
+    def __str__(self) -> str:
+        return self.dtype
+
+    def runner(self, plan: Plan, positions: int, values: Held) -> Runner:
+        """Make a plan ready to run in this type, with components held at values."""
+        device = self.model.device
+        cast = {leaf: value.to(device, self._type) for leaf, value in values.items()}
+        return Runner(plan, self._params(leaves_of(plan)), positions, device, cast, tf32=self.dtype == TF32)
+
+    def _params(self, leaves: Iterable[Node]) -> Mapping[str, Tensor]:
+        """Convert the parameters among some leaves, once each."""
+        names = {str(leaf.arguments["name"]) for leaf in leaves if leaf.op == "param"}
+        for name in names - self._converted.keys():
+            table = self.model.params[name.removesuffix(FEW_TOKENS_SUFFIX)]
+            if name.endswith(FEW_TOKENS_SUFFIX):
+                rows = table[torch.from_numpy(self.ids).to(table.device)].to(self._type)
+                table = torch.cat([rows, rows.new_full((1, *rows.shape[1:]), torch.nan)])
+            self._converted[name] = table.to(self._type)
+        return self._converted
+
+
+class Look:
+    """Outputs of graphs at the scored positions of a few examples, from one plan for any type and whatever is poisoned.
+
+    `first` is how many first positions each source shares with x: see :func:`compile_plan`.
+    """
+
+    def __init__(self, outputs: Graphs, simplified: bool = True, first: int = 0, plan: Plan | None = None) -> None:
+        self._outputs, self._first = outputs, first
+        self._plan = plan or compile_plan(_by_few_tokens(outputs), simplified=simplified, first=first)
+
+    def some(self, names: Collection[str]) -> Look:
+        """Look at some of the outputs, of the same plan."""
+        outputs = {name: graph for name, graph in self._outputs.items() if name in names}
+        return Look(outputs, first=self._first, plan=self._plan.only(outputs))
+
+    @cached_property
+    def _leaves(self) -> Mapping[Node, Node]:
+        """What stands for a component, and what the component gives by itself."""
+        return {leaf: stands_for(leaf) for leaf in held(self._outputs.values())}
+
+    def __call__(
+        self, basis: Basis, pairing: Pairing, values: Held | None = None, poisoned: HeldSource | None = None
+    ) -> dict[Any, Tensor]:
+        """Compute them, [position]; without `values`, held components give what they give by themselves.
+
+        What a poisoned source holds is NaN.
+        """
+        seen = _seen(pairing, basis.ids)
+        given = self._own(basis, seen) if values is None else {leaf: values[leaf] for leaf in self._leaves}
+        given = {
+            leaf: torch.full_like(value, torch.nan) if held_by(leaf) == poisoned else value
+            for leaf, value in given.items()
+        }
+        runner = basis.runner(self._plan, pairing.examples.context, given)
+        bound, real = bind(runner.leaves, seen, seen.order, runner.place.device, own=values is None)
+        return {name: value[..., 0][real] for name, value in runner(bound).items()}
+
+    def carrying(
+        self, basis: Basis, pairing: Pairing, sources: Iterable[Source], values: Held
+    ) -> dict[Source, Set[Any]]:
+        """Find for each source the outputs that are NaN when what it feeds, or holds, is. Look at the first example."""
+        first = replace(pairing, order=pairing.order[:1])
+        found: dict[Source, Set[Any]] = {}
+        drawn = [source for source in sources if isinstance(source, Draw)]
+        # products in bfloat16 read a little of the next row, times zero, where a width is odd: NaN would come of it
+        at_once = 1 if basis.dtype == "bfloat16" else SOURCES_AT_ONCE
+        for start in range(0, len(drawn), at_once):
+            here = drawn[start : start + at_once]
+            of = {
+                name: value.reshape(len(here), -1).isnan().any(1).tolist()
+                for name, value in self(basis, _poisoned(first, here, self._first), values).items()
+            }
+            found |= {source: {name for name, nan in of.items() if nan[at]} for at, source in enumerate(here)}
+        for source in sources:
+            if isinstance(source, HeldSource):
+                outputs = self(basis, first, values, source).items()
+                found[source] = {name for name, value in outputs if bool(value.isnan().any())}
+        return found
+
+    def _own(self, basis: Basis, seen: Pairing) -> Held:
+        """Compute what the components that leaves stand for give by themselves."""
+        if not self._leaves:
+            return {}
+        outputs = _by_few_tokens({str(number): of for number, of in enumerate(self._leaves.values())})
+        runner = basis.runner(compile_plan(outputs, selected=False), seen.examples.context, {})
+        values = runner(bind(runner.leaves, seen, seen.order, runner.place.device)[0])
+        return {leaf: values[str(number)] for number, leaf in enumerate(self._leaves)}
+
+
+def in_the_mean(model: Node, others: Iterable[Node]) -> Node:
+    """Make a model, parts of which stand as the mean of what some graphs of the same have in their place.
+
+    Each graph is gone through beside the model, up to where it has something else.
+    """
+    instead: dict[Node, dict[Node, None]] = {}
+    for other in others:
+        seen: set[tuple[Node, Node]] = set()
+        stack = [(model, other)]
+        while stack:
+            own, its = stack.pop()
+            if own is its or (own, its) in seen:
+                continue
+            seen.add((own, its))
+            if (own.op, own.static, len(own.inputs)) == (its.op, its.static, len(its.inputs)):
+                stack.extend(zip(own.inputs, its.inputs, strict=True))
+            else:
+                instead.setdefault(own, {})[its] = None
+    rebuilt: dict[Node, Node] = {}
+    for current in walk([model]):
+        found = instead.get(current)
+        here = current.with_inputs(tuple(rebuilt[i] for i in current.inputs))
+        rebuilt[current] = node("scale", node("add", *found), by=1 / len(found)) if found else here
+    return rebuilt[model]
+
+
+def _by_few_tokens(outputs: Graphs) -> Graphs:
+    """Make graphs embed by the rows of a few tokens; a tied unembedding stays, or NaN would enter every softmax."""
+
+    def build(current: Node) -> Node:
+        if current.op != "embed" or current.inputs[0].op != "tokens":
+            return current
+        tokens, table = current.inputs
+        name = f"{table.arguments['name']}{FEW_TOKENS_SUFFIX}"
+        return current.with_inputs((tokens, node("param", name=name, shape=table.arguments["shape"])))
+
+    rebuilt = rewrite(
+        [graph.value for graph in outputs.values()], build
+    )  # without labels, which tell equal values apart
+    return {name: rebuilt[graph.value] for name, graph in outputs.items()}
+
+
+def _seen(pairing: Pairing, ids: np.ndarray) -> Pairing:
+    """Renumber a pairing's tokens as rows of a few, the last of which is NaN."""
+    numbers = np.searchsorted(ids, np.clip(pairing.pool, ids[0], ids[-1]))
+    return replace(pairing, pool=np.where(pairing.pool == POISON, len(ids), numbers))
+
+
+def _poisoned(pairing: Pairing, sources: Sequence[Draw], first: int) -> Pairing:
+    """Repeat a pairing's one example for each source, whose every sequence there is poison, behind the first tokens."""
+    poison = np.full_like(pairing.pool[:1], POISON)
+    poison[:, :first] = pairing.pool[pairing.order, :first]
+    rows = np.repeat(pairing.order, len(sources))
+    partners = {source: donors[rows] for source, donors in pairing.partners.items()}
+    for at, source in enumerate(sources):
+        partners[source][at] = len(pairing.pool)
+    pool, examples = np.concatenate([pairing.pool, poison]), pairing.examples.some(rows)
+    return replace(pairing, examples=examples, pool=pool, partners=partners, order=np.arange(len(rows)))
