@@ -317,9 +317,15 @@ class _Sweep:
         self.bar.expect(job.key, len(blocks))
         # what is known by name and complete was here before: it needs no gates again, but is what was run last
         lost = self.results.inputs(next(iter(survey.cells.values())).setting) is None
-        if blocks or lost or not all(self.results.renew_study(cells) for cells in survey.studies()):
+        if blocks or lost or not all(self._renewed(survey, cells) for cells in survey.studies()):
             self.results.add_inputs(next(iter(survey.cells.values())).setting, survey.inputs)
             self._queue([Check(job, survey)])
+
+    def _renewed(self, survey: Survey, cells: Sequence[Cell]) -> bool:
+        """Make a study that was here before, and says the same, the one that was run last. False if there is none."""
+        name = cells[0].setting.study
+        said = {owner[1]: each.to_dict() for owner, each in survey.left_out.items() if owner[0] == name}
+        return self.results.renew_study(cells, said)
 
     def _missing_blocks(self, job: Job, survey: Survey, receipt: Receipt | None = None) -> list[Block]:
         blocks = next(iter(survey.cells.values())).blocks
