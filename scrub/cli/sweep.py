@@ -10,7 +10,7 @@ from rich.console import Console
 
 from scrub.cli import options
 from scrub.cli.fields import Overrides, Words
-from scrub.cli.given import check_studies, listed, listed_data
+from scrub.cli.given import check_studies, given_models, listed_data
 from scrub.cli.outputs import check_outputs, console, warn
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FAILED = 3  # exit status: it ran, but some of it failed
 _NAMES = "NAME,...", "Names, paths or hub ids, instead of the studies' own."
 _SEVERAL = {
-    "models": Words(*_NAMES, "--model", read=lambda text: listed("--model", text, "model", "as in attn2l")),
+    "models": Words(*_NAMES, "--model", read=given_models),
     "metric": options.METRICS_WORDS,
     "data": Words(*_NAMES, read=listed_data),
 }

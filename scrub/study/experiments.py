@@ -76,12 +76,17 @@ class Experiment:
     def claim(self) -> Claim:
         """The parts that it scrubs together, and the percent of the baseline's paths that it resamples."""
         several = self.part == ALL and self.hypothesis is not None
-        parts = tuple(part for part in self.hypothesis.parts if part != ALL) if several and self.hypothesis else ()
+        parts = self._scrubbed_parts(self.hypothesis) if several and self.hypothesis else ()
         try:
             share = 100 * Scope(self.scope, self.resampled).resampled() if self.scope else None
         except ScrubError:  # a baseline that doesn't only resample
             share = None
         return Claim(parts or (self.part,), share)
+
+    def _scrubbed_parts(self, of: Hypothesis) -> tuple[str, ...]:
+        """List the parts of which something is left in this model."""
+        gone = {each.text for each in self.left_out.unmatched if not each.alternative and each.kind == "rule"}
+        return tuple(part for part, rules in of.parts.items() if part != ALL and not gone.issuperset(map(str, rules)))
 
     @property
     def part(self) -> str:

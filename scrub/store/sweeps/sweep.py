@@ -92,6 +92,16 @@ class Swept:
     failures: list[Failure] = field(default_factory=list)
     computed: int = 0  # blocks
     notes: list[str] = field(default_factory=list)  # what a reader of the results must know
+    asked: list[tuple[str, str]] = field(default_factory=list, repr=False)  # the model and data of each job, as asked
+
+    def places(self) -> dict[tuple[str, str], tuple[str, str]]:
+        """Name the model and the data of each job as its results do, in order; as asked, where it has none."""
+        found = {
+            (job.model_name, job.data_name): (cell.setting.model, cell.setting.data)
+            for job, survey in self.surveys
+            for cell in survey.cells.values()
+        }
+        return {each: found.get(each, each) for each in self.asked}
 
     def studies(self) -> list[StudyResults]:
         """Read the results of each study on each model and data, but for what failed."""
@@ -202,6 +212,7 @@ class _Sweep:
         """Run all jobs to their end."""
         self.results.refresh()
         self.swept.notes = list(dict.fromkeys(note for job in jobs for note in job.notes))
+        self.swept.asked = list(dict.fromkeys((job.model_name, job.data_name) for job in jobs))
         self._queue([Look(job) if self.workers.sees_files else Read(job) for job in jobs])
         try:
             while self.waiting or self.running:
@@ -215,6 +226,7 @@ class _Sweep:
         finally:
             for claim in self.claims.values():
                 claim.release()
+        self.swept.surveys.sort(key=lambda each: self.swept.asked.index((each[0].model_name, each[0].data_name)))
         for setting, error in self.swept.meaningless.items():
             cause, about = Cause.of(error), (setting.study, "", "{}", setting.model, setting.data)
             self._tell(Failure(cause.kind, cause.reason, *about, stage="read"))
