@@ -35,7 +35,8 @@ def across_chart(of: AcrossModels, title: str = "") -> Chart:
         values[column] = [printable(text) for text in values[column]]
     said = (
         f"Percent of {printable(of.metric)} recovered, a line for each model on its own scale, with 95 % intervals. "
-        "A line is broken where a model has no number, or scrubs another share of its paths than before."
+        "Hollow marks are without what matches nothing on that model. A line is broken where a model has no number, or "
+        "scrubs another share of its paths than before."
     )
     return Chart(title, said, values, _Across(of).draw)
 

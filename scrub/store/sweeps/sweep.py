@@ -120,6 +120,17 @@ class Swept:
             raise ScrubError(f"the sweep ran {len(found)} studies, models or data: choose among studies(), or run one")
         return found[0]
 
+    def on(self, model: str) -> StudyResults:
+        """Read the results of the one study on one of several models, by its name.
+
+        Raises ScrubError where all of it failed there, or if there are several.
+        """
+        found = [each for each in self.studies() if each.result.model == model]
+        if len(found) != 1:
+            why = next((f.reason for f in self.failures if f.model == model), f"there are {len(found)} studies or data")
+            raise ScrubError(f"there are no results of one study on {one_line(model)}: {why}")
+        return found[0]
+
     @property
     def meaningless(self) -> dict[Setting, GateError]:
         """The settings whose results mean nothing, and why."""
