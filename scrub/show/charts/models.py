@@ -82,10 +82,18 @@ class _Across:
             claims = [on.comparison.result.claim(row.name) for _, row in rows]
             points = broken([(x, v.estimate) for x, v in zip(places, values, strict=True)], claims)
             drawn.lines[0].set_data(*zip(*_without_gaps(points), strict=True))
-        tips = [
-            f"{on.model}, {row.hypothesis}, {part}: {PAGE.with_interval(row.recovered, 1, unit='%')}" for _, row in rows
-        ]
+        lacking = [bool(on.left_out(row.hypothesis).of(part)) for _, row in rows]
+        hollow = [(x, v.estimate) for x, v, lacks in zip(places, values, lacking, strict=True) if lacks]
+        if hollow:
+            plain = {**look, "label": "_", "linestyle": "none", "markerfacecolor": figure.theme.ground}
+            axes.plot(*zip(*hollow, strict=True), **plain, zorder=4)
+        tips = [_tip(on, row, lacks) for (_, row), lacks in zip(rows, lacking, strict=True)]
         spots(figure, axes, places, [v.estimate for v in values], tips)
+
+
+def _tip(on: OnModel, row: Row, lacks: bool) -> str:
+    without = ", without what matches nothing there" if lacks else ""
+    return f"{on.model}, {row.name}: {PAGE.with_interval(row.recovered, 1, unit='%')}{without}"
 
 
 def _without_gaps(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
