@@ -151,7 +151,7 @@ def test_what_is_left_may_be_no_more_than_the_baseline() -> None:
     """A hypothesis that keeps nothing there is told as a failure, and not as 0 %."""
     study, text = Study("**/a*.ind/k/** -> y", name="s"), f"{K}**/a*.ind/k/m0 -> x"
     (elsewhere, _) = beside(text, (ATTENTION, ROLES), (MLPS, ROLES), study=study)
-    with pytest.raises(ScrubError, match="what is left of it in this model is the baseline; the rule '.*m0 -> x'"):
+    with pytest.raises(ScrubError, match=r"what is left of it in this model is the baseline; the rule '.*m0 -> x'"):
         built(text, elsewhere, study=study)
 
 

@@ -231,13 +231,16 @@ class Results:
         It must say of the same hypotheses that the same was `left_out`: the cells are those of what is left.
         """
         wanted, newest, found = set(cells), dict[str, Cell](), None
+        last: dict[str, Any] = {}
         for each in self.studies():
             theirs = cells_of(each)
             said = {of["name"]: of["left_out"] for of in each["hypotheses"] if "left_out" in of}
             found = each if set(theirs) == wanted and said == left_out else found
             if theirs[0].setting == next(iter(wanted)).setting:
                 newest |= {cell.experiment: cell for cell in theirs}
-        if found and not wanted.issubset(newest.values()):
+                last |= {of["name"]: said.get(of["name"]) for of in each["hypotheses"]}
+        alike = all(last.get(cell.hypothesis) == left_out.get(cell.hypothesis) for cell in wanted if cell.hypothesis)
+        if found and not (alike and wanted.issubset(newest.values())):
             self.add_study(found)
         return found is not None
 
