@@ -17,6 +17,7 @@ from scrub.text.errors import ScrubError
 from scrub.text.files import shown
 
 if TYPE_CHECKING:
+    from scrub.store.comparisons.models import AcrossModels
     from scrub.store.results.read import StudyResults
     from scrub.store.sweeps.sweep import Swept
 
@@ -108,6 +109,7 @@ def report(
     grid = Grid.make(studies=paths, **given)
     trial = grid.trial()
     swept = run(grid, results, workers, ray)
+    models: AcrossModels | None
     if len(grid.models) > 1:
         stored, models = swept.on(trial.model.name), across_swept(swept, Asked())
     else:

@@ -13,6 +13,7 @@ from scrub.show.charts.recovery import DASHES, MARKERS, broken, framed, spots
 from scrub.show.figure import Plot
 from scrub.show.theme import Theme
 from scrub.store.comparisons.models import AcrossModels, OnModel
+from scrub.study.result import Row
 from scrub.study.study import by_metric
 from scrub.text.numbers import PAGE
 from scrub.text.wording import printable

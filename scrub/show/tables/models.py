@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -43,17 +43,16 @@ def across_table(of: AcrossModels) -> FrameTable:
 
     A number of a part that lacks something on its model has a mark.
     """
+    rows = [[each.row(name, part) for part, name in of.rows] for each in of.on]
+    scrubs = [[row.scrubs if row else None for row in some] for some in rows]
     frame = pd.DataFrame(of.rows, columns=["part", "hypothesis"])
-    rows = {each.model: [each.row(name, part) for part, name in of.rows] for each in of.on}
-    recovered = {
-        f"recovered {at}": [row and row.recovered for row in rows[each.model]] for at, each in enumerate(of.on)
-    }
-    shares = {f"scrubs {at}": [row and row.scrubs for row in rows[each.model]] for at, each in enumerate(of.on)}
-    frame = with_cells(frame, {**recovered, **shares})
+    recovered = [[row and row.recovered for row in some] for some in rows]
+    frame = with_cells(frame, {f"recovered {at}": some for at, some in enumerate(recovered)})
+    frame = with_cells(frame, {f"scrubs {at}": some for at, some in enumerate(scrubs)})
     columns = [Column("part"), Column("hypothesis", cell=lambda row: one_line(row["hypothesis"]))]
     for at, each in enumerate(of.on):
         columns.append(Column(f"recovered {at}", one_line(each.model), 1, mark=_Mark(each), style=_bold))
-    if _differ(list(shares.values())):
+    if _differ(scrubs):
         for at, each in enumerate(of.on):
             narrow = f"scrubs, %\n{one_line(each.model)}"
             columns.append(Column(f"scrubs {at}", f"{one_line(each.model)} scrubs, %", 1, narrow=narrow))
@@ -77,7 +76,7 @@ class _Mark:
         return f" {MARK}" if lacks else "  "
 
 
-def _differ(shares: list[list[float | None]]) -> bool:
+def _differ(shares: Sequence[Sequence[float | None]]) -> bool:
     """Tell whether any two models have another share of paths scrubbed in a row."""
     known = ([share for share in row if share is not None] for row in zip(*shares, strict=True))
     return any(row and max(row) - min(row) > SAME_SHARES for row in known)
