@@ -88,6 +88,9 @@ def test_what_fails_on_one_model_is_said(scrub: Scrub, many: Path) -> None:
     (line,) = [line for line in said.err.splitlines() if line.startswith("failed: ")]
     assert line.startswith("failed: many/gone on tiny: ")
     assert re.search(r"k +keep .*\n +gone +- +-?\d", said.out)
+    stored = scrub("compare keep gone --stored --study many", TWO)
+    assert stored.status == 0
+    assert re.search(r"k +keep .*\n +gone +- +-?\d", stored.out)
     report = scrub("report many", TWO, SMALL, "--out two.html")
     assert report.status == 3
     assert "gone has no numbers" in Path("two.md").read_text()

@@ -39,7 +39,7 @@ def stored_with(
     They are of the loss, or of the `metric` that is named. Of several, those with most sequences and pairings. Raises
     ScrubError if there are none.
     """
-    plain = [name.rpartition("/")[2].removesuffix(".py") for name in names]
+    plain = [_plain(name) for name in names]
     folders = {Path(name).parent.name for name in names}
     wanted = {study} if study is not None else folders & {_study(each) for each in known}
     own = [each for each in known if not wanted or {_study(each), each.result.study} & wanted]
@@ -221,9 +221,18 @@ def stored_models(
     metric: str | None = None,
     parts: Sequence[str] | None = None,
 ) -> ModelsLineup:
-    """Take what a results folder holds of all hypotheses together on each of several models: see stored_lineup."""
-    found = [stored_lineup(folder, names, leads, study, {**about, "model": model}, metric) for model in models]
-    plain = list(found[0].names)
+    """Take what a results folder holds of hypotheses on each of several models: of each all that are there together.
+
+    Raises ScrubError for a hypothesis that it holds on none of them, or a model of which it holds none.
+    """
+    every = known(Results(folder), every=True)
+    found = []
+    for model in models:
+        on = {**about, "model": model}
+        own = [each for each in every if all(each.about.get(name) == str(value) for name, value in on.items())]
+        having = [name for name in names if _stored(own, [name], metric, study)] or names
+        found.append(stored_lineup(folder, having, leads and having[0] == names[0], study, on, metric))
+    plain = list(dict.fromkeys(_plain(name) for name in names))
     apart = {each.results.result.model: each.apart for each in found}
     asked = Asked(plain, plain[0] if leads else None, parts)
     notes = dict.fromkeys(note for each in found for note in each.notes)
@@ -290,10 +299,17 @@ def _stored_pairings(folder: Path, paths: Sequence[str], fields: Mapping[str, ob
     return _Pairings(seeds, draws, of) if whole and (seeds, draws) != ((0,), 1) else None
 
 
-def _stored(known: Sequence[StudyResults], paths: Sequence[str], metric: str) -> tuple[StudyResults, list[str]] | None:
+def _plain(name: str) -> str:
+    """The name of a hypothesis in results, which doesn't say the study."""
+    return name.rpartition("/")[2].removesuffix(".py")
+
+
+def _stored(
+    known: Sequence[StudyResults], paths: Sequence[str], metric: str | None, study: str | None = None
+) -> tuple[StudyResults, list[str]] | None:
     """Find the results that hold all of some hypotheses; None if there are none of these, or no such results."""
     try:
-        return stored_with(known, paths, metric=metric) if paths else None
+        return stored_with(known, paths, study, metric) if paths else None
     except ScrubError:
         return None
 

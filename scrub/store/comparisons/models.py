@@ -6,9 +6,10 @@ beside each other, and no difference between two models is paired or tested; wit
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pandas as pd
 
@@ -32,22 +33,24 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MARK = "†"  # of a number of a part from which something was left out
-_NO_WORD = "it wasn't run"
+Roles: TypeAlias = Mapping[str, Sequence[str]]  # the names of heads by role
+_REST = re.compile(r"\brest\b")
+_NO_WORD = "the results have no number of it"
 
 
 @dataclass(frozen=True)
 class OnModel:
     """A study on one of several models: its results, and its hypotheses compared there.
 
-    `failed` are hypotheses that have no number there, and why; under an empty name, all of the study. `roles` says
-    which heads it has.
+    `failed` are hypotheses that have no number there, and why; under an empty name, all of the study. `roles` are
+    the heads of each role, where that is known.
     """
 
     model: str
     stored: StudyResults | None
     comparison: Comparison | None
     failed: Mapping[str, str] = field(default_factory=dict)
-    roles: str = ""
+    roles: Roles = field(default_factory=dict)
 
     def row(self, hypothesis: str, part: str) -> Row | None:
         """Find what a part of a hypothesis recovers there; None where there is no number."""
@@ -131,7 +134,8 @@ class AcrossModels(TabularResult):
         return found
 
     def _notes(self, of: OnModel) -> list[str]:
-        found = [f"heads with a role: {of.roles}"] if of.roles else []
+        said = "; ".join(f"{role} {' '.join(heads)}" for role, heads in of.roles.items())
+        found = [f"heads with a role: {said}", *self._lacking(of)] if of.roles else []
         if "" in of.failed:
             return [*found, f"no numbers: {of.failed['']}"]
         for name in self.names:
@@ -143,6 +147,17 @@ class AcrossModels(TabularResult):
         if idle:
             found.append(f"resamples no path there, so it is 100 by definition: {', '.join(idle)}")
         return found
+
+    def _lacking(self, of: OnModel) -> Iterator[str]:
+        """Say which roles a model doesn't have, where that changes what `rest` means."""
+        every = dict.fromkeys(role for each in self.on for role in each.roles)
+        lacking = [role for role in every if not of.roles.get(role)]
+        about = [name for name in self.names if of.stored and _REST.search(of.stored.described(name).rules)]
+        if lacking and about:
+            yield (
+                f"has no heads with the role {', '.join(lacking)}, so whichever would have it are in 'rest', of which "
+                f"{', '.join(about)} speaks"
+            )
 
     def frame(self) -> pd.DataFrame:
         """A line for each part, hypothesis and model: percent recovered and scrubbed, and why there is no number.
@@ -184,7 +199,7 @@ class AcrossModels(TabularResult):
         left_out = {name: of.left_out(name) for name in self.names}
         return {
             "model": of.model,
-            "roles": of.roles,
+            "roles": plain(of.roles),
             "left_out": {name: each.to_dict() for name, each in left_out.items() if each},
             "failed": [{"hypothesis": name, "reason": reason} for name, reason in of.failed.items()],
             "comparison": of.comparison.to_dict() if of.comparison else None,
@@ -252,7 +267,7 @@ def across(
     failures: Sequence[Failure] = (),
     order: Sequence[tuple[str, str]] = (),
     *,
-    roles: Mapping[str, str] | None = None,
+    roles: Mapping[str, Roles] | None = None,
     graphs: Mapping[str, Mapping[str, Node]] | None = None,
     apart: Mapping[str, Sequence[str]] | None = None,
 ) -> AcrossModels:
@@ -283,7 +298,7 @@ def across(
             compared = line_up(results, having, asked.against, some, *more)
         failed = {name: reason for name, reason in why.items() if name in {*wanted, ""}}
         label = model if alone else f"{model}, {data}"
-        on.append(OnModel(label, results, compared, failed, (roles or {}).get(model, "")))
+        on.append(OnModel(label, results, compared, failed, (roles or {}).get(model, {})))
     return AcrossModels(study, tuple(wanted), parts, tuple(on))
 
 
@@ -338,19 +353,19 @@ def _error(of: Failure) -> Exception:
     return (GateError if of.kind == "gate" else ScrubError)(of.reason)
 
 
-def _roles(model: str) -> str:
-    """Say which heads the roles of a model are; nothing where that can't be read."""
+def _roles(model: str) -> Roles:
+    """Name the heads of each role of a model; none where that can't be read."""
     try:
         _, roles = load_graph(model)
     except ScrubError:
-        return ""
-    return "; ".join(f"{role} {' '.join(f'a{at}.{head}' for at, head in heads)}" for role, heads in roles.items())
+        return {}
+    return {role: tuple(f"a{at}.{head}" for at, head in heads) for role, heads in roles.items()}
 
 
 def beside(results: Results | str, of: StudyResults) -> list[StudyResults]:
-    """Find results of the same study on other models in a folder: of each those with most of the same hypotheses.
+    """Find results of the same study and dtype on other models in a folder: those with most of the same hypotheses.
 
-    Of several such those with most sequences and pairings; the results themselves are the first.
+    Of several of a model those with most sequences and pairings; the results themselves are the first.
     """
     ours = set(_names([of]))
     best: dict[str, StudyResults] = {}
@@ -360,6 +375,7 @@ def beside(results: Results | str, of: StudyResults) -> list[StudyResults]:
         def rank(one: StudyResults) -> tuple[int, int, int]:
             return len(ours & {*_names([one])}), len(one.result.positions), len(one.pairings)
 
-        if each.result.model != of.result.model and shared:
+        alike = each.about["dtype"] == of.about["dtype"] and shared
+        if each.result.model != of.result.model and alike:
             best[each.result.model] = max(best.get(each.result.model, each), each, key=rank)
     return [of, *best.values()]

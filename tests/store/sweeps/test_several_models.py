@@ -142,7 +142,7 @@ def test_side_by_side(many: Path) -> None:
     assert [each["model"] for each in content["models"]] == BOTH
     assert set(content["models"][0]["left_out"]) == {"some"}
     assert [each["hypothesis"] for each in content["models"][0]["failed"]] == ["gone"]
-    assert content["models"][1]["roles"] == "prev a0.1; self a0.0 a0.4; ind a1.2 a1.3"
+    assert content["models"][1]["roles"] == {"prev": ["a0.1"], "self": ["a0.0", "a0.4"], "ind": ["a1.2", "a1.3"]}
     for each in content["models"]:
         assert {row["hypothesis"] for row in each["comparison"]["differences"]} <= {"some", "gone"}
     text = repr(across)
