@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from scrub.show.views import listing, to_networkx
     from scrub.store.comparisons.comparison import Comparison, compare
     from scrub.store.comparisons.leaderboard import Leaderboard, leaderboard
+    from scrub.store.comparisons.models import AcrossModels, compare_models
     from scrub.store.comparisons.moved import Moved, moved
     from scrub.store.results.folder import Results
     from scrub.store.results.read import StudyResults, known
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Ablation",
+    "AcrossModels",
     "Attribution",
     "Circuit",
     "Comparison",
@@ -90,6 +92,7 @@ __all__ = [
     "check_submission",
     "circuit_of",
     "compare",
+    "compare_models",
     "direct_attribution",
     "faithfulness",
     "generate",
@@ -133,6 +136,7 @@ _HOMES = {
     "scrub.paths.edges": ("Edge",),
     "scrub.store.comparisons.comparison": ("Comparison", "compare"),
     "scrub.store.comparisons.leaderboard": ("Leaderboard", "leaderboard"),
+    "scrub.store.comparisons.models": ("AcrossModels", "compare_models"),
     "scrub.store.comparisons.moved": ("Moved", "moved"),
     "scrub.text.errors": ("GateError", "ScrubError", "ScrubWarning"),
     "scrub.data.examples": ("Examples",),

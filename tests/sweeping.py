@@ -6,7 +6,12 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
+import torch
+from project import N_CTX, byte_tokenizer
+from small import ROLES, random_params
 
+from scrub.models.families import gpt2
+from scrub.models.model import make_model, save_model
 from scrub.store.results.files import name_of
 
 KEEP = '''"""Keys read what the self heads write."""
@@ -58,6 +63,47 @@ def make_sweeping(root: Path, project: Path) -> Path:
     make_study(root, "one", keep=KEEP, window=WINDOW)
     make_study(root, "two", keep=KEEP, like=LIKE)
     return root
+
+
+SOME = """'Queries read embeddings, and the first MLP.'
+from scrub import Hypothesis
+
+hypothesis = Hypothesis('''
+q    **/a*.ind/q/**        -> y
+     **/a*.ind/q/{emb,m0}  -> x
+k    **/a*.ind/k/a0.self/**  -> y
+mlp  **/a*.ind/v/m0/**     -> y
+''')
+"""
+BY_HAND = SOME.replace("{emb,m0}", "emb").replace("mlp  **/a*.ind/v/m0/**     -> y\n", "")
+GONE = """from scrub import Hypothesis
+
+hypothesis = Hypothesis("k  **/a*.ind/k/m0/** -> y")
+"""
+
+
+def add_gpt2(root: Path, name: str = "mlps") -> None:
+    """models/NAME, a GPT-2 of 2 layers with the tokenizer of the others: the same sequences, and MLPs."""
+    tokenizer = byte_tokenizer()
+    shape = {"n_layers": 2, "n_heads": 5, "d_head": 2, "d_model": 10, "d_mlp": 23, "n_ctx": N_CTX}
+    config = gpt2.Config.model_validate(
+        {
+            **shape,
+            "vocab_size": tokenizer.get_vocab_size(),
+            "bos_token_id": 0,
+            "layer_norm_eps": 1e-5,
+            "roles": {role: list(heads) for role, heads in ROLES.items()},
+        }
+    )
+    save_model(make_model(name, config, random_params(config, 5), tokenizer).to(torch.float32), root / "models" / name)
+
+
+def add_many(root: Path) -> None:
+    """A study of two hypotheses, both of which lack something on a model without MLPs, and that with MLPs."""
+    add_gpt2(root)
+    folder = make_study(root, "many", keep=KEEP, some=SOME)
+    study = folder / "study.py"
+    study.write_text(study.read_text().replace("a1.ind/**", "**/a*.ind/**"))
 
 
 def renewed(file: Path, content: bytes, digest: bool = True) -> None:

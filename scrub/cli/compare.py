@@ -5,17 +5,22 @@ A comparison tells whether each is an improvement, what changed, and where the l
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from scrub.cli import options
 from scrub.cli.given import check_studies
-from scrub.cli.outputs import check_outputs, console, warn, write_outputs
+from scrub.cli.outputs import chart_of, check_chart, check_outputs, console, warn, write_outputs
+from scrub.cli.sweep import FAILED
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
+
+if TYPE_CHECKING:
+    from scrub.store.comparisons.lineup import ModelsLineup
 
 TOP_TOKENS = 5
 _READ = {"models", "data", "dtype", "sequences", "parts", "metric"}  # options that choose among stored results
@@ -35,26 +40,42 @@ def compare(
     *,
     given: options.GivenGrid,
     top: Annotated[
-        int, typer.Option(metavar="N", min=0, help="How many tokens and sequences that moved most to show; 0 for none.")
-    ] = TOP_TOKENS,
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help=f"How many tokens and sequences that moved most to show: {TOP_TOKENS}, on several models none.",
+        ),
+    ] = None,
     stored: Annotated[
         bool, typer.Option("--stored", help="Compute nothing: use only what the results folder holds.")
     ] = False,
     json: options.Json = None,
+    plot: options.Chart = None,
     results: options.Results = Path("results"),
     workers: options.Workers = None,
     ray: options.Ray = None,
 ) -> None:
-    """Compare hypotheses of a study on the same sequences, running what the results folder doesn't hold yet."""
-    check_outputs(json)
+    """Compare hypotheses of a study on the same sequences, running what the results folder doesn't hold yet.
+
+    With several models, --model attn2l,gpt2-mini, the study stands beside itself on each.
+    """
+    check_outputs(json, plot)
+    check_chart(plot)
     if not stored:
         check_studies([*names, *([] if against is None else [against])], study)
 
-    from scrub.store.comparisons.lineup import LOOKED_UP, stored_lineup, swept_lineup
+    from scrub.store.comparisons.lineup import (
+        LOOKED_UP,
+        stored_lineup,
+        stored_models,
+        swept_lineup,
+        swept_models,
+    )
     from scrub.text.frames import json_text
 
     wanted = list(dict.fromkeys([*([against] if against is not None else []), *names]))
-    leads = against is not None
+    leads, models = against is not None, given.get("models", ())
     if stored:
         computing = [words.called(name) for name, words in options.GRID.items() if name in {*given} - _READ]
         computing += [f"--{name}" for name, value in (("workers", workers), ("ray", ray)) if value is not None]
@@ -62,18 +83,61 @@ def compare(
             raise ScrubError(f"--stored computes nothing, so {computing[0]} has no meaning: leave one of the two out")
         if len(several := given.get("metric", ())) > 1:
             raise ScrubError(f"numbers of several metrics don't compare ({', '.join(several)}): name one of them")
-        about = {said: _one(given[name]) for name, said in LOOKED_UP.items() if name in given}
-        found = stored_lineup(results, wanted, leads, study, about, _one(given.get("metric")))
-    else:
-        found = swept_lineup(results, wanted, leads, study, given, workers, ray)
-    comparison = found.compare(given.get("parts"))
-    moves = found.moved(comparison, top)
+    about = {said: _one(given[name]) for name, said in LOOKED_UP.items() if name in given}
+    looked_up = results, wanted, leads, study, about
+    metric, parts = _one(given.get("metric")), given.get("parts")
+    if len(models) > 1:
+        beside = (
+            stored_models(*looked_up, models, metric, parts)
+            if stored
+            else swept_models(results, wanted, leads, study, given, workers, ray)
+        )
+        _side_by_side(beside, top or 0, json, plot)
+        return
+    found = (
+        stored_lineup(*looked_up, metric)
+        if stored
+        else swept_lineup(results, wanted, leads, study, given, workers, ray)
+    )
+    comparison = found.compare(parts)
+    moves = found.moved(comparison, TOP_TOKENS if top is None else top)
     content = {**comparison.to_dict(), "moved": [each.to_dict() for each in moves]}
-    write_outputs({json: lambda _: json_text(content, indent=2)})
+    rows = [row for row in comparison.result.rows if row[0] in comparison.names and row[1] in comparison.parts]
+    drawn = chart_of(replace(comparison.result, rows=rows))
+    write_outputs({json: lambda _: json_text(content, indent=2), plot: drawn})
     warn([*filter(None, [found.note]), *found.results.result.notes], "note")
     warn([*found.notes, *found.results.result.warnings])
     for each in (comparison, *moves):
         console().print(each, "", sep="\n")
+
+
+def _side_by_side(found: ModelsLineup, top: int, json: Path | None, plot: Path | None) -> None:
+    """Print and write what was found on several models. Exits with FAILED if something has no numbers somewhere."""
+    from scrub.text.frames import json_text
+
+    across, moves = found.across, found.moved(top)
+    content = across.to_dict()
+    for each in content["models"]:
+        if each["comparison"] is not None:
+            each["comparison"]["moved"] = [move.to_dict() for move in moves[each["model"]]]
+    write_outputs({json: lambda _: json_text(content, indent=2), plot: chart_of(across)})
+    warn(filter(None, [found.note]), "note")
+    for on in across.on:
+        if on.stored is not None:  # what was left out is said below the table
+            left_out = {f"{name}: {each.left_out.said}" for name, each in on.stored.hypotheses.items()}
+            warn((f"{on.model}: {text}" for text in on.stored.result.notes if text not in left_out), "note")
+            warn(f"{on.model}: {text}" for text in on.stored.result.warnings)
+    warn(found.notes)
+    console().print(across, "", sep="\n")
+    _print_moves(moves)
+    warn(map(str, found.failures), "failed")
+    if found.failures:
+        raise typer.Exit(FAILED)
+
+
+def _print_moves(moves: Mapping[str, Sequence[Any]]) -> None:
+    for model, each in ((model, each) for model, some in moves.items() for each in some):
+        console().print(f"on {one_line(model)}:", each, "", sep="\n")
 
 
 def _one(value: Any) -> Any:

@@ -68,6 +68,22 @@ def listed_data(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def given_models(text: str) -> tuple[str, ...]:
+    """Read the names of `--model attn2l,gpt2-mini`; one is a path that has a comma, if there is such.
+
+    Raises ScrubError for none, for one that is nowhere and can't be on the hub, and for one that is there twice.
+    """
+    from scrub.models.find import check_there, locate
+
+    alone = locate("models", text) is not None
+    found = (text,) if alone else listed("--model", text, "model", "as in attn2l") or ()
+    for name in found:
+        check_there("models", name)
+        if found.count(name) > 1:
+            raise ScrubError(f"--model names {short(name)} twice: name each model once")
+    return found
+
+
 def given_metrics(text: str | None, own: Metric | None = None) -> tuple[Metric, ...]:
     """Read the metrics of `--metric loss,kl`, none without it, also the `own` one of a study by its name.
 

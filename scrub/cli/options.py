@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from scrub.cli.fields import Options, Overrides, Words
-from scrub.cli.given import given_parameters, given_seeds, listed, named, split_parts, there
+from scrub.cli.given import given_models, given_parameters, given_seeds, listed, named, split_parts, there
 from scrub.study.settings import Settings
 
 KINDS = "letters|words|digits|random-tokens"
@@ -69,7 +69,9 @@ METRICS_WORDS = Words(
 )
 TEXT = {"sequences": Words("N", "How many sequences.")}  # where no study has a say
 GRID = {
-    "models": Words(_NAME, "Instead of the study's model.", "--model", read=_alone),
+    "models": Words(
+        f"{_NAME},...", "Instead of the study's model; several stand beside each other.", "--model", read=given_models
+    ),
     "data": Words(_NAME, "Instead of the study's data.", read=_alone),
     "sequences": SETTINGS["sequences"],
     "draws": SETTINGS["draws"],

@@ -10,19 +10,21 @@ from rich.console import Console
 
 from scrub.cli import options
 from scrub.cli.fields import Overrides, Words
-from scrub.cli.given import check_studies, listed, listed_data
+from scrub.cli.given import check_studies, given_models, listed_data
 from scrub.cli.outputs import check_outputs, console, warn
 from scrub.study.settings import Settings
 from scrub.text.errors import ScrubError
 from scrub.text.files import shown
 
 if TYPE_CHECKING:
+    from scrub.store.comparisons.models import AcrossModels
+    from scrub.store.results.read import StudyResults
     from scrub.store.sweeps.sweep import Swept
 
 FAILED = 3  # exit status: it ran, but some of it failed
 _NAMES = "NAME,...", "Names, paths or hub ids, instead of the studies' own."
 _SEVERAL = {
-    "models": Words(*_NAMES, "--model", read=lambda text: listed("--model", text, "model", "as in attn2l")),
+    "models": Words(*_NAMES, "--model", read=given_models),
     "metric": options.METRICS_WORDS,
     "data": Words(*_NAMES, read=listed_data),
 }
@@ -90,10 +92,15 @@ def report(
     workers: options.Workers = None,
     ray: options.Ray = None,
 ) -> None:
-    """Write the report of a study, running what the results folder doesn't hold yet."""
+    """Write the report of a study, running what the results folder doesn't hold yet.
+
+    What the folder holds of it on other models stands beside it; of several, --model attn2l,gpt2-mini, the report is
+    of the study's own, or the first.
+    """
     check_studies(paths)
 
     from scrub.show.reports.report import files_of, make_report
+    from scrub.store.comparisons.models import Asked, across, across_swept, beside
     from scrub.store.sweeps.grid import Grid
     from scrub.store.sweeps.sweep import sweep as run
 
@@ -102,8 +109,22 @@ def report(
     grid = Grid.make(studies=paths, **given)
     trial = grid.trial()
     swept = run(grid, results, workers, ray)
-    stored = swept.only()
-    make_report(stored, trial).save(out)
+    models: AcrossModels | None
+    if len(grid.models) > 1:
+        stored, models = swept.on(trial.model.name), across_swept(swept, Asked())
+    else:
+        stored = swept.only()
+        others = beside(swept.results, stored)
+        models = across(others, Asked(_names(stored))) if len(others) > 1 else None
+    make_report(stored, trial, models).save(out)
     warn(stored.result.notes, "note")
     warn([*swept.notes, *stored.result.warnings])
     console().print(f"{shown(page)} and {shown(markdown)} are written", soft_wrap=True)
+    warn(map(str, swept.failures), "failed")
+    if swept.failures:
+        raise typer.Exit(FAILED)
+
+
+def _names(stored: StudyResults) -> list[str]:
+    """List the hypotheses that a report is about: random ones are only counted in it."""
+    return list(dict.fromkeys(name for name, _ in stored.result.rows if not stored.described(name).null_of))

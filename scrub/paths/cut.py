@@ -10,7 +10,7 @@ a name means the same heads whatever else is named, and a role that nobody names
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from scrub.paths.locate import below, locate
 from scrub.paths.pattern import SLOTS, Names, Pattern, glob
 from scrub.paths.rules import Rule
 from scrub.paths.splits import Roles, Split, attention_heads, heads_of
+from scrub.paths.unmatched import Unmatched
 from scrub.text.errors import ScrubError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Cut:
     graph: Node
     names: Names = field(default_factory=dict)  # of each group of heads, by its label
     warnings: tuple[str, ...] = ()
+    unmatched: tuple[Unmatched, ...] = ()  # what is left out, as nothing in this model matches it
 
     def read(self, pattern: Pattern) -> Pattern:
         """Give the pattern that knows what the heads of this model are called."""
@@ -56,6 +58,7 @@ def cut(
     *,
     also: Iterable[Pattern] = (),
     generated: bool = False,
+    elsewhere: Collection[Unmatched] = (),
 ) -> Cut:
     """Cut the layers of an unsplit model as finely as rules and splits tell heads apart, then split it along paths.
 
@@ -63,8 +66,9 @@ def cut(
     heads told apart for patterns of other rules names those in `also`.
     Raises ScrubError for a split that can't be made, and for a rule or an alternative of it that matches no path; an
     alternative with `*` is a warning, since other models may have it. Those of `generated` rules aren't looked at.
+    What is named in `elsewhere` matches on another of several models: here it may match nothing, and is left out then.
     """
-    asked = tuple(dict.fromkeys(rules)), splits, generated
+    asked = tuple(dict.fromkeys(rules)), splits, generated, elsewhere
     try:
         return _cut(model, roles, *asked, tuple(also))
     except ScrubError:
@@ -74,51 +78,92 @@ def cut(
 
 
 def _cut(
-    model: Node, roles: Roles, rules: Sequence[Rule], splits: Sequence[Split], generated: bool, also: Sequence[Pattern]
+    model: Node,
+    roles: Roles,
+    rules: Sequence[Rule],
+    splits: Sequence[Split],
+    generated: bool,
+    elsewhere: Collection[Unmatched],
+    also: Sequence[Pattern],
+    nowhere: frozenset[Unmatched] = frozenset(),
 ) -> Cut:
+    """Cut and split a model; `nowhere` is what is known of its splits to be left out."""
     patterns = [*(rule.pattern for rule in rules), *(split.pattern for split in splits)]
     steps = {each for pattern in (*patterns, *also) for of in pattern.alternatives for each in of}
     components = {step.partition("[")[0] for step in steps} - {"*", "**"}
+    left_out = sorted((each for each in nowhere if not each.alternative), key=str)
+    there = [split for split in splits if Unmatched("split", str(split)) not in nowhere]
     pieces: dict[str, dict[str, Heads]] = {}
     names: dict[str, tuple[str, ...]] = {}
     before: dict[str, tuple[str, ...]] = {}  # where a split `by heads` is looked for, which takes nothing from rest yet
     for number, heads in attention_heads(model).items():
-        layer = _Layer(number, heads, roles, splits)
+        layer = _Layer(number, heads, roles, there, nowhere)
         pieces[layer.label] = layer.pieces(components)
         for label, piece in pieces[layer.label].items():
             names[label] = layer.names(piece, layer.sets)
             before[label] = layer.names(piece, layer.sets | layer.whole_rest)
     graph = _in_pieces(model, pieces)
     warnings: list[str] = []
-    for split in splits:
-        read = replace(split, pattern=replace(split.pattern, names=before if split.kind == "heads" else names))
-        warnings += _missing(read.pattern, graph, generated)
-        if split.kind == "heads":
-            _check_heads(read, graph, roles)
+    for split in there:
+        by_heads = split.kind == "heads"
+        read = replace(split, pattern=replace(split.pattern, names=before if by_heads else names))
+        missing = _missing(Unmatched("split", str(split)), read.pattern, graph, generated, elsewhere)
+        # heads that are named where the split isn't are taken out of no rest
+        found = {each for each in missing if not each.warned and (by_heads or not each.alternative)}
+        if found - nowhere:
+            return _cut(model, roles, rules, splits, generated, elsewhere, also, nowhere | found)
+        warnings += _warnings(missing, read.pattern)
+        left_out += missing
+        if by_heads:
+            left_out += _check_heads(read, graph, roles, elsewhere)
         else:
             graph = read.apply(graph, roles)
     anchored: dict[str, Pattern] = {}  # the first pattern that begins at what others read too, and nothing of the rest
     read_by = _readers(graph) if rules and not generated else {}
     for rule in rules:
-        pattern = replace(rule.pattern, names=names)
-        warnings += _missing(pattern, graph, generated)
-        if elsewhere := _read_elsewhere(pattern, graph, read_by):
-            anchored.setdefault(elsewhere, pattern)
+        pattern, whole = replace(rule.pattern, names=names), Unmatched("rule", str(rule))
+        missing = _missing(whole, pattern, graph, generated, elsewhere)
+        left_out += missing
+        if whole in missing:
+            continue
+        warnings += _warnings(missing, pattern)
+        if other := _read_elsewhere(pattern, graph, read_by):
+            anchored.setdefault(other, pattern)
         warnings += _parts_left(pattern, graph) if splits and not generated else ()
-    warnings += [f"'{pattern}' is only where {elsewhere}" for elsewhere, pattern in anchored.items()]
-    return Cut(graph, names, tuple(dict.fromkeys(warnings)))
+    warnings += [f"'{pattern}' is only where {other}" for other, pattern in anchored.items()]
+    return Cut(graph, names, tuple(dict.fromkeys(warnings)), tuple(dict.fromkeys(left_out)))
 
 
-def _missing(pattern: Pattern, graph: Node, generated: bool) -> Iterator[str]:
-    """Warn of every alternative with `*` that matches no path. Raises ScrubError for one without, and for all of it."""
-    locate(pattern, graph)
+def _missing(
+    whole: Unmatched, pattern: Pattern, graph: Node, generated: bool, elsewhere: Collection[Unmatched]
+) -> list[Unmatched]:
+    """List what matches no path: all of a pattern, or alternatives of it.
+
+    Raises ScrubError for what doesn't match elsewhere either, unless it is an alternative with `*`.
+    """
+    try:
+        locate(pattern, graph)
+    except ScrubError as error:
+        if whole.excused(pattern, elsewhere):
+            return [whole.because(error)]
+        raise
+    missing = []
     for text, alone in () if generated else pattern.each_alternative():
         try:
             locate(alone, graph)
         except ScrubError as error:
-            if "*" not in text:
+            one = replace(whole, alternative=text)
+            if not one.warned and one not in elsewhere:
                 raise ScrubError(f"{text!r} is nothing that '{pattern}' could mean: {error}") from error
-            yield f"the alternative {text!r} of '{pattern}' matches no path of this model"
+            missing.append(one.because(error))
+    return missing
+
+
+def _warnings(missing: Iterable[Unmatched], pattern: Pattern) -> Iterator[str]:
+    """Warn of every alternative with `*` that matches no path."""
+    for each in missing:
+        if each.warned:
+            yield f"the alternative {each.alternative!r} of '{pattern}' matches no path of this model"
 
 
 def meant(text: str, model: Node, roles: Roles) -> dict[int, Heads]:
@@ -126,13 +171,13 @@ def meant(text: str, model: Node, roles: Roles) -> dict[int, Heads]:
     return {
         number: kept
         for number, heads in attention_heads(model).items()
-        if (kept := _Layer(number, heads, roles, ()).meant(Pattern(text).alternatives[0]))
+        if (kept := _Layer(number, heads, roles).meant(Pattern(text).alternatives[0]))
     }
 
 
 def heads_text(model: Node, roles: Roles) -> str:
     """Say which heads every name means, rest where others of the layer have a role: `prev = a0.1; rest = a0.0 a0.2`."""
-    layers = {at: _Layer(at, there, roles, ()).sets for at, there in attention_heads(model).items()}
+    layers = {at: _Layer(at, there, roles).sets for at, there in attention_heads(model).items()}
     told = []
     for name in (*roles, REST):
         of = {at: kept for at, sets in layers.items() if (kept := sets.get(name)) and sets.keys() & roles.keys()}
@@ -184,8 +229,15 @@ def _parts_left(pattern: Pattern, graph: Node) -> Iterator[str]:
 class _Layer:
     """The heads of a layer, and the names of sets of them."""
 
-    def __init__(self, number: int, heads: Heads, roles: Roles, splits: Sequence[Split]) -> None:
-        self.label, self.heads = f"a{number}", frozenset(heads)
+    def __init__(
+        self,
+        number: int,
+        heads: Heads,
+        roles: Roles,
+        splits: Sequence[Split] = (),
+        nowhere: Collection[Unmatched] = (),
+    ) -> None:
+        self.label, self.heads, self._nowhere = f"a{number}", frozenset(heads), nowhere
         of_roles = {role: frozenset(heads_of(number, role, roles)) for role in roles}
         self.sets: Sets = {role: of for role, of in of_roles.items() if of}
         self.sets |= {str(head): frozenset([head]) for head in heads}
@@ -199,7 +251,10 @@ class _Layer:
 
     def _matched(self, split: Split) -> bool:
         sets = self.sets | self.whole_rest
-        return any(self._called(last.partition("[")[0], sets) is not None for last in split.pattern.alternatives[-1])
+        there = (
+            last for last in split.pattern.alternatives[-1] if Unmatched("split", str(split), last) not in self._nowhere
+        )
+        return any(self._called(last.partition("[")[0], sets) is not None for last in there)
 
     def _called(self, component: str, sets: Sets) -> list[str] | None:
         """List the names of sets that a component of a pattern is; none if it is the layer; None if it is neither."""
@@ -263,8 +318,11 @@ def _in_pieces(model: Node, pieces: Mapping[str, Mapping[str, Heads]]) -> Node:
     return rewrite([model], build)[model]
 
 
-def _check_heads(split: Split, graph: Node, roles: Roles) -> None:
-    """Raise ScrubError if a split by heads names heads that aren't where it stands."""
+def _check_heads(split: Split, graph: Node, roles: Roles, elsewhere: Collection[Unmatched]) -> Iterator[Unmatched]:
+    """List the heads that a split by heads names and that aren't where it stands, though they are elsewhere.
+
+    Raises ScrubError for those that aren't there either.
+    """
     labels = {path.rpartition("/")[2] for path in locate(split.pattern, graph)}
     groups: dict[int, set[int]] = {}
     for current in walk([graph]):
@@ -278,10 +336,20 @@ def _check_heads(split: Split, graph: Node, roles: Roles) -> None:
     place = split.pattern.text.rpartition("/")[2]
     for number, there in groups.items():
         for name in split.names:
-            if not (wanted := heads_of(number, name, roles)):
-                raise ScrubError(
-                    f"no head of a{number} has the role {name!r}: this model's roles are {', '.join(roles) or 'none'}"
-                )
-            if missing := sorted(set(wanted) - there):
-                known = ", ".join(map(str, sorted(there)))
-                raise ScrubError(f"{place} has no head {missing[0]}: its heads are {known}")
+            if wrong := _no_such_head(name, number, there, place, roles):
+                one = Unmatched("split", str(split), name)
+                if one not in elsewhere:
+                    raise wrong
+                yield one.because(wrong)
+
+
+def _no_such_head(name: str, layer: int, there: Collection[int], place: str, roles: Roles) -> ScrubError | None:
+    """Say what is wrong with a name of heads that a split finds at a place; None where nothing is."""
+    if not (wanted := heads_of(layer, name, roles)):
+        return ScrubError(
+            f"no head of a{layer} has the role {name!r}: this model's roles are {', '.join(roles) or 'none'}"
+        )
+    if missing := sorted(set(wanted) - set(there)):
+        known = ", ".join(map(str, sorted(there)))
+        return ScrubError(f"{place} has no head {missing[0]}: its heads are {known}")
+    return None

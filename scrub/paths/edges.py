@@ -23,6 +23,7 @@ from scrub.paths.pattern import SLOTS, Pattern, State, glob
 from scrub.paths.rules import Resampling, Rule, fed_by
 from scrub.paths.sources import X, Y
 from scrub.paths.splits import Roles, Split, attention_heads
+from scrub.paths.unmatched import Unmatched
 from scrub.text.errors import ScrubError
 
 EMB = "emb"  # what every path ends in
@@ -162,36 +163,48 @@ def _component(reader: str) -> str:
     return reader.partition("/")[0]
 
 
-def read_edges(texts: Collection[str], of: Cut) -> frozenset[Edge]:
+def read_edges(texts: Collection[str], of: Cut, elsewhere: Collection[Unmatched] = ()) -> frozenset[Edge]:
     """Find the edges that some patterns mean: `read_edges(["a1.*/k/a0.prev", "out/a1.3"], by_head(graph, roles))`.
 
-    Raises ScrubError for a pattern, or an alternative of one, that means none, with the edges that come nearest.
+    Raises ScrubError for a pattern, or an alternative of one, that means none, with the edges that come nearest; unless
+    it means some `elsewhere`, on another of several models.
     """
-    return frozenset().union(*(meant for _, meant in _each_meant(texts, of)))
+    return frozenset().union(*(meant for _, meant, _ in _each_meant(texts, of, elsewhere)))
 
 
-def edge_warnings(texts: Collection[str], of: Cut) -> tuple[str, ...]:
-    """Warn of every alternative with `*` that means no edge, since other models may have it. Raises as read_edges."""
+def checked_edges(texts: Collection[str], of: Cut, elsewhere: Collection[Unmatched] = ()) -> Cut:
+    """Give the cut that says which patterns of edges mean none, with a warning of every alternative with `*` that does.
+
+    `checked_edges(["{m*,a1}/emb"], by_head(graph)).warnings`. Raises as read_edges.
+    """
+    every = [(pattern, missing) for pattern, _, missing in _each_meant(texts, of, elsewhere)]
     idle = (
-        f"the alternative {each!r} of '{pattern}' means no edge of this model"
-        for pattern, meant in _each_meant(texts, of)
-        for each in _idle(pattern, meant)
+        f"the alternative {each.alternative!r} of '{pattern}' means no edge of this model"
+        for pattern, missing in every
+        for each in missing
+        if each.warned
     )
-    return tuple(dict.fromkeys(idle))
+    unmatched = dict.fromkeys(each for _, missing in every for each in missing)
+    return replace(of, warnings=of.warnings + tuple(dict.fromkeys(idle)), unmatched=of.unmatched + tuple(unmatched))
 
 
-def _each_meant(texts: Collection[str], of: Cut) -> Iterator[tuple[Pattern, Sequence[Edge]]]:
-    """Find the edges that each pattern means. Raises ScrubError for one, or an alternative without `*`, of none."""
+def _each_meant(
+    texts: Collection[str], of: Cut, elsewhere: Collection[Unmatched]
+) -> Iterator[tuple[Pattern, Sequence[Edge], Sequence[Unmatched]]]:
+    """Find the edges that each pattern means, and what of it means none.
+
+    Raises ScrubError for what means none elsewhere either, unless it is an alternative with `*`.
+    """
     every = edges_of(of.graph)
     known = {str(edge): edge for edge in every}
     senders = _by(every, 0)
     for text in texts:
         if text in known:
-            yield Pattern(text), [known[text]]
+            yield Pattern(text), [known[text]], ()
             continue
         if why := _no_edge(text):
             raise ScrubError(why)
-        pattern = of.read(Pattern(text))
+        pattern, whole = of.read(Pattern(text)), Unmatched("edge", text)
         states = {reader: _after(pattern, pattern.start, reader) for reader in senders}
         meant = [
             Edge(reader, sender)
@@ -201,10 +214,18 @@ def _each_meant(texts: Collection[str], of: Cut) -> Iterator[tuple[Pattern, Sequ
         ]
         if not meant:
             near = get_close_matches(text, known, 3, 0) or list(known)[:3]
-            raise ScrubError(f"{text!r} is no edge of this model: the nearest there are {', '.join(map(repr, near))}")
-        if wrong := next((each for each in _idle(pattern, meant) if "*" not in each), None):
-            raise ScrubError(f"{wrong!r} is nothing that '{text}' could mean: this model has no such edge; take it out")
-        yield pattern, meant
+            error = ScrubError(f"{text!r} is no edge of this model: the nearest there are {', '.join(map(repr, near))}")
+            if not whole.excused(pattern, elsewhere):
+                raise error
+            yield pattern, (), (whole.because(error),)
+            continue
+        idle = [replace(whole, alternative=each) for each in _idle(pattern, meant)]
+        if wrong := next((each for each in idle if not each.warned and each not in elsewhere), None):
+            raise ScrubError(
+                f"{wrong.alternative!r} is nothing that '{text}' could mean: this model has no such edge; take it out"
+            )
+        no_edge = ScrubError("this model has no such edge")
+        yield pattern, meant, [each.because(no_edge) for each in idle]
 
 
 def _idle(pattern: Pattern, meant: Sequence[Edge]) -> Iterator[str]:

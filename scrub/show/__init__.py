@@ -30,5 +30,7 @@ def register_looks() -> None:
     study = {"tables": f"{tables}.measurements:shown_study", "charts": f"{charts}.heads:study_charts"}
     register("scrub.measure.study.heads.HeadStudy", **study)
     register("scrub.store.comparisons.comparison.Comparison", tables=f"{tables}.results:comparison_tables")
+    across = {"tables": f"{tables}.models:across_tables", "chart": f"{charts}.models:across_chart"}
+    register("scrub.store.comparisons.models.AcrossModels", **across)
     register("scrub.store.comparisons.moved.Moved", tables=f"{tables}.results:moved_tables")
     register("scrub.store.comparisons.leaderboard.Leaderboard", tables=f"{tables}.results:leaderboard_tables")

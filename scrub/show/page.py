@@ -86,7 +86,10 @@ class Cell(NamedTuple):
 def _cell(column: Column, row: Row, shared: str) -> Cell:
     if column.name == shared:
         return Cell(column, "")
-    return Cell(column, *column.written(row, PAGE), column.style(row) if column.style else "")
+    value, ends = column.written(row, PAGE)
+    if mark := column.mark(row).rstrip() if column.mark else "":
+        value, ends = (value, ends + mark) if ends else (f"{value}{mark}", "")
+    return Cell(column, value, ends, column.style(row) if column.style else "")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import MappingProxyType
+from typing import TypeAlias
 
 from scrub.graph.node import Node
 from scrub.paths.cut import Cut, cut
@@ -15,12 +17,15 @@ from scrub.paths.rules import Rule, draws, held, held_by, resample
 from scrub.paths.scope import Scope
 from scrub.paths.sources import Draw, Held
 from scrub.paths.splits import Roles
+from scrub.paths.unmatched import LeftOut, Unmatched
 from scrub.study.claims import Claim
 from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.study.metric import Metric
 from scrub.study.study import Study
 from scrub.text.collecting import uncollected
 from scrub.text.errors import ScrubError
+
+Elsewhere: TypeAlias = Mapping[str, Collection[Unmatched]]  # what of each hypothesis matches on another model
 
 
 class Name(str):
@@ -45,6 +50,7 @@ class Name(str):
 
 UNSCRUBBED, BASELINE, ALL_SCRUBBED = Name("unscrubbed"), Name("baseline"), Name("all_scrubbed")
 ANCHORS = (UNSCRUBBED, BASELINE, ALL_SCRUBBED)
+NOTHING_LEFT_OUT = LeftOut()
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ class Experiment:
     scope: tuple[Rule, ...] = ()  # the rules of its study's baseline, read as its own are
     drawn: Node | None = None  # where y is a mean: the graph in which it is drawn
     kept: frozenset[Edge] | None = None  # of a set of edges: those on whole paths of it
+    left_out: LeftOut = NOTHING_LEFT_OUT  # of its hypothesis, as nothing in this model matches it
 
     @property
     def resampled(self) -> Node:
@@ -70,12 +77,17 @@ class Experiment:
     def claim(self) -> Claim:
         """The parts that it scrubs together, and the percent of the baseline's paths that it resamples."""
         several = self.part == ALL and self.hypothesis is not None
-        parts = tuple(part for part in self.hypothesis.parts if part != ALL) if several and self.hypothesis else ()
+        parts = self._scrubbed_parts(self.hypothesis) if several and self.hypothesis else ()
         try:
             share = 100 * Scope(self.scope, self.resampled).resampled() if self.scope else None
         except ScrubError:  # a baseline that doesn't only resample
             share = None
         return Claim(parts or (self.part,), share)
+
+    def _scrubbed_parts(self, of: Hypothesis) -> tuple[str, ...]:
+        """List the parts of which something is left in this model."""
+        gone = {each.text for each in self.left_out.unmatched if not each.alternative and each.kind == "rule"}
+        return tuple(part for part, rules in of.parts.items() if part != ALL and not gone.issuperset(map(str, rules)))
 
     @property
     def part(self) -> str:
@@ -177,7 +189,12 @@ def experiments(
 
 
 def graphs_alike(
-    study: Study, hypotheses: Sequence[Hypothesis], model: Node, roles: Roles, parts: Sequence[str] | None = None
+    study: Study,
+    hypotheses: Sequence[Hypothesis],
+    model: Node,
+    roles: Roles,
+    parts: Sequence[str] | None = None,
+    elsewhere: Elsewhere = MappingProxyType({}),
 ) -> dict[str, Node]:
     """Build the graph of every experiment of some hypotheses, heads told apart in each where any of them does.
 
@@ -185,7 +202,11 @@ def graphs_alike(
     Raises ScrubError as :func:`experiments` does.
     """
     words = list(dict.fromkeys(word for hypothesis in hypotheses for word in hypothesis.words(model)))
-    built = [part for each in hypotheses for part in parts_of(study, each, model, roles, parts, also=words)]
+    built = [
+        part
+        for each in hypotheses
+        for part in parts_of(study, each, model, roles, parts, words, elsewhere.get(each.name, ()))
+    ]
     return {experiment.name: experiment.resampled for experiment in built}
 
 
@@ -210,22 +231,59 @@ def parts_of(
     roles: Roles,
     parts: Sequence[str] | None = None,
     also: Sequence[Pattern] = (),
+    elsewhere: Collection[Unmatched] = (),
 ) -> list[Experiment]:
     """Build every part of a hypothesis, or those of some that it has; `also` are patterns that tell heads apart too.
 
-    Raises ScrubError as above.
+    What matches `elsewhere`, on another of several models, and nothing here, is left out. So are parts of which nothing
+    is left then. Raises ScrubError as above, and where no part is left.
     """
     try:
         baseline = study.baseline_rules
-        found = hypothesis.cut(model, roles, also=[*(rule.pattern for rule in baseline), *also])
-        kept = read_edges(hypothesis.edges, found) if hypothesis.edges else None
-        return [
-            build(Name(hypothesis.name, part), found, hypothesis.part(part), hypothesis, baseline, study.mean, kept)
-            for part in hypothesis.parts
+        found = hypothesis.cut(model, roles, [*(rule.pattern for rule in baseline), *also], elsewhere)
+        kept = read_edges(hypothesis.edges, found, elsewhere) if hypothesis.edges else None
+        rules = {
+            part: [rule for rule in of_part if Unmatched("rule", str(rule)) not in found.unmatched]
+            for part, of_part in hypothesis.parts.items()
             if parts is None or part in parts
+        }
+        made = [
+            build(Name(hypothesis.name, part), found, own, hypothesis, baseline, study.mean, kept)
+            for part, own in rules.items()
         ]
+        return _but_left_out(made, found, baseline) if found.unmatched else made
     except ScrubError as error:
         raise ScrubError(f"{hypothesis.path or hypothesis.name}: {error}{_unknown(roles)}") from error
+
+
+def _but_left_out(made: Sequence[Experiment], of: Cut, baseline: Sequence[Rule]) -> list[Experiment]:
+    """Say of the parts of a hypothesis what was left out, and drop those of which nothing is left.
+
+    Raises ScrubError where nothing is left of any.
+    """
+    hypothesis = made[0].hypothesis if made else None
+    if hypothesis is None:
+        return []
+    of_rule = {part: {str(rule) for rule in rules} for part, rules in hypothesis.parts.items()}
+    unmatched = tuple(
+        replace(each, parts=tuple(part for part in of_rule if each.kind == "edge" or each.text in of_rule[part]))
+        for each in of.unmatched
+    )
+    whole = resample(of.graph, of.rules(baseline))
+    said = LeftOut(unmatched)
+    gone = {each.part: why for each in made if said.of(each.part) and (why := _nothing_left(each, whole))}
+    if len(gone) == len(made):
+        (first, *_) = said.of(made[-1].part)
+        raise ScrubError(f"{gone[made[-1].part]}; {first} is left out: {first.why}")
+    said = replace(said, parts=gone)
+    return [replace(each, left_out=said) for each in made if each.part not in gone]
+
+
+def _nothing_left(of: Experiment, baseline: Node) -> str:
+    """Say why nothing is left to measure of an experiment some of whose rules were left out; nothing where there is."""
+    if not of.rules and not of.kept:
+        return f"none of its {'rules matches anything' if of.kept is None else 'edges is'} in this model"
+    return "what is left of it in this model is the baseline" if of.resampled is baseline else ""
 
 
 def check_parts(hypotheses: Sequence[Hypothesis], parts: Sequence[str] | None) -> None:

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 
+from scrub.graph.node import Node
 from scrub.models.kept import kept_features, spelled
 from scrub.models.model import Model
 from scrub.paths.sources import Draw
+from scrub.paths.splits import Roles
+from scrub.paths.unmatched import Unmatched, matched
 from scrub.study.draws import Feature, classes_of
-from scrub.study.experiments import Experiment, Experiments, anchors, check_parts, parts_of
+from scrub.study.experiments import Elsewhere, Experiment, Experiments, anchors, check_parts, parts_of
 from scrub.study.hypothesis import Hypothesis, TokenFeature
 from scrub.study.study import Study
 from scrub.text.errors import ScrubError
 
 
 def fitting(
-    study: Study, hypotheses: Sequence[Hypothesis], model: Model, parts: Sequence[str] | None = None
+    study: Study,
+    hypotheses: Sequence[Hypothesis],
+    model: Model,
+    parts: Sequence[str] | None = None,
+    elsewhere: Elsewhere = MappingProxyType({}),
 ) -> tuple[list[Hypothesis], Experiments, tuple[str, ...]]:
     """Build the anchors and every part of every hypothesis that can run on a model, and say why others can't.
 
+    What of each matches `elsewhere` (see :func:`matching_elsewhere`) is left out where it matches nothing here.
     Where none can, or the model is the study's own, a hypothesis that can't be built is a mistake. Raises ScrubError
     for one, with the reason of the first.
     """
@@ -32,10 +41,10 @@ def fitting(
     wrong: list[tuple[Hypothesis, ScrubError]] = []
     for each in hypotheses:
         try:
-            own = parts_of(study, each, model.graph, model.roles, parts)
+            own = parts_of(study, each, model.graph, model.roles, parts, elsewhere=elsewhere.get(each.name, ()))
             with_features = for_model(each, model, {draw for one in own for draw in one.draws})
         except ScrubError as error:
-            if model.name == study.model:
+            if model.name == study.model and not elsewhere:
                 raise
             wrong.append((each, error))
         else:
@@ -45,6 +54,34 @@ def fitting(
         raise wrong[0][1]
     notes = tuple(f"{each.name} is left out, as it can't run on {model.name}: {error}" for each, error in wrong)
     return found, replace(made, scrubbed=(*made.scrubbed, *scrubbed)), notes
+
+
+def matching_elsewhere(
+    study: Study, hypotheses: Sequence[Hypothesis], models: Sequence[tuple[Node, Roles] | None]
+) -> list[Elsewhere]:
+    """Find for each of several models what of some hypotheses matches on another of them, by the hypotheses' names.
+
+    A model that can't be read is None, and nothing matches there; nor does anything of a hypothesis that has another
+    mistake on a model.
+    """
+    found: list[dict[str, frozenset[Unmatched]]] = [{} for _ in models]
+    for each in hypotheses:
+        every = each.can_match()
+        there = [frozenset() if of is None else _matching(study, each, every, *of) for of in models]
+        for at, by_name in enumerate(found):
+            by_name[each.name] = frozenset[Unmatched]().union(*there[:at], *there[at + 1 :])
+    return list(found)
+
+
+def _matching(
+    study: Study, hypothesis: Hypothesis, every: frozenset[Unmatched], model: Node, roles: Roles
+) -> frozenset[Unmatched]:
+    """Find what of a hypothesis matches in a model, where all of it may match nothing."""
+    try:
+        found = hypothesis.cut(model, roles, [rule.pattern for rule in study.baseline_rules], every)
+    except ScrubError:
+        return frozenset()
+    return matched(every, found.unmatched)
 
 
 def for_model(hypothesis: Hypothesis, model: Model, draws: Iterable[Draw]) -> Hypothesis:

@@ -20,7 +20,7 @@ the value of a parameter that the hypothesis declares: `Hypothesis(..., paramete
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
@@ -35,11 +35,12 @@ from tokenizers import Tokenizer
 
 from scrub.graph.node import Node
 from scrub.paths.cut import Cut, cut
-from scrub.paths.edges import by_head, edge_warnings, heads_apart, keep, read_edges
+from scrub.paths.edges import by_head, checked_edges, heads_apart, keep, read_edges
 from scrub.paths.pattern import Pattern
 from scrub.paths.rules import Rule, resample
 from scrub.paths.sources import Draw
 from scrub.paths.splits import Roles, Split
+from scrub.paths.unmatched import Unmatched
 from scrub.study.draws import Feature
 from scrub.study.parameters import Parameters, Value, checked, filled, marks, suffix, unknown_parameter
 from scrub.text.errors import ScrubError
@@ -241,17 +242,31 @@ class Hypothesis:
             off += [split.pattern, *(Pattern(f"**/{layer}.{name}") for layer in layers for name in names)]
         return [*rules, *off]
 
-    def cut(self, model: Node, roles: Roles, also: Iterable[Pattern] = ()) -> Cut:
+    def cut(
+        self, model: Node, roles: Roles, also: Iterable[Pattern] = (), elsewhere: Collection[Unmatched] = ()
+    ) -> Cut:
         """Cut the model as finely as the rules tell heads apart, and split it along the hypothesis' paths.
 
-        `also` are patterns of others that tell heads apart in the same graph.
+        `also` are patterns of others that tell heads apart in the same graph; what matches `elsewhere`, on another of
+        several models, may match nothing here.
         Raises ScrubError for a split that can't be made, a rule that matches no path, or a pattern that is no edge.
         """
         if self.edges:
-            found = by_head(model, roles)
-            return replace(found, warnings=found.warnings + edge_warnings(self.edges, found))
+            return checked_edges(self.edges, by_head(model, roles), elsewhere)
         rules = [rule for rules in self.parts.values() for rule in rules]
-        return cut(model, roles, rules, self.splits, also=also, generated=bool(self.null_of))
+        return cut(model, roles, rules, self.splits, also=also, generated=bool(self.null_of), elsewhere=elsewhere)
+
+    def can_match(self) -> frozenset[Unmatched]:
+        """List all that may match something in one model and nothing in another: rules, splits, edges, alternatives."""
+        found: list[Unmatched] = []
+        for rule in (rule for rules in self.parts.values() for rule in rules):
+            found += Unmatched.each("rule", str(rule), rule.pattern)
+        for split in self.splits:
+            found += Unmatched.each("split", str(split), split.pattern)
+            found += [Unmatched("split", str(split), name) for name in split.names if split.kind == "heads"]
+        for edge in self.edges:
+            found += Unmatched.each("edge", edge, Pattern(edge))
+        return frozenset(found)
 
     def scrub(self, model: Node, roles: Roles, part: str = ALL, also: Iterable[Pattern] = ()) -> Node:
         """Build the graph of one experiment. Raises ScrubError as :meth:`cut` does."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,7 @@ from scrub.paths.sources import X, Y
 from scrub.plan.plan import Plan, compile_plan
 from scrub.study.draws import Feature, Pairing, check_draws, check_named, pair_up
 from scrub.study.evaluate import Evaluation, Evaluator, Receipt
-from scrub.study.experiments import Experiments, Name, graphs_alike
+from scrub.study.experiments import Elsewhere, Experiments, Name, graphs_alike
 from scrub.study.fitting import features_of, fitting
 from scrub.study.gates import Gates
 from scrub.study.hypothesis import ALL, Hypothesis
@@ -66,8 +67,13 @@ class Trial:
         What runs is in `experiments`.
         """
         parts = {each.part for each in self.experiments if each.hypothesis}
-        made = graphs_alike(self.study, self.hypotheses, self.model.graph, self.model.roles, sorted(parts))
+        on = self.study, self.hypotheses, self.model.graph, self.model.roles, sorted(parts)
+        # that they can be built is known: what of them matches nothing here was left out
+        made = graphs_alike(*on, {each.name: each.can_match() for each in self.hypotheses if self._left_out(each)})
         return {name: graph for name, graph in made.items() if name in self.experiments.names}
+
+    def _left_out(self, hypothesis: Hypothesis) -> bool:
+        return any(e.left_out for e in self.experiments if e.hypothesis and e.hypothesis.name == hypothesis.name)
 
     @property
     def features(self) -> dict[str, Feature]:
@@ -241,16 +247,18 @@ def prepare_study(
     data: Data | None,
     settings: Settings,
     metrics: Sequence[Metric] = (),
+    elsewhere: Elsewhere = MappingProxyType({}),
 ) -> Trial:
     """Build the experiments of a study on a model, by default its own, and read the data.
 
-    The `metrics` are measured instead of the study's; the first stands where that would.
+    The `metrics` are measured instead of the study's; the first stands where that would. On one of several models, what
+    of each hypothesis matches `elsewhere` may match nothing.
     Raises ScrubError for any mistake in it.
     """
     study, others = study.by(metrics[0]) if metrics else study, tuple(metrics[1:])
     model = load_model(study.model if spec is None else spec, settings.torch_dtype, settings.where)
     study = study if settings.other is None else study.against(settings.other)
-    hypotheses, built, notes = fitting(study, hypotheses, model, settings.parts)
+    hypotheses, built, notes = fitting(study, hypotheses, model, settings.parts, elsewhere)
     features_of(hypotheses, model.name, built.draws)
     there = data is not None and not isinstance(data, str | Path)  # in memory: all of it is meant
     examples = examples_for(

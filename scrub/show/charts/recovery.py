@@ -30,8 +30,8 @@ CLAIMS_INCHES = 2.4
 LEAST_SHARES = 2  # percentage points that the panel of shares spans
 SLANTED_NAMES = 8  # hypotheses, above which their names are written at a slant
 _WHOLE = 3  # which of the colours is that of all parts together
-_MARKERS = ("o", "s", "^", "D", "v", "P")
-_DASHES = ((0, ()), (0, (5, 2)), (0, (1, 1.2)), (0, ()), (0, (5, 1.5, 1, 1.5)), (0, (8, 2)))
+MARKERS = ("o", "s", "^", "D", "v", "P")
+DASHES = ((0, ()), (0, (5, 2)), (0, (1, 1.2)), (0, ()), (0, (5, 1.5, 1, 1.5)), (0, (8, 2)))
 
 
 def recovery_chart(
@@ -121,11 +121,11 @@ class _Recovery:
                 figure, panels[-1], [row for row in claimed if row.part == part], _look(at, part, figure.theme)
             )
         panels[0].set_ylabel(f"{printable(result.metric)} recovered, %")
-        _dress(figure, panels[0], names, f"{by_metric(result.study)[0]} on {result.model}, {result.data}")
+        dressed(figure, panels[0], names, f"{by_metric(result.study)[0]} on {result.model}, {result.data}")
         if known:
-            _dress(figure, panels[1], known, self.theirs)
+            dressed(figure, panels[1], known, self.theirs)
         if claimed:
-            _frame(figure, panels[-1], "and how much that scrubs")
+            framed(figure, panels[-1], "and how much that scrubs")
             panels[-1].set_xlabel("paths scrubbed, %")
             left, right = panels[-1].get_xlim()
             if right - left < LEAST_SHARES:  # or what is the same share would look far apart
@@ -141,17 +141,17 @@ class _Recovery:
         drawn = axes.errorbar(places, [v.estimate for v in values], yerr=errors, capsize=2, **look)
         claims = [self.result.claim(row.name) for row in rows]
         points = [(x, v.estimate) for x, v in zip(places, values, strict=True)]
-        drawn.lines[0].set_data(*zip(*_broken(points, claims), strict=True))
+        drawn.lines[0].set_data(*zip(*broken(points, claims), strict=True))
         tips = [f"{row.hypothesis}, {part}: {PAGE.with_interval(row.recovered, 1, unit='%')}" for row in rows]
-        _spots(figure, axes, places, [v.estimate for v in values], tips)
+        spots(figure, axes, places, [v.estimate for v in values], tips)
 
     def _published(self, figure: Plot, axes: Axes, names: Sequence[str], part: str, look: dict[str, Any]) -> None:
         known = {x: self.published.get(Name(name, part)) for x, name in enumerate(names)}
         places = {x: percent for x, percent in known.items() if percent is not None}
         claims = [self.result.claim(Name(names[x], part)) for x in places]
-        axes.plot(*zip(*_broken([*places.items()], claims), strict=True), **look) if places else None
+        axes.plot(*zip(*broken([*places.items()], claims), strict=True), **look) if places else None
         tips = [f"{names[x]}, {part}: {percent:g} %" for x, percent in places.items()]
-        _spots(figure, axes, [*places], [*places.values()], tips)
+        spots(figure, axes, [*places], [*places.values()], tips)
 
     def _claimed(self, figure: Plot, axes: Axes, rows: Sequence[Row], look: dict[str, Any]) -> None:
         """Show what a part recovers over how much it scrubs: what claims less lies further left."""
@@ -165,16 +165,16 @@ class _Recovery:
                 f"{row.hypothesis}, {row.part}: {recovered}; scrubs {share} of paths"
                 for row, recovered, share in zip(rows, said, shares, strict=True)
             ]
-            _spots(figure, axes, at, [v.estimate for v in values], tips)
+            spots(figure, axes, at, [v.estimate for v in values], tips)
 
 
-def _broken(points: Sequence[tuple[float, float]], claims: Sequence[Claim]) -> list[tuple[float, float]]:
+def broken(points: Sequence[tuple[float, float]], claims: Sequence[Claim]) -> list[tuple[float, float]]:
     """Break the line through points where what they are of doesn't compare: it would say which is better."""
     apart = [at + 1 for at, (one, other) in enumerate(pairwise(claims)) if not one.alike(other)]
     return [place for at, point in enumerate(points) for place in ([(nan, nan)] if at in apart else []) + [point]]
 
 
-def _spots(figure: Plot, axes: Axes, x: Sequence[float], y: Sequence[float], tips: Sequence[str]) -> None:
+def spots(figure: Plot, axes: Axes, x: Sequence[float], y: Sequence[float], tips: Sequence[str]) -> None:
     """Put what can be pointed at over marks of a line, which SVG has as one shape."""
     if len(x):
         figure.tip(axes.scatter(x, y, s=60, alpha=0, linewidths=0, zorder=5), tips)
@@ -191,23 +191,23 @@ def _look(at: int, part: str, theme: Theme) -> dict[str, Any]:
     return {
         "label": printable(part),
         "color": theme.colours[at],
-        "marker": _MARKERS[at],
-        "linestyle": _DASHES[at],
+        "marker": MARKERS[at],
+        "linestyle": DASHES[at],
         "markersize": 4,
         "linewidth": 2.2 if at == _WHOLE else 1.3,
     }
 
 
-def _frame(figure: Plot, axes: Axes, title: str, inches: float = CLAIMS_INCHES) -> None:
+def framed(figure: Plot, axes: Axes, title: str, inches: float = CLAIMS_INCHES) -> None:
     for anchor in (100, 0):
         axes.axhline(anchor, color=figure.theme.faint, linewidth=0.8, zorder=0)
     figure.name(axes, title, inches)
     figure.dress(axes)
 
 
-def _dress(figure: Plot, axes: Axes, names: Sequence[str], title: str) -> None:
+def dressed(figure: Plot, axes: Axes, names: Sequence[str], title: str) -> None:
     slant: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
     shown = [printable(name.replace("_", " ")) for name in names]
     axes.set_xticks(range(len(names)), shown, parse_math=False, **(slant if len(names) > SLANTED_NAMES else {}))
     axes.set_xlim(-0.5, len(names) - 0.5)
-    _frame(figure, axes, title, _width(names))
+    framed(figure, axes, title, _width(names))

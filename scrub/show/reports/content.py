@@ -16,10 +16,12 @@ from scrub.show.charts.recovery import recovery_chart
 from scrub.show.page import Block, Code, Fold, Grid, Heading, Page, Prose, Section
 from scrub.show.picture import Picture, paragraphs
 from scrub.show.rendering import Line, Span
+from scrub.show.reports.models import models_section
 from scrub.show.reports.tokens import Tokens
 from scrub.show.tables.results import anchors_table, parts_table
 from scrub.store.comparisons.changes import Change, changes
 from scrub.store.comparisons.comparison import chance
+from scrub.store.comparisons.models import AcrossModels
 from scrub.store.results.read import HypothesisRecord, StudyResults
 from scrub.study.experiments import Name
 from scrub.study.hypothesis import ALL
@@ -38,10 +40,13 @@ PLOT = "recovered.svg"
 
 
 class Content:
-    """The sources of a report's page: a study's results, and the study made ready, which has the graphs."""
+    """The sources of a report's page: a study's results, and the study made ready, which has the graphs.
 
-    def __init__(self, stored: StudyResults, trial: Trial) -> None:
-        self._stored, self._trial = stored, trial
+    `across` is the study on several models, if it is there on more than this one.
+    """
+
+    def __init__(self, stored: StudyResults, trial: Trial, across: AcrossModels | None = None) -> None:
+        self._stored, self._trial, self._across = stored, trial, across
         names = dict.fromkeys(name for name, _ in stored.result.rows)
         self.names = [name for name in names if not stored.described(name).null_of]
         rows = [row for row in stored.result.rows if row[0] in self.names]
@@ -74,7 +79,8 @@ class Content:
             f"anchors is {PAGE.with_ends(result.gap, 3)} {result.unit}{' ' * bool(result.unit)}a token.",
         ]
         patterns = Section("attention", "Attention patterns", attention)
-        sections = [self._story(), *self._chapters(), patterns, self._trust(command)]
+        models = [models_section(self._across)] if self._across else []
+        sections = [self._story(), *models, *self._chapters(), patterns, self._trust(command)]
         lead = self._stored.heading
         return Page(
             f"{result.study} on {result.model}", sections, lead, result.study, [*warnings, Prose(intro, "intro")]

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from scrub.show.reports.content import Content
 from scrub.show.reports.patterns import pattern_blocks
+from scrub.store.comparisons.models import AcrossModels
 from scrub.store.results.read import StudyResults
 from scrub.study.metric import LOSS, METRICS
 from scrub.study.run import Trial, default_data
@@ -65,18 +66,19 @@ def files_of(path: str | Path) -> tuple[Path, Path, Path]:
 
 
 @check_arguments
-def make_report(stored: StudyResults, trial: Trial) -> Report:
+def make_report(stored: StudyResults, trial: Trial, across: AcrossModels | None = None) -> Report:
     """Report on a study's results.
 
-    The graphs for the drawings, and the model whose attention is measured, are those of the study made ready.
+    The graphs for the drawings, and the model whose attention is measured, are those of the study made ready. With the
+    study `across` several models (see :func:`scrub.compare_models`) a section sets them side by side.
     """
-    content = Content(stored, trial)
+    content = Content(stored, trial, across)
     attention = pattern_blocks(trial.model, stored)
-    page = content.page(attention, command(stored, trial))
+    page = content.page(attention, command(stored, trial, across))
     return Report(page.html(), page.markdown(FOLDER), page.images)
 
 
-def command(stored: StudyResults, trial: Trial) -> str:
+def command(stored: StudyResults, trial: Trial, across: AcrossModels | None = None) -> str:
     """Write the command that makes the report again."""
     study, settings, model = trial.study, trial.settings, trial.model.name
     names = [each.name for each in trial.hypotheses]
@@ -86,7 +88,7 @@ def command(stored: StudyResults, trial: Trial) -> str:
     draws = len(stored.pairings) // len(seeds)
     random = Counter(each.null_of for each in stored.hypotheses.values() if each.null_of)
     options: dict[str, object] = {
-        "model": model if model != study.model else None,
+        "model": ",".join(_models(across)) if across else model if model != study.model else None,
         # an own function is where the study declares it
         "metric": study.metric.name if METRICS.get(study.metric.name) == study.metric != LOSS else None,
         "data": trial.examples.name if trial.examples.name != default_data(study, trial.model) else None,
@@ -106,6 +108,11 @@ def command(stored: StudyResults, trial: Trial) -> str:
     for name, values in _parameters(stored, trial).items():
         words += ["--set", f"{name}={','.join(map(str, values))}"]
     return shlex.join(words)
+
+
+def _models(across: AcrossModels) -> list[str]:
+    """Name the models whose results stand beside each other."""
+    return list(dict.fromkeys(each.stored.result.model if each.stored else each.model for each in across.on))
 
 
 def _wanted(trial: Trial) -> Iterator[str]:

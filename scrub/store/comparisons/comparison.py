@@ -221,10 +221,22 @@ def compare(
     data that lie `apart` under the same name, that their numbers don't compare.
     Raises ScrubError for a name or a part that isn't there, or if there are fewer than two hypotheses.
     """
-    result = stored.result
     names = tuple(dict.fromkeys([*([against] if against is not None else []), *names]))
     check_names(stored, names)
     check_several(names)
+    return line_up(stored, names, against, parts, graphs, apart)
+
+
+def line_up(
+    stored: StudyResults,
+    names: Sequence[str],
+    against: str | None = None,
+    parts: Sequence[str] | None = None,
+    graphs: Mapping[str, Node] | None = None,
+    apart: Sequence[str] = (),
+) -> Comparison:
+    """Compare hypotheses that are there, be it one: see :func:`compare`. Raises ScrubError for a part that isn't."""
+    result, names = stored.result, tuple(names)
     there = dict.fromkeys(part for hypothesis, part in result.rows if hypothesis in names)
     for part in parts or ():
         if part not in there:

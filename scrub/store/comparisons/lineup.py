@@ -12,15 +12,19 @@ from pathlib import Path
 from scrub.graph.node import Node
 from scrub.models.model import load_graph
 from scrub.store.comparisons.comparison import Comparison, check_several, compare
+from scrub.store.comparisons.models import AcrossModels, Asked, across, across_swept
 from scrub.store.comparisons.moved import Moved, moved
 from scrub.store.results.folder import MARK, Results
 from scrub.store.results.read import StudyResults, known
 from scrub.store.results.schema import Setting
+from scrub.store.sweeps.failure import Failure
 from scrub.store.sweeps.grid import Grid
+from scrub.store.sweeps.job import Job
 from scrub.store.sweeps.sweep import sweep
-from scrub.study.experiments import graphs_alike
+from scrub.study.experiments import graphs_alike, parts_of
+from scrub.study.hypothesis import Hypothesis
 from scrub.study.metric import LOSS, as_metrics
-from scrub.study.study import by_metric, load_study, paths_of
+from scrub.study.study import Study, by_metric, load_study, paths_of
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 
@@ -35,7 +39,7 @@ def stored_with(
     They are of the loss, or of the `metric` that is named. Of several, those with most sequences and pairings. Raises
     ScrubError if there are none.
     """
-    plain = [name.rpartition("/")[2].removesuffix(".py") for name in names]
+    plain = [_plain(name) for name in names]
     folders = {Path(name).parent.name for name in names}
     wanted = {study} if study is not None else folders & {_study(each) for each in known}
     own = [each for each in known if not wanted or {_study(each), each.result.study} & wanted]
@@ -105,10 +109,15 @@ class Lineup:
 
     def moved(self, comparison: Comparison, top: int) -> list[Moved]:
         """Find where the loss moved in each pair: in all parts together, or in the last that both have."""
-        parts: dict[tuple[str, str], str] = {}
-        for each in comparison.differences:
-            parts[each.refined, each.over] = each.part
-        return [moved(self.results, *pair, part, top) for pair, part in parts.items()] if top else []
+        return moves_of(self.results, comparison, top)
+
+
+def moves_of(stored: StudyResults | None, comparison: Comparison | None, top: int) -> list[Moved]:
+    """Find where the loss moved in each pair of a comparison; nothing where there is none."""
+    if stored is None or comparison is None or not top:
+        return []
+    parts = {(each.refined, each.over): each.part for each in comparison.differences}
+    return [moved(stored, *pair, part, top) for pair, part in parts.items()]
 
 
 def stored_lineup(
@@ -156,24 +165,97 @@ def swept_lineup(
 
     Raises ScrubError for hypotheses that aren't there, or don't compare.
     """
-    there = [by_metric(name)[0] for name in Results(folder).study_names()] if (folder / MARK).is_file() else []
-    paths = paths_of(names, study, there)
-    asked = {"seeds", "draws"} & fields.keys()
-    stored = None if asked or not there else _stored_pairings(folder, paths, fields)
-    more = {"seeds": stored.seeds, "draws": stored.draws} if stored else {}
-    grid = Grid.make(studies=_once(paths) if leads else paths, **{**fields, **more})
-    grid.check_one_metric()
+    grid, paths, note = _grid(folder, names, leads, study, fields)
     plain, graphs = _lowered(grid)
     check_several(plain)
     if leads:
         plain.sort(key=lambda name: _stem(name) != Path(paths[0]).stem)
     swept = sweep(grid, folder, workers, ray)
+    return Lineup(swept.only(), plain, leads, graphs, note, _apart(swept.results, swept.only()), swept.notes)
+
+
+@dataclass(frozen=True)
+class ModelsLineup:
+    """Hypotheses on several models, and what is said of the whole; `failures` are of those without numbers on some."""
+
+    across: AcrossModels
+    note: str = ""
+    notes: Sequence[str] = ()
+    failures: Sequence[Failure] = ()
+
+    def moved(self, top: int) -> dict[str, list[Moved]]:
+        """Find for each model where the loss moved in each pair: see :meth:`Lineup.moved`."""
+        return {each.model: moves_of(each.stored, each.comparison, top) for each in self.across.on}
+
+
+def swept_models(
+    folder: Path,
+    names: Sequence[str],
+    leads: bool,
+    study: str | None,
+    fields: Mapping[str, object],
+    workers: int | None = None,
+    ray: str | None = None,
+) -> ModelsLineup:
+    """Run on several models what a results folder doesn't hold of some hypotheses: see :func:`swept_lineup`.
+
+    Raises ScrubError for a hypothesis that can run on none of them.
+    """
+    grid, paths, note = _grid(folder, names, leads, study, fields)
+    plain, graphs = _lowered_on_each(grid)
+    if leads:
+        plain.sort(key=lambda name: _stem(name) != Path(paths[0]).stem)
+    swept = sweep(grid, folder, workers, ray)
+    apart = {each.result.model: _apart(swept.results, each) for each in swept.studies()}
+    asked = Asked(plain, plain[0] if leads else None, grid.parts)
+    return ModelsLineup(across_swept(swept, asked, graphs, apart), note, swept.notes, swept.failures)
+
+
+def stored_models(
+    folder: Path,
+    names: Sequence[str],
+    leads: bool,
+    study: str | None,
+    about: Mapping[str, object],
+    models: Sequence[str],
+    metric: str | None = None,
+    parts: Sequence[str] | None = None,
+) -> ModelsLineup:
+    """Take what a results folder holds of hypotheses on each of several models: of each all that are there together.
+
+    Raises ScrubError for a hypothesis that it holds on none of them, or a model of which it holds none.
+    """
+    every = known(Results(folder), every=True)
+    found = []
+    for model in models:
+        on = {**about, "model": model}
+        own = [each for each in every if all(each.about.get(name) == str(value) for name, value in on.items())]
+        having = [name for name in names if _stored(own, [name], metric, study)] or names
+        found.append(stored_lineup(folder, having, leads and having[0] == names[0], study, on, metric))
+    plain = list(dict.fromkeys(_plain(name) for name in names))
+    apart = {each.results.result.model: each.apart for each in found}
+    asked = Asked(plain, plain[0] if leads else None, parts)
+    notes = dict.fromkeys(note for each in found for note in each.notes)
+    return ModelsLineup(across([each.results for each in found], asked, apart=apart), notes=list(notes))
+
+
+def _grid(
+    folder: Path, names: Sequence[str], leads: bool, study: str | None, fields: Mapping[str, object]
+) -> tuple[Grid, list[str], str]:
+    """Make the grid of some hypotheses with the pairings that are stored; their paths, and which pairings these are."""
+    there = [by_metric(name)[0] for name in Results(folder).study_names()] if (folder / MARK).is_file() else []
+    paths = paths_of(names, study, there)
+    asked = {"seeds", "draws"} & fields.keys()
+    stored = None if asked or not there else _stored_pairings_of_all(folder, paths, fields)
+    more = {"seeds": stored.seeds, "draws": stored.draws} if stored else {}
+    grid = Grid.make(studies=_once(paths) if leads else paths, **{**fields, **more})
+    grid.check_one_metric()
     note = ""
     if stored:
         seeds, of = ", ".join(map(str, stored.seeds)), f" of {', '.join(stored.of)}" if stored.of else ""
         note = f"the pairings are those that are stored{of}: seeds {seeds}, draws {stored.draws}; "
         note += "--seed, --draws take others"
-    return Lineup(swept.only(), plain, leads, graphs, note, _apart(swept.results, swept.only()), swept.notes)
+    return grid, paths, note
 
 
 @dataclass(frozen=True)
@@ -183,6 +265,16 @@ class _Pairings:
     seeds: tuple[int, ...]
     draws: int
     of: Sequence[str] = ()
+
+
+def _stored_pairings_of_all(folder: Path, paths: Sequence[str], fields: Mapping[str, object]) -> _Pairings | None:
+    """Find the stored pairings, of several models those that all of them have: else they are the usual ones."""
+    models = fields.get("models")
+    each = [{**fields, "models": model} for model in models] if isinstance(models, tuple) else [fields]
+    found = [_stored_pairings(folder, paths, own) for own in each]
+    first = found[0]
+    alike = first and all(one and (one.seeds, one.draws) == (first.seeds, first.draws) for one in found)
+    return first if alike else None
 
 
 def _stored_pairings(folder: Path, paths: Sequence[str], fields: Mapping[str, object]) -> _Pairings | None:
@@ -207,10 +299,17 @@ def _stored_pairings(folder: Path, paths: Sequence[str], fields: Mapping[str, ob
     return _Pairings(seeds, draws, of) if whole and (seeds, draws) != ((0,), 1) else None
 
 
-def _stored(known: Sequence[StudyResults], paths: Sequence[str], metric: str) -> tuple[StudyResults, list[str]] | None:
+def _plain(name: str) -> str:
+    """The name of a hypothesis in results, which doesn't say the study."""
+    return name.rpartition("/")[2].removesuffix(".py")
+
+
+def _stored(
+    known: Sequence[StudyResults], paths: Sequence[str], metric: str | None, study: str | None = None
+) -> tuple[StudyResults, list[str]] | None:
     """Find the results that hold all of some hypotheses; None if there are none of these, or no such results."""
     try:
-        return stored_with(known, paths, metric=metric) if paths else None
+        return stored_with(known, paths, study, metric) if paths else None
     except ScrubError:
         return None
 
@@ -232,12 +331,48 @@ def _stem(name: str) -> str:
 
 
 def _lowered(grid: Grid) -> tuple[list[str], dict[str, Node]]:
-    """The names of the hypotheses of a grid, in order, and the graphs of their experiments."""
-    jobs = grid.model_copy(update={"null": 0}).jobs()
-    groups = [group for job in jobs for group in job.studies]
-    if len(groups) > 1:
-        named = " and ".join(dict.fromkeys(study.name for study, _ in groups))
-        raise ScrubError(f"these hypotheses belong to {named}: numbers of two studies don't compare, so name one's")
-    ((study, hypotheses),) = groups
+    """The names of the hypotheses of a grid on one model, in order, and the graphs of their experiments."""
+    jobs, study, hypotheses = _one_group(grid)
     graph, roles = load_graph(jobs[0].model)
     return [each.name for each in hypotheses], graphs_alike(study, hypotheses, graph, roles, grid.parts)
+
+
+def _lowered_on_each(grid: Grid) -> tuple[list[str], dict[str, dict[str, Node]]]:
+    """The names of the hypotheses of a grid on several models, and the graphs on each of those that can run there.
+
+    Raises ScrubError for a hypothesis that can run on none, with the reason on the first.
+    """
+    jobs, _, hypotheses = _one_group(grid)
+    found: dict[str, dict[str, Node]] = {}
+    wrong: dict[str, list[ScrubError]] = {}
+    for job in jobs:
+        ((study, own),) = job.studies
+        elsewhere = job.elsewhere.get(study.name, {})
+        try:
+            graph, roles = load_graph(job.model)
+        except ScrubError:
+            continue  # which fails where the job is looked at
+        sound = []
+        for each in own:
+            try:
+                parts_of(study, each, graph, roles, grid.parts, elsewhere=elsewhere.get(each.name, ()))
+                sound.append(each)
+            except ScrubError as error:
+                wrong.setdefault(each.name, []).append(error)
+        found[job.model_name] = graphs_alike(study, sound, graph, roles, grid.parts, elsewhere)
+    for errors in wrong.values():
+        if found and len(errors) == len(found):
+            raise errors[0]
+    return [each.name for each in hypotheses], found
+
+
+def _one_group(grid: Grid) -> tuple[list[Job], Study, Sequence[Hypothesis]]:
+    """The jobs of a grid of one study, and its hypotheses. Raises ScrubError if there are several."""
+    jobs = grid.model_copy(update={"null": 0}).jobs()
+    named = dict.fromkeys(study.name for job in jobs for study, _ in job.studies)
+    if len(named) > 1:
+        raise ScrubError(
+            f"these hypotheses belong to {' and '.join(named)}: numbers of two studies don't compare, so name one's"
+        )
+    every = {each.name: each for job in jobs for _, own in job.studies for each in own}
+    return jobs, jobs[0].studies[0][0], list(every.values())

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -225,15 +225,22 @@ class Results:
         text = json.dumps({**content, "time": time.isoformat()}, indent=1, allow_nan=False)
         self._write("studies", f"{time:%Y%m%dT%H%M%S.%f}-{name}", ".json", text.encode())
 
-    def renew_study(self, cells: Iterable[Cell]) -> bool:
-        """Make the study of those cells the one that was run last. False if it isn't there."""
+    def renew_study(self, cells: Iterable[Cell], left_out: Mapping[str, Any]) -> bool:
+        """Make the study of those cells the one that was run last. False if it isn't there.
+
+        It must say of the same hypotheses that the same was `left_out`: the cells are those of what is left.
+        """
         wanted, newest, found = set(cells), dict[str, Cell](), None
+        last: dict[str, Any] = {}
         for each in self.studies():
             theirs = cells_of(each)
-            found = each if set(theirs) == wanted else found
+            said = {of["name"]: of["left_out"] for of in each["hypotheses"] if "left_out" in of}
+            found = each if set(theirs) == wanted and said == left_out else found
             if theirs[0].setting == next(iter(wanted)).setting:
                 newest |= {cell.experiment: cell for cell in theirs}
-        if found and not wanted.issubset(newest.values()):
+                last |= {of["name"]: said.get(of["name"]) for of in each["hypotheses"]}
+        alike = all(last.get(cell.hypothesis) == left_out.get(cell.hypothesis) for cell in wanted if cell.hypothesis)
+        if found and not (alike and wanted.issubset(newest.values())):
             self.add_study(found)
         return found is not None
 

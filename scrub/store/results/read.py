@@ -17,10 +17,11 @@ import pyarrow as pa
 from jaxtyping import Bool, Float, Int
 
 from scrub.data.examples import TEXT, Examples
+from scrub.paths.unmatched import LeftOut
 from scrub.store.results.folder import Results
 from scrub.store.results.schema import Cell, Setting, cells_of
 from scrub.study.claims import Claim
-from scrub.study.experiments import ANCHORS, UNSCRUBBED, Name
+from scrub.study.experiments import ANCHORS, NOTHING_LEFT_OUT, UNSCRUBBED, Name
 from scrub.study.gates import Gates
 from scrub.study.metric import ROLES
 from scrub.study.parameters import Value
@@ -43,6 +44,7 @@ class HypothesisRecord:
     paths: Mapping[str, str] = field(default_factory=dict)  # by part
     hashes: Mapping[str, str] = field(default_factory=dict)  # by part, of the graph as lowered
     claims: Mapping[str, Claim] = field(default_factory=dict)  # by part; of earlier versions' results there is none
+    left_out: LeftOut = NOTHING_LEFT_OUT  # as nothing in this model matches it
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def read_study(results: Results, cells: Mapping[str, Cell], pairings: Sequence[P
         **length_of(examples, n_ctx),
         **(about[-1].get("metric", {}) if about else {}),
         computed=Computed(_batch(table), setting.dtype),
-        **_examples_said(said, _unsaid(inputs)),
+        **_examples_said(said, (*_unsaid(inputs), *_left_out(described))),
         kind=examples.kind,
         digest=setting.digest,
         documents=examples.documents,
@@ -269,7 +271,9 @@ def _described(about: Iterable[Mapping[str, Any]], cells: Mapping[str, Cell]) ->
                     for field in ("paths", "hashes", "published", "claims")
                 }
                 claims = {part: _claim(told) for part, told in by_part.pop("claims").items()}
-                found[name] = HypothesisRecord(**{**each, **by_part, "claims": claims, "name": name})
+                left_out = LeftOut.read(each["left_out"]) if "left_out" in each else NOTHING_LEFT_OUT
+                own_fields = {"claims": claims, "name": name, "left_out": left_out}
+                found[name] = HypothesisRecord(**{**each, **by_part, **own_fields})
     return found
 
 
@@ -314,6 +318,11 @@ def _unsaid(table: pa.Table) -> tuple[str, ...]:
     if _says_documents(table):
         return ()
     return ("these results don't say of which documents their sequences are: intervals are as if each were of its own",)
+
+
+def _left_out(described: Mapping[str, HypothesisRecord]) -> list[str]:
+    """Say of which hypotheses what was left out, since nothing in the model matches it."""
+    return [f"{name}: {said}" for name, each in described.items() if (said := each.left_out.said)]
 
 
 def _examples_said(said: Mapping[str, Any], unsaid: Sequence[str]) -> dict[str, Any]:

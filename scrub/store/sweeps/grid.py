@@ -14,11 +14,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from scrub.data.for_model import PromptTable, examples_of, says_positions
 from scrub.data.prompts.memory import is_table
 from scrub.data.tasks.shipped import named_task
+from scrub.graph.node import Node
 from scrub.models.find import HUB_NAME, Kind, find, locate
 from scrub.models.memory import is_pair
 from scrub.models.model import Model, Spec, load_graph, load_model
+from scrub.paths.splits import Roles
 from scrub.store.sweeps.job import GridData, Job, data_of
-from scrub.study.experiments import check_parts
+from scrub.study.experiments import Elsewhere, check_parts
+from scrub.study.fitting import matching_elsewhere
 from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.study.metric import Metric, as_metric, as_metrics
 from scrub.study.null import random_hypotheses
@@ -28,7 +31,7 @@ from scrub.study.settings import Positions, Settings, as_positions
 from scrub.study.study import One, Study, load_study
 from scrub.text.begin import Bos, said_bos
 from scrub.text.errors import ScrubError
-from scrub.text.files import first_sentence, plain_yaml, read_file, shown
+from scrub.text.files import first_sentence, one_line, plain_yaml, read_file, shown
 from scrub.text.wording import first_mistake
 
 LARGEST_GRID = 2**20  # bytes
@@ -156,13 +159,19 @@ class Grid(BaseModel):
         return Settings(**{name: getattr(self, name) for name in names}, seed=seed, progress=False)
 
     def trial(self) -> Trial:
-        """Make its one study ready, as it runs with the first seed. Raises ScrubError for any mistake in it."""
+        """Make its one study ready, as it runs on the first model with the first seed.
+
+        Of several models the study's own comes before others. Raises ScrubError for any mistake in it.
+        """
         study, hypotheses = load_study(list(self.studies), self.parameters, swept=True)
         self.check_one_metric()
         (study,) = self.by_metric(study)
-        settings = self.settings(self.seeds[0])
-        model = load_model(next(iter(self.models), study.model), settings.torch_dtype, settings.where)
-        return prepare_study(study, hypotheses, model, data_of(next(iter(self.data), None)), settings)
+        settings, models = self.settings(self.seeds[0]), self._each_model()
+        at = models.index(study.model) if study.model in models else 0
+        elsewhere = self._elsewhere([(study, tuple(hypotheses))], models)[at] if models else {}
+        model = load_model(models[at] if models else study.model, settings.torch_dtype, settings.where)
+        of = study, hypotheses, model, data_of(next(iter(self.data), None)), settings
+        return prepare_study(*of, elsewhere=elsewhere.get(study.name, {}))
 
     def check_one_metric(self) -> None:
         """Raise ScrubError if several metrics are measured, where only one can be shown."""
@@ -181,8 +190,9 @@ class Grid(BaseModel):
         own = self._groups()
         self._check_names(own)
         sweep, found = uuid4().hex, []
-        models = [str(m) if isinstance(m, str | Path) else load_model(m, settings.torch_dtype) for m in self.models]
-        for model, data in product(models or (None,), self.data or (None,)):
+        models = self._each_model()
+        beside = self._elsewhere(own, models)
+        for (at, model), data in product(enumerate(models or (None,)), self.data or (None,)):
             shared: dict[tuple[str | Model, tuple[object, ...]], list[Group]] = {}
             for study, hypotheses in own:
                 reads = (study.model, study.data, study.positions, study.context, study.bos, study.metric, study.other)
@@ -192,7 +202,36 @@ class Grid(BaseModel):
                 for number, some in enumerate(_apart(everything)):
                     first = number == 0
                     told = notes if first else ()
-                    found.append(Job(sweep, uuid4().hex, some, its_model, data, settings, seeds, first, told))
+                    on = its_model, data, settings, seeds
+                    found.append(Job(sweep, uuid4().hex, some, *on, first, told, elsewhere=beside[at]))
+        return found
+
+    def _each_model(self) -> list[str | Model]:
+        """Load the models that are in memory, and name the others. Raises ScrubError for one that is there twice."""
+        found: list[str | Model] = []
+        places: dict[object, str] = {}
+        for each in self.models:
+            model = str(each) if isinstance(each, str | Path) else load_model(each, self.settings().torch_dtype)
+            name = model if isinstance(model, str) else model.name
+            place = isinstance(model, str) and locate("models", model)
+            one = place.resolve() if place else name
+            if one in places:
+                told = one_line(name) if places[one] == name else f"{one_line(places[one])} and {one_line(name)}"
+                said = "is there twice" if places[one] == name else "are one model"
+                raise ScrubError(f"among the models, {told} {said}: name each once")
+            places[one] = name
+            found.append(model)
+        return found
+
+    def _elsewhere(self, groups: Sequence[Group], models: Sequence[str | Model]) -> list[dict[str, Elsewhere]]:
+        """Find for each model what of the hypotheses matches on another one, by their studies."""
+        if len(models) < 2:
+            return [{}]
+        graphs = [_graph_of(model) for model in models]
+        found: list[dict[str, Elsewhere]] = [{} for _ in models]
+        for study, hypotheses in groups:
+            for by_study, own in zip(found, matching_elsewhere(study, hypotheses, graphs), strict=True):
+                by_study[study.name] = own
         return found
 
     def _check_names(self, groups: Sequence[Group]) -> None:
@@ -213,10 +252,10 @@ class Grid(BaseModel):
         """Add random hypotheses of the same size, and say for which hypotheses there are none, and why."""
         if not self.null:
             return tuple(groups), ()
-        try:
-            graph, roles = load_graph(model)
-        except ScrubError:
-            return tuple(groups), ()  # which fails where the job is looked at
+        lowered = _graph_of(model)
+        if lowered is None:
+            return tuple(groups), ()
+        graph, roles = lowered
         parts = self.parts if self.parts and ALL not in self.parts else (ALL,)
         notes: list[str] = []
         found: list[Group] = []
@@ -249,6 +288,14 @@ class Grid(BaseModel):
             groups += [(each, tuple(hypotheses)) for each in self.by_metric(own)]
         check_parts([each for _, hypotheses in groups for each in hypotheses], self.parts)
         return groups
+
+
+def _graph_of(model: str | Model) -> tuple[Node, Roles] | None:
+    """Load a model's graph and roles; None where that fails, which is told where the job is looked at."""
+    try:
+        return load_graph(model)
+    except ScrubError:
+        return None
 
 
 def _apart(groups: Sequence[Group]) -> list[tuple[Group, ...]]:

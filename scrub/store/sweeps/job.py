@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 from uuid import uuid4
 
@@ -12,6 +12,7 @@ from scrub.data.for_model import Data, PromptTable
 from scrub.models.model import Model
 from scrub.store.sweeps.failure import Owner
 from scrub.store.sweeps.sharing import LARGE
+from scrub.study.experiments import Elsewhere
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.settings import Settings
 from scrub.study.study import Study
@@ -41,7 +42,8 @@ class Job:
     They share one plan. `seeds` are those of the pairings, of which there are `settings.draws` for each. `sweep` names
     the sweep, and `key` the job, so that a worker knows what it has ready. `anchors` is False where another job keeps
     those of its studies. `model` and `data` are what was asked for; `material` is what they are, for workers that don't
-    see the files of this process.
+    see the files of this process. `elsewhere` is what of its studies' hypotheses matches on another model of the sweep,
+    by the study's name: here that may match nothing.
     """
 
     sweep: str
@@ -54,6 +56,7 @@ class Job:
     anchors: bool = True
     notes: tuple[str, ...] = ()  # what a reader of its results must know
     material: Material | None = None
+    elsewhere: Mapping[str, Elsewhere] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

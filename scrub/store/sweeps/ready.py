@@ -13,6 +13,7 @@ from jaxtyping import Float
 from scrub.data.examples import TEXT
 from scrub.models.model import Model, load_model
 from scrub.paths.hashes import hash_array
+from scrub.paths.unmatched import LeftOut
 from scrub.store.results.schema import Cell, Setting
 from scrub.store.sweeps.failure import Cause, Owner
 from scrub.store.sweeps.job import Job, Material, data_of
@@ -77,7 +78,9 @@ class Ready:
         sound, found = [], list(bare.experiments.scrubbed)
         for each in hypotheses:
             try:
-                own = parts_of(bare.study, each, self.model.graph, self.model.roles, self.job.settings.parts)
+                elsewhere = self.job.elsewhere.get(bare.study.name, {}).get(each.name, ())
+                on = self.model.graph, self.model.roles, self.job.settings.parts
+                own = parts_of(bare.study, each, *on, elsewhere=elsewhere)
                 each = for_model(each, self.model, {draw for one in own for draw in one.draws})  # noqa: PLW2901
                 own = [replace(one, hypothesis=each) for one in own]
                 check_named(bare.examples, [one.graph for one in own])
@@ -153,6 +156,12 @@ class Ready:
             if study.study.metric == LOSS and self.trial.examples.kind == TEXT:
                 found[bigram_of(study.study)] = Cell(setting, BIGRAM, "", "", "{}", hash_array(self.bigram))
         return found
+
+    @property
+    def left_out(self) -> dict[Owner, LeftOut]:
+        """What is left out of hypotheses, as nothing in this model matches it."""
+        every = ((study.study.name, each) for study in self.studies for each in study.experiments)
+        return {(name, e.hypothesis.name): e.left_out for name, e in every if e.hypothesis and e.left_out}
 
     @cached_property
     def _shared(self) -> Setting:

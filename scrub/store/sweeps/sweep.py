@@ -92,6 +92,16 @@ class Swept:
     failures: list[Failure] = field(default_factory=list)
     computed: int = 0  # blocks
     notes: list[str] = field(default_factory=list)  # what a reader of the results must know
+    asked: list[tuple[str, str]] = field(default_factory=list, repr=False)  # the model and data of each job, as asked
+
+    def places(self) -> dict[tuple[str, str], tuple[str, str]]:
+        """Name the model and the data of each job as its results do, in order; as asked, where it has none."""
+        found = {
+            (job.model_name, job.data_name): (cell.setting.model, cell.setting.data)
+            for job, survey in self.surveys
+            for cell in survey.cells.values()
+        }
+        return {each: found.get(each, each) for each in self.asked}
 
     def studies(self) -> list[StudyResults]:
         """Read the results of each study on each model and data, but for what failed."""
@@ -108,6 +118,17 @@ class Swept:
             raise error
         if len(found := self.studies()) != 1:
             raise ScrubError(f"the sweep ran {len(found)} studies, models or data: choose among studies(), or run one")
+        return found[0]
+
+    def on(self, model: str) -> StudyResults:
+        """Read the results of the one study on one of several models, by its name.
+
+        Raises ScrubError where all of it failed there, or if there are several.
+        """
+        found = [each for each in self.studies() if each.result.model == model]
+        if len(found) != 1:
+            why = next((f.reason for f in self.failures if f.model == model), f"there are {len(found)} studies or data")
+            raise ScrubError(f"there are no results of one study on {one_line(model)}: {why}")
         return found[0]
 
     @property
@@ -202,6 +223,7 @@ class _Sweep:
         """Run all jobs to their end."""
         self.results.refresh()
         self.swept.notes = list(dict.fromkeys(note for job in jobs for note in job.notes))
+        self.swept.asked = list(dict.fromkeys((job.model_name, job.data_name) for job in jobs))
         self._queue([Look(job) if self.workers.sees_files else Read(job) for job in jobs])
         try:
             while self.waiting or self.running:
@@ -215,6 +237,7 @@ class _Sweep:
         finally:
             for claim in self.claims.values():
                 claim.release()
+        self.swept.surveys.sort(key=lambda each: self.swept.asked.index((each[0].model_name, each[0].data_name)))
         for setting, error in self.swept.meaningless.items():
             cause, about = Cause.of(error), (setting.study, "", "{}", setting.model, setting.data)
             self._tell(Failure(cause.kind, cause.reason, *about, stage="read"))
@@ -317,9 +340,15 @@ class _Sweep:
         self.bar.expect(job.key, len(blocks))
         # what is known by name and complete was here before: it needs no gates again, but is what was run last
         lost = self.results.inputs(next(iter(survey.cells.values())).setting) is None
-        if blocks or lost or not all(self.results.renew_study(cells) for cells in survey.studies()):
+        if blocks or lost or not all(self._renewed(survey, cells) for cells in survey.studies()):
             self.results.add_inputs(next(iter(survey.cells.values())).setting, survey.inputs)
             self._queue([Check(job, survey)])
+
+    def _renewed(self, survey: Survey, cells: Sequence[Cell]) -> bool:
+        """Make a study that was here before, and says the same, the one that was run last. False if there is none."""
+        name = cells[0].setting.study
+        said = {owner[1]: each.to_dict() for owner, each in survey.left_out.items() if owner[0] == name}
+        return self.results.renew_study(cells, said)
 
     def _missing_blocks(self, job: Job, survey: Survey, receipt: Receipt | None = None) -> list[Block]:
         blocks = next(iter(survey.cells.values())).blocks

@@ -6,7 +6,7 @@ Everything here is determined by the job: which worker does it, and what that di
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -22,6 +22,7 @@ from scrub.models.model import Model
 from scrub.paths.listing import listed
 from scrub.paths.sources import Y
 from scrub.paths.tree import path_tree
+from scrub.paths.unmatched import LeftOut
 from scrub.store.results.schema import INPUTS, LOSSES, Cell, Setting
 from scrub.store.sweeps.failure import Cause, Outcome, Owner, salvage
 from scrub.store.sweeps.job import Job
@@ -39,10 +40,12 @@ from scrub.text.wording import DIGEST_DIGITS
 
 @dataclass(frozen=True)
 class Survey:
-    """The parts of a job: its cells by their names in its plan, and its reference sequences."""
+    """The parts of a job: its cells by their names in its plan, its reference sequences, and what was left out of which
+    hypotheses."""
 
     cells: Mapping[str, Cell]
     inputs: pa.Table
+    left_out: Mapping[Owner, LeftOut] = field(default_factory=dict)
 
     def studies(self) -> list[list[Cell]]:
         """The cells of each study."""
@@ -55,7 +58,7 @@ class Survey:
 def survey(job: Job) -> Outcome[Survey]:
     """Find the parts of a job, but for hypotheses that can't be lowered. Raises what is wrong with all of it."""
     made = ready(job)
-    return Outcome(Survey(made.cells, _inputs(made.trial.examples, made.model)), made.wrong)
+    return Outcome(Survey(made.cells, _inputs(made.trial.examples, made.model), made.left_out), made.wrong)
 
 
 @dataclass(frozen=True)
@@ -253,6 +256,7 @@ def _described(trial: Trial, made: Ready, gates: Gates, wrong: Collection[Owner]
                 "paths": {part: written[name] for part, name in own.items()},
                 "claims": {part: asdict(claims[name]) for part, name in own.items()},
                 "hashes": {part: cells[name].hypothesis_hash for part, name in own.items()},
+                **_left_out(made.left_out.get((trial.study.name, hypothesis.name))),
             }
         )
     return {
@@ -269,6 +273,10 @@ def _described(trial: Trial, made: Ready, gates: Gates, wrong: Collection[Owner]
         **({} if trial.study.metric == LOSS else {"metric": _about(trial.study.metric)}),
         "gates": {"deviations": dict(gates.deviations), "warnings": list(gates.warnings)},
     }
+
+
+def _left_out(of: LeftOut | None) -> dict[str, Any]:
+    return {"left_out": of.to_dict()} if of else {}
 
 
 def _about(metric: Metric) -> dict[str, Any]:
