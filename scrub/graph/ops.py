@@ -70,7 +70,7 @@ from scrub.graph.logits import (
     probability,
 )
 from scrub.graph.lowrank import change, changed, fold_bias, fold_output, log_normalisers_changed, log_normalisers_of
-from scrub.graph.rows import at_positions, fill, gather_rows, join, later, pack, take_places
+from scrub.graph.rows import at_positions, fill, gather_rows, batch, join, later, pack, part_of_batch, take_places
 from scrub.graph.sums import spread, stack, sums
 
 NONE, ONE, TWO, THREE, FOUR = (range(n, n + 1) for n in range(5))
@@ -163,6 +163,8 @@ OPS: dict[str, Op] = {
     "take_places": Op(take_places, TWO, rows=(1,), together=True),
     "pack": Op(pack, TWO, ("of",)),
     "fill": Op(fill, THREE),
+    "batch": Op(batch, ANY),
+    "part_of_batch": Op(part_of_batch, ONE, ("index", "of")),
     "later": Op(later, ONE, ("first", "axis"), heads=(0,)),
     "join": Op(join, TWO, ("first",), heads=(0, 1)),
     "log_normaliser": Op(log_normaliser, ONE, rows=(0,)),

@@ -47,6 +47,17 @@ def take_places(
     return x.expand(len(place), -1, -1).gather(1, place.expand(-1, -1, x.shape[-1]))
 
 
+def batch(*each: Shaped[Tensor, "_ *shape"]) -> Shaped[Tensor, "_ *shape"]:
+    """Lay batches one behind the other, as one batch."""
+    return torch.cat(each)
+
+
+def part_of_batch(x: Shaped[Tensor, "_ *shape"], *, index: int, of: int) -> Shaped[Tensor, "_ *shape"]:
+    """Take one of so many batches that lie one behind the other."""
+    size = len(x) // of
+    return x.narrow(0, index * size, size)
+
+
 def later(x: Shaped[Tensor, "..."], *, first: int, axis: int) -> Shaped[Tensor, "..."]:
     """Leave the first rows out, which are numbered along an axis: the last but one, or the last of positions."""
     return x.narrow(axis, first, x.shape[axis] - first)

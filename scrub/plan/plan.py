@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,6 +19,7 @@ from scrub.plan.order import in_order
 from scrub.plan.rows import fill, select_rows
 from scrub.plan.simplify import LOGITS, simplify
 from scrub.plan.sums import add_together
+from scrub.plan.together import multiply_together
 from scrub.text.collecting import uncollected
 
 Pass = Callable[[Sequence[Node]], dict[Node, Node]]
@@ -62,21 +63,6 @@ class Plan:
             lines.append(f"{call:<60} # {'; '.join(n for n in notes if n)}".rstrip(" #"))
         return lines
 
-    def only(self, names: Collection[str]) -> Plan:
-        """Make the plan of some of the outputs, in the same order."""
-        outputs = {name: at for name, at in self.outputs.items() if name in names}
-        needed = set(outputs.values())
-        for at in reversed(range(len(self.steps))):
-            if at in needed:
-                needed.update(self.steps[at].inputs)
-        kept = sorted(needed)
-        moved = {at: number for number, at in enumerate(kept)}
-        order = [self.steps[at].node for at in kept]
-        inputs = [tuple(moved[i] for i in self.steps[at].inputs) for at in kept]
-        per_run = {number for number, at in enumerate(kept) if self.steps[at].per_run}
-        labels = {moved[at]: label for at, label in self.labels.items() if at in moved}
-        return _planned(order, inputs, per_run, {name: moved[at] for name, at in outputs.items()}, labels)
-
     def once(self, leaves: Mapping[Node, Tensor], way: Way = Op.function) -> dict[int, Tensor]:
         """Compute the values that are the same in every batch."""
         kept: dict[int, Tensor] = {}
@@ -103,26 +89,52 @@ class Plan:
         return {name: values[at] for name, at in self.outputs.items()}
 
 
-@uncollected()
 def compile_plan(
-    outputs: Mapping[str, Node], selected: bool = True, simplified: bool = True, first: int = 0
+    outputs: Mapping[str, Node], selected: bool = True, simplified: bool = True, first: int = 0, together: int = 1
 ) -> Plan:
     """Make the plan of all outputs together. With `selected`, only selected positions reach them.
 
     Without `simplified`, splits are computed as they are written, also where nothing tells their terms apart. At so
     many `first` positions the tokens of every source are those of x, so that values there are the unscrubbed model's.
+    So many products with the same weights are computed `together`, where batches are small.
     """
-    values = [output.value for output in outputs.values()]
+    return compile_plans([(outputs, first)], selected, simplified, together)[0]
+
+
+@uncollected()
+def compile_plans(
+    groups: Sequence[tuple[Mapping[str, Node], int]],
+    selected: bool = True,
+    simplified: bool = True,
+    together: int = 1,
+) -> list[Plan]:
+    """Make a plan of each group of outputs, with as many first positions, as :func:`compile_plan` does.
+
+    It is less work where they are of the same graphs. None is computed from what only another group asks for.
+    """
+    values = list(dict.fromkeys(output.value for outputs, _ in groups for output in outputs.values()))
     merged = _in_turn(values, [simplify, add_together, merge_heads] if simplified else [])
-    forms = fed_by_x([merged[value] for value in values], _merged) if simplified and first else {}
+    forms = fed_by_x([merged[value] for value in values], _merged) if simplified and any(first for _, first in groups) else {}
     parted = _in_turn([merged[value] for value in values], [part_layers, share_heads, group_queries] if simplified else [])
     simpler = {each: parted.get(now, now) for each, now in merged.items()}
     rows = select_rows([simpler[value] for value in values]) if selected else {}
-    wanted = [fill(rows[simpler[value]]) if rows else simpler[value] for value in values]
     known = {parted[each]: parted[form] for each, form in forms.items() if each in parted and form in parted}
-    sharing: list[Pass] = [partial(share_first, forms=known, first=first)] if known else []
     less: list[Pass] = [partial(simplify, identities=LOGITS), fuse_attention] if simplified else []
-    final = _in_turn(wanted, [*sharing, share_maps, *less])
+    at_once: list[Pass] = [partial(multiply_together, most=together)] if together > 1 else []
+    plans = []
+    for outputs, first in groups:
+        sharing: list[Pass] = [partial(share_first, forms=known, first=first)] if known and first else []
+        plans.append(_ordered(outputs, simpler, rows, [*sharing, share_maps, *less, *at_once]))
+    return plans
+
+
+def _ordered(
+    outputs: Mapping[str, Node], simpler: Mapping[Node, Node], rows: Mapping[Node, Node], passes: Sequence[Pass]
+) -> Plan:
+    """Make the plan of some outputs of simpler graphs, or of their selected rows, behind further passes."""
+    stand = [simpler[output.value] for output in outputs.values()]
+    wanted = [fill(rows[value]) if rows else value for value in stand]
+    final = _in_turn(wanted, passes)
     computed = {name: final[value] for name, value in zip(outputs, wanted, strict=True)}
     per_run: set[Node] = set()
     for each in walk(computed.values()):
@@ -130,6 +142,16 @@ def compile_plan(
             per_run.add(each)
     order = in_order(list(computed.values()), per_run)
     at = {each: number for number, each in enumerate(order)}
+    kept = per_run.union(computed.values())
+    last = {i: number for number, each in enumerate(order) for i in each.inputs}
+    frees: dict[int, list[int]] = {}
+    for value, user in last.items():
+        if value not in kept:
+            frees.setdefault(user, []).append(at[value])
+    steps = [
+        Step(each, tuple(at[i] for i in each.inputs), tuple(sorted(frees.get(number, ()))), each in per_run)
+        for number, each in enumerate(order)
+    ]
     labels: dict[int, dict[str, None]] = {}
     for each in walk(outputs.values()):
         in_full = simpler[each.value]
@@ -138,30 +160,7 @@ def compile_plan(
             if each.label is not None and computes in at:
                 labels.setdefault(at[computes], {})[each.label] = None
     named = {number: " ".join(found) for number, found in labels.items()}
-    inputs = [tuple(at[i] for i in each.inputs) for each in order]
-    return _planned(
-        order, inputs, {at[each] for each in per_run}, {name: at[each] for name, each in computed.items()}, named
-    )
-
-
-def _planned(
-    order: Sequence[Node],
-    inputs: Sequence[tuple[int, ...]],
-    per_run: Set[int],
-    outputs: Mapping[str, int],
-    labels: Mapping[int, str],
-) -> Plan:
-    """Make the steps of values in order: each is freed by the last that uses it."""
-    kept = per_run | set(outputs.values())
-    last = {i: number for number, each in enumerate(inputs) for i in each}
-    frees: dict[int, list[int]] = {}
-    for value, user in last.items():
-        if value not in kept:
-            frees.setdefault(user, []).append(value)
-    steps = [
-        Step(each, inputs[at], tuple(sorted(frees.get(at, ()))), at in per_run) for at, each in enumerate(order)
-    ]
-    return Plan(tuple(steps), outputs, labels)
+    return Plan(tuple(steps), {name: at[each] for name, each in computed.items()}, named)
 
 
 def canonical(graphs: Sequence[Node]) -> list[Node]:

@@ -38,7 +38,7 @@ from scrub.paths.sources import Draw, Like, Source, X, Y, ordered
 from scrub.study.draws import Pairing
 from scrub.study.experiments import Experiment, Experiments
 from scrub.study.hypothesis import ALL
-from scrub.study.looks import Basis, Graphs, Held, Look, few_of, in_the_mean
+from scrub.study.looks import Basis, Graphs, Held, Look, few_of, in_the_mean, looks
 from scrub.study.mean_gate import check_means
 from scrub.study.metric import losses
 from scrub.study.settings import TF32
@@ -88,7 +88,7 @@ def check_gates(
     bound = {f"{e.name} with every source bound to x": losses(e.graph) for e in experiments}
     # the target's logit, since it is NaN where any of its row is, and costs no unembedding
     carried = {str(e.name): _target_logit(e.graph) for e in experiments}
-    scrubbed = Look(own | bound | carried, first=pairing.first)
+    scrubbed, carriers = looks(own | bound, carried, pairing)
     averaged = {e.name: f"{e.name} at means over one" for e in experiments if e.drawn is not None}
     graphs = {averaged[e.name]: losses(e.graph) for e in experiments if e.drawn is not None}
     means = Look(graphs | {e.name: losses(e.resampled) for e in experiments if e.drawn is not None})
@@ -100,14 +100,14 @@ def check_gates(
         some = few.order[:1] if alone else few.order
         deviations[f"split graph and model, {basis}"] = _of_splits(own, splits, basis, replace(few, order=some))
         of = f"scrubbed with y = x and unscrubbed, {basis}"
-        deviations[of] = _deviation(scrubbed.some(own | bound), basis, replace(all_x, order=some))
+        deviations[of] = _deviation(scrubbed, basis, replace(all_x, order=some))
         if averaged:
             one = {name: str(drawn) for drawn, name in averaged.items()}
             deviations[f"mean over one other and that drawn, {basis}"] = _deviation(means, basis, few, one)
     if averaged:
         of = f"means over the others, {dtype}"
         deviations[of] = check_means(experiments, model, pairing, values or {}, TOLERANCE_NATS[dtype])
-    _check_sources(experiments, scrubbed.some(carried), bases[dtype], few, values or {})
+    _check_sources(experiments, carriers, bases[dtype], few, values or {})
     _check_edges(experiments)
     # a rule that does nothing is worth knowing where somebody wrote it; random ones have many, and it costs to see
     written = [e for e in experiments if not (quiet or (e.hypothesis and e.hypothesis.null_of))]

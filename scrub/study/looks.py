@@ -6,7 +6,7 @@ float64, and not where it is float64 already.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -21,7 +21,7 @@ from scrub.paths.rules import held, held_by
 from scrub.paths.sources import Draw, Source
 from scrub.paths.sources import Held as HeldSource
 from scrub.plan.leaves import leaves_of
-from scrub.plan.plan import Plan, compile_plan
+from scrub.plan.plan import Plan, compile_plan, compile_plans
 from scrub.plan.runner import Runner
 from scrub.study.binding import bind
 from scrub.study.draws import Pairing
@@ -31,7 +31,7 @@ from scrub.study.settings import TF32, type_of
 SOURCES_AT_ONCE = 4  # that are poisoned together, in a batch that has an example for each
 CANDIDATES = 64  # examples with most scored positions, of which the first few that differ are looked at
 EXAMPLES, POSITIONS, DONORS = 2, 16, 4  # that the gates look at: positions late in a sequence have most context
-POISON = np.iinfo(np.int64).min  # in a pool of tokens: that whose embedding is NaN
+ROWS_TOGETHER = 2048  # of all batches whose products with the same weights are one: enough for a core to be busy
 FEW_TOKENS_SUFFIX = ", rows of a few tokens"  # of the name of an embedding, whose table may be the unembedding too
 Graphs = Mapping[Any, Node]  # by name
 Held = Mapping[Node, Tensor]  # the values of leaves at which a component is held
@@ -61,7 +61,7 @@ def few_of(pairing: Pairing) -> Pairing:
 class Basis:
     """A model in one type, of whose embeddings only the rows of the tokens that the gates look at are there.
 
-    One more row of them is NaN: tokens of it poison whatever they feed. It can't be predicted.
+    One more row of them is NaN: a pool row of that token alone poisons whatever it feeds. It can't be predicted.
     """
 
     def __init__(self, model: Model, few: Pairing, dtype: str) -> None:
@@ -93,18 +93,11 @@ class Basis:
 
 class Look:
     """Outputs of graphs at the scored positions of a few examples, from one plan for any type and whatever is poisoned.
-
-    `first` is how many first positions each source shares with x: see :func:`compile_plan`.
     """
 
-    def __init__(self, outputs: Graphs, simplified: bool = True, first: int = 0, plan: Plan | None = None) -> None:
-        self._outputs, self._first = outputs, first
-        self._plan = plan or compile_plan(_by_few_tokens(outputs), simplified=simplified, first=first)
-
-    def some(self, names: Collection[str]) -> Look:
-        """Look at some of the outputs, of the same plan."""
-        outputs = {name: graph for name, graph in self._outputs.items() if name in names}
-        return Look(outputs, first=self._first, plan=self._plan.only(outputs))
+    def __init__(self, outputs: Graphs, simplified: bool = True, plan: Plan | None = None) -> None:
+        self._outputs = outputs
+        self._plan = plan or compile_plan(_by_few_tokens(outputs), simplified=simplified)
 
     @cached_property
     def _leaves(self) -> Mapping[Node, Node]:
@@ -141,7 +134,7 @@ class Look:
             here = drawn[start : start + at_once]
             of = {
                 name: value.reshape(len(here), -1).isnan().any(1).tolist()
-                for name, value in self(basis, _poisoned(first, here, self._first), values).items()
+                for name, value in self(basis, _poisoned(first, here), values).items()
             }
             found |= {source: {name for name, nan in of.items() if nan[at]} for at, source in enumerate(here)}
         for source in sources:
@@ -158,6 +151,18 @@ class Look:
         runner = basis.runner(compile_plan(outputs, selected=False), seen.examples.context, {})
         values = runner(bind(runner.leaves, seen, seen.order, runner.place.device)[0])
         return {leaf: values[str(number)] for number, leaf in enumerate(self._leaves)}
+
+
+def looks(bound: Graphs, carried: Graphs, pairing: Pairing) -> tuple[Look, Look]:
+    """Look at two groups of outputs of the same graphs: those that are measured, and those in which poison comes out.
+
+    Only the first are computed as a run of the pairing computes them, from the first rows that all share: attention
+    doesn't keep NaN from the rows before it.
+    """
+    together = max(1, ROWS_TOGETHER // pairing.examples.context)
+    groups = [(_by_few_tokens(bound), pairing.first), (_by_few_tokens(carried), 0)]
+    one, other = compile_plans(groups, together=together)
+    return Look(bound, plan=one), Look(carried, plan=other)
 
 
 def in_the_mean(model: Node, others: Iterable[Node]) -> Node:
@@ -203,18 +208,15 @@ def _by_few_tokens(outputs: Graphs) -> Graphs:
 
 
 def _seen(pairing: Pairing, ids: np.ndarray) -> Pairing:
-    """Renumber a pairing's tokens as rows of a few, the last of which is NaN."""
+    """Renumber a pairing's tokens as rows of a few, and put a row that is NaN behind the pool."""
     numbers = np.searchsorted(ids, np.clip(pairing.pool, ids[0], ids[-1]))
-    return replace(pairing, pool=np.where(pairing.pool == POISON, len(ids), numbers))
+    return replace(pairing, pool=np.concatenate([numbers, np.full_like(numbers[:1], len(ids))]))
 
 
-def _poisoned(pairing: Pairing, sources: Sequence[Draw], first: int) -> Pairing:
-    """Repeat a pairing's one example for each source, whose every sequence there is poison, behind the first tokens."""
-    poison = np.full_like(pairing.pool[:1], POISON)
-    poison[:, :first] = pairing.pool[pairing.order, :first]
+def _poisoned(pairing: Pairing, sources: Sequence[Draw]) -> Pairing:
+    """Repeat a pairing's one example for each source, whose every sequence there is the row behind the pool."""
     rows = np.repeat(pairing.order, len(sources))
     partners = {source: donors[rows] for source, donors in pairing.partners.items()}
     for at, source in enumerate(sources):
         partners[source][at] = len(pairing.pool)
-    pool, examples = np.concatenate([pairing.pool, poison]), pairing.examples.some(rows)
-    return replace(pairing, examples=examples, pool=pool, partners=partners, order=np.arange(len(rows)))
+    return replace(pairing, examples=pairing.examples.some(rows), partners=partners, order=np.arange(len(rows)))

@@ -273,6 +273,8 @@ EXAMPLES: dict[str, tuple[list[torch.Tensor], dict[str, object]]] = {  # of ever
     "take_places": ([random_tensor(G, B, W, M), torch.randint(W, (B, Q, 1), generator=G)], {}),
     "pack": ([HEADS, PACKED], {"of": "all"}),
     "fill": ([random_tensor(G, 1, H, PACKED.shape[1], D), PACKED, SELECTED], {}),
+    "batch": ([HEADS, HEADS], {}),
+    "part_of_batch": ([HEADS], {"index": 2, "of": 3}),
     "later": ([HEADS], {"first": 2, "axis": -2}),
     "join": ([HEADS, HEADS[..., 2:, :]], {"first": 2}),
     "log_normaliser": ([LOGITS], {}),

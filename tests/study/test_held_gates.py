@@ -14,6 +14,7 @@ from torch import Tensor
 
 import scrub.paths.rules
 import scrub.study.gates
+import scrub.study.looks
 from scrub.data.examples import Examples
 from scrub.graph.node import Node, node, rewrite
 from scrub.graph.ops import OPS
@@ -192,12 +193,12 @@ def test_a_leaf_that_stands_at_the_wrong_place(model: Model) -> None:
 
 
 def test_own_values_that_are_not_its_own(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = scrub.study.gates._Look._own
+    whole = scrub.study.looks.Look._own
 
     def wrong(*arguments: object) -> dict[Node, Tensor]:
         return {leaf: value * 1.01 for leaf, value in whole(*arguments).items()}  # type: ignore[arg-type]
 
-    monkeypatch.setattr(scrub.study.gates._Look, "_own", wrong)
+    monkeypatch.setattr(scrub.study.looks.Look, "_own", wrong)
     with pytest.raises(GateError, match="with every source bound to x gives another loss than the model"):
         gates(model, experiment(model, ["a0 -> mean"]))
 
