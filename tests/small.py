@@ -85,8 +85,15 @@ class Small:
             values[each] = run(*(values[i] for i in each.inputs), **each.arguments) if run else self.bind(each)
         return values[graph]
 
-    def run(self, outputs: Mapping[str, Node], selected: bool = False, simplified: bool = True) -> dict[str, Tensor]:
-        plan = compile_plan(outputs, selected, simplified)
+    def run(
+        self,
+        outputs: Mapping[str, Node],
+        selected: bool = False,
+        simplified: bool = True,
+        first: int = 0,
+        together: int = 1,
+    ) -> dict[str, Tensor]:
+        plan = compile_plan(outputs, selected, simplified, first, together)
         leaves = self.leaves(plan)
         return plan.run(plan.once(leaves), leaves)
 

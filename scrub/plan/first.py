@@ -11,12 +11,12 @@ read, they are joined to the first rows of what the node is when x feeds everyth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TypeAlias
 
 from scrub.graph.node import Node, fold, node, rewrite, walk
 from scrub.graph.ops import OPS
-from scrub.paths.sources import X
+from scrub.paths.sources import Draw, X
 
 Forms: TypeAlias = Mapping[Node, Node]
 
@@ -28,7 +28,7 @@ def fed_by_x(roots: Sequence[Node], canonical: Callable[[Sequence[Node]], Forms]
     held, of rows that are gathered, or of some heads alone) isn't in it.
     """
     order = list(walk(roots))
-    foreign = {each for each in order if each.op == "tokens" and each.arguments["source"] != X}
+    foreign = {each for each in order if each.op == "tokens" and _stands_for_each(each.arguments["source"])}
     own: set[Node] = set()
     for each in order:
         if each not in foreign and own.issuperset(each.inputs):
@@ -39,6 +39,11 @@ def fed_by_x(roots: Sequence[Node], canonical: Callable[[Sequence[Node]], Forms]
     unscrubbed = set(walk(root for root in roots if root in own))
     found = {each: forms[fed[each]] for each in order if each not in own}
     return {each: form for each, form in found.items() if form in unscrubbed}
+
+
+def _stands_for_each(source: Hashable) -> bool:
+    """Tell whether a source has a sequence for each of x's, and isn't x: rows are gathered from other numbers of them."""
+    return isinstance(source, Draw) and source != X and not source.by_row
 
 
 def share_first(roots: Sequence[Node], forms: Forms, first: int) -> dict[Node, Node]:

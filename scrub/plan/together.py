@@ -13,7 +13,7 @@ from scrub.graph.node import Node, node, walk
 from scrub.graph.ops import OPS
 
 PRODUCTS = frozenset({"linear", "project", "output", "unembed"})  # of a batch, the first input, with weights
-_BATCHES = {"embed": "all", "later": "later", "join": "all", "pack": "packed", "fill": "filled"}
+_ROWS = {"later": "later", "join": "all", "pack": "packed", "fill": "filled"}  # that a value has behind these
 
 
 def multiply_together(roots: Sequence[Node], most: int) -> dict[Node, Node]:
@@ -81,9 +81,16 @@ def _groups(roots: Sequence[Node]) -> list[list[Node]]:
 
 def _shape(current: Node, shapes: dict[Node, Hashable]) -> Hashable:
     """Say what tells apart the numbers of examples and of rows that a value has; None where it has one for all."""
-    if current.op in _BATCHES:
-        of = current.inputs[0].arguments.get("source") if current.op == "embed" else shapes[current.inputs[0]]
-        apart = of if getattr(of, "by_row", False) else of[1] if isinstance(of, tuple) else None
-        return _BATCHES[current.op], apart
-    carried = [shapes[current.inputs[at]] for at in OPS[current.op].row_inputs(len(current.inputs))]
+    if current.op == "embed":
+        tokens = current.inputs[0]
+        source = tokens.arguments["source"] if tokens.op == "tokens" else None
+        return None if source is None else ("all", source if getattr(source, "by_row", False) else None)
+    if current.op in _ROWS:
+        below = shapes[current.inputs[0]]
+        if below is None and current.op in {"later", "join"}:
+            return None
+        return _ROWS[current.op], below[1] if isinstance(below, tuple) else None
+    # attention in one operation has the rows of its queries, of which it can't do some alone without being told
+    rows = (0,) if current.op == "attention" else OPS[current.op].row_inputs(len(current.inputs))
+    carried = [shapes[current.inputs[at]] for at in rows]
     return next((each for each in carried if each is not None), None)

@@ -109,14 +109,13 @@ class Pairing:
     def first(self) -> int:
         """Count the first positions at which every source has each example's own tokens, and none is scored.
 
-        0 where so few aren't worth to be shared, and where a source is other rows than one for each example.
+        0 where so few aren't worth to be shared. Rows that are gathered are from anywhere.
         """
         inputs, of = self.pool[:, :-1], self.examples
         agree = of.scored.cumsum(1) == 0
         for rows in self.partners.values():
-            if rows.ndim > 1:
-                return 0
-            agree = agree & (inputs[rows] == inputs[: len(of)])
+            if rows.ndim == 1:
+                agree = agree & (inputs[rows] == inputs[: len(of)])
         first = int(np.logical_and.accumulate(agree, axis=1).sum(1).min(initial=of.context))
         return first if first >= WORTH_SHARING * of.context else 0
 

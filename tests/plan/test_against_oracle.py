@@ -56,6 +56,8 @@ class Case:
     roles: dict[str, list[tuple[int, int]]]
     splits: list[Spec]
     experiments: list[list[tuple[str, str]]]  # the rules of each
+    first: int = 0  # positions at which whatever stands in for a sequence has its tokens
+    together: int = 1  # products with the same weights that are computed as one
 
     def oracle(self, model: object = None, experiment: int = 0) -> Oracle:
         """The oracle, which needs no weights to list paths."""
@@ -72,11 +74,16 @@ class Case:
             made = small_decoder(self.family, self.n_layers, self.seed, **shape)
             batch, donors = self.sizes["batch"], self.sizes["donors"]
             inputs = random_inputs(made.config, self.seed + 1, batch=batch, donors=donors, some=17)
-            return Small(made.config, made.params, inputs)  # type: ignore[arg-type]
+            return self.beginning_alike(Small(made.config, made.params, inputs))  # type: ignore[arg-type]
         if self.family == "gpt2":
-            return small_gpt2(self.n_layers, self.seed, tied=self.seed % 2 == 0, **self.sizes)
+            return self.beginning_alike(small_gpt2(self.n_layers, self.seed, tied=self.seed % 2 == 0, **self.sizes))
         biases = [(), ("v", "o"), ("q", "k", "v", "o", "unembed")][self.seed % 3]
-        return small(self.family, self.n_layers, self.seed, biases=biases, **self.sizes)
+        return self.beginning_alike(small(self.family, self.n_layers, self.seed, biases=biases, **self.sizes))
+
+    def beginning_alike(self, of: Small) -> Small:
+        for source in ("y", "like f", "like g"):
+            of.inputs[source][:, : self.first] = of.inputs["x"][:, : self.first]
+        return of
 
     def graph(self, experiment: int) -> Node:
         graph = self.model.graph
@@ -188,7 +195,8 @@ def cases(draw: st.DrawFn, families: Sequence[str] = ("gpt2", "shortformer", "st
     every = [(layer, head) for layer in range(layers) for head in range(sizes["n_heads"])]
     owners = draw(st.lists(st.sampled_from(["prev", "self", None]), min_size=len(every), max_size=len(every)))
     roles = {role: [at for at, owner in zip(every, owners, strict=True) if owner == role] for role in ("prev", "self")}
-    case = Case(family, layers, draw(st.integers(0, 9999)), sizes, roles, [], [])
+    first, together = draw(st.sampled_from([0, 1, 2, 4])) % sizes["n_ctx"], draw(st.sampled_from([1, 2, 5]))
+    case = Case(family, layers, draw(st.integers(0, 9999)), sizes, roles, [], [], first, together)
     for _ in range(draw(st.integers(0, 4 - layers))):
         case.splits.append(draw(a_split(case.oracle(None, UNRULED))))
         if not possible(case):
@@ -284,12 +292,16 @@ def agree(case: Case) -> None:
         answers[f"kl of {name}"] = (other.exp() * (other - logits)).sum(-1, keepdim=True)
     for name, found in model.run(outputs).items():
         same(name, found, answers[name])
+    for name, found in model.run(outputs, first=case.first, together=case.together).items():
+        same(f"{name}, {case.first} first rows shared, {case.together} products together", found, answers[name])
     as_written = {name: graph for name, graph in outputs.items() if name.startswith("logits")}
     for name, found in model.run(as_written, simplified=False).items():
         same(f"{name}, as written", found, answers[name])
     rows = model.inputs["selected"][..., None]
-    for name, found in model.run(outputs, selected=True).items():
+    for name, found in model.run(outputs, selected=True, first=case.first, together=case.together).items():
         answer = answers[name].gather(1, rows.expand(-1, -1, answers[name].shape[-1]))
         same(f"{name}, selected", found, answer)
-    ops = {step.node.op for step in compile_plan(outputs).steps} if outputs else set()
+    plan = compile_plan(outputs, first=case.first, together=case.together) if outputs else None
+    ops = {step.node.op for step in plan.steps} if plan else set()
     event(f"{case.family}, low rank: {'changed' in ops}, fused: {'attention' in ops}")
+    event(f"first rows shared: {'join' in ops}, products together: {'batch' in ops}")
