@@ -45,6 +45,8 @@ SHOWN_TOKENS = 10  # of each experiment, those whose loss changes most
 SHOWN_POSITIONS = 24  # columns of a table of percentages
 COLUMNS_WITH_ENDS = 8  # of those, at most, where each has its interval too
 SHOWN_PROMPTS = 20
+SHOWN_HEADS = 64  # of a model that has no more, all; of others the first by each score
+TOP = 10  # of those
 CLEAN, CORRUPTED = "P(expected)", "P, corrupted"
 _TARGET, _QUERY, _CHANGED = "bold green", "bold cyan", "bold red"
 
@@ -66,8 +68,11 @@ def shown_study(study: HeadStudy, console: Console, options: ConsoleOptions) -> 
     yield from study_tables(study, console, options)
 
 
-def scores_tables(scores: Iterable[HeadScore]) -> Iterator[FrameTable]:
-    """List every head with some scores: tables of what was measured on the same sequences, of a few scores each."""
+def scores_tables(scores: Iterable[HeadScore], top: int = TOP) -> Iterator[FrameTable]:
+    """List heads with some scores: tables of what was measured on the same sequences, of a few scores each.
+
+    Of more heads than SHOWN_HEADS those that are among the first `top` by one of a table's scores.
+    """
     by_place: dict[str, list[HeadScore]] = {}
     for score in scores:
         by_place.setdefault(score.on, []).append(score)
@@ -75,7 +80,8 @@ def scores_tables(scores: Iterable[HeadScore]) -> Iterator[FrameTable]:
         for start in range(0, len(together), SCORES_ABREAST):
             some = together[start : start + SCORES_ABREAST]
             titles = [f"{score.name}, {'%' if score.unit == _PERCENT else score.unit}" for score in some]
-            yield _heads(f"scores on {on}", some[0].heads, dict(zip(titles, some, strict=True)))
+            heads, left_out = _first(some, top)
+            yield _heads(f"scores on {on}", heads, dict(zip(titles, some, strict=True)), left_out)
 
 
 def shown_scores(scores: Scores, _console: Console, _options: ConsoleOptions) -> Iterator[FrameTable]:
@@ -115,7 +121,18 @@ def _looks(study: HeadStudy) -> FrameTable:
     )
 
 
-def _heads(title: str, heads: Sequence[Head], scores: Mapping[str, HeadScore]) -> FrameTable:
+def _first(scores: Sequence[HeadScore], top: int, also: Iterable[Head] = ()) -> tuple[list[Head], str]:
+    """Choose the heads that a table has room for, in order, and say which of how many they are, unless they are all."""
+    every = scores[0].heads
+    if len(every) <= SHOWN_HEADS:
+        return every, ""
+    some = set(also).union(*(score.top(top) for score in scores))
+    which = f"the first {top} by each column" + (", and those with a role" if also else "")
+    heads = [head for head in every if head in some]
+    return heads, f"{len(heads)} of {len(every)} heads: {which}; all are in --json and frame()"
+
+
+def _heads(title: str, heads: Sequence[Head], scores: Mapping[str, HeadScore], caption: str = "") -> FrameTable:
     """List heads with scores by their titles; fractions in percent."""
     frame = pd.DataFrame({"head": map(head_name, heads)})
     columns = [Column("head")]
@@ -126,7 +143,7 @@ def _heads(title: str, heads: Sequence[Head], scores: Mapping[str, HeadScore]) -
             columns.append(Column(titled, broken, 1, unit="%", factor=100, lone=True))
         else:
             columns.append(Column(titled, broken, _DIGITS.get(score.unit, 2), sign=True, lone=True))
-    return FrameTable(frame, columns, title)
+    return FrameTable(frame, columns, title, caption)
 
 
 def _many(metrics: Metrics) -> str:
@@ -309,13 +326,16 @@ def mechanism_table(mechanism: Mechanism, top: int) -> FrameTable:
     return FrameTable(best, columns, by="slots")
 
 
-def roles_table(measured: RoleEvidence) -> FrameTable:
-    """List what every head attends to, and its role."""
-    frame = measured.frame()
+def roles_table(measured: RoleEvidence, top: int = TOP) -> FrameTable:
+    """List what heads attend to, and their roles: of more than SHOWN_HEADS those with one, and the first `top` by each."""
+    with_a_role = [head for heads in measured.roles().values() for head in heads]
+    heads, left_out = _first(measured.shown, top, with_a_role)
+    every = measured.frame()
+    frame = every[every["head"].isin(list(map(head_name, heads)))]
     columns = [
         Column(name, digits=None if name in {"head", "role"} else 2, left=True, lone=True) for name in frame.columns
     ]
-    return FrameTable(frame, columns)
+    return FrameTable(frame, columns, caption=left_out)
 
 
 def _interval(name: str, title: str, digits: int) -> Column:
