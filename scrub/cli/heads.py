@@ -224,7 +224,7 @@ def _print_study(out: Console, study: HeadStudy) -> None:
 
 
 def _print_scores(out: Console, scores: list[HeadScore], on: str, top: int) -> None:
-    from scrub.show.tables.measurements import scores_tables
+    from scrub.show.tables.heads import scores_tables
 
     out.print(f"text: {on}", soft_wrap=True)
     for table in scores_tables(scores, top):

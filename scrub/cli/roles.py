@@ -42,7 +42,7 @@ def roles(
     """Measure what every head attends to, on text and on repeated random tokens, and name the heads with a role."""
     from scrub.measure.heads.roles import RULES, measure, write_roles
     from scrub.models.model import load_model
-    from scrub.show.tables.measurements import roles_table
+    from scrub.show.tables.heads import roles_table
     from scrub.text.frames import json_text
 
     check_outputs(json)

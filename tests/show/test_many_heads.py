@@ -8,8 +8,7 @@ from rich.console import Console
 
 from scrub.measure.heads.roles import TARGETS, RoleEvidence
 from scrub.measure.heads.score import HeadScore, head_name
-from scrub.show.tables import measurements
-from scrub.show.tables.measurements import roles_table, scores_tables
+from scrub.show.tables.heads import SHOWN_HEADS, roles_table, scores_tables
 from scrub.text.numbers import Interval
 
 LAYERS, HEADS, FEW = 13, 7, 3  # 91 heads, on 7 sequences
@@ -45,7 +44,7 @@ def test_scores_of_many_heads_are_the_first_by_each_column(top: int) -> None:
 
 def test_all_heads_of_a_small_model_are_shown() -> None:
     (table,) = scores_tables(scores(["one"], "text", layers=9), 1)
-    assert len(table.frame) == 9 * HEADS <= measurements.SHOWN_HEADS
+    assert len(table.frame) == 9 * HEADS <= SHOWN_HEADS
     assert table.caption == ""
 
 

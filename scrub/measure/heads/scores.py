@@ -75,12 +75,12 @@ def _scored(
     with bar_of("sequences", progress) as bar:
         task = bar.add_task(f"scores on {examples.kind}", total=len(examples))
         for rows, layers, real, values in _rows(model, examples, needs, beside):
-            for name in sums:
-                inside, counted = _sums(name, rows, layers, real)
-                sums[name].append(inside)
-                counts[name].append(counted)
-            for name in beside:
-                read_beside[name].append(values[name][..., 0].double().cpu().numpy())
+            for each in asked:
+                inside, counted = _sums(each.name, rows, layers, real)
+                sums[each.name].append(inside)
+                counts[each.name].append(counted)
+            for name, parts in read_beside.items():
+                parts.append(values[name][..., 0].double().cpu().numpy())
             bar.advance(task, len(real))
     found = Scores()
     for of in asked:
@@ -128,7 +128,7 @@ def _rows(
         copied = np.repeat(target[:, None], examples.context, axis=1)
     in_order = np.arange(int(examples.counts.max()))[None] < examples.counts[:, None]  # in front of the padding
     start, (chosen, scored) = 0, (None, examples.scored) if beside else (examples.scored, in_order)
-    for query, values in read(model, anatomy.outputs(needs) | beside, examples.tokens, chosen):
+    for query, values in read(model, {**anatomy.outputs(needs), **beside}, examples.tokens, chosen):
         here = slice(start, start + len(query))
         start += len(query)
         tokens, to = (
