@@ -86,10 +86,13 @@ class Plan:
         return {name: values[at] for name, at in self.outputs.items()}
 
 
-def compile_plan(outputs: Mapping[str, Node], selected: bool = True, simplified: bool = True) -> Plan:
+def compile_plan(
+    outputs: Mapping[str, Node], selected: bool = True, simplified: bool = True, kept: bool = True
+) -> Plan:
     """Make the plan of all outputs together. With `selected`, only selected positions reach them.
 
-    Without `simplified`, splits are computed as they are written, also where nothing tells their terms apart.
+    Without `simplified`, splits are computed as they are written, also where nothing tells their terms apart. Without
+    `kept`, weights of some heads and the like are made with every batch, where they are needed, and freed.
     """
     values = [output.value for output in outputs.values()]
     apart: list[Pass] = [simplify, add_together, merge_heads, part_layers, share_heads, group_queries]
@@ -101,15 +104,15 @@ def compile_plan(outputs: Mapping[str, Node], selected: bool = True, simplified:
     computed = {name: final[value] for name, value in zip(outputs, wanted, strict=True)}
     per_run: set[Node] = set()
     for each in walk(computed.values()):
-        if per_run.issuperset(each.inputs) if each.inputs else each.op in PER_RUN:
+        if (kept and per_run.issuperset(each.inputs)) if each.inputs else each.op in PER_RUN:
             per_run.add(each)
     order = in_order(list(computed.values()), per_run)
     at = {each: number for number, each in enumerate(order)}
-    kept = per_run.union(computed.values())
+    stay = per_run.union(computed.values())
     last = {i: number for number, each in enumerate(order) for i in each.inputs}
     frees: dict[int, list[int]] = {}
     for value, user in last.items():
-        if value not in kept:
+        if value not in stay:
             frees.setdefault(user, []).append(at[value])
     steps = [
         Step(each, tuple(at[i] for i in each.inputs), tuple(sorted(frees.get(number, ()))), each in per_run)

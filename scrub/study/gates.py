@@ -292,7 +292,8 @@ class _Look:
         self._values = values
         self._leaves = {leaf: stands_for(leaf) for leaf in held(outputs.values())}
         self._outputs = _by_few_tokens(outputs)
-        self._plan = compile_plan(self._outputs, simplified=simplified)
+        # every split as written has weights of its own, once each: of 270 heads more than the model has
+        self._plan = compile_plan(self._outputs, simplified=simplified, kept=simplified)
 
     def __call__(self, basis: _Basis, pairing: Pairing, poisoned: HeldSource | None = None) -> dict[Any, Tensor]:
         """Compute them, [position]. What a poisoned source holds is NaN."""
