@@ -10,6 +10,7 @@ import torch
 from small import Small, random_inputs, rules, small_decoder
 from torch import Tensor
 
+from scrub import Hypothesis
 from scrub.graph.node import Node
 from scrub.graph.ops import OPS, Op
 from scrub.plan.plan import compile_plan
@@ -78,13 +79,19 @@ def test_query_heads_whose_keys_are_fed_apart_add_the_keys_that_they_read(
     assert (found["fed"] - found["logits"]).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("head", [0, 1, 2, 3])
-@pytest.mark.parametrize("mask", ["previous", "last three"])
-def test_a_head_whose_values_are_fed_in_part_is_told_from_those_beside_it(head: int, mask: str) -> None:
-    """Values of one head on x and y beside those of all heads on y: number 0 of one is number 0 of all."""
-    of = model("llama")
-    alone = of.split(f"**/a1 by heads {head}", f'**/a1.{head} by mask "{mask}"', roles={})
-    fed = rules(alone, "**/a1*/v/** -> y", f"**/a1.{head}[{mask}]/v/a0/** -> x")
-    _, found = computed(of, {"logits": of.graph, "fed": fed})
-    torch.testing.assert_close(found["fed"], of.naive(fed), rtol=0, atol=1e-12)
-    assert (found["fed"] - found["logits"]).abs().max() > 1e-3
+@families
+def test_heads_that_come_of_the_whole_layer_are_told_from_those_alone(family: str) -> None:
+    """A head by a mask, on y but for one path on x: its values on y are the layer's, on x they are its own alone.
+
+    Of the first shared keys and values both are head 0, once of all of them and once of one.
+    """
+    roles = {"prev": [(1, 1)], "ind": [(2, 3)]}
+    made = small_decoder(family, 3, n_kv_heads=SHARED)
+    of = Small(made.config, made.params, random_inputs(made.config, 3, batch=2, donors=3, some=4))  # type: ignore[arg-type]
+    text = """
+        splits  **/a2.ind/k/a1.prev                     by mask "previous"
+        k       **/a2.ind/k/**                          -> y
+                **/a2.ind/k/a1.prev[previous]/v/emb     -> x
+    """
+    graph = Hypothesis(text).scrub(of.graph, roles, "k")
+    torch.testing.assert_close(of.logits(graph), of.naive(graph), rtol=0, atol=1e-12)
