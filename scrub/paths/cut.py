@@ -111,10 +111,10 @@ def _cut(
 
 def _missing(pattern: Pattern, graph: Node, generated: bool) -> Iterator[str]:
     """Warn of every alternative with `*` that matches no path. Raises ScrubError for one without, and for all of it."""
-    locate(pattern, graph)
+    locate(pattern, graph, once=True)
     for text, alone in () if generated else pattern.each_alternative():
         try:
-            locate(alone, graph)
+            locate(alone, graph, once=True)
         except ScrubError as error:
             if "*" not in text:
                 raise ScrubError(f"{text!r} is nothing that '{pattern}' could mean: {error}") from error
