@@ -46,7 +46,7 @@ def heads(
     how: Annotated[str, typer.Option(metavar="zero|mean|resample", help="How heads are ablated.")] = "zero",
     top: Annotated[int, typer.Option(metavar="N", help="Heads in each table.", min=1)] = 10,
     scores: Annotated[
-        bool, typer.Option("--scores", help="All scores of all heads too: on prompts, repeated random tokens, text.")
+        bool, typer.Option("--scores", help="All scores of the heads too: on prompts, repeated random tokens, text.")
     ] = False,
     effects: Annotated[
         bool,
@@ -135,7 +135,7 @@ def heads(
         found = read_scores(study, text, lag, computing)
         found += causal_scores(study.model, text, how, settings=computing) if effects else []
     if printed and text is not None:
-        _print_scores(out, found, text.heading)
+        _print_scores(out, found, text.heading, top)
     write_outputs({json: lambda _: json_text(_content(study, text, found, settings.seed))})
     if pictures is not None:
         from scrub.show.charts.chart import write_album
@@ -200,7 +200,7 @@ def _write_roles(out: Console, loaded: Model, model: str, text: Examples) -> Non
     """Measure the roles of a model's heads, and write them into its config.json."""
     from scrub.measure.heads.roles import measure, write_roles
 
-    measured = measure(loaded, text, len(text))
+    measured = measure(loaded, text, len(text), progress=True)
     if not measured.roles():
         raise ScrubError(
             f"no head of {loaded.name} shows a role on {text.name}, so none is written: 'scrub roles {model}' tells "
@@ -223,11 +223,11 @@ def _print_study(out: Console, study: HeadStudy) -> None:
         out.print(table)
 
 
-def _print_scores(out: Console, scores: list[HeadScore], on: str) -> None:
-    from scrub.show.tables.measurements import scores_tables
+def _print_scores(out: Console, scores: list[HeadScore], on: str, top: int) -> None:
+    from scrub.show.tables.heads import scores_tables
 
     out.print(f"text: {on}", soft_wrap=True)
-    for table in scores_tables(scores):
+    for table in scores_tables(scores, top):
         out.print(table)
 
 

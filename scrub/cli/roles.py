@@ -10,7 +10,7 @@ import typer
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
 from scrub.cli.given import given_text
-from scrub.cli.outputs import check_outputs, console, warn
+from scrub.cli.outputs import check_outputs, console, warn, write_outputs
 from scrub.study.settings import Settings
 from scrub.text.files import shown
 from scrub.text.numbers import PLAIN
@@ -31,6 +31,10 @@ def roles(
             words={**options.TEXT, "context": Words("N", "Positions a sequence, at most the model's.")},
         ),
     ],
+    top: Annotated[
+        int, typer.Option(metavar="N", help="Heads by each column, where a model has too many for a table.", min=1)
+    ] = 10,
+    json: options.Json = None,
     write: Annotated[
         bool, typer.Option("--write", help="Write the roles, and the scores that they rest on, into config.json.")
     ] = False,
@@ -38,18 +42,21 @@ def roles(
     """Measure what every head attends to, on text and on repeated random tokens, and name the heads with a role."""
     from scrub.measure.heads.roles import RULES, measure, write_roles
     from scrub.models.model import load_model
-    from scrub.show.tables.measurements import roles_table
+    from scrub.show.tables.heads import roles_table
+    from scrub.text.frames import json_text
 
+    check_outputs(json)
     if write:
         check_roles_writable(model)
     loaded = load_model(model)
     positions = min(settings.context or CONTEXT_POSITIONS, loaded.n_ctx)
     text = given_text(loaded, data, replace(settings, context=positions)).as_running("what heads attend to")
-    measured = measure(loaded, text, len(text))
+    measured = measure(loaded, text, len(text), progress=True)
     warn(text.notes, "note")
     out = console()
     out.print(f"{loaded.called} on {text.heading}; attention as a fraction, 95 % intervals", soft_wrap=True)
-    out.print(roles_table(measured))
+    write_outputs({json: lambda _: json_text({"format": 1, **loaded.about, **text.about, **measured.content})})
+    out.print(roles_table(measured, top))
     out.print(f"loss on text, nats a token: {PLAIN.with_interval(measured.loss, 3)}")
     for name, (first, second) in measured.halves.items():
         halves = f"first half {PLAIN.with_interval(first, 3)}, second half {PLAIN.with_interval(second, 3)}"

@@ -142,7 +142,7 @@ def _missing(
     Raises ScrubError for what doesn't match elsewhere either, unless it is an alternative with `*`.
     """
     try:
-        locate(pattern, graph)
+        locate(pattern, graph, once=True)
     except ScrubError as error:
         if whole.excused(pattern, elsewhere):
             return [whole.because(error)]
@@ -150,7 +150,7 @@ def _missing(
     missing = []
     for text, alone in () if generated else pattern.each_alternative():
         try:
-            locate(alone, graph)
+            locate(alone, graph, once=True)
         except ScrubError as error:
             one = replace(whole, alternative=text)
             if not one.warned and one not in elsewhere:

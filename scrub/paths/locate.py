@@ -24,8 +24,8 @@ def below(node: Node) -> list[Node]:
     return list(nodes)
 
 
-def locate(pattern: Pattern, root: Node) -> list[str]:
-    """Find one path for each place (node and state) that the pattern matches.
+def locate(pattern: Pattern, root: Node, once: bool = False) -> list[str]:
+    """Find one path for each place (node and state) that the pattern matches; with `once` the first one alone.
 
     Raises ScrubError, naming the nearest paths there are, if it matches none.
     """
@@ -45,6 +45,8 @@ def locate(pattern: Pattern, root: Node) -> list[str]:
             path = f"{paths[current, state]}/{child.label}".lstrip("/")
             if pattern.accepts(key[1]):
                 matched.append(path)
+                if once:
+                    return matched
                 continue
             if max(key[1], default=-1) <= max(state):
                 missed.append((max(state), path))

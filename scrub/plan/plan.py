@@ -90,15 +90,21 @@ class Plan:
 
 
 def compile_plan(
-    outputs: Mapping[str, Node], selected: bool = True, simplified: bool = True, first: int = 0, together: int = 1
+    outputs: Mapping[str, Node],
+    selected: bool = True,
+    simplified: bool = True,
+    first: int = 0,
+    together: int = 1,
+    kept: bool = True,
 ) -> Plan:
     """Make the plan of all outputs together. With `selected`, only selected positions reach them.
 
     Without `simplified`, splits are computed as they are written, also where nothing tells their terms apart. At so
     many `first` positions the tokens of every source are those of x, so that values there are the unscrubbed model's.
-    So many products with the same weights are computed `together`, where batches are small.
+    So many products with the same weights are computed `together`, where batches are small. Without `kept`, weights of
+    some heads and the like are made with every batch, where they are needed, and freed.
     """
-    return compile_plans([(outputs, first)], selected, simplified, together)[0]
+    return compile_plans([(outputs, first)], selected, simplified, together, kept)[0]
 
 
 @uncollected()
@@ -107,6 +113,7 @@ def compile_plans(
     selected: bool = True,
     simplified: bool = True,
     together: int = 1,
+    kept: bool = True,
 ) -> list[Plan]:
     """Make a plan of each group of outputs, with as many first positions, as :func:`compile_plan` does.
 
@@ -114,8 +121,9 @@ def compile_plans(
     """
     values = list(dict.fromkeys(output.value for outputs, _ in groups for output in outputs.values()))
     merged = _in_turn(values, [simplify, add_together, merge_heads] if simplified else [])
-    forms = fed_by_x([merged[value] for value in values], _merged) if simplified and any(first for _, first in groups) else {}
-    parted = _in_turn([merged[value] for value in values], [part_layers, share_heads, group_queries] if simplified else [])
+    whole = [merged[value] for value in values]
+    forms = fed_by_x(whole, _merged) if simplified and any(first for _, first in groups) else {}
+    parted = _in_turn(whole, [part_layers, share_heads, group_queries] if simplified else [])
     simpler = {each: parted.get(now, now) for each, now in merged.items()}
     rows = select_rows([simpler[value] for value in values]) if selected else {}
     known = {parted[each]: parted[form] for each, form in forms.items() if each in parted and form in parted}
@@ -124,12 +132,16 @@ def compile_plans(
     plans = []
     for outputs, first in groups:
         sharing: list[Pass] = [partial(share_first, forms=known, first=first)] if known and first else []
-        plans.append(_ordered(outputs, simpler, rows, [*sharing, share_maps, *less, *at_once]))
+        plans.append(_ordered(outputs, simpler, rows, [*sharing, share_maps, *less, *at_once], kept))
     return plans
 
 
 def _ordered(
-    outputs: Mapping[str, Node], simpler: Mapping[Node, Node], rows: Mapping[Node, Node], passes: Sequence[Pass]
+    outputs: Mapping[str, Node],
+    simpler: Mapping[Node, Node],
+    rows: Mapping[Node, Node],
+    passes: Sequence[Pass],
+    kept: bool,
 ) -> Plan:
     """Make the plan of some outputs of simpler graphs, or of their selected rows, behind further passes."""
     stand = [simpler[output.value] for output in outputs.values()]
@@ -138,15 +150,15 @@ def _ordered(
     computed = {name: final[value] for name, value in zip(outputs, wanted, strict=True)}
     per_run: set[Node] = set()
     for each in walk(computed.values()):
-        if per_run.issuperset(each.inputs) if each.inputs else each.op in PER_RUN:
+        if (kept and per_run.issuperset(each.inputs)) if each.inputs else each.op in PER_RUN:
             per_run.add(each)
     order = in_order(list(computed.values()), per_run)
     at = {each: number for number, each in enumerate(order)}
-    kept = per_run.union(computed.values())
+    stay = per_run.union(computed.values())
     last = {i: number for number, each in enumerate(order) for i in each.inputs}
     frees: dict[int, list[int]] = {}
     for value, user in last.items():
-        if value not in kept:
+        if value not in stay:
             frees.setdefault(user, []).append(at[value])
     steps = [
         Step(each, tuple(at[i] for i in each.inputs), tuple(sorted(frees.get(number, ()))), each in per_run)

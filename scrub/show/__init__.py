@@ -26,7 +26,7 @@ def register_looks() -> None:
     register("scrub.study.run.Trial", picture="scrub.show.picture:picture")
     register("scrub.measure.predictions.Predictions", tables=f"{tables}.measurements:prediction_tables")
     register("scrub.measure.parity.parity.Parity", tables=f"{tables}.parity:parity_tables")
-    register("scrub.measure.heads.score.Scores", tables=f"{tables}.measurements:shown_scores")
+    register("scrub.measure.heads.score.Scores", tables=f"{tables}.heads:shown_scores")
     study = {"tables": f"{tables}.measurements:shown_study", "charts": f"{charts}.heads:study_charts"}
     register("scrub.measure.study.heads.HeadStudy", **study)
     register("scrub.store.comparisons.comparison.Comparison", tables=f"{tables}.results:comparison_tables")

@@ -92,12 +92,12 @@ class Basis:
 
 
 class Look:
-    """Outputs of graphs at the scored positions of a few examples, from one plan for any type and whatever is poisoned.
-    """
+    """Outputs of graphs at the scored positions of a few examples, from one plan for any type and whatever is poisoned."""
 
     def __init__(self, outputs: Graphs, simplified: bool = True, plan: Plan | None = None) -> None:
         self._outputs = outputs
-        self._plan = plan or compile_plan(_by_few_tokens(outputs), simplified=simplified)
+        # every split as written has weights of its own, once each: of 270 heads more than the model has
+        self._plan = plan or compile_plan(_by_few_tokens(outputs), simplified=simplified, kept=simplified)
 
     @cached_property
     def _leaves(self) -> Mapping[Node, Node]:

@@ -326,6 +326,20 @@ def test_a_check_takes_and_says_the_same_of_the_data(scrub: Scrub, bilingual: Pa
     assert (said.status, "of another" in said.err) == (0, True), said.err
 
 
+def test_roles_writes_what_every_head_attends_to(scrub: Scrub, tmp_path: Path) -> None:
+    said = scrub("roles tiny --data words --sequences 5 --context 7 --json", tmp_path / "roles.json")
+    assert said.status == 0, said.err
+    found = strict((tmp_path / "roles.json").read_text())
+    assert f"({found['digest'][:8]})" in said.out
+    rows = re.findall(r"^ (\d+\.\d+) ", said.out, re.MULTILINE)
+    assert [each["head"] for each in found["heads"]] == rows
+    assert len(rows) > 1
+    loss = found["loss"]
+    assert f"nats a token: {loss['estimate']:.3f} [{loss['low']:.3f}, {loss['high']:.3f}]" in said.out
+    failed = scrub("roles tiny --data words --json", tmp_path / "nowhere/roles.json")
+    assert (failed.status, len(failed.err.splitlines())) == (2, 1), "said before anything is measured"
+
+
 def test_json_names_the_data_as_a_run_does(scrub: Scrub, tmp_path: Path) -> None:
     """By the digest of the tokens and of what is scored, so the same where both are."""
     found, on = {}, "--data words --sequences 20 --positions all --bos no"

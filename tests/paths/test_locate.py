@@ -6,8 +6,10 @@ import pytest
 from small import Small, small
 
 from scrub.graph.node import Node, node
+from scrub.paths.cut import cut
 from scrub.paths.locate import below, locate
 from scrub.paths.pattern import Pattern
+from scrub.paths.rules import Rule
 from scrub.text.errors import ScrubError
 
 GROUPS = ("**/a0 by heads prev self", "**/a1 by heads ind")
@@ -89,3 +91,26 @@ def test_no_pattern_takes_long_to_locate(n_layers: int) -> None:
     assert len(locate(Pattern("**/emb"), deep.graph)) < 20 * n_layers
     with pytest.raises(ScrubError, match="matches no path"):
         locate(Pattern("**/k/**/v/**/nothing"), deep.graph)
+
+
+@pytest.mark.parametrize("pattern", ["**/a0.prev", "a1.ind/k/**", "**/a*.ind/{q,v}", "**/emb"])
+def test_whether_a_pattern_matches_takes_one_path(graph: Node, pattern: str) -> None:
+    assert locate(Pattern(pattern), graph, once=True) == locate(Pattern(pattern), graph)[:1]
+    with pytest.raises(ScrubError, match="matches no path"):
+        locate(Pattern(f"{pattern}/m7"), graph, once=True)
+
+
+def test_whether_heads_of_many_layers_are_there_is_quickly_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep over the heads of 30 layers asks it for each: of all places of a head in layer 0 there are many."""
+    deep, looked = small(n_layers=13), [0]
+
+    def counted(here: Node) -> list[Node]:
+        looked[0] += 1
+        return below(here)
+
+    monkeypatch.setattr("scrub.paths.locate.below", counted)
+    rule = Rule.parse("**/a0.3/** -> y")
+    assert cut(deep.graph, {}, [rule]).warnings == ()
+    asked, looked[0] = looked[0], 0
+    locate(Pattern("**/a0"), deep.graph)
+    assert 0 < asked < looked[0] / 2

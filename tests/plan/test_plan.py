@@ -175,6 +175,25 @@ def test_constants_are_computed_once_a_run_and_not_once_a_batch(model: Small, mo
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_weights_of_some_heads_that_are_not_kept_are_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many splits, each with heads of its own: made once each, one after the other, and none of them stays."""
+    model = small(n_layers=3)
+    heads = [f"**/a{layer} by heads {head}" for layer in range(3) for head in range(5)]
+    outputs = {"model": model.graph} | {each: model.split(each, roles={}) for each in heads}
+    made = {kept: compile_plan(outputs, simplified=False, kept=kept) for kept in (True, False)}
+    leaves, found, held = model.leaves(made[True]), {}, {}
+    for kept, plan in made.items():
+        assert ("take_heads" in {step.node.op for step in plan.steps if step.per_run}) == kept
+        runs = Runs(monkeypatch)
+        found[kept] = plan.run(plan.once(leaves), leaves)
+        held[kept] = runs.most
+        assert runs.counts["take_heads"] == 4 * 2 * len(heads)  # of q, k, v and o: one head, and the others
+        monkeypatch.undo()
+    assert all(torch.equal(found[True][name], found[False][name]) for name in outputs)
+    assert held[True] > 4 * 2 * len(heads)
+    assert held[False] < 2 * len(heads)
+
+
 def test_what_depends_on_a_batch_is_no_constant(model: Small) -> None:
     for step in compile_plan(study(model)).steps:
         leaves = {each.op for each in walk([step.node]) if not each.inputs}

@@ -178,6 +178,21 @@ def test_one_prompt_has_no_interval_in_any_words() -> None:
         assert "[" not in chart.title
 
 
+@pytest.mark.parametrize("layers", [2, 3, 5, 30])
+def test_edges_of_any_length_stay_in_the_picture(layers: int) -> None:
+    figure = composition_graph(charted.composed(layers, 4), 300).figure()
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    inside = axes.get_window_extent()
+    edges = [each for each in axes.patches if isinstance(each, FancyArrowPatch)]
+    assert len(edges) > 4
+    for edge in edges:
+        curve = axes.transData.transform(np.vstack(edge.get_path().to_polygons(closed_only=False)))
+        assert (curve > inside.min).all()
+        assert (curve < inside.max).all()
+    assert figure.get_figheight() < 13
+
+
 def test_edges_are_the_furthest_above_random() -> None:
     links = charted.composed()
     best = links.frame().sort_values("above", ascending=False).head(9)

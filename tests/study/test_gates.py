@@ -21,6 +21,7 @@ from scrub.graph.ops import OPS
 from scrub.paths.rules import Rule
 from scrub.paths.sources import RowsLike, Source
 from scrub.paths.splits import Split
+from scrub.plan.plan import Plan, compile_plan
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.run import Trial, prepare, run
 from scrub.study.settings import Settings
@@ -60,6 +61,21 @@ def test_all_gates_pass_and_say_how_closely() -> None:
     ]
     full = [value for name, value in gates.deviations.items() if name.endswith("float64")]
     assert all(0 <= value < 1e-12 for value in full)
+
+
+def test_splits_as_they_are_written_keep_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float64 those of some hundred heads would be several times the model."""
+    plans = []
+
+    def compiled(*inputs: Any, **how: Any) -> Plan:
+        plans.append((how.get("simplified", True), compile_plan(*inputs, **how)))
+        return plans[-1][1]
+
+    monkeypatch.setattr("scrub.study.looks.compile_plan", compiled)
+    asked().gates()
+    written = [plan for simplified, plan in plans if not simplified]
+    assert any(step.node.op == "take_heads" for plan in written for step in plan.steps)
+    assert not [step for plan in written for step in plan.steps if step.per_run and step.inputs]
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])

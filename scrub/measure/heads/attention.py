@@ -1,4 +1,4 @@
-"""The attention patterns of heads, and the losses of a model, sequence by sequence."""
+"""The attention patterns of heads, sequence by sequence."""
 
 from __future__ import annotations
 
@@ -9,21 +9,12 @@ from jaxtyping import Float, Int
 
 from scrub.graph.node import Node, walk
 from scrub.models.model import Model
-from scrub.study.metric import losses
 from scrub.study.read import read
 
 
 def pattern_nodes(graph: Node) -> list[Node]:
     """Find the attention pattern of every layer of an unsplit model, in order [batch, head, query, key]."""
     return [n for n in walk([graph]) if n.op == "attention_pattern"]
-
-
-def measure_losses(
-    model: Model, tokens: Int[np.ndarray, "sequence position_plus_one"]
-) -> Float[np.ndarray, "sequence position"]:
-    """Measure the loss at every position, in nats."""
-    batches = read(model, {"loss": losses(model.graph)}, tokens)
-    return np.concatenate([batch["loss"][..., 0].double().cpu().numpy() for _, batch in batches])
 
 
 def attention_patterns(

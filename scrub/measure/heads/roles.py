@@ -12,9 +12,9 @@ from jaxtyping import Float, Int
 from scrub.data.examples import Examples, Tokens
 from scrub.data.prompts.prompts import token_text
 from scrub.data.repeated import begin_of, begun, common_tokens, repeated_tokens
-from scrub.measure.heads.attention import attention_to_previous, measure_losses
-from scrub.measure.heads.score import HeadScore, head_name
-from scrub.measure.heads.scores import score_heads
+from scrub.measure.heads.attention import attention_to_previous
+from scrub.measure.heads.score import HeadScore, Scores, head_name
+from scrub.measure.heads.scores import score_heads, scores_and_losses
 from scrub.models.checkpoints import write_config
 from scrub.models.kept import KeptFeature, fingerprint, keep_feature
 from scrub.models.model import Model
@@ -73,6 +73,22 @@ class RoleEvidence:
             rows.append(row)
         return pd.DataFrame(rows)
 
+    @property
+    def shown(self) -> list[HeadScore]:
+        """The scores that :meth:`frame` has, in its order."""
+        return [self.attention[where][target] for _, where, target in _COLUMNS]
+
+    @property
+    def content(self) -> dict[str, object]:
+        """Everything that was measured, for JSON: attention as fractions, losses in nats a token."""
+        return {
+            "roles": {role: [head_name(head) for head in heads] for role, heads in self.roles().items()},
+            "role_scores": self.scores(),
+            "loss": self.loss,
+            "halves": {name: {"first": first, "second": second} for name, (first, second) in self.halves.items()},
+            "heads": self.frame(),
+        }
+
     def scores(self) -> dict[str, dict[str, object]]:
         """List what every role rests on: the rule, and of each of its heads the attention with its 95 % interval."""
         scores: dict[str, dict[str, object]] = {}
@@ -101,7 +117,7 @@ _COLUMNS = [
 ]
 
 
-def measure(model: Model, on: Examples | Tokens, sequences: int = 64) -> RoleEvidence:
+def measure(model: Model, on: Examples | Tokens, sequences: int = 64, progress: bool = False) -> RoleEvidence:
     """Measure every head of a model on text, and on repeated random tokens: the text's common ones, and any."""
     every = Examples.of(on)
     examples = every.some(np.arange(min(sequences, len(every)))).later()
@@ -112,21 +128,30 @@ def measure(model: Model, on: Examples | Tokens, sequences: int = 64) -> RoleEvi
             np.arange(model.vocab_size), [] if model.bos_token_id is None else [model.bos_token_id]
         ),
     }
-    attention = {"text": measure_targets(model, examples)}
-    halves = {}
+    on_text, of_text = _attention_and_losses(model, examples, progress)
+    attention, halves = {"text": on_text}, {}
     for name, tokens in candidates.items():
         drawn = repeated_tokens(tokens, text.shape[1] - 1, begin_of(text, model.bos_token_id), sequences, seed=0)
         half, begin = drawn.shape[1] // 2, begun(drawn)
-        attention[name] = measure_targets(model, Examples.of_repeated(drawn))
-        losses = measure_losses(model, drawn)
+        attention[name], losses = _attention_and_losses(model, Examples.of_repeated(drawn), progress)
         # the first token of either half follows the begin token, or a copy of the last: nothing predicts it
         halves[name] = (_mean(losses[:, begin : half - 1 + begin]), _mean(losses[:, half + begin :]))
-    return RoleEvidence(model, attention, _mean(measure_losses(model, text), examples.documents), halves)
+    return RoleEvidence(model, attention, _mean(of_text, examples.documents), halves)
 
 
 def measure_targets(model: Model, examples: Examples, seed: int = 0) -> dict[str, HeadScore]:
     """Measure the attention of every head to what roles are about, by target."""
-    scores = score_heads(model, examples, list(TARGETS.values()), seed)
+    return _by_target(score_heads(model, examples, list(TARGETS.values()), seed))
+
+
+def _attention_and_losses(
+    model: Model, examples: Examples, progress: bool
+) -> tuple[dict[str, HeadScore], Float[np.ndarray, "sequence position"]]:
+    scores, losses = scores_and_losses(model, examples, list(TARGETS.values()), progress=progress)
+    return _by_target(scores), losses
+
+
+def _by_target(scores: Scores) -> dict[str, HeadScore]:
     return {target: scores[name] for target, name in TARGETS.items()}
 
 

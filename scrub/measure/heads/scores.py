@@ -5,25 +5,29 @@ Nothing is intervened on: they say what heads look at and write, not what depend
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from scrub.data.examples import TARGET, Examples
 from scrub.data.for_model import examples_of
 from scrub.data.repeated import NOWHERE
+from scrub.graph.node import Node
 from scrub.measure.heads.definitions import DEFINITIONS, Definition, definition, lag_of, place_of
 from scrub.measure.heads.reading import PREDICTION, READINGS, SLOPE, Anatomy, LayerRun, Rows, reading
 from scrub.measure.heads.score import Scores
 from scrub.models.model import Model, Spec, as_model
+from scrub.study.metric import losses
 from scrub.study.read import read
 from scrub.text.errors import ScrubError
 from scrub.text.fields import check_arguments
 from scrub.text.progress import bar_of
+
+LOSS = "loss"
 
 
 @check_arguments
@@ -44,24 +48,45 @@ def score_heads(
     model, examples = as_model(model), examples_of(on)
     examples.check(model.n_ctx, model.vocab_size, model.name)
     asked = _asked(examples, names)
-    if not asked:
-        return Scores()
-    wanted = [score.name for score in asked]
-    sums: dict[str, list[np.ndarray]] = {name: [] for name in wanted}
-    counts: dict[str, list[np.ndarray]] = {name: [] for name in wanted}
-    with bar_of("batches", progress) as bar:
+    return _scored(model, examples, asked, seed, progress, {})[0] if asked else Scores()
+
+
+def scores_and_losses(
+    model: Model, examples: Examples, names: Sequence[str], seed: int = 0, progress: bool = False
+) -> tuple[Scores, Float[np.ndarray, "sequence position"]]:
+    """Score every head as :func:`score_heads` does, and measure the loss in nats at every position, in one pass."""
+    found, beside = _scored(model, examples, _asked(examples, names), seed, progress, {LOSS: losses(model.graph)})
+    return found, np.concatenate(beside[LOSS])
+
+
+def _scored(
+    model: Model,
+    examples: Examples,
+    asked: Sequence[Definition],
+    seed: int,
+    progress: bool,
+    beside: Mapping[str, Node],
+) -> tuple[Scores, dict[str, list[np.ndarray]]]:
+    """Score every head, and read nodes of one number a position beside that: of those give each batch's, everywhere."""
+    needs = frozenset[str]().union(*(reading(each.name).needs for each in asked))
+    sums: dict[str, list[np.ndarray]] = {each.name: [] for each in asked}
+    counts: dict[str, list[np.ndarray]] = {each.name: [] for each in asked}
+    read_beside: dict[str, list[np.ndarray]] = {name: [] for name in beside}
+    with bar_of("sequences", progress) as bar:
         task = bar.add_task(f"scores on {examples.kind}", total=len(examples))
-        for rows, layers, real in _rows(model, examples, frozenset[str]().union(*(reading(n).needs for n in wanted))):
-            for name in wanted:
-                inside, counted = _sums(name, rows, layers, real)
-                sums[name].append(inside)
-                counts[name].append(counted)
+        for rows, layers, real, values in _rows(model, examples, needs, beside):
+            for each in asked:
+                inside, counted = _sums(each.name, rows, layers, real)
+                sums[each.name].append(inside)
+                counts[each.name].append(counted)
+            for name, parts in read_beside.items():
+                parts.append(values[name][..., 0].double().cpu().numpy())
             bar.advance(task, len(real))
     found = Scores()
     for of in asked:
         inside, counted = np.concatenate(sums[of.name]), np.concatenate(counts[of.name])
         found[of.name] = of.score(examples.kind, inside, counted, seed, examples.documents)
-    return found
+    return found, read_beside
 
 
 def _asked(examples: Examples, names: Iterable[str] | None) -> list[Definition]:
@@ -89,31 +114,35 @@ def _has_target(name: str, examples: Examples) -> bool:
 
 
 def _rows(
-    model: Model, examples: Examples, needs: frozenset[str]
-) -> Iterator[tuple[Rows, list[LayerRun], Bool[Tensor, "batch row"]]]:
-    """Read each batch's scored rows, what every layer did there, and which rows are real, not padding."""
+    model: Model, examples: Examples, needs: frozenset[str], beside: Mapping[str, Node]
+) -> Iterator[tuple[Rows, list[LayerRun], Bool[Tensor, "batch row"], Mapping[str, Tensor]]]:
+    """Read each batch's scored rows, what every layer did there, and which rows are real, not padding.
+
+    With nodes that are read `beside`, rows are all positions, of which the scored ones are real. What was read is last.
+    """
     anatomy = Anatomy.of(model.graph)
     table, weights = anatomy.table(model), anatomy.weights(model)
     copied = examples.copied
     if copied is None:
         target = examples.positions.get(TARGET, np.full(len(examples), NOWHERE))
         copied = np.repeat(target[:, None], examples.context, axis=1)
-    most, start = int(examples.counts.max()), 0
-    for query, values in read(model, anatomy.outputs(needs), examples.tokens, examples.scored):
+    in_order = np.arange(int(examples.counts.max()))[None] < examples.counts[:, None]  # in front of the padding
+    start, (chosen, scored) = 0, (None, examples.scored) if beside else (examples.scored, in_order)
+    for query, values in read(model, {**anatomy.outputs(needs), **beside}, examples.tokens, chosen):
         here = slice(start, start + len(query))
         start += len(query)
         tokens, to = (
             torch.from_numpy(np.ascontiguousarray(array[here])).long().to(model.device)
             for array in (examples.tokens, copied)
         )
-        real = torch.from_numpy(np.arange(most)[None] < examples.counts[here][:, None]).to(model.device)
+        real = torch.from_numpy(np.ascontiguousarray(scored[here])).to(model.device)
         following, to = tokens[:, 1:].gather(1, query), to.gather(1, query)
         places = {
             name: torch.from_numpy(np.ascontiguousarray(at[here])).to(model.device)
             for name, at in examples.positions.items()
         }
         rows = Rows(tokens[:, :-1], query, following, to, places, table, values.get(PREDICTION), values.get(SLOPE))
-        yield rows, anatomy.runs(values, weights), real
+        yield rows, anatomy.runs(values, weights), real, values
 
 
 @torch.inference_mode()

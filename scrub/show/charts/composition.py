@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from math import hypot
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -21,6 +22,8 @@ from scrub.text.errors import ScrubError
 from scrub.text.numbers import PAGE, Interval
 
 HEAD_INCHES, LAYER_INCHES, FEW_INCHES = 0.62, 0.72, 1.6  # between heads, between layers, and between few layers
+TALLEST_INCHES, LEAST_INCHES = 11.0, 0.36  # of all layers, and between two however many they are
+BULGE_INCHES = 0.35  # sideways, at the most: a long edge's would leave the picture
 NODE_POINTS = 7.0  # from a head's middle to where edges end
 _SLOTS = {"q": (0, (0, ()), 0.16), "k": (1, (0, (5, 1.5)), -0.16), "v": (2, (0, (1.5, 1)), 0.06)}  # look, bend
 _HEAD = re.compile(r"(\d+)\.(\d+)")
@@ -90,10 +93,15 @@ class _Graph:
         """Every head."""
         return sorted({_head(name) for name in (*self.links["from"], *self.links["to"])})
 
+    @property
+    def apart(self) -> float:
+        """How far layers are apart, in inches."""
+        layers = max(layer for layer, _ in self.heads) + 1
+        return FEW_INCHES if layers < 4 else max(LEAST_INCHES, min(LAYER_INCHES, TALLEST_INCHES / layers))
+
     def draw(self, theme: Theme) -> Plot:
         layers, across = (max(head[at] for head in self.heads) + 1 for at in (0, 1))
-        height = layers * (FEW_INCHES if layers < 4 else LAYER_INCHES)
-        figure = Plot(theme, max(4.6, across * HEAD_INCHES + 0.9), height + 0.8)
+        figure = Plot(theme, max(4.6, across * HEAD_INCHES + 0.9), layers * self.apart + 0.8)
         axes = figure.subplots()
         axes.set(xlim=(-0.6, across - 0.4), ylim=(-0.55, layers - 0.45))
         self._nodes(figure, axes)
@@ -130,6 +138,9 @@ class _Graph:
         colour, dash, bend = _SLOTS[edge["slot"]]
         if start == end:  # around the heads between
             bend = bend * 2 if bend * (end_layer - start_layer) < 0.3 else bend
+        length = hypot((end - start) * HEAD_INCHES, (end_layer - start_layer) * self.apart)
+        most = 2 * BULGE_INCHES / length  # an edge leaves its straight line by half of its bend times its length
+        bend = max(-most, min(most, bend))
         arrow = FancyArrowPatch(
             (start, start_layer),
             (end, end_layer),

@@ -1,10 +1,9 @@
-"""The tables of measurements: of a study of heads, of interventions, weights, paths and roles, and of prompts."""
+"""The tables of measurements: of a study of heads, of interventions, weights and paths, and of prompts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
-from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -25,22 +24,19 @@ from scrub.data.prompts.prompts import (
 )
 from scrub.data.repeated import NOWHERE
 from scrub.measure.heads.mechanism import Mechanism
-from scrub.measure.heads.roles import RoleEvidence
-from scrub.measure.heads.score import Head, HeadScore, Scores, head_name
+from scrub.measure.heads.score import head_name
 from scrub.measure.interventions.ablation import DIFFERENTIAL, EFFECT, LOG_EFFECT, SHIFT, Ablation
 from scrub.measure.interventions.patching import INTO_CLEAN, Patching
 from scrub.measure.predictions import Predictions
 from scrub.measure.study.heads import ABLATION, SHORT, HeadStudy, Metrics
 from scrub.measure.weights.links import Links
+from scrub.show.tables.heads import heads_table
 from scrub.text.frames import with_cells
 from scrub.text.numbers import PLAIN, Interval
 from scrub.text.tables import Column, FrameTable
 from scrub.text.tokens import marked, visible
 from scrub.text.wording import gates_line, with_unit
 
-SCORES_ABREAST = 5  # in a table
-TITLE_CHARACTERS = 16  # of a column's title on one line
-_PERCENT, _DIGITS = "fraction", {"probability": 3}  # 2 digits for all other units
 SHOWN_TOKENS = 10  # of each experiment, those whose loss changes most
 SHOWN_POSITIONS = 24  # columns of a table of percentages
 COLUMNS_WITH_ENDS = 8  # of those, at most, where each has its interval too
@@ -66,23 +62,6 @@ def shown_study(study: HeadStudy, console: Console, options: ConsoleOptions) -> 
     yield from study_tables(study, console, options)
 
 
-def scores_tables(scores: Iterable[HeadScore]) -> Iterator[FrameTable]:
-    """List every head with some scores: tables of what was measured on the same sequences, of a few scores each."""
-    by_place: dict[str, list[HeadScore]] = {}
-    for score in scores:
-        by_place.setdefault(score.on, []).append(score)
-    for on, together in by_place.items():
-        for start in range(0, len(together), SCORES_ABREAST):
-            some = together[start : start + SCORES_ABREAST]
-            titles = [f"{score.name}, {'%' if score.unit == _PERCENT else score.unit}" for score in some]
-            yield _heads(f"scores on {on}", some[0].heads, dict(zip(titles, some, strict=True)))
-
-
-def shown_scores(scores: Scores, _console: Console, _options: ConsoleOptions) -> Iterator[FrameTable]:
-    """Show the tables of scores by name."""
-    yield from scores_tables(scores.values())
-
-
 def _top(study: HeadStudy, name: str) -> FrameTable:
     order = [name, *(other for other in study.first.compared if other != name)]
     heads = study.first.scores[name].top(study.first.top)
@@ -91,7 +70,7 @@ def _top(study: HeadStudy, name: str) -> FrameTable:
         for metrics in study.both
         for metric in order
     }
-    return _heads(f"top {len(heads)} by {name}", heads, scores)
+    return heads_table(f"top {len(heads)} by {name}", heads, scores)
 
 
 def _asked(study: HeadStudy) -> FrameTable:
@@ -99,7 +78,7 @@ def _asked(study: HeadStudy) -> FrameTable:
     scores = {name: study.first.scores[name] for name in study.first.asked}
     first = next(iter(scores.values()))
     heads = first.top(study.first.top)
-    return _heads(
+    return heads_table(
         f"top {len(heads)} by the {first.name} when ablated", heads, {f"{n}, {s.unit}": s for n, s in scores.items()}
     )
 
@@ -108,25 +87,11 @@ def _looks(study: HeadStudy) -> FrameTable:
     """Say where the heads look that matter most when ablated, and how ablating them shifts all logits alike."""
     heads = study.first.scores[ABLATION].top(study.first.top)
     scores = {f"{name}, %": study.first.scores[name] for name in study.first.looks} | {SHIFT: study.first.scores[SHIFT]}
-    return _heads(
+    return heads_table(
         f"where the {len(heads)} heads with the largest {ABLATION} look, and the uniform shift without them",
         heads,
         scores,
     )
-
-
-def _heads(title: str, heads: Sequence[Head], scores: Mapping[str, HeadScore]) -> FrameTable:
-    """List heads with scores by their titles; fractions in percent."""
-    frame = pd.DataFrame({"head": map(head_name, heads)})
-    columns = [Column("head")]
-    for titled, score in scores.items():
-        frame = with_cells(frame, {titled: map(score.interval, heads)})
-        broken = "\n".join(fill(line, TITLE_CHARACTERS) for line in titled.split("\n"))
-        if score.unit == _PERCENT:
-            columns.append(Column(titled, broken, 1, unit="%", factor=100, lone=True))
-        else:
-            columns.append(Column(titled, broken, _DIGITS.get(score.unit, 2), sign=True, lone=True))
-    return FrameTable(frame, columns, title)
 
 
 def _many(metrics: Metrics) -> str:
@@ -307,15 +272,6 @@ def mechanism_table(mechanism: Mechanism, top: int) -> FrameTable:
         Column("loss", digits=3),
     ]
     return FrameTable(best, columns, by="slots")
-
-
-def roles_table(measured: RoleEvidence) -> FrameTable:
-    """List what every head attends to, and its role."""
-    frame = measured.frame()
-    columns = [
-        Column(name, digits=None if name in {"head", "role"} else 2, left=True, lone=True) for name in frame.columns
-    ]
-    return FrameTable(frame, columns)
 
 
 def _interval(name: str, title: str, digits: int) -> Column:

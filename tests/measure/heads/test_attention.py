@@ -7,9 +7,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
+from scrub.data.examples import Examples
+from scrub.data.repeated import repeated_tokens
 from scrub.measure.heads.attention import attention_patterns, pattern_nodes
 from scrub.measure.heads.roles import measure
+from scrub.measure.heads.scores import score_heads, scores_and_losses
 from scrub.models.families import gpt2
 from scrub.models.model import Model, lower, make_model
 from scrub.plan.leaves import bind_model, leaves_of
@@ -63,3 +67,27 @@ def test_a_head_has_one_role_and_its_scores(model: Model, monkeypatch: pytest.Mo
             assert estimate == pytest.approx(measured.attention[where][target].means[layer, head], abs=1e-4)
             assert least <= estimate
             assert low <= estimate <= high
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 1 << 27])
+def test_attention_and_losses_of_one_pass(model: Model, read_at_once: Callable[[int], None], at_once: int) -> None:
+    """Losses are those at all positions, by cross-entropy in torch; scores those of the scored positions alone."""
+    read_at_once(at_once)
+    examples = Examples.of_repeated(repeated_tokens(np.arange(1, 5), 11, 0, 7, seed=2))
+    names = ["prefix matching", "previous token", "copying"]
+    scores, losses = scores_and_losses(model, examples, names)
+    plan = compile_plan({"logits": model.graph}, selected=False)
+    leaves = bind_model(leaves_of(plan), model.params, torch.from_numpy(examples.tokens[:, :-1]))
+    logits = plan.run(plan.once(leaves), leaves)["logits"]
+    wanted = cross_entropy(logits.transpose(1, 2), torch.from_numpy(examples.tokens[:, 1:]), reduction="none")
+    np.testing.assert_allclose(losses, wanted.numpy(), atol=1e-12)
+    alone = score_heads(model, examples, names)
+    pattern, inputs = patterns_of(model, examples.tokens[:, :-1]), examples.tokens[:, :-1]
+    for at in range(7):
+        rows = [row for row in range(inputs.shape[1]) if examples.scored[at, row]]
+        assert 0 < len(rows) < inputs.shape[1]
+        previous = sum(pattern[at, :, :, row, row - 1] for row in rows)
+        np.testing.assert_allclose(scores["previous token"].sums[at], previous, atol=1e-12)
+    for name in names:
+        np.testing.assert_allclose(scores[name].sums, alone[name].sums, atol=1e-12)
+        np.testing.assert_array_equal(scores[name].counts, alone[name].counts)
