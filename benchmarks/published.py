@@ -52,7 +52,7 @@ from published_numbers import INDUCTION_LOSSES, Beside, beside, published  # noq
 
 PARTS = ("induction", "heads", "roles")
 ROLES_OF = ("redwood_attn_2l", "gpt2", "attn-only-2l")
-TEXT_POSITIONS = 300  # that attention is measured on
+TEXT_SEQUENCES, TEXT_POSITIONS = 64, 300  # that attention is measured on, unless it is said otherwise
 YES = {True: "yes", False: "no", None: ""}
 
 
@@ -80,7 +80,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Unit:
-    """A part of the page, which runs or fails by itself; `command` gives the same numbers."""
+    """A part of the page, which runs or fails by itself; `command` is what it does, with its usual options."""
 
     part: str
     title: str
@@ -135,7 +135,8 @@ def induction(asked: Asked) -> Found:
         for name, percent in ((Name(each.name, part), percent) for part, percent in each.published.items())
     ]
     losses = [row(f"loss, {name}, nats", nats, result.losses[name], 3, 3) for name, nats in INDUCTION_LOSSES.items()]
-    facts = {name: value for name, value in result.to_dict().items() if not isinstance(value, dict | list)}
+    told = result.to_dict()
+    facts = {name: value for name, value in told.items() if name != "format" and not isinstance(value, dict | list)}
     return Found(
         inside([*rows, *losses]),
         [
@@ -188,7 +189,8 @@ def roles(asked: Asked, name: str) -> Found:
     said = (pointer.overrides.get("roles") if pointer else None) or {}
     given = {tuple(head): role for role, those in said.items() for head in those}  # type: ignore[attr-defined]
     model = load_model(name, asked.settings.torch_dtype, asked.settings.where)
-    text = examples_for(model, None, asked.settings.sequences, fewer=True, context=min(TEXT_POSITIONS, model.n_ctx))
+    count, positions = asked.settings.sequences or TEXT_SEQUENCES, min(TEXT_POSITIONS, model.n_ctx)
+    text = examples_for(model, None, count, fewer=True, context=positions)
     measured = measure(model, text, len(text))
     ours = {tuple(head): role for role, those in measured.roles().items() for head in those}
     frame = measured.frame()
@@ -289,7 +291,7 @@ def read(arguments: Sequence[str] | None) -> tuple[Asked, Path | None]:
     )
     parser.add_argument("--only", default=",".join(PARTS), metavar="PART,...", help=f"of {', '.join(PARTS)}")
     parser.add_argument(
-        "--sequences", type=int, metavar="N", help="of the study of induction and of text (by default 512)"
+        "--sequences", type=int, metavar="N", help="of the study of induction (512), and of text that heads read (64)"
     )
     parser.add_argument(
         "--prompts", type=int, default=DRAWN_PROMPTS, metavar="N", help="beside the one of the study of heads (64)"
