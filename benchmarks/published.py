@@ -2,9 +2,9 @@
 
 For machines that reach the Hugging Face hub, or have its cache: runs the published studies on the published models, and
 writes Markdown to be pasted. `induction` is Redwood's study on Redwood's model and rows, `heads` the study of GPT-2's
-heads, `roles` what the heads of three models attend to, beside the roles that the literature gives them. A part that
-can't run is a line that says why, the others go on, and the exit status is 1. Whether a published number lies inside
-our interval is said in its row.
+heads, `roles` what the heads of three models attend to and do, beside the roles that the literature gives them. A part
+that can't run is a line that says why, the others go on, and the exit status is 1. Whether a published number lies
+inside our interval is said in its row.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ import torch
 
 import scrub
 from scrub import GateError, ScrubError, Settings, load_model, load_study, study_heads
-from scrub.cli.outputs import check_outputs, write_outputs
+from scrub.cli.outputs import check_outputs, warnings_as_lines, write_outputs
 from scrub.data.for_model import examples_for
 from scrub.data.prompts.prompts import resampled
 from scrub.measure.heads.roles import RULES, measure
 from scrub.measure.heads.score import head_name
-from scrub.measure.study.heads import DRAWN_PROMPTS
+from scrub.measure.study.heads import DRAWN_PROMPTS, METRICS
 from scrub.models.find import shipped
 from scrub.models.place import read_pointer
 from scrub.show.page import Block, Code, Fold, Grid, Page, Prose, Section
@@ -51,8 +51,10 @@ sys.path.append(
 from published_numbers import INDUCTION_LOSSES, Beside, beside, published  # noqa: E402
 
 PARTS = ("induction", "heads", "roles")
+STUDIED = "gpt2"  # whose heads a study was published of
 ROLES_OF = ("redwood_attn_2l", "gpt2", "attn-only-2l")
 TEXT_SEQUENCES, TEXT_POSITIONS = 64, 300  # that attention is measured on, unless it is said otherwise
+INTERRUPTED = "interrupted"
 YES = {True: "yes", False: "no", None: ""}
 
 
@@ -151,7 +153,7 @@ def induction(asked: Asked) -> Found:
 
 def heads(asked: Asked) -> Found:
     """The published study of GPT-2's heads, on its prompt, and over more prompts of that layout."""
-    study = study_heads("gpt2", count=asked.prompts, settings=asked.computing)
+    study = study_heads(STUDIED, count=asked.prompts, settings=asked.computing)
     every = beside(study, published())
     same = sum(each.same for each in every)
     rows = [_beside(each) for each in every]
@@ -183,32 +185,38 @@ def _beside(each: Beside) -> dict[str, str]:
 
 
 def roles(asked: Asked, name: str) -> Found:
-    """What the heads of a model attend to, beside the roles that its pointer has from the literature."""
+    """What the heads of a model attend to, beside the roles that its pointer has from the literature.
+
+    Of models whose heads no study was published of, what they do on drawn prompts too.
+    """
     theirs = shipped("models")
     pointer = read_pointer(theirs / name) if theirs else None
-    said = (pointer.overrides.get("roles") if pointer else None) or {}
-    given = {tuple(head): role for role, those in said.items() for head in those}  # type: ignore[attr-defined]
+    said: Any = (pointer.overrides.get("roles") if pointer else None) or {}
+    given = {tuple(head): role for role, those in said.items() for head in those}
     model = load_model(name, asked.settings.torch_dtype, asked.settings.where)
     count, positions = asked.settings.sequences or TEXT_SEQUENCES, min(TEXT_POSITIONS, model.n_ctx)
     text = examples_for(model, None, count, fewer=True, context=positions)
     measured = measure(model, text, len(text))
     ours = {tuple(head): role for role, those in measured.roles().items() for head in those}
-    frame = measured.frame()
-    rows = []
+    study = None if name == STUDIED else study_heads(model, None, count=asked.prompts, settings=asked.computing)
+    frame, rows = measured.frame(), []
     for head, values in zip(measured.attention["text"]["previous"].heads, frame.to_dict("records"), strict=True):
         if head in given or head in ours:
             there = {"published": given.get(head, ""), "ours": ours.get(head, "")}
             agree = YES[there["published"] == there["ours"]] if given else ""
-            attention = {str(n): PAGE.with_ends(v, 2) for n, v in values.items() if isinstance(v, Interval)}
-            rows.append({"head": head_name(head), **there, "the same": agree, **attention})
+            seen = {str(n): PAGE.with_ends(v, 2) for n, v in values.items() if isinstance(v, Interval)}
+            if study is not None:
+                seen |= {f"{n}, prompts": PAGE.with_ends(study.many.scores[n].interval(head), 3) for n in METRICS}
+            rows.append({"head": head_name(head), **there, "the same": agree, **seen})
     same = sum(ours.get(head) == role for head, role in given.items())
     rules = "; ".join(f"{role}: {target} on {on} at least {least}" for role, (target, on, least) in RULES.items())
     return Found(
         f"{same} of {len(given)} published roles found" if given else "no roles are published",
         [
             Prose(f"{model.called} on {text.heading}. Attention as a fraction, with 95 % intervals; {rules}."),
+            *([] if study is None else [Prose(f"Prompts: {study.heading}.")]),
             table(rows, f"Heads of {name}") if rows else Prose("No head has a role, published or here."),
-            *remarks([], text.notes),
+            *remarks([], [*text.notes, *(study.many.prompts.notes if study is not None else ())]),
             about({**model.about, **{k: v for k, v in text.about.items() if k != "notes"}}),
         ],
     )
@@ -216,9 +224,14 @@ def roles(asked: Asked, name: str) -> Found:
 
 UNITS = (
     Unit("induction", "Redwood's study of induction", "scrub run induction --model redwood_attn_2l", induction),
-    Unit("heads", "The published study of GPT-2's heads", "scrub heads gpt2", heads),
+    Unit("heads", "The published study of GPT-2's heads", f"scrub heads {STUDIED}", heads),
     *(
-        Unit("roles", f"Roles of the heads of {name}", f"scrub roles {name}", partial(roles, name=name))
+        Unit(
+            "roles",
+            f"Roles of the heads of {name}",
+            f"scrub roles {name}" + ("" if name == STUDIED else f", scrub heads {name}"),
+            partial(roles, name=name),
+        )
         for name in ROLES_OF
     ),
 )
@@ -233,7 +246,7 @@ def attempt(unit: Unit, asked: Asked) -> Found | str:
     except GateError as error:
         return f"a gate failed: {one_line(error)}"
     except KeyboardInterrupt:
-        return "interrupted"
+        return INTERRUPTED
     except Exception as error:  # a fault of ours, or of a library: the other parts needn't suffer
         traceback.print_exc()
         return f"{type(error).__name__}: {one_line(error)}"
@@ -260,13 +273,16 @@ def machine(settings: Settings) -> dict[str, str]:
 
 def page(asked: Asked, command: str) -> tuple[str, int]:
     """Run the parts, and write what they found as Markdown; and how many failed."""
-    sections, summary, failed = [], [], 0
+    sections, summary, failed, stopped = [], [], 0, False
     for unit in UNITS:
         if unit.part not in asked.parts:
             outcome = f"skipped: --only leaves {unit.part} out"
+        elif stopped:
+            outcome = "skipped: interrupted before"
         else:
             sys.stderr.write(f"{unit.title} ...\n")
             found = attempt(unit, asked)
+            stopped = found == INTERRUPTED
             if isinstance(found, str):
                 failed += 1
                 outcome = f"failed: {brief(found)}"
@@ -294,7 +310,7 @@ def read(arguments: Sequence[str] | None) -> tuple[Asked, Path | None]:
         "--sequences", type=int, metavar="N", help="of the study of induction (512), and of text that heads read (64)"
     )
     parser.add_argument(
-        "--prompts", type=int, default=DRAWN_PROMPTS, metavar="N", help="beside the one of the study of heads (64)"
+        "--prompts", type=int, default=DRAWN_PROMPTS, metavar="N", help="that are drawn, of each study of heads (64)"
     )
     parser.add_argument("--batch", type=int, metavar="N", help="sequences at once")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of pairs and prompts (0)")
@@ -320,7 +336,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print or write what is published beside ours. Status 1 if a part failed, 2 for a mistake in the options."""
     asked, out = read(arguments)
     words = sys.argv[1:] if arguments is None else arguments
-    text, failed = page(asked, shlex.join(["python", "benchmarks/published.py", *words]))
+    with warnings_as_lines():
+        text, failed = page(asked, shlex.join(["python", "benchmarks/published.py", *words]))
     if out is None:
         sys.stdout.write(text)
     else:

@@ -250,6 +250,10 @@ def test_roles_beside_those_of_the_literature(full: Hub, run: Run, monkeypatch: 
         *("2.2", "4.11", "0.1", "0.10", "5.1", "5.5", "6.9", "7.2", "7.10"),
     }
     assert all(cells[:3] == ["", "ind", ""] for cells in lens.values())
+    study = study_heads("redwood_attn_2l", count=5, settings=replace(SETTINGS, sequences=None))
+    for at, metric in enumerate((ATTENTION, DIRECT, ABLATION)):
+        assert redwoods["1.5"][8 + at] == PAGE.with_ends(study.many.scores[metric].interval((1, 5)), 3)
+    assert {len(cells) for cells in gpt2.values()} == {8}, "a study of its heads is a part by itself"
     assert facts["data"] == ["redwood_attn_2l"]
     assert facts["data commit"] == facts["model commit"] == [commit_of(full.repositories[REDWOOD])]
 
@@ -284,6 +288,14 @@ def test_what_fails_is_a_line_and_the_rest_goes_on(
     assert (status, outcomes[0]) == (1, "failed: a gate failed: logits are apart")
     assert outcomes[1].startswith("failed: ValueError: of a library")
     assert "Traceback" in err, "of what is no mistake of the user's"
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scrub, "run", stopped)
+    status, page, _ = run()
+    outcomes = [cells[1] for cells in by_first(read(page)[0]).values()]
+    assert (status, outcomes) == (1, ["failed: interrupted", *["skipped: interrupted before"] * (len(outcomes) - 1)])
 
 
 def test_without_a_network(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
