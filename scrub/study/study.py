@@ -15,7 +15,7 @@ from typing import Annotated, TypeAlias, TypeVar, cast
 from scrub.models.find import find, known, locate
 from scrub.paths.roles import Roles, mistake_in, roles_text
 from scrub.paths.rules import Rule
-from scrub.paths.sources import Held, MeanOther, MeanOtherByName
+from scrub.paths.sources import Held, MeanOther, MeanOtherByName, MeanOtherByTemplate
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.metric import LOSS, GivenMetric, Metric, as_metric
 from scrub.study.parameters import Parameters, unknown_parameter
@@ -26,7 +26,11 @@ from scrub.text.fields import COUNT, ITSELF, Named, check_arguments, check_field
 from scrub.text.files import check_file, one_line, shown
 from scrub.text.wording import DIGEST_DIGITS, short
 
-MEANS: Mapping[str, Held] = {"mean": MeanOther(), "mean by name": MeanOtherByName()}
+MEANS: Mapping[str, Held] = {
+    "mean": MeanOther(),
+    "mean by name": MeanOtherByName(),
+    "mean by template": MeanOtherByTemplate(),
+}
 _BY = " by "  # between the name of a study and its metric's
 LARGEST_MODULE = 16 * 2**20  # bytes
 Declared = TypeVar("Declared", "Study", Hypothesis)
@@ -46,7 +50,8 @@ class Study:
     name of the model that their published percentages are of.
     `metric` is what percentages are of: the loss, another by its name, a :class:`Metric`, or your own function.
     `other` is what y stands for: "y", the other sequence of each; "mean", what components give in the mean over the
-    others, at each position; or "mean by name", at all positions of a name together.
+    others, at each position; "mean by name", at all positions of a name together; or "mean by template", at each
+    position of those of one template: those that rows name, or of rows that differ at positions with names alone.
     `roles` are names of heads that are the study's own, by model: `{"gpt2": {"mover": [(9, 9), (9, 6), (10, 0)]}}`. On
     a model that it names, by its name or its repository on the hub, they stand in place of all roles that the model's
     config says; on others the model's own do, and a note says so.
