@@ -20,6 +20,7 @@ from scrub.store.sweeps.grid import Grid
 from scrub.store.sweeps.sweep import sweep
 from scrub.study.experiments import graphs_alike
 from scrub.study.metric import LOSS, as_metrics
+from scrub.study.roles import roles_on
 from scrub.study.study import by_metric, load_study, paths_of
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
@@ -239,5 +240,6 @@ def _lowered(grid: Grid) -> tuple[list[str], dict[str, Node]]:
         named = " and ".join(dict.fromkeys(study.name for study, _ in groups))
         raise ScrubError(f"these hypotheses belong to {named}: numbers of two studies don't compare, so name one's")
     ((study, hypotheses),) = groups
-    graph, roles = load_graph(jobs[0].model)
-    return [each.name for each in hypotheses], graphs_alike(study, hypotheses, graph, roles, grid.parts)
+    bare = load_graph(jobs[0].model)
+    graphs = graphs_alike(study, hypotheses, bare.graph, roles_on(study, bare), grid.parts)
+    return [each.name for each in hypotheses], graphs

@@ -23,6 +23,7 @@ from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.study.metric import Metric, as_metric, as_metrics
 from scrub.study.null import random_hypotheses
 from scrub.study.parameters import unknown_parameter
+from scrub.study.roles import roles_on
 from scrub.study.run import Trial, prepare_study
 from scrub.study.settings import Positions, Settings, as_positions
 from scrub.study.study import One, Study, load_study
@@ -214,7 +215,7 @@ class Grid(BaseModel):
         if not self.null:
             return tuple(groups), ()
         try:
-            graph, roles = load_graph(model)
+            bare = load_graph(model)
         except ScrubError:
             return tuple(groups), ()  # which fails where the job is looked at
         parts = self.parts if self.parts and ALL not in self.parts else (ALL,)
@@ -224,7 +225,8 @@ class Grid(BaseModel):
             everyone = list(hypotheses)
             for each, part in product(hypotheses, parts):
                 try:
-                    everyone += random_hypotheses(study, each, part, graph, roles, self.null, self.seeds[0])
+                    roles = roles_on(study, bare)
+                    everyone += random_hypotheses(study, each, part, bare.graph, roles, self.null, self.seeds[0])
                 except ScrubError as error:
                     notes.append(str(error))
             found.append((study, tuple(everyone)))
