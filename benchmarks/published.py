@@ -1,10 +1,10 @@
 """Published numbers beside ours: `python benchmarks/published.py [--only induction,heads] [--out FILE]`.
 
 For machines that reach the Hugging Face hub, or have its cache: runs the published studies on the published models, and
-writes Markdown to be pasted. `induction` is Redwood's study on Redwood's model and rows, `heads` the study of GPT-2's
-heads, `roles` what the heads of three models attend to and do, beside the roles that the literature gives them. A part
-that can't run is a line that says why, the others go on, and the exit status is 1. Whether a published number lies
-inside our interval is said in its row.
+writes Markdown to be pasted. `induction` is Redwood's study on Redwood's model and rows, `ioi` the circuit of indirect
+objects in GPT-2 small, also under both corruptions, `heads` the study of GPT-2's heads, `roles` what the heads of three
+models attend to and do, beside the roles that the literature gives them. A part that can't run is a line that says why,
+the others go on, and the exit status is 1. Whether a published number lies inside our interval is said in its row.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import shlex
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -37,6 +37,7 @@ from scrub.models.find import shipped
 from scrub.models.place import read_pointer
 from scrub.show.page import Block, Code, Fold, Grid, Page, Prose, Section
 from scrub.study.experiments import Name
+from scrub.study.result import Result
 from scrub.study.settings import COMPUTING, DTYPES
 from scrub.text.clipping import brief
 from scrub.text.files import one_line
@@ -48,11 +49,20 @@ HERE = Path(__file__).resolve().parent
 sys.path.append(
     str(HERE.parent / "tests")
 )  # where what was published stands once: tests marked `hub` hold models to it
-from published_numbers import INDUCTION_LOSSES, Beside, beside, published  # noqa: E402
+from published_numbers import INDUCTION_LOSSES, IOI_RATIO, Beside, beside, published  # noqa: E402
 
-PARTS = ("induction", "heads", "roles")
+PARTS = ("induction", "ioi", "heads", "roles")
 STUDIED = "gpt2"  # whose heads a study was published of
 ROLES_OF = ("redwood_attn_2l", "gpt2", "attn-only-2l")
+AS_PUBLISHED = "ioi/as_published"
+NODES = "as_published/nodes"
+WHOLE = ["ioi", AS_PUBLISHED]
+IOI = {  # what all else is fed from: which hypotheses, data, and what y stands for
+    "means over three other names": (AS_PUBLISHED, "ioi:names", "mean by template"),
+    "means over swapped names": (AS_PUBLISHED, "ioi:swapped", "mean by template"),
+    "three other names": (WHOLE, "ioi:names", "y"),
+    "swapped names": (WHOLE, "ioi:swapped", "y"),
+}
 TEXT_SEQUENCES, TEXT_POSITIONS = 64, 300  # that attention is measured on, unless it is said otherwise
 INTERRUPTED = "interrupted"
 YES = {True: "yes", False: "no", None: ""}
@@ -63,8 +73,13 @@ class Asked:
     """What the options say: settings of runs on text, how many prompts, and which parts."""
 
     settings: Settings
-    prompts: int
+    prompts: int | None
     parts: tuple[str, ...]
+
+    @property
+    def drawn(self) -> int:
+        """How many prompts heads are studied on."""
+        return self.prompts or DRAWN_PROMPTS
 
     @property
     def computing(self) -> Settings:
@@ -116,15 +131,28 @@ def inside(rows: Sequence[Mapping[str, str]]) -> str:
     return f"{said.count('yes')} of {len(said)} published numbers inside our intervals"
 
 
+def ran(result: Result) -> list[Block]:
+    """What a study ran on, and what its gates said of it."""
+    told = result.to_dict()
+    facts = {name: value for name, value in told.items() if name != "format" and not isinstance(value, dict | list)}
+    return [
+        Prose(f"{result.heading}."),
+        Prose(gates_line(result.gates.deviations, result.documents_called)),
+        *(Prose(f"Warning: {text}", "warning") for text in result.warnings),
+        *notes(result.notes),
+        about(facts),
+    ]
+
+
+def notes(texts: Iterable[str]) -> list[Block]:
+    """Notes, a line each."""
+    return [Prose(f"Note: {text}") for text in texts]
+
+
 def about(of: Mapping[str, Any]) -> Fold:
     """What numbers rest on: commits, hashes, sizes."""
     rows = [{"what": name.replace("_", " "), "value": str(value)} for name, value in of.items()]
     return Fold("What it ran on", [table(rows, "What it ran on", left=True)])
-
-
-def remarks(warnings: Sequence[str], notes: Sequence[str]) -> list[Block]:
-    """Warnings and notes, a line each."""
-    return [Prose(f"Warning: {text}", "warning") for text in warnings] + [Prose(f"Note: {text}") for text in notes]
 
 
 def induction(asked: Asked) -> Found:
@@ -137,23 +165,40 @@ def induction(asked: Asked) -> Found:
         for name, percent in ((Name(each.name, part), percent) for part, percent in each.published.items())
     ]
     losses = [row(f"loss, {name}, nats", nats, result.losses[name], 3, 3) for name, nats in INDUCTION_LOSSES.items()]
-    told = result.to_dict()
-    facts = {name: value for name, value in told.items() if name != "format" and not isinstance(value, dict | list)}
-    return Found(
-        inside([*rows, *losses]),
-        [
-            Prose(f"{result.heading}. Percent of the loss recovered; what is published is rounded to whole percents."),
-            Prose(gates_line(result.gates.deviations, result.documents_called)),
-            table([*rows, *losses], "Percent of the loss recovered"),
-            *remarks(result.warnings, result.notes),
-            about(facts),
-        ],
+    said = "Percent of the loss recovered; what is published is rounded to whole percents."
+    return Found(inside([*rows, *losses]), [Prose(said), table([*rows, *losses], "Percent recovered"), *ran(result)])
+
+
+def ioi(asked: Asked) -> Found:
+    """The circuit of indirect objects as its authors measure it, and every hypothesis under both corruptions."""
+    how = replace(asked.settings, sequences=asked.prompts)
+    runs = {
+        words: scrub.run(wanted, STUDIED, data, replace(how, other=other))
+        for words, (wanted, data, other) in IOI.items()
+    }
+    first, *_ = runs.values()  # that is as published
+    rows = [row(words, IOI_RATIO if each is first else None, each.ratio(NODES)) for words, each in runs.items()]
+    names = dict.fromkeys(of.name for each in runs.values() for of in each.table)
+    recovered = [
+        {
+            "hypothesis": name,
+            **{words: PAGE.with_ends(of.recovered(name)) if name in of.loss else "" for words, of in runs.items()},
+        }
+        for name in names
+    ]
+    prose = (
+        f"F is the mean difference of logits: {PAGE.with_ends(first.losses['unscrubbed'], 2)} in the model. The "
+        "sentences are this project's own, so what is published is of other prompts of the same kind. "
+        f"F(circuit) / F(model) in percent, where all that is not in the circuit ({NODES}) is fed from:"
     )
+    blocks = [Prose(prose), table(rows, "The published circuit"), Prose("Percent recovered, where it is fed from:")]
+    blocks += [table(recovered, "Percent recovered"), *(block for each in runs.values() for block in ran(each))]
+    return Found(inside(rows), blocks)
 
 
 def heads(asked: Asked) -> Found:
     """The published study of GPT-2's heads, on its prompt, and over more prompts of that layout."""
-    study = study_heads(STUDIED, count=asked.prompts, settings=asked.computing)
+    study = study_heads(STUDIED, count=asked.drawn, settings=asked.computing)
     every = beside(study, published())
     same = sum(each.same for each in every)
     rows = [_beside(each) for each in every]
@@ -166,7 +211,7 @@ def heads(asked: Asked) -> Found:
             ),
             Prose(gates_line(study.gates.deviations, over)),
             table(rows, "Published numbers of one prompt"),
-            *remarks([], [*study.many.prompts.notes, *study.notes]),
+            *notes([*study.many.prompts.notes, *study.notes]),
             about({**study.model.about, "prompts": study.many.on, "digest": study.many.prompts.digest}),
         ],
     )
@@ -198,7 +243,7 @@ def roles(asked: Asked, name: str) -> Found:
     text = examples_for(model, None, count, fewer=True, context=positions)
     measured = measure(model, text, len(text))
     ours = {tuple(head): role for role, those in measured.roles().items() for head in those}
-    study = None if name == STUDIED else study_heads(model, None, count=asked.prompts, settings=asked.computing)
+    study = None if name == STUDIED else study_heads(model, None, count=asked.drawn, settings=asked.computing)
     frame, rows = measured.frame(), []
     for head, values in zip(measured.attention["text"]["previous"].heads, frame.to_dict("records"), strict=True):
         if head in given or head in ours:
@@ -216,7 +261,7 @@ def roles(asked: Asked, name: str) -> Found:
             Prose(f"{model.called} on {text.heading}. Attention as a fraction, with 95 % intervals; {rules}."),
             *([] if study is None else [Prose(f"Prompts: {study.heading}.")]),
             table(rows, f"Heads of {name}") if rows else Prose("No head has a role, published or here."),
-            *remarks([], [*text.notes, *(study.many.prompts.notes if study is not None else ())]),
+            *notes([*text.notes, *(study.many.prompts.notes if study is not None else ())]),
             about({**model.about, **{k: v for k, v in text.about.items() if k != "notes"}}),
         ],
     )
@@ -224,6 +269,12 @@ def roles(asked: Asked, name: str) -> Found:
 
 UNITS = (
     Unit("induction", "Redwood's study of induction", "scrub run induction --model redwood_attn_2l", induction),
+    Unit(
+        "ioi",
+        "The circuit of indirect objects in GPT-2 small",
+        f"scrub run {AS_PUBLISHED} --other 'mean by template'",
+        ioi,
+    ),
     Unit("heads", "The published study of GPT-2's heads", f"scrub heads {STUDIED}", heads),
     *(
         Unit(
@@ -310,7 +361,7 @@ def read(arguments: Sequence[str] | None) -> tuple[Asked, Path | None]:
         "--sequences", type=int, metavar="N", help="of the study of induction (512), and of text that heads read (64)"
     )
     parser.add_argument(
-        "--prompts", type=int, default=DRAWN_PROMPTS, metavar="N", help="that are drawn, of each study of heads (64)"
+        "--prompts", type=int, metavar="N", help="that are drawn: of the circuit (128), of each study of heads (64)"
     )
     parser.add_argument("--batch", type=int, metavar="N", help="sequences at once")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of pairs and prompts (0)")
@@ -323,7 +374,7 @@ def read(arguments: Sequence[str] | None) -> tuple[Asked, Path | None]:
         if unknown := [each for each in parts if each not in PARTS]:
             raise ScrubError(f"--only {unknown[0]!r} is no part: give some of {','.join(PARTS)}")
         settings = Settings(given.sequences, seed=given.seed, batch=given.batch, device=given.device, dtype=given.dtype)
-        if given.prompts < 2:
+        if given.prompts is not None and given.prompts < 2:
             raise ScrubError(f"--prompts {given.prompts} leaves no interval: give at least 2")
         settings = replace(settings, device=settings.where)
         check_outputs(given.out)

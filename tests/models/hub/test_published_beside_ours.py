@@ -21,10 +21,11 @@ from doubles import HEADS, LAYERS, random_double
 from fake_hub import Hub, commit_of
 from huggingface_hub import constants
 from published_numbers import TEXT, Published, published
-from tokenized import ALL, byte_level, letters
+from tokenized import byte_level, letters
 
 import scrub
 from scrub import Settings, load_model, study_heads
+from scrub.data.tasks.words import NAMES, PLACES, THINGS
 from scrub.measure.heads.roles import RULES
 from scrub.measure.study.heads import ABLATION, ATTENTION, DIRECT, HeadStudy
 from scrub.text.numbers import MINUS, PAGE
@@ -32,7 +33,7 @@ from scrub.text.numbers import MINUS, PAGE
 FOLDER = Path(__file__).parents[3] / "benchmarks"
 REDWOOD, GPT2, LENS = "ArthurConmy/redwood_attn_2l", "openai-community/gpt2", "NeelNanda/Attn_Only_2L512W_C4_Code"
 VOCABULARY = 509  # holds the tokens that are atypical in Redwood's
-HEADS_OF_GPT2 = 12  # in each of as many layers
+HEADS_OF_GPT2, POSITIONS = 12, 41  # in each of as many layers; more positions than a prompt has
 FEW = ("--sequences", "17", "--prompts", "5", "--device", "cpu", "--dtype", "float64")
 SETTINGS = Settings(17, device="cpu", dtype="float64", progress=False)
 Tables = list[list[list[str]]]
@@ -50,12 +51,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     redwood.write_model(root / "redwood", weights)
     _, mask = redwood.tokens_and_mask(positions=redwood.N_CTX)
     redwood.write_data(root / "redwood", redwood.written_by(root / "redwood", redwood.N_CTX), mask)
-    tokenizer = byte_level([*ALL, *string.ascii_uppercase])
+    tokenizer = byte_level([*NAMES, *PLACES, *THINGS, *string.ascii_uppercase])
     for name, layers, heads, words in (
         ("gpt2", HEADS_OF_GPT2, HEADS_OF_GPT2, tokenizer),
         ("small", LAYERS, HEADS, letters()),
     ):
-        random_double(words.get_vocab_size(), layers=layers, heads=heads).theirs.save_pretrained(root / name)
+        random_double(words.get_vocab_size(), POSITIONS, layers, heads=heads).theirs.save_pretrained(root / name)
         words.save(str(root / name / "tokenizer.json"))
     (root / "words").mkdir()
     tokenizer.save(str(root / "words" / "tokenizer.json"))
@@ -76,7 +77,7 @@ def full(hub: Hub, folders: dict[str, Path]) -> Hub:
     names = {"redwood": REDWOOD, "gpt2": GPT2, "lens": LENS, "words": "NeelNanda/gpt-neox-tokenizer-digits"}
     for name, hub_id in names.items():
         hub.add(hub_id, folders[name])
-    words = np.random.default_rng(0).choice([*ALL], (41, 60))
+    words = np.random.default_rng(0).choice([*NAMES, *PLACES, *THINGS], (41, 60))
     Path("data/stdlib").mkdir(parents=True)
     lines = [json.dumps({"text": " ".join(row)}) + "\n" for row in words]
     Path("data/stdlib/validation.jsonl").write_text("".join(lines))
@@ -150,6 +151,38 @@ def test_redwoods_percentages_beside_ours(full: Hub, run: Run) -> None:
     assert versions["dtype"] == ["float64"]
     assert versions["device"][0].startswith("cpu, ")
     assert f"python benchmarks/published.py {' '.join(FEW)} --only induction\n" in page
+
+
+def test_the_circuit_of_indirect_objects_beside_the_published_ratio(full: Hub, run: Run) -> None:
+    status, page, _ = run("--only", "ioi", "--prompts", "128", "--dtype", "float32")
+    assert status == 0, page
+    summary, _, numbers, recovered, *facts = map(by_first, read(page))
+    settings = Settings(128, device="cpu", progress=False)
+    means = {
+        data: scrub.run("ioi/as_published", "gpt2", f"ioi:{data}", replace(settings, other="mean by template"))
+        for data in ("names", "swapped")
+    }
+    drawn = scrub.run(["ioi", "ioi/as_published"], "gpt2", "ioi:swapped", settings)
+    ours = means["names"].ratio("as_published/nodes")
+    held = ours.low <= 87 <= ours.high
+    apart = PAGE.number(ours.estimate - 87, sign=True)
+    cells = ["87", PAGE.with_ends(ours), apart, "yes" if held else "no"]
+    assert numbers["means over three other names"] == cells
+    other = means["swapped"].ratio("as_published/nodes")
+    assert numbers["means over swapped names"] == ["", PAGE.with_ends(other), "", ""], "nothing is published of it"
+    assert len(numbers) == 4
+    assert len({cells[1] for cells in numbers.values()}) == 4
+    nodes = "as_published/nodes"
+    wanted = [*(each.recovered(nodes) for each in means.values()), drawn.recovered(nodes)]
+    assert [recovered[nodes][at] for at in (0, 1, 3)] == [PAGE.with_ends(each) for each in wanted]
+    assert recovered["refined_3/answer"][:2] == ["", ""]
+    assert recovered["refined_3/answer"][3] == PAGE.with_ends(drawn.recovered("refined_3/answer"))
+    assert len(facts) == 4
+    assert [each["digest"] for each in facts[:2]] == [[each.digest] for each in means.values()]
+    assert summary["The circuit of indirect objects in GPT-2 small"][1] == (
+        f"{int(held)} of 1 published numbers inside our intervals"
+    )
+    assert {each["model commit"][0] for each in facts} == {commit_of(full.repositories[GPT2])}
 
 
 def renamed() -> str:
