@@ -153,36 +153,42 @@ def test_redwoods_percentages_beside_ours(full: Hub, run: Run) -> None:
     assert f"python benchmarks/published.py {' '.join(FEW)} --only induction\n" in page
 
 
-def test_the_circuit_of_indirect_objects_beside_the_published_ratio(full: Hub, run: Run) -> None:
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_circuit_of_indirect_objects_beside_the_published_ratio(
+    full: Hub, script: ModuleType, run: Run, every: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    means, drawn = "means over three other names", "swapped names"
+    assert [*script.IOI] == [means, "means over swapped names", "three other names", drawn]
+    assert script.IOI[drawn] == (["ioi", "ioi/as_published"], "ioi:swapped", "y")
+    if not every:  # two of the four, and one refinement
+        few = {means: script.IOI[means], drawn: (["ioi/naive", "ioi/as_published"], "ioi:swapped", "y")}
+        monkeypatch.setattr(script, "IOI", few)
     status, page, _ = run("--only", "ioi", "--prompts", "128", "--dtype", "float32")
     assert status == 0, page
     summary, _, numbers, recovered, *facts = map(by_first, read(page))
     settings = Settings(128, device="cpu", progress=False)
-    means = {
-        data: scrub.run("ioi/as_published", "gpt2", f"ioi:{data}", replace(settings, other="mean by template"))
-        for data in ("names", "swapped")
-    }
-    drawn = scrub.run(["ioi", "ioi/as_published"], "gpt2", "ioi:swapped", settings)
-    ours = means["names"].ratio("as_published/nodes")
-    held = ours.low <= 87 <= ours.high
+    held = scrub.run("ioi/as_published", "gpt2", "ioi:names", replace(settings, other="mean by template"))
+    other = scrub.run(["ioi/naive", "ioi/as_published"], "gpt2", "ioi:swapped", settings)
+    nodes, naive = "as_published/nodes", "naive/answer"
+    ours = held.ratio(nodes)
+    inside = ours.low <= 87 <= ours.high
     apart = PAGE.number(ours.estimate - 87, sign=True)
-    cells = ["87", PAGE.with_ends(ours), apart, "yes" if held else "no"]
-    assert numbers["means over three other names"] == cells
-    other = means["swapped"].ratio("as_published/nodes")
-    assert numbers["means over swapped names"] == ["", PAGE.with_ends(other), "", ""], "nothing is published of it"
-    assert len(numbers) == 4
-    assert len({cells[1] for cells in numbers.values()}) == 4
-    nodes = "as_published/nodes"
-    wanted = [*(each.recovered(nodes) for each in means.values()), drawn.recovered(nodes)]
-    assert [recovered[nodes][at] for at in (0, 1, 3)] == [PAGE.with_ends(each) for each in wanted]
-    assert recovered["refined_3/answer"][:2] == ["", ""]
-    assert recovered["refined_3/answer"][3] == PAGE.with_ends(drawn.recovered("refined_3/answer"))
-    assert len(facts) == 4
-    assert [each["digest"] for each in facts[:2]] == [[each.digest] for each in means.values()]
-    assert summary["The circuit of indirect objects in GPT-2 small"][1] == (
-        f"{int(held)} of 1 published numbers inside our intervals"
-    )
+    assert numbers[means] == ["87", PAGE.with_ends(ours), apart, "yes" if inside else "no"]
+    assert numbers[drawn] == ["", PAGE.with_ends(other.ratio(nodes)), "", ""], "nothing is published of it"
+    assert len(numbers) == len(facts) == len(script.IOI)
+    assert len({cells[1] for cells in numbers.values()}) == len(numbers)
+    for name, wanted in (
+        (nodes, (held.recovered(nodes), other.recovered(nodes))),
+        (naive, (None, other.recovered(naive))),
+    ):
+        assert [recovered[name][at] for at in (0, -1)] == [
+            "" if each is None else PAGE.with_ends(each) for each in wanted
+        ]
+    assert len(recovered) == (12 if every else 4)  # two parts each
+    assert [facts[at]["digest"] for at in (0, -1)] == [[held.digest], [other.digest]]
     assert {each["model commit"][0] for each in facts} == {commit_of(full.repositories[GPT2])}
+    said = f"{int(inside)} of 1 published numbers inside our intervals"
+    assert summary["The circuit of indirect objects in GPT-2 small"][1] == said
 
 
 def renamed() -> str:
@@ -319,7 +325,7 @@ def test_what_fails_is_a_line_and_the_rest_goes_on(
     status, page, err = run("--only", "induction,heads")
     outcomes = [cells[1] for cells in by_first(read(page)[0]).values()]
     assert (status, outcomes[0]) == (1, "failed: a gate failed: logits are apart")
-    assert outcomes[1].startswith("failed: ValueError: of a library")
+    assert outcomes[2].startswith("failed: ValueError: of a library")
     assert "Traceback" in err, "of what is no mistake of the user's"
 
     def stopped(*_: object, **__: object) -> None:
