@@ -37,9 +37,10 @@ from scrub.graph.node import Node
 from scrub.paths.cut import Cut, cut
 from scrub.paths.edges import by_head, checked_edges, heads_apart, keep, read_edges
 from scrub.paths.pattern import Pattern
+from scrub.paths.roles import Roles
 from scrub.paths.rules import Rule, resample
 from scrub.paths.sources import Draw
-from scrub.paths.splits import Roles, Split
+from scrub.paths.splits import Split
 from scrub.paths.unmatched import Unmatched
 from scrub.study.draws import Feature
 from scrub.study.parameters import Parameters, Value, checked, filled, marks, suffix, unknown_parameter

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from scrub.data.examples import PROMPTS, TEXT, Examples, sizes_said
 from scrub.data.windows import counted
+from scrub.paths.roles import OF_STUDY
 from scrub.study.claims import Claim
 from scrub.study.experiments import ALL_SCRUBBED, BASELINE, UNSCRUBBED, Name
 from scrub.study.gates import Gates
@@ -94,6 +95,7 @@ class Result(TabularResult):
     other: str = DRAWN  # what y stands for
     commits: Mapping[str, str] = field(default_factory=dict)  # of what is from a hub: see :attr:`Trial.commits`
     kind: str = TEXT
+    roles: str = ""  # which heads the roles of its rules mean, where those are the study's own
     others: tuple[Result, ...] = ()
 
     @property
@@ -187,6 +189,11 @@ class Result(TabularResult):
         model, data = with_digest(model, self.commits.get("weights", "")), with_digest(data, self.digest)
         study = by_metric(self.study)[0] if self.others else self.study  # of several, each table says which
         return f"{study} on {model}, {data}: {sequences}, {counted(scored, 'selected position')}"
+
+    @property
+    def roles_said(self) -> str:
+        """Which heads the roles of its rules mean, where those are the study's own, in one line."""
+        return f"{OF_STUDY}: {self.roles}"
 
     @property
     def gap(self) -> Interval:
@@ -319,6 +326,7 @@ class Result(TabularResult):
             "digest": self.digest,
             **self.commits,
             **({"begin": self.begin} if self.begin else {}),
+            **({"roles": self.roles} if self.roles else {}),
             **({"notes": list(self.notes)} if self.notes else {}),
         }
 

@@ -26,6 +26,7 @@ from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.study.metric import LOSS, ROLES, GivenMetric, Metric, as_metrics, role_of, studied
 from scrub.study.parameters import Parameters
 from scrub.study.result import BIGRAM, Result, length_of
+from scrub.study.roles import on_study, roles_notes, said_roles
 from scrub.study.selection import positions_of, scored_at
 from scrub.study.settings import SEQUENCES, Settings
 from scrub.study.study import Study, Wanted, load_study
@@ -213,6 +214,7 @@ class Trial:
             notes=(*self.examples.notes, *self.notes),
             other=self.study.other,
             commits=self.commits,
+            roles=said_roles(self.study, self.model),
         )
 
 
@@ -256,7 +258,7 @@ def prepare_study(
     Raises ScrubError for any mistake in it.
     """
     study, others = study.by(metrics[0]) if metrics else study, tuple(metrics[1:])
-    model = load_model(study.model if spec is None else spec, settings.torch_dtype, settings.where)
+    model = on_study(study, load_model(study.model if spec is None else spec, settings.torch_dtype, settings.where))
     study = study if settings.other is None else study.against(settings.other)
     hypotheses, built, notes = fitting(study, hypotheses, model, settings.parts, elsewhere)
     features_of(hypotheses, model.name, built.draws)
@@ -286,6 +288,7 @@ def prepare_study(
     if LOSS in {study.metric, *others} and examples.several_answers:
         said = "the loss is that of the first of several answers; logprob and prob are of all of them"
         examples = replace(examples, notes=(*examples.notes, said))
+    notes = (*roles_notes(study, model), *notes)
     return Trial(study, hypotheses, model, examples, built, settings, notes, others)
 
 

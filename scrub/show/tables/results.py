@@ -61,6 +61,8 @@ def _against(part: str) -> str:
 def result_tables(result: Result, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
     """Show what was run on what, the anchors and the rows, of each metric that was measured."""
     yield Text(one_line(result.heading))
+    if result.roles:
+        yield Text(one_line(result.roles_said))
     yield Text(f"{gates_line(result.gates.deviations, result.documents_called)}\n")
     for each in result.by_metric.values():
         if result.others:
@@ -123,6 +125,8 @@ def ratio_columns(result: Result) -> list[Column]:
 def comparison_tables(of: Comparison, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
     """Show what each recovers with the differences, what these mean, and what changed."""
     yield Text(one_line(of.heading))
+    if of.result.roles:
+        yield Text(one_line(of.result.roles_said))
     yield Text()
     yield _comparison(of)
     for note in of.notes:
