@@ -49,6 +49,5 @@ def run(
     warn(result.notes, "note")
     warn(result.warnings)
     every = result.by_metric.values()
-    more = bool(result.published or any(each.with_ratio for each in every))
-    more += any(each.published_ratios for each in every)
-    console(COLUMNS + MORE_COLUMNS * more).print(result)
+    further = (result.published or any(each.with_ratio for each in every), any(each.published_ratios for each in every))
+    console(COLUMNS + MORE_COLUMNS * sum(map(bool, further))).print(result)

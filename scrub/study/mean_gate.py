@@ -82,7 +82,7 @@ def _there(of: Examples, row: int, position: int, by: str) -> Bool[np.ndarray, "
         alike &= (of.inputs == of.inputs[row])[:, of.real[row] & ~named].all(1)
         said = of.documents == of.documents[row]
         found[said if len(set(of.documents.tolist())) < len(of) else alike, position] = True
-        return found & of.real
+        return np.asarray(found & of.real)
     name = next((name for name, at in of.positions.items() if at[row] == position), None) if by_name else None
     if name is not None:
         found[np.arange(len(of)), of.positions[name]] = True

@@ -281,7 +281,7 @@ class Result(TabularResult):
 
         `scrubs` is the percent of the baseline's paths that is resampled. Of another metric than the loss, or several,
         each row says `metric` and `unit`; `ratio` is the plain ratio to the unscrubbed model's in percent, where it
-        stands beside. Columns `published` and `published_ratio` are there where percentages were published for the model.
+        stands beside. `published` and `published_ratio` are there where percentages were published for the model.
         """
         rows = self.table
         frame = pd.DataFrame(

@@ -5,6 +5,7 @@ Its numbers say nothing there; that every rule is about something does, and that
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from scrub.study.study import load_study
 HEADS, WIDTH = 12, 3  # of a layer, and of a head
 ORDER = ["naive", *(f"refined_{number}" for number in range(1, 5))]
 FEW = scrub.Settings(sequences=5, dtype="float64", progress=False, parts=("answer", "nodes"))
+NODES = scrub.Settings(dtype="float64", progress=False, parts=("nodes",))
 # the heads of the published circuit, and where each acts, as in the paper's figure of it
 CIRCUIT = {
     "end": "9.9 9.6 10.0 7.3 7.9 8.6 8.10 10.7 11.10 9.0 9.7 10.1 10.2 10.6 10.10 11.2 11.9",
@@ -94,7 +96,7 @@ def test_nodes_are_held_as_in_the_paper(model: Model, variant: str, tmp_path: Pa
     other names of the same template; by hooks in transformers.
     """
     pairs = pairs_of(model, variant, templates=5, each=3)
-    settings = scrub.Settings(dtype="float64", other="mean by template", progress=False)
+    settings = replace(NODES, other="mean by template")
     ours = scrub.run("ioi/as_published", model, pairs, settings)
     save_model(model.to(torch.float32), tmp_path / "gpt2")
     double = GPT2LMHeadModel.from_pretrained(tmp_path / "gpt2", attn_implementation="eager").double().eval()
@@ -160,3 +162,21 @@ def hooks(double: GPT2LMHeadModel, change: object) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def test_what_is_published_stands_beside_the_ratio_of_that_model_alone(model: Model) -> None:
+    """In the table, the data frame and JSON, of nodes; of another model, or metric, nothing is published."""
+    pairs = pairs_of(model, "names", templates=2, each=2)
+    study, (hypothesis,) = load_study("ioi/as_published")
+    for name, metric, published in (
+        ("acme/gpt2", None, {"as_published/nodes": 87}),
+        ("other", None, {}),
+        ("gpt2", "loss", {}),
+    ):
+        of = replace(study, hypotheses=(hypothesis,), roles={name: study.roles["gpt2"]})
+        trial = scrub.prepare(of, replace(model, name=name), pairs, NODES, metric=metric)
+        assert trial.published_ratios == published
+    found = scrub.run("ioi/as_published", model, pairs, NODES)
+    assert [row.published_ratio for row in found.table] == [87]
+    assert [row["published_ratio"] for row in json.loads(found.to_json())["rows"]] == [87]
+    assert re.search(r"ratio, % +published.*as_published +nodes.* 87 ", str(found), re.DOTALL)
