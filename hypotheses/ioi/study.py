@@ -42,6 +42,7 @@ study = Study(
     data="ioi:names",
     baseline="** -> y",
     metric="logit_diff",
+    published_model="gpt2",
     roles={
         "gpt2": {
             "mover": [(9, 9), (9, 6), (10, 0)],

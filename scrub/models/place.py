@@ -134,9 +134,11 @@ def at_revision(spec: str, revision: str | None) -> str:
 def names_of(model: str) -> tuple[str, ...]:
     """List all that a model is called, by its name: `names_of("gpt2")` is ("gpt2", "openai-community/gpt2").
 
-    A pointer's name is that of its repository on the hub too, and the reverse, at whichever revision.
+    A pointer's name is that of its repository on the hub too, and the reverse, at whichever revision. What is in a
+    package has that name alone.
     """
-    pointers = [(each.folder.name, str(each.fields[HUB]).partition("@")[0]) for each in _pointers()]
+    there = (each for each in _pointers() if HUB in each.fields)
+    pointers = [(each.folder.name, str(each.fields[HUB]).partition("@")[0]) for each in there]
     bare = model.partition("@")[0] if is_hub_id(model) else model
     alike = [name for pair in pointers if bare in pair for name in pair]
     return tuple(dict.fromkeys([model, bare, *alike]))

@@ -215,9 +215,9 @@ def held_at(of: Node, source: Held, label: str | None = None) -> Node:
     if of.op == "at_positions" and of.inputs[1].op == "places":
         whole, places = of.inputs
         return node("at_positions", held_at(whole, source), places, label=label, **of.arguments)
-    if not source.by:
+    if not source.placed_by:
         return node("held", of=of.value, source=source, label=label)
-    return node("take_places", node("held", of=of.value, source=source), node(PLACED[source.by]), label=label)
+    return node("take_places", node("held", of=of.value, source=source), node(PLACED[source.placed_by]), label=label)
 
 
 def held(roots: Iterable[Node]) -> list[Node]:

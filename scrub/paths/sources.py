@@ -118,13 +118,13 @@ class Draw(Source, ABC):
 class Held(Source, ABC):
     """A source that stands for a component, whatever that reads. `arrays` are the names of those that it looks up.
 
-    What is a mean is one `over` the sequences of a draw, at each position or `by` a "name", at those of a name
+    What is a mean is one `over` the sequences of a draw, at each position or `placed_by` a "name", at those of a name
     together, or a "template", at each position of those of one template.
     """
 
     arrays: tuple[str, ...] = ()
     over: Draw | None = None
-    by: str = ""
+    placed_by: str = ""
 
     @abstractmethod
     def value(self, stand: Stand) -> Float[Tensor, "1 ..."]:
@@ -227,7 +227,7 @@ class MeanOtherByName(Mean):
 
     written = "mean y by name"
     meaning = "mean over the others, by named position"
-    by = "name"
+    placed_by = "name"
 
 
 @dataclass(frozen=True, repr=False)
@@ -236,7 +236,7 @@ class MeanOtherByTemplate(Mean):
 
     written = "mean y by template"
     meaning = "mean over the others, by position of their template"
-    by = "template"
+    placed_by = "template"
 
 
 @dataclass(frozen=True, repr=False)

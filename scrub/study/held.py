@@ -87,7 +87,7 @@ def held_values(leaves: Sequence[Node], model: Model, over: Over, arrays: Arrays
     shapes = _means(leaves, model, over[X, ""].shown(0))
     values: dict[Node, Tensor] = {}
     for of in over:
-        means = [leaf for leaf in leaves if (held_by(leaf).over, held_by(leaf).by) == of]
+        means = [leaf for leaf in leaves if (held_by(leaf).over, held_by(leaf).placed_by) == of]
         if means:
             values |= _means(means, model, over[of], checked=True)
     for leaf in leaves:

@@ -51,13 +51,13 @@ def check_means(
         here = slice(start, start + len(found[0]))
         start = here.stop
         for leaf, position in asked:
-            inside = torch.from_numpy(_there(of, row, position, held_by(leaf).by)[here])
+            inside = torch.from_numpy(_there(of, row, position, held_by(leaf).placed_by)[here])
             value = found[chosen.index(leaf)]
             totals[leaf, position] = totals[leaf, position] + value[inside].sum(0)
             counts[leaf, position] += int(inside.sum())
     worst = 0.0
     for leaf, position in asked:
-        by = held_by(leaf).by
+        by = held_by(leaf).placed_by
         place = int(of.places_by(by)[row, position]) if by else position
         mean, own = totals[leaf, position] / counts[leaf, position], values[leaf][0, place].double().cpu()
         worst = max(worst, float((mean - own).abs().max() / max(1.0, float(mean.abs().max()))))
@@ -82,8 +82,7 @@ def _there(of: Examples, row: int, position: int, by: str) -> Bool[np.ndarray, "
         alike &= (of.inputs == of.inputs[row])[:, of.real[row] & ~named].all(1)
         said = of.documents == of.documents[row]
         found[said if len(set(of.documents.tolist())) < len(of) else alike, position] = True
-        found &= of.real
-        return found
+        return np.asarray(found & of.real)
     name = next((name for name, at in of.positions.items() if at[row] == position), None) if by_name else None
     if name is not None:
         found[np.arange(len(of)), of.positions[name]] = True

@@ -47,6 +47,7 @@ class Row:
     kl: Interval
     scrubs: float | None = None  # percent of the baseline's paths that it resamples
     published: float | None = None  # recovered, where that was published for this model
+    published_ratio: float | None = None  # where that was published for this model
     ratio: Interval | None = None  # to the unscrubbed model's, of a metric that it stands beside
 
     @property
@@ -95,6 +96,7 @@ class Result(TabularResult):
     other: str = DRAWN  # what y stands for
     commits: Mapping[str, str] = field(default_factory=dict)  # of what is from a hub: see :attr:`Trial.commits`
     kind: str = TEXT
+    published_ratios: Mapping[str, float] = field(default_factory=dict)
     roles: str = ""  # which heads the roles of its rules mean, where those are the study's own
     others: tuple[Result, ...] = ()
 
@@ -262,6 +264,7 @@ class Result(TabularResult):
                 self.interval("kl", name),
                 self.claim(name).scrubs,
                 self.published.get(name),
+                self.published_ratios.get(name),
                 self.ratio(name) if self.with_ratio else None,
             )
             for name in (Name(*row) for row in self.rows)
@@ -278,7 +281,7 @@ class Result(TabularResult):
 
         `scrubs` is the percent of the baseline's paths that is resampled. Of another metric than the loss, or several,
         each row says `metric` and `unit`; `ratio` is the plain ratio to the unscrubbed model's in percent, where it
-        stands beside. A column `published` is there where percentages were published for the model.
+        stands beside. `published` and `published_ratio` are there where percentages were published for the model.
         """
         rows = self.table
         frame = pd.DataFrame(
@@ -296,6 +299,8 @@ class Result(TabularResult):
             frame["published"] = pd.array([row.published for row in rows], "float64")
         if self.with_ratio:
             frame = frame.assign(**interval_columns("ratio", (row.ratio for row in rows), "ratio_low", "ratio_high"))
+        if self.published_ratios:
+            frame["published_ratio"] = pd.array([row.published_ratio for row in rows], "float64")
         if self.named:
             frame = frame.assign(metric=self.metric, unit=self.unit)
         others = [each.frame().assign(metric=each.metric, unit=each.unit) for each in self.others]

@@ -109,9 +109,17 @@ class Trial:
     @property
     def published(self) -> dict[str, float]:
         """The percentages recovered that were published for each experiment, if they were for this model."""
-        if self.model.name.rpartition("/")[2] != self.study.published_model or self.study.metric != LOSS:
+        return self._published("published") if self.study.metric == LOSS else {}
+
+    @property
+    def published_ratios(self) -> dict[str, float]:
+        """The percentages of the model's own metric that were published for each experiment, if for this model."""
+        return self._published("published_ratios") if self.study.metric.with_ratio else {}
+
+    def _published(self, what: str) -> dict[str, float]:
+        if self.model.name.rpartition("/")[2] != self.study.published_model:
             return {}
-        asked = ((e.name, e.hypothesis.published.get(e.part)) for e in self.experiments if e.hypothesis)
+        asked = ((e.name, getattr(e.hypothesis, what).get(e.part)) for e in self.experiments if e.hypothesis)
         return {name: percent for name, percent in asked if percent is not None}
 
     def token_losses(self, *experiments: str, draw: int = 0) -> pd.DataFrame:
@@ -202,6 +210,7 @@ class Trial:
             gates=gates,
             **length_of(self.examples, self.model.n_ctx),
             published=of.published,
+            published_ratios=of.published_ratios,
             metric=metric.name,
             unit=metric.unit,
             with_ratio=metric.with_ratio,

@@ -21,6 +21,7 @@ from scrub.study.roles import on_study
 Scrub = Callable[..., Any]
 GIVEN = {"ind": [(1, 0), (1, 4)], "prev": [(0, 3)]}
 RULES = "k a1.ind/k/a0.prev -> y\nv a1.ind/v/a0.rest/** -> y"
+SECOND = "k a1.ind/k/a0.prev -> y\nv a1.ind/v/a0.3/** -> y"  # a head that is prev, or of the rest
 MODULE = '"""{}"""\nfrom scrub import Hypothesis\n\nhypothesis = Hypothesis("""\n{}\n""")\n'
 DECLARED = """
 from scrub import Study
@@ -32,11 +33,11 @@ FEW = "--sequences 23 --dtype float64"
 
 
 def declare(name: str, model: str, roles: object = None) -> None:
-    """Write a study of two hypotheses, of which the second resamples nothing of the values."""
+    """Write a study of two hypotheses, of which the second names a head by its number."""
     folder = Path("hypotheses", name)
     folder.mkdir(exist_ok=True)
     (folder / "first.py").write_text(MODULE.format("First.", RULES))
-    (folder / "second.py").write_text(MODULE.format("Second.", RULES.partition("\n")[0]))
+    (folder / "second.py").write_text(MODULE.format("Second.", SECOND))
     (folder / "study.py").write_text(DECLARED.format(model, f", roles={roles!r}" if roles else ""))
 
 
@@ -90,7 +91,7 @@ def test_a_sweep_gives_each_study_its_own(scrub: Scrub) -> None:
     assert len(about["ours"]) > 2, "and random ones"
     assert about["ours"].keys() == about["plain"].keys()
     assert all(about["ours"][name][1] != hashes for name, (_, hashes) in about["plain"].items())
-    for name in ("first/k", "first/v", "second/k"):
+    for name in ("first/k", "first/v", "second/k", "second/v"):
         assert stored["ours"].result.recovered(name) == stored["theirs"].result.recovered(name)
     assert [stored[study].result.roles for study in stored] == [SAID.partition(": ")[2], "", ""]
     compared = {study: scrub(f"compare {study}/first {study}/second {small}").out for study in ("ours", "theirs")}

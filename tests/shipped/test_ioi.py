@@ -5,9 +5,11 @@ Its numbers say nothing there; that every rule is about something does, and that
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +30,8 @@ from scrub.study.study import load_study
 
 HEADS, WIDTH = 12, 3  # of a layer, and of a head
 ORDER = ["naive", *(f"refined_{number}" for number in range(1, 5))]
-FEW = scrub.Settings(sequences=5, dtype="float64", progress=False)
+FEW = scrub.Settings(sequences=5, dtype="float64", progress=False, parts=("answer", "nodes"))
+NODES = scrub.Settings(dtype="float64", progress=False, parts=("nodes",))
 # the heads of the published circuit, and where each acts, as in the paper's figure of it
 CIRCUIT = {
     "end": "9.9 9.6 10.0 7.3 7.9 8.6 8.10 10.7 11.10 9.0 9.7 10.1 10.2 10.6 10.10 11.2 11.9",
@@ -69,7 +72,7 @@ def template(model: Model, tokens: np.ndarray) -> str:
 
 
 def test_every_rule_is_about_something(model: Model) -> None:
-    """Against three other names; and each refinement keeps more than the one before it."""
+    """Against three other names. Roles are those of the circuit, and not of the model's config."""
     wanted = ["ioi", "ioi/as_published"]
     study, hypotheses = load_study(wanted)
     assert [each.name for each in hypotheses] == [*ORDER, "as_published"]
@@ -78,14 +81,11 @@ def test_every_rule_is_about_something(model: Model) -> None:
     named = [f"{layer}.{head}" for heads in on_study(study, model).roles.values() for layer, head in heads]
     assert sorted(named) == sorted(" ".join(CIRCUIT.values()).split())
     assert len(named) == 26
-    claims = {each.name: each.claim.scrubs for each in trial.experiments if each.hypothesis}
-    scrubs = [claims[f"{name}/answer"] for name in ORDER]
-    assert scrubs == sorted(set(scrubs), reverse=True)
 
 
 def test_swapped_names_tell_nothing_of_who_stands_where(model: Model) -> None:
     """IO and S1 are the same in both prompts, so rules about what is read of these alone are idle, and no other."""
-    warnings = scrub.prepare("ioi/refined_4", model, "ioi:swapped", FEW).gates().warnings
+    warnings = scrub.prepare("ioi/refined_4", model, "ioi:swapped", replace(FEW, parts=("answer",))).gates().warnings
     assert warnings
     assert all("v[IO]" in text or "a*.previous" in text for text in warnings)
 
@@ -96,7 +96,7 @@ def test_nodes_are_held_as_in_the_paper(model: Model, variant: str, tmp_path: Pa
     other names of the same template; by hooks in transformers.
     """
     pairs = pairs_of(model, variant, templates=5, each=3)
-    settings = scrub.Settings(dtype="float64", other="mean by template", progress=False)
+    settings = replace(NODES, other="mean by template")
     ours = scrub.run("ioi/as_published", model, pairs, settings)
     save_model(model.to(torch.float32), tmp_path / "gpt2")
     double = GPT2LMHeadModel.from_pretrained(tmp_path / "gpt2", attn_implementation="eager").double().eval()
@@ -162,3 +162,21 @@ def hooks(double: GPT2LMHeadModel, change: object) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def test_what_is_published_stands_beside_the_ratio_of_that_model_alone(model: Model) -> None:
+    """In the table, the data frame and JSON, of nodes; of another model, or metric, nothing is published."""
+    pairs = pairs_of(model, "names", templates=2, each=2)
+    study, (hypothesis,) = load_study("ioi/as_published")
+    for name, metric, published in (
+        ("acme/gpt2", None, {"as_published/nodes": 87}),
+        ("other", None, {}),
+        ("gpt2", "loss", {}),
+    ):
+        of = replace(study, hypotheses=(hypothesis,), roles={name: study.roles["gpt2"]})
+        trial = scrub.prepare(of, replace(model, name=name), pairs, NODES, metric=metric)
+        assert trial.published_ratios == published
+    found = scrub.run("ioi/as_published", model, pairs, NODES)
+    assert [row.published_ratio for row in found.table] == [87]
+    assert [row["published_ratio"] for row in json.loads(found.to_json())["rows"]] == [87]
+    assert re.search(r"ratio, % +published.*as_published +nodes.* 87 ", str(found), re.DOTALL)

@@ -119,7 +119,9 @@ def rows_table(result: Result) -> FrameTable:
 
 def ratio_columns(result: Result) -> list[Column]:
     """Show the plain ratio to the unscrubbed model's beside what is recovered, where it stands there."""
-    return [Column("ratio", "ratio, %", 1, ends=("ratio_low", "ratio_high"))] if result.with_ratio else []
+    ratio = Column("ratio", "ratio, %", 1, ends=("ratio_low", "ratio_high"))
+    published = Column("published_ratio", "published", digits=6, kind="g", missing="")
+    return [*[ratio] * result.with_ratio, *[published] * bool(result.published_ratios)]
 
 
 def comparison_tables(of: Comparison, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
