@@ -196,14 +196,16 @@ def _with_weights_of(model: Small, attention: str) -> GPT2LMHeadModel:
     return theirs
 
 
-def random_double(vocab_size: int, positions: int = POSITIONS, layers: int = LAYERS, seed: int = 3) -> Double:
+def random_double(
+    vocab_size: int, positions: int = POSITIONS, layers: int = LAYERS, seed: int = 3, heads: int = HEADS
+) -> Double:
     """One whose attention isn't flat, and whose LayerNorms and biases all do something. Its values are float32."""
 
     def make() -> GPT2LMHeadModel:
         from transformers import GPT2Config, GPT2LMHeadModel
 
         config = GPT2Config(
-            vocab_size=vocab_size, n_positions=positions, n_embd=HEADS * D_HEAD, n_layer=layers, n_head=HEADS,
+            vocab_size=vocab_size, n_positions=positions, n_embd=heads * D_HEAD, n_layer=layers, n_head=heads,
             n_inner=23, bos_token_id=0, eos_token_id=0, attn_implementation="eager",
         )  # fmt: skip
         theirs = GPT2LMHeadModel(config).eval()

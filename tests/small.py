@@ -16,8 +16,9 @@ from scrub.models.families import ModelConfig, decoder, gpt2
 from scrub.models.families.attention_only import Config
 from scrub.models.model import Model, lower, make_model
 from scrub.paths.pattern import Pattern
+from scrub.paths.roles import Roles
 from scrub.paths.rules import Rule, resample
-from scrub.paths.splits import Roles, Split
+from scrub.paths.splits import Split
 from scrub.plan.leaves import every_row, leaves_of
 from scrub.plan.plan import Plan, compile_plan
 

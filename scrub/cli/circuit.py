@@ -87,6 +87,7 @@ def circuit(
     from scrub.measure.circuits.files import read_circuit
     from scrub.measure.circuits.said import circuit_of
     from scrub.models.model import load_model
+    from scrub.study.roles import on_study
     from scrub.study.run import default_data, prepare_study
     from scrub.study.study import Study
     from scrub.text.frames import json_text
@@ -95,7 +96,7 @@ def circuit(
     outputs.check_for(read)  # before a model is loaded: mistakes are told at once
     study = own or Study("** -> y", name=Path(file).name)
     study = study if model is None else replace(study, model=model)
-    loaded = load_model(study.model, settings.torch_dtype, settings.where)
+    loaded = on_study(study, load_model(study.model, settings.torch_dtype, settings.where))
     found = circuit_of(hypothesis, loaded) if hypothesis is not None else read
     assert found is not None
     found.fits(loaded)
@@ -111,7 +112,8 @@ def circuit(
     measured = faithfulness(found, loaded, trial.examples, study.metric, settings=how)
     files |= {json: lambda _: json_text(_content(measured)), plot: chart_of(measured)}
     write_outputs(files | {viewer: lambda _: outputs.viewed(found, measured)}, folder=out)
-    warn([*trial.examples.notes, *measured.notes, *outputs.notes(found, hypothesis, settings)], "note")
+    said = [*trial.notes, *trial.examples.notes, *measured.notes, *outputs.notes(found, hypothesis, settings)]
+    warn(said, "note")
     warn(measured.warnings)
     console().print(measured)
     outputs.submit(found)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from scrub.graph.node import Node
     from scrub.models.find import Kind
     from scrub.models.model import Model
-    from scrub.paths.splits import Roles
+    from scrub.paths.roles import Roles
     from scrub.study.hypothesis import Hypothesis
     from scrub.study.metric import Metric
     from scrub.study.settings import Settings

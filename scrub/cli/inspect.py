@@ -82,7 +82,9 @@ def show(
     loaded, study, asked = _asked(paths, model, parts, parameters, revision)
 
     from scrub.paths.cut import heads_text
+    from scrub.paths.roles import OF_STUDY
     from scrub.show.picture import Picture, picture
+    from scrub.study.roles import said_roles
 
     pictures: list[Picture] = []
     for each in asked:
@@ -97,7 +99,8 @@ def show(
         typer.echo(f"wrote {out}")
         return
     screen = console(None)
-    screen.print(f"study {study.name}, model {loaded.name}: {heads_text(loaded.graph, loaded.roles)}", soft_wrap=True)
+    told, own = heads_text(loaded.graph, loaded.roles), f" ({OF_STUDY})" if said_roles(study, loaded) else ""
+    screen.print(f"study {study.name}, model {loaded.name}{own}: {told}", soft_wrap=True)
     screen.print()
     claim = ""
     for drawn in pictures:
@@ -122,8 +125,9 @@ def _asked(
 
     from scrub.models.model import load_model
     from scrub.study.fitting import fitting
+    from scrub.study.roles import on_study, roles_notes
 
-    loaded = load_model(on)
+    loaded = on_study(study, load_model(on))
     _, found, notes = fitting(study, hypotheses, loaded, split_parts(parts))
-    warn(notes, "note")
+    warn([*roles_notes(study, loaded), *notes], "note")
     return loaded, study, found

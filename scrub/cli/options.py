@@ -47,9 +47,9 @@ SETTINGS = {
         kind=str,
     ),
     "other": Words(
-        "y|mean|'mean by name'",
+        "y|mean|'mean by name'|'mean by template'",
         "What y is, instead of as the study says: the other sequence of each; the mean of what components give on the "
-        "others, at each position; or that at all positions of a name together.",
+        "others, at each position; that at all positions of a name together; or at each position of one template.",
     ),
     "column": Words("NAME", "The data's column, where there are several; of prompts, that of the corrupted ones."),
     "split": Words("NAME", "The data's split."),

@@ -48,7 +48,6 @@ def run(
     )
     warn(result.notes, "note")
     warn(result.warnings)
-    console(
-        COLUMNS
-        + (MORE_COLUMNS if result.published or any(each.with_ratio for each in result.by_metric.values()) else 0)
-    ).print(result)
+    every = result.by_metric.values()
+    further = (result.published or any(each.with_ratio for each in every), any(each.published_ratios for each in every))
+    console(COLUMNS + MORE_COLUMNS * sum(map(bool, further))).print(result)

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from scrub.data.arrays import mask_of, positions_from, tokens_of
 from scrub.data.bigram import Bigram
 from scrub.data.choices import ANSWERS, MEASURED, WRONG, Choices, choices_of
-from scrub.data.positions import forms_of, places_of, positions_at
+from scrub.data.positions import forms_of, places_in_templates, places_of, positions_at, templates_of
 from scrub.data.repeated import NOWHERE, second_half
 from scrub.paths.hashes import hash_array, hash_of
 from scrub.text.errors import ScrubError
@@ -187,6 +187,19 @@ class Examples:
     def places(self) -> Int[np.ndarray, "example position"]:
         """The numbers of positions, by name where they have one: see :func:`scrub.data.positions.places_of`."""
         return places_of(self)
+
+    @cached_property
+    def templates(self) -> Int[np.ndarray, " example"]:
+        """The template of each: see :func:`scrub.data.positions.templates_of`."""
+        return templates_of(self)
+
+    @cached_property
+    def _places_in_templates(self) -> Int[np.ndarray, "example position"]:
+        return places_in_templates(self)
+
+    def places_by(self, what: str) -> Int[np.ndarray, "example position"]:
+        """Give the numbers of positions by "name" where they have one, or those of each "template"."""
+        return self.places if what == "name" else self._places_in_templates
 
     @cached_property
     def forms(self) -> Int[np.ndarray, " example"]:

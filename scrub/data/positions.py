@@ -55,6 +55,26 @@ def places_of(examples: Examples) -> Int[np.ndarray, "example position"]:
     return found
 
 
+def templates_of(examples: Examples) -> Int[np.ndarray, " example"]:
+    """Number the templates: those that rows name or, where they name none, what is left of rows without named tokens.
+
+    Two rows are of one then if they have the same names at the same positions, and the same tokens at all others.
+    """
+    if len(np.unique(examples.documents)) < len(examples):
+        return numbered([examples.documents])
+    left = np.where(examples.real, examples.inputs, NOWHERE)
+    for number, at in enumerate(examples.positions.values()):
+        there = np.flatnonzero(at != NOWHERE)
+        left[there, at[there]] = NOWHERE - 1 - number
+    return np.asarray(np.unique(left, axis=0, return_inverse=True)[1].ravel())
+
+
+def places_in_templates(examples: Examples) -> Int[np.ndarray, "example position"]:
+    """Number the positions of each template by themselves; a pad's is NOWHERE."""
+    places = examples.templates[:, None] * examples.context + np.arange(examples.context)
+    return np.where(examples.real, places, NOWHERE)
+
+
 def forms_of(examples: Examples) -> Int[np.ndarray, " example"]:
     """Number what an example shares with the others that are drawn for it: the length, and positions by name.
 

@@ -125,6 +125,7 @@ OPS: dict[str, Op] = {
     "target": Op(None, NONE),  # [batch, position, 1]
     "other_target": Op(None, NONE, ("name",)),  # the same, of the examples' own targets
     "place": Op(None, NONE),  # [batch, position, 1]: which row of what is held by name stands there
+    "place_in_template": Op(None, NONE),  # the same of what is held by template
     "choices": Op(None, NONE, ("of",)),  # [batch, position, some]: answers, wrong ones, or both
     "weights": Op(None, NONE, ("of",)),  # the same, of each in the mean: see Examples.choices
     "given": Op(None, NONE, ("name",)),  # whatever stands there by that name: see paths/taps.py

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,7 @@ from scrub.models.place import ModelPlace, find_model
 from scrub.models.values import ids_of, text_of, tokens_of, top, values
 from scrub.paths.hashes import hash_weights
 from scrub.paths.locate import below
+from scrub.paths.roles import Roles, check_there
 from scrub.paths.splits import attention_heads
 from scrub.plan.leaves import bind_model, leaves_of
 from scrub.plan.plan import Plan, compile_plan
@@ -40,6 +41,7 @@ from scrub.text.wording import at_commit, few, short, with_digest
 Spec: TypeAlias = Any  # str | Path | Model, a transformers model, a HookedTransformer, or (config, state dict)
 
 _COMPUTABLE = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+_KNOWN = "weights_hash", "plan"  # which roles don't change
 ALIGNED_BYTES = 64  # where torch lets a tensor begin
 
 
@@ -54,6 +56,7 @@ class Model:
     tokenizer: Tokenizer | None = None  # None where the data are token ids
     folder: Path | None = None  # where it was loaded from, which may be one file
     origin: Origin = field(default_factory=Origin)
+    given_roles: Roles | None = None  # instead of those that its config says
 
     def __repr__(self) -> str:
         some = next(iter(self.params.values()))
@@ -155,8 +158,21 @@ class Model:
 
     @property
     def roles(self) -> dict[str, tuple[tuple[int, int], ...]]:
-        """The (layer, head) pairs of every role."""
-        return {role: tuple(heads) for role, heads in self.config.roles.items()}
+        """The (layer, head) pairs of every role: those that were given, else its config's."""
+        own = self.config.roles if self.given_roles is None else self.given_roles
+        return {role: tuple(heads) for role, heads in own.items()}
+
+    def with_roles(self, roles: Roles | None) -> Model:
+        """Give the same model with other roles, or with its config's own: `model.with_roles({"ind": [(1, 3)]})`.
+
+        Raises ScrubError for a head that it doesn't have.
+        """
+        if roles == self.given_roles:
+            return self
+        check_there("what is given", roles or {}, attention_heads(self.graph))
+        made = replace(self, given_roles=roles)
+        made.__dict__.update({name: self.__dict__[name] for name in _KNOWN if name in self.__dict__})
+        return made
 
     @property
     def dtype(self) -> torch.dtype:
@@ -272,7 +288,11 @@ class Model:
         # the graph is made again, since a deep one can't be pickled; the parameters are arrays, which processes share
         arrays = {name: _array(value) for name, value in self.params.items()}
         known = {"weights_hash": self.weights_hash}
-        return _from_arrays, (self.name, self.config, arrays, self.tokenizer, self.folder, self.origin), known
+        return (
+            _from_arrays,
+            (self.name, self.config, arrays, self.tokenizer, self.folder, self.origin, self.given_roles),
+            known,
+        )
 
 
 @check_arguments
@@ -323,12 +343,21 @@ def as_model(spec: Spec, dtype: torch.dtype = torch.float32) -> Model:
     return spec if isinstance(spec, Model) else load_model(spec, dtype)
 
 
-def load_graph(spec: Spec) -> tuple[Node, dict[str, tuple[tuple[int, int], ...]]]:
-    """Load the graph and the roles of a model, without its parameters. See :func:`load_model`."""
+class Bare(NamedTuple):
+    """A model without its parameters: its graph, the roles that its config says, and its name."""
+
+    graph: Node
+    roles: Roles
+    name: str
+
+
+def load_graph(spec: Spec) -> Bare:
+    """Load a model without its parameters: `load_graph("gpt2").roles`. See :func:`load_model`."""
     if isinstance(spec, Model):
-        return spec.graph, spec.roles
-    _, checkpoint, _, _ = _opened(spec)
-    return checkpoint.graph, {role: tuple(heads) for role, heads in checkpoint.config.roles.items()}
+        return Bare(spec.graph, spec.with_roles(None).roles, spec.name)
+    called, checkpoint, _, _ = _opened(spec)
+    roles = {role: tuple(heads) for role, heads in checkpoint.config.roles.items()}
+    return Bare(checkpoint.graph, roles, called)
 
 
 def _opened(spec: Spec) -> tuple[str, Checkpoint, ModelPlace | None, Origin]:
@@ -391,11 +420,12 @@ def _from_arrays(
     tokenizer: Tokenizer | None,
     folder: Path | None,
     origin: Origin,
+    given_roles: Roles | None = None,
 ) -> Model:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nor does anybody write to it
         params = {each: _aligned(torch.from_numpy(array)).view(dtype) for each, (array, dtype) in arrays.items()}
-    return Model(name, config, lower(config), params, tokenizer, folder, origin)
+    return Model(name, config, lower(config), params, tokenizer, folder, origin, given_roles)
 
 
 def _aligned(value: Tensor) -> Tensor:

@@ -131,6 +131,19 @@ def at_revision(spec: str, revision: str | None) -> str:
     return found
 
 
+def names_of(model: str) -> tuple[str, ...]:
+    """List all that a model is called, by its name: `names_of("gpt2")` is ("gpt2", "openai-community/gpt2").
+
+    A pointer's name is that of its repository on the hub too, and the reverse, at whichever revision. What is in a
+    package has that name alone.
+    """
+    there = (each for each in _pointers() if HUB in each.fields)
+    pointers = [(each.folder.name, str(each.fields[HUB]).partition("@")[0]) for each in there]
+    bare = model.partition("@")[0] if is_hub_id(model) else model
+    alike = [name for pair in pointers if bare in pair for name in pair]
+    return tuple(dict.fromkeys([model, bare, *alike]))
+
+
 def own_config(spec: str | Path) -> tuple[Path, dict[str, object]]:
     """Find the config.json to change so as to say more of a model (its roles), and the fields that it has or must get.
 

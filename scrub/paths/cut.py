@@ -18,8 +18,9 @@ from scrub.graph.heads import head_indices, restrict
 from scrub.graph.node import Node, node, rewrite, walk
 from scrub.paths.locate import below, locate
 from scrub.paths.pattern import SLOTS, Names, Pattern, glob
+from scrub.paths.roles import Roles
 from scrub.paths.rules import Rule
-from scrub.paths.splits import Roles, Split, attention_heads, heads_of
+from scrub.paths.splits import Split, attention_heads, heads_of
 from scrub.paths.unmatched import Unmatched
 from scrub.text.errors import ScrubError
 

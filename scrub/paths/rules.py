@@ -13,6 +13,8 @@ from scrub.paths.pattern import Pattern
 from scrub.paths.sources import Attend, Draw, Held, Source
 from scrub.text.errors import ScrubError
 
+PLACED = {"name": "place", "template": "place_in_template"}  # the leaf that tells places apart, by what a mean is by
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -206,16 +208,16 @@ def _none_left(root: Node) -> Node:
 
 
 def held_at(of: Node, source: Held, label: str | None = None) -> Node:
-    """Make the leaf at which a value is held: for each example, where the source tells positions of a name apart.
+    """Make the leaf at which a value is held: for each example, where the source tells places of examples apart.
 
     What is split by positions that depend on the example stays split so: its other positions aren't held at anything.
     """
     if of.op == "at_positions" and of.inputs[1].op == "places":
         whole, places = of.inputs
         return node("at_positions", held_at(whole, source), places, label=label, **of.arguments)
-    if not source.by_name:
+    if not source.placed_by:
         return node("held", of=of.value, source=source, label=label)
-    return node("take_places", node("held", of=of.value, source=source), node("place"), label=label)
+    return node("take_places", node("held", of=of.value, source=source), node(PLACED[source.placed_by]), label=label)
 
 
 def held(roots: Iterable[Node]) -> list[Node]:

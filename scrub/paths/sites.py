@@ -24,7 +24,8 @@ from scrub.paths.cut import meant
 from scrub.paths.foreign import check_foreign
 from scrub.paths.locate import below
 from scrub.paths.pattern import SLOTS, Pattern
-from scrub.paths.splits import Roles, Split, attention_heads
+from scrub.paths.roles import Roles
+from scrub.paths.splits import Split, attention_heads
 from scrub.text.errors import ScrubError
 from scrub.text.spans import places
 from scrub.text.wording import few

@@ -118,12 +118,13 @@ class Draw(Source, ABC):
 class Held(Source, ABC):
     """A source that stands for a component, whatever that reads. `arrays` are the names of those that it looks up.
 
-    What is a mean is one `over` the sequences of a draw, at each position or, `by_name`, at those of a name together.
+    What is a mean is one `over` the sequences of a draw, at each position or `placed_by` a "name", at those of a name
+    together, or a "template", at each position of those of one template.
     """
 
     arrays: tuple[str, ...] = ()
     over: Draw | None = None
-    by_name: bool = False
+    placed_by: str = ""
 
     @abstractmethod
     def value(self, stand: Stand) -> Float[Tensor, "1 ..."]:
@@ -226,7 +227,16 @@ class MeanOtherByName(Mean):
 
     written = "mean y by name"
     meaning = "mean over the others, by named position"
-    by_name = True
+    placed_by = "name"
+
+
+@dataclass(frozen=True, repr=False)
+class MeanOtherByTemplate(Mean):
+    """The same at each position of the others of one template: what differs at positions with names alone."""
+
+    written = "mean y by template"
+    meaning = "mean over the others, by position of their template"
+    placed_by = "template"
 
 
 @dataclass(frozen=True, repr=False)
@@ -302,7 +312,7 @@ class Attend(Held):
 
 
 X, Y = Reference(), Other()
-Mean.over, MeanOther.over, MeanOtherByName.over = X, Y, Y
+Mean.over, MeanOther.over, MeanOtherByName.over, MeanOtherByTemplate.over = X, Y, Y, Y
 
 
 def ordered(sources: Iterable[Kind]) -> tuple[Kind, ...]:

@@ -9,7 +9,7 @@ that at some positions and at the rest.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scrub.graph.heads import head_indices, restrict
@@ -17,10 +17,9 @@ from scrub.graph.masks import MASKS
 from scrub.graph.node import Node, node, unroll, walk
 from scrub.paths.locate import locate
 from scrub.paths.pattern import Pattern, State
+from scrub.paths.roles import Roles
 from scrub.text.errors import ScrubError
 from scrub.text.spans import depends, places
-
-Roles = Mapping[str, Sequence[tuple[int, int]]]  # role -> (layer, head)
 
 DIGITS = 9  # of a head's number: no model has that many
 _KINDS = 'heads NAME..., mask "NAME", identity or positions 4..7 (S2, end)'

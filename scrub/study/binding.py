@@ -12,11 +12,13 @@ from torch import Tensor
 
 from scrub.data.examples import Examples
 from scrub.graph.node import Node
+from scrub.paths.rules import PLACED
 from scrub.paths.sources import Draw
 from scrub.plan.runner import on_its_way
 from scrub.study.draws import Pairing
 from scrub.text.errors import ScrubError
 
+_PLACED_BY = {op: what for what, op in PLACED.items()}
 Members = Int[np.ndarray, " member"]
 Batches = Sequence[Int[np.ndarray, " _"]]  # of as many members as there are in each
 
@@ -95,9 +97,9 @@ def bind(
             bound[leaf] = _targets(examples, str(leaf.arguments["name"]))[members, :, None]
         elif leaf.op in {"choices", "weights"}:
             bound[leaf] = examples.choices(str(leaf.arguments["of"]))[leaf.op == "weights"][members]
-        elif leaf.op == "place":
-            by_name = np.maximum(examples.places[members], 0)
-            bound[leaf] = (np.zeros_like(by_name) + np.arange(examples.context) if own else by_name)[..., None]
+        elif leaf.op in _PLACED_BY:
+            there = np.maximum(examples.places_by(_PLACED_BY[leaf.op])[members], 0)
+            bound[leaf] = (np.zeros_like(there) + np.arange(examples.context) if own else there)[..., None]
         elif leaf.op == "places":
             bound[leaf] = examples.at(str(leaf.arguments["positions"]))[members][..., None]
         elif leaf.op == "selected":

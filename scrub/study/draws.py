@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from scrub.data.examples import Examples, Tokens
 from scrub.data.positions import numbered
 from scrub.graph.node import Node, walk
-from scrub.paths.rules import draws
+from scrub.paths.rules import PLACED, draws
 from scrub.paths.sources import Draw, Rows, X, Y, ordered
 from scrub.text.errors import ScrubError
 from scrub.text.fields import theirs
@@ -165,16 +165,17 @@ def check_named(examples: Examples, graphs: Iterable[Node]) -> None:
     drawn for it.
     """
     graphs = list(graphs)
-    leaves = [leaf for leaf in walk(graphs) if leaf.op in {"places", "place"}]
+    leaves = [leaf for leaf in walk(graphs) if leaf.op == "places" or leaf.op in PLACED.values()]
     texts = sorted(str(leaf.arguments["positions"]) for leaf in leaves if leaf.op == "places")
     wanted = [name for text in texts for name in names(text)]
-    if any(leaf.op == "place" for leaf in leaves):  # means are by name
+    by = [what for what, op in PLACED.items() if any(leaf.op == op for leaf in leaves)]  # what means are by
+    if "name" in by:
         wanted += examples.positions
     examples.check_names(wanted)
     for text in texts:
         examples.at(text)
     if leaves:
-        of = f"rules name the positions {few(texts)}" if texts else "means are by name"
+        of = f"rules name the positions {few(texts)}" if texts else f"means are by {by[0]}"
         examples.check_aligned(of)
     if wanted and examples.other is None and any(Y in draws(graph) for graph in graphs):
         called = list(dict.fromkeys(wanted))

@@ -13,10 +13,10 @@ from scrub.paths.cut import Cut, cut
 from scrub.paths.edges import Edge, connected, keep, read_edges
 from scrub.paths.means import with_means
 from scrub.paths.pattern import Pattern
+from scrub.paths.roles import Roles
 from scrub.paths.rules import Rule, draws, held, held_by, resample
 from scrub.paths.scope import Scope
 from scrub.paths.sources import Draw, Held
-from scrub.paths.splits import Roles
 from scrub.paths.unmatched import LeftOut, Unmatched
 from scrub.study.claims import Claim
 from scrub.study.hypothesis import ALL, Hypothesis
@@ -24,6 +24,7 @@ from scrub.study.metric import Metric
 from scrub.study.study import Study
 from scrub.text.collecting import uncollected
 from scrub.text.errors import ScrubError
+from scrub.text.wording import few, short
 
 Elsewhere: TypeAlias = Mapping[str, Collection[Unmatched]]  # what of each hypothesis matches on another model
 
@@ -216,7 +217,7 @@ def anchors(study: Study, model: Node, roles: Roles) -> Experiments:
         found = cut(model, roles, study.baseline_rules)
         baseline = build(BASELINE, found, study.baseline_rules, mean=study.mean)
     except ScrubError as error:
-        raise ScrubError(f"{BASELINE} of the study {study.name!r}: {error}{_unknown(roles)}") from error
+        raise ScrubError(f"{BASELINE} of the study {study.name!r}: {error}{_unknown(study, roles)}") from error
     if baseline.graph is found.graph:
         raise ScrubError("the baseline is the unscrubbed model: 0 % and 100 % must differ, so resample something in it")
     whole = Cut(model)
@@ -253,7 +254,7 @@ def parts_of(
         ]
         return _but_left_out(made, found, baseline) if found.unmatched else made
     except ScrubError as error:
-        raise ScrubError(f"{hypothesis.path or hypothesis.name}: {error}{_unknown(roles)}") from error
+        raise ScrubError(f"{hypothesis.path or hypothesis.name}: {error}{_unknown(study, roles)}") from error
 
 
 def _but_left_out(made: Sequence[Experiment], of: Cut, baseline: Sequence[Rule]) -> list[Experiment]:
@@ -294,7 +295,10 @@ def check_parts(hypotheses: Sequence[Hypothesis], parts: Sequence[str] | None) -
             raise ScrubError(f"no hypothesis has a part {part!r}: they have {', '.join(known)}")
 
 
-def _unknown(roles: Roles) -> str:
-    """Say what a mistake may come from where a model's roles aren't known."""
+def _unknown(study: Study, roles: Roles) -> str:
+    """Say what a mistake may come from where the study, or the model, has no roles for the model's heads."""
+    if study.roles and roles not in study.roles.values():
+        named = few([short(name, quoted=False) for name in study.roles])
+        return f"; the study gives roles to heads of {named}: name this model's there too, in Study(roles=...)"
     told = "this model's heads have no roles yet: `scrub roles MODEL --write` measures them"
     return "" if roles else f"; {told} (of a model in one file: save it as a folder first, with scrub.save_model)"

@@ -8,15 +8,14 @@ from types import MappingProxyType
 
 import numpy as np
 
-from scrub.graph.node import Node
 from scrub.models.kept import kept_features, spelled
-from scrub.models.model import Model
+from scrub.models.model import Bare, Model
 from scrub.paths.sources import Draw
-from scrub.paths.splits import Roles
 from scrub.paths.unmatched import Unmatched, matched
 from scrub.study.draws import Feature, classes_of
 from scrub.study.experiments import Elsewhere, Experiment, Experiments, anchors, check_parts, parts_of
 from scrub.study.hypothesis import Hypothesis, TokenFeature
+from scrub.study.roles import roles_on
 from scrub.study.study import Study
 from scrub.text.errors import ScrubError
 
@@ -57,28 +56,26 @@ def fitting(
 
 
 def matching_elsewhere(
-    study: Study, hypotheses: Sequence[Hypothesis], models: Sequence[tuple[Node, Roles] | None]
+    study: Study, hypotheses: Sequence[Hypothesis], models: Sequence[Bare | None]
 ) -> list[Elsewhere]:
     """Find for each of several models what of some hypotheses matches on another of them, by the hypotheses' names.
 
     A model that can't be read is None, and nothing matches there; nor does anything of a hypothesis that has another
-    mistake on a model.
+    mistake on a model. Its roles are those that the study means there.
     """
     found: list[dict[str, frozenset[Unmatched]]] = [{} for _ in models]
     for each in hypotheses:
         every = each.can_match()
-        there = [frozenset() if of is None else _matching(study, each, every, *of) for of in models]
+        there = [frozenset() if of is None else _matching(study, each, every, of) for of in models]
         for at, by_name in enumerate(found):
             by_name[each.name] = frozenset[Unmatched]().union(*there[:at], *there[at + 1 :])
     return list(found)
 
 
-def _matching(
-    study: Study, hypothesis: Hypothesis, every: frozenset[Unmatched], model: Node, roles: Roles
-) -> frozenset[Unmatched]:
+def _matching(study: Study, hypothesis: Hypothesis, every: frozenset[Unmatched], of: Bare) -> frozenset[Unmatched]:
     """Find what of a hypothesis matches in a model, where all of it may match nothing."""
     try:
-        found = hypothesis.cut(model, roles, [rule.pattern for rule in study.baseline_rules], every)
+        found = hypothesis.cut(of.graph, roles_on(study, of), [rule.pattern for rule in study.baseline_rules], every)
     except ScrubError:
         return frozenset()
     return matched(every, found.unmatched)

@@ -16,7 +16,7 @@ from scrub.data.repeated import NOWHERE
 from scrub.graph.node import Node
 from scrub.graph.rows import at_positions
 from scrub.models.model import Model
-from scrub.paths.rules import held_by
+from scrub.paths.rules import PLACED, held_by
 from scrub.paths.sources import Draw, X, Y
 from scrub.study.draws import Pairing
 from scrub.study.read import read
@@ -41,7 +41,7 @@ class Averaged:
         return Averaged(self.tokens[member : member + 1])
 
 
-Over = Mapping[tuple[Draw, bool], Averaged]  # by the draw that a mean is over, and whether it is by name
+Over = Mapping[tuple[Draw, str], Averaged]  # by the draw that a mean is over, and what it is by
 
 
 def averaged(pairing: Pairing, reference: Tokens | None = None) -> Over:
@@ -49,8 +49,8 @@ def averaged(pairing: Pairing, reference: Tokens | None = None) -> Over:
     of, rows = pairing.examples, pairing.partners.get(Y)
     padded = of.lengths is not None or of.other_lengths is not None
     by_position = np.where(of.real, np.arange(of.context)[None], NOWHERE) if padded else None
-    found: dict[tuple[Draw, bool], Averaged] = {
-        (X, False): Averaged(of.tokens, by_position, of.row) if reference is None else Averaged(reference)
+    found: dict[tuple[Draw, str], Averaged] = {
+        (X, ""): Averaged(of.tokens, by_position, of.row) if reference is None else Averaged(reference)
     }
     if rows is None:
         return found
@@ -60,27 +60,34 @@ def averaged(pairing: Pairing, reference: Tokens | None = None) -> Over:
         def named(which: int) -> str:
             return of.row(int(rows[which]))
 
-        return found | {
-            (Y, False): Averaged(others, None if by_position is None else by_position[rows], named),
-            (Y, True): Averaged(others, of.places[rows], named),
-        }
+        at = None if by_position is None else by_position[rows]
+        return (
+            found
+            | {(Y, ""): Averaged(others, at, named)}
+            | {(Y, by): Averaged(others, of.places_by(by)[rows], named) for by in PLACED}
+        )
     there = np.where(of.real_in_other, np.arange(of.context)[None], NOWHERE) if padded else None
-    return found | {(Y, False): Averaged(others, there, of.row), (Y, True): Averaged(others, of.places, of.row)}
+    return (
+        found
+        | {(Y, ""): Averaged(others, there, of.row)}
+        | {(Y, by): Averaged(others, of.places_by(by), of.row) for by in PLACED}
+    )
 
 
 def held_values(leaves: Sequence[Node], model: Model, over: Over, arrays: Arrays | None = None) -> dict[Node, Tensor]:
     """Make the value of each leaf, for one sequence of as many positions as those have that means are over.
 
-    A mean is that of the unchanged model over some sequences, at each position by itself or, by name, at each place.
+    A mean is that of the unchanged model over some sequences, at each position by itself or, by name or template, at
+    each place.
     Raises ScrubError for a mean over fewer than two sequences, an unknown mask, or an array that is missing, doesn't
     have the shape, isn't finite, or attends to what comes later.
     """
     if not leaves:
         return {}
-    shapes = _means(leaves, model, over[X, False].shown(0))
+    shapes = _means(leaves, model, over[X, ""].shown(0))
     values: dict[Node, Tensor] = {}
     for of in over:
-        means = [leaf for leaf in leaves if (held_by(leaf).over, held_by(leaf).by_name) == of]
+        means = [leaf for leaf in leaves if (held_by(leaf).over, held_by(leaf).placed_by) == of]
         if means:
             values |= _means(means, model, over[of], checked=True)
     for leaf in leaves:

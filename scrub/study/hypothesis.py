@@ -37,9 +37,10 @@ from scrub.graph.node import Node
 from scrub.paths.cut import Cut, cut
 from scrub.paths.edges import by_head, checked_edges, heads_apart, keep, read_edges
 from scrub.paths.pattern import Pattern
+from scrub.paths.roles import Roles
 from scrub.paths.rules import Rule, resample
 from scrub.paths.sources import Draw
-from scrub.paths.splits import Roles, Split
+from scrub.paths.splits import Split
 from scrub.paths.unmatched import Unmatched
 from scrub.study.draws import Feature
 from scrub.study.parameters import Parameters, Value, checked, filled, marks, suffix, unknown_parameter
@@ -58,7 +59,8 @@ class Hypothesis:
     `Hypothesis("v  a1.ind/v/a0.*/** -> y", study="induction")`: the values of induction heads need no layer-0 head.
     `features` are what its `like` sources agree on: each a function, or one for each model, by the model's
     name. `study` is the name of the study whose behaviour it is tested on, unless it lies in a study's own
-    folder. `published` are percentages recovered that were published for it, by part. `parameters` are the values
+    folder. `published` are percentages recovered that were published for it, by part, `published_ratios`
+    those of a difference of logits to the model's. `parameters` are the values
     to try for each `$name` in the rules; the first of them is the default, which the hypothesis means as it is.
     `values` are those that it means. `null_of` is the name of the hypothesis that it is a random one of the size of.
     Raises ScrubError where the declaration can't be read.
@@ -74,6 +76,7 @@ class Hypothesis:
     parameters: Mapping[str, Any] = field(default_factory=dict)  # Parameters, once they are checked
     values: Mapping[str, Value] = field(default_factory=dict)
     null_of: str = ""
+    published_ratios: Mapping[str, int | float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_fields(self, "the hypothesis' ")
@@ -209,6 +212,7 @@ class Hypothesis:
                 claim=Template(self.claim).safe_substitute(chosen),
                 name=name,
                 published=self.published if default else {},
+                published_ratios=self.published_ratios if default else {},
                 parameters={},
                 values=chosen,
             )

@@ -51,13 +51,14 @@ def check_means(
         here = slice(start, start + len(found[0]))
         start = here.stop
         for leaf, position in asked:
-            inside = torch.from_numpy(_there(of, row, position, held_by(leaf).by_name)[here])
+            inside = torch.from_numpy(_there(of, row, position, held_by(leaf).placed_by)[here])
             value = found[chosen.index(leaf)]
             totals[leaf, position] = totals[leaf, position] + value[inside].sum(0)
             counts[leaf, position] += int(inside.sum())
     worst = 0.0
     for leaf, position in asked:
-        place = int(of.places[row, position]) if held_by(leaf).by_name else position
+        by = held_by(leaf).placed_by
+        place = int(of.places_by(by)[row, position]) if by else position
         mean, own = totals[leaf, position] / counts[leaf, position], values[leaf][0, place].double().cpu()
         worst = max(worst, float((mean - own).abs().max() / max(1.0, float(mean.abs().max()))))
         if not worst <= tolerance:
@@ -68,9 +69,20 @@ def check_means(
     return worst
 
 
-def _there(of: Examples, row: int, position: int, by_name: bool) -> Bool[np.ndarray, "example position"]:
-    """Find what a mean at a position of one example is over: that position, or that name, of all others."""
-    found = np.zeros_like(of.scored)
+def _there(of: Examples, row: int, position: int, by: str) -> Bool[np.ndarray, "example position"]:
+    """Find what a mean at a position of one example is over: that position, or that name, of all others.
+
+    By template, of those whose tokens differ from its own at positions with names alone, where rows name none.
+    """
+    found, by_name = np.zeros_like(of.scored), by == "name"
+    if by == "template":
+        named = np.zeros_like(of.scored[row])
+        named[[at[row] for at in of.positions.values()]] = True
+        alike = np.all([at == at[row] for at in (of.ends, *of.positions.values())], axis=0)
+        alike &= (of.inputs == of.inputs[row])[:, of.real[row] & ~named].all(1)
+        said = of.documents == of.documents[row]
+        found[said if len(set(of.documents.tolist())) < len(of) else alike, position] = True
+        return np.asarray(found & of.real)
     name = next((name for name, at in of.positions.items() if at[row] == position), None) if by_name else None
     if name is not None:
         found[np.arange(len(of)), of.positions[name]] = True

@@ -24,10 +24,10 @@ import numpy as np
 from jaxtyping import Float
 
 from scrub.graph.node import Node
+from scrub.paths.roles import Roles
 from scrub.paths.rules import resample
 from scrub.paths.scope import Place, Scope, Step
 from scrub.paths.sources import Draw, Source, Y, ordered
-from scrub.paths.splits import Roles
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.study import Study
 from scrub.text.errors import ScrubError

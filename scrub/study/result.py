@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from scrub.data.examples import PROMPTS, TEXT, Examples, sizes_said
 from scrub.data.windows import counted
+from scrub.paths.roles import OF_STUDY
 from scrub.study.claims import Claim
 from scrub.study.experiments import ALL_SCRUBBED, BASELINE, UNSCRUBBED, Name
 from scrub.study.gates import Gates
@@ -46,6 +47,7 @@ class Row:
     kl: Interval
     scrubs: float | None = None  # percent of the baseline's paths that it resamples
     published: float | None = None  # recovered, where that was published for this model
+    published_ratio: float | None = None  # where that was published for this model
     ratio: Interval | None = None  # to the unscrubbed model's, of a metric that it stands beside
 
     @property
@@ -94,6 +96,8 @@ class Result(TabularResult):
     other: str = DRAWN  # what y stands for
     commits: Mapping[str, str] = field(default_factory=dict)  # of what is from a hub: see :attr:`Trial.commits`
     kind: str = TEXT
+    published_ratios: Mapping[str, float] = field(default_factory=dict)
+    roles: str = ""  # which heads the roles of its rules mean, where those are the study's own
     others: tuple[Result, ...] = ()
 
     @property
@@ -189,6 +193,11 @@ class Result(TabularResult):
         return f"{study} on {model}, {data}: {sequences}, {counted(scored, 'selected position')}"
 
     @property
+    def roles_said(self) -> str:
+        """Which heads the roles of its rules mean, where those are the study's own, in one line."""
+        return f"{OF_STUDY}: {self.roles}"
+
+    @property
     def gap(self) -> Interval:
         """The baseline's loss less the unscrubbed one's, in nats: what 100 % stands for."""
         return self.bootstrap.interval(self._means["loss", BASELINE] - self._means["loss", UNSCRUBBED])
@@ -255,6 +264,7 @@ class Result(TabularResult):
                 self.interval("kl", name),
                 self.claim(name).scrubs,
                 self.published.get(name),
+                self.published_ratios.get(name),
                 self.ratio(name) if self.with_ratio else None,
             )
             for name in (Name(*row) for row in self.rows)
@@ -271,7 +281,7 @@ class Result(TabularResult):
 
         `scrubs` is the percent of the baseline's paths that is resampled. Of another metric than the loss, or several,
         each row says `metric` and `unit`; `ratio` is the plain ratio to the unscrubbed model's in percent, where it
-        stands beside. A column `published` is there where percentages were published for the model.
+        stands beside. `published` and `published_ratio` are there where percentages were published for the model.
         """
         rows = self.table
         frame = pd.DataFrame(
@@ -289,6 +299,8 @@ class Result(TabularResult):
             frame["published"] = pd.array([row.published for row in rows], "float64")
         if self.with_ratio:
             frame = frame.assign(**interval_columns("ratio", (row.ratio for row in rows), "ratio_low", "ratio_high"))
+        if self.published_ratios:
+            frame["published_ratio"] = pd.array([row.published_ratio for row in rows], "float64")
         if self.named:
             frame = frame.assign(metric=self.metric, unit=self.unit)
         others = [each.frame().assign(metric=each.metric, unit=each.unit) for each in self.others]
@@ -319,6 +331,7 @@ class Result(TabularResult):
             "digest": self.digest,
             **self.commits,
             **({"begin": self.begin} if self.begin else {}),
+            **({"roles": self.roles} if self.roles else {}),
             **({"notes": list(self.notes)} if self.notes else {}),
         }
 

@@ -26,6 +26,7 @@ from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.study.metric import LOSS, ROLES, GivenMetric, Metric, as_metrics, role_of, studied
 from scrub.study.parameters import Parameters
 from scrub.study.result import BIGRAM, Result, length_of
+from scrub.study.roles import on_study, roles_notes, said_roles
 from scrub.study.selection import positions_of, scored_at
 from scrub.study.settings import SEQUENCES, Settings
 from scrub.study.study import Study, Wanted, load_study
@@ -108,9 +109,17 @@ class Trial:
     @property
     def published(self) -> dict[str, float]:
         """The percentages recovered that were published for each experiment, if they were for this model."""
-        if self.model.name.rpartition("/")[2] != self.study.published_model or self.study.metric != LOSS:
+        return self._published("published") if self.study.metric == LOSS else {}
+
+    @property
+    def published_ratios(self) -> dict[str, float]:
+        """The percentages of the model's own metric that were published for each experiment, if for this model."""
+        return self._published("published_ratios") if self.study.metric.with_ratio else {}
+
+    def _published(self, what: str) -> dict[str, float]:
+        if self.model.name.rpartition("/")[2] != self.study.published_model:
             return {}
-        asked = ((e.name, e.hypothesis.published.get(e.part)) for e in self.experiments if e.hypothesis)
+        asked = ((e.name, getattr(e.hypothesis, what).get(e.part)) for e in self.experiments if e.hypothesis)
         return {name: percent for name, percent in asked if percent is not None}
 
     def token_losses(self, *experiments: str, draw: int = 0) -> pd.DataFrame:
@@ -201,6 +210,7 @@ class Trial:
             gates=gates,
             **length_of(self.examples, self.model.n_ctx),
             published=of.published,
+            published_ratios=of.published_ratios,
             metric=metric.name,
             unit=metric.unit,
             with_ratio=metric.with_ratio,
@@ -213,6 +223,7 @@ class Trial:
             notes=(*self.examples.notes, *self.notes),
             other=self.study.other,
             commits=self.commits,
+            roles=said_roles(self.study, self.model),
         )
 
 
@@ -256,7 +267,7 @@ def prepare_study(
     Raises ScrubError for any mistake in it.
     """
     study, others = study.by(metrics[0]) if metrics else study, tuple(metrics[1:])
-    model = load_model(study.model if spec is None else spec, settings.torch_dtype, settings.where)
+    model = on_study(study, load_model(study.model if spec is None else spec, settings.torch_dtype, settings.where))
     study = study if settings.other is None else study.against(settings.other)
     hypotheses, built, notes = fitting(study, hypotheses, model, settings.parts, elsewhere)
     features_of(hypotheses, model.name, built.draws)
@@ -286,6 +297,7 @@ def prepare_study(
     if LOSS in {study.metric, *others} and examples.several_answers:
         said = "the loss is that of the first of several answers; logprob and prob are of all of them"
         examples = replace(examples, notes=(*examples.notes, said))
+    notes = (*roles_notes(study, model), *notes)
     return Trial(study, hypotheses, model, examples, built, settings, notes, others)
 
 

@@ -32,7 +32,7 @@ USUAL_POSITIONS = 300  # of the sequences that a batch counts: of shorter ones, 
 WHITELIST, REPEATS, EVERY = "whitelist", "repeats", "all"
 POSITIONS = (WHITELIST, REPEATS, EVERY)
 DRAWN = "y"
-OTHERS = (DRAWN, "mean", "mean by name")  # what y stands for
+OTHERS = (DRAWN, "mean", "mean by name", "mean by template")  # what y stands for
 COMPUTING = ("seed", "batch", "device", "dtype", "progress")  # the fields that say how, and not what
 
 

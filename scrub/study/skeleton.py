@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
 
 from scrub.graph.node import walk
 from scrub.models.find import find, known
+from scrub.paths.roles import Roles
 from scrub.study.study import load_study
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 
 if TYPE_CHECKING:
     from scrub.models.model import Model
-
-Roles = Mapping[str, Sequence[tuple[int, int]]]
 
 READER, COPIER = "ind", "prev"  # the role whose inputs a skeleton is about, and the one that its keys read
 FIRST = "naive"  # the first hypothesis of a study of one's own
@@ -31,6 +30,7 @@ _GUIDE = """\
     # matches a path wins; a path that no rule matches is fed by x.
     #   *  one step or a part of one      **  any number of steps      {q,k}  alternatives
     #   a0  a layer of heads   a0.prev  its heads with a role   a0.3  one head   a0.rest  those without a role
+    # Roles are those of the model's config.json ('scrub show' lists them), or the study's own: Study(roles=...).
     #
     # A split writes a component as a sum, along one path, without changing a number:
     #   splits  a1.ind/k/a0.prev  by mask "previous"    -> a0.prev[previous] and a0.prev[rest]
@@ -168,7 +168,7 @@ def _study_about(model_name: str) -> str | None:
         try:
             if (find("hypotheses", name) / "study.py").is_file():
                 study, _ = load_study(name)
-                if study.model == model_name and f".{READER}/" in study.baseline:
+                if study.model == model_name and not study.roles and f".{READER}/" in study.baseline:
                     return name
         except ScrubError:  # a study that can't be used is nobody's to be tested on
             continue

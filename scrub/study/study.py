@@ -6,15 +6,16 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, TypeAlias, TypeVar
+from typing import Annotated, TypeAlias, TypeVar, cast
 
 from scrub.models.find import find, known, locate
+from scrub.paths.roles import Roles, mistake_in, roles_text
 from scrub.paths.rules import Rule
-from scrub.paths.sources import Held, MeanOther, MeanOtherByName
+from scrub.paths.sources import Held, MeanOther, MeanOtherByName, MeanOtherByTemplate
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.metric import LOSS, GivenMetric, Metric, as_metric
 from scrub.study.parameters import Parameters, unknown_parameter
@@ -25,7 +26,11 @@ from scrub.text.fields import COUNT, ITSELF, Named, check_arguments, check_field
 from scrub.text.files import check_file, one_line, shown
 from scrub.text.wording import DIGEST_DIGITS, short
 
-MEANS: Mapping[str, Held] = {"mean": MeanOther(), "mean by name": MeanOtherByName()}
+MEANS: Mapping[str, Held] = {
+    "mean": MeanOther(),
+    "mean by name": MeanOtherByName(),
+    "mean by template": MeanOtherByTemplate(),
+}
 _BY = " by "  # between the name of a study and its metric's
 LARGEST_MODULE = 16 * 2**20  # bytes
 Declared = TypeVar("Declared", "Study", Hypothesis)
@@ -45,7 +50,11 @@ class Study:
     name of the model that their published percentages are of.
     `metric` is what percentages are of: the loss, another by its name, a :class:`Metric`, or your own function.
     `other` is what y stands for: "y", the other sequence of each; "mean", what components give in the mean over the
-    others, at each position; or "mean by name", at all positions of a name together.
+    others, at each position; "mean by name", at all positions of a name together; or "mean by template", at each
+    position of those of one template: those that rows name, or of rows that differ at positions with names alone.
+    `roles` are names of heads that are the study's own, by model: `{"gpt2": {"mover": [(9, 9), (9, 6), (10, 0)]}}`. On
+    a model that it names, by its name or its repository on the hub, they stand in place of all roles that the model's
+    config says; on others the model's own do, and a note says so.
     """
 
     baseline: str
@@ -59,12 +68,14 @@ class Study:
     metric: GivenMetric = LOSS
     other: str = DRAWN
     name: str = ""
+    roles: Mapping[str, Mapping[str, Sequence[Sequence[int]]]] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bos", said_bos(self.bos))
         check_fields(self, "the study's ")
         object.__setattr__(self, "positions", as_positions(self.positions))
         check_other(self.other)
+        object.__setattr__(self, "roles", _checked_roles(self.roles))
         if isinstance(self.metric, list | tuple):
             raise ScrubError(
                 f"the study's metric is {short(self.metric)}, and a study has one: give the first, and measure several "
@@ -84,7 +95,8 @@ class Study:
             " ".join(line.split()) for line in self.baseline.splitlines() if line.strip()
         )
         names = [one if isinstance(one, str) else one.name or "a hypothesis without a name" for one in self.hypotheses]
-        return "\n  ".join([about, baseline, *names])
+        roles = [f"roles of {model}: {roles_text(of)}" for model, of in self.roles_by_model.items()]
+        return "\n  ".join([about, baseline, *roles, *names])
 
     def called(self, name: str) -> Study:
         """Name the study; a metric that isn't the loss, and a mean, are in its name, so that numbers don't mix."""
@@ -97,6 +109,11 @@ class Study:
     def against(self, other: str) -> Study:
         """Let y stand for something else: see `other`."""
         return replace(self, other=other).called(self._plain_name)
+
+    @property
+    def roles_by_model(self) -> Mapping[str, Roles]:
+        """The study's own roles, of each model that it names."""
+        return cast("Mapping[str, Roles]", self.roles)  # pairs, since they were checked
 
     @property
     def mean(self) -> Held | None:
@@ -124,6 +141,24 @@ class Study:
         if held := [rule for rule in rules if rule.holds]:
             raise ScrubError(f"the rule '{held[0]}' of the baseline ablates, and a study resamples: feed y")
         return rules
+
+
+def _checked_roles(
+    given: Mapping[str, Mapping[str, Sequence[Sequence[int]]]],
+) -> dict[str, dict[str, tuple[tuple[int, ...], ...]]]:
+    """Take a study's roles as pairs. Raises ScrubError for what is no pair, no name, or a head of two roles."""
+    for model, roles in given.items():
+        if not model.strip():
+            raise ScrubError("the study gives roles to the heads of a model without a name: name it")
+        pairs = [head for heads in roles.values() for head in heads]
+        if wrong := [head for head in pairs if len(head) != 2 or min(head) < 0]:  # layer and head
+            raise ScrubError(
+                f"the study gives a role of {short(model)} to {short(list(wrong[0]))}: a head is its layer and its "
+                "number in it, as in (9, 6)"
+            )
+        if told := mistake_in(roles):
+            raise ScrubError(f"the study's roles of {short(model)}: {told}")
+    return {model: {role: tuple(map(tuple, heads)) for role, heads in of.items()} for model, of in given.items()}
 
 
 def by_metric(name: str) -> tuple[str, str]:

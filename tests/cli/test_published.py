@@ -13,32 +13,20 @@ import pytest
 import redwood
 import torch
 from project import SHIPPED
-from redwood import MASK, POSITIONS, ROWS, write_data, write_model
+from redwood import MASK, POSITIONS, PUBLISHED, ROWS, write_data, write_model, written_by
 from safetensors.numpy import load_file
 
 from scrub import Settings, load_model, load_study, prepare
 
 Scrub = Callable[..., Any]
-PUBLISHED = {  # the design's table: q, k, v, all
-    "naive": (51, 79, 90, 35),
-    "refined_1": (76, 86, 97, 62),
-    "refined_2": (87, 91, 97, 76),
-    "refined_3": (98, 97, 97, 91),
-    "refined_4": (97, 91, 97, 86),
-    "refined_5": (97, 94, 97, 89),
-}
 
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the repository, under another name: what the model itself wrote, so that its loss is low."""
     folder = write_model(tmp_path_factory.mktemp("repository") / "copy")
-    model, generator = load_model(folder, torch.float64), torch.Generator().manual_seed(5)
-    tokens = torch.full((ROWS, 1), model.bos_token_id)
-    for _ in range(POSITIONS):
-        chances = model(tokens)[:, -1].softmax(-1)
-        tokens = torch.cat([tokens, torch.multinomial(chances, 1, generator=generator)], 1)
-    return write_data(folder, tokens, torch.nn.Parameter(redwood.tokens_and_mask()[1], requires_grad=False))
+    mask = torch.nn.Parameter(redwood.tokens_and_mask()[1], requires_grad=False)
+    return write_data(folder, written_by(folder), mask)
 
 
 def test_every_hypothesis_beside_what_was_published(scrub: Scrub, copy: Path, tmp_path: Path) -> None:

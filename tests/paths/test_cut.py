@@ -15,9 +15,10 @@ from scrub import Hypothesis, ScrubError, load_study
 from scrub.graph.node import Node
 from scrub.paths.cut import cut, heads_text, meant
 from scrub.paths.pattern import Pattern
+from scrub.paths.roles import Roles
 from scrub.paths.rules import Rule, resample
 from scrub.paths.sites import read_sites
-from scrub.paths.splits import Roles, Split, attention_heads
+from scrub.paths.splits import Split, attention_heads
 from scrub.plan.plan import compile_plan
 
 MODEL = small()

@@ -10,7 +10,8 @@ import torch
 from small import ROLES, Small, small, small_gpt2
 
 from scrub import Hypothesis, ScrubError, Study
-from scrub.paths.splits import Roles
+from scrub.models.model import Bare
+from scrub.paths.roles import Roles
 from scrub.paths.unmatched import LeftOut, Unmatched
 from scrub.study.experiments import Experiment, Experiments, anchors, parts_of
 from scrub.study.fitting import matching_elsewhere
@@ -83,8 +84,8 @@ def built(
 
 def beside(text: str, *models: tuple[Small, Roles], study: Study = STUDY) -> list[Any]:
     """What of a hypothesis matches elsewhere, for each of some models."""
-    graphs = [(model.graph, roles) for model, roles in models]
-    return [of["h"] for of in matching_elsewhere(study, [Hypothesis(text, name="h")], graphs)]
+    bare = [Bare(model.graph, roles, "small") for model, roles in models]
+    return [of["h"] for of in matching_elsewhere(study, [Hypothesis(text, name="h")], bare)]
 
 
 def logits(some: Sequence[Experiment], model: Small = ATTENTION) -> dict[str, torch.Tensor]:
@@ -158,7 +159,7 @@ def test_what_is_left_may_be_no_more_than_the_baseline() -> None:
 def test_a_model_that_cannot_be_read_has_nothing() -> None:
     text = BY_HAND["an alternative"][0]
     hypothesis = Hypothesis(text, name="h")
-    found = matching_elsewhere(STUDY, [hypothesis], [(ATTENTION.graph, ROLES), None])
+    found = matching_elsewhere(STUDY, [hypothesis], [Bare(ATTENTION.graph, ROLES, "small"), None])
     assert found[0]["h"] == frozenset()
     assert Unmatched("rule", "**/a*.ind/q/emb -> x") not in found[1]["h"]
     assert Unmatched("rule", "**/a*.ind/q/{emb,m0} -> x", "emb") in found[1]["h"]

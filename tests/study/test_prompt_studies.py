@@ -258,11 +258,13 @@ def test_text_is_paired_as_ever() -> None:
     assert (other[cycle] == np.roll(cycle, -1)).all()
 
 
-@pytest.mark.parametrize("other", ["mean", "mean by name"])
+@pytest.mark.parametrize("other", ["mean", "mean by name", "mean by template"])
 @pytest.mark.parametrize("pairs", [True, False])
 def test_y_is_the_mean_over_the_others(model: Model, other: str, pairs: bool) -> None:
     """Against every node by itself, with means that are taken here: of each component at the end of a rule's path."""
     examples = prompts(pairs=pairs, rows=37)
+    if other == "mean by template":
+        examples = in_templates(examples)
     rules = "v a1/v/a0/** -> y\n  a1/v/emb -> y\n  **/a1/k/** -> y"
     trial = scrub.prepare(study(rules, other=other), model, examples, EXACT)
     result = trial.run()
@@ -270,10 +272,14 @@ def test_y_is_the_mean_over_the_others(model: Model, other: str, pairs: bool) ->
     assert Y not in experiment.draws
     pairing = trial.pairing(0)
     others = torch.from_numpy(pairing.pool[pairing.partners[Y]][:, :-1])
-    places = examples.places if other != "mean" else np.where(examples.real, np.arange(LONGEST)[None], -1)
+    places = np.where(examples.real, np.arange(LONGEST)[None], -1)
+    if other == "mean by name":
+        places = examples.places
+    elif other == "mean by template":
+        places = places + 1000 * examples.documents[:, None]
     of_others = places if pairs else places[pairing.partners[Y]]
     leaves = held([experiment.graph])
-    assert {held_by(leaf).written for leaf in leaves} == {"mean y" if other == "mean" else "mean y by name"}
+    assert {held_by(leaf).written for leaf in leaves} == {other.replace("mean", "mean y")}
     assert len(leaves) == 2  # the embedding, and layer 0, at whichever paths
     values: dict[Node, torch.Tensor] = {}
     for leaf in leaves:
@@ -293,6 +299,25 @@ def test_y_is_the_mean_over_the_others(model: Model, other: str, pairs: bool) ->
         assert result.loss["h/v"][row] == pytest.approx(float(loss), abs=1e-9)
 
 
+def in_templates(examples: Examples) -> Examples:
+    """The same in templates, of which each has prompts of one length; their numbers are those of no rows."""
+    return replace(examples, documents=7 + 2 * examples.ends)
+
+
+def test_templates_are_what_is_left_without_named_tokens(model: Model) -> None:
+    """Where rows name none: prompts of one form are one, whatever their words; of another, or with other names, not."""
+    rows = [[3, 4, 5, 6], [3, 7, 5, 8], [3, 4, 5, 6], [3, 4, 9, 6], [3, 4, 5, 6, 6], [3, 5, 7, 6]]
+    at = [(1, 3), (1, 3), (3, 1), (1, 3), (1, 3), (1, 3)]
+    table = [
+        {"clean": row, "corrupted": row[::-1], "answer": 1, "A": a, "B": b}
+        for row, (a, b) in zip(rows, at, strict=True)
+    ]
+    found = scrub.read_prompts(model, table).templates
+    assert (found[:, None] == found).tolist() == (np.array([0, 0, 1, 2, 3, 4])[:, None] == [0, 0, 1, 2, 3, 4]).tolist()
+    named = scrub.read_prompts(model, [{**row, "template": "ab"[at % 2]} for at, row in enumerate(table)])
+    assert named.templates.tolist() == [0, 1, 0, 1, 0, 1]
+
+
 def logits_with(model: Model, graph: Node, values: dict[Node, torch.Tensor], tokens: torch.Tensor) -> torch.Tensor:
     """The logits of one row, with what is held at these values."""
     found: dict[Node, torch.Tensor] = {}
@@ -301,7 +326,7 @@ def logits_with(model: Model, graph: Node, values: dict[Node, torch.Tensor], tok
             found[each] = values[each.value]
         elif each.op == "take_places":
             found[each] = found[each.inputs[0]]
-        elif each.op == "place":
+        elif each.op in {"place", "place_in_template"}:
             found[each] = tokens
         else:
             of = {"tokens": tokens, "position": torch.arange(tokens.shape[1])[None]}
@@ -352,21 +377,29 @@ MUTANTS = {
     "means over x": lambda m: m.setattr(
         scrub.study.evaluate,
         "averaged",
-        lambda *given: dict.fromkeys(averaged(*given), averaged(*given)[X, False]),
+        lambda *given: {
+            by: replace(each, tokens=averaged(*given)[X, ""].tokens) for by, each in averaged(*given).items()
+        },
     ),
     "places that are others'": lambda m: m.setattr(Examples, "places", property(lambda of: np.roll(PLACES(of), 1, 1))),
+    "templates that are others'": lambda m: m.setattr(Examples, "templates", property(lambda of: 0 * of.ends)),
 }
 PLACES = Examples.places.func
 
 
 @pytest.mark.parametrize(
     ("other", "mutant"),
-    [*product(["mean", "mean by name"], list(MUTANTS)[:3]), ("mean by name", "places that are others'")],
+    [
+        *product(["mean", "mean by name", "mean by template"], list(MUTANTS)[:3]),
+        ("mean by name", "places that are others'"),
+        ("mean by template", "templates that are others'"),
+    ],
 )
 def test_means_that_are_none_are_seen(model: Model, other: str, mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     MUTANTS[mutant](monkeypatch)
+    examples = in_templates(prompts(rows=101)) if other == "mean by template" else prompts(rows=101)
     with pytest.raises(GateError, match="the mean over the others"):
-        scrub.run(study("v a1/v/** -> y\n  **/a0/k/** -> y", other=other), model, prompts(rows=101), EXACT)
+        scrub.run(study("v a1/v/** -> y\n  **/a0/k/** -> y", other=other), model, examples, EXACT)
 
 
 def test_studies_against_a_mean_have_a_name_of_their_own(model: Model) -> None:

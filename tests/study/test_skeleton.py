@@ -16,11 +16,12 @@ from scrub.cli import _status
 from scrub.graph.node import walk
 from scrub.models.families import ModelConfig, attention_only, gpt2
 from scrub.models.model import Model, load_model, make_model, save_model
+from scrub.paths.roles import Roles
 from scrub.study.experiments import BASELINE, experiments
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.run import prepare
 from scrub.study.settings import Settings
-from scrub.study.skeleton import Roles, general, skeleton, skeleton_files
+from scrub.study.skeleton import general, skeleton, skeleton_files
 from scrub.study.study import load_study
 from scrub.text.errors import ScrubError
 

@@ -26,10 +26,12 @@ from scrub.measure.circuits.methods import EAP, EAP_IG, POINTS, TOP, check_drawn
 from scrub.measure.circuits.units import Edges, Steps, Units
 from scrub.models.model import Model, Spec
 from scrub.paths.edges import Edge, by_head
+from scrub.paths.roles import OF_STUDY
 from scrub.study.draws import generator
 from scrub.study.evaluate import Evaluator
 from scrub.study.gates import TOLERANCE_NATS, Gates
 from scrub.study.metric import METRICS, GivenMetric, Metric
+from scrub.study.roles import said_roles
 from scrub.study.run import Trial, prepare_study
 from scrub.study.settings import AS_USUAL, Computed, Settings, type_of
 from scrub.study.statistics import Bootstrap
@@ -313,8 +315,14 @@ class _Attributing:
             settings.seed,
             settings.draws,
             computed,
-            (*examples.notes, *trial.notes, *_direction(metric)),
+            (*examples.notes, *self._roles, *trial.notes, *_direction(metric)),
         )
+
+    @property
+    def _roles(self) -> list[str]:
+        """Say which heads the steps of a study with roles of its own are named by; edges have numbers."""
+        said = said_roles(self.trial.study, self.trial.model) if self._unit == STEPS else ""
+        return [f"{OF_STUDY}: {said}"] * bool(said)
 
     @property
     def _unit(self) -> str:

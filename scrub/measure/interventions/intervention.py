@@ -9,10 +9,11 @@ from scrub.graph.node import Node
 from scrub.graph.stream import streams_of, terms_of
 from scrub.paths.cut import cut
 from scrub.paths.pattern import Pattern
+from scrub.paths.roles import Roles
 from scrub.paths.rules import Rule
 from scrub.paths.sites import Site, components, read_sites
 from scrub.paths.sources import Mean, Source, Y, Zero
-from scrub.paths.splits import Roles, Split, attention_heads
+from scrub.paths.splits import Split, attention_heads
 from scrub.study.experiments import Experiment, Name, build
 from scrub.text.errors import ScrubError
 

@@ -20,7 +20,7 @@ from safetensors.torch import save
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from scrub.models.checkpoints.checks import DTYPES, STORED, check_roles
+from scrub.models.checkpoints.checks import DTYPES, STORED
 from scrub.models.checkpoints.layouts import Checkpoint, Container, in_folder, in_memory, layouts, transformer_lens
 from scrub.models.checkpoints.reading import (
     CONFIG,
@@ -39,6 +39,8 @@ from scrub.models.checkpoints.reading import (
 from scrub.models.checkpoints.single import open_single
 from scrub.models.checkpoints.stored import Where
 from scrub.models.families import ModelConfig, architectures
+from scrub.paths.roles import check_there
+from scrub.paths.splits import attention_heads
 from scrub.text.errors import ScrubError
 from scrub.text.files import shown, unreadable, unwritable, write_atomically
 from scrub.text.wording import dtype_name, short
@@ -112,7 +114,7 @@ def _read(
     layout: ModuleType, container: Container, fields: Mapping[str, object], overrides: Mapping[str, object]
 ) -> Checkpoint:
     checkpoint: Checkpoint = layout.read(container, fields, overrides)
-    check_roles(container.config, checkpoint.config, checkpoint.graph)
+    check_there(shown(container.config), checkpoint.config.roles, attention_heads(checkpoint.graph))
     return checkpoint
 
 

@@ -16,10 +16,9 @@ from scrub.graph.node import Node, walk
 from scrub.models.checkpoints.reading import CONFIG
 from scrub.models.checkpoints.stored import StoredTensor, Where
 from scrub.models.families import ModelConfig
-from scrub.paths.splits import attention_heads
 from scrub.text.errors import ScrubError
 from scrub.text.files import shown
-from scrub.text.wording import dtype_name, few, first_mistake, numbers, short
+from scrub.text.wording import dtype_name, few, first_mistake, short
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)  # that a checkpoint of ours holds
 STORED = "float32, bfloat16 or float16"
@@ -50,20 +49,6 @@ def check_config(path: Where, family: ModuleType, fields: Mapping[str, object]) 
         what = f"is no config of a model of the family {family.NAME}"
         raise ScrubError(f"{shown(path)} {what}: {first_mistake(error)}") from error
     return config
-
-
-def check_roles(path: Where, config: ModelConfig, graph: Node) -> None:
-    """Raise ScrubError if a role names a layer or a head that the model doesn't have."""
-    there = attention_heads(graph)
-    for role, heads in config.roles.items():
-        for layer, head in heads:
-            where = f"{shown(path)} gives the role {role!r} to head [{layer}, {head}]"
-            if layer not in there:
-                has = f"no layer {layer}: its layers are {numbers(there)}" if there else "no attention layer"
-                raise ScrubError(f"{where}, but the model has {has}")
-            if head not in there[layer]:
-                has = f"layer {layer} has no head {head}: its heads are {numbers(there[layer])}"
-                raise ScrubError(f"{where}, but {has}")
 
 
 def check_tensors(

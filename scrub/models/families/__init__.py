@@ -9,7 +9,6 @@ role may name.
 from __future__ import annotations
 
 import pkgutil
-import re
 from collections.abc import Mapping
 from importlib import import_module
 from types import ModuleType
@@ -17,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-_ROLE = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+from scrub.paths.roles import mistake_in
 
 
 class ModelConfig(BaseModel):
@@ -39,15 +38,8 @@ class ModelConfig(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelConfig:
-        owners: dict[tuple[int, int], str] = {}
-        for role, heads in self.roles.items():
-            if role == "rest" or not _ROLE.fullmatch(role):
-                raise ValueError(f"{role!r} can't be the name of a role: use letters, digits, _ and -, and not 'rest'")
-            for head in heads:
-                if head in owners:
-                    twice = f"both {owners[head]!r} and {role!r}" if owners[head] != role else f"{role!r} twice"
-                    raise ValueError(f"roles give head {list(head)} {twice}: a head has one role")
-                owners[head] = role
+        if wrong := mistake_in(self.roles):
+            raise ValueError(wrong)
         return self
 
 

@@ -67,7 +67,8 @@ class Content:
         result = self.result
         warnings = [Prose([Span("Warning:", "b"), f" {text}"], "warning") for text in result.warnings]
         warnings += [
-            Prose([Span("Note:", "b"), f" {text}"], "caption") for text in (*result.notes, *self._stored.notes)
+            Prose([Span("Note:", "b"), f" {text}"], "caption")
+            for text in (*[result.roles_said] * bool(result.roles), *result.notes, *self._stored.notes)
         ]
         intro: Line = [
             "Each hypothesis says which paths through the model matter. Every other path is fed from another sequence, "

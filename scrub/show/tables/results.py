@@ -61,6 +61,8 @@ def _against(part: str) -> str:
 def result_tables(result: Result, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
     """Show what was run on what, the anchors and the rows, of each metric that was measured."""
     yield Text(one_line(result.heading))
+    if result.roles:
+        yield Text(one_line(result.roles_said))
     yield Text(f"{gates_line(result.gates.deviations, result.documents_called)}\n")
     for each in result.by_metric.values():
         if result.others:
@@ -117,12 +119,16 @@ def rows_table(result: Result) -> FrameTable:
 
 def ratio_columns(result: Result) -> list[Column]:
     """Show the plain ratio to the unscrubbed model's beside what is recovered, where it stands there."""
-    return [Column("ratio", "ratio, %", 1, ends=("ratio_low", "ratio_high"))] if result.with_ratio else []
+    ratio = Column("ratio", "ratio, %", 1, ends=("ratio_low", "ratio_high"))
+    published = Column("published_ratio", "published", digits=6, kind="g", missing="")
+    return [*[ratio] * result.with_ratio, *[published] * bool(result.published_ratios)]
 
 
 def comparison_tables(of: Comparison, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
     """Show what each recovers with the differences, what these mean, and what changed."""
     yield Text(one_line(of.heading))
+    if of.result.roles:
+        yield Text(one_line(of.result.roles_said))
     yield Text()
     yield _comparison(of)
     for note in of.notes:

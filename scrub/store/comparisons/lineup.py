@@ -24,6 +24,7 @@ from scrub.store.sweeps.sweep import sweep
 from scrub.study.experiments import graphs_alike, parts_of
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.metric import LOSS, as_metrics
+from scrub.study.roles import roles_on
 from scrub.study.study import Study, by_metric, load_study, paths_of
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
@@ -333,8 +334,9 @@ def _stem(name: str) -> str:
 def _lowered(grid: Grid) -> tuple[list[str], dict[str, Node]]:
     """The names of the hypotheses of a grid on one model, in order, and the graphs of their experiments."""
     jobs, study, hypotheses = _one_group(grid)
-    graph, roles = load_graph(jobs[0].model)
-    return [each.name for each in hypotheses], graphs_alike(study, hypotheses, graph, roles, grid.parts)
+    bare = load_graph(jobs[0].model)
+    graphs = graphs_alike(study, hypotheses, bare.graph, roles_on(study, bare), grid.parts)
+    return [each.name for each in hypotheses], graphs
 
 
 def _lowered_on_each(grid: Grid) -> tuple[list[str], dict[str, dict[str, Node]]]:
@@ -349,7 +351,8 @@ def _lowered_on_each(grid: Grid) -> tuple[list[str], dict[str, dict[str, Node]]]
         ((study, own),) = job.studies
         elsewhere = job.elsewhere.get(study.name, {})
         try:
-            graph, roles = load_graph(job.model)
+            bare = load_graph(job.model)
+            graph, roles = bare.graph, roles_on(study, bare)
         except ScrubError:
             continue  # which fails where the job is looked at
         sound = []

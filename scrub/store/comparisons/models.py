@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pandas as pd
 
 from scrub.graph.node import Node
-from scrub.models.model import load_graph
+from scrub.models.model import Model, load_graph
 from scrub.paths.unmatched import LeftOut
 from scrub.store.comparisons.comparison import FORMAT, Comparison, line_up
 from scrub.store.results.folder import Results
@@ -23,6 +23,8 @@ from scrub.store.sweeps.failure import Failure
 from scrub.store.sweeps.sweep import Swept
 from scrub.study.experiments import NOTHING_LEFT_OUT
 from scrub.study.result import Row
+from scrub.study.roles import roles_on
+from scrub.study.study import Study
 from scrub.text.errors import GateError, ScrubError
 from scrub.text.fields import check_arguments
 from scrub.text.files import one_line
@@ -43,7 +45,7 @@ class OnModel:
     """A study on one of several models: its results, and its hypotheses compared there.
 
     `failed` are hypotheses that have no number there, and why; under an empty name, all of the study. `roles` are
-    the heads of each role, where that is known.
+    the heads of each role that its rules mean there, where that is known.
     """
 
     model: str
@@ -134,8 +136,7 @@ class AcrossModels(TabularResult):
         return found
 
     def _notes(self, of: OnModel) -> list[str]:
-        said = "; ".join(f"{role} {' '.join(heads)}" for role, heads in of.roles.items())
-        found = [f"heads with a role: {said}", *self._lacking(of)] if of.roles else []
+        found = [*self._heads(of), *(self._lacking(of) if of.roles else ())]
         if "" in of.failed:
             return [*found, f"no numbers: {of.failed['']}"]
         for name in self.names:
@@ -147,6 +148,18 @@ class AcrossModels(TabularResult):
         if idle:
             found.append(f"resamples no path there, so it is 100 by definition: {', '.join(idle)}")
         return found
+
+    def _heads(self, of: OnModel) -> Iterator[str]:
+        """Say which heads have a role on a model: by the study, if it says so itself, else by the model's config."""
+        own = {
+            each.model: each.stored.result.roles_said for each in self.on if each.stored and each.stored.result.roles
+        }
+        if of.model in own:
+            yield own[of.model]
+        elif of.roles:
+            config = " by its config, as the study names none of its heads" if own and of.stored else ""
+            said = "; ".join(f"{role} {' '.join(heads)}" for role, heads in of.roles.items())
+            yield f"heads with a role{config}: {said}"
 
     def _lacking(self, of: OnModel) -> Iterator[str]:
         """Say which roles a model doesn't have, where that changes what `rest` means."""
@@ -256,7 +269,10 @@ def across_swept(
         failures.append(replace(each, model=model, data=data))
     called = {model: of for (model, _), (of, _) in places.items()}
     drawn = {called.get(model, model): of for model, of in (graphs or {}).items()}
-    roles = {called[model]: _roles(model) for model in called}
+    specs = {job.model_name: job.model for job, _ in swept.surveys}  # which may be in memory
+    own = {study.name: study for job, _ in swept.surveys for study, _ in job.studies}
+    study = own.get(_one_study(swept.studies(), failures))
+    roles = {called[model]: _roles(specs.get(model, model), study) for model in called}
     order = list(dict.fromkeys(places.values()))
     return across(swept.studies(), asked, failures, order, roles=roles, graphs=drawn, apart=apart)
 
@@ -353,10 +369,11 @@ def _error(of: Failure) -> Exception:
     return (GateError if of.kind == "gate" else ScrubError)(of.reason)
 
 
-def _roles(model: str) -> Roles:
-    """Name the heads of each role of a model; none where that can't be read."""
+def _roles(spec: str | Model, study: Study | None) -> Roles:
+    """Name the heads of each role that a study's rules mean on a model; none where that can't be read."""
     try:
-        _, roles = load_graph(model)
+        bare = load_graph(spec)
+        roles = bare.roles if study is None else roles_on(study, bare)
     except ScrubError:
         return {}
     return {role: tuple(f"a{at}.{head}" for at, head in heads) for role, heads in roles.items()}

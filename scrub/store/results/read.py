@@ -332,6 +332,7 @@ def _examples_said(said: Mapping[str, Any], unsaid: Sequence[str]) -> dict[str, 
         "begin": str(said.get("begin", "")),
         "notes": (*map(str, said.get("notes", ())), *unsaid),
         "commits": commits,
+        "roles": str(said.get("roles", "")),
     }
 
 

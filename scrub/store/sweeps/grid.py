@@ -14,11 +14,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from scrub.data.for_model import PromptTable, examples_of, says_positions
 from scrub.data.prompts.memory import is_table
 from scrub.data.tasks.shipped import named_task
-from scrub.graph.node import Node
 from scrub.models.find import HUB_NAME, Kind, find, locate
 from scrub.models.memory import is_pair
-from scrub.models.model import Model, Spec, load_graph, load_model
-from scrub.paths.splits import Roles
+from scrub.models.model import Bare, Model, Spec, load_graph, load_model
 from scrub.store.sweeps.job import GridData, Job, data_of
 from scrub.study.experiments import Elsewhere, check_parts
 from scrub.study.fitting import matching_elsewhere
@@ -26,6 +24,7 @@ from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.study.metric import Metric, as_metric, as_metrics
 from scrub.study.null import random_hypotheses
 from scrub.study.parameters import unknown_parameter
+from scrub.study.roles import roles_on
 from scrub.study.run import Trial, prepare_study
 from scrub.study.settings import Positions, Settings, as_positions
 from scrub.study.study import One, Study, load_study
@@ -227,10 +226,10 @@ class Grid(BaseModel):
         """Find for each model what of the hypotheses matches on another one, by their studies."""
         if len(models) < 2:
             return [{}]
-        graphs = [_graph_of(model) for model in models]
+        bare = [_bare(model) for model in models]
         found: list[dict[str, Elsewhere]] = [{} for _ in models]
         for study, hypotheses in groups:
-            for by_study, own in zip(found, matching_elsewhere(study, hypotheses, graphs), strict=True):
+            for by_study, own in zip(found, matching_elsewhere(study, hypotheses, bare), strict=True):
                 by_study[study.name] = own
         return found
 
@@ -252,10 +251,9 @@ class Grid(BaseModel):
         """Add random hypotheses of the same size, and say for which hypotheses there are none, and why."""
         if not self.null:
             return tuple(groups), ()
-        lowered = _graph_of(model)
-        if lowered is None:
+        bare = _bare(model)
+        if bare is None:
             return tuple(groups), ()
-        graph, roles = lowered
         parts = self.parts if self.parts and ALL not in self.parts else (ALL,)
         notes: list[str] = []
         found: list[Group] = []
@@ -263,7 +261,8 @@ class Grid(BaseModel):
             everyone = list(hypotheses)
             for each, part in product(hypotheses, parts):
                 try:
-                    everyone += random_hypotheses(study, each, part, graph, roles, self.null, self.seeds[0])
+                    roles = roles_on(study, bare)
+                    everyone += random_hypotheses(study, each, part, bare.graph, roles, self.null, self.seeds[0])
                 except ScrubError as error:
                     notes.append(str(error))
             found.append((study, tuple(everyone)))
@@ -290,8 +289,8 @@ class Grid(BaseModel):
         return groups
 
 
-def _graph_of(model: str | Model) -> tuple[Node, Roles] | None:
-    """Load a model's graph and roles; None where that fails, which is told where the job is looked at."""
+def _bare(model: str | Model) -> Bare | None:
+    """Load a model without its parameters; None where that fails, which is told where the job is looked at."""
     try:
         return load_graph(model)
     except ScrubError:

@@ -24,6 +24,7 @@ from scrub.study.fitting import for_model, with_kept
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.metric import LOSS
 from scrub.study.result import BIGRAM
+from scrub.study.roles import on_study
 from scrub.study.run import Trial, prepare_study
 from scrub.study.settings import Settings
 from scrub.study.study import Study
@@ -61,12 +62,14 @@ class Ready:
         try:
             if self.studies:
                 first = self.studies[0]
-                return replace(first, study=study, experiments=anchors(study, self.model.graph, self.model.roles))
+                model = on_study(study, self.model)
+                return replace(first, study=study, model=model, experiments=anchors(study, model.graph, model.roles))
             settings = replace(self.job.settings, parts=None)
             if self.job.material is None:
                 return prepare_study(study, (), self.model, data_of(self.job.data), settings)
-            built = anchors(study, self.model.graph, self.model.roles)
-            return Trial(study, (), self.model, self.job.material.examples, built, settings)
+            model = on_study(study, self.model)
+            built = anchors(study, model.graph, model.roles)
+            return Trial(study, (), model, self.job.material.examples, built, settings)
         except Exception as error:
             self.wrong[study.name, ""] = Cause.of(error)
             if len(self.wrong) == len(self.job.studies):
@@ -79,7 +82,7 @@ class Ready:
         for each in hypotheses:
             try:
                 elsewhere = self.job.elsewhere.get(bare.study.name, {}).get(each.name, ())
-                on = self.model.graph, self.model.roles, self.job.settings.parts
+                on = bare.model.graph, bare.model.roles, self.job.settings.parts
                 own = parts_of(bare.study, each, *on, elsewhere=elsewhere)
                 each = for_model(each, self.model, {draw for one in own for draw in one.draws})  # noqa: PLW2901
                 own = [replace(one, hypothesis=each) for one in own]

@@ -33,6 +33,7 @@ from scrub.study.evaluate import Evaluation, Receipt
 from scrub.study.experiments import Name
 from scrub.study.gates import Gates
 from scrub.study.metric import LOSS, ROLES, Metric
+from scrub.study.roles import roles_notes, said_roles
 from scrub.study.run import Trial
 from scrub.text.errors import GateError, ScrubError
 from scrub.text.wording import DIGEST_DIGITS
@@ -264,8 +265,9 @@ def _described(trial: Trial, made: Ready, gates: Gates, wrong: Collection[Owner]
         "n_ctx": made.model.n_ctx,
         "examples": {
             "begin": trial.examples.begin,
-            "notes": list(trial.examples.notes),
+            "notes": [*trial.examples.notes, *roles_notes(trial.study, trial.model)],
             "commits": trial.commits,
+            **({"roles": roles} if (roles := said_roles(trial.study, trial.model)) else {}),
             **({} if trial.examples.kind == TEXT else {"kind": trial.examples.kind}),
         },
         "anchors": {cell.experiment: cell.hypothesis_hash for cell in cells.values() if not cell.hypothesis},

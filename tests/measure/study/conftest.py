@@ -7,26 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from doubles import LAYERS, Double, random_double
-from tokenizers import Tokenizer, decoders, pre_tokenizers
-from tokenizers.models import BPE
+from tokenized import letters
 
 from scrub.measure.study.heads import HeadStudy, study_heads
 from scrub.models.model import Model, load_model
 from scrub.study.settings import Settings
 
 EXACT = Settings(dtype="float64", device="cpu", progress=False, batch=3)
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
-
-def letters() -> Tokenizer:
-    """As GPT-2's: a letter with a blank in front is another token than without one."""
-    tokens = ["<|begin|>", "Ġ", *LETTERS, *(f"Ġ{letter}" for letter in LETTERS)]
-    merges = [("Ġ", letter) for letter in LETTERS]
-    tokenizer = Tokenizer(BPE({token: at for at, token in enumerate(tokens)}, merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(["<|begin|>"])
-    return tokenizer
 
 
 def save(folder: Path, layers: int = LAYERS, tokenizer: bool = True) -> Double:

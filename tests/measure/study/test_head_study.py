@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from doubles import HEADS, LAYERS, POSITIONS, Change, Double, Point, put
-from published_heads import TEXT, apart, published
+from published_numbers import TEXT, apart, published
 
 import scrub
 from scrub.data.examples import QUERY, TARGET, Examples

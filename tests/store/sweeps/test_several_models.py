@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,27 @@ import pytest
 from sweeping import BY_HAND, EXACT, GONE, KEEP, SOME, add_many, make_study, rows
 
 from scrub import ScrubError, compare_models, known
-from scrub.store.comparisons.models import beside
+from scrub.store.comparisons.lineup import swept_models
+from scrub.store.comparisons.models import AcrossModels, beside
 from scrub.store.sweeps.grid import Grid
 from scrub.store.sweeps.sweep import Swept, sweep
 
 FAST: dict[str, Any] = {"sequences": 37, "dtype": "float64", "progress": False, "workers": 1}
 BOTH = ["tiny", "mlps"]
+# other heads than the configs', which have no `late`; of the first model nothing is `late` by the study either
+GIVEN = {
+    "tiny": {"ind": [(1, 0), (1, 4)], "prev": [(0, 3)]},
+    "mlps": {"ind": [(1, 1)], "prev": [(0, 2)], "late": [(0, 3)]},
+}
+BY_ROLES = """from scrub import Hypothesis
+
+hypothesis = Hypothesis('''
+k    **/a*.ind/k/a0.prev     -> y
+v    **/a*.ind/v/a0.rest/**  -> y
+q    **/a*.ind/q/a0.late/**  -> y
+''')
+"""
+OTHER_RULES = BY_ROLES.replace("k    **/a*.ind/k/a0.prev     -> y", "k    **/a*.ind/k/{a0.prev,emb}  -> y")
 
 
 @pytest.fixture
@@ -151,6 +167,82 @@ def test_side_by_side(many: Path) -> None:
     assert "no difference between them is paired or tested" in text.replace("\n", " ")
     (stored,) = [each for each in swept.studies() if each.result.model == "mlps"]
     assert [each.result.model for each in beside("results", stored)] == ["mlps", "tiny"]
+
+
+def declare(root: Path, name: str, roles: object = None) -> None:
+    """A study of two hypotheses about roles, which it may give itself."""
+    study = make_study(root, name, first=BY_ROLES, second=OTHER_RULES) / "study.py"
+    given = f", roles={roles!r})" if roles else ")"
+    study.write_text(study.read_text().replace("a1.ind/**", "**/a*.ind/**").replace("))", f"){given}"))
+
+
+def side_by_side(study: str, *models: str, **more: Any) -> AcrossModels:
+    names, fields = [f"{study}/first", f"{study}/second"], {**FAST, **more, "models": models}
+    del fields["progress"], fields["workers"]
+    return swept_models(Path("results"), names, False, None, fields, 1).across
+
+
+def without_names(of: object) -> str:
+    """What was found, without what the study and its models are called."""
+    text = json.dumps(of)
+    for theirs, ours in (("theirs", "ours"), ("tiny_said", "tiny"), ("mlps_said", "mlps")):
+        text = text.replace(theirs, ours)
+    return text
+
+
+def test_a_studys_own_roles_are_those_of_each_model(many: Path) -> None:
+    """What is left out where, numbers, what changed and notes: as on models whose configs say what the study says."""
+    for model, roles in GIVEN.items():
+        shutil.copytree(many / "models" / model, many / "models" / f"{model}_said")
+        config = many / "models" / f"{model}_said/config.json"
+        config.write_text(json.dumps({**json.loads(config.read_text()), "roles": roles}))
+    declare(many, "ours", GIVEN)
+    declare(many, "theirs")
+    ours, theirs = side_by_side("ours", *BOTH), side_by_side("theirs", "tiny_said", "mlps_said")
+    assert not any(each.failed for each in (*ours.on, *theirs.on))
+    frame = ours.frame().set_index(["hypothesis", "part", "model"])
+    assert frame.loc["first", "q", "tiny"]["no_number"] == "none of its rules matches anything in this model"
+    assert frame.loc["first", "q", "mlps"]["no_number"] == ""
+    assert without_names(ours.to_dict()["rows"]) == without_names(theirs.to_dict()["rows"])
+    for mine, other in zip(ours.on, theirs.on, strict=True):
+        assert mine.roles == other.roles
+        assert mine.comparison is not None
+        assert other.comparison is not None
+        changes = [change.to_dict() for change in mine.comparison.changes]
+        assert changes
+        assert changes == [change.to_dict() for change in other.comparison.changes]
+    assert ours.on[1].roles == {"ind": ("a1.1",), "prev": ("a0.2",), "late": ("a0.3",)}
+    told = [note.replace("_said", "") for note in theirs.notes if "heads with a role: " not in note]
+    assert [note for note in ours.notes if "roles of the study" not in note] == told
+    assert "tiny: roles of the study: ind = 1.0 1.4; prev = 0.3" in ours.notes
+    assert "tiny: has no heads with the role late, so whichever would have it are in 'rest'" in " ".join(ours.notes)
+
+    stored = compare_models(known("results", "ours"))
+    assert "mlps: roles of the study: ind = 1.1; prev = 0.2; late = 0.3" in stored.notes
+    random = [
+        sweep(each, models=on, null=2, results=each, **FAST)
+        for each, on in (("ours", BOTH), ("theirs", [f"{m}_said" for m in BOTH]))
+    ]
+    hashes = [[{n: h.hashes for n, h in each.hypotheses.items()} for each in swept.studies()] for swept in random]
+    assert hashes[0] == hashes[1]
+    assert len(hashes[0][1]) > 2  # of what lacks something there is none
+
+
+def test_a_study_with_roles_of_one_of_its_models(many: Path) -> None:
+    """The other's are its config's, which is said; a head that isn't there is a mistake on that model alone."""
+    declare(many, "ours", {"mlps": GIVEN["mlps"]})
+    across = compare_models(run(BOTH, "ours"))
+    assert across.on[0].roles == {"prev": ("a0.1",), "self": ("a0.0", "a0.4"), "ind": ("a1.2", "a1.3")}
+    said = "tiny: heads with a role by its config, as the study names none of its heads: prev a0.1; self a0.0 a0.4; ind"
+    assert any(note.startswith(said) for note in across.notes)
+    assert any("roles of the study" in note for note in across.notes)
+    declare(many, "ours", {**GIVEN, "tiny": {"ind": [(1, 0)], "late": [(7, 0)]}})
+    swept = run(BOTH, "ours", results="wrong")
+    assert [(each.hypothesis, each.model) for each in swept.failures] == [("", "tiny")]
+    across = compare_models(swept)
+    assert "the study 'ours' gives the role 'late' to head [7, 0]" in across.on[0].why_not("first", "k")
+    assert across.on[0].roles == {}
+    assert across.on[1].row("first", "q") is not None
 
 
 @pytest.mark.usefixtures("many")

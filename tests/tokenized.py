@@ -1,4 +1,4 @@
-"""Tokenizers of five kinds that have given words as single tokens, made of nothing else."""
+"""Tokenizers of five kinds that have given words as single tokens, made of nothing else, and one of letters alone."""
 
 from __future__ import annotations
 
@@ -95,3 +95,15 @@ def lower_case(words: Sequence[str] = ALL) -> Tokenizer:
 KINDS: dict[str, Callable[[Sequence[str]], Tokenizer]] = {
     each.__name__: each for each in (byte_level, sentence_piece, metaspace, lower_case, runs_of_blanks)
 }
+
+
+def letters() -> Tokenizer:
+    """As GPT-2's: a letter with a blank in front is another token than without one."""
+    alphabet = string.ascii_uppercase
+    tokens = ["<|begin|>", "Ġ", *alphabet, *(f"Ġ{letter}" for letter in alphabet)]
+    vocabulary = {token: at for at, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [("Ġ", letter) for letter in alphabet]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|begin|>"])
+    return tokenizer
