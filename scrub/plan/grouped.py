@@ -51,7 +51,9 @@ def _activations(current: Node, served: dict[Node, Served], rebuilt: dict[Node, 
     """Tell the same of what is computed head by head of what is served alike."""
     carry = OPS[current.op].head_inputs(len(current.inputs))
     theirs = {at: served.get(current.inputs[at]) for at in carry}
-    if not carry or None in theirs.values() or len({found[1] for found in theirs.values() if found}) > 1:
+    # some of the heads and all of them may be read by the same numbers: their sum would have as many as all
+    alike = {(of, len(head_indices(inner))) for inner, of in filter(None, theirs.values())}
+    if not carry or None in theirs.values() or len(alike) > 1:
         return None
     inner, of = served[current.inputs[carry[0]]]
     if current.op == "select_heads":
