@@ -56,8 +56,8 @@ def _measured(
 class Predictions(TabularResult):
     """Prompts, or pairs of them, and the probability of the clean answer in each: a table when printed.
 
-    `measured` has metrics that were asked for, of the clean prompts, `beside` the same behind the corrupted ones, of the
-    clean answers, and `gates` what was seen before they were.
+    `measured` has metrics that were asked for, of the clean prompts, `beside` the same behind the corrupted ones, of
+    the clean answers, and `gates` what was seen before they were.
     """
 
     model: Model
