@@ -121,3 +121,28 @@ def test_gpt2_mini_tells_the_variable_of_a_loop_from_the_other_names() -> None:
     found = Predictions.of(model, prompts, metrics=[METRICS["pair_accuracy"]]).metric_means["pair_accuracy"]
     assert found.estimate >= 0.9
     assert found.low > 0.9
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        ("ioi", "`smollm2`"),
+        ("successor:weekdays", "`smollm2`, `successor:weekdays`"),
+        ("successor:months", "`smollm2`, `successor:months`"),
+        ("repeated", "`smollm2`, `repeated`"),
+        ("loop_variable", "`smollm2`"),
+    ],
+)
+def test_the_card_says_what_smollm2_does(data: str, named: str) -> None:
+    """As it prints that, from the weights themselves."""
+    count, numbers = claimed(data.partition(":")[0], named)
+    model = load_model("smollm2")
+    prompts = scrub.read_prompts(model, data, count=count)
+    found = Predictions.of(model, prompts, metrics=[METRICS[name] for name in MEASURED]).metric_means
+    assert len(prompts) == count >= 42
+    for name, (estimate, low, high) in zip(MEASURED, numbers, strict=True):
+        near = 0.006 if name == "logit_diff" else 0.0006 + 1 / count
+        assert low <= estimate <= high
+        assert found[name].estimate == pytest.approx(estimate, abs=near)
+        assert (found[name].low, found[name].high) == pytest.approx((low, high), abs=near)
