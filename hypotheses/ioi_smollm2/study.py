@@ -25,10 +25,12 @@ patch smollm2 ... --count 16 --metric logit_diff`:
                                          18.2 3, and any other less than 1.5 (refined_4)
 
 `scrub direct smollm2 --data ioi:names --count 32` names the heads of layer 23: 23.3 has 2.2 of 4.7 logits, 23.2 and
-23.0 0.8 each, 23.1 0.7, 23.7 0.5. From the end 23.0, 23.1, 23.2 and 23.7 attend to IO with 0.38 to 0.61 (to S1 with
-0.05 to 0.21), 23.3 to S2 with 0.60, and 20.0 to S2 with 0.69. From S2 17.4 attends to the token behind S1 with 0.79,
-17.5 with 0.53, 17.3 and 18.6 with 0.25 and 0.23; 8.1 to S1 with 0.82, 14.3 with 0.57, 8.0 with 0.52, 15.7 with 0.44
-(means over 48 prompts). Single lines, each beside the others of its kind, on 24 prompts:
+23.0 0.8 each, 23.1 0.7, 23.7 0.5. Of the two logits by themselves (24 prompts, `direct_attribution` without wrong
+answers) 23.3 leaves the right one alone (-0.1) and lowers the wrong one by 2.3; 24.4 lowers the right one by 1.4.
+From the end 23.0, 23.1, 23.2 and 23.7 attend to IO with 0.38 to 0.61 (to S1 with 0.05 to 0.21), 23.3 to S2 with 0.60,
+and 20.0 to S2 with 0.69. From S2 17.4 attends to the token behind S1 with 0.79, 17.5 with 0.53, 17.3 and 18.6 with
+0.25 and 0.23; 8.1 to S1 with 0.82, 14.3 with 0.57, 8.0 with 0.52, 15.7 with 0.44 (means over 48 prompts). Single
+lines, each beside the others of its kind, on 24 prompts:
 
     v/emb, v/m0/emb                  0, 29: the movers read MLP 0, not the embedding (refined_1)
     v[IO]/a*                         0: nor what heads bring to IO; the same at S2, for 23.3
