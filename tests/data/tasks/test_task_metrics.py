@@ -132,6 +132,7 @@ def test_gpt2_mini_tells_the_variable_of_a_loop_from_the_other_names() -> None:
         ("successor:months", "`smollm2`, `successor:months`"),
         ("repeated", "`smollm2`, `repeated`"),
         ("loop_variable", "`smollm2`"),
+        ("docstring", "`smollm2`"),
     ],
 )
 def test_the_card_says_what_smollm2_does(data: str, named: str) -> None:
