@@ -16,7 +16,7 @@ from rich.console import Console
 from scrub.text.errors import ScrubError, ScrubWarning
 from scrub.text.files import check_writable, make_folder, write_atomically
 from scrub.text.looks import look
-from scrub.text.wording import short
+from scrub.text.wording import short, together
 
 _told: set[str] = set()  # lines that this command has printed already
 WIDE_COLUMNS = 160  # of what goes into a file or a pipe, where lines are whole
@@ -70,11 +70,13 @@ def console(columns: int | None = WIDE_COLUMNS) -> Console:
 
 
 def warn(texts: Iterable[str], what: str = "warning") -> None:
-    """Print warnings, or what failed, to standard error, each on a line, but for what was told while loading."""
+    """Print warnings, or what failed, to standard error, each on a line, but for what was told while loading.
+
+    What is said of many hypotheses is one line.
+    """
     stderr = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    for text in texts:
-        if text not in _told:
-            stderr.print(f"{what}: {text}", style="yellow")
+    for text in together(text for text in texts if text not in _told):
+        stderr.print(f"{what}: {text}", style="yellow")
 
 
 @contextmanager

@@ -70,7 +70,7 @@ from scrub.graph.logits import (
     probability,
 )
 from scrub.graph.lowrank import change, changed, fold_bias, fold_output, log_normalisers_changed, log_normalisers_of
-from scrub.graph.rows import at_positions, fill, gather_rows, batch, join, later, pack, part_of_batch, take_places
+from scrub.graph.rows import at_positions, batch, fill, gather_rows, join, later, pack, part_of_batch, take_places
 from scrub.graph.sums import spread, stack, sums
 
 NONE, ONE, TWO, THREE, FOUR = (range(n, n + 1) for n in range(5))

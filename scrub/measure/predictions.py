@@ -43,11 +43,21 @@ def probabilities(model: Model, prompts: Examples) -> Float[np.ndarray, " prompt
     return np.concatenate(found)
 
 
+def _measured(
+    model: Model, prompts: Examples, seed: int, metrics: Sequence[Metric]
+) -> tuple[dict[Metric, Float[np.ndarray, " prompt"]], Gates]:
+    """Measure metrics of the unchanged model on prompts, behind the gates."""
+    alone = Experiments(build(UNSCRUBBED, Cut(model.graph)), ())
+    seen = evaluate(model, alone, prompts, metrics, Settings(seed=seed), on=f" on {prompts.kind}")
+    return {each: seen.sums[each.name, UNSCRUBBED] for each in metrics}, seen.gates
+
+
 @dataclass(frozen=True, repr=False)
 class Predictions(TabularResult):
     """Prompts, or pairs of them, and the probability of the clean answer in each: a table when printed.
 
-    `measured` has metrics that were asked for, of the clean prompts, and `gates` what was seen before they were.
+    `measured` has metrics that were asked for, of the clean prompts, `beside` the same behind the corrupted ones, of
+    the clean answers, and `gates` what was seen before they were.
     """
 
     model: Model
@@ -56,6 +66,7 @@ class Predictions(TabularResult):
     clean: Float[np.ndarray, " prompt"]
     corrupted: Float[np.ndarray, " prompt"] | None  # of pairs, all of which are as long
     measured: Mapping[Metric, Float[np.ndarray, " prompt"]] = field(default_factory=dict)
+    beside: Mapping[Metric, Float[np.ndarray, " prompt"]] = field(default_factory=dict)
     gates: Gates | None = None
 
     @staticmethod
@@ -66,14 +77,14 @@ class Predictions(TabularResult):
         """
         for metric in metrics:
             metric.check(prompts)
-        paired = prompts.other is not None and prompts.aligned
-        others = probabilities(model, prompts.swapped()) if paired else None
+        swapped = prompts.swapped() if prompts.other is not None and prompts.aligned else None
+        others = probabilities(model, swapped) if swapped is not None else None
         found = Predictions(model, prompts, seed, probabilities(model, prompts), others)
         if not metrics:
             return found
-        alone = Experiments(build(UNSCRUBBED, Cut(model.graph)), ())
-        seen = evaluate(model, alone, prompts, metrics, Settings(seed=seed), on=f" on {prompts.kind}")
-        return replace(found, measured={each: seen.sums[each.name, UNSCRUBBED] for each in metrics}, gates=seen.gates)
+        measured, gates = _measured(model, prompts, seed, metrics)
+        beside, theirs = ({}, gates) if swapped is None else _measured(model, swapped, seed, metrics)
+        return replace(found, measured=measured, beside=beside, gates=Gates.joined([gates, theirs]))
 
     @property
     def means(self) -> dict[str, Interval]:
@@ -89,6 +100,11 @@ class Predictions(TabularResult):
         """The mean over prompts of each metric that was asked for, in its unit, with its 95 % interval, as `means`."""
         return self._means({metric.name: values for metric, values in self.measured.items()})
 
+    @property
+    def corrupted_metric_means(self) -> dict[str, Interval]:
+        """The same after the corrupted prompts, of pairs of one length: how far those go for the clean answers."""
+        return self._means({metric.name: values for metric, values in self.beside.items()})
+
     def _means(self, of: Mapping[str, Float[np.ndarray, " prompt"]]) -> dict[str, Interval]:
         if len(self.prompts) == 1:
             return {name: Interval(float(values[0]), np.nan, np.nan) for name, values in of.items()}
@@ -100,7 +116,8 @@ class Predictions(TabularResult):
         frame = prompt_frame(self.prompts, self.model.tokenizer).assign(probability=self.clean)
         if self.corrupted is not None:
             frame = frame.assign(corrupted_probability=self.corrupted)
-        return frame.assign(**{metric.name: values for metric, values in self.measured.items()})
+        frame = frame.assign(**{metric.name: values for metric, values in self.measured.items()})
+        return frame.assign(**{f"corrupted_{metric.name}": values for metric, values in self.beside.items()})
 
     def to_json(self) -> str:
         """Write what `--json` writes: each prompt's row of the frame, its tokens, the means; no interval is null."""
@@ -123,4 +140,5 @@ class Predictions(TabularResult):
         if self.gates is not None:
             units = {metric.name: metric.unit for metric in self.measured}
             about |= {"metrics": units, "metric_means": self.metric_means, "gates": self.gates.deviations}
+            about |= {"corrupted_metric_means": self.corrupted_metric_means} if self.beside else {}
         return json_text({"format": 1, **about, "means": self.means, "prompts": rows})

@@ -57,6 +57,27 @@ def few(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_NAMES]) + more
 
 
+def together(texts: Iterable[str]) -> list[str]:
+    """Join lines that say the same of many things, `a/q: it is so`, as one line of the first and how many more.
+
+    Each stands where the first of its kind did. Of two that say the same both stay.
+    """
+    of: dict[tuple[str, bool], list[str]] = {}
+    for text in texts:
+        subject, colon, said = text.partition(": ")
+        one = bool(colon) and " " not in subject
+        of.setdefault((said if one else text, one), []).append(subject)
+    lines = []
+    for (said, one), subjects in of.items():
+        if not one:
+            lines += [said] * len(subjects)
+        elif len(subjects) < _MOST_NAMES:
+            lines += [f"{subject}: {said}" for subject in subjects]
+        else:
+            lines.append(f"{few(subjects)}: {said}")
+    return lines
+
+
 def numbers(known: Iterable[int]) -> str:
     """Write numbers, as a range where they are one."""
     known = sorted(known)

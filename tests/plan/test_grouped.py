@@ -95,3 +95,15 @@ def test_heads_that_come_of_the_whole_layer_are_told_from_those_alone(family: st
     """
     graph = Hypothesis(text).scrub(of.graph, roles, "k")
     torch.testing.assert_close(of.logits(graph), of.naive(graph), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("head", [0, 1, 2, 3])
+@pytest.mark.parametrize("mask", ["previous", "last three"])
+def test_a_head_whose_values_are_fed_in_part_is_told_from_those_beside_it(head: int, mask: str) -> None:
+    """Values of one head on x and y beside those of all heads on y: number 0 of one is number 0 of all."""
+    of = model("llama")
+    alone = of.split(f"**/a1 by heads {head}", f'**/a1.{head} by mask "{mask}"', roles={})
+    fed = rules(alone, "**/a1*/v/** -> y", f"**/a1.{head}[{mask}]/v/a0/** -> x")
+    _, found = computed(of, {"logits": of.graph, "fed": fed})
+    torch.testing.assert_close(found["fed"], of.naive(fed), rtol=0, atol=1e-12)
+    assert (found["fed"] - found["logits"]).abs().max() > 1e-3

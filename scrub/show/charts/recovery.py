@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CLAIMS_INCHES = 2.4
-LEAST_SHARES = 2  # percentage points that the panel of shares spans
+LEAST_SHARES = 2  # percentage points that the panel of shares spans, or what is the same share would look far apart
+ALL_PATHS, MARGIN = 100.0, 0.05
 SLANTED_NAMES = 8  # hypotheses, above which their names are written at a slant
 _WHOLE = 3  # which of the colours is that of all parts together
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -127,9 +128,7 @@ class _Recovery:
         if claimed:
             framed(figure, panels[-1], "and how much that scrubs")
             panels[-1].set_xlabel("paths scrubbed, %")
-            left, right = panels[-1].get_xlim()
-            if right - left < LEAST_SHARES:  # or what is the same share would look far apart
-                panels[-1].set_xlim((left + right - LEAST_SHARES) / 2, (left + right + LEAST_SHARES) / 2)
+            panels[-1].set_xlim(*_shares([row.scrubs or 0.0 for row in claimed]))
 
     def _measured(
         self, figure: Plot, axes: Axes, names: Sequence[str], part: str, shift: float, look: dict[str, Any]
@@ -211,3 +210,11 @@ def dressed(figure: Plot, axes: Axes, names: Sequence[str], title: str) -> None:
     axes.set_xticks(range(len(names)), shown, parse_math=False, **(slant if len(names) > SLANTED_NAMES else {}))
     axes.set_xlim(-0.5, len(names) - 0.5)
     framed(figure, axes, title, _width(names))
+
+
+def _shares(percent: Sequence[float]) -> tuple[float, float]:
+    """Choose the ends of an axis of shares of paths, which hardly goes beyond all of them."""
+    middle = (min(percent) + max(percent)) / 2
+    wide = max((1 + 2 * MARGIN) * (max(percent) - min(percent)), LEAST_SHARES)
+    right = min(middle + wide / 2, ALL_PATHS + MARGIN * wide)
+    return right - wide, right

@@ -293,9 +293,11 @@ def prediction_tables(of: Predictions, _console: Console, _options: ConsoleOptio
             over = resampled(of.prompts, "prompts")
             yield f"mean P over prompts{where}: {PLAIN.with_ends(mean, 4)} (95 % over {over})"
     if of.gates is not None:
-        for metric, mean in zip(of.measured, of.metric_means.values(), strict=True):
-            value = PLAIN.with_ends(mean, 4) if mean.known else PLAIN.number(mean.estimate, 4)
-            yield f"{with_unit(metric.name, metric.unit)}: {value}"
+        for where, means in (("", of.metric_means), (", corrupted", of.corrupted_metric_means)):
+            for metric in of.measured if means else ():
+                mean = means[metric.name]
+                value = PLAIN.with_ends(mean, 4) if mean.known else PLAIN.number(mean.estimate, 4)
+                yield f"{with_unit(metric.name, metric.unit)}{where}: {value}"
         yield gates_line(of.gates.deviations, resampled(of.prompts, "prompts") if len(of.prompts) > 1 else None)
 
 

@@ -15,6 +15,7 @@ from scrub.measure.predictions import Predictions
 from scrub.models.find import find
 from scrub.models.model import load_model
 from scrub.study.metric import METRICS
+from scrub.text.numbers import PLAIN, Interval
 
 MEASURED = ("accuracy", "pair_accuracy", "logit_diff")
 COUNT = 29
@@ -41,11 +42,12 @@ def test_metrics_of_prompts_are_those_of_transformers(
     assert _status([*words, "--json", str(file)]) == 0
     said, found = capsys.readouterr().out, json.loads(file.read_text(encoding="utf-8"))
     double = GPT2LMHeadModel.from_pretrained(find("models", "gpt2-mini")).double().eval()
-    expected = []
+    expected, corrupted = [], []
     with torch.no_grad():
         for row in found["prompts"]:
             logits = double(torch.tensor([row["tokens"]])).logits[0, -1]
             expected.append(theirs(row, logits))
+            corrupted.append(theirs(row, double(torch.tensor([row["corrupted_tokens"]])).logits[0, -1]))
             chance = logits.softmax(0)[row["answers"]].sum()
             assert row["probability"] == pytest.approx(float(chance), rel=1e-4)
     assert len(expected) == COUNT
@@ -61,6 +63,11 @@ def test_metrics_of_prompts_are_those_of_transformers(
         assert min(values) <= mean["low"] < mean["estimate"] < mean["high"] <= max(values)
         shown = f"{name}, {units[name]}: {mean['estimate']:.4f} [{mean['low']:.4f}, {mean['high']:.4f}]"
         assert shown in " ".join(said.split())
+        values = [each[name] for each in corrupted]
+        assert [row[f"corrupted_{name}"] for row in found["prompts"]] == pytest.approx(values, abs=1e-4)
+        other = found["corrupted_metric_means"][name]
+        assert other["estimate"] == pytest.approx(sum(values) / COUNT, abs=1e-4)
+        assert f"{name}, {units[name]}, corrupted: {PLAIN.with_ends(Interval(**other), 4)}" in " ".join(said.split())
 
 
 def test_one_prompt_has_no_interval_of_a_metric_either(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -114,3 +121,29 @@ def test_gpt2_mini_tells_the_variable_of_a_loop_from_the_other_names() -> None:
     found = Predictions.of(model, prompts, metrics=[METRICS["pair_accuracy"]]).metric_means["pair_accuracy"]
     assert found.estimate >= 0.9
     assert found.low > 0.9
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        ("ioi", "`smollm2`"),
+        ("successor:weekdays", "`smollm2`, `successor:weekdays`"),
+        ("successor:months", "`smollm2`, `successor:months`"),
+        ("repeated", "`smollm2`, `repeated`"),
+        ("loop_variable", "`smollm2`"),
+        ("docstring", "`smollm2`"),
+    ],
+)
+def test_the_card_says_what_smollm2_does(data: str, named: str) -> None:
+    """As it prints that, from the weights themselves."""
+    count, numbers = claimed(data.partition(":")[0], named)
+    model = load_model("smollm2")
+    prompts = scrub.read_prompts(model, data, count=count)
+    found = Predictions.of(model, prompts, metrics=[METRICS[name] for name in MEASURED]).metric_means
+    assert len(prompts) == count >= 42
+    for name, (estimate, low, high) in zip(MEASURED, numbers, strict=True):
+        near = 0.006 if name == "logit_diff" else 0.0006 + 1 / count
+        assert low <= estimate <= high
+        assert found[name].estimate == pytest.approx(estimate, abs=near)
+        assert (found[name].low, found[name].high) == pytest.approx((low, high), abs=near)
