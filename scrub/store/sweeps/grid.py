@@ -213,7 +213,7 @@ class Grid(BaseModel):
             model = str(each) if isinstance(each, str | Path) else load_model(each, self.settings().torch_dtype)
             name = model if isinstance(model, str) else model.name
             place = isinstance(model, str) and locate("models", model)
-            one = place.resolve() if place else name
+            one = place.resolve() if place else name if isinstance(model, str) else id(each)  # weights tell two apart
             if one in places:
                 told = one_line(name) if places[one] == name else f"{one_line(places[one])} and {one_line(name)}"
                 said = "is there twice" if places[one] == name else "are one model"

@@ -101,6 +101,8 @@ def test_two_models_of_one_name_are_told_apart_by_their_weights(model: Model) ->
     made = sweep("one", results="made", models=(other.config, dict(other.params)), data=tokens, workers=1, **FAST)
     (third,) = made.studies()
     assert third.about["weights_hash"] == second.about["weights_hash"]
+    with pytest.raises(ScrubError, match="mine is there twice"):
+        Grid.make(studies="one", models=[model, model]).jobs()
 
 
 def test_an_object_of_transformers_is_swept_as_any_model(sweeping: Path) -> None:  # noqa: ARG001 - where it runs
