@@ -42,7 +42,7 @@ def fed_by_x(roots: Sequence[Node], canonical: Callable[[Sequence[Node]], Forms]
 
 
 def _stands_for_each(source: Hashable) -> bool:
-    """Tell whether a source has a sequence for each of x's, and isn't x: rows are gathered from other numbers of them."""
+    """Tell whether a source has a sequence for each of x's, and isn't x: of those of gathered rows there are others."""
     return isinstance(source, Draw) and source != X and not source.by_row
 
 

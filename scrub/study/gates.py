@@ -118,7 +118,7 @@ def check_gates(
     return Gates(deviations, found)
 
 
-def _of_splits(own: Graphs, splits: Graphs, basis: Basis, few: Pairing) -> float:
+def _of_splits(own: dict[str, Node], splits: Mapping[str, Node], basis: Basis, few: Pairing) -> float:
     """Measure the deviation of all splits together from the model. Raises GateError, which names a split.
 
     They are computed as written: simplified, a split that nothing tells apart would be the model again, and prove

@@ -92,7 +92,7 @@ class Basis:
 
 
 class Look:
-    """Outputs of graphs at the scored positions of a few examples, from one plan for any type and whatever is poisoned."""
+    """Outputs of graphs at the scored positions of a few examples, by one plan for any type and whatever is poisoned."""
 
     def __init__(self, outputs: Graphs, simplified: bool = True, plan: Plan | None = None) -> None:
         self._outputs = outputs

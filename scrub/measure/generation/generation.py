@@ -31,8 +31,9 @@ from scrub.models.model import Model, Spec, as_model
 from scrub.study.draws import Pairing, check_named, pair_up
 from scrub.study.evaluate import Evaluator
 from scrub.study.experiments import Experiments
-from scrub.study.gates import POSITIONS, Gates
+from scrub.study.gates import Gates
 from scrub.study.held import Arrays
+from scrub.study.looks import POSITIONS
 from scrub.study.settings import AS_USUAL, COARSE, Computed, Settings, obeyed
 from scrub.study.statistics import Bootstrap
 from scrub.text.begin import Bos
