@@ -104,6 +104,7 @@ GUARDS: dict[str, tuple[str, ...]] = {
     "study/claims.py": ("study/test_claims.py", "store/comparisons/*", "show/reports/*"),
     "study/draws.py": ("study/test_pairing.py", "study/test_own_draws.py", "study/test_kinds_of_source.py", "study/*"),
     "study/gates.py": ("study/test_gates.py", "study/test_held_gates.py", "study/test_own_draws.py", "study/*"),
+    "study/looks.py": ("study/test_gates.py", "study/test_held_gates.py", "study/test_evaluate.py", "study/*"),
     "study/metric.py": (ORACLE, "study/test_metric.py", "study/test_evaluate.py", "golden/*"),
     "study/statistics.py": ("study/test_statistics.py", "store/comparisons/test_comparison.py", "study/test_runs.py"),
 }
@@ -167,12 +168,12 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "hash_of(static, node.op, feature, [hashes[i] for i in node.inputs])",
     ): "all of it is hashed, in whichever order",
     (
-        "study/gates.py:_seen",
+        "study/looks.py:_seen",
         "np.full_like(numbers[:1], len(ids))",
         "np.full_like(numbers[:2], len(ids))",
     ): "nothing points to a second row of NaN",
     (
-        "study/gates.py:_few",
+        "study/looks.py:few_of",
         "scored & (from_the_end <= POSITIONS)",
         "(scored)",
     ): "only how much the gates look at",

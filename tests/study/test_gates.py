@@ -14,6 +14,7 @@ from torch import Tensor
 import scrub.study.binding
 import scrub.study.draws
 import scrub.study.gates
+import scrub.study.looks
 import scrub.study.run
 from scrub.cli import _status
 from scrub.graph.node import Node
@@ -156,7 +157,7 @@ def wrong_tokens(swap: dict[str, str]) -> Callable[..., Any]:
 def test_a_source_bound_to_the_wrong_tokens(
     monkeypatch: pytest.MonkeyPatch, swap: dict[str, str], message: str
 ) -> None:
-    monkeypatch.setattr(scrub.study.gates, "bind", wrong_tokens(swap))
+    monkeypatch.setattr(scrub.study.looks, "bind", wrong_tokens(swap))
     with pytest.raises(GateError, match=message):
         asked().gates()
 
@@ -175,7 +176,7 @@ def test_rows_bound_to_the_wrong_tokens(monkeypatch: pytest.MonkeyPatch) -> None
         return bound, real
 
     assert asked(rows, features=features).gates().warnings == ()
-    monkeypatch.setattr(scrub.study.gates, "bind", wrong)
+    monkeypatch.setattr(scrub.study.looks, "bind", wrong)
     with pytest.raises(GateError, match="does not carry the source 'rows like start'"):
         asked(rows, features=features).gates()
 
