@@ -60,11 +60,11 @@ def _in_turn(roots: Sequence[Node], places: dict[Node, tuple[tuple[Node, ...], i
 def _groups(roots: Sequence[Node]) -> list[list[Node]]:
     """Put together what multiplies batches of one shape with the same weights, and doesn't wait for one another.
 
-    Weights have ranks in the order in which they come: a product that has one below it whose rank is as high stays by
-    itself.
+    Parameters have ranks in the order in which they come: a product that has one below it whose rank is as high stays by
+    itself. Some heads of a layer have its rank, also where another experiment has them first.
     """
     shapes: dict[Node, Hashable] = {}
-    ranks: dict[Hashable, int] = {}
+    ranks: dict[Node, int] = {}
     highest: dict[Node, int] = {}  # rank of a node or below it
     found: dict[Hashable, list[Node]] = defaultdict(list)
     for each in walk(roots):
@@ -72,11 +72,17 @@ def _groups(roots: Sequence[Node]) -> list[list[Node]]:
         highest[each] = max((highest[i] for i in each.inputs), default=-1)
         if each.op in PRODUCTS and (shape := shapes[each.inputs[0]]) is not None:
             key = each.op, each.static, each.inputs[1:], shape
-            rank = ranks.setdefault(key, len(ranks))
+            rank = ranks.setdefault(_parameter(each.inputs[1]), len(ranks))
             if highest[each] < rank:
                 found[key].append(each)
                 highest[each] = rank
     return list(found.values())
+
+
+def _parameter(weight: Node) -> Node:
+    while weight.inputs:
+        weight = weight.inputs[0]
+    return weight
 
 
 def _shape(current: Node, shapes: dict[Node, Hashable]) -> Hashable:
