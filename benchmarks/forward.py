@@ -68,6 +68,7 @@ SHAPES = {
         | {"rope_parameters": {"rope_type": "llama3", "rope_theta": 5e5, **LLAMA_3}, "tie_word_embeddings": True},
     ),
     "smollm2": Shape("llama", _widths(576, 1536, 6, 9, 3) | {"tie_word_embeddings": True}),  # 135M
+    "smollm2-135m": Shape("llama", _widths(576, 1536, 30, 9, 3, 49152) | {"tie_word_embeddings": True}),  # all of it
     "mistral": Shape("mistral", _widths(4096, 14336, 1, 32, 8) | {"sliding_window": 64}),  # 7B
     "qwen2": Shape("qwen2", _widths(896, 4864, 4, 14, 2) | {"tie_word_embeddings": True}),  # 2.5, 0.5B
     "qwen3": Shape("qwen3", _widths(1024, 3072, 4, 16, 8) | {"head_dim": 128, "tie_word_embeddings": True}),  # 0.6B
@@ -81,6 +82,7 @@ SHAPES = {
         "gptj", {"n_layer": 1, "n_embd": 4096, "n_head": 16, "vocab_size": 8192, "n_positions": 2048}, ("eager",)
     ),
     "tiny": _gpt2(2, 6, 2, 11, 7),
+    "tiny-llama": Shape("llama", _widths(24, 5, 2, 2, 1, 11) | {"tie_word_embeddings": True}),
     "tiny-gemma2": Shape("gemma2", _widths(6, 5, 2, 2, 1, 11) | {"head_dim": 6, "sliding_window": 3}, ("eager",)),
 }
 Forward = Callable[[], Tensor]

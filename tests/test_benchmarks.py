@@ -84,6 +84,12 @@ def test_every_head_ablated_and_patched(printed: Program) -> None:
     assert text.count("ablating every head") == text.count("patching every head") == 2
 
 
+def test_every_head_of_a_model_of_some_size(printed: Program) -> None:
+    text = printed("size.py", "--shape", "tiny-llama", "--pairs", "3", "--positions", "9")
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
+    assert [row[:2] for row in rows] == [["0", "4"], ["6", "4"]]
+
+
 def test_every_head_patched_at_every_position(printed: Program, tmp_path: Path) -> None:
     model = make_project(tmp_path) / "models" / "tiny"
     text = " ".join(printed("patching.py", "--model", str(model), "--pairs", "2", "--length", "2").split())
