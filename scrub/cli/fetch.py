@@ -18,6 +18,8 @@ def fetch(
     """Bring what models and data need into a cache of this machine, and check it: for machines without a network."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
+    from scrub.models.package import packages
+
     data: dict[str, Path | None] = {}  # in order, each once; with the folder where it may lie
     for name in names:
         models, alone = _meant(name)
@@ -27,8 +29,9 @@ def fetch(
     for each, beside in data.items():
         _fetch_data(each, beside)
     typer.echo(
-        f"Without a network: have a copy of {shown(HF_HUB_CACHE)} there (HF_HUB_CACHE says where it is), set "
-        "HF_HUB_OFFLINE=1, and use the same names. Or copy a folder above, and give its path as --model or --data."
+        f"Without a network: have a copy of {shown(HF_HUB_CACHE)} there (HF_HUB_CACHE says where it is), and of "
+        f"{shown(packages())} (XDG_CACHE_HOME says where), set HF_HUB_OFFLINE=1, and use the same names. Or copy "
+        "a folder above, and give its path as --model or --data."
     )
 
 

@@ -60,7 +60,10 @@ def plan(
     other: options.Other = None,
     parameters: options.Parameters = None,
 ) -> None:
-    """Print the plan: every value that a run computes, in order, and when it is freed."""
+    """Print the plan: every value that a run computes, in order, and when it is freed.
+
+    A run leaves out the first rows of what is resampled where all others begin as their references do.
+    """
     _, study, asked = _asked(paths, model, parts, parameters, revision, other)
     from scrub.plan.plan import compile_plan
     from scrub.study.metric import studied

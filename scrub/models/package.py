@@ -13,10 +13,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from lzma import LZMAError
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
@@ -40,6 +42,8 @@ LARGEST_BYTES = 2**32  # of a file in a wheel
 LOCK_SECONDS = 600  # for which another process may be bringing the same
 _PIECE = 2**20
 _DIGITS = 12  # of the digest, in the name of the folder
+_MADE = 1  # how weights are made: another number where that changes, and they are made anew
+_DAMAGED = (KeyError, BadZipFile, NotImplementedError, EOFError, RuntimeError, ValueError, zlib.error, LZMAError)
 
 
 @dataclass(frozen=True)
@@ -76,13 +80,13 @@ class Package:
     @property
     def folder(self) -> Path:
         """The folder of the model in the user's cache, whether or not it is there."""
-        name = f"{self.name}-{self.version}-{self.sha256[:_DIGITS]}"
-        return Path(platformdirs.user_cache_dir("scrub"), "packages", name)
+        name = f"{self.name}-{self.version}-{self.sha256[:_DIGITS]}-{_MADE}"
+        return packages() / name
 
     @property
     def is_here(self) -> bool:
-        """Whether the model was brought: the file that is written last is there."""
-        return (self.folder / SOURCE).is_file()
+        """Whether the model was brought, all of it."""
+        return all((self.folder / name).is_file() for name in (SOURCE, CONFIG, TENSORS))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -98,20 +102,24 @@ class Package:
         Raises ScrubError, and leaves nothing behind, if pip isn't there or can't have the package, if the file in it is
         another than is known, or if it can't be stored.
         """
-        make_folder(self.folder.parent)
-        with self._alone():
-            if self.is_here:
-                return
-            try:
-                with tempfile.TemporaryDirectory(dir=self.folder.parent, prefix=".bringing-") as place:
-                    found = self._unpacked(self._wheel(Path(place)), Path(place) / "model.gguf")
-                    made = Path(place) / "made"
-                    make_folder(made)
-                    self._make(open_single(found), made)
-                    shutil.rmtree(self.folder, ignore_errors=True)  # half of one that somebody copied here
-                    made.replace(self.folder)
-            except OSError as error:
-                raise unwritable(self.folder, error) from error
+        if not self.is_here:
+            make_folder(self.folder.parent)
+            with self._alone():
+                self._bring()
+
+    def _bring(self) -> None:
+        if self.is_here:  # another process was faster
+            return
+        try:
+            with tempfile.TemporaryDirectory(dir=self.folder.parent, prefix=".bringing-") as place:
+                found = self._unpacked(self._wheel(Path(place)), Path(place) / "model.gguf")
+                made = Path(place) / "made"
+                make_folder(made)
+                self._make(open_single(found), made)
+                shutil.rmtree(self.folder, ignore_errors=True)  # half of one that somebody copied here
+                made.replace(self.folder)
+        except OSError as error:
+            raise unwritable(self.folder, error) from error
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -136,6 +144,7 @@ class Package:
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr if watched else subprocess.PIPE,
             stderr=subprocess.PIPE,
+            cwd=place,  # or Python takes modules of the user's folder for those that pip imports
             text=True,
             errors="replace",
             env={**os.environ, "TMPDIR": str(place)},
@@ -160,7 +169,7 @@ class Package:
                         out.write(piece)
                         there += len(piece)
                         bar.update(task, completed=there)
-        except (KeyError, BadZipFile, NotImplementedError, EOFError) as error:
+        except _DAMAGED as error:
             raise ScrubError(f"{self} has no {shown(self.file)} that can be unpacked: {one_line(error)}") from error
         if digest.hexdigest() != self.sha256:
             raise ScrubError(
@@ -184,6 +193,11 @@ class Package:
         notes = [re.sub(r"^\S*model\.gguf", self.file.rpartition("/")[2], each) for each in found.notes]
         about = {"package": self.name, "version": self.version, "file": self.file, "sha256": self.sha256}
         write_config(folder / SOURCE, {**about, "dtype": dtype, "notes": notes})
+
+
+def packages() -> Path:
+    """Name the folder that models from packages are in."""
+    return Path(platformdirs.user_cache_dir("scrub"), "packages")
 
 
 def _why(said: str) -> str:

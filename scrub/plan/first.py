@@ -6,7 +6,8 @@ unscrubbed model, whatever is resampled. Of pairs of prompts that differ in thei
 computed for each experiment.
 
 A node is computed `late`, at the rows behind the first ones; where something needs all of them, as keys and values are
-read, they are joined to the first rows of what the node is when x feeds everything. No number changes.
+read, they are joined to the first rows of what the node is when x feeds everything. No number changes but in its last
+bits. A gate looks at that (scrub/study/gates.py).
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ Forms: TypeAlias = Mapping[Node, Node]
 def fed_by_x(roots: Sequence[Node], canonical: Callable[[Sequence[Node]], Forms]) -> Forms:
     """Map each node that another source than x feeds to the node of the unscrubbed model that it is when x does.
 
-    `canonical` gives equal graphs one form. What is nothing of the unscrubbed model (it is made of a component that is
-    held, of rows that are gathered, or of some heads alone) isn't in it.
+    `canonical` gives equal graphs one form. What the unscrubbed model has nothing of, as where a component is held or
+    some heads are computed alone, isn't in it.
     """
     order = list(walk(roots))
     foreign = {each for each in order if each.op == "tokens" and _stands_for_each(each.arguments["source"])}

@@ -60,8 +60,8 @@ def _in_turn(roots: Sequence[Node], places: dict[Node, tuple[tuple[Node, ...], i
 def _groups(roots: Sequence[Node]) -> list[list[Node]]:
     """Put together what multiplies batches of one shape with the same weights, and doesn't wait for one another.
 
-    Parameters have ranks in the order in which they come: a product that has one below it whose rank is as high stays by
-    itself. Some heads of a layer have its rank, also where another experiment has them first.
+    Parameters have ranks in the order in which they come: a product that has one below it whose rank is as high stays
+    by itself. Some heads of a layer have its rank, also where another experiment has them first.
     """
     shapes: dict[Node, Hashable] = {}
     ranks: dict[Node, int] = {}

@@ -16,9 +16,13 @@ Where an intervention holds a component at a value, gate 2 holds it at what the 
 
 6. Of a set of edges, x comes along exactly those that are kept and lie on whole paths.
 
+7. Where first rows are taken from the unscrubbed model, since all sources begin alike, an experiment gives what it
+gives with every row computed.
+
 The first two are passed in float64, where the tolerance is tight, and in the type that is measured in, on its device;
-the last in that type. They look at a few late positions of two examples, or one (scrub/study/looks.py). All splits are
-looked at in one model, each component of which stands there as the mean of what each split makes of it.
+the others in that type. They look at a few late positions of two examples, or one (scrub/study/looks.py). Splits are
+looked at together, in a model each component of which stands there as the mean of what each split makes of it: of n, a
+wrong one shows by an n-th of its deviation, which float64 sees all the same.
 """
 
 from __future__ import annotations
@@ -38,7 +42,7 @@ from scrub.paths.sources import Draw, Like, Source, X, Y, ordered
 from scrub.study.draws import Pairing
 from scrub.study.experiments import Experiment, Experiments
 from scrub.study.hypothesis import ALL
-from scrub.study.looks import Basis, Graphs, Held, Look, few_of, in_the_mean, looks
+from scrub.study.looks import Basis, Held, Look, few_of, in_the_mean, looks
 from scrub.study.mean_gate import check_means
 from scrub.study.metric import losses
 from scrub.study.settings import TF32
@@ -88,7 +92,7 @@ def check_gates(
     bound = {f"{e.name} with every source bound to x": losses(e.graph) for e in experiments}
     # the target's logit, since it is NaN where any of its row is, and costs no unembedding
     carried = {str(e.name): _target_logit(e.graph) for e in experiments}
-    scrubbed, carriers = looks(own | bound, carried, pairing)
+    scrubbed, carriers = looks(own | bound | (carried if pairing.first else {}), carried, pairing, dtype)
     averaged = {e.name: f"{e.name} at means over one" for e in experiments if e.drawn is not None}
     graphs = {averaged[e.name]: losses(e.graph) for e in experiments if e.drawn is not None}
     means = Look(graphs | {e.name: losses(e.resampled) for e in experiments if e.drawn is not None})
@@ -100,13 +104,19 @@ def check_gates(
         some = few.order[:1] if alone else few.order
         deviations[f"split graph and model, {basis}"] = _of_splits(own, splits, basis, replace(few, order=some))
         of = f"scrubbed with y = x and unscrubbed, {basis}"
-        deviations[of] = _deviation(scrubbed, basis, replace(all_x, order=some))
+        deviations[of] = _deviation(scrubbed, basis, replace(all_x, order=some), dict.fromkeys(bound, "model"))
         if averaged:
             one = {name: str(drawn) for drawn, name in averaged.items()}
             deviations[f"mean over one other and that drawn, {basis}"] = _deviation(means, basis, few, one)
     if averaged:
         of = f"means over the others, {dtype}"
         deviations[of] = check_means(experiments, model, pairing, values or {}, TOLERANCE_NATS[dtype])
+    if pairing.first:
+        first = replace(few, order=few.order[:1])
+        each, whole = (look(bases[dtype], first, values or {}) for look in (scrubbed, carriers))
+        deviations[f"first rows shared and computed, {dtype}"] = _of_first_rows(
+            {name: (each[name], whole[name]) for name in carried}, dtype
+        )
     _check_sources(experiments, carriers, bases[dtype], few, values or {})
     _check_edges(experiments)
     # a rule that does nothing is worth knowing where somebody wrote it; random ones have many, and it costs to see
@@ -125,7 +135,8 @@ def _of_splits(own: dict[str, Node], splits: Mapping[str, Node], basis: Basis, f
     nothing.
     """
     (name, model), *_ = own.items()
-    together = {"model with every split": in_the_mean(model.value, [graph.value for graph in splits.values()])}
+    made = in_the_mean(model.value, [graph.value for graph in splits.values()])
+    together = {f"model with every split, {number}": graph for number, graph in enumerate(made)}
     try:
         return _deviation(Look(own | together, simplified=False), basis, few)
     except GateError:  # which says nothing of the one that it is
@@ -151,6 +162,23 @@ def _deviation(look: Look, basis: Basis, pairing: Pairing, same: Mapping[str, st
             raise GateError(
                 f"the {name} gives another loss than the {wanted}: by {deviation:.2e} nats at a position, where "
                 f"{tolerance:.0e} is allowed in {basis}; no number of this run can be trusted"
+            )
+    return worst
+
+
+def _of_first_rows(found: Mapping[str, tuple[Tensor, Tensor]], dtype: str) -> float:
+    """Measure how far the target's logit is at most from what it is with every row computed.
+
+    Relative to its size where that is over 1. Raises GateError above the tolerance.
+    """
+    worst, tolerance = 0.0, TOLERANCE_NATS[dtype]
+    for name, (shared, computed) in found.items():
+        deviation = float((shared - computed).abs().max() / max(1.0, float(computed.abs().max())))
+        worst = max(worst, deviation)
+        if not deviation <= tolerance:
+            raise GateError(
+                f"{name} gives another logit where first rows are taken from the unscrubbed model: off by "
+                f"{deviation:.2e}, where {tolerance:.0e} is allowed in {dtype}; no number of this run can be trusted"
             )
     return worst
 

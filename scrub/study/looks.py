@@ -92,7 +92,7 @@ class Basis:
 
 
 class Look:
-    """Outputs of graphs at the scored positions of a few examples, by one plan for any type and whatever is poisoned."""
+    """Outputs of graphs at the scored positions of a few examples, by one plan for any type and any poison."""
 
     def __init__(self, outputs: Graphs, simplified: bool = True, plan: Plan | None = None) -> None:
         self._outputs = outputs
@@ -153,39 +153,63 @@ class Look:
         return {leaf: values[str(number)] for number, leaf in enumerate(self._leaves)}
 
 
-def looks(bound: Graphs, carried: Graphs, pairing: Pairing) -> tuple[Look, Look]:
+def looks(bound: Graphs, carried: Graphs, pairing: Pairing, dtype: str) -> tuple[Look, Look]:
     """Look at two groups of outputs of the same graphs: those that are measured, and those in which poison comes out.
 
     Only the first are computed as a run of the pairing computes them, from the first rows that all share: attention
     doesn't keep NaN from the rows before it.
     """
-    together = max(1, ROWS_TOGETHER // pairing.examples.context)
+    # whose products read a little of the next row, times zero, where a width is odd: NaN would come of it
+    together = 1 if dtype == "bfloat16" else max(1, ROWS_TOGETHER // pairing.examples.context)
     groups = [(_by_few_tokens(bound), pairing.first), (_by_few_tokens(carried), 0)]
     one, other = compile_plans(groups, together=together)
     return Look(bound, plan=one), Look(carried, plan=other)
 
 
-def in_the_mean(model: Node, others: Iterable[Node]) -> Node:
-    """Make a model, parts of which stand as the mean of what some graphs of the same have in their place.
+def in_the_mean(model: Node, others: Iterable[Node]) -> list[Node]:
+    """Make models, parts of which stand as the mean of what some graphs of the same have in their place.
 
-    Each graph is gone through beside the model, up to where it has something else.
+    Each graph is gone through beside the model, up to where it has something else. What one has lies below what another
+    has, at times, and would be hidden by it: then it stands in a further model.
     """
-    instead: dict[Node, dict[Node, None]] = {}
-    for other in others:
-        seen: set[tuple[Node, Node]] = set()
-        stack = [(model, other)]
+    made, left = [], [found for other in dict.fromkeys(others) if (found := _instead(model, other))]
+    while left:
+        parts = {own for each in left for own in each}
+        shown: set[Node] = set()
+        stack = [model]
         while stack:
-            own, its = stack.pop()
-            if own is its or (own, its) in seen:
-                continue
-            seen.add((own, its))
-            if (own.op, own.static, len(own.inputs)) == (its.op, its.static, len(its.inputs)):
-                stack.extend(zip(own.inputs, its.inputs, strict=True))
-            else:
-                instead.setdefault(own, {})[its] = None
+            current = stack.pop()
+            if current not in shown:
+                shown.add(current)
+                stack.extend(() if current in parts else current.inputs)
+        here = [each for each in left if each.keys() <= shown]
+        # the topmost part of all is never hidden, but one graph may have it, and another part below
+        here, left = here or left[:1], [each for each in left if each not in here] if here else left[1:]
+        made.append(_mean_of(model, here))
+    return made
+
+
+def _instead(model: Node, other: Node) -> dict[Node, dict[Node, None]]:
+    """Find what a graph has in place of parts of the model, along any path."""
+    found: dict[Node, dict[Node, None]] = {}
+    seen: set[tuple[Node, Node]] = set()
+    stack = [(model, other)]
+    while stack:
+        own, its = stack.pop()
+        if own is its or (own, its) in seen:
+            continue
+        seen.add((own, its))
+        if (own.op, own.static, len(own.inputs)) == (its.op, its.static, len(its.inputs)):
+            stack.extend(zip(own.inputs, its.inputs, strict=True))
+        else:
+            found.setdefault(own, {})[its] = None
+    return found
+
+
+def _mean_of(model: Node, each: Sequence[Mapping[Node, Mapping[Node, None]]]) -> Node:
     rebuilt: dict[Node, Node] = {}
     for current in walk([model]):
-        found = instead.get(current)
+        found = list(dict.fromkeys(its for parts in each for its in parts.get(current, {})))
         here = current.with_inputs(tuple(rebuilt[i] for i in current.inputs))
         rebuilt[current] = node("scale", node("add", *found), by=1 / len(found)) if found else here
     return rebuilt[model]

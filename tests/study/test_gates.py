@@ -59,7 +59,7 @@ def test_all_gates_pass_and_say_how_closely() -> None:
         f"{what}, {dtype}"
         for dtype in ("float64", "bfloat16")
         for what in ("split graph and model", "scrubbed with y = x and unscrubbed")
-    ]
+    ] + ["first rows shared and computed, bfloat16"]  # the begin token
     full = [value for name, value in gates.deviations.items() if name.endswith("float64")]
     assert all(0 <= value < 1e-12 for value in full)
 
