@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -123,8 +123,8 @@ def compile_plans(
     merged = _in_turn(values, [simplify, add_together, merge_heads] if simplified else [])
     whole = [merged[value] for value in values]
     forms = fed_by_x(whole, _merged) if simplified and any(first for _, first in groups) else {}
-    parted = _in_turn(whole, [part_layers, share_heads, group_queries] if simplified else [])
-    simpler = {each: parted.get(now, now) for each, now in merged.items()}
+    parted = _in_turn(whole, [part_layers, share_heads, group_queries] if simplified else [], also=merged.values())
+    simpler = {each: parted[now] for each, now in merged.items()}
     rows = select_rows([simpler[value] for value in values]) if selected else {}
     known = {parted[each]: parted[form] for each, form in forms.items() if each in parted and form in parted}
     less: list[Pass] = [partial(simplify, identities=LOGITS), fuse_attention] if simplified else []
@@ -186,9 +186,12 @@ def _merged(values: Sequence[Node]) -> dict[Node, Node]:
     return _in_turn(values, [simplify, merge_heads])  # which look at what is below a node alone: others change nothing
 
 
-def _in_turn(roots: Sequence[Node], passes: Sequence[Pass]) -> dict[Node, Node]:
-    """Map each node to what is left of it after some passes, one after the other."""
-    stands = {each: each for each in walk(roots)}
+def _in_turn(roots: Sequence[Node], passes: Sequence[Pass], also: Iterable[Node] = ()) -> dict[Node, Node]:
+    """Map each node to what is left of it after some passes, one after the other.
+
+    What `also` is to be known may come into the graphs with one of the passes.
+    """
+    stands = {each: each for each in (*walk(roots), *also)}
     for rebuild in passes:
         rebuilt = rebuild([stands[root] for root in roots])
         stands = {each: rebuilt.get(now, now) for each, now in stands.items()}
