@@ -126,7 +126,7 @@ class Study:
 
     @property
     def _against(self) -> str:
-        return "" if self.other == DRAWN else f" against the {self.other}"
+        return "" if self.other == DRAWN else against(self.other)
 
     @property
     def _by_metric(self) -> str:
@@ -159,6 +159,11 @@ def _checked_roles(
         if told := mistake_in(roles):
             raise ScrubError(f"the study's roles of {short(model)}: {told}")
     return {model: {role: tuple(map(tuple, heads)) for role, heads in of.items()} for model, of in given.items()}
+
+
+def against(other: str) -> str:
+    """Say in a study's name which mean y stands for."""
+    return f" against the {other}"
 
 
 def by_metric(name: str) -> tuple[str, str]:

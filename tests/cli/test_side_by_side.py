@@ -127,3 +127,31 @@ def test_mistakes_are_one_line(scrub: Scrub, many: Path, words: str, told: str) 
     assert said.err.count("\n") == 1
     assert told in said.err
     assert not (many / "results").exists()
+
+
+def test_stored_numbers_are_those_of_the_study_that_a_name_says(scrub: Scrub, own: Path) -> None:
+    """Two studies have hypotheses of the same names: `w/keep` is never u's, on one model or several."""
+    add_many(own)
+    make_study(own, "u", keep=KEEP, some=KEEP.replace("a0.prev ", "a0.self "))
+    make_study(own, "w", keep=KEEP, some=KEEP)
+    one, both = "--model tiny", TWO
+    assert scrub("sweep u", both, SMALL).status == 0
+    for models in (one, both):
+        for words in ("w/keep w/some", "hypotheses/w/keep.py w/some.py", "keep some --study w"):
+            said = scrub("compare", words, models, "--stored")
+            assert (said.status, said.out, said.err.count("\n")) == (2, "", 1), said
+            assert "no stored results of w hold keep, some together" in said.err
+            assert "what is stored is of u" in said.err
+        for words in ("u/keep w/some", "keep w/some --study u"):
+            said = scrub("compare", words, models, "--stored")
+            assert (said.status, said.err.count("\n")) == (2, 1)
+            assert "these hypotheses belong to u and w" in said.err
+    assert scrub("sweep w", one, SMALL).status == 0
+    said = scrub("compare w/keep w/some", both, "--stored")
+    assert (said.status, said.err.count("\n")) == (2, 1)
+    assert "mlps: no stored results of w hold" in said.err
+    for name in ("u", "w"):
+        said = scrub(f"compare {name}/keep {name}/some --stored --json o.json", one)
+        assert said.status == 0, said.err
+        found = json.loads(Path("o.json").read_text())
+        assert found["study"] == name
