@@ -79,6 +79,19 @@ def test_a_study_beside_itself(scrub: Scrub) -> None:
     assert "--model tiny,mlps" in Path("two.md").read_text()
 
 
+@pytest.mark.usefixtures("many")
+def test_a_board_marks_what_lacks_rules(scrub: Scrub) -> None:
+    assert scrub("sweep many --parts q", TWO, SMALL).status == 0
+    board = scrub("leaderboard many --part q --json board.json")
+    assert board.status == 0
+    assert re.search(r"some +-?\d+\.\d \[.*\].* † ", board.out)
+    assert board.out.count("†") == 2, "on one model, and what it means"
+    content = json.loads(Path("board.json").read_text())
+    lacking = {(b["about"]["model"], r["hypothesis"]): r["left_out"] for b in content["boards"] for r in b["rows"]}
+    assert {place: count for place, count in lacking.items() if count} == {("tiny", "some"): 1}
+    assert any("tiny: some: left out, as nothing in this model matches: " in note for note in content["notes"])
+
+
 def test_what_fails_on_one_model_is_said(scrub: Scrub, many: Path) -> None:
     """Exit status 3, and the rest is there; what can run on none is a mistake, as on one model alone."""
     make_study(many, "many", keep=KEEP, gone=GONE)

@@ -15,7 +15,7 @@ import pandas as pd
 
 from scrub.graph.node import Node
 from scrub.models.model import Model, load_graph
-from scrub.paths.unmatched import LeftOut
+from scrub.paths.unmatched import WITHOUT, LeftOut
 from scrub.store.comparisons.comparison import FORMAT, Comparison, line_up
 from scrub.store.results.folder import Results
 from scrub.store.results.read import StudyResults, known
@@ -34,7 +34,6 @@ from scrub.text.looks import TabularResult, look
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MARK = "†"  # of a number of a part from which something was left out
 Roles: TypeAlias = Mapping[str, Sequence[str]]  # the names of heads by role
 _REST = re.compile(r"\brest\b")
 _NO_WORD = "the results have no number of it"
@@ -120,7 +119,7 @@ class AcrossModels(TabularResult):
             "of two models stand beside each other, and no difference between them is paired or tested"
         ]
         if any(each.left_out(name).of(part) for each in self.on for part, name in self.rows):
-            found.append(f"{MARK}: without what matches nothing on that model")
+            found.append(WITHOUT)
         for each in self.on:
             found += [f"{each.model}: {text}" for text in self._notes(each)]
         return found + [f"{name} isn't declared alike on all models: sweep it anew on each" for name in self.unlike]
