@@ -44,14 +44,14 @@ class OnModel:
     """A study on one of several models: its results, and its hypotheses compared there.
 
     `failed` are hypotheses that have no number there, and why; under an empty name, all of the study. `roles` are
-    the heads of each role that its rules mean there, where that is known.
+    the heads of each role that its rules mean there, None where that isn't known.
     """
 
     model: str
     stored: StudyResults | None
     comparison: Comparison | None
     failed: Mapping[str, str] = field(default_factory=dict)
-    roles: Roles = field(default_factory=dict)
+    roles: Roles | None = None
 
     def row(self, hypothesis: str, part: str) -> Row | None:
         """Find what a part of a hypothesis recovers there; None where there is no number."""
@@ -135,7 +135,7 @@ class AcrossModels(TabularResult):
         return found
 
     def _notes(self, of: OnModel) -> list[str]:
-        found = [*self._heads(of), *(self._lacking(of) if of.roles else ())]
+        found = [*self._heads(of), *self._lacking(of)]
         if "" in of.failed:
             return [*found, f"no numbers: {of.failed['']}"]
         for name in self.names:
@@ -162,7 +162,9 @@ class AcrossModels(TabularResult):
 
     def _lacking(self, of: OnModel) -> Iterator[str]:
         """Say which roles a model doesn't have, where that changes what `rest` means."""
-        every = dict.fromkeys(role for each in self.on for role in each.roles)
+        if of.roles is None:
+            return
+        every = dict.fromkeys(role for each in self.on for role in each.roles or ())
         lacking = [role for role in every if not of.roles.get(role)]
         about = [name for name in self.names if of.stored and _REST.search(of.stored.described(name).rules)]
         if lacking and about:
@@ -211,7 +213,7 @@ class AcrossModels(TabularResult):
         left_out = {name: of.left_out(name) for name in self.names}
         return {
             "model": of.model,
-            "roles": plain(of.roles),
+            "roles": plain(of.roles or {}),
             "left_out": {name: each.to_dict() for name, each in left_out.items() if each},
             "failed": [{"hypothesis": name, "reason": reason} for name, reason in of.failed.items()],
             "comparison": of.comparison.to_dict() if of.comparison else None,
@@ -282,7 +284,7 @@ def across(
     failures: Sequence[Failure] = (),
     order: Sequence[tuple[str, str]] = (),
     *,
-    roles: Mapping[str, Roles] | None = None,
+    roles: Mapping[str, Roles | None] | None = None,
     graphs: Mapping[str, Mapping[str, Node]] | None = None,
     apart: Mapping[str, Sequence[str]] | None = None,
 ) -> AcrossModels:
@@ -313,7 +315,7 @@ def across(
             compared = line_up(results, having, asked.against, some, *more)
         failed = {name: reason for name, reason in why.items() if name in {*wanted, ""}}
         label = model if alone else f"{model}, {data}"
-        on.append(OnModel(label, results, compared, failed, (roles or {}).get(model, {})))
+        on.append(OnModel(label, results, compared, failed, (roles or {}).get(model)))
     return AcrossModels(study, tuple(wanted), parts, tuple(on))
 
 
@@ -368,13 +370,13 @@ def _error(of: Failure) -> Exception:
     return (GateError if of.kind == "gate" else ScrubError)(of.reason)
 
 
-def _roles(spec: str | Model, study: Study | None) -> Roles:
-    """Name the heads of each role that a study's rules mean on a model; none where that can't be read."""
+def _roles(spec: str | Model, study: Study | None) -> Roles | None:
+    """Name the heads of each role that a study's rules mean on a model; None where that can't be read."""
     try:
         bare = load_graph(spec)
         roles = bare.roles if study is None else roles_on(study, bare)
     except ScrubError:
-        return {}
+        return None
     return {role: tuple(f"a{at}.{head}" for at, head in heads) for role, heads in roles.items()}
 
 
