@@ -294,6 +294,7 @@ def prepare_study(
         fewer=settings.sequences is None,
         bos=settings.bos if settings.bos is not None or is_tokens(data) else study.bos,
     )
+    study.check_data(examples)
     masked = isinstance(data, tuple | Examples) and settings.positions is None  # they say what is scored
     if not masked:
         positions = positions_of(examples, settings.positions, study.positions)

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, TypeAlias, TypeVar, cast
 
+from scrub.data.examples import Examples
 from scrub.models.find import find, known, locate
 from scrub.paths.roles import Roles, mistake_in, roles_text
 from scrub.paths.rules import Rule
@@ -26,10 +27,11 @@ from scrub.text.fields import COUNT, ITSELF, Named, check_arguments, check_field
 from scrub.text.files import check_file, one_line, shown
 from scrub.text.wording import DIGEST_DIGITS, short
 
+BY_TEMPLATE = "mean by template"
 MEANS: Mapping[str, Held] = {
     "mean": MeanOther(),
     "mean by name": MeanOtherByName(),
-    "mean by template": MeanOtherByTemplate(),
+    BY_TEMPLATE: MeanOtherByTemplate(),
 }
 _BY = " by "  # between the name of a study and its metric's
 LARGEST_MODULE = 16 * 2**20  # bytes
@@ -119,6 +121,11 @@ class Study:
     def mean(self) -> Held | None:
         """The mean that y stands for; None where it is drawn."""
         return None if self.other == DRAWN else MEANS[self.other]
+
+    def check_data(self, examples: Examples) -> None:
+        """Raise ScrubError for data that what y stands for means nothing of."""
+        if self.other == BY_TEMPLATE:
+            examples.check_templates()
 
     @property
     def _plain_name(self) -> str:

@@ -14,6 +14,7 @@ from sweeping import GONE, KEEP, SOME, add_many, make_study
 Scrub = Callable[..., Any]
 SMALL = "--sequences 31 --workers 1 --dtype float64"
 TWO = "--model tiny,mlps"
+TEMPLATES = ("--other", Path("mean by template"))  # words of the command line, of which a path stays whole
 
 
 @pytest.fixture
@@ -168,3 +169,14 @@ def test_stored_numbers_are_those_of_the_study_that_a_name_says(scrub: Scrub, ow
         assert said.status == 0, said.err
         found = json.loads(Path("o.json").read_text())
         assert found["study"] == name
+
+
+@pytest.mark.usefixtures("many")
+def test_text_has_no_templates(scrub: Scrub) -> None:
+    """Each study of a sweep says so too, and a mean at each position is no mistake."""
+    told = "words' are running text, and a mean by template is over prompts of one template: give prompts"
+    for command in ("run", "sweep"):
+        said = scrub(command, "many/keep", SMALL.replace("--workers 1", "") if command == "run" else SMALL, *TEMPLATES)
+        assert (said.status, said.err.count("\n")) == (2 if command == "run" else 3, 1), said
+        assert told in said.err
+    assert scrub("run many/keep --sequences 31 --other mean").status == 0
