@@ -197,7 +197,7 @@ class Examples:
         """Raise ScrubError for running text, which has no templates, as prompts and what names positions have."""
         if self.kind == TEXT and not self.positions:
             raise ScrubError(
-                f"the data {short(self.name)} are running text, and a mean by template is over prompts of one template: "
+                f"the data {short(self.name)} are running text, and a mean by template is over prompts of one: "
                 "give prompts, or take --other mean"
             )
 

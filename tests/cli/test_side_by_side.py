@@ -174,9 +174,29 @@ def test_stored_numbers_are_those_of_the_study_that_a_name_says(scrub: Scrub, ow
 @pytest.mark.usefixtures("many")
 def test_text_has_no_templates(scrub: Scrub) -> None:
     """Each study of a sweep says so too, and a mean at each position is no mistake."""
-    told = "words' are running text, and a mean by template is over prompts of one template: give prompts"
+    told = "words' are running text, and a mean by template is over prompts of one: give prompts"
     for command in ("run", "sweep"):
         said = scrub(command, "many/keep", SMALL.replace("--workers 1", "") if command == "run" else SMALL, *TEMPLATES)
         assert (said.status, said.err.count("\n")) == (2 if command == "run" else 3, 1), said
         assert told in said.err
     assert scrub("run many/keep --sequences 31 --other mean").status == 0
+
+
+def test_the_cause_on_one_model_is_told(scrub: Scrub, own: Path) -> None:
+    """A study gives a role to a head that one model hasn't: that is the mistake, and not what it leads to elsewhere."""
+    add_many(own)
+    study = make_study(own, "ours", late=KEEP.replace("a0.prev ", "a0.late ").replace("v    ", "#    ")) / "study.py"
+    roles = {"mlps": {"ind": [(1, 1)], "late": [(2, 9)]}}
+    study.write_text(study.read_text().replace("))", f"), roles={roles})"))
+    told = "the study 'ours' gives the role 'late' to head [2, 9], but the model has no layer 2"
+    swept = scrub("sweep ours", SMALL, "--model mlps,tiny")
+    assert "failed: ours/* on mlps: " + told in swept.err
+    said = scrub("compare ours/late", SMALL, "--model mlps,tiny")  # which has no number at all
+    assert (said.status, said.err.count("\n")) == (2, 1)
+    assert said.err.startswith(f"scrub: mlps: {told}")
+    make_study(own, "ours", late=KEEP.replace("v    ", "#    "))
+    study.write_text(study.read_text().replace("))", f"), roles={roles})"))
+    said = scrub("compare ours/late", SMALL, "--model mlps,tiny")
+    assert said.status == 3
+    assert "failed: ours/* on mlps: " + told in said.err
+    assert "mlps: no numbers: " + told in said.out

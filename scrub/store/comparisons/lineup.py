@@ -285,10 +285,11 @@ def _lowered(grid: Grid) -> tuple[list[str], dict[str, Node]]:
 def _lowered_on_each(grid: Grid) -> tuple[list[str], dict[str, dict[str, Node]]]:
     """The names of the hypotheses of a grid on several models, and the graphs on each of those that can run there.
 
-    Raises ScrubError for a hypothesis that can run on none, with the reason on the first.
+    Raises ScrubError for a hypothesis that can run on none, with the reason on the first, where all can be read.
     """
     jobs, _, hypotheses = _one_group(grid)
     found: dict[str, dict[str, Node]] = {}
+    failed = False
     wrong: dict[str, list[ScrubError]] = {}
     for job in jobs:
         ((study, own),) = job.studies
@@ -297,7 +298,8 @@ def _lowered_on_each(grid: Grid) -> tuple[list[str], dict[str, dict[str, Node]]]
             bare = load_graph(job.model)
             graph, roles = bare.graph, roles_on(study, bare)
         except ScrubError:
-            continue  # which fails where the job is looked at
+            failed = True
+            continue  # which is told where the job is looked at, and may be why others match nothing
         sound = []
         for each in own:
             try:
@@ -307,7 +309,7 @@ def _lowered_on_each(grid: Grid) -> tuple[list[str], dict[str, dict[str, Node]]]
                 wrong.setdefault(each.name, []).append(error)
         found[job.model_name] = graphs_alike(study, sound, graph, roles, grid.parts, elsewhere)
     for errors in wrong.values():
-        if found and len(errors) == len(found):
+        if found and len(errors) == len(found) and not failed:
             raise errors[0]
     return [each.name for each in hypotheses], found
 

@@ -322,7 +322,11 @@ def across(
 def _one_study(stored: Sequence[StudyResults], failures: Sequence[Failure]) -> str:
     studies = list(dict.fromkeys([*(each.result.study for each in stored), *(each.study for each in failures)]))
     if not stored:
-        raise _error(failures[0]) if failures else ScrubError("there are no results: sweep a study on several models")
+        raise (
+            _error(_cause(failures))
+            if failures
+            else ScrubError("there are no results: sweep a study on several models")
+        )
     if len(studies) > 1:
         raise ScrubError(f"these results are of {one_line(' and '.join(studies))}: put one study side by side")
     return studies[0]
@@ -357,7 +361,8 @@ def _longest_first(stored: Sequence[StudyResults]) -> list[StudyResults]:
 
 def _nowhere(name: str, study: str, there: Sequence[str], failures: Sequence[Failure]) -> Exception:
     """Say why a hypothesis has no number on any model."""
-    reason = next((each for each in failures if each.hypothesis == name), None)
+    own = [each for each in failures if each.hypothesis == name]
+    reason = _cause([each for each in failures if each.hypothesis in {name, ""}]) if own else None
     known = f"there are {one_line(', '.join(there)) or 'none'}"
     return (
         _error(reason)
@@ -366,8 +371,14 @@ def _nowhere(name: str, study: str, there: Sequence[str], failures: Sequence[Fai
     )
 
 
+def _cause(failures: Sequence[Failure]) -> Failure:
+    """Choose what to tell: first what all of a study fails with on a model, which others' may come from."""
+    return next((each for each in failures if not each.hypothesis), failures[0])
+
+
 def _error(of: Failure) -> Exception:
-    return (GateError if of.kind == "gate" else ScrubError)(of.reason)
+    told = of.reason if of.hypothesis else f"{of.model}: {of.reason}"
+    return (GateError if of.kind == "gate" else ScrubError)(told)
 
 
 def _roles(spec: str | Model, study: Study | None) -> Roles | None:
