@@ -55,8 +55,8 @@ class Study:
     others, at each position; "mean by name", at all positions of a name together; or "mean by template", at each
     position of those of one template: those that rows name, or of rows that differ at positions with names alone.
     `roles` are names of heads that are the study's own, by model: `{"gpt2": {"mover": [(9, 9), (9, 6), (10, 0)]}}`. On
-    a model that it names, by its name or its repository on the hub, they stand in place of all roles that the model's
-    config says; on others the model's own do, and a note says so.
+    a model that it names, by its name, its repository on the hub or its path, they stand in place of all roles that
+    the model's config says; on others the model's own do, and a note says so.
     """
 
     baseline: str
