@@ -303,8 +303,8 @@ def _unknown(study: Study, roles: Roles, error: ScrubError) -> str:
     Of what names no role that says nothing.
     """
     wrong = str(error).partition(": ")[0]
-    named = [word for found in _BEHIND_A_LAYER.findall(wrong) for word in found.strip("{}").split(",")]
-    if not any(map(_LETTER.search, named)):
+    words = [word for found in _BEHIND_A_LAYER.findall(wrong) for word in found.strip("{}").split(",")]
+    if not any(map(_LETTER.search, words)):
         return ""
     if study.roles and roles not in study.roles.values():
         named = few([short(name, quoted=False) for name in study.roles])

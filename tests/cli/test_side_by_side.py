@@ -57,6 +57,7 @@ def test_a_study_beside_itself(scrub: Scrub) -> None:
         assert (ours["recovered"], ours["low"], ours["high"]) == (row["recovered"], row["low"], row["high"])
     assert rows["q", "some", "tiny"]["left_out"] == 1
     assert rows["mlp", "some", "tiny"]["recovered"] is None
+    assert (rows["mlp", "some", "tiny"]["left_out"], rows["mlp", "some", "mlps"]["left_out"]) == (1, 0)
     drawn = Path("o.svg").read_text()
     for name in ("tiny", "mlps", "keep", "some", "mlp", "tiny, some/q: ", "without what matches nothing there"):
         assert name in drawn
@@ -102,8 +103,13 @@ def test_what_fails_on_one_model_is_said(scrub: Scrub, many: Path) -> None:
     (line,) = [line for line in said.err.splitlines() if line.startswith("failed: ")]
     assert line.startswith("failed: many/gone on tiny: ")
     assert re.search(r"k +keep .*\n +gone +- +-?\d", said.out)
-    stored = scrub("compare keep gone --stored --study many", TWO)
+    stored = scrub("compare keep gone --stored --study many", TWO, "--json stored.json")
     assert stored.status == 0
+    rows = {
+        (row["hypothesis"], row["model"]): row["left_out"]
+        for row in json.loads(Path("stored.json").read_text())["rows"]
+    }
+    assert (rows["keep", "tiny"], rows["gone", "tiny"], rows["gone", "mlps"]) == (0, None, 0)
     assert re.search(r"k +keep .*\n +gone +- +-?\d", stored.out)
     report = scrub("report many", TWO, SMALL, "--out two.html")
     assert report.status == 3

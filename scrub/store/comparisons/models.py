@@ -64,6 +64,11 @@ class OnModel:
         """Say what of a hypothesis was left out there."""
         return self.stored.described(hypothesis).left_out if self.stored else NOTHING_LEFT_OUT
 
+    def lacks(self, hypothesis: str, part: str) -> int | None:
+        """Count what was left out of a part there; None where nothing is kept of the hypothesis."""
+        there = self.stored is not None and hypothesis in self.stored.hypotheses
+        return len(self.left_out(hypothesis).of(part)) if there else None
+
     def why_not(self, hypothesis: str, part: str) -> str:
         """Say why there is no number; nothing where there is one."""
         if self.row(hypothesis, part) is not None:
@@ -176,7 +181,8 @@ class AcrossModels(TabularResult):
     def frame(self) -> pd.DataFrame:
         """A line for each part, hypothesis and model: percent recovered and scrubbed, and why there is no number.
 
-        `left_out` counts the rules of the part, and alternatives of them, that match nothing on that model.
+        `left_out` counts the rules of the part, and alternatives of them, that match nothing on that model, NA where
+        nothing is kept of the hypothesis.
         """
         every = [(part, name, each) for part, name in self.rows for each in self.on]
         rows = [each.row(name, part) for part, name, each in every]
@@ -187,10 +193,7 @@ class AcrossModels(TabularResult):
                 "model": [each.model for *_, each in every],
                 **interval_columns("recovered", (row.recovered if row else None for row in rows), "low", "high"),
                 "scrubs": pd.array([row.scrubs if row else None for row in rows], "float64"),
-                "left_out": [
-                    len(each.left_out(name).of(part)) if row else 0
-                    for (part, name, each), row in zip(every, rows, strict=True)
-                ],
+                "left_out": pd.array([each.lacks(name, part) for part, name, each in every], "Int64"),
                 "no_number": [each.why_not(name, part) for part, name, each in every],
             }
         )
