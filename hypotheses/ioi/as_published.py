@@ -20,4 +20,6 @@ hypothesis = Hypothesis(
             **/a*[rest]/**  -> y
     """,
     published_ratios={"nodes": 87},
+    published_other="mean by template",
+    published_data="ioi:names",
 )

@@ -52,6 +52,9 @@ def prompts(
 ) -> None:
     """Print prompts that repeat themselves, or those of data, and how probable the model finds the expected token."""
     metrics = given_metrics(metric)
+    from scrub.study.metric import check_unchanged
+
+    check_unchanged(metrics)
 
     from scrub.data.for_model import read_prompts
     from scrub.data.prompts.generate import given_prompt, pairs_of, prompts_of

@@ -193,6 +193,14 @@ class Examples:
         """The template of each: see :func:`scrub.data.positions.templates_of`."""
         return templates_of(self)
 
+    def check_templates(self) -> None:
+        """Raise ScrubError for running text, which has no templates, as prompts and what names positions have."""
+        if self.kind == TEXT and not self.positions:
+            raise ScrubError(
+                f"the data {short(self.name)} are running text, and a mean by template is over prompts of one: "
+                "give prompts, or take --other mean"
+            )
+
     @cached_property
     def _places_in_templates(self) -> Int[np.ndarray, "example position"]:
         return places_in_templates(self)

@@ -17,7 +17,7 @@ from scrub.paths.cut import Cut
 from scrub.study.evaluate import evaluate
 from scrub.study.experiments import UNSCRUBBED, Experiments, build
 from scrub.study.gates import Gates
-from scrub.study.metric import Metric, losses
+from scrub.study.metric import Metric, check_unchanged, losses
 from scrub.study.read import read
 from scrub.study.settings import Settings
 from scrub.study.statistics import Bootstrap
@@ -73,8 +73,10 @@ class Predictions(TabularResult):
     def of(model: Model, prompts: Examples, seed: int = 0, metrics: Sequence[Metric] = ()) -> Predictions:
         """Compute what a model makes of prompts, and metrics of it; `seed` determines the intervals.
 
-        Raises ScrubError for a metric that looks at what the prompts don't have, and GateError if a gate fails.
+        Raises ScrubError for a metric that looks at what the prompts don't have, and for the KL divergence, as nothing
+        is changed; GateError if a gate fails.
         """
+        check_unchanged(metrics)
         for metric in metrics:
             metric.check(prompts)
         swapped = prompts.swapped() if prompts.other is not None and prompts.aligned else None

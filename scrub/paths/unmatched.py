@@ -14,6 +14,8 @@ from scrub.paths.pattern import Pattern
 from scrub.text.errors import ScrubError
 
 UnmatchedKind = Literal["rule", "split", "edge"]
+MARK = "†"  # of a number of a part from which something was left out
+WITHOUT = f"{MARK}: without what matches nothing on that model"
 
 
 @dataclass(frozen=True)

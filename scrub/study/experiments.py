@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -52,6 +53,7 @@ class Name(str):
 UNSCRUBBED, BASELINE, ALL_SCRUBBED = Name("unscrubbed"), Name("baseline"), Name("all_scrubbed")
 ANCHORS = (UNSCRUBBED, BASELINE, ALL_SCRUBBED)
 NOTHING_LEFT_OUT = LeftOut()
+_BEHIND_A_LAYER, _LETTER = re.compile(r"\.(\{[^{}]*\}|[\w*-]+)"), re.compile("[A-Za-z]")  # roles have letters
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,7 @@ def anchors(study: Study, model: Node, roles: Roles) -> Experiments:
         found = cut(model, roles, study.baseline_rules)
         baseline = build(BASELINE, found, study.baseline_rules, mean=study.mean)
     except ScrubError as error:
-        raise ScrubError(f"{BASELINE} of the study {study.name!r}: {error}{_unknown(study, roles)}") from error
+        raise ScrubError(f"{BASELINE} of the study {study.name!r}: {error}{_unknown(study, roles, error)}") from error
     if baseline.graph is found.graph:
         raise ScrubError("the baseline is the unscrubbed model: 0 % and 100 % must differ, so resample something in it")
     whole = Cut(model)
@@ -254,7 +256,7 @@ def parts_of(
         ]
         return _but_left_out(made, found, baseline) if found.unmatched else made
     except ScrubError as error:
-        raise ScrubError(f"{hypothesis.path or hypothesis.name}: {error}{_unknown(study, roles)}") from error
+        raise ScrubError(f"{hypothesis.path or hypothesis.name}: {error}{_unknown(study, roles, error)}") from error
 
 
 def _but_left_out(made: Sequence[Experiment], of: Cut, baseline: Sequence[Rule]) -> list[Experiment]:
@@ -295,10 +297,19 @@ def check_parts(hypotheses: Sequence[Hypothesis], parts: Sequence[str] | None) -
             raise ScrubError(f"no hypothesis has a part {part!r}: they have {', '.join(known)}")
 
 
-def _unknown(study: Study, roles: Roles) -> str:
-    """Say what a mistake may come from where the study, or the model, has no roles for the model's heads."""
+def _unknown(study: Study, roles: Roles, error: ScrubError) -> str:
+    """Say what a mistake may come from where the study, or the model, has no roles for the model's heads.
+
+    Of what names no role that says nothing.
+    """
+    wrong = str(error).partition(": ")[0]
+    words = [word for found in _BEHIND_A_LAYER.findall(wrong) for word in found.strip("{}").split(",")]
+    if not any(map(_LETTER.search, words)):
+        return ""
     if study.roles and roles not in study.roles.values():
         named = few([short(name, quoted=False) for name in study.roles])
         return f"; the study gives roles to heads of {named}: name this model's there too, in Study(roles=...)"
+    if study.roles and not roles:
+        return "; the study gives this model's heads no roles, and these are in place of its config's: name them there"
     told = "this model's heads have no roles yet: `scrub roles MODEL --write` measures them"
     return "" if roles else f"; {told} (of a model in one file: save it as a folder first, with scrub.save_model)"

@@ -44,8 +44,10 @@ from scrub.paths.splits import Split
 from scrub.paths.unmatched import Unmatched
 from scrub.study.draws import Feature
 from scrub.study.parameters import Parameters, Value, checked, filled, marks, suffix, unknown_parameter
+from scrub.study.settings import check_other
 from scrub.text.errors import ScrubError
 from scrub.text.fields import ID, Named, check_fields
+from scrub.text.wording import short
 
 SPLITS, EDGES, ALL = "splits", "edges", "all"
 
@@ -60,8 +62,9 @@ class Hypothesis:
     `features` are what its `like` sources agree on: each a function, or one for each model, by the model's
     name. `study` is the name of the study whose behaviour it is tested on, unless it lies in a study's own
     folder. `published` are percentages recovered that were published for it, by part, `published_ratios`
-    those of a difference of logits to the model's. `parameters` are the values
-    to try for each `$name` in the rules; the first of them is the default, which the hypothesis means as it is.
+    those of a difference of logits to the model's; they stand beside runs with the feed `published_other` (what y
+    stands for, by default what the study says) and the data `published_data` (by default any) alone. `parameters` are
+    the values to try for each `$name` in the rules; the first is the default, which the hypothesis means as it is.
     `values` are those that it means. `null_of` is the name of the hypothesis that it is a random one of the size of.
     Raises ScrubError where the declaration can't be read.
     """
@@ -77,6 +80,8 @@ class Hypothesis:
     values: Mapping[str, Value] = field(default_factory=dict)
     null_of: str = ""
     published_ratios: Mapping[str, int | float] = field(default_factory=dict)
+    published_other: str | None = None
+    published_data: str | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, "the hypothesis' ")
@@ -94,6 +99,13 @@ class Hypothesis:
             )
         if not self.parts:
             raise ScrubError("the hypothesis has no rules: write at least one, as in 'k  a1.ind/k/** -> y'")
+        for said in ("published", "published_ratios"):
+            if unknown := [part for part in getattr(self, said) if part not in self.parts]:
+                raise ScrubError(
+                    f"the hypothesis' {said} name a part {short(unknown[0])}, and it has {', '.join(self.parts)}"
+                )
+        if self.published_other is not None:
+            check_other(self.published_other)
         if held := [rule for rules in self.parts.values() for rule in rules if rule.holds]:
             raise ScrubError(
                 f"the rule '{held[0]}' ablates, and a hypothesis resamples: feed x, y or 'like FEATURE', or run it as "

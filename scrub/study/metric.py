@@ -189,6 +189,15 @@ def as_metric(given: GivenMetric, own: Metric | None = None) -> Metric:
     return Metric.of(given)
 
 
+def check_unchanged(metrics: Sequence[Metric]) -> None:
+    """Raise ScrubError for a metric that says nothing of a model by itself, as it compares a model with that."""
+    if KL in metrics:
+        raise ScrubError(
+            "kl is how far predictions are from the unchanged model's, and here nothing is changed, so it is 0 by "
+            "definition: leave it out"
+        )
+
+
 def as_metrics(given: GivenMetric | Sequence[GivenMetric] | None, own: Metric | None = None) -> tuple[Metric, ...]:
     """Give one or several metrics, each as :func:`as_metric` takes it, or none: `as_metrics(["loss", "kl"])`.
 

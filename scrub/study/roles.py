@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from scrub.graph.node import Node
 from scrub.models.model import Bare, Model
 from scrub.models.place import names_of
@@ -10,6 +13,8 @@ from scrub.paths.splits import attention_heads
 from scrub.study.study import Study
 from scrub.text.errors import ScrubError
 from scrub.text.wording import few, short
+
+_PATH = re.compile(r"(models|~|\.{1,2})?/")  # what no name on the hub begins with
 
 
 def on_study(study: Study, model: Model) -> Model:
@@ -29,7 +34,8 @@ def roles_on(study: Study, bare: Bare) -> Roles:
 
 def given_by(study: Study, model: str, graph: Node) -> Roles | None:
     """Find the roles that a study gives a model's heads; None where it doesn't name the model."""
-    found = [name for name in names_of(model) if name in study.roles] if study.roles else []
+    called = names_of(model) if study.roles else ()
+    found = [name for name in study.roles if name in called or _at_path(name) in called]
     if not found:
         return None
     if len(found) > 1:
@@ -38,6 +44,11 @@ def given_by(study: Study, model: str, graph: Node) -> Roles | None:
     roles = study.roles_by_model[name]
     check_there(f"the study {study.name!r}", roles, attention_heads(graph))
     return roles
+
+
+def _at_path(name: str) -> str:
+    """Say what a model at a path is called; by the path alone, as a worker elsewhere has no such files."""
+    return Path(name).name if _PATH.match(name) else name
 
 
 def said_roles(study: Study, model: Model) -> str:

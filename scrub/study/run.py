@@ -13,6 +13,7 @@ import pandas as pd
 
 from scrub.data.examples import TEXT, Examples
 from scrub.data.for_model import Data, examples_for, is_tokens
+from scrub.data.tasks.shipped import whichever_draw
 from scrub.graph.node import Node
 from scrub.models.model import Model, Spec, load_model
 from scrub.paths.sources import X, Y
@@ -28,7 +29,7 @@ from scrub.study.parameters import Parameters
 from scrub.study.result import BIGRAM, Result, length_of
 from scrub.study.roles import on_study, roles_notes, said_roles
 from scrub.study.selection import positions_of, scored_at
-from scrub.study.settings import SEQUENCES, Settings
+from scrub.study.settings import DRAWN, SEQUENCES, Settings
 from scrub.study.study import Study, Wanted, load_study
 from scrub.text.errors import ScrubError
 from scrub.text.fields import check_arguments
@@ -53,6 +54,7 @@ class Trial:
     settings: Settings
     notes: tuple[str, ...] = ()  # of hypotheses that are left out
     others: tuple[Metric, ...] = ()  # that are measured beside the study's own
+    declared_other: str = DRAWN  # what y stands for where the run doesn't say
 
     def __repr__(self) -> str:
         """Say what will run on what, a line for each hypothesis."""
@@ -108,19 +110,27 @@ class Trial:
 
     @property
     def published(self) -> dict[str, float]:
-        """The percentages recovered that were published for each experiment, if they were for this model."""
+        """The percentages recovered that were published for each experiment, if for this model, feed and data."""
         return self._published("published") if self.study.metric == LOSS else {}
 
     @property
     def published_ratios(self) -> dict[str, float]:
-        """The percentages of the model's own metric that were published for each experiment, if for this model."""
+        """The percentages of the model's own metric that were published for each experiment, if for these."""
         return self._published("published_ratios") if self.study.metric.with_ratio else {}
 
     def _published(self, what: str) -> dict[str, float]:
         if self.model.name.rpartition("/")[2] != self.study.published_model:
             return {}
-        asked = ((e.name, getattr(e.hypothesis, what).get(e.part)) for e in self.experiments if e.hypothesis)
+        of = [(e, e.hypothesis) for e in self.experiments if e.hypothesis and self._as_published(e.hypothesis)]
+        asked = ((e.name, getattr(hypothesis, what).get(e.part)) for e, hypothesis in of)
         return {name: percent for name, percent in asked if percent is not None}
+
+    def _as_published(self, hypothesis: Hypothesis) -> bool:
+        """Whether y stands for what it did in what was published of a hypothesis, on data of the same name."""
+        data = hypothesis.published_data
+        return self.study.other == (hypothesis.published_other or self.declared_other) and (
+            data is None or whichever_draw(data) == whichever_draw(self.examples.name)
+        )
 
     def token_losses(self, *experiments: str, draw: int = 0) -> pd.DataFrame:
         """Measure the loss, or the study's metric, at every scored position: a row for each, a column an experiment.
@@ -268,7 +278,7 @@ def prepare_study(
     """
     study, others = study.by(metrics[0]) if metrics else study, tuple(metrics[1:])
     model = on_study(study, load_model(study.model if spec is None else spec, settings.torch_dtype, settings.where))
-    study = study if settings.other is None else study.against(settings.other)
+    declared, study = study.other, study if settings.other is None else study.against(settings.other)
     hypotheses, built, notes = fitting(study, hypotheses, model, settings.parts, elsewhere)
     features_of(hypotheses, model.name, built.draws)
     there = data is not None and not isinstance(data, str | Path)  # in memory: all of it is meant
@@ -284,6 +294,7 @@ def prepare_study(
         fewer=settings.sequences is None,
         bos=settings.bos if settings.bos is not None or is_tokens(data) else study.bos,
     )
+    study.check_data(examples)
     masked = isinstance(data, tuple | Examples) and settings.positions is None  # they say what is scored
     if not masked:
         positions = positions_of(examples, settings.positions, study.positions)
@@ -298,7 +309,7 @@ def prepare_study(
         said = "the loss is that of the first of several answers; logprob and prob are of all of them"
         examples = replace(examples, notes=(*examples.notes, said))
     notes = (*roles_notes(study, model), *notes)
-    return Trial(study, hypotheses, model, examples, built, settings, notes, others)
+    return Trial(study, hypotheses, model, examples, built, settings, notes, others, declared)
 
 
 @check_arguments

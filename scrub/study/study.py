@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, TypeAlias, TypeVar, cast
 
+from scrub.data.examples import Examples
 from scrub.models.find import find, known, locate
 from scrub.paths.roles import Roles, mistake_in, roles_text
 from scrub.paths.rules import Rule
@@ -26,10 +27,11 @@ from scrub.text.fields import COUNT, ITSELF, Named, check_arguments, check_field
 from scrub.text.files import check_file, one_line, shown
 from scrub.text.wording import DIGEST_DIGITS, short
 
+BY_TEMPLATE = "mean by template"
 MEANS: Mapping[str, Held] = {
     "mean": MeanOther(),
     "mean by name": MeanOtherByName(),
-    "mean by template": MeanOtherByTemplate(),
+    BY_TEMPLATE: MeanOtherByTemplate(),
 }
 _BY = " by "  # between the name of a study and its metric's
 LARGEST_MODULE = 16 * 2**20  # bytes
@@ -53,8 +55,8 @@ class Study:
     others, at each position; "mean by name", at all positions of a name together; or "mean by template", at each
     position of those of one template: those that rows name, or of rows that differ at positions with names alone.
     `roles` are names of heads that are the study's own, by model: `{"gpt2": {"mover": [(9, 9), (9, 6), (10, 0)]}}`. On
-    a model that it names, by its name or its repository on the hub, they stand in place of all roles that the model's
-    config says; on others the model's own do, and a note says so.
+    a model that it names, by its name, its repository on the hub or its path, they stand in place of all roles that
+    the model's config says; on others the model's own do, and a note says so.
     """
 
     baseline: str
@@ -120,13 +122,18 @@ class Study:
         """The mean that y stands for; None where it is drawn."""
         return None if self.other == DRAWN else MEANS[self.other]
 
+    def check_data(self, examples: Examples) -> None:
+        """Raise ScrubError for data that what y stands for means nothing of."""
+        if self.other == BY_TEMPLATE:
+            examples.check_templates()
+
     @property
     def _plain_name(self) -> str:
         return self.name.removesuffix(self._by_metric).removesuffix(self._against)
 
     @property
     def _against(self) -> str:
-        return "" if self.other == DRAWN else f" against the {self.other}"
+        return "" if self.other == DRAWN else against(self.other)
 
     @property
     def _by_metric(self) -> str:
@@ -159,6 +166,11 @@ def _checked_roles(
         if told := mistake_in(roles):
             raise ScrubError(f"the study's roles of {short(model)}: {told}")
     return {model: {role: tuple(map(tuple, heads)) for role, heads in of.items()} for model, of in given.items()}
+
+
+def against(other: str) -> str:
+    """Say in a study's name which mean y stands for."""
+    return f" against the {other}"
 
 
 def by_metric(name: str) -> tuple[str, str]:

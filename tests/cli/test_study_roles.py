@@ -198,3 +198,40 @@ def test_mistakes_are_one_line(scrub: Scrub, case: str) -> None:
     said = scrub("show ours")
     assert (said.status, said.out, said.err.count("\n")) == (2, "", 1)
     assert expected in said.err
+
+
+def test_a_path_means_the_model_there(scrub: Scrub) -> None:
+    bare = load_model("models/tiny")
+    for key in ("models/tiny", "./models/tiny/", "/somewhere/models/tiny"):
+        assert (
+            on_study(Study("** -> y", roles={key: GIVEN}, name="s"), bare).roles
+            == on_study(Study("** -> y", roles={"tiny": GIVEN}, name="s"), bare).roles
+        )
+    assert on_study(Study("** -> y", roles={"acme/tiny": GIVEN}, name="s"), bare).given_roles is None
+    with pytest.raises(ScrubError, match="gives roles of 'tiny' as"):
+        on_study(Study("** -> y", roles={"models/tiny": GIVEN, "tiny": GIVEN}, name="s"), bare)
+    declare("ours", "models/tiny", {"models/tiny": GIVEN})
+    assert SAID in scrub(f"run ours {FEW}").out
+
+
+@pytest.mark.parametrize(
+    ("roles", "rule", "advice"),
+    [
+        ({"standard": GIVEN}, "a1.late", "name this model's there too, in Study(roles=...)"),
+        ({"standard": GIVEN}, "a1.{ind,late}", "name this model's there too, in Study(roles=...)"),
+        ({"standard": GIVEN}, "a1.77", ""),
+        ({"standard": GIVEN}, "m7", ""),
+        ({"tiny": {}}, "a1.late", "the study gives this model's heads no roles"),
+        ({"tiny": {}}, "a1.77", ""),
+    ],
+)
+def test_advice_about_roles_helps(scrub: Scrub, roles: Any, rule: str, advice: str) -> None:
+    declare("ours", "tiny", roles)
+    folder = Path("hypotheses/ours")
+    (folder / "first.py").write_text(MODULE.format("First.", f"k {rule}/** -> y"))
+    (folder / "study.py").write_text((folder / "study.py").read_text().replace("a1.ind/**", "a1/**"))
+    said = scrub(f"run ours/first {FEW}")
+    assert (said.status, said.err.count("\n")) == (2, 1)
+    assert rule in said.err
+    assert "roles MODEL --write" not in said.err
+    assert advice in said.err if advice else "roles" not in said.err, said.err

@@ -164,19 +164,30 @@ def hooks(double: GPT2LMHeadModel, change: object) -> Iterator[None]:
             handle.remove()
 
 
-def test_what_is_published_stands_beside_the_ratio_of_that_model_alone(model: Model) -> None:
-    """In the table, the data frame and JSON, of nodes; of another model, or metric, nothing is published."""
+def test_what_is_published_stands_beside_that_alone_which_it_is_of(model: Model) -> None:
+    """In the table, the data frame and JSON, of nodes; of another model, metric, feed or data nothing is published."""
     pairs = pairs_of(model, "names", templates=2, each=2)
     study, (hypothesis,) = load_study("ioi/as_published")
-    for name, metric, published in (
-        ("acme/gpt2", None, {"as_published/nodes": 87}),
-        ("other", None, {}),
-        ("gpt2", "loss", {}),
+    held, there = replace(NODES, other="mean by template"), {"as_published/nodes": 87}
+    for name, metric, data, settings, published in (
+        ("acme/gpt2", None, pairs, held, there),
+        ("gpt2", None, replace(pairs, name="data/ioi:names,seed=3"), held, there),  # another draw of the same
+        ("other", None, pairs, held, {}),
+        ("gpt2", "loss", pairs, held, {}),
+        ("gpt2", None, pairs, NODES, {}),
+        ("gpt2", None, pairs, replace(NODES, other="mean"), {}),
+        ("gpt2", None, replace(pairs, name="ioi:swapped"), held, {}),
     ):
         of = replace(study, hypotheses=(hypothesis,), roles={name: study.roles["gpt2"]})
-        trial = scrub.prepare(of, replace(model, name=name), pairs, NODES, metric=metric)
+        trial = scrub.prepare(of, replace(model, name=name), data, settings, metric=metric)
         assert trial.published_ratios == published
-    found = scrub.run("ioi/as_published", model, pairs, NODES)
+    own = replace(study, other="mean by template", hypotheses=(replace(hypothesis, published_other=None),))
+    assert scrub.prepare(own, model, pairs, NODES).published_ratios == there
+    assert scrub.prepare(own, model, pairs, replace(NODES, other="y")).published_ratios == {}
+    for wrong in ({"published_ratios": {"node": 87}}, {"published": {"node": 1}}, {"published_other": "means"}):
+        with pytest.raises(scrub.ScrubError, match=r"part 'node', and it has nodes, all|stand for 'means'"):
+            replace(hypothesis, **wrong)  # type: ignore[arg-type]
+    found = scrub.run("ioi/as_published", model, pairs, held)
     assert [row.published_ratio for row in found.table] == [87]
     assert [row["published_ratio"] for row in json.loads(found.to_json())["rows"]] == [87]
     assert re.search(r"ratio, % +published.*as_published +nodes.* 87 ", str(found), re.DOTALL)

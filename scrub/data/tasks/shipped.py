@@ -90,6 +90,21 @@ def another_draw(spec: str) -> str:
     return f"{name}:{','.join([*said, f'{SEED}{seed}'])}"
 
 
+def whichever_draw(spec: str) -> str:
+    """Name a task and its variant, whichever the seed: `whichever_draw("ioi:seed=3")` is "ioi:swapped".
+
+    Other data are called as they are.
+    """
+    try:
+        found = named_task(spec) or _task_at(spec)
+    except ScrubError:  # the name of other data, which needs to be none of a task
+        return spec
+    if found is None:
+        return spec
+    drawn = Drawn.parse(found[1].task, found[1].options)
+    return f"{drawn.task.name}:{drawn.variant}"
+
+
 def named_task(spec: str) -> tuple[Path, Source] | None:
     """Find the folder of a task whose name says how it is drawn, as in `ioi:names,seed=3`, and what its card says.
 

@@ -39,6 +39,8 @@ def pattern_blocks(model: Model, stored: StudyResults) -> list[Block]:
     """Measure the heads with a role, and tell of them."""
     examples, roles = stored.examples, {role: heads for role, heads in model.roles.items() if heads}
     if not roles:
+        if model.given_roles is not None:
+            return [Prose(["The study gives this model's heads no roles."])]
         said = " measures them."
         return [Prose(["This model's heads have no roles yet; ", Span("scrub roles MODEL --write", "code"), said])]
     drawn = {role: heads[:SHOWN_HEADS] for role, heads in roles.items()}

@@ -10,8 +10,9 @@ import pandas as pd
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
+from scrub.paths.unmatched import MARK
 from scrub.show.tables.results import comparison_tables
-from scrub.store.comparisons.models import MARK, AcrossModels, OnModel
+from scrub.store.comparisons.models import AcrossModels, OnModel
 from scrub.study.experiments import ALL_SCRUBBED, BASELINE, UNSCRUBBED
 from scrub.study.hypothesis import ALL
 from scrub.study.result import BIGRAM

@@ -9,6 +9,7 @@ import pandas as pd
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
+from scrub.paths.unmatched import MARK
 from scrub.show.text import coloured_difference
 from scrub.store.comparisons.changes import Change
 from scrub.store.comparisons.comparison import LEVEL, Comparison, Difference, chance
@@ -212,10 +213,15 @@ def _board(of: Board) -> FrameTable:
     random = Column(
         "chance", "above random", left=False, narrow="above\nrandom", cell=lambda row: _standing(row["chance"])
     )
+    some = frame["left_out"].any()  # marks stand below each other
+
+    def mark(row: Row) -> str:
+        return _tied(row) + (f" {MARK}" if row["left_out"] else "  ") * bool(some)
+
     columns = [
         Column("rank", "", 0),
         _name("hypothesis"),
-        Column("recovered", "recovered, %", 1, ends=("low", "high"), mark=_tied),
+        Column("recovered", "recovered, %", 1, ends=("low", "high"), mark=mark),
         *known,
         Column("behind", None, 1, sign=True, ends=("behind_low", "behind_high"), missing=""),
         *([random] if any(frame["chance"]) else []),

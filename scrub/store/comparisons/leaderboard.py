@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 
 from scrub.paths.hashes import hash_of
+from scrub.paths.unmatched import WITHOUT, LeftOut
 from scrub.store.comparisons.comparison import FORMAT, chance, other_data, resampled_difference
 from scrub.store.results.read import HypothesisRecord, StudyResults
 from scrub.study.claims import SAME_PERCENT, front
+from scrub.study.experiments import NOTHING_LEFT_OUT
 from scrub.study.hypothesis import ALL
 from scrub.study.metric import LOSS
 from scrub.study.null import Standing
@@ -40,8 +42,8 @@ class Place:
     and scrubs more than. It is ranked among what scrubs the same parts and as much: `behind` is the paired difference
     to the first of those in percent, None for that itself and where the two share no pairings; `tied` says that 0 is in
     its interval. `pairings` is over how many pairings of the sequences. `chance` is where it stands among random
-    hypotheses of its size, if there are some. `hash` is that of the graph as lowered, `time` when the last of the
-    results it stands among was computed.
+    hypotheses of its size, if there are some. `left_out` says what of it matches nothing on the
+    model. `hash` is that of the graph as lowered, `time` when the last of the results it stands among was computed.
     """
 
     hypothesis: str
@@ -57,6 +59,8 @@ class Place:
     chance: Standing | None
     hash: str
     time: str
+    left_out: LeftOut = NOTHING_LEFT_OUT
+    lacks: int = 0  # rules of the part, and alternatives of them, that are left out
 
     @property
     def tied(self) -> bool:
@@ -119,6 +123,7 @@ class Board:
                 "p_random": [among.p if among else np.nan for among in chances],
                 "hash": [place.hash for place in places],
                 "time": [place.time for place in places],
+                "left_out": [place.lacks for place in places],
             }
         )
         return frame if self.metric == LOSS.name else frame.assign(metric=self.metric, unit=self.unit)
@@ -135,12 +140,17 @@ class Leaderboard(TabularResult):
 
     @property
     def notes(self) -> list[str]:
-        """What a reader must know: which files are left out, and which boards are on other data under the same name."""
+        """What a reader must know: which files are left out, which boards are on other data under the same name, and
+        what of which hypotheses matches nothing on a board's model.
+        """
         digests: dict[tuple[str, ...], dict[str, None]] = {}
         for board in self.boards:
             digests.setdefault(tuple(board.about[name] for name in _SAID), {})[board.digest] = None
         several = ((data, list(each)) for (_, data, *_), each in digests.items() if len(each) > 1)
-        return [*self.left_out, *(other_data(data, first, others) for data, (first, *others) in several)]
+        told = [*self.left_out, *(other_data(data, first, others) for data, (first, *others) in several)]
+        places = [(board.about["model"], place) for board in self.boards for place in board.places if place.lacks]
+        lacking = (f"{model}: {each.hypothesis}: {each.left_out.said}" for model, each in places if each.left_out.said)
+        return [*told, *([WITHOUT] if places else []), *dict.fromkeys(lacking)]
 
     def frame(self) -> pd.DataFrame:
         """A line for each hypothesis of each board, numbered from 0."""
@@ -234,4 +244,6 @@ def _place(name: str, best: Mapping[str, StudyResults], known: Sequence[StudyRes
         chance=chance(own, name, part),
         hash=described.hashes.get(part, ""),
         time=own.about.get("time", ""),
+        left_out=described.left_out,
+        lacks=len(described.left_out.of(part)),
     )

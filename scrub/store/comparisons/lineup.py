@@ -14,6 +14,7 @@ from scrub.models.model import load_graph
 from scrub.store.comparisons.comparison import Comparison, check_several, compare
 from scrub.store.comparisons.models import AcrossModels, Asked, across, across_swept
 from scrub.store.comparisons.moved import Moved, moved
+from scrub.store.comparisons.named import plain_name, stored_with, study_of
 from scrub.store.results.folder import MARK, Results
 from scrub.store.results.read import StudyResults, known
 from scrub.store.results.schema import Setting
@@ -23,69 +24,13 @@ from scrub.store.sweeps.job import Job
 from scrub.store.sweeps.sweep import sweep
 from scrub.study.experiments import graphs_alike, parts_of
 from scrub.study.hypothesis import Hypothesis
-from scrub.study.metric import LOSS, as_metrics
+from scrub.study.metric import as_metrics
 from scrub.study.roles import roles_on
 from scrub.study.study import Study, by_metric, load_study, paths_of
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 
 LOOKED_UP = {"models": "model", "data": "data", "dtype": "dtype", "sequences": "sequences"}  # in stored results
-
-
-def stored_with(
-    known: Sequence[StudyResults], names: Sequence[str], study: str | None = None, metric: str | None = None
-) -> tuple[StudyResults, list[str]]:
-    """Find the results that hold all of the hypotheses, and their names there, which don't say the study.
-
-    They are of the loss, or of the `metric` that is named. Of several, those with most sequences and pairings. Raises
-    ScrubError if there are none.
-    """
-    plain = [_plain(name) for name in names]
-    folders = {Path(name).parent.name for name in names}
-    wanted = {study} if study is not None else folders & {_study(each) for each in known}
-    own = [each for each in known if not wanted or {_study(each), each.result.study} & wanted]
-    by = sorted({each.result.metric for each in own})
-    own = of_metric(own, metric)
-    if by and not own:
-        lacking = one_line(metric or LOSS.name)
-        raise ScrubError(
-            f"what is stored is of {one_line(', '.join(by))} and not of {lacking}: name the metric, "
-            f"as in --metric {one_line(by[0])}, or leave --stored out to run what is missing"
-        )
-    having = [each for each in own if {name for name, _ in each.result.rows}.issuperset(plain)]
-    studies = sorted({_study(each) for each in having})
-    if not having:
-        of = f" of {', '.join(sorted(wanted))}" if wanted else ""
-        of += f" by {one_line(metric)}" if metric else ""
-        there = sorted({name for each in own for name, _ in each.result.rows})
-        raise ScrubError(
-            f"no stored results{of} hold {one_line(', '.join(plain))} together: "
-            f"there are {one_line(', '.join(there[:12])) or 'none'}; "
-            "leave --stored out to run what is missing"
-        )
-    if len(studies) > 1:
-        raise ScrubError(
-            f"several studies have {plain[0]}: {', '.join(studies)}; say which, as in --study {studies[0]}"
-        )
-    return max(having, key=lambda each: (len(each.result.positions), len(each.pairings))), plain
-
-
-def _study(stored: StudyResults) -> str:
-    return by_metric(stored.result.study)[0]
-
-
-def of_metric(known: Sequence[StudyResults], metric: str | None) -> list[StudyResults]:
-    """Choose the results of a metric by its name: by default of the loss, or of the only one that there is.
-
-    Of an own metric whose code changed, those that were run last.
-    """
-    there = {each.result.metric for each in known}
-    wanted = metric or (LOSS.name if LOSS.name in there or len(there) > 1 else next(iter(there), LOSS.name))
-    own = [each for each in known if each.result.metric == wanted]
-    last: dict[str, StudyResults] = {}
-    for each in sorted(own, key=lambda each: each.about.get("time", "")):
-        last[_study(each)] = each
-    return [each for each in own if each.result.study == last[_study(each)].result.study]
 
 
 @dataclass(frozen=True)
@@ -226,14 +171,17 @@ def stored_models(
 
     Raises ScrubError for a hypothesis that it holds on none of them, or a model of which it holds none.
     """
-    every = known(Results(folder), every=True)
+    every, study = known(Results(folder), every=True), study_of(names, study)
     found = []
     for model in models:
         on = {**about, "model": model}
         own = [each for each in every if all(each.about.get(name) == str(value) for name, value in on.items())]
         having = [name for name in names if _stored(own, [name], metric, study)] or names
-        found.append(stored_lineup(folder, having, leads and having[0] == names[0], study, on, metric))
-    plain = list(dict.fromkeys(_plain(name) for name in names))
+        try:
+            found.append(stored_lineup(folder, having, leads and having[0] == names[0], study, on, metric))
+        except ScrubError as error:
+            raise ScrubError(f"{one_line(model)}: {error}") from error
+    plain = list(dict.fromkeys(plain_name(name) for name in names))
     apart = {each.results.result.model: each.apart for each in found}
     asked = Asked(plain, plain[0] if leads else None, parts)
     notes = dict.fromkeys(note for each in found for note in each.notes)
@@ -300,11 +248,6 @@ def _stored_pairings(folder: Path, paths: Sequence[str], fields: Mapping[str, ob
     return _Pairings(seeds, draws, of) if whole and (seeds, draws) != ((0,), 1) else None
 
 
-def _plain(name: str) -> str:
-    """The name of a hypothesis in results, which doesn't say the study."""
-    return name.rpartition("/")[2].removesuffix(".py")
-
-
 def _stored(
     known: Sequence[StudyResults], paths: Sequence[str], metric: str | None, study: str | None = None
 ) -> tuple[StudyResults, list[str]] | None:
@@ -342,10 +285,11 @@ def _lowered(grid: Grid) -> tuple[list[str], dict[str, Node]]:
 def _lowered_on_each(grid: Grid) -> tuple[list[str], dict[str, dict[str, Node]]]:
     """The names of the hypotheses of a grid on several models, and the graphs on each of those that can run there.
 
-    Raises ScrubError for a hypothesis that can run on none, with the reason on the first.
+    Raises ScrubError for a hypothesis that can run on none, with the reason on the first, where all can be read.
     """
     jobs, _, hypotheses = _one_group(grid)
     found: dict[str, dict[str, Node]] = {}
+    failed = False
     wrong: dict[str, list[ScrubError]] = {}
     for job in jobs:
         ((study, own),) = job.studies
@@ -354,7 +298,8 @@ def _lowered_on_each(grid: Grid) -> tuple[list[str], dict[str, dict[str, Node]]]
             bare = load_graph(job.model)
             graph, roles = bare.graph, roles_on(study, bare)
         except ScrubError:
-            continue  # which fails where the job is looked at
+            failed = True
+            continue  # which is told where the job is looked at, and may be why others match nothing
         sound = []
         for each in own:
             try:
@@ -364,7 +309,7 @@ def _lowered_on_each(grid: Grid) -> tuple[list[str], dict[str, dict[str, Node]]]
                 wrong.setdefault(each.name, []).append(error)
         found[job.model_name] = graphs_alike(study, sound, graph, roles, grid.parts, elsewhere)
     for errors in wrong.values():
-        if found and len(errors) == len(found):
+        if found and len(errors) == len(found) and not failed:
             raise errors[0]
     return [each.name for each in hypotheses], found
 

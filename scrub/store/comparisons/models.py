@@ -15,7 +15,7 @@ import pandas as pd
 
 from scrub.graph.node import Node
 from scrub.models.model import Model, load_graph
-from scrub.paths.unmatched import LeftOut
+from scrub.paths.unmatched import WITHOUT, LeftOut
 from scrub.store.comparisons.comparison import FORMAT, Comparison, line_up
 from scrub.store.results.folder import Results
 from scrub.store.results.read import StudyResults, known
@@ -34,7 +34,6 @@ from scrub.text.looks import TabularResult, look
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MARK = "†"  # of a number of a part from which something was left out
 Roles: TypeAlias = Mapping[str, Sequence[str]]  # the names of heads by role
 _REST = re.compile(r"\brest\b")
 _NO_WORD = "the results have no number of it"
@@ -45,14 +44,14 @@ class OnModel:
     """A study on one of several models: its results, and its hypotheses compared there.
 
     `failed` are hypotheses that have no number there, and why; under an empty name, all of the study. `roles` are
-    the heads of each role that its rules mean there, where that is known.
+    the heads of each role that its rules mean there, None where that isn't known.
     """
 
     model: str
     stored: StudyResults | None
     comparison: Comparison | None
     failed: Mapping[str, str] = field(default_factory=dict)
-    roles: Roles = field(default_factory=dict)
+    roles: Roles | None = None
 
     def row(self, hypothesis: str, part: str) -> Row | None:
         """Find what a part of a hypothesis recovers there; None where there is no number."""
@@ -64,6 +63,11 @@ class OnModel:
     def left_out(self, hypothesis: str) -> LeftOut:
         """Say what of a hypothesis was left out there."""
         return self.stored.described(hypothesis).left_out if self.stored else NOTHING_LEFT_OUT
+
+    def lacks(self, hypothesis: str, part: str) -> int | None:
+        """Count what was left out of a part there; None where nothing is kept of the hypothesis."""
+        there = self.stored is not None and hypothesis in self.stored.hypotheses
+        return len(self.left_out(hypothesis).of(part)) if there else None
 
     def why_not(self, hypothesis: str, part: str) -> str:
         """Say why there is no number; nothing where there is one."""
@@ -120,7 +124,7 @@ class AcrossModels(TabularResult):
             "of two models stand beside each other, and no difference between them is paired or tested"
         ]
         if any(each.left_out(name).of(part) for each in self.on for part, name in self.rows):
-            found.append(f"{MARK}: without what matches nothing on that model")
+            found.append(WITHOUT)
         for each in self.on:
             found += [f"{each.model}: {text}" for text in self._notes(each)]
         return found + [f"{name} isn't declared alike on all models: sweep it anew on each" for name in self.unlike]
@@ -136,7 +140,7 @@ class AcrossModels(TabularResult):
         return found
 
     def _notes(self, of: OnModel) -> list[str]:
-        found = [*self._heads(of), *(self._lacking(of) if of.roles else ())]
+        found = [*self._heads(of), *self._lacking(of)]
         if "" in of.failed:
             return [*found, f"no numbers: {of.failed['']}"]
         for name in self.names:
@@ -163,7 +167,9 @@ class AcrossModels(TabularResult):
 
     def _lacking(self, of: OnModel) -> Iterator[str]:
         """Say which roles a model doesn't have, where that changes what `rest` means."""
-        every = dict.fromkeys(role for each in self.on for role in each.roles)
+        if of.roles is None:
+            return
+        every = dict.fromkeys(role for each in self.on for role in each.roles or ())
         lacking = [role for role in every if not of.roles.get(role)]
         about = [name for name in self.names if of.stored and _REST.search(of.stored.described(name).rules)]
         if lacking and about:
@@ -175,7 +181,8 @@ class AcrossModels(TabularResult):
     def frame(self) -> pd.DataFrame:
         """A line for each part, hypothesis and model: percent recovered and scrubbed, and why there is no number.
 
-        `left_out` counts the rules of the part, and alternatives of them, that match nothing on that model.
+        `left_out` counts the rules of the part, and alternatives of them, that match nothing on that model, NA where
+        nothing is kept of the hypothesis.
         """
         every = [(part, name, each) for part, name in self.rows for each in self.on]
         rows = [each.row(name, part) for part, name, each in every]
@@ -186,10 +193,7 @@ class AcrossModels(TabularResult):
                 "model": [each.model for *_, each in every],
                 **interval_columns("recovered", (row.recovered if row else None for row in rows), "low", "high"),
                 "scrubs": pd.array([row.scrubs if row else None for row in rows], "float64"),
-                "left_out": [
-                    len(each.left_out(name).of(part)) if row else 0
-                    for (part, name, each), row in zip(every, rows, strict=True)
-                ],
+                "left_out": pd.array([each.lacks(name, part) for part, name, each in every], "Int64"),
                 "no_number": [each.why_not(name, part) for part, name, each in every],
             }
         )
@@ -212,7 +216,7 @@ class AcrossModels(TabularResult):
         left_out = {name: of.left_out(name) for name in self.names}
         return {
             "model": of.model,
-            "roles": plain(of.roles),
+            "roles": plain(of.roles or {}),
             "left_out": {name: each.to_dict() for name, each in left_out.items() if each},
             "failed": [{"hypothesis": name, "reason": reason} for name, reason in of.failed.items()],
             "comparison": of.comparison.to_dict() if of.comparison else None,
@@ -283,7 +287,7 @@ def across(
     failures: Sequence[Failure] = (),
     order: Sequence[tuple[str, str]] = (),
     *,
-    roles: Mapping[str, Roles] | None = None,
+    roles: Mapping[str, Roles | None] | None = None,
     graphs: Mapping[str, Mapping[str, Node]] | None = None,
     apart: Mapping[str, Sequence[str]] | None = None,
 ) -> AcrossModels:
@@ -314,14 +318,18 @@ def across(
             compared = line_up(results, having, asked.against, some, *more)
         failed = {name: reason for name, reason in why.items() if name in {*wanted, ""}}
         label = model if alone else f"{model}, {data}"
-        on.append(OnModel(label, results, compared, failed, (roles or {}).get(model, {})))
+        on.append(OnModel(label, results, compared, failed, (roles or {}).get(model)))
     return AcrossModels(study, tuple(wanted), parts, tuple(on))
 
 
 def _one_study(stored: Sequence[StudyResults], failures: Sequence[Failure]) -> str:
     studies = list(dict.fromkeys([*(each.result.study for each in stored), *(each.study for each in failures)]))
     if not stored:
-        raise _error(failures[0]) if failures else ScrubError("there are no results: sweep a study on several models")
+        raise (
+            _error(_cause(failures))
+            if failures
+            else ScrubError("there are no results: sweep a study on several models")
+        )
     if len(studies) > 1:
         raise ScrubError(f"these results are of {one_line(' and '.join(studies))}: put one study side by side")
     return studies[0]
@@ -356,7 +364,8 @@ def _longest_first(stored: Sequence[StudyResults]) -> list[StudyResults]:
 
 def _nowhere(name: str, study: str, there: Sequence[str], failures: Sequence[Failure]) -> Exception:
     """Say why a hypothesis has no number on any model."""
-    reason = next((each for each in failures if each.hypothesis == name), None)
+    own = [each for each in failures if each.hypothesis == name]
+    reason = _cause([each for each in failures if each.hypothesis in {name, ""}]) if own else None
     known = f"there are {one_line(', '.join(there)) or 'none'}"
     return (
         _error(reason)
@@ -365,17 +374,23 @@ def _nowhere(name: str, study: str, there: Sequence[str], failures: Sequence[Fai
     )
 
 
+def _cause(failures: Sequence[Failure]) -> Failure:
+    """Choose what to tell: first what all of a study fails with on a model, which others' may come from."""
+    return next((each for each in failures if not each.hypothesis), failures[0])
+
+
 def _error(of: Failure) -> Exception:
-    return (GateError if of.kind == "gate" else ScrubError)(of.reason)
+    told = of.reason if of.hypothesis else f"{of.model}: {of.reason}"
+    return (GateError if of.kind == "gate" else ScrubError)(told)
 
 
-def _roles(spec: str | Model, study: Study | None) -> Roles:
-    """Name the heads of each role that a study's rules mean on a model; none where that can't be read."""
+def _roles(spec: str | Model, study: Study | None) -> Roles | None:
+    """Name the heads of each role that a study's rules mean on a model; None where that can't be read."""
     try:
         bare = load_graph(spec)
         roles = bare.roles if study is None else roles_on(study, bare)
     except ScrubError:
-        return {}
+        return None
     return {role: tuple(f"a{at}.{head}" for at, head in heads) for role, heads in roles.items()}
 
 

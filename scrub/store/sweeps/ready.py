@@ -62,11 +62,13 @@ class Ready:
         try:
             if self.studies:
                 first = self.studies[0]
+                study.check_data(first.examples)
                 model = on_study(study, self.model)
                 return replace(first, study=study, model=model, experiments=anchors(study, model.graph, model.roles))
             settings = replace(self.job.settings, parts=None)
             if self.job.material is None:
                 return prepare_study(study, (), self.model, data_of(self.job.data), settings)
+            study.check_data(self.job.material.examples)
             model = on_study(study, self.model)
             built = anchors(study, model.graph, model.roles)
             return Trial(study, (), model, self.job.material.examples, built, settings)

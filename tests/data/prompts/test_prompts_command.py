@@ -167,6 +167,7 @@ def test_the_command_lists_data(
         (["--expected", " X"], "--answer"),
         (["--pairs", "--text", "J A M A"], "--pairs"),
         (["--kind", "stones"], "'stones'"),
+        (["--pairs", "--metric", "loss,kl"], "kl is how far predictions are from the unchanged model's"),
         (["--json", "no/such/folder.json"], "no/such/folder.json"),
     ],
 )

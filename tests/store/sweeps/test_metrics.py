@@ -17,7 +17,7 @@ import scrub
 from scrub.show.page import Passage
 from scrub.show.reports.report import command
 from scrub.show.reports.tokens import Tokens
-from scrub.store.comparisons.lineup import of_metric
+from scrub.store.comparisons.named import of_metric
 from scrub.study.experiments import Name
 
 FAST: dict[str, Any] = {"dtype": "float64", "progress": False, "workers": 1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -241,7 +242,7 @@ def test_a_study_with_roles_of_one_of_its_models(many: Path) -> None:
     assert [(each.hypothesis, each.model) for each in swept.failures] == [("", "tiny")]
     across = compare_models(swept)
     assert "the study 'ours' gives the role 'late' to head [7, 0]" in across.on[0].why_not("first", "k")
-    assert across.on[0].roles == {}
+    assert across.on[0].roles is None
     assert across.on[1].row("first", "q") is not None
 
 
@@ -272,3 +273,16 @@ def test_mistakes() -> None:
         compare_models([*swept.studies(), swept.studies()[0]])
     with pytest.raises(ScrubError, match="there are no results"):
         compare_models([])
+
+
+def test_a_model_known_to_have_no_roles_lacks_all(many: Path) -> None:
+    rules = """from scrub import Hypothesis\n\nhypothesis = Hypothesis("k  **/a*.{ind,rest}/k/** -> y")\n"""
+    study = make_study(many, "ours", first=rules, second=rules.replace("/k", "/k/emb")) / "study.py"
+    given = f", roles={ {'tiny': {}, 'mlps': GIVEN['mlps']}!r})"
+    study.write_text(study.read_text().replace("a1.ind/**", "**").replace("))", f"){given}"))
+    across = side_by_side("ours", *BOTH)
+    assert across.on[0].roles == {}
+    told = "tiny: has no heads with the role ind, prev, late, so whichever would have it are in 'rest'"
+    assert told in " ".join(across.notes)
+    unknown = replace(across, on=tuple(replace(each, roles=None) for each in across.on))
+    assert "would have it" not in " ".join(unknown.notes)
