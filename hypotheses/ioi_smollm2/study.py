@@ -41,8 +41,8 @@ lines, each beside the others of its kind, on 24 prompts:
 paths through the same layers and slots: -33 to 40 %, where it recovers 90.
 
 Heads and lines were chosen on the first 16 to 48 of the 200 prompts, by trying about sixty variants of a line under
-both corruptions. On 200 others (`--data ioi:names,seed=1`) refined_5 recovers 81.4 % [75.6, 87.6], with `ioi:swapped,seed=1`
-92.4 % [88.7, 96.1].
+both corruptions. On 200 others (`--data ioi:names,seed=1`) refined_5 recovers 81.4 % [75.6, 87.6], and 92.4 [88.7,
+96.1] with `ioi:swapped,seed=1`.
 
 What it fails on (200 prompts where nothing else is said):
 
