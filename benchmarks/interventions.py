@@ -52,7 +52,7 @@ def together(model: Model, tokens: Tokens, other: Tokens, source: Source, last: 
     """All heads in one plan, and its number of values; the loss of the last position, or of all."""
     every = experiments(model, source)
     outputs = every.outputs([LOSS])
-    values = held_values(held(each.graph for each in every), model, {(X, False): Averaged(tokens)})
+    values = held_values(held(each.graph for each in every), model, {(X, ""): Averaged(tokens)})
     positions = tokens.shape[1] - 1
     running = Runner(compile_plan(outputs), model.params, positions, held=values)
     rows, fed = torch.from_numpy(tokens), torch.from_numpy(other)

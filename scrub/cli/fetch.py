@@ -18,8 +18,6 @@ def fetch(
     """Bring what models and data need into a cache of this machine, and check it: for machines without a network."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    from scrub.models.package import packages
-
     data: dict[str, Path | None] = {}  # in order, each once; with the folder where it may lie
     for name in names:
         models, alone = _meant(name)
@@ -28,6 +26,8 @@ def fetch(
         data |= {each: data.get(each) for each in alone}
     for each, beside in data.items():
         _fetch_data(each, beside)
+    from scrub.models.package import packages
+
     typer.echo(
         f"Without a network: have a copy of {shown(HF_HUB_CACHE)} there (HF_HUB_CACHE says where it is), and of "
         f"{shown(packages())} (XDG_CACHE_HOME says where), set HF_HUB_OFFLINE=1, and use the same names. Or copy "

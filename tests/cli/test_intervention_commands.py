@@ -123,7 +123,8 @@ def test_a_typed_pair_is_patched(scrub: Scrub, tmp_path: Path) -> None:
     assert len(rows) == 3 * 6
     assert rows["stream 0", 3]["prob recovered"] == pytest.approx(100)
     assert rows["stream 2", 5]["prob recovered"] == pytest.approx(100)
-    assert rows["stream 0", 2]["prob recovered"] == 0
+    # nothing differs there; the rows behind are computed by themselves, which may have other last bits
+    assert rows["stream 0", 2]["prob recovered"] == pytest.approx(0, abs=1e-9)
     first = next(line for line in said.out.splitlines() if line.startswith(" stream 0"))
     assert first.split() == ["stream", "0", "0", "0", "0", "100", "0", "0"]
     assert plot.read_bytes().startswith(b"\x89PNG")
