@@ -37,6 +37,7 @@ from scrub.text.errors import ScrubError
 from scrub.text.progress import bar_of
 
 PLAN_EXPERIMENTS = 256  # at most in one plan
+ROWS_TOGETHER = 1024  # of the batches that are multiplied by the same weights at once: then a core is busy
 
 
 @dataclass(frozen=True)
@@ -121,11 +122,23 @@ class Evaluator:
         """Compile the plan of some of the experiments, once for pairings that share as many first positions."""
         key = chunk, pairing.first
         if key not in self._runners:
-            plan = compile_plan(self._chunks[chunk].outputs(self.metrics), first=pairing.first)
+            outputs, together = self._chunks[chunk].outputs(self.metrics), self._together(pairing)
+            plan = compile_plan(outputs, first=pairing.first, together=together)
             positions, device, values = pairing.examples.context, self.model.device, self._values(chunk, pairing)
             tf32 = self.settings.dtype == TF32
             self._runners[key] = Runner(plan, self.model.params, positions, device, values, tf32=tf32)
         return self._runners[key]
+
+    def _together(self, pairing: Pairing) -> int:
+        """Count the experiments whose products are one: a core waits for the weights where they have few rows.
+
+        It depends on no block of a sweep. A card's batches are as large as its memory, and bfloat16 rounds.
+        """
+        if self.model.device.type != "cpu" or self.settings.torch_dtype == torch.bfloat16:
+            return 1
+        context, first = pairing.examples.context, pairing.first
+        rows = min(self.settings.at_once(context), len(pairing.order)) * (context - first)
+        return max(1, ROWS_TOGETHER // rows)
 
     def basis(self, examples: Examples) -> str:
         """Hash what the gates are passed on: weights, examples, dtype and device."""
