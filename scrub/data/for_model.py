@@ -146,4 +146,4 @@ def _in_memory(model: Model, data: Any, count: int | None) -> Examples:
     examples.check_tokens(model.n_ctx, model.vocab_size, model.name)
     if count is not None and count > len(examples):
         raise ScrubError(f"{count} sequences were asked for, but there are {len(examples)} in memory: ask for fewer")
-    return examples if count is None else examples.some(np.arange(count))
+    return examples if count is None else examples.first(count)

@@ -21,7 +21,8 @@ from scrub.paths.foreign import eap_edge
 from scrub.paths.locate import below
 from scrub.paths.pattern import SLOTS, Pattern, State, glob
 from scrub.paths.roles import Roles
-from scrub.paths.rules import Resampling, Rule, fed_by
+from scrub.paths.gathered import fed_by
+from scrub.paths.rules import Resampling, Rule
 from scrub.paths.sources import X, Y
 from scrub.paths.splits import Split, attention_heads
 from scrub.paths.unmatched import Unmatched

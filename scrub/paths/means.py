@@ -6,7 +6,8 @@ from enum import Enum
 
 from scrub.graph.node import Node, unroll
 from scrub.paths.pattern import SLOTS
-from scrub.paths.rules import fed_by, held_at
+from scrub.paths.gathered import fed_by
+from scrub.paths.rules import held_at
 from scrub.paths.sources import Held, Y
 
 
