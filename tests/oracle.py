@@ -150,7 +150,7 @@ class Oracle:
 
     def holds(self, path: Path) -> bool:
         """Whether what is at the end of a path is held at a value, whatever it reads."""
-        return not re.fullmatch("x|y|.*like .*|.*any.*", self.source(path))
+        return not re.fullmatch(r"x|y|[A-Z]|.*like .*|(\w+ )?any.*", self.source(path))
 
     def held(self, path: Path, heads: tuple[int, ...], width: int) -> Tensor:
         """That value, for one sequence."""

@@ -90,8 +90,8 @@ class Examples:
     answers: Int[np.ndarray, "example right"] | None = None
     wrong: Int[np.ndarray, "example false"] | None = None
     completions: Int[np.ndarray, "example known"] | None = None  # all that is right behind each, NOWHERE where it ends
-    rest: Int[np.ndarray, "row position_plus_one"] | None = field(default=None, repr=False)  # that draws may draw too
-    columns: Mapping[str, Shaped[np.ndarray, " row"]] = field(default_factory=dict, repr=False)  # of these and the rest
+    rest: Int[np.ndarray, "rest position_plus_one"] | None = field(default=None, repr=False)  # that draws may draw too
+    columns: Mapping[str, Shaped[np.ndarray, " every"]] = field(default_factory=dict, repr=False)  # of these and the rest
 
     def __post_init__(self) -> None:
         for name, array in (("tokens", self.tokens), ("scored", self.scored), ("other", self.other)):
