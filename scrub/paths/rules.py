@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 
+from scrub.graph.heads import looks_ahead
 from scrub.graph.node import Node, node, unroll, walk
-from scrub.paths.pattern import Pattern
+from scrub.paths.pattern import MASK, Pattern
 from scrub.paths.sources import Attend, Draw, Held, Source
 from scrub.text.errors import ScrubError
 
@@ -115,6 +116,10 @@ class Resampling:
             if winner and (winner.holds or current.op == "tokens"):
                 self._winners.add(at)
                 if isinstance(winner.source, Held):
+                    if (current.label or "").partition("[")[0] == MASK:
+                        raise ScrubError(
+                            f"'{winner}' holds a mask at a value, and it says which keys are pads: feed it by sequences"
+                        )
                     return held_at(current, winner.source, current.label)
                 return node("tokens", source=winner.source, label=current.label)
         here = current.with_inputs(inputs)
@@ -189,7 +194,14 @@ def _attending(before: Node, here: Node) -> Node:
     """Put the pattern to attend by where q and k are both held by it."""
     by = {_attends_by(slot) for slot in here.inputs[:2]}
     source = by.pop()
-    return here if by or source is None else node("held", of=before.value, source=source)
+    if by or source is None:
+        return here
+    if source.by == "uniform" and looks_ahead(before):
+        raise ScrubError(
+            f"'{source}' is over the positions so far, and the queries of this model read later ones too: give the "
+            "pattern as an array, 'attend array NAME'"
+        )
+    return node("held", of=before.value, source=source)
 
 
 def _attends_by(current: Node) -> Attend | None:
@@ -258,6 +270,7 @@ class _Place(Enum):
 def _gather_donors(root: Node) -> Node:
     """Put the gathering of rows above the attention patterns that are computed on donor sequences."""
     fed = fed_by(root)
+    masked = any(len(each.inputs) > 3 for each in fed if each.op == "attention_pattern")
 
     def by_row(current: Node) -> Draw | None:
         """Find the source of donors, if a node is fed by that and nothing else."""
@@ -283,6 +296,7 @@ def _gather_donors(root: Node) -> Node:
             raise ScrubError(
                 f"'{source}' feeds paths that are no whole attention pattern: a draw per position gives rows of "
                 "a pattern, so feed it to all q and k paths of a head, as in 'a1.ind/k/a0.prev/{q,k}/** -> rows like F'"
+                f"{', and to its mask' * masked}"
             )
         return here
 
