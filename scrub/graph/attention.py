@@ -95,20 +95,36 @@ def attention_pattern(
     q: Float[Tensor, "#batch head query d_head"],
     k: Float[Tensor, "#batch head key d_head"],
     position: Int[Tensor, "#batch query"],
+    masked: Float[Tensor, "#batch key 1"] | None = None,
     *,
     window: int | None = None,
     cap: float | None = None,
+    causal: bool = True,
 ) -> Float[Tensor, "batch head query key"]:
     """Take softmax(q k / sqrt(d_head)) over the keys at or before each query's position, of which a window has so many.
 
     With a `cap`, scores are squeezed into -cap to cap before (Bello et al. 2016, https://arxiv.org/abs/1611.09940).
+    Unless it is `causal`, over the keys at every position; what `masked` says of each is added to its scores.
     """
     scores: Tensor = (q * (q.shape[-1] ** -0.5 / (cap or 1.0))) @ k.contiguous().transpose(-1, -2)
     if cap is not None:
         scores = squeezed(scores, cap)
-    scores += in_reach(position, on_device(range(k.shape[-2]), k.device)[None], window=window)[:, None]
+    if causal:
+        scores += in_reach(position, on_device(range(k.shape[-2]), k.device)[None], window=window)[:, None]
+    if masked is not None:
+        scores = scores + masked[:, None].mT  # of more sequences than the scores, where q and k are held
     # in place where nothing will ask for a gradient: fresh memory for every pattern costs as much as the softmax
     return scores.softmax(-1) if scores.requires_grad else torch.softmax(scores, -1, out=scores)
+
+
+def masked_scores(table: Float[Tensor, "vocab d_model"], *, pad: int) -> Float[Tensor, "vocab 1"]:
+    """Give what is added to the scores of a key, by its token: nothing, or of a pad what leaves no weight to it.
+
+    It is finite, so that it splits by positions as all else does: of the largest number a quarter, to add a score to.
+    """
+    scores = table.new_zeros(len(table), 1)
+    scores[pad] = torch.finfo(table.dtype).min / 4
+    return scores
 
 
 def attend(

@@ -39,3 +39,8 @@ def restrict(whole: Node, kept: Heads) -> Node:
     for at in table()[whole.op].head_inputs(len(inputs)):
         inputs[at] = restrict(inputs[at], kept)
     return whole.with_inputs(tuple(inputs))
+
+
+def looks_ahead(pattern: Node) -> bool:
+    """Tell whether something is an attention pattern whose queries read later positions too: that of an encoder."""
+    return pattern.op == "attention_pattern" and pattern.arguments.get("causal") is False

@@ -44,6 +44,7 @@ from scrub.graph.attention import (
     attention_pattern,
     heads_scale,
     in_reach,
+    masked_scores,
     output,
     project,
     repeat_kv,
@@ -120,6 +121,7 @@ OPS: dict[str, Op] = {
     "donor": Op(None, NONE, ("source",)),  # [batch, position], see gather_rows
     "position": Op(None, NONE),  # [1, position]
     "pooled": Op(None, NONE, ("of", "source")),  # rows of the node `of`, with its shape: see plan/pooled.py
+    "few_rows": Op(None, NONE, ("of",)),  # of a table [token, ...] the rows of some tokens: see study/looks.py
     "held": Op(None, NONE, ("of", "source")),  # stands for the node `of`, with its shape but one sequence: see rules.py
     "selected": Op(None, NONE),  # [batch, some]: positions, filled to the same number in every sequence
     "rows": Op(None, NONE),  # [3, row]: of each selected position its sequence, its number there, and itself
@@ -149,8 +151,9 @@ OPS: dict[str, Op] = {
     "select_heads": Op(select_heads, ONE, ("indices",), rows=(0,), heads=(0,)),
     "project": Op(project, range(2, 4), rows=(0,), heads=(1, 2)),
     "attention_pattern": Op(
-        attention_pattern, THREE, optional=("window", "cap"), rows=(0, 2), heads=(0, 1), together=True
+        attention_pattern, range(3, 5), optional=("window", "cap", "causal"), rows=(0, 2), heads=(0, 1), together=True
     ),
+    "masked_scores": Op(masked_scores, ONE, ("pad",)),
     "attention": Op(attention, range(3, 5), optional=("window",), heads=(0, 1, 2)),
     "in_reach": Op(in_reach, TWO, optional=("window",), rows=(0,)),
     "attend": Op(attend, TWO, rows=(0,), heads=(0, 1), together=True),

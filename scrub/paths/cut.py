@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from scrub.graph.heads import head_indices, restrict
 from scrub.graph.node import Node, node, rewrite, walk
 from scrub.paths.locate import below, locate
-from scrub.paths.pattern import SLOTS, Names, Pattern, glob
+from scrub.paths.pattern import INPUTS, Names, Pattern, glob
 from scrub.paths.roles import Roles
 from scrub.paths.rules import Rule
 from scrub.paths.splits import Split, attention_heads, heads_of
@@ -191,9 +191,9 @@ def _readers(graph: Node) -> dict[str, list[str]]:
     """List what reads each component besides the output, by their labels."""
     found: dict[str, dict[str, None]] = {}
     for reader in walk([graph]):
-        if reader.label is not None and reader is not graph and reader.label not in SLOTS:
+        if reader.label is not None and reader is not graph and reader.label not in INPUTS:
             for each in below(reader):
-                for component in below(each) if each.label in SLOTS else [each]:
+                for component in below(each) if each.label in INPUTS else [each]:
                     found.setdefault(component.label or "", {})[reader.label.partition(".")[0]] = None
     return {component: list(readers) for component, readers in found.items()}
 

@@ -18,10 +18,10 @@ from scrub.graph.heads import head_indices
 from scrub.graph.node import Node, node, rewrite, unroll, walk
 from scrub.paths.cut import Cut, cut
 from scrub.paths.foreign import eap_edge
-from scrub.paths.locate import below
-from scrub.paths.pattern import SLOTS, Pattern, State, glob
-from scrub.paths.roles import Roles
 from scrub.paths.gathered import fed_by
+from scrub.paths.locate import below
+from scrub.paths.pattern import INPUTS, Pattern, State, glob
+from scrub.paths.roles import Roles
 from scrub.paths.rules import Resampling, Rule
 from scrub.paths.sources import X, Y
 from scrub.paths.splits import Split, attention_heads
@@ -96,16 +96,16 @@ def fed_along(graph: Node) -> frozenset[Edge]:
 def _read(root: Node, counts: Callable[[Node], bool] = lambda _: True) -> Iterator[tuple[str, Node]]:
     """List what every reader of some components reads, those that are read first in front."""
     for component in walk([root]):
-        if component.label is None or component.label in SLOTS or not counts(component):
+        if component.label is None or component.label in INPUTS or not counts(component):
             continue
         for each in below(component):
-            slot = f"/{each.label}" if each.label in SLOTS else ""
+            slot = f"/{each.label}" if each.label in INPUTS else ""
             yield from ((f"{component.label}{slot}", sender) for sender in (below(each) if slot else [each]))
 
 
 def anywhere(place: str, step: str) -> str:
     """Advance to what reads next, wherever that stands: the readers of edges."""
-    return f"{place}/{step}" if step in SLOTS else step
+    return f"{place}/{step}" if step in INPUTS else step
 
 
 def keep(root: Node, kept: Set[Edge]) -> Node:
@@ -127,7 +127,7 @@ def drop(root: Node, dropped: Callable[[str, str], bool], advance: Advance = any
     def after(place: str, current: Node) -> str:
         if place in (_DROPPED, "") or current.label is None:
             return place
-        if current.label not in SLOTS and dropped(place, current.label):
+        if current.label not in INPUTS and dropped(place, current.label):
             return _DROPPED
         return advance(place, current.label)
 

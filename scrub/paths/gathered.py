@@ -101,8 +101,22 @@ class _Gathering:
                 )
             return node("gather_rows", current, node("donor", source=source))
         if current.op == "tokens" and source is not None:
-            raise ScrubError(_stray(source))
+            raise ScrubError(self._stray(source))
         return current.with_inputs(tuple(inputs))
+
+    def _stray(self, source: Draw) -> str:
+        if isinstance(source, Drawn):
+            return (
+                f"'{source}' draws a sequence for each position of what the pattern of a rule ends at, and other "
+                "sources feed a part of that: write a pattern for each of the slots or terms that are all its own, as "
+                f"in 'a1.0/k/emb -> {source.called}'"
+            )
+        masked = any(len(each.inputs) > 3 for each in self._fed if each.op == "attention_pattern")
+        return (
+            f"'{source}' feeds paths that are no whole attention pattern: a draw per position gives rows of "
+            "a pattern, so feed it to all q and k paths of a head, as in 'a1.ind/k/a0.prev/{q,k}/** -> rows like F'"
+            f"{', and to its mask' * masked}"
+        )
 
 
 def _value_of(pattern: Pattern) -> Pattern:
@@ -111,16 +125,3 @@ def _value_of(pattern: Pattern) -> Pattern:
     if last != "**":
         return pattern
     return Pattern(above if slash else "**", pattern.names)
-
-
-def _stray(source: Draw) -> str:
-    if isinstance(source, Drawn):
-        return (
-            f"'{source}' draws a sequence for each position of what the pattern of a rule ends at, and other sources "
-            "feed a part of that: write a pattern for each of the slots or terms that are all its own, as in "
-            f"'a1.0/k/emb -> {source.called}'"
-        )
-    return (
-        f"'{source}' feeds paths that are no whole attention pattern: a draw per position gives rows of "
-        "a pattern, so feed it to all q and k paths of a head, as in 'a1.ind/k/a0.prev/{q,k}/** -> rows like F'"
-    )

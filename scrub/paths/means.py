@@ -5,10 +5,11 @@ from __future__ import annotations
 from enum import Enum
 
 from scrub.graph.node import Node, unroll
-from scrub.paths.pattern import SLOTS
 from scrub.paths.gathered import fed_by
+from scrub.paths.pattern import INPUTS, MASK
 from scrub.paths.rules import held_at
 from scrub.paths.sources import Held, Y
+from scrub.text.errors import ScrubError
 
 
 class _At(Enum):
@@ -30,7 +31,13 @@ def with_means(root: Node, source: Held) -> Node:
     def advance(at: _At, current: Node) -> _At:
         if at is not _At.ABOVE:
             return _At.BELOW
-        component = current.label is not None and current.label not in SLOTS
+        name = (current.label or "").partition("[")[0]
+        if name == MASK and fed[current] == {Y}:
+            raise ScrubError(
+                "a rule feeds a mask by y, and a mean over the others has none: it says which keys of one are pads, so "
+                "feed the mask by x, or draw an other"
+            )
+        component = current.label is not None and current.label not in INPUTS
         return _At.HERE if component and fed[current] == {Y} else _At.ABOVE
 
     def build(current: Node, at: _At, inputs: tuple[Node, ...]) -> Node:

@@ -19,7 +19,9 @@ from math import prod
 
 from scrub.text.errors import ScrubError
 
-SLOTS = ("q", "k", "v")  # the separate inputs of attention
+SLOTS = ("q", "k", "v")  # the separate inputs of attention that read components
+MASK = "mask"  # one more, of encoders: which keys are pads, as the tokens say
+INPUTS = (*SLOTS, MASK)
 State = frozenset[int]  # how many steps of the pattern may have been read
 Names = Mapping[str, tuple[str, ...]]  # of a component, by its label: all that it is called
 MAX_ALTERNATIVES = 100_000  # of one step

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
 
+from scrub.graph.heads import looks_ahead
 from scrub.graph.node import Node, node, unroll, walk
 from scrub.paths.gathered import draws, gather_rows
-from scrub.paths.pattern import Pattern
+from scrub.paths.pattern import MASK, Pattern
 from scrub.paths.sources import Attend, Draw, Drawn, Held, Source, X
 from scrub.text.errors import ScrubError
 
@@ -85,6 +86,7 @@ class Resampling:
         every = [each for pair in zip(rules, probed, strict=True) for each in pair] if probed else rules
         self._automaton, self._each = _Automaton(every), 2 if probed else 1
         self._all = sum(self._automaton.starts[:: self._each])
+        self._holds = any(rule.holds for rule in rules)
         self._attends = any(isinstance(rule.source, Attend) for rule in rules)
         self._rows = [(r.pattern, r.source) for r in rules if isinstance(r.source, Draw) and r.source.by_row]
         self._made: dict[tuple[Node, int], Node] = {}
@@ -116,6 +118,7 @@ class Resampling:
     def _from(self, start: int) -> Node:
         fed = self._fed(start)
         fed = _none_left(fed) if self._attends else fed
+        fed = _no_mask_held(fed) if self._holds else fed
         return gather_rows(fed, self._rows) if self._rows else fed
 
     def _fed(self, start: int) -> Node:
@@ -229,7 +232,14 @@ def _attending(before: Node, here: Node) -> Node:
     """Put the pattern to attend by where q and k are both held by it."""
     by = {_attends_by(slot) for slot in here.inputs[:2]}
     source = by.pop()
-    return here if by or source is None else node("held", of=before.value, source=source)
+    if by or source is None:
+        return here
+    if source.by == "uniform" and looks_ahead(before):
+        raise ScrubError(
+            f"'{source}' is over the positions so far, and the queries of this model read later ones too: give the "
+            "pattern as an array, 'attend array NAME'"
+        )
+    return node("held", of=before.value, source=source)
 
 
 def _attends_by(current: Node) -> Attend | None:
@@ -244,6 +254,18 @@ def _none_left(root: Node) -> Node:
             f"'{wrong}' stands for a whole attention pattern: feed it to both q and k of a head and to nothing else, "
             f"as in '**/a1.3/{{q,k}} -> {wrong}'"
         )
+    return root
+
+
+def _no_mask_held(root: Node) -> Node:
+    """Return the graph unless a mask of pads is held at a value in it, which would be no mask; else raise ScrubError."""
+    for leaf in walk([root]):
+        if (leaf.label or "").partition("[")[0] == MASK and any(n.op == "held" for n in (leaf, *leaf.inputs)):
+            source = next(n for n in (leaf, *leaf.inputs) if n.op == "held").arguments["source"]
+            raise ScrubError(
+                f"'{source}' stands for the mask of some head, which says what keys are pads and has no such value: "
+                "feed it by sequences, or name the slots that are meant, as in '**/a1.3/{q,k,v} -> zero'"
+            )
     return root
 
 

@@ -12,9 +12,9 @@ from functools import cached_property
 
 from scrub.graph.heads import head_indices
 from scrub.graph.node import Node, fold
-from scrub.paths.locate import below
-from scrub.paths.pattern import SLOTS, Pattern, State
 from scrub.paths.gathered import draws
+from scrub.paths.locate import below
+from scrub.paths.pattern import INPUTS, Pattern, State
 from scrub.paths.rules import Rule
 from scrub.paths.sources import Drawn, Source, X, Y
 from scrub.text.errors import ScrubError
@@ -44,7 +44,7 @@ class Place:
     def layers(self) -> tuple[str, ...]:
         """The layers that a path passes down to here, whichever heads, slots and masks."""
         above = [Step(text) for text in self.entry.split("/")]
-        return tuple(step.layer for step in (*above, *self.steps) if step.label not in SLOTS)
+        return tuple(step.layer for step in (*above, *self.steps) if step.label not in INPUTS)
 
     def pattern(self, *below: str) -> str:
         """Write the path pattern of this place and some steps below it."""
@@ -202,7 +202,7 @@ class Scope:
         for at in self.entries():
             above, slash, last = (at.entry or "").rpartition("/")
             entry = above + slash + (at.node.label or "") if by_label and last else at.entry or ""
-            slots = [w for w in self.below(at) if w.node.label in SLOTS]
+            slots = [w for w in self.below(at) if w.node.label in INPUTS]
             for walker in slots or [at]:
                 steps = (Step(walker.node.label or ""),) if slots else ()
                 inputs.setdefault(Place(entry, steps), set()).add(walker)

@@ -23,7 +23,7 @@ from scrub.graph.node import Node, walk
 from scrub.paths.cut import meant
 from scrub.paths.foreign import check_foreign
 from scrub.paths.locate import below
-from scrub.paths.pattern import SLOTS, Pattern
+from scrub.paths.pattern import INPUTS, Pattern
 from scrub.paths.roles import Roles
 from scrub.paths.splits import Split, attention_heads
 from scrub.text.errors import ScrubError
@@ -126,7 +126,7 @@ def sweep(what: str, graph: Node) -> list[str]:
 def _read_by(component: str, graph: Node) -> list[str]:
     """List the components that a layer or an MLP reads, in order: an MLP in parallel to its layer's heads not those."""
     (node,) = (each for each in walk([graph]) if each.label == component)
-    read = {child for each in below(node) for child in (below(each) if each.label in SLOTS else [each])}
+    read = {child for each in below(node) for child in (below(each) if each.label in INPUTS else [each])}
     return [label for label in components(graph) if label in {each.label for each in read}]
 
 
@@ -179,7 +179,7 @@ def _site(text: str, graph: Node, roles: Roles, everywhere: str | None) -> Site:
         return replace(site, steps=(), written=before, readers=tuple(written[len(before) :]))
     parts = []
     for place, step in enumerate(site.steps):
-        if step in SLOTS and place > 0 and site.steps[place - 1].startswith("a"):
+        if step in INPUTS and place > 0 and site.steps[place - 1].startswith("a"):
             continue
         alternatives = Pattern(step or " ").alternatives[0]
         parts.append(frozenset[Part]().union(*(_means(text, each, graph, roles) for each in alternatives)))

@@ -245,7 +245,9 @@ class Drawn(Draw):
         said = " ".join(text.split())
         match = _DRAWN.fullmatch(said)
         if match is None:
-            raise ScrubError(f"{said!r} is no draw: write 'NAME like FEATURE [of DRAW]', 'NAME rows like …' or 'NAME any'")
+            raise ScrubError(
+                f"{said!r} is no draw: write 'NAME like FEATURE [of DRAW]', 'NAME rows like …' or 'NAME any'"
+            )
         name, by_row, feature, of = match[1], match[2] is not None, match[3] or "", match[4]
         if name in _TAKEN or name in above:
             why = "stands twice" if name in above else "means something else in a rule"

@@ -15,7 +15,7 @@ from scrub.graph.node import Node, fold, node, rewrite, walk
 from scrub.graph.stream import SCALES, WIRES
 from scrub.paths.edges import EMB, OUT, Advance, anywhere
 from scrub.paths.locate import below
-from scrub.paths.pattern import SLOTS
+from scrub.paths.pattern import INPUTS
 from scrub.paths.sources import Y
 from scrub.text.errors import ScrubError
 
@@ -91,7 +91,7 @@ class Taps:
 
         def note(at: tuple[str, Node], _: list[None]) -> None:
             senders = below(at[1])
-            if senders and not any(each.label in SLOTS for each in senders):
+            if senders and not any(each.label in INPUTS for each in senders):
                 found.setdefault(*at)
 
         fold((self.root.label or OUT, self.root), further, note)
@@ -124,8 +124,8 @@ def tap(place: str, reader: Node) -> Tap:
     chain = _dominators(reader, senders)
     stream = chain[-1]
     norms = (each for each in reversed(chain) if each.op in SCALES and each.label is None)
-    made = reader if reader.label in SLOTS else next(norms, stream)
-    if made.label is not None and made.label not in SLOTS:
+    made = reader if reader.label in INPUTS else next(norms, stream)
+    if made.label is not None and made.label not in INPUTS:
         raise ScrubError(f"{place} reads {made.label} alone, through no norm: there is nothing to tell apart")
     normed = next(each for each in chain[chain.index(made) :] if each == stream or each.op not in AFFINE)
     if normed != stream and normed.inputs[0] != stream:  # it is a norm of queries or keys

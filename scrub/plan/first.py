@@ -3,7 +3,7 @@
 Attention looks back: a value at a position is made of the tokens at that position and before it. So where whatever
 stands in for an example begins with the same tokens, everything at those first positions is what it is in the
 unscrubbed model, whatever is resampled. Of pairs of prompts that differ in their last third, a third of the rows is
-computed for each experiment.
+computed for each experiment. Not so in an encoder, whose attention looks ahead too: nothing of it is shared.
 
 A node is computed `late`, at the rows behind the first ones; where something needs all of them, as keys and values are
 read, they are joined to the first rows of what the node is when x feeds everything. No number changes but in its last
@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TypeAlias
 
+from scrub.graph.heads import looks_ahead
 from scrub.graph.node import Node, fold, node, rewrite, walk
 from scrub.graph.ops import OPS
 from scrub.paths.sources import Draw, X
@@ -26,9 +27,11 @@ def fed_by_x(roots: Sequence[Node], canonical: Callable[[Sequence[Node]], Forms]
     """Map each node that another source than x feeds to the node of the unscrubbed model that it is when x does.
 
     `canonical` gives equal graphs one form. What the unscrubbed model has nothing of, as where a component is held or
-    some heads are computed alone, isn't in it.
+    some heads are computed alone, isn't in it; nor is anything of a model whose queries read later positions.
     """
     order = list(walk(roots))
+    if any(looks_ahead(each) for each in order):
+        return {}
     foreign = {each for each in order if each.op == "tokens" and _stands_for_each(each.arguments["source"])}
     own: set[Node] = set()
     for each in order:

@@ -27,5 +27,5 @@ def fuse_attention(roots: Sequence[Node]) -> dict[Node, Node]:
 
 
 def _fuses(pattern: Node) -> bool:
-    """Tell whether there is one operation for attention by a pattern: there is none that caps scores."""
-    return pattern.op == "attention_pattern" and "cap" not in pattern.arguments
+    """Tell whether there is one operation for attention by a pattern: none caps scores, and each looks back alone."""
+    return pattern.op == "attention_pattern" and not {"cap", "causal"} & pattern.arguments.keys()

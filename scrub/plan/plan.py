@@ -24,7 +24,7 @@ from scrub.text.collecting import uncollected
 
 Pass = Callable[[Sequence[Node]], dict[Node, Node]]
 Way = Callable[[Op], Callable[..., Tensor]]  # of computing operations, which a place chooses
-PER_RUN = frozenset({"param", "position", "held"})  # leaves that are the same in every batch
+PER_RUN = frozenset({"param", "position", "held", "few_rows"})  # leaves that are the same in every batch
 
 
 @dataclass(frozen=True)

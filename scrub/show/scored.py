@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from scrub.measure.circuits.faithfulness import Faithfulness
 from scrub.paths.edges import EMB, OUT, Edge
-from scrub.paths.pattern import SLOTS
+from scrub.paths.pattern import INPUTS
 from scrub.text.errors import ScrubError
 from scrub.text.numbers import Interval
 
@@ -52,7 +52,7 @@ def row_of(component: str) -> Row:
 def read_by(edge: Edge) -> tuple[str, str]:
     """Say which component reads along an edge or a step, and through which slot, if it has some."""
     *before, last = edge.reader.split("/")
-    return (before[-1], last) if last in SLOTS and before else (last, "")
+    return (before[-1], last) if last in INPUTS and before else (last, "")
 
 
 def by_name(component: str) -> tuple[Row, list[tuple[int, str]]]:

@@ -12,10 +12,10 @@ from typing import TypeAlias
 from scrub.graph.node import Node
 from scrub.paths.cut import Cut, cut
 from scrub.paths.edges import Edge, connected, keep, read_edges
+from scrub.paths.gathered import draws
 from scrub.paths.means import with_means
 from scrub.paths.pattern import Pattern
 from scrub.paths.roles import Roles
-from scrub.paths.gathered import draws
 from scrub.paths.rules import Rule, check_nested, held, held_by, resample
 from scrub.paths.scope import Scope
 from scrub.paths.sources import Draw, Held

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from scrub.data.examples import Tokens
 from scrub.data.repeated import NOWHERE
+from scrub.graph.heads import looks_ahead
 from scrub.graph.node import Node
 from scrub.graph.rows import at_positions
 from scrub.models.model import Model
@@ -92,7 +93,7 @@ def held_values(leaves: Sequence[Node], model: Model, over: Over, arrays: Arrays
             values |= _means(means, model, over[of], checked=True)
     for leaf in leaves:
         if leaf not in values:
-            stand = _Stand(shapes[leaf], arrays or {})
+            stand = _Stand(shapes[leaf], arrays or {}, looks_ahead(stands_for(leaf)))
             values[leaf] = _at_positions(stands_for(leaf), held_by(leaf).value(stand))
     return values
 
@@ -170,6 +171,7 @@ class _Stand:
 
     like: Float[Tensor, "1 ..."]
     arrays: Arrays
+    ahead: bool = False  # whether it is a pattern of queries that read later positions too
 
     def mean(self) -> Float[Tensor, "1 ..."]:
         raise NotImplementedError
@@ -186,7 +188,7 @@ class _Stand:
             raise ScrubError(f"the array {name!r} is {tuple(array.shape)}, but stands where {shape} does") from error
         if not value.isfinite().all():
             raise ScrubError(f"the array {name!r} holds values that are NaN or infinite: no loss can come of it")
-        if attends and (value.triu(1).any() or (value < 0).any()):
+        if attends and ((not self.ahead and value.triu(1).any()) or (value < 0).any()):
             raise ScrubError(
                 f"the array {name!r} attends to later positions, or by less than nothing: a pattern is [query, key] "
                 "with 0 above the diagonal and no negative entry"

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from scrub.graph.node import Node, node, rewrite, walk
+from scrub.graph.stream import value_of
 from scrub.models.model import Model
 from scrub.paths.rules import held, held_by
 from scrub.paths.sources import Draw, Source
@@ -32,7 +33,6 @@ SOURCES_AT_ONCE = 4  # that are poisoned together, in a batch that has an exampl
 CANDIDATES = 64  # examples with most scored positions, of which the first few that differ are looked at
 EXAMPLES, POSITIONS, DONORS = 2, 16, 4  # that the gates look at: positions late in a sequence have most context
 ROWS_TOGETHER = 2048  # of all batches whose products with the same weights are one: enough for a core to be busy
-FEW_TOKENS_SUFFIX = ", rows of a few tokens"  # of the name of an embedding, whose table may be the unembedding too
 Graphs = Mapping[Any, Node]  # by name
 Held = Mapping[Node, Tensor]  # the values of leaves at which a component is held
 
@@ -61,7 +61,8 @@ def few_of(pairing: Pairing) -> Pairing:
 class Basis:
     """A model in one type, of whose embeddings only the rows of the tokens that the gates look at are there.
 
-    One more row of them is NaN: a pool row of that token alone poisons whatever it feeds. It can't be predicted.
+    One more row of them is NaN: a pool row of that token alone poisons whatever it feeds, a mask of pads too, which is
+    made of tokens like an embedding. It can't be predicted.
     """
 
     def __init__(self, model: Model, few: Pairing, dtype: str) -> None:
@@ -69,6 +70,7 @@ class Basis:
         rows = {row for partners in few.partners.values() for row in np.unique(partners[few.order])}
         self.ids = np.unique(few.pool[sorted({*rows, *few.order.tolist()})])
         self._converted: dict[str, Tensor] = {}
+        self._rows: dict[Node, Tensor] = {}
 
     def __str__(self) -> str:
         return self.dtype
@@ -76,19 +78,25 @@ class Basis:
     def runner(self, plan: Plan, positions: int, values: Held) -> Runner:
         """Make a plan ready to run in this type, with components held at values."""
         device = self.model.device
+        leaves = leaves_of(plan)
         cast = {leaf: value.to(device, self._type) for leaf, value in values.items()}
-        return Runner(plan, self._params(leaves_of(plan)), positions, device, cast, tf32=self.dtype == TF32)
+        cast |= {leaf: self._few_rows(stands_for(leaf)) for leaf in leaves if leaf.op == "few_rows"}
+        return Runner(plan, self._params(leaves), positions, device, cast, tf32=self.dtype == TF32)
 
     def _params(self, leaves: Iterable[Node]) -> Mapping[str, Tensor]:
         """Convert the parameters among some leaves, once each."""
         names = {str(leaf.arguments["name"]) for leaf in leaves if leaf.op == "param"}
         for name in names - self._converted.keys():
-            table = self.model.params[name.removesuffix(FEW_TOKENS_SUFFIX)]
-            if name.endswith(FEW_TOKENS_SUFFIX):
-                rows = table[torch.from_numpy(self.ids).to(table.device)].to(self._type)
-                table = torch.cat([rows, rows.new_full((1, *rows.shape[1:]), torch.nan)])
-            self._converted[name] = table.to(self._type)
+            self._converted[name] = self.model.params[name].to(self._type)
         return self._converted
+
+    def _few_rows(self, of: Node) -> Tensor:
+        """Convert the rows of the few tokens in a table, once each, and put one that is NaN behind them."""
+        if of not in self._rows:
+            table = value_of(of, self.model.params)
+            rows = table[torch.from_numpy(self.ids).to(table.device)].to(self._type)
+            self._rows[of] = torch.cat([rows, rows.new_full((1, *rows.shape[1:]), torch.nan)])
+        return self._rows[of]
 
 
 class Look:
@@ -222,8 +230,7 @@ def _by_few_tokens(outputs: Graphs) -> Graphs:
         if current.op != "embed" or current.inputs[0].op != "tokens":
             return current
         tokens, table = current.inputs
-        name = f"{table.arguments['name']}{FEW_TOKENS_SUFFIX}"
-        return current.with_inputs((tokens, node("param", name=name, shape=table.arguments["shape"])))
+        return current.with_inputs((tokens, node("few_rows", of=table)))
 
     rebuilt = rewrite(
         [graph.value for graph in outputs.values()], build

@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scrub.data.examples import Tokens
 from scrub.graph.node import Node
 from scrub.models.model import Model
 from scrub.plan.plan import compile_plan

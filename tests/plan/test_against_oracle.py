@@ -174,7 +174,9 @@ def a_rule(draw: st.DrawFn, oracle: Oracle) -> tuple[str, str]:
         return f"{pattern}/{{q,k}}" + ("" if forced else "/**"), draw(st.sampled_from(FORCED if forced else ROWS))
     if draw(st.integers(0, 5)) == 0:  # rows of a value, which a later rule may take a part of
         place = draw(st.sampled_from([*components(oracle), *slots(oracle)]))
-        return f"{draw(generalised(text(place), rule=True)).removesuffix('/**')}/**", draw(st.sampled_from(DECLARED[2:]))
+        return f"{draw(generalised(text(place), rule=True)).removesuffix('/**')}/**", draw(
+            st.sampled_from(DECLARED[2:])
+        )
     ends = [end for p in oracle.below(()) for end in oracle.complete(p)]
     end = draw(st.sampled_from(ends))
     length = draw(st.integers(1, len(end)))

@@ -91,7 +91,9 @@ def test_each_row_of_a_class_is_drawn_as_often_its_own_too() -> None:
     assert not (found.partners[Like("first")] == np.arange(len(rows))).any()
     alone = pairing_of(distinct, 4, ["A like first"])
     assert alone.partners[Source.parse("A like first")][3] == 3
-    many = [pairing_of(distinct, 4, ["A like first"], seed).partners[Source.parse("A like first")][0] for seed in range(60)]
+    many = [
+        pairing_of(distinct, 4, ["A like first"], seed).partners[Source.parse("A like first")][0] for seed in range(60)
+    ]
     assert set(many) == {0, 1, 2}
 
 

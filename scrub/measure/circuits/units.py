@@ -12,7 +12,7 @@ from scrub.models.model import Model
 from scrub.paths.cut import Cut
 from scrub.paths.edges import EMB, OUT, Advance, Edge, anywhere, drop
 from scrub.paths.locate import locate
-from scrub.paths.pattern import SLOTS
+from scrub.paths.pattern import INPUTS
 from scrub.paths.splits import attention_heads
 from scrub.paths.taps import Tap, Taps
 from scrub.study.experiments import Experiment, Name
@@ -100,7 +100,7 @@ class Steps:
         places = set()
         for path in dict.fromkeys(path for rule in rules for path in locate(rule.pattern, of.graph)):
             steps = path.split("/")
-            ends = len(steps) + (steps[-1] in SLOTS)
+            ends = len(steps) + (steps[-1] in INPUTS)
             places |= {"/".join(steps[:at]) for at in range(1, ends)}
         return cls(of, frozenset(places))
 

@@ -21,7 +21,7 @@ from scrub.graph.node import Node, walk
 from scrub.measure.heads.score import Head, head_name
 from scrub.paths.cut import Cut
 from scrub.paths.locate import below
-from scrub.paths.pattern import SLOTS, Pattern
+from scrub.paths.pattern import INPUTS, MASK, Pattern
 from scrub.paths.rules import Rule
 from scrub.paths.sources import Source, X, Y
 from scrub.paths.splits import Split
@@ -35,7 +35,9 @@ Paths = Mapping[str, str]  # slot -> the path below it that is real
 def paths_below(node: Node, depth: int) -> Iterator[str]:
     """List every path from a node to an input through at most `depth` components, the input's own counted."""
     for lower in below(node):
-        label, left = lower.label or "", depth - (lower.label not in SLOTS)
+        if lower.label == MASK:  # which reads no component
+            continue
+        label, left = lower.label or "", depth - (lower.label not in INPUTS)
         if not below(lower):
             if left >= 0:
                 yield label

@@ -19,7 +19,7 @@ from scrub.graph.node import Node, walk
 from scrub.graph.stream import norm_of, norms_heads, reads_stream, terms_of, unembedding_of, value_of
 from scrub.models.model import Model
 from scrub.paths.locate import below
-from scrub.paths.pattern import SLOTS
+from scrub.paths.pattern import INPUTS, MASK
 from scrub.text.errors import ScrubError
 
 FOLDED = "the norms' gains, and LayerNorm's centring, folded into what reads, and into what writes behind a layer"
@@ -77,7 +77,7 @@ def attention_layers(model: Model) -> list[Layer]:
             slots = {reader.slot: reader for reader in readers if reader.component == output.label}
             wo = value_of(output.inputs[1], model.params).double()
             wo = written[output].through(wo.mT, model.params).mT
-            nodes = {slot.label or "": slot for slot in below(output)}
+            nodes = {slot.label or "": slot for slot in below(output) if slot.label != MASK}
             window = output.inputs[0].inputs[0].arguments.get("window")
             assert window is None or isinstance(window, int)
             layers.append(Layer(output.label or "", slots, wo, nodes, window))
@@ -91,9 +91,13 @@ def stream_readers(model: Model) -> list[Reader]:
     """
     readers = []
     for node in walk([model.graph]):
-        if node.label in {None, "emb", *SLOTS}:
+        if node.label in {None, "emb", *INPUTS}:
             continue
-        slots = [(slot.label or "", slot) for slot in below(node)] if node.op == "output" else [("", node)]
+        slots = (
+            [(slot.label or "", slot) for slot in below(node) if slot.label != MASK]
+            if node.op == "output"
+            else [("", node)]
+        )
         for name, slot in slots:
             reads = frozenset(component.label or "" for component in below(slot))
             readers.append(Reader(node.label or "", name, _reading(model, slot), reads, _alike(slot)))

@@ -1,4 +1,7 @@
-"""Decoders: the transformer of nearly all language models, with the settings by which they differ.
+"""Decoders: the transformer of nearly all language models, with the settings by which they differ; and encoders.
+
+An encoder is a decoder whose attention isn't `causal`. Keys that are pads may be masked in it: `mask` is then a slot of
+attention beside q, k and v, which reads the tokens themselves. What it predicts may be classes.
 
 Its parts are a norm (LayerNorm or RMSNorm; in front of what reads the residual stream, behind what is written into it,
 or both), positions (none, learned, in front of q and k of every layer, or rotary), attention (grouped queries, norms of
@@ -19,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from scrub.graph.node import Node, node
 from scrub.models.families import TransformerConfig
+from scrub.paths.pattern import MASK
 from scrub.paths.sources import X
 
 NAME = "decoder"
@@ -74,6 +78,9 @@ class Config(TransformerConfig):
     logit_cap: float | None = Field(default=None, gt=0)
     embed_scale: float = 1.0
     tied: bool = False  # the unembedding is the token embedding
+    causal: bool = True  # a query reads no later position
+    pad_token_id: int | None = None  # a key that is this token is masked, unless it is causal: then it is as any
+    n_classes: int | None = Field(default=None, ge=2)  # what its outputs are, if they are no tokens
 
     @model_validator(mode="after")
     def _fits(self) -> Config:
@@ -89,12 +96,23 @@ class Config(TransformerConfig):
             raise ValueError(f"{without[0]} is true, but d_mlp is null: only MLPs are that")
         if self.one_norm and not (self.parallel and self.norms == "before"):
             raise ValueError("one_norm: only a parallel MLP can read what the heads read")
+        if self.tied and self.n_classes is not None:
+            raise ValueError(f"tied is true, but n_classes is {self.n_classes}: classes have no embedding")
+        if not self.causal and any(window is not None for window in self.windows):
+            raise ValueError(f"causal is false, but windows are {self.windows}: they end at the query's position")
+        if self.masked is not None and not 0 <= self.masked < self.vocab_size:
+            raise ValueError(f"pad_token_id is {self.masked}, but tokens are 0 to {self.vocab_size - 1}")
         return self
+
+    @property
+    def masked(self) -> int | None:
+        """The token that no query reads: what pads behind a text, in a causal model, need not be masked."""
+        return None if self.causal else self.pad_token_id
 
 
 def lower(config: Config) -> Node:
-    """Make the graph of the model: logits [batch, position, vocab] from tokens [batch, position]."""
-    c = config
+    """Make the graph of the model: logits [batch, position, vocab or class] from tokens [batch, position]."""
+    c, outputs = config, config.n_classes or config.vocab_size
     table = param("embed.weight", c.vocab_size, c.d_model)
     stream = node("embed", node("tokens", source=X), table)
     stream = (stream if c.embed_scale == 1 else node("scale", stream, by=c.embed_scale)).labelled("emb")
@@ -105,10 +123,10 @@ def lower(config: Config) -> Node:
         stream = node("add", stream, place)
     for layer in range(c.n_layers):
         stream = _layer(stream, place if c.positions == "shortformer" else None, layer, c)
-    unembedding = table if c.tied else param("unembed.weight", c.vocab_size, c.d_model)
+    unembedding = table if c.tied else param("unembed.weight", outputs, c.d_model)
     logits = node("unembed", _normed(stream, "final_ln", c), unembedding)
     if "unembed" in c.biases:
-        logits = node("add_bias", logits, param("unembed.bias", c.vocab_size))
+        logits = node("add_bias", logits, param("unembed.bias", outputs))
     if c.logit_cap is not None:
         logits = node("soft_cap", logits, cap=c.logit_cap)
     return logits.labelled("out")
@@ -158,10 +176,19 @@ def _attention(layer: int, into: Mapping[str, Node], c: Config) -> Node:
     """Make the heads `aL` of a layer, which read `into` their slots q, k and v."""
     rotary, window = c.rotary[layer % len(c.rotary)], c.windows[layer % len(c.windows)]
     q, k, v = (_slot(layer, slot, into[slot], rotary, c) for slot in "qkv")
-    limits = {"window": window, "cap": c.score_cap}
+    limits = {"window": window, "cap": c.score_cap, "causal": None if c.causal else False}
     said = {name: value for name, value in limits.items() if value is not None}
-    z = node("attend", node("attention_pattern", q, k, node("position"), label=None, **said), v)
+    pattern = node("attention_pattern", q, k, node("position"), *_masked(c), label=None, **said)
+    z = node("attend", pattern, v)
     return node("output", z, param(f"layers.{layer}.wo", c.n_heads, c.d_model, c.d_head), label=f"a{layer}")
+
+
+def _masked(c: Config) -> list[Node]:
+    """Make what a mask of pads gives attention: a score of each key. It reads no component, but the tokens."""
+    if c.masked is None:
+        return []
+    scores = node("masked_scores", param("embed.weight", c.vocab_size, c.d_model), pad=c.masked)
+    return [node("embed", node("tokens", source=X), scores, label=MASK)]
 
 
 def _slot(layer: int, slot: str, into: Node, rotary: Rotary | None, c: Config) -> Node:

@@ -118,9 +118,7 @@ def _plain_values(said: Fields) -> dict[str, tuple[object, ...]]:
     off, on = (False, None), (False, None, True)
     after = off if said.original_architecture in AFTER else on
     return {
-        "attention_dir": ("causal",),
         "clip_qkv": (None,),
-        "d_vocab_out": (said.d_vocab, -1),
         "final_rms": off if NORMS[said.normalization] == "layer" else on,
         "load_in_4bit": off,
         "num_experts": (None, 0),
@@ -146,6 +144,8 @@ def _family(settings: dict[str, Any]) -> tuple[ModuleType, dict[str, Any]]:
         "qk_norm": None,
         "score_cap": None,
         "logit_cap": None,
+        "causal": True,
+        "n_classes": None,
     }
     if settings["norm"] == "rms" or any(settings[name] != value for name, value in plain.items()):
         return decoder, settings

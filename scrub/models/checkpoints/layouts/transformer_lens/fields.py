@@ -60,6 +60,9 @@ class Fields(BaseModel):
     output_logits_soft_cap: float | None = None
     original_architecture: str | None = None
     default_prepend_bos: bool | None = True
+    attention_dir: Literal["causal", "bidirectional"] = "causal"
+    d_vocab_out: int = Field(default=-1, ge=-1)  # how many outputs there are, -1 for one of each token
+    pad_token_id: int | None = None  # no field of theirs: of a model that was trained with pads masked
 
     @model_validator(mode="after")
     def _fits(self) -> Fields:
@@ -73,6 +76,10 @@ class Fields(BaseModel):
             raise ValueError(f"attn_types are {len(self.attn_types or [])}, but n_layers is {self.n_layers}")
         if self.NTK_by_parts_low_freq_factor >= self.NTK_by_parts_high_freq_factor:
             raise ValueError("NTK_by_parts_low_freq_factor is as large as NTK_by_parts_high_freq_factor: expected less")
+        if self.attention_dir == "bidirectional" and self.use_local_attn:
+            raise ValueError("use_local_attn is True and attention_dir 'bidirectional': scrub knows no such windows")
+        if self.d_vocab_out in {0, 1}:
+            raise ValueError(f"d_vocab_out is {self.d_vocab_out}: expected 2 classes or more, or -1 for the tokens")
         if self.use_normalization_before_and_after and NORMS[self.normalization] == "layer":
             raise ValueError(
                 "use_normalization_before_and_after is True: TransformerLens has it with RMS, RMSPre alone"
@@ -99,6 +106,11 @@ class Fields(BaseModel):
         if self.original_architecture in AFTER:
             return "all"
         return "head" if self.use_qk_norm else None
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs there are."""
+        return self.d_vocab if self.d_vocab_out == -1 else self.d_vocab_out
 
     @property
     def kv_heads(self) -> int:
@@ -163,4 +175,7 @@ class Fields(BaseModel):
             **{name: cap if cap and cap > 0 else None for name, cap in caps.items()},
             "embed_scale": 1.0,
             "tied": False,
+            "causal": self.attention_dir == "causal",
+            "pad_token_id": self.pad_token_id,
+            "n_classes": None if self.outputs == self.d_vocab else self.outputs,
         }

@@ -18,8 +18,8 @@ def table(said: Fields) -> Sources:
     """Find every parameter of the graph."""
     found: dict[str, Source] = {
         "embed.weight": From("embed.W_E", (said.d_vocab, said.d_model)),
-        "unembed.weight": From("unembed.W_U", (said.d_model, said.d_vocab), _turned),
-        "unembed.bias": From("unembed.b_U", (said.d_vocab,)),
+        "unembed.weight": From("unembed.W_U", (said.d_model, said.outputs), _turned),
+        "unembed.bias": From("unembed.b_U", (said.outputs,)),
         **_norm(said, "final_ln", "ln_final"),
     }
     if not said.rotates:
