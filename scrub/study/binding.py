@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from scrub.paths.rules import PLACED
 from scrub.paths.sources import Draw
 from scrub.plan.runner import on_its_way
 from scrub.study.draws import Pairing
+from scrub.study.terms import estimated
 from scrub.text.errors import ScrubError
 
 _PLACED_BY = {op: what for what, op in PLACED.items()}
@@ -86,11 +88,12 @@ def bind(
         if isinstance(source, Draw):
             wanted = pairing.partners[source][members]
             if wanted.ndim == 1:
-                bound[leaf] = inputs[wanted]
+                bound[leaf] = inputs[wanted] if leaf.op == "tokens" else estimated(leaf, pairing, wanted)
             else:
                 donors, place = np.unique(wanted, return_inverse=True)
                 donors = _filled(donors, sizes.donors[source])
-                bound[leaf] = inputs[donors] if leaf.op == "tokens" else place.reshape(wanted.shape)
+                by_donor = {"tokens": lambda rows: inputs[rows], "estimated": partial(estimated, leaf, pairing)}
+                bound[leaf] = by_donor[leaf.op](donors) if leaf.op in by_donor else place.reshape(wanted.shape)
         elif leaf.op == "target":
             bound[leaf] = examples.tokens[members, 1:, None]
         elif leaf.op == "other_target":

@@ -92,6 +92,8 @@ class Pairing:
     """One draw: which row of the pool stands in for each example, for every source.
 
     The `pool` [row, position + 1] begins with the examples themselves. `order` is that in which they are computed.
+    `lengths` are the positions of each row of the pool that are no pads, where there are any. `ids` are the tokens that
+    the pool's numbers stand for, where they are no tokens themselves: another number stands for one that is NaN.
     """
 
     examples: Examples
@@ -99,6 +101,8 @@ class Pairing:
     partners: Mapping[Draw, Rows]
     order: Int[np.ndarray, " member"]
     vague: Sequence[str] = ()  # the features that tell no examples apart
+    lengths: Int[np.ndarray, " row"] | None = None
+    ids: Int[np.ndarray, " id"] | None = None
 
     def batches(self, size: int) -> Iterator[Int[np.ndarray, " member"]]:
         """Cut the order into batches of so many examples."""
@@ -145,7 +149,15 @@ def pair_up(
     order = [block[np.argsort(examples.counts[block], kind="stable")] for block in blocks(len(examples), seed, draw)]
     rows = examples.tokens if examples.other is None else np.concatenate([examples.tokens, examples.other])
     vague = sorted(name for name, classes in pool.classes.items() if len(classes) > 1 and (classes == classes[0]).all())
-    return Pairing(examples, rows, partners, np.concatenate(order), vague)
+    return Pairing(examples, rows, partners, np.concatenate(order), vague, _lengths(examples))
+
+
+def _lengths(examples: Examples) -> Int[np.ndarray, " row"] | None:
+    """Say how long the rows of a pool are, the others' behind the examples' own; None where no row has pads."""
+    if examples.lengths is None and examples.other_lengths is None:
+        return None
+    others = [] if examples.other is None else [examples.real_in_other.sum(1)]
+    return np.concatenate([examples.ends + 1, *others])
 
 
 def check_draws(examples: Examples, number: int, sources: Iterable[Draw]) -> None:
