@@ -17,8 +17,11 @@ def estimate(
     of: Callable[[Int[np.ndarray, "row position"], int], Float[np.ndarray, "row position width"]],
     width: int,
 ) -> Float[Tensor, "batch position width"]:
-    """Ask a function of tokens. A plan has what it says bound, see scrub/plan/estimates.py."""
-    return torch.from_numpy(of(tokens.cpu().numpy(), width)).to(unit)
+    """Ask a function of tokens, in the type of the unit, which is 1.
+
+    A plan has what it says bound, see scrub/plan/estimates.py.
+    """
+    return torch.from_numpy(of(tokens.cpu().numpy(), width)).to(unit) * unit
 
 
 def typed(x: Float[Tensor, "..."], unit: Float[Tensor, "1"]) -> Float[Tensor, "..."]:

@@ -126,7 +126,6 @@ class Split:
             for name, piece in zip(names, (part, node("sub", z, part)), strict=True)
         ]
 
-
     def _by_each(self, whole: Node) -> list[Node]:
         """Split what a component or slot gives into each of its positions."""
         if text := _spans_of_each(self.names[0]):
@@ -145,8 +144,8 @@ class Split:
     def _few(self, positions: Sequence[int]) -> Sequence[int]:
         if len(positions) > MOST_POSITIONS:
             raise ScrubError(
-                f"'{self}' would be {len(positions):,} terms, and {MOST_POSITIONS} are the most: name the positions, as "
-                "in 'by positions each 0..9', or take a smaller --context"
+                f"'{self}' would be {len(positions):,} terms, and {MOST_POSITIONS} are the most: name the positions, "
+                "as in 'by positions each 0..9', or take a smaller --context"
             )
         return positions
 
@@ -163,7 +162,9 @@ class Split:
     def _onto(self, whole: Node) -> Node:
         of = self.of if isinstance(self.of, Direction) else Direction(self.names[0], "")
         if of.width not in {None, width := self._width(whole)}:
-            raise ScrubError(f"'{self}' can't split {whole.label!r}: that is {width} wide, and the direction {of.width}")
+            raise ScrubError(
+                f"'{self}' can't split {whole.label!r}: that is {width} wide, and the direction {of.width}"
+            )
         return node("onto", whole.labelled(None), node("directions", of=of))
 
     def _width(self, whole: Node) -> int:
@@ -245,13 +246,15 @@ def _by_positions(whole: Node, positions: str) -> list[Node]:
 def _at(whole: Node, name: str, positions: str, inside: bool) -> Node:
     """Keep what a component or slot gives at some positions, or at all others: a part of it called so."""
     place = node("places", positions=positions) if depends(positions) else node("position")
-    kept = {"positions": positions, "inside": inside}
-    return node("at_positions", whole.labelled(None), place, label=f"{whole.label}[{name}]", **kept)
+    rows, label = whole.labelled(None), f"{whole.label}[{name}]"
+    return node("at_positions", rows, place, label=label, positions=positions, inside=inside)
 
 
 def _at_same_positions(part: Node, whole: Node) -> Node:
     """Keep a part of what a component gives at the positions at which that is kept itself."""
+    if whole.op in {"sub", "onto"}:  # a part of such a split
+        return _at_same_positions(part, whole.inputs[0])
     if whole.op != "at_positions":
         return part
     rows, *place = whole.inputs
-    return node("at_positions", _at_same_positions(part, rows), *place, **whole.arguments)
+    return whole.labelled(None).with_inputs((_at_same_positions(part, rows), *place))

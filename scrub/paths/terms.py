@@ -63,7 +63,13 @@ class Estimate:
     @property
     def _key(self) -> tuple[object, ...]:
         # of the same code on two models, each keeps its tokenizer
-        return self.name, self.code, id(self.function) * (not self.code), id(self.tokenizer), id(self.model) * self.asks_for_model
+        return (
+            self.name,
+            self.code,
+            id(self.function) * (not self.code),
+            id(self.tokenizer),
+            id(self.model) * self.asks_for_model,
+        )
 
     @cached_property
     def asks_for_model(self) -> bool:
@@ -107,8 +113,8 @@ class Estimate:
             raise ScrubError(f"the estimate {self.name!r} gives {made.dtype} {short(given)}, and no numbers: {FORM}")
         if made.shape != wanted:
             raise ScrubError(
-                f"the estimate {self.name!r} gives numbers of shape {list(made.shape)} where {list(wanted)} are wanted, "
-                f"for {len(tokens)} rows of {tokens.shape[1]} tokens and a component of {width}: {FORM}"
+                f"the estimate {self.name!r} gives numbers of shape {list(made.shape)} for {len(tokens)} rows of "
+                f"{tokens.shape[1]} tokens and a component that is {width} wide, not {list(wanted)}: {FORM}"
             )
         if not np.isfinite(made).all():
             raise ScrubError(
@@ -161,7 +167,9 @@ class Direction:
             raise ScrubError(f"the direction {name!r} has {len(values)} rows of {values.shape[1]}: {form}")
         unit = values / lengths
         if (singular := np.linalg.svd(unit, compute_uv=False)).min() < _INDEPENDENT * singular.max():
-            raise ScrubError(f"the rows of the direction {name!r} depend on one another: leave out what the others span")
+            raise ScrubError(
+                f"the rows of the direction {name!r} depend on one another: leave out what the others span"
+            )
         return cls(name, hash_array(values), np.linalg.qr(unit.T)[0].T)
 
     @classmethod

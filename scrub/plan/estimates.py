@@ -18,6 +18,8 @@ def as_leaves(roots: Iterable[Node]) -> dict[Node, Node]:
         if current.op != "estimate" or current.inputs[0].op != "tokens":
             return current
         tokens, unit = current.inputs
-        return node("typed", node("estimated", source=tokens.arguments["source"], **current.arguments), unit)
+        said = current.arguments
+        leaf = node("estimated", source=tokens.arguments["source"], of=said["of"], width=said["width"])
+        return node("typed", leaf, unit)
 
     return rewrite(roots, build)

@@ -44,7 +44,7 @@ def fed_by_x(roots: Sequence[Node], canonical: Callable[[Sequence[Node]], Forms]
 
 
 def _of_whole_sequences(order: Sequence[Node]) -> set[Node]:
-    """Find what estimates of others than x are in, which may look at all of a sequence: they tell its first rows apart."""
+    """Find what estimates of others than x are in: of a whole sequence, they may tell its first rows apart."""
     found: set[Node] = set()
     for each in order:
         tokens = each.inputs[0] if each.op == "estimate" else None

@@ -94,12 +94,12 @@ def simplify(roots: Iterable[Node], identities: Identities = SPLITS) -> dict[Nod
 
 def _together(total: Node) -> Node:
     """Keep a value once at all positions at which a sum has it: where that is everywhere, it is the value itself."""
-    if total.op != "add" or len(total.inputs) < 2:  # noqa: PLR2004
+    if total.op != "add" or len(total.inputs) < 2:
         return total
     kept: dict[tuple[Node, Node], list[tuple[int, int]]] = {}
     for each in filter(_at_numbers, total.inputs):
         kept.setdefault((each.inputs[0], each.inputs[1]), []).extend(spans(str(each.arguments["positions"])))
-    if all(len(each) < 2 for each in kept.values()):  # noqa: PLR2004
+    if all(len(each) < 2 for each in kept.values()):
         return total
     terms: dict[Node, None] = {}
     for each in total.inputs:

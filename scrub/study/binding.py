@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from scrub.data.examples import Examples
@@ -76,7 +75,7 @@ def bind(
     """
     leaves = list(leaves)
     sizes = sizes or Sizes.over(leaves, pairing, [members])
-    examples, inputs = pairing.examples, pairing.pool[:, :-1]
+    examples = pairing.examples
     counts = np.zeros(sizes.examples, dtype=np.int64)
     counts[: len(members)] = examples.counts[members]
     members = _filled(members, sizes.examples)
@@ -88,12 +87,11 @@ def bind(
         if isinstance(source, Draw):
             wanted = pairing.partners[source][members]
             if wanted.ndim == 1:
-                bound[leaf] = inputs[wanted] if leaf.op == "tokens" else estimated(leaf, pairing, wanted)
+                bound[leaf] = _fed(leaf, pairing, wanted)
             else:
                 donors, place = np.unique(wanted, return_inverse=True)
                 donors = _filled(donors, sizes.donors[source])
-                by_donor = {"tokens": lambda rows: inputs[rows], "estimated": partial(estimated, leaf, pairing)}
-                bound[leaf] = by_donor[leaf.op](donors) if leaf.op in by_donor else place.reshape(wanted.shape)
+                bound[leaf] = place.reshape(wanted.shape) if leaf.op == "donor" else _fed(leaf, pairing, donors)
         elif leaf.op == "target":
             bound[leaf] = examples.tokens[members, 1:, None]
         elif leaf.op == "other_target":
@@ -110,6 +108,11 @@ def bind(
         elif leaf.op == "rows":
             bound[leaf] = _filled(np.stack([*real.nonzero(), rows[real]]), sizes.rows)
     return {leaf: on_its_way(value, device) for leaf, value in bound.items()}, torch.from_numpy(real)
+
+
+def _fed(leaf: Node, pairing: Pairing, rows: Int[np.ndarray, " row"]) -> Shaped[np.ndarray, "row position *width"]:
+    """Give rows of the pool: their tokens, or what an estimate says of these."""
+    return pairing.pool[rows, :-1] if leaf.op == "tokens" else estimated(leaf, pairing, rows)
 
 
 def _filled(values: Int[np.ndarray, "*axis some"], size: int) -> Int[np.ndarray, "*axis size"]:

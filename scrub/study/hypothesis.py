@@ -66,11 +66,12 @@ class Hypothesis:
     name. `estimates` are the functions that its splits `by estimate NAME` name, of tokens [row, position] and the
     tokenizer, and of the `model` where they have a parameter called so: numbers [row, position, width]. `directions`
     are those of its splits `by direction NAME`: a vector [width], several [number, width], or a function of the model
-    that gives them. Both may be one for each model, too. `study` is the name of the study whose behaviour it is tested on, unless it lies in a study's own
-    folder. `published` are percentages recovered that were published for it, by part, `published_ratios`
-    those of a difference of logits to the model's; they stand beside runs with the feed `published_other` (what y
-    stands for, by default what the study says) and the data `published_data` (by default any) alone. `parameters` are
-    the values to try for each `$name` in the rules; the first is the default, which the hypothesis means as it is.
+    that gives them. Both may be one for each model, too. `study` is the name of the study whose behaviour it is tested
+    on, unless it lies in a study's own folder. `published` are percentages recovered that were published for it, by
+    part, `published_ratios` those of a difference of logits to the model's; they stand beside runs with the feed
+    `published_other` (what y stands for, by default what the study says) and the data `published_data` (by default any)
+    alone. `parameters` are the values to try for each `$name` in the rules; the first is the default, which the
+    hypothesis means as it is.
     `values` are those that it means. `null_of` is the name of the hypothesis that it is a random one of the size of.
     Raises ScrubError where the declaration can't be read.
     """
@@ -258,8 +259,8 @@ class Hypothesis:
             return choices
         if short_name not in choices:
             raise ScrubError(
-                f"{self.path or self.name} has the {kind} {name!r} for {', '.join(choices)}, but none for {short_name}: "
-                "declare one for it, or run hypotheses without"
+                f"{self.path or self.name} has the {kind} {name!r} for {', '.join(choices)}, but none for {short_name}"
+                ": declare one for it, or run hypotheses without"
             )
         return choices[short_name]
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from scrub.graph.node import Node
 from scrub.models.model import Bare, Model
-from scrub.paths.terms import Direction, Estimate
+from scrub.paths.terms import Estimate
 from scrub.study.draws import Pairing
 from scrub.study.hypothesis import Hypothesis
 
@@ -42,9 +41,9 @@ def estimated(leaf: Node, pairing: Pairing, rows: Int[np.ndarray, " row"]) -> Fl
     assert isinstance(of, Estimate)
     assert isinstance(width, int)
     tokens = pairing.pool[rows, :-1]
-    lost = np.zeros(len(rows), dtype=bool)
+    lost: Bool[np.ndarray, " row"] = np.zeros(len(rows), dtype=bool)
     if pairing.ids is not None:
-        lost = (tokens >= len(pairing.ids)).any(1)
+        lost = np.asarray((tokens >= len(pairing.ids)).any(1))
         tokens = pairing.ids[np.minimum(tokens, len(pairing.ids) - 1)]
     context = tokens.shape[1]
     lengths = np.full(len(rows), context) if pairing.lengths is None else np.minimum(pairing.lengths[rows], context)
