@@ -284,8 +284,10 @@ def prepare_study(
     study, others = study.by(metrics[0]) if metrics else study, tuple(metrics[1:])
     model = on_study(study, load_model(study.model if spec is None else spec, settings.torch_dtype, settings.where))
     declared, study = study.other, study if settings.other is None else study.against(settings.other)
-    hypotheses, built, notes = fitting(study, hypotheses, model, settings.parts, elsewhere)
-    features_of(hypotheses, model.name, built.draws)
+    each = any(split.needs == "positions each" for hypothesis in hypotheses for split in hypothesis.splits)
+    if not each:  # mistakes in rules are told before data are read
+        hypotheses, built, notes = fitting(study, hypotheses, model, settings.parts, elsewhere)
+        features_of(hypotheses, model.name, built.draws)
     there = data is not None and not isinstance(data, str | Path)  # in memory: all of it is meant
     examples = examples_for(
         model,
@@ -300,6 +302,11 @@ def prepare_study(
         bos=settings.bos if settings.bos is not None or is_tokens(data) else study.bos,
     )
     study.check_data(examples)
+    if each:
+        hypotheses, built, notes = fitting(
+            study, hypotheses, model, settings.parts, elsewhere, min(examples.context, model.n_ctx)
+        )
+        features_of(hypotheses, model.name, built.draws)
     masked = isinstance(data, tuple | Examples) and settings.positions is None  # they say what is scored
     if not masked:
         positions = positions_of(examples, settings.positions, study.positions)
