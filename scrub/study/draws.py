@@ -272,8 +272,8 @@ class _Pool:
         above, rng = self.number(draw.of), generator(self.seed, self.draw, f"draw {draw}")
         classes, shape = self._by_form(draw), self.examples.scored.shape
         if not draw.by_row:
-            return among(classes, classes[above], rng.random(shape[0]))
-        lot, at = rng.random(shape), np.arange(shape[1])
+            return among(classes, classes[above], np.asarray(rng.random(shape[0])))
+        lot, at = np.asarray(rng.random(shape)), np.arange(shape[1])
         wanted = classes[above if above.ndim > 1 else above[:, None], at]
         each = [among(classes[:, i], wanted[:, i], lot[:, i]) for i in at]
         return np.stack(each, axis=1)
