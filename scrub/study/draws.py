@@ -341,7 +341,7 @@ def classes_on(feature: Feature, name: str, examples: Examples, tokenizer: Token
 
     Raises ScrubError as :func:`classes_of` does, and where those of two lengths have another shape.
     """
-    columns = examples.columns
+    columns = examples.said
     if examples.lengths is None:
         return classes_of(feature, name, examples.inputs, tokenizer, columns)
     found = np.zeros(len(examples), dtype=np.int64)

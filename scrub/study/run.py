@@ -18,6 +18,7 @@ from scrub.graph.node import Node
 from scrub.models.model import Model, Spec, load_model
 from scrub.paths.sources import X, Y
 from scrub.plan.plan import Plan, compile_plan
+from scrub.study.classes import Classes, classes_in
 from scrub.study.draws import Feature, Pairing, check_draws, check_named, pair_up
 from scrub.study.evaluate import Evaluation, Evaluator, Receipt
 from scrub.study.experiments import Elsewhere, Experiments, Name, graphs_alike
@@ -82,6 +83,10 @@ class Trial:
     def features(self) -> dict[str, Feature]:
         """The features that the sources of the experiments agree on, each the one for this model."""
         return features_of(self.hypotheses, self.model.name, self.experiments.draws)
+
+    def classes(self) -> list[Classes]:
+        """Ask the features what they say of all rows of the data: how many classes, how large, how telling."""
+        return classes_in(self.features, self.examples, self.model.tokenizer)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
