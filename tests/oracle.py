@@ -286,7 +286,8 @@ class Oracle:
         lag = torch.arange(scores.shape[-1])[:, None] - torch.arange(scores.shape[-1])
         reach = (lag < window) & ((lag >= 0) | torch.tensor(not self.is_.causal))
         for way in self.masks(path):
-            assert not self.holds(way) and (donors or not self.source(way).startswith("rows")), "no mask is like that"
+            assert not self.holds(way), "nothing holds a mask"
+            assert donors or not self.source(way).startswith("rows"), "rows feed no whole pattern"
             pads = self.inputs[self.source(way)] == self.is_.pad_token_id
             reach = reach & ~(pads & self.kept(way)[:, 0])[:, None, None]
         return scores.masked_fill(~reach, -torch.inf).softmax(-1)

@@ -218,7 +218,7 @@ def _none_left(root: Node) -> Node:
 
 
 def _no_mask_held(root: Node) -> Node:
-    """Return the graph unless a mask of pads is held at a value in it, which would be no mask; else raise ScrubError."""
+    """Return the graph unless a mask of pads is held at a value in it, which then is none; else raise ScrubError."""
     for leaf in walk([root]):
         if (leaf.label or "").partition("[")[0] == MASK and any(n.op == "held" for n in (leaf, *leaf.inputs)):
             source = next(n for n in (leaf, *leaf.inputs) if n.op == "held").arguments["source"]

@@ -173,7 +173,9 @@ def a_rule(draw: st.DrawFn, oracle: Oracle) -> tuple[str, str]:
         pattern = draw(generalised(text(draw(st.sampled_from(whole))), rule=True)).removesuffix("/**")
         forced = draw(st.booleans())
         whole_pattern = "{q,k,mask}" if oracle.masked and not forced else "{q,k}"
-        return f"{pattern}/{whole_pattern}" + ("" if forced else "/**"), draw(st.sampled_from(FORCED if forced else ROWS))
+        return f"{pattern}/{whole_pattern}" + ("" if forced else "/**"), draw(
+            st.sampled_from(FORCED if forced else ROWS)
+        )
     ends = [end for p in oracle.below(()) for end in oracle.complete(p)]
     end = draw(st.sampled_from(ends))
     length = draw(st.integers(1, len(end)))
