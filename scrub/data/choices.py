@@ -13,6 +13,7 @@ from scrub.text.errors import ScrubError
 if TYPE_CHECKING:
     from scrub.data.examples import Examples
 
+READ_AT = 0  # the position where a classifier's outputs are read
 ANSWERS, WRONG, EITHER = "answers", "wrong", "answers and wrong ones"
 Tokens: TypeAlias = Int[np.ndarray, "example position some"]
 Choices: TypeAlias = tuple[Tokens, Float[np.ndarray, "example position some"]]
@@ -41,7 +42,7 @@ def _mean(tokens: Tokens) -> Float[np.ndarray, "example position some"]:
 
 
 def _right(examples: Examples) -> Tokens:
-    following = np.asarray(examples.tokens[:, 1:, None])
+    following = examples.following[..., None]
     if examples.answers is None:
         return following
     found = np.full((*examples.scored.shape, examples.answers.shape[1]), NOWHERE)
@@ -52,13 +53,15 @@ def _right(examples: Examples) -> Tokens:
 
 def _wrong(examples: Examples, wanting: str) -> Tokens:
     another = "measure another metric (loss, prob, logprob, accuracy, kl)"
+    if examples.labels is not None and examples.wrong is None:
+        return _other_classes(examples, examples.labels)
     if examples.wrong is None:
         raise ScrubError(
             f"there are no wrong answers in the {examples.kind}, and {wanting} needs some: give rows with 'wrong', or "
             f"{another}"
         )
     found = np.full((*examples.scored.shape, examples.wrong.shape[1]), NOWHERE)
-    found[np.arange(len(examples)), examples.ends] = examples.wrong
+    found[np.arange(len(examples)), examples.ends if examples.labels is None else READ_AT] = examples.wrong
     if (lacking := np.argwhere(examples.scored & (found == NOWHERE).all(2))).size:
         which, position = (int(at) for at in lacking[0])
         ends = position == examples.ends[which]
@@ -68,3 +71,12 @@ def _wrong(examples: Examples, wanting: str) -> Tokens:
             f"wherever it is scored: {advice}, or {another}"
         )
     return found
+
+
+def _other_classes(examples: Examples, labels: Int[np.ndarray, " example"]) -> Tokens:
+    """Give all other classes that any example has: those are wrong."""
+    classes = np.unique(labels)
+    if len(classes) < 2:
+        raise ScrubError(f"all examples are of the class {classes[0]}, and no other is wrong: give some of another")
+    others = np.stack([classes[classes != label] for label in labels])
+    return np.repeat(others[:, None], examples.context, axis=1)

@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from tokenizers import Tokenizer
 
-from scrub.data.arrays import mask_of, positions_from, tokens_of
+from scrub.data.arrays import array_of, mask_of, positions_from, tokens_of
 from scrub.data.bigram import Bigram
-from scrub.data.choices import ANSWERS, MEASURED, WRONG, Choices, choices_of
+from scrub.data.choices import ANSWERS, MEASURED, READ_AT, WRONG, Choices, choices_of
 from scrub.data.positions import forms_of, places_in_templates, places_of, positions_at, templates_of
 from scrub.data.repeated import NOWHERE, second_half
 from scrub.paths.hashes import hash_array, hash_of
@@ -65,6 +65,8 @@ class Examples:
     examples of one document can be told from independent ones; by default each is one of its own. `within` are the
     positions that may be scored where documents are joined: not those that read or predict what joins them. `begin`
     says what each begins with, and `notes` what was joined, cut, left out and guessed, on the way here.
+    `labels` are the class of each, where that is to be predicted and no token: at READ_AT, where a classifier's outputs
+    are read, and nowhere else. Then the model reads pads as any token, and the last column of `tokens` isn't read.
     """
 
     tokens: Tokens
@@ -88,6 +90,7 @@ class Examples:
     answers: Int[np.ndarray, "example right"] | None = None
     wrong: Int[np.ndarray, "example false"] | None = None
     completions: Int[np.ndarray, "example known"] | None = None  # all that is right behind each, NOWHERE where it ends
+    labels: Int[np.ndarray, " example"] | None = None
 
     def __post_init__(self) -> None:
         for name, array in (("tokens", self.tokens), ("scored", self.scored), ("other", self.other)):
@@ -99,6 +102,26 @@ class Examples:
             raise ScrubError(
                 f"{len(self.tokens)} examples have the documents of {len(self.documents)}: give each a number"
             )
+        if self.labels is not None:
+            self._check_labels(self.labels)
+
+    def _check_labels(self, labels: Int[np.ndarray, " example"]) -> None:
+        """Raise ScrubError for labels that are none, or examples that can't have such; score READ_AT alone."""
+        if not isinstance(labels, np.ndarray) or labels.shape != (len(self.tokens),) or labels.dtype.kind not in "iu":
+            raise ScrubError(
+                f"{len(self.tokens)} examples have the labels {short(labels)}: give an array of as many whole numbers, "
+                "the class of each"
+            )
+        if labels.min(initial=0) < 0:
+            which = int(labels.argmin())
+            raise ScrubError(f"the label of example {which} is {labels[which]}: classes are 0 and more")
+        if self.lengths is not None or self.answers is not None or self.completions is not None:
+            raise ScrubError("examples with labels predict their class: leave lengths, answers and completions out")
+        at = np.zeros_like(self.scored)
+        at[:, READ_AT] = True
+        if (self.scored & ~at).any():
+            raise ScrubError(f"examples with labels are scored at position {READ_AT} alone, where the class is read")
+        object.__setattr__(self, "within", at if self.within is None else self.within & at)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -107,6 +130,7 @@ class Examples:
         """Say in one line how many of what they are, and the first that is a text."""
         first = f", as {short(self.texts[0])}" if self.texts else ""
         what = f"{len(self):,} of {self.kind}, {self.name}{', with others' * (self.other is not None)}{first}"
+        what += "" if self.labels is None else f", with labels of {len(np.unique(self.labels))} classes"
         return f"<Examples {what}: {self.sizes} positions each, {int(self.counts.sum()):,} scored>"
 
     @property
@@ -136,8 +160,15 @@ class Examples:
 
     @property
     def expected(self) -> Int[np.ndarray, " example"]:
-        """The token to predict at the end of each example: of prompts, the answer."""
-        return np.asarray(self.tokens[np.arange(len(self)), self.ends + 1])
+        """The token to predict at the end of each example: of prompts, the answer. With labels, the class."""
+        return np.asarray(self.tokens[np.arange(len(self)), self.ends + 1]) if self.labels is None else self.labels
+
+    @property
+    def following(self) -> Int[np.ndarray, "example position"]:
+        """What is to be predicted at each position: the next token, or with labels the class."""
+        if self.labels is None:
+            return np.asarray(self.tokens[:, 1:])
+        return np.broadcast_to(self.labels[:, None], self.scored.shape)
 
     @property
     def several_answers(self) -> bool:
@@ -263,7 +294,9 @@ class Examples:
     @property
     def changed(self) -> Bool[np.ndarray, "example position"]:
         """The positions where each example differs from its other. Raises ScrubError if it comes with none."""
-        return np.asarray((self.inputs != self.swapped().inputs) & self.real)
+        self.check_aligned("the positions of both are compared")
+        other = self.swapped().tokens if self.other is None else self.other  # which says that there is none
+        return np.asarray((self.inputs != other[:, :-1]) & self.real)
 
     @cached_property
     def digest(self) -> str:
@@ -279,6 +312,7 @@ class Examples:
             ANSWERS: self.answers,
             WRONG: self.wrong,
             "completions": self.completions,
+            "labels": self.labels,
             "templates": self.documents if self.kind == PROMPTS and self._in_templates else None,
             **{f"position {name}": at for name, at in self.positions.items()},
             **{f"target {name}": array for name, array in self.targets.items()},
@@ -317,16 +351,35 @@ class Examples:
         return {"data": self.name, "digest": self.digest, **{name: value for name, value in said.items() if value}}
 
     @classmethod
-    def of(cls, on: Examples | Any, scored: Any = None) -> Examples:
+    def of(cls, on: Examples | Any, scored: Any = None, labels: Any = None) -> Examples:
         """Make examples of tokens in memory: an array or tensor [example, position + 1], of text.
 
         `scored` is a mask [example, position]; without it, every position from FIRST_QUERY on is scored. Examples stay
-        as they are. Raises ScrubError for what is no such array.
+        as they are. With `labels`, the class of each, tokens are [example, position], all of which are read:
+        `Examples.of([[0, 3, 4, 2]], labels=[1])`. Raises ScrubError for what is no such array.
         """
+        if labels is not None:
+            return cls._of_labels(on, scored, labels)
         if isinstance(on, Examples):
             return on if scored is None else replace(on, scored=mask_of(scored, on.tokens))
         tokens = tokens_of(on)
         return cls(tokens, positions_from(FIRST_QUERY, tokens) if scored is None else mask_of(scored, tokens))
+
+    @classmethod
+    def _of_labels(cls, on: Any, scored: Any, labels: Any) -> Examples:
+        """Make examples whose class is to be predicted, of all tokens that are read."""
+        if isinstance(on, Examples):
+            raise ScrubError("labels are given with tokens [example, position], and these are examples already")
+        read, classes = tokens_of(on), array_of(labels)
+        if classes.shape != (len(read),) or classes.dtype.kind not in "biu":
+            raise ScrubError(
+                f"the labels are {classes.dtype} {list(classes.shape)}, and there are {len(read)} examples: give the "
+                "class of each, a whole number"
+            )
+        tokens = np.concatenate([read, classes[:, None]], axis=1).astype(np.int64)
+        at = np.zeros(read.shape, dtype=bool)
+        at[:, READ_AT] = True
+        return cls(tokens, at if scored is None else mask_of(scored, tokens), labels=classes.astype(np.int64))
 
     @classmethod
     def of_repeated(cls, tokens: Tokens) -> Examples:
@@ -365,6 +418,7 @@ class Examples:
             answers=None if self.answers is None else self.answers[members],
             wrong=None if self.wrong is None else self.wrong[members],
             completions=None if self.completions is None else self.completions[members],
+            labels=None if self.labels is None else self.labels[members],
         )
 
     def followed_by(self, others: Examples) -> Examples:
@@ -380,6 +434,9 @@ class Examples:
             texts=(*self.texts, *others.texts),
             documents=np.concatenate([self.documents, others.documents + self.documents.max(initial=-1) + 1]),
             within=None,  # prompts are each one text
+            labels=None
+            if self.labels is None or others.labels is None
+            else np.concatenate([self.labels, others.labels]),
         )
 
     def swapped(self) -> Examples:
@@ -389,6 +446,8 @@ class Examples:
                 name = short(self.name, quoted=False)
                 raise ScrubError(f"{name} has no column 'corrupted', and its prompts no others: give pairs")
             raise ScrubError(f"the {self.kind} come without others: give pairs")
+        if self.labels is not None:
+            raise ScrubError("the labels are those of the examples, and nothing says the class of their others")
         self.check_aligned("the positions of both are swapped")
         return replace(self, tokens=self.other, other=self.tokens, texts=self.other_texts, other_texts=self.texts)
 
@@ -421,9 +480,15 @@ class Examples:
                 f"{self.row(which)} has {self.ends[which] + 1} tokens, and its other only {self.other_lengths[which]}"
                 f"{self.as_text(which)}: nothing can stand in at the last, so give others that are as long"
             )
-        for tokens in (self.tokens, self.tokens if self.other is None else self.other):
+        each = (self.tokens, self.tokens if self.other is None else self.other)
+        for tokens in each if self.labels is None else (every[:, :-1] for every in each):
             if tokens.min() < 0 or tokens.max() >= vocab_size:
                 raise ScrubError(f"a token of the {self.kind} is none of {model}'s: its ids are 0 to {vocab_size - 1}")
+
+    @property
+    def has_bigram(self) -> bool:
+        """Whether a bigram predicts what is to be predicted: the next token of running text, and no class."""
+        return self.kind == TEXT and self.labels is None
 
     def bigram_losses(self, vocab_size: int) -> Float[np.ndarray, "example position"]:
         """Compute the loss of a bigram predictor at each position, in nats a token; no model takes part.

@@ -144,6 +144,26 @@ def examples_of(data: Data) -> Examples:
 def _in_memory(model: Model, data: Any, count: int | None) -> Examples:
     examples = examples_of(data)
     examples.check_tokens(model.n_ctx, model.vocab_size, model.name)
+    model.check_read(examples.inputs)
     if count is not None and count > len(examples):
         raise ScrubError(f"{count} sequences were asked for, but there are {len(examples)} in memory: ask for fewer")
     return examples if count is None else examples.some(np.arange(count))
+
+
+def check_on(examples: Examples, model: Model) -> None:
+    """Raise ScrubError unless there is something to score, and the model can read it and predicts such things."""
+    examples.check(model.n_ctx, model.vocab_size, model.name)
+    model.check_read(examples.inputs)
+    if examples.other is not None:
+        model.check_read(examples.other[:, :-1])
+    if examples.labels is None and model.classes is not None:
+        raise ScrubError(
+            f"{model.name} predicts one of {model.classes} classes, and the {examples.kind} say none: give examples "
+            "with labels, as in Examples.of(tokens, labels=classes)"
+        )
+    if examples.labels is not None and int(examples.labels.max()) >= (outputs := model.classes or model.vocab_size):
+        which = int(examples.labels.argmax())
+        raise ScrubError(
+            f"the label of {examples.row(which)} is {examples.labels[which]}, and {model.name} tells {outputs} classes "
+            f"apart, 0 to {outputs - 1}"
+        )

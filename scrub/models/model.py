@@ -111,6 +111,16 @@ class Model:
         return self.config.vocab_size
 
     @property
+    def classes(self) -> int | None:
+        """The number of classes that its outputs are; None if they are the tokens."""
+        return getattr(self.config, "n_classes", None)
+
+    @property
+    def masked_token(self) -> int | None:
+        """The token whose keys no query reads, in an encoder that masks pads; None in all others."""
+        return getattr(self.config, "masked", None)
+
+    @property
     def bos_token_id(self) -> int | None:
         """The begin token: what the tokenizer puts in front by itself, else what the config says; None without one."""
         return self.config.bos_token_id if self._added_in_front is None else self._added_in_front
@@ -227,6 +237,18 @@ class Model:
             raise ScrubError(
                 f"a token is outside the vocabulary of {self.name}: its ids are 0 to {self.vocab_size - 1}"
             )
+        self.check_read(tokens)
+
+    def check_read(self, tokens: Tensor | np.ndarray) -> None:
+        """Raise ScrubError for a sequence of which an encoder reads nothing: pads alone leave a query no key."""
+        if self.masked_token is not None and tokens.ndim == 2:
+            pads = (tokens == self.masked_token).all(1)
+            if bool(pads.any()):
+                which = int(pads.nonzero()[0][0])
+                raise ScrubError(
+                    f"sequence {which} is pads alone, the token {self.masked_token}, which {self.name} masks: no query "
+                    "has a key there; leave it out"
+                )
 
     @check_arguments
     def values(self, on: str | Any, path: str) -> Float[Tensor, "batch ..."]:

@@ -74,6 +74,7 @@ class Resampling:
         every = [each for pair in zip(rules, probed, strict=True) for each in pair] if probed else rules
         self._automaton, self._each = _Automaton(every), 2 if probed else 1
         self._all = sum(self._automaton.starts[:: self._each])
+        self._holds = any(rule.holds for rule in rules)
         self._attends = any(isinstance(rule.source, Attend) for rule in rules)
         self._by_row = any(isinstance(rule.source, Draw) and rule.source.by_row for rule in rules)
         self._made: dict[tuple[Node, int], Node] = {}
@@ -105,6 +106,7 @@ class Resampling:
     def _from(self, start: int) -> Node:
         fed = unroll(self._root, start, self._advance, self._build, 0, self._made)
         fed = _none_left(fed) if self._attends else fed
+        fed = _no_mask_held(fed) if self._holds else fed
         return _gather_donors(fed) if self._by_row else fed
 
     def _advance(self, state: int, current: Node) -> int:
@@ -116,10 +118,6 @@ class Resampling:
             if winner and (winner.holds or current.op == "tokens"):
                 self._winners.add(at)
                 if isinstance(winner.source, Held):
-                    if (current.label or "").partition("[")[0] == MASK:
-                        raise ScrubError(
-                            f"'{winner}' holds a mask at a value, and it says which keys are pads: feed it by sequences"
-                        )
                     return held_at(current, winner.source, current.label)
                 return node("tokens", source=winner.source, label=current.label)
         here = current.with_inputs(inputs)
@@ -216,6 +214,18 @@ def _none_left(root: Node) -> Node:
             f"'{wrong}' stands for a whole attention pattern: feed it to both q and k of a head and to nothing else, "
             f"as in '**/a1.3/{{q,k}} -> {wrong}'"
         )
+    return root
+
+
+def _no_mask_held(root: Node) -> Node:
+    """Return the graph unless a mask of pads is held at a value in it, which would be no mask; else raise ScrubError."""
+    for leaf in walk([root]):
+        if (leaf.label or "").partition("[")[0] == MASK and any(n.op == "held" for n in (leaf, *leaf.inputs)):
+            source = next(n for n in (leaf, *leaf.inputs) if n.op == "held").arguments["source"]
+            raise ScrubError(
+                f"'{source}' stands for the mask of some head, which says what keys are pads and has no such value: "
+                "feed it by sequences, or name the slots that are meant, as in '**/a1.3/{q,k,v} -> zero'"
+            )
     return root
 
 

@@ -92,7 +92,7 @@ def bind(
                 donors = _filled(donors, sizes.donors[source])
                 bound[leaf] = inputs[donors] if leaf.op == "tokens" else place.reshape(wanted.shape)
         elif leaf.op == "target":
-            bound[leaf] = examples.tokens[members, 1:, None]
+            bound[leaf] = examples.following[members][..., None]
         elif leaf.op == "other_target":
             bound[leaf] = _targets(examples, str(leaf.arguments["name"]))[members, :, None]
         elif leaf.op in {"choices", "weights"}:

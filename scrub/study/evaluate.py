@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from scrub.data.examples import PROMPTS, Examples, Tokens
+from scrub.data.for_model import check_on
 from scrub.graph.node import Node
 from scrub.models.model import Model
 from scrub.paths.hashes import hash_of
@@ -347,7 +348,7 @@ def evaluate(
     """
     asked = obeyed(settings, "evaluate")
     check_named(examples, [each.graph for each in experiments])
-    examples.check(model.n_ctx, model.vocab_size, model.name)
+    check_on(examples, model)
     pairing = pair_up(examples, experiments.drawn, seed=asked.seed)
     made = Evaluator(
         model, experiments, metrics, asked, reference=reference, arrays=arrays, quiet=quiet, receipt=receipt

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scrub.data.examples import TEXT, Examples
-from scrub.data.for_model import Data, examples_for, is_tokens
+from scrub.data.examples import Examples
+from scrub.data.for_model import Data, check_on, examples_for, is_tokens
 from scrub.data.tasks.shipped import whichever_draw
 from scrub.graph.node import Node
 from scrub.models.model import Model, Spec, load_model
@@ -146,10 +146,15 @@ class Trial:
         metric, own = self.metrics[0], self.study.metric
         measured = Evaluator(self.model, some, [metric], self.settings)(self.pairing(draw), values_of=[metric.name])
         sequence, position = np.nonzero(self.examples.scored)
-        read, target = (self.model.strings(self.examples.tokens[sequence, position + at]) for at in (0, 1))
+        read, target = self.model.strings(self.examples.inputs[sequence, position]), self._predicted(sequence, position)
         frame = pd.DataFrame({"sequence": sequence, "position": position, "token": read, "target": target})
         about = {} if own == LOSS else {"metric": own.name, "unit": own.unit}
         return frame.assign(**about, **{str(name): measured.values[metric.name, name] for name in measured.names})
+
+    def _predicted(self, sequence: np.ndarray, position: np.ndarray) -> list[str]:
+        """Write what is to be predicted at some positions: tokens, or the numbers of classes."""
+        targets = self.examples.following[sequence, position]
+        return self.model.strings(targets) if self.examples.labels is None else [str(each) for each in targets]
 
     def show(self, hypothesis: str, part: str = ALL) -> Picture:
         """Draw one experiment. Raises ScrubError if there is none of that name."""
@@ -203,7 +208,7 @@ class Trial:
         for (measured, name), values in sums.items():
             if measured in roles:
                 by_role[roles[measured]][name] = values
-        if metric == LOSS and self.examples.kind == TEXT:  # pads would be counted as tokens
+        if metric == LOSS and self.examples.has_bigram:  # pads would be counted as tokens
             bigram = self.examples.bigram_losses(self.model.vocab_size) * self.examples.scored
             by_role["loss"][BIGRAM] = bigram.sum(1) * settings.draws
         return Result(
@@ -301,7 +306,7 @@ def prepare_study(
         scored = scored_at(positions, examples, study.data, model)
         examples = replace(examples, scored=scored)
     check_named(examples, [each.graph for each in built])
-    examples.check(model.n_ctx, model.vocab_size, model.name)
+    check_on(examples, model)
     check_draws(examples, settings.draws, built.draws)
     for metric in (study.metric, *others):
         metric.check(examples)

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 
 from scrub.data.examples import Examples
-from scrub.data.for_model import Data, examples_of, is_tokens, read_prompts
+from scrub.data.for_model import Data, check_on, examples_of, is_tokens, read_prompts
 from scrub.data.prompts.prompts import documents_called
 from scrub.measure.asked import usual_metric
 from scrub.measure.circuits.circuit import Circuit, Size
@@ -221,7 +221,7 @@ def faithfulness(
     asked = obeyed(settings, "faithfulness")
     model = as_model(model, asked.torch_dtype)
     examples = examples_of(on) if is_tokens(on) else read_prompts(model, on)
-    examples.check(model.n_ctx, model.vocab_size, model.name)
+    check_on(examples, model)
     circuit.fits(model)
     sizes, by_size, own = _sizes(circuit)
     ties = () if circuit.scores is None else dict.fromkeys([*circuit.ties(), *circuit.ties(absolute=True)])

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from scrub.data.examples import TARGET, Examples
-from scrub.data.for_model import examples_of
+from scrub.data.for_model import check_on, examples_of
 from scrub.data.repeated import NOWHERE
 from scrub.graph.node import Node
 from scrub.measure.heads.definitions import DEFINITIONS, Definition, definition, lag_of, place_of
@@ -46,7 +46,7 @@ def score_heads(
     Raises ScrubError for a name that is none or isn't measured there, and for sequences that the model can't read.
     """
     model, examples = as_model(model), examples_of(on)
-    examples.check(model.n_ctx, model.vocab_size, model.name)
+    check_on(examples, model)
     asked = _asked(examples, names)
     return _scored(model, examples, asked, seed, progress, {})[0] if asked else Scores()
 
@@ -90,6 +90,11 @@ def _scored(
 
 
 def _asked(examples: Examples, names: Iterable[str] | None) -> list[Definition]:
+    if examples.labels is not None:
+        raise ScrubError(
+            "scores of heads are about the tokens that are predicted, and these examples have labels: look at their "
+            "attention patterns, or ablate the heads"
+        )
     if names is None:
         return [DEFINITIONS[n] for n in READINGS if examples.kind in DEFINITIONS[n].on and _has_target(n, examples)]
     asked = [definition(name) for name in dict.fromkeys(names)]

@@ -182,13 +182,14 @@ class Ablation(TabularResult):
         examples, losses = self.effects.examples, self.effects.values[LOSS.name]
         sequence, position = np.nonzero(examples.scored)
         texts = {int(t): token_text(int(t), self.model.tokenizer) for t in np.unique(examples.tokens)}
+        expected = examples.following[sequence, position]
         before, after = losses[UNCHANGED_ROW], losses[1 + self.names.index(experiment)]
         return pd.DataFrame(
             {
                 "sequence": sequence,
                 "position": position,
                 "token": [texts[int(t)] for t in examples.tokens[sequence, position]],
-                "target": [texts[int(t)] for t in examples.tokens[sequence, position + 1]],
+                "target": [str(t) if examples.labels is not None else texts[int(t)] for t in expected],
                 "loss before": before,
                 "loss after": after,
                 "rise": after - before,

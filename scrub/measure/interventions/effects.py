@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from scrub.data.examples import Examples, Tokens
+from scrub.data.for_model import check_on
 from scrub.graph.node import walk
 from scrub.measure.interventions.intervention import Intervention
 from scrub.models.model import Model
@@ -103,7 +104,7 @@ def measure_effects(
     Raises ScrubError for what doesn't fit, and GateError if a gate fails.
     """
     asked = obeyed(settings, "measure_effects")
-    examples.check(model.n_ctx, model.vocab_size, model.name)
+    check_on(examples, model)
     experiments = experiments_of(model, interventions, arrays)
     if len(experiments) < 2:  # nothing but the unchanged model
         raise ScrubError("there is no intervention to measure: name a site, as in a1.3")

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from scrub.data.examples import Examples
-from scrub.data.for_model import examples_of
+from scrub.data.for_model import check_on, examples_of
 from scrub.graph.node import Node
 from scrub.measure.heads.attention import pattern_nodes
 from scrub.measure.heads.reading import Anatomy
@@ -253,7 +253,7 @@ def _tokens(model: Model, on: Examples | Any, asked: Settings) -> tuple[Int[np.n
     """Take the sequences that are given, or draw some; and say what they are. Raises ScrubError if they don't fit."""
     if on is not None:
         examples = examples_of(on)
-        examples.check(model.n_ctx, model.vocab_size, model.name)
+        check_on(examples, model)
         return examples.inputs, examples.heading
     context = asked.context or min(CONTEXT, model.n_ctx)
     if context > model.n_ctx:

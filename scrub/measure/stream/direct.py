@@ -24,7 +24,7 @@ from torch import Tensor
 
 from scrub.data.choices import ANSWERS, EITHER
 from scrub.data.examples import Examples
-from scrub.data.for_model import examples_of
+from scrub.data.for_model import check_on, examples_of
 from scrub.graph.node import Node
 from scrub.graph.stream import Term, value_of
 from scrub.measure.heads.reading import SCALE, Anatomy, Z, scales_of
@@ -108,7 +108,7 @@ def direct_attribution(model: Spec, on: Examples | Any, settings: Settings | Non
     asked = obeyed(settings, "direct_attribution")
     model = as_model(model, asked.torch_dtype).to(asked.torch_dtype, asked.where)
     examples = examples_of(on)
-    examples.check(model.n_ctx, model.vocab_size, model.name)
+    check_on(examples, model)
     of = ANSWERS if examples.wrong is None else EITHER
     reader = _Reader.of(model, examples, of)
     parts, totals, start = [], [], 0

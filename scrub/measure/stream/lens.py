@@ -17,7 +17,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from scrub.data.examples import PROMPTS, Examples
-from scrub.data.for_model import examples_of
+from scrub.data.for_model import check_on, examples_of
 from scrub.data.prompts.prompts import position_names, token_text, token_texts
 from scrub.graph.node import Node, walk
 from scrub.measure.asked import asked_metrics
@@ -112,7 +112,7 @@ def logit_lens(
     asked = obeyed(settings, "logit_lens")
     model = as_model(model, asked.torch_dtype).to(asked.torch_dtype, asked.where)
     examples = examples_of(on)
-    examples.check(model.n_ctx, model.vocab_size, model.name)
+    check_on(examples, model)
     wanted, columns = asked_metrics(metric, examples), _columns(examples, positions)
     anatomy = Anatomy.of(model.graph)
     lenses = [anatomy.lens(stream) for stream in anatomy.streams]
@@ -168,7 +168,7 @@ def _feeds(outputs: Mapping[str, Node], examples: Examples) -> dict[Node, np.nda
         if leaf.op in {"choices", "weights"}:
             found[leaf] = examples.choices(str(leaf.arguments["of"]))[leaf.op == "weights"]
         elif leaf.op == "target":
-            found[leaf] = examples.tokens[:, 1:, None]
+            found[leaf] = examples.following[..., None]
         elif leaf.op == "other_target":
             raise ScrubError("the lens measures what is predicted of answers: take a metric without another target")
     if examples.kind != PROMPTS:

@@ -93,7 +93,11 @@ def stream_readers(model: Model) -> list[Reader]:
     for node in walk([model.graph]):
         if node.label in {None, "emb", *INPUTS}:
             continue
-        slots = [(slot.label or "", slot) for slot in below(node) if slot.label != MASK] if node.op == "output" else [("", node)]
+        slots = (
+            [(slot.label or "", slot) for slot in below(node) if slot.label != MASK]
+            if node.op == "output"
+            else [("", node)]
+        )
         for name, slot in slots:
             reads = frozenset(component.label or "" for component in below(slot))
             readers.append(Reader(node.label or "", name, _reading(model, slot), reads, _alike(slot)))

@@ -158,6 +158,8 @@ def moved(stored: StudyResults, refined: str, over: str, part: str = "all", top:
     """
     if top < 1:
         raise ScrubError(f"top is {top}, but must be at least 1: leave it out, or ask for some")
+    if stored.examples.labels is not None:
+        raise ScrubError("what moved is told by the tokens that are predicted, and these examples predict classes")
     ours, theirs = (_experiment(stored, name, part) for name in (refined, over))
     loss, other = stored.token_losses(ours), stored.token_losses(theirs)
     gain = (other - loss) * stored.result.worse

@@ -303,8 +303,10 @@ def _examples(table: pa.Table, setting: Setting, kind: str) -> tuple[Examples, d
     documents = table["document"].to_numpy().astype(np.int64) if said else np.arange(len(tokens))
     padded = "length" in table.column_names and not table["length"].null_count
     lengths = table["length"].to_numpy().astype(np.int64) if padded else None
-    found = Examples(tokens, scored, kind, setting.data, documents=documents, lengths=lengths)
-    there = np.arange(tokens.shape[1])[None] <= found.ends[:, None] + 1
+    classed = "label" in table.column_names and not table["label"].null_count
+    labels = table["label"].to_numpy().astype(np.int64) if classed else None
+    found = Examples(tokens, scored, kind, setting.data, documents=documents, lengths=lengths, labels=labels)
+    there = np.arange(tokens.shape[1])[None] <= found.ends[:, None] + (labels is None)
     written = np.array(table["texts"].to_pylist(), dtype=object)
     return found, dict(zip(tokens[there].tolist(), written[there].tolist(), strict=True))
 

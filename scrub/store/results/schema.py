@@ -130,6 +130,7 @@ INPUTS = pa.schema(
         ("selected", pa.list_(pa.bool_())),  # which positions are scored, on the token after them
         ("document", pa.int32()),  # the one that it is cut from; of folders of before there is none
         ("length", pa.int32()),  # the positions that are no pads; null where none are, as in folders of before
+        ("label", pa.int32()),  # the class that is to be predicted; null where tokens are, as in folders of before
     ]
 )
 

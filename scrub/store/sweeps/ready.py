@@ -10,7 +10,6 @@ from functools import cached_property, lru_cache
 import numpy as np
 from jaxtyping import Float
 
-from scrub.data.examples import TEXT
 from scrub.models.model import Model, load_model
 from scrub.paths.hashes import hash_array
 from scrub.paths.unmatched import LeftOut
@@ -158,7 +157,7 @@ class Ready:
             hashes = study.experiments.hashes(self._classes)
             for each, own in zip(study.experiments, hashes, strict=True):
                 found[each.name] = _cell(setting, each, own)
-            if study.study.metric == LOSS and self.trial.examples.kind == TEXT:
+            if study.study.metric == LOSS and self.trial.examples.has_bigram:
                 found[bigram_of(study.study)] = Cell(setting, BIGRAM, "", "", "{}", hash_array(self.bigram))
         return found
 

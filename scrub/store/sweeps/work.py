@@ -215,7 +215,8 @@ def _table(
 
 def _inputs(examples: Examples, model: Model) -> pa.Table:
     tokens = examples.tokens
-    there = np.arange(tokens.shape[1])[None] <= examples.ends[:, None] + 1  # and the token to predict at the end
+    # and the token to predict at the end, unless that is a class
+    there = np.arange(tokens.shape[1])[None] <= examples.ends[:, None] + (examples.labels is None)
     texts = {token: token_text(token, model.tokenizer) for token in np.unique(tokens[there]).tolist()}
     written = np.where(there, tokens, NOWHERE).tolist()  # a pad is any token, and nothing
     rows = {
@@ -225,6 +226,7 @@ def _inputs(examples: Examples, model: Model) -> pa.Table:
         "selected": list(examples.scored),
         "document": examples.documents.astype(np.int32),
         "length": [None] * len(tokens) if examples.lengths is None else examples.lengths.astype(np.int32),
+        "label": [None] * len(tokens) if examples.labels is None else examples.labels.astype(np.int32),
     }
     return pa.table(rows, schema=INPUTS)
 
