@@ -35,22 +35,22 @@ def share_open(tokens: Tokens) -> Float[np.ndarray, " row"]:
     return np.where(parens == 0, 0.5, opens / np.maximum(parens, 1))
 
 
-def count(tokens: Tokens, tokenizer: Tokenizer | None = None) -> ByRow:
+def count(tokens: Tokens, _: Tokenizer | None = None) -> ByRow:
     """Tell rows with as many ( as ), class 1, from others: `count(rows)`."""
     return np.asarray(_signs(tokens).sum(1) == 0, dtype=np.int64)
 
 
-def starts_open(tokens: Tokens, tokenizer: Tokenizer | None = None) -> ByRow:
+def starts_open(tokens: Tokens, _: Tokenizer | None = None) -> ByRow:
     """Tell rows whose first paren is a (, class 1, from others: `starts_open(rows)`."""
     return np.asarray(tokens[:, 1] == OPEN, dtype=np.int64)
 
 
-def count_open(tokens: Tokens, tokenizer: Tokenizer | None = None) -> ByRow:
+def count_open(tokens: Tokens, _: Tokenizer | None = None) -> ByRow:
     """Tell rows with as many ( as ) that start with a (, class 1, from others: `count_open(rows)`."""
-    return count(tokens) * starts_open(tokens)
+    return np.asarray(count(tokens) * starts_open(tokens))
 
 
-def nowhere_negative(tokens: Tokens, tokenizer: Tokenizer | None = None) -> ByRow:
+def nowhere_negative(tokens: Tokens, _: Tokenizer | None = None) -> ByRow:
     """Tell rows of which no suffix has more ( than ), class 1, from others: `nowhere_negative(rows)`.
 
     Read from the right, as many have been closed as are opened, everywhere. With `count` that is to be balanced.
@@ -58,12 +58,12 @@ def nowhere_negative(tokens: Tokens, tokenizer: Tokenizer | None = None) -> ByRo
     return np.asarray((_from_on(tokens) <= 0).all(1), dtype=np.int64)
 
 
-def balanced(tokens: Tokens, tokenizer: Tokenizer | None = None) -> ByRow:
+def balanced(tokens: Tokens, _: Tokenizer | None = None) -> ByRow:
     """Tell balanced rows, class 1, from others: `balanced(rows)`, which are the labels."""
-    return count(tokens) * nowhere_negative(tokens)
+    return np.asarray(count(tokens) * nowhere_negative(tokens))
 
 
-def p_if_open(tokens: Tokens, tokenizer: Tokenizer | None = None) -> ByRow:
+def p_if_open(tokens: Tokens, _: Tokenizer | None = None) -> ByRow:
     """Give the class of the share of (, of rows that start with one; all others are class 0: `p_if_open(rows)`.
 
     Rows of several lengths with one share are one class.
@@ -73,7 +73,7 @@ def p_if_open(tokens: Tokens, tokenizer: Tokenizer | None = None) -> ByRow:
     return np.where(tokens[:, 1] == OPEN, 1 + opens // common + (tokens.shape[1] + 1) * (parens // common), 0)
 
 
-def length(tokens: Tokens, tokenizer: Tokenizer | None = None) -> ByRow:
+def length(tokens: Tokens, _: Tokenizer | None = None) -> ByRow:
     """Count the positions of each row that are no pads, with the start and the end: `length(rows)`."""
     return np.asarray((tokens != PAD).sum(1))
 
@@ -82,7 +82,7 @@ def length(tokens: Tokens, tokenizer: Tokenizer | None = None) -> ByRow:
 class Horizon:
     """What each position says of the rest of its row: the five classes PADDED, CLOSED, OPENED, AT_MOST_HALF, MORE.
 
-    `Horizon()(rows)` are classes [row, position]: a pad; the end, behind a paren that isn't (, and behind a (; any other
+    `Horizon()(rows)` are classes [row, position]: a pad; the end, behind what is no (, and behind a (; any other
     position, from which on at most a half of the parens are (, and more than that. With `before` and `after`
     [length, position], a paren weighs, in rows of so many positions without pads, the one where it stands before the
     position that is asked about, and the other from there on: see :func:`seen_by_head`. What is exactly half is so
@@ -92,7 +92,7 @@ class Horizon:
     before: Float[np.ndarray, "length position"] | None = None
     after: Float[np.ndarray, "length position"] | None = None
 
-    def __call__(self, tokens: Tokens, tokenizer: Tokenizer | None = None) -> ByPosition:
+    def __call__(self, tokens: Tokens, _: Tokenizer | None = None) -> ByPosition:
         return np.where(tokens == END, np.where(_previous(tokens) == OPEN, OPENED, CLOSED), self._open(tokens))
 
     def _open(self, tokens: Tokens) -> ByPosition:
@@ -124,7 +124,7 @@ class Horizons:
 
     horizon: Callable[[Tokens], ByPosition] = Horizon()
 
-    def __call__(self, tokens: Tokens, tokenizer: Tokenizer | None = None) -> ByRow:
+    def __call__(self, tokens: Tokens, _: Tokenizer | None = None) -> ByRow:
         positions = tokens.shape[1]
         if positions >= LESS_THAN_BITS:
             raise ScrubError(f"rows of {positions} positions have too many horizons: give fewer than {LESS_THAN_BITS}")
@@ -142,7 +142,7 @@ class HorizonsHold:
 
     horizon: Callable[[Tokens], ByPosition] = Horizon()
 
-    def __call__(self, tokens: Tokens, tokenizer: Tokenizer | None = None) -> ByRow:
+    def __call__(self, tokens: Tokens, _: Tokenizer | None = None) -> ByRow:
         return np.asarray(~np.isin(self.horizon(tokens), (OPENED, MORE)).any(1), dtype=np.int64)
 
 
@@ -152,12 +152,12 @@ horizon_all = Horizons()
 
 def phi(tokens: Tokens, direction: Float[np.ndarray, " d_model"]) -> Float[np.ndarray, "row d_model"]:
     """Estimate what a head that measures the share p of ( writes: (2 p - 1) times a direction. `phi(rows, v)`."""
-    return (2 * share_open(tokens) - 1)[:, None] * direction
+    return np.asarray((2 * share_open(tokens) - 1)[:, None] * direction
 
 
 def _signs(tokens: Tokens) -> ByPosition:
     """1 for ( and -1 for )."""
-    return (tokens == OPEN).astype(np.int64) - (tokens == CLOSE)
+    return np.asarray((tokens == OPEN).astype(np.int64) - (tokens == CLOSE))
 
 
 def _from_on(tokens: Tokens) -> ByPosition:

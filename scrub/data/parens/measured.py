@@ -1,20 +1,22 @@
 """What a model's own weights say of parens: how its first head weighs them, and what it writes for them.
 
-Features that need it are made for one model: `Horizon(*seen_by_head(params))`. `params` are arrays by the names that a
-decoder's graph has for its parameters, of a model with learned positions, LayerNorms and biases of q, k and v.
+Features that ask for the `model` are made of its weights: `horizon_adjusted(rows, None, model)`. It is a decoder with
+learned positions, LayerNorms and biases of q, k and v. What is behind them takes arrays by the names that its graph has
+for its parameters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float
+from tokenizers import Tokenizer
 
-from scrub.data.parens.features import Horizon
+from scrub.data.parens import features
+from scrub.data.parens.features import ByPosition, ByRow, Horizon, Horizons, HorizonsHold, Tokens
 from scrub.data.parens.symbols import CLOSE, END, OPEN, START
+from scrub.models.model import Model
 from scrub.text.errors import ScrubError
 
 Params = Mapping[str, np.ndarray]
@@ -26,25 +28,37 @@ NAMES = (
 )
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A feature that is made of a model's weights: `Measured(adjusted_horizon).of(params)` is one for that model."""
+def horizon_adjusted(tokens: Tokens, _: Tokenizer | None, model: Model) -> ByPosition:
+    """Give the horizons by the share of ( that head 0.0 of a model sees: `horizon_adjusted(rows, None, model)`.
 
-    make: Callable[[Params], Any]
-
-    def of(self, params: Params) -> Any:
-        """Make it for a model. Raises ScrubError for one that hasn't the parameters."""
-        if lacking := [name for name in NAMES if name not in params]:
-            raise ScrubError(
-                f"a feature is measured on what head 0.0 reads, and the model has no parameter {lacking[0]}: take a "
-                "model of parens"
-            )
-        return self.make(params)
+    Raises ScrubError, as the features below do, for a model that has no such head.
+    """
+    return Horizon(*seen_by_head(_params(model)))(tokens)
 
 
-def adjusted_horizon(params: Params) -> Horizon:
-    """Make the horizons by the share of ( that head 0.0 sees: `adjusted_horizon(params)(rows)`."""
-    return Horizon(*seen_by_head(params))
+def horizon_adjusted_all(tokens: Tokens, _: Tokenizer | None, model: Model) -> ByRow:
+    """Give the class of all of a row's adjusted horizons together: `horizon_adjusted_all(rows, None, model)`."""
+    return Horizons(Horizon(*seen_by_head(_params(model))))(tokens)
+
+
+def horizon_adjusted_holds(tokens: Tokens, _: Tokenizer | None, model: Model) -> ByRow:
+    """Tell rows whose adjusted horizons all may be a balanced row's: `horizon_adjusted_holds(rows, None, model)`."""
+    return HorizonsHold(Horizon(*seen_by_head(_params(model))))(tokens)
+
+
+def phi(tokens: Tokens, _: Tokenizer | None, model: Model) -> Float[np.ndarray, "row position d_model"]:
+    """Estimate what head 0.0 writes by the share of ( alone: `phi(rows, None, model)`, the same at every position."""
+    written = features.phi(tokens, open_direction(_params(model)))
+    return np.repeat(written[:, None], tokens.shape[1], axis=1)
+
+
+def _params(model: Model) -> Params:
+    if lacking := [name for name in NAMES if name not in model.params]:
+        raise ScrubError(
+            f"the feature is of what head 0.0 reads, and {model.name} has no parameter {lacking[0]}: take a model of "
+            "parens"
+        )
+    return {name: model.params[name].detach().double().cpu().numpy() for name in NAMES}
 
 
 def seen_by_head(

@@ -1,4 +1,4 @@
-"""Rows of parens with labels as examples: those that are drawn, and tables of them with columns `text` and `balanced`."""
+"""Rows of parens with labels, as examples: those that are drawn, and tables with columns `text` and `balanced`."""
 
 from __future__ import annotations
 
@@ -26,9 +26,7 @@ TEXT, BALANCED = "text", "balanced"  # columns of a table
 SAYING = {"true": 1, "false": 0, "1": 1, "0": 0}  # what a label may be, in tables that hold texts alone
 
 
-def labelled(
-    rows: Rows, labels: Int[np.ndarray, " row"], name: str, notes: Sequence[str], reader: Reader
-) -> Examples:
+def labelled(rows: Rows, labels: Int[np.ndarray, " row"], name: str, notes: Sequence[str], reader: Reader) -> Examples:
     """Make examples of rows of symbols, with the ids that a model has for them; what is scored is the label alone.
 
     `labelled(*draw_rows(1000, 0), "mine", [], reader)`. Raises ScrubError for a model that reads no parens, or fewer
@@ -37,8 +35,8 @@ def labelled(
     ids = ids_of(reader.tokenizer, reader.vocab_size, one_line(name))
     if reader.n_ctx < POSITIONS:
         raise ScrubError(
-            f"the rows of {one_line(name)} have {POSITIONS} positions, and the model reads at most {reader.n_ctx}: take "
-            "another model"
+            f"the rows of {one_line(name)} have {POSITIONS} positions, and the model reads at most {reader.n_ctx}: "
+            "take another model"
         )
     return replace(
         Examples.of(ids[rows], labels=labels),
@@ -83,7 +81,9 @@ def read_parens(
     if not found:
         raise ScrubError(f"the data {where!r} have no rows: give others")
     if len(found) < (count or 1) and not fewer:
-        raise ScrubError(f"the data {where!r} hold {counted(len(found), 'row')}, but {count} were asked for: ask for fewer")
+        raise ScrubError(
+            f"the data {where!r} hold {counted(len(found), 'row')}, but {count} were asked for: ask for fewer"
+        )
     more = [f"the first {counted(len(found), 'row')} are used, and there are more"] if any(True for _ in stream) else []
     texts, labels = [text for text, _ in found], np.array([label for _, label in found], dtype=np.int64)
     rows = rows_of(texts)

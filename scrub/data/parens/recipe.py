@@ -42,9 +42,7 @@ def _blocks(rng: np.random.Generator) -> Iterator[tuple[Rows, Bool[np.ndarray, "
         yield as_rows(opens[kept], lengths[kept]), balanced[kept]
 
 
-def are_balanced(
-    opens: Bool[np.ndarray, "row paren"], lengths: Int[np.ndarray, " row"]
-) -> Bool[np.ndarray, " row"]:
+def are_balanced(opens: Bool[np.ndarray, "row paren"], lengths: Int[np.ndarray, " row"]) -> Bool[np.ndarray, " row"]:
     """Tell which strings are balanced, of which parens are ( and how many there are of each."""
     there = np.arange(opens.shape[1]) < lengths[:, None]
     height = np.where(there, np.where(opens, 1, -1), 0).cumsum(1)

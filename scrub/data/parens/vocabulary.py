@@ -20,7 +20,9 @@ def make_tokenizer() -> Tokenizer:
     made.pre_tokenizer = pre_tokenizers.Split(Regex("[()]"), "isolated")
     made.add_special_tokens([AddedToken(text, special=True) for text in TEXTS if len(text) > 1])
     start, end = TEXTS[START], TEXTS[END]
-    made.post_processor = processors.TemplateProcessing(f"{start} $A {end}", special_tokens=[(start, START), (end, END)])
+    made.post_processor = processors.TemplateProcessing(
+        f"{start} $A {end}", special_tokens=[(start, START), (end, END)]
+    )
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small import small_decoder
 
 from scrub.data.parens.features import (
     Horizon,
@@ -26,8 +28,16 @@ from scrub.data.parens.features import (
     share_open,
     starts_open,
 )
-from scrub.data.parens.measured import Measured, adjusted_horizon, open_direction, seen_by_head
+from scrub.data.parens.measured import (
+    horizon_adjusted,
+    horizon_adjusted_all,
+    horizon_adjusted_holds,
+    open_direction,
+    seen_by_head,
+)
+from scrub.data.parens.measured import phi as phi_of
 from scrub.data.parens.reading import rows_of
+from scrub.models.model import Model
 from scrub.text.errors import ScrubError
 
 texts = st.lists(st.text("()", min_size=1, max_size=40), min_size=1, max_size=13)
@@ -189,10 +199,26 @@ def test_what_a_head_sees_is_its_mean_attention() -> None:
     assert open_direction(small_params(3), head=1) == pytest.approx((opened - closed).numpy() / 2, abs=1e-12)
 
 
-def test_a_measured_feature_is_made_of_a_model_s_weights() -> None:
-    params = small_params(5)
-    made = Measured(adjusted_horizon).of(params)
-    assert (made.before == seen_by_head(params)[0]).all()
-    assert (made.after == seen_by_head(params)[1]).all()
-    with pytest.raises(ScrubError, match="no parameter layers.0.bq"):
-        Measured(adjusted_horizon).of({name: value for name, value in params.items() if name != "layers.0.bq"})
+def small_encoder() -> Model:
+    """A random classifier of parens: 6 heads of 4, d_model 11."""
+    biases = ("q", "k", "v", "o", "mlp", "unembed")
+    sizes = {"n_ctx": POSITIONS, "vocab_size": 5, "windows": (None,), "biases": biases, "tied": False}
+    return small_decoder("gptneo", seed=5, causal=False, pad_token_id=1, n_classes=2, activation="relu", **sizes)
+
+
+def test_features_that_ask_for_the_model_are_made_of_its_weights() -> None:
+    model = small_encoder()
+    params = {name: value.double().numpy() for name, value in model.params.items()}
+    rows = rows_of(["(())", "))((", "(()(", "()" * 20, "((()))" * 3])
+    by_hand = Horizon(*seen_by_head(params))
+    assert (horizon_adjusted(rows, None, model) == by_hand(rows)).all()
+    assert (horizon_adjusted(rows, None, model) != horizon(rows)).any()
+    assert (horizon_adjusted_all(rows, None, model) == Horizons(by_hand)(rows)).all()
+    assert (horizon_adjusted_holds(rows, None, model) == HorizonsHold(by_hand)(rows)).all()
+    made = phi_of(rows, None, model)
+    assert made.shape == (5, 42, 11)
+    assert (made == phi(rows, open_direction(params))[:, None]).all()
+    with pytest.raises(ScrubError, match=r"gptneo has no parameter layers\.0\.bq"):
+        phi_of(
+            rows, None, replace(model, params={name: model.params[name] for name in params if name != "layers.0.bq"})
+        )

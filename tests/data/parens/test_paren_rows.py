@@ -1,4 +1,4 @@
-"""Rows of parens: drawn by the recipe, read from tables, and in the vocabulary of a model; one line for what is wrong."""
+"""Rows of parens: drawn by the recipe, read from tables, in the vocabulary of a model; one line for what is wrong."""
 
 from __future__ import annotations
 
@@ -220,6 +220,6 @@ def test_the_tokenizer_reads_parens_and_nothing_else() -> None:
     assert tokenizer.encode("[start](([end][pad]", add_special_tokens=False).ids == [0, 3, 3, 2, 1]
     again = Tokenizer.from_str(tokenizer.to_str())
     assert again.encode("(())").ids == tokenizer.encode("(())").ids
-    with pytest.raises(Exception, match="unk|UNK|none"):
+    with pytest.raises(Exception, match=r"unk|UNK|none"):
         tokenizer.encode("(a)")
     assert tokenizer.get_vocab_size() == 5
