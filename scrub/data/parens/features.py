@@ -152,7 +152,7 @@ horizon_all = Horizons()
 
 def phi(tokens: Tokens, direction: Float[np.ndarray, " d_model"]) -> Float[np.ndarray, "row d_model"]:
     """Estimate what a head that measures the share p of ( writes: (2 p - 1) times a direction. `phi(rows, v)`."""
-    return np.asarray((2 * share_open(tokens) - 1)[:, None] * direction
+    return np.asarray((2 * share_open(tokens) - 1)[:, None] * direction)
 
 
 def _signs(tokens: Tokens) -> ByPosition:
