@@ -148,6 +148,7 @@ class HorizonsHold:
 
 horizon = Horizon()
 horizon_all = Horizons()
+horizons_hold = HorizonsHold()
 
 
 def phi(tokens: Tokens, direction: Float[np.ndarray, " d_model"]) -> Float[np.ndarray, "row d_model"]:
