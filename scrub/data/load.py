@@ -19,6 +19,7 @@ from scrub.data.card import FIXED, STDLIB, TASK, Source, declared_source, declar
 from scrub.data.examples import Examples, Origin, Scored
 from scrub.data.fixed import MASK, TOKENS, fixed_files, holds_fixed, read_fixed
 from scrub.data.opening import Files, bring_data, guarded, open_hub, told, unread
+from scrub.data.parens.reading import are_parens, read_parens
 from scrub.data.prompts.formats import is_folded
 from scrub.data.prompts.layout import are_prompts
 from scrub.data.prompts.mib import are_mib
@@ -26,6 +27,7 @@ from scrub.data.prompts.table import Asked, Reader, read_table
 from scrub.data.reading import Reading, begins, check_vocabulary, read_windows, tokenizer_for
 from scrub.data.rows import Opened, open_rows
 from scrub.data.stdlib import stdlib_bigram, stdlib_windows
+from scrub.data.tasks.labelled import Labelled
 from scrub.data.tasks.shipped import IN_VAIN, PROMPTS, Drawn, named_task
 from scrub.data.windows import Account, Sequences, counted, order_of_content
 from scrub.models.find import HUB_NAME, known, locate
@@ -73,6 +75,8 @@ def load_examples(
     Documents shorter than an example are joined, with the token `end` between, by default the begin token. The
     examples' notes say what became of all rows.
     A name such as `ioi:names,seed=3` is of a task, whose prompts are drawn (see :mod:`scrub.data.tasks.shipped`).
+    A table with the columns `text` and `balanced` holds rows of parens with labels, of which the first `count` are
+    read (see :mod:`scrub.data.parens.reading`), unless a `column` is asked for.
     A table with a column `clean` holds prompts, behind the token `prompt_bos` unless that is None: see
     :func:`scrub.data.prompts.table.read_table`; with `only_prompts`, so must any file. Of text there are `usual_count`
     sequences of `usual_context` positions where no `count` or `context` is asked for.
@@ -100,6 +104,10 @@ def load_examples(
         found = _fixed(spec, fixed, reader, context or usual_context, some)
     else:
         opened = open_rows(folder if folder is not None else spec, split)
+        if are_parens(opened.first, column):
+            _check_prompts(spec, context)
+            table = guarded(opened.table, opened.where)
+            return replace(read_parens(table, str(spec), count, fewer, opened.notes, reader), commit=opened.commit)
         if _holds_prompts(opened, column) or (only_prompts and opened.first):
             _check_prompts(spec, context)
             return _table(opened, reader, count, fewer, column, declared_width(inside))
@@ -190,6 +198,8 @@ def _drawn(
 ) -> Examples:
     """Draw the prompts of a task, and read them as any table of prompts is read."""
     task, notes = Drawn.parse(source.task, source.options), [] if inside is None else unread(inside, TASK)
+    if isinstance(task.task, Labelled):
+        return task.task.draw(count or usual, task.seed, str(spec), notes, reader)
     rows = task.rows(tokenizer_for(spec, reader.tokenizer), reader.vocab_size, count, notes, usual)
     if len(rows) < (count or 1) and not fewer:
         raise ScrubError(
@@ -305,9 +315,10 @@ def check_data(spec: str, beside: Path | None = None) -> tuple[Path | None, str,
     if source is not None and source.kind == TASK:
         asked = Drawn.parse(source.task, source.options)
         how = f"{asked.variant} ({asked.task.variants[asked.variant]}), by the seed {asked.seed}"
+        kind = "rows" if isinstance(asked.task, Labelled) else "prompts"
         return (
             folder,
-            f"prompts of the task {asked.task.name} are drawn, {how}: there is nothing to bring",
+            f"{kind} of the task {asked.task.name} are drawn, {how}: there is nothing to bring",
             unread(folder, TASK) if folder else (),
         )
     inside = folder if folder is not None and folder.is_dir() else None

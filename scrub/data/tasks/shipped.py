@@ -14,6 +14,7 @@ from scrub.data.prompts.names import Row
 from scrub.data.settings import SEED
 from scrub.data.tasks.code import DOCSTRING, LOOP_VARIABLE
 from scrub.data.tasks.english import GREATER_THAN, IOI
+from scrub.data.tasks.labelled import PARENS, Labelled
 from scrub.data.tasks.lexicon import Lexicon
 from scrub.data.tasks.series import REPEATED_LIST, SUCCESSOR
 from scrub.data.tasks.task import MOST_IN_VAIN, Task
@@ -25,6 +26,7 @@ from scrub.text.wording import short
 TASKS: Mapping[str, Task] = {
     task.name: task for task in (IOI, GREATER_THAN, DOCSTRING, SUCCESSOR, REPEATED_LIST, LOOP_VARIABLE)
 }
+ALL_TASKS: Mapping[str, Task | Labelled] = {**TASKS, PARENS.name: PARENS}  # with those whose rows have labels
 PROMPTS = 128  # that are drawn where nobody says how many
 SEEDS = 1 << 32
 IN_VAIN = f"{MOST_IN_VAIN:,} draws in a row gave no other"
@@ -34,7 +36,7 @@ IN_VAIN = f"{MOST_IN_VAIN:,} draws in a row gave no other"
 class Drawn:
     """A task as it is asked for: in which variant, and by which seed."""
 
-    task: Task
+    task: Task | Labelled
     variant: str
     seed: int
 
@@ -44,11 +46,12 @@ class Drawn:
 
         Raises ScrubError for a task that there isn't, a variant that it hasn't, and what is no seed.
         """
-        if name not in TASKS:
+        if name not in ALL_TASKS:
             raise ScrubError(
-                f"there is no task {short(name)}: a card with `source: task` names one as `task`, of {', '.join(TASKS)}"
+                f"there is no task {short(name)}: a card with `source: task` names one as `task`, of "
+                f"{', '.join(ALL_TASKS)}"
             )
-        task = TASKS[name]
+        task = ALL_TASKS[name]
         said = [each.strip() for each in options.split(",") if each.strip()]
         seeds = [each.removeprefix(SEED) for each in said if each.startswith(SEED)]
         variants = [each for each in said if not each.startswith(SEED)]
@@ -69,6 +72,7 @@ class Drawn:
 
         Raises ScrubError where the tokenizer lacks the words.
         """
+        assert isinstance(self.task, Task)  # what has labels draws examples
         lexicon = Lexicon(self.task.name, tokenizer, vocab_size, notes)
         rows = self.task.rows(lexicon, self.variant, self.seed, count or usual)
         vain = f": {IN_VAIN}" if len(rows) < (count or usual) else ""
@@ -141,7 +145,7 @@ def goes_on(spec: str, part: str) -> bool:
     if not colon or part.startswith(SEED):
         return bool(colon)
     found = _task_at(name)
-    known = TASKS.get(found[1].task) if found is not None else None
+    known = ALL_TASKS.get(found[1].task) if found is not None else None
     return known is not None and part in known.variants and locate("data", part) is None
 
 
