@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -128,4 +129,5 @@ def features_of(hypotheses: Sequence[Hypothesis], model: Model, sources: Iterabl
                 feature = hypothesis.feature(name, model.name)
                 if features.setdefault(name, feature) != feature:
                     raise ScrubError(f"two hypotheses mean different features by {name!r}: give one another name")
-    return {name: partial(of, model=model) if asks_for(of, "model") else of for name, of in features.items()}
+    more: dict[str, Any] = {"model": model}
+    return {name: partial(of, **more) if asks_for(of, "model") else of for name, of in features.items()}
