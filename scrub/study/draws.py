@@ -180,6 +180,15 @@ def check_draws(examples: Examples, number: int, sources: Iterable[Draw]) -> Non
         )
 
 
+def pool_notes(examples: Examples, sources: Iterable[Draw]) -> list[str]:
+    """Say what draws of hypotheses are from, where there are any."""
+    if not any(isinstance(source, Drawn) for source in sources):
+        return []
+    every = len(examples.every)
+    rest = f", of which {len(examples):,} are the references" if every > len(examples) else ", the references"
+    return [f"draws of hypotheses are from {every:,} rows of the data{rest}"]
+
+
 def check_named(examples: Examples, graphs: Iterable[Node]) -> None:
     """Raise ScrubError unless examples have the positions by name that graphs tell apart, and so have their others.
 

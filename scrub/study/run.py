@@ -19,7 +19,7 @@ from scrub.models.model import Model, Spec, load_model
 from scrub.paths.sources import X, Y
 from scrub.plan.plan import Plan, compile_plan
 from scrub.study.classes import Classes, classes_in
-from scrub.study.draws import Feature, Pairing, check_draws, check_named, pair_up
+from scrub.study.draws import Feature, Pairing, check_draws, check_named, pair_up, pool_notes
 from scrub.study.evaluate import Evaluation, Evaluator, Receipt
 from scrub.study.experiments import Elsewhere, Experiments, Name, graphs_alike
 from scrub.study.fitting import features_of, fitting
@@ -325,7 +325,7 @@ def prepare_study(
     if LOSS in {study.metric, *others} and examples.several_answers:
         said = "the loss is that of the first of several answers; logprob and prob are of all of them"
         examples = replace(examples, notes=(*examples.notes, said))
-    notes = (*roles_notes(study, model), *notes)
+    notes = (*roles_notes(study, model), *notes, *pool_notes(examples, built.draws))
     return Trial(study, hypotheses, model, examples, built, settings, notes, others, declared)
 
 

@@ -22,13 +22,14 @@ from scrub.text.files import one_line
 from scrub.text.wording import short
 
 TEXT, BALANCED = "text", "balanced"  # columns of a table
+POOL = 100_000  # rows that draws of hypotheses are from, at least
 SAYING = {"true": 1, "false": 0, "1": 1, "0": 0}  # what a label may be, in tables that hold texts alone
 
 
 def labelled(
     rows: Rows, labels: Int[np.ndarray, " row"], count: int, name: str, notes: Sequence[str], reader: Reader
 ) -> Examples:
-    """Make examples of the first `count` rows of symbols, with the ids that a model has for them.
+    """Make examples of the first `count` rows of symbols, with the ids that a model has; draws are from all of them.
 
     `labelled(*draw_rows(1000, 0), 128, "mine", [], reader)`. What is scored is the label alone. Raises ScrubError for a
     model that reads no parens, or fewer positions.
@@ -40,7 +41,7 @@ def labelled(
             "take another model"
         )
     return replace(
-        Examples.of(ids[rows], labels=labels).some(np.arange(count)),
+        Examples.of(ids[rows], labels=labels).first(count),
         name=name,
         texts=tuple("".join(TEXTS[symbol] for symbol in row[1:] if symbol not in {END, PAD}) for row in rows[:count]),
         origin=Origin(reader.vocab_size, None, reader.tokenizer),
@@ -49,8 +50,11 @@ def labelled(
 
 
 def drawn(count: int, seed: int, name: str, notes: Sequence[str], reader: Reader) -> Examples:
-    """Draw so many rows: `drawn(1000, 0, "parens", [], reader)`. Raises ScrubError as `labelled` does."""
-    rows, labels = draw_rows(count, seed)
+    """Draw so many rows: `drawn(1000, 0, "parens", [], reader)`. Raises ScrubError as `labelled` does.
+
+    Behind them are others, up to POOL in all, for the draws of hypotheses.
+    """
+    rows, labels = draw_rows(max(count, POOL), seed)
     said = f"{counted(count, 'row')} drawn, by the seed {seed}, of which {_percent(labels[:count])} are balanced"
     return labelled(rows, labels, count, name, [*notes, said], reader)
 
