@@ -150,7 +150,7 @@ class Oracle:
 
     def holds(self, path: Path) -> bool:
         """Whether what is at the end of a path is held at a value, whatever it reads."""
-        return not re.fullmatch("x|y|.*like .*", self.source(path))
+        return not re.fullmatch(r"x|y|[A-Z]|.*like .*|(\w+ )?any.*", self.source(path))
 
     def held(self, path: Path, heads: tuple[int, ...], width: int) -> Tensor:
         """That value, for one sequence."""
@@ -192,10 +192,27 @@ class Oracle:
         """What the norm of heads is called."""
         return "ln1" if self.is_.d_mlp else "ln"
 
+    def drawn(self, path: Path, donors: bool) -> str:
+        """The declared draw of rows that alone feeds the value at which a rule's pattern ends, if one does."""
+        rules = [source for pattern, source in self.rules if matches(pattern.removesuffix("/**"), path, end="$")]
+        if donors or not any(" rows " in source for source in rules):
+            return ""
+        slot = path[-1].names[0] in "qkv"
+        fed = {self.source(end) for way in (self.below(path) if slot else [path]) for end in self.complete(way)}
+        return min(fed) if len(fed) == 1 and min(fed) in rules and " rows " in min(fed) else ""
+
+    def gathered(self, source: str, on_donors: Tensor) -> Tensor:
+        """The row of each position from the sequence that was drawn for it, of what was computed on all of those."""
+        donor = self.inputs[f"donor {source}"]
+        rows = [torch.stack([on_donors[d, ..., i, :] for i, d in enumerate(row)], -2) for row in donor]
+        return torch.stack(rows)
+
     def written(self, path: Path, donors: bool) -> Tensor:
         """What the component at the end of a path writes into the residual stream."""
         if self.holds(path):
             return self.held(path, (), self.config.d_model)
+        if source := self.drawn(path, donors):
+            return self.gathered(source, self.written(path, True))
         return self.kept(path) * self.computed(path, donors)
 
     def kept(self, path: Path) -> Tensor:
@@ -207,7 +224,7 @@ class Oracle:
         """What that component writes at all positions."""
         step, (part, side) = path[-1], path[-1].part
         if step.layer < 0:
-            assert donors or not self.source(path).startswith("rows"), "rows feed no whole pattern"
+            assert donors or "rows like" not in self.source(path), "rows feed no whole pattern, or value of a rule"
             return self.params["embed.weight"][self.inputs[self.source(path)]] * self.is_.embed_scale
         if not step.heads:
             norm = "ln1" if self.is_.one_norm else "ln2"
@@ -235,6 +252,8 @@ class Oracle:
         name, heads = f"layers.{component.layer}", list(component.heads)
         if self.holds(path):
             return self.held(path, component.heads, self.config.d_head)
+        if source := self.drawn(path, donors):
+            return self.gathered(source, self.slot(path, True))
         x = self.normed(path, f"{name}.{self.first}", donors)
         x = x + self.params["pos.weight"] if self.is_.positions == "shortformer" and slot != "v" else x
         weight = self.params[f"{name}.w{slot}"]

@@ -23,6 +23,7 @@ from scrub.plan.leaves import every_row, leaves_of
 from scrub.plan.plan import Plan, compile_plan
 
 _NORM = r"ln\d?(_post)?\.|_norm\."  # the parameters of norms
+DECLARED = ("A like f", "B like g of A like f", "R rows like f", "S rows like g of A like f")  # draws of hypotheses
 ROLES: Roles = {"prev": [(0, 1)], "self": [(0, 0), (0, 4)], "ind": [(1, 2), (1, 3)]}
 
 
@@ -161,7 +162,11 @@ def random_inputs(
         inputs[f"donor rows like {feature}"] = integers(donors, batch, config.n_ctx)
     inputs["selected"] = integers(config.n_ctx, batch, some)
     inputs["target"] = integers(config.vocab_size, batch, config.n_ctx, 1)
-    return inputs | held_inputs(config, g)
+    inputs |= held_inputs(config, g)
+    for source in DECLARED:
+        inputs[source] = integers(config.vocab_size, donors if " rows " in source else batch, config.n_ctx)
+        inputs[f"donor {source}"] = integers(donors, batch, config.n_ctx)
+    return inputs
 
 
 def held_inputs(config: ModelConfig, g: torch.Generator) -> dict[str, Tensor]:

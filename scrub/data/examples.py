@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from tokenizers import Tokenizer
 
 from scrub.data.arrays import array_of, mask_of, positions_from, tokens_of
@@ -61,6 +61,8 @@ class Examples:
     that are none, `other_lengths` those of the others. `answers` and `wrong` are the tokens that are right and wrong
     behind the last position of each, NOWHERE where there are fewer; the first answer is the token to
     predict there. Others that are drawn have the form of their examples: see `forms`.
+    `rest` are the other rows of the data that these are from: draws of a hypothesis' own are from all. `columns` hold
+    what else the data say of each row, these before the rest, for features to look at.
     `documents` numbers what each example is cut from (a file, a row, the first of those that are joined), so that
     examples of one document can be told from independent ones; by default each is one of its own. `within` are the
     positions that may be scored where documents are joined: not those that read or predict what joins them. `begin`
@@ -90,6 +92,10 @@ class Examples:
     answers: Int[np.ndarray, "example right"] | None = None
     wrong: Int[np.ndarray, "example false"] | None = None
     completions: Int[np.ndarray, "example known"] | None = None  # all that is right behind each, NOWHERE where it ends
+    rest: Int[np.ndarray, "rest position_plus_one"] | None = field(default=None, repr=False)  # that draws may draw too
+    columns: Mapping[str, Shaped[np.ndarray, " every"]] = field(
+        default_factory=dict, repr=False
+    )  # of these and the rest
     labels: Int[np.ndarray, " example"] | None = None
 
     def __post_init__(self) -> None:
@@ -418,8 +424,30 @@ class Examples:
             answers=None if self.answers is None else self.answers[members],
             wrong=None if self.wrong is None else self.wrong[members],
             completions=None if self.completions is None else self.completions[members],
+            columns={
+                name: np.concatenate([array[members], array[len(self) :]]) for name, array in self.columns.items()
+            },
             labels=None if self.labels is None else self.labels[members],
         )
+
+    def first(self, count: int) -> Examples:
+        """Choose the first ones; the others are then of the rest of the data."""
+        rest = self.tokens[count:] if self.rest is None else np.concatenate([self.tokens[count:], self.rest])
+        # other lengths, named positions and others of their own are of examples alone
+        return replace(self.some(np.arange(count)), rest=rest if self._plain else None, columns=self.columns)
+
+    @property
+    def _plain(self) -> bool:
+        """Whether tokens are all that there is of a row, and what columns say of it."""
+        return self.other is None and self.lengths is None and not self.positions and self.kind != PROMPTS
+
+    @cached_property
+    def every(self) -> Examples:
+        """All rows of the data that are known: these, and behind them the rest."""
+        if self.rest is None:
+            return self
+        tokens = np.concatenate([self.tokens, self.rest])
+        return Examples(tokens, np.zeros(tokens[:, 1:].shape, dtype=bool), self.kind, self.name, columns=self.columns)
 
     def followed_by(self, others: Examples) -> Examples:
         """Put other prompts of the same length behind these."""

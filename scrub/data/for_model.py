@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
-import numpy as np
-
 from scrub.data.examples import PROMPTS, Examples
 from scrub.data.load import load_examples
 from scrub.data.prompts.memory import IN_MEMORY, is_table, table_of
@@ -147,7 +145,7 @@ def _in_memory(model: Model, data: Any, count: int | None) -> Examples:
     model.check_read(examples.inputs)
     if count is not None and count > len(examples):
         raise ScrubError(f"{count} sequences were asked for, but there are {len(examples)} in memory: ask for fewer")
-    return examples if count is None else examples.some(np.arange(count))
+    return examples if count is None else examples.first(count)
 
 
 def check_on(examples: Examples, model: Model) -> None:

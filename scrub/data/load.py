@@ -217,11 +217,12 @@ def _examples(spec: str | Path, found: _Found, origin: Origin, count: int | None
             f"the data {one_line(spec)!r} hold {len(sequences)} different sequences of {found.context} tokens, "
             f"but {'at least 2' if fewer else count or 'at least 1'} were asked for: ask for fewer, or give more data"
         )
-    sequences = sequences if count is None else sequences.spread(count)
+    sequences, rest = sequences.spread(len(sequences) if count is None else count)
     examples = replace(
         Examples.of(sequences.tokens, found.mask),
         name=str(spec),
         origin=origin,
+        rest=rest.tokens,
         documents=sequences.documents,
         within=None if sequences.within.all() else sequences.within,
         begin=found.begin,

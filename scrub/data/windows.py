@@ -91,8 +91,8 @@ class Sequences:
         at = np.array(members, dtype=np.int64)
         return replace(self, tokens=self.tokens[at], documents=self.documents[at], within=self.within[at])
 
-    def spread(self, count: int) -> Sequences:
-        """Choose the first `count` of them of as many documents as can be: as few of each as give so many.
+    def spread(self, count: int) -> tuple[Sequences, Sequences]:
+        """Choose the first `count` of them of as many documents as can be, as few of each as give so many; and the rest.
 
         Sequences of one document are alike, so a number of more documents is surer. All of them, if there are no more.
         """
@@ -103,7 +103,8 @@ class Sequences:
             before[document] += 1
         given = np.bincount(ranks).cumsum()  # by at most so many of each document, and one more
         most = int(np.searchsorted(given, count)) if count <= len(self) else len(self)
-        return self.some(np.flatnonzero(ranks <= most)[:count].tolist())
+        chosen = np.flatnonzero(ranks <= most)[:count]
+        return self.some(chosen.tolist()), self.some(np.setdiff1d(np.arange(len(self)), chosen).tolist())
 
     def distinct(self) -> Sequences:
         """Leave out exact repetitions; the rest stand in the order of :func:`order_of_content`."""

@@ -120,6 +120,7 @@ OPS: dict[str, Op] = {
     "tokens": Op(None, NONE, ("source",)),  # [batch, position]
     "donor": Op(None, NONE, ("source",)),  # [batch, position], see gather_rows
     "position": Op(None, NONE),  # [1, position]
+    "pooled": Op(None, NONE, ("of", "source")),  # rows of the node `of`, with its shape: see plan/pooled.py
     "few_rows": Op(None, NONE, ("of",)),  # of a table [token, ...] the rows of some tokens: see study/looks.py
     "held": Op(None, NONE, ("of", "source")),  # stands for the node `of`, with its shape but one sequence: see rules.py
     "selected": Op(None, NONE),  # [batch, some]: positions, filled to the same number in every sequence

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
@@ -11,11 +10,11 @@ from scrub.graph.masks import on_device, positions_inside
 
 
 def gather_rows(
-    pattern: Float[Tensor, "donor head query key"], donor: Int[Tensor, "batch query"]
-) -> Float[Tensor, "batch head query key"]:
-    """Gather rows: row i of sequence b is row i of the pattern of sequence donor[b, i]."""
-    query = on_device(range(pattern.shape[-2]), pattern.device)
-    return rearrange(pattern[donor, :, query], "batch query head key -> batch head query key")
+    x: Float[Tensor, "donor *head position width"], donor: Int[Tensor, "batch position"]
+) -> Float[Tensor, "batch *head position width"]:
+    """Gather rows: row i of sequence b is row i of sequence donor[b, i], as of a pattern or of what is written."""
+    position = on_device(range(x.shape[-2]), x.device)
+    return x.movedim(-2, 1)[donor, position].movedim(1, -2)
 
 
 def at_positions(

@@ -18,10 +18,11 @@ from scrub.graph.heads import head_indices
 from scrub.graph.node import Node, node, rewrite, unroll, walk
 from scrub.paths.cut import Cut, cut
 from scrub.paths.foreign import eap_edge
+from scrub.paths.gathered import fed_by
 from scrub.paths.locate import below
 from scrub.paths.pattern import INPUTS, Pattern, State, glob
 from scrub.paths.roles import Roles
-from scrub.paths.rules import Resampling, Rule, fed_by
+from scrub.paths.rules import Resampling, Rule
 from scrub.paths.sources import X, Y
 from scrub.paths.splits import Split, attention_heads
 from scrub.paths.unmatched import Unmatched

@@ -51,7 +51,8 @@ def hash_graphs(roots: Sequence[Node], classes: Mapping[str, str]) -> list[str]:
     for node in walk([root.value for root in roots]):
         static = {name: _argument(value, classes) for name, value in node.static}
         source = node.arguments.get("source")
-        feature = classes.get(source.feature, "") if isinstance(source, Draw) else ""
+        said = [classes.get(feature, "") for feature in source.features] if isinstance(source, Draw) else []
+        feature = said[0] if len(said) == 1 else "".join(said)  # as long as there was one at most
         hashes[node] = hash_of(node.op, static, feature, [hashes[i] for i in node.inputs])
     return [hashes[root.value] for root in roots]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from enum import Enum
 
 from scrub.graph.node import Node, unroll
+from scrub.paths.gathered import fed_by
 from scrub.paths.pattern import INPUTS, MASK
-from scrub.paths.rules import fed_by, held_at
+from scrub.paths.rules import held_at
 from scrub.paths.sources import Held, Y
 from scrub.text.errors import ScrubError
 

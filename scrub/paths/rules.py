@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from functools import cached_property
+from types import MappingProxyType
 
 from scrub.graph.heads import looks_ahead
 from scrub.graph.node import Node, node, unroll, walk
+from scrub.paths.gathered import draws, gather_rows
 from scrub.paths.pattern import MASK, Pattern
-from scrub.paths.sources import Attend, Draw, Held, Source
+from scrub.paths.sources import Attend, Draw, Drawn, Held, Source, X
 from scrub.text.errors import ScrubError
 
 PLACED = {"name": "place", "template": "place_in_template"}  # the leaf that tells places apart, by what a mean is by
@@ -29,19 +30,20 @@ class Rule:
     source: Source
 
     def __str__(self) -> str:
-        return f"{self.pattern} -> {self.source}"
+        return f"{self.pattern} -> {self.source.called}"
 
     @classmethod
-    def parse(cls, text: str) -> Rule:
+    def parse(cls, text: str, named: Mapping[str, Drawn] = MappingProxyType({})) -> Rule:
         """Read one rule, as in `Rule.parse("a1.ind/k/** -> y")`. Raises ScrubError if it isn't one.
 
-        `out/a1.3/** -> y` is `a1.3/** -> y`, and says that what others read of a1.3 isn't meant.
+        `out/a1.3/** -> y` is `a1.3/** -> y`, and says that what others read of a1.3 isn't meant. A source may be one of
+        the `named` draws, or `any`: a draw for this pattern alone.
         """
         pattern, arrow, source = text.rpartition("->")
         if not arrow or not pattern.strip():
             raise ScrubError(f"{text.strip()!r} is no rule: write 'PATTERN -> SOURCE', as in 'a1.ind/k/** -> y'")
         try:
-            return cls(Pattern.parse(pattern.strip()), Source.parse(source))
+            return cls(Pattern.parse(pattern.strip()), _source_of(source.strip(), pattern, named))
         except ScrubError as error:
             raise ScrubError(f"in {text.strip()!r}: {error}") from error
 
@@ -51,12 +53,22 @@ class Rule:
         return isinstance(self.source, Held)
 
 
+def _source_of(text: str, pattern: str, named: Mapping[str, Drawn]) -> Source:
+    if text in named:
+        return named[text]
+    if text == "any":
+        return Drawn.fresh(pattern)
+    if named and re.fullmatch(r"\w+", text) and text not in {"x", "y"}:
+        raise ScrubError(f"there is no draw {text!r}: declared are {', '.join(named)}; or feed x, y or any")
+    return Source.parse(text)
+
+
 def resample(root: Node, rules: Sequence[Rule]) -> Node:
     """Feed every input by the last rule that matches its path; by x where none does.
 
     Where the last rule that matches a component or slot holds it at a value, a leaf stands there, and no rule for what
-    it reads counts. Raises ScrubError where rows of donors, or a pattern to attend by, would feed anything but a whole
-    attention pattern.
+    it reads counts. Raises ScrubError where rows of donors would feed what isn't theirs alone (see
+    :mod:`scrub.paths.gathered`), or a pattern to attend by anything but a whole attention pattern.
     """
     return Resampling(root, rules).graph()
 
@@ -76,7 +88,7 @@ class Resampling:
         self._all = sum(self._automaton.starts[:: self._each])
         self._holds = any(rule.holds for rule in rules)
         self._attends = any(isinstance(rule.source, Attend) for rule in rules)
-        self._by_row = any(isinstance(rule.source, Draw) and rule.source.by_row for rule in rules)
+        self._rows = [(r.pattern, r.source) for r in rules if isinstance(r.source, Draw) and r.source.by_row]
         self._made: dict[tuple[Node, int], Node] = {}
         self._winners: set[int] = set()  # of all that was built
 
@@ -104,10 +116,18 @@ class Resampling:
         return self._from(self._all), frozenset(self._winners)
 
     def _from(self, start: int) -> Node:
-        fed = unroll(self._root, start, self._advance, self._build, 0, self._made)
+        fed = self._fed(start)
         fed = _none_left(fed) if self._attends else fed
         fed = _no_mask_held(fed) if self._holds else fed
-        return _gather_donors(fed) if self._by_row else fed
+        return gather_rows(fed, self._rows) if self._rows else fed
+
+    def _fed(self, start: int) -> Node:
+        return unroll(self._root, start, self._advance, self._build, 0, self._made)
+
+    @property
+    def sources(self) -> set[Draw]:
+        """The sources of sequences that feed it with all rules."""
+        return draws(self._fed(self._all))
 
     def _advance(self, state: int, current: Node) -> int:
         return state if current.label is None else self._automaton.advance(state, current.label)
@@ -122,6 +142,26 @@ class Resampling:
                 return node("tokens", source=winner.source, label=current.label)
         here = current.with_inputs(inputs)
         return _attending(current, here) if current.op == "attention_pattern" else here
+
+
+def check_nested(root: Node, rules: Sequence[Rule]) -> None:
+    """Raise ScrubError where a draw of another's rows feeds a path beside all that the other's rules speak of.
+
+    What a node reads is drawn like the node's own row, so the rule of the one stands above the other: it matches the
+    path too, whichever of the two wins there.
+    """
+    fed = {rule.source for rule in rules}
+    for child in sorted((source for source in fed if isinstance(source, Drawn)), key=str):
+        above = next((each for each in reversed(child.chain[:-1]) if each in fed), None)
+        if above is None:
+            continue
+        covered = [Rule(rule.pattern, X) for rule in rules if rule.source == above]
+        if child in Resampling(root, [*rules, *covered]).sources:
+            raise ScrubError(
+                f"the draw {child.name!r} is of {above.name!r}, but feeds paths that no rule of {above.name!r} speaks "
+                f"of: what it draws for a node agrees with that of a node above it, so write a rule '... -> "
+                f"{above.name}' that covers them, before"
+            )
 
 
 class _Automaton:
@@ -247,67 +287,8 @@ def held(roots: Iterable[Node]) -> list[Node]:
     return list({leaf.value: None for leaf in walk(roots) if leaf.op == "held"})
 
 
-def draws(root: Node) -> set[Draw]:
-    """Find the sources of sequences that feed a graph."""
-    leaves = (leaf.arguments["source"] for leaf in walk([root]) if leaf.op == "tokens")
-    return {source for source in leaves if isinstance(source, Draw)}
-
-
-def fed_by(root: Node) -> dict[Node, frozenset[Draw]]:
-    """Find the sources of sequences that feed each node of a graph."""
-    fed: dict[Node, frozenset[Draw]] = {}
-    for current in walk([root]):
-        own = draws(current) if current.op == "tokens" else set()
-        fed[current] = frozenset(own.union(*(fed[i] for i in current.inputs)))
-    return fed
-
-
 def held_by(leaf: Node) -> Held:
     """Say what holds a component at a value, of a leaf that stands for one."""
     source = leaf.arguments["source"]
     assert isinstance(source, Held)
     return source
-
-
-class _Place(Enum):
-    """Place of a node relative to the attention patterns that are computed on donor sequences."""
-
-    OUTSIDE = "outside"
-    WHOLE = "whole"  # such a pattern itself: its rows are gathered
-    INSIDE = "inside"  # below one: all of it runs on the donor sequences, patterns too
-
-
-def _gather_donors(root: Node) -> Node:
-    """Put the gathering of rows above the attention patterns that are computed on donor sequences."""
-    fed = fed_by(root)
-    masked = any(len(each.inputs) > 3 for each in fed if each.op == "attention_pattern")
-
-    def by_row(current: Node) -> Draw | None:
-        """Find the source of donors, if a node is fed by that and nothing else."""
-        source = next(iter(fed[current]), None)
-        return source if len(fed[current]) == 1 and source is not None and source.by_row else None
-
-    def advance(place: _Place, current: Node) -> _Place:
-        if place is not _Place.OUTSIDE:
-            return _Place.INSIDE
-        return _Place.WHOLE if current.op == "attention_pattern" and by_row(current) else _Place.OUTSIDE
-
-    def build(current: Node, place: _Place, inputs: tuple[Node, ...]) -> Node:
-        here, source = current.with_inputs(inputs), by_row(current)
-        if place is _Place.WHOLE:
-            if named := next((leaf for leaf in walk([here]) if leaf.op == "places"), None):
-                where = named.arguments["positions"]
-                raise ScrubError(
-                    f"'{source}' draws rows from other sequences, and the positions {where} below are those of the "
-                    "reference: split by numbers there, or draw whole sequences ('like F')"
-                )
-            return node("gather_rows", here, node("donor", source=source))
-        if place is _Place.OUTSIDE and current.op == "tokens" and source:
-            raise ScrubError(
-                f"'{source}' feeds paths that are no whole attention pattern: a draw per position gives rows of "
-                "a pattern, so feed it to all q and k paths of a head, as in 'a1.ind/k/a0.prev/{q,k}/** -> rows like F'"
-                f"{', and to its mask' * masked}"
-            )
-        return here
-
-    return unroll(root, _Place.OUTSIDE, advance, build, over=_Place.INSIDE)

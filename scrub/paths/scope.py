@@ -12,10 +12,11 @@ from functools import cached_property
 
 from scrub.graph.heads import head_indices
 from scrub.graph.node import Node, fold
+from scrub.paths.gathered import draws
 from scrub.paths.locate import below
 from scrub.paths.pattern import INPUTS, Pattern, State
-from scrub.paths.rules import Rule, draws
-from scrub.paths.sources import Source, X, Y
+from scrub.paths.rules import Rule
+from scrub.paths.sources import Drawn, Source, X, Y
 from scrub.text.errors import ScrubError
 
 
@@ -62,6 +63,10 @@ class Walker:
 def _component(node: Node) -> str:
     """Name the component that a node is, or is a part of."""
     return (node.label or node.op).partition("[")[0]
+
+
+def _is_resampled(end: Node) -> bool:
+    return any(source == Y or isinstance(source, Drawn) for source in draws(end))
 
 
 def _entry(pattern: Pattern) -> Pattern:
@@ -131,10 +136,10 @@ class Scope:
         return fold(at, lambda place: [] if place in self._fed else self.below(place), combine)
 
     def resampled(self) -> float:
-        """Compute the share of the paths through entries, of all that the baseline resamples, that y feeds.
+        """Compute the share of the paths through entries, of all that the baseline resamples, that are resampled.
 
-        Paths are counted head by head, those through several entries too. One that splits take apart counts where y
-        feeds all of its parts: whoever resamples a little of everything resamples nothing.
+        y feeds those, or a draw of the hypothesis' own. Paths are counted head by head, those through several entries
+        too. One that splits take apart counts where all of its parts are: whoever resamples a little of everything resamples nothing.
         """
 
         def below_it(at: Walker) -> list[Walker]:
@@ -150,7 +155,7 @@ class Scope:
         def combine(parts: tuple[Walker, ...], counts: list[tuple[float, float]]) -> tuple[float, float]:
             if not counts:
                 here = float(parts[0].entry is not None)
-                return here * all(Y in draws(part.node) for part in parts), here
+                return here * all(map(_is_resampled, (part.node for part in parts))), here
             node = parts[0].node
             whole = node.inputs[0] if node.op == "at_positions" else node
             heads = len(head_indices(whole)) if whole.op == "output" else 1

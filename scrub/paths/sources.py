@@ -1,7 +1,6 @@
 """Sources, which feed the inputs at the ends of paths, or stand for a component that is held at a value.
 
-Two families. A `Draw` feeds sequences: another row for each reference sequence or, for whole attention patterns, for
-each of its positions. A `Held` source stands for whatever a component, a slot or an attention pattern gives. A kind is
+Two families. A `Draw` feeds sequences: another row for each reference sequence, or for each of its positions. A `Held` source stands for whatever a component, a slot or an attention pattern gives. A kind is
 a class that reads and writes its own text, and says how it draws, or which value it has: making it adds the kind.
 """
 
@@ -9,7 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar, runtime_checkable
 
@@ -40,6 +39,10 @@ class Pool(Protocol):
 
     def agreeing(self, feature: str, by_row: bool) -> Rows:
         """Draw a donor that agrees with each sequence on a feature, or `by_row` with each of its positions."""
+        ...
+
+    def drawn(self, draw: Drawn) -> Rows:
+        """Draw from all rows, each sequence's own among them, what a draw of a hypothesis says."""
         ...
 
 
@@ -79,7 +82,8 @@ class Source:
         for kind in Source.kinds:
             if (source := kind.read(said)) is not None:
                 return source
-        draws, holds = (_either(kind for kind in Source.kinds if issubclass(kind, of)) for of in (Draw, Held))
+        known = [kind for kind in Source.kinds if kind is not Drawn]  # which a hypothesis declares
+        draws, holds = (_either(kind for kind in known if issubclass(kind, of)) for of in (Draw, Held))
         raise ScrubError(f"there is no source {said!r}: use {draws}, and in an intervention {holds}")
 
     @classmethod
@@ -92,6 +96,11 @@ class Source:
 
     def __repr__(self) -> str:
         return repr(str(self))  # hashes of graphs are made of it
+
+    @property
+    def called(self) -> str:
+        """What a rule calls it."""
+        return str(self)
 
     @property
     def meaning(self) -> str:
@@ -109,6 +118,11 @@ class Draw(Source, ABC):
 
     by_row: bool = False
     feature: str = ""
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The features that say what it draws: its own, and of a draw from another's rows, the other's."""
+        return (self.feature,) if self.feature else ()
 
     @abstractmethod
     def rows(self, pool: Pool) -> Rows:
@@ -189,6 +203,103 @@ class RowsLike(Like):
 
     written = "rows like FEATURE"
     by_row = True
+
+
+_NAME = r"[A-Za-z_]\w*"
+_DRAWN = re.compile(rf"({_NAME})\s+(?:any|(rows\s+)?like\s+({_NAME})(?:\s+of\s+(\S.*))?)")
+_FRESH = "any"  # one that nothing conditions, by the pattern whose paths it feeds
+_TAKEN = frozenset({"x", "y", _FRESH, "like", "rows", "of", "zero", "mean", "array", "attend"})  # are no draw's names
+
+
+@dataclass(frozen=True, repr=False)
+class Drawn(Draw):
+    """A draw that a hypothesis declares: any row of the data, or one that agrees on a feature with x or `of` another's.
+
+    The row that it agrees with is among those that it is drawn from. What it draws hangs on its name and that of every
+    draw above it, and on their features, and on nothing else. `by_row` it draws one for each position.
+    """
+
+    written = "DRAW"
+    name: str
+    feature: str = ""
+    of: Drawn | None = None
+    by_row: bool = False
+
+    @classmethod
+    def read(cls, text: str) -> Drawn | None:
+        fresh = re.fullmatch(rf"{_FRESH} (\S+)", text)
+        if fresh:
+            return cls(text)
+        match = _DRAWN.fullmatch(text)
+        if match is None or match[1] in _TAKEN:
+            return None
+        above = None if match[4] is None else cls.read(match[4])
+        return None if match[4] and above is None else cls(match[1], match[3] or "", above, match[2] is not None)
+
+    @classmethod
+    def declared(cls, text: str, above: Mapping[str, Drawn]) -> Drawn:
+        """Read a line of a hypothesis' draws, as in "A1 like count_open of A", behind those that stand `above` it.
+
+        Raises ScrubError for what is none, a name that is taken, a draw that isn't above, and a row of rows.
+        """
+        said = " ".join(text.split())
+        match = _DRAWN.fullmatch(said)
+        if match is None:
+            raise ScrubError(
+                f"{said!r} is no draw: write 'NAME like FEATURE [of DRAW]', 'NAME rows like …' or 'NAME any'"
+            )
+        name, by_row, feature, of = match[1], match[2] is not None, match[3] or "", match[4]
+        if name in _TAKEN or name in above:
+            why = "stands twice" if name in above else "means something else in a rule"
+            raise ScrubError(f"the draw {said!r}: the name {name!r} {why}: give it another")
+        if of is not None and of not in above:
+            raise ScrubError(
+                f"the draw {said!r} is of {of!r}, and above it stand {', '.join(above) or 'none'}: declare that before"
+            )
+        parent = None if of is None else above[of]
+        if parent is not None and parent.by_row and not by_row:
+            raise ScrubError(
+                f"the draw {said!r} is of one for each position, so it is one for each itself: write '{name} rows like …'"
+            )
+        return cls(name, feature, parent, by_row)
+
+    @classmethod
+    def fresh(cls, pattern: str) -> Drawn:
+        """Make the draw that `any` is in a rule."""
+        return cls(f"{_FRESH} {''.join(pattern.split())}")
+
+    def __str__(self) -> str:
+        if not self.feature:
+            return self.name if self.name.startswith(f"{_FRESH} ") else f"{self.name} {_FRESH}"
+        of = "" if self.of is None else f" of {self.of}"
+        return f"{self.name} {'rows ' * self.by_row}like {self.feature}{of}"
+
+    @property
+    def called(self) -> str:
+        return self.name.partition(" ")[0]
+
+    @property
+    def meaning(self) -> str:
+        if not self.feature:
+            return "a draw from all rows"
+        with_ = "x" if self.of is None else self.of.name
+        return f"{'at each position a draw that agrees there' if self.by_row else 'a draw that agrees'} with {with_} on {self.feature}"
+
+    @property
+    def input_name(self) -> str:
+        return self.called
+
+    @property
+    def chain(self) -> tuple[Drawn, ...]:
+        """It and the draws above it, the furthest first."""
+        return (*(() if self.of is None else self.of.chain), self)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(each.feature for each in self.chain if each.feature))
+
+    def rows(self, pool: Pool) -> Rows:
+        return pool.drawn(self)
 
 
 @dataclass(frozen=True, repr=False)

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from scrub.graph.node import Node, fold
+from scrub.paths.gathered import fed_by
 from scrub.paths.locate import below
-from scrub.paths.rules import fed_by
 from scrub.paths.sources import Source, ordered
 
 T = TypeVar("T")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from scrub.text.errors import ScrubError
 
 _PLACED_BY = {op: what for what, op in PLACED.items()}
 Members = Int[np.ndarray, " member"]
+Rows = Callable[[Node, Pairing, Members], Tensor]  # what stands for rows of a pool
 Batches = Sequence[Int[np.ndarray, " _"]]  # of as many members as there are in each
 
 
@@ -36,7 +37,11 @@ class Sizes:
     def over(cls, leaves: Iterable[Node], pairing: Pairing, batches: Batches) -> Sizes:
         """Count the most of each that any of some batches has: filled up to that, all have the same shapes."""
         counts = [pairing.examples.counts[members] for members in batches]
-        sources = {source for leaf in leaves if isinstance(source := leaf.arguments.get("source"), Draw)}
+        sources = {
+            source
+            for leaf in leaves
+            if leaf.op != "pooled" and isinstance(source := leaf.arguments.get("source"), Draw)
+        }
         by_row = [source for source in sources if pairing.partners[source].ndim > 1]
         return cls(
             max(map(len, counts)),
@@ -64,13 +69,14 @@ def bind(
     device: torch.device | str = "cpu",
     sizes: Sizes | None = None,
     own: bool = False,
+    pool: Rows | None = None,
 ) -> tuple[dict[Node, Tensor], Bool[Tensor, "batch some"]]:
     """Bind a plan's leaves (not parameters) for one batch, and say which scored rows are real, not padding.
 
     Examples have different numbers of scored positions: the rows are padded to the largest. With `sizes`, everything
     is filled up to them with more of what is there, whose rows aren't real. The device may still be reading what is
     bound, and what is real is on the CPU. Where components that are held give their `own` values, those at each
-    position are its own too.
+    position are its own too. The rows of a `pool` are on its device.
     """
     leaves = list(leaves)
     sizes = sizes or Sizes.over(leaves, pairing, [members])
@@ -83,6 +89,8 @@ def bind(
     bound: dict[Node, np.ndarray] = {}
     for leaf in leaves:
         source = leaf.arguments.get("source")
+        if leaf.op == "pooled":
+            continue
         if isinstance(source, Draw):
             wanted = pairing.partners[source][members]
             if wanted.ndim == 1:
@@ -106,7 +114,9 @@ def bind(
             bound[leaf] = np.where(real, rows, 0)
         elif leaf.op == "rows":
             bound[leaf] = _filled(np.stack([*real.nonzero(), rows[real]]), sizes.rows)
-    return {leaf: on_its_way(value, device) for leaf, value in bound.items()}, torch.from_numpy(real)
+    gathered = {leaf: pool(leaf, pairing, members) for leaf in leaves if leaf.op == "pooled" and pool is not None}
+    on_way = {leaf: on_its_way(value, device) for leaf, value in bound.items()}
+    return {**on_way, **gathered}, torch.from_numpy(real)
 
 
 def _filled(values: Int[np.ndarray, "*axis some"], size: int) -> Int[np.ndarray, "*axis size"]:

@@ -1,24 +1,30 @@
 """Draw the donors whose tokens stand in for each example's: resampling, freely or among those that agree with it.
 
-The seed and the number of the draw determine all of it, never the batch size.
+The seed and the number of the draw determine all of it, never the batch size. Draws that a hypothesis declares are from
+all rows of the data, of which the examples are some, each as often as it is there: uniformly among those of the class
+of x's row, or of the row of the draw that it is of. What is uniform hangs on the seed and on the names and features of
+a draw and those above it: the same draws, in another hypothesis, are the same rows.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from tokenizers import Tokenizer
 
 from scrub.data.examples import Examples, Tokens
 from scrub.data.positions import numbered
 from scrub.graph.node import Node, walk
-from scrub.paths.rules import PLACED, draws
-from scrub.paths.sources import Draw, Rows, X, Y, ordered
-from scrub.text.errors import ScrubError
+from scrub.paths.gathered import draws
+from scrub.paths.rules import PLACED
+from scrub.paths.sources import Draw, Drawn, Rows, X, Y, ordered
+from scrub.text.errors import GateError, ScrubError
 from scrub.text.fields import theirs
 from scrub.text.spans import names
 from scrub.text.wording import few
@@ -26,6 +32,7 @@ from scrub.text.wording import few
 # What a `like FEATURE` source agrees on: classes [sequence] or [sequence, position] of input tokens.
 Feature = Callable[[Int[np.ndarray, "sequence position"], Tokenizer | None], np.ndarray]
 
+AGREEING = 16  # examples whose draws are looked at again
 WORTH_SHARING = 0.05  # of all positions
 BLOCK_SEQUENCES = 32  # donors are drawn among this many sequences, so that a batch computes few of their patterns
 
@@ -91,7 +98,9 @@ def sequence_donors(
 class Pairing:
     """One draw: which row of the pool stands in for each example, for every source.
 
-    The `pool` [row, position + 1] begins with the examples themselves. `order` is that in which they are computed.
+    The `pool` [row, position + 1] begins with the examples themselves; behind them are the others that they come with,
+    and behind those all other rows of the data, where something draws from them. `order` is that in which they are
+    computed.
     """
 
     examples: Examples
@@ -143,7 +152,9 @@ def pair_up(
     partners = {source: source.rows(pool) for source in ordered(sources) if isinstance(source, Draw)}
     # within a block, examples with about as many scored positions are computed together: little padding
     order = [block[np.argsort(examples.counts[block], kind="stable")] for block in blocks(len(examples), seed, draw)]
-    rows = examples.tokens if examples.other is None else np.concatenate([examples.tokens, examples.other])
+    check_agreement(pool, partners)
+    parts = [examples.tokens, examples.other, examples.rest if any(isinstance(s, Drawn) for s in partners) else None]
+    rows = np.concatenate([part for part in parts if part is not None])
     vague = sorted(name for name, classes in pool.classes.items() if len(classes) > 1 and (classes == classes[0]).all())
     return Pairing(examples, rows, partners, np.concatenate(order), vague)
 
@@ -199,6 +210,7 @@ class _Pool:
     seed: int
     draw: int
     classes: dict[str, np.ndarray] = field(default_factory=dict)  # of the features that were asked, by name
+    _drawn: dict[Drawn, Rows] = field(default_factory=dict)  # numbers of all rows of the data
 
     def itself(self) -> Rows:
         return np.arange(len(self.examples))
@@ -231,6 +243,51 @@ class _Pool:
             classes = self._of_one_form(classes)
         return (row_donors if by_row else sequence_donors)(classes, self.seed, self.draw, feature)
 
+    def drawn(self, draw: Drawn) -> Rows:
+        found, own = self.number(draw), len(self.examples)
+        others = 0 if self.examples.other is None else len(self.examples.other)
+        return np.where(found < own, found, found + others)
+
+    def number(self, draw: Drawn | None) -> Rows:
+        """Draw, as numbers of all rows of the data: the examples, and those behind them."""
+        if draw is None:
+            return np.arange(len(self.examples))
+        if draw not in self._drawn:
+            self._drawn[draw] = self._number(draw)
+        return self._drawn[draw]
+
+    def _number(self, draw: Drawn) -> Rows:
+        above, rng = self.number(draw.of), generator(self.seed, self.draw, f"draw {draw}")
+        classes, shape = self._by_form(draw), self.examples.scored.shape
+        if not draw.by_row:
+            return among(classes, classes[above], rng.random(shape[0]))
+        lot, at = rng.random(shape), np.arange(shape[1])
+        wanted = classes[above if above.ndim > 1 else above[:, None], at]
+        each = [among(classes[:, i], wanted[:, i], lot[:, i]) for i in at]
+        return np.stack(each, axis=1)
+
+    def _by_form(self, draw: Drawn) -> Int[np.ndarray, "row *position"]:
+        """Number the classes of all rows, or of each position of each, none of which holds rows of two forms."""
+        examples = self.examples.every
+        forms, shape = examples.forms, examples.scored.shape
+        if not draw.feature:
+            return np.broadcast_to(forms[:, None], shape) if draw.by_row else forms
+        found = self._classes(draw.feature)
+        if found.shape != shape[: found.ndim] or found.ndim != 1 + draw.by_row:
+            raise ScrubError(
+                f"the feature {draw.feature!r} gives an array of shape {found.shape} where '{draw}' needs "
+                f"{shape[: 1 + draw.by_row]}: one class for each sequence, or with 'rows' for each position of each"
+            )
+        known = np.unique(found, return_inverse=True)[1].reshape(found.shape)
+        if draw.by_row:
+            return known if examples.lengths is None else np.asarray(np.where(examples.real, known, -1))
+        return np.asarray(known + forms * (known.max(initial=0) + 1))
+
+    def _classes(self, feature: str) -> np.ndarray:
+        if feature not in self.classes:
+            self.classes[feature] = classes_on(self.features[feature], feature, self.examples.every, self.tokenizer)
+        return self.classes[feature]
+
     def _of_one_form(self, classes: Int[np.ndarray, "example *position"]) -> Int[np.ndarray, "example *position"]:
         """Number classes so that a pad is no donor, and a whole sequence stands in for those of its form alone."""
         known = np.unique(classes, return_inverse=True)[1].reshape(classes.shape)
@@ -239,17 +296,47 @@ class _Pool:
         return np.asarray(known + self.examples.forms * (known.max(initial=0) + 1))
 
 
+def among(
+    classes: Int[np.ndarray, " row"], wanted: Int[np.ndarray, " example"], lot: Float[np.ndarray, " example"]
+) -> Int[np.ndarray, " example"]:
+    """Choose for each example a row of the class that is wanted, where a number in [0, 1) falls among them."""
+    order = np.argsort(classes, kind="stable")
+    start, end = (np.searchsorted(classes, wanted, side, sorter=order) for side in ("left", "right"))
+    count = end - start
+    return np.asarray(order[start + np.minimum((lot * count).astype(np.int64), count - 1)])
+
+
+def check_agreement(pool: _Pool, partners: Mapping[Draw, Rows]) -> None:
+    """Raise GateError unless some rows that were drawn agree with those above them, when the features are asked anew."""
+    declared = {each for draw in partners if isinstance(draw, Drawn) for each in draw.chain if each.feature}
+    for draw in ordered(declared):
+        own, above = (pool.number(each)[:AGREEING] for each in (draw, draw.of))
+        if draw.by_row:
+            above = np.broadcast_to(above if above.ndim > 1 else above[:, None], own.shape)
+        rows, at = np.unique(np.stack([own, above]), return_inverse=True)
+        said = classes_on(pool.features[draw.feature], draw.feature, pool.examples.every.some(rows), pool.tokenizer)
+        own_at, above_at = at.reshape(2, *own.shape)
+        positions = (np.arange(own.shape[1]),) if draw.by_row else ()
+        if (said[(own_at, *positions)] != said[(above_at, *positions)]).any():
+            raise GateError(
+                f"'{draw}' drew a row of another class: the feature {draw.feature!r} says something else of the same "
+                "tokens among other rows, where it must be a function of a row alone; no number of this can be trusted"
+            )
+
+
 def classes_on(feature: Feature, name: str, examples: Examples, tokenizer: Tokenizer | None) -> np.ndarray:
     """Ask a feature for the classes of examples, without their pads: of each length by itself. A pad's class is 0.
 
     Raises ScrubError as :func:`classes_of` does, and where those of two lengths have another shape.
     """
+    columns = examples.columns
     if examples.lengths is None:
-        return classes_of(feature, name, examples.inputs, tokenizer)
+        return classes_of(feature, name, examples.inputs, tokenizer, columns)
     found = np.zeros(len(examples), dtype=np.int64)
     for length in np.unique(examples.lengths):
         members = np.flatnonzero(examples.lengths == length)
-        classes = classes_of(feature, name, examples.inputs[members, :length], tokenizer)
+        here = {column: values[members] for column, values in columns.items()}
+        classes = classes_of(feature, name, examples.inputs[members, :length], tokenizer, here)
         if classes.shape == (len(members), length):
             found = found if found.ndim > 1 else np.zeros(examples.scored.shape, dtype=np.int64)
             found[members, :length] = classes
@@ -262,12 +349,27 @@ def classes_on(feature: Feature, name: str, examples: Examples, tokenizer: Token
     return found
 
 
+def _takes_columns(feature: Feature) -> bool:
+    try:
+        return "columns" in inspect.signature(feature).parameters
+    except (TypeError, ValueError):  # what is written in C has no signature, at times
+        return False
+
+
 def classes_of(
-    feature: Feature, name: str, tokens: Int[np.ndarray, "sequence position"], tokenizer: Tokenizer | None
+    feature: Feature,
+    name: str,
+    tokens: Int[np.ndarray, "sequence position"],
+    tokenizer: Tokenizer | None,
+    columns: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> np.ndarray:
-    """Ask a feature for the classes of input tokens. It is the user's own code: what it raises becomes a ScrubError."""
+    """Ask a feature for the classes of input tokens. It is the user's own code: what it raises becomes a ScrubError.
+
+    One that has a parameter `columns` gets what the data say of each row.
+    """
+    more = {"columns": dict(columns)} if _takes_columns(feature) else {}
     with theirs(f"the feature {name!r} fails", "it is called as feature(tokens [sequence, position], tokenizer)"):
-        classes = np.asarray(feature(tokens.copy(), tokenizer))
+        classes = np.asarray(feature(tokens.copy(), tokenizer, **more))
     if classes.dtype.kind not in "biu":
         raise ScrubError(
             f"the feature {name!r} gives {classes.dtype}: feature(tokens [sequence, position], tokenizer) returns "

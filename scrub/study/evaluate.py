@@ -24,15 +24,18 @@ from scrub.graph.node import Node
 from scrub.models.model import Model
 from scrub.paths.hashes import hash_of
 from scrub.paths.rules import held
+from scrub.paths.sources import Drawn
 from scrub.plan.memory import fitting
 from scrub.plan.plan import compile_plan
+from scrub.plan.pooled import pooled, with_pool
 from scrub.plan.runner import Place, Runner, on_its_way_back
 from scrub.study.binding import Batches, Members, Sizes, bind
 from scrub.study.draws import BLOCK_SEQUENCES, Pairing, check_named, pair_up
 from scrub.study.experiments import Experiments, Name
-from scrub.study.gates import Gates, check_gates
+from scrub.study.gates import TOLERANCE_NATS, Gates, check_gates
 from scrub.study.held import Arrays, averaged, held_values
 from scrub.study.metric import Metric
+from scrub.study.pool import Pool
 from scrub.study.settings import AS_USUAL, TF32, Computed, Settings, obeyed
 from scrub.text.errors import ScrubError
 from scrub.text.progress import bar_of
@@ -97,6 +100,7 @@ class Evaluator:
         self._runners: dict[tuple[int, int], Runner] = {}
         self._room: dict[int, int] = {}
         self._sizes: dict[int, Sizes] = {}
+        self._pool: Pool | None = None
 
     @cached_property
     def _chunks(self) -> list[Experiments]:
@@ -124,11 +128,20 @@ class Evaluator:
         key = chunk, pairing.first
         if key not in self._runners:
             outputs, together = self._chunks[chunk].outputs(self.metrics), self._together(pairing)
+            outputs = with_pool(outputs) if self._pool_of(pairing).fits else outputs
             plan = compile_plan(outputs, first=pairing.first, together=together)
             positions, device, values = pairing.examples.context, self.model.device, self._values(chunk, pairing)
             tf32 = self.settings.dtype == TF32
             self._runners[key] = Runner(plan, self.model.params, positions, device, values, tf32=tf32)
         return self._runners[key]
+
+    def _pool_of(self, pairing: Pairing) -> Pool:
+        """Make the pool that all plans read, once: of the rows that draws of hypotheses read at each position."""
+        if self._pool is None:
+            by_row = any(isinstance(draw, Drawn) and draw.by_row for draw in self.experiments.draws)
+            every = with_pool(self.experiments.outputs(self.metrics)) if by_row else {}
+            self._pool = Pool(self.model, pairing, pooled(every), self.settings.progress)
+        return self._pool
 
     def _together(self, pairing: Pairing) -> int:
         """Count the experiments whose products are one: a core waits for the weights where they have few rows.
@@ -169,7 +182,11 @@ class Evaluator:
                 check_gates(of, self.model, pairing, dtype, self._values(chunk, pairing), self._quiet)
                 for chunk, of in enumerate(self._chunks)
             ]
-        return Gates.joined(gates)
+        joined, pool = Gates.joined(gates), self._pool_of(pairing)
+        if not pool.leaves:
+            return joined
+        deviation = pool.check(pairing, TOLERANCE_NATS[dtype])
+        return replace(joined, deviations={**joined.deviations, f"pool and computed anew, {dtype}": deviation})
 
     def __call__(
         self,
@@ -196,6 +213,8 @@ class Evaluator:
         batches = [order[start : start + size] for start in range(0, len(order), size)]
         sums: dict[tuple[str, Name], np.ndarray] = {}
         values: dict[tuple[str, Name], np.ndarray] = {}
+        pool = self._pool_of(pairing)
+        pool.prepare(pairing, order)
         with bar_of("batches", self.settings.progress) as bar:
             what = f"{len(self.experiments)} experiments{on}"
             task = bar.add_task(what, total=len(batches) * len(self._chunks))
@@ -206,7 +225,7 @@ class Evaluator:
                 )
                 runner.expect(calls)
                 sizes = self._shape(chunk, pairing, size, batches, among) if runner.place.on_card else None
-                for batch, measured, real in self._measured(runner, pairing, batches, totals.keys, sizes):
+                for batch, measured, real in self._measured(runner, pairing, batches, totals.keys, sizes, pool):
                     with enough_memory(len(batch)):
                         totals.add(batch, measured, real)
                     bar.advance(task)
@@ -251,13 +270,18 @@ class Evaluator:
 
     @staticmethod
     def _measured(
-        runner: Runner, pairing: Pairing, batches: Batches, keys: Sequence[tuple[str, Name]], sizes: Sizes | None
+        runner: Runner,
+        pairing: Pairing,
+        batches: Batches,
+        keys: Sequence[tuple[str, Name]],
+        sizes: Sizes | None,
+        pool: Pool,
     ) -> Iterator[tuple[Members, Float[Tensor, "key batch some"], Bool[Tensor, "batch some"]]]:
         """Measure batch after batch: a card computes one while the next is bound and the last is looked at."""
         before = None
         for batch in batches:
             with runner.place.current(), enough_memory(len(batch)):
-                bound, real = bind(runner.leaves, pairing, batch, runner.place.device, sizes)
+                bound, real = bind(runner.leaves, pairing, batch, runner.place.device, sizes, pool=pool)
                 outputs = runner(bound)
                 measured = torch.stack([_a_number(outputs[":".join(key)]).expand(real.shape) for key in keys]).double()
                 now = batch, on_its_way_back(measured), real

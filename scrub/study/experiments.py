@@ -12,10 +12,11 @@ from typing import TypeAlias
 from scrub.graph.node import Node
 from scrub.paths.cut import Cut, cut
 from scrub.paths.edges import Edge, connected, keep, read_edges
+from scrub.paths.gathered import draws
 from scrub.paths.means import with_means
 from scrub.paths.pattern import Pattern
 from scrub.paths.roles import Roles
-from scrub.paths.rules import Rule, draws, held, held_by, resample
+from scrub.paths.rules import Rule, check_nested, held, held_by, resample
 from scrub.paths.scope import Scope
 from scrub.paths.sources import Draw, Held
 from scrub.paths.unmatched import LeftOut, Unmatched
@@ -114,9 +115,11 @@ def build(
 ) -> Experiment:
     """Build an experiment from a model that was cut for some rules, and for its baseline's, and those.
 
-    Instead of rules it may have the edges that are `kept`. With a `mean`, that stands where they feed y.
+    Instead of rules it may have the edges that are `kept`. With a `mean`, that stands where they feed y. Raises
+    ScrubError for a draw beside that which it is of.
     """
     read = of.rules(rules)
+    check_nested(of.graph, read)
     whole = None if kept is None else connected(kept)
     if kept is not None and whole is not None:
         graph, nowhere = keep(of.graph, kept), len(kept) - len(whole)

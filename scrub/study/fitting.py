@@ -87,7 +87,7 @@ def for_model(hypothesis: Hypothesis, model: Model, draws: Iterable[Draw]) -> Hy
     Raises ScrubError for a feature that neither has, or that names no tokens of the model.
     """
     hypothesis = with_kept(hypothesis, model)
-    for name in sorted({draw.feature for draw in draws if draw.feature} & set(hypothesis.features)):
+    for name in sorted({name for draw in draws for name in draw.features} & set(hypothesis.features)):
         feature = hypothesis.feature(name, model.name, spelled(model))
         if isinstance(feature, TokenFeature):
             feature.check(model.vocab_size)
@@ -110,7 +110,7 @@ def with_kept(hypothesis: Hypothesis, model: Model) -> Hypothesis:
 
 def features_of(hypotheses: Sequence[Hypothesis], model: str, sources: Iterable[Draw]) -> dict[str, Feature]:
     """Choose the features that the sources of some experiments agree on, each the one for this model."""
-    wanted = {source.feature for source in sources if source.feature}
+    wanted = {feature for source in sources for feature in source.features}
     features: dict[str, Feature] = {}
     for hypothesis in hypotheses:
         for name in hypothesis.features:

@@ -37,8 +37,9 @@ from torch import Tensor
 from scrub.graph.node import Node, node
 from scrub.models.model import Model
 from scrub.paths.edges import fed_along
-from scrub.paths.rules import Resampling, Rule, draws, held, held_by
-from scrub.paths.sources import Draw, Like, Source, X, Y, ordered
+from scrub.paths.gathered import draws
+from scrub.paths.rules import Resampling, Rule, held, held_by
+from scrub.paths.sources import Draw, Drawn, Like, Source, X, Y, ordered
 from scrub.study.draws import Pairing
 from scrub.study.experiments import Experiment, Experiments
 from scrub.study.hypothesis import ALL
@@ -264,9 +265,14 @@ def own_draws(pairing: Pairing) -> list[str]:
         own = pairing.partners[source] == pairing.itself(source)
         share = float((own if own.ndim == 1 else own[pairing.examples.real]).mean())
         if share > OWN_FRACTION:
+            why = (
+                "which is of its own class as any other that agrees"
+                if isinstance(source, Drawn)
+                else "where no other sequence agrees with it"
+            )
             warnings.append(
-                f"'{source}' draws the reference itself in {share:.0%} of places, where no other sequence agrees with "
-                "it: nothing is resampled there; take more sequences, or a feature with fewer classes"
+                f"'{source}' draws the reference itself in {share:.0%} of places, {why}: nothing is resampled there; "
+                "take more sequences, or a feature with fewer classes"
             )
     return warnings
 

@@ -13,6 +13,15 @@ exactly when all of its edges are, and by y otherwise:
 
     edges   out/{a1.3,a1.6}  a1.{3,6}/k/a0.1  a1.*/q/emb
 
+What feeds paths may agree on features, functions of the tokens, in draws of the hypothesis' own. Each is of any row of
+the data, of one that agrees with x, or of one that agrees with the row of another draw, which stands above it:
+
+    draws   H   like balanced
+            Hi  rows like open_at of H
+    out     **            -> any
+            a2.1/**       -> H
+            a2.1/k/**     -> Hi
+
 A line that begins with a name opens that part; indented lines go on with it. `#` begins a comment. `$name` stands for
 the value of a parameter that the hypothesis declares: `Hypothesis(..., parameters={"positions": (1, 2, 3)})`.
 """
@@ -39,7 +48,7 @@ from scrub.paths.edges import by_head, checked_edges, heads_apart, keep, read_ed
 from scrub.paths.pattern import Pattern
 from scrub.paths.roles import Roles
 from scrub.paths.rules import Rule, resample
-from scrub.paths.sources import Draw
+from scrub.paths.sources import Draw, Drawn
 from scrub.paths.splits import Split
 from scrub.paths.unmatched import Unmatched
 from scrub.study.draws import Feature
@@ -49,7 +58,7 @@ from scrub.text.errors import ScrubError
 from scrub.text.fields import ID, Named, check_fields
 from scrub.text.wording import short
 
-SPLITS, EDGES, ALL = "splits", "edges", "all"
+SPLITS, DRAWS, EDGES, ALL = "splits", "draws", "edges", "all"
 
 Features = Mapping[str, Feature | Mapping[str, Feature]]  # by name; where models differ, by the model's name inside
 
@@ -112,12 +121,17 @@ class Hypothesis:
                 "an intervention ('scrub ablate')"
             )
         sources = {rule.source for rules in self.parts.values() for rule in rules}
-        asked = {source.feature for source in sources if isinstance(source, Draw) and source.feature}
+        drawn = {*self.draws.values(), *(source for source in sources if isinstance(source, Draw))}
+        asked = {feature for source in drawn for feature in source.features}
         if missing := sorted(asked - set(self.features)):
             raise ScrubError(
                 f"a rule draws like {missing[0]!r}, which is no feature of the hypothesis: "
                 f"pass features={{{missing[0]!r}: ...}}"
             )
+
+        used = {each for source in sources if isinstance(source, Drawn) for each in source.chain}
+        if idle := [name for name, draw in self.draws.items() if draw not in used]:
+            raise ScrubError(f"the draw {idle[0]!r} feeds no rule, and no draw that does is of it: take it out")
 
     def __repr__(self) -> str:
         """Give its name and claim over what it declares."""
@@ -140,7 +154,7 @@ class Hypothesis:
                 current, text = opening.groups()
             if text.strip():
                 if not opening and re.fullmatch(r"[A-Za-z_]\w*", text):
-                    first = {SPLITS: "split", EDGES: "edge"}.get(text, "rule")
+                    first = {SPLITS: "split", EDGES: "edge", DRAWS: "draw"}.get(text, "rule")
                     raise ScrubError(f"{text!r} has nothing behind it: write its first {first} on the same line")
                 if current is None or (not opening and not text[0].isspace()):
                     raise ScrubError(
@@ -153,6 +167,15 @@ class Hypothesis:
     def splits(self) -> tuple[Split, ...]:
         """The splits, in the order in which they happen."""
         return tuple(Split.parse(text) for text in self._sections.get(SPLITS, ()))
+
+    @cached_property
+    def draws(self) -> Mapping[str, Drawn]:
+        """The draws that it declares, by name, each below those that it is of."""
+        found: dict[str, Drawn] = {}
+        for text in self._sections.get(DRAWS, ()):
+            made = Drawn.declared(text, found)
+            found[made.name] = made
+        return found
 
     @cached_property
     def edges(self) -> tuple[str, ...]:
@@ -168,7 +191,9 @@ class Hypothesis:
         if self.edges:
             return {ALL: ()}
         parts = {
-            name: tuple(Rule.parse(text) for text in lines) for name, lines in self._sections.items() if name != SPLITS
+            name: tuple(Rule.parse(text, self.draws) for text in lines)
+            for name, lines in self._sections.items()
+            if name not in {SPLITS, DRAWS}
         }
         if self.null_of:
             return parts

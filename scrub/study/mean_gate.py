@@ -12,7 +12,8 @@ from torch import Tensor
 from scrub.data.examples import Examples
 from scrub.graph.node import Node
 from scrub.models.model import Model
-from scrub.paths.rules import draws, held_by
+from scrub.paths.gathered import draws
+from scrub.paths.rules import held_by
 from scrub.paths.sources import Y
 from scrub.study.draws import Pairing
 from scrub.study.experiments import Experiments

@@ -7,8 +7,9 @@ import torch
 from small import Small, rules, small, small_gpt2
 
 from scrub.graph.node import Node, node, walk
+from scrub.paths.gathered import draws
 from scrub.paths.locate import below
-from scrub.paths.rules import Rule, draws, held
+from scrub.paths.rules import Rule, held
 from scrub.paths.sources import Source, X
 from scrub.text.errors import ScrubError
 

@@ -7,7 +7,8 @@ import torch
 from small import Small, paths, rules, small
 
 from scrub.graph.node import Node, walk
-from scrub.paths.rules import Rule, draws
+from scrub.paths.gathered import draws
+from scrub.paths.rules import Rule
 from scrub.paths.sources import Y
 from scrub.text.errors import ScrubError
 

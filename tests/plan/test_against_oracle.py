@@ -13,7 +13,7 @@ import torch
 from hypothesis import event, example, given
 from hypothesis import strategies as st
 from oracle import Oracle, Path
-from small import DECODERS, Small, random_inputs, small, small_decoder, small_gpt2
+from small import DECLARED, DECODERS, Small, random_inputs, small, small_decoder, small_gpt2
 from torch import Tensor
 
 from scrub.graph.node import Node
@@ -40,7 +40,7 @@ DECODER_SIZES = [  # the same of decoders, whose d_head turns; the last are the 
 KEYS = ("batch", "n_ctx", "n_heads", "d_head", "d_model", "vocab_size", "donors")
 MASKS = ["current", "previous", "last 3"]
 SPANS = ["0", "1..2", "2..90", "90"]
-SOURCES = ["x", "y", "y", "like f", "like g", "zero", "mean", "array a"]
+SOURCES = ["x", "y", "y", "like f", "like g", "zero", "mean", "array a", *DECLARED[:2]]
 ROWS, FORCED = ["rows like f", "rows like g", "rows like f"], ["attend lag 2", "attend array p", "attend lag 2"]
 UNRULED = -1  # an experiment with no rules
 
@@ -81,7 +81,7 @@ class Case:
         return self.beginning_alike(small(self.family, self.n_layers, self.seed, biases=biases, **self.sizes))
 
     def beginning_alike(self, of: Small) -> Small:
-        for source in ("y", "like f", "like g"):
+        for source in SOURCES[1:5] + SOURCES[-2:]:
             of.inputs[source][:, : self.first] = of.inputs["x"][:, : self.first]
         return of
 
@@ -172,6 +172,11 @@ def a_rule(draw: st.DrawFn, oracle: Oracle) -> tuple[str, str]:
         pattern = draw(generalised(text(draw(st.sampled_from(whole))), rule=True)).removesuffix("/**")
         forced = draw(st.booleans())
         return f"{pattern}/{{q,k}}" + ("" if forced else "/**"), draw(st.sampled_from(FORCED if forced else ROWS))
+    if draw(st.integers(0, 5)) == 0:  # rows of a value, which a later rule may take a part of
+        place = draw(st.sampled_from([*components(oracle), *slots(oracle)]))
+        return f"{draw(generalised(text(place), rule=True)).removesuffix('/**')}/**", draw(
+            st.sampled_from(DECLARED[2:])
+        )
     ends = [end for p in oracle.below(()) for end in oracle.complete(p)]
     end = draw(st.sampled_from(ends))
     length = draw(st.integers(1, len(end)))

@@ -21,7 +21,8 @@ from scrub.graph.ops import OPS
 from scrub.models.families.attention_only import Config
 from scrub.models.model import Model, make_model
 from scrub.paths.cut import Cut
-from scrub.paths.rules import Rule, draws, held
+from scrub.paths.gathered import draws
+from scrub.paths.rules import Rule, held
 from scrub.paths.sources import RowsLike, X, Y
 from scrub.paths.splits import Split
 from scrub.study.draws import Pairing, pair_up
