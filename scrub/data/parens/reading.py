@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from numbers import Integral
 from typing import Any
 
@@ -26,11 +25,13 @@ TEXT, BALANCED = "text", "balanced"  # columns of a table
 SAYING = {"true": 1, "false": 0, "1": 1, "0": 0}  # what a label may be, in tables that hold texts alone
 
 
-def labelled(rows: Rows, labels: Int[np.ndarray, " row"], name: str, notes: Sequence[str], reader: Reader) -> Examples:
-    """Make examples of rows of symbols, with the ids that a model has for them; what is scored is the label alone.
+def labelled(
+    rows: Rows, labels: Int[np.ndarray, " row"], count: int, name: str, notes: Sequence[str], reader: Reader
+) -> Examples:
+    """Make examples of the first `count` rows of symbols, with the ids that a model has for them.
 
-    `labelled(*draw_rows(1000, 0), "mine", [], reader)`. Raises ScrubError for a model that reads no parens, or fewer
-    positions.
+    `labelled(*draw_rows(1000, 0), 128, "mine", [], reader)`. What is scored is the label alone. Raises ScrubError for a
+    model that reads no parens, or fewer positions.
     """
     ids = ids_of(reader.tokenizer, reader.vocab_size, one_line(name))
     if reader.n_ctx < POSITIONS:
@@ -39,9 +40,9 @@ def labelled(rows: Rows, labels: Int[np.ndarray, " row"], name: str, notes: Sequ
             "take another model"
         )
     return replace(
-        Examples.of(ids[rows], labels=labels),
+        Examples.of(ids[rows], labels=labels).some(np.arange(count)),
         name=name,
-        texts=tuple("".join(TEXTS[symbol] for symbol in row[1:] if symbol not in {END, PAD}) for row in rows),
+        texts=tuple("".join(TEXTS[symbol] for symbol in row[1:] if symbol not in {END, PAD}) for row in rows[:count]),
         origin=Origin(reader.vocab_size, None, reader.tokenizer),
         notes=tuple(f"{one_line(name)}: {note}" for note in notes),
     )
@@ -50,8 +51,8 @@ def labelled(rows: Rows, labels: Int[np.ndarray, " row"], name: str, notes: Sequ
 def drawn(count: int, seed: int, name: str, notes: Sequence[str], reader: Reader) -> Examples:
     """Draw so many rows: `drawn(1000, 0, "parens", [], reader)`. Raises ScrubError as `labelled` does."""
     rows, labels = draw_rows(count, seed)
-    said = f"{counted(count, 'row')} drawn, by the seed {seed}, of which {_percent(labels)} are balanced"
-    return labelled(rows, labels, name, [*notes, said], reader)
+    said = f"{counted(count, 'row')} drawn, by the seed {seed}, of which {_percent(labels[:count])} are balanced"
+    return labelled(rows, labels, count, name, [*notes, said], reader)
 
 
 def are_parens(rows: Sequence[Mapping[str, Any]], column: str | None) -> bool:
@@ -73,24 +74,25 @@ def read_parens(
     """Read the first `count` rows of a table with the columns `text` and `balanced`, or all; example i is row i.
 
     `read_parens([{"text": "()", "balanced": True}], "mine", None, False, [], reader)`. Raises ScrubError, which names
-    the row, for what is no string of 1 to LONGEST parens, or no label; and where there are fewer, unless `fewer` will
-    do.
+    the row, for what is no string of 1 to LONGEST parens, or no label, whether it is used or not; and where there are
+    fewer, unless `fewer` will do.
     """
-    where, stream = one_line(name), iter(table)
-    found = [_row(row, f"row {number} of {where}") for number, row in enumerate(islice(stream, count))]
+    where = one_line(name)
+    found = [_row(row, f"row {number} of {where}") for number, row in enumerate(table)]
     if not found:
         raise ScrubError(f"the data {where!r} have no rows: give others")
     if len(found) < (count or 1) and not fewer:
         raise ScrubError(
             f"the data {where!r} hold {counted(len(found), 'row')}, but {count} were asked for: ask for fewer"
         )
-    more = [f"the first {counted(len(found), 'row')} are used, and there are more"] if any(True for _ in stream) else []
+    used = min(len(found), count or len(found))
     texts, labels = [text for text, _ in found], np.array([label for _, label in found], dtype=np.int64)
-    rows = rows_of(texts)
+    rows, every = rows_of(texts), counted(len(found), "row")
+    more = [f"the first {counted(used, 'row')} of {len(found):,} are used"] if used < len(found) else []
     if wrong := int((balanced(rows) != labels).sum()):
-        more.append(f"of {wrong:,} of {counted(len(rows), 'row')} the label isn't whether the parens are balanced")
-    said = f"{counted(len(rows), 'row')}, of which {_percent(labels)} are labelled balanced"
-    return labelled(rows, labels, name, [*notes, *more, said], reader)
+        more.append(f"of {wrong:,} of {every} the label isn't whether the parens are balanced")
+    said = f"{every}, of which {_percent(labels)} are labelled balanced"
+    return labelled(rows, labels, used, name, [*notes, *more, said], reader)
 
 
 def rows_of(texts: Sequence[str]) -> Rows:

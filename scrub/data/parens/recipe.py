@@ -45,7 +45,7 @@ def _blocks(rng: np.random.Generator) -> Iterator[tuple[Rows, Bool[np.ndarray, "
 def are_balanced(opens: Bool[np.ndarray, "row paren"], lengths: Int[np.ndarray, " row"]) -> Bool[np.ndarray, " row"]:
     """Tell which strings are balanced, of which parens are ( and how many there are of each."""
     there = np.arange(opens.shape[1]) < lengths[:, None]
-    height = np.where(there, np.where(opens, 1, -1), 0).cumsum(1)
+    height = np.where(there, 2 * opens.astype(np.int8) - 1, 0).astype(np.int8).cumsum(1, dtype=np.int8)
     return np.asarray((height >= 0).all(1) & (height[:, -1] == 0))
 
 

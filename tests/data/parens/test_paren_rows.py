@@ -154,7 +154,7 @@ def test_the_published_set_is_read_by_its_path(kind: str, as_number: bool) -> No
     assert found.notes == (f"rows.{kind}: 5 rows, of which 60.0 % are labelled balanced",)
     first = load(written(kind, table(rows)), count=2)
     assert first.texts == ("()", "(")
-    assert "the first 2 rows are used, and there are more" in first.notes[0]
+    assert "the first 2 rows of 5 are used" in first.notes[0]
 
 
 def test_labels_that_are_others_are_counted() -> None:
