@@ -22,6 +22,7 @@ from scrub.text.files import one_line
 from scrub.text.wording import short
 
 TEXT, BALANCED = "text", "balanced"  # columns of a table
+POOL = 100_000  # rows that are drawn where fewer are asked for: draws of a hypothesis' own are from all
 SAYING = {"true": 1, "false": 0, "1": 1, "0": 0}  # what a label may be, in tables that hold texts alone
 
 
@@ -40,7 +41,7 @@ def labelled(
             "take another model"
         )
     return replace(
-        Examples.of(ids[rows], labels=labels).some(np.arange(count)),
+        replace(Examples.of(ids[rows], labels=labels), columns={BALANCED: labels}).first(count),
         name=name,
         texts=tuple("".join(TEXTS[symbol] for symbol in row[1:] if symbol not in {END, PAD}) for row in rows[:count]),
         origin=Origin(reader.vocab_size, None, reader.tokenizer),
@@ -50,7 +51,7 @@ def labelled(
 
 def drawn(count: int, seed: int, name: str, notes: Sequence[str], reader: Reader) -> Examples:
     """Draw so many rows: `drawn(1000, 0, "parens", [], reader)`. Raises ScrubError as `labelled` does."""
-    rows, labels = draw_rows(count, seed)
+    rows, labels = draw_rows(max(count, POOL), seed)
     said = f"{counted(count, 'row')} drawn, by the seed {seed}, of which {_percent(labels[:count])} are balanced"
     return labelled(rows, labels, count, name, [*notes, said], reader)
 
