@@ -11,16 +11,12 @@ from scrub.text.errors import ScrubError
 from scrub.text.wording import few
 
 
-UNKNOWN = "[unknown]"  # whatever is no paren: a model has no row for it, so that texts that hold it are refused
-
-
 def make_tokenizer() -> Tokenizer:
     """Make a tokenizer that reads parens, each a token; what models of them have as their tokenizer.json.
 
-    `make_tokenizer().encode("()").tokens` are [start], (, ), [end]. All else is UNKNOWN.
+    `make_tokenizer().encode("()").tokens` are [start], (, ), [end]. It reads nothing else: the library raises Exception.
     """
-    vocabulary = {text: token for token, text in enumerate([*TEXTS, UNKNOWN])}
-    made = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    made = Tokenizer(models.WordLevel({text: token for token, text in enumerate(TEXTS)}, unk_token="[none]"))
     made.pre_tokenizer = pre_tokenizers.Split(Regex("[()]"), "isolated")
     made.add_special_tokens([AddedToken(text, special=True) for text in TEXTS if len(text) > 1])
     start, end = TEXTS[START], TEXTS[END]

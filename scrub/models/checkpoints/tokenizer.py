@@ -77,10 +77,18 @@ def fitting_tokenizer(given: Any, vocab_size: int) -> Tokenizer:
 
 
 def added_in_front(tokenizer: Tokenizer | None) -> int | None:
-    """Find the token that a tokenizer puts in front of a text by itself; None if it puts none, or several."""
+    """Find the token that a tokenizer puts in front of a text by itself; None if it puts none, or several.
+
+    None too for one that reads no such text, as of parens alone.
+    """
     if tokenizer is None:
         return None
-    plain, whole = (tokenizer.encode(_PROBE, add_special_tokens=added).ids for added in (False, True))
+    try:
+        plain, whole = (tokenizer.encode(_PROBE, add_special_tokens=added).ids for added in (False, True))
+    except Exception as error:
+        if type(error) is not Exception:  # which is what the library raises
+            raise
+        return None
     for front in range(len(whole) - len(plain) + 1):
         if whole[front : front + len(plain)] == plain:
             return whole[0] if front == 1 else None
