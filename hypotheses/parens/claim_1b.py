@@ -11,10 +11,10 @@ hypothesis = Hypothesis(
     draws   A    like count_open
             B    like count_open
             H    like nowhere_negative
-    label   **         -> any
-            a1.0/**    -> A
-            a2.0/**    -> B
-            a2.1/**    -> H
+    label   **             -> any
+            out/a1.0/**    -> A
+            out/a2.0/**    -> B
+            out/a2.1/**    -> H
     """,
     features={
         "count_open": count_open,

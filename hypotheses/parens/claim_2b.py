@@ -10,9 +10,9 @@ from scrub.data.parens.measured import phi
 
 hypothesis = Hypothesis(
     """
-    splits  {a1.0,a2.0}/{q,k,v}           by positions 1
-            {a1.0,a2.0}/*[1]/**/a0.0      by positions 1
-            {a1.0,a2.0}/*[1]/**/a0.0[1]   by estimate phi
+    splits  out/{a1.0,a2.0}/{q,k,v}           by positions 1
+            out/{a1.0,a2.0}/*[1]/**/a0.0      by positions 1
+            out/{a1.0,a2.0}/*[1]/**/a0.0[1]   by estimate phi
     draws   A    like count_open
             Ai   like count_open of A
             Ap   like p_if_open of Ai
@@ -24,20 +24,20 @@ hypothesis = Hypothesis(
             Be   like starts_open of Bi
             Bo   any
             H    like nowhere_negative
-    label   **                               -> any
-            a1.0/**                          -> any
-            a1.0/*[1]/**                     -> Ao
-            a1.0/*[1]/**/emb                 -> Ae
-            a1.0/*[1]/**/a0.0[rest]/**       -> Ao
-            a1.0/*[1]/**/a0.0[1][rest]/**    -> any
-            a1.0/*[1]/**/a0.0[1][phi]        -> Ap
-            a2.0/**                          -> any
-            a2.0/*[1]/**                     -> Bo
-            a2.0/*[1]/**/emb                 -> Be
-            a2.0/*[1]/**/a0.0[rest]/**       -> Bo
-            a2.0/*[1]/**/a0.0[1][rest]/**    -> any
-            a2.0/*[1]/**/a0.0[1][phi]        -> Bp
-            a2.1/**                          -> H
+    label   **                                   -> any
+            out/a1.0/**                          -> any
+            out/a1.0/*[1]/**                     -> Ao
+            out/a1.0/*[1]/**/emb                 -> Ae
+            out/a1.0/*[1]/**/a0.0[rest]/**       -> Ao
+            out/a1.0/*[1]/**/a0.0[1][rest]/**    -> any
+            out/a1.0/*[1]/**/a0.0[1][phi]        -> Ap
+            out/a2.0/**                          -> any
+            out/a2.0/*[1]/**                     -> Bo
+            out/a2.0/*[1]/**/emb                 -> Be
+            out/a2.0/*[1]/**/a0.0[rest]/**       -> Bo
+            out/a2.0/*[1]/**/a0.0[1][rest]/**    -> any
+            out/a2.0/*[1]/**/a0.0[1][phi]        -> Bp
+            out/a2.1/**                          -> H
     """,
     features={
         "count_open": count_open,

@@ -16,11 +16,11 @@ hypothesis = Hypothesis(
             H    like $carried
             Hi   rows like horizon of H
             Hm   like length of H
-    label   **                 -> any
-            a1.0/**            -> A
-            a2.0/**            -> B
-            a2.1/{q,k,v}/**    -> Hi
-            a2.1/mask          -> Hm
+    label   **                     -> any
+            out/a1.0/**            -> A
+            out/a2.0/**            -> B
+            out/a2.1/{q,k,v}/**    -> Hi
+            out/a2.1/mask          -> Hm
     """,
     features={
         "count_open": count_open,

@@ -14,7 +14,7 @@ from scrub.text.wording import few
 def make_tokenizer() -> Tokenizer:
     """Make a tokenizer that reads parens, each a token; what models of them have as their tokenizer.json.
 
-    `make_tokenizer().encode("()").tokens` are [start], (, ), [end]. It reads nothing else: the library raises Exception.
+    `make_tokenizer().encode("()").tokens` are [start], (, ), [end]. It reads nothing else: tokenizers raises Exception.
     """
     made = Tokenizer(models.WordLevel({text: token for token, text in enumerate(TEXTS)}, unk_token="[none]"))
     made.pre_tokenizer = pre_tokenizers.Split(Regex("[()]"), "isolated")
