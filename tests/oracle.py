@@ -23,7 +23,8 @@ class Step:
     layer: int = -1  # of attention and MLPs; emb and slots have none
     heads: tuple[int, ...] = ()  # of attention
     part: tuple[str, str] = ("all", "in")  # a mask or identity, and the side of it
-    rows: tuple[tuple[str, bool], ...] = ()  # spans of positions, and whether it is what lies inside
+    # taken of it, one after the other: positions, directions or an estimate, and whether it is that or the rest
+    taken: tuple[tuple[str, str, bool], ...] = ()
 
 
 Path = tuple[Step, ...]
@@ -78,11 +79,12 @@ class Oracle:
     """The scrubber: a model (config, params, inputs), splits (pattern, kind, names), rules (pattern, source), in order.
 
     Inputs are the tokens of sources of sequences, and arrays [head, position, width], wider and of more heads than
-    what is held at them needs. Where something can't be split or fed as they say, an assertion fails.
+    what is held at them needs. `given` are directions, and functions of tokens and a width, by name. Where something
+    can't be split or fed as they say, an assertion fails.
     """
 
-    def __init__(self, model, roles, splits, rules):  # type: ignore[no-untyped-def]
-        self.model = model
+    def __init__(self, model, roles, splits, rules, given=None):  # type: ignore[no-untyped-def]
+        self.model, self.given = model, given or {}
         self.config, self.params, self.inputs = model.config, model.params, model.inputs
         self.roles, self.splits, self.rules = roles, splits, rules
         self.is_ = SimpleNamespace(**PLAIN | ({} if hasattr(self.config, "positions") else GPT2) | vars(self.config))
@@ -111,11 +113,19 @@ class Oracle:
     def divide(self, step: Step, kind: str, names: list[str]) -> list[tuple[str, Step]]:
         """The parts of a component, each with its name."""
         whole = step.names[-1]
-        if kind == "positions":
-            sides = ((names[0], True), ("rest", False))
-            return [(f"{whole}[{name}]", replace(step, rows=(*step.rows, (names[0], side)))) for name, side in sides]
+        if kind in {"positions", "direction", "estimate"}:
+            numbers = range(self.config.n_ctx) if names == ["each"] else []
+            sides = [(str(at), str(at), True) for at in numbers] or [
+                (names[0], names[0], True),
+                ("rest", names[0], False),
+            ]
+            taken = [(f"{whole}[{name}]", replace(step, taken=(*step.taken, (kind, of, b)))) for name, of, b in sides]
+            if kind == "estimate":  # which reads tokens, and nothing else
+                assert step.names[0] not in "qkv", "what has heads has no estimate"
+                taken[0] = (taken[0][0], replace(taken[0][1], layer=-1, heads=()))
+            return taken
         group, bracket, part = whole.partition("[")
-        can = step.heads and not step.rows and (kind == "heads" or not part)
+        can = step.heads and not step.taken and (kind == "heads" or not part)
         assert can, f"{step} can't be split by {kind}"
         if kind != "heads":
             a, b = (*names, "rest") if names else ("identity", "error")
@@ -138,11 +148,12 @@ class Oracle:
         """The paths to one of the slots of attention: more than one where it is split."""
         return self.split(path, [Step((slot,))])
 
-    def complete(self, path: Path, slots: str = "qkv") -> list[Path]:
+    def complete(self, path: Path) -> list[Path]:
         """Every complete path that begins with this one; none goes through what is held."""
         if path[-1].layer < 0 or self.holds(path):
             return [] if self.holds(path) else [path]
-        return [end for inner in self.read_by(path, slots) for end in self.complete(inner)]
+        own = [path] if any(kind == "estimate" for kind, _, _ in path[-1].taken) else []
+        return own + [end for inner in self.read_by(path) for end in self.complete(inner)]
 
     def source(self, path: Path) -> str:
         """What feeds a path: the last rule that matches it or a beginning of it, else the reference."""
@@ -157,6 +168,7 @@ class Oracle:
         source = self.source(path)
         if source == "mean":
             plain = Oracle(self.model, self.roles, self.splits, [])
+            plain.given = self.given
             own = plain.written(path, False) if path[-1].names[0] not in "qkv" else plain.slot(path, False)
             return own.mean(0, keepdim=True)
         assert not source.startswith("attend"), "that stands for a whole pattern"
@@ -213,12 +225,27 @@ class Oracle:
             return self.held(path, (), self.config.d_model)
         if source := self.drawn(path, donors):
             return self.gathered(source, self.written(path, True))
-        return self.kept(path) * self.computed(path, donors)
+        if ("estimate", True) in {(kind, side) for kind, _, side in path[-1].taken}:
+            return self.taken(path, None, donors)
+        return self.taken(path, self.computed(path, donors), donors)
 
-    def kept(self, path: Path) -> Tensor:
-        """The positions at which the end of a path is what it is, and not 0."""
-        sides = [inside(spans, self.config.n_ctx) == side for spans, side in path[-1].rows]
-        return torch.stack([torch.ones(self.config.n_ctx, 1).bool(), *sides]).all(0)
+    def taken(self, path: Path, whole: Tensor | None, donors: bool) -> Tensor:
+        """What the end of a path is, of all that its component or slot gives."""
+        kept = torch.ones(self.config.n_ctx, 1, dtype=torch.bool)  # positions, elsewhere it is 0
+        x = torch.zeros(1) if whole is None else whole
+        for kind, name, side in path[-1].taken:
+            if kind == "positions":
+                where = inside(name, self.config.n_ctx) == side
+                x, kept = x * where, kept & where
+            elif kind == "direction":
+                a = self.given[name]
+                onto = x @ (a.T @ torch.linalg.inv(a @ a.T) @ a)
+                x = onto if side else x - onto
+            else:
+                assert donors or "rows like" not in self.source(path), "rows feed no whole pattern"
+                estimate = kept * self.given[name](self.inputs[self.source(path)])
+                x = estimate if side else x - estimate
+        return x
 
     def computed(self, path: Path, donors: bool) -> Tensor:
         """What that component writes at all positions."""
@@ -260,7 +287,7 @@ class Oracle:
         z = torch.einsum("bpm,hdm->bhpd", x, weight)
         z = z + self.params.get(f"{name}.b{slot}", torch.zeros(len(weight), 1))[:, None]
         z = z if slot == "v" else self.placed(self.qk_normed(z, f"{name}.{slot}_norm.weight"), component.layer)
-        return self.kept(path) * z[:, [head * len(weight) // self.config.n_heads for head in heads]]
+        return self.taken(path, z[:, [head * len(weight) // self.config.n_heads for head in heads]], donors)
 
     def qk_normed(self, z: Tensor, name: str) -> Tensor:
         """Queries or keys of a layer, normed if they are."""
@@ -281,7 +308,7 @@ class Oracle:
         forced = {self.source(way) for way in ways}
         if len(ways) == 2 and len(forced) == 1 and min(forced).startswith("attend"):
             return self.inputs[min(forced)][None, : len(path[-1].heads), :, : self.config.n_ctx]
-        fed = {self.source(end) for end in self.complete(path, "qk")}
+        fed = {self.source(end) for inner in self.read_by(path, "qk") for end in self.complete(inner)}
         if not donors and len(fed) == 1 and min(fed).startswith("rows"):
             on_donors, donor = self.pattern(path, True), self.inputs[f"donor {min(fed)}"]
             return torch.stack([torch.stack([on_donors[d, :, i] for i, d in enumerate(row)], 1) for row in donor])

@@ -58,6 +58,14 @@ class Small:
             return torch.arange(self.inputs["x"].shape[1])[None]
         if leaf.op == "rows":
             return every_row(self.inputs["selected"])
+        if leaf.op == "unit":
+            return next(iter(self.params.values())).new_ones(1)
+        if leaf.op == "directions":
+            of: Any = leaf.arguments["of"]
+            return torch.from_numpy(of.rows).to(next(iter(self.params.values())))
+        if leaf.op == "estimated":
+            said: Any = leaf.arguments
+            return torch.from_numpy(said["of"](self.inputs[source].numpy(), said["width"]))
         if leaf.op == "held":
             return self.held(leaf)
         return self.inputs[{"tokens": source, "donor": f"donor {source}"}.get(leaf.op, leaf.op)]

@@ -34,16 +34,24 @@ def check(
     ],
     parameters: options.Parameters = None,
 ) -> None:
-    """Run only the gates: splits change no number, y = x changes nothing, rules change something, y is carried."""
+    """Run only the gates: splits change no number, y = x changes nothing, rules change something, y is carried.
+
+    Of each feature it says what classes it makes of the data.
+    """
     study, hypotheses, on = given_study(paths, parameters, model, settings.parts, revision)
     metrics = given_metrics(metric, study.metric)
 
+    from scrub.study.classes import warnings_of
     from scrub.study.run import prepare_study
 
     trial = prepare_study(study, hypotheses, on, data, settings, metrics)
     gates = trial.gates()
     warn([*trial.examples.notes, *trial.notes], "note")
     warn(gates.warnings)
+    found = trial.classes()
+    warn(warnings_of(found))
+    for each in found:
+        typer.echo(f"    feature {each}")
     for name, deviation in gates.deviations.items():
         typer.echo(f"ok  {name}: at most {deviation:.1e} nats apart")
     fed = sum(len(each.draws) for each in trial.experiments)

@@ -26,6 +26,7 @@ from scrub.text.errors import ScrubError
 from scrub.text.spans import END
 from scrub.text.wording import at_commit, few, short, with_digest
 
+LABEL = "label"  # the column of the class that is to be predicted
 TEXT, PROMPTS, REPEATED, PAIRS = "text", "prompts", "repeated random tokens", "pairs of sequences"
 FIRST, TARGET, QUERY = "first", "target", "second"  # the named positions of prompts that repeat: `A B ... A`
 FIRST_QUERY = 2  # position of text: what attends from the first two has hardly anything to choose from
@@ -447,7 +448,16 @@ class Examples:
         if self.rest is None:
             return self
         tokens = np.concatenate([self.tokens, self.rest])
-        return Examples(tokens, np.zeros(tokens[:, 1:].shape, dtype=bool), self.kind, self.name, columns=self.columns)
+        scored, labels = np.zeros(tokens[:, 1:].shape, dtype=bool), None
+        if self.labels is not None:
+            labels = np.array(tokens[:, -1], dtype=np.int64)  # which stand behind all that is read
+            scored[:, READ_AT] = True
+        return Examples(tokens, scored, self.kind, self.name, columns=self.columns, labels=labels)
+
+    @property
+    def said(self) -> Mapping[str, Shaped[np.ndarray, " every"]]:
+        """What the data say of each row beside its tokens: columns, and its label."""
+        return self.columns if self.labels is None else {**self.columns, LABEL: self.labels}
 
     def followed_by(self, others: Examples) -> Examples:
         """Put other prompts of the same length behind these."""

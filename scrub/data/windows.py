@@ -92,7 +92,7 @@ class Sequences:
         return replace(self, tokens=self.tokens[at], documents=self.documents[at], within=self.within[at])
 
     def spread(self, count: int) -> tuple[Sequences, Sequences]:
-        """Choose the first `count` of them of as many documents as can be, as few of each as give so many; and the rest.
+        """Choose the first `count` of them of as many documents as can be, as few of each as that takes; and the rest.
 
         Sequences of one document are alike, so a number of more documents is surer. All of them, if there are no more.
         """

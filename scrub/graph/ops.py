@@ -73,6 +73,7 @@ from scrub.graph.logits import (
 from scrub.graph.lowrank import change, changed, fold_bias, fold_output, log_normalisers_changed, log_normalisers_of
 from scrub.graph.rows import at_positions, batch, fill, gather_rows, join, later, pack, part_of_batch, take_places
 from scrub.graph.sums import spread, stack, sums
+from scrub.graph.terms import estimate, onto, typed
 
 NONE, ONE, TWO, THREE, FOUR = (range(n, n + 1) for n in range(5))
 ANY = range(1, 1 << 16)
@@ -132,6 +133,9 @@ OPS: dict[str, Op] = {
     "choices": Op(None, NONE, ("of",)),  # [batch, position, some]: answers, wrong ones, or both
     "weights": Op(None, NONE, ("of",)),  # the same, of each in the mean: see Examples.choices
     "given": Op(None, NONE, ("name",)),  # whatever stands there by that name: see paths/taps.py
+    "unit": Op(None, NONE),  # [1]: of the type that the model computes in
+    "directions": Op(None, NONE, ("of",)),  # [number, width], see onto
+    "estimated": Op(None, NONE, ("source", "of", "width")),  # [batch, position, width], see estimate
     "places": Op(None, NONE, ("positions",)),  # [batch, position, 1]: which positions of each example some spans mean
     # the model
     "embed": Op(embed, TWO),
@@ -165,6 +169,9 @@ OPS: dict[str, Op] = {
     # what a study does with it
     "gather_rows": Op(gather_rows, TWO, heads=(0,)),
     "at_positions": Op(at_positions, TWO, ("positions", "inside"), rows=(0, 1), heads=(0,), together=True),
+    "onto": Op(onto, TWO, rows=(0,), heads=(0,)),
+    "estimate": Op(estimate, TWO, ("of", "width")),
+    "typed": Op(typed, TWO, rows=(0,)),
     "take_places": Op(take_places, TWO, rows=(1,), together=True),
     "pack": Op(pack, TWO, ("of",)),
     "fill": Op(fill, THREE),

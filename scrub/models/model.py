@@ -366,20 +366,21 @@ def as_model(spec: Spec, dtype: torch.dtype = torch.float32) -> Model:
 
 
 class Bare(NamedTuple):
-    """A model without its parameters: its graph, the roles that its config says, and its name."""
+    """A model without its parameters: its graph, the roles that its config says, its name, and how much it reads."""
 
     graph: Node
     roles: Roles
     name: str
+    n_ctx: int
 
 
 def load_graph(spec: Spec) -> Bare:
     """Load a model without its parameters: `load_graph("gpt2").roles`. See :func:`load_model`."""
     if isinstance(spec, Model):
-        return Bare(spec.graph, spec.with_roles(None).roles, spec.name)
+        return Bare(spec.graph, spec.with_roles(None).roles, spec.name, spec.n_ctx)
     called, checkpoint, _, _ = _opened(spec)
     roles = {role: tuple(heads) for role, heads in checkpoint.config.roles.items()}
-    return Bare(checkpoint.graph, roles, called)
+    return Bare(checkpoint.graph, roles, called, checkpoint.config.n_ctx)
 
 
 def _opened(spec: Spec) -> tuple[str, Checkpoint, ModelPlace | None, Origin]:

@@ -3,7 +3,7 @@
 A source that draws for each position has a sequence for each of them. Whatever it feeds is computed on each of those
 sequences, and of that the row is taken that stands at the position: of a whole attention pattern, for what rules draw
 like a feature, and of the value at which a rule's pattern ends, for draws that a hypothesis declares. `a1.0/k/** -> D`
-is about what a1.0/k gives at each position, and `a1.0/** -> D` about what a1.0 writes there: nothing else may feed that.
+is about what a1.0/k gives at each position, and `a1.0/** -> D` about what a1.0 writes there. Nothing else feeds that.
 """
 
 from __future__ import annotations

@@ -258,7 +258,7 @@ def _none_left(root: Node) -> Node:
 
 
 def _no_mask_held(root: Node) -> Node:
-    """Return the graph unless a mask of pads is held at a value in it, which would be no mask; else raise ScrubError."""
+    """Return the graph unless a mask of pads is held at a value in it, which is no mask; else raise ScrubError."""
     for leaf in walk([root]):
         if (leaf.label or "").partition("[")[0] == MASK and any(n.op == "held" for n in (leaf, *leaf.inputs)):
             source = next(n for n in (leaf, *leaf.inputs) if n.op == "held").arguments["source"]

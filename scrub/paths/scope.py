@@ -60,6 +60,13 @@ class Walker:
     entry: str | None  # the pattern of the entry that it came through
 
 
+def _heads(part: Node) -> int:
+    """Count the heads of a component, or of that of which something is a part."""
+    while part.op in {"at_positions", "onto", "sub"}:
+        part = part.inputs[0]
+    return len(head_indices(part)) if part.op == "output" else 1
+
+
 def _component(node: Node) -> str:
     """Name the component that a node is, or is a part of."""
     return (node.label or node.op).partition("[")[0]
@@ -139,7 +146,8 @@ class Scope:
         """Compute the share of the paths through entries, of all that the baseline resamples, that are resampled.
 
         y feeds those, or a draw of the hypothesis' own. Paths are counted head by head, those through several entries
-        too. One that splits take apart counts where all of its parts are: whoever resamples a little of everything resamples nothing.
+        too. One that splits take apart counts where all of its parts are: whoever resamples a little of everything
+        resamples nothing.
         """
 
         def below_it(at: Walker) -> list[Walker]:
@@ -156,10 +164,10 @@ class Scope:
             if not counts:
                 here = float(parts[0].entry is not None)
                 return here * all(map(_is_resampled, (part.node for part in parts))), here
-            node = parts[0].node
-            whole = node.inputs[0] if node.op == "at_positions" else node
-            heads = len(head_indices(whole)) if whole.op == "output" else 1
-            return heads * sum(fed for fed, _ in counts), heads * sum(paths for _, paths in counts)
+            heads = max(_heads(part.node) for part in parts)
+            # an estimate reads the tokens itself: what lies below its component's rest says nothing of that
+            ended = all(_is_resampled(part.node) for part in parts if not below(part.node))
+            return heads * ended * sum(fed for fed, _ in counts), heads * sum(paths for _, paths in counts)
 
         start: tuple[Walker, ...] = (self.start,)
         fed, paths = fold(start, inner, combine)

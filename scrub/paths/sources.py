@@ -1,7 +1,8 @@
 """Sources, which feed the inputs at the ends of paths, or stand for a component that is held at a value.
 
-Two families. A `Draw` feeds sequences: another row for each reference sequence, or for each of its positions. A `Held` source stands for whatever a component, a slot or an attention pattern gives. A kind is
-a class that reads and writes its own text, and says how it draws, or which value it has: making it adds the kind.
+Two families. A `Draw` feeds sequences: another row for each reference sequence, or for each of its positions. A `Held`
+source stands for whatever a component, a slot or an attention pattern gives. A kind is a class that reads and writes
+its own text, and says how it draws, or which value it has: making it adds the kind.
 """
 
 from __future__ import annotations
@@ -246,7 +247,8 @@ class Drawn(Draw):
         match = _DRAWN.fullmatch(said)
         if match is None:
             raise ScrubError(
-                f"{said!r} is no draw: write 'NAME like FEATURE [of DRAW]', 'NAME rows like …' or 'NAME any'"
+                f"{said!r} is no draw: write 'NAME like FEATURE', 'NAME like FEATURE of DRAW', 'NAME rows like …' or "
+                "'NAME any'"
             )
         name, by_row, feature, of = match[1], match[2] is not None, match[3] or "", match[4]
         if name in _TAKEN or name in above:
@@ -259,7 +261,7 @@ class Drawn(Draw):
         parent = None if of is None else above[of]
         if parent is not None and parent.by_row and not by_row:
             raise ScrubError(
-                f"the draw {said!r} is of one for each position, so it is one for each itself: write '{name} rows like …'"
+                f"the draw {said!r} is of one for each position, so it is one for each too: write '{name} rows like …'"
             )
         return cls(name, feature, parent, by_row)
 
@@ -283,7 +285,8 @@ class Drawn(Draw):
         if not self.feature:
             return "a draw from all rows"
         with_ = "x" if self.of is None else self.of.name
-        return f"{'at each position a draw that agrees there' if self.by_row else 'a draw that agrees'} with {with_} on {self.feature}"
+        what = "at each position a draw that agrees there" if self.by_row else "a draw that agrees"
+        return f"{what} with {with_} on {self.feature}"
 
     @property
     def input_name(self) -> str:

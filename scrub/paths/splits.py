@@ -3,7 +3,8 @@
 Attention is linear in its pattern and in its heads, so a component can be written as the sum of groups
 of its heads, of the part of its attention inside a position mask and the rest, or of identity attention
 (every position attends to itself) and the error of that approximation. What any component or slot gives is the sum of
-that at some positions and at the rest.
+that at some positions and at the rest, or at each of them; of its projection on directions and the rest; and, of a
+component, of whatever a function of the tokens says and the rest.
 """
 
 from __future__ import annotations
@@ -16,26 +17,46 @@ from scrub.graph.heads import head_indices, restrict
 from scrub.graph.masks import MASKS
 from scrub.graph.node import Node, node, unroll, walk
 from scrub.paths.locate import locate
-from scrub.paths.pattern import Pattern, State
+from scrub.paths.pattern import SLOTS, Pattern, State
 from scrub.paths.roles import Roles
+from scrub.paths.sources import X
+from scrub.paths.terms import Direction, Estimate
 from scrub.text.errors import ScrubError
-from scrub.text.spans import depends, places
+from scrub.text.spans import LAST, depends, is_name, places, spans, written
 
 DIGITS = 9  # of a head's number: no model has that many
-_KINDS = 'heads NAME..., mask "NAME", identity or positions 4..7 (S2, end)'
+EACH, MOST_POSITIONS = "each", 256  # terms of a split by each position that nobody has named
+_NAMED = frozenset({"estimate", "direction"})
+_KINDS = (
+    'heads NAME..., mask "NAME", identity, positions 4..7 (S2, end), positions each (or each 4..7), estimate NAME or '
+    "direction NAME"
+)
+_AXES = {"embed": 1, "output": 1, "project": 1, "linear": 0}  # of an operation's weight, which is as wide as it gives
 
 
 @dataclass(frozen=True)
 class Split:
-    """`PATTERN by KIND`: the component at the end of the paths that match becomes a sum."""
+    """`PATTERN by KIND`: the component at the end of the paths that match becomes a sum.
+
+    `of` is what it needs from others than its text: the estimate or direction that it names, or how many positions
+    there are at most.
+    """
 
     pattern: Pattern
     kind: str
     names: tuple[str, ...] = ()
+    of: Estimate | Direction | int | None = None
 
     def __str__(self) -> str:
         quote = '"{}"' if self.kind == "mask" else "{}"
         return " ".join([f"{self.pattern} by {self.kind}", *(quote.format(n) for n in self.names)])
+
+    @property
+    def needs(self) -> str:
+        """What it needs from others than its text: `estimate NAME`, `direction NAME`, `positions each`, or nothing."""
+        if self.kind in _NAMED or self.names == (EACH,):
+            return f"{self.kind} {self.names[0]}"
+        return ""
 
     @classmethod
     def parse(cls, text: str) -> Split:
@@ -44,12 +65,14 @@ class Split:
         if not matched:
             raise ScrubError(f"{text.strip()!r} is no split: write 'PATTERN by {_KINDS}'")
         pattern, kind, rest = matched.groups()
-        whole = kind in {"mask", "positions"}  # of which there is one
+        whole = kind in {"mask", "positions", *_NAMED}  # of which there is one
         names = (rest.strip("\"'"),) if whole else tuple(re.split(r"[\s,]+", rest)) if rest else ()
         if kind == "mask":
             MASKS[names[0]]
         elif kind == "positions":
-            places(names[0])
+            spans(_spans_of_each(names[0]) or "0") if _is_each(names[0]) else places(names[0])
+        elif kind in _NAMED and names and is_name(names[0]):
+            pass
         elif (kind, bool(names)) not in {("heads", True), ("identity", False)}:
             raise ScrubError(f"{text.strip()!r} splits by nothing that scrub knows: write 'PATTERN by {_KINDS}'")
         return cls(Pattern.parse(pattern), kind, names)
@@ -78,7 +101,12 @@ class Split:
     def _terms(self, whole: Node, roles: Roles) -> list[Node]:
         label = whole.label or ""
         if self.kind == "positions":
-            return _by_positions(whole, self.names[0])
+            return self._by_each(whole) if _is_each(self.names[0]) else _by_positions(whole, self.names[0])
+        if self.kind in _NAMED:
+            name = self.names[0]
+            part = self._estimate(whole) if self.kind == "estimate" else self._onto(whole)
+            rest = node("sub", whole.labelled(None), part)
+            return [part.labelled(f"{label}[{name}]"), rest.labelled(f"{label}[rest]")]
         if whole.op != "output":
             raise ScrubError(f"'{self}' can't split {label!r}: only attention heads split, and 'a0' is a layer of them")
         if self.kind == "heads":
@@ -97,6 +125,76 @@ class Split:
             node("output", piece, weight, label=f"{label}[{name}]")
             for name, piece in zip(names, (part, node("sub", z, part)), strict=True)
         ]
+
+    def _by_each(self, whole: Node) -> list[Node]:
+        """Split what a component or slot gives into each of its positions."""
+        if text := _spans_of_each(self.names[0]):
+            found = dict.fromkeys(at for first, last in spans(text) for at in range(first, last + 1))
+            terms = [_at(whole, str(at), str(at), inside=True) for at in self._few(list(found))]
+            return [*terms, _at(whole, "rest", written(spans(text)), inside=False)]
+        if not isinstance(self.of, int):
+            raise ScrubError(
+                f"'{self}' doesn't know how many positions there are: name them, as in 'by positions each 0..9'"
+            )
+        *others, last = self._few(range(self.of))
+        # there are no positions behind the last: so the terms are known to be the whole, however many there are
+        behind = _at(whole, str(last), f"{last}..{LAST}", inside=True)
+        return [*(_at(whole, str(at), str(at), inside=True) for at in others), behind]
+
+    def _few(self, positions: Sequence[int]) -> Sequence[int]:
+        if len(positions) > MOST_POSITIONS:
+            raise ScrubError(
+                f"'{self}' would be {len(positions):,} terms, and {MOST_POSITIONS} are the most: name the positions, "
+                "as in 'by positions each 0..9', or take a smaller --context"
+            )
+        return positions
+
+    def _estimate(self, whole: Node) -> Node:
+        if (whole.label or "").partition("[")[0] in SLOTS:
+            raise ScrubError(
+                f"'{self}' can't split {whole.label!r}: an estimate is of what a component writes, and a slot has a "
+                "vector for each head"
+            )
+        of = self.of if isinstance(self.of, Estimate) else Estimate(self.names[0])
+        made = node("estimate", node("tokens", source=X), node("unit"), of=of, width=self._width(whole))
+        return _at_same_positions(made, whole)
+
+    def _onto(self, whole: Node) -> Node:
+        of = self.of if isinstance(self.of, Direction) else Direction(self.names[0], "")
+        if of.width not in {None, width := self._width(whole)}:
+            raise ScrubError(
+                f"'{self}' can't split {whole.label!r}: that is {width} wide, and the direction {of.width}"
+            )
+        return node("onto", whole.labelled(None), node("directions", of=of))
+
+    def _width(self, whole: Node) -> int:
+        """Find how many numbers a component, or each head of a slot, gives at a position."""
+        current = whole
+        while current.op not in _AXES and current.op != "estimate" and current.inputs:
+            current = current.inputs[0]
+        if current.op == "estimate":
+            return _number(current.arguments["width"])
+        weight = current.inputs[1] if current.op in _AXES else current
+        while weight.inputs:
+            weight = weight.inputs[0]
+        shape = weight.arguments.get("shape")
+        if current.op not in _AXES or not isinstance(shape, tuple):
+            raise ScrubError(f"'{self}' can't split {whole.label!r}: how wide that is isn't known")
+        return _number(shape[_AXES[current.op]])
+
+
+def _number(value: object) -> int:
+    assert isinstance(value, int)
+    return value
+
+
+def _is_each(positions: str) -> bool:
+    return positions.partition(" ")[0] == EACH
+
+
+def _spans_of_each(positions: str) -> str:
+    """Give the spans behind `each`; nothing where it is every position."""
+    return positions.partition(" ")[2].strip()
 
 
 def heads_of(layer: int, name: str, roles: Roles) -> list[int]:
@@ -142,9 +240,21 @@ def _by_heads(whole: Node, names: Sequence[str], roles: Roles) -> list[Node]:
 
 def _by_positions(whole: Node, positions: str) -> list[Node]:
     """Split what a component or slot gives into some positions and the rest."""
-    rows = whole.labelled(None)
-    position = node("places", positions=positions) if depends(positions) else node("position")
-    return [
-        node("at_positions", rows, position, positions=positions, inside=inside, label=f"{whole.label}[{name}]")
-        for name, inside in ((positions, True), ("rest", False))
-    ]
+    return [_at(whole, name, positions, inside) for name, inside in ((positions, True), ("rest", False))]
+
+
+def _at(whole: Node, name: str, positions: str, inside: bool) -> Node:
+    """Keep what a component or slot gives at some positions, or at all others: a part of it called so."""
+    place = node("places", positions=positions) if depends(positions) else node("position")
+    rows, label = whole.labelled(None), f"{whole.label}[{name}]"
+    return node("at_positions", rows, place, label=label, positions=positions, inside=inside)
+
+
+def _at_same_positions(part: Node, whole: Node) -> Node:
+    """Keep a part of what a component gives at the positions at which that is kept itself."""
+    if whole.op in {"sub", "onto"}:  # a part of such a split
+        return _at_same_positions(part, whole.inputs[0])
+    if whole.op != "at_positions":
+        return part
+    rows, *place = whole.inputs
+    return whole.labelled(None).with_inputs((_at_same_positions(part, rows), *place))

@@ -41,8 +41,20 @@ def fed_by_x(roots: Sequence[Node], canonical: Callable[[Sequence[Node]], Forms]
     fed = rewrite(roots, lambda each: x if each in foreign else each)
     forms = canonical([fed[root] for root in roots])
     unscrubbed = set(walk(root for root in roots if root in own))
-    found = {each: forms[fed[each]] for each in order if each not in own}
+    whole = _of_whole_sequences(order)
+    found = {each: forms[fed[each]] for each in order if each not in own and each not in whole}
     return {each: form for each, form in found.items() if form in unscrubbed}
+
+
+def _of_whole_sequences(order: Sequence[Node]) -> set[Node]:
+    """Find what estimates of others than x are in: of a whole sequence, they may tell its first rows apart."""
+    found: set[Node] = set()
+    for each in order:
+        tokens = each.inputs[0] if each.op == "estimate" else None
+        foreign = tokens is not None and not (tokens.op == "tokens" and tokens.arguments["source"] == X)
+        if foreign or not found.isdisjoint(each.inputs):
+            found.add(each)
+    return found
 
 
 def _stands_for_each(source: Hashable) -> bool:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from scrub.graph.node import Node
 from scrub.graph.ops import OPS
 from scrub.plan.plan import Plan
+from scrub.text.errors import ScrubError
 
 
 def leaves_of(plan: Plan) -> Sequence[Node]:
@@ -21,14 +23,33 @@ def leaves_of(plan: Plan) -> Sequence[Node]:
 def constants(
     leaves: Iterable[Node], params: Mapping[str, Tensor], positions: int, device: torch.device | str = "cpu"
 ) -> dict[Node, Tensor]:
-    """Bind the leaves that are the same in every batch: parameters and positions [1, position]."""
+    """Bind the leaves that are the same in every batch: parameters, positions [1, position], and directions.
+
+    What is no parameter has the type that those have.
+    """
     bound: dict[Node, Tensor] = {}
+    dtype = next((value.dtype for value in params.values()), None)
     for leaf in leaves:
         if leaf.op == "param":
             bound[leaf] = params[str(leaf.arguments["name"])]
         elif leaf.op == "position":
             bound[leaf] = torch.arange(positions, device=device)[None]
+        elif leaf.op == "unit":
+            bound[leaf] = torch.ones(1, dtype=dtype, device=device)
+        elif leaf.op == "directions":
+            bound[leaf] = torch.from_numpy(_directions(leaf)).to(device, dtype)
     return bound
+
+
+def _directions(leaf: Node) -> Float[np.ndarray, "number width"]:
+    """Give the values of a leaf of directions. Raises ScrubError where they aren't known without the model."""
+    rows = getattr(leaf.arguments["of"], "rows", None)
+    if rows is None:
+        raise ScrubError(
+            f"the direction '{leaf.arguments['of']}' is a function of the model, which isn't known here: prepare the "
+            "study with it"
+        )
+    return np.asarray(rows)
 
 
 def every_row(selected: Int[Tensor, "batch some"]) -> Int[Tensor, "3 row"]:

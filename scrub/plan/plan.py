@@ -10,6 +10,7 @@ from torch import Tensor
 
 from scrub.graph.node import Node, walk
 from scrub.graph.ops import OPS, Op
+from scrub.plan.estimates import as_leaves
 from scrub.plan.first import fed_by_x, share_first
 from scrub.plan.fuse import fuse_attention
 from scrub.plan.grouped import group_queries
@@ -24,7 +25,7 @@ from scrub.text.collecting import uncollected
 
 Pass = Callable[[Sequence[Node]], dict[Node, Node]]
 Way = Callable[[Op], Callable[..., Tensor]]  # of computing operations, which a place chooses
-PER_RUN = frozenset({"param", "position", "held", "few_rows"})  # leaves that are the same in every batch
+PER_RUN = frozenset({"param", "position", "held", "few_rows", "unit", "directions"})  # the same in every batch
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def compile_plans(
     plans = []
     for outputs, first in groups:
         sharing: list[Pass] = [partial(share_first, forms=known, first=first)] if known and first else []
-        plans.append(_ordered(outputs, simpler, rows, [*sharing, share_maps, *less, *at_once], kept))
+        plans.append(_ordered(outputs, simpler, rows, [*sharing, share_maps, *less, *at_once, as_leaves], kept))
     return plans
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from scrub.graph.node import Node, node, rewrite
+from scrub.text.spans import LAST, spans, written
 
 
 class _Form:
@@ -87,7 +89,40 @@ LOGITS = _read(
 
 def simplify(roots: Iterable[Node], identities: Identities = SPLITS) -> dict[Node, Node]:
     """Map each node to an equal, cheaper one."""
-    return rewrite(roots, lambda current: simplest(current, identities))
+    return rewrite(roots, lambda current: simplest(_together(current), identities))
+
+
+def _together(total: Node) -> Node:
+    """Keep a value once at all positions at which a sum has it: where that is everywhere, it is the value itself."""
+    if total.op != "add" or len(total.inputs) < 2:
+        return total
+    kept: dict[tuple[Node, Node], list[tuple[int, int]]] = {}
+    for each in filter(_at_numbers, total.inputs):
+        kept.setdefault((each.inputs[0], each.inputs[1]), []).extend(spans(str(each.arguments["positions"])))
+    if all(len(each) < 2 for each in kept.values()):
+        return total
+    terms: dict[Node, None] = {}
+    for each in total.inputs:
+        where = kept.get((each.inputs[0], each.inputs[1]), ()) if _at_numbers(each) else ()
+        if len(where) > 1 and _apart(where):
+            text = written(where)
+            whole = text == f"0..{LAST}"
+            terms[each.inputs[0] if whole else node("at_positions", *each.inputs, positions=text, inside=True)] = None
+        elif each in terms:  # the same term twice is no one term
+            return total
+        else:
+            terms[each] = None
+    return next(iter(terms)) if len(terms) == 1 else node("add", *terms)
+
+
+def _at_numbers(term: Node) -> bool:
+    return term.op == "at_positions" and term.arguments["inside"] is True and term.inputs[1].op == "position"
+
+
+def _apart(where: Sequence[tuple[int, int]]) -> bool:
+    """Tell whether no position is in two spans."""
+    inside = sorted(where)
+    return all(before[1] < after[0] for before, after in pairwise(inside))
 
 
 def simplest(current: Node, identities: Identities = SPLITS) -> Node:

@@ -87,7 +87,7 @@ def _parameter(weight: Node) -> Node:
 
 def _shape(current: Node, shapes: dict[Node, Hashable]) -> Hashable:
     """Say what tells apart the numbers of examples and of rows that a value has; None where it has one for all."""
-    if current.op == "embed":
+    if current.op in {"embed", "estimate"}:
         tokens = current.inputs[0]
         source = tokens.arguments["source"] if tokens.op == "tokens" else None
         return None if source is None else ("all", source if getattr(source, "by_row", False) else None)

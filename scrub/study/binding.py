@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from scrub.data.examples import Examples
@@ -16,6 +16,7 @@ from scrub.paths.rules import PLACED
 from scrub.paths.sources import Draw
 from scrub.plan.runner import on_its_way
 from scrub.study.draws import Pairing
+from scrub.study.terms import estimated
 from scrub.text.errors import ScrubError
 
 _PLACED_BY = {op: what for what, op in PLACED.items()}
@@ -80,7 +81,7 @@ def bind(
     """
     leaves = list(leaves)
     sizes = sizes or Sizes.over(leaves, pairing, [members])
-    examples, inputs = pairing.examples, pairing.pool[:, :-1]
+    examples = pairing.examples
     counts = np.zeros(sizes.examples, dtype=np.int64)
     counts[: len(members)] = examples.counts[members]
     members = _filled(members, sizes.examples)
@@ -94,11 +95,11 @@ def bind(
         if isinstance(source, Draw):
             wanted = pairing.partners[source][members]
             if wanted.ndim == 1:
-                bound[leaf] = inputs[wanted]
+                bound[leaf] = _fed(leaf, pairing, wanted)
             else:
                 donors, place = np.unique(wanted, return_inverse=True)
                 donors = _filled(donors, sizes.donors[source])
-                bound[leaf] = inputs[donors] if leaf.op == "tokens" else place.reshape(wanted.shape)
+                bound[leaf] = place.reshape(wanted.shape) if leaf.op == "donor" else _fed(leaf, pairing, donors)
         elif leaf.op == "target":
             bound[leaf] = examples.following[members][..., None]
         elif leaf.op == "other_target":
@@ -117,6 +118,11 @@ def bind(
     gathered = {leaf: pool(leaf, pairing, members) for leaf in leaves if leaf.op == "pooled" and pool is not None}
     on_way = {leaf: on_its_way(value, device) for leaf, value in bound.items()}
     return {**on_way, **gathered}, torch.from_numpy(real)
+
+
+def _fed(leaf: Node, pairing: Pairing, rows: Int[np.ndarray, " row"]) -> Shaped[np.ndarray, "row position *width"]:
+    """Give rows of the pool: their tokens, or what an estimate says of these."""
+    return pairing.pool[rows, :-1] if leaf.op == "tokens" else estimated(leaf, pairing, rows)
 
 
 def _filled(values: Int[np.ndarray, "*axis some"], size: int) -> Int[np.ndarray, "*axis size"]:

@@ -100,7 +100,9 @@ class Pairing:
 
     The `pool` [row, position + 1] begins with the examples themselves; behind them are the others that they come with,
     and behind those all other rows of the data, where something draws from them. `order` is that in which they are
-    computed.
+    computed. `lengths` are the positions of each row of the pool that are no pads, where there are any. `ids` are the
+    tokens that the pool's numbers stand for, where they are no tokens themselves: another number stands for one that is
+    NaN.
     """
 
     examples: Examples
@@ -108,6 +110,8 @@ class Pairing:
     partners: Mapping[Draw, Rows]
     order: Int[np.ndarray, " member"]
     vague: Sequence[str] = ()  # the features that tell no examples apart
+    lengths: Int[np.ndarray, " row"] | None = None
+    ids: Int[np.ndarray, " id"] | None = None
 
     def batches(self, size: int) -> Iterator[Int[np.ndarray, " member"]]:
         """Cut the order into batches of so many examples."""
@@ -156,7 +160,15 @@ def pair_up(
     parts = [examples.tokens, examples.other, examples.rest if any(isinstance(s, Drawn) for s in partners) else None]
     rows = np.concatenate([part for part in parts if part is not None])
     vague = sorted(name for name, classes in pool.classes.items() if len(classes) > 1 and (classes == classes[0]).all())
-    return Pairing(examples, rows, partners, np.concatenate(order), vague)
+    return Pairing(examples, rows, partners, np.concatenate(order), vague, _lengths(examples))
+
+
+def _lengths(examples: Examples) -> Int[np.ndarray, " row"] | None:
+    """Say how long the rows of a pool are, the others' behind the examples' own; None where no row has pads."""
+    if examples.lengths is None and examples.other_lengths is None:
+        return None
+    others = [] if examples.other is None else [examples.real_in_other.sum(1)]
+    return np.concatenate([examples.ends + 1, *others])
 
 
 def check_draws(examples: Examples, number: int, sources: Iterable[Draw]) -> None:
@@ -260,8 +272,8 @@ class _Pool:
         above, rng = self.number(draw.of), generator(self.seed, self.draw, f"draw {draw}")
         classes, shape = self._by_form(draw), self.examples.scored.shape
         if not draw.by_row:
-            return among(classes, classes[above], rng.random(shape[0]))
-        lot, at = rng.random(shape), np.arange(shape[1])
+            return among(classes, classes[above], np.asarray(rng.random(shape[0])))
+        lot, at = np.asarray(rng.random(shape)), np.arange(shape[1])
         wanted = classes[above if above.ndim > 1 else above[:, None], at]
         each = [among(classes[:, i], wanted[:, i], lot[:, i]) for i in at]
         return np.stack(each, axis=1)
@@ -307,7 +319,7 @@ def among(
 
 
 def check_agreement(pool: _Pool, partners: Mapping[Draw, Rows]) -> None:
-    """Raise GateError unless some rows that were drawn agree with those above them, when the features are asked anew."""
+    """Raise GateError unless some rows that were drawn agree with those above them, the features being asked anew."""
     declared = {each for draw in partners if isinstance(draw, Drawn) for each in draw.chain if each.feature}
     for draw in ordered(declared):
         own, above = (pool.number(each)[:AGREEING] for each in (draw, draw.of))
@@ -329,7 +341,7 @@ def classes_on(feature: Feature, name: str, examples: Examples, tokenizer: Token
 
     Raises ScrubError as :func:`classes_of` does, and where those of two lengths have another shape.
     """
-    columns = examples.columns
+    columns = examples.said
     if examples.lengths is None:
         return classes_of(feature, name, examples.inputs, tokenizer, columns)
     found = np.zeros(len(examples), dtype=np.int64)

@@ -127,8 +127,8 @@ class Evaluator:
         """Compile the plan of some of the experiments, once for pairings that share as many first positions."""
         key = chunk, pairing.first
         if key not in self._runners:
-            outputs, together = self._chunks[chunk].outputs(self.metrics), self._together(pairing)
-            outputs = with_pool(outputs) if self._pool_of(pairing).fits else outputs
+            pool, together = self._pool_of(pairing), self._together(pairing)
+            outputs = pool.read_by(self._chunks[chunk].outputs(self.metrics))
             plan = compile_plan(outputs, first=pairing.first, together=together)
             positions, device, values = pairing.examples.context, self.model.device, self._values(chunk, pairing)
             tf32 = self.settings.dtype == TF32
@@ -183,7 +183,7 @@ class Evaluator:
                 for chunk, of in enumerate(self._chunks)
             ]
         joined, pool = Gates.joined(gates), self._pool_of(pairing)
-        if not pool.leaves:
+        if not (pool.leaves and pool.fits):
             return joined
         deviation = pool.check(pairing, TOLERANCE_NATS[dtype])
         return replace(joined, deviations={**joined.deviations, f"pool and computed anew, {dtype}": deviation})

@@ -29,7 +29,7 @@ the value of a parameter that the hypothesis declares: `Hypothesis(..., paramete
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
@@ -50,7 +50,9 @@ from scrub.paths.roles import Roles
 from scrub.paths.rules import Rule, resample
 from scrub.paths.sources import Draw, Drawn
 from scrub.paths.splits import Split
+from scrub.paths.terms import Direction, Estimate
 from scrub.paths.unmatched import Unmatched
+from scrub.study.code import code_hash
 from scrub.study.draws import Feature
 from scrub.study.parameters import Parameters, Value, checked, filled, marks, suffix, unknown_parameter
 from scrub.study.settings import check_other
@@ -60,6 +62,7 @@ from scrub.text.wording import short
 
 SPLITS, DRAWS, EDGES, ALL = "splits", "draws", "edges", "all"
 
+Estimates = Mapping[str, Callable[..., Any] | Mapping[str, Callable[..., Any]]]  # by name, as features are
 Features = Mapping[str, Feature | Mapping[str, Feature]]  # by name; where models differ, by the model's name inside
 
 
@@ -69,11 +72,15 @@ class Hypothesis:
 
     `Hypothesis("v  a1.ind/v/a0.*/** -> y", study="induction")`: the values of induction heads need no layer-0 head.
     `features` are what its `like` sources agree on: each a function, or one for each model, by the model's
-    name. `study` is the name of the study whose behaviour it is tested on, unless it lies in a study's own
-    folder. `published` are percentages recovered that were published for it, by part, `published_ratios`
-    those of a difference of logits to the model's; they stand beside runs with the feed `published_other` (what y
-    stands for, by default what the study says) and the data `published_data` (by default any) alone. `parameters` are
-    the values to try for each `$name` in the rules; the first is the default, which the hypothesis means as it is.
+    name. `estimates` are the functions that its splits `by estimate NAME` name, of tokens [row, position] and the
+    tokenizer, and of the `model` where they have a parameter called so: numbers [row, position, width]. `directions`
+    are those of its splits `by direction NAME`: a vector [width], several [number, width], or a function of the model
+    that gives them. Both may be one for each model, too. `study` is the name of the study whose behaviour it is tested
+    on, unless it lies in a study's own folder. `published` are percentages recovered that were published for it, by
+    part, `published_ratios` those of a difference of logits to the model's; they stand beside runs with the feed
+    `published_other` (what y stands for, by default what the study says) and the data `published_data` (by default any)
+    alone. `parameters` are the values to try for each `$name` in the rules; the first is the default, which the
+    hypothesis means as it is.
     `values` are those that it means. `null_of` is the name of the hypothesis that it is a random one of the size of.
     Raises ScrubError where the declaration can't be read.
     """
@@ -91,6 +98,9 @@ class Hypothesis:
     published_ratios: Mapping[str, int | float] = field(default_factory=dict)
     published_other: str | None = None
     published_data: str | None = None
+    estimates: Estimates = field(default_factory=dict)
+    directions: Mapping[str, Any] = field(default_factory=dict)  # Direction, or a function, once they are checked
+    terms: Mapping[str, Any] = field(default_factory=dict, compare=False)  # on a model: see scrub/study/terms.py
 
     def __post_init__(self) -> None:
         check_fields(self, "the hypothesis' ")
@@ -100,7 +110,13 @@ class Hypothesis:
                 raise ScrubError(f"the parameter {unused[0]!r} is in no rule: write ${unused[0]} there, or take it out")
             object.__setattr__(self, "parameters", declared)
             object.__setattr__(self, "values", {name: values[0] for name, values in declared.items()})
-        self.splits  # noqa: B018  read now, so that a mistake is told where it was made
+        object.__setattr__(self, "directions", {name: _given(name, each) for name, each in self.directions.items()})
+        for split in self.splits:  # read now, so that a mistake is told where it was made
+            if split.kind in {"estimate", "direction"} and split.names[0] not in self._declared(split.kind):
+                raise ScrubError(
+                    f"the split '{split}' names {split.names[0]!r}, which is no {split.kind} of the hypothesis: pass "
+                    f"{split.kind}s={{{split.names[0]!r}: ...}}"
+                )
         if self.edges and len(self._sections) > 1:
             other = next(name for name in self._sections if name != EDGES)
             raise ScrubError(
@@ -166,7 +182,23 @@ class Hypothesis:
     @cached_property
     def splits(self) -> tuple[Split, ...]:
         """The splits, in the order in which they happen."""
-        return tuple(Split.parse(text) for text in self._sections.get(SPLITS, ()))
+        found = (Split.parse(text) for text in self._sections.get(SPLITS, ()))
+        return tuple(replace(split, of=self._of(split)) if split.needs else split for split in found)
+
+    def _declared(self, kind: str) -> Mapping[str, Any]:
+        return self.estimates if kind == "estimate" else self.directions
+
+    def _of(self, split: Split) -> Any:
+        """Give what a split needs: on a model what was made for that, else as much as is known without one."""
+        made = self.terms.get(split.needs)
+        if made is not None or split.kind == "positions":
+            return made
+        given = self._declared(split.kind).get(split.names[0])
+        if isinstance(given, Direction):
+            return given
+        if split.kind == "direction" or not callable(given):
+            return None
+        return Estimate(split.names[0], given, code=code_hash(given, f"the estimate {split.names[0]!r}"))
 
     @cached_property
     def draws(self) -> Mapping[str, Drawn]:
@@ -223,6 +255,39 @@ class Hypothesis:
                 f"{model.rpartition('/')[2]}: {kept}, or run hypotheses without a feature"
             )
         return choices[model.rpartition("/")[2]]
+
+    def estimate(self, name: str, model: str, whole: Any = None) -> Estimate:
+        """Make the estimate for a model, named as in `--model`; the `whole` model is what it is asked with.
+
+        Raises ScrubError if there is none for this one, or no hash can be made of its code.
+        """
+        function = self._choice("estimate", name, model)
+        tokenizer = None if whole is None else whole.tokenizer
+        return Estimate(name, function, tokenizer, whole, code_hash(function, f"the estimate {name!r}"))
+
+    def direction(self, name: str, model: str, whole: Any = None) -> Direction:
+        """Make the direction for a model, named as in `--model`: of a function, what it gives of the `whole` model.
+
+        Raises ScrubError if there is none for this one, or what there is isn't one.
+        """
+        given = self._choice("direction", name, model)
+        if isinstance(given, Direction):
+            return given
+        if whole is None:
+            return Direction(name, code_hash(given, f"the direction {name!r}"))
+        return Direction.made(name, given, whole)
+
+    def _choice(self, kind: str, name: str, model: str) -> Any:
+        """Choose the estimate or direction for a model. Raises ScrubError if there is none for this one."""
+        choices, short_name = self._declared(kind)[name], model.rpartition("/")[2]
+        if not isinstance(choices, Mapping):
+            return choices
+        if short_name not in choices:
+            raise ScrubError(
+                f"{self.path or self.name} has the {kind} {name!r} for {', '.join(choices)}, but none for {short_name}"
+                ": declare one for it, or run hypotheses without"
+            )
+        return choices[short_name]
 
     def part(self, name: str) -> tuple[Rule, ...]:
         """Give the rules of one part. Raises ScrubError if there is no such part."""
@@ -319,6 +384,13 @@ class Hypothesis:
     def named(self, name: str, path: Path | None = None, claim: str = "") -> Hypothesis:
         """Name the hypothesis, and give it the claim if it has none of its own."""
         return replace(self, name=name, path=path, claim=self.claim or claim)
+
+
+def _given(name: str, given: Any) -> Any:
+    """Take a direction, or one for each model. Raises ScrubError for what is none."""
+    if isinstance(given, Mapping):
+        return {model: _given(name, each) for model, each in given.items()}
+    return given if callable(given) else Direction.of(name, given)
 
 
 @dataclass(frozen=True)

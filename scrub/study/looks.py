@@ -241,7 +241,9 @@ def _by_few_tokens(outputs: Graphs) -> Graphs:
 def _seen(pairing: Pairing, ids: np.ndarray) -> Pairing:
     """Renumber a pairing's tokens as rows of a few, and put a row that is NaN behind the pool."""
     numbers = np.searchsorted(ids, np.clip(pairing.pool, ids[0], ids[-1]))
-    return replace(pairing, pool=np.concatenate([numbers, np.full_like(numbers[:1], len(ids))]))
+    lengths = None if pairing.lengths is None else np.append(pairing.lengths, pairing.examples.context)
+    pool = np.concatenate([numbers, np.full_like(numbers[:1], len(ids))])
+    return replace(pairing, pool=pool, lengths=lengths, ids=ids)
 
 
 def _poisoned(pairing: Pairing, sources: Sequence[Draw]) -> Pairing:

@@ -153,6 +153,9 @@ class Size:
             f"{others} such hypotheses{few}.",
             name=name,
             features=self.hypothesis.features,
+            estimates=self.hypothesis.estimates,
+            directions=self.hypothesis.directions,
+            terms=self.hypothesis.terms,
             study=self.hypothesis.study,
             null_of=self.hypothesis.name,
         )

@@ -6,7 +6,7 @@ computed, when it is first asked for, and kept for all experiments and pairings 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from scrub.graph.node import Node
 from scrub.models.model import Model
 from scrub.plan.plan import compile_plan
-from scrub.plan.pooled import computed, source_of
+from scrub.plan.pooled import computed, source_of, with_pool
 from scrub.plan.runner import Runner
 from scrub.study.binding import Members, bind
 from scrub.study.draws import Pairing
@@ -50,6 +50,10 @@ class Pool:
             name: value.new_empty((len(self._tokens), *value.shape)) if self.fits else value
             for name, value in shapes.items()
         }
+
+    def read_by(self, outputs: Mapping[str, Node]) -> Mapping[str, Node]:
+        """Let graphs read it, where it is kept."""
+        return with_pool(outputs) if self.leaves and self.fits else outputs
 
     @property
     def fits(self) -> bool:
@@ -103,7 +107,7 @@ class Pool:
         plan = compile_plan({str(at): computed(leaf) for at, leaf in enumerate(self.leaves)}, selected=False)
         runner = Runner(plan, self.model.params, pairing.examples.context, self.model.device)
         anew = runner(bind(runner.leaves, pairing, members, self.model.device)[0])
-        for at, leaf in enumerate(self.leaves if self.fits else ()):
+        for at, leaf in enumerate(self.leaves):
             found, wanted = self(leaf, pairing, members), anew[str(at)]
             deviation = float((found - wanted).abs().max() / max(1.0, float(wanted.abs().max())))
             worst = max(worst, deviation)

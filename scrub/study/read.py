@@ -46,6 +46,10 @@ def read(
         rows = rows.to(model.device).expand(len(batch), -1)
         feeds = {"tokens": batch[:, :-1], "target": batch[:, 1:, None], "selected": rows, "rows": every_row(rows)}
         bound = {leaf: feeds[leaf.op] for leaf in runner.leaves if leaf.op in feeds}
+        for leaf in runner.leaves:
+            if leaf.op == "estimated":
+                made = leaf.arguments["of"](tokens[here, :-1], leaf.arguments["width"])  # type: ignore[operator]
+                bound[leaf] = torch.from_numpy(made).to(model.device)
         given = {leaf: np.ascontiguousarray(each[here]) for leaf, each in (looks or {}).items()}
         return rows, bound | {
             leaf: torch.from_numpy(given[leaf]).to(model.device) for leaf in runner.leaves if leaf in given

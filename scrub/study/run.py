@@ -18,6 +18,7 @@ from scrub.graph.node import Node
 from scrub.models.model import Model, Spec, load_model
 from scrub.paths.sources import X, Y
 from scrub.plan.plan import Plan, compile_plan
+from scrub.study.classes import Classes, classes_in
 from scrub.study.draws import Feature, Pairing, check_draws, check_named, pair_up
 from scrub.study.evaluate import Evaluation, Evaluator, Receipt
 from scrub.study.experiments import Elsewhere, Experiments, Name, graphs_alike
@@ -82,6 +83,10 @@ class Trial:
     def features(self) -> dict[str, Feature]:
         """The features that the sources of the experiments agree on, each the one for this model."""
         return features_of(self.hypotheses, self.model.name, self.experiments.draws)
+
+    def classes(self) -> list[Classes]:
+        """Ask the features what they say of all rows of the data: how many classes, how large, how telling."""
+        return classes_in(self.features, self.examples, self.model.tokenizer)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -284,8 +289,10 @@ def prepare_study(
     study, others = study.by(metrics[0]) if metrics else study, tuple(metrics[1:])
     model = on_study(study, load_model(study.model if spec is None else spec, settings.torch_dtype, settings.where))
     declared, study = study.other, study if settings.other is None else study.against(settings.other)
-    hypotheses, built, notes = fitting(study, hypotheses, model, settings.parts, elsewhere)
-    features_of(hypotheses, model.name, built.draws)
+    each = any(split.needs == "positions each" for hypothesis in hypotheses for split in hypothesis.splits)
+    if not each:  # mistakes in rules are told before data are read
+        hypotheses, built, notes = fitting(study, hypotheses, model, settings.parts, elsewhere)
+        features_of(hypotheses, model.name, built.draws)
     there = data is not None and not isinstance(data, str | Path)  # in memory: all of it is meant
     examples = examples_for(
         model,
@@ -300,6 +307,11 @@ def prepare_study(
         bos=settings.bos if settings.bos is not None or is_tokens(data) else study.bos,
     )
     study.check_data(examples)
+    if each:
+        hypotheses, built, notes = fitting(
+            study, hypotheses, model, settings.parts, elsewhere, min(examples.context, model.n_ctx)
+        )
+        features_of(hypotheses, model.name, built.draws)
     masked = isinstance(data, tuple | Examples) and settings.positions is None  # they say what is scored
     if not masked:
         positions = positions_of(examples, settings.positions, study.positions)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from scrub.text.errors import ScrubError
 
 DIGITS = 6  # of a position
+LAST = 10**DIGITS - 1  # position that can be written: no sequence is as long
 END = "end"  # the name of the last position of each example
 _NAME = r"[A-Za-z_]\w{0,63}"
 _PLACE = rf"-?\d{{1,{DIGITS}}}|{_NAME}(?:[+-]\d{{1,{DIGITS}}})?"
 # a split calls its parts so, and a study the positions that it scores
-RESERVED = frozenset({END, "rest", "identity", "error", "all", "whitelist", "repeats"})
+RESERVED = frozenset({END, "rest", "identity", "error", "all", "whitelist", "repeats", "each"})
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,17 @@ def spans(text: str) -> list[tuple[int, int]]:
             raise ScrubError(f"{text!r} is no span of positions: write them as 4..7 or 4..7,9, counted from 0")
         found.append((first, last))
     return found
+
+
+def written(of: Iterable[tuple[int, int]]) -> str:
+    """Write the positions that lie in some spans, those that touch as one: `written([(5, 9), (3, 4)])` is "3..9"."""
+    joined: list[list[int]] = []
+    for first, last in sorted(of):
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1][1] = max(last, joined[-1][1])
+        else:
+            joined.append([first, last])
+    return ",".join(str(first) if first == last else f"{first}..{last}" for first, last in joined)
 
 
 def places(text: str) -> list[tuple[Place, Place]]:

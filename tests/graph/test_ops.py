@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from beartype.roar import BeartypeCallHintParamViolation
@@ -242,6 +243,11 @@ PACKED = torch.tensor([[0, 0, 0, 2, 2], [0, 1, 2, 0, 1], [1, 4, 6, 2, 3]])
 FOLDED = random_tensor(G, H * D + 1, V)
 CHANGES, SCALES = ([random_tensor(G, B, Q, width) for _ in range(2)] for width in (H * D + 1, 1))
 
+
+def estimated(tokens: np.ndarray, width: int) -> np.ndarray:
+    return tokens[..., None] * np.arange(1.0, width + 1)
+
+
 EXAMPLES: dict[str, tuple[list[torch.Tensor], dict[str, object]]] = {  # of every operation: inputs, static arguments
     "embed": ([EVERYWHERE, TABLE], {}),
     "add": ([HEADS, VALUES, HEADS], {}),
@@ -270,6 +276,9 @@ EXAMPLES: dict[str, tuple[list[torch.Tensor], dict[str, object]]] = {  # of ever
     "unembed": ([STREAM, TABLE], {}),
     "gather_rows": ([PATTERN, torch.randint(B, (B, Q), generator=G)], {}),
     "at_positions": ([HEADS, EVERYWHERE], {"positions": "1, 3..4", "inside": False}),
+    "onto": ([HEADS, torch.linalg.qr(random_tensor(G, D, 1))[0].T], {}),
+    "estimate": ([EVERYWHERE, torch.ones(1, dtype=torch.float64)], {"of": estimated, "width": M}),
+    "typed": ([STREAM, torch.ones(1, dtype=torch.float64)], {}),
     "take_places": ([random_tensor(G, B, W, M), torch.randint(W, (B, Q, 1), generator=G)], {}),
     "pack": ([HEADS, PACKED], {"of": "all"}),
     "fill": ([random_tensor(G, 1, H, PACKED.shape[1], D), PACKED, SELECTED], {}),

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import event, example, given
 from hypothesis import strategies as st
 from oracle import Oracle, Path
-from small import DECLARED, DECODERS, Small, random_inputs, small, small_decoder, small_gpt2
+from small import DECLARED, DECODERS, Small, random_inputs, random_tensor, small, small_decoder, small_gpt2
 from torch import Tensor
 
 from scrub.graph.node import Node
 from scrub.paths.rules import Rule, resample
 from scrub.paths.splits import Split
+from scrub.paths.terms import Direction, Estimate
 from scrub.plan.plan import compile_plan
 from scrub.study.metric import divergence, losses
 from scrub.text.errors import ScrubError
@@ -39,10 +42,25 @@ DECODER_SIZES = [  # the same of decoders, whose d_head turns; the last are the 
 ]
 KEYS = ("batch", "n_ctx", "n_heads", "d_head", "d_model", "vocab_size", "donors")
 MASKS = ["current", "previous", "last 3"]
-SPANS = ["0", "1..2", "2..90", "90"]
+SPANS = ["0", "1..2", "2..90", "90", "each"]
 SOURCES = ["x", "y", "y", "like f", "like g", "zero", "mean", "array a", *DECLARED[:2]]
 ROWS, FORCED = ["rows like f", "rows like g", "rows like f"], ["attend lag 2", "attend array p", "attend lag 2"]
 UNRULED = -1  # an experiment with no rules
+
+
+@dataclass(frozen=True)
+class Said:
+    """An estimate that looks at each token and at all of its sequence, later ones too."""
+
+    width: int
+
+    def __call__(self, tokens: Any) -> Any:
+        tokens = np.asarray(tokens)
+        each = np.sin(tokens[..., None] * np.arange(1, self.width + 1))
+        return each + np.cos(tokens.sum(-1))[..., None, None]
+
+    def tensor(self, tokens: Tensor) -> Tensor:
+        return torch.from_numpy(self(tokens))
 
 
 @dataclass(frozen=True)
@@ -65,7 +83,17 @@ class Case:
         said = {"positions": "none", "d_mlp": 23, **DECODERS[self.family]} if self.family in DECODERS else positions
         config = SimpleNamespace(**{**said, **self.sizes, "n_layers": self.n_layers})
         blank = SimpleNamespace(config=config, params={}, inputs={})
-        return Oracle(model or blank, self.roles, self.splits, [*self.experiments, []][experiment])
+        given = {name: of if isinstance(of, Tensor) else of.tensor for name, of in self.given.items()}
+        return Oracle(model or blank, self.roles, self.splits, [*self.experiments, []][experiment], given)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Directions, and an estimate."""
+        wide = self.sizes["d_model"]
+        narrow = self.sizes.get("d_head") or (5 if DECODERS[self.family].get("d_head") else 4)
+        generator = torch.Generator().manual_seed(self.seed)
+        directions = {name: random_tensor(generator, 2, width) for name, width in (("u", wide), ("w", narrow))}
+        return directions | {"phi": Said(wide)}
 
     @cached_property
     def model(self) -> Small:
@@ -80,6 +108,14 @@ class Case:
         biases = [(), ("v", "o"), ("q", "k", "v", "o", "unembed")][self.seed % 3]
         return self.beginning_alike(small(self.family, self.n_layers, self.seed, biases=biases, **self.sizes))
 
+    def needed(self, split: Split) -> Any:
+        """What a split needs from others than its text."""
+        if split.kind == "estimate":
+            return Estimate("phi", lambda tokens, _: self.given["phi"](tokens))
+        if split.kind == "direction":
+            return Direction.of(split.names[0], self.given[split.names[0]])
+        return self.sizes["n_ctx"] if split.needs else None
+
     def beginning_alike(self, of: Small) -> Small:
         for source in SOURCES[1:5] + SOURCES[-2:]:
             of.inputs[source][:, : self.first] = of.inputs["x"][:, : self.first]
@@ -89,10 +125,15 @@ class Case:
         graph = self.model.graph
         for pattern, kind, names in self.splits:
             quoted = f'"{names[0]}"' if kind == "mask" else " ".join(names)
-            graph = Split.parse(f"{pattern} by {kind} {quoted}").apply(graph, self.roles)
+            split = Split.parse(f"{pattern} by {kind} {quoted}")
+            graph = replace(split, of=self.needed(split)).apply(graph, self.roles)
         return resample(
             graph, [Rule.parse(f"{pattern} -> {source}") for pattern, source in self.experiments[experiment]]
         )
+
+
+def is_slot(path: Path) -> bool:
+    return path[-1].names[0] in {"q", "k", "v"}
 
 
 def text(path: Path) -> str:
@@ -149,8 +190,10 @@ def a_split(draw: st.DrawFn, oracle: Oracle) -> Spec:
     """A split of a component that is there, which may happen at other places too."""
     if draw(st.integers(0, 2)) == 0:
         place = draw(st.sampled_from([*components(oracle), *slots(oracle)]))
-        return draw(generalised(text(place), rule=False)), "positions", [draw(st.sampled_from(SPANS))]
-    path = draw(st.sampled_from([path for path in attention(oracle) if not path[-1].rows] or attention(oracle)))
+        named = {"positions": [draw(st.sampled_from(SPANS))], "direction": ["w" if is_slot(place) else "u"]}
+        kind = draw(st.sampled_from(["positions", "direction", "estimate"]))
+        return draw(generalised(text(place), rule=False)), kind, named.get(kind, ["phi"])
+    path = draw(st.sampled_from([path for path in attention(oracle) if not path[-1].taken] or attention(oracle)))
     step = path[-1]
     kinds = ["heads", "mask", "identity"] if step.part == ("all", "in") else ["heads"]
     kind = draw(st.sampled_from(kinds))

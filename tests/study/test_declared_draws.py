@@ -28,7 +28,7 @@ FEATURES = {
     "first": lambda tokens, _: tokens[:, 0] % 2,
     "last": lambda tokens, _: tokens[:, -1] % 3,
     "token": lambda tokens, _: tokens % 3,
-    "column": lambda tokens, _, columns: columns["kind"],
+    "column": lambda _, __, columns: columns["kind"],
 }
 CHAINS = [
     "A like first",
@@ -160,7 +160,7 @@ TREES: list[tuple[str, str]] = [
     ("A like last\n  B like first", "a1/v/** -> A\n  a1/k/** -> any\n  a1/k/emb -> B"),
 ]
 HEADS = [("**/a0", "heads", ["0", "1"])]  # which rules of these tell apart
-SAYS = {"": lambda row: 0, "first": lambda row: row[0] % 2, "last": lambda row: row[-2] % 3}
+SAYS = {"": lambda _: 0, "first": lambda row: row[0] % 2, "last": lambda row: row[-2] % 3}
 
 
 def full_scrub(draws: Mapping[str, tuple[str, str]], rows: np.ndarray, x: int) -> list[tuple[dict[str, int], float]]:

@@ -84,7 +84,7 @@ def built(
 
 def beside(text: str, *models: tuple[Small, Roles], study: Study = STUDY) -> list[Any]:
     """What of a hypothesis matches elsewhere, for each of some models."""
-    bare = [Bare(model.graph, roles, "small") for model, roles in models]
+    bare = [Bare(model.graph, roles, "small", 7) for model, roles in models]
     return [of["h"] for of in matching_elsewhere(study, [Hypothesis(text, name="h")], bare)]
 
 
@@ -159,7 +159,7 @@ def test_what_is_left_may_be_no_more_than_the_baseline() -> None:
 def test_a_model_that_cannot_be_read_has_nothing() -> None:
     text = BY_HAND["an alternative"][0]
     hypothesis = Hypothesis(text, name="h")
-    found = matching_elsewhere(STUDY, [hypothesis], [Bare(ATTENTION.graph, ROLES, "small"), None])
+    found = matching_elsewhere(STUDY, [hypothesis], [Bare(ATTENTION.graph, ROLES, "small", 7), None])
     assert found[0]["h"] == frozenset()
     assert Unmatched("rule", "**/a*.ind/q/emb -> x") not in found[1]["h"]
     assert Unmatched("rule", "**/a*.ind/q/{emb,m0} -> x", "emb") in found[1]["h"]

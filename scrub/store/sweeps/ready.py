@@ -27,6 +27,7 @@ from scrub.study.roles import on_study
 from scrub.study.run import Trial, prepare_study
 from scrub.study.settings import Settings
 from scrub.study.study import Study
+from scrub.study.terms import on_model
 from scrub.text.errors import ScrubError
 from scrub.text.version import __version__
 
@@ -84,6 +85,7 @@ class Ready:
             try:
                 elsewhere = self.job.elsewhere.get(bare.study.name, {}).get(each.name, ())
                 on = bare.model.graph, bare.model.roles, self.job.settings.parts
+                each = on_model(each, bare.model, bare.examples.context)  # noqa: PLW2901
                 own = parts_of(bare.study, each, *on, elsewhere=elsewhere)
                 each = for_model(each, self.model, {draw for one in own for draw in one.draws})  # noqa: PLW2901
                 own = [replace(one, hypothesis=each) for one in own]

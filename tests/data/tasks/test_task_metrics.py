@@ -131,6 +131,7 @@ def test_gpt2_mini_tells_the_variable_of_a_loop_from_the_other_names() -> None:
         ("successor:weekdays", "`smollm2`, `successor:weekdays`"),
         ("successor:months", "`smollm2`, `successor:months`"),
         ("repeated", "`smollm2`, `repeated`"),
+        ("repeated:code", "`smollm2`, `repeated:code`"),
         ("loop_variable", "`smollm2`"),
         ("docstring", "`smollm2`"),
     ],
