@@ -361,9 +361,10 @@ def classes_on(feature: Feature, name: str, examples: Examples, tokenizer: Token
     return found
 
 
-def _takes_columns(feature: Feature) -> bool:
+def takes(feature: Feature, parameter: str) -> bool:
+    """Tell whether a feature has a parameter of this name, and so asks for what is called so: `columns` or `model`."""
     try:
-        return "columns" in inspect.signature(feature).parameters
+        return parameter in inspect.signature(feature).parameters
     except (TypeError, ValueError):  # what is written in C has no signature, at times
         return False
 
@@ -379,7 +380,7 @@ def classes_of(
 
     One that has a parameter `columns` gets what the data say of each row.
     """
-    more = {"columns": dict(columns)} if _takes_columns(feature) else {}
+    more = {"columns": dict(columns)} if takes(feature, "columns") else {}
     with theirs(f"the feature {name!r} fails", "it is called as feature(tokens [sequence, position], tokenizer)"):
         classes = np.asarray(feature(tokens.copy(), tokenizer, **more))
     if classes.dtype.kind not in "biu":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -12,7 +13,7 @@ from scrub.models.kept import kept_features, spelled
 from scrub.models.model import Bare, Model
 from scrub.paths.sources import Draw
 from scrub.paths.unmatched import Unmatched, matched
-from scrub.study.draws import Feature, classes_of
+from scrub.study.draws import Feature, classes_of, takes
 from scrub.study.experiments import Elsewhere, Experiment, Experiments, anchors, check_parts, parts_of
 from scrub.study.hypothesis import Hypothesis, TokenFeature
 from scrub.study.roles import roles_on
@@ -113,14 +114,17 @@ def with_kept(hypothesis: Hypothesis, model: Model) -> Hypothesis:
     return replace(hypothesis, features=features) if kept else hypothesis
 
 
-def features_of(hypotheses: Sequence[Hypothesis], model: str, sources: Iterable[Draw]) -> dict[str, Feature]:
-    """Choose the features that the sources of some experiments agree on, each the one for this model."""
+def features_of(hypotheses: Sequence[Hypothesis], model: Model, sources: Iterable[Draw]) -> dict[str, Feature]:
+    """Choose the features that the sources of some experiments agree on, each the one for this model.
+
+    One that has a parameter `model` gets it.
+    """
     wanted = {feature for source in sources for feature in source.features}
     features: dict[str, Feature] = {}
     for hypothesis in hypotheses:
         for name in hypothesis.features:
             if name in wanted:
-                feature = hypothesis.feature(name, model)
+                feature = hypothesis.feature(name, model.name)
                 if features.setdefault(name, feature) != feature:
                     raise ScrubError(f"two hypotheses mean different features by {name!r}: give one another name")
-    return features
+    return {name: partial(of, model=model) if takes(of, "model") else of for name, of in features.items()}

@@ -82,7 +82,7 @@ class Trial:
     @property
     def features(self) -> dict[str, Feature]:
         """The features that the sources of the experiments agree on, each the one for this model."""
-        return features_of(self.hypotheses, self.model.name, self.experiments.draws)
+        return features_of(self.hypotheses, self.model, self.experiments.draws)
 
     def classes(self) -> list[Classes]:
         """Ask the features what they say of all rows of the data: how many classes, how large, how telling."""
@@ -292,7 +292,7 @@ def prepare_study(
     each = any(split.needs == "positions each" for hypothesis in hypotheses for split in hypothesis.splits)
     if not each:  # mistakes in rules are told before data are read
         hypotheses, built, notes = fitting(study, hypotheses, model, settings.parts, elsewhere)
-        features_of(hypotheses, model.name, built.draws)
+        features_of(hypotheses, model, built.draws)
     there = data is not None and not isinstance(data, str | Path)  # in memory: all of it is meant
     examples = examples_for(
         model,
@@ -311,7 +311,7 @@ def prepare_study(
         hypotheses, built, notes = fitting(
             study, hypotheses, model, settings.parts, elsewhere, min(examples.context, model.n_ctx)
         )
-        features_of(hypotheses, model.name, built.draws)
+        features_of(hypotheses, model, built.draws)
     masked = isinstance(data, tuple | Examples) and settings.positions is None  # they say what is scored
     if not masked:
         positions = positions_of(examples, settings.positions, study.positions)
