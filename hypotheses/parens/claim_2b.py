@@ -44,7 +44,7 @@ hypothesis = Hypothesis(
         "p_if_open": p_if_open,
         "starts_open": starts_open,
         "nowhere_negative": nowhere_negative,
-        "phi": phi,
     },
+    estimates={"phi": phi},
     published={"label": 88},
 )

@@ -46,8 +46,8 @@ hypothesis = Hypothesis(
         "adjusted": horizon_adjusted,
         "adjusted_all": horizon_adjusted_all,
         "adjusted_hold": horizon_adjusted_holds,
-        "phi": phi,
     },
+    estimates={"phi": phi},
     published={"label": 72},
     parameters={"carried": ("adjusted_all", "adjusted_hold")},
 )
