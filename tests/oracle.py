@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-LAGS = {"all": (0, 99), "current": (0, 1), "previous": (1, 2), "last 3": (0, 3), "identity": (0, 1)}
+LAGS = {"all": (-99, 99), "current": (0, 1), "previous": (1, 2), "last 3": (0, 3), "identity": (0, 1)}
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,8 @@ ACTIVATIONS = {
 }
 GPT2 = {"d_mlp": 1, "positions": "learned", "activation": "gelu_tanh"}  # and what says nothing of a setting has
 PLAIN = {"norm": "layer", "norms": "before", "rotary": (None,), "windows": (None,), "d_mlp": None, "gated": False}
+PLAIN |= {"causal": True, "pad_token_id": None}
+SLOTS = ("q", "k", "v", "mask")
 PLAIN |= {"parallel": False, "one_norm": False, "qk_norm": None, "score_cap": None, "logit_cap": None, "embed_scale": 1}
 
 
@@ -91,10 +93,11 @@ class Oracle:
         layer = [("a", tuple(range(self.config.n_heads))), ("m", ())][: 2 if self.is_.d_mlp else 1]
         layers = [Step((f"{kind}{at}",), at, heads) for at in range(self.config.n_layers) for kind, heads in layer]
         self.components = [Step(("emb",)), *layers]
+        self.masked = ("mask",) if self.is_.pad_token_id is not None and not self.is_.causal else ()  # one more slot
 
     def before(self, path: Path) -> list[Step]:
         """The components, unsplit, that write into the residual stream which the end of a path reads."""
-        reader = ([step.names[0] for step in path if step.names[0] not in "qkv"] or ["out"])[-1]
+        reader = ([step.names[0] for step in path if step.names[0] not in SLOTS] or ["out"])[-1]
         found = list(takewhile(lambda step: step.names[0] != reader, self.components))
         return found[:-1] if self.is_.parallel and reader[0] == "m" else found  # without the heads of its layer
 
@@ -139,10 +142,18 @@ class Oracle:
         return [(name + bracket + part, replace(step, heads=tuple(heads))) for name, heads in groups]
 
     def read_by(self, path: Path, slots: str = "qkv") -> list[Path]:
-        """The paths to what the component at the end of a path reads, by way of some of its slots if it has any."""
+        """The paths to what the component at the end of a path reads, by way of some of its slots if it has any.
+
+        A mask goes with the queries and keys. It reads no component, but the tokens themselves.
+        """
         slots = "v" if path[-1].part == ("identity", "in") else slots
         ways = [way for slot in slots for way in self.slots(path, slot)] if path[-1].heads else [path]
-        return [inner for way in ways if not self.holds(way) for inner in self.below(way)]
+        masks = self.masks(path) if path[-1].heads and "q" in slots else []
+        return [inner for way in ways if not self.holds(way) for inner in self.below(way)] + masks
+
+    def masks(self, path: Path) -> list[Path]:
+        """The paths to the mask of attention, if it has one: more than one where it is split."""
+        return [way for slot in self.masked for way in self.slots(path, slot)]
 
     def slots(self, path: Path, slot: str) -> list[Path]:
         """The paths to one of the slots of attention: more than one where it is split."""
@@ -169,7 +180,7 @@ class Oracle:
         if source == "mean":
             plain = Oracle(self.model, self.roles, self.splits, [])
             plain.given = self.given
-            own = plain.written(path, False) if path[-1].names[0] not in "qkv" else plain.slot(path, False)
+            own = plain.written(path, False) if path[-1].names[0] not in SLOTS else plain.slot(path, False)
             return own.mean(0, keepdim=True)
         assert not source.startswith("attend"), "that stands for a whole pattern"
         array = self.inputs[source][..., :width]
@@ -307,6 +318,7 @@ class Oracle:
         ways = [way for slot in "qk" for way in self.slots(path, slot)]
         forced = {self.source(way) for way in ways}
         if len(ways) == 2 and len(forced) == 1 and min(forced).startswith("attend"):
+            assert not any(self.holds(way) for way in self.masks(path)), "nothing holds a mask"
             return self.inputs[min(forced)][None, : len(path[-1].heads), :, : self.config.n_ctx]
         fed = {self.source(end) for inner in self.read_by(path, "qk") for end in self.complete(inner)}
         if not donors and len(fed) == 1 and min(fed).startswith("rows"):
@@ -318,7 +330,19 @@ class Oracle:
         windows = self.is_.windows
         window = windows[path[-1].layer % len(windows)] or self.config.n_ctx
         lag = torch.arange(scores.shape[-1])[:, None] - torch.arange(scores.shape[-1])
-        return scores.masked_fill((lag < 0) | (lag >= window), -torch.inf).softmax(-1)
+        reach = (lag < window) & ((lag >= 0) | torch.tensor(not self.is_.causal))
+        for way in self.masks(path):
+            assert not self.holds(way), "nothing holds a mask"
+            reach = reach & ~self.pads(way, donors)[:, None, None, :, 0].bool()
+        return scores.masked_fill(~reach, -torch.inf).softmax(-1)
+
+    def pads(self, path: Path, donors: bool) -> Tensor:
+        """Which keys a mask at the end of a path hides, as numbers: those that are pads where it is fed from."""
+        if source := self.drawn(path, donors):
+            return self.gathered(source, self.pads(path, True))
+        assert donors or "rows like" not in self.source(path), "rows feed no whole pattern, or value of a rule"
+        pads = self.inputs[self.source(path)] == self.is_.pad_token_id
+        return self.taken(path, pads[..., None].double(), donors)
 
     def logits(self) -> Tensor:
         """The logits [batch, position, vocab]; without a table of its own, the unembedding is the embedding."""

@@ -168,13 +168,16 @@ def random_inputs(
         inputs[f"like {feature}"] = integers(config.vocab_size, batch, config.n_ctx)
         inputs[f"rows like {feature}"] = integers(config.vocab_size, donors, config.n_ctx)
         inputs[f"donor rows like {feature}"] = integers(donors, batch, config.n_ctx)
-    inputs["selected"] = integers(config.n_ctx, batch, some)
-    inputs["target"] = integers(config.vocab_size, batch, config.n_ctx, 1)
-    inputs |= held_inputs(config, g)
     for source in DECLARED:
         inputs[source] = integers(config.vocab_size, donors if " rows " in source else batch, config.n_ctx)
         inputs[f"donor {source}"] = integers(donors, batch, config.n_ctx)
-    return inputs
+    if (pad := getattr(config, "masked", None)) is not None:  # half of all are pads, but never a whole sequence
+        for name in [name for name in inputs if not name.startswith("donor")]:
+            inputs[name] = inputs[name].masked_fill(integers(2, *inputs[name].shape).bool(), pad)
+            inputs[name][:, 0] = (pad + 1) % config.vocab_size
+    inputs["selected"] = integers(config.n_ctx, batch, some)
+    inputs["target"] = integers(getattr(config, "n_classes", None) or config.vocab_size, batch, config.n_ctx, 1)
+    return inputs | held_inputs(config, g)
 
 
 def held_inputs(config: ModelConfig, g: torch.Generator) -> dict[str, Tensor]:
@@ -220,15 +223,22 @@ DECODERS: dict[str, dict[str, Any]] = {  # what the decoder of each family is, b
     },
 }  # fmt: skip
 
+_ENCODER = {"norm": "layer", "n_kv_heads": 6, "positions": "learned", "causal": False, "biases": (*_ALL, "unembed")}
+KINDS = DECODERS | {  # encoders too, with masked pads and without, which predict classes
+    "encoder": _ENCODER | {"activation": "relu", "pad_token_id": 1, "n_classes": 5},
+    "rotary encoder": _RMS | {"causal": False, "pad_token_id": 1, "score_cap": 2.0, "positions": "shortformer"},
+    "encoder without a mask": _ENCODER | {"parallel": True, "one_norm": True},
+}
+
 
 def small_decoder(name: str, n_layers: int = 2, seed: int = 1, **fields: Any) -> Model:
-    """A random model of float64 as one of DECODERS has it: 6 heads on 3 of keys and values, where it shares those.
+    """A random model of float64 as one of KINDS has it: 6 heads on 3 of keys and values, where it shares those.
 
     Other sizes are those of `small`, but for a d_head of 4 that can turn (5 where only 4 of it do) and MLPs of 23.
     """
     shape = {"n_heads": 6, "n_kv_heads": 3, "n_ctx": 7, "d_head": 4, "d_model": 11, "vocab_size": 13, "d_mlp": 23}
     config = decoder.Config.model_validate(
-        {"bos_token_id": 0, "layer_norm_eps": 1e-5, "n_layers": n_layers, **shape, **DECODERS[name], **fields}
+        {"bos_token_id": 0, "layer_norm_eps": 1e-5, "n_layers": n_layers, **shape, **KINDS[name], **fields}
     )
     return make_model(name, config, random_params(config, seed))
 

@@ -154,6 +154,11 @@ def check_on(examples: Examples, model: Model) -> None:
     model.check_read(examples.inputs)
     if examples.other is not None:
         model.check_read(examples.other[:, :-1])
+    if model.is_encoder and (examples.lengths is not None or examples.other_lengths is not None):
+        raise ScrubError(
+            f"the {examples.kind} are of several lengths, and every position of {model.name} reads the pads behind "
+            "them: give some of one length, or rows that are filled up with its own pad and are read as they are"
+        )
     if examples.labels is None and model.classes is not None:
         raise ScrubError(
             f"{model.name} predicts one of {model.classes} classes, and the {examples.kind} say none: give examples "

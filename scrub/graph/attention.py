@@ -122,9 +122,8 @@ def masked_scores(table: Float[Tensor, "vocab d_model"], *, pad: int) -> Float[T
 
     It is finite, so that it splits by positions as all else does: of the largest number a quarter, to add a score to.
     """
-    scores = table.new_zeros(len(table), 1)
-    scores[pad] = torch.finfo(table.dtype).min / 4
-    return scores
+    scores = table[:, :1] * 0
+    return scores.index_fill(0, on_device((pad,), table.device), torch.finfo(table.dtype).min / 4)
 
 
 def attend(

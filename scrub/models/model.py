@@ -116,6 +116,11 @@ class Model:
         return getattr(self.config, "n_classes", None)
 
     @property
+    def is_encoder(self) -> bool:
+        """Whether its queries read later positions too."""
+        return getattr(self.config, "causal", True) is False
+
+    @property
     def masked_token(self) -> int | None:
         """The token whose keys no query reads, in an encoder that masks pads; None in all others."""
         return getattr(self.config, "masked", None)

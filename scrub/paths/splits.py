@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from scrub.graph.heads import head_indices, restrict
 from scrub.graph.masks import MASKS
 from scrub.graph.node import Node, node, unroll, walk
-from scrub.paths.locate import locate
+from scrub.paths.locate import below, locate
 from scrub.paths.pattern import SLOTS, Pattern, State
 from scrub.paths.roles import Roles
 from scrub.paths.sources import X
@@ -25,7 +25,7 @@ from scrub.text.errors import ScrubError
 from scrub.text.spans import LAST, depends, is_name, places, spans, written
 
 DIGITS = 9  # of a head's number: no model has that many
-EACH, MOST_POSITIONS = "each", 256  # terms of a split by each position that nobody has named
+EACH, MOST_POSITIONS = "each", 512  # terms of a split by each position that nobody has named
 _NAMED = frozenset({"estimate", "direction"})
 _KINDS = (
     'heads NAME..., mask "NAME", identity, positions 4..7 (S2, end), positions each (or each 4..7), estimate NAME or '
@@ -88,6 +88,8 @@ class Split:
 
         def build(current: Node, state: State, inputs: tuple[Node, ...]) -> Node:
             here = current.with_inputs(inputs)
+            if self.kind == "estimate" and (current.label is not None or current is root):
+                self._check_one(current, state)
             # its own path must match: covering what lies below, as rules do, would split all of that
             if current.label is None or not self.pattern.accepts(state):
                 return here
@@ -97,6 +99,20 @@ class Split:
         if split is root:
             locate(self.pattern, root)  # finds nothing, and says what comes nearest: slow, so asked last
         return split
+
+    def _check_one(self, reader: Node, state: State) -> None:
+        """Raise ScrubError where an estimate of a layer would stand for each of several groups of its heads."""
+        if "*" in self.pattern.text.rpartition("/")[2]:
+            return  # which means each of them
+        layers: dict[str, list[str]] = {}
+        for each in below(reader):
+            if self.pattern.accepts(self.pattern.advance(state, each.label or "")):
+                layers.setdefault(re.split(r"[.[]", each.label or "")[0], []).append(str(each.label))
+        if several := next((each for each in layers.values() if len(each) > 1), None):
+            raise ScrubError(
+                f"'{self}' would be an estimate of each of {', '.join(several)}, which the rules tell apart: name the "
+                "one that it is of, or write '*' to mean each"
+            )
 
     def _terms(self, whole: Node, roles: Roles) -> list[Node]:
         label = whole.label or ""

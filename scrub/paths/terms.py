@@ -22,7 +22,6 @@ from scrub.text.wording import short
 
 FORM = "it is called as function(tokens [row, position], tokenizer), and gives numbers [row, position, width]"
 MODEL = "model"  # the parameter of a function that asks for the model
-_ALONE = 3  # rows that are looked at by themselves
 _NEAR = 1e-6  # relative: products of numbers in float32 may differ in their last bits as other rows stand beside
 _INDEPENDENT = 1e-6  # of the largest singular value: directions with a smaller one depend on the others
 Function = Callable[..., Any]
@@ -87,14 +86,13 @@ class Estimate:
         """
         made = self._called(tokens, width)
         if not self._seen and len(tokens):
-            some = np.arange(len(tokens))[-_ALONE:][::-1]
-            alone, among = self._called(tokens[some], width), made[some]
+            alone, among = self._called(tokens[-1:], width), made[-1:]
             if not np.allclose(alone, among, rtol=_NEAR, atol=_NEAR * float(np.abs(among).max(initial=0))):
                 raise ScrubError(
                     f"the estimate {self.name!r} says something else of the same tokens, as it is asked again or other "
                     "rows stand beside: make what it says of a row of that row alone, and draw nothing"
                 )
-            self._seen.append(True)
+            self._seen.extend([True] * (len(tokens) > 1))
         return made
 
     def _called(self, tokens: Int[np.ndarray, "row position"], width: int) -> Float[np.ndarray, "row position width"]:

@@ -46,7 +46,7 @@ class Classes:
         classes = f"{len(self.counts):,} class{'es' * (len(self.counts) != 1)} of {', '.join(sizes)}{more} {what}"
         told = "" if self.of_label is None else f"; tells {self.of_label:.3f} of the label's {self.label:.3f} nats"
         return (
-            f"{self.feature}: {classes}; entropy {self.entropy:.3f} nats{told}; a draw that agrees is the row itself in "
+            f"{self.feature}: {classes}; entropy {self.entropy:.3f} nats{told}; one that agrees is the row itself in "
             f"{self.itself:.1%}"
         )
 

@@ -266,6 +266,7 @@ EXAMPLES: dict[str, tuple[list[torch.Tensor], dict[str, object]]] = {  # of ever
     "select_heads": ([HEADS], {"indices": (4, 0, 2)}),
     "project": ([STREAM, INTO_HEADS, random_tensor(G, H, D)], {}),
     "attention_pattern": ([HEADS, VALUES, EVERYWHERE], {"window": 3, "cap": 0.7}),
+    "masked_scores": ([TABLE], {"pad": 2}),
     "attention": ([HEADS, VALUES, random_tensor(G, B, H, K, D), run("in_reach", EVERYWHERE, positions())], {}),
     "in_reach": ([EVERYWHERE, positions()], {}),
     "attend": ([PATTERN, VALUES], {}),

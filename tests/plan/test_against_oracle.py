@@ -15,7 +15,7 @@ import torch
 from hypothesis import event, example, given
 from hypothesis import strategies as st
 from oracle import Oracle, Path
-from small import DECLARED, DECODERS, Small, random_inputs, random_tensor, small, small_decoder, small_gpt2
+from small import DECLARED, DECODERS, KINDS, Small, random_inputs, random_tensor, small, small_decoder, small_gpt2
 from torch import Tensor
 
 from scrub.graph.node import Node
@@ -67,7 +67,7 @@ class Said:
 class Case:
     """A belief about a model, in the oracle's terms."""
 
-    family: str  # gpt2, one of DECODERS, or the positions of an attention-only model
+    family: str  # gpt2, one of KINDS, or the positions of an attention-only model
     n_layers: int
     seed: int
     sizes: dict[str, int]
@@ -80,7 +80,7 @@ class Case:
     def oracle(self, model: object = None, experiment: int = 0) -> Oracle:
         """The oracle, which needs no weights to list paths."""
         positions = {} if self.family == "gpt2" else {"positions": self.family}
-        said = {"positions": "none", "d_mlp": 23, **DECODERS[self.family]} if self.family in DECODERS else positions
+        said = {"positions": "none", "d_mlp": 23, **KINDS[self.family]} if self.family in KINDS else positions
         config = SimpleNamespace(**{**said, **self.sizes, "n_layers": self.n_layers})
         blank = SimpleNamespace(config=config, params={}, inputs={})
         given = {name: of if isinstance(of, Tensor) else of.tensor for name, of in self.given.items()}
@@ -90,14 +90,14 @@ class Case:
     def given(self) -> dict[str, Any]:
         """Directions, and an estimate."""
         wide = self.sizes["d_model"]
-        narrow = self.sizes.get("d_head") or (5 if DECODERS[self.family].get("d_head") else 4)
+        narrow = self.sizes.get("d_head") or (5 if KINDS[self.family].get("d_head") else 4)
         generator = torch.Generator().manual_seed(self.seed)
         directions = {name: random_tensor(generator, 2, width) for name, width in (("u", wide), ("w", narrow))}
         return directions | {"phi": Said(wide)}
 
     @cached_property
     def model(self) -> Small:
-        if self.family in DECODERS:
+        if self.family in KINDS:
             shape = {name: size for name, size in self.sizes.items() if name not in {"batch", "donors"}}
             made = small_decoder(self.family, self.n_layers, self.seed, **shape)
             batch, donors = self.sizes["batch"], self.sizes["donors"]
@@ -160,7 +160,8 @@ def slots(oracle: Oracle) -> list[Path]:
     """Every slot of these."""
     heads = attention(oracle)
     read = {path: "v" if path[-1].part == ("identity", "in") else "qkv" for path in heads}
-    return [way for path, names in read.items() for slot in names for way in oracle.slots(path, slot)]
+    masks = [way for path, names in read.items() if "q" in names for way in oracle.masks(path)]
+    return [way for path, names in read.items() for slot in names for way in oracle.slots(path, slot)] + masks
 
 
 @st.composite
@@ -214,7 +215,10 @@ def a_rule(draw: st.DrawFn, oracle: Oracle) -> tuple[str, str]:
     if whole and draw(st.integers(0, 2)) == 0:  # rows of donors, and what is attended by, feed whole attention patterns
         pattern = draw(generalised(text(draw(st.sampled_from(whole))), rule=True)).removesuffix("/**")
         forced = draw(st.booleans())
-        return f"{pattern}/{{q,k}}" + ("" if forced else "/**"), draw(st.sampled_from(FORCED if forced else ROWS))
+        whole_pattern = "{q,k,mask}" if oracle.masked and not forced else "{q,k}"
+        return f"{pattern}/{whole_pattern}" + ("" if forced else "/**"), draw(
+            st.sampled_from(FORCED if forced else ROWS)
+        )
     if draw(st.integers(0, 5)) == 0:  # rows of a value, which a later rule may take a part of
         place = draw(st.sampled_from([*components(oracle), *slots(oracle)]))
         return f"{draw(generalised(text(place), rule=True)).removesuffix('/**')}/**", draw(
@@ -229,14 +233,14 @@ def a_rule(draw: st.DrawFn, oracle: Oracle) -> tuple[str, str]:
 def sizes_of(family: str, sizes: tuple[int | None, ...]) -> dict[str, int]:
     """The sizes of a decoder, but for those that its family has: one that shares no keys shares none here."""
     found = {name: size for name, size in zip((*KEYS, "n_kv_heads"), sizes, strict=True) if size is not None}
-    return found | ({"n_kv_heads": found["n_heads"]} if "n_kv_heads" in DECODERS[family] else {})
+    return found | ({"n_kv_heads": found["n_heads"]} if "n_kv_heads" in KINDS[family] else {})
 
 
 @st.composite
 def cases(draw: st.DrawFn, families: Sequence[str] = ("gpt2", "shortformer", "standard")) -> Case:
     family = draw(st.sampled_from(families))
     layers = draw(st.sampled_from([1, 2, 2, 2, 3] if family in {"shortformer", "standard"} else [1, 2, 2]))
-    if family in DECODERS:
+    if family in KINDS:
         sizes = sizes_of(family, draw(st.sampled_from(DECODER_SIZES)))
     else:
         sizes = dict(zip(KEYS, draw(st.sampled_from(SIZES)), strict=True))
@@ -291,6 +295,19 @@ IN_A_MASK = told_apart("standard", ("a1", "mask", ["previous"]), ("a1[previous]/
 HEADS = (("**/a1.0/v/**", "y"), ("**/a1.0/{q,k}/**", "like f"))
 IN_SOME_HEADS = [told_apart(family, ("**/a1", "heads", ["0"]), *HEADS) for family in ("standard", "gpt2")]
 
+ENCODERS = tuple(name for name in KINDS if name not in DECODERS)
+# a mask of which some positions are fed apart, in one head of a layer; and tokens that all begin alike
+SOME_PADS = Case(
+    "encoder",
+    2,
+    1,
+    sizes_of("encoder", DECODER_SIZES[1]),
+    {},
+    [("a1", "heads", ["0"]), ("a1.0/mask", "positions", ["1..4"])],
+    [[], [("a1.0/mask[rest]", "y")], [("**/mask", "like f"), ("a1.0/q/**", "y")]],
+    first=4,
+)
+
 # a group that has all heads of a layer, beside the layer itself
 ALL_HEADS = Case(
     "llama", 1, 0, sizes_of("llama", DECODER_SIZES[3]), {"all": [(0, 0), (0, 1)]}, [("a0", "heads", ["all"])], [[]]
@@ -316,6 +333,12 @@ def test_the_plan_agrees_with_the_oracle(case: Case) -> None:
 @given(cases(tuple(DECODERS)))
 @example(ALL_HEADS)
 def test_the_plan_of_a_decoder_agrees_with_the_oracle(case: Case) -> None:
+    agree(case)
+
+
+@given(cases(ENCODERS))
+@example(SOME_PADS)
+def test_the_plan_of_an_encoder_agrees_with_the_oracle(case: Case) -> None:
     agree(case)
 
 

@@ -82,6 +82,15 @@ class Started:
         )
 
 
+def _check_writes(model: Model) -> None:
+    """Raise ScrubError for a model that can't go on from a text."""
+    if model.is_encoder:
+        raise ScrubError(
+            f"{model.name} is an encoder, each position of which reads later positions too: it writes nothing behind "
+            "what it reads, so take a decoder"
+        )
+
+
 def started(
     model: Model,
     on: str | Data,
@@ -97,6 +106,7 @@ def started(
     data. `after` so many tokens of each row of text or ids the rest of it is right. `right` is what is right behind
     prompts: a text, or for each a text or token ids. Raises ScrubError for what fits nothing.
     """
+    _check_writes(model)
     if corrupted is not None and not isinstance(on, str):
         raise ScrubError("a corrupted prompt stands for one that is typed: type that too, or give pairs")
     texts = [on] if isinstance(on, str) else _texts(on)

@@ -77,6 +77,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "Gemma 3": {**GEMMA, "use_qk_norm": True, "rotary_base_local": 30, "rotary_scaling_factor": 3.0},
     "Qwen 3": {**LLAMA, "use_qk_norm": True, "attn_scale": 1.3},
     "OLMo 2": {**LLAMA, "n_key_value_heads": 6, "original_architecture": "Olmo2ForCausalLM", "d_model": 36},
+    "encoder": {"attention_dir": "bidirectional", "act_fn": "relu", "d_vocab_out": 5},
     "attention only, rotary": {**ROTARY, "attn_only": True, "normalization_type": "RMS"},
     "attention only, capped": {"attn_only": True, "attn_scores_soft_cap": 0.7},
     "attention only, capped logits": {"attn_only": True, "output_logits_soft_cap": 0.7},

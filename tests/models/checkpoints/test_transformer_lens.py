@@ -199,7 +199,8 @@ WRONG = [
     ),
     ({"normalization_type": "BN"}, f"{NO}'normalization_type' is 'BN': {KINDS}"),
     ({"positional_embedding_type": "alibi"}, f"{NO}'positional_embedding_type' is 'alibi': {PLACES}"),
-    ({"attention_dir": "bidirectional"}, f"{NO}attention_dir is 'bidirectional': expected 'causal'"),
+    ({"attention_dir": "sideways"}, f"{NO}'attention_dir' is 'sideways': Input should be 'causal' or 'bidirectional'"),
+    ({"attention_dir": "bidirectional", "pad_token_id": 13}, "pad_token_id is 13, but tokens are 0 to 12"),
     ({"attn_scale": 0.0}, f"{NO}attn_scale is 0.0: expected a number above 0, or -1 for sqrt(d_head)"),
     ({"use_local_attn": True}, f"{NO}use_local_attn is True, but window_size is None: expected a number of positions"),
     ({"use_local_attn": True, "window_size": 3, "attn_types": ["local"]}, f"{NO}attn_types are 1, but n_layers is 2"),
@@ -211,7 +212,8 @@ WRONG = [
     ),
     ({"rotary_dim": 3}, f"{NO}'rotary_dim' is 3: Input should be a multiple of 2"),
     ({"NTK_by_parts_low_freq_factor": 4.0}, f"{NO}{LOW} is as large as NTK_by_parts_high_freq_factor: expected less"),
-    ({"d_vocab_out": 2}, f"{NO}d_vocab_out is 2: expected 13"),
+    ({"d_vocab_out": 1}, f"{NO}d_vocab_out is 1: expected 2 classes or more, or -1 for the tokens"),
+    ({"d_vocab_out": 2}, f"tiny_final.pth: unembed.W_U{misfit([7, 13], [7, 2])}"),
     *[
         ({name: value}, f"{NO}{name} is {value}: expected {plain}")
         for name, value, plain in [

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from small import DECODERS, small_decoder
+from small import KINDS, small_decoder
 
 from scrub.models.families.decoder import Config
 from scrub.text.wording import first_mistake
@@ -29,6 +29,10 @@ TURN = {"width": 4, "base": 50.0}
         ("llama", {"one_norm": True}, "one_norm: only a parallel MLP"),
         ("llama", {"n_kv_heads": 4}, "n_heads 6 can't share n_kv_heads 4"),
         ("llama", {"windows": [0]}, "one holds at least 1 position"),
+        ("encoder", {"windows": [3]}, "causal is false, but windows are"),
+        ("encoder", {"pad_token_id": 13}, "pad_token_id is 13, but tokens are 0 to 12"),
+        ("encoder", {"tied": True}, "n_classes is 5: classes have no embedding"),
+        ("encoder", {"n_classes": 1}, "'n_classes' is 1"),
         ("llama", {"rotary": [{"width": 6, "base": 50.0}]}, "turn 6 dimensions, but a head has 4"),
     ],
 )  # fmt: skip
@@ -41,7 +45,7 @@ def test_settings_that_cannot_be_are_named(name: str, change: dict[str, Any], sa
     assert re.search(says, said)
 
 
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("name", KINDS)
 def test_a_config_is_what_it_writes(name: str) -> None:
     config = small_decoder(name).config
     assert Config.model_validate_json(config.model_dump_json()) == config
