@@ -6,7 +6,6 @@ what they print as, which for an estimate says its code and for directions their
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +16,7 @@ from jaxtyping import Float, Int
 
 from scrub.paths.hashes import hash_array, hash_of
 from scrub.text.errors import ScrubError
-from scrub.text.fields import theirs
+from scrub.text.fields import asks_for, theirs
 from scrub.text.wording import short
 
 FORM = "it is called as function(tokens [row, position], tokenizer), and gives numbers [row, position, width]"
@@ -73,10 +72,7 @@ class Estimate:
     @cached_property
     def asks_for_model(self) -> bool:
         """Whether the function has a parameter for the model."""
-        try:
-            return MODEL in inspect.signature(self.function).parameters if self.function else False
-        except (ValueError, TypeError):  # of some that are written in C
-            return False
+        return self.function is not None and asks_for(self.function, MODEL)
 
     def __call__(self, tokens: Int[np.ndarray, "row position"], width: int) -> Float[np.ndarray, "row position width"]:
         """Estimate a component of so many numbers on rows of tokens.

@@ -8,7 +8,6 @@ a draw and those above it: the same draws, in another hypothesis, are the same r
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,7 +24,7 @@ from scrub.paths.gathered import draws
 from scrub.paths.rules import PLACED
 from scrub.paths.sources import Draw, Drawn, Rows, X, Y, ordered
 from scrub.text.errors import GateError, ScrubError
-from scrub.text.fields import theirs
+from scrub.text.fields import asks_for, theirs
 from scrub.text.spans import names
 from scrub.text.wording import few
 
@@ -361,14 +360,6 @@ def classes_on(feature: Feature, name: str, examples: Examples, tokenizer: Token
     return found
 
 
-def takes(feature: Feature, parameter: str) -> bool:
-    """Tell whether a feature has a parameter of this name, and so asks for what is called so: `columns` or `model`."""
-    try:
-        return parameter in inspect.signature(feature).parameters
-    except (TypeError, ValueError):  # what is written in C has no signature, at times
-        return False
-
-
 def classes_of(
     feature: Feature,
     name: str,
@@ -380,7 +371,7 @@ def classes_of(
 
     One that has a parameter `columns` gets what the data say of each row.
     """
-    more = {"columns": dict(columns)} if takes(feature, "columns") else {}
+    more = {"columns": dict(columns)} if asks_for(feature, "columns") else {}
     with theirs(f"the feature {name!r} fails", "it is called as feature(tokens [sequence, position], tokenizer)"):
         classes = np.asarray(feature(tokens.copy(), tokenizer, **more))
     if classes.dtype.kind not in "biu":

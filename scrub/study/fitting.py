@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -13,13 +14,14 @@ from scrub.models.kept import kept_features, spelled
 from scrub.models.model import Bare, Model
 from scrub.paths.sources import Draw
 from scrub.paths.unmatched import Unmatched, matched
-from scrub.study.draws import Feature, classes_of, takes
+from scrub.study.draws import Feature, classes_of
 from scrub.study.experiments import Elsewhere, Experiment, Experiments, anchors, check_parts, parts_of
 from scrub.study.hypothesis import Hypothesis, TokenFeature
 from scrub.study.roles import roles_on
 from scrub.study.study import Study
 from scrub.study.terms import on_model
 from scrub.text.errors import ScrubError
+from scrub.text.fields import asks_for
 
 
 def fitting(
@@ -117,7 +119,7 @@ def with_kept(hypothesis: Hypothesis, model: Model) -> Hypothesis:
 def features_of(hypotheses: Sequence[Hypothesis], model: Model, sources: Iterable[Draw]) -> dict[str, Feature]:
     """Choose the features that the sources of some experiments agree on, each the one for this model.
 
-    One that has a parameter `model` gets it.
+    One that has a parameter `model` gets it. Raises ScrubError where two hypotheses mean others by one name.
     """
     wanted = {feature for source in sources for feature in source.features}
     features: dict[str, Feature] = {}
@@ -127,4 +129,5 @@ def features_of(hypotheses: Sequence[Hypothesis], model: Model, sources: Iterabl
                 feature = hypothesis.feature(name, model.name)
                 if features.setdefault(name, feature) != feature:
                     raise ScrubError(f"two hypotheses mean different features by {name!r}: give one another name")
-    return {name: partial(of, model=model) if takes(of, "model") else of for name, of in features.items()}
+    more: dict[str, Any] = {"model": model}
+    return {name: partial(of, **more) if asks_for(of, "model") else of for name, of in features.items()}

@@ -60,6 +60,14 @@ def check_fields(given: Any, whose: str = "") -> None:
             object.__setattr__(given, name, plain)
 
 
+def asks_for(function: Any, parameter: str) -> bool:
+    """Tell whether somebody's function has a parameter of that name."""
+    try:
+        return parameter in inspect.signature(function).parameters
+    except (TypeError, ValueError):  # what is written in C has no signature, at times
+        return False
+
+
 def check_arguments(function: Called) -> Called:
     """Check the arguments of every call of a function against its annotations, as :func:`check_fields` does fields.
 
