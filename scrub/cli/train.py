@@ -11,7 +11,7 @@ from scrub.cli.fields import Options, Words
 from scrub.text.errors import ScrubError
 from scrub.text.files import make_folder, one_line
 from scrub.text.progress import bar_of
-from scrub.training.settings import SHAPED, Settings
+from scrub.training.settings import OF_PARENS, SHAPED, Settings
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -43,19 +43,26 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     resume: Annotated[str, typer.Option(help="Checkpoint in the folder to go on from.")] = "",
 ) -> None:
-    """Train a small model on the source of Python and of the installed packages."""
+    """Train a small model, on the source of Python and of the installed packages or on parens that are drawn."""
     import torch
 
+    from scrub.training.classifier import Classifier
     from scrub.training.corpus import prepare
-    from scrub.training.train import Trainer
+    from scrub.training.train import Run, Trainer
 
     if threads:
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # tiny optimiser moments are slow on the CPU and change nothing
     where, config = _device(device), _shape(shape)
+    if tokenizer and shape in OF_PARENS:
+        raise ScrubError(f"{shape} reads parens, by a tokenizer of its own: leave --tokenizer out")
     ready = _tokenizer(tokenizer, config.vocab_size) if tokenizer else None
     make_folder(folder)
-    trainer = Trainer(folder, settings, config, prepare(folder, config.vocab_size, ready), where)
+    trainer: Run
+    if shape in OF_PARENS:
+        trainer = Classifier(folder, settings, config, where)
+    else:
+        trainer = Trainer(folder, settings, config, prepare(folder, config.vocab_size, ready), where)
     if resume:
         trainer.resume(resume)
     with bar_of("tokens") as bar:

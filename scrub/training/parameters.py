@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scrub.graph.node import Node, walk
 from scrub.models.checkpoints.checks import parameter_shapes
-from scrub.models.families import ModelConfig, attention_only, gpt2
+from scrub.models.families import ModelConfig, attention_only, decoder, gpt2
 
 SHAPES: dict[str, ModelConfig] = {
     "attn2l": attention_only.Config(
@@ -23,6 +23,25 @@ SHAPES: dict[str, ModelConfig] = {
         bos_token_id=0,
         positions="shortformer",
         layer_norm_eps=1e-5,
+    ),
+    "parens3l": decoder.Config(
+        n_layers=3,
+        n_heads=2,
+        n_kv_heads=2,
+        d_model=56,
+        d_head=28,
+        d_mlp=56,
+        n_ctx=42,
+        vocab_size=5,
+        bos_token_id=0,
+        layer_norm_eps=1e-5,
+        norm="layer",
+        positions="learned",
+        causal=False,
+        pad_token_id=1,
+        n_classes=2,
+        activation="relu",
+        biases=("q", "k", "v", "o", "mlp", "unembed"),
     ),
     "gpt2-mini": gpt2.Config(
         n_layers=4,

@@ -11,7 +11,8 @@ from scrub.text.errors import ScrubError
 from scrub.text.fields import COUNT, SEED, check_fields
 from scrub.text.files import one_line
 
-SHAPED = ("attn2l", "gpt2-mini")  # what can be trained: see parameters.py
+SHAPED = ("attn2l", "parens3l", "gpt2-mini")  # what can be trained: see parameters.py
+OF_PARENS = ("parens3l",)  # of these, classifiers of rows of parens
 STORED = ("float32", "float16", "bfloat16")
 OPTIMISERS = ("muon", "adamw")  # Muon for the matrices of heads and MLPs and AdamW for the rest, or AdamW for all
 

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save
@@ -78,26 +79,22 @@ def load_checkpoint(path: Path, params: dict[str, Tensor], optimisers: list[torc
     return int(metadata["step"]), int(metadata["tokens"])
 
 
-class Trainer:
-    """A run in a folder: `checkpoint.safetensors`, `stable.safetensors` (before the decay), `log.jsonl`."""
+class Run(ABC):
+    """A run in a folder: `checkpoint.safetensors`, `stable.safetensors` (before the decay), `log.jsonl`.
+
+    Parameters that are `fixed` stay as they begin.
+    """
 
     def __init__(
-        self, folder: Path, settings: Settings, config: ModelConfig, corpus: PreparedCorpus, device: str
+        self, folder: Path, settings: Settings, config: ModelConfig, device: str, fixed: Collection[str] = ()
     ) -> None:
-        """Set up parameters, optimisers and samplers; nothing is read from the folder yet."""
+        """Set up parameters and optimisers; nothing is read from the folder yet."""
         self.folder, self.settings, self.config, self.device = folder, settings, config, device
-        self.samplers = [WindowSampler(corpus.stdlib, config.n_ctx), WindowSampler(corpus.dependencies, config.n_ctx)]
-        validation = WindowSampler(corpus.validation, config.n_ctx).draw(
-            np.random.default_rng(1234), settings.validation_windows
-        )
-        self.validation = self.with_begin(validation)
-        graph = lower(config)
-        self.objective = Objective(graph)
-        self.params = {name: value.to(device) for name, value in initial_parameters(graph, settings.seed).items()}
-        for value in self.params.values():
-            value.requires_grad_()
+        self.graph = lower(config)
+        self.params = {name: value.to(device) for name, value in initial_parameters(self.graph, settings.seed).items()}
+        trained = {name: value.requires_grad_() for name, value in self.params.items() if name not in fixed}
         self.optimisers = build_optimisers(
-            self.params,
+            trained,
             kind=settings.optimiser,
             lr=settings.lr,
             matrix_lr=settings.matrix_lr,
@@ -106,26 +103,29 @@ class Trainer:
         self.peaks = [[group["lr"] for group in each.param_groups] for each in self.optimisers]
         self.step_count, self.tokens = 0, 0
 
-    def with_begin(self, windows: NDArray[np.int32]) -> Int[Tensor, "sequence token"]:
-        """Windows [count, n_ctx] as sequences that start with the begin token, on the run's device."""
-        return torch.from_numpy(with_begin(windows, self.config.bos_token_id)).to(self.device)
+    @abstractmethod
+    def loss(self) -> Float[Tensor, ""]:
+        """Compute the loss of the current step's batch, in nats, which gradients come of."""
 
-    def draw_batch(self) -> Int[Tensor, "sequence token"]:
-        """The sequences of the current step, a function of seed and step alone, so that resuming repeats nothing."""
-        generator = np.random.default_rng([self.settings.seed, self.step_count])
-        share = self.settings.stdlib_share if len(self.samplers[1].tokens) else 1.0
-        stdlib = int(generator.binomial(self.settings.batch, share))
-        counts = (stdlib, self.settings.batch - stdlib)
-        draws = [sampler.draw(generator, count) for sampler, count in zip(self.samplers, counts, strict=True) if count]
-        return self.with_begin(np.concatenate(draws))
+    @abstractmethod
+    def validation_loss(self) -> float:
+        """Compute the mean loss on what isn't trained on, in nats."""
+
+    @abstractmethod
+    def mechanism(self) -> dict[str, Any]:
+        """Measure what says how far the model is, for the log."""
+
+    @abstractmethod
+    def tokenizer(self) -> Tokenizer:
+        """Give the tokenizer that the model's folder holds."""
 
     def step(self) -> float:
-        """Train on one batch; its loss in nats a token."""
+        """Train on one batch; its loss in nats."""
         factor = schedule(self.settings, self.tokens)
         for optimiser, peaks in zip(self.optimisers, self.peaks, strict=True):
             for group, peak in zip(optimiser.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
-        value = self.objective.loss(self.params, self.draw_batch())
+        value = self.loss()
         torch.autograd.backward(value)
         torch.nn.utils.clip_grad_norm_(self.params.values(), self.settings.clip, foreach=True)
         for optimiser in self.optimisers:
@@ -134,24 +134,6 @@ class Trainer:
         self.step_count += 1
         self.tokens += self.settings.batch * self.config.n_ctx
         return value.item()
-
-    def validation_loss(self) -> float:
-        """Mean loss on the fixed validation windows, in nats a token."""
-        losses = [self.objective.token_losses(self.params, part) for part in torch.split(self.validation, 8)]
-        return torch.cat(losses).mean().item()
-
-    def mechanism(self) -> dict[str, Any]:
-        """Measure the heads' attention (fractions, [layer][head]) and the losses on repeated tokens (nats, by half)."""
-        model = make_model("training", self.config, {name: value.detach() for name, value in self.params.items()})
-        found = measure(model, self.validation.cpu().numpy(), INSPECTED)
-        heads = {
-            where: {target: attention[target].means.round(4).tolist() for target in TARGETS}
-            for where, attention in found.attention.items()
-        }
-        return {
-            "heads": heads,
-            "halves": {where: [round(half.estimate, 4) for half in both] for where, both in found.halves.items()},
-        }
 
     def log(self, **entry: Any) -> None:
         """Append one line to the log."""
@@ -173,8 +155,7 @@ class Trainer:
         params = {
             name: value.detach().cpu().to(getattr(torch, self.settings.store)) for name, value in self.params.items()
         }
-        tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
-        save_model(make_model("trained", self.config, params, tokenizer), self.folder)
+        save_model(make_model("trained", self.config, params, self.tokenizer()), self.folder)
 
     def run(self, progress: Callable[[int, float], None]) -> None:
         """Train to the end; `progress` is told the tokens so far and a running mean of the loss."""
@@ -201,6 +182,61 @@ class Trainer:
                 saved = time.monotonic()
         self.save("checkpoint.safetensors")
         self.export()
+
+
+class Trainer(Run):
+    """A run that predicts the next token of the source of Python."""
+
+    def __init__(
+        self, folder: Path, settings: Settings, config: ModelConfig, corpus: PreparedCorpus, device: str
+    ) -> None:
+        """Set up parameters, optimisers and samplers; nothing is read from the folder yet."""
+        super().__init__(folder, settings, config, device)
+        self.samplers = [WindowSampler(corpus.stdlib, config.n_ctx), WindowSampler(corpus.dependencies, config.n_ctx)]
+        validation = WindowSampler(corpus.validation, config.n_ctx).draw(
+            np.random.default_rng(1234), settings.validation_windows
+        )
+        self.validation = self.with_begin(validation)
+        self.objective = Objective(self.graph)
+
+    def with_begin(self, windows: NDArray[np.int32]) -> Int[Tensor, "sequence token"]:
+        """Windows [count, n_ctx] as sequences that start with the begin token, on the run's device."""
+        return torch.from_numpy(with_begin(windows, self.config.bos_token_id)).to(self.device)
+
+    def draw_batch(self) -> Int[Tensor, "sequence token"]:
+        """The sequences of the current step, a function of seed and step alone, so that resuming repeats nothing."""
+        generator = np.random.default_rng([self.settings.seed, self.step_count])
+        share = self.settings.stdlib_share if len(self.samplers[1].tokens) else 1.0
+        stdlib = int(generator.binomial(self.settings.batch, share))
+        counts = (stdlib, self.settings.batch - stdlib)
+        draws = [sampler.draw(generator, count) for sampler, count in zip(self.samplers, counts, strict=True) if count]
+        return self.with_begin(np.concatenate(draws))
+
+    def loss(self) -> Float[Tensor, ""]:
+        """Mean loss of the current batch, in nats a token."""
+        return self.objective.loss(self.params, self.draw_batch())
+
+    def validation_loss(self) -> float:
+        """Mean loss on the fixed validation windows, in nats a token."""
+        losses = [self.objective.token_losses(self.params, part) for part in torch.split(self.validation, 8)]
+        return torch.cat(losses).mean().item()
+
+    def mechanism(self) -> dict[str, Any]:
+        """Measure the heads' attention (fractions, [layer][head]) and the losses on repeated tokens (nats, by half)."""
+        model = make_model("training", self.config, {name: value.detach() for name, value in self.params.items()})
+        found = measure(model, self.validation.cpu().numpy(), INSPECTED)
+        heads = {
+            where: {target: attention[target].means.round(4).tolist() for target in TARGETS}
+            for where, attention in found.attention.items()
+        }
+        return {
+            "heads": heads,
+            "halves": {where: [round(half.estimate, 4) for half in both] for where, both in found.halves.items()},
+        }
+
+    def tokenizer(self) -> Tokenizer:
+        """The one that was trained, or brought, first."""
+        return Tokenizer.from_file(str(self.folder / "tokenizer.json"))
 
 
 def crossed(before: int, after: int, every: int) -> bool:
