@@ -3,7 +3,7 @@
 As claim 1b. What these heads read elsewhere carries nothing, nor do the pads that they mask. At position 1 they read
 whether the row has as many ( as ) and starts with one. That is made of two things: head 0.0 at position 1, by whatever
 way it gets there, carries the share of ( where the row starts with one; and embeddings that don't go through head 0.0
-carry whether it does. What head 0.0 writes at other positions carries nothing.
+carry whether it does. What head 0.0 writes at other positions, which only 2.0 has below it, carries nothing.
 """
 
 from scrub import Hypothesis
@@ -28,7 +28,6 @@ hypothesis = Hypothesis(
             out/a1.0/**                       -> any
             out/a1.0/*[1]/**                  -> Ao
             out/a1.0/*[1]/**/emb              -> Ae
-            out/a1.0/*[1]/**/a0.0[rest]/**    -> Ao
             out/a1.0/*[1]/**/a0.0[1]/**       -> Ap
             out/a2.0/**                       -> any
             out/a2.0/*[1]/**                  -> Bo

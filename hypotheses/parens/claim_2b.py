@@ -28,7 +28,6 @@ hypothesis = Hypothesis(
             out/a1.0/**                          -> any
             out/a1.0/*[1]/**                     -> Ao
             out/a1.0/*[1]/**/emb                 -> Ae
-            out/a1.0/*[1]/**/a0.0[rest]/**       -> Ao
             out/a1.0/*[1]/**/a0.0[1][rest]/**    -> any
             out/a1.0/*[1]/**/a0.0[1][phi]        -> Ap
             out/a2.0/**                          -> any

@@ -22,7 +22,7 @@ from scrub.text.files import one_line
 from scrub.text.wording import short
 
 TEXT, BALANCED = "text", "balanced"  # columns of a table
-POOL = 100_000  # rows that draws of hypotheses are from, at least
+POOL = 100_000  # rows that are drawn where fewer are asked for: draws of a hypothesis' own are from all
 SAYING = {"true": 1, "false": 0, "1": 1, "0": 0}  # what a label may be, in tables that hold texts alone
 
 
@@ -41,7 +41,7 @@ def labelled(
             "take another model"
         )
     return replace(
-        Examples.of(ids[rows], labels=labels).first(count),
+        replace(Examples.of(ids[rows], labels=labels), columns={BALANCED: labels}).first(count),
         name=name,
         texts=tuple("".join(TEXTS[symbol] for symbol in row[1:] if symbol not in {END, PAD}) for row in rows[:count]),
         origin=Origin(reader.vocab_size, None, reader.tokenizer),

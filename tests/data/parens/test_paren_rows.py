@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, models
 
 from scrub.data.examples import Examples
 from scrub.data.load import check_data, load_examples
+from scrub.data.parens import reading
 from scrub.data.parens.recipe import draw_rows
 from scrub.data.parens.symbols import TEXTS
 from scrub.data.parens.vocabulary import make_tokenizer
@@ -29,6 +30,7 @@ ROWS = [("()", True), ("(", False), (")(", False), ("()" * 20, True), ("(())()",
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(reading, "POOL", 1009)  # so that each test draws a few
     return tmp_path
 
 
@@ -116,6 +118,18 @@ def test_drawn_rows_are_examples_with_labels() -> None:
     assert found.name == "parens:seed=3"
     share = f"{100 * labels.mean():.1f} %"
     assert found.notes == (f"parens:seed=3: 29 rows drawn, by the seed 3, of which {share} are balanced",)
+
+
+def test_draws_are_from_all_rows_and_know_their_labels() -> None:
+    """Of the rows that are drawn POOL, of a table all that it has."""
+    found = load("parens:seed=3", count=29).every
+    rows, labels = draw_rows(reading.POOL, 3)
+    assert (found.inputs == rows).all()
+    assert (found.columns["balanced"] == labels).all()
+    path = written("jsonl", table([*ROWS]))
+    of_table = load(path, count=2).every
+    assert [as_text(row) for row in of_table.inputs] == [text for text, _ in ROWS]
+    assert of_table.columns["balanced"].tolist() == [label for _, label in ROWS]
 
 
 def test_a_name_says_the_seed() -> None:
