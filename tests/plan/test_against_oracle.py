@@ -56,8 +56,8 @@ class Said:
 
     def __call__(self, tokens: Any) -> Any:
         tokens = np.asarray(tokens)
-        each = np.sin(tokens[..., None] * np.arange(1, self.width + 1))
-        return each + np.cos(tokens.sum(-1))[..., None, None]
+        numbers = np.arange(1, self.width + 1)
+        return np.sin(tokens[..., None] * numbers) + np.cos(tokens.sum(-1)[..., None, None] * numbers)
 
     def tensor(self, tokens: Tensor) -> Tensor:
         return torch.from_numpy(self(tokens))
@@ -286,6 +286,21 @@ IN_A_MASK = told_apart("standard", ("a1", "mask", ["previous"]), ("a1[previous]/
 HEADS = (("**/a1.0/v/**", "y"), ("**/a1.0/{q,k}/**", "like f"))
 IN_SOME_HEADS = [told_apart(family, ("**/a1", "heads", ["0"]), *HEADS) for family in ("standard", "gpt2")]
 
+# an estimate of what is kept at some positions, which is 0 elsewhere, also of what directions leave of that; and one
+# that looks at later positions, where first rows are the same
+AT_SOME = [
+    replace(
+        told_apart("gpt2", ("**/a0", "positions", ["1..2"]), (f"{of}[phi]", "y"), (f"{of}[rest]", "y")),
+        splits=[("**/a0", "positions", ["1..2"]), *before, (of, "estimate", ["phi"])],
+        first=first,
+    )
+    for of, before, first in (
+        ("**/a0[1..2]", [], 0),
+        ("**/a0[rest]", [], 4),
+        ("**/a0[1..2][rest]", [("**/a0[1..2]", "direction", ["u"])], 0),
+    )
+]
+
 # a group that has all heads of a layer, beside the layer itself
 ALL_HEADS = Case(
     "llama", 1, 0, sizes_of("llama", DECODER_SIZES[3]), {"all": [(0, 0), (0, 1)]}, [("a0", "heads", ["all"])], [[]]
@@ -304,6 +319,9 @@ def test_the_examples_are_of_what_random_cases_hardly_reach() -> None:
 @example(IN_A_MASK)
 @example(IN_SOME_HEADS[0])
 @example(IN_SOME_HEADS[1])
+@example(AT_SOME[0])
+@example(AT_SOME[1])
+@example(AT_SOME[2])
 def test_the_plan_agrees_with_the_oracle(case: Case) -> None:
     agree(case)
 

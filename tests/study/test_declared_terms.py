@@ -1,4 +1,4 @@
-"""Estimates and directions that a hypothesis declares, and splits by each position, from the declaration to a number."""
+"""Estimates and directions that a hypothesis declares, and splits by each position: from declaration to number."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ SOME = np.random.default_rng(5).normal(size=(2, WIDTH))
 
 def phi(tokens: np.ndarray, _: object) -> np.ndarray:
     """Of each token, and of all of its sequence."""
-    each = np.sin(tokens[..., None] * np.arange(1, WIDTH + 1))
-    return np.asarray(each + np.cos(tokens.sum(1))[:, None, None])
+    numbers = np.arange(1, WIDTH + 1)
+    return np.asarray(np.sin(tokens[..., None] * numbers) + np.cos(tokens.sum(1)[:, None, None] * numbers))
 
 
 def psi(tokens: np.ndarray, _: object) -> np.ndarray:
@@ -79,7 +79,7 @@ def loss(model: Model, stream: Tensor, targets: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_terms_of_another_sequence_are_what_plain_torch_has(dtype: str) -> None:
-    """Of what induction heads write into the output: an estimate, a direction, each position, and the rest, from x or y."""
+    """Of what induction heads write into the output: an estimate, directions in the rest of that, and what is left."""
     trial = asked(
         """
         splits    out/a1.ind        by estimate phi
@@ -180,7 +180,7 @@ def test_an_estimate_sees_no_pads() -> None:
         seen.append(tokens)
         return phi(tokens, None)
 
-    examples = prompts()
+    examples = replace(prompts(), other_lengths=prompts().lengths)
     rules = "splits  out/a1.ind by estimate phi\nk  a1.ind[phi] -> y"
     hypothesis = Hypothesis(rules, name="h", study="induction", estimates={"phi": noting})
     trial = prepare(hypothesis, tiny_model(), examples, Settings(dtype="float64", progress=False))
