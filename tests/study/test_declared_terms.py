@@ -334,3 +334,29 @@ def test_mistakes_in_a_declaration_are_told_without_torch() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 2
+
+
+@pytest.mark.parametrize("of_lengths", [False, True])
+def test_means_of_an_estimate_over_the_others(of_lengths: bool) -> None:
+    """A part that would be fed by y is held at its mean over the others, at each position, and not over pads."""
+    examples = replace(prompts(), other_lengths=prompts().lengths) if of_lengths else None
+    rules = "splits  out/a1.ind by estimate phi\n        out/emb by direction v\nk  a1.ind[phi] -> y\nv  emb[v] -> y"
+    made = Hypothesis(rules, name="h", study="induction", estimates={"phi": phi}, directions={"v": SOME})
+    settings = Settings(sequences=23, dtype="float64", positions="all", progress=False, other="mean")
+    if examples is not None:
+        settings = Settings(dtype="float64", progress=False, other="mean")
+    trial = prepare(made, None if examples is None else tiny_model(), examples, settings)
+    found, of, pairing = trial.run(), trial.examples, trial.pairing(0)
+    others = pairing.pool[pairing.partners[Y]][:, :-1]
+    there = of.real  # as in its other
+    said = np.zeros((*others.shape, WIDTH))
+    for row, kept in enumerate(there.sum(1)):
+        said[row, :kept] = phi(others[row : row + 1, :kept], None)
+    mean = torch.from_numpy(said.sum(0) / there.sum(0)[:, None])
+    for at in range(len(of)):
+        length = int(there[at].sum())
+        x = torch.from_numpy(of.tokens[at : at + 1])
+        stream = plain(trial.model, x[:, :length])[1]
+        change = mean[:length] - torch.from_numpy(phi(x[:, :length].numpy(), None))
+        losses_at = loss(trial.model, stream + change, x[:, 1 : length + 1])[0]
+        assert found.loss["h/k"][at] == pytest.approx(float(losses_at[torch.from_numpy(of.scored[at, :length])].sum()))
