@@ -243,7 +243,7 @@ class Oracle:
     def taken(self, path: Path, whole: Tensor | None, donors: bool) -> Tensor:
         """What the end of a path is, of all that its component or slot gives."""
         kept = torch.ones(self.config.n_ctx, 1, dtype=torch.bool)  # positions, elsewhere it is 0
-        x = torch.zeros(1) if whole is None else whole
+        x = torch.zeros(1, self.config.n_ctx, self.config.d_model).double() if whole is None else whole
         for kind, name, side in path[-1].taken:
             if kind == "positions":
                 where = inside(name, self.config.n_ctx) == side

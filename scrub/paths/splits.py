@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from scrub.graph.heads import head_indices, restrict
 from scrub.graph.masks import MASKS
@@ -32,6 +33,17 @@ _KINDS = (
     "direction NAME"
 )
 _AXES = {"embed": 1, "output": 1, "project": 1, "linear": 0}  # of an operation's weight, which is as wide as it gives
+
+
+class _Place(NamedTuple):
+    """The state of a pattern at a node, the labels below of other pieces of what is split, and whether it is one."""
+
+    state: State
+    others: frozenset[str] = frozenset()
+    other: bool = False
+
+
+_OVER = _Place(frozenset())
 
 
 @dataclass(frozen=True)
@@ -83,36 +95,43 @@ class Split:
         Raises ScrubError if the pattern matches no path, or a component that can't be split so.
         """
 
-        def advance(state: State, current: Node) -> State:
-            return state if current.label is None else self.pattern.advance(state, current.label)
+        def advance(at: _Place, current: Node) -> _Place:
+            if current.label is None:
+                return at
+            state = self.pattern.advance(at.state, current.label)
+            return _Place(state, self._others(current, state), current.label in at.others) if state else _OVER
 
-        def build(current: Node, state: State, inputs: tuple[Node, ...]) -> Node:
+        def build(current: Node, at: _Place, inputs: tuple[Node, ...]) -> Node:
             here = current.with_inputs(inputs)
-            if self.kind == "estimate" and (current.label is not None or current is root):
-                self._check_one(current, state)
             # its own path must match: covering what lies below, as rules do, would split all of that
-            if current.label is None or not self.pattern.accepts(state):
+            if current.label is None or not self.pattern.accepts(at.state):
                 return here
-            return node("add", *self._terms(here, roles))
+            return here.labelled(f"{current.label}[rest]") if at.other else node("add", *self._terms(here, roles))
 
-        split = unroll(root, self.pattern.start, advance, build, over=frozenset())
+        start = _Place(self.pattern.start, self._others(root, self.pattern.start))
+        split = unroll(root, start, advance, build, over=_OVER)
         if split is root:
             locate(self.pattern, root)  # finds nothing, and says what comes nearest: slow, so asked last
         return split
 
-    def _check_one(self, reader: Node, state: State) -> None:
-        """Raise ScrubError where an estimate of a layer would stand for each of several groups of its heads."""
-        if "*" in self.pattern.text.rpartition("/")[2]:
-            return  # which means each of them
-        layers: dict[str, list[str]] = {}
-        for each in below(reader):
-            if self.pattern.accepts(self.pattern.advance(state, each.label or "")):
-                layers.setdefault(re.split(r"[.[]", each.label or "")[0], []).append(str(each.label))
-        if several := next((each for each in layers.values() if len(each) > 1), None):
-            raise ScrubError(
-                f"'{self}' would be an estimate of each of {', '.join(several)}, which the rules tell apart: name the "
-                "one that it is of, or write '*' to mean each"
-            )
+    def _others(self, reader: Node, state: State) -> frozenset[str]:
+        """List the pieces of components below that have no estimate of their own: the first piece has that of all.
+
+        Rules may cut a layer into groups of heads. A name without `*` means all of them as one.
+        """
+        if self.kind != "estimate":
+            return frozenset()
+        pieces: dict[str, list[str]] = {}
+        for label in (each.label or "" for each in below(reader)):
+            if self.pattern.accepts(self.pattern.advance(state, label)):
+                pieces.setdefault(self._called(label), []).append(label)
+        return frozenset(label for called, each in pieces.items() for label in each[1:] if called)
+
+    def _called(self, label: str) -> str:
+        """Give the name by which the pattern means a component; nothing where that is a pattern itself."""
+        component, bracket, part = label.partition("[")
+        names = {f"{name}{bracket}{part}" for name in self.pattern.names.get(component, (component,))}
+        return next((each for each in self.pattern.alternatives[-1] if each in names), "")
 
     def _terms(self, whole: Node, roles: Roles) -> list[Node]:
         label = whole.label or ""

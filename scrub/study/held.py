@@ -119,7 +119,9 @@ def _means(leaves: Sequence[Node], model: Model, over: Averaged, checked: bool =
         _check_counts(counts, over)
     totals: dict[str, Tensor] = {}
     start = 0
-    for rows, batch in read(model, {str(at): stands_for(leaf) for at, leaf in enumerate(leaves)}, over.tokens):
+    outputs = {str(at): stands_for(leaf) for at, leaf in enumerate(leaves)}
+    lengths = None if over.places is None else (over.places != NOWHERE).sum(1)
+    for rows, batch in read(model, outputs, over.tokens, lengths=lengths):
         places = None if over.places is None else over.places[start : start + len(rows)]
         start += len(rows)
         for name, value in batch.items():

@@ -16,6 +16,7 @@ from scrub.plan.leaves import every_row
 from scrub.plan.memory import peak_bytes
 from scrub.plan.plan import compile_plan
 from scrub.plan.runner import Runner
+from scrub.study.terms import said_of
 
 BYTES_AT_ONCE = 1 << 29  # in memory
 
@@ -26,13 +27,14 @@ def read(
     tokens: Tokens,
     scored: Scored | None = None,
     looks: Mapping[Node, Shaped[np.ndarray, "example position some"]] | None = None,
+    lengths: Int[np.ndarray, " example"] | None = None,
 ) -> Iterator[tuple[Int[Tensor, "batch row"], dict[str, Tensor]]]:
     """Compute nodes of a model on tokens [example, position + 1], a batch at a time: the rows, and the values there.
 
     Rows are all positions or, with `scored`, those of each example, padded with others of its own to the largest
     number of any. `for rows, values in read(model, {"logits": model.graph}, tokens): values["logits"]`. `looks` are the
-    values, at all positions, of leaves that metrics look at. As many examples are computed together as fit into
-    BYTES_AT_ONCE, by the plan's own account.
+    values, at all positions, of leaves that metrics look at, `lengths` the positions of each that are no pads, where
+    there are any. As many examples are computed together as fit into BYTES_AT_ONCE, by the plan's own account.
     """
     positions = tokens.shape[1] - 1
     plan = compile_plan(outputs, selected=scored is not None)
@@ -48,7 +50,7 @@ def read(
         bound = {leaf: feeds[leaf.op] for leaf in runner.leaves if leaf.op in feeds}
         for leaf in runner.leaves:
             if leaf.op == "estimated":
-                made = leaf.arguments["of"](tokens[here, :-1], leaf.arguments["width"])  # type: ignore[operator]
+                made = said_of(leaf, tokens[here, :-1], None if lengths is None else lengths[here])
                 bound[leaf] = torch.from_numpy(made).to(model.device)
         given = {leaf: np.ascontiguousarray(each[here]) for leaf, each in (looks or {}).items()}
         return rows, bound | {

@@ -36,6 +36,9 @@ _GUIDE = """\
     #   splits  a1.ind/k/a0.prev  by mask "previous"    -> a0.prev[previous] and a0.prev[rest]
     #           a1.ind/q/a0.self  by identity           -> a0.self[identity] and a0.self[error]
     #           a1.ind/q/emb      by positions 4..7     -> emb[4..7] and emb[rest]
+    #           a1.ind/q/emb      by positions each     -> emb[0], emb[1] and so on
+    #           a1.ind/v/emb      by direction v        -> emb[v] and emb[rest]: directions={"v": a vector} below
+    #           a1.ind/k/a0.prev  by estimate phi       -> a0.prev[phi] and a0.prev[rest]: estimates={"phi": function}
     # Masks: "current", "previous", "last three", "first", "last N", "lag N".
     #
     # $name stands for a value of a parameter: declare parameters={"lag": (1, 2, 3)} below, write  by mask "lag $lag".

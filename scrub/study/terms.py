@@ -37,19 +37,33 @@ def estimated(leaf: Node, pairing: Pairing, rows: Int[np.ndarray, " row"]) -> Fl
 
     Where a row's tokens are NaN, so is what it says. Raises ScrubError as :class:`Estimate` does.
     """
-    of, width = leaf.arguments["of"], leaf.arguments["width"]
-    assert isinstance(of, Estimate)
-    assert isinstance(width, int)
     tokens = pairing.pool[rows, :-1]
     lost: Bool[np.ndarray, " row"] = np.zeros(len(rows), dtype=bool)
     if pairing.ids is not None:
         lost = np.asarray((tokens >= len(pairing.ids)).any(1))
         tokens = pairing.ids[np.minimum(tokens, len(pairing.ids) - 1)]
-    context = tokens.shape[1]
-    lengths = np.full(len(rows), context) if pairing.lengths is None else np.minimum(pairing.lengths[rows], context)
-    made = np.zeros((*tokens.shape, width))
-    for length in np.unique(lengths[~lost]):
-        here = np.flatnonzero((lengths == length) & ~lost)
-        made[here, :length] = of(tokens[here, :length], width)
-    made[lost] = np.nan
+    made = np.full((*tokens.shape, _width(leaf)), np.nan)
+    lengths = None if pairing.lengths is None else pairing.lengths[rows][~lost]
+    made[~lost] = said_of(leaf, tokens[~lost], lengths)
     return made
+
+
+def said_of(
+    leaf: Node, tokens: Int[np.ndarray, "row position"], lengths: Int[np.ndarray, " row"] | None = None
+) -> Float[np.ndarray, "row position width"]:
+    """Ask the estimate of a leaf about tokens, of each length by itself: behind that are pads, of which it gives 0."""
+    of, width, context = leaf.arguments["of"], _width(leaf), tokens.shape[1]
+    assert isinstance(of, Estimate)
+    if lengths is None:
+        return of(tokens, width)
+    made = np.zeros((*tokens.shape, width))
+    for length in np.unique(np.minimum(lengths, context)):
+        here = np.flatnonzero(np.minimum(lengths, context) == length)
+        made[here, :length] = of(tokens[here, :length], width)
+    return made
+
+
+def _width(leaf: Node) -> int:
+    width = leaf.arguments["width"]
+    assert isinstance(width, int)
+    return width

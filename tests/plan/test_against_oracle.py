@@ -56,8 +56,8 @@ class Said:
 
     def __call__(self, tokens: Any) -> Any:
         tokens = np.asarray(tokens)
-        each = np.sin(tokens[..., None] * np.arange(1, self.width + 1))
-        return each + np.cos(tokens.sum(-1))[..., None, None]
+        numbers = np.arange(1, self.width + 1)
+        return np.sin(tokens[..., None] * numbers) + np.cos(tokens.sum(-1)[..., None, None] * numbers)
 
     def tensor(self, tokens: Tensor) -> Tensor:
         return torch.from_numpy(self(tokens))
@@ -307,6 +307,20 @@ SOME_PADS = Case(
     [[], [("a1.0/mask[rest]", "y")], [("**/mask", "like f"), ("a1.0/q/**", "y")]],
     first=4,
 )
+# an estimate of what is kept at some positions, which is 0 elsewhere, also of what directions leave of that; and one
+# that looks at later positions, where first rows are the same
+AT_SOME = [
+    replace(
+        told_apart("gpt2", ("**/a0", "positions", ["1..2"]), (f"{of}[phi]", "y"), (f"{of}[rest]", "y")),
+        splits=[("**/a0", "positions", ["1..2"]), *before, (of, "estimate", ["phi"])],
+        first=first,
+    )
+    for of, before, first in (
+        ("**/a0[1..2]", [], 0),
+        ("**/a0[rest]", [], 4),
+        ("**/a0[1..2][rest]", [("**/a0[1..2]", "direction", ["u"])], 0),
+    )
+]
 
 # a group that has all heads of a layer, beside the layer itself
 ALL_HEADS = Case(
@@ -326,6 +340,9 @@ def test_the_examples_are_of_what_random_cases_hardly_reach() -> None:
 @example(IN_A_MASK)
 @example(IN_SOME_HEADS[0])
 @example(IN_SOME_HEADS[1])
+@example(AT_SOME[0])
+@example(AT_SOME[1])
+@example(AT_SOME[2])
 def test_the_plan_agrees_with_the_oracle(case: Case) -> None:
     agree(case)
 

@@ -6,7 +6,7 @@ import pytest
 
 from scrub.graph.node import Node, node
 from scrub.paths.sources import Other, Reference
-from scrub.plan.simplify import simplest
+from scrub.plan.simplify import simplest, simplify
 
 X, Y = node("tokens", source=Reference()), node("tokens", source=Other())
 POSITION = node("position")
@@ -14,6 +14,11 @@ POSITION = node("position")
 
 def part(of: Node, positions: str, inside: bool) -> Node:
     return node("at_positions", of, POSITION, positions=positions, inside=inside)
+
+
+def together(*terms: Node) -> Node:
+    total = node("add", *terms)
+    return simplify([total])[total]
 
 
 @pytest.mark.parametrize("inside", [True, False])
@@ -30,3 +35,16 @@ def test_what_is_not_the_other_side_stays_a_sum(positions: str, inside: bool, of
         assert simplest(total) is total
     three = node("add", part(X, "2", True), part(X, "2", False), part(Y, "2", True))
     assert simplest(three) is three
+
+
+def test_positions_of_a_value_that_a_sum_has_are_kept_at_once() -> None:
+    """Those of another value, and those that are there twice, are terms of their own."""
+    each = [part(X, text, True) for text in ("0", "1", "2")]
+    last, other = part(X, "3..999999", True), part(Y, "1", True)
+    assert together(*each, last) is X
+    assert together(each[2], last, *each[:2]) is X
+    assert together(each[0], other, each[2], last) is node("add", part(X, "0,2..999999", True), other)
+    assert together(*each) is part(X, "0..2", True)
+    twice = node("add", each[0], part(X, "0..1", True))
+    assert together(*twice.inputs) is twice
+    assert together(each[0], part(X, "0", False)) is X

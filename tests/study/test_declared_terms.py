@@ -1,4 +1,4 @@
-"""Estimates and directions that a hypothesis declares, and splits by each position, from the declaration to a number."""
+"""Estimates and directions that a hypothesis declares, and splits by each position: from declaration to number."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ SOME = np.random.default_rng(5).normal(size=(2, WIDTH))
 
 def phi(tokens: np.ndarray, _: object) -> np.ndarray:
     """Of each token, and of all of its sequence."""
-    each = np.sin(tokens[..., None] * np.arange(1, WIDTH + 1))
-    return np.asarray(each + np.cos(tokens.sum(1))[:, None, None])
+    numbers = np.arange(1, WIDTH + 1)
+    return np.asarray(np.sin(tokens[..., None] * numbers) + np.cos(tokens.sum(1)[:, None, None] * numbers))
 
 
 def psi(tokens: np.ndarray, _: object) -> np.ndarray:
@@ -53,8 +53,11 @@ def asked(rules: str, estimates: Any = None, directions: Any = None, **settings:
     return prepare(made, settings=Settings(**usual | settings))
 
 
-def plain(model: Model, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """What the induction heads of the project's model write, and the residual stream behind them, in plain torch."""
+INDUCTION, ALL = slice(2, 4), slice(0, 5)  # heads of layer 1
+
+
+def plain(model: Model, tokens: Tensor, heads: slice = INDUCTION) -> tuple[Tensor, Tensor]:
+    """What some heads of layer 1 of the project's model write, and the residual stream behind them, in plain torch."""
     p = {name: value.double() for name, value in model.params.items()}
     stream, each = p["embed.weight"][tokens], torch.zeros(5, 1)
     for layer in range(2):
@@ -67,7 +70,7 @@ def plain(model: Model, tokens: Tensor) -> tuple[Tensor, Tensor]:
         z = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         each = torch.einsum("bhpd,hmd->hbpm", z, p[f"{name}.wo"])
         stream = stream + each.sum(0)
-    return each[2:4].sum(0), stream
+    return each[heads].sum(0), stream
 
 
 def loss(model: Model, stream: Tensor, targets: Tensor) -> Tensor:
@@ -79,7 +82,7 @@ def loss(model: Model, stream: Tensor, targets: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_terms_of_another_sequence_are_what_plain_torch_has(dtype: str) -> None:
-    """Of what induction heads write into the output: an estimate, a direction, each position, and the rest, from x or y."""
+    """Of what induction heads write into the output: an estimate, directions in the rest of that, and what is left."""
     trial = asked(
         """
         splits    out/a1.ind        by estimate phi
@@ -104,6 +107,19 @@ def test_terms_of_another_sequence_are_what_plain_torch_has(dtype: str) -> None:
         answer = loss(model, stream + change, x[:, 1:]).sum(1)
         np.testing.assert_allclose(found.loss[f"h/{part}"], answer, rtol=0, atol=1e-8 if dtype == "float64" else 1e-3)
     assert len({round(float(found.loss[f"h/{part}"].sum()), 6) for part in (*changes, "all")}) == 4
+
+
+def test_a_layer_that_rules_tell_apart_has_one_estimate() -> None:
+    """The study's baseline names its induction heads."""
+    trial = asked("splits out/a1 by estimate phi\nphi  a1[phi] -> y\nrest a1[rest] -> y\nind  a1.ind[rest] -> y")
+    found, pairing, model = trial.run(), trial.pairing(0), trial.model
+    x, y = (torch.from_numpy(pairing.pool[pairing.partners[source]]) for source in (X, Y))
+    (own, stream), (theirs, _) = plain(model, x[:, :-1], ALL), plain(model, y[:, :-1], ALL)
+    ind, ind_y = (plain(model, each[:, :-1])[0] for each in (x, y))
+    change = torch.from_numpy(phi(y[:, :-1].numpy(), None) - phi(x[:, :-1].numpy(), None))
+    for part, more in (("phi", change), ("rest", theirs - own - change), ("ind", ind_y - ind - change)):
+        answer = loss(model, stream + more, x[:, 1:]).sum(1)
+        np.testing.assert_allclose(found.loss[f"h/{part}"], answer, rtol=0, atol=1e-9)
 
 
 def test_each_position_is_fed_by_its_own_rule() -> None:
@@ -180,7 +196,7 @@ def test_an_estimate_sees_no_pads() -> None:
         seen.append(tokens)
         return phi(tokens, None)
 
-    examples = prompts()
+    examples = replace(prompts(), other_lengths=prompts().lengths)
     rules = "splits  out/a1.ind by estimate phi\nk  a1.ind[phi] -> y"
     hypothesis = Hypothesis(rules, name="h", study="induction", estimates={"phi": noting})
     trial = prepare(hypothesis, tiny_model(), examples, Settings(dtype="float64", progress=False))
@@ -311,7 +327,6 @@ def test_mistakes_of_a_direction_are_one_line(given: Any, says: str) -> None:
         ("a0 by estimate", "splits by nothing that scrub knows"),
         ("a0 by direction rest", "splits by nothing that scrub knows"),
         ("a0 by positions each S2", "'S2' is no span of positions"),
-        ("a1 by estimate phi", "would be an estimate of each of a1.ind, a1.rest, which the rules tell apart: name"),
         ("a1/k by estimate phi", "can't split 'k': an estimate is of what a component writes"),
         ("a1/k by direction v", "can't split 'k': that is 3 wide, and the direction 13"),
         ("a0 by positions each 0..700", "would be 701 terms, and 512 are the most: name the positions"),
@@ -334,3 +349,29 @@ def test_mistakes_in_a_declaration_are_told_without_torch() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 2
+
+
+@pytest.mark.parametrize("of_lengths", [False, True])
+def test_means_of_an_estimate_over_the_others(of_lengths: bool) -> None:
+    """A part that would be fed by y is held at its mean over the others, at each position, and not over pads."""
+    examples = replace(prompts(), other_lengths=prompts().lengths) if of_lengths else None
+    rules = "splits  out/a1.ind by estimate phi\n        out/emb by direction v\nk  a1.ind[phi] -> y\nv  emb[v] -> y"
+    made = Hypothesis(rules, name="h", study="induction", estimates={"phi": phi}, directions={"v": SOME})
+    settings = Settings(sequences=23, dtype="float64", positions="all", progress=False, other="mean")
+    if examples is not None:
+        settings = Settings(dtype="float64", progress=False, other="mean")
+    trial = prepare(made, None if examples is None else tiny_model(), examples, settings)
+    found, of, pairing = trial.run(), trial.examples, trial.pairing(0)
+    others = pairing.pool[pairing.partners[Y]][:, :-1]
+    there = of.real  # as in its other
+    said = np.zeros((*others.shape, WIDTH))
+    for row, kept in enumerate(there.sum(1)):
+        said[row, :kept] = phi(others[row : row + 1, :kept], None)
+    mean = torch.from_numpy(said.sum(0) / there.sum(0)[:, None])
+    for at in range(len(of)):
+        length = int(there[at].sum())
+        x = torch.from_numpy(of.tokens[at : at + 1])
+        stream = plain(trial.model, x[:, :length])[1]
+        change = mean[:length] - torch.from_numpy(phi(x[:, :length].numpy(), None))
+        losses_at = loss(trial.model, stream + change, x[:, 1 : length + 1])[0]
+        assert found.loss["h/k"][at] == pytest.approx(float(losses_at[torch.from_numpy(of.scored[at, :length])].sum()))

@@ -158,6 +158,39 @@ def test_two_studies_mean_different_features_by_one_name(sweeping: Path) -> None
     np.testing.assert_allclose(one["loss_sum"], other["loss_sum"], rtol=1e-12)
 
 
+TERMS = """
+import numpy as np
+from scrub import Hypothesis
+
+def phi(tokens, tokenizer):
+    return np.sin(tokens[..., None] * np.arange(1, 14) * 1)
+
+hypothesis = Hypothesis('''
+splits  a1.ind/k/a0.prev  by estimate phi
+        a1.ind/v/emb      by direction v
+        a1.ind/q          by positions each
+k       a1.ind/k/a0.prev[phi] -> y
+v       a1.ind/v/emb[v] -> y
+q       a1.ind/q[3]/** -> y
+''', estimates={"phi": phi}, directions={"v": lambda model: model.params["embed.weight"][2]})
+"""
+
+
+def test_what_hypotheses_declare_for_their_splits_is_part_of_what_they_are(sweeping: Path) -> None:
+    """The numbers are those of a run, and with another function nothing is taken from before."""
+    make_study(sweeping, "terms", one=TERMS)
+    (stored,) = sweep("terms", workers=1, **FAST).studies()
+    theirs = run("terms", settings=Settings(positions="all", **FAST))
+    for name, values in theirs.loss.items():
+        np.testing.assert_allclose(stored.result.loss[name], values, rtol=1e-12)
+    before = rows(sweeping / "results")
+    make_study(sweeping, "terms", one=TERMS.replace("np.arange(1, 14) * 1", "np.arange(1, 14) * 2"))
+    assert not sweep("terms", workers=1, **FAST).failures
+    after = rows(sweeping / "results")
+    new = after[~after["cell"].isin(before["cell"])]
+    assert set(new["experiment"]) == {"one/k", "one/all"}
+
+
 def test_hypotheses_of_equal_graphs_have_rows_each(sweeping: Path) -> None:
     make_study(sweeping, "twins", keep=KEEP, twin=KEEP)
     (stored,) = sweep("twins", workers=1, **FAST).studies()
