@@ -197,5 +197,5 @@ def test_edges_are_not_scored_to_first_order_past_masks() -> None:
     pairs = replace(
         scrub.Examples.of(tokens, labels=[0, 1, 2, 3, 4]), other=functional.pad(tokens.flip(0), (0, 1)).numpy()
     )
-    with pytest.raises(ScrubError, match="^encoder masks pads, and no first order says what a key is worth"):
+    with pytest.raises(ScrubError, match=r"^encoder masks pads, and no first order says what a key is worth"):
         scrub.attribute(model=small_decoder("encoder"), data=pairs, metric="loss")
