@@ -107,3 +107,15 @@ def test_a_mask_that_is_fed_by_x_all_the_same(
 def test_masks_are_found(model: Model) -> None:
     masks = {each for each in scrub.graph.node.walk([model.graph]) if each.label == "mask"}
     assert masks == {each for each in scrub.graph.node.walk([model.graph]) if is_mask(each)}
+
+
+def test_rows_of_patterns_are_looked_at_where_the_class_is_read(model: Model) -> None:
+    """Of a row at position 0 the donor is one of few; without its mask a pattern isn't whole."""
+    rules = scrub.Hypothesis("r  a1.2/{q,k,mask}/** -> rows like any", name="h", features={"any": lambda t, _: t * 0})
+    study = scrub.Study(baseline="** -> y", positions="0", name="s", hypotheses=(rules,))
+    trial = scrub.prepare(study, model, examples(), SETTINGS)
+    assert not [text for text in trial.gates().warnings if "changes no loss" in text]
+    few = scrub.study.looks.few_of(trial.pairing(0))
+    source = Source.parse("rows like any")
+    assert isinstance(source, scrub.paths.sources.Draw)
+    assert (few.partners[source][few.order, 0] == trial.pairing(0).partners[source][few.order, 0]).all()
