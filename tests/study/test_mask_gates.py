@@ -13,10 +13,12 @@ import scrub
 import scrub.study.looks
 from scrub.graph.heads import is_mask
 from scrub.graph.node import Node, node, rewrite
+from scrub.measure.weights.matrices import attention_layers, stream_readers
 from scrub.models.model import Model
+from scrub.paths.edges import by_head, edges_of, fed_along, keep
 from scrub.paths.sources import Source
 from scrub.study.run import Trial
-from scrub.text.errors import GateError
+from scrub.text.errors import GateError, ScrubError
 
 BATCH, PAD = 23, 1
 SETTINGS = scrub.Settings(progress=False, dtype="float64")
@@ -119,3 +121,30 @@ def test_rows_of_patterns_are_looked_at_where_the_class_is_read(model: Model) ->
     source = Source.parse("rows like any")
     assert isinstance(source, scrub.paths.sources.Draw)
     assert (few.partners[source][few.order, 0] == trial.pairing(0).partners[source][few.order, 0]).all()
+
+
+def test_a_mean_over_the_others_has_no_mask(model: Model) -> None:
+    """But a head that is fed by y, its mask too, is held at its mean."""
+    found = {}
+    for rule in ("a1.2/** -> y", "**/a1/mask -> y"):
+        hypotheses = (scrub.Hypothesis(f"r  {rule}", name="h"),)
+        found[rule] = scrub.Study(baseline="** -> y", positions="0", name="s", other="mean", hypotheses=hypotheses)
+    gates = scrub.prepare(found["a1.2/** -> y"], model, examples(), SETTINGS).gates()
+    assert gates.deviations["means over the others, float64"] < 1e-12
+    with pytest.raises(ScrubError, match="a rule feeds a mask by y, and a mean over the others has none"):
+        scrub.prepare(found["**/a1/mask -> y"], model, examples(), SETTINGS)
+
+
+def test_a_mask_is_a_site(model: Model) -> None:
+    data = examples()
+    with_y = scrub.ablate(model, data, ["a1.2/mask"], how="resample", settings=SETTINGS)
+    rule = asked(model, "m  **/a1.2/mask -> y").run()
+    assert with_y.effects.values["loss"][1].mean() == pytest.approx(float(np.mean(rule.loss["h/m"])), abs=1e-12)
+
+
+def test_readers_of_the_stream_have_no_mask(model: Model) -> None:
+    assert {reader.slot for reader in stream_readers(model)} == {"", "q", "k", "v"}
+    assert [sorted(layer.nodes) for layer in attention_layers(model)] == [["k", "q", "v"]] * 2
+    edges = edges_of(by_head(model.graph).graph)
+    assert not [edge for edge in edges if "mask" in str(edge)]
+    assert fed_along(keep(by_head(model.graph).graph, set(edges))) == frozenset(edges)
