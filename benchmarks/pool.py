@@ -49,7 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     (source,) = {draw for draw in trial.experiments.draws if draw.by_row}
     rows = np.unique(pairing.pool[np.unique(pairing.partners[source])], axis=0)
     say = Console(highlight=False, width=120).print
-    say(f"{HYPOTHESIS}, {options.references:,} references: {pairing.partners[source].size:,} draws of {len(rows):,} rows")
+    say(
+        f"{HYPOTHESIS}, {options.references:,} references: {pairing.partners[source].size:,} draws of {len(rows):,} "
+        "different rows"
+    )
     table = Table("a run", "seconds", "times cheaper")
     for name, each in seconds.items():
         table.add_row(name, f"{each:.1f}", f"{seconds['without'] / each:.1f}")

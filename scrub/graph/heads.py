@@ -44,3 +44,8 @@ def restrict(whole: Node, kept: Heads) -> Node:
 def looks_ahead(pattern: Node) -> bool:
     """Tell whether something is an attention pattern whose queries read later positions too: that of an encoder."""
     return pattern.op == "attention_pattern" and pattern.arguments.get("causal") is False
+
+
+def is_mask(scores: Node) -> bool:
+    """Tell whether something is what the mask of an encoder's attention gives: the scores of keys by their tokens."""
+    return scores.op == "embed" and scores.inputs[1].op == "masked_scores"

@@ -7,6 +7,7 @@
    NaN comes out of exactly the experiments that the source feeds, and out of every single rule that has it. No sequence
    is its own other; a source that often has to draw the reference itself, because nothing else agrees with it, is a
    warning. A value at which components are held is NaN too, and comes out of exactly the experiments it is held in.
+Masks of pads, which an encoder's heads read beside embeddings, are NaN alone as well, those of each source in turn.
 
 Where an intervention holds a component at a value, gate 2 holds it at what the component itself gives on x.
 
@@ -30,11 +31,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
-from scrub.graph.node import Node, node
+from scrub.graph.heads import is_mask
+from scrub.graph.node import Node, node, rewrite, walk
 from scrub.models.model import Model
 from scrub.paths.edges import fed_along
 from scrub.paths.gathered import draws
@@ -304,16 +307,39 @@ def _check_sources(experiments: Experiments, look: Look, basis: Basis, pairing: 
                     f"{name} {does} the source '{source}', which {should} it: no number of this run can be trusted"
                 )
     probes = {name: _target_logit(graph) for name, graph in _probes(experiments)}
-    if probes:
+    masks = {name: _target_logit(graph) for name, graph in _masks_probed(experiments)}
+    if probes or masks:
         probed = replace(pairing, partners={**partners, PROBE: partners[X]})
-        reached = Look(probes).carrying(basis, probed, [PROBE], values)[PROBE]
-        for name in probes:
+        reached = Look(probes | masks).carrying(basis, probed, [PROBE], values)[PROBE]
+        for name in probes | masks:
             if name not in reached:
-                raise GateError(f"{name}: the paths of this rule carry nothing of what feeds them")
+                what = (
+                    ": the paths of this rule carry nothing of what feeds them"
+                    if name in probes
+                    else " carry none of it"
+                )
+                raise GateError(f"{name}{what}")
 
 
 def _target_logit(logits: Node) -> Node:
     return node("pick", logits, node("target"))
+
+
+def _masks_probed(experiments: Experiments) -> Iterator[tuple[str, Node]]:
+    """Give a source of their own to the masks that each source feeds in an experiment, of an encoder that has some."""
+    for experiment in experiments:
+        fed = {mask: draws(mask) for mask in walk([experiment.resampled]) if is_mask(mask)}
+        for source in ordered(set[Draw]().union(*fed.values())):
+            if not source.by_row:
+                probed = rewrite([experiment.resampled], partial(_probing, source=source))
+                yield f"{experiment.name}: the masks that '{source}' feeds", probed[experiment.resampled]
+
+
+def _probing(current: Node, source: Draw) -> Node:
+    """Feed a mask by the probe, if it is fed by a source."""
+    if not is_mask(current) or draws(current) != {source}:
+        return current
+    return current.with_inputs((node("tokens", source=PROBE), *current.inputs[1:]))
 
 
 def _probes(experiments: Iterable[Experiment]) -> Iterator[tuple[str, Node]]:

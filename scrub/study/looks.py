@@ -55,6 +55,8 @@ def few_of(pairing: Pairing) -> Pairing:
     for source, donors in partners.items():
         if donors.ndim == 2:  # every one of which would be computed in full
             drawn, count = np.unique(donors[most], return_counts=True)
+            if pairing.examples.labels is not None:  # a class is read at one position, whose own rows are looked at
+                count = count + donors[most].size * np.isin(drawn, donors[most][late.scored[most]])
             few = drawn[np.argsort(-count, kind="stable")[:DONORS]]
             partners[source] = np.where(np.isin(donors, few), donors, pairing.itself(source))
     return replace(pairing, examples=late, partners=partners, order=most)

@@ -236,6 +236,11 @@ def attribute(
     trial = _trial(wanted, model, data, settings or Settings(), metric, steps)
     check_drawn(trial.study)
     check_method(method, trial.study.metric)
+    if trial.model.masked_token is not None:
+        raise ScrubError(
+            f"{trial.model.name} masks pads, and no first order says what a key is worth that is masked in y alone: "
+            "ablate or resample heads, or their masks, instead"
+        )
     scored = Steps.of_trial(trial) if steps else Edges(by_head(trial.model.graph, trial.model.roles))
     return _Attributing(trial, scored, (points or POINTS) if method == EAP_IG else None, recomputed).run(top, check_all)
 

@@ -78,8 +78,9 @@ class StudyResults:
         return self.between.join(self.texts.get(token, str(token)) for token in map(int, tokens))
 
     def line(self, sequence: int) -> Int[np.ndarray, " token"]:
-        """Give the tokens of a sequence, without pads."""
-        return np.asarray(self.examples.tokens[sequence, : self.examples.ends[sequence] + 2])
+        """Give the tokens of a sequence, without pads, and the one to predict at its end, unless that is a class."""
+        end = self.examples.ends[sequence] + 1 + (self.examples.labels is None)
+        return np.asarray(self.examples.tokens[sequence, :end])
 
     @cached_property
     def between(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -189,3 +190,12 @@ def test_redwoods_model_of_brackets() -> None:
     for row, text in enumerate(texts):
         tokens[row, : len(text) + 2] = [0, *(3 + (each == ")") for each in text), 2]
     assert model(tokens)[:, 0].argmax(-1).tolist() == [1, 1, 0, 0, 0, 1, 0]
+
+
+def test_edges_are_not_scored_to_first_order_past_masks() -> None:
+    tokens = padded(7)
+    pairs = replace(
+        scrub.Examples.of(tokens, labels=[0, 1, 2, 3, 4]), other=functional.pad(tokens.flip(0), (0, 1)).numpy()
+    )
+    with pytest.raises(ScrubError, match=r"^encoder masks pads, and no first order says what a key is worth"):
+        scrub.attribute(model=small_decoder("encoder"), data=pairs, metric="loss")
