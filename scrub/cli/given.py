@@ -211,7 +211,8 @@ def check_pairs(typed: Context, data: str | None, recipe: Recipe) -> None:
     """Raise ScrubError for data beside pairs that are drawn, and for options that only the other of the two has."""
     one_input(data=data, prompts=recipe.kind)
     if recipe.kind is None:
-        no_meaning(typed, "no pairs are drawn (--prompts does)", "count", "length", "where")
+        no_meaning(typed, "no pairs are drawn (--prompts does), and --sequences says how many of the data", "count")
+        no_meaning(typed, "no pairs are drawn (--prompts does)", "length", "where")
     else:
         no_meaning(typed, "pairs are drawn", "sequences", "split", "column", "context", "positions", "draws")
 

@@ -136,6 +136,8 @@ def test_pairs_that_are_drawn(scrub: Scrub) -> None:
         ("--data plain.jsonl --metric logit_diff", "there are no wrong answers"),
         ("--metric loss,kl", "--metric 'loss,kl' names 2 metrics, and this is of one"),
         ("--sequences 300", "hold 5 prompts, but 300 were asked for"),
+        ("--count 3", "--sequences says how many of the data, so --count has no meaning"),
+        ("--length 3", "no pairs are drawn"),
         ("--draws 2", "leave --draws out"),
         ("--device cuda:77", "device"),
     ],

@@ -276,7 +276,7 @@ def test_a_folder_for_the_board(scrub: Scrub, monkeypatch: pytest.MonkeyPatch) -
         ("small.json --other mean", "--other"),
         ("small.json --metric nosuch", "there is no metric 'nosuch'"),
         ("small.json --metric loss,kl", "names 2 metrics, and this is of one"),
-        ("small.json --count 3", "--count has no meaning"),
+        ("small.json --count 3", "--sequences says how many of the data, so --count has no meaning"),
         ("small.json --prompts letters", "--data and --prompts each say what to measure on"),
         ("small.json --model small --prompts random-tokens --size 3 --out new", "give --data with --out"),
         ("small.json --size 3", "--size says how many edges --out and --viewer write"),
