@@ -67,7 +67,7 @@ class Examples:
     positions that may be scored where documents are joined: not those that read or predict what joins them. `begin`
     says what each begins with, and `notes` what was joined, cut, left out and guessed, on the way here.
     `labels` are the class of each, where that is to be predicted and no token: at position 0, where a classifier's
-    outputs are read, and nowhere else. Then the model reads pads as any token, and the last column of `tokens` isn't read.
+    outputs are read, and nowhere else. Then the model reads pads, and the last column of `tokens` is read by nobody.
     """
 
     tokens: Tokens
