@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from jaxtyping import Float, Int
 
+from scrub.data.labels import READ_AT
 from scrub.data.repeated import NOWHERE
 from scrub.text.errors import ScrubError
 
 if TYPE_CHECKING:
     from scrub.data.examples import Examples
 
-READ_AT = 0  # the position where a classifier's outputs are read
 ANSWERS, WRONG, EITHER = "answers", "wrong", "answers and wrong ones"
 Tokens: TypeAlias = Int[np.ndarray, "example position some"]
 Choices: TypeAlias = tuple[Tokens, Float[np.ndarray, "example position some"]]

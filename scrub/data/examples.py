@@ -16,9 +16,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 from tokenizers import Tokenizer
 
-from scrub.data.arrays import array_of, mask_of, positions_from, tokens_of
+from scrub.data.arrays import mask_of, positions_from, tokens_of
 from scrub.data.bigram import Bigram
-from scrub.data.choices import ANSWERS, MEASURED, READ_AT, WRONG, Choices, choices_of
+from scrub.data.choices import ANSWERS, MEASURED, WRONG, Choices, choices_of
+from scrub.data.labels import check_labels, labelled, where_read
 from scrub.data.positions import forms_of, places_in_templates, places_of, positions_at, templates_of
 from scrub.data.repeated import NOWHERE, second_half
 from scrub.paths.hashes import hash_array, hash_of
@@ -68,8 +69,8 @@ class Examples:
     examples of one document can be told from independent ones; by default each is one of its own. `within` are the
     positions that may be scored where documents are joined: not those that read or predict what joins them. `begin`
     says what each begins with, and `notes` what was joined, cut, left out and guessed, on the way here.
-    `labels` are the class of each, where that is to be predicted and no token: at READ_AT, where a classifier's outputs
-    are read, and nowhere else. Then the model reads pads as any token, and the last column of `tokens` isn't read.
+    `labels` are the class of each, where that is to be predicted and no token: at position 0, where a classifier's
+    outputs are read, and nowhere else. Then the model reads pads, and the last column of `tokens` is read by nobody.
     """
 
     tokens: Tokens
@@ -110,25 +111,9 @@ class Examples:
                 f"{len(self.tokens)} examples have the documents of {len(self.documents)}: give each a number"
             )
         if self.labels is not None:
-            self._check_labels(self.labels)
-
-    def _check_labels(self, labels: Int[np.ndarray, " example"]) -> None:
-        """Raise ScrubError for labels that are none, or examples that can't have such; score READ_AT alone."""
-        if not isinstance(labels, np.ndarray) or labels.shape != (len(self.tokens),) or labels.dtype.kind not in "iu":
-            raise ScrubError(
-                f"{len(self.tokens)} examples have the labels {short(labels)}: give an array of as many whole numbers, "
-                "the class of each"
-            )
-        if labels.min(initial=0) < 0:
-            which = int(labels.argmin())
-            raise ScrubError(f"the label of example {which} is {labels[which]}: classes are 0 and more")
-        if self.lengths is not None or self.answers is not None or self.completions is not None:
-            raise ScrubError("examples with labels predict their class: leave lengths, answers and completions out")
-        at = np.zeros_like(self.scored)
-        at[:, READ_AT] = True
-        if (self.scored & ~at).any():
-            raise ScrubError(f"examples with labels are scored at position {READ_AT} alone, where the class is read")
-        object.__setattr__(self, "within", at if self.within is None else self.within & at)
+            check_labels(self, self.labels)
+            at = where_read(self.scored.shape)
+            object.__setattr__(self, "within", at if self.within is None else self.within & at)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -366,27 +351,13 @@ class Examples:
         `Examples.of([[0, 3, 4, 2]], labels=[1])`. Raises ScrubError for what is no such array.
         """
         if labels is not None:
-            return cls._of_labels(on, scored, labels)
+            tokens, classes = labelled(None if isinstance(on, Examples) else on, labels)
+            at = where_read(tokens[:, 1:].shape) if scored is None else mask_of(scored, tokens)
+            return cls(tokens, at, labels=classes)
         if isinstance(on, Examples):
             return on if scored is None else replace(on, scored=mask_of(scored, on.tokens))
         tokens = tokens_of(on)
         return cls(tokens, positions_from(FIRST_QUERY, tokens) if scored is None else mask_of(scored, tokens))
-
-    @classmethod
-    def _of_labels(cls, on: Any, scored: Any, labels: Any) -> Examples:
-        """Make examples whose class is to be predicted, of all tokens that are read."""
-        if isinstance(on, Examples):
-            raise ScrubError("labels are given with tokens [example, position], and these are examples already")
-        read, classes = tokens_of(on), array_of(labels)
-        if classes.shape != (len(read),) or classes.dtype.kind not in "biu":
-            raise ScrubError(
-                f"the labels are {classes.dtype} {list(classes.shape)}, and there are {len(read)} examples: give the "
-                "class of each, a whole number"
-            )
-        tokens = np.concatenate([read, classes[:, None]], axis=1).astype(np.int64)
-        at = np.zeros(read.shape, dtype=bool)
-        at[:, READ_AT] = True
-        return cls(tokens, at if scored is None else mask_of(scored, tokens), labels=classes.astype(np.int64))
 
     @classmethod
     def of_repeated(cls, tokens: Tokens) -> Examples:

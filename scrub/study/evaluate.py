@@ -26,7 +26,7 @@ from scrub.paths.hashes import hash_of
 from scrub.paths.rules import held
 from scrub.paths.sources import Drawn
 from scrub.plan.memory import fitting
-from scrub.plan.plan import compile_plan
+from scrub.plan.plan import Plan, compile_plan
 from scrub.plan.pooled import pooled, with_pool
 from scrub.plan.runner import Place, Runner, on_its_way_back
 from scrub.study.binding import Batches, Members, Sizes, bind
@@ -127,13 +127,16 @@ class Evaluator:
         """Compile the plan of some of the experiments, once for pairings that share as many first positions."""
         key = chunk, pairing.first
         if key not in self._runners:
-            pool, together = self._pool_of(pairing), self._together(pairing)
-            outputs = pool.read_by(self._chunks[chunk].outputs(self.metrics))
-            plan = compile_plan(outputs, first=pairing.first, together=together)
+            plan = self.plan(self._chunks[chunk], pairing)
             positions, device, values = pairing.examples.context, self.model.device, self._values(chunk, pairing)
             tf32 = self.settings.dtype == TF32
             self._runners[key] = Runner(plan, self.model.params, positions, device, values, tf32=tf32)
         return self._runners[key]
+
+    def plan(self, some: Experiments, pairing: Pairing) -> Plan:
+        """Compile the plan of some of the experiments for a pairing."""
+        outputs = self._pool_of(pairing).read_by(some.outputs(self.metrics))
+        return compile_plan(outputs, first=pairing.first, together=self._together(pairing))
 
     def _pool_of(self, pairing: Pairing) -> Pool:
         """Make the pool that all plans read, once: of the rows that draws of hypotheses read at each position."""
@@ -144,11 +147,11 @@ class Evaluator:
         return self._pool
 
     def _together(self, pairing: Pairing) -> int:
-        """Count the experiments whose products are one: a core waits for the weights where they have few rows.
+        """Count the experiments whose products are one: a core waits for the weights where late rows are few.
 
         It depends on no block of a sweep. A card's batches are as large as its memory, and bfloat16 rounds.
         """
-        if self.model.device.type != "cpu" or self.settings.torch_dtype == torch.bfloat16:
+        if not pairing.first or self.model.device.type != "cpu" or self.settings.torch_dtype == torch.bfloat16:
             return 1
         context, first = pairing.examples.context, pairing.first
         rows = min(self.settings.at_once(context), len(pairing.order)) * (context - first)

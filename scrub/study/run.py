@@ -17,7 +17,7 @@ from scrub.data.tasks.shipped import whichever_draw
 from scrub.graph.node import Node
 from scrub.models.model import Model, Spec, load_model
 from scrub.paths.sources import X, Y
-from scrub.plan.plan import Plan, compile_plan
+from scrub.plan.plan import Plan
 from scrub.study.classes import Classes, classes_in
 from scrub.study.draws import Feature, Pairing, check_draws, check_named, pair_up, pool_notes
 from scrub.study.evaluate import Evaluation, Evaluator, Receipt
@@ -102,7 +102,7 @@ class Trial:
 
     def plan(self) -> Plan:
         """Compile the plan of all experiments together. Printing it shows what runs, in the first draw."""
-        return compile_plan(self.experiments.outputs(self.metrics), first=self.pairing(0).first)
+        return self.evaluator().plan(self.experiments, self.pairing(0))
 
     def evaluator(self, receipt: Receipt | None = None) -> Evaluator:
         """Make the evaluator of all experiments, which passes the gates before it gives a number."""

@@ -71,6 +71,7 @@ def test_some_of_them_and_their_hashes() -> None:
     [
         ([1, 0, 1], r"^the labels are int64 \[3\], and there are 4 examples: give the class of each, a whole number$"),
         ([0.5] * 4, r"^the labels are float64 \[4\], and there are 4 examples"),
+        ([[0], [1, 2], [3], [4]], r"^the labels are no array \(.*\): give the class of each example$"),
         ([0, 1, -2, 1], r"^the label of example 2 is -2: classes are 0 and more$"),
     ],
 )
