@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from scrub.data.arrays import mask_of, positions_from, tokens_of
 from scrub.data.bigram import Bigram
 from scrub.data.choices import ANSWERS, MEASURED, WRONG, Choices, choices_of
-from scrub.data.labels import check_labels, labelled, where_read
+from scrub.data.labels import READ_AT, check_labels, labelled, where_read
 from scrub.data.positions import forms_of, places_in_templates, places_of, positions_at, templates_of
 from scrub.data.repeated import NOWHERE, second_half
 from scrub.paths.hashes import hash_array, hash_of

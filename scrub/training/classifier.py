@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional as F
 
-from scrub.data.choices import READ_AT
+from scrub.data.labels import READ_AT
 from scrub.data.parens.recipe import draw_rows
 from scrub.data.parens.vocabulary import make_tokenizer
 from scrub.models.families import ModelConfig
