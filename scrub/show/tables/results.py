@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -70,6 +71,9 @@ def result_tables(result: Result, _console: Console, _options: ConsoleOptions) -
             yield Text(one_line(each.measured), style="bold")
         yield anchors_table(each)
         yield rows_table(each)
+        if each.controls:
+            yield from controls_tables(each)
+            yield from (Text(one_line(line)) for line in each.verdicts)
 
 
 def anchors_table(result: Result) -> FrameTable:
@@ -116,6 +120,19 @@ def rows_table(result: Result) -> FrameTable:
         Column("kl", "KL", 3),
     ]
     return FrameTable(frame, columns, by="hypothesis")
+
+
+def controls_tables(result: Result) -> Iterator[FrameTable]:
+    """List what the controls of each hypothesis recover, and how much more it does."""
+    columns = [
+        Column("says", "what is other in it"),
+        Column("recovered", "recovered, %", 1, ends=("low", "high")),
+        Column("gain", "over it", 1, sign=True, ends=("gain_low", "gain_high")),
+    ]
+    frame = replace(result, others=()).control_frame()
+    for name in frame["hypothesis"].unique():
+        of = frame[frame["hypothesis"] == name]
+        yield FrameTable(of, [Column("control", f"control of {one_line(name)}"), *columns])
 
 
 def ratio_columns(result: Result) -> list[Column]:
