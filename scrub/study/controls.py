@@ -105,8 +105,8 @@ def controls_of(
             continue
         part = ALL if ALL in parts else parts[-1]
         for kind, ways, given in makers.ways(hypothesis, notes):
-            made = rewritten(hypothesis, kind, given, makers.features)
             try:
+                made = rewritten(hypothesis, kind, given, makers.features)
                 (experiment,) = parts_of(study, made, model.graph, model.roles, [part])
             except ScrubError as error:
                 notes.append(f"the control '{kind}' of {hypothesis.name} is left out: {error}")
@@ -119,12 +119,19 @@ def controls_of(
 
 def rewritten(of: Hypothesis, kind: str, given: Given, features: Mapping[str, Feature]) -> Hypothesis:
     """Write a hypothesis with other features for some of its draws."""
-    draws = [_line(draw, given.get(name, draw.feature)) for name, draw in of.draws.items()]
+    sources = {rule.source for rules in of.parts.values() for rule in rules}
+    fed = {name for name, draw in of.draws.items() if draw in sources}
+    draws: list[str] = []
+    for name, draw in reversed(of.draws.items()):
+        feature = given.get(name, draw.feature)
+        if name in fed and feature is not None:
+            draws.insert(0, _line(draw, feature))
+            fed |= {draw.of.name} if draw.of and feature else set()
     exact = {name for name, feature in given.items() if feature is None}
     sections: dict[str, list[str]] = {}
     for title, lines in of.sections.items():
         if title == DRAWS:
-            sections[title] = [line for line in draws if line]
+            sections[title] = draws
         else:
             sections[title] = lines if title == SPLITS else [_fed(line, exact) for line in lines]
     return replace(
@@ -143,10 +150,8 @@ def rewritten(of: Hypothesis, kind: str, given: Given, features: Mapping[str, Fe
     )
 
 
-def _line(draw: Drawn, feature: str | None) -> str:
-    """Write a draw with another feature; nothing where it is x."""
-    if feature is None:
-        return ""
+def _line(draw: Drawn, feature: str) -> str:
+    """Write a draw with another feature."""
     of = "" if draw.of is None or not feature else f" of {draw.of.name}"
     return f"{draw.name} {'rows ' * draw.by_row}{f'like {feature}' if feature else 'any'}{of}"
 
@@ -341,8 +346,8 @@ def verdict(of: str, measured: Sequence[Measured]) -> list[str]:
             more = PLAIN.with_interval(Interval(-each.gain.estimate, -each.gain.high, -each.gain.low), 1)
             clearly = "" if each.gain.high < 0 else ", though not clearly"
             lines.append(
-                f"the label alone recovers more than {of}, by {more}{clearly}: how much is recovered can't tell which "
-                "features are the right ones; that others recover less can"
+                f"the label alone recovers more than {of}, by {more}{clearly}: what is recovered can't tell true "
+                "features from false, what reassigned ones recover can"
             )
     return lines
 

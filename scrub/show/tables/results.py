@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from textwrap import fill
 from typing import Any
 
 import pandas as pd
@@ -36,6 +37,7 @@ LEGEND = (
     "sequences; ≈: not told apart from the first of them"
 )
 PATH_LINES = 40  # of a difference of paths
+SAYS_CELLS = 40  # of what is other in a control, on a line
 CONTEXT_CELLS = 72  # of text around a token, at the most
 
 
@@ -125,7 +127,7 @@ def rows_table(result: Result) -> FrameTable:
 def controls_tables(result: Result) -> Iterator[FrameTable]:
     """List what the controls of each hypothesis recover, and how much more it does."""
     columns = [
-        Column("says", "what is other in it"),
+        Column("says", "what is other in it", cell=lambda row: fill(row["says"], SAYS_CELLS)),
         Column("recovered", "recovered, %", 1, ends=("low", "high")),
         Column("gain", "over it", 1, sign=True, ends=("gain_low", "gain_high")),
     ]
