@@ -122,7 +122,7 @@ def rewritten(of: Hypothesis, kind: str, given: Given, features: Mapping[str, Fe
     sources = {rule.source for rules in of.parts.values() for rule in rules}
     fed = {name for name, draw in of.draws.items() if draw in sources}
     draws: list[str] = []
-    for name, draw in reversed(of.draws.items()):
+    for name, draw in reversed(list(of.draws.items())):
         feature = given.get(name, draw.feature)
         if name in fed and feature is not None:
             draws.insert(0, _line(draw, feature))

@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from scrub.data.examples import PROMPTS, TEXT, Examples, sizes_said
+from scrub.data.examples import LABEL, PROMPTS, TEXT, Examples, sizes_said
 from scrub.data.windows import counted
 from scrub.paths.roles import OF_STUDY
 from scrub.study.claims import Claim
 from scrub.study.controls import Control, Measured, verdict
 from scrub.study.experiments import ALL_SCRUBBED, BASELINE, UNSCRUBBED, Name
 from scrub.study.gates import Gates
+from scrub.study.joint import Joint
 from scrub.study.metric import LOSS
 from scrub.study.settings import AS_USUAL, DRAWN, Computed
 from scrub.study.statistics import Bootstrap, plain_ratio, recovered
@@ -101,6 +102,7 @@ class Result(TabularResult):
     roles: str = ""  # which heads the roles of its rules mean, where those are the study's own
     others: tuple[Result, ...] = ()
     controls: tuple[Control, ...] = ()  # of hypotheses whose draws have features
+    joint: Mapping[str, Joint] = field(default_factory=dict)  # the classes of those features, by hypothesis
 
     @property
     def by_metric(self) -> dict[str, Result]:
@@ -300,6 +302,25 @@ class Result(TabularResult):
         others = [each.control_frame().assign(metric=each.metric, unit=each.unit) for each in self.others]
         return pd.concat([frame, *others], ignore_index=True) if others else frame
 
+    def class_frame(self) -> pd.DataFrame:
+        """Make a data frame of what each hypothesis with features recovers in each joint class of them, in percent.
+
+        `sequences` are those of the class; `label` is what the control with the label alone recovers there.
+        """
+        frames = [self._by_class(name, joint) for name, joint in self.joint.items()]
+        frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        if self.named:
+            frame = frame.assign(metric=self.metric, unit=self.unit)
+        others = [each.class_frame().assign(metric=each.metric, unit=each.unit) for each in self.others]
+        return pd.concat([frame, *others], ignore_index=True) if others else frame
+
+    def _by_class(self, hypothesis: str, joint: Joint) -> pd.DataFrame:
+        of = [each for each in self.controls if each.of.hypothesis == hypothesis]
+        scrubbed = {"recovered": of[0].of} | {each.kind: each.name for each in of if each.kind == LABEL}
+        losses = {column: self.loss[name] for column, name in scrubbed.items()}
+        frame = joint.frame(losses, self.loss[BASELINE], self.loss[UNSCRUBBED], self.bootstrap)
+        return frame.assign(hypothesis=hypothesis, part=of[0].of.part)
+
     @property
     def verdicts(self) -> list[str]:
         """What the controls say of each hypothesis, in words: what it is clearly better than, and what not."""
@@ -364,7 +385,7 @@ class Result(TabularResult):
             "losses": self._anchors,
             **({"losses_by_metric": each} if self.others else {}),
             "rows": plain(self.frame()),
-            **({"controls": plain(self.control_frame()), "verdicts": self.verdicts} if self.controls else {}),
+            **(self._controls if self.controls else {}),
             "documents": self.bootstrap.documents,
             "worth": round(self.bootstrap.worth, 1),
             "digest": self.digest,
@@ -373,6 +394,11 @@ class Result(TabularResult):
             **({"roles": self.roles} if self.roles else {}),
             **({"notes": list(self.notes)} if self.notes else {}),
         }
+
+    @property
+    def _controls(self) -> dict[str, Any]:
+        by_class = {"by_class": plain(self.class_frame())} if self.joint else {}
+        return {"controls": plain(self.control_frame()), **by_class, "verdicts": self.verdicts}
 
     @property
     def _anchors(self) -> dict[str, float]:

@@ -27,6 +27,7 @@ from scrub.study.experiments import Elsewhere, Experiments, Name, graphs_alike
 from scrub.study.fitting import features_of, fitting
 from scrub.study.gates import Gates
 from scrub.study.hypothesis import ALL, Hypothesis
+from scrub.study.joint import Joint
 from scrub.study.metric import LOSS, ROLES, GivenMetric, Metric, as_metrics, role_of, studied
 from scrub.study.parameters import Parameters
 from scrub.study.result import BIGRAM, Result, length_of
@@ -94,6 +95,14 @@ class Trial:
         of = self.study, self.hypotheses, self.experiments, self.model, self.examples
         return controls_of(*of, self.features, self.settings.seed)
 
+    @cached_property
+    def _joint(self) -> dict[str, Joint]:
+        """The joint classes of the features of each hypothesis that has controls."""
+        of = {each.of.hypothesis for each in self.controls.each}
+        about = self.features, self.examples, self.model.tokenizer
+        found = {each.name: Joint.made(each, *about) for each in self.hypotheses if each.name in of}
+        return {name: joint for name, joint in found.items() if joint is not None}
+
     def _with_controls(self) -> Trial:
         """Give the trial of the controls too."""
         controls = self.controls
@@ -117,7 +126,7 @@ class Trial:
         return {name: value for name, value in found.items() if name != "model"}
 
     def plan(self) -> Plan:
-        """Compile the plan of all experiments together. Printing it shows what runs, in the first draw."""
+        """Compile the plan of all experiments together, without controls. It prints as what runs in the first draw."""
         return compile_plan(self.experiments.outputs(self.metrics), first=self.pairing(0).first)
 
     def evaluator(self, receipt: Receipt | None = None) -> Evaluator:
@@ -262,6 +271,7 @@ class Trial:
             commits=self.commits,
             roles=said_roles(self.study, self.model),
             controls=self.controls.each,
+            joint=self._joint,
         )
 
 

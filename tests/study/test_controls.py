@@ -37,6 +37,7 @@ from scrub.study.controls import (
     verdict,
 )
 from scrub.study.experiments import Name
+from scrub.study.joint import Joint
 from scrub.text.numbers import Interval
 
 BRACKETS = Path(__file__).parents[3] / "shared/reference/brackets"  # beside the checkout
@@ -197,6 +198,7 @@ def test_controls_are_what_one_would_write_by_hand() -> None:
     assert [row["gain"] for row in content["controls"]] == pytest.approx(frame["gain"].tolist())
     assert (frame["gain_low"] <= frame["gain"]).all()
     assert (frame["gain"] <= frame["gain_high"]).all()
+    assert {"recovered", "label", "label_high"} <= set(found.class_frame())
     own = found.recovered("mine/all").estimate
     assert frame["gain"].tolist() == pytest.approx((own - frame["recovered"]).tolist())
     assert content["verdicts"] == found.verdicts
@@ -324,3 +326,39 @@ def test_the_true_claim_wins_on_redwoods_weights() -> None:
     assert Counter(each.kind.split()[0] for each in found.controls) == Counter(
         exact=1, label=1, without=3, random=1, reassigned=3
     )
+
+
+def test_a_mean_is_taken_apart_by_class() -> None:
+    data = copied_rows(800)
+    found = scrub.run(copying_study("two_back", "one_back"), copying(2, 1), data, SETTINGS)
+    frame, rows = found.class_frame(), data.inputs
+    assert len(frame) == 9
+    assert frame["sequences"].sum() == 800
+    assert frame["sequences"][:8].is_monotonic_decreasing
+    assert found.to_dict()["by_class"][0]["recovered"] == pytest.approx(frame["recovered"][0])
+    rest = np.ones(800, dtype=bool)
+    for at, row in frame.iterrows():
+        words = row["class"].replace(",", "").split()
+        inside = (rows[:, -3] == int(words[1])) & (rows[:, -2] == int(words[3])) if at != 8 else rest
+        assert words[::2] == ["two_back", "one_back"] if at != 8 else row["class"] == "17 others"
+        rest = rest & ~inside
+        mine, base, own = (found.loss[name][inside].mean() for name in ("mine/all", "baseline", "unscrubbed"))
+        assert row["sequences"] == inside.sum()
+        assert row["recovered"] == pytest.approx(100 * (base - mine) / (base - own))
+        assert row["recovered_low"] < row["recovered"] < row["recovered_high"]
+    few = scrub.run(copying_study("two_back", "one_back"), copying(2, 1), copied_rows(100), SETTINGS).class_frame()
+    assert few["recovered"].isna()[:8].all()  # of fewer than 16 no interval is known to hold
+
+
+def test_rare_classes_stand_together() -> None:
+    features = {"many": lambda tokens, _: tokens[:, 0] * 5 + tokens[:, 1]}
+    mine = scrub.Hypothesis("draws A like many\nlabel a0.0/** -> A", name="mine", features=features)
+    found = Joint.made(mine, features, copied_rows(300), None)
+    assert found is not None
+    assert len(found.names) == 9
+    assert found.names[-1] == "17 others"
+    sizes = np.bincount(found.of)
+    assert sizes.sum() == 300
+    assert (np.diff(sizes[:8]) <= 0).all()
+    by_row = scrub.Hypothesis("draws R rows like many\nk a0.0/** -> R", name="rows", features=features)
+    assert Joint.made(by_row, features, copied_rows(300), None) is None

@@ -135,6 +135,20 @@ def controls_tables(result: Result) -> Iterator[FrameTable]:
     for name in frame["hypothesis"].unique():
         of = frame[frame["hypothesis"] == name]
         yield FrameTable(of, [Column("control", f"control of {one_line(name)}"), *columns])
+        if name in result.joint:
+            yield _class_table(result, name)
+
+
+def _class_table(result: Result, name: str) -> FrameTable:
+    """List what a hypothesis recovers in each joint class of its features, and the label alone."""
+    frame = replace(result, others=()).class_frame()
+    columns = [
+        Column("class", f"class of x, {one_line(name)}", cell=lambda row: fill(row["class"], SAYS_CELLS)),
+        Column("sequences", left=False, cell=lambda row: f"{row['sequences']:,}"),
+        Column("recovered", "recovered, %", 1, ends=("recovered_low", "recovered_high")),
+        *([Column("label", "by the label", 1, ends=("label_low", "label_high"))] if "label" in frame else []),
+    ]
+    return FrameTable(frame[frame["hypothesis"] == name], columns)
 
 
 def ratio_columns(result: Result) -> list[Column]:
