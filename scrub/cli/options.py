@@ -60,6 +60,12 @@ SETTINGS = {
         "where there is one, and prompts as the model's own library does.",
         kind=str,
     ),
+    "controls": Words(
+        None,
+        "Measure controls beside hypotheses whose draws have features: exact, the label alone, without each, random, "
+        "reassigned.",
+        "--controls/--no-controls",
+    ),
 }
 METRICS_WORDS = Words(
     f"{METRICS},...",

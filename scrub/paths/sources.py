@@ -207,7 +207,7 @@ class RowsLike(Like):
 
 
 _NAME = r"[A-Za-z_]\w*"
-_DRAWN = re.compile(rf"({_NAME})\s+(?:any|(rows\s+)?like\s+({_NAME})(?:\s+of\s+(\S.*))?)")
+_DRAWN = re.compile(rf"({_NAME})\s+(rows\s+)?(?:any|like\s+({_NAME})(?:\s+of\s+(\S.*))?)")
 _FRESH = "any"  # one that nothing conditions, by the pattern whose paths it feeds
 _TAKEN = frozenset({"x", "y", _FRESH, "like", "rows", "of", "zero", "mean", "array", "attend"})  # are no draw's names
 
@@ -247,8 +247,8 @@ class Drawn(Draw):
         match = _DRAWN.fullmatch(said)
         if match is None:
             raise ScrubError(
-                f"{said!r} is no draw: write 'NAME like FEATURE', 'NAME like FEATURE of DRAW', 'NAME rows like …' or "
-                "'NAME any'"
+                f"{said!r} is no draw: write 'NAME like FEATURE', 'NAME like FEATURE of DRAW', 'NAME any', or "
+                "'NAME rows …' for each position"
             )
         name, by_row, feature, of = match[1], match[2] is not None, match[3] or "", match[4]
         if name in _TAKEN or name in above:
@@ -272,7 +272,7 @@ class Drawn(Draw):
 
     def __str__(self) -> str:
         if not self.feature:
-            return self.name if self.name.startswith(f"{_FRESH} ") else f"{self.name} {_FRESH}"
+            return self.name if self.name.startswith(f"{_FRESH} ") else f"{self.name} {'rows ' * self.by_row}{_FRESH}"
         of = "" if self.of is None else f" of {self.of}"
         return f"{self.name} {'rows ' * self.by_row}like {self.feature}{of}"
 
@@ -283,7 +283,7 @@ class Drawn(Draw):
     @property
     def meaning(self) -> str:
         if not self.feature:
-            return "a draw from all rows"
+            return f"{'at each position ' * self.by_row}a draw from all rows"
         with_ = "x" if self.of is None else self.of.name
         what = "at each position a draw that agrees there" if self.by_row else "a draw that agrees"
         return f"{what} with {with_} on {self.feature}"

@@ -124,10 +124,10 @@ def check_gates(
     _check_sources(experiments, carriers, bases[dtype], few, values or {})
     _check_edges(experiments)
     # a rule that does nothing is worth knowing where somebody wrote it; random ones have many, and it costs to see
-    written = [e for e in experiments if not (quiet or (e.hypothesis and e.hypothesis.null_of))]
+    written = [e for e in experiments if not (quiet or (e.hypothesis and e.hypothesis.generated))]
     rules = [_Without(experiment) for experiment in written]
     notes = dict.fromkeys(f"{e.name.hypothesis}: {text}" for e in written for text in e.warnings)
-    drawn = (*own_draws(pairing), *vague_features(pairing))
+    drawn = (*own_draws(told := _but_of_controls(pairing, experiments)), *vague_features(told))
     found = (*notes, *idle(rules), *ineffective(rules, bases[EXACT], few, values), *drawn)
     return Gates(deviations, found)
 
@@ -278,6 +278,17 @@ def own_draws(pairing: Pairing) -> list[str]:
                 "take more sequences, or a feature with fewer classes"
             )
     return warnings
+
+
+def _but_of_controls(pairing: Pairing, experiments: Experiments) -> Pairing:
+    """Leave out what controls alone draw: nobody wrote that."""
+    controls = [each for each in experiments if each.hypothesis and each.hypothesis.control_of]
+    if not controls:
+        return pairing
+    kept = {X, Y}.union(*(each.draws for each in experiments if each not in controls))
+    known = {feature for source in kept for feature in source.features}
+    partners = {source: rows for source, rows in pairing.partners.items() if source in kept}
+    return replace(pairing, partners=partners, vague=[name for name in pairing.vague if name in known])
 
 
 def vague_features(pairing: Pairing) -> list[str]:

@@ -81,7 +81,8 @@ class Hypothesis:
     `published_other` (what y stands for, by default what the study says) and the data `published_data` (by default any)
     alone. `parameters` are the values to try for each `$name` in the rules; the first is the default, which the
     hypothesis means as it is.
-    `values` are those that it means. `null_of` is the name of the hypothesis that it is a random one of the size of.
+    `values` are those that it means. `null_of` is the name of the hypothesis that it is a random one of the size of,
+    `control_of` of that which it is a control of (scrub/study/controls.py).
     Raises ScrubError where the declaration can't be read.
     """
 
@@ -95,6 +96,7 @@ class Hypothesis:
     parameters: Mapping[str, Any] = field(default_factory=dict)  # Parameters, once they are checked
     values: Mapping[str, Value] = field(default_factory=dict)
     null_of: str = ""
+    control_of: str = ""
     published_ratios: Mapping[str, int | float] = field(default_factory=dict)
     published_other: str | None = None
     published_data: str | None = None
@@ -117,8 +119,8 @@ class Hypothesis:
                     f"the split '{split}' names {split.names[0]!r}, which is no {split.kind} of the hypothesis: pass "
                     f"{split.kind}s={{{split.names[0]!r}: ...}}"
                 )
-        if self.edges and len(self._sections) > 1:
-            other = next(name for name in self._sections if name != EDGES)
+        if self.edges and len(self.sections) > 1:
+            other = next(name for name in self.sections if name != EDGES)
             raise ScrubError(
                 f"a set of edges is a whole hypothesis: leave {other!r} out, or write rules instead of edges"
             )
@@ -154,13 +156,19 @@ class Hypothesis:
         heading = ": ".join(filter(None, (self.name or "hypothesis", " ".join(self.claim.split()))))
         return f"{heading}\n{self.declaration.strip(chr(10)).rstrip()}"
 
+    @property
+    def generated(self) -> bool:
+        """Whether nobody wrote it: it is a random one, or a control."""
+        return bool(self.null_of or self.control_of)
+
     @cached_property
     def declaration(self) -> str:
         """The rules with the values of the parameters in them."""
         return filled(dedent(self.rules), self.values)
 
     @cached_property
-    def _sections(self) -> dict[str, list[str]]:
+    def sections(self) -> Mapping[str, list[str]]:
+        """The lines of the declaration, by the part that they are of, or `splits`, `draws` or `edges`."""
         sections: dict[str, list[str]] = {}
         current = None
         for line in self.declaration.splitlines():
@@ -182,7 +190,7 @@ class Hypothesis:
     @cached_property
     def splits(self) -> tuple[Split, ...]:
         """The splits, in the order in which they happen."""
-        found = (Split.parse(text) for text in self._sections.get(SPLITS, ()))
+        found = (Split.parse(text) for text in self.sections.get(SPLITS, ()))
         return tuple(replace(split, of=self._of(split)) if split.needs else split for split in found)
 
     def _declared(self, kind: str) -> Mapping[str, Any]:
@@ -204,7 +212,7 @@ class Hypothesis:
     def draws(self) -> Mapping[str, Drawn]:
         """The draws that it declares, by name, each below those that it is of."""
         found: dict[str, Drawn] = {}
-        for text in self._sections.get(DRAWS, ()):
+        for text in self.sections.get(DRAWS, ()):
             made = Drawn.declared(text, found)
             found[made.name] = made
         return found
@@ -212,7 +220,7 @@ class Hypothesis:
     @cached_property
     def edges(self) -> tuple[str, ...]:
         """The patterns of the edges that are kept, where the hypothesis is a set of those."""
-        return tuple(text for line in self._sections.get(EDGES, ()) for text in line.split())
+        return tuple(text for line in self.sections.get(EDGES, ()) for text in line.split())
 
     @cached_property
     def parts(self) -> dict[str, tuple[Rule, ...]]:
@@ -224,7 +232,7 @@ class Hypothesis:
             return {ALL: ()}
         parts = {
             name: tuple(Rule.parse(text, self.draws) for text in lines)
-            for name, lines in self._sections.items()
+            for name, lines in self.sections.items()
             if name not in {SPLITS, DRAWS}
         }
         if self.null_of:
@@ -360,7 +368,7 @@ class Hypothesis:
         if self.edges:
             return checked_edges(self.edges, by_head(model, roles), elsewhere)
         rules = [rule for rules in self.parts.values() for rule in rules]
-        return cut(model, roles, rules, self.splits, also=also, generated=bool(self.null_of), elsewhere=elsewhere)
+        return cut(model, roles, rules, self.splits, also=also, generated=self.generated, elsewhere=elsewhere)
 
     def can_match(self) -> frozenset[Unmatched]:
         """List all that may match something in one model and nothing in another: rules, splits, edges, alternatives."""

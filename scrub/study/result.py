@@ -11,12 +11,14 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from scrub.data.examples import PROMPTS, TEXT, Examples, sizes_said
+from scrub.data.examples import LABEL, PROMPTS, TEXT, Examples, sizes_said
 from scrub.data.windows import counted
 from scrub.paths.roles import OF_STUDY
 from scrub.study.claims import Claim
+from scrub.study.controls import Control, Measured, verdict
 from scrub.study.experiments import ALL_SCRUBBED, BASELINE, UNSCRUBBED, Name
 from scrub.study.gates import Gates
+from scrub.study.joint import Joint
 from scrub.study.metric import LOSS
 from scrub.study.settings import AS_USUAL, DRAWN, Computed
 from scrub.study.statistics import Bootstrap, plain_ratio, recovered
@@ -99,6 +101,8 @@ class Result(TabularResult):
     published_ratios: Mapping[str, float] = field(default_factory=dict)
     roles: str = ""  # which heads the roles of its rules mean, where those are the study's own
     others: tuple[Result, ...] = ()
+    controls: tuple[Control, ...] = ()  # of hypotheses whose draws have features
+    joint: Mapping[str, Joint] = field(default_factory=dict)  # the classes of those features, by hypothesis
 
     @property
     def by_metric(self) -> dict[str, Result]:
@@ -270,6 +274,61 @@ class Result(TabularResult):
             for name in (Name(*row) for row in self.rows)
         ]
 
+    @cached_property
+    def controlled(self) -> list[Measured]:
+        """What each control recovers, and how much more its hypothesis does, paired on the same sequences."""
+        return [
+            Measured(each, self.recovered(each.name), self.improvement(each.of, each.name)) for each in self.controls
+        ]
+
+    def control_frame(self) -> pd.DataFrame:
+        """Make a data frame of the controls: recovered in percent, and `gain`, how many more its hypothesis recovers.
+
+        Each row says which `hypothesis` and `part` it is a control of, and `says` what is other in it.
+        """
+        rows = self.controlled
+        frame = pd.DataFrame(
+            {
+                "hypothesis": [row.control.of.hypothesis for row in rows],
+                "part": [row.control.of.part for row in rows],
+                "control": [row.control.kind for row in rows],
+                "says": [row.control.says for row in rows],
+                **interval_columns("recovered", (row.recovered for row in rows), "low", "high"),
+                **interval_columns("gain", (row.gain for row in rows), "gain_low", "gain_high"),
+            }
+        )
+        if self.named:
+            frame = frame.assign(metric=self.metric, unit=self.unit)
+        others = [each.control_frame().assign(metric=each.metric, unit=each.unit) for each in self.others]
+        return pd.concat([frame, *others], ignore_index=True) if others else frame
+
+    def class_frame(self) -> pd.DataFrame:
+        """Make a data frame of what each hypothesis with features recovers in each joint class of them, in percent.
+
+        `sequences` are those of the class; `label` is what the control with the label alone recovers there.
+        """
+        frames = [self._by_class(name, joint) for name, joint in self.joint.items()]
+        frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        if self.named:
+            frame = frame.assign(metric=self.metric, unit=self.unit)
+        others = [each.class_frame().assign(metric=each.metric, unit=each.unit) for each in self.others]
+        return pd.concat([frame, *others], ignore_index=True) if others else frame
+
+    def _by_class(self, hypothesis: str, joint: Joint) -> pd.DataFrame:
+        of = [each for each in self.controls if each.of.hypothesis == hypothesis]
+        scrubbed = {"recovered": of[0].of} | {each.kind: each.name for each in of if each.kind == LABEL}
+        losses = {column: self.loss[name] for column, name in scrubbed.items()}
+        frame = joint.frame(losses, self.loss[BASELINE], self.loss[UNSCRUBBED], self.bootstrap)
+        return frame.assign(hypothesis=hypothesis, part=of[0].of.part)
+
+    @property
+    def verdicts(self) -> list[str]:
+        """What the controls say of each hypothesis, in words: what it is clearly better than, and what not."""
+        by_name: dict[str, list[Measured]] = {}
+        for each in self.controlled:
+            by_name.setdefault(each.control.of.hypothesis, []).append(each)
+        return [line for name, measured in by_name.items() for line in verdict(name, measured)]
+
     @property
     def losses(self) -> dict[str, Interval]:
         """The mean losses of the anchors, in nats a token."""
@@ -326,6 +385,7 @@ class Result(TabularResult):
             "losses": self._anchors,
             **({"losses_by_metric": each} if self.others else {}),
             "rows": plain(self.frame()),
+            **(self._controls if self.controls else {}),
             "documents": self.bootstrap.documents,
             "worth": round(self.bootstrap.worth, 1),
             "digest": self.digest,
@@ -334,6 +394,11 @@ class Result(TabularResult):
             **({"roles": self.roles} if self.roles else {}),
             **({"notes": list(self.notes)} if self.notes else {}),
         }
+
+    @property
+    def _controls(self) -> dict[str, Any]:
+        by_class = {"by_class": plain(self.class_frame())} if self.joint else {}
+        return {"controls": plain(self.control_frame()), **by_class, "verdicts": self.verdicts}
 
     @property
     def _anchors(self) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -19,12 +20,14 @@ from scrub.models.model import Model, Spec, load_model
 from scrub.paths.sources import X, Y
 from scrub.plan.plan import Plan
 from scrub.study.classes import Classes, classes_in
+from scrub.study.controls import Controls, controls_of
 from scrub.study.draws import Feature, Pairing, check_draws, check_named, pair_up, pool_notes
 from scrub.study.evaluate import Evaluation, Evaluator, Receipt
 from scrub.study.experiments import Elsewhere, Experiments, Name, graphs_alike
 from scrub.study.fitting import features_of, fitting
 from scrub.study.gates import Gates
 from scrub.study.hypothesis import ALL, Hypothesis
+from scrub.study.joint import Joint
 from scrub.study.metric import LOSS, ROLES, GivenMetric, Metric, as_metrics, role_of, studied
 from scrub.study.parameters import Parameters
 from scrub.study.result import BIGRAM, Result, length_of
@@ -84,6 +87,28 @@ class Trial:
         """The features that the sources of the experiments agree on, each the one for this model."""
         return features_of(self.hypotheses, self.model, self.experiments.draws)
 
+    @cached_property
+    def controls(self) -> Controls:
+        """The controls of hypotheses whose draws have features: a run measures them, and nothing else."""
+        if not self.settings.controls:
+            return Controls()
+        of = self.study, self.hypotheses, self.experiments, self.model, self.examples
+        return controls_of(*of, self.features, self.settings.seed)
+
+    @cached_property
+    def _joint(self) -> dict[str, Joint]:
+        """The joint classes of the features of each hypothesis that has controls."""
+        of = {each.of.hypothesis for each in self.controls.each}
+        about = self.features, self.examples, self.model.tokenizer
+        found = {each.name: Joint.made(each, *about) for each in self.hypotheses if each.name in of}
+        return {name: joint for name, joint in found.items() if joint is not None}
+
+    def _with_controls(self) -> Trial:
+        """Give the trial of the controls too."""
+        controls = self.controls
+        experiments = replace(self.experiments, scrubbed=(*self.experiments.scrubbed, *controls.experiments))
+        return replace(self, hypotheses=[*self.hypotheses, *controls.hypotheses], experiments=experiments)
+
     def classes(self) -> list[Classes]:
         """Ask the features what they say of all rows of the data: how many classes, how large, how telling."""
         return classes_in(self.features, self.examples, self.model.tokenizer)
@@ -101,7 +126,7 @@ class Trial:
         return {name: value for name, value in found.items() if name != "model"}
 
     def plan(self) -> Plan:
-        """Compile the plan of all experiments together. Printing it shows what runs, in the first draw."""
+        """Compile the plan of all experiments together, without controls. It prints as what runs in the first draw."""
         return self.evaluator().plan(self.experiments, self.pairing(0))
 
     def evaluator(self, receipt: Receipt | None = None) -> Evaluator:
@@ -178,20 +203,21 @@ class Trial:
         return self.evaluator().check(self.pairing(0))
 
     def run(self) -> Result:
-        """Pass the gates, then measure every experiment on every example of every draw.
+        """Pass the gates, then measure every experiment and control on every example of every draw.
 
         Memory is bounded by the batch: of each example only sums are kept. Of several metrics, those in which the
         baseline leaves nothing to recover are left out, and a note says so. Raises GateError if a gate fails.
         """
-        settings, made = self.settings, self.evaluator()
+        settings, whole = self.settings, self._with_controls()
+        made = whole.evaluator()
         sums: dict[tuple[str, Name], np.ndarray] = {}
         for number in range(settings.draws):
             on = f", draw {number + 1} of {settings.draws}" if settings.draws > 1 else ""
-            found = made(self.pairing(number), on=on, among=lambda: map(self.pairing, range(settings.draws)))
+            found = made(whole.pairing(number), on=on, among=lambda: map(whole.pairing, range(settings.draws)))
             for key, values in found.sums.items():
                 sums[key] = sums[key] + values if key in sums else values
         every = [
-            self._result(metric, None if at == 0 else metric, sums, found, made.check(self.pairing(0)))
+            self._result(metric, None if at == 0 else metric, sums, found, made.check(whole.pairing(0)))
             for at, metric in enumerate((self.study.metric, *self.others))
         ]
         main, *others = [each for each in every if not each.nothing_to_recover] or every
@@ -240,10 +266,12 @@ class Trial:
             documents=self.examples.documents,
             kind=self.examples.kind,
             begin=self.examples.begin,
-            notes=(*self.examples.notes, *self.notes),
+            notes=(*self.examples.notes, *self.notes, *self.controls.notes),
             other=self.study.other,
             commits=self.commits,
             roles=said_roles(self.study, self.model),
+            controls=self.controls.each,
+            joint=self._joint,
         )
 
 

@@ -69,6 +69,7 @@ class Settings:
     )
     bos: Bos = None  # whether sequences begin with the begin token, instead of as the study says; see below
     other: str | None = None  # what y stands for, instead of as the study says: one of OTHERS
+    controls: bool = True  # whether a run measures controls beside hypotheses whose draws have features
     progress: bool = True
 
     def __post_init__(self) -> None:

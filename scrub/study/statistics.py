@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from scrub.text.numbers import Interval
@@ -33,11 +33,15 @@ class Bootstrap:
     def __init__(
         self, positions: Int[np.ndarray, " sequence"], seed: int, documents: Int[np.ndarray, " sequence"] | None = None
     ) -> None:
-        self.seed = seed
+        self.seed, self._of_sequences, self._documents = seed, positions, documents
         numbers = np.arange(len(positions)) if documents is None else np.unique(documents, return_inverse=True)[1]
         self._order = np.argsort(numbers, kind="stable")
         self._starts = np.flatnonzero(np.diff(numbers[self._order], prepend=-1))
         self.positions = self._by_document(positions[None].astype(np.float64))[0]
+
+    def within(self, inside: Bool[np.ndarray, " sequence"]) -> Bootstrap:
+        """Give the resampling of some of the sequences, of the same documents."""
+        return Bootstrap(self._of_sequences * inside, self.seed, self._documents)
 
     def _by_document(self, sums: Float[np.ndarray, "kind sequence"]) -> Float[np.ndarray, "kind document"]:
         """Sum over the sequences of each document."""

@@ -58,17 +58,19 @@ def data(draw: st.DrawFn) -> np.ndarray:
 @given(data(), st.data())
 def test_what_is_drawn_agrees_with_what_is_above_it(rows: np.ndarray, more: st.DataObject) -> None:
     references = more.draw(st.integers(1, len(rows)))
-    sources = [chain for chain in CHAINS if chain != "E rows any"]
-    found = pairing_of(rows, references, sources)
+    found = pairing_of(rows, references, CHAINS)
     assert found.pool.tolist() == rows.tolist()
     drawn = {str(source): found.partners[source] for source in found.partners}
     own, at = np.arange(references), np.arange(LENGTH)
-    a, b, r, s, d = (drawn[CHAINS[which]] for which in (0, 1, 3, 4, 6))
+    a, b, r, s, e, d = (drawn[CHAINS[which]] for which in (0, 1, 3, 4, 5, 6))
     assert (rows[a][:, 0] % 2 == rows[own][:, 0] % 2).all()
     assert (rows[b][:, LENGTH - 1] % 3 == rows[a][:, LENGTH - 1] % 3).all()  # the last that is read
     assert (rows[r, at] % 3 == rows[b][:, :LENGTH] % 3).all()
     assert (rows[s, at] % 3 == rows[r, at] % 3).all()
     assert (rows[d][:, 1] % 2 == rows[a][:, 1] % 2).all()
+    assert e.shape == r.shape
+    assert (e >= 0).all()
+    assert (e < len(rows)).all()
     # nothing else that is drawn changes what a chain draws, and neither does how many examples there are
     alone = pairing_of(rows, references, [CHAINS[3]])
     assert np.array_equal(alone.partners[Source.parse(CHAINS[3])], r)
@@ -87,6 +89,10 @@ def test_each_row_of_a_class_is_drawn_as_often_its_own_too() -> None:
     partners = {name: found.partners[Source.parse(name)] for name in ("A like first", "B like first", "C any")}
     assert (partners["A like first"] != partners["B like first"]).mean() > 0.9  # two names, two draws
     assert stats.chisquare(np.bincount(partners["C any"], minlength=len(rows))).pvalue > 1e-4
+    each = pairing_of(rows, len(rows), ["E rows any"]).partners[Source.parse("E rows any")]
+    for at in range(LENGTH):  # any row at each position, drawn for that alone
+        assert stats.chisquare(np.bincount(each[:, at], minlength=len(rows))).pvalue > 1e-4
+        assert (each[:, at] == each[:, at - 1]).mean() < 0.02
     # a rule's own `like F` never gives a row itself; a declared draw may, and in a class of one it is all there is
     assert not (found.partners[Like("first")] == np.arange(len(rows))).any()
     alone = pairing_of(distinct, 4, ["A like first"])
@@ -121,6 +127,8 @@ MISTAKES = [
     ("draws x any\nq a1/** -> x", "means something else in a rule"),
     ("draws A of B\nq a1/** -> A", "is no draw"),
     ("draws R rows like token\n  A like first of R\nq a1/** -> A", "one for each position"),
+    ("draws R rows any\n  A like first of R\nq a1/** -> A", "one for each position"),
+    ("draws R any rows\nq a1/** -> R", "is no draw"),
     ("draws A any\nq a1/** -> B", "there is no draw 'B'"),
     ("draws A any\n  B any\nq a1/** -> A", "'B' feeds no rule"),
     ("draws\nq a1/** -> y", "has nothing behind it"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from textwrap import fill
 from typing import Any
 
 import pandas as pd
@@ -35,6 +37,7 @@ LEGEND = (
     "sequences; ≈: not told apart from the first of them"
 )
 PATH_LINES = 40  # of a difference of paths
+SAYS_CELLS = 40  # of what is other in a control, on a line
 CONTEXT_CELLS = 72  # of text around a token, at the most
 
 
@@ -70,6 +73,9 @@ def result_tables(result: Result, _console: Console, _options: ConsoleOptions) -
             yield Text(one_line(each.measured), style="bold")
         yield anchors_table(each)
         yield rows_table(each)
+        if each.controls:
+            yield from controls_tables(each)
+            yield from (Text(one_line(line)) for line in each.verdicts)
 
 
 def anchors_table(result: Result) -> FrameTable:
@@ -116,6 +122,33 @@ def rows_table(result: Result) -> FrameTable:
         Column("kl", "KL", 3),
     ]
     return FrameTable(frame, columns, by="hypothesis")
+
+
+def controls_tables(result: Result) -> Iterator[FrameTable]:
+    """List what the controls of each hypothesis recover, and how much more it does."""
+    columns = [
+        Column("says", "what is other in it", cell=lambda row: fill(row["says"], SAYS_CELLS)),
+        Column("recovered", "recovered, %", 1, ends=("low", "high")),
+        Column("gain", "over it", 1, sign=True, ends=("gain_low", "gain_high")),
+    ]
+    frame = replace(result, others=()).control_frame()
+    for name in frame["hypothesis"].unique():
+        of = frame[frame["hypothesis"] == name]
+        yield FrameTable(of, [Column("control", f"control of {one_line(name)}"), *columns])
+        if name in result.joint:
+            yield _class_table(result, name)
+
+
+def _class_table(result: Result, name: str) -> FrameTable:
+    """List what a hypothesis recovers in each joint class of its features, and the label alone."""
+    frame = replace(result, others=()).class_frame()
+    columns = [
+        Column("class", f"class of x, {one_line(name)}", cell=lambda row: fill(row["class"], SAYS_CELLS)),
+        Column("sequences", left=False, cell=lambda row: f"{row['sequences']:,}"),
+        Column("recovered", "recovered, %", 1, ends=("recovered_low", "recovered_high")),
+        *([Column("label", "by the label", 1, ends=("label_low", "label_high"))] if "label" in frame else []),
+    ]
+    return FrameTable(frame[frame["hypothesis"] == name], columns)
 
 
 def ratio_columns(result: Result) -> list[Column]:
