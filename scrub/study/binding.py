@@ -92,7 +92,10 @@ def bind(
         source = leaf.arguments.get("source")
         if leaf.op == "pooled":
             continue
-        if isinstance(source, Draw):
+        if leaf.op == "drawn_at":
+            assert isinstance(source, Draw)
+            bound[leaf] = pairing.places[source][members]
+        elif isinstance(source, Draw):
             wanted = pairing.partners[source][members]
             if wanted.ndim == 1:
                 bound[leaf] = _fed(leaf, pairing, wanted)
