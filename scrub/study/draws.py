@@ -179,7 +179,8 @@ def pair_up(
     parts = [examples.tokens, examples.other, examples.rest if any(isinstance(s, Drawn) for s in partners) else None]
     rows = np.concatenate([part for part in parts if part is not None])
     vague = sorted(name for name, classes in pool.classes.items() if len(classes) > 1 and (classes == classes[0]).all())
-    places = {source: pool.places(source) for source in partners if isinstance(source, Drawn) and source.anywhere}
+    free = [source for source in partners if isinstance(source, Drawn) and source.anywhere]
+    places: dict[Draw, Rows] = {source: pool.places(source) for source in free}
     return Pairing(examples, rows, partners, np.concatenate(order), vague, _lengths(examples), places=places)
 
 

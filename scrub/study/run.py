@@ -18,6 +18,7 @@ from scrub.graph.node import Node
 from scrub.models.model import Model, Spec, load_model
 from scrub.paths.sources import X, Y
 from scrub.plan.plan import Plan, compile_plan
+from scrub.study.apart import Apart
 from scrub.study.classes import Classes, classes_in
 from scrub.study.draws import Feature, Pairing, check_draws, check_named, pair_up, pool_notes
 from scrub.study.evaluate import Evaluation, Evaluator, Receipt
@@ -183,11 +184,13 @@ class Trial:
         Memory is bounded by the batch: of each example only sums are kept. Of several metrics, those in which the
         baseline leaves nothing to recover are left out, and a note says so. Raises GateError if a gate fails.
         """
-        settings, made = self.settings, self.evaluator()
+        settings, made, apart = self.settings, self.evaluator(), Apart(self.experiments, self.examples)
         sums: dict[tuple[str, Name], np.ndarray] = {}
         for number in range(settings.draws):
             on = f", draw {number + 1} of {settings.draws}" if settings.draws > 1 else ""
-            found = made(self.pairing(number), on=on, among=lambda: map(self.pairing, range(settings.draws)))
+            pairing, values_of = self.pairing(number), [self.study.metric.name] if apart else []
+            found = made(pairing, None, values_of, on=on, among=lambda: map(self.pairing, range(settings.draws)))
+            apart.add(pairing, {name: values for (_, name), values in found.values.items()})
             for key, values in found.sums.items():
                 sums[key] = sums[key] + values if key in sums else values
         every = [
@@ -196,6 +199,7 @@ class Trial:
         ]
         main, *others = [each for each in every if not each.nothing_to_recover] or every
         left = [f"no {each.metric}: {each.nothing_to_recover}" for each in every if each not in (main, *others)]
+        left += apart.notes(self.examples.counts * settings.draws, settings.seed)
         return replace(main, others=tuple(others), notes=(*main.notes, *left)).checked()
 
     def _result(
