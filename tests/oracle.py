@@ -227,7 +227,10 @@ class Oracle:
     def gathered(self, source: str, on_donors: Tensor) -> Tensor:
         """The row of each position from the sequence that was drawn for it, of what was computed on all of those."""
         donor = self.inputs[f"donor {source}"]
-        rows = [torch.stack([on_donors[d, ..., i, :] for i, d in enumerate(row)], -2) for row in donor]
+        own = torch.arange(donor.shape[1]).expand(donor.shape)
+        at = self.inputs[f"drawn_at {source}"] if " anywhere " in source else own
+        pairs = [zip(*both, strict=True) for both in zip(donor, at, strict=True)]
+        rows = [torch.stack([on_donors[d, ..., i, :] for d, i in row], -2) for row in pairs]
         return torch.stack(rows)
 
     def written(self, path: Path, donors: bool) -> Tensor:

@@ -68,7 +68,8 @@ class Small:
             return torch.from_numpy(said["of"](self.inputs[source].numpy(), said["width"]))
         if leaf.op == "held":
             return self.held(leaf)
-        return self.inputs[{"tokens": source, "donor": f"donor {source}"}.get(leaf.op, leaf.op)]
+        placed = {op: f"{op} {source}" for op in ("donor", "drawn_at")}
+        return self.inputs[({"tokens": source} | placed).get(leaf.op, leaf.op)]
 
     def held(self, leaf: Node) -> Tensor:
         """The mean of what a leaf stands for, or as much of an array as is as large, for one sequence."""

@@ -31,6 +31,7 @@ from scrub.text.wording import few
 # What a `like FEATURE` source agrees on: classes [sequence] or [sequence, position] of input tokens.
 Feature = Callable[[Int[np.ndarray, "sequence position"], Tokenizer | None], np.ndarray]
 
+Places = Int[np.ndarray, "sequence place"]  # at which position the row stands that was drawn for each position
 AGREEING = 16  # examples whose draws are looked at again
 WORTH_SHARING = 0.05  # of all positions
 BLOCK_SEQUENCES = 32  # donors are drawn among this many sequences, so that a batch computes few of their patterns
@@ -111,7 +112,7 @@ class Pairing:
     vague: Sequence[str] = ()  # the features that tell no examples apart
     lengths: Int[np.ndarray, " row"] | None = None
     ids: Int[np.ndarray, " id"] | None = None
-    places: Mapping[Draw, Rows] = field(default_factory=dict)
+    places: Mapping[Draw, Places] = field(default_factory=dict)
 
     def batches(self, size: int) -> Iterator[Int[np.ndarray, " member"]]:
         """Cut the order into batches of so many examples."""
@@ -180,7 +181,7 @@ def pair_up(
     rows = np.concatenate([part for part in parts if part is not None])
     vague = sorted(name for name, classes in pool.classes.items() if len(classes) > 1 and (classes == classes[0]).all())
     free = [source for source in partners if isinstance(source, Drawn) and source.anywhere]
-    places: dict[Draw, Rows] = {source: pool.places(source) for source in free}
+    places: dict[Draw, Places] = {source: pool.places(source) for source in free}
     return Pairing(examples, rows, partners, np.concatenate(order), vague, _lengths(examples), places=places)
 
 
