@@ -256,7 +256,7 @@ class Oracle:
                 onto = x @ (a.T @ torch.linalg.inv(a @ a.T) @ a)
                 x = onto if side else x - onto
             else:
-                assert donors or "rows like" not in self.source(path), "rows feed no whole pattern"
+                assert donors or "rows " not in self.source(path), "rows feed no whole pattern"
                 estimate = kept * self.given[name](self.inputs[self.source(path)])
                 x = estimate if side else x - estimate
         return x
@@ -265,7 +265,7 @@ class Oracle:
         """What that component writes at all positions."""
         step, (part, side) = path[-1], path[-1].part
         if step.layer < 0:
-            assert donors or "rows like" not in self.source(path), "rows feed no whole pattern, or value of a rule"
+            assert donors or "rows " not in self.source(path), "rows feed no whole pattern, or value of a rule"
             return self.params["embed.weight"][self.inputs[self.source(path)]] * self.is_.embed_scale
         if not step.heads:
             norm = "ln1" if self.is_.one_norm else "ln2"
@@ -343,7 +343,7 @@ class Oracle:
         """Which keys a mask at the end of a path hides, as numbers: those that are pads where it is fed from."""
         if source := self.drawn(path, donors):
             return self.gathered(source, self.pads(path, True))
-        assert donors or "rows like" not in self.source(path), "rows feed no whole pattern, or value of a rule"
+        assert donors or "rows " not in self.source(path), "rows feed no whole pattern, or value of a rule"
         pads = self.inputs[self.source(path)] == self.is_.pad_token_id
         return self.taken(path, pads[..., None].double(), donors)
 

@@ -62,14 +62,12 @@ class Apart:
         return [self._note(name, of, int(positions.sum()), seed) for name, of in found.items()]
 
     def _note(self, hypothesis: str, of: Sequence[Name], positions: int, seed: int) -> str:
-        draws = ordered({draw for each in of for draw in self._of[each]})
-        shares = ", ".join(
-            f"{draw.called} in {np.mean(self._own[draw]):.1%}" for draw in draws if isinstance(draw, Drawn)
-        )
-        where = {self._where(draw) for draw in draws if isinstance(draw, Drawn)}
+        draws = sorted({draw for each in of for draw in self._of[each]}, key=str)
+        shares = ", ".join(f"{np.mean(self._own[draw]):.1%} of {draw.called}" for draw in draws)
+        where = {self._where(draw) for draw in draws}
         parts = ", ".join(self._said(each, positions, seed) for each in of)
         return (
-            f"{hypothesis} draws {' and '.join(sorted(where))}, and of selected positions the position itself for "
+            f"{hypothesis} draws {' and '.join(sorted(where))}: at selected positions that is the position itself in "
             f"{shares}; where none of a part's draws is, it recovers {parts}"
         )
 
@@ -83,4 +81,4 @@ class Apart:
             return f"{of.part} nothing that can be said"
         boot = Bootstrap(counts, seed, self._examples.documents)
         percent = boot.interval(recovered(*boot.means(self._sums[of])))
-        return f"{of.part} {PLAIN.with_interval(percent)} % at {counts.sum() / positions:.1%}"
+        return f"{of.part} {PLAIN.with_interval(percent)} % at {counts.sum() / positions:.1%} of them"
