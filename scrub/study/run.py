@@ -16,7 +16,7 @@ from scrub.data.for_model import Data, check_on, examples_for, is_tokens
 from scrub.data.tasks.shipped import whichever_draw
 from scrub.graph.node import Node
 from scrub.models.model import Model, Spec, load_model
-from scrub.paths.sources import X, Y
+from scrub.paths.sources import Drawn, X, Y
 from scrub.plan.plan import Plan, compile_plan
 from scrub.study.apart import Apart
 from scrub.study.classes import Classes, classes_in
@@ -87,7 +87,10 @@ class Trial:
 
     def classes(self) -> list[Classes]:
         """Ask the features what they say of all rows of the data: how many classes, how large, how telling."""
-        return classes_in(self.features, self.examples, self.model.tokenizer)
+        drawn = {each for draw in self.experiments.draws if isinstance(draw, Drawn) for each in draw.chain}
+        at = {draw.feature for draw in drawn if draw.by_row and not draw.anywhere}
+        anywhere = {draw.feature for draw in drawn if draw.anywhere} - at
+        return classes_in(self.features, self.examples, self.model.tokenizer, anywhere)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from oracle import Oracle
 from project import N_CTX, tiny_model
+from safetensors.numpy import load
 from scipy import stats
 from small import KINDS, small, small_decoder, small_gpt2
 
@@ -22,6 +23,7 @@ from scrub.paths.sources import Drawn, Source, X
 from scrub.paths.splits import Split
 from scrub.study.draws import pair_up
 from scrub.study.hypothesis import Hypothesis
+from scrub.study.pairs import pairs_file
 from scrub.study.settings import Settings
 from scrub.study.statistics import Bootstrap, recovered
 from scrub.text.errors import GateError, ScrubError
@@ -231,3 +233,23 @@ def test_a_pool_of_values_gives_the_same(trial: scrub.Trial) -> None:
     finally:
         pool.MOST_BYTES = kept
     np.testing.assert_allclose(losses, anew, atol=1e-9)
+
+
+def test_the_chance_of_itself_is_among_all_positions(trial: scrub.Trial) -> None:
+    said = {each.feature: each for each in trial.classes()}
+    rows = trial.examples.every.inputs
+    count = np.bincount(rows.ravel())[rows]
+    assert said["token"].itself == pytest.approx((1 / count).mean())  # by draws of any position
+    before = previous(rows, None)
+    there = np.array([[(before[:, at] == before[row, at]).sum() for at in range(N_CTX)] for row in range(len(rows))])
+    assert said["previous"].itself == pytest.approx((1 / there).mean())  # K's is its own position
+
+
+def test_the_pairs_say_where_each_row_stands(trial: scrub.Trial) -> None:
+    arrays = load(pairs_file(trial))
+    assert {name for name in arrays if name.startswith("positions of")} == {
+        f"positions of {source}" for source in trial.pairing(0).places
+    }
+    q = "Q rows anywhere like token"
+    (own,) = (at for source, at in trial.pairing(0).places.items() if str(source) == q)
+    assert np.array_equal(arrays[f"positions of {q}"], own)
