@@ -227,7 +227,10 @@ class Oracle:
     def gathered(self, source: str, on_donors: Tensor) -> Tensor:
         """The row of each position from the sequence that was drawn for it, of what was computed on all of those."""
         donor = self.inputs[f"donor {source}"]
-        rows = [torch.stack([on_donors[d, ..., i, :] for i, d in enumerate(row)], -2) for row in donor]
+        own = torch.arange(donor.shape[1]).expand(donor.shape)
+        at = self.inputs[f"drawn_at {source}"] if " anywhere " in source else own
+        pairs = [zip(*both, strict=True) for both in zip(donor, at, strict=True)]
+        rows = [torch.stack([on_donors[d, ..., i, :] for d, i in row], -2) for row in pairs]
         return torch.stack(rows)
 
     def written(self, path: Path, donors: bool) -> Tensor:
@@ -253,7 +256,7 @@ class Oracle:
                 onto = x @ (a.T @ torch.linalg.inv(a @ a.T) @ a)
                 x = onto if side else x - onto
             else:
-                assert donors or "rows like" not in self.source(path), "rows feed no whole pattern"
+                assert donors or "rows " not in self.source(path), "rows feed no whole pattern"
                 estimate = kept * self.given[name](self.inputs[self.source(path)])
                 x = estimate if side else x - estimate
         return x
@@ -262,7 +265,7 @@ class Oracle:
         """What that component writes at all positions."""
         step, (part, side) = path[-1], path[-1].part
         if step.layer < 0:
-            assert donors or "rows like" not in self.source(path), "rows feed no whole pattern, or value of a rule"
+            assert donors or "rows " not in self.source(path), "rows feed no whole pattern, or value of a rule"
             return self.params["embed.weight"][self.inputs[self.source(path)]] * self.is_.embed_scale
         if not step.heads:
             norm = "ln1" if self.is_.one_norm else "ln2"
@@ -340,7 +343,7 @@ class Oracle:
         """Which keys a mask at the end of a path hides, as numbers: those that are pads where it is fed from."""
         if source := self.drawn(path, donors):
             return self.gathered(source, self.pads(path, True))
-        assert donors or "rows like" not in self.source(path), "rows feed no whole pattern, or value of a rule"
+        assert donors or "rows " not in self.source(path), "rows feed no whole pattern, or value of a rule"
         pads = self.inputs[self.source(path)] == self.is_.pad_token_id
         return self.taken(path, pads[..., None].double(), donors)
 

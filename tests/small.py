@@ -23,7 +23,7 @@ from scrub.plan.leaves import every_row, leaves_of
 from scrub.plan.plan import Plan, compile_plan
 
 _NORM = r"ln\d?(_post)?\.|_norm\."  # the parameters of norms
-DECLARED = ("A like f", "B like g of A like f", "R rows like f", "S rows like g of A like f")  # draws of hypotheses
+DECLARED = ("A like f", "B like g of A like f", "R rows like f", "S rows like g of A like f", "T rows anywhere like f")
 ROLES: Roles = {"prev": [(0, 1)], "self": [(0, 0), (0, 4)], "ind": [(1, 2), (1, 3)]}
 
 
@@ -68,7 +68,8 @@ class Small:
             return torch.from_numpy(said["of"](self.inputs[source].numpy(), said["width"]))
         if leaf.op == "held":
             return self.held(leaf)
-        return self.inputs[{"tokens": source, "donor": f"donor {source}"}.get(leaf.op, leaf.op)]
+        placed = {op: f"{op} {source}" for op in ("donor", "drawn_at")}
+        return self.inputs[({"tokens": source} | placed).get(leaf.op, leaf.op)]
 
     def held(self, leaf: Node) -> Tensor:
         """The mean of what a leaf stands for, or as much of an array as is as large, for one sequence."""
@@ -171,8 +172,9 @@ def random_inputs(
     for source in DECLARED:
         inputs[source] = integers(config.vocab_size, donors if " rows " in source else batch, config.n_ctx)
         inputs[f"donor {source}"] = integers(donors, batch, config.n_ctx)
+        inputs[f"drawn_at {source}"] = integers(config.n_ctx, batch, config.n_ctx)
     if (pad := getattr(config, "masked", None)) is not None:  # half of all are pads, but never a whole sequence
-        for name in [name for name in inputs if not name.startswith("donor")]:
+        for name in [name for name in inputs if not name.startswith(("donor", "drawn_at"))]:
             inputs[name] = inputs[name].masked_fill(integers(2, *inputs[name].shape).bool(), pad)
             inputs[name][:, 0] = (pad + 1) % config.vocab_size
     inputs["selected"] = integers(config.n_ctx, batch, some)

@@ -120,6 +120,7 @@ OPS: dict[str, Op] = {
     "param": Op(None, NONE, ("name", "shape")),
     "tokens": Op(None, NONE, ("source",)),  # [batch, position]
     "donor": Op(None, NONE, ("source",)),  # [batch, position], see gather_rows
+    "drawn_at": Op(None, NONE, ("source",)),  # the same
     "position": Op(None, NONE),  # [1, position]
     "pooled": Op(None, NONE, ("of", "source")),  # rows of the node `of`, with its shape: see plan/pooled.py
     "few_rows": Op(None, NONE, ("of",)),  # of a table [token, ...] the rows of some tokens: see study/looks.py
@@ -167,7 +168,7 @@ OPS: dict[str, Op] = {
     "activate": Op(activate, ONE, ("kind",), rows=(0,)),
     "unembed": Op(linear, TWO, rows=(0,)),
     # what a study does with it
-    "gather_rows": Op(gather_rows, TWO, heads=(0,)),
+    "gather_rows": Op(gather_rows, range(2, 4), heads=(0,)),
     "at_positions": Op(at_positions, TWO, ("positions", "inside"), rows=(0, 1), heads=(0,), together=True),
     "onto": Op(onto, TWO, rows=(0,), heads=(0,)),
     "estimate": Op(estimate, TWO, ("of", "width")),

@@ -10,11 +10,16 @@ from scrub.graph.masks import on_device, positions_inside
 
 
 def gather_rows(
-    x: Float[Tensor, "donor *head position width"], donor: Int[Tensor, "batch position"]
+    x: Float[Tensor, "donor *head position width"],
+    donor: Int[Tensor, "batch position"],
+    at: Int[Tensor, "batch position"] | None = None,
 ) -> Float[Tensor, "batch *head position width"]:
-    """Gather rows: row i of sequence b is row i of sequence donor[b, i], as of a pattern or of what is written."""
-    position = on_device(range(x.shape[-2]), x.device)
-    return x.movedim(-2, 1)[donor, position].movedim(1, -2)
+    """Gather rows: row i of sequence b is row i of sequence donor[b, i], as of a pattern or of what is written.
+
+    Or it is row at[b, i] of that, where a value doesn't know at which position it stands.
+    """
+    at = on_device(range(x.shape[-2]), x.device) if at is None else at
+    return x.movedim(-2, 1)[donor, at].movedim(1, -2)
 
 
 def at_positions(

@@ -32,6 +32,13 @@ def fed_by(root: Node) -> dict[Node, frozenset[Draw]]:
     return fed
 
 
+def gather(current: Node, source: Draw) -> Node:
+    """Take of a value, computed on all sequences that a source drew, the rows that it drew."""
+    anywhere = isinstance(source, Drawn) and source.anywhere
+    at = [node("drawn_at", source=source)] if anywhere else []
+    return node("gather_rows", current, node("donor", source=source), *at)
+
+
 class _Place(NamedTuple):
     """A node on some path, and how far each pattern has been read on it."""
 
@@ -99,7 +106,7 @@ class _Gathering:
                     f"'{source}' draws rows from other sequences, and the positions {where} below are those of the "
                     "reference: split by numbers there, or draw whole sequences ('like F')"
                 )
-            return node("gather_rows", current, node("donor", source=source))
+            return gather(current, source)
         if current.op == "tokens" and source is not None:
             raise ScrubError(self._stray(source))
         return current.with_inputs(tuple(inputs))

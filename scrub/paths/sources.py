@@ -46,6 +46,10 @@ class Pool(Protocol):
         """Draw from all rows, each sequence's own among them, what a draw of a hypothesis says."""
         ...
 
+    def places(self, draw: Drawn) -> Rows:
+        """Say at which position each of the rows stands that such a draw drew."""
+        ...
+
 
 @runtime_checkable
 class Stand(Protocol):
@@ -207,7 +211,8 @@ class RowsLike(Like):
 
 
 _NAME = r"[A-Za-z_]\w*"
-_DRAWN = re.compile(rf"({_NAME})\s+(rows\s+)?(?:any|like\s+({_NAME})(?:\s+of\s+(\S.*))?)")
+_ANYWHERE = "anywhere"  # nobody writes it: see scrub/paths/anywhere.py
+_DRAWN = re.compile(rf"({_NAME})\s+(rows\s+(?:{_ANYWHERE}\s+)?)?(?:any|like\s+({_NAME})(?:\s+of\s+(\S.*))?)")
 _FRESH = "any"  # one that nothing conditions, by the pattern whose paths it feeds
 _TAKEN = frozenset({"x", "y", _FRESH, "like", "rows", "of", "zero", "mean", "array", "attend"})  # are no draw's names
 
@@ -217,7 +222,8 @@ class Drawn(Draw):
     """A draw that a hypothesis declares: any row of the data, or one that agrees on a feature with x or `of` another's.
 
     The row that it agrees with is among those that it is drawn from. What it draws hangs on its name and that of every
-    draw above it, and on their features, and on nothing else. `by_row` it draws one for each position.
+    draw above it, and on their features, and on nothing else. `by_row` it draws one for each position: of the same one,
+    or of any, `anywhere`, where what it feeds knows of none (scrub/paths/anywhere.py).
     """
 
     written = "DRAW"
@@ -225,6 +231,7 @@ class Drawn(Draw):
     feature: str = ""
     of: Drawn | None = None
     by_row: bool = False
+    anywhere: bool = False
 
     @classmethod
     def read(cls, text: str) -> Drawn | None:
@@ -235,7 +242,9 @@ class Drawn(Draw):
         if match is None or match[1] in _TAKEN:
             return None
         above = None if match[4] is None else cls.read(match[4])
-        return None if match[4] and above is None else cls(match[1], match[3] or "", above, match[2] is not None)
+        if match[4] and above is None:
+            return None
+        return cls(match[1], match[3] or "", above, match[2] is not None, _ANYWHERE in (match[2] or ""))
 
     @classmethod
     def declared(cls, text: str, above: Mapping[str, Drawn]) -> Drawn:
@@ -245,7 +254,7 @@ class Drawn(Draw):
         """
         said = " ".join(text.split())
         match = _DRAWN.fullmatch(said)
-        if match is None:
+        if match is None or _ANYWHERE in (match[2] or ""):
             raise ScrubError(
                 f"{said!r} is no draw: write 'NAME like FEATURE', 'NAME like FEATURE of DRAW', 'NAME any', or "
                 "'NAME rows …' for each position"
@@ -274,7 +283,8 @@ class Drawn(Draw):
         if not self.feature:
             return self.name if self.name.startswith(f"{_FRESH} ") else f"{self.name} {'rows ' * self.by_row}{_FRESH}"
         of = "" if self.of is None else f" of {self.of}"
-        return f"{self.name} {'rows ' * self.by_row}like {self.feature}{of}"
+        rows = "rows " * self.by_row + f"{_ANYWHERE} " * self.anywhere
+        return f"{self.name} {rows}like {self.feature}{of}"
 
     @property
     def called(self) -> str:
@@ -285,7 +295,8 @@ class Drawn(Draw):
         if not self.feature:
             return f"{'at each position ' * self.by_row}a draw from all rows"
         with_ = "x" if self.of is None else self.of.name
-        what = "at each position a draw that agrees there" if self.by_row else "a draw that agrees"
+        where = "" if self.anywhere else " there"
+        what = f"at each position a draw that agrees{where}" if self.by_row else "a draw that agrees"
         return f"{what} with {with_} on {self.feature}"
 
     @property

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from scrub.graph.node import Node, node, rewrite, walk
 from scrub.graph.ops import OPS
+from scrub.paths.gathered import gather
 from scrub.paths.sources import Drawn, X
 
 _OF_SEQUENCES = frozenset({"param", "position", "tokens"})  # leaves of a model that nothing is done to
@@ -51,4 +52,4 @@ def computed(leaf: Node) -> Node:
     assert isinstance(of, Node)
     own = node("tokens", source=source)
     fed = rewrite([of], lambda each: own if each.op == "tokens" else each)
-    return node("gather_rows", fed[of], node("donor", source=source))
+    return gather(fed[of], source)

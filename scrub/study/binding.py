@@ -93,13 +93,7 @@ def bind(
         if leaf.op == "pooled":
             continue
         if isinstance(source, Draw):
-            wanted = pairing.partners[source][members]
-            if wanted.ndim == 1:
-                bound[leaf] = _fed(leaf, pairing, wanted)
-            else:
-                donors, place = np.unique(wanted, return_inverse=True)
-                donors = _filled(donors, sizes.donors[source])
-                bound[leaf] = place.reshape(wanted.shape) if leaf.op == "donor" else _fed(leaf, pairing, donors)
+            bound[leaf] = _drawn(leaf, source, pairing, members, sizes)
         elif leaf.op == "target":
             bound[leaf] = examples.following[members][..., None]
         elif leaf.op == "other_target":
@@ -118,6 +112,19 @@ def bind(
     gathered = {leaf: pool(leaf, pairing, members) for leaf in leaves if leaf.op == "pooled" and pool is not None}
     on_way = {leaf: on_its_way(value, device) for leaf, value in bound.items()}
     return {**on_way, **gathered}, torch.from_numpy(real)
+
+
+def _drawn(leaf: Node, source: Draw, pairing: Pairing, members: Members, sizes: Sizes) -> Shaped[np.ndarray, "..."]:
+    """Give what a source drew for some examples: rows that stand in for them, or which those are of their positions."""
+    wanted = pairing.partners[source][members]
+    if leaf.op == "drawn_at":
+        return np.asarray(pairing.at(source)[members])
+    if wanted.ndim == 1:
+        return _fed(leaf, pairing, wanted)
+    donors, place = np.unique(wanted, return_inverse=True)
+    if leaf.op == "donor":
+        return place.reshape(wanted.shape)
+    return _fed(leaf, pairing, _filled(donors, sizes.donors[source]))
 
 
 def _fed(leaf: Node, pairing: Pairing, rows: Int[np.ndarray, " row"]) -> Shaped[np.ndarray, "row position *width"]:

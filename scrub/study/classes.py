@@ -5,7 +5,7 @@ A feature that tells nearly every row apart resamples nothing, and one of a sing
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,18 +61,28 @@ class Classes:
         )
 
 
-def classes_in(features: Mapping[str, Feature], examples: Examples, tokenizer: Tokenizer | None) -> list[Classes]:
-    """Ask features what they say of all rows of the data. Raises ScrubError for what is no feature."""
+def classes_in(
+    features: Mapping[str, Feature],
+    examples: Examples,
+    tokenizer: Tokenizer | None,
+    anywhere: Collection[str] = (),
+) -> list[Classes]:
+    """Ask features what they say of all rows of the data, those of `anywhere` for draws that are of any position.
+
+    Raises ScrubError for what is no feature.
+    """
     every = examples.every
     return [
-        _classes(name, classes_on(feature, name, every, tokenizer), every.labels) for name, feature in features.items()
+        _classes(name, classes_on(feature, name, every, tokenizer), every.labels, name in anywhere)
+        for name, feature in features.items()
     ]
 
 
-def _classes(name: str, said: np.ndarray, labels: Int[np.ndarray, " row"] | None) -> Classes:
+def _classes(name: str, said: np.ndarray, labels: Int[np.ndarray, " row"] | None, anywhere: bool) -> Classes:
     by_row = said.ndim > 1
-    # a draw for a position is of the rows that agree there
-    at = said + (said.max(initial=0) - said.min(initial=0) + 1) * np.arange(said.shape[1]) if by_row else said
+    # a draw for a position is of the rows that agree there, unless it is of any
+    size = said.max(initial=0) - said.min(initial=0) + 1
+    at = said + size * np.arange(said.shape[1]) if by_row and not anywhere else said
     number, there = (np.unique(each, return_inverse=True)[1].ravel() for each in (said, at))
     of_draws = np.bincount(there)[there]
     counts = np.sort(np.bincount(number))[::-1]

@@ -9,12 +9,12 @@ a draw and those above it: the same draws, in another hypothesis, are the same r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from tokenizers import Tokenizer
 
 from scrub.data.examples import Examples, Tokens
@@ -31,6 +31,7 @@ from scrub.text.wording import few
 # What a `like FEATURE` source agrees on: classes [sequence] or [sequence, position] of input tokens.
 Feature = Callable[[Int[np.ndarray, "sequence position"], Tokenizer | None], np.ndarray]
 
+Places = Int[np.ndarray, "sequence place"]  # at which position the row stands that was drawn for each position
 AGREEING = 16  # examples whose draws are looked at again
 WORTH_SHARING = 0.05  # of all positions
 BLOCK_SEQUENCES = 32  # donors are drawn among this many sequences, so that a batch computes few of their patterns
@@ -101,7 +102,7 @@ class Pairing:
     and behind those all other rows of the data, where something draws from them. `order` is that in which they are
     computed. `lengths` are the positions of each row of the pool that are no pads, where there are any. `ids` are the
     tokens that the pool's numbers stand for, where they are no tokens themselves: another number stands for one that is
-    NaN.
+    NaN. `places` are the positions of the rows that stand in for those of each example, of sources that draw any.
     """
 
     examples: Examples
@@ -111,6 +112,7 @@ class Pairing:
     vague: Sequence[str] = ()  # the features that tell no examples apart
     lengths: Int[np.ndarray, " row"] | None = None
     ids: Int[np.ndarray, " id"] | None = None
+    places: Mapping[Draw, Places] = field(default_factory=dict)
 
     def batches(self, size: int) -> Iterator[Int[np.ndarray, " member"]]:
         """Cut the order into batches of so many examples."""
@@ -137,6 +139,25 @@ class Pairing:
         rows = np.arange(len(self.examples))
         return rows if len(shape) == 1 else np.broadcast_to(rows[:, None], shape)
 
+    @property
+    def all_itself(self) -> Pairing:
+        """The pairing in which every source draws every example for itself."""
+        partners = {source: self.itself(source) for source in self.partners}
+        at = np.arange(self.examples.context)
+        places = {source: np.broadcast_to(at, found.shape) for source, found in self.places.items()}
+        return replace(self, partners=partners, places=places)
+
+    def at(self, source: Draw) -> Rows:
+        """Say at which position of its row what stands in for each row of each example is."""
+        found = self.places.get(source)
+        shape = self.partners[source].shape
+        return np.broadcast_to(np.arange(shape[1]), shape) if found is None else found
+
+    def drew_itself(self, source: Draw) -> Bool[np.ndarray, "example *position"]:
+        """Tell where a source drew the example itself: of one for each position, the very row that it stands in for."""
+        own = self.partners[source] == self.itself(source)
+        return np.asarray(own if own.ndim == 1 else own & (self.at(source) == np.arange(own.shape[1])))
+
 
 def pair_up(
     examples: Examples,
@@ -159,7 +180,9 @@ def pair_up(
     parts = [examples.tokens, examples.other, examples.rest if any(isinstance(s, Drawn) for s in partners) else None]
     rows = np.concatenate([part for part in parts if part is not None])
     vague = sorted(name for name, classes in pool.classes.items() if len(classes) > 1 and (classes == classes[0]).all())
-    return Pairing(examples, rows, partners, np.concatenate(order), vague, _lengths(examples))
+    free = [source for source in partners if isinstance(source, Drawn) and source.anywhere]
+    places: dict[Draw, Places] = {source: pool.places(source) for source in free}
+    return Pairing(examples, rows, partners, np.concatenate(order), vague, _lengths(examples), places=places)
 
 
 def _lengths(examples: Examples) -> Int[np.ndarray, " row"] | None:
@@ -231,6 +254,7 @@ class _Pool:
     draw: int
     classes: dict[str, np.ndarray] = field(default_factory=dict)  # of the features that were asked, by name
     _drawn: dict[Drawn, Rows] = field(default_factory=dict)  # numbers of all rows of the data
+    _at: dict[Drawn, Rows] = field(default_factory=dict)  # positions, of draws that are of any
 
     def itself(self) -> Rows:
         return np.arange(len(self.examples))
@@ -276,13 +300,24 @@ class _Pool:
             self._drawn[draw] = self._number(draw)
         return self._drawn[draw]
 
+    def places(self, draw: Drawn | None) -> Rows:
+        shape = self.examples.scored.shape
+        if draw is None or not draw.anywhere:
+            return np.broadcast_to(np.arange(shape[1]), shape)
+        self.number(draw)
+        return self._at[draw]
+
     def _number(self, draw: Drawn) -> Rows:
         above, rng = self.number(draw.of), generator(self.seed, self.draw, f"draw {draw}")
         classes, shape = self._by_form(draw), self.examples.scored.shape
         if not draw.by_row:
             return among(classes, classes[above], np.asarray(rng.random(shape[0])))
         lot, at = np.asarray(rng.random(shape)), np.arange(shape[1])
-        wanted = classes[above if above.ndim > 1 else above[:, None], at]
+        wanted = classes[above if above.ndim > 1 else above[:, None], self.places(draw.of)]
+        if draw.anywhere:
+            found = among(classes.ravel(), wanted.ravel(), lot.ravel())
+            self._at[draw] = (found % shape[1]).reshape(shape)
+            return np.asarray((found // shape[1]).reshape(shape))
         each = [among(classes[:, i], wanted[:, i], lot[:, i]) for i in at]
         return np.stack(each, axis=1)
 
@@ -336,8 +371,8 @@ def check_agreement(pool: _Pool, partners: Mapping[Draw, Rows]) -> None:
         rows, at = np.unique(np.stack([own, above]), return_inverse=True)
         said = classes_on(pool.features[draw.feature], draw.feature, pool.examples.every.some(rows), pool.tokenizer)
         own_at, above_at = at.reshape(2, *own.shape)
-        positions = (np.arange(own.shape[1]),) if draw.by_row else ()
-        if (said[(own_at, *positions)] != said[(above_at, *positions)]).any():
+        mine, its = ((pool.places(each)[:AGREEING],) if draw.by_row else () for each in (draw, draw.of))
+        if (said[(own_at, *mine)] != said[(above_at, *its)]).any():
             raise GateError(
                 f"'{draw}' drew a row of another class: the feature {draw.feature!r} says something else of the same "
                 "tokens among other rows, where it must be a function of a row alone; no number of this can be trusted"

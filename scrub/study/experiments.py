@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from scrub.graph.node import Node
+from scrub.paths.anywhere import resample_anywhere
 from scrub.paths.cut import Cut, cut
 from scrub.paths.edges import Edge, connected, keep, read_edges
 from scrub.paths.gathered import draws
@@ -125,7 +126,7 @@ def build(
         graph, nowhere = keep(of.graph, kept), len(kept) - len(whole)
         idle = (f"{nowhere:,} of {len(kept):,} edges lie on no whole path, so they change nothing",) if nowhere else ()
     else:
-        graph, idle = resample(of.graph, read) if read else of.graph, ()
+        (read, graph), idle = resample_anywhere(of.graph, read) if read else (read, of.graph), ()
     made = Experiment(name, of.graph, read, graph, hypothesis, of.warnings + idle, of.rules(baseline), kept=whole)
     return made if mean is None else replace(made, graph=with_means(graph, mean), drawn=graph)
 

@@ -90,7 +90,7 @@ def check_gates(
     The model computes in `dtype`, one of TOLERANCE_NATS. If `quiet`, no rule is warned of that changes nothing.
     """
     few = few_of(pairing)
-    all_x = replace(few, partners={source: few.itself(source) for source in few.partners})
+    all_x = few.all_itself
     own = {"model": losses(model.graph)}
     splits = {f"split of {e.name}": losses(e.before) for e in experiments}
     bound = {f"{e.name} with every source bound to x": losses(e.graph) for e in experiments}
@@ -265,7 +265,7 @@ def own_draws(pairing: Pairing) -> list[str]:
     warnings = []
     for source in ordered(pairing.partners.keys() - {X, Y}):
         assert isinstance(source, Draw)
-        own = pairing.partners[source] == pairing.itself(source)
+        own = pairing.drew_itself(source)
         share = float((own if own.ndim == 1 else own[pairing.examples.real]).mean())
         if share > OWN_FRACTION:
             why = (

@@ -43,11 +43,12 @@ from jaxtyping import Int
 from tokenizers import Tokenizer
 
 from scrub.graph.node import Node
+from scrub.paths.anywhere import resample_anywhere
 from scrub.paths.cut import Cut, cut
 from scrub.paths.edges import by_head, checked_edges, heads_apart, keep, read_edges
 from scrub.paths.pattern import Pattern
 from scrub.paths.roles import Roles
-from scrub.paths.rules import Rule, resample
+from scrub.paths.rules import Rule
 from scrub.paths.sources import Draw, Drawn
 from scrub.paths.splits import Split
 from scrub.paths.terms import Direction, Estimate
@@ -387,7 +388,7 @@ class Hypothesis:
         rules, found = self.part(part), self.cut(model, roles, also)
         if self.edges:
             return keep(found.graph, read_edges(self.edges, found))
-        return resample(found.graph, found.rules(rules))
+        return resample_anywhere(found.graph, found.rules(rules))[1]
 
     def named(self, name: str, path: Path | None = None, claim: str = "") -> Hypothesis:
         """Name the hypothesis, and give it the claim if it has none of its own."""

@@ -51,15 +51,18 @@ def few_of(pairing: Pairing) -> Pairing:
     late = replace(pairing.examples, scored=scored & (from_the_end <= POSITIONS))
     if late.labels is not None:  # a classifier's own loss may be nothing, whatever is wrong
         late = replace(late, labels=(late.labels + 1) % (late.labels.max(initial=0) + 1))
-    partners = dict(pairing.partners)
+    partners, places = dict(pairing.partners), dict(pairing.places)
     for source, donors in partners.items():
         if donors.ndim == 2:  # every one of which would be computed in full
             drawn, count = np.unique(donors[most], return_counts=True)
             if pairing.examples.labels is not None:  # a class is read at one position, whose own rows are looked at
                 count = count + donors[most].size * np.isin(drawn, donors[most][late.scored[most]])
             few = drawn[np.argsort(-count, kind="stable")[:DONORS]]
-            partners[source] = np.where(np.isin(donors, few), donors, pairing.itself(source))
-    return replace(pairing, examples=late, partners=partners, order=most)
+            kept = np.isin(donors, few)
+            partners[source] = np.where(kept, donors, pairing.itself(source))
+            if source in places:
+                places[source] = np.where(kept, places[source], np.arange(kept.shape[1]))
+    return replace(pairing, examples=late, partners=partners, places=places, order=most)
 
 
 class Basis:
@@ -256,4 +259,6 @@ def _poisoned(pairing: Pairing, sources: Sequence[Draw]) -> Pairing:
     partners = {source: donors[rows] for source, donors in pairing.partners.items()}
     for at, source in enumerate(sources):
         partners[source][at] = len(pairing.pool)
-    return replace(pairing, examples=pairing.examples.some(rows), partners=partners, order=np.arange(len(rows)))
+    places = {source: at[rows] for source, at in pairing.places.items()}
+    some, order = pairing.examples.some(rows), np.arange(len(rows))
+    return replace(pairing, examples=some, partners=partners, places=places, order=order)

@@ -14,7 +14,8 @@ def pairs_file(trial: Trial) -> bytes:
     [sequence, context]. The draws stand one after another along the sequences.
 
     Sources that agree with the reference on a feature are there by name: `like FEATURE`, int64 [sequence], and
-    `rows like FEATURE`, int64 [sequence, context], say which row of `reference` was the donor. Of prompts there are
+    `rows like FEATURE`, int64 [sequence, context], say which row of `reference` was the donor; those that are of any
+    position have `positions of SOURCE` too. Of prompts there are
     `lengths`, `answers` and `wrong` (-1 where there are fewer), and each `position NAME`, int64, where they have any.
     """
     pairings = [trial.pairing(number) for number in range(trial.settings.draws)]
@@ -30,5 +31,8 @@ def pairs_file(trial: Trial) -> bytes:
     for source in ordered(pairings[0].partners.keys() - {X, Y}):
         rows = (pairing.partners[source] + at * len(examples) for at, pairing in enumerate(pairings))
         arrays[str(source)] = np.concatenate(list(rows))
+        if source in pairings[0].places:
+            at = [pairing.places[source] for pairing in pairings]
+            arrays[f"positions of {source}"] = np.concatenate(at)
     about = {"model": trial.model.name, "data": examples.name, "seed": str(trial.settings.seed)}
     return save(arrays, about)

@@ -94,8 +94,8 @@ class Pool:
         assert self._known[wanted].all(), "what is read was prepared"
         (name,) = (name for name, of in self._named.items() if of is leaf.arguments["of"])
         values = self._values[name]
-        at = torch.from_numpy(wanted).to(values.device)
-        return values[at, torch.arange(at.shape[1], device=at.device)].movedim(1, -2)
+        row, at = (torch.from_numpy(each).to(values.device) for each in (wanted, pairing.at(source_of(leaf))[members]))
+        return values[row, at].movedim(1, -2)
 
     def check(self, pairing: Pairing, tolerance: float) -> float:
         """Measure how far rows are at most from what they are computed anew, relative to their size where it is over 1.

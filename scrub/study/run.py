@@ -17,8 +17,9 @@ from scrub.data.for_model import Data, check_on, examples_for, is_tokens
 from scrub.data.tasks.shipped import whichever_draw
 from scrub.graph.node import Node
 from scrub.models.model import Model, Spec, load_model
-from scrub.paths.sources import X, Y
+from scrub.paths.sources import Drawn, X, Y
 from scrub.plan.plan import Plan
+from scrub.study.apart import Apart
 from scrub.study.classes import Classes, classes_in
 from scrub.study.controls import Controls, controls_of
 from scrub.study.draws import Feature, Pairing, check_draws, check_named, pair_up, pool_notes
@@ -111,7 +112,10 @@ class Trial:
 
     def classes(self) -> list[Classes]:
         """Ask the features what they say of all rows of the data: how many classes, how large, how telling."""
-        return classes_in(self.features, self.examples, self.model.tokenizer)
+        drawn = {each for draw in self.experiments.draws if isinstance(draw, Drawn) for each in draw.chain}
+        at = {draw.feature for draw in drawn if draw.by_row and not draw.anywhere}
+        anywhere = {draw.feature for draw in drawn if draw.anywhere} - at
+        return classes_in(self.features, self.examples, self.model.tokenizer, anywhere)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -209,11 +213,13 @@ class Trial:
         baseline leaves nothing to recover are left out, and a note says so. Raises GateError if a gate fails.
         """
         settings, whole = self.settings, self._with_controls()
-        made = whole.evaluator()
+        made, apart = whole.evaluator(), Apart(self.experiments, self.examples)
         sums: dict[tuple[str, Name], np.ndarray] = {}
         for number in range(settings.draws):
             on = f", draw {number + 1} of {settings.draws}" if settings.draws > 1 else ""
-            found = made(whole.pairing(number), on=on, among=lambda: map(whole.pairing, range(settings.draws)))
+            pairing, values_of = whole.pairing(number), [self.study.metric.name] if apart else []
+            found = made(pairing, None, values_of, on=on, among=lambda: map(whole.pairing, range(settings.draws)))
+            apart.add(pairing, {name: values for (_, name), values in found.values.items()})
             for key, values in found.sums.items():
                 sums[key] = sums[key] + values if key in sums else values
         every = [
@@ -222,6 +228,7 @@ class Trial:
         ]
         main, *others = [each for each in every if not each.nothing_to_recover] or every
         left = [f"no {each.metric}: {each.nothing_to_recover}" for each in every if each not in (main, *others)]
+        left += apart.notes(self.examples.counts * settings.draws, settings.seed)
         return replace(main, others=tuple(others), notes=(*main.notes, *left)).checked()
 
     def _result(

@@ -194,6 +194,11 @@ def test_gathered_rows_come_each_from_its_donor() -> None:
     for b in range(B):
         for i in range(Q):
             assert torch.equal(gathered[b, :, i], found[donor[b, i], :, i])
+    at = torch.randint(Q, (B, Q), generator=G)
+    gathered = run("gather_rows", found, donor, at)
+    for b in range(B):
+        for i in range(Q):
+            assert torch.equal(gathered[b, :, i], found[donor[b, i], :, at[b, i]])
 
 
 @pytest.mark.parametrize("shape", [(B, Q, M), (B, H, Q, D), (1, Q, M), (1, H, Q, D)])
