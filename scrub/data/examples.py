@@ -428,7 +428,13 @@ class Examples:
     @property
     def said(self) -> Mapping[str, Shaped[np.ndarray, " every"]]:
         """What the data say of each row beside its tokens: columns, and its label."""
-        return self.columns if self.labels is None else {**self.columns, LABEL: self.labels}
+        own = {name: values[: len(self)] for name, values in self.columns.items()}
+        return own if self.labels is None else {**own, LABEL: self.labels}
+
+    @property
+    def pool_hash(self) -> str:
+        """The hash of all that draws of hypotheses are from, and of what columns say of it."""
+        return hash_of(hash_array(self.every.tokens), {name: hash_array(of) for name, of in self.columns.items()})
 
     def followed_by(self, others: Examples) -> Examples:
         """Put other prompts of the same length behind these."""

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scrub.graph.node import Node, walk
-from scrub.paths.sources import Draw
+from scrub.paths.sources import Draw, Drawn
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+POOL = "all rows"  # stands among features for what draws of hypotheses are from
 HASH_DIGITS = 32  # hexadecimal ones, kept of SHA-256
 
 
@@ -45,13 +46,14 @@ def hash_graphs(roots: Sequence[Node], classes: Mapping[str, str]) -> list[str]:
 
     So it is the table of an experiment's paths with what feeds each, in the form that decides its numbers. `classes`
     are the hashes of what every feature says of the tokens, by the feature's name: they stand for the features of
-    `like` sources, which are functions.
+    `like` sources, which are functions; and of all rows of the data (POOL), for draws of a hypothesis' own.
     """
     hashes: dict[Node, str] = {}
     for node in walk([root.value for root in roots]):
         static = {name: _argument(value, classes) for name, value in node.static}
         source = node.arguments.get("source")
         said = [classes.get(feature, "") for feature in source.features] if isinstance(source, Draw) else []
+        said += [classes.get(POOL, "")] if isinstance(source, Drawn) else []
         feature = said[0] if len(said) == 1 else "".join(said)  # as long as there was one at most
         hashes[node] = hash_of(node.op, static, feature, [hashes[i] for i in node.inputs])
     return [hashes[root.value] for root in roots]
