@@ -95,9 +95,7 @@ class Examples:
     wrong: Int[np.ndarray, "example false"] | None = None
     completions: Int[np.ndarray, "example known"] | None = None  # all that is right behind each, NOWHERE where it ends
     rest: Int[np.ndarray, "rest position_plus_one"] | None = field(default=None, repr=False)  # that draws may draw too
-    columns: Mapping[str, Shaped[np.ndarray, " every"]] = field(
-        default_factory=dict, repr=False
-    )  # of these and the rest
+    columns: Mapping[str, Shaped[np.ndarray, " every"]] = field(default_factory=dict, repr=False)  # of the rest too
     labels: Int[np.ndarray, " example"] | None = None
 
     def __post_init__(self) -> None:
@@ -112,6 +110,8 @@ class Examples:
             )
         if self.labels is not None:
             check_labels(self, self.labels)
+            if (self.tokens[:, -1] != self.labels).any():  # they stand behind all that is read
+                object.__setattr__(self, "tokens", np.column_stack([self.tokens[:, :-1], self.labels]))
             at = where_read(self.scored.shape)
             object.__setattr__(self, "within", at if self.within is None else self.within & at)
 

@@ -60,7 +60,10 @@ def _source_of(text: str, pattern: str, named: Mapping[str, Drawn]) -> Source:
         return Drawn.fresh(pattern)
     if named and re.fullmatch(r"\w+", text) and text not in {"x", "y"}:
         raise ScrubError(f"there is no draw {text!r}: declared are {', '.join(named)}; or feed x, y or any")
-    return Source.parse(text)
+    source = Source.parse(text)
+    if isinstance(source, Drawn):
+        raise ScrubError(f"{text!r} is a draw: declare it in a hypothesis' draws, and feed {source.name}")
+    return source
 
 
 def resample(root: Node, rules: Sequence[Rule]) -> Node:

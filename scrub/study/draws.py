@@ -179,7 +179,8 @@ def pair_up(
     check_agreement(pool, partners)
     parts = [examples.tokens, examples.other, examples.rest if any(isinstance(s, Drawn) for s in partners) else None]
     rows = np.concatenate([part for part in parts if part is not None])
-    vague = sorted(name for name, classes in pool.classes.items() if len(classes) > 1 and (classes == classes[0]).all())
+    said = {**pool.classes, **pool.of_examples}
+    vague = sorted(name for name, classes in said.items() if len(classes) > 1 and (classes == classes[0]).all())
     free = [source for source in partners if isinstance(source, Drawn) and source.anywhere]
     places: dict[Draw, Places] = {source: pool.places(source) for source in free}
     return Pairing(examples, rows, partners, np.concatenate(order), vague, _lengths(examples), places=places)
@@ -252,7 +253,8 @@ class _Pool:
     tokenizer: Tokenizer | None
     seed: int
     draw: int
-    classes: dict[str, np.ndarray] = field(default_factory=dict)  # of the features that were asked, by name
+    classes: dict[str, np.ndarray] = field(default_factory=dict)  # of all rows, by the features that were asked
+    of_examples: dict[str, np.ndarray] = field(default_factory=dict)  # of those alone
     _drawn: dict[Drawn, Rows] = field(default_factory=dict)  # numbers of all rows of the data
     _at: dict[Drawn, Rows] = field(default_factory=dict)  # positions, of draws that are of any
 
@@ -276,7 +278,7 @@ class _Pool:
 
     def agreeing(self, feature: str, by_row: bool) -> Rows:
         classes = classes_on(self.features[feature], feature, self.examples, self.tokenizer)
-        self.classes[feature] = classes
+        self.of_examples[feature] = classes
         wanted = self.examples.scored.shape if by_row else self.examples.scored.shape[:1]
         if classes.shape != wanted:
             raise ScrubError(

@@ -159,7 +159,9 @@ class Evaluator:
 
     def basis(self, examples: Examples) -> str:
         """Hash what the gates are passed on: weights, examples, dtype and device."""
-        return hash_of(self.model.weights_hash, examples.digest, self.settings.dtype, self.settings.where)
+        drawn = any(isinstance(draw, Drawn) for draw in self.experiments.draws)
+        digest = (examples.digest, examples.pool_hash) if drawn else examples.digest
+        return hash_of(self.model.weights_hash, digest, self.settings.dtype, self.settings.where)
 
     def check(self, pairing: Pairing) -> Gates:
         """Pass the gates, unless that was done, here or by a receipt. Raises GateError if one fails."""

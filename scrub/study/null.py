@@ -27,7 +27,7 @@ from scrub.graph.node import Node
 from scrub.paths.roles import Roles
 from scrub.paths.rules import resample
 from scrub.paths.scope import Place, Scope, Step
-from scrub.paths.sources import Draw, Source, Y, ordered
+from scrub.paths.sources import Draw, Drawn, Source, Y, ordered
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.study import Study
 from scrub.text.errors import ScrubError
@@ -46,6 +46,11 @@ def random_hypotheses(
     They are named NAME~PART~1 and so on, and have that part alone.
     Raises ScrubError if there is none but itself, or its rules can't be told path by path.
     """
+    if any(isinstance(rule.source, Drawn) for rule in hypothesis.part(part)):
+        raise ScrubError(
+            f"{hypothesis.name} feeds paths by draws of its own, of which random hypotheses of its size aren't made: its "
+            "controls stand beside it in 'scrub run'; leave --null out"
+        )
     size = Size(study, hypothesis, part, model, roles)
     rng = np.random.default_rng([seed, *f"null {hypothesis.name}/{part}".encode()])
     return [size.shuffled(rng, number) for number in range(1, count + 1)]

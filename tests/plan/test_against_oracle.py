@@ -19,7 +19,9 @@ from small import DECLARED, DECODERS, KINDS, Small, random_inputs, random_tensor
 from torch import Tensor
 
 from scrub.graph.node import Node
+from scrub.paths.pattern import Pattern
 from scrub.paths.rules import Rule, resample
+from scrub.paths.sources import Source
 from scrub.paths.splits import Split
 from scrub.paths.terms import Direction, Estimate
 from scrub.plan.plan import compile_plan
@@ -128,7 +130,7 @@ class Case:
             split = Split.parse(f"{pattern} by {kind} {quoted}")
             graph = replace(split, of=self.needed(split)).apply(graph, self.roles)
         return resample(
-            graph, [Rule.parse(f"{pattern} -> {source}") for pattern, source in self.experiments[experiment]]
+            graph, [Rule(Pattern.parse(each), Source.parse(source)) for each, source in self.experiments[experiment]]
         )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from scrub.models.model import load_model
 from scrub.text.errors import ScrubError
 from scrub.training import corpus
 from scrub.training.corpus import Corpus
-from scrub.training.parameters import SHAPES
+from scrub.training.parameters import EMBEDDING, SHAPES, sinusoids
 from scrub.training.settings import SHAPED, Settings
 
 FILES = [SourceFile(f"{name}.py", f"def {name}(x):\n    return [{name}, x]\n" * 9) for name in ("one", "two", "three")]
@@ -32,6 +33,22 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> gpt2.Config:
     monkeypatch.setitem(SHAPES, "gpt2-mini", config)
     monkeypatch.setattr(corpus, "load_corpus", lambda: Corpus(FILES, FILES[:1], FILES[1:], {}))
     return config
+
+
+def test_a_classifier_of_parens(tmp_path: Path) -> None:
+    """Its loss falls, its positions stay sinusoids, another seed is another run, and its folder is a model."""
+    settings = Settings(tokens=42 * 16 * 25, decay_tokens=42, batch=16, optimiser="adamw", lr=3e-3)
+    for folder, each in (("one", settings), ("two", replace(settings, seed=1))):
+        train(tmp_path / folder, shape="parens3l", settings=each)
+    entries = [json.loads(line) for line in (tmp_path / "one" / "log.jsonl").read_text().splitlines()]
+    assert entries[-2]["validation"] < 0.65 < entries[-2]["loss"] + 0.1
+    assert 0.5 < entries[-1]["accuracy"] < 1
+    one, two = load_model(tmp_path / "one"), load_model(tmp_path / "two")
+    torch.testing.assert_close(one.params["pos.weight"], sinusoids(42, 56) * EMBEDDING)
+    assert not torch.equal(one.params["embed.weight"], two.params["embed.weight"])
+    assert (one.classes, one.masked_token) == (2, 1)
+    with pytest.raises(ScrubError, match="a tokenizer of its own"):
+        train(tmp_path / "three", shape="parens3l", tokenizer="attn2l", settings=settings)
 
 
 def test_a_gpt2_with_the_tokenizer_of_another_model(tmp_path: Path, stand_in: gpt2.Config) -> None:

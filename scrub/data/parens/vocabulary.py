@@ -45,4 +45,9 @@ def ids_of(tokenizer: Tokenizer | None, vocab_size: int, where: str) -> Int[np.n
             f"the data {where} are rows of {', '.join(TEXTS)}, and the model's tokenizer lacks {few(lacking)}: take a "
             "model of parens, or name another --column"
         )
+    if found != list(range(len(TEXTS))):
+        raise ScrubError(
+            f"the data {where} are rows of {', '.join(TEXTS)}, which features of them know as the tokens 0 to "
+            f"{len(TEXTS) - 1}, and this model's tokenizer has others for them: number its vocabulary so"
+        )
     return np.array(found, dtype=np.int64)

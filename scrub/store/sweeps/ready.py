@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Float
 
 from scrub.models.model import Model, load_model
-from scrub.paths.hashes import hash_array
+from scrub.paths.hashes import POOL, hash_array
+from scrub.paths.sources import Drawn
 from scrub.paths.unmatched import LeftOut
 from scrub.store.results.schema import Cell, Setting
 from scrub.store.sweeps.failure import Cause, Owner
@@ -107,10 +108,13 @@ class Ready:
         return replace(bare, hypotheses=sound, experiments=Experiments(unscrubbed, tuple(scrubbed)))
 
     def _classes_of(self, trial: Trial) -> Iterator[tuple[str, str]]:
+        declared = {draw for draw in trial.experiments.draws if isinstance(draw, Drawn)}
+        of_all = {name for draw in declared for name in draw.features}  # what is asked of every row, and not of some
+        if declared:
+            yield POOL, trial.examples.pool_hash
         for name, feature in trial.features.items():
-            first, again = (
-                hash_array(classes_on(feature, name, trial.examples, self.model.tokenizer)) for _ in range(2)
-            )
+            on = trial.examples.every if name in of_all else trial.examples
+            first, again = (hash_array(classes_on(feature, name, on, self.model.tokenizer)) for _ in range(2))
             if first != again:
                 raise ScrubError(
                     f"the feature {name!r} says something else of the same tokens each time: give its random "

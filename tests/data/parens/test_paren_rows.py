@@ -211,11 +211,10 @@ def test_symbols_have_the_ids_of_the_model_s_tokenizer() -> None:
     def turned(vocabulary: dict[str, int]) -> None:
         vocabulary.update({text: 10 - token for token, text in enumerate(TEXTS)})
 
-    own, other = load("parens", make_tokenizer(), 9), load("parens", with_vocabulary(11, turned), 9, vocab_size=11)
+    own = load("parens", make_tokenizer(), 9)
     assert (own.inputs == draw_rows(9, 0)[0]).all()
-    assert (other.inputs == 10 - own.inputs).all()
-    assert (own.labels == other.labels).all()
-    assert other.texts == own.texts
+    # features of them know the symbols by these ids: by others they would say something else, and nobody would see it
+    assert "others for them" in refusal("parens", with_vocabulary(11, turned), vocab_size=11)
 
 
 def test_a_model_that_reads_no_parens_is_refused() -> None:
