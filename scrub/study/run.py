@@ -105,8 +105,10 @@ class Trial:
         return {name: joint for name, joint in found.items() if joint is not None}
 
     def _with_controls(self) -> Trial:
-        """Give the trial of the controls too."""
+        """Give the trial of the controls too, where there are any."""
         controls = self.controls
+        if not controls.each:
+            return self
         experiments = replace(self.experiments, scrubbed=(*self.experiments.scrubbed, *controls.experiments))
         return replace(self, hypotheses=[*self.hypotheses, *controls.hypotheses], experiments=experiments)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 
@@ -42,6 +43,7 @@ from scrub.text.numbers import Interval
 
 BRACKETS = Path(__file__).parents[3] / "shared/reference/brackets"  # beside the checkout
 SETTINGS = scrub.Settings(dtype="float64", batch=64, progress=False)
+ALONE = replace(SETTINGS, controls=False)
 VOCAB, CONTEXT = 5, 7
 
 
@@ -158,16 +160,18 @@ BY_HAND = {
 }
 
 
+FEATURES = {
+    "count_open": count_open,
+    "count": nowhere_negative,
+    "horizon": horizon,
+    "label": lambda _, __, columns: columns["label"],
+    "label_there": lambda tokens, _, columns: columns["label"][:, None] + np.zeros_like(tokens),
+}
+
+
 def written(name: str, draws: str, sources: Mapping[str, str]) -> scrub.Hypothesis:
     rules = RULES.format(**({"A": "A", "B": "B", "R": "R"} | dict(sources)))
-    features = {
-        "count_open": count_open,
-        "count": nowhere_negative,
-        "horizon": horizon,
-        "label": lambda _, __, columns: columns["label"],
-        "label_there": lambda tokens, _, columns: columns["label"][:, None] + np.zeros_like(tokens),
-    }
-    wanted = {name: feature for name, feature in features.items() if name in draws}
+    wanted = {name: feature for name, feature in FEATURES.items() if name in draws}
     return scrub.Hypothesis((f"draws {draws}\n" if draws else "") + f"label {rules}", name=name, features=wanted)
 
 
@@ -178,15 +182,15 @@ def test_controls_are_what_one_would_write_by_hand() -> None:
     assert [str(each.name) for each in found.controls if each.kind != "random"] == [
         f"mine~{each}/all" for each in BY_HAND
     ]
-    for kind, (draws, sources) in BY_HAND.items():
-        alone = scrub.Study("** -> y", (written(kind, draws, sources),), model="parens3l", positions="all")
-        own = scrub.run(alone, model, data, scrub.Settings(dtype="float64", batch=64, progress=False, controls=False))
-        np.testing.assert_allclose(found.loss[f"mine~{kind}/all"], own.loss[f"{kind}/all"], rtol=0, atol=1e-9)
+    hand = tuple(written(kind, *of) for kind, of in BY_HAND.items())
+    own = scrub.run(scrub.Study("** -> y", hand, model="parens3l", positions="all"), model, data, ALONE).loss
+    for kind in BY_HAND:
+        np.testing.assert_allclose(found.loss[f"mine~{kind}/all"], own[f"{kind}/all"], rtol=0, atol=1e-9)
         assert np.abs(found.loss[f"mine~{kind}/all"] - found.loss["mine/all"]).max() > 1e-6
     # they stand in no row of the table, nobody is warned of them, and they change nothing
     assert found.rows == [("mine", "label"), ("mine", "all")]
     assert not [text for text in found.warnings if "~" in text or "label" in text or "random" in text]
-    without = scrub.run(study, model, data, scrub.Settings(dtype="float64", batch=64, progress=False, controls=False))
+    without = scrub.run(study, model, data, ALONE)
     assert not without.controls
     assert "controls" not in without.to_dict()
     for name in without.loss:
@@ -199,8 +203,8 @@ def test_controls_are_what_one_would_write_by_hand() -> None:
     assert (frame["gain_low"] <= frame["gain"]).all()
     assert (frame["gain"] <= frame["gain_high"]).all()
     assert {"recovered", "label", "label_high"} <= set(found.class_frame())
-    own = found.recovered("mine/all").estimate
-    assert frame["gain"].tolist() == pytest.approx((own - frame["recovered"]).tolist())
+    percent = found.recovered("mine/all").estimate
+    assert frame["gain"].tolist() == pytest.approx((percent - frame["recovered"]).tolist())
     assert content["verdicts"] == found.verdicts
 
 
