@@ -217,6 +217,11 @@ def test_what_the_other_positions_recover_is_said(trial: scrub.Trial) -> None:
     boot = Bootstrap(np.bincount(others["sequence"], minlength=17), 0, examples.documents)
     percent = boot.interval(recovered(*boot.means(np.stack(loss))))
     assert f"{own.mean():.1%} of K" in said
+    (q,) = [source for source in pairing.partners if str(source).startswith("Q")]
+    same_row = (pairing.partners[q] == np.arange(len(examples))[:, None])[examples.scored]
+    same_place = (pairing.places[q] == np.arange(N_CTX))[examples.scored]
+    assert (same_row & ~same_place).any(), "another position of the same row is no draw of itself"
+    assert f"{(same_row & same_place).mean():.1%} of Q" in said
     assert f"k {percent} % at {(~own).mean():.1%} of them" in said
     assert "any position of any row and the same position of any row" in said
 
