@@ -23,6 +23,7 @@ from scrub.paths.sources import Drawn, Source, X
 from scrub.paths.splits import Split
 from scrub.study.draws import pair_up
 from scrub.study.hypothesis import Hypothesis
+from scrub.study.looks import few_of
 from scrub.study.pairs import pairs_file
 from scrub.study.settings import Settings
 from scrub.study.statistics import Bootstrap, recovered
@@ -248,6 +249,16 @@ def test_the_chance_of_itself_is_among_all_positions(trial: scrub.Trial) -> None
     before = previous(rows, None)
     there = np.array([[(before[:, at] == before[row, at]).sum() for at in range(N_CTX)] for row in range(len(rows))])
     assert said["previous"].itself == pytest.approx((1 / there).mean())  # K's is its own position
+
+
+def test_what_the_gates_look_at_stands_in_for_itself_where_few_are_computed(trial: scrub.Trial) -> None:
+    pairing = trial.pairing(0)
+    few = few_of(pairing)
+    for source, at in few.places.items():
+        own = (few.partners[source] == np.arange(17)[:, None]) & (pairing.partners[source] != few.partners[source])
+        assert own.any()
+        assert (at[own] == np.broadcast_to(np.arange(N_CTX), own.shape)[own]).all()
+        assert np.array_equal(at[~own], pairing.places[source][~own])
 
 
 def test_the_pairs_say_where_each_row_stands(trial: scrub.Trial) -> None:
