@@ -255,10 +255,13 @@ def test_what_the_gates_look_at_stands_in_for_itself_where_few_are_computed(tria
     pairing = trial.pairing(0)
     few = few_of(pairing)
     for source, at in few.places.items():
-        own = (few.partners[source] == np.arange(17)[:, None]) & (pairing.partners[source] != few.partners[source])
-        assert own.any()
-        assert (at[own] == np.broadcast_to(np.arange(N_CTX), own.shape)[own]).all()
-        assert np.array_equal(at[~own], pairing.places[source][~own])
+        drawn, itself = few.partners[source], np.arange(17)[:, None]
+        changed = pairing.partners[source] != drawn
+        assert changed.any()
+        assert (drawn == itself)[changed].all()
+        assert (at == np.arange(N_CTX))[changed].all()
+        kept = ~changed & (drawn != itself)
+        assert np.array_equal(at[kept], pairing.places[source][kept])
 
 
 def test_the_pairs_say_where_each_row_stands(trial: scrub.Trial) -> None:
