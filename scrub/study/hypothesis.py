@@ -22,6 +22,9 @@ the data, of one that agrees with x, or of one that agrees with the row of anoth
             a2.1/**       -> H
             a2.1/k/**     -> Hi
 
+`rows like F` draws a row for each position: the same position of another row, or any position of any row where what is
+fed doesn't know its own, as with what is written into a stream that carries no positions (scrub/paths/anywhere.py).
+
 A line that begins with a name opens that part; indented lines go on with it. `#` begins a comment. `$name` stands for
 the value of a parameter that the hypothesis declares: `Hypothesis(..., parameters={"positions": (1, 2, 3)})`.
 """

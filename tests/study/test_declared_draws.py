@@ -112,6 +112,40 @@ def test_any_hangs_on_its_pattern_alone() -> None:
     assert len(set(sources)) == 3
 
 
+def test_another_draw_of_the_pairing_and_another_chain_are_other_rows() -> None:
+    rows = np.random.default_rng(0).integers(0, 6, (60, LENGTH + 1))
+    scored = np.ones((60, LENGTH), dtype=bool)
+    sources = {X, *map(Source.parse, ["A like first", "A like last"])}
+    one, two = (pair_up(Examples(rows, scored), sources, FEATURES, None, 0, number) for number in (0, 1))
+    first, last = (Source.parse(f"A like {feature}") for feature in ("first", "last"))
+    assert (one.partners[first] != two.partners[first]).mean() > 0.8
+    features = {"first": FEATURES["first"], "last": FEATURES["first"]}  # the same classes by another name
+    same = pair_up(Examples(rows, scored), sources, features, None, 0, 0)
+    assert (same.partners[first] != same.partners[last]).mean() > 0.8
+
+
+def test_rows_that_come_with_others_and_have_several_lengths() -> None:
+    """Nobody draws the other of an example, nor a row of another length, nor at a pad."""
+    rng = np.random.default_rng(0)
+    rows, lengths = rng.integers(0, 6, (60, LENGTH + 1)), rng.integers(2, LENGTH + 1, 60)
+    scored = np.arange(LENGTH) == lengths[:, None] - 1
+    examples = Examples(rows, scored, lengths=lengths, other=rows[::-1].copy(), other_lengths=lengths[::-1].copy())
+    found = pair_up(examples, {X, *map(Source.parse, ["C any", "R rows like token"])}, FEATURES)
+    whole, each = (found.partners[Source.parse(text)] for text in ("C any", "R rows like token"))
+    assert max(whole.max(), each.max()) < 60
+    assert (lengths[whole] == lengths).all()
+    real = np.arange(LENGTH) < lengths[:, None]
+    assert real[each, np.arange(LENGTH)][real].all()
+
+
+def test_columns_are_of_the_rows_that_are_asked_about() -> None:
+    rows = np.random.default_rng(0).integers(0, 6, (60, LENGTH + 1))
+    some = Examples(rows, np.ones((60, LENGTH), bool), columns={"kind": rows[:, 1] % 2}).first(20)
+    found = pair_up(some, {X, *map(Source.parse, ["like column", "A like column"])}, FEATURES).partners
+    for donors in (found[Like("column")], found[Source.parse("A like column")]):
+        assert (rows[donors][:, 1] % 2 == rows[:20, 1] % 2).all()
+
+
 def test_a_feature_must_be_one_of_a_row_alone() -> None:
     """One that numbers what it happens to see says something else of the same row among others."""
     rows = np.random.default_rng(0).integers(0, 6, (40, LENGTH + 1))
@@ -132,6 +166,8 @@ MISTAKES = [
     ("draws A any\nq a1/** -> B", "there is no draw 'B'"),
     ("draws A any\n  B any\nq a1/** -> A", "'B' feeds no rule"),
     ("draws\nq a1/** -> y", "has nothing behind it"),
+    ("q a1/** -> A like first", "declare it in a hypothesis' draws"),
+    ("q a1/** -> A any", "declare it in a hypothesis' draws"),
 ]
 
 
@@ -149,6 +185,7 @@ NESTED = [
     ("A any\n  B like first of A", "a1/k/** -> A\n  a1/** -> B", "no rule of 'A' speaks of"),
     ("A any\n  M like last of A\n  B like first of M", "a1/q/** -> A\n  a1/k/** -> B", "no rule of 'A' speaks of"),
     ("R rows like token", "a1/k/** -> R\n  a1/k/emb -> y", "other sources feed a part"),
+    ("A any\n  R rows like token of A", "a1/q/** -> A\n  a1/k/** -> R", "no rule of 'A' speaks of"),
 ]
 
 

@@ -23,6 +23,7 @@ from scrub.paths.sources import Drawn, Source, X
 from scrub.paths.splits import Split
 from scrub.study.draws import pair_up
 from scrub.study.hypothesis import Hypothesis
+from scrub.study.looks import few_of
 from scrub.study.pairs import pairs_file
 from scrub.study.settings import Settings
 from scrub.study.statistics import Bootstrap, recovered
@@ -217,6 +218,11 @@ def test_what_the_other_positions_recover_is_said(trial: scrub.Trial) -> None:
     boot = Bootstrap(np.bincount(others["sequence"], minlength=17), 0, examples.documents)
     percent = boot.interval(recovered(*boot.means(np.stack(loss))))
     assert f"{own.mean():.1%} of K" in said
+    (q,) = [source for source in pairing.partners if str(source).startswith("Q")]
+    same_row = (pairing.partners[q] == np.arange(len(examples))[:, None])[examples.scored]
+    same_place = (pairing.places[q] == np.arange(N_CTX))[examples.scored]
+    assert (same_row & ~same_place).any(), "another position of the same row is no draw of itself"
+    assert f"{(same_row & same_place).mean():.1%} of Q" in said
     assert f"k {percent} % at {(~own).mean():.1%} of them" in said
     assert "any position of any row and the same position of any row" in said
 
@@ -243,6 +249,19 @@ def test_the_chance_of_itself_is_among_all_positions(trial: scrub.Trial) -> None
     before = previous(rows, None)
     there = np.array([[(before[:, at] == before[row, at]).sum() for at in range(N_CTX)] for row in range(len(rows))])
     assert said["previous"].itself == pytest.approx((1 / there).mean())  # K's is its own position
+
+
+def test_what_the_gates_look_at_stands_in_for_itself_where_few_are_computed(trial: scrub.Trial) -> None:
+    pairing = trial.pairing(0)
+    few = few_of(pairing)
+    for source, at in few.places.items():
+        drawn, itself = few.partners[source], np.arange(17)[:, None]
+        changed = pairing.partners[source] != drawn
+        assert changed.any()
+        assert (drawn == itself)[changed].all()
+        assert (at == np.arange(N_CTX))[changed].all()
+        kept = ~changed & (drawn != itself)
+        assert np.array_equal(at[kept], pairing.places[source][kept])
 
 
 def test_the_pairs_say_where_each_row_stands(trial: scrub.Trial) -> None:
