@@ -48,8 +48,8 @@ def random_hypotheses(
     """
     if any(isinstance(rule.source, Drawn) for rule in hypothesis.part(part)):
         raise ScrubError(
-            f"{hypothesis.name} feeds paths by draws of its own, and random hypotheses of its size aren't made of those: "
-            "its controls stand beside it in 'scrub run'; leave --null out"
+            f"{hypothesis.name} feeds paths by draws of its own, and random hypotheses aren't made of those: its "
+            "controls stand beside it in 'scrub run'; leave --null out"
         )
     size = Size(study, hypothesis, part, model, roles)
     rng = np.random.default_rng([seed, *f"null {hypothesis.name}/{part}".encode()])

@@ -255,9 +255,9 @@ def test_memory_is_bounded_by_the_batch(monkeypatch: pytest.MonkeyPatch) -> None
         trial = prepare("induction/refined_5", settings=asked)
         between: list[int] = []
 
-        def bind(*arguments: Any, watch: Watch, between: list[int] = between) -> Any:
+        def bind(*arguments: Any, watch: Watch, between: list[int] = between, **more: Any) -> Any:
             between.append(watch.now())
-            return scrub.study.binding.bind(*arguments)
+            return scrub.study.binding.bind(*arguments, **more)
 
         with Watch() as watch:
             monkeypatch.setattr(scrub.study.evaluate, "bind", partial(bind, watch=watch))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from scrub.data.examples import Examples
-from scrub.data.parens.reading import drawn
-from scrub.data.prompts.table import Reader
+if TYPE_CHECKING:
+    from scrub.data.examples import Examples
+    from scrub.data.prompts.table import Reader
 
 # draws so many examples by a seed: by the name of the data, what is to be noted, and what reads them
-DrawRows: TypeAlias = Callable[[int, int, str, Sequence[str], Reader], Examples]
+DrawRows: TypeAlias = "Callable[[int, int, str, Sequence[str], Reader], Examples]"
 
 
 @dataclass(frozen=True)
@@ -26,4 +26,10 @@ class Labelled:
     variants: Mapping[str, str]
 
 
-PARENS = Labelled("parens", drawn, {"rows": "strings of parens, each labelled by whether it is balanced"})
+def _parens(count: int, seed: int, name: str, notes: Sequence[str], reader: Reader) -> Examples:
+    from scrub.data.parens.reading import drawn  # not before: names of data are looked up without what reads them
+
+    return drawn(count, seed, name, notes, reader)
+
+
+PARENS = Labelled("parens", _parens, {"rows": "strings of parens, each labelled by whether it is balanced"})
