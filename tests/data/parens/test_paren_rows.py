@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from tokenizers import Tokenizer, models
 
+from scrub.data import stdlib
 from scrub.data.examples import Examples
 from scrub.data.load import check_data, load_examples
 from scrub.data.parens import reading
@@ -227,7 +228,7 @@ def test_a_model_that_reads_no_parens_is_refused() -> None:
     assert "lacks [end]:" in refusal(path, with_vocabulary(5, lambda found: found.pop("[end]") and None))
 
 
-def test_the_tokenizer_reads_parens_and_nothing_else() -> None:
+def test_the_tokenizer_reads_parens_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = make_tokenizer()
     for text, _ in ROWS:
         ids = tokenizer.encode(text, add_special_tokens=False).ids
@@ -239,4 +240,7 @@ def test_the_tokenizer_reads_parens_and_nothing_else() -> None:
     assert tokenizer.get_vocab_size() == 5
     with pytest.raises(ScrubError, match="the model's tokenizer can't read a text"):
         encoded(tokenizer, ["()", "(a)"], 5)
+    monkeypatch.setattr(stdlib, "stdlib_split", lambda _: ([stdlib.SourceFile("a.py", "def f")], []))
+    with pytest.raises(ScrubError, match=r"^the model's tokenizer can't read the standard library .*: give --data"):
+        stdlib._encoded(tokenizer)
     assert added_in_front(tokenizer) is None, "of what it can't read, nothing is known"
