@@ -52,6 +52,19 @@ def asked(model: Model, rules: str = RULES, data: scrub.Examples | None = None) 
     return scrub.prepare(study, model, data or examples(), SETTINGS)
 
 
+@pytest.mark.parametrize("kind", ["estimate phi", "direction v"])
+def test_a_mask_is_no_vector_to_split(model: Model, kind: str) -> None:
+    made = scrub.Hypothesis(
+        f"splits **/a1/mask by {kind}\nm  **/mask -> y",
+        name="h",
+        estimates={"phi": lambda tokens, _: np.zeros((*tokens.shape, 1))} if "phi" in kind else {},
+        directions={"v": [1.0]} if "v" in kind else {},
+    )
+    study = scrub.Study(baseline="** -> y", positions="0", name="s", hypotheses=(made,))
+    with pytest.raises(ScrubError, match=rf"by {kind}' can't split 'mask': that says which keys are pads, and is no"):
+        scrub.prepare(study, model, examples(), SETTINGS)
+
+
 def test_all_gates_pass(model: Model) -> None:
     gates = asked(model).gates()
     assert all(0 <= value < 1e-12 for value in gates.deviations.values())
