@@ -141,7 +141,7 @@ class Split:
             name = self.names[0]
             if label.partition("[")[0] == MASK:
                 raise ScrubError(
-                    f"'{self}' can't split {label!r}: that says which keys are pads, and is no vector; positions split it"
+                    f"'{self}' can't split {label!r}: that says which keys are pads, and is no vector; positions do"
                 )
             part = self._estimate(whole) if self.kind == "estimate" else self._onto(whole)
             rest = node("sub", whole.labelled(None), part)

@@ -12,6 +12,7 @@ from small import small_decoder
 from torch.nn import functional
 
 import scrub
+from scrub.data.for_model import notes_on
 from scrub.store.results.read import _examples
 from scrub.store.sweeps.work import _inputs
 from scrub.text.errors import ScrubError
@@ -134,6 +135,20 @@ def test_what_is_measured_is_the_class() -> None:
 def test_models_and_examples_that_do_not_fit(model: str, data: Any, says: str) -> None:
     with pytest.raises(ScrubError, match=says):
         scrub.run(model=small_decoder(model), data=data, **study())
+
+
+def test_an_encoder_that_predicts_tokens_is_told_to_read_them() -> None:
+    said = "rotary encoder reads later positions too, and so the very tokens that it is to predict"
+    for data, wanted in ((np.pad(TOKENS, ((0, 0), (0, 1))), True), (examples(), False)):
+        notes = scrub.prepare(model=small_decoder("rotary encoder"), data=data, **study()).notes
+        assert any(note.startswith(said) for note in notes) == wanted
+    assert not notes_on(scrub.Examples.of(TOKENS), small_decoder("llama"))
+
+
+def test_a_causal_model_sees_nothing_where_a_class_is_read() -> None:
+    says = r"^the text have labels, and llama is causal: its position 0, where a class is read, sees the first token"
+    with pytest.raises(ScrubError, match=says):
+        scrub.ablate(small_decoder("llama"), examples(), "heads")
 
 
 def test_all_of_one_class_have_no_wrong_one() -> None:
