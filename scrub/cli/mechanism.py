@@ -70,7 +70,7 @@ def mechanism(
     if head is None and not loaded.roles.get("ind"):
         raise ScrubError(f"{loaded.name} has no head of the role 'ind': give one with --head, as in --head 1.3")
     heads = given_heads(head, loaded.graph, loaded.roles) if head else [loaded.roles["ind"][0]]
-    text = given_text(loaded, data, settings).as_running("the mechanism of a head")
+    text = given_text(loaded, data, settings).as_running("the mechanism of a head", classes=True)
     positions = positions_of(text, settings.positions if was_given(typed, "positions") else None, REPEATS)
     text = replace(text, scored=scored_at(positions, text, DEFAULT, loaded))
     computing = settings.only(COMPUTING)

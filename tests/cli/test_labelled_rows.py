@@ -62,3 +62,11 @@ def test_classes_are_scored_by_themselves(said: Callable[[str], Said], tmp_path:
     assert "11 scored positions (0)" in found.out
     found = said("mechanism ./mine --head 1.0 --data rows.jsonl --slots v --sequences 11 --positions 1")
     assert "no position of the data 'rows.jsonl' is selected" in found.err
+
+
+def test_what_is_of_next_tokens_is_refused(said: Callable[[str], Said], folder: Path) -> None:
+    found = said("whitelist rows.jsonl --model ./mine --split train")
+    assert "the data 'rows.jsonl' are rows with labels, and a whitelist needs running text: give --data" in found.err
+    assert not [*folder.rglob("rows.jsonl-*.json")]
+    found = said("typicality ./mine --data rows.jsonl --sequences 11")
+    assert "are rows with labels, and a measured class of positions needs running text" in found.err
