@@ -70,3 +70,23 @@ def test_what_is_of_next_tokens_is_refused(said: Callable[[str], Said], folder: 
     assert not [*folder.rglob("rows.jsonl-*.json")]
     found = said("typicality ./mine --data rows.jsonl --sequences 11")
     assert "are rows with labels, and a measured class of positions needs running text" in found.err
+
+
+def test_hypotheses_are_compared_without_the_tokens_that_moved(said: Callable[[str], Said], folder: Path) -> None:
+    study = 'Study(model="./mine", data="rows.jsonl", positions="0", baseline="** -> y", hypotheses=("a", "b"))'
+    made = folder / "hypotheses" / "two"
+    made.mkdir(parents=True)
+    (made / "study.py").write_text(f"from scrub import Study\n\nstudy = {study}\n")
+    for name, rules in (("a", "paths ** -> y"), ("b", "all **\nnot a1/** -> y")):
+        text = f'from scrub import Hypothesis\n\nhypothesis = Hypothesis("""{rules}""")\n'
+        (made / f"{name}.py").write_text(text)
+    found = said("compare two/a two/b --sequences 23 --json c.json")
+    assert found.status == 0, found.err
+    assert (
+        "note: where the loss moved is told by the tokens that are predicted, and here classes are: it is left out"
+        in (found.err)
+    )
+    content = json.loads((folder / "c.json").read_text())
+    assert len(content["differences"]) == 1
+    assert not content["moved"]
+    assert "it is left out" not in said("compare two/a two/b --sequences 23 --top 0").err

@@ -60,11 +60,19 @@ class Lineup:
 
 
 def moves_of(stored: StudyResults | None, comparison: Comparison | None, top: int) -> list[Moved]:
-    """Find where the loss moved in each pair of a comparison; nothing where there is none."""
-    if stored is None or comparison is None or not top:
+    """Find where the loss moved in each pair of a comparison; nothing where there is none, or classes are predicted."""
+    if stored is None or comparison is None or not top or stored.examples.labels is not None:
         return []
     parts = {(each.refined, each.over): each.part for each in comparison.differences}
     return [moved(stored, *pair, part, top) for pair, part in parts.items()]
+
+
+def moves_left_out(stored: StudyResults | None, top: int) -> list[str]:
+    """Say why :func:`moves_of` finds nothing, where that isn't plain: `moves_left_out(stored, 5)`."""
+    left_out = stored is not None and top and stored.examples.labels is not None
+    return ["where the loss moved is told by the tokens that are predicted, and here classes are: it is left out"] * (
+        bool(left_out)
+    )
 
 
 def stored_lineup(
