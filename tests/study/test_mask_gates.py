@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -134,6 +135,24 @@ def test_rows_of_patterns_are_looked_at_where_the_class_is_read(model: Model) ->
     source = Source.parse("rows like any")
     assert isinstance(source, scrub.paths.sources.Draw)
     assert (few.partners[source][few.order, 0] == trial.pairing(0).partners[source][few.order, 0]).all()
+
+
+def test_draws_that_agree_in_the_first_examples_are_looked_at_in_more(model: Model) -> None:
+    """The examples that gates look at drew themselves, by chance: others tell that the rule does something."""
+    trial = asked(model, "draws  A any\nm  a1.2/v/** -> A")
+    pairing, source = trial.pairing(0), Source.parse("A any")
+    assert isinstance(source, scrub.paths.sources.Draw)
+    first = scrub.study.looks.few_of(pairing).order
+    assert len(first) == 2
+    told = {}
+    for name, of in (("first", first), ("all", np.arange(BATCH))):
+        partners = {**pairing.partners, source: pairing.partners[source].copy()}
+        partners[source][of] = pairing.itself(source)[of]
+        gates = scrub.study.gates.check_gates(trial.experiments, model, replace(pairing, partners=partners), "float64")
+        told[name] = [text for text in gates.warnings if "changes no" in text]
+    assert not told["first"]
+    (text,) = told["all"]
+    assert text.endswith("carries nothing to the positions looked at, in 8 examples")
 
 
 def test_a_mean_over_the_others_has_no_mask(model: Model) -> None:
