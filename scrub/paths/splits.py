@@ -184,7 +184,7 @@ class Split:
         if len(positions) > MOST_POSITIONS:
             raise ScrubError(
                 f"'{self}' would be {len(positions):,} terms, and {MOST_POSITIONS} are the most: name the positions, "
-                "as in 'by positions each 0..9', or take a smaller --context"
+                "as in 'by positions each 0..9', or give the study a smaller context (a run: --context)"
             )
         return positions
 
