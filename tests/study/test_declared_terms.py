@@ -21,6 +21,7 @@ import scrub.study.binding
 from scrub.graph.node import Node, walk
 from scrub.models.model import Model
 from scrub.paths.sources import X, Y
+from scrub.paths.terms import Direction
 from scrub.store.comparisons.lineup import _lowered
 from scrub.store.sweeps.grid import Grid
 from scrub.study.fitting import fitting
@@ -324,6 +325,15 @@ def test_mistakes_of_a_direction_are_one_line(given: Any, says: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("scale", [1e200, 1e-200, 5e-324])
+def test_a_direction_of_any_size_is_one(scale: float) -> None:
+    whole = Direction.of("v", [3.0, 0.0, 4.0])
+    found = Direction.of("v", [scale * each for each in (3.0, 0.0, 4.0)])
+    assert whole.rows is not None
+    assert found.rows is not None
+    np.testing.assert_allclose(found.rows, whole.rows, rtol=0, atol=1e-15)
+
+
 @pytest.mark.parametrize(
     ("split", "says"),
     [
@@ -355,7 +365,7 @@ def test_each_position_is_one_of_the_studys_context_where_no_data_are_read() -> 
         _, found, _ = fitting(study, [made], tiny_model())
         assert last([found.scrubbed[-1].before]) == f"{wanted}..{LAST}"
         for asked_for, then in ((None, wanted), (4, 3)):
-            swept = Grid(studies=study, models=tiny_model(), data="d", context=asked_for)
+            swept = Grid(studies=study, models=tiny_model(), context=asked_for)
             assert last(_lowered(swept)[1].values()) == f"{then}..{LAST}"
 
 
