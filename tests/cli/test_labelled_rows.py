@@ -68,6 +68,14 @@ def test_what_is_of_next_tokens_is_refused(said: Callable[[str], Said], folder: 
     found = said("whitelist rows.jsonl --model ./mine --split train")
     assert "the data 'rows.jsonl' are rows with labels, and a whitelist needs running text: give --data" in found.err
     assert not [*folder.rglob("rows.jsonl-*.json")]
+    for data, words in (("rows.jsonl", "--sequences 7"), ("parens", "")):
+        found = said(f"roles ./mine --data {data} {words}")
+        assert f"the data '{data}' are rows with labels, and what heads attend to needs running text" in found.err
+        found = said(f"roles ./mine --data {data} --context 11")
+        assert (
+            f"the data '{data}' are rows with labels, which are as long as they are: leave --context out" in found.err
+        )
+    assert "rows with labels, which" in said("roles ./mine --data parens --split test").err
     found = said("typicality ./mine --data rows.jsonl --sequences 11")
     assert "are rows with labels, and a measured class of positions needs running text" in found.err
 
