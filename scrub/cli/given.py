@@ -209,8 +209,16 @@ def given_text(
     from scrub.data.for_model import examples_for
 
     how = settings.split, settings.column
-    more = {"context": settings.context, "usual_context": None if settings.context else usual_context}
-    return examples_for(model, data, settings.sequences, *how, fewer=fewer, bos=settings.bos, **more)
+    return examples_for(
+        model,
+        data,
+        settings.sequences,
+        *how,
+        context=settings.context,
+        fewer=fewer,
+        bos=settings.bos,
+        usual_context=usual_context,
+    )
 
 
 def check_pairs(typed: Context, data: str | None, recipe: Recipe) -> None:

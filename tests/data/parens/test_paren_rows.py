@@ -20,6 +20,7 @@ from scrub.data.parens import reading
 from scrub.data.parens.recipe import draw_rows
 from scrub.data.parens.symbols import TEXTS
 from scrub.data.parens.vocabulary import make_tokenizer
+from scrub.data.prompts.table import Reader
 from scrub.data.tasks.shipped import another_draw, named_task
 from scrub.models.checkpoints.tokenizer import added_in_front
 from scrub.text.encoding import encoded
@@ -244,3 +245,9 @@ def test_the_tokenizer_reads_parens_and_nothing_else(monkeypatch: pytest.MonkeyP
     with pytest.raises(ScrubError, match=r"^the model's tokenizer can't read the standard library .*: give --data"):
         stdlib._encoded(tokenizer)
     assert added_in_front(tokenizer) is None, "of what it can't read, nothing is known"
+
+
+@pytest.mark.parametrize("row", [{"text": "a b", "balanced": True}, {"text": "()", "balanced": "of"}])
+def test_a_table_of_something_else_is_told_how_it_is_read(row: dict[str, Any]) -> None:
+    with pytest.raises(ScrubError, match=r"row 0 of .*: give .* \(or --column text, if the table is of text\)$"):
+        reading.read_parens([row], "mine", None, True, [], Reader(None, 5, 42, None))
