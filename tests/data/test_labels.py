@@ -168,3 +168,17 @@ def test_a_folder_of_results_keeps_them() -> None:
     found, texts = _examples(table, setting, "text")
     assert found.digest == examples().digest
     assert sorted(texts) == sorted(set(TOKENS.ravel().tolist()))
+
+
+def test_wrong_classes_of_ones_own_are_where_the_class_is_read() -> None:
+    wrong = np.array([[1, 2], [2, 3], [0, -1], [1, 0]])
+    tokens, weights = replace(examples(), wrong=wrong).choices("wrong")
+    assert tokens.shape == weights.shape == (4, 7, 2)
+    assert (np.where(weights[:, 0] != 0, tokens[:, 0], -1) == wrong).all()
+
+
+def test_others_that_are_pads_alone_are_refused() -> None:
+    other = np.pad(TOKENS, ((0, 0), (0, 1)))[::-1].copy()
+    other[2, :-1] = 1
+    with pytest.raises(ScrubError, match=r"^sequence 2 is pads alone, the token 1, which encoder masks"):
+        scrub.ablate(small_decoder("encoder"), replace(examples(), other=other), "heads")

@@ -137,6 +137,16 @@ def test_rows_of_patterns_are_looked_at_where_the_class_is_read(model: Model) ->
     assert (few.partners[source][few.order, 0] == trial.pairing(0).partners[source][few.order, 0]).all()
 
 
+def test_gates_look_at_other_classes_than_those_that_are_right(model: Model) -> None:
+    """A classifier's loss of its own class may be nothing, whatever is wrong."""
+    pairing = asked(model).pairing(0)
+    right, looked_at = pairing.examples.labels, scrub.study.looks.few_of(pairing).examples.labels
+    assert right is not None
+    assert looked_at is not None
+    assert (looked_at != right).all()
+    assert {*looked_at.tolist()} == {*right.tolist()} == set(range(5))
+
+
 def test_draws_that_agree_in_the_first_examples_are_looked_at_in_more(model: Model) -> None:
     """The examples that gates look at drew themselves, by chance: others tell that the rule does something."""
     trial = asked(model, "draws  A any\nm  a1.2/v/** -> A")
