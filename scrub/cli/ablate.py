@@ -179,7 +179,7 @@ def _examples(
         return prompts_of(model, recipe, settings.seed)
     text = text_or_prompts(model, data, replace(settings, bos=recipe.bos), fewer, count)
     if settings.positions is None:
-        return text.later() if text.kind == TEXT else text
+        return text.later() if text.kind == TEXT and text.labels is None else text
     return replace(text, scored=scored_at(settings.positions, text, data or DEFAULT, model))
 
 

@@ -67,6 +67,7 @@ def compare(
 
     from scrub.store.comparisons.lineup import (
         LOOKED_UP,
+        moves_left_out,
         stored_lineup,
         stored_models,
         swept_lineup,
@@ -100,12 +101,14 @@ def compare(
         else swept_lineup(results, wanted, leads, study, given, workers, ray)
     )
     comparison = found.compare(parts)
-    moves = found.moved(comparison, TOP_TOKENS if top is None else top)
+    shown = TOP_TOKENS if top is None else top
+    moves = found.moved(comparison, shown)
     content = {**comparison.to_dict(), "moved": [each.to_dict() for each in moves]}
     rows = [row for row in comparison.result.rows if row[0] in comparison.names and row[1] in comparison.parts]
     drawn = chart_of(replace(comparison.result, rows=rows))
     write_outputs({json: lambda _: json_text(content, indent=2), plot: drawn})
-    warn([*filter(None, [found.note]), *found.results.result.notes], "note")
+    left_out = moves_left_out(found.results, shown)
+    warn([*filter(None, [found.note]), *found.results.result.notes, *left_out], "note")
     warn([*found.notes, *found.results.result.warnings])
     for each in (comparison, *moves):
         console().print(each, "", sep="\n")
@@ -113,6 +116,7 @@ def compare(
 
 def _side_by_side(found: ModelsLineup, top: int, json: Path | None, plot: Path | None) -> None:
     """Print and write what was found on several models. Exits with FAILED if something has no numbers somewhere."""
+    from scrub.store.comparisons.lineup import moves_left_out
     from scrub.text.frames import json_text
 
     across, moves = found.across, found.moved(top)
@@ -125,7 +129,11 @@ def _side_by_side(found: ModelsLineup, top: int, json: Path | None, plot: Path |
     for on in across.on:
         if on.stored is not None:  # what was left out is said below the table
             left_out = {f"{name}: {each.left_out.said}" for name, each in on.stored.hypotheses.items()}
-            warn((f"{on.model}: {text}" for text in on.stored.result.notes if text not in left_out), "note")
+            notes = [
+                *(text for text in on.stored.result.notes if text not in left_out),
+                *moves_left_out(on.stored, top),
+            ]
+            warn((f"{on.model}: {text}" for text in notes), "note")
             warn(f"{on.model}: {text}" for text in on.stored.result.warnings)
     warn(found.notes)
     console().print(across, "", sep="\n")

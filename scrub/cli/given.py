@@ -199,12 +199,26 @@ def check_answers(typed: object, name: str, answer: Sequence[str] | None, wrong:
             raise ScrubError(f"{option} says what comes after a prompt that is typed: give it with {name}")
 
 
-def given_text(model: Model, data: str | None, settings: Settings, fewer: bool = False) -> Examples:
-    """Load the text that a command measures on, as its options say. Raises ScrubError if it can't be had."""
+def given_text(
+    model: Model, data: str | None, settings: Settings, fewer: bool = False, usual_context: int | None = None
+) -> Examples:
+    """Load the text that a command measures on, as its options say. Raises ScrubError if it can't be had.
+
+    Where they say no context, it is the usual one of the command, if it has one.
+    """
     from scrub.data.for_model import examples_for
 
     how = settings.split, settings.column
-    return examples_for(model, data, settings.sequences, *how, context=settings.context, fewer=fewer, bos=settings.bos)
+    return examples_for(
+        model,
+        data,
+        settings.sequences,
+        *how,
+        context=settings.context,
+        fewer=fewer,
+        bos=settings.bos,
+        usual_context=usual_context,
+    )
 
 
 def check_pairs(typed: Context, data: str | None, recipe: Recipe) -> None:

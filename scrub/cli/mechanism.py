@@ -10,7 +10,7 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
-from scrub.cli.given import check_heads, given_heads, given_text, listed
+from scrub.cli.given import check_heads, given_heads, given_text, listed, was_given
 from scrub.cli.outputs import check_outputs, console, warn, write_outputs
 from scrub.study.settings import COMPUTING, REPEATS, Settings
 from scrub.text.errors import ScrubError
@@ -24,6 +24,7 @@ _SCORED = Words(options.POSITIONS, "Which are scored: tokens seen before, listed
 
 
 def mechanism(
+    typed: typer.Context,
     model: options.Model,
     head: Annotated[
         str | None, typer.Option(metavar="HEAD|ROLE", help="A head, as in 1.3, or a role: by default the first of ind.")
@@ -58,18 +59,19 @@ def mechanism(
     from scrub.data.for_model import DEFAULT
     from scrub.measure.heads.mechanism import mechanism as measure
     from scrub.models.model import load_model
-    from scrub.study.selection import scored_at
+    from scrub.study.selection import positions_of, scored_at
     from scrub.text.frames import json_text
 
     tested = listed("--slots", slots, "slot", "as in q,k,v") or ()
     under = listed("--masks", masks, "mask", "as in previous,current") or ()
     check_outputs(json)
-    positions, settings = settings.positions or REPEATS, replace(settings, device="cpu")
+    settings = replace(settings, device="cpu")
     loaded = load_model(model)
     if head is None and not loaded.roles.get("ind"):
         raise ScrubError(f"{loaded.name} has no head of the role 'ind': give one with --head, as in --head 1.3")
     heads = given_heads(head, loaded.graph, loaded.roles) if head else [loaded.roles["ind"][0]]
-    text = given_text(loaded, data, settings).as_running("the mechanism of a head")
+    text = given_text(loaded, data, settings).as_running("the mechanism of a head", classes=True)
+    positions = positions_of(text, settings.positions if was_given(typed, "positions") else None, REPEATS)
     text = replace(text, scored=scored_at(positions, text, DEFAULT, loaded))
     computing = settings.only(COMPUTING)
     found = [

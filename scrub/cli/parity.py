@@ -62,7 +62,7 @@ def parity(
         loaded = load_model(model, settings.torch_dtype, settings.where)
         text = given_text(loaded, data, replace(settings, context=settings.context or min(CONTEXT, loaded.n_ctx)))
         warn(text.notes, "note")
-        found = measure(loaded, text.as_running("parity"), settings.only(OBEYED))
+        found = measure(loaded, text.as_running("parity", classes=True), settings.only(OBEYED))
     write_outputs({json: lambda _: found.to_json()})
     console().print(found)
     found.check()

@@ -9,7 +9,7 @@ import typer
 
 from scrub.cli import options
 from scrub.cli.fields import Options, Words
-from scrub.cli.given import given_text
+from scrub.cli.given import given_text, was_given
 from scrub.cli.outputs import check_outputs, console, warn, write_outputs
 from scrub.study.settings import Settings
 from scrub.text.files import shown
@@ -19,6 +19,7 @@ CONTEXT_POSITIONS = 300  # that attention is measured on
 
 
 def roles(
+    typed: typer.Context,
     model: options.Model,
     data: options.Text = None,
     *,
@@ -50,7 +51,8 @@ def roles(
         check_roles_writable(model)
     loaded = load_model(model)
     positions = min(settings.context or CONTEXT_POSITIONS, loaded.n_ctx)
-    text = given_text(loaded, data, replace(settings, context=positions)).as_running("what heads attend to")
+    asked = replace(settings, context=positions if was_given(typed, "context") else None)
+    text = given_text(loaded, data, asked, usual_context=positions).as_running("what heads attend to")
     measured = measure(loaded, text, len(text), progress=True)
     warn(text.notes, "note")
     out = console()

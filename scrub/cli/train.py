@@ -56,6 +56,8 @@ def train(
     where, config = _device(device), _shape(shape)
     if tokenizer and shape in OF_PARENS:
         raise ScrubError(f"{shape} reads parens, by a tokenizer of its own: leave --tokenizer out")
+    if shape in OF_PARENS:
+        settings.check_drawn(shape)
     ready = _tokenizer(tokenizer, config.vocab_size) if tokenizer else None
     make_folder(folder)
     trainer: Run

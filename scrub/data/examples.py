@@ -267,12 +267,15 @@ class Examples:
                     f"{self.as_text(which)}: {why}, so give pairs of one length"
                 )
 
-    def as_running(self, what: str) -> Examples:
-        """Give running text as it is. Raises ScrubError for prompts, which are none: `what` needs it, says the line."""
-        if self.kind == PROMPTS:
-            raise ScrubError(
-                f"the data {short(self.name)} are prompts, and {what} needs running text: give --data text"
-            )
+    def as_running(self, what: str, classes: bool = False) -> Examples:
+        """Give running text as it is. Raises ScrubError for prompts, which are none: `what` needs it, says the line.
+
+        For rows with labels too, unless it is of `classes` as well as of next tokens.
+        """
+        labelled = self.labels is not None and not classes
+        if labelled or self.kind == PROMPTS:
+            are = "rows with labels" if labelled else PROMPTS
+            raise ScrubError(f"the data {short(self.name)} are {are}, and {what} needs running text: give --data text")
         return self
 
     def row(self, which: int) -> str:

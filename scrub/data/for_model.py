@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 from scrub.data.examples import PROMPTS, Examples
+from scrub.data.labels import READ_AT
 from scrub.data.load import load_examples
 from scrub.data.prompts.memory import IN_MEMORY, is_table, table_of
 from scrub.data.prompts.table import Asked, Reader, read_table
@@ -159,6 +160,11 @@ def check_on(examples: Examples, model: Model) -> None:
             f"the {examples.kind} are of several lengths, and every position of {model.name} reads the pads behind "
             "them: give some of one length, or rows that are filled up with its own pad and are read as they are"
         )
+    if examples.labels is not None and not model.is_encoder:
+        raise ScrubError(
+            f"the {examples.kind} have labels, and {model.name} is causal: its position {READ_AT}, where a class is "
+            "read, sees the first token alone; take an encoder"
+        )
     if examples.labels is None and model.classes is not None:
         raise ScrubError(
             f"{model.name} predicts one of {model.classes} classes, and the {examples.kind} say none: give examples "
@@ -170,3 +176,11 @@ def check_on(examples: Examples, model: Model) -> None:
             f"the label of {examples.row(which)} is {examples.labels[which]}, and {model.name} tells {outputs} classes "
             f"apart, 0 to {outputs - 1}"
         )
+
+
+def notes_on(examples: Examples, model: Model) -> list[str]:
+    """Say what is odd about what a model predicts of examples: `notes_on(examples, model)`, most often nothing."""
+    seen = examples.labels is None and model.is_encoder
+    return [
+        f"{model.name} reads later positions too, and so the very tokens that it is to predict: their loss says little"
+    ] * seen

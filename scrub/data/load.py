@@ -40,6 +40,7 @@ from scrub.text.wording import short
 
 LOCAL = f"give --data the path of a local folder with {TOKENS} and {MASK}"
 
+LABELLED = "rows with labels, which are as long as they are"
 USUAL_POSITIONS = 1024  # of a sequence, at most, where nobody says: little text has as many as models read today
 
 
@@ -94,8 +95,9 @@ def load_examples(
     length, notes = _length(context or usual_context, n_ctx)
     how = Reading(length, bos_token_id, bos_token_id if end is None else end, bos)
     if source is not None and source.kind == TASK:
-        _check_prompts(spec, context)
-        _check_drawn(spec, column, split)
+        labelled = isinstance(Drawn.parse(source.task, source.options).task, Labelled)
+        _check_prompts(spec, context, *[LABELLED] * labelled)
+        _check_drawn(spec, column, split, *[LABELLED] * labelled)
         return _drawn(spec, inside, source, reader, count, fewer, usual_count or PROMPTS)
     if source is not None and source.kind == STDLIB:
         found = _library(spec, reader, how, notes, column, split, cache)
@@ -105,7 +107,7 @@ def load_examples(
     else:
         opened = open_rows(folder if folder is not None else spec, split)
         if are_parens(opened.first, column):
-            _check_prompts(spec, context)
+            _check_prompts(spec, context, LABELLED)
             table = guarded(opened.table, opened.where)
             return replace(read_parens(table, str(spec), count, fewer, opened.notes, reader), commit=opened.commit)
         if _holds_prompts(opened, column) or (only_prompts and opened.first):
@@ -174,9 +176,9 @@ def _text(
     return _Found(found, how.context, begins(how.begin, reader.tokenizer), said, commit=stream.commit)
 
 
-def _check_prompts(spec: str | Path, context: int | None) -> None:
+def _check_prompts(spec: str | Path, context: int | None, are: str = "prompts, each as long as it is") -> None:
     if context is not None:
-        raise ScrubError(f"the data {one_line(spec)!r} are prompts, each as long as it is: leave --context out")
+        raise ScrubError(f"the data {one_line(spec)!r} are {are}: leave --context out")
 
 
 def _table(
@@ -188,9 +190,9 @@ def _table(
     return replace(made, commit=opened.commit, origin=made.origin and replace(made.origin, width=width))
 
 
-def _check_drawn(spec: str | Path, column: str | None, split: str | None) -> None:
+def _check_drawn(spec: str | Path, column: str | None, split: str | None, are: str = "prompts that are drawn") -> None:
     if column is not None or split not in {None, "train"}:  # as rows without splits are called
-        raise ScrubError(f"the data {one_line(spec)!r} are prompts that are drawn: leave --column and --split out")
+        raise ScrubError(f"the data {one_line(spec)!r} are {are}: leave --column and --split out")
 
 
 def _drawn(

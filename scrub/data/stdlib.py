@@ -26,7 +26,7 @@ from tokenizers import Tokenizer
 from scrub.data.bigram import Bigram
 from scrub.data.duplicates import clusters
 from scrub.data.windows import Account, Cutter, Sequences
-from scrub.text.encoding import check_rows
+from scrub.text.encoding import check_rows, read_by
 from scrub.text.errors import ScrubError
 from scrub.text.files import make_folder, write_atomically
 
@@ -173,7 +173,7 @@ def _encoded(tokenizer: Tokenizer) -> Arrays:
     """Encode the files of both sides: their tokens one after another, and where each file ends."""
     arrays: Arrays = {}
     for side, files in zip(SIDES, stdlib_split(_library()), strict=True):
-        texts = [each.ids for each in tokenizer.encode_batch_fast([f.text for f in files], add_special_tokens=False)]
+        texts = read_by(tokenizer, [f.text for f in files], "the standard library")
         arrays[side] = np.fromiter(chain.from_iterable(texts), np.int32)
         arrays[f"{side}{_ENDS}"] = np.cumsum([len(ids) for ids in texts], dtype=np.int32)
     return arrays

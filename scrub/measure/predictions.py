@@ -10,6 +10,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from scrub.data.examples import Examples
+from scrub.data.for_model import check_on
 from scrub.data.prompts.prompts import prompt_frame, resampled
 from scrub.data.repeated import NOWHERE
 from scrub.models.model import Model
@@ -73,10 +74,11 @@ class Predictions(TabularResult):
     def of(model: Model, prompts: Examples, seed: int = 0, metrics: Sequence[Metric] = ()) -> Predictions:
         """Compute what a model makes of prompts, and metrics of it; `seed` determines the intervals.
 
-        Raises ScrubError for a metric that looks at what the prompts don't have, and for the KL divergence, as nothing
-        is changed; GateError if a gate fails.
+        Raises ScrubError for a model that predicts no such tokens, for a metric that looks at what the prompts don't
+        have, and for the KL divergence, as nothing is changed; GateError if a gate fails.
         """
         check_unchanged(metrics)
+        check_on(prompts, model)
         for metric in metrics:
             metric.check(prompts)
         swapped = prompts.swapped() if prompts.other is not None and prompts.aligned else None

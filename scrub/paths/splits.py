@@ -18,7 +18,7 @@ from scrub.graph.heads import head_indices, restrict
 from scrub.graph.masks import MASKS
 from scrub.graph.node import Node, node, unroll, walk
 from scrub.paths.locate import below, locate
-from scrub.paths.pattern import SLOTS, Pattern, State
+from scrub.paths.pattern import MASK, SLOTS, Pattern, State
 from scrub.paths.roles import Roles
 from scrub.paths.sources import X
 from scrub.paths.terms import Direction, Estimate
@@ -139,6 +139,10 @@ class Split:
             return self._by_each(whole) if _is_each(self.names[0]) else _by_positions(whole, self.names[0])
         if self.kind in _NAMED:
             name = self.names[0]
+            if label.partition("[")[0] == MASK:
+                raise ScrubError(
+                    f"'{self}' can't split {label!r}: that says which keys are pads, and is no vector; positions do"
+                )
             part = self._estimate(whole) if self.kind == "estimate" else self._onto(whole)
             rest = node("sub", whole.labelled(None), part)
             return [part.labelled(f"{label}[{name}]"), rest.labelled(f"{label}[rest]")]
@@ -180,7 +184,7 @@ class Split:
         if len(positions) > MOST_POSITIONS:
             raise ScrubError(
                 f"'{self}' would be {len(positions):,} terms, and {MOST_POSITIONS} are the most: name the positions, "
-                "as in 'by positions each 0..9', or take a smaller --context"
+                "as in 'by positions each 0..9', or give the study a smaller context (a run: --context)"
             )
         return positions
 

@@ -154,12 +154,13 @@ class Direction:
         values = np.atleast_2d(values.astype(np.float64))
         if not np.isfinite(values).all():
             raise ScrubError(f"the direction {name!r} holds values that are NaN or infinite: {form}")
-        lengths = np.linalg.norm(values, axis=1, keepdims=True)
-        if not lengths.all():
+        largest = np.abs(values).max(axis=1, keepdims=True)
+        if not largest.all():
             raise ScrubError(f"the direction {name!r} is 0, which points nowhere: {form}")
         if len(values) > values.shape[1]:
             raise ScrubError(f"the direction {name!r} has {len(values)} rows of {values.shape[1]}: {form}")
-        unit = values / lengths
+        unit = values / largest  # first, or squares of its length would be infinite, or 0
+        unit /= np.linalg.norm(unit, axis=1, keepdims=True)
         if (singular := np.linalg.svd(unit, compute_uv=False)).min() < _INDEPENDENT * singular.max():
             raise ScrubError(
                 f"the rows of the direction {name!r} depend on one another: leave out what the others span"

@@ -19,7 +19,7 @@ from scrub.study.experiments import Elsewhere, Experiment, Experiments, anchors,
 from scrub.study.hypothesis import Hypothesis, TokenFeature
 from scrub.study.roles import roles_on
 from scrub.study.study import Study
-from scrub.study.terms import on_model
+from scrub.study.terms import on_model, usual_positions
 from scrub.text.errors import ScrubError
 from scrub.text.fields import asks_for
 
@@ -34,7 +34,7 @@ def fitting(
 ) -> tuple[list[Hypothesis], Experiments, tuple[str, ...]]:
     """Build the anchors and every part of every hypothesis that can run on a model, and say why others can't.
 
-    There are so many `positions`, by default all that the model can read.
+    There are so many `positions`, by default those of the study's context, or all that the model can read.
     What of each matches `elsewhere` (see :func:`matching_elsewhere`) is left out where it matches nothing here.
     Where none can, or the model is the study's own, a hypothesis that can't be built is a mistake. Raises ScrubError
     for one, with the reason of the first.
@@ -46,7 +46,7 @@ def fitting(
     wrong: list[tuple[Hypothesis, ScrubError]] = []
     for each in hypotheses:
         try:
-            each = on_model(each, model, positions or model.n_ctx)  # noqa: PLW2901
+            each = on_model(each, model, positions or usual_positions(model.n_ctx, study.context))  # noqa: PLW2901
             own = parts_of(study, each, model.graph, model.roles, parts, elsewhere=elsewhere.get(each.name, ()))
             with_features = for_model(each, model, {draw for one in own for draw in one.draws})
         except ScrubError as error:
@@ -82,7 +82,7 @@ def matching_elsewhere(
 def _matching(study: Study, hypothesis: Hypothesis, every: frozenset[Unmatched], of: Bare) -> frozenset[Unmatched]:
     """Find what of a hypothesis matches in a model, where all of it may match nothing."""
     try:
-        bound = on_model(hypothesis, of, of.n_ctx)
+        bound = on_model(hypothesis, of, usual_positions(of.n_ctx, study.context))
         found = bound.cut(of.graph, roles_on(study, of), [rule.pattern for rule in study.baseline_rules], every)
     except ScrubError:
         return frozenset()

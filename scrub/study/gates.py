@@ -46,7 +46,7 @@ from scrub.paths.sources import Draw, Drawn, Like, Source, X, Y, ordered
 from scrub.study.draws import Pairing
 from scrub.study.experiments import Experiment, Experiments
 from scrub.study.hypothesis import ALL
-from scrub.study.looks import Basis, Held, Look, few_of, in_the_mean, looks
+from scrub.study.looks import MORE_EXAMPLES, Basis, Held, Look, few_of, in_the_mean, looks
 from scrub.study.mean_gate import check_means
 from scrub.study.metric import losses
 from scrub.study.settings import TF32
@@ -128,7 +128,7 @@ def check_gates(
     rules = [_Without(experiment) for experiment in written]
     notes = dict.fromkeys(f"{e.name.hypothesis}: {text}" for e in written for text in e.warnings)
     drawn = (*own_draws(told := _but_of_controls(pairing, experiments)), *vague_features(told))
-    found = (*notes, *idle(rules), *ineffective(rules, bases[EXACT], few, values), *drawn)
+    found = (*notes, *idle(rules), *ineffective(rules, bases[EXACT], few, values, pairing), *drawn)
     return Gates(deviations, found)
 
 
@@ -224,17 +224,23 @@ def idle(of: Iterable[_Without]) -> list[str]:
     return [f"{name} changes nothing: its paths are fed so without it" for name in names]
 
 
-def ineffective(of: Iterable[_Without], basis: Basis, pairing: Pairing, values: Held | None = None) -> list[str]:
+def ineffective(
+    of: Iterable[_Without], basis: Basis, pairing: Pairing, values: Held | None = None, every: Pairing | None = None
+) -> list[str]:
     """Warn of every rule without which no loss would differ, though other paths are fed.
 
-    A rule is looked at in each part of a hypothesis that has it, and not again in all parts together.
+    A rule is looked at in each part of a hypothesis that has it, and not again in all parts together. In a few examples
+    two rows that agree on a feature may say the same by chance: where a hypothesis declares draws, more of `every`
+    example are looked at before a rule of it is told.
     """
     graphs: dict[str, Node] = {}
     changed: dict[str, str] = {}
+    declared: set[str] = set()  # experiments that such draws feed
     seen: set[tuple[str, Rule]] = set()
     for without in of:
         whole = without.of
         graphs[whole.name] = whole.resampled
+        declared |= {whole.name} if any(isinstance(source, Drawn) for source in whole.draws) else set()
         for rule, graph in without.graphs:
             if graph is None or graph is whole.resampled:
                 continue
@@ -252,7 +258,18 @@ def ineffective(of: Iterable[_Without], basis: Basis, pairing: Pairing, values: 
     if silent:
         suspects = {name: losses(graphs[name]) for name in dict.fromkeys([*silent, *silent.values()])}
         silent = _same(Look(suspects)(basis, pairing, values), silent)
-    return [f"{name} changes no loss: what it feeds carries nothing to the positions looked at" for name in silent]
+    told = dict.fromkeys(silent, len(pairing.order))
+    if every is not None and (by_chance := {name: of for name, of in silent.items() if of in declared}):
+        more = few_of(every, MORE_EXAMPLES)
+        suspects = {name: losses(graphs[name]) for name in dict.fromkeys([*by_chance, *by_chance.values()])}
+        still = _same(Look(suspects)(Basis(basis.model, more, basis.dtype), more, values), by_chance)
+        left = {name for name in silent if name in still or name not in by_chance}
+        told = {name: len((more if name in still else pairing).order) for name in silent if name in left}
+    return [
+        f"{name} changes no loss: what it feeds carries nothing to the positions looked at, in {count} "
+        f"example{'s' * (count > 1)}"
+        for name, count in told.items()
+    ]
 
 
 def _same(found: Mapping[Any, Tensor], changed: Mapping[str, str]) -> dict[str, str]:

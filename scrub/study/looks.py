@@ -32,12 +32,13 @@ from scrub.study.settings import TF32, type_of
 SOURCES_AT_ONCE = 4  # that are poisoned together, in a batch that has an example for each
 CANDIDATES = 64  # examples with most scored positions, of which the first few that differ are looked at
 EXAMPLES, POSITIONS, DONORS = 2, 16, 4  # that the gates look at: positions late in a sequence have most context
+MORE_EXAMPLES = 8  # where in a few of them what is drawn may say the same by chance
 ROWS_TOGETHER = 2048  # of all batches whose products with the same weights are one: enough for a core to be busy
 Graphs = Mapping[Any, Node]  # by name
 Held = Mapping[Node, Tensor]  # the values of leaves at which a component is held
 
 
-def few_of(pairing: Pairing) -> Pairing:
+def few_of(pairing: Pairing, examples: int = EXAMPLES) -> Pairing:
     """Narrow a pairing to the examples with most scored positions, of those to the last few, and to few donors of rows.
 
     Examples differ in what they read, or a mix-up would go unseen. Where another donor was drawn for a row, the example
@@ -46,7 +47,7 @@ def few_of(pairing: Pairing) -> Pairing:
     scored = pairing.examples.scored
     most = np.argsort(-scored.sum(1), kind="stable")[:CANDIDATES]
     _, distinct = np.unique(pairing.examples.inputs[most], axis=0, return_index=True)
-    most = most[np.sort(distinct)[:EXAMPLES]]
+    most = most[np.sort(distinct)[:examples]]
     from_the_end = scored[:, ::-1].cumsum(1)[:, ::-1]
     late = replace(pairing.examples, scored=scored & (from_the_end <= POSITIONS))
     if late.labels is not None:  # a classifier's own loss may be nothing, whatever is wrong

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from scrub.data.examples import Examples
-from scrub.data.for_model import Data, check_on, examples_for, is_tokens
+from scrub.data.for_model import Data, check_on, examples_for, is_tokens, notes_on
 from scrub.data.tasks.shipped import whichever_draw
 from scrub.graph.node import Node
 from scrub.models.model import Model, Spec, load_model
@@ -362,7 +362,7 @@ def prepare_study(
     if LOSS in {study.metric, *others} and examples.several_answers:
         said = "the loss is that of the first of several answers; logprob and prob are of all of them"
         examples = replace(examples, notes=(*examples.notes, said))
-    notes = (*roles_notes(study, model), *notes, *pool_notes(examples, built.draws))
+    notes = (*notes_on(examples, model), *roles_notes(study, model), *notes, *pool_notes(examples, built.draws))
     return Trial(study, hypotheses, model, examples, built, settings, notes, others, declared)
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Int
 from tokenizers import Tokenizer
 
 from scrub.data.examples import PROMPTS, Examples, Scored
+from scrub.data.labels import READ_AT
 from scrub.data.whitelist import WHITELIST as FILE
 from scrub.data.whitelist import kept_whitelist, rank_in_group, whitelist_of
 from scrub.models.find import locate
@@ -63,11 +64,11 @@ def scored_at(positions: Positions, examples: Examples, study_data: str, model: 
 def positions_of(examples: Examples, asked: Positions | None, usual: Positions) -> Positions:
     """Choose which positions of examples are scored: those asked for, else a study's; of prompts the end of each.
 
-    Spans and functions of a study stand for prompts too.
+    With labels it is where the class is read. Spans and functions of a study stand for prompts and labels too.
     """
-    if asked is not None:
-        return asked
-    return END if examples.kind == PROMPTS and isinstance(usual, str) and usual in POSITIONS else usual
+    if asked is not None or not (isinstance(usual, str) and usual in POSITIONS):
+        return usual if asked is None else asked
+    return str(READ_AT) if examples.labels is not None else END if examples.kind == PROMPTS else usual
 
 
 def repeats(inputs: Int[np.ndarray, "sequence position"]) -> Bool[np.ndarray, "sequence position"]:

@@ -32,6 +32,14 @@ def on_model(hypothesis: Hypothesis, model: Model | Bare, positions: int) -> Hyp
     return replace(hypothesis, terms=terms) if terms else hypothesis
 
 
+def usual_positions(n_ctx: int, *contexts: int | None) -> int:
+    """Say how many positions there are where no data are read: `usual_positions(1024, None, 300)` is 300.
+
+    As many as the first of some contexts that is known, such as a study's, and at most all that the model reads.
+    """
+    return min(next((each for each in contexts if each), n_ctx), n_ctx)
+
+
 def estimated(leaf: Node, pairing: Pairing, rows: Int[np.ndarray, " row"]) -> Float[np.ndarray, "row position width"]:
     """Ask the estimate of a leaf about rows of the pool, without their pads: of each length by itself. A pad has 0.
 

@@ -24,15 +24,25 @@ def encoded(tokenizer: Tokenizer, texts: Sequence[str], vocab_size: int) -> list
 
     Raises ScrubError if a text holds a token that a model of so many tokens has no row for, or none at all.
     """
-    try:
-        found = [each.ids for each in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
-    except Exception as error:
-        if type(error) is not Exception:
-            raise
-        raise ScrubError(f"the model's tokenizer can't read a text ({error}): mend its tokenizer.json") from error
+    found = read_by(tokenizer, texts)
     for text, ids in zip(texts, found, strict=True):
         check_rows(ids, tokenizer, vocab_size, f"the text {short(text)}")
     return found
+
+
+def read_by(tokenizer: Tokenizer, texts: Sequence[str], what: str = "a text") -> list[list[int]]:
+    """Turn texts into whatever ids a tokenizer has for them: `read_by(tokenizer, ["def f"])`; `what` names them.
+
+    Raises ScrubError for a tokenizer that can't read them, as one of parens can't read Python.
+    """
+    try:
+        return [each.ids for each in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        raise ScrubError(
+            f"the model's tokenizer can't read {what} ({error}): give --data that it reads, or mend its tokenizer.json"
+        ) from error
 
 
 def behind(

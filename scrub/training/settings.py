@@ -13,6 +13,7 @@ from scrub.text.files import one_line
 
 SHAPED = ("attn2l", "parens3l", "gpt2-mini")  # what can be trained: see parameters.py
 OF_PARENS = ("parens3l",)  # of these, classifiers of rows of parens
+OF_TEXT = ("stdlib_share", "validation_windows")  # settings that say nothing of parens, which are drawn
 STORED = ("float32", "float16", "bfloat16")
 OPTIMISERS = ("muon", "adamw")  # Muon for the matrices of heads and MLPs and AdamW for the rest, or AdamW for all
 
@@ -39,6 +40,13 @@ class Settings:
     inspect_every: int = 1_000_000  # tokens
     save_every: float = 120.0  # seconds
     validation_windows: int = 64
+
+    def check_drawn(self, shape: str) -> None:
+        """Raise ScrubError for a setting of text, in training of a shape whose examples are drawn."""
+        for name in OF_TEXT:
+            if getattr(self, name) != getattr(Settings, name):
+                option = "--" + name.replace("_", "-")
+                raise ScrubError(f"{shape} is trained on parens that are drawn, of no text: leave {option} out")
 
     def __post_init__(self) -> None:
         """Raise ScrubError for settings that train nothing."""

@@ -12,6 +12,7 @@ from small import small_decoder
 from torch.nn import functional
 
 import scrub
+from scrub.data.for_model import notes_on
 from scrub.store.results.read import _examples
 from scrub.store.sweeps.work import _inputs
 from scrub.text.errors import ScrubError
@@ -136,6 +137,20 @@ def test_models_and_examples_that_do_not_fit(model: str, data: Any, says: str) -
         scrub.run(model=small_decoder(model), data=data, **study())
 
 
+def test_an_encoder_that_predicts_tokens_is_told_to_read_them() -> None:
+    said = "rotary encoder reads later positions too, and so the very tokens that it is to predict"
+    for data, wanted in ((np.pad(TOKENS, ((0, 0), (0, 1))), True), (examples(), False)):
+        notes = scrub.prepare(model=small_decoder("rotary encoder"), data=data, **study()).notes
+        assert any(note.startswith(said) for note in notes) == wanted
+    assert not notes_on(scrub.Examples.of(TOKENS), small_decoder("llama"))
+
+
+def test_a_causal_model_sees_nothing_where_a_class_is_read() -> None:
+    says = r"^the text have labels, and llama is causal: its position 0, where a class is read, sees the first token"
+    with pytest.raises(ScrubError, match=says):
+        scrub.ablate(small_decoder("llama"), examples(), "heads")
+
+
 def test_all_of_one_class_have_no_wrong_one() -> None:
     with pytest.raises(ScrubError, match=r"^all examples are of the class 2, and no other is wrong"):
         scrub.Examples.of(TOKENS, labels=[2] * 4).choices("wrong")
@@ -153,3 +168,17 @@ def test_a_folder_of_results_keeps_them() -> None:
     found, texts = _examples(table, setting, "text")
     assert found.digest == examples().digest
     assert sorted(texts) == sorted(set(TOKENS.ravel().tolist()))
+
+
+def test_wrong_classes_of_ones_own_are_where_the_class_is_read() -> None:
+    wrong = np.array([[1, 2], [2, 3], [0, -1], [1, 0]])
+    tokens, weights = replace(examples(), wrong=wrong).choices("wrong")
+    assert tokens.shape == weights.shape == (4, 7, 2)
+    assert (np.where(weights[:, 0] != 0, tokens[:, 0], -1) == wrong).all()
+
+
+def test_others_that_are_pads_alone_are_refused() -> None:
+    other = np.pad(TOKENS, ((0, 0), (0, 1)))[::-1].copy()
+    other[2, :-1] = 1
+    with pytest.raises(ScrubError, match=r"^sequence 2 is pads alone, the token 1, which encoder masks"):
+        scrub.ablate(small_decoder("encoder"), replace(examples(), other=other), "heads")

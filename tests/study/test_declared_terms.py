@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -18,14 +18,19 @@ from torch.nn import functional
 
 import scrub
 import scrub.study.binding
-from scrub.graph.node import walk
+from scrub.graph.node import Node, walk
 from scrub.models.model import Model
 from scrub.paths.sources import X, Y
+from scrub.paths.terms import Direction
+from scrub.store.comparisons.lineup import _lowered
+from scrub.store.sweeps.grid import Grid
+from scrub.study.fitting import fitting
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.metric import losses
 from scrub.study.run import Trial, prepare
 from scrub.study.settings import Settings
 from scrub.text.errors import GateError, ScrubError
+from scrub.text.spans import LAST
 
 WIDTH, HEAD = 13, 3  # d_model and d_head of the project's model
 SOME = np.random.default_rng(5).normal(size=(2, WIDTH))
@@ -53,6 +58,7 @@ def asked(rules: str, estimates: Any = None, directions: Any = None, **settings:
     return prepare(made, settings=Settings(**usual | settings))
 
 
+WHOLE = {str(at) for at in range(N_CTX)}
 INDUCTION, ALL = slice(2, 4), slice(0, 5)  # heads of layer 1
 
 
@@ -319,6 +325,15 @@ def test_mistakes_of_a_direction_are_one_line(given: Any, says: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("scale", [1e200, 1e-200, 5e-324])
+def test_a_direction_of_any_size_is_one(scale: float) -> None:
+    whole = Direction.of("v", [3.0, 0.0, 4.0])
+    found = Direction.of("v", [scale * each for each in (3.0, 0.0, 4.0)])
+    assert whole.rows is not None
+    assert found.rows is not None
+    np.testing.assert_allclose(found.rows, whole.rows, rtol=0, atol=1e-15)
+
+
 @pytest.mark.parametrize(
     ("split", "says"),
     [
@@ -336,6 +351,22 @@ def test_splits_that_cant_be_are_one_line(split: str, says: str) -> None:
     with pytest.raises(ScrubError, match=says) as caught:
         asked(f"splits {split}\nk  ** -> y")
     assert "\n" not in str(caught.value)
+
+
+def test_each_position_is_one_of_the_studys_context_where_no_data_are_read() -> None:
+    made = Hypothesis("splits a0 by positions each\nk  a0[1] -> y", name="h")
+
+    def last(graphs: Iterable[Node]) -> str:
+        (found,) = {str(each.arguments["positions"]) for each in walk(graphs) if each.op == "at_positions"} - WHOLE
+        return found
+
+    for context, wanted in ((None, N_CTX - 1), (3, 2), (N_CTX + 5, N_CTX - 1)):
+        study = scrub.Study(baseline="** -> y", name="s", context=context, hypotheses=(made,))
+        _, found, _ = fitting(study, [made], tiny_model())
+        assert last([found.scrubbed[-1].before]) == f"{wanted}..{LAST}"
+        for asked_for, then in ((None, wanted), (4, 3)):
+            swept = Grid(studies=study, models=tiny_model(), context=asked_for)
+            assert last(_lowered(swept)[1].values()) == f"{then}..{LAST}"
 
 
 def test_mistakes_in_a_declaration_are_told_without_torch() -> None:

@@ -220,7 +220,7 @@ def test_rules_that_carry_nothing_warn() -> None:
     """A mask that holds no position: the rule feeds a path, and nothing comes of it."""
     far = 'splits  a1.ind/k/a0.prev by mask "lag 100"\nk  a1.ind/k/a0.prev[lag 100]/v/emb -> y'
     warnings = asked(far).gates().warnings
-    said = "changes no loss: what it feeds carries nothing to the positions looked at"
+    said = "changes no loss: what it feeds carries nothing to the positions looked at, in 2 examples"
     assert warnings == (f"h/k: the rule 'a1.ind/k/a0.prev[lag 100]/v/emb -> y' {said}",)  # once, not with all too
     twice = far.replace("k  a1", "q  a1.ind/k/a0.prev[lag 100]/v/emb -> y\nk  a1")  # written twice, warned of twice
     assert {text.partition(":")[0] for text in asked(twice).gates().warnings if said in text} == {"h/q", "h/k"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,19 @@ def examples() -> scrub.Examples:
 def asked(model: Model, rules: str = RULES, data: scrub.Examples | None = None) -> Trial:
     study = scrub.Study(baseline="** -> y", positions="0", name="s", hypotheses=(scrub.Hypothesis(rules, name="h"),))
     return scrub.prepare(study, model, data or examples(), SETTINGS)
+
+
+@pytest.mark.parametrize("kind", ["estimate phi", "direction v"])
+def test_a_mask_is_no_vector_to_split(model: Model, kind: str) -> None:
+    made = scrub.Hypothesis(
+        f"splits **/a1/mask by {kind}\nm  **/mask -> y",
+        name="h",
+        estimates={"phi": lambda tokens, _: np.zeros((*tokens.shape, 1))} if "phi" in kind else {},
+        directions={"v": [1.0]} if "v" in kind else {},
+    )
+    study = scrub.Study(baseline="** -> y", positions="0", name="s", hypotheses=(made,))
+    with pytest.raises(ScrubError, match=rf"by {kind}' can't split 'mask': that says which keys are pads, and is no"):
+        scrub.prepare(study, model, examples(), SETTINGS)
 
 
 def test_all_gates_pass(model: Model) -> None:
@@ -121,6 +135,34 @@ def test_rows_of_patterns_are_looked_at_where_the_class_is_read(model: Model) ->
     source = Source.parse("rows like any")
     assert isinstance(source, scrub.paths.sources.Draw)
     assert (few.partners[source][few.order, 0] == trial.pairing(0).partners[source][few.order, 0]).all()
+
+
+def test_gates_look_at_other_classes_than_those_that_are_right(model: Model) -> None:
+    """A classifier's loss of its own class may be nothing, whatever is wrong."""
+    pairing = asked(model).pairing(0)
+    right, looked_at = pairing.examples.labels, scrub.study.looks.few_of(pairing).examples.labels
+    assert right is not None
+    assert looked_at is not None
+    assert (looked_at != right).all()
+    assert {*looked_at.tolist()} == {*right.tolist()} == set(range(5))
+
+
+def test_draws_that_agree_in_the_first_examples_are_looked_at_in_more(model: Model) -> None:
+    """The examples that gates look at drew themselves, by chance: others tell that the rule does something."""
+    trial = asked(model, "draws  A any\nm  a1.2/v/** -> A")
+    pairing, source = trial.pairing(0), Source.parse("A any")
+    assert isinstance(source, scrub.paths.sources.Draw)
+    first = scrub.study.looks.few_of(pairing).order
+    assert len(first) == 2
+    told = {}
+    for name, of in (("first", first), ("all", np.arange(BATCH))):
+        partners = {**pairing.partners, source: pairing.partners[source].copy()}
+        partners[source][of] = pairing.itself(source)[of]
+        gates = scrub.study.gates.check_gates(trial.experiments, model, replace(pairing, partners=partners), "float64")
+        told[name] = [text for text in gates.warnings if "changes no" in text]
+    assert not told["first"]
+    (text,) = told["all"]
+    assert text.endswith("carries nothing to the positions looked at, in 8 examples")
 
 
 def test_a_mean_over_the_others_has_no_mask(model: Model) -> None:

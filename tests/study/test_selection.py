@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from project import tiny_model
 
 from scrub.data.examples import Examples, Origin
-from scrub.study.selection import repeats, scored_at
+from scrub.study.selection import positions_of, repeats, scored_at
 from scrub.study.settings import Settings
 from scrub.study.study import Study
 from scrub.text.errors import ScrubError
@@ -151,3 +151,11 @@ def test_settings_and_studies_take_no_other_mask(mask: object) -> None:
     for of in (lambda: Settings(positions=mask), lambda: Study("a1.ind/** -> y", positions=mask)):
         with pytest.raises(ScrubError, match=r"a mask of positions is bool \[position\] or \[sequence, position\]"):
             of()
+
+
+def test_labels_are_scored_where_classes_are_read() -> None:
+    found = Examples.of(np.array([[0, 5, 6, 5], [0, 5, 7, 5]]), labels=[1, 0])
+    usual = {"whitelist": "0", "repeats": "0", "all": "0", "0..2": "0..2"}
+    assert {each: positions_of(found, None, each) for each in usual} == usual
+    assert positions_of(found, "repeats", "all") == "repeats"
+    assert positions_of(data(ROWS_IN_MEMORY), None, "repeats") == "repeats"

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -131,3 +132,11 @@ def test_a_folder_that_cant_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ScrubError, match="can't be made"):
         train(tmp_path / "file" / "run", settings=Settings())
+
+
+@pytest.mark.parametrize("given", [{"stdlib_share": 0.25}, {"validation_windows": 3}])
+def test_settings_of_text_are_refused_for_parens(tmp_path: Path, given: dict[str, Any]) -> None:
+    option = "--" + next(iter(given)).replace("_", "-")
+    with pytest.raises(ScrubError, match=rf"^parens3l is trained on parens that are drawn, of no text: leave {option}"):
+        train(tmp_path / "run", shape="parens3l", settings=Settings(tokens=42, decay_tokens=1, **given))
+    assert not (tmp_path / "run").exists()

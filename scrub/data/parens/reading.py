@@ -23,6 +23,7 @@ from scrub.text.wording import short
 
 TEXT, BALANCED = "text", "balanced"  # columns of a table
 POOL = 100_000  # rows that are drawn where fewer are asked for: draws of a hypothesis' own are from all
+_OTHERWISE = f" (or --column {TEXT}, if the table is of text)"
 SAYING = {"true": 1, "false": 0, "1": 1, "0": 0}  # what a label may be, in tables that hold texts alone
 
 
@@ -110,14 +111,14 @@ def _row(row: Mapping[str, Any], here: str) -> tuple[str, int]:
     """Read the string and the label of a row."""
     text, label = row.get(TEXT), row.get(BALANCED)
     if not isinstance(text, str) or not text or {*text} - {"(", ")"}:
-        raise ScrubError(f"'{TEXT}' of {here} is {short(text)}: give parens, ( and ), and nothing else")
+        raise ScrubError(f"'{TEXT}' of {here} is {short(text)}: give parens, ( and ), and nothing else{_OTHERWISE}")
     if len(text) > LONGEST:
         raise ScrubError(
             f"'{TEXT}' of {here} has {len(text)} parens: rows have at most {LONGEST}, so leave longer ones out"
         )
     said = SAYING.get(label.lower()) if isinstance(label, str) else label
     if not isinstance(said, bool | np.bool_ | Integral) or said not in {0, 1}:
-        raise ScrubError(f"'{BALANCED}' of {here} is {short(label)}: give true or false")
+        raise ScrubError(f"'{BALANCED}' of {here} is {short(label)}: give true or false{_OTHERWISE}")
     return text, int(said)
 
 

@@ -27,7 +27,7 @@ from scrub.study.hypothesis import Hypothesis
 from scrub.study.metric import as_metrics
 from scrub.study.roles import roles_on
 from scrub.study.study import Study, by_metric, load_study, paths_of
-from scrub.study.terms import on_model
+from scrub.study.terms import on_model, usual_positions
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 
@@ -60,11 +60,19 @@ class Lineup:
 
 
 def moves_of(stored: StudyResults | None, comparison: Comparison | None, top: int) -> list[Moved]:
-    """Find where the loss moved in each pair of a comparison; nothing where there is none."""
-    if stored is None or comparison is None or not top:
+    """Find where the loss moved in each pair of a comparison; nothing where there is none, or classes are predicted."""
+    if stored is None or comparison is None or not top or stored.examples.labels is not None:
         return []
     parts = {(each.refined, each.over): each.part for each in comparison.differences}
     return [moved(stored, *pair, part, top) for pair, part in parts.items()]
+
+
+def moves_left_out(stored: StudyResults | None, top: int) -> list[str]:
+    """Say why :func:`moves_of` finds nothing, where that isn't plain: `moves_left_out(stored, 5)`."""
+    left_out = stored is not None and top and stored.examples.labels is not None
+    return ["where the loss moved is told by the tokens that are predicted, and here classes are: it is left out"] * (
+        bool(left_out)
+    )
 
 
 def stored_lineup(
@@ -279,7 +287,8 @@ def _lowered(grid: Grid) -> tuple[list[str], dict[str, Node]]:
     """The names of the hypotheses of a grid on one model, in order, and the graphs of their experiments."""
     jobs, study, hypotheses = _one_group(grid)
     bare = load_graph(jobs[0].model)
-    on = [on_model(each, bare, bare.n_ctx) for each in hypotheses]
+    positions = usual_positions(bare.n_ctx, grid.context, study.context)
+    on = [on_model(each, bare, positions) for each in hypotheses]
     graphs = graphs_alike(study, on, bare.graph, roles_on(study, bare), grid.parts)
     return [each.name for each in hypotheses], graphs
 
@@ -302,10 +311,10 @@ def _lowered_on_each(grid: Grid) -> tuple[list[str], dict[str, dict[str, Node]]]
         except ScrubError:
             failed = True
             continue  # which is told where the job is looked at, and may be why others match nothing
-        sound = []
+        positions, sound = usual_positions(bare.n_ctx, grid.context, study.context), []
         for each in own:
             try:
-                each = on_model(each, bare, bare.n_ctx)  # noqa: PLW2901
+                each = on_model(each, bare, positions)  # noqa: PLW2901
                 parts_of(study, each, graph, roles, grid.parts, elsewhere=elsewhere.get(each.name, ()))
                 sound.append(each)
             except ScrubError as error:

@@ -13,12 +13,14 @@ import pandas as pd
 import pytest
 from tokenizers import Tokenizer, models
 
+from scrub.data import stdlib
 from scrub.data.examples import Examples
 from scrub.data.load import check_data, load_examples
 from scrub.data.parens import reading
 from scrub.data.parens.recipe import draw_rows
 from scrub.data.parens.symbols import TEXTS
 from scrub.data.parens.vocabulary import make_tokenizer
+from scrub.data.prompts.table import Reader
 from scrub.data.tasks.shipped import another_draw, named_task
 from scrub.models.checkpoints.tokenizer import added_in_front
 from scrub.text.encoding import encoded
@@ -226,7 +228,7 @@ def test_a_model_that_reads_no_parens_is_refused() -> None:
     assert "lacks [end]:" in refusal(path, with_vocabulary(5, lambda found: found.pop("[end]") and None))
 
 
-def test_the_tokenizer_reads_parens_and_nothing_else() -> None:
+def test_the_tokenizer_reads_parens_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = make_tokenizer()
     for text, _ in ROWS:
         ids = tokenizer.encode(text, add_special_tokens=False).ids
@@ -238,4 +240,13 @@ def test_the_tokenizer_reads_parens_and_nothing_else() -> None:
     assert tokenizer.get_vocab_size() == 5
     with pytest.raises(ScrubError, match="the model's tokenizer can't read a text"):
         encoded(tokenizer, ["()", "(a)"], 5)
+    monkeypatch.setattr(stdlib, "stdlib_split", lambda _: ([stdlib.SourceFile("a.py", "def f")], []))
+    with pytest.raises(ScrubError, match=r"^the model's tokenizer can't read the standard library .*: give --data"):
+        stdlib._encoded(tokenizer)
     assert added_in_front(tokenizer) is None, "of what it can't read, nothing is known"
+
+
+@pytest.mark.parametrize("row", [{"text": "a b", "balanced": True}, {"text": "()", "balanced": "of"}])
+def test_a_table_of_something_else_is_told_how_it_is_read(row: dict[str, Any]) -> None:
+    with pytest.raises(ScrubError, match=r"row 0 of .*: give .* \(or --column text, if the table is of text\)$"):
+        reading.read_parens([row], "mine", None, True, [], Reader(None, 5, 42, None))

@@ -11,15 +11,18 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from small import small_decoder
 from worded import byte_level, reading
 
 from scrub.cli import _status
+from scrub.data.examples import Examples
 from scrub.data.prompts.generate import given_pair, prompt_pairs, repeated_prompts
 from scrub.data.prompts.prompts import token_texts
 from scrub.data.settings import RANDOM
 from scrub.measure.predictions import Predictions, probabilities
 from scrub.models.model import load_model
 from scrub.show.tables.measurements import prompt_table
+from scrub.text.errors import ScrubError
 
 MODEL = reading(byte_level())
 
@@ -50,6 +53,14 @@ def test_the_table_marks_target_query_and_what_was_changed() -> None:
         printed(prompt_table(repeated_prompts(MODEL, count=23), MODEL.tokenizer)).splitlines()[-1].strip()
         == "and 3 more"
     )
+
+
+def test_a_model_of_classes_predicts_no_token() -> None:
+    found = Examples(np.array([[2, 3, 4, 12]]), np.array([[False, False, True]]), "prompts")
+    with pytest.raises(
+        ScrubError, match=r"^encoder predicts one of 5 classes, and the prompts say none: give examples"
+    ):
+        Predictions.of(small_decoder("encoder"), found)
 
 
 @pytest.mark.parametrize("kind", ["letters", RANDOM])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from oracle import Oracle
-from small import Small, paths, small, small_gpt2
+from small import Small, paths, small, small_decoder, small_gpt2
 from torch import Tensor
 
 from scrub.measure.heads import single_paths
@@ -225,3 +225,11 @@ def test_mistakes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(single_paths, "MAX_PATHS", 15)
     with pytest.raises(ScrubError, match=r"a1\.0/q .*15 paths .*2 .*depth"):
         mechanism(model, tokens, selected, (1, 0))
+
+
+def test_single_paths_of_an_encoder_pass_no_mask() -> None:
+    """A mask reads tokens and no component: what is below it is no path of a hypothesis."""
+    found = SinglePaths(small_decoder("encoder").graph, (1, 2), depth=3).paths("k")
+    assert "emb" in found
+    assert "a0.0/v/emb" in found
+    assert not [path for path in found if "mask" in path]
