@@ -1,4 +1,4 @@
-"""What heads of parens3l carry: 1.0 whether the count is right, 1.1 and 2.1 whether a suffix has more opened than closed.
+"""What heads of parens3l carry: 1.0 whether the count is right, 1.1 and 2.1 whether a suffix has more ( than ).
 
 Its heads have other roles than those of the published model, and write into the last MLP. 1.0, wherever it is read, is
 given another row that agrees on whether there are as many ( as ) and the first is a (; 1.1 and 2.1 rows that agree on
