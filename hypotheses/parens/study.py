@@ -5,8 +5,8 @@ that agree with the row on that feature, drawn from all rows of the data, and wh
 those.
 100 % is the loss of the label in the model, 0 % what is left of it where everything comes from any row.
 
-The claims are Redwood Research's, about a model of theirs: docs/parens.md in the repository has what they recover on its
-weights, beside what was published, and which of two readings of claim 3 that takes. parens3l has the same shape and
+The claims are Redwood Research's, about a model of theirs: docs/parens.md in the repository has what they recover on
+its weights, beside what was published, and which of two readings of claim 3 that takes. parens3l has the same shape and
 was trained anew, and its heads have other roles: the claims recover 30 to 36 % of it, and `trained`, a module beside
 them, says what its heads carry (91 %).
 """

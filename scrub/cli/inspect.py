@@ -50,11 +50,11 @@ def check(
     warn(gates.warnings)
     found = trial.classes()
     warn(warnings_of(found))
-    for each in found:
-        typer.echo(f"    feature {each}")
     for name, deviation in gates.deviations.items():
         typer.echo(f"ok  {name}: at most {deviation:.1e} nats apart")
     fed = sum(len(each.draws) for each in trial.experiments)
+    for each in found:
+        typer.echo(f"    feature {each}")
     typer.echo(f"ok  every source is carried where it feeds, and nowhere else ({fed} feeds)")
     typer.echo(f"{len(trial.experiments)} experiments of {len(trial.hypotheses)} hypotheses pass every gate")
 

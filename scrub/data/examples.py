@@ -444,6 +444,8 @@ class Examples:
         return replace(
             self,
             tokens=np.concatenate([self.tokens, others.tokens]),
+            rest=None,
+            columns={},
             scored=np.concatenate([self.scored, others.scored]),
             positions={name: np.concatenate([at, others.positions[name]]) for name, at in self.positions.items()},
             copied=None
@@ -467,7 +469,8 @@ class Examples:
         if self.labels is not None:
             raise ScrubError("the labels are those of the examples, and nothing says the class of their others")
         self.check_aligned("the positions of both are swapped")
-        return replace(self, tokens=self.other, other=self.tokens, texts=self.other_texts, other_texts=self.texts)
+        alone = replace(self, rest=None, columns={})
+        return replace(alone, tokens=self.other, other=self.tokens, texts=self.other_texts, other_texts=self.texts)
 
     def check(self, n_ctx: int, vocab_size: int, model: str) -> None:
         """Raise ScrubError unless there is something to score, and a model of this size can read it."""

@@ -248,7 +248,7 @@ def build_with(model: Model, split: str, *rules: str) -> Experiment:
 def test_too_large_a_batch_is_one_clear_line(
     model: Model, examples: Examples, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def full(*_: Any) -> Any:
+    def full(*_: Any, **__: Any) -> Any:
         raise error
 
     of = experiments(model, RULES[0])
@@ -262,7 +262,7 @@ def test_too_large_a_batch_is_one_clear_line(
 
 
 def test_other_errors_stay_what_they_are(model: Model, examples: Examples, monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(*_: Any) -> Any:
+    def wrong(*_: Any, **__: Any) -> Any:
         raise RuntimeError("shapes")
 
     of = experiments(model, RULES[0])
@@ -295,8 +295,8 @@ def test_filling_up_changes_no_number(
     wanted = Evaluator(model, of, studied(), SETTINGS)(pairing, values_of=["loss", "kl"])
     shapes = []
 
-    def watched(*arguments: Any) -> Any:
-        bound, real = bind(*arguments)
+    def watched(*arguments: Any, **more: Any) -> Any:
+        bound, real = bind(*arguments, **more)
         shapes.append({leaf: value.shape for leaf, value in bound.items()})
         return bound, real
 

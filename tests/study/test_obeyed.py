@@ -28,6 +28,7 @@ OTHERS: dict[str, Any] = {
     "context": 20,
     "bos": True,
     "other": "mean",
+    "controls": False,
 }
 # Nothing is in these: what is wrong with the settings is told before they are looked at.
 MODEL, STUDY, EXPERIMENTS = (object.__new__(kind) for kind in (scrub.Model, scrub.HeadStudy, Experiments))

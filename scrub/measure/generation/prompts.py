@@ -207,6 +207,8 @@ def _of_examples(examples: Examples, after: int | None) -> Started:
     prompts = replace(
         examples,
         tokens=tokens[:, : after + 1],
+        rest=None,
+        columns={},
         scored=np.zeros((len(examples), after), dtype=bool),
         other=None if examples.other is None else examples.other[:, : after + 1],
         positions=there,
