@@ -46,7 +46,7 @@ from scrub.paths.sources import Draw, Drawn, Like, Source, X, Y, ordered
 from scrub.study.draws import Pairing
 from scrub.study.experiments import Experiment, Experiments
 from scrub.study.hypothesis import ALL
-from scrub.study.looks import MORE_EXAMPLES, Basis, Held, Look, few_of, in_the_mean, looks
+from scrub.study.looks import MORE_EXAMPLES, Basis, Held, Look, few_of, in_the_mean, looks, off_by
 from scrub.study.mean_gate import check_means
 from scrub.study.metric import losses
 from scrub.study.settings import TF32
@@ -177,7 +177,7 @@ def _of_first_rows(found: Mapping[str, tuple[Tensor, Tensor]], dtype: str) -> fl
     """
     worst, tolerance = 0.0, TOLERANCE_NATS[dtype]
     for name, (shared, computed) in found.items():
-        deviation = float((shared - computed).abs().max() / max(1.0, float(computed.abs().max())))
+        deviation = off_by(shared, computed)
         worst = max(worst, deviation)
         if not deviation <= tolerance:
             raise GateError(

@@ -38,6 +38,11 @@ Graphs = Mapping[Any, Node]  # by name
 Held = Mapping[Node, Tensor]  # the values of leaves at which a component is held
 
 
+def off_by(found: Tensor, wanted: Tensor) -> float:
+    """Measure how far numbers are off at most, relative to their size where that is over 1."""
+    return float((found - wanted).abs().max() / max(1.0, float(wanted.abs().max())))
+
+
 def few_of(pairing: Pairing, examples: int = EXAMPLES) -> Pairing:
     """Narrow a pairing to the examples with most scored positions, of those to the last few, and to few donors of rows.
 

@@ -20,6 +20,7 @@ from scrub.plan.pooled import computed, source_of, with_pool
 from scrub.plan.runner import Runner
 from scrub.study.binding import Members, bind
 from scrub.study.draws import Pairing
+from scrub.study.looks import off_by
 from scrub.study.read import read
 from scrub.text.errors import GateError
 from scrub.text.progress import bar_of
@@ -109,7 +110,7 @@ class Pool:
         anew = runner(bind(runner.leaves, pairing, members, self.model.device)[0])
         for at, leaf in enumerate(self.leaves):
             found, wanted = self(leaf, pairing, members), anew[str(at)]
-            deviation = float((found - wanted).abs().max() / max(1.0, float(wanted.abs().max())))
+            deviation = off_by(found, wanted)
             worst = max(worst, deviation)
             if not deviation <= tolerance:
                 raise GateError(
