@@ -217,7 +217,7 @@ def check_named(examples: Examples, graphs: Iterable[Node]) -> None:
     """Raise ScrubError unless examples have the positions by name that graphs tell apart, and so have their others.
 
     An example must not lack a name, nor come with an other of another length, nor be alone in its form where one is
-    drawn for it.
+    drawn for it; nor may rows of several forms be drawn for one another because they agree on a feature.
     """
     graphs = list(graphs)
     leaves = [leaf for leaf in walk(graphs) if leaf.op == "places" or leaf.op in PLACED.values()]
@@ -232,9 +232,16 @@ def check_named(examples: Examples, graphs: Iterable[Node]) -> None:
     if leaves:
         of = f"rules name the positions {few(texts)}" if texts else f"means are by {by[0]}"
         examples.check_aligned(of)
-    if wanted and examples.other is None and any(Y in draws(graph) for graph in graphs):
-        called = list(dict.fromkeys(wanted))
-        form = numbered([examples.ends, *(examples.positions[name] for name in called)])
+    drawn = set().union(*(draws(graph) for graph in graphs))
+    called = list(dict.fromkeys(wanted))
+    form = numbered([examples.ends, *(examples.positions[name] for name in called)])
+    agreeing = ordered(source for source in drawn - {X, Y} if not source.by_row)
+    if wanted and agreeing and len(np.unique(np.stack([examples.forms, form]), axis=1).T) > examples.forms.max() + 1:
+        raise ScrubError(
+            f"'{agreeing[0]}' draws rows that have {few(called)} at other positions, where few rows are of one form: "
+            "give more rows of each, or those of one form"
+        )
+    if wanted and examples.other is None and Y in drawn:
         other = pair_within(examples.forms, np.random.default_rng(0))
         if (apart := np.flatnonzero((np.bincount(form)[form] == 1) | (form != form[other]))).size:
             which = int(apart[np.argmin(np.bincount(form)[form[apart]])])

@@ -7,6 +7,7 @@ share, and knows nothing of how scrub draws.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -18,9 +19,11 @@ from scipy import stats
 
 import scrub
 from scrub.data.examples import Examples
-from scrub.paths.rules import Rule
+from scrub.paths.pattern import Pattern
+from scrub.paths.rules import Rule, resample
 from scrub.paths.sources import Like, Source, X
-from scrub.study.draws import Pairing, pair_up
+from scrub.paths.splits import Split
+from scrub.study.draws import Pairing, check_named, pair_up
 from scrub.text.errors import GateError, ScrubError
 
 LENGTH = 5
@@ -136,6 +139,19 @@ def test_rows_that_come_with_others_and_have_several_lengths() -> None:
     assert (lengths[whole] == lengths).all()
     real = np.arange(LENGTH) < lengths[:, None]
     assert real[each, np.arange(LENGTH)][real].all()
+
+
+@pytest.mark.parametrize("source", ["A any", "A like first", "like first", "y"])
+@pytest.mark.parametrize(("at", "right"), [([2, 2, 3, 3, 2, 3], True), ([2, 2, 3, 3, 4, 5], False)])
+def test_rows_with_a_name_elsewhere_are_not_drawn(source: str, at: list[int], right: bool) -> None:
+    """Positions with a name are the reference's own: in a row that has it at another one they are something else."""
+    rows = np.random.default_rng(0).integers(0, 31, (6, 8))
+    scored = np.arange(7) == np.full((6, 1), 6)
+    examples = Examples(rows, scored, kind="prompts", positions={"S2": np.array(at)})
+    split = Split.parse("a1/k by positions S2").apply(scrub.load_model("attn2l").graph, {})
+    graph = resample(split, [Rule(Pattern.parse("a1/k[S2]/**"), Source.parse(source))])
+    with nullcontext() if right else pytest.raises(ScrubError, match="S2"):
+        check_named(examples, [graph])
 
 
 def test_columns_are_of_the_rows_that_are_asked_about() -> None:
