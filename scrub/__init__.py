@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from scrub.store.results.read import StudyResults, known
     from scrub.store.sweeps.grid import Grid
     from scrub.store.sweeps.sweep import Swept, sweep
-    from scrub.study.hypothesis import Hypothesis, TokenFeature
+    from scrub.study.hypothesis import Hypothesis
     from scrub.study.metric import Metric
     from scrub.study.result import Result
     from scrub.study.run import prepare, run
@@ -166,7 +166,8 @@ _HOMES = {
     "scrub.show.charts.generation": ("generation_chart",),
     "scrub.show.charts.heatmap": ("head_map", "heat_map"),
     "scrub.show.charts.interventions": ("ablation_chart", "patching_chart"),
-    "scrub.study.hypothesis": ("Hypothesis", "TokenFeature"),
+    "scrub.study.hypothesis": ("Hypothesis",),
+    "scrub.study.token_feature": ("TokenFeature",),
     "scrub.study.metric": ("Metric",),
     "scrub.study.result": ("Result",),
     "scrub.study.run": ("prepare", "run"),

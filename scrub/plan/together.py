@@ -13,7 +13,13 @@ from scrub.graph.node import Node, node, walk
 from scrub.graph.ops import OPS
 
 PRODUCTS = frozenset({"linear", "project", "output", "unembed"})  # of a batch, the first input, with weights
+_ENOUGH_ROWS = 2048  # of all batches whose products with the same weights are one: then a core is busy
 _ROWS = {"later": "later", "join": "all", "pack": "packed", "fill": "filled"}  # that a value has behind these
+
+
+def worth_together(rows: int) -> int:
+    """Count the batches of so many rows that are worth multiplying as one: `worth_together(224)` is 9."""
+    return max(1, _ENOUGH_ROWS // rows)
 
 
 def multiply_together(roots: Sequence[Node], most: int) -> dict[Node, Node]:

@@ -29,6 +29,7 @@ from scrub.plan.memory import fitting
 from scrub.plan.plan import Plan, compile_plan
 from scrub.plan.pooled import pooled, with_pool
 from scrub.plan.runner import Place, Runner, on_its_way_back
+from scrub.plan.together import worth_together
 from scrub.study.binding import Batches, Members, Sizes, bind
 from scrub.study.draws import BLOCK_SEQUENCES, Pairing, check_named, pair_up
 from scrub.study.experiments import Experiments, Name
@@ -41,7 +42,6 @@ from scrub.text.errors import ScrubError
 from scrub.text.progress import bar_of
 
 PLAN_EXPERIMENTS = 256  # at most in one plan
-ROWS_TOGETHER = 1024  # of the batches that are multiplied by the same weights at once: then a core is busy
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class Evaluator:
             return 1
         context, first = pairing.examples.context, pairing.first
         rows = min(self.settings.at_once(context), len(pairing.order)) * (context - first)
-        return max(1, ROWS_TOGETHER // rows)
+        return worth_together(rows)
 
     def basis(self, examples: Examples) -> str:
         """Hash what the gates are passed on: weights, examples, dtype and device."""

@@ -16,10 +16,11 @@ from scrub.paths.sources import Draw
 from scrub.paths.unmatched import Unmatched, matched
 from scrub.study.draws import Feature, classes_of
 from scrub.study.experiments import Elsewhere, Experiment, Experiments, anchors, check_parts, parts_of
-from scrub.study.hypothesis import Hypothesis, TokenFeature
+from scrub.study.hypothesis import Hypothesis
 from scrub.study.roles import roles_on
 from scrub.study.study import Study
 from scrub.study.terms import on_model, usual_positions
+from scrub.study.token_feature import TokenFeature
 from scrub.text.errors import ScrubError
 from scrub.text.fields import asks_for
 

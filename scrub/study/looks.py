@@ -24,6 +24,7 @@ from scrub.paths.sources import Held as HeldSource
 from scrub.plan.leaves import leaves_of
 from scrub.plan.plan import Plan, compile_plan, compile_plans
 from scrub.plan.runner import Runner
+from scrub.plan.together import worth_together
 from scrub.study.binding import bind
 from scrub.study.draws import Pairing
 from scrub.study.held import stands_for
@@ -33,7 +34,6 @@ SOURCES_AT_ONCE = 4  # that are poisoned together, in a batch that has an exampl
 CANDIDATES = 64  # examples with most scored positions, of which the first few that differ are looked at
 EXAMPLES, POSITIONS, DONORS = 2, 16, 4  # that the gates look at: positions late in a sequence have most context
 MORE_EXAMPLES = 8  # where in a few of them what is drawn may say the same by chance
-ROWS_TOGETHER = 2048  # of all batches whose products with the same weights are one: enough for a core to be busy
 Graphs = Mapping[Any, Node]  # by name
 Held = Mapping[Node, Tensor]  # the values of leaves at which a component is held
 
@@ -181,7 +181,7 @@ def looks(bound: Graphs, carried: Graphs, pairing: Pairing, dtype: str) -> tuple
     doesn't keep NaN from the rows before it.
     """
     # whose products read a little of the next row, times zero, where a width is odd: NaN would come of it
-    together = 1 if dtype == "bfloat16" else max(1, ROWS_TOGETHER // pairing.examples.context)
+    together = 1 if dtype == "bfloat16" else worth_together(pairing.examples.context)
     groups = [(_by_few_tokens(bound), pairing.first), (_by_few_tokens(carried), 0)]
     one, other = compile_plans(groups, together=together)
     return Look(bound, plan=one), Look(carried, plan=other)
