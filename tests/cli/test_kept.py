@@ -17,8 +17,8 @@ from scrub.measure.heads import roles
 from scrub.models import kept
 from scrub.store.sweeps.grid import Grid
 from scrub.store.sweeps.sweep import sweep
-from scrub.study.hypothesis import TokenFeature
 from scrub.study.settings import Settings
+from scrub.study.token_feature import TokenFeature
 
 Scrub = Callable[..., Any]
 SHIPPED = Path(__file__).parents[2] / "hypotheses" / "induction"

@@ -18,10 +18,11 @@ from project import tiny_model
 
 import scrub
 from scrub.data.settings import Recipe, WhitelistSettings
-from scrub.study.hypothesis import Hypothesis, TokenFeature
+from scrub.study.hypothesis import Hypothesis
 from scrub.study.metric import Metric
 from scrub.study.settings import Settings
 from scrub.study.study import Study, load_module, load_study
+from scrub.study.token_feature import TokenFeature
 from scrub.text.errors import ScrubError
 from scrub.text.fields import theirs
 from scrub.training.settings import Settings as Training
