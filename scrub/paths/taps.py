@@ -7,7 +7,7 @@ that stands its tap, so a gradient there is of that reader and no other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -70,17 +70,29 @@ def on_other(root: Node) -> Node:
     return rewrite([root], build)[root]
 
 
+def on_given(graph: Node) -> Node:
+    """Put leaves in the place of the embeddings of x and y, called so."""
+    for each in [node for node in walk([graph]) if node.label == EMB]:
+        source = next(leaf.arguments["source"] for leaf in walk([each]) if leaf.op == "tokens")
+        graph = exchanged(graph, each, given(str(source)))
+    return graph
+
+
 @dataclass(frozen=True)
 class Taps:
-    """The readers of a graph, each with its tap. `advance` tells places apart: by the reader alone, or by its path."""
+    """The readers of a graph, each with its tap. `advance` tells places apart: by the reader alone, or by its path.
+
+    Taps are at the places that are `wanted`, by default all.
+    """
 
     root: Node
     advance: Advance = anywhere
+    wanted: Callable[[str], bool] = bool
 
     @cached_property
     def every(self) -> dict[str, Tap]:
         """All taps by the place of the reader, those that are read first in front."""
-        return {place: tap(place, reader) for place, reader in self._readers().items()}
+        return {place: tap(place, reader) for place, reader in self._readers().items() if self.wanted(place)}
 
     def _readers(self) -> dict[str, Node]:
         found: dict[str, Node] = {}
@@ -97,10 +109,10 @@ class Taps:
         fold((self.root.label or OUT, self.root), further, note)
         return found
 
-    def tapped(self) -> Node:
-        """Build the graph with a leaf added at every tap, and another in the place of the embedding."""
+    def tapped(self, embedding: bool = True) -> Node:
+        """Build the graph with a leaf added at every tap, and, of an `embedding`, another in its place."""
         taps = self.every
-        embeddings = {each for each in walk([self.root]) if each.label == EMB}
+        embeddings = {each for each in walk([self.root]) if embedding and each.label == EMB}
 
         def further(at: tuple[str, Node]) -> list[tuple[str, Node]]:
             place, here = at

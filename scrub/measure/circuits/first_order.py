@@ -25,7 +25,7 @@ from scrub.measure.circuits.units import Units
 from scrub.models.model import Model
 from scrub.paths.edges import EMB
 from scrub.paths.sources import X, Y
-from scrub.paths.taps import STREAM, Tap, exchanged, given, on_other
+from scrub.paths.taps import STREAM, Tap, exchanged, given, on_given, on_other
 from scrub.plan.plan import compile_plan
 from scrub.plan.runner import Runner
 from scrub.study.binding import Members, bind
@@ -121,7 +121,7 @@ class FirstOrder:
     def costs(self, graphs: Sequence[Node], batches: Sequence[Batch]) -> list[Float[np.ndarray, "graph batch"]]:
         """Measure graphs on x and y of some batches: the metric's sums over the scored positions of each example."""
         outputs = {
-            str(at): self.metric.measure(_on_given(graph), self.units.taps.root) for at, graph in enumerate(graphs)
+            str(at): self.metric.measure(on_given(graph), self.units.taps.root) for at, graph in enumerate(graphs)
         }
         runner = Runner(compile_plan(outputs), self.model.params, self._positions, self.model.device)
         found = []
@@ -280,11 +280,3 @@ def _dot(changes: Float[Tensor, "sender batch ..."], gradients: Float[Tensor, "p
 
 def _leaves(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {place: value.clone().requires_grad_() for place, value in values.items()}
-
-
-def _on_given(graph: Node) -> Node:
-    """Put leaves in the place of the embeddings of x and y."""
-    for each in [node for node in walk([graph]) if node.label == EMB]:
-        source = next(leaf.arguments["source"] for leaf in walk([each]) if leaf.op == "tokens")
-        graph = exchanged(graph, each, given(str(source)))
-    return graph

@@ -1,0 +1,407 @@
+"""The cells of a search: what a found hypothesis keeps or leaves, and by which its size is counted.
+
+A cell is what one input of an entry of the study's baseline (the queries of `a1.ind`, the output) reads of one
+component: a head, an MLP, the embedding, or the part of a head's attention that is inside a mask. Its rule is a path,
+`a1.ind/k/a0.1[previous]/v/** -> x`, and all paths below it are its own. By a `depth` of 2 cells are what the inputs of
+those components read, `out/a23.1/v/m0/** -> x`, and so on. There may be far too many of these to list: they are counted,
+and listed where the tree of paths is opened.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from scrub.graph.heads import head_indices
+from scrub.graph.masks import MASKS
+from scrub.graph.node import Node, walk
+from scrub.measure.search.places import Places
+from scrub.models.model import Model
+from scrub.paths.cut import Cut, cut
+from scrub.paths.edges import EMB
+from scrub.paths.gathered import draws
+from scrub.paths.locate import below
+from scrub.paths.pattern import INPUTS, MASK, Pattern
+from scrub.paths.rules import Rule
+from scrub.paths.sources import X, Y
+from scrub.paths.splits import Split, attention_heads
+from scrub.study.experiments import Experiment, Name, build
+from scrub.study.hypothesis import ALL, Hypothesis
+from scrub.study.study import Study
+from scrub.text.errors import ScrubError
+
+HEADS, MASKED, MLPS = "heads", "masks", "mlps"
+KINDS = (HEADS, MASKED, MLPS)
+IN_MASKS = ("current", "previous", "lag 2")  # parts of a head's attention; what is left of it is `rest`
+LAGS = dict(enumerate(IN_MASKS))
+REST = "rest"
+OUTPUT = "out"  # the part of a hypothesis whose entries have no slots
+_LAYER = re.compile(r"a(\d+)")
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One cell: the place that reads it, as `a1.ind/k`, the component, and the part of its attention that it is."""
+
+    place: str
+    component: str
+    part: str = ""
+
+    @property
+    def label(self) -> str:
+        """The step of a path that it is: `a0.1[previous]`."""
+        return f"{self.component}[{self.part}]" if self.part else self.component
+
+    @property
+    def pattern(self) -> str:
+        """The pattern of all paths through it. Where a head's attention is taken apart, where it looks stays as it is."""
+        inner = "/v/**" if self.part else "" if self.component == EMB else "/**"
+        return f"{self.place}/{self.label}{inner}"
+
+    def __str__(self) -> str:
+        return self.pattern
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells of a study on a model, at one granularity, and the experiments that keep some of them.
+
+    `Cells.made(study, model, ["masks"]).experiment(kept, "found")`. `roots` are the places where cells begin. Of each of
+    the `parts` there are the patterns that it resamples; inputs of none are left to x, as in a hypothesis' part. What is
+    `left` out is no candidate, and stays resampled.
+    """
+
+    study: Study
+    model: Model
+    kinds: tuple[str, ...]
+    depth: int
+    roots: tuple[str, ...]
+    parts: Mapping[str, tuple[str, ...]]
+    splits: tuple[Split, ...]
+    of: Cut
+    places: Places
+    left: tuple[str, ...] = ()
+    _at: dict[str, list[str]] = field(default_factory=dict, compare=False, repr=False)
+    _counts: dict[tuple[str, int], int] = field(default_factory=dict, compare=False, repr=False)
+
+    @classmethod
+    def made(
+        cls,
+        study: Study,
+        model: Model,
+        kinds: Sequence[str] | None = None,
+        parts: Collection[str] | None = None,
+        depth: int | None = None,
+    ) -> Cells:
+        """Find the cells of what a study's baseline resamples: by default heads and MLPs, in all parts.
+
+        By default what entries read are cells, and where the output is the entry, what components read that it reads.
+        Raises ScrubError for what isn't there, and where there are fewer than two.
+        """
+        chosen = tuple(kinds) if kinds is not None else (HEADS, MLPS)
+        if unknown := [kind for kind in chosen if kind not in KINDS]:
+            raise ScrubError(f"there are no candidates {unknown[0]!r}: name some of {', '.join(KINDS)}")
+        rules = study.baseline_rules
+        if kept := [rule for rule in rules if rule.source != Y]:
+            raise ScrubError(f"the baseline's rule '{kept[0]}' keeps paths: a search needs one that only resamples")
+        whole = cut(model.graph, model.roles, rules)
+        labels = entry_labels(whole, Places.of(whole, rules))
+        apart = single_heads(model, whole, labels) if {HEADS, MASKED} & set(chosen) else []
+        found = cut(model.graph, model.roles, rules, also=apart)
+        places = Places.of(found, rules, labels)
+        depth = (2 if places.whole and MASKED not in chosen else 1) if depth is None else depth
+        if depth > 1 and MASKED in chosen:
+            raise ScrubError("masks are of the attention of heads that entries read themselves: search at depth 1")
+        inputs = {place: each for place, each in places.inputs(found.graph).items() if slot_of(place) != MASK}
+        there = dict.fromkeys(slot_of(place) or OUTPUT for place in inputs)
+        if wrong := [part for part in parts or () if part not in there]:
+            raise ScrubError(f"what the baseline resamples has no part {wrong[0]!r}: it has {', '.join(there)}")
+        roots = tuple(place for place in inputs if parts is None or (slot_of(place) or OUTPUT) in parts)
+        listed = {place: [str(each.label) for each in inputs[place]] for place in roots}
+        left = dict.fromkeys(each for of in listed.values() for each in of if not _wanted(each, chosen))
+        splits = tuple(_taken_apart(listed)) if MASKED in chosen else ()
+        if splits:
+            found = cut(model.graph, model.roles, rules, splits, also=apart)
+            places = Places.of(found, rules, labels)
+        known = {place: [each for each in of if each not in left] for place, of in listed.items()}
+        resampled = _resampled(rules, roots)
+        made = cls(study, model, chosen, depth, roots, resampled, splits, found, places, tuple(left), known)
+        if len(made) < 2:
+            raise ScrubError(f"there is nothing to search among {', '.join(chosen)}: name more candidates")
+        return made
+
+    def __len__(self) -> int:
+        return sum(self.count(root) for root in self.roots)
+
+    @cached_property
+    def every(self) -> tuple[Cell, ...]:
+        """All cells, in order."""
+        return tuple(cell for root in self.roots for cell in self.under(root))
+
+    def reads(self, place: str) -> list[str]:
+        """List the components that a place reads and that are candidates, by their labels."""
+        if place not in self._at:
+            above, _, last = place.rpartition("/")
+            component = above.rpartition("/")[2] if last in INPUTS else last
+            reader = self._components[component]
+            reader = next((each for each in below(reader) if each.label == last), reader) if last in INPUTS else reader
+            known = (str(each.label) for each in below(reader))
+            self._at[place] = [each for each in known if _wanted(each, self.kinds)]
+        return self._at[place]
+
+    def inner(self, place: str, component: str) -> list[str]:
+        """List the places inside a component that a place reads: its slots, or itself. A mask of pads isn't one."""
+        here = f"{place}/{component}"
+        readers = [str(each.label) for each in below(self._components[component])]
+        slots = [each for each in readers if each in INPUTS and each != MASK]
+        return [f"{here}/{slot}" for slot in slots] if slots else [here] if readers else []
+
+    @cached_property
+    def _components(self) -> dict[str, Node]:
+        return {each.label: each for each in walk([self.of.graph]) if each.label and each.label not in INPUTS}
+
+    def level(self, place: str) -> int:
+        """Count the components between the entry and a place."""
+        root = next(each for each in self.roots if place == each or place.startswith(f"{each}/"))
+        return sum(step not in INPUTS for step in place[len(root) :].split("/")[1:])
+
+    def at(self, place: str) -> list[Cell]:
+        """List the cells that a place reads itself: all of its components where they are read deep enough, or end."""
+        deep = self.level(place) + 1 >= self.depth
+        whole = (Cell(place, each) for each in self.reads(place) if deep or not self.inner(place, each))
+        return [part for cell in whole for part in (in_parts(cell) if self.splits else [cell])]
+
+    def openable(self, place: str) -> list[str]:
+        """List the components that a place reads and that have cells inside."""
+        deep = self.level(place) + 1 >= self.depth
+        return [] if deep else [each for each in self.reads(place) if self.inner(place, each)]
+
+    def under(self, place: str) -> Iterator[Cell]:
+        """List all cells of a place, and of what it reads."""
+        yield from self.at(place)
+        for component in self.openable(place):
+            for inner in self.inner(place, component):
+                yield from self.under(inner)
+
+    def count(self, place: str) -> int:
+        """Count all cells of a place, and of what it reads."""
+        level = self.level(place)
+        last = place.removesuffix(f"/{slot_of(place)}").rpartition("/")[2] + slot_of(place)
+        key = (place if level == 0 else f"/{last}", level)  # a component reads the same wherever it is read
+        if key not in self._counts:
+            inner = (each for component in self.openable(place) for each in self.inner(place, component))
+            self._counts[key] = len(self.at(place)) + sum(map(self.count, inner))
+        return self._counts[key]
+
+    def drawn(self, size: int, rng: np.random.Generator) -> frozenset[Cell]:
+        """Draw as many different cells, uniformly."""
+        found: set[Cell] = set()
+        while len(found) < min(size, len(self)):
+            found.add(self._number(int(rng.integers(len(self)))))
+        return frozenset(found)
+
+    def _number(self, number: int) -> Cell:
+        """Give one of the cells by its number."""
+        places = list(self.roots)
+        while True:
+            for place in places:
+                if number < self.count(place):
+                    break
+                number -= self.count(place)
+            own = self.at(place)
+            if number < len(own):
+                return own[number]
+            number -= len(own)
+            places = [each for component in self.openable(place) for each in self.inner(place, component)]
+
+    def key(self, cell: Cell) -> tuple[int | str, ...]:
+        """Order cells as they are listed."""
+        parts = (*IN_MASKS, REST)
+        found: list[int] = []
+        steps, place = cell.place, ""
+        root = next(each for each in self.roots if steps == each or steps.startswith(f"{each}/"))
+        place, rest = root, [each for each in steps[len(root) :].split("/") if each]
+        for step in rest:
+            if step in INPUTS:
+                found.append(INPUTS.index(step))
+            else:
+                found.append(self.reads(place).index(step))
+            place = f"{place}/{step}"
+        end = self.reads(place).index(cell.component)
+        return (self.roots.index(root), *found, end, parts.index(cell.part) if cell.part else -1)
+
+    def rules(self, kept: Collection[Cell]) -> list[Rule]:
+        """Write the rules that keep some cells, and resample all others."""
+        lines = [f"{pattern} -> {Y}" for patterns in self.parts.values() for pattern in patterns]
+        lines += [f"{cell.pattern} -> {X}" for cell in sorted(kept, key=self.key)]
+        return [Rule.parse(line) for line in lines]
+
+    def experiment(self, kept: Collection[Cell], name: str) -> Experiment:
+        """Build the experiment that keeps some cells."""
+        return build(Name(name), self.of, self.rules(kept), baseline=self.study.baseline_rules, mean=self.study.mean)
+
+    def whole(self, name: str) -> Experiment:
+        """Build the experiment that keeps all cells."""
+        lines = [f"{pattern} -> {Y}" for patterns in self.parts.values() for pattern in patterns]
+        lines += [f"{cell.pattern} -> {X}" for root in self.roots for cell in self._at_root(root)]
+        rules = [Rule.parse(line) for line in lines]
+        return build(Name(name), self.of, rules, baseline=self.study.baseline_rules, mean=self.study.mean)
+
+    def _at_root(self, root: str) -> list[Cell]:
+        """List what a root reads, whole, but for heads that are taken apart."""
+        whole = [Cell(root, each) for each in self.reads(root)]
+        return [part for cell in whole for part in (in_parts(cell) if self.splits else [cell])]
+
+    def kept_by(self, hypothesis: Hypothesis, part: str = ALL) -> int:
+        """Count the cells of which a hypothesis keeps anything: its size, in these units.
+
+        One that keeps a little of a cell counts for it as one that keeps all. Raises ScrubError as `scrub` does.
+        """
+        model, rules = self.model, self.study.baseline_rules
+        words = [*(rule.pattern for rule in rules), *single_heads(model, self.of, self.places.labels)]
+        found = hypothesis.cut(model.graph, model.roles, words)
+        graph = hypothesis.scrub(model.graph, model.roles, part, words)
+        places = Places.of(found, rules, self.places.labels)
+        owners = {(layer, head): label for label, layer, heads in head_groups(self.of.graph) for head in heads}
+        return sum(
+            self._kept(place, senders, owners)
+            for place, senders in places.inputs(graph).items()
+            if place in self.roots
+        )
+
+    def _kept(self, place: str, senders: Sequence[Node], owners: Mapping[tuple[int, int], str]) -> int:
+        """Count the cells of a place, and below it, of which the pieces that are read there keep anything."""
+        pieces: dict[str, list[Node]] = {}
+        for each in senders:
+            if draws(each) - {Y}:
+                pieces.setdefault(_component(each, owners), []).append(each)
+            else:
+                pieces.setdefault(_component(each, owners), [])
+        total = 0
+        names: dict[str, list[frozenset[str] | None]] = {}
+        for each in senders:
+            names.setdefault(_component(each, owners), []).append(_masks_of(each))
+        for component, of in pieces.items():
+            if not of or component not in self.reads(place):
+                continue
+            inner = self.inner(place, component) if component in self.openable(place) else []
+            if inner:
+                total += sum(self._kept_inside(each, of, owners) for each in inner)
+            elif self.splits and _LAYER.match(component):
+                named = names[component]
+                rest = {*IN_MASKS, REST} - set[str]().union(*(each for each in named if each))
+                kept = (rest if (meant := _masks_of(each)) is None else meant or {*IN_MASKS, REST} for each in of)
+                total += len(set[str]().union(*kept))
+            else:
+                total += 1
+        return total
+
+    def _kept_inside(self, place: str, pieces: Sequence[Node], owners: Mapping[tuple[int, int], str]) -> int:
+        """Count the cells of one input of a component of which its pieces keep anything: all, where all is kept."""
+        slot = slot_of(place)
+        readers = [reader for piece in pieces for reader in _readers(piece, slot)]
+        if any(draws(reader) == {X} for reader in readers):
+            return self.count(place)
+        senders = dict.fromkeys(each for reader in readers for each in below(reader))
+        return self._kept(place, list(senders), owners)
+
+
+def _readers(piece: Node, slot: str) -> list[Node]:
+    """List what reads in one slot of a component, or itself."""
+    if not slot:
+        return [piece]
+    return [each for each in below(piece) if (each.label or "").partition("[")[0] == slot]
+
+
+def slot_of(place: str) -> str:
+    """Give the slot that a place is, if it is one: `k` of `a1.ind/k`."""
+    last = place.rpartition("/")[2]
+    return last if last in INPUTS else ""
+
+
+def in_parts(cell: Cell) -> list[Cell]:
+    """List the parts of a head's attention; of anything else itself."""
+    if not _LAYER.match(cell.component):
+        return [cell]
+    return [Cell(cell.place, cell.component, part) for part in (*IN_MASKS, REST)]
+
+
+def entry_labels(whole: Cut, places: Places) -> tuple[str, ...]:
+    """List the labels of the entries of a baseline, in a model that was cut for it alone."""
+    found = places.inputs(whole.graph)
+    names = dict.fromkeys(place.removesuffix(f"/{slot_of(place)}").rpartition("/")[2] for place in found)
+    return tuple(name for name in names if name in whole.names)
+
+
+def head_groups(graph: Node) -> Iterator[tuple[str, int, tuple[int, ...]]]:
+    """List the groups of heads of a model that was cut: label, layer, and the heads' numbers."""
+    for each in walk([graph]):
+        component = (each.label or "").partition("[")[0]
+        if each.op == "output" and (layer := _LAYER.match(component)):
+            yield component, int(layer[1]), head_indices(each)
+
+
+def single_heads(model: Model, of: Cut, entries: Collection[str]) -> list[Pattern]:
+    """Write patterns that tell all heads apart, but for those of a baseline's entries, which stay together."""
+    inside = {(layer, head) for label, layer, heads in head_groups(of.graph) if label in entries for head in heads}
+    heads = [(layer, head) for layer, of_layer in attention_heads(model.graph).items() for head in of_layer]
+    return [Pattern(f"**/a{layer}.{head}") for layer, head in heads if (layer, head) not in inside]
+
+
+def _wanted(component: str, kinds: Collection[str]) -> bool:
+    return MLPS in kinds or not component.startswith("m")
+
+
+def _taken_apart(listed: Mapping[str, Sequence[str]]) -> Iterator[Split]:
+    """Write the splits by masks of all heads that some places read."""
+    masks = " ".join(f'"{mask}"' for mask in IN_MASKS)
+    for place, components in listed.items():
+        heads = [each for each in components if _LAYER.match(each)]
+        if heads:
+            either = heads[0] if len(heads) == 1 else "{" + ",".join(heads) + "}"
+            yield Split.parse(f"{place}/{either} by mask {masks}")
+
+
+def _resampled(baseline: Sequence[Rule], roots: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """List by part the patterns of the baseline's inputs that are searched."""
+    found: dict[str, dict[str, None]] = {}
+    entries = [rule.pattern.text.removesuffix("**").removesuffix("/") for rule in baseline]
+    for slot in dict.fromkeys(map(slot_of, roots)):
+        for entry in entries:
+            own = slot_of(entry)
+            if not own or own == slot:
+                pattern = entry if own or not slot else f"{entry}/{slot}"
+                found.setdefault(slot or OUTPUT, {})[f"{pattern}/**".lstrip("/")] = None
+    return {part: tuple(patterns) for part, patterns in found.items()}
+
+
+def _component(piece: Node, owners: Mapping[tuple[int, int], str]) -> str:
+    """Name the component, as the cells do, that a piece is of."""
+    label = (piece.label or piece.op).partition("[")[0]
+    layer = _LAYER.match(label)
+    while piece.op in {"at_positions", "onto", "sub"}:
+        piece = piece.inputs[0]
+    if layer is None or piece.op != "output":
+        return label
+    return owners.get((int(layer[1]), head_indices(piece)[0]), label)
+
+
+def _masks_of(piece: Node) -> frozenset[str] | None:
+    """Say which parts of a head's attention a piece may be of: none for all of it, None for what others leave."""
+    label = piece.label or ""
+    if "[" not in label:
+        return frozenset()
+    name = label.rpartition("[")[2].removesuffix("]")
+    if name == REST:
+        return None
+    if name == "identity":
+        return frozenset({LAGS[0]})
+    try:
+        mask = MASKS[name]
+    except ScrubError:  # a part of another split
+        return frozenset()
+    return frozenset(LAGS.get(lag, REST) for lag in mask.lags) | ({REST} if mask.places else set())
