@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-LAGS = {"all": (-99, 99), "current": (0, 1), "previous": (1, 2), "last 3": (0, 3), "identity": (0, 1)}
+LAGS = {"all": (-99, 99), "current": (0, 1), "previous": (1, 2), "last 3": (0, 3), "lag 2": (2, 3), "identity": (0, 1)}
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Step:
     names: tuple[str, ...]
     layer: int = -1  # of attention and MLPs; emb and slots have none
     heads: tuple[int, ...] = ()  # of attention
-    part: tuple[str, str] = ("all", "in")  # a mask or identity, and the side of it
+    part: tuple[str, str] = ("all", "in")  # a mask, several with | between them, or identity, and the side of it
     # taken of it, one after the other: positions, directions or an estimate, and whether it is that or the rest
     taken: tuple[tuple[str, str, bool], ...] = ()
 
@@ -131,8 +131,9 @@ class Oracle:
         can = step.heads and not step.taken and (kind == "heads" or not part)
         assert can, f"{step} can't be split by {kind}"
         if kind != "heads":
-            a, b = (*names, "rest") if names else ("identity", "error")
-            return [(f"{group}[{name}]", replace(step, part=(a, side))) for name, side in ((a, "in"), (b, "out"))]
+            sides = [(name, name, "in") for name in names or ["identity"]]
+            sides += [("rest" if names else "error", "|".join(names) or "identity", "out")]
+            return [(f"{group}[{name}]", replace(step, part=(of, side))) for name, of, side in sides]
         groups, left = [], set(step.heads)
         for name in names:
             heads = {int(name)} if name.isdigit() else {h for at, h in self.roles[name] if at == step.layer}
@@ -273,7 +274,8 @@ class Oracle:
         v = sum(self.slot(way, donors) for way in self.slots(path, "v"))
         whole = self.pattern(path, donors) if step.part != ("identity", "in") else torch.zeros(1, 1, 1, 1)
         lag = torch.arange(v.shape[2])[:, None] - torch.arange(v.shape[2])
-        near = ((LAGS[part][0] <= lag) & (lag < LAGS[part][1])).to(v).expand(1, v.shape[1], -1, -1)
+        lags = [LAGS[each] for each in part.split("|")]
+        near = sum(((first <= lag) & (lag < end)).to(v) for first, end in lags).expand(1, v.shape[1], -1, -1)
         near = near if part == "identity" else near * whole
         read = near if side == "in" else whole - near
         return torch.einsum("bhqk,bhkd,hmd->bqm", read, v, self.params[f"layers.{step.layer}.wo"][list(step.heads)])

@@ -48,6 +48,21 @@ class Mask:
         exists = (keys >= 0) & (keys <= query[..., None])
         return keys.clamp(min=0).minimum(query[..., None]), exists
 
+    def shared(self, other: Mask) -> str:
+        """Say which key some query reads by both masks; nothing where there is none, however long sequences are.
+
+        `MASKS["last three"].shared(MASKS["previous"])` is "the position 1 before".
+        """
+        for place in sorted({*self.places} & {*other.places}):
+            return f"position {place}"
+        for lag in sorted({*self.lags} & {*other.lags}):
+            return f"the position {lag} before" if lag else "the current position"
+        for one, two in ((self, other), (other, self)):
+            for place in one.places:  # which lies at every lag of some query behind it
+                for lag in two.lags:
+                    return f"position {place}, which lies {lag} before position {place + lag}"
+        return ""
+
 
 class _Masks:
     """The masks by name: three with names of their own, `first`, and the families `last N`, `lag N`."""

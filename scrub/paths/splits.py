@@ -1,7 +1,7 @@
 """Splits: rewrites along a path that change no number.
 
 Attention is linear in its pattern and in its heads, so a component can be written as the sum of groups
-of its heads, of the part of its attention inside a position mask and the rest, or of identity attention
+of its heads, of the parts of its attention inside position masks and the rest, or of identity attention
 (every position attends to itself) and the error of that approximation. What any component or slot gives is the sum of
 that at some positions and at the rest, or at each of them; of its projection on directions and the rest; and, of a
 component, of whatever a function of the tokens says and the rest.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
 from typing import NamedTuple
 
 from scrub.graph.heads import head_indices, restrict
@@ -29,8 +30,8 @@ DIGITS = 9  # of a head's number: no model has that many
 EACH, MOST_POSITIONS = "each", 512  # terms of a split by each position that nobody has named
 _NAMED = frozenset({"estimate", "direction"})
 _KINDS = (
-    'heads NAME..., mask "NAME", identity, positions 4..7 (S2, end), positions each (or each 4..7), estimate NAME or '
-    "direction NAME"
+    'heads NAME..., mask "NAME"..., identity, positions 4..7 (S2, end), positions each (or each 4..7), estimate NAME '
+    "or direction NAME"
 )
 _AXES = {"embed": 1, "output": 1, "project": 1, "linear": 0}  # of an operation's weight, which is as wide as it gives
 
@@ -72,15 +73,18 @@ class Split:
 
     @classmethod
     def parse(cls, text: str) -> Split:
-        """Read one split. Raises ScrubError if it isn't one, or names a mask that isn't there."""
+        """Read one split: `Split.parse('a1.ind/k/a0.* by mask "current" "previous"')`.
+
+        Raises ScrubError if it isn't one, names a mask that isn't there, or masks that aren't disjoint.
+        """
         matched = re.fullmatch(r"\s*(\S.*?)\s+by\s+(\w+)\s*(.*?)\s*", text)
         if not matched:
             raise ScrubError(f"{text.strip()!r} is no split: write 'PATTERN by {_KINDS}'")
         pattern, kind, rest = matched.groups()
-        whole = kind in {"mask", "positions", *_NAMED}  # of which there is one
+        whole = kind in {"positions", *_NAMED}  # of which there is one
         names = (rest.strip("\"'"),) if whole else tuple(re.split(r"[\s,]+", rest)) if rest else ()
         if kind == "mask":
-            MASKS[names[0]]
+            names = _masks(text.strip(), rest)
         elif kind == "positions":
             spans(_spans_of_each(names[0]) or "0") if _is_each(names[0]) else places(names[0])
         elif kind in _NAMED and names and is_name(names[0]):
@@ -155,15 +159,19 @@ class Split:
             raise ScrubError(f"'{self}' can't split {label!r}: that is a part of a split already")
         pattern, v = z.inputs
         if self.kind == "mask":
-            position = pattern.inputs[2]
-            part = node("attend_masked", pattern, v, position, mask=self.names[0])
-            names = (self.names[0], "rest")
+            at = pattern.inputs[2]
+            parts = {mask: node("attend_masked", pattern, v, at, mask=mask) for mask in self.names}
+            left = "rest"
         else:
-            part, names = v, ("identity", "error")
-        return [
-            node("output", piece, weight, label=f"{label}[{name}]")
-            for name, piece in zip(names, (part, node("sub", z, part)), strict=True)
-        ]
+            parts, left = {"identity": v}, "error"
+        rest = reduce(partial(node, "sub"), parts.values(), z)
+        *terms, last = (
+            node("output", piece, weight, label=f"{label}[{name}]") for name, piece in {**parts, left: rest}.items()
+        )
+        # each part in a sum with all behind it, which is what the parts before it leave: so it is known as that again
+        while len(terms) > 1:
+            last = node("add", terms.pop(), last)
+        return [*terms, last]
 
     def _by_each(self, whole: Node) -> list[Node]:
         """Split what a component or slot gives into each of its positions."""
@@ -220,6 +228,25 @@ class Split:
         if current.op not in _AXES or not isinstance(shape, tuple):
             raise ScrubError(f"'{self}' can't split {whole.label!r}: how wide that is isn't known")
         return _number(shape[_AXES[current.op]])
+
+
+def _masks(split: str, text: str) -> tuple[str, ...]:
+    """Read the names of masks, of which several are each in quotes. Raises ScrubError for those that share a key."""
+    quoted = r"""(?:"[^"']*"|'[^"']*')"""
+    several = re.fullmatch(rf"{quoted}(?:[\s,]*{quoted})+", text)
+    names = tuple(each[1:-1] for each in re.findall(quoted, text)) if several else (text.strip("\"'"),)
+    if not several and re.search(r"[\"',]", names[0]):
+        raise ScrubError(
+            f'{split!r} names no masks: write each in quotes of its own, as in \'by mask "current" "lag 2"\''
+        )
+    masks = {name: MASKS[name] for name in names}
+    for at, one in enumerate(names):
+        for other in names[:at]:
+            if shared := masks[one].shared(masks[other]):
+                raise ScrubError(
+                    f"the masks {other!r} and {one!r} of {split!r} share {shared}: a split needs them apart"
+                )
+    return names
 
 
 def _number(value: object) -> int:

@@ -65,6 +65,11 @@ SPLITS = _read(
         "add(attend_masked(p, v, at, mask=m), sub(z, attend_masked(p, w, at, mask=m)))",
         "add(z, attend_masked(p, sub(v, w), at, mask=m))",
     ),
+    ("add(a, add(sub(z, a), b))", "add(z, b)"),  # of several masks, b what others of them change
+    (
+        "add(attend_masked(p, v, at, mask=m), add(sub(z, attend_masked(p, w, at, mask=m)), b))",
+        "add(z, add(attend_masked(p, sub(v, w), at, mask=m), b))",
+    ),
     ("add(output(a, weight), output(b, weight))", "output(add(a, b), weight)"),
 )
 # whatever is linear in the logits needs no logits: one product with the table for all of them together, or none

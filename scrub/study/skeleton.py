@@ -39,7 +39,7 @@ _GUIDE = """\
     #           a1.ind/q/emb      by positions each     -> emb[0], emb[1] and so on
     #           a1.ind/v/emb      by direction v        -> emb[v] and emb[rest]: directions={"v": a vector} below
     #           a1.ind/k/a0.prev  by estimate phi       -> a0.prev[phi] and a0.prev[rest]: estimates={"phi": function}
-    # Masks: "current", "previous", "last three", "first", "last N", "lag N".
+    # Masks: "current", "previous", "last three", "first", "last N", "lag N". Several that share no key are a part each.
     #
     # $name stands for a value of a parameter: declare parameters={"lag": (1, 2, 3)} below, write  by mask "lag $lag".
     # The first value is the default; 'scrub run FILE --set lag=2,3' runs others.

@@ -142,6 +142,7 @@ def test_mistakes_are_told_before_torch_is_imported(tmp_path: Path) -> None:
         "source": "k  a1.ind/k/** -> z",
         "split": "splits a0 by nothing\nk  a1.ind/k/** -> y",
         "mask": 'splits a0 by mask "lost"\nk  a1.ind/k/** -> y',
+        "masks": 'splits a0 by mask "last 3" "lag 2"\nk  a1.ind/k/** -> y',
         "pattern": "k  a1.ind//k/** -> y",
         "line": "k  a1.ind/k/** to y",
     }

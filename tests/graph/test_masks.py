@@ -44,6 +44,23 @@ def test_a_mask_is_what_its_name_says(name: str, inside: Callable[[int, int], bo
     assert torch.equal(dense(name, some), expected[some])
 
 
+def test_masks_share_what_some_query_reads_by_both() -> None:
+    names = ["current", "previous", "last three", "first", "last 1", "last 5", "lag 0", "lag 4", "lag 6"]
+    read = {name: dense(name, torch.arange(QUERIES)) for name in names}
+    for one in names:
+        for other in names:
+            keys = (read[one] * read[other]).nonzero()
+            said = MASKS[one].shared(MASKS[other])
+            assert bool(said) == bool(len(keys)), (one, other)
+            back = {int(query - key) for query, key in keys}
+            if said.startswith("position 0, "):
+                lag = int(said.split()[4])
+                assert lag in back
+                assert said == f"position 0, which lies {lag} before position {lag}"
+            elif said and said != "position 0":
+                assert said in {f"the position {lag} before" if lag else "the current position" for lag in back}
+
+
 @pytest.mark.parametrize(
     "name", ["last", "last 0", "last -1", "lag x", "next", "", "Previous", "last 2.5", "lag 99999", "last 10000"]
 )

@@ -36,6 +36,9 @@ SPLITS = [
     ['**/a0 by mask "first"'],
     ['a1/{q,k}/a0 by mask "last 5"'],
     ['**/a* by mask "lag 2"'],
+    ['a0 by mask "current" "previous"'],
+    ['**/a0 by mask "lag 2" "current" "lag 99"', "a0[*] by heads prev", 'a1 by mask "previous" "lag 3"'],
+    ['a1/v/a0 by mask "lag 3" "last three"', "a1/v/a0[{lag 3,rest}] by positions 2..4"],
     ["a0 by identity"],
     ["a1 by identity"],
     ["a1/v/a0 by identity"],
@@ -82,6 +85,7 @@ def test_a_split_changes_no_number(splits: list[str]) -> None:
         ("a0 by heads 3 prev", ["emb", "a0.3", "a0.prev", "a0.rest", "a1"]),
         ("a0 by heads 0 1 2 3 4", ["emb", "a0.0", "a0.1", "a0.2", "a0.3", "a0.4", "a1"]),
         ('a1 by mask "last three"', ["emb", "a0", "a1[last three]", "a1[rest]"]),
+        ('a1 by mask "lag 1" "current"', ["emb", "a0", "a1[lag 1]", "a1[current]", "a1[rest]"]),
         ("a1 by identity", ["emb", "a0", "a1[identity]", "a1[error]"]),
         ("a1 by positions 4..7,9", ["emb", "a0", "a1[4..7,9]", "a1[rest]"]),
         ("emb by positions 3", ["emb[3]", "emb[rest]", "a0", "a1"]),
@@ -160,6 +164,45 @@ def test_what_lies_outside_a_mask_can_come_from_elsewhere(model: Small) -> None:
     )
     table = model.params.get("unembed.weight", model.params["embed.weight"])
     torch.testing.assert_close(found, normed @ table.T, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    "masks", [["previous"], ["current", "previous"], ["lag 2", "current"], ["last three", "lag 4", "lag 3"]]
+)
+def test_each_part_is_the_pattern_inside_its_mask_and_the_rest_what_lies_in_none(
+    model: Small, masks: list[str]
+) -> None:
+    """Each attends to its own values: the pattern that is masked by hand, times these and the output's weight."""
+    lags = {"current": [0], "previous": [1], "lag 2": [2], "lag 3": [3], "lag 4": [4], "last three": [0, 1, 2]}
+    graph = model.split("a1 by mask " + " ".join(f'"{mask}"' for mask in masks))
+    other = Small(model.config, model.params, {"x": model.inputs["y"]})
+    pattern, v, v_y = (m.naive(n) for m, n in zip((model, model, other), attention(model.graph), strict=True))
+    back = torch.arange(pattern.shape[-1])[:, None] - torch.arange(pattern.shape[-1])
+    inside = {mask: sum((back == lag).to(pattern) for lag in lags[mask]) for mask in masks}
+    inside["rest"] = 1 - sum(inside.values())
+    whole = torch.zeros(())
+    for fed in inside:
+        split = rules(graph, f"a1[{fed}]/v/** -> y")
+        for name, kept in inside.items():
+            expected = (pattern * kept) @ (v_y if name == fed else v)
+            expected = torch.einsum("bhpd,hmd->bpm", expected, model.params["layers.1.wo"])
+            found = model.naive(at(split, f"a1[{name}]"))
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+            whole = whole + (expected if name == fed else 0)
+        torch.testing.assert_close(model.logits(split), model.naive(split), rtol=0, atol=1e-12)
+    together = rules(graph, "a1[*]/v/** -> y")
+    torch.testing.assert_close(
+        sum(model.naive(at(together, f"a1[{name}]")) for name in inside), whole, rtol=0, atol=1e-12
+    )
+
+
+def test_masks_that_nothing_tells_apart_cost_nothing(model: Small) -> None:
+    """And each that is fed other values is attended to once, for what it changes."""
+    split = model.split('**/a0 by mask "current" "lag 2" "previous"')
+    assert compile_plan({"logits": split}).steps == compile_plan({"logits": model.graph}).steps
+    for fed, masks in (("lag 2", ["lag 2"]), ("{current,previous}", ["current", "previous"])):
+        plan = compile_plan({"logits": rules(split, f"a0[{fed}]/v/** -> y")})
+        assert sorted(str(s.node.arguments["mask"]) for s in plan.steps if s.node.op == "attend_masked") == masks
 
 
 @pytest.mark.parametrize("text", ["2..4", "0", "1,5..90"])
@@ -251,6 +294,7 @@ def test_mlps_dont_split() -> None:
         'a1.ind/**/a0.* by mask "last three"',
         "**/a0.self by identity",
         "a0 by heads prev",
+        'a1.ind/k/a0.* by mask "current" "previous" "lag 2"',
     ],
 )
 def test_a_split_reads_as_it_is_written(text: str) -> None:
@@ -270,6 +314,15 @@ def test_a_split_reads_as_it_is_written(text: str) -> None:
         ("a0 by halves", "splits by nothing that scrub knows"),
         ("a0 by mask", "there is no mask ''"),
         ('a0 by mask "next"', "there is no mask 'next'"),
+        ('a0 by mask "current" "next"', "there is no mask 'next'"),
+        ('a0 by mask "current" ""', "there is no mask ''"),
+        ("a0 by mask current, previous", "names no masks: write each in quotes of its own"),
+        ('a0 by mask "current" previous', "names no masks: write each in quotes of its own"),
+        ('a0 by mask "current" "last 2"', "'current' and 'last 2' of 'a0 by mask"),
+        ('a0 by mask "lag 3" "previous" "last 5"', "share the position 3 before: a split needs them apart"),
+        ('a0 by mask "previous" "previous"', "share the position 1 before"),
+        ('a0 by mask "lag 7" "first"', "share position 0, which lies 7 before position 7"),
+        ('a0 by mask "first" "current"', "share position 0, which lies 0 before position 0"),
         ("a0 by positions", "'' is no span of positions"),
         ("a0 by positions 7..4", "'7..4' is no span of positions"),
         ("a0 by positions first 2", "'first 2' is no span of positions"),

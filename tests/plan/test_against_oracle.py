@@ -43,7 +43,7 @@ DECODER_SIZES = [  # the same of decoders, whose d_head turns; the last are the 
     (3, 13, 6, None, 7, 5, 17, 2),
 ]
 KEYS = ("batch", "n_ctx", "n_heads", "d_head", "d_model", "vocab_size", "donors")
-MASKS = ["current", "previous", "last 3"]
+MASKS = [["current"], ["previous"], ["last 3"], ["lag 2", "current"], ["previous", "current", "lag 2"]]
 SPANS = ["0", "1..2", "2..90", "90", "each"]
 SOURCES = ["x", "y", "y", "like f", "like g", "zero", "mean", "array a", *DECLARED[:2]]
 ROWS, FORCED = ["rows like f", "rows like g", "rows like f"], ["attend lag 2", "attend array p", "attend lag 2"]
@@ -126,7 +126,7 @@ class Case:
     def graph(self, experiment: int) -> Node:
         graph = self.model.graph
         for pattern, kind, names in self.splits:
-            quoted = f'"{names[0]}"' if kind == "mask" else " ".join(names)
+            quoted = " ".join(f'"{name}"' if kind == "mask" else name for name in names)
             split = Split.parse(f"{pattern} by {kind} {quoted}")
             graph = replace(split, of=self.needed(split)).apply(graph, self.roles)
         return resample(
@@ -200,7 +200,7 @@ def a_split(draw: st.DrawFn, oracle: Oracle) -> Spec:
     step = path[-1]
     kinds = ["heads", "mask", "identity"] if step.part == ("all", "in") else ["heads"]
     kind = draw(st.sampled_from(kinds))
-    names = {"mask": [draw(st.sampled_from(MASKS))], "identity": []}.get(kind)
+    names = {"mask": draw(st.sampled_from(MASKS)), "identity": []}.get(kind)
     if names is None:
         held = {role: {h for at, h in heads if at == step.layer} for role, heads in oracle.roles.items()}
         there = [role for role, heads in held.items() if heads and heads <= set(step.heads)]
@@ -294,6 +294,12 @@ def told_apart(family: str, split: Spec, *experiments: tuple[str, str]) -> Case:
 # What random cases hardly ever reach: both parts of a mask with their queries and keys, one of them on other values;
 # experiments that differ in some heads of the last layer, or of one whose stream an MLP reads, and in nothing else.
 IN_A_MASK = told_apart("standard", ("a1", "mask", ["previous"]), ("a1[previous]/v/a0", "y"), ("a1[rest]/v/**", "y"))
+IN_MASKS = told_apart(
+    "gpt2",
+    ("**/a0", "mask", ["lag 2", "current", "previous"]),
+    ("a1/k/a0[current]/v/**", "y"),
+    ("**/a0[{lag 2,previous}]/v/**", "y"),
+)
 HEADS = (("**/a1.0/v/**", "y"), ("**/a1.0/{q,k}/**", "like f"))
 IN_SOME_HEADS = [told_apart(family, ("**/a1", "heads", ["0"]), *HEADS) for family in ("standard", "gpt2")]
 
@@ -332,14 +338,18 @@ ALL_HEADS = Case(
 
 def test_the_examples_are_of_what_random_cases_hardly_reach() -> None:
     """Values that are told apart in a mask are subtracted there once, streams that differ in some heads share a map."""
-    plans = [compile_plan({str(at): losses(case.graph(at)) for at in range(3)}) for case in (IN_A_MASK, *IN_SOME_HEADS)]
-    masked, *shared = [[step.node for step in plan.steps] for plan in plans]
+    cases = (IN_A_MASK, IN_MASKS, *IN_SOME_HEADS)
+    plans = [compile_plan({str(at): losses(case.graph(at)) for at in range(3)}) for case in cases]
+    masked, apart, *shared = [[step.node for step in plan.steps] for plan in plans]
     assert [each.inputs[1].op for each in masked if each.op == "attend_masked"] == ["sub", "sub"]
+    in_masks = sorted((each.arguments["mask"], each.inputs[1].op) for each in apart if each.op == "attend_masked")
+    assert in_masks == [("current", "sub"), ("lag 2", "sub"), ("previous", "sub")]
     assert all(sum(each.op == "change" for each in steps) == 3 for steps in shared)
 
 
 @given(cases())
 @example(IN_A_MASK)
+@example(IN_MASKS)
 @example(IN_SOME_HEADS[0])
 @example(IN_SOME_HEADS[1])
 @example(AT_SOME[0])
