@@ -77,7 +77,8 @@ class Evaluator:
 
     `reference` are the sequences that means are over, `arrays` what components are held at by name. If `quiet`, the
     gates warn of no rule that changes nothing: in a sweep over sites many do, which its numbers show. With a `receipt`
-    that covers them, the gates are not passed anew.
+    that covers them, the gates are not passed anew; nor where they have been `passed` by others of their kind, which is
+    for choosing among experiments whose numbers nobody sees.
     """
 
     def __init__(
@@ -91,11 +92,12 @@ class Evaluator:
         arrays: Arrays | None = None,
         quiet: bool = False,
         receipt: Receipt | None = None,
+        passed: Gates | None = None,
     ) -> None:
         self.model = model.to(settings.torch_dtype, settings.where)
         self.experiments, self.metrics, self.settings = experiments, tuple(metrics), settings
         self._reference, self._arrays, self._quiet, self._receipt = reference, arrays, quiet, receipt
-        self._gates: Gates | None = None
+        self._gates = passed
         self._held: dict[int, dict[Node, Tensor]] = {}
         self._runners: dict[tuple[int, int], Runner] = {}
         self._room: dict[int, int] = {}

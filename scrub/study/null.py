@@ -24,6 +24,8 @@ import numpy as np
 from jaxtyping import Float
 
 from scrub.graph.node import Node
+from scrub.paths.alternatives import folded
+from scrub.paths.edges import either
 from scrub.paths.roles import Roles
 from scrub.paths.rules import resample
 from scrub.paths.scope import Place, Scope, Step
@@ -207,14 +209,5 @@ def _lies_below(place: Place, above: Place) -> bool:
 
 def _patterns(places: Sequence[Place]) -> list[str]:
     """Write path patterns of exactly these places: those that differ in one step are written as alternatives of it."""
-    paths: list[tuple[Step, ...]] = [(Step(place.entry), *place.steps) for place in places]
-    labels: list[tuple[tuple[str, ...], ...]] = [tuple((step.label,) for step in path) for path in paths]
-    for at in range(max(map(len, labels), default=0)):
-        alike: dict[object, tuple[tuple[str, ...], ...]] = {}
-        for path in labels:
-            key = (len(path), path[:at], path[at + 1 :])
-            before = alike.get(key, path)
-            both = (*before[at], *path[at]) if key in alike and at < len(path) else path[min(at, len(path) - 1)]
-            alike[key] = (*path[:at], both, *path[at + 1 :]) if at < len(path) else path
-        labels = list(alike.values())
-    return ["/".join(filter(None, (s[0] if len(s) == 1 else "{" + ",".join(s) + "}" for s in path))) for path in labels]
+    paths = [(place.entry, *(step.label for step in place.steps)) for place in places]
+    return ["/".join(filter(None, map(either, path))) for path in folded(paths)]

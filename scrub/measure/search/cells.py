@@ -13,6 +13,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 
@@ -41,6 +42,8 @@ LAGS = dict(enumerate(IN_MASKS))
 REST = "rest"
 OUTPUT = "out"  # the part of a hypothesis whose entries have no slots
 _LAYER = re.compile(r"a(\d+)")
+
+Owners: TypeAlias = Mapping[tuple[int, int], str]  # the label of what each head, by layer and number, belongs to
 
 
 @dataclass(frozen=True, order=True)
@@ -147,7 +150,7 @@ class Cells:
         if place not in self._at:
             above, _, last = place.rpartition("/")
             component = above.rpartition("/")[2] if last in INPUTS else last
-            reader = self._components[component]
+            reader = self.components[component]
             reader = next((each for each in below(reader) if each.label == last), reader) if last in INPUTS else reader
             known = (str(each.label) for each in below(reader))
             self._at[place] = [each for each in known if _wanted(each, self.kinds)]
@@ -156,17 +159,18 @@ class Cells:
     def inner(self, place: str, component: str) -> list[str]:
         """List the places inside a component that a place reads: its slots, or itself. A mask of pads isn't one."""
         here = f"{place}/{component}"
-        readers = [str(each.label) for each in below(self._components[component])]
+        readers = [str(each.label) for each in below(self.components[component])]
         slots = [each for each in readers if each in INPUTS and each != MASK]
         return [f"{here}/{slot}" for slot in slots] if slots else [here] if readers else []
 
     @cached_property
-    def _components(self) -> dict[str, Node]:
-        return {each.label: each for each in walk([self.of.graph]) if each.label and each.label not in INPUTS}
+    def components(self) -> dict[str, Node]:
+        """All components of the model, by their labels, on x."""
+        return {each.label: each for each in walk([self.of.graph]) if each.label and not _is_input(each.label)}
 
     def level(self, place: str) -> int:
         """Count the components between the entry and a place."""
-        root = next(each for each in self.roots if place == each or place.startswith(f"{each}/"))
+        root = self.root_of(place)
         return sum(step not in INPUTS for step in place[len(root) :].split("/")[1:])
 
     def at(self, place: str) -> list[Cell]:
@@ -218,21 +222,23 @@ class Cells:
             number -= len(own)
             places = [each for component in self.openable(place) for each in self.inner(place, component)]
 
-    def key(self, cell: Cell) -> tuple[int | str, ...]:
+    def key(self, cell: Cell) -> tuple[int, ...]:
         """Order cells as they are listed."""
-        parts = (*IN_MASKS, REST)
+        root = place = self.root_of(cell.place)
         found: list[int] = []
-        steps, place = cell.place, ""
-        root = next(each for each in self.roots if steps == each or steps.startswith(f"{each}/"))
-        place, rest = root, [each for each in steps[len(root) :].split("/") if each]
-        for step in rest:
-            if step in INPUTS:
-                found.append(INPUTS.index(step))
-            else:
-                found.append(self.reads(place).index(step))
+        for step in filter(None, cell.place[len(root) :].split("/")):
+            found.append(INPUTS.index(step) if step in INPUTS else self.reads(place).index(step))
             place = f"{place}/{step}"
-        end = self.reads(place).index(cell.component)
-        return (self.roots.index(root), *found, end, parts.index(cell.part) if cell.part else -1)
+        part = (*IN_MASKS, REST).index(cell.part) if cell.part else -1
+        return (self.roots.index(root), *found, self.reads(cell.place).index(cell.component), part)
+
+    def part_of(self, cell: Cell) -> str:
+        """Name the part of a hypothesis that a cell is of: the slot of its entry, or `out`."""
+        return slot_of(self.root_of(cell.place)) or OUTPUT
+
+    def root_of(self, place: str) -> str:
+        """Find the place where cells begin that another one is, or lies below."""
+        return next(each for each in self.roots if place == each or place.startswith(f"{each}/"))
 
     def rules(self, kept: Collection[Cell]) -> list[Rule]:
         """Write the rules that keep some cells, and resample all others."""
@@ -256,8 +262,8 @@ class Cells:
         whole = [Cell(root, each) for each in self.reads(root)]
         return [part for cell in whole for part in (in_parts(cell) if self.splits else [cell])]
 
-    def kept_by(self, hypothesis: Hypothesis, part: str = ALL) -> int:
-        """Count the cells of which a hypothesis keeps anything: its size, in these units.
+    def kept_by(self, hypothesis: Hypothesis, part: str = ALL) -> frozenset[Cell]:
+        """Find the cells of which a hypothesis keeps anything: its size, in these units, is how many those are.
 
         One that keeps a little of a cell counts for it as one that keeps all. Raises ScrubError as `scrub` does.
         """
@@ -265,49 +271,41 @@ class Cells:
         words = [*(rule.pattern for rule in rules), *single_heads(model, self.of, self.places.labels)]
         found = hypothesis.cut(model.graph, model.roles, words)
         graph = hypothesis.scrub(model.graph, model.roles, part, words)
-        places = Places.of(found, rules, self.places.labels)
+        inputs = Places.of(found, rules, self.places.labels).inputs(graph)
         owners = {(layer, head): label for label, layer, heads in head_groups(self.of.graph) for head in heads}
-        return sum(
-            self._kept(place, senders, owners)
-            for place, senders in places.inputs(graph).items()
-            if place in self.roots
-        )
+        there = ((place, senders) for place, senders in inputs.items() if place in self.roots)
+        return frozenset(cell for place, senders in there for cell in self._kept(place, senders, owners))
 
-    def _kept(self, place: str, senders: Sequence[Node], owners: Mapping[tuple[int, int], str]) -> int:
-        """Count the cells of a place, and below it, of which the pieces that are read there keep anything."""
+    def _kept(self, place: str, senders: Sequence[Node], owners: Owners) -> Iterator[Cell]:
+        """List the cells of a place, and below it, of which the pieces that are read there keep anything."""
         pieces: dict[str, list[Node]] = {}
         for each in senders:
-            if draws(each) - {Y}:
-                pieces.setdefault(_component(each, owners), []).append(each)
-            else:
-                pieces.setdefault(_component(each, owners), [])
-        total = 0
-        names: dict[str, list[frozenset[str] | None]] = {}
-        for each in senders:
-            names.setdefault(_component(each, owners), []).append(_masks_of(each))
+            pieces.setdefault(_component(each, owners), []).append(each)
         for component, of in pieces.items():
-            if not of or component not in self.reads(place):
+            kept = [each for each in of if draws(each) - {Y}]
+            if not kept or component not in self.reads(place):
                 continue
-            inner = self.inner(place, component) if component in self.openable(place) else []
-            if inner:
-                total += sum(self._kept_inside(each, of, owners) for each in inner)
-            elif self.splits and _LAYER.match(component):
-                named = names[component]
-                rest = {*IN_MASKS, REST} - set[str]().union(*(each for each in named if each))
-                kept = (rest if (meant := _masks_of(each)) is None else meant or {*IN_MASKS, REST} for each in of)
-                total += len(set[str]().union(*kept))
+            whole = Cell(place, component)
+            if component in self.openable(place):
+                for inner in self.inner(place, component):
+                    yield from self._kept_inside(inner, kept, owners)
+            elif self.splits and len(parts := in_parts(whole)) > 1:
+                named = {each: _masks_of(each) for each in of}
+                every = {cell.part for cell in parts}
+                rest = every - set[str]().union(*(masks for masks in named.values() if masks))
+                meant = [rest if named[each] is None else named[each] or every for each in kept]
+                yield from (cell for cell in parts if any(cell.part in each for each in meant))
             else:
-                total += 1
-        return total
+                yield whole
 
-    def _kept_inside(self, place: str, pieces: Sequence[Node], owners: Mapping[tuple[int, int], str]) -> int:
-        """Count the cells of one input of a component of which its pieces keep anything: all, where all is kept."""
-        slot = slot_of(place)
-        readers = [reader for piece in pieces for reader in _readers(piece, slot)]
+    def _kept_inside(self, place: str, pieces: Sequence[Node], owners: Owners) -> Iterator[Cell]:
+        """List the cells of one input of a component of which its pieces keep anything: all, where all is kept."""
+        readers = [reader for piece in pieces for reader in _readers(piece, slot_of(place))]
         if any(draws(reader) == {X} for reader in readers):
-            return self.count(place)
+            yield from self.under(place)
+            return
         senders = dict.fromkeys(each for reader in readers for each in below(reader))
-        return self._kept(place, list(senders), owners)
+        yield from self._kept(place, list(senders), owners)
 
 
 def _readers(piece: Node, slot: str) -> list[Node]:
@@ -315,6 +313,10 @@ def _readers(piece: Node, slot: str) -> list[Node]:
     if not slot:
         return [piece]
     return [each for each in below(piece) if (each.label or "").partition("[")[0] == slot]
+
+
+def _is_input(label: str) -> bool:
+    return label.partition("[")[0] in INPUTS
 
 
 def slot_of(place: str) -> str:

@@ -1,0 +1,231 @@
+"""Growing a list of cells, or shrinking one, step by step: screened to first order, and checked exactly.
+
+Each step scores all cells in reach at the list that there is (:mod:`scrub.measure.search.screen`), measures the best few
+exactly as one plan, and takes the best of these. Where a cell of the list could go, by its score, without the list being
+worse than the best one of its size, that is measured too, and done if it is true (floating selection: Pudil, Novovicova
+and Kittler 1994): what went in early may be of no use later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float
+
+from scrub.measure.search.cells import Cell, Cells
+from scrub.measure.search.exact import Exact, Kept, Record, key_of
+from scrub.measure.search.screen import NoGradient, Scored, Screen
+from scrub.text.errors import ScrubError
+
+CHECKED = 4  # candidates that are measured exactly in a step
+TIE = 1e-3  # of what there is to recover, within which the smaller absolute change decides
+CELLS_FROM_MODEL = 2000  # from more of them nobody searches backward one by one
+
+Weights = Float[np.ndarray, " example"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One change of a list: a cell that is kept from there on, or left; what was expected of it, and what came.
+
+    Gains are means over scored positions in the metric's unit, and above 0 where it got better.
+    """
+
+    cell: Cell
+    added: bool
+    kept: Kept = field(repr=False)  # after it
+    expected: float = float("nan")
+    gain: float = float("nan")
+    checked: int = 0
+
+
+@dataclass
+class Search:
+    """A search on the examples of one fold, whose measurements and scores are shared by all that is asked of it.
+
+    `Search(cells, exact, record, whole, checked=4)` measures the `checked` best of each step, or all of them if that is
+    None. `whole` is what there is to recover, in the metric's unit.
+    """
+
+    cells: Cells
+    exact: Exact
+    record: Record
+    whole: float
+    checked: int | None = CHECKED
+    watch: Callable[[str, Step], None] = lambda name, step: None
+    screens: int = 0
+    notes: dict[str, None] = field(default_factory=dict)
+    _screens: list[Screen] = field(default_factory=list)
+    _scores: dict[Kept, Scored] = field(default_factory=dict)
+    _no_gradient: bool = False
+
+    @property
+    def _sign(self) -> int:
+        return -1 if self.exact.metric.less_is_better else 1
+
+    def grown(
+        self,
+        name: str,
+        size: int,
+        start: Kept = frozenset(),
+        weights: Weights | None = None,
+        without: Collection[Cell] = (),
+        until: Callable[[Sequence[Step]], bool] = lambda steps: False,
+    ) -> list[Step]:
+        """Search from a list to one of another size: the steps, in order.
+
+        `weights` say how often each example counts, `without` are cells that aren't taken. It ends early where `until`
+        says so of the steps. Lists on the way may get a cell smaller again, but then they are better than before.
+        """
+        grows = size > len(start)
+        steps: list[Step] = []
+        now, best = start, {len(start): self._value(start, weights)}
+        while len(now) != size:
+            step = self._known(name, now) or self._float(now, steps, best, weights, grows)
+            step = step or self._next(now, weights, without, grows)
+            if step is None:
+                self.notes[f"there is nothing left to search at {len(now)} cells"] = None
+                break
+            self.record.move(f"{name} {key_of(now)}", self._said(step))
+            now = step.kept
+            value = self._value(now, weights)
+            best[len(now)] = max(value, best.get(len(now), -np.inf))
+            steps.append(step)
+            self.watch(name, step)
+            if until(steps):
+                break
+        return steps
+
+    def _said(self, step: Step) -> dict[str, object]:
+        cell = step.cell
+        about = [cell.place, cell.component, cell.part, step.added, step.expected, step.gain, step.checked]
+        return {"step": about}
+
+    def _known(self, name: str, now: Kept) -> Step | None:
+        """Give the step that was made from here before this search was begun again."""
+        move = self.record.moves.get(f"{name} {key_of(now)}")
+        if move is None:
+            return None
+        place, component, part, added, *numbers = move["step"]
+        cell = Cell(place, component, part)
+        return Step(cell, added, now | {cell} if added else now - {cell}, *numbers)
+
+    def _value(self, kept: Kept, weights: Weights | None) -> float:
+        return self._mean(self.exact([kept])[0][0], weights)
+
+    def _mean(self, sums: np.ndarray, weights: Weights | None, sign: int | None = None) -> float:
+        """Average over scored positions, so that more is better."""
+        of = np.ones(len(sums)) if weights is None else weights
+        positions = self.exact.trial.examples.counts * len(self.exact.pairings)
+        return float((self._sign if sign is None else sign) * (sums @ of) / (positions @ of))
+
+    def _scored(self, now: Kept) -> Scored | None:
+        """Score all cells in reach of a list, once; nothing where the metric has no gradient."""
+        if self._no_gradient:
+            return None
+        if now not in self._scores:
+            if not self._screens:
+                trial = self.exact.trial
+                about = self.cells, self.exact.metric
+                self._screens = [Screen(*about, pairing, trial.settings) for pairing in self.exact.pairings]
+            try:
+                each = [screen(now) for screen in self._screens]
+            except NoGradient:
+                self._no_gradient = True
+                if self.cells.depth > 1 or len(self.cells) > CELLS_FROM_MODEL:
+                    raise
+                self.notes[f"{self.exact.metric.name} has no gradient: every candidate was measured"] = None
+                return None
+            self.screens += 1
+            cells = list(dict.fromkeys(cell for scored in each for cell in scored.cells))
+            at = [{cell: row for row, cell in enumerate(scored.cells)} for scored in each]
+            gains = sum(
+                np.stack([s.gains[rows[c]] if c in rows else np.zeros(s.gains.shape[1]) for c in cells])
+                for s, rows in zip(each, at, strict=True)
+            )
+            self._scores[now] = Scored(tuple(cells), np.asarray(gains))
+        return self._scores[now]
+
+    def _order(
+        self, now: Kept, weights: Weights | None, added: bool, without: Collection[Cell] = ()
+    ) -> list[tuple[Cell, float]]:
+        """Order the cells that can be added or left by what is expected of them, the best first."""
+        scored = self._scored(now)
+        if scored is None:
+            cells = [cell for cell in self.cells.every if (cell in now) != added and cell not in without]
+            return [(cell, float("nan")) for cell in cells]
+        found = [
+            (cell, self._mean(gains, weights, sign=1))
+            for cell, gains in zip(scored.cells, scored.gains, strict=True)
+            if (cell in now) != added and cell not in without
+        ]
+        return sorted(found, key=lambda each: -each[1])
+
+    def _next(self, now: Kept, weights: Weights | None, without: Collection[Cell], grows: bool) -> Step | None:
+        """Take the cell whose change is best, of those that are measured."""
+        order = self._order(now, weights, grows, without)
+        if not order:
+            return None
+        count = len(order) if self.checked is None or np.isnan(order[0][1]) else self.checked
+        found = self._measured(now, order[:count], weights, grows)
+        best = self._best(now, found, weights)
+        if count < len(order) and self.checked is not None:  # one that wasn't measured is expected to be better
+            more = [each for each in order[count : 2 * count] if each[1] > best.gain]
+            if more:
+                found += self._measured(now, more, weights, grows)
+                best = self._best(now, found, weights)
+        return Step(best.cell, grows, best.kept, best.expected, best.gain, len(found))
+
+    def _float(
+        self, now: Kept, steps: Sequence[Step], best: dict[int, float], weights: Weights | None, grows: bool
+    ) -> Step | None:
+        """Undo an earlier step where the list of that size is better so than any before."""
+        size = len(now) + (-1 if grows else 1)
+        if not steps or size not in best or self.checked is None:
+            return None
+        value, last = self._value(now, weights), steps[-1].cell
+        mine = {step.cell for step in steps}
+        order = [each for each in self._order(now, weights, not grows) if each[0] in mine and each[0] != last][:1]
+        likely = [each for each in order if value + each[1] > best[size] + self._tie]
+        if not likely:
+            return None
+        (step,) = self._measured(now, likely, weights, not grows)
+        return step if value + step.gain > best[size] + self._tie else None
+
+    @property
+    def _tie(self) -> float:
+        """How much of the metric is as good as nothing."""
+        return TIE * self.whole
+
+    def _measured(
+        self, now: Kept, order: Sequence[tuple[Cell, float]], weights: Weights | None, added: bool
+    ) -> list[Step]:
+        lists = [now | {cell} if added else now - {cell} for cell, _ in order]
+        value = self._value(now, weights)
+        sums = self.exact(lists)
+        return [
+            Step(cell, added, kept, expected, self._mean(own, weights) - value, len(order))
+            for (cell, expected), kept, (own, _) in zip(order, lists, sums, strict=True)
+        ]
+
+    def _best(self, now: Kept, found: Sequence[Step], weights: Weights | None) -> Step:
+        """Take the step of the largest gain; of those that are as good, that of the smallest absolute change."""
+        del now
+        most = max(step.gain for step in found)
+        alike = [step for step in found if step.gain >= most - self._tie]
+        changes = [self._mean(self.exact([step.kept])[0][1], weights, sign=1) for step in alike]
+        return alike[int(np.argmin(changes))]
+
+
+def check_start(cells: Cells, start: Kept, size: int) -> None:
+    """Raise ScrubError where a search from a list to a size is none, or too long a way."""
+    if not 1 <= size < len(cells):
+        raise ScrubError(f"a size of {size} among {len(cells):,} cells: take one from 1 to {len(cells) - 1:,}")
+    if len(start) == size:
+        raise ScrubError(f"the start has {size} cells already: ask for more, or for fewer")
+    if len(start) - size > CELLS_FROM_MODEL:
+        raise ScrubError(
+            f"from {len(start):,} cells to {size} is too long a way back, one by one: start from the baseline"
+        )
