@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from scrub.study.study import Study
 
 SUFFIXES = (".json", ".pt")  # of EAP-IG's and MIB's graphs
-AGAIN = ("sequences", "seed", "column", "split")  # what a run is told, since a study has no say in it
+AGAIN = ("sequences", "fold", "seed", "column", "split")  # what a run is told, since a study has no say in it
 
 
 def circuit(

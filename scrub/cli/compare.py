@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from scrub.store.comparisons.lineup import ModelsLineup
 
 TOP_TOKENS = 5
-_READ = {"models", "data", "dtype", "sequences", "parts", "metric"}  # options that choose among stored results
+_READ = {"models", "data", "dtype", "sequences", "fold", "parts", "metric"}  # options that choose among stored results
 
 
 def compare(

@@ -30,7 +30,7 @@ def check(
     *,
     metric: options.Metrics = None,
     settings: Annotated[
-        Settings, Options(options.SETTINGS, "sequences seed dtype parts positions other column split context bos")
+        Settings, Options(options.SETTINGS, "sequences seed dtype parts positions other fold column split context bos")
     ],
     parameters: options.Parameters = None,
 ) -> None:

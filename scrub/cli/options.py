@@ -51,6 +51,10 @@ SETTINGS = {
         "What y is, instead of as the study says: the other sequence of each; the mean of what components give on the "
         "others, at each position; that at all positions of a name together; or at each position of one template.",
     ),
+    "fold": Words(
+        "search|stop|report",
+        "Only these of the sequences: one of three parts of them that share no document (of prompts, no template).",
+    ),
     "column": Words("NAME", "The data's column, where there are several; of prompts, that of the corrupted ones."),
     "split": Words("NAME", "The data's split."),
     "context": Words("N", "Positions a sequence: the model's n_ctx up to 1,024, or what fixed rows have."),
@@ -91,7 +95,19 @@ GRID = {
     "null": Words("N", "Run N random hypotheses of the same size for each, to compare with chance.", kind=int),
     **{
         name: SETTINGS[name]
-        for name in ("parts", "positions", "other", "context", "split", "column", "bos", "batch", "device", "dtype")
+        for name in (
+            "parts",
+            "positions",
+            "other",
+            "fold",
+            "context",
+            "split",
+            "column",
+            "bos",
+            "batch",
+            "device",
+            "dtype",
+        )
     },
 }
 RECIPE = {
@@ -111,7 +127,7 @@ PAIRS = Options(
         "count": Words("N", "How many pairs."),
     },
 )
-MEASURED = Options(SETTINGS, "sequences seed batch device dtype positions column split context bos")
+MEASURED = Options(SETTINGS, "sequences seed batch device dtype positions fold column split context bos")
 MEASURED_AGAIN = Options(SETTINGS, f"draws {MEASURED.names}")
 
 GivenGrid = Annotated[dict[str, Any], Overrides(GRID, like=Settings)]  # fields of scrub.Grid

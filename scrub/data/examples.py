@@ -97,6 +97,7 @@ class Examples:
     rest: Int[np.ndarray, "rest position_plus_one"] | None = field(default=None, repr=False)  # that draws may draw too
     columns: Mapping[str, Shaped[np.ndarray, " every"]] = field(default_factory=dict, repr=False)  # of the rest too
     labels: Int[np.ndarray, " example"] | None = None
+    numbers: Int[np.ndarray, " example"] | None = None  # of each among those that were read, where some were chosen
 
     def __post_init__(self) -> None:
         for name, array in (("tokens", self.tokens), ("scored", self.scored), ("other", self.other)):
@@ -279,8 +280,9 @@ class Examples:
         return self
 
     def row(self, which: int) -> str:
-        """Name one of them: of prompts, the row that it was read from, since they keep their order."""
-        return f"row {which} of {short(self.name, quoted=False)}" if self.kind == PROMPTS else f"example {which}"
+        """Name one of them: of prompts, the row that it was read from."""
+        number = which if self.numbers is None else self.numbers[which]
+        return f"row {number} of {short(self.name, quoted=False)}" if self.kind == PROMPTS else f"example {number}"
 
     def as_text(self, which: int) -> str:
         """Quote one of them, where they have texts."""
@@ -403,7 +405,13 @@ class Examples:
                 name: np.concatenate([array[members], array[len(self) :]]) for name, array in self.columns.items()
             },
             labels=None if self.labels is None else self.labels[members],
+            numbers=self._numbered(members),
         )
+
+    def _numbered(self, members: Int[np.ndarray, " member"]) -> Int[np.ndarray, " member"] | None:
+        """Number some of them as they were read; None where these are the first."""
+        found = np.asarray(members) if self.numbers is None else self.numbers[members]
+        return None if np.array_equal(found, np.arange(len(found))) else found
 
     def first(self, count: int) -> Examples:
         """Choose the first ones; the others are then of the rest of the data."""
@@ -454,6 +462,7 @@ class Examples:
             texts=(*self.texts, *others.texts),
             documents=np.concatenate([self.documents, others.documents + self.documents.max(initial=-1) + 1]),
             within=None,  # prompts are each one text
+            numbers=None,
             labels=None
             if self.labels is None or others.labels is None
             else np.concatenate([self.labels, others.labels]),

@@ -18,6 +18,7 @@ RANDOM = "random tokens"
 KINDS = ("letters", "words", "digits", RANDOM)  # what prompts are made of
 SEED = "seed="  # behind the name of a task, as in `ioi:seed=3`
 WHERE = ("target", "prefix")  # where pairs of them differ
+FOLDS = ("search", "stop", "report")  # of examples: what is searched on, what says when to stop, and what is reported
 
 
 def check_kind(kind: str) -> None:
@@ -30,6 +31,12 @@ def check_where(where: str) -> None:
     """Raise ScrubError for a place where no pairs differ."""
     if where not in WHERE:
         raise ScrubError(f"pairs don't differ at {one_line(where)!r}: take one of {', '.join(WHERE)}")
+
+
+def check_fold(fold: str) -> None:
+    """Raise ScrubError for a fold that there is not."""
+    if fold not in FOLDS:
+        raise ScrubError(f"there is no fold {one_line(fold)!r} of examples: take one of {', '.join(FOLDS)}")
 
 
 @dataclass(frozen=True)

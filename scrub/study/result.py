@@ -96,6 +96,7 @@ class Result(TabularResult):
     notes: tuple[str, ...] = ()  # what was joined, cut, left out and guessed of the data
     documents: Int[np.ndarray, " sequence"] | None = None  # that each sequence is of; by default one of its own
     other: str = DRAWN  # what y stands for
+    fold: str = ""  # of the data that were read; all of them without one
     commits: Mapping[str, str] = field(default_factory=dict)  # of what is from a hub: see :attr:`Trial.commits`
     kind: str = TEXT
     published_ratios: Mapping[str, float] = field(default_factory=dict)
@@ -190,7 +191,8 @@ class Result(TabularResult):
         begin = f" {self.begin}" if self.begin else ""
         of = self.bootstrap.of(self.documents_called)
         kind = ("prompt" if self.kind == PROMPTS else "sequence") + "s" * (len(self.positions) != 1)
-        sequences = f"{len(self.positions)} {kind}{length}{begin}{of}{self.computed}"
+        fold = f"fold {self.fold}, " if self.fold else ""
+        sequences = f"{fold}{len(self.positions)} {kind}{length}{begin}{of}{self.computed}"
         model, data = (at_commit(getattr(self, of), self.commits.get(f"{of}_commit", "")) for of in ("model", "data"))
         model, data = with_digest(model, self.commits.get("weights", "")), with_digest(data, self.digest)
         study = by_metric(self.study)[0] if self.others else self.study  # of several, each table says which
@@ -379,6 +381,7 @@ class Result(TabularResult):
             **({"lengths": list(self.lengths)} if self.lengths is not None else {}),
             **self.computed.fields,
             **({"other": self.other} if self.other != DRAWN else {}),
+            **({"fold": self.fold} if self.fold else {}),
             "positions": int(self.positions.sum()) // self.draws,
             "draws": self.draws,
             "seed": self.seed,

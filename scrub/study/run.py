@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from scrub.data.examples import Examples
+from scrub.data.folds import in_fold
 from scrub.data.for_model import Data, check_on, examples_for, is_tokens, notes_on
 from scrub.data.tasks.shipped import whichever_draw
 from scrub.graph.node import Node
@@ -277,6 +278,7 @@ class Trial:
             begin=self.examples.begin,
             notes=(*self.examples.notes, *self.notes, *self.controls.notes),
             other=self.study.other,
+            fold=settings.fold or "",
             commits=self.commits,
             roles=said_roles(self.study, self.model),
             controls=self.controls.each,
@@ -354,6 +356,7 @@ def prepare_study(
         positions = positions_of(examples, settings.positions, study.positions)
         scored = scored_at(positions, examples, study.data, model)
         examples = replace(examples, scored=scored)
+    examples = in_fold(examples, settings.fold)
     check_named(examples, [each.graph for each in built])
     check_on(examples, model)
     check_draws(examples, settings.draws, built.draws)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from annotated_types import Interval
 
+from scrub.data.settings import check_fold
 from scrub.text.begin import Bos, said_bos
 from scrub.text.errors import ScrubError
 from scrub.text.fields import COUNT, SEED, Named, check_fields
@@ -46,7 +47,8 @@ class Settings:
     that has no default, or in one called `tokenizer`.
     `bos` is True ("yes"), False ("no"), or "auto", whatever the study says: sequences then begin as the model's
     tokenizer makes them by itself, or else with the begin token where the model has one. So they do without `bos`,
-    where the study doesn't say. Raises ScrubError for a field of another type, a number out of
+    where the study doesn't say. `fold` is "search", "stop" or "report": of the examples that are read, those of one of
+    three parts, which share no document and no template. Raises ScrubError for a field of another type, a number out of
     range, or an unknown device or dtype.
     """
 
@@ -69,6 +71,7 @@ class Settings:
     )
     bos: Bos = None  # whether sequences begin with the begin token, instead of as the study says; see below
     other: str | None = None  # what y stands for, instead of as the study says: one of OTHERS
+    fold: str | None = None  # only these of the examples: one of scrub.data.settings.FOLDS
     controls: bool = True  # whether a run measures controls beside hypotheses whose draws have features
     progress: bool = True
 
@@ -81,6 +84,8 @@ class Settings:
             object.__setattr__(self, "positions", as_positions(self.positions))
         if self.other is not None:
             check_other(self.other)
+        if self.fold is not None:
+            check_fold(self.fold)
         if self.dtype not in DTYPES:
             raise ScrubError(f"there is no dtype {self.dtype!r}: use one of {', '.join(DTYPES)}")
         if not re.fullmatch(r"auto|cpu|cuda(:(0|[1-9]\d?))?", self.device):

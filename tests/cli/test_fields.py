@@ -158,6 +158,7 @@ def test_mistakes_are_told_before_torch_is_imported(tmp_path: Path) -> None:
         ["show", "inductoin"],
         ["run", "induction", "--parts", "zz"],
         ["run", "induction", "--positions", "3..x y"],
+        ["run", "induction", "--fold", "nosuch"],
         ["check", "induction", "--data", "stdlob"],
     ]
     numbers = ("--temperature 1e10", "--width 99999999", "--tokens 3 --span 1..3", "--span 3..1")

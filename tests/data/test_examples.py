@@ -31,6 +31,14 @@ def pairs() -> Examples:
     return replace(made, other=tokens + 10, other_texts=("d", "e", "f"), targets=targets)
 
 
+def test_some_of_some_are_called_as_they_were_read() -> None:
+    found = pairs().some(np.array([2, 0, 1])).some(np.array([2, 0]))
+    assert [found.row(at) for at in range(2)] == ["row 1 of given", "row 2 of given"]
+    assert [pairs().first(2).row(1), pairs().first(2).numbers] == ["row 1 of given", None]
+    alone = replace(found, other=None, targets={})
+    assert alone.followed_by(replace(pairs(), other=None, targets={})).row(3) == "row 3 of given"
+
+
 @pytest.mark.parametrize("make", [list, np.array, torch.tensor, lambda rows: torch.tensor(rows).int()])
 def test_tokens_in_memory_are_text(make: Callable[[Any], Any]) -> None:
     found = Examples.of(make(ROWS))

@@ -28,6 +28,7 @@ OTHERS: dict[str, Any] = {
     "context": 20,
     "bos": True,
     "other": "mean",
+    "fold": "search",
     "controls": False,
 }
 # Nothing is in these: what is wrong with the settings is told before they are looked at.

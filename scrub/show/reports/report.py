@@ -86,13 +86,15 @@ def command(stored: StudyResults, trial: Trial, across: AcrossModels | None = No
     words = ["scrub", "report", *([by_metric(study.name)[0]] if names == declared else _wanted(trial))]
     seeds = list(dict.fromkeys(seed for seed, _ in stored.pairings))
     draws = len(stored.pairings) // len(seeds)
+    count = len(trial.examples)
     random = Counter(each.null_of for each in stored.hypotheses.values() if each.null_of)
     options: dict[str, object] = {
         "model": ",".join(_models(across)) if across else model if model != study.model else None,
         # an own function is where the study declares it
         "metric": study.metric.name if METRICS.get(study.metric.name) == study.metric != LOSS else None,
         "data": trial.examples.name if trial.examples.name != default_data(study, trial.model) else None,
-        "sequences": len(trial.examples) if len(trial.examples) != SEQUENCES else None,
+        "sequences": settings.sequences if settings.fold else count if count != SEQUENCES else None,
+        "fold": settings.fold,
         "draws": draws if draws != 1 else None,
         "seed": ",".join(map(str, seeds)),
         "null": max(random.values(), default=None),

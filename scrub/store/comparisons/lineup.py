@@ -31,7 +31,7 @@ from scrub.study.terms import on_model, usual_positions
 from scrub.text.errors import ScrubError
 from scrub.text.files import one_line
 
-LOOKED_UP = {"models": "model", "data": "data", "dtype": "dtype", "sequences": "sequences"}  # in stored results
+LOOKED_UP = {name: name for name in ("data", "dtype", "sequences", "fold")} | {"models": "model"}  # in stored results
 
 
 @dataclass(frozen=True)
@@ -244,6 +244,10 @@ def _stored_pairings(folder: Path, paths: Sequence[str], fields: Mapping[str, ob
         study.by(as_metrics(fields["metric"], study.metric)[0]).name if fields.get("metric") else study.name
     )
     every = known(Results(folder), every=True)
+    fold = str(fields.get("fold", ""))
+    if fold:
+        about.pop("sequences", None)  # how many are read of which a fold has a third
+    every = [each for each in every if each.result.fold == fold]
     fitting = [each for each in every if all(each.about.get(name) == str(value) for name, value in about.items())]
     metric = by_metric(str(about["study"]))[1]
     there = [path for path in paths if _stored(fitting, [path], metric)]

@@ -407,7 +407,7 @@ def beside(results: Results | str, of: StudyResults) -> list[StudyResults]:
         def rank(one: StudyResults) -> tuple[int, int, int]:
             return len(ours & {*_names([one])}), len(one.result.positions), len(one.pairings)
 
-        alike = each.about["dtype"] == of.about["dtype"] and shared
+        alike = each.about["dtype"] == of.about["dtype"] and each.result.fold == of.result.fold and shared
         if each.result.model != of.result.model and alike:
             best[each.result.model] = max(best.get(each.result.model, each), each, key=rank)
     return [of, *best.values()]

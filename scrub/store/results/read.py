@@ -145,7 +145,8 @@ def read_study(results: Results, cells: Mapping[str, Cell], pairings: Sequence[P
         claims={Name(name, part): c for name, each in described.items() for part, c in each.claims.items()},
     )
     losses = _token_losses(results, keys, examples.scored)
-    basis, notes = {**_basis(setting, table), **result.commits}, tuple(results.notes)
+    fold = {"fold": result.fold} if result.fold else {}
+    basis, notes = {**_basis(setting, table), **fold, **result.commits}, tuple(results.notes)
     return StudyResults(result.checked(), examples, texts, described, losses, tuple(pairings), basis, notes)
 
 
@@ -336,6 +337,7 @@ def _examples_said(said: Mapping[str, Any], unsaid: Sequence[str]) -> dict[str, 
         "notes": (*map(str, said.get("notes", ())), *unsaid),
         "commits": commits,
         "roles": str(said.get("roles", "")),
+        "fold": str(said.get("fold", "")),
     }
 
 

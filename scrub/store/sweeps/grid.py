@@ -118,6 +118,7 @@ class Grid(BaseModel):
     sequences: int | None = None
     positions: Annotated[Positions | None, BeforeValidator(_positions)] = None
     other: str | None = None
+    fold: str | None = None
     context: int | None = None
     split: str | None = None
     column: str | None = None

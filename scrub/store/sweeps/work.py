@@ -271,6 +271,7 @@ def _described(trial: Trial, made: Ready, gates: Gates, wrong: Collection[Owner]
             "commits": trial.commits,
             **({"roles": roles} if (roles := said_roles(trial.study, trial.model)) else {}),
             **({} if trial.examples.kind == TEXT else {"kind": trial.examples.kind}),
+            **({"fold": trial.settings.fold} if trial.settings.fold else {}),
         },
         "anchors": {cell.experiment: cell.hypothesis_hash for cell in cells.values() if not cell.hypothesis},
         "hypotheses": described,
