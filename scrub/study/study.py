@@ -106,11 +106,11 @@ class Study:
 
     def by(self, metric: Metric) -> Study:
         """Give the study another metric."""
-        return replace(self, metric=metric).called(self._plain_name)
+        return replace(self, metric=metric).called(self.plain_name)
 
     def against(self, other: str) -> Study:
         """Let y stand for something else: see `other`."""
-        return replace(self, other=other).called(self._plain_name)
+        return replace(self, other=other).called(self.plain_name)
 
     @property
     def roles_by_model(self) -> Mapping[str, Roles]:
@@ -128,7 +128,8 @@ class Study:
             examples.check_templates()
 
     @property
-    def _plain_name(self) -> str:
+    def plain_name(self) -> str:
+        """Its name without that of its metric, and of what y stands for."""
         return self.name.removesuffix(self._by_metric).removesuffix(self._against)
 
     @property

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from jaxtyping import Float
 
-from scrub.measure.search.cells import Cell, Cells
-from scrub.study.draws import Pairing
-from scrub.study.evaluate import Evaluator
-from scrub.study.experiments import Experiments
-from scrub.study.gates import Gates
-from scrub.study.metric import Metric, studied
-from scrub.study.run import Trial
+from scrub.measure.search.cells import Cell
+from scrub.measure.search.fold import Fold, Sums
+from scrub.study.metric import ROLES
 
 Kept: TypeAlias = frozenset[Cell]
-Sums = Float[np.ndarray, " example"]
-METRIC, CHANGE = "loss", "change"  # of those that a study measures, by their roles
 
 
 def key_of(kept: Collection[Cell]) -> str:
@@ -92,45 +85,25 @@ class Record:
 
 
 class Exact:
-    """The metric of lists of cells on the examples of a trial, over all of its pairings.
+    """The metric of lists of cells on a fold, over all of its pairings.
 
-    `Exact(cells, trial, gates, record)([kept])` gives the sums over each example's scored positions, of the metric and
-    of its absolute change. Of `exact` lists they were computed, each once.
+    `Exact(fold, record)([kept])` gives the sums over each example's scored positions, of the metric and of its absolute
+    change. `count` lists were computed, each once.
     """
 
-    def __init__(self, cells: Cells, trial: Trial, gates: Gates, record: Record) -> None:
-        self.trial, self._cells, self._gates, self._record = trial, cells, gates, record
-        self._metrics = studied(trial.study.metric)[:2]
-        self._fold = trial.settings.fold or ""
-        self.pairings: list[Pairing] = [trial.pairing(number) for number in range(trial.settings.draws)]
+    def __init__(self, fold: Fold, record: Record) -> None:
+        self.fold, self._record = fold, record
         self.count = 0
-
-    @property
-    def metric(self) -> Metric:
-        """What is measured."""
-        return self.trial.study.metric
 
     def __call__(self, lists: Sequence[Kept]) -> list[tuple[Sums, Sums]]:
         """Measure some lists, those that aren't known as one plan."""
-        keys = [f"{self._fold}: {key_of(kept)}" for kept in lists]
-        wanted = dict(zip(keys, lists, strict=True))
-        missing = {key: kept for key, kept in wanted.items() if key not in self._record.numbers}
+        keys = [f"{self.fold.trial.settings.fold}: {key_of(kept)}" for kept in lists]
+        missing = {key: kept for key, kept in zip(keys, lists, strict=True) if key not in self._record.numbers}
         if missing:
             self.count += len(missing)
-            for key, sums in zip(missing, self._measured(list(missing.values())), strict=True):
-                self._record.add(key, sums)
+            made = [self.fold.cells.experiment(kept, f"list {at}") for at, kept in enumerate(missing.values())]
+            sums = self.fold.measure(made, self.fold.anchors.gates).sums
+            for key, one in zip(missing, made, strict=True):
+                self._record.add(key, [sums[role, one.name] for role in ROLES[:2]])
         numbers = self._record.numbers
         return [(np.array(numbers[key][0]), np.array(numbers[key][1])) for key in keys]
-
-    def _measured(self, lists: Sequence[Kept]) -> list[tuple[Sums, Sums]]:
-        made = tuple(self._cells.experiment(kept, f"list {at}") for at, kept in enumerate(lists))
-        of = Experiments(self.trial.experiments.unscrubbed, made)
-        settings = replace(self.trial.settings, progress=False)
-        evaluate = Evaluator(self._cells.model, of, self._metrics, settings, quiet=True, passed=self._gates)
-        totals = np.zeros((len(lists), 2, len(self.trial.examples)))
-        for pairing in self.pairings:
-            sums = evaluate(pairing).sums
-            for at, one in enumerate(made):
-                for which, metric in enumerate(self._metrics):
-                    totals[at, which] += sums[metric.name, one.name]
-        return [(each[0], each[1]) for each in totals]

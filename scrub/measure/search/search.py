@@ -1,33 +1,37 @@
-"""Search for a hypothesis of a given size, and say how good it is on examples that the search has not seen."""
+"""Search for a hypothesis of a given size, and say how good it is on examples that the search has not seen.
+
+Three folds of the examples, which share no document and no template, each with pairings of its own: on the first the
+search chooses, the second says where what it gains is no longer clearly above nothing, and the third is looked at once,
+when all is decided.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from jaxtyping import Float
+from rich.progress import Progress
 
-from scrub.data.folds import FOLDS
 from scrub.data.for_model import Data
-from scrub.data.prompts.prompts import documents_called
-from scrub.measure.search.cells import Cell, Cells
-from scrub.measure.search.exact import CHANGE, METRIC, Exact, Kept, Record
-from scrub.measure.search.found import REPORT, SEARCH, STOP, Beside, Found, Point
+from scrub.data.settings import FOLDS
+from scrub.measure.search.beside import beside
+from scrub.measure.search.cells import Cells
+from scrub.measure.search.exact import Exact, Kept, Record
+from scrub.measure.search.fold import Fold
+from scrub.measure.search.found import REPORT, SEARCH, STOP, Found, Point
 from scrub.measure.search.steps import CHECKED, Search, Step, check_start
 from scrub.measure.search.written import hypothesis_of
-from scrub.models.model import Model, Spec
+from scrub.models.model import Spec
 from scrub.study.draws import generator
-from scrub.study.evaluate import Evaluation, Evaluator
-from scrub.study.experiments import ALL_SCRUBBED, BASELINE, UNSCRUBBED, Experiment, Experiments, Name
-from scrub.study.hypothesis import ALL, Hypothesis
-from scrub.study.metric import GivenMetric, as_metrics, studied
+from scrub.study.evaluate import Evaluator
+from scrub.study.hypothesis import Hypothesis
+from scrub.study.metric import GivenMetric, as_metrics
 from scrub.study.run import Trial, prepare_study
 from scrub.study.settings import DRAWN, Settings
-from scrub.study.statistics import Bootstrap, recovered
 from scrub.study.study import Study, Wanted, load_study
 from scrub.text.errors import ScrubError
 from scrub.text.fields import COUNT, check_arguments
@@ -35,10 +39,152 @@ from scrub.text.numbers import Interval
 from scrub.text.progress import bar_of
 
 RESAMPLES = 5  # of documents, on each of which the search is done again
-RANDOM = 20  # lists of as many cells
 FOUND = "found"  # what a hypothesis is called that nobody named
 FROM_MODEL = "model"  # a start: all cells
-RANDOM_SIZES = 4  # at which random lists are drawn, besides the last
-"""
-The rest is below.
-"""
+
+
+@check_arguments
+def search(
+    wanted: Wanted,
+    size: Annotated[int, COUNT],
+    model: Spec | None = None,
+    data: Data | None = None,
+    settings: Settings | None = None,
+    *,
+    start: str | Hypothesis | None = None,
+    candidates: Sequence[str] | None = None,
+    depth: Annotated[int, COUNT] | None = None,
+    check: Annotated[int, COUNT] | None = CHECKED,
+    metric: GivenMetric = None,
+    name: str = FOUND,
+    stop: bool = True,
+    resamples: int = RESAMPLES,
+    rival: bool = True,
+    record: str | Path | None = None,
+) -> Found:
+    """Search for the hypothesis of a study that keeps so many cells and recovers most: `search("induction", 8)`.
+
+    Cells are what the study's baseline resamples, one for each component that an input of its entries reads:
+    `candidates` are "heads", "mlps", and "masks", which takes heads' attention apart. `depth` 2 goes on to what those
+    components read. Each step scores all cells in reach to first order, measures the `check` best exactly (all of them,
+    if that is None), and takes the best. It begins with no cell, or at `start`: a hypothesis of the study, or "model"
+    for all cells, and goes forward or backward from there. Forward it ends before `size` where what a cell gains on the
+    second fold isn't clearly above zero, unless `stop` is False. Then it is done again on so many bootstrap `resamples`
+    of the documents, and for a `rival` without the cells that were found. What is measured is kept in the file `record`,
+    if there is one, and not measured again. `settings.parts` are the slots that are searched.
+    Raises ScrubError for what doesn't fit, and GateError if a gate fails.
+    """
+    settings = settings or Settings()
+    if settings.fold is not None:
+        raise ScrubError("a search divides the examples into folds itself: leave the fold out")
+    study, hypotheses = load_study(wanted)
+    metrics = as_metrics(metric, study.metric)
+    if len(metrics) > 1:
+        raise ScrubError("a search is for one metric: name one")
+    if (settings.other or study.other) != DRAWN:
+        raise ScrubError("a search resamples from another example, and here y is a mean: let y be drawn")
+    trials: dict[str, Trial] = {}
+    for fold in FOLDS:
+        on, some = replace(settings, parts=None, fold=fold), hypotheses if fold == REPORT else []
+        trials[fold] = prepare_study(study, some, trials[SEARCH].model if trials else model, data, on, metrics)
+    cells = Cells.made(trials[SEARCH].study, trials[SEARCH].model, candidates, settings.parts, depth)
+    begin = _start(start, hypotheses, cells)
+    check_start(cells, begin, size)
+    folds = {fold: Fold(cells, trial) for fold, trial in trials.items()}
+    searching = _Searching(cells, folds, settings, check, size, begin, None if record is None else Path(record))
+    declared = None if isinstance(wanted, Study | Hypothesis) else study.plain_name
+    return searching.found(name, declared, stop, resamples, rival)
+
+
+def _start(start: str | Hypothesis | None, hypotheses: Sequence[Hypothesis], cells: Cells) -> Kept:
+    """Find the cells that a search begins with. Raises ScrubError for a name that no hypothesis has."""
+    if start is None:
+        return frozenset()
+    if start == FROM_MODEL:
+        return frozenset(cells.every)
+    if isinstance(start, Hypothesis):
+        return cells.kept_by(start)
+    names = {each.name: each for each in hypotheses}
+    if (plain := start.rpartition("/")[2]) not in names:
+        raise ScrubError(f"there is no {start!r} to start from: there are {', '.join(names)}, and {FROM_MODEL!r}")
+    return cells.kept_by(names[plain])
+
+
+@dataclass
+class _Ends:
+    """Where a search ends: what a new size gains on the stop fold isn't clearly above zero.
+
+    `further` has that gain by size, in percent, and `best` the list of each size.
+    """
+
+    exact: Exact
+    best: dict[int, Kept]
+    grows: bool
+    stop: bool
+    further: dict[int, Interval] = field(default_factory=dict)
+    why: str = ""
+
+    def __call__(self, steps: Sequence[Step]) -> bool:
+        """Look at the last step."""
+        kept = steps[-1].kept
+        new = len(kept) not in self.best
+        self.best[len(kept)] = kept
+        before = self.best.get(len(kept) - 1 if self.grows else len(kept) + 1)
+        if before is None or steps[-1].added != self.grows:
+            return False
+        (now, _), (last, _) = self.exact([kept, before])
+        gain = self.further[len(kept)] = self.exact.fold.interval(now, last)
+        if not (new and self.grows and self.stop) or gain.low > 0 or len(kept) < 2:
+            return False
+        del self.best[len(kept)]
+        self.why = f"the cell {len(kept)} gains {gain} percent on the fold {STOP}, which isn't clearly above zero"
+        return True
+
+
+@dataclass(frozen=True)
+class _Searching:
+    """A search among cells, from one list of them to another size."""
+
+    cells: Cells
+    folds: Mapping[str, Fold]
+    settings: Settings
+    check: int | None
+    size: int
+    start: Kept
+    path: Path | None
+
+    @property
+    def _grows(self) -> bool:
+        return self.size > len(self.start)
+
+    @cached_property
+    def record(self) -> Record:
+        """What is kept of what is measured, and of which search."""
+        trials = [fold.trial for fold in self.folds.values()]
+        bases = [Evaluator(self.cells.model, t.experiments, [], t.settings).basis(t.examples) for t in trials]
+        study = trials[0].study
+        about = {"format": 1, "bases": bases, "metric": study.metric.digest, "baseline": study.baseline}
+        about |= {"roles": repr(self.cells.model.roles), "candidates": list(self.cells.kinds), "depth": self.cells.depth}
+        about |= {"parts": list(self.cells.parts), "check": self.check, "seed": self.settings.seed}
+        return Record(self.path, about | {"draws": self.settings.draws})
+
+    def found(self, name: str, study: str | None, stop: bool, resamples: int, rival: bool) -> Found:
+        """Search, then measure what was found, and what is held against it."""
+        exact = {fold: Exact(self.folds[fold], self.record) for fold in (SEARCH, STOP)}
+        for fold in exact.values():
+            _ = fold.fold.anchors  # the gates, before anything takes its time
+        ends = _Ends(exact[STOP], {len(self.start): self.start}, self._grows, stop)
+        with bar_of("steps", self.settings.progress) as bar:
+            looking = Search(self.cells, exact[SEARCH], self.record, self.check, self._watched(bar))
+            looking.grown(FOUND, self.size, self.start, until=ends)
+            lists = {at: kept for at, kept in ends.best.items() if kept and self._within(at, max(ends.best))}
+            best = lists[max(lists) if self._grows else min(lists)]
+            overlaps = [self._overlap(looking, best, number) for number in range(resamples)]
+            enough = rival and 2 * len(best) <= len(self.cells)
+            other = looking.grown("rival", len(best), without=best)[-1].kept if enough else frozenset()
+        hypothesis = hypothesis_of(self.cells, best, name, study=study)
+        return beside(
+            self.cells, self.folds, exact, ends.further, lists, hypothesis, other,
+            overlaps=tuple(overlaps), exact=exact[SEARCH].count, screens=looking.screens, stopped=ends.why,
+            notes=self._notes(looking, rival and not enough),
+        )

@@ -45,14 +45,12 @@ class Step:
 class Search:
     """A search on the examples of one fold, whose measurements and scores are shared by all that is asked of it.
 
-    `Search(cells, exact, record, whole, checked=4)` measures the `checked` best of each step, or all of them if that is
-    None. `whole` is what there is to recover, in the metric's unit.
+    `Search(cells, exact, record, checked=4)` measures the `checked` best of each step, or all of them if that is None.
     """
 
     cells: Cells
     exact: Exact
     record: Record
-    whole: float
     checked: int | None = CHECKED
     watch: Callable[[str, Step], None] = lambda name, step: None
     screens: int = 0
@@ -63,7 +61,7 @@ class Search:
 
     @property
     def _sign(self) -> int:
-        return -1 if self.exact.metric.less_is_better else 1
+        return -1 if self.exact.fold.metric.less_is_better else 1
 
     def grown(
         self,
@@ -118,7 +116,7 @@ class Search:
     def _mean(self, sums: np.ndarray, weights: Weights | None, sign: int | None = None) -> float:
         """Average over scored positions, so that more is better."""
         of = np.ones(len(sums)) if weights is None else weights
-        positions = self.exact.trial.examples.counts * len(self.exact.pairings)
+        positions = self.exact.fold.positions
         return float((self._sign if sign is None else sign) * (sums @ of) / (positions @ of))
 
     def _scored(self, now: Kept) -> Scored | None:
@@ -127,16 +125,16 @@ class Search:
             return None
         if now not in self._scores:
             if not self._screens:
-                trial = self.exact.trial
-                about = self.cells, self.exact.metric
-                self._screens = [Screen(*about, pairing, trial.settings) for pairing in self.exact.pairings]
+                fold = self.exact.fold
+                about = self.cells, fold.metric
+                self._screens = [Screen(*about, pairing, fold.trial.settings) for pairing in fold.pairings]
             try:
                 each = [screen(now) for screen in self._screens]
             except NoGradient:
                 self._no_gradient = True
                 if self.cells.depth > 1 or len(self.cells) > CELLS_FROM_MODEL:
                     raise
-                self.notes[f"{self.exact.metric.name} has no gradient: every candidate was measured"] = None
+                self.notes[f"{self.exact.fold.metric.name} has no gradient: every candidate was measured"] = None
                 return None
             self.screens += 1
             cells = list(dict.fromkeys(cell for scored in each for cell in scored.cells))
@@ -197,7 +195,7 @@ class Search:
     @property
     def _tie(self) -> float:
         """How much of the metric is as good as nothing."""
-        return TIE * self.whole
+        return TIE * self.exact.fold.whole_of(self.exact.fold.anchors)
 
     def _measured(
         self, now: Kept, order: Sequence[tuple[Cell, float]], weights: Weights | None, added: bool
