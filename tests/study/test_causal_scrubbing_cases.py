@@ -192,7 +192,7 @@ def sum_of_two(rows: Rows) -> np.ndarray:
 
 
 # The loss where w is written and t is right is log Z(w) - SHARP (t w - t^2 / 2). Where what is written is distributed
-# as what follows, the mean of log Z is the model's, so that what is recovered is their covariance, of the variance of t.
+# as what follows, the mean of log Z is the model's: what is recovered is then their covariance, of the variance of t.
 # Of numbers -2, 0 and 2, log Z is larger by so much at 2 than at 0:
 HIGHER = np.log((np.exp(1) + 1 + np.exp(-3)) / (1 + 2 * np.exp(-1)))
 
