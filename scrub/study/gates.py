@@ -246,6 +246,8 @@ def ineffective(
                 continue
             if whole.part == ALL and (whole.name.hypothesis, rule) in seen:
                 continue
+            if not draws(graph) <= pairing.partners.keys():
+                continue  # another rule, which changes nothing beside this one, feeds it then what nobody drew
             # what it holds then may have no value
             if values is None or not any(rule.holds for rule in whole.rules) or values.keys() >= set(held([graph])):
                 name = f"{whole.name}: the rule '{rule}'"

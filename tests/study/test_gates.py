@@ -197,6 +197,20 @@ def test_idle_rules_warn(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("source", ["any", "like f"])
+def test_a_rule_that_hides_another_whole_is_no_mistake(source: str) -> None:
+    """What the hidden one feeds nobody draws: the hiding one can't be looked at without it, and the hidden is told."""
+    text = f"k  a0.0/k/** -> {source}\n   a0.0/k/emb -> y"
+    mine = Hypothesis(text, name="h", features={"f": lambda tokens, _: tokens[:, 0]} if source != "any" else {})
+    warnings = (
+        prepare(replace(mine, study="induction"), settings=Settings(sequences=23, progress=False)).gates().warnings
+    )
+    assert [text for text in warnings if "changes" in text] == [
+        f"h/{part}: the rule 'a0.0/k/** -> {source}' changes nothing: its paths are fed so without it"
+        for part in ("k", "all")
+    ]
+
+
 def test_rules_that_nobody_wrote_warn_of_nothing() -> None:
     covered = "k  a1.ind/k/a0.prev/v/emb -> x\n   a1.ind/k/** -> y\n"
     random = Hypothesis(covered, name="h~k~1", study="induction", null_of="h")
