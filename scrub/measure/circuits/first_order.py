@@ -20,7 +20,7 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from scrub.graph.node import Node, walk
+from scrub.graph.node import Node
 from scrub.measure.circuits.units import Units
 from scrub.models.model import Model
 from scrub.paths.edges import EMB

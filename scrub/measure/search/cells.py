@@ -3,8 +3,8 @@
 A cell is what one input of an entry of the study's baseline (the queries of `a1.ind`, the output) reads of one
 component: a head, an MLP, the embedding, or the part of a head's attention that is inside a mask. Its rule is a path,
 `a1.ind/k/a0.1[previous]/v/** -> x`, and all paths below it are its own. By a `depth` of 2 cells are what the inputs of
-those components read, `out/a23.1/v/m0/** -> x`, and so on. There may be far too many of these to list: they are counted,
-and listed where the tree of paths is opened.
+those components read, `out/a23.1/v/m0/** -> x`, and so on. There may be far too many of these to list: they are
+counted, and listed where the tree of paths is opened.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Cell:
 
     @property
     def pattern(self) -> str:
-        """The pattern of all paths through it. Where a head's attention is taken apart, where it looks stays as it is."""
+        """The pattern of all paths through it. Of a part of a head's attention, where it looks stays resampled."""
         inner = "/v/**" if self.part else "" if self.component == EMB else "/**"
         return f"{self.place}/{self.label}{inner}"
 
@@ -73,9 +73,9 @@ class Cell:
 class Cells:
     """The cells of a study on a model, at one granularity, and the experiments that keep some of them.
 
-    `Cells.made(study, model, ["masks"]).experiment(kept, "found")`. `roots` are the places where cells begin. Of each of
-    the `parts` there are the patterns that it resamples; inputs of none are left to x, as in a hypothesis' part. What is
-    `left` out is no candidate, and stays resampled.
+    `Cells.made(study, model, ["masks"]).experiment(kept, "found")`. `roots` are the places where cells begin. Of each
+    of the `parts` there are the patterns that it resamples; inputs of none are left to x, as in a hypothesis' part.
+    What is `left` out is no candidate, and stays resampled.
     """
 
     study: Study
@@ -235,6 +235,12 @@ class Cells:
     def part_of(self, cell: Cell) -> str:
         """Name the part of a hypothesis that a cell is of: the slot of its entry, or `out`."""
         return slot_of(self.root_of(cell.place)) or OUTPUT
+
+    @cached_property
+    def all_parts(self) -> tuple[str, ...]:
+        """The parts of what the baseline resamples, those that aren't searched too."""
+        inputs = self.places.inputs(self.of.graph)
+        return tuple(dict.fromkeys(slot_of(place) or OUTPUT for place in inputs if slot_of(place) != MASK))
 
     def root_of(self, place: str) -> str:
         """Find the place where cells begin that another one is, or lies below."""

@@ -28,7 +28,7 @@ WHOLE = "all cells"  # the experiment that keeps them
 
 @dataclass(frozen=True)
 class Measured:
-    """What some experiments gave on a fold, by role and name: sums over each example's scored positions, all pairings."""
+    """What experiments gave on a fold, by role and name: sums over each example's scored positions, all pairings."""
 
     sums: Mapping[tuple[str, str], Sums]
     gates: Gates
@@ -45,7 +45,8 @@ class Fold:
     @property
     def metric(self) -> Metric:
         """What is measured."""
-        return self.trial.study.metric
+        metric: Metric = self.trial.study.metric
+        return metric
 
     @cached_property
     def pairings(self) -> list[Pairing]:
@@ -81,8 +82,8 @@ class Fold:
         found = self.measure([*self.trial.experiments.only([BASELINE]).scrubbed, self.cells.whole(WHOLE)])
         if not self.whole_of(found) > 0:
             raise GateError(
-                f"on the fold {self.trial.settings.fold} the baseline is no worse than the model: by {self.metric.name} "
-                "nothing is left to recover there"
+                f"on the fold {self.trial.settings.fold} the baseline is no worse than the model: by "
+                f"{self.metric.name} nothing is left to recover there"
             )
         return found
 

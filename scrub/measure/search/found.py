@@ -27,7 +27,7 @@ class Point:
     """The list of one size: its cells, what changed from the size before, and what it recovers in percent, by fold.
 
     `expected` and `gain` are percent that the last cell was to bring to first order, and brought, on the search fold;
-    `further` is what it brought on the stop fold. `resampled` is the percent of the baseline's paths that are resampled
+    `further` is what it brought on the stop fold. `scrubs` is the percent of the baseline's paths that are resampled
     still; `change` the mean absolute change of the metric, and `kl` the divergence, in nats, on the report fold.
     """
 
@@ -38,7 +38,7 @@ class Point:
     gain: float
     further: Interval
     recovered: Mapping[str, Interval]
-    resampled: float | None
+    scrubs: float | None
     change: float
     kl: float
 
@@ -59,7 +59,7 @@ class Beside:
     size: int
     recovered: Interval
     less: Interval | None = None
-    resampled: float | None = None
+    scrubs: float | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -122,7 +122,7 @@ class Found(TabularResult):
         for fold in (SEARCH, STOP, REPORT):
             columns |= interval_columns(fold, [point.recovered[fold] for point in points])
         columns |= {
-            "resampled": [point.resampled for point in points],
+            "scrubs": [point.scrubs for point in points],
             "mean_abs_change": [point.change for point in points],
             "kl": [point.kl for point in points],
         }
@@ -143,7 +143,7 @@ class Found(TabularResult):
             "size": self.best.size,
             "rules": self.hypothesis.rules.splitlines(),
             "recovered": {fold: _numbers(interval) for fold, interval in self.best.recovered.items()},
-            "resampled": self.best.resampled,
+            "scrubs": self.best.scrubs,
             "steps": [_step(point) for point in self.points],
             "whole": _numbers(self.whole),
             "random": [_beside(each) for each in self.random],
@@ -179,7 +179,7 @@ def _step(point: Point) -> dict[str, Any]:
         "gain": point.gain,
         "further": _numbers(point.further),
         "recovered": {fold: _numbers(interval) for fold, interval in point.recovered.items()},
-        "resampled": point.resampled,
+        "scrubs": point.scrubs,
         "mean_abs_change": point.change,
         "kl": point.kl,
     }
@@ -187,4 +187,4 @@ def _step(point: Point) -> dict[str, Any]:
 
 def _beside(each: Beside) -> dict[str, Any]:
     less = None if each.less is None else _numbers(each.less)
-    return {"name": each.name, "size": each.size, **_numbers(each.recovered), "less": less, "resampled": each.resampled}
+    return {"name": each.name, "size": each.size, **_numbers(each.recovered), "less": less, "scrubs": each.scrubs}

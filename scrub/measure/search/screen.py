@@ -39,7 +39,7 @@ Stream = Float[Tensor, "batch position d_model"]
 Gains = Float[np.ndarray, "cell example"]
 
 
-class NoGradient(ScrubError):
+class NoGradientError(ScrubError):
     """A metric has no gradient, so nothing of it is of first order."""
 
 
@@ -92,8 +92,9 @@ class Screen:
 
     `Screen(cells, metric, pairing, settings)(kept)` scores those that are within reach of the `kept` ones: what the
     baseline's entries read, and, where cells are deeper, what the components read that matter most as wholes. Without
-    `recomputed`, norms and projections are to first order too (EAP); with so many `points`, gradients are the mean of
-    those with the embedding of y moved towards that of x (EAP-IG). `opened` components at most are opened by each score.
+    `recomputed`, norms and projections are to first order too (EAP); with `fractions`, gradients are the mean of those
+    with the embedding of y moved so far towards that of x (EAP-IG: 0, 1/5, 2/5 ...; 1 is at x itself). `opened`
+    components at most are opened by each score.
     """
 
     def __init__(
@@ -104,19 +105,19 @@ class Screen:
         settings: Settings,
         *,
         recomputed: bool = True,
-        points: int | None = None,
+        fractions: Sequence[float] = (),
         opened: int = OPENED,
     ) -> None:
         self._cells, self._metric, self._pairing, self._settings = cells, metric, pairing, settings
         self._model, self._opened = cells.model, opened
-        self._recomputed, self._points = recomputed, points
+        self._recomputed, self._fractions = recomputed, tuple(fractions)
         self._positions = pairing.examples.context
         self._sign = -1 if metric.less_is_better else 1
         self._kept: dict[int, dict[Node, Tensor]] = {}  # what components write, batch by batch
         self._readers: dict[Node, Runner] = {}
 
     def __call__(self, kept: Collection[Cell]) -> Scored:
-        """Score the change of the state of every cell in reach. Raises NoGradient where the metric has none."""
+        """Score the change of the state of every cell in reach. Raises NoGradientError where the metric has none."""
         graph = self._cells.experiment(kept, "at").graph
         opened: dict[str, None] = {}
         level = list(self._cells.roots)
@@ -141,7 +142,9 @@ class Screen:
             scores |= self._scored(at, some, self._anew)
         return Scored(tuple(each.cell for each in scores if each.cell), np.stack(list(scores.values())))
 
-    def _scored(self, at: _At, changes: Sequence[_Change], score: _Score) -> dict[_Change, Float[np.ndarray, " example"]]:
+    def _scored(
+        self, at: _At, changes: Sequence[_Change], score: _Score
+    ) -> dict[_Change, Float[np.ndarray, " example"]]:
         """Score some changes on all examples."""
         found = {each: np.zeros(len(self._pairing.examples)) for each in changes}
         of_place: dict[str, list[_Change]] = {}
@@ -171,11 +174,11 @@ class Screen:
     @cached_property
     def _keeps(self) -> bool:
         """Whether there is room for what components write, from one hypothesis to the next."""
-        return self._points is None and self._bytes * len(self._pairing.order) <= BYTES_KEPT
+        return not self._fractions and self._bytes * len(self._pairing.order) <= BYTES_KEPT
 
     @cached_property
     def _ends(self) -> dict[str, tuple[Node, Node]]:
-        """What stands for each component, or part of its attention, by its label: where it is kept, and where it isn't."""
+        """What stands for each component, or part of its attention, by its label: where it is kept, and where not."""
         cells, found = self._cells, {}
         for component, here in cells.components.items():
             found[component] = here, on_other(here)
@@ -216,7 +219,7 @@ class Screen:
         nodes += [each for pair in ends.values() for each in pair if each not in self._known]
         numbers = {each: str(at) for at, each in enumerate(dict.fromkeys(nodes))}
         unscrubbed, tapped = self._model.graph, taps.tapped(embedding=False)
-        if self._points is not None:
+        if self._fractions:
             unscrubbed, tapped = on_given(unscrubbed), on_given(tapped)
         plan = compile_plan({"metric": self._metric.measure(self._but_known(tapped), self._but_known(unscrubbed))})
         gradient = Runner(plan, self._model.params, self._positions, self._model.device, grad=True)
@@ -239,17 +242,19 @@ class Screen:
         """Compute the gradient of the metric at every tap: the mean over points, where there are several."""
         bound, real = bind(at.gradient.leaves, self._pairing, batch.members, self._model.device)
         made = {place: self._read(tap.reads, batch.values[tap.stream]) for place, tap in at.taps.items()}
-        fractions = [1.0] if self._points is None else [k / self._points for k in range(self._points)]
+        fractions = self._fractions or (0.0,)
         totals = {place: torch.zeros_like(each) for place, each in made.items()}
         for fraction in fractions:
             zeros = {place: torch.zeros_like(each).requires_grad_() for place, each in made.items()}
             on = {**bound, **batch.known, **{given(place): each for place, each in zeros.items()}}
-            on |= {} if self._points is None else self._between(batch.members, fraction)
+            on |= self._between(batch.members, fraction) if self._fractions else {}
             measured = at.gradient(on)["metric"][..., 0].expand(real.shape)
             total = measured.masked_fill(~real.to(measured.device), 0).sum()
             if not total.requires_grad:
-                raise NoGradient(f"the metric {self._metric.name!r} has no gradient")
-            for place, each in zip(zeros, torch.autograd.grad(total, list(zeros.values()), allow_unused=True), strict=True):
+                raise NoGradientError(f"the metric {self._metric.name!r} has no gradient")
+            for place, each in zip(
+                zeros, torch.autograd.grad(total, list(zeros.values()), allow_unused=True), strict=True
+            ):
                 totals[place] += 0 if each is None else each / len(fractions)
         return totals
 

@@ -7,22 +7,23 @@ when all is decided.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
+from scrub.data.examples import PROMPTS
 from scrub.data.for_model import Data
 from scrub.data.settings import FOLDS
-from scrub.measure.search.beside import beside
+from scrub.measure.search.beside import Report, points_of
 from scrub.measure.search.cells import Cells
 from scrub.measure.search.exact import Exact, Kept, Record
 from scrub.measure.search.fold import Fold
-from scrub.measure.search.found import REPORT, SEARCH, STOP, Found, Point
+from scrub.measure.search.found import REPORT, SEARCH, STOP, Found
 from scrub.measure.search.steps import CHECKED, Search, Step, check_start
 from scrub.measure.search.written import hypothesis_of
 from scrub.models.model import Spec
@@ -37,6 +38,7 @@ from scrub.text.errors import ScrubError
 from scrub.text.fields import COUNT, check_arguments
 from scrub.text.numbers import Interval
 from scrub.text.progress import bar_of
+from scrub.text.wording import few
 
 RESAMPLES = 5  # of documents, on each of which the search is done again
 FOUND = "found"  # what a hypothesis is called that nobody named
@@ -70,8 +72,8 @@ def search(
     if that is None), and takes the best. It begins with no cell, or at `start`: a hypothesis of the study, or "model"
     for all cells, and goes forward or backward from there. Forward it ends before `size` where what a cell gains on the
     second fold isn't clearly above zero, unless `stop` is False. Then it is done again on so many bootstrap `resamples`
-    of the documents, and for a `rival` without the cells that were found. What is measured is kept in the file `record`,
-    if there is one, and not measured again. `settings.parts` are the slots that are searched.
+    of the documents, and for a `rival` without the cells that were found. What is measured is kept in the file
+    `record`, if there is one, and not measured again. `settings.parts` are the slots that are searched.
     Raises ScrubError for what doesn't fit, and GateError if a gate fails.
     """
     settings = settings or Settings()
@@ -122,13 +124,14 @@ class _Ends:
     grows: bool
     stop: bool
     further: dict[int, Interval] = field(default_factory=dict)
+    steps: dict[int, Step] = field(default_factory=dict)
     why: str = ""
 
     def __call__(self, steps: Sequence[Step]) -> bool:
         """Look at the last step."""
         kept = steps[-1].kept
         new = len(kept) not in self.best
-        self.best[len(kept)] = kept
+        self.best[len(kept)], self.steps[len(kept)] = kept, steps[-1]
         before = self.best.get(len(kept) - 1 if self.grows else len(kept) + 1)
         if before is None or steps[-1].added != self.grows:
             return False
@@ -164,7 +167,11 @@ class _Searching:
         bases = [Evaluator(self.cells.model, t.experiments, [], t.settings).basis(t.examples) for t in trials]
         study = trials[0].study
         about = {"format": 1, "bases": bases, "metric": study.metric.digest, "baseline": study.baseline}
-        about |= {"roles": repr(self.cells.model.roles), "candidates": list(self.cells.kinds), "depth": self.cells.depth}
+        about |= {
+            "roles": repr(self.cells.model.roles),
+            "candidates": list(self.cells.kinds),
+            "depth": self.cells.depth,
+        }
         about |= {"parts": list(self.cells.parts), "check": self.check, "seed": self.settings.seed}
         return Record(self.path, about | {"draws": self.settings.draws})
 
@@ -183,8 +190,79 @@ class _Searching:
             enough = rival and 2 * len(best) <= len(self.cells)
             other = looking.grown("rival", len(best), without=best)[-1].kept if enough else frozenset()
         hypothesis = hypothesis_of(self.cells, best, name, study=study)
-        return beside(
-            self.cells, self.folds, exact, ends.further, lists, hypothesis, other,
-            overlaps=tuple(overlaps), exact=exact[SEARCH].count, screens=looking.screens, stopped=ends.why,
-            notes=self._notes(looking, rival and not enough),
+        report = Report(self.folds[REPORT], lists, best, other)
+        trial, metric = self.folds[REPORT].trial, self.folds[REPORT].metric
+        return Found(
+            study=trial.study.plain_name,
+            model=trial.model.name,
+            data=trial.examples.name,
+            metric=metric.name,
+            unit=metric.unit,
+            kinds=self.cells.kinds,
+            depth=self.cells.depth,
+            count=len(self.cells),
+            points=points_of(report, exact, ends.steps, ends.further),
+            hypothesis=hypothesis,
+            whole=report.whole,
+            random=report.each_random(),
+            hypotheses=report.each_hypothesis(),
+            overlaps=tuple(overlaps),
+            rival=report.as_rival(),
+            rival_cells=tuple(sorted(other, key=self.cells.key)),
+            sizes={fold: _size(of) for fold, of in self.folds.items()},
+            exact=exact[SEARCH].count,
+            screens=looking.screens,
+            stopped=ends.why,
+            seed=self.settings.seed,
+            draws=self.settings.draws,
+            gates=report.measured.gates,
+            computed=report.measured.computed,
+            notes=(*self._notes(rival and not enough), *looking.notes),
         )
+
+    def _within(self, size: int, last: int) -> bool:
+        """Tell whether a list of a size is one that the search came to on its way."""
+        return len(self.start) <= size <= last if self._grows else size >= self.size
+
+    def _watched(self, bar: Progress) -> Callable[[str, Step], None]:
+        """Show each step on the bar, with the best so far."""
+        tasks: dict[str, TaskID] = {}
+        fold = self.folds[SEARCH]
+
+        def watch(name: str, step: Step) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(name, total=abs(self.size - len(self.start)))
+            percent = float(fold.percent(Exact(fold, self.record)([step.kept])[0][0])[0])
+            bar.update(tasks[name], advance=1, description=f"{name}: {len(step.kept)} cells, {percent:.1f} %")
+
+        return watch
+
+    def _overlap(self, looking: Search, best: Kept, number: int) -> float:
+        """Search on a bootstrap resample of the documents, and compare the cells (Jaccard)."""
+        documents = self.folds[SEARCH].trial.examples.documents
+        of = np.arange(len(self.folds[SEARCH].positions)) if documents is None else documents
+        each, which = np.unique(of, return_inverse=True)
+        rng = generator(self.settings.seed, number, "resampled documents of a search")
+        counts = rng.multinomial(len(each), np.full(len(each), 1 / len(each)))
+        steps = looking.grown(f"resample {number + 1}", len(best), self.start, counts[which].astype(float))
+        kept = steps[-1].kept if steps else self.start
+        return len(kept & best) / len(kept | best)
+
+    def _notes(self, no_rival: bool) -> list[str]:
+        """Say what is left out, and what all of it is of."""
+        trial = self.folds[REPORT].trial
+        kept = [note for note in (*trial.examples.notes, *trial.notes) if not note.startswith("fold ")]
+        if self.cells.left:
+            kept.append(f"no candidates, so always resampled: {few(self.cells.left)}")
+        if no_rival:
+            kept.append("no rival: it would need as many other cells, and there are fewer")
+        if self.record.found:
+            kept.append(f"{self.record.found:,} lists were measured before, and weren't again")
+        return kept
+
+
+def _size(fold: Fold) -> str:
+    """Say how many examples a fold has."""
+    examples = fold.trial.examples
+    units = fold.bootstrap.of("documents")
+    return f"{len(examples):,} {'prompts' if examples.kind == PROMPTS else 'sequences'}{units}"

@@ -1,9 +1,9 @@
 """Growing a list of cells, or shrinking one, step by step: screened to first order, and checked exactly.
 
-Each step scores all cells in reach at the list that there is (:mod:`scrub.measure.search.screen`), measures the best few
-exactly as one plan, and takes the best of these. Where a cell of the list could go, by its score, without the list being
-worse than the best one of its size, that is measured too, and done if it is true (floating selection: Pudil, Novovicova
-and Kittler 1994): what went in early may be of no use later.
+Each step scores all cells in reach at the list that there is (:mod:`scrub.measure.search.screen`), measures the best
+few exactly as one plan, and takes the best of these. Where a cell of the list could go, by its score, and leave a list
+that is better than the best one of its size, that is measured too, and done if it is true (floating selection: Pudil,
+Novovicova and Kittler 1994): what went in early may be of no use later.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from scrub.measure.search.cells import Cell, Cells
 from scrub.measure.search.exact import Exact, Kept, Record, key_of
-from scrub.measure.search.screen import NoGradient, Scored, Screen
+from scrub.measure.search.screen import NoGradientError, Scored, Screen
 from scrub.text.errors import ScrubError
 
 CHECKED = 4  # candidates that are measured exactly in a step
@@ -52,7 +52,7 @@ class Search:
     exact: Exact
     record: Record
     checked: int | None = CHECKED
-    watch: Callable[[str, Step], None] = lambda name, step: None
+    watch: Callable[[str, Step], None] | None = None
     screens: int = 0
     notes: dict[str, None] = field(default_factory=dict)
     _screens: list[Screen] = field(default_factory=list)
@@ -70,7 +70,7 @@ class Search:
         start: Kept = frozenset(),
         weights: Weights | None = None,
         without: Collection[Cell] = (),
-        until: Callable[[Sequence[Step]], bool] = lambda steps: False,
+        until: Callable[[Sequence[Step]], bool] | None = None,
     ) -> list[Step]:
         """Search from a list to one of another size: the steps, in order.
 
@@ -91,8 +91,9 @@ class Search:
             value = self._value(now, weights)
             best[len(now)] = max(value, best.get(len(now), -np.inf))
             steps.append(step)
-            self.watch(name, step)
-            if until(steps):
+            if self.watch is not None:
+                self.watch(name, step)
+            if until is not None and until(steps):
                 break
         return steps
 
@@ -130,7 +131,7 @@ class Search:
                 self._screens = [Screen(*about, pairing, fold.trial.settings) for pairing in fold.pairings]
             try:
                 each = [screen(now) for screen in self._screens]
-            except NoGradient:
+            except NoGradientError:
                 self._no_gradient = True
                 if self.cells.depth > 1 or len(self.cells) > CELLS_FROM_MODEL:
                     raise

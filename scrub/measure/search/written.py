@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import product
 from textwrap import fill
 
 from scrub.measure.search.cells import HEADS, IN_MASKS, REST, Cell, Cells, slot_of
@@ -21,7 +22,9 @@ ALL_MASKS = "last three"  # what the masks of cells are together
 _HEAD = re.compile(r"a(\d+)\.(\d+)")
 
 
-def hypothesis_of(cells: Cells, kept: Collection[Cell], name: str, claim: str = "", study: str | None = None) -> Hypothesis:
+def hypothesis_of(
+    cells: Cells, kept: Collection[Cell], name: str, claim: str = "", study: str | None = None
+) -> Hypothesis:
     """Write the hypothesis that keeps some cells: `hypothesis_of(cells, kept, "found")`.
 
     Rules are folded into alternatives, roles and `*` where these mean the same heads, so no number changes. Raises
@@ -54,7 +57,11 @@ def _sections(cells: Cells, kept: Collection[Cell]) -> Iterator[str]:
     """Write the lines of the declaration."""
     listed = sorted(kept, key=cells.key)
     splits = [f"{pattern} by mask {masks}" for pattern, masks in _splits(cells, listed)]
-    own = {part: [] for part in cells.parts} if not listed else {part: _rules(cells, part, listed) for part in cells.parts}
+    own = (
+        {part: [] for part in cells.parts}
+        if not listed
+        else {part: _rules(cells, part, listed) for part in cells.parts}
+    )
     width = max(len(line) for lines in (*cells.parts.values(), *own.values()) for line in lines)
     for at, line in enumerate(splits):
         yield f"{'' if at else 'splits':8}{line}"
@@ -68,7 +75,7 @@ def _rules(cells: Cells, part: str, kept: Sequence[Cell]) -> list[str]:
     """Write the patterns of what is kept of one part."""
     of = cells.part_of
     paths = [_path(cell, label) for cell, label in _labelled(kept) if of(cell) == part]
-    return [_written(cells, path) for path in folded(dict.fromkeys(paths))]
+    return [line for path in folded(dict.fromkeys(paths)) for line in _written(cells, path)]
 
 
 def _labelled(kept: Sequence[Cell]) -> Iterator[tuple[Cell, str]]:
@@ -99,26 +106,31 @@ def _splits(cells: Cells, kept: Sequence[Cell]) -> Iterator[tuple[str, str]]:
         masks.setdefault(wanted, []).append((*place.split("/"), component))
     for wanted, paths in masks.items():
         for path in folded(paths):
-            yield _written(cells, path), " ".join(f'"{mask}"' for mask in wanted)
+            for pattern in _written(cells, path):
+                yield pattern, " ".join(f'"{mask}"' for mask in wanted)
 
 
-def _written(cells: Cells, path: Sequence[Sequence[str]]) -> str:
-    """Write a path, each step of which is one of some."""
-    return "/".join(_step(cells, step) for step in path)
+def _written(cells: Cells, path: Sequence[Sequence[str]]) -> list[str]:
+    """Write a path, each step of which is one of some: as one pattern, or as several where braces would be nested."""
+    return ["/".join(steps) for steps in product(*(_step(cells, step) for step in path))]
 
 
-def _step(cells: Cells, labels: Sequence[str]) -> str:
+def _step(cells: Cells, labels: Sequence[str]) -> list[str]:
     """Write alternatives of one step, heads of a layer by the roles that mean them, or all by `*`."""
     groups: dict[tuple[str, str], list[str]] = {}
     for label in labels:
         component, bracket, part = label.partition("[")
         head = _HEAD.fullmatch(component) if HEADS in cells.kinds or cells.splits else None
         groups.setdefault((f"a{head[1]}" if head else component, bracket + part), []).append(head[2] if head else "")
+    plain: dict[str, list[str]] = {}
     steps = []
     for (component, part), heads in groups.items():
         names = _named(cells, int(component[1:]), [int(each) for each in heads]) if heads[0] else []
-        steps.append(f"{component}.{either(names)}{part}" if names else f"{component}{part}")
-    return either(steps)
+        if len(names) > 1:
+            steps.append(f"{component}.{either(names)}{part}")
+        else:
+            plain.setdefault(part, []).append(f"{component}.{names[0]}{part}" if names else component)
+    return [*steps, *(either(of) for of in plain.values())]
 
 
 def _named(cells: Cells, layer: int, heads: Sequence[int]) -> list[str]:
