@@ -72,7 +72,7 @@ def on_other(root: Node) -> Node:
 
 def on_given(graph: Node) -> Node:
     """Put leaves in the place of the embeddings of x and y, called so."""
-    for each in [node for node in walk([graph]) if node.label == EMB]:
+    for each in [one for one in walk([graph]) if one.label == EMB]:
         source = next(leaf.arguments["source"] for leaf in walk([each]) if leaf.op == "tokens")
         graph = exchanged(graph, each, given(str(source)))
     return graph

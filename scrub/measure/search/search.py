@@ -24,7 +24,7 @@ from scrub.measure.search.cells import Cells
 from scrub.measure.search.exact import Exact, Kept, Record
 from scrub.measure.search.fold import Fold
 from scrub.measure.search.found import REPORT, SEARCH, STOP, Found
-from scrub.measure.search.steps import CHECKED, Search, Step, check_start
+from scrub.measure.search.steps import CHECKED, Search, Step, Way, check_start
 from scrub.measure.search.written import hypothesis_of
 from scrub.models.model import Spec
 from scrub.study.draws import generator
@@ -114,33 +114,30 @@ def _start(start: str | Hypothesis | None, hypotheses: Sequence[Hypothesis], cel
 
 @dataclass
 class _Ends:
-    """Where a search ends: what a new size gains on the stop fold isn't clearly above zero.
+    """Where a search forward ends, if it is to `stop`: what a cell gains on the stop fold isn't clearly above zero.
 
-    `further` has that gain by size, in percent, and `best` the list of each size.
+    `further` has what each size gains there over the one before, in percent.
     """
 
     exact: Exact
-    best: dict[int, Kept]
-    grows: bool
+    size: int
     stop: bool
     further: dict[int, Interval] = field(default_factory=dict)
-    steps: dict[int, Step] = field(default_factory=dict)
     why: str = ""
 
-    def __call__(self, steps: Sequence[Step]) -> bool:
+    def __call__(self, way: Way) -> bool:
         """Look at the last step."""
-        kept = steps[-1].kept
-        new = len(kept) not in self.best
-        self.best[len(kept)], self.steps[len(kept)] = kept, steps[-1]
-        before = self.best.get(len(kept) - 1 if self.grows else len(kept) + 1)
-        if before is None or steps[-1].added != self.grows:
+        size = len(way.steps[-1].kept)
+        before = size - 1 if way.grows else size + 1
+        new = size not in self.further
+        if way.by.get(size) is not way.steps[-1] or before not in way.lists or (way.grows and size > self.size):
             return False
-        (now, _), (last, _) = self.exact([kept, before])
-        gain = self.further[len(kept)] = self.exact.fold.interval(now, last)
-        if not (new and self.grows and self.stop) or gain.low > 0 or len(kept) < 2:
+        (now, _), (last, _) = self.exact([way.lists[size][0], way.lists[before][0]])
+        gain = self.further[size] = self.exact.fold.interval(now, last)
+        if not (new and way.grows and self.stop) or gain.low > 0 or size < 2:
             return False
-        del self.best[len(kept)]
-        self.why = f"the cell {len(kept)} gains {gain} percent on the fold {STOP}, which isn't clearly above zero"
+        self.size = before
+        self.why = f"cell {size} gains {gain} % on the fold {STOP}, which isn't clearly above zero"
         return True
 
 
@@ -180,15 +177,15 @@ class _Searching:
         exact = {fold: Exact(self.folds[fold], self.record) for fold in (SEARCH, STOP)}
         for fold in exact.values():
             _ = fold.fold.anchors  # the gates, before anything takes its time
-        ends = _Ends(exact[STOP], {len(self.start): self.start}, self._grows, stop)
+        ends = _Ends(exact[STOP], self.size, stop)
         with bar_of("steps", self.settings.progress) as bar:
             looking = Search(self.cells, exact[SEARCH], self.record, self.check, self._watched(bar))
-            looking.grown(FOUND, self.size, self.start, until=ends)
-            lists = {at: kept for at, kept in ends.best.items() if kept and self._within(at, max(ends.best))}
-            best = lists[max(lists) if self._grows else min(lists)]
+            way = looking.grown(FOUND, self.size, self.start, until=ends)
+            lists = self._lists(way, ends.size)
+            best = next(reversed(lists.values()))
             overlaps = [self._overlap(looking, best, number) for number in range(resamples)]
             enough = rival and 2 * len(best) <= len(self.cells)
-            other = looking.grown("rival", len(best), without=best)[-1].kept if enough else frozenset()
+            other = looking.grown("rival", len(best), without=best).list(len(best)) if enough else frozenset()
         hypothesis = hypothesis_of(self.cells, best, name, study=study)
         report = Report(self.folds[REPORT], lists, best, other)
         trial, metric = self.folds[REPORT].trial, self.folds[REPORT].metric
@@ -201,7 +198,7 @@ class _Searching:
             kinds=self.cells.kinds,
             depth=self.cells.depth,
             count=len(self.cells),
-            points=points_of(report, exact, ends.steps, ends.further),
+            points=points_of(report, exact, way.by, ends.further),
             hypothesis=hypothesis,
             whole=report.whole,
             random=report.each_random(),
@@ -220,9 +217,10 @@ class _Searching:
             notes=(*self._notes(rival and not enough), *looking.notes),
         )
 
-    def _within(self, size: int, last: int) -> bool:
-        """Tell whether a list of a size is one that the search came to on its way."""
-        return len(self.start) <= size <= last if self._grows else size >= self.size
+    def _lists(self, way: Way, size: int) -> dict[int, Kept]:
+        """Take the best list of each size up to the last, or down to it, in the order of the search."""
+        sizes = sorted(at for at in way.lists if at and (at <= size if way.grows else at >= size))
+        return {at: way.lists[at][0] for at in (sizes if way.grows else reversed(sizes))}
 
     def _watched(self, bar: Progress) -> Callable[[str, Step], None]:
         """Show each step on the bar, with the best so far."""
@@ -244,8 +242,8 @@ class _Searching:
         each, which = np.unique(of, return_inverse=True)
         rng = generator(self.settings.seed, number, "resampled documents of a search")
         counts = rng.multinomial(len(each), np.full(len(each), 1 / len(each)))
-        steps = looking.grown(f"resample {number + 1}", len(best), self.start, counts[which].astype(float))
-        kept = steps[-1].kept if steps else self.start
+        way = looking.grown(f"resample {number + 1}", len(best), self.start, counts[which].astype(float))
+        kept = way.list(len(best))
         return len(kept & best) / len(kept | best)
 
     def _notes(self, no_rival: bool) -> list[str]:

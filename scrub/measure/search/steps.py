@@ -21,6 +21,7 @@ from scrub.text.errors import ScrubError
 
 CHECKED = 4  # candidates that are measured exactly in a step
 TIE = 1e-3  # of what there is to recover, within which the smaller absolute change decides
+BEYOND = 4  # cells that a search goes on to, to see what may go then
 CELLS_FROM_MODEL = 2000  # from more of them nobody searches backward one by one
 
 Weights = Float[np.ndarray, " example"]
@@ -39,6 +40,30 @@ class Step:
     expected: float = float("nan")
     gain: float = float("nan")
     checked: int = 0
+
+
+@dataclass
+class Way:
+    """The way from one list of cells to another size: its steps, and the best list of each size on it, with its value.
+
+    Values are the metric, so that more is better.
+    """
+
+    grows: bool
+    lists: dict[int, tuple[Kept, float]]
+    steps: list[Step] = field(default_factory=list)
+    by: dict[int, Step] = field(default_factory=dict)  # the step that came to the list of each size
+
+    def add(self, step: Step, value: float) -> None:
+        """Go one step further."""
+        self.steps.append(step)
+        size = len(step.kept)
+        if size not in self.lists or value > self.lists[size][1]:
+            self.lists[size], self.by[size] = (step.kept, value), step
+
+    def list(self, size: int) -> Kept:
+        """Give the best list of a size, or of the size nearest to it that was come to."""
+        return self.lists[min(self.lists, key=lambda each: abs(each - size))][0]
 
 
 @dataclass
@@ -70,32 +95,32 @@ class Search:
         start: Kept = frozenset(),
         weights: Weights | None = None,
         without: Collection[Cell] = (),
-        until: Callable[[Sequence[Step]], bool] | None = None,
-    ) -> list[Step]:
-        """Search from a list to one of another size: the steps, in order.
+        until: Callable[[Way], bool] | None = None,
+    ) -> Way:
+        """Search from a list to one of another size, and give the way.
 
-        `weights` say how often each example counts, `without` are cells that aren't taken. It ends early where `until`
-        says so of the steps. Lists on the way may get a cell smaller again, but then they are better than before.
+        `weights` say how often each example counts, `without` are cells that aren't taken. It goes on a little beyond
+        the size, since what went in early may then go, and ends early where `until` says so of the way.
         """
         grows = size > len(start)
-        steps: list[Step] = []
-        now, best = start, {len(start): self._value(start, weights)}
-        while len(now) != size:
-            step = self._known(name, now) or self._float(now, steps, best, weights, grows)
-            step = step or self._next(now, weights, without, grows)
+        beyond = BEYOND if grows and self.checked is not None else 0
+        last = min(size + beyond, len(self.cells) - len(without))
+        way = Way(grows, {len(start): (start, self._value(start, weights))})
+        now = start
+        while True:
+            step = self._known(name, now) or self._float(now, way, weights)
+            if step is None and len(now) != last:
+                step = self._next(now, weights, without, grows)
             if step is None:
-                self.notes[f"there is nothing left to search at {len(now)} cells"] = None
                 break
             self.record.move(f"{name} {key_of(now)}", self._said(step))
             now = step.kept
-            value = self._value(now, weights)
-            best[len(now)] = max(value, best.get(len(now), -np.inf))
-            steps.append(step)
+            way.add(step, self._value(now, weights))
             if self.watch is not None:
                 self.watch(name, step)
-            if until is not None and until(steps):
+            if until is not None and until(way):
                 break
-        return steps
+        return way
 
     def _said(self, step: Step) -> dict[str, object]:
         cell = step.cell
@@ -177,21 +202,19 @@ class Search:
                 best = self._best(now, found, weights)
         return Step(best.cell, grows, best.kept, best.expected, best.gain, len(found))
 
-    def _float(
-        self, now: Kept, steps: Sequence[Step], best: dict[int, float], weights: Weights | None, grows: bool
-    ) -> Step | None:
+    def _float(self, now: Kept, way: Way, weights: Weights | None) -> Step | None:
         """Undo an earlier step where the list of that size is better so than any before."""
-        size = len(now) + (-1 if grows else 1)
-        if not steps or size not in best or self.checked is None:
+        size = len(now) + (-1 if way.grows else 1)
+        if not way.steps or size not in way.lists or self.checked is None:
             return None
-        value, last = self._value(now, weights), steps[-1].cell
-        mine = {step.cell for step in steps}
-        order = [each for each in self._order(now, weights, not grows) if each[0] in mine and each[0] != last][:1]
-        likely = [each for each in order if value + each[1] > best[size] + self._tie]
+        value, last, best = self._value(now, weights), way.steps[-1].cell, way.lists[size][1] + self._tie
+        mine = {step.cell for step in way.steps} - {last}
+        order = [each for each in self._order(now, weights, not way.grows) if each[0] in mine][:1]
+        likely = [each for each in order if value + each[1] > best]
         if not likely:
             return None
-        (step,) = self._measured(now, likely, weights, not grows)
-        return step if value + step.gain > best[size] + self._tie else None
+        (step,) = self._measured(now, likely, weights, not way.grows)
+        return step if value + step.gain > best else None
 
     @property
     def _tie(self) -> float:
