@@ -98,6 +98,7 @@ class Found(TabularResult):
     gates: Gates = field(default_factory=lambda: Gates({}, ()))
     computed: Computed = AS_USUAL
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def best(self) -> Point:
@@ -158,6 +159,7 @@ class Found(TabularResult):
             "seed": self.seed,
             "draws": self.draws,
             "notes": list(self.notes),
+            "warnings": list(self.warnings),
         }
 
     def plot(self) -> Figure:

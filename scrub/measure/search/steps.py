@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float
 
+from scrub.measure.search.asked import CHECKED
 from scrub.measure.search.cells import Cell, Cells
 from scrub.measure.search.exact import Exact, Kept, Record, key_of
 from scrub.measure.search.screen import NoGradientError, Scored, Screen
 from scrub.text.errors import ScrubError
 
-CHECKED = 4  # candidates that are measured exactly in a step
 TIE = 1e-3  # of what there is to recover, within which the smaller absolute change decides
 BEYOND = 4  # cells that a search goes on to, to see what may go then
 CELLS_FROM_MODEL = 2000  # from more of them nobody searches backward one by one

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import product
 from textwrap import fill
 
-from scrub.measure.search.cells import HEADS, IN_MASKS, REST, Cell, Cells, slot_of
+from scrub.measure.search.asked import HEADS
+from scrub.measure.search.cells import IN_MASKS, REST, Cell, Cells, slot_of
 from scrub.paths.alternatives import folded
 from scrub.paths.edges import EMB, either
 from scrub.paths.sources import X, Y
