@@ -223,31 +223,6 @@ def load_study(
     return study, hypotheses
 
 
-@check_arguments
-def named_study(wanted: Wanted) -> str | None:
-    """Name the study of what is wanted as a hypothesis elsewhere names it: `named_study("induction/naive")`.
-
-    By its name, where that is found from a project's folder, or else by its whole path; nothing where it is in memory
-    alone. Raises ScrubError as :func:`load_study` does.
-    """
-    one, *_ = _completed([wanted] if isinstance(wanted, str | Path | Hypothesis | Study) else wanted)
-    if isinstance(one, Study):
-        return None
-    if isinstance(one, Hypothesis):
-        folder = find("hypotheses", one.study) if one.study is not None else None
-    else:
-        path = find("hypotheses", str(one))
-        folder = path if path.is_dir() else path.parent
-        if not (folder / "study.py").is_file():
-            folder = find("hypotheses", _hypothesis(path).study or "")
-    if folder is None:
-        return None
-    name = folder.resolve().name
-    named = locate("hypotheses", name)
-    lasting = named is not None and named != Path(name) and named.resolve() == folder.resolve()
-    return name if lasting else str(folder.resolve())
-
-
 def _completed(wanted: Sequence[One]) -> Iterable[One]:
     """Complete the names of modules that don't say their study."""
     names = [one for one in wanted if isinstance(one, str)]

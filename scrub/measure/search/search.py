@@ -34,10 +34,11 @@ from scrub.study.evaluate import Evaluator
 from scrub.study.fitting import fitting
 from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.study.metric import GivenMetric, as_metrics
+from scrub.study.modules import named_study
 from scrub.study.result import Result
 from scrub.study.run import Trial, prepare_study
 from scrub.study.settings import Settings, typed
-from scrub.study.study import Wanted, load_study, named_study
+from scrub.study.study import Wanted, load_study
 from scrub.text.errors import ScrubError
 from scrub.text.fields import COUNT, check_arguments
 from scrub.text.numbers import Interval
