@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from scrub.data.windows import counted
 from scrub.measure.search.found import REPORT, SEARCH, STOP, Beside, Found, Point
 from scrub.measure.search.written import module_of
+from scrub.study.metric import LOSS
 from scrub.text.numbers import PLAIN, Interval
-from scrub.text.wording import with_unit
 
 MOST_STEPS = 40  # of a table in prose
 
@@ -20,13 +21,18 @@ def found_module(of: Found) -> str:
 
 def claim_of(of: Found) -> str:
     """Say what a found hypothesis keeps, and what that recovers."""
-    best, unit = of.best, with_unit(of.metric, of.unit)
+    best = of.best
     said = "; ".join(f"{place} reads {_listed(labels)}" for place, labels in _by_place(best).items())
     return (
-        f"Found by a search of {of.study} on {of.model}: {said or 'nothing'} of x, and all else that the baseline "
-        f"resamples of another. These {best.size} of {of.count:,} cells recover {_percent(best.recovered[REPORT])} of "
-        f"{unit}."
+        f"Found by a search of {of.study} on {of.model}. On the sequence itself {said or 'nothing is read'}; all else "
+        f"that the baseline resamples comes from another. {counted(best.size, 'cell')} of {of.count:,} "
+        f"{'recovers' if best.size == 1 else 'recover'} {_percent(best.recovered[REPORT])} of {called(of)}."
     )
+
+
+def called(of: Found) -> str:
+    """Name what percentages are of."""
+    return "the loss" if of.metric == LOSS.name else of.metric
 
 
 def _paragraphs(of: Found) -> Iterator[str]:
@@ -46,13 +52,13 @@ def _paragraphs(of: Found) -> Iterator[str]:
         yield chance
     if of.overlap is not None:
         yield (
-            f"Stability: on {len(of.overlaps)} bootstrap resamples of its documents the same search finds lists that "
+            f"Stability: on {len(of.overlaps)} bootstrap resamples of its {of.over} the same search finds lists that "
             f"share {PLAIN.number(100 * of.overlap, 0)} % of the cells with this one on average (Jaccard)."
         )
     if of.rival is not None:
         yield f"Rival: the best list found without any of these cells recovers {_beside(of.rival)}."
     if of.hypotheses:
-        others = "; ".join(f"{each.name}, of {each.size:,} cells, {_beside(each)}" for each in of.hypotheses)
+        others = "; ".join(f"{each.name}, of {counted(each.size, 'cell')}, {_beside(each)}" for each in of.hypotheses)
         yield f"Beside it, on the fold {REPORT}: {others}."
     yield _again(of)
 
@@ -70,8 +76,8 @@ def _chance(of: Found) -> str:
         return ""
     mean, least, most = (PLAIN.number(each, 1) for each in (sum(same) / len(same), min(same), max(same)))
     return (
-        f"Chance: {len(same)} lists of {of.best.size} cells, drawn uniformly, recover {mean} % in the mean, from "
-        f"{least} to {most}."
+        f"Chance: {len(same)} lists of {counted(of.best.size, 'cell')}, drawn uniformly, recover {mean} % in the "
+        f"mean, from {least} to {most}."
     )
 
 
@@ -101,7 +107,8 @@ def _by_place(point: Point) -> dict[str, list[str]]:
 
 def changed(point: Point) -> list[str]:
     """List what a list has more than the one before it, and what less."""
-    return [*(f"+ {cell}" for cell in point.added), *(f"- {cell}" for cell in point.dropped)]
+    signs = [("+", cell) for cell in point.added] + [("-", cell) for cell in point.dropped]
+    return [f"{sign} {cell.place}/{cell.label}" for sign, cell in signs]
 
 
 def _table(points: Sequence[Point]) -> Iterator[str]:

@@ -92,6 +92,7 @@ class Found(TabularResult):
     overlaps: tuple[float, ...] = ()
     rival: Beside | None = None
     rival_cells: tuple[Cell, ...] = ()
+    over: str = "documents"  # what intervals are over
     sizes: Mapping[str, str] = field(default_factory=dict)  # of each fold, in words
     exact: int = 0  # lists that were measured
     screens: int = 0  # scores of all cells in reach

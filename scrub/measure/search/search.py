@@ -19,6 +19,7 @@ from rich.progress import Progress, TaskID
 
 from scrub.data.examples import PROMPTS
 from scrub.data.for_model import Data
+from scrub.data.prompts.prompts import documents_called
 from scrub.data.settings import FOLDS
 from scrub.measure.search.asked import CHECKED, FOUND, FROM_MODEL, RESAMPLES, check_candidates, check_searched
 from scrub.measure.search.beside import Report, points_of
@@ -223,6 +224,7 @@ class _Searching:
             overlaps=tuple(overlaps),
             rival=report.as_rival(),
             rival_cells=tuple(sorted(other, key=self.cells.key)),
+            over=documents_called(trial.examples),
             sizes={fold: _size(of) for fold, of in self.folds.items()},
             exact=exact[SEARCH].count,
             screens=looking.screens,

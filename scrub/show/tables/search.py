@@ -24,7 +24,7 @@ def found_tables(of: Found, _console: Console, _options: ConsoleOptions) -> Iter
     candidates = f"{of.count:,} cells ({', '.join(of.kinds)}, depth {of.depth})"
     yield Text(one_line(f"{of.study} on {of.model}, {of.data}: a search among {candidates}, by {_metric(of)}"))
     yield Text("; ".join(f"fold {fold}: {of.sizes[fold]}" for fold in (SEARCH, STOP, REPORT)))
-    yield Text(gates_line(of.gates.deviations, "documents, templates or rows"))
+    yield Text(gates_line(of.gates.deviations, of.over))
     yield _steps(of)
     if of.stopped:
         yield Text(f"ended at {of.best.size}: {of.stopped}")
@@ -35,7 +35,7 @@ def found_tables(of: Found, _console: Console, _options: ConsoleOptions) -> Iter
     if of.overlap is not None:
         each = ", ".join(PLAIN.number(100 * overlap, 0) for overlap in of.overlaps)
         yield Text(
-            f"on {len(of.overlaps)} resamples of its documents the same search shares "
+            f"on {len(of.overlaps)} resamples of its {of.over} the same search shares "
             f"{PLAIN.number(100 * of.overlap, 0)} % of the cells with this list on average (Jaccard; each: {each})"
         )
     yield Text(f"\n{of.hypothesis.name}: {PLAIN.with_interval(of.best.recovered[REPORT], 1, unit='%')}", style="bold")
@@ -55,7 +55,6 @@ def _steps(of: Found) -> FrameTable:
             "step": ["\n".join(changed(point)) for point in of.points],
             "expected": [point.expected for point in of.points],
             "gain": [point.gain for point in of.points],
-            "further": [point.further.estimate for point in of.points],
             SEARCH: [point.recovered[SEARCH].estimate for point in of.points],
             STOP: [point.recovered[STOP].estimate for point in of.points],
             **interval_columns(REPORT, [point.recovered[REPORT] for point in of.points]),
@@ -65,13 +64,12 @@ def _steps(of: Found) -> FrameTable:
     columns = [
         Column("size", "cells", 0),
         Column("step", "step", left=True),
-        Column("expected", "expected, %", 1, sign=True),
-        Column("gain", f"gain on\n{SEARCH}, %", 1, sign=True),
-        Column("further", f"gain on\n{STOP}, %", 1, sign=True),
-        Column(SEARCH, f"{SEARCH}, %", 1),
-        Column(STOP, f"{STOP}, %", 1),
+        Column("expected", "expected\ngain, %", 1, sign=True),
+        Column("gain", "measured\ngain, %", 1, sign=True),
+        Column(SEARCH, f"{SEARCH},\n%", 1),
+        Column(STOP, f"{STOP},\n%", 1),
         Column(REPORT, f"{REPORT}, %", 1, ends=(f"{REPORT}, low", f"{REPORT}, high"), style=lambda _: "bold"),
-        Column("scrubs", "scrubs, %", 1, missing=""),
+        Column("scrubs", "scrubs,\n%", 1, missing=""),
     ]
     return FrameTable(frame, columns)
 
@@ -104,5 +102,5 @@ def _random(of: Found) -> Iterator[tuple[str, int, object, object]]:
         values = [each.recovered.estimate for each in lists]
         mean, least, most = (PLAIN.number(each, 1) for each in (sum(values) / len(values), min(values), max(values)))
         known = [each.less.estimate for each in lists if isinstance(each.less, Interval)]
-        more = f"{PLAIN.number(min(known), 1, sign=True)} and more" if known else NO_LIST
+        more = f"at least {PLAIN.number(min(known), 1, sign=True)}" if known else NO_LIST
         yield f"{len(lists)} random lists, mean", size, f"{mean} ({least} to {most})", more
