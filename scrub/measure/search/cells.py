@@ -23,11 +23,11 @@ from scrub.measure.search.places import Places
 from scrub.models.model import Model
 from scrub.paths.cut import Cut, cut
 from scrub.paths.edges import EMB
-from scrub.paths.gathered import draws
+from scrub.paths.gathered import fed_by
 from scrub.paths.locate import below
 from scrub.paths.pattern import INPUTS, MASK, Pattern
 from scrub.paths.rules import Rule
-from scrub.paths.sources import X, Y
+from scrub.paths.sources import Source, X, Y
 from scrub.paths.splits import Split, attention_heads
 from scrub.study.experiments import Experiment, Name, build
 from scrub.study.hypothesis import ALL, Hypothesis
@@ -288,30 +288,41 @@ class Cells:
         graph = hypothesis.scrub(model.graph, model.roles, part, words)
         inputs = Places.of(found, rules, self.places.labels).inputs(graph)
         owners = {(layer, head): label for label, layer, heads in head_groups(self.of.graph) for head in heads}
+        looking = _Kept(self, owners, fed_by(graph))
         there = ((place, senders) for place, senders in inputs.items() if place in self.roots)
-        return frozenset(cell for place, senders in there for cell in self._kept(place, senders, owners))
+        return frozenset(cell for place, senders in there for cell in looking.of(place, senders))
 
-    def _kept(self, place: str, senders: Sequence[Node], owners: Owners) -> Iterator[Cell]:
+
+@dataclass(frozen=True)
+class _Kept:
+    """Which cells a graph keeps anything of, by what feeds each of its nodes."""
+
+    cells: Cells
+    owners: Owners
+    fed: Mapping[Node, Collection[Source]]
+
+    def of(self, place: str, senders: Sequence[Node]) -> Iterator[Cell]:
         """List the cells of a place, and below it, of which the pieces that are read there keep anything."""
-        pieces: dict[str, list[Node]] = {}
+        cells, pieces = self.cells, dict[str, list[Node]]()
         for each in senders:
-            pieces.setdefault(_component(each, owners), []).append(each)
+            pieces.setdefault(_component(each, self.owners), []).append(each)
         for component, of in pieces.items():
-            kept = [each for each in of if draws(each) - {Y}]
-            if not kept or component not in self.reads(place):
+            kept = [each for each in of if set(self.fed[each]) - {Y}]
+            if not kept or component not in cells.reads(place):
                 continue
-            if component in self.openable(place):
-                for inner in self.inner(place, component):
-                    yield from self._kept_inside(inner, kept, owners)
+            if component in cells.openable(place):
+                for inner in cells.inner(place, component):
+                    yield from self._inside(inner, kept)
                 continue
-            meant = frozenset[str]().union(*(self.apart.in_piece(component, each, of) for each in kept))
-            yield from (cell for cell in self.of_component(place, component) if cell.part in meant)
+            meant = frozenset[str]().union(*(cells.apart.in_piece(component, each, of) for each in kept))
+            yield from (cell for cell in cells.of_component(place, component) if cell.part in meant)
 
-    def _kept_inside(self, place: str, pieces: Sequence[Node], owners: Owners) -> Iterator[Cell]:
+    def _inside(self, place: str, pieces: Sequence[Node]) -> Iterator[Cell]:
         """List the cells of one input of a component of which its pieces keep anything: all, where all is kept."""
-        for reader in (reader for piece in pieces for reader in _readers(piece, slot_of(place))):
-            every = self.under(place) if draws(reader) == {X} else self._kept(place, below(reader), owners)
-            at = self.apart.in_piece(EMB, reader, ()) if self.apart.by == BY_POSITIONS else None
+        cells, slot = self.cells, slot_of(place)
+        for reader in (reader for piece in pieces for reader in _readers(piece, slot)):
+            every = cells.under(place) if set(self.fed[reader]) == {X} else self.of(place, below(reader))
+            at = cells.apart.in_piece(EMB, reader, ()) if cells.apart.by == BY_POSITIONS else None
             yield from (cell for cell in every if at is None or cell.part in at)
 
 

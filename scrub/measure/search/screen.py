@@ -9,7 +9,7 @@ hypothesis, and change as it grows: they are taken anew with every step, and wha
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -78,6 +78,7 @@ class _At:
     values: Runner
     numbers: Mapping[Node, str]  # of its values: streams, what norms behind senders read, ends that aren't known
     gradient: Runner
+    known: dict[int, tuple[_Batch, dict[str, Tensor]]] = field(default_factory=dict)  # of the batch, if there is one
 
 
 @dataclass(frozen=True)
@@ -153,8 +154,7 @@ class Screen:
         for each in changes:
             of_place.setdefault(each.place, []).append(each)
         for number, members in enumerate(self._batches):
-            batch = self._batch(at, number, members)
-            gradients = self._gradients(at, batch)
+            batch, gradients = at.known.get(number) or self._there(at, number, members)
             for place, of in of_place.items():
                 values = score(at, at.taps[place], of, batch, gradients[place])
                 for each, own in zip(of, values.detach().double().cpu().numpy(), strict=True):
@@ -243,6 +243,14 @@ class Screen:
         found = at.values(bound | kept)
         values = {each: found[name].clone() for each, name in at.numbers.items()}
         return _Batch(members, kept, values | {each: kept[leaf] for each, leaf in self._known.items()})
+
+    def _there(self, at: _At, number: int, members: Members) -> tuple[_Batch, dict[str, Tensor]]:
+        """Compute what scores need of some examples; if these are all, it is kept for the next."""
+        batch = self._batch(at, number, members)
+        found = batch, self._gradients(at, batch)
+        if len(self._batches) == 1:
+            at.known[number] = found
+        return found
 
     def _gradients(self, at: _At, batch: _Batch) -> dict[str, Tensor]:
         """Compute the gradient of the metric at every tap: the mean over points, where there are several."""

@@ -101,7 +101,7 @@ def _step(cells: Cells, labels: Sequence[str]) -> list[str]:
         if len(names) > 1:
             steps.append(f"{component}.{either(names)}{part}")
         else:
-            plain.setdefault(part, []).append(f"{component}.{names[0]}{part}" if names else component)
+            plain.setdefault(part, []).append(f"{'.'.join([component, *names])}{part}")
     return [*steps, *(either(of) for of in plain.values())]
 
 
