@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from scrub.measure.interventions.ablation import Ablation, ablate
     from scrub.measure.interventions.patching import Patching, patch
     from scrub.measure.parity.parity import Parity, parity
+    from scrub.measure.search.found import Found
+    from scrub.measure.search.search import search
     from scrub.measure.stream.direct import DirectAttribution, direct_attribution
     from scrub.measure.stream.lens import LogitLens, logit_lens
     from scrub.measure.study.heads import HeadStudy, study_heads
@@ -61,6 +63,7 @@ __all__ = [
     "Edge",
     "Examples",
     "Faithfulness",
+    "Found",
     "GateError",
     "Generation",
     "Grid",
@@ -122,6 +125,7 @@ __all__ = [
     "run",
     "save_model",
     "score_heads",
+    "search",
     "study_heads",
     "sweep",
     "to_networkx",
@@ -154,6 +158,8 @@ _HOMES = {
     "scrub.measure.generation.generation": ("Generation", "generate"),
     "scrub.measure.heads.scores": ("score_heads",),
     "scrub.measure.parity.parity": ("Parity", "parity"),
+    "scrub.measure.search.found": ("Found",),
+    "scrub.measure.search.search": ("search",),
     "scrub.measure.stream.direct": ("DirectAttribution", "direct_attribution"),
     "scrub.measure.stream.lens": ("LogitLens", "logit_lens"),
     "scrub.models.model": ("Model", "load_model", "save_model"),

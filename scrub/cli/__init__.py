@@ -20,6 +20,7 @@ from scrub.text.garbage import collect_rarely
 MISTAKE, GATE = 2, 1  # exit statuses
 INTERRUPTED = "interrupted: nothing was written; run the same command again to start over"
 KEPT = "interrupted: finished blocks are kept in the results folder; run the same command again to go on"
+GOES_ON = "interrupted: what was measured is kept beside the output; run the same command again to go on"
 COMPLETION = "_SCRUB_COMPLETE"
 SWEEPS = ("sweep", "compare", "report")  # the commands that keep what they compute
 
@@ -84,6 +85,8 @@ def _discard_output() -> None:
 
 
 def _interrupted(arguments: list[str]) -> int:
+    if arguments[:1] == ["search"] and any(word.partition("=")[0] in {"--out", "--json"} for word in arguments):
+        return _say(GOES_ON, MISTAKE)
     return _say(KEPT if arguments[:1] and arguments[0] in SWEEPS else INTERRUPTED, MISTAKE)
 
 

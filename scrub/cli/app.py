@@ -26,6 +26,7 @@ from scrub.cli import (
     prompts,
     roles,
     run,
+    search,
     stream,
     sweep,
     train,
@@ -47,6 +48,7 @@ COMMANDS: Table = {
     },
     "Run and compare them": {
         "run": (run.run, "scrub run induction --sequences 128 --json numbers.json"),
+        "search": (search.search, "scrub search induction --size 4 --sequences 24 --out found.py"),
         "sweep": (sweep.sweep, "scrub sweep induction --seed 0,1 --draws 2"),
         "compare": (compare.compare, "scrub compare induction/naive induction/refined_1"),
         "leaderboard": (compare.leaderboard, "scrub leaderboard induction"),

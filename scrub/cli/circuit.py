@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +14,7 @@ from scrub.cli.given import check_pairs, drawn_pairs, given_metric, given_study
 from scrub.cli.outputs import chart_of, check_chart, check_outputs, check_suffix, console, warn, write_outputs
 from scrub.data.settings import Recipe
 from scrub.measure.circuits.methods import check_drawn, check_whole
-from scrub.study.settings import COMPUTING, Settings
+from scrub.study.settings import COMPUTING, Settings, typed
 from scrub.text.errors import ScrubError
 from scrub.text.files import check_file, check_writable, shown
 from scrub.text.wording import short
@@ -246,9 +247,9 @@ class _Outputs:
         found = []
         if hypothesis is not None and len(parts := list(hypothesis.parts)) > 2:
             found.append(f"the circuit is that of all parts of {hypothesis.name} together: {', '.join(parts[:-1])}")
-        words = [f"--{name} {getattr(settings, name)}" for name in AGAIN if name in settings.given]
+        words = typed(settings, AGAIN)
         if self.out is not None and words:
-            found.append(f"for the same examples: scrub run {self.out} {' '.join(words)}")
+            found.append(f"for the same examples: scrub run {self.out} {shlex.join(words)}")
         if self.export is not None and of.scores is None:
             found.append(
                 f"{shown(self.export)} scores the edges that are kept with 1 and all others with 0, since EAP-IG and "

@@ -105,6 +105,20 @@ def given_metric(text: str | None, own: Metric | None = None) -> Metric | None:
     return found[0] if found else None
 
 
+def given_candidates(text: str | None) -> tuple[str, ...] | None:
+    """Read what cells of a search are, `--candidates heads,mlps`, or None without it. Raises ScrubError for nothing."""
+    return listed("--candidates", text, "candidates", "as in heads,mlps")
+
+
+def given_check(text: str) -> int | None:
+    """Read how many are measured in a step, `--check 4`; None is all. Raises ScrubError for what is no such number."""
+    if text == "all":
+        return None
+    if not re.fullmatch(r"0*[1-9]\d{0,8}", text):
+        raise ScrubError(f"--check {short(text)} says no number of candidates: write it as in 4, or all")
+    return int(text)
+
+
 def given_seeds(text: str | None) -> tuple[int, ...] | None:
     """Read the seeds of `--seed 0,1`, or None without it. Raises ScrubError for what is no number."""
     found = listed("--seed", text, "seed", "as in 0,1")

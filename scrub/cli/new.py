@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from scrub.models.find import locate, modules
+from scrub.study.modules import check_new_module
 from scrub.text.errors import ScrubError
 from scrub.text.files import make_folder, one_line, shown, write_atomically
 
@@ -40,9 +41,7 @@ def hypothesis_path(name: str) -> Path:
     path = Path(name) if name.endswith(".py") else Path("hypotheses") / f"{name}.py"
     if ".." in path.parts and not name.endswith(".py"):
         raise ScrubError(f"{name!r} leads out of hypotheses/: give a name, or the path of a .py file")
-    for each in (path, path.with_suffix("")):
-        if each.is_file() or (each.is_dir() and any(each.iterdir())):
-            raise ScrubError(f"{each} is there already: give another name, or remove it first")
+    check_new_module(path)
     there = locate("hypotheses", path.stem)
     if there is not None and path.parent == Path("hypotheses"):
         raise ScrubError(
@@ -54,8 +53,6 @@ def hypothesis_path(name: str) -> Path:
             f"{path.stem!r} is the name of modules of {one_line(', '.join(bare))}, which it would mean no more: give "
             "another name"
         )
-    if not path.stem.isidentifier():
-        raise ScrubError(f"{path.stem!r} can't name a hypothesis: use letters, digits and _, and begin with a letter")
     return path
 
 

@@ -223,6 +223,10 @@ SlopedMetric = Annotated[
     str | None,
     typer.Option("--metric", metavar=SLOPED, help=f"Of this metric, which has a gradient; {_BY_DEFAULT}"),
 ]
+SearchedMetric = Annotated[
+    str | None,
+    typer.Option("--metric", metavar=METRICS, help="Search by this metric, instead of the study's."),
+]
 Prompts = Annotated[
     str | None,
     typer.Option(

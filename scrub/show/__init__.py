@@ -23,6 +23,11 @@ def register_looks() -> None:
     ):
         shown = {"tables": f"{tables}.circuits:shown_{kind}", "chart": f"{charts}.{drawn}:shown_{kind}"}
         register(f"scrub.measure.circuits.{kind}.{name}", **shown)
+    written = {
+        way: f"scrub.show.searched:{function}" for way, function in (("claim", "claim_of"), ("module", "found_module"))
+    }
+    shown = {"tables": f"{tables}.search:found_tables", "chart": f"{charts}.search:found_chart"}
+    register("scrub.measure.search.found.Found", **shown, **written)
     register("scrub.study.run.Trial", picture="scrub.show.picture:picture")
     register("scrub.measure.predictions.Predictions", tables=f"{tables}.measurements:prediction_tables")
     register("scrub.measure.parity.parity.Parity", tables=f"{tables}.parity:parity_tables")

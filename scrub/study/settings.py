@@ -163,6 +163,23 @@ def type_of(dtype: str) -> torch.dtype:
     return found
 
 
+def typed(settings: Settings, names: Collection[str] | None = None) -> list[str]:
+    """Write the settings that aren't the defaults as options of the command line, of all or these fields.
+
+    `typed(Settings(sequences=24, bos=False))` is ["--sequences", "24", "--bos", "no"]. Raises ScrubError for positions
+    that no option says.
+    """
+    words: list[str] = []
+    for name in settings.given if names is None else [each for each in names if each in settings.given]:
+        value = getattr(settings, name)
+        if name == "positions" and not isinstance(value, str):
+            raise ScrubError("the positions are a mask or a function, which no option says: name them in the study")
+        if isinstance(value, tuple):
+            value = ",".join(value)
+        words += [f"--{name}", {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)]
+    return words
+
+
 def obeyed(settings: Settings | None, call: str, names: Collection[str] = COMPUTING) -> Settings:
     """Give the settings of a call, or the defaults: `obeyed(settings, "ablate")`.
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from scrub.graph.heads import head_indices
 from scrub.graph.node import Node, walk
+from scrub.measure.search.asked import HEADS, MASKED, MLPS, OUTPUT, POSITIONS, check_baseline, check_candidates
 from scrub.measure.search.parts import BY_MASK, BY_POSITIONS, LAYER, Parts, Told
 from scrub.measure.search.places import Places
 from scrub.models.model import Model
@@ -34,9 +35,6 @@ from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.study.study import Study
 from scrub.text.errors import ScrubError
 
-HEADS, MASKED, MLPS, POSITIONS = "heads", "masks", "mlps", "positions"
-KINDS = (HEADS, MASKED, MLPS, POSITIONS)
-OUTPUT = "out"  # the part of a hypothesis whose entries have no slots
 Owners: TypeAlias = Mapping[tuple[int, int], str]  # the label of what each head, by layer and number, belongs to
 
 
@@ -103,21 +101,15 @@ class Cells:
         Raises ScrubError for what isn't there, and where there are fewer than two.
         """
         chosen = tuple(kinds) if kinds is not None else (HEADS, MLPS)
-        if unknown := [kind for kind in chosen if kind not in KINDS]:
-            raise ScrubError(f"there are no candidates {unknown[0]!r}: name some of {', '.join(KINDS)}")
+        check_candidates(chosen, depth)
+        check_baseline(study)
         rules = study.baseline_rules
-        if kept := [rule for rule in rules if rule.source != Y]:
-            raise ScrubError(f"the baseline's rule '{kept[0]}' keeps paths: a search needs one that only resamples")
         whole = cut(model.graph, model.roles, rules)
         labels = entry_labels(whole, Places.of(whole, rules))
         apart = single_heads(model, whole, labels) if {HEADS, MASKED} & set(chosen) else []
         found = cut(model.graph, model.roles, rules, also=apart)
         places = Places.of(found, rules, labels)
         depth = (2 if places.whole and MASKED not in chosen else 1) if depth is None else depth
-        if depth > 1 and MASKED in chosen:
-            raise ScrubError("masks are of the attention of heads that entries read themselves: search at depth 1")
-        if {MASKED, POSITIONS} <= set(chosen):
-            raise ScrubError("cells are parts by masks or by positions, not by both: leave one of them out")
         inputs = {place: each for place, each in places.inputs(found.graph).items() if slot_of(place) != MASK}
         there = dict.fromkeys(slot_of(place) or OUTPUT for place in inputs)
         if wrong := [part for part in parts or () if part not in there]:

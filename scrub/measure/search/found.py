@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -11,7 +13,9 @@ import pandas as pd
 from scrub.measure.search.cells import Cell
 from scrub.study.gates import Gates
 from scrub.study.hypothesis import Hypothesis
+from scrub.study.modules import check_new_module, study_at
 from scrub.study.settings import AS_USUAL, Computed
+from scrub.text.files import write_atomically
 from scrub.text.frames import interval_columns
 from scrub.text.looks import TabularResult, look
 from scrub.text.numbers import Interval
@@ -98,6 +102,7 @@ class Found(TabularResult):
     gates: Gates = field(default_factory=lambda: Gates({}, ()))
     computed: Computed = AS_USUAL
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def best(self) -> Point:
@@ -158,7 +163,33 @@ class Found(TabularResult):
             "seed": self.seed,
             "draws": self.draws,
             "notes": list(self.notes),
+            "warnings": list(self.warnings),
         }
+
+    def at(self, path: str | Path) -> Found:
+        """Give it as the module at a path is called, and with what that has to say: `found.at("mine.py").command`.
+
+        Raises ScrubError for a path at which no module can be, or where it would be tested on another study.
+        """
+        path = Path(path)
+        check_new_module(path)
+        study = study_at(path, self.hypothesis.study)
+        named = replace(self.hypothesis, name=path.stem, study=study)
+        words = shlex.split(self.command)
+        command = shlex.join([*words[:2], str(path), *words[3:]])
+        found = replace(self, hypothesis=named, command=command)
+        claim: str = look(found, "claim")(found)
+        return replace(found, hypothesis=replace(named, claim=claim))
+
+    @property
+    def module(self) -> str:
+        """The text of its module, with prose that says how good it is."""
+        text: str = look(self, "module")(self)
+        return text
+
+    def save(self, path: str | Path) -> None:
+        """Write its module: `search("induction", 8).save("hypotheses/found.py")`. Raises ScrubError as :meth:`at`."""
+        write_atomically(path, self.at(path).module)
 
     def plot(self) -> Figure:
         """Plot what is recovered against size, with random lists and the study's hypotheses."""

@@ -7,6 +7,7 @@ when all is decided.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,30 +20,30 @@ from rich.progress import Progress, TaskID
 from scrub.data.examples import PROMPTS
 from scrub.data.for_model import Data
 from scrub.data.settings import FOLDS
+from scrub.measure.search.asked import CHECKED, FOUND, FROM_MODEL, RESAMPLES, check_candidates, check_searched
 from scrub.measure.search.beside import Report, points_of
 from scrub.measure.search.cells import Cells
 from scrub.measure.search.exact import Exact, Kept, Record
 from scrub.measure.search.fold import Fold
 from scrub.measure.search.found import REPORT, SEARCH, STOP, Found
-from scrub.measure.search.steps import CHECKED, Search, Step, Way, check_start
+from scrub.measure.search.steps import Search, Step, Way, check_start
 from scrub.measure.search.written import hypothesis_of
 from scrub.models.model import Spec
 from scrub.study.draws import generator
 from scrub.study.evaluate import Evaluator
-from scrub.study.hypothesis import Hypothesis
+from scrub.study.fitting import fitting
+from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.study.metric import GivenMetric, as_metrics
+from scrub.study.modules import named_study
+from scrub.study.result import Result
 from scrub.study.run import Trial, prepare_study
-from scrub.study.settings import DRAWN, Settings
-from scrub.study.study import Study, Wanted, load_study
+from scrub.study.settings import Settings, typed
+from scrub.study.study import Wanted, load_study
 from scrub.text.errors import ScrubError
 from scrub.text.fields import COUNT, check_arguments
 from scrub.text.numbers import Interval
 from scrub.text.progress import bar_of
 from scrub.text.wording import few
-
-RESAMPLES = 5  # of documents, on each of which the search is done again
-FOUND = "found"  # what a hypothesis is called that nobody named
-FROM_MODEL = "model"  # a start: all cells
 
 
 @check_arguments
@@ -77,14 +78,12 @@ def search(
     Raises ScrubError for what doesn't fit, and GateError if a gate fails.
     """
     settings = settings or Settings()
-    if settings.fold is not None:
-        raise ScrubError("a search divides the examples into folds itself: leave the fold out")
     study, hypotheses = load_study(wanted)
+    check_searched(study, settings)
+    check_candidates(candidates, depth)
     metrics = as_metrics(metric, study.metric)
     if len(metrics) > 1:
         raise ScrubError("a search is for one metric: name one")
-    if (settings.other or study.other) != DRAWN:
-        raise ScrubError("a search resamples from another example, and here y is a mean: let y be drawn")
     trials: dict[str, Trial] = {}
     for fold in FOLDS:
         on, some = replace(settings, parts=None, fold=fold), hypotheses if fold == REPORT else []
@@ -95,8 +94,23 @@ def search(
     check_start(cells, begin, size)
     folds = {fold: Fold(cells, trial) for fold, trial in trials.items()}
     searching = _Searching(cells, folds, settings, check, size, begin, None if record is None else Path(record))
-    declared = None if isinstance(wanted, Study | Hypothesis) else study.plain_name
-    return searching.found(name, declared, stop, resamples, rival)
+    declared = named_study(wanted)
+    found = searching.found(name, declared, stop, resamples, rival)
+    return replace(found, command=_command(found, declared, model, data, metric, settings))
+
+
+def _command(
+    found: Found, study: str | None, model: Spec | None, data: Data | None, metric: GivenMetric, settings: Settings
+) -> str:
+    """Write the command line that gives the number of what was found once more; nothing where no words can."""
+    words = ["scrub", "run", f"{found.hypothesis.name}.py"]
+    for option, given in (("--model", model), ("--data", data), ("--metric", metric)):
+        if given is not None and not isinstance(given, str | Path):
+            return ""
+        words += [] if given is None else [option, str(given)]
+    if study is None or callable(settings.positions):
+        return ""
+    return shlex.join([*words, *typed(replace(settings, parts=None, progress=True, fold=REPORT))])
 
 
 def _start(start: str | Hypothesis | None, hypotheses: Sequence[Hypothesis], cells: Cells) -> Kept:
@@ -190,6 +204,9 @@ class _Searching:
         hypothesis = hypothesis_of(self.cells, best, name, study=study)
         report = Report(self.folds[REPORT], lists, best, other)
         trial, metric = self.folds[REPORT].trial, self.folds[REPORT].metric
+        ran = _ran(trial, hypothesis)
+        *smaller, last = points_of(report, exact, way.by, ends.further)
+        last = replace(last, recovered={**last.recovered, REPORT: ran.recovered(f"{name}/{ALL}")})
         return Found(
             study=trial.study.plain_name,
             model=trial.model.name,
@@ -199,7 +216,7 @@ class _Searching:
             kinds=self.cells.kinds,
             depth=self.cells.depth,
             count=len(self.cells),
-            points=points_of(report, exact, way.by, ends.further),
+            points=[*smaller, last],
             hypothesis=hypothesis,
             whole=report.whole,
             random=report.each_random(),
@@ -216,6 +233,7 @@ class _Searching:
             gates=report.measured.gates,
             computed=report.measured.computed,
             notes=(*self._notes(rival and not enough), *looking.notes),
+            warnings=tuple(ran.warnings),
         )
 
     def _lists(self, way: Way, size: int) -> dict[int, Kept]:
@@ -258,6 +276,12 @@ class _Searching:
         if self.record.found:
             kept.append(f"{self.record.found:,} lists were measured before, and weren't again")
         return kept
+
+
+def _ran(trial: Trial, hypothesis: Hypothesis) -> Result:
+    """Run a hypothesis by itself, as `scrub run` does: in another plan float32 rounds otherwise."""
+    hypotheses, built, notes = fitting(trial.study, [hypothesis], trial.model, None)
+    return replace(trial, hypotheses=hypotheses, experiments=built, notes=tuple(notes)).run()
 
 
 def _size(fold: Fold) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import product
-from textwrap import fill
+from textwrap import fill, wrap
 
-from scrub.measure.search.cells import HEADS, MASKED, Cell, Cells, slot_of
+from scrub.measure.search.asked import HEADS, MASKED
+from scrub.measure.search.cells import Cell, Cells, slot_of
 from scrub.paths.alternatives import folded
 from scrub.paths.edges import either
 from scrub.paths.sources import X, Y
@@ -45,11 +47,19 @@ def module_of(hypothesis: Hypothesis, prose: Sequence[str]) -> str:
     paragraphs = [each if "\n" in each else fill(one_line(each), WIDTH_CHARACTERS) for each in prose]
     text = "\n\n".join(each.replace("\\", "\\\\").replace('"""', "'''") for each in paragraphs)
     lines = "".join(f"    {line}\n" for line in hypothesis.rules.splitlines())
-    tested = f'    study="{hypothesis.study}",\n' if hypothesis.study else ""
+    tested = f"    study={json.dumps(hypothesis.study)},\n" if hypothesis.study else ""
+    said = "".join(f"        {json.dumps(line)}\n" for line in _lines(hypothesis.claim))
+    claim = f"    claim=(\n{said}    ),\n" if said else ""
     return (
         f'"""{text}\n"""\n\nfrom scrub import Hypothesis\n\nhypothesis = Hypothesis(\n    """\n'
-        f'{lines}    """,\n{tested})\n'
+        f'{lines}    """,\n{claim}{tested})\n'
     )
+
+
+def _lines(text: str) -> list[str]:
+    """Cut a text into lines that are as long as those of prose, each with the blank behind it."""
+    lines = wrap(one_line(text), WIDTH_CHARACTERS)
+    return [f"{line} " for line in lines[:-1]] + lines[-1:]
 
 
 def _sections(cells: Cells, kept: Collection[Cell]) -> Iterator[str]:

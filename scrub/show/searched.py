@@ -1,0 +1,125 @@
+"""A hypothesis that was found by a search as a module, with prose: what it keeps, what that recovers, what speaks
+against it, and how its number is had once more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from scrub.measure.search.found import REPORT, SEARCH, STOP, Beside, Found, Point
+from scrub.measure.search.written import module_of
+from scrub.text.numbers import PLAIN, Interval
+from scrub.text.wording import with_unit
+
+MOST_STEPS = 40  # of a table in prose
+
+
+def found_module(of: Found) -> str:
+    """Write the module of what was found."""
+    return module_of(of.hypothesis, list(_paragraphs(of)))
+
+
+def claim_of(of: Found) -> str:
+    """Say what a found hypothesis keeps, and what that recovers."""
+    best, unit = of.best, with_unit(of.metric, of.unit)
+    said = "; ".join(f"{place} reads {_listed(labels)}" for place, labels in _by_place(best).items())
+    return (
+        f"Found by a search of {of.study} on {of.model}: {said or 'nothing'} of x, and all else that the baseline "
+        f"resamples of another. These {best.size} of {of.count:,} cells recover {_percent(best.recovered[REPORT])} of "
+        f"{unit}."
+    )
+
+
+def _paragraphs(of: Found) -> Iterator[str]:
+    best = of.best
+    yield claim_of(of)
+    yield (
+        f"That is of {of.data} on the fold {REPORT}, {of.sizes[REPORT]}, which the search hasn't seen. On the fold "
+        f"{SEARCH}, {of.sizes[SEARCH]}, on which it chose, they recover {_percent(best.recovered[SEARCH])}; on the "
+        f"fold {STOP}, {of.sizes[STOP]}, {_percent(best.recovered[STOP])}; all {of.count:,} cells together, on the "
+        f"fold {REPORT}, {_percent(of.whole)}. Candidates are {', '.join(of.kinds)} at depth {of.depth}; "
+        f"{of.exact:,} lists of cells were measured, the others only scored to first order."
+    )
+    if of.stopped:
+        yield f"The search ended there: {of.stopped}."
+    yield "\n".join(_table(of.points))
+    if chance := _chance(of):
+        yield chance
+    if of.overlap is not None:
+        yield (
+            f"Stability: on {len(of.overlaps)} bootstrap resamples of its documents the same search finds lists that "
+            f"share {PLAIN.number(100 * of.overlap, 0)} % of the cells with this one on average (Jaccard)."
+        )
+    if of.rival is not None:
+        yield f"Rival: the best list found without any of these cells recovers {_beside(of.rival)}."
+    if of.hypotheses:
+        others = "; ".join(f"{each.name}, of {each.size:,} cells, {_beside(each)}" for each in of.hypotheses)
+        yield f"Beside it, on the fold {REPORT}: {others}."
+    yield _again(of)
+
+
+def _again(of: Found) -> str:
+    if of.command:
+        return f"The same number:\n\n    {of.command}"
+    where = "a study in memory: this module names none, so" if of.hypothesis.study is None else "what is in memory, so"
+    return f"It is of {where} no command line gives the same number; run(hypothesis, ...) does, on the fold {REPORT}."
+
+
+def _chance(of: Found) -> str:
+    same = [each.recovered.estimate for each in of.random if each.size == of.best.size]
+    if not same:
+        return ""
+    mean, least, most = (PLAIN.number(each, 1) for each in (sum(same) / len(same), min(same), max(same)))
+    return (
+        f"Chance: {len(same)} lists of {of.best.size} cells, drawn uniformly, recover {mean} % in the mean, from "
+        f"{least} to {most}."
+    )
+
+
+def _beside(each: Beside) -> str:
+    return f"{_percent(each.recovered)}" + (f" ({_less(each.less)})" if each.less is not None else "")
+
+
+def _less(less: Interval) -> str:
+    return f"the list found of that size recovers {PLAIN.with_interval(less, 1, sign=True)} points more"
+
+
+def _percent(interval: Interval) -> str:
+    return PLAIN.with_interval(interval, 1, unit="%")
+
+
+def _listed(labels: Sequence[str]) -> str:
+    *first, last = labels
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _by_place(point: Point) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for cell in point.cells:
+        found.setdefault(cell.place, []).append(cell.label)
+    return found
+
+
+def changed(point: Point) -> list[str]:
+    """List what a list has more than the one before it, and what less."""
+    return [*(f"+ {cell}" for cell in point.added), *(f"- {cell}" for cell in point.dropped)]
+
+
+def _table(points: Sequence[Point]) -> Iterator[str]:
+    """Write the steps: what changed, and what it brought."""
+    shown = points[-MOST_STEPS:]
+    rows = [("cells", "step", "expected", "gain", "further gain")]
+    for point in shown:
+        first, *more = changed(point) or [""]
+        further = point.further
+        said = PLAIN.with_interval(further, 1) if further.known else PLAIN.number(further.estimate, 1)
+        rows.append((str(point.size), first, PLAIN.number(point.expected, 1), PLAIN.number(point.gain, 1), said))
+        rows += [("", each, "", "", "") for each in more]
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    for number, step, expected, gain, further in rows:
+        cells = (number.rjust(widths[0]), step.ljust(widths[1]), expected.rjust(widths[2]), gain.rjust(widths[3]))
+        yield "    " + "  ".join([*cells, further]).rstrip()
+    left = len(points) - len(shown)
+    yield (
+        f"{f'The last {len(shown)} of {len(points)} steps. ' if left else ''}In percent of what there is to recover: "
+        f"expected to first order,\ngained on the fold {SEARCH}, and on the fold {STOP}, with its 95 % interval."
+    )

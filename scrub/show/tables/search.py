@@ -1,0 +1,108 @@
+"""The tables of a search: its steps, and what stands beside the list that it found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.text import Text
+
+from scrub.measure.search.found import REPORT, SEARCH, STOP, Beside, Found
+from scrub.show.searched import changed
+from scrub.text.files import one_line
+from scrub.text.frames import interval_columns, with_cells
+from scrub.text.numbers import PLAIN, Interval
+from scrub.text.tables import Column, FrameTable
+from scrub.text.wording import gates_line, with_unit
+
+NO_LIST = "no list of that size"
+
+
+def found_tables(of: Found, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
+    """Say what was searched, over the steps, what stands beside the list that was found, and its rules."""
+    candidates = f"{of.count:,} cells ({', '.join(of.kinds)}, depth {of.depth})"
+    yield Text(one_line(f"{of.study} on {of.model}, {of.data}: a search among {candidates}, by {_metric(of)}"))
+    yield Text("; ".join(f"fold {fold}: {of.sizes[fold]}" for fold in (SEARCH, STOP, REPORT)))
+    yield Text(gates_line(of.gates.deviations, "documents, templates or rows"))
+    yield _steps(of)
+    if of.stopped:
+        yield Text(f"ended at {of.best.size}: {of.stopped}")
+    yield Text(
+        f"{of.exact:,} lists of cells were measured on the fold {SEARCH}, {of.screens:,} times all in reach scored\n"
+    )
+    yield _beside(of)
+    if of.overlap is not None:
+        each = ", ".join(PLAIN.number(100 * overlap, 0) for overlap in of.overlaps)
+        yield Text(
+            f"on {len(of.overlaps)} resamples of its documents the same search shares "
+            f"{PLAIN.number(100 * of.overlap, 0)} % of the cells with this list on average (Jaccard; each: {each})"
+        )
+    yield Text(f"\n{of.hypothesis.name}: {PLAIN.with_interval(of.best.recovered[REPORT], 1, unit='%')}", style="bold")
+    yield Text("\n".join(f"  {line}" for line in of.hypothesis.rules.splitlines()))
+    if of.command:
+        yield Text(f"\nthe same number: {of.command}")
+
+
+def _metric(of: Found) -> str:
+    return with_unit(of.metric, of.unit)
+
+
+def _steps(of: Found) -> FrameTable:
+    frame = pd.DataFrame(
+        {
+            "size": [point.size for point in of.points],
+            "step": ["\n".join(changed(point)) for point in of.points],
+            "expected": [point.expected for point in of.points],
+            "gain": [point.gain for point in of.points],
+            "further": [point.further.estimate for point in of.points],
+            SEARCH: [point.recovered[SEARCH].estimate for point in of.points],
+            STOP: [point.recovered[STOP].estimate for point in of.points],
+            **interval_columns(REPORT, [point.recovered[REPORT] for point in of.points]),
+            "scrubs": [point.scrubs for point in of.points],
+        }
+    )
+    columns = [
+        Column("size", "cells", 0),
+        Column("step", "step", left=True),
+        Column("expected", "expected, %", 1, sign=True),
+        Column("gain", f"gain on\n{SEARCH}, %", 1, sign=True),
+        Column("further", f"gain on\n{STOP}, %", 1, sign=True),
+        Column(SEARCH, f"{SEARCH}, %", 1),
+        Column(STOP, f"{STOP}, %", 1),
+        Column(REPORT, f"{REPORT}, %", 1, ends=(f"{REPORT}, low", f"{REPORT}, high"), style=lambda _: "bold"),
+        Column("scrubs", "scrubs, %", 1, missing=""),
+    ]
+    return FrameTable(frame, columns)
+
+
+def _beside(of: Found) -> FrameTable:
+    """List the study's hypotheses at their own size, random lists, the rival, and all cells together."""
+    written = [*of.hypotheses, *([of.rival] if of.rival is not None else [])]
+    rows: list[tuple[str, int, object, object]] = [
+        (each.name, each.size, each.recovered, NO_LIST if each.less is None else each.less) for each in written
+    ]
+    rows += list(_random(of))
+    rows.append(("all cells", of.count, of.whole, ""))
+    frame = pd.DataFrame({"name": [name for name, *_ in rows], "size": [size for _, size, *_ in rows]})
+    frame = with_cells(frame, {"recovered": [row[2] for row in rows], "less": [row[3] for row in rows]})
+    columns = [
+        Column("name", "beside it", left=True),
+        Column("size", "cells", cell=lambda row: f"{row['size']:,}", left=False),
+        Column("recovered", f"recovered, %, on {REPORT}", 1),
+        Column("less", "found at that size recovers more, points", 1, sign=True),
+    ]
+    return FrameTable(frame, columns)
+
+
+def _random(of: Found) -> Iterator[tuple[str, int, object, object]]:
+    """List random lists by size: their mean, and from which to which they are."""
+    sizes: dict[int, list[Beside]] = {}
+    for each in of.random:
+        sizes.setdefault(each.size, []).append(each)
+    for size, lists in sizes.items():
+        values = [each.recovered.estimate for each in lists]
+        mean, least, most = (PLAIN.number(each, 1) for each in (sum(values) / len(values), min(values), max(values)))
+        known = [each.less.estimate for each in lists if isinstance(each.less, Interval)]
+        more = f"{PLAIN.number(min(known), 1, sign=True)} and more" if known else NO_LIST
+        yield f"{len(lists)} random lists, mean", size, f"{mean} ({least} to {most})", more
