@@ -124,7 +124,7 @@ class Search:
 
     def _said(self, step: Step) -> dict[str, object]:
         cell = step.cell
-        about = [cell.place, cell.component, cell.part, step.added, step.expected, step.gain, step.checked]
+        about = [cell.place, cell.component, cell.part, cell.by, step.added, step.expected, step.gain, step.checked]
         return {"step": about}
 
     def _known(self, name: str, now: Kept) -> Step | None:
@@ -132,8 +132,8 @@ class Search:
         move = self.record.moves.get(f"{name} {key_of(now)}")
         if move is None:
             return None
-        place, component, part, added, *numbers = move["step"]
-        cell = Cell(place, component, part)
+        place, component, part, by, added, *numbers = move["step"]
+        cell = Cell(place, component, part, by)
         return Step(cell, added, now | {cell} if added else now - {cell}, *numbers)
 
     def _value(self, kept: Kept, weights: Weights | None) -> float:
