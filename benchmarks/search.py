@@ -117,7 +117,9 @@ class Reported:
         measured = self.fold.measure(of, self.fold.anchors.gates).sums
         sums = {str(name): each for (_, name), each in reversed(measured.items())}
         sums |= {name: each for (role, name), each in measured.items() if role == next(iter(measured))[0]}
-        return {h.name: (len(cells.kept_by(h, each.part)), sums[str(each.name)]) for each in of if (h := each.hypothesis)}
+        return {
+            h.name: (len(cells.kept_by(h, each.part)), sums[str(each.name)]) for each in of if (h := each.hypothesis)
+        }
 
 
 def said(interval: Interval) -> str:
@@ -202,9 +204,7 @@ def table(
     every = [kept for each in chosen.values() for kept in each.lists.values()]
     sums = reported.sums([*every, *(kept for of in random.values() for kept in of)])
     means = {size: np.mean([sums[kept] for kept in of], 0) for size, of in random.items()}
-    ranges = {
-        size: [float(fold.percent(sums[kept])[0]) for kept in of] for size, of in random.items()
-    }
+    ranges = {size: [float(fold.percent(sums[kept])[0]) for kept in of] for size, of in random.items()}
     say(head("recovered, %", *shown, "exact runs", "screens", "plain forwards"))
     for name, each in chosen.items():
         cells = [said(fold.interval(sums[each.lists[size]])) if size in each.lists else "" for size in shown]

@@ -108,12 +108,13 @@ class Search:
         way = Way(grows, {len(start): (start, self._value(start, weights))})
         now = start
         while True:
-            step = self._known(name, now) or self._float(now, way, weights)
+            at = _at(name, way, now, without)
+            step = self._known(at, now) or self._float(now, way, weights)
             if step is None and len(now) != last:
                 step = self._next(now, weights, without, grows)
             if step is None:
                 break
-            self.record.move(f"{name} {key_of(now)}", self._said(step))
+            self.record.move(at, self._said(step))
             now = step.kept
             way.add(step, self._value(now, weights))
             if self.watch is not None:
@@ -127,9 +128,9 @@ class Search:
         about = [cell.place, cell.component, cell.part, cell.by, step.added, step.expected, step.gain, step.checked]
         return {"step": about}
 
-    def _known(self, name: str, now: Kept) -> Step | None:
+    def _known(self, at: str, now: Kept) -> Step | None:
         """Give the step that was made from here before this search was begun again."""
-        move = self.record.moves.get(f"{name} {key_of(now)}")
+        move = self.record.moves.get(at)
         if move is None:
             return None
         place, component, part, by, added, *numbers = move["step"]
@@ -239,6 +240,12 @@ class Search:
         alike = [step for step in found if step.gain >= most - self._tie]
         changes = [self._mean(self.exact([step.kept])[0][1], weights, sign=1) for step in alike]
         return alike[int(np.argmin(changes))]
+
+
+def _at(name: str, way: Way, now: Kept, without: Collection[Cell]) -> str:
+    """Write where a search is: after how many steps, too, since a list that is come to again needn't go on as before."""
+    avoided = f" without {key_of(without)}" if without else ""
+    return f"{name} {'+' if way.grows else '-'}{len(way.steps)} {key_of(now)}{avoided}"
 
 
 def check_start(cells: Cells, start: Kept, size: int) -> None:
