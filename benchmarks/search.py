@@ -25,11 +25,12 @@ from scrub import Settings
 from scrub.data.settings import FOLDS
 from scrub.measure.search.cells import Cell, Cells
 from scrub.measure.search.exact import Exact, Kept, Record
-from scrub.measure.search.fold import Fold, Sums
+from scrub.measure.search.fold import WHOLE, Fold, Sums
 from scrub.measure.search.found import REPORT, SEARCH
 from scrub.measure.search.screen import Screen
 from scrub.measure.search.steps import BEYOND, CHECKED, Search, Step
 from scrub.study.draws import generator
+from scrub.study.metric import ROLES
 from scrub.study.run import prepare_study
 from scrub.study.study import load_study
 from scrub.text.numbers import Interval
@@ -115,11 +116,9 @@ class Reported:
         trial, cells = self.fold.trial, self.fold.cells
         of = [each for each in trial.experiments if each.hypothesis and each.part == "all"]
         measured = self.fold.measure(of, self.fold.anchors.gates).sums
-        sums = {str(name): each for (_, name), each in reversed(measured.items())}
-        sums |= {name: each for (role, name), each in measured.items() if role == next(iter(measured))[0]}
-        return {
-            h.name: (len(cells.kept_by(h, each.part)), sums[str(each.name)]) for each in of if (h := each.hypothesis)
-        }
+        sums = {name: each for (role, name), each in measured.items() if role == ROLES[0]}
+        sizes = {h.name: (len(cells.kept_by(h, each.part)), str(each.name)) for each in of if (h := each.hypothesis)}
+        return {name: (size, sums[called]) for name, (size, called) in sizes.items()}
 
 
 def said(interval: Interval) -> str:
@@ -233,7 +232,7 @@ def table(
         same = sums[own[size]] if size in own else None
         beside = ["", ""] if same is None else [said(fold.interval(same)), said(fold.interval(same, written))]
         say(row(name, size, said(fold.interval(written)), *beside))
-    whole = fold.anchors.sums[next(iter(fold.anchors.sums))[0], "all cells"]
+    whole = fold.anchors.sums[ROLES[0], WHOLE]
     say(row("all cells", len(fold.cells), said(fold.interval(whole)), "", ""))
 
 
