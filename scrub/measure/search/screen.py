@@ -24,7 +24,7 @@ from scrub.measure.search.parts import BY_MASK, BY_POSITIONS, IN_MASKS, REST
 from scrub.paths.edges import EMB
 from scrub.paths.sources import X, Y
 from scrub.paths.splits import in_masks
-from scrub.paths.taps import STREAM, Tap, Taps, exchanged, given, on_given, on_other
+from scrub.paths.taps import STREAM, Tap, Taps, exchanged, given, on_given, on_other, on_others
 from scrub.plan.plan import compile_plan
 from scrub.plan.runner import Runner
 from scrub.study.binding import Members, bind
@@ -181,9 +181,9 @@ class Screen:
     @cached_property
     def _ends(self) -> dict[str, tuple[Node, Node]]:
         """What stands for each component, or part of its attention, by its label: where it is kept, and where not."""
-        found = {}
+        found, others = {}, on_others(self._cells.components.values())
         for component, here in self._cells.components.items():
-            found[component] = here, on_other(here)
+            found[component] = here, others[here]
             if self._cells.apart.by == BY_MASK and len(self._cells.apart.of(component)) > 1:
                 pattern = here.inputs[0].inputs[0]  # where it looks stays resampled
                 for each in in_masks(here, IN_MASKS).values():
@@ -291,8 +291,8 @@ class Screen:
         change = after - before
         if each.cell is not None and each.cell.by == BY_POSITIONS:
             change = change * self._inside(each.cell.part, batch.members).to(change)[..., None]
-        of = (sender for sender in tap.senders if (sender.label or "").partition("[")[0] == each.component)
-        norm = next((tap.behind[sender] for sender in of if sender in tap.behind), None)
+        behind = tap.behind.items()
+        norm = next((norm for at, norm in behind if (at.label or "").partition("[")[0] == each.component), None)
         if norm is None:
             return change
         inside, through = batch.values[norm.inputs[0]], exchanged(norm, norm.inputs[0], STREAM)

@@ -243,7 +243,7 @@ class Search:
 
 
 def _at(name: str, way: Way, now: Kept, without: Collection[Cell]) -> str:
-    """Write where a search is: after how many steps, too, since a list that is come to again needn't go on as before."""
+    """Write where a search is, and after how many steps: from a list that it comes back to it may go on otherwise."""
     avoided = f" without {key_of(without)}" if without else ""
     return f"{name} {'+' if way.grows else '-'}{len(way.steps)} {key_of(now)}{avoided}"
 
