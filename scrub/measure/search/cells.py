@@ -20,7 +20,7 @@ from scrub.graph.heads import head_indices
 from scrub.graph.node import Node, walk
 from scrub.measure.search.asked import HEADS, MASKED, MLPS, OUTPUT, POSITIONS, check_baseline, check_candidates
 from scrub.measure.search.parts import BY_MASK, BY_POSITIONS, LAYER, Parts, Told
-from scrub.measure.search.places import Places
+from scrub.measure.search.places import Places, entry_of
 from scrub.models.model import Model
 from scrub.paths.cut import Cut, cut
 from scrub.paths.edges import EMB
@@ -34,6 +34,7 @@ from scrub.study.experiments import Experiment, Name, build
 from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.study.study import Study
 from scrub.text.errors import ScrubError
+from scrub.text.files import one_line
 
 Owners: TypeAlias = Mapping[tuple[int, int], str]  # the label of what each head, by layer and number, belongs to
 
@@ -114,6 +115,14 @@ class Cells:
         there = dict.fromkeys(slot_of(place) or OUTPUT for place in inputs)
         if wrong := [part for part in parts or () if part not in there]:
             raise ScrubError(f"what the baseline resamples has no part {wrong[0]!r}: it has {', '.join(there)}")
+        lines = [f"{pattern} -> {Y}" for of in _resampled(rules, tuple(inputs)).values() for pattern in of]
+        told = [Rule.parse(line) for line in lines]
+        cut(model.graph, model.roles, told)  # which says what of it is nothing
+        if build(Name(""), found, told).graph != build(Name(""), found, rules).graph:
+            raise ScrubError(
+                f"cells aren't all that the baseline '{one_line(study.baseline)}' resamples: write it as "
+                "'a1.ind/** -> y', or of its slots as 'a1.ind/{q,k}/** -> y'"
+            )
         roots = tuple(place for place in inputs if parts is None or (slot_of(place) or OUTPUT) in parts)
         listed = {place: [str(each.label) for each in inputs[place]] for place in roots}
         left = dict.fromkeys(each for of in listed.values() for each in of if not _wanted(each, chosen))
@@ -364,13 +373,11 @@ def _wanted(component: str, kinds: Collection[str]) -> bool:
 def _resampled(baseline: Sequence[Rule], roots: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """List by part the patterns of the baseline's inputs that are searched."""
     found: dict[str, dict[str, None]] = {}
-    entries = [rule.pattern.text.removesuffix("**").removesuffix("/") for rule in baseline]
     for slot in dict.fromkeys(map(slot_of, roots)):
-        for entry in entries:
-            own = slot_of(entry)
-            if not own or own == slot:
-                pattern = entry if own or not slot else f"{entry}/{slot}"
-                found.setdefault(slot or OUTPUT, {})[f"{pattern}/**".lstrip("/")] = None
+        for component, slots in (entry_of(rule.pattern) for rule in baseline):
+            if not slot or not slots or slot in slots:
+                of = "" if component == "**" else component
+                found.setdefault(slot or OUTPUT, {})["/".join(filter(None, (of, slot, "**")))] = None
     return {part: tuple(patterns) for part, patterns in found.items()}
 
 
