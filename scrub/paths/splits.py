@@ -10,7 +10,7 @@ component, of whatever a function of the tokens says and the rest.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from typing import NamedTuple
@@ -154,20 +154,12 @@ class Split:
             raise ScrubError(f"'{self}' can't split {label!r}: only attention heads split, and 'a0' is a layer of them")
         if self.kind == "heads":
             return _by_heads(whole, self.names, roles)
-        z, weight = whole.inputs
+        z = whole.inputs[0]
         if z.op != "attend":
             raise ScrubError(f"'{self}' can't split {label!r}: that is a part of a split already")
-        pattern, v = z.inputs
-        if self.kind == "mask":
-            at = pattern.inputs[2]
-            parts = {mask: node("attend_masked", pattern, v, at, mask=mask) for mask in self.names}
-            left = "rest"
-        else:
-            parts, left = {"identity": v}, "error"
-        rest = reduce(partial(node, "sub"), parts.values(), z)
-        *terms, last = (
-            node("output", piece, weight, label=f"{label}[{name}]") for name, piece in {**parts, left: rest}.items()
-        )
+        by_mask, identity = self.kind == "mask", {"identity": z.inputs[1]}
+        parts = in_masks(whole, self.names) if by_mask else _in_parts(whole, identity, "error")
+        *terms, last = parts.values()
         # each part in a sum with all behind it, which is what the parts before it leave: so it is known as that again
         while len(terms) > 1:
             last = node("add", terms.pop(), last)
@@ -228,6 +220,20 @@ class Split:
         if current.op not in _AXES or not isinstance(shape, tuple):
             raise ScrubError(f"'{self}' can't split {whole.label!r}: how wide that is isn't known")
         return _number(shape[_AXES[current.op]])
+
+
+def in_masks(whole: Node, masks: Sequence[str]) -> dict[str, Node]:
+    """Take a head's attention apart: what it gives inside each of some disjoint masks, and the `rest`."""
+    pattern, v, at = *whole.inputs[0].inputs, whole.inputs[0].inputs[0].inputs[2]
+    return _in_parts(whole, {mask: node("attend_masked", pattern, v, at, mask=mask) for mask in masks}, "rest")
+
+
+def _in_parts(whole: Node, parts: Mapping[str, Node], left: str) -> dict[str, Node]:
+    """Give what a head writes of parts of its attention, and of what is `left` of it."""
+    z, weight = whole.inputs
+    rest = reduce(partial(node, "sub"), parts.values(), z)
+    named = {**parts, left: rest}
+    return {name: node("output", part, weight, label=f"{whole.label}[{name}]") for name, part in named.items()}
 
 
 def _masks(split: str, text: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ that stands its tap, so a gradient there is of that reader and no other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -63,11 +63,16 @@ def exchanged(root: Node, old: Node, new: Node) -> Node:
 
 def on_other(root: Node) -> Node:
     """Give something of a model as it is on y."""
+    return on_others([root])[root]
+
+
+def on_others(roots: Iterable[Node]) -> dict[Node, Node]:
+    """Give all nodes of some graphs as they are on y, which goes through what they share once."""
 
     def build(current: Node) -> Node:
         return node("tokens", source=Y, label=current.label) if current.op == "tokens" else current
 
-    return rewrite([root], build)[root]
+    return rewrite(roots, build)
 
 
 def on_given(graph: Node) -> Node:

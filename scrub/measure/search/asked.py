@@ -14,8 +14,8 @@ from scrub.text.wording import short
 if TYPE_CHECKING:
     from scrub.study.study import Study
 
-HEADS, MASKED, MLPS = "heads", "masks", "mlps"
-KINDS = (HEADS, MASKED, MLPS)
+HEADS, MASKED, MLPS, POSITIONS = "heads", "masks", "mlps", "positions"
+KINDS = (HEADS, MASKED, MLPS, POSITIONS)
 OUTPUT = "out"  # the part of a hypothesis whose entries have no slots
 CHECKED = 4  # candidates that are measured exactly in a step
 RESAMPLES = 5  # of documents, on each of which the search is done again
@@ -24,11 +24,13 @@ FROM_MODEL = "model"  # a start: all cells
 
 
 def check_candidates(kinds: Sequence[str] | None, depth: int | None) -> None:
-    """Raise ScrubError for candidates that there are not, and for masks deeper than where they are looked for."""
+    """Raise ScrubError for candidates that there are not, and for masks deeper than they are, or with positions."""
     if unknown := [kind for kind in kinds or () if kind not in KINDS]:
         raise ScrubError(f"there are no candidates {short(unknown[0])}: name some of {', '.join(KINDS)}")
     if depth is not None and depth > 1 and MASKED in (kinds or ()):
         raise ScrubError("masks are of the attention of heads that entries read themselves: search at depth 1")
+    if {MASKED, POSITIONS} <= set(kinds or ()):
+        raise ScrubError("cells are parts by masks or by positions, not by both: leave one of them out")
 
 
 def check_searched(study: Study, settings: Settings) -> None:

@@ -9,7 +9,6 @@ counted, and listed where the tree of paths is opened.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,39 +17,36 @@ from typing import TypeAlias
 import numpy as np
 
 from scrub.graph.heads import head_indices
-from scrub.graph.masks import MASKS
 from scrub.graph.node import Node, walk
-from scrub.measure.search.asked import HEADS, MASKED, MLPS, OUTPUT, check_baseline, check_candidates
-from scrub.measure.search.places import Places
+from scrub.measure.search.asked import HEADS, MASKED, MLPS, OUTPUT, POSITIONS, check_baseline, check_candidates
+from scrub.measure.search.parts import BY_MASK, BY_POSITIONS, LAYER, Parts, Told
+from scrub.measure.search.places import Places, entry_of
 from scrub.models.model import Model
 from scrub.paths.cut import Cut, cut
 from scrub.paths.edges import EMB
-from scrub.paths.gathered import draws
+from scrub.paths.gathered import fed_by
 from scrub.paths.locate import below
 from scrub.paths.pattern import INPUTS, MASK, Pattern
 from scrub.paths.rules import Rule
-from scrub.paths.sources import X, Y
+from scrub.paths.sources import Source, X, Y
 from scrub.paths.splits import Split, attention_heads
 from scrub.study.experiments import Experiment, Name, build
 from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.study.study import Study
 from scrub.text.errors import ScrubError
-
-IN_MASKS = ("current", "previous", "lag 2")  # parts of a head's attention; what is left of it is `rest`
-LAGS = dict(enumerate(IN_MASKS))
-REST = "rest"
-_LAYER = re.compile(r"a(\d+)")
+from scrub.text.files import one_line
 
 Owners: TypeAlias = Mapping[tuple[int, int], str]  # the label of what each head, by layer and number, belongs to
 
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One cell: the place that reads it, as `a1.ind/k`, the component, and the part of its attention that it is."""
+    """One cell: the place that reads it, as `a1.ind/k`, the component, and the part of it that it is, by what."""
 
     place: str
     component: str
     part: str = ""
+    by: str = ""
 
     @property
     def label(self) -> str:
@@ -60,7 +56,7 @@ class Cell:
     @property
     def pattern(self) -> str:
         """The pattern of all paths through it. Of a part of a head's attention, where it looks stays resampled."""
-        inner = "/v/**" if self.part else "" if self.component == EMB else "/**"
+        inner = "/v/**" if self.by == BY_MASK else "" if self.component == EMB else "/**"
         return f"{self.place}/{self.label}{inner}"
 
     def __str__(self) -> str:
@@ -82,7 +78,7 @@ class Cells:
     depth: int
     roots: tuple[str, ...]
     parts: Mapping[str, tuple[str, ...]]
-    splits: tuple[Split, ...]
+    apart: Parts
     of: Cut
     places: Places
     left: tuple[str, ...] = ()
@@ -97,10 +93,12 @@ class Cells:
         kinds: Sequence[str] | None = None,
         parts: Collection[str] | None = None,
         depth: int | None = None,
+        names: Collection[str] = (),
     ) -> Cells:
         """Find the cells of what a study's baseline resamples: by default heads and MLPs, in all parts.
 
-        By default what entries read are cells, and where the output is the entry, what components read that it reads.
+        `names` are those that the data give positions. By default what entries read are cells, and where the output is
+        the entry, what components read that it reads.
         Raises ScrubError for what isn't there, and where there are fewer than two.
         """
         chosen = tuple(kinds) if kinds is not None else (HEADS, MLPS)
@@ -117,16 +115,21 @@ class Cells:
         there = dict.fromkeys(slot_of(place) or OUTPUT for place in inputs)
         if wrong := [part for part in parts or () if part not in there]:
             raise ScrubError(f"what the baseline resamples has no part {wrong[0]!r}: it has {', '.join(there)}")
+        lines = [f"{pattern} -> {Y}" for of in _resampled(rules, tuple(inputs)).values() for pattern in of]
+        told = [Rule.parse(line) for line in lines]
+        cut(model.graph, model.roles, told)  # which says what of it is nothing
+        if build(Name(""), found, told).graph != build(Name(""), found, rules).graph:
+            raise ScrubError(
+                f"cells aren't all that the baseline '{one_line(study.baseline)}' resamples: write it as "
+                "'a1.ind/** -> y', or of its slots as 'a1.ind/{q,k}/** -> y'"
+            )
         roots = tuple(place for place in inputs if parts is None or (slot_of(place) or OUTPUT) in parts)
         listed = {place: [str(each.label) for each in inputs[place]] for place in roots}
         left = dict.fromkeys(each for of in listed.values() for each in of if not _wanted(each, chosen))
-        splits = tuple(_taken_apart(listed)) if MASKED in chosen else ()
-        if splits:
-            found = cut(model.graph, model.roles, rules, splits, also=apart)
-            places = Places.of(found, rules, labels)
+        by = Parts.by_positions(names) if POSITIONS in chosen else Parts(BY_MASK if MASKED in chosen else "")
         known = {place: [each for each in of if each not in left] for place, of in listed.items()}
         resampled = _resampled(rules, roots)
-        made = cls(study, model, chosen, depth, roots, resampled, splits, found, places, tuple(left), known)
+        made = cls(study, model, chosen, depth, roots, resampled, by, found, places, tuple(left), known)
         if len(made) < 2:
             raise ScrubError(f"there is nothing to search among {', '.join(chosen)}: name more candidates")
         return made
@@ -170,8 +173,12 @@ class Cells:
     def at(self, place: str) -> list[Cell]:
         """List the cells that a place reads itself: all of its components where they are read deep enough, or end."""
         deep = self.level(place) + 1 >= self.depth
-        whole = (Cell(place, each) for each in self.reads(place) if deep or not self.inner(place, each))
-        return [part for cell in whole for part in (in_parts(cell) if self.splits else [cell])]
+        whole = (each for each in self.reads(place) if deep or not self.inner(place, each))
+        return [cell for each in whole for cell in self.of_component(place, each)]
+
+    def of_component(self, place: str, component: str) -> list[Cell]:
+        """List the cells that a component is, read at a place as far as it is: itself, or its parts."""
+        return [Cell(place, component, part, self.apart.by if part else "") for part in self.apart.of(component)]
 
     def openable(self, place: str) -> list[str]:
         """List the components that a place reads and that have cells inside."""
@@ -223,7 +230,7 @@ class Cells:
         for step in filter(None, cell.place[len(root) :].split("/")):
             found.append(INPUTS.index(step) if step in INPUTS else self.reads(place).index(step))
             place = f"{place}/{step}"
-        part = (*IN_MASKS, REST).index(cell.part) if cell.part else -1
+        part = self.apart.of(cell.component).index(cell.part)
         return (self.roots.index(root), *found, self.reads(cell.place).index(cell.component), part)
 
     def part_of(self, cell: Cell) -> str:
@@ -240,27 +247,36 @@ class Cells:
         """Find the place where cells begin that another one is, or lies below."""
         return next(each for each in self.roots if place == each or place.startswith(f"{each}/"))
 
-    def rules(self, kept: Collection[Cell]) -> list[Rule]:
-        """Write the rules that keep some cells, and resample all others."""
-        lines = [f"{pattern} -> {Y}" for patterns in self.parts.values() for pattern in patterns]
-        lines += [f"{cell.pattern} -> {X}" for cell in sorted(kept, key=self.key)]
-        return [Rule.parse(line) for line in lines]
+    def told(self, kept: Collection[Cell], fine: bool = False) -> list[tuple[Cell, Told]]:
+        """Say how rules keep some cells: for each that isn't told with one before it, the step and its split."""
+        of: dict[tuple[str, str], list[Cell]] = {}
+        for cell in sorted(kept, key=self.key):
+            of.setdefault((cell.place, cell.component), []).append(cell)
+        every = ((cells[0], self.apart.told(c, [each.part for each in cells], fine)) for (_, c), cells in of.items())
+        return [(cell, told) for cell, some in every for told in some]
 
-    def experiment(self, kept: Collection[Cell], name: str) -> Experiment:
-        """Build the experiment that keeps some cells."""
-        return build(Name(name), self.of, self.rules(kept), baseline=self.study.baseline_rules, mean=self.study.mean)
+    def experiment(self, kept: Collection[Cell], name: str, fine: bool = False) -> Experiment:
+        """Build the experiment that keeps some cells; `fine` as in :meth:`Parts.told`."""
+        told = self.told(kept, fine)
+        patterns = ["/".join((cell.place, each.label, *each.inner)) for cell, each in told]
+        splits = dict.fromkeys(f"{cell.place}/{cell.component} by {each.by}" for cell, each in told if each.by)
+        return self._experiment(name, patterns, list(map(Split.parse, splits)))
 
     def whole(self, name: str) -> Experiment:
         """Build the experiment that keeps all cells."""
-        lines = [f"{pattern} -> {Y}" for patterns in self.parts.values() for pattern in patterns]
-        lines += [f"{cell.pattern} -> {X}" for root in self.roots for cell in self._at_root(root)]
-        rules = [Rule.parse(line) for line in lines]
-        return build(Name(name), self.of, rules, baseline=self.study.baseline_rules, mean=self.study.mean)
+        if self.apart.by == BY_MASK:
+            return self.experiment(self.every, name)
+        return self._experiment(name, [Cell(root, each).pattern for root in self.roots for each in self.reads(root)])
 
-    def _at_root(self, root: str) -> list[Cell]:
-        """List what a root reads, whole, but for heads that are taken apart."""
-        whole = [Cell(root, each) for each in self.reads(root)]
-        return [part for cell in whole for part in (in_parts(cell) if self.splits else [cell])]
+    def _experiment(self, name: str, kept: Sequence[str], splits: Sequence[Split] = ()) -> Experiment:
+        lines = [f"{pattern} -> {Y}" for patterns in self.parts.values() for pattern in patterns]
+        lines += [f"{pattern} -> {X}" for pattern in kept]
+        found, baseline = self.of, self.study.baseline_rules
+        if splits:
+            apart = single_heads(self.model, self.of, self.places.labels) if {HEADS, MASKED} & set(self.kinds) else []
+            found = cut(self.model.graph, self.model.roles, baseline, splits, also=apart)
+        rules = [Rule.parse(line) for line in lines]
+        return build(Name(name), found, rules, baseline=baseline, mean=self.study.mean)
 
     def kept_by(self, hypothesis: Hypothesis, part: str = ALL) -> frozenset[Cell]:
         """Find the cells of which a hypothesis keeps anything: its size, in these units, is how many those are.
@@ -273,39 +289,42 @@ class Cells:
         graph = hypothesis.scrub(model.graph, model.roles, part, words)
         inputs = Places.of(found, rules, self.places.labels).inputs(graph)
         owners = {(layer, head): label for label, layer, heads in head_groups(self.of.graph) for head in heads}
+        looking = _Kept(self, owners, fed_by(graph))
         there = ((place, senders) for place, senders in inputs.items() if place in self.roots)
-        return frozenset(cell for place, senders in there for cell in self._kept(place, senders, owners))
+        return frozenset(cell for place, senders in there for cell in looking.of(place, senders))
 
-    def _kept(self, place: str, senders: Sequence[Node], owners: Owners) -> Iterator[Cell]:
+
+@dataclass(frozen=True)
+class _Kept:
+    """Which cells a graph keeps anything of, by what feeds each of its nodes."""
+
+    cells: Cells
+    owners: Owners
+    fed: Mapping[Node, Collection[Source]]
+
+    def of(self, place: str, senders: Sequence[Node]) -> Iterator[Cell]:
         """List the cells of a place, and below it, of which the pieces that are read there keep anything."""
-        pieces: dict[str, list[Node]] = {}
+        cells, pieces = self.cells, dict[str, list[Node]]()
         for each in senders:
-            pieces.setdefault(_component(each, owners), []).append(each)
+            pieces.setdefault(_component(each, self.owners), []).append(each)
         for component, of in pieces.items():
-            kept = [each for each in of if draws(each) - {Y}]
-            if not kept or component not in self.reads(place):
+            kept = [each for each in of if set(self.fed[each]) - {Y}]
+            if not kept or component not in cells.reads(place):
                 continue
-            whole = Cell(place, component)
-            if component in self.openable(place):
-                for inner in self.inner(place, component):
-                    yield from self._kept_inside(inner, kept, owners)
-            elif self.splits and len(parts := in_parts(whole)) > 1:
-                named = {each: _masks_of(each) for each in of}
-                every = {cell.part for cell in parts}
-                rest = every - set[str]().union(*(masks for masks in named.values() if masks))
-                meant = [rest if named[each] is None else named[each] or every for each in kept]
-                yield from (cell for cell in parts if any(cell.part in each for each in meant))
-            else:
-                yield whole
+            if component in cells.openable(place):
+                for inner in cells.inner(place, component):
+                    yield from self._inside(inner, kept)
+                continue
+            meant = frozenset[str]().union(*(cells.apart.in_piece(component, each, of) for each in kept))
+            yield from (cell for cell in cells.of_component(place, component) if cell.part in meant)
 
-    def _kept_inside(self, place: str, pieces: Sequence[Node], owners: Owners) -> Iterator[Cell]:
+    def _inside(self, place: str, pieces: Sequence[Node]) -> Iterator[Cell]:
         """List the cells of one input of a component of which its pieces keep anything: all, where all is kept."""
-        readers = [reader for piece in pieces for reader in _readers(piece, slot_of(place))]
-        if any(draws(reader) == {X} for reader in readers):
-            yield from self.under(place)
-            return
-        senders = dict.fromkeys(each for reader in readers for each in below(reader))
-        yield from self._kept(place, list(senders), owners)
+        cells, slot = self.cells, slot_of(place)
+        for reader in (reader for piece in pieces for reader in _readers(piece, slot)):
+            every = cells.under(place) if set(self.fed[reader]) == {X} else self.of(place, below(reader))
+            at = cells.apart.in_piece(EMB, reader, ()) if cells.apart.by == BY_POSITIONS else None
+            yield from (cell for cell in every if at is None or cell.part in at)
 
 
 def _readers(piece: Node, slot: str) -> list[Node]:
@@ -325,13 +344,6 @@ def slot_of(place: str) -> str:
     return last if last in INPUTS else ""
 
 
-def in_parts(cell: Cell) -> list[Cell]:
-    """List the parts of a head's attention; of anything else itself."""
-    if not _LAYER.match(cell.component):
-        return [cell]
-    return [Cell(cell.place, cell.component, part) for part in (*IN_MASKS, REST)]
-
-
 def entry_labels(whole: Cut, places: Places) -> tuple[str, ...]:
     """List the labels of the entries of a baseline, in a model that was cut for it alone."""
     found = places.inputs(whole.graph)
@@ -343,7 +355,7 @@ def head_groups(graph: Node) -> Iterator[tuple[str, int, tuple[int, ...]]]:
     """List the groups of heads of a model that was cut: label, layer, and the heads' numbers."""
     for each in walk([graph]):
         component = (each.label or "").partition("[")[0]
-        if each.op == "output" and (layer := _LAYER.match(component)):
+        if each.op == "output" and (layer := LAYER.match(component)):
             yield component, int(layer[1]), head_indices(each)
 
 
@@ -358,52 +370,23 @@ def _wanted(component: str, kinds: Collection[str]) -> bool:
     return MLPS in kinds or not component.startswith("m")
 
 
-def _taken_apart(listed: Mapping[str, Sequence[str]]) -> Iterator[Split]:
-    """Write the splits by masks of all heads that some places read."""
-    masks = " ".join(f'"{mask}"' for mask in IN_MASKS)
-    for place, components in listed.items():
-        heads = [each for each in components if _LAYER.match(each)]
-        if heads:
-            either = heads[0] if len(heads) == 1 else "{" + ",".join(heads) + "}"
-            yield Split.parse(f"{place}/{either} by mask {masks}")
-
-
 def _resampled(baseline: Sequence[Rule], roots: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """List by part the patterns of the baseline's inputs that are searched."""
     found: dict[str, dict[str, None]] = {}
-    entries = [rule.pattern.text.removesuffix("**").removesuffix("/") for rule in baseline]
     for slot in dict.fromkeys(map(slot_of, roots)):
-        for entry in entries:
-            own = slot_of(entry)
-            if not own or own == slot:
-                pattern = entry if own or not slot else f"{entry}/{slot}"
-                found.setdefault(slot or OUTPUT, {})[f"{pattern}/**".lstrip("/")] = None
+        for component, slots in (entry_of(rule.pattern) for rule in baseline):
+            if not slot or not slots or slot in slots:
+                of = "" if component == "**" else component
+                found.setdefault(slot or OUTPUT, {})["/".join(filter(None, (of, slot, "**")))] = None
     return {part: tuple(patterns) for part, patterns in found.items()}
 
 
 def _component(piece: Node, owners: Mapping[tuple[int, int], str]) -> str:
     """Name the component, as the cells do, that a piece is of."""
     label = (piece.label or piece.op).partition("[")[0]
-    layer = _LAYER.match(label)
+    layer = LAYER.match(label)
     while piece.op in {"at_positions", "onto", "sub"}:
         piece = piece.inputs[0]
     if layer is None or piece.op != "output":
         return label
     return owners.get((int(layer[1]), head_indices(piece)[0]), label)
-
-
-def _masks_of(piece: Node) -> frozenset[str] | None:
-    """Say which parts of a head's attention a piece may be of: none for all of it, None for what others leave."""
-    label = piece.label or ""
-    if "[" not in label:
-        return frozenset()
-    name = label.rpartition("[")[2].removesuffix("]")
-    if name == REST:
-        return None
-    if name == "identity":
-        return frozenset({LAGS[0]})
-    try:
-        mask = MASKS[name]
-    except ScrubError:  # a part of another split
-        return frozenset()
-    return frozenset(LAGS.get(lag, REST) for lag in mask.lags) | ({REST} if mask.places else set())

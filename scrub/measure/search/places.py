@@ -12,6 +12,7 @@ from scrub.paths.locate import below
 from scrub.paths.pattern import INPUTS, Pattern, State
 from scrub.paths.rules import Rule
 
+_ALL = frozenset(INPUTS)
 _OUTSIDE = "~"  # what places begin with that no entry was passed at
 
 
@@ -19,15 +20,17 @@ _OUTSIDE = "~"  # what places begin with that no entry was passed at
 class Places:
     """Names of the places on paths from the output, as far as cells are told apart.
 
-    An entry is named as the baseline's pattern names it, `**/a2.ind`, and its inputs by their slot, `**/a2.ind/k`; the
-    output is an entry where everything is resampled. `labels` are those of the entries in the model that the cells are
+    An entry is a component some inputs of which the baseline resamples. It is named as the baseline's pattern names it,
+    `**/a2.ind`, and these inputs by their slot, `**/a2.ind/k`; the output is an entry where everything is resampled. `labels` are those of the entries in the model that the cells are
     of, so that their parts elsewhere are told to be theirs. The places `opened` are inside cells.
     """
 
     entries: tuple[Pattern, ...]
     whole: bool
     labels: tuple[str, ...] = ()
+    slots: tuple[frozenset[str], ...] = ()  # of each entry those that are resampled; all, where none is named
     opened: frozenset[str] = frozenset()
+    _resampled: dict[str, frozenset[str]] = field(default_factory=dict, compare=False, repr=False)
     _states: dict[str, tuple[State, ...]] = field(default_factory=dict, compare=False, repr=False)
     _after: dict[tuple[str, str], str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -36,19 +39,22 @@ class Places:
         """Read the entries of a baseline in a model that was cut for it."""
         patterns = [rule.pattern for rule in baseline]
         whole = any(pattern.text == "**" for pattern in patterns)
-        entries = () if whole else tuple(found.read(Pattern(p.text.removesuffix("/**"))) for p in patterns)
-        return cls(entries, whole, tuple(labels))
+        split = [] if whole else [entry_of(pattern) for pattern in patterns]
+        entries = tuple(found.read(Pattern(text)) for text, _ in split)
+        return cls(entries, whole, tuple(labels), tuple(frozenset(slots) for _, slots in split))
 
     def __post_init__(self) -> None:
         self._states[OUT] = tuple(entry.start for entry in self.entries)
 
     def opening(self, opened: Iterable[str]) -> Places:
         """Give the places with these cells opened, from which paths go on."""
-        return Places(self.entries, self.whole, self.labels, frozenset(opened))
+        return Places(self.entries, self.whole, self.labels, self.slots, frozenset(opened))
 
     def inside(self, place: str) -> bool:
         """Tell whether what a place reads is resampled by the baseline."""
-        return self.whole if place == OUT else not place.startswith(_OUTSIDE)
+        if place == OUT:
+            return self.whole
+        return not place.startswith(_OUTSIDE) and self._resampled.get(place, _ALL) == _ALL
 
     def advance(self, place: str, step: str) -> str:
         """Go one step further: into an entry, one of its inputs or an opened place, past it, or nowhere (``""``)."""
@@ -59,10 +65,15 @@ class Places:
     def _advance(self, place: str, step: str) -> str:
         component = step.partition("[")[0]
         after = tuple(p.advance(s, component) for p, s in zip(self.entries, self._states[place], strict=True))
-        for entry, state in zip(self.entries, after, strict=True):
-            if entry.accepts(state):
-                return self._known(self._called(entry, component), after)
-        if not self.inside(place):
+        accepting = [
+            at for at, (entry, state) in enumerate(zip(self.entries, after, strict=True)) if entry.accepts(state)
+        ]
+        if accepting:
+            slots = [self.slots[at] for at in accepting]
+            entry = self._known(self._called(self.entries[accepting[0]], component), after)
+            self._resampled[entry] = _ALL.intersection(frozenset[str]().union(*slots)) if all(slots) else _ALL
+            return entry
+        if not (self.inside(place) or component in self._resampled.get(place, ())):
             return self._known(f"{_OUTSIDE}{sorted(map(sorted, after))}", after) if any(after) else ""
         further = f"{place}/{component if component in INPUTS else step}"
         return self._known(further, after) if component in INPUTS or further in self.opened else ""
@@ -95,3 +106,11 @@ class Places:
             seen.update(new)
             stack += reversed(new)
         return {place: list(nodes) for place, nodes in found.items()}
+
+
+def entry_of(pattern: Pattern) -> tuple[str, tuple[str, ...]]:
+    """Read a pattern of a baseline: the component whose inputs it resamples, and which of its slots, if it says."""
+    text = pattern.text.removesuffix("/**")
+    component, slash, _ = text.rpartition("/")
+    slots = Pattern(text).alternatives[-1]
+    return (component, slots) if slash and set(slots) <= set(INPUTS) else (text, ())

@@ -9,20 +9,22 @@ hypothesis, and change as it grows: they are taken anew with every step, and wha
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import torch
 from einops import einsum, rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from scrub.graph.node import Node, fold, walk
 from scrub.measure.search.cells import Cell, Cells
+from scrub.measure.search.parts import BY_MASK, BY_POSITIONS, IN_MASKS, REST
 from scrub.paths.edges import EMB
 from scrub.paths.sources import X, Y
-from scrub.paths.taps import STREAM, Tap, Taps, exchanged, given, on_given, on_other
+from scrub.paths.splits import in_masks
+from scrub.paths.taps import STREAM, Tap, Taps, exchanged, given, on_given, on_other, on_others
 from scrub.plan.plan import compile_plan
 from scrub.plan.runner import Runner
 from scrub.study.binding import Members, bind
@@ -59,12 +61,12 @@ class _Change:
     """What may change at a place: a cell, or a component that may be opened, as a whole."""
 
     place: str
-    label: str
+    component: str
     cell: Cell | None = None
 
     @property
     def path(self) -> str:
-        return f"{self.place}/{self.label}"
+        return f"{self.place}/{self.component}"
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class _At:
     values: Runner
     numbers: Mapping[Node, str]  # of its values: streams, what norms behind senders read, ends that aren't known
     gradient: Runner
+    known: dict[int, tuple[_Batch, dict[str, Tensor]]] = field(default_factory=dict)  # of the batch, if there is one
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ class Screen:
 
     def __call__(self, kept: Collection[Cell]) -> Scored:
         """Score the change of the state of every cell in reach. Raises NoGradientError where the metric has none."""
-        graph = self._cells.experiment(kept, "at").graph
+        graph = self._cells.experiment(kept, "at", fine=True).graph
         opened: dict[str, None] = {}
         level = list(self._cells.roots)
         reached = list(level)
@@ -131,9 +134,9 @@ class Screen:
             level = []
             for each in dict.fromkeys([*best, *begun]):
                 opened[each.path] = None
-                level += self._cells.inner(each.place, each.label)
+                level += self._cells.inner(each.place, each.component)
             reached += level
-        changes = [_Change(place, cell.label, cell) for place in reached for cell in self._cells.at(place)]
+        changes = [_Change(place, cell.component, cell) for place in reached for cell in self._cells.at(place)]
         at = self._at(graph, kept, changes, opened)
         few = len(changes) <= MOST_ANEW
         scores = {} if self._recomputed and few else self._scored(at, changes, self._by_gradient)
@@ -151,8 +154,7 @@ class Screen:
         for each in changes:
             of_place.setdefault(each.place, []).append(each)
         for number, members in enumerate(self._batches):
-            batch = self._batch(at, number, members)
-            gradients = self._gradients(at, batch)
+            batch, gradients = at.known.get(number) or self._there(at, number, members)
             for place, of in of_place.items():
                 values = score(at, at.taps[place], of, batch, gradients[place])
                 for each, own in zip(of, values.detach().double().cpu().numpy(), strict=True):
@@ -179,13 +181,13 @@ class Screen:
     @cached_property
     def _ends(self) -> dict[str, tuple[Node, Node]]:
         """What stands for each component, or part of its attention, by its label: where it is kept, and where not."""
-        cells, found = self._cells, {}
-        for component, here in cells.components.items():
-            found[component] = here, on_other(here)
-        if cells.splits:
-            graphs = [cells.whole("all").graph, cells.experiment((), "none").graph]
-            inputs = [{str(each.label): each for of in cells.places.inputs(g).values() for each in of} for g in graphs]
-            found = {label: (each, inputs[1][label]) for label, each in inputs[0].items()}
+        found, others = {}, on_others(self._cells.components.values())
+        for component, here in self._cells.components.items():
+            found[component] = here, others[here]
+            if self._cells.apart.by == BY_MASK and len(self._cells.apart.of(component)) > 1:
+                pattern = here.inputs[0].inputs[0]  # where it looks stays resampled
+                for each in in_masks(here, IN_MASKS).values():
+                    found[str(each.label)] = exchanged(each, pattern, on_other(pattern)), on_other(each)
         return found
 
     @cached_property
@@ -212,8 +214,12 @@ class Screen:
         senders = {place: {str(each.label): each for each in taps.every[place].senders} for place in places}
         ends = {}
         for each in changes:
-            goes = self._ends[each.label][each.cell is not None and each.cell in kept]
-            ends[each] = senders[each.place][each.label], goes
+            if each.cell is None:
+                ends[each] = senders[each.place][each.component], self._ends[each.component][0]
+            else:
+                by_positions = each.cell.by == BY_POSITIONS
+                here, other = self._ends[each.component if by_positions else each.cell.label]
+                ends[each] = (here, other) if each.cell in kept else (other, here)
         norms = dict.fromkeys(norm for tap in taps.every.values() for norm in tap.behind.values())
         nodes = [*(tap.stream for tap in taps.every.values()), *(norm.inputs[0] for norm in norms)]
         nodes += [each for pair in ends.values() for each in pair if each not in self._known]
@@ -237,6 +243,14 @@ class Screen:
         found = at.values(bound | kept)
         values = {each: found[name].clone() for each, name in at.numbers.items()}
         return _Batch(members, kept, values | {each: kept[leaf] for each, leaf in self._known.items()})
+
+    def _there(self, at: _At, number: int, members: Members) -> tuple[_Batch, dict[str, Tensor]]:
+        """Compute what scores need of some examples; if these are all, it is kept for the next."""
+        batch = self._batch(at, number, members)
+        found = batch, self._gradients(at, batch)
+        if len(self._batches) == 1:
+            at.known[number] = found
+        return found
 
     def _gradients(self, at: _At, batch: _Batch) -> dict[str, Tensor]:
         """Compute the gradient of the metric at every tap: the mean over points, where there are several."""
@@ -274,11 +288,22 @@ class Screen:
     def _change(self, at: _At, tap: Tap, each: _Change, batch: _Batch) -> Stream:
         """Compute how the stream of a place changes, through the norm behind a component if there is one."""
         before, after = (batch.values[end] for end in at.ends[each])
-        norm = next((tap.behind.get(sender) for sender in tap.senders if sender.label == each.label), None)
+        change = after - before
+        if each.cell is not None and each.cell.by == BY_POSITIONS:
+            change = change * self._inside(each.cell.part, batch.members).to(change)[..., None]
+        behind = tap.behind.items()
+        norm = next((norm for at, norm in behind if (at.label or "").partition("[")[0] == each.component), None)
         if norm is None:
-            return after - before
+            return change
         inside, through = batch.values[norm.inputs[0]], exchanged(norm, norm.inputs[0], STREAM)
-        return (self._read(through, inside + after - before) - self._read(through, inside)).detach()
+        return (self._read(through, inside + change) - self._read(through, inside)).detach()
+
+    def _inside(self, part: str, members: Members) -> Bool[Tensor, "batch position"]:
+        """Find the positions of some examples that are called so, or that no name is for."""
+        examples, names = self._pairing.examples, self._cells.apart.names
+        if part != REST:
+            return torch.from_numpy(examples.at(part)[members])
+        return torch.from_numpy(~np.any([examples.at(name)[members] for name in names], axis=0))
 
     def _by_gradient(
         self, at: _At, tap: Tap, changes: Sequence[_Change], batch: _Batch, gradient: Tensor

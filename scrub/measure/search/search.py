@@ -89,7 +89,8 @@ def search(
     for fold in FOLDS:
         on, some = replace(settings, parts=None, fold=fold), hypotheses if fold == REPORT else []
         trials[fold] = prepare_study(study, some, trials[SEARCH].model if trials else model, data, on, metrics)
-    cells = Cells.made(trials[SEARCH].study, trials[SEARCH].model, candidates, settings.parts, depth)
+    first = trials[SEARCH]
+    cells = Cells.made(first.study, first.model, candidates, settings.parts, depth, first.examples.positions)
     begin = _start(start, hypotheses, cells)
     check_start(cells, begin, size)
     folds = {fold: Fold(cells, trial) for fold, trial in trials.items()}

@@ -125,7 +125,7 @@ class Search:
 
     def _said(self, step: Step) -> dict[str, object]:
         cell = step.cell
-        about = [cell.place, cell.component, cell.part, step.added, step.expected, step.gain, step.checked]
+        about = [cell.place, cell.component, cell.part, cell.by, step.added, step.expected, step.gain, step.checked]
         return {"step": about}
 
     def _known(self, at: str, now: Kept) -> Step | None:
@@ -133,8 +133,8 @@ class Search:
         move = self.record.moves.get(at)
         if move is None:
             return None
-        place, component, part, added, *numbers = move["step"]
-        cell = Cell(place, component, part)
+        place, component, part, by, added, *numbers = move["step"]
+        cell = Cell(place, component, part, by)
         return Step(cell, added, now | {cell} if added else now - {cell}, *numbers)
 
     def _value(self, kept: Kept, weights: Weights | None) -> float:
@@ -243,7 +243,7 @@ class Search:
 
 
 def _at(name: str, way: Way, now: Kept, without: Collection[Cell]) -> str:
-    """Write where a search is, after how many steps: a list that is come to again needn't go on as before."""
+    """Write where a search is, and after how many steps: from a list that it comes back to it may go on otherwise."""
     avoided = f" without {key_of(without)}" if without else ""
     return f"{name} {'+' if way.grows else '-'}{len(way.steps)} {key_of(now)}{avoided}"
 

@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import product
 from textwrap import fill, wrap
 
-from scrub.measure.search.asked import HEADS
-from scrub.measure.search.cells import IN_MASKS, REST, Cell, Cells, slot_of
+from scrub.measure.search.asked import HEADS, MASKED
+from scrub.measure.search.cells import Cell, Cells, slot_of
 from scrub.paths.alternatives import folded
-from scrub.paths.edges import EMB, either
+from scrub.paths.edges import either
 from scrub.paths.sources import X, Y
 from scrub.paths.splits import attention_heads
 from scrub.plan.plan import canonical
@@ -20,7 +20,6 @@ from scrub.text.errors import GateError
 from scrub.text.files import one_line
 
 WIDTH_CHARACTERS = 100
-ALL_MASKS = "last three"  # what the masks of cells are together
 _HEAD = re.compile(r"a(\d+)\.(\d+)")
 
 
@@ -65,13 +64,8 @@ def _lines(text: str) -> list[str]:
 
 def _sections(cells: Cells, kept: Collection[Cell]) -> Iterator[str]:
     """Write the lines of the declaration."""
-    listed = sorted(kept, key=cells.key)
-    splits = [f"{pattern} by mask {masks}" for pattern, masks in _splits(cells, listed)]
-    own = (
-        {part: [] for part in cells.parts}
-        if not listed
-        else {part: _rules(cells, part, listed) for part in cells.parts}
-    )
+    splits = [f"{pattern} by {by}" for pattern, by in _splits(cells, kept)]
+    own = {part: _rules(cells, part, kept) for part in cells.parts}
     width = max(len(line) for lines in (*cells.parts.values(), *own.values()) for line in lines)
     for at, line in enumerate(splits):
         yield f"{'' if at else 'splits':8}{line}"
@@ -81,43 +75,21 @@ def _sections(cells: Cells, kept: Collection[Cell]) -> Iterator[str]:
             yield f"{'' if at else part:8}{line}"
 
 
-def _rules(cells: Cells, part: str, kept: Sequence[Cell]) -> list[str]:
+def _rules(cells: Cells, part: str, kept: Collection[Cell]) -> list[str]:
     """Write the patterns of what is kept of one part."""
-    of = cells.part_of
-    paths = [_path(cell, label) for cell, label in _labelled(kept) if of(cell) == part]
-    return [line for path in folded(dict.fromkeys(paths)) for line in _written(cells, path)]
+    told = ((cell, each) for cell, each in cells.told(kept) if cells.part_of(cell) == part)
+    paths = [(*cell.place.split("/"), each.label, *each.inner) for cell, each in told]
+    return [line for path in folded(paths) for line in _written(cells, path)]
 
 
-def _labelled(kept: Sequence[Cell]) -> Iterator[tuple[Cell, str]]:
-    """Give each cell its step; the three masks of a head together are one."""
-    parts: dict[tuple[str, str], set[str]] = {}
-    for cell in kept:
-        parts.setdefault((cell.place, cell.component), set()).add(cell.part)
-    for cell in kept:
-        whole = parts[cell.place, cell.component].issuperset(IN_MASKS)
-        yield cell, f"{cell.component}[{ALL_MASKS}]" if whole and cell.part in IN_MASKS else cell.label
-
-
-def _path(cell: Cell, label: str) -> tuple[str, ...]:
-    inner = ("v", "**") if cell.part else () if cell.component == EMB else ("**",)
-    return (*cell.place.split("/"), label, *inner)
-
-
-def _splits(cells: Cells, kept: Sequence[Cell]) -> Iterator[tuple[str, str]]:
-    """Write the splits that the kept parts of heads need, those with the same masks together."""
-    parts: dict[tuple[str, str], set[str]] = {}
-    for cell in kept:
-        if cell.part:
-            parts.setdefault((cell.place, cell.component), set()).add(cell.part)
-    masks: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
-    for (place, component), of in parts.items():
-        three = of.issuperset(IN_MASKS)
-        wanted = (ALL_MASKS,) if three else tuple(m for m in IN_MASKS if m in of or REST in of)
-        masks.setdefault(wanted, []).append((*place.split("/"), component))
-    for wanted, paths in masks.items():
-        for path in folded(paths):
-            for pattern in _written(cells, path):
-                yield pattern, " ".join(f'"{mask}"' for mask in wanted)
+def _splits(cells: Cells, kept: Collection[Cell]) -> Iterator[tuple[str, str]]:
+    """Write the splits that the kept parts of components need, those of one kind together."""
+    paths: dict[str, dict[tuple[str, ...], None]] = {}
+    for cell, told in cells.told(kept):
+        if told.by:
+            paths.setdefault(told.by, {})[(*cell.place.split("/"), cell.component)] = None
+    for by, some in paths.items():
+        yield from ((pattern, by) for path in folded(some) for pattern in _written(cells, path))
 
 
 def _written(cells: Cells, path: Sequence[Sequence[str]]) -> list[str]:
@@ -130,7 +102,7 @@ def _step(cells: Cells, labels: Sequence[str]) -> list[str]:
     groups: dict[tuple[str, str], list[str]] = {}
     for label in labels:
         component, bracket, part = label.partition("[")
-        head = _HEAD.fullmatch(component) if HEADS in cells.kinds or cells.splits else None
+        head = _HEAD.fullmatch(component) if HEADS in cells.kinds or MASKED in cells.kinds else None
         groups.setdefault((f"a{head[1]}" if head else component, bracket + part), []).append(head[2] if head else "")
     plain: dict[str, list[str]] = {}
     steps = []
@@ -139,7 +111,7 @@ def _step(cells: Cells, labels: Sequence[str]) -> list[str]:
         if len(names) > 1:
             steps.append(f"{component}.{either(names)}{part}")
         else:
-            plain.setdefault(part, []).append(f"{component}.{names[0]}{part}" if names else component)
+            plain.setdefault(part, []).append(f"{'.'.join([component, *names])}{part}")
     return [*steps, *(either(of) for of in plain.values())]
 
 
