@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from scrub.models.find import locate, modules
-from scrub.study.modules import check_new_module
 from scrub.text.errors import ScrubError
 from scrub.text.files import make_folder, one_line, shown, write_atomically
 
@@ -38,6 +37,8 @@ def new(
 
 def hypothesis_path(name: str) -> Path:
     """Find where a hypothesis of this name or path goes. Raises ScrubError if it can't, or if one is there."""
+    from scrub.study.modules import check_new_module
+
     path = Path(name) if name.endswith(".py") else Path("hypotheses") / f"{name}.py"
     if ".." in path.parts and not name.endswith(".py"):
         raise ScrubError(f"{name!r} leads out of hypotheses/: give a name, or the path of a .py file")

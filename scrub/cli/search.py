@@ -55,7 +55,8 @@ def search(
         typer.Option(
             "--candidates",
             metavar=",".join(KINDS),
-            help="What cells are: heads and MLPs, if nothing is said; masks take the attention of heads apart.",
+            help="What cells are: heads and MLPs, if nothing is said; masks take the attention of heads apart, "
+            "positions what is written at those that have names.",
         ),
     ] = None,
     depth: Annotated[

@@ -66,8 +66,15 @@ def _paragraphs(of: Found) -> Iterator[str]:
 def _again(of: Found) -> str:
     if of.command:
         return f"The same number:\n\n    {of.command}"
-    where = "a study in memory: this module names none, so" if of.hypothesis.study is None else "what is in memory, so"
-    return f"It is of {where} no command line gives the same number; run(hypothesis, ...) does, on the fold {REPORT}."
+    if of.hypothesis.study is None:
+        return (
+            "Its study was in memory, so it names none, and no command line gives the number: run the study with this "
+            f"hypothesis in it, run(replace(study, hypotheses=(hypothesis,)), settings=Settings(fold={REPORT!r}, ...))."
+        )
+    return (
+        "The model, data, metric or positions were in memory, so no command line gives the number: "
+        f"run(hypothesis, model, data, Settings(fold={REPORT!r}, ...)) does."
+    )
 
 
 def _chance(of: Found) -> str:

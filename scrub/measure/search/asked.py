@@ -1,4 +1,4 @@
-"""What a search can be asked for: nothing here imports torch, so that mistakes are told at once."""
+"""What a search can be asked for: nothing here imports torch or numpy, so that mistakes and help are told at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from scrub.paths.pattern import SLOTS
-from scrub.paths.sources import Y
 from scrub.study.settings import DRAWN, Settings
 from scrub.text.errors import ScrubError
 from scrub.text.wording import short
@@ -49,5 +48,7 @@ def check_searched(study: Study, settings: Settings) -> None:
 
 def check_baseline(study: Study) -> None:
     """Raise ScrubError for a baseline that keeps paths."""
+    from scrub.paths.sources import Y
+
     if kept := [rule for rule in study.baseline_rules if rule.source != Y]:
         raise ScrubError(f"the baseline's rule '{kept[0]}' keeps paths: a search needs one that only resamples")

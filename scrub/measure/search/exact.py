@@ -13,6 +13,8 @@ import numpy as np
 from scrub.measure.search.cells import Cell
 from scrub.measure.search.fold import Fold, Sums
 from scrub.study.metric import ROLES
+from scrub.text.errors import ScrubError
+from scrub.text.files import shown, write_atomically
 
 Kept: TypeAlias = frozenset[Cell]
 
@@ -34,25 +36,33 @@ class Record:
     numbers: dict[str, list[list[float]]] = field(default_factory=dict)
     moves: dict[str, dict[str, Any]] = field(default_factory=dict)
     found: int = 0  # of what was there
+    replaced: bool = False  # whether another search was there
 
     def __post_init__(self) -> None:
         if self.path is None:
             return
         about = json.loads(json.dumps(self.about))
-        if self.path.is_file() and self._read(about):
-            self.found = len(self.numbers)
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(json.dumps(about) + "\n")
+        if self.path.is_file() and self.path.stat().st_size:
+            if self._read(about):
+                self.found = len(self.numbers)
+                return
+            self.replaced = True
+        write_atomically(self.path, json.dumps(about) + "\n")
 
     def _read(self, about: dict[str, Any]) -> bool:
-        """Read what is there; not if it is of another search. The last line may be half of one."""
+        """Read what is there; not if it is of another search. The last line may be half of one.
+
+        Raises ScrubError for a file that isn't a record.
+        """
         assert self.path is not None
-        lines = self.path.read_text().split("\n")
         try:
-            if json.loads(lines[0]) != about:
-                return False
+            lines = self.path.read_text().split("\n")
+            first = json.loads(lines[0])
         except ValueError:
+            first = None
+        if not isinstance(first, dict) or not first.keys() >= about.keys():
+            raise ScrubError(f"{shown(self.path)} is there, and no search wrote it: give another path for the record")
+        if first != about:
             return False
         whole = lines[:-1]
         for line in whole[1:]:

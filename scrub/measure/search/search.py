@@ -42,6 +42,7 @@ from scrub.study.settings import Settings, typed
 from scrub.study.study import Wanted, load_study
 from scrub.text.errors import ScrubError
 from scrub.text.fields import COUNT, check_arguments
+from scrub.text.files import shown
 from scrub.text.numbers import Interval
 from scrub.text.progress import bar_of
 from scrub.text.wording import few
@@ -275,6 +276,8 @@ class _Searching:
             kept.append(f"no candidates, so always resampled: {few(self.cells.left)}")
         if no_rival:
             kept.append("no rival: it would need as many other cells, and there are fewer")
+        if self.record.replaced and self.path is not None:
+            kept.append(f"{shown(self.path)} was of another search, and is of this one now")
         if self.record.found:
             kept.append(f"{self.record.found:,} lists were measured before, and weren't again")
         return kept
