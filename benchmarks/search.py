@@ -2,9 +2,9 @@
 
 Every method chooses on the search fold alone. Prints, in percent recovered on the report fold over all `--draws`
 pairings, with 95 % intervals: each method at each size, how much more the search recovers (paired), and the study's
-hypotheses beside the search at their own sizes, or at a smaller one. Costs are lists that were measured exactly, scores of all cells, and
-time in plain forward passes over the search fold in the same process; the gates, which every run passes once, are left
-out.
+hypotheses beside the search at their own sizes, or at a smaller one. Costs are lists that were measured exactly (in
+all, and when each size was decided), scores of all cells, and time in plain forward passes over the search fold in the
+same process; the gates, which every run passes once, are left out.
 """
 
 from __future__ import annotations
