@@ -10,7 +10,7 @@ counted, and listed where the tree of paths is opened.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeAlias
@@ -20,7 +20,7 @@ import numpy as np
 from scrub.graph.heads import head_indices
 from scrub.graph.masks import MASKS
 from scrub.graph.node import Node, walk
-from scrub.measure.search.places import Places, entry_of
+from scrub.measure.search.places import Places
 from scrub.models.model import Model
 from scrub.paths.cut import Cut, cut
 from scrub.paths.edges import EMB
@@ -34,7 +34,6 @@ from scrub.study.experiments import Experiment, Name, build
 from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.study.study import Study
 from scrub.text.errors import ScrubError
-from scrub.text.files import one_line
 
 HEADS, MASKED, MLPS = "heads", "masks", "mlps"
 KINDS = (HEADS, MASKED, MLPS)
@@ -109,6 +108,8 @@ class Cells:
         chosen = tuple(kinds) if kinds is not None else (HEADS, MLPS)
         if unknown := [kind for kind in chosen if kind not in KINDS]:
             raise ScrubError(f"there are no candidates {unknown[0]!r}: name some of {', '.join(KINDS)}")
+        if not chosen:
+            raise ScrubError(f"there are no candidates to search among: name some of {', '.join(KINDS)}")
         rules = study.baseline_rules
         if kept := [rule for rule in rules if rule.source != Y]:
             raise ScrubError(f"the baseline's rule '{kept[0]}' keeps paths: a search needs one that only resamples")
@@ -124,23 +125,19 @@ class Cells:
         there = dict.fromkeys(slot_of(place) or OUTPUT for place in inputs)
         if wrong := [part for part in parts or () if part not in there]:
             raise ScrubError(f"what the baseline resamples has no part {wrong[0]!r}: it has {', '.join(there)}")
-        lines = [f"{pattern} -> {Y}" for of in _resampled(rules, tuple(inputs)).values() for pattern in of]
-        told = [Rule.parse(line) for line in lines]
-        cut(model.graph, model.roles, told)  # which says what of it is nothing
-        if build(Name(""), found, told).graph != build(Name(""), found, rules).graph:
-            raise ScrubError(
-                f"cells aren't all that the baseline '{one_line(study.baseline)}' resamples: write it as "
-                "'a1.ind/** -> y', or of its slots as 'a1.ind/{q,k}/** -> y'"
-            )
+        resampled = _resampled(places, inputs)
+        _check_all(model, found, rules, resampled)
         roots = tuple(place for place in inputs if parts is None or (slot_of(place) or OUTPUT) in parts)
         listed = {place: [str(each.label) for each in inputs[place]] for place in roots}
+        if depth > 1 and any(each in labels for of in listed.values() for each in of):
+            raise ScrubError("what the baseline resamples of some slots alone is read by others: search at depth 1")
         left = dict.fromkeys(each for of in listed.values() for each in of if not _wanted(each, chosen))
         splits = tuple(_taken_apart(listed)) if MASKED in chosen else ()
         if splits:
             found = cut(model.graph, model.roles, rules, splits, also=apart)
             places = Places.of(found, rules, labels)
         known = {place: [each for each in of if each not in left] for place, of in listed.items()}
-        resampled = _resampled(rules, roots)
+        resampled = {part: of for part, of in resampled.items() if parts is None or part in parts}
         made = cls(study, model, chosen, depth, roots, resampled, splits, found, places, tuple(left), known)
         if len(made) < 2:
             raise ScrubError(f"there is nothing to search among {', '.join(chosen)}: name more candidates")
@@ -286,24 +283,25 @@ class Cells:
         words = [*(rule.pattern for rule in rules), *single_heads(model, self.of, self.places.labels)]
         found = hypothesis.cut(model.graph, model.roles, words)
         graph = hypothesis.scrub(model.graph, model.roles, part, words)
-        inputs = Places.of(found, rules, self.places.labels).inputs(graph)
+        places = Places.of(found, rules, self.places.labels)
+        inputs = places.inputs(graph)
         owners = {(layer, head): label for label, layer, heads in head_groups(self.of.graph) for head in heads}
         there = ((place, senders) for place, senders in inputs.items() if place in self.roots)
-        return frozenset(cell for place, senders in there for cell in self._kept(place, senders, owners))
+        return frozenset(cell for place, senders in there for cell in self._kept(place, senders, owners, places))
 
-    def _kept(self, place: str, senders: Sequence[Node], owners: Owners) -> Iterator[Cell]:
+    def _kept(self, place: str, senders: Sequence[Node], owners: Owners, places: Places) -> Iterator[Cell]:
         """List the cells of a place, and below it, of which the pieces that are read there keep anything."""
         pieces: dict[str, list[Node]] = {}
         for each in senders:
             pieces.setdefault(_component(each, owners), []).append(each)
         for component, of in pieces.items():
-            kept = [each for each in of if draws(each) - {Y}]
+            kept = [each for each in of if places.draws(place, each) - {Y}]
             if not kept or component not in self.reads(place):
                 continue
             whole = Cell(place, component)
             if component in self.openable(place):
                 for inner in self.inner(place, component):
-                    yield from self._kept_inside(inner, kept, owners)
+                    yield from self._kept_inside(inner, kept, owners, places)
             elif self.splits and len(parts := in_parts(whole)) > 1:
                 named = {each: _masks_of(each) for each in of}
                 every = {cell.part for cell in parts}
@@ -313,14 +311,14 @@ class Cells:
             else:
                 yield whole
 
-    def _kept_inside(self, place: str, pieces: Sequence[Node], owners: Owners) -> Iterator[Cell]:
+    def _kept_inside(self, place: str, pieces: Sequence[Node], owners: Owners, places: Places) -> Iterator[Cell]:
         """List the cells of one input of a component of which its pieces keep anything: all, where all is kept."""
         readers = [reader for piece in pieces for reader in _readers(piece, slot_of(place))]
         if any(draws(reader) == {X} for reader in readers):
             yield from self.under(place)
             return
         senders = dict.fromkeys(each for reader in readers for each in below(reader))
-        yield from self._kept(place, list(senders), owners)
+        yield from self._kept(place, list(senders), owners, places)
 
 
 def _readers(piece: Node, slot: str) -> list[Node]:
@@ -383,14 +381,26 @@ def _taken_apart(listed: Mapping[str, Sequence[str]]) -> Iterator[Split]:
             yield Split.parse(f"{place}/{either} by mask {masks}")
 
 
-def _resampled(baseline: Sequence[Rule], roots: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def _check_all(model: Model, found: Cut, baseline: Sequence[Rule], parts: Mapping[str, Sequence[str]]) -> None:
+    """Raise ScrubError unless what all parts resample is all that a baseline does, and nothing of it is nowhere."""
+    rules = [Rule.parse(f"{pattern} -> {Y}") for patterns in parts.values() for pattern in patterns]
+    try:
+        cut(model.graph, model.roles, rules)
+        whole = build(Name(""), found, rules).graph == build(Name(""), found, baseline).graph
+    except ScrubError:
+        whole = False
+    if not whole:
+        raise ScrubError(
+            f"no cells can be told of the baseline '{'; '.join(map(str, baseline))}': write each component that it "
+            "resamples as a line of its own, as in 'a1.ind/** -> y', or 'a1.ind/{q,k}/** -> y' of its slots"
+        )
+
+
+def _resampled(places: Places, roots: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """List by part the patterns of the baseline's inputs that are searched."""
     found: dict[str, dict[str, None]] = {}
-    for slot in dict.fromkeys(map(slot_of, roots)):
-        for component, slots in (entry_of(rule.pattern) for rule in baseline):
-            if not slot or not slots or slot in slots:
-                of = "" if component == "**" else component
-                found.setdefault(slot or OUTPUT, {})["/".join(filter(None, (of, slot, "**")))] = None
+    for root in roots:
+        found.setdefault(slot_of(root) or OUTPUT, {}).update(dict.fromkeys(places.patterns(root)))
     return {part: tuple(patterns) for part, patterns in found.items()}
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from scrub.graph.node import Node, fold, walk
 from scrub.measure.search.cells import Cell, Cells
+from scrub.measure.search.places import Places
 from scrub.paths.edges import EMB
 from scrub.paths.sources import X, Y
 from scrub.paths.taps import STREAM, Tap, Taps, exchanged, given, on_given, on_other
@@ -208,12 +209,14 @@ class Screen:
 
     def _at(self, graph: Node, kept: Collection[Cell], changes: Sequence[_Change], opened: Collection[str]) -> _At:
         places = dict.fromkeys(each.place for each in changes)
-        taps = Taps(graph, self._cells.places.opening(opened).advance, wanted=places.__contains__)
-        senders = {place: {str(each.label): each for each in taps.every[place].senders} for place in places}
+        inside = self._cells.places.opening(opened).keeping(f"{cell.place}/{cell.label}" for cell in kept)
+        taps = Taps(graph, inside.advance, wanted=places.__contains__)
+        senders = {place: _by_label(tap) for place, tap in taps.every.items()}
+        others = self._of_entries(kept, [each.cell for each in changes if each.cell], inside)
         ends = {}
         for each in changes:
             goes = self._ends[each.label][each.cell is not None and each.cell in kept]
-            ends[each] = senders[each.place][each.label], goes
+            ends[each] = senders[each.place][each.label], others.get(each.cell, goes)
         norms = dict.fromkeys(norm for tap in taps.every.values() for norm in tap.behind.values())
         nodes = [*(tap.stream for tap in taps.every.values()), *(norm.inputs[0] for norm in norms)]
         nodes += [each for pair in ends.values() for each in pair if each not in self._known]
@@ -225,6 +228,22 @@ class Screen:
         gradient = Runner(plan, self._model.params, self._positions, self._model.device, grad=True)
         values = self._runner({name: self._but_known(each) for each, name in numbers.items()})
         return _At(taps.every, ends, values, numbers, gradient)
+
+    def _of_entries(self, kept: Collection[Cell], cells: Sequence[Cell], places: Places) -> dict[Cell | None, Node]:
+        """What stands for cells with entries inside, which aren't all on y, where these change their state.
+
+        Of one that is kept, without it; of a part of a head's attention, which looks where it did, with all of those.
+        """
+        some = [each for each in cells if places.encloses(each.place, self._ends[each.label][0])]
+        parts = [each for each in some if each.part and each not in kept]
+        lists = [([each for each in kept if each != gone], [gone]) for gone in some if gone in kept]
+        lists += [([*kept, *parts], parts)] if parts else []
+        found: dict[Cell | None, Node] = {}
+        for now, of in lists:
+            graph, wanted = self._cells.experiment(now, "at").graph, {each.place for each in of}
+            every = Taps(graph, places.advance, wanted=wanted.__contains__).every
+            found |= {each: _by_label(every[each.place])[each.label] for each in of}
+        return found
 
     def _batch(self, at: _At, number: int, members: Members) -> _Batch:
         """Compute what is known of some examples."""
@@ -303,6 +322,10 @@ class Screen:
             moved = (after - before).flatten(2)
             found.append(einsum(moved, gradient.flatten(1), "change batch at, batch at -> change batch"))
         return torch.cat(found)
+
+
+def _by_label(tap: Tap) -> dict[str, Node]:
+    return {str(each.label): each for each in tap.senders}
 
 
 _Score = Callable[[_At, Tap, Sequence[_Change], _Batch, Tensor], Float[Tensor, "change batch"]]
