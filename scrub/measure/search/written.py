@@ -7,18 +7,24 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import product
 from textwrap import fill
 
-from scrub.measure.search.cells import HEADS, IN_MASKS, REST, Cell, Cells, slot_of
+from scrub.graph.node import Node
+from scrub.measure.search.cells import HEADS, IN_MASKS, MASKED, REST, Cell, Cells, single_heads, slot_of
 from scrub.paths.alternatives import folded
+from scrub.paths.cut import cut
 from scrub.paths.edges import EMB, either
+from scrub.paths.pattern import Pattern
+from scrub.paths.rules import Rule
 from scrub.paths.sources import X, Y
-from scrub.paths.splits import attention_heads
+from scrub.paths.splits import Split, attention_heads
 from scrub.plan.plan import canonical
+from scrub.study.experiments import Name, build
 from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.text.errors import GateError
 from scrub.text.files import one_line
 
 WIDTH_CHARACTERS = 100
 ALL_MASKS = "last three"  # what the masks of cells are together
+TOGETHER = "entries"  # the part that is all slots, where entries read one another
 _HEAD = re.compile(r"a(\d+)\.(\d+)")
 
 
@@ -27,15 +33,32 @@ def hypothesis_of(
 ) -> Hypothesis:
     """Write the hypothesis that keeps some cells: `hypothesis_of(cells, kept, "found")`.
 
-    Rules are folded into alternatives, roles and `*` where these mean the same heads, so no number changes. Raises
-    GateError unless it computes what the list of cells does.
+    Rules are folded into alternatives, roles and `*` where these mean the same heads, so no number changes. Each slot is
+    a part of it, unless an entry reads another: then the rules of a part would undo what those before it keep below
+    both, and all are one part. Raises GateError unless it computes what the list of cells does.
     """
-    found = Hypothesis("\n".join(_sections(cells, kept)), claim=claim, name=name, study=study)
-    model, listed = cells.model, cells.experiment(kept, name).resampled
-    told = found.scrub(model.graph, model.roles, ALL)
-    if len(set(canonical([listed, told]))) > 1:
-        raise GateError(f"the rules of {name} don't say what its list of cells does: no number of this can be trusted")
-    return found
+    model = cells.model
+    apart = single_heads(model, cells.of, cells.places.labels) if {HEADS, MASKED} & {*cells.kinds} else []
+    listed = _listed(cells, kept, name, apart)
+    for parts in (tuple((part,) for part in cells.parts), (tuple(cells.parts),)):
+        found = Hypothesis("\n".join(_sections(cells, kept, parts)), claim=claim, name=name, study=study)
+        told = found.scrub(model.graph, model.roles, ALL, apart)
+        if len(set(canonical([listed, told]))) == 1:
+            return found
+    raise GateError(f"the rules of {name} don't say what its list of cells does: no number of this can be trusted")
+
+
+def _listed(cells: Cells, kept: Collection[Cell], name: str, apart: Sequence[Pattern]) -> Node:
+    """Build the graph that keeps cells, cell by cell; the three masks of a head together are one there too."""
+    labelled = list(_labelled(sorted(kept, key=cells.key)))
+    if all(label == cell.label for cell, label in labelled):
+        return cells.experiment(kept, name).resampled
+    pairs = list(_masks(kept).items())
+    splits = [Split.parse(f"{place}/{head} by mask {_quoted(of)}") for (place, head), of in pairs]
+    rules = [rule for rule in cells.rules(()) if rule.source == Y]
+    rules += [Rule.parse(f"{'/'.join(_path(cell, label))} -> {X}") for cell, label in labelled]
+    of = cut(cells.model.graph, cells.model.roles, rules, splits, also=apart)
+    return build(Name(name), of, rules).resampled
 
 
 def module_of(hypothesis: Hypothesis, prose: Sequence[str]) -> str:
@@ -53,22 +76,23 @@ def module_of(hypothesis: Hypothesis, prose: Sequence[str]) -> str:
     )
 
 
-def _sections(cells: Cells, kept: Collection[Cell]) -> Iterator[str]:
-    """Write the lines of the declaration."""
+def _sections(cells: Cells, kept: Collection[Cell], parts: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Write the lines of the declaration, of slots that are one part together."""
     listed = sorted(kept, key=cells.key)
     splits = [f"{pattern} by mask {masks}" for pattern, masks in _splits(cells, listed)]
-    own = (
-        {part: [] for part in cells.parts}
-        if not listed
-        else {part: _rules(cells, part, listed) for part in cells.parts}
-    )
-    width = max(len(line) for lines in (*cells.parts.values(), *own.values()) for line in lines)
+    resampled = {name: [line for part in of for line in cells.parts[part]] for name, of in _called(parts).items()}
+    own = {name: [line for part in of for line in _rules(cells, part, listed)] for name, of in _called(parts).items()}
+    width = max(len(line) for lines in (*resampled.values(), *own.values()) for line in lines)
     for at, line in enumerate(splits):
         yield f"{'' if at else 'splits':8}{line}"
-    for part, patterns in cells.parts.items():
-        lines = [f"{each:{width}} -> {Y}" for each in patterns] + [f"{each:{width}} -> {X}" for each in own[part]]
+    for name, patterns in resampled.items():
+        lines = [f"{each:{width}} -> {Y}" for each in patterns] + [f"{each:{width}} -> {X}" for each in own[name]]
         for at, line in enumerate(lines):
-            yield f"{'' if at else part:8}{line}"
+            yield f"{'' if at else name:8}{line}"
+
+
+def _called(parts: Sequence[Sequence[str]]) -> dict[str, Sequence[str]]:
+    return {of[0] if len(of) == 1 else TOGETHER: of for of in parts}
 
 
 def _rules(cells: Cells, part: str, kept: Sequence[Cell]) -> list[str]:
@@ -95,19 +119,29 @@ def _path(cell: Cell, label: str) -> tuple[str, ...]:
 
 def _splits(cells: Cells, kept: Sequence[Cell]) -> Iterator[tuple[str, str]]:
     """Write the splits that the kept parts of heads need, those with the same masks together."""
-    parts: dict[tuple[str, str], set[str]] = {}
-    for cell in kept:
-        if cell.part:
-            parts.setdefault((cell.place, cell.component), set()).add(cell.part)
     masks: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
-    for (place, component), of in parts.items():
-        three = of.issuperset(IN_MASKS)
-        wanted = (ALL_MASKS,) if three else tuple(m for m in IN_MASKS if m in of or REST in of)
+    for (place, component), wanted in _masks(kept).items():
         masks.setdefault(wanted, []).append((*place.split("/"), component))
     for wanted, paths in masks.items():
         for path in folded(paths):
             for pattern in _written(cells, path):
-                yield pattern, " ".join(f'"{mask}"' for mask in wanted)
+                yield pattern, _quoted(wanted)
+
+
+def _masks(kept: Collection[Cell]) -> dict[tuple[str, str], tuple[str, ...]]:
+    """List the masks that the kept parts of each head need, by the place that reads it and the head."""
+    parts: dict[tuple[str, str], set[str]] = {}
+    for cell in kept:
+        if cell.part:
+            parts.setdefault((cell.place, cell.component), set()).add(cell.part)
+    return {
+        at: (ALL_MASKS,) if of.issuperset(IN_MASKS) else tuple(m for m in IN_MASKS if m in of or REST in of)
+        for at, of in parts.items()
+    }
+
+
+def _quoted(masks: Sequence[str]) -> str:
+    return " ".join(f'"{mask}"' for mask in masks)
 
 
 def _written(cells: Cells, path: Sequence[Sequence[str]]) -> list[str]:
