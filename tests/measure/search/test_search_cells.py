@@ -75,9 +75,10 @@ def fed(cells: Cells, kept: Any) -> dict[str, str]:
         return matches(pattern, tuple(Step((step,)) for step in path.split("/")))
 
     searched = [pattern for of in cells.parts.values() for pattern in of]
-    resampled = {path for path in paths(cells.of.graph) if any(hit(pattern, path) for pattern in searched)}
+    every = paths(cells.experiment((), "none", fine=True, split=cells.every).before)
+    resampled = {path for path in every if any(hit(pattern, path) for pattern in searched)}
     left = {path for path in resampled if not any(hit(cell.pattern.removeprefix("out/"), path) for cell in kept)}
-    return {path: "y" if path in left else "x" for path in paths(cells.of.graph)}
+    return {path: "y" if path in left else "x" for path in every}
 
 
 @pytest.mark.parametrize(("kind", "baseline", "how"), [each[:3] for each in ALL if each[2] != {"depth": 3}])
@@ -132,7 +133,8 @@ def test_a_hypothesis_of_cells_keeps_those(kind: str, baseline: str, how: dict[s
     cells = cells_of(kind, baseline, how)
     for seed, size in enumerate((1, 2, len(cells) // 3, len(cells) - 1, len(cells))):
         kept = some(cells, size, seed)
-        splits = [f"splits {split}" for split in cells.splits]
+        every = {(cell.place, cell.component, told.by) for cell, told in cells.told(cells.every, fine=True) if told.by}
+        splits = [f"splits {place}/{component} by {by}" for place, component, by in sorted(every)]
         lines = []
         for part, patterns in cells.parts.items():
             lines += [f"{part} {pattern} -> y" for pattern in patterns]
